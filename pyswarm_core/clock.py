@@ -1,0 +1,34 @@
+"""Time as a value. PURE: instants and durations are integers of nanoseconds; nobody here asks what time it is.
+
+`Instant` counts nanoseconds since the Unix epoch. Durations are plain `int` nanoseconds, as in Docker's API.
+"""
+
+from typing import NewType, Protocol
+
+Instant = NewType("Instant", int)
+
+MICROSECOND = 1_000
+MILLISECOND = 1_000_000
+SECOND = 1_000_000_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+
+NEVER = Instant(2**63 - 1)
+
+
+class Clock(Protocol):
+    """Tells the time to shells, which pass it on to pure code as an argument."""
+
+    def now(self) -> Instant:
+        """Nanoseconds since the Unix epoch."""
+        ...
+
+
+def after(start: Instant, duration: int) -> Instant:
+    """The instant `duration` nanoseconds after `start`; NEVER stays NEVER."""
+    return NEVER if start == NEVER else Instant(start + duration)
+
+
+def seconds(duration: int) -> float:
+    """Nanoseconds as seconds, for timeouts and metrics."""
+    return duration / SECOND

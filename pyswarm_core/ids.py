@@ -1,0 +1,37 @@
+"""Identifiers. PURE: who draws them is passed in as an `IdSource`.
+
+An id is 25 characters of a 32-letter alphabet (125 random bits), as long and as lower-case as Docker's, so that
+tables, prefixes and muscle memory carry over.
+"""
+
+from typing import NewType, Protocol
+
+ServiceId = NewType("ServiceId", str)
+TaskId = NewType("TaskId", str)
+NodeId = NewType("NodeId", str)
+NetworkId = NewType("NetworkId", str)
+
+ID_LENGTH = 25
+ID_ALPHABET = "0123456789abcdefghijklmnopqrstuv"
+
+# Every byte value maps to a letter, eight to each: random bytes translate to an unbiased id without a loop.
+_LETTERS = bytes(ord(ID_ALPHABET[value % len(ID_ALPHABET)]) for value in range(256))
+
+
+class IdSource(Protocol):
+    """Where new ids come from: random in production, seeded in the simulator."""
+
+    def draw(self, count: int) -> list[str]:
+        """Return `count` ids that were never returned before."""
+        ...
+
+
+def ids_from_bytes(raw: bytes) -> list[str]:
+    """Turn random bytes into ids, 25 bytes each. `len(raw)` must be a multiple of 25."""
+    text = raw.translate(_LETTERS).decode("ascii")
+    return [text[start : start + ID_LENGTH] for start in range(0, len(text), ID_LENGTH)]
+
+
+def short(identifier: str) -> str:
+    """The 12 characters that tables show."""
+    return identifier[:12]

@@ -1,0 +1,62 @@
+"""Where things are in the store. PURE: the only module that spells a key.
+
+    <prefix>/cluster               Cluster
+    <prefix>/node/<id>             Node
+    <prefix>/service/<id>          Service
+    <prefix>/network/<id>          Network
+    <prefix>/chunk/<service>/<n>   TaskChunk: the tasks of one service with slot // 128 == n
+    <prefix>/leader                the leader's name, attached to its lease
+"""
+
+from typing import NamedTuple
+
+from pyswarm_core.ids import NetworkId, NodeId, ServiceId
+from pyswarm_core.limits import CHUNK_SLOTS
+
+DEFAULT_PREFIX = "/pyswarm"
+
+
+class ChunkKey(NamedTuple):
+    """Names a chunk of tasks."""
+
+    service_id: ServiceId
+    block: int
+
+
+def chunk_of(service_id: ServiceId, slot: int) -> ChunkKey:
+    """The chunk that holds this slot."""
+    return ChunkKey(service_id, slot // CHUNK_SLOTS)
+
+
+class Keys:
+    """The keys of one fleet, which owns everything under `prefix`."""
+
+    def __init__(self, prefix: str = DEFAULT_PREFIX) -> None:
+        self.root = f"{prefix.rstrip('/')}/".encode()
+        self.cluster = self.root + b"cluster"
+        self.leader = self.root + b"leader"
+        self.nodes = self.root + b"node/"
+        self.services = self.root + b"service/"
+        self.networks = self.root + b"network/"
+        self.chunks = self.root + b"chunk/"
+
+    def node(self, node_id: NodeId) -> bytes:
+        return self.nodes + node_id.encode()
+
+    def service(self, service_id: ServiceId) -> bytes:
+        return self.services + service_id.encode()
+
+    def network(self, network_id: NetworkId) -> bytes:
+        return self.networks + network_id.encode()
+
+    def chunks_of(self, service_id: ServiceId) -> bytes:
+        """The prefix of all chunks of a service."""
+        return self.chunks + service_id.encode() + b"/"
+
+    def chunk(self, key: ChunkKey) -> bytes:
+        return self.chunks_of(key.service_id) + b"%08d" % key.block
+
+    def parse_chunk(self, key: bytes) -> ChunkKey:
+        """The inverse of `chunk`."""
+        service_id, block = key[len(self.chunks) :].decode().split("/")
+        return ChunkKey(ServiceId(service_id), int(block))

@@ -1,0 +1,80 @@
+"""Every bound and every default that is not part of a spec, with where it comes from. PURE.
+
+Nothing in the system grows without a limit from this file; the simulator checks that none is exceeded.
+"""
+
+from pyswarm_core.clock import HOUR, MILLISECOND, SECOND
+
+CHUNK_SLOTS = 128
+"""Slots per stored chunk: smallest write amplification at the same load time."""
+
+TXN_PUTS = 64
+"""Puts per store transaction. etcd allows 128 operations and every put carries a compare of the leader key."""
+
+TXN_IN_FLIGHT = 4
+"""Transactions under way at once; more gains nothing."""
+
+DECISION_TASKS = 20_000
+"""Tasks that one decision creates or places before it yields to heartbeats (about 0.1 s of work)."""
+
+STATUS_FLUSH_PERIOD = 500 * MILLISECOND
+"""Observed state reaches the store at most this late."""
+
+COMPACT_PERIOD = 30 * SECOND
+"""How often the leader compacts the store's history."""
+
+LEADER_TTL = 2 * SECOND
+"""The leader's lease. etcd's smallest useful one; keeps takeover within three seconds."""
+
+HEARTBEATS_MISSED = 3
+"""A node is down after this many periods without a sign of life (Swarm's grace)."""
+
+HEARTBEATS_PER_SECOND = 2_000
+"""The heartbeat period is stretched so that the fleet sends no more than this."""
+
+HEARTBEAT_PERIOD_MAX = 10 * SECOND
+
+LEADER_GRACE = 10 * SECOND
+"""A new leader gives every node this long to reconnect before it may be called down."""
+
+ORPHAN_AFTER = 24 * HOUR
+"""A down node's tasks become orphaned after this long (Swarm's default)."""
+
+FAILURES_PENALISED = 5
+FAILURE_WINDOW = 300 * SECOND
+"""A node on which a service failed this often within the window ranks last for it (swarmkit's scheduler)."""
+
+PREVIOUS_SPECS = 10
+"""Specs kept per service, as many as Kubernetes keeps revisions."""
+
+REPLICAS_MAX = 100_000
+SERVICES_MAX = 10_000
+NODES_MAX = 20_000
+NETWORKS_MAX = 5_000
+NAME_LENGTH_MAX = 63
+"""A service name is a DNS label (RFC 1035)."""
+
+SPEC_BYTES_MAX = 256 * 1024
+"""An encoded spec; keeps any object far below etcd's 1.5 MiB request limit."""
+
+BLOCK_PREFIX = 26
+"""A node's block of an overlay: 64 addresses, 61 for tasks."""
+
+VNI_MIN = 4096
+VNI_MAX = 2**24 - 1
+"""RFC 7348 gives the VNI 24 bits; Swarm starts at 4096."""
+
+STATUSES_PER_MESSAGE = 1_000
+ASSIGNMENT_QUEUE = 64
+STATUS_QUEUE = 10_000
+EVENTS_KEPT = 4_096
+TUNNEL_FRAME_BYTES = 64 * 1024
+
+GRPC_MESSAGE_BYTES = 64 * 1024 * 1024
+"""Largest message between controller, agents and CLI; a full sync of one node is far smaller."""
+
+API_PORT = 2377
+"""Swarm's port for the control plane."""
+CONTROLLER_METRICS_PORT = 9323
+"""Docker's metrics port."""
+AGENT_METRICS_PORT = 9324

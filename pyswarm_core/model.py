@@ -1,0 +1,41 @@
+"""The base of all specs and objects: frozen msgspec structs that print as Docker's JSON. PURE.
+
+Field names are snake_case in code and proto; `docker_name` gives the key Docker's API uses for the same thing, so that
+`inspect` output and `--format '{{.Spec.Name}}'` are what Docker users know. `gc=False` is safe because values never
+form cycles, and keeps a million of them cheap for the garbage collector.
+"""
+
+from typing import Any
+
+import msgspec
+
+_INITIALISMS = {
+    "id": "ID",
+    "ipam": "IPAM",
+    "nano_cpus": "NanoCPUs",
+    "vni": "VNI",
+    "tty": "TTY",
+    "mtu": "MTU",
+    "os": "OS",
+    "ip": "IP",
+    "cpu": "CPU",
+    "pid": "PID",
+    "oom": "OOM",
+}
+
+
+def docker_name(field: str) -> str:
+    """`service_id` -> `ServiceID`, `nano_cpus` -> `NanoCPUs`."""
+    if field in _INITIALISMS:
+        return _INITIALISMS[field]
+    return "".join(_INITIALISMS.get(word, word.capitalize()) for word in field.split("_"))
+
+
+class Model(msgspec.Struct, frozen=True, gc=False, kw_only=True, rename=docker_name):
+    """Base of every value that users or the store see."""
+
+
+def to_json_value(model: Model) -> dict[str, Any]:
+    """The model as plain dicts, lists, strings and numbers, with Docker's keys."""
+    value: dict[str, Any] = msgspec.to_builtins(model)
+    return value

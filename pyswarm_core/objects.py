@@ -1,0 +1,175 @@
+"""What is stored: specs plus what the system decided and observed. PURE values.
+
+A `Task` is flat and small because there may be a million of them; what only few tasks have (an error's text, an
+exit code, addresses) is in `TaskDetail`, shared and empty for the rest. docs/task-model.md states a task's laws.
+"""
+
+import msgspec
+
+from pyswarm_core.clock import Instant
+from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
+from pyswarm_core.model import Model, docker_name
+from pyswarm_core.specs import ClusterSpec, NetworkSpec, NodeSpec, ServiceSpec, TaskSpec
+from pyswarm_core.states import NodeState, TaskState
+
+
+class Version(Model, frozen=True):
+    """For optimistic updates: an update names the index it is based on."""
+
+    index: int = 0
+
+
+class PreviousSpec(Model, frozen=True):
+    """A spec that a service had, for tasks still made from it and for going back."""
+
+    version: int
+    spec: ServiceSpec
+
+
+class Service(Model, frozen=True):
+    """A service and its decided facts."""
+
+    id: ServiceId
+    spec: ServiceSpec
+    version: Version = Version()
+    created_at: Instant = Instant(0)
+    updated_at: Instant = Instant(0)
+    spec_version: int = 1
+    template_version: int = 1
+    """The spec version at which the task template last changed; tasks made from an older one are outdated."""
+    previous_specs: tuple[PreviousSpec, ...] = ()
+    """Newest first."""
+    removing: bool = False
+    """Its tasks are being shut down; its name is free again."""
+
+    def template(self, spec_version: int) -> TaskSpec | None:
+        """The task template of that spec version; None if it is no longer kept."""
+        if spec_version >= self.template_version:
+            return self.spec.task_template
+        for previous in self.previous_specs:
+            if previous.version <= spec_version:
+                return previous.spec.task_template
+        return None
+
+
+class Address(Model, frozen=True):
+    """An address a task has on one network."""
+
+    network_id: NetworkId
+    address: str
+
+
+class TaskDetail(Model, frozen=True):
+    """What only some tasks have to tell."""
+
+    message: str = ""
+    """What is going on, for people."""
+    error: str = ""
+    exit_code: int = 0
+    oom: bool = False
+    pid: int = 0
+    addresses: tuple[Address, ...] = ()
+
+
+NO_DETAIL = TaskDetail()
+
+
+class Task(msgspec.Struct, frozen=True, gc=False, rename=docker_name):
+    """One execution of a service's template. Positional order is the hot path's; do not reorder."""
+
+    id: TaskId
+    service_id: ServiceId
+    slot: int
+    """Replicated: 1, 2, 3…; global: the node's number."""
+    spec_version: int
+    created_at: Instant
+    node_id: NodeId = NodeId("")
+    desired_state: TaskState = TaskState.RUNNING
+    state: TaskState = TaskState.NEW
+    status_at: Instant = Instant(0)
+    """When `state` was last reported, by the controller's clock."""
+    restarts: int = 0
+    """How many tasks with the same spec version ended by themselves in this slot before it."""
+    detail: TaskDetail = NO_DETAIL
+
+
+class Platform(Model, frozen=True):
+    """What a node can execute, in Go's words (amd64, linux)."""
+
+    architecture: str = "amd64"
+    os: str = "linux"
+
+
+class NodeResources(Model, frozen=True):
+    """What a node has to give."""
+
+    nano_cpus: int = 0
+    memory_bytes: int = 0
+
+
+class NodeDescription(Model, frozen=True):
+    """What an agent says of its host."""
+
+    hostname: str
+    platform: Platform = Platform()
+    resources: NodeResources = NodeResources()
+    engine_version: str = ""
+    engine_labels: dict[str, str] = {}
+
+
+class NodeStatus(Model, frozen=True):
+    """What the leader knows of a node."""
+
+    state: NodeState = NodeState.UNKNOWN
+    message: str = ""
+    addr: str = ""
+    """Its address on the underlay: where the others' VXLAN packets go."""
+
+
+class Node(Model, frozen=True):
+    """A host that joined."""
+
+    id: NodeId
+    number: int
+    """1, 2, 3…; never given to another node."""
+    description: NodeDescription
+    spec: NodeSpec = NodeSpec()
+    version: Version = Version()
+    created_at: Instant = Instant(0)
+    updated_at: Instant = Instant(0)
+    status: NodeStatus = NodeStatus()
+
+
+class Block(Model, frozen=True):
+    """A piece of a network's subnet and the node that hands out its addresses."""
+
+    cidr: str
+    node_number: int
+
+
+class Network(Model, frozen=True):
+    """An overlay network and what was allocated for it."""
+
+    id: NetworkId
+    spec: NetworkSpec
+    subnet: str
+    vni: int
+    version: Version = Version()
+    created_at: Instant = Instant(0)
+    updated_at: Instant = Instant(0)
+    blocks: tuple[Block, ...] = ()
+
+
+class Cluster(Model, frozen=True):
+    """The fleet's settings and counters; there is exactly one."""
+
+    id: str
+    spec: ClusterSpec = ClusterSpec()
+    version: Version = Version()
+    created_at: Instant = Instant(0)
+    updated_at: Instant = Instant(0)
+    worker_token: str = ""
+    manager_token: str = ""
+    next_node_number: int = 1
+    next_vni: int = 4096
+    """Swarm's first VNI."""

@@ -1,0 +1,198 @@
+"""What users ask for. PURE values; never edited by the system once accepted.
+
+The shapes, names and defaults are those of Docker's Engine API (durations in nanoseconds, sizes in bytes, CPUs in
+billionths), so that flags, templates and stack files carry over. `validation.py` says which values are allowed.
+"""
+
+from enum import StrEnum
+
+from pyswarm_core.clock import SECOND
+from pyswarm_core.model import Model
+from pyswarm_core.states import Availability
+
+
+class RestartCondition(StrEnum):
+    """When an ended task is replaced."""
+
+    NONE = "none"
+    ON_FAILURE = "on-failure"
+    ANY = "any"
+
+
+class Ulimit(Model, frozen=True):
+    """One resource limit of a process; -1 is unlimited."""
+
+    name: str
+    soft: int
+    hard: int
+
+
+class ContainerSpec(Model, frozen=True):
+    """How to run one container. Empty means: as the image says."""
+
+    image: str
+    labels: dict[str, str] = {}
+    command: tuple[str, ...] = ()
+    """Replaces the image's entrypoint (Docker's `--entrypoint`)."""
+    args: tuple[str, ...] = ()
+    """Replaces the image's command."""
+    env: tuple[str, ...] = ()
+    """`NAME=value`, later ones win."""
+    dir: str = ""
+    user: str = ""
+    groups: tuple[str, ...] = ()
+    hostname: str = ""
+    init: bool = False
+    tty: bool = False
+    read_only: bool = False
+    stop_signal: str = ""
+    stop_grace_period: int = 10 * SECOND
+    """Nanoseconds between the stop signal and SIGKILL."""
+    capability_add: tuple[str, ...] = ()
+    capability_drop: tuple[str, ...] = ()
+    sysctls: dict[str, str] = {}
+    ulimits: tuple[Ulimit, ...] = ()
+    oom_score_adj: int = 0
+
+
+class Limits(Model, frozen=True):
+    """What the kernel enforces; 0 is unlimited."""
+
+    nano_cpus: int = 0
+    memory_bytes: int = 0
+    pids: int = 0
+
+
+class Reservations(Model, frozen=True):
+    """What the scheduler sets aside on a node."""
+
+    nano_cpus: int = 0
+    memory_bytes: int = 0
+
+
+class Resources(Model, frozen=True):
+    """Limits and reservations of one task."""
+
+    limits: Limits = Limits()
+    reservations: Reservations = Reservations()
+    swap_bytes: int = 0
+    """Swap beyond memory; -1 unlimited, 0 as much again as memory (Docker's default)."""
+    memory_swappiness: int = -1
+    """0..100; -1 leaves the kernel's default."""
+
+
+class RestartPolicy(Model, frozen=True):
+    """Whether, when and how often an ended task is replaced. Defaults are Swarm's."""
+
+    condition: RestartCondition = RestartCondition.ANY
+    delay: int = 5 * SECOND
+    max_attempts: int = 0
+    """0 is endless."""
+    window: int = 0
+    """Nanoseconds within which attempts count; 0 is for ever."""
+
+
+class Placement(Model, frozen=True):
+    """Where tasks may run and how they spread."""
+
+    constraints: tuple[str, ...] = ()
+    """`node.labels.zone==a`, all must hold."""
+    preferences: tuple[str, ...] = ()
+    """Labels to spread over, outermost first: `node.labels.zone`."""
+    max_replicas: int = 0
+    """Per node; 0 is no cap."""
+
+
+class NetworkAttachment(Model, frozen=True):
+    """One network that a service's tasks join."""
+
+    target: str
+    """The network's id (the API resolves names before it stores a spec)."""
+    aliases: tuple[str, ...] = ()
+
+
+class TaskSpec(Model, frozen=True):
+    """The task template: what every task of a service is made from."""
+
+    container_spec: ContainerSpec
+    resources: Resources = Resources()
+    restart_policy: RestartPolicy = RestartPolicy()
+    placement: Placement = Placement()
+    networks: tuple[NetworkAttachment, ...] = ()
+    force_update: int = 0
+
+
+class ReplicatedMode(Model, frozen=True):
+    """A number of replicas."""
+
+    replicas: int = 1
+
+
+class GlobalMode(Model, frozen=True):
+    """One task on every eligible node."""
+
+
+class ServiceMode(Model, frozen=True):
+    """Exactly one of the two is set."""
+
+    replicated: ReplicatedMode | None = None
+    # `global` is a Python keyword; docker_name drops the underscore.
+    global_: GlobalMode | None = None
+
+
+class ServiceSpec(Model, frozen=True):
+    """A service as its user wrote it."""
+
+    name: str
+    task_template: TaskSpec
+    labels: dict[str, str] = {}
+    mode: ServiceMode = ServiceMode(replicated=ReplicatedMode())
+
+
+class NodeSpec(Model, frozen=True):
+    """What the operator wants of a node."""
+
+    labels: dict[str, str] = {}
+    role: str = "worker"
+    availability: Availability = Availability.ACTIVE
+
+
+class IpamConfig(Model, frozen=True):
+    """One pool of addresses; an empty subnet means: choose one."""
+
+    subnet: str = ""
+
+
+class Ipam(Model, frozen=True):
+    """Where a network's addresses come from."""
+
+    driver: str = "default"
+    config: tuple[IpamConfig, ...] = ()
+
+
+class NetworkSpec(Model, frozen=True):
+    """A network as its user wrote it."""
+
+    name: str
+    driver: str = "overlay"
+    labels: dict[str, str] = {}
+    internal: bool = False
+    """No way out to addresses that are not on the network."""
+    ipam: Ipam = Ipam()
+    mtu: int = 0
+    """0 is the underlay's MTU less 50, the cost of VXLAN."""
+
+
+class ClusterSpec(Model, frozen=True):
+    """Settings of the whole fleet."""
+
+    name: str = "default"
+    heartbeat_period: int = 1 * SECOND
+    """For small fleets; stretched as the fleet grows."""
+    task_history_limit: int = 5
+    """Ended tasks kept per slot (Swarm's default)."""
+    default_address_pool: tuple[str, ...] = ("10.128.0.0/9",)
+    subnet_size: int = 16
+    """Prefix length of an overlay's subnet."""
+    data_path_port: int = 4789
+    """UDP port of VXLAN (RFC 7348)."""

@@ -1,0 +1,117 @@
+"""States of tasks and nodes, and the only table of how a task may move. PURE.
+
+Two rules. State only moves forward, in the order of the enum (swarmkit's order). Everything that may happen is an
+edge of `TRANSITIONS`, whose value says when it does; code that moves a task consults the table, tests walk it, and
+docs/task-model.md draws it.
+"""
+
+from collections.abc import Mapping
+from enum import IntEnum, StrEnum
+from types import MappingProxyType
+
+
+class TaskState(IntEnum):
+    """How far a task has come, and (READY, RUNNING, SHUTDOWN, REMOVE) how far it should go."""
+
+    NEW = 0
+    PENDING = 1
+    ASSIGNED = 2
+    ACCEPTED = 3
+    PREPARING = 4
+    READY = 5
+    STARTING = 6
+    RUNNING = 7
+    COMPLETE = 8
+    SHUTDOWN = 9
+    FAILED = 10
+    REJECTED = 11
+    REMOVE = 12
+    ORPHANED = 13
+
+    @property
+    def word(self) -> str:
+        """The lower-case word that users, logs and metrics see."""
+        return self.name.lower()
+
+
+DESIRED_STATES = (TaskState.READY, TaskState.RUNNING, TaskState.SHUTDOWN, TaskState.REMOVE)
+TERMINAL_STATES = frozenset(
+    {
+        TaskState.COMPLETE,
+        TaskState.SHUTDOWN,
+        TaskState.FAILED,
+        TaskState.REJECTED,
+        TaskState.ORPHANED,
+    }
+)
+
+
+class NodeState(StrEnum):
+    """What the leader knows of a node; UNKNOWN is a node that a new leader has not heard of yet."""
+
+    UNKNOWN = "unknown"
+    READY = "ready"
+    DOWN = "down"
+
+
+class Availability(StrEnum):
+    """What the operator wants of a node."""
+
+    ACTIVE = "active"
+    PAUSE = "pause"
+    DRAIN = "drain"
+
+
+class InvalidTransition(Exception):
+    """A task was asked to move along an edge that TRANSITIONS does not have: a bug, never user input."""
+
+
+_S = TaskState
+
+TRANSITIONS: Mapping[tuple[TaskState, TaskState], str] = MappingProxyType(
+    {
+        (_S.NEW, _S.PENDING): "its networks are allocated",
+        (_S.NEW, _S.ASSIGNED): "its networks are allocated and a node was found in the same decision",
+        (_S.PENDING, _S.ASSIGNED): "the scheduler found a node",
+        (_S.NEW, _S.SHUTDOWN): "no longer wanted before it had a node",
+        (_S.PENDING, _S.SHUTDOWN): "no longer wanted before it had a node",
+        (_S.ASSIGNED, _S.ACCEPTED): "the agent wrote its record",
+        (_S.ASSIGNED, _S.SHUTDOWN): "no longer wanted before the agent saw it",
+        (_S.ASSIGNED, _S.REJECTED): "the agent cannot run it at all",
+        (_S.ACCEPTED, _S.PREPARING): "the agent began to pull and to make rootfs and network",
+        (_S.ACCEPTED, _S.SHUTDOWN): "no longer wanted",
+        (_S.ACCEPTED, _S.REJECTED): "the agent cannot run it at all",
+        (_S.PREPARING, _S.READY): "everything but the process exists",
+        (_S.PREPARING, _S.SHUTDOWN): "no longer wanted while preparing",
+        (_S.PREPARING, _S.REJECTED): "image, network or container could not be made",
+        (_S.READY, _S.STARTING): "its desired state reached running",
+        (_S.READY, _S.SHUTDOWN): "no longer wanted while waiting to start",
+        (_S.READY, _S.FAILED): "the prepared container vanished",
+        (_S.STARTING, _S.RUNNING): "the process was started",
+        (_S.STARTING, _S.COMPLETE): "started and ended with 0 before anyone looked",
+        (_S.STARTING, _S.FAILED): "the process could not be started or died at once",
+        (_S.STARTING, _S.SHUTDOWN): "no longer wanted while starting",
+        (_S.RUNNING, _S.COMPLETE): "ended by itself with exit code 0",
+        (_S.RUNNING, _S.FAILED): "ended by itself otherwise: exit code, signal or out of memory",
+        (_S.RUNNING, _S.SHUTDOWN): "ended because it was asked to",
+        **{
+            (state, _S.ORPHANED): "its node was lost for good or removed"
+            for state in (_S.ASSIGNED, _S.ACCEPTED, _S.PREPARING, _S.READY, _S.STARTING, _S.RUNNING)
+        },
+    }
+)
+
+
+def is_terminal(state: TaskState) -> bool:
+    """Whether a task in this state has ended for good."""
+    return state in TERMINAL_STATES
+
+
+def occupies(state: TaskState) -> bool:
+    """Whether a task in this state holds its node's resources (it has a node and has not ended)."""
+    return TaskState.ASSIGNED <= state <= TaskState.RUNNING
+
+
+def reported_by_agent(state: TaskState) -> bool:
+    """Whether this state may come from an agent."""
+    return state >= TaskState.ACCEPTED and state not in (TaskState.REMOVE, TaskState.ORPHANED)
