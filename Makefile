@@ -1,0 +1,71 @@
+# Each target sets up what it needs; `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+PY := .venv/bin/python
+PYTEST := $(PY) -m pytest
+SEEDS ?= 200
+export PYSWARM_SIM_SEEDS := $(SEEDS)
+
+.PHONY: help setup venv demo test unit sim integration e2e helm bench lint types imports proto check-proto check fmt clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Install what is missing: packages (as root) and .venv
+	@scripts/setup
+
+venv:
+	@scripts/setup python
+
+demo: setup ## Bring up three hosts on this machine, deploy, scale, kill a host, watch it heal
+	@scripts/demo
+
+test: setup check-proto lint types imports unit sim helm integration e2e ## Everything that must pass, in rising order of cost
+
+check: check-proto lint types imports unit sim ## What needs no root: before every commit
+
+unit: venv ## Pure code, milliseconds a test
+	$(PYTEST) tests/unit
+
+sim: venv ## The simulator over SEEDS=200 seeds
+	$(PYTEST) tests/sim
+
+integration: setup ## Real etcd, killed, compacted and cut off
+	$(PYTEST) tests/integration
+
+e2e: setup ## Real containers on hosts made of network namespaces (root)
+	$(PYTEST) tests/e2e
+
+helm: venv ## Lint and render the chart, check it against Kubernetes' schemas
+	$(PYTEST) tests/helm
+
+bench: setup ## Print the table of measured ratios
+	$(PY) -m bench
+
+lint: venv ## ruff: style and formatting
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check --quiet . || { $(PY) -m ruff format --diff --quiet . | head -n 40; exit 1; }
+
+fmt: venv ## Format, and mend what ruff can mend
+	$(PY) -m ruff check --fix --quiet . || true
+	$(PY) -m ruff format .
+
+types: venv ## mypy --strict
+	$(PY) -m mypy
+
+imports: venv ## Layers and purity
+	.venv/bin/lint-imports
+
+proto: venv ## Generate Python from proto/
+	@scripts/proto
+
+check-proto: venv ## Does the committed generated code match proto/?
+	@scripts/proto --check
+
+clean: ## Remove .venv and every cache
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
