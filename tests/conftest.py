@@ -1,0 +1,94 @@
+"""What holds for every test: marks by folder, time limits, leaks, and the meaning of a skip.
+
+PYSWARM_TEST_STRICT=1 turns a skip into a failure: a run that skipped its proof is not green.
+PYSWARM_TIMEOUT_FACTOR stretches every limit on slow machines.
+"""
+
+import os
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fixtures import leaks
+from tests.fixtures.leaks import no_leaks
+
+__all__ = ["no_leaks"]
+
+# Seconds a single test of each folder may take before it counts as hung.
+LIMIT_S = {"unit": 10.0, "sim": 300.0, "helm": 60.0, "integration": 60.0, "e2e": 180.0}
+# Folders whose tests touch the machine: each module must leave it as it was.
+WATCHED = frozenset({"integration", "e2e"})
+
+STRICT = os.environ.get("PYSWARM_TEST_STRICT") == "1"
+FACTOR = float(os.environ.get("PYSWARM_TIMEOUT_FACTOR", "1"))
+
+
+def _folder(path: Path) -> str:
+    root = Path(__file__).parent
+    return path.relative_to(root).parts[0] if path.is_relative_to(root) else ""
+
+
+def pytest_configure() -> None:
+    """Mark the processes of this run before the first one starts."""
+    leaks.mark_this_run()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its folder's name and a scaled time limit: its own, or the folder's."""
+    for item in items:
+        folder = _folder(item.path)
+        if folder in LIMIT_S:
+            item.add_marker(folder)
+        own = item.get_closest_marker("timeout")
+        limit_s = float(own.args[0]) if own else LIMIT_S.get(folder, 60.0)
+        item.add_marker(pytest.mark.timeout(limit_s * FACTOR), append=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, Any, Any]:
+    """In strict mode report a skip as the failure it hides; an expected failure stays one."""
+    report: Any = yield
+    if STRICT and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} skipped in strict mode: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
+    """The same for a module that skips itself as a whole."""
+    report: Any = yield
+    if STRICT and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"{collector.nodeid} skipped in strict mode: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
+    """What a session's fixture makes outlives the modules that use it: no leak of theirs."""
+    if fixturedef.scope not in ("session", "package"):
+        return (yield)
+    before = leaks.found()
+    result: Any = yield
+    leaks.keep(leaks.found() - before)
+    return result
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _machine_as_it_was(request: pytest.FixtureRequest) -> Iterator[None]:
+    if _folder(request.path) in WATCHED:
+        with leaks.nothing_left():
+            yield
+    else:
+        yield
+
+
+@pytest.fixture(scope="session")
+def timeout_factor() -> float:
+    """How much longer than usual a test may wait on this machine."""
+    return FACTOR
