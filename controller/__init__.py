@@ -1,0 +1,1 @@
+"""The brain of the fleet: keeps what users asked for and decides which node runs what."""

@@ -1,0 +1,344 @@
+"""The store's contract: its values, its errors, and the protocol its implementations keep. PURE.
+
+    StoreError
+    ├── StoreUnavailable   nobody answered and nothing was written: retry
+    ├── StoreAmbiguous     a write whose outcome is unknown: read again (writes are guarded)
+    ├── Compacted          the history asked for is gone: read everything again
+    ├── LeaseExpired       the lease does not exist (any more)
+    ├── StoreFull          etcd's space quota is used up: compact, defragment, disarm the alarm
+    └── StoreMisuse        the request or the credentials are wrong and will stay wrong
+        └── StoreDenied    these credentials may not do that
+
+A lost race is no error: `commit` answers `Conflict`. Revisions grow by one with every transaction
+that changes something; every event of one revision arrives in one batch.
+"""
+
+from collections.abc import Iterable
+from enum import IntEnum
+from itertools import pairwise
+from types import TracebackType
+from typing import NewType, Protocol, Self
+
+import msgspec
+
+from pyswarm_core.errors import PyswarmError, Unavailable
+
+Revision = NewType("Revision", int)
+LeaseId = NewType("LeaseId", int)
+
+NO_LEASE = LeaseId(0)
+
+MAX_TXN_OPS = 128
+"""etcd's default for compares and, counted apart, for puts and deletes together."""
+
+MAX_TXN_BYTES = 1_400_000
+"""Keys and values of one transaction; etcd's default of 1.5 MiB less the encoding's overhead."""
+
+
+class StoreError(PyswarmError):
+    """Base of the tree; its text is one line for people."""
+
+
+class StoreUnavailable(StoreError, Unavailable):
+    """Nothing was written; the same request may succeed later."""
+
+
+class StoreAmbiguous(StoreError, Unavailable):
+    """The write may or may not have happened, or may yet happen. Read again before you decide."""
+
+
+class Compacted(StoreError):
+    """The history asked for is gone (revision 0: the store was replaced): read everything again."""
+
+    def __init__(self, compact_revision: Revision) -> None:
+        super().__init__(f"history up to revision {compact_revision} is compacted")
+        self.compact_revision = compact_revision
+
+
+class LeaseExpired(StoreError):
+    """The lease is unknown: it expired or was revoked, and its keys are gone."""
+
+    def __init__(self, lease: LeaseId) -> None:
+        super().__init__(f"lease {lease:x} has expired or was revoked")
+        self.lease = lease
+
+
+class StoreFull(StoreError):
+    """The store's space quota is used up and it accepts no more writes."""
+
+
+class StoreMisuse(StoreError):
+    """Asking again will fail again: a limit exceeded, a key named twice, a bad configuration."""
+
+
+class StoreDenied(StoreMisuse):
+    """The credentials are wrong or do not reach that far."""
+
+
+class KeyValue(msgspec.Struct, frozen=True, gc=False):
+    """A key as it was at some revision."""
+
+    key: bytes
+    value: bytes
+    create_revision: Revision
+    """Changes only when the key is deleted and made again: what a leader's fence compares."""
+    mod_revision: Revision
+    """Changes with every put: what an update's guard compares."""
+    version: int
+    """Puts since creation, from 1."""
+    lease: LeaseId = NO_LEASE
+
+
+class Target(IntEnum):
+    """What a compare looks at. A key that does not exist has 0 (and no value) everywhere."""
+
+    VERSION = 0
+    CREATE = 1
+    MOD = 2
+    VALUE = 3
+    LEASE = 4
+
+
+class Relation(IntEnum):
+    """How a compare's target must relate to the given value."""
+
+    EQUAL = 0
+    GREATER = 1
+    LESS = 2
+    NOT_EQUAL = 3
+
+
+class Compare(msgspec.Struct, frozen=True, gc=False):
+    """A condition of a transaction. Build it with one of the class methods below."""
+
+    key: bytes
+    target: Target
+    relation: Relation
+    operand: int | bytes
+    """bytes for VALUE, a number for all else."""
+
+    @classmethod
+    def absent(cls, key: bytes) -> Self:
+        """The key does not exist."""
+        return cls(key, Target.CREATE, Relation.EQUAL, 0)
+
+    @classmethod
+    def present(cls, key: bytes) -> Self:
+        """The key exists."""
+        return cls(key, Target.CREATE, Relation.GREATER, 0)
+
+    @classmethod
+    def unchanged(cls, key: bytes, mod_revision: int) -> Self:
+        """Nobody put or deleted the key since (0: it still does not exist)."""
+        return cls(key, Target.MOD, Relation.EQUAL, mod_revision)
+
+    @classmethod
+    def same_creation(cls, key: bytes, create_revision: int) -> Self:
+        """It is still the key created then: the fence a leader puts on every write."""
+        return cls(key, Target.CREATE, Relation.EQUAL, create_revision)
+
+    @classmethod
+    def value_is(cls, key: bytes, value: bytes) -> Self:
+        """The key exists and holds this value."""
+        return cls(key, Target.VALUE, Relation.EQUAL, value)
+
+    @classmethod
+    def lease_is(cls, key: bytes, lease: LeaseId) -> Self:
+        """The key hangs on this lease."""
+        return cls(key, Target.LEASE, Relation.EQUAL, lease)
+
+
+class Put(msgspec.Struct, frozen=True, gc=False):
+    """Write a value; with a lease the key goes when the lease goes."""
+
+    key: bytes
+    value: bytes
+    lease: LeaseId = NO_LEASE
+
+
+class Delete(msgspec.Struct, frozen=True, gc=False):
+    """Remove a key, or every key that starts with it."""
+
+    key: bytes
+    is_prefix: bool = False
+
+
+class Txn(msgspec.Struct, frozen=True, gc=False):
+    """If every compare holds: all puts, then all deletes, as one revision; else nothing.
+
+    No key may be put twice, nor put and deleted. At most MAX_TXN_OPS and MAX_TXN_BYTES.
+    """
+
+    compares: tuple[Compare, ...] = ()
+    puts: tuple[Put, ...] = ()
+    deletes: tuple[Delete, ...] = ()
+
+
+class Committed(msgspec.Struct, frozen=True, gc=False):
+    """It happened; `revision` is its own (the store's current one if it changed nothing)."""
+
+    revision: Revision
+
+
+class Conflict(msgspec.Struct, frozen=True, gc=False):
+    """A compare did not hold at `revision`; nothing was written."""
+
+    revision: Revision
+
+
+Outcome = Committed | Conflict
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """Everything under a prefix at one revision, ordered by key."""
+
+    revision: Revision
+    items: tuple[KeyValue, ...]
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """A key was put, or deleted (then `kv` holds only the key and the revision of the deletion)."""
+
+    kv: KeyValue
+    is_delete: bool = False
+
+
+class WatchBatch(msgspec.Struct, frozen=True):
+    """Events in order, never empty: all there are under the prefix up to this revision."""
+
+    revision: Revision
+    events: tuple[Event, ...]
+
+
+class Lease(msgspec.Struct, frozen=True, gc=False):
+    """A granted lease; the store may have raised the time to live that was asked for."""
+
+    id: LeaseId
+    ttl_s: int
+
+
+class StoreStatus(msgspec.Struct, frozen=True):
+    """How the store is."""
+
+    version: str
+    revision: Revision
+    has_leader: bool
+    size_bytes: int
+    used_bytes: int
+    """What is left of size_bytes once freed pages are subtracted."""
+    alarms: tuple[str, ...] = ()
+
+
+class Watch(Protocol):
+    """A stream of batches. Use it as a context manager or call `aclose`: then nothing stays behind.
+
+    Cancelling a pending `__anext__` loses no event; the next one goes on after the last batch.
+    """
+
+    def __aiter__(self) -> Self: ...
+
+    async def __anext__(self) -> WatchBatch:
+        """The next batch. Reconnects for ever and without a gap; Compacted when it cannot."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class Store(Protocol):
+    """A consistent, watched, transactional map of bytes: etcd, or memory that behaves like it."""
+
+    async def get(self, key: bytes) -> KeyValue | None:
+        """The newest committed state of a key, None if it does not exist."""
+        ...
+
+    async def read(self, prefix: bytes, revision: Revision | None = None) -> Snapshot:
+        """All keys under a prefix, at the given or the current revision. Pass the revision of a
+        first read to later ones and all belong together. Compacted only for a given revision."""
+        ...
+
+    async def commit(self, txn: Txn) -> Outcome:
+        """Apply a transaction. Never sent again once it may have arrived: StoreAmbiguous instead."""
+        ...
+
+    def watch(self, prefix: bytes, start_revision: Revision) -> Watch:
+        """Every event under the prefix from start_revision (>= 1) on: `snapshot.revision + 1`.
+        The watch raises Compacted unless start_revision is newer than the compacted one."""
+        ...
+
+    async def grant_lease(self, ttl_s: int) -> Lease:
+        """A new lease. An ambiguous outcome costs no more than a lease nobody uses."""
+        ...
+
+    async def keep_lease(self, lease: LeaseId) -> int:
+        """Renew a lease; returns its full time to live in seconds. Raises LeaseExpired."""
+        ...
+
+    async def revoke_lease(self, lease: LeaseId) -> None:
+        """End a lease and delete its keys; no error if it is gone already."""
+        ...
+
+    async def compact(self, revision: Revision) -> None:
+        """Forget history before `revision`; no error if that is forgotten already."""
+        ...
+
+    async def status(self) -> StoreStatus:
+        """The state of the member that answers; raises StoreUnavailable if none does."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections and watches. The store is unusable afterwards."""
+        ...
+
+
+def prefix_end(prefix: bytes) -> bytes:
+    """The smallest key above all keys with this prefix; b"" if there is none (all 0xff, or empty)."""
+    kept = prefix.rstrip(b"\xff")
+    return kept[:-1] + bytes((kept[-1] + 1,)) if kept else b""
+
+
+def check_txn(txn: Txn) -> None:
+    """Raise StoreMisuse for what etcd would refuse by default, before anything is sent."""
+    _check_size(txn)
+    keys = [put.key for put in txn.puts]
+    if not all(keys) or not all(compare.key for compare in txn.compares):
+        raise StoreMisuse("a key is empty")
+    if len(set(keys)) != len(keys):
+        raise StoreMisuse(f"key {_first_repeated(keys)!r} is put twice in one transaction")
+    for delete in txn.deletes:
+        _check_delete(delete, keys)
+
+
+def _check_size(txn: Txn) -> None:
+    ops = max(len(txn.compares), len(txn.puts) + len(txn.deletes))
+    if ops > MAX_TXN_OPS:
+        raise StoreMisuse(f"{ops} operations in one transaction: at most {MAX_TXN_OPS}")
+    size = sum(len(put.key) + len(put.value) for put in txn.puts)
+    size += sum(len(delete.key) for delete in txn.deletes)
+    size += sum(
+        len(compare.key) + (len(compare.operand) if isinstance(compare.operand, bytes) else 0)
+        for compare in txn.compares
+    )
+    if size > MAX_TXN_BYTES:
+        raise StoreMisuse(f"{size} bytes in one transaction: at most {MAX_TXN_BYTES}")
+
+
+def _check_delete(delete: Delete, put_keys: Iterable[bytes]) -> None:
+    if not delete.key and not delete.is_prefix:
+        raise StoreMisuse("a key is empty")
+    for key in put_keys:
+        if key == delete.key or (delete.is_prefix and key.startswith(delete.key)):
+            raise StoreMisuse(f"key {key!r} is put and deleted in one transaction")
+
+
+def _first_repeated(keys: list[bytes]) -> bytes:
+    ordered = sorted(keys)
+    return next(one for one, other in pairwise(ordered) if one == other)
