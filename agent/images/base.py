@@ -1,7 +1,8 @@
 """The agent's one view of images: values, errors and the `Images` protocol.
 
-PURE: values only. `store.py` (real: containers-storage and skopeo) and `fake.py` (in memory) implement `Images` and
-pass the same contract tests. Invariant: an `Image` never changes; a tag that moves yields another one.
+PURE: values only. `store.py` (real: containers-storage and skopeo) and `fake.py` (in memory)
+implement `Images` and pass the same contract tests. Invariant: an `Image` never changes; a tag
+that moves yields another one.
 """
 
 from collections.abc import Callable, Collection
@@ -14,7 +15,7 @@ import msgspec
 class ImageError(Exception):
     """An image could not be had. The text is one line, fit for a task's message.
 
-    `temporary` says whether the same request may succeed later with nobody changing the request or this host.
+    `temporary` says whether the same request may succeed later though nobody changes anything.
     """
 
     temporary = False
@@ -65,7 +66,7 @@ class PullPhase(StrEnum):
 
 
 class PullProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """`blobs` is how many layers were begun, `bytes` what went through so far; neither has a promised total."""
+    """`blobs` were begun, `bytes` went through so far; neither has a promised total."""
 
     reference: str
     phase: PullPhase
@@ -74,7 +75,7 @@ class PullProgress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
-    """A registry login. Never printed, never on a command line, never in a file that outlives the pull."""
+    """A registry login. Never printed, on a command line, or in a file that outlives the pull."""
 
     username: str
     password: str
@@ -84,7 +85,7 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HealthConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The image's HEALTHCHECK: `test` as Docker stores it (NONE | CMD … | CMD-SHELL …), times in ns, 0: default."""
+    """HEALTHCHECK: `test` as Docker stores it (NONE, CMD … or CMD-SHELL …); 0 means the default."""
 
     test: tuple[str, ...] = ()
     interval_ns: int = 0
@@ -112,9 +113,9 @@ class ImageConfig(msgspec.Struct, frozen=True, kw_only=True):
 class Image(msgspec.Struct, frozen=True, kw_only=True):
     """An image that is here in full.
 
-    `id` is the configuration's digest without `sha256:`; `digest` is the manifest's, with it. `names` are full
-    references (`docker.io/library/web:1`, `…@sha256:…`). `layers` are unpacked directories, the uppermost first,
-    by their short names, so that a deep image still fits into one mount's options.
+    `id` is the configuration's digest without `sha256:`; `digest` is the manifest's, with it.
+    `names` are full references (`docker.io/library/web:1`, `…@sha256:…`). `layers` are unpacked
+    directories, the uppermost first, by their short names: a deep image fits one mount's options.
     """
 
     id: str
@@ -132,7 +133,7 @@ ReportProgress = Callable[[PullProgress], None]
 
 
 class Images(Protocol):
-    """Finds, fetches, lists and removes images. References are as users write them; they are normalised here.
+    """Finds, fetches, lists and removes images. References come as users write them.
 
     Every method raises InvalidArgument for a malformed reference, before it asks anyone.
     """
@@ -146,8 +147,8 @@ class Images(Protocol):
     ) -> Image:
         """The image, pulled if need be; a local hit costs one stat. Raises ImageError.
 
-        Concurrent callers of one reference share one pull, and each is told of its progress; it ends when the last
-        caller is cancelled.
+        Concurrent callers of one reference share one pull, and each is told of its progress; it
+        ends when the last caller is cancelled.
         """
         ...
 
@@ -161,7 +162,7 @@ class Images(Protocol):
         ...
 
     async def resolve_digest(self, reference: str, credentials: Credentials | None = None) -> str:
-        """The manifest digest that the registry has for the reference now; fetches no layer. Raises ImageError."""
+        """The manifest digest the registry has for it now; fetches no layer. Raises ImageError."""
         ...
 
     async def list(self) -> tuple[Image, ...]:
@@ -171,7 +172,7 @@ class Images(Protocol):
     async def remove(self, reference: str, in_use: Collection[str] = ()) -> None:
         """Take the name away, and with the last name the image and the layers nobody else has.
 
-        Raises ImageNotFound if no local image answers to it, ImageInUse if it is the last name of an image whose id
-        is `in_use`.
+        Raises ImageNotFound if no local image answers to it, ImageInUse if it is the last name of
+        an image whose id is `in_use`.
         """
         ...

@@ -1,0 +1,136 @@
+"""Image references as Docker writes them: parse, normalise, print. PURE.
+
+`web` means `docker.io/library/web:latest`, `registry:5000/team/web@sha256:…` exactly that manifest.
+The grammar is the one that Docker, Podman and every registry share, so what parses here can be
+handed to any of them, and holds no character that a command line, a URL or a file name would take
+for something else. Invariant: `parse_reference(str(r)) == r == parse_reference(r.familiar)`.
+"""
+
+import re
+
+import msgspec
+
+from pyswarm_core.errors import InvalidArgument
+
+DEFAULT_REGISTRY = "docker.io"
+DEFAULT_TAG = "latest"
+NAME_LENGTH_MAX = 255
+"""Registry and repository together, the limit of every registry."""
+INPUT_LENGTH_MAX = NAME_LENGTH_MAX + 1 + 128 + 1 + 7 + 128
+"""A full name, a full tag and the longest digest."""
+_OFFICIAL = "library/"
+_SHOWN = 80
+
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_HOST = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])"
+_REGISTRY = re.compile(rf"{_HOST}(?::([0-9]{{1,5}}))?")
+_REPOSITORY_PART = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+_IMAGE_ID = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """A normalised reference. There is a tag, a digest, or both; with both the digest decides."""
+
+    registry: str
+    repository: str
+    tag: str = ""
+    digest: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}{self._suffix()}"
+
+    @property
+    def name(self) -> str:
+        """Registry and repository: `docker.io/library/web`."""
+        return f"{self.registry}/{self.repository}"
+
+    @property
+    def canonical(self) -> str:
+        """The name it is fetched and stored under: a tag beside a digest says nothing and goes."""
+        return f"{self.name}@{self.digest}" if self.digest else f"{self.name}:{self.tag}"
+
+    @property
+    def familiar(self) -> str:
+        """The shortest text that means the same: `web:1`, `team/web:1`, `registry:5000/web:1`."""
+        short = self.repository.removeprefix(_OFFICIAL)
+        text = short + self._suffix()
+        same = _split_registry(short) == (self.registry, self.repository)
+        return text if same and not _IMAGE_ID.fullmatch(text) else str(self)
+
+    def pinned(self, digest: str) -> "Reference":
+        """The same reference, fixed to one manifest; the tag stays for people to read.
+
+        Raises InvalidArgument if `digest` is none.
+        """
+        return Reference(self.registry, self.repository, self.tag, _checked_digest(digest, digest))
+
+    def _suffix(self) -> str:
+        tag = f":{self.tag}" if self.tag else ""
+        return f"{tag}@{self.digest}" if self.digest else tag
+
+
+def parse_reference(text: str) -> Reference:
+    """Read a reference as Docker does: no registry is docker.io, no tag and no digest is `latest`.
+
+    Raises InvalidArgument naming the part that is wrong and what would be valid.
+    """
+    if not text:
+        raise InvalidArgument("image is empty: want [REGISTRY/]NAME[:TAG][@DIGEST]")
+    if len(text) > INPUT_LENGTH_MAX:
+        raise _invalid(text, f"has {len(text)} characters, at most {INPUT_LENGTH_MAX} are allowed")
+    if _IMAGE_ID.fullmatch(text):
+        raise _invalid(text, "is an image id, which other hosts do not know: use NAME@sha256:…")
+    rest, at, digest = text.partition("@")
+    digest = _checked_digest(text, digest) if at else ""
+    name, tag = _split_tag(rest)
+    if tag is not None and not _TAG.fullmatch(tag):
+        raise _invalid(text, "has a bad tag: want 1-128 of A-Z a-z 0-9 _ . -, not beginning . or -")
+    registry, repository = _split_registry(name)
+    _check_name(text, registry, repository)
+    return Reference(registry, repository, tag or ("" if digest else DEFAULT_TAG), digest)
+
+
+def _split_tag(text: str) -> tuple[str, str | None]:
+    """A colon begins the tag only after the last slash; before it, it begins a port."""
+    slash = text.rfind("/")
+    colon = text.find(":", slash + 1)
+    return (text, None) if colon < 0 else (text[:colon], text[colon + 1 :])
+
+
+def _split_registry(name: str) -> tuple[str, str]:
+    """The first part is a registry if it has a dot, a port or upper case, or is localhost."""
+    first, slash, rest = name.partition("/")
+    if slash and (first == "localhost" or "." in first or ":" in first or first != first.lower()):
+        registry, repository = first, rest
+    else:
+        registry, repository = DEFAULT_REGISTRY, name
+    if registry == "index.docker.io":
+        registry = DEFAULT_REGISTRY
+    if registry == DEFAULT_REGISTRY and "/" not in repository:
+        repository = _OFFICIAL + repository
+    return registry, repository
+
+
+def _check_name(text: str, registry: str, repository: str) -> None:
+    host = _REGISTRY.fullmatch(registry)
+    if host is None or not (host[1] is None or 0 < int(host[1]) < 65536):
+        raise _invalid(text, "has a bad registry: want HOST[:PORT], the port 1-65535")
+    if repository != repository.lower():
+        raise _invalid(text, "has upper case in the repository: write it in lower case")
+    if not all(_REPOSITORY_PART.fullmatch(part) for part in repository.split("/")):
+        raise _invalid(text, "has a bad repository: want a-z 0-9, joined by . _ __ - or /")
+    if len(registry) + 1 + len(repository) > NAME_LENGTH_MAX:
+        raise _invalid(text, f"has a name of more than {NAME_LENGTH_MAX} characters")
+
+
+def _checked_digest(text: str, digest: str) -> str:
+    if not _DIGEST.fullmatch(digest):
+        raise _invalid(text, "has a bad digest: want sha256: and 64 of 0-9 a-f")
+    return digest
+
+
+def _invalid(text: str, why: str) -> InvalidArgument:
+    shown = ascii(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
+    return InvalidArgument(f"image {shown} {why}")
