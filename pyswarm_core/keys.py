@@ -1,11 +1,11 @@
 """Where things are in the store. PURE: the only module that spells a key.
 
-    <prefix>/cluster               Cluster
-    <prefix>/node/<id>             Node
-    <prefix>/service/<id>          Service
-    <prefix>/network/<id>          Network
-    <prefix>/chunk/<service>/<n>   TaskChunk: the tasks of one service with slot // 128 == n
-    <prefix>/leader                the leader's name, attached to its lease
+<prefix>/cluster               Cluster
+<prefix>/node/<id>             Node
+<prefix>/service/<id>          Service
+<prefix>/network/<id>          Network
+<prefix>/chunk/<service>/<n>   TaskChunk: the tasks of one service with slot // 128 == n
+<prefix>/leader                the leader's name, attached to its lease
 """
 
 from typing import NamedTuple

@@ -71,7 +71,10 @@ _S = TaskState
 TRANSITIONS: Mapping[tuple[TaskState, TaskState], str] = MappingProxyType(
     {
         (_S.NEW, _S.PENDING): "its networks are allocated",
-        (_S.NEW, _S.ASSIGNED): "its networks are allocated and a node was found in the same decision",
+        (
+            _S.NEW,
+            _S.ASSIGNED,
+        ): "its networks are allocated and a node was found in the same decision",
         (_S.PENDING, _S.ASSIGNED): "the scheduler found a node",
         (_S.NEW, _S.SHUTDOWN): "no longer wanted before it had a node",
         (_S.PENDING, _S.SHUTDOWN): "no longer wanted before it had a node",

@@ -1,0 +1,1 @@
+"""Shells that controller, agent and CLI share: time, randomness, channels, logging, metrics."""

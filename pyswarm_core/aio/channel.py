@@ -1,0 +1,29 @@
+"""How gRPC connections are made: one set of options for every channel and server. SHELL.
+
+Keepalive needs `ping_timeout_ms` too: without it a half-open connection is noticed only after a minute.
+"""
+
+from pyswarm_core.limits import GRPC_MESSAGE_BYTES
+
+CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_receive_message_length", GRPC_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", GRPC_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 3_000),
+    ("grpc.http2.ping_timeout_ms", 3_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.enable_http_proxy", 0),
+)
+
+SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_receive_message_length", GRPC_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", GRPC_MESSAGE_BYTES),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.so_reuseport", 0),
+)

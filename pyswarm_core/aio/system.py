@@ -1,0 +1,21 @@
+"""The real clock and the real source of ids. SHELL: everything else gets them as arguments."""
+
+import os
+import time
+
+from pyswarm_core.clock import Instant
+from pyswarm_core.ids import ID_LENGTH, ids_from_bytes
+
+
+class SystemClock:
+    """The host's wall clock."""
+
+    def now(self) -> Instant:
+        return Instant(time.time_ns())
+
+
+class RandomIds:
+    """Ids of 125 bits from the kernel's generator."""
+
+    def draw(self, count: int) -> list[str]:
+        return ids_from_bytes(os.urandom(ID_LENGTH * count))

@@ -1,0 +1,111 @@
+"""Models to protobuf and back. PURE. Structs and messages share field names, so one rule converts them all.
+
+`to_proto`/`from_proto` serve whatever is not hot: the plan of a class is worked out once, from its annotations. Tasks
+in bulk go through `chunks.py` (store) and `columns.py` (sessions).
+"""
+
+from collections.abc import Callable
+from enum import Enum
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+from google.protobuf.message import Message
+
+M = TypeVar("M", bound=Message)
+S = TypeVar("S", bound=msgspec.Struct)
+
+_Write = Callable[[Message, Any], None]
+_Read = Callable[[Message], Any]
+
+
+def to_proto(value: msgspec.Struct, message: M) -> M:
+    """Fill `message` (fresh) with every field of `value`; return it."""
+    for name, write, _ in _plan(type(value)):
+        write(message, getattr(value, name))
+    return message
+
+
+def from_proto(cls: type[S], message: Message) -> S:
+    """The struct that `message` describes. Raises ValueError for an enum word that does not exist."""
+    return cls(**{name: read(message) for name, _, read in _plan(cls)})
+
+
+@cache
+def _plan(cls: type[msgspec.Struct]) -> tuple[tuple[str, _Write, _Read], ...]:
+    hints = get_type_hints(cls)
+    return tuple(
+        (field.name, *_accessors(hints[field.name], field.name.rstrip("_"), field.default))
+        for field in msgspec.structs.fields(cls)
+    )
+
+
+def _accessors(hint: Any, name: str, default: Any) -> tuple[_Write, _Read]:
+    origin = get_origin(hint)
+    if origin is tuple:
+        return _repeated(get_args(hint)[0], name)
+    if origin is dict:
+        return _map(name)
+    if origin in (UnionType, Union):
+        (inner,) = (arg for arg in get_args(hint) if arg is not NoneType)
+        return _submessage(inner, name, None)
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return _submessage(hint, name, default)
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return _scalar(name, hint)
+    return _scalar(name, None)
+
+
+def _scalar(name: str, enum: type[Enum] | None) -> tuple[_Write, _Read]:
+    def write(message: Message, value: Any) -> None:
+        setattr(message, name, value)
+
+    def read(message: Message) -> Any:
+        value = getattr(message, name)
+        return enum(value) if enum else value
+
+    return write, read
+
+
+def _submessage(cls: type[msgspec.Struct], name: str, default: Any) -> tuple[_Write, _Read]:
+    def write(message: Message, value: Any) -> None:
+        if value is not None:
+            target = getattr(message, name)
+            target.SetInParent()
+            to_proto(value, target)
+
+    def read(message: Message) -> Any:
+        if not message.HasField(name) and default is not msgspec.NODEFAULT:
+            return default
+        return from_proto(cls, getattr(message, name))
+
+    return write, read
+
+
+def _repeated(inner: Any, name: str) -> tuple[_Write, _Read]:
+    is_struct = isinstance(inner, type) and issubclass(inner, msgspec.Struct)
+
+    def write(message: Message, value: Any) -> None:
+        target = getattr(message, name)
+        if is_struct:
+            for item in value:
+                to_proto(item, target.add())
+        else:
+            target.extend(value)
+
+    def read(message: Message) -> Any:
+        source = getattr(message, name)
+        return tuple(from_proto(inner, item) for item in source) if is_struct else tuple(source)
+
+    return write, read
+
+
+def _map(name: str) -> tuple[_Write, _Read]:
+    def write(message: Message, value: Any) -> None:
+        getattr(message, name).update(value)
+
+    def read(message: Message) -> Any:
+        return dict(sorted(getattr(message, name).items()))
+
+    return write, read

@@ -1,0 +1,60 @@
+"""Ids and statuses on sessions: columns instead of nested messages. PURE. The hot path between controller and agents."""
+
+from collections.abc import Iterable, Sequence
+
+from pyswarm_core.api.v1 import dispatcher_pb2
+from pyswarm_core.codec import from_proto, to_proto
+from pyswarm_core.ids import ID_LENGTH, TaskId
+from pyswarm_core.objects import NO_DETAIL, TaskDetail
+from pyswarm_core.state import TaskStatus
+from pyswarm_core.states import TaskState
+
+_STATES = tuple(TaskState)
+
+
+def pack_ids(ids: Iterable[str]) -> bytes:
+    """25 ASCII bytes each."""
+    return "".join(ids).encode("ascii")
+
+
+def unpack_ids(data: bytes) -> list[TaskId]:
+    """The inverse of `pack_ids`. Raises ValueError when the length is not a multiple of 25."""
+    if len(data) % ID_LENGTH:
+        raise ValueError(f"ids column has {len(data)} bytes, not a multiple of {ID_LENGTH}")
+    text = data.decode("ascii")
+    return [TaskId(text[start : start + ID_LENGTH]) for start in range(0, len(text), ID_LENGTH)]
+
+
+def pack_statuses(statuses: Sequence[TaskStatus]) -> dispatcher_pb2.TaskStatuses:
+    """Statuses as columns; details only for the tasks that have some."""
+    message = dispatcher_pb2.TaskStatuses(
+        ids=pack_ids(status.task_id for status in statuses),
+        states=bytes([status.state for status in statuses]),
+    )
+    for index, status in enumerate(statuses):
+        if status.detail != NO_DETAIL:
+            message.detail_index.append(index)
+            to_proto(status.detail, message.details.add())
+    return message
+
+
+def unpack_statuses(message: dispatcher_pb2.TaskStatuses) -> list[TaskStatus]:
+    """The inverse of `pack_statuses`. Raises ValueError for columns that do not fit together."""
+    ids = unpack_ids(message.ids)
+    if len(ids) != len(message.states):
+        raise ValueError(f"statuses have {len(ids)} ids but {len(message.states)} states")
+    details = dict(zip(message.detail_index, message.details, strict=True))
+    return [
+        TaskStatus(
+            task_id,
+            _state(state),
+            from_proto(TaskDetail, details[index]) if index in details else NO_DETAIL,
+        )
+        for index, (task_id, state) in enumerate(zip(ids, message.states, strict=True))
+    ]
+
+
+def _state(number: int) -> TaskState:
+    if number >= len(_STATES):
+        raise ValueError(f"task state {number} does not exist")
+    return _STATES[number]

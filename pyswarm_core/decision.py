@@ -1,0 +1,94 @@
+"""What deciding returns. PURE values: nothing here acts.
+
+`Writes` name whole objects to put or ids to delete, each valid alone and in any order within one decision.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from pyswarm_core.clock import Instant
+from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
+from pyswarm_core.objects import Cluster, Network, Node, Service, Task
+
+
+class NoteKind(StrEnum):
+    """What a note tells; the name under which it is counted and shown in `pyswarm events`."""
+
+    SERVICE_CREATED = "service.create"
+    SERVICE_UPDATED = "service.update"
+    SERVICE_REMOVED = "service.remove"
+    NODE_JOINED = "node.create"
+    NODE_UPDATED = "node.update"
+    NODE_READY = "node.ready"
+    NODE_DOWN = "node.down"
+    NODE_REMOVED = "node.remove"
+    NETWORK_CREATED = "network.create"
+    NETWORK_REMOVED = "network.remove"
+    TASK_STATE = "task.state"
+    TASK_CREATED = "task.create"
+    TASK_REPLACED = "task.replace"
+    TASK_UNPLACED = "task.pending"
+    TASK_SHUTDOWN = "task.shutdown"
+
+
+class Note(msgspec.Struct, frozen=True, gc=False):
+    """A fact for people and metrics: what happened to which object, and why."""
+
+    kind: NoteKind
+    subject: str
+    """The object's id."""
+    name: str = ""
+    reason: str = ""
+    count: int = 1
+    """How many of the same a note stands for (a decision over a million tasks does not write a million notes)."""
+
+
+class Writes(msgspec.Struct, frozen=True):
+    """Objects to put and to delete. Empty tuples and lists mean nothing to do."""
+
+    cluster: Cluster | None = None
+    nodes: tuple[Node, ...] = ()
+    services: tuple[Service, ...] = ()
+    networks: tuple[Network, ...] = ()
+    tasks: list[Task] = []
+    """Created and changed tasks alike; a task appears at most once."""
+    removed_nodes: tuple[NodeId, ...] = ()
+    removed_services: tuple[ServiceId, ...] = ()
+    removed_networks: tuple[NetworkId, ...] = ()
+    removed_tasks: list[TaskId] = []
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.cluster
+            or self.nodes
+            or self.services
+            or self.networks
+            or self.tasks
+            or self.removed_nodes
+            or self.removed_services
+            or self.removed_networks
+            or self.removed_tasks
+        )
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """The outcome of one `decide`."""
+
+    writes: Writes = Writes()
+    wakes: dict[ServiceId, Instant] = {}
+    """When each service could change by time alone: the caller marks it dirty then. Replaces earlier wakes."""
+    again: frozenset[ServiceId] = frozenset()
+    """Services whose decision was cut to bound its size: decide again at once after applying the writes."""
+    notes: tuple[Note, ...] = ()
+
+
+class Dirty:
+    """What changed since the last decision. Mutable: shells add to it, `decide` only reads it."""
+
+    def __init__(self) -> None:
+        self.services: set[ServiceId] = set()
+        self.nodes: set[NodeId] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self.services or self.nodes)
