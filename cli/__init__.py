@@ -1,0 +1,1 @@
+"""The `pyswarm` command: Docker's words and columns over the controller's API."""
