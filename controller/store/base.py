@@ -266,7 +266,7 @@ class Store(Protocol):
         ...
 
     async def commit(self, txn: Txn) -> Outcome:
-        """Apply a transaction. Never sent again once it may have arrived: StoreAmbiguous instead."""
+        """Apply a transaction. Never sent again once it may have arrived: then StoreAmbiguous."""
         ...
 
     def watch(self, prefix: bytes, start_revision: Revision) -> Watch:
@@ -300,7 +300,7 @@ class Store(Protocol):
 
 
 def prefix_end(prefix: bytes) -> bytes:
-    """The smallest key above all keys with this prefix; b"" if there is none (all 0xff, or empty)."""
+    """The smallest key above all keys with this prefix; b"" if none is (0xff only, or empty)."""
     kept = prefix.rstrip(b"\xff")
     return kept[:-1] + bytes((kept[-1] + 1,)) if kept else b""
 

@@ -1,0 +1,272 @@
+"""etcd's semantics over a dictionary: revisions, transactions, history, compaction, leases. PURE.
+
+Synchronous and deterministic: time is an argument, lease ids are counted, keys are kept in order.
+The simulator drives it directly and injects faults around it. Every revision after the first has
+exactly one entry in the history; going back in time means undoing entries from the newest.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from controller.store.base import (
+    NO_LEASE,
+    Committed,
+    Compacted,
+    Compare,
+    Conflict,
+    Delete,
+    Event,
+    KeyValue,
+    Lease,
+    LeaseExpired,
+    LeaseId,
+    Outcome,
+    Put,
+    Relation,
+    Revision,
+    Snapshot,
+    StoreMisuse,
+    Target,
+    Txn,
+    WatchBatch,
+    check_txn,
+)
+from pyswarm_core.clock import NEVER, SECOND, Instant, after
+
+FIRST_REVISION = Revision(1)
+"""An empty store is at revision 1, as in etcd."""
+
+
+class _Change(msgspec.Struct, frozen=True, gc=False):
+    """One revision of history: what it did, and what was there before (None: nothing)."""
+
+    events: tuple[Event, ...]
+    before: tuple[KeyValue | None, ...]
+
+
+class _LeaseState(msgspec.Struct):
+    ttl_s: int
+    expires_at: Instant
+    keys: dict[bytes, None]
+
+
+class MemoryKv:
+    """The store itself. `listeners` are called after every new revision and every compaction."""
+
+    def __init__(self) -> None:
+        self.revision = FIRST_REVISION
+        self.compact_revision = Revision(0)
+        self.listeners: list[Callable[[], None]] = []
+        self._items: dict[bytes, KeyValue] = {}
+        self._order: list[bytes] = []
+        self._history: list[_Change] = []
+        self._leases: dict[LeaseId, _LeaseState] = {}
+        self._lease_count = 0
+
+    # Reading
+
+    def get(self, key: bytes) -> KeyValue | None:
+        """The key's newest state."""
+        return self._items.get(key)
+
+    def read(self, prefix: bytes, revision: Revision | None = None) -> Snapshot:
+        """All keys under a prefix at a revision, the current one by default."""
+        if revision is None or revision == self.revision:
+            items = self._items
+            return Snapshot(self.revision, tuple(items[key] for key in self._under(prefix)))
+        if revision > self.revision:
+            raise StoreMisuse(f"revision {revision} is in the future: now is {self.revision}")
+        if revision < self.compact_revision:
+            raise Compacted(self.compact_revision)
+        return Snapshot(revision, self._as_of(prefix, revision))
+
+    def events_since(self, prefix: bytes, revision: Revision) -> tuple[WatchBatch, ...]:
+        """Every batch under the prefix from `revision` on, oldest first.
+
+        Raises Compacted unless `revision` is newer than the compacted one: etcd keeps the values
+        of the compacted revision itself, but not its deletions.
+        """
+        if max(revision - 1, FIRST_REVISION) < self.compact_revision:
+            raise Compacted(self.compact_revision)
+        batches = []
+        start = max(revision, self._oldest())
+        for number, change in enumerate(self._history[start - self._oldest() :], start):
+            events = tuple(event for event in change.events if event.kv.key.startswith(prefix))
+            if events:
+                batches.append(WatchBatch(Revision(number), events))
+        return tuple(batches)
+
+    # Writing
+
+    def commit(self, txn: Txn) -> Outcome:
+        """Apply the transaction if every compare holds. Raises StoreMisuse and LeaseExpired."""
+        check_txn(txn)
+        if not all(self._holds(compare) for compare in txn.compares):
+            return Conflict(self.revision)
+        for put in txn.puts:
+            if put.lease != NO_LEASE and put.lease not in self._leases:
+                raise LeaseExpired(put.lease)
+        number = Revision(self.revision + 1)
+        events: list[Event] = []
+        before: list[KeyValue | None] = []
+        for put in txn.puts:
+            before.append(self._items.get(put.key))
+            events.append(Event(self._put(put, number)))
+        for delete in txn.deletes:
+            for key in self._named(delete):
+                before.append(self._items[key])
+                events.append(self._delete(key, number))
+        self._record(tuple(events), tuple(before))
+        return Committed(self.revision)
+
+    def compact(self, revision: Revision) -> None:
+        """Forget what happened before `revision`. Already forgotten: nothing happens."""
+        if revision > self.revision:
+            raise StoreMisuse(f"revision {revision} is in the future: now is {self.revision}")
+        if revision <= self.compact_revision:
+            return
+        del self._history[: max(0, revision + 1 - self._oldest())]
+        self.compact_revision = revision
+        self._tell()
+
+    # Leases
+
+    def grant(self, ttl_s: int, now: Instant) -> Lease:
+        """A new lease, alive for `ttl_s` seconds from now."""
+        if ttl_s < 1:
+            raise StoreMisuse(f"a lease of {ttl_s} s: at least 1")
+        self._lease_count += 1
+        lease = LeaseId(self._lease_count)
+        self._leases[lease] = _LeaseState(ttl_s, after(now, ttl_s * SECOND), {})
+        return Lease(lease, ttl_s)
+
+    def keep(self, lease: LeaseId, now: Instant) -> int:
+        """Give the lease its full time to live again, and return that in seconds."""
+        state = self._leases.get(lease)
+        if state is None or state.expires_at <= now:
+            raise LeaseExpired(lease)
+        state.expires_at = after(now, state.ttl_s * SECOND)
+        return state.ttl_s
+
+    def revoke(self, lease: LeaseId) -> None:
+        """End the lease and delete its keys in one revision. Gone already: nothing happens."""
+        state = self._leases.pop(lease, None)
+        if state is None:
+            return
+        keys = sorted(state.keys)
+        before = tuple(self._items[key] for key in keys)
+        number = Revision(self.revision + 1)
+        self._record(tuple(self._delete(key, number) for key in keys), before)
+
+    def expire(self, now: Instant) -> None:
+        """Revoke every lease whose time is over, earliest first."""
+        due = [(s.expires_at, lease) for lease, s in self._leases.items() if s.expires_at <= now]
+        for _, lease in sorted(due):
+            self.revoke(lease)
+
+    def next_expiry(self) -> Instant:
+        """When `expire` has to be called next; NEVER without leases."""
+        return min((state.expires_at for state in self._leases.values()), default=NEVER)
+
+    def size_bytes(self) -> int:
+        """Keys and values that exist now."""
+        return sum(len(item.key) + len(item.value) for item in self._items.values())
+
+    # Inside
+
+    def _oldest(self) -> int:
+        """The revision of the first entry in the history (or of the one to come)."""
+        return self.revision + 1 - len(self._history)
+
+    def _under(self, prefix: bytes) -> Iterator[bytes]:
+        order = self._order
+        for index in range(bisect_left(order, prefix), len(order)):
+            if not order[index].startswith(prefix):
+                return
+            yield order[index]
+
+    def _as_of(self, prefix: bytes, revision: Revision) -> tuple[KeyValue, ...]:
+        items = {key: self._items[key] for key in self._under(prefix)}
+        for change in reversed(self._history[revision + 1 - self._oldest() :]):
+            for event, before in zip(change.events, change.before, strict=True):
+                if not event.kv.key.startswith(prefix):
+                    continue
+                if before is None:
+                    del items[event.kv.key]
+                else:
+                    items[event.kv.key] = before
+        return tuple(items[key] for key in sorted(items))
+
+    def _holds(self, compare: Compare) -> bool:
+        actual = _actual(self._items.get(compare.key), compare.target)
+        return actual is not None and _relates(actual, compare.relation, compare.operand)
+
+    def _put(self, put: Put, number: Revision) -> KeyValue:
+        old = self._items.get(put.key)
+        if old is None:
+            insort(self._order, put.key)
+            item = KeyValue(put.key, put.value, number, number, 1, put.lease)
+        else:
+            self._detach(old)
+            item = KeyValue(
+                put.key, put.value, old.create_revision, number, old.version + 1, put.lease
+            )
+        self._items[put.key] = item
+        if put.lease != NO_LEASE:
+            self._leases[put.lease].keys[put.key] = None
+        return item
+
+    def _named(self, delete: Delete) -> list[bytes]:
+        if delete.is_prefix:
+            return list(self._under(delete.key))
+        return [delete.key] if delete.key in self._items else []
+
+    def _delete(self, key: bytes, number: Revision) -> Event:
+        self._detach(self._items.pop(key))
+        del self._order[bisect_left(self._order, key)]
+        return Event(KeyValue(key, b"", Revision(0), number, 0), is_delete=True)
+
+    def _detach(self, item: KeyValue) -> None:
+        state = self._leases.get(item.lease)
+        if state is not None:
+            state.keys.pop(item.key, None)
+
+    def _record(self, events: tuple[Event, ...], before: tuple[KeyValue | None, ...]) -> None:
+        if events:
+            self.revision = Revision(self.revision + 1)
+            self._history.append(_Change(events, before))
+            self._tell()
+
+    def _tell(self) -> None:
+        for listener in tuple(self.listeners):
+            listener()
+
+
+def _actual(item: KeyValue | None, target: Target) -> int | bytes | None:
+    """What a compare sees; None where no relation can hold (the value of a missing key)."""
+    match target:
+        case Target.VALUE:
+            return None if item is None else item.value
+        case Target.VERSION:
+            return 0 if item is None else item.version
+        case Target.CREATE:
+            return 0 if item is None else item.create_revision
+        case Target.MOD:
+            return 0 if item is None else item.mod_revision
+        case Target.LEASE:
+            return 0 if item is None else item.lease
+
+
+def _relates(actual: int | bytes, relation: Relation, operand: int | bytes) -> bool:
+    sign = (actual > operand) - (actual < operand)  # type: ignore[operator]  # same type by contract
+    match relation:
+        case Relation.EQUAL:
+            return sign == 0
+        case Relation.NOT_EQUAL:
+            return sign != 0
+        case Relation.GREATER:
+            return sign > 0
+        case Relation.LESS:
+            return sign < 0
