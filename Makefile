@@ -58,7 +58,7 @@ types: venv ## mypy --strict
 	$(PY) -m mypy
 
 imports: venv ## Layers and purity
-	.venv/bin/lint-imports
+	.venv/bin/lint-imports --no-logo
 
 proto: venv ## Generate Python from proto/
 	@scripts/proto
