@@ -5,8 +5,7 @@ from collections.abc import Iterable, Sequence
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.ids import ID_LENGTH, TaskId
-from pyswarm_core.objects import NO_DETAIL, TaskDetail
-from pyswarm_core.state import TaskStatus
+from pyswarm_core.objects import NO_DETAIL, TaskDetail, TaskStatus
 from pyswarm_core.states import TaskState
 
 _STATES = tuple(TaskState)

@@ -4,6 +4,8 @@ A `Task` is flat and small because there may be a million of them; what only few
 exit code, addresses) is in `TaskDetail`, shared and empty for the rest. docs/task-model.md states a task's laws.
 """
 
+from typing import NamedTuple
+
 import msgspec
 
 from pyswarm_core.clock import Instant
@@ -91,6 +93,14 @@ class Task(msgspec.Struct, frozen=True, gc=False, rename=docker_name):
     restarts: int = 0
     """How many tasks with the same spec version ended by themselves in this slot before it."""
     detail: TaskDetail = NO_DETAIL
+
+
+class TaskStatus(NamedTuple):
+    """What an agent reports of one task."""
+
+    task_id: TaskId
+    state: TaskState
+    detail: TaskDetail
 
 
 class Platform(Model, frozen=True):

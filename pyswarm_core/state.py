@@ -6,26 +6,17 @@ insertion orders, so the same history gives the same decisions.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.keys import ChunkKey, chunk_of
 from pyswarm_core.nodetable import NodeTable
-from pyswarm_core.objects import Cluster, Network, Node, Service, Task, TaskDetail
+from pyswarm_core.objects import Cluster, Network, Node, Service, Task, TaskStatus
 from pyswarm_core.states import TaskState, is_terminal, occupies, reported_by_agent
 
 _RUNNING = TaskState.RUNNING
 _NOTHING_RESERVED = (0, 0)
-
-
-class TaskStatus(NamedTuple):
-    """What an agent reports of one task."""
-
-    task_id: TaskId
-    state: TaskState
-    detail: TaskDetail
 
 
 class ServiceTasks:

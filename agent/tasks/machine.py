@@ -1,0 +1,318 @@
+"""The task machine: one task, one event, one step. PURE.
+
+`step(record, event, now)` returns the record as it is after the event and the effects to carry out. The worker saves
+the record before it carries out any effect, so an effect may be repeated after a crash but never be forgotten; each
+effect's outcome comes back as an event.
+
+Rules. A process is started at most once: only the step READY -> STARTING asks for it. Whoever must not run any more
+is first asked (stop signal), then made to (SIGKILL to everyone in its cgroup) when `kill_at` has come. Every edge taken
+is in TRANSITIONS; a step that would leave the table is a bug and raises InvalidTransition.
+"""
+
+from enum import Enum
+
+import msgspec
+from msgspec.structs import replace
+
+from agent.tasks.record import Record
+from pyswarm_core.clock import NEVER, SECOND, Instant, after
+from pyswarm_core.objects import Address
+from pyswarm_core.states import TRANSITIONS, InvalidTransition, TaskState
+
+_S = TaskState
+
+KILL_AGAIN = 10 * SECOND
+"""SIGKILL is repeated this often until the exit is seen; a process in uninterruptible sleep takes its time."""
+
+
+class Effect(Enum):
+    """What the worker can be asked to do. The comment says which events it answers with."""
+
+    PREPARE = "prepare"  # Prepared, PrepareFailed or PrepareAborted
+    ABORT_PREPARE = "abort prepare"  # makes PREPARE answer, soon
+    START = "start"  # Started or StartFailed
+    STOP = "stop"  # the stop signal; the exit comes as Exited
+    KILL = "kill"  # SIGKILL to everyone; the exit comes as Exited
+    CLEAN = "clean"  # Cleaned
+    FORGET = "forget"  # nothing: record and log are gone
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Base of everything that can happen to a task."""
+
+
+class Accepted(Event, frozen=True):
+    """The task is new here, or was found half prepared after a restart."""
+
+
+class Desired(Event, frozen=True):
+    """The controller wants it in this state."""
+
+    state: TaskState
+
+
+class Unassigned(Event, frozen=True):
+    """The store has forgotten the task."""
+
+
+class Prepared(Event, frozen=True):
+    """Everything but the running process exists."""
+
+    image_id: str
+    stop_signal: str
+    pid: int
+    addresses: tuple[Address, ...] = ()
+
+
+class PrepareFailed(Event, frozen=True):
+    """It cannot be made; the text says why."""
+
+    error: str
+
+
+class PrepareAborted(Event, frozen=True):
+    """Preparing stopped because it was asked to."""
+
+
+class Started(Event, frozen=True):
+    """The process runs."""
+
+
+class StartFailed(Event, frozen=True):
+    """The process could not be started; the text says why."""
+
+    error: str
+
+
+class Exited(Event, frozen=True):
+    """The process ended."""
+
+    code: int
+    signal: int = 0
+    oom: bool = False
+    error: str = ""
+    """Set when the end was not seen but inferred."""
+
+
+class Progress(Event, frozen=True):
+    """What preparing is busy with, for people."""
+
+    message: str
+
+
+class Cleaned(Event, frozen=True):
+    """Container and network are gone, the log remains."""
+
+
+class Tick(Event, frozen=True):
+    """Time passed; a deadline may have come."""
+
+
+class Step(msgspec.Struct, frozen=True):
+    """The outcome of one step. `wake_at`: send a Tick then."""
+
+    record: Record
+    effects: tuple[Effect, ...] = ()
+    wake_at: Instant = NEVER
+
+
+def step(record: Record, event: Event, now: Instant) -> Step:
+    """What becomes of `record` when `event` happens. Late and repeated events change nothing."""
+    match event:
+        case Accepted():
+            return _accepted(record)
+        case Desired(state=state):
+            return _desired(record, state, now)
+        case Unassigned():
+            return _unassigned(record, now)
+        case Prepared():
+            return _prepared(record, event, now)
+        case PrepareFailed(error=error):
+            return _prepare_failed(record, error)
+        case PrepareAborted():
+            return _prepare_aborted(record)
+        case Started():
+            return _started(record, now)
+        case StartFailed(error=error):
+            return _start_failed(record, error)
+        case Exited():
+            return _exited(record, event)
+        case Progress(message=message):
+            return _progress(record, message)
+        case Cleaned():
+            return _cleaned(record)
+        case Tick():
+            return _tick(record, now)
+        case _:
+            raise InvalidTransition(f"unknown event {event!r} for {record.name}")
+
+
+def _move(record: Record, state: TaskState, message: str, **changes: object) -> Record:
+    if (record.state, state) not in TRANSITIONS:
+        raise InvalidTransition(
+            f"{record.name} ({record.task_id}) cannot move from {record.state.word} to {state.word};"
+            f" it is {record.detail.message!r}, desired {record.desired_state.word}"
+        )
+    detail = replace(record.detail, message=message)
+    return replace(record, **{"state": state, "detail": detail, **changes})
+
+
+def _end(record: Record, state: TaskState, message: str, **detail: object) -> Step:
+    ended = _move(record, state, message)
+    return Step(replace(ended, detail=replace(ended.detail, **detail)), (Effect.CLEAN,))
+
+
+def _wanted(record: Record) -> bool:
+    return record.desired_state <= _S.RUNNING
+
+
+def _accepted(record: Record) -> Step:
+    if record.state not in (_S.ACCEPTED, _S.PREPARING):
+        return Step(record)
+    if not _wanted(record):
+        return _end(record, _S.SHUTDOWN, "shut down before it was prepared")
+    if record.state is _S.PREPARING:
+        return Step(record, (Effect.PREPARE,))
+    return Step(_move(record, _S.PREPARING, "preparing"), (Effect.PREPARE,))
+
+
+def _desired(record: Record, state: TaskState, now: Instant) -> Step:
+    if state <= record.desired_state:
+        return Step(record, wake_at=record.kill_at or NEVER)
+    return _pursue(replace(record, desired_state=state), now)
+
+
+def _unassigned(record: Record, now: Instant) -> Step:
+    forgotten = replace(record, unassigned=True, desired_state=_S.REMOVE)
+    if record.clean:
+        return Step(forgotten, (Effect.FORGET,))
+    return _pursue(forgotten, now)
+
+
+def _pursue(record: Record, now: Instant) -> Step:
+    """Do what a changed desired state asks for."""
+    if record.ended:
+        return Step(record)
+    if _wanted(record):
+        return _start(record) if record.state is _S.READY else Step(record)
+    match record.state:
+        case _S.ACCEPTED | _S.READY:
+            return _end(record, _S.SHUTDOWN, "shut down before it was started")
+        case _S.PREPARING:
+            return Step(record, (Effect.ABORT_PREPARE,))
+        case _S.STARTING:
+            return Step(record)  # stopped as soon as the start has answered
+        case _:
+            return _stop(record, now)
+
+
+def _start(record: Record) -> Step:
+    if record.desired_state is not _S.RUNNING:
+        return Step(record)
+    return Step(_move(record, _S.STARTING, "starting"), (Effect.START,))
+
+
+def _stop(record: Record, now: Instant) -> Step:
+    if record.kill_at:
+        return Step(record, wake_at=record.kill_at)
+    kill_at = after(now, record.spec.container_spec.stop_grace_period)
+    stopping = replace(
+        record, kill_at=kill_at, detail=replace(record.detail, message="stopping")
+    )
+    return Step(stopping, (Effect.STOP,), kill_at)
+
+
+def _prepared(record: Record, event: Prepared, now: Instant) -> Step:
+    if record.state is not _S.PREPARING:
+        return Step(record)
+    ready = _move(
+        record,
+        _S.READY,
+        "ready",
+        ready_at=now,
+        image_id=event.image_id,
+        stop_signal=event.stop_signal,
+    )
+    ready = replace(
+        ready, detail=replace(ready.detail, pid=event.pid, addresses=event.addresses)
+    )
+    return _pursue(ready, now)
+
+
+def _prepare_failed(record: Record, error: str) -> Step:
+    if record.state is not _S.PREPARING:
+        return Step(record)
+    if not _wanted(record):
+        return _end(record, _S.SHUTDOWN, "shut down while preparing")
+    return _end(record, _S.REJECTED, "could not be prepared", error=error)
+
+
+def _prepare_aborted(record: Record) -> Step:
+    if record.state is not _S.PREPARING:
+        return Step(record)
+    return _end(record, _S.SHUTDOWN, "shut down while preparing")
+
+
+def _started(record: Record, now: Instant) -> Step:
+    if record.state is not _S.STARTING:
+        return Step(record)
+    running = _move(record, _S.RUNNING, "started", started_at=now)
+    return Step(running) if _wanted(running) else _stop(running, now)
+
+
+def _start_failed(record: Record, error: str) -> Step:
+    if record.state is not _S.STARTING:
+        return Step(record)
+    return _end(record, _S.FAILED, "could not be started", error=error, pid=0)
+
+
+def _exited(record: Record, event: Exited) -> Step:
+    if record.state is _S.READY:
+        return _end(record, _S.FAILED, "vanished", error=_why(event), exit_code=event.code, pid=0)
+    if record.state not in (_S.STARTING, _S.RUNNING):
+        return Step(record)
+    if record.kill_at or not _wanted(record):
+        return _end(record, _S.SHUTDOWN, "shut down", exit_code=event.code, oom=event.oom, pid=0)
+    if event.code == 0 and not event.oom and not event.error:
+        return _end(record, _S.COMPLETE, "finished", pid=0)
+    return _end(
+        record,
+        _S.FAILED,
+        "failed",
+        error=_why(event),
+        exit_code=event.code,
+        oom=event.oom,
+        pid=0,
+    )
+
+
+def _why(event: Exited) -> str:
+    if event.error:
+        return event.error
+    if event.oom:
+        return f"out of memory (exit {event.code}): the memory limit was reached"
+    if event.signal:
+        return f"killed by signal {event.signal} (exit {event.code})"
+    return f"non-zero exit ({event.code})"
+
+
+def _progress(record: Record, message: str) -> Step:
+    if record.state is not _S.PREPARING:
+        return Step(record)
+    return Step(replace(record, detail=replace(record.detail, message=message)))
+
+
+def _cleaned(record: Record) -> Step:
+    if not record.ended:
+        return Step(record)
+    clean = replace(record, clean=True)
+    return Step(clean, (Effect.FORGET,) if clean.unassigned else ())
+
+
+def _tick(record: Record, now: Instant) -> Step:
+    if record.state is not _S.RUNNING or not record.kill_at:
+        return Step(record)
+    if now < record.kill_at:
+        return Step(record, wake_at=record.kill_at)
+    again = after(now, KILL_AGAIN)
+    return Step(replace(record, kill_at=again), (Effect.KILL,), again)
