@@ -1,0 +1,78 @@
+"""Where to ask for an image: the mirrors first, then the registry itself. PURE.
+
+As in Docker, mirrors serve docker.io only, and plain HTTP (or a certificate nobody vouches for) is
+accepted from loopback and from the registries named insecure, by HOST[:PORT] or by CIDR.
+"""
+
+from ipaddress import ip_address, ip_network
+from urllib.parse import urlsplit
+
+import msgspec
+
+from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.reference import DEFAULT_REGISTRY, Reference, parse_reference
+
+_LOOPBACK = ("127.0.0.0/8", "::1/128", "localhost")
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A place to copy `source` (a reference without transport) from; `own`: no mirror."""
+
+    source: str
+    registry: str
+    verify_tls: bool
+    own: bool
+
+
+def endpoints(
+    reference: Reference, mirrors: tuple[str, ...], insecure: tuple[str, ...]
+) -> tuple[Endpoint, ...]:
+    """Every place that may have the reference, in the order to try them.
+
+    Raises InvalidArgument if a mirror is not `http[s]://HOST[:PORT]`.
+    """
+    found = []
+    if reference.registry == DEFAULT_REGISTRY:
+        for url in mirrors:
+            host, plain = _mirror(url)
+            found.append(_endpoint(reference, host, insecure, plain=plain))
+    return (*found, _endpoint(reference, reference.registry, insecure, own=True))
+
+
+def is_insecure(registry: str, insecure: tuple[str, ...]) -> bool:
+    """Whether `registry` (HOST[:PORT]) is loopback, or in `insecure` by name or CIDR."""
+    host = urlsplit(f"//{registry}").hostname or ""
+    return any(_covers(entry, registry, host) for entry in (*_LOOPBACK, *insecure))
+
+
+def _covers(entry: str, registry: str, host: str) -> bool:
+    if "/" not in entry:
+        return entry in (registry, host)
+    try:
+        return ip_address(host) in ip_network(entry, strict=False)
+    except ValueError:
+        return False
+
+
+def _endpoint(
+    reference: Reference,
+    registry: str,
+    insecure: tuple[str, ...],
+    *,
+    plain: bool = False,
+    own: bool = False,
+) -> Endpoint:
+    moved = Reference(registry, reference.repository, reference.tag, reference.digest)
+    verify = not (plain or is_insecure(registry, insecure))
+    return Endpoint(source=moved.canonical, registry=registry, verify_tls=verify, own=own)
+
+
+def _mirror(url: str) -> tuple[str, bool]:
+    parts = urlsplit(url)
+    bare = parts._replace(path=parts.path.rstrip("/"))
+    if parts.scheme not in ("http", "https") or bare.geturl() != f"{parts.scheme}://{parts.netloc}":
+        raise InvalidArgument(f"registry mirror {url!r}: want http[s]://HOST[:PORT]")
+    # Whatever the grammar of references refuses as a registry is refused here too.
+    if parse_reference(f"{parts.netloc}/x/x").registry != parts.netloc:
+        raise InvalidArgument(f"registry mirror {url!r}: write the host with a dot or with a port")
+    return parts.netloc, parts.scheme == "http"

@@ -1,0 +1,36 @@
+"""What the image part of an agent is told, with its defaults. PURE."""
+
+from pathlib import Path
+
+import msgspec
+
+
+class ImageSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """`root` holds images and layers, `run_root` what a reboot may lose, `work` unfinished pulls.
+
+    `insecure_registries` are HOST[:PORT] or CIDR, beside loopback; `mirrors` are URLs that serve
+    docker.io. A pull that moves nothing for `stall_s` is given up, as is any after `pull_limit_s`.
+    """
+
+    root: Path
+    run_root: Path
+    work: Path
+    insecure_registries: tuple[str, ...] = ()
+    mirrors: tuple[str, ...] = ()
+    parallel_pulls: int = 6
+    parallel_per_registry: int = 3
+    stall_s: float = 30.0
+    pull_limit_s: float = 3600.0
+
+    @property
+    def storage_conf(self) -> Path:
+        """The storage.conf that every tool of this agent is pointed to."""
+        return self.root.parent / f"{self.root.name}.conf"
+
+    @property
+    def storage_conf_text(self) -> str:
+        """Its content. Without skip_mount_home every use would leave a mount of `overlay`."""
+        return (
+            f'[storage]\ndriver = "overlay"\ngraphroot = "{self.root}"\n'
+            f'runroot = "{self.run_root}"\n\n[storage.options.overlay]\nskip_mount_home = "true"\n'
+        )

@@ -1,0 +1,164 @@
+"""Talks to registries, by skopeo.
+
+Credentials reach it in an anonymous file in memory that only it inherits: nothing on a command
+line, nothing on disk. What a killed copy leaves in its own work folder is removed by whoever made
+the folder; what it leaves in the storage, containers-storage undoes by itself.
+"""
+
+import os
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+
+import msgspec
+
+from agent.images.base import Credentials, PullPhase, PullProgress, ReportProgress
+from agent.images.endpoint import Endpoint
+from agent.images.failure import failure, silent
+from agent.images.settings import ImageSettings
+from agent.images.tool import Limits, Output, run_tool
+from pyswarm_core.reference import Reference
+
+_POLICY = Path("/etc/containers/policy.json")
+_MANIFEST_LIMITS_S = 60.0
+_PHASES = (
+    (b"Getting image", PullPhase.COPYING),
+    (b"Copying blob", PullPhase.COPYING),
+    (b"Writing manifest", PullPhase.STORING),
+)
+
+
+class Skopeo:
+    """Copies images into the agent's storage and asks for manifests."""
+
+    def __init__(self, settings: ImageSettings) -> None:
+        self._settings = settings
+
+    async def copy(
+        self,
+        endpoint: Endpoint,
+        reference: Reference,
+        credentials: Credentials | None,
+        report: ReportProgress,
+    ) -> None:
+        """Fetch from `endpoint` what is missing and store it as `reference`. Raises ImageError."""
+        settings = self._settings
+        limits = Limits(settings.stall_s, settings.pull_limit_s)
+        with _folder(settings.work) as work, _login(endpoint, credentials) as login:
+            meter = _Meter(reference.familiar, work, report)
+            command = (
+                *self._base(),
+                *("--tmpdir", str(work), "copy", *login.flags("src-")),
+                f"--src-tls-verify={str(endpoint.verify_tls).lower()}",
+                *(f"docker://{endpoint.source}", f"containers-storage:{reference.canonical}"),
+            )
+            env = {"CONTAINERS_STORAGE_CONF": str(settings.storage_conf), "TMPDIR": str(work)}
+            try:
+                output = await run_tool(
+                    command,
+                    env,
+                    limits,
+                    secret_fds=login.fds,
+                    on_line=meter.line,
+                    on_tick=meter.tick,
+                )
+            except TimeoutError:
+                raise silent(reference.familiar, endpoint.registry, limits.stall_s) from None
+        _check(output, endpoint, reference)
+
+    async def digest(
+        self, endpoint: Endpoint, reference: Reference, credentials: Credentials | None
+    ) -> str:
+        """The digest of the manifest, or of the list of manifests. Raises ImageError."""
+        limits = Limits(self._settings.stall_s, _MANIFEST_LIMITS_S)
+        with _login(endpoint, credentials) as login:
+            command = (
+                *(*self._base(), "inspect", "--raw", *login.flags("")),
+                f"--tls-verify={str(endpoint.verify_tls).lower()}",
+                f"docker://{endpoint.source}",
+            )
+            try:
+                output = await run_tool(command, {}, limits, secret_fds=login.fds)
+            except TimeoutError:
+                raise silent(reference.familiar, endpoint.registry, limits.stall_s) from None
+        _check(output, endpoint, reference)
+        return f"sha256:{sha256(output.out).hexdigest()}"
+
+    def _base(self) -> tuple[str, ...]:
+        # A host's own signature policy is kept; without one skopeo would refuse to work at all.
+        return ("skopeo",) if _POLICY.exists() else ("skopeo", "--insecure-policy")
+
+
+class _Login(msgspec.Struct, frozen=True):
+    fds: tuple[int, ...] = ()
+
+    def flags(self, prefix: str) -> tuple[str, ...]:
+        if not self.fds:
+            return (f"--{prefix}no-creds",)
+        path = f"/proc/self/fd/{self.fds[0]}"
+        return ("--src-authfile", path) if prefix else ("--authfile", path)
+
+
+class _Meter:
+    """Turns skopeo's lines and the growth of its work folder into progress."""
+
+    def __init__(self, image: str, work: Path, report: ReportProgress) -> None:
+        self._work = work
+        self._report = report
+        self._last = PullProgress(reference=image, phase=PullPhase.CONNECTING)
+        report(self._last)
+
+    def line(self, line: bytes) -> None:
+        for start, phase in _PHASES:
+            if line.startswith(start):
+                blobs = self._last.blobs + (start == b"Copying blob")
+                self._say(msgspec.structs.replace(self._last, phase=phase, blobs=blobs))
+
+    def tick(self) -> None:
+        size = sum(_size(path) for path in self._work.rglob("*"))
+        self._say(msgspec.structs.replace(self._last, bytes=max(size, self._last.bytes)))
+
+    def _say(self, progress: PullProgress) -> None:
+        if progress != self._last:
+            self._last = progress
+            self._report(progress)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:
+        return 0
+
+
+def _check(output: Output, endpoint: Endpoint, reference: Reference) -> None:
+    if output.code:
+        raise failure(output.err, reference.familiar, endpoint.registry)
+
+
+@contextmanager
+def _folder(work: Path) -> Iterator[Path]:
+    folder = Path(mkdtemp(prefix="pull-", dir=work))
+    try:
+        yield folder
+    finally:
+        rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _login(endpoint: Endpoint, credentials: Credentials | None) -> Iterator[_Login]:
+    """A login for the registry itself; a mirror is another party and never sees it."""
+    if credentials is None or not endpoint.own:
+        yield _Login()
+        return
+    pair = b64encode(f"{credentials.username}:{credentials.password}".encode()).decode("ascii")
+    descriptor = os.memfd_create("registry-login")
+    try:
+        os.write(descriptor, msgspec.json.encode({"auths": {endpoint.registry: {"auth": pair}}}))
+        yield _Login((descriptor,))
+    finally:
+        os.close(descriptor)

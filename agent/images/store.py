@@ -1,0 +1,183 @@
+"""The host's images: found in the storage, fetched by skopeo when missing, removed by name.
+
+`open_images` is the way in. Invariant: one pull per reference at a time, at most so many in all and
+per registry, so that a registry that hangs holds up nobody else's images.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from shutil import rmtree
+
+from agent.images.base import (
+    Credentials,
+    Image,
+    ImageError,
+    ImageInUse,
+    ImageNotFound,
+    Images,
+    InvalidImage,
+    PullPhase,
+    PullPolicy,
+    PullProgress,
+    RegistryUnavailable,
+    ReportProgress,
+)
+from agent.images.endpoint import Endpoint, endpoints
+from agent.images.failure import combined
+from agent.images.settings import ImageSettings
+from agent.images.sharing import SharedPulls
+from agent.images.skopeo import Skopeo
+from agent.images.storage import Storage
+from agent.images.tool import Limits, run_tool
+from pyswarm_core.reference import Reference, parse_reference
+
+# A removal waits while a pull unpacks a layer, so it gets longer than its own work takes.
+_STORAGE_LIMITS = Limits(stall_s=120.0, total_s=120.0)
+
+
+@asynccontextmanager
+async def open_images(settings: ImageSettings) -> AsyncIterator[Images]:
+    """The images under `settings.root`, made if absent; pulls end with the block.
+
+    Cleans up after an agent that was killed: unfinished downloads, and mounts the tools left.
+    Raises InvalidArgument for a malformed mirror.
+    """
+    endpoints(parse_reference("any"), settings.mirrors, settings.insecure_registries)
+    _prepare(settings)
+    await _sweep(settings)
+    async with asyncio.TaskGroup() as group:
+        pulls = SharedPulls(group)
+        try:
+            yield StoredImages(settings, pulls)
+        finally:
+            pulls.close()
+
+
+class StoredImages:
+    """`Images` over containers-storage and skopeo."""
+
+    def __init__(self, settings: ImageSettings, pulls: SharedPulls) -> None:
+        self._settings = settings
+        self._pulls = pulls
+        self._storage = Storage(settings.root)
+        self._skopeo = Skopeo(settings)
+        self._slots = asyncio.Semaphore(settings.parallel_pulls)
+        self._registry_slots: defaultdict[str, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(settings.parallel_per_registry)
+        )
+
+    async def resolve(
+        self,
+        reference: str,
+        credentials: Credentials | None = None,
+        progress: ReportProgress | None = None,
+        policy: PullPolicy = PullPolicy.MISSING,
+    ) -> Image:
+        """See `Images.resolve`."""
+        wanted = parse_reference(reference)
+        may_be_here = policy is PullPolicy.MISSING or bool(wanted.digest)
+        if may_be_here and (image := self._storage.find(wanted)):
+            return image
+        await self._pulls.join(
+            wanted.canonical,
+            credentials,
+            lambda report: self._fetch(wanted, credentials, report, policy),
+            progress,
+        )
+        if image := self._storage.find(wanted):
+            return image
+        raise InvalidImage(f"broken image: {wanted.familiar} was pulled but cannot be read back")
+
+    async def pull(
+        self,
+        reference: str,
+        credentials: Credentials | None = None,
+        progress: ReportProgress | None = None,
+    ) -> Image:
+        """See `Images.pull`."""
+        return await self.resolve(reference, credentials, progress, PullPolicy.ALWAYS)
+
+    async def resolve_digest(self, reference: str, credentials: Credentials | None = None) -> str:
+        """See `Images.resolve_digest`."""
+        wanted = parse_reference(reference)
+        errors: list[ImageError] = []
+        places = self._endpoints(wanted)
+        for place in places:
+            try:
+                return await self._skopeo.digest(place, wanted, credentials)
+            except ImageError as error:
+                errors.append(error)
+        raise combined(errors, [place.registry for place in places])
+
+    async def list(self) -> tuple[Image, ...]:
+        """See `Images.list`."""
+        return self._storage.images()
+
+    async def remove(self, reference: str, in_use: Collection[str] = ()) -> None:
+        """See `Images.remove`."""
+        wanted = parse_reference(reference)
+        image = self._storage.find(wanted)
+        if image is None:
+            raise ImageNotFound(f"no such image here: {wanted.familiar}")
+        left = tuple(name for name in image.names if name != wanted.canonical)
+        if left and wanted.canonical in image.names:
+            names = (argument for name in left for argument in ("--name", name))
+            await self._change("set-names", *names, image.id)
+        elif image.id in in_use:
+            raise ImageInUse(f"image {wanted.familiar} is used by a task on this host")
+        else:
+            await self._change("delete-image", image.id)
+
+    def _endpoints(self, wanted: Reference) -> tuple[Endpoint, ...]:
+        settings = self._settings
+        return endpoints(wanted, settings.mirrors, settings.insecure_registries)
+
+    async def _fetch(
+        self,
+        wanted: Reference,
+        credentials: Credentials | None,
+        report: ReportProgress,
+        policy: PullPolicy,
+    ) -> None:
+        # Another caller's pull, with other credentials, may have ended just now.
+        if policy is PullPolicy.MISSING and self._storage.find(wanted):
+            return
+        errors: list[ImageError] = []
+        places = self._endpoints(wanted)
+        for place in places:
+            report(PullProgress(reference=wanted.familiar, phase=PullPhase.WAITING))
+            try:
+                async with self._registry_slots[place.registry], self._slots:
+                    await self._skopeo.copy(place, wanted, credentials, report)
+                    return
+            except ImageError as error:
+                errors.append(error)
+        raise combined(errors, [place.registry for place in places])
+
+    async def _change(self, *arguments: str) -> None:
+        env = {"CONTAINERS_STORAGE_CONF": str(self._settings.storage_conf)}
+        try:
+            output = await run_tool(("containers-storage", *arguments), env, _STORAGE_LIMITS)
+        except TimeoutError:
+            raise RegistryUnavailable("the image storage is busy; try again later") from None
+        if output.code:
+            why = " ".join(output.err.split())[:300]
+            raise ImageError(f"the image storage refused to change: {why}")
+
+
+def _prepare(settings: ImageSettings) -> None:
+    rmtree(settings.work, ignore_errors=True)
+    for folder in (settings.root, settings.run_root, settings.work):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    settings.storage_conf.write_text(settings.storage_conf_text, encoding="utf-8")
+
+
+async def _sweep(settings: ImageSettings) -> None:
+    """Undo the trial mounts of a tool that was killed while it tried what the kernel can do."""
+    for trial in (settings.root / "overlay").glob("compat*"):
+        for mount in sorted(trial.iterdir(), reverse=True):
+            if mount.is_mount():
+                await run_tool(("umount", "--lazy", str(mount)), {}, _STORAGE_LIMITS)
+        rmtree(trial, ignore_errors=True)
