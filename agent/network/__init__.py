@@ -1,1 +1,4 @@
-"""A host's network: overlays, the tasks' network namespaces, and the rules that keep networks apart."""
+"""A host's network.
+
+Overlays, the tasks' network namespaces, and the rules that keep networks apart.
+"""

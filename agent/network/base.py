@@ -1,8 +1,8 @@
 """The agent's one view of the kernel's network: values, errors and the `Dataplane` protocol.
 
-PURE: values only. `dataplane.py` (real) and `fake.py` (in memory) implement `Dataplane` and pass the same contract tests.
-Invariant: everything is level-triggered. `sync` gets the whole wish every time, and what is found in the kernel
-decides what is done, never what an object remembers.
+PURE: values only. `dataplane.py` (real) and `fake.py` (in memory) implement `Dataplane` and pass
+the same contract tests. Invariant: everything is level-triggered. `sync` gets the whole wish every
+time, and what is found in the kernel decides what is done, never what an object remembers.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,17 @@ HOST_BRIDGE = NetworkId("bridge")
 
 
 class NetworkFailed(Exception):
-    """The kernel's network could not be made as wanted; the text is one line, fit for a task's message."""
+    """The kernel's network could not be made as wanted.
+
+    The text is one line, fit for a task's message.
+    """
 
 
 class Underlay(msgspec.Struct, frozen=True, kw_only=True):
-    """Where this host's end of every tunnel is: an address one of its devices has, and the fleet's UDP port."""
+    """Where this host's end of every tunnel is.
+
+    An address one of its devices has, and the fleet's UDP port.
+    """
 
     address: str
     port: int = 4789
@@ -41,8 +47,9 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
 class OverlayWanted(msgspec.Struct, frozen=True, kw_only=True):
     """One network as this host should carry it.
 
-    `node_number` is this host's. `vni` 0 is a network of this host alone: no tunnel, no peers. `mtu` 0 is derived from
-    the underlay's. `internal`: no way out. Blocks lie in `subnet` and belong to one host each.
+    `node_number` is this host's. `vni` 0 is a network of this host alone: no tunnel, no peers.
+    `mtu` 0 is derived from the underlay's. `internal`: no way out. Blocks lie in `subnet` and
+    belong to one host each.
     """
 
     network_id: NetworkId
@@ -57,7 +64,10 @@ class OverlayWanted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attachment(msgspec.Struct, frozen=True, kw_only=True):
-    """One interface of a task. `address` lies in one of the network's local blocks: `10.128.0.5`."""
+    """One interface of a task.
+
+    `address` lies in one of the network's local blocks: `10.128.0.5`.
+    """
 
     network_id: NetworkId
     address: str
@@ -65,7 +75,10 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True, order=True):
-    """One thing that is not as it should be: `kind` is link, address, route, neighbour, fdb, port, setting or rules."""
+    """One thing that is not as it should be.
+
+    `kind` is link, address, route, neighbour, fdb, port, setting or rules.
+    """
 
     kind: str
     detail: str
@@ -74,27 +87,33 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True, order=True):
 class Dataplane(Protocol):
     """The kernel's network of one host. Every method is idempotent and none blocks the event loop.
 
-    All may be called concurrently; calls for one task must not overlap. Each raises NetworkFailed when the kernel refuses.
+    All may be called concurrently; calls for one task must not overlap. Each raises NetworkFailed
+    when the kernel refuses.
     """
 
     async def sync(self, overlays: Sequence[OverlayWanted]) -> None:
-        """Make the host's networks exactly these; heal what somebody disturbed; remove what is no longer wanted.
+        """Make the host's networks exactly these; heal what somebody disturbed; remove what is no
+        longer wanted.
 
-        Networks must be synced before a task attaches to them, and stay until its last task is detached.
+        Networks must be synced before a task attaches to them, and stay until its last task is
+        detached.
         """
         ...
 
     async def attach(self, task_id: TaskId, attachments: Sequence[Attachment]) -> str:
         """Make the task's network namespace with these interfaces, and return its path.
 
-        The default route goes through the first network that is not internal. Without attachments there is only `lo`.
-        For a namespace that exists (an adopted task), only what lacks on the host's side is mended. If it fails,
-        nothing is left of it.
+        The default route goes through the first network that is not internal. Without attachments
+        there is only `lo`. For a namespace that exists (an adopted task), only what lacks on the
+        host's side is mended. If it fails, nothing is left of it.
         """
         ...
 
     async def detach(self, task_id: TaskId) -> None:
-        """Let go of the task's namespace; the kernel removes it when no process is left in it. Unknown: no error."""
+        """Let go of the task's namespace; the kernel removes it when no process is left in it.
+
+        Unknown: no error.
+        """
         ...
 
     async def found(self) -> set[TaskId]:
@@ -102,7 +121,10 @@ class Dataplane(Protocol):
         ...
 
     async def check(self) -> tuple[Drift, ...]:
-        """What differs from the last `sync`, cheaply (some dumps; no process is started). `sync` heals it."""
+        """What differs from the last `sync`, cheaply (some dumps; no process is started).
+
+        `sync` heals it.
+        """
         ...
 
 

@@ -1,7 +1,8 @@
 """Which address of this host's blocks a task gets. PURE.
 
-Lowest free address first, but one that was just given back comes last: connections, ARP entries and conntrack flows
-of its former holder must not meet the new one. A block's network, gateway (first) and broadcast address are never given.
+Lowest free address first, but one that was just given back comes last: connections, ARP entries and
+conntrack flows of its former holder must not meet the new one. A block's network, gateway (first)
+and broadcast address are never given.
 """
 
 from ipaddress import IPv4Address, IPv4Network
@@ -31,7 +32,10 @@ def capacity(blocks: tuple[str, ...]) -> int:
 
 
 class Pool:
-    """The addresses of one network on this host. Give it the running tasks' addresses with `take` after a restart."""
+    """The addresses of one network on this host.
+
+    Give it the running tasks' addresses with `take` after a restart.
+    """
 
     def __init__(self, blocks: tuple[str, ...] = ()) -> None:
         self._blocks: tuple[str, ...] = ()
@@ -53,7 +57,10 @@ class Pool:
         return len(self._used)
 
     def extend(self, blocks: tuple[str, ...]) -> None:
-        """Hand out from exactly these blocks from now on; addresses in use elsewhere stay in use."""
+        """Hand out from exactly these blocks from now on.
+
+        Addresses in use elsewhere stay in use.
+        """
         self._blocks = blocks
         networks = [IPv4Network(block) for block in blocks]
         self._ranges = tuple(
@@ -71,7 +78,10 @@ class Pool:
         return str(IPv4Address(value))
 
     def take(self, address: str) -> bool:
-        """Claim this very address, say of an adopted task. False if a task has it already or no block holds it."""
+        """Claim this very address, say of an adopted task.
+
+        False if a task has it already or no block holds it.
+        """
         value = int(IPv4Address(address))
         if value in self._used or not self._owns(value):
             return False

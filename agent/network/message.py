@@ -1,0 +1,288 @@
+"""rtnetlink as bytes: the few messages the agent sends and the four kinds it reads. PURE.
+
+Own code, because a general library's objects cost more than the whole budget of a container's start
+(docs/decisions/0004-own-rtnetlink.md has the figures). Builders return whole messages without a
+sequence number, which the socket fills in. Numbers are those of <linux/rtnetlink.h>,
+<linux/if_link.h> and <linux/neighbour.h>.
+"""
+
+import struct
+from collections.abc import Iterator
+
+from agent.network.state import Address, Fdb, Link, Neighbour, Route
+
+HEADER = struct.Struct("IHHII")  # length, type, flags, sequence, port
+_ATTR = struct.Struct("HH")
+_IFINFO = struct.Struct("BxHiII")
+_IFADDR = struct.Struct("BBBBi")
+_RTMSG = struct.Struct("BBBBBBBBI")
+_NDMSG = struct.Struct("BxxxiHBB")
+_U32 = struct.Struct("I")
+
+NEWLINK, DELLINK, GETLINK = 16, 17, 18
+NEWADDR, DELADDR, GETADDR = 20, 21, 22
+NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
+NEWNEIGH, DELNEIGH, GETNEIGH = 28, 29, 30
+
+REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
+REPLACE, EXCLUSIVE, CREATE = 0x100, 0x200, 0x400
+
+AF_BRIDGE, AF_INET = 7, 2
+ROUTE_PROTOCOL = 97
+"""Marks our routes (`proto 97`), so that nobody else's are ever looked at."""
+_UP = 1
+_MAIN_TABLE = 254
+_SCOPE_LINK = 253
+_UNICAST, _UNREACHABLE = 1, 7
+_ONLINK = 4
+_PERMANENT, _NOARP = 0x80, 0x40
+_NTF_SELF = 2
+_NO_PREFIX_ROUTE = 0x200
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """One attribute, padded to four bytes."""
+    return _ATTR.pack(len(value) + 4, kind) + value + b"\0" * (-len(value) % 4)
+
+
+def attributes(data: bytes, offset: int) -> dict[int, bytes]:
+    """The attributes from `offset` on; flag bits of the kind are cut off."""
+    found = {}
+    end = len(data)
+    while offset + 4 <= end:
+        length, kind = _ATTR.unpack_from(data, offset)
+        if length < 4:
+            break
+        found[kind & 0x3FFF] = data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return found
+
+
+def message(kind: int, flags: int, body: bytes) -> bytes:
+    """A request; the socket adds what identifies it."""
+    return HEADER.pack(16 + len(body), kind, flags | REQUEST, 0, 0) + body
+
+
+def split(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """The (type, sequence, body) of each message in a datagram."""
+    offset = 0
+    while offset + 16 <= len(data):
+        length, kind, _, sequence, _ = HEADER.unpack_from(data, offset)
+        yield kind, sequence, data[offset + 16 : offset + length]
+        offset += (length + 3) & ~3
+
+
+def _text(kind: int, value: str) -> bytes:
+    return attribute(kind, value.encode() + b"\0")
+
+
+def _u32(kind: int, value: int) -> bytes:
+    return attribute(kind, _U32.pack(value))
+
+
+def _ip(kind: int, value: str) -> bytes:
+    return attribute(kind, bytes(map(int, value.split("."))))
+
+
+def _mac(kind: int, value: str) -> bytes:
+    return attribute(kind, bytes.fromhex(value.replace(":", "")))
+
+
+def _ifinfo(index: int = 0, up: bool | None = None) -> bytes:
+    return _IFINFO.pack(0, 0, index, _UP if up else 0, 0 if up is None else _UP)
+
+
+# What a kind of device is made with: (attribute, value) inside IFLA_INFO_DATA.
+def _bridge_data() -> bytes:
+    forward_delay, stp_state, snooping = _u32(1, 0), _u32(5, 0), attribute(23, b"\0")
+    return forward_delay + stp_state + snooping
+
+
+def _vxlan_data(link: Link) -> bytes:
+    vni, local = _u32(1, link.vni), _ip(4, link.local)
+    learning, port = attribute(7, b"\0"), attribute(15, link.port.to_bytes(2))
+    return vni + local + learning + port
+
+
+def make_link(link: Link) -> bytes:
+    """Create a bridge or VXLAN device, up."""
+    data = _vxlan_data(link) if link.kind == "vxlan" else _bridge_data()
+    info = attribute(18, _text(1, link.kind) + attribute(2, data))
+    body = _ifinfo(up=True) + _text(3, link.name) + _mac(1, link.mac) + _u32(4, link.mtu) + info
+    return message(NEWLINK, CREATE | EXCLUSIVE, body)
+
+
+def set_link(index: int, link: Link) -> bytes:
+    """Give a device its MAC and MTU, and bring it up."""
+    return message(NEWLINK, 0, _ifinfo(index, True) + _mac(1, link.mac) + _u32(4, link.mtu))
+
+
+def set_alias(name: str, alias: str) -> bytes:
+    """The text that `ip link` shows below a device."""
+    return message(NEWLINK, 0, _ifinfo() + _text(3, name) + _text(20, alias))
+
+
+def set_master(index: int, master: int) -> bytes:
+    """Hang a device on a bridge, and bring it up."""
+    return message(NEWLINK, 0, _ifinfo(index, True) + _u32(10, master))
+
+
+def drop_link(index: int) -> bytes:
+    """Delete a device; its addresses, routes, neighbours and FDB entries go with it."""
+    return message(DELLINK, 0, _ifinfo(index))
+
+
+def get_link(name: str) -> bytes:
+    """Ask for one device."""
+    return message(GETLINK, 0, _ifinfo() + _text(3, name))
+
+
+def make_veth(port: Link, master: int, inside: Link, inside_index: int, netns_fd: int) -> bytes:
+    """A pair, both ends up.
+
+    `port` on the bridge here, `inside` in another namespace under a chosen index.
+    """
+    far = _ifinfo(inside_index, True) + _text(3, inside.name) + _mac(1, inside.mac)
+    far += _u32(4, inside.mtu) + _u32(28, netns_fd)
+    info = attribute(18, _text(1, "veth") + attribute(2, attribute(1, far)))
+    body = _ifinfo(up=True) + _text(3, port.name) + _u32(4, port.mtu) + _u32(10, master) + info
+    return message(NEWLINK, CREATE | EXCLUSIVE, body)
+
+
+def up(index: int) -> bytes:
+    """Bring a device up."""
+    return message(NEWLINK, 0, _ifinfo(index, True))
+
+
+def address(index: int, entry: Address, *, add: bool = True) -> bytes:
+    """Give or take an address. No route comes with it: routes are planned, and healed, by name."""
+    plain, _, length = entry.cidr.partition("/")
+    body = _IFADDR.pack(AF_INET, int(length), 0, 0, index) + _ip(2, plain) + _ip(1, plain)
+    if not add:
+        return message(DELADDR, 0, body)
+    return message(NEWADDR, CREATE | REPLACE, body + _u32(8, _NO_PREFIX_ROUTE))
+
+
+def inside_address(index: int, cidr: str) -> bytes:
+    """A task's own address, with the route to its block that the kernel makes of it."""
+    plain, _, length = cidr.partition("/")
+    body = _IFADDR.pack(AF_INET, int(length), 0, 0, index) + _ip(2, plain) + _ip(1, plain)
+    return message(NEWADDR, CREATE | EXCLUSIVE, body)
+
+
+def route(index: int, entry: Route, *, add: bool = True) -> bytes:
+    """Make (or remove) a route of the main table."""
+    target, _, length = entry.dst.partition("/")
+    unreachable = not entry.device
+    scope = 0 if unreachable or entry.via else _SCOPE_LINK
+    flags = _ONLINK if entry.via and entry.onlink else 0
+    kind = _UNREACHABLE if unreachable else _UNICAST
+    body = _RTMSG.pack(AF_INET, int(length), 0, 0, _MAIN_TABLE, ROUTE_PROTOCOL, scope, kind, flags)
+    if target != "0.0.0.0":
+        body += _ip(1, target)
+    if not unreachable:
+        body += _u32(4, index)
+    for number, value in ((5, entry.via), (7, entry.source)):
+        body += _ip(number, value) if value else b""
+    if entry.metric:
+        body += _u32(6, entry.metric)
+    return message(NEWROUTE, CREATE | REPLACE, body) if add else message(DELROUTE, 0, body)
+
+
+def neighbour(index: int, entry: Neighbour, *, add: bool = True) -> bytes:
+    """Say for good which MAC an address has."""
+    body = _NDMSG.pack(AF_INET, index, _PERMANENT, 0, 0) + _ip(1, entry.address)
+    if not add:
+        return message(DELNEIGH, 0, body)
+    return message(NEWNEIGH, CREATE | REPLACE, body + _mac(2, entry.mac))
+
+
+def fdb(index: int, entry: Fdb, *, add: bool = True) -> bytes:
+    """Say for good behind which VTEP a MAC lives."""
+    body = _NDMSG.pack(AF_BRIDGE, index, _PERMANENT | _NOARP, _NTF_SELF, 0) + _mac(2, entry.mac)
+    if not add:
+        return message(DELNEIGH, 0, body)
+    return message(NEWNEIGH, CREATE | REPLACE, body + _ip(1, entry.vtep))
+
+
+def dump_links() -> bytes:
+    """Ask for every device."""
+    return message(GETLINK, DUMP, _ifinfo())
+
+
+def dump_addresses() -> bytes:
+    """Ask for every IPv4 address."""
+    return message(GETADDR, DUMP, _IFADDR.pack(AF_INET, 0, 0, 0, 0))
+
+
+def dump_routes() -> bytes:
+    """Ask for our own IPv4 routes; the kernel leaves out everybody else's."""
+    body = _RTMSG.pack(AF_INET, 0, 0, 0, _MAIN_TABLE, ROUTE_PROTOCOL, 0, 0, 0)
+    return message(GETROUTE, DUMP, body)
+
+
+def dump_neighbours(family: int) -> bytes:
+    """Ask for every IPv4 neighbour (AF_INET) or FDB entry (AF_BRIDGE)."""
+    return message(GETNEIGH, DUMP, _NDMSG.pack(family, 0, 0, 0, 0))
+
+
+def read_link(body: bytes) -> tuple[int, int, Link]:
+    """(index, index of its master or 0, the device)."""
+    index, flags = struct.unpack_from("iI", body, 4)
+    found = attributes(body, 16)
+    kind, vni, local, port, learning = "", 0, "", 0, False
+    if raw := found.get(18):
+        info = attributes(raw, 0)
+        kind = info.get(1, b"").rstrip(b"\0").decode()
+        if kind == "vxlan":
+            data = attributes(info.get(2, b""), 0)
+            vni = _number(data.get(1))
+            local = _dotted(data.get(4))
+            port = int.from_bytes(data.get(15, b""))
+            learning = data.get(7, b"\0") != b"\0"
+    name = found[3].rstrip(b"\0").decode()
+    link = Link(
+        name=name, kind=kind, mac=found.get(1, b"").hex(":"), mtu=_number(found.get(4)),
+        up=bool(flags & _UP), vni=vni, local=local, port=port, learning=learning,
+    )  # fmt: skip
+    return index, _number(found.get(10)), link
+
+
+def read_address(body: bytes) -> tuple[int, str]:
+    """(index, address/prefix length)."""
+    _, length, _, _, index = _IFADDR.unpack_from(body)
+    found = attributes(body, 8)
+    return index, f"{_dotted(found.get(2) or found.get(1))}/{length}"
+
+
+def read_route(body: bytes) -> tuple[int, Route] | None:
+    """(index or 0, the route); None for one that is not ours."""
+    _, length, _, _, _, protocol, _, kind, flags = _RTMSG.unpack_from(body)
+    if protocol != ROUTE_PROTOCOL or kind not in (_UNICAST, _UNREACHABLE):
+        return None
+    found = attributes(body, 12)
+    dst = f"{_dotted(found.get(1)) or '0.0.0.0'}/{length}"
+    index = _number(found.get(4)) if kind == _UNICAST else 0
+    return index, Route(
+        dst=dst, via=_dotted(found.get(5)), source=_dotted(found.get(7)),
+        metric=_number(found.get(6)), onlink=bool(flags & _ONLINK),
+    )  # fmt: skip
+
+
+def read_neighbour(body: bytes) -> tuple[int, str, str] | None:
+    """(index, address, MAC) of a permanent entry, or (index, VTEP, MAC) of an FDB entry that has
+    one.
+    """
+    _, index, state, _, _ = _NDMSG.unpack_from(body)
+    found = attributes(body, 12)
+    if not state & _PERMANENT or 1 not in found or len(found.get(2, b"")) != 6:
+        return None
+    return index, _dotted(found[1]), found[2].hex(":")
+
+
+def _number(raw: bytes | None) -> int:
+    return int(_U32.unpack(raw)[0]) if raw else 0
+
+
+def _dotted(raw: bytes | None) -> str:
+    return ".".join(map(str, raw)) if raw and len(raw) == 4 else ""

@@ -1,0 +1,154 @@
+"""A blocking rtnetlink socket for use in worker threads. SHELL: sends and reads, decides nothing.
+
+The kernel answers while `send` runs, so nothing here waits for anyone but the kernel's own locks;
+the timeout only guards against the impossible. Invariant: a socket belongs to the namespace its
+thread was in when it was opened, and to one thread at a time.
+"""
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from agent.network import message
+from agent.network.base import NetworkFailed
+
+_SOL_NETLINK = 270
+_CAP_ACK, _EXT_ACK, _STRICT = 10, 11, 12
+_ERROR, _DONE = 2, 3
+_GONE = frozenset({errno.ESRCH, errno.ENOENT, errno.ENODEV, errno.EADDRNOTAVAIL, errno.ENXIO})
+_BATCH = 128
+_TIMEOUT_S = 20
+_RECEIVE_BYTES = 1 << 16
+_GET_GENERATION = (10 << 8) | 16
+_NETFILTER_BODY = b"\0\0\0\0"
+
+
+class Refused(NetworkFailed):
+    """The kernel's answer to one message; `number` is its errno."""
+
+    def __init__(self, number: int, text: str) -> None:
+        super().__init__(f"the kernel refused: {text or os.strerror(number)}")
+        self.number = number
+
+
+class Netlink:
+    """One socket to the kernel of the current thread's network namespace."""
+
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
+        self._sequence = 0
+        timeout = struct.pack("ll", _TIMEOUT_S, 0)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
+        for option in (_CAP_ACK, _EXT_ACK, _STRICT):
+            self._socket.setsockopt(_SOL_NETLINK, option, 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def apply(self, messages: Sequence[bytes], *, gone_is_fine: bool = False) -> None:
+        """Carry out all messages in order, few system calls for many. Raises Refused for the first
+        that failed.
+
+        A failure does not stop the ones after it. `gone_is_fine`: what is to be removed may be gone
+        already.
+        """
+        failure: Refused | None = None
+        for start in range(0, len(messages), _BATCH):
+            for refused in self._apply(messages[start : start + _BATCH]):
+                if not (gone_is_fine and refused.number in _GONE):
+                    failure = failure or refused
+        if failure:
+            raise failure
+
+    def dump(self, request: bytes) -> list[bytes]:
+        """The bodies of everything a dump request yields."""
+        for _ in range(5):
+            self._send([request], 0)
+            bodies, interrupted = self._collect()
+            if not interrupted:
+                return bodies
+        raise NetworkFailed("the kernel's tables change faster than they can be read")
+
+    def one(self, request: bytes) -> bytes | None:
+        """The body of the answer to a request for one object; None if there is no such object."""
+        self._send([request], 0)
+        kind, _, body = next(message.split(self._socket.recv(_RECEIVE_BYTES)))
+        if kind != _ERROR:
+            return body
+        refused = _refusal(body)
+        if refused and refused.number not in _GONE:
+            raise refused
+        return None
+
+    def _apply(self, batch: Sequence[bytes]) -> list[Refused]:
+        # Only the last is acknowledged; the kernel reports every failure unasked, and in order.
+        last = self._send(batch, message.ACK)
+        failures = []
+        while True:
+            for _, sequence, body in message.split(self._socket.recv(_RECEIVE_BYTES)):
+                if refused := _refusal(body):
+                    failures.append(refused)
+                if sequence == last:
+                    return failures
+
+    def _send(self, batch: Sequence[bytes], flags_of_last: int) -> int:
+        first = self._sequence + 1
+        self._sequence += len(batch)
+        data = bytearray()
+        offset = 0
+        for number, item in enumerate(batch, first):
+            data += item
+            offset = len(data) - len(item)
+            struct.pack_into("I", data, offset + 8, number)
+        flags = struct.unpack_from("H", data, offset + 6)[0] | flags_of_last
+        struct.pack_into("H", data, offset + 6, flags)
+        self._socket.send(data)
+        return self._sequence
+
+    def _collect(self) -> tuple[list[bytes], bool]:
+        bodies: list[bytes] = []
+        interrupted = False
+        while True:
+            data = self._socket.recv(_RECEIVE_BYTES)
+            # NLM_F_DUMP_INTR: the table changed between two parts of the answer.
+            interrupted |= bool(struct.unpack_from("H", data, 6)[0] & 0x10)
+            for kind, _, body in message.split(data):
+                if kind == _DONE:
+                    return bodies, interrupted
+                if kind == _ERROR:
+                    raise _refusal(body) or NetworkFailed("the kernel ended a dump early")
+                bodies.append(body)
+
+
+def nft_generation() -> int:
+    """A number that changes whenever anybody changes any nft table of this namespace."""
+    with Netlink(socket.NETLINK_NETFILTER) as netfilter:
+        body = netfilter.one(message.message(_GET_GENERATION, 0, _NETFILTER_BODY))
+    found = message.attributes(body or b"", 4)
+    return int.from_bytes(found.get(1, b""))
+
+
+def _refusal(body: bytes) -> Refused | None:
+    number = -struct.unpack_from("i", body)[0]
+    if not number:
+        return None
+    # With the payload capped, the kernel's own words follow its copy of our header.
+    text = message.attributes(body, 20).get(1, b"").rstrip(b"\0").decode(errors="replace")
+    known = os.strerror(number)
+    return Refused(number, f"{known} ({text})" if text else known)

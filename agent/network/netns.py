@@ -1,0 +1,127 @@
+"""Network namespaces of tasks: made, entered, and kept as files. SHELL.
+
+A namespace is bound to its file last, when everything in it is done: a file that is a mount is a
+whole namespace, and an agent that dies half-way leaves nothing behind. Invariant: a thread of the
+pool is back in the host's namespace whenever it is idle; one that cannot return ends the process,
+because everything it did afterwards would be wrong.
+"""
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from agent.network.base import NetworkFailed
+from agent.network.netlink import Netlink
+
+_NEWNET = 0x4000_0000
+_BIND = 4096
+_DETACH = 2
+_HERE = "/proc/thread-self/ns/net"
+# os.unshare and os.setns only came with Python 3.12.
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Namespaces:
+    """The namespaces kept in one directory, one file each, named by task."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self._host = os.open(_HERE, os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Let go of the host's namespace."""
+        os.close(self._host)
+
+    def path(self, name: str) -> Path:
+        """Where a namespace is, or would be."""
+        return self._directory / name
+
+    def found(self) -> set[str]:
+        """The names of all that exist."""
+        here = self._directory.stat().st_dev
+        return {
+            entry.name for entry in os.scandir(self._directory) if os.stat(entry).st_dev != here
+        }
+
+    def exists(self, name: str) -> bool:
+        """Is there a whole namespace of this name?"""
+        try:
+            return os.stat(self.path(name)).st_dev != os.stat(self._directory).st_dev
+        except FileNotFoundError:
+            return False
+
+    @contextmanager
+    def new(self) -> Iterator[tuple[int, Netlink]]:
+        """A new namespace (its descriptor and a socket in it), which lives on only if `keep` binds
+        it.
+        """
+        with self._away():
+            _check(_libc.unshare(_NEWNET), "make a network namespace")
+            descriptor = os.open(_HERE, os.O_RDONLY | os.O_CLOEXEC)
+            # Tasks have no IPv6 network yet: spare every interface its address search and its shouts.
+            _write("/proc/sys/net/ipv6/conf/default/disable_ipv6", b"1")
+            inside = Netlink()
+        with inside:
+            try:
+                yield descriptor, inside
+            finally:
+                os.close(descriptor)
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[tuple[int, Netlink]]:
+        """The same for one that exists."""
+        descriptor = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with self._away():
+                _check(_libc.setns(descriptor, _NEWNET), f"enter the network namespace of {name}")
+                inside = Netlink()
+            with inside:
+                yield descriptor, inside
+        finally:
+            os.close(descriptor)
+
+    def keep(self, name: str, descriptor: int) -> None:
+        """Bind a namespace to its file."""
+        path = self.path(name)
+        path.touch()
+        source = f"/proc/self/fd/{descriptor}".encode()
+        mounted = _libc.mount(source, os.fsencode(path), b"none", _BIND, None)
+        try:
+            _check(mounted, f"bind {path}")
+        except NetworkFailed:
+            path.unlink()
+            raise
+
+    def drop(self, name: str) -> None:
+        """Unbind a namespace and remove its file; none is no error."""
+        path = self.path(name)
+        # EINVAL: a file that was never bound.
+        _libc.umount2(os.fsencode(path), _DETACH)
+        with suppress(FileNotFoundError):
+            path.unlink()
+
+    @contextmanager
+    def _away(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            if _libc.setns(self._host, _NEWNET):
+                os.abort()
+
+
+def _check(result: int, what: str) -> None:
+    if result:
+        raise NetworkFailed(f"cannot {what}: {os.strerror(ctypes.get_errno())}")
+
+
+def _write(path: str, value: bytes) -> None:
+    # A kernel without IPv6 has no such file, and nothing to turn off.
+    with suppress(FileNotFoundError):
+        descriptor = os.open(path, os.O_WRONLY)
+        try:
+            os.write(descriptor, value)
+        finally:
+            os.close(descriptor)

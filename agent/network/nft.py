@@ -1,0 +1,41 @@
+"""Runs nft, one process per change of the ruleset and never for a task. SHELL."""
+
+import asyncio
+import subprocess
+
+from agent.network.base import NetworkFailed
+
+_TIMEOUT_S = 20.0
+
+
+async def apply(ruleset: str) -> None:
+    """Make a ruleset true in one transaction. Raises NetworkFailed with nft's own words."""
+    code, _, error = await _run(("-f", "-"), ruleset)
+    if code:
+        raise NetworkFailed(f"nft: {error.strip().splitlines()[0] if error.strip() else code}")
+
+
+async def listing(table: str) -> str:
+    """The inet table as nft prints it, without counters; "" if there is none."""
+    code, text, _ = await _run(("-s", "list", "table", "inet", table), "")
+    return "" if code else text
+
+
+async def _run(arguments: tuple[str, ...], text: str) -> tuple[int, str, str]:
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "nft", *arguments,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        raise NetworkFailed("nft is not installed on this host (package nftables)") from error
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            output, error_text = await process.communicate(text.encode())
+    except TimeoutError as error:
+        raise NetworkFailed(f"nft did not answer within {_TIMEOUT_S:g} s") from error
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode or 0, output.decode(), error_text.decode()

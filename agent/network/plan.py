@@ -1,0 +1,239 @@
+"""Which devices, addresses, routes, neighbours and FDB entries a host needs, and what to change to
+get there. PURE.
+
+`wanted` turns networks into a KernelState; `difference` compares it with what was found. Invariant:
+applying a difference and finding again yields no difference. Per peer block there is one route and
+one neighbour, per peer one FDB entry; none of it depends on tasks, so that starting a task changes
+nothing on other hosts.
+"""
+
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from agent.network.base import VXLAN_OVERHEAD, Drift, OverlayWanted, Underlay
+from agent.network.ipam import gateway
+from agent.network.names import Names, gateway_mac, vtep_mac
+from agent.network.state import Address, Fdb, KernelState, Link, Neighbour, Route, Setting
+
+T = TypeVar("T")
+
+FORWARDING = Setting("ipv4/ip_forward", "1")
+
+
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
+    """What to do, in the order of the fields.
+
+    A link must be made before what lies on it is added.
+    """
+
+    drop_links: tuple[str, ...] = ()
+    make_links: tuple[Link, ...] = ()
+    set_links: tuple[Link, ...] = ()
+    settings: tuple[Setting, ...] = ()
+    set_ports: tuple[str, ...] = ()
+    lost_ports: tuple[str, ...] = ()
+    add_addresses: tuple[Address, ...] = ()
+    add_routes: tuple[Route, ...] = ()
+    add_neighbours: tuple[Neighbour, ...] = ()
+    add_fdb: tuple[Fdb, ...] = ()
+    drop_routes: tuple[Route, ...] = ()
+    drop_neighbours: tuple[Neighbour, ...] = ()
+    drop_fdb: tuple[Fdb, ...] = ()
+    drop_addresses: tuple[Address, ...] = ()
+
+
+def network_mtu(overlay: OverlayWanted, underlay_mtu: int) -> int:
+    """The MTU that a network's devices and tasks have."""
+    return overlay.mtu or underlay_mtu - (VXLAN_OVERHEAD if overlay.vni else 0)
+
+
+def wanted(
+    overlays: Sequence[OverlayWanted],
+    names: Names,
+    underlay: Underlay,
+    underlay_mtu: int,
+    ports: Mapping[str, str],
+) -> KernelState:
+    """What the kernel should hold for these networks.
+
+    `ports` are the attached tasks' devices and their bridges.
+    """
+    links: dict[str, Link] = {}
+    addresses: list[Address] = []
+    routes: list[Route] = []
+    neighbours: list[Neighbour] = []
+    fdb: list[Fdb] = []
+    for overlay in overlays:
+        for link in _links(overlay, names, underlay, network_mtu(overlay, underlay_mtu)):
+            links[link.name] = link
+        bridge, vxlan = names.bridge(overlay.network_id), names.vxlan(overlay.network_id)
+        addresses += (Address(bridge, _bridge_cidr(block)) for block in overlay.local_blocks)
+        routes += _local_routes(overlay, bridge)
+        if overlay.vni:
+            last_resort = names.last_resort_metric
+            routes.append(Route(dst=overlay.subnet, metric=last_resort))
+            routes += _peer_routes(overlay, vxlan)
+            neighbours += _peer_neighbours(overlay, vxlan)
+            fdb += (Fdb(vxlan, vtep_mac(p.node_number), p.address) for p in overlay.peers)
+    return KernelState(
+        links=links,
+        ports={port: bridge for port, bridge in ports.items() if bridge in links},
+        addresses=frozenset(addresses),
+        routes=frozenset(routes),
+        neighbours=frozenset(neighbours),
+        fdb=frozenset(fdb),
+        settings=frozenset(_settings(links)),
+    )
+
+
+def _links(overlay: OverlayWanted, names: Names, underlay: Underlay, mtu: int) -> Iterator[Link]:
+    blocks = overlay.local_blocks
+    # A network without a block here only forwards; its bridge's MAC is then of no consequence.
+    mac = gateway_mac(gateway(blocks[0] if blocks else overlay.subnet))
+    yield Link(name=names.bridge(overlay.network_id), kind="bridge", mac=mac, mtu=mtu)
+    if overlay.vni:
+        yield Link(
+            name=names.vxlan(overlay.network_id), kind="vxlan", mac=vtep_mac(overlay.node_number),
+            mtu=mtu, vni=overlay.vni, local=underlay.address, port=underlay.port,
+        )  # fmt: skip
+
+
+def _bridge_cidr(block: str) -> str:
+    return f"{gateway(block)}/{block.partition('/')[2]}"
+
+
+def _local_routes(overlay: OverlayWanted, bridge: str) -> Iterator[Route]:
+    for block in overlay.local_blocks:
+        yield Route(dst=block, device=bridge, source=gateway(block))
+
+
+def _peer_routes(overlay: OverlayWanted, vxlan: str) -> Iterator[Route]:
+    # The host itself speaks from an address of the network: others can answer it.
+    source = gateway(overlay.local_blocks[0]) if overlay.local_blocks else ""
+    for peer in overlay.peers:
+        for block in peer.blocks:
+            via = gateway(block)
+            yield Route(dst=block, device=vxlan, via=via, source=source, onlink=True)
+
+
+def _peer_neighbours(overlay: OverlayWanted, vxlan: str) -> Iterator[Neighbour]:
+    for peer in overlay.peers:
+        mac = vtep_mac(peer.node_number)
+        for block in peer.blocks:
+            yield Neighbour(vxlan, gateway(block), mac)
+
+
+def _settings(links: Mapping[str, Link]) -> Iterator[Setting]:
+    if links:
+        yield FORWARDING
+    for name in links:
+        # Replies may take another way than requests did: no reverse path filter.
+        yield Setting(f"ipv4/conf/{name}/rp_filter", "0")
+        yield Setting(f"ipv6/conf/{name}/disable_ipv6", "1")
+
+
+def difference(want: KernelState, found: KernelState) -> Changes:
+    """The changes that turn what was found into what is wanted."""
+    unwanted = [name for name in found.links if name not in want.links]
+    broken = [
+        name for name, link in want.links.items()
+        if name in found.links and _identity(found.links[name]) != _identity(link)
+    ]  # fmt: skip
+    dropped = {*unwanted, *broken}
+    kept = {name: link for name, link in found.links.items() if name not in dropped}
+    return Changes(
+        drop_links=tuple(sorted(dropped)),
+        make_links=tuple(link for name, link in want.links.items() if name not in kept),
+        set_links=tuple(
+            link for name, link in want.links.items() if name in kept and kept[name] != link
+        ),
+        settings=tuple(sorted(want.settings - found.settings)),
+        set_ports=tuple(
+            port for port, bridge in want.ports.items()
+            if port in found.ports and (found.ports[port] != bridge or bridge in dropped)
+        ),
+        lost_ports=tuple(port for port in want.ports if port not in found.ports),
+        add_addresses=_missing(want.addresses, found.addresses, dropped),
+        add_routes=_missing(want.routes, found.routes, dropped),
+        add_neighbours=_missing(want.neighbours, found.neighbours, dropped),
+        add_fdb=_missing(want.fdb, found.fdb, dropped),
+        drop_routes=_left_over(want.routes, found.routes, dropped),
+        drop_neighbours=_left_over(want.neighbours, found.neighbours, dropped),
+        drop_fdb=_left_over(want.fdb, found.fdb, dropped),
+        drop_addresses=_left_over(want.addresses, found.addresses, dropped),
+    )  # fmt: skip
+
+
+def _identity(link: Link) -> tuple[Hashable, ...]:
+    """What cannot be changed on a living device (a VXLAN device forgets its neighbours with its
+    MAC).
+    """
+    if link.kind != "vxlan":
+        return (link.kind,)
+    return (link.kind, link.vni, link.local, link.port, link.mac, link.learning)
+
+
+Entry = TypeVar("Entry", Address, Route, Neighbour, Fdb)
+
+
+def _missing(want: frozenset[Entry], found: frozenset[Entry], gone: set[str]) -> tuple[Entry, ...]:
+    # What lay on a device that is dropped went with it.
+    there = {entry for entry in found if entry.device not in gone} if gone else found
+    return tuple(sorted(want - there, key=_key))
+
+
+def _left_over(
+    want: frozenset[Entry], found: frozenset[Entry], gone: set[str]
+) -> tuple[Entry, ...]:
+    # Adding replaces what has the same key; removing that afterwards would remove the new one.
+    keys = {_key(entry) for entry in want}
+    extra = (e for e in found - want if e.device not in gone and _key(e) not in keys)
+    return tuple(sorted(extra, key=_key))
+
+
+def _key(entry: Address | Route | Neighbour | Fdb) -> tuple[str, str, int]:
+    match entry:
+        case Address():
+            return entry.device, entry.cidr, 0
+        case Route():
+            return "", entry.dst, entry.metric
+        case Neighbour():
+            return entry.device, entry.address, 0
+        case Fdb():
+            return entry.device, entry.mac, 0
+
+
+def drifts(changes: Changes) -> tuple[Drift, ...]:
+    """The changes as facts for people and metrics."""
+    named: tuple[tuple[str, Collection[object]], ...] = (
+        ("link", (*changes.drop_links, *(link.name for link in changes.make_links))),
+        ("link", tuple(link.name for link in changes.set_links)),
+        ("setting", changes.settings),
+        ("port", (*changes.set_ports, *changes.lost_ports)),
+        ("address", (*changes.add_addresses, *changes.drop_addresses)),
+        ("route", (*changes.add_routes, *changes.drop_routes)),
+        ("neighbour", (*changes.add_neighbours, *changes.drop_neighbours)),
+        ("fdb", (*changes.add_fdb, *changes.drop_fdb)),
+    )
+    return tuple(
+        Drift(kind=kind, detail=detail) for kind, items in named for detail in _told(items)
+    )
+
+
+def _told(items: Iterable[object]) -> Iterator[str]:
+    for item in items:
+        match item:
+            case Address():
+                yield f"{item.cidr} dev {item.device}"
+            case Route():
+                yield f"{item.dst} {f'dev {item.device}' if item.device else 'unreachable'}"
+            case Neighbour():
+                yield f"{item.address} lladdr {item.mac} dev {item.device}"
+            case Fdb():
+                yield f"{item.mac} dst {item.vtep} dev {item.device}"
+            case Setting():
+                yield f"{item.path} = {item.value}"
+            case _:
+                yield str(item)

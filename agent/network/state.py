@@ -1,0 +1,82 @@
+"""What a host's kernel holds for our networks, as values: the common tongue of plan, messages and
+fake. PURE.
+
+Devices are named, not numbered: an index is only known once a device exists, and changes when it is
+made anew.
+"""
+
+import msgspec
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    """A device.
+
+    `master` is the bridge it hangs on; `vni`, `local`, `port`, `learning` are VXLAN's.
+    """
+
+    name: str
+    kind: str = ""
+    mac: str = ""
+    mtu: int = 0
+    up: bool = True
+    master: str = ""
+    vni: int = 0
+    local: str = ""
+    port: int = 0
+    learning: bool = False
+
+
+class Address(msgspec.Struct, frozen=True):
+    """An address and prefix length on a device."""
+
+    device: str
+    cidr: str
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """A route of the main table; without a device it says that `dst` is unreachable."""
+
+    dst: str
+    device: str = ""
+    via: str = ""
+    source: str = ""
+    metric: int = 0
+    onlink: bool = False
+
+
+class Neighbour(msgspec.Struct, frozen=True):
+    """A permanent neighbour."""
+
+    device: str
+    address: str
+    mac: str
+
+
+class Fdb(msgspec.Struct, frozen=True):
+    """Behind which VTEP a MAC lives."""
+
+    device: str
+    mac: str
+    vtep: str
+
+
+class Setting(msgspec.Struct, frozen=True, order=True):
+    """A value under /proc/sys/net."""
+
+    path: str
+    value: str
+
+
+class KernelState(msgspec.Struct, frozen=True, kw_only=True):
+    """All of it, wanted or found.
+
+    `links` holds bridges and VXLAN devices, `ports` tasks' devices and their bridges.
+    """
+
+    links: dict[str, Link] = {}
+    ports: dict[str, str] = {}
+    addresses: frozenset[Address] = frozenset()
+    routes: frozenset[Route] = frozenset()
+    neighbours: frozenset[Neighbour] = frozenset()
+    fdb: frozenset[Fdb] = frozenset()
+    settings: frozenset[Setting] = frozenset()
