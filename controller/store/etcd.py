@@ -1,0 +1,218 @@
+"""The store on etcd, version 3.4 or later. SHELL: thin calls over the endpoints.
+
+Reads, leases and compactions are repeated when a member fails; a transaction is repeated only if it
+cannot have been received. Nothing is left running when a caller is cancelled.
+"""
+
+import asyncio
+import weakref
+from types import TracebackType
+from typing import Self
+
+from grpc import aio
+
+from controller.store.base import (
+    NO_LEASE,
+    Committed,
+    Compacted,
+    Conflict,
+    KeyValue,
+    Lease,
+    LeaseExpired,
+    LeaseId,
+    Outcome,
+    Revision,
+    Snapshot,
+    StoreMisuse,
+    StoreStatus,
+    Txn,
+    check_txn,
+)
+from controller.store.etcd_endpoints import (
+    CallFailed,
+    Effect,
+    Endpoint,
+    Endpoints,
+    EtcdSettings,
+    Metadata,
+)
+from controller.store.etcd_faults import AnswerTooLarge, broken_stream
+from controller.store.etcd_messages import key_value, key_values, prefix_range, txn_request
+from controller.store.etcd_pages import Pages
+from controller.store.etcd_watch import EtcdWatch
+from pyswarm_core.etcd.v1 import rpc_pb2
+
+_READS = 3
+"""How often a read starts over when a compaction overtakes it."""
+
+
+class EtcdStore:
+    """A Store on an etcd cluster. Make and use it inside one running event loop."""
+
+    def __init__(self, settings: EtcdSettings) -> None:
+        self._settings = settings
+        self._endpoints = Endpoints(settings)
+        self._watches: weakref.WeakSet[EtcdWatch] = weakref.WeakSet()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def get(self, key: bytes) -> KeyValue | None:
+        if not key:
+            raise StoreMisuse("a key is empty")
+        answer = await self._endpoints.call(_range, rpc_pb2.RangeRequest(key=key))
+        return key_value(answer.kvs[0]) if answer.kvs else None
+
+    async def read(self, prefix: bytes, revision: Revision | None = None) -> Snapshot:
+        if revision is not None:
+            return await self._read_at(prefix, revision)
+        for _ in range(_READS - 1):
+            try:
+                return await self._read_at(prefix, Revision(0))
+            except Compacted:
+                continue
+        return await self._read_at(prefix, Revision(0))
+
+    async def commit(self, txn: Txn) -> Outcome:
+        check_txn(txn)
+        try:
+            answer = await self._endpoints.call(_txn, txn_request(txn), Effect.GUARDED)
+        except LeaseExpired:
+            leases = (put.lease for put in txn.puts if put.lease != NO_LEASE)
+            raise LeaseExpired(next(leases, NO_LEASE)) from None
+        revision = Revision(answer.header.revision)
+        return Committed(revision) if answer.succeeded else Conflict(revision)
+
+    def watch(self, prefix: bytes, start_revision: Revision) -> EtcdWatch:
+        if start_revision < 1:
+            raise StoreMisuse(f"watch from revision {start_revision}: at least 1")
+        watch = EtcdWatch(self._endpoints, prefix, start_revision)
+        self._watches.add(watch)
+        return watch
+
+    async def grant_lease(self, ttl_s: int) -> Lease:
+        if ttl_s < 1:
+            raise StoreMisuse(f"a lease of {ttl_s} s: at least 1")
+        answer = await self._endpoints.call(_grant, rpc_pb2.LeaseGrantRequest(TTL=ttl_s))
+        return Lease(LeaseId(answer.ID), answer.TTL)
+
+    async def keep_lease(self, lease: LeaseId) -> int:
+        request = rpc_pb2.LeaseKeepAliveRequest(ID=lease)
+        timeout_s = self._settings.call_timeout_s
+
+        async def once(endpoint: Endpoint, metadata: Metadata) -> int:
+            stream = endpoint.lease.LeaseKeepAlive(None, timeout=timeout_s, metadata=metadata)
+            try:
+                await stream.write(request)
+                answer = await stream.read()
+            except asyncio.InvalidStateError:
+                raise CallFailed(broken_stream(endpoint.address, "the call was cut")) from None
+            finally:
+                stream.cancel()
+            if not isinstance(answer, rpc_pb2.LeaseKeepAliveResponse):
+                raise CallFailed(broken_stream(endpoint.address, "no answer about a lease"))
+            return answer.TTL
+
+        ttl_s = await self._endpoints.attempt(once)
+        if ttl_s <= 0:
+            raise LeaseExpired(lease)
+        return ttl_s
+
+    async def revoke_lease(self, lease: LeaseId) -> None:
+        try:
+            await self._endpoints.call(_revoke, rpc_pb2.LeaseRevokeRequest(ID=lease))
+        except LeaseExpired:
+            return
+
+    async def compact(self, revision: Revision) -> None:
+        request = rpc_pb2.CompactionRequest(revision=revision)
+        try:
+            await self._endpoints.call(_compact, request, timeout_s=self._settings.page_timeout_s)
+        except Compacted:
+            return
+
+    async def status(self) -> StoreStatus:
+        answer = await self._endpoints.call(_status, rpc_pb2.StatusRequest())
+        return StoreStatus(
+            version=answer.version,
+            revision=Revision(answer.header.revision),
+            has_leader=answer.leader != 0,
+            size_bytes=answer.dbSize,
+            used_bytes=answer.dbSizeInUse,
+            alarms=tuple(answer.errors),
+        )
+
+    async def close(self) -> None:
+        for watch in tuple(self._watches):
+            await watch.aclose()
+        await self._endpoints.close()
+
+    async def _read_at(self, prefix: bytes, revision: Revision) -> Snapshot:
+        """Page by page; the first page fixes the revision of all others (0: the current one)."""
+        items: list[KeyValue] = []
+        pages = Pages(*prefix_range(prefix))
+        while (span := pages.next_range()) is not None:
+            first, end = span
+            request = rpc_pb2.RangeRequest(
+                key=first, range_end=end, limit=pages.limit, revision=revision
+            )
+            try:
+                answer = await self._endpoints.call(
+                    _range, request, timeout_s=self._settings.page_timeout_s
+                )
+            except AnswerTooLarge:
+                if not pages.too_large(first, end):
+                    raise
+                continue
+            revision = revision or Revision(answer.header.revision)
+            page = key_values(answer.kvs)
+            items += page
+            if page:
+                pages.weighed(len(page), answer.ByteSize())
+            if answer.more:
+                pages.got(page[-1].key, end, answer.count - len(page))
+        return Snapshot(revision, tuple(items))
+
+
+def _range(
+    endpoint: Endpoint,
+) -> aio.UnaryUnaryMultiCallable[rpc_pb2.RangeRequest, rpc_pb2.RangeResponse]:
+    return endpoint.kv.Range
+
+
+def _txn(
+    endpoint: Endpoint,
+) -> aio.UnaryUnaryMultiCallable[rpc_pb2.TxnRequest, rpc_pb2.TxnResponse]:
+    return endpoint.kv.Txn
+
+
+def _compact(
+    endpoint: Endpoint,
+) -> aio.UnaryUnaryMultiCallable[rpc_pb2.CompactionRequest, rpc_pb2.CompactionResponse]:
+    return endpoint.kv.Compact
+
+
+def _grant(
+    endpoint: Endpoint,
+) -> aio.UnaryUnaryMultiCallable[rpc_pb2.LeaseGrantRequest, rpc_pb2.LeaseGrantResponse]:
+    return endpoint.lease.LeaseGrant
+
+
+def _revoke(
+    endpoint: Endpoint,
+) -> aio.UnaryUnaryMultiCallable[rpc_pb2.LeaseRevokeRequest, rpc_pb2.LeaseRevokeResponse]:
+    return endpoint.lease.LeaseRevoke
+
+
+def _status(
+    endpoint: Endpoint,
+) -> aio.UnaryUnaryMultiCallable[rpc_pb2.StatusRequest, rpc_pb2.StatusResponse]:
+    return endpoint.maintenance.Status

@@ -1,0 +1,243 @@
+"""Channels to etcd's members, the token, and the place where calls are made and repeated. SHELL.
+
+One endpoint is current; a call that fails moves everybody on to the next. Repeated is only what
+cannot have taken effect, or what is harmless twice. Every call ends within its timeout.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from enum import Enum, auto
+from typing import TypeVar
+
+import grpc
+import msgspec
+from grpc import aio
+
+from controller.store.base import StoreMisuse, StoreUnavailable
+from controller.store.etcd_faults import Fault, Kind, understand
+from pyswarm_core.etcd.v1 import rpc_pb2, rpc_pb2_grpc
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+Metadata = tuple[tuple[str, str], ...]
+
+_CYCLES = 2
+"""How often a call goes round all endpoints before it gives up."""
+_CYCLE_PAUSE_S = 0.05
+_AUTHENTICATE_TIMEOUT_S = 5.0
+"""etcd checks passwords with bcrypt, which is slow on purpose."""
+
+
+class EtcdSettings(msgspec.Struct, frozen=True):
+    """How to reach etcd. Endpoints are host:port, http://host:port or https://host:port."""
+
+    endpoints: tuple[str, ...]
+    username: str = ""
+    password: str = ""
+    ca_pem: bytes = b""
+    cert_pem: bytes = b""
+    key_pem: bytes = b""
+    call_timeout_s: float = 1.0
+    page_timeout_s: float = 5.0
+    """For calls whose work grows with the data: a page of a read, a compaction."""
+    keepalive_s: float = 10.0
+    """Between pings on a silent connection; etcd hangs up on less than 5."""
+    ping_timeout_s: float = 3.0
+    """How long a ping may stay unanswered before the connection counts as dead."""
+    receive_bytes_max: int = 64 * 1024 * 1024
+
+
+class Effect(Enum):
+    """What a call does if it is repeated."""
+
+    HARMLESS = auto()
+    GUARDED = auto()
+    """A transaction: only who reads again can know."""
+
+
+class Endpoint:
+    """One member: its channel and stubs."""
+
+    def __init__(self, address: str, settings: EtcdSettings) -> None:
+        target, credentials = _target(address, settings)
+        options = _channel_options(settings)
+        self.address = target
+        self.channel = (
+            aio.secure_channel(target, credentials, options=options)
+            if credentials
+            else aio.insecure_channel(target, options=options)
+        )
+        self.kv = rpc_pb2_grpc.KVStub(self.channel)
+        self.watch = rpc_pb2_grpc.WatchStub(self.channel)
+        self.lease = rpc_pb2_grpc.LeaseStub(self.channel)
+        self.auth = rpc_pb2_grpc.AuthStub(self.channel)
+        self.maintenance = rpc_pb2_grpc.MaintenanceStub(self.channel)
+
+
+class CallFailed(Exception):
+    """A call to one endpoint failed; carries what that means."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(str(fault.error))
+        self.fault = fault
+
+
+class Endpoints:
+    """The members of one cluster and our credentials there."""
+
+    def __init__(self, settings: EtcdSettings) -> None:
+        if not settings.endpoints:
+            raise StoreMisuse("etcd endpoints: none given; at least one host:port is needed")
+        self.settings = settings
+        self._all = tuple(Endpoint(address, settings) for address in settings.endpoints)
+        self._current = 0
+        self._token = ""
+        self._token_lock = asyncio.Lock()
+
+    def current(self) -> Endpoint:
+        """The endpoint to use now."""
+        return self._all[self._current]
+
+    def leave(self, endpoint: Endpoint) -> None:
+        """This endpoint failed: use the next one, unless somebody else moved on already."""
+        if self.current() is endpoint:
+            self._current = (self._current + 1) % len(self._all)
+
+    async def credentials(self, endpoint: Endpoint) -> Metadata:
+        """Metadata that carries a token, fetched if need be; empty without a user name.
+
+        Raises CallFailed; whatever was to be sent with the token has not been sent then.
+        """
+        if not self.settings.username:
+            return ()
+        async with self._token_lock:
+            if not self._token:
+                self._token = await self._authenticate(endpoint)
+            return (("token", self._token),) if self._token else ()
+
+    def drop(self, credentials: Metadata) -> None:
+        """This token was refused: fetch another before the next call."""
+        if (("token", self._token),) == credentials:
+            self._token = ""
+
+    async def call(
+        self,
+        method: Callable[[Endpoint], aio.UnaryUnaryMultiCallable[Q, R]],
+        request: Q,
+        effect: Effect = Effect.HARMLESS,
+        timeout_s: float = 0.0,
+    ) -> R:
+        """Make a call, repeated on the next endpoint as far as its effect allows.
+
+        Raises what the last failure means; a harmless call is never ambiguous.
+        """
+        timeout = timeout_s or self.settings.call_timeout_s
+
+        async def once(endpoint: Endpoint, metadata: Metadata) -> R:
+            return await method(endpoint)(request, timeout=timeout, metadata=metadata)
+
+        return await self.attempt(once, effect)
+
+    async def attempt(
+        self,
+        once: Callable[[Endpoint, Metadata], Coroutine[object, object, R]],
+        effect: Effect = Effect.HARMLESS,
+    ) -> R:
+        """`call` for whatever needs more than one message."""
+        left = _CYCLES * len(self._all)
+        fresh_token = False
+        while True:
+            endpoint = self.current()
+            try:
+                return await self._once(endpoint, once)
+            except CallFailed as failed:
+                fault = failed.fault
+            if fault.kind is Kind.REFUSED or (fault.kind is Kind.TOKEN and fresh_token):
+                raise fault.error
+            if fault.kind is Kind.LOST and effect is Effect.GUARDED:
+                raise fault.error
+            if fault.kind is Kind.TOKEN:
+                fresh_token = True
+                continue
+            self.leave(endpoint)
+            left -= 1
+            if not left:
+                raise StoreUnavailable(str(fault.error))
+            if left % len(self._all) == 0:
+                await asyncio.sleep(_CYCLE_PAUSE_S)
+
+    async def close(self) -> None:
+        """Close every channel; calls under way are cancelled."""
+        for endpoint in self._all:
+            await endpoint.channel.close(grace=None)
+
+    async def _once(
+        self,
+        endpoint: Endpoint,
+        once: Callable[[Endpoint, Metadata], Coroutine[object, object, R]],
+    ) -> R:
+        credentials = await self.credentials(endpoint)
+        try:
+            return await once(endpoint, credentials)
+        except aio.AioRpcError as error:
+            fault = understand(error.code(), error.details(), endpoint.address)
+            if fault.kind is Kind.TOKEN:
+                if not self.settings.username:
+                    raise fault.error from None
+                self.drop(credentials)
+            raise CallFailed(fault) from None
+
+    async def _authenticate(self, endpoint: Endpoint) -> str:
+        request = rpc_pb2.AuthenticateRequest(
+            name=self.settings.username, password=self.settings.password
+        )
+        try:
+            answer = await endpoint.auth.Authenticate(request, timeout=_AUTHENTICATE_TIMEOUT_S)
+        except aio.AioRpcError as error:
+            if "authentication is not enabled" in (error.details() or ""):
+                return ""
+            fault = understand(error.code(), error.details(), endpoint.address)
+            if fault.kind is Kind.LOST:
+                fault = Fault(Kind.UNSENT, fault.error)
+            raise CallFailed(fault) from None
+        return answer.token
+
+
+def _target(address: str, settings: EtcdSettings) -> tuple[str, grpc.ChannelCredentials | None]:
+    """gRPC's name for an endpoint, and credentials if it is to be reached over TLS."""
+    has_tls_files = bool(settings.ca_pem or settings.cert_pem)
+    scheme, _, rest = address.rpartition("://")
+    rest = rest.rstrip("/")
+    if scheme not in ("", "http", "https") or not _is_host_port(rest):
+        raise StoreMisuse(
+            f"etcd endpoint {address!r}: want host:port, http://host:port or https://host:port"
+        )
+    if scheme == "http" or (not scheme and not has_tls_files):
+        return rest, None
+    return rest, grpc.ssl_channel_credentials(
+        settings.ca_pem or None, settings.key_pem or None, settings.cert_pem or None
+    )
+
+
+def _is_host_port(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    return bool(host) and port.isdecimal() and 0 < int(port) < 65536
+
+
+def _channel_options(settings: EtcdSettings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.receive_bytes_max),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.keepalive_time_ms", int(settings.keepalive_s * 1000)),
+        ("grpc.keepalive_timeout_ms", int(settings.ping_timeout_s * 1000)),
+        # Without this a dead connection is noticed only after more than a minute.
+        ("grpc.http2.ping_timeout_ms", int(settings.ping_timeout_s * 1000)),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 1000),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        # Repeating is our decision: only we know what is harmless twice.
+        ("grpc.enable_retries", 0),
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.use_local_subchannel_pool", 1),
+    ]

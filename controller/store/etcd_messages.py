@@ -1,0 +1,104 @@
+"""The store's values as etcd's messages, and back. PURE.
+
+A million tasks pass through here as 4 KB values, 64 to a transaction: no message is built twice and
+no reply is looked at beyond what is needed.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from controller.store.base import (
+    Compare,
+    Delete,
+    Event,
+    KeyValue,
+    LeaseId,
+    Put,
+    Revision,
+    Target,
+    Txn,
+    prefix_end,
+)
+from pyswarm_core.etcd.v1 import mvcc_pb2, rpc_pb2
+
+_ZERO = b"\x00"
+"""As a key the smallest one, as a range's end "no end"."""
+
+
+def prefix_range(prefix: bytes) -> tuple[bytes, bytes]:
+    """First key and end of the range that holds exactly the keys with this prefix."""
+    return prefix or _ZERO, prefix_end(prefix) or _ZERO
+
+
+def is_open(range_end: bytes) -> bool:
+    """Does a range with this end have no upper bound?"""
+    return range_end == _ZERO
+
+
+def key_after(key: bytes) -> bytes:
+    """The smallest key greater than this one."""
+    return key + _ZERO
+
+
+def txn_request(txn: Txn) -> rpc_pb2.TxnRequest:
+    """A transaction that does nothing when a compare fails."""
+    ops = [_put(put) for put in txn.puts]
+    ops += [_delete(delete) for delete in txn.deletes]
+    return rpc_pb2.TxnRequest(compare=[_compare(one) for one in txn.compares], success=ops)
+
+
+def key_value(message: mvcc_pb2.KeyValue) -> KeyValue:
+    """A stored key."""
+    return KeyValue(
+        message.key,
+        message.value,
+        Revision(message.create_revision),
+        Revision(message.mod_revision),
+        message.version,
+        LeaseId(message.lease),
+    )
+
+
+def key_values(messages: Iterable[mvcc_pb2.KeyValue]) -> list[KeyValue]:
+    """Stored keys, in the order given."""
+    return [key_value(message) for message in messages]
+
+
+def events_from(messages: Sequence[mvcc_pb2.Event], first: Revision) -> list[Event]:
+    """The events at or after revision `first`."""
+    return [
+        Event(key_value(message.kv), message.type == mvcc_pb2.Event.DELETE)
+        for message in messages
+        if message.kv.mod_revision >= first
+    ]
+
+
+def _put(put: Put) -> rpc_pb2.RequestOp:
+    return rpc_pb2.RequestOp(
+        request_put=rpc_pb2.PutRequest(key=put.key, value=put.value, lease=put.lease)
+    )
+
+
+def _delete(delete: Delete) -> rpc_pb2.RequestOp:
+    key, end = prefix_range(delete.key) if delete.is_prefix else (delete.key, b"")
+    return rpc_pb2.RequestOp(
+        request_delete_range=rpc_pb2.DeleteRangeRequest(key=key, range_end=end)
+    )
+
+
+_OPERAND = {
+    Target.VERSION: "version",
+    Target.CREATE: "create_revision",
+    Target.MOD: "mod_revision",
+    Target.VALUE: "value",
+    Target.LEASE: "lease",
+}
+
+
+def _compare(compare: Compare) -> rpc_pb2.Compare:
+    message = rpc_pb2.Compare(
+        key=compare.key,
+        result=rpc_pb2.Compare.CompareResult.ValueType(compare.relation),
+        target=rpc_pb2.Compare.CompareTarget.ValueType(compare.target),
+    )
+    setattr(message, _OPERAND[compare.target], compare.operand)
+    return message
