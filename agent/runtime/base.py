@@ -1,8 +1,8 @@
-"""The agent's one view of containers: values, errors and the `Runtime` protocol.
+"""The agent's one view of containers: values, errors and the `Runtime` protocol. PURE: values only.
 
-PURE: values only. `crun.py` (real) and `fake.py` (in memory) implement `Runtime` and pass the same contract tests.
-Invariant: a container id is used once. Every method may be repeated after an agent's death: what is on disk and in
-the kernel decides, never what an object remembers.
+`crun.py` (real) and `fake.py` (in memory) implement `Runtime` and pass the same contract tests.
+Invariant: a container id is used once. Every method may be repeated after an agent's death: what is
+on disk and in the kernel decides, never what an object remembers.
 """
 
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ import msgspec
 
 
 class RuntimeFailed(Exception):
-    """The container could not be created or started; the text is the OCI runtime's own, fit for a task's message."""
+    """The container cannot be made or run; the text is the OCI runtime's own, fit for a task."""
 
 
 class ContainerState(StrEnum):
@@ -25,18 +25,19 @@ class ContainerState(StrEnum):
 
 
 class LogLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Docker's json-file words: `max_size` bytes a file (0: no limit), at most `max_file` files, the current included."""
+    """Docker's json-file words: `max_size` bytes a file (0: no limit), `max_file` files in all."""
 
     max_size: int = 0
     max_file: int = 1
 
 
 class ContainerConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """All that one container is made from. `oci` is the config.json without `root.path`, which the runtime sets.
+    """All that one container is made from.
 
-    `layers` are the image's unpacked directories, the uppermost first. `files` are small files written to the
-    container's own directory before it is created, by name (hosts, hostname, resolv.conf); the OCI config mounts
-    them from `file_path(id, name)`. `log_path` survives `remove` unless asked otherwise.
+    `oci` is the config.json without `root.path`, which the runtime sets. `layers` are the image's
+    unpacked directories, the uppermost first. `files` are small files, by plain name, written to
+    `Runtime.file_path(id, name)` before the container is made (hosts, hostname, resolv.conf): the
+    OCI config mounts them from there. `log_path` survives `remove` unless asked otherwise.
     """
 
     id: str
@@ -49,9 +50,10 @@ class ContainerConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Exit(msgspec.Struct, frozen=True, kw_only=True):
-    """How a container ended. `signal` is inferred from `code` > 128 (0: none); `at_ns` is wall time.
+    """How a container ended; `at_ns` is wall time.
 
-    `code` is -1 when nobody saw the end (conmon killed, machine rebooted).
+    `signal` is inferred from `code` > 128 (0: none). A container whose end nobody could see (its
+    monitor was killed, the machine went down) has code 137.
     """
 
     id: str
@@ -62,7 +64,10 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """A container that is there, whoever made it. `pid` is 0 once stopped; `exit` is set exactly when stopped."""
+    """A container that is there, whoever made it.
+
+    `pid` is 0 once stopped. `exit` is set exactly when stopped.
+    """
 
     id: str
     state: ContainerState
@@ -71,7 +76,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """One reading of a container's cgroup. `memory_bytes` leaves out page cache that can be dropped at once."""
+    """One reading of a container's cgroup. `memory_bytes` leaves out cache the kernel can drop."""
 
     memory_bytes: int = 0
     memory_limit_bytes: int = 0
@@ -80,13 +85,14 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Runtime(Protocol):
-    """Creates, starts, signals and removes containers that outlive this process.
+    """Makes, starts, signals and removes containers that outlive this process.
 
-    `remove` and `kill` are idempotent; an unknown id is no error. No method blocks the event loop.
+    `kill` and `remove` may be repeated; an id that is not there is no error. Nothing here blocks
+    the event loop.
     """
 
-    def file_path(self, id: str, name: str) -> str:
-        """Where `ContainerConfig.files[name]` of container `id` will lie on the host."""
+    def file_path(self, container_id: str, name: str) -> str:
+        """Where `ContainerConfig.files[name]` of a container lies on the host."""
         ...
 
     async def create(self, config: ContainerConfig) -> int:
@@ -96,16 +102,22 @@ class Runtime(Protocol):
         """
         ...
 
-    async def start(self, id: str) -> None:
-        """Let a created container run. Raises RuntimeFailed if it is not there or cannot be let go."""
+    async def start(self, container_id: str) -> None:
+        """Let a created container run.
+
+        Raises RuntimeFailed if it is not there, or if its program turns out not to be one.
+        """
         ...
 
-    async def kill(self, id: str, signal: int, everyone: bool = False) -> None:
-        """Send a signal to the container's first process, or to `everyone` in its cgroup. No error if it is dead."""
+    async def kill(self, container_id: str, signal: int, *, everyone: bool = False) -> None:
+        """Send a signal to the container's first process, or to `everyone` in its cgroup."""
         ...
 
-    async def remove(self, id: str, keep_logs: bool = True) -> None:
-        """Leave nothing of the container, from whatever half-made state, killing what still runs."""
+    async def remove(self, container_id: str, *, keep_logs: bool = True) -> None:
+        """Leave nothing of the container, however half-made, killing what still runs.
+
+        Raises RuntimeFailed if the kernel will not let go; then it may be asked again.
+        """
         ...
 
     async def found(self) -> tuple[Found, ...]:
@@ -113,13 +125,13 @@ class Runtime(Protocol):
         ...
 
     def exits(self) -> AsyncIterator[Exit]:
-        """Every exit not yet removed, then each new one as it happens; a consumer may see one twice."""
+        """Every exit not yet removed, then each new one as it happens; one may come twice."""
         ...
 
-    async def usage(self, id: str) -> Usage | None:
-        """The container's present use of its cgroup; None if it has none."""
+    async def usage(self, container_id: str) -> Usage | None:
+        """What the container uses now; None if it is not there."""
         ...
 
     async def tend(self) -> None:
-        """Rotate logs that outgrew their limits, for ever; run it in the agent's task group."""
+        """Rotate logs that outgrew their limits, for ever; runs in the agent's task group."""
         ...

@@ -1,0 +1,1 @@
+"""Containers on this host: made by crun or runc, kept by conmon, found again after a restart."""

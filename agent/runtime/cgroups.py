@@ -1,0 +1,270 @@
+"""The cgroups of containers, whatever mixture of v1 and v2 the host runs. SHELL over cgroupfs.
+
+A container's cgroup has the same path in every mounted hierarchy (`Hierarchies.paths`). Invariant:
+nothing outside the parent that the agent's configuration names is ever written or removed.
+"""
+
+import errno
+import os
+import signal
+import threading
+import time
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from agent.runtime.base import RuntimeFailed, Usage
+
+_UNLIMITED = 1 << 60
+_REMOVE_TIMEOUT_S = 10.0
+
+
+class CgroupMode(StrEnum):
+    """Which kind of cgroups a host runs; `hybrid` is v1 with an empty v2 hierarchy beside it."""
+
+    V1 = "v1"
+    HYBRID = "hybrid"
+    V2 = "v2"
+
+
+class Hierarchies(msgspec.Struct, frozen=True):
+    """Where cgroups are mounted: v2's one directory, or v1's by controller (`name=systemd` too)."""
+
+    unified: str = ""
+    v1: dict[str, str] = {}
+
+    @property
+    def mode(self) -> CgroupMode:
+        """What the mounts add up to."""
+        if not self.v1:
+            return CgroupMode.V2
+        return CgroupMode.HYBRID if self.unified else CgroupMode.V1
+
+    def roots(self) -> tuple[str, ...]:
+        """Every mounted hierarchy once."""
+        return tuple(dict.fromkeys((*self.v1.values(), *filter(None, (self.unified,)))))
+
+    def controller(self, name: str, path: str) -> Path | None:
+        """The directory of cgroup `path` that holds a controller's files; None if not mounted."""
+        root = self.v1.get(name) or (self.unified if not self.v1 else "")
+        return Path(root + path) if root else None
+
+
+def parse_mounts(mountinfo: str) -> Hierarchies:
+    """Read /proc/self/mountinfo. The first mount of a hierarchy counts. PURE."""
+    unified, v1 = "", dict[str, str]()
+    for line in mountinfo.splitlines():
+        left, _, right = line.partition(" - ")
+        kind, _, options = right.split(" ", 2)
+        target = left.split(" ")[4]
+        if kind == "cgroup2":
+            unified = unified or target
+        elif kind == "cgroup":
+            for option in options.split(","):
+                if option not in ("rw", "ro", "xattr", "clone_children", "noprefix"):
+                    v1.setdefault(option, target)
+    return Hierarchies(unified, v1)
+
+
+def mounted() -> Hierarchies:
+    """The hierarchies that this process sees."""
+    return parse_mounts(Path("/proc/self/mountinfo").read_text())
+
+
+def usage(hierarchies: Hierarchies, path: str) -> Usage | None:
+    """What the processes in cgroup `path` use now; None if there is no such cgroup."""
+    memory = hierarchies.controller("memory", path)
+    if memory is None or not memory.is_dir():
+        return None
+    pids = hierarchies.controller("pids", path)
+    if not hierarchies.v1:
+        used, limit = _number(memory / "memory.current"), _number(memory / "memory.max")
+        droppable = _field(memory / "memory.stat", "inactive_file")
+        cpu_ns = _field(memory / "cpu.stat", "usage_usec") * 1000
+    else:
+        used = _number(memory / "memory.usage_in_bytes")
+        limit = _number(memory / "memory.limit_in_bytes")
+        droppable = _field(memory / "memory.stat", "total_inactive_file")
+        accounting = hierarchies.controller("cpuacct", path)
+        cpu_ns = _number(accounting / "cpuacct.usage") if accounting else 0
+    return Usage(
+        memory_bytes=max(0, used - droppable),
+        memory_limit_bytes=limit if limit < _UNLIMITED else 0,
+        cpu_ns=cpu_ns,
+        pids=_number(pids / "pids.current") if pids else 0,
+    )
+
+
+def was_out_of_memory(hierarchies: Hierarchies, path: str) -> bool:
+    """Whether the kernel killed a process of cgroup `path` for want of memory."""
+    memory = hierarchies.controller("memory", path)
+    if memory is None:
+        return False
+    return (
+        _field(memory / ("memory.oom_control" if hierarchies.v1 else "memory.events"), "oom_kill")
+        > 0
+    )
+
+
+def signal_all(hierarchies: Hierarchies, path: str, number: int) -> None:
+    """Send a signal to every process in cgroup `path` and below."""
+    for pid in _members(hierarchies, path):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def remove(hierarchies: Hierarchies, path: str) -> None:
+    """Kill all that is in cgroup `path` and remove it from every hierarchy. Blocks for a moment.
+
+    Raises RuntimeFailed if processes are left after ten seconds (stuck in the kernel).
+    """
+    deadline = time.monotonic() + _REMOVE_TIMEOUT_S
+    for root in hierarchies.roots():
+        pause_s = 0.0005
+        while not _remove_tree(Path(root + path)):
+            if time.monotonic() > deadline:
+                left = ", ".join(map(str, _members(hierarchies, path))) or "none"
+                raise RuntimeFailed(f"cgroup {root}{path} stays busy; processes left: {left}")
+            _kill_everyone(hierarchies, path)
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, 0.1)
+
+
+def _kill_everyone(hierarchies: Hierarchies, path: str) -> None:
+    if not hierarchies.v1:
+        with suppress(OSError):
+            Path(f"{hierarchies.unified}{path}/cgroup.kill").write_text("1")
+            return
+    # v1 has no such file: what is frozen can't fork away from its SIGKILL.
+    freezer = hierarchies.controller("freezer", path)
+    _set_frozen(freezer, "FROZEN")
+    signal_all(hierarchies, path, signal.SIGKILL)
+    _set_frozen(freezer, "THAWED")
+
+
+def _set_frozen(freezer: Path | None, state: str) -> None:
+    with suppress(OSError):
+        if freezer:
+            (freezer / "freezer.state").write_text(state)
+
+
+def _members(hierarchies: Hierarchies, path: str) -> tuple[int, ...]:
+    top = hierarchies.controller("pids", path) or hierarchies.controller("memory", path)
+    if top is None or not top.is_dir():
+        return ()
+    found: list[int] = []
+    for directory, _, _ in os.walk(top):
+        with suppress(OSError):
+            found += map(int, (Path(directory) / "cgroup.procs").read_text().split())
+    return tuple(found)
+
+
+def _remove_tree(top: Path) -> bool:
+    """Remove a cgroup and those made inside it; whether it is gone."""
+    try:
+        top.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
+            raise
+        children = _children(top)
+        for child in children:
+            _remove_tree(child)
+        return bool(children) and _try_remove(top)
+    return True
+
+
+def _children(top: Path) -> list[Path]:
+    try:
+        return [child for child in top.iterdir() if child.is_dir()]
+    except FileNotFoundError:
+        return []
+
+
+def _try_remove(directory: Path) -> bool:
+    try:
+        directory.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _number(path: Path) -> int:
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return 0
+    return _UNLIMITED if text == "max" else int(text)
+
+
+def _field(path: Path, name: str) -> int:
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(name + " ")), 0)
+
+
+class MonitorGroup:
+    """The cgroup that monitors live in, so that the agent's own limits and end don't reach them.
+
+    On v1 a thread can live in a cgroup of its own and its children inherit that: `enter_thread`,
+    once per thread that starts monitors, makes the move free. On v2 it is the monitor that must be
+    moved (`adopt`), before it starts anything. Where the agent is in a hierarchy's root there is
+    nothing to escape.
+    """
+
+    def __init__(self, hierarchies: Hierarchies, path: str) -> None:
+        self._directories = [
+            Path(root + path) for root in _confined(hierarchies, Path("/proc/self/cgroup"))
+        ]
+        self._by_thread = bool(hierarchies.v1)
+        self._ready = threading.Event()
+
+    @property
+    def adopts(self) -> bool:
+        """Whether each monitor has to be moved by `adopt`."""
+        return bool(self._directories) and not self._by_thread
+
+    def _prepare(self) -> None:
+        if not self._ready.is_set():
+            for directory in self._directories:
+                directory.mkdir(parents=True, exist_ok=True)
+            self._ready.set()
+
+    def enter_thread(self) -> None:
+        """Move the calling thread, where cgroups can hold single threads."""
+        if self._directories and self._by_thread:
+            self._prepare()
+            for directory in self._directories:
+                with suppress(OSError):
+                    (directory / "tasks").write_text(str(threading.get_native_id()))
+
+    def adopt(self, pid: int) -> None:
+        """Move a whole process."""
+        if self.adopts:
+            self._prepare()
+            for directory in self._directories:
+                (directory / "cgroup.procs").write_text(str(pid))
+
+    def remove(self) -> None:
+        """Remove the group if no monitor is left in it."""
+        for directory in self._directories:
+            _try_remove(directory)
+
+
+def _confined(hierarchies: Hierarchies, membership: Path) -> list[str]:
+    """The hierarchies in which this process is not in the root cgroup."""
+    roots: list[str] = []
+    for line in membership.read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        root = hierarchies.v1.get(controllers.split(",")[0]) if controllers else hierarchies.unified
+        # An empty v2 hierarchy beside v1 limits nothing, and single threads can't live in it.
+        if root and path != "/" and (controllers or not hierarchies.v1):
+            roots.append(root)
+    return roots

@@ -1,0 +1,118 @@
+"""The real runtime: crun (or runc) makes containers, conmon keeps them. SHELL.
+
+The asyncio half: `steps.py` does the blocking work in a few threads. Invariant: what this object
+holds is only watches; closing it, or killing the process, changes nothing for any container.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import ParamSpec, TypeVar
+
+from asyncinotify import Mask
+
+from agent.runtime import cgroups, logrotate
+from agent.runtime.base import ContainerConfig, Exit, Found, Usage
+from agent.runtime.cgroups import Hierarchies
+from agent.runtime.conmon import Binaries
+from agent.runtime.layout import Layout
+from agent.runtime.procs import Process
+from agent.runtime.steps import Steps
+from agent.runtime.watch import FileWatch, MonitorWatch
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_EXITS_PERIOD_S = 10.0
+_THREADS = 8
+
+
+class ConmonRuntime:
+    """`Runtime` over conmon and crun. Made inside a running event loop; `close` it there."""
+
+    def __init__(self, binaries: Binaries, layout: Layout, hierarchies: Hierarchies) -> None:
+        self._layout = layout
+        self._hierarchies = hierarchies
+        self._loop = asyncio.get_running_loop()
+        self._monitors = MonitorWatch(self._monitor_ended)
+        self._steps = Steps(binaries, layout, hierarchies, self._watch_monitor)
+        # Removal may wait for a process to die, and must not hold up the making of others.
+        self._making = ThreadPoolExecutor(_THREADS, "make", self._steps.enter_thread)
+        self._ending = ThreadPoolExecutor(_THREADS, "end")
+
+    def close(self) -> None:
+        """Stop watching and let the threads go; containers stay as they are."""
+        self._monitors.close()
+        self._making.shutdown(wait=True)
+        self._ending.shutdown(wait=True)
+
+    def file_path(self, container_id: str, name: str) -> str:
+        """See `Runtime`."""
+        return str(self._layout.bundle(container_id) / "files" / name)
+
+    async def create(self, config: ContainerConfig) -> int:
+        """See `Runtime`."""
+        return await self._run(self._making, self._steps.create, config)
+
+    async def start(self, container_id: str) -> None:
+        """See `Runtime`."""
+        await self._run(self._making, self._steps.start, container_id)
+
+    async def kill(self, container_id: str, signal: int, *, everyone: bool = False) -> None:
+        """See `Runtime`."""
+        await self._run(self._ending, self._steps.kill, container_id, signal, everyone)
+
+    async def remove(self, container_id: str, *, keep_logs: bool = True) -> None:
+        """See `Runtime`."""
+        await self._run(self._ending, self._steps.remove, container_id, keep_logs)
+
+    async def found(self) -> tuple[Found, ...]:
+        """See `Runtime`. Also takes over the watch of monitors that an earlier agent started."""
+        return await self._run(self._ending, self._steps.found)
+
+    async def exits(self) -> AsyncIterator[Exit]:
+        """See `Runtime`."""
+        told: frozenset[str] = frozenset()
+        with FileWatch(self._layout.exits, Mask.MOVED_TO | Mask.CLOSE_WRITE) as watch:
+            while True:
+                ended = self._layout.exited_ids()
+                for container_id in sorted(ended - told):
+                    exit_ = self._layout.read_exit(container_id, self._hierarchies)
+                    if exit_ is not None:
+                        yield exit_
+                told = ended
+                await watch.changed(_EXITS_PERIOD_S)
+
+    async def usage(self, container_id: str) -> Usage | None:
+        """See `Runtime`."""
+        return cgroups.usage(self._hierarchies, self._layout.cgroup(container_id))
+
+    async def tend(self) -> None:
+        """See `Runtime`."""
+        while True:
+            await asyncio.sleep(logrotate.PERIOD_S)
+            await self._run(self._ending, self._steps.rotate_logs)
+
+    async def _run(
+        self, pool: ThreadPoolExecutor, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        return await self._loop.run_in_executor(pool, lambda: step(*args, **kwargs))
+
+    def _watch_monitor(self, container_id: str, monitor: Process) -> None:
+        # Called in a thread; a loop that is closing down needs no more watches.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._monitors.watch, container_id, monitor)
+
+    def _monitor_ended(self, container_id: str) -> None:
+        with suppress(RuntimeError):
+            self._ending.submit(self._steps.settle, container_id).add_done_callback(_log_failure)
+
+
+def _log_failure(settled: "Future[None]") -> None:
+    error = settled.exception()
+    if error:
+        log.error("monitor.settle_failed", exc_info=error)

@@ -1,0 +1,71 @@
+"""Letting a created container run its program, and telling whether it did. SHELL over /proc.
+
+A program that the kernel refuses (another machine's, a script without its interpreter) is found
+out only after start: the container's first process is then still the OCI runtime, and dies of it.
+"""
+
+import os
+import re
+import time
+from pathlib import Path
+
+from agent.runtime import procs
+from agent.runtime.procs import Process
+
+_EXEC_TIMEOUT_S = 2.0
+# What crun and runc write to the container's standard error when exec fails.
+_REFUSED = re.compile(
+    rb" stderr F (exec container process (?:\([^)]*\) )?`.*|exec \S+: [a-z ]+)$", re.MULTILINE
+)
+
+
+def program(pid: int) -> tuple[int, int] | None:
+    """Which file a process runs, as device and inode; None if it is gone."""
+    try:
+        status = Path(f"/proc/{pid}/exe").stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def let_go(fifo: Path) -> bool:
+    """Do what `crun start` does: write to the fifo at which the container's process waits.
+
+    False if nobody waits there; then it is for the OCI runtime to say why.
+    """
+    try:
+        descriptor = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fifo.unlink()
+        os.write(descriptor, b"\0")
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def wait_for_program(process: Process, before: tuple[int, int] | None) -> bool:
+    """Wait until the process runs something else than `before`; False if it ended first."""
+    deadline = time.monotonic() + _EXEC_TIMEOUT_S
+    pause_s = 0.0003
+    while time.monotonic() < deadline:
+        now = program(process.pid)
+        if now is None or not procs.is_alive(process):
+            return False
+        if now != before:
+            return True
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, 0.02)
+    return True
+
+
+def refused_program(log_path: Path) -> str:
+    """The OCI runtime's words in a log of a container whose program never ran, or nothing."""
+    try:
+        with log_path.open("rb") as opened:
+            head = opened.read(4096)
+    except FileNotFoundError:
+        return ""
+    found = _REFUSED.search(head)
+    return found.group(1).decode(errors="replace") if found else ""

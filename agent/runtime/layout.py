@@ -1,0 +1,125 @@
+"""Where a runtime keeps what it knows: bundles, records and exit files. SHELL over the file system.
+
+    state/bundles/<id>/   config.json rootfs/ upper/ work/ files/ record; conmon's pid, ctl, oom
+    state/exits/<id>      conmon's word that the container ended: its exit code
+    run/oci/<id>/         the OCI runtime's own state
+
+Invariant: a bundle directory exists from before the first side effect until after the last is
+undone, so that whatever a dead agent left half-made is found and can be removed.
+"""
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from agent.runtime import cgroups
+from agent.runtime.base import ContainerConfig, Exit, LogLimits
+from agent.runtime.cgroups import Hierarchies
+from agent.runtime.procs import Process
+
+UNSEEN_EXIT_CODE = 137
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """What must be known of a made container once the agent that made it is gone."""
+
+    monitor: Process
+    container: Process
+    log_path: str
+    log_limits: LogLimits
+
+
+class Layout:
+    """The paths of all containers of one agent."""
+
+    def __init__(self, state: Path, run: Path, cgroup_parent: str) -> None:
+        self.bundles = state / "bundles"
+        self.exits = state / "exits"
+        self.oci_root = run / "oci"
+        self.filters = run / "seccomp"
+        self.cgroup_parent = cgroup_parent.rstrip("/")
+        self.monitor_cgroup = f"{self.cgroup_parent}/monitors"
+
+    def prepare(self) -> None:
+        """Make the directories; only root may look inside."""
+        for directory in (self.bundles, self.exits, self.oci_root, self.filters):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def bundle(self, container_id: str) -> Path:
+        """The container's own directory."""
+        assert container_id.isalnum(), f"container id {container_id!r} is not letters and digits"
+        return self.bundles / container_id
+
+    def cgroup(self, container_id: str) -> str:
+        """The container's cgroup, the same path in every hierarchy."""
+        assert container_id.isalnum(), f"container id {container_id!r} is not letters and digits"
+        return f"{self.cgroup_parent}/{container_id}"
+
+    def make_bundle(self, config: ContainerConfig) -> Path:
+        """Make the empty bundle with its `files`. Raises FileExistsError if the id is in use."""
+        bundle = self.bundle(config.id)
+        bundle.mkdir(mode=0o700)
+        for name in ("rootfs", "upper", "work", "files"):
+            (bundle / name).mkdir(mode=0o755)
+        for name, content in config.files.items():
+            (bundle / "files" / name).write_bytes(content)
+        Path(config.log_path).parent.mkdir(parents=True, exist_ok=True)
+        return bundle
+
+    def write_record(self, container_id: str, record: Record) -> None:
+        """Keep the record; a crash leaves the whole of it or nothing."""
+        final = self.bundle(container_id) / "record"
+        draft = final.with_suffix(".draft")
+        draft.write_bytes(msgspec.json.encode(record))
+        draft.replace(final)
+
+    def read_record(self, container_id: str) -> Record | None:
+        """The record; None if the container is not, or only half, there."""
+        try:
+            return msgspec.json.decode(
+                (self.bundle(container_id) / "record").read_bytes(), type=Record
+            )
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+
+    def is_started(self, container_id: str) -> bool:
+        """Whether a made container was let go: its OCI runtime removes the fifo it waits at."""
+        return not (self.oci_root / container_id / "exec.fifo").exists()
+
+    def ids(self) -> tuple[str, ...]:
+        """Every container of which anything is left, in order."""
+        return tuple(sorted(entry.name for entry in os.scandir(self.bundles)))
+
+    def exited_ids(self) -> frozenset[str]:
+        """Containers whose end was written down. conmon's half-written files have a dot."""
+        return frozenset(e.name for e in os.scandir(self.exits) if "." not in e.name)
+
+    def read_exit(self, container_id: str, hierarchies: Hierarchies) -> Exit | None:
+        """How the container ended; None if it has not."""
+        path = self.exits / container_id
+        try:
+            code, at_ns = int(path.read_text()), path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+        oom = (self.bundle(container_id) / "oom").exists() or cgroups.was_out_of_memory(
+            hierarchies, self.cgroup(container_id)
+        )
+        signal = code - 128 if 128 < code < 128 + 65 else 0
+        return Exit(id=container_id, code=code, signal=signal, oom=oom, at_ns=at_ns)
+
+    def write_unseen_exit(self, container_id: str) -> None:
+        """Write down, as conmon would, an end that nobody saw."""
+        draft = self.exits / f"{container_id}.draft"
+        draft.write_text(str(UNSEEN_EXIT_CODE))
+        draft.replace(self.exits / container_id)
+
+    def remove_files(self, container_id: str) -> None:
+        """Remove all but the log. The root file system must be unmounted."""
+        for directory in (self.oci_root / container_id, self.bundle(container_id)):
+            with suppress(FileNotFoundError):
+                shutil.rmtree(directory)
+        for name in (container_id, f"{container_id}.draft"):
+            (self.exits / name).unlink(missing_ok=True)

@@ -1,0 +1,124 @@
+"""Root file systems: one overlay mount over a container's image layers. SHELL over mount(2).
+
+Invariant: an overlay's upper and work directories belong to one container, once; so the mount is
+`volatile` where the kernel knows it and unmounting never waits for a disk.
+"""
+
+import ctypes
+import errno
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_MNT_DETACH = 2
+
+# The kernel takes one page of mount options, its final NUL included.
+_OPTIONS_MAX = 4095
+
+
+def mount_overlay(layers: Sequence[str], bundle: Path) -> None:
+    """Mount `layers` (uppermost first) at `bundle/rootfs`, with `bundle/upper` and `bundle/work`.
+
+    Raises OSError naming what was refused.
+    """
+    with _short_options(layers, bundle) as options:
+        target = os.fsencode(bundle / "rootfs")
+        # A kernel before 5.10 does not know `volatile`.
+        number = _mount(target, options + b",volatile")
+        if number == errno.EINVAL:
+            number = _mount(target, options)
+    if number:
+        missing = [layer for layer in layers if not Path(layer).is_dir()]
+        what = (
+            f"image layer {missing[0]} is missing" if missing else f"cannot mount {bundle}/rootfs"
+        )
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def _mount(target: bytes, options: bytes) -> int:
+    """Mount an overlay; return the error number, 0 if it worked."""
+    refused: int = _LIBC.mount(b"overlay", target, b"overlay", 0, options)
+    return ctypes.get_errno() if refused else 0
+
+
+@contextmanager
+def _short_options(layers: Sequence[str], bundle: Path) -> Iterator[bytes]:
+    """The mount options; paths that would not fit or would need quoting become open directories."""
+    upper, work = bundle / "upper", bundle / "work"
+    lower = ":".join(layers)
+    options = f"lowerdir={lower},upperdir={upper},workdir={work}"
+    room = _OPTIONS_MAX - len(b",volatile")
+    quoted = any(mark in options.replace(lower, "") for mark in "\\:") or any(
+        mark in layer for layer in layers for mark in ",:\\"
+    )
+    if len(options.encode()) <= room and not quoted:
+        yield options.encode()
+        return
+    with ExitStack() as opened:
+        paths = []
+        for directory in (*layers, str(upper), str(work)):
+            descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            opened.callback(os.close, descriptor)
+            paths.append(f"/proc/self/fd/{descriptor}")
+        short = f"lowerdir={':'.join(paths[:-2])},upperdir={paths[-2]},workdir={paths[-1]}"
+        if len(short) > room:
+            raise OSError(errno.E2BIG, f"{len(layers)} image layers are more than one mount takes")
+        yield short.encode()
+
+
+def unmount(target: Path) -> None:
+    """Unmount whatever is mounted at `target`, even if busy; nothing mounted is no error."""
+    while not _LIBC.umount2(os.fsencode(target), _MNT_DETACH):
+        continue
+    number = ctypes.get_errno()
+    if number not in (errno.EINVAL, errno.ENOENT):
+        raise OSError(number, f"unmount {target}: {os.strerror(number)}")
+
+
+def read_from_layers(layers: Sequence[str], path: str, limit: int = 1 << 20) -> bytes | None:
+    """What the file `path` (relative, like `etc/passwd`) holds in an unmounted image.
+
+    None if no layer has it as a plain file of at most `limit` bytes. Symbolic links are not
+    followed: they could lead out of the image.
+    """
+    parts = Path(path).parts
+    for layer in layers:
+        found, is_last = _lookup(layer, parts)
+        if found is not None:
+            with found.open("rb") as opened:
+                content = opened.read(limit + 1)
+            return content if len(content) <= limit else None
+        if is_last:
+            return None
+    return None
+
+
+def _lookup(layer: str, parts: tuple[str, ...]) -> tuple[Path | None, bool]:
+    """The plain file, if the layer has it, and whether the layer hides the path from those below.
+
+    Something else at that path (a whiteout, a link, a directory) hides it too.
+    """
+    walked = Path(layer)
+    hidden = False
+    for position, part in enumerate(parts):
+        walked = walked / part
+        try:
+            mode = walked.lstat().st_mode
+        except FileNotFoundError:
+            return None, hidden
+        if position == len(parts) - 1:
+            return (walked if stat.S_ISREG(mode) else None), True
+        if not stat.S_ISDIR(mode):
+            return None, True
+        hidden = hidden or _is_opaque(walked)
+    return None, hidden
+
+
+def _is_opaque(directory: Path) -> bool:
+    try:
+        return os.getxattr(directory, "trusted.overlay.opaque") == b"y"
+    except OSError:
+        return False

@@ -1,0 +1,114 @@
+"""Processes by pid and start time, signalled and awaited through pidfds. SHELL over /proc.
+
+Invariant: a pid that was given to somebody else meanwhile is never signalled or waited for.
+"""
+
+import os
+import select
+import signal as signals
+from pathlib import Path
+
+import msgspec
+
+
+class Process(msgspec.Struct, frozen=True):
+    """One process for all time: `started` is in clock ticks since boot. pid 0 is nobody."""
+
+    pid: int = 0
+    started: int = 0
+
+
+def identify(pid: int) -> Process:
+    """The process that has `pid` now; nobody if none has."""
+    return Process(pid, started) if (started := _start_time(pid)) else Process()
+
+
+def _start_time(pid: int) -> int:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    # The second field is the program's name and may hold anything; the rest follows its last `)`.
+    state, *fields = text[text.rindex(b")") + 2 :].split()
+    return 0 if state in (b"Z", b"X") else int(fields[18])
+
+
+def is_alive(process: Process) -> bool:
+    """Whether the very process still runs; a zombie does not."""
+    return process.pid > 0 and _start_time(process.pid) == process.started
+
+
+def open_process(process: Process) -> int | None:
+    """A pidfd for exactly this process, or None if it is gone. The caller closes it."""
+    if process.pid <= 0:
+        return None
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return None
+    if _start_time(process.pid) != process.started:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def send(process: Process, signal: int) -> None:
+    """Signal the process if it is still there."""
+    descriptor = open_process(process)
+    if descriptor is None:
+        return
+    try:
+        signals.pidfd_send_signal(descriptor, signal)
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(descriptor)
+
+
+def wait_gone(process: Process, timeout_s: float) -> bool:
+    """Block until the process has ended, at most `timeout_s`; whether it has."""
+    descriptor = open_process(process)
+    if descriptor is None:
+        return True
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(timeout_s * 1000))
+    finally:
+        os.close(descriptor)
+
+
+def open_ended(process: Process) -> int | None:
+    """Like `open_process`, and also for a process that ended and was not collected yet."""
+    if process.pid <= 0:
+        return None
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return None
+    if _start_time(process.pid) in (0, process.started):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def reap(descriptor: int) -> None:
+    """Collect the dead child behind a pidfd; somebody else's process is left alone."""
+    try:
+        os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:
+        return
+
+
+def find_by_argument(program: str, argument: str) -> Process:
+    """The process of a program that has `argument` among its own; nobody if none has."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if Path(words[0].decode(errors="replace")).name == program and argument.encode() in words:
+            return identify(int(entry.name))
+    return Process()

@@ -1,0 +1,254 @@
+"""What the runtime does to a container, step by step, blocking. SHELL; runs in `crun.py`'s threads.
+
+Steps on one container never overlap. Nothing is remembered that disk, /proc or cgroupfs can tell.
+Starting and removing spare a process each: crun waits at a fifo whose other end we open as well as
+`crun start` does, and what `crun delete` does is to empty a cgroup and remove two directories.
+"""
+
+import ctypes
+import os
+import signal as signals
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from agent.runtime import cgroups, conmon, launch, logrotate, mounts, procs
+from agent.runtime.base import ContainerConfig, ContainerState, Exit, Found, RuntimeFailed
+from agent.runtime.cgroups import Hierarchies, MonitorGroup
+from agent.runtime.conmon import Binaries, MonitorCall
+from agent.runtime.filters import ANNOTATION, CompiledFilters
+from agent.runtime.layout import UNSEEN_EXIT_CODE, Layout, Record
+from agent.runtime.procs import Process
+
+_CREATE_TIMEOUT_S = 60.0
+_DEATH_TIMEOUT_S = 10.0
+_MONITOR_TIMEOUT_S = 5.0
+_CLONE_FS = 0x200
+
+WatchMonitor = Callable[[str, Process], None]
+
+
+class Steps:
+    """The blocking half of `ConmonRuntime`; `watch` is told of every monitor that lives."""
+
+    def __init__(
+        self,
+        binaries: Binaries,
+        layout: Layout,
+        hierarchies: Hierarchies,
+        watch: WatchMonitor,
+    ) -> None:
+        layout.prepare()
+        self._binaries = binaries
+        self._layout = layout
+        self._hierarchies = hierarchies
+        self._watch = watch
+        self._group = MonitorGroup(hierarchies, layout.monitor_cgroup)
+        self._filters = CompiledFilters(layout.filters, f"{binaries.kind} {binaries.version}")
+        self._locks = WeakValueDictionary[str, threading.Lock]()
+        self._locks_guard = threading.Lock()
+
+    def enter_thread(self) -> None:
+        """Give a thread its own working directory, which conmon inherits, and its own cgroup."""
+        ctypes.CDLL(None, use_errno=True).unshare(_CLONE_FS)
+        self._group.enter_thread()
+
+    def settle(self, container_id: str) -> None:
+        """See to a container whose monitor ended, perhaps without a word."""
+        with self._alone(container_id):
+            record = self._layout.read_record(container_id)
+            if record:
+                self._settle(container_id, record)
+
+    def rotate_logs(self) -> None:
+        """Rotate each container's log that outgrew its limits."""
+        for container_id in self._layout.ids():
+            record = self._layout.read_record(container_id)
+            if record and logrotate.is_due(Path(record.log_path), record.log_limits):
+                with self._alone(container_id):
+                    logrotate.rotate(Path(record.log_path), record.log_limits)
+                    conmon.reopen_log(self._layout.bundle(container_id))
+
+    @contextmanager
+    def _alone(self, container_id: str) -> Iterator[None]:
+        """One step at a time on a container, also when a caller gave up waiting for the last."""
+        with self._locks_guard:
+            lock = self._locks.setdefault(container_id, threading.Lock())
+        with lock:
+            yield
+
+    def create(self, config: ContainerConfig) -> int:
+        """See `Runtime.create`."""
+        with self._alone(config.id):
+            try:
+                bundle = self._layout.make_bundle(config)
+            except FileExistsError:
+                raise RuntimeFailed(f"container {config.id} exists already") from None
+            except OSError as error:
+                raise RuntimeFailed(f"cannot prepare the container: {error}") from error
+            try:
+                record = self._make(config, bundle)
+            except BaseException as error:
+                self._undo(config.id)
+                if isinstance(error, OSError):
+                    raise RuntimeFailed(str(error)) from error
+                raise
+        self._watch(config.id, record.monitor)
+        return record.container.pid
+
+    def _make(self, config: ContainerConfig, bundle: Path) -> Record:
+        mounts.mount_overlay(config.layers, bundle)
+        key, compiled = self._write_config(config, bundle)
+        call = MonitorCall(
+            container_id=config.id,
+            bundle=str(bundle),
+            root=str(self._layout.oci_root),
+            exits=str(self._layout.exits),
+            log_path=config.log_path,
+            log_limits=config.log_limits,
+            terminal=config.terminal,
+        )
+        os.chdir(bundle)  # conmon leaves its `oom` mark in its working directory
+        pid, pipe = conmon.start(conmon.arguments(self._binaries, call), self._group)
+        monitor = procs.identify(pid)
+        try:
+            container = conmon.read_report(pipe, _CREATE_TIMEOUT_S)
+        except BaseException:
+            self._end_monitor(Process(pid, monitor.started))
+            raise
+        record = Record(
+            monitor=monitor,
+            container=procs.identify(container),
+            log_path=config.log_path,
+            log_limits=config.log_limits,
+        )
+        self._layout.write_record(config.id, record)
+        if key and not compiled:
+            self._filters.learn(key, self._layout.oci_root / config.id / "seccomp.bpf")
+        return record
+
+    def _write_config(self, config: ContainerConfig, bundle: Path) -> tuple[str, bool]:
+        """Write config.json; return the seccomp profile's key and whether it came compiled."""
+        oci: dict[str, Any] = dict(config.oci)
+        oci["root"] = {**oci.get("root", {}), "path": str(bundle / "rootfs")}
+        section = oci.get("linux", {}).get("seccomp")
+        key, program = "", None
+        if section and self._binaries.kind == "crun":
+            key = self._filters.key(section)
+            program = self._filters.program(key)
+            if program:
+                oci["annotations"] = {**oci.get("annotations", {}), ANNOTATION: program}
+        (bundle / "config.json").write_bytes(msgspec.json.encode(oci))
+        return key, program is not None
+
+    def _end_monitor(self, monitor: Process) -> None:
+        descriptor = procs.open_ended(monitor)
+        if descriptor is None:
+            return
+        procs.send(monitor, signals.SIGKILL)
+        procs.wait_gone(monitor, _MONITOR_TIMEOUT_S)
+        procs.reap(descriptor)
+        os.close(descriptor)
+
+    def start(self, container_id: str) -> None:
+        """See `Runtime.start`."""
+        with self._alone(container_id):
+            record = self._layout.read_record(container_id)
+            if record is None or not procs.is_alive(record.container):
+                raise RuntimeFailed(f"container {container_id} is not there to be started")
+            program = launch.program(record.container.pid)
+            fifo = self._layout.oci_root / container_id / "exec.fifo"
+            if self._binaries.kind != "crun" or not launch.let_go(fifo):
+                self._start_by_process(container_id)
+            if not launch.wait_for_program(record.container, program):
+                self._explain_failed_start(container_id, record)
+
+    def _start_by_process(self, container_id: str) -> None:
+        words = [self._binaries.oci, "--root", str(self._layout.oci_root), "start", container_id]
+        done = subprocess.run(
+            words, env=conmon.ENVIRONMENT, capture_output=True, timeout=_CREATE_TIMEOUT_S
+        )
+        if done.returncode:
+            raise RuntimeFailed(conmon.plain_message(done.stderr.decode(errors="replace")))
+
+    def _explain_failed_start(self, container_id: str, record: Record) -> None:
+        """Raise if the container ended because its program is none; any other end is an exit."""
+        procs.wait_gone(record.monitor, _MONITOR_TIMEOUT_S)
+        ended = self._layout.read_exit(container_id, self._hierarchies)
+        reason = launch.refused_program(Path(record.log_path))
+        if ended and ended.code and reason:
+            raise RuntimeFailed(reason)
+
+    def kill(self, container_id: str, signal: int, everyone: bool) -> None:
+        """See `Runtime.kill`."""
+        record = self._layout.read_record(container_id)
+        if record:
+            procs.send(record.container, signal)
+        if everyone:
+            cgroups.signal_all(self._hierarchies, self._layout.cgroup(container_id), signal)
+
+    def remove(self, container_id: str, keep_logs: bool) -> None:
+        """See `Runtime.remove`."""
+        with self._alone(container_id):
+            record = self._layout.read_record(container_id)
+            self._undo(container_id)
+            if record and not keep_logs:
+                logrotate.remove(Path(record.log_path), record.log_limits)
+
+    def _undo(self, container_id: str) -> None:
+        bundle = self._layout.bundle(container_id)
+        if bundle.exists():
+            self._end_processes(container_id, bundle)
+        cgroups.remove(self._hierarchies, self._layout.cgroup(container_id))
+        if bundle.exists():
+            mounts.unmount(bundle / "rootfs")
+        self._layout.remove_files(container_id)
+
+    def _end_processes(self, container_id: str, bundle: Path) -> None:
+        record = self._layout.read_record(container_id)
+        if record is None:
+            # Half-made by an agent that died: a conmon may still be at it.
+            self._end_monitor(procs.find_by_argument("conmon", str(bundle)))
+            return
+        procs.send(record.container, signals.SIGKILL)
+        if not procs.wait_gone(record.container, _DEATH_TIMEOUT_S):
+            pid = record.container.pid
+            raise RuntimeFailed(f"process {pid} of container {container_id} can't be killed")
+        # conmon is about to write the exit file, which must not outlive the bundle.
+        if not procs.wait_gone(record.monitor, _MONITOR_TIMEOUT_S):
+            self._end_monitor(record.monitor)
+
+    def found(self) -> tuple[Found, ...]:
+        """See `Runtime.found`."""
+        return tuple(self._find(container_id) for container_id in self._layout.ids())
+
+    def _find(self, container_id: str) -> Found:
+        with self._alone(container_id):
+            record = self._layout.read_record(container_id)
+            if record is None:
+                unmade = Exit(id=container_id, code=UNSEEN_EXIT_CODE)
+                return Found(id=container_id, state=ContainerState.STOPPED, exit=unmade)
+            ended = self._settle(container_id, record)
+        if ended:
+            return Found(id=container_id, state=ContainerState.STOPPED, exit=ended)
+        self._watch(container_id, record.monitor)
+        started = self._layout.is_started(container_id)
+        state = ContainerState.RUNNING if started else ContainerState.CREATED
+        return Found(id=container_id, state=state, pid=record.container.pid)
+
+    def _settle(self, container_id: str, record: Record) -> Exit | None:
+        """How a container ended; one without its monitor is ended: its output goes nowhere."""
+        ended = self._layout.read_exit(container_id, self._hierarchies)
+        if ended is None and not procs.is_alive(record.monitor):
+            procs.send(record.container, signals.SIGKILL)
+            procs.wait_gone(record.container, _DEATH_TIMEOUT_S)
+            if not (self._layout.exits / container_id).exists():
+                self._layout.write_unseen_exit(container_id)
+            ended = self._layout.read_exit(container_id, self._hierarchies)
+        return ended

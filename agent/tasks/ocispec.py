@@ -1,0 +1,115 @@
+"""From an image's configuration and a task's spec to an OCI config.json. PURE.
+
+What only the host knows (its cgroups, its seccomp profile, where files lie) comes in as
+`Surroundings`. Invariant: the same inputs give the same bytes, and nothing here grants more than
+Docker does by default unless the spec asks for it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from agent.tasks import ocispec_mounts as mounts
+from agent.tasks import ocispec_process as process
+from agent.tasks.ocispec_process import ImageConfig
+from agent.tasks.ocispec_resources import resources_section
+from agent.tasks.ocispec_seccomp import seccomp_section
+from agent.tasks.ocispec_user import resolve_user
+from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.specs import ContainerSpec, TaskSpec
+
+
+class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What is the same for every container of a host. `seccomp_profile` empty: no filter."""
+
+    seccomp_profile: bytes = b""
+    machine: str = "x86_64"
+    kernel: tuple[int, int] = (6, 1)
+    unified_cgroups: bool = False
+    swap_accounted: bool = True
+    init_path: str = ""
+    """A static init on the host, for `--init`; empty if there is none."""
+
+
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+    """What differs from one container to the next and is no part of its spec.
+
+    `netns_path` empty: an own, empty network namespace. `files` maps container paths (/etc/hosts)
+    to host paths. `passwd` and `group` are the image's. `extra_mounts` are OCI mounts.
+    """
+
+    hostname: str
+    cgroups_path: str
+    netns_path: str = ""
+    files: Mapping[str, str] = {}
+    passwd: bytes = b""
+    group: bytes = b""
+    extra_mounts: tuple[dict[str, Any], ...] = ()
+
+
+def oci_config(
+    image: ImageConfig, task: TaskSpec, host: HostFacts, around: Surroundings
+) -> dict[str, Any]:
+    """The whole config.json but `root.path`, which whoever mounts the image fills in.
+
+    Raises InvalidArgument for what this image or host cannot give: no command, an unknown user,
+    `--init` without an init.
+    """
+    spec = task.container_spec
+    user = resolve_user(spec.user or image.user, spec.groups, around.passwd, around.group)
+    hostname = spec.hostname or around.hostname
+    words = process.command_line(image, spec)
+    shown = mounts.default_mounts()
+    if spec.init:
+        words = (mounts.INIT_PATH, "--", *words)
+        shown.append(mounts.bind_mount(_init_path(host), mounts.INIT_PATH, read_only=True))
+    shown += [*mounts.file_mounts(around.files), *around.extra_mounts]
+    env = process.environment(image, spec, hostname, user.home)
+    section = process.process_section(words, env, user, image, spec)
+    return {
+        "ociVersion": "1.0.2",
+        "process": section,
+        "root": {"readonly": spec.read_only},
+        "hostname": hostname,
+        "mounts": shown,
+        "linux": _linux_section(task, host, around, section["capabilities"]["bounding"]),
+    }
+
+
+def _init_path(host: HostFacts) -> str:
+    if not host.init_path:
+        raise InvalidArgument(
+            "init: this host has no static init; install the Debian package tini or catatonit"
+        )
+    return host.init_path
+
+
+def _linux_section(
+    task: TaskSpec, host: HostFacts, around: Surroundings, capabilities: list[str]
+) -> dict[str, Any]:
+    spec: ContainerSpec = task.container_spec
+    section: dict[str, Any] = {
+        "cgroupsPath": around.cgroups_path,
+        "namespaces": _namespaces(host, around.netns_path),
+        "resources": resources_section(
+            task.resources, swap_accounted=host.swap_accounted, unified=host.unified_cgroups
+        ),
+        "maskedPaths": list(mounts.MASKED_PATHS),
+        "readonlyPaths": list(mounts.READONLY_PATHS),
+    }
+    if spec.sysctls:
+        section["sysctl"] = dict(spec.sysctls)
+    if host.seccomp_profile:
+        section["seccomp"] = seccomp_section(
+            host.seccomp_profile, frozenset(capabilities), host.machine, host.kernel
+        )
+    return section
+
+
+def _namespaces(host: HostFacts, netns_path: str) -> list[dict[str, str]]:
+    kinds = ["pid", "ipc", "uts", "mount"]
+    if host.unified_cgroups:
+        kinds.append("cgroup")
+    network = {"type": "network", "path": netns_path} if netns_path else {"type": "network"}
+    return [*({"type": kind} for kind in kinds), network]

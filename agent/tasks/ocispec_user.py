@@ -1,0 +1,92 @@
+"""Who a container's process is: Docker's `USER[:GROUP]`, looked up in the image's own files. PURE.
+
+Names come from the image's /etc/passwd and /etc/group; numbers need no entry there.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from pyswarm_core.errors import InvalidArgument
+
+_ID_MAX = 2**31 - 1
+
+
+class User(msgspec.Struct, frozen=True):
+    """A process's ids, and the home directory that goes with them."""
+
+    uid: int = 0
+    gid: int = 0
+    additional_gids: tuple[int, ...] = ()
+    home: str = "/"
+
+
+class _Account(msgspec.Struct, frozen=True):
+    name: str
+    uid: int
+    gid: int
+    home: str
+
+
+class _Group(msgspec.Struct, frozen=True):
+    name: str
+    gid: int
+    members: tuple[str, ...]
+
+
+def resolve_user(wanted: str, groups: Sequence[str], passwd: bytes, group: bytes) -> User:
+    """The ids behind `wanted` (`name`, `uid`, `name:group`, `uid:gid`; empty is root).
+
+    `groups` are supplementary ones on top of those that list the user. Raises InvalidArgument
+    naming what the image does not have.
+    """
+    who, _, explicit_group = wanted.partition(":")
+    known_groups = _groups(group)
+    account = _account(who or "0", _accounts(passwd))
+    if explicit_group:
+        gid = _gid(explicit_group, known_groups)
+        listed: tuple[int, ...] = ()
+    else:
+        gid = account.gid
+        listed = tuple(g.gid for g in known_groups if account.name and account.name in g.members)
+    extra = (*listed, *(_gid(name, known_groups) for name in groups))
+    return User(account.uid, gid, tuple(dict.fromkeys(extra)), account.home or "/")
+
+
+def _account(who: str, accounts: list[_Account]) -> _Account:
+    for account in accounts:
+        if account.name == who or (who.isdecimal() and account.uid == int(who)):
+            return account
+    if who.isdecimal() and int(who) <= _ID_MAX:
+        return _Account("", int(who), 0, "/root" if int(who) == 0 else "/")
+    raise InvalidArgument(f"user {who!r}: the image's /etc/passwd has no such entry")
+
+
+def _gid(wanted: str, groups: list[_Group]) -> int:
+    for group in groups:
+        if group.name == wanted:
+            return group.gid
+    if wanted.isdecimal() and int(wanted) <= _ID_MAX:
+        return int(wanted)
+    raise InvalidArgument(f"group {wanted!r}: the image's /etc/group has no such entry")
+
+
+def _accounts(passwd: bytes) -> list[_Account]:
+    return [
+        _Account(fields[0], int(fields[2]), int(fields[3]), fields[5])
+        for fields in _rows(passwd)
+        if len(fields) >= 6 and fields[2].isdecimal() and fields[3].isdecimal()
+    ]
+
+
+def _groups(group: bytes) -> list[_Group]:
+    return [
+        _Group(fields[0], int(fields[2]), tuple(fields[3].split(",")))
+        for fields in _rows(group)
+        if len(fields) >= 4 and fields[2].isdecimal()
+    ]
+
+
+def _rows(table: bytes) -> list[list[str]]:
+    text = table.decode(errors="replace")
+    return [line.split(":") for line in text.splitlines() if line and not line.startswith("#")]
