@@ -37,13 +37,12 @@ class ContainerConfig(msgspec.Struct, frozen=True, kw_only=True):
     `oci` is the config.json without `root.path`, which the runtime sets. `layers` are the image's
     unpacked directories, the uppermost first. `files` are small files, by plain name, written to
     `Runtime.file_path(id, name)` before the container is made (hosts, hostname, resolv.conf): the
-    OCI config mounts them from there. `log_path` survives `remove` unless asked otherwise.
+    OCI config mounts them from there.
     """
 
     id: str
     oci: dict[str, object]
     layers: tuple[str, ...]
-    log_path: str
     log_limits: LogLimits = LogLimits()
     files: dict[str, bytes] = {}
     terminal: bool = False
@@ -95,6 +94,10 @@ class Runtime(Protocol):
         """Where `ContainerConfig.files[name]` of a container lies on the host."""
         ...
 
+    def log_path(self, container_id: str) -> str:
+        """Where a container's log is, the current file of it; `logs.read_log` reads them all."""
+        ...
+
     async def create(self, config: ContainerConfig) -> int:
         """Make everything up to, not including, the first instruction; return the pid.
 
@@ -116,6 +119,7 @@ class Runtime(Protocol):
     async def remove(self, container_id: str, *, keep_logs: bool = True) -> None:
         """Leave nothing of the container, however half-made, killing what still runs.
 
+        A kept log can be removed later by asking again without `keep_logs`.
         Raises RuntimeFailed if the kernel will not let go; then it may be asked again.
         """
         ...

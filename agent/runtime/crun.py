@@ -54,6 +54,10 @@ class ConmonRuntime:
         """See `Runtime`."""
         return str(self._layout.bundle(container_id) / "files" / name)
 
+    def log_path(self, container_id: str) -> str:
+        """See `Runtime`."""
+        return str(self._layout.log(container_id))
+
     async def create(self, config: ContainerConfig) -> int:
         """See `Runtime`."""
         return await self._run(self._making, self._steps.create, config)

@@ -1,6 +1,7 @@
 """Where a runtime keeps what it knows: bundles, records and exit files. SHELL over the file system.
 
     state/bundles/<id>/   config.json rootfs/ upper/ work/ files/ record; conmon's pid, ctl, oom
+    state/logs/<id>       the log, and .1 (newer) ... .N (oldest) once rotated
     state/exits/<id>      conmon's word that the container ended: its exit code
     run/oci/<id>/         the OCI runtime's own state
 
@@ -28,7 +29,6 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     monitor: Process
     container: Process
-    log_path: str
     log_limits: LogLimits
 
 
@@ -38,6 +38,7 @@ class Layout:
     def __init__(self, state: Path, run: Path, cgroup_parent: str) -> None:
         self.bundles = state / "bundles"
         self.exits = state / "exits"
+        self.logs = state / "logs"
         self.oci_root = run / "oci"
         self.filters = run / "seccomp"
         self.cgroup_parent = cgroup_parent.rstrip("/")
@@ -45,7 +46,7 @@ class Layout:
 
     def prepare(self) -> None:
         """Make the directories; only root may look inside."""
-        for directory in (self.bundles, self.exits, self.oci_root, self.filters):
+        for directory in (self.bundles, self.exits, self.logs, self.oci_root, self.filters):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def bundle(self, container_id: str) -> Path:
@@ -58,6 +59,10 @@ class Layout:
         assert container_id.isalnum(), f"container id {container_id!r} is not letters and digits"
         return f"{self.cgroup_parent}/{container_id}"
 
+    def log(self, container_id: str) -> Path:
+        """The container's log, the file that is being written."""
+        return self.logs / container_id
+
     def make_bundle(self, config: ContainerConfig) -> Path:
         """Make the empty bundle with its `files`. Raises FileExistsError if the id is in use."""
         bundle = self.bundle(config.id)
@@ -66,7 +71,6 @@ class Layout:
             (bundle / name).mkdir(mode=0o755)
         for name, content in config.files.items():
             (bundle / "files" / name).write_bytes(content)
-        Path(config.log_path).parent.mkdir(parents=True, exist_ok=True)
         return bundle
 
     def write_record(self, container_id: str, record: Record) -> None:

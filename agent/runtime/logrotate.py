@@ -42,7 +42,7 @@ def files(log: Path) -> tuple[Path, ...]:
     return (*reversed(older), *((log,) if log.exists() else ()))
 
 
-def remove(log: Path, limits: LogLimits) -> None:
+def remove(log: Path) -> None:
     """Remove the log with all its older files."""
-    for number in range(max(1, limits.max_file)):
-        rotated(log, number).unlink(missing_ok=True)
+    for path in files(log):
+        path.unlink(missing_ok=True)

@@ -70,9 +70,10 @@ class Steps:
         """Rotate each container's log that outgrew its limits."""
         for container_id in self._layout.ids():
             record = self._layout.read_record(container_id)
-            if record and logrotate.is_due(Path(record.log_path), record.log_limits):
+            log = self._layout.log(container_id)
+            if record and logrotate.is_due(log, record.log_limits):
                 with self._alone(container_id):
-                    logrotate.rotate(Path(record.log_path), record.log_limits)
+                    logrotate.rotate(log, record.log_limits)
                     conmon.reopen_log(self._layout.bundle(container_id))
 
     @contextmanager
@@ -110,7 +111,7 @@ class Steps:
             bundle=str(bundle),
             root=str(self._layout.oci_root),
             exits=str(self._layout.exits),
-            log_path=config.log_path,
+            log_path=str(self._layout.log(config.id)),
             log_limits=config.log_limits,
             terminal=config.terminal,
         )
@@ -125,7 +126,6 @@ class Steps:
         record = Record(
             monitor=monitor,
             container=procs.identify(container),
-            log_path=config.log_path,
             log_limits=config.log_limits,
         )
         self._layout.write_record(config.id, record)
@@ -181,7 +181,7 @@ class Steps:
         """Raise if the container ended because its program is none; any other end is an exit."""
         procs.wait_gone(record.monitor, _MONITOR_TIMEOUT_S)
         ended = self._layout.read_exit(container_id, self._hierarchies)
-        reason = launch.refused_program(Path(record.log_path))
+        reason = launch.refused_program(self._layout.log(container_id))
         if ended and ended.code and reason:
             raise RuntimeFailed(reason)
 
@@ -196,10 +196,9 @@ class Steps:
     def remove(self, container_id: str, keep_logs: bool) -> None:
         """See `Runtime.remove`."""
         with self._alone(container_id):
-            record = self._layout.read_record(container_id)
             self._undo(container_id)
-            if record and not keep_logs:
-                logrotate.remove(Path(record.log_path), record.log_limits)
+            if not keep_logs:
+                logrotate.remove(self._layout.log(container_id))
 
     def _undo(self, container_id: str) -> None:
         bundle = self._layout.bundle(container_id)
