@@ -1,0 +1,64 @@
+"""Which node and cluster specs are allowed. PURE."""
+
+import ipaddress
+from collections.abc import Iterable
+from itertools import pairwise
+
+import msgspec
+
+from pyswarm_core.clock import MILLISECOND, MINUTE
+from pyswarm_core.limits import BLOCK_PREFIX, SPEC_BYTES_MAX
+from pyswarm_core.specs import ClusterSpec, NodeSpec
+from pyswarm_core.units import format_duration, human_size
+from pyswarm_core.validation import text
+from pyswarm_core.validation.network import subnet_problems
+from pyswarm_core.validation.problem import Problem, within
+
+ROLES = ("worker", "manager")
+HEARTBEAT_MIN = 100 * MILLISECOND
+HEARTBEAT_MAX = MINUTE
+HISTORY_MAX = 100
+POOLS_MAX = 16
+
+
+def node_problems(spec: NodeSpec) -> list[Problem]:
+    """Everything that is wrong with what the operator wants of a node."""
+    size = len(msgspec.msgpack.encode(spec))
+    if size > SPEC_BYTES_MAX:
+        return [Problem("node", human_size(size), f"want at most {human_size(SPEC_BYTES_MAX)}")]
+    problems = list(text.label_problems("label", spec.labels))
+    if spec.role not in ROLES:
+        problems.append(Problem("role", spec.role, f"want {' or '.join(ROLES)}"))
+    return problems
+
+
+def cluster_problems(spec: ClusterSpec) -> list[Problem]:
+    """Everything that is wrong with the fleet's settings."""
+    problems = [
+        *text.name_problems("name", spec.name),
+        *within("task-history-limit", spec.task_history_limit, 0, HISTORY_MAX),
+        *within("data-path-port", spec.data_path_port, 1024, 49151),
+        *_pool_problems(spec),
+    ]
+    if not HEARTBEAT_MIN <= spec.heartbeat_period <= HEARTBEAT_MAX:
+        want = f"want {format_duration(HEARTBEAT_MIN)} to {format_duration(HEARTBEAT_MAX)}"
+        value = format_duration(spec.heartbeat_period)
+        problems.append(Problem("dispatcher-heartbeat", value, want))
+    return problems
+
+
+def _pool_problems(spec: ClusterSpec) -> Iterable[Problem]:
+    pools = spec.default_address_pool
+    if not 1 <= len(pools) <= POOLS_MAX:
+        yield Problem("default-addr-pool", f"{len(pools)} of them", f"want 1 to {POOLS_MAX}")
+        return
+    wrong = [problem for pool in pools for problem in subnet_problems("default-addr-pool", pool)]
+    if wrong:
+        yield from wrong
+        return
+    subnets = sorted(ipaddress.IPv4Network(pool) for pool in pools)
+    for one, other in pairwise(subnets):
+        if one.overlaps(other):
+            yield Problem("default-addr-pool", str(other), f"want no overlap with {one}")
+    longest = max(subnet.prefixlen for subnet in subnets)
+    yield from within("default-addr-pool-mask-length", spec.subnet_size, longest, BLOCK_PREFIX)

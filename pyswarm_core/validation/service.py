@@ -1,0 +1,94 @@
+"""Which service specs are allowed. PURE.
+
+Whether a network exists or a name is taken is not known here: that is the API's to say.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from pyswarm_core.limits import REPLICAS_MAX, SPEC_BYTES_MAX
+from pyswarm_core.specs import NetworkAttachment, Placement, RestartPolicy, ServiceMode, ServiceSpec
+from pyswarm_core.units import human_size
+from pyswarm_core.validation import text
+from pyswarm_core.validation.container import (
+    container_problems,
+    duration_problems,
+    resources_problems,
+)
+from pyswarm_core.validation.problem import Problem, within
+
+CONSTRAINTS_MAX = 64
+PREFERENCES_MAX = 8
+NETWORKS_MAX = 16
+ATTEMPTS_MAX = 1_000_000
+_PREFERENCE_PREFIXES = ("node.labels.", "engine.labels.")
+
+
+def service_problems(spec: ServiceSpec) -> list[Problem]:
+    """Everything that is wrong with the spec; empty if it may be stored."""
+    size = len(msgspec.msgpack.encode(spec))
+    if size > SPEC_BYTES_MAX:
+        want = (
+            f"want at most {human_size(SPEC_BYTES_MAX)} of names, labels, environment and arguments"
+        )
+        return [Problem("service", human_size(size), want)]
+    template = spec.task_template
+    return [
+        *text.name_problems("name", spec.name),
+        *text.label_problems("label", spec.labels),
+        *_mode_problems(spec.mode),
+        *container_problems(template.container_spec),
+        *resources_problems(template.resources),
+        *_restart_problems(template.restart_policy),
+        *_placement_problems(template.placement, spec.mode),
+        *_network_problems(template.networks),
+        *within("force-update", template.force_update, 0, 2**32 - 1),
+    ]
+
+
+def _mode_problems(mode: ServiceMode) -> Iterable[Problem]:
+    if (mode.replicated is None) == (mode.global_ is None):
+        yield Problem("mode", "", "want either replicated or global")
+    elif mode.replicated is not None:
+        yield from within("replicas", mode.replicated.replicas, 0, REPLICAS_MAX)
+
+
+def _restart_problems(policy: RestartPolicy) -> Iterable[Problem]:
+    yield from duration_problems("restart-delay", policy.delay)
+    yield from duration_problems("restart-window", policy.window)
+    yield from within("restart-max-attempts", policy.max_attempts, 0, ATTEMPTS_MAX)
+
+
+def _placement_problems(placement: Placement, mode: ServiceMode) -> Iterable[Problem]:
+    if len(placement.constraints) > CONSTRAINTS_MAX:
+        count = f"{len(placement.constraints)} of them"
+        yield Problem("constraint", count, f"want at most {CONSTRAINTS_MAX}")
+    if len(placement.preferences) > PREFERENCES_MAX:
+        count = f"{len(placement.preferences)} of them"
+        yield Problem("placement-pref", count, f"want at most {PREFERENCES_MAX}")
+    for preference in placement.preferences:
+        key = next((p for p in _PREFERENCE_PREFIXES if preference.startswith(p)), preference)
+        if not text.is_word(preference) or key == preference:
+            yield Problem(
+                "placement-pref", preference, "want node.labels.NAME or engine.labels.NAME"
+            )
+    yield from within("replicas-max-per-node", placement.max_replicas, 0, REPLICAS_MAX)
+    if placement.max_replicas and mode.global_ is not None:
+        yield Problem(
+            "replicas-max-per-node", placement.max_replicas, "want mode replicated with it"
+        )
+
+
+def _network_problems(networks: tuple[NetworkAttachment, ...]) -> Iterable[Problem]:
+    if len(networks) > NETWORKS_MAX:
+        yield Problem("network", f"{len(networks)} of them", f"want at most {NETWORKS_MAX}")
+    seen: set[str] = set()
+    for network in networks:
+        if not text.is_word(network.target):
+            yield Problem("network", network.target, "want a network's name or id")
+        if network.target in seen:
+            yield Problem("network", network.target, "want each network once")
+        seen.add(network.target)
+        for alias in network.aliases:
+            yield from text.name_problems("network alias", alias)

@@ -1,0 +1,104 @@
+"""Rules for the texts in specs: names, labels, environment, arguments, users, paths. PURE.
+
+Names are ASCII, so that what looks the same is the same. Free text may be any language, but carries
+no character that a terminal or an exec would act upon.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from pyswarm_core.limits import NAME_LENGTH_MAX
+from pyswarm_core.validation.problem import Problem
+
+LABEL_KEY_MAX = 255
+PATH_MAX = 4096
+HOSTNAME_MAX = 64
+"""Linux's limit."""
+
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?")
+_HOSTNAME = re.compile(
+    r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
+)
+_ACCOUNT = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,31})"
+_USER = re.compile(rf"{_ACCOUNT}(?::{_ACCOUNT})?")
+_GROUP = re.compile(_ACCOUNT)
+
+
+def name_problems(field: str, name: str) -> Iterable[Problem]:
+    """A name is a DNS label; `_` is allowed inside because stacks join names with it."""
+    if len(name) > NAME_LENGTH_MAX or not _NAME.fullmatch(name):
+        yield Problem(
+            field,
+            name,
+            f"want 1 to {NAME_LENGTH_MAX} of a-z A-Z 0-9 - _, a letter or digit at both ends",
+        )
+
+
+def hostname_problems(field: str, name: str) -> Iterable[Problem]:
+    """A host name as Linux takes it; empty is allowed."""
+    if name and (len(name) > HOSTNAME_MAX or not _HOSTNAME.fullmatch(name)):
+        yield Problem(
+            field, name, f"want letters, digits, - and . between, at most {HOSTNAME_MAX} characters"
+        )
+
+
+def label_problems(field: str, labels: Mapping[str, str]) -> Iterable[Problem]:
+    """Keys are printable, without spaces or `=`; values may have lines and tabs."""
+    for key, value in labels.items():
+        if not is_word(key) or "=" in key or len(key) > LABEL_KEY_MAX:
+            yield Problem(
+                field,
+                key,
+                f"want a key of 1 to {LABEL_KEY_MAX} printable characters without space or =",
+            )
+        if not is_text(value):
+            yield Problem(field, f"{key}={value}", "want a value without control characters")
+
+
+def env_problems(env: Sequence[str]) -> Iterable[Problem]:
+    """Each is NAME=VALUE."""
+    for entry in env:
+        name, equals, value = entry.partition("=")
+        if not equals or not is_word(name):
+            yield Problem("env", entry, "want NAME=VALUE, the name without spaces")
+        elif "\0" in value:
+            yield Problem("env", entry, "want a value without NUL")
+
+
+def argument_problems(field: str, arguments: Sequence[str]) -> Iterable[Problem]:
+    """Anything that exec can pass on: no NUL."""
+    for argument in arguments:
+        if "\0" in argument:
+            yield Problem(field, argument, "want arguments without NUL")
+    if arguments and not arguments[0] and field == "entrypoint":
+        yield Problem(field, "", "want a program first")
+
+
+def directory_problems(field: str, path: str) -> Iterable[Problem]:
+    """An absolute path; empty is allowed."""
+    if path and not (path.startswith("/") and len(path) <= PATH_MAX and path.isprintable()):
+        yield Problem(
+            field, path, f"want an absolute path of at most {PATH_MAX} printable characters"
+        )
+
+
+def user_problems(user: str, groups: Sequence[str]) -> Iterable[Problem]:
+    """`name`, `uid`, `name:group` or `uid:gid`; an empty user is allowed."""
+    if user and not _USER.fullmatch(user):
+        yield Problem("user", user, "want NAME|UID[:GROUP|GID]")
+    for group in groups:
+        if not _GROUP.fullmatch(group):
+            yield Problem("group", group, "want a group's name or number")
+
+
+def is_word(text: str) -> bool:
+    """Whether it is not empty, printable (in any script) and without spaces."""
+    return bool(text) and text.isprintable() and " " not in text
+
+
+def is_text(text: str) -> bool:
+    """Whether it is printable, but for line ends and tabs."""
+    return text.translate(_LAYOUT).isprintable()
+
+
+_LAYOUT = {ord(character): None for character in "\n\r\t"}
