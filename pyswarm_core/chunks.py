@@ -1,7 +1,10 @@
-"""Tasks in the store: a chunk's bytes from its tasks, and back. PURE. Nothing else knows this layout.
+"""Tasks in the store: a chunk's bytes from its tasks, and back. PURE.
 
-Columns keep a million tasks to some 60 MB and a second of work (one message per task: thirty times that). Nodes are
-stored by number. A task whose node no longer exists comes back without one; the reaper removes it.
+Nothing else knows this layout.
+
+Columns keep a million tasks to some 60 MB and a second of work (one message per task: thirty times
+that). Nodes are stored by number. A task whose node no longer exists comes back without one; the
+reaper removes it.
 """
 
 from collections.abc import Callable, Mapping, Sequence

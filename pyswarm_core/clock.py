@@ -1,6 +1,9 @@
-"""Time as a value. PURE: instants and durations are integers of nanoseconds; nobody here asks what time it is.
+"""Time as a value.
 
-`Instant` counts nanoseconds since the Unix epoch. Durations are plain `int` nanoseconds, as in Docker's API.
+PURE: instants and durations are integers of nanoseconds; nobody here asks what time it is.
+
+`Instant` counts nanoseconds since the Unix epoch. Durations are plain `int` nanoseconds, as in
+Docker's API.
 """
 
 from typing import NewType, Protocol

@@ -1,7 +1,9 @@
-"""Models to protobuf and back. PURE. Structs and messages share field names, so one rule converts them all.
+"""Models to protobuf and back. PURE.
 
-`to_proto`/`from_proto` serve whatever is not hot: the plan of a class is worked out once, from its annotations. Tasks
-in bulk go through `chunks.py` (store) and `columns.py` (sessions).
+Structs and messages share field names, so one rule converts them all.
+
+`to_proto`/`from_proto` serve whatever is not hot: the plan of a class is worked out once, from its
+annotations. Tasks in bulk go through `chunks.py` (store) and `columns.py` (sessions).
 """
 
 from collections.abc import Callable
@@ -28,7 +30,7 @@ def to_proto(value: msgspec.Struct, message: M) -> M:
 
 
 def from_proto(cls: type[S], message: Message) -> S:
-    """The struct that `message` describes. Raises ValueError for an enum word that does not exist."""
+    """The struct that `message` describes. Raises ValueError for an unknown word of an enum."""
     return cls(**{name: read(message) for name, _, read in _plan(cls)})
 
 

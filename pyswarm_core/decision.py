@@ -1,6 +1,7 @@
 """What deciding returns. PURE values: nothing here acts.
 
-`Writes` name whole objects to put or ids to delete, each valid alone and in any order within one decision.
+`Writes` name whole objects to put or ids to delete, each valid alone and in any order within one
+decision.
 """
 
 from enum import StrEnum
@@ -41,7 +42,9 @@ class Note(msgspec.Struct, frozen=True, gc=False):
     name: str = ""
     reason: str = ""
     count: int = 1
-    """How many of the same a note stands for (a decision over a million tasks does not write a million notes)."""
+    """How many of the same a note stands for (a decision over a million tasks does not write a
+    million notes).
+    """
 
 
 class Writes(msgspec.Struct, frozen=True):
@@ -77,9 +80,14 @@ class Decision(msgspec.Struct, frozen=True):
 
     writes: Writes = Writes()
     wakes: dict[ServiceId, Instant] = {}
-    """When each service could change by time alone: the caller marks it dirty then. Replaces earlier wakes."""
+    """When each service could change by time alone: the caller marks it dirty then.
+
+    Replaces earlier wakes.
+    """
     again: frozenset[ServiceId] = frozenset()
-    """Services whose decision was cut to bound its size: decide again at once after applying the writes."""
+    """Services whose decision was cut to bound its size: decide again at once after applying the
+    writes.
+    """
     notes: tuple[Note, ...] = ()
 
 

@@ -1,15 +1,15 @@
 """The errors that cross a border. PURE.
 
     PyswarmError
-    ├── InvalidArgument    the caller's request is wrong: names the field, the value and what would be valid
+    ├── InvalidArgument    the request is wrong: names field, value and what would be valid
     ├── NotFound           no object answers to that name or id (or several do)
     ├── AlreadyExists      the name is taken
-    ├── Conflict           the object changed since it was read, or is in use: read again, then retry
-    ├── Unavailable        nobody can serve this now (no leader, store away): the same request may succeed later
+    ├── Conflict           it changed since it was read, or is in use: read again, then retry
+    ├── Unavailable        no leader, or the store is away: the same request may succeed later
     └── PermissionDenied   the token or role does not allow it
 
-Expected outcomes inside pure code are values, not exceptions; broken invariants are AssertionError and crash the loop.
-`aio/status.py` maps this tree to gRPC status codes, in one table.
+Expected outcomes inside pure code are values, not exceptions; broken invariants are AssertionError
+and crash the loop. `aio/status.py` maps this tree to gRPC status codes, in one table.
 """
 
 

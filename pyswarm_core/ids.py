@@ -1,7 +1,7 @@
 """Identifiers. PURE: who draws them is passed in as an `IdSource`.
 
-An id is 25 characters of a 32-letter alphabet (125 random bits), as long and as lower-case as Docker's, so that
-tables, prefixes and muscle memory carry over.
+An id is 25 characters of a 32-letter alphabet (125 random bits), as long and as lower-case as
+Docker's, so that tables, prefixes and muscle memory carry over.
 """
 
 from typing import NewType, Protocol
@@ -14,7 +14,7 @@ NetworkId = NewType("NetworkId", str)
 ID_LENGTH = 25
 ID_ALPHABET = "0123456789abcdefghijklmnopqrstuv"
 
-# Every byte value maps to a letter, eight to each: random bytes translate to an unbiased id without a loop.
+# Every byte value maps to a letter, eight to each: random bytes become an unbiased id at once.
 _LETTERS = bytes(ord(ID_ALPHABET[value % len(ID_ALPHABET)]) for value in range(256))
 
 

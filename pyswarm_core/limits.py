@@ -1,6 +1,7 @@
 """Every bound and every default that is not part of a spec, with where it comes from. PURE.
 
-Nothing in the system grows without a limit from this file; the simulator checks that none is exceeded.
+Nothing in the system grows without a limit from this file; the simulator checks that none is
+exceeded.
 """
 
 from pyswarm_core.clock import HOUR, MILLISECOND, SECOND
@@ -9,13 +10,17 @@ CHUNK_SLOTS = 128
 """Slots per stored chunk: smallest write amplification at the same load time."""
 
 TXN_PUTS = 64
-"""Puts per store transaction. etcd allows 128 operations and every put carries a compare of the leader key."""
+"""Puts per store transaction.
+
+etcd allows 128 operations and every put carries a compare of the leader key.
+"""
 
 TXN_IN_FLIGHT = 4
 """Transactions under way at once; more gains nothing."""
 
 DECISION_TASKS = 20_000
-"""Tasks that one decision creates or places before it yields to heartbeats (about 0.1 s of work)."""
+"""Tasks that one decision creates or places before it yields to heartbeats (about 0.1 s of work).
+"""
 
 STATUS_FLUSH_PERIOD = 500 * MILLISECOND
 """Observed state reaches the store at most this late."""
@@ -42,7 +47,9 @@ ORPHAN_AFTER = 24 * HOUR
 
 FAILURES_PENALISED = 5
 FAILURE_WINDOW = 300 * SECOND
-"""A node on which a service failed this often within the window ranks last for it (swarmkit's scheduler)."""
+"""A node on which a service failed this often within the window ranks last for it (swarmkit's
+scheduler).
+"""
 
 PREVIOUS_SPECS = 10
 """Specs kept per service, as many as Kubernetes keeps revisions."""

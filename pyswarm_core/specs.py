@@ -1,7 +1,8 @@
 """What users ask for. PURE values; never edited by the system once accepted.
 
-The shapes, names and defaults are those of Docker's Engine API (durations in nanoseconds, sizes in bytes, CPUs in
-billionths), so that flags, templates and stack files carry over. `validation.py` says which values are allowed.
+The shapes, names and defaults are those of Docker's Engine API (durations in nanoseconds, sizes in
+bytes, CPUs in billionths), so that flags, templates and stack files carry over. `validation.py`
+says which values are allowed.
 """
 
 from enum import StrEnum

@@ -1,8 +1,8 @@
 """States of tasks and nodes, and the only table of how a task may move. PURE.
 
-Two rules. State only moves forward, in the order of the enum (swarmkit's order). Everything that may happen is an
-edge of `TRANSITIONS`, whose value says when it does; code that moves a task consults the table, tests walk it, and
-docs/task-model.md draws it.
+Two rules. State only moves forward, in the order of the enum (swarmkit's order). Everything that
+may happen is an edge of `TRANSITIONS`, whose value says when it does; code that moves a task
+consults the table, tests walk it, and docs/task-model.md draws it.
 """
 
 from collections.abc import Mapping
@@ -63,7 +63,9 @@ class Availability(StrEnum):
 
 
 class InvalidTransition(Exception):
-    """A task was asked to move along an edge that TRANSITIONS does not have: a bug, never user input."""
+    """A task was asked to move along an edge that TRANSITIONS does not have: a bug, never user
+    input.
+    """
 
 
 _S = TaskState

@@ -1,6 +1,7 @@
 """How gRPC connections are made: one set of options for every channel and server. SHELL.
 
-Keepalive needs `ping_timeout_ms` too: without it a half-open connection is noticed only after a minute.
+Keepalive needs `ping_timeout_ms` too: without it a half-open connection is noticed only after a
+minute.
 """
 
 from pyswarm_core.limits import GRPC_MESSAGE_BYTES
