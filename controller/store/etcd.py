@@ -169,16 +169,16 @@ class EtcdStore:
                     _range, request, timeout_s=self._settings.page_timeout_s
                 )
             except AnswerTooLarge:
-                if not pages.too_large(first, end):
+                if not pages.too_large():
                     raise
                 continue
             revision = revision or Revision(answer.header.revision)
             page = key_values(answer.kvs)
             items += page
+            pages.got(page[-1].key if page else first, len(page), answer.count)
             if page:
                 pages.weighed(len(page), answer.ByteSize())
-            if answer.more:
-                pages.got(page[-1].key, end, answer.count - len(page))
+        items.sort(key=lambda item: item.key)
         return Snapshot(revision, tuple(items))
 
 

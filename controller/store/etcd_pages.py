@@ -1,9 +1,11 @@
 """Which keys to ask for next when a range is too large for one answer. PURE.
 
 etcd counts every remaining key for each page, so paging through one long range costs the square of
-its size. Here a long remainder is halved by key until the parts are short: every answer is a page
-of progress, and nothing need be known about the keys.
+its size. Here a long remainder is halved by key until the parts are short; nothing need be known
+about the keys.
 """
+
+from typing import NamedTuple
 
 from controller.store.etcd_messages import is_open, key_after
 
@@ -19,39 +21,54 @@ _DEPTH = 8
 """Bytes after the common prefix that a halving looks at."""
 
 
+class _Span(NamedTuple):
+    """A range still to be read, and how many keys it holds (0: not known yet)."""
+
+    first: bytes
+    end: bytes
+    keys: int
+
+
 class Pages:
-    """The ranges still to be read, nearest first, and the limit for the next page."""
+    """The ranges still to be read, and the limit for the next page. One question at a time.
+
+    Of a long range the upper half is read first: if it is empty that cost nothing, and either way
+    the size of the lower half is known without asking. So keys come in no particular order.
+    """
 
     def __init__(self, first: bytes, end: bytes) -> None:
         self.limit = _FIRST_LIMIT
-        self._ranges = [(first, end)]
+        self._spans = [_Span(first, end, 0)]
+        self._popped = self._spans[0]
+        self._middle: bytes | None = None
 
     def next_range(self) -> tuple[bytes, bytes] | None:
-        """Take the range to ask for now; None when everything has been read."""
-        return self._ranges.pop() if self._ranges else None
+        """The range to ask for now; None when everything has been read."""
+        if not self._spans:
+            return None
+        span = self._popped = self._spans.pop()
+        self._middle = halve(span.first, span.end) if span.keys > SPLIT_KEYS else None
+        return self._middle or span.first, span.end
 
-    def got(self, last_key: bytes, end: bytes, keys_left: int) -> None:
-        """The page ended at last_key and keys_left more lie between there and the range's end."""
-        if not keys_left:
-            return
-        first = key_after(last_key)
-        middle = halve(first, end) if keys_left > SPLIT_KEYS else None
-        if middle is None:
-            self._ranges.append((first, end))
-        else:
-            self._ranges += [(middle, end), (first, middle)]
+    def got(self, last_key: bytes, returned: int, counted: int) -> None:
+        """The page held `returned` of the `counted` keys that the range has, up to last_key."""
+        first, end, keys = self._popped
+        if self._middle is not None and keys > counted:
+            self._spans.append(_Span(first, self._middle, keys - counted))
+        if counted > returned:
+            self._spans.append(_Span(key_after(last_key), end, counted - returned))
 
     def weighed(self, keys: int, size_bytes: int) -> None:
         """Fit the limit to what the last page's keys weighed."""
         average = max(1, size_bytes // max(1, keys))
         self.limit = min(max(PAGE_BYTES // average, 1), _LIMIT_MAX)
 
-    def too_large(self, first: bytes, end: bytes) -> bool:
-        """The answer did not fit: ask for less of the same range. False if it was one key."""
+    def too_large(self) -> bool:
+        """The answer did not fit: ask for fewer keys. False if it was one key."""
         if self.limit == 1:
             return False
         self.limit = max(1, self.limit // 4)
-        self._ranges.append((first, end))
+        self._spans.append(self._popped)
         return True
 
 

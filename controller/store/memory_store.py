@@ -36,7 +36,7 @@ class MemoryStore:
         self.kv = kv
         self._clock = clock
         self._away = False
-        self._replies_to_lose = 0
+        self._replies_lost = False
         self._watches: set[MemoryWatch] = set()
         kv.listeners.append(self._wake)
 
@@ -47,9 +47,9 @@ class MemoryStore:
         self._away = away
         self._wake()
 
-    def lose_replies(self, count: int) -> None:
-        """The next `count` commits happen, but their callers get StoreAmbiguous."""
-        self._replies_to_lose = count
+    def set_replies_lost(self, lost: bool) -> None:
+        """While they are lost commits happen, but their callers get StoreAmbiguous."""
+        self._replies_lost = lost
 
     def cut_watches(self) -> None:
         """Drop what is on its way to every watch; each resumes from its last batch."""
@@ -71,8 +71,7 @@ class MemoryStore:
 
     async def commit(self, txn: Txn) -> Outcome:
         outcome = self._reach().commit(txn)
-        if self._replies_to_lose:
-            self._replies_to_lose -= 1
+        if self._replies_lost:
             raise StoreAmbiguous("the reply to a commit was lost")
         return outcome
 
