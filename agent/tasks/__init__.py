@@ -1,1 +1,3 @@
-"""What happens to a task on its node. PURE: the machine, its record, adoption after a restart, the OCI config."""
+"""What happens to a task on its node. PURE: the machine, its record, adoption after a restart, the
+OCI config.
+"""

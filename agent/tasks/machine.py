@@ -1,12 +1,13 @@
 """The task machine: one task, one event, one step. PURE.
 
-`step(record, event, now)` returns the record as it is after the event and the effects to carry out. The worker saves
-the record before it carries out any effect, so an effect may be repeated after a crash but never be forgotten; each
-effect's outcome comes back as an event.
+`step(record, event, now)` returns the record as it is after the event and the effects to carry out.
+The worker saves the record before it carries out any effect, so an effect may be repeated after a
+crash but never be forgotten; each effect's outcome comes back as an event.
 
-Rules. A process is started at most once: only the step READY -> STARTING asks for it. Whoever must not run any more
-is first asked (stop signal), then made to (SIGKILL to everyone in its cgroup) when `kill_at` has come. Every edge taken
-is in TRANSITIONS; a step that would leave the table is a bug and raises InvalidTransition.
+Rules. A process is started at most once: only the step READY -> STARTING asks for it. Whoever must
+not run any more is first asked (stop signal), then made to (SIGKILL to everyone in its cgroup) when
+`kill_at` has come. Every edge taken is in TRANSITIONS; a step that would leave the table is a bug
+and raises InvalidTransition.
 """
 
 from enum import Enum
@@ -22,7 +23,9 @@ from pyswarm_core.states import TRANSITIONS, InvalidTransition, TaskState
 _S = TaskState
 
 KILL_AGAIN = 10 * SECOND
-"""SIGKILL is repeated this often until the exit is seen; a process in uninterruptible sleep takes its time."""
+"""SIGKILL is repeated this often until the exit is seen; a process in uninterruptible sleep takes
+its time.
+"""
 
 
 class Effect(Enum):
@@ -125,6 +128,17 @@ def step(record: Record, event: Event, now: Instant) -> Step:
             return _desired(record, state, now)
         case Unassigned():
             return _unassigned(record, now)
+        case Tick():
+            return _tick(record, now)
+        case Progress(message=message):
+            return _progress(record, message)
+        case _:
+            return _answer(record, event, now)
+
+
+def _answer(record: Record, event: Event, now: Instant) -> Step:
+    """An effect's outcome, or the end of the process."""
+    match event:
         case Prepared():
             return _prepared(record, event, now)
         case PrepareFailed(error=error):
@@ -137,12 +151,8 @@ def step(record: Record, event: Event, now: Instant) -> Step:
             return _start_failed(record, error)
         case Exited():
             return _exited(record, event)
-        case Progress(message=message):
-            return _progress(record, message)
         case Cleaned():
             return _cleaned(record)
-        case Tick():
-            return _tick(record, now)
         case _:
             raise InvalidTransition(f"unknown event {event!r} for {record.name}")
 
@@ -150,8 +160,9 @@ def step(record: Record, event: Event, now: Instant) -> Step:
 def _move(record: Record, state: TaskState, message: str, **changes: object) -> Record:
     if (record.state, state) not in TRANSITIONS:
         raise InvalidTransition(
-            f"{record.name} ({record.task_id}) cannot move from {record.state.word} to {state.word};"
-            f" it is {record.detail.message!r}, desired {record.desired_state.word}"
+            f"{record.name} ({record.task_id}) cannot move from {record.state.word}"
+            f" to {state.word}; it is {record.detail.message!r},"
+            f" desired {record.desired_state.word}"
         )
     detail = replace(record.detail, message=message)
     return replace(record, **{"state": state, "detail": detail, **changes})
@@ -216,9 +227,7 @@ def _stop(record: Record, now: Instant) -> Step:
     if record.kill_at:
         return Step(record, wake_at=record.kill_at)
     kill_at = after(now, record.spec.container_spec.stop_grace_period)
-    stopping = replace(
-        record, kill_at=kill_at, detail=replace(record.detail, message="stopping")
-    )
+    stopping = replace(record, kill_at=kill_at, detail=replace(record.detail, message="stopping"))
     return Step(stopping, (Effect.STOP,), kill_at)
 
 
@@ -233,9 +242,7 @@ def _prepared(record: Record, event: Prepared, now: Instant) -> Step:
         image_id=event.image_id,
         stop_signal=event.stop_signal,
     )
-    ready = replace(
-        ready, detail=replace(ready.detail, pid=event.pid, addresses=event.addresses)
-    )
+    ready = replace(ready, detail=replace(ready.detail, pid=event.pid, addresses=event.addresses))
     return _pursue(ready, now)
 
 

@@ -1,7 +1,7 @@
 """What a restarted agent makes of what it finds. PURE.
 
-Invariant: nothing is started twice and no exit is lost. A record says what was asked; a container on disk says what
-really happened; where they disagree, the container is believed.
+Invariant: nothing is started twice and no exit is lost. A record says what was asked; a container
+on disk says what really happened; where they disagree, the container is believed.
 """
 
 from collections.abc import Iterable, Mapping

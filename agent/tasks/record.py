@@ -1,7 +1,8 @@
 """What an agent remembers of one task, on disk and in memory. PURE value.
 
-A record exists before anything else of the task does and until the store has forgotten the task; whoever restarts
-the agent can tell from it alone what was asked, what was begun and what must never be done twice.
+A record exists before anything else of the task does and until the store has forgotten the task;
+whoever restarts the agent can tell from it alone what was asked, what was begun and what must never
+be done twice.
 """
 
 from pyswarm_core.clock import Instant

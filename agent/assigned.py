@@ -1,0 +1,112 @@
+"""What the controller assigned, as values: the wire message taken apart. PURE."""
+
+from functools import lru_cache
+
+import msgspec
+
+from agent.network.base import OverlayWanted, Peer
+from agent.tasks.record import Record
+from pyswarm_core.api.v1 import dispatcher_pb2
+from pyswarm_core.clock import Instant
+from pyswarm_core.codec import from_proto
+from pyswarm_core.columns import unpack_ids
+from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
+from pyswarm_core.specs import TaskSpec
+from pyswarm_core.states import TaskState
+
+
+class Template(msgspec.Struct, frozen=True, gc=False):
+    """What the tasks of one service and spec version have in common."""
+
+    service_id: ServiceId
+    service_name: str
+    spec_version: int
+    global_service: bool
+    spec: TaskSpec
+
+
+class AssignedTask(msgspec.Struct, frozen=True, gc=False):
+    """One task this node has, and how far it should go."""
+
+    task_id: TaskId
+    slot: int
+    desired_state: TaskState
+    template: Template
+
+    def record(self, node_id: NodeId, now: Instant) -> Record:
+        """The record of a task that is new here."""
+        return Record(
+            task_id=self.task_id,
+            service_id=self.template.service_id,
+            service_name=self.template.service_name,
+            slot=self.slot,
+            node_id=node_id,
+            spec=self.template.spec,
+            global_service=self.template.global_service,
+            spec_version=self.template.spec_version,
+            desired_state=self.desired_state,
+            accepted_at=now,
+        )
+
+
+class Assigned(msgspec.Struct, frozen=True):
+    """One message. `full`: what is not named is not wanted any more."""
+
+    full: bool
+    revision: int
+    tasks: tuple[AssignedTask, ...]
+    removed: tuple[TaskId, ...]
+    overlays: tuple[OverlayWanted, ...]
+    removed_overlays: tuple[NetworkId, ...]
+
+
+def assigned_from(message: dispatcher_pb2.Assignments) -> Assigned:
+    """Take the message apart. Raises ValueError when its columns do not fit together."""
+    templates = [_template(data) for data in message.templates]
+    columns = zip(
+        unpack_ids(message.ids),
+        message.slots,
+        message.desired_states,
+        message.template_index,
+        strict=True,
+    )
+    return Assigned(
+        full=message.full,
+        revision=message.revision,
+        tasks=tuple(
+            AssignedTask(task_id, slot, TaskState(desired), templates[index])
+            for task_id, slot, desired, index in columns
+        ),
+        removed=tuple(unpack_ids(message.removed_ids)),
+        overlays=tuple(_overlay(overlay) for overlay in message.overlays),
+        removed_overlays=tuple(NetworkId(name) for name in message.removed_overlays),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _template(data: bytes) -> Template:
+    message = dispatcher_pb2.TaskTemplate.FromString(data)
+    return Template(
+        ServiceId(message.service_id),
+        message.service_name,
+        message.spec_version,
+        getattr(message, "global"),
+        from_proto(TaskSpec, message.spec),
+    )
+
+
+def _overlay(message: dispatcher_pb2.Overlay) -> OverlayWanted:
+    return OverlayWanted(
+        network_id=NetworkId(message.network_id),
+        name=message.name,
+        subnet=message.subnet,
+        local_blocks=tuple(message.local_blocks),
+        vni=message.vni,
+        node_number=message.node_number,
+        mtu=message.mtu,
+        internal=message.internal,
+        peers=tuple(
+            Peer(node_number=peer.node_number, address=peer.addr, blocks=tuple(peer.blocks))
+            for peer in message.peers
+        ),
+    )

@@ -1,0 +1,129 @@
+"""Who this node is: its id, its token and the controllers it knows, in one file of the state
+directory. SHELL.
+"""
+
+import asyncio
+from pathlib import Path
+
+import grpc
+import msgspec
+
+from pyswarm_core.aio.channel import CHANNEL_OPTIONS
+from pyswarm_core.aio.logs import EventLog
+from pyswarm_core.aio.status import error_of
+from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc, objects_pb2
+from pyswarm_core.codec import to_proto
+from pyswarm_core.errors import PyswarmError, Unavailable
+from pyswarm_core.ids import NodeId
+from pyswarm_core.objects import NodeDescription
+
+_log = EventLog("agent.identity")
+
+JOIN_TIMEOUT_S = 10.0
+JOIN_RETRY_S = 0.3
+
+
+class _Saved(msgspec.Struct, frozen=True):
+    node_id: NodeId
+    cluster_id: str
+    token: str
+    controllers: tuple[str, ...]
+
+
+class Identity:
+    """A node that has joined."""
+
+    def __init__(self, path: Path, saved: _Saved) -> None:
+        self._path = path
+        self._saved = saved
+
+    @property
+    def node_id(self) -> NodeId:
+        return self._saved.node_id
+
+    @property
+    def cluster_id(self) -> str:
+        return self._saved.cluster_id
+
+    @property
+    def token(self) -> str:
+        return self._saved.token
+
+    @property
+    def controllers(self) -> tuple[str, ...]:
+        """Addresses of all controllers, as last told; never empty."""
+        return self._saved.controllers
+
+    def learn(self, controllers: tuple[str, ...]) -> None:
+        """Remember where controllers are from now on."""
+        if controllers and controllers != self._saved.controllers:
+            self._saved = msgspec.structs.replace(self._saved, controllers=controllers)
+            _write(self._path, self._saved)
+
+    @classmethod
+    def load(cls, path: Path) -> "Identity | None":
+        """The identity of an earlier run, if there was one. Raises msgspec.DecodeError if it is
+        damaged.
+        """
+        if not path.exists():
+            return None
+        return cls(path, msgspec.json.decode(path.read_bytes(), type=_Saved))
+
+
+class Joining(msgspec.Struct, frozen=True):
+    """What a new node shows at the door."""
+
+    token: str
+    controllers: tuple[str, ...]
+    description: NodeDescription
+    addr: str
+    availability: str = "active"
+
+
+async def join(path: Path, joining: Joining) -> Identity:
+    """Become a node, asking the controllers in turn until one answers.
+
+    Raises PyswarmError when a controller refuses (wrong token).
+    """
+    attempt = 0
+    while True:
+        address = joining.controllers[attempt % len(joining.controllers)]
+        attempt += 1
+        try:
+            reply = await _ask(address, joining)
+        except Unavailable as error:
+            _log.warning("node.join_failed", controller=address, error=error)
+            await asyncio.sleep(JOIN_RETRY_S)
+            continue
+        saved = _Saved(
+            NodeId(reply.node_id),
+            reply.cluster_id,
+            joining.token,
+            tuple(reply.controllers) or joining.controllers,
+        )
+        _write(path, saved)
+        _log.info("node.joined", node=saved.node_id, cluster=saved.cluster_id)
+        return Identity(path, saved)
+
+
+async def _ask(address: str, joining: Joining) -> dispatcher_pb2.JoinReply:
+    request = dispatcher_pb2.JoinRequest(
+        token=joining.token,
+        description=to_proto(joining.description, objects_pb2.NodeDescription()),
+        addr=joining.addr,
+        availability=joining.availability,
+    )
+    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+        stub = dispatcher_pb2_grpc.DispatcherAsyncStub(channel)
+        try:
+            return await stub.Join(request, timeout=JOIN_TIMEOUT_S)
+        except grpc.RpcError as error:
+            refused: PyswarmError = error_of(error)
+            raise refused from error
+
+
+def _write(path: Path, saved: _Saved) -> None:
+    fresh = path.with_suffix(".new")
+    fresh.touch(mode=0o600)
+    fresh.write_bytes(msgspec.json.encode(saved))
+    fresh.replace(path)

@@ -1,0 +1,63 @@
+"""What an agent measures. SHELL: the only importer of prometheus_client here.
+
+pyswarm_agent_tasks{state}                    tasks on this node
+pyswarm_agent_task_phase_seconds{phase}       prepare (accepted to ready), start (ready to running)
+pyswarm_agent_session_connected               1 while a session stands
+"""
+
+from collections import Counter as Tally
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from agent.session import Session
+from agent.tasks.record import Record
+from agent.worker import Worker
+from pyswarm_core.clock import seconds
+from pyswarm_core.states import TaskState
+
+_PHASE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+
+class PhaseLatency:
+    """A stopwatch that observes how long tasks take to prepare and to start."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._seconds = Histogram(
+            "pyswarm_agent_task_phase_seconds",
+            "How long the phases of a task's start take",
+            ["phase"],
+            buckets=_PHASE_BUCKETS,
+            registry=registry,
+        )
+
+    def moved(self, before: Record, after: Record) -> None:
+        """See `Stopwatch`."""
+        if after.ready_at != before.ready_at:
+            self._seconds.labels("prepare").observe(seconds(after.ready_at - after.accepted_at))
+        if after.started_at != before.started_at:
+            self._seconds.labels("start").observe(seconds(after.started_at - after.ready_at))
+
+
+class AgentCollector(Collector):
+    """Reads the worker and the session when Prometheus asks."""
+
+    def __init__(self, worker: Worker, session: Session) -> None:
+        self._worker = worker
+        self._session = session
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """See prometheus_client."""
+        tasks = GaugeMetricFamily("pyswarm_agent_tasks", "Tasks on this node", labels=["state"])
+        tally = Tally(record.state for record in self._worker.records.values())
+        for state in TaskState:
+            if tally[state]:
+                tasks.add_metric([state.word], tally[state])
+        yield tasks
+        yield GaugeMetricFamily(
+            "pyswarm_agent_session_connected",
+            "1 while a session with the leader stands",
+            value=int(self._session.connected),
+        )

@@ -1,0 +1,48 @@
+"""Statuses on their way to the controller: only the latest of each task. Bounded by the number of
+tasks.
+
+Nothing is lost by forgetting this: a new session begins with a full report.
+"""
+
+import asyncio
+
+from pyswarm_core.ids import TaskId
+from pyswarm_core.objects import TaskStatus
+
+
+class Outbox:
+    """Coalesces statuses until a session drains them."""
+
+    def __init__(self) -> None:
+        self._statuses: dict[TaskId, TaskStatus] = {}
+        self._revision = 0
+        self._filled = asyncio.Event()
+
+    def put(self, status: TaskStatus) -> None:
+        """Replace what was to be said of the task."""
+        self._statuses[status.task_id] = status
+        self._filled.set()
+
+    def acknowledge(self, revision: int) -> None:
+        """Everything up to this store revision is true here."""
+        if revision > self._revision:
+            self._revision = revision
+            self._filled.set()
+
+    async def wait(self) -> None:
+        """Return once there is something to say."""
+        await self._filled.wait()
+
+    def drain(self, limit: int) -> tuple[list[TaskStatus], int]:
+        """At most `limit` statuses, oldest first, and the revision to acknowledge (0: nothing new).
+        """
+        taken = [self._statuses.pop(task_id) for task_id in list(self._statuses)[:limit]]
+        revision, self._revision = self._revision, 0
+        if not self._statuses:
+            self._filled.clear()
+        return taken, revision
+
+    def clear(self) -> None:
+        """Forget everything: a full report is about to be made."""
+        self._statuses.clear()
+        self._filled.clear()

@@ -1,0 +1,215 @@
+"""The networks this host carries, and who has which address on them. SHELL over `Dataplane` and the
+pools.
+
+The wish is what the controller assigned, plus networks it withdrew that local tasks are still
+attached to. It is kept on disk, so that a restarted agent restores the same network before, and
+without, any controller.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from agent.network.base import (
+    HOST_BRIDGE,
+    Attachment,
+    Dataplane,
+    NetworkFailed,
+    OverlayWanted,
+    host_bridge,
+)
+from agent.network.ipam import Exhausted, Pool
+from pyswarm_core.aio.logs import EventLog
+from pyswarm_core.ids import NetworkId, TaskId
+from pyswarm_core.objects import Address
+
+_log = EventLog("agent.overlays")
+
+REPAIR_PERIOD_S = 15.0
+"""How often the kernel is compared with what it should be."""
+RETRY_S = 1.0
+
+
+class Overlays:
+    """Hands out addresses and keeps the dataplane as wanted. `run` does the work; the rest only
+    asks for it.
+    """
+
+    def __init__(self, dataplane: Dataplane, bridge_subnet: str, path: Path) -> None:
+        self._dataplane = dataplane
+        self._path = path
+        self._bridge = host_bridge(bridge_subnet)
+        self._assigned: dict[NetworkId, OverlayWanted] = {}
+        self._leaving: dict[NetworkId, OverlayWanted] = {}
+        self._pools: dict[NetworkId, Pool] = {}
+        self._held: dict[TaskId, tuple[Address, ...]] = {}
+        self._wanted = 0
+        self._synced = 0
+        self._changed = asyncio.Condition()
+        self._load()
+
+    def adopt(self, task_id: TaskId, addresses: tuple[Address, ...]) -> None:
+        """Note the addresses that an adopted task has."""
+        for address in addresses:
+            if pool := self._pools.get(address.network_id):
+                pool.take(address.address)
+        self._held[task_id] = addresses
+
+    async def assign(
+        self, overlays: Iterable[OverlayWanted], removed: Iterable[NetworkId], *, full: bool
+    ) -> None:
+        """Take what the controller says: some networks changed, some are gone; `full` names them
+        all.
+        """
+        before = dict(self._assigned)
+        named = {overlay.network_id: overlay for overlay in overlays}
+        gone = [n for n in self._assigned if n not in named] if full else list(removed)
+        for network_id in gone:
+            if overlay := self._assigned.pop(network_id, None):
+                self._leaving[network_id] = overlay
+        for network_id, overlay in named.items():
+            self._leaving.pop(network_id, None)
+            self._assigned[network_id] = overlay
+            self._pool(network_id).extend(overlay.local_blocks)
+        if self._assigned != before:
+            self._drop_unused()
+            self._save()
+            await self._want()
+
+    async def attach(
+        self, task_id: TaskId, networks: Iterable[NetworkId]
+    ) -> tuple[str, tuple[Address, ...]]:
+        """Give the task addresses and a network namespace; return its path and the addresses.
+
+        Raises NetworkFailed: no address free, or the kernel refused.
+        """
+        wanted = tuple(networks) or (HOST_BRIDGE,)
+        await self._until_synced(wanted)
+        addresses = self._held.get(task_id) or self._allocate(task_id, wanted)
+        path = await self._dataplane.attach(
+            task_id,
+            tuple(
+                Attachment(network_id=a.network_id, address=a.address, ifname=f"eth{index}")
+                for index, a in enumerate(addresses)
+            ),
+        )
+        return path, tuple(a for a in addresses if a.network_id != HOST_BRIDGE)
+
+    async def detach(self, task_id: TaskId) -> None:
+        """Take namespace and addresses back; a task that has none is no error."""
+        await self._dataplane.detach(task_id)
+        for address in self._held.pop(task_id, ()):
+            if pool := self._pools.get(address.network_id):
+                pool.release(address.address)
+        if self._leaving and self._drop_unused():
+            self._save()
+            await self._want()
+
+    async def found(self) -> set[TaskId]:
+        """The tasks that have a network namespace, whoever made it."""
+        return await self._dataplane.found()
+
+    async def settled(self) -> None:
+        """Return once everything asked for so far is programmed."""
+        target = self._wanted
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._synced >= target)
+
+    async def run(self) -> None:
+        """Keep the kernel as wanted, for ever: after every change, and in between what others
+        disturbed.
+        """
+        await self._want()
+        while True:
+            target = self._wanted
+            try:
+                await self._dataplane.sync(
+                    (self._bridge, *self._assigned.values(), *self._leaving.values())
+                )
+            except NetworkFailed as error:
+                _log.error("network.sync_failed", error=error)
+                await asyncio.sleep(RETRY_S)
+                continue
+            async with self._changed:
+                self._synced = target
+                self._changed.notify_all()
+            await self._wait_for_work(target)
+
+    async def _wait_for_work(self, target: int) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(REPAIR_PERIOD_S), self._changed:
+                    await self._changed.wait_for(lambda: self._wanted > target)
+                return
+            except TimeoutError:
+                pass
+            try:
+                drifts = await self._dataplane.check()
+            except NetworkFailed as error:
+                _log.warning("network.check_failed", error=error)
+                return
+            if drifts:
+                for drift in drifts[:10]:
+                    _log.warning("network.drift", kind=drift.kind, detail=drift.detail)
+                return
+
+    async def _want(self) -> None:
+        async with self._changed:
+            self._wanted += 1
+            self._changed.notify_all()
+
+    async def _until_synced(self, networks: tuple[NetworkId, ...]) -> None:
+        for network_id in networks:
+            if network_id != HOST_BRIDGE and network_id not in self._assigned:
+                raise NetworkFailed(f"network {network_id} is not assigned to this node")
+        await self.settled()
+
+    def _allocate(self, task_id: TaskId, networks: tuple[NetworkId, ...]) -> tuple[Address, ...]:
+        addresses: list[Address] = []
+        self._held[task_id] = ()
+        for network_id in networks:
+            found = self._pool(network_id).allocate()
+            if isinstance(found, Exhausted):
+                for address in addresses:
+                    self._pool(address.network_id).release(address.address)
+                raise NetworkFailed(f"network {self._name(network_id)}: {found}")
+            addresses.append(Address(network_id=network_id, address=found))
+        self._held[task_id] = tuple(addresses)
+        return self._held[task_id]
+
+    def _name(self, network_id: NetworkId) -> str:
+        overlay = self._assigned.get(network_id)
+        return overlay.name if overlay else str(network_id)
+
+    def _pool(self, network_id: NetworkId) -> Pool:
+        pool = self._pools.get(network_id)
+        if pool is None:
+            pool = self._pools[network_id] = Pool()
+        return pool
+
+    def _drop_unused(self) -> bool:
+        unused = [n for n in self._leaving if not self._pool(n).used]
+        for network_id in unused:
+            del self._leaving[network_id]
+            del self._pools[network_id]
+        return bool(unused)
+
+    def _load(self) -> None:
+        self._pool(HOST_BRIDGE).extend(self._bridge.local_blocks)
+        if not self._path.exists():
+            return
+        try:
+            saved = msgspec.json.decode(self._path.read_bytes(), type=list[OverlayWanted])
+        except msgspec.DecodeError as error:
+            _log.error("network.unreadable", path=self._path, error=error)
+            return
+        for overlay in saved:
+            self._assigned[overlay.network_id] = overlay
+            self._pool(overlay.network_id).extend(overlay.local_blocks)
+
+    def _save(self) -> None:
+        fresh = self._path.with_suffix(".new")
+        fresh.write_bytes(msgspec.json.encode([*self._assigned.values(), *self._leaving.values()]))
+        fresh.replace(self._path)

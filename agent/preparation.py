@@ -1,0 +1,149 @@
+"""From a record to a container that could start: image, addresses, namespace, OCI config,
+container. SHELL.
+
+Takes the three ports in order and decides nothing; what each refuses becomes the task's error.
+Invariant: whatever was made when it fails is undone by `Runtime.remove` and `Overlays.detach`,
+which the worker calls for every ended task.
+"""
+
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from agent import etcfiles
+from agent.images.base import ImageConfig, Images, PullPhase, PullProgress
+from agent.overlays import Overlays
+from agent.runtime.base import ContainerConfig, LogLimits, Runtime
+from agent.tasks.machine import Prepared
+from agent.tasks.ocispec import HostFacts, Surroundings, oci_config
+from agent.tasks.record import Record
+from pyswarm_core.ids import NetworkId, TaskId, short
+from pyswarm_core.objects import Address
+from pyswarm_core.units import format_size
+
+Say = Callable[[str], None]
+
+ACCOUNT_FILE_MAX = 1 << 20
+
+
+class Preparation:
+    """Prepares tasks on one host."""
+
+    def __init__(
+        self,
+        *,
+        images: Images,
+        overlays: Overlays,
+        runtime: Runtime,
+        host: HostFacts,
+        paths: "TaskPaths",
+        log_limits: LogLimits,
+    ) -> None:
+        self._images = images
+        self._overlays = overlays
+        self._runtime = runtime
+        self._host = host
+        self._paths = paths
+        self._log_limits = log_limits
+
+    async def prepare(self, record: Record, say: Say) -> Prepared:
+        """Make everything but the running process; `say` what takes long.
+
+        Raises ImageError, NetworkFailed, RuntimeFailed or InvalidArgument, each with a line for
+        people.
+        """
+        spec = record.spec
+        image = await self._images.resolve(
+            spec.container_spec.image, progress=lambda progress: say(_pulling(progress))
+        )
+        networks = [NetworkId(network.target) for network in spec.networks]
+        netns, addresses = await self._overlays.attach(record.task_id, networks)
+        hostname = spec.container_spec.hostname or short(record.task_id)
+        files = self._files(hostname, addresses)
+        around = Surroundings(
+            hostname=hostname,
+            cgroups_path=self._paths.cgroup(record.task_id),
+            netns_path=netns,
+            files={f"/etc/{name}": self._runtime.file_path(record.task_id, name) for name in files},
+            **_accounts(image.config, record, image.layers),
+        )
+        pid = await self._runtime.create(
+            ContainerConfig(
+                id=record.task_id,
+                oci=oci_config(image.config, spec, self._host, around),
+                layers=image.layers,
+                log_path=self._paths.log(record.task_id),
+                log_limits=self._log_limits,
+                files=files,
+                terminal=spec.container_spec.tty,
+            )
+        )
+        return Prepared(
+            image_id=image.id,
+            stop_signal=spec.container_spec.stop_signal or image.config.stop_signal or "SIGTERM",
+            pid=pid,
+            addresses=addresses,
+        )
+
+    def _files(self, hostname: str, addresses: Sequence[Address]) -> dict[str, bytes]:
+        return {
+            "hosts": etcfiles.hosts(hostname, [a.address for a in addresses]),
+            "hostname": etcfiles.hostname_file(hostname),
+            "resolv.conf": etcfiles.resolv_conf(self._paths.host_resolv_conf()),
+        }
+
+
+class TaskPaths:
+    """Where a task's things are on this host."""
+
+    def __init__(self, logs: Path, cgroup_parent: str, resolv_conf: Path) -> None:
+        self._logs = logs
+        self._cgroup_parent = cgroup_parent.rstrip("/")
+        self._resolv_conf = resolv_conf
+        logs.mkdir(parents=True, exist_ok=True)
+
+    def log(self, task_id: TaskId) -> str:
+        """The task's log; rotated ones lie beside it."""
+        return f"{self._logs}/{task_id}.log"
+
+    def cgroup(self, task_id: TaskId) -> str:
+        """The task's cgroup, the same path in every hierarchy."""
+        return f"{self._cgroup_parent}/{task_id}"
+
+    def host_resolv_conf(self) -> str:
+        """The host's resolver configuration; empty if it has none."""
+        try:
+            return self._resolv_conf.read_text()
+        except FileNotFoundError:
+            return ""
+
+
+def _pulling(progress: PullProgress) -> str:
+    if progress.phase is PullPhase.WAITING:
+        return "waiting for other pulls"
+    if progress.phase is PullPhase.CONNECTING:
+        return "pulling: asking the registry"
+    return f"pulling: {format_size(progress.bytes)} of {progress.blobs} blobs so far"
+
+
+def _accounts(image: ImageConfig, record: Record, layers: Sequence[str]) -> dict[str, bytes]:
+    """The image's account files, read only if somebody is called by a name."""
+    spec = record.spec.container_spec
+    if not (spec.user or image.user or spec.groups):
+        return {}
+    return {name: _read_from(layers, f"etc/{name}") for name in ("passwd", "group")}
+
+
+def _read_from(layers: Sequence[str], name: str) -> bytes:
+    """A file of the image, from the uppermost layer that says anything about it."""
+    for layer in layers:
+        path = Path(layer) / name
+        try:
+            found = path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        # A link could lead out of the layer, and a whiteout says: removed.
+        if not stat.S_ISREG(found.st_mode) or found.st_size > ACCOUNT_FILE_MAX:
+            return b""
+        return path.read_bytes()
+    return b""

@@ -1,0 +1,183 @@
+"""The agent's conversation with the leader: dial, greet, report, receive; and again when it breaks.
+SHELL.
+
+Nothing here is remembered beyond one stream: every session begins with a full report and a full
+assignment, so a lost message costs a reconnect, never a wrong state.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import grpc
+import msgspec
+
+from agent.assigned import Assigned, assigned_from
+from agent.identity import Identity
+from agent.outbox import Outbox
+from agent.worker import Worker
+from pyswarm_core.aio.channel import CHANNEL_OPTIONS
+from pyswarm_core.aio.logs import EventLog
+from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc, objects_pb2
+from pyswarm_core.clock import SECOND, seconds
+from pyswarm_core.codec import to_proto
+from pyswarm_core.columns import pack_statuses
+from pyswarm_core.limits import STATUSES_PER_MESSAGE
+from pyswarm_core.objects import NodeDescription
+
+_log = EventLog("agent.session")
+
+GREETING_TIMEOUT_S = 10.0
+BACKOFF_FIRST_S = 0.1
+BACKOFF_MAX_S = 2.0
+COALESCE_S = 0.01
+"""Statuses of one task that follow each other this closely travel as one."""
+
+OpenTunnel = Callable[
+    [dispatcher_pb2_grpc.DispatcherAsyncStub, dispatcher_pb2.OpenTunnel], Awaitable[None]
+]
+
+
+class Ended(Exception):
+    """The session is over for a reason that is not a transport's."""
+
+
+class Greeting(msgspec.Struct, frozen=True):
+    """What every session says first."""
+
+    description: NodeDescription
+    addr: str
+
+
+class Session:
+    """Keeps one stream to whoever leads. `run` returns only when cancelled."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        greeting: Greeting,
+        outbox: Outbox,
+        worker: Worker,
+        *,
+        assign: Callable[[Assigned], Awaitable[None]],
+        open_tunnel: OpenTunnel,
+    ) -> None:
+        self._identity = identity
+        self._greeting = greeting
+        self._outbox = outbox
+        self._worker = worker
+        self._assign = assign
+        self._open_tunnel = open_tunnel
+        self._heartbeat_s = 1.0
+        self._leader = ""
+        self.connected = False
+
+    async def run(self) -> None:
+        """Converse for ever, with whichever controller leads."""
+        backoff = BACKOFF_FIRST_S
+        turn = 0
+        while True:
+            controllers = self._identity.controllers
+            address = self._leader or controllers[turn % len(controllers)]
+            self._leader = ""
+            turn += 1
+            try:
+                await self._converse(address)
+            except* (grpc.RpcError, Ended, TimeoutError, OSError) as errors:
+                _log.warning("session.ended", controller=address, error=_reason(errors))
+            backoff = BACKOFF_FIRST_S if self.connected else min(backoff * 2, BACKOFF_MAX_S)
+            self.connected = False
+            if not self._leader:
+                await asyncio.sleep(backoff * random.uniform(0.5, 1.5))
+
+    async def _converse(self, address: str) -> None:
+        async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+            stub = dispatcher_pb2_grpc.DispatcherAsyncStub(channel)
+            call = stub.Session()
+            try:
+                await self._greet(call)
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._send(call))
+                    await self._receive(call, stub, group)
+            finally:
+                call.cancel()
+
+    async def _greet(self, call: "_Call") -> None:
+        hello = dispatcher_pb2.Hello(
+            node_id=self._identity.node_id,
+            token=self._identity.token,
+            description=to_proto(self._greeting.description, objects_pb2.NodeDescription()),
+            addr=self._greeting.addr,
+        )
+        self._outbox.clear()
+        hello.statuses.CopyFrom(pack_statuses(self._worker.report()))
+        async with asyncio.timeout(GREETING_TIMEOUT_S):
+            await call.write(dispatcher_pb2.AgentMessage(hello=hello))
+
+    async def _send(self, call: "_Call") -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._heartbeat_s):
+                    await self._outbox.wait()
+            except TimeoutError:
+                await call.write(dispatcher_pb2.AgentMessage(heartbeat=dispatcher_pb2.Heartbeat()))
+                continue
+            await asyncio.sleep(COALESCE_S)
+            statuses, revision = self._outbox.drain(STATUSES_PER_MESSAGE)
+            if statuses:
+                await call.write(dispatcher_pb2.AgentMessage(statuses=pack_statuses(statuses)))
+            if revision:
+                await call.write(
+                    dispatcher_pb2.AgentMessage(
+                        acknowledge=dispatcher_pb2.Acknowledge(revision=revision)
+                    )
+                )
+
+    async def _receive(
+        self,
+        call: "_Call",
+        stub: dispatcher_pb2_grpc.DispatcherAsyncStub,
+        group: asyncio.TaskGroup,
+    ) -> None:
+        async for message in _messages(call):
+            match message.WhichOneof("kind"):
+                case "settings":
+                    self._settle(message.settings)
+                case "assignments":
+                    try:
+                        assigned = assigned_from(message.assignments)
+                    except ValueError as error:
+                        raise Ended(f"the controller sent nonsense: {error}") from error
+                    await self._assign(assigned)
+                case "open_tunnel":
+                    group.create_task(self._open_tunnel(stub, message.open_tunnel))
+                case "redirect":
+                    self._leader = message.redirect.leader
+                    raise Ended(f"redirected to {self._leader or 'nobody yet'}")
+                case _:
+                    pass  # a newer controller's word
+        raise Ended("the controller closed the session")
+
+    def _settle(self, settings: dispatcher_pb2.Settings) -> None:
+        if not self.connected:
+            _log.info("session.started", node=self._identity.node_id)
+        self.connected = True
+        self._heartbeat_s = seconds(settings.heartbeat_period or SECOND)
+        self._identity.learn(tuple(settings.controllers))
+
+
+_Call = grpc.aio.StreamStreamCall[dispatcher_pb2.AgentMessage, dispatcher_pb2.ControllerMessage]
+
+
+async def _messages(call: _Call) -> AsyncIterator[dispatcher_pb2.ControllerMessage]:
+    while (message := await call.read()) is not grpc.aio.EOF:
+        yield message
+
+
+def _reason(errors: BaseExceptionGroup[BaseException]) -> str:
+    leaf: BaseException = errors
+    while isinstance(leaf, BaseExceptionGroup):
+        leaf = leaf.exceptions[0]
+    if isinstance(leaf, grpc.RpcError):
+        return f"{leaf.code().name}: {leaf.details()}"
+    return str(leaf) or type(leaf).__name__

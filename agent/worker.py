@@ -1,0 +1,283 @@
+"""Feeds the task machine and carries out its effects. SHELL: decides nothing about tasks.
+
+One owner of all records. Every event goes through `handle`: step, save, report, then effects, each
+as a task of its own whose outcome is the next event. An effect that fails in a way nobody foresaw
+ends its task, not the agent.
+"""
+
+import asyncio
+import signal
+from collections.abc import Coroutine, Mapping
+
+from agent.assigned import Assigned
+from agent.images.base import ImageError
+from agent.network.base import NetworkFailed
+from agent.outbox import Outbox
+from agent.overlays import Overlays
+from agent.preparation import Preparation
+from agent.records import Records
+from agent.runtime.base import Runtime, RuntimeFailed
+from agent.stopwatch import Stopwatch
+from agent.tasks import machine
+from agent.tasks.machine import Effect, Event
+from agent.tasks.reconcile import adopt
+from agent.tasks.record import Record
+from agent.timers import Timers
+from pyswarm_core.aio.logs import EventLog
+from pyswarm_core.clock import NEVER, Clock
+from pyswarm_core.errors import PyswarmError
+from pyswarm_core.ids import NodeId, TaskId
+from pyswarm_core.objects import TaskDetail, TaskStatus
+from pyswarm_core.states import TaskState
+
+_log = EventLog("agent.worker")
+
+PREPARING_AT_ONCE = 4
+"""More only makes each slower: container creation is bound by the CPU."""
+CLEANING_AT_ONCE = 8
+CLEAN_RETRY_S = (0.2, 1.0, 5.0, 30.0)
+EXPECTED = (ImageError, NetworkFailed, RuntimeFailed, PyswarmError, OSError)
+"""What can go wrong with a task without anything being wrong with the agent."""
+
+
+class Worker:
+    """The tasks of this node. `run` must be running for anything to happen."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        records: Records,
+        runtime: Runtime,
+        overlays: Overlays,
+        preparation: Preparation,
+        outbox: Outbox,
+        stopwatch: Stopwatch,
+    ) -> None:
+        self._clock = clock
+        self._store = records
+        self._runtime = runtime
+        self._overlays = overlays
+        self._preparation = preparation
+        self._outbox = outbox
+        self._stopwatch = stopwatch
+        self._records: dict[TaskId, Record] = records.load()
+        self._preparing: dict[TaskId, asyncio.Task[None]] = {}
+        self._timers = Timers(clock)
+        self._prepare_slots = asyncio.Semaphore(PREPARING_AT_ONCE)
+        self._clean_slots = asyncio.Semaphore(CLEANING_AT_ONCE)
+        self._group: asyncio.TaskGroup | None = None
+
+    @property
+    def records(self) -> Mapping[TaskId, Record]:
+        """Every task this node knows; read only."""
+        return self._records
+
+    def images_in_use(self) -> set[str]:
+        """Ids of images that a task which has not ended was made from."""
+        return {r.image_id for r in self._records.values() if r.image_id and not r.clean}
+
+    def report(self) -> list[TaskStatus]:
+        """The status of every task: what a session begins with."""
+        return [record.status() for record in self._records.values()]
+
+    async def run(self) -> None:
+        """Adopt what is there, then serve until cancelled. Cancellation leaves every container as
+        it is.
+        """
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            await self._adopt()
+            group.create_task(self._watch_exits())
+            group.create_task(
+                self._timers.run(lambda task_id: self.handle(task_id, machine.Tick()))
+            )
+
+    def assign(self, assigned: Assigned, node_id: NodeId) -> None:
+        """Take what the controller says this node should run."""
+        for task in assigned.tasks:
+            if task.task_id in self._records:
+                self.handle(task.task_id, machine.Desired(task.desired_state))
+            else:
+                self._accept(task.record(node_id, self._clock.now()))
+        gone = list(assigned.removed)
+        if assigned.full:
+            named = {task.task_id for task in assigned.tasks}
+            gone = [task_id for task_id in self._records if task_id not in named]
+        for task_id in gone:
+            self.handle(task_id, machine.Unassigned())
+
+    def handle(self, task_id: TaskId, event: Event) -> None:
+        """Let `event` happen to a task; one that is not known here is ignored."""
+        record = self._records.get(task_id)
+        if record is None:
+            return
+        now = self._clock.now()
+        outcome = machine.step(record, event, now)
+        if not self._keep(record, outcome.record, saved=not isinstance(event, machine.Progress)):
+            self.handle(task_id, machine.StartFailed("cannot write the task's record: disk full?"))
+            return
+        self._timers.set(task_id, outcome.wake_at)
+        for effect in outcome.effects:
+            self._carry_out(effect, outcome.record)
+
+    def _accept(self, record: Record) -> None:
+        """Take on a task that is new here; it is on disk before anything of it is begun."""
+        if record.desired_state > TaskState.RUNNING:
+            # Nothing of it was ever here.
+            self._outbox.put(TaskStatus(record.task_id, TaskState.SHUTDOWN, TaskDetail()))
+            return
+        try:
+            self._store.save(record)
+        except OSError as error:
+            reason = TaskDetail(error=f"cannot write the task's record: {error.strerror}")
+            self._outbox.put(TaskStatus(record.task_id, TaskState.REJECTED, reason))
+            return
+        self._records[record.task_id] = record
+        self.handle(record.task_id, machine.Accepted())
+
+    def _keep(self, before: Record, after: Record, *, saved: bool) -> bool:
+        """Remember, save and report; False if a start must not happen because it cannot be written
+        down.
+        """
+        if after == before:
+            return True
+        self._records[after.task_id] = after
+        if (after.state, after.detail) != (before.state, before.detail):
+            self._outbox.put(after.status())
+            self._stopwatch.moved(before, after)
+        if saved:
+            try:
+                self._store.save(after)
+            except OSError as error:
+                _log.error("record.save_failed", task=after.task_id, error=error)
+                return after.state is not TaskState.STARTING
+        return True
+
+    def _carry_out(self, effect: Effect, record: Record) -> None:
+        match effect:
+            case Effect.PREPARE:
+                self._preparing[record.task_id] = self._spawn(self._prepare(record))
+            case Effect.ABORT_PREPARE:
+                self._abort(record.task_id)
+            case Effect.START:
+                self._spawn(self._start(record.task_id))
+            case Effect.STOP:
+                self._spawn(self._signal(record, _number(record.stop_signal), everyone=False))
+            case Effect.KILL:
+                self._spawn(self._signal(record, signal.SIGKILL, everyone=True))
+            case Effect.CLEAN:
+                self._spawn(self._clean(record.task_id))
+            case Effect.FORGET:
+                self._forget(record)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        assert self._group is not None, "the worker is not running"
+        return self._group.create_task(work)
+
+    async def _adopt(self) -> None:
+        for record in self._records.values():
+            if not record.clean:
+                self._overlays.adopt(record.task_id, record.detail.addresses)
+        found = await self._runtime.found()
+        adoption = adopt(self._records, found, await self._overlays.found())
+        _log.info("agent.adopted", records=len(self._records), containers=len(found))
+        for task_id, event in adoption.events:
+            if isinstance(event, machine.Accepted):
+                # Half prepared: begin again from nothing.
+                await self._remove(task_id)
+            self.handle(task_id, event)
+        for task_id in adoption.restart_start:
+            self._spawn(self._start(task_id))
+        for task_id in adoption.unclean:
+            self._spawn(self._clean(task_id))
+        for name in sorted({*adoption.stray_containers, *adoption.stray_networks}):
+            _log.warning("agent.stray_removed", id=name)
+            self._spawn(self._clean(TaskId(name)))
+
+    async def _watch_exits(self) -> None:
+        async for ended in self._runtime.exits():
+            event = machine.Exited(code=ended.code, signal=ended.signal, oom=ended.oom)
+            self.handle(TaskId(ended.id), event)
+
+    def _abort(self, task_id: TaskId) -> None:
+        work = self._preparing.get(task_id)
+        if work is None:
+            self.handle(task_id, machine.PrepareAborted())
+        else:
+            work.cancel()
+
+    async def _prepare(self, record: Record) -> None:
+        task_id = record.task_id
+        event: Event
+        try:
+            async with self._prepare_slots:
+                event = await self._preparation.prepare(
+                    record, lambda text: self.handle(task_id, machine.Progress(text))
+                )
+        except asyncio.CancelledError:
+            if self._records[task_id].desired_state <= TaskState.RUNNING:
+                raise
+            event = machine.PrepareAborted()
+        except EXPECTED as error:
+            event = machine.PrepareFailed(_text(error))
+        finally:
+            self._preparing.pop(task_id, None)
+        self.handle(task_id, event)
+
+    async def _start(self, task_id: TaskId) -> None:
+        try:
+            await self._runtime.start(task_id)
+        except EXPECTED as error:
+            self.handle(task_id, machine.StartFailed(_text(error)))
+        else:
+            self.handle(task_id, machine.Started())
+
+    async def _signal(self, record: Record, number: int, *, everyone: bool) -> None:
+        try:
+            await self._runtime.kill(record.task_id, number, everyone=everyone)
+        except EXPECTED as error:
+            _log.warning("task.signal_failed", task=record.task_id, signal=number, error=error)
+
+    async def _clean(self, task_id: TaskId) -> None:
+        attempt = 0
+        while True:
+            try:
+                async with self._clean_slots:
+                    await self._remove(task_id)
+            except EXPECTED as error:
+                delay = CLEAN_RETRY_S[min(attempt, len(CLEAN_RETRY_S) - 1)]
+                _log.warning("task.clean_failed", task=task_id, error=error, retry_s=delay)
+                attempt += 1
+                await asyncio.sleep(delay)
+            else:
+                self.handle(task_id, machine.Cleaned())
+                return
+
+    async def _remove(self, task_id: TaskId) -> None:
+        await self._runtime.remove(task_id, keep_logs=task_id in self._records)
+        await self._overlays.detach(task_id)
+
+    def _forget(self, record: Record) -> None:
+        del self._records[record.task_id]
+        self._timers.set(record.task_id, NEVER)
+        self._store.forget(record.task_id)
+        self._spawn(self._forget_log(record.task_id))
+
+    async def _forget_log(self, task_id: TaskId) -> None:
+        try:
+            await self._runtime.remove(task_id, keep_logs=False)
+        except EXPECTED as error:
+            _log.warning("task.log_kept", task=task_id, error=error)
+
+
+def _number(stop_signal: str) -> int:
+    """`SIGTERM`, `TERM` or `15` as a number; SIGTERM for anything else."""
+    text = stop_signal.upper().removeprefix("SIG")
+    if text.isdigit():
+        return int(text)
+    return getattr(signal.Signals, f"SIG{text}", signal.SIGTERM).value
+
+
+def _text(error: BaseException) -> str:
+    return str(error).strip() or type(error).__name__
