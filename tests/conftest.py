@@ -4,11 +4,13 @@ PYSWARM_TEST_STRICT=1 turns a skip into a failure: a run that skipped its proof 
 PYSWARM_TIMEOUT_FACTOR stretches every limit on slow machines.
 """
 
+import asyncio
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.fixtures import leaks
@@ -24,6 +26,15 @@ WATCHED = frozenset({"integration", "e2e"})
 STRICT = os.environ.get("PYSWARM_TEST_STRICT") == "1"
 FACTOR = float(os.environ.get("PYSWARM_TIMEOUT_FACTOR", "1"))
 
+# No property may fail because a machine is slow; a strict run tries the same examples every time.
+hypothesis.settings.register_profile(
+    "pyswarm",
+    deadline=None,
+    derandomize=STRICT,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("pyswarm")
+
 
 def _folder(path: Path) -> str:
     root = Path(__file__).parent
@@ -33,6 +44,8 @@ def _folder(path: Path) -> str:
 def pytest_configure() -> None:
     """Mark the processes of this run before the first one starts."""
     leaks.mark_this_run()
+    # Otherwise asking for the current loop makes one, which nobody closes and any test is blamed for.
+    asyncio.set_event_loop(None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
