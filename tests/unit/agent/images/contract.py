@@ -1,0 +1,191 @@
+"""What every `Images` promises, fake or real. Subclass it and provide the `host` fixture."""
+
+import asyncio
+from typing import Protocol
+
+import pytest
+
+from agent.images.base import (
+    Credentials,
+    ImageConfig,
+    ImageInUse,
+    ImageNotFound,
+    Images,
+    PullPhase,
+    PullPolicy,
+    PullProgress,
+    RegistryUnavailable,
+    Unauthorized,
+)
+from pyswarm_core.errors import InvalidArgument
+
+RIGHT = Credentials(username="ann", password="right")
+WRONG = Credentials(username="ann", password="wrong")
+
+
+class Host(Protocol):
+    """One host's images, and the registry it pulls from."""
+
+    images: Images
+
+    def name(self, rest: str) -> str:
+        """The full reference of `rest` at the registry."""
+        ...
+
+    def push(self, rest: str, config: ImageConfig) -> None:
+        """Offer an image."""
+        ...
+
+    def pulls(self) -> int:
+        """How often an image was fetched from the registry."""
+        ...
+
+    def want_login(self) -> None:
+        """From now on only RIGHT may pull."""
+        ...
+
+    def go_silent(self) -> None:
+        """From now on the registry takes connections and never answers."""
+        ...
+
+
+class ImagesContract:
+    """The promises."""
+
+    async def test_a_pulled_image_says_how_to_run_it(self, host: Host) -> None:
+        config = ImageConfig(
+            entrypoint=("/bin/a",), cmd=("b",), env=("C=d",), user="1:2", workdir="/w"
+        )
+        host.push("web:1", config)
+        image = await host.images.resolve(host.name("web:1"))
+        assert image.config == config
+        assert image.names == (host.name("web:1"),)
+        assert image.layers
+        assert image.digest.startswith("sha256:")
+
+    async def test_a_local_image_is_not_asked_for_again(self, host: Host) -> None:
+        host.push("web:1", ImageConfig())
+        first = await host.images.resolve(host.name("web:1"))
+        host.go_silent()
+        assert await host.images.resolve(host.name("web:1")) == first
+        assert host.pulls() == 1
+
+    async def test_concurrent_callers_share_one_pull_and_its_progress(self, host: Host) -> None:
+        host.push("web:1", ImageConfig())
+        heard: list[list[PullProgress]] = [[] for _ in range(20)]
+        async with asyncio.TaskGroup() as group:
+            calls = [
+                group.create_task(host.images.resolve(host.name("web:1"), None, one.append))
+                for one in heard
+            ]
+        assert len({call.result().id for call in calls}) == 1
+        assert host.pulls() == 1
+        assert all(one[-1].phase is PullPhase.STORING for one in heard)
+
+    async def test_a_moved_tag_is_seen_by_a_pull_only(self, host: Host) -> None:
+        host.push("web:1", ImageConfig(user="1"))
+        old = await host.images.resolve(host.name("web:1"))
+        host.push("web:1", ImageConfig(user="2"))
+        assert await host.images.resolve(host.name("web:1")) == old
+        new = await host.images.pull(host.name("web:1"))
+        assert new.config.user == "2"
+        assert await host.images.resolve(host.name("web:1")) == new
+        assert [image.id for image in await host.images.list()] == [new.id]
+
+    async def test_a_digest_that_is_here_is_never_asked_for(self, host: Host) -> None:
+        host.push("web:1", ImageConfig())
+        digest = (await host.images.resolve(host.name("web:1"))).digest
+        host.go_silent()
+        pinned = host.name(f"web:1@{digest}")
+        assert (await host.images.resolve(pinned, policy=PullPolicy.ALWAYS)).digest == digest
+
+    async def test_an_image_is_pulled_by_digest(self, host: Host) -> None:
+        host.push("web:1", ImageConfig())
+        digest = await host.images.resolve_digest(host.name("web:1"))
+        image = await host.images.resolve(host.name(f"web@{digest}"))
+        assert image.digest == digest
+        assert image.names == (host.name(f"web@{digest}"),)
+
+    async def test_an_unknown_image_is_not_found(self, host: Host) -> None:
+        host.push("web:1", ImageConfig())
+        for missing in ("web:2", "other:1"):
+            with pytest.raises(ImageNotFound, match=missing) as caught:
+                await host.images.resolve(host.name(missing))
+            assert not caught.value.temporary
+        with pytest.raises(ImageNotFound):
+            await host.images.resolve_digest(host.name("web:2"))
+        assert await host.images.list() == ()
+
+    async def test_a_registry_that_wants_a_login_refuses_others(self, host: Host) -> None:
+        host.push("web:1", ImageConfig())
+        host.want_login()
+        for credentials in (None, WRONG):
+            with pytest.raises(Unauthorized, match="web:1") as caught:
+                await host.images.resolve(host.name("web:1"), credentials)
+            assert "wrong" not in str(caught.value)
+        digest = await host.images.resolve_digest(host.name("web:1"), RIGHT)
+        assert (await host.images.resolve(host.name("web:1"), RIGHT)).digest == digest
+
+    async def test_a_wrong_login_does_not_spoil_anothers_pull(self, host: Host) -> None:
+        host.push("web:1", ImageConfig())
+        host.want_login()
+        wrong, right = await asyncio.gather(
+            host.images.resolve(host.name("web:1"), WRONG),
+            host.images.resolve(host.name("web:1"), RIGHT),
+            return_exceptions=True,
+        )
+        assert isinstance(wrong, Unauthorized)
+        assert not isinstance(right, BaseException)
+
+    async def test_a_silent_registry_is_a_temporary_error(self, host: Host) -> None:
+        host.go_silent()
+        with pytest.raises(RegistryUnavailable, match="did not answer") as caught:
+            await host.images.resolve(host.name("web:1"))
+        assert caught.value.temporary
+
+    async def test_a_caller_that_leaves_does_not_end_the_others_pull(self, host: Host) -> None:
+        host.push("web:1", ImageConfig())
+        async with asyncio.TaskGroup() as group:
+            leaver = group.create_task(host.images.resolve(host.name("web:1")))
+            stayer = group.create_task(host.images.resolve(host.name("web:1")))
+            await asyncio.sleep(0)
+            leaver.cancel()
+        assert stayer.result().names == (host.name("web:1"),)
+        assert host.pulls() == 1
+
+    @pytest.mark.parametrize(
+        "hostile", ["", "../../etc/passwd", "--help", "web;reboot", "docker://web", "web:1\n"]
+    )
+    async def test_a_malformed_reference_asks_nobody(self, host: Host, hostile: str) -> None:
+        for call in (host.images.resolve, host.images.remove, host.images.resolve_digest):
+            with pytest.raises(InvalidArgument):
+                await call(hostile)
+        assert host.pulls() == 0
+
+    async def test_removing_one_of_two_names_keeps_the_image(self, host: Host) -> None:
+        host.push("web:1", ImageConfig())
+        tagged = await host.images.resolve(host.name("web:1"))
+        host.push("web:2", ImageConfig())
+        assert (await host.images.resolve(host.name("web:2"))).id == tagged.id
+        await host.images.remove(host.name("web:1"), in_use=[tagged.id])
+        (image,) = await host.images.list()
+        assert image.names == (host.name("web:2"),)
+
+    async def test_removing_the_last_name_removes_the_image(self, host: Host) -> None:
+        host.push("web:1", ImageConfig())
+        await host.images.resolve(host.name("web:1"))
+        await host.images.remove(host.name("web:1"))
+        assert await host.images.list() == ()
+        await host.images.resolve(host.name("web:1"))
+        assert host.pulls() == 2
+
+    async def test_an_image_in_use_is_not_removed(self, host: Host) -> None:
+        host.push("web:1", ImageConfig())
+        image = await host.images.resolve(host.name("web:1"))
+        with pytest.raises(ImageInUse, match="web:1"):
+            await host.images.remove(host.name("web:1"), in_use=[image.id])
+        assert await host.images.list() == (image,)
+
+    async def test_removing_what_is_not_here_is_not_found(self, host: Host) -> None:
+        with pytest.raises(ImageNotFound, match="web:1"):
+            await host.images.remove(host.name("web:1"))
