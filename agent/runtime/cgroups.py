@@ -19,6 +19,7 @@ from agent.runtime.base import RuntimeFailed, Usage
 
 _UNLIMITED = 1 << 60
 _REMOVE_TIMEOUT_S = 10.0
+_PAUSE_S = 0.0005
 
 
 class CgroupMode(StrEnum):
@@ -122,12 +123,14 @@ def remove(hierarchies: Hierarchies, path: str) -> None:
     """
     deadline = time.monotonic() + _REMOVE_TIMEOUT_S
     for root in hierarchies.roots():
-        pause_s = 0.0005
+        pause_s = _PAUSE_S
         while not _remove_tree(Path(root + path)):
             if time.monotonic() > deadline:
                 left = ", ".join(map(str, _members(hierarchies, path))) or "none"
                 raise RuntimeFailed(f"cgroup {root}{path} stays busy; processes left: {left}")
-            _kill_everyone(hierarchies, path)
+            # Those that were told to die already take a moment to leave.
+            if pause_s > 4 * _PAUSE_S:
+                _kill_everyone(hierarchies, path)
             time.sleep(pause_s)
             pause_s = min(pause_s * 2, 0.1)
 

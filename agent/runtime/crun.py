@@ -112,6 +112,8 @@ class ConmonRuntime:
             self._loop.call_soon_threadsafe(self._monitors.watch, container_id, monitor)
 
     def _monitor_ended(self, container_id: str) -> None:
+        if (self._layout.exits / container_id).exists():
+            return
         with suppress(RuntimeError):
             self._ending.submit(self._steps.settle, container_id).add_done_callback(_log_failure)
 

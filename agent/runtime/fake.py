@@ -1,0 +1,158 @@
+"""A runtime in memory, for tests and trying out: containers that do as their script says.
+
+It passes the same contract tests as the real one. `Script` says how a container behaves; without
+one it runs until it is told to stop, and then ends with 128 + the signal. Invariant: as with the
+real one, an exit is told until the container is removed.
+"""
+
+import asyncio
+import signal as signals
+import time
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from agent.runtime.base import (
+    ContainerConfig,
+    ContainerState,
+    Exit,
+    Found,
+    RuntimeFailed,
+    Usage,
+)
+
+_FIRST_PID = 1_000_000
+
+
+class Script(msgspec.Struct, frozen=True, kw_only=True):
+    """How one container behaves."""
+
+    fails_create: str = ""
+    fails_start: str = ""
+    exits_after_s: float = -1.0
+    """Seconds from start to its end; negative: runs until told."""
+    exit_code: int = 0
+    oom: bool = False
+    ignores: frozenset[int] = frozenset()
+    """Signals it does not heed. SIGKILL can't be ignored."""
+
+
+class _Container(msgspec.Struct):
+    config: ContainerConfig
+    script: Script
+    pid: int
+    state: ContainerState = ContainerState.CREATED
+    exit: Exit | None = None
+    timer: asyncio.TimerHandle | None = None
+
+
+class FakeRuntime:
+    """`Runtime` without a kernel. `scripts` may be filled at any time before `create`, by id."""
+
+    def __init__(self) -> None:
+        self.scripts: dict[str, Script] = {}
+        self.signals: list[tuple[str, int]] = []
+        """Every signal that reached a live container, in order."""
+        self._containers: dict[str, _Container] = {}
+        self._changed = asyncio.Event()
+        self._pids = _FIRST_PID
+
+    def file_path(self, container_id: str, name: str) -> str:
+        """See `Runtime`."""
+        return f"/fake/{container_id}/files/{name}"
+
+    def log_path(self, container_id: str) -> str:
+        """See `Runtime`. Nothing is ever there."""
+        return f"/fake/logs/{container_id}"
+
+    async def create(self, config: ContainerConfig) -> int:
+        """See `Runtime`."""
+        if config.id in self._containers:
+            raise RuntimeFailed(f"container {config.id} exists already")
+        script = self.scripts.get(config.id, Script())
+        if script.fails_create:
+            raise RuntimeFailed(script.fails_create)
+        self._pids += 1
+        self._containers[config.id] = _Container(config, script, self._pids)
+        return self._pids
+
+    async def start(self, container_id: str) -> None:
+        """See `Runtime`."""
+        container = self._containers.get(container_id)
+        if container is None or container.state is not ContainerState.CREATED:
+            raise RuntimeFailed(f"container {container_id} is not there to be started")
+        script = container.script
+        if script.fails_start:
+            self._end(container_id, code=1)
+            raise RuntimeFailed(script.fails_start)
+        container.state = ContainerState.RUNNING
+        if script.exits_after_s >= 0:
+            container.timer = asyncio.get_running_loop().call_later(
+                script.exits_after_s, self._end, container_id, script.exit_code, script.oom
+            )
+
+    async def kill(self, container_id: str, signal: int, *, everyone: bool = False) -> None:
+        """See `Runtime`."""
+        container = self._containers.get(container_id)
+        if container is None or container.state is ContainerState.STOPPED:
+            return
+        self.signals.append((container_id, signal))
+        heeds = signal not in container.script.ignores and (
+            container.state is ContainerState.RUNNING
+        )
+        if signal == signals.SIGKILL or heeds:
+            self._end(container_id, code=128 + signal)
+
+    async def remove(self, container_id: str, *, keep_logs: bool = True) -> None:
+        """See `Runtime`."""
+        container = self._containers.pop(container_id, None)
+        if container and container.timer:
+            container.timer.cancel()
+
+    async def found(self) -> tuple[Found, ...]:
+        """See `Runtime`."""
+        return tuple(
+            Found(
+                id=container_id,
+                state=container.state,
+                pid=0 if container.exit else container.pid,
+                exit=container.exit,
+            )
+            for container_id, container in sorted(self._containers.items())
+        )
+
+    async def exits(self) -> AsyncIterator[Exit]:
+        """See `Runtime`."""
+        told: set[str] = set()
+        while True:
+            ended = {c.exit.id: c.exit for c in self._containers.values() if c.exit}
+            for container_id in sorted(ended.keys() - told):
+                yield ended[container_id]
+            told = set(ended)
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def usage(self, container_id: str) -> Usage | None:
+        """See `Runtime`. A fake container uses nothing."""
+        container = self._containers.get(container_id)
+        return Usage() if container and not container.exit else None
+
+    async def tend(self) -> None:
+        """See `Runtime`. There are no logs to rotate."""
+        await asyncio.get_running_loop().create_future()
+
+    def _end(self, container_id: str, code: int, oom: bool = False) -> None:
+        container = self._containers.get(container_id)
+        if container is None or container.exit:
+            return
+        if container.timer:
+            container.timer.cancel()
+        container.state = ContainerState.STOPPED
+        container.exit = Exit(
+            id=container_id,
+            code=code,
+            signal=code - 128 if code > 128 else 0,
+            oom=oom,
+            at_ns=time.time_ns(),
+        )
+        self._changed.set()

@@ -1,0 +1,221 @@
+"""Reading container logs: the last lines, since when, and on as they come. SHELL over log files.
+
+A log is conmon's k8s-file format, one record a line: `TIME STREAM P|F TEXT`, P for a piece of a
+longer line. Invariant: memory is bounded by a block, one unfinished line per stream and the batch
+handed out, however long the log or its lines; no line is lost when the file is rotated meanwhile.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+from asyncinotify import Mask
+
+from agent.runtime import logrotate
+from agent.runtime.watch import FileWatch
+
+BLOCK_BYTES = 64 * 1024
+LINE_BYTES_MAX = 1024 * 1024
+_WAIT_S = 1.0
+# Lines come in bursts: reading 20 times a second is soon enough for an eye and cheap at any rate.
+_GATHER_S = 0.05
+
+
+class LogLine(msgspec.Struct, frozen=True, gc=False):
+    """One line as the container wrote it, without its end; `at_ns` is wall time of its end."""
+
+    at_ns: int
+    stream: str
+    text: bytes
+
+
+class LogQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which lines: the last `tail` (-1: all) not before `since_ns`, then with `follow` new ones."""
+
+    tail: int = -1
+    since_ns: int = 0
+    follow: bool = False
+
+
+class LineJoiner:
+    """Makes lines of a log's bytes, joining pieces per stream. PURE."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._pieces: dict[bytes, list[bytes]] = {}
+        self._held: dict[bytes, int] = {}
+        self._second = b""
+        self._second_ns = 0
+
+    def feed(self, block: bytes) -> list[LogLine]:
+        """The lines that `block` completes. What is no record is left out."""
+        *records, self._rest = (self._rest + block).split(b"\n")
+        if len(self._rest) > LINE_BYTES_MAX:
+            self._rest = b""
+        return [line for record in records if (line := self._line(record)) is not None]
+
+    def _line(self, record: bytes) -> LogLine | None:
+        fields = record.split(b" ", 3)
+        if len(fields) < 4:
+            return None
+        time, stream, flag, text = fields
+        pieces = self._pieces.get(stream)
+        if flag == b"P":
+            held = self._held[stream] = self._held.get(stream, 0) + len(text)
+            if pieces is None:
+                self._pieces[stream] = [text]
+            else:
+                pieces.append(text)
+            if held < LINE_BYTES_MAX:
+                return None
+            text = b""
+        if self._held.pop(stream, 0):
+            text = b"".join(self._pieces.pop(stream)) + text
+        at_ns = self._time_ns(time)
+        return None if at_ns < 0 else LogLine(at_ns, stream.decode(), text)
+
+    def _time_ns(self, time: bytes) -> int:
+        """Epoch nanoseconds of `2026-01-02T03:04:05.678901234+00:00`; -1 if it is no time."""
+        second, zone = time[:19], time[29:]
+        if second + zone != self._second:
+            try:
+                parsed = datetime.fromisoformat((second + zone).decode())
+            except ValueError:
+                return -1
+            self._second = second + zone
+            self._second_ns = int(parsed.timestamp()) * 1_000_000_000
+        fraction = time[20:29]
+        return self._second_ns + int(fraction) if fraction.isdigit() else -1
+
+
+async def read_log(
+    log: Path, query: LogQuery, ended: asyncio.Event | None = None
+) -> AsyncIterator[list[LogLine]]:
+    """Batches of lines, none empty, in the order they were written.
+
+    With `follow` it goes on until `ended` is set and all was read, or for ever without it. A log
+    that is not there (yet) has no lines.
+    """
+    joiner = LineJoiner()
+    async for block in _blocks(log, query, ended):
+        lines = joiner.feed(block)
+        if query.since_ns:
+            lines = [line for line in lines if line.at_ns >= query.since_ns]
+        if lines:
+            yield lines
+
+
+async def _blocks(log: Path, query: LogQuery, ended: asyncio.Event | None) -> AsyncIterator[bytes]:
+    path, offset = await asyncio.to_thread(_start, log, query.tail)
+    while True:
+        while path is None:
+            if not query.follow or (ended and ended.is_set()):
+                return
+            await asyncio.sleep(_GATHER_S)
+            path = _newer(log, 0)
+        with _opened(path, offset) as descriptor:
+            if descriptor is None:
+                path, offset = _newer(log, 0), 0
+                continue
+            inode = os.fstat(descriptor).st_ino
+            async for block in _blocks_of_file(descriptor, log, query.follow, ended):
+                yield block
+        path, offset = _newer(log, inode), 0
+        if path is None:
+            return
+
+
+async def _blocks_of_file(
+    descriptor: int, log: Path, follow: bool, ended: asyncio.Event | None
+) -> AsyncIterator[bytes]:
+    """All of one file, up to where a newer one takes over or nothing more will come."""
+    inode = os.fstat(descriptor).st_ino
+    with FileWatch(Path(f"/proc/self/fd/{descriptor}"), Mask.MODIFY) as watch:
+        while True:
+            # Asked before reading: what is written until the change of files is still read here.
+            over = not follow or bool(ended and ended.is_set()) or _newer(log, inode) is not None
+            while block := await asyncio.to_thread(os.read, descriptor, BLOCK_BYTES):
+                yield block
+            if over:
+                return
+            await watch.changed(_WAIT_S)
+            await asyncio.sleep(_GATHER_S)
+
+
+@contextmanager
+def _opened(path: Path, offset: int) -> Iterator[int | None]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield None
+        return
+    try:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _newer(log: Path, inode: int) -> Path | None:
+    """The file after the one with this inode; the oldest if that one is gone, None if newest."""
+    files = logrotate.files(log)
+    for position, path in enumerate(files):
+        try:
+            if path.stat().st_ino == inode:
+                return files[position + 1] if position + 1 < len(files) else None
+        except FileNotFoundError:
+            continue
+    return files[0] if files else None
+
+
+def _start(log: Path, tail: int) -> tuple[Path | None, int]:
+    """Where to begin so that `tail` lines follow (-1: all): a file and an offset in it."""
+    files = logrotate.files(log)
+    if not files:
+        return None, 0
+    if tail < 0:
+        return files[0], 0
+    wanted = tail
+    for path in reversed(files):
+        offset, counted = _offset_of_last(path, wanted)
+        if counted >= wanted:
+            return path, offset
+        wanted -= counted
+    return files[0], 0
+
+
+def _offset_of_last(path: Path, wanted: int) -> tuple[int, int]:
+    """Where the last `wanted` full lines of a file begin, and how many there were of them."""
+    counted = 0
+    try:
+        opened = path.open("rb")
+    except FileNotFoundError:
+        return 0, 0
+    with opened:
+        position = end = opened.seek(0, os.SEEK_END)
+        if wanted == 0:
+            return end, 0
+        later = b""
+        while position > 0:
+            size = min(BLOCK_BYTES, position)
+            position -= size
+            opened.seek(position)
+            block = opened.read(size) + later
+            # The first record of a block may begin in the block before: it is counted there.
+            head, newline, rest = block.partition(b"\n") if position else (b"", b"\n", block)
+            begin = position + len(head) + len(newline)
+            records = rest.split(b"\n")
+            for index in range(len(records) - 1, -1, -1):
+                if records[index].split(b" ", 3)[2:3] == [b"F"]:
+                    if counted == wanted:
+                        skipped = sum(len(r) + 1 for r in records[: index + 1])
+                        return begin + skipped, counted
+                    counted += 1
+            later = head + newline if position else b""
+            if len(later) > LINE_BYTES_MAX:
+                later = b""
+    return 0, counted
