@@ -44,7 +44,7 @@ def _folder(path: Path) -> str:
 def pytest_configure() -> None:
     """Mark the processes of this run before the first one starts."""
     leaks.mark_this_run()
-    # Otherwise asking for the current loop makes one, which nobody closes and any test is blamed for.
+    # Else a look at the current loop makes one; nobody closes it, and any test is blamed.
     asyncio.set_event_loop(None)
 
 
