@@ -1,0 +1,36 @@
+"""A registry and a host's image storage for each test."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.images.base import Images
+from agent.images.settings import ImageSettings
+from agent.images.store import open_images
+from tests.integration.images.registry import Registry, running_registry
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    """A real registry, empty."""
+    with running_registry(tmp_path / "registry") as found:
+        yield found
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> ImageSettings:
+    """A storage of the test's own, and little patience."""
+    return ImageSettings(
+        root=tmp_path / "host" / "root",
+        run_root=tmp_path / "host" / "run",
+        work=tmp_path / "host" / "work",
+        stall_s=2.0,
+    )
+
+
+@pytest.fixture
+async def images(settings: ImageSettings) -> AsyncIterator[Images]:
+    """The host's images."""
+    async with open_images(settings) as found:
+        yield found
