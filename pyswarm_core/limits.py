@@ -45,6 +45,15 @@ LEADER_GRACE = 10 * SECOND
 ORPHAN_AFTER = 24 * HOUR
 """A down node's tasks become orphaned after this long (Swarm's default)."""
 
+UPDATE_MONITOR = 5 * SECOND
+"""A new task template has proven itself when a task made from it has run this long (Swarm's monitor)."""
+
+EXPLAIN_PERIOD = 10 * SECOND
+"""A waiting task's message is rewritten at most this often."""
+
+RESTARTS_REMEMBERED = 100
+"""Ended tasks kept per slot, at most, to count restarts within a window."""
+
 FAILURES_PENALISED = 5
 FAILURE_WINDOW = 300 * SECOND
 """A node on which a service failed this often within the window ranks last for it (swarmkit's
@@ -76,6 +85,12 @@ ASSIGNMENT_QUEUE = 64
 STATUS_QUEUE = 10_000
 EVENTS_KEPT = 4_096
 TUNNEL_FRAME_BYTES = 64 * 1024
+TUNNELS_MAX = 1_000
+"""Streams to agents that one leader keeps open at once."""
+DETAIL_LENGTH_MAX = 512
+"""Characters kept of a task's message and of its error: 128 slots with their history fit one store
+request.
+"""
 
 GRPC_MESSAGE_BYTES = 64 * 1024 * 1024
 """Largest message between controller, agents and CLI; a full sync of one node is far smaller."""

@@ -1,0 +1,76 @@
+"""What the API servers see of the leader: protocols only; `app.py` and `loop.py` fulfil them.
+
+A server keeps a `Leadership` and asks it for the leader anew in every call: leadership may be lost
+between two awaits, and a `Leader` of the past raises Unavailable from `submit`.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from pyswarm_core.clock import Instant
+from pyswarm_core.decision import Writes
+from pyswarm_core.ids import IdSource
+from pyswarm_core.state import State
+
+if TYPE_CHECKING:
+    from controller.servers.events import EventLog
+    from controller.servers.tunnels import Tunnels
+
+T = TypeVar("T")
+
+Mutation = Callable[[State, Instant, IdSource], tuple[Writes, T]]
+"""Decides a request: what to write, and the answer. Reads the state only; raises to refuse."""
+
+
+class Leader(Protocol):
+    """A controller while it leads."""
+
+    @property
+    def state(self) -> State:
+        """Everything, now. Read it without an await in between; never change it."""
+        ...
+
+    @property
+    def revision(self) -> int:
+        """The store's revision of the last commit."""
+        ...
+
+    @property
+    def events(self) -> "EventLog":
+        """What happened lately. The loop records what mutations write by itself."""
+        ...
+
+    @property
+    def tunnels(self) -> "Tunnels":
+        """Streams to agents."""
+        ...
+
+    async def submit(self, mutation: Mutation[T]) -> T:
+        """Run `mutation` on the state; return its answer once the store has its writes.
+
+        Raises what `mutation` raises (a PyswarmError: nothing changed), or Unavailable when the
+        store did not confirm in time or leadership was lost: it may or may not have happened.
+        """
+        ...
+
+    async def changed(self) -> None:
+        """Return after something changed next, decided or observed. It may be often: coalesce."""
+        ...
+
+
+class Leadership(Protocol):
+    """Any controller, leading or not."""
+
+    @property
+    def controller(self) -> str:
+        """This controller's name."""
+        ...
+
+    @property
+    def leader(self) -> str:
+        """Where the leader answers, `host:port`; "" if nobody leads as far as is known."""
+        ...
+
+    def current(self) -> Leader:
+        """The leader, if it is this controller. Raises Unavailable naming the leader otherwise."""
+        ...

@@ -1,0 +1,1 @@
+"""The gRPC services of a controller: control (users), dispatcher (agents), tunnels, health."""

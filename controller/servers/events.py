@@ -1,0 +1,90 @@
+"""What happened lately: a ring of events in memory, read by followers at their own pace. SHELL.
+
+A follower holds a position in the ring, not a queue: it costs nothing while it waits, and one that
+falls behind by more than the ring holds is told how many events it missed. The ring dies with the
+leadership.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+
+from pyswarm_core.clock import Instant
+from pyswarm_core.decision import Note
+from pyswarm_core.limits import EVENTS_KEPT
+from pyswarm_core.model import Model
+
+
+class Event(Model, frozen=True):
+    """One fact for people: what happened to which object. Shaped as the wire's message."""
+
+    at: Instant
+    revision: int
+    type: str
+    """service, task, node, network."""
+    action: str
+    id: str = ""
+    name: str = ""
+    reason: str = ""
+    count: int = 1
+
+
+class EventLog:
+    """The newest events, oldest first."""
+
+    def __init__(self, kept: int = EVENTS_KEPT) -> None:
+        self._ring: deque[Event] = deque(maxlen=kept)
+        self._end = 0
+        self._grown = asyncio.Event()
+
+    def record(self, notes: Iterable[Note], at: Instant, revision: int) -> None:
+        """Append what the notes tell and wake the followers."""
+        for note in notes:
+            kind, _, action = note.kind.partition(".")
+            self._ring.append(
+                Event(
+                    at=at,
+                    revision=revision,
+                    type=kind,
+                    action=action,
+                    id=note.subject,
+                    name=note.name,
+                    reason=note.reason,
+                    count=note.count,
+                )
+            )
+            self._end += 1
+        self._grown.set()
+        self._grown = asyncio.Event()
+
+    def kept(self) -> list[Event]:
+        """Every event that is still remembered."""
+        return list(self._ring)
+
+    async def follow(self, since: Instant | None = None) -> AsyncIterator[Event]:
+        """Events as they happen, for ever; with `since`, first those remembered from then on."""
+        position = self._end if since is None else self._end - len(self._ring)
+        while True:
+            if position == self._end:
+                await self._grown.wait()
+                continue
+            oldest = self._end - len(self._ring)
+            if position < oldest:
+                yield self._missed(oldest - position)
+                position = oldest
+                continue
+            event = self._ring[position - oldest]
+            position += 1
+            if since is None or event.at >= since:
+                yield event
+
+    def _missed(self, count: int) -> Event:
+        first = self._ring[0]
+        return Event(
+            at=first.at,
+            revision=first.revision,
+            type="events",
+            action="missed",
+            reason="the reader was too slow",
+            count=count,
+        )

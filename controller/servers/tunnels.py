@@ -1,0 +1,146 @@
+"""Streams that agents open when the leader asks for one: logs, images. SHELL.
+
+`Tunnels.open` tells the agent a tunnel id over its session and waits until the agent's Tunnel call
+names it; frames then flow straight between the two calls, so the slower side holds up the other and
+nothing is queued. Every wait has a limit, and whoever goes first, the other side sees the end.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+
+from pyswarm_core import errors
+from pyswarm_core.api.v1 import dispatcher_pb2
+from pyswarm_core.ids import IdSource, NodeId
+from pyswarm_core.limits import TUNNELS_MAX
+
+DIAL_TIMEOUT_S = 5.0
+"""How long an agent has to dial back."""
+
+_ERRORS = {
+    error.__name__: error
+    for error in (
+        errors.InvalidArgument,
+        errors.NotFound,
+        errors.AlreadyExists,
+        errors.Conflict,
+        errors.Unavailable,
+        errors.PermissionDenied,
+    )
+}
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Tunnel:
+    """One open stream to an agent. Iterate it for the agent's frames."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._closed = asyncio.Event()
+
+    async def read(self, timeout_s: float | None = None) -> dispatcher_pb2.TunnelFrame | None:
+        """The next frame, None at the end. Raises the error the agent sent, Unavailable when it is
+        gone or silent. Without `timeout_s` waits while the connection lives (keepalive ends dead
+        ones), as followed logs must.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                frame = await self._context.read()
+        except TimeoutError:
+            raise errors.Unavailable(f"the agent sent nothing for {timeout_s:g} s") from None
+        except (grpc.RpcError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
+            raise errors.Unavailable("the agent's connection was lost") from error
+        if not isinstance(frame, dispatcher_pb2.TunnelFrame):  # grpc.aio's EOF
+            return None
+        if frame.WhichOneof("kind") == "error":
+            raise _ERRORS.get(frame.error.kind, errors.Unavailable)(frame.error.message)
+        return frame
+
+    async def __aiter__(self) -> AsyncIterator[dispatcher_pb2.TunnelFrame]:
+        while (frame := await self.read()) is not None:
+            yield frame
+
+    async def write(self, frame: dispatcher_pb2.TunnelFrame, timeout_s: float = 10.0) -> None:
+        """Send a frame to the agent; Unavailable when it does not take it in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._context.write(frame)
+        except (TimeoutError, grpc.RpcError, grpc.aio.UsageError) as error:
+            raise errors.Unavailable("the agent's connection was lost") from error
+
+    def close(self) -> None:
+        """End the agent's call."""
+        self._closed.set()
+
+    async def wait_closed(self) -> None:
+        """Return when the reader is done."""
+        await self._closed.wait()
+
+
+Ask = Callable[[NodeId, dispatcher_pb2.OpenTunnel], None]
+"""Sends the message down the node's session; raises Unavailable if it has none."""
+
+
+class Tunnels:
+    """The tunnels of one leadership."""
+
+    def __init__(self, ids: IdSource, ask: Ask) -> None:
+        self._ids = ids
+        self._ask = ask
+        self._awaited: dict[str, asyncio.Future[Tunnel]] = {}
+        self._open: set[Tunnel] = set()
+
+    def __len__(self) -> int:
+        return len(self._awaited) + len(self._open)
+
+    @asynccontextmanager
+    async def open(
+        self, node_id: NodeId, request: dispatcher_pb2.OpenTunnel
+    ) -> AsyncIterator[Tunnel]:
+        """Have the node's agent open a tunnel for `request` (its `tunnel_id` is set here).
+
+        Raises Unavailable if the node has no session or does not dial back within DIAL_TIMEOUT_S.
+        The tunnel is closed when the block is left.
+        """
+        if len(self) >= TUNNELS_MAX:
+            raise errors.Unavailable(f"{TUNNELS_MAX} streams to agents are open already")
+        (tunnel_id,) = self._ids.draw(1)
+        request.tunnel_id = tunnel_id
+        awaited = self._awaited[tunnel_id] = asyncio.get_running_loop().create_future()
+        try:
+            self._ask(node_id, request)
+            async with asyncio.timeout(DIAL_TIMEOUT_S):
+                tunnel = await awaited
+        except TimeoutError:
+            raise errors.Unavailable(
+                f"node {node_id} did not answer within {DIAL_TIMEOUT_S:g} s"
+            ) from None
+        finally:
+            del self._awaited[tunnel_id]
+        try:
+            yield tunnel
+        finally:
+            self._open.discard(tunnel)
+            tunnel.close()
+
+    def accept(self, tunnel_id: str, context: Context) -> Tunnel:
+        """An agent dialled back. Raises NotFound for a tunnel that nobody waits for (any more)."""
+        awaited = self._awaited.get(tunnel_id)
+        if awaited is None or awaited.done():
+            raise errors.NotFound("nobody waits for this tunnel")
+        tunnel = Tunnel(context)
+        self._open.add(tunnel)
+        awaited.set_result(tunnel)
+        return tunnel
+
+    def close(self) -> None:
+        """End every tunnel: leadership is lost."""
+        for tunnel in tuple(self._open):
+            tunnel.close()
+        for awaited in self._awaited.values():
+            if not awaited.done():
+                awaited.set_exception(errors.Unavailable("this controller no longer leads"))
