@@ -1,11 +1,15 @@
 """The four packages have common names: they must be ours, and no stranger may shadow them."""
 
+import importlib.metadata
 import importlib.util
+import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from tests.fixtures.source import PACKAGES, ROOT
+from tests.fixtures.source import PACKAGES, ROOT, sources
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -18,3 +22,19 @@ def test_package_resolves_inside_this_checkout(package: str) -> None:
 
 def test_we_ship_nothing_called_pyswarm() -> None:
     assert not (ROOT / "pyswarm").exists()
+
+
+def test_every_library_that_runs_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[^\w-]", need)[0].replace("_", "-") for need in project["dependencies"]}
+    homes = importlib.metadata.packages_distributions()
+    found = []
+    for source in sources(*PACKAGES):
+        for line, name in source.imports():
+            top = name.partition(".")[0]
+            if top in sys.stdlib_module_names or top in PACKAGES:
+                continue
+            known = {home.lower().replace("_", "-") for home in homes.get(top, ())}
+            if not known & declared:
+                found.append(f"{source.name}:{line}: {top} is no dependency in pyproject.toml")
+    assert not found, "\n".join(found)
