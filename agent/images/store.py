@@ -8,6 +8,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from pathlib import Path
 from shutil import rmtree
 
 from agent.images.base import (
@@ -176,8 +177,11 @@ def _prepare(settings: ImageSettings) -> None:
 
 async def _sweep(settings: ImageSettings) -> None:
     """Undo the trial mounts of a tool that was killed while it tried what the kernel can do."""
-    for trial in (settings.root / "overlay").glob("compat*"):
-        for mount in sorted(trial.iterdir(), reverse=True):
-            if mount.is_mount():
-                await run_tool(("umount", "--lazy", str(mount)), {}, _STORAGE_LIMITS)
+    trials = settings.root / "overlay" / "compat"
+    # Not by Path.is_mount: it takes a mount from the same file system for a plain folder.
+    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    mounts = [line.split()[4] for line in lines]
+    for mount in reversed([mount for mount in mounts if mount.startswith(str(trials))]):
+        await run_tool(("umount", "--lazy", mount), {}, _STORAGE_LIMITS)
+    for trial in trials.parent.glob("compat*"):
         rmtree(trial, ignore_errors=True)

@@ -211,6 +211,16 @@ async def test_a_full_disk_is_said_and_another_image_still_fits(
         assert len(await images.list()) == 1
 
 
+async def test_a_trial_mount_of_a_killed_tool_is_undone(settings: ImageSettings) -> None:
+    trial = settings.root / "overlay" / "compat1"
+    (trial / "lower").mkdir(parents=True)
+    (trial / "mapped").mkdir()
+    ran(["mount", "--bind", str(trial / "lower"), str(trial / "mapped")])
+    async with open_images(settings):
+        assert not trial.exists()
+    assert str(trial) not in Path("/proc/self/mountinfo").read_text()
+
+
 async def test_an_agent_killed_in_a_pull_leaves_nothing_half_made(
     settings: ImageSettings, registry: Registry
 ) -> None:
