@@ -96,11 +96,13 @@ class Endpoints:
 
     def current(self) -> Endpoint:
         """The endpoint to use now."""
+        if not self._all:
+            raise StoreMisuse("the store is closed")
         return self._all[self._current]
 
     def leave(self, endpoint: Endpoint) -> None:
         """This endpoint failed: use the next one, unless somebody else moved on already."""
-        if self.current() is endpoint:
+        if self._all and self.current() is endpoint:
             self._current = (self._current + 1) % len(self._all)
 
     async def credentials(self, endpoint: Endpoint) -> Metadata:
@@ -144,7 +146,8 @@ class Endpoints:
         effect: Effect = Effect.HARMLESS,
     ) -> R:
         """`call` for whatever needs more than one message."""
-        left = _CYCLES * len(self._all)
+        members = len(self._all)
+        left = _CYCLES * members
         fresh_token = False
         while True:
             endpoint = self.current()
@@ -163,12 +166,13 @@ class Endpoints:
             left -= 1
             if not left:
                 raise StoreUnavailable(str(fault.error))
-            if left % len(self._all) == 0:
+            if left % members == 0:
                 await asyncio.sleep(_CYCLE_PAUSE_S)
 
     async def close(self) -> None:
-        """Close every channel; calls under way are cancelled."""
-        for endpoint in self._all:
+        """Close every channel and let go of it; calls under way are cancelled."""
+        endpoints, self._all = self._all, ()
+        for endpoint in endpoints:
             await endpoint.channel.close(grace=None)
 
     async def _once(

@@ -72,6 +72,7 @@ class EtcdWatch:
     async def aclose(self) -> None:
         self._closed = True
         self._hang_up()
+        self._endpoint = None
 
     async def __aenter__(self) -> Self:
         return self
