@@ -138,7 +138,7 @@ def missing_program(name: str) -> str:
 
 
 def parse_version(output: str) -> str:
-    """The version in what `conmon|crun|runc --version` print first; empty if there is none. PURE."""
+    """The version that `--version` of conmon, crun or runc prints; empty if none. PURE."""
     found = re.search(r"version:? (\d[^\s]*)", output)
     return found.group(1) if found else ""
 

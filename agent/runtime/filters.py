@@ -9,6 +9,7 @@ Invariant: a program is only reused for the very profile, crun and kernel it was
 import base64
 import hashlib
 import os
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -49,7 +50,7 @@ class CompiledFilters:
         # A classic BPF program is a row of 8-byte instructions; anything else is not one.
         if not content or len(content) % 8:
             return
-        draft = self._directory / f"{key}.{os.getpid()}"
+        draft = self._directory / f"{key}.{threading.get_native_id()}"
         draft.write_bytes(content)
         draft.replace(self._directory / key)
         self._remember(key, base64.b64encode(content).decode())

@@ -1,0 +1,113 @@
+"""A real runtime per test: its own state, run directory and cgroup parent, gone afterwards."""
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import preflight
+from agent.preflight import Preflight
+from agent.runtime import cgroups
+from agent.runtime.base import ContainerConfig, LogLimits
+from agent.runtime.conmon import Binaries
+from agent.runtime.crun import ConmonRuntime
+from agent.runtime.layout import Layout
+from agent.tasks.ocispec import Surroundings, oci_config
+from agent.tasks.ocispec_process import ImageConfig
+from pyswarm_core.specs import ContainerSpec, Limits, Resources, TaskSpec
+from tests.fixtures.rootfs import make_rootfs
+from tests.fixtures.runtime_contract import Behaviour
+
+COMMANDS: dict[Behaviour, tuple[str, ...]] = {
+    Behaviour.RUNS: ("/bin/sh", "-c", "trap 'exit 143' TERM; while true; do sleep 0.05; done"),
+    Behaviour.EXITS_WITH_7: ("/bin/sh", "-c", "exit 7"),
+    Behaviour.IGNORES_TERM: ("/bin/sleep", "1000"),
+    Behaviour.NO_PROGRAM: ("/bin/nothing",),
+    Behaviour.BAD_PROGRAM: ("/bin/garbage",),
+    Behaviour.OUT_OF_MEMORY: ("/bin/dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=2"),
+}
+
+
+class RealWorld:
+    """A runtime over a busybox image."""
+
+    def __init__(self, host: Preflight, binaries: Binaries, rootfs: Path, base: Path) -> None:
+        self.host = host
+        self.binaries = binaries
+        self.layers = (str(rootfs),)
+        self.cgroup_parent = f"/pyswarm-test-{os.getpid()}"
+        self.layout = Layout(base / "state", base / "run", self.cgroup_parent)
+        self.runtime = self.another()
+
+    def another(self) -> ConmonRuntime:
+        """A second runtime over the same state, as a restarted agent has."""
+        return ConmonRuntime(self.binaries, self.layout, self.host.hierarchies)
+
+    def config(self, container_id: str, behaviour: Behaviour) -> ContainerConfig:
+        """A container that behaves as the contract says."""
+        memory = 16 << 20 if behaviour is Behaviour.OUT_OF_MEMORY else 0
+        return self.custom(container_id, COMMANDS[behaviour], memory=memory)
+
+    def custom(
+        self,
+        container_id: str,
+        command: tuple[str, ...],
+        *,
+        memory: int = 0,
+        pids: int = 0,
+        log_limits: LogLimits | None = None,
+        **spec: Any,
+    ) -> ContainerConfig:
+        """A container of one command; `spec` are fields of its ContainerSpec."""
+        names = ("hosts", "hostname", "resolv.conf")
+        task = TaskSpec(
+            container_spec=ContainerSpec(image="busybox", command=command, **spec),
+            resources=Resources(limits=Limits(memory_bytes=memory, pids=pids)),
+        )
+        around = Surroundings(
+            hostname="tester",
+            cgroups_path=self.layout.cgroup(container_id),
+            files={f"/etc/{n}": self.runtime.file_path(container_id, n) for n in names},
+            passwd=Path(self.layers[-1], "etc/passwd").read_bytes(),
+            group=Path(self.layers[-1], "etc/group").read_bytes(),
+        )
+        return ContainerConfig(
+            id=container_id,
+            oci=oci_config(ImageConfig(), task, self.host.facts, around),
+            layers=self.layers,
+            log_limits=log_limits or LogLimits(),
+            files={name: f"{name} of {container_id}\n".encode() for name in names},
+            terminal=bool(spec.get("tty")),
+        )
+
+    async def close(self) -> None:
+        """Remove every container and what the runtime leaves for the next."""
+        for found in await self.runtime.found():
+            await self.runtime.remove(found.id, keep_logs=False)
+        self.runtime.close()
+        await asyncio.sleep(0)
+        await asyncio.to_thread(cgroups.remove, self.host.hierarchies, self.cgroup_parent)
+
+
+@pytest.fixture(scope="session")
+def host() -> Preflight:
+    preflight.prepare()
+    return preflight.probe()
+
+
+@pytest.fixture(scope="session")
+def rootfs() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="pyswarm-rootfs") as base:
+        yield make_rootfs(Path(base) / "rootfs")
+
+
+@pytest.fixture
+async def world(host: Preflight, rootfs: Path) -> AsyncIterator[RealWorld]:
+    with tempfile.TemporaryDirectory(prefix="pyswarm-runtime") as base:
+        made = RealWorld(host, host.binaries, rootfs, Path(base))
+        yield made
+        await made.close()
