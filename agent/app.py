@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from prometheus_client import CollectorRegistry
 from pyswarm_core.aio.metrics import serve_metrics
 
+from agent import preflight
 from agent.assigned import Assigned
 from agent.config import Config
 from agent.identity import Identity, Joining, join
@@ -18,11 +19,11 @@ from agent.network.base import Underlay
 from agent.network.dataplane import KernelDataplane
 from agent.outbox import Outbox
 from agent.overlays import Overlays
-from agent.preflight import inspect_host
-from agent.preparation import Preparation, TaskPaths
+from agent.preparation import Preparation
 from agent.records import Records
 from agent.runtime.base import LogLimits
-from agent.runtime.crun import open_runtime
+from agent.runtime.crun import ConmonRuntime
+from agent.runtime.layout import Layout
 from agent.session import Greeting, Session
 from agent.tunnels import Tunnels
 from agent.worker import Worker
@@ -56,12 +57,15 @@ async def run(config: Config) -> None:
 async def _serve(config: Config, stack: AsyncExitStack) -> None:
     for directory in (config.state_dir, config.run_dir):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    host = inspect_host()
+    for change in preflight.prepare():
+        _log.info("host.prepared", what=change)
+    host = preflight.probe()
     clock, outbox, registry = SystemClock(), Outbox(), CollectorRegistry()
     images = await stack.enter_async_context(open_images(_image_settings(config)))
-    runtime = await stack.enter_async_context(
-        open_runtime(host, config.state_dir, config.run_dir, config.cgroup_parent)
-    )
+    layout = Layout(config.state_dir, config.run_dir, config.cgroup_parent)
+    layout.prepare()
+    runtime = ConmonRuntime(host.binaries, layout, host.hierarchies)
+    stack.callback(runtime.close)
     dataplane = KernelDataplane(
         config.fleet,
         Underlay(address=config.advertise_addr, port=config.data_path_port),
@@ -69,13 +73,13 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
     )
     stack.callback(dataplane.close)
     overlays = Overlays(dataplane, config.bridge_subnet, config.state_dir / "overlays.json")
-    paths = TaskPaths(config.state_dir / "logs", config.cgroup_parent, config.resolv_conf)
     preparation = Preparation(
         images=images,
         overlays=overlays,
         runtime=runtime,
         host=host.facts,
-        paths=paths,
+        cgroup_parent=config.cgroup_parent,
+        resolv_conf=config.resolv_conf,
         log_limits=LogLimits(max_size=config.log_max_size, max_file=config.log_max_file),
     )
     worker = Worker(
@@ -102,7 +106,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
             outbox,
             worker,
             assign=assign,
-            open_tunnel=Tunnels(worker, images, paths).open,
+            open_tunnel=Tunnels(worker, images, runtime).open,
         )
         registry.register(AgentCollector(worker, session))
         stack.enter_context(serve_metrics(config.metrics_addr, registry))

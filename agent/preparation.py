@@ -17,9 +17,9 @@ from agent.runtime.base import ContainerConfig, LogLimits, Runtime
 from agent.tasks.machine import Prepared
 from agent.tasks.ocispec import HostFacts, Surroundings, oci_config
 from agent.tasks.record import Record
-from pyswarm_core.ids import NetworkId, TaskId, short
+from pyswarm_core.ids import NetworkId, short
 from pyswarm_core.objects import Address
-from pyswarm_core.units import format_size
+from pyswarm_core.units import decimal_size
 
 Say = Callable[[str], None]
 
@@ -36,14 +36,16 @@ class Preparation:
         overlays: Overlays,
         runtime: Runtime,
         host: HostFacts,
-        paths: "TaskPaths",
+        cgroup_parent: str,
+        resolv_conf: Path,
         log_limits: LogLimits,
     ) -> None:
         self._images = images
         self._overlays = overlays
         self._runtime = runtime
         self._host = host
-        self._paths = paths
+        self._cgroup_parent = cgroup_parent.rstrip("/")
+        self._resolv_conf = resolv_conf
         self._log_limits = log_limits
 
     async def prepare(self, record: Record, say: Say) -> Prepared:
@@ -60,19 +62,20 @@ class Preparation:
         netns, addresses = await self._overlays.attach(record.task_id, networks)
         hostname = spec.container_spec.hostname or short(record.task_id)
         files = self._files(hostname, addresses)
+        passwd, group = _accounts(image.config, record, image.layers)
         around = Surroundings(
             hostname=hostname,
-            cgroups_path=self._paths.cgroup(record.task_id),
+            cgroups_path=f"{self._cgroup_parent}/{record.task_id}",
             netns_path=netns,
             files={f"/etc/{name}": self._runtime.file_path(record.task_id, name) for name in files},
-            **_accounts(image.config, record, image.layers),
+            passwd=passwd,
+            group=group,
         )
         pid = await self._runtime.create(
             ContainerConfig(
                 id=record.task_id,
                 oci=oci_config(image.config, spec, self._host, around),
                 layers=image.layers,
-                log_path=self._paths.log(record.task_id),
                 log_limits=self._log_limits,
                 files=files,
                 terminal=spec.container_spec.tty,
@@ -89,28 +92,10 @@ class Preparation:
         return {
             "hosts": etcfiles.hosts(hostname, [a.address for a in addresses]),
             "hostname": etcfiles.hostname_file(hostname),
-            "resolv.conf": etcfiles.resolv_conf(self._paths.host_resolv_conf()),
+            "resolv.conf": etcfiles.resolv_conf(self._host_resolv_conf()),
         }
 
-
-class TaskPaths:
-    """Where a task's things are on this host."""
-
-    def __init__(self, logs: Path, cgroup_parent: str, resolv_conf: Path) -> None:
-        self._logs = logs
-        self._cgroup_parent = cgroup_parent.rstrip("/")
-        self._resolv_conf = resolv_conf
-        logs.mkdir(parents=True, exist_ok=True)
-
-    def log(self, task_id: TaskId) -> str:
-        """The task's log; rotated ones lie beside it."""
-        return f"{self._logs}/{task_id}.log"
-
-    def cgroup(self, task_id: TaskId) -> str:
-        """The task's cgroup, the same path in every hierarchy."""
-        return f"{self._cgroup_parent}/{task_id}"
-
-    def host_resolv_conf(self) -> str:
+    def _host_resolv_conf(self) -> str:
         """The host's resolver configuration; empty if it has none."""
         try:
             return self._resolv_conf.read_text()
@@ -123,15 +108,15 @@ def _pulling(progress: PullProgress) -> str:
         return "waiting for other pulls"
     if progress.phase is PullPhase.CONNECTING:
         return "pulling: asking the registry"
-    return f"pulling: {format_size(progress.bytes)} of {progress.blobs} blobs so far"
+    return f"pulling: {decimal_size(progress.bytes)} of {progress.blobs} blobs so far"
 
 
-def _accounts(image: ImageConfig, record: Record, layers: Sequence[str]) -> dict[str, bytes]:
-    """The image's account files, read only if somebody is called by a name."""
+def _accounts(image: ImageConfig, record: Record, layers: Sequence[str]) -> tuple[bytes, bytes]:
+    """The image's passwd and group, read only if somebody is called by a name."""
     spec = record.spec.container_spec
     if not (spec.user or image.user or spec.groups):
-        return {}
-    return {name: _read_from(layers, f"etc/{name}") for name in ("passwd", "group")}
+        return b"", b""
+    return _read_from(layers, "etc/passwd"), _read_from(layers, "etc/group")
 
 
 def _read_from(layers: Sequence[str], name: str) -> bytes:

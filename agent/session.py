@@ -7,7 +7,7 @@ assignment, so a lost message costs a reconnect, never a wrong state.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
 import grpc
 import msgspec
@@ -27,14 +27,14 @@ from pyswarm_core.objects import NodeDescription
 
 _log = EventLog("agent.session")
 
-GREETING_TIMEOUT_S = 10.0
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 2.0
 COALESCE_S = 0.01
 """Statuses of one task that follow each other this closely travel as one."""
 
 OpenTunnel = Callable[
-    [dispatcher_pb2_grpc.DispatcherAsyncStub, dispatcher_pb2.OpenTunnel], Awaitable[None]
+    [dispatcher_pb2_grpc.DispatcherAsyncStub, dispatcher_pb2.OpenTunnel],
+    Coroutine[None, None, None],
 ]
 
 
@@ -91,72 +91,69 @@ class Session:
                 await asyncio.sleep(backoff * random.uniform(0.5, 1.5))
 
     async def _converse(self, address: str) -> None:
-        async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+        async with (
+            grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel,
+            asyncio.TaskGroup() as tunnels,
+        ):
             stub = dispatcher_pb2_grpc.DispatcherAsyncStub(channel)
-            call = stub.Session()
+            call = stub.Session(self._outgoing())
             try:
-                await self._greet(call)
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(self._send(call))
-                    await self._receive(call, stub, group)
+                async for message in call:
+                    await self._take(message, stub, tunnels)
             finally:
                 call.cancel()
+            raise Ended("the controller closed the session")
 
-    async def _greet(self, call: "_Call") -> None:
+    async def _outgoing(self) -> AsyncIterator[dispatcher_pb2.AgentMessage]:
+        yield dispatcher_pb2.AgentMessage(hello=self._hello())
+        while True:
+            try:
+                async with asyncio.timeout(self._heartbeat_s):
+                    await self._outbox.wait()
+            except TimeoutError:
+                yield dispatcher_pb2.AgentMessage(heartbeat=dispatcher_pb2.Heartbeat())
+                continue
+            await asyncio.sleep(COALESCE_S)
+            statuses, revision = self._outbox.drain(STATUSES_PER_MESSAGE)
+            if statuses:
+                yield dispatcher_pb2.AgentMessage(statuses=pack_statuses(statuses))
+            if revision:
+                acknowledge = dispatcher_pb2.Acknowledge(revision=revision)
+                yield dispatcher_pb2.AgentMessage(acknowledge=acknowledge)
+
+    def _hello(self) -> dispatcher_pb2.Hello:
+        self._outbox.clear()
         hello = dispatcher_pb2.Hello(
             node_id=self._identity.node_id,
             token=self._identity.token,
             description=to_proto(self._greeting.description, objects_pb2.NodeDescription()),
             addr=self._greeting.addr,
         )
-        self._outbox.clear()
         hello.statuses.CopyFrom(pack_statuses(self._worker.report()))
-        async with asyncio.timeout(GREETING_TIMEOUT_S):
-            await call.write(dispatcher_pb2.AgentMessage(hello=hello))
+        return hello
 
-    async def _send(self, call: "_Call") -> None:
-        while True:
-            try:
-                async with asyncio.timeout(self._heartbeat_s):
-                    await self._outbox.wait()
-            except TimeoutError:
-                await call.write(dispatcher_pb2.AgentMessage(heartbeat=dispatcher_pb2.Heartbeat()))
-                continue
-            await asyncio.sleep(COALESCE_S)
-            statuses, revision = self._outbox.drain(STATUSES_PER_MESSAGE)
-            if statuses:
-                await call.write(dispatcher_pb2.AgentMessage(statuses=pack_statuses(statuses)))
-            if revision:
-                await call.write(
-                    dispatcher_pb2.AgentMessage(
-                        acknowledge=dispatcher_pb2.Acknowledge(revision=revision)
-                    )
-                )
-
-    async def _receive(
+    async def _take(
         self,
-        call: "_Call",
+        message: dispatcher_pb2.ControllerMessage,
         stub: dispatcher_pb2_grpc.DispatcherAsyncStub,
-        group: asyncio.TaskGroup,
+        tunnels: asyncio.TaskGroup,
     ) -> None:
-        async for message in _messages(call):
-            match message.WhichOneof("kind"):
-                case "settings":
-                    self._settle(message.settings)
-                case "assignments":
-                    try:
-                        assigned = assigned_from(message.assignments)
-                    except ValueError as error:
-                        raise Ended(f"the controller sent nonsense: {error}") from error
-                    await self._assign(assigned)
-                case "open_tunnel":
-                    group.create_task(self._open_tunnel(stub, message.open_tunnel))
-                case "redirect":
-                    self._leader = message.redirect.leader
-                    raise Ended(f"redirected to {self._leader or 'nobody yet'}")
-                case _:
-                    pass  # a newer controller's word
-        raise Ended("the controller closed the session")
+        match message.WhichOneof("kind"):
+            case "settings":
+                self._settle(message.settings)
+            case "assignments":
+                try:
+                    assigned = assigned_from(message.assignments)
+                except ValueError as error:
+                    raise Ended(f"the controller sent nonsense: {error}") from error
+                await self._assign(assigned)
+            case "open_tunnel":
+                tunnels.create_task(self._open_tunnel(stub, message.open_tunnel))
+            case "redirect":
+                self._leader = message.redirect.leader
+                raise Ended(f"redirected to {self._leader or 'nobody yet'}")
+            case _:
+                pass  # a newer controller's word
 
     def _settle(self, settings: dispatcher_pb2.Settings) -> None:
         if not self.connected:
@@ -164,14 +161,6 @@ class Session:
         self.connected = True
         self._heartbeat_s = seconds(settings.heartbeat_period or SECOND)
         self._identity.learn(tuple(settings.controllers))
-
-
-_Call = grpc.aio.StreamStreamCall[dispatcher_pb2.AgentMessage, dispatcher_pb2.ControllerMessage]
-
-
-async def _messages(call: _Call) -> AsyncIterator[dispatcher_pb2.ControllerMessage]:
-    while (message := await call.read()) is not grpc.aio.EOF:
-        yield message
 
 
 def _reason(errors: BaseExceptionGroup[BaseException]) -> str:

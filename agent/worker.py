@@ -63,6 +63,7 @@ class Worker:
         self._stopwatch = stopwatch
         self._records: dict[TaskId, Record] = records.load()
         self._preparing: dict[TaskId, asyncio.Task[None]] = {}
+        self._ended: dict[TaskId, asyncio.Event] = {}
         self._timers = Timers(clock)
         self._prepare_slots = asyncio.Semaphore(PREPARING_AT_ONCE)
         self._clean_slots = asyncio.Semaphore(CLEANING_AT_ONCE)
@@ -80,6 +81,16 @@ class Worker:
     def report(self) -> list[TaskStatus]:
         """The status of every task: what a session begins with."""
         return [record.status() for record in self._records.values()]
+
+    def ended(self, task_id: TaskId) -> asyncio.Event:
+        """Set once nothing of the task is left but its log; for those who follow the log."""
+        record = self._records.get(task_id)
+        event = self._ended.get(task_id) or asyncio.Event()
+        if record is None or record.clean:
+            event.set()
+        else:
+            self._ended[task_id] = event
+        return event
 
     async def run(self) -> None:
         """Adopt what is there, then serve until cancelled. Cancellation leaves every container as
@@ -143,6 +154,8 @@ class Worker:
         if after == before:
             return True
         self._records[after.task_id] = after
+        if after.clean and (followed := self._ended.pop(after.task_id, None)):
+            followed.set()
         if (after.state, after.detail) != (before.state, before.detail):
             self._outbox.put(after.status())
             self._stopwatch.moved(before, after)

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping
 from signal import SIGRTMAX, SIGRTMIN, Signals
 from typing import Any
 
-import msgspec
-
+from agent.images.base import ImageConfig
 from agent.tasks.ocispec_user import User
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import ContainerSpec
@@ -48,35 +47,12 @@ ALL_CAPABILITIES = (
 )
 
 
-class ImageConfig(msgspec.Struct, frozen=True, rename="pascal"):
-    """The part of an OCI image's configuration that says how to run it."""
-
-    entrypoint: tuple[str, ...] | None = None
-    cmd: tuple[str, ...] | None = None
-    env: tuple[str, ...] | None = None
-    user: str = ""
-    working_dir: str = ""
-    stop_signal: str = ""
-
-
-class _Image(msgspec.Struct, frozen=True):
-    config: ImageConfig | None = None
-
-
-def parse_image_config(raw: bytes) -> ImageConfig:
-    """Read an image's configuration blob. Raises InvalidArgument if it is none."""
-    try:
-        return msgspec.json.decode(raw, type=_Image).config or ImageConfig()
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise InvalidArgument(f"the image's configuration cannot be read: {error}") from error
-
-
 def command_line(image: ImageConfig, spec: ContainerSpec) -> tuple[str, ...]:
     """What is executed. Raises InvalidArgument if neither image nor service says."""
     if spec.command:
         words = (*spec.command, *spec.args)
     else:
-        words = (*(image.entrypoint or ()), *(spec.args or image.cmd or ()))
+        words = (*image.entrypoint, *(spec.args or image.cmd or ()))
     if not words:
         raise InvalidArgument(
             f"image {spec.image} names no command: give the service one after the image's name"
@@ -89,7 +65,7 @@ def environment(image: ImageConfig, spec: ContainerSpec, hostname: str, home: st
     values = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname}
     if spec.tty:
         values["TERM"] = "xterm"
-    for entry in (*(image.env or ()), *spec.env):
+    for entry in (*image.env, *spec.env):
         name, given, value = entry.partition("=")
         if given:
             values[name] = value
@@ -161,7 +137,7 @@ def process_section(
         },
         "args": list(words),
         "env": env,
-        "cwd": spec.dir or image.working_dir or "/",
+        "cwd": spec.dir or image.workdir or "/",
         "capabilities": {"bounding": bounding, "effective": effective, "permitted": effective},
         "rlimits": [_rlimit(u.name, u.soft, u.hard) for u in spec.ulimits],
         "noNewPrivileges": True,

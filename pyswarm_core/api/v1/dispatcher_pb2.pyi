@@ -755,11 +755,12 @@ class Image(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     NAMES_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
-    CREATED_AT_FIELD_NUMBER: _builtins.int
+    CREATED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     digest: _builtins.str
     size_bytes: _builtins.int
-    created_at: _builtins.int
+    created: _builtins.str
+    """RFC 3339; empty if the image does not say."""
     @_builtins.property
     def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -769,11 +770,11 @@ class Image(_message.Message):
         digest: _builtins.str = ...,
         names: _abc.Iterable[_builtins.str] | None = ...,
         size_bytes: _builtins.int = ...,
-        created_at: _builtins.int = ...,
+        created: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "digest", b"digest", "id", b"id", "names", b"names", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "digest", b"digest", "id", b"id", "names", b"names", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

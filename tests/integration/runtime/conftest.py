@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from agent import preflight
+from agent.images.base import ImageConfig
 from agent.preflight import Preflight
 from agent.runtime import cgroups
 from agent.runtime.base import ContainerConfig, LogLimits
@@ -17,7 +18,6 @@ from agent.runtime.conmon import Binaries
 from agent.runtime.crun import ConmonRuntime
 from agent.runtime.layout import Layout
 from agent.tasks.ocispec import Surroundings, oci_config
-from agent.tasks.ocispec_process import ImageConfig
 from pyswarm_core.specs import ContainerSpec, Limits, Resources, TaskSpec
 from tests.fixtures.rootfs import make_rootfs
 from tests.fixtures.runtime_contract import Behaviour

@@ -1,0 +1,186 @@
+"""Bulk streams that the controller asks for: logs, and what concerns images. SHELL.
+
+The agent dials back, so no host needs an inbound port. The first frame carries the tunnel's id; an
+error is the last frame. A broken tunnel ends alone: the session goes on.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from pathlib import Path
+
+import grpc
+
+from agent.images.base import Credentials, ImageError, Images, PullProgress
+from agent.runtime.base import Runtime
+from agent.runtime.logs import LogLine, LogQuery, read_log
+from agent.worker import Worker
+from pyswarm_core.aio.logs import EventLog
+from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
+from pyswarm_core.errors import PyswarmError
+from pyswarm_core.ids import TaskId
+
+_log = EventLog("agent.tunnels")
+
+TUNNELS_AT_ONCE = 64
+FRAMES_QUEUED = 64
+LINES_PER_FRAME = 500
+STREAMS = {"stdout": 1, "stderr": 2}
+
+Frame = dispatcher_pb2.TunnelFrame
+Frames = AsyncGenerator[dispatcher_pb2.TunnelFrame, None]
+
+
+class Tunnels:
+    """Answers OpenTunnel."""
+
+    def __init__(self, worker: Worker, images: Images, runtime: Runtime) -> None:
+        self._worker = worker
+        self._images = images
+        self._runtime = runtime
+        self._slots = asyncio.Semaphore(TUNNELS_AT_ONCE)
+
+    async def open(
+        self,
+        stub: dispatcher_pb2_grpc.DispatcherAsyncStub,
+        request: dispatcher_pb2.OpenTunnel,
+    ) -> None:
+        """Dial back and stream until the frames end or the controller hangs up."""
+        async with self._slots:
+            frames = self._framed(request)
+            call = stub.Tunnel(frames)
+            try:
+                # The controller sends nothing; reading tells when it hangs up.
+                async for _ in call:
+                    pass
+            except grpc.RpcError as error:
+                _log.debug("tunnel.ended", tunnel=request.tunnel_id, code=error.code())
+            finally:
+                call.cancel()
+                await frames.aclose()
+
+    async def _framed(self, request: dispatcher_pb2.OpenTunnel) -> Frames:
+        yield Frame(tunnel_id=request.tunnel_id)
+        try:
+            async for frame in self._frames(request):
+                yield frame
+        except (ImageError, PyswarmError, OSError) as error:
+            yield Frame(error=dispatcher_pb2.TunnelError(kind=_kind(error), message=str(error)))
+
+    def _frames(self, request: dispatcher_pb2.OpenTunnel) -> Frames:
+        match request.WhichOneof("kind"):
+            case "logs":
+                return self._logs(request.logs)
+            case "image_pull":
+                return self._pull(request.image_pull)
+            case "image_list":
+                return self._list()
+            case "image_remove":
+                return self._remove(request.image_remove.reference)
+            case other:
+                raise PyswarmError(f"this agent cannot open a tunnel of kind {other!r}")
+
+    async def _logs(self, options: dispatcher_pb2.LogsOptions) -> Frames:
+        queue: asyncio.Queue[dispatcher_pb2.TunnelFrame] = asyncio.Queue(FRAMES_QUEUED)
+        async with asyncio.TaskGroup() as group:
+            readers = [
+                group.create_task(self._read(TaskId(task_id), options, queue))
+                for task_id in options.task_ids
+            ]
+            group.create_task(_close(queue, readers))
+            while (frame := await queue.get()).WhichOneof("kind"):
+                yield frame
+
+    async def _read(
+        self,
+        task_id: TaskId,
+        options: dispatcher_pb2.LogsOptions,
+        queue: asyncio.Queue[dispatcher_pb2.TunnelFrame],
+    ) -> None:
+        query = LogQuery(tail=options.tail, since_ns=options.since, follow=options.follow)
+        ended = self._worker.ended(task_id)
+        async for lines in read_log(Path(self._runtime.log_path(task_id)), query, ended):
+            for start in range(0, len(lines), LINES_PER_FRAME):
+                await queue.put(_log_frame(task_id, lines[start : start + LINES_PER_FRAME]))
+
+    async def _pull(self, request: dispatcher_pb2.ImagePull) -> Frames:
+        credentials = (
+            Credentials(username=request.username, password=request.password)
+            if request.username
+            else None
+        )
+        queue: asyncio.Queue[dispatcher_pb2.TunnelFrame] = asyncio.Queue(FRAMES_QUEUED)
+        async with asyncio.TaskGroup() as group:
+            pull = group.create_task(
+                self._images.pull(request.reference, credentials, _reporter(queue))
+            )
+            group.create_task(_close(queue, [pull]))
+            while (frame := await queue.get()).WhichOneof("kind"):
+                yield frame
+        yield Frame(
+            image_progress=dispatcher_pb2.ImageProgress(status=f"digest: {pull.result().digest}")
+        )
+
+    async def _list(self) -> Frames:
+        yield Frame(
+            image_report=dispatcher_pb2.ImageReport(
+                images=[
+                    dispatcher_pb2.Image(
+                        id=image.id,
+                        digest=image.digest,
+                        names=image.names,
+                        size_bytes=image.size_bytes,
+                        created=image.created,
+                    )
+                    for image in await self._images.list()
+                ]
+            )
+        )
+
+    async def _remove(self, reference: str) -> Frames:
+        await self._images.remove(reference, self._worker.images_in_use())
+        yield Frame(image_report=dispatcher_pb2.ImageReport())
+
+
+def _log_frame(task_id: TaskId, lines: Sequence[LogLine]) -> dispatcher_pb2.TunnelFrame:
+    return Frame(
+        log_lines=dispatcher_pb2.LogLines(
+            lines=[
+                dispatcher_pb2.LogLine(
+                    task_id=task_id,
+                    at=line.at_ns,
+                    stream=STREAMS.get(line.stream, 1),
+                    text=line.text,
+                )
+                for line in lines
+            ]
+        )
+    )
+
+
+def _reporter(
+    queue: asyncio.Queue[dispatcher_pb2.TunnelFrame],
+) -> Callable[[PullProgress], None]:
+    def report(progress: PullProgress) -> None:
+        frame = Frame(
+            image_progress=dispatcher_pb2.ImageProgress(
+                status=progress.phase.value, done_bytes=progress.bytes
+            )
+        )
+        if not queue.full():
+            queue.put_nowait(frame)
+
+    return report
+
+
+async def _close(
+    queue: asyncio.Queue[dispatcher_pb2.TunnelFrame], work: Sequence[asyncio.Task[object]]
+) -> None:
+    if work:
+        await asyncio.wait(work)
+    await queue.put(Frame())
+
+
+def _kind(error: BaseException) -> str:
+    if isinstance(error, PyswarmError):
+        return type(error).__name__
+    return "NotFound" if type(error).__name__ == "ImageNotFound" else "Unavailable"

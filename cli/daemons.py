@@ -1,0 +1,153 @@
+"""Starts and ends daemons that outlive the CLI and are restarted when they die. SHELL.
+
+A keeper is a shell loop in a session of its own: it starts the daemon, waits, starts it again.
+Where systemd runs, a unit does the same and survives a reboot; inside a playground, and where there
+is no systemd, the keeper does.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+KEEPER = """
+echo $$ > "$1"; shift
+log=$1; shift
+for membership in $CGROUP_PROCS; do echo $$ > "$membership"; done
+unset CGROUP_PROCS
+trap '' HUP INT
+while :; do
+  "$@" >> "$log" 2>&1 < /dev/null
+  echo "keeper: exit $? of $1; starting it again" >> "$log"
+  sleep 0.3
+done
+"""
+"""Arguments: pid file, log file, command. The agent itself comes back in about a second."""
+
+END_TIMEOUT_S = 10.0
+
+
+class Daemon(msgspec.Struct, frozen=True, kw_only=True):
+    """One daemon: `module` is started as `python -m MODULE ARGUMENTS`."""
+
+    name: str
+    module: str
+    arguments: tuple[str, ...]
+    directory: Path
+    """Holds NAME.pid (the keeper's) and NAME.log."""
+    netns: str = ""
+    """A namespace file to start it in; empty is the current one."""
+    cgroup_procs: tuple[Path, ...] = ()
+    """Files that take the keeper's pid, so that all its children are in those cgroups."""
+
+    @property
+    def pid_file(self) -> Path:
+        return self.directory / f"{self.name}.pid"
+
+    @property
+    def log_file(self) -> Path:
+        return self.directory / f"{self.name}.log"
+
+    def command(self) -> list[str]:
+        """What the keeper runs."""
+        enter = ["nsenter", f"--net={self.netns}"] if self.netns else []
+        return [*enter, sys.executable, "-m", self.module, *self.arguments]
+
+
+def start(daemon: Daemon) -> None:
+    """Start the daemon under a keeper; no-op if its keeper lives."""
+    if keeper_of(daemon.pid_file):
+        return
+    daemon.directory.mkdir(parents=True, exist_ok=True)
+    environment = {
+        **os.environ,
+        "CGROUP_PROCS": " ".join(map(str, daemon.cgroup_procs)),
+        "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
+        "PYTHONUNBUFFERED": "1",
+    }
+    subprocess.Popen(
+        ["sh", "-c", KEEPER, "keeper", daemon.pid_file, daemon.log_file, *daemon.command()],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        cwd="/",
+    )
+    deadline = time.monotonic() + END_TIMEOUT_S
+    while not keeper_of(daemon.pid_file):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{daemon.name} did not start; see {daemon.log_file}")
+        time.sleep(0.01)
+
+
+def keeper_of(pid_file: Path) -> int:
+    """The living keeper's pid; 0 if there is none."""
+    try:
+        pid = int(pid_file.read_text())
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError, ValueError):
+        return 0
+    return pid if os.fsencode(pid_file) in words else 0
+
+
+def daemon_pids(pid_file: Path) -> list[int]:
+    """The pids of what the keeper runs now."""
+    keeper = keeper_of(pid_file)
+    return children(keeper) if keeper else []
+
+
+def stop(pid_file: Path, *, patience_s: float = END_TIMEOUT_S) -> None:
+    """End the keeper, then its daemon: SIGTERM, and SIGKILL when patience ends."""
+    keeper = keeper_of(pid_file)
+    running = children(keeper) if keeper else []
+    if keeper:
+        kill([keeper])
+    for pid in running:
+        _signal(pid, signal.SIGTERM)
+    if not wait_gone(running, patience_s):
+        kill(running)
+    pid_file.unlink(missing_ok=True)
+
+
+def children(pid: int) -> list[int]:
+    """Direct children of a process."""
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def kill(pids: Iterable[int]) -> None:
+    """SIGKILL; pids that are gone are no error."""
+    for pid in pids:
+        _signal(pid, signal.SIGKILL)
+
+
+def wait_gone(pids: Sequence[int], patience_s: float) -> bool:
+    """Whether all have ended within `patience_s` (zombies count as ended)."""
+    deadline = time.monotonic() + patience_s
+    while any(_alive(pid) for pid in pids):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return

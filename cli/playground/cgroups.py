@@ -1,0 +1,71 @@
+"""The playground's cgroups: who belongs to a host, and how a host loses power. SHELL over the
+cgroup file systems.
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from cli.daemons import kill
+
+_MOUNTS = Path("/proc/self/mounts")
+KILL_TIMEOUT_S = 10.0
+
+
+def roots() -> list[Path]:
+    """The mount points of all cgroup hierarchies, v1 and v2."""
+    rows = [line.split() for line in _MOUNTS.read_text().splitlines()]
+    return [Path(row[1]) for row in rows if row[2] in ("cgroup", "cgroup2")]
+
+
+def make(path: str) -> tuple[Path, ...]:
+    """Make one cgroup where it can hold daemons; return the files that take pids.
+
+    One hierarchy is enough to tell a process's host; it must be one that limits nothing here.
+    """
+    chosen = [root for root in roots() if root.name in ("unified", "cgroup", "systemd")][:1]
+    directories = [root / path.lstrip("/") for root in chosen or roots()[:1]]
+    for directory in directories:
+        directory.mkdir(parents=True, exist_ok=True)
+    return tuple(directory / "cgroup.procs" for directory in directories)
+
+
+def processes(path: str) -> set[int]:
+    """Every process in this cgroup or below it, in any hierarchy."""
+    found: set[int] = set()
+    for directory in _directories(path):
+        try:
+            found.update(int(line) for line in (directory / "cgroup.procs").read_text().split())
+        except (FileNotFoundError, OSError):
+            continue
+    found.discard(0)
+    return found
+
+
+def kill_all(path: str) -> None:
+    """SIGKILL everyone below until nobody is left. Raises TimeoutError."""
+    deadline = time.monotonic() + KILL_TIMEOUT_S
+    while left := processes(path):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"processes of cgroup {path} do not end: {sorted(left)}")
+        kill(left)
+        time.sleep(0.02)
+
+
+def remove(path: str) -> None:
+    """Remove the cgroup and all below it in every hierarchy; nobody may be left in it."""
+    for directory in _directories(path):
+        try:
+            directory.rmdir()
+        except FileNotFoundError:
+            continue
+
+
+def _directories(path: str) -> Iterator[Path]:
+    """Deepest first."""
+    for root in roots():
+        top = root / path.lstrip("/")
+        if top.is_dir():
+            below = sorted(top.rglob("*/"), key=lambda p: len(p.parts), reverse=True)
+            yield from (directory for directory in below if directory.is_dir())
+            yield top

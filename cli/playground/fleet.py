@@ -1,0 +1,145 @@
+"""A playground's plan: names, addresses and paths of its hosts. PURE, but for `load` and `save`.
+
+network namespaces   <name>-lan (bridge, registry), <name>-host1, <name>-host2, …
+underlay             10.99.0.0/24; host N is .N, the registry .250
+cgroups              /pyswarm-<name>/<host>/{daemons,tasks}
+"""
+
+import re
+from pathlib import Path
+
+import msgspec
+
+from pyswarm_core.errors import InvalidArgument, NotFound
+
+STATE_ROOT = Path("/var/lib/pyswarm/playground")
+RUN_ROOT = Path("/run/pyswarm/playground")
+NETNS_ROOT = Path("/run/netns")
+HOSTS_MAX = 200
+UNDERLAY = "10.99.0"
+REGISTRY_ADDRESS = f"{UNDERLAY}.250"
+REGISTRY_PORT = 5000
+API_PORT = 2377
+
+_NAME = re.compile(r"[a-z][a-z0-9]{0,11}")
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """One host of a playground."""
+
+    fleet: str
+    number: int
+
+    @property
+    def name(self) -> str:
+        return f"host{self.number}"
+
+    @property
+    def address(self) -> str:
+        return f"{UNDERLAY}.{self.number}"
+
+    @property
+    def netns(self) -> str:
+        return f"{self.fleet}-{self.name}"
+
+    @property
+    def netns_path(self) -> Path:
+        return NETNS_ROOT / self.netns
+
+    @property
+    def state_dir(self) -> Path:
+        """What survives a power loss."""
+        return STATE_ROOT / self.fleet / self.name
+
+    @property
+    def run_dir(self) -> Path:
+        """What a power loss takes."""
+        return RUN_ROOT / self.fleet / self.name
+
+    @property
+    def cgroup(self) -> str:
+        return f"/pyswarm-{self.fleet}/{self.name}"
+
+
+class Fleet(msgspec.Struct, frozen=True, kw_only=True):
+    """A playground as it was asked for. The first host also runs the controller and its etcd."""
+
+    name: str
+    nodes: int
+    cpus: str = ""
+    memory: str = ""
+    killed: tuple[str, ...] = ()
+    """Hosts without power."""
+    cut: tuple[str, ...] = ()
+    """Hosts off the underlay."""
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        return tuple(Host(fleet=self.name, number=n) for n in range(1, self.nodes + 1))
+
+    @property
+    def lan(self) -> str:
+        """The namespace of the bridge and the registry."""
+        return f"{self.name}-lan"
+
+    @property
+    def cgroup(self) -> str:
+        return f"/pyswarm-{self.name}"
+
+    @property
+    def state_dir(self) -> Path:
+        return STATE_ROOT / self.name
+
+    @property
+    def run_dir(self) -> Path:
+        return RUN_ROOT / self.name
+
+    @property
+    def socket(self) -> Path:
+        """Where the controller answers the CLI of this machine."""
+        return self.run_dir / "pyswarm.sock"
+
+    @property
+    def registry(self) -> str:
+        return f"{REGISTRY_ADDRESS}:{REGISTRY_PORT}"
+
+    def host(self, name: str) -> Host:
+        """The host of that name. Raises NotFound."""
+        for host in self.hosts:
+            if host.name == name:
+                return host
+        names = ", ".join(host.name for host in self.hosts)
+        raise NotFound(f"playground {self.name} has no host {name!r}; it has {names}")
+
+
+def check(name: str, nodes: int) -> None:
+    """Raises InvalidArgument for a name or size that cannot be."""
+    if not _NAME.fullmatch(name):
+        raise InvalidArgument(
+            f"--name {name!r}: a playground's name is 1 to 12 lower-case letters and digits,"
+            " a letter first"
+        )
+    if not 1 <= nodes <= HOSTS_MAX:
+        raise InvalidArgument(f"--nodes {nodes}: must be between 1 and {HOSTS_MAX}")
+
+
+def load(name: str) -> Fleet:
+    """The playground of that name. Raises NotFound."""
+    path = STATE_ROOT / name / "playground.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Fleet)
+    except FileNotFoundError as error:
+        raise NotFound(
+            f"no playground {name!r} is up; start one with: pyswarm playground up --nodes 3"
+        ) from error
+
+
+def save(fleet: Fleet) -> None:
+    """Remember it, for the other verbs."""
+    fleet.state_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+    (fleet.state_dir / "playground.json").write_bytes(msgspec.json.encode(fleet))
+
+
+def names() -> list[str]:
+    """Every playground that is up."""
+    return sorted(path.parent.name for path in STATE_ROOT.glob("*/playground.json"))

@@ -1,0 +1,136 @@
+"""Hosts on and off: what runs on a playground's host, and what a power loss does to it. SHELL."""
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from cli import daemons
+from cli.daemons import Daemon
+from cli.playground import cgroups, wires
+from cli.playground.fleet import API_PORT, REGISTRY_PORT, Fleet, Host
+from pyswarm_core.errors import PyswarmError
+
+READY_TIMEOUT_S = 30.0
+
+
+def controller(fleet: Fleet) -> Daemon:
+    """The controller (with its own etcd) on the first host."""
+    host = fleet.hosts[0]
+    return Daemon(
+        name="controller",
+        module="controller",
+        arguments=(
+            f"--state-dir={fleet.state_dir}/controller",
+            f"--listen=0.0.0.0:{API_PORT}",
+            f"--listen=unix://{fleet.socket}",
+            f"--advertise-addr={host.address}:{API_PORT}",
+            f"--metrics-addr={host.address}:9323",
+            f"--name={host.name}",
+        ),
+        directory=host.run_dir,
+        netns=str(host.netns_path),
+        cgroup_procs=cgroups.make(f"{host.cgroup}/daemons"),
+    )
+
+
+def agent(fleet: Fleet, host: Host, token: str) -> Daemon:
+    """A host's agent, which offers what the playground says the host has."""
+    size = [f"--cpus={fleet.cpus}"] if fleet.cpus else []
+    size += [f"--memory={fleet.memory}"] if fleet.memory else []
+    return Daemon(
+        name="agent",
+        module="agent",
+        arguments=(
+            f"--state-dir={host.state_dir}",
+            f"--run-dir={host.run_dir}",
+            f"--controller={fleet.hosts[0].address}:{API_PORT}",
+            f"--join-token={token}",
+            f"--hostname={host.name}",
+            f"--advertise-addr={host.address}",
+            f"--cgroup-parent={host.cgroup}/tasks",
+            f"--registry-mirror=http://{fleet.registry}",
+            f"--insecure-registry={fleet.registry}",
+            f"--metrics-addr={host.address}:9324",
+            *size,
+        ),
+        directory=host.run_dir,
+        netns=str(host.netns_path),
+        cgroup_procs=cgroups.make(f"{host.cgroup}/daemons"),
+    )
+
+
+def start_registry(fleet: Fleet) -> None:
+    """Start the registry that all hosts reach; no-op if it runs."""
+    if registry_pid(fleet):
+        return
+    binary = shutil.which("docker-registry") or shutil.which("registry")
+    if binary is None:
+        raise PyswarmError("docker-registry is not installed: apt-get install docker-registry")
+    fleet.run_dir.mkdir(parents=True, exist_ok=True)
+    config = fleet.run_dir / "registry.yml"
+    config.write_text(
+        "version: 0.1\nlog: {level: warn, accesslog: {disabled: true}}\n"
+        f"storage: {{filesystem: {{rootdirectory: {fleet.state_dir}/registry}}, "
+        "delete: {enabled: true}}\n"
+        f"http: {{addr: '0.0.0.0:{REGISTRY_PORT}'}}\n"
+    )
+    with (fleet.run_dir / "registry.log").open("ab") as log:
+        process = subprocess.Popen(
+            ["nsenter", f"--net=/run/netns/{fleet.lan}", binary, "serve", config],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+            # The registry would otherwise export traces somewhere.
+            env={**os.environ, "OTEL_TRACES_EXPORTER": "none"},
+        )
+    (fleet.run_dir / "registry.pid").write_text(str(process.pid))
+
+
+def registry_pid(fleet: Fleet) -> int:
+    """The living registry's pid; 0 if there is none."""
+    try:
+        pid = int((fleet.run_dir / "registry.pid").read_text())
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError, ValueError):
+        return 0
+    return pid if os.fsencode(fleet.run_dir) in words else 0
+
+
+def stop_registry(fleet: Fleet) -> None:
+    """End the registry; what it holds stays."""
+    if pid := registry_pid(fleet):
+        daemons.kill([pid])
+        daemons.wait_gone([pid], daemons.END_TIMEOUT_S)
+
+
+def cut_power(host: Host) -> None:
+    """What a power loss leaves: the disk. Processes, mounts, namespaces and /run are gone."""
+    cgroups.kill_all(host.cgroup)
+    unmount_below(host.run_dir)
+    unmount_below(host.state_dir)
+    wires.remove(host.netns)
+    cgroups.remove(host.cgroup)
+    shutil.rmtree(host.run_dir, ignore_errors=True)
+
+
+def unmount_below(directory: Path) -> None:
+    """Unmount everything under a directory, the innermost first."""
+    rows = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    targets = [row[1] for row in rows if row[1].startswith(f"{directory}/")]
+    for target in reversed(targets):
+        subprocess.run(["umount", "--lazy", target], check=False, capture_output=True)
+
+
+def wait_for_socket(fleet: Fleet) -> None:
+    """Return once the controller listens. Raises TimeoutError with the end of its log."""
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while not fleet.socket.exists():
+        if time.monotonic() > deadline:
+            log = fleet.hosts[0].run_dir / "controller.log"
+            tail = log.read_text().splitlines()[-5:] if log.exists() else []
+            raise TimeoutError("\n".join(["the controller did not start:", *tail]))
+        time.sleep(0.02)
