@@ -1,7 +1,8 @@
-"""What a failed call to etcd means: retry, fetch a token, ambiguous, or never again. PURE.
+"""What a failed call to etcd means: retry, fetch a token, ambiguous, or never again.
 
 etcd spreads its errors over gRPC codes with little system, so a few are told apart by their text.
-Whatever is not known to have been refused before it took effect counts as ambiguous.
+Whatever is not known to have been refused before it took effect counts as ambiguous. Decides only,
+but in the words of gRPC, which no pure module imports.
 """
 
 from enum import Enum, auto
