@@ -92,6 +92,10 @@ def _ifinfo(index: int = 0, up: bool | None = None) -> bytes:
     return _IFINFO.pack(0, 0, index, _UP if up else 0, 0 if up is None else _UP)
 
 
+# RTEXT_FILTER_SKIP_STATS
+_NO_COUNTERS = _u32(29, 8)
+
+
 # What a kind of device is made with: (attribute, value) inside IFLA_INFO_DATA.
 def _bridge_data() -> bytes:
     forward_delay, stp_state, snooping = _u32(1, 0), _u32(5, 0), attribute(23, b"\0")
@@ -113,18 +117,14 @@ def make_link(link: Link) -> bytes:
 
 
 def set_link(index: int, link: Link) -> bytes:
-    """Give a device its MAC and MTU, and bring it up."""
-    return message(NEWLINK, 0, _ifinfo(index, True) + _mac(1, link.mac) + _u32(4, link.mtu))
+    """Give a device its MTU, and its MAC if one is named, and bring it up."""
+    mac = _mac(1, link.mac) if link.mac else b""
+    return message(NEWLINK, 0, _ifinfo(index, True) + mac + _u32(4, link.mtu))
 
 
 def set_alias(name: str, alias: str) -> bytes:
     """The text that `ip link` shows below a device."""
     return message(NEWLINK, 0, _ifinfo() + _text(3, name) + _text(20, alias))
-
-
-def set_master(index: int, master: int) -> bytes:
-    """Hang a device on a bridge, and bring it up."""
-    return message(NEWLINK, 0, _ifinfo(index, True) + _u32(10, master))
 
 
 def drop_link(index: int) -> bytes:
@@ -133,20 +133,28 @@ def drop_link(index: int) -> bytes:
 
 
 def get_link(name: str) -> bytes:
-    """Ask for one device."""
-    return message(GETLINK, 0, _ifinfo() + _text(3, name))
+    """Ask for one device, without its counters.
 
-
-def make_veth(port: Link, master: int, inside: Link, inside_index: int, netns_fd: int) -> bytes:
-    """A pair, both ends up.
-
-    `port` on the bridge here, `inside` in another namespace under a chosen index.
+    Asking makes the kernel act on a change of carrier at once; until it has, packets are dropped.
     """
-    far = _ifinfo(inside_index, True) + _text(3, inside.name) + _mac(1, inside.mac)
-    far += _u32(4, inside.mtu) + _u32(28, netns_fd)
+    return message(GETLINK, 0, _ifinfo() + _text(3, name) + _NO_COUNTERS)
+
+
+def make_veth(inside: Link, index: int, port: Link, host_fd: int) -> bytes:
+    """Made in a task's namespace: `inside` here, under a chosen index; `port` in the host's.
+
+    Neither end is up: none can be before both exist. (Of a pair the first end alone can choose its
+    index, hence the pair is made from the inside out.)
+    """
+    far = _ifinfo() + _text(3, port.name) + _u32(4, port.mtu) + _u32(28, host_fd)
     info = attribute(18, _text(1, "veth") + attribute(2, attribute(1, far)))
-    body = _ifinfo(up=True) + _text(3, port.name) + _u32(4, port.mtu) + _u32(10, master) + info
-    return message(NEWLINK, CREATE | EXCLUSIVE, body)
+    near = _text(3, inside.name) + _mac(1, inside.mac) + _u32(4, inside.mtu)
+    return message(NEWLINK, CREATE | EXCLUSIVE, _ifinfo(index) + near + info)
+
+
+def plug_in(name: str, master: int) -> bytes:
+    """Hang a device on a bridge, and bring it up."""
+    return message(NEWLINK, 0, _ifinfo(up=True) + _text(3, name) + _u32(10, master))
 
 
 def up(index: int) -> bytes:
@@ -207,7 +215,7 @@ def fdb(index: int, entry: Fdb, *, add: bool = True) -> bytes:
 
 def dump_links() -> bytes:
     """Ask for every device."""
-    return message(GETLINK, DUMP, _ifinfo())
+    return message(GETLINK, DUMP, _ifinfo() + _NO_COUNTERS)
 
 
 def dump_addresses() -> bytes:

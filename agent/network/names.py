@@ -47,9 +47,9 @@ def vtep_mac(node_number: int) -> str:
     return f"02:70:{_pairs(node_number)}"
 
 
-def gateway_mac(address: str) -> str:
-    """The MAC of a bridge: `02:71` and its first address. Tasks know it without asking."""
-    return f"02:71:{_pairs(int(IPv4Address(address)))}"
+def gateway_mac(network_id: str) -> str:
+    """The MAC of a network's bridge: `02:71` and a hash. Tasks know it without asking."""
+    return f"02:71:{blake2s(network_id.encode(), digest_size=4).digest().hex(':')}"
 
 
 def task_mac(address: str) -> str:

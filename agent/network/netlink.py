@@ -23,6 +23,7 @@ _GONE = frozenset({errno.ESRCH, errno.ENOENT, errno.ENODEV, errno.EADDRNOTAVAIL,
 _BATCH = 128
 _TIMEOUT_S = 20
 _RECEIVE_BYTES = 1 << 16
+_NETFILTER = 12
 _GET_GENERATION = (10 << 8) | 16
 _NETFILTER_BODY = b"\0\0\0\0"
 
@@ -101,7 +102,9 @@ class Netlink:
         last = self._send(batch, message.ACK)
         failures = []
         while True:
-            for _, sequence, body in message.split(self._socket.recv(_RECEIVE_BYTES)):
+            for kind, sequence, body in message.split(self._socket.recv(_RECEIVE_BYTES)):
+                if kind != _ERROR:
+                    continue
                 if refused := _refusal(body):
                     failures.append(refused)
                 if sequence == last:
@@ -138,7 +141,7 @@ class Netlink:
 
 def nft_generation() -> int:
     """A number that changes whenever anybody changes any nft table of this namespace."""
-    with Netlink(socket.NETLINK_NETFILTER) as netfilter:
+    with Netlink(_NETFILTER) as netfilter:
         body = netfilter.one(message.message(_GET_GENERATION, 0, _NETFILTER_BODY))
     found = message.attributes(body or b"", 4)
     return int.from_bytes(found.get(1, b""))

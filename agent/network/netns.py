@@ -35,6 +35,11 @@ class Namespaces:
         """Let go of the host's namespace."""
         os.close(self._host)
 
+    @property
+    def host(self) -> int:
+        """A descriptor of the host's namespace."""
+        return self._host
+
     def path(self, name: str) -> Path:
         """Where a namespace is, or would be."""
         return self._directory / name
@@ -42,14 +47,12 @@ class Namespaces:
     def found(self) -> set[str]:
         """The names of all that exist."""
         here = self._directory.stat().st_dev
-        return {
-            entry.name for entry in os.scandir(self._directory) if os.stat(entry).st_dev != here
-        }
+        return {entry.name for entry in self._directory.iterdir() if entry.stat().st_dev != here}
 
     def exists(self, name: str) -> bool:
         """Is there a whole namespace of this name?"""
         try:
-            return os.stat(self.path(name)).st_dev != os.stat(self._directory).st_dev
+            return self.path(name).stat().st_dev != self._directory.stat().st_dev
         except FileNotFoundError:
             return False
 
@@ -61,7 +64,7 @@ class Namespaces:
         with self._away():
             _check(_libc.unshare(_NEWNET), "make a network namespace")
             descriptor = os.open(_HERE, os.O_RDONLY | os.O_CLOEXEC)
-            # Tasks have no IPv6 network yet: spare every interface its address search and its shouts.
+            # Tasks have no IPv6 network yet: spare every interface its search for an address.
             _write("/proc/sys/net/ipv6/conf/default/disable_ipv6", b"1")
             inside = Netlink()
         with inside:
@@ -71,15 +74,15 @@ class Namespaces:
                 os.close(descriptor)
 
     @contextmanager
-    def open(self, name: str) -> Iterator[tuple[int, Netlink]]:
-        """The same for one that exists."""
+    def inside(self, name: str) -> Iterator[Netlink]:
+        """A socket in a namespace that exists."""
         descriptor = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC)
         try:
             with self._away():
                 _check(_libc.setns(descriptor, _NEWNET), f"enter the network namespace of {name}")
                 inside = Netlink()
             with inside:
-                yield descriptor, inside
+                yield inside
         finally:
             os.close(descriptor)
 

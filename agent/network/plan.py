@@ -89,9 +89,7 @@ def wanted(
 
 
 def _links(overlay: OverlayWanted, names: Names, underlay: Underlay, mtu: int) -> Iterator[Link]:
-    blocks = overlay.local_blocks
-    # A network without a block here only forwards; its bridge's MAC is then of no consequence.
-    mac = gateway_mac(gateway(blocks[0] if blocks else overlay.subnet))
+    mac = gateway_mac(overlay.network_id)
     yield Link(name=names.bridge(overlay.network_id), kind="bridge", mac=mac, mtu=mtu)
     if overlay.vni:
         yield Link(
@@ -130,8 +128,8 @@ def _settings(links: Mapping[str, Link]) -> Iterator[Setting]:
         yield FORWARDING
     for name in links:
         # Replies may take another way than requests did: no reverse path filter.
-        yield Setting(f"ipv4/conf/{name}/rp_filter", "0")
-        yield Setting(f"ipv6/conf/{name}/disable_ipv6", "1")
+        yield Setting(f"ipv4/conf/{name}/rp_filter", "0", name)
+        yield Setting(f"ipv6/conf/{name}/disable_ipv6", "1", name)
 
 
 def difference(want: KernelState, found: KernelState) -> Changes:
@@ -147,9 +145,10 @@ def difference(want: KernelState, found: KernelState) -> Changes:
         drop_links=tuple(sorted(dropped)),
         make_links=tuple(link for name, link in want.links.items() if name not in kept),
         set_links=tuple(
-            link for name, link in want.links.items() if name in kept and kept[name] != link
+            _only_changed(link, kept[name])
+            for name, link in want.links.items() if name in kept and kept[name] != link
         ),
-        settings=tuple(sorted(want.settings - found.settings)),
+        settings=_missing(want.settings, found.settings, dropped),
         set_ports=tuple(
             port for port, bridge in want.ports.items()
             if port in found.ports and (found.ports[port] != bridge or bridge in dropped)
@@ -175,7 +174,12 @@ def _identity(link: Link) -> tuple[Hashable, ...]:
     return (link.kind, link.vni, link.local, link.port, link.mac, link.learning)
 
 
-Entry = TypeVar("Entry", Address, Route, Neighbour, Fdb)
+def _only_changed(link: Link, found: Link) -> Link:
+    # To be told its own MAC again makes a device forget its neighbours.
+    return msgspec.structs.replace(link, mac="") if link.mac == found.mac else link
+
+
+Entry = TypeVar("Entry", Address, Route, Neighbour, Fdb, Setting)
 
 
 def _missing(want: frozenset[Entry], found: frozenset[Entry], gone: set[str]) -> tuple[Entry, ...]:
@@ -193,8 +197,10 @@ def _left_over(
     return tuple(sorted(extra, key=_key))
 
 
-def _key(entry: Address | Route | Neighbour | Fdb) -> tuple[str, str, int]:
+def _key(entry: Address | Route | Neighbour | Fdb | Setting) -> tuple[str, str, int]:
     match entry:
+        case Setting():
+            return "", entry.path, 0
         case Address():
             return entry.device, entry.cidr, 0
         case Route():

@@ -61,10 +61,11 @@ class Fdb(msgspec.Struct, frozen=True):
 
 
 class Setting(msgspec.Struct, frozen=True, order=True):
-    """A value under /proc/sys/net."""
+    """A value under /proc/sys/net; `device` is the one it dies with, if any."""
 
     path: str
     value: str
+    device: str = ""
 
 
 class KernelState(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,214 @@
+"""The real Dataplane: the kernel of the namespace the agent runs in. SHELL.
+
+Reads, has plan.py compare, carries out. Work that enters the kernel runs in a pool of threads,
+because making a namespace and waiting for the kernel's network lock take milliseconds. Invariant:
+`sync` and `check` exclude each other; attaching and detaching go on beside them.
+"""
+
+import asyncio
+import re
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from agent.network import kernel, message, nft, plan, rules
+from agent.network.base import Attachment, Drift, NetworkFailed, OverlayWanted, Underlay
+from agent.network.names import Names
+from agent.network.netlink import Netlink, nft_generation
+from agent.network.netns import Namespaces
+from agent.network.plug import Plug, inside_messages, plugs
+from agent.network.state import KernelState
+from pyswarm_core.ids import NetworkId, TaskId
+
+T = TypeVar("T")
+
+_TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_THREADS = 8
+
+
+class KernelDataplane:
+    """Carries networks and tasks in the current network namespace.
+
+    Close it when done; what it made stays.
+    """
+
+    def __init__(self, fleet: str, underlay: Underlay, netns_directory: Path) -> None:
+        """`fleet` is one to five letters and digits, unique on the machine.
+
+        The directory is ours alone.
+        """
+        self._names = Names(fleet)
+        self._underlay = underlay
+        self._namespaces = Namespaces(netns_directory)
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="dataplane")
+        self._local = threading.local()
+        self._sockets: list[Netlink] = []
+        self._lock = asyncio.Lock()
+        self._overlays: dict[NetworkId, OverlayWanted] = {}
+        self._underlay_mtu = 0
+        self._tasks: dict[TaskId, tuple[Plug, ...]] = {}
+        self._ruleset: str | None = None
+        self._rules_listing = ""
+        self._rules_generation = -1
+
+    def close(self) -> None:
+        """Stop the threads and close the sockets. The kernel keeps what it has."""
+        self._pool.shutdown()
+        for host in self._sockets:
+            host.close()
+        self._namespaces.close()
+
+    async def sync(self, overlays: Sequence[OverlayWanted]) -> None:
+        """Make the host's networks exactly these; see Dataplane."""
+        async with self._lock:
+            self._overlays = {overlay.network_id: overlay for overlay in overlays}
+            # Rules first, so that no packet passes unruled; when all is removed, rules last.
+            if overlays:
+                await self._sync_rules()
+            await self._run(self._sync_kernel)
+            if not overlays:
+                await self._sync_rules()
+
+    async def attach(self, task_id: TaskId, attachments: Sequence[Attachment]) -> str:
+        """Make or mend the task's network namespace; see Dataplane."""
+        if not _TASK_ID.fullmatch(task_id):
+            raise NetworkFailed(f"task id {task_id!r} cannot name a file")
+        wiring = plugs(task_id, attachments, self._overlays, self._names, self._underlay_mtu)
+        await self._run(lambda: self._attach(task_id, wiring))
+        self._tasks[task_id] = wiring
+        return str(self._namespaces.path(task_id))
+
+    async def detach(self, task_id: TaskId) -> None:
+        """Let go of the task's namespace; see Dataplane."""
+        self._tasks.pop(task_id, None)
+        if _TASK_ID.fullmatch(task_id):
+            await self._run(lambda: self._namespaces.drop(task_id))
+
+    async def found(self) -> set[TaskId]:
+        """The tasks whose namespaces exist."""
+        return set(map(TaskId, await self._run(self._namespaces.found)))
+
+    async def check(self) -> tuple[Drift, ...]:
+        """What differs from the last sync; see Dataplane."""
+        async with self._lock:
+            _, changes = await self._run(self._compare)
+            drifts = plan.drifts(changes)
+            if self._ruleset is not None and await self._rules_differ():
+                drifts += (Drift(kind="rules", detail=self._names.table),)
+            return drifts
+
+    async def _sync_rules(self) -> None:
+        ruleset = rules.ruleset(list(self._overlays.values()), self._names)
+        if ruleset == self._ruleset and not await self._rules_differ():
+            return
+        self._ruleset = None
+        await nft.apply(ruleset or rules.removal(self._names))
+        self._rules_generation = await self._run(nft_generation)
+        self._rules_listing = await nft.listing(self._names.table) if ruleset else ""
+        self._ruleset = ruleset
+
+    async def _rules_differ(self) -> bool:
+        # Asking whether anyone changed any ruleset is a thousand times cheaper than reading ours.
+        generation = await self._run(nft_generation)
+        if generation == self._rules_generation:
+            return False
+        if await nft.listing(self._names.table) != self._rules_listing:
+            return True
+        self._rules_generation = generation
+        return False
+
+    def _compare(self) -> tuple[KernelState, plan.Changes]:
+        host = self._host()
+        devices = kernel.Devices(host)
+        if self._overlays:
+            self._underlay_mtu = devices.mtu_of(self._underlay.address)
+        wirings = list(self._tasks.values())
+        ports = {plug.port.name: plug.bridge for wiring in wirings for plug in wiring}
+        want = plan.wanted(
+            list(self._overlays.values()), self._names, self._underlay, self._underlay_mtu, ports
+        )
+        found = kernel.find(host, devices, self._names, want.settings)
+        return want, plan.difference(want, found)
+
+    def _sync_kernel(self) -> None:
+        want, changes = self._compare()
+        if changes != plan.Changes():
+            bridges = {self._names.bridge(o.network_id): o for o in self._overlays.values()}
+            tunnels = {self._names.vxlan(o.network_id): o for o in self._overlays.values()}
+            aliases = {
+                name: f"pyswarm network {overlay.name} {overlay.network_id}"
+                for name, overlay in (bridges | tunnels).items()
+            }
+            kernel.carry_out(self._host(), changes, want, aliases)
+        for task_id, wiring in list(self._tasks.items()):
+            if any(plug.port.name in changes.lost_ports for plug in wiring):
+                self._mend_unless_detached(task_id, wiring)
+
+    def _attach(self, task_id: TaskId, wiring: tuple[Plug, ...]) -> None:
+        if self._namespaces.exists(task_id):
+            self._mend(task_id, wiring)
+            return
+        with self._namespaces.new() as (descriptor, inside):
+            self._plug(wiring, inside)
+            self._namespaces.keep(task_id, descriptor)
+
+    def _mend_unless_detached(self, task_id: TaskId, wiring: tuple[Plug, ...]) -> None:
+        try:
+            self._mend(task_id, wiring)
+        except (NetworkFailed, FileNotFoundError):
+            if task_id in self._tasks:
+                raise
+
+    def _mend(self, task_id: TaskId, wiring: tuple[Plug, ...]) -> None:
+        if lost := [plug for plug in wiring if not self._is_plugged(plug)]:
+            with self._namespaces.inside(task_id) as inside:
+                self._plug(lost, inside)
+
+    def _plug(self, wiring: Sequence[Plug], inside: Netlink) -> None:
+        # Looked up first: a bridge that is not there is the likelier fault, and cheap to undo.
+        bridges = [(plug.port.name, self._bridge_index(plug.bridge)) for plug in wiring]
+        inside.apply(inside_messages(wiring, self._namespaces.host))
+        joins = [message.plug_in(port, bridge) for port, bridge in bridges]
+        # Both ends are up now: have the kernel let packets through before anyone sends one.
+        self._host().apply([*joins, *(message.get_link(port) for port, _ in bridges)])
+        inside.apply([message.get_link(plug.inside.name) for plug in wiring])
+
+    def _is_plugged(self, plug: Plug) -> bool:
+        body = self._host().one(message.get_link(plug.port.name))
+        if body is None:
+            return False
+        _, master, link = message.read_link(body)
+        bridge = self._bridge_index(plug.bridge)
+        if master != bridge or not link.up:
+            self._host().apply([message.plug_in(plug.port.name, bridge)])
+        return True
+
+    @staticmethod
+    def _bridge_index(bridge: str) -> int:
+        try:
+            return socket.if_nametoindex(bridge)
+        except OSError as error:
+            raise NetworkFailed(f"bridge {bridge} is not there: {error.strerror}") from error
+
+    def _host(self) -> Netlink:
+        """This thread's socket in the host's namespace."""
+        host: Netlink | None = getattr(self._local, "host", None)
+        if host is None:
+            host = self._local.host = Netlink()
+            self._sockets.append(host)
+        return host
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        """Run in a thread.
+
+        A cancelled caller waits for the end, so that nothing goes on behind its back.
+        """
+        future = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise

@@ -1,0 +1,170 @@
+"""Reads a host's networks from the kernel, and carries out a plan's changes. SHELL.
+
+Runs in a worker thread. Invariant: a change that fails does not keep the others from being made;
+the first failure is raised at the end.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from agent.network import message
+from agent.network.base import NetworkFailed
+from agent.network.names import Names
+from agent.network.netlink import Netlink
+from agent.network.plan import Changes
+from agent.network.state import Address, Fdb, KernelState, Link, Neighbour, Route, Setting
+
+_SETTINGS = Path("/proc/sys/net")
+
+
+class Devices:
+    """All devices of the namespace and the addresses on them, as of one moment."""
+
+    def __init__(self, host: Netlink) -> None:
+        read = [message.read_link(body) for body in host.dump(message.dump_links())]
+        self.links = {index: link for index, _, link in read}
+        self.masters = {index: master for index, master, _ in read}
+        self.index = {link.name: index for index, link in self.links.items()}
+        answer = host.dump(message.dump_addresses())
+        self.addresses = [message.read_address(body) for body in answer]
+
+    def mtu_of(self, address: str) -> int:
+        """The MTU of the device that has the address. Raises NetworkFailed if none has."""
+        for index, cidr in self.addresses:
+            if cidr.partition("/")[0] == address and index in self.links:
+                return self.links[index].mtu
+        raise NetworkFailed(f"no device of this node has the data path address {address}")
+
+
+def find(host: Netlink, devices: Devices, names: Names, settings: Iterable[Setting]) -> KernelState:
+    """What the kernel holds on the fleet's devices, and which of the settings are as wanted."""
+    ours = {index: link.name for index, link in devices.links.items() if names.carries(link.name)}
+    routes = (message.read_route(body) for body in host.dump(message.dump_routes()))
+    return KernelState(
+        links={name: devices.links[index] for index, name in ours.items()},
+        ports={
+            link.name: ours.get(devices.masters[index], "")
+            for index, link in devices.links.items()
+            if link.kind == "veth" and link.name.startswith(names.prefix)
+        },
+        addresses=frozenset(
+            Address(ours[index], cidr) for index, cidr in devices.addresses if index in ours
+        ),
+        routes=frozenset(
+            _named(route, ours.get(index, ""))
+            for index, route in filter(None, routes)
+            if index in ours or (not index and route.metric == names.last_resort_metric)
+        ),
+        neighbours=frozenset(
+            Neighbour(ours[index], address, mac)
+            for index, address, mac in _neighbours(host, message.AF_INET)
+            if index in ours
+        ),
+        fdb=frozenset(
+            Fdb(ours[index], mac, vtep)
+            for index, vtep, mac in _neighbours(host, message.AF_BRIDGE)
+            if index in ours
+        ),
+        settings=frozenset(setting for setting in settings if _holds(setting)),
+    )
+
+
+def carry_out(
+    host: Netlink, changes: Changes, want: KernelState, aliases: Mapping[str, str]
+) -> None:
+    """Make the changes, devices first. `aliases` are the texts that people see on them."""
+    devices = Devices(host)
+    failures: list[NetworkFailed] = []
+    drops = [message.drop_link(devices.index[name]) for name in changes.drop_links]
+    _attempt(host, drops, failures, gone_is_fine=True)
+    for link in changes.make_links:
+        _make(host, link, aliases.get(link.name, ""), failures)
+    if changes.drop_links or changes.make_links:
+        devices = Devices(host)
+    index = devices.index
+    sets = [message.set_link(index[link.name], link) for link in changes.set_links]
+    _attempt(host, sets, failures)
+    for setting in changes.settings:
+        _write(setting, failures)
+    bridges = ((port, index.get(want.ports[port])) for port in changes.set_ports)
+    joins = [message.plug_in(port, bridge) for port, bridge in bridges if bridge]
+    _attempt(host, joins, failures, gone_is_fine=True)
+    _attempt(host, _additions(changes, index), failures)
+    _attempt(host, _removals(changes, index), failures, gone_is_fine=True)
+    if failures:
+        raise failures[0]
+
+
+def _additions(changes: Changes, index: Mapping[str, int]) -> list[bytes]:
+    return [
+        *(message.address(index[e.device], e) for e in changes.add_addresses if e.device in index),
+        *(
+            message.neighbour(index[e.device], e)
+            for e in changes.add_neighbours
+            if e.device in index
+        ),
+        *(message.fdb(index[e.device], e) for e in changes.add_fdb if e.device in index),
+        *(
+            message.route(index.get(e.device, 0), e)
+            for e in changes.add_routes
+            if not e.device or e.device in index
+        ),
+    ]
+
+
+def _removals(changes: Changes, index: Mapping[str, int]) -> list[bytes]:
+    return [
+        *(message.route(index.get(e.device, 0), e, add=False) for e in changes.drop_routes),
+        *(message.neighbour(index[e.device], e, add=False) for e in changes.drop_neighbours),
+        *(message.fdb(index[e.device], e, add=False) for e in changes.drop_fdb),
+        *(message.address(index[e.device], e, add=False) for e in changes.drop_addresses),
+    ]
+
+
+def _attempt(
+    host: Netlink,
+    messages: list[bytes],
+    failures: list[NetworkFailed],
+    *,
+    gone_is_fine: bool = False,
+) -> None:
+    try:
+        host.apply(messages, gone_is_fine=gone_is_fine)
+    except NetworkFailed as failure:
+        failures.append(failure)
+
+
+def _make(host: Netlink, link: Link, alias: str, failures: list[NetworkFailed]) -> None:
+    try:
+        host.apply([message.make_link(link), message.set_alias(link.name, alias)])
+    except NetworkFailed as failure:
+        what = f"VXLAN device for VNI {link.vni} on port {link.port}" if link.vni else "bridge"
+        failures.append(NetworkFailed(f"cannot make the {what}: {failure}"))
+
+
+def _named(route: Route, device: str) -> Route:
+    return Route(
+        dst=route.dst, device=device, via=route.via, source=route.source,
+        metric=route.metric, onlink=route.onlink,
+    )  # fmt: skip
+
+
+def _neighbours(host: Netlink, family: int) -> Iterable[tuple[int, str, str]]:
+    answer = host.dump(message.dump_neighbours(family))
+    return filter(None, map(message.read_neighbour, answer))
+
+
+def _holds(setting: Setting) -> bool:
+    path = _SETTINGS / setting.path
+    try:
+        return path.read_text().strip() == setting.value
+    except FileNotFoundError:
+        # A kernel without IPv6 has nothing to turn off; a device that is not there holds nothing.
+        return setting.path.startswith("ipv6/") and not (_SETTINGS / "ipv6").exists()
+
+
+def _write(setting: Setting, failures: list[NetworkFailed]) -> None:
+    try:
+        (_SETTINGS / setting.path).write_text(setting.value)
+    except OSError as error:
+        failures.append(NetworkFailed(f"cannot set {setting.path}: {error.strerror}"))

@@ -1,0 +1,110 @@
+"""How a task is wired to its networks: a plug per attachment, and the messages that set up its
+inside. PURE.
+
+Invariant: a task's wiring follows from its id, its attachments and the networks alone, so an
+adopted task's can be computed again and compared with what is there.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network
+
+import msgspec
+
+from agent.network import message
+from agent.network.base import Attachment, NetworkFailed, OverlayWanted
+from agent.network.ipam import gateway
+from agent.network.names import Names, gateway_mac, task_mac
+from agent.network.plan import network_mtu
+from agent.network.state import Link, Neighbour, Route
+from pyswarm_core.ids import NetworkId, TaskId
+
+_LOOPBACK = 1
+# A new namespace may hold fallback tunnel devices (tunl0, sit0 and so on) with the first numbers.
+_FIRST_INDEX = 64
+
+
+class Plug(msgspec.Struct, frozen=True, kw_only=True):
+    """One interface of a task, ready to be made. `routes` lead out of its block."""
+
+    index: int
+    bridge: str
+    port: Link
+    inside: Link
+    cidr: str
+    gateway: Neighbour
+    routes: tuple[Route, ...]
+
+
+def plugs(
+    task_id: TaskId,
+    attachments: Sequence[Attachment],
+    overlays: Mapping[NetworkId, OverlayWanted],
+    names: Names,
+    underlay_mtu: int,
+) -> tuple[Plug, ...]:
+    """The task's plugs.
+
+    Raises NetworkFailed for a network or an address that is not this host's.
+    """
+    made = []
+    out_taken = False
+    for number, attachment in enumerate(attachments):
+        overlay = overlays.get(attachment.network_id)
+        if overlay is None:
+            raise NetworkFailed(f"network {attachment.network_id} is not on this node")
+        block = _block_of(attachment.address, overlay)
+        is_out = not out_taken and not overlay.internal
+        out_taken |= is_out
+        mtu = network_mtu(overlay, underlay_mtu)
+        way = gateway(block)
+        made.append(
+            Plug(
+                index=_FIRST_INDEX + number,
+                bridge=names.bridge(overlay.network_id),
+                port=Link(name=names.veth(task_id, overlay.network_id), kind="veth", mtu=mtu),
+                inside=Link(name=attachment.ifname, mac=task_mac(attachment.address), mtu=mtu),
+                cidr=f"{attachment.address}/{block.partition('/')[2]}",
+                gateway=Neighbour(attachment.ifname, way, gateway_mac(overlay.network_id)),
+                routes=_routes(attachment.ifname, overlay, block, way, is_out=is_out),
+            )
+        )
+    return tuple(made)
+
+
+def inside_messages(wiring: Sequence[Plug], host_fd: int) -> list[bytes]:
+    """All that is done inside the namespace, in one go: the pairs, then addresses and routes."""
+    messages = [message.up(_LOOPBACK)]
+    for plug in wiring:
+        messages.append(message.make_veth(plug.inside, plug.index, plug.port, host_fd))
+        messages.append(message.up(plug.index))
+        messages.append(message.inside_address(plug.index, plug.cidr))
+        messages.append(message.neighbour(plug.index, plug.gateway))
+        messages += (message.route(plug.index, entry) for entry in plug.routes)
+    return messages
+
+
+def _routes(
+    ifname: str, overlay: OverlayWanted, block: str, way: str, *, is_out: bool
+) -> tuple[Route, ...]:
+    if is_out:
+        return (Route(dst="0.0.0.0/0", device=ifname, via=way),)
+    if overlay.subnet != block:
+        return (Route(dst=overlay.subnet, device=ifname, via=way),)
+    return ()
+
+
+def _block_of(address: str, overlay: OverlayWanted) -> str:
+    for block in overlay.local_blocks:
+        if int(IPv4Address(address)) in _hosts(block):
+            return block
+    blocks = ", ".join(overlay.local_blocks) or "none"
+    raise NetworkFailed(
+        f"address {address} is not in this node's blocks of network {overlay.name} ({blocks})"
+    )
+
+
+@lru_cache(maxsize=4096)
+def _hosts(block: str) -> range:
+    network = IPv4Network(block)
+    return range(int(network.network_address) + 2, int(network.broadcast_address))

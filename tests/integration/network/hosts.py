@@ -1,0 +1,183 @@
+"""Hosts for tests: namespaces on an underlay bridge that lives in a namespace of its own.
+
+A host runs its dataplane in a thread inside its namespace, as an agent started by `nsenter --net`
+would.
+"""
+
+import asyncio
+import ctypes
+import os
+import queue
+import socket
+import struct
+import subprocess
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+from agent.network.base import Underlay
+from agent.network.dataplane import KernelDataplane
+
+T = TypeVar("T")
+
+PREFIX = f"psn{os.getpid() % 100000}"
+UNDERLAY_GATEWAY = "192.168.77.1"
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def sh(command: str) -> str:
+    """Run a shell command that must succeed, and return what it prints."""
+    done = subprocess.run(["sh", "-ec", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout
+
+
+def enter(netns: str) -> None:
+    """Move the current thread into a namespace."""
+    descriptor = os.open(netns, os.O_RDONLY)
+    try:
+        assert _libc.setns(descriptor, 0x40000000) == 0, os.strerror(ctypes.get_errno())
+    finally:
+        os.close(descriptor)
+
+
+def inside(netns: str, work: Callable[[], T]) -> T:
+    """Run `work` in a thread inside a namespace."""
+    outcome: Future[T] = Future()
+
+    def body() -> None:
+        try:
+            enter(netns)
+            outcome.set_result(work())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    return outcome.result()
+
+
+def ping(netns: str, address: str, payload: int = 56, timeout_s: float = 1.0) -> bool:
+    """Does `address` answer an ICMP echo that must not be fragmented? `payload` excludes 28 bytes
+    of headers.
+    """
+
+    def work() -> bool:
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
+            raw.setsockopt(socket.IPPROTO_IP, 10, 2)  # IP_MTU_DISCOVER: always DF
+            raw.settimeout(timeout_s)
+            packet = struct.pack("!BBHHH", 8, 0, 0, 0x7073, 1) + b"p" * payload
+            words = struct.unpack(f"!{len(packet) // 2}H", packet)
+            total = sum(words)
+            total = (total & 0xFFFF) + (total >> 16)
+            total = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
+            try:
+                raw.connect((address, 0))
+                raw.send(packet[:2] + total.to_bytes(2) + packet[4:])
+                while True:
+                    answer = raw.recv(65536)
+                    if answer[20] == 0:
+                        return len(answer) == payload + 28
+            except (TimeoutError, OSError):
+                return False
+
+    return inside(netns, work)
+
+
+class Host:
+    """A namespace with a leg on the underlay, and a dataplane in it."""
+
+    def __init__(self, number: int, directory: Path) -> None:
+        self.number = number
+        self.name = f"{PREFIX}-h{number}"
+        self.netns = f"/run/netns/{self.name}"
+        self.address = f"192.168.77.{10 + number}"
+        self.directory = directory / f"h{number}"
+        self._work: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None]
+        self._work = queue.SimpleQueue()
+        self._plug_in()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+        self.dataplane = self.call(self._new_dataplane)
+
+    def _plug_in(self) -> None:
+        leg, under = f"{PREFIX}l{self.number}", f"{PREFIX}-u"
+        sh(f"""ip netns add {self.name}
+            ip -n {self.name} link set lo up
+            ip -n {under} link add {leg} type veth peer name eth0 netns {self.name}
+            ip -n {under} link set {leg} master br0 up
+            ip -n {self.name} addr add {self.address}/24 dev eth0
+            ip -n {self.name} link set eth0 up
+            ip -n {self.name} route add default via {UNDERLAY_GATEWAY}""")
+
+    def _new_dataplane(self) -> KernelDataplane:
+        return KernelDataplane("tst", Underlay(address=self.address), self.directory)
+
+    def _serve(self) -> None:
+        enter(self.netns)
+        with asyncio.Runner() as runner:
+            while (item := self._work.get()) is not None:
+                work, outcome = item
+                try:
+                    found = work()
+                    if asyncio.iscoroutine(found):
+                        found = runner.run(found)
+                    outcome.set_result(found)
+                except BaseException as error:
+                    outcome.set_exception(error)
+
+    def call(self, work: Callable[[], T]) -> T:
+        """Run plain code in the host's thread."""
+        outcome: Future[T] = Future()
+        self._work.put((work, outcome))
+        return outcome.result(30)
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine of the dataplane to its end."""
+        outcome: Future[T] = Future()
+        self._work.put((lambda: coroutine, outcome))
+        return outcome.result(30)
+
+    def restart(self) -> None:
+        """The agent dies and comes back; the kernel stays as it is."""
+        self.call(self.dataplane.close)
+        self.dataplane = self.call(self._new_dataplane)
+
+    def ip(self, arguments: str) -> str:
+        """Run `ip` in the host."""
+        return sh(f"ip -n {self.name} {arguments}")
+
+    def nsenter(self, command: str) -> str:
+        """Run a command in the host's network namespace."""
+        return sh(f"nsenter --net={self.netns} {command}")
+
+    def close(self) -> None:
+        """Remove the host, whatever is left in it."""
+        for task in self.run(self.dataplane.found()):
+            self.run(self.dataplane.detach(task))
+        self.call(self.dataplane.close)
+        self._work.put(None)
+        self._thread.join()
+        sh(f"ip netns del {self.name}")
+
+
+class Rig:
+    """An underlay and its hosts."""
+
+    def __init__(self, directory: Path, hosts: int) -> None:
+        under = f"{PREFIX}-u"
+        self.netns = f"/run/netns/{under}"
+        sh(f"""ip netns add {under}
+            ip -n {under} link add br0 type bridge
+            ip -n {under} addr add {UNDERLAY_GATEWAY}/24 dev br0
+            ip -n {under} link set br0 up""")
+        self.hosts = [Host(number, directory) for number in range(1, hosts + 1)]
+
+    def close(self) -> None:
+        """Remove everything."""
+        for host in self.hosts:
+            host.close()
+        sh(f"ip netns del {PREFIX}-u")
