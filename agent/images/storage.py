@@ -2,8 +2,8 @@
 
 Its own command takes the storage's lock and so waits while any layer is unpacked, which would hold
 up every start on the host; the files are replaced by renaming, so a reader without a lock sees one
-whole version (docs/decisions/0009-image-storage-is-read-from-its-files.md). Invariant: an image is reported only
-if its configuration and every layer are there.
+whole version (docs/decisions/0009-image-storage-is-read-from-its-files.md). Invariant: an image is
+reported only if its configuration and every layer are there.
 """
 
 from base64 import b64encode
