@@ -77,7 +77,8 @@ def overlay(host: Host, network: NetworkId, hosts: int = 3) -> OverlayWanted:
     prefix, vni = SUBNETS[network]
     return OverlayWanted(
         network_id=network, name=network[3:], vni=vni, subnet=f"{prefix}.0.0/16",
-        node_number=host.number, internal=network == CLOSED, local_blocks=(f"{prefix}.{host.number}.0/26",),
+        node_number=host.number, internal=network == CLOSED,
+        local_blocks=(f"{prefix}.{host.number}.0/26",),
         peers=tuple(
             Peer(node_number=n, address=f"192.168.77.{10 + n}", blocks=(f"{prefix}.{n}.0/26",))
             for n in range(1, hosts + 1) if n != host.number
@@ -214,7 +215,7 @@ DISTURBANCES = {
     "route": "route del 10.128.2.0/26",
     "redirected route": "route replace 10.128.2.0/26 via 192.168.77.1",
     "neighbour": "neigh del 10.128.2.1 dev {vxlan}",
-    "changed neighbour": "neigh replace 10.128.2.1 lladdr 02:00:00:00:00:09 dev {vxlan} nud permanent",
+    "changed neighbour": "neigh replace 10.128.2.1 lladdr 02:00:00:00:00:09 dev {vxlan}",
     "address": "addr flush dev {bridge}",
     "down": "link set {vxlan} down",
     "bridge down": "link set {bridge} down",

@@ -1,0 +1,148 @@
+"""A Dataplane in memory, for unit tests and the simulator. Its tables come from the real plan.
+
+A `Fabric` joins the hosts: it answers whether one task reaches another by walking the same routes,
+neighbours, FDB entries and tunnels that a packet would meet. `FakeDataplane.kernel` may be
+disturbed at will; `sync` heals it.
+"""
+
+from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Address, IPv4Network
+
+from agent.network import plan
+from agent.network.base import Attachment, Drift, NetworkFailed, OverlayWanted, Underlay
+from agent.network.names import Names
+from agent.network.plug import Plug, plugs
+from agent.network.state import KernelState, Route
+from pyswarm_core.ids import NetworkId, TaskId
+
+_UNDERLAY_MTU = 1500
+
+
+class FakeDataplane:
+    """One host's tables.
+
+    `kernel` and `tasks` outlive a restarted agent: hand them to its successor.
+    """
+
+    def __init__(self, fabric: "Fabric", underlay: Underlay, fleet: str = "fake") -> None:
+        self.underlay = underlay
+        self.kernel = KernelState()
+        self.tasks: dict[TaskId, tuple[Plug, ...]] = {}
+        self._names = Names(fleet)
+        self._overlays: dict[NetworkId, OverlayWanted] = {}
+        fabric.hosts[underlay.address] = self
+
+    async def sync(self, overlays: Sequence[OverlayWanted]) -> None:
+        """Make the tables exactly what these networks need."""
+        self._overlays = {overlay.network_id: overlay for overlay in overlays}
+        self.kernel = self._wanted()
+
+    async def attach(self, task_id: TaskId, attachments: Sequence[Attachment]) -> str:
+        """Remember the task's plugs; the path is made up."""
+        wiring = plugs(task_id, attachments, self._overlays, self._names, _UNDERLAY_MTU)
+        holders = {plug.cidr for held, ps in self.tasks.items() if held != task_id for plug in ps}
+        if taken := [plug.cidr for plug in wiring if plug.cidr in holders]:
+            raise NetworkFailed(f"address {taken[0]} is in use")
+        self.tasks[task_id] = wiring
+        self.kernel = self._wanted()
+        return f"/fake/netns/{task_id}"
+
+    async def detach(self, task_id: TaskId) -> None:
+        """Forget the task."""
+        if self.tasks.pop(task_id, None) is not None:
+            self.kernel = self._wanted()
+
+    async def found(self) -> set[TaskId]:
+        """The tasks that were attached and not detached."""
+        return set(self.tasks)
+
+    async def check(self) -> tuple[Drift, ...]:
+        """What differs from what the last sync made."""
+        return plan.drifts(plan.difference(self._wanted(), self.kernel))
+
+    def holder(self, address: str) -> TaskId | None:
+        """The task on this host that answers at the address."""
+        for task_id, wiring in self.tasks.items():
+            for plug in wiring:
+                if plug.cidr.partition("/")[0] == address:
+                    plugged = self.kernel.ports.get(plug.port.name) == plug.bridge
+                    return task_id if plugged else None
+        return None
+
+    def _wanted(self) -> KernelState:
+        wirings = self.tasks.values()
+        ports = {plug.port.name: plug.bridge for wiring in wirings for plug in wiring}
+        overlays = list(self._overlays.values())
+        return plan.wanted(overlays, self._names, self.underlay, _UNDERLAY_MTU, ports)
+
+
+class Fabric:
+    """The underlay: hosts by their address.
+
+    `cut` names pairs of addresses that no packet passes between.
+    """
+
+    def __init__(self) -> None:
+        self.hosts: dict[str, FakeDataplane] = {}
+        self.cut: set[frozenset[str]] = set()
+
+    def reaches(self, host: str, task_id: TaskId, address: str) -> bool:
+        """Do packets of the task get to the task that has `address`, and answers back?"""
+        for plug in self.hosts[host].tasks.get(task_id, ()):
+            target = self._walk(host, plug, address)
+            if target is None:
+                continue
+            far_host, far_task = target
+            source = plug.cidr.partition("/")[0]
+            for far_plug in self.hosts[far_host].tasks[far_task]:
+                if far_plug.cidr.partition("/")[0] == address:
+                    return self._walk(far_host, far_plug, source) == (host, task_id)
+        return False
+
+    def _walk(self, host: str, plug: Plug, address: str) -> tuple[str, TaskId] | None:
+        """Where a packet that leaves by the plug ends; None if it is lost or leaves its network."""
+        here = self.hosts[host]
+        tunnel = plug.bridge.replace("-b", "-x", 1)
+        route = _route(here.kernel, address)
+        if route is None or here.kernel.ports.get(plug.port.name) != plug.bridge:
+            return None
+        if route.device == plug.bridge:
+            return _held(host, here, address)
+        if route.device != tunnel:
+            return None
+        for far in _far_ends(here.kernel, route):
+            there = self.hosts.get(far)
+            if there is not None and frozenset((host, far)) not in self.cut:
+                return _arrive(far, there, here.kernel, tunnel, address)
+        return None
+
+
+def _route(kernel: KernelState, address: str) -> Route | None:
+    fits = [r for r in kernel.routes if IPv4Address(address) in IPv4Network(r.dst)]
+    return max(fits, key=lambda r: IPv4Network(r.dst).prefixlen, default=None)
+
+
+def _far_ends(kernel: KernelState, route: Route) -> Iterator[str]:
+    macs = {n.mac for n in kernel.neighbours if (n.device, n.address) == (route.device, route.via)}
+    for entry in sorted(kernel.fdb, key=lambda fdb: fdb.vtep):
+        if entry.device == route.device and entry.mac in macs:
+            yield entry.vtep
+
+
+def _held(host: str, dataplane: FakeDataplane, address: str) -> tuple[str, TaskId] | None:
+    task_id = dataplane.holder(address)
+    return None if task_id is None else (host, task_id)
+
+
+def _arrive(
+    far: str, there: FakeDataplane, sender: KernelState, tunnel: str, address: str
+) -> tuple[str, TaskId] | None:
+    """The far end takes a packet only by a tunnel of the same VNI, to that network's bridge."""
+    vni = sender.links[tunnel].vni
+    bridges = {
+        n.replace("-x", "-b", 1) for n, link in there.kernel.links.items() if link.vni == vni
+    }
+    route = _route(there.kernel, address)
+    if route is None or route.device not in bridges:
+        return None
+    return _held(far, there, address)

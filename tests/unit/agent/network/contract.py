@@ -1,0 +1,127 @@
+"""What every Dataplane keeps, the kernel's and the one in memory.
+
+A subclass provides `two_hosts`.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+import pytest
+
+from agent.network.base import Attachment, Dataplane, NetworkFailed, OverlayWanted, Peer
+from pyswarm_core.ids import NetworkId, TaskId
+
+T = TypeVar("T")
+APP, OTHER = NetworkId("netapp"), NetworkId("netother")
+SUBNETS = {APP: ("10.128", 4097), OTHER: ("10.129", 4098)}
+A, B = TaskId("task-a"), TaskId("task-b")
+
+
+class Bench(Protocol):
+    """Two hosts, numbered 1 and 2, whose underlay addresses `address` gives."""
+
+    def address(self, number: int) -> str: ...
+
+    def dataplane(self, number: int) -> Dataplane: ...
+
+    def run(self, number: int, work: Callable[[], Awaitable[T]]) -> T:
+        """Await `work` where the host's dataplane lives."""
+        ...
+
+    def reaches(self, number: int, task_id: TaskId, address: str) -> bool: ...
+
+
+def overlay(bench: Bench, number: int, network: NetworkId) -> OverlayWanted:
+    """The network as host 1 or 2 carries it, the other being its peer."""
+    prefix, vni = SUBNETS[network]
+    other = 3 - number
+    block = f"{prefix}.{other}.0/26"
+    return OverlayWanted(
+        network_id=network, name=network[3:], vni=vni, subnet=f"{prefix}.0.0/16",
+        node_number=number, local_blocks=(f"{prefix}.{number}.0/26",),
+        peers=(Peer(node_number=other, address=bench.address(other), blocks=(block,)),),
+    )  # fmt: skip
+
+
+def sync(bench: Bench, number: int, *networks: NetworkId) -> None:
+    wanted = [overlay(bench, number, network) for network in networks]
+    bench.run(number, lambda: bench.dataplane(number).sync(wanted))
+
+
+def attach(bench: Bench, number: int, task_id: TaskId, network: NetworkId, address: str) -> str:
+    place = Attachment(network_id=network, address=address)
+    return bench.run(number, lambda: bench.dataplane(number).attach(task_id, [place]))
+
+
+def detach(bench: Bench, number: int, task_id: TaskId) -> None:
+    bench.run(number, lambda: bench.dataplane(number).detach(task_id))
+
+
+def found(bench: Bench, number: int) -> set[TaskId]:
+    return bench.run(number, bench.dataplane(number).found)
+
+
+def check(bench: Bench, number: int) -> tuple[Any, ...]:
+    return bench.run(number, bench.dataplane(number).check)
+
+
+class DataplaneContract:
+    """Inherit and provide the fixture `bench`, which leaves both hosts bare afterwards."""
+
+    def test_tasks_of_one_network_reach_each_other(self, bench: Bench) -> None:
+        for number, task in ((1, A), (2, B)):
+            sync(bench, number, APP)
+            attach(bench, number, task, APP, f"10.128.{number}.2")
+        assert bench.reaches(1, A, "10.128.2.2")
+        assert bench.reaches(2, B, "10.128.1.2")
+
+    def test_tasks_of_different_networks_do_not(self, bench: Bench) -> None:
+        for number in (1, 2):
+            sync(bench, number, APP, OTHER)
+        attach(bench, 1, A, APP, "10.128.1.2")
+        attach(bench, 1, B, OTHER, "10.129.1.2")
+        attach(bench, 2, TaskId("task-c"), OTHER, "10.129.2.2")
+        assert not bench.reaches(1, A, "10.129.1.2")
+        assert not bench.reaches(1, A, "10.129.2.2")
+
+    def test_without_the_peer_nothing_is_reached(self, bench: Bench) -> None:
+        sync(bench, 1, APP)
+        attach(bench, 1, A, APP, "10.128.1.2")
+        assert not bench.reaches(1, A, "10.128.2.2")
+
+    def test_attaching_twice_changes_nothing(self, bench: Bench) -> None:
+        sync(bench, 1, APP)
+        path = attach(bench, 1, A, APP, "10.128.1.2")
+        assert attach(bench, 1, A, APP, "10.128.1.2") == path
+        assert found(bench, 1) == {A}
+        assert check(bench, 1) == ()
+
+    def test_detaching_is_idempotent_and_frees_the_address(self, bench: Bench) -> None:
+        sync(bench, 1, APP)
+        attach(bench, 1, A, APP, "10.128.1.2")
+        detach(bench, 1, A)
+        detach(bench, 1, A)
+        assert found(bench, 1) == set()
+        attach(bench, 1, B, APP, "10.128.1.2")
+        assert found(bench, 1) == {B}
+
+    def test_a_network_that_was_not_synced_is_named(self, bench: Bench) -> None:
+        with pytest.raises(NetworkFailed, match="netother"):
+            attach(bench, 1, A, OTHER, "10.129.1.2")
+        assert found(bench, 1) == set()
+
+    @pytest.mark.parametrize("address", ["10.128.2.2", "10.128.1.0", "10.128.1.1", "10.128.1.63"])
+    def test_an_address_that_is_not_the_hosts_to_give_is_refused(
+        self, bench: Bench, address: str
+    ) -> None:
+        sync(bench, 1, APP)
+        with pytest.raises(NetworkFailed, match=r"10\.128\.1\.0/26"):
+            attach(bench, 1, A, APP, address)
+
+    def test_a_synced_host_has_no_drift(self, bench: Bench) -> None:
+        sync(bench, 1, APP, OTHER)
+        assert check(bench, 1) == ()
+        sync(bench, 1, APP)
+        assert check(bench, 1) == ()
+        sync(bench, 1)
+        assert check(bench, 1) == ()

@@ -1,0 +1,69 @@
+"""The dataplane in memory keeps the contract, and can be cut and disturbed."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import msgspec
+import pytest
+
+from agent.network.base import Underlay
+from agent.network.fake import Fabric, FakeDataplane
+from pyswarm_core.ids import TaskId
+from tests.unit.agent.network.contract import APP, A, B, DataplaneContract, attach, check, sync
+
+T = TypeVar("T")
+
+
+class FakeBench:
+    def __init__(self) -> None:
+        self.fabric = Fabric()
+        self.planes = [
+            FakeDataplane(self.fabric, Underlay(address=self.address(n))) for n in (1, 2)
+        ]
+
+    def address(self, number: int) -> str:
+        return f"192.168.77.{10 + number}"
+
+    def dataplane(self, number: int) -> FakeDataplane:
+        return self.planes[number - 1]
+
+    def run(self, number: int, work: Callable[[], Awaitable[T]]) -> T:
+        async def body() -> T:
+            return await work()
+
+        return asyncio.run(body())
+
+    def reaches(self, number: int, task_id: TaskId, address: str) -> bool:
+        return self.fabric.reaches(self.address(number), task_id, address)
+
+
+@pytest.fixture
+def bench() -> FakeBench:
+    return FakeBench()
+
+
+class TestFake(DataplaneContract):
+    pass
+
+
+def joined(bench: FakeBench) -> FakeBench:
+    for number, task in ((1, A), (2, B)):
+        sync(bench, number, APP)
+        attach(bench, number, task, APP, f"10.128.{number}.2")
+    return bench
+
+
+def test_a_cut_link_separates_tasks(bench: FakeBench) -> None:
+    joined(bench).fabric.cut.add(frozenset((bench.address(1), bench.address(2))))
+    assert not bench.reaches(1, A, "10.128.2.2")
+
+
+@pytest.mark.parametrize("table", ["routes", "neighbours", "fdb"])
+def test_a_lost_entry_separates_tasks_until_synced(bench: FakeBench, table: str) -> None:
+    plane = joined(bench).dataplane(2)
+    plane.kernel = msgspec.structs.replace(plane.kernel, **{table: frozenset()})
+    assert check(bench, 2) != ()
+    assert not bench.reaches(1, A, "10.128.2.2"), "the answer finds no way back"
+    sync(bench, 2, APP)
+    assert bench.reaches(1, A, "10.128.2.2")

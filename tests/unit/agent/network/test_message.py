@@ -1,0 +1,79 @@
+"""The rtnetlink codec, checked against an independent reader of the same bytes."""
+
+from typing import Any
+
+import pytest
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from agent.network import message
+from agent.network.state import Address, Fdb, Link, Neighbour, Route
+
+VXLAN = Link(
+    name="abc-x1", kind="vxlan", mac="02:70:00:00:00:01", mtu=1450, vni=4097,
+    local="192.168.0.1", port=4789,
+)  # fmt: skip
+
+
+def parsed(kind: Any, data: bytes) -> Any:
+    found = kind(data)
+    found.decode()
+    return found
+
+
+def test_a_vxlan_device_is_asked_for_and_read_back_alike() -> None:
+    asked = parsed(ifinfmsg, message.make_link(VXLAN))
+    assert asked.get_attr("IFLA_IFNAME") == "abc-x1"
+    data = asked.get_attr("IFLA_LINKINFO").get_attr("IFLA_INFO_DATA")
+    assert data.get_attr("IFLA_VXLAN_ID") == 4097
+    assert data.get_attr("IFLA_VXLAN_PORT") == 4789
+    assert data.get_attr("IFLA_VXLAN_LEARNING") == 0
+    assert message.read_link(message.make_link(VXLAN)[16:]) == (0, 0, VXLAN)
+
+
+ROUTES = {
+    "peer": Route(dst="10.1.0.0/26", device="x", via="10.1.0.1", source="10.1.1.1", onlink=True),
+    "local": Route(dst="10.1.0.0/26", device="x", source="10.1.1.1"),
+    "unreachable": Route(dst="10.1.0.0/16", metric=7),
+    "default": Route(dst="0.0.0.0/0", device="x", via="10.1.0.1"),
+}
+
+
+@pytest.mark.parametrize("name", list(ROUTES))
+def test_a_route_is_written_and_read_back_alike(name: str) -> None:
+    entry = ROUTES[name]
+    data = message.route(5, entry)
+    other = parsed(rtmsg, data)
+    assert other["dst_len"] == int(entry.dst.partition("/")[2])
+    assert other.get_attr("RTA_GATEWAY") == (entry.via or None)
+    assert other.get_attr("RTA_PRIORITY") == (entry.metric or None)
+    read = message.read_route(data[16:])
+    assert read is not None
+    index, found = read
+    assert index == (5 if entry.device else 0)
+    assert (found.dst, found.via, found.source, found.metric, found.onlink) == (
+        entry.dst, entry.via, entry.source, entry.metric, entry.onlink,
+    )  # fmt: skip
+
+
+def test_neighbours_fdb_entries_and_addresses_say_what_others_read() -> None:
+    neighbour = parsed(ndmsg, message.neighbour(5, Neighbour("x", "10.1.0.1", VXLAN.mac)))
+    assert neighbour.get_attr("NDA_LLADDR") == VXLAN.mac
+    fdb = message.fdb(5, Fdb("x", VXLAN.mac, "192.168.0.2"))
+    assert message.read_neighbour(fdb[16:]) == (5, "192.168.0.2", VXLAN.mac)
+    address = parsed(ifaddrmsg, message.address(5, Address("x", "10.1.0.1/26")))
+    assert (address["prefixlen"], address.get_attr("IFA_LOCAL")) == (26, "10.1.0.1")
+
+
+def test_learned_entries_are_not_taken_for_ours() -> None:
+    learned = bytearray(message.neighbour(5, Neighbour("x", "10.1.0.1", VXLAN.mac)))
+    learned[24:26] = (2).to_bytes(2, "little")
+    assert message.read_neighbour(bytes(learned[16:])) is None
+
+
+def test_foreign_routes_are_not_taken_for_ours() -> None:
+    foreign = bytearray(message.route(5, ROUTES["peer"]))
+    foreign[16 + 5] = 2
+    assert message.read_route(bytes(foreign[16:])) is None

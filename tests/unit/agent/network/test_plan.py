@@ -1,0 +1,157 @@
+"""What a host needs for its networks, and the way there from whatever is found."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.network.base import OverlayWanted, Peer, Underlay, host_bridge
+from agent.network.names import Names, vtep_mac
+from agent.network.plan import Changes, difference, drifts, wanted
+from agent.network.state import Address, Fdb, KernelState, Neighbour, Route, Setting
+from pyswarm_core.ids import NetworkId
+
+NAMES = Names("abc")
+UNDERLAY = Underlay(address="192.168.0.1")
+APP = NetworkId("app")
+BRIDGE, VXLAN = NAMES.bridge(APP), NAMES.vxlan(APP)
+
+
+def peer(number: int, *blocks: str) -> Peer:
+    return Peer(node_number=number, address=f"192.168.0.{number}", blocks=blocks)
+
+
+def network(*peers: Peer, mtu: int = 0, vni: int = 4096) -> OverlayWanted:
+    return OverlayWanted(
+        network_id=APP, name="app", subnet="10.128.0.0/16", vni=vni, node_number=1, mtu=mtu,
+        local_blocks=("10.128.0.0/26",), peers=peers,
+    )  # fmt: skip
+
+
+def state(*overlays: OverlayWanted, ports: dict[str, str] | None = None) -> KernelState:
+    return wanted(overlays, NAMES, UNDERLAY, 1500, ports or {})
+
+
+def test_a_peer_costs_a_route_and_a_neighbour_per_block_and_one_fdb_entry() -> None:
+    alone = state(network())
+    joined = state(network(peer(2, "10.128.1.0/26", "10.128.2.0/26")))
+    mac = vtep_mac(2)
+    assert joined.routes - alone.routes == {
+        Route(dst=f"10.128.{n}.0/26", device=VXLAN, via=f"10.128.{n}.1", source="10.128.0.1",
+              onlink=True)
+        for n in (1, 2)
+    }  # fmt: skip
+    assert joined.neighbours == {Neighbour(VXLAN, f"10.128.{n}.1", mac) for n in (1, 2)}
+    assert joined.fdb == {Fdb(VXLAN, mac, "192.168.0.2")}
+    assert joined.links == alone.links
+
+
+def test_the_bridge_has_the_first_address_of_each_block() -> None:
+    assert state(network()).addresses == {Address(BRIDGE, "10.128.0.1/26")}
+
+
+def test_what_is_in_no_block_is_unreachable() -> None:
+    assert Route(dst="10.128.0.0/16", metric=NAMES.last_resort_metric) in state(network()).routes
+
+
+@pytest.mark.parametrize(
+    ("mtu", "vni", "expected"), [(0, 4096, 1450), (0, 0, 1500), (1200, 1, 1200)]
+)
+def test_the_mtu_is_the_underlays_less_the_tunnels_cost(mtu: int, vni: int, expected: int) -> None:
+    assert {link.mtu for link in state(network(mtu=mtu, vni=vni)).links.values()} == {expected}
+
+
+def test_the_host_bridge_is_a_bridge_and_nothing_else() -> None:
+    alone = state(host_bridge("172.30.0.0/16"))
+    assert [link.kind for link in alone.links.values()] == ["bridge"]
+    assert [route.dst for route in alone.routes] == ["172.30.0.0/16"]
+    assert not alone.neighbours | alone.fdb
+
+
+def test_nothing_found_means_all_is_made() -> None:
+    want = state(network(peer(2, "10.128.1.0/26")))
+    changes = difference(want, KernelState())
+    assert {link.name for link in changes.make_links} == {BRIDGE, VXLAN}
+    assert len(changes.add_routes) == 3
+    assert Setting("ipv4/ip_forward", "1") in changes.settings
+
+
+def test_nothing_wanted_means_the_devices_go_and_take_all_with_them() -> None:
+    changes = difference(KernelState(), state(network(peer(2, "10.128.1.0/26"))))
+    last_resort = Route(dst="10.128.0.0/16", metric=NAMES.last_resort_metric)
+    expected = Changes(drop_links=tuple(sorted((BRIDGE, VXLAN))), drop_routes=(last_resort,))
+    assert changes == expected
+
+
+def test_a_changed_entry_is_replaced_and_not_removed_afterwards() -> None:
+    found = state(network(peer(2, "10.128.1.0/26")))
+    want = state(network(peer(3, "10.128.1.0/26")))
+    changes = difference(want, found)
+    assert changes.add_neighbours == (Neighbour(VXLAN, "10.128.1.1", vtep_mac(3)),)
+    assert changes.drop_neighbours == ()
+    assert changes.drop_fdb == (Fdb(VXLAN, vtep_mac(2), "192.168.0.2"),)
+
+
+def test_a_tunnel_of_another_vni_is_made_anew_with_all_that_lies_on_it() -> None:
+    found = state(network(peer(2, "10.128.1.0/26"), vni=5000))
+    changes = difference(state(network(peer(2, "10.128.1.0/26"))), found)
+    assert changes.drop_links == (VXLAN,)
+    assert [link.vni for link in changes.make_links] == [4096]
+    assert [route.device for route in changes.add_routes] == [VXLAN]
+    assert {setting.device for setting in changes.settings} == {VXLAN}
+
+
+def test_an_mtu_is_changed_without_touching_the_mac() -> None:
+    changes = difference(state(network(mtu=1300)), state(network()))
+    assert [(link.mtu, link.mac) for link in changes.set_links] == [(1300, ""), (1300, "")]
+
+
+def test_ports_off_their_bridge_are_plugged_and_missing_ones_reported() -> None:
+    want = state(network(), ports={"abc-t1": BRIDGE, "abc-t2": BRIDGE, "abc-t3": BRIDGE})
+    ports = {"abc-t1": "", "abc-t2": BRIDGE, "abc-t9": ""}
+    changes = difference(want, msgspec.structs.replace(want, ports=ports))
+    assert (changes.set_ports, changes.lost_ports) == (("abc-t1",), ("abc-t3",))
+
+
+def test_drift_is_told_in_words() -> None:
+    want = state(network(peer(2, "10.128.1.0/26")))
+    found = msgspec.structs.replace(want, fdb=frozenset())
+    told = [(drift.kind, drift.detail) for drift in drifts(difference(want, found))]
+    assert told == [("fdb", f"{vtep_mac(2)} dst 192.168.0.2 dev {VXLAN}")]
+
+
+PEERS = st.lists(st.integers(min_value=2, max_value=9), unique=True, max_size=5).map(
+    lambda numbers: [peer(n, f"10.128.{n}.0/26", f"10.128.{n}.64/26") for n in numbers]
+)
+
+
+@given(PEERS, PEERS)
+def test_prop_a_difference_names_exactly_what_differs(
+    before: list[Peer], after: list[Peer]
+) -> None:
+    found, want = state(network(*before)), state(network(*after))
+    changes = difference(want, found)
+    assert found.routes - set(changes.drop_routes) | set(changes.add_routes) == want.routes
+    assert found.fdb - set(changes.drop_fdb) | set(changes.add_fdb) == want.fdb
+    assert difference(want, want) == Changes()
+
+
+def test_device_names_fit_and_differ_by_fleet_network_and_kind() -> None:
+    names = [
+        name
+        for fleet in ("a", "abcde")
+        for network_id in ("n1", "n2")
+        for name in (
+            Names(fleet).bridge(network_id),
+            Names(fleet).vxlan(network_id),
+            Names(fleet).veth("task", network_id),
+        )
+    ]
+    assert len(set(names)) == 12
+    assert all(len(name) <= 15 for name in names)
+
+
+@pytest.mark.parametrize("fleet", ["", "toolong", "UP", "a-b", "é"])
+def test_a_fleets_short_name_is_checked(fleet: str) -> None:
+    with pytest.raises(ValueError, match="one to five"):
+        Names(fleet)
