@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 import msgspec
 
+from pyswarm_core.constraints import parse
+from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.limits import REPLICAS_MAX, SPEC_BYTES_MAX
 from pyswarm_core.specs import NetworkAttachment, Placement, RestartPolicy, ServiceMode, ServiceSpec
 from pyswarm_core.units import human_size
@@ -19,6 +21,7 @@ from pyswarm_core.validation.container import (
 from pyswarm_core.validation.problem import Problem, within
 
 CONSTRAINTS_MAX = 64
+CONSTRAINT_LENGTH_MAX = 512
 PREFERENCES_MAX = 8
 NETWORKS_MAX = 16
 ATTEMPTS_MAX = 1_000_000
@@ -67,6 +70,8 @@ def _placement_problems(placement: Placement, mode: ServiceMode) -> Iterable[Pro
     if len(placement.preferences) > PREFERENCES_MAX:
         count = f"{len(placement.preferences)} of them"
         yield Problem("placement-pref", count, f"want at most {PREFERENCES_MAX}")
+    for constraint in placement.constraints[:CONSTRAINTS_MAX]:
+        yield from _constraint_problems(constraint)
     for preference in placement.preferences:
         key = next((p for p in _PREFERENCE_PREFIXES if preference.startswith(p)), preference)
         if not text.is_word(preference) or key == preference:
@@ -78,6 +83,17 @@ def _placement_problems(placement: Placement, mode: ServiceMode) -> Iterable[Pro
         yield Problem(
             "replicas-max-per-node", placement.max_replicas, "want mode replicated with it"
         )
+
+
+def _constraint_problems(constraint: str) -> Iterable[Problem]:
+    if len(constraint) > CONSTRAINT_LENGTH_MAX or not constraint.isprintable():
+        want = f"want at most {CONSTRAINT_LENGTH_MAX} printable characters"
+        yield Problem("constraint", constraint, want)
+        return
+    try:
+        parse(constraint)
+    except InvalidArgument as error:
+        yield Problem("constraint", constraint, str(error).partition(f"{constraint!r}: ")[2])
 
 
 def _network_problems(networks: tuple[NetworkAttachment, ...]) -> Iterable[Problem]:

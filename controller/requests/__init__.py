@@ -1,0 +1,1 @@
+"""What users' requests mean: state and request in, writes or views out."""

@@ -1,0 +1,66 @@
+"""Docker's `--filter key=value`. PURE.
+
+Several values of one key are alternatives; several keys all hold. Raises InvalidArgument for a key
+or a value that the list does not know, naming those it knows: a misspelt filter never shows
+everything.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.validation.problem import shown
+
+T = TypeVar("T")
+FILTERS_MAX = 100
+Match = Callable[[T, str], bool]
+
+
+class Key(Generic[T]):
+    """One filter key: how an object matches a value, and which values exist (none: any)."""
+
+    def __init__(self, match: Match[T], values: Sequence[str] = ()) -> None:
+        self.match = match
+        self.values = values
+
+
+Filters = Mapping[str, Sequence[str]]
+
+
+def parse(filters: Iterable[str], keys: Mapping[str, Key[T]], what: str) -> Filters:
+    """The filters by key. `what` names the list in errors: `service`."""
+    parsed: dict[str, list[str]] = {}
+    for number, text in enumerate(filters):
+        if number >= FILTERS_MAX:
+            raise InvalidArgument(f"there are more than {FILTERS_MAX} filters")
+        name, equals, value = text.partition("=")
+        name, value = name.strip().lower(), value.strip()
+        valid = ", ".join(sorted(keys))
+        if not equals:
+            raise InvalidArgument(
+                f"filter {shown(text)} is not valid: want KEY=VALUE, KEY of {valid}"
+            )
+        if name not in keys:
+            raise InvalidArgument(
+                f"filter {shown(name)} is not one of a {what}'s: want one of {valid}"
+            )
+        known = keys[name].values
+        if known and value not in known:
+            raise InvalidArgument(
+                f"filter {name}={shown(value)} is not valid: want one of {', '.join(known)}"
+            )
+        parsed.setdefault(name, []).append(value)
+    return parsed
+
+
+def matches(item: T, filters: Filters, keys: Mapping[str, Key[T]]) -> bool:
+    """Whether the object passes all keys, each by one of its values."""
+    return all(
+        any(keys[name].match(item, value) for value in values) for name, values in filters.items()
+    )
+
+
+def has_label(labels: Mapping[str, str], wanted: str) -> bool:
+    """Docker's `label=KEY` or `label=KEY=VALUE`."""
+    key, equals, value = wanted.partition("=")
+    return key in labels and (not equals or labels[key] == value)

@@ -1,0 +1,117 @@
+"""What a `ref` names: an id, a name, or the beginning of exactly one id. PURE.
+
+An exact id wins over a name, a name over a prefix, as in Docker. Raises NotFound with the text
+quoted (and cut); an ambiguous prefix lists whom it could mean.
+"""
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import TypeVar
+
+from pyswarm_core.errors import NotFound
+from pyswarm_core.ids import ID_ALPHABET, ID_LENGTH, NetworkId, NodeId, ServiceId, TaskId, short
+from pyswarm_core.objects import Network, Node, Service, Task
+from pyswarm_core.state import State
+from pyswarm_core.validation.problem import shown
+
+K = TypeVar("K", bound=str)
+_CANDIDATES = 5
+_ID_LETTERS = frozenset(ID_ALPHABET)
+
+
+def find_service(state: State, ref: str) -> Service:
+    """The service of that name (unless it is being removed), id or prefix."""
+    found = state.services.get(ServiceId(ref))
+    if found is None and ref in state.service_of_name:
+        found = state.services[state.service_of_name[ref]]
+    if found is None:
+        key = _by_prefix("service", ref, state.services)
+        found = state.services[key]
+    return found
+
+
+def find_network(state: State, ref: str) -> Network:
+    """The network of that name, id or prefix."""
+    found = state.networks.get(NetworkId(ref))
+    if found is None and ref in state.network_of_name:
+        found = state.networks[state.network_of_name[ref]]
+    return found or state.networks[_by_prefix("network", ref, state.networks)]
+
+
+def find_node(state: State, ref: str) -> Node:
+    """The node of that hostname (if only one has it), id or prefix."""
+    found = state.nodes.get(NodeId(ref))
+    if found is not None:
+        return found
+    named = [node.id for node in state.nodes.values() if node.description.hostname == ref]
+    if len(named) > 1:
+        raise _ambiguous("node", ref, named)
+    return state.nodes[named[0] if named else _by_prefix("node", ref, state.nodes)]
+
+
+def find_task(state: State, ref: str) -> Task:
+    """The task of that id or prefix, or the newest one of the slot that `web.1` names."""
+    found = state.tasks.get(TaskId(ref)) or _newest_in_slot(state, ref)
+    return found or state.tasks[_by_prefix("task", ref, state.tasks)]
+
+
+def find_service_or_task(state: State, ref: str) -> Service | Task:
+    """Whichever of the two the ref names; a service wins."""
+    try:
+        return find_service(state, ref)
+    except NotFound:
+        pass
+    try:
+        return find_task(state, ref)
+    except NotFound as error:
+        missing = str(error).removeprefix("no such task")
+        raise NotFound(f"no such service or task{missing}") from None
+
+
+def task_name(state: State, task: Task) -> str:
+    """`web.1`, or `web.<node id>` for a global service's task."""
+    service = state.services.get(task.service_id)
+    if service is None:
+        return f"{short(task.service_id)}.{task.slot}"
+    if service.spec.mode.global_ is None:
+        return f"{service.spec.name}.{task.slot}"
+    node_id: str = task.node_id or state.node_of_number.get(task.slot) or str(task.slot)
+    return f"{service.spec.name}.{node_id}"
+
+
+def _newest_in_slot(state: State, ref: str) -> Task | None:
+    name, dot, position = ref.rpartition(".")
+    service_id = state.service_of_name.get(name) if dot else None
+    if service_id is None:
+        return None
+    if position.isascii() and position.isdecimal() and len(position) < 10:
+        slot = int(position)
+    else:
+        node = state.nodes.get(NodeId(position))
+        if node is None:
+            return None
+        slot = node.number
+    tasks = state.tasks_of_service(service_id).slots.get(slot)
+    return tasks[-1] if tasks else None
+
+
+def _by_prefix(what: str, ref: str, ids: Mapping[K, object]) -> K:
+    if not ref or len(ref) >= ID_LENGTH or not _ID_LETTERS.issuperset(ref):
+        raise _missing(what, ref)
+    matches = list(islice((key for key in ids if key.startswith(ref)), _CANDIDATES + 1))
+    if not matches:
+        raise _missing(what, ref)
+    if len(matches) > 1:
+        raise _ambiguous(what, ref, matches)
+    return matches[0]
+
+
+def _missing(what: str, ref: str) -> NotFound:
+    return NotFound(f"no such {what}: {shown(ref)}")
+
+
+def _ambiguous(what: str, ref: str, ids: Iterable[str]) -> NotFound:
+    candidates = [short(identifier) for identifier in ids]
+    listed = ", ".join(candidates[:_CANDIDATES])
+    more = " and others" if len(candidates) > _CANDIDATES else ""
+    return NotFound(f"{what} {shown(ref)} is ambiguous: it could be {listed}{more}")

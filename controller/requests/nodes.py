@@ -1,0 +1,69 @@
+"""What operators change about nodes. PURE.
+
+`version.index` moves on with every change that a user makes, not with what is observed: a node that
+goes down while its labels are edited does not spoil the edit.
+"""
+
+import msgspec
+
+from controller.requests.lookup import find_node
+from pyswarm_core.clock import Instant
+from pyswarm_core.decision import Writes
+from pyswarm_core.errors import Conflict
+from pyswarm_core.objects import Network, Node, Version
+from pyswarm_core.specs import NodeSpec
+from pyswarm_core.state import State
+from pyswarm_core.states import NodeState
+from pyswarm_core.validation import node_problems, require
+from pyswarm_core.validation.problem import shown
+
+replace = msgspec.structs.replace
+
+
+def update_node(
+    state: State, ref: str, based_on: Version, spec: NodeSpec, now: Instant
+) -> tuple[Writes, Node]:
+    """The node with other labels, role or availability. The same spec again changes nothing.
+
+    Raises InvalidArgument, NotFound, Conflict (another update came first).
+    """
+    old = find_node(state, ref)
+    require(node_problems(spec))
+    if based_on.index != old.version.index:
+        raise Conflict(
+            f"update out of sequence: node {shown(old.description.hostname)} is at version "
+            f"{old.version.index}, the update was made from {based_on.index}; read it again"
+        )
+    if spec == old.spec:
+        return Writes(), old
+    node = replace(old, spec=spec, version=Version(index=old.version.index + 1), updated_at=now)
+    return Writes(nodes=(node,)), node
+
+
+def remove_node(state: State, ref: str, *, force: bool) -> tuple[Writes, Node]:
+    """Forget a node, its tasks and its blocks of addresses. It must be down, unless forced.
+
+    Whoever removes a node answers for its being gone: its tasks are replaced and its addresses free
+    at once. Raises NotFound, Conflict.
+    """
+    node = find_node(state, ref)
+    hostname = node.description.hostname
+    if node.status.state is not NodeState.DOWN and not force:
+        raise Conflict(
+            f"node {shown(hostname)} is {node.status.state}, not down: let it leave first, or force"
+        )
+    writes = Writes(
+        networks=tuple(
+            _without_blocks(network, node.number)
+            for network in state.networks.values()
+            if any(block.node_number == node.number for block in network.blocks)
+        ),
+        removed_tasks=list(state.tasks_of_node(node.id)),
+        removed_nodes=(node.id,),
+    )
+    return writes, node
+
+
+def _without_blocks(network: Network, node_number: int) -> Network:
+    blocks = tuple(block for block in network.blocks if block.node_number != node_number)
+    return replace(network, blocks=blocks)

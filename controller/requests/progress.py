@@ -1,0 +1,103 @@
+"""How far a service has come to what its user asked for. PURE.
+
+Converged: as many tasks as wanted run on the newest template, and no other task is still alive. A
+service that is being removed converges to nothing and is then gone.
+"""
+
+import msgspec
+
+from controller.requests.views import desired_tasks
+from pyswarm_core.ids import ServiceId
+from pyswarm_core.objects import Service, Task
+from pyswarm_core.state import State, runs_as_wanted
+from pyswarm_core.states import TaskState, is_terminal
+
+SLOTS_SHOWN = 50
+
+
+class SlotProgress(msgspec.Struct, frozen=True):
+    """Where the newest task of one slot is."""
+
+    slot: int
+    node: str
+    state: TaskState
+    message: str
+    error: str
+
+
+class ServiceProgress(msgspec.Struct, frozen=True):
+    """The service at one moment."""
+
+    running: int = 0
+    desired: int = 0
+    updated: int = 0
+    """Running, on the newest template."""
+    converged: bool = False
+    slots: tuple[SlotProgress, ...] = ()
+    """At most SLOTS_SHOWN, those that do not run first."""
+    gone: bool = False
+    alive: int = 0
+    """Tasks that have not ended, wanted or not."""
+
+
+def service_progress(state: State, service_id: ServiceId) -> ServiceProgress:
+    """The service's progress; `gone` if it no longer exists."""
+    service = state.services.get(service_id)
+    if service is None:
+        return ServiceProgress(gone=True)
+    running = updated = alive = 0
+    newest: list[Task] = []
+    for tasks in state.tasks_of_service(service_id).slots.values():
+        newest.append(tasks[-1])
+        for task in tasks:
+            alive += not is_terminal(task.state) and not _never_started(task)
+            if runs_as_wanted(task):
+                running += 1
+                updated += task.spec_version >= service.template_version
+    desired = desired_tasks(state, service)
+    return ServiceProgress(
+        running=running,
+        desired=desired,
+        updated=updated,
+        converged=not service.removing and running == updated == desired == alive,
+        slots=_slots(state, service, newest),
+        alive=alive,
+    )
+
+
+def _never_started(task: Task) -> bool:
+    """Ended by the controller before any node had it."""
+    return not task.node_id and task.desired_state > TaskState.RUNNING
+
+
+def _slots(state: State, service: Service, newest: list[Task]) -> tuple[SlotProgress, ...]:
+    wanted = [
+        task
+        for task in newest
+        if task.desired_state <= TaskState.RUNNING or not is_terminal(task.state)
+    ]
+    wanted.sort(key=lambda task: (_done(service, task), task.slot))
+    return tuple(_slot(state, task) for task in wanted[:SLOTS_SHOWN])
+
+
+def _done(service: Service, task: Task) -> bool:
+    return runs_as_wanted(task) and task.spec_version >= service.template_version
+
+
+def _slot(state: State, task: Task) -> SlotProgress:
+    node = state.nodes.get(task.node_id)
+    return SlotProgress(
+        slot=task.slot,
+        node=node.description.hostname if node else "",
+        state=task.state,
+        message=task.detail.message,
+        error=task.detail.error or _last_error(state, task),
+    )
+
+
+def _last_error(state: State, task: Task) -> str:
+    """Why the task's predecessor in the slot ended, while it is on its way itself."""
+    if task.state is TaskState.RUNNING:
+        return ""
+    tasks = state.tasks_of_service(task.service_id).slots.get(task.slot, ())
+    return next((t.detail.error for t in reversed(tasks) if t.detail.error), "")

@@ -1,0 +1,178 @@
+"""Creating, updating and removing services. PURE: state and request in, writes or an error out.
+
+Every accepted change moves `version.index` on by one; an update names the index it was based on and
+is refused if another came first. `spec_version` moves with every changed spec, `template_version`
+only when running tasks would have been made differently. Previous specs are kept for going back and
+for the tasks still made from them, within what one store record may hold.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from controller.requests.lookup import find_network, find_service
+from controller.requests.names import random_name
+from pyswarm_core import limits
+from pyswarm_core.clock import Instant
+from pyswarm_core.decision import Writes
+from pyswarm_core.errors import AlreadyExists, Conflict, InvalidArgument, Unavailable
+from pyswarm_core.ids import IdSource, ServiceId
+from pyswarm_core.objects import PreviousSpec, Service, Version
+from pyswarm_core.specs import Placement, RestartPolicy, ServiceSpec, TaskSpec
+from pyswarm_core.state import State
+from pyswarm_core.states import is_terminal
+from pyswarm_core.validation import require, service_problems
+from pyswarm_core.validation.problem import shown
+
+replace = msgspec.structs.replace
+
+RECORD_BYTES_MAX = 4 * limits.SPEC_BYTES_MAX
+"""A service with all its previous specs; below etcd's 1.5 MiB request limit."""
+
+
+def create_service(
+    state: State, spec: ServiceSpec, now: Instant, ids: IdSource
+) -> tuple[Writes, Service]:
+    """A new service; without a name it gets a random one.
+
+    Raises InvalidArgument, AlreadyExists (the name), NotFound (a network), Unavailable (too many).
+    """
+    if len(state.services) >= limits.SERVICES_MAX:
+        raise Unavailable(f"there are {limits.SERVICES_MAX} services, which is the limit")
+    (service_id,) = ids.draw(1)
+    if not spec.name:
+        spec = replace(spec, name=random_name(service_id, state.service_of_name))
+    require(service_problems(spec))
+    if spec.name in state.service_of_name:
+        taken = state.service_of_name[spec.name]
+        raise AlreadyExists(f"service {shown(spec.name)} exists already, with the id {taken}")
+    service = Service(
+        id=ServiceId(service_id),
+        spec=with_network_ids(state, spec),
+        version=Version(index=1),
+        created_at=now,
+        updated_at=now,
+    )
+    return Writes(services=(service,)), service
+
+
+def update_service(
+    state: State, ref: str, based_on: Version, spec: ServiceSpec, now: Instant
+) -> tuple[Writes, Service]:
+    """The service with another spec. The same spec again changes nothing.
+
+    Raises InvalidArgument, NotFound, Conflict (changed since it was read, or being removed).
+    """
+    old = find_service(state, ref)
+    _require_updatable(old, based_on)
+    require(service_problems(spec))
+    _require_same_identity(old.spec, spec)
+    spec = with_network_ids(state, spec)
+    if spec == old.spec:
+        return Writes(), old
+    spec_version = old.spec_version + 1
+    needs_new_tasks = _made_from(old.spec.task_template) != _made_from(spec.task_template)
+    service = replace(
+        old,
+        spec=spec,
+        version=Version(index=old.version.index + 1),
+        updated_at=now,
+        spec_version=spec_version,
+        template_version=spec_version if needs_new_tasks else old.template_version,
+        previous_specs=(PreviousSpec(version=old.spec_version, spec=old.spec), *old.previous_specs),
+    )
+    service = replace(service, previous_specs=_kept_specs(state, service))
+    return Writes(services=(service,)), service
+
+
+def remove_service(state: State, ref: str, now: Instant) -> tuple[Writes, Service]:
+    """The service on its way out: its name is free at once, its tasks end. Twice is once."""
+    old = find_service(state, ref)
+    if old.removing:
+        return Writes(), old
+    version = Version(index=old.version.index + 1)
+    service = replace(old, removing=True, version=version, updated_at=now)
+    return Writes(services=(service,)), service
+
+
+def with_network_ids(state: State, spec: ServiceSpec) -> ServiceSpec:
+    """The spec with its networks named by id. Raises NotFound, InvalidArgument for a duplicate."""
+    template = spec.task_template
+    networks = tuple(
+        replace(attachment, target=find_network(state, attachment.target).id)
+        for attachment in template.networks
+    )
+    targets = [attachment.target for attachment in networks]
+    for attachment in template.networks:
+        network_id = find_network(state, attachment.target).id
+        if targets.count(network_id) > 1:
+            raise InvalidArgument(f"network {shown(attachment.target)} is named twice")
+    if networks == template.networks:
+        return spec
+    return replace(spec, task_template=replace(template, networks=networks))
+
+
+def _require_updatable(service: Service, based_on: Version) -> None:
+    name = shown(service.spec.name)
+    if service.removing:
+        raise Conflict(f"service {name} is being removed")
+    if based_on.index != service.version.index:
+        raise Conflict(
+            f"update out of sequence: service {name} is at version {service.version.index}, "
+            f"the update was made from {based_on.index}; read it again"
+        )
+
+
+def _require_same_identity(old: ServiceSpec, new: ServiceSpec) -> None:
+    if new.name != old.name:
+        raise InvalidArgument(
+            f"name {shown(new.name)} is not valid: a service keeps its name {shown(old.name)}"
+        )
+    if (new.mode.global_ is None) != (old.mode.global_ is None):
+        mode = "replicated" if old.mode.global_ is None else "global"
+        raise InvalidArgument(f"mode cannot be changed, want {mode}: create another service")
+
+
+def _made_from(template: TaskSpec) -> TaskSpec:
+    """What of a template is in its tasks: where they go and when they are replaced is not."""
+    return replace(template, placement=Placement(), restart_policy=RestartPolicy())
+
+
+def _kept_specs(state: State, service: Service) -> tuple[PreviousSpec, ...]:
+    """The newest ones up to the limits, and all that tasks which have not ended are made from."""
+    previous = service.previous_specs
+    needed = _needed_versions(state, service)
+    room = RECORD_BYTES_MAX - _size(service.spec)
+    room -= sum(_size(p.spec) for p in previous if p.version in needed)
+    if room < 0:
+        raise Conflict(
+            f"service {shown(service.spec.name)} still has tasks of too many large specs: "
+            "wait until the update under way has replaced them"
+        )
+    kept = []
+    for count, spec in enumerate(previous):
+        if spec.version not in needed:
+            room -= _size(spec.spec)
+            if count >= limits.PREVIOUS_SPECS or room < 0:
+                continue
+        kept.append(spec)
+    return tuple(kept)
+
+
+def _needed_versions(state: State, service: Service) -> frozenset[int]:
+    versions = {
+        task.spec_version
+        for tasks in state.tasks_of_service(service.id).slots.values()
+        for task in tasks
+        if task.spec_version < service.template_version and not is_terminal(task.state)
+    }
+    return frozenset(_source(service.previous_specs, version) for version in sorted(versions))
+
+
+def _source(previous: Sequence[PreviousSpec], version: int) -> int:
+    """Which kept spec a task of that version is made from: the newest that is not newer."""
+    return next((spec.version for spec in previous if spec.version <= version), 0)
+
+
+def _size(spec: ServiceSpec) -> int:
+    return len(msgspec.msgpack.encode(spec))

@@ -1,0 +1,119 @@
+"""What lists and `inspect` show: objects with what is known about them. PURE."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from controller.requests.lookup import task_name
+from pyswarm_core.objects import Cluster, Node, NodeResources, Service, Task
+from pyswarm_core.specs import TaskSpec
+from pyswarm_core.state import State
+from pyswarm_core.states import NodeState, TaskState
+
+
+class ServiceSummary(msgspec.Struct, frozen=True):
+    """A service and how much of it runs."""
+
+    service: Service
+    running: int
+    desired: int
+    """Replicas wanted: the spec's number, or for a global service the nodes that should run it."""
+
+
+class TaskView(msgspec.Struct, frozen=True):
+    """A task with the names that people know its parts by."""
+
+    task: Task
+    name: str
+    service_name: str
+    node_name: str
+    image: str
+    spec: TaskSpec | None
+
+
+class NodeView(msgspec.Struct, frozen=True):
+    """A node and what it carries."""
+
+    node: Node
+    leader: bool
+    tasks: int
+    reserved: NodeResources
+
+
+class Info(msgspec.Struct, frozen=True):
+    """The fleet in numbers."""
+
+    cluster: Cluster
+    nodes: int
+    nodes_ready: int
+    services: int
+    tasks: int
+    tasks_running: int
+
+
+def service_summary(state: State, service: Service) -> ServiceSummary:
+    """The service with its running and wanted numbers."""
+    running = state.tasks_of_service(service.id).running
+    return ServiceSummary(service, running, desired_tasks(state, service))
+
+
+def desired_tasks(state: State, service: Service) -> int:
+    """How many tasks should run. Global: one on each eligible node, and those paused ones keep."""
+    if service.removing:
+        return 0
+    if service.spec.mode.replicated is not None:
+        return service.spec.mode.replicated.replicas
+    table = state.node_table
+    rows = table.schedulable
+    for constraint in service.spec.task_template.placement.constraints:
+        rows = rows & table.satisfying(constraint)
+    wanted = dict.fromkeys(table.number[rows].tolist())
+    for slot, tasks in state.tasks_of_service(service.id).slots.items():
+        if any(task.desired_state <= TaskState.RUNNING for task in tasks):
+            wanted[slot] = None
+    return len(wanted)
+
+
+def task_view(state: State, task: Task, *, with_spec: bool = True) -> TaskView:
+    """The task with its names; the spec it was made from if that is still kept."""
+    service = state.services.get(task.service_id)
+    node = state.nodes.get(task.node_id)
+    spec = service.template(task.spec_version) if service else None
+    return TaskView(
+        task=task,
+        name=task_name(state, task),
+        service_name=service.spec.name if service else "",
+        node_name=node.description.hostname if node else "",
+        image=spec.container_spec.image if spec else "",
+        spec=spec if with_spec else None,
+    )
+
+
+def node_view(state: State, node: Node, leader_host: str = "") -> NodeView:
+    """The node with its load; it leads if the leading controller answers at its address."""
+    table = state.node_table
+    row = table.rows[node.id]
+    return NodeView(
+        node=node,
+        leader=bool(leader_host) and node.status.addr == leader_host,
+        tasks=int(table.active_tasks[row]),
+        reserved=NodeResources(
+            nano_cpus=int(table.reserved_cpus[row]), memory_bytes=int(table.reserved_memory[row])
+        ),
+    )
+
+
+def info(state: State) -> Info:
+    """The fleet in numbers."""
+    return Info(
+        cluster=state.cluster,
+        nodes=len(state.nodes),
+        nodes_ready=_ready(list(state.nodes.values())),
+        services=sum(not service.removing for service in state.services.values()),
+        tasks=len(state.tasks),
+        tasks_running=state.tasks_in_state[TaskState.RUNNING],
+    )
+
+
+def _ready(nodes: Sequence[Node]) -> int:
+    return sum(node.status.state is NodeState.READY for node in nodes)
