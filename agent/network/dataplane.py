@@ -152,8 +152,14 @@ class KernelDataplane:
             self._mend(task_id, wiring)
             return
         with self._namespaces.new() as (descriptor, inside):
-            self._plug(wiring, inside)
-            self._namespaces.keep(task_id, descriptor)
+            try:
+                self._plug(wiring, inside)
+                self._namespaces.keep(task_id, descriptor)
+            except (NetworkFailed, OSError):
+                # The kernel would remove them with the namespace, but later than a second attempt.
+                pairs = [message.drop_link(plug.index) for plug in wiring]
+                inside.apply(pairs, gone_is_fine=True)
+                raise
 
     def _mend_unless_detached(self, task_id: TaskId, wiring: tuple[Plug, ...]) -> None:
         try:
@@ -212,3 +218,5 @@ class KernelDataplane:
         except asyncio.CancelledError:
             await asyncio.wait([future])
             raise
+        except OSError as error:
+            raise NetworkFailed(f"the node's network cannot be changed: {error}") from error

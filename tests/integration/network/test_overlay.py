@@ -348,6 +348,19 @@ def test_an_attachment_that_fails_leaves_nothing(hosts: list[Host]) -> None:
         host.ip(f"link del {NAMES.veth('unlucky', APP)}")
 
 
+def test_a_directory_that_cannot_be_written_fails_in_words_and_leaves_nothing(
+    hosts: list[Host],
+) -> None:
+    host = hosts[0]
+    aside = host.directory.rename(host.directory.with_suffix(".aside"))
+    try:
+        with pytest.raises(NetworkFailed, match="No such file or directory"):
+            attach(host, "unlucky", APP)
+    finally:
+        aside.rename(host.directory)
+    assert attach(host, "unlucky", APP), "once the directory is back"
+
+
 def test_a_vni_that_another_device_holds_is_named(hosts: list[Host]) -> None:
     host = hosts[0]
     host.ip("link add foreign type vxlan id 9999 local 192.168.77.11 dstport 4789")
