@@ -29,7 +29,8 @@ _AUTHENTICATE_TIMEOUT_S = 5.0
 
 
 class EtcdSettings(msgspec.Struct, frozen=True):
-    """How to reach etcd. Endpoints are host:port, http://host:port or https://host:port."""
+    """How to reach etcd. Endpoints are host:port, http://host:port, https://host:port or
+    unix:/path."""
 
     endpoints: tuple[str, ...]
     username: str = ""
@@ -209,6 +210,8 @@ class Endpoints:
 
 def _target(address: str, settings: EtcdSettings) -> tuple[str, grpc.ChannelCredentials | None]:
     """gRPC's name for an endpoint, and credentials if it is to be reached over TLS."""
+    if address.startswith("unix:/"):
+        return address, None
     has_tls_files = bool(settings.ca_pem or settings.cert_pem)
     scheme, _, rest = address.rpartition("://")
     rest = rest.rstrip("/")

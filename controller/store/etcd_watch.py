@@ -12,7 +12,14 @@ from typing import Self
 
 from grpc import aio
 
-from controller.store.base import Compacted, Event, Revision, StoreDenied, WatchBatch
+from controller.store.base import (
+    Compacted,
+    Event,
+    Revision,
+    StoreDenied,
+    StoreUnavailable,
+    WatchBatch,
+)
 from controller.store.etcd_endpoints import CallFailed, Endpoint, Endpoints, Metadata
 from controller.store.etcd_faults import Kind, broken_stream, is_denial, understand
 from controller.store.etcd_messages import events_from, prefix_range
@@ -116,7 +123,7 @@ class EtcdWatch:
                 broken_stream(endpoint.address, f"no watch within {_OPEN_TIMEOUT_S} s")
             ) from None
         self._take(answer)
-        self._check_cluster(answer.header.cluster_id)
+        await self._check_history(answer.header)
         self._pause_s = 0.0
         self._denials = 0
 
@@ -184,11 +191,23 @@ class EtcdWatch:
                 raise StoreDenied(f"etcd {endpoint.address}: {why}")
         raise CallFailed(fault)
 
-    def _check_cluster(self, cluster_id: int) -> None:
-        """Another cluster's revisions mean nothing to us (etcd was restored or replaced)."""
-        if self._cluster_id and cluster_id != self._cluster_id:
+    async def _check_history(self, header: rpc_pb2.ResponseHeader) -> None:
+        """Another history's revisions mean nothing to us: was etcd restored, emptied, replaced?"""
+        known, self._cluster_id = self._cluster_id, header.cluster_id
+        if known and known != header.cluster_id:
             raise Compacted(Revision(0))
-        self._cluster_id = cluster_id
+        if known and header.revision < self._next - 1:
+            # Either this member lags behind, or what we saw never happened: the quorum knows.
+            if await self._newest_revision() < self._next - 1:
+                raise Compacted(Revision(0))
+
+    async def _newest_revision(self) -> int:
+        request = rpc_pb2.RangeRequest(key=prefix_range(self._prefix)[0], limit=1)
+        try:
+            answer = await self._endpoints.call(lambda endpoint: endpoint.kv.Range, request)
+        except StoreUnavailable as error:
+            raise CallFailed(broken_stream("", str(error))) from None
+        return answer.header.revision
 
     async def _recover(self, failed: CallFailed) -> None:
         if failed.fault.kind is Kind.REFUSED:

@@ -1,0 +1,251 @@
+"""An etcd for those who bring none: one member, started by the controller and outliving it. SHELL.
+
+It runs in a session of its own and listens on a Unix socket inside the state directory, which only
+the controller's user may enter. A controller that comes back finds it by its command line, which
+names the data directory: no pid file can go stale.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from controller.store.base import StoreError, StoreMisuse, StoreUnavailable
+from controller.store.etcd import EtcdStore
+from controller.store.etcd_endpoints import EtcdSettings
+
+log = logging.getLogger(__name__)
+
+START_TIMEOUT_S = 30.0
+"""A gigabyte of data takes etcd about ten seconds to load."""
+
+_STOP_TIMEOUT_S = 10.0
+_PAUSE_MIN_S = 0.1
+_PAUSE_MAX_S = 5.0
+_SETTLED_S = 10.0
+"""An etcd that lived this long before it died is started again at once."""
+
+_LOG_BYTES_MAX = 10 * 1024 * 1024
+_SOCKET_PATH_MAX = 107
+"""Longest path of a Unix socket on Linux."""
+
+# etcd insists on host:port and makes a socket of that name in its working directory.
+_CLIENT_SOCKET = "client.sock:0"
+_PEER_SOCKET = "peer.sock:0"
+_NO_PEER = "http://127.0.0.1:1"
+"""Advertised and never called: the cluster has one member."""
+
+_NOT_INSTALLED = (
+    "etcd is not installed: install it (Debian, Ubuntu: apt install etcd-server; Fedora: "
+    "dnf install etcd) or name a cluster of your own with --etcd-endpoints"
+)
+
+
+class EmbeddedSettings(msgspec.Struct, frozen=True):
+    """Where the embedded etcd lives, and how large it may grow."""
+
+    folder: Path
+    binary: str = "etcd"
+    client_port: int = 0
+    """Listen on this loopback port too; 0: on the Unix socket alone."""
+    quota_bytes: int = 4 * 1024**3
+
+
+class EmbeddedEtcd:
+    """One etcd process over one folder. Several controllers may share it: the first starts it."""
+
+    def __init__(self, settings: EmbeddedSettings) -> None:
+        self._settings = settings
+        self._folder = settings.folder.absolute()
+        self._data = self._folder / "data"
+        self._child: subprocess.Popen[bytes] | None = None
+        self._socket = self._folder / _CLIENT_SOCKET
+        if len(os.fsencode(self._socket)) > _SOCKET_PATH_MAX:
+            raise StoreMisuse(
+                f"etcd's folder {self._folder}: too long for a Unix socket, at most "
+                f"{_SOCKET_PATH_MAX - len(_CLIENT_SOCKET) - 1} bytes"
+            )
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint to give to EtcdSettings; it stays the same over restarts."""
+        return f"unix:{self._socket}"
+
+    @property
+    def pid(self) -> int | None:
+        """The running etcd's process id, found by the data directory on its command line."""
+        self._reap()
+        return _find(self._data)
+
+    async def start(self) -> str:
+        """Adopt the etcd that runs on our data, or start one; wait until it serves.
+
+        Returns the endpoint. Raises StoreMisuse if there is no etcd to start, StoreUnavailable if
+        it does not come up.
+        """
+        with self._locked():
+            pid = self.pid
+            if pid is None:
+                self._launch()
+            else:
+                log.info("etcd.adopt", extra={"pid": pid})
+        await self._serving()
+        return self.endpoint
+
+    async def supervise(self) -> None:
+        """Start etcd again whenever it dies, for ever. Call after `start`."""
+        clock = asyncio.get_running_loop().time
+        pause_s = _PAUSE_MIN_S
+        while True:
+            began = clock()
+            await self._death()
+            pause_s = _PAUSE_MIN_S if clock() - began > _SETTLED_S else pause_s
+            log.warning("etcd.restart", extra={"pause_s": pause_s})
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, _PAUSE_MAX_S)
+            try:
+                await self.start()
+            except StoreUnavailable as error:
+                log.warning("etcd.start_failed", extra={"reason": str(error)})
+
+    async def stop(self) -> None:
+        """End etcd in an orderly way; its data stays. Nothing happens if it does not run."""
+        pid = self.pid
+        if pid is None:
+            return
+        for number, wait_s in ((signal.SIGTERM, _STOP_TIMEOUT_S), (signal.SIGKILL, 5.0)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._death()
+                    return
+            except TimeoutError:
+                continue
+
+    def _launch(self) -> None:
+        binary = shutil.which(self._settings.binary)
+        if binary is None:
+            raise StoreMisuse(_NOT_INSTALLED)
+        for name in (_CLIENT_SOCKET, _PEER_SOCKET):
+            # What a killed etcd leaves keeps the next one from listening.
+            (self._folder / name).unlink(missing_ok=True)
+        path = self._folder / "etcd.log"
+        mode = "wb" if path.exists() and path.stat().st_size > _LOG_BYTES_MAX else "ab"
+        with path.open(mode) as output:
+            self._child = subprocess.Popen(
+                [binary, *self._arguments()],
+                cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                # etcd would read ETCD_* variables that are meant for somebody else's.
+                env={k: v for k, v in os.environ.items() if not k.startswith("ETCD_")},
+                start_new_session=True,
+            )
+        log.info("etcd.start", extra={"pid": self._child.pid})
+
+    def _arguments(self) -> list[str]:
+        clients = f"unix://{_CLIENT_SOCKET}"
+        if self._settings.client_port:
+            clients += f",http://127.0.0.1:{self._settings.client_port}"
+        return [
+            "--name=pyswarm",
+            f"--data-dir={self._data}",
+            f"--listen-client-urls={clients}",
+            f"--advertise-client-urls={clients}",
+            f"--listen-peer-urls=unix://{_PEER_SOCKET}",
+            f"--initial-advertise-peer-urls={_NO_PEER}",
+            f"--initial-cluster=pyswarm={_NO_PEER}",
+            # A lone member has nobody to send heartbeats to. A quarter of a second keeps it idle
+            # and leases of two seconds possible (the least is 1.5 elections, rounded to ticks).
+            "--heartbeat-interval=250",
+            "--election-timeout=1250",
+            # etcd keeps that many transactions in memory; a busy fleet's are 250 kB each.
+            "--snapshot-count=1000",
+            "--max-snapshots=2",
+            "--max-wals=2",
+            f"--quota-backend-bytes={self._settings.quota_bytes}",
+            "--logger=zap",
+            "--log-level=warn",
+        ]
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Only one controller at a time may look for an etcd and start one."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self._folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    async def _serving(self) -> None:
+        """Return when etcd answers and leads its cluster of one."""
+        async with EtcdStore(EtcdSettings((self.endpoint,))) as store:
+            try:
+                async with asyncio.timeout(START_TIMEOUT_S):
+                    while not await self._answers(store):  # noqa: ASYNC110  # etcd tells nobody
+                        await asyncio.sleep(0.05)
+            except TimeoutError:
+                raise StoreUnavailable(
+                    f"etcd did not serve within {START_TIMEOUT_S:.0f} s{self._last_words()}"
+                ) from None
+
+    async def _answers(self, store: EtcdStore) -> bool:
+        try:
+            return (await store.status()).has_leader
+        except StoreError:
+            if self.pid is None:
+                raise StoreUnavailable(f"etcd ended at once{self._last_words()}") from None
+            return False
+
+    async def _death(self) -> None:
+        """Return when etcd does not run (any more). Costs nothing while it does."""
+        pid = self.pid
+        if pid is None:
+            return
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        loop = asyncio.get_running_loop()
+        dead = asyncio.Event()
+        loop.add_reader(handle, dead.set)
+        try:
+            await dead.wait()
+        finally:
+            loop.remove_reader(handle)
+            os.close(handle)
+        self._reap()
+
+    def _reap(self) -> None:
+        if self._child is not None and self._child.poll() is not None:
+            self._child = None
+
+    def _last_words(self) -> str:
+        path = self._folder / "etcd.log"
+        lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+        return f"; {path} ends with: {lines[-1]}" if lines else ""
+
+
+def _find(data: Path) -> int | None:
+    """The process whose command line says that it keeps its data there."""
+    wanted = b"--data-dir=" + os.fsencode(data)
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        try:
+            # Empty for a process that has ended and waits to be reaped.
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if wanted in words:
+            return int(entry.name)
+    return None
