@@ -206,7 +206,7 @@ def _offset_of_last(path: Path, wanted: int) -> tuple[int, int]:
             opened.seek(position)
             block = opened.read(size) + later
             # The first record of a block may begin in the block before: it is counted there.
-            head, newline, rest = block.partition(b"\n") if position else (b"", b"\n", block)
+            head, newline, rest = block.partition(b"\n") if position else (b"", b"", block)
             begin = position + len(head) + len(newline)
             records = rest.split(b"\n")
             for index in range(len(records) - 1, -1, -1):

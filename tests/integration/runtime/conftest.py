@@ -38,7 +38,7 @@ class RealWorld:
     def __init__(self, host: Preflight, binaries: Binaries, rootfs: Path, base: Path) -> None:
         self.host = host
         self.binaries = binaries
-        self.layers = (str(rootfs),)
+        self.layers: tuple[str, ...] = (str(rootfs),)
         self.cgroup_parent = f"/pyswarm-test-{os.getpid()}"
         self.layout = Layout(base / "state", base / "run", self.cgroup_parent)
         self.runtime = self.another()

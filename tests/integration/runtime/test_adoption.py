@@ -13,7 +13,7 @@ from agent.runtime import procs
 from agent.runtime.base import ContainerConfig, ContainerState
 from agent.runtime.layout import UNSEEN_EXIT_CODE
 from agent.runtime.logs import LogQuery, read_log
-from tests.fixtures.runtime_contract import Behaviour, exit_of, run, until
+from tests.fixtures.runtime_contract import Behaviour, exit_of, run, stop, until
 from tests.integration.runtime.conftest import RealWorld
 
 # An agent in a process of its own: makes what it is told, says so, and waits to be killed.
@@ -81,8 +81,7 @@ async def test_second_runtime_sees_the_exit_of_a_container_the_first_made(
     second = world.another()
     (found,) = await second.found()
     assert found.state is ContainerState.RUNNING
-    await second.kill("a1", signal.SIGTERM)
-    assert (await exit_of(second, "a1")).code == 143
+    assert (await stop(second, "a1")).code == 143
     second.close()
 
 

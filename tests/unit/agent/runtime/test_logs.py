@@ -1,0 +1,127 @@
+"""Logs are read as they were written: joined, in order, from the end, across rotated files."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from agent.runtime import logrotate
+from agent.runtime.base import LogLimits
+from agent.runtime.logs import LINE_BYTES_MAX, LineJoiner, LogLine, LogQuery, read_log
+
+
+def record(second: int, text: str, stream: str = "stdout", flag: str = "F") -> str:
+    return f"2026-01-02T03:04:{second:02}.000000007+00:00 {stream} {flag} {text}\n"
+
+
+async def texts(log: Path, query: LogQuery) -> list[str]:
+    return [line.text.decode() async for batch in read_log(log, query) for line in batch]
+
+
+def test_pieces_are_joined_per_stream() -> None:
+    joiner = LineJoiner()
+    block = (
+        record(1, "one ", flag="P")
+        + record(2, "err", stream="stderr")
+        + record(3, "line", flag="F")
+    )
+    got = joiner.feed(block.encode())
+    assert [(line.stream, line.text) for line in got] == [
+        ("stderr", b"err"),
+        ("stdout", b"one line"),
+    ]
+
+
+def test_blocks_may_end_anywhere() -> None:
+    whole = (record(1, "a b  c") + record(2, "") + record(3, "ü")).encode()
+    joiner = LineJoiner()
+    got = [line for index in range(len(whole)) for line in joiner.feed(whole[index : index + 1])]
+    assert [line.text.decode() for line in got] == ["a b  c", "", "ü"]
+
+
+def test_time_is_in_nanoseconds_whatever_the_zone() -> None:
+    joiner = LineJoiner()
+    block = b"1970-01-01T01:00:01.000000007+01:00 stdout F x\n"
+    assert joiner.feed(block) == [LogLine(1_000_000_007, "stdout", b"x")]
+
+
+def test_what_is_no_record_is_left_out() -> None:
+    assert LineJoiner().feed(b"nonsense\n\nnot-a-time stdout F x\n") == []
+
+
+def test_endless_line_is_cut_and_memory_bounded() -> None:
+    joiner = LineJoiner()
+    piece = record(1, "x" * 8192, flag="P").encode()
+    got = [line for _ in range(300) for line in joiner.feed(piece)]
+    assert [len(line.text) for line in got] == [LINE_BYTES_MAX, LINE_BYTES_MAX]
+
+
+@pytest.fixture
+def rotated_log(tmp_path: Path) -> Path:
+    """Six lines in three files: .2 has 1-2, .1 has 3-4, the current one 5-6."""
+    log = tmp_path / "log"
+    for path, first in ((log.with_name("log.2"), 1), (log.with_name("log.1"), 3), (log, 5)):
+        path.write_text(record(first, f"line {first}") + record(first + 1, f"line {first + 1}"))
+    return log
+
+
+@pytest.mark.parametrize("tail", [0, 1, 2, 3, 5, 6, 9])
+async def test_tail_counts_across_files(rotated_log: Path, tail: int) -> None:
+    wanted = [f"line {number}" for number in range(1, 7)][max(0, 6 - tail) :] if tail else []
+    assert await texts(rotated_log, LogQuery(tail=tail)) == wanted
+
+
+async def test_all_lines_come_oldest_first(rotated_log: Path) -> None:
+    assert await texts(rotated_log, LogQuery()) == [f"line {number}" for number in range(1, 7)]
+
+
+async def test_since_leaves_out_what_is_older(rotated_log: Path) -> None:
+    fourth_ns = LineJoiner().feed(record(4, "x").encode())[0].at_ns
+    assert await texts(rotated_log, LogQuery(since_ns=fourth_ns)) == ["line 4", "line 5", "line 6"]
+
+
+async def test_tail_of_a_long_file_begins_at_a_line(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("".join(record(1, f"{number:05} " + "x" * 100) for number in range(3000)))
+    got = await texts(log, LogQuery(tail=1500))
+    assert [text[:5] for text in got] == [f"{number:05}" for number in range(1500, 3000)]
+
+
+async def test_missing_log_has_no_lines(tmp_path: Path) -> None:
+    assert await texts(tmp_path / "log", LogQuery()) == []
+
+
+async def test_follow_goes_on_over_a_rotation_and_ends_when_told(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(record(1, "first"))
+    ended = asyncio.Event()
+    seen: list[str] = []
+    async for batch in read_log(log, LogQuery(follow=True), ended):
+        seen += [line.text.decode() for line in batch]
+        if seen[-1] == "first":
+            logrotate.rotate(log, LogLimits(max_size=1, max_file=3))
+            with log.with_name("log.1").open("a") as late:
+                late.write(record(2, "late"))
+            log.write_text(record(3, "second"))
+        if seen[-1] == "second":
+            ended.set()
+    assert seen == ["first", "late", "second"]
+
+
+def test_rotation_drops_only_the_oldest(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    limits = LogLimits(max_size=1, max_file=3)
+    for number in range(5):
+        log.write_text(str(number))
+        logrotate.rotate(log, limits)
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"log.1": "4", "log.2": "3"}
+
+
+def test_rotation_is_due_at_the_size_and_only_with_several_files(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert not logrotate.is_due(log, LogLimits(max_size=1, max_file=2))
+    log.write_text("12345")
+    assert logrotate.is_due(log, LogLimits(max_size=5, max_file=2))
+    assert not logrotate.is_due(log, LogLimits(max_size=6, max_file=2))
+    assert not logrotate.is_due(log, LogLimits(max_size=5, max_file=1))
+    assert not logrotate.is_due(log, LogLimits())

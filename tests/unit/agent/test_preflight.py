@@ -1,0 +1,97 @@
+"""What a host can run is told from what its programs and mounts say."""
+
+import pytest
+
+from agent import preflight
+from agent.runtime.base import LogLimits
+from agent.runtime.cgroups import CgroupMode, parse_mounts
+from agent.runtime.conmon import Binaries, MonitorCall, arguments, plain_message
+
+V1 = """25 20 0:21 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct
+26 20 0:22 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+27 20 0:23 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids
+28 20 0:24 / /sys/fs/cgroup/systemd rw shared:1 - cgroup cgroup rw,xattr,name=systemd
+"""
+UNIFIED = "29 20 0:25 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n"
+V2 = "29 20 0:25 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n30 1 8:1 / / rw - ext4 x rw\n"
+
+
+def test_mounts_tell_the_cgroup_mode() -> None:
+    assert parse_mounts(V1).mode is CgroupMode.V1
+    assert parse_mounts(V1 + UNIFIED).mode is CgroupMode.HYBRID
+    assert parse_mounts(V2).mode is CgroupMode.V2
+
+
+def test_controllers_mounted_together_are_one_hierarchy() -> None:
+    assert len(parse_mounts(V1).roots()) == 4
+    assert str(parse_mounts(V1).controller("cpuacct", "/a")) == "/sys/fs/cgroup/cpu,cpuacct/a"
+    assert str(parse_mounts(V2).controller("memory", "/a")) == "/sys/fs/cgroup/a"
+
+
+def test_controller_left_on_v2_of_a_hybrid_host_is_to_be_mounted() -> None:
+    hybrid = parse_mounts(V1 + UNIFIED)
+    assert preflight.controllers_to_mount(hybrid, ("hugetlb",)) == ("hugetlb",)
+    (problem,) = preflight.cgroup_problems(hybrid, ("hugetlb",))
+    assert "mount -t cgroup -o hugetlb" in problem
+    assert preflight.cgroup_problems(hybrid, ()) == ()
+    assert preflight.cgroup_problems(parse_mounts(V2), ("cpu", "memory", "pids")) == ()
+
+
+def test_missing_controller_is_named() -> None:
+    (problem,) = preflight.cgroup_problems(parse_mounts(V2), ("cpu", "pids"))
+    assert "memory is not available" in problem
+
+
+@pytest.mark.parametrize(
+    ("output", "version"),
+    [
+        ("conmon version 2.1.6\ncommit: unknown\n", "2.1.6"),
+        ("crun version 1.8.1\ncommit: f8a\n", "1.8.1"),
+        ("runc version 1.1.5+ds1\nspec: 1.0.2\n", "1.1.5+ds1"),
+        ("no such thing", ""),
+    ],
+)
+def test_versions_are_read(output: str, version: str) -> None:
+    assert preflight.parse_version(output) == version
+
+
+def test_crun_is_preferred_and_runc_stands_in() -> None:
+    assert preflight.choose_runtime("1.8.1", "1.1.5") == ("crun", "1.8.1")
+    assert preflight.choose_runtime("", "1.1.5") == ("runc", "1.1.5")
+    assert preflight.choose_runtime("", "") == ("", "")
+
+
+def test_missing_program_names_its_package() -> None:
+    assert preflight.missing_program("nft") == (
+        "nft is missing: install the Debian package nftables"
+    )
+
+
+@pytest.mark.parametrize(
+    ("limits", "size"),
+    [
+        (LogLimits(), None),
+        (LogLimits(max_size=100, max_file=1), "100"),
+        (LogLimits(max_size=100, max_file=3), "600"),
+    ],
+)
+def test_monitor_bounds_the_log_itself(limits: LogLimits, size: str | None) -> None:
+    call = MonitorCall(
+        container_id="a",
+        bundle="/b",
+        root="/r",
+        exits="/e",
+        log_path="/l",
+        log_limits=limits,
+        terminal=False,
+    )
+    words = arguments(Binaries("/conmon", "/crun", "crun"), call)
+    got = words[words.index("--log-size-max") + 1] if "--log-size-max" in words else None
+    assert got == size
+
+
+def test_message_of_runc_is_unwrapped() -> None:
+    raw = 'time="x" level=error msg="runc create failed: exec: \\"/no\\": not found"\n'
+    assert plain_message(raw) == 'exec: "/no": not found'
+    assert plain_message("open executable: Permission denied\n").endswith("Permission denied")
+    assert plain_message("") == "the OCI runtime failed without a message"
