@@ -1,12 +1,17 @@
 """Nodes as numpy columns: what bulk placement reads. PURE (deterministic, mutated only by `State`).
 
-A node keeps its row while it exists; rows of removed nodes are reused. Columns are plain arrays so that the scheduler
-can filter and rank ten thousand nodes in one expression.
+A node keeps its row while it exists; rows of removed nodes are reused. Columns are plain arrays so
+that the scheduler can filter and rank ten thousand nodes in one expression. What a constraint or a
+label says of every node is kept as a column too, made when first asked for and maintained since.
 """
+
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 
+from pyswarm_core.constraints import attribute, parse
+from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.ids import NodeId
 from pyswarm_core.objects import Node
 from pyswarm_core.states import Availability, NodeState
@@ -14,24 +19,73 @@ from pyswarm_core.states import Availability, NodeState
 IntColumn = npt.NDArray[np.int64]
 BoolColumn = npt.NDArray[np.bool_]
 
+_CACHED_COLUMNS = 1024
+"""Constraints and labels whose columns are kept; all are dropped when there are more."""
+
+_COLUMNS = (
+    "number",
+    "schedulable",
+    "ready",
+    "gone",
+    "draining",
+    "nano_cpus",
+    "memory_bytes",
+    "reserved_cpus",
+    "reserved_memory",
+    "active_tasks",
+    "wanted_tasks",
+)
+
+
+class Branches:
+    """A label as a column: nodes with the same value have the same code."""
+
+    def __init__(self, rows: int) -> None:
+        self.codes: IntColumn = np.zeros(rows, np.int64)
+        self.values: list[str | None] = [None]
+        """The value of each code; None, code 0, is the branch of the nodes that lack the label."""
+        self._code_of: dict[str | None, int] = {None: 0}
+
+    def put(self, row: int, value: str | None) -> None:
+        """Say what the node of that row has."""
+        code = self._code_of.get(value)
+        if code is None:
+            code = self._code_of[value] = len(self.values)
+            self.values.append(value)
+        self.codes[row] = code
+
 
 class NodeTable:
-    """Rows of nodes. Columns may be longer than the rows in use; an unused row is never schedulable."""
+    """Rows of nodes. Columns may be longer than the rows in use; an unused row is never
+    schedulable.
+    """
 
     def __init__(self) -> None:
         self.ids: list[NodeId] = []
         """The node of each row; "" where it is free."""
         self.rows: dict[NodeId, int] = {}
+        self.nodes: list[Node | None] = []
+        """The node of each row; None where it is free."""
+        self.attributes_version = 0
+        """Rises whenever a node comes, goes or changes in what a constraint could ask."""
         self._free: list[int] = []
+        self._satisfying: dict[str, BoolColumn] = {}
+        self._branches: dict[str, Branches] = {}
         self.number: IntColumn = np.zeros(0, np.int64)
         self.schedulable: BoolColumn = np.zeros(0, np.bool_)
         """Ready and active: may get new tasks."""
+        self.ready: BoolColumn = np.zeros(0, np.bool_)
+        self.gone: BoolColumn = np.zeros(0, np.bool_)
+        """Down: whatever ran there must run elsewhere."""
+        self.draining: BoolColumn = np.zeros(0, np.bool_)
         self.nano_cpus: IntColumn = np.zeros(0, np.int64)
         self.memory_bytes: IntColumn = np.zeros(0, np.int64)
         self.reserved_cpus: IntColumn = np.zeros(0, np.int64)
         self.reserved_memory: IntColumn = np.zeros(0, np.int64)
         self.active_tasks: IntColumn = np.zeros(0, np.int64)
         """Tasks that occupy the node."""
+        self.wanted_tasks: IntColumn = np.zeros(0, np.int64)
+        """Tasks of the node that should run (or wait for its resources) and have not ended."""
 
     @property
     def free_cpus(self) -> IntColumn:
@@ -50,37 +104,95 @@ class NodeTable:
             row = self._free.pop() if self._free else self._grow()
             self.ids[row] = node.id
             self.rows[node.id] = row
-            self.reserved_cpus[row] = self.reserved_memory[row] = self.active_tasks[row] = 0
+            self.reserved_cpus[row] = self.reserved_memory[row] = 0
+            self.active_tasks[row] = self.wanted_tasks[row] = 0
+        old, self.nodes[row] = self.nodes[row], node
         self.number[row] = node.number
-        self.schedulable[row] = (
-            node.status.state is NodeState.READY and node.spec.availability is Availability.ACTIVE
-        )
+        ready = node.status.state is NodeState.READY
+        self.ready[row] = ready
+        self.gone[row] = node.status.state is NodeState.DOWN
+        self.draining[row] = node.spec.availability is Availability.DRAIN
+        self.schedulable[row] = ready and node.spec.availability is Availability.ACTIVE
         self.nano_cpus[row] = node.description.resources.nano_cpus
         self.memory_bytes[row] = node.description.resources.memory_bytes
+        if old is None or _attributes_differ(old, node):
+            self._refresh(row, node)
         return row
 
     def remove(self, node_id: NodeId) -> None:
-        """Free a node's row. Its tasks must have been removed first."""
+        """Free a node's row."""
         row = self.rows.pop(node_id)
         self.ids[row] = NodeId("")
-        self.schedulable[row] = False
-        self.nano_cpus[row] = self.memory_bytes[row] = self.number[row] = 0
+        self.nodes[row] = None
+        for name in _COLUMNS:
+            getattr(self, name)[row] = 0
+        for column in self._satisfying.values():
+            column[row] = False
+        self.attributes_version += 1
         self._free.append(row)
+
+    def satisfying(self, constraint: str) -> BoolColumn:
+        """Which rows satisfy the constraint; none if it cannot be parsed. Do not write to it."""
+        column = self._satisfying.get(constraint)
+        if column is None:
+            if len(self._satisfying) >= _CACHED_COLUMNS:
+                self._satisfying.clear()
+            column = self._satisfying[constraint] = np.zeros(len(self.number), np.bool_)
+            for row, node in enumerate(self.nodes):
+                column[row] = node is not None and _holds(constraint, node)
+        return column
+
+    def satisfying_all(self, constraints: Iterable[str]) -> BoolColumn:
+        """Which rows satisfy every one of the constraints."""
+        rows = np.ones(len(self.number), np.bool_)
+        for constraint in constraints:
+            rows &= self.satisfying(constraint)
+        return rows
+
+    def branches(self, key: str) -> Branches:
+        """The values that the nodes have under a label's key. Do not write to it."""
+        found = self._branches.get(key)
+        if found is None:
+            if len(self._branches) >= _CACHED_COLUMNS:
+                self._branches.clear()
+            found = self._branches[key] = Branches(len(self.number))
+            for row, node in enumerate(self.nodes):
+                if node is not None:
+                    found.put(row, attribute(node, key))
+        return found
+
+    def _refresh(self, row: int, node: Node) -> None:
+        self.attributes_version += 1
+        for constraint, column in self._satisfying.items():
+            column[row] = _holds(constraint, node)
+        for key, branches in self._branches.items():
+            branches.put(row, attribute(node, key))
 
     def _grow(self) -> int:
         row = len(self.ids)
         if row == len(self.number):
             extra = max(64, row)
-            for name in (
-                "number",
-                "schedulable",
-                "nano_cpus",
-                "memory_bytes",
-                "reserved_cpus",
-                "reserved_memory",
-                "active_tasks",
-            ):
+            for name in _COLUMNS:
                 column = getattr(self, name)
                 setattr(self, name, np.concatenate([column, np.zeros(extra, column.dtype)]))
+            self._satisfying.clear()
+            self._branches.clear()
         self.ids.append(NodeId(""))
+        self.nodes.append(None)
         return row
+
+
+def _attributes_differ(old: Node, new: Node) -> bool:
+    return (
+        old.spec.labels != new.spec.labels
+        or old.spec.role != new.spec.role
+        or old.description != new.description
+        or old.status.addr != new.status.addr
+    )
+
+
+def _holds(constraint: str, node: Node) -> bool:
+    try:
+        return parse(constraint).holds(node)
+    except InvalidArgument:
+        return False

@@ -1,11 +1,13 @@
-"""All objects in memory at one revision, with the indexes that deciding needs. PURE (no clock, no IO; mutable).
+"""All objects in memory at one revision, with the indexes that deciding needs. PURE (no clock, no
+IO; mutable).
 
-One owner mutates it, through `apply` (decisions, loads) and `observe` (agents' reports); everybody else reads. Every
-index is maintained incrementally: the cost of a change does not grow with what exists. Iteration orders are
-insertion orders, so the same history gives the same decisions.
+One owner mutates it, through `apply` (decisions, loads) and `observe` (agents' reports); everybody
+else reads. Every index is maintained incrementally: the cost of a change does not grow with what
+exists. Iteration orders are insertion orders, so the same history gives the same decisions.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
@@ -13,16 +15,16 @@ from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.keys import ChunkKey, chunk_of
 from pyswarm_core.nodetable import NodeTable
 from pyswarm_core.objects import Cluster, Network, Node, Service, Task, TaskStatus
-from pyswarm_core.states import TaskState, is_terminal, occupies, reported_by_agent
+from pyswarm_core.states import TaskState, is_terminal, reported_by_agent
 
 _RUNNING = TaskState.RUNNING
-_NOTHING_RESERVED = (0, 0)
+_ASSIGNED = TaskState.ASSIGNED
 
 
 class ServiceTasks:
     """The tasks of one service. `slots` maps a slot to its tasks, oldest first."""
 
-    __slots__ = ("pending", "running", "slots")
+    __slots__ = ("pending", "running", "slots", "storied", "unsettled", "versions")
 
     def __init__(self) -> None:
         self.slots: dict[int, tuple[Task, ...]] = {}
@@ -30,8 +32,14 @@ class ServiceTasks:
         """Tasks that run and should."""
         self.pending = 0
         """Tasks that wait for a node."""
+        self.unsettled: dict[int, None] = {}
+        """Slots that are not settled: the only ones that can ask for something by themselves."""
+        self.storied: dict[int, None] = {}
+        """Slots with more than one task: those that remember failures."""
+        self.versions: dict[int, int] = {}
+        """How many tasks that should run and have not ended there are of each spec version."""
 
-    def __iter__(self) -> Iterable[Task]:
+    def __iter__(self) -> Iterator[Task]:
         return (task for tasks in self.slots.values() for task in tasks)
 
 
@@ -47,6 +55,37 @@ def runs_as_wanted(task: Task) -> bool:
 def waits_for_node(task: Task) -> bool:
     """Whether the scheduler still has to place it."""
     return task.state <= TaskState.PENDING and task.desired_state <= _RUNNING
+
+
+def is_wanted(task: Task) -> bool:
+    """Whether it should run and has not ended."""
+    return task.desired_state <= _RUNNING and task.state <= _RUNNING
+
+
+def is_settled(tasks: tuple[Task, ...]) -> bool:
+    """Whether a slot needs nothing as long as its service's spec and its node stay as they are.
+
+    Its newest task has a node, should run and has not ended; all others have ended for good.
+    """
+    newest = tasks[-1]
+    if not (newest.desired_state is _RUNNING and _ASSIGNED <= newest.state <= _RUNNING):
+        return False
+    if not newest.node_id:
+        return False
+    return len(tasks) == 1 or all(
+        task.desired_state is TaskState.SHUTDOWN and is_terminal(task.state) for task in tasks[:-1]
+    )
+
+
+class Footprint(NamedTuple):
+    """What a task takes of its node."""
+
+    nano_cpus: int = 0
+    memory_bytes: int = 0
+    networks: tuple[NetworkId, ...] = ()
+
+
+_NO_FOOTPRINT = Footprint()
 
 
 class State:
@@ -67,27 +106,35 @@ class State:
         self.tasks_in_state = [0] * len(TaskState)
         self._of_service: dict[ServiceId, ServiceTasks] = {}
         self._of_node: dict[NodeId, dict[TaskId, Task]] = {}
-        self._reserved: dict[tuple[ServiceId, int], tuple[int, int]] = {}
+        self._footprints: dict[tuple[ServiceId, int], Footprint] = {}
+        self.lost_nodes: dict[NodeId, None] = {}
+        """Removed nodes that still have tasks."""
+        self.network_load: dict[NetworkId, dict[NodeId, int]] = {}
+        """How many tasks that occupy a node are on each network."""
 
     def tasks_of_service(self, service_id: ServiceId) -> ServiceTasks:
         """The service's tasks by slot; empty if it has none."""
         return self._of_service.get(service_id, _NO_TASKS)
 
     def tasks_of_node(self, node_id: NodeId) -> Mapping[TaskId, Task]:
-        """Every stored task of that node, ended ones too."""
+        """Every stored task of that node, ended ones too; a removed node may still have some."""
         return self._of_node.get(node_id, _NO_NODE_TASKS)
 
-    def reserved_by(self, task: Task) -> tuple[int, int]:
-        """(billionths of CPU, bytes of memory) that the task reserves on its node."""
+    def footprint(self, task: Task) -> Footprint:
+        """What the task takes of its node; nothing if its template is no longer known."""
         key = (task.service_id, task.spec_version)
-        found = self._reserved.get(key)
+        found = self._footprints.get(key)
         if found is None:
             service = self.services.get(task.service_id)
             template = service.template(task.spec_version) if service else None
             if template is None:
-                return _NOTHING_RESERVED
+                return _NO_FOOTPRINT
             reservations = template.resources.reservations
-            found = self._reserved[key] = (reservations.nano_cpus, reservations.memory_bytes)
+            found = self._footprints[key] = Footprint(
+                reservations.nano_cpus,
+                reservations.memory_bytes,
+                tuple(NetworkId(attachment.target) for attachment in template.networks),
+            )
         return found
 
     def apply(self, writes: Writes) -> set[ChunkKey]:
@@ -103,6 +150,7 @@ class State:
             self.nodes[node.id] = node
             self.node_of_number[node.number] = node.id
             self.node_table.put(node)
+            self.lost_nodes.pop(node.id, None)
         chunks = self._put_tasks(writes.tasks)
         for task_id in writes.removed_tasks:
             task = self.tasks[task_id]
@@ -117,9 +165,11 @@ class State:
         return chunks
 
     def observe(self, node_id: NodeId, statuses: Iterable[TaskStatus], now: Instant) -> list[Task]:
-        """Take what an agent reports of its own tasks; return the tasks that changed, as they are now.
+        """Take what an agent reports of its own tasks; return the tasks that changed, as they are
+        now.
 
-        Reports of unknown tasks, of other nodes' tasks, and reports that would move a state back are ignored.
+        Reports of unknown tasks, of other nodes' tasks, and reports that would move a state back
+        are ignored.
         """
         changed: list[Task] = []
         for status in statuses:
@@ -162,83 +212,142 @@ class State:
         remaining = self._of_service.pop(service_id, None)
         assert remaining is None or not remaining.slots, "a service was removed before its tasks"
         self.unplaced.pop(service_id, None)
-        for key in [key for key in self._reserved if key[0] == service_id]:
-            del self._reserved[key]
+        for key in [key for key in self._footprints if key[0] == service_id]:
+            del self._footprints[key]
 
     def _remove_node(self, node_id: NodeId) -> None:
-        assert not self._of_node.get(node_id), "a node was removed before its tasks"
-        self._of_node.pop(node_id, None)
+        if self._of_node.get(node_id):
+            self.lost_nodes[node_id] = None
         del self.node_of_number[self.nodes.pop(node_id).number]
         self.node_table.remove(node_id)
 
     def _put_tasks(self, tasks: Iterable[Task]) -> set[ChunkKey]:
         chunks: set[ChunkKey] = set()
+        loads: dict[NodeId, list[int]] = {}
         for task in tasks:
+            service_id, slot = task.service_id, task.slot
+            group = self._of_service.get(service_id)
+            if group is None:
+                group = self._of_service[service_id] = ServiceTasks()
             old = self.tasks.get(task.id)
             if old is not None:
-                self._uncount(old)
+                self._count(old, group, -1, loads)
             self.tasks[task.id] = task
-            group = self._of_service.get(task.service_id)
-            if group is None:
-                group = self._of_service[task.service_id] = ServiceTasks()
-            slot = group.slots.get(task.slot)
-            if slot is None:
-                group.slots[task.slot] = (task,)
+            held = group.slots.get(slot)
+            if held is None:
+                held = (task,)
             elif old is None:
-                group.slots[task.slot] = (*slot, task)
+                held = (*held, task)
             else:
-                group.slots[task.slot] = tuple(task if t.id == task.id else t for t in slot)
+                held = tuple([task if other.id == task.id else other for other in held])
+            self._put_slot(group, slot, held)
             if task.node_id:
                 node_tasks = self._of_node.get(task.node_id)
                 if node_tasks is None:
                     node_tasks = self._of_node[task.node_id] = {}
                 node_tasks[task.id] = task
-            self._count(task, group)
-            chunks.add(chunk_of(task.service_id, task.slot))
+            self._count(task, group, 1, loads)
+            chunks.add(chunk_of(service_id, slot))
+        self._load_nodes(loads)
         return chunks
 
-    def _count(self, task: Task, group: ServiceTasks) -> None:
-        self.tasks_in_state[task.state] += 1
-        if runs_as_wanted(task):
-            group.running += 1
-        elif waits_for_node(task):
-            group.pending += 1
-            self.unplaced[task.service_id] = None
-        if occupies(task.state):
-            self._occupy(task, 1)
+    @staticmethod
+    def _put_slot(group: ServiceTasks, slot: int, tasks: tuple[Task, ...]) -> None:
+        group.slots[slot] = tasks
+        if not is_settled(tasks):
+            group.unsettled[slot] = None
+        elif slot in group.unsettled:
+            del group.unsettled[slot]
+        if len(tasks) > 1:
+            group.storied[slot] = None
+        elif slot in group.storied:
+            del group.storied[slot]
 
-    def _uncount(self, task: Task) -> None:
-        group = self._of_service[task.service_id]
-        self.tasks_in_state[task.state] -= 1
-        if runs_as_wanted(task):
-            group.running -= 1
-        elif waits_for_node(task):
-            group.pending -= 1
-            if not group.pending:
-                self.unplaced.pop(task.service_id, None)
-        if occupies(task.state):
-            self._occupy(task, -1)
-
-    def _occupy(self, task: Task, sign: int) -> None:
-        table = self.node_table
-        row = table.rows.get(task.node_id)
-        if row is None:
+    def _count(
+        self, task: Task, group: ServiceTasks, sign: int, loads: dict[NodeId, list[int]]
+    ) -> None:
+        """Count the task in, or out; what that does to its node is added to `loads`."""
+        state = task.state
+        self.tasks_in_state[state] += sign
+        if state > _RUNNING:
             return
-        table.active_tasks[row] += sign
-        cpus, memory = self.reserved_by(task)
-        if cpus:
-            table.reserved_cpus[row] += sign * cpus
-        if memory:
-            table.reserved_memory[row] += sign * memory
+        wanted = task.desired_state <= _RUNNING
+        if wanted:
+            version = task.spec_version
+            left = group.versions.get(version, 0) + sign
+            if left:
+                group.versions[version] = left
+            else:
+                del group.versions[version]
+            if state is _RUNNING:
+                group.running += sign
+            elif state < _ASSIGNED:
+                self._count_pending(task, group, sign)
+        if task.node_id:
+            load = loads.get(task.node_id)
+            if load is None:
+                load = loads[task.node_id] = [0, 0, 0, 0]
+            if wanted:
+                load[0] += sign
+            if state >= _ASSIGNED:
+                self._count_occupied(task, sign, load)
+
+    def _count_pending(self, task: Task, group: ServiceTasks, sign: int) -> None:
+        group.pending += sign
+        if group.pending:
+            self.unplaced[task.service_id] = None
+        else:
+            self.unplaced.pop(task.service_id, None)
+
+    def _count_occupied(self, task: Task, sign: int, load: list[int]) -> None:
+        footprint = self._footprints.get((task.service_id, task.spec_version)) or self.footprint(
+            task
+        )
+        load[1] += sign
+        load[2] += sign * footprint.nano_cpus
+        load[3] += sign * footprint.memory_bytes
+        for network_id in footprint.networks:
+            on_network = self.network_load.setdefault(network_id, {})
+            left = on_network.get(task.node_id, 0) + sign
+            if left:
+                on_network[task.node_id] = left
+            else:
+                del on_network[task.node_id]
+
+    def _load_nodes(self, loads: Mapping[NodeId, list[int]]) -> None:
+        table = self.node_table
+        for node_id, (wanted, active, cpus, memory) in loads.items():
+            row = table.rows.get(node_id)
+            if row is None:
+                continue
+            if wanted:
+                table.wanted_tasks[row] += wanted
+            if active:
+                table.active_tasks[row] += active
+            if cpus:
+                table.reserved_cpus[row] += cpus
+            if memory:
+                table.reserved_memory[row] += memory
 
     def _forget_task(self, task: Task) -> None:
-        self._uncount(task)
-        del self.tasks[task.id]
         group = self._of_service[task.service_id]
-        left = tuple(other for other in group.slots[task.slot] if other.id != task.id)
+        loads: dict[NodeId, list[int]] = {}
+        self._count(task, group, -1, loads)
+        self._load_nodes(loads)
+        del self.tasks[task.id]
+        left = tuple([other for other in group.slots[task.slot] if other.id != task.id])
         if left:
-            group.slots[task.slot] = left
+            self._put_slot(group, task.slot, left)
         else:
             del group.slots[task.slot]
+            group.unsettled.pop(task.slot, None)
+            group.storied.pop(task.slot, None)
         if task.node_id:
-            self._of_node[task.node_id].pop(task.id, None)
+            self._forget_on_node(task)
+
+    def _forget_on_node(self, task: Task) -> None:
+        node_tasks = self._of_node[task.node_id]
+        node_tasks.pop(task.id, None)
+        if not node_tasks:
+            del self._of_node[task.node_id]
+            self.lost_nodes.pop(task.node_id, None)

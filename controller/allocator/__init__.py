@@ -1,0 +1,1 @@
+"""What must be unique: subnets, blocks of them, and VNIs."""

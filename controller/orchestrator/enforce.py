@@ -1,0 +1,88 @@
+"""Which tasks may not stay where they are. PURE.
+
+A task leaves its node at once when the node is down, being drained or removed, or no longer meets a
+constraint of its service. Reservations are not enforced here: a node that shrank under its tasks
+keeps them, as in Swarm.
+"""
+
+import numpy as np
+
+from controller.orchestrator.restart import ended_by_itself
+from pyswarm_core.clock import NEVER, Instant, after
+from pyswarm_core.ids import NodeId, ServiceId
+from pyswarm_core.limits import ORPHAN_AFTER
+from pyswarm_core.objects import Service, Task
+from pyswarm_core.state import State, is_wanted
+from pyswarm_core.states import Availability, NodeState
+
+
+def misfit(state: State, service: Service, task: Task) -> str:
+    """Why the task may not stay on its node, for people; empty if it may (or has no node yet)."""
+    if not task.node_id:
+        return ""
+    node = state.nodes.get(task.node_id)
+    if node is None:
+        return "its node was removed"
+    host = node.description.hostname
+    if node.status.state is NodeState.DOWN:
+        return f"node {host} is down"
+    if node.spec.availability is Availability.DRAIN:
+        return f"node {host} is being drained"
+    row = state.node_table.rows[task.node_id]
+    for constraint in service.spec.task_template.placement.constraints:
+        if not state.node_table.satisfying(constraint)[row]:
+            return f"node {host} no longer satisfies {constraint}"
+    return ""
+
+
+def evictions(state: State, changed: list[NodeId]) -> dict[ServiceId, dict[int, None]]:
+    """The slots to look at because of their nodes, by service.
+
+    Those of nodes that may run nothing, whoever noticed; and of the nodes that `changed` those of
+    constrained services.
+    """
+    table = state.node_table
+    unfit = np.flatnonzero((table.gone | table.draining) & (table.wanted_tasks > 0))
+    slots: dict[ServiceId, dict[int, None]] = {}
+    for node_id in (table.ids[row] for row in unfit.tolist()):
+        for task in state.tasks_of_node(node_id).values():
+            if is_wanted(task):
+                slots.setdefault(task.service_id, {})[task.slot] = None
+    for node_id in state.lost_nodes:
+        for task in state.tasks_of_node(node_id).values():
+            # An end that explains why a slot is empty may stay: nothing to look at.
+            if not ended_by_itself(task):
+                slots.setdefault(task.service_id, {})[task.slot] = None
+    for node_id in changed:
+        for task in state.tasks_of_node(node_id).values():
+            service = state.services.get(task.service_id)
+            if service and service.spec.task_template.placement.constraints and is_wanted(task):
+                slots.setdefault(task.service_id, {})[task.slot] = None
+    return slots
+
+
+def misplaced(state: State, service: Service) -> list[int]:
+    """The slots whose tasks are on nodes that do not satisfy the service's constraints."""
+    constraints = service.spec.task_template.placement.constraints
+    if not constraints:
+        return []
+    table = state.node_table
+    wrong = table.wanted_tasks > 0
+    wrong &= ~table.satisfying_all(constraints)
+    nodes = {table.ids[row]: None for row in np.flatnonzero(wrong).tolist()}
+    if not nodes:
+        return []
+    return [
+        task.slot
+        for tasks in state.tasks_of_service(service.id).slots.values()
+        for task in tasks
+        if task.node_id in nodes and is_wanted(task)
+    ]
+
+
+def orphaned_at(state: State, task: Task) -> Instant:
+    """When the task counts as orphaned because its node stays down; NEVER if it is not down."""
+    node = state.nodes.get(task.node_id)
+    if node is None or node.status.state is not NodeState.DOWN:
+        return NEVER
+    return after(node.updated_at, ORPHAN_AFTER)

@@ -1,0 +1,76 @@
+"""What an orchestrator wants for one service, before anything has a node. PURE.
+
+A plan collects: later passes see what earlier ones changed, and a task is written at most once.
+"""
+
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from pyswarm_core.clock import NEVER, Instant
+from pyswarm_core.decision import Note, NoteKind
+from pyswarm_core.ids import NodeId, TaskId
+from pyswarm_core.objects import Service, Task, TaskDetail
+from pyswarm_core.states import TaskState
+
+
+class Vacancy(NamedTuple):
+    """A task to create. `node_id` is set where the task has no choice (global services)."""
+
+    slot: int
+    desired_state: TaskState = TaskState.RUNNING
+    restarts: int = 0
+    node_id: NodeId = NodeId("")
+
+
+class Plan:
+    """The changes that one service needs."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.changed: dict[TaskId, Task] = {}
+        self.removed: dict[TaskId, Task] = {}
+        self.vacancies: dict[int, Vacancy] = {}
+        """By slot."""
+        self.pending: dict[TaskId, Task] = {}
+        """Stored tasks that wait for a node."""
+        self.wake: Instant = NEVER
+        self.cut = False
+        """More is to be done than the budget allowed."""
+        self._notes: dict[tuple[NoteKind, str], int] = {}
+
+    def change(self, task: Task, *, desired: TaskState, state: TaskState | None = None) -> Task:
+        """Write the task with another desired state (and state); return it as it will be."""
+        changed = replace(task, desired_state=desired, state=task.state if state is None else state)
+        self.changed[task.id] = changed
+        if task.id in self.pending:
+            self.pending[task.id] = changed
+        return changed
+
+    def remove(self, task: Task) -> None:
+        """Delete the task from the store."""
+        self.changed.pop(task.id, None)
+        self.pending.pop(task.id, None)
+        self.removed[task.id] = task
+
+    def wake_at(self, at: Instant) -> None:
+        """Look again then, at the latest."""
+        self.wake = min(self.wake, at)
+
+    def note(self, kind: NoteKind, reason: str, count: int = 1) -> None:
+        """Tell people and metrics; the same reason is told once, with a count."""
+        key = (kind, reason)
+        self._notes[key] = self._notes.get(key, 0) + count
+
+    def notes(self) -> list[Note]:
+        """What was noted, in the order of first mention."""
+        service = self.service
+        return [
+            Note(kind, service.id, service.spec.name, reason, count)
+            for (kind, reason), count in self._notes.items()
+        ]
+
+
+def explained(detail: TaskDetail, message: str) -> TaskDetail:
+    """The detail with another message."""
+    return replace(detail, message=message)

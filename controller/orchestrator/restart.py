@@ -1,0 +1,54 @@
+"""Whether an ended task is replaced. PURE.
+
+Swarm's restart policy, derived from stored tasks alone: how many tasks of a slot ended before this
+one is counted in `Task.restarts`, when they began is known from those the reaper kept. The answer
+depends on when the task ended, not on when the question is asked, so it never changes.
+"""
+
+from collections.abc import Iterable
+
+from pyswarm_core.clock import Instant, after
+from pyswarm_core.objects import Task
+from pyswarm_core.specs import RestartCondition, RestartPolicy
+from pyswarm_core.states import TaskState
+
+_BY_ITSELF = frozenset({TaskState.COMPLETE, TaskState.FAILED, TaskState.REJECTED})
+
+
+def ended_by_itself(task: Task) -> bool:
+    """Whether it came to an end that nobody asked for."""
+    return task.state in _BY_ITSELF
+
+
+def refusal(policy: RestartPolicy, ended: Task, slot_tasks: Iterable[Task]) -> str:
+    """Why the policy does not replace a task that ended by itself; empty if it does."""
+    if policy.condition is RestartCondition.NONE:
+        return "restart condition is none"
+    if policy.condition is RestartCondition.ON_FAILURE and ended.state is TaskState.COMPLETE:
+        return "it completed, and the restart condition is on-failure"
+    if policy.max_attempts <= 0:
+        return ""
+    if policy.window <= 0:
+        if ended.restarts < policy.max_attempts:
+            return ""
+        return f"all {policy.max_attempts} restart attempts are used up"
+    used = _restarts_since(Instant(ended.status_at - policy.window), ended, slot_tasks)
+    if used < policy.max_attempts:
+        return ""
+    return (
+        f"{used} restarts within {policy.window / 1e9:g} s,"
+        f" and the policy allows {policy.max_attempts}"
+    )
+
+
+def _restarts_since(start: Instant, ended: Task, slot_tasks: Iterable[Task]) -> int:
+    began: dict[int, Instant] = {}
+    for task in slot_tasks:
+        if 1 <= task.restarts <= ended.restarts and task.created_at <= ended.created_at:
+            began.setdefault(task.restarts, task.created_at)
+    return sum(at > start for at in began.values())
+
+
+def starts_at(policy: RestartPolicy, replacement: Task) -> Instant:
+    """When a task that waits with desired state ready may run."""
+    return after(replacement.created_at, policy.delay)

@@ -1,0 +1,45 @@
+"""How many tasks of one kind each node could take. PURE.
+
+Swarm's filters in Swarm's order: ready, resources, constraints, replicas per node; and room on the
+overlays' blocks. Each narrows a capacity column; `explain` asks the same filters who excluded whom.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from controller.scheduler.ledger import Ledger
+from pyswarm_core.nodetable import IntColumn
+from pyswarm_core.specs import TaskSpec
+from pyswarm_core.state import Footprint
+
+UNLIMITED = 1 << 40
+
+
+class Demand(NamedTuple):
+    """Identical tasks to place.
+
+    `on_node`: by row, tasks of the service that should run there. `failing`: rows where the service
+    failed too often. `rooms`: by network, how many more of its tasks each row could take.
+    """
+
+    template: TaskSpec
+    footprint: Footprint
+    on_node: IntColumn
+    failing: IntColumn | None = None
+    rooms: tuple[tuple[str, IntColumn], ...] = ()
+
+
+def capacity(ledger: Ledger, demand: Demand) -> IntColumn:
+    """By row, how many of the tasks fit; 0 where a filter excludes the node."""
+    placement = demand.template.placement
+    room = np.where(ledger.satisfying(placement.constraints), UNLIMITED, 0)
+    if demand.footprint.nano_cpus > 0:
+        np.minimum(room, ledger.free_cpus // demand.footprint.nano_cpus, out=room)
+    if demand.footprint.memory_bytes > 0:
+        np.minimum(room, ledger.free_memory // demand.footprint.memory_bytes, out=room)
+    if placement.max_replicas > 0:
+        np.minimum(room, placement.max_replicas - demand.on_node, out=room)
+    for _, left in demand.rooms:
+        np.minimum(room, left, out=room)
+    return np.maximum(room, 0, out=room)

@@ -1,0 +1,125 @@
+"""Placement constraints: `node.labels.zone==a`, parsed and matched against a node. PURE.
+
+Swarm's language: a key, `==` or `!=`, a value; values compare without regard to case; a label that
+a node lacks is equal to nothing. Validation refuses what `parse` refuses, so stored constraints
+always parse.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+import msgspec
+
+from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.objects import Node
+
+NODE_LABEL = "node.labels."
+ENGINE_LABEL = "engine.labels."
+
+_FORM = re.compile(r"\s*(?P<key>[^\s=!]+)\s*(?P<operator>==|!=)\s*(?P<value>.*?)\s*")
+_LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+
+
+def _platform_word(word: str) -> str:
+    return _ARCHITECTURES.get(word.lower(), word)
+
+
+# node.ip is not here: it compares networks, not words.
+_FIELDS: Mapping[str, Callable[[Node], str]] = {
+    "node.id": lambda node: node.id,
+    "node.hostname": lambda node: node.description.hostname,
+    "node.role": lambda node: node.spec.role,
+    "node.platform.os": lambda node: node.description.platform.os,
+    "node.platform.arch": lambda node: _platform_word(node.description.platform.architecture),
+}
+KEYS = (*_FIELDS, "node.ip", f"{NODE_LABEL}NAME", f"{ENGINE_LABEL}NAME")
+
+
+class Constraint(msgspec.Struct, frozen=True):
+    """One parsed constraint."""
+
+    key: str
+    equal: bool
+    value: str
+
+    def holds(self, node: Node) -> bool:
+        """Whether the node satisfies it."""
+        return self._equals(node) is self.equal
+
+    def _equals(self, node: Node) -> bool:
+        if self.key == "node.ip":
+            return _within(node.status.addr, _network(self.value))
+        found = attribute(node, self.key)
+        return found is not None and found.casefold() == self.value.casefold()
+
+
+def attribute(node: Node, key: str) -> str | None:
+    """What the node has under a constraint's or preference's key; None if it lacks that label."""
+    if key.startswith(NODE_LABEL):
+        return node.spec.labels.get(key[len(NODE_LABEL) :])
+    if key.startswith(ENGINE_LABEL):
+        return node.description.engine_labels.get(key[len(ENGINE_LABEL) :])
+    field = _FIELDS.get(key)
+    return field(node) if field else None
+
+
+@lru_cache(4096)
+def parse(text: str) -> Constraint:
+    """The constraint that `text` spells. Raises InvalidArgument that says what would be valid."""
+    found = _FORM.fullmatch(text)
+    if found is None:
+        raise InvalidArgument(f"constraint {text!r}: write KEY==VALUE or KEY!=VALUE")
+    key, value = found["key"], found["value"]
+    if not value:
+        raise InvalidArgument(f"constraint {text!r}: the value after {found['operator']} is empty")
+    if not _known(key):
+        raise InvalidArgument(
+            f"constraint {text!r}: unknown key {key!r}, valid are {', '.join(KEYS)}"
+        )
+    if key == "node.ip" and _network(value) is None:
+        raise InvalidArgument(
+            f"constraint {text!r}: {value!r} is neither an address nor a CIDR network"
+        )
+    if key == "node.platform.arch":
+        value = _platform_word(value)
+    return Constraint(key, found["operator"] == "==", value)
+
+
+def parse_preference(text: str) -> str:
+    """The key that a placement preference spreads over; `spread=` in front of it may be missing.
+
+    Raises InvalidArgument.
+    """
+    key = text.strip().removeprefix("spread=").strip()
+    if not key.startswith((NODE_LABEL, ENGINE_LABEL)) or not _known(key):
+        raise InvalidArgument(
+            f"placement preference {text!r}: write spread={NODE_LABEL}NAME"
+            f" or spread={ENGINE_LABEL}NAME"
+        )
+    return key
+
+
+def _known(key: str) -> bool:
+    for prefix in (NODE_LABEL, ENGINE_LABEL):
+        if key.startswith(prefix):
+            return _LABEL.fullmatch(key[len(prefix) :]) is not None
+    return key in _FIELDS or key == "node.ip"
+
+
+@lru_cache(1024)
+def _network(text: str) -> IPv4Network | IPv6Network | None:
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        return None
+
+
+def _within(address: str, network: IPv4Network | IPv6Network | None) -> bool:
+    host = address.rpartition(":")[0] if address.count(":") == 1 else address
+    try:
+        return network is not None and ip_address(host) in network
+    except ValueError:
+        return False
