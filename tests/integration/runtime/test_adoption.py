@@ -124,6 +124,20 @@ async def test_monitor_is_in_a_session_of_its_own(world: RealWorld) -> None:
     assert os.getsid(record.monitor.pid) == record.monitor.pid != os.getsid(0)
 
 
+async def test_monitor_is_outside_the_agents_cgroups(world: RealWorld) -> None:
+    await run(world, "a1", Behaviour.RUNS)
+    record = world.layout.read_record("a1")
+    assert record
+    own, theirs = (
+        dict(line.split(":", 2)[1:] for line in Path(f"/proc/{pid}/cgroup").read_text().split())
+        for pid in ("self", record.monitor.pid)
+    )
+    if world.host.hierarchies.v1:
+        own.pop("", None)
+    confined = {name for name, path in own.items() if path != "/"}
+    assert {theirs[name] for name in confined} <= {world.layout.monitor_cgroup}
+
+
 async def test_kept_log_is_removed_when_asked_again(world: RealWorld) -> None:
     await run(world, "a1", Behaviour.EXITS_WITH_7)
     await exit_of(world.runtime, "a1")
