@@ -196,10 +196,10 @@ class EtcdWatch:
         known, self._cluster_id = self._cluster_id, header.cluster_id
         if known and known != header.cluster_id:
             raise Compacted(Revision(0))
-        if known and header.revision < self._next - 1:
-            # Either this member lags behind, or what we saw never happened: the quorum knows.
-            if await self._newest_revision() < self._next - 1:
-                raise Compacted(Revision(0))
+        seen = self._next - 1
+        # Either this member lags behind, or what we saw never happened: the quorum knows.
+        if known and header.revision < seen and await self._newest_revision() < seen:
+            raise Compacted(Revision(0))
 
     async def _newest_revision(self) -> int:
         request = rpc_pb2.RangeRequest(key=prefix_range(self._prefix)[0], limit=1)

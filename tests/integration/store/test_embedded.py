@@ -68,6 +68,8 @@ async def test_starting_twice_adopts_the_first(etcd: EmbeddedEtcd, folder: Path)
         group.create_task(other.start())
         group.create_task(etcd.start())
     assert other.pid == etcd.pid
+    await other.stop()
+    assert etcd.pid is None
 
 
 async def test_it_outlives_a_killed_controller_and_is_adopted(
