@@ -19,7 +19,14 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from agent.runtime import cgroups, conmon, launch, logrotate, mounts, procs
-from agent.runtime.base import ContainerConfig, ContainerState, Exit, Found, RuntimeFailed
+from agent.runtime.base import (
+    ContainerConfig,
+    ContainerState,
+    Exit,
+    Found,
+    LogLimits,
+    RuntimeFailed,
+)
 from agent.runtime.cgroups import Hierarchies, MonitorGroup
 from agent.runtime.conmon import Binaries, MonitorCall
 from agent.runtime.filters import ANNOTATION, CompiledFilters
@@ -53,6 +60,7 @@ class Steps:
         self._filters = CompiledFilters(layout.filters, f"{binaries.kind} {binaries.version}")
         self._locks = WeakValueDictionary[str, threading.Lock]()
         self._locks_guard = threading.Lock()
+        self._limits: dict[str, LogLimits] = {}
 
     def enter_thread(self) -> None:
         """Give a thread its own working directory, which conmon inherits, and its own cgroup."""
@@ -68,13 +76,24 @@ class Steps:
 
     def rotate_logs(self) -> None:
         """Rotate each container's log that outgrew its limits."""
-        for container_id in self._layout.ids():
-            record = self._layout.read_record(container_id)
+        self._limits = {
+            container_id: limits
+            for container_id in self._layout.ids()
+            if (limits := self._limits_of(container_id)) is not None
+        }
+        for container_id, limits in self._limits.items():
             log = self._layout.log(container_id)
-            if record and logrotate.is_due(log, record.log_limits):
+            if logrotate.is_due(log, limits):
                 with self._alone(container_id):
-                    logrotate.rotate(log, record.log_limits)
+                    logrotate.rotate(log, limits)
                     conmon.reopen_log(self._layout.bundle(container_id))
+
+    def _limits_of(self, container_id: str) -> LogLimits | None:
+        """They never change, so each record is read once; None while there is no record."""
+        if container_id in self._limits:
+            return self._limits[container_id]
+        record = self._layout.read_record(container_id)
+        return record.log_limits if record else None
 
     @contextmanager
     def _alone(self, container_id: str) -> Iterator[None]:
