@@ -110,6 +110,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
         )
         registry.register(AgentCollector(worker, session))
         stack.enter_context(serve_metrics(config.metrics_addr, registry))
+        await worker.adopted()
         group.create_task(session.run())
 
 

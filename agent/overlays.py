@@ -95,7 +95,7 @@ class Overlays:
                 for index, a in enumerate(addresses)
             ),
         )
-        return path, tuple(a for a in addresses if a.network_id != HOST_BRIDGE)
+        return path, addresses
 
     async def detach(self, task_id: TaskId) -> None:
         """Take namespace and addresses back; a task that has none is no error."""

@@ -68,6 +68,7 @@ class Worker:
         self._prepare_slots = asyncio.Semaphore(PREPARING_AT_ONCE)
         self._clean_slots = asyncio.Semaphore(CLEANING_AT_ONCE)
         self._group: asyncio.TaskGroup | None = None
+        self._adopted = asyncio.Event()
 
     @property
     def records(self) -> Mapping[TaskId, Record]:
@@ -92,6 +93,10 @@ class Worker:
             self._ended[task_id] = event
         return event
 
+    async def adopted(self) -> None:
+        """Return once what was there is adopted: before, nothing may be assigned or reported."""
+        await self._adopted.wait()
+
     async def run(self) -> None:
         """Adopt what is there, then serve until cancelled. Cancellation leaves every container as
         it is.
@@ -99,6 +104,7 @@ class Worker:
         async with asyncio.TaskGroup() as group:
             self._group = group
             await self._adopt()
+            self._adopted.set()
             group.create_task(self._watch_exits())
             group.create_task(
                 self._timers.run(lambda task_id: self.handle(task_id, machine.Tick()))
@@ -204,9 +210,20 @@ class Worker:
             self._spawn(self._start(task_id))
         for task_id in adoption.unclean:
             self._spawn(self._clean(task_id))
+        for record in self._records.values():
+            if not record.ended and record.detail.addresses:
+                self._spawn(self._reattach(record))
         for name in sorted({*adoption.stray_containers, *adoption.stray_networks}):
             _log.warning("agent.stray_removed", id=name)
             self._spawn(self._clean(TaskId(name)))
+
+    async def _reattach(self, record: Record) -> None:
+        """Have an adopted task's interfaces watched, and mended where the host's side lacks."""
+        networks = [address.network_id for address in record.detail.addresses]
+        try:
+            await self._overlays.attach(record.task_id, networks)
+        except NetworkFailed as error:
+            _log.error("task.reattach_failed", task=record.task_id, error=error)
 
     async def _watch_exits(self) -> None:
         async for ended in self._runtime.exits():

@@ -1,0 +1,116 @@
+"""Whole playgrounds up and down, hosts on and off: the order of things. SHELL."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from cli import context, daemons
+from cli.context import Context
+from cli.playground import cgroups, fleet, power, wires
+from cli.playground.fleet import Fleet, Host
+from pyswarm_core.errors import AlreadyExists, InvalidArgument
+
+Say = Callable[[str], None]
+
+
+def up(plan: Fleet, say: Say) -> None:
+    """Start the playground. Raises AlreadyExists; what was begun is undone when it fails."""
+    if plan.name in fleet.names():
+        raise AlreadyExists(
+            f"playground {plan.name!r} is up already: pyswarm playground down --name {plan.name}"
+        )
+    try:
+        _up(plan, say)
+    except BaseException:
+        down(plan, lambda _: None)
+        raise
+
+
+def _up(plan: Fleet, say: Say) -> None:
+    fleet.save(plan)
+    say("underlay and registry")
+    wires.lay_underlay(plan)
+    power.start_registry(plan)
+    for host in plan.hosts:
+        wires.connect(plan, host)
+    say(f"controller and etcd on {plan.hosts[0].name}")
+    daemons.start(power.controller(plan))
+    power.wait_for_socket(plan)
+    token = power.worker_token(plan)
+    for host in plan.hosts:
+        say(f"agent on {host.name} ({host.address})")
+        daemons.start(power.agent(plan, host, token))
+    say("waiting for all hosts to be ready")
+    power.wait_for_nodes(plan, len(plan.hosts))
+    context.use(
+        Context(
+            host=f"unix://{plan.socket}",
+            registry=plan.registry,
+            netns=f"/run/netns/{plan.lan}",
+            playground=plan.name,
+        )
+    )
+
+
+def down(plan: Fleet, say: Say) -> None:
+    """End the playground and leave nothing of it: no process, mount, namespace, cgroup or file."""
+    for host in plan.hosts:
+        say(f"{host.name} off")
+        power.cut_power(host)
+    power.stop_registry(plan)
+    wires.remove(plan.lan)
+    power.unmount_below(plan.state_dir)
+    cgroups.remove(plan.cgroup)
+    for directory in (plan.state_dir, plan.run_dir):
+        shutil.rmtree(directory, ignore_errors=True)
+    context.leave(f"unix://{plan.socket}")
+
+
+def kill(plan: Fleet, host: Host) -> Fleet:
+    """Take the host's power away."""
+    if host.name in plan.killed:
+        raise InvalidArgument(f"{host.name} has no power already")
+    power.cut_power(host)
+    return _saved(plan, killed=(*plan.killed, host.name), cut=_without(plan.cut, host))
+
+
+def cut(plan: Fleet, host: Host) -> Fleet:
+    """Pull the host's cable; its containers go on."""
+    if host.name in plan.killed:
+        raise InvalidArgument(f"{host.name} has no power: pyswarm playground heal {host.name}")
+    wires.set_cable(plan, host, plugged=False)
+    return _saved(plan, cut=(*_without(plan.cut, host), host.name))
+
+
+def heal(plan: Fleet, host: Host) -> Fleet:
+    """Power and cable back: a killed host boots with its disk as it was."""
+    if host.name in plan.killed:
+        wires.connect(plan, host)
+        if host.number == 1:
+            daemons.start(power.controller(plan))
+            power.wait_for_socket(plan)
+        daemons.start(power.agent(plan, host, ""))
+    elif host.name in plan.cut:
+        wires.set_cable(plan, host, plugged=True)
+    return _saved(plan, killed=_without(plan.killed, host), cut=_without(plan.cut, host))
+
+
+def state_of(plan: Fleet, host: Host) -> str:
+    """In a word: up, cut, killed, or what is missing."""
+    if host.name in plan.killed:
+        return "killed"
+    if not daemons.daemon_pids(Path(host.run_dir) / "agent.pid"):
+        return "agent down"
+    return "cut" if host.name in plan.cut else "up"
+
+
+def _without(names: tuple[str, ...], host: Host) -> tuple[str, ...]:
+    return tuple(name for name in names if name != host.name)
+
+
+def _saved(plan: Fleet, **changes: tuple[str, ...]) -> Fleet:
+    changed = msgspec.structs.replace(plan, **changes)
+    fleet.save(changed)
+    return changed

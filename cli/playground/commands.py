@@ -1,0 +1,150 @@
+"""The verbs of `pyswarm playground`. SHELL over boot.py."""
+
+import os
+import shutil
+import sys
+
+import click
+
+from cli import daemons
+from cli.playground import boot, fleet
+from cli.playground.fleet import Fleet
+from pyswarm_core.errors import Unavailable
+
+_name = click.option(
+    "--name", default="playground", show_default=True, envvar="PYSWARM_PLAYGROUND",
+    help="Which playground",
+)
+
+
+def _say(text: str) -> None:
+    click.echo(f"  {text}", err=True)
+
+
+def _require_root() -> None:
+    if os.geteuid() != 0:
+        raise Unavailable("a playground makes network namespaces and cgroups: run it as root")
+    if shutil.which("ip") is None:
+        raise Unavailable("iproute2 is not installed: apt-get install iproute2")
+
+
+@click.group()
+def playground() -> None:
+    """A whole fleet on this machine, to try things and to break them.
+
+    Each host is a network namespace on a common underlay, with its own agent, storage and cgroup
+    subtree; the first also runs the controller and etcd. A registry is part of it.
+    """
+
+
+@playground.command()
+@_name
+@click.option("--nodes", default=3, show_default=True, help="How many hosts")
+@click.option("--cpus", default="", help="CPUs each host offers [default: all]")
+@click.option("--memory", default="", help="Memory each host offers, such as 2G [default: all]")
+def up(name: str, nodes: int, cpus: str, memory: str) -> None:
+    """Start a fleet and make it the one that pyswarm talks to.
+
+    Example: pyswarm playground up --nodes 5 --cpus 2 --memory 1G
+    """
+    _require_root()
+    fleet.check(name, nodes)
+    plan = Fleet(name=name, nodes=nodes, cpus=cpus, memory=memory)
+    boot.up(plan, _say)
+    click.echo(f"Playground {name} is up: {nodes} hosts. Try: pyswarm node ls")
+
+
+@playground.command()
+@_name
+def down(name: str) -> None:
+    """End a fleet and remove everything of it.
+
+    Example: pyswarm playground down
+    """
+    _require_root()
+    boot.down(fleet.load(name), _say)
+    click.echo(f"Playground {name} is gone.")
+
+
+@playground.command(name="ls")
+@click.option("-q", "--quiet", is_flag=True, help="Only names")
+def ls_(quiet: bool) -> None:
+    """List the hosts of all playgrounds."""
+    rows = [("PLAYGROUND", "HOST", "ADDRESS", "STATE", "AGENT PID")]
+    for name in fleet.names():
+        plan = fleet.load(name)
+        for host in plan.hosts:
+            if quiet:
+                click.echo(host.name)
+                continue
+            pids = daemons.daemon_pids(host.run_dir / "agent.pid")
+            pid = str(pids[0]) if pids else "-"
+            rows.append((name, host.name, host.address, boot.state_of(plan, host), pid))
+    if not quiet:
+        widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        for row in rows:
+            click.echo("   ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)))
+
+
+@playground.command(name="exec", context_settings={"ignore_unknown_options": True})
+@_name
+@click.argument("host")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec_(name: str, host: str, command: tuple[str, ...]) -> None:
+    """Run a command in a host's network namespace.
+
+    Example: pyswarm playground exec host2 -- ip route
+    """
+    _require_root()
+    found = fleet.load(name).host(host)
+    if not found.netns_path.exists():
+        raise Unavailable(f"{host} has no power: pyswarm playground heal {host}")
+    words = ["nsenter", f"--net={found.netns_path}", "--", *command]
+    sys.stdout.flush()
+    os.execvp(words[0], words)
+
+
+@playground.command()
+@_name
+@click.argument("host")
+def kill(name: str, host: str) -> None:
+    """Take a host's power away: every process on it dies at once, its disk stays.
+
+    Example: pyswarm playground kill host3
+    """
+    _require_root()
+    plan = fleet.load(name)
+    boot.kill(plan, plan.host(host))
+    click.echo(f"{host} has lost power.")
+    if plan.host(host).number == 1:
+        click.echo("It ran the only controller: heal it to go on.", err=True)
+
+
+@playground.command()
+@_name
+@click.argument("host")
+def cut(name: str, host: str) -> None:
+    """Cut a host off the network; what runs on it goes on.
+
+    Example: pyswarm playground cut host2
+    """
+    _require_root()
+    plan = fleet.load(name)
+    boot.cut(plan, plan.host(host))
+    click.echo(f"{host} is cut off.")
+
+
+@playground.command()
+@_name
+@click.argument("host")
+def heal(name: str, host: str) -> None:
+    """Undo `kill` or `cut`: power and cable are back.
+
+    Example: pyswarm playground heal host3
+    """
+    _require_root()
+    plan = fleet.load(name)
+    boot.heal(plan, plan.host(host))
+    click.echo(f"{host} is back.")
+
+

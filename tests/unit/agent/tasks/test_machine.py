@@ -1,0 +1,189 @@
+"""The task machine: events in, record and effects out."""
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+from msgspec.structs import replace
+
+from agent.tasks import machine
+from agent.tasks.machine import Effect, Event, step
+from agent.tasks.record import Record
+from pyswarm_core.clock import NEVER, SECOND, Instant
+from pyswarm_core.ids import NodeId, ServiceId, TaskId
+from pyswarm_core.specs import ContainerSpec, TaskSpec
+from pyswarm_core.states import TaskState
+
+NOW = Instant(1_000 * SECOND)
+GRACE = 10 * SECOND
+PREPARED = machine.Prepared(image_id="i", stop_signal="SIGTERM", pid=7)
+ENDED = [TaskState.COMPLETE, TaskState.SHUTDOWN, TaskState.FAILED, TaskState.REJECTED]
+
+
+def record(state: TaskState = TaskState.ACCEPTED, **changes: object) -> Record:
+    spec = TaskSpec(container_spec=ContainerSpec(image="web", stop_grace_period=GRACE))
+    new = Record(
+        task_id=TaskId("t1"),
+        service_id=ServiceId("s1"),
+        service_name="web",
+        slot=1,
+        node_id=NodeId("n1"),
+        spec=spec,
+        state=state,
+    )
+    return replace(new, **changes)
+
+
+def run(start: Record, *events: Event) -> tuple[Record, list[Effect]]:
+    effects: list[Effect] = []
+    for event in events:
+        outcome = step(start, event, NOW)
+        start = outcome.record
+        effects += outcome.effects
+    return start, effects
+
+
+def test_a_task_goes_from_accepted_to_running_in_three_effects() -> None:
+    end, effects = run(record(), machine.Accepted(), PREPARED, machine.Started())
+    assert end.state is TaskState.RUNNING
+    assert end.detail.pid == 7
+    assert effects == [Effect.PREPARE, Effect.START]
+
+
+def test_a_task_that_is_to_be_ready_waits_before_it_starts() -> None:
+    waiting, effects = run(record(desired_state=TaskState.READY), machine.Accepted(), PREPARED)
+    assert (waiting.state, effects) == (TaskState.READY, [Effect.PREPARE])
+    started, effects = run(waiting, machine.Desired(TaskState.RUNNING))
+    assert (started.state, effects) == (TaskState.STARTING, [Effect.START])
+
+
+def test_shutdown_sends_the_stop_signal_and_sets_the_deadline() -> None:
+    outcome = step(record(TaskState.RUNNING), machine.Desired(TaskState.SHUTDOWN), NOW)
+    assert outcome.effects == (Effect.STOP,)
+    assert outcome.wake_at == outcome.record.kill_at == NOW + GRACE
+    assert outcome.record.state is TaskState.RUNNING
+
+
+def test_the_deadline_kills_and_kills_again_until_the_exit_is_seen() -> None:
+    stopping = record(TaskState.RUNNING, desired_state=TaskState.SHUTDOWN, kill_at=NOW)
+    first = step(stopping, machine.Tick(), NOW)
+    assert first.effects == (Effect.KILL,)
+    again = step(first.record, machine.Tick(), first.wake_at)
+    assert again.effects == (Effect.KILL,)
+    end = step(again.record, machine.Exited(137, signal=9), NOW)
+    assert (end.record.state, end.effects) == (TaskState.SHUTDOWN, (Effect.CLEAN,))
+
+
+def test_an_early_tick_only_waits_on() -> None:
+    stopping = record(TaskState.RUNNING, desired_state=TaskState.SHUTDOWN, kill_at=NOW + 1)
+    assert step(stopping, machine.Tick(), NOW).effects == ()
+    assert step(stopping, machine.Tick(), NOW).wake_at == NOW + 1
+
+
+@pytest.mark.parametrize(
+    ("exit_", "state", "error"),
+    [
+        (machine.Exited(0), TaskState.COMPLETE, ""),
+        (machine.Exited(3), TaskState.FAILED, "non-zero exit (3)"),
+        (machine.Exited(137, signal=9), TaskState.FAILED, "killed by signal 9 (exit 137)"),
+        (
+            machine.Exited(137, signal=9, oom=True),
+            TaskState.FAILED,
+            "out of memory (exit 137): the memory limit was reached",
+        ),
+    ],
+)
+def test_an_exit_nobody_asked_for_says_how_it_came(
+    exit_: machine.Exited, state: TaskState, error: str
+) -> None:
+    end, effects = run(record(TaskState.RUNNING), exit_)
+    assert (end.state, end.detail.error, effects) == (state, error, [Effect.CLEAN])
+
+
+def test_a_failed_preparation_rejects_the_task_with_its_error() -> None:
+    end, effects = run(record(TaskState.PREPARING), machine.PrepareFailed("no such image"))
+    assert (end.state, end.detail.error) == (TaskState.REJECTED, "no such image")
+    assert effects == [Effect.CLEAN]
+
+
+def test_shutdown_while_preparing_aborts_and_then_ends() -> None:
+    end, effects = run(
+        record(TaskState.PREPARING),
+        machine.Desired(TaskState.SHUTDOWN),
+        machine.PrepareAborted(),
+    )
+    assert end.state is TaskState.SHUTDOWN
+    assert effects == [Effect.ABORT_PREPARE, Effect.CLEAN]
+
+
+def test_shutdown_while_starting_stops_once_the_start_has_answered() -> None:
+    end, effects = run(
+        record(TaskState.STARTING), machine.Desired(TaskState.SHUTDOWN), machine.Started()
+    )
+    assert (end.state, effects) == (TaskState.RUNNING, [Effect.STOP])
+
+
+def test_an_exit_that_overtakes_the_start_is_believed() -> None:
+    end, effects = run(record(TaskState.STARTING), machine.Exited(1), machine.Started())
+    assert (end.state, effects) == (TaskState.FAILED, [Effect.CLEAN])
+
+
+def test_a_forgotten_task_is_stopped_cleaned_and_then_forgotten() -> None:
+    end, effects = run(
+        record(TaskState.RUNNING), machine.Unassigned(), machine.Exited(0), machine.Cleaned()
+    )
+    assert end.clean
+    assert effects == [Effect.STOP, Effect.CLEAN, Effect.FORGET]
+
+
+def test_a_clean_task_is_forgotten_at_once() -> None:
+    ended = record(TaskState.COMPLETE, clean=True)
+    assert step(ended, machine.Unassigned(), NOW).effects == (Effect.FORGET,)
+
+
+def test_desired_state_never_goes_back() -> None:
+    stopping = record(TaskState.RUNNING, desired_state=TaskState.SHUTDOWN, kill_at=NOW)
+    assert step(stopping, machine.Desired(TaskState.RUNNING), NOW).record == stopping
+
+
+_events = st.one_of(
+    st.sampled_from(
+        [
+            machine.Accepted(),
+            machine.Unassigned(),
+            PREPARED,
+            machine.PrepareFailed("e"),
+            machine.PrepareAborted(),
+            machine.Started(),
+            machine.StartFailed("e"),
+            machine.Exited(0),
+            machine.Exited(1),
+            machine.Progress("p"),
+            machine.Cleaned(),
+            machine.Tick(),
+        ]
+    ),
+    st.sampled_from([TaskState.READY, TaskState.RUNNING, TaskState.SHUTDOWN, TaskState.REMOVE]).map(
+        machine.Desired
+    ),
+)
+
+
+@hypothesis.given(st.lists(_events, max_size=30))
+def test_prop_no_order_of_events_leaves_the_table_or_starts_twice(events: list[Event]) -> None:
+    now, current, starts = NOW, record(), 0
+    for event in events:
+        now = Instant(now + SECOND)
+        outcome = step(current, event, now)
+        assert outcome.record.state >= current.state
+        assert outcome.record.desired_state >= current.desired_state
+        starts += outcome.effects.count(Effect.START)
+        current = outcome.record
+    assert starts <= 1, "a process may be started once"
+
+
+@hypothesis.given(st.sampled_from(ENDED), _events)
+def test_prop_what_has_ended_starts_nothing(state: TaskState, event: Event) -> None:
+    outcome = step(record(state), event, NOW)
+    assert outcome.record.state is state
+    assert outcome.wake_at == NEVER
+    assert not {Effect.PREPARE, Effect.START, Effect.STOP, Effect.KILL} & set(outcome.effects)

@@ -1,0 +1,201 @@
+"""The worker with fakes for runtime, images and dataplane: assignments in, statuses out."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from agent.assigned import Assigned, AssignedTask, Template
+from agent.images.fake import FakeImages, FakeRegistry
+from agent.network.base import OverlayWanted, Underlay
+from agent.network.fake import Fabric, FakeDataplane
+from agent.outbox import Outbox
+from agent.overlays import Overlays
+from agent.preparation import Preparation
+from agent.records import Records
+from agent.runtime.base import LogLimits
+from agent.runtime.fake import FakeRuntime, Script
+from agent.tasks.ocispec import HostFacts
+from agent.tasks.record import Record
+from agent.worker import Worker
+from pyswarm_core.aio.system import SystemClock
+from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
+from pyswarm_core.objects import TaskStatus
+from pyswarm_core.specs import ContainerSpec, NetworkAttachment, TaskSpec
+from pyswarm_core.states import TaskState
+
+NODE = NodeId("n1")
+NET = NetworkId("net1")
+OVERLAY = OverlayWanted(
+    network_id=NET,
+    name="app",
+    subnet="10.128.0.0/16",
+    local_blocks=("10.128.0.0/26",),
+    vni=4096,
+    node_number=1,
+)
+IMAGE = "registry.test/web:1"
+
+
+class _Deaf:
+    def moved(self, before: Record, after: Record) -> None:
+        """Nobody measures here."""
+
+
+class Host:
+    """One agent's parts; the fakes outlive a restarted worker."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.runtime = FakeRuntime()
+        self.registry = FakeRegistry()
+        self.dataplane = FakeDataplane(Fabric(), Underlay(address="192.0.2.1"))
+        self.outbox = Outbox()
+        self.seen: dict[TaskId, TaskStatus] = {}
+
+    @asynccontextmanager
+    async def worker(self) -> AsyncIterator[Worker]:
+        """A worker that runs; at the end it dies as if killed."""
+        async with asyncio.TaskGroup() as group:
+            overlays = Overlays(self.dataplane, "10.127.0.0/24", self.directory / "overlays.json")
+            preparation = Preparation(
+                images=FakeImages(self.registry, group),
+                overlays=overlays,
+                runtime=self.runtime,
+                host=HostFacts(),
+                cgroup_parent="/test",
+                resolv_conf=self.directory / "resolv.conf",
+                log_limits=LogLimits(),
+            )
+            worker = Worker(
+                clock=SystemClock(),
+                records=Records(self.directory / "tasks"),
+                runtime=self.runtime,
+                overlays=overlays,
+                preparation=preparation,
+                outbox=self.outbox,
+                stopwatch=_Deaf(),
+            )
+            self.overlays = overlays
+            running = [group.create_task(overlays.run()), group.create_task(worker.run())]
+            await worker.adopted()
+            try:
+                yield worker
+            finally:
+                for task in running:
+                    task.cancel()
+
+    async def until(self, reached: Callable[[dict[TaskId, TaskStatus]], bool]) -> None:
+        """Drain the outbox until what was reported satisfies `reached`."""
+        while not reached(self.seen):
+            await self.outbox.wait()
+            for status in self.outbox.drain(1000)[0]:
+                self.seen[status.task_id] = status
+
+    async def reaches(self, task_id: TaskId, state: TaskState) -> TaskStatus:
+        await self.until(lambda seen: task_id in seen and seen[task_id].state is state)
+        return self.seen[task_id]
+
+
+def assigned(*tasks: AssignedTask, full: bool = True) -> Assigned:
+    return Assigned(full, 1, tasks, (), (OVERLAY,), ())
+
+
+def task(
+    name: str = "t1", desired: TaskState = TaskState.RUNNING, *, overlay: bool = False
+) -> AssignedTask:
+    spec = TaskSpec(
+        container_spec=ContainerSpec(image=IMAGE, args=("run",), stop_grace_period=10**7),
+        networks=(NetworkAttachment(target=NET),) if overlay else (),
+    )
+    return AssignedTask(TaskId(name), 1, desired, Template(ServiceId("s"), "web", 1, False, spec))
+
+
+async def test_an_assigned_task_runs(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.registry.push(IMAGE)
+    async with host.worker() as worker:
+        worker.assign(assigned(task()), NODE)
+        await host.reaches(TaskId("t1"), TaskState.RUNNING)
+
+
+async def test_a_task_gets_an_address_of_the_nodes_block(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.registry.push(IMAGE)
+    async with host.worker() as worker:
+        await host.overlays.assign([OVERLAY], [], full=True)
+        worker.assign(assigned(task(overlay=True)), NODE)
+        status = await host.reaches(TaskId("t1"), TaskState.RUNNING)
+        assert [a.address for a in status.detail.addresses] == ["10.128.0.2"]
+
+
+async def test_an_image_nobody_has_rejects_the_task(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    async with host.worker() as worker:
+        worker.assign(assigned(task()), NODE)
+        status = await host.reaches(TaskId("t1"), TaskState.REJECTED)
+        assert "registry.test/web:1" in status.detail.error
+
+
+async def test_a_task_that_ignores_its_signal_is_killed(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.registry.push(IMAGE)
+    host.runtime.scripts["t1"] = Script(ignores=frozenset({15}))
+    async with host.worker() as worker:
+        worker.assign(assigned(task()), NODE)
+        await host.reaches(TaskId("t1"), TaskState.RUNNING)
+        worker.assign(assigned(task(desired=TaskState.SHUTDOWN)), NODE)
+        status = await host.reaches(TaskId("t1"), TaskState.SHUTDOWN)
+        assert status.detail.exit_code == 137
+
+
+async def test_a_task_not_named_in_a_full_assignment_is_stopped_and_forgotten(
+    tmp_path: Path,
+) -> None:
+    host = Host(tmp_path)
+    host.registry.push(IMAGE)
+    async with host.worker() as worker:
+        worker.assign(assigned(task()), NODE)
+        await host.reaches(TaskId("t1"), TaskState.RUNNING)
+        worker.assign(assigned(), NODE)
+        await host.reaches(TaskId("t1"), TaskState.SHUTDOWN)
+        await worker.ended(TaskId("t1")).wait()
+        assert await host.runtime.found() == ()
+        assert list((tmp_path / "tasks").iterdir()) == []
+
+
+async def test_a_restarted_worker_adopts_what_runs_and_starts_nothing_twice(
+    tmp_path: Path,
+) -> None:
+    host = Host(tmp_path)
+    host.registry.push(IMAGE)
+    async with host.worker() as worker:
+        worker.assign(assigned(task()), NODE)
+        pid = (await host.reaches(TaskId("t1"), TaskState.RUNNING)).detail.pid
+    async with host.worker() as worker:
+        worker.assign(assigned(task()), NODE)
+        (found,) = await host.runtime.found()
+        assert found.pid == pid
+        assert [status.state for status in worker.report()] == [TaskState.RUNNING]
+
+
+async def test_an_exit_while_no_worker_ran_is_reported(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.registry.push(IMAGE)
+    async with host.worker() as worker:
+        worker.assign(assigned(task()), NODE)
+        await host.reaches(TaskId("t1"), TaskState.RUNNING)
+    await host.runtime.kill("t1", 9)
+    async with host.worker():
+        status = await host.reaches(TaskId("t1"), TaskState.FAILED)
+        assert status.detail.error == "killed by signal 9 (exit 137)"
+
+
+async def test_an_unknown_task_that_should_not_run_is_reported_as_shut_down(
+    tmp_path: Path,
+) -> None:
+    host = Host(tmp_path)
+    async with host.worker() as worker:
+        worker.assign(assigned(task(desired=TaskState.SHUTDOWN)), NODE)
+        await host.reaches(TaskId("t1"), TaskState.SHUTDOWN)
+        assert not worker.records
