@@ -121,20 +121,22 @@ class EmbeddedEtcd:
         pid = self.pid
         if pid is None:
             return
-        for number, wait_s in ((signal.SIGTERM, _STOP_TIMEOUT_S), (signal.SIGKILL, 5.0)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+        with contextlib.suppress(ProcessLookupError, TimeoutError), _process(pid) as process:
+            signal.pidfd_send_signal(process, signal.SIGTERM)
             try:
-                async with asyncio.timeout(wait_s):
-                    await self._death()
-                    return
+                await _ended(process, _STOP_TIMEOUT_S)
             except TimeoutError:
-                continue
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+                await _ended(process, _STOP_TIMEOUT_S)
+        self._reap()
 
     def _launch(self) -> None:
         binary = shutil.which(self._settings.binary)
         if binary is None:
             raise StoreMisuse(_NOT_INSTALLED)
+        if self._child is not None:
+            # It is past its command line, and will be gone in a moment.
+            self._child.wait(_STOP_TIMEOUT_S)
         for name in (_CLIENT_SOCKET, _PEER_SOCKET):
             # What a killed etcd leaves keeps the next one from listening.
             (self._folder / name).unlink(missing_ok=True)
@@ -211,18 +213,8 @@ class EmbeddedEtcd:
         pid = self.pid
         if pid is None:
             return
-        try:
-            handle = os.pidfd_open(pid)
-        except ProcessLookupError:
-            return
-        loop = asyncio.get_running_loop()
-        dead = asyncio.Event()
-        loop.add_reader(handle, dead.set)
-        try:
-            await dead.wait()
-        finally:
-            loop.remove_reader(handle)
-            os.close(handle)
+        with contextlib.suppress(ProcessLookupError), _process(pid) as process:
+            await _ended(process, None)
         self._reap()
 
     def _reap(self) -> None:
@@ -233,6 +225,28 @@ class EmbeddedEtcd:
         path = self._folder / "etcd.log"
         lines = path.read_text(errors="replace").splitlines() if path.exists() else []
         return f"; {path} ends with: {lines[-1]}" if lines else ""
+
+
+@contextlib.contextmanager
+def _process(pid: int) -> Iterator[int]:
+    """A descriptor of the process, which no other one can take over. ProcessLookupError if gone."""
+    handle = os.pidfd_open(pid)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+async def _ended(process: int, timeout_s: float | None) -> None:
+    """Return when the process has ended; TimeoutError if it does not in time."""
+    loop = asyncio.get_running_loop()
+    dead = asyncio.Event()
+    loop.add_reader(process, dead.set)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await dead.wait()
+    finally:
+        loop.remove_reader(process)
 
 
 def _find(data: Path) -> int | None:
