@@ -46,7 +46,7 @@ ORPHAN_AFTER = 24 * HOUR
 """A down node's tasks become orphaned after this long (Swarm's default)."""
 
 UPDATE_MONITOR = 5 * SECOND
-"""A new task template has proven itself when a task made from it has run this long (Swarm's monitor)."""
+"""A new template has proven itself when a task made from it has run this long (Swarm's monitor)."""
 
 EXPLAIN_PERIOD = 10 * SECOND
 """A waiting task's message is rewritten at most this often."""
@@ -82,6 +82,11 @@ VNI_MAX = 2**24 - 1
 
 STATUSES_PER_MESSAGE = 1_000
 ASSIGNMENT_QUEUE = 64
+"""Messages other than assignments that wait for one slow agent."""
+ASSIGNMENT_CHANGES = 1_000
+"""Changed tasks remembered for one slow agent; past that it gets the full set."""
+REQUESTS_WAITING = 1_000
+"""Changes that users wait for at once; more are refused."""
 STATUS_QUEUE = 10_000
 EVENTS_KEPT = 4_096
 TUNNEL_FRAME_BYTES = 64 * 1024

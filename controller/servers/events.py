@@ -10,9 +10,10 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterable
 
 from pyswarm_core.clock import Instant
-from pyswarm_core.decision import Note
+from pyswarm_core.decision import Note, NoteKind, Writes
 from pyswarm_core.limits import EVENTS_KEPT
 from pyswarm_core.model import Model
+from pyswarm_core.state import State
 
 
 class Event(Model, frozen=True):
@@ -27,6 +28,32 @@ class Event(Model, frozen=True):
     name: str = ""
     reason: str = ""
     count: int = 1
+
+
+def notes_of(state: State, writes: Writes) -> list[Note]:
+    """What users' writes mean to people, told against the state before they are applied."""
+    notes: list[Note] = []
+    for service in writes.services:
+        old = state.services.get(service.id)
+        kind = NoteKind.SERVICE_CREATED if old is None else NoteKind.SERVICE_UPDATED
+        if service.removing:
+            continue  # told when its last task is gone
+        notes.append(Note(kind, service.id, service.spec.name))
+    notes += (
+        Note(NoteKind.NETWORK_CREATED, network.id, network.spec.name)
+        for network in writes.networks
+        if network.id not in state.networks
+    )
+    for node in writes.nodes:
+        kind = NoteKind.NODE_UPDATED if node.id in state.nodes else NoteKind.NODE_JOINED
+        notes.append(Note(kind, node.id, node.description.hostname))
+    for network_id in writes.removed_networks:
+        name = state.networks[network_id].spec.name
+        notes.append(Note(NoteKind.NETWORK_REMOVED, network_id, name))
+    for node_id in writes.removed_nodes:
+        name = state.nodes[node_id].description.hostname
+        notes.append(Note(NoteKind.NODE_REMOVED, node_id, name))
+    return notes
 
 
 class EventLog:

@@ -14,6 +14,13 @@ class SystemClock:
         return Instant(time.time_ns())
 
 
+class SteadyClock:
+    """Counts from an unspecified start and is never set: for leases, not for timestamps."""
+
+    def now(self) -> Instant:
+        return Instant(time.monotonic_ns())
+
+
 class RandomIds:
     """Ids of 125 bits from the kernel's generator."""
 

@@ -1,0 +1,100 @@
+"""Who leads, and for how long. PURE: what a controller concludes from the leader key and its lease.
+
+The leader key hangs on a lease of LEADER_TTL. Whoever creates it leads while the lease is renewed;
+every write of the leader compares the key's revision (the fence), so that a deposed leader cannot
+write even if it has not noticed. A leader that could not renew its lease in time steps down before
+the store lets the next one in: it counts from when it *sent* the last renewal that succeeded.
+Instants here are of a clock that never steps back.
+"""
+
+import msgspec
+
+from pyswarm_core.clock import SECOND, Instant, after
+
+RENEWALS_PER_TTL = 4
+"""Renewals tried within one time to live: two may be lost."""
+SAFETY_SHARE = 8
+"""A leader steps down this share of the time to live before the store could drop its lease."""
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """How a controller names itself in the leader key."""
+
+    id: str
+    """Survives restarts: whoever finds its own id in the key may end that lease at once."""
+    name: str
+    addr: str
+    """Where its API answers, for redirects."""
+
+
+class Term(msgspec.Struct, frozen=True):
+    """One controller's leadership."""
+
+    lease: int
+    ttl: int
+    created: int
+    """The leader key's create revision: the same as long as this term lasts."""
+    fence: int
+    """The leader key's mod revision: every write of this term compares it."""
+    confirmed_at: Instant
+    """When the last renewal that succeeded was sent."""
+
+
+class Campaign(msgspec.Struct, frozen=True):
+    """Nobody leads: try to create the key."""
+
+
+class TakeBack(msgspec.Struct, frozen=True):
+    """The key is our own, of an earlier life: end its lease, then campaign."""
+
+    lease: int
+
+
+class Follow(msgspec.Struct, frozen=True):
+    """Somebody leads: wait until the key is gone."""
+
+    leader: Candidate
+
+
+def encode_candidate(candidate: Candidate) -> bytes:
+    """The leader key's value."""
+    return msgspec.json.encode(candidate)
+
+
+def decode_candidate(value: bytes) -> Candidate:
+    """The inverse; a value that is not ours names nobody."""
+    try:
+        return msgspec.json.decode(value, type=Candidate)
+    except msgspec.MsgspecError:
+        return Candidate("", "unknown", "")
+
+
+def next_move(me: Candidate, value: bytes | None, lease: int) -> Campaign | TakeBack | Follow:
+    """What to do when the leader key has this value (None: it does not exist) and this lease."""
+    if value is None:
+        return Campaign()
+    leader = decode_candidate(value)
+    if leader.id == me.id:
+        return TakeBack(lease)
+    return Follow(leader)
+
+
+def renewed(term: Term, sent_at: Instant, ttl_s: int) -> Term:
+    """The term after a renewal sent at `sent_at` was confirmed with this time to live."""
+    confirmed_at = max(term.confirmed_at, sent_at)
+    return msgspec.structs.replace(term, confirmed_at=confirmed_at, ttl=ttl_s * SECOND)
+
+
+def renew_at(term: Term) -> Instant:
+    """When to send the next renewal."""
+    return after(term.confirmed_at, term.ttl // RENEWALS_PER_TTL)
+
+
+def step_down_at(term: Term) -> Instant:
+    """When leadership ends unless a renewal is confirmed before."""
+    return after(term.confirmed_at, term.ttl - term.ttl // SAFETY_SHARE)
+
+
+def holds(term: Term, now: Instant) -> bool:
+    """Whether the leader may still act as one."""
+    return now < step_down_at(term)

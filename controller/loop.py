@@ -1,0 +1,347 @@
+"""The leader's loop: gather what happened, decide, commit, publish. SHELL; it alone changes State.
+
+Everything that changes the state is a synchronous slice on one event loop: agents' reports are
+taken in as they come, and one task takes turns. A turn applies users' changes and a decision,
+commits, and only then answers users and tells agents; `wait_saved` returns while the store has all
+that was decided. Reports are written behind. An exception ends the loop and with it the leadership.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import msgspec
+
+from controller.agenda import Agenda
+from controller.leadership import Mutation
+from controller.liveness import TICK_PERIOD, Liveness, heartbeat_period
+from controller.metrics import Metrics
+from controller.persistence.loading import Loaded
+from controller.persistence.saving import Saver, Unsaved
+from controller.servers.events import EventLog, notes_of
+from controller.servers.sessions import Sessions
+from controller.servers.tunnels import Tunnels
+from pyswarm_core.clock import Clock, Instant, after, seconds
+from pyswarm_core.decision import Decision, Dirty, Note, NoteKind, Writes
+from pyswarm_core.errors import Unavailable
+from pyswarm_core.ids import IdSource, NodeId
+from pyswarm_core.limits import REQUESTS_WAITING, STATUS_FLUSH_PERIOD, TXN_IN_FLIGHT, TXN_PUTS
+from pyswarm_core.objects import Network, Node, NodeDescription, NodeStatus, Task, TaskStatus
+from pyswarm_core.state import State
+from pyswarm_core.states import NodeState
+
+T = TypeVar("T")
+Decide = Callable[[State, Dirty, Instant, IdSource], Decision]
+
+SUBMIT_TIMEOUT_S = 10.0
+FLUSH_CHUNKS = TXN_PUTS * TXN_IN_FLIGHT
+"""Written behind per turn, so that a storm of reports holds up no decision."""
+
+
+class Tools(msgspec.Struct, frozen=True):
+    """What the loop works with."""
+
+    decide: Decide
+    saver: Saver
+    clock: Clock
+    ids: IdSource
+    metrics: Metrics
+    controllers: tuple[str, ...]
+    """Where controllers answer, as agents are told."""
+
+
+class _Request(msgspec.Struct):
+    mutation: Mutation[Any]
+    answer: asyncio.Future[Any]
+
+
+class _Turn:
+    """What one turn changed, to be saved and then told."""
+
+    def __init__(self) -> None:
+        self.unsaved = Unsaved()
+        self.tasks: list[Task] = []
+        self.networks: list[Network] = []
+        self.removed_nodes: list[NodeId] = []
+        self.notes: list[Note] = []
+        self.answers: list[tuple[asyncio.Future[Any], Any]] = []
+
+
+class Loop:
+    """One term's leader: see `controller.leadership.Leader` for what the servers may use."""
+
+    def __init__(self, loaded: Loaded, tools: Tools) -> None:
+        self.state = loaded.state
+        self.events = EventLog()
+        self.sessions = Sessions(tools.controllers)
+        self.tunnels = Tunnels(tools.ids, self.sessions.ask)
+        self._tools = tools
+        self._agenda = Agenda()
+        self._behind = loaded.unsaved
+        self._requests: deque[_Request] = deque()
+        self._unanswered: dict[asyncio.Future[Any], None] = {}
+        self._work = asyncio.Event()
+        self._saved = asyncio.Event()
+        self._saved.set()
+        self._changed = asyncio.Event()
+        self._ended = False
+        now = tools.clock.now()
+        self._flush_at = now
+        self._liveness = Liveness(self.heartbeat_period, now)
+        self._liveness.await_hello(
+            (n.id for n in self.state.nodes.values() if n.status.state is not NodeState.DOWN), now
+        )
+        self._agenda.add_services(self.state.services)
+        self._agenda.add_nodes(self.state.nodes)
+
+    # For the API servers
+
+    @property
+    def revision(self) -> int:
+        """Of the last commit."""
+        return self._tools.saver.revision
+
+    async def submit(self, mutation: Mutation[T]) -> T:
+        """See `Leader.submit`."""
+        if self._ended:
+            raise Unavailable("this controller no longer leads")
+        if len(self._requests) >= REQUESTS_WAITING:
+            raise Unavailable(f"{REQUESTS_WAITING} requests wait already: try again later")
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._requests.append(_Request(mutation, answer))
+        self._unanswered[answer] = None
+        self._work.set()
+        try:
+            async with asyncio.timeout(SUBMIT_TIMEOUT_S):
+                return await answer
+        except TimeoutError:
+            raise Unavailable(
+                f"the store did not confirm within {SUBMIT_TIMEOUT_S:g} s: "
+                "the change may still happen"
+            ) from None
+        finally:
+            del self._unanswered[answer]
+
+    async def changed(self) -> None:
+        """See `Leader.changed`."""
+        await self._changed.wait()
+
+    async def wait_saved(self) -> None:
+        """Return while the store has everything that was decided; read the state at once then."""
+        while not self._saved.is_set():
+            await self._saved.wait()
+        if self._ended:
+            raise Unavailable("this controller no longer leads")
+
+    # For the dispatcher and metrics
+
+    @property
+    def heartbeat_period(self) -> int:
+        """Nanoseconds; what every agent is told."""
+        return heartbeat_period(self.state.cluster.spec.heartbeat_period, len(self.state.nodes))
+
+    @property
+    def queue_depths(self) -> dict[str, int]:
+        """How much waits, by queue."""
+        return {
+            "requests": len(self._requests),
+            "dirty_services": len(self._agenda.services),
+            "dirty_nodes": len(self._agenda.nodes),
+            "unsaved": len(self._behind),
+        }
+
+    @property
+    def session_count(self) -> int:
+        """Agents connected."""
+        return len(self.sessions)
+
+    @property
+    def sessions_behind(self) -> int:
+        """Agents that have not acknowledged what they were sent last."""
+        return sum(session.behind for session in self.sessions)
+
+    def heard(self, node_id: NodeId) -> None:
+        """Any message of the node arrived."""
+        self._liveness.heard(node_id, self._tools.clock.now())
+
+    def hello(self, node_id: NodeId, description: NodeDescription, addr: str) -> None:
+        """The node has opened a session: it is ready, and this is what it says of itself."""
+        self.heard(node_id)
+        old = self.state.nodes[node_id]
+        status = NodeStatus(state=NodeState.READY, addr=addr)
+        node = msgspec.structs.replace(old, description=description, status=status)
+        if node == old:
+            return
+        self._observe_node(node)
+        if old.status.state is not NodeState.READY:
+            self._tell(Note(NoteKind.NODE_READY, node_id, description.hostname))
+        if old.status.addr != addr:
+            self.sessions.address_changed(self.state, node)
+
+    def intake(self, node_id: NodeId, statuses: Iterable[TaskStatus]) -> None:
+        """The node's agent reports these tasks."""
+        changed = self.state.observe(node_id, statuses, self._tools.clock.now())
+        if not changed:
+            return
+        self._tools.metrics.statuses_total.inc(len(changed))
+        self._behind.add_tasks(changed)
+        self._agenda.add_services(task.service_id for task in changed)
+        self.sessions.tasks_observed(self.state, changed)
+        self._wake_up()
+
+    # Turns
+
+    async def run(self) -> None:
+        """Take turns until cancelled, deposed or broken."""
+        try:
+            while True:
+                await self._wait()
+                await self._turn()
+                await asyncio.sleep(0)
+        finally:
+            self._end()
+
+    async def _wait(self) -> None:
+        now = self._tools.clock.now()
+        due = min(
+            self._agenda.next_wake(),
+            self._liveness.next_deadline(),
+            after(now, TICK_PERIOD),
+            self._flush_at if self._behind else after(now, TICK_PERIOD),
+        )
+        if self._agenda or self._requests or due <= now:
+            return
+        try:
+            async with asyncio.timeout(seconds(due - now)):
+                await self._work.wait()
+        except TimeoutError:
+            return
+
+    async def _turn(self) -> None:
+        self._work.clear()
+        now = self._tools.clock.now()
+        self._lose_silent_nodes(now)
+        turn = _Turn()
+        self._serve_requests(turn, now)
+        self._agenda.fall_due(now)
+        if self._agenda:
+            self._decide(turn, now)
+        if turn.unsaved:
+            await self._save(turn.unsaved)
+        self._publish(turn, now)
+        self._saved.set()
+        if self._behind and now >= self._flush_at:
+            await self._flush(now)
+
+    def _serve_requests(self, turn: _Turn, now: Instant) -> None:
+        while self._requests:
+            request = self._requests.popleft()
+            if request.answer.done():
+                continue
+            try:
+                writes, result = request.mutation(self.state, now, self._tools.ids)
+            except Exception as error:  # the caller's to deal with: nothing has changed
+                request.answer.set_exception(error)
+                continue
+            turn.notes += notes_of(self.state, writes)
+            self._agenda.add_writes(writes, self.state)
+            self._apply(turn, writes)
+            turn.answers.append((request.answer, result))
+
+    def _decide(self, turn: _Turn, now: Instant) -> None:
+        dirty = self._agenda.take(self.state)
+        with self._tools.metrics.decide_seconds.time():
+            decision = self._tools.decide(self.state, dirty, now, self._tools.ids)
+        self._agenda.follow_up(dirty, decision)
+        turn.notes += decision.notes
+        self._apply(turn, decision.writes)
+
+    def _apply(self, turn: _Turn, writes: Writes) -> None:
+        if not writes:
+            return
+        self._saved.clear()
+        turn.tasks += [self.state.tasks[task_id] for task_id in writes.removed_tasks]
+        turn.unsaved.add(writes, self.state.apply(writes))
+        turn.tasks += writes.tasks
+        turn.networks += writes.networks
+        if writes.nodes or writes.removed_nodes:
+            self._nodes_changed(writes)
+
+    async def _save(self, unsaved: Unsaved) -> None:
+        self._behind.drop(unsaved)
+        with self._tools.metrics.commit_seconds.time():
+            await self._tools.saver.save(self.state, unsaved)
+
+    async def _flush(self, now: Instant) -> None:
+        await self._tools.saver.save(self.state, self._behind.take(FLUSH_CHUNKS))
+        if not self._behind:
+            self._flush_at = after(now, STATUS_FLUSH_PERIOD)
+
+    def _publish(self, turn: _Turn, now: Instant) -> None:
+        self.sessions.tasks_changed(turn.tasks)
+        self.sessions.networks_changed(self.state, turn.networks)
+        self.events.record(turn.notes, now, self.revision)
+        for answer, result in turn.answers:
+            if not answer.done():
+                answer.set_result(result)
+        if turn.unsaved:
+            self._announce()
+
+    # Nodes
+
+    def _lose_silent_nodes(self, now: Instant) -> None:
+        for node_id in self._liveness.expired(now):
+            node = self.state.nodes.get(node_id)
+            if node is None or node.status.state is NodeState.DOWN:
+                continue
+            status = msgspec.structs.replace(
+                node.status, state=NodeState.DOWN, message="heartbeat failure"
+            )
+            self._observe_node(msgspec.structs.replace(node, status=status))
+            self._tools.metrics.nodes_lost_total.inc()
+            reason = "nothing was heard of it in time"
+            self._tell(Note(NoteKind.NODE_DOWN, node_id, node.description.hostname, reason))
+
+    def _observe_node(self, node: Node) -> None:
+        writes = Writes(nodes=(node,))
+        self._behind.add(writes, self.state.apply(writes))
+        self._agenda.add_nodes((node.id,))
+        self._wake_up()
+
+    def _nodes_changed(self, writes: Writes) -> None:
+        now = self._tools.clock.now()
+        for node_id in writes.removed_nodes:
+            self._liveness.forget(node_id)
+            self.sessions.close_node(node_id)
+        for node in writes.nodes:
+            if node.status.state is NodeState.UNKNOWN:
+                self._liveness.await_hello((node.id,), now)
+        period = self.heartbeat_period
+        if period != self._liveness.period:
+            self._liveness.set_period(period, now)
+            self.sessions.notify_settings(self.state.cluster, period)
+
+    # Waking
+
+    def _tell(self, note: Note) -> None:
+        self.events.record((note,), self._tools.clock.now(), self.revision)
+
+    def _wake_up(self) -> None:
+        self._work.set()
+        self._announce()
+
+    def _announce(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _end(self) -> None:
+        self._ended = True
+        gone = Unavailable("this controller no longer leads: the change may still happen")
+        for answer in self._unanswered:
+            if not answer.done():
+                answer.set_exception(gone)
+        self._saved.set()
+        self._announce()
+        self.tunnels.close()
+        self.sessions.close_all()

@@ -1,0 +1,104 @@
+"""What Prometheus sees of a controller. SHELL: counters are kept, the rest is read when scraped.
+
+A scrape comes from the metrics server's thread, so it reads single values and copies of lists only.
+"""
+
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from pyswarm_core.state import State
+from pyswarm_core.states import NodeState, TaskState
+
+_LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+
+
+class Watched(Protocol):
+    """What a leading loop shows."""
+
+    @property
+    def state(self) -> State: ...
+
+    @property
+    def queue_depths(self) -> dict[str, int]:
+        """How much waits, by queue."""
+        ...
+
+    @property
+    def session_count(self) -> int: ...
+
+    @property
+    def sessions_behind(self) -> int:
+        """Sessions that have not acknowledged what they were sent last."""
+        ...
+
+
+class Metrics:
+    """A controller's metrics in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.decide_seconds = self._histogram("decide_seconds", "Time of one decision")
+        self.commit_seconds = self._histogram("commit_seconds", "Time until the store has it")
+        self.load_seconds = self._gauge("load_seconds", "Time the state's last loading took")
+        self.is_leader = self._gauge("is_leader", "1 while this controller leads")
+        self.decisions_total = self._counter("decisions_total", "Decisions made")
+        self.statuses_total = self._counter("statuses_total", "Task statuses taken in")
+        self.store_errors_total = Counter(
+            "pyswarm_controller_store_errors_total",
+            "Failed requests to the store",
+            ["error"],
+            registry=self.registry,
+        )
+        self.nodes_lost_total = self._counter("nodes_lost_total", "Nodes declared down")
+
+    def watch(self, leading: Callable[[], Watched | None]) -> None:
+        """Show what the loop holds whenever this controller leads."""
+        self.registry.register(_Leading(leading))
+
+    def _histogram(self, name: str, text: str) -> Histogram:
+        return Histogram(
+            f"pyswarm_controller_{name}", text, buckets=_LATENCIES, registry=self.registry
+        )
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(f"pyswarm_controller_{name}", text, registry=self.registry)
+
+    def _counter(self, name: str, text: str) -> Counter:
+        return Counter(f"pyswarm_controller_{name}", text, registry=self.registry)
+
+
+class _Leading(Collector):
+    def __init__(self, leading: Callable[[], Watched | None]) -> None:
+        self._leading = leading
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        loop = self._leading()
+        if loop is None:
+            return
+        state = loop.state
+        nodes = Tally(node.status.state for node in list(state.nodes.values()))
+        yield _by("nodes", "Nodes by state", "state", ((s.value, nodes[s]) for s in NodeState))
+        tasks = list(state.tasks_in_state)
+        counts = ((s.word, tasks[s]) for s in TaskState)
+        yield _by("tasks", "Tasks by state", "state", counts)
+        yield _by("queue_depth", "What waits", "queue", loop.queue_depths.items())
+        yield _one("services", "Services", len(state.services))
+        yield _one("services_unplaced", "Services with waiting tasks", len(state.unplaced))
+        yield _one("sessions", "Agents connected", loop.session_count)
+        yield _one("sessions_behind", "Agents yet to acknowledge", loop.sessions_behind)
+
+
+def _one(name: str, text: str, value: int) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"pyswarm_controller_{name}", text, value)
+
+
+def _by(name: str, text: str, label: str, values: Iterable[tuple[str, int]]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"pyswarm_controller_{name}", text, labels=[label])
+    for key, value in values:
+        family.add_metric([key], value)
+    return family

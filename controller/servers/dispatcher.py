@@ -1,0 +1,196 @@
+"""The agents' side of the controller: joining, sessions, tunnels. SHELL.
+
+A session is two loops over one stream. Reading takes in what the agent says at once (a heartbeat
+costs one write to a dict); writing sends what `Session.take` says is due whenever the stream is
+free. The end of a stream means nothing: only silence does.
+"""
+
+import asyncio
+from typing import Any, Protocol
+
+import grpc
+
+from controller.assignments import Templates
+from controller.loop import Loop
+from controller.servers.joining import JoinWish, bounded, check_host, join, role_of
+from controller.servers.sessions import Message
+from controller.servers.sessions import Session as AgentSession
+from pyswarm_core.aio.logs import EventLog
+from pyswarm_core.aio.status import code_of
+from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
+from pyswarm_core.codec import from_proto
+from pyswarm_core.columns import unpack_statuses
+from pyswarm_core.errors import InvalidArgument, NotFound, PyswarmError, Unavailable
+from pyswarm_core.ids import NodeId
+from pyswarm_core.objects import NodeDescription
+
+_log = EventLog("controller.dispatcher")
+
+HELLO_TIMEOUT_S = 10.0
+WRITE_TIMEOUT_S = 30.0
+"""An agent that does not take a message for this long has to open a new session."""
+TUNNEL_HELLO_TIMEOUT_S = 5.0
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Leading(Protocol):
+    """Whether this controller leads."""
+
+    @property
+    def leader(self) -> str:
+        """Where the leader answers; "" if that is not known."""
+        ...
+
+    def current(self) -> Loop:
+        """The loop, if this controller leads. Raises Unavailable naming the leader otherwise."""
+        ...
+
+
+class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
+    """Serves agents while this controller leads; names the leader otherwise."""
+
+    def __init__(self, leading: Leading, controllers: tuple[str, ...]) -> None:
+        self._leading = leading
+        self._controllers = controllers
+        self._templates = Templates()
+
+    async def Join(
+        self, request: dispatcher_pb2.JoinRequest, context: Context
+    ) -> dispatcher_pb2.JoinReply:
+        try:
+            wish = JoinWish(
+                request.token,
+                from_proto(NodeDescription, request.description),
+                request.addr,
+                request.availability,
+            )
+            loop = self._leading.current()
+            node = await loop.submit(lambda state, now, ids: join(state, wish, now, ids))
+        except PyswarmError as error:
+            await context.abort(code_of(error), str(error))
+        _log.info("node.joined", node=node.id, hostname=wish.description.hostname)
+        return dispatcher_pb2.JoinReply(
+            node_id=node.id, cluster_id=loop.state.cluster.id, controllers=self._controllers
+        )
+
+    async def Session(  # type: ignore[override]  # the stubs know only generators
+        self, request_iterator: object, context: Context
+    ) -> None:
+        try:
+            hello = await _hello(context)
+            try:
+                loop = self._leading.current()
+            except Unavailable:
+                redirect = dispatcher_pb2.Redirect(leader=self._leading.leader)
+                await context.write(Message(redirect=redirect))
+                return
+            session = _open(loop, hello)
+            try:
+                await self._converse(loop, session, context)
+            finally:
+                loop.sessions.close(session)
+        except PyswarmError as error:
+            await context.abort(code_of(error), str(error))
+
+    async def Tunnel(  # type: ignore[override]  # the stubs know only generators
+        self, request_iterator: object, context: Context
+    ) -> None:
+        try:
+            async with asyncio.timeout(TUNNEL_HELLO_TIMEOUT_S):
+                frame = await context.read()
+            if not isinstance(frame, dispatcher_pb2.TunnelFrame):
+                return
+            tunnel = self._leading.current().tunnels.accept(frame.tunnel_id, context)
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "no first frame in time")
+        except PyswarmError as error:
+            await context.abort(code_of(error), str(error))
+        try:
+            await tunnel.wait_closed()
+        finally:
+            tunnel.close()
+
+    async def _converse(self, loop: Loop, session: AgentSession, context: Context) -> None:
+        """Until either side ends it. Whatever one half fails with ends the other."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                reader = group.create_task(_read(loop, session, context))
+                writer = group.create_task(self._write(loop, session, context))
+                await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+                reader.cancel()
+                writer.cancel()
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+
+    async def _write(self, loop: Loop, session: AgentSession, context: Context) -> None:
+        settings = loop.sessions.settings(loop.state.cluster, loop.heartbeat_period)
+        await _send(context, [settings])
+        while True:
+            await session.wake.wait()
+            if session.closed:
+                return
+            await loop.wait_saved()
+            session.wake.clear()
+            await _send(context, session.take(loop.state, self._templates, loop.revision))
+
+
+async def _hello(context: Context) -> dispatcher_pb2.Hello:
+    try:
+        async with asyncio.timeout(HELLO_TIMEOUT_S):
+            message = await context.read()
+    except TimeoutError:
+        raise InvalidArgument(f"no hello within {HELLO_TIMEOUT_S:g} s") from None
+    kind = message.WhichOneof("kind") if isinstance(message, dispatcher_pb2.AgentMessage) else "end"
+    if kind != "hello":
+        raise InvalidArgument(f"a session begins with hello, not with {kind}")
+    assert isinstance(message, dispatcher_pb2.AgentMessage)
+    return message.hello
+
+
+def _open(loop: Loop, hello: dispatcher_pb2.Hello) -> AgentSession:
+    node_id = NodeId(hello.node_id)
+    role_of(loop.state.cluster, hello.token)
+    if node_id not in loop.state.nodes:
+        raise NotFound(f"node {node_id!r} is not (any more) of this cluster: join again")
+    description = from_proto(NodeDescription, hello.description)
+    check_host(description, hello.addr)
+    session = loop.sessions.open(node_id)
+    loop.hello(node_id, description, hello.addr)
+    _take_statuses(loop, node_id, hello.statuses)
+    return session
+
+
+async def _read(loop: Loop, session: AgentSession, context: Context) -> None:
+    node_id = session.node_id
+    while True:
+        message = await context.read()
+        if not isinstance(message, dispatcher_pb2.AgentMessage) or session.closed:
+            return
+        loop.heard(node_id)
+        match message.WhichOneof("kind"):
+            case "statuses":
+                _take_statuses(loop, node_id, message.statuses)
+            case "acknowledge":
+                session.acknowledged = message.acknowledge.revision
+            case _:
+                pass  # a heartbeat, or a newer agent's word
+
+
+def _take_statuses(loop: Loop, node_id: NodeId, message: dispatcher_pb2.TaskStatuses) -> None:
+    if not message.ids:
+        return
+    try:
+        statuses = [bounded(status) for status in unpack_statuses(message)]
+    except ValueError as error:
+        raise InvalidArgument(f"statuses cannot be read: {error}") from error
+    loop.intake(node_id, statuses)
+
+
+async def _send(context: Context, messages: list[Message]) -> None:
+    try:
+        async with asyncio.timeout(WRITE_TIMEOUT_S):
+            for message in messages:
+                await context.write(message)
+    except TimeoutError:
+        raise Unavailable(f"the agent took nothing for {WRITE_TIMEOUT_S:g} s") from None

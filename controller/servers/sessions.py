@@ -1,0 +1,192 @@
+"""The open sessions of agents, and what each has to be told next. SHELL (waits only, no IO).
+
+A session never queues messages about tasks: it remembers *which* tasks and networks changed, and a
+message is made of what the state holds when the stream is free. So a slow agent holds up nobody,
+changes coalesce by themselves, and past ASSIGNMENT_CHANGES a full set is sent instead.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from controller.assignments import (
+    Changes,
+    Templates,
+    changed_assignments,
+    full_assignments,
+    networks_of,
+)
+from pyswarm_core.api.v1 import dispatcher_pb2
+from pyswarm_core.errors import Unavailable
+from pyswarm_core.ids import NetworkId, NodeId
+from pyswarm_core.limits import ASSIGNMENT_CHANGES, ASSIGNMENT_QUEUE
+from pyswarm_core.objects import Cluster, Network, Node, Task
+from pyswarm_core.state import State
+from pyswarm_core.states import is_terminal
+
+Message = dispatcher_pb2.ControllerMessage
+
+
+class Session:
+    """One agent's stream, seen from the controller."""
+
+    def __init__(self, node_id: NodeId) -> None:
+        self.node_id = node_id
+        self.wake = asyncio.Event()
+        self.closed = False
+        self.sent_revision = 0
+        self.acknowledged = 0
+        self._needs_full = True
+        self._changes = Changes()
+        self._notices: deque[Message] = deque()
+        self.wake.set()
+
+    @property
+    def behind(self) -> bool:
+        """Whether the agent has yet to acknowledge what it was sent last."""
+        return self.acknowledged < self.sent_revision
+
+    def close(self) -> None:
+        """End the stream: the node was removed, has a newer session, or leadership is lost."""
+        self.closed = True
+        self.wake.set()
+
+    def notify(self, message: Message) -> None:
+        """Queue a message that is not about tasks. Raises Unavailable when too many wait."""
+        if len(self._notices) >= ASSIGNMENT_QUEUE:
+            raise Unavailable(f"node {self.node_id} is too slow to take more requests")
+        self._notices.append(message)
+        self.wake.set()
+
+    def task_changed(self, task: Task) -> None:
+        """The task was written or removed."""
+        changes = self._changes
+        changes.tasks[task.id] = None
+        if len(changes.tasks) > ASSIGNMENT_CHANGES:
+            self._needs_full = True
+            changes.tasks.clear()
+        self.wake.set()
+
+    def overlays_changed(self, networks: Iterable[NetworkId] = ()) -> None:
+        """These networks changed, or a task that used some has ended."""
+        self._changes.networks.update(dict.fromkeys(networks))
+        self._changes.overlays_may_differ = True
+        self.wake.set()
+
+    def take(self, state: State, templates: Templates, revision: int) -> list[Message]:
+        """The messages to send now. Call it only while the store has what the state says."""
+        messages = list(self._notices)
+        self._notices.clear()
+        if self._needs_full:
+            body = full_assignments(state, self.node_id, templates, revision)
+        elif self._changes:
+            body = changed_assignments(state, self.node_id, self._changes, templates, revision)
+        else:
+            return messages
+        sent = {} if self._needs_full else self._changes.overlays_sent
+        sent.update(dict.fromkeys(NetworkId(overlay.network_id) for overlay in body.overlays))
+        for network_id in body.removed_overlays:
+            del sent[NetworkId(network_id)]
+        self._needs_full = False
+        self._changes = Changes(sent)
+        self.sent_revision = revision
+        messages.append(Message(assignments=body))
+        return messages
+
+
+class Sessions:
+    """All open sessions, one per node."""
+
+    def __init__(self, controllers: Iterable[str]) -> None:
+        self._controllers = tuple(controllers)
+        self._of_node: dict[NodeId, Session] = {}
+
+    def __len__(self) -> int:
+        return len(self._of_node)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(tuple(self._of_node.values()))
+
+    def open(self, node_id: NodeId) -> Session:
+        """A new session; an older one of the same node is closed."""
+        self.close_node(node_id)
+        session = self._of_node[node_id] = Session(node_id)
+        return session
+
+    def close(self, session: Session) -> None:
+        """The stream has ended. A newer session of the node stays."""
+        session.close()
+        if self._of_node.get(session.node_id) is session:
+            del self._of_node[session.node_id]
+
+    def close_node(self, node_id: NodeId) -> None:
+        """The node was removed or replaced its session."""
+        session = self._of_node.pop(node_id, None)
+        if session is not None:
+            session.close()
+
+    def close_all(self) -> None:
+        """Leadership is lost."""
+        for node_id in tuple(self._of_node):
+            self.close_node(node_id)
+
+    def settings(self, cluster: Cluster, heartbeat_period: int) -> Message:
+        """What every agent has to know beside its tasks."""
+        return Message(
+            settings=dispatcher_pb2.Settings(
+                heartbeat_period=heartbeat_period,
+                data_path_port=cluster.spec.data_path_port,
+                controllers=self._controllers,
+            )
+        )
+
+    def notify_settings(self, cluster: Cluster, heartbeat_period: int) -> None:
+        """Tell every agent; one that is too slow to be told is closed and will ask anew."""
+        message = self.settings(cluster, heartbeat_period)
+        for session in tuple(self._of_node.values()):
+            try:
+                session.notify(message)
+            except Unavailable:
+                self.close(session)
+
+    def ask(self, node_id: NodeId, request: dispatcher_pb2.OpenTunnel) -> None:
+        """Have the node's agent open a tunnel. Raises Unavailable if it is not connected."""
+        session = self._of_node.get(node_id)
+        if session is None:
+            raise Unavailable(f"node {node_id} is not connected")
+        session.notify(Message(open_tunnel=request))
+
+    def tasks_changed(self, tasks: Iterable[Task]) -> None:
+        """These tasks were written or removed; whoever holds them is told."""
+        sessions = self._of_node
+        for task in tasks:
+            if (session := sessions.get(task.node_id)) is not None:
+                session.task_changed(task)
+
+    def networks_changed(self, state: State, networks: Iterable[Network]) -> None:
+        """Blocks or addresses of these networks changed; all who take part are told."""
+        for network in networks:
+            for number in {block.node_number for block in network.blocks}:
+                node_id = state.node_of_number.get(number)
+                if node_id is not None and (session := self._of_node.get(node_id)) is not None:
+                    session.overlays_changed((network.id,))
+
+    def address_changed(self, state: State, node: Node) -> None:
+        """The node answers elsewhere on the underlay: all who share a network with it are told."""
+        self.networks_changed(
+            state,
+            [
+                network
+                for network in state.networks.values()
+                if any(block.node_number == node.number for block in network.blocks)
+            ],
+        )
+
+    def tasks_observed(self, state: State, tasks: Iterable[Task]) -> None:
+        """An agent reported these; one that ended may have been the last user of an overlay."""
+        for task in tasks:
+            if not is_terminal(task.state):
+                continue
+            session = self._of_node.get(task.node_id)
+            if session and networks_of(state, task.service_id, task.spec_version):
+                session.overlays_changed()
