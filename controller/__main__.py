@@ -1,0 +1,148 @@
+"""`python -m controller`: flags and environment become a Config, and the controller runs. SHELL."""
+
+import asyncio
+import platform
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+import pyswarm_core
+from controller.config import ClusterWishes, Config, EtcdConfig
+from pyswarm_core.aio import logs
+from pyswarm_core.errors import InvalidArgument, PyswarmError
+from pyswarm_core.limits import API_PORT, CONTROLLER_METRICS_PORT
+from pyswarm_core.units import parse_duration
+
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@click.command(
+    context_settings={
+        "auto_envvar_prefix": "PYSWARM",
+        "show_default": True,
+        "help_option_names": ["-h", "--help"],
+    }
+)
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="/var/lib/pyswarm/controller",
+    help="What must survive: identity and, without --etcd-endpoints, etcd's data",
+)
+@click.option("--name", default=platform.node(), help="How this controller calls itself")
+@click.option(
+    "--listen",
+    multiple=True,
+    default=(f"0.0.0.0:{API_PORT}",),
+    metavar="HOST:PORT|unix:///PATH",
+    help="Where to serve (repeatable)",
+)
+@click.option("--advertise-addr", default="", help="host[:port] where others reach this controller")
+@click.option(
+    "--etcd-endpoints",
+    default="",
+    metavar="HOST:PORT,...",
+    help="An etcd that exists already; without it the controller runs its own",
+)
+@click.option("--etcd-cacert", type=_FILE, help="Whom to trust as etcd")
+@click.option("--etcd-cert", type=_FILE, help="Our certificate for etcd")
+@click.option("--etcd-key", type=_FILE, help="Our certificate's key")
+@click.option("--etcd-user", default="", metavar="NAME[:PASSWORD]", help="Our user of etcd")
+@click.option("--etcd-prefix", default="/pyswarm", help="Keys begin with this")
+@click.option(
+    "--metrics-addr",
+    default=f"127.0.0.1:{CONTROLLER_METRICS_PORT}",
+    help="Where Prometheus may scrape; empty: nowhere",
+)
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info"
+)
+@click.option(
+    "--default-addr-pool", multiple=True, metavar="SUBNET", help="Where overlays get subnets"
+)
+@click.option("--subnet-size", type=int, help="Prefix length of an overlay's subnet [16]")
+@click.option("--data-path-port", type=int, help="UDP port of VXLAN [4789]")
+@click.option("--heartbeat-period", metavar="DURATION", help="Of small fleets [1s]")
+@click.option("--task-history-limit", type=int, help="Ended tasks kept per slot [5]")
+def main(log_level: str, **flags: Any) -> None:
+    """Decide what runs where, and tell the agents."""
+    _check_package()
+    logs.set_up(log_level)
+    try:
+        config = make_config(flags)
+    except InvalidArgument as error:
+        raise click.UsageError(str(error)) from error
+    # Imported here: --help needs neither gRPC nor etcd.
+    from controller.app import run
+
+    try:
+        asyncio.run(run(config))
+    except PyswarmError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def make_config(flags: dict[str, Any]) -> Config:
+    """The Config that the flags mean. Raises InvalidArgument."""
+    listen = tuple(flags["listen"])
+    period = flags["heartbeat_period"]
+    user, _, password = flags["etcd_user"].partition(":")
+    return Config(
+        state_dir=flags["state_dir"],
+        name=flags["name"],
+        listen=listen,
+        advertise_addr=_advertised(flags["advertise_addr"], listen),
+        metrics_addr=flags["metrics_addr"],
+        etcd=EtcdConfig(
+            endpoints=tuple(filter(None, flags["etcd_endpoints"].split(","))),
+            ca_file=flags["etcd_cacert"],
+            cert_file=flags["etcd_cert"],
+            key_file=flags["etcd_key"],
+            username=user,
+            password=password,
+            prefix=flags["etcd_prefix"],
+        ),
+        cluster=ClusterWishes(
+            heartbeat_period=parse_duration(period) if period else None,
+            task_history_limit=flags["task_history_limit"],
+            default_address_pool=tuple(flags["default_addr_pool"]) or None,
+            subnet_size=flags["subnet_size"],
+            data_path_port=flags["data_path_port"],
+        ),
+    )
+
+
+def _advertised(wanted: str, listen: tuple[str, ...]) -> str:
+    """`wanted`, completed by the port we listen on and this host's address."""
+    first = next((address for address in listen if not address.startswith("unix:")), "")
+    own_host, _, port = first.rpartition(":")
+    if wanted:
+        return wanted if wanted.rpartition(":")[2].isdecimal() else f"{wanted}:{port or API_PORT}"
+    if own_host in ("", "0.0.0.0", "[::]"):
+        own_host = _host_address()
+    return f"{own_host}:{port or API_PORT}"
+
+
+def _host_address() -> str:
+    """The address this host uses towards the world: a route lookup, no packet is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", API_PORT))
+        except OSError:
+            return "127.0.0.1"
+        address: str = probe.getsockname()[0]
+        return address
+
+
+def _check_package() -> None:
+    here = Path(__file__).resolve().parent.parent
+    if Path(pyswarm_core.__file__).resolve().parent.parent != here:
+        sys.exit(
+            f"controller: pyswarm_core was not imported from {here}; another package shadows it"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,298 @@
+"""The controller's composition root: the one place that constructs its shells. SHELL."""
+
+import asyncio
+import fcntl
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+
+import grpc
+import msgspec
+
+from controller.config import Config, EtcdConfig
+from controller.decide import decide
+from controller.election import Candidate, Term, encode_candidate
+from controller.loop import Loop, Tools
+from controller.metrics import Metrics
+from controller.persistence.campaign import Elector
+from controller.persistence.loading import Loaded, load
+from controller.persistence.saving import Deposed, Saver
+from controller.servers.calls import ErrorsToStatus
+from controller.servers.control import Control, Facts
+from controller.servers.dispatcher import Dispatcher
+from controller.servers.health import Health
+from controller.store.base import Revision, Store, StoreError
+from controller.store.embedded import EmbeddedEtcd, EmbeddedSettings
+from controller.store.etcd import EtcdStore
+from controller.store.etcd_endpoints import EtcdSettings
+from pyswarm_core.aio.channel import SERVER_OPTIONS
+from pyswarm_core.aio.logs import EventLog
+from pyswarm_core.aio.metrics import serve_metrics
+from pyswarm_core.aio.system import RandomIds, SteadyClock, SystemClock
+from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2_grpc
+from pyswarm_core.clock import seconds
+from pyswarm_core.decision import Writes
+from pyswarm_core.errors import InvalidArgument, Unavailable
+from pyswarm_core.keys import Keys
+from pyswarm_core.limits import COMPACT_PERIOD
+from pyswarm_core.objects import Cluster, Version
+from pyswarm_core.version import VERSION
+
+_log = EventLog("controller")
+
+RETRY_FIRST_S = 0.2
+RETRY_MAX_S = 5.0
+STEADY_S = 30.0
+"""A term that lasted this long was no failure."""
+STOP_GRACE_S = 1.0
+
+
+async def run(config: Config) -> None:
+    """Run until SIGTERM or SIGINT. Agents and containers do not need us meanwhile.
+
+    Raises PyswarmError when this host cannot be a controller as configured.
+    """
+    main = asyncio.current_task()
+    assert main is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, main.cancel)
+    try:
+        async with AsyncExitStack() as stack:
+            stack.enter_context(_state_dir(config.state_dir))
+            store = await stack.enter_async_context(_store(config))
+            await Controller(config, store).serve()
+    except asyncio.CancelledError:
+        _log.info("controller.stopped")
+
+
+class Controller:
+    """One controller, leading or not: a `Leadership` for the servers."""
+
+    def __init__(self, config: Config, store: Store) -> None:
+        self.controller = config.name
+        self.leader = ""
+        self._config = config
+        self._store = store
+        self._keys = Keys(config.etcd.prefix)
+        self._loop: Loop | None = None
+        self._metrics = Metrics()
+        self._metrics.watch(lambda: self._loop)
+        self._health = Health()
+        self._clock = SystemClock()
+        self._ids = RandomIds()
+
+    def current(self) -> Loop:
+        """See `Leadership.current`."""
+        if self._loop is not None:
+            return self._loop
+        where = f"the leader is at {self.leader}" if self.leader else "there is no leader now"
+        raise Unavailable(f"this controller does not lead: {where}")
+
+    async def serve(self) -> None:
+        """Serve, and lead whenever elected, until cancelled."""
+        config = self._config
+        me = Candidate(_identity(config.state_dir, self._ids), config.name, config.advertise_addr)
+        elector = Elector(self._store, self._keys, me, SteadyClock(), self._follow)
+        server = await self._server()
+        with serve_metrics(config.metrics_addr, self._metrics.registry):
+            await server.start()
+            _log.info("controller.serving", name=config.name, addresses=",".join(config.listen))
+            try:
+                await self._stand(elector, me)
+            finally:
+                await server.stop(STOP_GRACE_S)
+
+    async def _stand(self, elector: Elector, me: Candidate) -> None:
+        """Win terms and serve them, for ever; slower while they end in failure."""
+        now = asyncio.get_running_loop().time
+        pause_s = RETRY_FIRST_S
+        while True:
+            term = await elector.win()
+            began = now()
+            try:
+                await self._lead(elector, term, me)
+            except* Deposed as reasons:
+                _log.warning("leadership.lost", reason=reasons.exceptions[0])
+            except* StoreError as reasons:
+                _log.warning("leadership.failed", reason=reasons.exceptions[0])
+            except* Exception:
+                _log.error("leadership.broken", trace=True)
+            pause_s = RETRY_FIRST_S if now() - began > STEADY_S else min(pause_s * 2, RETRY_MAX_S)
+            await asyncio.sleep(pause_s)
+
+    async def _lead(self, elector: Elector, term: Term, me: Candidate) -> None:
+        saver = Saver(
+            self._store, self._keys, term, encode_candidate(me), on_error=self._count_error
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(elector.keep(term))
+                group.create_task(self._compact(saver))
+                await self._run_loop(saver)
+        finally:
+            self._loop = None
+            self._metrics.is_leader.set(0)
+            await self._health.set_leading(False)
+            await elector.resign(term)
+
+    async def _run_loop(self, saver: Saver) -> None:
+        with self._metrics.load_seconds.time():
+            loaded = self._with_wishes(await load(self._store, self._keys, self._first_cluster))
+        state = loaded.state
+        _log.info(
+            "state.loaded",
+            revision=loaded.revision,
+            nodes=len(state.nodes),
+            services=len(state.services),
+            tasks=len(state.tasks),
+        )
+        tools = Tools(
+            decide=decide,
+            saver=saver,
+            clock=self._clock,
+            ids=self._ids,
+            metrics=self._metrics,
+            controllers=(self._config.advertise_addr,),
+        )
+        self._loop = Loop(loaded, tools)
+        self._metrics.is_leader.set(1)
+        await self._health.set_leading(True)
+        await self._loop.run()
+
+    async def _compact(self, saver: Saver) -> None:
+        """Forget history older than one period, which no watch needs by then."""
+        seen = saver.revision
+        while True:
+            await asyncio.sleep(seconds(COMPACT_PERIOD))
+            try:
+                await self._store.compact(Revision(seen))
+            except StoreError as error:
+                self._count_error(error)
+            seen = saver.revision
+
+    async def _server(self) -> grpc.aio.Server:
+        config = self._config
+        server = grpc.aio.server(interceptors=(ErrorsToStatus(self._ids),), options=SERVER_OPTIONS)
+        status = await self._store.status()
+        facts = Facts(VERSION, f"etcd {status.version}", config.advertise_addr)
+        control = Control(self, self._clock, facts, host_routes)
+        control_pb2_grpc.add_ControlServicer_to_server(control, server)
+        dispatcher = Dispatcher(self, (config.advertise_addr,))
+        dispatcher_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)
+        self._health.add_to(server)
+        await self._health.set_leading(False)
+        for address in config.listen:
+            try:
+                server.add_insecure_port(address)
+            except RuntimeError as error:
+                raise InvalidArgument(f"cannot listen on {address!r}: {error}") from None
+        return server
+
+    def _first_cluster(self) -> Cluster:
+        cluster_id, worker, manager = self._ids.draw(3)
+        now = self._clock.now()
+        return Cluster(
+            id=cluster_id,
+            created_at=now,
+            updated_at=now,
+            worker_token=f"PYSWM-1-{cluster_id}-{worker}",
+            manager_token=f"PYSWM-1-{cluster_id}-{manager}",
+        )
+
+    def _with_wishes(self, loaded: Loaded) -> Loaded:
+        """What this start's flags say of the fleet goes into the cluster's spec."""
+        old = loaded.state.cluster
+        spec = self._config.cluster.applied_to(old.spec)
+        if spec != old.spec:
+            cluster = msgspec.structs.replace(
+                old, spec=spec, version=Version(index=old.version.index + 1)
+            )
+            loaded.state.apply(Writes(cluster=cluster))
+            loaded.unsaved.cluster = True
+        return loaded
+
+    def _follow(self, leader: str) -> None:
+        if leader != self.leader:
+            _log.info("leader.changed", leader=leader)
+        self.leader = leader
+
+    def _count_error(self, error: StoreError) -> None:
+        _log.warning("store.failed", kind=type(error).__name__, error=error)
+        self._metrics.store_errors_total.labels(type(error).__name__).inc()
+
+
+@contextmanager
+def _state_dir(folder: Path) -> Iterator[None]:
+    """The folder, ours alone while the block runs."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InvalidArgument(
+                f"state-dir {folder} is in use by another controller: want one of its own"
+            ) from None
+        yield
+
+
+@asynccontextmanager
+async def _store(config: Config) -> AsyncIterator[Store]:
+    """The etcd that was named, or our own."""
+    if config.etcd.endpoints:
+        async with EtcdStore(_etcd_settings(config.etcd)) as store:
+            yield store
+        return
+    etcd = EmbeddedEtcd(EmbeddedSettings(config.state_dir / "etcd"))
+    endpoint = await etcd.start()
+    async with EtcdStore(EtcdSettings((endpoint,))) as store, _supervised(etcd.supervise):
+        yield store
+
+
+@asynccontextmanager
+async def _supervised(work: Callable[[], "asyncio._CoroutineLike[None]"]) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(work())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+
+def _etcd_settings(config: EtcdConfig) -> EtcdSettings:
+    def content(file: Path | None) -> bytes:
+        return file.read_bytes() if file else b""
+
+    return EtcdSettings(
+        config.endpoints,
+        username=config.username,
+        password=config.password,
+        ca_pem=content(config.ca_file),
+        cert_pem=content(config.cert_file),
+        key_pem=content(config.key_file),
+    )
+
+
+def _identity(state_dir: Path, ids: RandomIds) -> str:
+    """This controller's id, the same over restarts."""
+    file = state_dir / "controller-id"
+    if file.exists():
+        return file.read_text().strip()
+    (identity,) = ids.draw(1)
+    fresh = file.with_suffix(".new")
+    fresh.write_text(identity)
+    fresh.rename(file)
+    return identity
+
+
+def host_routes() -> list[str]:
+    """The subnets that this host routes, default routes left out."""
+    routes = []
+    for line in Path("/proc/net/route").read_text().splitlines()[1:]:
+        _, destination, _, _, _, _, _, mask, *_ = line.split()
+        prefix = int(mask, 16).bit_count()
+        if prefix:
+            address = socket.inet_ntoa(bytes.fromhex(destination)[::-1])
+            routes.append(f"{address}/{prefix}")
+    return routes

@@ -1,0 +1,53 @@
+"""What a controller is told at its start: one frozen value, made once. PURE."""
+
+from pathlib import Path
+
+import msgspec
+
+from pyswarm_core.limits import API_PORT, CONTROLLER_METRICS_PORT
+from pyswarm_core.specs import ClusterSpec
+from pyswarm_core.validation import cluster_problems, require
+
+
+class EtcdConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Which etcd to use; without endpoints the controller brings its own."""
+
+    endpoints: tuple[str, ...] = ()
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    username: str = ""
+    password: str = ""
+    prefix: str = "/pyswarm"
+
+
+class ClusterWishes(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of the fleet named on this start; None leaves what is stored."""
+
+    heartbeat_period: int | None = None
+    task_history_limit: int | None = None
+    default_address_pool: tuple[str, ...] | None = None
+    subnet_size: int | None = None
+    data_path_port: int | None = None
+
+    def applied_to(self, spec: ClusterSpec) -> ClusterSpec:
+        """The spec with these wishes. Raises InvalidArgument if that is not allowed."""
+        named = {name: value for name, value in msgspec.structs.asdict(self).items() if value}
+        if self.task_history_limit == 0:
+            named["task_history_limit"] = 0
+        wanted = msgspec.structs.replace(spec, **named)
+        require(cluster_problems(wanted))
+        return wanted
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """A controller's settings; `python -m controller --help` explains each."""
+
+    state_dir: Path
+    name: str
+    listen: tuple[str, ...] = (f"0.0.0.0:{API_PORT}",)
+    advertise_addr: str
+    """host:port where agents, users and other controllers reach this one."""
+    etcd: EtcdConfig = EtcdConfig()
+    metrics_addr: str = f"127.0.0.1:{CONTROLLER_METRICS_PORT}"
+    cluster: ClusterWishes = ClusterWishes()
