@@ -33,12 +33,12 @@ def decide(state: State, dirty: Dirty, now: Instant, ids: IdSource) -> Decision:
         plan = Plan(service)
         slots = evicted.get(service_id, {})
         if service.removing:
-            _remove(plan, state, draft)
+            _remove(plan, state, now, draft)
         elif service.spec.mode.global_ is not None:
             global_service.reconcile(plan, state, slots, now, budget)
         else:
             replicated_service.reconcile(plan, state, slots, now, budget)
-        draft.take(plan)
+        draft.take(plan, budget)
     if changed:
         draft.look_at(sorted(state.networks))
     return draft.decision()
@@ -60,15 +60,13 @@ def _services(
     return list(chosen)
 
 
-def _remove(plan: Plan, state: State, draft: Draft) -> None:
+def _remove(plan: Plan, state: State, now: Instant, draft: Draft) -> None:
     tasks = state.tasks_of_service(plan.service.id)
     if not tasks.slots:
         draft.removed_services.append(plan.service.id)
         plan.note(NoteKind.SERVICE_REMOVED, "its last task is gone")
         return
     for number in sorted(tasks.slots):
-        discard(plan, tasks.slots[number])
-    # The service goes in a write of its own, after its last task: neither may be lost for the
-    # other.
-    if len(plan.removed) == sum(len(held) for held in tasks.slots.values()):
-        plan.cut = True
+        discard(plan, state, number, now)
+    # The service goes in a decision of its own, after its last task: neither is lost for the other.
+    plan.cut = len(plan.removed) == sum(len(held) for held in tasks.slots.values())

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from controller.orchestrator.plan import Plan
 from controller.placing import Placing
 from pyswarm_core.clock import NEVER, Instant
-from pyswarm_core.decision import Decision, Note, Writes
-from pyswarm_core.ids import IdSource, NetworkId, ServiceId, TaskId
-from pyswarm_core.objects import Service, Task
+from pyswarm_core.decision import Decision, Writes
+from pyswarm_core.ids import IdSource, NetworkId, ServiceId
+from pyswarm_core.objects import Service
 from pyswarm_core.state import State
 
 
@@ -17,31 +17,19 @@ class Draft:
     def __init__(self, state: State, now: Instant, ids: IdSource) -> None:
         self.again: dict[ServiceId, None] = {}
         self.removed_services: list[ServiceId] = []
-        self._placing = Placing(state, now, ids)
-        self._tasks: list[Task] = []
-        self._removed_tasks: list[TaskId] = []
-        self._wakes: dict[ServiceId, Instant] = {}
-        self._notes: list[Note] = []
-
-    @property
-    def size(self) -> int:
+        self.size = 0
         """How many tasks it writes or deletes so far."""
-        return len(self._tasks) + len(self._removed_tasks)
+        self._placing = Placing(state, now, ids)
+        self._plans: list[Plan] = []
 
-    def take(self, plan: Plan) -> None:
+    def take(self, plan: Plan, budget: int) -> None:
         """Place what the plan wants placed, and make its changes part of the decision."""
-        service_id = plan.service.id
-        if plan.pending or plan.vacancies:
-            self._placing.place(plan)
-        self._tasks.extend(plan.changed.values())
-        self._removed_tasks.extend(plan.removed)
-        self._notes.extend(plan.notes())
-        if plan.cut:
-            self.again[service_id] = None
-        if plan.wake < NEVER:
-            self._wakes[service_id] = plan.wake
         for network_id in _networks(plan.service):
             self._placing.blocks(network_id)
+        if plan.pending or plan.vacancies:
+            self._placing.place(plan, budget)
+        self._plans.append(plan)
+        self.size += len(plan.changed) + len(plan.removed)
 
     def look_at(self, network_ids: Iterable[NetworkId]) -> None:
         """Also consider which blocks of these networks are no longer needed."""
@@ -50,13 +38,18 @@ class Draft:
 
     def decision(self) -> Decision:
         """All of it."""
+        self._placing.explain()
+        plans = self._plans
         writes = Writes(
             networks=self._placing.networks(),
-            tasks=self._tasks,
-            removed_tasks=self._removed_tasks,
+            tasks=[task for plan in plans for task in plan.changed.values()],
+            removed_tasks=[task_id for plan in plans for task_id in plan.removed],
             removed_services=tuple(self.removed_services),
         )
-        return Decision(writes, self._wakes, frozenset(self.again), tuple(self._notes))
+        wakes = {plan.service.id: plan.wake for plan in plans if plan.wake < NEVER}
+        again = frozenset({plan.service.id for plan in plans if plan.cut} | self.again.keys())
+        notes = tuple(note for plan in plans for note in plan.notes())
+        return Decision(writes, wakes, again, notes)
 
 
 def _networks(service: Service) -> dict[NetworkId, None]:

@@ -37,6 +37,14 @@ class Candidate(NamedTuple):
     task: Task | None = None
 
 
+class _Waiting(NamedTuple):
+    """Tasks that found no node."""
+
+    plan: Plan
+    demand: Demand
+    candidates: list[Candidate]
+
+
 class Placing:
     """The nodes' resources and networks' blocks while one decision places tasks."""
 
@@ -46,18 +54,41 @@ class Placing:
         self._ids = ids
         self._ledger = Ledger(state.node_table)
         self._blocks: dict[NetworkId, Blocks] = {}
+        self._waiting: list[_Waiting] = []
 
-    def place(self, plan: Plan) -> None:
-        """Find nodes for all that the plan wants placed; its tasks become part of its changes."""
+    def place(self, plan: Plan, budget: int) -> None:
+        """Find nodes for up to `budget` tasks that the plan wants placed.
+
+        Its tasks become part of its changes; those that found no node do so in `explain`.
+        """
         waiting = [_candidate(task) for task in plan.pending.values()]
         waiting += [Candidate(plan.vacancies[number]) for number in sorted(plan.vacancies)]
-        bound = [candidate for candidate in waiting if candidate.vacancy.node_id]
-        free = [candidate for candidate in waiting if not candidate.vacancy.node_id]
         demand = demand_of(self._state, plan, self._now)
-        if bound:
-            self._place_bound(plan, demand, bound)
-        if free:
-            self._place_free(plan, demand, free)
+        if waiting[0].vacancy.node_id:
+            left = self._place_bound(plan, demand, waiting[:budget])
+        else:
+            left = self._place_free(plan, demand, waiting[:budget])
+        if left:
+            self._waiting.append(_Waiting(plan, demand, left))
+        elif len(waiting) > budget:
+            plan.cut = True
+
+    def explain(self) -> None:
+        """Say of every task that found no node why, after everything else has been placed."""
+        for plan, demand, candidates in self._waiting:
+            demand = self._with_rooms(demand)
+            if candidates[0].vacancy.node_id:
+                of_row = messages_by_row(self._ledger, demand)
+                rows = self._state.node_table.rows
+                why = [of_row(rows.get(one.vacancy.node_id, -1)) for one in candidates]
+            else:
+                why = [message(self._ledger, demand)] * len(candidates)
+            plan.note(NoteKind.TASK_UNPLACED, why[0], len(candidates))
+            created = self._created(plan, candidates, [_NOWHERE] * len(candidates), why)
+            for one, reason in zip(candidates, why, strict=True):
+                if one.task is not None:
+                    self._keep_waiting(plan, one.task, reason)
+            plan.changed.update(created)
 
     def blocks(self, network_id: NetworkId) -> Blocks | None:
         """The blocks of a network as this decision leaves them; None if it does not exist."""
@@ -65,21 +96,23 @@ class Placing:
         network = self._state.networks.get(network_id)
         if found is None and network is not None:
             load = self._state.network_load.get(network_id, {})
-            found = self._blocks[network_id] = Blocks(network, load)
+            found = self._blocks[network_id] = Blocks(
+                network, load, self._state.node_of_number, self._state.node_table
+            )
         return found
 
     def networks(self) -> tuple[Network, ...]:
-        """The networks whose blocks changed, after giving back what nobody needs."""
+        """The networks whose blocks changed."""
         changed = []
         for network_id in sorted(self._blocks):
-            blocks = self._blocks[network_id]
-            blocks.release(self._state.node_of_number, self._state.node_table)
-            network = blocks.result(self._now)
+            network = self._blocks[network_id].result(self._now)
             if network is not None:
                 changed.append(network)
         return tuple(changed)
 
-    def _place_free(self, plan: Plan, demand: Demand, candidates: list[Candidate]) -> None:
+    def _place_free(
+        self, plan: Plan, demand: Demand, candidates: list[Candidate]
+    ) -> list[Candidate]:
         rows: list[int] = []
         while len(rows) < len(candidates):
             demand = self._with_rooms(demand)
@@ -92,30 +125,21 @@ class Placing:
             if len(taken) == len(chosen):
                 break
         ids = self._state.node_table.ids
-        nodes = [ids[row] for row in rows]
-        why = ""
-        if len(nodes) < len(candidates):
-            why = message(self._ledger, self._with_rooms(demand))
-            plan.note(NoteKind.TASK_UNPLACED, why, len(candidates) - len(nodes))
-        nodes += [_NOWHERE] * (len(candidates) - len(nodes))
-        self._settle(plan, candidates, nodes, [why] * len(candidates))
+        self._assign(plan, candidates[: len(rows)], [ids[row] for row in rows])
+        return candidates[len(rows) :]
 
-    def _place_bound(self, plan: Plan, demand: Demand, candidates: list[Candidate]) -> None:
+    def _place_bound(
+        self, plan: Plan, demand: Demand, candidates: list[Candidate]
+    ) -> list[Candidate]:
         table = self._state.node_table
         demand = self._with_rooms(demand)
         room = capacity(self._ledger, demand)
-        wanted = [table.rows.get(candidate.vacancy.node_id, -1) for candidate in candidates]
+        wanted = [table.rows.get(one.vacancy.node_id, -1) for one in candidates]
         rows = np.array([row for row in wanted if row >= 0 and room[row] > 0], np.int64)
         taken = dict.fromkeys(self._take(rows, demand).tolist())
-        nodes, why = [], []
-        explain = None
-        for row in wanted:
-            fits = row in taken
-            if not fits and explain is None:
-                explain = messages_by_row(self._ledger, self._with_rooms(demand))
-            nodes.append(table.ids[row] if fits else _NOWHERE)
-            why.append("" if fits or explain is None else explain(row))
-        self._settle(plan, candidates, nodes, why)
+        placed = [one for one, row in zip(candidates, wanted, strict=True) if row in taken]
+        self._assign(plan, placed, [one.vacancy.node_id for one in placed])
+        return [one for one, row in zip(candidates, wanted, strict=True) if row not in taken]
 
     def _with_rooms(self, demand: Demand) -> Demand:
         rooms = []
@@ -146,50 +170,59 @@ class Placing:
                 blocks.take(node_id, number)
         return True
 
-    def _settle(
-        self, plan: Plan, candidates: list[Candidate], nodes: list[NodeId], why: list[str]
-    ) -> None:
-        """Write each candidate as assigned to its node, or as waiting and why."""
-        missing = sum(candidate.task is None for candidate in candidates)
+    def _assign(self, plan: Plan, candidates: list[Candidate], nodes: list[NodeId]) -> None:
+        for (_, task), node_id in zip(candidates, nodes, strict=True):
+            if task is not None:
+                plan.changed[task.id] = replace(
+                    task, node_id=node_id, state=_ASSIGNED, status_at=self._now, detail=NO_DETAIL
+                )
+        plan.changed.update(self._created(plan, candidates, nodes, None))
+
+    def _created(
+        self,
+        plan: Plan,
+        candidates: list[Candidate],
+        nodes: list[NodeId],
+        why: list[str] | None,
+    ) -> dict[TaskId, Task]:
+        """New tasks for the candidates that have none: waiting if `why` is given, else assigned."""
+        missing = sum(one.task is None for one in candidates)
         ids = iter(self._ids.draw(missing) if missing else ())
         service_id, version, now = plan.service.id, plan.service.spec_version, self._now
-        for (vacancy, task), node_id, reason in zip(candidates, nodes, why, strict=True):
-            if task is not None:
-                self._settle_waiting(plan, task, node_id, reason)
-                continue
-            task_id = TaskId(next(ids))
-            plan.changed[task_id] = Task(
-                task_id,
-                service_id,
-                vacancy.slot,
-                version,
-                now,
-                node_id or vacancy.node_id,
-                vacancy.desired_state,
-                _ASSIGNED if node_id else _PENDING,
-                now,
-                vacancy.restarts,
-                NO_DETAIL if node_id else explained(NO_DETAIL, reason),
-            )
+        state = _ASSIGNED if why is None else _PENDING
+        created = {}
+        for index, ((vacancy, task), node_id) in enumerate(zip(candidates, nodes, strict=True)):
+            if task is None:
+                task_id = TaskId(next(ids))
+                created[task_id] = Task(
+                    task_id,
+                    service_id,
+                    vacancy.slot,
+                    version,
+                    now,
+                    node_id or vacancy.node_id,
+                    vacancy.desired_state,
+                    state,
+                    now,
+                    vacancy.restarts,
+                    explained(NO_DETAIL, why[index]) if why else NO_DETAIL,
+                )
+        return created
 
-    def _settle_waiting(self, plan: Plan, task: Task, node_id: NodeId, why: str) -> None:
-        now = self._now
-        if node_id:
-            plan.changed[task.id] = replace(
-                task, node_id=node_id, state=_ASSIGNED, status_at=now, detail=NO_DETAIL
-            )
-        elif task.state is not _PENDING or task.detail.message != why:
-            at = after(task.status_at, EXPLAIN_PERIOD)
-            if at > now and task.detail.message:
-                plan.wake_at(at)
-                return
-            plan.changed[task.id] = replace(
-                task, state=_PENDING, status_at=now, detail=explained(task.detail, why)
-            )
+    def _keep_waiting(self, plan: Plan, task: Task, why: str) -> None:
+        if task.state is _PENDING and task.detail.message == why:
+            return
+        at = after(task.status_at, EXPLAIN_PERIOD)
+        if task.state is _PENDING and task.detail.message and at > self._now:
+            plan.wake_at(at)
+            return
+        plan.changed[task.id] = replace(
+            task, state=_PENDING, status_at=self._now, detail=explained(task.detail, why)
+        )
 
 
 def demand_of(state: State, plan: Plan, now: Instant) -> Demand:
-    """What the service's current template asks of a node, given its tasks as the plan leaves them."""
+    """What the service's current template asks of a node, given the tasks the plan leaves."""
     table = state.node_table
     template = plan.service.spec.task_template
     tasks = state.tasks_of_service(plan.service.id)

@@ -251,10 +251,10 @@ class State:
         self._load_nodes(loads)
         return chunks
 
-    @staticmethod
-    def _put_slot(group: ServiceTasks, slot: int, tasks: tuple[Task, ...]) -> None:
+    def _put_slot(self, group: ServiceTasks, slot: int, tasks: tuple[Task, ...]) -> None:
         group.slots[slot] = tasks
-        if not is_settled(tasks):
+        history = self.cluster.spec.task_history_limit
+        if not is_settled(tasks) or 0 <= history < len(tasks) - 1:
             group.unsettled[slot] = None
         elif slot in group.unsettled:
             del group.unsettled[slot]

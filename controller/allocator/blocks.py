@@ -6,6 +6,7 @@ back when its node has none and says so (it is ready), or was removed.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from ipaddress import IPv4Network
 
 import numpy as np
@@ -17,29 +18,39 @@ from pyswarm_core.ids import NodeId
 from pyswarm_core.nodetable import IntColumn, NodeTable
 from pyswarm_core.objects import Block, Network
 
-UNBOUNDED = 1 << 40
-
 
 class Blocks:
-    """One network's blocks during one decision. `load`: tasks that hold an address, by node."""
+    """One network's blocks during one decision. `load`: tasks that hold an address, by node.
 
-    def __init__(self, network: Network, load: Mapping[NodeId, int]) -> None:
+    Begins by giving back the blocks that no node needs.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        load: Mapping[NodeId, int],
+        node_of_number: Mapping[int, NodeId],
+        table: NodeTable,
+    ) -> None:
         self.network = network
         self._subnet = IPv4Network(network.subnet)
+        self._base = int(self._subnet.network_address)
         self._prefix = block_prefix(self._subnet)
-        self._step = 1 << (32 - self._prefix)
         self._load = load
         self._added: dict[NodeId, int] = {}
-        self._blocks = list(network.blocks)
+        self._blocks: list[Block] = []
         self._room: dict[int, int] = {}
-        base = int(self._subnet.network_address)
         self._used: dict[int, None] = {}
-        for block in network.blocks:
-            cidr = IPv4Network(block.cidr)
-            self._grant(block.node_number, cidr)
-            self._used[(int(cidr.network_address) - base) // self._step] = None
+        self._given_back: dict[int, int] = {}
         self._lowest = 0
         self._changed = False
+        for block in network.blocks:
+            node_id = node_of_number.get(block.node_number)
+            if node_id and (load.get(node_id) or not table.ready[table.rows[node_id]]):
+                self._grant(block)
+            else:
+                self._given_back[block.node_number] = self._index(block)
+                self._changed = True
 
     @property
     def count(self) -> int:
@@ -64,13 +75,9 @@ class Blocks:
         self._added[node_id] = self._added.get(node_id, 0) + 1
         if self.held(node_id) <= self._room.get(number, 0):
             return
-        while self._lowest in self._used:
-            self._lowest += 1
-        address = int(self._subnet.network_address) + self._lowest * self._step
-        cidr = IPv4Network((address, self._prefix))
-        self._used[self._lowest] = None
-        self._blocks.append(Block(cidr=str(cidr), node_number=number))
-        self._grant(number, cidr)
+        address = self._base + self._free_index(number) * (1 << (32 - self._prefix))
+        cidr = str(IPv4Network((address, self._prefix)))
+        self._grant(Block(cidr=cidr, node_number=number))
         self._changed = True
 
     def rooms(self, table: NodeTable) -> IntColumn | None:
@@ -84,24 +91,40 @@ class Blocks:
                 rooms[row] = room - self.held(node_id)
         return rooms
 
-    def release(self, node_of_number: Mapping[int, NodeId], table: NodeTable) -> None:
-        """Give back the blocks that no node needs."""
-        kept = [block for block in self._blocks if self._needed(block, node_of_number, table)]
-        if len(kept) != len(self._blocks):
-            self._blocks = kept
-            self._changed = True
-
     def result(self, now: Instant) -> Network | None:
         """The network as it will be; None if nothing changed."""
-        if not self._changed:
+        blocks = tuple(self._blocks)
+        if not self._changed or sorted(blocks, key=_by_cidr) == sorted(
+            self.network.blocks, key=_by_cidr
+        ):
             return None
-        return replace(self.network, blocks=tuple(self._blocks), updated_at=now)
+        return replace(self.network, blocks=blocks, updated_at=now)
 
-    def _grant(self, number: int, cidr: IPv4Network) -> None:
-        self._room[number] = self._room.get(number, 0) + addresses_for_tasks(cidr)
+    def _free_index(self, number: int) -> int:
+        """The block that the node just gave back, else the lowest free one."""
+        index = self._given_back.pop(number, None)
+        if index is not None and index not in self._used:
+            return index
+        while self._lowest in self._used:
+            self._lowest += 1
+        return self._lowest
 
-    def _needed(self, block: Block, node_of_number: Mapping[int, NodeId], table: NodeTable) -> bool:
-        node_id = node_of_number.get(block.node_number)
-        if node_id is None:
-            return False
-        return self.held(node_id) > 0 or not table.ready[table.rows[node_id]]
+    def _grant(self, block: Block) -> None:
+        number = block.node_number
+        self._blocks.append(block)
+        self._used[self._index(block)] = None
+        self._room[number] = self._room.get(number, 0) + _span(block.cidr)[1]
+
+    def _index(self, block: Block) -> int:
+        return (_span(block.cidr)[0] - self._base) >> (32 - self._prefix)
+
+
+@lru_cache(1 << 16)
+def _span(cidr: str) -> tuple[int, int]:
+    """(first address, addresses for tasks): asked for every block in every decision."""
+    network = IPv4Network(cidr)
+    return int(network.network_address), addresses_for_tasks(network)
+
+
+def _by_cidr(block: Block) -> str:
+    return block.cidr

@@ -69,8 +69,7 @@ def _shrink(plan: Plan, state: State, seen: dict[int, Slot], count: int, now: In
     surplus = idle[:count]
     surplus += _from_fullest([slot for slot in slots if slot.runs], count - len(surplus))
     for number in surplus:
-        plan.vacancies.pop(number, None)
-        discard(plan, tuple(plan.changed.get(task.id, task) for task in tasks.slots[number]))
+        discard(plan, state, number, now)
     plan.note(NoteKind.TASK_SHUTDOWN, "more replicas than wanted", len(surplus))
     return surplus
 

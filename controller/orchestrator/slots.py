@@ -76,12 +76,11 @@ def _fill(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant
     return _without_active(plan, state, number, tasks)
 
 
-def discard(plan: Plan, tasks: tuple[Task, ...]) -> None:
-    """Nobody wants these tasks any more: forget them, at once or when their agent ended them."""
-    for task in tasks:
-        if task.id in plan.removed:
-            continue
-        if is_forgettable(task):
+def discard(plan: Plan, state: State, number: int, now: Instant) -> None:
+    """Nobody wants this slot any more: its tasks go at once, or when their agent ended them."""
+    plan.vacancies.pop(number, None)
+    for task in _present(plan, state, number, now):
+        if is_forgettable(task) or task.node_id not in state.nodes:
             plan.remove(task)
         elif task.desired_state is not _S.REMOVE:
             plan.change(task, desired=_S.REMOVE)
@@ -182,7 +181,9 @@ def _present(plan: Plan, state: State, number: int, now: Instant) -> list[Task]:
     """The slot's tasks, orphans marked, without those that go whatever becomes of the slot."""
     tasks = []
     for task in state.tasks_of_service(plan.service.id).slots.get(number, ()):
-        kept = _orphan(plan, state, task, now)
+        if task.id in plan.removed:
+            continue
+        kept = _orphan(plan, state, plan.changed.get(task.id, task), now)
         gone = kept.node_id not in state.nodes and not is_wanted(kept) and not ended_by_itself(kept)
         if gone or (kept.desired_state is _S.REMOVE and is_forgettable(kept)):
             plan.remove(kept)

@@ -1,0 +1,197 @@
+"""Whatever happens, in whatever order: the laws hold, deciding is quiet, and it converges."""
+
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from pyswarm_core.clock import SECOND, Instant
+from pyswarm_core.decision import Writes
+from pyswarm_core.objects import PreviousSpec, Service, Task
+from pyswarm_core.states import Availability, NodeState, TaskState, occupies
+from tests.fixtures import build
+from tests.fixtures.brain_world import BrainWorld, changed, prefixes
+from tests.fixtures.build import network, node, service
+
+HOSTS = [f"n{number}" for number in range(1, 5)]
+SERVICES = ["web", "api", "agent"]
+STATES = [TaskState.FAILED, TaskState.COMPLETE, TaskState.REJECTED, TaskState.RUNNING]
+
+_service = st.builds(
+    lambda name, replicas, spec: service(
+        name, replicas=None if name == "agent" else replicas, spec=spec
+    ),
+    st.sampled_from(SERVICES),
+    st.integers(0, 6),
+    st.builds(
+        lambda memory, constraints, cap, condition, attempts, window, nets: build.template(
+            memory=memory * build.GIB,
+            constraints=constraints,
+            max_replicas=cap,
+            condition=condition,
+            max_attempts=attempts,
+            window=window * SECOND,
+            networks=nets,
+        ),
+        st.sampled_from([0, 1, 3]),
+        st.sampled_from([(), ("node.labels.zone==a",), ("node.labels.zone!=a",)]),
+        st.sampled_from([0, 0, 1, 2]),
+        st.sampled_from(["any", "on-failure", "none"]),
+        st.sampled_from([0, 0, 2]),
+        st.sampled_from([0, 20]),
+        st.sampled_from([(), ("net",)]),
+    ),
+)
+_node = st.builds(
+    lambda name, state, availability, zone: node(
+        name, state=state, availability=availability, labels={"zone": zone} if zone else {}
+    ),
+    st.sampled_from(HOSTS),
+    st.sampled_from([NodeState.READY] * 3 + [NodeState.DOWN, NodeState.UNKNOWN]),
+    st.sampled_from([Availability.ACTIVE] * 3 + [Availability.PAUSE, Availability.DRAIN]),
+    st.sampled_from(["a", "b", ""]),
+)
+_event = st.one_of(
+    st.tuples(st.just("service"), _service),
+    st.tuples(st.just("remove"), st.sampled_from(SERVICES)),
+    st.tuples(st.just("node"), _node),
+    st.tuples(st.just("lose"), st.sampled_from(HOSTS)),
+    st.tuples(st.just("agents"), st.integers(0, 1 << 16)),
+    st.tuples(st.just("end"), st.tuples(st.integers(0, 1 << 16), st.sampled_from(STATES))),
+    st.tuples(st.just("wait"), st.sampled_from([1, 5, 30, 25 * 3600])),
+)
+_events = st.lists(_event, max_size=14)
+_quick = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def _world() -> BrainWorld:
+    start = [node(name, labels={"zone": "a"}) for name in HOSTS[:2]]
+    return BrainWorld(
+        build.state(nodes=start, networks=[network("net", "10.128.0.0/27")], history=2)
+    )
+
+
+def _happen(world: BrainWorld, kind: str, what: Any) -> None:
+    state = world.state
+    if kind == "service":
+        _put_service(world, what)
+    elif kind == "remove" and what in state.services:
+        state.apply(Writes(services=(replace(state.services[what], removing=True),)))
+    elif kind == "node" and what.id not in state.lost_nodes:
+        old = state.nodes.get(what.id, what)
+        world.put_node(replace(old, spec=what.spec, status=what.status, updated_at=world.now))
+    elif kind == "lose" and what in state.nodes:
+        state.apply(Writes(removed_nodes=(state.nodes[what].id,)))
+    elif kind == "agents":
+        for task in _chosen(world, what):
+            world.advance(task)
+    elif kind == "end":
+        _end(world, *what)
+    elif kind == "wait":
+        world.now = Instant(world.now + what * SECOND)
+
+
+def _chosen(world: BrainWorld, bits: int) -> list[Task]:
+    tasks = enumerate(list(world.state.tasks.values()))
+    return [task for index, task in tasks if bits >> (index % 16) & 1]
+
+
+def _end(world: BrainWorld, bits: int, state: TaskState) -> None:
+    for task in _chosen(world, bits):
+        node = world.state.nodes.get(task.node_id)
+        if node and node.status.state is NodeState.READY and occupies(task.state):
+            world.report(node.id, task, state)
+
+
+def _put_service(world: BrainWorld, new: Service) -> None:
+    old = world.state.services.get(new.id)
+    if old is None:
+        world.state.apply(Writes(services=(new,)))
+    elif not old.removing:
+        version = old.spec_version + 1
+        same = old.spec.task_template == new.spec.task_template
+        previous = (PreviousSpec(version=old.spec_version, spec=old.spec), *old.previous_specs)
+        world.state.apply(
+            Writes(
+                services=(
+                    replace(
+                        old,
+                        spec=new.spec,
+                        spec_version=version,
+                        template_version=old.template_version if same else version,
+                        previous_specs=previous,
+                    ),
+                )
+            )
+        )
+
+
+@_quick
+@given(_events)
+def test_prop_laws_hold_and_deciding_again_writes_nothing(events: list[tuple[str, Any]]) -> None:
+    world = _world()
+    for kind, what in events:
+        _happen(world, kind, what)
+        world.settle()
+
+
+@_quick
+@given(_events, st.integers(0, 6))
+def test_prop_a_decision_stored_in_part_leads_to_the_same_end(
+    events: list[tuple[str, Any]], kept: int
+) -> None:
+    whole, cut = _world(), _world()
+    for kind, what in events:
+        for world in (whole, cut):
+            _happen(world, kind, what)
+        whole.settle()
+        cut.state.apply(prefixes(cut.decide().writes, kept))
+        cut.settle()
+    for world in (whole, cut):
+        for name in list(world.state.nodes):
+            world.put_node(
+                changed(
+                    world.state.nodes[name], state=NodeState.READY, availability=Availability.ACTIVE
+                )
+            )
+    # Ends that the two worlds' tasks met on the way may differ; a fresh template forgets them.
+    for world in (whole, cut):
+        for old in list(world.state.services.values()):
+            _put_service(
+                world, replace(old, spec=replace(old.spec, task_template=build.template("fresh")))
+            )
+        world.converge()
+    assert _shape(whole) == _shape(cut)
+
+
+@_quick
+@given(_events)
+def test_prop_it_converges_to_what_was_asked(events: list[tuple[str, Any]]) -> None:
+    world = _world()
+    for kind, what in events:
+        _happen(world, kind, what)
+        world.settle()
+    for name in list(world.state.nodes):
+        world.put_node(
+            changed(
+                world.state.nodes[name], state=NodeState.READY, availability=Availability.ACTIVE
+            )
+        )
+    world.converge()
+    for found in world.state.services.values():
+        assert not found.removing, "a removed service stays"
+        template = found.spec.task_template
+        if template.restart_policy.condition != "any" or template.restart_policy.max_attempts:
+            continue
+        if found.spec.mode.replicated:
+            assert len(world.wanted(found.id)) == found.spec.mode.replicated.replicas
+        assert all(t.spec_version >= found.template_version for t in world.wanted(found.id)) or any(
+            t.state is TaskState.PENDING for t in world.wanted(found.id)
+        )
+
+
+def _shape(world: BrainWorld) -> dict[str, list[TaskState]]:
+    return {
+        name: sorted(task.state for task in world.wanted(name)) for name in world.state.services
+    }
