@@ -10,7 +10,7 @@ from controller.requests.lookup import find_node
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Conflict
-from pyswarm_core.objects import Network, Node, Version
+from pyswarm_core.objects import Node, Version
 from pyswarm_core.specs import NodeSpec
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
@@ -41,10 +41,10 @@ def update_node(
 
 
 def remove_node(state: State, ref: str, *, force: bool) -> tuple[Writes, Node]:
-    """Forget a node, its tasks and its blocks of addresses. It must be down, unless forced.
+    """Forget a node and its tasks. It must be down, unless forced.
 
-    Whoever removes a node answers for its being gone: its tasks are replaced and its addresses free
-    at once. Raises NotFound, Conflict.
+    Whoever removes a node answers for its being gone: its tasks are replaced at once, its blocks of
+    addresses given to others. Raises NotFound, Conflict.
     """
     node = find_node(state, ref)
     hostname = node.description.hostname
@@ -53,17 +53,7 @@ def remove_node(state: State, ref: str, *, force: bool) -> tuple[Writes, Node]:
             f"node {shown(hostname)} is {node.status.state}, not down: let it leave first, or force"
         )
     writes = Writes(
-        networks=tuple(
-            _without_blocks(network, node.number)
-            for network in state.networks.values()
-            if any(block.node_number == node.number for block in network.blocks)
-        ),
         removed_tasks=list(state.tasks_of_node(node.id)),
         removed_nodes=(node.id,),
     )
     return writes, node
-
-
-def _without_blocks(network: Network, node_number: int) -> Network:
-    blocks = tuple(block for block in network.blocks if block.node_number != node_number)
-    return replace(network, blocks=blocks)

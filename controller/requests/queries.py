@@ -4,8 +4,7 @@ Every list is bounded: past LIST_MAX objects the caller is asked to narrow it, i
 a part that looks like all.
 """
 
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Sequence
 
 import msgspec
 
@@ -140,32 +139,59 @@ def list_tasks(state: State, query: TaskQuery) -> list[TaskView]:
 
     Raises NotFound for a ref that names nothing, InvalidArgument for more than LIST_MAX.
     """
-    parsed = filters.parse(query.filters, _TASK_KEYS, "task")
-    found: list[Task] = []
-    for task in _candidates(state, query):
-        if not parsed or filters.matches(Named(state, task), parsed, _TASK_KEYS):
-            found.append(task)
-            if len(found) > LIST_MAX:
-                raise InvalidArgument(
-                    f"more than {LIST_MAX} tasks match: name services or nodes, or add a filter"
-                )
-    names = {task.service_id: _service_name(state, task) for task in found}
-    found.sort(key=lambda task: (names[task.service_id], task.slot, -task.created_at))
-    return [task_view(state, task, with_spec=bool(query.tasks)) for task in found]
+    search = TaskSearch(state, query)
+    while search.step():
+        pass
+    return [task_view(state, task, with_spec=bool(query.tasks)) for task in search.result()]
 
 
-def _candidates(state: State, query: TaskQuery) -> Iterable[Task]:
+class TaskSearch:
+    """A search in steps, so that a million tasks can be looked through between heartbeats."""
+
+    def __init__(self, state: State, query: TaskQuery) -> None:
+        self._state = state
+        self._filters = filters.parse(query.filters, _TASK_KEYS, "task")
+        self._waiting = _candidates(state, query)
+        self._position = 0
+        self._found: list[Task] = []
+
+    def step(self, count: int = 2_000) -> bool:
+        """Look at the next tasks; return whether there are more."""
+        part = self._waiting[self._position : self._position + count]
+        self._position += count
+        if self._filters:
+            part = [
+                task
+                for task in part
+                if filters.matches(Named(self._state, task), self._filters, _TASK_KEYS)
+            ]
+        self._found += part
+        if len(self._found) > LIST_MAX:
+            raise InvalidArgument(
+                f"more than {LIST_MAX} tasks match: name services or nodes, or add a filter"
+            )
+        return self._position < len(self._waiting)
+
+    def result(self) -> list[Task]:
+        """What was found, in order."""
+        names = {task.service_id: _service_name(self._state, task) for task in self._found}
+        return sorted(
+            self._found, key=lambda task: (names[task.service_id], task.slot, -task.created_at)
+        )
+
+
+def _candidates(state: State, query: TaskQuery) -> list[Task]:
     """The tasks that the refs name, each once; services and nodes together mean both."""
     if query.tasks:
-        return {task.id: task for task in (find_task(state, ref) for ref in query.tasks)}.values()
+        return list({task.id: task for task in (find_task(state, r) for r in query.tasks)}.values())
     services = {find_service(state, ref).id: None for ref in query.services}
     nodes = {find_node(state, ref).id: None for ref in query.nodes}
     if services:
-        tasks = chain.from_iterable(iter(state.tasks_of_service(key)) for key in services)
-        return (task for task in tasks if not nodes or task.node_id in nodes)
+        groups = (state.tasks_of_service(service_id) for service_id in services)
+        return [task for group in groups for task in group if not nodes or task.node_id in nodes]
     if nodes:
-        return chain.from_iterable(state.tasks_of_node(node_id).values() for node_id in nodes)
-    return state.tasks.values()
+        return [task for node_id in nodes for task in state.tasks_of_node(node_id).values()]
+    return list(state.tasks.values())
 
 
 def _service_name(state: State, task: Task) -> str:

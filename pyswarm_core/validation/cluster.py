@@ -7,11 +7,11 @@ from itertools import pairwise
 import msgspec
 
 from pyswarm_core.clock import MILLISECOND, MINUTE
-from pyswarm_core.limits import BLOCK_PREFIX, SPEC_BYTES_MAX
+from pyswarm_core.limits import SPEC_BYTES_MAX
 from pyswarm_core.specs import ClusterSpec, NodeSpec
 from pyswarm_core.units import format_duration, human_size
 from pyswarm_core.validation import text
-from pyswarm_core.validation.network import subnet_problems
+from pyswarm_core.validation.network import SUBNET_PREFIX_MAX, subnet_problems
 from pyswarm_core.validation.problem import Problem, within
 
 ROLES = ("worker", "manager")
@@ -61,4 +61,4 @@ def _pool_problems(spec: ClusterSpec) -> Iterable[Problem]:
         if one.overlaps(other):
             yield Problem("default-addr-pool", str(other), f"want no overlap with {one}")
     longest = max(subnet.prefixlen for subnet in subnets)
-    yield from within("default-addr-pool-mask-length", spec.subnet_size, longest, BLOCK_PREFIX)
+    yield from within("default-addr-pool-mask-length", spec.subnet_size, longest, SUBNET_PREFIX_MAX)

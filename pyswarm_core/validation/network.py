@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from pyswarm_core.limits import BLOCK_PREFIX, NAME_LENGTH_MAX, SPEC_BYTES_MAX
+from pyswarm_core.limits import NAME_LENGTH_MAX, SPEC_BYTES_MAX
 from pyswarm_core.specs import Ipam, NetworkSpec
 from pyswarm_core.units import human_size
 from pyswarm_core.validation import text
@@ -16,6 +16,8 @@ MTU_MIN = 576
 """What every IPv4 host must accept (RFC 791)."""
 MTU_MAX = 65_485
 SUBNET_PREFIX_MIN = 8
+SUBNET_PREFIX_MAX = 29
+"""A smaller one has no address left for a task."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -47,8 +49,8 @@ def subnet_problems(field: str, text_: str) -> Iterable[Problem]:
             field, text_, "want an IPv4 subnet such as 10.20.0.0/16, no bit set behind its prefix"
         )
         return
-    if not SUBNET_PREFIX_MIN <= subnet.prefixlen <= BLOCK_PREFIX:
-        want = f"want a prefix length of {SUBNET_PREFIX_MIN} to {BLOCK_PREFIX}"
+    if not SUBNET_PREFIX_MIN <= subnet.prefixlen <= SUBNET_PREFIX_MAX:
+        want = f"want a prefix length of {SUBNET_PREFIX_MIN} to {SUBNET_PREFIX_MAX}"
         yield Problem(field, text_, want)
     elif _is_special(subnet):
         yield Problem(field, text_, "want addresses that hosts may have, such as 10.0.0.0/8's")

@@ -1,0 +1,105 @@
+"""Creating and removing networks. PURE: state, request and the host's routes in, writes out."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+import msgspec
+
+from controller.allocator.subnets import check_subnet, choose_subnet
+from controller.allocator.vni import allocate_vni
+from controller.requests.lookup import find_network
+from pyswarm_core import limits
+from pyswarm_core.clock import Instant
+from pyswarm_core.decision import Writes
+from pyswarm_core.errors import AlreadyExists, Conflict, Unavailable
+from pyswarm_core.ids import IdSource, NetworkId, ServiceId
+from pyswarm_core.objects import Network, Version
+from pyswarm_core.specs import NetworkSpec, ServiceSpec
+from pyswarm_core.state import State
+from pyswarm_core.states import is_terminal
+from pyswarm_core.validation import network_problems, require
+from pyswarm_core.validation.problem import shown
+
+_NAMED = 5
+
+
+class Allocated(NamedTuple):
+    """What a new network gets: its subnet, its VNI, and the VNI to look at next."""
+
+    subnet: str
+    vni: int
+    next_vni: int
+
+
+def create_network(
+    state: State, spec: NetworkSpec, routes: Iterable[str], now: Instant, ids: IdSource
+) -> tuple[Writes, Network]:
+    """A new network with the subnet asked for, or a free one of the cluster's pools.
+
+    Raises InvalidArgument, AlreadyExists (the name), Conflict (the subnet overlaps a network or one
+    of the host's `routes`; no subnet or VNI is left), Unavailable (too many networks).
+    """
+    if len(state.networks) >= limits.NETWORKS_MAX:
+        raise Unavailable(f"there are {limits.NETWORKS_MAX} networks, which is the limit")
+    require(network_problems(spec))
+    if spec.name in state.network_of_name:
+        taken = state.network_of_name[spec.name]
+        raise AlreadyExists(f"network {shown(spec.name)} exists already, with the id {taken}")
+    allocated = _allocate(state, spec, routes)
+    (network_id,) = ids.draw(1)
+    network = Network(
+        id=NetworkId(network_id),
+        spec=spec,
+        subnet=allocated.subnet,
+        vni=allocated.vni,
+        version=Version(index=1),
+        created_at=now,
+        updated_at=now,
+    )
+    cluster = msgspec.structs.replace(state.cluster, next_vni=allocated.next_vni)
+    return Writes(cluster=cluster, networks=(network,)), network
+
+
+def remove_network(state: State, ref: str) -> tuple[Writes, Network]:
+    """Forget a network. Raises NotFound, and Conflict naming the services that still use it."""
+    network = find_network(state, ref)
+    users = list(islice(_users(state, network.id), _NAMED + 1))
+    if users:
+        more = " and others" if len(users) > _NAMED else ""
+        raise Conflict(
+            f"network {shown(network.spec.name)} is in use by {', '.join(users[:_NAMED])}{more}: "
+            "remove them first"
+        )
+    return Writes(removed_networks=(network.id,)), network
+
+
+def _allocate(state: State, spec: NetworkSpec, routes: Iterable[str]) -> Allocated:
+    taken = {network.spec.name: network.subnet for network in state.networks.values()}
+    wanted = next((config.subnet for config in spec.ipam.config if config.subnet), "")
+    if wanted:
+        subnet = check_subnet(wanted, taken, routes)
+    else:
+        settings = state.cluster.spec
+        pools, size = settings.default_address_pool, settings.subnet_size
+        subnet = choose_subnet(pools, size, taken, routes)
+    used = frozenset(network.vni for network in state.networks.values())
+    return Allocated(str(subnet), *allocate_vni(state.cluster.next_vni, used))
+
+
+def _users(state: State, network_id: NetworkId) -> Iterator[str]:
+    """Services that join it, and those with living tasks made from a spec that did."""
+    for service in state.services.values():
+        before = any(_joins(previous.spec, network_id) for previous in service.previous_specs)
+        if _joins(service.spec, network_id) or (before and _has_living_tasks(state, service.id)):
+            leaving = " (being removed)" if service.removing else ""
+            yield f"service {shown(service.spec.name)}{leaving}"
+
+
+def _joins(spec: ServiceSpec, network_id: NetworkId) -> bool:
+    return any(joined.target == network_id for joined in spec.task_template.networks)
+
+
+def _has_living_tasks(state: State, service_id: ServiceId) -> bool:
+    slots = state.tasks_of_service(service_id).slots.values()
+    return any(not is_terminal(task.state) for tasks in slots for task in tasks)

@@ -1,0 +1,221 @@
+"""The API of users: gRPC's Control service. SHELL: message in, one pure function, message out.
+
+Every call asks anew for the leader, so that one that lost its leadership answers Unavailable and
+names its successor. Reads come from the state in memory; changes go through the leader's `submit`.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from controller.leadership import Leader, Leadership, Mutation
+from controller.requests import lookup, networks, nodes, queries, services, views
+from controller.servers import images, logs, progress, story
+from controller.servers.calls import Context, read
+from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.api.v1 import control_pb2_grpc
+from pyswarm_core.clock import Clock, Instant
+from pyswarm_core.codec import to_proto
+from pyswarm_core.objects import Network, Node, Service, Version
+from pyswarm_core.specs import NetworkSpec, NodeSpec, ServiceSpec
+from pyswarm_core.state import State
+
+T = TypeVar("T")
+Why = Callable[[State, str, Instant], Sequence[str]]
+VIEWS_AT_ONCE = 500
+"""Tasks turned into messages between two chances for others to run."""
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What `info` tells of this controller."""
+
+    version: str
+    store: str
+    """What keeps the state: `etcd 3.4.23 at …`, `memory`."""
+    join_addr: str
+    """Where agents dial: `host:port`."""
+
+
+class Control(control_pb2_grpc.ControlServicer):
+    """Serves users. `routes` tells the host's routes, which no network's subnet may overlap; `why`
+    explains what a ref names.
+    """
+
+    def __init__(
+        self,
+        leadership: Leadership,
+        facts: Facts,
+        clock: Clock,
+        *,
+        why: Why,
+        routes: Callable[[], Sequence[str]],
+    ) -> None:
+        self._leadership = leadership
+        self._clock = clock
+        self._facts = facts
+        self._why = why
+        self._routes = routes
+
+    async def GetInfo(self, request: pb.GetInfoRequest, context: Context) -> pb.GetInfoReply:
+        leader = self._leader()
+        reply = pb.GetInfoReply(
+            controller=self._leadership.controller,
+            leader=self._leadership.leader,
+            revision=leader.revision,
+            **msgspec.to_builtins(self._facts),
+        )
+        return to_proto(views.info(leader.state), reply)
+
+    # Services
+
+    async def CreateService(
+        self, request: pb.CreateServiceRequest, context: Context
+    ) -> pb.ServiceReply:
+        spec = read(ServiceSpec, request.spec)
+        return _service(
+            await self._submit(
+                lambda state, now, ids: services.create_service(state, spec, now, ids)
+            )
+        )
+
+    async def UpdateService(
+        self, request: pb.UpdateServiceRequest, context: Context
+    ) -> pb.ServiceReply:
+        spec, based_on = read(ServiceSpec, request.spec), read(Version, request.version)
+        return _service(
+            await self._submit(
+                lambda state, now, ids: services.update_service(
+                    state, request.ref, based_on, spec, now
+                )
+            )
+        )
+
+    async def RemoveService(self, request: pb.RefRequest, context: Context) -> pb.ServiceReply:
+        return _service(
+            await self._submit(
+                lambda state, now, ids: services.remove_service(state, request.ref, now)
+            )
+        )
+
+    async def GetService(self, request: pb.RefRequest, context: Context) -> pb.ServiceReply:
+        return _service(lookup.find_service(self._leader().state, request.ref))
+
+    async def ListServices(self, request: pb.ListRequest, context: Context) -> pb.ListServicesReply:
+        found = queries.list_services(self._leader().state, request.filters)
+        return pb.ListServicesReply(
+            services=[to_proto(summary, pb.ServiceSummary()) for summary in found]
+        )
+
+    async def WatchService(self, request: pb.WatchServiceRequest, context: Context) -> None:  # type: ignore[override]
+        await progress.watch_service(self._leadership, request, context.write)
+
+    # Tasks
+
+    async def ListTasks(self, request: pb.ListTasksRequest, context: Context) -> pb.ListTasksReply:
+        state = self._leader().state
+        query = queries.TaskQuery(
+            services=tuple(request.services),
+            nodes=tuple(request.nodes),
+            tasks=tuple(request.tasks),
+            filters=tuple(request.filters),
+        )
+        search = queries.TaskSearch(state, query)
+        for _ in iter(search.step, False):
+            await asyncio.sleep(0)
+        reply = pb.ListTasksReply()
+        for number, task in enumerate(search.result(), 1):
+            view = views.task_view(state, task, with_spec=bool(query.tasks))
+            to_proto(view, reply.tasks.add())
+            if number % VIEWS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return reply
+
+    async def Why(self, request: pb.RefRequest, context: Context) -> pb.WhyReply:
+        return pb.WhyReply(lines=self._why(self._leader().state, request.ref, self._clock.now()))
+
+    # Nodes
+
+    async def GetNode(self, request: pb.RefRequest, context: Context) -> pb.NodeReply:
+        return self._node(lookup.find_node(self._leader().state, request.ref))
+
+    async def ListNodes(self, request: pb.ListRequest, context: Context) -> pb.ListNodesReply:
+        found = queries.list_nodes(self._leader().state, request.filters, self._leader_host())
+        return pb.ListNodesReply(nodes=[to_proto(view, pb.NodeView()) for view in found])
+
+    async def UpdateNode(self, request: pb.UpdateNodeRequest, context: Context) -> pb.NodeReply:
+        spec, based_on = read(NodeSpec, request.spec), read(Version, request.version)
+        return self._node(
+            await self._submit(
+                lambda state, now, ids: nodes.update_node(state, request.ref, based_on, spec, now)
+            )
+        )
+
+    async def RemoveNode(self, request: pb.RemoveNodeRequest, context: Context) -> pb.NodeReply:
+        node = await self._submit(
+            lambda state, now, ids: nodes.remove_node(state, request.ref, force=request.force)
+        )
+        return pb.NodeReply(node=pb.NodeView(node=to_proto(node, pb.NodeView().node)))
+
+    # Networks
+
+    async def CreateNetwork(
+        self, request: pb.CreateNetworkRequest, context: Context
+    ) -> pb.NetworkReply:
+        spec, routes = read(NetworkSpec, request.spec), self._routes()
+        return _network(
+            await self._submit(
+                lambda state, now, ids: networks.create_network(state, spec, routes, now, ids)
+            )
+        )
+
+    async def GetNetwork(self, request: pb.RefRequest, context: Context) -> pb.NetworkReply:
+        return _network(lookup.find_network(self._leader().state, request.ref))
+
+    async def ListNetworks(self, request: pb.ListRequest, context: Context) -> pb.ListNetworksReply:
+        found = queries.list_networks(self._leader().state, request.filters)
+        return pb.ListNetworksReply(networks=[_network(network).network for network in found])
+
+    async def RemoveNetwork(self, request: pb.RefRequest, context: Context) -> pb.NetworkReply:
+        return _network(
+            await self._submit(lambda state, now, ids: networks.remove_network(state, request.ref))
+        )
+
+    # Streams and what agents are asked
+
+    async def Events(self, request: pb.EventsRequest, context: Context) -> None:  # type: ignore[override]
+        await story.tell_events(self._leadership, request, self._clock, context.write)
+
+    async def Logs(self, request: pb.LogsRequest, context: Context) -> None:  # type: ignore[override]
+        await logs.send_logs(self._leadership, request, context.write)
+
+    async def PullImage(self, request: pb.PullImageRequest, context: Context) -> None:  # type: ignore[override]
+        await images.pull_image(self._leader(), request, context.write)
+
+    async def ListImages(self, request: pb.ListRequest, context: Context) -> pb.ListImagesReply:
+        return await images.list_images(self._leader(), request.filters)
+
+    async def RemoveImage(self, request: pb.RefRequest, context: Context) -> pb.ListImagesReply:
+        return await images.remove_image(self._leader(), request.ref)
+
+    def _leader(self) -> Leader:
+        return self._leadership.current()
+
+    async def _submit(self, mutation: Mutation[T]) -> T:
+        return await self._leader().submit(mutation)
+
+    def _leader_host(self) -> str:
+        return self._leadership.leader.rpartition(":")[0]
+
+    def _node(self, node: Node) -> pb.NodeReply:
+        view = views.node_view(self._leader().state, node, self._leader_host())
+        return pb.NodeReply(node=to_proto(view, pb.NodeView()))
+
+
+def _service(service: Service) -> pb.ServiceReply:
+    return pb.ServiceReply(service=to_proto(service, pb.ServiceReply().service))
+
+
+def _network(network: Network) -> pb.NetworkReply:
+    return pb.NetworkReply(network=to_proto(network, pb.NetworkReply().network))

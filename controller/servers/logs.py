@@ -1,0 +1,261 @@
+"""Gathers the logs of a service or task from the nodes where they lie. SHELL.
+
+Without `follow` tasks are read in groups, each task through a tunnel of its own, and the lines of a
+group are merged by their time. With `follow` there is one tunnel per node and round of new tasks,
+lines are passed on as they come, and a stream that broke is taken up behind its last line. A node
+that cannot be asked costs a warning and a bounded wait, never the others' lines.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import aclosing
+from heapq import heapify, heappop, heapreplace
+
+from controller.leadership import Leader, Leadership
+from controller.requests.log_sources import LogSource, log_ended, log_sources
+from controller.requests.lookup import find_service_or_task
+from controller.servers.calls import Write
+from controller.servers.progress import change
+from pyswarm_core.api.v1 import control_pb2, dispatcher_pb2
+from pyswarm_core.errors import NotFound, PyswarmError
+from pyswarm_core.ids import NodeId, TaskId
+from pyswarm_core.state import State
+
+Reply = control_pb2.LogsReply
+Lines = Sequence[dispatcher_pb2.LogLine]
+
+MERGED_AT_ONCE = 32
+"""Tunnels of one reader; also within what one agent serves at once."""
+FOLLOWED_MAX = 256
+READ_TIMEOUT_S = 10.0
+LOOK_FOR_TASKS_EVERY_S = 0.2
+RETRY_AFTER_S = 1.0
+
+
+async def send_logs(leadership: Leadership, request: control_pb2.LogsRequest, write: Write) -> None:
+    """Write the lines, and a warning for every node whose lines are missing.
+
+    Raises NotFound, and Unavailable when leadership is lost while following.
+    """
+    leader = leadership.current()
+    if request.follow:
+        await _Follower(leadership, request, write).run()
+        return
+    found = log_sources(leader.state, request.ref)
+    for missing in found.missing.values():
+        await write(Reply(warning=missing))
+    warned: set[NodeId] = set()
+    for start in range(0, len(found.sources), MERGED_AT_ONCE):
+        group = found.sources[start : start + MERGED_AT_ONCE]
+        await _send_merged(leader, group, request, warned, write)
+
+
+async def _send_merged(
+    leader: Leader,
+    sources: Sequence[LogSource],
+    request: control_pb2.LogsRequest,
+    warned: set[NodeId],
+    write: Write,
+) -> None:
+    feeds = [_Feed(source) for source in sources]
+    async with asyncio.TaskGroup() as readers:
+        for feed in feeds:
+            readers.create_task(feed.fill(leader, request))
+        async for source, lines in _merged(feeds):
+            await write(_reply(source, lines))
+    for feed in feeds:
+        if feed.warning and feed.source.node_id not in warned:
+            warned.add(feed.source.node_id)
+            await write(Reply(warning=feed.warning, node_name=feed.source.node_name))
+
+
+class _Feed:
+    """One task's lines: read by one task, a frame ahead of who merges them."""
+
+    def __init__(self, source: LogSource) -> None:
+        self.source = source
+        self.warning = ""
+        self._frames: asyncio.Queue[Lines] = asyncio.Queue(1)
+
+    async def fill(self, leader: Leader, request: control_pb2.LogsRequest) -> None:
+        """Read to the end; what goes wrong becomes the warning."""
+        options = _options([self.source], request)
+        try:
+            async for lines in _frames(leader, self.source.node_id, options, READ_TIMEOUT_S):
+                await self._frames.put(lines)
+        except PyswarmError as error:
+            self.warning = _warning(self.source, error)
+        await self._frames.put(())
+
+    async def next(self) -> Lines:
+        """The next lines, empty at the end."""
+        return await self._frames.get()
+
+
+async def _merged(feeds: Sequence[_Feed]) -> AsyncIterator[tuple[LogSource, Lines]]:
+    """Runs of lines of one task each, ordered by the time of their lines."""
+    heads: list[tuple[int, int, int, Lines]] = []
+    for number, feed in enumerate(feeds):
+        lines = await feed.next()
+        if lines:
+            heads.append((lines[0].at, number, 0, lines))
+    heapify(heads)
+    while heads:
+        _, number, position, lines = heads[0]
+        end = _end_of_run(heads, lines, position)
+        yield feeds[number].source, lines[position:end]
+        if end == len(lines):
+            lines, end = await feeds[number].next(), 0
+        if lines:
+            heapreplace(heads, (lines[end].at, number, end, lines))
+        else:
+            heappop(heads)
+
+
+def _end_of_run(heads: Sequence[tuple[int, int, int, Lines]], lines: Lines, start: int) -> int:
+    """Where the first task's lines stop being older than all others' next ones."""
+    others = min((head[0] for head in heads[1:3]), default=None)
+    if others is None:
+        return len(lines)
+    end = start + 1
+    while end < len(lines) and lines[end].at <= others:
+        end += 1
+    return end
+
+
+class _Follower:
+    """Follows what there is and what appears, until the service or task is gone."""
+
+    def __init__(
+        self, leadership: Leadership, request: control_pb2.LogsRequest, write: Write
+    ) -> None:
+        self._leadership = leadership
+        self._request = request
+        self._write = write
+        self._named_id = find_service_or_task(leadership.current().state, request.ref).id
+        self._followed: set[TaskId] = set()
+        self._last: dict[TaskId, int] = {}
+        self._resumed: dict[TaskId, int] = {}
+        """The time of the last line, of tasks whose stream broke."""
+        self._warned: set[NodeId] = set()
+        self._open = 0
+        self._first = True
+
+    async def run(self) -> None:
+        """Look for tasks that are not followed yet, again and again."""
+        async with asyncio.TaskGroup() as readers:
+            while True:
+                leader = self._leadership.current()
+                if not self._first and self._over(leader.state):
+                    return
+                for node_id, sources in await self._new(leader):
+                    self._open += 1
+                    readers.create_task(self._follow(leader, node_id, sources, self._first))
+                self._first = False
+                await change(leader)
+                await asyncio.sleep(LOOK_FOR_TASKS_EVERY_S)
+
+    def _over(self, state: State) -> bool:
+        return self._open == 0 and log_ended(state, self._named_id)
+
+    async def _new(self, leader: Leader) -> list[tuple[NodeId, list[LogSource]]]:
+        try:
+            found = log_sources(leader.state, self._named_id, self._followed)
+        except NotFound:
+            return []
+        for node_id, missing in found.missing.items():
+            await self._warn(node_id, Reply(warning=missing))
+        by_node: dict[NodeId, list[LogSource]] = defaultdict(list)
+        for source in found.sources:
+            by_node[source.node_id].append(source)
+        room = FOLLOWED_MAX - self._open
+        if len(by_node) > room:
+            text = f"more than {FOLLOWED_MAX} streams: some tasks are not followed yet"
+            await self._warn(NodeId(""), Reply(warning=text))
+        taken = list(by_node.items())[:room]
+        self._followed.update(source.task_id for _, sources in taken for source in sources)
+        return taken
+
+    async def _follow(
+        self, leader: Leader, node_id: NodeId, sources: Sequence[LogSource], first: bool
+    ) -> None:
+        """Pass on the lines of these tasks of one node; of later ones from their beginning."""
+        options = _options(sources, self._request)
+        if not first:
+            options.tail = -1
+            resumed = [self._resumed.get(source.task_id, 0) for source in sources]
+            options.since = max(options.since, min(resumed))
+        try:
+            async with aclosing(_frames(leader, node_id, options, None)) as frames:
+                async for lines in frames:
+                    await self._pass_on(sources, lines)
+        except PyswarmError as error:
+            await self._warn(node_id, Reply(warning=_warning(sources[0], error)))
+            await asyncio.sleep(RETRY_AFTER_S)
+            self._forget(sources)
+        finally:
+            self._open -= 1
+
+    def _forget(self, sources: Sequence[LogSource]) -> None:
+        """Take them up again in the next round, behind their last line."""
+        for source in sources:
+            self._followed.discard(source.task_id)
+            if source.task_id in self._last:
+                self._resumed[source.task_id] = self._last[source.task_id]
+
+    async def _pass_on(self, sources: Sequence[LogSource], lines: Lines) -> None:
+        by_id = {source.task_id: source for source in sources}
+        for task_id, run in _runs(lines):
+            seen = self._resumed.get(task_id, -1)
+            new = [line for line in run if line.at > seen] if seen >= 0 else run
+            if task_id in by_id and new:
+                await self._write(_reply(by_id[task_id], new))
+                self._last[task_id] = new[-1].at
+
+    async def _warn(self, node_id: NodeId, reply: Reply) -> None:
+        if node_id not in self._warned:
+            self._warned.add(node_id)
+            await self._write(reply)
+
+
+async def _frames(
+    leader: Leader, node_id: NodeId, options: dispatcher_pb2.LogsOptions, timeout_s: float | None
+) -> AsyncGenerator[Lines, None]:
+    request = dispatcher_pb2.OpenTunnel(logs=options)
+    async with leader.tunnels.open(node_id, request) as tunnel:
+        while (frame := await tunnel.read(timeout_s)) is not None:
+            if frame.log_lines.lines:
+                yield frame.log_lines.lines
+
+
+def _options(
+    sources: Iterable[LogSource], request: control_pb2.LogsRequest
+) -> dispatcher_pb2.LogsOptions:
+    return dispatcher_pb2.LogsOptions(
+        task_ids=[source.task_id for source in sources],
+        follow=request.follow,
+        tail=request.tail,
+        since=request.since,
+    )
+
+
+def _runs(lines: Lines) -> Iterable[tuple[TaskId, Lines]]:
+    start = 0
+    for end in range(1, len(lines) + 1):
+        if end == len(lines) or lines[end].task_id != lines[start].task_id:
+            yield TaskId(lines[start].task_id), lines[start:end]
+            start = end
+
+
+def _reply(source: LogSource, lines: Lines) -> Reply:
+    return Reply(
+        task_id=source.task_id,
+        task_name=source.task_name,
+        node_name=source.node_name,
+        lines=lines,
+    )
+
+
+def _warning(source: LogSource, error: PyswarmError) -> str:
+    return f"logs of node {source.node_name} are missing: {error}"

@@ -1,0 +1,50 @@
+"""A Control server in this process, on loopback, over a leader without a store."""
+
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import grpc
+import pytest
+
+from controller.servers.calls import ErrorsToStatus
+from controller.servers.control import Control, Facts
+from pyswarm_core.aio.channel import CHANNEL_OPTIONS, SERVER_OPTIONS
+from pyswarm_core.aio.system import RandomIds
+from pyswarm_core.api.v1 import control_pb2_grpc
+from pyswarm_core.clock import Instant
+from pyswarm_core.state import State
+from tests.fixtures import build
+from tests.fixtures.desk import Desk, StoppedClock, Term
+
+
+class Api(NamedTuple):
+    """Both ends of the API."""
+
+    stub: "control_pb2_grpc.ControlAsyncStub"
+    desk: Desk
+    term: Term
+
+
+def explain(state: State, ref: str, now: Instant) -> list[str]:
+    """Stands in for the brain's explanation."""
+    if ref == "broken":
+        raise RuntimeError("a secret of the house")
+    return [f"{ref} is fine"]
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[Api]:
+    ids = RandomIds()
+    desk = Desk(build.state(nodes=build.nodes(3)), ids)
+    term = Term(desk)
+    server = grpc.aio.server(interceptors=[ErrorsToStatus(ids)], options=SERVER_OPTIONS)
+    facts = Facts(version="1.2.3", store="none", join_addr="192.0.2.1:2377")
+    control = Control(
+        term, facts, StoppedClock(), why=explain, routes=lambda: ["192.0.2.0/24", "0.0.0.0/0"]
+    )
+    control_pb2_grpc.add_ControlServicer_to_server(control, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=CHANNEL_OPTIONS) as channel:
+        yield Api(control_pb2_grpc.ControlStub(channel), desk, term)
+    await server.stop(None)
