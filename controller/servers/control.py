@@ -12,6 +12,7 @@ import msgspec
 
 from controller.leadership import Leader, Leadership, Mutation
 from controller.requests import lookup, networks, nodes, queries, services, views
+from controller.requests.messages import messages_of
 from controller.servers import images, logs, progress, story
 from controller.servers.calls import Context, read
 from pyswarm_core.api.v1 import control_pb2 as pb
@@ -46,11 +47,10 @@ class Control(control_pb2_grpc.ControlServicer):
     def __init__(
         self,
         leadership: Leadership,
-        facts: Facts,
         clock: Clock,
-        *,
-        why: Why,
+        facts: Facts,
         routes: Callable[[], Sequence[str]],
+        why: Why = messages_of,
     ) -> None:
         self._leadership = leadership
         self._clock = clock

@@ -1,7 +1,6 @@
 """A Control server in this process, on loopback, over a leader without a store."""
 
 from collections.abc import AsyncIterator
-from typing import NamedTuple
 
 import grpc
 import pytest
@@ -17,12 +16,13 @@ from tests.fixtures import build
 from tests.fixtures.desk import Desk, StoppedClock, Term
 
 
-class Api(NamedTuple):
+class Api:
     """Both ends of the API."""
 
-    stub: "control_pb2_grpc.ControlAsyncStub"
-    desk: Desk
-    term: Term
+    def __init__(self, stub: "control_pb2_grpc.ControlAsyncStub", desk: Desk, term: Term) -> None:
+        self.stub = stub
+        self.desk = desk
+        self.term = term
 
 
 def explain(state: State, ref: str, now: Instant) -> list[str]:
@@ -39,12 +39,13 @@ async def api() -> AsyncIterator[Api]:
     term = Term(desk)
     server = grpc.aio.server(interceptors=[ErrorsToStatus(ids)], options=SERVER_OPTIONS)
     facts = Facts(version="1.2.3", store="none", join_addr="192.0.2.1:2377")
-    control = Control(
-        term, facts, StoppedClock(), why=explain, routes=lambda: ["192.0.2.0/24", "0.0.0.0/0"]
-    )
+    control = Control(term, StoppedClock(), facts, lambda: ["192.0.2.0/24", "0.0.0.0/0"], explain)
     control_pb2_grpc.add_ControlServicer_to_server(control, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=CHANNEL_OPTIONS) as channel:
-        yield Api(control_pb2_grpc.ControlStub(channel), desk, term)
+        both_ends = Api(control_pb2_grpc.ControlStub(channel), desk, term)
+        yield both_ends
     await server.stop(None)
+    # pytest holds on to what it passed; the stub would hold on to sockets.
+    del both_ends.stub

@@ -1,0 +1,223 @@
+"""A whole controller in this process over any store, and agents that speak its protocol.
+
+Agents here run nothing: they take every assigned task through its states at once and report it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+
+from controller.app import Controller
+from controller.config import ClusterWishes, Config
+from controller.store.base import Store
+from pyswarm_core.aio.channel import CHANNEL_OPTIONS
+from pyswarm_core.api.v1 import (
+    control_pb2,
+    control_pb2_grpc,
+    dispatcher_pb2,
+    dispatcher_pb2_grpc,
+    objects_pb2,
+    specs_pb2,
+)
+from pyswarm_core.clock import MILLISECOND
+from pyswarm_core.columns import pack_statuses, unpack_ids
+from pyswarm_core.ids import TaskId
+from pyswarm_core.objects import NO_DETAIL, TaskStatus
+from pyswarm_core.states import TaskState
+
+HEARTBEAT = 100 * MILLISECOND
+WAIT_S = 15.0
+
+AgentMessage = dispatcher_pb2.AgentMessage
+
+
+def config(folder: Path, name: str = "one") -> Config:
+    """A controller on a socket in `folder`."""
+    folder.mkdir(exist_ok=True)
+    address = f"unix:{folder}/{name}.sock"
+    return Config(
+        state_dir=folder,
+        name=name,
+        listen=(address,),
+        advertise_addr=address,
+        metrics_addr="",
+        cluster=ClusterWishes(heartbeat_period=HEARTBEAT),
+    )
+
+
+@asynccontextmanager
+async def serving(settings: Config, store: Store) -> AsyncIterator[Controller]:
+    """A controller until the block is left, which it leaves as SIGTERM would make it."""
+    controller = Controller(settings, store)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(controller.serve())
+        try:
+            yield controller
+        finally:
+            task.cancel()
+
+
+async def until(condition: Callable[[], object], what: str) -> None:
+    """Return when the condition holds; fail after WAIT_S."""
+    try:
+        async with asyncio.timeout(WAIT_S):
+            while not condition():
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(f"never came true: {what}") from None
+
+
+async def leading(controller: Controller) -> None:
+    """Return when this controller leads."""
+    await until(lambda: controller.leading, f"{controller.controller} leads")
+
+
+@asynccontextmanager
+async def user(settings: Config) -> AsyncIterator["control_pb2_grpc.ControlAsyncStub"]:
+    """A user's connection to the API."""
+    async with grpc.aio.insecure_channel(settings.listen[0], options=CHANNEL_OPTIONS) as channel:
+        yield control_pb2_grpc.ControlStub(channel)
+
+
+def web(replicas: int, name: str = "web") -> control_pb2.CreateServiceRequest:
+    """A wish for a service that needs nothing."""
+    return control_pb2.CreateServiceRequest(
+        spec=specs_pb2.ServiceSpec(
+            name=name,
+            task_template=specs_pb2.TaskSpec(
+                container_spec=specs_pb2.ContainerSpec(image="busybox", stop_grace_period=10**9),
+                restart_policy=specs_pb2.RestartPolicy(condition="any", delay=0),
+            ),
+            mode=specs_pb2.ServiceMode(replicated=specs_pb2.ReplicatedMode(replicas=replicas)),
+        )
+    )
+
+
+class FakeAgent:
+    """One agent: joins, keeps sessions, and claims to run what it is told."""
+
+    def __init__(self, hostname: str) -> None:
+        self.hostname = hostname
+        self.node_id = ""
+        self.token = ""
+        self.tasks: dict[TaskId, TaskState] = {}
+        self.revision = 0
+        self.full_sets = 0
+        self.messages: list[dispatcher_pb2.ControllerMessage] = []
+        self.is_mute = False
+        """Keeps the stream, says nothing."""
+
+    @property
+    def description(self) -> objects_pb2.NodeDescription:
+        return objects_pb2.NodeDescription(
+            hostname=self.hostname,
+            platform=objects_pb2.Platform(architecture="amd64", os="linux"),
+            resources=objects_pb2.NodeResources(nano_cpus=4 * 10**9, memory_bytes=2**33),
+        )
+
+    @property
+    def running(self) -> list[TaskId]:
+        return [i for i, state in self.tasks.items() if state is TaskState.RUNNING]
+
+    async def join(self, address: str, token: str) -> None:
+        self.token = token
+        request = dispatcher_pb2.JoinRequest(
+            token=token, description=self.description, addr="192.0.2.7", availability="active"
+        )
+        async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+            stub = dispatcher_pb2_grpc.DispatcherStub(channel)
+            self.node_id = (await stub.Join(request, timeout=WAIT_S)).node_id
+
+    async def run(self, address: str) -> None:
+        """Sessions for ever, as an agent has them."""
+        while True:
+            try:
+                await self.converse(address)
+            except grpc.RpcError:
+                await asyncio.sleep(0.02)
+
+    async def converse(self, address: str) -> None:
+        """One session, until the controller ends it. Raises the RpcError it ends with."""
+        async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+            call = dispatcher_pb2_grpc.DispatcherStub(channel).Session()
+            try:
+                await call.write(AgentMessage(hello=self._hello()))
+                beating = asyncio.create_task(self._beat(call))
+                try:
+                    while (message := await call.read()) is not grpc.aio.EOF:
+                        self.messages.append(message)
+                        if message.WhichOneof("kind") == "assignments":
+                            await self._obey(call, message.assignments)
+                finally:
+                    beating.cancel()
+            finally:
+                call.cancel()
+
+    def _hello(self) -> dispatcher_pb2.Hello:
+        return dispatcher_pb2.Hello(
+            node_id=self.node_id,
+            token=self.token,
+            description=self.description,
+            addr="192.0.2.7",
+            statuses=self._report(self.tasks),
+        )
+
+    async def _beat(self, call: grpc.aio.StreamStreamCall) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT / 1e9)
+            if not self.is_mute:
+                await call.write(AgentMessage(heartbeat=dispatcher_pb2.Heartbeat()))
+
+    async def _obey(
+        self, call: grpc.aio.StreamStreamCall, message: dispatcher_pb2.Assignments
+    ) -> None:
+        ids = unpack_ids(message.ids)
+        self.revision = message.revision
+        self.full_sets += message.full
+        if message.full:
+            self.tasks = {i: s for i, s in self.tasks.items() if i in set(ids)}
+        for removed in unpack_ids(message.removed_ids):
+            self.tasks.pop(removed, None)
+        changed = []
+        for task_id, desired in zip(ids, message.desired_states, strict=True):
+            old = self.tasks.get(task_id, TaskState.ASSIGNED)
+            new = _next(old, TaskState(desired))
+            if new is not old:
+                changed.append(task_id)
+            self.tasks[task_id] = new
+        if self.is_mute:
+            return
+        if changed:
+            await call.write(AgentMessage(statuses=self._report(changed)))
+        acknowledge = dispatcher_pb2.Acknowledge(revision=message.revision)
+        await call.write(AgentMessage(acknowledge=acknowledge))
+
+    def _report(self, ids: "dict[TaskId, TaskState] | list[TaskId]") -> dispatcher_pb2.TaskStatuses:
+        return pack_statuses([TaskStatus(i, self.tasks[i], NO_DETAIL) for i in ids])
+
+
+def _next(state: TaskState, desired: TaskState) -> TaskState:
+    if state > TaskState.RUNNING:
+        return state
+    if desired >= TaskState.SHUTDOWN:
+        return TaskState.SHUTDOWN
+    return desired
+
+
+@asynccontextmanager
+async def agents_of(address: str, token: str, count: int) -> AsyncIterator[list[FakeAgent]]:
+    """Agents that joined and have sessions until the block is left."""
+    agents = [FakeAgent(f"host{number}") for number in range(1, count + 1)]
+    async with asyncio.TaskGroup() as group:
+        tasks = []
+        for agent in agents:
+            await agent.join(address, token)
+            tasks.append(group.create_task(agent.run(address)))
+        try:
+            yield agents
+        finally:
+            for task in tasks:
+                task.cancel()

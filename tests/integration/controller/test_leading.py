@@ -1,0 +1,276 @@
+"""A controller and its agents over real gRPC: what users ask for runs, whatever dies meanwhile."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from controller.app import Controller
+from controller.config import Config
+from controller.store.memory import MemoryKv
+from controller.store.memory_store import MemoryStore
+from pyswarm_core.aio.system import SteadyClock
+from pyswarm_core.api.v1 import control_pb2, dispatcher_pb2
+from pyswarm_core.states import NodeState
+from tests.integration.controller.fleet import (
+    FakeAgent,
+    agents_of,
+    config,
+    leading,
+    serving,
+    until,
+    user,
+    web,
+)
+
+
+@pytest.fixture
+def kv() -> MemoryKv:
+    return MemoryKv()
+
+
+@pytest.fixture
+def store(kv: MemoryKv) -> MemoryStore:
+    return MemoryStore(kv, SteadyClock())
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Config:
+    return config(tmp_path)
+
+
+@pytest.fixture
+async def controller(settings: Config, store: MemoryStore) -> AsyncIterator[Controller]:
+    async with serving(settings, store) as found:
+        await leading(found)
+        yield found
+
+
+def token_of(controller: Controller) -> str:
+    return controller.current().state.cluster.worker_token
+
+
+def ready_nodes(controller: Controller) -> int:
+    state = controller.current().state
+    return sum(node.status.state is NodeState.READY for node in state.nodes.values())
+
+
+def running(controller: Controller, name: str = "web") -> int:
+    state = controller.current().state
+    found = state.service_of_name.get(name)
+    return state.tasks_of_service(found).running if found else 0
+
+
+async def test_an_agent_that_joins_and_says_hello_is_ready(
+    controller: Controller, settings: Config
+) -> None:
+    async with agents_of(settings.listen[0], token_of(controller), 2) as agents:
+        await until(lambda: ready_nodes(controller) == 2, "both nodes are ready")
+        await until(lambda: all(agent.full_sets for agent in agents), "both got a full set")
+        numbers = sorted(node.number for node in controller.current().state.nodes.values())
+        assert numbers == [1, 2]
+
+
+async def test_what_a_user_asks_for_runs_on_the_agents(
+    controller: Controller, settings: Config
+) -> None:
+    async with (
+        agents_of(settings.listen[0], token_of(controller), 3) as agents,
+        user(settings) as stub,
+    ):
+        await until(lambda: ready_nodes(controller) == 3, "all nodes are ready")
+        await stub.CreateService(web(7), timeout=10)
+        await until(lambda: running(controller) == 7, "7 replicas run")
+        assert sorted(len(agent.running) for agent in agents) == [2, 2, 3]
+
+
+async def test_removed_tasks_are_forgotten_by_their_agents(
+    controller: Controller, settings: Config
+) -> None:
+    async with (
+        agents_of(settings.listen[0], token_of(controller), 2) as agents,
+        user(settings) as stub,
+    ):
+        await until(lambda: ready_nodes(controller) == 2, "all nodes are ready")
+        await stub.CreateService(web(4), timeout=10)
+        await until(lambda: running(controller) == 4, "4 replicas run")
+        await stub.RemoveService(control_pb2.RefRequest(ref="web"), timeout=10)
+        await until(lambda: not controller.current().state.services, "the service is gone")
+        await until(lambda: not any(agent.tasks for agent in agents), "agents hold no tasks")
+
+
+async def test_a_wrong_token_is_refused(controller: Controller, settings: Config) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await FakeAgent("stranger").join(settings.listen[0], "PYSWM-1-guess")
+    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert "join token" in (refused.value.details() or "")
+
+
+async def test_an_unknown_node_is_told_to_join(controller: Controller, settings: Config) -> None:
+    agent = FakeAgent("stranger")
+    agent.token, agent.node_id = token_of(controller), "0" * 25
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await agent.converse(settings.listen[0])
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_silence_is_a_verdict_and_its_replicas_run_elsewhere(
+    controller: Controller, settings: Config
+) -> None:
+    async with (
+        agents_of(settings.listen[0], token_of(controller), 2) as agents,
+        user(settings) as stub,
+    ):
+        await until(lambda: ready_nodes(controller) == 2, "both nodes are ready")
+        await stub.CreateService(web(4), timeout=10)
+        await until(lambda: running(controller) == 4, "4 replicas run")
+        agents[0].is_mute = True
+        await until(lambda: len(agents[1].running) == 4, "all replicas moved")
+        agents[0].is_mute = False
+        await until(lambda: not agents[0].running, "the lost node was told to stop its own")
+        await until(lambda: ready_nodes(controller) == 2, "it came back")
+
+
+async def test_a_broken_stream_is_only_a_hint(controller: Controller, settings: Config) -> None:
+    agent = FakeAgent("host1")
+    await agent.join(settings.listen[0], token_of(controller))
+    session = asyncio.create_task(agent.run(settings.listen[0]))
+    await until(lambda: ready_nodes(controller) == 1, "the node is ready")
+    session.cancel()
+    await until(lambda: not len(controller.current().sessions), "the session is closed")
+    assert ready_nodes(controller) == 1
+
+
+async def test_a_second_session_replaces_the_first(
+    controller: Controller, settings: Config
+) -> None:
+    agent = FakeAgent("host1")
+    await agent.join(settings.listen[0], token_of(controller))
+    first = asyncio.create_task(agent.converse(settings.listen[0]))
+    await until(lambda: agent.full_sets == 1, "the first session got its set")
+    second = asyncio.create_task(agent.converse(settings.listen[0]))
+    await asyncio.wait_for(first, 10)
+    await until(lambda: agent.full_sets == 2, "the second session got its set")
+    assert len(controller.current().sessions) == 1
+    second.cancel()
+
+
+async def test_nothing_is_lost_when_the_controller_comes_back(
+    settings: Config, store: MemoryStore
+) -> None:
+    async with serving(settings, store) as first:
+        await leading(first)
+        token = token_of(first)
+    agents = [FakeAgent("host1"), FakeAgent("host2")]
+    sessions = []
+    async with serving(settings, store) as second:
+        await leading(second)
+        for agent in agents:
+            await agent.join(settings.listen[0], token)
+            sessions.append(asyncio.create_task(agent.run(settings.listen[0])))
+        async with user(settings) as stub:
+            await stub.CreateService(web(5), timeout=10)
+        await until(lambda: running(second) == 5, "5 replicas run")
+    before = {task_id for agent in agents for task_id in agent.running}
+    async with serving(settings, store) as third:
+        await leading(third)
+        await until(lambda: ready_nodes(third) == 2, "both nodes are back")
+        await until(lambda: running(third) == 5, "5 replicas run")
+        assert {task_id for agent in agents for task_id in agent.running} == before
+        assert set(third.current().state.tasks) == before
+        for session in sessions:
+            session.cancel()
+
+
+async def test_users_get_unavailable_while_the_store_is_away_and_nothing_else_happens(
+    controller: Controller, settings: Config, store: MemoryStore
+) -> None:
+    async with (
+        agents_of(settings.listen[0], token_of(controller), 1) as agents,
+        user(settings) as stub,
+    ):
+        await until(lambda: ready_nodes(controller) == 1, "the node is ready")
+        await stub.CreateService(web(2), timeout=10)
+        await until(lambda: running(controller) == 2, "2 replicas run")
+        before = agents[0].running
+        store.set_away(True)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.CreateService(web(1, "late"), timeout=14)
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        store.set_away(False)
+        await leading(controller)
+        await until(lambda: running(controller) == 2, "2 replicas run again")
+        assert agents[0].running == before
+
+
+async def test_a_deposed_leader_steps_down_and_may_win_again(
+    controller: Controller, kv: MemoryKv, settings: Config
+) -> None:
+    loop = controller.current()
+    lease = next(item.lease for item in kv.read(b"/pyswarm/leader", None).items)
+    kv.revoke(lease)
+    await until(lambda: controller.leading and controller.current() is not loop, "a new term")
+    with pytest.raises(Exception, match="no longer leads"):
+        await loop.submit(lambda state, now, ids: pytest.fail("ran on a dead state"))
+
+
+async def test_a_follower_redirects_agents_to_the_leader(
+    controller: Controller, settings: Config, kv: MemoryKv, tmp_path: Path
+) -> None:
+    other = config(tmp_path / "other", "two")
+    async with serving(other, MemoryStore(kv, SteadyClock())) as follower:
+        await until(lambda: follower.leader, "the follower knows the leader")
+        agent = FakeAgent("host1")
+        await agent.join(settings.listen[0], token_of(controller))
+        await agent.converse(other.listen[0])
+        assert [m.redirect.leader for m in agent.messages] == [settings.advertise_addr]
+
+
+async def test_a_follower_takes_over_when_the_leader_ends(
+    settings: Config, kv: MemoryKv, tmp_path: Path
+) -> None:
+    other = config(tmp_path / "other", "two")
+    async with serving(other, MemoryStore(kv, SteadyClock())) as follower:
+        await leading(follower)
+        token = token_of(follower)
+        async with serving(settings, MemoryStore(kv, SteadyClock())) as candidate:
+            await until(lambda: candidate.leader == other.advertise_addr, "it follows")
+            assert not candidate.leading
+    async with serving(settings, MemoryStore(kv, SteadyClock())) as successor:
+        await leading(successor)
+        assert token_of(successor) == token
+
+
+async def test_a_tunnel_carries_frames_from_the_agent(
+    controller: Controller, settings: Config
+) -> None:
+    from pyswarm_core.aio.channel import CHANNEL_OPTIONS
+    from pyswarm_core.api.v1 import dispatcher_pb2_grpc
+    from pyswarm_core.ids import NodeId
+
+    async with agents_of(settings.listen[0], token_of(controller), 1) as (agent,):
+        await until(lambda: agent.full_sets, "the session stands")
+
+        async def dial_back() -> None:
+            await until(lambda: agent.messages[-1].HasField("open_tunnel"), "asked for a tunnel")
+            asked = agent.messages[-1].open_tunnel
+            async with grpc.aio.insecure_channel(
+                settings.listen[0], options=CHANNEL_OPTIONS
+            ) as channel:
+                call = dispatcher_pb2_grpc.DispatcherStub(channel).Tunnel()
+                for frame in (
+                    dispatcher_pb2.TunnelFrame(tunnel_id=asked.tunnel_id),
+                    dispatcher_pb2.TunnelFrame(image_report=dispatcher_pb2.ImageReport()),
+                ):
+                    await call.write(frame)
+                await call.done_writing()
+                assert await call.read() is grpc.aio.EOF
+
+        request = dispatcher_pb2.OpenTunnel(image_list=dispatcher_pb2.ImageList())
+        dialing = asyncio.create_task(dial_back())
+        async with controller.current().tunnels.open(NodeId(agent.node_id), request) as tunnel:
+            frames = [frame async for frame in tunnel]
+        await dialing
+        assert [frame.WhichOneof("kind") for frame in frames] == ["image_report"]
