@@ -1,0 +1,142 @@
+"""What the controller answers, as values. PURE; field names are those of control.proto."""
+
+import msgspec
+
+from pyswarm_core.clock import Instant
+from pyswarm_core.objects import Cluster, Node, NodeResources, Service, Task
+from pyswarm_core.specs import TaskSpec
+from pyswarm_core.states import TaskState
+
+
+class Info(msgspec.Struct, frozen=True):
+    """The fleet in numbers, and who answered."""
+
+    cluster: Cluster
+    controller: str
+    leader: str
+    version: str
+    nodes: int
+    nodes_ready: int
+    services: int
+    tasks: int
+    tasks_running: int
+    store: str
+    revision: int
+    join_addr: str
+
+
+class ServiceSummary(msgspec.Struct, frozen=True):
+    """A service and how much of it runs."""
+
+    service: Service
+    running: int
+    desired: int
+
+
+class SlotProgress(msgspec.Struct, frozen=True):
+    """Where the newest task of one slot is."""
+
+    slot: int
+    node: str
+    state: TaskState
+    message: str
+    error: str
+
+
+class ServiceProgress(msgspec.Struct, frozen=True):
+    """A service at one moment."""
+
+    running: int = 0
+    desired: int = 0
+    updated: int = 0
+    converged: bool = False
+    slots: tuple[SlotProgress, ...] = ()
+    gone: bool = False
+    alive: int = 0
+
+
+class TaskView(msgspec.Struct, frozen=True):
+    """A task with the names that people know its parts by."""
+
+    task: Task
+    name: str
+    service_name: str
+    node_name: str
+    image: str
+    spec: TaskSpec | None
+
+
+class NodeView(msgspec.Struct, frozen=True):
+    """A node and what it carries."""
+
+    node: Node
+    leader: bool
+    tasks: int
+    reserved: NodeResources
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something that happened to an object."""
+
+    at: Instant
+    revision: int
+    type: str
+    action: str
+    id: str
+    name: str
+    reason: str
+    count: int
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """One line that a task wrote; `stream` is 1 for stdout, 2 for stderr."""
+
+    task_id: str
+    at: Instant
+    stream: int
+    text: bytes
+
+
+class Logs(msgspec.Struct, frozen=True):
+    """Lines of one task, or a warning why some are missing."""
+
+    task_id: str
+    task_name: str
+    node_name: str
+    lines: tuple[LogLine, ...]
+    warning: str
+
+
+class ImageProgress(msgspec.Struct, frozen=True):
+    """How far a pull is; a total of 0 is not known yet."""
+
+    status: str
+    done_bytes: int
+    total_bytes: int
+
+
+class NodeImageProgress(msgspec.Struct, frozen=True):
+    """How far one node's pull is."""
+
+    node_name: str
+    progress: ImageProgress
+    error: str
+    done: bool
+
+
+class Image(msgspec.Struct, frozen=True):
+    """An image in a node's storage."""
+
+    id: str
+    digest: str
+    names: tuple[str, ...]
+    size_bytes: int
+    created: str
+
+
+class NodeImages(msgspec.Struct, frozen=True):
+    """The images of one node, or why it could not tell."""
+
+    node_name: str
+    images: tuple[Image, ...]
+    error: str

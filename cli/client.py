@@ -1,0 +1,245 @@
+"""The controller's API as plain calls over values. SHELL: the CLI's only module that knows gRPC.
+
+Every call raises PyswarmError only, with a line for people: what the controller said, or that it
+could not be reached and what to do about that. Streams end when they are done with; closing the
+client ends them all.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+import msgspec
+from google.protobuf.message import Message
+
+from cli import answers
+from cli.faults import NoAnswer, Unreachable
+from pyswarm_core.aio.channel import CHANNEL_OPTIONS
+from pyswarm_core.aio.status import error_of
+from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.api.v1.control_pb2_grpc import ControlStub
+from pyswarm_core.codec import from_proto, to_proto
+from pyswarm_core.errors import InvalidArgument, PyswarmError, Unavailable
+from pyswarm_core.objects import Network, Node, Service
+from pyswarm_core.specs import NetworkSpec, NodeSpec, ServiceSpec
+
+CALL_TIMEOUT_S = 30.0
+"""For a call with one answer; a controller that leads answers in milliseconds."""
+IMAGES_TIMEOUT_S = 120.0
+"""For a call that waits for every node."""
+STREAM_TIMEOUT_S = 7 * 86_400.0
+"""Nobody follows longer; dead connections are noticed by keepalive long before."""
+
+_TRANSPORT = (
+    "failed to connect",
+    "errors resolving",
+    "dns resolution failed",
+    "socket closed",
+    "connection reset",
+)
+"""How gRPC begins what it makes up itself when there is no connection."""
+
+Q = TypeVar("Q", bound=Message)
+A = TypeVar("A", bound=Message)
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+def checked(host: str) -> str:
+    """The address as gRPC takes it. Raises InvalidArgument."""
+    target = host.removeprefix("tcp://")
+    name, colon, port = target.rpartition(":")
+    is_socket = target.startswith("unix:///")
+    if is_socket or (name and colon and port.isdecimal() and 0 < int(port[:9]) < 65536):
+        return target
+    raise InvalidArgument(f"host {host[:80]!r} is not valid: want unix:///PATH or HOST:PORT")
+
+
+class Client:
+    """A connection to one controller, made when first used. `host`: unix:///PATH or HOST:PORT."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        target = checked(host)
+        self._channel = grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+        self._stub = ControlStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection and every stream on it."""
+        self._channel.close()
+
+    def info(self) -> answers.Info:
+        """The fleet in numbers."""
+        return from_proto(answers.Info, self._ask(self._stub.GetInfo, pb.GetInfoRequest()))
+
+    def create_service(self, spec: ServiceSpec) -> Service:
+        """Create it; an empty name gets a random one."""
+        request = pb.CreateServiceRequest()
+        to_proto(spec, request.spec)
+        return from_proto(Service, self._ask(self._stub.CreateService, request).service)
+
+    def update_service(self, service: Service, spec: ServiceSpec) -> Service:
+        """Give `service`, as it was read, another spec. Raises Conflict if it changed since."""
+        request = pb.UpdateServiceRequest(ref=service.id)
+        request.version.index = service.version.index
+        to_proto(spec, request.spec)
+        return from_proto(Service, self._ask(self._stub.UpdateService, request).service)
+
+    def remove_service(self, ref: str) -> Service:
+        """Begin to remove it."""
+        reply = self._ask(self._stub.RemoveService, pb.RefRequest(ref=ref))
+        return from_proto(Service, reply.service)
+
+    def service(self, ref: str) -> Service:
+        """The service that `ref` names."""
+        return from_proto(Service, self._ask(self._stub.GetService, pb.RefRequest(ref=ref)).service)
+
+    def services(self, filters: Iterable[str] = ()) -> list[answers.ServiceSummary]:
+        """The services that pass the filters."""
+        reply = self._ask(self._stub.ListServices, pb.ListRequest(filters=filters))
+        return [from_proto(answers.ServiceSummary, service) for service in reply.services]
+
+    def watch_service(self, ref: str, *, follow: bool = False) -> Iterator[answers.ServiceProgress]:
+        """The service's progress, now and at every change, until it has converged or is gone."""
+        request = pb.WatchServiceRequest(ref=ref, follow=follow)
+        return self._stream(answers.ServiceProgress, self._stub.WatchService, request)
+
+    def tasks(
+        self,
+        *,
+        services: Sequence[str] = (),
+        nodes: Sequence[str] = (),
+        tasks: Sequence[str] = (),
+        filters: Iterable[str] = (),
+    ) -> list[answers.TaskView]:
+        """The tasks of these services and nodes, or with these ids."""
+        request = pb.ListTasksRequest(services=services, nodes=nodes, tasks=tasks, filters=filters)
+        reply = self._ask(self._stub.ListTasks, request)
+        return [from_proto(answers.TaskView, task) for task in reply.tasks]
+
+    def why(self, ref: str) -> list[str]:
+        """Why a task or service is as it is, in lines for people."""
+        return list(self._ask(self._stub.Why, pb.RefRequest(ref=ref)).lines)
+
+    def node(self, ref: str) -> answers.NodeView:
+        """The node that `ref` names."""
+        reply = self._ask(self._stub.GetNode, pb.RefRequest(ref=ref))
+        return from_proto(answers.NodeView, reply.node)
+
+    def nodes(self, filters: Iterable[str] = ()) -> list[answers.NodeView]:
+        """The nodes that pass the filters."""
+        reply = self._ask(self._stub.ListNodes, pb.ListRequest(filters=filters))
+        return [from_proto(answers.NodeView, node) for node in reply.nodes]
+
+    def update_node(self, node: Node, spec: NodeSpec) -> answers.NodeView:
+        """Give `node`, as it was read, another spec. Raises Conflict if it changed since."""
+        request = pb.UpdateNodeRequest(ref=node.id)
+        request.version.index = node.version.index
+        to_proto(spec, request.spec)
+        return from_proto(answers.NodeView, self._ask(self._stub.UpdateNode, request).node)
+
+    def remove_node(self, ref: str, *, force: bool) -> None:
+        """Forget a node. Raises Conflict if it is not down and `force` is not set."""
+        self._ask(self._stub.RemoveNode, pb.RemoveNodeRequest(ref=ref, force=force))
+
+    def create_network(self, spec: NetworkSpec) -> Network:
+        """Create it."""
+        request = pb.CreateNetworkRequest()
+        to_proto(spec, request.spec)
+        return from_proto(Network, self._ask(self._stub.CreateNetwork, request).network)
+
+    def network(self, ref: str) -> Network:
+        """The network that `ref` names."""
+        return from_proto(Network, self._ask(self._stub.GetNetwork, pb.RefRequest(ref=ref)).network)
+
+    def networks(self, filters: Iterable[str] = ()) -> list[Network]:
+        """The networks that pass the filters."""
+        reply = self._ask(self._stub.ListNetworks, pb.ListRequest(filters=filters))
+        return [from_proto(Network, network) for network in reply.networks]
+
+    def remove_network(self, ref: str) -> Network:
+        """Remove it. Raises Conflict if a service uses it."""
+        reply = self._ask(self._stub.RemoveNetwork, pb.RefRequest(ref=ref))
+        return from_proto(Network, reply.network)
+
+    def events(
+        self, *, since: int = 0, until: int = 0, filters: Iterable[str] = (), follow: bool = True
+    ) -> Iterator[answers.Event]:
+        """What happened between the two instants (0: no bound), and what happens from now on."""
+        request = pb.EventsRequest(since=since, until=until, filters=filters, follow=follow)
+        return self._stream(answers.Event, self._stub.Events, request)
+
+    def logs(
+        self, ref: str, *, follow: bool = False, tail: int = -1, since: int = 0
+    ) -> Iterator[answers.Logs]:
+        """What a service's or a task's processes wrote; a negative `tail` is everything."""
+        request = pb.LogsRequest(ref=ref, follow=follow, tail=tail, since=since)
+        return self._stream(answers.Logs, self._stub.Logs, request)
+
+    def pull_image(
+        self, reference: str, *, nodes: Sequence[str] = (), username: str = "", password: str = ""
+    ) -> Iterator[answers.NodeImageProgress]:
+        """Pull on these nodes (none: all), telling the progress of each."""
+        request = pb.PullImageRequest(
+            reference=reference, username=username, password=password, nodes=nodes
+        )
+        return self._stream(answers.NodeImageProgress, self._stub.PullImage, request)
+
+    def images(self, filters: Iterable[str] = ()) -> list[answers.NodeImages]:
+        """Each node's images."""
+        request = pb.ListRequest(filters=filters)
+        reply = self._ask(self._stub.ListImages, request, IMAGES_TIMEOUT_S)
+        return [from_proto(answers.NodeImages, node) for node in reply.nodes]
+
+    def remove_image(self, reference: str) -> list[answers.NodeImages]:
+        """Remove it from every node; what each removed, or why it did not."""
+        reply = self._ask(self._stub.RemoveImage, pb.RefRequest(ref=reference), IMAGES_TIMEOUT_S)
+        return [from_proto(answers.NodeImages, node) for node in reply.nodes]
+
+    def _ask(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[Q, A]",
+        request: Q,
+        timeout_s: float = CALL_TIMEOUT_S,
+    ) -> A:
+        try:
+            return method(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise self._told(error, timeout_s) from None
+
+    def _stream(
+        self, cls: type[S], method: "grpc.UnaryStreamMultiCallable[Q, A]", request: Q
+    ) -> Iterator[S]:
+        call = method(request, timeout=STREAM_TIMEOUT_S)
+        try:
+            for message in call:
+                yield from_proto(cls, message)
+        except grpc.RpcError as error:
+            raise self._told(error, STREAM_TIMEOUT_S) from None
+        finally:
+            call.cancel()  # type: ignore[no-untyped-call]
+
+    def _told(self, error: grpc.RpcError, timeout_s: float) -> PyswarmError:
+        code = error.code()
+        details = (error.details() or "").lower()
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return NoAnswer(f"no answer from {self.host} within {timeout_s:g} s")
+        if code is grpc.StatusCode.UNIMPLEMENTED:
+            return Unavailable(f"the controller at {self.host} does not offer this: upgrade it")
+        if code is grpc.StatusCode.UNAVAILABLE and details.startswith(_TRANSPORT):
+            return Unreachable(
+                f"cannot reach a controller at {self.host}: is it running? "
+                "`pyswarm swarm init` starts one, --host or PYSWARM_HOST names another"
+            )
+        return error_of(error)

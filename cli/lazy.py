@@ -1,0 +1,118 @@
+"""Click groups that import a command when it is used: `service ls` never loads `image build`.
+
+A group knows of each command its module and one line of help; that is all `--help` needs.
+"""
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+UNSUPPORTED = frozenset(
+    "--publish -p --publish-add --publish-rm --mount --mount-add --mount-rm --secret --secret-add "
+    "--secret-rm --config --config-add --config-rm --update-parallelism --update-delay "
+    "--update-monitor --update-max-failure-ratio --update-failure-action --update-order "
+    "--rollback --rollback-parallelism --rollback-delay --rollback-monitor "
+    "--rollback-max-failure-ratio --rollback-failure-action --rollback-order --health-cmd "
+    "--health-interval --health-timeout --health-retries --health-start-period "
+    "--health-start-interval --no-healthcheck --endpoint-mode --dns --dns-add --dns-rm "
+    "--dns-option --dns-option-add --dns-option-rm --dns-search --dns-search-add --dns-search-rm "
+    "--host-add --host-rm --log-driver --log-opt --with-registry-auth --no-resolve-image "
+    "--generic-resource --generic-resource-add --generic-resource-rm --max-concurrent "
+    "--isolation --credential-spec --autolock --cert-expiry --external-ca --force-new-cluster "
+    "--snapshot-interval --max-snapshots --attachable --ingress --gateway --ip-range "
+    "--aux-address --ipam-driver --ipam-opt --ipv4 --ipv6 --scope --config-only "
+    "--config-from --details --rotate".split()
+)
+"""Docker's flags that pyswarm does not have yet."""
+
+
+class Verb(click.Command):
+    """A command that tells Docker's flags which are not supported yet from misspelt ones."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click's."""
+        try:
+            return super().parse_args(ctx, list(self._switched(ctx, args)))
+        except click.NoSuchOption as error:
+            _explain(error)
+
+    def _switched(self, ctx: click.Context, args: list[str]) -> Iterator[str]:
+        """Docker's `--detach=false` in click's words; nothing behind the first argument changes."""
+        options = {
+            name: option
+            for option in self.get_params(ctx)
+            if isinstance(option, click.Option)
+            for name in (*option.opts, *option.secondary_opts)
+        }
+        is_value = False
+        for position, word in enumerate(args):
+            if not is_value and not self._reads_on(ctx, word):
+                yield from args[position:]
+                return
+            name, equals, value = word.partition("=")
+            option = options.get(name)
+            is_switch = option is not None and option.is_flag
+            if is_value or not (is_switch and equals):
+                yield word
+            else:
+                yield from _switch(option, name, value)
+            is_value = not is_value and option is not None and not is_switch and not equals
+
+    @staticmethod
+    def _reads_on(ctx: click.Context, word: str) -> bool:
+        return word != "--" and (word.startswith("-") or ctx.allow_interspersed_args)
+
+
+def _switch(option: click.Option | None, name: str, value: str) -> Iterator[str]:
+    if option is None or value.lower() not in ("true", "1", "t", "false", "0", "f"):
+        raise click.UsageError(f"{name} {value!r} is not valid: want true or false")
+    if value.lower() in ("true", "1", "t"):
+        yield name
+    elif option.secondary_opts:
+        yield option.secondary_opts[0]
+
+
+def _explain(error: click.NoSuchOption) -> NoReturn:
+    if error.option_name in UNSUPPORTED:
+        raise click.UsageError(f"{error.option_name} is not supported yet", error.ctx) from None
+    raise error
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are named as `module:attribute`."""
+
+    def __init__(
+        self, *args: object, commands_at: Mapping[str, tuple[str, str]], **kwargs: object
+    ) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self._at = commands_at
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order they were given."""
+        return list(self._at)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now; None if there is none of that name."""
+        if cmd_name not in self._at:
+            return None
+        module, _, attribute = self._at[cmd_name][0].partition(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_) for name, (_, help_) in self._at.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, but an unknown word is answered as Docker does."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            path = ctx.command_path
+            raise click.UsageError(f"{args[0]!r} is not a command of {path}", ctx) from None

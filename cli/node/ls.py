@@ -1,0 +1,67 @@
+"""`pyswarm node ls`."""
+
+import click
+
+from cli import flags, session
+from cli.answers import NodeView
+from cli.lazy import Verb
+from cli.render import listing
+from cli.render.listing import Layout, Row
+from pyswarm_core.units import format_cpus, human_size
+
+LAYOUT = Layout(
+    headings={
+        "ID": "ID",
+        "Hostname": "HOSTNAME",
+        "Status": "STATUS",
+        "Availability": "AVAILABILITY",
+        "ManagerStatus": "MANAGER STATUS",
+        "EngineVersion": "ENGINE VERSION",
+        "Self": "SELF",
+        "Address": "ADDRESS",
+        "Tasks": "TASKS",
+        "CPUs": "CPUS",
+        "Memory": "MEMORY",
+        "ReservedCPUs": "RESERVED CPUS",
+        "ReservedMemory": "RESERVED MEMORY",
+    },
+    columns=("ID", "Hostname", "Status", "Availability", "ManagerStatus", "EngineVersion"),
+)
+
+
+@click.command(
+    name="ls",
+    cls=Verb,
+    help="List nodes.\n\n"
+    "Example: pyswarm node ls --format 'table {{.Hostname}}\\t{{.Tasks}}\\t{{.ReservedMemory}}'",
+)
+@flags.quiet_ids
+@flags.filter_
+@flags.format_
+def ls_(*, quiet: bool, filters: tuple[str, ...], form: str) -> None:
+    found = session.connect().nodes(filters)
+    mark = not quiet and form in ("", "table")
+    for line in listing.show(LAYOUT, [row(view, mark=mark) for view in found], form, quiet=quiet):
+        click.echo(line)
+
+
+def row(view: NodeView, *, mark: bool = False) -> Row:
+    """A line of the list; `mark` puts Docker's star behind the id of the node that answers."""
+    node = view.node
+    resources = node.description.resources
+    star = (" *" if view.leader else "  ") if mark else ""
+    return {
+        "ID": f"{node.id}{star}",
+        "Hostname": node.description.hostname,
+        "Status": node.status.state.capitalize(),
+        "Availability": node.spec.availability.capitalize(),
+        "ManagerStatus": "Leader" if view.leader else "",
+        "EngineVersion": node.description.engine_version,
+        "Self": view.leader,
+        "Address": node.status.addr,
+        "Tasks": view.tasks,
+        "CPUs": format_cpus(resources.nano_cpus),
+        "Memory": human_size(resources.memory_bytes),
+        "ReservedCPUs": format_cpus(view.reserved.nano_cpus),
+        "ReservedMemory": human_size(view.reserved.memory_bytes),
+    }

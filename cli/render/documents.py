@@ -1,0 +1,71 @@
+"""Objects as `inspect` prints them: Docker's keys, RFC 3339 times, nothing that is empty. PURE."""
+
+from typing import Any
+
+import msgspec
+
+from pyswarm_core.model import Model, to_json_value
+from pyswarm_core.units import format_time
+
+_TIMES = frozenset({"CreatedAt", "UpdatedAt"})
+_KEPT = frozenset(
+    {"Spec", "Labels", "Resources", "Limits", "Reservations", "Global", "Placement", "Version"}
+)
+"""Maps that Docker shows even when they are empty."""
+_UNSET = frozenset({"NanoCPUs", "MemoryBytes", "Pids", "SwapBytes", "MaxReplicas", "OomScoreAdj"})
+"""Numbers that mean nothing when they are 0."""
+
+
+def document(model: Model) -> dict[str, Any]:
+    """The object with every key, for templates; times are RFC 3339."""
+    return _readable(to_json_value(model))
+
+
+def show(documents: list[dict[str, Any]], form: str = "") -> list[str]:
+    """The objects as a JSON array, one JSON line each (`json`), or a template's text each.
+
+    Raises InvalidArgument for a template that cannot be read or names an unknown key.
+    """
+    if not form:
+        pruned = [_pruned(found) for found in documents]
+        return [msgspec.json.format(msgspec.json.encode(pruned), indent=4).decode()]
+    if form == "json":
+        return [msgspec.json.encode(_pruned(found)).decode() for found in documents]
+    from cli.render.evaluate import render
+    from cli.render.gotemplate import parse
+
+    nodes = parse(form.replace("\\t", "\t").replace("\\n", "\n"))
+    return [render(nodes, found) for found in documents]
+
+
+def _readable(value: dict[str, Any]) -> dict[str, Any]:
+    return {key: _read(key, item) for key, item in value.items()}
+
+
+def _read(key: str, item: Any) -> Any:
+    if key in _TIMES:
+        return format_time(item)
+    if key == "Preferences":
+        return [{"Spread": {"SpreadDescriptor": label}} for label in item]
+    if isinstance(item, dict):
+        return item if key == "Labels" else _readable(item)
+    if isinstance(item, list | tuple):
+        return [_readable(one) if isinstance(one, dict) else one for one in item]
+    return item
+
+
+def _pruned(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_pruned(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    pruned = {key: _pruned(item) for key, item in value.items()}
+    return {key: item for key, item in pruned.items() if not _is_unset(key, item)}
+
+
+def _is_unset(key: str, item: Any) -> bool:
+    if item is None:
+        return True
+    if isinstance(item, str | list | dict) and not item:
+        return key not in _KEPT or not isinstance(item, dict)
+    return item == 0 and key in _UNSET

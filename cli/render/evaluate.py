@@ -1,0 +1,233 @@
+"""A parsed template over plain values: nodes, data -> text. PURE.
+
+Values are dicts, lists, strings, numbers, bools and None; they print as Go prints them. A field
+that an object lacks is an error that names those it has; only labels (string maps) answer nothing.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from cli.render.gotemplate import Block, Call, Expression, Literal, Node, Path, Pipe, Show, Text
+from pyswarm_core.errors import InvalidArgument
+
+OUTPUT_MAX = 16 * 1024 * 1024
+_FREE_FORM = ("Labels", "Sysctls")
+"""Maps whose keys users choose: a missing key is no mistake."""
+
+
+class _Free(dict[str, Any]):
+    """A map with keys that users chose."""
+
+
+class _Missing:
+    """What a missing key of such a map yields."""
+
+
+MISSING = _Missing()
+Scope = dict[str, Any]
+
+
+def render(nodes: Sequence[Node], data: Any) -> str:
+    """The template's text for `data`. Raises InvalidArgument."""
+    return "".join(_nodes(nodes, data, {"$": data}))
+
+
+def go_text(value: Any) -> str:
+    """A value as Go's fmt prints it: `map[a:1 b:2]`, `[x y]`, `true`, `<no value>`."""
+    if value is None or value is MISSING:
+        return "<no value>"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        inside = " ".join(f"{key}:{go_text(value[key])}" for key in sorted(value))
+        return f"map[{inside}]"
+    if isinstance(value, list | tuple):
+        return f"[{' '.join(go_text(item) for item in value)}]"
+    return str(value)
+
+
+def _nodes(nodes: Sequence[Node], dot: Any, scope: Scope) -> Iterator[str]:
+    for node in nodes:
+        match node:
+            case Text(text=text):
+                yield text
+            case Show(value=pipe, variables=variables):
+                value = _pipe(pipe, dot, scope)
+                if variables:
+                    scope[variables[-1]] = value
+                else:
+                    yield go_text(value)
+            case Block():
+                yield from _block(node, dot, scope)
+
+
+def _block(block: Block, dot: Any, scope: Scope) -> Iterator[str]:
+    value = _pipe(block.value, dot, scope)
+    if not truth(value):
+        yield from _nodes(block.otherwise, dot, dict(scope))
+        return
+    if block.kind == "range":
+        for key, item in _items(value):
+            inner = dict(scope)
+            inner.update(zip(reversed(block.variables), (item, key), strict=False))
+            yield from _nodes(block.body, item, inner)
+        return
+    inner = {**scope, **dict.fromkeys(block.variables, value)}
+    yield from _nodes(block.body, value if block.kind == "with" else dot, inner)
+
+
+def _items(value: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(value, dict):
+        yield from ((key, value[key]) for key in sorted(value))
+    elif isinstance(value, list | tuple):
+        yield from enumerate(value)
+    else:
+        raise InvalidArgument(f"format cannot range over {go_text(value)!r}")
+
+
+def truth(value: Any) -> bool:
+    """Go's truth: not empty, not zero, not nil."""
+    return value is not MISSING and bool(value)
+
+
+def _pipe(pipe: Pipe, dot: Any, scope: Scope) -> Any:
+    value: Any = None
+    for position, stage in enumerate(pipe.stages):
+        if position == 0:
+            value = _value(stage, dot, scope)
+        elif isinstance(stage, Call):
+            value = _call(stage, dot, scope, (value,))
+        else:
+            raise InvalidArgument("format has a value behind |, where a function is wanted")
+    return _fields(value, pipe.fields)
+
+
+def _value(expression: Expression, dot: Any, scope: Scope) -> Any:
+    match expression:
+        case Literal(value=value):
+            return value
+        case Path(variable=None, fields=fields):
+            return _fields(dot, fields)
+        case Path(variable=variable, fields=fields):
+            if variable not in scope:
+                raise InvalidArgument(f"format uses {variable}, which is not set")
+            return _fields(scope[variable], fields)
+        case Call():
+            return _call(expression, dot, scope, ())
+        case Pipe():
+            return _pipe(expression, dot, scope)
+
+
+def _fields(value: Any, fields: Sequence[str]) -> Any:
+    for field in fields:
+        if isinstance(value, dict) and field in value:
+            found = value[field]
+            free = field in _FREE_FORM and isinstance(found, dict)
+            value = _Free(found) if free else found
+        elif isinstance(value, _Free) or value is MISSING:
+            value = MISSING
+        else:
+            raise InvalidArgument(f"format has .{field}, {_known(value)}")
+    return value
+
+
+def _known(value: Any) -> str:
+    if isinstance(value, dict) and value:
+        return f"which is not one of {', '.join('.' + key for key in sorted(value))}"
+    return f"but {go_text(value)[:40]!r} has no fields"
+
+
+def _call(call: Call, dot: Any, scope: Scope, last: tuple[Any, ...]) -> Any:
+    if call.name not in FUNCTIONS:
+        known = ", ".join(sorted(FUNCTIONS))
+        raise InvalidArgument(f"format uses {call.name}, which is not one of {known}")
+    arguments = [_value(argument, dot, scope) for argument in call.arguments]
+    try:
+        return FUNCTIONS[call.name](*arguments, *last)
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise InvalidArgument(f"format cannot call {call.name}: {error}") from None
+
+
+def _json(value: Any) -> str:
+    plain = None if value is MISSING else value
+    return json.dumps(plain, separators=(",", ":"), ensure_ascii=False)
+
+
+def _index(value: Any, *keys: Any) -> Any:
+    for key in keys:
+        if isinstance(value, dict):
+            value = value.get(key, MISSING)
+        elif isinstance(value, list | tuple | str) and isinstance(key, int):
+            if not 0 <= key < len(value):
+                raise ValueError(f"index {key} is out of range")
+            value = value[key]
+        else:
+            raise TypeError(f"{go_text(value)[:40]!r} cannot be indexed by {key!r}")
+    return value
+
+
+def _printf(form: str, *values: Any) -> str:
+    verbs = form.replace("%v", "%s").replace("%q", "%s").replace("%t", "%s")
+    quoted = iter([piece[:1] for piece in form.replace("%%", "").split("%")[1:]])
+    shown = []
+    for value, verb in zip(values, quoted, strict=False):
+        text = go_text(value)
+        shown.append(_json(text) if verb == "q" else text if isinstance(value, bool) else value)
+    plain = [
+        go_text(value) if not isinstance(value, str | int | float) else value for value in shown
+    ]
+    text = verbs % tuple(plain)
+    if len(text) > OUTPUT_MAX:
+        raise ValueError("the text is too long")
+    return text
+
+
+def _bounded(text: str) -> str:
+    if len(text) > OUTPUT_MAX:
+        raise ValueError("the text is too long")
+    return text
+
+
+def _pad(text: str, before: int, after: int) -> str:
+    if before + after > OUTPUT_MAX:
+        raise ValueError("the text is too long")
+    return " " * before + text + " " * after if text else text
+
+
+def _and(*values: Any) -> Any:
+    return next((value for value in values if not truth(value)), values[-1])
+
+
+def _or(*values: Any) -> Any:
+    return next((value for value in values if truth(value)), values[-1])
+
+
+def _join(values: Any, separator: str) -> str:
+    return separator.join(go_text(value) for value in values)
+
+
+FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    "json": _json,
+    "upper": lambda text: text.upper(),
+    "lower": lambda text: text.lower(),
+    "title": lambda text: text.title(),
+    "join": _join,
+    "split": lambda text, separator: text.split(separator),
+    "truncate": lambda text, length: text[:length],
+    "pad": _pad,
+    "len": len,
+    "index": _index,
+    "print": lambda *values: "".join(go_text(value) for value in values),
+    "println": lambda *values: " ".join(go_text(value) for value in values) + "\n",
+    "printf": _printf,
+    "eq": lambda one, *others: any(one == other for other in others),
+    "ne": lambda one, other: one != other,
+    "lt": lambda one, other: one < other,
+    "le": lambda one, other: one <= other,
+    "gt": lambda one, other: one > other,
+    "ge": lambda one, other: one >= other,
+    "and": _and,
+    "or": _or,
+    "not": lambda value: not truth(value),
+}

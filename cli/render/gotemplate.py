@@ -1,0 +1,275 @@
+"""Go's text/template as far as Docker's `--format` uses it: text -> nodes. PURE.
+
+Supported: `{{.A.B}}`, `{{index .A "k"}}`, pipelines, `$variables`, `if`/`else if`/`else`, `range`,
+`with`, `end`, comments, trimming with `{{-` and `-}}`, string, character-free numbers and `true`,
+`false`, `nil`. Not supported: `define`, `template`, `block`, `break`, `continue`, method calls;
+they are refused by name. Raises InvalidArgument that shows the place.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from pyswarm_core.errors import InvalidArgument
+
+TEMPLATE_LENGTH_MAX = 10_000
+DEPTH_MAX = 50
+
+_ACTION = re.compile(r"\{\{(- )?(.*?)( -)?\}\}", re.DOTALL)
+_TOKEN = re.compile(
+    r'\s*(?:(?P<string>"(?:[^"\\\n]|\\.)*"|`[^`]*`)'
+    r"|(?P<number>[+-]?[0-9]+(?:\.[0-9]+)?)(?![\w.])"
+    r"|(?P<variable>\$\w*)|(?P<field>\.\w+(?:\.\w+)*)|(?P<dot>\.)"
+    r"|(?P<word>[A-Za-z_]\w*)|(?P<sign>:=|=|[()|,]))(?P<chain>(?:\.\w+)*)"
+)
+_REFUSED = frozenset({"define", "template", "block", "break", "continue"})
+_BLOCKS = frozenset({"if", "range", "with"})
+_CONSTANTS = {"true": True, "false": False, "nil": None}
+
+
+class Literal(msgspec.Struct, frozen=True):
+    """A string, number, bool or nil."""
+
+    value: object
+
+
+class Path(msgspec.Struct, frozen=True):
+    """Fields below a base: `.` (None) or a `$variable`."""
+
+    variable: str | None
+    fields: tuple[str, ...]
+
+
+class Call(msgspec.Struct, frozen=True):
+    """A function with its arguments."""
+
+    name: str
+    arguments: tuple["Expression", ...]
+
+
+class Pipe(msgspec.Struct, frozen=True):
+    """Stages, each given the value of the one before as its last argument; then fields of that."""
+
+    stages: tuple["Expression", ...]
+    fields: tuple[str, ...] = ()
+
+
+Expression = Literal | Path | Call | Pipe
+
+
+class Text(msgspec.Struct, frozen=True):
+    """What stands between actions."""
+
+    text: str
+
+
+class Show(msgspec.Struct, frozen=True):
+    """`{{pipeline}}`, or `{{$x := pipeline}}`, which shows nothing."""
+
+    value: Pipe
+    variables: tuple[str, ...] = ()
+
+
+class Block(msgspec.Struct, frozen=True):
+    """`if`, `range` or `with`, its body and what is done otherwise."""
+
+    kind: str
+    value: Pipe
+    variables: tuple[str, ...]
+    body: tuple["Node", ...]
+    otherwise: tuple["Node", ...] = ()
+
+
+Node = Text | Show | Block
+
+
+def parse(template: str) -> tuple[Node, ...]:
+    """The template's nodes. Raises InvalidArgument."""
+    if len(template) > TEMPLATE_LENGTH_MAX:
+        raise InvalidArgument(
+            f"format has {len(template)} characters, want at most {TEMPLATE_LENGTH_MAX}"
+        )
+    parser = _Parser(list(_pieces(template)))
+    nodes, end = parser.nodes(0)
+    if end:
+        raise InvalidArgument(f"format has {{{{{end}}}}} without a block before it")
+    return nodes
+
+
+def _pieces(template: str) -> Iterator[Text | str]:
+    """Text, and the inside of each action, in turn; trim markers are applied."""
+    position, trim = 0, False
+    for match in _ACTION.finditer(template):
+        text = template[position : match.start()]
+        text = text.lstrip() if trim else text
+        yield from _text(text.rstrip() if match[1] else text)
+        if not match[2].strip().startswith("/*"):
+            yield match[2].strip()
+        position, trim = match.end(), bool(match[3])
+    rest = template[position:]
+    yield from _text(rest.lstrip() if trim else rest)
+
+
+def _text(text: str) -> Iterator[Text]:
+    if "{{" in text:
+        raise InvalidArgument(
+            f"format has an action that does not end: {text[text.index('{{') :]!r}"
+        )
+    if text:
+        yield Text(text)
+
+
+class _Parser:
+    def __init__(self, pieces: Sequence[Text | str]) -> None:
+        self._pieces = pieces
+        self._next = 0
+
+    def nodes(self, depth: int) -> tuple[tuple[Node, ...], str]:
+        """Nodes up to the end of the block, and the action that ended it."""
+        if depth > DEPTH_MAX:
+            raise InvalidArgument(f"format nests more than {DEPTH_MAX} blocks")
+        found: list[Node] = []
+        while self._next < len(self._pieces):
+            piece = self._pieces[self._next]
+            self._next += 1
+            if isinstance(piece, Text):
+                found.append(piece)
+                continue
+            keyword = piece.split(None, 1)[0] if piece else ""
+            if keyword in ("else", "end"):
+                return tuple(found), piece
+            found.append(self._action(keyword, piece, depth))
+        return tuple(found), ""
+
+    def _action(self, keyword: str, piece: str, depth: int) -> Node:
+        if keyword in _REFUSED:
+            raise InvalidArgument(f"format uses {keyword}, which is not supported")
+        if keyword not in _BLOCKS:
+            variables, value = _Tokens(piece).statement()
+            return Show(value, variables)
+        return self._block(keyword, piece.removeprefix(keyword), depth)
+
+    def _block(self, kind: str, head: str, depth: int) -> Block:
+        variables, value = _Tokens(head).statement()
+        body, end = self.nodes(depth + 1)
+        otherwise: tuple[Node, ...] = ()
+        if end.startswith("else"):
+            condition = end.removeprefix("else").strip()
+            if condition:
+                keyword, _, rest = condition.partition(" ")
+                if keyword not in ("if", "with"):
+                    raise InvalidArgument(f"format has {{{{{end}}}}}: want else, or else if")
+                return Block(kind, value, variables, body, (self._block(keyword, rest, depth + 1),))
+            otherwise, end = self.nodes(depth + 1)
+        if end != "end":
+            raise InvalidArgument(f"format has {{{{{kind}}}}} without {{{{end}}}}")
+        return Block(kind, value, variables, body, otherwise)
+
+
+class _Tokens:
+    """The inside of one action, token by token."""
+
+    def __init__(self, text: str) -> None:
+        self._source = text.strip()
+        self._tokens = list(self._split())
+        self._at = 0
+
+    def statement(self) -> tuple[tuple[str, ...], Pipe]:
+        """A pipeline, maybe with variables that take its value."""
+        variables: tuple[str, ...] = ()
+        signs = [text for kind, text, _ in self._tokens if kind == "sign"]
+        if ":=" in signs or "=" in signs:
+            variables = tuple(self._variables())
+        pipe = self._pipe(0)
+        if self._at < len(self._tokens):
+            raise self._wrong(f"{self._tokens[self._at][1]!r} is unexpected")
+        return variables, pipe
+
+    def _split(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+        position = 0
+        while position < len(self._source):
+            match = _TOKEN.match(self._source, position)
+            if match is None or match.lastgroup is None:
+                raise self._wrong(f"cannot read {self._source[position:].strip()!r}")
+            kind = next(k for k, v in match.groupdict().items() if v is not None and k != "chain")
+            chain = tuple(filter(None, match["chain"].split(".")))
+            yield kind, match[kind], chain
+            position = match.end()
+
+    def _variables(self) -> Iterator[str]:
+        while self._at < len(self._tokens):
+            kind, text, _ = self._tokens[self._at]
+            self._at += 1
+            if kind == "variable":
+                yield text
+            elif text in (":=", "="):
+                return
+            elif text != ",":
+                raise self._wrong("only variables stand before :=")
+
+    def _pipe(self, depth: int) -> Pipe:
+        if depth > DEPTH_MAX:
+            raise self._wrong(f"more than {DEPTH_MAX} parentheses")
+        stages = [self._command(depth)]
+        while self._peek() == "|":
+            self._at += 1
+            stages.append(self._command(depth))
+        return Pipe(tuple(stages))
+
+    def _command(self, depth: int) -> Expression:
+        first = self._operand(depth)
+        if not isinstance(first, Call):
+            if self._peek() not in ("|", ")", ""):
+                raise self._wrong("a value takes no arguments")
+            return first
+        arguments = []
+        while self._peek() not in ("|", ")", ""):
+            arguments.append(self._operand(depth))
+        return Call(first.name, tuple(arguments))
+
+    def _operand(self, depth: int) -> Expression:
+        if self._at >= len(self._tokens):
+            raise self._wrong("a value is missing")
+        kind, text, chain = self._tokens[self._at]
+        self._at += 1
+        if text == "(":
+            pipe = self._pipe(depth + 1)
+            if self._peek() != ")":
+                raise self._wrong("a parenthesis is not closed")
+            fields = self._tokens[self._at][2]
+            self._at += 1
+            return Pipe(pipe.stages, fields)
+        return self._atom(kind, text, chain)
+
+    def _atom(self, kind: str, text: str, chain: tuple[str, ...]) -> Expression:
+        match kind:
+            case "string":
+                return Literal(text[1:-1] if text[0] == "`" else self._unquoted(text))
+            case "number":
+                return Literal(float(text) if "." in text else int(text))
+            case "variable":
+                return Path(text, chain)
+            case "field":
+                return Path(None, (*text[1:].split("."), *chain))
+            case "dot":
+                return Path(None, ())
+            case "word":
+                return Literal(_CONSTANTS[text]) if text in _CONSTANTS else Call(text, ())
+            case _:
+                raise self._wrong(f"{text!r} is unexpected")
+
+    def _unquoted(self, text: str) -> str:
+        try:
+            value = json.loads(text)
+        except ValueError:
+            raise self._wrong(f"cannot read the string {text}") from None
+        return str(value)
+
+    def _peek(self) -> str:
+        return self._tokens[self._at][1] if self._at < len(self._tokens) else ""
+
+    def _wrong(self, why: str) -> InvalidArgument:
+        shown = self._source if len(self._source) <= 80 else self._source[:80] + "..."
+        return InvalidArgument(f"format {{{{{shown}}}}} is not valid: {why}")

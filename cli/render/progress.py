@@ -1,0 +1,111 @@
+"""A service's way to what was asked of it: progress in, lines out. PURE.
+
+On a terminal the lines are drawn over the ones before (`Screen` says how); in a pipe each change is
+a line of its own.
+"""
+
+from collections.abc import Sequence
+
+from cli.answers import ServiceProgress, SlotProgress
+from cli.render.listing import ellipsis, one_line
+from pyswarm_core.states import TaskState
+
+SLOTS_SHOWN = 20
+"""Beyond this many replicas Docker shows their sum only, and so do we."""
+_BAR = 50
+_STEPS = (
+    TaskState.NEW,
+    TaskState.PENDING,
+    TaskState.ASSIGNED,
+    TaskState.ACCEPTED,
+    TaskState.PREPARING,
+    TaskState.READY,
+    TaskState.STARTING,
+    TaskState.RUNNING,
+)
+CONVERGED = "verify: Service converged"
+_WAITING = (TaskState.NEW, TaskState.PENDING)
+
+
+def lines(progress: ServiceProgress, *, removing: bool = False) -> list[str]:
+    """What a terminal shows of one service."""
+    if removing:
+        return [removal(progress)]
+    shown = [overall(progress)]
+    if progress.desired <= SLOTS_SHOWN:
+        slots = sorted(progress.slots, key=lambda slot: slot.slot)
+        shown += [_slot_line(slot, progress.desired) for slot in slots[:SLOTS_SHOWN]]
+    else:
+        shown += reasons(progress.slots)
+    return shown
+
+
+def changes(progress: ServiceProgress, *, removing: bool = False) -> list[str]:
+    """What a pipe is told of one moment; the caller leaves out what it was told already."""
+    if removing:
+        return [removal(progress)]
+    return [overall(progress), *reasons(progress.slots)]
+
+
+def overall(progress: ServiceProgress) -> str:
+    """`overall progress: 3 out of 5 tasks`."""
+    extra = progress.alive - progress.desired
+    old = f" ({extra} more to end)" if extra > 0 and progress.updated == progress.desired else ""
+    return f"overall progress: {progress.updated} out of {progress.desired} tasks{old}"
+
+
+def removal(progress: ServiceProgress) -> str:
+    """`removing: 3 tasks left`."""
+    noun = "task" if progress.alive == 1 else "tasks"
+    return f"removing: {progress.alive} {noun} left"
+
+
+def reasons(slots: Sequence[SlotProgress]) -> list[str]:
+    """Why slots do not run, each reason once with how many it holds up."""
+    counts: dict[str, int] = {}
+    for slot in slots:
+        reason = _reason(slot)
+        if reason:
+            counts[reason] = counts.get(reason, 0) + 1
+    return [
+        f"{number} {'task' if number == 1 else 'tasks'}: {reason}"
+        for reason, number in counts.items()
+    ]
+
+
+def _reason(slot: SlotProgress) -> str:
+    if slot.state is TaskState.RUNNING:
+        return ""
+    told = slot.error or (slot.message if slot.state in _WAITING else "")
+    return one_line(told)
+
+
+def _slot_line(slot: SlotProgress, desired: int) -> str:
+    place = f"{slot.slot}/{desired}"
+    reason = _reason(slot)
+    state = slot.state.word
+    if reason:
+        return f"{place}: {state:<9} {ellipsis(reason, 100)}"
+    return f"{place}: {state:<9} {_bar(slot.state)}"
+
+
+def _bar(state: TaskState) -> str:
+    step = _STEPS.index(state) + 1 if state in _STEPS else len(_STEPS)
+    filled = step * _BAR // len(_STEPS)
+    arrow = ">" if filled else ""
+    return f"[{'=' * (filled - len(arrow))}{arrow}{' ' * (_BAR - filled)}]"
+
+
+class Screen:
+    """Draws lists of lines over each other: what it returns is to be written to the terminal."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._drawn = 0
+
+    def draw(self, shown: Sequence[str]) -> str:
+        """The lines in place of those drawn before."""
+        up = f"\x1b[{self._drawn}A" if self._drawn else ""
+        self._drawn = len(shown)
+        body = "".join(f"\r\x1b[2K{ellipsis(line, self._width)}\n" for line in shown)
+        return f"{up}{body}\x1b[J"

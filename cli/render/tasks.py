@@ -1,0 +1,76 @@
+"""Lists of tasks as `service ps` and `node ps` print them. PURE."""
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from cli.answers import TaskView
+from cli.render.listing import Layout, Row, ellipsis, one_line
+from pyswarm_core.clock import Instant
+from pyswarm_core.ids import short
+from pyswarm_core.units import ago
+
+ERROR_SHOWN = 30
+
+LAYOUT = Layout(
+    headings={
+        "ID": "ID",
+        "Name": "NAME",
+        "Image": "IMAGE",
+        "Node": "NODE",
+        "DesiredState": "DESIRED STATE",
+        "CurrentState": "CURRENT STATE",
+        "Error": "ERROR",
+        "Ports": "PORTS",
+    },
+    columns=(
+        "ID", "Name", "Image", "Node", "DesiredState", "CurrentState", "Error", "Ports"
+    ),
+)  # fmt: skip
+
+
+class Style(msgspec.Struct, frozen=True):
+    """How a list of tasks is to be shown."""
+
+    truncate: bool = True
+    resolve: bool = True
+    tree: bool = True
+    r"""Earlier tasks of a slot are marked by ` \_ `."""
+
+
+def rows(tasks: Iterable[TaskView], now: Instant, style: Style) -> Iterator[Row]:
+    """A line per task: by service and slot, newest first."""
+    previous = ""
+    for view in sorted(tasks, key=_order):
+        name = view.name if style.resolve else f"{view.task.service_id}.{view.task.slot}"
+        earlier = style.tree and name == previous
+        previous = name
+        yield _row(view, now, style, rf" \_ {name}" if earlier else name)
+
+
+def _order(view: TaskView) -> tuple[str, int, bool, int, str]:
+    task = view.task
+    return (view.service_name, task.slot, task.desired_state > 7, -task.created_at, task.id)
+
+
+def _row(view: TaskView, now: Instant, style: Style, name: str) -> Row:
+    task = view.task
+    error = one_line(task.detail.error or _waiting(view))
+    if error:
+        error = f'"{error if not style.truncate else ellipsis(error, ERROR_SHOWN)}"'
+    since = task.status_at or task.created_at
+    return {
+        "ID": short(task.id) if style.truncate else task.id,
+        "Name": name,
+        "Image": view.image if not style.truncate else view.image.partition("@")[0],
+        "Node": view.node_name if style.resolve else task.node_id,
+        "DesiredState": task.desired_state.word.capitalize(),
+        "CurrentState": f"{task.state.word.capitalize()} {ago(since, now).lower()}",
+        "Error": error,
+        "Ports": "",
+    }
+
+
+def _waiting(view: TaskView) -> str:
+    """A pending task's message says why it waits; Docker shows that as its error too."""
+    return view.task.detail.message if view.task.state.word in ("new", "pending") else ""

@@ -1,0 +1,32 @@
+"""Optimistic changes of a service: read, change, send with what it was based on.
+
+If another change came first, once more from the beginning.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pyswarm_core.errors import Conflict
+from pyswarm_core.objects import Service
+from pyswarm_core.specs import ServiceSpec
+from pyswarm_core.validation import require, service_problems
+
+if TYPE_CHECKING:
+    from cli.client import Client
+
+
+def changed(client: "Client", ref: str, change: Callable[[ServiceSpec], ServiceSpec]) -> Service:
+    """The service after the change. Raises InvalidArgument, NotFound, Conflict the second time."""
+    service = client.service(ref)
+    try:
+        return _sent(client, service, change)
+    except Conflict:
+        return _sent(client, client.service(service.id), change)
+
+
+def _sent(
+    client: "Client", service: Service, change: Callable[[ServiceSpec], ServiceSpec]
+) -> Service:
+    spec = change(service.spec)
+    require(service_problems(spec))
+    return client.update_service(service, spec)

@@ -1,0 +1,111 @@
+"""`pyswarm service create`."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from msgspec.structs import replace
+
+from cli import converge, flags, session
+from cli.converge import Watched
+from cli.lazy import Verb
+from cli.service import entries, options
+from cli.service.options import many
+from cli.service.template import with_replicas, with_single
+from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.specs import (
+    ContainerSpec,
+    GlobalMode,
+    Placement,
+    ReplicatedMode,
+    ServiceMode,
+    ServiceSpec,
+    TaskSpec,
+)
+from pyswarm_core.validation import require, service_problems
+
+_GLOBAL = ServiceMode(global_=GlobalMode())
+_REPLICATED = ServiceMode(replicated=ReplicatedMode())
+
+
+@click.command(
+    cls=Verb,
+    context_settings={"allow_interspersed_args": False},
+    help="Create a service and wait until it runs.\n\n"
+    "Example: pyswarm service create --name web --replicas 3 --network app web:1",
+)
+@click.option("--name", default="", help="Name of the service")
+@click.option(
+    "--mode", type=click.Choice(["replicated", "global"]), default="replicated", show_default=True,
+    help="A number of tasks, or one on each node",
+)  # fmt: skip
+@options.template
+@many("--constraint", metavar="KEY==VALUE", help="Where tasks may run")
+@many("--placement-pref", metavar="spread=LABEL", help="What tasks spread over")
+@many("-e", "--env", metavar="NAME=VALUE", help="Environment")
+@many("--env-file", metavar="FILE", help="Read environment from a file")
+@many("-l", "--label", metavar="KEY=VALUE", help="Labels of the service")
+@many("--container-label", metavar="KEY=VALUE", help="Labels of its containers")
+@many("--network", metavar="NETWORK", help="NAME, or name=NAME,alias=ALIAS")
+@many("--group", metavar="GROUP", help="Further groups of the user")
+@many("--cap-add", metavar="CAPABILITY", help="Add Linux capabilities")
+@many("--cap-drop", metavar="CAPABILITY", help="Drop Linux capabilities")
+@many("--sysctl", metavar="KEY=VALUE", help="Kernel settings of the container")
+@many("--ulimit", metavar="NAME=SOFT[:HARD]", help="Resource limits of processes")
+@flags.detach
+@flags.quiet_progress
+@click.argument("image")
+@click.argument("args", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND] [ARG...]")
+def create(*, detach: bool, quiet: bool, **given: Any) -> None:
+    spec = spec_of(given, os.environ)
+    named = spec if spec.name else replace(spec, name="drawn-by-the-controller")
+    require(service_problems(named))
+    client = session.connect()
+    service = client.create_service(spec)
+    click.echo(service.id)
+    if not detach:
+        converge.until_converged(client, [Watched(service.id, service.spec.name)], quiet=quiet)
+
+
+def spec_of(given: Mapping[str, Any], own: Mapping[str, str]) -> ServiceSpec:
+    """The spec that the flags describe. Raises InvalidArgument."""
+    is_global = given["mode"] == "global"
+    spec = ServiceSpec(
+        name=given["name"],
+        labels=entries.labels("--label", given["label"]),
+        mode=_GLOBAL if is_global else _REPLICATED,
+        task_template=TaskSpec(
+            container_spec=_container(given, own),
+            placement=Placement(
+                constraints=given["constraint"],
+                preferences=entries.preferences(given["placement_pref"]),
+            ),
+            networks=tuple(map(entries.network, given["network"])),
+        ),
+    )
+    return with_replicas(with_single(spec, given), given["replicas"])
+
+
+def _container(given: Mapping[str, Any], own: Mapping[str, str]) -> ContainerSpec:
+    lines = [line for path in given["env_file"] for line in _env_file(path)]
+    return ContainerSpec(
+        image=given["image"],
+        args=given["args"],
+        env=entries.environment(given["env"], lines, own),
+        labels=entries.labels("--container-label", given["container_label"]),
+        groups=given["group"],
+        capability_add=given["cap_add"],
+        capability_drop=given["cap_drop"],
+        sysctls=entries.labels("--sysctl", given["sysctl"]),
+        ulimits=tuple(map(entries.ulimit, given["ulimit"])),
+    )
+
+
+def _env_file(path: str) -> list[str]:
+    try:
+        return entries.env_lines(Path(path).read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise InvalidArgument(f"--env-file {path!r} cannot be read: {reason}") from None

@@ -1,0 +1,56 @@
+"""`pyswarm service ls`."""
+
+import click
+
+from cli import flags, session
+from cli.answers import ServiceSummary
+from cli.lazy import Verb
+from cli.render import listing
+from cli.render.listing import Layout, Row
+from pyswarm_core.ids import short
+
+LAYOUT = Layout(
+    headings={
+        "ID": "ID",
+        "Name": "NAME",
+        "Mode": "MODE",
+        "Replicas": "REPLICAS",
+        "Image": "IMAGE",
+        "Ports": "PORTS",
+    },
+    columns=("ID", "Name", "Mode", "Replicas", "Image", "Ports"),
+)
+
+
+@click.command(
+    name="ls",
+    cls=Verb,
+    help="List services.\n\nExample: pyswarm service ls --filter label=app=web",
+)
+@flags.quiet_ids
+@flags.filter_
+@flags.format_
+def ls_(*, quiet: bool, filters: tuple[str, ...], form: str) -> None:
+    found = session.connect().services(filters)
+    long = quiet or bool(form)
+    for line in listing.show(LAYOUT, [row(s, long=long) for s in found], form, quiet=quiet):
+        click.echo(line)
+
+
+def row(summary: ServiceSummary, *, long: bool = False) -> Row:
+    """A line of the list; short ids in the table, as Docker has them everywhere here."""
+    service = summary.service
+    spec = service.spec
+    placement = spec.task_template.placement
+    replicas = f"{summary.running}/{summary.desired}"
+    if placement.max_replicas:
+        replicas += f" (max {placement.max_replicas} per node)"
+    image = spec.task_template.container_spec.image
+    return {
+        "ID": service.id if long else short(service.id),
+        "Name": spec.name,
+        "Mode": "replicated" if spec.mode.global_ is None else "global",
+        "Replicas": replicas,
+        "Image": image.partition("@")[0],
+        "Ports": "",
+    }

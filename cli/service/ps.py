@@ -1,0 +1,38 @@
+"""`pyswarm service ps`."""
+
+import click
+
+from cli import flags, session
+from cli.lazy import Verb
+from cli.render import listing, tasks
+from cli.render.tasks import LAYOUT, Style
+from pyswarm_core.aio.system import SystemClock
+
+
+@click.command(
+    cls=Verb,
+    help="List the tasks of services, ended ones too.\n\n"
+    "Example: pyswarm service ps web --filter desired-state=running",
+)
+@flags.quiet_ids
+@flags.no_trunc
+@flags.no_resolve
+@flags.filter_
+@flags.format_
+@click.argument("services", nargs=-1, required=True, metavar="SERVICE...")
+def ps(
+    *,
+    quiet: bool,
+    no_trunc: bool,
+    no_resolve: bool,
+    filters: tuple[str, ...],
+    form: str,
+    services: tuple[str, ...],
+) -> None:
+    found = session.connect().tasks(services=services, filters=filters)
+    is_table = not form or form.startswith("table")
+    style = Style(truncate=not no_trunc and not quiet, resolve=not no_resolve, tree=is_table)
+    for line in listing.show(
+        LAYOUT, list(tasks.rows(found, SystemClock().now(), style)), form, quiet=quiet
+    ):
+        click.echo(line)

@@ -1,0 +1,62 @@
+"""`pyswarm service scale`."""
+
+from typing import TYPE_CHECKING
+
+import click
+from msgspec.structs import replace
+
+from cli import converge, flags, session
+from cli.converge import Watched
+from cli.lazy import Verb
+from cli.service.change import changed
+from pyswarm_core.errors import InvalidArgument, PyswarmError
+from pyswarm_core.limits import REPLICAS_MAX
+from pyswarm_core.specs import ReplicatedMode, ServiceMode, ServiceSpec
+
+if TYPE_CHECKING:
+    from cli.client import Client
+
+
+@click.command(
+    cls=Verb,
+    help="Change how many replicas services have.\n\nExample: pyswarm service scale web=5 db=2",
+)
+@flags.detach
+@flags.quiet_progress
+@click.argument("targets", nargs=-1, required=True, metavar="SERVICE=REPLICAS...")
+def scale(*, detach: bool, quiet: bool, targets: tuple[str, ...]) -> None:
+    wanted = dict(map(parse, targets))
+    client = session.connect()
+    scaled, refused = [], []
+    for ref, replicas in wanted.items():
+        try:
+            scaled.append(_scale(client, ref, replicas))
+        except PyswarmError as error:
+            refused.append(error)
+    if scaled and not detach:
+        converge.until_converged(client, scaled, quiet=quiet)
+    if refused:
+        raise type(refused[0])("; ".join(map(str, refused)))
+
+
+def parse(target: str) -> tuple[str, int]:
+    """`web=5`. Raises InvalidArgument."""
+    ref, _, number = target.rpartition("=")
+    if not ref or not number.isascii() or not number.isdecimal() or len(number) > 9:
+        raise InvalidArgument(
+            f"scale {target[:80]!r} is not valid: want SERVICE=REPLICAS, a number of 0 or more"
+        )
+    if int(number) > REPLICAS_MAX:
+        raise InvalidArgument(f"replicas {number} is not valid: want 0 to {REPLICAS_MAX}")
+    return ref, int(number)
+
+
+def _scale(client: "Client", ref: str, replicas: int) -> Watched:
+    def resized(spec: ServiceSpec) -> ServiceSpec:
+        if spec.mode.replicated is None:
+            raise InvalidArgument(f"{ref}: scale can only be used with replicated mode")
+        return replace(spec, mode=ServiceMode(replicated=ReplicatedMode(replicas=replicas)))
+
+    service = changed(client, ref, resized)
+    click.echo(f"{ref} scaled to {replicas}")
+    return Watched(service.id, service.spec.name)

@@ -1,0 +1,98 @@
+"""Flags that set one value of a service, for create and update alike: flags -> spec. PURE.
+
+Each flag is a row: where its value goes and how its text is read. A flag that was not given leaves
+its value alone.
+"""
+
+import shlex
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.specs import ReplicatedMode, RestartCondition, ServiceMode, ServiceSpec
+from pyswarm_core.units import parse_cpus, parse_duration, parse_size
+
+S = TypeVar("S", bound=msgspec.Struct)
+Read = Callable[[Any], Any]
+
+CONDITIONS = tuple(condition.value for condition in RestartCondition)
+
+
+def _as_given(value: Any) -> Any:
+    return value
+
+
+def _swap(text: str) -> int:
+    return -1 if text.strip() == "-1" else parse_size(text)
+
+
+def words(text: str) -> tuple[str, ...]:
+    """A command line as a shell would split it. Raises InvalidArgument."""
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise InvalidArgument(f"{text[:80]!r} is not valid: {str(error).lower()}") from None
+
+
+_CONTAINER = "task_template.container_spec."
+_LIMITS = "task_template.resources.limits."
+_RESERVED = "task_template.resources.reservations."
+_RESTART = "task_template.restart_policy."
+
+SINGLE: Mapping[str, tuple[str, Read]] = {
+    "image": (_CONTAINER + "image", _as_given),
+    "entrypoint": (_CONTAINER + "command", words),
+    "hostname": (_CONTAINER + "hostname", _as_given),
+    "workdir": (_CONTAINER + "dir", _as_given),
+    "user": (_CONTAINER + "user", _as_given),
+    "tty": (_CONTAINER + "tty", _as_given),
+    "init": (_CONTAINER + "init", _as_given),
+    "read_only": (_CONTAINER + "read_only", _as_given),
+    "stop_signal": (_CONTAINER + "stop_signal", _as_given),
+    "stop_grace_period": (_CONTAINER + "stop_grace_period", parse_duration),
+    "oom_score_adj": (_CONTAINER + "oom_score_adj", _as_given),
+    "limit_cpu": (_LIMITS + "nano_cpus", parse_cpus),
+    "limit_memory": (_LIMITS + "memory_bytes", parse_size),
+    "limit_pids": (_LIMITS + "pids", _as_given),
+    "reserve_cpu": (_RESERVED + "nano_cpus", parse_cpus),
+    "reserve_memory": (_RESERVED + "memory_bytes", parse_size),
+    "memory_swap": ("task_template.resources.swap_bytes", _swap),
+    "memory_swappiness": ("task_template.resources.memory_swappiness", _as_given),
+    "restart_condition": (_RESTART + "condition", RestartCondition),
+    "restart_delay": (_RESTART + "delay", parse_duration),
+    "restart_max_attempts": (_RESTART + "max_attempts", _as_given),
+    "restart_window": (_RESTART + "window", parse_duration),
+    "replicas_max_per_node": ("task_template.placement.max_replicas", _as_given),
+}
+"""Parameter name -> where in the spec, how its text is read."""
+
+
+def with_single(spec: ServiceSpec, given: Mapping[str, Any]) -> ServiceSpec:
+    """The spec with every single-valued flag that was given. Raises InvalidArgument."""
+    for name, (path, read) in SINGLE.items():
+        value = given.get(name)
+        if value is None:
+            continue
+        try:
+            spec = put(spec, path, read(value))
+        except InvalidArgument as error:
+            raise InvalidArgument(f"--{name.replace('_', '-')}: {error}") from None
+    return spec
+
+
+def with_replicas(spec: ServiceSpec, replicas: int | None) -> ServiceSpec:
+    """The spec with that many replicas; None leaves them. InvalidArgument for global mode."""
+    if replicas is None:
+        return spec
+    if spec.mode.replicated is None:
+        raise InvalidArgument("--replicas can only be used with replicated mode")
+    return put(spec, "mode", ServiceMode(replicated=ReplicatedMode(replicas=replicas)))
+
+
+def put(value: S, path: str, new: Any) -> S:
+    """A copy of the struct with the field at `path` (`a.b.c`) replaced."""
+    field, _, rest = path.partition(".")
+    inner = put(getattr(value, field), rest, new) if rest else new
+    return msgspec.structs.replace(value, **{field: inner})

@@ -1,0 +1,78 @@
+"""`pyswarm swarm info`: what `docker info` tells of a swarm."""
+
+from typing import Any
+
+import click
+
+from cli import flags, session
+from cli.answers import Info
+from cli.lazy import Verb
+from cli.render import documents
+from pyswarm_core.units import format_duration
+
+
+@click.command(
+    cls=Verb,
+    help="Show the fleet and its settings.\n\n"
+    "Example: pyswarm swarm info --format '{{.NodesReady}}'",
+)
+@flags.inspect_format
+def info(*, form: str) -> None:
+    told = session.connect().info()
+    if form:
+        for line in documents.show([document(told)], form):
+            click.echo(line)
+        return
+    for line in lines(told):
+        click.echo(line)
+
+
+def document(told: Info) -> dict[str, Any]:
+    """The answer with Docker's keys, without its tokens."""
+    cluster = documents.document(told.cluster)
+    cluster.pop("WorkerToken")
+    cluster.pop("ManagerToken")
+    return {
+        "Cluster": cluster,
+        "Controller": told.controller,
+        "Leader": told.leader,
+        "Version": told.version,
+        "Nodes": told.nodes,
+        "NodesReady": told.nodes_ready,
+        "Services": told.services,
+        "Tasks": told.tasks,
+        "TasksRunning": told.tasks_running,
+        "Store": told.store,
+        "Revision": told.revision,
+        "JoinAddr": told.join_addr,
+    }
+
+
+def lines(told: Info) -> list[str]:
+    """The answer for people, in the order and words of `docker info`."""
+    spec = told.cluster.spec
+    return [
+        "Swarm: active",
+        f" ClusterID: {told.cluster.id}",
+        f" Name: {spec.name}",
+        f" Nodes: {told.nodes}",
+        f"  Ready: {told.nodes_ready}",
+        f" Services: {told.services}",
+        f" Tasks: {told.tasks}",
+        f"  Running: {told.tasks_running}",
+        f" Default Address Pool: {'  '.join(spec.default_address_pool)}",
+        f" SubnetSize: {spec.subnet_size}",
+        f" Data Path Port: {spec.data_path_port}",
+        " Orchestration:",
+        f"  Task History Retention Limit: {spec.task_history_limit}",
+        " Dispatcher:",
+        f"  Heartbeat Period: {format_duration(spec.heartbeat_period)}",
+        " Controller:",
+        f"  Name: {told.controller}",
+        f"  Leader: {told.leader}",
+        f"  Version: {told.version}",
+        f"  Join Address: {told.join_addr}",
+        " Store:",
+        f"  Endpoints: {told.store}",
+        f"  Revision: {told.revision}",
+    ]
