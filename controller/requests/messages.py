@@ -10,7 +10,7 @@ from pyswarm_core.units import ago
 
 
 def messages_of(state: State, ref: str, now: Instant) -> list[str]:
-    """One line in sum, then one per slot that does not run; for a task, its own. Raises NotFound."""
+    """One line in sum, one per slot that does not run; for a task its own. Raises NotFound."""
     named = find_service_or_task(state, ref)
     if isinstance(named, Task):
         detail = named.detail
