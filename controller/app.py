@@ -83,6 +83,11 @@ class Controller:
         self._clock = SystemClock()
         self._ids = RandomIds()
 
+    @property
+    def leading(self) -> bool:
+        """Whether this controller leads."""
+        return self._loop is not None
+
     def current(self) -> Loop:
         """See `Leadership.current`."""
         if self._loop is not None:

@@ -162,8 +162,15 @@ class Loop:
         return sum(session.behind for session in self.sessions)
 
     def heard(self, node_id: NodeId) -> None:
-        """Any message of the node arrived."""
+        """Any message of the node arrived; one that was down is ready again."""
+        node = self.state.nodes.get(node_id)
+        if node is None:
+            return
         self._liveness.heard(node_id, self._tools.clock.now())
+        if node.status.state is not NodeState.READY:
+            status = msgspec.structs.replace(node.status, state=NodeState.READY, message="")
+            self._observe_node(msgspec.structs.replace(node, status=status))
+            self._tell(Note(NoteKind.NODE_READY, node_id, node.description.hostname))
 
     def hello(self, node_id: NodeId, description: NodeDescription, addr: str) -> None:
         """The node has opened a session: it is ready, and this is what it says of itself."""
@@ -174,8 +181,6 @@ class Loop:
         if node == old:
             return
         self._observe_node(node)
-        if old.status.state is not NodeState.READY:
-            self._tell(Note(NoteKind.NODE_READY, node_id, description.hostname))
         if old.status.addr != addr:
             self.sessions.address_changed(self.state, node)
 

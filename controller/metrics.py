@@ -46,7 +46,6 @@ class Metrics:
         self.commit_seconds = self._histogram("commit_seconds", "Time until the store has it")
         self.load_seconds = self._gauge("load_seconds", "Time the state's last loading took")
         self.is_leader = self._gauge("is_leader", "1 while this controller leads")
-        self.decisions_total = self._counter("decisions_total", "Decisions made")
         self.statuses_total = self._counter("statuses_total", "Task statuses taken in")
         self.store_errors_total = Counter(
             "pyswarm_controller_store_errors_total",
