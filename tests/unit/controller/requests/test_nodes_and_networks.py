@@ -1,0 +1,115 @@
+"""What operators change: nodes and networks."""
+
+import msgspec
+import pytest
+
+from controller.requests import networks, nodes
+from pyswarm_core import specs
+from pyswarm_core.decision import Writes
+from pyswarm_core.errors import AlreadyExists, Conflict, InvalidArgument
+from pyswarm_core.objects import Network, PreviousSpec, Version
+from pyswarm_core.state import State
+from pyswarm_core.states import Availability, NodeState, TaskState
+from tests.fixtures import build
+from tests.fixtures.build import NOW, Numbered
+
+replace = msgspec.structs.replace
+ROUTES = ["10.128.0.0/17", "0.0.0.0/0"]
+
+
+def create(state: State, name: str, subnet: str = "", routes: list[str] | None = None) -> Network:
+    config = (specs.IpamConfig(subnet=subnet),) if subnet else ()
+    spec = specs.NetworkSpec(name=name, ipam=specs.Ipam(config=config))
+    ids = Numbered(len(state.networks))
+    writes, network = networks.create_network(state, spec, routes or [], NOW, ids)
+    state.apply(writes)
+    return network
+
+
+def test_an_update_changes_the_spec_and_the_version() -> None:
+    state = build.state(nodes=build.nodes(1))
+    spec = specs.NodeSpec(availability=Availability.DRAIN, labels={"zone": "a"})
+    _, node = nodes.update_node(state, "n1", Version(), spec, NOW)
+    assert (node.spec, node.version.index, node.updated_at) == (spec, 1, NOW)
+    with pytest.raises(Conflict, match="out of sequence"):
+        nodes.update_node(state, "n1", Version(index=7), spec, NOW)
+    with pytest.raises(InvalidArgument, match="role 'king'"):
+        nodes.update_node(state, "n1", Version(), specs.NodeSpec(role="king"), NOW)
+
+
+def test_the_same_node_spec_again_changes_nothing() -> None:
+    state = build.state(nodes=build.nodes(1))
+    node = state.nodes[build.node("n1").id]
+    assert nodes.update_node(state, "n1", Version(), node.spec, NOW) == (Writes(), node)
+
+
+def test_a_node_that_is_up_is_removed_only_by_force_and_with_its_tasks() -> None:
+    state = build.state(
+        nodes=build.nodes(2),
+        services=[build.service("web")],
+        tasks=[build.task("web.1", node="n1"), build.task("web.2", node="n2")],
+    )
+    with pytest.raises(Conflict, match="'n1' is ready, not down"):
+        nodes.remove_node(state, "n1", force=False)
+    writes, _ = nodes.remove_node(state, "n1", force=True)
+    state.apply(writes)
+    assert list(state.nodes) == ["n2"]
+    assert list(state.tasks) == ["web.2"]
+
+
+def test_a_node_that_is_down_is_removed() -> None:
+    state = build.state(nodes=[build.node("n1", state=NodeState.DOWN)])
+    assert nodes.remove_node(state, "n1", force=False)[0].removed_nodes == ("n1",)
+
+
+def test_a_network_gets_a_free_subnet_and_a_vni_of_its_own() -> None:
+    state = build.state()
+    first, second = create(state, "a"), create(state, "b")
+    assert (first.subnet, second.subnet) == ("10.128.0.0/16", "10.129.0.0/16")
+    assert (first.vni, second.vni, state.cluster.next_vni) == (4096, 4097, 4098)
+
+
+def test_a_subnet_avoids_the_hosts_routes() -> None:
+    state = build.state()
+    assert create(state, "a", routes=ROUTES).subnet == "10.129.0.0/16"
+    with pytest.raises(Conflict, match=r"overlaps a route of the host \(10.128.0.0/17\)"):
+        create(state, "b", "10.128.4.0/24", ROUTES)
+    with pytest.raises(Conflict, match="overlaps network a"):
+        create(state, "b", "10.129.4.0/24", ROUTES)
+
+
+def test_a_networks_name_is_taken_once() -> None:
+    state = build.state()
+    create(state, "a")
+    with pytest.raises(AlreadyExists, match="network 'a' exists already"):
+        create(state, "a")
+
+
+def test_a_network_is_removed_when_nobody_uses_it() -> None:
+    state = build.state(networks=[build.network("app")])
+    assert networks.remove_network(state, "app")[0].removed_networks == ("app",)
+
+
+def test_a_network_in_use_names_its_users() -> None:
+    spec = build.template(networks=["app"])
+    users = [build.service(f"s{n}", spec=spec) for n in range(7)]
+    leaving = build.service("s0", spec=spec, removing=True)
+    state = build.state(networks=[build.network("app")], services=[leaving, *users[1:]])
+    with pytest.raises(Conflict, match=r"'s0' \(being removed\), service 's1'.*and others"):
+        networks.remove_network(state, "app")
+
+
+def test_a_network_is_in_use_while_old_tasks_live() -> None:
+    before = build.service("web", spec=build.template(networks=["app"]))
+    after = replace(
+        build.service("web", version=2, template_version=2),
+        previous_specs=(PreviousSpec(version=1, spec=before.spec),),
+    )
+    task = build.task("web.1", node="n1")
+    state = build.state(
+        nodes=build.nodes(1), networks=[build.network("app")], services=[after], tasks=[task]
+    )
+    with pytest.raises(Conflict, match="in use by service 'web'"):
+        networks.remove_network(state, "app")
+    state.apply(Writes(tasks=[replace(task, state=TaskState.SHUTDOWN)]))
+    assert networks.remove_network(state, "app")[0]

@@ -1,0 +1,231 @@
+"""Lookup, filters, lists and progress, as users ask for them."""
+
+import msgspec
+import pytest
+
+from controller.requests import queries
+from controller.requests.filters import has_label
+from controller.requests.lookup import find_node, find_service, find_task, task_name
+from controller.requests.messages import messages_of
+from controller.requests.progress import SLOTS_SHOWN, service_progress
+from controller.requests.queries import TaskQuery
+from controller.requests.views import desired_tasks
+from pyswarm_core.errors import InvalidArgument, NotFound
+from pyswarm_core.ids import NodeId, ServiceId, TaskId
+from pyswarm_core.objects import TaskDetail
+from pyswarm_core.states import Availability, NodeState, TaskState
+from tests.fixtures import build
+from tests.fixtures.build import NOW
+
+replace = msgspec.structs.replace
+WEB = ServiceId("web")
+
+
+def service(name: str, identifier: str, **labels: str) -> object:
+    made = build.service(name)
+    return replace(made, id=ServiceId(identifier), spec=replace(made.spec, labels=labels))
+
+
+def test_a_ref_is_an_id_a_name_or_one_ids_beginning() -> None:
+    state = build.state(
+        services=[service("web", "abc1"), service("abc1x", "abd2"), service("db", "abd3")]  # type: ignore[list-item]
+    )
+    assert find_service(state, "abc1").spec.name == "web"
+    assert find_service(state, "abc1x").spec.name == "abc1x"
+    assert find_service(state, "abc").spec.name == "web"
+    with pytest.raises(NotFound, match="'abd' is ambiguous: it could be abd2, abd3"):
+        find_service(state, "abd")
+
+
+@pytest.mark.parametrize("ref", ["", "nope", "x" * 10_000_000, "a\0b", "\x1b[2J", "wéb"])
+def test_a_ref_that_names_nothing_is_quoted_harmlessly(ref: str) -> None:
+    with pytest.raises(NotFound, match="no such service: ") as caught:
+        find_service(build.state(services=[build.service("web")]), ref)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 200
+
+
+def test_a_hostname_that_two_nodes_have_is_ambiguous() -> None:
+    twin = replace(build.node("n2"), description=build.node("n1").description)
+    state = build.state(nodes=[build.node("n1"), twin])
+    assert find_node(state, "n1").id == "n1"
+    state = build.state(nodes=[replace(build.node("n1"), id=NodeId("n3")), twin])
+    with pytest.raises(NotFound, match="ambiguous: it could be n3, n2"):
+        find_node(state, "n1")
+
+
+def test_a_slots_name_means_its_newest_task() -> None:
+    old = build.task("web.1", task_id="old", state=TaskState.FAILED, node="n1")
+    new = build.task("web.1", task_id="new", node="n2")
+    state = build.state(services=[build.service("web")], tasks=[old, new], nodes=build.nodes(2))
+    assert find_task(state, "web.1").id == "new"
+    assert find_task(state, "ol").id == "old"
+    with pytest.raises(NotFound):
+        find_task(state, "web.2")
+
+
+def test_a_global_services_tasks_are_named_by_node() -> None:
+    task = build.task("agent.2", node="n2")
+    state = build.state(
+        services=[build.service("agent", replicas=None)], tasks=[task], nodes=build.nodes(2)
+    )
+    assert task_name(state, task) == "agent.n2"
+    assert find_task(state, "agent.n2").id == task.id
+
+
+def test_values_of_one_filter_are_alternatives_and_filters_all_hold() -> None:
+    state = build.state(
+        services=[
+            service("web", "a1", tier="front"),  # type: ignore[list-item]
+            service("webdb", "a2", tier="back"),  # type: ignore[list-item]
+            service("db", "a3", tier="back"),  # type: ignore[list-item]
+        ]
+    )
+
+    def names(*filters: str) -> list[str]:
+        return [s.service.spec.name for s in queries.list_services(state, filters)]
+
+    assert names() == ["db", "web", "webdb"]
+    assert names("name=web") == ["web", "webdb"]
+    assert names("name=web", "name=db") == ["db", "web", "webdb"]
+    assert names("name=web", "label=tier=back") == ["webdb"]
+    assert names("label=tier", "id=a3") == ["db"]
+    assert names("mode=global") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("web", "want KEY=VALUE"),
+        ("colour=red", "want one of id, label, mode, name"),
+        ("mode=both", "want one of replicated, global"),
+        ("x" * 1_000_000 + "=1", "want one of"),
+    ],
+)
+def test_a_filter_that_does_not_exist_is_refused(text: str, message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message) as caught:
+        queries.list_services(build.state(), [text])
+    assert len(str(caught.value)) < 300
+
+
+def test_nodes_are_filtered_by_role_label_and_state() -> None:
+    state = build.state(
+        nodes=[
+            build.node("n2", labels={"zone": "a"}, state=NodeState.DOWN),
+            build.node("n1", role="manager"),
+        ]
+    )
+
+    def ids(*filters: str) -> list[str]:
+        return [view.node.id for view in queries.list_nodes(state, filters)]
+
+    assert ids() == ["n1", "n2"]
+    assert ids("role=manager") == ["n1"]
+    assert ids("node.label=zone=a") == ["n2"]
+    assert ids("membership=accepted", "status=down") == ["n2"]
+    assert ids("membership=pending") == []
+
+
+def test_networks_are_filtered_by_part_of_their_name() -> None:
+    state = build.state(networks=[build.network("shop_app"), build.network("db")])
+    found = queries.list_networks(state, ["name=app", "driver=overlay", "scope=swarm"])
+    assert [network.spec.name for network in found] == ["shop_app"]
+
+
+def test_tasks_are_listed_by_slot_with_the_newest_first() -> None:
+    old = build.task("web.1", task_id="a", node="n1", state=TaskState.FAILED, created=NOW)
+    new = build.task("web.1", task_id="b", node="n2", created=NOW + 1)
+    other = build.task("db.1", task_id="c", node="n1", desired=TaskState.SHUTDOWN)
+    state = build.state(
+        services=[build.service("web"), build.service("db")],
+        tasks=[old, new, other],
+        nodes=build.nodes(2),
+    )
+
+    def ids(**query: tuple[str, ...]) -> list[str]:
+        return [view.task.id for view in queries.list_tasks(state, TaskQuery(**query))]
+
+    assert ids() == ["c", "b", "a"]
+    assert ids(services=("web",)) == ["b", "a"]
+    assert ids(nodes=("n1",)) == ["c", "a"]
+    assert ids(services=("web",), nodes=("n1",)) == ["a"]
+    assert ids(tasks=("b", "web.1")) == ["b"]
+    assert ids(filters=("desired-state=running",)) == ["b", "a"]
+    assert ids(filters=("node=n2", "service=web", "name=web.1")) == ["b"]
+    with pytest.raises(NotFound):
+        ids(services=("nope",))
+
+
+def test_labels_match_by_key_or_by_value() -> None:
+    assert has_label({"a": "1"}, "a")
+    assert has_label({"a": "1"}, "a=1")
+    assert not has_label({"a": "1"}, "a=")
+
+
+def test_a_global_service_wants_the_nodes_that_may_run_it() -> None:
+    spec = build.template(constraints=["node.labels.zone==a"])
+    wanted = build.service("agent", replicas=None, spec=spec)
+    zone = {"zone": "a"}
+    state = build.state(
+        nodes=[
+            build.node("n1", labels=zone),
+            build.node("n2"),
+            build.node("n3", labels=zone, availability=Availability.DRAIN),
+            build.node("n4", labels=zone, availability=Availability.PAUSE),
+        ],
+        services=[wanted],
+        tasks=[build.task("agent.4", node="n4")],
+    )
+    assert desired_tasks(state, wanted) == 2
+
+
+def test_a_service_has_converged_when_exactly_what_is_wanted_runs() -> None:
+    web = build.service("web", replicas=2, version=2, template_version=2)
+    new = [build.task(f"web.{n}", node="n1", version=2) for n in (1, 2)]
+    surplus = build.task("web.3", node="n1", version=2, desired=TaskState.REMOVE)
+    outdated = replace(new[1], spec_version=1)
+
+    def converged(*tasks: object) -> bool:
+        state = build.state(nodes=build.nodes(1), services=[web], tasks=tasks)  # type: ignore[arg-type]
+        return service_progress(state, WEB).converged
+
+    assert converged(*new)
+    assert not converged(new[0])
+    assert not converged(new[0], outdated)
+    assert not converged(*new, surplus)
+    assert converged(*new, replace(surplus, state=TaskState.SHUTDOWN))
+
+
+def test_progress_shows_first_what_does_not_run_and_why() -> None:
+    detail = TaskDetail(error="no such image")
+    failed = build.task("web.2", task_id="old", node="n1", state=TaskState.REJECTED, detail=detail)
+    waiting = build.task("web.2", task_id="new", node="n1", state=TaskState.READY)
+    state = build.state(
+        nodes=build.nodes(1),
+        services=[build.service("web", replicas=2)],
+        tasks=[build.task("web.1", node="n1"), failed, waiting],
+    )
+    progress = service_progress(state, WEB)
+    assert [(s.slot, s.state, s.error) for s in progress.slots] == [
+        (2, TaskState.READY, "no such image"),
+        (1, TaskState.RUNNING, ""),
+    ]
+    assert (progress.running, progress.desired, progress.alive) == (1, 2, 2)
+    assert "web.2 is ready: no such image" in messages_of(state, "web", NOW)
+
+
+def test_progress_of_a_large_service_is_one_page() -> None:
+    tasks = [build.task(f"web.{n}", state=TaskState.PENDING) for n in range(1, 200)]
+    state = build.state(services=[build.service("web", replicas=199)], tasks=tasks)
+    assert len(service_progress(state, WEB).slots) == SLOTS_SHOWN
+
+
+def test_a_service_that_left_is_gone() -> None:
+    assert service_progress(build.state(), WEB).gone
+
+
+def test_a_task_tells_its_own_message() -> None:
+    detail = TaskDetail(message="no node has 8GiB free")
+    task = build.task("web.1", state=TaskState.PENDING, detail=detail)
+    state = build.state(services=[build.service("web")], tasks=[task])
+    assert messages_of(state, TaskId("web.1"), NOW)[1] == "no node has 8GiB free"
