@@ -4,6 +4,7 @@ Brings together what scheduler and allocator know: a node can take a task if the
 its networks have addresses left there. Tasks that find no node wait and say why.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from pyswarm_core.clock import Instant, after
 from pyswarm_core.decision import NoteKind
 from pyswarm_core.ids import IdSource, NetworkId, NodeId, TaskId
 from pyswarm_core.limits import EXPLAIN_PERIOD, FAILURE_WINDOW, FAILURES_PENALISED
-from pyswarm_core.nodetable import IntColumn
+from pyswarm_core.nodetable import IntColumn, NodeTable
 from pyswarm_core.objects import NO_DETAIL, Network, Service, Task
 from pyswarm_core.state import Footprint, State, is_wanted
 from pyswarm_core.states import TaskState
@@ -142,14 +143,7 @@ class Placing:
         return [one for one, row in zip(candidates, wanted, strict=True) if row not in taken]
 
     def _with_rooms(self, demand: Demand) -> Demand:
-        rooms = []
-        for network_id in demand.footprint.networks:
-            blocks = self.blocks(network_id)
-            if blocks is None:
-                rooms.append((network_id, np.zeros(len(demand.on_node), np.int64)))
-            elif (room := blocks.rooms(self._state.node_table)) is not None:
-                rooms.append((blocks.network.spec.name, room))
-        return demand._replace(rooms=tuple(rooms))
+        return _with_rooms(demand, self._state.node_table, self.blocks)
 
     def _take(self, rows: IntColumn, demand: Demand) -> IntColumn:
         """Set aside what tasks on these rows need; return the rows that got all of it."""
@@ -245,6 +239,32 @@ def demand_of(state: State, plan: Plan, now: Instant) -> Demand:
         _per_row(rows, len(table.number)),
         None if failing is None else failing.astype(np.int64),
     )
+
+
+def current_demand(state: State, service: Service, now: Instant) -> Demand:
+    """What one more task of the service asks of a node now, its networks' addresses included."""
+
+    def blocks_of(network_id: NetworkId) -> Blocks | None:
+        network = state.networks.get(network_id)
+        load = state.network_load.get(network_id, {})
+        table = state.node_table
+        return Blocks(network, load, state.node_of_number, table) if network else None
+
+    return _with_rooms(demand_of(state, Plan(service), now), state.node_table, blocks_of)
+
+
+def _with_rooms(
+    demand: Demand, table: NodeTable, blocks_of: Callable[[NetworkId], Blocks | None]
+) -> Demand:
+    """The demand bounded by its networks' free addresses."""
+    rooms = []
+    for network_id in demand.footprint.networks:
+        blocks = blocks_of(network_id)
+        if blocks is None:
+            rooms.append((network_id, np.zeros(len(demand.on_node), np.int64)))
+        elif (room := blocks.rooms(table)) is not None:
+            rooms.append((blocks.network.spec.name, room))
+    return demand._replace(rooms=tuple(rooms))
 
 
 def footprint_of(service: Service) -> Footprint:

@@ -39,13 +39,18 @@ class Plan:
         """More is to be done than the budget allowed."""
         self._notes: dict[tuple[NoteKind, str], int] = {}
 
-    def change(self, task: Task, *, desired: TaskState, state: TaskState | None = None) -> Task:
-        """Write the task with another desired state (and state); return it as it will be."""
-        changed = replace(task, desired_state=desired, state=task.state if state is None else state)
+    def change(self, task: Task, *, desired: TaskState) -> Task:
+        """Write the task with another desired state; return it as it will be."""
+        changed = replace(task, desired_state=desired)
         self.changed[task.id] = changed
         if task.id in self.pending:
             self.pending[task.id] = changed
         return changed
+
+    def end(self, task: Task, state: TaskState, now: Instant) -> Task:
+        """Write the task as ended, without hearing its agent; return it as it will be."""
+        ended = self.changed[task.id] = replace(task, state=state, status_at=now)
+        return ended
 
     def remove(self, task: Task) -> None:
         """Delete the task from the store."""

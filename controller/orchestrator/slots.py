@@ -69,7 +69,7 @@ def _fill(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant
         if is_wanted(task):
             kept = None if active else _keep(plan, state, task)
             if kept is None:
-                _dismiss(plan, state, task)
+                _dismiss(plan, state, task, now)
             active = active or kept
     if active is not None:
         return Slot(number, SlotKind.ACTIVE, _start(plan, active, now))
@@ -115,11 +115,11 @@ def _keep(plan: Plan, state: State, task: Task) -> Task | None:
     return task
 
 
-def _dismiss(plan: Plan, state: State, task: Task) -> None:
+def _dismiss(plan: Plan, state: State, task: Task, now: Instant) -> None:
     if is_forgettable(task) or task.node_id not in state.nodes:
         plan.remove(task)
     else:
-        plan.change(task, desired=_S.SHUTDOWN)
+        _orphan(plan, state, plan.change(task, desired=_S.SHUTDOWN), now)
 
 
 def _start(plan: Plan, task: Task, now: Instant) -> Task:
@@ -212,4 +212,4 @@ def _orphan(plan: Plan, state: State, task: Task, now: Instant) -> Task:
         plan.wake_at(at)
         return task
     plan.note(NoteKind.TASK_STATE, "orphaned: its node stayed down")
-    return plan.change(task, desired=task.desired_state, state=_S.ORPHANED)
+    return plan.end(task, _S.ORPHANED, now)

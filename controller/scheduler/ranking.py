@@ -94,7 +94,7 @@ def _pour(level: IntColumn, room: IntColumn, order: tuple[IntColumn, ...], count
         return np.zeros(len(level), np.int64)
     if int(room.sum()) <= count:
         return room.copy()
-    low, high = int(level.min()), int(level.min()) + count
+    low, high = int(level.min()), int(level.max()) + count
     # Invariant: raising everybody to `low` takes at most `count`, to `high + 1` more.
     while low < high:
         middle = (low + high + 1) // 2
