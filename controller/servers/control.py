@@ -12,19 +12,17 @@ import msgspec
 
 from controller.leadership import Leader, Leadership, Mutation
 from controller.requests import lookup, networks, nodes, queries, services, views
-from controller.requests.messages import messages_of
 from controller.servers import images, logs, progress, story
 from controller.servers.calls import Context, read
+from controller.why import why
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc
-from pyswarm_core.clock import Clock, Instant
+from pyswarm_core.clock import Clock
 from pyswarm_core.codec import to_proto
 from pyswarm_core.objects import Network, Node, Service, Version
 from pyswarm_core.specs import NetworkSpec, NodeSpec, ServiceSpec
-from pyswarm_core.state import State
 
 T = TypeVar("T")
-Why = Callable[[State, str, Instant], Sequence[str]]
 VIEWS_AT_ONCE = 500
 """Tasks turned into messages between two chances for others to run."""
 
@@ -40,9 +38,7 @@ class Facts(msgspec.Struct, frozen=True):
 
 
 class Control(control_pb2_grpc.ControlServicer):
-    """Serves users. `routes` tells the host's routes, which no network's subnet may overlap; `why`
-    explains what a ref names.
-    """
+    """Serves users. `routes` tells the host's routes, which no network's subnet may overlap."""
 
     def __init__(
         self,
@@ -50,12 +46,10 @@ class Control(control_pb2_grpc.ControlServicer):
         clock: Clock,
         facts: Facts,
         routes: Callable[[], Sequence[str]],
-        why: Why = messages_of,
     ) -> None:
         self._leadership = leadership
         self._clock = clock
         self._facts = facts
-        self._why = why
         self._routes = routes
 
     async def GetInfo(self, request: pb.GetInfoRequest, context: Context) -> pb.GetInfoReply:
@@ -133,7 +127,9 @@ class Control(control_pb2_grpc.ControlServicer):
         return reply
 
     async def Why(self, request: pb.RefRequest, context: Context) -> pb.WhyReply:
-        return pb.WhyReply(lines=self._why(self._leader().state, request.ref, self._clock.now()))
+        state = self._leader().state
+        named = lookup.find_service_or_task(state, request.ref)
+        return pb.WhyReply(lines=why(state, named.id, self._clock.now()))
 
     # Nodes
 

@@ -10,8 +10,6 @@ from controller.servers.control import Control, Facts
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS, SERVER_OPTIONS
 from pyswarm_core.aio.system import RandomIds
 from pyswarm_core.api.v1 import control_pb2_grpc
-from pyswarm_core.clock import Instant
-from pyswarm_core.state import State
 from tests.fixtures import build
 from tests.fixtures.desk import Desk, StoppedClock, Term
 
@@ -23,13 +21,13 @@ class Api:
         self.stub = stub
         self.desk = desk
         self.term = term
+        self.host_is_broken = False
 
-
-def explain(state: State, ref: str, now: Instant) -> list[str]:
-    """Stands in for the brain's explanation."""
-    if ref == "broken":
-        raise RuntimeError("a secret of the house")
-    return [f"{ref} is fine"]
+    def routes(self) -> list[str]:
+        """The host's."""
+        if self.host_is_broken:
+            raise RuntimeError("a secret of the house")
+        return ["192.0.2.0/24", "0.0.0.0/0"]
 
 
 @pytest.fixture
@@ -39,7 +37,7 @@ async def api() -> AsyncIterator[Api]:
     term = Term(desk)
     server = grpc.aio.server(interceptors=[ErrorsToStatus(ids)], options=SERVER_OPTIONS)
     facts = Facts(version="1.2.3", store="none", join_addr="192.0.2.1:2377")
-    control = Control(term, StoppedClock(), facts, lambda: ["192.0.2.0/24", "0.0.0.0/0"], explain)
+    control = Control(term, StoppedClock(), facts, lambda: both_ends.routes())
     control_pb2_grpc.add_ControlServicer_to_server(control, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -101,7 +101,10 @@ async def test_a_word_that_no_enum_has_is_named(api: Api) -> None:
 async def test_what_nobody_expected_shows_an_id_and_nothing_else(
     api: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
-    details = await refused(api.stub.Why(pb.RefRequest(ref="broken")), grpc.StatusCode.INTERNAL)
+    api.host_is_broken = True
+    request = pb.CreateNetworkRequest()
+    to_proto(NetworkSpec(name="app"), request.spec)
+    details = await refused(api.stub.CreateNetwork(request), grpc.StatusCode.INTERNAL)
     assert "secret" not in details
     assert details.split()[2].rstrip(":") in caplog.text
     assert "a secret of the house" in caplog.text
@@ -163,6 +166,14 @@ async def test_tasks_are_listed_with_the_names_people_know(api: Api) -> None:
     assert not view.HasField("spec")
     named = await api.stub.ListTasks(pb.ListTasksRequest(tasks=["web.1"]))
     assert named.tasks[0].spec.container_spec.image == "busybox"
+
+
+async def test_why_takes_names_and_beginnings_of_ids(api: Api) -> None:
+    service = await create(api, "web")
+    for ref in ("web", service.id[:9]):
+        reply = await api.stub.Why(pb.RefRequest(ref=ref))
+        assert "service web" in reply.lines[0]
+    await refused(api.stub.Why(pb.RefRequest(ref="db")), grpc.StatusCode.NOT_FOUND)
 
 
 async def test_info_counts_the_fleet(api: Api) -> None:

@@ -6,12 +6,11 @@ import pytest
 from controller.requests import queries
 from controller.requests.filters import has_label
 from controller.requests.lookup import find_node, find_service, find_task, task_name
-from controller.requests.messages import messages_of
 from controller.requests.progress import SLOTS_SHOWN, service_progress
 from controller.requests.queries import TaskQuery
 from controller.requests.views import desired_tasks
 from pyswarm_core.errors import InvalidArgument, NotFound
-from pyswarm_core.ids import NodeId, ServiceId, TaskId
+from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.objects import TaskDetail
 from pyswarm_core.states import Availability, NodeState, TaskState
 from tests.fixtures import build
@@ -211,7 +210,6 @@ def test_progress_shows_first_what_does_not_run_and_why() -> None:
         (1, TaskState.RUNNING, ""),
     ]
     assert (progress.running, progress.desired, progress.alive) == (1, 2, 2)
-    assert "web.2 is ready: no such image" in messages_of(state, "web", NOW)
 
 
 def test_progress_of_a_large_service_is_one_page() -> None:
@@ -222,10 +220,3 @@ def test_progress_of_a_large_service_is_one_page() -> None:
 
 def test_a_service_that_left_is_gone() -> None:
     assert service_progress(build.state(), WEB).gone
-
-
-def test_a_task_tells_its_own_message() -> None:
-    detail = TaskDetail(message="no node has 8GiB free")
-    task = build.task("web.1", state=TaskState.PENDING, detail=detail)
-    state = build.state(services=[build.service("web")], tasks=[task])
-    assert messages_of(state, TaskId("web.1"), NOW)[1] == "no node has 8GiB free"
