@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import gc
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -138,6 +139,7 @@ class Controller:
                 await self._run_loop(saver)
         finally:
             self._loop = None
+            gc.unfreeze()  # `load` froze the state that is dropped here
             self._metrics.is_leader.set(0)
             await self._health.set_leading(False)
             await elector.resign(term)

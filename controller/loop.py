@@ -303,7 +303,7 @@ class Loop:
             status = msgspec.structs.replace(
                 node.status, state=NodeState.DOWN, message="heartbeat failure"
             )
-            self._observe_node(msgspec.structs.replace(node, status=status))
+            self._observe_node(msgspec.structs.replace(node, status=status, updated_at=now))
             self._tools.metrics.nodes_lost_total.inc()
             reason = "nothing was heard of it in time"
             self._tell(Note(NoteKind.NODE_DOWN, node_id, node.description.hostname, reason))

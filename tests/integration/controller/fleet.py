@@ -32,6 +32,8 @@ HEARTBEAT = 100 * MILLISECOND
 WAIT_S = 15.0
 
 AgentMessage = dispatcher_pb2.AgentMessage
+ControllerMessage = dispatcher_pb2.ControllerMessage
+Call = grpc.aio.StreamStreamCall[AgentMessage, ControllerMessage]
 
 
 def config(folder: Path, name: str = "one") -> Config:
@@ -64,7 +66,7 @@ async def until(condition: Callable[[], object], what: str) -> None:
     """Return when the condition holds; fail after WAIT_S."""
     try:
         async with asyncio.timeout(WAIT_S):
-            while not condition():
+            while not condition():  # noqa: ASYNC110  # the state has no waiting room for tests
                 await asyncio.sleep(0.01)
     except TimeoutError:
         raise AssertionError(f"never came true: {what}") from None
@@ -142,12 +144,12 @@ class FakeAgent:
     async def converse(self, address: str) -> None:
         """One session, until the controller ends it. Raises the RpcError it ends with."""
         async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
-            call = dispatcher_pb2_grpc.DispatcherStub(channel).Session()
+            call = dispatcher_pb2_grpc.DispatcherStub(channel).Session(None)
             try:
                 await call.write(AgentMessage(hello=self._hello()))
                 beating = asyncio.create_task(self._beat(call))
                 try:
-                    while (message := await call.read()) is not grpc.aio.EOF:
+                    while isinstance(message := await call.read(), ControllerMessage):
                         self.messages.append(message)
                         if message.WhichOneof("kind") == "assignments":
                             await self._obey(call, message.assignments)
@@ -165,15 +167,13 @@ class FakeAgent:
             statuses=self._report(self.tasks),
         )
 
-    async def _beat(self, call: grpc.aio.StreamStreamCall) -> None:
+    async def _beat(self, call: Call) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT / 1e9)
             if not self.is_mute:
                 await call.write(AgentMessage(heartbeat=dispatcher_pb2.Heartbeat()))
 
-    async def _obey(
-        self, call: grpc.aio.StreamStreamCall, message: dispatcher_pb2.Assignments
-    ) -> None:
+    async def _obey(self, call: Call, message: dispatcher_pb2.Assignments) -> None:
         ids = unpack_ids(message.ids)
         self.revision = message.revision
         self.full_sets += message.full

@@ -11,8 +11,10 @@ from controller.app import Controller
 from controller.config import Config
 from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
+from pyswarm_core.aio.channel import CHANNEL_OPTIONS
 from pyswarm_core.aio.system import SteadyClock
-from pyswarm_core.api.v1 import control_pb2, dispatcher_pb2
+from pyswarm_core.api.v1 import control_pb2, dispatcher_pb2, dispatcher_pb2_grpc
+from pyswarm_core.ids import NodeId
 from pyswarm_core.states import NodeState
 from tests.integration.controller.fleet import (
     FakeAgent,
@@ -246,10 +248,6 @@ async def test_a_follower_takes_over_when_the_leader_ends(
 async def test_a_tunnel_carries_frames_from_the_agent(
     controller: Controller, settings: Config
 ) -> None:
-    from pyswarm_core.aio.channel import CHANNEL_OPTIONS
-    from pyswarm_core.api.v1 import dispatcher_pb2_grpc
-    from pyswarm_core.ids import NodeId
-
     async with agents_of(settings.listen[0], token_of(controller), 1) as (agent,):
         await until(lambda: agent.full_sets, "the session stands")
 
@@ -259,14 +257,14 @@ async def test_a_tunnel_carries_frames_from_the_agent(
             async with grpc.aio.insecure_channel(
                 settings.listen[0], options=CHANNEL_OPTIONS
             ) as channel:
-                call = dispatcher_pb2_grpc.DispatcherStub(channel).Tunnel()
+                call = dispatcher_pb2_grpc.DispatcherStub(channel).Tunnel(None)
                 for frame in (
                     dispatcher_pb2.TunnelFrame(tunnel_id=asked.tunnel_id),
                     dispatcher_pb2.TunnelFrame(image_report=dispatcher_pb2.ImageReport()),
                 ):
                     await call.write(frame)
                 await call.done_writing()
-                assert await call.read() is grpc.aio.EOF
+                assert not isinstance(await call.read(), dispatcher_pb2.TunnelFrame)
 
         request = dispatcher_pb2.OpenTunnel(image_list=dispatcher_pb2.ImageList())
         dialing = asyncio.create_task(dial_back())

@@ -1,0 +1,170 @@
+"""The controller as a process over a real etcd: SIGKILL loses nothing, and it is back at once."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+
+from pyswarm_core.aio.channel import CHANNEL_OPTIONS
+from pyswarm_core.api.v1 import control_pb2, control_pb2_grpc
+from tests.fixtures.etcd import EtcdProcess
+from tests.integration.controller.fleet import WAIT_S, agents_of, web
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdProcess]:
+    process = EtcdProcess(tmp_path_factory.mktemp("etcd"))
+    process.start()
+    yield process
+    process.kill()
+
+
+class ControllerProcess:
+    """`python -m controller`, killed and started again over one state directory."""
+
+    def __init__(self, folder: Path, etcd: EtcdProcess) -> None:
+        self.address = f"unix:{folder}/api.sock"
+        self._folder = folder
+        self._command = [
+            *(sys.executable, "-m", "controller"),
+            f"--state-dir={folder}",
+            f"--listen={self.address}",
+            "--advertise-addr=127.0.0.1:1",
+            f"--etcd-endpoints={etcd.endpoint}",
+            f"--etcd-prefix=/{folder.name}",
+            "--metrics-addr=",
+            "--heartbeat-period=200ms",
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(self._command, cwd=ROOT, stderr=log)
+
+    def end(self, number: signal.Signals) -> int:
+        assert self._process is not None
+        self._process.send_signal(number)
+        return self._process.wait(10)
+
+    @property
+    def log(self) -> str:
+        return (self._folder / "log").read_text()
+
+
+@pytest.fixture
+def controller(tmp_path: Path, etcd: EtcdProcess) -> Iterator[ControllerProcess]:
+    process = ControllerProcess(tmp_path, etcd)
+    process.start()
+    yield process
+    process.end(signal.SIGKILL)
+
+
+@asynccontextmanager
+async def api(address: str) -> AsyncIterator["control_pb2_grpc.ControlAsyncStub"]:
+    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+        yield control_pb2_grpc.ControlStub(channel)
+
+
+async def info(stub: "control_pb2_grpc.ControlAsyncStub") -> control_pb2.GetInfoReply:
+    """What the leader says of itself, as soon as there is one."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            try:
+                return await stub.GetInfo(control_pb2.GetInfoRequest(), timeout=1)
+            except grpc.aio.AioRpcError:
+                await asyncio.sleep(0.05)
+
+
+async def running(stub: "control_pb2_grpc.ControlAsyncStub", count: int) -> None:
+    """Return when `count` tasks run and `count` are stored."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            found = await info(stub)
+            if found.tasks_running == count and found.tasks == count:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_killed_again_and_again_it_loses_nothing(controller: ControllerProcess) -> None:
+    async with api(controller.address) as stub:
+        cluster = (await info(stub)).cluster
+        async with agents_of(controller.address, cluster.worker_token, 3) as agents:
+            await stub.CreateService(web(10), timeout=10)
+            await running(stub, 10)
+            before = {task_id for agent in agents for task_id in agent.running}
+            for _ in range(3):
+                controller.end(signal.SIGKILL)
+                controller.start()
+                assert (await info(stub)).cluster.worker_token == cluster.worker_token
+                await running(stub, 10)
+            assert {task_id for agent in agents for task_id in agent.running} == before
+
+
+async def test_what_was_answered_is_stored_even_if_it_dies_at_once(
+    controller: ControllerProcess,
+) -> None:
+    async with api(controller.address) as stub:
+        token = (await info(stub)).cluster.worker_token
+        async with agents_of(controller.address, token, 2):
+            await stub.CreateService(web(4), timeout=10)
+            controller.end(signal.SIGKILL)
+            controller.start()
+            await info(stub)
+            await running(stub, 4)
+
+
+async def test_etcd_killed_and_started_again_under_it_loses_nothing(
+    controller: ControllerProcess, etcd: EtcdProcess
+) -> None:
+    async with api(controller.address) as stub:
+        token = (await info(stub)).cluster.worker_token
+        async with agents_of(controller.address, token, 2) as agents:
+            await stub.CreateService(web(6), timeout=10)
+            await running(stub, 6)
+            before = {task_id for agent in agents for task_id in agent.running}
+            etcd.kill()
+            etcd.start()
+            await running(stub, 6)
+            assert {task_id for agent in agents for task_id in agent.running} == before
+            await stub.CreateService(web(2, "more"), timeout=10)
+            await running(stub, 8)
+
+
+async def test_sigterm_ends_it_in_order_and_the_next_leads_at_once(
+    controller: ControllerProcess,
+) -> None:
+    async with api(controller.address) as stub:
+        cluster = (await info(stub)).cluster
+        assert controller.end(signal.SIGTERM) == 0
+        controller.start()
+        assert (await info(stub)).cluster == cluster
+        assert "Traceback" not in controller.log
+
+
+def test_bad_flags_are_refused_in_words(tmp_path: Path) -> None:
+    for flag, said in (
+        ("--heartbeat-period=soon", "duration"),
+        ("--subnet-size=many", "integer"),
+        ("--etcd-cacert=/nowhere", "does not exist"),
+    ):
+        ended = subprocess.run(
+            [sys.executable, "-m", "controller", f"--state-dir={tmp_path}", flag],
+            cwd=ROOT,
+            env={**os.environ, "COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert ended.returncode == 2
+        assert said in ended.stderr
+        assert "Traceback" not in ended.stderr
