@@ -5,7 +5,6 @@ connection is taken up again: a controller that restarts does not end a wait.
 """
 
 import queue
-import shutil
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ import msgspec
 from cli.answers import ServiceProgress
 from cli.faults import NoAnswer, NotConverged
 from cli.render.progress import CONVERGED, Screen, changes, lines
+from cli.terminal import width
 from pyswarm_core.errors import NotFound, PyswarmError, Unavailable
 
 if TYPE_CHECKING:
@@ -58,8 +58,7 @@ class _Display:
         self._several = len(services) > 1
         self._latest: dict[str, list[str]] = {}
         self._told: dict[str, set[str]] = {service.id: set() for service in services}
-        width = shutil.get_terminal_size((80, 24)).columns
-        self._screen = Screen(width) if sys.stderr.isatty() else None
+        self._screen = Screen(width()) if sys.stderr.isatty() else None
 
     def update(self, service: Watched, progress: ServiceProgress, *, done: bool) -> None:
         """Show one service's progress."""

@@ -1,11 +1,6 @@
 """Flags that many verbs share, with Docker's names."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import click
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 format_ = click.option(
     "--format", "form", default="", metavar="FORMAT", help="table, json, TEMPLATE or table TEMPLATE"
@@ -19,16 +14,6 @@ filter_ = click.option(
 quiet_ids = click.option("-q", "--quiet", is_flag=True, help="Only ids")
 no_trunc = click.option("--no-trunc", is_flag=True, help="Do not shorten anything")
 no_resolve = click.option("--no-resolve", is_flag=True, help="Show ids instead of names")
+pretty = click.option("--pretty", is_flag=True, help="For people, not for programs")
 detach = click.option("-d", "--detach", is_flag=True, help="Do not wait until it has converged")
 quiet_progress = click.option("-q", "--quiet", is_flag=True, help="Show no progress")
-
-
-def pairs(field: str, texts: tuple[str, ...]) -> dict[str, str]:
-    """`KEY=VALUE` flags as a map; a lone KEY has the empty value, as in Docker."""
-    found = {}
-    for text in texts:
-        key, _, value = text.partition("=")
-        if not key:
-            raise click.UsageError(f"{field} {text!r} is not valid: want KEY=VALUE")
-        found[key] = value
-    return found

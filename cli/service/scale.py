@@ -7,9 +7,10 @@ from msgspec.structs import replace
 
 from cli import converge, flags, session
 from cli.converge import Watched
+from cli.failures import Failures
 from cli.lazy import Verb
 from cli.service.change import changed
-from pyswarm_core.errors import InvalidArgument, PyswarmError
+from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.limits import REPLICAS_MAX
 from pyswarm_core.specs import ReplicatedMode, ServiceMode, ServiceSpec
 
@@ -27,16 +28,13 @@ if TYPE_CHECKING:
 def scale(*, detach: bool, quiet: bool, targets: tuple[str, ...]) -> None:
     wanted = dict(map(parse, targets))
     client = session.connect()
-    scaled, refused = [], []
-    for ref, replicas in wanted.items():
-        try:
-            scaled.append(_scale(client, ref, replicas))
-        except PyswarmError as error:
-            refused.append(error)
-    if scaled and not detach:
-        converge.until_converged(client, scaled, quiet=quiet)
-    if refused:
-        raise type(refused[0])("; ".join(map(str, refused)))
+    scaled = []
+    with Failures() as failures:
+        for ref, replicas in wanted.items():
+            with failures.collected():
+                scaled.append(_scale(client, ref, replicas))
+        if scaled and not detach:
+            converge.until_converged(client, scaled, quiet=quiet)
 
 
 def parse(target: str) -> tuple[str, int]:

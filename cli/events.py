@@ -1,0 +1,75 @@
+"""`pyswarm events`."""
+
+from collections.abc import Callable
+
+import click
+import msgspec
+
+from cli import flags, session
+from cli.answers import Event
+from cli.lazy import Verb
+from cli.render.listing import Row, one_line
+from cli.times import instant
+from pyswarm_core.clock import Instant
+from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.units import format_time
+
+Printer = Callable[[Row], str]
+
+
+@click.command(
+    cls=Verb,
+    help="Show what happens in the fleet, until interrupted.\n\n"
+    "Example: pyswarm events --since 10m --filter type=node",
+)
+@click.option("--since", default="", metavar="TIME", help="Begin with what happened since")
+@click.option("--until", default="", metavar="TIME", help="End with what happened until")
+@flags.filter_
+@click.option("--format", "form", default="", metavar="FORMAT", help="json, or a Go template")
+def events(*, since: str, until: str, filters: tuple[str, ...], form: str) -> None:
+    show = _printer(form)
+    start = instant(since) if since else 0
+    end = instant(until) if until else 0
+    if start and end and end < start:
+        raise InvalidArgument(f"--until {until!r} is before --since {since!r}")
+    client = session.connect()
+    for event in client.events(since=start, until=end, filters=filters, follow=True):
+        click.echo(show(row(event)))
+
+
+def row(event: Event) -> Row:
+    """The event by its placeholders."""
+    return {
+        "Time": format_time(event.at),
+        "Revision": event.revision,
+        "Type": event.type,
+        "Action": event.action,
+        "ID": event.id,
+        "Name": event.name,
+        "Reason": event.reason,
+        "Count": event.count,
+    }
+
+
+def line(found: Row) -> str:
+    """`TIME TYPE ACTION ID (name=web, reason=…)`, as Docker prints an event."""
+    attributes = [f"name={found['Name']}"] if found["Name"] else []
+    if found["Count"] > 1:
+        attributes.append(f"count={found['Count']}")
+    if found["Reason"]:
+        attributes.append(f"reason={found['Reason']}")
+    inside = f" ({', '.join(attributes)})" if attributes else ""
+    return one_line(f"{found['Time']} {found['Type']} {found['Action']} {found['ID']}{inside}")
+
+
+def _printer(form: str) -> Printer:
+    if not form:
+        return line
+    if form == "json":
+        return lambda found: msgspec.json.encode(dict(found)).decode()
+    from cli.render.evaluate import render
+    from cli.render.gotemplate import parse
+
+    nodes = parse(form)
+    render(nodes, row(Event(Instant(0), 0, "", "", "", "", "", 0)))
+    return lambda found: render(nodes, found)

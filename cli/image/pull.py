@@ -1,0 +1,63 @@
+"""`pyswarm image pull`."""
+
+import sys
+
+import click
+
+from cli import session
+from cli.answers import NodeImageProgress
+from cli.failures import Failures
+from cli.lazy import Verb
+from cli.render.progress import Screen
+from cli.terminal import width
+from pyswarm_core.errors import Unavailable
+from pyswarm_core.reference import parse_reference
+from pyswarm_core.units import decimal_size
+
+
+@click.command(
+    cls=Verb,
+    help="Pull an image on nodes before it is needed.\n\n"
+    "Example: pyswarm image pull --node host2 --node host3 web:1",
+)
+@click.option("--node", "nodes", multiple=True, metavar="NODE", help="Only on these [default: all]")
+@click.option("--username", default="", help="User of the registry")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress")
+@click.argument("image")
+def pull(
+    *, nodes: tuple[str, ...], username: str, password_stdin: bool, quiet: bool, image: str
+) -> None:
+    reference = str(parse_reference(image))
+    password = sys.stdin.readline().rstrip("\n") if password_stdin else ""
+    told = session.connect().pull_image(
+        reference, nodes=nodes, username=username, password=password
+    )
+    screen = Screen(width()) if sys.stderr.isatty() and not quiet else None
+    latest: dict[str, str] = {}
+    with Failures() as failures:
+        for progress in told:
+            text = line(progress)
+            changed = latest.get(progress.node_name) != text
+            latest[progress.node_name] = text
+            if screen is not None:
+                click.echo(screen.draw(list(latest.values())), err=True, nl=False)
+            elif changed and not quiet:
+                click.echo(text, err=True)
+            with failures.collected():
+                if progress.done and progress.error:
+                    raise Unavailable(f"{progress.node_name}: {progress.error}")
+    click.echo(reference)
+
+
+def line(told: NodeImageProgress) -> str:
+    """How far one node is."""
+    progress = told.progress
+    if told.error:
+        return f"{told.node_name}: {told.error}"
+    amount = ""
+    if progress.done_bytes or progress.total_bytes:
+        amount = f" {decimal_size(progress.done_bytes)}"
+    if progress.total_bytes:
+        amount += f"/{decimal_size(progress.total_bytes)}"
+    return f"{told.node_name}: {'done' if told.done else progress.status}{amount}"

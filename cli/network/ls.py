@@ -1,0 +1,58 @@
+"""`pyswarm network ls`."""
+
+import click
+
+from cli import flags, session
+from cli.lazy import Verb
+from cli.render import listing
+from cli.render.listing import Layout, Row
+from pyswarm_core.ids import short
+from pyswarm_core.objects import Network
+from pyswarm_core.units import format_time
+
+LAYOUT = Layout(
+    headings={
+        "ID": "NETWORK ID",
+        "Name": "NAME",
+        "Driver": "DRIVER",
+        "Scope": "SCOPE",
+        "Subnet": "SUBNET",
+        "VNI": "VNI",
+        "Internal": "INTERNAL",
+        "Labels": "LABELS",
+        "CreatedAt": "CREATED AT",
+    },
+    columns=("ID", "Name", "Driver", "Scope", "Subnet"),
+)
+
+
+@click.command(
+    name="ls",
+    cls=Verb,
+    help="List networks.\n\nExample: pyswarm network ls --format '{{.Name}} {{.Subnet}}'",
+)
+@flags.quiet_ids
+@flags.no_trunc
+@flags.filter_
+@flags.format_
+def ls_(*, quiet: bool, no_trunc: bool, filters: tuple[str, ...], form: str) -> None:
+    found = session.connect().networks(filters)
+    rows = [row(network, long=no_trunc) for network in found]
+    for line in listing.show(LAYOUT, rows, form, quiet=quiet):
+        click.echo(line)
+
+
+def row(network: Network, *, long: bool) -> Row:
+    """A line of the list."""
+    labels = network.spec.labels
+    return {
+        "ID": network.id if long else short(network.id),
+        "Name": network.spec.name,
+        "Driver": network.spec.driver,
+        "Scope": "swarm",
+        "Subnet": network.subnet,
+        "VNI": network.vni,
+        "Internal": network.spec.internal,
+        "Labels": ",".join(f"{key}={labels[key]}" for key in sorted(labels)),
+        "CreatedAt": format_time(network.created_at),
+    }

@@ -1,0 +1,25 @@
+"""`pyswarm network rm`."""
+
+import click
+
+from cli import session
+from cli.failures import Failures
+from cli.lazy import Verb
+from pyswarm_core.errors import NotFound
+
+
+@click.command(cls=Verb, help="Remove networks.\n\nExample: pyswarm network rm app")
+@click.option("-f", "--force", is_flag=True, help="No error if there is none of that name")
+@click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
+def rm(*, force: bool, networks: tuple[str, ...]) -> None:
+    client = session.connect()
+    with Failures() as failures:
+        for ref in networks:
+            with failures.collected():
+                try:
+                    client.remove_network(ref)
+                except NotFound:
+                    if not force:
+                        raise
+                    continue
+                click.echo(ref)

@@ -1,0 +1,41 @@
+"""`pyswarm node inspect`."""
+
+from typing import Any
+
+import click
+
+from cli import flags, inspection, session
+from cli.answers import NodeView
+from cli.lazy import Verb
+from cli.node.self_ import node_of
+from cli.render import documents
+
+
+@click.command(
+    cls=Verb,
+    help="Show nodes in full; `self` is the node that answers.\n\n"
+    "Example: pyswarm node inspect --pretty host2",
+)
+@flags.inspect_format
+@flags.pretty
+@click.argument("nodes", nargs=-1, required=True, metavar="self|NODE...")
+def inspect(*, form: str, pretty: bool, nodes: tuple[str, ...]) -> None:
+    client = session.connect()
+    if pretty:
+        from cli.render.pretty import node_lines
+
+        for ref in nodes:
+            for line in node_lines(node_of(client, ref)):
+                click.echo(line)
+        return
+    inspection.inspect_all(nodes, form, lambda ref: document(node_of(client, ref)))
+
+
+def document(view: NodeView) -> dict[str, Any]:
+    """The node with Docker's keys, and what it carries."""
+    found = documents.document(view.node)
+    if view.leader:
+        found["ManagerStatus"] = {"Leader": True, "Reachability": "reachable"}
+    found["Tasks"] = view.tasks
+    found["Reserved"] = documents.document(view.reserved)
+    return found

@@ -1,0 +1,21 @@
+"""`pyswarm node rm`."""
+
+import click
+
+from cli import session
+from cli.failures import Failures
+from cli.lazy import Verb
+
+
+@click.command(
+    cls=Verb, help="Remove nodes that are down.\n\nExample: pyswarm node rm --force host3"
+)
+@click.option("-f", "--force", is_flag=True, help="Even if it is not down")
+@click.argument("nodes", nargs=-1, required=True, metavar="NODE...")
+def rm(*, force: bool, nodes: tuple[str, ...]) -> None:
+    client = session.connect()
+    with Failures() as failures:
+        for ref in nodes:
+            with failures.collected():
+                client.remove_node(ref, force=force)
+                click.echo(ref)

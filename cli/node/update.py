@@ -1,0 +1,60 @@
+"""`pyswarm node update`."""
+
+from typing import Any
+
+import click
+from msgspec.structs import replace
+
+from cli import session
+from cli.lazy import Verb
+from cli.node.self_ import node_of
+from cli.service import entries
+from pyswarm_core.errors import Conflict
+from pyswarm_core.specs import NodeSpec
+from pyswarm_core.states import Availability
+from pyswarm_core.validation import node_problems, require
+
+
+@click.command(
+    cls=Verb,
+    help="Change a node's availability and labels.\n\n"
+    "Example: pyswarm node update --availability drain host2",
+)
+@click.option(
+    "--availability",
+    type=click.Choice([word.value for word in Availability]),
+    help="active, pause (nothing new) or drain (empty it)",
+)
+@click.option("--role", type=click.Choice(["worker", "manager"]), help="Role of the node")
+@click.option("--label-add", multiple=True, metavar="KEY=VALUE", help="Add or change labels")
+@click.option("--label-rm", multiple=True, metavar="KEY", help="Remove labels")
+@click.argument("node")
+def update(*, node: str, **given: Any) -> None:
+    if not any(given.values()):
+        raise click.UsageError("nothing to change: give at least one flag")
+    entries.labels("--label-add", given["label_add"])
+    client = session.connect()
+    view = node_of(client, node)
+    try:
+        client.update_node(view.node, changed(view.node.spec, given))
+    except Conflict:
+        view = client.node(view.node.id)
+        client.update_node(view.node, changed(view.node.spec, given))
+    click.echo(node)
+
+
+def changed(spec: NodeSpec, given: dict[str, Any]) -> NodeSpec:
+    """The spec after the flags. Raises InvalidArgument."""
+    missing = [key for key in given["label_rm"] if key not in spec.labels]
+    if missing:
+        click.echo(f"warning: the node has no label {', '.join(missing)}", err=True)
+    labels = {key: value for key, value in spec.labels.items() if key not in given["label_rm"]}
+    labels |= entries.labels("--label-add", given["label_add"])
+    spec = replace(
+        spec,
+        labels=labels,
+        role=given["role"] or spec.role,
+        availability=Availability(given["availability"] or spec.availability),
+    )
+    require(node_problems(spec))
+    return spec

@@ -1,0 +1,48 @@
+"""Log lines as `service logs` prints them: `web.1.r7kt…@host1    | text`. PURE.
+
+Docker prints what a process wrote unchanged, escape codes included, and so do we.
+"""
+
+import msgspec
+
+from cli.answers import LogLine, Logs
+from pyswarm_core.ids import short
+from pyswarm_core.units import format_time
+
+STDERR = 2
+
+
+class Form(msgspec.Struct, frozen=True):
+    """What stands before each line."""
+
+    timestamps: bool = False
+    prefix: bool = True
+    task_ids: bool = True
+    resolve: bool = True
+    truncate: bool = True
+
+
+def rendered(batch: Logs, form: Form) -> tuple[bytes, bytes]:
+    """What goes to stdout and what goes to stderr."""
+    before = _prefix(batch, form)
+    parts: tuple[list[bytes], list[bytes]] = ([], [])
+    for line in batch.lines:
+        parts[line.stream == STDERR].append(_line(line, before, form))
+    return b"".join(parts[0]), b"".join(parts[1])
+
+
+def _prefix(batch: Logs, form: Form) -> bytes:
+    if not form.prefix:
+        return b""
+    task = short(batch.task_id) if form.truncate else batch.task_id
+    name = batch.task_name if form.resolve else task
+    if form.task_ids and form.resolve:
+        name = f"{name}.{task}"
+    node = f"@{batch.node_name}" if batch.node_name else ""
+    return f"{name}{node}    | ".encode()
+
+
+def _line(line: LogLine, before: bytes, form: Form) -> bytes:
+    at = f"{format_time(line.at)} ".encode() if form.timestamps else b""
+    text = line.text if line.text.endswith(b"\n") else line.text + b"\n"
+    return at + before + text

@@ -1,0 +1,136 @@
+"""Objects as `inspect --pretty` prints them: Docker's headings, one value a line. PURE."""
+
+from collections.abc import Iterator, Mapping
+
+from cli.answers import NodeView
+from cli.render.listing import one_line
+from pyswarm_core.objects import Service
+from pyswarm_core.specs import Resources, TaskSpec
+from pyswarm_core.units import format_cpus, format_duration, format_time, human_size
+
+
+def service_lines(service: Service) -> Iterator[str]:
+    """A service for people."""
+    spec = service.spec
+    yield f"ID:             {service.id}"
+    yield f"Name:           {spec.name}"
+    yield from _labels(spec.labels)
+    if spec.mode.replicated is not None:
+        yield "Service Mode:   Replicated"
+        yield f" Replicas:      {spec.mode.replicated.replicas}"
+    else:
+        yield "Service Mode:   Global"
+    yield from _placement(spec.task_template)
+    yield from _container(spec.task_template)
+    yield from _resources(spec.task_template.resources)
+    yield from _restart(spec.task_template)
+    networks = " ".join(network.target for network in spec.task_template.networks)
+    if networks:
+        yield f"Networks:       {networks}"
+
+
+def node_lines(view: NodeView) -> Iterator[str]:
+    """A node for people."""
+    node = view.node
+    resources = node.description.resources
+    platform = node.description.platform
+    yield f"ID:                     {node.id}"
+    yield from _labels(node.spec.labels)
+    yield f"Hostname:               {node.description.hostname}"
+    yield f"Joined at:              {format_time(node.created_at)}"
+    yield "Status:"
+    yield f" State:                 {node.status.state.capitalize()}"
+    if node.status.message:
+        yield f" Message:               {one_line(node.status.message)}"
+    yield f" Availability:          {node.spec.availability.capitalize()}"
+    yield f" Address:               {node.status.addr}"
+    if view.leader:
+        yield "Manager Status:"
+        yield " Leader:                Yes"
+    yield "Platform:"
+    yield f" Operating System:      {platform.os}"
+    yield f" Architecture:          {platform.architecture}"
+    yield "Resources:"
+    yield f" CPUs:                  {format_cpus(resources.nano_cpus)}"
+    yield f" Memory:                {human_size(resources.memory_bytes)}"
+    yield f" Reserved CPUs:         {format_cpus(view.reserved.nano_cpus)}"
+    yield f" Reserved Memory:       {human_size(view.reserved.memory_bytes)}"
+    yield f"Tasks:                  {view.tasks}"
+    yield f"Engine Version:         {node.description.engine_version}"
+    if node.description.engine_labels:
+        yield "Engine Labels:"
+        yield from _pairs(node.description.engine_labels)
+
+
+def _labels(labels: Mapping[str, str]) -> Iterator[str]:
+    if labels:
+        yield "Labels:"
+        yield from _pairs(labels)
+
+
+def _pairs(labels: Mapping[str, str]) -> Iterator[str]:
+    for key in sorted(labels):
+        yield f" {key}={one_line(labels[key])}"
+
+
+def _placement(template: TaskSpec) -> Iterator[str]:
+    placement = template.placement
+    if placement == type(placement)():
+        return
+    yield "Placement:"
+    if placement.constraints:
+        yield f" Constraints:   [{', '.join(placement.constraints)}]"
+    if placement.preferences:
+        yield f" Preferences:   [{', '.join('spread=' + key for key in placement.preferences)}]"
+    if placement.max_replicas:
+        yield f" Max Replicas Per Node: {placement.max_replicas}"
+
+
+def _container(template: TaskSpec) -> Iterator[str]:
+    container = template.container_spec
+    values = {
+        "Image": container.image,
+        "Entrypoint": " ".join(container.command),
+        "Args": " ".join(container.args),
+        "Env": " ".join(container.env),
+        "Dir": container.dir,
+        "User": container.user,
+        "Init": "true" if container.init else "",
+        "Capabilities": " ".join(
+            [
+                *(f"+{name}" for name in container.capability_add),
+                *(f"-{name}" for name in container.capability_drop),
+            ]
+        ),
+    }
+    yield "ContainerSpec:"
+    for name, value in values.items():
+        if value:
+            yield f" {name + ':':<14} {one_line(value)}"
+
+
+def _resources(resources: Resources) -> Iterator[str]:
+    if resources == Resources():
+        return
+    yield "Resources:"
+    limits, reserved = resources.limits, resources.reservations
+    for name, nano_cpus, memory in (
+        ("Reservations", reserved.nano_cpus, reserved.memory_bytes),
+        ("Limits", limits.nano_cpus, limits.memory_bytes),
+    ):
+        if nano_cpus or memory:
+            yield f" {name}:"
+        if nano_cpus:
+            yield f"  CPU:          {format_cpus(nano_cpus)}"
+        if memory:
+            yield f"  Memory:       {human_size(memory)}"
+    if limits.pids:
+        yield f" Pids:          {limits.pids}"
+
+
+def _restart(template: TaskSpec) -> Iterator[str]:
+    policy = template.restart_policy
+    yield "RestartPolicy:"
+    yield f" Condition:     {policy.condition.value}"
+    yield f" Delay:         {format_duration(policy.delay)}"
+    yield f" Max attempts:  {policy.max_attempts}"

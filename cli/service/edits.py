@@ -1,0 +1,108 @@
+"""`--X-add` and `--X-rm` of `service update`: the lists of a spec, edited. PURE.
+
+What is added replaces what has the same key; removing what is not there is no error, as in Docker.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from cli.service import entries
+from cli.service.template import put, with_replicas, with_single, words
+from pyswarm_core.specs import ContainerSpec, NetworkAttachment, Placement, ServiceSpec
+
+T = TypeVar("T")
+replace = msgspec.structs.replace
+
+
+def updated(spec: ServiceSpec, given: Mapping[str, Any], own: Mapping[str, str]) -> ServiceSpec:
+    """The spec after all flags of `service update`; networks are edited by `with_networks`.
+
+    Raises InvalidArgument.
+    """
+    spec = with_replicas(with_single(spec, given), given["replicas"])
+    if given["args"] is not None:
+        spec = put(spec, "task_template.container_spec.args", words(given["args"]))
+    template = spec.task_template
+    template = replace(
+        template,
+        container_spec=_container(template.container_spec, given, own),
+        placement=_placement(template.placement, given),
+        force_update=template.force_update + bool(given["force"]),
+    )
+    labels = _map(spec.labels, "--label-add", given["label_add"], given["label_rm"])
+    return replace(spec, labels=labels, task_template=template)
+
+
+def with_networks(
+    spec: ServiceSpec, added: Iterable[NetworkAttachment], removed: Iterable[str]
+) -> ServiceSpec:
+    """The spec on other networks; all are given by id."""
+    networks = merged(
+        spec.task_template.networks, added, removed, lambda attachment: attachment.target
+    )
+    return put(spec, "task_template.networks", networks)
+
+
+def merged(
+    old: Iterable[T], added: Iterable[T], removed: Iterable[str], key: Callable[[T], str]
+) -> tuple[T, ...]:
+    """`old` without what is removed, then what is added; the later of one key stays, in place."""
+    gone = frozenset(removed)
+    found = {key(item): item for item in old if key(item) not in gone}
+    found.update((key(item), item) for item in added)
+    return tuple(found.values())
+
+
+def _container(
+    spec: ContainerSpec, given: Mapping[str, Any], own: Mapping[str, str]
+) -> ContainerSpec:
+    added_env = entries.environment(given["env_add"], (), own)
+    ulimits = map(entries.ulimit, given["ulimit_add"])
+    return replace(
+        spec,
+        env=merged(spec.env, added_env, given["env_rm"], lambda text: text.partition("=")[0]),
+        groups=merged(spec.groups, given["group_add"], given["group_rm"], str),
+        ulimits=merged(spec.ulimits, ulimits, given["ulimit_rm"], lambda ulimit: ulimit.name),
+        labels=_map(
+            spec.labels,
+            "--container-label-add",
+            given["container_label_add"],
+            given["container_label_rm"],
+        ),
+        sysctls=_map(spec.sysctls, "--sysctl-add", given["sysctl_add"], given["sysctl_rm"]),
+        capability_add=_capabilities(spec.capability_add, given["cap_add"], given["cap_drop"]),
+        capability_drop=_capabilities(spec.capability_drop, given["cap_drop"], given["cap_add"]),
+    )
+
+
+def _placement(placement: Placement, given: Mapping[str, Any]) -> Placement:
+    preferences = entries.preferences(given["placement_pref_add"])
+    dropped = entries.preferences(given["placement_pref_rm"])
+    return replace(
+        placement,
+        constraints=merged(
+            placement.constraints, given["constraint_add"], given["constraint_rm"], str
+        ),
+        preferences=merged(placement.preferences, preferences, dropped, str),
+    )
+
+
+def _capabilities(
+    old: Iterable[str], added: Iterable[str], other: Iterable[str]
+) -> tuple[str, ...]:
+    """What is added to one list leaves the other."""
+    return merged(old, added, (_capability(name) for name in other), _capability)
+
+
+def _capability(name: str) -> str:
+    return name.upper().removeprefix("CAP_")
+
+
+def _map(
+    old: Mapping[str, str], flag: str, added: Iterable[str], removed: Iterable[str]
+) -> dict[str, str]:
+    gone = frozenset(removed)
+    kept = {key: value for key, value in old.items() if key not in gone}
+    return {**kept, **entries.labels(flag, added)}

@@ -1,0 +1,39 @@
+"""`pyswarm service inspect`."""
+
+from typing import Any
+
+import click
+
+from cli import flags, inspection, session
+from cli.lazy import Verb
+from cli.render import documents
+from pyswarm_core.objects import Service
+
+
+@click.command(
+    cls=Verb,
+    help="Show services in full.\n\n"
+    "Example: pyswarm service inspect web --format '{{.Spec.TaskTemplate.ContainerSpec.Image}}'",
+)
+@flags.inspect_format
+@flags.pretty
+@click.argument("services", nargs=-1, required=True, metavar="SERVICE...")
+def inspect(*, form: str, pretty: bool, services: tuple[str, ...]) -> None:
+    client = session.connect()
+    if pretty:
+        from cli.render.pretty import service_lines
+
+        for ref in services:
+            for line in service_lines(client.service(ref)):
+                click.echo(line)
+        return
+    inspection.inspect_all(services, form, lambda ref: document(client.service(ref)))
+
+
+def document(service: Service) -> dict[str, Any]:
+    """The service with Docker's keys: the newest earlier spec is its PreviousSpec."""
+    found = documents.document(service)
+    previous = found.pop("PreviousSpecs")
+    found["PreviousSpec"] = previous[0]["Spec"] if previous else None
+    found["PreviousSpecs"] = previous
+    return found

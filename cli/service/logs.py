@@ -1,0 +1,78 @@
+"""`pyswarm service logs`."""
+
+from typing import BinaryIO
+
+import click
+
+from cli import flags, session
+from cli.lazy import Verb
+from cli.render.loglines import Form, rendered
+from cli.times import instant
+from pyswarm_core.errors import InvalidArgument, Unavailable
+
+EVERYTHING = -1
+TAIL_MAX = 2**31 - 1
+
+
+@click.command(
+    cls=Verb,
+    help="Show what the tasks of a service, or one task, wrote.\n\n"
+    "Example: pyswarm service logs --follow --tail 10 web",
+)
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on")
+@click.option("-n", "--tail", default="all", metavar="LINES", help="Only the last lines of each")
+@click.option("--since", default="", metavar="TIME", help="Only since 2026-01-31T08:00:00, or 10m")
+@click.option("-t", "--timestamps", is_flag=True, help="Show when each line was written")
+@click.option("--raw", is_flag=True, help="Only what was written")
+@click.option("--no-task-ids", is_flag=True, help="Leave task ids out")
+@flags.no_resolve
+@flags.no_trunc
+@click.argument("ref", metavar="SERVICE|TASK")
+def logs(
+    *,
+    follow: bool,
+    tail: str,
+    since: str,
+    timestamps: bool,
+    raw: bool,
+    no_task_ids: bool,
+    no_resolve: bool,
+    no_trunc: bool,
+    ref: str,
+) -> None:
+    count = lines_wanted(tail)
+    start = instant(since) if since else 0
+    form = Form(
+        timestamps=timestamps,
+        prefix=not raw,
+        task_ids=not no_task_ids,
+        resolve=not no_resolve,
+        truncate=not no_trunc,
+    )
+    out, err = click.get_binary_stream("stdout"), click.get_binary_stream("stderr")
+    try:
+        for batch in session.connect().logs(ref, follow=follow, tail=count, since=start):
+            if batch.warning:
+                click.echo(f"warning: {batch.warning}", err=True)
+            to_out, to_err = rendered(batch, form)
+            _write(out, to_out)
+            _write(err, to_err)
+    except Unavailable as error:
+        if follow:
+            raise Unavailable(f"following ended: {error}") from None
+        raise
+
+
+def _write(stream: BinaryIO, text: bytes) -> None:
+    if text:
+        stream.write(text)
+        stream.flush()
+
+
+def lines_wanted(tail: str) -> int:
+    """`all` or a number. Raises InvalidArgument."""
+    if tail == "all":
+        return EVERYTHING
+    if not tail.isascii() or not tail.isdecimal() or int(tail[:12]) > TAIL_MAX:
+        raise InvalidArgument(f"--tail {tail[:40]!r} is not valid: want all, or a number of lines")
+    return int(tail)

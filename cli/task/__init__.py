@@ -1,0 +1,12 @@
+"""`pyswarm task`: one file per verb."""
+
+import click
+
+from cli.lazy import LazyGroup
+
+VERBS = {"inspect": ("cli.task.inspect:inspect", "Show tasks in full")}
+
+
+@click.group(cls=LazyGroup, commands_at=VERBS, help="Look into tasks.")
+def task() -> None:
+    pass

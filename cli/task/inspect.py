@@ -1,0 +1,65 @@
+"""`pyswarm task inspect`."""
+
+from typing import Any
+
+import click
+
+from cli import flags, inspection, session
+from cli.answers import TaskView
+from cli.lazy import Verb
+from cli.render import documents
+from pyswarm_core.errors import NotFound
+from pyswarm_core.units import format_time
+
+
+@click.command(
+    cls=Verb,
+    help="Show tasks in full.\n\nExample: pyswarm task inspect web.1 --format '{{.Status.State}}'",
+)
+@flags.inspect_format
+@click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
+def inspect(*, form: str, tasks: tuple[str, ...]) -> None:
+    client = session.connect()
+
+    def read(ref: str) -> dict[str, Any]:
+        found = client.tasks(tasks=(ref,))
+        if not found:
+            raise NotFound(f"no such task: {ref!r}")
+        return document(found[0])
+
+    inspection.inspect_all(tasks, form, read)
+
+
+def document(view: TaskView) -> dict[str, Any]:
+    """The task in the shape of Docker's API."""
+    task, detail = view.task, view.task.detail
+    return {
+        "ID": task.id,
+        "Version": {"Index": task.spec_version},
+        "CreatedAt": format_time(task.created_at),
+        "Name": view.name,
+        "Spec": documents.document(view.spec) if view.spec else {},
+        "ServiceID": task.service_id,
+        "ServiceName": view.service_name,
+        "Slot": task.slot,
+        "NodeID": task.node_id,
+        "NodeName": view.node_name,
+        "Status": {
+            "Timestamp": format_time(task.status_at or task.created_at),
+            "State": task.state.word,
+            "Message": detail.message,
+            "Err": detail.error,
+            "OOM": detail.oom,
+            "ContainerStatus": {
+                "ContainerID": task.id if detail.pid else "",
+                "PID": detail.pid,
+                "ExitCode": detail.exit_code,
+            },
+        },
+        "DesiredState": task.desired_state.word,
+        "Restarts": task.restarts,
+        "NetworksAttachments": [
+            {"Network": {"ID": address.network_id}, "Addresses": [address.address]}
+            for address in detail.addresses
+        ],
+    }

@@ -1,0 +1,13 @@
+"""Times as people type them. SHELL: a time without a zone is one of this host's wall clock."""
+
+import datetime
+
+from pyswarm_core.aio.system import SystemClock
+from pyswarm_core.clock import Instant
+from pyswarm_core.units import parse_time
+
+
+def instant(text: str) -> Instant:
+    """`2026-01-31T08:00:00`, seconds since 1970, or `10m` ago. Raises InvalidArgument."""
+    zone = datetime.datetime.now().astimezone().tzinfo
+    return parse_time(text, SystemClock().now(), zone or datetime.UTC)

@@ -1,0 +1,37 @@
+"""`pyswarm version`."""
+
+from typing import Any
+
+import click
+
+from cli import flags, session
+from cli.lazy import Verb
+from cli.render import documents
+from pyswarm_core.errors import PyswarmError
+from pyswarm_core.version import VERSION
+
+
+@click.command(
+    cls=Verb,
+    help="Show the versions of CLI and controller.\n\n"
+    "Example: pyswarm version --format '{{.Server.Version}}'",
+)
+@flags.inspect_format
+def version(*, form: str) -> None:
+    missing: PyswarmError | None = None
+    server: dict[str, Any] = {}
+    try:
+        told = session.connect().info()
+        server = {"Version": told.version, "Controller": told.controller}
+    except PyswarmError as error:
+        missing = error
+    if form:
+        for line in documents.show([{"Client": {"Version": VERSION}, "Server": server}], form):
+            click.echo(line)
+    else:
+        click.echo(f"Client:\n Version:     {VERSION}")
+        if server:
+            click.echo(f"\nServer:\n Version:     {server['Version']}")
+            click.echo(f" Controller:  {server['Controller']}")
+    if missing is not None:
+        raise missing
