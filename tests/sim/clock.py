@@ -1,0 +1,67 @@
+"""Virtual time: one heap of everything that will happen, ordered by (instant, sequence).
+
+Nothing here waits. Time jumps from one event to the next, so an idle hour costs nothing; equal
+instants keep the order in which they were asked for, so a run can be repeated exactly.
+"""
+
+import heapq
+from collections.abc import Callable
+
+from pyswarm_core.clock import SECOND, Instant
+
+EPOCH = Instant(1_700_000_000 * SECOND)
+"""When every run begins."""
+
+Event = Callable[[], None]
+
+
+class Scheduler:
+    """What happens next, and when it is."""
+
+    def __init__(self) -> None:
+        self.now = EPOCH
+        self._heap: list[tuple[int, int, Event]] = []
+        self._sequence = 0
+        self.events = 0
+        """Events that have happened."""
+        self.kept: list[object] = []
+        """What must not be collected before the run is over: killed processes."""
+        self._stopped = False
+
+    @property
+    def elapsed(self) -> int:
+        """Nanoseconds since the run began."""
+        return self.now - EPOCH
+
+    def at(self, instant: int, event: Event) -> None:
+        """Let `event` happen then; the past is now."""
+        self._sequence += 1
+        heapq.heappush(self._heap, (max(instant, self.now), self._sequence, event))
+
+    def after(self, delay: int, event: Event) -> None:
+        """Let `event` happen `delay` nanoseconds from now."""
+        self.at(self.now + delay, event)
+
+    def every(self, period: int, event: Event) -> None:
+        """Let `event` happen again and again, first after one period."""
+
+        def again() -> None:
+            event()
+            self.after(period, again)
+
+        self.after(period, again)
+
+    def stop(self) -> None:
+        """Let nothing more happen."""
+        self._stopped = True
+
+    def run_until(self, instant: int) -> None:
+        """Let everything happen that is due by then."""
+        heap = self._heap
+        while heap and heap[0][0] <= instant and not self._stopped:
+            at, _, event = heapq.heappop(heap)
+            self.now = Instant(at)
+            self.events += 1
+            event()
+        if not self._stopped:
+            self.now = Instant(max(self.now, instant))

@@ -1,0 +1,170 @@
+"""Controllers: the real election, loading, loop and dispatcher, in processes that may die.
+
+Each has a machine that outlives its process: a name, an id, a clock that may be wrong.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from controller import app
+from controller.config import ClusterWishes, Config
+from controller.election import Candidate
+from controller.leadership import Mutation
+from controller.loop import Decide, Loop, Tools
+from controller.persistence.campaign import Elector
+from controller.persistence.loading import load
+from controller.persistence.saving import Saver
+from controller.servers.dispatcher import Dispatcher
+from pyswarm_core.clock import Instant
+from pyswarm_core.errors import PyswarmError, Unavailable
+from pyswarm_core.keys import Keys
+from tests.sim.clock import Scheduler
+from tests.sim.net import Net
+from tests.sim.options import Options
+from tests.sim.process import Process
+from tests.sim.rand import Seed, SeededIds
+from tests.sim.session import accept
+from tests.sim.store import Etcd, SimStore
+
+KEYS = Keys()
+TERM_ENDING = "leadership.broken"
+
+
+class SteadyClock:
+    """Counts from the run's beginning whatever the process's wall clock says."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+
+    def now(self) -> Instant:
+        """See `Clock`."""
+        return self._scheduler.now
+
+
+class SimController(app.Controller):
+    """The real one, with clocks, ids and a watched `decide` of the simulator's."""
+
+    def __init__(self, config: Config, store: SimStore, ids: SeededIds, decide: Decide) -> None:
+        super().__init__(config, store)
+        self._clock = store.process  # type: ignore[assignment]
+        self._ids = ids  # type: ignore[assignment]
+        self._decide = decide
+
+    @property
+    def loop(self) -> Loop | None:
+        """The loop while it leads."""
+        return self._loop
+
+    async def stand(self, elector: Elector, me: Candidate) -> None:
+        """Stand for election for ever."""
+        await self._stand(elector, me)
+
+    def follow(self, leader: str) -> None:
+        """Somebody else leads."""
+        self._follow(leader)
+
+    async def _run_loop(self, saver: Saver) -> None:
+        loaded = self._with_wishes(await load(self._store, self._keys, self._first_cluster))
+        tools = Tools(
+            decide=self._decide,
+            saver=saver,
+            clock=self._clock,
+            ids=self._ids,
+            metrics=self._metrics,
+            controllers=(self._config.advertise_addr,),
+        )
+        self._loop = Loop(loaded, tools)
+        await self._loop.run()
+
+
+class Machine:
+    """Where one controller runs."""
+
+    def __init__(
+        self, name: str, world: "ControllerWorld", decide: Callable[["Machine"], Decide]
+    ) -> None:
+        self.name = name
+        self.skew = 0
+        self.process: Process | None = None
+        self.controller: SimController | None = None
+        self._world = world
+        self._decide = decide
+        self._ids = SeededIds(world.seed.stream(f"ids/{name}"))
+        (self.id,) = self._ids.draw(1)
+
+    @property
+    def up(self) -> bool:
+        """Whether its process exists."""
+        return self.process is not None and not self.process.dead
+
+    @property
+    def loop(self) -> Loop | None:
+        """Its loop, if it believes that it leads."""
+        return self.controller.loop if self.up and self.controller else None
+
+    def boot(self) -> None:
+        """Start a process, unless there is one."""
+        if self.up:
+            return
+        world = self._world
+        process = self.process = Process(self.name, world.scheduler, world.on_crash)
+        process.skew = self.skew
+        store = SimStore(
+            world.etcd, world.net, process, world.seed.stream(f"store/{self.name}"), world.options
+        )
+        wishes = ClusterWishes(
+            task_history_limit=world.options.history_limit,
+            default_address_pool=("10.128.0.0/12",),
+            subnet_size=27 if world.options.small_subnets else 20,
+        )
+        config = Config(
+            state_dir=Path("/nowhere"),
+            name=self.name,
+            advertise_addr=self.name,
+            cluster=wishes,
+        )
+        controller = SimController(config, store, self._ids, self._decide(self))
+        self.controller = controller
+        me = Candidate(self.id, self.name, self.name)
+        elector = Elector(store, KEYS, me, SteadyClock(world.scheduler), controller.follow)
+        dispatcher = Dispatcher(controller, world.names)
+        world.net.listen(self.name, process, lambda end: accept(process, dispatcher, end))
+        process.start(controller.stand(elector, me))
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self.process is not None and self.up:
+            self.process.kill()
+            self._world.net.died(self.process, silently=False)
+
+    def request(self, mutation: Mutation[Any], answer: Callable[[object], None]) -> None:
+        """A user's request has arrived. `answer` is called with what comes of it, if anything."""
+        process, controller = self.process, self.controller
+        if process is None or controller is None or process.dead:
+            answer(Unavailable("nobody listens"))
+            return
+
+        async def serve() -> None:
+            result: object
+            try:
+                result = await controller.current().submit(mutation)
+            except PyswarmError as error:
+                result = error
+            answer(result)
+
+        process.create_task(serve())
+
+
+class ControllerWorld(msgspec.Struct):
+    """What controllers stand on."""
+
+    scheduler: Scheduler
+    net: Net
+    etcd: Etcd
+    seed: Seed
+    options: Options
+    names: tuple[str, ...]
+    on_crash: Callable[[str], None]

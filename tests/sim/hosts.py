@@ -1,0 +1,292 @@
+"""Hosts: a disk, containers and network tables that outlive the agent, and the real agent on them.
+
+Killing the agent leaves all of that; losing power leaves the disk; a host that is lost for good
+leaves nothing and never comes back.
+"""
+
+import asyncio
+from collections.abc import Callable
+from ipaddress import IPv4Address
+from pathlib import PurePosixPath
+from typing import Any
+
+import msgspec
+
+from agent.app import _assign
+from agent.assigned import Assigned
+from agent.identity import Identity
+from agent.images.base import ImageNotFound
+from agent.network.base import Underlay
+from agent.network.fake import Fabric, FakeDataplane
+from agent.network.names import Names
+from agent.outbox import Outbox
+from agent.overlays import Overlays
+from agent.preparation import Say
+from agent.runtime.base import ContainerConfig
+from agent.session import Greeting
+from agent.tasks.machine import Prepared
+from agent.tasks.record import Record
+from agent.worker import Worker
+from pyswarm_core.api.v1 import dispatcher_pb2, objects_pb2
+from pyswarm_core.clock import SECOND
+from pyswarm_core.codec import to_proto
+from pyswarm_core.ids import NetworkId, NodeId, TaskId
+from pyswarm_core.objects import NodeDescription, NodeResources
+from pyswarm_core.states import TaskState
+from tests.sim.clock import Scheduler
+from tests.sim.net import Net
+from tests.sim.process import Process
+from tests.sim.rand import Chance, Seed
+from tests.sim.runtime import Engine, SimRuntime, behaviour_of
+from tests.sim.session import SimSession, join
+
+FLEET = "sim"
+NAMES = Names(FLEET)
+
+
+class MemoryFile:
+    """The few things that are done to a `Path` here, on a disk that is a dictionary."""
+
+    def __init__(self, disk: dict[str, bytes], name: str) -> None:
+        self._disk = disk
+        self._name = name
+
+    def exists(self) -> bool:
+        return self._name in self._disk
+
+    def read_bytes(self) -> bytes:
+        return self._disk[self._name]
+
+    def write_bytes(self, data: bytes) -> int:
+        self._disk[self._name] = data
+        return len(data)
+
+    def touch(self, mode: int = 0o666) -> None:
+        self._disk.setdefault(self._name, b"")
+
+    def with_suffix(self, suffix: str) -> "MemoryFile":
+        return MemoryFile(self._disk, str(PurePosixPath(self._name).with_suffix(suffix)))
+
+    def replace(self, target: "MemoryFile") -> "MemoryFile":
+        target.write_bytes(self._disk.pop(self._name))
+        return target
+
+
+class MemoryRecords:
+    """`Records` on such a disk."""
+
+    def __init__(self, disk: dict[str, bytes]) -> None:
+        self._disk = disk
+        self._decoder = msgspec.json.Decoder(Record)
+
+    def load(self) -> dict[TaskId, Record]:
+        names = sorted(name for name in self._disk if name.startswith("tasks/"))
+        records = [self._decoder.decode(self._disk[name]) for name in names]
+        return {record.task_id: record for record in records}
+
+    def save(self, record: Record) -> None:
+        self._disk[f"tasks/{record.task_id}"] = msgspec.json.encode(record)
+
+    def forget(self, task_id: TaskId) -> None:
+        self._disk.pop(f"tasks/{task_id}", None)
+
+
+class SimPreparation:
+    """Pulls by the clock, then what the real one does with overlays and runtime."""
+
+    def __init__(self, host: "Host", overlays: Overlays, runtime: SimRuntime) -> None:
+        self._host = host
+        self._overlays = overlays
+        self._runtime = runtime
+
+    async def prepare(self, record: Record, say: Say) -> Prepared:
+        """See `Preparation.prepare`."""
+        image = record.spec.container_spec.image
+        behaviour = behaviour_of(image)
+        if image not in self._host.images:
+            say("pulling")
+            await asyncio.sleep(self._host.chance.duration(*behaviour.pull_ms) / SECOND)
+            if behaviour.missing:
+                raise ImageNotFound(f"no such image: {image}")
+            self._host.images[image] = None
+        networks = [NetworkId(network.target) for network in record.spec.networks]
+        _, addresses = await self._overlays.attach(record.task_id, networks)
+        pid = await self._runtime.create(
+            ContainerConfig(id=record.task_id, oci={"image": image}, layers=())
+        )
+        return Prepared(image_id=image, stop_signal="SIGTERM", pid=pid, addresses=addresses)
+
+
+class Deaf:
+    """A stopwatch nobody reads."""
+
+    def moved(self, before: Record, after: Record) -> None:
+        """Nothing is measured."""
+
+
+class HostWorld(msgspec.Struct):
+    """What hosts stand on."""
+
+    scheduler: Scheduler
+    net: Net
+    fabric: Fabric
+    seed: Seed
+    controllers: tuple[str, ...]
+    token: Callable[[], str]
+    on_crash: Callable[[str], None]
+    on_start: Callable[[str, TaskId], None]
+    on_kill: Callable[[TaskId], None]
+
+
+class Host:
+    """One machine of the fleet."""
+
+    def __init__(self, number: int, world: HostWorld, resources: NodeResources) -> None:
+        self.number = number
+        self.name = f"h{number}"
+        self.address = f"192.0.2.{number}"
+        self.disk: dict[str, bytes] = {}
+        self.images: dict[str, None] = {}
+        self.lost = False
+        self.removed = False
+        self.powered = True
+        self.chance: Chance = world.seed.stream(f"host/{self.name}")
+        self.process: Process | None = None
+        self.worker: Worker | None = None
+        self.overlays: Overlays | None = None
+        self.identity: Identity | None = None
+        self._world = world
+        self.description = NodeDescription(
+            hostname=self.name,
+            resources=resources,
+            engine_labels={"rack": str(number % 2)},
+        )
+        self.engine = Engine(
+            world.scheduler,
+            world.seed.stream(f"engine/{self.name}"),
+            on_start=lambda task_id: world.on_start(self.name, task_id),
+            on_kill=world.on_kill,
+        )
+        self.dataplane = FakeDataplane(world.fabric, Underlay(address=self.address), FLEET)
+
+    @property
+    def up(self) -> bool:
+        """Whether its agent's process exists."""
+        return self.process is not None and not self.process.dead
+
+    @property
+    def node_id(self) -> NodeId | None:
+        """As which node it joined."""
+        identity = Identity.load(self._file("identity.json"))
+        return identity.node_id if identity else None
+
+    def running(self) -> list[TaskId]:
+        """The tasks whose containers run here, whether or not anybody knows."""
+        return [task_id for task_id, c in self.engine.containers.items() if c.running]
+
+    @property
+    def preparing(self) -> bool:
+        """Whether its agent makes something just now."""
+        records = self.worker.records.values() if self.up and self.worker else ()
+        return any(record.state is TaskState.PREPARING for record in records)
+
+    def addresses(self, task_id: TaskId, network_id: NetworkId) -> list[IPv4Address]:
+        """What a task here has on a network, by its interfaces."""
+        bridge = NAMES.bridge(network_id)
+        plugs = self.dataplane.tasks.get(task_id, ())
+        return [IPv4Address(p.cidr.partition("/")[0]) for p in plugs if p.bridge == bridge]
+
+    def boot(self) -> None:
+        """Start the agent, unless it runs or the host is gone."""
+        if self.lost or self.up:
+            return
+        self.powered = True
+        self.process = Process(self.name, self._world.scheduler, self._world.on_crash)
+        self.process.start(self._main(self.process))
+
+    def kill_agent(self) -> None:
+        """SIGKILL to the agent alone."""
+        if self.process is not None and self.up:
+            self.process.kill()
+            self.engine.watcher = lambda: None
+            self._world.net.died(self.process, silently=False)
+
+    def lose_power(self) -> None:
+        """Everything stops; disk and identity stay."""
+        if self.process is not None and self.up:
+            self.process.kill()
+            self._world.net.died(self.process, silently=True)
+        self.powered = False
+        self.engine.watcher = lambda: None
+        self.engine.lose_power()
+        self.dataplane = FakeDataplane(self._world.fabric, Underlay(address=self.address), FLEET)
+
+    def lose_for_good(self) -> None:
+        """It will never be seen again."""
+        self.lose_power()
+        self.engine.containers.clear()
+        self.lost = True
+
+    def _file(self, name: str) -> Any:
+        return MemoryFile(self.disk, name)
+
+    async def _main(self, process: Process) -> None:
+        outbox = Outbox()
+        overlays = Overlays(self.dataplane, "172.31.0.0/20", self._file("overlays.json"))
+        runtime = SimRuntime(self.engine)
+        worker = Worker(
+            clock=process,
+            records=MemoryRecords(self.disk),  # type: ignore[arg-type]
+            runtime=runtime,
+            overlays=overlays,
+            preparation=SimPreparation(self, overlays, runtime),  # type: ignore[arg-type]
+            outbox=outbox,
+            stopwatch=Deaf(),
+        )
+        self.worker, self.overlays = worker, overlays
+        async with asyncio.TaskGroup() as group:
+            group.create_task(overlays.run())
+            group.create_task(worker.run())
+            identity = await self._identity(process)
+
+            async def assign(assigned: Assigned) -> None:
+                await _assign(assigned, identity, worker, overlays, outbox)
+
+            session = SimSession(
+                identity,
+                Greeting(self.description, self.address),
+                outbox,
+                worker,
+                assign=assign,
+                open_tunnel=None,  # type: ignore[arg-type]
+            )
+            session.net, session.process = self._world.net, process
+            await worker.adopted()
+            group.create_task(session.run())
+
+    async def _identity(self, process: Process) -> Identity:
+        turn = 0
+        while (identity := Identity.load(self._file("identity.json"))) is None:
+            turn += 1
+            reply = await join(
+                self._world.net,
+                process,
+                self._world.controllers[turn % len(self._world.controllers)],
+                dispatcher_pb2.JoinRequest(
+                    token=self._world.token(),
+                    description=to_proto(self.description, objects_pb2.NodeDescription()),
+                    addr=self.address,
+                    availability="active",
+                ),
+            )
+            if reply is None:
+                await asyncio.sleep(0.3)
+                continue
+            saved = {
+                "node_id": reply.node_id,
+                "cluster_id": reply.cluster_id,
+                "token": self._world.token(),
+                "controllers": list(reply.controllers),
+            }
+            self._file("identity.json").write_bytes(msgspec.json.encode(saved))
+        return identity

@@ -1,0 +1,39 @@
+"""Rare branches that were reached: a suite that never met a fault proves nothing about it."""
+
+from collections import Counter
+
+WANTED = (
+    "reply lost",
+    "store request arrived after its client gave up",
+    "lease expired",
+    "deposed leader's commit refused",
+    "leader killed between commit and reply",
+    "agent killed while preparing",
+    "agent killed",
+    "node declared down",
+    "node lost and returned",
+    "host lost power",
+    "host lost for good",
+    "block released",
+    "update interrupted by a leader change",
+    "task failed and was replaced",
+    "task was killed for ignoring its stop signal",
+    "node drained",
+    "history compacted",
+    "request answered twice",
+    "wanted task had to wait for a node",
+    "service removed",
+    "two controllers believed they led",
+)
+"""Over all seeds of a test run, each of these must be reached at least once."""
+
+
+class Marks:
+    """What one run reached."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def hit(self, name: str) -> None:
+        """Note that it happened."""
+        self.counts[name] += 1

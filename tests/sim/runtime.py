@@ -1,0 +1,205 @@
+"""Containers of one host: a Runtime whose containers do as their image's name says.
+
+They belong to the host, not to the agent: they outlive its process. Every act takes time, and an
+agent killed meanwhile may or may not have done it.
+"""
+
+import asyncio
+import signal as signals
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+
+from agent.runtime.base import (
+    ContainerConfig,
+    ContainerState,
+    Exit,
+    Found,
+    RuntimeFailed,
+    Usage,
+)
+from pyswarm_core.clock import MILLISECOND, SECOND
+from pyswarm_core.ids import TaskId
+from tests.sim.clock import Scheduler
+from tests.sim.rand import Chance
+
+GOOD = ("web", "api", "slow")
+BAD = ("crash", "oom", "job", "badstart", "badcreate", "missing", "stubborn")
+
+
+class Behaviour(msgspec.Struct, frozen=True):
+    """What containers of an image do, in milliseconds."""
+
+    pull_ms: tuple[float, float] = (5, 300)
+    missing: bool = False
+    create_fails: bool = False
+    start_fails: bool = False
+    lives_ms: tuple[float, float] | None = None
+    exit_code: int = 0
+    oom: bool = False
+    stubborn: bool = False
+
+
+BEHAVIOURS = {
+    "web": Behaviour(),
+    "api": Behaviour(pull_ms=(1, 20)),
+    "slow": Behaviour(pull_ms=(2000, 9000)),
+    "crash": Behaviour(lives_ms=(0, 2500), exit_code=1),
+    "oom": Behaviour(lives_ms=(200, 6000), exit_code=137, oom=True),
+    "job": Behaviour(lives_ms=(100, 8000)),
+    "badstart": Behaviour(start_fails=True),
+    "badcreate": Behaviour(create_fails=True),
+    "missing": Behaviour(missing=True),
+    "stubborn": Behaviour(stubborn=True),
+}
+
+
+def behaviour_of(image: str) -> Behaviour:
+    """`web:3` does what `web` does."""
+    return BEHAVIOURS[image.partition(":")[0]]
+
+
+class Container(msgspec.Struct):
+    """One container on the host's disk."""
+
+    id: TaskId
+    image: str
+    state: ContainerState = ContainerState.CREATED
+    exit: Exit | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether its process is there."""
+        return self.state is ContainerState.RUNNING
+
+
+class Engine:
+    """What survives the agent: the containers, and who watches them."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        chance: Chance,
+        *,
+        on_start: Callable[[TaskId], None],
+        on_kill: Callable[[TaskId], None],
+    ) -> None:
+        self.scheduler = scheduler
+        self.chance = chance
+        self.containers: dict[TaskId, Container] = {}
+        self.watcher: Callable[[], None] = lambda: None
+        self.on_start = on_start
+        self.on_kill = on_kill
+
+    def run(self, container: Container) -> None:
+        """Its process starts."""
+        self.on_start(container.id)
+        container.state = ContainerState.RUNNING
+        behaviour = behaviour_of(container.image)
+        if behaviour.lives_ms is not None:
+            self.scheduler.after(
+                self.chance.duration(*behaviour.lives_ms),
+                lambda: self.end(container, behaviour.exit_code, oom=behaviour.oom),
+            )
+
+    def end(self, container: Container, code: int, *, oom: bool = False) -> None:
+        """Its process ends."""
+        if container.state is ContainerState.STOPPED:
+            return
+        container.state = ContainerState.STOPPED
+        number = code - 128 if code > 128 else 0
+        container.exit = Exit(id=container.id, code=code, signal=number, oom=oom)
+        self.watcher()
+
+    def lose_power(self) -> None:
+        """Nothing runs any more; what was on disk says so."""
+        for container in self.containers.values():
+            if container.state is not ContainerState.STOPPED:
+                container.state = ContainerState.STOPPED
+                container.exit = Exit(id=container.id, code=137)
+
+
+class SimRuntime:
+    """One agent's hold on the engine: see `Runtime`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._changed = asyncio.Event()
+        self._dead = False
+        engine.watcher = self._changed.set
+
+    def file_path(self, container_id: str, name: str) -> str:
+        return f"/sim/{container_id}/{name}"
+
+    def log_path(self, container_id: str) -> str:
+        return f"/sim/{container_id}.log"
+
+    async def create(self, config: ContainerConfig) -> int:
+        await self._takes(5, 60)
+        task_id = TaskId(config.id)
+        if task_id in self._engine.containers:
+            raise RuntimeFailed(f"container {task_id} exists already")
+        image = str(config.oci["image"])
+        if behaviour_of(image).create_fails:
+            raise RuntimeFailed("exec format error")
+        self._engine.containers[task_id] = Container(task_id, image)
+        await self._takes(0, 20)
+        return 1000
+
+    async def start(self, container_id: str) -> None:
+        await self._takes(1, 20)
+        container = self._engine.containers.get(TaskId(container_id))
+        if container is None or container.state is not ContainerState.CREATED:
+            raise RuntimeFailed("there is nothing to start")
+        if behaviour_of(container.image).start_fails:
+            self._engine.end(container, 1)
+            raise RuntimeFailed("no such program")
+        self._engine.run(container)
+        await self._takes(0, 20)
+
+    async def kill(self, container_id: str, signal: int, *, everyone: bool = False) -> None:
+        await self._takes(0, 5)
+        container = self._engine.containers.get(TaskId(container_id))
+        if container is None or not container.running:
+            if container is not None and signal == signals.SIGKILL:
+                self._engine.end(container, 128 + signal)
+            return
+        if signal == signals.SIGKILL:
+            self._engine.on_kill(container.id)
+            self._engine.end(container, 128 + signal)
+        elif not behaviour_of(container.image).stubborn:
+            delay = self._engine.chance.exponential(100)
+            self._engine.scheduler.after(delay, lambda: self._engine.end(container, 128 + signal))
+
+    async def remove(self, container_id: str, *, keep_logs: bool = True) -> None:
+        await self._takes(0, 10)
+        container = self._engine.containers.pop(TaskId(container_id), None)
+        if container is not None:
+            self._engine.end(container, 137)
+
+    async def found(self) -> tuple[Found, ...]:
+        return tuple(
+            Found(id=c.id, state=c.state, pid=1000 if c.running else 0, exit=c.exit)
+            for _, c in sorted(self._engine.containers.items())
+        )
+
+    async def exits(self) -> AsyncIterator[Exit]:
+        told: dict[TaskId, None] = {}
+        while True:
+            self._changed.clear()
+            ended = {i: c.exit for i, c in self._engine.containers.items() if c.exit}
+            for task_id in sorted(ended):
+                if task_id not in told:
+                    yield ended[task_id]
+            told = dict.fromkeys(ended)
+            await self._changed.wait()
+
+    async def usage(self, container_id: str) -> Usage | None:
+        return None
+
+    async def tend(self) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async def _takes(self, low_ms: float, high_ms: float) -> None:
+        delay = self._engine.chance.duration(low_ms, high_ms)
+        await asyncio.sleep(max(delay, MILLISECOND // 100) / SECOND)

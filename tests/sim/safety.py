@@ -1,0 +1,187 @@
+"""What must hold after every committed revision. Each law is an object of its own.
+
+A law sees the change and the store's view after it, and returns sentences about what is wrong.
+"""
+
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Network
+from typing import Protocol
+
+from controller.store.base import Compare
+from pyswarm_core import limits
+from pyswarm_core.ids import ServiceId, TaskId
+from pyswarm_core.objects import Network, Task
+from pyswarm_core.state import is_wanted
+from tests.sim.controllers import KEYS
+from tests.sim.hosts import Host
+from tests.sim.view import Change, View
+from tests.sim.workload import Asked
+
+
+class Law(Protocol):
+    """One invariant of what is stored."""
+
+    def broken_by(self, change: Change, view: View) -> Iterable[str]:
+        """What the change did that it must not do."""
+        ...
+
+
+class TasksMoveForward:
+    """State and desired state only grow, a node is written once, nothing else ever changes."""
+
+    def __init__(self) -> None:
+        self._gone: dict[TaskId, None] = {}
+
+    def broken_by(self, change: Change, view: View) -> Iterator[str]:
+        for old, new in change.tasks:
+            if new is None:
+                if old is not None:
+                    self._gone[old.id] = None
+            elif old is None:
+                if new.id in self._gone:
+                    yield f"task {new.id} came back from the dead"
+            else:
+                yield from _moved(old, new, view)
+
+
+def _moved(old: Task, new: Task, view: View) -> Iterator[str]:
+    if new.state < old.state:
+        yield f"task {new.id} moved back from {old.state.word} to {new.state.word}"
+    if new.desired_state < old.desired_state:
+        yield f"task {new.id} is wanted again: {old.desired_state.word} to {new.desired_state.word}"
+    if old.node_id and new.node_id != old.node_id and old.node_id in view.nodes:
+        yield f"task {new.id} moved from node {old.node_id} to {new.node_id}"
+    if (old.slot, old.spec_version, old.created_at) != (
+        new.slot,
+        new.spec_version,
+        new.created_at,
+    ):
+        yield f"task {new.id} changed its identity: {old} {new}"
+
+
+class OneWantedTaskPerSlot:
+    """A slot has at most one task that should run and has not ended."""
+
+    def broken_by(self, change: Change, view: View) -> Iterator[str]:
+        for key in change.chunks:
+            seen: dict[int, Task] = {}
+            for task in view.chunks.get(key, ()):
+                if not is_wanted(task):
+                    continue
+                if task.slot in seen:
+                    yield f"slot {task.slot} of {key.service_id} wants {seen[task.slot].id}, {task.id}"
+                seen[task.slot] = task
+
+
+class WritesAreFenced:
+    """Whoever writes names the leader key's revision, so that it cannot write once deposed."""
+
+    def broken_by(self, change: Change, view: View) -> Iterator[str]:
+        puts = [put.key for put in change.txn.puts if put.key != KEYS.leader]
+        if not puts and not change.txn.deletes:
+            return
+        fences = [c for c in change.txn.compares if isinstance(c, Compare) and c.key == KEYS.leader]
+        if not fences:
+            yield f"{change.client} wrote without naming the leader key: {puts}"
+
+
+class SpecsAreTheUsers:
+    """A stored spec is one that a user sent, to the letter; its version never goes back."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+
+    def broken_by(self, change: Change, view: View) -> Iterator[str]:
+        for old, new in change.services:
+            if new is None:
+                yield from self._removed(old.id if old else ServiceId(""))
+                continue
+            if new.spec not in self._asked.specs.get(new.spec.name, ()):
+                yield f"service {new.spec.name} has a spec nobody sent: {new.spec}"
+            if old is not None and new.version.index < old.version.index:
+                yield f"service {new.spec.name} went back to version {new.version.index}"
+            if new.version.index < self._asked.promised.get(new.id, 0):
+                yield f"service {new.spec.name} forgot an acknowledged update"
+            if new.removing and new.id not in self._asked.removals:
+                yield f"service {new.spec.name} is being removed, and nobody asked for it"
+
+    def _removed(self, service_id: ServiceId) -> Iterator[str]:
+        if service_id and service_id not in self._asked.removals:
+            yield f"service {service_id} was removed, and nobody asked for it"
+
+
+class NetworksStayApart:
+    """Subnets and VNIs are unique, blocks disjoint, each with one node."""
+
+    def broken_by(self, change: Change, view: View) -> Iterator[str]:
+        if not any(new for _, new in change.networks):
+            return
+        networks = list(view.networks.values())
+        for index, one in enumerate(networks):
+            yield from _blocks_wrong(one)
+            for other in networks[:index]:
+                if one.vni == other.vni:
+                    yield f"networks {one.spec.name} and {other.spec.name} share VNI {one.vni}"
+                if IPv4Network(one.subnet).overlaps(IPv4Network(other.subnet)):
+                    yield f"networks {one.spec.name} and {other.spec.name} overlap"
+
+
+def _blocks_wrong(network: Network) -> Iterator[str]:
+    subnet = IPv4Network(network.subnet)
+    blocks = [IPv4Network(block.cidr) for block in network.blocks]
+    for index, block in enumerate(blocks):
+        if not block.subnet_of(subnet):
+            yield f"block {block} lies outside of {network.spec.name} ({subnet})"
+        if any(block.overlaps(other) for other in blocks[:index]):
+            yield f"block {block} of {network.spec.name} is given twice"
+
+
+class BlocksAreFree:
+    """A block has no other node's containers in it, unless that node was removed by its users."""
+
+    def __init__(self, hosts: dict[str, Host]) -> None:
+        self._hosts = hosts
+
+    def broken_by(self, change: Change, view: View) -> Iterator[str]:
+        for _, network in change.networks:
+            if network is not None:
+                for host in self._hosts.values():
+                    yield from self._intruders(network, host, view)
+
+    def _intruders(self, network: Network, host: Host, view: View) -> Iterator[str]:
+        node = view.nodes.get(host.node_id) if host.node_id else None
+        if node is None or host.lost:
+            return
+        own = [IPv4Network(b.cidr) for b in network.blocks if b.node_number == node.number]
+        for task_id in host.running():
+            for address in host.addresses(task_id, network.id):
+                if not any(address in block for block in own):
+                    yield (
+                        f"task {task_id} runs on {host.name} with {address}, which is no longer in"
+                        f" a block of its node on {network.spec.name}"
+                    )
+
+
+class LimitsHold:
+    """Nothing is stored beyond its limit."""
+
+    def broken_by(self, change: Change, view: View) -> Iterator[str]:
+        operations = len(change.txn.puts) + len(change.txn.deletes)
+        if operations > limits.TXN_PUTS:
+            yield f"a transaction of {operations} operations"
+        for _, service in change.services:
+            if service and len(service.previous_specs) > limits.PREVIOUS_SPECS + 64:
+                yield f"service {service.spec.name} keeps {len(service.previous_specs)} specs"
+
+
+def laws(asked: Asked, hosts: dict[str, Host]) -> list[Law]:
+    """All of them."""
+    return [
+        TasksMoveForward(),
+        OneWantedTaskPerSlot(),
+        WritesAreFenced(),
+        SpecsAreTheUsers(asked),
+        NetworksStayApart(),
+        BlocksAreFree(hosts),
+        LimitsHold(),
+    ]

@@ -1,0 +1,120 @@
+"""gRPC's place between agent and controller: the real session and dispatcher over a stream.
+
+Only what opens channels and moves bytes is replaced; every word that travels is the real one. The
+first message of a stream says whether it is a Session or a Join.
+"""
+
+import asyncio
+from typing import Any, NoReturn
+
+import grpc
+
+from agent import session as agent_session
+from agent.session import Ended
+from controller.servers.dispatcher import Dispatcher
+from pyswarm_core.api.v1 import dispatcher_pb2
+from tests.sim.net import Broken, End, Net
+from tests.sim.process import Process
+
+
+class Aborted(Exception):
+    """The server ended the call with a status."""
+
+
+class Refusal:
+    """The last message of a stream whose server aborted it."""
+
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        self.code = code
+        self.details = details
+
+
+class StreamContext:
+    """A servicer's context over one end of a stream."""
+
+    def __init__(self, end: End, first: object) -> None:
+        self._end = end
+        self._first = first
+
+    async def read(self) -> object:
+        """The next message, or gRPC's end of file."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        message = await self._end.receive()
+        return grpc.aio.EOF if message is None else message
+
+    async def write(self, message: object) -> None:
+        """Send it."""
+        self._end.send(message)
+
+    async def abort(self, code: grpc.StatusCode, details: str = "") -> NoReturn:
+        """End the call."""
+        if not self._end.closed:
+            self._end.send(Refusal(code, details))
+        raise Aborted(details)
+
+
+def accept(process: Process, dispatcher: Dispatcher, end: End) -> None:
+    """Serve a new stream; its handler is cancelled when the stream breaks, as gRPC does."""
+
+    async def serve() -> None:
+        try:
+            first = await end.receive()
+            if isinstance(first, dispatcher_pb2.JoinRequest):
+                end.send(await dispatcher.Join(first, StreamContext(end, None)))  # type: ignore[arg-type]
+            elif first is not None:
+                await dispatcher.Session(None, StreamContext(end, first))  # type: ignore[arg-type]
+        except (Aborted, Broken, asyncio.CancelledError):
+            pass
+        finally:
+            end.close()
+
+    task = process.create_task(serve())
+
+    def lost() -> None:
+        if not process.dead:
+            process.call_soon(task.cancel)
+
+    end.on_lost = lost
+
+
+class SimSession(agent_session.Session):
+    """The agent's session, dialling through the simulated network."""
+
+    net: Net
+    process: Process
+
+    async def _converse(self, address: str) -> None:
+        end = await self.net.connect(self.process, self.process.name, address)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._speak(end))
+                while (message := await end.receive()) is not None:
+                    if isinstance(message, Refusal):
+                        raise Ended(message.details)
+                    await self._take(message, None, group)  # type: ignore[arg-type]
+                raise Ended("the controller closed the session")
+        finally:
+            end.close()
+
+    async def _speak(self, end: End) -> None:
+        async for message in self._outgoing():
+            end.send(message)
+
+
+async def join(net: Net, process: Process, target: str, request: Any) -> Any:
+    """The reply of a controller to a host that joins, None if there was none."""
+    try:
+        end = await net.connect(process, process.name, target)
+    except Broken:
+        return None
+    try:
+        async with asyncio.timeout(10.0):
+            end.send(request)
+            reply = await end.receive()
+    except (TimeoutError, Broken):
+        return None
+    finally:
+        end.close()
+    return reply if isinstance(reply, dispatcher_pb2.JoinReply) else None

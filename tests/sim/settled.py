@@ -1,0 +1,246 @@
+"""What must come true once nothing goes wrong any more.
+
+`unsettled` says what is still missing, empty when the fleet is as its users asked, or says why not.
+"""
+
+from collections.abc import Iterator
+
+from agent.network.fake import Fabric
+from controller.decide import decide
+from pyswarm_core.clock import Instant
+from pyswarm_core.decision import Dirty
+from pyswarm_core.ids import NodeId
+from pyswarm_core.objects import Node, Service, Task
+from pyswarm_core.specs import RestartCondition
+from pyswarm_core.state import State, is_wanted
+from pyswarm_core.states import Availability, NodeState, TaskState, is_terminal
+from tests.sim.controllers import Machine
+from tests.sim.hosts import Host
+from tests.sim.rand import SeededIds
+from tests.sim.runtime import behaviour_of
+from tests.sim.view import View
+from tests.sim.workload import Asked
+
+_ENDS_BADLY = (TaskState.FAILED, TaskState.REJECTED, TaskState.COMPLETE)
+
+
+class Settled:
+    """The end that every run must reach."""
+
+    def __init__(self, view: View, machines: list[Machine], hosts: list[Host], asked: Asked) -> None:
+        self._view = view
+        self._machines = machines
+        self._hosts = hosts
+        self._asked = asked
+
+    def unsettled(self) -> list[str]:
+        """What is not as it should be, yet."""
+        leaders = [machine for machine in self._machines if machine.loop is not None]
+        if len(leaders) != 1:
+            return [f"{len(leaders)} controllers lead"]
+        found = [*self._promises(), *self._nodes()]
+        for service in self._view.services.values():
+            found += self._service(service)
+        for host in self._hosts:
+            found += self._host(host)
+        return found
+
+    def restless(self) -> bool:
+        """Whether some service's containers end by themselves: then there is no quiet."""
+        return any(
+            _restless(service)
+            for service in self._view.services.values()
+        )
+
+    def undecided(self, now: Instant, ids: SeededIds) -> list[str]:
+        """What a new leader would write although everything is settled."""
+        loop = next(m.loop for m in self._machines if m.loop is not None)
+        dirty = Dirty()
+        dirty.services.update(loop.state.services)
+        dirty.nodes.update(loop.state.nodes)
+        decision = decide(loop.state, dirty, now, ids.fork())
+        return [f"a new leader would write {decision.writes}"] if decision.writes else []
+
+    def drifted(self) -> Iterator[str]:
+        """Where the leader's memory differs from the store (all is quiet)."""
+        loop = next(m.loop for m in self._machines if m.loop is not None)
+        yield from _differences(loop.state, self._view)
+
+    # Parts
+
+    def _promises(self) -> Iterator[str]:
+        for service_id, index in self._asked.promised.items():
+            service = self._view.services.get(service_id)
+            if service is None:
+                if service_id not in self._asked.removals:
+                    yield f"service {service_id} was promised and is gone"
+            elif service.version.index < index:
+                yield f"service {service.spec.name} forgot promised version {index}"
+        for service_id in self._asked.promised_removals:
+            service = self._view.services.get(service_id)
+            if service is not None and not self._held_by_lost_host(service):
+                yield f"service {service.spec.name} was removed and is still there"
+
+    def _held_by_lost_host(self, service: Service) -> bool:
+        """A task of a host that never returns is kept until its orphanage is certain."""
+        lost = {host.node_id for host in self._hosts if host.lost}
+        return service.removing and any(
+            task.node_id in lost for tasks in self._view.slots_of(service.id).values() for task in tasks
+        )
+
+    def _nodes(self) -> Iterator[str]:
+        for host in self._hosts:
+            node = self._view.nodes.get(host.node_id) if host.node_id else None
+            if node is None:
+                if not host.lost and not host.removed:
+                    yield f"host {host.name} is no node"
+                continue
+            want = NodeState.DOWN if host.lost else NodeState.READY
+            if node.status.state is not want:
+                yield f"node {host.name} is {node.status.state}, not {want}"
+
+    def _service(self, service: Service) -> Iterator[str]:
+        slots = self._view.slots_of(service.id)
+        name = service.spec.name
+        if service.removing:
+            if slots and not self._held_by_lost_host(service):
+                yield f"service {name} is being removed and has tasks in slots {sorted(slots)}"
+            return
+        wanted = {n: [t for t in tasks if is_wanted(t)] for n, tasks in slots.items()}
+        if service.spec.mode.replicated is not None:
+            filled = [n for n, tasks in slots.items() if wanted[n] or self._given_up(service, tasks)]
+            if len(filled) != service.spec.mode.replicated.replicas:
+                yield f"{name} fills slots {filled} of {service.spec.mode.replicated.replicas}"
+        else:
+            yield from self._global(service, slots, wanted)
+        for number, tasks in wanted.items():
+            for task in tasks:
+                yield from self._wanted(service, number, task)
+
+    def _global(
+        self, service: Service, slots: dict[int, list[Task]], wanted: dict[int, list[Task]]
+    ) -> Iterator[str]:
+        for node in self._view.nodes.values():
+            if node.status.state is not NodeState.READY or not _satisfies(service, node):
+                continue
+            have = bool(wanted.get(node.number)) or self._given_up(
+                service, slots.get(node.number, [])
+            )
+            if node.spec.availability is Availability.ACTIVE and not have:
+                yield f"{service.spec.name} has no task on {node.description.hostname}"
+
+    def _given_up(self, service: Service, tasks: list[Task]) -> bool:
+        """Whether the slot's last task ended and its restart policy leaves it at that."""
+        policy = service.spec.task_template.restart_policy
+        last = next((t for t in reversed(tasks) if t.desired_state is not TaskState.REMOVE), None)
+        if last is None or last.state not in _ENDS_BADLY:
+            return False
+        return (
+            policy.condition is RestartCondition.NONE
+            or (policy.condition is RestartCondition.ON_FAILURE and last.state is TaskState.COMPLETE)
+            or policy.max_attempts > 0
+        )
+
+    def _wanted(self, service: Service, number: int, task: Task) -> Iterator[str]:
+        label = f"{service.spec.name}.{number} ({task.id[:6]})"
+        if task.state < TaskState.ASSIGNED:
+            if not task.detail.message:
+                yield f"{label} waits and does not say why"
+            return
+        node = self._view.nodes.get(task.node_id)
+        if node is None or node.status.state is not NodeState.READY:
+            yield f"{label} is wanted on {task.node_id}, which is not ready"
+            return
+        if node.spec.availability is Availability.DRAIN:
+            yield f"{label} is wanted on {node.description.hostname}, which is being drained"
+        if not _satisfies(service, node):
+            yield f"{label} is on {node.description.hostname} against its constraints"
+        if _restless(service):
+            return
+        if task.spec_version < service.template_version:
+            yield f"{label} is outdated"
+        if task.state is not TaskState.RUNNING:
+            yield f"{label} is {task.state.word}: {task.detail}"
+
+    def _host(self, host: Host) -> Iterator[str]:
+        if host.lost or host.worker is None or host.node_id not in self._view.nodes:
+            return
+        tasks = self._view.tasks_of_node(host.node_id)
+        restless = {s.id for s in self._view.services.values() if _restless(s)}
+        records = {
+            i: r for i, r in host.worker.records.items() if r.service_id not in restless
+        }
+        stored = {i: t for i, t in tasks.items() if t.service_id not in restless}
+        for task_id in sorted({*records, *stored}):
+            record, task = records.get(task_id), stored.get(task_id)
+            if record is None and task is not None:
+                if not is_terminal(task.state):
+                    yield f"{host.name} does not know task {task_id} ({task.state.word})"
+            elif task is None:
+                yield f"{host.name} still has task {task_id}, which the store forgot"
+            elif record is not None and (record.state, record.detail) != (task.state, task.detail):
+                yield f"{host.name}: task {task_id} is {record.state.word}, stored {task.state.word}"
+        should = {i for i, t in stored.items() if t.state is TaskState.RUNNING}
+        runs = {i for i in host.running() if not self._belongs(i, restless)}
+        if should != runs:
+            yield f"{host.name} runs {sorted(runs)}, should run {sorted(should)}"
+        left = set(host.dataplane.tasks) - {i for i, r in host.worker.records.items() if not r.clean}
+        if left:
+            yield f"{host.name} has left network interfaces of {sorted(left)}"
+
+    def _belongs(self, task_id: str, services: set[str]) -> bool:
+        task = self._view.tasks.get(task_id)  # type: ignore[call-overload]
+        return task is not None and task.service_id in services
+
+
+def _restless(service: Service) -> bool:
+    template = service.spec.task_template
+    behaviour = behaviour_of(template.container_spec.image)
+    ends = behaviour.lives_ms is not None
+    return ends or behaviour.missing or behaviour.create_fails or behaviour.start_fails
+
+
+def _satisfies(service: Service, node: Node) -> bool:
+    zone = node.spec.labels.get("zone")
+    rack = node.description.engine_labels.get("rack")
+    holds = {
+        "node.labels.zone==a": zone == "a",
+        "node.labels.zone!=b": zone != "b",
+        "engine.labels.rack==1": rack == "1",
+    }
+    return all(holds[c] for c in service.spec.task_template.placement.constraints)
+
+
+def _differences(state: State, view: View) -> Iterator[str]:
+    for name, mine, stored in (
+        ("service", state.services, view.services),
+        ("network", state.networks, view.networks),
+        ("task", state.tasks, view.tasks),
+    ):
+        for key in sorted({*mine, *stored}):
+            if mine.get(key) != stored.get(key):  # type: ignore[call-overload]
+                yield f"{name} {key}: leader {mine.get(key)}, store {stored.get(key)}"  # type: ignore[call-overload]
+
+
+def unreachable(view: View, hosts: list[Host], fabric: Fabric) -> Iterator[str]:
+    """Running tasks of one network reach each other by address."""
+    by_node: dict[NodeId | None, Host] = {h.node_id: h for h in hosts if not h.lost}
+    running = [
+        (by_node[t.node_id], t)
+        for t in view.tasks.values()
+        if t.state is TaskState.RUNNING and t.detail.addresses and t.node_id in by_node
+        and t.desired_state is TaskState.RUNNING
+    ]  # fmt: skip
+    pairs = 0
+    for host, task in running:
+        for far, other in running:
+            for address in other.detail.addresses:
+                mine = [a for a in task.detail.addresses if a.network_id == address.network_id]
+                if not mine or other.id == task.id or pairs > 60:
+                    continue
+                pairs += 1
+                if not fabric.reaches(host.address, task.id, address.address):
+                    yield (
+                        f"{task.id[:6]} on {host.name} does not reach {other.id[:6]} on {far.name}"
+                        f" at {address.address}"
+                    )

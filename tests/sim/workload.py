@@ -1,0 +1,309 @@
+"""Users: they create, scale, change and remove services, networks and nodes, and remember answers.
+
+They see what the store says when they begin to type, send to some controller, and may never hear
+back. What was acknowledged must hold for ever after.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from controller.leadership import Mutation
+from controller.requests.networks import create_network, remove_network
+from controller.requests.nodes import remove_node, update_node
+from controller.requests.services import create_service, remove_service, update_service
+from pyswarm_core.clock import SECOND
+from pyswarm_core.errors import PyswarmError
+from pyswarm_core.ids import ServiceId
+from pyswarm_core.objects import Network, Node, Service
+from pyswarm_core.specs import (
+    ContainerSpec,
+    GlobalMode,
+    NetworkAttachment,
+    NetworkSpec,
+    Placement,
+    ReplicatedMode,
+    Reservations,
+    Resources,
+    RestartCondition,
+    RestartPolicy,
+    ServiceMode,
+    ServiceSpec,
+    TaskSpec,
+)
+from pyswarm_core.states import Availability, NodeState
+from tests.sim.controllers import Machine
+from tests.sim.marks import Marks
+from tests.sim.net import Net
+from tests.sim.options import Options
+from tests.sim.rand import Chance
+from tests.sim.runtime import BAD, GOOD
+from tests.sim.view import View
+
+USER = "user"
+MIB = 1 << 20
+
+
+class Asked:
+    """What users sent and what they were promised."""
+
+    def __init__(self) -> None:
+        self.specs: dict[str, list[ServiceSpec]] = {}
+        """Every spec ever sent, by service name."""
+        self.promised: dict[ServiceId, int] = {}
+        """The version index that was acknowledged."""
+        self.removals: dict[ServiceId, None] = {}
+        """Services somebody asked to remove."""
+        self.promised_removals: dict[ServiceId, None] = {}
+
+
+class Users:
+    """Everybody who types."""
+
+    def __init__(self, chance: Chance, options: Options, net: Net, view: View) -> None:
+        self.asked = Asked()
+        self.machines: list[Machine] = []
+        self.tell: Callable[[str, str], None] = lambda subject, text: None
+        self.on_promise: Callable[[Service], None] = lambda service: None
+        self.marks = Marks()
+        self._chance = chance
+        self._options = options
+        self._net = net
+        self._view = view
+        self._names = 0
+
+    def act(self) -> None:
+        """Somebody does something."""
+        acts = [self.create] * 2 + [self.scale] * 3 + [self.change_image] * 2 + [self.remove]
+        if self._options.constraints:
+            acts.append(self.change_placement)
+        if self._options.networks:
+            acts += [self.add_network, self.drop_network]
+        if self._options.node_requests:
+            acts += [self.change_node, self.change_node]
+        self._chance.choice(acts)()
+
+    # Services
+
+    def create(self) -> None:
+        """A new service."""
+        alive = [s for s in self._view.services.values() if not s.removing]
+        if len(alive) >= self._options.services_max:
+            return
+        self._names += 1
+        spec = self._spec(f"s{self._names}")
+        if self._chance.hits(0.1) and alive:
+            spec = replace(spec, name=alive[0].spec.name)
+        self._remember(spec)
+        self._send(
+            f"create {spec.name}",
+            lambda state, now, ids: create_service(state, spec, now, ids),
+            self._promised,
+        )
+
+    def scale(self) -> None:
+        """Another number of replicas."""
+        service = self._some_service()
+        if service is None or service.spec.mode.replicated is None:
+            return
+        replicas = self._chance.randint(0, self._options.replicas_max)
+        mode = ServiceMode(replicated=ReplicatedMode(replicas=replicas))
+        self._update(service, replace(service.spec, mode=mode), f"to {replicas}")
+
+    def change_image(self) -> None:
+        """Another template: tasks are replaced one by one."""
+        service = self._some_service()
+        if service is not None:
+            template = service.spec.task_template
+            image = self._image()
+            container = replace(template.container_spec, image=image)
+            spec = replace(service.spec, task_template=replace(template, container_spec=container))
+            self._update(service, spec, f"image {image}")
+
+    def change_placement(self) -> None:
+        """Other constraints."""
+        service = self._some_service()
+        if service is not None:
+            template = replace(service.spec.task_template, placement=self._placement())
+            self._update(service, replace(service.spec, task_template=template), "placement")
+
+    def remove(self) -> None:
+        """No service."""
+        service = self._some_service()
+        if service is not None:
+            self.remove_named(service)
+
+    def remove_named(self, service: Service) -> None:
+        """Remove this one."""
+        service_id = service.id
+        self.asked.removals[service_id] = None
+
+        def promised(answer: object) -> None:
+            self.asked.promised_removals[service_id] = None
+            self.marks.hit("service removed")
+
+        self._send(
+            f"remove {service.spec.name}",
+            lambda state, now, ids: remove_service(state, service_id, now),
+            promised,
+        )
+
+    # Networks and nodes
+
+    def add_network(self) -> None:
+        """A new overlay."""
+        if len(self._view.networks) < 3:
+            self._names += 1
+            spec = NetworkSpec(name=f"net{self._names}")
+            self._send(
+                f"create {spec.name}",
+                lambda state, now, ids: create_network(state, spec, (), now, ids),
+            )
+
+    def drop_network(self) -> None:
+        """Try to remove an overlay."""
+        network = self._some_network()
+        if network is not None and self._chance.hits(0.3):
+            target = network.id
+            self._send(
+                f"remove {network.spec.name}", lambda state, now, ids: remove_network(state, target)
+            )
+
+    def change_node(self) -> None:
+        """Drain, pause, activate or label a node."""
+        node = self._some_node()
+        if node is None:
+            return
+        spec = node.spec
+        if self._chance.hits(0.4):
+            spec = replace(spec, labels={"zone": self._chance.choice("ab")})
+        else:
+            words = (Availability.ACTIVE, Availability.ACTIVE, Availability.DRAIN)
+            spec = replace(spec, availability=self._chance.choice((*words, Availability.PAUSE)))
+        self.set_node(node, spec.availability, spec.labels)
+
+    def set_node(
+        self, node: Node, availability: Availability, labels: dict[str, str] | None = None
+    ) -> None:
+        """Ask for this."""
+        spec = replace(node.spec, availability=availability, labels=labels or node.spec.labels)
+        if availability is Availability.DRAIN:
+            self.marks.hit("node drained")
+        self._send(
+            f"node {node.description.hostname} {availability.value} {spec.labels}",
+            lambda state, now, ids: update_node(state, node.id, node.version, spec, now),
+        )
+
+    def remove_node(self, node: Node) -> None:
+        """Forget a node that is down."""
+        if node.status.state is NodeState.DOWN:
+            self._send(
+                f"node rm {node.description.hostname}",
+                lambda state, now, ids: remove_node(state, node.id, force=False),
+            )
+
+    # Inside
+
+    def _update(self, service: Service, spec: ServiceSpec, what: str) -> None:
+        self._remember(spec)
+        self._send(
+            f"update {spec.name} {what}",
+            lambda state, now, ids: update_service(state, service.id, service.version, spec, now),
+            self._promised,
+        )
+
+    def _promised(self, answer: object) -> None:
+        if isinstance(answer, Service):
+            promised = self.asked.promised
+            promised[answer.id] = max(promised.get(answer.id, 0), answer.version.index)
+            self.on_promise(answer)
+
+    def _remember(self, spec: ServiceSpec) -> None:
+        known = self.asked.specs.setdefault(spec.name, [])
+        if spec not in known:
+            known.append(spec)
+
+    def _send(
+        self, what: str, mutation: Mutation[Any], done: Callable[[object], None] | None = None
+    ) -> None:
+        leading = [m for m in self.machines if m.loop is not None]
+        machine = self._chance.choice(
+            leading if leading and self._chance.hits(0.9) else self.machines
+        )
+        self.tell(USER, f"asks {machine.name}: {what}")
+
+        def heard(result: object) -> None:
+            if isinstance(result, PyswarmError):
+                self.tell(USER, f"{what}: {type(result).__name__}: {result}")
+            else:
+                self.tell(USER, f"{what}: done")
+
+        def answer(result: object) -> None:
+            # What the leader has confirmed is promised, even if the word is lost on its way.
+            if done is not None and not isinstance(result, PyswarmError):
+                done(result)
+            self._net.send(machine.name, USER, lambda: heard(result))
+
+        self._net.send(USER, machine.name, lambda: machine.request(mutation, answer))
+
+    def _some_service(self) -> Service | None:
+        alive = [s for s in self._view.services.values() if not s.removing]
+        return self._chance.choice(alive) if alive else None
+
+    def _some_network(self) -> Network | None:
+        networks = list(self._view.networks.values())
+        return self._chance.choice(networks) if networks else None
+
+    def _some_node(self) -> Node | None:
+        nodes = list(self._view.nodes.values())
+        return self._chance.choice(nodes) if nodes else None
+
+    def _image(self) -> str:
+        names = (*GOOD, *BAD) if self._options.bad_images else GOOD
+        return f"{self._chance.choice(names)}:{self._chance.randint(1, 3)}"
+
+    def _placement(self) -> Placement:
+        chance = self._chance
+        constraints: tuple[str, ...] = ()
+        if self._options.constraints and chance.hits(0.5):
+            constraints = (chance.choice(("node.labels.zone==a", "node.labels.zone!=b",
+                                          "engine.labels.rack==1")),)  # fmt: skip
+        return Placement(
+            constraints=constraints,
+            preferences=("node.labels.zone",) if chance.hits(0.2) else (),
+            max_replicas=2 if chance.hits(0.1) else 0,
+        )
+
+    def _spec(self, name: str) -> ServiceSpec:
+        chance = self._chance
+        network = self._some_network() if self._options.networks else None
+        reservations = Reservations()
+        if self._options.reservations and chance.hits(0.7):
+            reservations = Reservations(
+                nano_cpus=chance.choice((0, 500_000_000)), memory_bytes=chance.choice((0, 600)) * MIB
+            )
+        is_global = chance.hits(0.2)
+        placement = self._placement()
+        return ServiceSpec(
+            name=name,
+            task_template=TaskSpec(
+                container_spec=ContainerSpec(
+                    image=self._image(), stop_grace_period=chance.choice((1, 3, 10)) * SECOND
+                ),
+                resources=Resources(reservations=reservations),
+                restart_policy=RestartPolicy(
+                    condition=chance.choice(tuple(RestartCondition)),
+                    delay=chance.choice((0, 1, 5)) * SECOND,
+                    max_attempts=chance.choice((0, 0, 1, 3)),
+                    window=chance.choice((0, 20)) * SECOND,
+                ),
+                placement=replace(placement, max_replicas=0) if is_global else placement,
+                networks=(NetworkAttachment(target=network.id),) if network else (),
+            ),
+            mode=ServiceMode(global_=GlobalMode())
+            if is_global
+            else ServiceMode(
+                replicated=ReplicatedMode(replicas=chance.randint(0, self._options.replicas_max))
+            ),
+        )

@@ -1,0 +1,339 @@
+"""One run: a fleet, its users, its unrest, and the peace afterwards.
+
+First everything may go wrong and only safety is asked for. Then faults stop, and within HEAL_S the
+fleet must be what its users asked for; then it must be quiet.
+"""
+
+import gc
+import logging
+import sys
+from collections.abc import Callable
+
+import msgspec
+
+from agent.network.fake import Fabric
+from controller.persistence import saving
+from controller.store.base import Outcome, Txn
+from pyswarm_core.clock import MILLISECOND, SECOND
+from pyswarm_core.ids import NodeId, TaskId
+from pyswarm_core.objects import NodeResources, Service
+from pyswarm_core.states import Availability, NodeState
+from tests.sim.brain import Brain
+from tests.sim.clock import Scheduler
+from tests.sim.controllers import TERM_ENDING, ControllerWorld, Machine
+from tests.sim.faults import Faults
+from tests.sim.hosts import Host, HostWorld
+from tests.sim.marks import Marks
+from tests.sim.net import Net
+from tests.sim.options import Options, options_of
+from tests.sim.process import Process
+from tests.sim.rand import Seed, SeededIds
+from tests.sim.safety import laws
+from tests.sim.settled import Settled, unreachable
+from tests.sim.store import Etcd
+from tests.sim.story import Story
+from tests.sim.view import Change, View
+from tests.sim.workload import Users
+
+HEAL_S = 400
+LOOK_EVERY_S = 5
+QUIET_S = 8
+GIB = 1 << 30
+
+
+class Result(msgspec.Struct):
+    """How a run ended."""
+
+    seed: int
+    violations: list[str]
+    digest: str
+    story: list[str]
+    marks: dict[str, int]
+    options: Options
+    events: int
+    seconds: float
+
+
+class Stopped(Exception):
+    """Something is wrong: there is no point in going on."""
+
+
+class World:
+    """Everything of one run."""
+
+    def __init__(self, number: int, *, options: Options | None = None, trace: bool = False) -> None:
+        self.seed = Seed(number)
+        self.options = options or options_of(self.seed.stream("options"))
+        self.scheduler = Scheduler()
+        self.marks = Marks()
+        self.story = Story(self.scheduler, trace=trace)
+        self.violations: list[str] = []
+        self.net = Net(self.scheduler, self.seed.stream("net"), self.options)
+        self.etcd = Etcd(self.scheduler, self.marks)
+        self.etcd.observer = self
+        self.fabric = Fabric()
+        self.view = View(self.etcd.kv)
+        self.started: dict[TaskId, str] = {}
+        names = tuple(f"c{n}" for n in range(1, self.options.controllers + 1))
+        base = ControllerWorld(
+            self.scheduler, self.net, self.etcd, self.seed, self.options, names, self.fail
+        )
+        self.machines = [Machine(name, base, self._brain) for name in names]
+        self.hosts = self._make_hosts(names)
+        self.users = Users(
+            self.seed.stream("users"), self.options, self.net, self.view
+        )
+        self.users.machines = self.machines
+        self.users.marks = self.marks
+        self.users.on_promise = self._promised
+        self.faults = Faults(
+            self.scheduler, self.seed, self.options, self.marks, self.etcd, self.net
+        )
+        self.faults.machines, self.faults.hosts = self.machines, self.hosts
+        self.faults.tell = self.users.tell = self.story.tell
+        self.laws = laws(self.users.asked, {host.name: host for host in self.hosts})
+
+    # Called from everywhere
+
+    def fail(self, text: str) -> None:
+        """A law is broken."""
+        self.violations.append(text)
+        self.story.tell("LAW", text)
+        self.scheduler.stop()
+
+    def arriving(self, client: Process, txn: Txn) -> None:
+        """See `Observer`."""
+        leading = [machine for machine in self.machines if machine.loop is not None]
+        if len(leading) > 1:
+            self.marks.hit("two controllers believed they led")
+
+    def applied(self, client: Process, txn: Txn, outcome: Outcome) -> None:
+        """See `Observer`."""
+        if type(outcome).__name__ == "Conflict":
+            self._refused(client)
+            return
+        change = self.view.take(client.name, txn, outcome)
+        for law in self.laws:
+            for problem in law.broken_by(change, self.view):
+                self.fail(f"revision {change.revision} by {client.name}: {problem}")
+        self._tell_change(change)
+        machine = next((m for m in self.machines if m.process is client), None)
+        self.faults.committed(machine, txn, outcome)
+
+    # Phases
+
+    def run(self) -> Result:
+        """All of it."""
+        handler = _Listener(self.fail)
+        watched = logging.getLogger("controller")
+        watched.addHandler(handler)
+        propagate, watched.propagate = watched.propagate, False
+        agent_log = logging.getLogger("agent")
+        level = agent_log.level
+        agent_log.setLevel(logging.CRITICAL)
+        puts = saving.TXN_PUTS
+        if self.options.small_transactions:
+            saving.TXN_PUTS = 2
+        try:
+            self._phases()
+        except Stopped:
+            pass
+        finally:
+            saving.TXN_PUTS = puts
+            watched.removeHandler(handler)
+            watched.propagate = propagate
+            agent_log.setLevel(level)
+        return self._result()
+
+    def _phases(self) -> None:
+        for machine in self.machines:
+            machine.boot()
+        for host in self.hosts:
+            host.boot()
+        users = self.seed.stream("users/when")
+
+        def act() -> None:
+            if self.scheduler.elapsed < self.options.seconds * SECOND:
+                self.users.act()
+                self.scheduler.after(users.exponential(self.options.request_every_s * 1000), act)
+
+        self._pass(2 * SECOND)
+        act()
+        self._skew_clocks()
+        self.faults.begin()
+        self._pass(self.options.seconds * SECOND)
+        self.story.tell("----", "faults stop")
+        self.faults.heal()
+        self._tidy()
+        self._heal()
+
+    def _heal(self) -> None:
+        settled = Settled(self.view, self.machines, self.hosts, self.users.asked)
+        missing: list[str] = []
+        for _ in range(HEAL_S // LOOK_EVERY_S):
+            self._pass(LOOK_EVERY_S * SECOND)
+            self._tidy()
+            missing = settled.unsettled()
+            if not missing:
+                break
+        if missing:
+            for text in missing:
+                self.fail(f"{HEAL_S} s after the last fault: {text}")
+            raise Stopped
+        self.story.tell("----", "settled")
+        for text in unreachable(self.view, self.hosts, self.fabric):
+            self.fail(f"after healing: {text}")
+        if not settled.restless():
+            self._be_quiet(settled)
+
+    def _be_quiet(self, settled: Settled) -> None:
+        self._pass(2 * QUIET_S * SECOND)
+        revision = self.etcd.kv.revision
+        self._pass(QUIET_S * SECOND)
+        if self.etcd.kv.revision != revision:
+            self.fail(f"no quiet: the store went from revision {revision} to {self.etcd.kv.revision}")
+        ids = SeededIds(self.seed.stream("ids/quiet"))
+        for text in (*settled.undecided(self.scheduler.now, ids), *settled.drifted()):
+            self.fail(f"all is quiet, but {text}")
+
+    def _tidy(self) -> None:
+        """What operators do after a bad day: they remove the dead and use the living."""
+        for host in self.hosts:
+            node = self.view.nodes.get(host.node_id) if host.node_id else None
+            if node is None:
+                continue
+            if host.lost and node.status.state is NodeState.DOWN and host.number % 2:
+                self.users.remove_node(node)
+                host.removed = True
+
+    def _pass(self, duration: int) -> None:
+        self.scheduler.run_until(self.scheduler.now + duration)
+        if self.violations:
+            raise Stopped
+
+    def _skew_clocks(self) -> None:
+        chance = self.seed.stream("skew")
+        for machine in self.machines:
+            machine.skew = int(chance.uniform(-1, 1) * self.options.clock_skew_s * SECOND)
+
+    # Parts
+
+    def _make_hosts(self, controllers: tuple[str, ...]) -> list[Host]:
+        world = HostWorld(
+            self.scheduler,
+            self.net,
+            self.fabric,
+            self.seed,
+            controllers,
+            lambda: self.view.cluster.worker_token if self.view.cluster else "",
+            self.fail,
+            self._on_start,
+            self._on_kill,
+        )
+        chance = self.seed.stream("hosts")
+        return [
+            Host(
+                number,
+                world,
+                NodeResources(
+                    nano_cpus=chance.choice((1, 2, 4)) * 1_000_000_000,
+                    memory_bytes=chance.choice((1, 2, 8)) * GIB,
+                ),
+            )
+            for number in range(1, self.options.hosts + 1)
+        ]
+
+    def _brain(self, machine: Machine) -> Callable[..., object]:
+        chance = self.seed.stream(f"brain/{machine.name}")
+        tell = lambda text: self.story.tell(machine.name, text)  # noqa: E731
+        return Brain(chance, self.marks, tell, self.fail).decide
+
+    def _on_start(self, host: str, task_id: TaskId) -> None:
+        if task_id in self.started:
+            self.fail(f"task {task_id} was started on {self.started[task_id]}, now on {host}")
+        self.started[task_id] = host
+        self.story.tell(host, f"starts {task_id[:6]}")
+
+    def _on_kill(self, task_id: TaskId) -> None:
+        self.marks.hit("task was killed for ignoring its stop signal")
+
+    def _promised(self, service: Service) -> None:
+        stored = self.view.services.get(service.id)
+        known = stored is not None and stored.version.index >= service.version.index
+        if not known and service.id not in self.users.asked.removals:
+            self.fail(f"service {service.spec.name} was acknowledged and is not in the store")
+
+    def _refused(self, client: Process) -> None:
+        machine = next((m for m in self.machines if m.process is client), None)
+        if machine is not None and machine.loop is not None:
+            self.marks.hit("deposed leader's commit refused")
+            self.story.tell(client.name, "commit refused")
+
+    def _tell_change(self, change: Change) -> None:
+        for _, node in change.nodes:
+            if node is not None:
+                self._tell_node(node.id, node.status.state, node.spec.availability)
+        for old, task in change.tasks:
+            if task is not None and (old is None or old.state is not task.state):
+                self.story.tell(
+                    "etcd", f"{task.id[:6]}.{task.slot} {task.state.word} {task.detail.error}"
+                )
+
+    def _tell_node(self, node_id: NodeId, state: NodeState, availability: Availability) -> None:
+        host = next((h.name for h in self.hosts if h.node_id == node_id), node_id[:6])
+        self.story.tell(host, f"is {state.value}, {availability.value}")
+        if state is NodeState.DOWN:
+            self.marks.hit("node declared down")
+            self._downs[node_id] = None
+        elif state is NodeState.READY and node_id in self._downs:
+            self.marks.hit("node lost and returned")
+
+    @property
+    def _downs(self) -> dict[NodeId, None]:
+        return self.__dict__.setdefault("_down_nodes", {})
+
+    def _result(self) -> Result:
+        return Result(
+            seed=self.seed.number,
+            violations=self.violations,
+            digest=self.story.digest,
+            story=self.story.lines(last=400) if self.violations else [],
+            marks=dict(self.marks.counts),
+            options=self.options,
+            events=self.scheduler.events,
+            seconds=self.scheduler.elapsed / SECOND + MILLISECOND * 0,
+        )
+
+
+class _Listener(logging.Handler):
+    """Hears of what the product itself calls broken."""
+
+    def __init__(self, fail: Callable[[str], None]) -> None:
+        super().__init__(logging.ERROR)
+        self._fail = fail
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if TERM_ENDING in record.getMessage():
+            error = record.exc_info[1] if record.exc_info else None
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            import traceback
+
+            trace = "".join(traceback.format_exception(error)) if error else ""
+            self._fail(f"leadership broke: {error!r}\n{trace}")
+
+
+def simulate(number: int, *, options: Options | None = None, trace: bool = False) -> Result:
+    """Run one seed."""
+    world = World(number, options=options, trace=trace)
+    result = world.run()
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    logging.disable(logging.CRITICAL)
+    try:
+        del world  # closes coroutines that were killed in mid-air
+        gc.unfreeze()
+        gc.collect()
+    finally:
+        logging.disable(logging.NOTSET)
+        sys.unraisablehook = hook
+    return result
