@@ -114,7 +114,7 @@ async def _ask(address: str, joining: Joining) -> dispatcher_pb2.JoinReply:
         availability=joining.availability,
     )
     async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
-        stub = dispatcher_pb2_grpc.DispatcherAsyncStub(channel)
+        stub = dispatcher_pb2_grpc.DispatcherStub(channel)
         try:
             return await stub.Join(request, timeout=JOIN_TIMEOUT_S)
         except grpc.RpcError as error:

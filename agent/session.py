@@ -33,7 +33,7 @@ COALESCE_S = 0.01
 """Statuses of one task that follow each other this closely travel as one."""
 
 OpenTunnel = Callable[
-    [dispatcher_pb2_grpc.DispatcherAsyncStub, dispatcher_pb2.OpenTunnel],
+    ["dispatcher_pb2_grpc.DispatcherAsyncStub", dispatcher_pb2.OpenTunnel],
     Coroutine[None, None, None],
 ]
 
@@ -95,7 +95,7 @@ class Session:
             grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel,
             asyncio.TaskGroup() as tunnels,
         ):
-            stub = dispatcher_pb2_grpc.DispatcherAsyncStub(channel)
+            stub = dispatcher_pb2_grpc.DispatcherStub(channel)
             call = stub.Session(self._outgoing())
             try:
                 async for message in call:
@@ -135,7 +135,7 @@ class Session:
     async def _take(
         self,
         message: dispatcher_pb2.ControllerMessage,
-        stub: dispatcher_pb2_grpc.DispatcherAsyncStub,
+        stub: "dispatcher_pb2_grpc.DispatcherAsyncStub",
         tunnels: asyncio.TaskGroup,
     ) -> None:
         match message.WhichOneof("kind"):

@@ -41,7 +41,7 @@ class Tunnels:
 
     async def open(
         self,
-        stub: dispatcher_pb2_grpc.DispatcherAsyncStub,
+        stub: "dispatcher_pb2_grpc.DispatcherAsyncStub",
         request: dispatcher_pb2.OpenTunnel,
     ) -> None:
         """Dial back and stream until the frames end or the controller hangs up."""

@@ -7,10 +7,11 @@ import time
 from pathlib import Path
 
 from cli import daemons
+from cli.client import Client
 from cli.daemons import Daemon
 from cli.playground import cgroups, wires
 from cli.playground.fleet import API_PORT, REGISTRY_PORT, Fleet, Host
-from pyswarm_core.errors import PyswarmError
+from pyswarm_core.errors import PyswarmError, Unavailable
 
 READY_TIMEOUT_S = 30.0
 
@@ -130,7 +131,35 @@ def wait_for_socket(fleet: Fleet) -> None:
     deadline = time.monotonic() + READY_TIMEOUT_S
     while not fleet.socket.exists():
         if time.monotonic() > deadline:
-            log = fleet.hosts[0].run_dir / "controller.log"
-            tail = log.read_text().splitlines()[-5:] if log.exists() else []
-            raise TimeoutError("\n".join(["the controller did not start:", *tail]))
+            tail = _tail(fleet.hosts[0].run_dir / "controller.log")
+            raise TimeoutError(f"the controller did not start:\n{tail}")
         time.sleep(0.02)
+
+
+def worker_token(fleet: Fleet) -> str:
+    """The token that lets hosts join, once the controller leads. Raises TimeoutError."""
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    with Client(f"unix://{fleet.socket}") as client:
+        while True:
+            try:
+                return client.info().cluster.worker_token
+            except Unavailable as error:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"the controller does not lead: {error}") from error
+                time.sleep(0.02)
+
+
+def wait_for_nodes(fleet: Fleet, count: int) -> None:
+    """Return once so many nodes are ready. Raises TimeoutError with the end of the logs."""
+    deadline = time.monotonic() + READY_TIMEOUT_S + count
+    with Client(f"unix://{fleet.socket}") as client:
+        while (ready := client.info().nodes_ready) < count:
+            if time.monotonic() > deadline:
+                tails = [_tail(host.run_dir / "agent.log") for host in fleet.hosts]
+                raise TimeoutError("\n".join([f"{ready} of {count} hosts are ready:", *tails]))
+            time.sleep(0.05)
+
+
+def _tail(log: Path) -> str:
+    lines = log.read_text().splitlines() if log.exists() else [f"{log} is empty"]
+    return "\n".join(lines[-12:])

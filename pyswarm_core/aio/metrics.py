@@ -6,10 +6,28 @@ the event loop (single values, copies of lists).
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from socketserver import TCPServer, ThreadingMixIn
+from threading import Thread
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, make_wsgi_app
 
 from pyswarm_core.errors import InvalidArgument
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        # Not HTTPServer's, which asks DNS for the host's own name: ten seconds where nobody answers.
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+        self.setup_environ()
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- its base's name
+        """A scrape is no event."""
 
 
 @contextmanager
@@ -25,11 +43,14 @@ def serve_metrics(address: str, registry: CollectorRegistry) -> Iterator[int]:
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
     try:
-        server, thread = start_http_server(int(port), host.strip("[]") or "0.0.0.0", registry)
+        server = _Server((host.strip("[]") or "0.0.0.0", int(port)), _Quiet)
     except (OSError, ValueError, OverflowError) as error:
         raise InvalidArgument(
             f"metrics address {address!r} cannot be used ({error}): want a free host:port"
         ) from None
+    server.set_app(make_wsgi_app(registry))
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
     try:
         yield server.server_port
     finally:
