@@ -40,7 +40,7 @@ def decide(state: State, dirty: Dirty, now: Instant, ids: IdSource) -> Decision:
             replicated_service.reconcile(plan, state, slots, now, budget)
         draft.take(plan, budget)
     if changed:
-        draft.look_at(sorted(state.networks))
+        draft.look_at(sorted(one.id for one in state.networks.values() if one.blocks))
     return draft.decision()
 
 

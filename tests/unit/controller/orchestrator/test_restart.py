@@ -1,0 +1,111 @@
+"""The restart policy: whether, when and how often an ended task is replaced."""
+
+import pytest
+
+from pyswarm_core.clock import SECOND, Instant
+from pyswarm_core.objects import Task
+from pyswarm_core.state import State
+from pyswarm_core.states import TaskState
+from tests.fixtures import build
+from tests.fixtures.brain_world import BrainWorld
+from tests.fixtures.build import NOW, dirty, nodes, service, task
+
+FAILED, COMPLETE, REJECTED = TaskState.FAILED, TaskState.COMPLETE, TaskState.REJECTED
+
+
+def _state(*tasks: Task, **template: object) -> State:
+    spec = build.template(**template)  # type: ignore[arg-type]
+    return build.state(nodes=nodes(1), services=[service("web", spec=spec)], tasks=tasks)
+
+
+def _replaced(state: State, now: int = NOW) -> list[Task]:
+    world = BrainWorld(state)
+    world.now = Instant(now)
+    return [t for t in world.decide(dirty("web")).writes.tasks if t.id not in state.tasks]
+
+
+@pytest.mark.parametrize(
+    ("condition", "end", "replaced"),
+    [
+        ("any", COMPLETE, True),
+        ("any", FAILED, True),
+        ("on-failure", COMPLETE, False),
+        ("on-failure", FAILED, True),
+        ("on-failure", REJECTED, True),
+        ("none", FAILED, False),
+    ],
+)
+def test_condition_decides_whether_an_end_is_replaced(
+    condition: str, end: TaskState, replaced: bool
+) -> None:
+    state = _state(task("web.1", node="n1", state=end), condition=condition)
+    assert bool(_replaced(state)) is replaced
+
+
+def test_replacement_is_prepared_during_the_delay_and_then_started() -> None:
+    world = BrainWorld(_state(task("web.1", node="n1", state=FAILED)))
+    decision = world.decide(dirty("web"))
+    (new,) = (t for t in decision.writes.tasks if t.id != "web.1")
+    assert (new.desired_state, new.state, new.restarts) == (TaskState.READY, TaskState.ASSIGNED, 1)
+    world.state.apply(decision.writes)
+    waiting = world.decide(dirty("web"))
+    assert not waiting.writes
+    assert waiting.wakes == {"web": NOW + 5 * SECOND}
+    world.now = waiting.wakes[new.service_id]
+    (started,) = world.decide(dirty("web")).writes.tasks
+    assert (started.id, started.desired_state) == (new.id, TaskState.RUNNING)
+
+
+def test_without_a_delay_the_replacement_runs_at_once() -> None:
+    state = _state(task("web.1", node="n1", state=FAILED), delay=0)
+    assert [t.desired_state for t in _replaced(state)] == [TaskState.RUNNING]
+
+
+def test_attempts_are_counted_over_the_slots_whole_life() -> None:
+    assert _replaced(_state(task("web.1", node="n1", state=FAILED, restarts=1), max_attempts=2))
+    used = _state(task("web.1", node="n1", state=FAILED, restarts=2), max_attempts=2)
+    assert not _replaced(used)
+
+
+def _crashes(*ends: int) -> list[Task]:
+    """Tasks that ended so many seconds from NOW, each restarted when the one before it ended."""
+    return [
+        task(
+            "web.1",
+            task_id=f"t{index}",
+            node="n1",
+            state=FAILED,
+            desired=TaskState.SHUTDOWN if index < len(ends) - 1 else TaskState.RUNNING,
+            created=NOW + (ends[index - 1] if index else 0) * SECOND,
+            at=NOW + end * SECOND,
+            restarts=index,
+        )
+        for index, end in enumerate(ends)
+    ]
+
+
+def test_attempts_within_a_window_are_forgotten_when_it_has_passed() -> None:
+    policy = {"max_attempts": 2, "window": 60 * SECOND}
+    assert not _replaced(_state(*_crashes(10, 20, 30), **policy), NOW + 30 * SECOND)
+    assert _replaced(_state(*_crashes(10, 20, 90), **policy), NOW + 90 * SECOND)
+
+
+def test_an_exhausted_slot_stays_so_although_its_window_passes() -> None:
+    state = _state(*_crashes(10, 20, 30), max_attempts=2, window=60 * SECOND)
+    assert not _replaced(state, NOW + 3600 * SECOND)
+
+
+def test_a_new_template_starts_the_count_anew() -> None:
+    ended = task("web.1", node="n1", state=FAILED, restarts=2)
+    changed = service("web", spec=build.template(max_attempts=2), version=2, template_version=2)
+    state = build.state(nodes=nodes(1), services=[changed], tasks=[ended])
+    assert [(t.spec_version, t.restarts) for t in _replaced(state)] == [(2, 0)]
+
+
+def test_a_completed_slot_counts_as_filled() -> None:
+    ended = task("web.1", node="n1", state=COMPLETE, desired=TaskState.SHUTDOWN)
+    spec = build.template(condition="on-failure")
+    state = build.state(
+        nodes=nodes(1), services=[service("web", replicas=2, spec=spec)], tasks=[ended]
+    )
+    assert [t.slot for t in _replaced(state)] == [2]
