@@ -1,0 +1,119 @@
+"""Blocks of a network: given with a node's first task, taken back when nothing can use them."""
+
+from msgspec.structs import replace
+
+from pyswarm_core.decision import Writes
+from pyswarm_core.ids import NetworkId
+from pyswarm_core.objects import Block
+from pyswarm_core.states import NodeState, TaskState
+from tests.fixtures import build
+from tests.fixtures.brain_world import BrainWorld, changed
+from tests.fixtures.build import dirty, network, node, nodes, service, task
+
+SPEC = build.template(networks=["net"])
+NET = NetworkId("net")
+
+
+def _world(hosts: int, replicas: int, subnet: str = "10.128.0.0/16") -> BrainWorld:
+    return BrainWorld(
+        build.state(
+            nodes=nodes(hosts),
+            services=[service("web", replicas=replicas, spec=SPEC)],
+            networks=[network("net", subnet)],
+        )
+    )
+
+
+def _blocks(writes: Writes) -> list[tuple[str, int]]:
+    return [(block.cidr, block.node_number) for net in writes.networks for block in net.blocks]
+
+
+def test_each_node_gets_a_block_with_its_first_task() -> None:
+    writes = _world(2, 4).decide(dirty("web")).writes
+    assert _blocks(writes) == [("10.128.0.0/26", 1), ("10.128.0.64/26", 2)]
+
+
+def test_second_task_on_a_node_needs_no_write_of_the_network() -> None:
+    world = _world(1, 1)
+    world.settle(dirty("web"))
+    world.state.apply(Writes(services=(service("web", replicas=2, spec=SPEC),)))
+    assert world.decide(dirty("web")).writes.networks == ()
+
+
+def test_a_node_with_more_tasks_than_addresses_gets_another_block() -> None:
+    writes = _world(1, 62).decide(dirty("web")).writes
+    assert _blocks(writes) == [("10.128.0.0/26", 1), ("10.128.0.64/26", 1)]
+
+
+def test_block_is_given_back_after_the_last_task_ended() -> None:
+    world = _world(1, 1)
+    world.settle(dirty("web"))
+    (held,) = world.state.tasks.values()
+    world.state.apply(Writes(services=(service("web", replicas=0, spec=SPEC),)))
+    world.settle(dirty("web"))
+    assert len(world.state.networks[NET].blocks) == 1
+    world.report("n1", world.state.tasks[held.id], TaskState.SHUTDOWN)
+    world.settle(dirty("web"))
+    assert world.state.networks[NET].blocks == ()
+
+
+def test_block_of_a_lost_node_is_not_given_to_another() -> None:
+    world = _world(1, 1)
+    world.settle(dirty("web"))
+    world.put_node(changed(world.state.nodes[node("n1").id], state=NodeState.DOWN))
+    world.put_node(node("n2"))
+    writes = world.decide(dirty("web", nodes=["n1", "n2"])).writes
+    assert _blocks(writes) == [("10.128.0.0/26", 1), ("10.128.0.64/26", 2)]
+
+
+def test_block_of_a_removed_node_is_free_again() -> None:
+    world = _world(1, 0)
+    held = replace(network("net"), blocks=(Block(cidr="10.128.0.0/26", node_number=7),))
+    world.state.apply(Writes(networks=(held,)))
+    assert [net.blocks for net in world.decide().writes.networks] == [()]
+
+
+def test_restart_on_the_same_node_keeps_its_block() -> None:
+    world = _world(1, 1)
+    world.settle(dirty("web"))
+    (held,) = world.state.tasks.values()
+    world.report("n1", held, TaskState.FAILED)
+    assert world.decide(dirty("web")).writes.networks == ()
+
+
+def test_tasks_beyond_the_subnets_addresses_wait_and_say_so() -> None:
+    # A /28 is two blocks of five addresses.
+    created = _world(3, 12, "10.128.0.0/28").decide(dirty("web")).writes.tasks
+    waiting = [t for t in created if t.state is TaskState.PENDING]
+    assert len(waiting) == 2
+    assert waiting[0].detail.message == (
+        "no suitable node: 3 of 3 nodes have no address left on network net,"
+        " all of whose blocks are in use"
+    )
+
+
+def test_tasks_go_where_addresses_are_left() -> None:
+    placed = _world(3, 10, "10.128.0.0/28").decide(dirty("web")).writes.tasks
+    assert sorted(t.node_id for t in placed) == ["n1"] * 5 + ["n2"] * 5
+
+
+def test_attachment_to_a_network_that_does_not_exist_waits() -> None:
+    state = build.state(nodes=nodes(1), services=[service("web", spec=SPEC)])
+    (waiting,) = BrainWorld(state).decide(dirty("web")).writes.tasks
+    assert waiting.state is TaskState.PENDING
+    assert "network net" in waiting.detail.message
+
+
+def test_task_that_has_not_ended_keeps_its_address() -> None:
+    stopping = [task(f"old.{slot}", node="n1", desired=TaskState.SHUTDOWN) for slot in range(1, 6)]
+    full = replace(
+        network("net", "10.128.0.0/29"), blocks=(Block(cidr="10.128.0.0/29", node_number=1),)
+    )
+    state = build.state(
+        nodes=nodes(1),
+        services=[service("web", spec=SPEC), service("old", replicas=5, spec=SPEC)],
+        networks=[full],
+        tasks=stopping,
+    )
+    created = BrainWorld(state).decide(dirty("web")).writes.tasks
+    assert [t.state for t in created] == [TaskState.PENDING]
