@@ -221,8 +221,8 @@ class _Late:
 
 
 async def test_replies_lost_at_every_point_lose_nothing(rig: Rig) -> None:
+    saver = await rig.start()
     for lost in range(1, 12):
-        saver = await rig.start()
         rig.lose_replies(lost)
         more = tasks(service("app"), 200, first=1 + 200 * lost)
         await saver.save(rig.state, rig.write(everything(1)))
