@@ -2,6 +2,8 @@
 
 import click
 
+AVAILABILITY = click.Choice(["active", "pause", "drain"])
+
 format_ = click.option(
     "--format", "form", default="", metavar="FORMAT", help="table, json, TEMPLATE or table TEMPLATE"
 )

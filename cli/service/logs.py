@@ -1,5 +1,6 @@
 """`pyswarm service logs`."""
 
+import sys
 from typing import BinaryIO
 
 import click
@@ -49,7 +50,7 @@ def logs(
         resolve=not no_resolve,
         truncate=not no_trunc,
     )
-    out, err = click.get_binary_stream("stdout"), click.get_binary_stream("stderr")
+    out, err = sys.stdout.buffer, sys.stderr.buffer
     try:
         for batch in session.connect().logs(ref, follow=follow, tail=count, since=start):
             if batch.warning:

@@ -1,0 +1,136 @@
+"""Builds images with buildah and pushes them to where the fleet pulls from. SHELL.
+
+buildah gets a storage of its own under the user's cache, so that it shares no mounts, locks or
+images with anything else on the host.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from cli.context import Context
+from pyswarm_core.errors import InvalidArgument, PyswarmError, Unavailable
+from pyswarm_core.reference import DEFAULT_REGISTRY, Reference
+
+HOST_POLICY = Path("/etc/containers/policy.json")
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True):
+    """What `image build` was asked for."""
+
+    directory: Path
+    file: Path | None = None
+    build_args: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    target: str = ""
+    no_cache: bool = False
+    quiet: bool = False
+
+
+class Destination(msgspec.Struct, frozen=True):
+    """Where a reference is pushed, and how that registry is reached."""
+
+    reference: str
+    is_plain: bool
+    """Without TLS."""
+    netns: str
+
+
+def destination(reference: Reference, context: Context) -> Destination:
+    """Familiar names go to the fleet's registry, whose images nodes take for Docker Hub's.
+
+    Raises InvalidArgument if there is none and the name has no registry of its own.
+    """
+    if reference.digest:
+        raise InvalidArgument(f"--tag {str(reference)!r} is not valid: a build has no digest yet")
+    if reference.registry not in (DEFAULT_REGISTRY, context.registry):
+        return Destination(str(reference), is_plain=False, netns="")
+    if not context.registry:
+        raise InvalidArgument(
+            f"--tag {reference.familiar!r}: this fleet has no registry of its own; "
+            "use a full name such as registry.example.com/web:1"
+        )
+    name = f"{context.registry}/{reference.repository}:{reference.tag}"
+    return Destination(name, is_plain=True, netns=context.netns)
+
+
+def build(recipe: Recipe, references: Sequence[Reference]) -> None:
+    """Build and give the result these names, in buildah's storage.
+
+    Raises InvalidArgument for a directory or file that is not there, PyswarmError if it fails.
+    """
+    command = ["build", "--isolation", "chroot", "--layers"]
+    for reference in references:
+        command += ["--tag", str(reference)]
+    command += ["--file", str(_file(recipe))]
+    for flag, values in (("--build-arg", recipe.build_args), ("--label", recipe.labels)):
+        for value in values:
+            command += [flag, value]
+    command += ["--target", recipe.target] if recipe.target else []
+    command += ["--no-cache"] if recipe.no_cache else []
+    command += ["--quiet"] if recipe.quiet else []
+    _buildah([*command, str(recipe.directory)], (), "the build failed")
+
+
+def push(reference: Reference, target: Destination, *, quiet: bool) -> None:
+    """Push what was built. Raises PyswarmError."""
+    command = ["push", "--quiet"] if quiet else ["push"]
+    command += ["--tls-verify=false"] if target.is_plain else []
+    command += [str(reference), f"docker://{target.reference}"]
+    enter = ("nsenter", f"--net={target.netns}") if target.netns else ()
+    _buildah(command, enter, f"{target.reference} could not be pushed")
+
+
+def _file(recipe: Recipe) -> Path:
+    if not recipe.directory.is_dir():
+        raise InvalidArgument(f"path {str(recipe.directory)!r} is not a directory")
+    candidates = [recipe.directory / name for name in ("Containerfile", "Dockerfile")]
+    if recipe.file is not None:
+        candidates = [recipe.file, recipe.directory / recipe.file]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    named = recipe.file or "Containerfile"
+    raise InvalidArgument(f"file {str(named)!r} is not there: name one with --file")
+
+
+def _buildah(arguments: Sequence[str], enter: Sequence[str], failure: str) -> None:
+    if shutil.which("buildah") is None:
+        raise Unavailable("buildah is not installed: apt-get install buildah")
+    policy = ["--signature-policy", str(_policy())] if arguments[0] == "push" else []
+    command = [*enter, "buildah", arguments[0], *policy, *arguments[1:]]
+    environment = {**os.environ, "CONTAINERS_STORAGE_CONF": str(_storage_conf())}
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        raise PyswarmError(f"{failure}: buildah exited with {done.returncode}")
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    directory = Path(base) / "pyswarm" / "build"
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def _storage_conf() -> Path:
+    """Without skip_mount_home every run would leave a mount behind."""
+    cache = _cache()
+    path = cache / "storage.conf"
+    path.write_text(
+        f'[storage]\ndriver = "overlay"\ngraphroot = "{cache}/storage"\n'
+        f'runroot = "{cache}/run"\n\n[storage.options.overlay]\nskip_mount_home = "true"\n'
+    )
+    return path
+
+
+def _policy() -> Path:
+    """The host's own signature policy; without one buildah would refuse to work at all."""
+    if HOST_POLICY.exists():
+        return HOST_POLICY
+    path = _cache() / "policy.json"
+    path.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+    return path

@@ -1,0 +1,153 @@
+"""This host's own controller and agent: where they live, and who keeps them alive. SHELL.
+
+systemd does where it runs (units that survive a reboot and leave containers alone when the agent
+stops), a keeper of cli/daemons.py elsewhere.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from cli import daemons
+from cli.daemons import Daemon
+from pyswarm_core.errors import PyswarmError, Unavailable
+
+STATE_DIR = Path("/var/lib/pyswarm")
+RUN_DIR = Path("/run/pyswarm")
+SYSTEMD = Path("/run/systemd/system")
+UNITS = Path("/etc/systemd/system")
+LOG_LINES = 5
+
+_UNIT = """\
+[Unit]
+Description=pyswarm {name}
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+ExecStartPre=/bin/mkdir -p {directory}
+ExecStart={command}
+Environment=PYTHONPATH={path} PYTHONUNBUFFERED=1
+Restart=always
+RestartSec=300ms
+# Containers outlive their agent.
+KillMode=process
+Delegate=yes
+TasksMax=infinity
+LimitNOFILE=1048576
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+class Host(msgspec.Struct, frozen=True):
+    """Where this host's daemons keep their things."""
+
+    state_dir: Path = STATE_DIR
+    run_dir: Path = RUN_DIR
+
+    @property
+    def socket(self) -> Path:
+        return self.run_dir / "pyswarm.sock"
+
+    @property
+    def identity(self) -> Path:
+        """Exists once the agent has joined."""
+        return self.state_dir / "agent" / "identity.json"
+
+    def daemon(self, name: str, arguments: Sequence[str]) -> Daemon:
+        """The controller or the agent, with these arguments."""
+        return Daemon(name=name, module=name, arguments=tuple(arguments), directory=self.run_dir)
+
+
+class Supervisor(Protocol):
+    """Keeps daemons alive."""
+
+    def start(self, daemon: Daemon) -> None:
+        """Start it and keep it alive; no-op if it runs."""
+
+    def stop(self, daemon: Daemon) -> None:
+        """Stop it for good; no-op if it does not run."""
+
+    def runs(self, daemon: Daemon) -> bool:
+        """Whether it is kept alive."""
+
+    def log_tail(self, daemon: Daemon) -> str:
+        """Its last words."""
+
+
+class Keepers:
+    """Supervises by shell loops."""
+
+    def start(self, daemon: Daemon) -> None:
+        daemons.start(daemon)
+
+    def stop(self, daemon: Daemon) -> None:
+        daemons.stop(daemon.pid_file)
+
+    def runs(self, daemon: Daemon) -> bool:
+        return bool(daemons.keeper_of(daemon.pid_file))
+
+    def log_tail(self, daemon: Daemon) -> str:
+        try:
+            return "\n".join(daemon.log_file.read_text().splitlines()[-LOG_LINES:])
+        except FileNotFoundError:
+            return ""
+
+
+class Systemd:
+    """Supervises by units."""
+
+    def start(self, daemon: Daemon) -> None:
+        path = UNITS / _unit(daemon)
+        path.write_text(unit_text(daemon))
+        # The join token is in it.
+        path.chmod(0o600)
+        _systemctl("daemon-reload")
+        _systemctl("enable", "--now", _unit(daemon))
+
+    def stop(self, daemon: Daemon) -> None:
+        if self.runs(daemon) or (UNITS / _unit(daemon)).exists():
+            _systemctl("disable", "--now", _unit(daemon))
+            (UNITS / _unit(daemon)).unlink(missing_ok=True)
+            _systemctl("daemon-reload")
+
+    def runs(self, daemon: Daemon) -> bool:
+        command = ["systemctl", "is-active", "--quiet", _unit(daemon)]
+        return subprocess.run(command, check=False).returncode == 0
+
+    def log_tail(self, daemon: Daemon) -> str:
+        command = ["journalctl", "-u", _unit(daemon), "-n", str(LOG_LINES), "-o", "cat"]
+        return subprocess.run(command, check=False, capture_output=True, text=True).stdout
+
+
+def supervisor() -> Supervisor:
+    """Whoever keeps daemons alive on this host. Raises Unavailable if we are not root."""
+    if os.geteuid() != 0:
+        raise Unavailable("this changes the host's own daemons: run it as root")
+    return Systemd() if SYSTEMD.is_dir() else Keepers()
+
+
+def unit_text(daemon: Daemon) -> str:
+    """The systemd unit of a daemon; `%` and `$` in arguments stay what they are."""
+    command = shlex.join([sys.executable, "-m", daemon.module, *daemon.arguments])
+    escaped = command.replace("%", "%%").replace("$", "$$")
+    path = Path(__file__).resolve().parents[2]
+    return _UNIT.format(name=daemon.name, command=escaped, path=path, directory=daemon.directory)
+
+
+def _unit(daemon: Daemon) -> str:
+    return f"pyswarm-{daemon.name}.service"
+
+
+def _systemctl(*arguments: str) -> None:
+    done = subprocess.run(["systemctl", *arguments], check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise PyswarmError(f"systemctl {arguments[0]} failed: {done.stderr.strip()}")

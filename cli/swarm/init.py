@@ -1,0 +1,107 @@
+"""`pyswarm swarm init`."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli import context, flags
+from cli.context import Context
+from cli.lazy import Verb
+from cli.swarm import joining
+from cli.swarm.host import STATE_DIR, Host, supervisor
+from pyswarm_core.errors import AlreadyExists
+from pyswarm_core.limits import API_PORT
+from pyswarm_core.specs import ClusterSpec
+from pyswarm_core.units import parse_duration
+from pyswarm_core.validation import cluster_problems, require
+
+
+@click.command(
+    cls=Verb,
+    help="Make this host the first of a fleet: a controller (with its own etcd) and an agent.\n\n"
+    "Example: pyswarm swarm init --advertise-addr 192.0.2.10",
+)
+@click.option("--advertise-addr", default="", metavar="IP[:PORT]", help="Where others reach it")
+@click.option("--listen-addr", default=f"0.0.0.0:{API_PORT}", show_default=True, help="IP:PORT")
+@click.option("--etcd-endpoints", default="", metavar="HOST:PORT,...", help="An etcd you run")
+@click.option("--default-addr-pool", multiple=True, metavar="SUBNET", help="Networks get subnets")
+@click.option("--default-addr-pool-mask-length", type=int, help="Prefix length of those subnets")
+@click.option("--data-path-port", type=int, help="UDP port of VXLAN [default: 4789]")
+@click.option("--availability", type=flags.AVAILABILITY, default="active", help="Of this node")
+@click.option("--task-history-limit", type=int, help="Ended tasks kept per slot [default: 5]")
+@click.option("--dispatcher-heartbeat", metavar="DURATION", help="Of agents [default: 1s]")
+@click.option("--state-dir", type=click.Path(path_type=Path), default=STATE_DIR, show_default=True,
+              help="What must survive")  # fmt: skip
+def init(*, state_dir: Path, **given: Any) -> None:
+    check(given)
+    host = Host(state_dir.absolute())
+    keeper = supervisor()
+    if keeper.runs(host.daemon("agent", ())) or keeper.runs(host.daemon("controller", ())):
+        raise AlreadyExists("this host is part of a fleet already: pyswarm swarm leave first")
+    started = host.daemon("controller", tuple(_controller(host, given)))
+    keeper.start(started)
+    info = joining.wait_for_leader(host, keeper, started)
+    agent = host.daemon(
+        "agent",
+        joining.agent_arguments(
+            host,
+            controller=info.join_addr,
+            token=info.cluster.worker_token,
+            advertise_addr=given["advertise_addr"].rpartition(":")[0] or given["advertise_addr"],
+            availability=given["availability"],
+            data_path_port=info.cluster.spec.data_path_port,
+        ),
+    )
+    keeper.start(agent)
+    joining.wait_until_joined(host, keeper, agent)
+    context.use(Context(host=f"unix://{host.socket}"))
+    click.echo(_welcome(host, info.cluster.worker_token, info.join_addr))
+
+
+def check(given: Mapping[str, Any]) -> None:
+    """Refuse settings that the controller would refuse. Raises InvalidArgument."""
+    joining.require_address("--listen-addr", given["listen_addr"], with_port=True)
+    if given["advertise_addr"]:
+        joining.require_address("--advertise-addr", given["advertise_addr"])
+    wanted = {
+        "default_address_pool": given["default_addr_pool"] or None,
+        "subnet_size": given["default_addr_pool_mask_length"],
+        "data_path_port": given["data_path_port"],
+        "task_history_limit": given["task_history_limit"],
+    }
+    heartbeat = given["dispatcher_heartbeat"]
+    if heartbeat is not None:
+        wanted["heartbeat_period"] = parse_duration(heartbeat)
+    named = {name: value for name, value in wanted.items() if value is not None}
+    require(cluster_problems(ClusterSpec(**named)))
+    for endpoint in filter(None, given["etcd_endpoints"].split(",")):
+        joining.require_endpoint("--etcd-endpoints", endpoint)
+
+
+def _controller(host: Host, given: Mapping[str, Any]) -> Iterator[str]:
+    yield f"--state-dir={host.state_dir / 'controller'}"
+    yield f"--listen={given['listen_addr']}"
+    yield f"--listen=unix://{host.socket}"
+    for flag, name in (
+        ("--advertise-addr", "advertise_addr"),
+        ("--etcd-endpoints", "etcd_endpoints"),
+        ("--subnet-size", "default_addr_pool_mask_length"),
+        ("--data-path-port", "data_path_port"),
+        ("--task-history-limit", "task_history_limit"),
+        ("--heartbeat-period", "dispatcher_heartbeat"),
+    ):
+        if given[name] not in (None, ""):
+            yield f"{flag}={given[name]}"
+    for pool in given["default_addr_pool"]:
+        yield f"--default-addr-pool={pool}"
+
+
+def _welcome(host: Host, token: str, address: str) -> str:
+    node = joining.node_id(host)
+    return (
+        f"Swarm initialized: current node ({node}) is now a manager.\n\n"
+        "To add a worker to this swarm, run the following command:\n\n"
+        f"    pyswarm swarm join --token {token} {address}\n"
+    )

@@ -1,0 +1,55 @@
+"""`pyswarm swarm join`."""
+
+from pathlib import Path
+
+import click
+
+from cli import flags
+from cli.lazy import Verb
+from cli.swarm import joining
+from cli.swarm.host import STATE_DIR, Host, supervisor
+from pyswarm_core.errors import AlreadyExists
+from pyswarm_core.limits import API_PORT
+
+
+@click.command(
+    cls=Verb,
+    help="Make this host a node of a fleet.\n\n"
+    "Example: pyswarm swarm join --token TOKEN 192.0.2.10:2377",
+)
+@click.option("--token", required=True, metavar="TOKEN", help="As `swarm join-token` shows it")
+@click.option("--advertise-addr", default="", metavar="IP", help="Where other nodes reach it")
+@click.option("--availability", type=flags.AVAILABILITY, default="active", help="Of this node")
+@click.option("--data-path-port", type=int, help="UDP port of VXLAN [default: 4789]")
+@click.option("--state-dir", type=click.Path(path_type=Path), default=STATE_DIR, show_default=True,
+              help="What must survive")  # fmt: skip
+@click.argument("address", metavar="HOST:PORT")
+def join(
+    *,
+    token: str,
+    advertise_addr: str,
+    availability: str,
+    data_path_port: int | None,
+    state_dir: Path,
+    address: str,
+) -> None:
+    controller = address if ":" in address else f"{address}:{API_PORT}"
+    joining.require_endpoint("HOST:PORT", controller)
+    if advertise_addr:
+        joining.require_address("--advertise-addr", advertise_addr)
+    host = Host(state_dir.absolute())
+    keeper = supervisor()
+    if keeper.runs(host.daemon("agent", ())) or joining.identity(host) is not None:
+        raise AlreadyExists("this host is part of a fleet already: pyswarm swarm leave first")
+    arguments = joining.agent_arguments(
+        host,
+        controller=controller,
+        token=token,
+        advertise_addr=advertise_addr,
+        availability=availability,
+        data_path_port=data_path_port,
+    )
+    agent = host.daemon("agent", arguments)
+    keeper.start(agent)
+    joining.wait_until_joined(host, keeper, agent)
+    click.echo("This node joined a swarm as a worker.")

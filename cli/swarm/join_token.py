@@ -1,0 +1,27 @@
+"""`pyswarm swarm join-token`."""
+
+import click
+
+from cli import session
+from cli.lazy import Verb
+from pyswarm_core.errors import InvalidArgument
+
+
+@click.command(
+    name="join-token",
+    cls=Verb,
+    help="Show the command with which other hosts join.\n\n"
+    "Example: pyswarm swarm join-token worker",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Only the token")
+@click.argument("role", type=click.Choice(["worker", "manager"]))
+def join_token(*, quiet: bool, role: str) -> None:
+    if role == "manager":
+        raise InvalidArgument("managers cannot join yet: want worker")
+    info = session.connect().info()
+    token = info.cluster.worker_token
+    if quiet:
+        click.echo(token)
+        return
+    click.echo("To add a worker to this swarm, run the following command:\n")
+    click.echo(f"    pyswarm swarm join --token {token} {info.join_addr}\n")
