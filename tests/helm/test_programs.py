@@ -1,0 +1,149 @@
+"""The chart and the programs agree: flags, their values, variables, ports, health and metrics."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+import agent.__main__
+import controller.__main__
+from controller.servers.health import SERVICES
+from pyswarm_core.limits import AGENT_METRICS_PORT, API_PORT, CONTROLLER_METRICS_PORT
+from tests.fixtures.source import ROOT
+from tests.helm.rendering import SETS, rendered, variables
+
+COMMANDS: dict[str, click.Command] = {
+    "agent": agent.__main__.main,
+    "controller": controller.__main__.main,
+}
+each_set = pytest.mark.parametrize("name", SETS)
+
+
+def parsed(component: str, words: tuple[str, ...], folder: Path) -> dict[str, Any]:
+    """What the program makes of the words; certificates are taken to exist."""
+    for mentioned in ("ca.crt", "tls.crt", "tls.key"):
+        (folder / mentioned).touch()
+    here = [word.replace("/etc/pyswarm/etcd", str(folder)) for word in words]
+    return COMMANDS[component].make_context(component, here).params
+
+
+@pytest.mark.parametrize("component", COMMANDS)
+def test_every_flag_that_is_rendered_is_in_the_programs_help(component: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", component, "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    known = set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", done.stdout, re.MULTILINE))
+    for name in SETS:
+        if component in rendered(name).workloads:
+            used = {word.partition("=")[0] for word in rendered(name).arguments(component)}
+            assert used
+            assert used <= known
+
+
+@each_set
+def test_the_controller_understands_its_arguments(name: str, tmp_path: Path) -> None:
+    flags = parsed("controller", rendered(name).arguments("controller"), tmp_path)
+    config = controller.__main__.make_config(flags)
+    assert config.listen[0] == f"0.0.0.0:{API_PORT}"
+    assert config.etcd.endpoints
+    assert not config.advertise_addr.startswith("0.0.0.0")
+    assert config.metrics_addr in ("", f"0.0.0.0:{CONTROLLER_METRICS_PORT}")
+
+
+@pytest.mark.parametrize("name", [name for name in SETS if "agent" in rendered(name).workloads])
+def test_the_agent_understands_its_arguments(name: str, tmp_path: Path) -> None:
+    flags = parsed("agent", rendered(name).arguments("agent"), tmp_path)
+    config = agent.__main__._config(
+        {key: value for key, value in flags.items() if key != "log_level"}
+        | {"advertise_addr": "192.0.2.7"}
+    )
+    assert config.controllers[0].startswith("demo-pyswarm-controller.fleet.svc.")
+    assert config.nano_cpus > 0
+    assert config.memory_bytes > 0
+
+
+def test_fleet_and_network_settings_reach_the_controller(tmp_path: Path) -> None:
+    flags = parsed("controller", rendered("everything").arguments("controller"), tmp_path)
+    wishes = controller.__main__.make_config(flags).cluster
+    assert wishes.default_address_pool == ("10.160.0.0/12", "10.176.0.0/12")
+    assert (wishes.subnet_size, wishes.data_path_port) == (20, 14789)
+    assert wishes.task_history_limit == 0
+
+
+def test_labels_with_spaces_reach_the_agent_whole(tmp_path: Path) -> None:
+    flags = parsed("agent", rendered("everything").arguments("agent"), tmp_path)
+    assert flags["labels"] == ("disk=ssd", "zone=a b")
+
+
+@pytest.mark.parametrize("component", COMMANDS)
+def test_every_variable_of_ours_sets_a_flag(component: str) -> None:
+    command = COMMANDS[component]
+    prefix = command.context_settings["auto_envvar_prefix"]
+    flags = {f"{prefix}_{each.name}".upper() for each in command.params}
+    for name in SETS:
+        if component in rendered(name).workloads:
+            used = variables(rendered(name).container(component))
+            assert {each for each in used if each.startswith("PYSWARM")} <= flags
+
+
+def test_ports_are_those_of_the_programs() -> None:
+    found = rendered()
+    ports = {
+        f"{part}.{port['name']}": port["containerPort"]
+        for part in COMMANDS
+        for port in found.container(part)["ports"]
+    }
+    assert ports == {
+        "controller.api": API_PORT,
+        "controller.metrics": CONTROLLER_METRICS_PORT,
+        "agent.metrics": AGENT_METRICS_PORT,
+    }
+    (api,) = found.one("Service", "controller")["spec"]["ports"]
+    assert api["port"] == API_PORT
+
+
+def test_a_changed_metrics_port_changes_flag_port_and_service() -> None:
+    found = rendered("everything")
+    assert "--metrics-addr=$(PYSWARM_AGENT_ADVERTISE_ADDR):19324" in found.arguments("agent")
+    (port,) = found.container("agent")["ports"]
+    assert (port["containerPort"], port["hostPort"]) == (19324, 19324)
+    (served,) = found.one("Service", "agent-metrics")["spec"]["ports"]
+    assert served["port"] == 19324
+
+
+def test_without_metrics_nothing_listens_or_is_asked() -> None:
+    found = rendered("bare")
+    assert "--metrics-addr=" in found.arguments("controller")
+    assert [port["name"] for port in found.container("controller")["ports"]] == ["api"]
+    assert not [name for name in found.of_kind("Service") if name.endswith("-metrics")]
+
+
+def test_variables_in_arguments_are_defined() -> None:
+    for name in SETS:
+        found = rendered(name)
+        for part in found.workloads:
+            container = found.container(part)
+            used = set(re.findall(r"\$\((\w+)\)", " ".join(container["args"])))
+            assert used <= set(variables(container))
+
+
+def test_probes_ask_for_services_that_report_their_health() -> None:
+    container = rendered().container("controller")
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[probe]["grpc"]["port"] == API_PORT
+    assert container["readinessProbe"]["grpc"]["service"] in SERVICES
+
+
+def test_the_command_line_in_the_controllers_pod_finds_its_socket() -> None:
+    from cli.context import DEFAULT_HOST
+
+    assert f"--listen={DEFAULT_HOST}" in rendered().arguments("controller")
