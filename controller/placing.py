@@ -27,6 +27,7 @@ from pyswarm_core.states import TaskState
 
 _ASSIGNED = TaskState.ASSIGNED
 _PENDING = TaskState.PENDING
+_RUNNING = TaskState.RUNNING
 _FAILED = frozenset({TaskState.FAILED, TaskState.REJECTED})
 _NOWHERE = NodeId("")
 
@@ -220,11 +221,20 @@ def demand_of(state: State, plan: Plan, now: Instant) -> Demand:
     table = state.node_table
     template = plan.service.spec.task_template
     tasks = state.tasks_of_service(plan.service.id)
+    changed, row_of = plan.changed, table.rows.get
+    # Spelled out: a service may have a hundred thousand tasks.
     rows = [
-        table.rows.get(task.node_id, -1)
+        row_of(task.node_id, -1)
         for held in tasks.slots.values()
         for task in held
-        if task.node_id and task.state >= _ASSIGNED and is_wanted(plan.changed.get(task.id, task))
+        if _ASSIGNED <= task.state <= _RUNNING
+        and task.desired_state <= _RUNNING
+        and task.id not in changed
+    ]
+    rows += [
+        row_of(task.node_id, -1)
+        for task in changed.values()
+        if is_wanted(task) and task.state >= _ASSIGNED
     ]
     failed = [
         table.rows.get(task.node_id, -1)
