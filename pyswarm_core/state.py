@@ -256,7 +256,7 @@ class State:
     def _put_first(self, task: Task, group: ServiceTasks, loads: dict[NodeId, list[int]]) -> bool:
         """Put the first task of a slot if it settles it: what nearly all tasks of a load are.
 
-        Does what the general way does, in half the time; returns False if it left the task alone.
+        Does what the general way does, some 20% faster; returns False if it left the task alone.
         """
         state, node_id = task.state, task.node_id
         if task.desired_state is not _RUNNING or not node_id or not _ASSIGNED <= state <= _RUNNING:
