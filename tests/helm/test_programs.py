@@ -147,3 +147,13 @@ def test_the_command_line_in_the_controllers_pod_finds_its_socket() -> None:
     from cli.context import DEFAULT_HOST
 
     assert f"--listen={DEFAULT_HOST}" in rendered().arguments("controller")
+
+
+def test_the_commands_in_the_notes_exist() -> None:
+    lines = re.findall(r"-- pyswarm ([^\\\n]+)", rendered().notes)
+    assert len(lines) == 2
+    for line in lines:
+        words = [sys.executable, "-c", "from cli.main import main; main()", *line.split(), "--help"]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=30)
+        assert done.returncode == 0, done.stderr
+        assert f"pyswarm {line.split()[0]}" in done.stdout
