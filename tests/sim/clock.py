@@ -9,10 +9,16 @@ from collections.abc import Callable
 
 from pyswarm_core.clock import SECOND, Instant
 
+EVENTS_MAX = 1_500_000
+"""A run with more is spinning."""
 EPOCH = Instant(1_700_000_000 * SECOND)
 """When every run begins."""
 
 Event = Callable[[], None]
+
+
+class Spinning(Exception):
+    """Events beget events and hardly any time passes."""
 
 
 class Scheduler:
@@ -62,6 +68,8 @@ class Scheduler:
             at, _, event = heapq.heappop(heap)
             self.now = Instant(at)
             self.events += 1
+            if self.events > EVENTS_MAX:
+                raise Spinning(f"{self.events} events by {self.elapsed / SECOND:.3f} s")
             event()
         if not self._stopped:
             self.now = Instant(max(self.now, instant))

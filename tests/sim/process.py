@@ -152,8 +152,8 @@ class Process(asyncio.AbstractEventLoop):
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         error = context.get("exception")
-        if isinstance(error, BaseException):
-            self._crash(error)
+        if isinstance(error, BaseException) and not self.dead:
+            self._on_crash(f"{self.name}: {context.get('message')}: {_leaf(error)!r}")
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """A cancelled handle runs nothing when its time comes."""

@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator
 
+from agent.network.base import HOST_BRIDGE
 from agent.network.fake import Fabric
 from controller.decide import decide
 from pyswarm_core.clock import Instant
@@ -236,7 +237,8 @@ def unreachable(view: View, hosts: list[Host], fabric: Fabric) -> Iterator[str]:
         for far, other in running:
             for address in other.detail.addresses:
                 mine = [a for a in task.detail.addresses if a.network_id == address.network_id]
-                if not mine or other.id == task.id or pairs > 60:
+                local = address.network_id == HOST_BRIDGE
+                if local or not mine or other.id == task.id or pairs > 60:
                     continue
                 pairs += 1
                 if not fabric.reaches(host.address, task.id, address.address):

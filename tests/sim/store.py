@@ -105,7 +105,7 @@ class Etcd:
             self.kv.expire(self._scheduler.now)
             if self.kv.revision != before:
                 self.marks.hit("lease expired")
-        self.plan_expiry()
+            self.plan_expiry()
 
     def _changed(self) -> None:
         watching, self._watching = self._watching, []

@@ -19,7 +19,7 @@ from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.objects import NodeResources, Service
 from pyswarm_core.states import Availability, NodeState
 from tests.sim.brain import Brain
-from tests.sim.clock import Scheduler
+from tests.sim.clock import Scheduler, Spinning
 from tests.sim.controllers import TERM_ENDING, ControllerWorld, Machine
 from tests.sim.faults import Faults
 from tests.sim.hosts import Host, HostWorld
@@ -138,12 +138,20 @@ class World:
             self._phases()
         except Stopped:
             pass
+        except Spinning as error:
+            self.fail(str(error))
         finally:
             saving.TXN_PUTS = puts
             watched.removeHandler(handler)
             watched.propagate = propagate
             agent_log.setLevel(level)
         return self._result()
+
+    def end(self) -> None:
+        """Every process dies; what their coroutines do when collected is nobody's business."""
+        for party in (*self.machines, *self.hosts):
+            if party.process is not None:
+                party.process.kill()
 
     def _phases(self) -> None:
         for machine in self.machines:
@@ -327,6 +335,7 @@ def simulate(number: int, *, options: Options | None = None, trace: bool = False
     """Run one seed."""
     world = World(number, options=options, trace=trace)
     result = world.run()
+    world.end()
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     logging.disable(logging.CRITICAL)
     try:
