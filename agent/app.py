@@ -6,7 +6,6 @@ import signal
 from contextlib import AsyncExitStack
 
 from prometheus_client import CollectorRegistry
-from pyswarm_core.aio.metrics import serve_metrics
 
 from agent import preflight
 from agent.assigned import Assigned
@@ -28,6 +27,7 @@ from agent.session import Greeting, Session
 from agent.tunnels import Tunnels
 from agent.worker import Worker
 from pyswarm_core.aio.logs import EventLog
+from pyswarm_core.aio.metrics import serve_metrics
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.objects import NodeDescription, NodeResources, Platform

@@ -37,7 +37,8 @@ PREPARING_AT_ONCE = 4
 CLEANING_AT_ONCE = 8
 CLEAN_RETRY_S = (0.2, 1.0, 5.0, 30.0)
 EXPECTED = (ImageError, NetworkFailed, RuntimeFailed, PyswarmError, OSError)
-"""What can go wrong with a task without anything being wrong with the agent."""
+"""What can go wrong with a task without anything being wrong with the agent. Anything else is
+logged with its trace, and ends the task all the same, not the agent."""
 
 
 class Worker:
@@ -203,9 +204,9 @@ class Worker:
         _log.info("agent.adopted", records=len(self._records), containers=len(found))
         for task_id, event in adoption.events:
             if isinstance(event, machine.Accepted):
-                # Half prepared: begin again from nothing.
-                await self._remove(task_id)
-            self.handle(task_id, event)
+                self._spawn(self._begin_again(task_id))
+            else:
+                self.handle(task_id, event)
         for task_id in adoption.restart_start:
             self._spawn(self._start(task_id))
         for task_id in adoption.unclean:
@@ -216,6 +217,11 @@ class Worker:
         for name in sorted({*adoption.stray_containers, *adoption.stray_networks}):
             _log.warning("agent.stray_removed", id=name)
             self._spawn(self._clean(TaskId(name)))
+
+    async def _begin_again(self, task_id: TaskId) -> None:
+        """Half prepared when the agent died: from nothing."""
+        await self._remove_until_gone(task_id)
+        self.handle(task_id, machine.Accepted())
 
     async def _reattach(self, record: Record) -> None:
         """Have an adopted task's interfaces watched, and mended where the host's side lacks."""
@@ -249,7 +255,7 @@ class Worker:
             if self._records[task_id].desired_state <= TaskState.RUNNING:
                 raise
             event = machine.PrepareAborted()
-        except EXPECTED as error:
+        except Exception as error:
             event = machine.PrepareFailed(_text(error))
         finally:
             self._preparing.pop(task_id, None)
@@ -258,7 +264,7 @@ class Worker:
     async def _start(self, task_id: TaskId) -> None:
         try:
             await self._runtime.start(task_id)
-        except EXPECTED as error:
+        except Exception as error:
             self.handle(task_id, machine.StartFailed(_text(error)))
         else:
             self.handle(task_id, machine.Started())
@@ -270,18 +276,21 @@ class Worker:
             _log.warning("task.signal_failed", task=record.task_id, signal=number, error=error)
 
     async def _clean(self, task_id: TaskId) -> None:
+        await self._remove_until_gone(task_id)
+        self.handle(task_id, machine.Cleaned())
+
+    async def _remove_until_gone(self, task_id: TaskId) -> None:
         attempt = 0
         while True:
             try:
                 async with self._clean_slots:
                     await self._remove(task_id)
-            except EXPECTED as error:
+            except Exception as error:
                 delay = CLEAN_RETRY_S[min(attempt, len(CLEAN_RETRY_S) - 1)]
-                _log.warning("task.clean_failed", task=task_id, error=error, retry_s=delay)
+                _log.warning("task.clean_failed", task=task_id, error=_text(error), retry_s=delay)
                 attempt += 1
                 await asyncio.sleep(delay)
             else:
-                self.handle(task_id, machine.Cleaned())
                 return
 
     async def _remove(self, task_id: TaskId) -> None:
@@ -309,5 +318,9 @@ def _number(stop_signal: str) -> int:
     return getattr(signal.Signals, f"SIG{text}", signal.SIGTERM).value
 
 
-def _text(error: BaseException) -> str:
+def _text(error: Exception) -> str:
+    """For people; what nobody foresaw is logged whole."""
+    if not isinstance(error, EXPECTED):
+        _log.error("task.unforeseen", trace=True, error=error)
+        return f"the agent failed: {type(error).__name__}: {error}"
     return str(error).strip() or type(error).__name__

@@ -12,7 +12,10 @@ from cli.playground.fleet import Fleet
 from pyswarm_core.errors import Unavailable
 
 _name = click.option(
-    "--name", default="playground", show_default=True, envvar="PYSWARM_PLAYGROUND",
+    "--name",
+    default="playground",
+    show_default=True,
+    envvar="PYSWARM_PLAYGROUND",
     help="Which playground",
 )
 
@@ -146,5 +149,3 @@ def heal(name: str, host: str) -> None:
     plan = fleet.load(name)
     boot.heal(plan, plan.host(host))
     click.echo(f"{host} is back.")
-
-

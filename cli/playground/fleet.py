@@ -2,7 +2,7 @@
 
 network namespaces   <name>-lan (bridge, registry), <name>-host1, <name>-host2, …
 underlay             10.99.0.0/24; host N is .N, the registry .250
-cgroups              /pyswarm-<name>/<host>/{daemons,tasks}
+cgroups              /pyswarm-<name>/<host>/{daemons,containers}   (`tasks` is a file in every v1 cgroup)
 """
 
 import re

@@ -50,7 +50,7 @@ def agent(fleet: Fleet, host: Host, token: str) -> Daemon:
             f"--join-token={token}",
             f"--hostname={host.name}",
             f"--advertise-addr={host.address}",
-            f"--cgroup-parent={host.cgroup}/tasks",
+            f"--cgroup-parent={host.cgroup}/containers",
             f"--registry-mirror=http://{fleet.registry}",
             f"--insecure-registry={fleet.registry}",
             f"--metrics-addr={host.address}:9324",
