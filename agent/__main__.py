@@ -38,7 +38,7 @@ def _host_memory() -> int:
 
 
 def _host_address(controllers: tuple[str, ...]) -> str:
-    """The address this host uses towards the first controller: a route lookup, no packet is sent."""
+    """The address this host uses towards the first controller: a route lookup, no packet."""
     host = controllers[0].rpartition(":")[0].strip("[]") if controllers else "192.0.2.1"
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:

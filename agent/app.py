@@ -5,26 +5,28 @@ import platform
 import signal
 from contextlib import AsyncExitStack
 
+import msgspec
 from prometheus_client import CollectorRegistry
 
 from agent import preflight
-from agent.assigned import Assigned
 from agent.config import Config
-from agent.identity import Identity, Joining, join
+from agent.images.base import Images
 from agent.images.settings import ImageSettings
 from agent.images.store import open_images
 from agent.metrics import AgentCollector, PhaseLatency
 from agent.network.base import Underlay
 from agent.network.dataplane import KernelDataplane
-from agent.outbox import Outbox
 from agent.overlays import Overlays
 from agent.preparation import Preparation
 from agent.records import Records
 from agent.runtime.base import LogLimits
 from agent.runtime.crun import ConmonRuntime
 from agent.runtime.layout import Layout
-from agent.session import Greeting, Session
-from agent.tunnels import Tunnels
+from agent.session.assigned import Assigned
+from agent.session.conversation import Greeting, Session
+from agent.session.identity import Identity, Joining, join
+from agent.session.outbox import Outbox
+from agent.session.tunnels import Tunnels
 from agent.worker import Worker
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.metrics import serve_metrics
@@ -54,23 +56,55 @@ async def run(config: Config) -> None:
         _log.info("agent.stopped")
 
 
+class _Parts(msgspec.Struct, frozen=True):
+    """What an agent is made of, before it talks to anyone."""
+
+    images: Images
+    runtime: ConmonRuntime
+    overlays: Overlays
+    worker: Worker
+    outbox: Outbox
+    registry: CollectorRegistry
+
+
 async def _serve(config: Config, stack: AsyncExitStack) -> None:
+    parts = await _parts(config, stack)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(parts.overlays.run())
+        group.create_task(parts.runtime.tend())
+        group.create_task(parts.worker.run())
+        identity = await _identity(config)
+
+        async def assign(assigned: Assigned) -> None:
+            await _assign(assigned, identity, parts)
+
+        session = Session(
+            identity,
+            Greeting(_description(config), config.advertise_addr),
+            parts.outbox,
+            parts.worker,
+            assign=assign,
+            open_tunnel=Tunnels(parts.worker, parts.images, parts.runtime).open,
+        )
+        parts.registry.register(AgentCollector(parts.worker, session))
+        stack.enter_context(serve_metrics(config.metrics_addr, parts.registry))
+        await parts.worker.adopted()
+        group.create_task(session.run())
+
+
+async def _parts(config: Config, stack: AsyncExitStack) -> _Parts:
     for directory in (config.state_dir, config.run_dir):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     for change in preflight.prepare():
         _log.info("host.prepared", what=change)
     host = preflight.probe()
-    clock, outbox, registry = SystemClock(), Outbox(), CollectorRegistry()
     images = await stack.enter_async_context(open_images(_image_settings(config)))
     layout = Layout(config.state_dir, config.run_dir, config.cgroup_parent)
     layout.prepare()
     runtime = ConmonRuntime(host.binaries, layout, host.hierarchies)
     stack.callback(runtime.close)
-    dataplane = KernelDataplane(
-        config.fleet,
-        Underlay(address=config.advertise_addr, port=config.data_path_port),
-        config.run_dir / "netns",
-    )
+    underlay = Underlay(address=config.advertise_addr, port=config.data_path_port)
+    dataplane = KernelDataplane(config.fleet, underlay, config.run_dir / "netns")
     stack.callback(dataplane.close)
     overlays = Overlays(dataplane, config.bridge_subnet, config.state_dir / "overlays.json")
     preparation = Preparation(
@@ -82,8 +116,9 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
         resolv_conf=config.resolv_conf,
         log_limits=LogLimits(max_size=config.log_max_size, max_file=config.log_max_file),
     )
+    outbox, registry = Outbox(), CollectorRegistry()
     worker = Worker(
-        clock=clock,
+        clock=SystemClock(),
         records=Records(config.state_dir / "tasks"),
         runtime=runtime,
         overlays=overlays,
@@ -91,36 +126,14 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
         outbox=outbox,
         stopwatch=PhaseLatency(registry),
     )
-    async with asyncio.TaskGroup() as group:
-        group.create_task(overlays.run())
-        group.create_task(runtime.tend())
-        group.create_task(worker.run())
-        identity = await _identity(config)
-
-        async def assign(assigned: Assigned) -> None:
-            await _assign(assigned, identity, worker, overlays, outbox)
-
-        session = Session(
-            identity,
-            Greeting(_description(config), config.advertise_addr),
-            outbox,
-            worker,
-            assign=assign,
-            open_tunnel=Tunnels(worker, images, runtime).open,
-        )
-        registry.register(AgentCollector(worker, session))
-        stack.enter_context(serve_metrics(config.metrics_addr, registry))
-        await worker.adopted()
-        group.create_task(session.run())
+    return _Parts(images, runtime, overlays, worker, outbox, registry)
 
 
-async def _assign(
-    assigned: Assigned, identity: Identity, worker: Worker, overlays: Overlays, outbox: Outbox
-) -> None:
+async def _assign(assigned: Assigned, identity: Identity, parts: _Parts) -> None:
     """Networks first, so that tasks find theirs; then tasks; then say so."""
-    await overlays.assign(assigned.overlays, assigned.removed_overlays, full=assigned.full)
-    worker.assign(assigned, identity.node_id)
-    outbox.acknowledge(assigned.revision)
+    await parts.overlays.assign(assigned.overlays, assigned.removed_overlays, full=assigned.full)
+    parts.worker.assign(assigned, identity.node_id)
+    parts.outbox.acknowledge(assigned.revision)
 
 
 async def _identity(config: Config) -> Identity:

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from agent.session import Session
+from agent.session.conversation import Session
 from agent.tasks.record import Record
 from agent.worker import Worker
 from pyswarm_core.clock import seconds

@@ -9,14 +9,14 @@ import asyncio
 import signal
 from collections.abc import Coroutine, Mapping
 
-from agent.assigned import Assigned
 from agent.images.base import ImageError
 from agent.network.base import NetworkFailed
-from agent.outbox import Outbox
 from agent.overlays import Overlays
 from agent.preparation import Preparation
 from agent.records import Records
 from agent.runtime.base import Runtime, RuntimeFailed
+from agent.session.assigned import Assigned
+from agent.session.outbox import Outbox
 from agent.stopwatch import Stopwatch
 from agent.tasks import machine
 from agent.tasks.machine import Effect, Event

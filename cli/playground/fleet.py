@@ -1,8 +1,10 @@
-"""A playground's plan: names, addresses and paths of its hosts. PURE, but for `load` and `save`.
+"""A playground's plan: names, addresses and paths of its hosts, and the file that keeps it. SHELL.
 
 network namespaces   <name>-lan (bridge, registry), <name>-host1, <name>-host2, …
 underlay             10.99.0.0/24; host N is .N, the registry .250
-cgroups              /pyswarm-<name>/<host>/{daemons,containers}   (`tasks` is a file in every v1 cgroup)
+cgroups              /pyswarm-<name>/<host>/{daemons,containers}
+
+`tasks` would be no name for a cgroup: every v1 cgroup holds a file of that name.
 """
 
 import re

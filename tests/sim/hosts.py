@@ -13,17 +13,17 @@ from typing import Any
 import msgspec
 
 from agent.app import _assign
-from agent.assigned import Assigned
-from agent.identity import Identity
+from agent.session.assigned import Assigned
+from agent.session.identity import Identity
 from agent.images.base import ImageNotFound
 from agent.network.base import Underlay
 from agent.network.fake import Fabric, FakeDataplane
 from agent.network.names import Names
-from agent.outbox import Outbox
+from agent.session.outbox import Outbox
 from agent.overlays import Overlays
 from agent.preparation import Say
 from agent.runtime.base import ContainerConfig
-from agent.session import Greeting
+from agent.session.conversation import Greeting
 from agent.tasks.machine import Prepared
 from agent.tasks.record import Record
 from agent.worker import Worker

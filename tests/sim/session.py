@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import grpc
 
 from agent import session as agent_session
-from agent.session import Ended
+from agent.session.conversation import Ended
 from controller.servers.dispatcher import Dispatcher
 from pyswarm_core.api.v1 import dispatcher_pb2
 from tests.sim.net import Broken, End, Net

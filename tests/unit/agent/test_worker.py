@@ -5,16 +5,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from agent.assigned import Assigned, AssignedTask, Template
 from agent.images.fake import FakeImages, FakeRegistry
 from agent.network.base import OverlayWanted, Underlay
 from agent.network.fake import Fabric, FakeDataplane
-from agent.outbox import Outbox
 from agent.overlays import Overlays
 from agent.preparation import Preparation
 from agent.records import Records
 from agent.runtime.base import LogLimits
 from agent.runtime.fake import FakeRuntime, Script
+from agent.session.assigned import Assigned, AssignedTask, Template
+from agent.session.outbox import Outbox
 from agent.tasks.ocispec import HostFacts
 from agent.tasks.record import Record
 from agent.worker import Worker

@@ -17,7 +17,7 @@ from pyswarm_core.errors import PyswarmError, Unavailable
 from pyswarm_core.ids import NodeId
 from pyswarm_core.objects import NodeDescription
 
-_log = EventLog("agent.identity")
+_log = EventLog("agent.session.identity")
 
 JOIN_TIMEOUT_S = 10.0
 JOIN_RETRY_S = 0.3

@@ -19,7 +19,7 @@ from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.errors import PyswarmError
 from pyswarm_core.ids import TaskId
 
-_log = EventLog("agent.tunnels")
+_log = EventLog("agent.session.tunnels")
 
 TUNNELS_AT_ONCE = 64
 FRAMES_QUEUED = 64

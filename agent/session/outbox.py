@@ -34,7 +34,7 @@ class Outbox:
         await self._filled.wait()
 
     def drain(self, limit: int) -> tuple[list[TaskStatus], int]:
-        """At most `limit` statuses, oldest first, and the revision to acknowledge (0: nothing new)."""
+        """At most `limit` statuses, oldest first, and the revision to acknowledge (0: none)."""
         taken = [self._statuses.pop(task_id) for task_id in list(self._statuses)[:limit]]
         revision, self._revision = self._revision, 0
         if not self._statuses:

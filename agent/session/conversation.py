@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 import grpc
 import msgspec
 
-from agent.assigned import Assigned, assigned_from
-from agent.identity import Identity
-from agent.outbox import Outbox
+from agent.session.assigned import Assigned, assigned_from
+from agent.session.identity import Identity
+from agent.session.outbox import Outbox
 from agent.worker import Worker
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS
 from pyswarm_core.aio.logs import EventLog
