@@ -193,8 +193,8 @@ def _left_over(
 ) -> tuple[Entry, ...]:
     # Adding replaces what has the same key; removing that afterwards would remove the new one.
     keys = {_key(entry) for entry in want}
-    extra = (e for e in found - want if e.device not in gone and _key(e) not in keys)
-    return tuple(sorted(extra, key=_key))
+    extra = [e for e in sorted(found - want, key=_key) if e.device not in gone]
+    return tuple(e for e in extra if _key(e) not in keys)
 
 
 def _key(entry: Address | Route | Neighbour | Fdb | Setting) -> tuple[str, str, int]:
