@@ -13,7 +13,7 @@ from pyswarm_core.columns import pack_ids
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.objects import Network, Node, Task
 from pyswarm_core.state import State
-from pyswarm_core.states import is_terminal
+from pyswarm_core.states import TaskState, occupies
 
 TEMPLATES_KEPT = 4_096
 """Serialized templates remembered; beyond that the oldest are made again when needed."""
@@ -42,8 +42,7 @@ def full_assignments(
 ) -> dispatcher_pb2.Assignments:
     """Everything the node should know; what is not named is not wanted."""
     message = dispatcher_pb2.Assignments(full=True, revision=revision)
-    tasks = state.tasks_of_node(node_id)
-    _add_tasks(message, state, tasks.values(), templates)
+    _add_tasks(message, state, state.tasks_of_node(node_id).values(), templates)
     for network_id in networks_of_node(state, node_id):
         _add_overlay(message, state, network_id, node_id)
     return message
@@ -96,7 +95,7 @@ def networks_of_node(state: State, node_id: NodeId) -> dict[NetworkId, None]:
 def _networks_of_tasks(state: State, tasks: Iterable[Task]) -> dict[NetworkId, None]:
     used: dict[tuple[ServiceId, int], None] = {}
     for task in tasks:
-        if not is_terminal(task.state):
+        if occupies(task.state):
             used[task.service_id, task.spec_version] = None
     found: dict[NetworkId, None] = {}
     for service_id, spec_version in used:
@@ -134,6 +133,8 @@ def _add_tasks(
     slots: list[int] = []
     desired = bytearray()
     for task in tasks:
+        if task.state < TaskState.ASSIGNED:
+            continue  # bound to this node, but it has no room for it yet
         index_of_task.append(indexes.setdefault((task.service_id, task.spec_version), len(indexes)))
         ids.append(task.id)
         slots.append(task.slot)

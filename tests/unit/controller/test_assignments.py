@@ -129,3 +129,13 @@ def test_templates_are_made_once() -> None:
     state, templates = world(task("web.1")), Templates()
     service_id = next(iter(state.services))
     assert templates.template(state, service_id, 1) is templates.template(state, service_id, 1)
+
+
+def test_a_task_that_still_waits_for_room_on_its_node_is_not_told_to_it() -> None:
+    state = world(task("web.1", state=TaskState.PENDING))
+    full = full_assignments(state, N1, Templates(), 1)
+    assert (full.ids, list(full.overlays)) == (b"", [])
+    changes = Changes()
+    changes.tasks[identified("web.1")] = None
+    changed = changed_assignments(state, N1, changes, Templates(), 1)
+    assert (changed.ids, changed.removed_ids, list(changed.overlays)) == (b"", b"", [])
