@@ -42,6 +42,7 @@ class Agenda:
         self.add_services(task.service_id for task in writes.tasks)
         self.add_services(state.tasks[task_id].service_id for task_id in writes.removed_tasks)
         self.add_nodes(node.id for node in writes.nodes)
+        self.add_nodes(writes.removed_nodes)  # for the blocks they had, and for who waits and why
         if writes.cluster is not None:
             self.add_services(state.services)
 
