@@ -24,7 +24,7 @@ from controller.servers.calls import ErrorsToStatus
 from controller.servers.control import Control, Facts
 from controller.servers.dispatcher import Dispatcher
 from controller.servers.health import Health
-from controller.store.base import Revision, Store, StoreError
+from controller.store.base import Revision, Store, StoreError, StoreUnavailable
 from controller.store.embedded import EmbeddedEtcd, EmbeddedSettings
 from controller.store.etcd import EtcdStore
 from controller.store.etcd_endpoints import EtcdSettings
@@ -130,7 +130,12 @@ class Controller:
 
     async def _lead(self, elector: Elector, term: Term, me: Candidate) -> None:
         saver = Saver(
-            self._store, self._keys, term, encode_candidate(me), on_error=self._count_error
+            self._store,
+            self._keys,
+            term,
+            encode_candidate(me),
+            on_error=self._count_error,
+            breathe=elector.breathe,
         )
         try:
             async with asyncio.TaskGroup() as group:
@@ -146,7 +151,8 @@ class Controller:
 
     async def _run_loop(self, saver: Saver) -> None:
         with self._metrics.load_seconds.time():
-            loaded = self._with_wishes(await load(self._store, self._keys, self._first_cluster))
+            found = await load(self._store, self._keys, self._first_cluster, saver.breathe)
+            loaded = self._with_wishes(found)
         state = loaded.state
         _log.info(
             "state.loaded",
@@ -182,8 +188,7 @@ class Controller:
     async def _server(self) -> grpc.aio.Server:
         config = self._config
         server = grpc.aio.server(interceptors=(ErrorsToStatus(self._ids),), options=SERVER_OPTIONS)
-        status = await self._store.status()
-        facts = Facts(VERSION, f"etcd {status.version}", config.advertise_addr)
+        facts = Facts(VERSION, await self._store_name(), config.advertise_addr)
         control = Control(self, self._clock, facts, host_routes)
         control_pb2_grpc.add_ControlServicer_to_server(control, server)
         dispatcher = Dispatcher(self, (config.advertise_addr,))
@@ -196,6 +201,13 @@ class Controller:
             except RuntimeError as error:
                 raise InvalidArgument(f"cannot listen on {address!r}: {error}") from None
         return server
+
+    async def _store_name(self) -> str:
+        try:
+            return f"etcd {(await self._store.status()).version}"
+        except StoreUnavailable as error:
+            _log.warning("store.absent", error=error)
+            return "etcd"
 
     def _first_cluster(self) -> Cluster:
         cluster_id, worker, manager = self._ids.draw(3)

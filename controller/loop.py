@@ -203,7 +203,7 @@ class Loop:
             while True:
                 await self._wait()
                 await self._turn()
-                await asyncio.sleep(0)
+                await self._tools.saver.breathe()
         finally:
             self._end()
 

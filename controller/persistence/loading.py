@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 from google.protobuf.message import Message
 
-from controller.persistence.saving import Unsaved
+from controller.persistence.saving import Breathe, Unsaved, pause
 from controller.store.base import Compacted, KeyValue, Store
 from pyswarm_core.api.v1 import objects_pb2
 from pyswarm_core.chunks import decode_chunk
@@ -40,8 +40,11 @@ class Loaded(msgspec.Struct, frozen=True):
     unsaved: Unsaved
 
 
-async def load(store: Store, keys: Keys, first: Callable[[], Cluster]) -> Loaded:
-    """Read everything; a store without a cluster gets the one that `first` makes.
+async def load(
+    store: Store, keys: Keys, first: Callable[[], Cluster], breathe: Breathe = pause
+) -> Loaded:
+    """Read everything; a store without a cluster gets the one that `first` makes. Between slices
+    of work `breathe` is awaited.
 
     Nodes that were ready come back as unknown: this leader has not heard of them yet.
     """
@@ -50,17 +53,17 @@ async def load(store: Store, keys: Keys, first: Callable[[], Cluster]) -> Loaded
     try:
         for _ in range(ATTEMPTS - 1):
             try:
-                return await _load(store, keys, first)
+                return await _load(store, keys, first, breathe)
             except Compacted:
                 continue
-        return await _load(store, keys, first)
+        return await _load(store, keys, first, breathe)
     finally:
         if was_enabled:
             gc.enable()
         gc.freeze()
 
 
-async def _load(store: Store, keys: Keys, first: Callable[[], Cluster]) -> Loaded:
+async def _load(store: Store, keys: Keys, first: Callable[[], Cluster], breathe: Breathe) -> Loaded:
     found = await store.read(keys.cluster)
     unsaved = Unsaved()
     unsaved.cluster = not found.items
@@ -85,6 +88,7 @@ async def _load(store: Store, keys: Keys, first: Callable[[], Cluster]) -> Loade
         for letter in buckets:
             bucket = await store.read(keys.chunks + letter.encode(), revision)
             await _take_in(bucket.items, state, keys, unsaved)
+            await breathe()
 
     try:
         async with asyncio.TaskGroup() as group:

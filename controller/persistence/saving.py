@@ -43,8 +43,14 @@ TXN_BYTES = 1_000_000
 RETRY_S = 0.1
 RETRY_MAX_S = 1.0
 
+Breathe = Callable[[], Awaitable[None]]
 Operation = Put | Delete
 N = TypeVar("N")
+
+
+async def pause() -> None:
+    """Let others run."""
+    await asyncio.sleep(0)
 
 
 class Deposed(Exception):
@@ -157,6 +163,7 @@ class Saver:
         leader_value: bytes,
         *,
         on_error: Callable[[StoreError], None],
+        breathe: Breathe = pause,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._store = store
@@ -167,6 +174,8 @@ class Saver:
         self._moving = asyncio.Lock()
         self._on_error = on_error
         self._sleep = sleep
+        self.breathe = breathe
+        """Awaited between slices of work: lets the lease be renewed."""
         self.revision = term.fence
         """Of the newest commit."""
 

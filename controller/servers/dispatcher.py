@@ -30,6 +30,8 @@ HELLO_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 30.0
 """An agent that does not take a message for this long has to open a new session."""
 TUNNEL_HELLO_TIMEOUT_S = 5.0
+OPENING_AT_ONCE = 16
+"""Hosts that join or say hello at the same time; a whole fleet that comes back waits in line."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -54,10 +56,12 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         self._leading = leading
         self._controllers = controllers
         self._templates = Templates()
+        self._opening = asyncio.Semaphore(OPENING_AT_ONCE)
 
     async def Join(
         self, request: dispatcher_pb2.JoinRequest, context: Context
     ) -> dispatcher_pb2.JoinReply:
+        await self._opening.acquire()
         try:
             wish = JoinWish(
                 request.token,
@@ -69,6 +73,8 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             node = await loop.submit(lambda state, now, ids: join(state, wish, now, ids))
         except PyswarmError as error:
             await context.abort(code_of(error), str(error))
+        finally:
+            self._opening.release()
         _log.info("node.joined", node=node.id, hostname=wish.description.hostname)
         return dispatcher_pb2.JoinReply(
             node_id=node.id, cluster_id=loop.state.cluster.id, controllers=self._controllers
@@ -85,7 +91,9 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 redirect = dispatcher_pb2.Redirect(leader=self._leading.leader)
                 await context.write(Message(redirect=redirect))
                 return
-            session = _open(loop, hello)
+            async with self._opening:
+                session = _open(loop, hello)
+                await asyncio.sleep(0)
             try:
                 await self._converse(loop, session, context)
             finally:
