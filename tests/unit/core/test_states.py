@@ -1,0 +1,37 @@
+"""The table of task states, and the document that draws it."""
+
+from itertools import pairwise
+
+from pyswarm_core.states import TERMINAL_STATES, TRANSITIONS, TaskState, is_terminal
+from tests.fixtures import task_diagram
+
+
+def test_every_transition_goes_forward() -> None:
+    backward = [edge for edge in TRANSITIONS if edge[1] <= edge[0]]
+    assert backward == []
+
+
+def test_what_has_ended_has_no_way_on() -> None:
+    assert [edge for edge in TRANSITIONS if is_terminal(edge[0])] == []
+
+
+def test_every_state_but_the_desired_one_can_be_reached_from_new() -> None:
+    reached = {TaskState.NEW}
+    for _ in TaskState:
+        reached |= {end for start, end in TRANSITIONS if start in reached}
+    assert set(TaskState) - reached == {TaskState.REMOVE}
+
+
+def test_the_way_of_a_task_that_lives_is_on_the_table() -> None:
+    way = [
+        TaskState.NEW, TaskState.ASSIGNED, TaskState.ACCEPTED, TaskState.PREPARING,
+        TaskState.READY, TaskState.STARTING, TaskState.RUNNING, TaskState.COMPLETE,
+    ]  # fmt: skip
+    assert all(edge in TRANSITIONS for edge in pairwise(way))
+    assert way[-1] in TERMINAL_STATES
+
+
+def test_the_document_draws_this_very_table() -> None:
+    assert task_diagram.in_document() == task_diagram.diagram(), (
+        "run: python -m tests.fixtures.task_diagram"
+    )
