@@ -1,4 +1,6 @@
-"""Ids and statuses on sessions: columns instead of nested messages. PURE. The hot path between controller and agents."""
+"""Ids and statuses on sessions: columns instead of nested messages. PURE. The hot path between
+controller and agents.
+"""
 
 from collections.abc import Iterable, Sequence
 

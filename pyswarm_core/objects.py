@@ -1,7 +1,8 @@
 """What is stored: specs plus what the system decided and observed. PURE values.
 
-A `Task` is flat and small because there may be a million of them; what only few tasks have (an error's text, an
-exit code, addresses) is in `TaskDetail`, shared and empty for the rest. docs/task-model.md states a task's laws.
+A `Task` is flat and small because there may be a million of them; what only few tasks have (an
+error's text, an exit code, addresses) is in `TaskDetail`, shared and empty for the rest.
+docs/task-model.md states a task's laws.
 """
 
 from typing import NamedTuple
@@ -38,7 +39,9 @@ class Service(Model, frozen=True):
     updated_at: Instant = Instant(0)
     spec_version: int = 1
     template_version: int = 1
-    """The spec version at which the task template last changed; tasks made from an older one are outdated."""
+    """The spec version at which the task template last changed; tasks made from an older one are
+    outdated.
+    """
     previous_specs: tuple[PreviousSpec, ...] = ()
     """Newest first."""
     removing: bool = False
