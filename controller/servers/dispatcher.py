@@ -30,6 +30,8 @@ HELLO_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 30.0
 """An agent that does not take a message for this long has to open a new session."""
 TUNNEL_HELLO_TIMEOUT_S = 5.0
+COMPOSING_AT_ONCE = 32
+"""Messages made in one pass of the event loop, so that ten thousand leave room for the lease."""
 OPENING_AT_ONCE = 16
 """Hosts that join or say hello at the same time; a whole fleet that comes back waits in line."""
 
@@ -57,6 +59,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         self._controllers = controllers
         self._templates = Templates()
         self._opening = asyncio.Semaphore(OPENING_AT_ONCE)
+        self._composing = asyncio.Semaphore(COMPOSING_AT_ONCE)
 
     async def Join(
         self, request: dispatcher_pb2.JoinRequest, context: Context
@@ -138,9 +141,12 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             await session.wake.wait()
             if session.closed:
                 return
-            await loop.wait_saved()
-            session.wake.clear()
-            await _send(context, session.take(loop.state, self._templates, loop.revision))
+            async with self._composing:
+                await asyncio.sleep(0)  # held over a pass of the event loop: that is the limit
+                await loop.wait_saved()
+                session.wake.clear()
+                messages = session.take(loop.state, self._templates, loop.revision)
+            await _send(context, messages)
 
 
 async def _hello(context: Context) -> dispatcher_pb2.Hello:

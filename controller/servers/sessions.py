@@ -26,37 +26,13 @@ from pyswarm_core.states import is_terminal
 
 Message = dispatcher_pb2.ControllerMessage
 
-WAKES_AT_ONCE = 32
-"""Sessions that begin to send in one pass of the event loop."""
-
-
-class Pacer:
-    """Wakes writers a few at a time, so that ten thousand of them leave room for the lease."""
-
-    def __init__(self) -> None:
-        self._due: dict[asyncio.Event, None] = {}
-
-    def wake(self, event: asyncio.Event) -> None:
-        """Set the event soon."""
-        if not self._due:
-            asyncio.get_running_loop().call_soon(self._release)
-        self._due[event] = None
-
-    def _release(self) -> None:
-        for event in list(self._due)[:WAKES_AT_ONCE]:
-            del self._due[event]
-            event.set()
-        if self._due:
-            asyncio.get_running_loop().call_soon(self._release)
-
 
 class Session:
     """One agent's stream, seen from the controller."""
 
-    def __init__(self, node_id: NodeId, pacer: Pacer) -> None:
+    def __init__(self, node_id: NodeId) -> None:
         self.node_id = node_id
         self.wake = asyncio.Event()
-        self._pacer = pacer
         self.closed = False
         self.sent_revision = 0
         self.acknowledged = 0
@@ -80,7 +56,7 @@ class Session:
         if len(self._notices) >= ASSIGNMENT_QUEUE:
             raise Unavailable(f"node {self.node_id} is too slow to take more requests")
         self._notices.append(message)
-        self._pacer.wake(self.wake)
+        self.wake.set()
 
     def task_changed(self, task: Task) -> None:
         """The task was written or removed."""
@@ -89,13 +65,13 @@ class Session:
         if len(changes.tasks) > ASSIGNMENT_CHANGES:
             self._needs_full = True
             changes.tasks.clear()
-        self._pacer.wake(self.wake)
+        self.wake.set()
 
     def overlays_changed(self, networks: Iterable[NetworkId] = ()) -> None:
         """These networks changed, or a task that used some has ended."""
         self._changes.networks.update(dict.fromkeys(networks))
         self._changes.overlays_may_differ = True
-        self._pacer.wake(self.wake)
+        self.wake.set()
 
     def take(self, state: State, templates: Templates, revision: int) -> list[Message]:
         """The messages to send now. Call it only while the store has what the state says."""
@@ -124,7 +100,6 @@ class Sessions:
     def __init__(self, controllers: Iterable[str]) -> None:
         self._controllers = tuple(controllers)
         self._of_node: dict[NodeId, Session] = {}
-        self._pacer = Pacer()
 
     def __len__(self) -> int:
         return len(self._of_node)
@@ -135,7 +110,7 @@ class Sessions:
     def open(self, node_id: NodeId) -> Session:
         """A new session; an older one of the same node is closed."""
         self.close_node(node_id)
-        session = self._of_node[node_id] = Session(node_id, self._pacer)
+        session = self._of_node[node_id] = Session(node_id)
         return session
 
     def close(self, session: Session) -> None:
