@@ -115,6 +115,12 @@ def _pairs(words: tuple[str, ...]) -> dict[str, str]:
     metavar="HOST[:PORT]",
     help="May be reached without TLS (repeatable)",
 )
+@click.option(
+    "--registry-auth-file",
+    type=click.Path(path_type=Path),
+    default="/root/.docker/config.json",
+    help="This host's logins, as docker login or skopeo login writes them",
+)
 @click.option("--log-max-size", default="10m", help="A task's log file is rotated at this size")
 @click.option("--log-max-file", default=3, help="Log files kept per task")
 @click.option("--metrics-addr", default="127.0.0.1:9324", help="Where Prometheus may scrape")

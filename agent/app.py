@@ -176,4 +176,5 @@ def _image_settings(config: Config) -> ImageSettings:
         work=config.state_dir / "pulls",
         insecure_registries=config.insecure_registries,
         mirrors=config.registry_mirrors,
+        auth_file=config.registry_auth_file,
     )

@@ -9,7 +9,9 @@ class ImageSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`root` holds images and layers, `run_root` what a reboot may lose, `work` unfinished pulls.
 
     `insecure_registries` are HOST[:PORT] or CIDR, beside loopback; `mirrors` are URLs that serve
-    docker.io. A pull that moves nothing for `stall_s` is given up, as is any after `pull_limit_s`.
+    docker.io; `auth_file` is the host's logins, as `docker login` or `skopeo login` writes them,
+    for pulls that bring none. A pull that moves nothing for `stall_s` is given up, as is any after
+    `pull_limit_s`.
     """
 
     root: Path
@@ -17,6 +19,7 @@ class ImageSettings(msgspec.Struct, frozen=True, kw_only=True):
     work: Path
     insecure_registries: tuple[str, ...] = ()
     mirrors: tuple[str, ...] = ()
+    auth_file: Path | None = None
     parallel_pulls: int = 6
     parallel_per_registry: int = 3
     stall_s: float = 30.0

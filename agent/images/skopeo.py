@@ -48,7 +48,10 @@ class Skopeo:
         """Fetch from `endpoint` what is missing and store it as `reference`. Raises ImageError."""
         settings = self._settings
         limits = Limits(settings.stall_s, settings.pull_limit_s)
-        with _folder(settings.work) as work, _login(endpoint, credentials) as login:
+        with (
+            _folder(settings.work) as work,
+            _login(endpoint, credentials, self._settings.auth_file) as login,
+        ):
             meter = _Meter(reference.familiar, work, report)
             command = (
                 *self._base(),
@@ -75,7 +78,7 @@ class Skopeo:
     ) -> str:
         """The digest of the manifest, or of the list of manifests. Raises ImageError."""
         limits = Limits(self._settings.stall_s, _MANIFEST_LIMITS_S)
-        with _login(endpoint, credentials) as login:
+        with _login(endpoint, credentials, self._settings.auth_file) as login:
             command = (
                 *(*self._base(), "inspect", "--raw", *login.flags("")),
                 f"--tls-verify={str(endpoint.verify_tls).lower()}",
@@ -94,12 +97,13 @@ class Skopeo:
 
 
 class _Login(msgspec.Struct, frozen=True):
+    path: str = ""
     fds: tuple[int, ...] = ()
 
     def flags(self, prefix: str) -> tuple[str, ...]:
-        if not self.fds:
+        if not self.path:
             return (f"--{prefix}no-creds",)
-        path = f"/proc/self/fd/{self.fds[0]}"
+        path = self.path
         return ("--src-authfile", path) if prefix else ("--authfile", path)
 
 
@@ -150,8 +154,16 @@ def _folder(work: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _login(endpoint: Endpoint, credentials: Credentials | None) -> Iterator[_Login]:
-    """A login for the registry itself; a mirror is another party and never sees it."""
+def _login(
+    endpoint: Endpoint, credentials: Credentials | None, auth_file: Path | None
+) -> Iterator[_Login]:
+    """A login for the registry itself; a mirror is another party and never sees it.
+
+    Without one, the host's own file of logins is used, which names each registry's.
+    """
+    if credentials is None and auth_file is not None and auth_file.exists():
+        yield _Login(str(auth_file))
+        return
     if credentials is None or not endpoint.own:
         yield _Login()
         return
@@ -159,6 +171,6 @@ def _login(endpoint: Endpoint, credentials: Credentials | None) -> Iterator[_Log
     descriptor = os.memfd_create("registry-login")
     try:
         os.write(descriptor, msgspec.json.encode({"auths": {endpoint.registry: {"auth": pair}}}))
-        yield _Login((descriptor,))
+        yield _Login(f"/proc/self/fd/{descriptor}", (descriptor,))
     finally:
         os.close(descriptor)
