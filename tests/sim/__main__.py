@@ -4,6 +4,7 @@ import argparse
 import sys
 import time
 
+import msgspec
 from msgspec.structs import asdict, replace
 
 from tests.sim.options import options_of
@@ -19,6 +20,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, help="virtual seconds of unrest")
     parser.add_argument("--trace", action="store_true", help="print every event as it happens")
     parser.add_argument("--about", default="", help="of a failure, show only lines with this word")
+    parser.add_argument("--json", action="store_true", help="print results for programs")
     wanted = parser.parse_args()
     failed = 0
     for number in range(wanted.seed, wanted.seed + wanted.count):
@@ -29,6 +31,9 @@ def main() -> int:
         result = simulate(number, options=options, trace=wanted.trace)
         took = time.perf_counter() - began
         failed += bool(result.violations)
+        if wanted.json:
+            print(msgspec.json.encode(result).decode(), flush=True)
+            continue
         print(
             f"seed {number:5d}  {'FAILED' if result.violations else 'ok':6}  {took:5.2f} s"
             f"  {result.events:7d} events  {result.seconds:5.0f} s  {result.digest}"

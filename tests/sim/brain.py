@@ -71,7 +71,7 @@ class Brain:
             yield from _overfull(state, decision, node_id)
         for note in decision.notes:
             if note.kind is NoteKind.TASK_SHUTDOWN and note.reason == "outdated":
-                yield from _second_victim(state, note.subject, note.count)
+                yield from _second_victim(state, decision, note.subject, note.count)
 
     def _mark(self, state: State, decision: Decision) -> None:
         for note in decision.notes:
@@ -102,13 +102,17 @@ def _overfull(state: State, decision: Decision, node_id: NodeId) -> Iterator[str
         )
 
 
-def _second_victim(state: State, service_id: str, count: int) -> Iterator[str]:
+def _second_victim(
+    state: State, decision: Decision, service_id: str, count: int
+) -> Iterator[str]:
     """One slot at a time may be down because of an update."""
     service = state.services[service_id]  # type: ignore[index]
+    surplus = {t.id for t in decision.writes.tasks if t.desired_state is TaskState.REMOVE}
     down = [
         task.id
         for task in state.tasks_of_service(service.id)
         if task.spec_version < service.template_version
+        and task.id not in surplus
         and task.desired_state is TaskState.SHUTDOWN
         and not is_terminal(task.state)
         and not any(is_wanted(t) for t in state.tasks_of_service(service.id).slots[task.slot])

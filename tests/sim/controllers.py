@@ -3,7 +3,9 @@
 Each has a machine that outlives its process: a name, an id, a clock that may be wrong.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,15 @@ from controller import app
 from controller.config import ClusterWishes, Config
 from controller.election import Candidate
 from controller.leadership import Mutation
-from controller.loop import Decide, Loop, Tools
+from controller.loop import Decide, Loop
 from controller.persistence.campaign import Elector
-from controller.persistence.loading import load
-from controller.persistence.saving import Saver
 from controller.servers.dispatcher import Dispatcher
 from pyswarm_core.clock import Instant
+from pyswarm_core.decision import Decision, Dirty
 from pyswarm_core.errors import PyswarmError, Unavailable
+from pyswarm_core.ids import IdSource
 from pyswarm_core.keys import Keys
+from pyswarm_core.state import State
 from tests.sim.clock import Scheduler
 from tests.sim.net import Net
 from tests.sim.options import Options
@@ -45,13 +48,12 @@ class SteadyClock:
 
 
 class SimController(app.Controller):
-    """The real one, with clocks, ids and a watched `decide` of the simulator's."""
+    """The real one, with clocks and ids of the simulator's."""
 
-    def __init__(self, config: Config, store: SimStore, ids: SeededIds, decide: Decide) -> None:
+    def __init__(self, config: Config, store: SimStore, ids: SeededIds) -> None:
         super().__init__(config, store)
         self._clock = store.process  # type: ignore[assignment]
         self._ids = ids  # type: ignore[assignment]
-        self._decide = decide
 
     @property
     def loop(self) -> Loop | None:
@@ -66,32 +68,33 @@ class SimController(app.Controller):
         """Somebody else leads."""
         self._follow(leader)
 
-    async def _run_loop(self, saver: Saver) -> None:
-        loaded = self._with_wishes(await load(self._store, self._keys, self._first_cluster))
-        tools = Tools(
-            decide=self._decide,
-            saver=saver,
-            clock=self._clock,
-            ids=self._ids,
-            metrics=self._metrics,
-            controllers=(self._config.advertise_addr,),
-        )
-        self._loop = Loop(loaded, tools)
-        await self._loop.run()
+
+@contextmanager
+def deciding_by(brains: Mapping[str, Decide]) -> Iterator[None]:
+    """While it lasts, controllers decide by the brain that has their name."""
+
+    def by_name(state: State, dirty: Dirty, now: Instant, ids: IdSource) -> Decision:
+        process = asyncio.get_running_loop()
+        assert isinstance(process, Process)
+        return brains[process.name](state, dirty, now, ids)
+
+    real = app.decide
+    app.decide = by_name
+    try:
+        yield
+    finally:
+        app.decide = real
 
 
 class Machine:
     """Where one controller runs."""
 
-    def __init__(
-        self, name: str, world: "ControllerWorld", decide: Callable[["Machine"], Decide]
-    ) -> None:
+    def __init__(self, name: str, world: "ControllerWorld") -> None:
         self.name = name
         self.skew = 0
         self.process: Process | None = None
         self.controller: SimController | None = None
         self._world = world
-        self._decide = decide
         self._ids = SeededIds(world.seed.stream(f"ids/{name}"))
         (self.id,) = self._ids.draw(1)
 
@@ -126,7 +129,7 @@ class Machine:
             advertise_addr=self.name,
             cluster=wishes,
         )
-        controller = SimController(config, store, self._ids, self._decide(self))
+        controller = SimController(config, store, self._ids)
         self.controller = controller
         me = Candidate(self.id, self.name, self.name)
         elector = Elector(store, KEYS, me, SteadyClock(world.scheduler), controller.follow)

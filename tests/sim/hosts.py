@@ -250,7 +250,10 @@ class Host:
             identity = await self._identity(process)
 
             async def assign(assigned: Assigned) -> None:
-                await _assign(assigned, identity, worker, overlays, outbox)
+                networks = assigned.overlays, assigned.removed_overlays
+                await overlays.assign(*networks, full=assigned.full)
+                worker.assign(assigned, identity.node_id)
+                outbox.acknowledge(assigned.revision)
 
             session = SimSession(
                 identity,

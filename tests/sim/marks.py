@@ -20,7 +20,6 @@ WANTED = (
     "task was killed for ignoring its stop signal",
     "node drained",
     "history compacted",
-    "request answered twice",
     "wanted task had to wait for a node",
     "service removed",
     "two controllers believed they led",

@@ -9,8 +9,7 @@ from typing import Any, NoReturn
 
 import grpc
 
-from agent import session as agent_session
-from agent.session.conversation import Ended
+from agent.session.conversation import Ended, Session
 from controller.servers.dispatcher import Dispatcher
 from pyswarm_core.api.v1 import dispatcher_pb2
 from tests.sim.net import Broken, End, Net
@@ -79,7 +78,7 @@ def accept(process: Process, dispatcher: Dispatcher, end: End) -> None:
     end.on_lost = lost
 
 
-class SimSession(agent_session.Session):
+class SimSession(Session):
     """The agent's session, dialling through the simulated network."""
 
     net: Net

@@ -158,10 +158,20 @@ class Settled:
             yield f"{label} is on {node.description.hostname} against its constraints"
         if _restless(service):
             return
-        if task.spec_version < service.template_version:
+        if task.spec_version < service.template_version and not self._update_waits(service):
             yield f"{label} is outdated"
         if task.state is not TaskState.RUNNING:
             yield f"{label} is {task.state.word}: {task.detail}"
+
+    def _update_waits(self, service: Service) -> bool:
+        """Whether a new task does not run (and says why): then the update goes no further."""
+        return any(
+            is_wanted(task)
+            and task.state is not TaskState.RUNNING
+            and task.spec_version >= service.template_version
+            for tasks in self._view.slots_of(service.id).values()
+            for task in tasks
+        )
 
     def _host(self, host: Host) -> Iterator[str]:
         if host.lost or host.worker is None or host.node_id not in self._view.nodes:

@@ -6,21 +6,26 @@ fleet must be what its users asked for; then it must be quiet.
 
 import gc
 import logging
+import random
 import sys
+import traceback
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
 from agent.network.fake import Fabric
+from controller.loop import Decide
 from controller.persistence import saving
 from controller.store.base import Outcome, Txn
-from pyswarm_core.clock import MILLISECOND, SECOND
+from pyswarm_core.clock import SECOND
 from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.objects import NodeResources, Service
+from pyswarm_core.state import is_wanted
 from pyswarm_core.states import Availability, NodeState
 from tests.sim.brain import Brain
 from tests.sim.clock import Scheduler, Spinning
-from tests.sim.controllers import TERM_ENDING, ControllerWorld, Machine
+from tests.sim.controllers import KEYS, TERM_ENDING, ControllerWorld, Machine, deciding_by
 from tests.sim.faults import Faults
 from tests.sim.hosts import Host, HostWorld
 from tests.sim.marks import Marks
@@ -74,11 +79,12 @@ class World:
         self.fabric = Fabric()
         self.view = View(self.etcd.kv)
         self.started: dict[TaskId, str] = {}
+        self._down: dict[NodeId, None] = {}
         names = tuple(f"c{n}" for n in range(1, self.options.controllers + 1))
         base = ControllerWorld(
             self.scheduler, self.net, self.etcd, self.seed, self.options, names, self.fail
         )
-        self.machines = [Machine(name, base, self._brain) for name in names]
+        self.machines = [Machine(name, base) for name in names]
         self.hosts = self._make_hosts(names)
         self.users = Users(
             self.seed.stream("users"), self.options, self.net, self.view
@@ -117,6 +123,8 @@ class World:
             for problem in law.broken_by(change, self.view):
                 self.fail(f"revision {change.revision} by {client.name}: {problem}")
         self._tell_change(change)
+        if any(put.key == KEYS.leader for put in txn.puts):
+            self._new_term(client)
         machine = next((m for m in self.machines if m.process is client), None)
         self.faults.committed(machine, txn, outcome)
 
@@ -134,8 +142,10 @@ class World:
         puts = saving.TXN_PUTS
         if self.options.small_transactions:
             saving.TXN_PUTS = 2
+        brains = {machine.name: self._brain(machine) for machine in self.machines}
         try:
-            self._phases()
+            with deciding_by(brains):
+                self._phases()
         except Stopped:
             pass
         except Spinning as error:
@@ -251,9 +261,9 @@ class World:
             for number in range(1, self.options.hosts + 1)
         ]
 
-    def _brain(self, machine: Machine) -> Callable[..., object]:
+    def _brain(self, machine: Machine) -> Decide:
         chance = self.seed.stream(f"brain/{machine.name}")
-        tell = lambda text: self.story.tell(machine.name, text)  # noqa: E731
+        tell = partial(self.story.tell, machine.name)
         return Brain(chance, self.marks, tell, self.fail).decide
 
     def _on_start(self, host: str, task_id: TaskId) -> None:
@@ -287,18 +297,26 @@ class World:
                     "etcd", f"{task.id[:6]}.{task.slot} {task.state.word} {task.detail.error}"
                 )
 
+    def _new_term(self, client: Process) -> None:
+        self.story.tell(client.name, "holds the leader key")
+        for service in self.view.services.values():
+            versions = {
+                task.spec_version < service.template_version
+                for tasks in self.view.slots_of(service.id).values()
+                for task in tasks
+                if is_wanted(task)
+            }
+            if len(versions) == 2 and not service.removing:
+                self.marks.hit("update interrupted by a leader change")
+
     def _tell_node(self, node_id: NodeId, state: NodeState, availability: Availability) -> None:
         host = next((h.name for h in self.hosts if h.node_id == node_id), node_id[:6])
         self.story.tell(host, f"is {state.value}, {availability.value}")
         if state is NodeState.DOWN:
             self.marks.hit("node declared down")
-            self._downs[node_id] = None
-        elif state is NodeState.READY and node_id in self._downs:
+            self._down[node_id] = None
+        elif state is NodeState.READY and node_id in self._down:
             self.marks.hit("node lost and returned")
-
-    @property
-    def _downs(self) -> dict[NodeId, None]:
-        return self.__dict__.setdefault("_down_nodes", {})
 
     def _result(self) -> Result:
         return Result(
@@ -309,7 +327,7 @@ class World:
             marks=dict(self.marks.counts),
             options=self.options,
             events=self.scheduler.events,
-            seconds=self.scheduler.elapsed / SECOND + MILLISECOND * 0,
+            seconds=self.scheduler.elapsed / SECOND,
         )
 
 
@@ -325,14 +343,13 @@ class _Listener(logging.Handler):
             error = record.exc_info[1] if record.exc_info else None
             while isinstance(error, BaseExceptionGroup):
                 error = error.exceptions[0]
-            import traceback
-
             trace = "".join(traceback.format_exception(error)) if error else ""
             self._fail(f"leadership broke: {error!r}\n{trace}")
 
 
 def simulate(number: int, *, options: Options | None = None, trace: bool = False) -> Result:
     """Run one seed."""
+    random.seed(number)  # an agent's session spreads its attempts by it
     world = World(number, options=options, trace=trace)
     result = world.run()
     world.end()
