@@ -19,7 +19,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
     def server_bind(self) -> None:
-        # Not HTTPServer's, which asks DNS for the host's own name: ten seconds where nobody answers.
+        # Not HTTPServer's, which asks DNS for the host's own name: ten seconds where none answers.
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
         self.setup_environ()
