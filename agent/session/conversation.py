@@ -76,6 +76,7 @@ class Session:
         """Converse for ever, with whichever controller leads."""
         backoff = BACKOFF_FIRST_S
         turn = 0
+        hopped = False
         while True:
             controllers = self._identity.controllers
             address = self._leader or controllers[turn % len(controllers)]
@@ -87,7 +88,10 @@ class Session:
                 _log.warning("session.ended", controller=address, error=_reason(errors))
             backoff = BACKOFF_FIRST_S if self.connected else min(backoff * 2, BACKOFF_MAX_S)
             self.connected = False
-            if not self._leader:
+            # A redirect is followed at once, but not a chain of them: controllers that do not know
+            # yet who leads name each other.
+            hopped = bool(self._leader) and not hopped
+            if not hopped:
                 await asyncio.sleep(backoff * random.uniform(0.5, 1.5))
 
     async def _converse(self, address: str) -> None:
