@@ -10,6 +10,7 @@ from cli.answers import Event
 from cli.lazy import Verb
 from cli.render.listing import Row, one_line
 from cli.times import instant
+from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.clock import Instant
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.units import format_time
@@ -32,8 +33,13 @@ def events(*, since: str, until: str, filters: tuple[str, ...], form: str) -> No
     end = instant(until) if until else 0
     if start and end and end < start:
         raise InvalidArgument(f"--until {until!r} is before --since {since!r}")
-    client = session.connect()
-    for event in client.events(since=start, until=end, filters=filters, follow=True):
+    told = session.connect().events(
+        since=start,
+        until=end,
+        filters=filters,
+        follow=not end or end > SystemClock().now(),
+    )
+    for event in told:
         click.echo(show(row(event)))
 
 

@@ -5,13 +5,15 @@ that an object lacks is an error that names those it has; only labels (string ma
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cli.render.gotemplate import Block, Call, Expression, Literal, Node, Path, Pipe, Show, Text
 from pyswarm_core.errors import InvalidArgument
 
-OUTPUT_MAX = 16 * 1024 * 1024
+PADDING_MAX = 1000
+_VERB = re.compile(r"%([-+0 ]*[0-9]{0,3}(?:\.[0-9]{0,3})?)([vsqtdfx%])")
 _FREE_FORM = ("Labels", "Sysctls")
 """Maps whose keys users choose: a missing key is no mistake."""
 
@@ -168,30 +170,27 @@ def _index(value: Any, *keys: Any) -> Any:
 
 
 def _printf(form: str, *values: Any) -> str:
-    verbs = form.replace("%v", "%s").replace("%q", "%s").replace("%t", "%s")
-    quoted = iter([piece[:1] for piece in form.replace("%%", "").split("%")[1:]])
-    shown = []
-    for value, verb in zip(values, quoted, strict=False):
+    waiting = iter(values)
+
+    def shown(match: re.Match[str]) -> str:
+        verb = match[2]
+        if verb == "%":
+            return "%"
+        value = next(waiting, MISSING)
+        if verb in "dfx":
+            return f"%{match[1]}{verb}" % value
         text = go_text(value)
-        shown.append(_json(text) if verb == "q" else text if isinstance(value, bool) else value)
-    plain = [
-        go_text(value) if not isinstance(value, str | int | float) else value for value in shown
-    ]
-    text = verbs % tuple(plain)
-    if len(text) > OUTPUT_MAX:
-        raise ValueError("the text is too long")
-    return text
+        return f"%{match[1]}s" % (_json(text) if verb == "q" else text)
 
-
-def _bounded(text: str) -> str:
-    if len(text) > OUTPUT_MAX:
-        raise ValueError("the text is too long")
-    return text
+    rest = _VERB.sub("", form)
+    if "%" in rest:
+        raise ValueError(f"it knows %v %s %q %t %d %f %x, not %{rest.partition('%')[2][:10]}")
+    return _VERB.sub(shown, form)
 
 
 def _pad(text: str, before: int, after: int) -> str:
-    if before + after > OUTPUT_MAX:
-        raise ValueError("the text is too long")
+    if not 0 <= max(before, after) <= PADDING_MAX:
+        raise ValueError(f"want 0 to {PADDING_MAX} spaces")
     return " " * before + text + " " * after if text else text
 
 

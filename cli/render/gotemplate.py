@@ -21,8 +21,8 @@ _ACTION = re.compile(r"\{\{(- )?(.*?)( -)?\}\}", re.DOTALL)
 _TOKEN = re.compile(
     r'\s*(?:(?P<string>"(?:[^"\\\n]|\\.)*"|`[^`]*`)'
     r"|(?P<number>[+-]?[0-9]+(?:\.[0-9]+)?)(?![\w.])"
-    r"|(?P<variable>\$\w*)|(?P<field>\.\w+(?:\.\w+)*)|(?P<dot>\.)"
-    r"|(?P<word>[A-Za-z_]\w*)|(?P<sign>:=|=|[()|,]))(?P<chain>(?:\.\w+)*)"
+    r"|(?P<variable>\$\w*(?:\.\w+)*)|(?P<field>\.\w+(?:\.\w+)*)|(?P<dot>\.)"
+    r"|(?P<word>[A-Za-z_]\w*)|(?P<sign>\)(?:\.\w+)*|:=|=|[(|,]))"
 )
 _REFUSED = frozenset({"define", "template", "block", "break", "continue"})
 _BLOCKS = frozenset({"if", "range", "with"})
@@ -193,9 +193,10 @@ class _Tokens:
             match = _TOKEN.match(self._source, position)
             if match is None or match.lastgroup is None:
                 raise self._wrong(f"cannot read {self._source[position:].strip()!r}")
-            kind = next(k for k, v in match.groupdict().items() if v is not None and k != "chain")
-            chain = tuple(filter(None, match["chain"].split(".")))
-            yield kind, match[kind], chain
+            text, chain = match[match.lastgroup], ""
+            if match.lastgroup in ("variable", "sign"):
+                text, _, chain = text.partition(".")
+            yield match.lastgroup, text, tuple(filter(None, chain.split(".")))
             position = match.end()
 
     def _variables(self) -> Iterator[str]:

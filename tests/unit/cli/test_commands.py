@@ -1,0 +1,384 @@
+"""Commands that change the fleet: flags in, requests and progress out."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from cli.main import COMMANDS, root
+from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.codec import from_proto
+from pyswarm_core.errors import Conflict, NotFound
+from pyswarm_core.specs import (
+    ContainerSpec,
+    GlobalMode,
+    Limits,
+    NetworkAttachment,
+    Placement,
+    ReplicatedMode,
+    Reservations,
+    Resources,
+    RestartCondition,
+    RestartPolicy,
+    ServiceMode,
+    ServiceSpec,
+    TaskSpec,
+    Ulimit,
+)
+from pyswarm_core.states import TaskState
+from tests.unit.cli.conftest import Pyswarm
+from tests.unit.cli.objects import (
+    NODE_ID,
+    SERVICE_ID,
+    network_reply,
+    node_view,
+    progress,
+    service,
+    service_reply,
+)
+from tests.unit.cli.scripted import Script
+
+SECOND = 1_000_000_000
+
+
+@pytest.fixture
+def fleet(script: Script) -> Script:
+    """Takes every change of a service; it converges at once."""
+    for rpc in ("CreateService", "UpdateService", "GetService", "RemoveService"):
+        script.on(rpc, service_reply())
+    return script.on("WatchService", [progress(3, 3)])
+
+
+def created(fleet: Script) -> ServiceSpec:
+    return from_proto(ServiceSpec, fleet.requests("CreateService")[-1].spec)
+
+
+def test_every_flag_of_create_reaches_the_spec(
+    fleet: Script, pyswarm: Pyswarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "env").write_text("# a comment\nA=file\nB=file\nOWN\nUNSET_HERE\n\n")
+    monkeypatch.setenv("OWN", "mine")
+    line = (
+        "service create --name web --replicas 5 --replicas-max-per-node 2 --limit-cpu 0.5 "
+        "--limit-memory 64M --limit-pids 100 --reserve-cpu .25 --reserve-memory 32m "
+        "--memory-swap 1g --memory-swappiness 10 --oom-score-adj -5 --entrypoint 'sh -c' "
+        f"--hostname h -w /srv -u app:app --group dialout -t --init --read-only --env-file "
+        f"{tmp_path}/env -e A=flag -e EMPTY= --stop-signal SIGINT --stop-grace-period 1m30s "
+        "--restart-condition on-failure --restart-delay 1s --restart-max-attempts 3 "
+        "--restart-window 2m -l a=b --label lone --container-label c=d --network app "
+        "--network name=back,alias=db,alias=sql --constraint node.role==worker "
+        "--placement-pref spread=node.labels.zone --cap-add NET_ADMIN --cap-drop ALL "
+        "--sysctl net.core.somaxconn=512 --ulimit nofile=64:128 --ulimit nproc=10 "
+        "--detach web:1 serve --port=80 -d"
+    )
+    import shlex
+
+    ran = pyswarm(*shlex.split(line))
+    assert (ran.code, ran.out, ran.err) == (0, f"{SERVICE_ID}\n", "")
+    assert created(fleet) == ServiceSpec(
+        name="web",
+        labels={"a": "b", "lone": ""},
+        mode=ServiceMode(replicated=ReplicatedMode(replicas=5)),
+        task_template=TaskSpec(
+            container_spec=ContainerSpec(
+                image="web:1",
+                labels={"c": "d"},
+                command=("sh", "-c"),
+                args=("serve", "--port=80", "-d"),
+                env=("A=flag", "B=file", "OWN=mine", "EMPTY="),
+                dir="/srv",
+                user="app:app",
+                groups=("dialout",),
+                hostname="h",
+                init=True,
+                tty=True,
+                read_only=True,
+                stop_signal="SIGINT",
+                stop_grace_period=90 * SECOND,
+                capability_add=("NET_ADMIN",),
+                capability_drop=("ALL",),
+                sysctls={"net.core.somaxconn": "512"},
+                ulimits=(
+                    Ulimit(name="nofile", soft=64, hard=128),
+                    Ulimit(name="nproc", soft=10, hard=10),
+                ),
+                oom_score_adj=-5,
+            ),
+            resources=Resources(
+                limits=Limits(nano_cpus=500_000_000, memory_bytes=64 << 20, pids=100),
+                reservations=Reservations(nano_cpus=250_000_000, memory_bytes=32 << 20),
+                swap_bytes=1 << 30,
+                memory_swappiness=10,
+            ),
+            restart_policy=RestartPolicy(
+                condition=RestartCondition.ON_FAILURE,
+                delay=SECOND,
+                max_attempts=3,
+                window=120 * SECOND,
+            ),
+            placement=Placement(
+                constraints=("node.role==worker",),
+                preferences=("node.labels.zone",),
+                max_replicas=2,
+            ),
+            networks=(
+                NetworkAttachment(target="app"),
+                NetworkAttachment(target="back", aliases=("db", "sql")),
+            ),
+        ),
+    )
+
+
+def test_create_without_flags_has_dockers_defaults(fleet: Script, pyswarm: Pyswarm) -> None:
+    pyswarm("service", "create", "-d", "web")
+    template = TaskSpec(container_spec=ContainerSpec(image="web"))
+    assert created(fleet) == ServiceSpec(name="", task_template=template)
+
+
+def test_create_of_a_global_service(fleet: Script, pyswarm: Pyswarm) -> None:
+    pyswarm("service", "create", "-d", "--mode", "global", "web")
+    assert created(fleet).mode == ServiceMode(global_=GlobalMode())
+
+
+def test_switches_take_dockers_values(fleet: Script, pyswarm: Pyswarm) -> None:
+    pyswarm("service", "create", "--detach=true", "--tty=true", "--init=false", "web", "x=1")
+    container = created(fleet).task_template.container_spec
+    assert (container.tty, container.init, container.args) == (True, False, ("x=1",))
+
+
+def test_create_tells_the_id_on_stdout_and_progress_on_stderr(
+    fleet: Script, pyswarm: Pyswarm
+) -> None:
+    why = "no suitable node (insufficient memory on 3 nodes)"
+    stuck = progress(1, 3, state=TaskState.PENDING, error=why)
+    fleet.on("WatchService", [progress(0, 3), stuck, stuck, progress(3, 3)])
+    ran = pyswarm("service", "create", "web")
+    assert (ran.code, ran.out) == (0, f"{SERVICE_ID}\n")
+    assert ran.err.splitlines() == [
+        "overall progress: 0 out of 3 tasks",
+        "overall progress: 1 out of 3 tasks",
+        f"2 tasks: {why}",
+        "overall progress: 3 out of 3 tasks",
+        "verify: Service converged",
+    ]
+
+
+def test_a_wait_outlives_a_broken_connection(fleet: Script, pyswarm: Pyswarm) -> None:
+    from pyswarm_core.errors import Unavailable
+
+    fleet.on("WatchService", [progress(1, 3), Unavailable("no leader")], [progress(3, 3)])
+    ran = pyswarm("service", "create", "web")
+    assert ran.code == 0
+    assert ran.err.endswith("verify: Service converged\n")
+
+
+def test_interrupted_wait_says_that_the_fleet_goes_on(
+    fleet: Script, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cli.converge._Display.update", interrupted)
+    ran = pyswarm("service", "create", "web")
+    assert (ran.code, ran.out) == (3, f"{SERVICE_ID}\n")
+    assert "the fleet goes on with it: `pyswarm service ps web`" in ran.err
+
+
+def test_scale_sends_all_and_shows_the_progress_of_each(fleet: Script, pyswarm: Pyswarm) -> None:
+    other = replace(service("db"), id="o" * 25)
+    fleet.on("GetService", service_reply(), service_reply(other))
+    fleet.on("UpdateService", service_reply(), service_reply(other))
+    ran = pyswarm("service", "scale", "web=5", "db=0")
+    assert (ran.code, ran.out) == (0, "web scaled to 5\ndb scaled to 0\n")
+    sent = fleet.requests("UpdateService")
+    assert [request.spec.mode.replicated.replicas for request in sent] == [5, 0]
+    assert [request.version.index for request in sent] == [3, 3]
+    assert "web: verify: Service converged" in ran.err
+    assert "db: verify: Service converged" in ran.err
+
+
+def test_a_change_that_lost_the_race_is_made_again(fleet: Script, pyswarm: Pyswarm) -> None:
+    newer = replace(service(), version=type(service().version)(index=4), spec=service("web").spec)
+    fleet.on("GetService", service_reply(), service_reply(newer))
+    fleet.on("UpdateService", Conflict("update out of sequence"), service_reply(newer))
+    assert pyswarm("service", "scale", "-d", "web=5").code == 0
+    assert [request.version.index for request in fleet.requests("UpdateService")] == [3, 4]
+
+
+def test_a_change_that_loses_twice_is_refused(fleet: Script, pyswarm: Pyswarm) -> None:
+    fleet.on("UpdateService", Conflict("update out of sequence"))
+    ran = pyswarm("service", "scale", "-d", "web=5")
+    assert (ran.code, ran.err) == (1, "Error: update out of sequence\n")
+    assert len(fleet.requests("UpdateService")) == 2
+
+
+def test_global_services_cannot_be_scaled(fleet: Script, pyswarm: Pyswarm) -> None:
+    mode = ServiceMode(global_=GlobalMode())
+    fleet.on("GetService", service_reply(service(mode=mode)))
+    ran = pyswarm("service", "scale", "web=5")
+    assert ran.code == 2
+    assert "replicated mode" in ran.err
+
+
+def test_rm_goes_on_behind_one_that_is_not_there(fleet: Script, pyswarm: Pyswarm) -> None:
+    fleet.on("RemoveService", NotFound("no such service: 'a'"), service_reply())
+    gone = pb.ServiceProgress(gone=True)
+    fleet.on("WatchService", [pb.ServiceProgress(alive=2), gone])
+    ran = pyswarm("service", "rm", "a", "web")
+    assert (ran.code, ran.out) == (1, "web\n")
+    assert ran.err.splitlines() == [
+        "removing: 2 tasks left",
+        "removing: 0 tasks left",
+        "Error: no such service: 'a'",
+    ]
+
+
+def test_rm_is_done_when_nobody_knows_the_service_any_more(fleet: Script, pyswarm: Pyswarm) -> None:
+    fleet.on("WatchService", [NotFound("no such service")])
+    assert pyswarm("service", "rm", "web").code == 0
+
+
+def update(fleet: Script, pyswarm: Pyswarm, old: TaskSpec, *flags: str) -> ServiceSpec:
+    fleet.on("GetService", service_reply(service(task_template=old, labels={"a": "1", "b": "2"})))
+    ran = pyswarm("service", "update", "--detach", *flags, "web")
+    assert (ran.code, ran.err) == (0, "")
+    return from_proto(ServiceSpec, fleet.requests("UpdateService")[-1].spec)
+
+
+OLD = TaskSpec(
+    container_spec=ContainerSpec(
+        image="web:1", env=("A=1", "B=2"), args=("x",), capability_add=("NET_ADMIN",)
+    ),
+    placement=Placement(constraints=("node.role==worker",), preferences=("node.labels.zone",)),
+    networks=(NetworkAttachment(target="n1"),),
+)
+
+
+def test_update_edits_lists_in_place(fleet: Script, pyswarm: Pyswarm) -> None:
+    spec = update(
+        fleet, pyswarm, OLD,
+        "--env-add", "A=9", "--env-add", "C=3", "--env-rm", "B",
+        "--label-add", "c=3", "--label-rm", "a",
+        "--constraint-add", "node.hostname!=host1", "--constraint-rm", "node.role==worker",
+        "--placement-pref-rm", "spread=node.labels.zone",
+        "--cap-drop", "CAP_NET_ADMIN", "--args", "y 'z z'", "--image", "web:2", "--replicas", "7",
+    )  # fmt: skip
+    container = spec.task_template.container_spec
+    assert container.env == ("A=9", "C=3")
+    assert (container.capability_add, container.capability_drop) == ((), ("CAP_NET_ADMIN",))
+    assert (container.args, container.image) == (("y", "z z"), "web:2")
+    assert spec.labels == {"b": "2", "c": "3"}
+    assert spec.task_template.placement == Placement(constraints=("node.hostname!=host1",))
+    assert spec.mode.replicated == ReplicatedMode(replicas=7)
+
+
+def test_update_leaves_alone_what_was_not_named(fleet: Script, pyswarm: Pyswarm) -> None:
+    spec = update(fleet, pyswarm, OLD, "--limit-memory", "64M")
+    limited = replace(OLD, resources=Resources(limits=Limits(memory_bytes=64 << 20)))
+    assert spec.task_template == limited
+
+
+def test_update_force_replaces_tasks_although_nothing_changed(
+    fleet: Script, pyswarm: Pyswarm
+) -> None:
+    assert update(fleet, pyswarm, OLD, "--force").task_template.force_update == 1
+
+
+def test_update_names_networks_by_id(fleet: Script, pyswarm: Pyswarm) -> None:
+    from pyswarm_core.ids import NetworkId
+    from pyswarm_core.objects import Network
+    from pyswarm_core.specs import NetworkSpec
+
+    def reply(request: Any) -> pb.NetworkReply:
+        ids = {"back": "n2", "front": "n1"}
+        spec = NetworkSpec(name=request.ref)
+        found = Network(id=NetworkId(ids[request.ref]), spec=spec, subnet="", vni=1)
+        return network_reply(found)
+
+    fleet.on("GetNetwork", reply)
+    spec = update(fleet, pyswarm, OLD, "--network-add", "name=back,alias=db", "--network-rm",
+                  "front")  # fmt: skip
+    assert spec.task_template.networks == (NetworkAttachment(target="n2", aliases=("db",)),)
+
+
+def test_node_update_edits_labels_and_availability(script: Script, pyswarm: Pyswarm) -> None:
+    reply = pb.NodeReply(node=node_view())
+    script.on("GetNode", reply).on("UpdateNode", reply)
+    ran = pyswarm("node", "update", "--availability", "drain", "--label-add", "zone=a", "host1")
+    assert (ran.code, ran.out) == (0, "host1\n")
+    sent = script.requests("UpdateNode")[0]
+    assert (sent.ref, sent.version.index) == (NODE_ID, 7)
+    assert (sent.spec.availability, dict(sent.spec.labels)) == ("drain", {"zone": "a"})
+
+
+def test_logs_keep_the_streams_apart(script: Script, pyswarm: Pyswarm) -> None:
+    batch = pb.LogsReply(task_id="t" * 25, task_name="web.1", node_name="host1")
+    batch.lines.add(at=1_700_000_000_000_000_000, stream=1, text=b"to out")
+    batch.lines.add(at=1_700_000_000_000_000_001, stream=2, text=b"to err\n")
+    script.on("Logs", [batch, pb.LogsReply(warning="logs of node host2 are missing: down")])
+    ran = pyswarm("service", "logs", "--tail", "5", "web")
+    assert ran.out == "web.1.tttttttttttt@host1    | to out\n"
+    assert ran.err.splitlines() == [
+        "web.1.tttttttttttt@host1    | to err",
+        "warning: logs of node host2 are missing: down",
+    ]
+    assert script.requests("Logs")[0].tail == 5
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        ("--raw", "text\n"),
+        ("-t --raw", "2023-11-14T22:13:20.000000000Z text\n"),
+        ("--no-trunc", f"web.1.{'t' * 25}@host1    | text\n"),
+        ("--no-task-ids", "web.1@host1    | text\n"),
+    ],
+)
+def test_log_lines_have_the_prefix_asked_for(
+    flags: str, line: str, script: Script, pyswarm: Pyswarm
+) -> None:
+    batch = pb.LogsReply(task_id="t" * 25, task_name="web.1", node_name="host1")
+    batch.lines.add(at=1_700_000_000_000_000_000, stream=1, text=b"text")
+    script.on("Logs", [batch])
+    assert pyswarm("service", "logs", *flags.split(), "web").out == line
+
+
+def test_pull_tells_each_nodes_failure_and_fails(script: Script, pyswarm: Pyswarm) -> None:
+    script.on(
+        "PullImage",
+        [
+            pb.NodeImageProgress(node_name="host1", done=True),
+            pb.NodeImageProgress(node_name="host2", done=True, error="manifest unknown"),
+        ],
+    )
+    ran = pyswarm("image", "pull", "web:1")
+    assert ran.code == 1
+    assert ran.err.splitlines()[-1] == "Error: host2: manifest unknown"
+    assert script.requests("PullImage")[0].reference == "docker.io/library/web:1"
+
+
+def test_events_are_one_line_each(script: Script, pyswarm: Pyswarm) -> None:
+    event = pb.Event(
+        at=1_700_000_000_000_000_000, type="node", action="down", id="n1", name="host1",
+        reason="no heartbeat", count=1,
+    )  # fmt: skip
+    script.on("Events", [event])
+    told = pyswarm("events", "--until", "2023-11-14T23:00:00Z")
+    assert told.out == (
+        "2023-11-14T22:13:20.000000000Z node down n1 (name=host1, reason=no heartbeat)\n"
+    )
+    assert not script.requests("Events")[0].follow
+    assert pyswarm("events", "--format", "{{.Name}}").out == "host1\n"
+
+
+def test_commands_are_all_there() -> None:
+    import click
+
+    context = click.Context(root)
+    for name in COMMANDS:
+        command = root.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            for verb in command.list_commands(context):
+                assert command.get_command(context, verb) is not None

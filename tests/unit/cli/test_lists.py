@@ -1,0 +1,175 @@
+"""Lists and documents: Docker's columns and keys, letter for letter."""
+
+import json
+
+import pytest
+
+from cli.node.inspect import document as node_document
+from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.codec import to_proto
+from pyswarm_core.ids import NetworkId
+from pyswarm_core.objects import Cluster, Network
+from pyswarm_core.specs import ContainerSpec as Container
+from pyswarm_core.specs import NetworkSpec, Placement, TaskSpec
+from tests.unit.cli.conftest import Pyswarm
+from tests.unit.cli.golden import assert_golden
+from tests.unit.cli.objects import (
+    CREATED,
+    NOW,
+    network_reply,
+    node_view,
+    service,
+    service_reply,
+    services_reply,
+    tasks_reply,
+)
+from tests.unit.cli.scripted import Script
+
+PLACED = TaskSpec(
+    container_spec=Container(image="team/db:2@sha256:" + "b" * 64),
+    placement=Placement(
+        constraints=("node.role==worker",), preferences=("node.labels.zone",), max_replicas=2
+    ),
+)
+
+
+@pytest.fixture(autouse=True)
+def _steady_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyswarm_core.aio.system.SystemClock.now", lambda _: NOW)
+
+
+@pytest.fixture
+def fleet(script: Script) -> Script:
+    """A small fleet that answers everything that only reads."""
+    db = service("db", task_template=PLACED, labels={"tier": "back"})
+    network = Network(
+        id=NetworkId("w" * 25), spec=NetworkSpec(name="app"), subnet="10.128.0.0/16", vni=4096,
+        created_at=CREATED, updated_at=CREATED,
+    )  # fmt: skip
+    networks = pb.ListNetworksReply()
+    to_proto(network, networks.networks.add())
+    images = pb.ListImagesReply()
+    node = images.nodes.add(node_name="host1")
+    node.images.add(
+        id="c" * 64,
+        names=["docker.io/library/web:1", "192.0.2.9:5000/team/web:1"],
+        size_bytes=4_270_000,
+        created="2023-11-14T22:13:20Z",
+    )
+    info = pb.GetInfoReply(
+        controller="host1", leader="192.0.2.1:2377", version="0.1.0", nodes=3, nodes_ready=2,
+        services=1, tasks=5, tasks_running=4, store="etcd", revision=9, join_addr="192.0.2.1:2377",
+    )  # fmt: skip
+    to_proto(Cluster(id="c" * 25, worker_token="SECRET"), info.cluster)
+    return (
+        script.on("ListServices", services_reply(service(), db))
+        .on("ListTasks", tasks_reply())
+        .on("ListNodes", pb.ListNodesReply(nodes=[node_view(leader=True), node_view("host2")]))
+        .on("GetNode", pb.NodeReply(node=node_view()))
+        .on("GetService", service_reply(db))
+        .on("ListNetworks", networks)
+        .on("GetNetwork", network_reply(network))
+        .on("ListImages", images)
+        .on("GetInfo", info)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("service_ls", "service ls"),
+        ("service_ps", "service ps web"),
+        ("service_ps_no_trunc", "service ps --no-trunc web"),
+        ("service_inspect", "service inspect db"),
+        ("service_inspect_pretty", "service inspect --pretty db"),
+        ("task_inspect", "task inspect web.1"),
+        ("node_ls", "node ls"),
+        ("node_inspect", "node inspect host1"),
+        ("node_inspect_pretty", "node inspect --pretty self"),
+        ("network_ls", "network ls"),
+        ("network_inspect", "network inspect app"),
+        ("image_ls", "image ls"),
+        ("swarm_info", "swarm info"),
+    ],
+)
+def test_output_is_as_docker_users_know_it(
+    name: str, line: str, fleet: Script, pyswarm: Pyswarm
+) -> None:
+    ran = pyswarm(*line.split())
+    assert (ran.code, ran.err) == (0, "")
+    assert_golden(name, ran.out)
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (["service", "ls", "-q"], "0123456789abcdefghijklmno\n0123456789abcdefghijklmno\n"),
+        (["service", "ls", "--format", "{{.Name}} {{.Replicas}}"],
+         "web 2/3\ndb 2/3 (max 2 per node)\n"),
+        (["service", "ls", "--format", "table {{.Name}}\\t{{.Mode}}"],
+         "NAME      MODE\nweb       replicated\ndb        replicated\n"),
+        (["service", "inspect", "db", "-f", "{{.Spec.Name}} {{.Spec.Labels.tier}}"], "db back\n"),
+        (["service", "inspect", "db", "-f", "{{json .Spec.TaskTemplate.Placement.Constraints}}"],
+         '["node.role==worker"]\n'),
+        (["node", "ls", "--format", "{{.Hostname}} {{.Self}}"], "host1 true\nhost2 false\n"),
+        (["node", "inspect", "host1", "--format", "{{.Status.State}}"], "ready\n"),
+        (["task", "inspect", "web.1", "--format", "{{.Status.ContainerStatus.ExitCode}}"], "1\n"),
+        (["swarm", "info", "--format", "{{.NodesReady}}/{{.Nodes}}"], "2/3\n"),
+        (["swarm", "join-token", "-q", "worker"], "SECRET\n"),
+        (["network", "ls", "-q"], "wwwwwwwwwwww\n"),
+        (["image", "ls", "-q"], "cccccccccccc\n"),
+    ],
+)  # fmt: skip
+def test_formats_of_lists_and_documents(
+    line: list[str], shown: str, fleet: Script, pyswarm: Pyswarm
+) -> None:
+    ran = pyswarm(*line)
+    assert (ran.code, ran.out, ran.err) == (0, shown, "")
+
+
+def test_json_lists_are_one_object_a_line(fleet: Script, pyswarm: Pyswarm) -> None:
+    lines = pyswarm("service", "ls", "--format", "json").out.splitlines()
+    assert [json.loads(line)["Name"] for line in lines] == ["web", "db"]
+
+
+def test_misspelt_placeholder_is_found_in_an_empty_list(script: Script, pyswarm: Pyswarm) -> None:
+    script.on("ListServices", services_reply())
+    ran = pyswarm("service", "ls", "--format", "{{.Nmae}}")
+    assert ran.code == 2
+    assert ".Name" in ran.err
+
+
+def test_filters_are_the_controllers_to_judge(fleet: Script, pyswarm: Pyswarm) -> None:
+    pyswarm("service", "ls", "-f", "name=web", "--filter", "label=a=b")
+    assert list(fleet.requests("ListServices")[0].filters) == ["name=web", "label=a=b"]
+
+
+def test_inspect_shows_what_it_found_and_names_what_it_did_not(
+    script: Script, pyswarm: Pyswarm
+) -> None:
+    from pyswarm_core.errors import NotFound
+
+    script.on("GetService", service_reply(), NotFound("no such service: 'db'"))
+    ran = pyswarm("service", "inspect", "web", "db")
+    assert ran.code == 1
+    assert [found["Spec"]["Name"] for found in json.loads(ran.out)] == ["web"]
+    assert ran.err == "Error: no such service: 'db'\n"
+
+
+def test_tokens_are_not_shown_by_info(fleet: Script, pyswarm: Pyswarm) -> None:
+    assert "SECRET" not in pyswarm("swarm", "info", "--format", "json").out
+
+
+def test_self_is_the_node_that_answers(fleet: Script, pyswarm: Pyswarm) -> None:
+    assert pyswarm("node", "inspect", "self", "-f", "{{.ManagerStatus.Leader}}").out == "true\n"
+    assert fleet.requests("GetNode") == []
+
+
+def test_node_document_tells_what_is_reserved() -> None:
+    from cli.answers import NodeView
+    from pyswarm_core.codec import from_proto
+
+    assert node_document(from_proto(NodeView, node_view()))["Reserved"] == {
+        "NanoCPUs": 500_000_000,
+        "MemoryBytes": 1 << 30,
+    }

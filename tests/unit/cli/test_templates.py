@@ -1,0 +1,107 @@
+"""`--format`: what of Go's templates holds, as Docker's users know it."""
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cli.render.evaluate import render
+from cli.render.gotemplate import parse
+from pyswarm_core.errors import InvalidArgument
+
+DATA = {
+    "Name": "web",
+    "Replicas": 3,
+    "Init": False,
+    "Spec": {"Labels": {"app": "shop", "tier": "front"}, "Args": ["a", "b"], "Empty": []},
+}
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("plain", "plain"),
+        ("{{.Name}}", "web"),
+        ("{{ .Name }}:{{.Replicas}}", "web:3"),
+        ("{{.Init}}", "false"),
+        ("{{.Spec.Args}}", "[a b]"),
+        ("{{.Spec.Labels}}", "map[app:shop tier:front]"),
+        ("{{.Spec.Labels.app}}", "shop"),
+        ("{{.Spec.Labels.none}}", "<no value>"),
+        ('{{index .Spec.Labels "app"}}', "shop"),
+        ('{{index .Spec.Labels "none"}}', "<no value>"),
+        ("{{index .Spec.Args 1}}", "b"),
+        ("{{json .Spec.Args}}", '["a","b"]'),
+        ("{{json .}}", None),
+        ("{{.Spec.Args | json}}", '["a","b"]'),
+        ("{{.Name | upper | lower | title}}", "Web"),
+        ('{{join .Spec.Args ", "}}', "a, b"),
+        ('{{split .Name "e"}}', "[w b]"),
+        ("{{len .Spec.Args}}", "2"),
+        ("{{truncate .Name 2}}", "we"),
+        ('{{printf "%s has %d" .Name .Replicas}}', "web has 3"),
+        ('{{printf "%-5s|%05d|%v|%%" .Name .Replicas .Spec.Args}}', "web  |00003|[a b]|%"),
+        ('{{printf "%q" .Name}}', '"web"'),
+        ('{{"a\\tb"}}{{`c\\d`}}', "a\tbc\\d"),
+        ("{{if .Init}}yes{{else}}no{{end}}", "no"),
+        ('{{if .Spec.Empty}}1{{else if eq .Name "web"}}2{{else}}3{{end}}', "2"),
+        ("{{if and .Name (gt .Replicas 2) (not .Init)}}yes{{end}}", "yes"),
+        ("{{range .Spec.Args}}<{{.}}>{{end}}", "<a><b>"),
+        ("{{range .Spec.Empty}}x{{else}}none{{end}}", "none"),
+        ("{{range $k, $v := .Spec.Labels}}{{$k}}={{$v}};{{end}}", "app=shop;tier=front;"),
+        ("{{range $i, $a := .Spec.Args}}{{$i}}{{$a}}{{$.Name}}{{end}}", "0aweb1bweb"),
+        ("{{with .Spec}}{{.Args}}{{end}}", "[a b]"),
+        ("{{$n := .Name}}{{$n}}!", "web!"),
+        ("{{(index .Spec.Args 0)}}", "a"),
+        ("{{(.Name)}}{{(index .Spec.Args 0) | upper}}{{$.Spec.Labels.app}}", "webAshop"),
+        ("{{($.Spec).Labels.tier}}", "front"),
+        ("a {{- .Name -}} b", "awebb"),
+        ("{{/* nothing */}}x", "x"),
+        ("{{true}} {{nil}} {{-3}}", "true <no value> -3"),
+    ],
+)
+def test_template_prints_what_go_prints(template: str, text: str | None) -> None:
+    shown = render(parse(template), DATA)
+    assert text is None or shown == text
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        ("{{.Nope}}", "which is not one of .Init, .Name, .Replicas, .Spec"),
+        ("{{.Name.Deeper}}", "has no fields"),
+        ("{{.Name", "does not end"),
+        ("{{end}}", "without a block"),
+        ("{{if .Name}}", "without {{end}}"),
+        ("{{range .Name}}{{end}}", "cannot range over"),
+        ("{{}}", "a value is missing"),
+        ("{{shell .Name}}", "not one of and, eq"),
+        ('{{template "x"}}', "template, which is not supported"),
+        ("{{.Name .Name}}", "takes no arguments"),
+        ("{{.Name | .Name}}", "where a function is wanted"),
+        ("{{index .Spec.Args 9}}", "out of range"),
+        ("{{$x}}", "which is not set"),
+        ("{{(.Name}}", "not closed"),
+        ('{{"abc}}', "cannot read"),
+        ('{{printf "%d" .Name}}', "cannot call printf"),
+        ('{{printf "%999999999d" 1}}', "not %999999999d"),
+        ('{{printf "%d"}}', "cannot call printf"),
+        ("{{pad .Name 999999999 1}}", "want 0 to 1000 spaces"),
+        ("{{upper 3}}", "cannot call upper"),
+        ("{{.}}" * 5000, "want at most"),
+        ("{{if 1}}" * 60, "nests more than"),
+        ("{{" + "(" * 60 + "}}", "parentheses"),
+    ],
+)
+def test_bad_template_is_refused_with_a_reason(template: str, told: str) -> None:
+    with pytest.raises(InvalidArgument, match="format") as refused:
+        render(parse(template), DATA)
+    assert told in str(refused.value)
+    assert len(str(refused.value)) < 400
+
+
+@given(st.text(alphabet='{}.()|$:=,"`- /*NameSpcindxjofrg01%', max_size=40))
+def test_prop_any_text_is_rendered_or_refused(template: str) -> None:
+    with contextlib.suppress(InvalidArgument):
+        render(parse(template), DATA)
