@@ -75,8 +75,11 @@ def run(arguments: Sequence[str]) -> int:
         return _told(error, WRONG)
     except PyswarmError as error:
         return _told(error, FAILED)
-    except BrokenPipeError:
-        return _no_reader()
+    except SystemExit as ending:
+        # What click makes of a BrokenPipeError.
+        if isinstance(ending.__context__, BrokenPipeError):
+            return _no_reader()
+        raise
     except OSError as error:
         return _told(error, FAILED)
 

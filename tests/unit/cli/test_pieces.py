@@ -1,0 +1,152 @@
+"""The pure pieces behind the verbs: progress, edits, destinations, units."""
+
+from pathlib import Path
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cli.answers import ServiceProgress, SlotProgress
+from cli.context import Context
+from cli.image.builder import Destination, destination
+from cli.main import COMMANDS, root
+from cli.render.listing import ellipsis, table
+from cli.render.progress import Screen, changes, lines
+from cli.service.edits import merged
+from cli.service.entries import env_lines, environment
+from cli.swarm.host import Host, unit_text
+from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.reference import parse_reference
+from pyswarm_core.states import TaskState
+from tests.unit.cli.conftest import Pyswarm
+
+FLEET = Context(registry="192.0.2.9:5000", netns="/run/netns/lan")
+
+
+def slot(number: int, state: TaskState, error: str = "") -> SlotProgress:
+    return SlotProgress(number, "host1", state, "", error)
+
+
+def test_few_slots_have_a_line_each() -> None:
+    progress = ServiceProgress(
+        running=1,
+        desired=2,
+        updated=1,
+        slots=(slot(2, TaskState.PREPARING), slot(1, TaskState.RUNNING)),
+        alive=2,
+    )
+    assert lines(progress) == [
+        "overall progress: 1 out of 2 tasks",
+        f"1/2: running   [{'=' * 49}>]",
+        f"2/2: preparing [{'=' * 30}>{' ' * 19}]",
+    ]
+
+
+def test_many_slots_have_a_sum_and_the_reasons() -> None:
+    slots = tuple(slot(number, TaskState.PENDING, "no room") for number in range(1, 51))
+    progress = ServiceProgress(desired=50, slots=slots, alive=50)
+    assert lines(progress) == ["overall progress: 0 out of 50 tasks", "50 tasks: no room"]
+
+
+def test_old_tasks_that_still_end_are_told() -> None:
+    progress = ServiceProgress(running=2, desired=2, updated=2, alive=3)
+    assert changes(progress) == ["overall progress: 2 out of 2 tasks (1 more to end)"]
+
+
+def test_screen_draws_over_what_it_drew() -> None:
+    screen = Screen(width=10)
+    assert screen.draw(["a", "b" * 20]) == "\r\x1b[2Ka\n\r\x1b[2Kbbbbbbbbb…\n\x1b[J"
+    assert screen.draw(["c"]).startswith("\x1b[2A\r\x1b[2Kc\n")
+
+
+def test_columns_are_as_wide_as_dockers() -> None:
+    assert table([["ID", "NAME"], ["1", "a-long-name"]]) == [
+        "ID        NAME",
+        "1         a-long-name",
+    ]
+
+
+@given(st.text(max_size=20), st.integers(1, 30))
+def test_prop_ellipsis_never_is_longer(text: str, length: int) -> None:
+    assert len(ellipsis(text, length)) <= length
+
+
+def test_env_files_are_read_as_docker_reads_them() -> None:
+    assert env_lines("\ufeffA=1\n # no\n\n  B = 2 \nC") == ["A=1", "B = 2 ", "C"]
+
+
+def test_later_environment_wins() -> None:
+    assert environment(["A=2", "B"], ["A=1", "C=3"], {"B": "own"}) == ("A=2", "C=3", "B=own")
+
+
+def test_merging_replaces_in_place_and_appends() -> None:
+    assert merged(("a", "b", "c"), ("d", "b"), ("a",), str) == ("b", "c", "d")
+
+
+@pytest.mark.parametrize(
+    ("name", "context", "where"),
+    [
+        ("web:1", FLEET, Destination("192.0.2.9:5000/library/web:1", True, "/run/netns/lan")),
+        ("team/web", FLEET, Destination("192.0.2.9:5000/team/web:latest", True, "/run/netns/lan")),
+        ("192.0.2.9:5000/a:1", FLEET, Destination("192.0.2.9:5000/a:1", True, "/run/netns/lan")),
+        ("example.com/web:1", FLEET, Destination("example.com/web:1", False, "")),
+        ("example.com/web:1", Context(), Destination("example.com/web:1", False, "")),
+    ],
+)
+def test_images_are_pushed_where_nodes_pull_from(
+    name: str, context: Context, where: Destination
+) -> None:
+    assert destination(parse_reference(name), context) == where
+
+
+@pytest.mark.parametrize("name", ["web:1", "web@sha256:" + "a" * 64])
+def test_a_name_that_cannot_be_pushed_is_refused(name: str) -> None:
+    with pytest.raises(InvalidArgument):
+        destination(parse_reference(name), Context())
+
+
+def test_units_leave_containers_alone_and_arguments_as_they_are() -> None:
+    text = unit_text(Host().daemon("agent", ["--hostname=50%", "--label=a=$b c"]))
+    assert "KillMode=process" in text
+    assert "-m agent --hostname=50%% '--label=a=$$b c'" in text
+
+
+def _verbs(group: click.Group, path: tuple[str, ...]) -> list[tuple[str, ...]]:
+    context = click.Context(group)
+    found: list[tuple[str, ...]] = []
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            found += _verbs(command, (*path, name))
+        else:
+            found.append((*path, name))
+    return found
+
+
+@pytest.mark.parametrize("path", _verbs(root, ()), ids=" ".join)
+def test_every_verb_explains_itself(path: tuple[str, ...], pyswarm: Pyswarm) -> None:
+    ran = pyswarm(*path, "--help")
+    assert ran.code == 0
+    assert ran.out.startswith(f"Usage: pyswarm {' '.join(path)}")
+    assert "Example: pyswarm" in ran.out or path == ("playground", "ls")
+
+
+def test_help_lists_every_noun(pyswarm: Pyswarm) -> None:
+    shown = pyswarm("--help").out
+    assert all(f"  {name} " in shown for name in COMMANDS)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_call_pyswarm(shell: str, pyswarm: Pyswarm) -> None:
+    assert "_PYSWARM_COMPLETE" in pyswarm("completion", shell).out
+
+
+def test_completion_knows_verbs_and_flags(tmp_path: Path) -> None:
+    from click.shell_completion import ShellComplete
+
+    complete = ShellComplete(root, {}, "pyswarm", "_PYSWARM_COMPLETE")
+    verbs = [item.value for item in complete.get_completions(["service"], "s")]
+    assert verbs == ["scale"]
+    flags = [item.value for item in complete.get_completions(["service", "create"], "--limit")]
+    assert flags == ["--limit-cpu", "--limit-memory", "--limit-pids"]

@@ -1,0 +1,180 @@
+"""Bad input and absent fleets: one line, the right exit code, never a traceback."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pyswarm_core.errors import AlreadyExists, InvalidArgument, PermissionDenied
+from tests.fixtures.source import ROOT
+from tests.unit.cli.conftest import Pyswarm
+from tests.unit.cli.objects import services_reply
+from tests.unit.cli.scripted import Script
+
+WRONG = [
+    (["bogus"], "'bogus' is not a command of pyswarm"),
+    (["service", "bogus"], "'bogus' is not a command of pyswarm service"),
+    (["service", "create"], "IMAGE"),
+    (["service", "create", "--nmae", "x", "web"], "--nmae"),
+    (["service", "create", "-p", "80:80", "web"], "-p is not supported yet"),
+    (["service", "create", "--mount", "x", "web"], "--mount is not supported yet"),
+    (["service", "create", "--update-delay=1s", "web"], "--update-delay is not supported yet"),
+    (["service", "create", "UPPER"], "image 'UPPER' is not valid"),
+    (["service", "create", "web:\x1b[31m"], "'web:\\x1b[31m'"),
+    (["service", "create", "--name", "a b", "web"], "name 'a b'"),
+    (["service", "create", "--name", "x" * 5000, "web"], "name 'xxx"),
+    (["service", "create", "--replicas", "-1", "web"], "replicas -1"),
+    (["service", "create", "--replicas", "x", "web"], "'x' is not a valid integer"),
+    (["service", "create", "--mode", "job", "web"], "--mode"),
+    (["service", "create", "--mode", "global", "--replicas", "2", "web"], "replicated mode"),
+    (["service", "create", "--limit-memory", "64Q", "web"], "--limit-memory: size '64Q'"),
+    (["service", "create", "--limit-memory", "1M", "web"], "want 0 or at least 6MiB"),
+    (["service", "create", "--limit-cpu", "much", "web"], "--limit-cpu: cpus 'much'"),
+    (["service", "create", "--stop-grace-period", "10", "web"], "--stop-grace-period: duration"),
+    (["service", "create", "--constraint", "node.role=worker", "web"], "KEY==VALUE"),
+    (["service", "create", "--placement-pref", "pack=x", "web"], "want spread="),
+    (["service", "create", "--env-file", "/nonexistent", "web"], "--env-file '/nonexistent'"),
+    (["service", "create", "-e", "=x", "web"], "--env '=x'"),
+    (["service", "create", "--label", "=x", "web"], "--label '=x'"),
+    (["service", "create", "--network", "alias=x", "web"], "names no network"),
+    (["service", "create", "--network", "name=a,ip=1", "web"], "want NAME or name=NAME"),
+    (["service", "create", "--ulimit", "nofile", "web"], "want NAME=SOFT[:HARD]"),
+    (["service", "create", "--cap-add", "FLY", "web"], "cap-add 'FLY'"),
+    (["service", "create", "--sysctl", "vm.swappiness=1", "web"], "sysctl 'vm.swappiness'"),
+    (["service", "create", "--entrypoint", "'open", "web"], "no closing quotation"),
+    (["service", "create", "--tty=maybe", "web"], "want true or false"),
+    (["service", "scale", "web"], "SERVICE=REPLICAS"),
+    (["service", "scale", "web=-1"], "SERVICE=REPLICAS"),
+    (["service", "scale", "web=٣"], "SERVICE=REPLICAS"),
+    (["service", "scale", "web=999999999"], "want 0 to 100000"),
+    (["service", "update", "web"], "nothing to change"),
+    (["service", "logs", "--tail", "few", "web"], "--tail 'few'"),
+    (["service", "logs", "--since", "yesterday", "web"], "time 'yesterday'"),
+    (["service", "rm"], "SERVICE..."),
+    (["node", "update", "host1"], "nothing to change"),
+    (["node", "update", "--availability", "asleep", "host1"], "--availability"),
+    (["network", "create", "-d", "bridge", "app"], "driver 'bridge'"),
+    (["network", "create", "--subnet", "10.0.0.1/16", "app"], "subnet '10.0.0.1/16'"),
+    (["network", "create", "-o", "mtu=big", "app"], "--opt 'mtu=big'"),
+    (["network", "create", "-o", "encrypted", "app"], "not supported yet"),
+    (["image", "pull", "web@sha256:12"], "bad digest"),
+    (["image", "rm", "a b"], "image 'a b'"),
+    (["image", "build", "-t", "web:1", "."], "no registry of its own"),
+    (["image", "build", "."], "--tag"),
+    (["events", "--since", "1m", "--until", "2m"], "is before --since"),
+    (["swarm", "init", "--advertise-addr", "me"], "--advertise-addr 'me'"),
+    (["swarm", "init", "--default-addr-pool", "127.0.0.0/8"], "default-addr-pool"),
+    (["swarm", "init", "--dispatcher-heartbeat", "1"], "duration '1'"),
+    (["swarm", "init", "--autolock"], "--autolock is not supported yet"),
+    (["swarm", "join", "192.0.2.1:2377"], "--token"),
+    (["swarm", "join", "--token", "t", "192.0.2.1:port"], "HOST:PORT"),
+    (["swarm", "join-token", "manager"], "managers cannot join yet"),
+    (["completion", "tcsh"], "tcsh"),
+    (["-H", "/nope", "service", "ls"], "want unix:///PATH or HOST:PORT"),
+    (["-H", "host:99999", "service", "ls"], "want unix:///PATH or HOST:PORT"),
+]
+
+
+@pytest.mark.parametrize(("line", "told"), WRONG, ids=lambda value: " ".join(value)[:60])
+def test_wrong_use_is_refused_before_any_connection(
+    line: list[str], told: str, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYSWARM_HOST", "unix:///nonexistent/api.sock")
+    ran = pyswarm(*line)
+    assert (ran.code, ran.out) == (2, "")
+    first, *more = ran.err.splitlines()
+    assert first.startswith("Error: ")
+    assert told in first
+    assert len(first) < 400
+    assert all(hint.startswith("See `pyswarm") for hint in more)
+
+
+def test_unreachable_fleet_says_what_to_do(pyswarm: Pyswarm) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        ran = pyswarm("-H", f"127.0.0.1:{held.getsockname()[1]}", "service", "ls")
+    assert ran.code == 1
+    assert ran.err.startswith("Error: cannot reach a controller at 127.0.0.1:")
+    assert "pyswarm swarm init" in ran.err
+    assert len(ran.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InvalidArgument("name 'x' is not valid"), 2),
+        (AlreadyExists("service 'web' exists already"), 1),
+        (PermissionDenied("not with this token"), 1),
+    ],
+)
+def test_refusals_of_the_controller_are_told_as_they_are(
+    error: Exception, code: int, script: Script, pyswarm: Pyswarm
+) -> None:
+    script.on("CreateService", error)
+    ran = pyswarm("service", "create", "--name", "web", "web:1")
+    assert (ran.code, ran.err) == (code, f"Error: {error}\n")
+
+
+def test_an_older_controller_is_named(script: Script, pyswarm: Pyswarm) -> None:
+    assert "upgrade it" in pyswarm("why", "web").err
+
+
+def test_no_answer_in_time_is_not_a_failure(
+    script: Script, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import threading
+
+    never = threading.Event()
+    script.on("ListServices", lambda _: never.wait(5) or services_reply())
+    from cli.client import Client
+
+    monkeypatch.setattr(Client._ask, "__defaults__", (0.05,))
+    ran = pyswarm("service", "ls")
+    never.set()
+    assert ran.code == 3
+    assert "no answer from unix://" in ran.err
+
+
+def test_reader_that_goes_away_is_no_error(script: Script) -> None:
+    from tests.unit.cli.objects import service
+
+    script.on("ListServices", services_reply(*[service() for _ in range(5000)]))
+    command = [sys.executable, "-m", "tests.unit.cli.entry", "-H", script.host, "service", "ls"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    told = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(), told) == (141, "")
+
+
+@pytest.mark.parametrize("line", ["--help", "service create --help", "service create --tty=x web"])
+def test_what_needs_no_fleet_loads_no_grpc(line: str, tmp_path: Path) -> None:
+    program = (
+        "import sys; from cli.main import run; run(sys.argv[1:]); "
+        "print(*sorted({'grpc', 'numpy', 'yaml', 'asyncio'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *line.split()],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr.splitlines()[-1] == ""
+
+
+def test_a_list_loads_neither_numpy_nor_yaml(script: Script) -> None:
+    script.on("ListServices", services_reply())
+    program = (
+        "import sys; from cli.main import run; run(sys.argv[1:]); "
+        "print(*sorted({'numpy', 'yaml', 'pyroute2', 'hypothesis'} & set(sys.modules)), 'end')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "-H", script.host, "service", "ls"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "end"
