@@ -62,6 +62,7 @@ def root(host: str | None) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; errors become one line on stderr and an exit code."""
+    stdout = sys.stdout
     try:
         code = root.main(list(arguments), prog_name="pyswarm", standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -75,11 +76,11 @@ def run(arguments: Sequence[str]) -> int:
         return _told(error, WRONG)
     except PyswarmError as error:
         return _told(error, FAILED)
-    except SystemExit as ending:
-        # What click makes of a BrokenPipeError.
-        if isinstance(ending.__context__, BrokenPipeError):
-            return _no_reader()
-        raise
+    except SystemExit:
+        # Click answers a BrokenPipeError by wrapping stdout and leaving with 1.
+        if sys.stdout is stdout:
+            raise
+        return _no_reader()
     except OSError as error:
         return _told(error, FAILED)
 

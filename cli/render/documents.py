@@ -12,7 +12,9 @@ _KEPT = frozenset(
     {"Spec", "Labels", "Resources", "Limits", "Reservations", "Global", "Placement", "Version"}
 )
 """Maps that Docker shows even when they are empty."""
-_UNSET = frozenset({"NanoCPUs", "MemoryBytes", "Pids", "SwapBytes", "MaxReplicas", "OOMScoreAdj", "MTU"})
+_UNSET = frozenset(
+    {"NanoCPUs", "MemoryBytes", "Pids", "SwapBytes", "MaxReplicas", "OOMScoreAdj", "MTU"}
+)
 """Numbers that mean nothing when they are 0."""
 
 

@@ -1,5 +1,6 @@
 """Commands that change the fleet: flags in, requests and progress out."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,60 @@ from tests.unit.cli.scripted import Script
 SECOND = 1_000_000_000
 
 
+FULL = ServiceSpec(
+    name="web",
+    labels={"a": "b", "lone": ""},
+    mode=ServiceMode(replicated=ReplicatedMode(replicas=5)),
+    task_template=TaskSpec(
+        container_spec=ContainerSpec(
+            image="web:1",
+            labels={"c": "d"},
+            command=("sh", "-c"),
+            args=("serve", "--port=80", "-d"),
+            env=("A=flag", "B=file", "OWN=mine", "EMPTY="),
+            dir="/srv",
+            user="app:app",
+            groups=("dialout",),
+            hostname="h",
+            init=True,
+            tty=True,
+            read_only=True,
+            stop_signal="SIGINT",
+            stop_grace_period=90 * SECOND,
+            capability_add=("NET_ADMIN",),
+            capability_drop=("ALL",),
+            sysctls={"net.core.somaxconn": "512"},
+            ulimits=(
+                Ulimit(name="nofile", soft=64, hard=128),
+                Ulimit(name="nproc", soft=10, hard=10),
+            ),
+            oom_score_adj=-5,
+        ),
+        resources=Resources(
+            limits=Limits(nano_cpus=500_000_000, memory_bytes=64 << 20, pids=100),
+            reservations=Reservations(nano_cpus=250_000_000, memory_bytes=32 << 20),
+            swap_bytes=1 << 30,
+            memory_swappiness=10,
+        ),
+        restart_policy=RestartPolicy(
+            condition=RestartCondition.ON_FAILURE,
+            delay=SECOND,
+            max_attempts=3,
+            window=120 * SECOND,
+        ),
+        placement=Placement(
+            constraints=("node.role==worker",),
+            preferences=("node.labels.zone",),
+            max_replicas=2,
+        ),
+        networks=(
+            NetworkAttachment(target="app"),
+            NetworkAttachment(target="back", aliases=("db", "sql")),
+        ),
+    ),
+)
+
+
 @pytest.fixture
 def fleet(script: Script) -> Script:
     """Takes every change of a service; it converges at once."""
@@ -72,62 +127,9 @@ def test_every_flag_of_create_reaches_the_spec(
         "--sysctl net.core.somaxconn=512 --ulimit nofile=64:128 --ulimit nproc=10 "
         "--detach web:1 serve --port=80 -d"
     )
-    import shlex
-
     ran = pyswarm(*shlex.split(line))
     assert (ran.code, ran.out, ran.err) == (0, f"{SERVICE_ID}\n", "")
-    assert created(fleet) == ServiceSpec(
-        name="web",
-        labels={"a": "b", "lone": ""},
-        mode=ServiceMode(replicated=ReplicatedMode(replicas=5)),
-        task_template=TaskSpec(
-            container_spec=ContainerSpec(
-                image="web:1",
-                labels={"c": "d"},
-                command=("sh", "-c"),
-                args=("serve", "--port=80", "-d"),
-                env=("A=flag", "B=file", "OWN=mine", "EMPTY="),
-                dir="/srv",
-                user="app:app",
-                groups=("dialout",),
-                hostname="h",
-                init=True,
-                tty=True,
-                read_only=True,
-                stop_signal="SIGINT",
-                stop_grace_period=90 * SECOND,
-                capability_add=("NET_ADMIN",),
-                capability_drop=("ALL",),
-                sysctls={"net.core.somaxconn": "512"},
-                ulimits=(
-                    Ulimit(name="nofile", soft=64, hard=128),
-                    Ulimit(name="nproc", soft=10, hard=10),
-                ),
-                oom_score_adj=-5,
-            ),
-            resources=Resources(
-                limits=Limits(nano_cpus=500_000_000, memory_bytes=64 << 20, pids=100),
-                reservations=Reservations(nano_cpus=250_000_000, memory_bytes=32 << 20),
-                swap_bytes=1 << 30,
-                memory_swappiness=10,
-            ),
-            restart_policy=RestartPolicy(
-                condition=RestartCondition.ON_FAILURE,
-                delay=SECOND,
-                max_attempts=3,
-                window=120 * SECOND,
-            ),
-            placement=Placement(
-                constraints=("node.role==worker",),
-                preferences=("node.labels.zone",),
-                max_replicas=2,
-            ),
-            networks=(
-                NetworkAttachment(target="app"),
-                NetworkAttachment(target="back", aliases=("db", "sql")),
-            ),
-        ),
-    )
+    assert created(fleet) == FULL
 
 
 def test_create_without_flags_has_dockers_defaults(fleet: Script, pyswarm: Pyswarm) -> None:
