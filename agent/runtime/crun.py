@@ -80,11 +80,11 @@ class ConmonRuntime:
 
     async def exits(self) -> AsyncIterator[Exit]:
         """See `Runtime`."""
-        told: frozenset[str] = frozenset()
+        told: frozenset[tuple[str, int]] = frozenset()
         with FileWatch(self._layout.exits, Mask.MOVED_TO | Mask.CLOSE_WRITE) as watch:
             while True:
-                ended = self._layout.exited_ids()
-                for container_id in sorted(ended - told):
+                ended = self._layout.ends()
+                for container_id, _ in sorted(ended - told):
                     exit_ = self._layout.read_exit(container_id, self._hierarchies)
                     if exit_ is not None:
                         yield exit_

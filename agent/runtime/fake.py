@@ -123,11 +123,11 @@ class FakeRuntime:
 
     async def exits(self) -> AsyncIterator[Exit]:
         """See `Runtime`."""
-        told: set[str] = set()
+        told: set[tuple[str, int]] = set()
         while True:
-            ended = {c.exit.id: c.exit for c in self._containers.values() if c.exit}
-            for container_id in sorted(ended.keys() - told):
-                yield ended[container_id]
+            ended = {(c.exit.id, c.exit.at_ns): c.exit for c in self._containers.values() if c.exit}
+            for key in sorted(ended.keys() - told):
+                yield ended[key]
             told = set(ended)
             self._changed.clear()
             await self._changed.wait()

@@ -97,9 +97,15 @@ class Layout:
         """Every container of which anything is left, in order."""
         return tuple(sorted(entry.name for entry in os.scandir(self.bundles)))
 
-    def exited_ids(self) -> frozenset[str]:
-        """Containers whose end was written down. conmon's half-written files have a dot."""
-        return frozenset(e.name for e in os.scandir(self.exits) if "." not in e.name)
+    def ends(self) -> frozenset[tuple[str, int]]:
+        """Containers whose end was written down, and when: one may have been made again since."""
+        found = set()
+        for entry in os.scandir(self.exits):
+            if "." in entry.name:
+                continue  # conmon has not finished writing it
+            with suppress(FileNotFoundError):
+                found.add((entry.name, entry.stat().st_mtime_ns))
+        return frozenset(found)
 
     def read_exit(self, container_id: str, hierarchies: Hierarchies) -> Exit | None:
         """How the container ended; None if it has not."""
