@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from pyswarm_core.clock import SECOND, Instant
 
-EVENTS_MAX = 1_500_000
+EVENTS_MAX = 600_000
 """A run with more is spinning."""
 EPOCH = Instant(1_700_000_000 * SECOND)
 """When every run begins."""

@@ -108,7 +108,9 @@ class Engine:
             return
         container.state = ContainerState.STOPPED
         number = code - 128 if code > 128 else 0
-        container.exit = Exit(id=container.id, code=code, signal=number, oom=oom)
+        container.exit = Exit(
+            id=container.id, code=code, signal=number, oom=oom, at_ns=self.scheduler.now
+        )
         self.watcher()
 
     def lose_power(self) -> None:
@@ -116,7 +118,7 @@ class Engine:
         for container in self.containers.values():
             if container.state is not ContainerState.STOPPED:
                 container.state = ContainerState.STOPPED
-                container.exit = Exit(id=container.id, code=137)
+                container.exit = Exit(id=container.id, code=137, at_ns=self.scheduler.now)
 
 
 class SimRuntime:
@@ -184,13 +186,14 @@ class SimRuntime:
         )
 
     async def exits(self) -> AsyncIterator[Exit]:
-        told: dict[TaskId, None] = {}
+        told: dict[tuple[TaskId, int], None] = {}
         while True:
             self._changed.clear()
-            ended = {i: c.exit for i, c in self._engine.containers.items() if c.exit}
-            for task_id in sorted(ended):
-                if task_id not in told:
-                    yield ended[task_id]
+            exits = [c.exit for _, c in sorted(self._engine.containers.items()) if c.exit]
+            ended = {(TaskId(exit_.id), exit_.at_ns): exit_ for exit_ in exits}
+            for key in ended:
+                if key not in told:
+                    yield ended[key]
             told = dict.fromkeys(ended)
             await self._changed.wait()
 

@@ -14,7 +14,7 @@ from pyswarm_core.ids import NodeId
 from pyswarm_core.objects import Node, Service, Task
 from pyswarm_core.specs import RestartCondition
 from pyswarm_core.state import State, is_wanted
-from pyswarm_core.states import Availability, NodeState, TaskState, is_terminal
+from pyswarm_core.states import Availability, NodeState, TaskState, occupies
 from tests.sim.controllers import Machine
 from tests.sim.hosts import Host
 from tests.sim.rand import SeededIds
@@ -185,7 +185,7 @@ class Settled:
         for task_id in sorted({*records, *stored}):
             record, task = records.get(task_id), stored.get(task_id)
             if record is None and task is not None:
-                if not is_terminal(task.state):
+                if occupies(task.state):
                     yield f"{host.name} does not know task {task_id} ({task.state.word})"
             elif task is None:
                 yield f"{host.name} still has task {task_id}, which the store forgot"
