@@ -8,6 +8,7 @@ ends its task, not the agent.
 import asyncio
 import signal
 from collections.abc import Coroutine, Mapping
+from functools import partial
 
 from agent.images.base import ImageError
 from agent.network.base import NetworkFailed
@@ -177,7 +178,8 @@ class Worker:
     def _carry_out(self, effect: Effect, record: Record) -> None:
         match effect:
             case Effect.PREPARE:
-                self._preparing[record.task_id] = self._spawn(self._prepare(record))
+                work = self._preparing[record.task_id] = self._spawn(self._prepare(record))
+                work.add_done_callback(partial(self._never_began, record.task_id))
             case Effect.ABORT_PREPARE:
                 self._abort(record.task_id)
             case Effect.START:
@@ -242,6 +244,14 @@ class Worker:
             self.handle(task_id, machine.PrepareAborted())
         else:
             work.cancel()
+
+    def _never_began(self, task_id: TaskId, work: asyncio.Task[None]) -> None:
+        """What is cancelled before its first step runs nothing, not even `finally`."""
+        if self._preparing.get(task_id) is not work:
+            return
+        del self._preparing[task_id]
+        if self._records[task_id].desired_state > TaskState.RUNNING:
+            self.handle(task_id, machine.PrepareAborted())
 
     async def _prepare(self, record: Record) -> None:
         task_id = record.task_id

@@ -149,6 +149,15 @@ async def test_a_task_that_ignores_its_signal_is_killed(tmp_path: Path) -> None:
         assert status.detail.exit_code == 137
 
 
+async def test_a_task_stopped_before_its_preparation_began_ends(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.registry.push(IMAGE)
+    async with host.worker() as worker:
+        worker.assign(assigned(task()), NODE)
+        worker.assign(assigned(task(desired=TaskState.SHUTDOWN)), NODE)
+        await host.reaches(TaskId("t1"), TaskState.SHUTDOWN)
+
+
 async def test_a_task_not_named_in_a_full_assignment_is_stopped_and_forgotten(
     tmp_path: Path,
 ) -> None:
