@@ -35,7 +35,9 @@ def _prefix(batch: Logs, form: Form) -> bytes:
     if not form.prefix:
         return b""
     task = short(batch.task_id) if form.truncate else batch.task_id
-    name = batch.task_name if form.resolve else task
+    # Who has the task's full name from the controller has its id in it.
+    named = batch.task_name.removesuffix(f".{batch.task_id}")
+    name = named if form.resolve else task
     if form.task_ids and form.resolve:
         name = f"{name}.{task}"
     node = f"@{batch.node_name}" if batch.node_name else ""

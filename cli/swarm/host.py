@@ -22,7 +22,7 @@ STATE_DIR = Path("/var/lib/pyswarm")
 RUN_DIR = Path("/run/pyswarm")
 SYSTEMD = Path("/run/systemd/system")
 UNITS = Path("/etc/systemd/system")
-LOG_LINES = 5
+LOG_LINES = 2
 
 _UNIT = """\
 [Unit]
@@ -97,9 +97,11 @@ class Keepers:
 
     def log_tail(self, daemon: Daemon) -> str:
         try:
-            return "\n".join(daemon.log_file.read_text().splitlines()[-LOG_LINES:])
+            lines = daemon.log_file.read_text(errors="replace").splitlines()
         except FileNotFoundError:
             return ""
+        own = [line for line in lines if not line.startswith("keeper: ")]
+        return "\n".join(own[-LOG_LINES:])
 
 
 class Systemd:

@@ -7,10 +7,12 @@ from typing import Any
 import click
 
 from cli import context, flags
+from cli.answers import Info
 from cli.context import Context
+from cli.daemons import Daemon
 from cli.lazy import Verb
 from cli.swarm import joining
-from cli.swarm.host import STATE_DIR, Host, supervisor
+from cli.swarm.host import STATE_DIR, Host, Supervisor, supervisor
 from pyswarm_core.errors import AlreadyExists
 from pyswarm_core.limits import API_PORT
 from pyswarm_core.specs import ClusterSpec
@@ -42,22 +44,31 @@ def init(*, state_dir: Path, **given: Any) -> None:
         raise AlreadyExists("this host is part of a fleet already: pyswarm swarm leave first")
     started = host.daemon("controller", tuple(_controller(host, given)))
     keeper.start(started)
-    info = joining.wait_for_leader(host, keeper, started)
-    agent = host.daemon(
-        "agent",
-        joining.agent_arguments(
-            host,
-            controller=info.join_addr,
-            token=info.cluster.worker_token,
-            advertise_addr=given["advertise_addr"].rpartition(":")[0] or given["advertise_addr"],
-            availability=given["availability"],
-            data_path_port=info.cluster.spec.data_path_port,
-        ),
-    )
-    keeper.start(agent)
-    joining.wait_until_joined(host, keeper, agent)
+    try:
+        info = _begin(host, keeper, started, given)
+    except BaseException:
+        # Half a fleet helps nobody: the next try begins anew.
+        keeper.stop(started)
+        joining.forget(host)
+        raise
     context.use(Context(host=f"unix://{host.socket}"))
     click.echo(_welcome(host, info.cluster.worker_token, info.join_addr))
+
+
+def _begin(host: Host, keeper: Supervisor, controller: Daemon, given: Mapping[str, Any]) -> Info:
+    info = joining.wait_for_leader(host, keeper, controller)
+    arguments = joining.agent_arguments(
+        host,
+        controller=info.join_addr,
+        token=info.cluster.worker_token,
+        advertise_addr=given["advertise_addr"].partition(":")[0],
+        availability=given["availability"],
+        data_path_port=info.cluster.spec.data_path_port,
+    )
+    agent = host.daemon("agent", arguments)
+    keeper.start(agent)
+    joining.wait_until_joined(host, keeper, agent)
+    return info
 
 
 def check(given: Mapping[str, Any]) -> None:

@@ -346,6 +346,13 @@ def test_log_lines_have_the_prefix_asked_for(
     assert pyswarm("service", "logs", *flags.split(), "web").out == line
 
 
+def test_log_prefix_has_the_id_once(script: Script, pyswarm: Pyswarm) -> None:
+    batch = pb.LogsReply(task_id="t" * 25, task_name=f"web.1.{'t' * 25}", node_name="host1")
+    batch.lines.add(at=1, stream=1, text=b"text")
+    script.on("Logs", [batch])
+    assert pyswarm("service", "logs", "web").out == "web.1.tttttttttttt@host1    | text\n"
+
+
 def test_pull_tells_each_nodes_failure_and_fails(script: Script, pyswarm: Pyswarm) -> None:
     script.on(
         "PullImage",
