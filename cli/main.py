@@ -30,10 +30,10 @@ COMMANDS = {
     "image": ("cli.image:image", "Build, pull and remove images"),
     "swarm": ("cli.swarm:swarm", "Make, join and leave a fleet"),
     "playground": ("cli.playground.commands:playground", "A whole fleet on this machine"),
-    "events": ("cli.events:events", "Show what happens in the fleet"),
-    "why": ("cli.why:why", "Say why a task or service is not running"),
-    "version": ("cli.versions:version", "Show the versions of CLI and controller"),
-    "completion": ("cli.completion:completion", "Print a shell's completion script"),
+    "events": ("cli.verbs.events:events", "Show what happens in the fleet"),
+    "why": ("cli.verbs.why:why", "Say why a task or service is not running"),
+    "version": ("cli.verbs.version:version", "Show the versions of CLI and controller"),
+    "completion": ("cli.verbs.completion:completion", "Print a shell's completion script"),
 }
 
 
