@@ -144,6 +144,7 @@ class Controller:
                 await self._run_loop(saver)
         finally:
             self._loop = None
+            self._follow("")
             gc.unfreeze()  # `load` froze the state that is dropped here
             self._metrics.is_leader.set(0)
             await self._health.set_leading(False)

@@ -23,10 +23,10 @@ from controller.persistence.saving import Deposed
 from controller.store.base import (
     Committed,
     Compare,
-    KeyValue,
     LeaseExpired,
     LeaseId,
     Put,
+    Revision,
     Store,
     StoreError,
     StoreMisuse,
@@ -76,6 +76,7 @@ class Elector:
                 await asyncio.sleep(RETRY_S)
                 continue
             if term is not None:
+                self._renewed.set()
                 self._on_leader(self._me.addr)
                 return term
 
@@ -114,7 +115,8 @@ class Elector:
             _log.warning("lease.abandoned", error=error)
 
     async def _try(self) -> Term | None:
-        found = await self._store.get(self._keys.leader)
+        read = await self._store.read(self._keys.leader)
+        found = next(iter(read.items), None)
         match next_move(self._me, found.value if found else None, found.lease if found else 0):
             case Campaign():
                 return await self._campaign()
@@ -122,8 +124,7 @@ class Elector:
                 await self._store.revoke_lease(LeaseId(lease))
             case Follow(leader):
                 self._on_leader(leader.addr)
-                assert found is not None
-                await self._until_gone(found)
+                await self._until_gone(Revision(read.revision + 1))
         return None
 
     async def _campaign(self) -> Term | None:
@@ -139,8 +140,9 @@ class Elector:
         revision = outcome.revision
         return Term(lease.id, lease.ttl_s * SECOND, revision, revision, sent_at)
 
-    async def _until_gone(self, found: KeyValue) -> None:
-        watch = self._store.watch(self._keys.leader, found.mod_revision)
+    async def _until_gone(self, revision: Revision) -> None:
+        # Not from the key's own revision, which is old: the leader has long compacted it away.
+        watch = self._store.watch(self._keys.leader, revision)
         try:
             async with watch, asyncio.timeout(POLL_S):
                 async for batch in watch:
