@@ -11,9 +11,8 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Decision, Dirty, NoteKind
 from pyswarm_core.ids import IdSource, NodeId
 from pyswarm_core.limits import DETAIL_LENGTH_MAX
-from pyswarm_core.objects import Task
 from pyswarm_core.state import State, is_wanted
-from pyswarm_core.states import NodeState, TaskState, is_terminal, occupies
+from pyswarm_core.states import Availability, NodeState, TaskState, is_terminal, occupies
 from tests.sim.marks import Marks
 from tests.sim.rand import Chance, SeededIds
 
@@ -89,7 +88,7 @@ def _overfull(state: State, decision: Decision, node_id: NodeId) -> Iterator[str
     if node is None or node.status.state is not NodeState.READY:
         yield f"a task was placed on {node_id}, which is not ready"
         return
-    tasks: dict[str, Task] = {**state.tasks_of_node(node_id)}
+    tasks = dict(state.tasks_of_node(node_id))
     tasks.update({t.id: t for t in decision.writes.tasks if t.node_id == node_id})
     holding = [t for t in tasks.values() if occupies(t.state)]
     cpus = sum(state.footprint(t).nano_cpus for t in holding)
@@ -102,9 +101,7 @@ def _overfull(state: State, decision: Decision, node_id: NodeId) -> Iterator[str
         )
 
 
-def _second_victim(
-    state: State, decision: Decision, service_id: str, count: int
-) -> Iterator[str]:
+def _second_victim(state: State, decision: Decision, service_id: str, count: int) -> Iterator[str]:
     """One slot at a time may be down because of an update."""
     service = state.services[service_id]  # type: ignore[index]
     surplus = {t.id for t in decision.writes.tasks if t.desired_state is TaskState.REMOVE}
@@ -118,6 +115,7 @@ def _second_victim(
         and not any(is_wanted(t) for t in state.tasks_of_service(service.id).slots[task.slot])
         and (node := state.nodes.get(task.node_id)) is not None
         and node.status.state is NodeState.READY
+        and node.spec.availability is not Availability.DRAIN
     ]
     if count > 1 or down:
         yield f"an update of {service.spec.name} takes down {count} tasks while {down} are down"

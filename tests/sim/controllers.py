@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 
@@ -27,7 +28,7 @@ from pyswarm_core.state import State
 from tests.sim.clock import Scheduler
 from tests.sim.net import Net
 from tests.sim.options import Options
-from tests.sim.process import Process
+from tests.sim.process import Process, spawn
 from tests.sim.rand import Seed, SeededIds
 from tests.sim.session import accept
 from tests.sim.store import Etcd, SimStore
@@ -78,12 +79,8 @@ def deciding_by(brains: Mapping[str, Decide]) -> Iterator[None]:
         assert isinstance(process, Process)
         return brains[process.name](state, dirty, now, ids)
 
-    real = app.decide
-    app.decide = by_name
-    try:
+    with patch.object(app, "decide", by_name):
         yield
-    finally:
-        app.decide = real
 
 
 class Machine:
@@ -113,7 +110,7 @@ class Machine:
         if self.up:
             return
         world = self._world
-        process = self.process = Process(self.name, world.scheduler, world.on_crash)
+        process = self.process = spawn(self.name, world.scheduler, world.on_crash)
         process.skew = self.skew
         store = SimStore(
             world.etcd, world.net, process, world.seed.stream(f"store/{self.name}"), world.options

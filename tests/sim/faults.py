@@ -158,7 +158,8 @@ class Faults:
             self._net.cut(*pair)
             # Healed link by link, in any order.
             self._later(
-                duration + chance.duration(0, 2000), lambda pair=pair: self._net.heal(*pair)  # type: ignore[misc]
+                duration + chance.duration(0, 2000),
+                lambda pair=pair: self._net.heal(*pair),  # type: ignore[misc]
             )
 
     def _clog(self, chance: Chance) -> None:

@@ -12,18 +12,17 @@ from typing import Any
 
 import msgspec
 
-from agent.app import _assign
-from agent.session.assigned import Assigned
-from agent.session.identity import Identity
 from agent.images.base import ImageNotFound
 from agent.network.base import Underlay
 from agent.network.fake import Fabric, FakeDataplane
 from agent.network.names import Names
-from agent.session.outbox import Outbox
 from agent.overlays import Overlays
 from agent.preparation import Say
 from agent.runtime.base import ContainerConfig
+from agent.session.assigned import Assigned
 from agent.session.conversation import Greeting
+from agent.session.identity import Identity
+from agent.session.outbox import Outbox
 from agent.tasks.machine import Prepared
 from agent.tasks.record import Record
 from agent.worker import Worker
@@ -35,7 +34,7 @@ from pyswarm_core.objects import NodeDescription, NodeResources
 from pyswarm_core.states import TaskState
 from tests.sim.clock import Scheduler
 from tests.sim.net import Net
-from tests.sim.process import Process
+from tests.sim.process import Process, spawn
 from tests.sim.rand import Chance, Seed
 from tests.sim.runtime import Engine, SimRuntime, behaviour_of
 from tests.sim.session import SimSession, join
@@ -201,8 +200,8 @@ class Host:
         if self.lost or self.up:
             return
         self.powered = True
-        self.process = Process(self.name, self._world.scheduler, self._world.on_crash)
-        self.process.start(self._main(self.process))
+        process = self.process = spawn(self.name, self._world.scheduler, self._world.on_crash)
+        process.start(self._main(process))
 
     def kill_agent(self) -> None:
         """SIGKILL to the agent alone."""

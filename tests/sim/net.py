@@ -117,9 +117,7 @@ class Net:
 class Stream:
     """Two ends."""
 
-    def __init__(
-        self, net: Net, client: tuple[str, Process], server: tuple[str, Process]
-    ) -> None:
+    def __init__(self, net: Net, client: tuple[str, Process], server: tuple[str, Process]) -> None:
         self.net = net
         self.client = End(self, *client)
         self.server = End(self, *server)

@@ -10,7 +10,7 @@ from tests.sim.rand import Chance
 
 
 class Options(msgspec.Struct, frozen=True):
-    """One run's settings. Probabilities are per chance, `_every_s` are mean intervals (0: never)."""
+    """One run's settings. Probabilities are per chance, `_every_s` mean intervals (0: never)."""
 
     controllers: int = 1
     hosts: int = 3

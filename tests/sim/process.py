@@ -174,6 +174,11 @@ class Process(asyncio.AbstractEventLoop):
             events._set_running_loop(None)
 
 
+def spawn(name: str, scheduler: Scheduler, on_crash: Callable[[str], None]) -> Process:
+    """A new process. `on_crash` is told of what nobody caught."""
+    return Process(name, scheduler, on_crash)  # type: ignore[abstract]  # no sockets, no threads
+
+
 def _leaf(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

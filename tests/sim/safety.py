@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network
 from typing import Protocol
 
-from controller.store.base import Compare
 from pyswarm_core import limits
 from pyswarm_core.ids import ServiceId, TaskId
 from pyswarm_core.objects import Network, Task
@@ -69,7 +68,8 @@ class OneWantedTaskPerSlot:
                 if not is_wanted(task):
                     continue
                 if task.slot in seen:
-                    yield f"slot {task.slot} of {key.service_id} wants {seen[task.slot].id}, {task.id}"
+                    both = f"{seen[task.slot].id} and {task.id}"
+                    yield f"slot {task.slot} of {key.service_id} wants {both}"
                 seen[task.slot] = task
 
 
@@ -80,7 +80,7 @@ class WritesAreFenced:
         puts = [put.key for put in change.txn.puts if put.key != KEYS.leader]
         if not puts and not change.txn.deletes:
             return
-        fences = [c for c in change.txn.compares if isinstance(c, Compare) and c.key == KEYS.leader]
+        fences = [compare for compare in change.txn.compares if compare.key == KEYS.leader]
         if not fences:
             yield f"{change.client} wrote without naming the leader key: {puts}"
 

@@ -41,7 +41,7 @@ class StreamContext:
             first, self._first = self._first, None
             return first
         message = await self._end.receive()
-        return grpc.aio.EOF if message is None else message
+        return grpc.aio.EOF if message is None else message  # type: ignore[attr-defined]
 
     async def write(self, message: object) -> None:
         """Send it."""

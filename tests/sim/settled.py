@@ -10,7 +10,7 @@ from agent.network.fake import Fabric
 from controller.decide import decide
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Dirty
-from pyswarm_core.ids import NodeId
+from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.objects import Node, Service, Task
 from pyswarm_core.specs import RestartCondition
 from pyswarm_core.state import State, is_wanted
@@ -28,7 +28,9 @@ _ENDS_BADLY = (TaskState.FAILED, TaskState.REJECTED, TaskState.COMPLETE)
 class Settled:
     """The end that every run must reach."""
 
-    def __init__(self, view: View, machines: list[Machine], hosts: list[Host], asked: Asked) -> None:
+    def __init__(
+        self, view: View, machines: list[Machine], hosts: list[Host], asked: Asked
+    ) -> None:
         self._view = view
         self._machines = machines
         self._hosts = hosts
@@ -40,6 +42,11 @@ class Settled:
         if len(leaders) != 1:
             return [f"{len(leaders)} controllers lead"]
         found = [*self._promises(), *self._nodes()]
+        found += [
+            f"{machine.name} names {machine.controller.leader!r} as the leader"
+            for machine in self._machines
+            if machine.controller is not None and machine.controller.leader != leaders[0].name
+        ]
         for service in self._view.services.values():
             found += self._service(service)
         for host in self._hosts:
@@ -48,10 +55,7 @@ class Settled:
 
     def restless(self) -> bool:
         """Whether some service's containers end by themselves: then there is no quiet."""
-        return any(
-            _restless(service)
-            for service in self._view.services.values()
-        )
+        return any(_restless(service) for service in self._view.services.values())
 
     def undecided(self, now: Instant, ids: SeededIds) -> list[str]:
         """What a new leader would write although everything is settled."""
@@ -86,7 +90,9 @@ class Settled:
         """A task of a host that never returns is kept until its orphanage is certain."""
         lost = {host.node_id for host in self._hosts if host.lost}
         return service.removing and any(
-            task.node_id in lost for tasks in self._view.slots_of(service.id).values() for task in tasks
+            task.node_id in lost
+            for tasks in self._view.slots_of(service.id).values()
+            for task in tasks
         )
 
     def _nodes(self) -> Iterator[str]:
@@ -109,7 +115,9 @@ class Settled:
             return
         wanted = {n: [t for t in tasks if is_wanted(t)] for n, tasks in slots.items()}
         if service.spec.mode.replicated is not None:
-            filled = [n for n, tasks in slots.items() if wanted[n] or self._given_up(service, tasks)]
+            filled = [
+                n for n, tasks in slots.items() if wanted[n] or self._given_up(service, tasks)
+            ]
             if len(filled) != service.spec.mode.replicated.replicas:
                 yield f"{name} fills slots {filled} of {service.spec.mode.replicated.replicas}"
         else:
@@ -138,7 +146,9 @@ class Settled:
             return False
         return (
             policy.condition is RestartCondition.NONE
-            or (policy.condition is RestartCondition.ON_FAILURE and last.state is TaskState.COMPLETE)
+            or (
+                policy.condition is RestartCondition.ON_FAILURE and last.state is TaskState.COMPLETE
+            )
             or policy.max_attempts > 0
         )
 
@@ -178,9 +188,7 @@ class Settled:
             return
         tasks = self._view.tasks_of_node(host.node_id)
         restless = {s.id for s in self._view.services.values() if _restless(s)}
-        records = {
-            i: r for i, r in host.worker.records.items() if r.service_id not in restless
-        }
+        records = {i: r for i, r in host.worker.records.items() if r.service_id not in restless}
         stored = {i: t for i, t in tasks.items() if t.service_id not in restless}
         for task_id in sorted({*records, *stored}):
             record, task = records.get(task_id), stored.get(task_id)
@@ -190,16 +198,19 @@ class Settled:
             elif task is None:
                 yield f"{host.name} still has task {task_id}, which the store forgot"
             elif record is not None and (record.state, record.detail) != (task.state, task.detail):
-                yield f"{host.name}: task {task_id} is {record.state.word}, stored {task.state.word}"
+                states = f"{record.state.word}, stored {task.state.word}"
+                yield f"{host.name}: task {task_id} is {states}"
         should = {i for i, t in stored.items() if t.state is TaskState.RUNNING}
         runs = {i for i in host.running() if not self._belongs(i, restless)}
         if should != runs:
             yield f"{host.name} runs {sorted(runs)}, should run {sorted(should)}"
-        left = set(host.dataplane.tasks) - {i for i, r in host.worker.records.items() if not r.clean}
+        left = set(host.dataplane.tasks) - {
+            i for i, r in host.worker.records.items() if not r.clean
+        }
         if left:
             yield f"{host.name} has left network interfaces of {sorted(left)}"
 
-    def _belongs(self, task_id: str, services: set[str]) -> bool:
+    def _belongs(self, task_id: str, services: set[ServiceId]) -> bool:
         task = self._view.tasks.get(task_id)  # type: ignore[call-overload]
         return task is not None and task.service_id in services
 
@@ -229,8 +240,8 @@ def _differences(state: State, view: View) -> Iterator[str]:
         ("task", state.tasks, view.tasks),
     ):
         for key in sorted({*mine, *stored}):
-            if mine.get(key) != stored.get(key):  # type: ignore[call-overload]
-                yield f"{name} {key}: leader {mine.get(key)}, store {stored.get(key)}"  # type: ignore[call-overload]
+            if mine.get(key) != stored.get(key):
+                yield f"{name} {key}: leader {mine.get(key)}, store {stored.get(key)}"
 
 
 def unreachable(view: View, hosts: list[Host], fabric: Fabric) -> Iterator[str]:
@@ -240,7 +251,7 @@ def unreachable(view: View, hosts: list[Host], fabric: Fabric) -> Iterator[str]:
         (by_node[t.node_id], t)
         for t in view.tasks.values()
         if t.state is TaskState.RUNNING and t.detail.addresses and t.node_id in by_node
-        and t.desired_state is TaskState.RUNNING
+        and t.id in by_node[t.node_id].running()
     ]  # fmt: skip
     pairs = 0
     for host, task in running:

@@ -1,7 +1,7 @@
 """What happened, one line per event: printed when a seed fails, hashed to compare runs.
 
-    seconds  subject   what
-    12.030s  h3        agent killed
+seconds  subject   what
+12.030s  h3        agent killed
 """
 
 from collections.abc import Iterable

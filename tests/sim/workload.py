@@ -281,7 +281,8 @@ class Users:
         reservations = Reservations()
         if self._options.reservations and chance.hits(0.7):
             reservations = Reservations(
-                nano_cpus=chance.choice((0, 500_000_000)), memory_bytes=chance.choice((0, 600)) * MIB
+                nano_cpus=chance.choice((0, 500_000_000)),
+                memory_bytes=chance.choice((0, 600)) * MIB,
             )
         is_global = chance.hits(0.2)
         placement = self._placement()

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from functools import partial
+from unittest.mock import patch
 
 import msgspec
 
@@ -18,6 +19,7 @@ from agent.network.fake import Fabric
 from controller.loop import Decide
 from controller.persistence import saving
 from controller.store.base import Outcome, Txn
+from pyswarm_core import limits
 from pyswarm_core.clock import SECOND
 from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.objects import NodeResources, Service
@@ -86,9 +88,7 @@ class World:
         )
         self.machines = [Machine(name, base) for name in names]
         self.hosts = self._make_hosts(names)
-        self.users = Users(
-            self.seed.stream("users"), self.options, self.net, self.view
-        )
+        self.users = Users(self.seed.stream("users"), self.options, self.net, self.view)
         self.users.machines = self.machines
         self.users.marks = self.marks
         self.users.on_promise = self._promised
@@ -139,19 +139,16 @@ class World:
         agent_log = logging.getLogger("agent")
         level = agent_log.level
         agent_log.setLevel(logging.CRITICAL)
-        puts = saving.TXN_PUTS
-        if self.options.small_transactions:
-            saving.TXN_PUTS = 2
         brains = {machine.name: self._brain(machine) for machine in self.machines}
+        puts = 2 if self.options.small_transactions else limits.TXN_PUTS
         try:
-            with deciding_by(brains):
+            with patch.object(saving, "TXN_PUTS", puts), deciding_by(brains):
                 self._phases()
         except Stopped:
             pass
         except Spinning as error:
             self.fail(str(error))
         finally:
-            saving.TXN_PUTS = puts
             watched.removeHandler(handler)
             watched.propagate = propagate
             agent_log.setLevel(level)
@@ -159,9 +156,10 @@ class World:
 
     def end(self) -> None:
         """Every process dies; what their coroutines do when collected is nobody's business."""
-        for party in (*self.machines, *self.hosts):
-            if party.process is not None:
-                party.process.kill()
+        processes = [m.process for m in self.machines] + [h.process for h in self.hosts]
+        for process in processes:
+            if process is not None:
+                process.kill()
 
     def _phases(self) -> None:
         for machine in self.machines:
@@ -209,7 +207,9 @@ class World:
         revision = self.etcd.kv.revision
         self._pass(QUIET_S * SECOND)
         if self.etcd.kv.revision != revision:
-            self.fail(f"no quiet: the store went from revision {revision} to {self.etcd.kv.revision}")
+            self.fail(
+                f"no quiet: the store went from revision {revision} to {self.etcd.kv.revision}"
+            )
         ids = SeededIds(self.seed.stream("ids/quiet"))
         for text in (*settled.undecided(self.scheduler.now, ids), *settled.drifted()):
             self.fail(f"all is quiet, but {text}")
