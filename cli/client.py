@@ -6,6 +6,7 @@ client ends them all.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -28,6 +29,8 @@ CALL_TIMEOUT_S = 30.0
 """For a call with one answer; a controller that leads answers in milliseconds."""
 IMAGES_TIMEOUT_S = 120.0
 """For a call that waits for every node."""
+RESTART_PATIENCE_S = 4.0
+"""A controller that was killed answers again after about two seconds."""
 STREAM_TIMEOUT_S = 7 * 86_400.0
 """Nobody follows longer; dead connections are noticed by keepalive long before."""
 
@@ -216,7 +219,27 @@ class Client:
         try:
             return method(request, timeout=timeout_s)
         except grpc.RpcError as error:
+            if not self._is_back(error):
+                raise self._told(error, timeout_s) from None
+        try:
+            return method(request, timeout=timeout_s)
+        except grpc.RpcError as error:
             raise self._told(error, timeout_s) from None
+
+    def _is_back(self, error: grpc.RpcError) -> bool:
+        """Whether a request that never left can be sent now: a killed controller returns soon."""
+        never_sent = (error.details() or "").lower().startswith("failed to connect")
+        if not never_sent or not self._may_return():
+            return False
+        try:
+            grpc.channel_ready_future(self._channel).result(timeout=RESTART_PATIENCE_S)
+        except grpc.FutureTimeoutError:
+            return False
+        return True
+
+    def _may_return(self) -> bool:
+        """A socket without a file has no controller; with one, it had one a moment ago."""
+        return not self.host.startswith("unix://") or Path(self.host[7:]).exists()
 
     def _stream(
         self, cls: type[S], method: "grpc.UnaryStreamMultiCallable[Q, A]", request: Q

@@ -267,7 +267,7 @@ def _with_rooms(
     demand: Demand, table: NodeTable, blocks_of: Callable[[NetworkId], Blocks | None]
 ) -> Demand:
     """The demand bounded by its networks' free addresses."""
-    rooms = []
+    rooms: list[tuple[str, IntColumn]] = []
     for network_id in demand.footprint.networks:
         blocks = blocks_of(network_id)
         if blocks is None:

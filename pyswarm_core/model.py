@@ -22,6 +22,7 @@ _INITIALISMS = {
     "cpu": "CPU",
     "pid": "PID",
     "oom": "OOM",
+    "oom_score_adj": "OomScoreAdj",
 }
 
 

@@ -4,6 +4,7 @@ One interceptor turns our errors into gRPC statuses by the table of `pyswarm_cor
 What nobody expected is logged under a short id, and the user is told the id, never the traceback.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
@@ -41,6 +42,17 @@ def read(cls: type[S], message: Message) -> S:
         return from_proto(cls, message)
     except ValueError as error:
         raise InvalidArgument(str(error)) from None
+
+
+def in_turn(write: Write) -> Write:
+    """The same for several writers: gRPC takes one message at a time, else the call fails."""
+    turn = asyncio.Lock()
+
+    async def write_in_turn(message: Any) -> None:
+        async with turn:
+            await write(message)
+
+    return write_in_turn
 
 
 def require_modest(request: _Sized) -> None:

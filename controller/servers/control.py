@@ -13,7 +13,7 @@ import msgspec
 from controller.leadership import Leader, Leadership, Mutation
 from controller.requests import lookup, networks, nodes, queries, services, views
 from controller.servers import images, logs, progress, story
-from controller.servers.calls import Context, read
+from controller.servers.calls import Context, in_turn, read
 from controller.why import why
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc
@@ -184,10 +184,10 @@ class Control(control_pb2_grpc.ControlServicer):
         await story.tell_events(self._leadership, request, self._clock, context.write)
 
     async def Logs(self, request: pb.LogsRequest, context: Context) -> None:  # type: ignore[override]
-        await logs.send_logs(self._leadership, request, context.write)
+        await logs.send_logs(self._leadership, request, in_turn(context.write))
 
     async def PullImage(self, request: pb.PullImageRequest, context: Context) -> None:  # type: ignore[override]
-        await images.pull_image(self._leader(), request, context.write)
+        await images.pull_image(self._leader(), request, in_turn(context.write))
 
     async def ListImages(self, request: pb.ListRequest, context: Context) -> pb.ListImagesReply:
         return await images.list_images(self._leader(), request.filters)
