@@ -13,7 +13,7 @@ from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.limits import ORPHAN_AFTER
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.state import State, is_wanted
-from pyswarm_core.states import Availability, NodeState
+from pyswarm_core.states import Availability, NodeState, occupies
 
 
 def misfit(state: State, service: Service, task: Task) -> str:
@@ -39,7 +39,7 @@ def evictions(state: State, changed: list[NodeId]) -> dict[ServiceId, dict[int, 
     """The slots to look at because of their nodes, by service.
 
     Those of nodes that may run nothing, whoever noticed; and of the nodes that `changed` those of
-    constrained services.
+    constrained services, and whatever waits for its end on a node that went down.
     """
     table = state.node_table
     unfit = np.flatnonzero((table.gone | table.draining) & (table.wanted_tasks > 0))
@@ -54,11 +54,18 @@ def evictions(state: State, changed: list[NodeId]) -> dict[ServiceId, dict[int, 
             if not ended_by_itself(task):
                 slots.setdefault(task.service_id, {})[task.slot] = None
     for node_id in changed:
+        node = state.nodes.get(node_id)
+        down = node is not None and node.status.state is NodeState.DOWN
         for task in state.tasks_of_node(node_id).values():
-            service = state.services.get(task.service_id)
-            if service and service.spec.task_template.placement.constraints and is_wanted(task):
+            if (down and occupies(task.state)) or _is_constrained(state, task):
                 slots.setdefault(task.service_id, {})[task.slot] = None
     return slots
+
+
+def _is_constrained(state: State, task: Task) -> bool:
+    service = state.services.get(task.service_id)
+    constraints = service.spec.task_template.placement.constraints if service else ()
+    return bool(constraints) and is_wanted(task)
 
 
 def misplaced(state: State, service: Service) -> list[int]:

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.objects import PreviousSpec, Task
 from pyswarm_core.state import is_wanted
-from pyswarm_core.states import TaskState
+from pyswarm_core.states import NodeState, TaskState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
 from tests.fixtures.build import NOW, dirty, nodes, service, task
@@ -86,3 +86,11 @@ def test_update_reaches_every_slot_and_never_stops_two() -> None:
             world.advance(found)
         world.now = Instant(world.now + SECOND)
     assert [(t.slot, t.spec_version) for t in world.wanted("web")] == [(1, 2), (2, 2), (3, 2)]
+
+
+def test_slot_whose_outdated_task_is_stopping_is_filled_when_its_node_goes_down() -> None:
+    stopping = replace(_running(1, 1), desired_state=TaskState.SHUTDOWN)
+    world = _world(stopping, _running(2, 1), _running(3, 1))
+    world.put_node(build.node("n1", state=NodeState.DOWN))
+    written = world.decide(dirty(nodes=["n1"])).writes.tasks
+    assert [(t.slot, t.spec_version) for t in written if is_wanted(t)] == [(1, 2)]
