@@ -80,7 +80,7 @@ class Unsaved:
         self.services.update(dict.fromkeys(writes.removed_services))
         self.networks.update((network.id, None) for network in writes.networks)
         self.networks.update(dict.fromkeys(writes.removed_networks))
-        self.chunks.update(dict.fromkeys(chunks))
+        self.chunks.update(dict.fromkeys(sorted(chunks)))
 
     def add_tasks(self, tasks: Iterable[Task]) -> None:
         """These tasks were observed to have changed."""
