@@ -30,6 +30,8 @@ class SlotKind(Enum):
     """A task is to be made in this decision."""
     STOPPING = "stopping"
     """Its outdated task is on its way out; it is replaced when it has ended."""
+    WAITING = "waiting"
+    """Its task ended before its own restart delay was over; it is replaced when that is."""
     COMPLETED = "completed"
     """Its task ended and the restart policy does not replace it."""
     EMPTY = "empty"
@@ -73,7 +75,7 @@ def _fill(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant
             active = active or kept
     if active is not None:
         return Slot(number, SlotKind.ACTIVE, _start(plan, active, now))
-    return _without_active(plan, state, number, tasks)
+    return _without_active(plan, state, number, tasks, now)
 
 
 def discard(plan: Plan, state: State, number: int, now: Instant) -> None:
@@ -134,12 +136,12 @@ def _start(plan: Plan, task: Task, now: Instant) -> Task:
     return task
 
 
-def _without_active(plan: Plan, state: State, number: int, tasks: list[Task]) -> Slot:
+def _without_active(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant) -> Slot:
     last = next((task for task in reversed(tasks) if task.desired_state is not _S.REMOVE), None)
     if last is None:
         return Slot(number, SlotKind.EMPTY)
     if ended_by_itself(last):
-        return _after_its_own_end(plan, number, last, tasks)
+        return _after_its_own_end(plan, number, last, tasks, now)
     told = last.id in plan.changed or last.id in plan.removed
     stopping = not told and not is_terminal(last.state)
     if stopping and is_outdated(plan, last) and not misfit(state, plan.service, last):
@@ -148,7 +150,9 @@ def _without_active(plan: Plan, state: State, number: int, tasks: list[Task]) ->
     return Slot(number, SlotKind.VACANT)
 
 
-def _after_its_own_end(plan: Plan, number: int, last: Task, tasks: list[Task]) -> Slot:
+def _after_its_own_end(
+    plan: Plan, number: int, last: Task, tasks: list[Task], now: Instant
+) -> Slot:
     if last.desired_state is not _S.SHUTDOWN:
         plan.change(last, desired=_S.SHUTDOWN)
     if is_outdated(plan, last):
@@ -159,6 +163,9 @@ def _after_its_own_end(plan: Plan, number: int, last: Task, tasks: list[Task]) -
     era = [task for task in tasks if not is_outdated(plan, task)]
     if refusal(policy, last, era):
         return Slot(number, SlotKind.COMPLETED, last)
+    if last.restarts and (at := starts_at(policy, last)) > now:
+        plan.wake_at(at)
+        return Slot(number, SlotKind.WAITING, last)
     plan.note(NoteKind.TASK_REPLACED, _end(last))
     waits = _S.READY if policy.delay > 0 else _S.RUNNING
     plan.vacancies[number] = Vacancy(number, waits, _restarts(plan, last) + 1)

@@ -56,13 +56,26 @@ def test_replacement_is_prepared_during_the_delay_and_then_started() -> None:
     assert (started.id, started.desired_state) == (new.id, TaskState.RUNNING)
 
 
+def test_a_replacement_that_ends_before_its_delay_is_over_is_not_replaced_sooner() -> None:
+    early = task("web.1", node="n1", state=REJECTED, restarts=1, created=NOW - SECOND)
+    world = BrainWorld(_state(early))
+    waiting = world.decide(dirty("web"))
+    assert [t.id for t in waiting.writes.tasks] in ([], [early.id])
+    assert waiting.wakes == {"web": NOW + 4 * SECOND}
+    world.state.apply(waiting.writes)
+    world.now = Instant(NOW + 4 * SECOND)
+    (new,) = (t for t in world.decide(dirty("web")).writes.tasks if t.id != early.id)
+    assert (new.restarts, new.desired_state) == (2, TaskState.READY)
+
+
 def test_without_a_delay_the_replacement_runs_at_once() -> None:
     state = _state(task("web.1", node="n1", state=FAILED), delay=0)
     assert [t.desired_state for t in _replaced(state)] == [TaskState.RUNNING]
 
 
 def test_attempts_are_counted_over_the_slots_whole_life() -> None:
-    assert _replaced(_state(task("web.1", node="n1", state=FAILED, restarts=1), max_attempts=2))
+    once = task("web.1", node="n1", state=FAILED, restarts=1, created=NOW - 6 * SECOND)
+    assert _replaced(_state(once, max_attempts=2))
     used = _state(task("web.1", node="n1", state=FAILED, restarts=2), max_attempts=2)
     assert not _replaced(used)
 
