@@ -1,0 +1,73 @@
+"""One measured figure, what it is held to, and the table that shows them all. PURE.
+
+A benchmark is a module of this folder with `measure(quick: bool) -> Iterable[Figure]`; `quick` asks
+for sizes that only show that it works. It yields each figure as soon as it has it.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+
+class Figure(NamedTuple):
+    """A measurement and its bound; a `bound` of None is shown and not judged."""
+
+    name: str
+    value: float
+    unit: str
+    bound: float | None = None
+    at_least: bool = False
+    """The value has to reach the bound; otherwise it must not exceed it."""
+    against: str = "target"
+    """What the bound is: a target, or a multiple of what a peer or a floor did."""
+    note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """Value over bound."""
+        return self.value / self.bound if self.bound else None
+
+    @property
+    def verdict(self) -> str:
+        """met, short, or nothing where nothing is asked."""
+        if self.bound is None:
+            return ""
+        met = self.value >= self.bound if self.at_least else self.value <= self.bound
+        return "met" if met else "short"
+
+
+HEADINGS = ("FIGURE", "MEASURED", "BOUND", "RATIO", "VERDICT", "NOTE")
+
+
+def table(figures: Iterable[Figure]) -> str:
+    """All figures in aligned columns."""
+    return _aligned([HEADINGS, *map(cells, figures)])
+
+
+def line(figure: Figure) -> str:
+    """One figure, for whoever waits for the table."""
+    return "  ".join(filter(None, cells(figure)))
+
+
+def cells(figure: Figure) -> tuple[str, ...]:
+    """The figure's words, one per heading."""
+    bound = ""
+    if figure.bound is not None:
+        sign = ">=" if figure.at_least else "<="
+        bound = f"{sign} {_number(figure.bound)} {figure.unit} ({figure.against})"
+    ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
+    measured = f"{_number(figure.value)} {figure.unit}"
+    return (figure.name, measured, bound, ratio, figure.verdict, figure.note)
+
+
+def _number(value: float) -> str:
+    if value == 0 or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
