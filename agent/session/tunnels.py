@@ -14,6 +14,7 @@ from agent.images.base import Credentials, ImageError, Images, PullProgress
 from agent.runtime.base import Runtime
 from agent.runtime.logs import LogLine, LogQuery, read_log
 from agent.worker import Worker
+from pyswarm_core import errors
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.errors import PyswarmError
@@ -28,6 +29,7 @@ STREAMS = {"stdout": 1, "stderr": 2}
 
 Frame = dispatcher_pb2.TunnelFrame
 Frames = AsyncGenerator[dispatcher_pb2.TunnelFrame, None]
+Queue = asyncio.Queue[dispatcher_pb2.TunnelFrame]
 
 
 class Tunnels:
@@ -46,8 +48,7 @@ class Tunnels:
     ) -> None:
         """Dial back and stream until the frames end or the controller hangs up."""
         async with self._slots:
-            frames = self._framed(request)
-            call = stub.Tunnel(frames)
+            call = stub.Tunnel(self._framed(request))
             try:
                 # The controller sends nothing; reading tells when it hangs up.
                 async for _ in call:
@@ -56,45 +57,51 @@ class Tunnels:
                 _log.debug("tunnel.ended", tunnel=request.tunnel_id, code=error.code())
             finally:
                 call.cancel()
-                await frames.aclose()
 
     async def _framed(self, request: dispatcher_pb2.OpenTunnel) -> Frames:
         yield Frame(tunnel_id=request.tunnel_id)
-        try:
-            async for frame in self._frames(request):
-                yield frame
-        except (ImageError, PyswarmError, OSError) as error:
-            yield Frame(error=dispatcher_pb2.TunnelError(kind=_kind(error), message=str(error)))
+        queue: Queue = asyncio.Queue(FRAMES_QUEUED)
+        async with asyncio.TaskGroup() as group:
+            work = group.create_task(self._fill(request, queue))
+            try:
+                while (frame := await queue.get()).WhichOneof("kind"):
+                    yield frame
+            finally:
+                work.cancel()
 
-    def _frames(self, request: dispatcher_pb2.OpenTunnel) -> Frames:
+    async def _fill(self, request: dispatcher_pb2.OpenTunnel, queue: Queue) -> None:
+        """Queue the answer's frames, then an empty one; an error is the last before it."""
+        try:
+            await self._answer(request, queue)
+        except (ImageError, PyswarmError, OSError) as error:
+            await queue.put(_error(type(error).__name__, str(error)))
+        except Exception as error:
+            _log.error("tunnel.unforeseen", trace=True, tunnel=request.tunnel_id, error=error)
+            await queue.put(_error("Unavailable", f"the agent failed: {type(error).__name__}"))
+        await queue.put(Frame())
+
+    async def _answer(self, request: dispatcher_pb2.OpenTunnel, queue: Queue) -> None:
         match request.WhichOneof("kind"):
             case "logs":
-                return self._logs(request.logs)
+                await self._logs(request.logs, queue)
             case "image_pull":
-                return self._pull(request.image_pull)
+                await self._pull(request.image_pull, queue)
             case "image_list":
-                return self._list()
+                await queue.put(await self._list())
             case "image_remove":
-                return self._remove(request.image_remove.reference)
+                reference = request.image_remove.reference
+                await self._images.remove(reference, self._worker.images_in_use())
+                await queue.put(Frame(image_report=dispatcher_pb2.ImageReport()))
             case other:
                 raise PyswarmError(f"this agent cannot open a tunnel of kind {other!r}")
 
-    async def _logs(self, options: dispatcher_pb2.LogsOptions) -> Frames:
-        queue: asyncio.Queue[dispatcher_pb2.TunnelFrame] = asyncio.Queue(FRAMES_QUEUED)
+    async def _logs(self, options: dispatcher_pb2.LogsOptions, queue: Queue) -> None:
         async with asyncio.TaskGroup() as group:
-            readers = [
+            for task_id in options.task_ids:
                 group.create_task(self._read(TaskId(task_id), options, queue))
-                for task_id in options.task_ids
-            ]
-            group.create_task(_close(queue, readers))
-            while (frame := await queue.get()).WhichOneof("kind"):
-                yield frame
 
     async def _read(
-        self,
-        task_id: TaskId,
-        options: dispatcher_pb2.LogsOptions,
-        queue: asyncio.Queue[dispatcher_pb2.TunnelFrame],
+        self, task_id: TaskId, options: dispatcher_pb2.LogsOptions, queue: Queue
     ) -> None:
         query = LogQuery(tail=options.tail, since_ns=options.since, follow=options.follow)
         ended = self._worker.ended(task_id)
@@ -102,43 +109,28 @@ class Tunnels:
             for start in range(0, len(lines), LINES_PER_FRAME):
                 await queue.put(_log_frame(task_id, lines[start : start + LINES_PER_FRAME]))
 
-    async def _pull(self, request: dispatcher_pb2.ImagePull) -> Frames:
+    async def _pull(self, request: dispatcher_pb2.ImagePull, queue: Queue) -> None:
         credentials = (
             Credentials(username=request.username, password=request.password)
             if request.username
             else None
         )
-        queue: asyncio.Queue[dispatcher_pb2.TunnelFrame] = asyncio.Queue(FRAMES_QUEUED)
-        async with asyncio.TaskGroup() as group:
-            pull = group.create_task(
-                self._images.pull(request.reference, credentials, _reporter(queue))
-            )
-            group.create_task(_close(queue, [pull]))
-            while (frame := await queue.get()).WhichOneof("kind"):
-                yield frame
-        yield Frame(
-            image_progress=dispatcher_pb2.ImageProgress(status=f"digest: {pull.result().digest}")
-        )
+        image = await self._images.pull(request.reference, credentials, _reporter(queue))
+        told = dispatcher_pb2.ImageProgress(status=f"digest: {image.digest}")
+        await queue.put(Frame(image_progress=told))
 
-    async def _list(self) -> Frames:
-        yield Frame(
-            image_report=dispatcher_pb2.ImageReport(
-                images=[
-                    dispatcher_pb2.Image(
-                        id=image.id,
-                        digest=image.digest,
-                        names=image.names,
-                        size_bytes=image.size_bytes,
-                        created=image.created,
-                    )
-                    for image in await self._images.list()
-                ]
+    async def _list(self) -> dispatcher_pb2.TunnelFrame:
+        images = [
+            dispatcher_pb2.Image(
+                id=image.id,
+                digest=image.digest,
+                names=image.names,
+                size_bytes=image.size_bytes,
+                created=image.created,
             )
-        )
-
-    async def _remove(self, reference: str) -> Frames:
-        await self._images.remove(reference, self._worker.images_in_use())
-        yield Frame(image_report=dispatcher_pb2.ImageReport())
+            for image in await self._images.list()
+        ]
+        return Frame(image_report=dispatcher_pb2.ImageReport(images=images))
 
 
 def _log_frame(task_id: TaskId, lines: Sequence[LogLine]) -> dispatcher_pb2.TunnelFrame:
@@ -157,9 +149,7 @@ def _log_frame(task_id: TaskId, lines: Sequence[LogLine]) -> dispatcher_pb2.Tunn
     )
 
 
-def _reporter(
-    queue: asyncio.Queue[dispatcher_pb2.TunnelFrame],
-) -> Callable[[PullProgress], None]:
+def _reporter(queue: Queue) -> Callable[[PullProgress], None]:
     def report(progress: PullProgress) -> None:
         frame = Frame(
             image_progress=dispatcher_pb2.ImageProgress(
@@ -172,15 +162,9 @@ def _reporter(
     return report
 
 
-async def _close(
-    queue: asyncio.Queue[dispatcher_pb2.TunnelFrame], work: Sequence[asyncio.Task[object]]
-) -> None:
-    if work:
-        await asyncio.wait(work)
-    await queue.put(Frame())
-
-
-def _kind(error: BaseException) -> str:
-    if isinstance(error, PyswarmError):
-        return type(error).__name__
-    return "NotFound" if type(error).__name__ == "ImageNotFound" else "Unavailable"
+def _error(kind: str, message: str) -> dispatcher_pb2.TunnelFrame:
+    """An error of ours keeps its name; what the images part has no name for here is mapped."""
+    known = {"ImageNotFound": "NotFound", "ImageInUse": "Conflict"}.get(kind, kind)
+    if not hasattr(errors, known):
+        known = "Unavailable"
+    return Frame(error=dispatcher_pb2.TunnelError(kind=known, message=message))

@@ -1,0 +1,94 @@
+"""Tunnels over real gRPC in this process: what the controller asks for, and what it gets back."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+
+from agent.images.fake import FakeImages, FakeRegistry
+from agent.runtime.fake import FakeRuntime
+from agent.session.tunnels import Tunnels
+from pyswarm_core.api.v1 import dispatcher_pb2 as pb
+from pyswarm_core.api.v1 import dispatcher_pb2_grpc
+from tests.unit.agent.test_worker import IMAGE, Host
+
+LINE = "2026-01-02T03:04:05.678901234+00:00 stdout F hello\n"
+
+
+class _Logs(FakeRuntime):
+    """A runtime whose logs are real files."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self._directory = directory
+
+    def log_path(self, container_id: str) -> str:
+        return str(self._directory / container_id)
+
+
+class _Leader(dispatcher_pb2_grpc.DispatcherServicer):
+    def __init__(self, enough: int) -> None:
+        self.frames: list[pb.TunnelFrame] = []
+        self._enough = enough
+
+    async def Tunnel(
+        self, frames: AsyncIterator[pb.TunnelFrame], context: object
+    ) -> AsyncIterator[pb.TunnelFrame]:
+        async for frame in frames:
+            self.frames.append(frame)
+            if len(self.frames) == self._enough:
+                return
+        while False:
+            yield pb.TunnelFrame()
+
+
+@asynccontextmanager
+async def dialled(enough: int = 1_000) -> AsyncIterator[tuple[object, _Leader]]:
+    leader = _Leader(enough)  # type: ignore[abstract]
+    server = grpc.aio.server()
+    dispatcher_pb2_grpc.add_DispatcherServicer_to_server(leader, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield dispatcher_pb2_grpc.DispatcherStub(channel), leader
+    await server.stop(0)
+
+
+async def ask(tmp_path: Path, request: pb.OpenTunnel, enough: int = 1_000) -> list[pb.TunnelFrame]:
+    """What the leader received, its hanging up after `enough` frames included."""
+    host, registry = Host(tmp_path), FakeRegistry()
+    registry.push(IMAGE)
+    async with asyncio.TaskGroup() as group, host.worker() as worker, dialled(enough) as (stub, at):
+        images = FakeImages(registry, group)
+        await images.resolve(IMAGE)
+        tunnels = Tunnels(worker, images, _Logs(tmp_path))
+        await tunnels.open(stub, request)  # type: ignore[arg-type]
+    return at.frames
+
+
+async def test_the_first_frame_names_the_tunnel_and_the_answer_follows(tmp_path: Path) -> None:
+    first, report = await ask(tmp_path, pb.OpenTunnel(tunnel_id="t", image_list=pb.ImageList()))
+    assert first.tunnel_id == "t"
+    assert [list(image.names) for image in report.image_report.images] == [[IMAGE]]
+
+
+async def test_an_error_is_the_last_frame_and_keeps_its_name(tmp_path: Path) -> None:
+    request = pb.OpenTunnel(image_remove=pb.ImageRemove(reference="registry.test/none:1"))
+    assert (await ask(tmp_path, request))[-1].error.kind == "NotFound"
+
+
+async def test_a_pull_that_fails_says_why(tmp_path: Path) -> None:
+    request = pb.OpenTunnel(image_pull=pb.ImagePull(reference="registry.test/none:1"))
+    error = (await ask(tmp_path, request))[-1].error
+    assert (error.kind, "registry.test/none:1" in error.message) == ("NotFound", True)
+
+
+async def test_a_leader_that_hangs_up_on_a_followed_log_ends_the_tunnel_alone(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "t1").write_text(LINE)
+    request = pb.OpenTunnel(logs=pb.LogsOptions(task_ids=["t1"], follow=False, tail=-1))
+    frames = await ask(tmp_path, request, enough=2)
+    assert frames[-1].log_lines.lines[0].text == b"hello"
