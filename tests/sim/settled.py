@@ -139,13 +139,14 @@ class Settled:
                 yield f"{service.spec.name} has no task on {node.description.hostname}"
 
     def _given_up(self, service: Service, tasks: list[Task]) -> bool:
-        """Whether the slot's last task ended and its restart policy leaves it at that."""
+        """Whether the slot's last task ended, and its restart policy leaves it at that for now."""
         policy = service.spec.task_template.restart_policy
         last = next((t for t in reversed(tasks) if t.desired_state is not TaskState.REMOVE), None)
         if last is None or last.state not in _ENDS_BADLY:
             return False
         return (
-            policy.condition is RestartCondition.NONE
+            _restless(service)
+            or policy.condition is RestartCondition.NONE
             or (
                 policy.condition is RestartCondition.ON_FAILURE and last.state is TaskState.COMPLETE
             )
