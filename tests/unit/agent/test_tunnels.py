@@ -40,8 +40,9 @@ class _Leader(dispatcher_pb2_grpc.DispatcherServicer):
             self.frames.append(frame)
             if len(self.frames) == self._enough:
                 return
-        while False:
-            yield pb.TunnelFrame()
+        nothing: tuple[pb.TunnelFrame, ...] = ()
+        for frame in nothing:
+            yield frame
 
 
 @asynccontextmanager
