@@ -1,0 +1,30 @@
+"""`python -m bench.control_reload ENDPOINT`: how long a fresh process takes to load the state."""
+
+import asyncio
+import os
+import sys
+import time
+
+from bench.control_rig import resident_mib
+from controller.persistence.loading import load
+from controller.store.etcd import EtcdStore
+from controller.store.etcd_endpoints import EtcdSettings
+from pyswarm_core.keys import Keys
+from pyswarm_core.objects import Cluster
+
+
+async def main(endpoint: str) -> None:
+    """Print seconds, tasks and MiB resident."""
+    async with EtcdStore(EtcdSettings((endpoint,))) as store:
+        began = time.monotonic()
+        loaded = await load(store, Keys(), _absent)
+        took_s = time.monotonic() - began
+    print(f"{took_s:.3f} {len(loaded.state.tasks)} {resident_mib(os.getpid()):.0f}")
+
+
+def _absent() -> Cluster:
+    raise SystemExit("the store holds no cluster")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))

@@ -1,0 +1,171 @@
+"""A control plane to measure: etcd, a fleet that is in it already, a controller. SHELL.
+
+Nodes are written to the store directly, as ten thousand hosts would have joined over the years;
+everything else goes the way it goes in production.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from controller.app import Controller
+from controller.config import Config
+from controller.loop import Loop
+from controller.store.base import Put, Store, Txn
+from controller.store.embedded import EmbeddedEtcd, EmbeddedSettings
+from controller.store.etcd import EtcdStore
+from controller.store.etcd_endpoints import EtcdSettings
+from pyswarm_core.aio.system import RandomIds, SystemClock
+from pyswarm_core.api.v1 import objects_pb2
+from pyswarm_core.clock import SECOND
+from pyswarm_core.codec import to_proto
+from pyswarm_core.decision import Writes
+from pyswarm_core.ids import NodeId
+from pyswarm_core.keys import Keys
+from pyswarm_core.limits import TXN_PUTS
+from pyswarm_core.objects import Cluster, Node, NodeDescription, NodeResources, NodeStatus
+from pyswarm_core.specs import (
+    ContainerSpec,
+    NodeSpec,
+    Placement,
+    ReplicatedMode,
+    Reservations,
+    Resources,
+    ServiceMode,
+    ServiceSpec,
+    TaskSpec,
+)
+from pyswarm_core.state import State
+from pyswarm_core.states import NodeState
+
+TOKEN = "PYSWM-1-bench"
+"""The join token of every fleet that is measured."""
+MIB = 1 << 20
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+@asynccontextmanager
+async def embedded_etcd(folder: Path) -> AsyncIterator[EmbeddedEtcd]:
+    """An etcd as the controller starts one for itself; it ends with the block."""
+    etcd = EmbeddedEtcd(EmbeddedSettings(folder / "etcd"))
+    await etcd.start()
+    try:
+        yield etcd
+    finally:
+        await etcd.stop()
+
+
+def open_store(etcd: EmbeddedEtcd) -> EtcdStore:
+    """A client of it."""
+    return EtcdStore(EtcdSettings((etcd.endpoint,)))
+
+
+def fleet(nodes: int) -> State:
+    """A cluster and its hosts: every second one has a disk, each is in one of ten zones."""
+    now = SystemClock().now()
+    cluster = Cluster(
+        id="bench", created_at=now, updated_at=now, worker_token=TOKEN, next_node_number=nodes + 1
+    )
+    state = State(cluster)
+    ids = RandomIds().draw(nodes)
+    state.apply(Writes(nodes=tuple(_node(NodeId(i), n) for n, i in enumerate(ids, 1))))
+    return state
+
+
+def _node(node_id: NodeId, number: int) -> Node:
+    return Node(
+        id=node_id,
+        number=number,
+        description=description(number),
+        spec=NodeSpec(
+            labels={"zone": f"z{number % 10}", "disk": "ssd" if number % 2 else "none"},
+            role="worker",
+        ),
+        status=NodeStatus(state=NodeState.READY, addr=address(number)),
+    )
+
+
+def description(number: int) -> NodeDescription:
+    """What the host of that number says of itself."""
+    resources = NodeResources(nano_cpus=64 * 10**9, memory_bytes=512 * 1024 * MIB)
+    return NodeDescription(hostname=f"host{number}", resources=resources)
+
+
+def address(number: int) -> str:
+    """Where the host of that number would be."""
+    return f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+
+
+def wish(index: int, replicas: int) -> ServiceSpec:
+    """One of many services: a third wants a disk, a fifth no more than two replicas on a node."""
+    return ServiceSpec(
+        name=f"service{index}",
+        task_template=TaskSpec(
+            container_spec=ContainerSpec(image="registry.example:5000/app:1"),
+            resources=Resources(reservations=Reservations(nano_cpus=10**7, memory_bytes=32 * MIB)),
+            placement=Placement(
+                constraints=("node.labels.disk==ssd",) if index % 3 == 0 else (),
+                max_replicas=2 if index % 5 == 0 else 0,
+            ),
+        ),
+        mode=ServiceMode(replicated=ReplicatedMode(replicas=replicas)),
+    )
+
+
+async def fill(store: Store, state: State) -> None:
+    """Put cluster and nodes into the store."""
+    keys = Keys()
+    message = to_proto(state.cluster, objects_pb2.Cluster())
+    puts = [Put(keys.cluster, message.SerializeToString())]
+    puts += [
+        Put(keys.node(node.id), to_proto(node, objects_pb2.Node()).SerializeToString())
+        for node in state.nodes.values()
+    ]
+    for first in range(0, len(puts), TXN_PUTS):
+        await store.commit(Txn(puts=tuple(puts[first : first + TXN_PUTS])))
+
+
+@asynccontextmanager
+async def leader(etcd: EmbeddedEtcd, folder: Path) -> AsyncIterator[Loop]:
+    """A controller in this process that leads; its nodes are heard of for as long as it does."""
+    address = f"unix:{folder}/api.sock"
+    config = Config(
+        state_dir=folder, name="bench", listen=(address,), advertise_addr=address, metrics_addr=""
+    )
+    async with open_store(etcd) as store, asyncio.TaskGroup() as group:
+        controller = Controller(config, store)
+        serving = group.create_task(controller.serve())
+        while not controller.leading:  # noqa: ASYNC110  # nobody is told of an election
+            await asyncio.sleep(0.01)
+        beating = group.create_task(_beat(controller.current()))
+        try:
+            yield controller.current()
+        finally:
+            beating.cancel()
+            serving.cancel()
+
+
+async def _beat(loop: Loop) -> None:
+    """What the sessions of every node do when a heartbeat arrives."""
+    while True:
+        began = time.monotonic()
+        for number, node_id in enumerate(list(loop.state.nodes)):
+            loop.heard(node_id)
+            if number % 100 == 99:
+                await asyncio.sleep(0)
+        await asyncio.sleep(max(0.1, loop.heartbeat_period / SECOND - time.monotonic() + began))
+
+
+def cpu_s(pid: int) -> float:
+    """Processor seconds that a process has used, its own and the kernel's for it."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+
+def resident_mib(pid: int) -> float:
+    """Memory of a process that is in RAM."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / MIB
