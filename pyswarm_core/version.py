@@ -1,5 +1,4 @@
-"""The version of this pyswarm, as installed or as in the checkout. SHELL: reads package metadata.
-"""
+"""This pyswarm's version, as installed or as in the checkout. SHELL: reads package metadata."""
 
 from importlib.metadata import PackageNotFoundError, version
 

@@ -74,16 +74,16 @@ def misplaced(state: State, service: Service) -> list[int]:
     if not constraints:
         return []
     table = state.node_table
-    wrong = table.wanted_tasks > 0
-    wrong &= ~table.satisfying_all(constraints)
-    nodes = {table.ids[row]: None for row in np.flatnonzero(wrong).tolist()}
-    if not nodes:
+    wrong = (table.wanted_tasks > 0) & ~table.satisfying_all(constraints)
+    if not wrong.any():
         return []
+    # By the service's tasks, not by the nodes: most services are small beside the fleet.
+    placed = [task for task in state.tasks_of_service(service.id) if task.node_id in table.rows]
+    on_wrong = wrong[[table.rows[task.node_id] for task in placed]].tolist() if placed else ()
     return [
         task.slot
-        for tasks in state.tasks_of_service(service.id).slots.values()
-        for task in tasks
-        if task.node_id in nodes and is_wanted(task)
+        for task, is_wrong in zip(placed, on_wrong, strict=True)
+        if is_wrong and is_wanted(task)
     ]
 
 
