@@ -141,11 +141,21 @@ async def leader(etcd: EmbeddedEtcd, folder: Path) -> AsyncIterator[Loop]:
         while not controller.leading:  # noqa: ASYNC110  # nobody is told of an election
             await asyncio.sleep(0.01)
         beating = group.create_task(_beat(controller.current()))
+        await _settled(controller.current())
         try:
             yield controller.current()
         finally:
             beating.cancel()
             serving.cancel()
+
+
+async def _settled(loop: Loop) -> None:
+    """Return when every node is ready and nothing is left to decide or to save."""
+    while any(n.status.state is not NodeState.READY for n in loop.state.nodes.values()) or any(
+        loop.queue_depths.values()
+    ):
+        await asyncio.sleep(0.1)
+    await loop.wait_saved()
 
 
 async def _beat(loop: Loop) -> None:
