@@ -1,0 +1,39 @@
+"""A playground leaves nothing behind, whatever happened in it."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.fleet import IMAGE, playground
+
+
+def _traces(name: str) -> list[str]:
+    mounts = Path("/proc/self/mounts").read_text().splitlines()
+    places = ("/run/netns", "/run/pyswarm/playground", "/var/lib/pyswarm/playground")
+    found = [str(path) for place in places for path in Path(place).glob(f"{name}*")]
+    found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/pyswarm-{name}")]
+    return found + [line for line in mounts if f"/{name}/" in line]
+
+
+def test_down_leaves_nothing_even_of_a_fleet_in_trouble(tmp_path: Path) -> None:
+    with playground(tmp_path, 2, "--cpus", "2", "--memory", "1G") as fleet:
+        fleet("network", "create", "-d", "overlay", "net")
+        fleet("service", "create", "--name", "web", "--network", "net", "--replicas", "4", IMAGE)
+        fleet("playground", "cut", "host1")
+        fleet("playground", "kill", "host2")
+        assert _traces(fleet.name)
+        fleet("playground", "down")
+        assert _traces(fleet.name) == []
+
+
+def test_a_second_playground_of_that_name_is_refused(tmp_path: Path) -> None:
+    with playground(tmp_path, 1) as fleet:
+        said = fleet.refused("playground", "up", "--name", fleet.name)
+        assert "is up already" in said
+        assert [row["Hostname"] for row in fleet.rows("node", "ls")] == ["host1"]
+
+
+@pytest.mark.parametrize("words", [("--nodes", "0"), ("--name", "No Good")])
+def test_a_playground_that_cannot_be_is_refused(tmp_path: Path, words: tuple[str, str]) -> None:
+    with playground(tmp_path, 1) as fleet:
+        assert words[0] in fleet.refused("playground", "up", *words)
