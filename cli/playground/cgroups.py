@@ -23,7 +23,8 @@ def make(path: str) -> tuple[Path, ...]:
 
     One hierarchy is enough to tell a process's host; it must be one that limits nothing here.
     """
-    chosen = [root for root in roots() if root.name in ("unified", "cgroup", "systemd")][:1]
+    by_name = {root.name: root for root in roots()}
+    chosen = [by_name[name] for name in ("unified", "cgroup", "systemd") if name in by_name][:1]
     directories = [root / path.lstrip("/") for root in chosen or roots()[:1]]
     for directory in directories:
         directory.mkdir(parents=True, exist_ok=True)
