@@ -2,6 +2,8 @@
 cgroup file systems.
 """
 
+import errno
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,12 +56,29 @@ def kill_all(path: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Remove the cgroup and all below it in every hierarchy; nobody may be left in it."""
+    """Remove the cgroup and all below it in every hierarchy; nobody may be left in it.
+
+    Raises OSError if it stays busy: a unified hierarchy does not list a process that is ending, and
+    is busy until it has ended.
+    """
+    deadline = time.monotonic() + KILL_TIMEOUT_S
     for directory in _directories(path):
-        try:
-            directory.rmdir()
-        except FileNotFoundError:
-            continue
+        while not _removed(directory):
+            if time.monotonic() > deadline:
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(directory))
+            time.sleep(0.005)
+
+
+def _removed(directory: Path) -> bool:
+    try:
+        directory.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
 
 
 def _directories(path: str) -> Iterator[Path]:
