@@ -6,7 +6,9 @@ everything else goes the way it goes in production.
 
 import asyncio
 import os
+import socket
 import time
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -138,7 +140,7 @@ async def leader(etcd: EmbeddedEtcd, folder: Path) -> AsyncIterator[Loop]:
     async with open_store(etcd) as store, asyncio.TaskGroup() as group:
         controller = Controller(config, store)
         serving = group.create_task(controller.serve())
-        while not controller.leading:  # noqa: ASYNC110  # nobody is told of an election
+        while not controller.leading:  # nobody is told of an election
             await asyncio.sleep(0.01)
         beating = group.create_task(_beat(controller.current()))
         await _settled(controller.current())
@@ -179,3 +181,27 @@ def resident_mib(pid: int) -> float:
     """Memory of a process that is in RAM."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / MIB
+
+
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+async def scrape(address: str) -> dict[str, float]:
+    """What `/metrics` there says now; empty while nobody serves it."""
+    try:
+        text = await asyncio.to_thread(_fetch, f"http://{address}/metrics")
+    except OSError:
+        return {}
+    lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, _, value in lines}
+
+
+def _fetch(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        content: bytes = answer.read()
+        return content.decode()

@@ -1,0 +1,169 @@
+"""`python -m bench.control_agent`: many agents' sessions from one process. SHELL.
+
+Each agent has a connection of its own and speaks the real protocol; it runs nothing. The first
+line of the input says where to dial and which nodes to be; each further one names a task state, and
+every agent reports all its tasks in it. Lines of output say, as JSON, how many agents are connected
+and what they were told. The end of the input ends the process.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from contextlib import AsyncExitStack
+from typing import NamedTuple
+
+import grpc
+
+from bench.control_rig import TOKEN, address, description
+from pyswarm_core.aio.channel import CHANNEL_OPTIONS
+from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc, objects_pb2
+from pyswarm_core.codec import to_proto
+from pyswarm_core.ids import ID_LENGTH
+from pyswarm_core.states import TaskState
+
+AgentMessage = dispatcher_pb2.AgentMessage
+ControllerMessage = dispatcher_pb2.ControllerMessage
+Call = grpc.aio.StreamStreamCall[AgentMessage, ControllerMessage]
+
+CALLS_STARTED_AT_ONCE = 50
+"""Per process, of a few: a burst of some thousand breaks gRPC's client."""
+SAY_EVERY_S = 0.2
+RETRY_S = 0.5
+OWN_CONNECTION = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
+HEARTBEAT = AgentMessage(heartbeat=dispatcher_pb2.Heartbeat())
+
+
+class Host(NamedTuple):
+    """A node that is in the store already."""
+
+    node_id: str
+    number: int
+
+
+class Agent:
+    """One node's session."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.connected = False
+        self.lost = 0
+        """Sessions that failed."""
+        self.tasks: dict[bytes, None] = {}
+        self.told_at = 0.0
+        """When it was last told of a task."""
+        self._call: Call | None = None
+        self._writing = asyncio.Lock()
+
+    async def run(self, target: str, starting: asyncio.Semaphore) -> None:
+        """Sessions for ever, one after the other, on one connection."""
+        async with grpc.aio.insecure_channel(target, options=OWN_CONNECTION) as channel:
+            stub = dispatcher_pb2_grpc.DispatcherStub(channel)
+            while True:
+                try:
+                    await self._converse(stub, starting)
+                except* grpc.RpcError:
+                    self.lost += 1
+                self.connected = False
+                await asyncio.sleep(RETRY_S)
+
+    async def _converse(
+        self, stub: dispatcher_pb2_grpc.DispatcherStub, starting: asyncio.Semaphore
+    ) -> None:
+        async with AsyncExitStack() as stack:
+            async with starting:
+                call: Call = stub.Session(None)  # type: ignore[assignment,arg-type]  # stubs: generators only
+                stack.callback(call.cancel)
+                await call.write(AgentMessage(hello=self._hello()))
+                first = await call.read()
+            if not isinstance(first, ControllerMessage) or not first.HasField("settings"):
+                return
+            self._call, self.connected = call, True
+            group = await stack.enter_async_context(asyncio.TaskGroup())
+            beating = group.create_task(self._beat(call, first.settings.heartbeat_period / 1e9))
+            while isinstance(message := await call.read(), ControllerMessage):
+                if message.HasField("assignments"):
+                    await self._take(message.assignments)
+            beating.cancel()
+
+    def _hello(self) -> dispatcher_pb2.Hello:
+        number = self.host.number
+        return dispatcher_pb2.Hello(
+            node_id=self.host.node_id,
+            token=TOKEN,
+            description=to_proto(description(number), objects_pb2.NodeDescription()),
+            addr=address(number),
+        )
+
+    async def _beat(self, call: Call, period_s: float) -> None:
+        await asyncio.sleep(period_s * (self.host.number % 97) / 97)
+        while call is self._call:
+            await self._say(HEARTBEAT)
+            await asyncio.sleep(period_s)
+
+    async def _take(self, told: dispatcher_pb2.Assignments) -> None:
+        if told.full:
+            self.tasks.clear()
+        self.tasks.update(dict.fromkeys(_split(told.ids)))
+        for task_id in _split(told.removed_ids):
+            self.tasks.pop(task_id, None)
+        if told.ids:
+            self.told_at = time.time()
+        acknowledge = dispatcher_pb2.Acknowledge(revision=told.revision)
+        await self._say(AgentMessage(acknowledge=acknowledge))
+
+    async def report(self, state: TaskState) -> None:
+        """Every task is in this state now."""
+        statuses = dispatcher_pb2.TaskStatuses(
+            ids=b"".join(self.tasks), states=bytes([state]) * len(self.tasks)
+        )
+        await self._say(AgentMessage(statuses=statuses))
+
+    async def _say(self, message: dispatcher_pb2.AgentMessage) -> None:
+        assert self._call is not None
+        async with self._writing:
+            await self._call.write(message)
+
+
+def _split(ids: bytes) -> list[bytes]:
+    return [ids[start : start + ID_LENGTH] for start in range(0, len(ids), ID_LENGTH)]
+
+
+async def main() -> None:
+    """The first line of the input: where to dial, and the nodes to be."""
+    reader = asyncio.StreamReader(limit=2**24)
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+    )
+    target, hosts = json.loads(await reader.readline())
+    agents = [Agent(Host(*host)) for host in hosts]
+    starting = asyncio.Semaphore(CALLS_STARTED_AT_ONCE)
+    async with asyncio.TaskGroup() as group:
+        running = [group.create_task(agent.run(target, starting)) for agent in agents]
+        running.append(group.create_task(_tell(agents)))
+        while words := (await reader.readline()).decode().split():
+            state = TaskState[words[0]]
+            for agent in agents:
+                await agent.report(state)
+        for task in running:
+            task.cancel()
+
+
+async def _tell(agents: list[Agent]) -> None:
+    while True:
+        print(
+            json.dumps(
+                {
+                    "connected": sum(agent.connected for agent in agents),
+                    "tasks": sum(len(agent.tasks) for agent in agents),
+                    "lost": sum(agent.lost for agent in agents),
+                    "told_at": max(agent.told_at for agent in agents),
+                }
+            ),
+            flush=True,
+        )
+        await asyncio.sleep(SAY_EVERY_S)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
