@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.e2e.fleet import IMAGE, RUNNING, Fleet
+from tests.e2e.acceptance.fleet import IMAGE, RUNNING, Fleet
 
 TIGHT = ("--restart-condition", "none", "--stop-grace-period", "1s")
 

@@ -5,7 +5,7 @@ import random
 import signal
 import time
 
-from tests.e2e.fleet import IMAGE, Fleet
+from tests.e2e.acceptance.fleet import IMAGE, Fleet
 
 
 def pids(fleet: Fleet, service: str) -> dict[str, int]:

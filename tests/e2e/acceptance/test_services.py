@@ -2,7 +2,7 @@
 
 import json
 
-from tests.e2e.fleet import IMAGE, RUNNING, Fleet
+from tests.e2e.acceptance.fleet import IMAGE, RUNNING, Fleet
 
 
 def test_a_service_is_created_scaled_looked_at_and_removed(fleet: Fleet, service: str) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.fleet import IMAGE, playground
+from tests.e2e.acceptance.fleet import IMAGE, playground
 
 
 def _traces(name: str) -> list[str]:

@@ -1,0 +1,202 @@
+"""A playground for a test module, driven as a user drives it: through the `pyswarm` command."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+ROOT = Path(__file__).resolve().parents[3]
+PYSWARM = Path(sys.executable).with_name("pyswarm")
+"""As installed beside the interpreter that runs the tests."""
+PATIENCE_S = 40.0 * float(os.environ.get("PYSWARM_TIMEOUT_FACTOR", "1"))
+COMMAND_LIMIT_S = 120.0
+IMAGE = "web:1"
+RUNNING = "desired-state=running"
+
+
+class Done(msgspec.Struct, frozen=True):
+    """A command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Fleet:
+    """One playground. Every method that waits gives up after PATIENCE_S and says what it saw."""
+
+    def __init__(self, name: str, home: Path) -> None:
+        self.name = name
+        self.run_dir = Path("/run/pyswarm/playground") / name
+        self._environment = {
+            **os.environ,
+            "XDG_CONFIG_HOME": str(home / "config"),
+            "XDG_CACHE_HOME": str(home / "cache"),
+            "PYSWARM_PLAYGROUND": name,
+        }
+        self._environment.pop("PYSWARM_HOST", None)
+
+    def run(self, *words: str) -> Done:
+        """Run `pyswarm WORDS`."""
+        done = subprocess.run(
+            [PYSWARM, *words],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_LIMIT_S,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def __call__(self, *words: str) -> str:
+        """Run `pyswarm WORDS`, which must succeed; what it printed."""
+        done = self.run(*words)
+        assert done.code == 0, f"pyswarm {' '.join(words)}: exit {done.code}\n{done.err}{done.out}"
+        return done.out.strip()
+
+    def refused(self, *words: str) -> str:
+        """Run `pyswarm WORDS`, which must be refused in plain words; what it said."""
+        done = self.run(*words)
+        assert done.code in (1, 2), f"pyswarm {' '.join(words)} was not refused: {done}"
+        assert "Traceback" not in done.err
+        return done.err
+
+    def rows(self, *words: str) -> list[dict[str, str]]:
+        """The rows of a list command."""
+        return [json.loads(line) for line in self(*words, "--format", "json").splitlines()]
+
+    def tasks(self, service: str, *filters: str) -> list[dict[str, str]]:
+        """The service's tasks that pass the filters, as `service ps` shows them, untruncated."""
+        words = [word for one in filters for word in ("--filter", one)]
+        return self.rows("service", "ps", service, "--no-trunc", *words)
+
+    def task(self, task_id: str) -> dict[str, Any]:
+        """A task as `task inspect` shows it."""
+        found: list[dict[str, Any]] = json.loads(self("task", "inspect", task_id))
+        return found[0]
+
+    def running(self, service: str) -> list[dict[str, str]]:
+        """Tasks that run and should."""
+        tasks = self.tasks(service, RUNNING)
+        return [task for task in tasks if task["CurrentState"].startswith("Running")]
+
+    def address(self, task_id: str) -> str:
+        """A task's address on its first network."""
+        address: str = self.task(task_id)["NetworksAttachments"][0]["Addresses"][0]
+        return address.partition("/")[0]
+
+    def pid(self, task_id: str) -> int:
+        """The pid of a task's first process."""
+        pid: int = self.task(task_id)["Status"]["ContainerStatus"]["PID"]
+        return pid
+
+    def error_of(self, service: str) -> str:
+        """The newest error any of the service's tasks has; empty if there is none yet."""
+        errors = [task["Error"].strip('"') for task in self.tasks(service) if task["Error"]]
+        return errors[0] if errors else ""
+
+    def inside(self, task_id: str, *command: str) -> Done:
+        """Run a command of this machine in a running task's network namespace."""
+        enter = ["nsenter", "-t", str(self.pid(task_id)), "-n"]
+        return self.on_machine([*enter, "--", *command])
+
+    def on(self, host: str, *command: str) -> Done:
+        """Run a command in a host's network namespace."""
+        return self.on_machine(["nsenter", f"--net=/run/netns/{self.name}-{host}", *command])
+
+    @staticmethod
+    def on_machine(command: Sequence[str]) -> Done:
+        """Run a command here."""
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def daemon(self, host: str, name: str = "agent") -> int:
+        """The pid of a host's agent or controller; 0 while its keeper starts another."""
+        keeper = (self.run_dir / host / f"{name}.pid").read_text().strip()
+        children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+        return next((int(pid) for pid in children if name.encode() in _words(pid)), 0)
+
+    def kill(self, host: str, name: str = "agent") -> None:
+        """SIGKILL a host's agent or controller."""
+        if pid := self.daemon(host, name):
+            os.kill(pid, signal.SIGKILL)
+
+    def etcd(self) -> int:
+        """The pid of this fleet's etcd."""
+        data = f"/playground/{self.name}/".encode()
+        for path in Path("/proc").glob("[0-9]*"):
+            words = _words(path.name)
+            if words.split(b"\0")[0].endswith(b"etcd") and data in words:
+                return int(path.name)
+        raise AssertionError("this fleet's etcd is not there")
+
+    def until(self, reached: Callable[[], object], what: str) -> None:
+        """Wait until `reached()` is true."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not reached():
+            assert time.monotonic() < deadline, f"never came true: {what}\n{self._scene()}"
+            time.sleep(0.1)
+
+    def containers(self) -> set[str]:
+        """The ids of all tasks whose first process lives, read from the hosts' cgroups."""
+        top = "pids" if Path("/sys/fs/cgroup/pids").is_dir() else "."
+        pattern = f"{top}/pyswarm-{self.name}/host*/containers/*/cgroup.procs"
+        return {
+            procs.parent.name
+            for procs in Path("/sys/fs/cgroup").glob(pattern)
+            if procs.parent.name != "monitors" and _lines(procs)
+        }
+
+    def limit(self, task_id: str, v1: str, v2: str) -> str:
+        """What a task's cgroup says, by its file under v1 (`memory/memory.limit…`) or v2."""
+        file = v1 if Path("/sys/fs/cgroup/memory").is_dir() else f"./{v2}"
+        controller, _, name = file.partition("/")
+        pattern = f"{controller}/pyswarm-{self.name}/host*/containers/{task_id}/{name}"
+        (path,) = Path("/sys/fs/cgroup").glob(pattern)
+        return path.read_text().strip()
+
+    def _scene(self) -> str:
+        services = self.run("service", "ls").out
+        names = [line.split()[1] for line in services.splitlines()[1:]]
+        tasks = [self.run("service", "ps", name, "--no-trunc").out for name in names]
+        return "\n".join([services, *tasks, self.run("node", "ls").out])
+
+
+def _words(pid: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().split()
+    except (FileNotFoundError, OSError):
+        return []
+
+
+@contextmanager
+def playground(home: Path, nodes: int = 3, *more: str) -> Iterator[Fleet]:
+    """A fleet with the image web:1; nothing is left of it afterwards."""
+    fleet = Fleet(f"e{uuid.uuid4().hex[:7]}", home)
+    try:
+        fleet("playground", "up", "--name", fleet.name, "--nodes", str(nodes), *more)
+        context = home / "image"
+        subprocess.run([ROOT / "examples/web/context", context], check=True, timeout=30)
+        fleet("image", "build", "-t", IMAGE, str(context))
+        yield fleet
+    finally:
+        fleet.run("playground", "down", "--name", fleet.name)
