@@ -70,6 +70,7 @@ class Session:
         self._open_tunnel = open_tunnel
         self._heartbeat_s = 1.0
         self._leader = ""
+        self._stream = 0
         self.connected = False
 
     async def run(self) -> None:
@@ -100,7 +101,8 @@ class Session:
             asyncio.TaskGroup() as tunnels,
         ):
             stub = dispatcher_pb2_grpc.DispatcherStub(channel)
-            call = stub.Session(self._outgoing())
+            self._stream += 1
+            call = stub.Session(self._outgoing(self._stream))
             try:
                 async for message in call:
                     await self._take(message, stub, tunnels)
@@ -108,7 +110,7 @@ class Session:
                 call.cancel()
             raise Ended("the controller closed the session")
 
-    async def _outgoing(self) -> AsyncIterator[dispatcher_pb2.AgentMessage]:
+    async def _outgoing(self, stream: int) -> AsyncIterator[dispatcher_pb2.AgentMessage]:
         yield dispatcher_pb2.AgentMessage(hello=self._hello())
         while True:
             try:
@@ -118,6 +120,8 @@ class Session:
                 yield dispatcher_pb2.AgentMessage(heartbeat=dispatcher_pb2.Heartbeat())
                 continue
             await asyncio.sleep(COALESCE_S)
+            if stream != self._stream:
+                return  # gRPC lets a dead stream's iterator wait on: it must not take our words
             statuses, revision = self._outbox.drain(STATUSES_PER_MESSAGE)
             if statuses:
                 yield dispatcher_pb2.AgentMessage(statuses=pack_statuses(statuses))

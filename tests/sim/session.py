@@ -98,7 +98,7 @@ class SimSession(Session):
             end.close()
 
     async def _speak(self, end: End) -> None:
-        async for message in self._outgoing():
+        async for message in self._outgoing(self._stream):
             end.send(message)
 
 

@@ -1,0 +1,43 @@
+"""The conversation's own side: what a stream may say."""
+
+from pathlib import Path
+
+from agent.session.conversation import Greeting, Session
+from agent.session.identity import Identity
+from agent.session.outbox import Outbox
+from pyswarm_core.ids import TaskId
+from pyswarm_core.objects import NodeDescription, TaskDetail, TaskStatus
+from pyswarm_core.states import TaskState
+from tests.unit.agent.test_worker import Host
+
+STATUS = TaskStatus(TaskId("t" * 25), TaskState.SHUTDOWN, TaskDetail())
+
+
+async def test_a_dead_streams_iterator_takes_no_words_from_its_successor(tmp_path: Path) -> None:
+    path = tmp_path / "identity.json"
+    path.write_text('{"node_id":"n","cluster_id":"c","token":"t","controllers":["192.0.2.1:1"]}')
+    identity = Identity.load(path)
+    assert identity
+    outbox = Outbox()
+    async with Host(tmp_path).worker() as worker:
+        session = Session(
+            identity,
+            Greeting(NodeDescription(hostname="h"), "192.0.2.1"),
+            outbox,
+            worker,
+            assign=lambda _: _never(),
+            open_tunnel=lambda _, __: _never(),
+        )
+        dead = session._outgoing(-1)
+        living = session._outgoing(session._stream)
+        assert [(await anext(stream)).WhichOneof("kind") for stream in (dead, living)] == [
+            "hello",
+            "hello",
+        ]
+        outbox.put(STATUS)
+        assert [message async for message in dead] == []
+        assert (await anext(living)).statuses.ids == b"t" * 25
+
+
+async def _never() -> None:
+    raise AssertionError("nothing is assigned or opened here")
