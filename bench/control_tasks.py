@@ -71,7 +71,7 @@ async def _fill_up(loop: Loop, etcd: EmbeddedEtcd, services: int, replicas: int)
         async with asyncio.TaskGroup() as group:
             for spec in wishes[first : first + REQUESTS_AT_ONCE]:
                 group.create_task(loop.submit(partial(_creation, spec)))
-    while loop.state.tasks_in_state[TaskState.ASSIGNED] < services * replicas:  # noqa: ASYNC110
+    while loop.state.tasks_in_state[TaskState.ASSIGNED] < services * replicas:
         await asyncio.sleep(0.02)
     await loop.wait_saved()
     took_s = time.monotonic() - began
