@@ -5,9 +5,16 @@ from itertools import count
 
 import pytest
 
+from agent import preflight
 from tests.e2e.acceptance.fleet import Fleet, playground
 
 _numbers = count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _prepared_host() -> None:
+    """What an agent's start does to a host once (a cgroup mount, a sysctl) is no test's leak."""
+    preflight.prepare()
 
 
 @pytest.fixture(scope="module")
