@@ -106,7 +106,13 @@ async def _parts(config: Config, stack: AsyncExitStack) -> _Parts:
     underlay = Underlay(address=config.advertise_addr, port=config.data_path_port)
     dataplane = KernelDataplane(config.fleet, underlay, config.run_dir / "netns")
     stack.callback(dataplane.close)
-    overlays = Overlays(dataplane, config.bridge_subnet, config.state_dir / "overlays.json")
+    outbox, registry = Outbox(), CollectorRegistry()
+    overlays = Overlays(
+        dataplane,
+        config.bridge_subnet,
+        config.state_dir / "overlays.json",
+        outbox.acknowledge,
+    )
     preparation = Preparation(
         images=images,
         overlays=overlays,
@@ -116,7 +122,6 @@ async def _parts(config: Config, stack: AsyncExitStack) -> _Parts:
         resolv_conf=config.resolv_conf,
         log_limits=LogLimits(max_size=config.log_max_size, max_file=config.log_max_file),
     )
-    outbox, registry = Outbox(), CollectorRegistry()
     worker = Worker(
         clock=SystemClock(),
         records=Records(config.state_dir / "tasks"),
@@ -130,10 +135,9 @@ async def _parts(config: Config, stack: AsyncExitStack) -> _Parts:
 
 
 async def _assign(assigned: Assigned, identity: Identity, parts: _Parts) -> None:
-    """Networks first, so that tasks find theirs; then tasks; then say so."""
-    await parts.overlays.assign(assigned.overlays, assigned.removed_overlays, full=assigned.full)
+    """Networks first, so that tasks find theirs; then tasks."""
+    await parts.overlays.assign(assigned)
     parts.worker.assign(assigned, identity.node_id)
-    parts.outbox.acknowledge(assigned.revision)
 
 
 async def _identity(config: Config) -> Identity:

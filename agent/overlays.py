@@ -7,7 +7,7 @@ without, any controller.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -16,11 +16,14 @@ from agent.network.base import (
     HOST_BRIDGE,
     Attachment,
     Dataplane,
+    EndpointKey,
+    EndpointWanted,
     NetworkFailed,
     OverlayWanted,
     host_bridge,
 )
 from agent.network.ipam import Exhausted, Pool
+from agent.session.assigned import Assigned
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.objects import Address
@@ -32,17 +35,32 @@ REPAIR_PERIOD_S = 15.0
 RETRY_S = 1.0
 
 
+class _Saved(msgspec.Struct, frozen=True):
+    overlays: tuple[OverlayWanted, ...]
+    endpoints: tuple[EndpointWanted, ...] = ()
+
+
 class Overlays:
     """Hands out addresses and keeps the dataplane as wanted. `run` does the work; the rest only
     asks for it.
     """
 
-    def __init__(self, dataplane: Dataplane, bridge_subnet: str, path: Path) -> None:
+    def __init__(
+        self,
+        dataplane: Dataplane,
+        bridge_subnet: str,
+        path: Path,
+        acknowledge: Callable[[int], None],
+    ) -> None:
+        """`acknowledge` is told the revision of the newest assignment that the kernel follows."""
         self._dataplane = dataplane
         self._path = path
+        self._acknowledge = acknowledge
+        self._revision = 0
         self._bridge = host_bridge(bridge_subnet)
         self._assigned: dict[NetworkId, OverlayWanted] = {}
         self._leaving: dict[NetworkId, OverlayWanted] = {}
+        self._endpoints: dict[EndpointKey, EndpointWanted] = {}
         self._pools: dict[NetworkId, Pool] = {}
         self._held: dict[TaskId, tuple[Address, ...]] = {}
         self._wanted = 0
@@ -57,15 +75,15 @@ class Overlays:
                 pool.take(address.address)
         self._held[task_id] = addresses
 
-    async def assign(
-        self, overlays: Iterable[OverlayWanted], removed: Iterable[NetworkId], *, full: bool
-    ) -> None:
-        """Take what the controller says: some networks changed, some are gone; `full` names them
-        all.
+    async def assign(self, assigned: Assigned) -> None:
+        """Take what the controller says: some networks and endpoints changed, some are gone; a full
+        assignment names them all.
         """
-        before = dict(self._assigned)
-        named = {overlay.network_id: overlay for overlay in overlays}
-        gone = [n for n in self._assigned if n not in named] if full else list(removed)
+        before = dict(self._assigned), dict(self._endpoints)
+        self._revision = assigned.revision
+        named = {overlay.network_id: overlay for overlay in assigned.overlays}
+        full = assigned.full
+        gone = [n for n in self._assigned if n not in named] if full else assigned.removed_overlays
         for network_id in gone:
             if overlay := self._assigned.pop(network_id, None):
                 self._leaving[network_id] = overlay
@@ -73,10 +91,17 @@ class Overlays:
             self._leaving.pop(network_id, None)
             self._assigned[network_id] = overlay
             self._pool(network_id).extend(overlay.local_blocks)
-        if self._assigned != before:
+        if full:
+            self._endpoints.clear()
+        for key in assigned.removed_endpoints:
+            self._endpoints.pop(key, None)
+        self._endpoints.update((endpoint.key, endpoint) for endpoint in assigned.endpoints)
+        if (self._assigned, self._endpoints) != before:
             self._drop_unused()
             self._save()
             await self._want()
+        if self._synced == self._wanted:
+            self._acknowledge(self._revision)
 
     async def attach(
         self, task_id: TaskId, networks: Iterable[NetworkId]
@@ -123,10 +148,11 @@ class Overlays:
         """
         await self._want()
         while True:
-            target = self._wanted
+            target, revision = self._wanted, self._revision
             try:
                 await self._dataplane.sync(
-                    (self._bridge, *self._assigned.values(), *self._leaving.values())
+                    (self._bridge, *self._assigned.values(), *self._leaving.values()),
+                    tuple(self._endpoints.values()),
                 )
             except NetworkFailed as error:
                 _log.error("network.sync_failed", error=error)
@@ -135,6 +161,8 @@ class Overlays:
             async with self._changed:
                 self._synced = target
                 self._changed.notify_all()
+            if revision:
+                self._acknowledge(revision)
             await self._wait_for_work(target)
 
     async def _wait_for_work(self, target: int) -> None:
@@ -201,15 +229,17 @@ class Overlays:
         if not self._path.exists():
             return
         try:
-            saved = msgspec.json.decode(self._path.read_bytes(), type=list[OverlayWanted])
+            saved = msgspec.json.decode(self._path.read_bytes(), type=_Saved)
         except msgspec.DecodeError as error:
             _log.error("network.unreadable", path=self._path, error=error)
             return
-        for overlay in saved:
+        self._endpoints.update((endpoint.key, endpoint) for endpoint in saved.endpoints)
+        for overlay in saved.overlays:
             self._assigned[overlay.network_id] = overlay
             self._pool(overlay.network_id).extend(overlay.local_blocks)
 
     def _save(self) -> None:
         fresh = self._path.with_suffix(".new")
-        fresh.write_bytes(msgspec.json.encode([*self._assigned.values(), *self._leaving.values()]))
+        overlays = (*self._assigned.values(), *self._leaving.values())
+        fresh.write_bytes(msgspec.json.encode(_Saved(overlays, tuple(self._endpoints.values()))))
         fresh.replace(self._path)

@@ -12,7 +12,14 @@ import msgspec
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.model import Model, docker_name
-from pyswarm_core.specs import ClusterSpec, NetworkSpec, NodeSpec, ServiceSpec, TaskSpec
+from pyswarm_core.specs import (
+    ClusterSpec,
+    NetworkSpec,
+    NodeSpec,
+    PortConfig,
+    ServiceSpec,
+    TaskSpec,
+)
 from pyswarm_core.states import NodeState, TaskState
 
 
@@ -27,6 +34,21 @@ class PreviousSpec(Model, frozen=True):
 
     version: int
     spec: ServiceSpec
+
+
+class VirtualIp(Model, frozen=True):
+    """The address that stands for a service on one network."""
+
+    network_id: NetworkId
+    addr: str
+
+
+class Endpoint(Model, frozen=True):
+    """How a service is reached: what was allocated for its endpoint spec."""
+
+    ports: tuple[PortConfig, ...] = ()
+    """As the spec's, with every published port of the mesh chosen."""
+    virtual_ips: tuple[VirtualIp, ...] = ()
 
 
 class Service(Model, frozen=True):
@@ -46,6 +68,7 @@ class Service(Model, frozen=True):
     """Newest first."""
     removing: bool = False
     """Its tasks are being shut down; its name is free again."""
+    endpoint: Endpoint = Endpoint()
 
     def template(self, spec_version: int) -> TaskSpec | None:
         """The task template of that spec version; None if it is no longer kept."""
@@ -74,6 +97,10 @@ class TaskDetail(Model, frozen=True):
     oom: bool = False
     pid: int = 0
     addresses: tuple[Address, ...] = ()
+    serving: bool = False
+    """It may receive connections: it runs, and listens on the TCP ports it publishes."""
+    ports: tuple[PortConfig, ...] = ()
+    """Published on its own host, with the numbers that were chosen."""
 
 
 NO_DETAIL = TaskDetail()
@@ -171,6 +198,18 @@ class Network(Model, frozen=True):
     created_at: Instant = Instant(0)
     updated_at: Instant = Instant(0)
     blocks: tuple[Block, ...] = ()
+    subnet6: str = ""
+    """Its addresses follow from those of IPv4, see addresses.py; empty: no IPv6."""
+
+
+class EncryptionKey(Model, frozen=True):
+    """Of IPsec between hosts; made and replaced by the leader."""
+
+    number: int
+    """Part of the SPI; 1, 2, 3…"""
+    secret: bytes
+    """AES-128 key and salt (RFC 4106), 20 bytes."""
+    created_at: Instant = Instant(0)
 
 
 class Cluster(Model, frozen=True):
@@ -186,3 +225,5 @@ class Cluster(Model, frozen=True):
     next_node_number: int = 1
     next_vni: int = 4096
     """Swarm's first VNI."""
+    encryption_keys: tuple[EncryptionKey, ...] = ()
+    """Newest first; none while no network is encrypted."""

@@ -28,6 +28,14 @@ class Ulimit(Model, frozen=True):
     hard: int
 
 
+class DnsConfig(Model, frozen=True):
+    """What a container's resolver is told beside the fleet's names. Empty: as the host's."""
+
+    nameservers: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
 class ContainerSpec(Model, frozen=True):
     """How to run one container. Empty means: as the image says."""
 
@@ -54,6 +62,9 @@ class ContainerSpec(Model, frozen=True):
     sysctls: dict[str, str] = {}
     ulimits: tuple[Ulimit, ...] = ()
     oom_score_adj: int = 0
+    hosts: tuple[str, ...] = ()
+    """Further lines of /etc/hosts: `10.0.0.5 db db.example`."""
+    dns_config: DnsConfig = DnsConfig()
 
 
 class Limits(Model, frozen=True):
@@ -141,6 +152,47 @@ class ServiceMode(Model, frozen=True):
     global_: GlobalMode | None = None
 
 
+class EndpointMode(StrEnum):
+    """What a service's name resolves to: one virtual address, or its tasks' addresses."""
+
+    VIP = "vip"
+    DNSRR = "dnsrr"
+
+
+class Protocol(StrEnum):
+    """Of a published port."""
+
+    TCP = "tcp"
+    UDP = "udp"
+    SCTP = "sctp"
+
+
+class PublishMode(StrEnum):
+    """Where a published port answers: on every host, or on those that run a task of the service."""
+
+    INGRESS = "ingress"
+    HOST = "host"
+
+
+class PortConfig(Model, frozen=True):
+    """One published port."""
+
+    target_port: int
+    protocol: Protocol = Protocol.TCP
+    published_port: int = 0
+    """0: one is chosen."""
+    publish_mode: PublishMode = PublishMode.INGRESS
+    host_ip: str = ""
+    """An address or the name of a device of the host; empty: all of them."""
+
+
+class EndpointSpec(Model, frozen=True):
+    """How a service is to be reached."""
+
+    mode: EndpointMode = EndpointMode.VIP
+    ports: tuple[PortConfig, ...] = ()
+
+
 class ServiceSpec(Model, frozen=True):
     """A service as its user wrote it."""
 
@@ -148,6 +200,7 @@ class ServiceSpec(Model, frozen=True):
     task_template: TaskSpec
     labels: dict[str, str] = {}
     mode: ServiceMode = ServiceMode(replicated=ReplicatedMode())
+    endpoint_spec: EndpointSpec = EndpointSpec()
 
 
 class NodeSpec(Model, frozen=True):
@@ -159,9 +212,13 @@ class NodeSpec(Model, frozen=True):
 
 
 class IpamConfig(Model, frozen=True):
-    """One pool of addresses; an empty subnet means: choose one."""
+    """One pool of addresses; an empty subnet means: choose one. At most one of each IP version."""
 
     subnet: str = ""
+    gateway: str = ""
+    """The tasks' next hop, the same on every host; empty: the first address of each block."""
+    ip_range: str = ""
+    """The part of the subnet that addresses are taken from; empty: all of it."""
 
 
 class Ipam(Model, frozen=True):
@@ -182,6 +239,13 @@ class NetworkSpec(Model, frozen=True):
     ipam: Ipam = Ipam()
     mtu: int = 0
     """0 is the underlay's MTU less 50, the cost of VXLAN."""
+    attachable: bool = False
+    """Kept as Docker's users know it; only services join networks."""
+    ingress: bool = False
+    """The network of the routing mesh; there is at most one."""
+    enable_ipv6: bool = False
+    encrypted: bool = False
+    """IPsec between hosts (RFC 4303, RFC 4106)."""
 
 
 class ClusterSpec(Model, frozen=True):

@@ -10,7 +10,9 @@ from typing import Protocol
 
 import msgspec
 
-from pyswarm_core.ids import NetworkId, TaskId
+from pyswarm_core.ids import NetworkId, ServiceId, TaskId
+from pyswarm_core.objects import EncryptionKey
+from pyswarm_core.specs import PortConfig
 
 VXLAN_OVERHEAD = 50
 """Outer Ethernet, IPv4, UDP and VXLAN headers, in bytes."""
@@ -61,6 +63,48 @@ class OverlayWanted(msgspec.Struct, frozen=True, kw_only=True):
     mtu: int = 0
     internal: bool = False
     peers: tuple[Peer, ...] = ()
+    subnet6: str = ""
+    """Its IPv6 addresses follow from those of IPv4; empty: none."""
+    gateway: str = ""
+    """The tasks' next hop; empty: the first address of each block."""
+    ingress: bool = False
+    """Of the routing mesh: the way back to the host that a connection entered by."""
+    encryption_keys: tuple[EncryptionKey, ...] = ()
+    """Newest first; none: not encrypted."""
+
+
+class Backend(msgspec.Struct, frozen=True, gc=False):
+    """A task that may receive connections, and its address on the endpoint's network."""
+
+    task_id: TaskId
+    slot: int
+    address: str
+
+
+class EndpointWanted(msgspec.Struct, frozen=True, kw_only=True):
+    """One service as the tasks of one network reach it.
+
+    Without `vip` its name resolves to the backends. `ports` are those of the routing mesh, given
+    only with the ingress network's endpoint. `slot` of a global service's backend is its node's
+    number.
+    """
+
+    service_id: ServiceId
+    service_name: str
+    network_id: NetworkId
+    global_service: bool = False
+    vip: str = ""
+    aliases: tuple[str, ...] = ()
+    backends: tuple[Backend, ...] = ()
+    ports: tuple[PortConfig, ...] = ()
+
+    @property
+    def key(self) -> "EndpointKey":
+        """What it is known by."""
+        return self.service_id, self.network_id
+
+
+EndpointKey = tuple[ServiceId, NetworkId]
 
 
 class Attachment(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,12 +135,15 @@ class Dataplane(Protocol):
     when the kernel refuses.
     """
 
-    async def sync(self, overlays: Sequence[OverlayWanted]) -> None:
-        """Make the host's networks exactly these; heal what somebody disturbed; remove what is no
-        longer wanted.
+    async def sync(
+        self, overlays: Sequence[OverlayWanted], endpoints: Sequence[EndpointWanted] = ()
+    ) -> None:
+        """Make the host's networks and what they lead to exactly these; heal what somebody
+        disturbed; remove what is no longer wanted.
 
-        Networks must be synced before a task attaches to them, and stay until its last task is
-        detached.
+        When it returns, no new connection of any task here, and none that enters by this host's
+        published ports, goes to a backend that is not named. Networks must be synced before a task
+        attaches to them, and stay until its last task is detached.
         """
         ...
 

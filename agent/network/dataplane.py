@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from agent.network import kernel, message, nft, plan, rules
-from agent.network.base import Attachment, Drift, NetworkFailed, OverlayWanted, Underlay
+from agent.network.base import (
+    Attachment,
+    Drift,
+    EndpointKey,
+    EndpointWanted,
+    NetworkFailed,
+    OverlayWanted,
+    Underlay,
+)
 from agent.network.names import Names
 from agent.network.netlink import Netlink, nft_generation
 from agent.network.netns import Namespaces
@@ -48,6 +56,7 @@ class KernelDataplane:
         self._sockets: list[Netlink] = []
         self._lock = asyncio.Lock()
         self._overlays: dict[NetworkId, OverlayWanted] = {}
+        self._endpoints: dict[EndpointKey, EndpointWanted] = {}
         self._underlay_mtu = 0
         self._tasks: dict[TaskId, tuple[Plug, ...]] = {}
         self._ruleset: str | None = None
@@ -61,10 +70,13 @@ class KernelDataplane:
             host.close()
         self._namespaces.close()
 
-    async def sync(self, overlays: Sequence[OverlayWanted]) -> None:
+    async def sync(
+        self, overlays: Sequence[OverlayWanted], endpoints: Sequence[EndpointWanted] = ()
+    ) -> None:
         """Make the host's networks exactly these; see Dataplane."""
         async with self._lock:
             self._overlays = {overlay.network_id: overlay for overlay in overlays}
+            self._endpoints = {endpoint.key: endpoint for endpoint in endpoints}
             # Rules first, so that no packet passes unruled; when all is removed, rules last.
             if overlays:
                 await self._sync_rules()

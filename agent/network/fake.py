@@ -9,7 +9,15 @@ from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network
 
 from agent.network import plan
-from agent.network.base import Attachment, Drift, NetworkFailed, OverlayWanted, Underlay
+from agent.network.base import (
+    Attachment,
+    Drift,
+    EndpointKey,
+    EndpointWanted,
+    NetworkFailed,
+    OverlayWanted,
+    Underlay,
+)
 from agent.network.names import Names
 from agent.network.plug import Plug, plugs
 from agent.network.state import KernelState, Route
@@ -29,12 +37,17 @@ class FakeDataplane:
         self.kernel = KernelState()
         self.tasks: dict[TaskId, tuple[Plug, ...]] = {}
         self._names = Names(fleet)
+        self.endpoints: dict[EndpointKey, EndpointWanted] = {}
+        """What the last sync was given: where connections of this host's tasks may go."""
         self._overlays: dict[NetworkId, OverlayWanted] = {}
         fabric.hosts[underlay.address] = self
 
-    async def sync(self, overlays: Sequence[OverlayWanted]) -> None:
+    async def sync(
+        self, overlays: Sequence[OverlayWanted], endpoints: Sequence[EndpointWanted] = ()
+    ) -> None:
         """Make the tables exactly what these networks need."""
         self._overlays = {overlay.network_id: overlay for overlay in overlays}
+        self.endpoints = {endpoint.key: endpoint for endpoint in endpoints}
         self.kernel = self._wanted()
 
     async def attach(self, task_id: TaskId, attachments: Sequence[Attachment]) -> str:

@@ -1,17 +1,19 @@
 """What the controller assigned, as values: the wire message taken apart. PURE."""
 
 from functools import lru_cache
+from ipaddress import IPv4Address
 
 import msgspec
 
-from agent.network.base import OverlayWanted, Peer
+from agent.network.base import Backend, EndpointKey, EndpointWanted, OverlayWanted, Peer
 from agent.tasks.record import Record
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.clock import Instant
 from pyswarm_core.codec import from_proto
 from pyswarm_core.columns import unpack_ids
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
-from pyswarm_core.specs import TaskSpec
+from pyswarm_core.objects import EncryptionKey
+from pyswarm_core.specs import PortConfig, TaskSpec
 from pyswarm_core.states import TaskState
 
 
@@ -23,6 +25,7 @@ class Template(msgspec.Struct, frozen=True, gc=False):
     spec_version: int
     global_service: bool
     spec: TaskSpec
+    ports: tuple[PortConfig, ...] = ()
 
 
 class AssignedTask(msgspec.Struct, frozen=True, gc=False):
@@ -45,6 +48,7 @@ class AssignedTask(msgspec.Struct, frozen=True, gc=False):
             global_service=self.template.global_service,
             spec_version=self.template.spec_version,
             desired_state=self.desired_state,
+            ports=self.template.ports,
             accepted_at=now,
         )
 
@@ -58,6 +62,8 @@ class Assigned(msgspec.Struct, frozen=True):
     removed: tuple[TaskId, ...]
     overlays: tuple[OverlayWanted, ...]
     removed_overlays: tuple[NetworkId, ...]
+    endpoints: tuple[EndpointWanted, ...] = ()
+    removed_endpoints: tuple[EndpointKey, ...] = ()
 
 
 def assigned_from(message: dispatcher_pb2.Assignments) -> Assigned:
@@ -80,6 +86,11 @@ def assigned_from(message: dispatcher_pb2.Assignments) -> Assigned:
         removed=tuple(unpack_ids(message.removed_ids)),
         overlays=tuple(_overlay(overlay) for overlay in message.overlays),
         removed_overlays=tuple(NetworkId(name) for name in message.removed_overlays),
+        endpoints=tuple(_endpoint(endpoint) for endpoint in message.endpoints),
+        removed_endpoints=tuple(
+            (ServiceId(ref.service_id), NetworkId(ref.network_id))
+            for ref in message.removed_endpoints
+        ),
     )
 
 
@@ -92,6 +103,7 @@ def _template(data: bytes) -> Template:
         message.spec_version,
         getattr(message, "global"),
         from_proto(TaskSpec, message.spec),
+        tuple(from_proto(PortConfig, port) for port in message.ports),
     )
 
 
@@ -109,4 +121,24 @@ def _overlay(message: dispatcher_pb2.Overlay) -> OverlayWanted:
             Peer(node_number=peer.node_number, address=peer.addr, blocks=tuple(peer.blocks))
             for peer in message.peers
         ),
+        subnet6=message.subnet6,
+        gateway=message.gateway,
+        ingress=message.ingress,
+        encryption_keys=tuple(from_proto(EncryptionKey, key) for key in message.encryption_keys),
+    )
+
+
+def _endpoint(message: dispatcher_pb2.ServiceEndpoint) -> EndpointWanted:
+    packed = message.addresses
+    addresses = [str(IPv4Address(packed[at : at + 4])) for at in range(0, len(packed), 4)]
+    columns = zip(unpack_ids(message.task_ids), message.slots, addresses, strict=True)
+    return EndpointWanted(
+        service_id=ServiceId(message.service_id),
+        service_name=message.service_name,
+        network_id=NetworkId(message.network_id),
+        global_service=getattr(message, "global"),
+        vip=message.vip,
+        aliases=tuple(message.aliases),
+        backends=tuple(Backend(*column) for column in columns),
+        ports=tuple(from_proto(PortConfig, port) for port in message.ports),
     )

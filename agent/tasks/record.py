@@ -9,7 +9,7 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.model import Model
 from pyswarm_core.objects import NO_DETAIL, TaskDetail, TaskStatus
-from pyswarm_core.specs import TaskSpec
+from pyswarm_core.specs import PortConfig, TaskSpec
 from pyswarm_core.states import TaskState, is_terminal
 
 
@@ -24,6 +24,8 @@ class Record(Model, frozen=True):
     spec: TaskSpec
     global_service: bool = False
     spec_version: int = 0
+    ports: tuple[PortConfig, ...] = ()
+    """What its service publishes."""
     desired_state: TaskState = TaskState.RUNNING
     state: TaskState = TaskState.ACCEPTED
     detail: TaskDetail = NO_DETAIL

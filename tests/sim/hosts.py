@@ -231,7 +231,8 @@ class Host:
 
     async def _main(self, process: Process) -> None:
         outbox = Outbox()
-        overlays = Overlays(self.dataplane, "172.31.0.0/20", self._file("overlays.json"))
+        file = self._file("overlays.json")
+        overlays = Overlays(self.dataplane, "172.31.0.0/20", file, outbox.acknowledge)
         runtime = SimRuntime(self.engine)
         worker = Worker(
             clock=process,
@@ -249,10 +250,8 @@ class Host:
             identity = await self._identity(process)
 
             async def assign(assigned: Assigned) -> None:
-                networks = assigned.overlays, assigned.removed_overlays
-                await overlays.assign(*networks, full=assigned.full)
+                await overlays.assign(assigned)
                 worker.assign(assigned, identity.node_id)
-                outbox.acknowledge(assigned.revision)
 
             session = SimSession(
                 identity,

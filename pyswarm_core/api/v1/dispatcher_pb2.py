@@ -26,7 +26,7 @@ from pyswarm_core.api.v1 import objects_pb2 as pyswarm__core_dot_api_dot_v1_dot_
 from pyswarm_core.api.v1 import specs_pb2 as pyswarm__core_dot_api_dot_v1_dot_specs__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$pyswarm_core/api/v1/dispatcher.proto\x12\npyswarm.v1\x1a!pyswarm_core/api/v1/objects.proto\x1a\x1fpyswarm_core/api/v1/specs.proto\"r\n\x0bJoinRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x30\n\x0b\x64\x65scription\x18\x02 \x01(\x0b\x32\x1b.pyswarm.v1.NodeDescription\x12\x0c\n\x04\x61\x64\x64r\x18\x03 \x01(\t\x12\x14\n\x0c\x61vailability\x18\x04 \x01(\t\"E\n\tJoinReply\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ontrollers\x18\x03 \x03(\t\"\xc4\x01\n\x0c\x41gentMessage\x12\"\n\x05hello\x18\x01 \x01(\x0b\x32\x11.pyswarm.v1.HelloH\x00\x12*\n\theartbeat\x18\x02 \x01(\x0b\x32\x15.pyswarm.v1.HeartbeatH\x00\x12,\n\x08statuses\x18\x03 \x01(\x0b\x32\x18.pyswarm.v1.TaskStatusesH\x00\x12.\n\x0b\x61\x63knowledge\x18\x04 \x01(\x0b\x32\x17.pyswarm.v1.AcknowledgeH\x00\x42\x06\n\x04kind\"\x93\x01\n\x05Hello\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x30\n\x0b\x64\x65scription\x18\x03 \x01(\x0b\x32\x1b.pyswarm.v1.NodeDescription\x12\x0c\n\x04\x61\x64\x64r\x18\x04 \x01(\t\x12*\n\x08statuses\x18\x05 \x01(\x0b\x32\x18.pyswarm.v1.TaskStatuses\"\x0b\n\tHeartbeat\"j\n\x0cTaskStatuses\x12\x0b\n\x03ids\x18\x01 \x01(\x0c\x12\x0e\n\x06states\x18\x02 \x01(\x0c\x12\x14\n\x0c\x64\x65tail_index\x18\x03 \x03(\r\x12\'\n\x07\x64\x65tails\x18\x04 \x03(\x0b\x32\x16.pyswarm.v1.TaskDetail\"\x1f\n\x0b\x41\x63knowledge\x12\x10\n\x08revision\x18\x01 \x01(\x04\"\xce\x01\n\x11\x43ontrollerMessage\x12(\n\x08settings\x18\x01 \x01(\x0b\x32\x14.pyswarm.v1.SettingsH\x00\x12.\n\x0b\x61ssignments\x18\x02 \x01(\x0b\x32\x17.pyswarm.v1.AssignmentsH\x00\x12-\n\x0bopen_tunnel\x18\x03 \x01(\x0b\x32\x16.pyswarm.v1.OpenTunnelH\x00\x12(\n\x08redirect\x18\x04 \x01(\x0b\x32\x14.pyswarm.v1.RedirectH\x00\x42\x06\n\x04kind\"\x1a\n\x08Redirect\x12\x0e\n\x06leader\x18\x01 \x01(\t\"Q\n\x08Settings\x12\x18\n\x10heartbeat_period\x18\x01 \x01(\x03\x12\x16\n\x0e\x64\x61ta_path_port\x18\x02 \x01(\r\x12\x13\n\x0b\x63ontrollers\x18\x03 \x03(\t\"\xe2\x01\n\x0b\x41ssignments\x12\x0c\n\x04\x66ull\x18\x01 \x01(\x08\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x11\n\ttemplates\x18\x03 \x03(\x0c\x12\x0b\n\x03ids\x18\x04 \x01(\x0c\x12\r\n\x05slots\x18\x05 \x03(\r\x12\x16\n\x0etemplate_index\x18\x06 \x03(\r\x12\x16\n\x0e\x64\x65sired_states\x18\x07 \x01(\x0c\x12\x13\n\x0bremoved_ids\x18\x08 \x01(\x0c\x12%\n\x08overlays\x18\t \x03(\x0b\x32\x13.pyswarm.v1.Overlay\x12\x18\n\x10removed_overlays\x18\n \x03(\t\"\xfd\x01\n\x0cTaskTemplate\x12\x12\n\nservice_id\x18\x01 \x01(\t\x12\x14\n\x0cservice_name\x18\x02 \x01(\t\x12\x14\n\x0cspec_version\x18\x03 \x01(\x04\x12\x0e\n\x06global\x18\x04 \x01(\x08\x12\"\n\x04spec\x18\x05 \x01(\x0b\x32\x14.pyswarm.v1.TaskSpec\x12\x43\n\x0eservice_labels\x18\x06 \x03(\x0b\x32+.pyswarm.v1.TaskTemplate.ServiceLabelsEntry\x1a\x34\n\x12ServiceLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"@\n\x0bOverlayPeer\x12\x13\n\x0bnode_number\x18\x01 \x01(\r\x12\x0c\n\x04\x61\x64\x64r\x18\x02 \x01(\t\x12\x0e\n\x06\x62locks\x18\x03 \x03(\t\"\xba\x01\n\x07Overlay\x12\x12\n\nnetwork_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03vni\x18\x03 \x01(\r\x12\x0e\n\x06subnet\x18\x04 \x01(\t\x12\x0b\n\x03mtu\x18\x05 \x01(\r\x12\x10\n\x08internal\x18\x06 \x01(\x08\x12\x13\n\x0bnode_number\x18\x07 \x01(\r\x12\x14\n\x0clocal_blocks\x18\x08 \x03(\t\x12&\n\x05peers\x18\t \x03(\x0b\x32\x17.pyswarm.v1.OverlayPeer\"\xdb\x01\n\nOpenTunnel\x12\x11\n\ttunnel_id\x18\x01 \x01(\t\x12\'\n\x04logs\x18\x02 \x01(\x0b\x32\x17.pyswarm.v1.LogsOptionsH\x00\x12+\n\nimage_pull\x18\x03 \x01(\x0b\x32\x15.pyswarm.v1.ImagePullH\x00\x12+\n\nimage_list\x18\x04 \x01(\x0b\x32\x15.pyswarm.v1.ImageListH\x00\x12/\n\x0cimage_remove\x18\x05 \x01(\x0b\x32\x17.pyswarm.v1.ImageRemoveH\x00\x42\x06\n\x04kind\"L\n\x0bLogsOptions\x12\x10\n\x08task_ids\x18\x01 \x03(\t\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12\x0c\n\x04tail\x18\x03 \x01(\x03\x12\r\n\x05since\x18\x04 \x01(\x03\"B\n\tImagePull\x12\x11\n\treference\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x10\n\x08password\x18\x03 \x01(\t\"\x0b\n\tImageList\" \n\x0bImageRemove\x12\x11\n\treference\x18\x01 \x01(\t\"\xe3\x01\n\x0bTunnelFrame\x12\x11\n\ttunnel_id\x18\x01 \x01(\t\x12)\n\tlog_lines\x18\x02 \x01(\x0b\x32\x14.pyswarm.v1.LogLinesH\x00\x12\x33\n\x0eimage_progress\x18\x03 \x01(\x0b\x32\x19.pyswarm.v1.ImageProgressH\x00\x12/\n\x0cimage_report\x18\x04 \x01(\x0b\x32\x17.pyswarm.v1.ImageReportH\x00\x12(\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x17.pyswarm.v1.TunnelErrorH\x00\x42\x06\n\x04kind\",\n\x0bTunnelError\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"D\n\x07LogLine\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\n\n\x02\x61t\x18\x02 \x01(\x03\x12\x0e\n\x06stream\x18\x03 \x01(\r\x12\x0c\n\x04text\x18\x04 \x01(\x0c\".\n\x08LogLines\x12\"\n\x05lines\x18\x01 \x03(\x0b\x32\x13.pyswarm.v1.LogLine\"H\n\rImageProgress\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x12\n\ndone_bytes\x18\x02 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x04\"W\n\x05Image\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\r\n\x05names\x18\x03 \x03(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\x12\x0f\n\x07\x63reated\x18\x05 \x01(\t\"0\n\x0bImageReport\x12!\n\x06images\x18\x01 \x03(\x0b\x32\x11.pyswarm.v1.Image2\xcc\x01\n\nDispatcher\x12\x36\n\x04Join\x12\x17.pyswarm.v1.JoinRequest\x1a\x15.pyswarm.v1.JoinReply\x12\x46\n\x07Session\x12\x18.pyswarm.v1.AgentMessage\x1a\x1d.pyswarm.v1.ControllerMessage(\x01\x30\x01\x12>\n\x06Tunnel\x12\x17.pyswarm.v1.TunnelFrame\x1a\x17.pyswarm.v1.TunnelFrame(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$pyswarm_core/api/v1/dispatcher.proto\x12\npyswarm.v1\x1a!pyswarm_core/api/v1/objects.proto\x1a\x1fpyswarm_core/api/v1/specs.proto\"r\n\x0bJoinRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x30\n\x0b\x64\x65scription\x18\x02 \x01(\x0b\x32\x1b.pyswarm.v1.NodeDescription\x12\x0c\n\x04\x61\x64\x64r\x18\x03 \x01(\t\x12\x14\n\x0c\x61vailability\x18\x04 \x01(\t\"E\n\tJoinReply\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ontrollers\x18\x03 \x03(\t\"\xc4\x01\n\x0c\x41gentMessage\x12\"\n\x05hello\x18\x01 \x01(\x0b\x32\x11.pyswarm.v1.HelloH\x00\x12*\n\theartbeat\x18\x02 \x01(\x0b\x32\x15.pyswarm.v1.HeartbeatH\x00\x12,\n\x08statuses\x18\x03 \x01(\x0b\x32\x18.pyswarm.v1.TaskStatusesH\x00\x12.\n\x0b\x61\x63knowledge\x18\x04 \x01(\x0b\x32\x17.pyswarm.v1.AcknowledgeH\x00\x42\x06\n\x04kind\"\x93\x01\n\x05Hello\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\x12\x30\n\x0b\x64\x65scription\x18\x03 \x01(\x0b\x32\x1b.pyswarm.v1.NodeDescription\x12\x0c\n\x04\x61\x64\x64r\x18\x04 \x01(\t\x12*\n\x08statuses\x18\x05 \x01(\x0b\x32\x18.pyswarm.v1.TaskStatuses\"\x0b\n\tHeartbeat\"j\n\x0cTaskStatuses\x12\x0b\n\x03ids\x18\x01 \x01(\x0c\x12\x0e\n\x06states\x18\x02 \x01(\x0c\x12\x14\n\x0c\x64\x65tail_index\x18\x03 \x03(\r\x12\'\n\x07\x64\x65tails\x18\x04 \x03(\x0b\x32\x16.pyswarm.v1.TaskDetail\"\x1f\n\x0b\x41\x63knowledge\x12\x10\n\x08revision\x18\x01 \x01(\x04\"\xce\x01\n\x11\x43ontrollerMessage\x12(\n\x08settings\x18\x01 \x01(\x0b\x32\x14.pyswarm.v1.SettingsH\x00\x12.\n\x0b\x61ssignments\x18\x02 \x01(\x0b\x32\x17.pyswarm.v1.AssignmentsH\x00\x12-\n\x0bopen_tunnel\x18\x03 \x01(\x0b\x32\x16.pyswarm.v1.OpenTunnelH\x00\x12(\n\x08redirect\x18\x04 \x01(\x0b\x32\x14.pyswarm.v1.RedirectH\x00\x42\x06\n\x04kind\"\x1a\n\x08Redirect\x12\x0e\n\x06leader\x18\x01 \x01(\t\"Q\n\x08Settings\x12\x18\n\x10heartbeat_period\x18\x01 \x01(\x03\x12\x16\n\x0e\x64\x61ta_path_port\x18\x02 \x01(\r\x12\x13\n\x0b\x63ontrollers\x18\x03 \x03(\t\"\xc6\x02\n\x0b\x41ssignments\x12\x0c\n\x04\x66ull\x18\x01 \x01(\x08\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x11\n\ttemplates\x18\x03 \x03(\x0c\x12\x0b\n\x03ids\x18\x04 \x01(\x0c\x12\r\n\x05slots\x18\x05 \x03(\r\x12\x16\n\x0etemplate_index\x18\x06 \x03(\r\x12\x16\n\x0e\x64\x65sired_states\x18\x07 \x01(\x0c\x12\x13\n\x0bremoved_ids\x18\x08 \x01(\x0c\x12%\n\x08overlays\x18\t \x03(\x0b\x32\x13.pyswarm.v1.Overlay\x12\x18\n\x10removed_overlays\x18\n \x03(\t\x12.\n\tendpoints\x18\x0b \x03(\x0b\x32\x1b.pyswarm.v1.ServiceEndpoint\x12\x32\n\x11removed_endpoints\x18\x0c \x03(\x0b\x32\x17.pyswarm.v1.EndpointRef\"5\n\x0b\x45ndpointRef\x12\x12\n\nservice_id\x18\x01 \x01(\t\x12\x12\n\nnetwork_id\x18\x02 \x01(\t\"\xd8\x01\n\x0fServiceEndpoint\x12\x12\n\nservice_id\x18\x01 \x01(\t\x12\x14\n\x0cservice_name\x18\x02 \x01(\t\x12\x0e\n\x06global\x18\x03 \x01(\x08\x12\x12\n\nnetwork_id\x18\x04 \x01(\t\x12\x0b\n\x03vip\x18\x05 \x01(\t\x12\x0f\n\x07\x61liases\x18\x06 \x03(\t\x12\x10\n\x08task_ids\x18\x07 \x01(\x0c\x12\x11\n\taddresses\x18\x08 \x01(\x0c\x12\r\n\x05slots\x18\t \x03(\r\x12%\n\x05ports\x18\n \x03(\x0b\x32\x16.pyswarm.v1.PortConfig\"\xa4\x02\n\x0cTaskTemplate\x12\x12\n\nservice_id\x18\x01 \x01(\t\x12\x14\n\x0cservice_name\x18\x02 \x01(\t\x12\x14\n\x0cspec_version\x18\x03 \x01(\x04\x12\x0e\n\x06global\x18\x04 \x01(\x08\x12\"\n\x04spec\x18\x05 \x01(\x0b\x32\x14.pyswarm.v1.TaskSpec\x12\x43\n\x0eservice_labels\x18\x06 \x03(\x0b\x32+.pyswarm.v1.TaskTemplate.ServiceLabelsEntry\x12%\n\x05ports\x18\x07 \x03(\x0b\x32\x16.pyswarm.v1.PortConfig\x1a\x34\n\x12ServiceLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"@\n\x0bOverlayPeer\x12\x13\n\x0bnode_number\x18\x01 \x01(\r\x12\x0c\n\x04\x61\x64\x64r\x18\x02 \x01(\t\x12\x0e\n\x06\x62locks\x18\x03 \x03(\t\"\xa1\x02\n\x07Overlay\x12\x12\n\nnetwork_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03vni\x18\x03 \x01(\r\x12\x0e\n\x06subnet\x18\x04 \x01(\t\x12\x0b\n\x03mtu\x18\x05 \x01(\r\x12\x10\n\x08internal\x18\x06 \x01(\x08\x12\x13\n\x0bnode_number\x18\x07 \x01(\r\x12\x14\n\x0clocal_blocks\x18\x08 \x03(\t\x12&\n\x05peers\x18\t \x03(\x0b\x32\x17.pyswarm.v1.OverlayPeer\x12\x0f\n\x07subnet6\x18\n \x01(\t\x12\x0f\n\x07gateway\x18\x0b \x01(\t\x12\x0f\n\x07ingress\x18\x0c \x01(\x08\x12\x32\n\x0f\x65ncryption_keys\x18\r \x03(\x0b\x32\x19.pyswarm.v1.EncryptionKey\"\xdb\x01\n\nOpenTunnel\x12\x11\n\ttunnel_id\x18\x01 \x01(\t\x12\'\n\x04logs\x18\x02 \x01(\x0b\x32\x17.pyswarm.v1.LogsOptionsH\x00\x12+\n\nimage_pull\x18\x03 \x01(\x0b\x32\x15.pyswarm.v1.ImagePullH\x00\x12+\n\nimage_list\x18\x04 \x01(\x0b\x32\x15.pyswarm.v1.ImageListH\x00\x12/\n\x0cimage_remove\x18\x05 \x01(\x0b\x32\x17.pyswarm.v1.ImageRemoveH\x00\x42\x06\n\x04kind\"L\n\x0bLogsOptions\x12\x10\n\x08task_ids\x18\x01 \x03(\t\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12\x0c\n\x04tail\x18\x03 \x01(\x03\x12\r\n\x05since\x18\x04 \x01(\x03\"B\n\tImagePull\x12\x11\n\treference\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x10\n\x08password\x18\x03 \x01(\t\"\x0b\n\tImageList\" \n\x0bImageRemove\x12\x11\n\treference\x18\x01 \x01(\t\"\xe3\x01\n\x0bTunnelFrame\x12\x11\n\ttunnel_id\x18\x01 \x01(\t\x12)\n\tlog_lines\x18\x02 \x01(\x0b\x32\x14.pyswarm.v1.LogLinesH\x00\x12\x33\n\x0eimage_progress\x18\x03 \x01(\x0b\x32\x19.pyswarm.v1.ImageProgressH\x00\x12/\n\x0cimage_report\x18\x04 \x01(\x0b\x32\x17.pyswarm.v1.ImageReportH\x00\x12(\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x17.pyswarm.v1.TunnelErrorH\x00\x42\x06\n\x04kind\",\n\x0bTunnelError\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"D\n\x07LogLine\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\n\n\x02\x61t\x18\x02 \x01(\x03\x12\x0e\n\x06stream\x18\x03 \x01(\r\x12\x0c\n\x04text\x18\x04 \x01(\x0c\".\n\x08LogLines\x12\"\n\x05lines\x18\x01 \x03(\x0b\x32\x13.pyswarm.v1.LogLine\"H\n\rImageProgress\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x12\n\ndone_bytes\x18\x02 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x04\"W\n\x05Image\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\r\n\x05names\x18\x03 \x03(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\x12\x0f\n\x07\x63reated\x18\x05 \x01(\t\"0\n\x0bImageReport\x12!\n\x06images\x18\x01 \x03(\x0b\x32\x11.pyswarm.v1.Image2\xcc\x01\n\nDispatcher\x12\x36\n\x04Join\x12\x17.pyswarm.v1.JoinRequest\x1a\x15.pyswarm.v1.JoinReply\x12\x46\n\x07Session\x12\x18.pyswarm.v1.AgentMessage\x1a\x1d.pyswarm.v1.ControllerMessage(\x01\x30\x01\x12>\n\x06Tunnel\x12\x17.pyswarm.v1.TunnelFrame\x1a\x17.pyswarm.v1.TunnelFrame(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,39 +56,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETTINGS']._serialized_start=1047
   _globals['_SETTINGS']._serialized_end=1128
   _globals['_ASSIGNMENTS']._serialized_start=1131
-  _globals['_ASSIGNMENTS']._serialized_end=1357
-  _globals['_TASKTEMPLATE']._serialized_start=1360
-  _globals['_TASKTEMPLATE']._serialized_end=1613
-  _globals['_TASKTEMPLATE_SERVICELABELSENTRY']._serialized_start=1561
-  _globals['_TASKTEMPLATE_SERVICELABELSENTRY']._serialized_end=1613
-  _globals['_OVERLAYPEER']._serialized_start=1615
-  _globals['_OVERLAYPEER']._serialized_end=1679
-  _globals['_OVERLAY']._serialized_start=1682
-  _globals['_OVERLAY']._serialized_end=1868
-  _globals['_OPENTUNNEL']._serialized_start=1871
-  _globals['_OPENTUNNEL']._serialized_end=2090
-  _globals['_LOGSOPTIONS']._serialized_start=2092
-  _globals['_LOGSOPTIONS']._serialized_end=2168
-  _globals['_IMAGEPULL']._serialized_start=2170
-  _globals['_IMAGEPULL']._serialized_end=2236
-  _globals['_IMAGELIST']._serialized_start=2238
-  _globals['_IMAGELIST']._serialized_end=2249
-  _globals['_IMAGEREMOVE']._serialized_start=2251
-  _globals['_IMAGEREMOVE']._serialized_end=2283
-  _globals['_TUNNELFRAME']._serialized_start=2286
-  _globals['_TUNNELFRAME']._serialized_end=2513
-  _globals['_TUNNELERROR']._serialized_start=2515
-  _globals['_TUNNELERROR']._serialized_end=2559
-  _globals['_LOGLINE']._serialized_start=2561
-  _globals['_LOGLINE']._serialized_end=2629
-  _globals['_LOGLINES']._serialized_start=2631
-  _globals['_LOGLINES']._serialized_end=2677
-  _globals['_IMAGEPROGRESS']._serialized_start=2679
-  _globals['_IMAGEPROGRESS']._serialized_end=2751
-  _globals['_IMAGE']._serialized_start=2753
-  _globals['_IMAGE']._serialized_end=2840
-  _globals['_IMAGEREPORT']._serialized_start=2842
-  _globals['_IMAGEREPORT']._serialized_end=2890
-  _globals['_DISPATCHER']._serialized_start=2893
-  _globals['_DISPATCHER']._serialized_end=3097
+  _globals['_ASSIGNMENTS']._serialized_end=1457
+  _globals['_ENDPOINTREF']._serialized_start=1459
+  _globals['_ENDPOINTREF']._serialized_end=1512
+  _globals['_SERVICEENDPOINT']._serialized_start=1515
+  _globals['_SERVICEENDPOINT']._serialized_end=1731
+  _globals['_TASKTEMPLATE']._serialized_start=1734
+  _globals['_TASKTEMPLATE']._serialized_end=2026
+  _globals['_TASKTEMPLATE_SERVICELABELSENTRY']._serialized_start=1974
+  _globals['_TASKTEMPLATE_SERVICELABELSENTRY']._serialized_end=2026
+  _globals['_OVERLAYPEER']._serialized_start=2028
+  _globals['_OVERLAYPEER']._serialized_end=2092
+  _globals['_OVERLAY']._serialized_start=2095
+  _globals['_OVERLAY']._serialized_end=2384
+  _globals['_OPENTUNNEL']._serialized_start=2387
+  _globals['_OPENTUNNEL']._serialized_end=2606
+  _globals['_LOGSOPTIONS']._serialized_start=2608
+  _globals['_LOGSOPTIONS']._serialized_end=2684
+  _globals['_IMAGEPULL']._serialized_start=2686
+  _globals['_IMAGEPULL']._serialized_end=2752
+  _globals['_IMAGELIST']._serialized_start=2754
+  _globals['_IMAGELIST']._serialized_end=2765
+  _globals['_IMAGEREMOVE']._serialized_start=2767
+  _globals['_IMAGEREMOVE']._serialized_end=2799
+  _globals['_TUNNELFRAME']._serialized_start=2802
+  _globals['_TUNNELFRAME']._serialized_end=3029
+  _globals['_TUNNELERROR']._serialized_start=3031
+  _globals['_TUNNELERROR']._serialized_end=3075
+  _globals['_LOGLINE']._serialized_start=3077
+  _globals['_LOGLINE']._serialized_end=3145
+  _globals['_LOGLINES']._serialized_start=3147
+  _globals['_LOGLINES']._serialized_end=3193
+  _globals['_IMAGEPROGRESS']._serialized_start=3195
+  _globals['_IMAGEPROGRESS']._serialized_end=3267
+  _globals['_IMAGE']._serialized_start=3269
+  _globals['_IMAGE']._serialized_end=3356
+  _globals['_IMAGEREPORT']._serialized_start=3358
+  _globals['_IMAGEREPORT']._serialized_end=3406
+  _globals['_DISPATCHER']._serialized_start=3409
+  _globals['_DISPATCHER']._serialized_end=3613
 # @@protoc_insertion_point(module_scope)

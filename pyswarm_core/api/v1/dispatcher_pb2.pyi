@@ -314,6 +314,8 @@ class Assignments(_message.Message):
     REMOVED_IDS_FIELD_NUMBER: _builtins.int
     OVERLAYS_FIELD_NUMBER: _builtins.int
     REMOVED_OVERLAYS_FIELD_NUMBER: _builtins.int
+    ENDPOINTS_FIELD_NUMBER: _builtins.int
+    REMOVED_ENDPOINTS_FIELD_NUMBER: _builtins.int
     full: _builtins.bool
     revision: _builtins.int
     ids: _builtins.bytes
@@ -336,6 +338,12 @@ class Assignments(_message.Message):
 
     @_builtins.property
     def removed_overlays(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServiceEndpoint]:
+        """How services are reached, by service and network; each replaces what was sent of it before."""
+
+    @_builtins.property
+    def removed_endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___EndpointRef]: ...
     def __init__(
         self,
         *,
@@ -349,14 +357,94 @@ class Assignments(_message.Message):
         removed_ids: _builtins.bytes = ...,
         overlays: _abc.Iterable[Global___Overlay] | None = ...,
         removed_overlays: _abc.Iterable[_builtins.str] | None = ...,
+        endpoints: _abc.Iterable[Global___ServiceEndpoint] | None = ...,
+        removed_endpoints: _abc.Iterable[Global___EndpointRef] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired_states", b"desired_states", "full", b"full", "ids", b"ids", "overlays", b"overlays", "removed_ids", b"removed_ids", "removed_overlays", b"removed_overlays", "revision", b"revision", "slots", b"slots", "template_index", b"template_index", "templates", b"templates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired_states", b"desired_states", "endpoints", b"endpoints", "full", b"full", "ids", b"ids", "overlays", b"overlays", "removed_endpoints", b"removed_endpoints", "removed_ids", b"removed_ids", "removed_overlays", b"removed_overlays", "revision", b"revision", "slots", b"slots", "template_index", b"template_index", "templates", b"templates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Assignments: _TypeAlias = Assignments  # noqa: Y015
+
+@_typing.final
+class EndpointRef(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_ID_FIELD_NUMBER: _builtins.int
+    NETWORK_ID_FIELD_NUMBER: _builtins.int
+    service_id: _builtins.str
+    network_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        service_id: _builtins.str = ...,
+        network_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["network_id", b"network_id", "service_id", b"service_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndpointRef: _TypeAlias = EndpointRef  # noqa: Y015
+
+@_typing.final
+class ServiceEndpoint(_message.Message):
+    """One service as the tasks of one network, or users of its published ports, reach it. Entry i of every column
+    is backend i: a task that may receive connections.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVICE_ID_FIELD_NUMBER: _builtins.int
+    SERVICE_NAME_FIELD_NUMBER: _builtins.int
+    GLOBAL_FIELD_NUMBER: _builtins.int
+    NETWORK_ID_FIELD_NUMBER: _builtins.int
+    VIP_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
+    TASK_IDS_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    PORTS_FIELD_NUMBER: _builtins.int
+    service_id: _builtins.str
+    service_name: _builtins.str
+    network_id: _builtins.str
+    vip: _builtins.str
+    """Empty: names resolve to the backends (dnsrr)."""
+    task_ids: _builtins.bytes
+    """25 ASCII bytes each"""
+    addresses: _builtins.bytes
+    """4 bytes each, in network order"""
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def slots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def ports(self) -> _containers.RepeatedCompositeFieldContainer[_specs_pb2.PortConfig]:
+        """Published through the routing mesh; only of the ingress network."""
+
+    def __init__(
+        self,
+        *,
+        service_id: _builtins.str = ...,
+        service_name: _builtins.str = ...,
+        network_id: _builtins.str = ...,
+        vip: _builtins.str = ...,
+        aliases: _abc.Iterable[_builtins.str] | None = ...,
+        task_ids: _builtins.bytes = ...,
+        addresses: _builtins.bytes = ...,
+        slots: _abc.Iterable[_builtins.int] | None = ...,
+        ports: _abc.Iterable[_specs_pb2.PortConfig] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "aliases", b"aliases", "global", b"global", "network_id", b"network_id", "ports", b"ports", "service_id", b"service_id", "service_name", b"service_name", "slots", b"slots", "task_ids", b"task_ids", "vip", b"vip"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServiceEndpoint: _TypeAlias = ServiceEndpoint  # noqa: Y015
 
 @_typing.final
 class TaskTemplate(_message.Message):
@@ -390,6 +478,7 @@ class TaskTemplate(_message.Message):
     GLOBAL_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     SERVICE_LABELS_FIELD_NUMBER: _builtins.int
+    PORTS_FIELD_NUMBER: _builtins.int
     service_id: _builtins.str
     service_name: _builtins.str
     spec_version: _builtins.int
@@ -397,6 +486,10 @@ class TaskTemplate(_message.Message):
     def spec(self) -> _specs_pb2.TaskSpec: ...
     @_builtins.property
     def service_labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def ports(self) -> _containers.RepeatedCompositeFieldContainer[_specs_pb2.PortConfig]:
+        """All that are published: in mode host by this agent alone, in mode ingress by the mesh."""
+
     def __init__(
         self,
         *,
@@ -405,10 +498,11 @@ class TaskTemplate(_message.Message):
         spec_version: _builtins.int = ...,
         spec: _specs_pb2.TaskSpec | None = ...,
         service_labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        ports: _abc.Iterable[_specs_pb2.PortConfig] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["global", b"global", "service_id", b"service_id", "service_labels", b"service_labels", "service_name", b"service_name", "spec", b"spec", "spec_version", b"spec_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["global", b"global", "ports", b"ports", "service_id", b"service_id", "service_labels", b"service_labels", "service_name", b"service_name", "spec", b"spec", "spec_version", b"spec_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -453,6 +547,10 @@ class Overlay(_message.Message):
     NODE_NUMBER_FIELD_NUMBER: _builtins.int
     LOCAL_BLOCKS_FIELD_NUMBER: _builtins.int
     PEERS_FIELD_NUMBER: _builtins.int
+    SUBNET6_FIELD_NUMBER: _builtins.int
+    GATEWAY_FIELD_NUMBER: _builtins.int
+    INGRESS_FIELD_NUMBER: _builtins.int
+    ENCRYPTION_KEYS_FIELD_NUMBER: _builtins.int
     network_id: _builtins.str
     name: _builtins.str
     vni: _builtins.int
@@ -460,10 +558,19 @@ class Overlay(_message.Message):
     mtu: _builtins.int
     internal: _builtins.bool
     node_number: _builtins.int
+    subnet6: _builtins.str
+    """Addresses of IPv6 follow from those of IPv4 (pyswarm_core/addresses.py); empty: none."""
+    gateway: _builtins.str
+    """The tasks' next hop on every host; empty: the first address of each block."""
+    ingress: _builtins.bool
     @_builtins.property
     def local_blocks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___OverlayPeer]: ...
+    @_builtins.property
+    def encryption_keys(self) -> _containers.RepeatedCompositeFieldContainer[_objects_pb2.EncryptionKey]:
+        """Of an encrypted network, newest first."""
+
     def __init__(
         self,
         *,
@@ -476,10 +583,14 @@ class Overlay(_message.Message):
         node_number: _builtins.int = ...,
         local_blocks: _abc.Iterable[_builtins.str] | None = ...,
         peers: _abc.Iterable[Global___OverlayPeer] | None = ...,
+        subnet6: _builtins.str = ...,
+        gateway: _builtins.str = ...,
+        ingress: _builtins.bool = ...,
+        encryption_keys: _abc.Iterable[_objects_pb2.EncryptionKey] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["internal", b"internal", "local_blocks", b"local_blocks", "mtu", b"mtu", "name", b"name", "network_id", b"network_id", "node_number", b"node_number", "peers", b"peers", "subnet", b"subnet", "vni", b"vni"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encryption_keys", b"encryption_keys", "gateway", b"gateway", "ingress", b"ingress", "internal", b"internal", "local_blocks", b"local_blocks", "mtu", b"mtu", "name", b"name", "network_id", b"network_id", "node_number", b"node_number", "peers", b"peers", "subnet", b"subnet", "subnet6", b"subnet6", "vni", b"vni"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -117,6 +117,7 @@ class Service(_message.Message):
     TEMPLATE_VERSION_FIELD_NUMBER: _builtins.int
     PREVIOUS_SPECS_FIELD_NUMBER: _builtins.int
     REMOVING_FIELD_NUMBER: _builtins.int
+    ENDPOINT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     created_at: _builtins.int
     updated_at: _builtins.int
@@ -129,6 +130,8 @@ class Service(_message.Message):
     def version(self) -> Global___Version: ...
     @_builtins.property
     def previous_specs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PreviousSpec]: ...
+    @_builtins.property
+    def endpoint(self) -> Global___Endpoint: ...
     def __init__(
         self,
         *,
@@ -141,14 +144,63 @@ class Service(_message.Message):
         template_version: _builtins.int = ...,
         previous_specs: _abc.Iterable[Global___PreviousSpec] | None = ...,
         removing: _builtins.bool = ...,
+        endpoint: Global___Endpoint | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "spec", b"spec", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "id", b"id", "previous_specs", b"previous_specs", "removing", b"removing", "spec", b"spec", "spec_version", b"spec_version", "template_version", b"template_version", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "endpoint", b"endpoint", "id", b"id", "previous_specs", b"previous_specs", "removing", b"removing", "spec", b"spec", "spec_version", b"spec_version", "template_version", b"template_version", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Service: _TypeAlias = Service  # noqa: Y015
+
+@_typing.final
+class VirtualIp(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NETWORK_ID_FIELD_NUMBER: _builtins.int
+    ADDR_FIELD_NUMBER: _builtins.int
+    network_id: _builtins.str
+    addr: _builtins.str
+    def __init__(
+        self,
+        *,
+        network_id: _builtins.str = ...,
+        addr: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "network_id", b"network_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VirtualIp: _TypeAlias = VirtualIp  # noqa: Y015
+
+@_typing.final
+class Endpoint(_message.Message):
+    """How a service is reached: what was allocated for its endpoint spec."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORTS_FIELD_NUMBER: _builtins.int
+    VIRTUAL_IPS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ports(self) -> _containers.RepeatedCompositeFieldContainer[_specs_pb2.PortConfig]: ...
+    @_builtins.property
+    def virtual_ips(self) -> _containers.RepeatedCompositeFieldContainer[Global___VirtualIp]: ...
+    def __init__(
+        self,
+        *,
+        ports: _abc.Iterable[_specs_pb2.PortConfig] | None = ...,
+        virtual_ips: _abc.Iterable[Global___VirtualIp] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ports", b"ports", "virtual_ips", b"virtual_ips"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Endpoint: _TypeAlias = Endpoint  # noqa: Y015
 
 @_typing.final
 class Address(_message.Message):
@@ -182,13 +234,21 @@ class TaskDetail(_message.Message):
     OOM_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
     ADDRESSES_FIELD_NUMBER: _builtins.int
+    SERVING_FIELD_NUMBER: _builtins.int
+    PORTS_FIELD_NUMBER: _builtins.int
     message: _builtins.str
     error: _builtins.str
     exit_code: _builtins.int
     oom: _builtins.bool
     pid: _builtins.int
+    serving: _builtins.bool
+    """It may receive connections."""
     @_builtins.property
     def addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Address]: ...
+    @_builtins.property
+    def ports(self) -> _containers.RepeatedCompositeFieldContainer[_specs_pb2.PortConfig]:
+        """Ports published on its own host, with the numbers that were chosen."""
+
     def __init__(
         self,
         *,
@@ -198,10 +258,12 @@ class TaskDetail(_message.Message):
         oom: _builtins.bool = ...,
         pid: _builtins.int = ...,
         addresses: _abc.Iterable[Global___Address] | None = ...,
+        serving: _builtins.bool = ...,
+        ports: _abc.Iterable[_specs_pb2.PortConfig] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "error", b"error", "exit_code", b"exit_code", "message", b"message", "oom", b"oom", "pid", b"pid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "error", b"error", "exit_code", b"exit_code", "message", b"message", "oom", b"oom", "pid", b"pid", "ports", b"ports", "serving", b"serving"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -458,11 +520,13 @@ class Network(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     BLOCKS_FIELD_NUMBER: _builtins.int
+    SUBNET6_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     subnet: _builtins.str
     vni: _builtins.int
     created_at: _builtins.int
     updated_at: _builtins.int
+    subnet6: _builtins.str
     @_builtins.property
     def spec(self) -> _specs_pb2.NetworkSpec: ...
     @_builtins.property
@@ -480,14 +544,44 @@ class Network(_message.Message):
         created_at: _builtins.int = ...,
         updated_at: _builtins.int = ...,
         blocks: _abc.Iterable[Global___Block] | None = ...,
+        subnet6: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "created_at", b"created_at", "id", b"id", "spec", b"spec", "subnet", b"subnet", "updated_at", b"updated_at", "version", b"version", "vni", b"vni"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "created_at", b"created_at", "id", b"id", "spec", b"spec", "subnet", b"subnet", "subnet6", b"subnet6", "updated_at", b"updated_at", "version", b"version", "vni", b"vni"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Network: _TypeAlias = Network  # noqa: Y015
+
+@_typing.final
+class EncryptionKey(_message.Message):
+    """Of IPsec between hosts; made and replaced by the leader."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    SECRET_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Part of the SPI."""
+    secret: _builtins.bytes
+    """AES-128 key and salt (RFC 4106), 20 bytes."""
+    created_at: _builtins.int
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        secret: _builtins.bytes = ...,
+        created_at: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "number", b"number", "secret", b"secret"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EncryptionKey: _TypeAlias = EncryptionKey  # noqa: Y015
 
 @_typing.final
 class Cluster(_message.Message):
@@ -502,6 +596,7 @@ class Cluster(_message.Message):
     MANAGER_TOKEN_FIELD_NUMBER: _builtins.int
     NEXT_NODE_NUMBER_FIELD_NUMBER: _builtins.int
     NEXT_VNI_FIELD_NUMBER: _builtins.int
+    ENCRYPTION_KEYS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     created_at: _builtins.int
     updated_at: _builtins.int
@@ -513,6 +608,10 @@ class Cluster(_message.Message):
     def spec(self) -> _specs_pb2.ClusterSpec: ...
     @_builtins.property
     def version(self) -> Global___Version: ...
+    @_builtins.property
+    def encryption_keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___EncryptionKey]:
+        """Newest first."""
+
     def __init__(
         self,
         *,
@@ -525,10 +624,11 @@ class Cluster(_message.Message):
         manager_token: _builtins.str = ...,
         next_node_number: _builtins.int = ...,
         next_vni: _builtins.int = ...,
+        encryption_keys: _abc.Iterable[Global___EncryptionKey] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "id", b"id", "manager_token", b"manager_token", "next_node_number", b"next_node_number", "next_vni", b"next_vni", "spec", b"spec", "updated_at", b"updated_at", "version", b"version", "worker_token", b"worker_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "encryption_keys", b"encryption_keys", "id", b"id", "manager_token", b"manager_token", "next_node_number", b"next_node_number", "next_vni", b"next_vni", "spec", b"spec", "updated_at", b"updated_at", "version", b"version", "worker_token", b"worker_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -57,7 +57,8 @@ class Host:
     async def worker(self) -> AsyncIterator[Worker]:
         """A worker that runs; at the end it dies as if killed."""
         async with asyncio.TaskGroup() as group:
-            overlays = Overlays(self.dataplane, "10.127.0.0/24", self.directory / "overlays.json")
+            path = self.directory / "overlays.json"
+            overlays = Overlays(self.dataplane, "10.127.0.0/24", path, self.outbox.acknowledge)
             preparation = Preparation(
                 images=FakeImages(self.registry, group),
                 overlays=overlays,
@@ -123,7 +124,7 @@ async def test_a_task_gets_an_address_of_the_nodes_block(tmp_path: Path) -> None
     host = Host(tmp_path)
     host.registry.push(IMAGE)
     async with host.worker() as worker:
-        await host.overlays.assign([OVERLAY], [], full=True)
+        await host.overlays.assign(assigned())
         worker.assign(assigned(task(overlay=True)), NODE)
         status = await host.reaches(TaskId("t1"), TaskState.RUNNING)
         assert [a.address for a in status.detail.addresses] == ["10.128.0.2"]
