@@ -4,11 +4,11 @@ import asyncio
 import fcntl
 import json
 import os
-import signal
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -26,9 +26,12 @@ from agent.images.base import (
 )
 from agent.images.settings import ImageSettings
 from agent.images.store import open_images
+from agent.runtime.procs import find_by_argument, is_alive
+from tests.integration.images.dam import held_back
 from tests.integration.images.registry import Registry, running_registry
 
 PLAIN = ImageConfig()
+PATIENCE_S = 20.0 * float(os.environ.get("PYSWARM_TIMEOUT_FACTOR", "1"))
 
 
 def ran(command: list[str], env: Mapping[str, str] = os.environ) -> bytes:
@@ -221,40 +224,70 @@ async def test_a_trial_mount_of_a_killed_tool_is_undone(settings: ImageSettings)
     assert str(trial) not in Path("/proc/self/mountinfo").read_text()
 
 
+@pytest.mark.parametrize("moment", ["arriving", "unpacked", "stored"])
 async def test_an_agent_killed_in_a_pull_leaves_nothing_half_made(
-    settings: ImageSettings, registry: Registry
+    settings: ImageSettings, registry: Registry, moment: str
 ) -> None:
-    registry.push("big:1", [{"a": os.urandom(60_000_000)}, {"b": b"1"}], PLAIN)
-    reference = f"{registry.address}/big:1"
-    for bytes_in in (1, 20_000_000, 60_000_000):
-        _pull_and_die(settings, reference, bytes_in)
+    """Killed when a layer has arrived by half, as its unpacking shows, or before the next came."""
+    digest = registry.push("web:1", [{"a": os.urandom(20_000_000)}, {"b": b"1"}], PLAIN)
+    manifest = json.loads(registry.blob(digest).read_bytes())
+    base, top = (layer["digest"] for layer in manifest["layers"])
+    held, after = (base, 10_000_000) if moment == "arriving" else (top, 0)
+    async with held_back(registry.port, held, after) as dam, asyncio.timeout(PATIENCE_S):
+        with _pulling_agent(settings, f"{dam.address}/web:1"):
+            await dam.reached.wait()
+            while not _has_come_to(moment, settings):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            skopeo = find_by_argument("skopeo", f"docker://{dam.address}/web:1")
+            assert is_alive(skopeo)
+        while is_alive(skopeo):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     async with open_images(settings) as images:
         assert list(settings.work.iterdir()) == []
         assert await images.list() == ()
-        image = await images.resolve(reference)
-    layers = {path.name for path in (settings.root / "overlay").iterdir() if path.is_dir()} - {"l"}
-    assert layers == {Path(layer).resolve().parent.name for layer in image.layers}
+        image = await images.resolve(f"{registry.address}/web:1")
+    folders = (settings.root / "overlay").glob("*/diff")
+    layers = {Path(layer).resolve() for layer in image.layers}
+    assert set(folders) == layers
 
 
-def _pull_and_die(settings: ImageSettings, reference: str, bytes_in: int) -> None:
-    """An agent that kills itself once so many bytes have arrived; its skopeo must die with it."""
-    program = textwrap.dedent(f"""
-        import asyncio, os, sys
+def _has_come_to(moment: str, settings: ImageSettings) -> bool:
+    match moment:
+        case "unpacked":
+            return any(settings.root.glob("overlay/*/diff/a"))
+        case "stored":
+            return any(not layer.get("flags") for layer in _read_layers(settings))
+        case _:
+            return True
+
+
+def _read_layers(settings: ImageSettings) -> list[dict[str, object]]:
+    index = settings.root / "overlay-layers" / "layers.json"
+    layers: list[dict[str, object]] = json.loads(index.read_bytes()) if index.exists() else []
+    return layers
+
+
+@contextmanager
+def _pulling_agent(settings: ImageSettings, reference: str) -> Iterator[None]:
+    """An agent in the middle of a pull, killed at the end of the block."""
+    program = textwrap.dedent("""
+        import asyncio, sys
         from pathlib import Path
         from agent.images.settings import ImageSettings
         from agent.images.store import open_images
-        def heard(progress):
-            if progress.bytes >= {bytes_in}:
-                os.kill(os.getpid(), 9)
         async def main():
             root, run, work = map(Path, sys.argv[1:4])
             async with open_images(ImageSettings(root=root, run_root=run, work=work)) as images:
-                await images.resolve(sys.argv[4], progress=heard)
+                await images.resolve(sys.argv[4])
         asyncio.run(main())
     """)
     folders = (str(settings.root), str(settings.run_root), str(settings.work))
-    command = [sys.executable, "-c", program, *folders, reference]
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    with subprocess.Popen([sys.executable, "-c", program, *folders, reference]) as agent:
+        try:
+            yield
+            assert agent.poll() is None
+        finally:
+            agent.kill()
 
 
 async def test_the_example_image_is_built_pushed_and_pulled(
