@@ -21,7 +21,7 @@ from agent.session.outbox import Outbox
 from agent.stopwatch import Stopwatch
 from agent.tasks import machine
 from agent.tasks.machine import Effect, Event
-from agent.tasks.reconcile import adopt
+from agent.tasks.reconcile import adopt, exited
 from agent.tasks.record import Record
 from agent.timers import Timers
 from pyswarm_core.aio.logs import EventLog
@@ -235,8 +235,7 @@ class Worker:
 
     async def _watch_exits(self) -> None:
         async for ended in self._runtime.exits():
-            event = machine.Exited(code=ended.code, signal=ended.signal, oom=ended.oom)
-            self.handle(TaskId(ended.id), event)
+            self.handle(TaskId(ended.id), exited(ended))
 
     def _abort(self, task_id: TaskId) -> None:
         work = self._preparing.get(task_id)

@@ -52,7 +52,8 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True):
     """How a container ended; `at_ns` is wall time.
 
     `signal` is inferred from `code` > 128 (0: none). A container whose end nobody could see (its
-    monitor was killed, the machine went down) has code 137.
+    monitor was killed, the machine went down) has code 137. `error` is set if its program never
+    ran because it is none: the OCI runtime's own words, the same that `start` raises.
     """
 
     id: str
@@ -60,6 +61,7 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True):
     signal: int = 0
     oom: bool = False
     at_ns: int = 0
+    error: str = ""
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):

@@ -83,7 +83,7 @@ class FakeRuntime:
             raise RuntimeFailed(f"container {container_id} is not there to be started")
         script = container.script
         if script.fails_start:
-            self._end(container_id, code=1)
+            self._end(container_id, code=1, error=script.fails_start)
             raise RuntimeFailed(script.fails_start)
         container.state = ContainerState.RUNNING
         if script.exits_after_s >= 0:
@@ -141,7 +141,7 @@ class FakeRuntime:
         """See `Runtime`. There are no logs to rotate."""
         await asyncio.get_running_loop().create_future()
 
-    def _end(self, container_id: str, code: int, oom: bool = False) -> None:
+    def _end(self, container_id: str, code: int, oom: bool = False, error: str = "") -> None:
         container = self._containers.get(container_id)
         if container is None or container.exit:
             return
@@ -154,5 +154,6 @@ class FakeRuntime:
             signal=code - 128 if code > 128 else 0,
             oom=oom,
             at_ns=time.time_ns(),
+            error=error,
         )
         self._changed.set()

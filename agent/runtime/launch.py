@@ -13,9 +13,10 @@ from agent.runtime import procs
 from agent.runtime.procs import Process
 
 _EXEC_TIMEOUT_S = 2.0
-# What crun and runc write to the container's standard error when exec fails.
+# All that is in a log when exec failed: the words of crun or runc, coloured on a terminal.
 _REFUSED = re.compile(
-    rb" stderr F (exec container process (?:\([^)]*\) )?`.*|exec \S+: [a-z ]+)$", re.MULTILINE
+    rb"\S+ std(?:err|out) F (?:\x1b\S+ )?"
+    rb"(exec container process (?:\([^)]*\) )?`.*?|exec \S+: [a-z ]+)(?:\x1b\[0m)?\r?\n?"
 )
 
 
@@ -67,5 +68,5 @@ def refused_program(log_path: Path) -> str:
             head = opened.read(4096)
     except FileNotFoundError:
         return ""
-    found = _REFUSED.search(head)
+    found = _REFUSED.fullmatch(head)
     return found.group(1).decode(errors="replace") if found else ""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from agent.runtime import cgroups
+from agent.runtime import cgroups, launch
 from agent.runtime.base import ContainerConfig, Exit, LogLimits
 from agent.runtime.cgroups import Hierarchies
 from agent.runtime.procs import Process
@@ -118,7 +118,8 @@ class Layout:
             hierarchies, self.cgroup(container_id)
         )
         signal = code - 128 if 128 < code < 128 + 65 else 0
-        return Exit(id=container_id, code=code, signal=signal, oom=oom, at_ns=at_ns)
+        error = launch.refused_program(self.log(container_id)) if code else ""
+        return Exit(id=container_id, code=code, signal=signal, oom=oom, at_ns=at_ns, error=error)
 
     def write_unseen_exit(self, container_id: str) -> None:
         """Write down, as conmon would, an end that nobody saw."""

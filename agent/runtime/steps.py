@@ -200,9 +200,8 @@ class Steps:
         """Raise if the container ended because its program is none; any other end is an exit."""
         procs.wait_gone(record.monitor, _MONITOR_TIMEOUT_S)
         ended = self._layout.read_exit(container_id, self._hierarchies)
-        reason = launch.refused_program(self._layout.log(container_id))
-        if ended and ended.code and reason:
-            raise RuntimeFailed(reason)
+        if ended and ended.error:
+            raise RuntimeFailed(ended.error)
 
     def kill(self, container_id: str, signal: int, everyone: bool) -> None:
         """See `Runtime.kill`."""

@@ -94,7 +94,7 @@ class Exited(Event, frozen=True):
     signal: int = 0
     oom: bool = False
     error: str = ""
-    """Set when the end was not seen but inferred."""
+    """Set when more is known than the code: nobody saw the end, or the program never ran."""
 
 
 class Progress(Event, frozen=True):
@@ -278,6 +278,8 @@ def _exited(record: Record, event: Exited) -> Step:
         return _end(record, _S.FAILED, "vanished", error=_why(event), exit_code=event.code, pid=0)
     if record.state not in (_S.STARTING, _S.RUNNING):
         return Step(record)
+    if record.state is _S.STARTING and event.error:
+        return _start_failed(record, event.error)  # seen before the start itself has answered
     if record.kill_at or not _wanted(record):
         return _end(record, _S.SHUTDOWN, "shut down", exit_code=event.code, oom=event.oom, pid=0)
     if event.code == 0 and not event.oom and not event.error:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from agent.runtime.base import ContainerState, Found
+from agent.runtime.base import ContainerState, Exit, Found
 from agent.tasks.machine import Accepted, Event, Exited, Started, StartFailed, Tick
 from agent.tasks.record import Record
 from pyswarm_core.ids import TaskId
@@ -85,11 +85,16 @@ def _started(container: Found | None) -> tuple[Event, ...]:
         case ContainerState.RUNNING:
             return (Started(),)
         case _:
-            return (Started(), _exit_of(container))
+            ended = _exit_of(container)
+            return (ended,) if ended.error else (Started(), ended)
 
 
 def _exit_of(container: Found | None) -> Exited:
     if container is None or container.exit is None:
         return _LOST
-    exit_ = container.exit
-    return Exited(code=exit_.code, signal=exit_.signal, oom=exit_.oom)
+    return exited(container.exit)
+
+
+def exited(end: Exit) -> Exited:
+    """A container's end as the machine hears of it."""
+    return Exited(code=end.code, signal=end.signal, oom=end.oom, error=end.error)

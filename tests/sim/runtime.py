@@ -102,14 +102,19 @@ class Engine:
                 lambda: self.end(container, behaviour.exit_code, oom=behaviour.oom),
             )
 
-    def end(self, container: Container, code: int, *, oom: bool = False) -> None:
+    def end(self, container: Container, code: int, *, oom: bool = False, error: str = "") -> None:
         """Its process ends."""
         if container.state is ContainerState.STOPPED:
             return
         container.state = ContainerState.STOPPED
         number = code - 128 if code > 128 else 0
         container.exit = Exit(
-            id=container.id, code=code, signal=number, oom=oom, at_ns=self.scheduler.now
+            id=container.id,
+            code=code,
+            signal=number,
+            oom=oom,
+            at_ns=self.scheduler.now,
+            error=error,
         )
         self.watcher()
 
@@ -154,7 +159,7 @@ class SimRuntime:
         if container is None or container.state is not ContainerState.CREATED:
             raise RuntimeFailed("there is nothing to start")
         if behaviour_of(container.image).start_fails:
-            self._engine.end(container, 1)
+            self._engine.end(container, 1, error="no such program")
             raise RuntimeFailed("no such program")
         self._engine.run(container)
         await self._takes(0, 20)

@@ -11,7 +11,7 @@ from agent.runtime.base import LogLimits, RuntimeFailed
 from agent.runtime.logs import LogLine, LogQuery, read_log
 from pyswarm_core.specs import Ulimit
 from tests.fixtures.runtime_contract import PATIENCE_S, Behaviour, exit_of, run, until
-from tests.integration.runtime.conftest import RealWorld
+from tests.integration.runtime.conftest import COMMANDS, RealWorld
 
 
 async def output(world: RealWorld, script: str, **spec: object) -> str:
@@ -179,3 +179,18 @@ async def test_signal_reaches_everyone_when_asked(world: RealWorld) -> None:
     await run(world, "a1", Behaviour.RUNS)
     await world.runtime.kill("a1", signal.SIGKILL, everyone=True)
     assert (await exit_of(world.runtime, "a1")).signal == signal.SIGKILL
+
+
+async def test_a_program_that_cannot_run_is_told_on_a_terminal_too(world: RealWorld) -> None:
+    await world.runtime.create(world.custom("a1", COMMANDS[Behaviour.BAD_PROGRAM], tty=True))
+    with pytest.raises(RuntimeFailed, match=r"^exec .*: Exec format error$"):
+        await world.runtime.start("a1")
+
+
+async def test_a_program_that_speaks_like_the_runtime_is_believed_to_have_run(
+    world: RealWorld,
+) -> None:
+    said = "echo hello; echo 'exec container process `/x`: Exec format error' >&2; exit 1"
+    await world.runtime.create(world.custom("a1", ("/bin/sh", "-c", said)))
+    await world.runtime.start("a1")
+    assert (await exit_of(world.runtime, "a1")).error == ""

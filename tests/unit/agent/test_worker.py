@@ -150,6 +150,26 @@ async def test_a_task_that_ignores_its_signal_is_killed(tmp_path: Path) -> None:
         assert status.detail.exit_code == 137
 
 
+async def test_an_exit_told_before_the_start_has_answered_names_the_program(
+    tmp_path: Path,
+) -> None:
+    class Slow(FakeRuntime):
+        async def start(self, container_id: str) -> None:
+            try:
+                await super().start(container_id)
+            finally:
+                await host.reaches(TaskId(container_id), TaskState.FAILED)
+
+    host = Host(tmp_path)
+    host.runtime = Slow()
+    host.registry.push(IMAGE)
+    host.runtime.scripts["t1"] = Script(fails_start="exec /run: no such file")
+    async with host.worker() as worker:
+        worker.assign(assigned(task()), NODE)
+        status = await host.reaches(TaskId("t1"), TaskState.FAILED)
+        assert status.detail.error == "exec /run: no such file"
+
+
 async def test_a_task_stopped_before_its_preparation_began_ends(tmp_path: Path) -> None:
     host = Host(tmp_path)
     host.registry.push(IMAGE)

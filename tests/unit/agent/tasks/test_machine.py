@@ -127,6 +127,13 @@ def test_an_exit_that_overtakes_the_start_is_believed() -> None:
     assert (end.state, effects) == (TaskState.FAILED, [Effect.CLEAN])
 
 
+def test_a_program_that_is_none_is_told_as_that_though_its_exit_overtakes_the_start() -> None:
+    reason, starting = "exec /x: no such file", record(TaskState.STARTING)
+    failure, exit_ = machine.StartFailed(reason), machine.Exited(1, error=reason)
+    assert run(starting, exit_, failure) == run(starting, failure, exit_)
+    assert run(starting, exit_)[0].detail.error == reason
+
+
 def test_a_forgotten_task_is_stopped_cleaned_and_then_forgotten() -> None:
     end, effects = run(
         record(TaskState.RUNNING), machine.Unassigned(), machine.Exited(0), machine.Cleaned()

@@ -56,6 +56,13 @@ def test_a_start_that_happened_unseen_is_not_repeated(found: Found, expected: li
     assert adopt({T1: record(TaskState.STARTING)}, [found], ()).restart_start == ()
 
 
+def test_a_program_that_turned_out_to_be_none_was_never_started() -> None:
+    ended = Found(
+        id="t1", state=ContainerState.STOPPED, exit=Exit(id="t1", code=1, error="no such file")
+    )
+    assert events_of(record(TaskState.STARTING), ended) == [machine.Exited(1, error="no such file")]
+
+
 def test_a_waiting_container_is_left_waiting() -> None:
     assert events_of(record(TaskState.READY), CREATED) == []
 
