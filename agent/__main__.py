@@ -16,9 +16,10 @@ import yaml
 import pyswarm_core
 from agent.config import Config
 from pyswarm_core.aio import logs
+from pyswarm_core.clock import SECOND
 from pyswarm_core.errors import InvalidArgument, PyswarmError
 from pyswarm_core.limits import API_PORT
-from pyswarm_core.units import parse_cpus, parse_size
+from pyswarm_core.units import parse_cpus, parse_duration, parse_size
 
 
 def _from_file(context: click.Context, _: click.Parameter, path: Path | None) -> None:
@@ -121,6 +122,7 @@ def _pairs(words: tuple[str, ...]) -> dict[str, str]:
     default="/root/.docker/config.json",
     help="This host's logins, as docker login or skopeo login writes them",
 )
+@click.option("--pull-stall", default="30s", help="A pull that moves nothing so long has failed")
 @click.option("--log-max-size", default="10m", help="A task's log file is rotated at this size")
 @click.option("--log-max-file", default=3, help="Log files kept per task")
 @click.option("--metrics-addr", default="127.0.0.1:9324", help="Where Prometheus may scrape")
@@ -153,6 +155,7 @@ def main(log_level: str, **flags: Any) -> None:
 def _config(flags: dict[str, Any]) -> Config:
     cpus, memory = flags.pop("cpus"), flags.pop("memory")
     flags["log_max_size"] = parse_size(flags["log_max_size"])
+    flags["pull_stall_s"] = parse_duration(flags.pop("pull_stall")) / SECOND
     flags["labels"] = _pairs(flags["labels"])
     flags["advertise_addr"] = flags["advertise_addr"] or _host_address(flags["controllers"])
     return Config(

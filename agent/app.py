@@ -181,4 +181,5 @@ def _image_settings(config: Config) -> ImageSettings:
         insecure_registries=config.insecure_registries,
         mirrors=config.registry_mirrors,
         auth_file=config.registry_auth_file,
+        stall_s=config.pull_stall_s,
     )

@@ -27,6 +27,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     registry_mirrors: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
     registry_auth_file: Path = Path("/root/.docker/config.json")
+    pull_stall_s: float = 30.0
     log_max_size: int = 10 * 1024 * 1024
     log_max_file: int = 3
     metrics_addr: str = f"127.0.0.1:{AGENT_METRICS_PORT}"

@@ -6,12 +6,13 @@ Invariant: whatever was made when it fails is undone by `Runtime.remove` and `Ov
 which the worker calls for every ended task.
 """
 
+import asyncio
 import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agent import etcfiles
-from agent.images.base import ImageConfig, Images, PullPhase, PullProgress
+from agent.images.base import Image, ImageConfig, Images, PullPhase, PullProgress
 from agent.overlays import Overlays
 from agent.runtime.base import ContainerConfig, LogLimits, Runtime
 from agent.tasks.machine import Prepared
@@ -22,6 +23,10 @@ from pyswarm_core.objects import Address
 from pyswarm_core.units import decimal_size
 
 Say = Callable[[str], None]
+
+PREPARING_AT_ONCE = 4
+"""More only makes each slower: container creation is bound by the CPU. Pulls have their own bound:
+a registry that hangs must not hold up tasks whose images are here."""
 
 ACCOUNT_FILE_MAX = 1 << 20
 
@@ -47,6 +52,7 @@ class Preparation:
         self._cgroup_parent = cgroup_parent.rstrip("/")
         self._resolv_conf = resolv_conf
         self._log_limits = log_limits
+        self._slots = asyncio.Semaphore(PREPARING_AT_ONCE)
 
     async def prepare(self, record: Record, say: Say) -> Prepared:
         """Make everything but the running process; `say` what takes long.
@@ -54,10 +60,15 @@ class Preparation:
         Raises ImageError, NetworkFailed, RuntimeFailed or InvalidArgument, each with a line for
         people.
         """
-        spec = record.spec
         image = await self._images.resolve(
-            spec.container_spec.image, progress=lambda progress: say(_pulling(progress))
+            record.spec.container_spec.image,
+            progress=lambda progress: say(_pulling(progress)),
         )
+        async with self._slots:
+            return await self._create(record, image)
+
+    async def _create(self, record: Record, image: Image) -> Prepared:
+        spec = record.spec
         networks = [NetworkId(network.target) for network in spec.networks]
         netns, addresses = await self._overlays.attach(record.task_id, networks)
         hostname = spec.container_spec.hostname or short(record.task_id)

@@ -33,8 +33,6 @@ from pyswarm_core.states import TaskState
 
 _log = EventLog("agent.worker")
 
-PREPARING_AT_ONCE = 4
-"""More only makes each slower: container creation is bound by the CPU."""
 CLEANING_AT_ONCE = 8
 CLEAN_RETRY_S = (0.2, 1.0, 5.0, 30.0)
 EXPECTED = (ImageError, NetworkFailed, RuntimeFailed, PyswarmError, OSError)
@@ -67,7 +65,6 @@ class Worker:
         self._preparing: dict[TaskId, asyncio.Task[None]] = {}
         self._ended: dict[TaskId, asyncio.Event] = {}
         self._timers = Timers(clock)
-        self._prepare_slots = asyncio.Semaphore(PREPARING_AT_ONCE)
         self._clean_slots = asyncio.Semaphore(CLEANING_AT_ONCE)
         self._group: asyncio.TaskGroup | None = None
         self._adopted = asyncio.Event()
@@ -256,10 +253,9 @@ class Worker:
         task_id = record.task_id
         event: Event
         try:
-            async with self._prepare_slots:
-                event = await self._preparation.prepare(
-                    record, lambda text: self.handle(task_id, machine.Progress(text))
-                )
+            event = await self._preparation.prepare(
+                record, lambda text: self.handle(task_id, machine.Progress(text))
+            )
         except asyncio.CancelledError:
             if self._records[task_id].desired_state <= TaskState.RUNNING:
                 raise

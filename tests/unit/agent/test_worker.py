@@ -5,11 +5,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from msgspec.structs import replace
+
+from agent.images.base import Credentials, Image
 from agent.images.fake import FakeImages, FakeRegistry
 from agent.network.base import OverlayWanted, Underlay
 from agent.network.fake import Fabric, FakeDataplane
 from agent.overlays import Overlays
-from agent.preparation import Preparation
+from agent.preparation import PREPARING_AT_ONCE, Preparation
 from agent.records import Records
 from agent.runtime.base import LogLimits
 from agent.runtime.fake import FakeRuntime, Script
@@ -21,6 +24,7 @@ from agent.worker import Worker
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.objects import TaskStatus
+from pyswarm_core.reference import Reference
 from pyswarm_core.specs import ContainerSpec, NetworkAttachment, TaskSpec
 from pyswarm_core.states import TaskState
 
@@ -136,6 +140,31 @@ async def test_an_image_nobody_has_rejects_the_task(tmp_path: Path) -> None:
         worker.assign(assigned(task()), NODE)
         status = await host.reaches(TaskId("t1"), TaskState.REJECTED)
         assert "registry.test/web:1" in status.detail.error
+
+
+class HungRegistry(FakeRegistry):
+    """Takes every call and answers only those for what was pushed."""
+
+    async def fetch(self, wanted: Reference, credentials: Credentials | None) -> Image:
+        """See `FakeRegistry.fetch`."""
+        if wanted.repository == "hung":
+            await asyncio.Event().wait()
+        return await super().fetch(wanted, credentials)
+
+
+async def test_tasks_that_wait_for_a_hung_registry_hold_up_no_other(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.registry = HungRegistry()
+    host.registry.push(IMAGE)
+    spec = TaskSpec(container_spec=ContainerSpec(image="registry.test/hung:1"))
+    template = replace(task().template, spec=spec)
+    names = (f"h{number}" for number in range(2 * PREPARING_AT_ONCE))
+    waiting = [replace(task(name), template=template) for name in names]
+    async with host.worker() as worker:
+        worker.assign(assigned(*waiting), NODE)
+        worker.assign(assigned(*waiting, task()), NODE)
+        await host.reaches(TaskId("t1"), TaskState.RUNNING)
+        assert {host.seen[other.task_id].state for other in waiting} == {TaskState.PREPARING}
 
 
 async def test_a_task_that_ignores_its_signal_is_killed(tmp_path: Path) -> None:
