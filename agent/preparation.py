@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agent import etcfiles
-from agent.images.base import Image, ImageConfig, Images, PullPhase, PullProgress
+from agent.images.base import Credentials, Image, ImageConfig, Images, PullPhase, PullProgress
 from agent.overlays import Overlays
 from agent.runtime.base import ContainerConfig, LogLimits, Runtime
 from agent.tasks.machine import Prepared
@@ -20,6 +20,7 @@ from agent.tasks.ocispec import HostFacts, Surroundings, oci_config
 from agent.tasks.record import Record
 from pyswarm_core.ids import NetworkId, short
 from pyswarm_core.objects import Address
+from pyswarm_core.reference import parse_reference
 from pyswarm_core.units import decimal_size
 
 Say = Callable[[str], None]
@@ -62,6 +63,7 @@ class Preparation:
         """
         image = await self._images.resolve(
             record.spec.container_spec.image,
+            _credentials(record),
             progress=lambda progress: say(_pulling(progress)),
         )
         async with self._slots:
@@ -112,6 +114,15 @@ class Preparation:
             return self._resolv_conf.read_text()
         except FileNotFoundError:
             return ""
+
+
+def _credentials(record: Record) -> Credentials | None:
+    """The service's login, if it is one for the registry of this image."""
+    login = record.login
+    image = record.spec.container_spec.image
+    if login is None or parse_reference(image).registry != login.registry:
+        return None
+    return Credentials(username=login.username, password=login.password)
 
 
 def _pulling(progress: PullProgress) -> str:

@@ -23,7 +23,7 @@ from pyswarm_core.api.v1.control_pb2_grpc import ControlStub
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.errors import InvalidArgument, PyswarmError, Unavailable
 from pyswarm_core.objects import Network, Node, Service
-from pyswarm_core.specs import NetworkSpec, NodeSpec, ServiceSpec
+from pyswarm_core.specs import NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
 
 CALL_TIMEOUT_S = 30.0
 """For a call with one answer; a controller that leads answers in milliseconds."""
@@ -86,17 +86,26 @@ class Client:
         """The fleet in numbers."""
         return from_proto(answers.Info, self._ask(self._stub.GetInfo, pb.GetInfoRequest()))
 
-    def create_service(self, spec: ServiceSpec) -> Service:
+    def create_service(self, spec: ServiceSpec, login: RegistryLogin | None = None) -> Service:
         """Create it; an empty name gets a random one."""
         request = pb.CreateServiceRequest()
         to_proto(spec, request.spec)
+        if login is not None:
+            to_proto(login, request.registry_login)
         return from_proto(Service, self._ask(self._stub.CreateService, request).service)
 
-    def update_service(self, service: Service, spec: ServiceSpec) -> Service:
-        """Give `service`, as it was read, another spec. Raises Conflict if it changed since."""
+    def update_service(
+        self, service: Service, spec: ServiceSpec, login: RegistryLogin | None = None
+    ) -> Service:
+        """Give `service`, as it was read, another spec. Raises Conflict if it changed since.
+
+        Without a login the service keeps the one it has.
+        """
         request = pb.UpdateServiceRequest(ref=service.id)
         request.version.index = service.version.index
         to_proto(spec, request.spec)
+        if login is not None:
+            to_proto(login, request.registry_login)
         return from_proto(Service, self._ask(self._stub.UpdateService, request).service)
 
     def remove_service(self, ref: str) -> Service:

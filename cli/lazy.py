@@ -18,7 +18,7 @@ UNSUPPORTED = frozenset(
     "--health-interval --health-timeout --health-retries --health-start-period "
     "--health-start-interval --no-healthcheck --endpoint-mode --dns --dns-add --dns-rm "
     "--dns-option --dns-option-add --dns-option-rm --dns-search --dns-search-add --dns-search-rm "
-    "--host-add --host-rm --log-driver --log-opt --with-registry-auth --no-resolve-image "
+    "--host-add --host-rm --log-driver --log-opt --no-resolve-image "
     "--generic-resource --generic-resource-add --generic-resource-rm --max-concurrent "
     "--isolation --credential-spec --autolock --cert-expiry --external-ca --force-new-cluster "
     "--snapshot-interval --max-snapshots --attachable --ingress --gateway --ip-range "

@@ -121,6 +121,8 @@ def _template(state: State, service_id: ServiceId, spec_version: int) -> bytes:
     if (template := service.template(spec_version)) is not None:
         message.spec.SetInParent()
         to_proto(template, message.spec)
+    if service.registry_login is not None:
+        to_proto(service.registry_login, message.registry_login)
     return message.SerializeToString(deterministic=True)
 
 

@@ -17,6 +17,7 @@ from pyswarm_core.specs import (
     NetworkSpec,
     NodeSpec,
     PortConfig,
+    RegistryLogin,
     ServiceSpec,
     TaskSpec,
 )
@@ -69,6 +70,8 @@ class Service(Model, frozen=True):
     removing: bool = False
     """Its tasks are being shut down; its name is free again."""
     endpoint: Endpoint = Endpoint()
+    registry_login: RegistryLogin | None = None
+    """For pulling its image; nobody is ever told of it but agents that run its tasks."""
 
     def template(self, spec_version: int) -> TaskSpec | None:
         """The task template of that spec version; None if it is no longer kept."""

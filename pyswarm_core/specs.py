@@ -203,6 +203,18 @@ class ServiceSpec(Model, frozen=True):
     endpoint_spec: EndpointSpec = EndpointSpec()
 
 
+class RegistryLogin(Model, frozen=True):
+    """What opens a registry to the tasks of one service. Kept beside its spec; never shown."""
+
+    registry: str
+    """HOST[:PORT]; no other registry is shown it."""
+    username: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"RegistryLogin(registry={self.registry!r}, username={self.username!r})"
+
+
 class NodeSpec(Model, frozen=True):
     """What the operator wants of a node."""
 

@@ -13,7 +13,7 @@ from pyswarm_core.codec import from_proto
 from pyswarm_core.columns import unpack_ids
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.objects import EncryptionKey
-from pyswarm_core.specs import PortConfig, TaskSpec
+from pyswarm_core.specs import PortConfig, RegistryLogin, TaskSpec
 from pyswarm_core.states import TaskState
 
 
@@ -26,6 +26,7 @@ class Template(msgspec.Struct, frozen=True, gc=False):
     global_service: bool
     spec: TaskSpec
     ports: tuple[PortConfig, ...] = ()
+    login: RegistryLogin | None = None
 
 
 class AssignedTask(msgspec.Struct, frozen=True, gc=False):
@@ -50,6 +51,7 @@ class AssignedTask(msgspec.Struct, frozen=True, gc=False):
             desired_state=self.desired_state,
             ports=self.template.ports,
             accepted_at=now,
+            login=self.template.login,
         )
 
 
@@ -104,7 +106,13 @@ def _template(data: bytes) -> Template:
         getattr(message, "global"),
         from_proto(TaskSpec, message.spec),
         tuple(from_proto(PortConfig, port) for port in message.ports),
+        _login(message),
     )
+
+
+def _login(message: dispatcher_pb2.TaskTemplate) -> RegistryLogin | None:
+    given = message.HasField("registry_login")
+    return from_proto(RegistryLogin, message.registry_login) if given else None
 
 
 def _overlay(message: dispatcher_pb2.Overlay) -> OverlayWanted:

@@ -169,7 +169,7 @@ def _move(record: Record, state: TaskState, message: str, **changes: object) -> 
 
 
 def _end(record: Record, state: TaskState, message: str, **detail: object) -> Step:
-    ended = _move(record, state, message)
+    ended = _move(record, state, message, login=None)
     return Step(replace(ended, detail=replace(ended.detail, **detail)), (Effect.CLEAN,))
 
 
@@ -239,6 +239,7 @@ def _prepared(record: Record, event: Prepared, now: Instant) -> Step:
         _S.READY,
         "ready",
         ready_at=now,
+        login=None,
         image_id=event.image_id,
         stop_signal=event.stop_signal,
     )

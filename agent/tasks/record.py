@@ -9,7 +9,7 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.model import Model
 from pyswarm_core.objects import NO_DETAIL, TaskDetail, TaskStatus
-from pyswarm_core.specs import PortConfig, TaskSpec
+from pyswarm_core.specs import PortConfig, RegistryLogin, TaskSpec
 from pyswarm_core.states import TaskState, is_terminal
 
 
@@ -26,6 +26,8 @@ class Record(Model, frozen=True):
     spec_version: int = 0
     ports: tuple[PortConfig, ...] = ()
     """What its service publishes."""
+    login: RegistryLogin | None = None
+    """For pulling the image; forgotten once that is over."""
     desired_state: TaskState = TaskState.RUNNING
     state: TaskState = TaskState.ACCEPTED
     detail: TaskDetail = NO_DETAIL

@@ -10,10 +10,10 @@ from cli import daemons
 from cli.client import Client
 from cli.daemons import Daemon
 from cli.playground import cgroups, wires
-from cli.playground.fleet import API_PORT, REGISTRY_PORT, Fleet, Host
+from cli.playground.fleet import API_PORT, REGISTRY_ADDRESS, REGISTRY_PORT, Fleet, Host
 from pyswarm_core.errors import PyswarmError, Unavailable
 
-READY_TIMEOUT_S = 30.0
+READY_TIMEOUT_S = 120.0
 
 
 def controller(fleet: Fleet) -> Daemon:
@@ -52,7 +52,7 @@ def agent(fleet: Fleet, host: Host, token: str) -> Daemon:
             f"--advertise-addr={host.address}",
             f"--cgroup-parent={host.cgroup}/containers",
             f"--registry-mirror=http://{fleet.registry}",
-            f"--insecure-registry={fleet.registry}",
+            f"--insecure-registry={REGISTRY_ADDRESS}",
             f"--metrics-addr={host.address}:9324",
             *size,
         ),

@@ -8,25 +8,28 @@ from typing import TYPE_CHECKING
 
 from pyswarm_core.errors import Conflict
 from pyswarm_core.objects import Service
-from pyswarm_core.specs import ServiceSpec
+from pyswarm_core.specs import RegistryLogin, ServiceSpec
 from pyswarm_core.validation import require, service_problems
 
 if TYPE_CHECKING:
     from cli.client import Client
 
 
-def changed(client: "Client", ref: str, change: Callable[[ServiceSpec], ServiceSpec]) -> Service:
+def changed(
+    client: "Client",
+    ref: str,
+    change: Callable[[ServiceSpec], ServiceSpec],
+    login_of: Callable[[ServiceSpec], RegistryLogin | None] = lambda spec: None,
+) -> Service:
     """The service after the change. Raises InvalidArgument, NotFound, Conflict the second time."""
+
+    def sent(service: Service) -> Service:
+        spec = change(service.spec)
+        require(service_problems(spec))
+        return client.update_service(service, spec, login_of(spec))
+
     service = client.service(ref)
     try:
-        return _sent(client, service, change)
+        return sent(service)
     except Conflict:
-        return _sent(client, client.service(service.id), change)
-
-
-def _sent(
-    client: "Client", service: Service, change: Callable[[ServiceSpec], ServiceSpec]
-) -> Service:
-    spec = change(service.spec)
-    require(service_problems(spec))
-    return client.update_service(service, spec)
+        return sent(client.service(service.id))

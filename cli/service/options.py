@@ -54,6 +54,13 @@ TEMPLATE = (
 )
 
 
+with_registry_auth = click.option(
+    "--with-registry-auth",
+    is_flag=True,
+    help="Send this user's login for the image's registry to the agents",
+)
+
+
 def template(command: F) -> F:
     """Decorate a verb with all flags that set one value of the task template."""
     for option in reversed(TEMPLATE):

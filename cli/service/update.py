@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from cli import converge, flags, session
 from cli.converge import Watched
 from cli.lazy import Verb
-from cli.service import edits, entries, options
+from cli.service import edits, entries, logins, options
 from cli.service.change import changed
 from cli.service.options import many
 from pyswarm_core.errors import InvalidArgument
@@ -49,11 +49,14 @@ if TYPE_CHECKING:
 @many("--sysctl-rm", metavar="KEY", help="Remove kernel settings")
 @many("--ulimit-add", metavar="NAME=SOFT[:HARD]", help="Add or change resource limits")
 @many("--ulimit-rm", metavar="NAME", help="Remove resource limits")
+@options.with_registry_auth
 @flags.detach
 @flags.quiet_progress
 @click.argument("service")
-def update(*, detach: bool, quiet: bool, service: str, **given: Any) -> None:
-    if not any(_was_given(value) for value in given.values()):
+def update(
+    *, detach: bool, quiet: bool, with_registry_auth: bool, service: str, **given: Any
+) -> None:
+    if not with_registry_auth and not any(_was_given(value) for value in given.values()):
         raise click.UsageError("nothing to change: give at least one flag")
     added = tuple(map(entries.network, given["network_add"]))
     client = session.connect()
@@ -61,7 +64,7 @@ def update(*, detach: bool, quiet: bool, service: str, **given: Any) -> None:
     def change(spec: ServiceSpec) -> ServiceSpec:
         return _on_networks(client, edits.updated(spec, given, os.environ), added, given)
 
-    found = changed(client, service, change)
+    found = changed(client, service, change, logins.asked_for(with_registry_auth))
     click.echo(service)
     if not detach:
         converge.until_converged(client, [Watched(found.id, found.spec.name)], quiet=quiet)

@@ -18,10 +18,10 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.errors import AlreadyExists, Conflict, InvalidArgument, Unavailable
 from pyswarm_core.ids import IdSource, ServiceId
 from pyswarm_core.objects import PreviousSpec, Service, Version
-from pyswarm_core.specs import Placement, RestartPolicy, ServiceSpec, TaskSpec
+from pyswarm_core.specs import Placement, RegistryLogin, RestartPolicy, ServiceSpec, TaskSpec
 from pyswarm_core.state import State
 from pyswarm_core.states import is_terminal
-from pyswarm_core.validation import require, service_problems
+from pyswarm_core.validation import login_problems, require, service_problems
 from pyswarm_core.validation.problem import shown
 
 replace = msgspec.structs.replace
@@ -31,7 +31,12 @@ RECORD_BYTES_MAX = 4 * limits.SPEC_BYTES_MAX
 
 
 def create_service(
-    state: State, spec: ServiceSpec, now: Instant, ids: IdSource
+    state: State,
+    spec: ServiceSpec,
+    now: Instant,
+    ids: IdSource,
+    *,
+    login: RegistryLogin | None = None,
 ) -> tuple[Writes, Service]:
     """A new service; without a name it gets a random one.
 
@@ -42,7 +47,7 @@ def create_service(
     (service_id,) = ids.draw(1)
     if not spec.name:
         spec = replace(spec, name=random_name(service_id, state.service_of_name))
-    require(service_problems(spec))
+    require([*service_problems(spec), *(login_problems(login) if login else ())])
     if spec.name in state.service_of_name:
         taken = state.service_of_name[spec.name]
         raise AlreadyExists(f"service {shown(spec.name)} exists already, with the id {taken}")
@@ -52,29 +57,39 @@ def create_service(
         version=Version(index=1),
         created_at=now,
         updated_at=now,
+        registry_login=login,
     )
     return Writes(services=(service,)), service
 
 
 def update_service(
-    state: State, ref: str, based_on: Version, spec: ServiceSpec, now: Instant
+    state: State,
+    ref: str,
+    based_on: Version,
+    spec: ServiceSpec,
+    now: Instant,
+    *,
+    login: RegistryLogin | None = None,
 ) -> tuple[Writes, Service]:
     """The service with another spec. The same spec again changes nothing.
+
+    Without a `login` the stored one stays; another one is for the tasks that are made from now on.
 
     Raises InvalidArgument, NotFound, Conflict (changed since it was read, or being removed).
     """
     old = find_service(state, ref)
     _require_updatable(old, based_on)
-    require(service_problems(spec))
+    require([*service_problems(spec), *(login_problems(login) if login else ())])
     _require_same_identity(old.spec, spec)
-    spec = with_network_ids(state, spec)
-    if spec == old.spec:
+    spec, login = with_network_ids(state, spec), login or old.registry_login
+    if (spec, login) == (old.spec, old.registry_login):
         return Writes(), old
     spec_version = old.spec_version + 1
     needs_new_tasks = _made_from(old.spec.task_template) != _made_from(spec.task_template)
     service = replace(
         old,
         spec=spec,
+        registry_login=login,
         version=Version(index=old.version.index + 1),
         updated_at=now,
         spec_version=spec_version,

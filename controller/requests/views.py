@@ -51,10 +51,15 @@ class Info(msgspec.Struct, frozen=True):
     tasks_running: int
 
 
+def shown(service: Service) -> Service:
+    """The service as anybody may see it: without its registry login."""
+    return msgspec.structs.replace(service, registry_login=None)
+
+
 def service_summary(state: State, service: Service) -> ServiceSummary:
     """The service with its running and wanted numbers."""
     running = state.tasks_of_service(service.id).running
-    return ServiceSummary(service, running, desired_tasks(state, service))
+    return ServiceSummary(shown(service), running, desired_tasks(state, service))
 
 
 def desired_tasks(state: State, service: Service) -> int:

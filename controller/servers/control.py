@@ -20,7 +20,7 @@ from pyswarm_core.api.v1 import control_pb2_grpc
 from pyswarm_core.clock import Clock
 from pyswarm_core.codec import to_proto
 from pyswarm_core.objects import Network, Node, Service, Version
-from pyswarm_core.specs import NetworkSpec, NodeSpec, ServiceSpec
+from pyswarm_core.specs import NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
 
 T = TypeVar("T")
 VIEWS_AT_ONCE = 500
@@ -67,10 +67,10 @@ class Control(control_pb2_grpc.ControlServicer):
     async def CreateService(
         self, request: pb.CreateServiceRequest, context: Context
     ) -> pb.ServiceReply:
-        spec = read(ServiceSpec, request.spec)
+        spec, login = read(ServiceSpec, request.spec), _login(request)
         return _service(
             await self._submit(
-                lambda state, now, ids: services.create_service(state, spec, now, ids)
+                lambda state, now, ids: services.create_service(state, spec, now, ids, login=login)
             )
         )
 
@@ -78,10 +78,11 @@ class Control(control_pb2_grpc.ControlServicer):
         self, request: pb.UpdateServiceRequest, context: Context
     ) -> pb.ServiceReply:
         spec, based_on = read(ServiceSpec, request.spec), read(Version, request.version)
+        login = _login(request)
         return _service(
             await self._submit(
                 lambda state, now, ids: services.update_service(
-                    state, request.ref, based_on, spec, now
+                    state, request.ref, based_on, spec, now, login=login
                 )
             )
         )
@@ -209,8 +210,13 @@ class Control(control_pb2_grpc.ControlServicer):
         return pb.NodeReply(node=to_proto(view, pb.NodeView()))
 
 
+def _login(request: pb.CreateServiceRequest | pb.UpdateServiceRequest) -> RegistryLogin | None:
+    given = request.HasField("registry_login")
+    return read(RegistryLogin, request.registry_login) if given else None
+
+
 def _service(service: Service) -> pb.ServiceReply:
-    return pb.ServiceReply(service=to_proto(service, pb.ServiceReply().service))
+    return pb.ServiceReply(service=to_proto(views.shown(service), pb.ServiceReply().service))
 
 
 def _network(network: Network) -> pb.NetworkReply:

@@ -8,12 +8,13 @@ control character a terminal, no number a kernel that would refuse it.
 from pyswarm_core.validation.cluster import cluster_problems, node_problems
 from pyswarm_core.validation.network import network_problems
 from pyswarm_core.validation.problem import Problem, require
-from pyswarm_core.validation.service import service_problems
+from pyswarm_core.validation.service import login_problems, service_problems
 
 __all__ = [
     "Problem",
     "require",
     "service_problems",
+    "login_problems",
     "network_problems",
     "node_problems",
     "cluster_problems",

@@ -10,7 +10,15 @@ import msgspec
 from pyswarm_core.constraints import parse
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.limits import REPLICAS_MAX, SPEC_BYTES_MAX
-from pyswarm_core.specs import NetworkAttachment, Placement, RestartPolicy, ServiceMode, ServiceSpec
+from pyswarm_core.reference import NAME_LENGTH_MAX as REGISTRY_LENGTH_MAX
+from pyswarm_core.specs import (
+    NetworkAttachment,
+    Placement,
+    RegistryLogin,
+    RestartPolicy,
+    ServiceMode,
+    ServiceSpec,
+)
 from pyswarm_core.units import human_size
 from pyswarm_core.validation import text
 from pyswarm_core.validation.container import (
@@ -20,6 +28,8 @@ from pyswarm_core.validation.container import (
 )
 from pyswarm_core.validation.problem import Problem, within
 
+LOGIN_BYTES_MAX = 16 * 1024
+"""Of user and password each; tokens of cloud registries have up to 5 KiB."""
 CONSTRAINTS_MAX = 64
 CONSTRAINT_LENGTH_MAX = 512
 PREFERENCES_MAX = 8
@@ -48,6 +58,20 @@ def service_problems(spec: ServiceSpec) -> list[Problem]:
         *_network_problems(template.networks),
         *within("force-update", template.force_update, 0, 2**32 - 1),
     ]
+
+
+def login_problems(login: RegistryLogin) -> list[Problem]:
+    """Everything that is wrong with a registry's login; a password is not quoted."""
+    found = []
+    if not text.is_word(login.registry) or len(login.registry) > REGISTRY_LENGTH_MAX:
+        found.append(Problem("registry", login.registry, "want HOST[:PORT]"))
+    if not text.is_word(login.username) or ":" in login.username:
+        found.append(Problem("username", login.username, "want a name without space or colon"))
+    if not login.password or not login.password.isprintable():
+        found.append(Problem("password", "", "want one line of printable characters"))
+    if max(len(login.username.encode()), len(login.password.encode())) > LOGIN_BYTES_MAX:
+        found.append(Problem("password", "", f"want at most {human_size(LOGIN_BYTES_MAX)}"))
+    return found
 
 
 def _mode_problems(mode: ServiceMode) -> Iterable[Problem]:

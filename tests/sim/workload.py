@@ -23,6 +23,7 @@ from pyswarm_core.specs import (
     NetworkAttachment,
     NetworkSpec,
     Placement,
+    RegistryLogin,
     ReplicatedMode,
     Reservations,
     Resources,
@@ -42,6 +43,7 @@ from tests.sim.runtime import BAD, GOOD
 from tests.sim.view import View
 
 USER = "user"
+LOGIN = RegistryLogin(registry="registry.test", username="ann", password="right")
 MIB = 1 << 20
 
 
@@ -95,10 +97,12 @@ class Users:
         spec = self._spec(f"s{self._names}")
         if self._chance.hits(0.1) and alive:
             spec = replace(spec, name=alive[0].spec.name)
+        # Every other one, without a draw: seeds stay what they were.
+        login = LOGIN if self._names % 2 else None
         self._remember(spec)
         self._send(
             f"create {spec.name}",
-            lambda state, now, ids: create_service(state, spec, now, ids),
+            lambda state, now, ids: create_service(state, spec, now, ids, login=login),
             self._promised,
         )
 

@@ -137,16 +137,20 @@ class CreateServiceRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SPEC_FIELD_NUMBER: _builtins.int
+    REGISTRY_LOGIN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def spec(self) -> _specs_pb2.ServiceSpec: ...
+    @_builtins.property
+    def registry_login(self) -> _specs_pb2.RegistryLogin: ...
     def __init__(
         self,
         *,
         spec: _specs_pb2.ServiceSpec | None = ...,
+        registry_login: _specs_pb2.RegistryLogin | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["registry_login", b"registry_login", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["registry_login", b"registry_login", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -159,21 +163,27 @@ class UpdateServiceRequest(_message.Message):
     REF_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
+    REGISTRY_LOGIN_FIELD_NUMBER: _builtins.int
     ref: _builtins.str
     @_builtins.property
     def version(self) -> _objects_pb2.Version: ...
     @_builtins.property
     def spec(self) -> _specs_pb2.ServiceSpec: ...
+    @_builtins.property
+    def registry_login(self) -> _specs_pb2.RegistryLogin:
+        """None keeps the one that is stored."""
+
     def __init__(
         self,
         *,
         ref: _builtins.str = ...,
         version: _objects_pb2.Version | None = ...,
         spec: _specs_pb2.ServiceSpec | None = ...,
+        registry_login: _specs_pb2.RegistryLogin | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["registry_login", b"registry_login", "spec", b"spec", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref", "spec", b"spec", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref", "registry_login", b"registry_login", "spec", b"spec", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -479,6 +479,7 @@ class TaskTemplate(_message.Message):
     SPEC_FIELD_NUMBER: _builtins.int
     SERVICE_LABELS_FIELD_NUMBER: _builtins.int
     PORTS_FIELD_NUMBER: _builtins.int
+    REGISTRY_LOGIN_FIELD_NUMBER: _builtins.int
     service_id: _builtins.str
     service_name: _builtins.str
     spec_version: _builtins.int
@@ -490,6 +491,8 @@ class TaskTemplate(_message.Message):
     def ports(self) -> _containers.RepeatedCompositeFieldContainer[_specs_pb2.PortConfig]:
         """All that are published: in mode host by this agent alone, in mode ingress by the mesh."""
 
+    @_builtins.property
+    def registry_login(self) -> _specs_pb2.RegistryLogin: ...
     def __init__(
         self,
         *,
@@ -499,10 +502,11 @@ class TaskTemplate(_message.Message):
         spec: _specs_pb2.TaskSpec | None = ...,
         service_labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         ports: _abc.Iterable[_specs_pb2.PortConfig] | None = ...,
+        registry_login: _specs_pb2.RegistryLogin | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["registry_login", b"registry_login", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["global", b"global", "ports", b"ports", "service_id", b"service_id", "service_labels", b"service_labels", "service_name", b"service_name", "spec", b"spec", "spec_version", b"spec_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["global", b"global", "ports", b"ports", "registry_login", b"registry_login", "service_id", b"service_id", "service_labels", b"service_labels", "service_name", b"service_name", "spec", b"spec", "spec_version", b"spec_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -118,6 +118,7 @@ class Service(_message.Message):
     PREVIOUS_SPECS_FIELD_NUMBER: _builtins.int
     REMOVING_FIELD_NUMBER: _builtins.int
     ENDPOINT_FIELD_NUMBER: _builtins.int
+    REGISTRY_LOGIN_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     created_at: _builtins.int
     updated_at: _builtins.int
@@ -132,6 +133,10 @@ class Service(_message.Message):
     def previous_specs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PreviousSpec]: ...
     @_builtins.property
     def endpoint(self) -> Global___Endpoint: ...
+    @_builtins.property
+    def registry_login(self) -> _specs_pb2.RegistryLogin:
+        """Stored, never in an answer."""
+
     def __init__(
         self,
         *,
@@ -145,10 +150,11 @@ class Service(_message.Message):
         previous_specs: _abc.Iterable[Global___PreviousSpec] | None = ...,
         removing: _builtins.bool = ...,
         endpoint: Global___Endpoint | None = ...,
+        registry_login: _specs_pb2.RegistryLogin | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "spec", b"spec", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "registry_login", b"registry_login", "spec", b"spec", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "endpoint", b"endpoint", "id", b"id", "previous_specs", b"previous_specs", "removing", b"removing", "spec", b"spec", "spec_version", b"spec_version", "template_version", b"template_version", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "endpoint", b"endpoint", "id", b"id", "previous_specs", b"previous_specs", "registry_login", b"registry_login", "removing", b"removing", "spec", b"spec", "spec_version", b"spec_version", "template_version", b"template_version", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

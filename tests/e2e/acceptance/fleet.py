@@ -32,13 +32,19 @@ class Done(msgspec.Struct, frozen=True):
 
 
 class Fleet:
-    """One playground. Every method that waits gives up after PATIENCE_S and says what it saw."""
+    """One playground; `own` is added to its environment.
 
-    def __init__(self, name: str, home: Path) -> None:
+    Every method that waits gives up after PATIENCE_S and says what it saw.
+    """
+
+    def __init__(self, name: str, home: Path, **own: str) -> None:
         self.name = name
+        self.home = home
         self.run_dir = Path("/run/pyswarm/playground") / name
+        self.state_dir = Path("/var/lib/pyswarm/playground") / name
         self._environment = {
             **os.environ,
+            **own,
             "XDG_CONFIG_HOME": str(home / "config"),
             "XDG_CACHE_HOME": str(home / "cache"),
             "PYSWARM_PLAYGROUND": name,
@@ -122,6 +128,17 @@ class Fleet:
         )
         return Done(done.returncode, done.stdout, done.stderr)
 
+    @contextmanager
+    def serving(self, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a command for the length of the block where the fleet's registry is."""
+        enter = ["nsenter", f"--net=/run/netns/{self.name}-lan", "--"]
+        process = subprocess.Popen([*enter, *command], stdin=subprocess.DEVNULL)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
     def daemon(self, host: str, name: str = "agent") -> int:
         """The pid of a host's agent or controller; 0 while its keeper starts another."""
         keeper = (self.run_dir / host / f"{name}.pid").read_text().strip()
@@ -189,9 +206,12 @@ def _lines(path: Path) -> list[str]:
 
 
 @contextmanager
-def playground(home: Path, nodes: int = 3, *more: str) -> Iterator[Fleet]:
-    """A fleet with the image web:1; nothing is left of it afterwards."""
-    fleet = Fleet(f"e{uuid.uuid4().hex[:7]}", home)
+def playground(home: Path, nodes: int = 3, *more: str, **own: str) -> Iterator[Fleet]:
+    """A fleet with the image web:1; nothing is left of it afterwards.
+
+    `own` is environment, of which agents take their settings: PYSWARM_AGENT_LOG_MAX_SIZE.
+    """
+    fleet = Fleet(f"e{uuid.uuid4().hex[:7]}", home, **own)
     try:
         fleet("playground", "up", "--name", fleet.name, "--nodes", str(nodes), *more)
         context = home / "image"

@@ -51,6 +51,22 @@ async def test_a_created_service_can_be_got_listed_and_removed(api: Api) -> None
     assert not (await api.stub.ListServices(pb.ListRequest())).services
 
 
+async def test_a_registry_login_is_in_no_answer(api: Api) -> None:
+    login = specs_pb2.RegistryLogin(registry="r.test", username="ann", password="right")
+    request = pb.CreateServiceRequest(spec=message("web"), registry_login=login)
+    made = await api.stub.CreateService(request)
+    update = pb.UpdateServiceRequest(
+        ref="web", version=made.service.version, spec=message("web", labels={"a": "1"})
+    )
+    update.registry_login.CopyFrom(login)
+    changed = await api.stub.UpdateService(update)
+    got = await api.stub.GetService(pb.RefRequest(ref="web"))
+    listed = await api.stub.ListServices(pb.ListRequest())
+    removed = await api.stub.RemoveService(pb.RefRequest(ref="web"))
+    answers = (made, changed, got, listed, removed)
+    assert not any(b"right" in answer.SerializeToString() for answer in answers)
+
+
 async def test_a_service_is_updated_only_from_its_latest_version(api: Api) -> None:
     first = await create(api, "web")
     request = pb.UpdateServiceRequest(

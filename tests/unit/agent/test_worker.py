@@ -25,7 +25,7 @@ from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.objects import TaskStatus
 from pyswarm_core.reference import Reference
-from pyswarm_core.specs import ContainerSpec, NetworkAttachment, TaskSpec
+from pyswarm_core.specs import ContainerSpec, NetworkAttachment, RegistryLogin, TaskSpec
 from pyswarm_core.states import TaskState
 
 NODE = NodeId("n1")
@@ -165,6 +165,26 @@ async def test_tasks_that_wait_for_a_hung_registry_hold_up_no_other(tmp_path: Pa
         worker.assign(assigned(*waiting, task()), NODE)
         await host.reaches(TaskId("t1"), TaskState.RUNNING)
         assert {host.seen[other.task_id].state for other in waiting} == {TaskState.PREPARING}
+
+
+async def test_a_login_opens_its_own_registry_and_is_forgotten(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.registry.push(IMAGE)
+    host.registry.login = Credentials(username="ann", password="right")
+    login = RegistryLogin(registry="registry.test", username="ann", password="right")
+    own, other = task("t1"), task("t2")
+    own = replace(own, template=replace(own.template, login=login))
+    elsewhere = replace(login, registry="other.test")
+    other = replace(other, template=replace(other.template, login=elsewhere))
+    async with host.worker() as worker:
+        worker.assign(assigned(other), NODE)
+        status = await host.reaches(TaskId("t2"), TaskState.REJECTED)
+        assert "not allowed to pull" in status.detail.error
+        worker.assign(assigned(own, other), NODE)
+        await host.reaches(TaskId("t1"), TaskState.RUNNING)
+        kept = [path.read_text() for path in (tmp_path / "tasks").iterdir()]
+        assert len(kept) == 2
+        assert not any("right" in text for text in kept)
 
 
 async def test_a_task_that_ignores_its_signal_is_killed(tmp_path: Path) -> None:

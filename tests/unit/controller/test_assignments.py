@@ -1,5 +1,7 @@
 """What a node is told: all of its tasks and overlays, and then only what changed."""
 
+from msgspec.structs import replace
+
 from controller.assignments import Changes, Templates, changed_assignments, full_assignments
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.codec import from_proto
@@ -7,7 +9,7 @@ from pyswarm_core.columns import unpack_ids
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, TaskId
 from pyswarm_core.objects import Block, Network, Task
-from pyswarm_core.specs import TaskSpec
+from pyswarm_core.specs import RegistryLogin, TaskSpec
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
 from tests.fixtures import build
@@ -139,3 +141,13 @@ def test_a_task_that_still_waits_for_room_on_its_node_is_not_told_to_it() -> Non
     changes.tasks[identified("web.1")] = None
     changed = changed_assignments(state, N1, changes, Templates(), 1)
     assert (changed.ids, changed.removed_ids, list(changed.overlays)) == (b"", b"", [])
+
+
+def test_a_template_brings_the_login_for_its_image() -> None:
+    state = world(task("web.1"))
+    (service,) = (s for s in state.services.values() if s.spec.name == "web")
+    login = RegistryLogin(registry="registry.test", username="ann", password="right")
+    state.apply(Writes(services=(replace(service, registry_login=login),)))
+    (sent,) = full_assignments(state, N1, Templates(), 1).templates
+    template = dispatcher_pb2.TaskTemplate.FromString(sent)
+    assert from_proto(RegistryLogin, template.registry_login) == login

@@ -1,9 +1,11 @@
 """Creating, updating and removing services, as decided from a state."""
 
+import re
+
 import msgspec
 import pytest
 
-from controller.requests import services
+from controller.requests import services, views
 from controller.requests.names import random_name
 from pyswarm_core import limits, specs
 from pyswarm_core.decision import Writes
@@ -167,3 +169,56 @@ def test_removing_twice_is_removing_once() -> None:
     assert services.remove_service(state, service.id, NOW) == (Writes(), removed)
     with pytest.raises(Conflict, match="being removed"):
         services.update_service(state, service.id, removed.version, SPEC, NOW)
+
+
+LOGIN = specs.RegistryLogin(registry="registry.test", username="ann", password="right")
+OTHER = replace(LOGIN, password="other")
+
+
+def logged_in(state: State, login: specs.RegistryLogin | None, spec: ServiceSpec = SPEC) -> Service:
+    current = state.services[state.service_of_name["web"]]
+    writes, service = services.update_service(state, "web", current.version, spec, NOW, login=login)
+    state.apply(writes)
+    return service
+
+
+def test_a_registry_login_is_kept_until_another_comes() -> None:
+    state = build.state()
+    state.apply(services.create_service(state, SPEC, NOW, Numbered(1), login=LOGIN)[0])
+    assert logged_in(state, None, with_image("busybox:2")).registry_login == LOGIN
+    assert logged_in(state, OTHER, with_image("busybox:2")).registry_login == OTHER
+
+
+def test_another_registry_login_replaces_no_task() -> None:
+    state = build.state()
+    state.apply(services.create_service(state, SPEC, NOW, Numbered(1), login=LOGIN)[0])
+    service = logged_in(state, OTHER)
+    assert (service.spec_version, service.template_version) == (2, 1)
+    assert logged_in(state, OTHER).version == service.version
+
+
+def test_nobody_is_shown_a_registry_login() -> None:
+    state = build.state()
+    writes, service = services.create_service(state, SPEC, NOW, Numbered(1), login=LOGIN)
+    state.apply(writes)
+    assert views.service_summary(state, service).service == replace(service, registry_login=None)
+    assert "right" not in repr(service)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (replace(LOGIN, registry=""), "registry '' is not valid"),
+        (replace(LOGIN, username="a:b"), "username 'a:b' is not valid"),
+        (replace(LOGIN, password=""), "password '' is not valid"),
+        (replace(LOGIN, password="right\n"), "password '' is not valid"),
+        (replace(LOGIN, password="right" * 9999), "want at most 16"),
+    ],
+)
+def test_a_wrong_registry_login_is_refused_without_its_password(
+    wrong: specs.RegistryLogin, said: str
+) -> None:
+    state = build.state()
+    with pytest.raises(InvalidArgument, match=re.escape(said)) as caught:
+        services.create_service(state, SPEC, NOW, Numbered(1), login=wrong)
+    assert "right" not in str(caught.value)

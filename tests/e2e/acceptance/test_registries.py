@@ -1,0 +1,160 @@
+"""Registries that hang or want a login, under a fleet."""
+
+import json
+import shutil
+import sys
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.acceptance.fleet import IMAGE, Fleet, playground
+
+UNDERLAY = "10.99.0.250"
+PORT = 5001
+PASSWORD = "open-sesame-7"
+# bcrypt, the only kind docker-registry takes.
+HTPASSWD = "ann:$2b$04$nv7cJTZAPpHKJqIQcE1HUuRLpQ.vZB6uFZyaYJ6TXdut3iQVBFh7O\n"
+PATIENT = ("--restart-delay", "1s")
+
+HUNG = """
+import socket, sys
+server = socket.create_server((sys.argv[1], int(sys.argv[2])), backlog=64)
+held = []
+while True:
+    held.append(server.accept())
+"""
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Three hosts that give up a silent registry soon, and read one user's logins."""
+    home = tmp_path_factory.mktemp("home")
+    own = {"PYSWARM_AGENT_PULL_STALL": "3s", "DOCKER_CONFIG": str(home)}
+    log_out(home)
+    with playground(home, 3, **own) as found:
+        yield found
+
+
+def registry(fleet: Fleet, folder: Path, *, login: bool = False) -> AbstractContextManager[object]:
+    """A second registry beside the fleet's own; with `login` only ann may come."""
+    folder.mkdir(exist_ok=True)
+    config = {
+        "version": "0.1",
+        "log": {"level": "error", "accesslog": {"disabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
+        "http": {"addr": f"{UNDERLAY}:{PORT}"},
+    }
+    if login:
+        (folder / "htpasswd").write_text(HTPASSWD)
+        config["auth"] = {"htpasswd": {"realm": "test", "path": str(folder / "htpasswd")}}
+    (folder / "config.json").write_text(json.dumps(config))
+    binary = shutil.which("docker-registry") or shutil.which("registry") or "docker-registry"
+    quiet = ("env", "OTEL_TRACES_EXPORTER=none")
+    return fleet.serving(*quiet, binary, "serve", str(folder / "config.json"))
+
+
+def offer(fleet: Fleet, name: str) -> str:
+    """Copy web:1 to the second registry under that name; its reference."""
+    reference = f"{UNDERLAY}:{PORT}/{name}"
+    enter = f"--net=/run/netns/{fleet.name}-lan"
+    copy = ["nsenter", enter, "skopeo", "--insecure-policy", "copy", "--quiet"]
+    plain = ["--src-tls-verify=false", "--dest-tls-verify=false", "--dest-creds", f"ann:{PASSWORD}"]
+    source = f"docker://{UNDERLAY}:5000/library/{IMAGE}"
+    fleet.until(
+        lambda: fleet.on_machine([*copy, *plain, source, f"docker://{reference}"]).code == 0,
+        f"{reference} is offered",
+    )
+    return reference
+
+
+def log_in(home: Path, password: str) -> None:
+    """As `docker login` would."""
+    pair = b64encode(f"ann:{password}".encode()).decode()
+    auths = {f"{UNDERLAY}:{PORT}": {"auth": pair}}
+    (home / "config.json").write_text(json.dumps({"auths": auths}))
+
+
+def log_out(home: Path) -> None:
+    """As `docker logout` would."""
+    (home / "config.json").write_text("{}")
+
+
+def test_a_registry_that_hangs_holds_up_nobody_else_and_is_forgiven(
+    fleet: Fleet, service: str, tmp_path: Path
+) -> None:
+    image = f"{UNDERLAY}:{PORT}/hung:1"
+    fleet("service", "create", "--name", f"{service}w", "--mode", "global", IMAGE)
+    with fleet.serving(sys.executable, "-c", HUNG, UNDERLAY, str(PORT)):
+        fleet("service", "create", "-d", "--name", service, "--replicas", "18", *PATIENT, image)
+        fleet.until(
+            lambda: any("asking the registry" in line for line in why(fleet, service)),
+            "it is said who is waited for",
+        )
+        # Its image is here: it starts although many tasks of each host wait for the registry.
+        fleet("service", "create", "--name", f"{service}n", "--replicas", "6", IMAGE)
+        assert len(fleet.running(f"{service}n")) == 6
+        fleet.until(
+            lambda: f"registry {UNDERLAY}:{PORT} did not answer" in fleet.error_of(service),
+            "the task's error names the registry",
+        )
+        assert len(fleet.running(f"{service}w")) == 3
+    with registry(fleet, tmp_path / "registry"):
+        offer(fleet, "hung:1")
+        fleet.until(lambda: len(fleet.running(service)) == 18, "it runs once the registry answers")
+    for name in (f"{service}w", f"{service}n"):
+        fleet("service", "rm", name)
+
+
+def why(fleet: Fleet, service: str) -> list[str]:
+    """What the tasks that are being prepared tell."""
+    tasks = fleet.tasks(service, "desired-state=running")[:3]
+    return [fleet.task(task["ID"])["Status"]["Message"] for task in tasks]
+
+
+def test_a_login_travels_with_its_service_and_is_shown_to_nobody(
+    fleet: Fleet, service: str, tmp_path: Path
+) -> None:
+    limits = ("--replicas", "2", "--constraint", "node.hostname!=host3")
+    with registry(fleet, tmp_path / "registry", login=True):
+        image = offer(fleet, "private:1")
+        fleet("service", "create", "-d", "--name", service, *limits, *PATIENT, image)
+        fleet.until(lambda: "not allowed to pull" in fleet.error_of(service), "it wants a login")
+        log_in(fleet.home, "wrong")
+        fleet("service", "rm", service)
+        login = ("--with-registry-auth", "--name", service)
+        fleet("service", "create", "-d", *login, *limits, *PATIENT, image)
+        fleet.until(lambda: "not allowed to pull" in fleet.error_of(service), "it is a wrong one")
+        log_in(fleet.home, PASSWORD)
+        fleet("service", "update", "--with-registry-auth", service)
+        assert {task["Node"] for task in fleet.running(service)} == {"host1", "host2"}
+        # A host that never had the image uses the stored login, long after the user has gone.
+        log_out(fleet.home)
+        fleet("service", "update", "--constraint-rm", "node.hostname!=host3", service)
+        fleet("service", "scale", f"{service}=3")
+        assert {task["Node"] for task in fleet.running(service)} == {"host1", "host2", "host3"}
+        assert places_of(fleet, service, PASSWORD) == []
+
+
+def places_of(fleet: Fleet, service: str, password: str) -> list[str]:
+    """Every place, of those that people or programs look at, where the password can be read."""
+    hidden = (password, b64encode(f"ann:{password}".encode()).decode())
+    tasks = [task["ID"] for task in fleet.tasks(service)]
+    told = {
+        "service inspect": fleet("service", "inspect", service),
+        "service inspect --pretty": fleet("service", "inspect", "--pretty", service),
+        "service ps": fleet("service", "ps", "--no-trunc", service),
+        "task inspect": fleet("task", "inspect", *tasks),
+        "events": fleet("events", "--since", "1h", "--until", "0s"),
+        "why": fleet("why", service),
+    }
+    for path in (*fleet.run_dir.rglob("*.log"), *fleet.state_dir.glob("host*/tasks/*")):
+        told[str(path)] = path.read_text(errors="replace")
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            told[str(path)] = path.read_bytes().decode(errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return [place for place, text in told.items() if any(word in text for word in hidden)]
