@@ -7,16 +7,15 @@ that). Nodes are stored by number. A task whose node no longer exists comes back
 reaper removes it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
 import numpy as np
 
 from pyswarm_core.api.v1 import objects_pb2
-from pyswarm_core.clock import Instant
 from pyswarm_core.codec import from_proto, to_proto
-from pyswarm_core.ids import ID_LENGTH, NodeId, ServiceId, TaskId
+from pyswarm_core.ids import ID_LENGTH, NodeId, ServiceId
 from pyswarm_core.objects import NO_DETAIL, Task, TaskDetail
 from pyswarm_core.states import TaskState
 
@@ -56,31 +55,35 @@ def decode_chunk(
             from_proto(TaskDetail, sparse[index]) if index in sparse else NO_DETAIL
             for index in range(len(chunk.states))
         ]
-    nowhere = NodeId("")
-    return [
-        Task(
-            task_id, service_id, slot, version, created, node, desired, state, at, restarts, detail
-        )
-        for task_id, slot, version, created, node, desired, state, at, restarts, detail in zip(
-            (TaskId(ids[start : start + ID_LENGTH]) for start in range(0, len(ids), ID_LENGTH)),
+    return list(
+        map(
+            Task,
+            [ids[start : start + ID_LENGTH] for start in range(0, len(ids), ID_LENGTH)],
+            repeat(service_id),
             _unpack(chunk.slots, "<u4"),
             _unpack(chunk.spec_versions, "<u4"),
-            (Instant(at) for at in _unpack(chunk.created_at, "<i8")),
-            (node_of_number.get(number, nowhere) for number in _unpack(chunk.node_numbers, "<u4")),
-            (_STATES[state] for state in chunk.desired_states),
-            (_STATES[state] for state in chunk.states),
-            (Instant(at) for at in _unpack(chunk.status_at, "<i8")),
+            _unpack(chunk.created_at, "<i8"),
+            map(node_of_number.get, _unpack(chunk.node_numbers, "<u4"), repeat(NodeId(""))),
+            map(_STATES.__getitem__, _unpack(chunk.desired_states, "u1")),
+            map(_STATES.__getitem__, _unpack(chunk.states, "u1")),
+            _unpack(chunk.status_at, "<i8"),
             _unpack(chunk.restarts, "<u2"),
             details,
-            strict=False,
         )
-    ]
+    )
 
 
 def _pack(values: list[int], dtype: str) -> bytes:
     return np.array(values, dtype).tobytes()
 
 
-def _unpack(data: bytes, dtype: str) -> list[int]:
-    unpacked: list[int] = np.frombuffer(data, dtype).tolist()
-    return unpacked
+def _unpack(data: bytes, dtype: str) -> Iterable[int]:
+    """The column's values; endlessly the first if they are all the same, as in most columns.
+
+    A million tasks then share their ints, which is less to make and less to keep.
+    """
+    size = np.dtype(dtype).itemsize
+    first = data[:size]
+    values = np.frombuffer(first if first * (len(data) // size) == data else data, dtype)
+    unpacked: list[int] = values.tolist()
+    return repeat(unpacked[0]) if len(unpacked) == 1 else unpacked

@@ -131,6 +131,15 @@ class NodeTable:
         self.attributes_version += 1
         self._free.append(row)
 
+    def occupy(self, rows: IntColumn, nano_cpus: int, memory_bytes: int) -> None:
+        """One more task that should run, and takes this much, on each row; rows may repeat."""
+        np.add.at(self.wanted_tasks, rows, 1)
+        np.add.at(self.active_tasks, rows, 1)
+        if nano_cpus:
+            np.add.at(self.reserved_cpus, rows, nano_cpus)
+        if memory_bytes:
+            np.add.at(self.reserved_memory, rows, memory_bytes)
+
     def satisfying(self, constraint: str) -> BoolColumn:
         """Which rows satisfy the constraint; none if it cannot be parsed. Do not write to it."""
         column = self._satisfying.get(constraint)

@@ -6,19 +6,29 @@ else reads. Every index is maintained incrementally: the cost of a change does n
 exists. Iteration orders are insertion orders, so the same history gives the same decisions.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
+
+import numpy as np
 
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.keys import ChunkKey, chunk_of
+from pyswarm_core.limits import CHUNK_SLOTS
 from pyswarm_core.nodetable import NodeTable
 from pyswarm_core.objects import Cluster, Network, Node, Service, Task, TaskStatus
 from pyswarm_core.states import TaskState, is_terminal, reported_by_agent
 
 _RUNNING = TaskState.RUNNING
 _ASSIGNED = TaskState.ASSIGNED
+_service_id = attrgetter("service_id")
+
+_Loads = dict[NodeId, list[int]]
+"""By node, how many more tasks are wanted and active there, and what these reserve."""
 
 
 class ServiceTasks:
@@ -77,6 +87,29 @@ def is_settled(tasks: tuple[Task, ...]) -> bool:
     )
 
 
+def _split(group: ServiceTasks, run: Iterable[Task]) -> tuple[dict[int, Task], list[Task]]:
+    """By slot, the tasks that settle a slot that was empty; and all others, in their order."""
+    held = group.slots
+    first: dict[int, Task] = {}
+    others: list[Task] = []
+    others_slots: dict[int, None] = {}
+    for task in run:
+        slot = task.slot
+        if (
+            task.desired_state is _RUNNING
+            and _ASSIGNED <= task.state <= _RUNNING
+            and task.node_id
+            and slot not in held
+            and slot not in first
+            and slot not in others_slots
+        ):
+            first[slot] = task
+        else:
+            others.append(task)
+            others_slots[slot] = None
+    return first, others
+
+
 class Footprint(NamedTuple):
     """What a task takes of its node."""
 
@@ -105,7 +138,7 @@ class State:
         """Services with tasks that wait for a node, in the order in which they began to wait."""
         self.tasks_in_state = [0] * len(TaskState)
         self._of_service: dict[ServiceId, ServiceTasks] = {}
-        self._of_node: dict[NodeId, dict[TaskId, Task]] = {}
+        self._of_node: defaultdict[NodeId, dict[TaskId, Task]] = defaultdict(dict)
         self._footprints: dict[tuple[ServiceId, int], Footprint] = {}
         self.lost_nodes: dict[NodeId, None] = {}
         """Removed nodes that still have tasks."""
@@ -223,66 +256,69 @@ class State:
 
     def _put_tasks(self, tasks: Iterable[Task]) -> set[ChunkKey]:
         chunks: set[ChunkKey] = set()
-        loads: dict[NodeId, list[int]] = {}
-        for task in tasks:
-            service_id, slot = task.service_id, task.slot
+        loads: _Loads = {}
+        for service_id, run in groupby(tasks, _service_id):
             group = self._of_service.get(service_id)
             if group is None:
                 group = self._of_service[service_id] = ServiceTasks()
-            old = self.tasks.get(task.id)
-            held = group.slots.get(slot)
-            chunks.add(chunk_of(service_id, slot))
-            if held is None and self._put_first(task, group, loads):
-                continue
-            if old is not None:
-                self._count(old, group, -1, loads)
-            self.tasks[task.id] = task
-            if held is None:
-                held = (task,)
-            elif old is None:
-                held = (*held, task)
-            else:
-                held = tuple([task if other.id == task.id else other for other in held])
-            self._put_slot(group, slot, held)
-            if task.node_id:
-                node_tasks = self._of_node.get(task.node_id)
-                if node_tasks is None:
-                    node_tasks = self._of_node[task.node_id] = {}
-                node_tasks[task.id] = task
-            self._count(task, group, 1, loads)
+            first, others = _split(group, run)
+            if first:
+                self._put_first(first, group)
+            for task in others:
+                self._put_task(task, group, loads)
+            slots = (*first, *[task.slot for task in others])
+            blocks = dict.fromkeys([slot // CHUNK_SLOTS for slot in slots])
+            chunks.update([ChunkKey(service_id, block) for block in blocks])
         self._load_nodes(loads)
         return chunks
 
-    def _put_first(self, task: Task, group: ServiceTasks, loads: dict[NodeId, list[int]]) -> bool:
-        """Put the first task of a slot if it settles it: what nearly all tasks of a load are.
+    def _put_first(self, first: dict[int, Task], group: ServiceTasks) -> None:
+        """Put tasks of one service that settle their slots, which were empty.
 
-        Does what the general way does, some 20% faster; returns False if it left the task alone.
+        In bulk what `_put_task` does one by one: nearly all tasks of a load, and most of those that
+        a decision makes, are such.
         """
-        state, node_id = task.state, task.node_id
-        if task.desired_state is not _RUNNING or not node_id or not _ASSIGNED <= state <= _RUNNING:
-            return False
-        version = task.spec_version
-        footprint = self._footprints.get((task.service_id, version))
-        if footprint is None or footprint.networks:
-            return False
+        tasks = first.values()
+        self.tasks.update([(task.id, task) for task in tasks])
+        group.slots.update(zip(first, zip(tasks), strict=True))
+        of_node = self._of_node
+        for task in tasks:
+            of_node[task.node_id][task.id] = task
+        for state, count in Counter([task.state for task in tasks]).items():
+            self.tasks_in_state[state] += count
+            if state is _RUNNING:
+                group.running += count
+        for version, count in Counter([task.spec_version for task in tasks]).items():
+            group.versions[version] = group.versions.get(version, 0) + count
+            alike = [task for task in tasks if task.spec_version == version]
+            self._occupy(self.footprint(alike[0]), [task.node_id for task in alike])
+
+    def _occupy(self, footprint: Footprint, node_ids: list[NodeId]) -> None:
+        """One more task that should run on each of these nodes, which may repeat."""
+        rows = [row for row in map(self.node_table.rows.get, node_ids) if row is not None]
+        taken = np.array(rows, np.int64)
+        self.node_table.occupy(taken, footprint.nano_cpus, footprint.memory_bytes)
+        for network_id in footprint.networks:
+            on_network = self.network_load.setdefault(network_id, {})
+            for node_id in node_ids:
+                on_network[node_id] = on_network.get(node_id, 0) + 1
+
+    def _put_task(self, task: Task, group: ServiceTasks, loads: _Loads) -> None:
+        old = self.tasks.get(task.id)
+        held = group.slots.get(task.slot)
+        if old is not None:
+            self._count(old, group, -1, loads)
         self.tasks[task.id] = task
-        group.slots[task.slot] = (task,)
-        group.versions[version] = group.versions.get(version, 0) + 1
-        self.tasks_in_state[state] += 1
-        if state is _RUNNING:
-            group.running += 1
-        node_tasks = self._of_node.get(node_id)
-        if node_tasks is None:
-            node_tasks = self._of_node[node_id] = {}
-        node_tasks[task.id] = task
-        load = loads.get(node_id)
-        if load is None:
-            load = loads[node_id] = [0, 0, 0, 0]
-        load[0] += 1
-        load[1] += 1
-        load[2] += footprint.nano_cpus
-        load[3] += footprint.memory_bytes
-        return True
+        if held is None:
+            held = (task,)
+        elif old is None:
+            held = (*held, task)
+        else:
+            held = tuple([task if other.id == task.id else other for other in held])
+        self._put_slot(group, task.slot, held)
+        if task.node_id:
+            self._of_node[task.node_id][task.id] = task
+        self._count(task, group, 1, loads)
 
     def _put_slot(self, group: ServiceTasks, slot: int, tasks: tuple[Task, ...]) -> None:
         group.slots[slot] = tasks
@@ -296,9 +332,7 @@ class State:
         elif slot in group.storied:
             del group.storied[slot]
 
-    def _count(
-        self, task: Task, group: ServiceTasks, sign: int, loads: dict[NodeId, list[int]]
-    ) -> None:
+    def _count(self, task: Task, group: ServiceTasks, sign: int, loads: _Loads) -> None:
         """Count the task in, or out; what that does to its node is added to `loads`."""
         state = task.state
         self.tasks_in_state[state] += sign
@@ -347,7 +381,7 @@ class State:
             else:
                 del on_network[task.node_id]
 
-    def _load_nodes(self, loads: Mapping[NodeId, list[int]]) -> None:
+    def _load_nodes(self, loads: _Loads) -> None:
         table = self.node_table
         for node_id, (wanted, active, cpus, memory) in loads.items():
             row = table.rows.get(node_id)
@@ -364,7 +398,7 @@ class State:
 
     def _forget_task(self, task: Task) -> None:
         group = self._of_service[task.service_id]
-        loads: dict[NodeId, list[int]] = {}
+        loads: _Loads = {}
         self._count(task, group, -1, loads)
         self._load_nodes(loads)
         del self.tasks[task.id]

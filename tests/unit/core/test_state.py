@@ -1,0 +1,119 @@
+"""The state index says the same however its tasks arrived: one by one, in bulk, from the store."""
+
+from random import Random
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from pyswarm_core.chunks import decode_chunk, encode_chunk
+from pyswarm_core.decision import Writes
+from pyswarm_core.ids import NodeId, ServiceId
+from pyswarm_core.keys import ChunkKey
+from pyswarm_core.limits import CHUNK_SLOTS
+from pyswarm_core.objects import NO_DETAIL, Task, TaskDetail
+from pyswarm_core.state import State
+from pyswarm_core.states import TaskState
+from tests.fixtures import build
+
+A, B = ServiceId("a"), ServiceId("b")
+NUMBERS = {1: NodeId("n1"), 2: NodeId("n2")}
+PLACES = ("n1", "n2", "gone", "")
+DESIRED = (TaskState.RUNNING, TaskState.RUNNING, TaskState.READY, TaskState.SHUTDOWN)
+DETAILS = (NO_DETAIL, NO_DETAIL, TaskDetail(error="no"))
+
+
+def world() -> State:
+    """Two services, one of them on a network, and two nodes; "gone" was removed."""
+    plain = build.service("a", spec=build.template(cpus=0.5, memory=build.MIB))
+    joined = build.service("b", spec=build.template(networks=["net"]))
+    return build.state(services=(plain, joined), nodes=build.nodes(2), history=1)
+
+
+def some_task(rand: Random, number: int) -> Task:
+    """In any state and place. There are few slots, so that some hold several."""
+    name = f"{rand.choice('ab')}.{rand.choice([1, 2, 3, 4, 5, 6, CHUNK_SLOTS])}"
+    return build.task(
+        name,
+        node=rand.choice(PLACES),
+        state=rand.choice([*TaskState, *[TaskState.RUNNING] * 20]),
+        desired=rand.choice(DESIRED),
+        task_id=f"{number:025d}",
+        version=rand.choice([1, 1, 2]),
+        restarts=rand.choice([0, 0, 3]),
+        detail=rand.choice(DETAILS),
+    )
+
+
+def indexes(state: State) -> dict[str, Any]:
+    """All that is maintained of tasks; of orders only that of a slot's tasks counts."""
+    groups = {one: state.tasks_of_service(one) for one in (A, B)}
+    table = state.node_table
+    columns = ("wanted_tasks", "active_tasks", "reserved_cpus", "reserved_memory")
+    return {
+        "tasks": state.tasks,
+        "in state": state.tasks_in_state,
+        "of node": {place: dict(state.tasks_of_node(NodeId(place))) for place in PLACES},
+        "of service": {
+            one: {name: getattr(group, name) for name in type(group).__slots__}
+            for one, group in groups.items()
+        },
+        "unplaced": state.unplaced,
+        "on network": {one: load for one, load in state.network_load.items() if load},
+        "of rows": {
+            name: getattr(table, name)[list(table.rows.values())].tolist() for name in columns
+        },
+    }
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_tasks_in_bulk_leave_what_tasks_one_by_one_leave(seed: int) -> None:
+    rand = Random(seed)
+    tasks = [some_task(rand, number) for number in range(12)]
+    again = [
+        replace(task, state=rand.choice(list(TaskState)), desired_state=rand.choice(DESIRED))
+        for task in rand.sample(tasks, 6)
+    ]
+    again += [some_task(rand, number) for number in range(12, 18)]
+    bulk, single = world(), world()
+    for writes in (tasks, again):
+        touched = bulk.apply(Writes(tasks=writes))
+        assert touched == set().union(*(single.apply(Writes(tasks=[one])) for one in writes))
+        assert indexes(bulk) == indexes(single)
+    bulk.apply(Writes(removed_tasks=[task.id for task in (*tasks, *again[6:])]))
+    assert indexes(bulk) == indexes(world())
+
+
+def test_bulk_names_the_chunks_that_changed() -> None:
+    tasks = [
+        build.task("a.1", node="n1"),
+        build.task("a.2", state=TaskState.PENDING),
+        build.task(f"a.{CHUNK_SLOTS}", node="n2"),
+        build.task("b.1", node="n1"),
+    ]
+    assert world().apply(Writes(tasks=tasks)) == {ChunkKey(A, 0), ChunkKey(A, 1), ChunkKey(B, 0)}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_chunk_holds_what_it_was_given(seed: int) -> None:
+    rand = Random(seed)
+    tasks = [some_task(rand, number) for number in range(20)]
+    assert stored(tasks) == [known(task) for task in tasks]
+
+
+def test_columns_of_one_value_come_back_whole() -> None:
+    tasks = [build.task("a.1", node="n1", task_id=f"{number:025d}") for number in range(20)]
+    assert stored(tasks) == tasks
+
+
+def stored(tasks: list[Task]) -> list[Task]:
+    """What the store gives back of them."""
+    number_of = {node: number for number, node in NUMBERS.items()}
+    data = encode_chunk(tasks, lambda node_id: number_of.get(node_id, 0))
+    return decode_chunk(A, data, NUMBERS)
+
+
+def known(task: Task) -> Task:
+    """A chunk is of one service, and does not know nodes that are gone."""
+    node_id = task.node_id if task.node_id in NUMBERS.values() else NodeId("")
+    return replace(task, service_id=A, node_id=node_id)
