@@ -1,13 +1,13 @@
 """The whole state, read from the store at one revision. SHELL over the store.
 
 Chunks are read in buckets (one per first letter of the service's id), several at a time: one huge
-prefix would be paged in quadratic time. What is decoded goes into the state in slices, so that the
-lease is renewed meanwhile.
+prefix would be paged in quadratic time. What was read is decoded and goes into the state in short
+slices, one at a time, so that the lease is renewed meanwhile.
 """
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -28,7 +28,8 @@ from pyswarm_core.states import NodeState
 S = TypeVar("S", bound=msgspec.Struct)
 
 BUCKETS_IN_FLIGHT = 4
-SLICE_TASKS = 20_000
+SLICE_TASKS = 5_000
+SLICE_OBJECTS = 1_000
 ATTEMPTS = 5
 
 
@@ -67,7 +68,7 @@ async def _load(store: Store, keys: Keys, first: Callable[[], Cluster], breathe:
     found = await store.read(keys.cluster)
     unsaved = Unsaved()
     unsaved.cluster = not found.items
-    clusters = _decode(found.items, Cluster, objects_pb2.Cluster)
+    clusters = await _decode(found.items, Cluster, objects_pb2.Cluster, breathe)
     state = State(clusters[0] if clusters else first())
     revision = found.revision
     nodes, services, networks = await asyncio.gather(
@@ -75,20 +76,24 @@ async def _load(store: Store, keys: Keys, first: Callable[[], Cluster], breathe:
         store.read(keys.services, revision),
         store.read(keys.networks, revision),
     )
+    heard = await _decode(nodes.items, Node, objects_pb2.Node, breathe)
     state.apply(
         Writes(
-            nodes=tuple(map(_unheard, _decode(nodes.items, Node, objects_pb2.Node))),
-            services=tuple(_decode(services.items, Service, objects_pb2.Service)),
-            networks=tuple(_decode(networks.items, Network, objects_pb2.Network)),
+            nodes=tuple(map(_unheard, heard)),
+            services=tuple(await _decode(services.items, Service, objects_pb2.Service, breathe)),
+            networks=tuple(await _decode(networks.items, Network, objects_pb2.Network, breathe)),
         )
     )
     buckets = iter(ID_ALPHABET)
+    taking = asyncio.Lock()
 
     async def work() -> None:
         for letter in buckets:
             bucket = await store.read(keys.chunks + letter.encode(), revision)
-            await _take_in(bucket.items, state, keys, unsaved)
-            await breathe()
+            async with taking:
+                for tasks in _slices(bucket.items, state, keys, unsaved):
+                    state.apply(Writes(tasks=tasks))
+                    await breathe()
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -99,7 +104,10 @@ async def _load(store: Store, keys: Keys, first: Callable[[], Cluster], breathe:
     return Loaded(state, revision, unsaved)
 
 
-async def _take_in(items: Iterable[KeyValue], state: State, keys: Keys, unsaved: Unsaved) -> None:
+def _slices(
+    items: Iterable[KeyValue], state: State, keys: Keys, unsaved: Unsaved
+) -> Iterator[list[Task]]:
+    """The chunks' tasks, about SLICE_TASKS at a time; chunks of no service are to be dropped."""
     tasks: list[Task] = []
     for item in items:
         key = keys.parse_chunk(item.key)
@@ -108,14 +116,20 @@ async def _take_in(items: Iterable[KeyValue], state: State, keys: Keys, unsaved:
             continue
         tasks += decode_chunk(key.service_id, item.value, state.node_of_number)
         if len(tasks) >= SLICE_TASKS:
-            state.apply(Writes(tasks=tasks))
+            yield tasks
             tasks = []
-            await asyncio.sleep(0)
-    state.apply(Writes(tasks=tasks))
+    yield tasks
 
 
-def _decode(items: Iterable[KeyValue], cls: type[S], message: type[Message]) -> list[S]:
-    return [from_proto(cls, message.FromString(item.value)) for item in items]
+async def _decode(
+    items: Sequence[KeyValue], cls: type[S], message: type[Message], breathe: Breathe
+) -> list[S]:
+    decoded: list[S] = []
+    for start in range(0, len(items), SLICE_OBJECTS):
+        part = items[start : start + SLICE_OBJECTS]
+        decoded += [from_proto(cls, message.FromString(item.value)) for item in part]
+        await breathe()
+    return decoded
 
 
 def _unheard(node: Node) -> Node:
