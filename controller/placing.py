@@ -5,9 +5,10 @@ its networks have addresses left there. Tasks that find no node wait and say why
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
+from msgspec import Struct
 from msgspec.structs import replace
 
 from controller.allocator.blocks import Blocks
@@ -32,7 +33,7 @@ _FAILED = frozenset({TaskState.FAILED, TaskState.REJECTED})
 _NOWHERE = NodeId("")
 
 
-class Candidate(NamedTuple):
+class Candidate(Struct, frozen=True, gc=False):
     """A task to place: one that waits, or one to be made."""
 
     vacancy: Vacancy
@@ -166,10 +167,14 @@ class Placing:
         return True
 
     def _assign(self, plan: Plan, candidates: list[Candidate], nodes: list[NodeId]) -> None:
-        for (_, task), node_id in zip(candidates, nodes, strict=True):
-            if task is not None:
-                plan.changed[task.id] = replace(
-                    task, node_id=node_id, state=_ASSIGNED, status_at=self._now, detail=NO_DETAIL
+        for one, node_id in zip(candidates, nodes, strict=True):
+            if one.task is not None:
+                plan.changed[one.task.id] = replace(
+                    one.task,
+                    node_id=node_id,
+                    state=_ASSIGNED,
+                    status_at=self._now,
+                    detail=NO_DETAIL,
                 )
         plan.changed.update(self._created(plan, candidates, nodes, None))
 
@@ -186,9 +191,10 @@ class Placing:
         service_id, version, now = plan.service.id, plan.service.spec_version, self._now
         state = _ASSIGNED if why is None else _PENDING
         created = {}
-        for index, ((vacancy, task), node_id) in enumerate(zip(candidates, nodes, strict=True)):
-            if task is None:
-                task_id = TaskId(next(ids))
+        for index, (one, node_id) in enumerate(zip(candidates, nodes, strict=True)):
+            if one.task is None:
+                vacancy = one.vacancy
+                task_id = cast("TaskId", next(ids))
                 created[task_id] = Task(
                     task_id,
                     service_id,

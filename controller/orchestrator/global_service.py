@@ -7,6 +7,7 @@ slot. A paused node keeps its task and gets no new one; a drained or lost node k
 from collections.abc import Iterable
 
 import numpy as np
+from msgspec.structs import replace
 
 from controller.orchestrator.enforce import misplaced
 from controller.orchestrator.plan import Plan, Vacancy
@@ -65,7 +66,7 @@ def _bind(plan: Plan, eligible: dict[int, NodeId], number: int) -> bool:
     if vacancy is None:
         return True
     if number in eligible:
-        plan.vacancies[number] = vacancy._replace(node_id=eligible[number])
+        plan.vacancies[number] = replace(vacancy, node_id=eligible[number])
         return True
     del plan.vacancies[number]
     return False

@@ -3,8 +3,7 @@
 A plan collects: later passes see what earlier ones changed, and a task is written at most once.
 """
 
-from typing import NamedTuple
-
+from msgspec import Struct
 from msgspec.structs import replace
 
 from pyswarm_core.clock import NEVER, Instant
@@ -14,7 +13,7 @@ from pyswarm_core.objects import Service, Task, TaskDetail
 from pyswarm_core.states import TaskState
 
 
-class Vacancy(NamedTuple):
+class Vacancy(Struct, frozen=True, gc=False):
     """A task to create. `node_id` is set where the task has no choice (global services)."""
 
     slot: int
