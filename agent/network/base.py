@@ -20,6 +20,13 @@ VXLAN_OVERHEAD = 50
 HOST_BRIDGE = NetworkId("bridge")
 """The network of tasks that join none: local to the host, with a way out (Docker's `bridge`)."""
 
+RESOLVER_ADDRESS = "127.0.0.11"
+"""Where a task that has an overlay asks for names, on port 53 (Docker's)."""
+RESOLVER_PORT = 61053
+"""Where the agent answers instead, on the same address: the task may listen on port 53 itself. Above
+the kernel's ephemeral ports, so no connection of the task ever holds it.
+"""
+
 
 class NetworkFailed(Exception):
     """The kernel's network could not be made as wanted.
