@@ -163,15 +163,13 @@ class KernelDataplane:
         if self._namespaces.exists(task_id):
             self._mend(task_id, wiring)
             return
+        # The kernel removes a namespace some time after its last use, and its pairs with it; those
+        # of an earlier attempt at this task would be in the way.
+        left = [message.drop_link_named(plug.port.name) for plug in wiring]
+        self._host().apply(left, gone_is_fine=True)
         with self._namespaces.new() as (descriptor, inside):
-            try:
-                self._plug(wiring, inside)
-                self._namespaces.keep(task_id, descriptor)
-            except (NetworkFailed, OSError):
-                # The kernel would remove them with the namespace, but later than a second attempt.
-                pairs = [message.drop_link(plug.index) for plug in wiring]
-                inside.apply(pairs, gone_is_fine=True)
-                raise
+            self._plug(wiring, inside)
+            self._namespaces.keep(task_id, descriptor)
 
     def _mend_unless_detached(self, task_id: TaskId, wiring: tuple[Plug, ...]) -> None:
         try:

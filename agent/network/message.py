@@ -132,6 +132,11 @@ def drop_link(index: int) -> bytes:
     return message(DELLINK, 0, _ifinfo(index))
 
 
+def drop_link_named(name: str) -> bytes:
+    """Delete a device that may not be there; see `drop_link`."""
+    return message(DELLINK, 0, _ifinfo() + _text(3, name))
+
+
 def get_link(name: str) -> bytes:
     """Ask for one device, without its counters.
 

@@ -325,6 +325,14 @@ def test_a_restarted_agent_adopts_its_tasks_without_disturbing_them(hosts: list[
     assert ping(near, "10.128.2.2")
 
 
+def test_a_task_is_attached_again_though_its_last_namespace_lingers(hosts: list[Host]) -> None:
+    here, there = hosts[0], hosts[1]
+    attach(there, "task-b", APP)
+    with Path(attach(here, "task-a", APP)).open("rb"):  # as a dying process may hold it
+        here.run(here.dataplane.detach(TaskId("task-a")))
+        assert ping(attach(here, "task-a", APP), "10.128.2.2")
+
+
 def test_an_adopted_task_whose_device_is_gone_is_plugged_in_again(hosts: list[Host]) -> None:
     near = attach(hosts[0], "near", APP, OTHER)
     attach(hosts[1], "far", APP)
@@ -338,14 +346,15 @@ def test_an_adopted_task_whose_device_is_gone_is_plugged_in_again(hosts: list[Ho
 def test_an_attachment_that_fails_leaves_nothing(hosts: list[Host]) -> None:
     host = hosts[0]
     attach(host, "holder", APP)
-    host.ip(f"link add {NAMES.veth('unlucky', APP)} type bridge")
-    try:
-        with pytest.raises(NetworkFailed, match="File exists"):
-            attach(host, "unlucky", APP, last=3)
-        assert host.run(host.dataplane.found()) == {"holder"}
-        assert [path.name for path in host.directory.iterdir()] == ["holder"]
-    finally:
-        host.ip(f"link del {NAMES.veth('unlucky', APP)}")
+    same_name = [
+        Attachment(network_id=network, address=f"{SUBNETS[network][0]}.{host.number}.3")
+        for network in (APP, OTHER)
+    ]
+    with pytest.raises(NetworkFailed, match="File exists"):
+        host.run(host.dataplane.attach(TaskId("unlucky"), same_name))
+    assert host.run(host.dataplane.found()) == {"holder"}
+    assert [path.name for path in host.directory.iterdir()] == ["holder"]
+    assert attach(host, "unlucky", APP, OTHER, last=3), "once it is asked for as it should be"
 
 
 def test_a_directory_that_cannot_be_written_fails_in_words_and_leaves_nothing(

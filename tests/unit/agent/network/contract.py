@@ -105,6 +105,15 @@ class DataplaneContract:
         attach(bench, 1, B, APP, "10.128.1.2")
         assert found(bench, 1) == {B}
 
+    def test_a_task_is_attached_again_as_soon_as_it_was_detached(self, bench: Bench) -> None:
+        sync(bench, 1, APP)
+        for _ in range(20):
+            attach(bench, 1, A, APP, "10.128.1.2")
+            detach(bench, 1, A)
+        attach(bench, 1, A, APP, "10.128.1.2")
+        assert found(bench, 1) == {A}
+        assert check(bench, 1) == ()
+
     def test_a_network_that_was_not_synced_is_named(self, bench: Bench) -> None:
         with pytest.raises(NetworkFailed, match="netother"):
             attach(bench, 1, A, OTHER, "10.129.1.2")
