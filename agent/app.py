@@ -13,6 +13,7 @@ from agent.config import Config
 from agent.images.base import Images
 from agent.images.settings import ImageSettings
 from agent.images.store import open_images
+from agent.listening import listening
 from agent.metrics import AgentCollector, PhaseLatency
 from agent.network.base import Underlay
 from agent.network.dataplane import KernelDataplane
@@ -130,6 +131,7 @@ async def _parts(config: Config, stack: AsyncExitStack) -> _Parts:
         preparation=preparation,
         outbox=outbox,
         stopwatch=PhaseLatency(registry),
+        listening=listening,
     )
     return _Parts(images, runtime, overlays, worker, outbox, registry)
 

@@ -7,10 +7,11 @@ ends its task, not the agent.
 
 import asyncio
 import signal
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 
 from agent.images.base import ImageError
+from agent.listening import POLL_FIRST_S, POLL_MAX_S
 from agent.network.base import NetworkFailed
 from agent.overlays import Overlays
 from agent.preparation import Preparation
@@ -53,7 +54,9 @@ class Worker:
         preparation: Preparation,
         outbox: Outbox,
         stopwatch: Stopwatch,
+        listening: Callable[[Record], Awaitable[bool]],
     ) -> None:
+        """`listening` looks whether a running task listens on the TCP ports it publishes."""
         self._clock = clock
         self._store = records
         self._runtime = runtime
@@ -61,6 +64,7 @@ class Worker:
         self._preparation = preparation
         self._outbox = outbox
         self._stopwatch = stopwatch
+        self._listening = listening
         self._records: dict[TaskId, Record] = records.load()
         self._preparing: dict[TaskId, asyncio.Task[None]] = {}
         self._ended: dict[TaskId, asyncio.Event] = {}
@@ -181,6 +185,8 @@ class Worker:
                 self._abort(record.task_id)
             case Effect.START:
                 self._spawn(self._start(record.task_id))
+            case Effect.LISTEN:
+                self._spawn(self._listen(record.task_id))
             case Effect.STOP:
                 self._spawn(self._signal(record, _number(record.stop_signal), everyone=False))
             case Effect.KILL:
@@ -273,6 +279,15 @@ class Worker:
             self.handle(task_id, machine.StartFailed(_text(error)))
         else:
             self.handle(task_id, machine.Started())
+
+    async def _listen(self, task_id: TaskId) -> None:
+        pause = POLL_FIRST_S
+        while (record := self._records.get(task_id)) and record.starts_to_serve:
+            if await self._listening(record):
+                self.handle(task_id, machine.Serving())
+                return
+            await asyncio.sleep(pause)
+            pause = min(POLL_MAX_S, 1.5 * pause)
 
     async def _signal(self, record: Record, number: int, *, everyone: bool) -> None:
         try:

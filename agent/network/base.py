@@ -23,8 +23,8 @@ HOST_BRIDGE = NetworkId("bridge")
 RESOLVER_ADDRESS = "127.0.0.11"
 """Where a task that has an overlay asks for names, on port 53 (Docker's)."""
 RESOLVER_PORT = 61053
-"""Where the agent answers instead, on the same address: the task may listen on port 53 itself. Above
-the kernel's ephemeral ports, so no connection of the task ever holds it.
+"""Where the agent answers instead, on the same address: the task may listen on port 53 itself.
+Above the kernel's ephemeral ports, so no connection of the task ever holds it.
 """
 
 

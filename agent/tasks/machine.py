@@ -34,6 +34,7 @@ class Effect(Enum):
     PREPARE = "prepare"  # Prepared, PrepareFailed or PrepareAborted
     ABORT_PREPARE = "abort prepare"  # makes PREPARE answer, soon
     START = "start"  # Started or StartFailed
+    LISTEN = "listen"  # Serving, once it listens; nothing if it ends before
     STOP = "stop"  # the stop signal; the exit comes as Exited
     KILL = "kill"  # SIGKILL to everyone; the exit comes as Exited
     CLEAN = "clean"  # Cleaned
@@ -81,6 +82,10 @@ class Started(Event, frozen=True):
     """The process runs."""
 
 
+class Serving(Event, frozen=True):
+    """It listens on every TCP port that its service publishes."""
+
+
 class StartFailed(Event, frozen=True):
     """The process could not be started; the text says why."""
 
@@ -108,7 +113,7 @@ class Cleaned(Event, frozen=True):
 
 
 class Tick(Event, frozen=True):
-    """Time passed; a deadline may have come."""
+    """Time passed; a deadline may have come. Also told of what an agent finds when it returns."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -149,6 +154,8 @@ def _answer(record: Record, event: Event, now: Instant) -> Step:
             return _started(record, now)
         case StartFailed(error=error):
             return _start_failed(record, error)
+        case Serving():
+            return Step(_serving(record) if record.starts_to_serve else record)
         case Exited():
             return _exited(record, event)
         case Cleaned():
@@ -170,6 +177,7 @@ def _move(record: Record, state: TaskState, message: str, **changes: object) -> 
 
 def _end(record: Record, state: TaskState, message: str, **detail: object) -> Step:
     ended = _move(record, state, message, login=None)
+    detail = {"serving": False, **detail}
     return Step(replace(ended, detail=replace(ended.detail, **detail)), (Effect.CLEAN,))
 
 
@@ -227,7 +235,8 @@ def _stop(record: Record, now: Instant) -> Step:
     if record.kill_at:
         return Step(record, wake_at=record.kill_at)
     kill_at = after(now, record.spec.container_spec.stop_grace_period)
-    stopping = replace(record, kill_at=kill_at, detail=replace(record.detail, message="stopping"))
+    detail = replace(record.detail, message="stopping", serving=False)
+    stopping = replace(record, kill_at=kill_at, detail=detail)
     return Step(stopping, (Effect.STOP,), kill_at)
 
 
@@ -265,7 +274,18 @@ def _started(record: Record, now: Instant) -> Step:
     if record.state is not _S.STARTING:
         return Step(record)
     running = _move(record, _S.RUNNING, "started", started_at=now)
-    return Step(running) if _wanted(running) else _stop(running, now)
+    return _serve(running) if _wanted(running) else _stop(running, now)
+
+
+def _serve(record: Record) -> Step:
+    """A running task receives connections: at once, or as soon as it listens for them."""
+    if not record.starts_to_serve:
+        return Step(record)
+    return Step(record, (Effect.LISTEN,)) if record.tcp_ports else Step(_serving(record))
+
+
+def _serving(record: Record) -> Record:
+    return replace(record, detail=replace(record.detail, serving=True))
 
 
 def _start_failed(record: Record, error: str) -> Step:
@@ -321,7 +341,7 @@ def _cleaned(record: Record) -> Step:
 
 def _tick(record: Record, now: Instant) -> Step:
     if record.state is not _S.RUNNING or not record.kill_at:
-        return Step(record)
+        return _serve(record)
     if now < record.kill_at:
         return Step(record, wake_at=record.kill_at)
     again = after(now, KILL_AGAIN)

@@ -9,7 +9,7 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.model import Model
 from pyswarm_core.objects import NO_DETAIL, TaskDetail, TaskStatus
-from pyswarm_core.specs import PortConfig, RegistryLogin, TaskSpec
+from pyswarm_core.specs import PortConfig, Protocol, RegistryLogin, TaskSpec
 from pyswarm_core.states import TaskState, is_terminal
 
 
@@ -53,6 +53,17 @@ class Record(Model, frozen=True):
     @property
     def ended(self) -> bool:
         return is_terminal(self.state)
+
+    @property
+    def tcp_ports(self) -> frozenset[int]:
+        """Where it must listen before it may receive connections."""
+        return frozenset(p.target_port for p in self.ports if p.protocol is Protocol.TCP)
+
+    @property
+    def starts_to_serve(self) -> bool:
+        """It runs and shall run on, but nobody is sent to it yet."""
+        running = self.state is TaskState.RUNNING and not self.kill_at
+        return running and not self.detail.serving
 
     def status(self) -> TaskStatus:
         """What the controller is told of it."""

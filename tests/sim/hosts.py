@@ -242,6 +242,7 @@ class Host:
             preparation=SimPreparation(self, overlays, runtime),  # type: ignore[arg-type]
             outbox=outbox,
             stopwatch=Deaf(),
+            listening=self._listening,
         )
         self.worker, self.overlays = worker, overlays
         async with asyncio.TaskGroup() as group:
@@ -264,6 +265,10 @@ class Host:
             session.net, session.process = self._world.net, process
             await worker.adopted()
             group.create_task(session.run())
+
+    async def _listening(self, record: Record) -> bool:
+        """A published port opens at some look or other."""
+        return self.chance.hits(0.3)
 
     async def _identity(self, process: Process) -> Identity:
         turn = 0

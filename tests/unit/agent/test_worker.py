@@ -25,7 +25,13 @@ from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.objects import TaskStatus
 from pyswarm_core.reference import Reference
-from pyswarm_core.specs import ContainerSpec, NetworkAttachment, RegistryLogin, TaskSpec
+from pyswarm_core.specs import (
+    ContainerSpec,
+    NetworkAttachment,
+    PortConfig,
+    RegistryLogin,
+    TaskSpec,
+)
 from pyswarm_core.states import TaskState
 
 NODE = NodeId("n1")
@@ -56,6 +62,10 @@ class Host:
         self.dataplane = FakeDataplane(Fabric(), Underlay(address="192.0.2.1"))
         self.outbox = Outbox()
         self.seen: dict[TaskId, TaskStatus] = {}
+        self.listening: set[TaskId] = set()
+
+    async def _listening(self, record: Record) -> bool:
+        return record.task_id in self.listening
 
     @asynccontextmanager
     async def worker(self) -> AsyncIterator[Worker]:
@@ -80,6 +90,7 @@ class Host:
                 preparation=preparation,
                 outbox=self.outbox,
                 stopwatch=_Deaf(),
+                listening=self._listening,
             )
             self.overlays = overlays
             running = [group.create_task(overlays.run()), group.create_task(worker.run())]
@@ -107,13 +118,18 @@ def assigned(*tasks: AssignedTask, full: bool = True) -> Assigned:
 
 
 def task(
-    name: str = "t1", desired: TaskState = TaskState.RUNNING, *, overlay: bool = False
+    name: str = "t1",
+    desired: TaskState = TaskState.RUNNING,
+    *,
+    overlay: bool = False,
+    ports: tuple[PortConfig, ...] = (),
 ) -> AssignedTask:
     spec = TaskSpec(
         container_spec=ContainerSpec(image=IMAGE, args=("run",), stop_grace_period=10**7),
         networks=(NetworkAttachment(target=NET),) if overlay else (),
     )
-    return AssignedTask(TaskId(name), 1, desired, Template(ServiceId("s"), "web", 1, False, spec))
+    template = Template(ServiceId("s"), "web", 1, False, spec, ports)
+    return AssignedTask(TaskId(name), 1, desired, template)
 
 
 async def test_an_assigned_task_runs(tmp_path: Path) -> None:
@@ -132,6 +148,33 @@ async def test_a_task_gets_an_address_of_the_nodes_block(tmp_path: Path) -> None
         worker.assign(assigned(task(overlay=True)), NODE)
         status = await host.reaches(TaskId("t1"), TaskState.RUNNING)
         assert [a.address for a in status.detail.addresses] == ["10.128.0.2"]
+
+
+async def test_a_task_serves_once_it_listens_and_no_more_once_it_is_stopped(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.registry.push(IMAGE)
+    published = (PortConfig(target_port=80, published_port=8080),)
+    async with host.worker() as worker:
+        worker.assign(assigned(task(ports=published), task("t2")), NODE)
+        await host.until(lambda seen: TaskId("t2") in seen and seen[TaskId("t2")].detail.serving)
+        status = await host.reaches(TaskId("t1"), TaskState.RUNNING)
+        assert not status.detail.serving
+        host.listening.add(TaskId("t1"))
+        await host.until(lambda seen: seen[TaskId("t1")].detail.serving)
+        worker.assign(assigned(task(desired=TaskState.SHUTDOWN, ports=published)), NODE)
+        await host.until(lambda seen: not seen[TaskId("t1")].detail.serving)
+
+
+async def test_a_returning_agent_goes_on_looking_whether_a_task_listens(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.registry.push(IMAGE)
+    published = (PortConfig(target_port=80, published_port=8080),)
+    async with host.worker() as worker:
+        worker.assign(assigned(task(ports=published)), NODE)
+        await host.reaches(TaskId("t1"), TaskState.RUNNING)
+    host.listening.add(TaskId("t1"))
+    async with host.worker():
+        await host.until(lambda seen: seen[TaskId("t1")].detail.serving)
 
 
 async def test_an_image_nobody_has_rejects_the_task(tmp_path: Path) -> None:

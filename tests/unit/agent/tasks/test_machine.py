@@ -10,7 +10,7 @@ from agent.tasks.machine import Effect, Event, step
 from agent.tasks.record import Record
 from pyswarm_core.clock import NEVER, SECOND, Instant
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
-from pyswarm_core.specs import ContainerSpec, TaskSpec
+from pyswarm_core.specs import ContainerSpec, PortConfig, Protocol, TaskSpec
 from pyswarm_core.states import TaskState
 
 NOW = Instant(1_000 * SECOND)
@@ -47,6 +47,32 @@ def test_a_task_goes_from_accepted_to_running_in_three_effects() -> None:
     assert end.state is TaskState.RUNNING
     assert end.detail.pid == 7
     assert effects == [Effect.PREPARE, Effect.START]
+
+
+def test_a_task_without_published_tcp_ports_serves_as_soon_as_it_runs() -> None:
+    udp = (PortConfig(target_port=53, protocol=Protocol.UDP),)
+    for ports in ((), udp):
+        end, effects = run(record(TaskState.STARTING, ports=ports), machine.Started())
+        assert (end.detail.serving, effects) == (True, [])
+
+
+def test_a_task_with_published_tcp_ports_serves_once_it_listens() -> None:
+    ports = (PortConfig(target_port=80, published_port=8080),)
+    started, effects = run(record(TaskState.STARTING, ports=ports), machine.Started())
+    assert (started.detail.serving, effects) == (False, [Effect.LISTEN])
+    assert run(started, machine.Tick()) == (started, [Effect.LISTEN]), "found by another agent"
+    serving, effects = run(started, machine.Serving())
+    assert (serving.detail.serving, effects) == (True, [])
+    assert run(serving, machine.Tick()) == (serving, [])
+
+
+@pytest.mark.parametrize(
+    "event", [machine.Desired(TaskState.SHUTDOWN), machine.Exited(0), machine.Exited(1)]
+)
+def test_a_task_that_is_stopped_or_ends_serves_no_more(event: Event) -> None:
+    serving, _ = run(record(TaskState.STARTING), machine.Started())
+    end, _ = run(serving, event, machine.Serving())
+    assert not end.detail.serving
 
 
 def test_a_task_that_is_to_be_ready_waits_before_it_starts() -> None:
@@ -161,6 +187,7 @@ _events = st.one_of(
             machine.PrepareFailed("e"),
             machine.PrepareAborted(),
             machine.Started(),
+            machine.Serving(),
             machine.StartFailed("e"),
             machine.Exited(0),
             machine.Exited(1),

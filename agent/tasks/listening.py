@@ -1,0 +1,39 @@
+"""Who listens on which TCP ports, out of the kernel's own table. PURE.
+
+The table is /proc/<pid>/net/tcp or tcp6: one socket a line, addresses as hexadecimal words in the
+machine's byte order.
+"""
+
+import sys
+from collections.abc import Iterator
+from ipaddress import IPv6Address, ip_address
+
+_LISTEN = b"0A"
+_ANYWHERE = frozenset({"0.0.0.0", "::"})
+
+
+def listens(table: bytes, ports: frozenset[int], addresses: frozenset[str]) -> frozenset[int]:
+    """Which of the ports a client finds open who comes to one of the addresses."""
+    reachable = _ANYWHERE | addresses
+    return frozenset(
+        port for address, port in listeners(table) if port in ports and address in reachable
+    )
+
+
+def listeners(table: bytes) -> Iterator[tuple[str, int]]:
+    """The (address, port) of every listening socket in the table."""
+    for line in table.splitlines()[1:]:
+        fields = line.split(maxsplit=4)
+        if len(fields) > 3 and fields[3] == _LISTEN:
+            address, _, port = fields[1].partition(b":")
+            yield _address(address.decode()), int(port, 16)
+
+
+def _address(words: str) -> str:
+    raw = b"".join(
+        int(words[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(words), 8)
+    )
+    address = ip_address(raw)
+    # A socket of both kinds that is bound to an IPv4 address.
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return str(mapped or address)

@@ -1,0 +1,67 @@
+"""The kernel's table of sockets, read for those that listen; the tables are real ones."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from agent.listening import listening
+from agent.tasks.listening import listeners, listens
+from agent.tasks.record import Record
+from pyswarm_core.ids import NodeId, ServiceId, TaskId
+from pyswarm_core.objects import TaskDetail
+from pyswarm_core.specs import ContainerSpec, PortConfig, TaskSpec
+
+HEAD = b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n"
+TABLE = HEAD + (
+    b"   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0\n"
+    b"   1: 00000000:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0\n"
+    b"   2: 0200800A:01BB 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0\n"
+    b"   3: 0200800A:C350 0100800A:0016 01 00000000:00000000 00:00000000 00000000     0\n"
+)
+OWN = frozenset({"10.128.0.2"})
+
+
+def test_only_listening_sockets_count() -> None:
+    assert list(listeners(TABLE)) == [("127.0.0.1", 8080), ("0.0.0.0", 80), ("10.128.0.2", 443)]
+
+
+def test_a_port_is_open_on_every_address_or_on_the_tasks_own() -> None:
+    assert listens(TABLE, frozenset({80, 443, 8080, 50000}), OWN) == {80, 443}
+    assert listens(TABLE, frozenset({443}), frozenset({"10.128.0.3"})) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("words", "address"),
+    [
+        ("00000000000000000000000000000000", "::"),
+        ("0000000000000000FFFF00000200800A", "10.128.0.2"),
+        ("000080FE000000000000000001000000", "fe80::1"),
+    ],
+)
+def test_addresses_of_ipv6_sockets_are_read(words: str, address: str) -> None:
+    line = f"   0: {words}:0050 {'0' * 32}:0000 0A 00000000:00000000\n"
+    assert list(listeners(HEAD + line.encode())) == [(address, 80)]
+
+
+async def test_a_real_process_listens_once_it_does() -> None:
+    with socket.socket() as server:
+        server.bind(("0.0.0.0", 0))
+        record = Record(
+            task_id=TaskId("t"), service_id=ServiceId("s"), service_name="web", slot=1,
+            node_id=NodeId("n"), spec=TaskSpec(container_spec=ContainerSpec(image="web")),
+            ports=(PortConfig(target_port=server.getsockname()[1]),),
+            detail=TaskDetail(pid=os.getpid()),
+        )  # fmt: skip
+        assert not await listening(record)
+        server.listen()
+        assert await listening(record)
+    assert not await listening(record)
+
+
+def test_every_line_of_this_hosts_own_table_is_understood() -> None:
+    for name in ("tcp", "tcp6"):
+        for address, port in listeners(Path(f"/proc/self/net/{name}").read_bytes()):
+            assert address
+            assert 0 < port < 65536
