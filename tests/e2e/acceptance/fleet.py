@@ -116,6 +116,15 @@ class Fleet:
         enter = ["nsenter", "-t", str(self.pid(task_id)), "-n"]
         return self.on_machine([*enter, "--", *command])
 
+    def contained(self, task_id: str, *command: str) -> Done:
+        """Run a command of the image in a running task's namespaces."""
+        enter = ["nsenter", "-t", str(self.pid(task_id)), "-n", "-m"]
+        return self.on_machine([*enter, "--", *command])
+
+    def outside(self, *command: str) -> Done:
+        """Run a command on the underlay, as a machine that is none of the fleet's hosts."""
+        return self.on("lan", *command)
+
     def on(self, host: str, *command: str) -> Done:
         """Run a command in a host's network namespace."""
         return self.on_machine(["nsenter", f"--net=/run/netns/{self.name}-{host}", *command])

@@ -1,0 +1,169 @@
+"""Published ports: every host answers, backends see who asks, and a deploy loses nothing."""
+
+import subprocess
+import sys
+import time
+from itertools import count
+
+import pytest
+
+from tests.e2e.acceptance.fleet import IMAGE, Fleet
+from tests.e2e.acceptance.web import PAGE, ask, ask_from_host, ask_from_outside
+
+HOSTS = {"host1": "10.99.0.1", "host2": "10.99.0.2", "host3": "10.99.0.3"}
+OUTSIDE = "10.99.0.250"
+_ports = count(18080)
+
+
+def test_every_host_answers_and_the_backend_sees_who_asks(fleet: Fleet, service: str) -> None:
+    port = next(_ports)
+    fleet("service", "create", "--name", service, "--replicas", "2", "-p", f"{port}:80", IMAGE)
+    for address in HOSTS.values():
+        backends = set()
+        for _ in range(12):
+            answer = ask_from_outside(fleet, address, port)
+            assert answer is not None, address
+            assert answer.client == OUTSIDE
+            backends.add(answer.hostname)
+        assert len(backends) == 2, address
+
+
+def test_the_host_itself_reaches_it(fleet: Fleet, service: str) -> None:
+    port = next(_ports)
+    fleet("service", "create", "--name", service, "-p", f"{port}:80", IMAGE)
+    for host, address in HOSTS.items():
+        assert ask_from_host(fleet, host, "127.0.0.1", port) is not None, host
+        assert ask_from_host(fleet, host, address, port) is not None, host
+
+
+def test_a_task_reaches_published_ports_of_any_host(fleet: Fleet, service: str) -> None:
+    port = next(_ports)
+    fleet(
+        *("service", "create", "--name", service, "--network", "app", "-p", f"{port}:80"),
+        *("--mode", "global", IMAGE),
+    )
+    for task in fleet.running(service):
+        for address in HOSTS.values():
+            assert ask(fleet, task["ID"], address, port) is not None
+
+
+def test_mode_host_answers_where_a_task_runs_only(fleet: Fleet, service: str) -> None:
+    port = next(_ports)
+    fleet(
+        *("service", "create", "--name", service, "--constraint", "node.hostname==host2"),
+        *("-p", f"published={port},target=80,mode=host", IMAGE),
+    )
+    answer = ask_from_outside(fleet, HOSTS["host2"], port)
+    assert answer is not None
+    assert answer.client == OUTSIDE
+    assert ask_from_outside(fleet, HOSTS["host1"], port) is None
+    assert f":{port}->80/tcp" in fleet.tasks(service, "desired-state=running")[0]["Ports"]
+
+
+def test_two_tasks_with_one_host_port_go_to_two_hosts(fleet: Fleet, service: str) -> None:
+    port = next(_ports)
+    fleet(
+        *("service", "create", "-d", "--name", service, "--replicas", "4"),
+        *("-p", f"published={port},target=80,mode=host", IMAGE),
+    )
+    fleet.until(lambda: len(fleet.running(service)) == 3, "one on each host")
+    assert {task["Node"] for task in fleet.running(service)} == set(HOSTS)
+    fleet.until(lambda: "port" in fleet("why", service), "the fourth says what it lacks")
+    assert str(port) in fleet("why", service)
+
+
+def test_a_port_bound_to_one_address_answers_there_only(fleet: Fleet, service: str) -> None:
+    port = next(_ports)
+    fleet("service", "create", "--name", service, "-p", f"10.99.0.2:{port}:80", IMAGE)
+    assert ask_from_outside(fleet, HOSTS["host2"], port) is not None
+    assert ask_from_outside(fleet, HOSTS["host1"], port) is None
+
+
+def test_a_taken_port_is_refused_and_its_holder_named(fleet: Fleet, service: str) -> None:
+    port = next(_ports)
+    fleet("service", "create", "--name", service, "-p", f"{port}:80", IMAGE)
+    said = fleet.refused("service", "create", "--name", f"{service}x", "-p", f"{port}:81", IMAGE)
+    assert service in said
+    assert str(port) in said
+    assert f"*:{port}->80/tcp" in fleet("service", "ls", "--filter", f"name={service}")
+
+
+def test_a_port_nobody_chose_is_found_and_kept(fleet: Fleet, service: str) -> None:
+    fleet("service", "create", "--name", service, "-p", "80", IMAGE)
+    words = "{{range .Endpoint.Ports}}{{.PublishedPort}}{{end}}"
+    chosen = int(fleet("service", "inspect", service, "--format", words))
+    assert 30000 <= chosen <= 32767
+    assert ask_from_outside(fleet, HOSTS["host1"], chosen) is not None
+    fleet("service", "scale", f"{service}=2")
+    assert int(fleet("service", "inspect", service, "--format", words)) == chosen
+
+
+def test_ports_come_and_go_without_touching_tasks(fleet: Fleet, service: str) -> None:
+    port, other = next(_ports), next(_ports)
+    fleet("service", "create", "--name", service, "-p", f"{port}:80", IMAGE)
+    before = {task["ID"] for task in fleet.running(service)}
+    fleet("service", "update", "--publish-add", f"{other}:80", "--publish-rm", f"{port}", service)
+    fleet.until(lambda: ask_from_outside(fleet, HOSTS["host1"], other), "the new port answers")
+    fleet.until(
+        lambda: ask_from_outside(fleet, HOSTS["host1"], port) is None, "the old one does not"
+    )
+    assert {task["ID"] for task in fleet.running(service)} == before
+
+
+@pytest.mark.parametrize("what", ["update", "drain"])
+def test_no_request_is_lost_while_replicas_are_replaced(
+    fleet: Fleet, service: str, what: str
+) -> None:
+    port = next(_ports)
+    fleet("service", "create", "--name", service, "--replicas", "4", "-p", f"{port}:80", IMAGE)
+    urls = [f"http://{address}:{port}{PAGE}" for address in HOSTS.values()]
+    netns = f"--net=/run/netns/{fleet.name}-lan"
+    asking = subprocess.Popen(
+        ["nsenter", netns, sys.executable, "-c", _ASK_ON, *urls],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        time.sleep(0.5)
+        if what == "update":
+            fleet("service", "update", "--env-add", "GREETING=hello", service)
+        else:
+            fleet("node", "update", "--availability", "drain", "host2")
+            fleet.until(
+                lambda: (
+                    len(fleet.running(service)) == 4
+                    and "host2" not in {t["Node"] for t in fleet.running(service)}
+                ),
+                "host2 is empty",
+            )
+        time.sleep(0.5)
+    finally:
+        said, _ = asking.communicate("stop\n", timeout=30)
+        fleet.run("node", "update", "--availability", "active", "host2")
+    answered, failed = (int(word) for word in said.split()[:2])
+    assert failed == 0, said
+    assert answered > 20
+
+
+_ASK_ON = """
+import sys, threading, urllib.request
+stop = threading.Event()
+counts, errors = [0, 0], []
+def ask(url):
+    while not stop.is_set():
+        try:
+            urllib.request.urlopen(url, timeout=5).read()
+            counts[0] += 1
+        except Exception as error:
+            counts[1] += 1
+            errors.append(repr(error))
+threads = [threading.Thread(target=ask, args=(url,)) for url in sys.argv[1:]]
+for thread in threads:
+    thread.start()
+sys.stdin.readline()
+stop.set()
+for thread in threads:
+    thread.join()
+print(*counts, *errors[:3])
+"""
