@@ -1,0 +1,166 @@
+"""Paths between tasks on two hosts, each beside the same thing made by hand in the same minute.
+
+Paths take turns, and a ratio is the median of its rounds. All hosts share one machine, so every
+path is bound by the processor.
+"""
+
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from statistics import median
+from typing import NamedTuple
+
+import msgspec
+
+from bench import traffic
+from bench.fleet import Fleet, playground, service
+from bench.report import Figure
+from pyswarm_core.specs import EndpointSpec, PortConfig
+
+PUBLISHED = 7171
+_KINDS = ("flood", "trip", "connect")
+_WHAT = {"flood": "throughput", "trip": "round trips", "connect": "connections"}
+
+
+class Path(NamedTuple):
+    """Where a client is and what it dials."""
+
+    enter: list[str]
+    address: str
+    port: int = traffic.PORT
+
+
+def measure(quick: bool) -> Iterable[Figure]:
+    """Overlay, virtual address and published port over what they could be at best."""
+    rounds, for_s = (1, 0.2) if quick else (5, 1.0)
+    with playground() as fleet, _paths(fleet) as paths:
+        rates = {
+            (name, kind): []  # type: list[float]
+            for name in paths
+            for kind in _KINDS
+        }
+        for _ in range(rounds):
+            for kind in _KINDS:
+                for name, path in paths.items():
+                    rate = traffic.measured(path.enter, kind, path.address, path.port, for_s)
+                    rates[name, kind].append(rate)
+    for name, floor, bound in (
+        ("overlay", "hand-made VXLAN", 0.97),
+        ("virtual address", "overlay", 0.95),
+        ("published port", "plain DNAT", 0.9),
+    ):
+        for kind in _KINDS:
+            pairs = zip(rates[name, kind], rates[floor, kind], strict=True)
+            asked = None if kind == "connect" and name == "overlay" else bound
+            yield Figure(
+                f"{_WHAT[kind]}: {name} over {floor}",
+                median(ours / theirs for ours, theirs in pairs),
+                "x",
+                asked,
+                at_least=True,
+                note=_told(kind, median(rates[name, kind])),
+            )
+
+
+def _told(kind: str, rate: float) -> str:
+    if kind == "flood":
+        return f"{rate / 1e9:.1f} Gbit/s"
+    return f"{1e6 / rate:.0f} us" if kind == "trip" else f"{rate:,.0f}/s"
+
+
+@contextmanager
+def _paths(fleet: Fleet) -> Iterator[dict[str, Path]]:
+    near = fleet.create(service("near", 1, host="host1"))
+    far = fleet.create(
+        msgspec.structs.replace(
+            service("far", 1, host="host2"),
+            endpoint_spec=EndpointSpec(
+                ports=(PortConfig(target_port=traffic.PORT, published_port=PUBLISHED),)
+            ),
+        )
+    )
+    client, server = _enter(fleet, near), _enter(fleet, far)
+    with traffic.serving(*server), _by_hand(fleet) as hand:
+        (view,) = fleet.running(far)
+        (vip,) = [
+            ip.addr for ip in fleet.client.service(far).endpoint.virtual_ips
+            if ip.network_id == view.task.detail.addresses[0].network_id
+        ]  # fmt: skip
+        outside = ["nsenter", f"--net=/run/netns/{fleet.plan.lan}"]
+        host = fleet.plan.host("host1").address
+        _forward(fleet, hand.address)
+        yield {
+            "hand-made VXLAN": hand,
+            "overlay": Path(client, view.task.detail.addresses[0].address),
+            "virtual address": Path(client, vip.partition("/")[0]),
+            "plain DNAT": Path(outside, host, PUBLISHED + 1),
+            "published port": Path(outside, host, PUBLISHED),
+        }
+    for created in (near, far):
+        fleet.remove(created)
+
+
+def _enter(fleet: Fleet, service_id: str) -> list[str]:
+    (view,) = fleet.running(service_id)
+    return ["nsenter", "-t", str(view.task.detail.pid), "-n"]
+
+
+@contextmanager
+def _by_hand(fleet: Fleet) -> Iterator[Path]:
+    """Namespace, veth, bridge with a VXLAN device in it, on the same two hosts."""
+    one, two = fleet.plan.host("host1"), fleet.plan.host("host2")
+    ends = {one: ("bench-hand1", two, 1), two: ("bench-hand2", one, 2)}
+    try:
+        for host, (netns, peer, number) in ends.items():
+            _run("ip", "netns", "add", netns)
+            _batch(
+                host.netns,
+                "link add hand type bridge",
+                f"link add handx mtu 1450 type vxlan id 99 dstport 4790"
+                f" local {host.address} remote {peer.address}",
+                "link set handx master hand up",
+                f"link add handv mtu 1450 type veth peer name eth0 mtu 1450 netns {netns}",
+                "link set handv master hand up",
+                f"addr add 10.250.0.{10 + number}/24 dev hand",
+                "link set hand mtu 1450 up",
+            )
+            _batch(
+                netns,
+                f"addr add 10.250.0.{number}/24 dev eth0",
+                "link set eth0 up",
+                f"route add default via 10.250.0.{10 + number}",
+            )
+        with traffic.serving("nsenter", "--net=/run/netns/bench-hand2"):
+            yield Path(["nsenter", "--net=/run/netns/bench-hand1"], "10.250.0.2")
+    finally:
+        for host, (netns, _, _) in ends.items():
+            for device in ("handx", "hand"):
+                _run("ip", "-n", host.netns, "link", "del", device, check=False)
+            _run("ip", "netns", "del", netns, check=False)
+
+
+def _forward(fleet: Fleet, address: str) -> None:
+    """One DNAT rule on host1, to the far end made by hand; the way back is masqueraded."""
+    rules = f"""
+table ip bench_hand {{
+  chain pre {{
+    type nat hook prerouting priority dstnat - 10; policy accept;
+    tcp dport {PUBLISHED + 1} dnat to {address}:{traffic.PORT}
+  }}
+  chain post {{
+    type nat hook postrouting priority srcnat - 10; policy accept;
+    oifname "hand" masquerade
+  }}
+}}
+"""
+    enter = ["nsenter", f"--net={fleet.plan.host('host1').netns_path}"]
+    subprocess.run([*enter, "nft", "-f", "-"], input=rules, text=True, check=True)
+
+
+def _batch(netns: str, *commands: str) -> None:
+    text = "\n".join(commands)
+    subprocess.run(["ip", "-n", netns, "-batch", "-"], input=text, text=True, check=True)
+
+
+def _run(*command: str, check: bool = True) -> None:
+    subprocess.run(command, check=check, capture_output=True)
