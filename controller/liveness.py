@@ -15,6 +15,7 @@ from pyswarm_core.limits import (
     HEARTBEAT_PERIOD_MAX,
     HEARTBEATS_MISSED,
     HEARTBEATS_PER_SECOND,
+    HELLOS_PER_SECOND,
     LEADER_GRACE,
 )
 
@@ -22,6 +23,8 @@ TICK_PERIOD = SECOND // 2
 """Call `expired` at least this often."""
 DEAF_AFTER = 3 * TICK_PERIOD
 """A tick this late means that we were not listening."""
+VERDICTS_AT_ONCE = 500
+"""Nodes called down in one tick; the next one may follow at once, after the lease's turn."""
 
 
 def heartbeat_period(base: int, nodes: int) -> int:
@@ -47,10 +50,10 @@ class Liveness:
         self._lenient_until = now
 
     def await_hello(self, nodes: Iterable[NodeId], now: Instant) -> None:
-        """Give nodes that have no session yet LEADER_GRACE to open one."""
-        for node_id in nodes:
-            if node_id not in self._heard:
-                self._awaited[node_id] = after(now, LEADER_GRACE)
+        """Give nodes that have no session yet LEADER_GRACE to open one; a large fleet longer."""
+        awaited = [node_id for node_id in nodes if node_id not in self._heard]
+        deadline = after(now, LEADER_GRACE + len(awaited) // HELLOS_PER_SECOND * SECOND)
+        self._awaited.update(dict.fromkeys(awaited, deadline))
 
     def heard(self, node_id: NodeId, now: Instant) -> None:
         """Any message of the node arrived."""
@@ -71,7 +74,10 @@ class Liveness:
         self.period = period
 
     def expired(self, now: Instant) -> list[NodeId]:
-        """The nodes whose deadline has passed, once each; they are no longer tracked."""
+        """Nodes whose deadline has passed, once each; they are no longer tracked.
+
+        At most VERDICTS_AT_ONCE: `next_deadline` has passed then, too.
+        """
         late = now - self._ticked > DEAF_AFTER
         self._ticked = now
         if late:
@@ -104,7 +110,7 @@ class Liveness:
 
 
 def _take_until(times: OrderedDict[NodeId, Instant], limit: Instant, taken: list[NodeId]) -> None:
-    while times:
+    while times and len(taken) < VERDICTS_AT_ONCE:
         node_id, at = next(iter(times.items()))
         if at > limit:
             return

@@ -3,10 +3,21 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.liveness import DEAF_AFTER, TICK_PERIOD, Liveness, heartbeat_period
+from controller.liveness import (
+    DEAF_AFTER,
+    TICK_PERIOD,
+    VERDICTS_AT_ONCE,
+    Liveness,
+    heartbeat_period,
+)
 from pyswarm_core.clock import NEVER, SECOND, Instant
 from pyswarm_core.ids import NodeId
-from pyswarm_core.limits import HEARTBEAT_PERIOD_MAX, HEARTBEATS_PER_SECOND, LEADER_GRACE
+from pyswarm_core.limits import (
+    HEARTBEAT_PERIOD_MAX,
+    HEARTBEATS_PER_SECOND,
+    HELLOS_PER_SECOND,
+    LEADER_GRACE,
+)
 
 A, B = NodeId("a"), NodeId("b")
 PERIOD = SECOND
@@ -109,3 +120,20 @@ def test_prop_nobody_is_called_down_before_its_timeout(beats: list[tuple[str, in
         node_id = NodeId(name)
         liveness.heard(node_id, now)
         last[node_id] = now
+
+
+def test_a_large_fleet_gets_the_time_that_its_hellos_take() -> None:
+    liveness = Liveness(PERIOD, at(0))
+    liveness.await_hello([NodeId(f"n{n}") for n in range(4 * HELLOS_PER_SECOND)], at(0))
+    assert liveness.next_deadline() == at(LEADER_GRACE / SECOND + 4)
+
+
+def test_a_lost_fleet_is_called_down_in_parts_that_leave_the_lease_its_turn() -> None:
+    liveness = Liveness(PERIOD, at(0))
+    for number in range(2 * VERDICTS_AT_ONCE + 1):
+        liveness.heard(NodeId(f"n{number}"), at(0))
+    ticked_to(liveness, 0, 2.5)
+    sizes = []
+    while liveness.next_deadline() <= at(3):
+        sizes.append(len(liveness.expired(at(3))))
+    assert sizes == [VERDICTS_AT_ONCE, VERDICTS_AT_ONCE, 1]
