@@ -2,7 +2,6 @@
 
 import asyncio
 import fcntl
-import gc
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,6 +14,7 @@ import msgspec
 from controller.config import Config, EtcdConfig
 from controller.decide import decide
 from controller.election import Candidate, Term, encode_candidate
+from controller.garbage import tend
 from controller.loop import Loop, Tools
 from controller.metrics import Metrics
 from controller.persistence.campaign import Elector
@@ -141,11 +141,11 @@ class Controller:
             async with asyncio.TaskGroup() as group:
                 group.create_task(elector.keep(term))
                 group.create_task(self._compact(saver))
+                group.create_task(tend(self._sessions_ended, saver.breathe))
                 await self._run_loop(saver)
         finally:
             self._loop = None
             self._follow("")
-            gc.unfreeze()  # `load` froze the state that is dropped here
             self._metrics.is_leader.set(0)
             await self._health.set_leading(False)
             await elector.resign(term)
@@ -174,6 +174,9 @@ class Controller:
         self._metrics.is_leader.set(1)
         await self._health.set_leading(True)
         await self._loop.run()
+
+    def _sessions_ended(self) -> int:
+        return self._loop.sessions.ended if self._loop else 0
 
     async def _compact(self, saver: Saver) -> None:
         """Forget history older than one period, which no watch needs by then."""

@@ -61,7 +61,6 @@ async def load(
     finally:
         if was_enabled:
             gc.enable()
-        gc.freeze()
 
 
 async def _load(store: Store, keys: Keys, first: Callable[[], Cluster], breathe: Breathe) -> Loaded:

@@ -100,6 +100,8 @@ class Sessions:
     def __init__(self, controllers: Iterable[str]) -> None:
         self._controllers = tuple(controllers)
         self._of_node: dict[NodeId, Session] = {}
+        self.ended = 0
+        """How many streams have ended so far."""
 
     def __len__(self) -> int:
         return len(self._of_node)
@@ -115,6 +117,7 @@ class Sessions:
 
     def close(self, session: Session) -> None:
         """The stream has ended. A newer session of the node stays."""
+        self.ended += 1
         session.close()
         if self._of_node.get(session.node_id) is session:
             del self._of_node[session.node_id]
