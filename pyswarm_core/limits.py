@@ -18,7 +18,7 @@ etcd allows 128 operations and every put carries a compare of the leader key.
 TXN_IN_FLIGHT = 4
 """Transactions under way at once; more gains nothing."""
 
-DECISION_TASKS = 20_000
+DECISION_TASKS = 10_000
 """Tasks that one decision creates or places before it yields to heartbeats (about 0.1 s of work).
 """
 

@@ -13,6 +13,7 @@ import grpc
 from controller.assignments import Templates
 from controller.loop import Loop
 from controller.servers.joining import JoinWish, bounded, check_host, join, role_of
+from controller.servers.pacing import Pace
 from controller.servers.sessions import Message
 from controller.servers.sessions import Session as AgentSession
 from pyswarm_core.aio.logs import EventLog
@@ -30,8 +31,14 @@ HELLO_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 30.0
 """An agent that does not take a message for this long has to open a new session."""
 TUNNEL_HELLO_TIMEOUT_S = 5.0
-COMPOSING_AT_ONCE = 32
-"""Messages made in one pass of the event loop, so that ten thousand leave room for the lease."""
+SENDING_AT_ONCE = 32
+SENDING_PAUSE_S = 0.016
+"""So many sessions send what changed, each so long after the one before in its place: 2,000 a
+second. One change goes out at once; when all of a large fleet changes, what changes meanwhile goes
+along, and deciding and the lease keep half of the processor.
+"""
+TAKING_AT_ONCE = 8
+"""Reports of statuses taken in during one pass of the event loop; the lease is renewed between."""
 OPENING_AT_ONCE = 16
 """Hosts that join or say hello at the same time; a whole fleet that comes back waits in line."""
 
@@ -59,7 +66,8 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         self._controllers = controllers
         self._templates = Templates()
         self._opening = asyncio.Semaphore(OPENING_AT_ONCE)
-        self._composing = asyncio.Semaphore(COMPOSING_AT_ONCE)
+        self._sending = Pace(SENDING_AT_ONCE, SENDING_PAUSE_S)
+        self._taking = Pace(TAKING_AT_ONCE)
 
     async def Join(
         self, request: dispatcher_pb2.JoinRequest, context: Context
@@ -126,13 +134,29 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         """Until either side ends it. Whatever one half fails with ends the other."""
         try:
             async with asyncio.TaskGroup() as group:
-                reader = group.create_task(_read(loop, session, context))
+                reader = group.create_task(self._read(loop, session, context))
                 writer = group.create_task(self._write(loop, session, context))
                 await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
                 reader.cancel()
                 writer.cancel()
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
+
+    async def _read(self, loop: Loop, session: AgentSession, context: Context) -> None:
+        node_id = session.node_id
+        while True:
+            message = await context.read()
+            if not isinstance(message, dispatcher_pb2.AgentMessage) or session.closed:
+                return
+            loop.heard(node_id)
+            match message.WhichOneof("kind"):
+                case "statuses":
+                    async with self._taking:
+                        _take_statuses(loop, node_id, message.statuses)
+                case "acknowledge":
+                    session.acknowledged = message.acknowledge.revision
+                case _:
+                    pass  # a heartbeat, or a newer agent's word
 
     async def _write(self, loop: Loop, session: AgentSession, context: Context) -> None:
         settings = loop.sessions.settings(loop.state.cluster, loop.heartbeat_period)
@@ -141,8 +165,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             await session.wake.wait()
             if session.closed:
                 return
-            async with self._composing:
-                await asyncio.sleep(0)  # held over a pass of the event loop: that is the limit
+            async with self._sending:
                 await loop.wait_saved()
                 session.wake.clear()
                 messages = session.take(loop.state, self._templates, loop.revision)
@@ -173,22 +196,6 @@ def _open(loop: Loop, hello: dispatcher_pb2.Hello) -> AgentSession:
     loop.hello(node_id, description, hello.addr)
     _take_statuses(loop, node_id, hello.statuses)
     return session
-
-
-async def _read(loop: Loop, session: AgentSession, context: Context) -> None:
-    node_id = session.node_id
-    while True:
-        message = await context.read()
-        if not isinstance(message, dispatcher_pb2.AgentMessage) or session.closed:
-            return
-        loop.heard(node_id)
-        match message.WhichOneof("kind"):
-            case "statuses":
-                _take_statuses(loop, node_id, message.statuses)
-            case "acknowledge":
-                session.acknowledged = message.acknowledge.revision
-            case _:
-                pass  # a heartbeat, or a newer agent's word
 
 
 def _take_statuses(loop: Loop, node_id: NodeId, message: dispatcher_pb2.TaskStatuses) -> None:
