@@ -1,0 +1,124 @@
+"""What a decision costs: by how much changed, and by how much exists. SHELL (takes the time only).
+
+The brain alone, without store and agents. Ten tasks of each of some services fail, and are decided
+in slices as the loop takes them; then they are made as they were, and fail again.
+"""
+
+import statistics
+import time
+from collections.abc import Iterator
+from itertools import islice
+
+from bench.control_rig import fleet, wish
+from bench.report import Figure
+from controller.agenda import Agenda
+from controller.decide import decide
+from controller.requests.services import create_service
+from pyswarm_core.aio.system import RandomIds, SystemClock
+from pyswarm_core.clock import Instant
+from pyswarm_core.decision import Writes
+from pyswarm_core.objects import Task, TaskDetail, TaskStatus
+from pyswarm_core.state import State
+from pyswarm_core.states import TaskState
+
+REPLICAS = 1_000
+"""Of every service, however many there are."""
+FAILING = 10
+"""Tasks of one service that change."""
+EXISTING = (10_000, 100_000, 1_000_000)
+CHANGED = (10, 100, 1_000, 10_000)
+SAMPLES = 7
+
+
+def measure(quick: bool) -> Iterator[Figure]:
+    """On 10,000 nodes."""
+    nodes, sizes = (1_000, EXISTING[:1]) if quick else (10_000, EXISTING)
+    brain = _Brain(nodes)
+    of_ten = {}
+    for size in sizes:
+        brain.grow(size)
+        of_ten[size] = brain.decided_ms(CHANGED[0])
+        yield _point(CHANGED[0], size, of_ten[size])
+    least, most = sizes[0], sizes[-1]
+    of_changed = {CHANGED[0]: of_ten[most]}
+    for changed in CHANGED[1:]:
+        if changed <= most // REPLICAS * FAILING:
+            of_changed[changed] = brain.decided_ms(changed)
+            yield _point(changed, most, of_changed[changed])
+    few, many = CHANGED[0], max(of_changed)
+    yield Figure(
+        f"{few} changed: cost with {most:,} tasks over cost with {least:,}",
+        of_ten[most] / of_ten[least],
+        "times",
+        2,
+        note="a decision costs what changed, not what exists",
+    )
+    yield Figure(
+        f"{many:,} changed: cost of one over its cost when {few} change",
+        of_changed[many] / many / (of_changed[few] / few),
+        "times",
+        1,
+        note=f"with {most:,} tasks",
+    )
+
+
+def _point(changed: int, existing: int, took_ms: float) -> Figure:
+    return Figure(
+        f"decided: {changed:,} changed of {existing:,} tasks",
+        took_ms,
+        "ms",
+        note=f"{1000 * took_ms / changed:.0f} us for each",
+    )
+
+
+class _Brain:
+    """A state that grows, and failures in it that leave no trace."""
+
+    def __init__(self, nodes: int) -> None:
+        self._state = fleet(nodes)
+        self._ids = RandomIds()
+
+    def grow(self, tasks: int) -> None:
+        """Have that many, all of them placed."""
+        state, agenda, now = self._state, Agenda(), SystemClock().now()
+        for index in range(len(state.services), tasks // REPLICAS):
+            writes, _ = create_service(state, wish(index, REPLICAS), now, self._ids)
+            agenda.add_writes(writes, state)
+            state.apply(writes)
+        while agenda:
+            dirty = agenda.take(state)
+            decision = decide(state, dirty, now, self._ids)
+            agenda.follow_up(dirty, decision)
+            state.apply(decision.writes)
+        assert len(state.tasks) == state.tasks_in_state[TaskState.ASSIGNED] == tasks
+
+    def decided_ms(self, changed: int) -> float:
+        """Processor time of deciding what to do about that many failures: the median."""
+        return statistics.median(self._sample(changed) for _ in range(SAMPLES))
+
+    def _sample(self, changed: int) -> float:
+        state, agenda, now = self._state, Agenda(), SystemClock().now()
+        failing = [
+            task
+            for service_id in islice(state.services, changed // FAILING)
+            for task in islice(state.tasks_of_service(service_id), FAILING)
+        ]
+        _fail(state, failing, now)
+        agenda.add_services(task.service_id for task in failing)
+        took_s, written = 0.0, 0
+        while agenda:
+            began = time.process_time()
+            dirty = agenda.take(state)
+            decision = decide(state, dirty, now, self._ids)
+            agenda.follow_up(dirty, decision)
+            took_s += time.process_time() - began
+            written += len(decision.writes.tasks)
+        assert written == 2 * changed, "each is shut down and replaced"
+        state.apply(Writes(tasks=failing))
+        return 1000 * took_s
+
+
+def _fail(state: State, tasks: list[Task], now: Instant) -> None:
+    for task in tasks:
+        status = TaskStatus(task.id, TaskState.FAILED, TaskDetail(exit_code=1))
+        state.observe(task.node_id, (status,), now)
