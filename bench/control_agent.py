@@ -8,6 +8,7 @@ and what they were told. The end of the input ends the process.
 
 import asyncio
 import json
+import os
 import sys
 import time
 from contextlib import AsyncExitStack
@@ -30,6 +31,10 @@ CALLS_STARTED_AT_ONCE = 50
 """Per process, of a few: a burst of some thousand breaks gRPC's client."""
 SAY_EVERY_S = 0.2
 RETRY_S = 0.5
+NICE = 15
+"""Agents are other hosts' load: they leave the processors to the controller and its etcd."""
+REPORTING_S = 4.0
+"""One agent after the other, evenly over this time: no fleet speaks in one breath."""
 OWN_CONNECTION = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
 HEARTBEAT = AgentMessage(heartbeat=dispatcher_pb2.Heartbeat())
 
@@ -62,7 +67,7 @@ class Agent:
             while True:
                 try:
                     await self._converse(stub, starting)
-                except* grpc.RpcError:
+                except* (grpc.RpcError, asyncio.InvalidStateError):  # the latter: written too late
                     self.lost += 1
                 self.connected = False
                 await asyncio.sleep(RETRY_S)
@@ -120,7 +125,7 @@ class Agent:
         await self._say(AgentMessage(statuses=statuses))
 
     async def _say(self, message: dispatcher_pb2.AgentMessage) -> None:
-        assert self._call is not None
+        assert self._call is not None, "not connected"
         async with self._writing:
             await self._call.write(message)
 
@@ -131,6 +136,7 @@ def _split(ids: bytes) -> list[bytes]:
 
 async def main() -> None:
     """The first line of the input: where to dial, and the nodes to be."""
+    os.nice(NICE)
     reader = asyncio.StreamReader(limit=2**24)
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
@@ -145,6 +151,7 @@ async def main() -> None:
             state = TaskState[words[0]]
             for agent in agents:
                 await agent.report(state)
+                await asyncio.sleep(REPORTING_S / len(agents))
         for task in running:
             task.cancel()
 

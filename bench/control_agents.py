@@ -179,15 +179,15 @@ async def _ask(
 
 
 async def _take_in(plane: Plane, sims: Simulators, tasks: int) -> Figure:
-    """Every agent reports all its tasks, several times, as fast as the controller takes it."""
+    """Every agent reports all its tasks, wave after wave."""
     before = (await scrape(plane.metrics))[STATUSES]
     used_s, etcd_s, began = cpu_s(plane.pid), cpu_s(plane.etcd_pid), time.monotonic()
-    for state in REPORTED:
-        sims.say(state)
     changes = tasks * len(REPORTED)
     async with asyncio.timeout(PATIENCE_S):
-        while (await scrape(plane.metrics))[STATUSES] < before + changes:
-            await asyncio.sleep(0.1)
+        for wave, state in enumerate(REPORTED, 1):
+            sims.say(state)
+            while (await scrape(plane.metrics))[STATUSES] < before + tasks * wave:
+                await asyncio.sleep(0.1)
         took_s = time.monotonic() - began
         while (await scrape(plane.metrics))[UNSAVED]:
             await asyncio.sleep(0.1)
@@ -216,10 +216,13 @@ async def running_controller(folder: Path, etcd_pid: int) -> AsyncIterator[Plane
     try:
         async with asyncio.timeout(PATIENCE_S):
             while SESSIONS not in await scrape(metrics):
+                if process.returncode is not None:
+                    raise RuntimeError("the controller ended")
                 await asyncio.sleep(0.05)
         yield plane
     finally:
-        process.terminate()
+        if process.returncode is None:
+            process.terminate()
         await process.wait()
 
 
