@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from heapq import heapify, heappop, heapreplace
+from typing import NamedTuple
 
 from controller.leadership import Leader, Leadership
 from controller.requests.log_sources import LogSource, log_ended, log_sources
@@ -124,6 +125,21 @@ def _end_of_run(heads: Sequence[tuple[int, int, int, Lines]], lines: Lines, star
     return end
 
 
+class _Place(NamedTuple):
+    """A place in a task's log: behind so many lines of that instant. What is written at once has
+    one instant for all of its lines.
+    """
+
+    at: int = 0
+    lines: int = 0
+
+
+def _behind(place: _Place, lines: Lines) -> _Place:
+    """The place behind these lines, which follow `place`."""
+    at = lines[-1].at
+    return _Place(at, sum(line.at == at for line in lines) + place.lines * (at == place.at))
+
+
 class _Follower:
     """Follows what there is and what appears, until the service or task is gone."""
 
@@ -135,9 +151,9 @@ class _Follower:
         self._write = write
         self._named_id = find_service_or_task(leadership.current().state, request.ref).id
         self._followed: set[TaskId] = set()
-        self._last: dict[TaskId, int] = {}
-        self._resumed: dict[TaskId, int] = {}
-        """The time of the last line, of tasks whose stream broke."""
+        self._last: dict[TaskId, _Place] = {}
+        self._resumed: dict[TaskId, _Place] = {}
+        """What is sent once more of tasks whose stream broke, and has been seen."""
         self._warned: set[NodeId] = set()
         self._open = 0
         self._first = True
@@ -147,12 +163,12 @@ class _Follower:
         async with asyncio.TaskGroup() as readers:
             while True:
                 leader = self._leadership.current()
-                if not self._first and self._over(leader.state):
-                    return
                 for node_id, sources in await self._new(leader):
                     self._open += 1
                     readers.create_task(self._follow(leader, node_id, sources, self._first))
                 self._first = False
+                if self._over(leader.state):
+                    return
                 await change(leader)
                 await asyncio.sleep(LOOK_FOR_TASKS_EVERY_S)
 
@@ -184,8 +200,8 @@ class _Follower:
         options = _options(sources, self._request)
         if not first:
             options.tail = -1
-            resumed = [self._resumed.get(source.task_id, 0) for source in sources]
-            options.since = max(options.since, min(resumed))
+            resumed = [self._resumed.get(source.task_id, _Place()) for source in sources]
+            options.since = max(options.since, min(place.at for place in resumed))
         try:
             async with aclosing(_frames(leader, node_id, options, None)) as frames:
                 async for lines in frames:
@@ -207,11 +223,24 @@ class _Follower:
     async def _pass_on(self, sources: Sequence[LogSource], lines: Lines) -> None:
         by_id = {source.task_id: source for source in sources}
         for task_id, run in _runs(lines):
-            seen = self._resumed.get(task_id, -1)
-            new = [line for line in run if line.at > seen] if seen >= 0 else run
+            new = self._unseen(task_id, run)
             if task_id in by_id and new:
                 await self._write(_reply(by_id[task_id], new))
-                self._last[task_id] = new[-1].at
+                self._last[task_id] = _behind(self._last.get(task_id, _Place()), new)
+
+    def _unseen(self, task_id: TaskId, run: Lines) -> Lines:
+        place = self._resumed.pop(task_id, None)
+        if place is None:
+            return run
+        kept = []
+        for line in run:
+            if line.at > place.at or (line.at == place.at and not place.lines):
+                kept.append(line)
+            elif line.at == place.at:
+                place = place._replace(lines=place.lines - 1)
+        if not run[-1].at > place.at:
+            self._resumed[task_id] = place
+        return kept
 
     async def _warn(self, node_id: NodeId, reply: Reply) -> None:
         if node_id not in self._warned:

@@ -96,6 +96,24 @@ async def test_following_takes_up_tasks_that_appear_and_ends_with_the_service(ap
         assert [reply async for reply in stream] == []
 
 
+async def test_a_stream_that_broke_amid_lines_of_one_instant_is_taken_up_behind_the_last(
+    api: Api,
+) -> None:
+    written = [(1, "a"), (2, "b"), (2, "c"), (2, "d"), (3, "e")]
+    broken = dp.TunnelFrame(error=dp.TunnelError(kind="Unavailable", message="the agent died"))
+    sent = [3, 3, 4, 5]
+
+    def answer(request: dp.OpenTunnel) -> list[dp.TunnelFrame]:
+        lines = [line for line in written[: sent.pop(0)] if line[0] >= request.logs.since]
+        return [*agent({"web.1": lines})(request), *([broken] if sent else [])]
+
+    with_tasks(api, build.task("web.1", node="n1", state=TaskState.COMPLETE))
+    api.desk.agents[NodeId("n1")] = answer
+    async with asyncio.timeout(20):
+        lines, _ = await read_logs(api, ref="web.1", follow=True, tail=-1)
+    assert lines == ["1 a", "1 b", "1 c", "1 d", "1 e"]
+
+
 async def test_a_followed_task_is_over_when_it_has_ended(api: Api) -> None:
     with_tasks(api, build.task("web.1", node="n1", state=TaskState.COMPLETE))
     api.desk.agents[NodeId("n1")] = agent({"web.1": [(1, "a")]})
