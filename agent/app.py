@@ -180,6 +180,7 @@ def _image_settings(config: Config) -> ImageSettings:
         root=config.state_dir / "storage",
         run_root=config.run_dir / "storage",
         work=config.state_dir / "pulls",
+        name=config.hostname,
         insecure_registries=config.insecure_registries,
         mirrors=config.registry_mirrors,
         auth_file=config.registry_auth_file,

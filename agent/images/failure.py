@@ -67,12 +67,16 @@ _PATTERNS: tuple[tuple[type[ImageError], str, re.Pattern[str]], ...] = tuple(
 )
 
 
-def failure(text: str, image: str, registry: str) -> ImageError:
-    """The error that skopeo's output `text` means for `image` asked for at `registry`."""
+def failure(text: str, image: str, registry: str, room: str = "") -> ImageError:
+    """The error that skopeo's output `text` means for `image` asked for at `registry`.
+
+    `room` says how much space there is, for the case that there is too little.
+    """
     cause = _cause(text)
     for error, says, pattern in _PATTERNS:
         if pattern.search(cause):
-            return error(f"{says} {image} ({_short(cause)})")
+            left = f"; {room}" if room and error is DiskFull else ""
+            return error(f"{says} {image} ({_short(cause)}){left}")
     return RegistryUnavailable(f"cannot pull {image} from {registry}: {_short(cause)}")
 
 

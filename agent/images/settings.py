@@ -11,12 +11,13 @@ class ImageSettings(msgspec.Struct, frozen=True, kw_only=True):
     `insecure_registries` are HOST[:PORT] or CIDR, beside loopback; `mirrors` are URLs that serve
     docker.io; `auth_file` is the host's logins, as `docker login` or `skopeo login` writes them,
     for pulls that bring none. A pull that moves nothing for `stall_s` is given up, as is any after
-    `pull_limit_s`.
+    `pull_limit_s`. `name` is the host's, for people.
     """
 
     root: Path
     run_root: Path
     work: Path
+    name: str = "this host"
     insecure_registries: tuple[str, ...] = ()
     mirrors: tuple[str, ...] = ()
     auth_file: Path | None = None

@@ -8,7 +8,7 @@ the folder; what it leaves in the storage, containers-storage undoes by itself.
 import os
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from shutil import rmtree
@@ -22,6 +22,7 @@ from agent.images.failure import failure, silent
 from agent.images.settings import ImageSettings
 from agent.images.tool import Limits, Output, run_tool
 from pyswarm_core.reference import Reference
+from pyswarm_core.units import decimal_size
 
 _POLICY = Path("/etc/containers/policy.json")
 _MANIFEST_LIMITS_S = 60.0
@@ -71,7 +72,7 @@ class Skopeo:
                 )
             except TimeoutError:
                 raise silent(reference.familiar, endpoint.registry, limits.stall_s) from None
-        _check(output, endpoint, reference)
+        self._check(output, endpoint, reference)
 
     async def digest(
         self, endpoint: Endpoint, reference: Reference, credentials: Credentials | None
@@ -88,8 +89,13 @@ class Skopeo:
                 output = await run_tool(command, {}, limits, secret_fds=login.fds)
             except TimeoutError:
                 raise silent(reference.familiar, endpoint.registry, limits.stall_s) from None
-        _check(output, endpoint, reference)
+        self._check(output, endpoint, reference)
         return f"sha256:{sha256(output.out).hexdigest()}"
+
+    def _check(self, output: Output, endpoint: Endpoint, reference: Reference) -> None:
+        if output.code:
+            room = _room(self._settings.name, self._settings.root, self._settings.work)
+            raise failure(output.err, reference.familiar, endpoint.registry, room)
 
     def _base(self) -> tuple[str, ...]:
         # A host's own signature policy is kept; without one skopeo would refuse to work at all.
@@ -139,9 +145,18 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _check(output: Output, endpoint: Endpoint, reference: Reference) -> None:
-    if output.code:
-        raise failure(output.err, reference.familiar, endpoint.registry)
+def _room(host: str, *folders: Path) -> str:
+    """How much space a host has for images now; one disk is named once."""
+    found: dict[int, tuple[Path, os.statvfs_result]] = {}
+    for folder in folders:
+        with suppress(FileNotFoundError):
+            found.setdefault(folder.stat().st_dev, (folder, os.statvfs(folder)))
+    told = (
+        f"{decimal_size(disk.f_bavail * disk.f_frsize)} of"
+        f" {decimal_size(disk.f_blocks * disk.f_frsize)} free in {folder}"
+        for folder, disk in found.values()
+    )
+    return f"{host} has {' and '.join(told)}"
 
 
 @contextmanager

@@ -97,3 +97,10 @@ def test_the_registrys_own_error_decides_and_mirrors_are_told_too() -> None:
         "no such image: web:1; mirror mirror:5000: cannot pull web:1: registry mirror:5000 did not"
         " answer for 3 s"
     )
+
+
+def test_a_full_disk_is_told_with_what_room_there_is() -> None:
+    text = as_logged("writing blob: write /x: no space left on device")
+    room = "host3 has 1MB of 2MB free in /images"
+    assert str(failure(text, "web:1", "r:5000", room)).endswith(f"on device); {room}")
+    assert room not in str(failure(as_logged("manifest unknown"), "web:1", "r:5000", room))
