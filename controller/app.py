@@ -76,6 +76,7 @@ class Controller:
         self.leader = ""
         self._config = config
         self._store = store
+        self._trouble: Callable[[], str] = str
         self._keys = Keys(config.etcd.prefix)
         self._loop: Loop | None = None
         self._metrics = Metrics()
@@ -94,6 +95,8 @@ class Controller:
         if self._loop is not None:
             return self._loop
         where = f"the leader is at {self.leader}" if self.leader else "there is no leader now"
+        if trouble := self._trouble():
+            where = f"the store is away ({trouble})"
         raise Unavailable(f"this controller does not lead: {where}")
 
     async def serve(self) -> None:
@@ -101,6 +104,7 @@ class Controller:
         config = self._config
         me = Candidate(_identity(config.state_dir, self._ids), config.name, config.advertise_addr)
         elector = Elector(self._store, self._keys, me, SteadyClock(), self._follow)
+        self._trouble = lambda: elector.trouble
         server = await self._server()
         with serve_metrics(config.metrics_addr, self._metrics.registry):
             await server.start()

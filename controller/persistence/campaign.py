@@ -60,6 +60,8 @@ class Elector:
         self._me = me
         self._clock = clock
         self._on_leader = on_leader
+        self.trouble = ""
+        """Why nobody can be elected now, in the store's words; empty if the store answers."""
         self._renewed = asyncio.Event()
         self._renewed.set()
 
@@ -72,6 +74,7 @@ class Elector:
                 raise
             except StoreError as error:
                 self._on_leader("")
+                self.trouble = str(error)
                 _log.warning("election.delayed", error=error)
                 await asyncio.sleep(RETRY_S)
                 continue
@@ -116,6 +119,7 @@ class Elector:
 
     async def _try(self) -> Term | None:
         read = await self._store.read(self._keys.leader)
+        self.trouble = ""
         found = next(iter(read.items), None)
         match next_move(self._me, found.value if found else None, found.lease if found else 0):
             case Campaign():
