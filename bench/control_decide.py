@@ -82,7 +82,7 @@ class _Brain:
         """Have that many, all of them placed."""
         state, agenda, now = self._state, Agenda(), SystemClock().now()
         for index in range(len(state.services), tasks // REPLICAS):
-            writes, _ = create_service(state, wish(index, REPLICAS), now, self._ids)
+            writes, _ = create_service(state, wish(index, REPLICAS), (), now, self._ids)
             agenda.add_writes(writes, state)
             state.apply(writes)
         while agenda:

@@ -88,7 +88,7 @@ async def _fill_up(loop: Loop, etcd: EmbeddedEtcd, services: int, replicas: int)
 def _creation(
     spec: ServiceSpec, state: State, now: Instant, ids: IdSource
 ) -> tuple[Writes, Service]:
-    return create_service(state, spec, now, ids)
+    return create_service(state, spec, (), now, ids)
 
 
 def _decided(state: State) -> Figure:
@@ -96,7 +96,7 @@ def _decided(state: State) -> Figure:
     took_ms = []
     for index in range(ADDED):
         now, ids, dirty = SystemClock().now(), RandomIds(), Dirty()
-        writes, service = create_service(state, wish(1_000_000 + index, 10), now, ids)
+        writes, service = create_service(state, wish(1_000_000 + index, 10), (), now, ids)
         state.apply(writes)
         dirty.services.add(service.id)
         began = time.perf_counter()

@@ -55,8 +55,4 @@ class Draft:
 def _networks(service: Service) -> dict[NetworkId, None]:
     """The networks that its tasks are on or may still be on."""
     specs = (service.spec, *(previous.spec for previous in service.previous_specs))
-    return {
-        NetworkId(attachment.target): None
-        for spec in specs
-        for attachment in spec.task_template.networks
-    }
+    return {network_id: None for spec in specs for network_id in spec.task_template.overlays}

@@ -23,7 +23,7 @@ from pyswarm_core.ids import IdSource, NetworkId, NodeId, TaskId
 from pyswarm_core.limits import EXPLAIN_PERIOD, FAILURE_WINDOW, FAILURES_PENALISED
 from pyswarm_core.nodetable import IntColumn, NodeTable
 from pyswarm_core.objects import NO_DETAIL, Network, Service, Task
-from pyswarm_core.state import Footprint, State, is_wanted
+from pyswarm_core.state import State, footprint_of, is_wanted
 from pyswarm_core.states import TaskState
 
 _ASSIGNED = TaskState.ASSIGNED
@@ -98,10 +98,7 @@ class Placing:
         found = self._blocks.get(network_id)
         network = self._state.networks.get(network_id)
         if found is None and network is not None:
-            load = self._state.network_load.get(network_id, {})
-            found = self._blocks[network_id] = Blocks(
-                network, load, self._state.node_of_number, self._state.node_table
-            )
+            found = self._blocks[network_id] = Blocks(network, self._state)
         return found
 
     def networks(self) -> tuple[Network, ...]:
@@ -251,7 +248,7 @@ def demand_of(state: State, plan: Plan, now: Instant) -> Demand:
     failing = _per_row(failed, len(table.number)) >= FAILURES_PENALISED if failed else None
     return Demand(
         template,
-        footprint_of(plan.service),
+        footprint_of(plan.service.spec),
         _per_row(rows, len(table.number)),
         None if failing is None else failing.astype(np.int64),
     )
@@ -262,9 +259,7 @@ def current_demand(state: State, service: Service, now: Instant) -> Demand:
 
     def blocks_of(network_id: NetworkId) -> Blocks | None:
         network = state.networks.get(network_id)
-        load = state.network_load.get(network_id, {})
-        table = state.node_table
-        return Blocks(network, load, state.node_of_number, table) if network else None
+        return Blocks(network, state) if network else None
 
     return _with_rooms(demand_of(state, Plan(service), now), state.node_table, blocks_of)
 
@@ -281,17 +276,6 @@ def _with_rooms(
         elif (room := blocks.rooms(table)) is not None:
             rooms.append((blocks.network.spec.name, room))
     return demand._replace(rooms=tuple(rooms))
-
-
-def footprint_of(service: Service) -> Footprint:
-    """What a task of the service's current template takes of its node."""
-    template = service.spec.task_template
-    reservations = template.resources.reservations
-    return Footprint(
-        reservations.nano_cpus,
-        reservations.memory_bytes,
-        tuple(NetworkId(attachment.target) for attachment in template.networks),
-    )
 
 
 def _per_row(rows: list[int], length: int) -> IntColumn:

@@ -83,6 +83,11 @@ VNI_MIN = 4096
 VNI_MAX = 2**24 - 1
 """RFC 7348 gives the VNI 24 bits; Swarm starts at 4096."""
 
+ENCRYPTION_KEY_PERIOD = 12 * HOUR
+"""A key of encrypted networks is replaced after this long (Swarm's)."""
+ENCRYPTION_KEYS_KEPT = 3
+"""The newest and those that hosts may still use (Swarm's)."""
+
 STATUSES_PER_MESSAGE = 1_000
 ASSIGNMENT_QUEUE = 64
 """Messages other than assignments that wait for one slow agent."""

@@ -14,6 +14,8 @@ from pyswarm_core.constraints import attribute, parse
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.ids import NodeId
 from pyswarm_core.objects import Node
+from pyswarm_core.ports import HostPort, overlaps
+from pyswarm_core.specs import Protocol
 from pyswarm_core.states import Availability, NodeState
 
 IntColumn = npt.NDArray[np.int64]
@@ -55,6 +57,49 @@ class Branches:
         self.codes[row] = code
 
 
+class HeldPorts:
+    """By row, how many tasks hold each port of their host.
+
+    A port has a column per `host_ip` it was asked with, made when it is first held and dropped with
+    its last holder.
+    """
+
+    def __init__(self) -> None:
+        self._columns: dict[tuple[Protocol, int], dict[str, IntColumn]] = {}
+
+    def count(self, rows: IntColumn, port: HostPort, sign: int, length: int) -> None:
+        """One task more, or less, holds the port on each of the rows; the table has `length`."""
+        by_ip = self._columns.setdefault((port.protocol, port.port), {})
+        column = by_ip.get(port.host_ip)
+        if column is None or len(column) < length:
+            column = by_ip[port.host_ip] = _extended(column, length)
+        np.add.at(column, rows, sign)
+        if sign < 0:
+            self._drop_unheld((port.protocol, port.port))
+
+    def held(self, port: HostPort, length: int) -> BoolColumn:
+        """By row, whether somebody holds a port that is in this one's way."""
+        rows = np.zeros(length, np.bool_)
+        for host_ip, column in self._columns.get((port.protocol, port.port), {}).items():
+            if overlaps(host_ip, port.host_ip):
+                rows[: len(column)] |= column > 0
+        return rows
+
+    def forget_row(self, row: int) -> None:
+        """The node of that row is gone, and what it held with it."""
+        for key, by_ip in list(self._columns.items()):
+            for column in by_ip.values():
+                column[row : row + 1] = 0
+            self._drop_unheld(key)
+
+    def _drop_unheld(self, key: tuple[Protocol, int]) -> None:
+        by_ip = {ip: column for ip, column in self._columns[key].items() if column.any()}
+        if by_ip:
+            self._columns[key] = by_ip
+        else:
+            del self._columns[key]
+
+
 class NodeTable:
     """Rows of nodes. Columns may be longer than the rows in use; an unused row is never
     schedulable.
@@ -68,6 +113,8 @@ class NodeTable:
         """The node of each row; None where it is free."""
         self.attributes_version = 0
         """Rises whenever a node comes, goes or changes in what a constraint could ask."""
+        self.held_ports = HeldPorts()
+        """Ports of the nodes' hosts that their tasks hold."""
         self._free: list[int] = []
         self._satisfying: dict[str, BoolColumn] = {}
         self._branches: dict[str, Branches] = {}
@@ -119,6 +166,11 @@ class NodeTable:
             self._refresh(row, node)
         return row
 
+    def hold(self, rows: IntColumn, ports: Iterable[HostPort], sign: int) -> None:
+        """One task more, or less, holds these ports on each of the rows, which may repeat."""
+        for port in ports:
+            self.held_ports.count(rows, port, sign, len(self.number))
+
     def remove(self, node_id: NodeId) -> None:
         """Free a node's row."""
         row = self.rows.pop(node_id)
@@ -128,6 +180,7 @@ class NodeTable:
             getattr(self, name)[row] = 0
         for column in self._satisfying.values():
             column[row] = False
+        self.held_ports.forget_row(row)
         self.attributes_version += 1
         self._free.append(row)
 
@@ -205,3 +258,10 @@ def _holds(constraint: str, node: Node) -> bool:
         return parse(constraint).holds(node)
     except InvalidArgument:
         return False
+
+
+def _extended(column: IntColumn | None, length: int) -> IntColumn:
+    longer = np.zeros(length, np.int64)
+    if column is not None:
+        longer[: len(column)] = column
+    return longer

@@ -73,14 +73,19 @@ class Service(Model, frozen=True):
     registry_login: RegistryLogin | None = None
     """For pulling its image; nobody is ever told of it but agents that run its tasks."""
 
-    def template(self, spec_version: int) -> TaskSpec | None:
-        """The task template of that spec version; None if it is no longer kept."""
+    def made_from(self, spec_version: int) -> ServiceSpec | None:
+        """The spec that tasks of that version are made from; None if it is no longer kept."""
         if spec_version >= self.template_version:
-            return self.spec.task_template
+            return self.spec
         for previous in self.previous_specs:
             if previous.version <= spec_version:
-                return previous.spec.task_template
+                return previous.spec
         return None
+
+    def template(self, spec_version: int) -> TaskSpec | None:
+        """The task template of that spec version; None if it is no longer kept."""
+        spec = self.made_from(spec_version)
+        return None if spec is None else spec.task_template
 
 
 class Address(Model, frozen=True):

@@ -8,6 +8,7 @@ says which values are allowed.
 from enum import StrEnum
 
 from pyswarm_core.clock import SECOND
+from pyswarm_core.ids import NetworkId
 from pyswarm_core.model import Model
 from pyswarm_core.states import Availability
 
@@ -115,11 +116,15 @@ class Placement(Model, frozen=True):
     """Per node; 0 is no cap."""
 
 
+PREDEFINED_NETWORKS = ("host", "none", "bridge")
+"""Networks that every host has by itself. They are no objects, and a service names one alone."""
+
+
 class NetworkAttachment(Model, frozen=True):
     """One network that a service's tasks join."""
 
     target: str
-    """The network's id (the API resolves names before it stores a spec)."""
+    """The network's id (the API resolves names before it stores a spec), or a predefined name."""
     aliases: tuple[str, ...] = ()
 
 
@@ -131,7 +136,17 @@ class TaskSpec(Model, frozen=True):
     restart_policy: RestartPolicy = RestartPolicy()
     placement: Placement = Placement()
     networks: tuple[NetworkAttachment, ...] = ()
+    """The ingress network is the last, if the service publishes through the routing mesh."""
     force_update: int = 0
+
+    @property
+    def overlays(self) -> tuple[NetworkId, ...]:
+        """The networks of the fleet among those its tasks join."""
+        return tuple(
+            NetworkId(attachment.target)
+            for attachment in self.networks
+            if attachment.target not in PREDEFINED_NETWORKS
+        )
 
 
 class ReplicatedMode(Model, frozen=True):

@@ -8,6 +8,7 @@ exists. Iteration orders are insertion orders, so the same history gives the sam
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv4Address
 from itertools import groupby
 from operator import attrgetter
 from typing import NamedTuple
@@ -20,7 +21,9 @@ from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.keys import ChunkKey, chunk_of
 from pyswarm_core.limits import CHUNK_SLOTS
 from pyswarm_core.nodetable import NodeTable
-from pyswarm_core.objects import Cluster, Network, Node, Service, Task, TaskStatus
+from pyswarm_core.objects import Cluster, Endpoint, Network, Node, Service, Task, TaskStatus
+from pyswarm_core.ports import HostPort, host_ports
+from pyswarm_core.specs import PortConfig, Protocol, ServiceSpec
 from pyswarm_core.states import TaskState, is_terminal, reported_by_agent
 
 _RUNNING = TaskState.RUNNING
@@ -116,9 +119,23 @@ class Footprint(NamedTuple):
     nano_cpus: int = 0
     memory_bytes: int = 0
     networks: tuple[NetworkId, ...] = ()
+    ports: tuple[HostPort, ...] = ()
 
 
 _NO_FOOTPRINT = Footprint()
+_NO_ENDPOINT = Endpoint()
+
+
+def footprint_of(spec: ServiceSpec) -> Footprint:
+    """What a task made from the spec takes of its node."""
+    template = spec.task_template
+    reservations = template.resources.reservations
+    return Footprint(
+        reservations.nano_cpus,
+        reservations.memory_bytes,
+        template.overlays,
+        host_ports(spec.endpoint_spec),
+    )
 
 
 class State:
@@ -144,6 +161,12 @@ class State:
         """Removed nodes that still have tasks."""
         self.network_load: dict[NetworkId, dict[NodeId, int]] = {}
         """How many tasks that occupy a node are on each network."""
+        self.ingress_network: NetworkId | None = None
+        """The network of the routing mesh, if there is one."""
+        self.virtual_ips: dict[NetworkId, dict[int, ServiceId]] = {}
+        """Who has which virtual address of a network; addresses as numbers."""
+        self.published: dict[tuple[Protocol, int], dict[ServiceId, tuple[PortConfig, ...]]] = {}
+        """Who publishes a port, in either mode; a port that agents choose is not here."""
 
     def tasks_of_service(self, service_id: ServiceId) -> ServiceTasks:
         """The service's tasks by slot; empty if it has none."""
@@ -159,15 +182,10 @@ class State:
         found = self._footprints.get(key)
         if found is None:
             service = self.services.get(task.service_id)
-            template = service.template(task.spec_version) if service else None
-            if template is None:
+            spec = service.made_from(task.spec_version) if service else None
+            if spec is None:
                 return _NO_FOOTPRINT
-            reservations = template.resources.reservations
-            found = self._footprints[key] = Footprint(
-                reservations.nano_cpus,
-                reservations.memory_bytes,
-                tuple(NetworkId(attachment.target) for attachment in template.networks),
-            )
+            found = self._footprints[key] = footprint_of(spec)
         return found
 
     def apply(self, writes: Writes) -> set[ChunkKey]:
@@ -177,8 +195,7 @@ class State:
         for service in writes.services:
             self._put_service(service)
         for network in writes.networks:
-            self.networks[network.id] = network
-            self.network_of_name[network.spec.name] = network.id
+            self._put_network(network)
         for node in writes.nodes:
             self.nodes[node.id] = node
             self.node_of_number[node.number] = node.id
@@ -192,7 +209,7 @@ class State:
         for service_id in writes.removed_services:
             self._remove_service(service_id)
         for network_id in writes.removed_networks:
-            del self.network_of_name[self.networks.pop(network_id).spec.name]
+            self._remove_network(network_id)
         for node_id in writes.removed_nodes:
             self._remove_node(node_id)
         return chunks
@@ -230,7 +247,20 @@ class State:
         self._put_tasks(changed)
         return changed
 
+    def _put_network(self, network: Network) -> None:
+        self.networks[network.id] = network
+        self.network_of_name[network.spec.name] = network.id
+        if network.spec.ingress:
+            self.ingress_network = network.id
+
+    def _remove_network(self, network_id: NetworkId) -> None:
+        del self.network_of_name[self.networks.pop(network_id).spec.name]
+        if network_id == self.ingress_network:
+            self.ingress_network = None
+
     def _put_service(self, service: Service) -> None:
+        old = self.services.get(service.id)
+        self._put_endpoint(service.id, old.endpoint if old else _NO_ENDPOINT, service.endpoint)
         self.services[service.id] = service
         name = service.spec.name
         if not service.removing:
@@ -240,6 +270,7 @@ class State:
 
     def _remove_service(self, service_id: ServiceId) -> None:
         service = self.services.pop(service_id)
+        self._put_endpoint(service_id, service.endpoint, _NO_ENDPOINT)
         if self.service_of_name.get(service.spec.name) == service_id:
             del self.service_of_name[service.spec.name]
         remaining = self._of_service.pop(service_id, None)
@@ -247,6 +278,28 @@ class State:
         self.unplaced.pop(service_id, None)
         for key in [key for key in self._footprints if key[0] == service_id]:
             del self._footprints[key]
+
+    def _put_endpoint(self, service_id: ServiceId, old: Endpoint, new: Endpoint) -> None:
+        if new == old:
+            return
+        for vip in old.virtual_ips:
+            addresses = self.virtual_ips[vip.network_id]
+            del addresses[int(IPv4Address(vip.addr))]
+            if not addresses:
+                del self.virtual_ips[vip.network_id]
+        for vip in new.virtual_ips:
+            addresses = self.virtual_ips.setdefault(vip.network_id, {})
+            addresses[int(IPv4Address(vip.addr))] = service_id
+        for port in old.ports:
+            holders = self.published.get((port.protocol, port.published_port), {})
+            holders.pop(service_id, None)
+            if not holders:
+                self.published.pop((port.protocol, port.published_port), None)
+        for port in new.ports:
+            if port.published_port:
+                key = (port.protocol, port.published_port)
+                holders = self.published.setdefault(key, {})
+                holders[service_id] = (*holders.get(service_id, ()), port)
 
     def _remove_node(self, node_id: NodeId) -> None:
         if self._of_node.get(node_id):
@@ -298,6 +351,7 @@ class State:
         rows = [row for row in map(self.node_table.rows.get, node_ids) if row is not None]
         taken = np.array(rows, np.int64)
         self.node_table.occupy(taken, footprint.nano_cpus, footprint.memory_bytes)
+        self.node_table.hold(taken, footprint.ports, 1)
         for network_id in footprint.networks:
             on_network = self.network_load.setdefault(network_id, {})
             for node_id in node_ids:
@@ -380,6 +434,8 @@ class State:
                 on_network[task.node_id] = left
             else:
                 del on_network[task.node_id]
+        if footprint.ports and (row := self.node_table.rows.get(task.node_id)) is not None:
+            self.node_table.hold(np.array([row]), footprint.ports, sign)
 
     def _load_nodes(self, loads: _Loads) -> None:
         table = self.node_table

@@ -2,41 +2,36 @@
 
 A node gets a block when its first task of the network is assigned, and another when its tasks
 outnumber the addresses it has. It keeps them while it may still run one of them: a block is given
-back when its node has none and says so (it is ready), or was removed.
+back when its node has none and says so (it is ready), or was removed. A block that holds a virtual
+address or the network's gateway is nobody's.
 """
 
-from collections.abc import Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from ipaddress import IPv4Network
 
 import numpy as np
 from msgspec.structs import replace
 
-from controller.allocator.subnets import addresses_for_tasks, block_prefix
+from controller.allocator.subnets import addresses_for_tasks, range_of
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import NodeId
 from pyswarm_core.nodetable import IntColumn, NodeTable
 from pyswarm_core.objects import Block, Network
+from pyswarm_core.state import State
 
 
 class Blocks:
-    """One network's blocks during one decision. `load`: tasks that hold an address, by node.
+    """One network's blocks during one decision.
 
     Begins by giving back the blocks that no node needs.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        load: Mapping[NodeId, int],
-        node_of_number: Mapping[int, NodeId],
-        table: NodeTable,
-    ) -> None:
+    def __init__(self, network: Network, state: State) -> None:
         self.network = network
-        self._subnet = IPv4Network(network.subnet)
-        self._base = int(self._subnet.network_address)
-        self._prefix = block_prefix(self._subnet)
-        self._load = load
+        self._range = range_of(network)
+        self._load = load = state.network_load.get(network.id, {})
+        self._virtual_ips = state.virtual_ips.get(network.id, {})
+        table = state.node_table
         self._added: dict[NodeId, int] = {}
         self._blocks: list[Block] = []
         self._room: dict[int, int] = {}
@@ -45,22 +40,27 @@ class Blocks:
         self._lowest = 0
         self._changed = False
         for block in network.blocks:
-            node_id = node_of_number.get(block.node_number)
+            node_id = state.node_of_number.get(block.node_number)
             if node_id and (load.get(node_id) or not table.ready[table.rows[node_id]]):
                 self._grant(block)
             else:
-                self._given_back[block.node_number] = self._index(block)
+                self._given_back[block.node_number] = self._range.index(block.cidr)
                 self._changed = True
-
-    @property
-    def count(self) -> int:
-        """Blocks that the subnet has in all."""
-        return 1 << (self._prefix - self._subnet.prefixlen)
 
     @property
     def exhausted(self) -> bool:
         """Whether every block is given out."""
-        return len(self._used) >= self.count
+        return len(self._used) + len(self._closed) >= self._range.count
+
+    @cached_property
+    def _closed(self) -> dict[int, None]:
+        """Blocks that no node can get; none of them is in use."""
+        span = self._range
+        base, shift = span.base, 32 - span.prefix
+        closed = dict.fromkeys((address - base) >> shift for address in self._virtual_ips)
+        if span.gateway_block is not None:
+            closed[span.gateway_block] = None
+        return {index: None for index in closed if index not in self._used}
 
     def held(self, node_id: NodeId) -> int:
         """Addresses that the node's tasks hold, after what this decision placed."""
@@ -75,8 +75,7 @@ class Blocks:
         self._added[node_id] = self._added.get(node_id, 0) + 1
         if self.held(node_id) <= self._room.get(number, 0):
             return
-        address = self._base + self._free_index(number) * (1 << (32 - self._prefix))
-        cidr = str(IPv4Network((address, self._prefix)))
+        cidr = self._range.block(self._free_index(number))
         self._grant(Block(cidr=cidr, node_number=number))
         self._changed = True
 
@@ -103,27 +102,23 @@ class Blocks:
     def _free_index(self, number: int) -> int:
         """The block that the node just gave back, else the lowest free one."""
         index = self._given_back.pop(number, None)
-        if index is not None and index not in self._used:
+        if index is not None and index not in self._used and index not in self._closed:
             return index
-        while self._lowest in self._used:
+        while self._lowest in self._used or self._lowest in self._closed:
             self._lowest += 1
         return self._lowest
 
     def _grant(self, block: Block) -> None:
         number = block.node_number
         self._blocks.append(block)
-        self._used[self._index(block)] = None
-        self._room[number] = self._room.get(number, 0) + _span(block.cidr)[1]
-
-    def _index(self, block: Block) -> int:
-        return (_span(block.cidr)[0] - self._base) >> (32 - self._prefix)
+        self._used[self._range.index(block.cidr)] = None
+        self._room[number] = self._room.get(number, 0) + _room(block.cidr)
 
 
 @lru_cache(1 << 16)
-def _span(cidr: str) -> tuple[int, int]:
-    """(first address, addresses for tasks): asked for every block in every decision."""
-    network = IPv4Network(cidr)
-    return int(network.network_address), addresses_for_tasks(network)
+def _room(cidr: str) -> int:
+    """Addresses for tasks: asked for every block in every decision."""
+    return addresses_for_tasks(IPv4Network(cidr))
 
 
 def _by_cidr(block: Block) -> str:

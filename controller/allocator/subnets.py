@@ -1,14 +1,21 @@
-"""Which subnet a network gets, and which of its blocks. PURE.
+"""Which subnet a network gets, and what of it nodes and services share out. PURE.
 
 A chosen subnet is the lowest of the pools that overlaps neither another network nor a route of the
 host. Every refusal says what is in the way.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from ipaddress import IPv4Network
+from functools import lru_cache
+from hashlib import blake2s
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from itertools import count
+
+import msgspec
 
 from pyswarm_core.errors import Conflict, InvalidArgument
 from pyswarm_core.limits import BLOCK_PREFIX
+from pyswarm_core.objects import Network
+from pyswarm_core.specs import IpamConfig, NetworkSpec
 
 SMALLEST_BLOCK = 29
 """Prefix length of the smallest block: five addresses for tasks."""
@@ -74,6 +81,35 @@ def choose_subnet(
     )
 
 
+def check_subnet6(text: str, subnet: IPv4Network, networks: Mapping[str, str]) -> IPv6Network:
+    """The IPv6 subnet if it is free and has room for the IPv4 subnet's host numbers.
+
+    `networks` maps names to IPv6 subnets. Raises InvalidArgument or Conflict.
+    """
+    subnet6 = IPv6Network(text)
+    longest = 128 - (32 - subnet.prefixlen)
+    if subnet6.prefixlen > longest:
+        raise InvalidArgument(
+            f"subnet {text!r}: too small for the hosts of {subnet}, want /{longest} or larger"
+        )
+    for name, taken in networks.items():
+        if subnet6.overlaps(IPv6Network(taken)):
+            raise Conflict(f"subnet {subnet6} overlaps network {name} ({taken})")
+    return subnet6
+
+
+def choose_subnet6(cluster_id: str, vni: int, networks: Mapping[str, str]) -> IPv6Network:
+    """A /64 of unique local addresses (RFC 4193) that follows from cluster and VNI."""
+    taken = [IPv6Network(subnet) for subnet in networks.values()]
+    for attempt in count():
+        seed = f"{cluster_id} {vni} {attempt}".encode()
+        high = b"\xfd" + blake2s(seed, digest_size=7, person=b"pyswula").digest()
+        subnet6 = IPv6Network((high + bytes(8), 64))
+        if not any(subnet6.overlaps(other) for other in taken):
+            return subnet6
+    raise AssertionError("2^56 subnets are in use")
+
+
 def _free_subnets(
     pool: IPv4Network, prefix: int, taken: Sequence[IPv4Network]
 ) -> Iterator[IPv4Network]:
@@ -105,3 +141,71 @@ def block_prefix(subnet: IPv4Network) -> int:
 def addresses_for_tasks(block: IPv4Network) -> int:
     """How many tasks one block has addresses for."""
     return block.num_addresses - NOT_FOR_TASKS
+
+
+class Range(msgspec.Struct, frozen=True):
+    """The part of a subnet that addresses are taken from, in blocks; 0 is the lowest."""
+
+    cidr: str
+    base: int
+    """Its first address, as a number."""
+    prefix: int
+    """Prefix length of its blocks."""
+    count: int
+    """How many blocks it has."""
+    reserved: tuple[int, ...]
+    """Addresses that nobody gets: the subnet's first and last, and its gateway."""
+    gateway_block: int | None
+    """The block that holds the gateway, unless at its first address, which no task gets anyway."""
+
+    def block(self, index: int) -> str:
+        """The block of that index."""
+        return str(IPv4Network((self.base + (index << (32 - self.prefix)), self.prefix)))
+
+    def index(self, block: str) -> int:
+        """The index of that block."""
+        return (_first_address(block) - self.base) >> (32 - self.prefix)
+
+    def addresses(self, index: int) -> range:
+        """The addresses of the block of that index, as numbers."""
+        size = 1 << (32 - self.prefix)
+        return range(self.base + index * size, self.base + (index + 1) * size)
+
+
+def range_of(network: Network) -> Range:
+    """Where the network's blocks and virtual addresses come from."""
+    config = ipv4_config(network.spec)
+    return _range(network.subnet, config.ip_range or network.subnet, config.gateway)
+
+
+def ipv4_config(spec: NetworkSpec) -> IpamConfig:
+    """What is asked of the IPv4 addresses."""
+    return next((one for one in spec.ipam.config if ":" not in one.subnet), IpamConfig())
+
+
+def ipv6_config(spec: NetworkSpec) -> IpamConfig:
+    """What is asked of the IPv6 addresses."""
+    return next((one for one in spec.ipam.config if ":" in one.subnet), IpamConfig())
+
+
+@lru_cache(1 << 12)
+def _range(subnet: str, cidr: str, gateway: str) -> Range:
+    whole, part = IPv4Network(subnet), IPv4Network(cidr)
+    prefix = block_prefix(part)
+    base, size = int(part.network_address), 1 << (32 - prefix)
+    reserved = [int(whole.network_address), int(whole.broadcast_address)]
+    gateway_block = None
+    if gateway:
+        number = int(IPv4Address(gateway))
+        reserved.append(number)
+        index, position = divmod(number - base, size)
+        if number in range(base, base + part.num_addresses) and position != 1:
+            gateway_block = index
+    count = 1 << (prefix - part.prefixlen)
+    return Range(cidr, base, prefix, count, tuple(reserved), gateway_block)
+
+
+@lru_cache(1 << 16)
+def _first_address(cidr: str) -> int:
+    """Asked for every block in every decision."""
+    return int(IPv4Network(cidr).network_address)

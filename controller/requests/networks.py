@@ -6,13 +6,22 @@ from typing import NamedTuple
 
 import msgspec
 
-from controller.allocator.subnets import check_subnet, choose_subnet
+from controller.allocator.encryption import with_first_key
+from controller.allocator.subnets import (
+    check_subnet,
+    check_subnet6,
+    choose_subnet,
+    choose_subnet6,
+    ipv4_config,
+    ipv6_config,
+    range_of,
+)
 from controller.allocator.vni import allocate_vni
 from controller.requests.lookup import find_network
 from pyswarm_core import limits
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import AlreadyExists, Conflict, Unavailable
+from pyswarm_core.errors import AlreadyExists, Conflict, InvalidArgument, Unavailable
 from pyswarm_core.ids import IdSource, NetworkId, ServiceId
 from pyswarm_core.objects import Network, Version
 from pyswarm_core.specs import NetworkSpec, ServiceSpec
@@ -22,12 +31,15 @@ from pyswarm_core.validation import network_problems, require
 from pyswarm_core.validation.problem import shown
 
 _NAMED = 5
+INGRESS = NetworkSpec(name="ingress", ingress=True)
+"""What the routing mesh gets if nobody made it another network."""
 
 
 class Allocated(NamedTuple):
-    """What a new network gets: its subnet, its VNI, and the VNI to look at next."""
+    """What a new network gets: its subnets, its VNI, and the VNI to look at next."""
 
     subnet: str
+    subnet6: str
     vni: int
     next_vni: int
 
@@ -35,34 +47,40 @@ class Allocated(NamedTuple):
 def create_network(
     state: State, spec: NetworkSpec, routes: Iterable[str], now: Instant, ids: IdSource
 ) -> tuple[Writes, Network]:
-    """A new network with the subnet asked for, or a free one of the cluster's pools.
+    """A new network with the subnets asked for, or free ones of the cluster's.
 
-    Raises InvalidArgument, AlreadyExists (the name), Conflict (the subnet overlaps a network or one
-    of the host's `routes`; no subnet or VNI is left), Unavailable (too many networks).
+    Raises InvalidArgument, AlreadyExists (the name, the ingress network), Conflict (the subnet
+    overlaps a network or one of the host's `routes`; no subnet or VNI is left), Unavailable (too
+    many networks).
     """
     if len(state.networks) >= limits.NETWORKS_MAX:
         raise Unavailable(f"there are {limits.NETWORKS_MAX} networks, which is the limit")
     require(network_problems(spec))
-    if spec.name in state.network_of_name:
-        taken = state.network_of_name[spec.name]
-        raise AlreadyExists(f"network {shown(spec.name)} exists already, with the id {taken}")
+    _require_new(state, spec)
     allocated = _allocate(state, spec, routes)
     (network_id,) = ids.draw(1)
     network = Network(
         id=NetworkId(network_id),
         spec=spec,
         subnet=allocated.subnet,
+        subnet6=allocated.subnet6,
         vni=allocated.vni,
         version=Version(index=1),
         created_at=now,
         updated_at=now,
     )
+    _require_room(network)
     cluster = msgspec.structs.replace(state.cluster, next_vni=allocated.next_vni)
+    if spec.encrypted:
+        cluster = with_first_key(cluster, now, ids)
     return Writes(cluster=cluster, networks=(network,)), network
 
 
 def remove_network(state: State, ref: str) -> tuple[Writes, Network]:
-    """Forget a network. Raises NotFound, and Conflict naming the services that still use it."""
+    """Forget a network; with the last encrypted one, the keys.
+
+    Raises NotFound, and Conflict naming the services that still use it.
+    """
     network = find_network(state, ref)
     users = list(islice(_users(state, network.id), _NAMED + 1))
     if users:
@@ -71,20 +89,53 @@ def remove_network(state: State, ref: str) -> tuple[Writes, Network]:
             f"network {shown(network.spec.name)} is in use by {', '.join(users[:_NAMED])}{more}: "
             "remove them first"
         )
-    return Writes(removed_networks=(network.id,)), network
+    cluster = None
+    others = (other for other in state.networks.values() if other.id != network.id)
+    if network.spec.encrypted and not any(other.spec.encrypted for other in others):
+        cluster = msgspec.structs.replace(state.cluster, encryption_keys=())
+    return Writes(cluster=cluster, removed_networks=(network.id,)), network
+
+
+def _require_new(state: State, spec: NetworkSpec) -> None:
+    if spec.name in state.network_of_name:
+        taken = state.network_of_name[spec.name]
+        raise AlreadyExists(f"network {shown(spec.name)} exists already, with the id {taken}")
+    if spec.ingress and state.ingress_network is not None:
+        name = state.networks[state.ingress_network].spec.name
+        raise AlreadyExists(f"network {shown(name)} is the ingress network: there can be only one")
+
+
+def _require_room(network: Network) -> None:
+    span = range_of(network)
+    if span.count == 1 and span.gateway_block is not None:
+        config = ipv4_config(network.spec)
+        raise InvalidArgument(
+            f"gateway {config.gateway!r} is not valid: {span.cidr} is a single block, want its"
+            " first address, or a larger subnet"
+        )
 
 
 def _allocate(state: State, spec: NetworkSpec, routes: Iterable[str]) -> Allocated:
-    taken = {network.spec.name: network.subnet for network in state.networks.values()}
-    wanted = next((config.subnet for config in spec.ipam.config if config.subnet), "")
+    networks = state.networks.values()
+    taken = {network.spec.name: network.subnet for network in networks}
+    wanted = ipv4_config(spec).subnet
     if wanted:
         subnet = check_subnet(wanted, taken, routes)
     else:
         settings = state.cluster.spec
         pools, size = settings.default_address_pool, settings.subnet_size
         subnet = choose_subnet(pools, size, taken, routes)
-    used = frozenset(network.vni for network in state.networks.values())
-    return Allocated(str(subnet), *allocate_vni(state.cluster.next_vni, used))
+    vni, next_vni = allocate_vni(state.cluster.next_vni, {one.vni: None for one in networks})
+    subnet6 = ""
+    if spec.enable_ipv6:
+        taken6 = {network.spec.name: network.subnet6 for network in networks if network.subnet6}
+        wanted6 = ipv6_config(spec).subnet
+        subnet6 = str(
+            check_subnet6(wanted6, subnet, taken6)
+            if wanted6
+            else choose_subnet6(state.cluster.id, vni, taken6)
+        )
+    return Allocated(str(subnet), subnet6, vni, next_vni)
 
 
 def _users(state: State, network_id: NetworkId) -> Iterator[str]:

@@ -4,21 +4,37 @@ Every accepted change moves `version.index` on by one; an update names the index
 is refused if another came first. `spec_version` moves with every changed spec, `template_version`
 only when running tasks would have been made differently. Previous specs are kept for going back and
 for the tasks still made from them, within what one store record may hold.
+
+Virtual addresses and ports are allocated here and not later: what cannot be had is the answer. The
+first service that publishes through the routing mesh makes the network for it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
-from controller.requests.lookup import find_network, find_service
+from controller.allocator.endpoints import allocate_endpoint
+from controller.requests.attachments import attached
+from controller.requests.lookup import find_service
 from controller.requests.names import random_name
+from controller.requests.networks import INGRESS, create_network
 from pyswarm_core import limits
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import AlreadyExists, Conflict, InvalidArgument, Unavailable
-from pyswarm_core.ids import IdSource, ServiceId
-from pyswarm_core.objects import PreviousSpec, Service, Version
-from pyswarm_core.specs import Placement, RegistryLogin, RestartPolicy, ServiceSpec, TaskSpec
+from pyswarm_core.ids import IdSource, NetworkId, ServiceId
+from pyswarm_core.objects import Endpoint, PreviousSpec, Service, Version
+from pyswarm_core.ports import has_ingress_ports
+from pyswarm_core.specs import (
+    Placement,
+    PortConfig,
+    PublishMode,
+    RegistryLogin,
+    RestartPolicy,
+    ServiceSpec,
+    TaskSpec,
+)
 from pyswarm_core.state import State
 from pyswarm_core.states import is_terminal
 from pyswarm_core.validation import login_problems, require, service_problems
@@ -33,6 +49,7 @@ RECORD_BYTES_MAX = 4 * limits.SPEC_BYTES_MAX
 def create_service(
     state: State,
     spec: ServiceSpec,
+    routes: Iterable[str],
     now: Instant,
     ids: IdSource,
     *,
@@ -40,7 +57,8 @@ def create_service(
 ) -> tuple[Writes, Service]:
     """A new service; without a name it gets a random one.
 
-    Raises InvalidArgument, AlreadyExists (the name), NotFound (a network), Unavailable (too many).
+    Raises InvalidArgument, AlreadyExists (the name), NotFound (a network), Conflict (a port or an
+    address cannot be had; see `create_network` for `routes`), Unavailable (too many).
     """
     if len(state.services) >= limits.SERVICES_MAX:
         raise Unavailable(f"there are {limits.SERVICES_MAX} services, which is the limit")
@@ -51,41 +69,50 @@ def create_service(
     if spec.name in state.service_of_name:
         taken = state.service_of_name[spec.name]
         raise AlreadyExists(f"service {shown(spec.name)} exists already, with the id {taken}")
+    mesh, ingress = _mesh(state, spec, routes, now, ids)
+    spec = attached(state, spec, ingress)
     service = Service(
         id=ServiceId(service_id),
-        spec=with_network_ids(state, spec),
+        spec=spec,
         version=Version(index=1),
         created_at=now,
         updated_at=now,
+        endpoint=allocate_endpoint(state, ServiceId(service_id), spec, Endpoint()),
         registry_login=login,
     )
-    return Writes(services=(service,)), service
+    return replace(mesh, services=(service,)), service
+
+
+class Update(NamedTuple):
+    """A service is to have another spec, made from one version of it."""
+
+    ref: str
+    based_on: Version
+    spec: ServiceSpec
+    login: RegistryLogin | None = None
+    """For the tasks that are made from now on; without one the stored one stays."""
 
 
 def update_service(
-    state: State,
-    ref: str,
-    based_on: Version,
-    spec: ServiceSpec,
-    now: Instant,
-    *,
-    login: RegistryLogin | None = None,
+    state: State, update: Update, routes: Iterable[str], now: Instant, ids: IdSource
 ) -> tuple[Writes, Service]:
     """The service with another spec. The same spec again changes nothing.
 
-    Without a `login` the stored one stays; another one is for the tasks that are made from now on.
-
-    Raises InvalidArgument, NotFound, Conflict (changed since it was read, or being removed).
+    Raises InvalidArgument, NotFound, Conflict (changed since it was read, or being removed; a port
+    or an address cannot be had).
     """
-    old = find_service(state, ref)
-    _require_updatable(old, based_on)
+    spec, login = update.spec, update.login
+    old = find_service(state, update.ref)
+    _require_updatable(old, update.based_on)
     require([*service_problems(spec), *(login_problems(login) if login else ())])
     _require_same_identity(old.spec, spec)
-    spec, login = with_network_ids(state, spec), login or old.registry_login
-    if (spec, login) == (old.spec, old.registry_login):
+    mesh, ingress = _mesh(state, spec, routes, now, ids)
+    spec, login = attached(state, spec, ingress, old.spec), login or old.registry_login
+    endpoint = allocate_endpoint(state, old.id, spec, old.endpoint)
+    if (spec, login, endpoint) == (old.spec, old.registry_login, old.endpoint):
         return Writes(), old
     spec_version = old.spec_version + 1
-    needs_new_tasks = _made_from(old.spec.task_template) != _made_from(spec.task_template)
+    needs_new_tasks = _made_from(old.spec) != _made_from(spec)
     service = replace(
         old,
         spec=spec,
@@ -95,36 +122,37 @@ def update_service(
         spec_version=spec_version,
         template_version=spec_version if needs_new_tasks else old.template_version,
         previous_specs=(PreviousSpec(version=old.spec_version, spec=old.spec), *old.previous_specs),
+        endpoint=endpoint,
     )
     service = replace(service, previous_specs=_kept_specs(state, service))
-    return Writes(services=(service,)), service
+    return replace(mesh, services=(service,)), service
 
 
 def remove_service(state: State, ref: str, now: Instant) -> tuple[Writes, Service]:
-    """The service on its way out: its name is free at once, its tasks end. Twice is once."""
+    """The service on its way out: name, ports and virtual addresses are free at once, its tasks
+    end. Twice is once.
+    """
     old = find_service(state, ref)
     if old.removing:
         return Writes(), old
     version = Version(index=old.version.index + 1)
-    service = replace(old, removing=True, version=version, updated_at=now)
+    service = replace(old, removing=True, version=version, updated_at=now, endpoint=Endpoint())
     return Writes(services=(service,)), service
 
 
-def with_network_ids(state: State, spec: ServiceSpec) -> ServiceSpec:
-    """The spec with its networks named by id. Raises NotFound, InvalidArgument for a duplicate."""
-    template = spec.task_template
-    networks = tuple(
-        replace(attachment, target=find_network(state, attachment.target).id)
-        for attachment in template.networks
-    )
-    targets = [attachment.target for attachment in networks]
-    for attachment in template.networks:
-        network_id = find_network(state, attachment.target).id
-        if targets.count(network_id) > 1:
-            raise InvalidArgument(f"network {shown(attachment.target)} is named twice")
-    if networks == template.networks:
-        return spec
-    return replace(spec, task_template=replace(template, networks=networks))
+def _mesh(
+    state: State, spec: ServiceSpec, routes: Iterable[str], now: Instant, ids: IdSource
+) -> tuple[Writes, NetworkId | None]:
+    """The ingress network, and what makes it if the spec is the first to need one."""
+    if state.ingress_network is not None or not has_ingress_ports(spec.endpoint_spec):
+        return Writes(), state.ingress_network
+    if INGRESS.name in state.network_of_name:
+        raise Conflict(
+            f"the routing mesh needs a network {INGRESS.name!r}, but that is another one:"
+            " remove it, or create one with --ingress"
+        )
+    writes, network = create_network(state, INGRESS, routes, now, ids)
+    return writes, network.id
 
 
 def _require_updatable(service: Service, based_on: Version) -> None:
@@ -148,9 +176,13 @@ def _require_same_identity(old: ServiceSpec, new: ServiceSpec) -> None:
         raise InvalidArgument(f"mode cannot be changed, want {mode}: create another service")
 
 
-def _made_from(template: TaskSpec) -> TaskSpec:
-    """What of a template is in its tasks: where they go and when they are replaced is not."""
-    return replace(template, placement=Placement(), restart_policy=RestartPolicy())
+def _made_from(spec: ServiceSpec) -> tuple[TaskSpec, tuple[PortConfig, ...]]:
+    """What of a spec is in its tasks: where they go and when they are replaced is not, and ports of
+    the mesh are not, but the network they are reached on is.
+    """
+    template = replace(spec.task_template, placement=Placement(), restart_policy=RestartPolicy())
+    ports = spec.endpoint_spec.ports
+    return template, tuple(port for port in ports if port.publish_mode is PublishMode.HOST)
 
 
 def _kept_specs(state: State, service: Service) -> tuple[PreviousSpec, ...]:

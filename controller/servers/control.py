@@ -68,9 +68,12 @@ class Control(control_pb2_grpc.ControlServicer):
         self, request: pb.CreateServiceRequest, context: Context
     ) -> pb.ServiceReply:
         spec, login = read(ServiceSpec, request.spec), _login(request)
+        routes = self._routes()
         return _service(
             await self._submit(
-                lambda state, now, ids: services.create_service(state, spec, now, ids, login=login)
+                lambda state, now, ids: services.create_service(
+                    state, spec, routes, now, ids, login=login
+                )
             )
         )
 
@@ -78,12 +81,11 @@ class Control(control_pb2_grpc.ControlServicer):
         self, request: pb.UpdateServiceRequest, context: Context
     ) -> pb.ServiceReply:
         spec, based_on = read(ServiceSpec, request.spec), read(Version, request.version)
-        login = _login(request)
+        update = services.Update(request.ref, based_on, spec, _login(request))
+        routes = self._routes()
         return _service(
             await self._submit(
-                lambda state, now, ids: services.update_service(
-                    state, request.ref, based_on, spec, now, login=login
-                )
+                lambda state, now, ids: services.update_service(state, update, routes, now, ids)
             )
         )
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from controller.leadership import Mutation
 from controller.requests.networks import create_network, remove_network
 from controller.requests.nodes import remove_node, update_node
-from controller.requests.services import create_service, remove_service, update_service
+from controller.requests.services import Update, create_service, remove_service, update_service
 from pyswarm_core.clock import SECOND
 from pyswarm_core.errors import PyswarmError
 from pyswarm_core.ids import ServiceId
@@ -102,7 +102,7 @@ class Users:
         self._remember(spec)
         self._send(
             f"create {spec.name}",
-            lambda state, now, ids: create_service(state, spec, now, ids, login=login),
+            lambda state, now, ids: create_service(state, spec, (), now, ids, login=login),
             self._promised,
         )
 
@@ -211,9 +211,10 @@ class Users:
 
     def _update(self, service: Service, spec: ServiceSpec, what: str) -> None:
         self._remember(spec)
+        update = Update(service.id, service.version, spec)
         self._send(
             f"update {spec.name} {what}",
-            lambda state, now, ids: update_service(state, service.id, service.version, spec, now),
+            lambda state, now, ids: update_service(state, update, (), now, ids),
             self._promised,
         )
 

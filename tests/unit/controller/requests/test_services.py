@@ -7,6 +7,7 @@ import pytest
 
 from controller.requests import services, views
 from controller.requests.names import random_name
+from controller.requests.services import Update
 from pyswarm_core import limits, specs
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import AlreadyExists, Conflict, InvalidArgument, NotFound
@@ -22,7 +23,9 @@ SPEC = build.service("web").spec
 
 
 def create(state: State, spec: ServiceSpec) -> Service:
-    writes, service = services.create_service(state, spec, NOW, Numbered(len(state.services) + 1))
+    writes, service = services.create_service(
+        state, spec, (), NOW, Numbered(100 * len(state.services) + 1)
+    )
     state.apply(writes)
     return service
 
@@ -30,7 +33,9 @@ def create(state: State, spec: ServiceSpec) -> Service:
 def update(state: State, spec: ServiceSpec, index: int | None = None) -> Service:
     current = state.services[state.service_of_name["web"]]
     based_on = Version(index=current.version.index if index is None else index)
-    writes, service = services.update_service(state, "web", based_on, spec, NOW)
+    writes, service = services.update_service(
+        state, Update("web", based_on, spec), (), NOW, Numbered(5000)
+    )
     state.apply(writes)
     return service
 
@@ -90,7 +95,9 @@ def test_an_update_from_an_older_version_is_refused() -> None:
 def test_the_same_spec_again_changes_nothing() -> None:
     state = build.state()
     service = create(state, SPEC)
-    writes, same = services.update_service(state, "web", service.version, SPEC, NOW)
+    writes, same = services.update_service(
+        state, Update("web", service.version, SPEC), (), NOW, Numbered()
+    )
     assert (writes, same) == (Writes(), service)
 
 
@@ -168,7 +175,9 @@ def test_removing_twice_is_removing_once() -> None:
     state.apply(writes)
     assert services.remove_service(state, service.id, NOW) == (Writes(), removed)
     with pytest.raises(Conflict, match="being removed"):
-        services.update_service(state, service.id, removed.version, SPEC, NOW)
+        services.update_service(
+            state, Update(service.id, removed.version, SPEC), (), NOW, Numbered()
+        )
 
 
 LOGIN = specs.RegistryLogin(registry="registry.test", username="ann", password="right")
@@ -177,21 +186,22 @@ OTHER = replace(LOGIN, password="other")
 
 def logged_in(state: State, login: specs.RegistryLogin | None, spec: ServiceSpec = SPEC) -> Service:
     current = state.services[state.service_of_name["web"]]
-    writes, service = services.update_service(state, "web", current.version, spec, NOW, login=login)
+    update = Update("web", current.version, spec, login)
+    writes, service = services.update_service(state, update, (), NOW, Numbered())
     state.apply(writes)
     return service
 
 
 def test_a_registry_login_is_kept_until_another_comes() -> None:
     state = build.state()
-    state.apply(services.create_service(state, SPEC, NOW, Numbered(1), login=LOGIN)[0])
+    state.apply(services.create_service(state, SPEC, (), NOW, Numbered(1), login=LOGIN)[0])
     assert logged_in(state, None, with_image("busybox:2")).registry_login == LOGIN
     assert logged_in(state, OTHER, with_image("busybox:2")).registry_login == OTHER
 
 
 def test_another_registry_login_replaces_no_task() -> None:
     state = build.state()
-    state.apply(services.create_service(state, SPEC, NOW, Numbered(1), login=LOGIN)[0])
+    state.apply(services.create_service(state, SPEC, (), NOW, Numbered(1), login=LOGIN)[0])
     service = logged_in(state, OTHER)
     assert (service.spec_version, service.template_version) == (2, 1)
     assert logged_in(state, OTHER).version == service.version
@@ -199,7 +209,7 @@ def test_another_registry_login_replaces_no_task() -> None:
 
 def test_nobody_is_shown_a_registry_login() -> None:
     state = build.state()
-    writes, service = services.create_service(state, SPEC, NOW, Numbered(1), login=LOGIN)
+    writes, service = services.create_service(state, SPEC, (), NOW, Numbered(1), login=LOGIN)
     state.apply(writes)
     assert views.service_summary(state, service).service == replace(service, registry_login=None)
     assert "right" not in repr(service)
@@ -220,5 +230,5 @@ def test_a_wrong_registry_login_is_refused_without_its_password(
 ) -> None:
     state = build.state()
     with pytest.raises(InvalidArgument, match=re.escape(said)) as caught:
-        services.create_service(state, SPEC, NOW, Numbered(1), login=wrong)
+        services.create_service(state, SPEC, (), NOW, Numbered(1), login=wrong)
     assert "right" not in str(caught.value)

@@ -1,0 +1,157 @@
+"""What reaches a service: a virtual address on each of its networks, and published ports. PURE.
+
+Virtual addresses come from the top of a network's range downwards and only from blocks that no node
+has, while nodes get their blocks from the bottom; the two meet when a network is full. What a
+service has it keeps, whatever else of its spec changes. A refusal names who holds what was asked.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv4Address
+
+from msgspec.structs import replace
+
+from controller.allocator.subnets import range_of
+from pyswarm_core.errors import Conflict
+from pyswarm_core.ids import NetworkId, ServiceId
+from pyswarm_core.limits import API_PORT
+from pyswarm_core.objects import Endpoint, Network, VirtualIp
+from pyswarm_core.ports import overlaps, published_word
+from pyswarm_core.specs import EndpointMode, PortConfig, Protocol, PublishMode, ServiceSpec
+from pyswarm_core.state import State
+
+DYNAMIC_PORTS = range(30_000, 32_768)
+"""Where ports of the mesh are chosen from (Swarm's)."""
+
+
+def allocate_endpoint(
+    state: State, service_id: ServiceId, spec: ServiceSpec, old: Endpoint
+) -> Endpoint:
+    """The endpoint that the spec asks for, keeping what the service has of it.
+
+    Raises Conflict: a port is published by another service, no port or address is left.
+    """
+    return Endpoint(
+        ports=_ports(state, service_id, spec, old),
+        virtual_ips=tuple(
+            _virtual_ip(state, network_id, old) for network_id in _virtual_networks(state, spec)
+        ),
+    )
+
+
+def _virtual_networks(state: State, spec: ServiceSpec) -> Iterator[NetworkId]:
+    """Where the service has a virtual address. The mesh needs none: it knows ports."""
+    if spec.endpoint_spec.mode is EndpointMode.VIP:
+        for network_id in spec.task_template.overlays:
+            if network_id in state.networks and network_id != state.ingress_network:
+                yield network_id
+
+
+def _virtual_ip(state: State, network_id: NetworkId, old: Endpoint) -> VirtualIp:
+    for vip in old.virtual_ips:
+        if vip.network_id == network_id:
+            return vip
+    network = state.networks[network_id]
+    used = state.virtual_ips.get(network_id, {})
+    for number in _free_addresses(network):
+        if number not in used:
+            return VirtualIp(network_id=network_id, addr=str(IPv4Address(number)))
+    raise Conflict(
+        f"network {network.spec.name!r} has no address left for another service: nodes have"
+        f" {len(network.blocks)} of the {range_of(network).count} blocks of"
+        f" {range_of(network).cidr} and {len(used)} services the rest; use --endpoint-mode dnsrr,"
+        " or a network with a larger --subnet"
+    )
+
+
+def _free_addresses(network: Network) -> Iterator[int]:
+    """Addresses that no node hands out, highest first. The lowest block is left to the nodes."""
+    span = range_of(network)
+    held = {span.index(block.cidr) for block in network.blocks}
+    for index in range(span.count - 1, 0, -1):
+        if index not in held:
+            for number in reversed(span.addresses(index)):
+                if number not in span.reserved:
+                    yield number
+
+
+def _ports(
+    state: State, service_id: ServiceId, spec: ServiceSpec, old: Endpoint
+) -> tuple[PortConfig, ...]:
+    wanted = spec.endpoint_spec.ports
+    for port in wanted:
+        if port.published_port:
+            _require_not_ours(state, port)
+            _require_free(state, service_id, port)
+    taken = {(port.protocol, port.published_port): None for port in wanted if port.published_port}
+    given = []
+    for port in wanted:
+        if port.publish_mode is PublishMode.INGRESS and not port.published_port:
+            candidates = (*_chosen_before(old, port), *DYNAMIC_PORTS)
+            number = _free_port(state, service_id, port, candidates, taken)
+            taken[port.protocol, number] = None
+            port = replace(port, published_port=number)
+        given.append(port)
+    return tuple(given)
+
+
+def _require_not_ours(state: State, port: PortConfig) -> None:
+    """A host that sent these to a task would lose its controller or its networks."""
+    ours = {
+        (Protocol.TCP, API_PORT): "controllers answer there",
+        (Protocol.UDP, state.cluster.spec.data_path_port): "overlay networks use it between hosts",
+    }
+    why = ours.get((port.protocol, port.published_port))
+    if why:
+        raise Conflict(f"port {published_word(port)} is the fleet's own: {why}")
+
+
+def _require_free(state: State, service_id: ServiceId, port: PortConfig) -> None:
+    for holder, held in _in_the_way(state, service_id, port):
+        name = state.services[holder].spec.name
+        mode = f" in mode {held.publish_mode}" if held.publish_mode != port.publish_mode else ""
+        raise Conflict(
+            f"port {published_word(port)} is published by service {name!r}{mode}"
+            + (f" as {published_word(held)}" if held.host_ip != port.host_ip else "")
+        )
+
+
+def _in_the_way(
+    state: State, service_id: ServiceId, port: PortConfig
+) -> Iterator[tuple[ServiceId, PortConfig]]:
+    """Other services' ports that the mesh or a host could not tell from this one.
+
+    Two ports in mode host are kept apart by the scheduler.
+    """
+    holders = state.published.get((port.protocol, port.published_port), {})
+    for holder, ports in holders.items():
+        for held in ports if holder != service_id else ():
+            both_host = held.publish_mode is port.publish_mode is PublishMode.HOST
+            if not both_host and overlaps(held.host_ip, port.host_ip):
+                yield holder, held
+
+
+def _chosen_before(old: Endpoint, port: PortConfig) -> Iterator[int]:
+    """The numbers that were chosen for the same target."""
+    for before in old.ports:
+        same = replace(before, published_port=0) == port
+        if same and before.published_port in DYNAMIC_PORTS:
+            yield before.published_port
+
+
+def _free_port(
+    state: State,
+    service_id: ServiceId,
+    port: PortConfig,
+    candidates: Iterable[int],
+    taken: Mapping[tuple[Protocol, int], None],
+) -> int:
+    for number in candidates:
+        key = (port.protocol, number)
+        others = state.published.get(key, {})
+        if key not in taken and not any(holder != service_id for holder in others):
+            return number
+    first, last = DYNAMIC_PORTS[0], DYNAMIC_PORTS[-1]
+    raise Conflict(
+        f"no port is left for target {port.target_port}/{port.protocol}: all {len(DYNAMIC_PORTS)}"
+        f" of {first} to {last} are published; give a published port"
+    )
