@@ -12,6 +12,7 @@ from pyswarm_core.reference import parse_reference
 from pyswarm_core.specs import ContainerSpec, Resources, Ulimit
 from pyswarm_core.units import INT64_MAX, NANO_CPUS, format_cpus, format_duration, human_size
 from pyswarm_core.validation import text
+from pyswarm_core.validation.endpoint import dns_problems, hosts_problems
 from pyswarm_core.validation.problem import Problem, shown, within
 
 LIMIT_CPUS_MIN = NANO_CPUS // 100
@@ -66,6 +67,8 @@ def container_problems(spec: ContainerSpec) -> Iterable[Problem]:
         yield from _sysctl_problems(key, value)
     yield from _ulimit_problems(spec.ulimits)
     yield from within("oom-score-adj", spec.oom_score_adj, -1000, 1000)
+    yield from hosts_problems(spec.hosts)
+    yield from dns_problems(spec.dns_config)
 
 
 def resources_problems(resources: Resources) -> Iterable[Problem]:

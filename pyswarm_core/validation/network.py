@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from pyswarm_core.limits import NAME_LENGTH_MAX, SPEC_BYTES_MAX
-from pyswarm_core.specs import Ipam, NetworkSpec
+from pyswarm_core.specs import PREDEFINED_NETWORKS, Ipam, IpamConfig, NetworkSpec
 from pyswarm_core.units import human_size
 from pyswarm_core.validation import text
 from pyswarm_core.validation.problem import Problem
@@ -19,6 +19,8 @@ SUBNET_PREFIX_MIN = 8
 SUBNET_PREFIX_MAX = 29
 """A smaller one has no address left for a task."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_UNICAST6 = (ipaddress.IPv6Network("2000::/3"), ipaddress.IPv6Network("fc00::/7"))
+"""Global unicast (RFC 4291) and unique local (RFC 4193) addresses."""
 
 
 def network_problems(spec: NetworkSpec) -> list[Problem]:
@@ -28,11 +30,14 @@ def network_problems(spec: NetworkSpec) -> list[Problem]:
         return [Problem("network", human_size(size), f"want at most {human_size(SPEC_BYTES_MAX)}")]
     problems = [
         *text.label_problems("label", spec.labels),
-        *_ipam_problems(spec.ipam),
+        *_ipam_problems(spec.ipam, spec.enable_ipv6),
+        *_ingress_problems(spec),
     ]
     if len(spec.name) > NAME_LENGTH_MAX or not _NAME.fullmatch(spec.name):
         want = f"want 1 to {NAME_LENGTH_MAX} of a-z A-Z 0-9 _ . -, beginning with a letter or digit"
         problems.append(Problem("name", spec.name, want))
+    elif spec.name in PREDEFINED_NETWORKS:
+        problems.append(Problem("name", spec.name, "every host has a network of that name"))
     if spec.driver != "overlay":
         problems.append(Problem("driver", spec.driver, "want overlay"))
     if spec.mtu and not MTU_MIN <= spec.mtu <= MTU_MAX:
@@ -66,11 +71,71 @@ def _is_special(subnet: ipaddress.IPv4Network) -> bool:
     )
 
 
-def _ipam_problems(ipam: Ipam) -> Iterable[Problem]:
+def _ingress_problems(spec: NetworkSpec) -> Iterable[Problem]:
+    """The routing mesh leads from outside to its tasks, and nobody else joins its network."""
+    if spec.ingress and spec.internal:
+        yield Problem("ingress", spec.name, "want it without internal")
+    if spec.ingress and spec.attachable:
+        yield Problem("ingress", spec.name, "want it without attachable")
+
+
+def _ipam_problems(ipam: Ipam, enable_ipv6: bool) -> Iterable[Problem]:
     if ipam.driver not in ("", "default"):
         yield Problem("ipam-driver", ipam.driver, "want default")
-    if len(ipam.config) > 1:
-        yield Problem("subnet", f"{len(ipam.config)} of them", "want one subnet at most")
-    for config in ipam.config:
-        if config.subnet:
-            yield from subnet_problems("subnet", config.subnet)
+    six = [config for config in ipam.config if ":" in config.subnet]
+    four = [config for config in ipam.config if ":" not in config.subnet]
+    if len(four) > 1 or len(six) > 1:
+        count = f"{len(four)} of IPv4 and {len(six)} of IPv6"
+        yield Problem("subnet", count, "want one of each at most")
+    for config in four:
+        yield from _ipv4_problems(config)
+    for config in six:
+        if not enable_ipv6:
+            yield Problem("subnet", config.subnet, "want ipv6 with it")
+        yield from _ipv6_problems(config)
+
+
+def _ipv4_problems(config: IpamConfig) -> Iterable[Problem]:
+    problems = list(subnet_problems("subnet", config.subnet)) if config.subnet else []
+    yield from problems
+    for field, value in (("gateway", config.gateway), ("ip-range", config.ip_range)):
+        if value and not config.subnet:
+            yield Problem(field, value, "want subnet with it")
+    if problems or not config.subnet:
+        return
+    subnet = ipaddress.IPv4Network(config.subnet)
+    if config.gateway:
+        yield from _gateway_problems(config.gateway, subnet)
+    if config.ip_range:
+        yield from _ip_range_problems(config.ip_range, subnet)
+
+
+def _gateway_problems(gateway: str, subnet: ipaddress.IPv4Network) -> Iterable[Problem]:
+    try:
+        address = ipaddress.IPv4Address(gateway[:64])
+    except ValueError:
+        yield Problem("gateway", gateway, "want an IPv4 address")
+        return
+    if address not in subnet or address in (subnet.network_address, subnet.broadcast_address):
+        yield Problem("gateway", gateway, f"want an address of {subnet}, not its first or last")
+
+
+def _ip_range_problems(ip_range: str, subnet: ipaddress.IPv4Network) -> Iterable[Problem]:
+    problems = list(subnet_problems("ip-range", ip_range))
+    yield from problems
+    if not problems and not ipaddress.IPv4Network(ip_range).subnet_of(subnet):
+        yield Problem("ip-range", ip_range, f"want a part of {subnet}")
+
+
+def _ipv6_problems(config: IpamConfig) -> Iterable[Problem]:
+    for field, value in (("gateway", config.gateway), ("ip-range", config.ip_range)):
+        if value:
+            yield Problem(field, value, "want that of IPv4 alone, IPv6 follows from it")
+    try:
+        subnet = ipaddress.IPv6Network(config.subnet[:64])
+    except ValueError:
+        want = "want an IPv6 subnet such as fd00:1::/64, no bit set behind its prefix"
+        yield Problem("subnet", config.subnet, want)
+        return
+    if not any(subnet.subnet_of(usable) for usable in _UNICAST6):
+        yield Problem("subnet", config.subnet, "want addresses that hosts may have, as fd00::/8's")

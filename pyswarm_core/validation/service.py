@@ -12,7 +12,6 @@ from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.limits import REPLICAS_MAX, SPEC_BYTES_MAX
 from pyswarm_core.reference import NAME_LENGTH_MAX as REGISTRY_LENGTH_MAX
 from pyswarm_core.specs import (
-    NetworkAttachment,
     Placement,
     RegistryLogin,
     RestartPolicy,
@@ -26,6 +25,7 @@ from pyswarm_core.validation.container import (
     duration_problems,
     resources_problems,
 )
+from pyswarm_core.validation.endpoint import attachment_problems, endpoint_problems
 from pyswarm_core.validation.problem import Problem, within
 
 LOGIN_BYTES_MAX = 16 * 1024
@@ -33,7 +33,6 @@ LOGIN_BYTES_MAX = 16 * 1024
 CONSTRAINTS_MAX = 64
 CONSTRAINT_LENGTH_MAX = 512
 PREFERENCES_MAX = 8
-NETWORKS_MAX = 16
 ATTEMPTS_MAX = 1_000_000
 _PREFERENCE_PREFIXES = ("node.labels.", "engine.labels.")
 
@@ -55,7 +54,8 @@ def service_problems(spec: ServiceSpec) -> list[Problem]:
         *resources_problems(template.resources),
         *_restart_problems(template.restart_policy),
         *_placement_problems(template.placement, spec.mode),
-        *_network_problems(template.networks),
+        *attachment_problems(template.networks),
+        *endpoint_problems(spec.endpoint_spec, template.networks),
         *within("force-update", template.force_update, 0, 2**32 - 1),
     ]
 
@@ -118,17 +118,3 @@ def _constraint_problems(constraint: str) -> Iterable[Problem]:
         parse(constraint)
     except InvalidArgument as error:
         yield Problem("constraint", constraint, str(error).partition(f"{constraint!r}: ")[2])
-
-
-def _network_problems(networks: tuple[NetworkAttachment, ...]) -> Iterable[Problem]:
-    if len(networks) > NETWORKS_MAX:
-        yield Problem("network", f"{len(networks)} of them", f"want at most {NETWORKS_MAX}")
-    seen: set[str] = set()
-    for network in networks:
-        if not text.is_word(network.target):
-            yield Problem("network", network.target, "want a network's name or id")
-        if network.target in seen:
-            yield Problem("network", network.target, "want each network once")
-        seen.add(network.target)
-        for alias in network.aliases:
-            yield from text.name_problems("network alias", alias)

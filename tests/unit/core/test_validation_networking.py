@@ -1,0 +1,185 @@
+"""Published ports, names, networks: every refusal names its field and says what would be valid."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyswarm_core.specs import (
+    DnsConfig,
+    EndpointMode,
+    EndpointSpec,
+    Ipam,
+    IpamConfig,
+    NetworkAttachment,
+    NetworkSpec,
+    PortConfig,
+    Protocol,
+    PublishMode,
+    ServiceSpec,
+)
+from pyswarm_core.validation import network_problems, service_problems
+from tests.fixtures import build
+
+replace = msgspec.structs.replace
+SPEC = build.service("web").spec
+
+
+def port(
+    published: int = 8080, target: int = 80, mode: str = "ingress", ip: str = ""
+) -> PortConfig:
+    return PortConfig(
+        target_port=target, published_port=published, publish_mode=PublishMode(mode), host_ip=ip
+    )
+
+
+def host(published: int = 8080, target: int = 80, ip: str = "") -> PortConfig:
+    return port(published, target, "host", ip)
+
+
+def service(
+    *ports: PortConfig, networks: tuple[str, ...] = (), mode: str = "vip", alias: str = ""
+) -> ServiceSpec:
+    joined = tuple(
+        NetworkAttachment(target=name, aliases=(alias,) if alias else ()) for name in networks
+    )
+    return replace(
+        SPEC,
+        endpoint_spec=EndpointSpec(mode=EndpointMode(mode), ports=ports),
+        task_template=replace(SPEC.task_template, networks=joined),
+    )
+
+
+def names(**changes: object) -> ServiceSpec:
+    template = SPEC.task_template
+    container = replace(template.container_spec, **changes)
+    return replace(SPEC, task_template=replace(template, container_spec=container))
+
+
+def dns(**changes: object) -> ServiceSpec:
+    return names(dns_config=replace(DnsConfig(), **changes))
+
+
+ALLOWED = {
+    "ports": service(port(), port(8081), port(0), port(0)),
+    "protocols": service(port(53), replace(port(53), protocol=Protocol.UDP)),
+    "addresses": service(port(ip="10.0.0.5"), port(ip="10.0.0.6"), port(ip="::1")),
+    "devices": service(host(ip="eth0.100"), host(ip="br-lan")),
+    "dnsrr": service(host(), mode="dnsrr", networks=("app",)),
+    "host network": service(host(80), host(0), networks=("host",)),
+    "bridge network": service(host(), networks=("bridge",)),
+    "no network": service(networks=("none",)),
+    "hosts": names(hosts=("10.0.0.5 db db.example.org", "::1 me", "10.0.0.5 a_b")),
+    "dns": dns(
+        nameservers=("10.0.0.5", "fd00::1"), search=("example.org.", "."), options=("rotate",)
+    ),
+}
+
+
+@pytest.mark.parametrize("spec", ALLOWED.values(), ids=ALLOWED)
+def test_what_docker_takes_is_allowed(spec: ServiceSpec) -> None:
+    assert service_problems(spec) == []
+
+
+WRONG = [
+    (service(port(target=0)), "publish target port 0 is not valid: want 1 to 65535"),
+    (service(port(65536)), "publish published port 65536 is not valid: want 0 to 65535"),
+    (service(port(), port(target=81)), "publish '8080/tcp' is not valid: want each published"),
+    (service(port(), host(ip="10.0.0.5")), "publish '10.0.0.5:8080/tcp' is not valid: want each"),
+    (service(port(ip="10.0.0")), "host_ip '10.0.0' is not valid: want an IP address, or a dev"),
+    (service(port(ip="fe80::1%eth0")), "host_ip 'fe80::1%eth0' is not valid"),
+    (service(port(ip="a" * 16)), "a device's name of at most 15 characters"),
+    (service(port(ip="../eth0")), "host_ip '../eth0' is not valid"),
+    (service(*[port(0)] * 1001), "publish '1001 of them' is not valid: want at most 1000"),
+    (
+        service(port(), mode="dnsrr"),
+        "endpoint-mode 'dnsrr with port 8080/tcp in mode ingress' is not valid: want mode=host",
+    ),
+    (service(networks=("host", "app")), "network 'host' is not valid: want no other network"),
+    (service(networks=("none",), alias="db"), "network alias 'db' is not valid: none has no"),
+    (service(host(), networks=("none",)), "'port 8080/tcp on network none' is not valid"),
+    (service(port(), networks=("bridge",)), "network bridge' is not valid: want mode=host"),
+    (service(port(80), networks=("host",)), "network host' is not valid: want mode=host"),
+    (service(host(), networks=("host",)), "network host' is not valid: want the target's number"),
+    (names(hosts=("db 10.0.0.5",)), "host 'db 10.0.0.5' is not valid: want NAME:IP with an IP"),
+    (names(hosts=("10.0.0.5",)), "host '10.0.0.5' is not valid: want NAME:IP with a host's name"),
+    (names(hosts=("10.0.0.5 a\nb",)), "host '10.0.0.5 a\\nb' is not valid"),
+    (names(hosts=("10.0.0.5 db",) * 257), "host '257 of them'"),
+    (dns(nameservers=("dns.example",)), "dns 'dns.example' is not valid: want an IP address"),
+    (dns(nameservers=("10.0.0.5",) * 17), "dns '17 of them'"),
+    (dns(search=("a b",)), "dns-search 'a b' is not valid: want a domain"),
+    (dns(search=("a." * 127 + "a",)), "dns-search"),
+    (dns(options=("ndots 2",)), "dns-option 'ndots 2' is not valid: want an option of resolv"),
+]
+
+
+@pytest.mark.parametrize(("spec", "told"), WRONG, ids=lambda value: str(value)[:50])
+def test_what_is_wrong_is_told(spec: ServiceSpec, told: str) -> None:
+    (problem,) = service_problems(spec)
+    assert told in str(problem)
+
+
+def network(*configs: IpamConfig, **changes: object) -> NetworkSpec:
+    return NetworkSpec(name="app", ipam=Ipam(config=configs), **changes)  # type: ignore[arg-type]
+
+
+def four(subnet: str = "10.20.0.0/16", gateway: str = "", ip_range: str = "") -> IpamConfig:
+    return IpamConfig(subnet=subnet, gateway=gateway, ip_range=ip_range)
+
+
+SIX = IpamConfig(subnet="fd00:20::/64")
+
+NETWORKS = {
+    "gateway and range": network(four(gateway="10.20.0.1", ip_range="10.20.4.0/24")),
+    "chosen": network(enable_ipv6=True, attachable=True, encrypted=True),
+    "both": network(four(), SIX, enable_ipv6=True),
+    "six alone": network(SIX, enable_ipv6=True),
+    "ingress": network(ingress=True, encrypted=True),
+}
+
+
+@pytest.mark.parametrize("spec", NETWORKS.values(), ids=NETWORKS)
+def test_what_docker_has_of_networks_is_allowed(spec: NetworkSpec) -> None:
+    assert network_problems(spec) == []
+
+
+WRONG_NETWORKS = [
+    (replace(network(), name="host"), "name 'host' is not valid: every host has a network"),
+    (network(four(gateway="10.21.0.1")), "gateway '10.21.0.1' is not valid: want an address of"),
+    (network(four(gateway="10.20.0.0")), "not its first or last"),
+    (network(four(gateway="fd00::1")), "gateway 'fd00::1' is not valid: want an IPv4 address"),
+    (network(four("", gateway="10.20.0.1")), "gateway '10.20.0.1' is not valid: want subnet with"),
+    (network(four("", ip_range="10.20.4.0/24")), "ip-range '10.20.4.0/24' is not valid: want sub"),
+    (network(four(ip_range="10.21.4.0/24")), "want a part of 10.20.0.0/16"),
+    (network(four(ip_range="10.20.4.1/24")), "ip-range '10.20.4.1/24' is not valid"),
+    (network(four(ip_range="10.20.4.0/30")), "want a prefix length of 8 to 29"),
+    (network(four(), four("10.21.0.0/16")), "subnet '2 of IPv4 and 0 of IPv6' is not valid"),
+    (network(SIX), "subnet 'fd00:20::/64' is not valid: want ipv6 with it"),
+    (network(IpamConfig(subnet="fe80::/64"), enable_ipv6=True), "as fd00::/8's"),
+    (network(IpamConfig(subnet="ff00::/8"), enable_ipv6=True), "as fd00::/8's"),
+    (network(IpamConfig(subnet="fd00::1/64"), enable_ipv6=True), "no bit set behind its prefix"),
+    (
+        network(IpamConfig(subnet="fd00::/64", gateway="fd00::1"), enable_ipv6=True),
+        "gateway 'fd00::1' is not valid: want that of IPv4 alone",
+    ),
+    (network(ingress=True, internal=True), "ingress 'app' is not valid: want it without internal"),
+    (network(ingress=True, attachable=True), "want it without attachable"),
+]
+
+
+@pytest.mark.parametrize(("spec", "told"), WRONG_NETWORKS, ids=lambda value: str(value)[:50])
+def test_what_is_wrong_with_a_network_is_told(spec: NetworkSpec, told: str) -> None:
+    (problem,) = network_problems(spec)
+    assert told in str(problem)
+
+
+@given(st.text(max_size=100))
+def test_prop_no_text_in_any_field_breaks_validation(text: str) -> None:
+    spec = names(
+        hosts=(text, f"10.0.0.5 {text}"),
+        dns_config=DnsConfig(nameservers=(text,), search=(text,), options=(text,)),
+    )
+    ports = EndpointSpec(ports=(port(ip=text),))
+    wrong = network(IpamConfig(subnet=text, gateway=text, ip_range=text))
+    found = [*service_problems(replace(spec, endpoint_spec=ports)), *network_problems(wrong)]
+    assert all(str(problem).isprintable() for problem in found)
