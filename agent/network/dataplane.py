@@ -95,9 +95,9 @@ class KernelDataplane:
 
     async def detach(self, task_id: TaskId) -> None:
         """Let go of the task's namespace; see Dataplane."""
-        self._tasks.pop(task_id, None)
+        wiring = self._tasks.pop(task_id, ())
         if _TASK_ID.fullmatch(task_id):
-            await self._run(lambda: self._namespaces.drop(task_id))
+            await self._run(lambda: self._detach(task_id, wiring))
 
     async def found(self) -> set[TaskId]:
         """The tasks whose namespaces exist."""
@@ -170,6 +170,12 @@ class KernelDataplane:
         with self._namespaces.new() as (descriptor, inside):
             self._plug(wiring, inside)
             self._namespaces.keep(task_id, descriptor)
+
+    def _detach(self, task_id: TaskId, wiring: tuple[Plug, ...]) -> None:
+        # A namespace may outlive its file by long; it must not answer for who has its address next.
+        down = [message.down(plug.port.name) for plug in wiring]
+        self._host().apply(down, gone_is_fine=True)
+        self._namespaces.drop(task_id)
 
     def _mend_unless_detached(self, task_id: TaskId, wiring: tuple[Plug, ...]) -> None:
         try:

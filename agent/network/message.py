@@ -162,6 +162,11 @@ def plug_in(name: str, master: int) -> bytes:
     return message(NEWLINK, 0, _ifinfo(up=True) + _text(3, name) + _u32(10, master))
 
 
+def down(name: str) -> bytes:
+    """Let nothing through a device any more."""
+    return message(NEWLINK, 0, _ifinfo(up=False) + _text(3, name))
+
+
 def up(index: int) -> bytes:
     """Bring a device up."""
     return message(NEWLINK, 0, _ifinfo(index, True))

@@ -333,6 +333,17 @@ def test_a_task_is_attached_again_though_its_last_namespace_lingers(hosts: list[
         assert ping(attach(here, "task-a", APP), "10.128.2.2")
 
 
+def test_a_detached_task_is_off_its_networks_though_its_namespace_lingers(
+    hosts: list[Host],
+) -> None:
+    attach(hosts[1], "far", APP)
+    with Path(attach(hosts[0], "near", APP)).open("rb") as lingering:
+        path = f"/proc/self/fd/{lingering.fileno()}"
+        assert ping(path, "10.128.2.2")
+        hosts[0].run(hosts[0].dataplane.detach(TaskId("near")))
+        assert not ping(path, "10.128.2.2")
+
+
 def test_an_adopted_task_whose_device_is_gone_is_plugged_in_again(hosts: list[Host]) -> None:
     near = attach(hosts[0], "near", APP, OTHER)
     attach(hosts[1], "far", APP)
