@@ -18,6 +18,8 @@ async def tell_events(
 ) -> None:
     """Write the events from `since` (0: from now if following, else all) to `until` (0: no end).
 
+    To follow until an instant that is past is not to follow.
+
     Raises InvalidArgument for an unknown filter, Unavailable when leadership is lost.
     """
     wanted = parse_event_filters(request.filters)
@@ -28,12 +30,12 @@ async def tell_events(
         if before_end and passes(event, wanted):
             await write(to_proto(event, control_pb2.Event()))
 
-    if not request.follow:
+    left_s = seconds(request.until - clock.now()) if request.until else None
+    if not request.follow or (left_s is not None and left_s <= 0):
         for event in leader.events.kept():
             if event.at >= request.since:
                 await tell(event)
         return
-    left_s = seconds(request.until - clock.now()) if request.until else None
     try:
         async with asyncio.timeout(left_s), asyncio.TaskGroup() as group:
             group.create_task(while_leading(leadership, leader))

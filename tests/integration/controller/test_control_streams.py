@@ -171,6 +171,22 @@ async def test_events_are_told_from_memory_and_as_they_happen(api: Api) -> None:
     assert (await anext(stream)).action == "remove"
 
 
+@pytest.mark.parametrize("since", [0, 1])
+async def test_following_events_until_the_past_tells_those_kept_and_ends(
+    api: Api, since: int
+) -> None:
+    for name, at in (("web", build.NOW - 2), ("db", build.NOW)):
+        note = Note(NoteKind.SERVICE_CREATED, name, name)
+        api.desk.events.record([note], Instant(at), 1)
+    request = pb.EventsRequest(since=since, follow=True, until=build.NOW - 1)
+    assert [event.name async for event in api.stub.Events(request)] == ["web"]
+
+
+async def test_following_events_ends_with_the_time_asked_for(api: Api) -> None:
+    request = pb.EventsRequest(follow=True, until=build.NOW + 10**8)
+    assert [event async for event in api.stub.Events(request)] == []
+
+
 async def test_following_events_ends_when_leadership_is_lost(api: Api) -> None:
     stream = api.stub.Events(pb.EventsRequest(follow=True)).__aiter__()
     reading = asyncio.gather(anext(stream), return_exceptions=True)
