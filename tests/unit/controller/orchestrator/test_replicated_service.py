@@ -1,5 +1,6 @@
 """Replicated services: how many tasks, in which slots, and which leave first."""
 
+from pyswarm_core.limits import DECISION_TASKS
 from pyswarm_core.states import NodeState, TaskState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld, changed
@@ -72,7 +73,7 @@ def test_lost_node_is_replaced_at_once_and_told_to_stop_when_it_returns() -> Non
 
 
 def test_large_service_is_decided_in_slices() -> None:
-    state = build.state(nodes=nodes(3), services=[service("web", replicas=45_000)])
+    state = build.state(nodes=nodes(3), services=[service("web", replicas=2 * DECISION_TASKS + 5_000)])
     world = BrainWorld(state)
     sizes = []
     again = {"web"}
@@ -81,4 +82,4 @@ def test_large_service_is_decided_in_slices() -> None:
         sizes.append(len(decision.writes.tasks))
         state.apply(decision.writes)
         again = set(decision.again)
-    assert sizes == [20_000, 20_000, 5_000]
+    assert sizes == [DECISION_TASKS, DECISION_TASKS, 5_000]
