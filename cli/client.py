@@ -5,6 +5,7 @@ could not be reached and what to do about that. Streams end when they are done w
 client ends them all.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,7 @@ from pyswarm_core.aio.status import error_of
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1.control_pb2_grpc import ControlStub
 from pyswarm_core.codec import from_proto, to_proto
-from pyswarm_core.errors import InvalidArgument, PyswarmError, Unavailable
+from pyswarm_core.errors import NO_LEADER, InvalidArgument, PyswarmError, Unavailable
 from pyswarm_core.objects import Network, Node, Service
 from pyswarm_core.specs import NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
 
@@ -31,6 +32,8 @@ IMAGES_TIMEOUT_S = 120.0
 """For a call that waits for every node."""
 RESTART_PATIENCE_S = 4.0
 """A controller that was killed answers again after about two seconds."""
+LEADER_POLL_S = 0.2
+"""A controller that was paused, or is loading, leads again after about two seconds."""
 STREAM_TIMEOUT_S = 7 * 86_400.0
 """Nobody follows longer; dead connections are noticed by keepalive long before."""
 
@@ -46,6 +49,14 @@ _TRANSPORT = (
 Q = TypeVar("Q", bound=Message)
 A = TypeVar("A", bound=Message)
 S = TypeVar("S", bound=msgspec.Struct)
+
+
+def _waits_for_a_leader(error: grpc.RpcError) -> bool:
+    """Whether nothing was done because nobody leads yet; then, after a pause."""
+    if NO_LEADER not in (error.details() or ""):
+        return False
+    time.sleep(LEADER_POLL_S)
+    return True
 
 
 def checked(host: str) -> str:
@@ -225,15 +236,14 @@ class Client:
         request: Q,
         timeout_s: float = CALL_TIMEOUT_S,
     ) -> A:
-        try:
-            return method(request, timeout=timeout_s)
-        except grpc.RpcError as error:
-            if not self._is_back(error):
-                raise self._told(error, timeout_s) from None
-        try:
-            return method(request, timeout=timeout_s)
-        except grpc.RpcError as error:
-            raise self._told(error, timeout_s) from None
+        give_up_at = time.monotonic() + RESTART_PATIENCE_S
+        while True:
+            try:
+                return method(request, timeout=timeout_s)
+            except grpc.RpcError as error:
+                late = time.monotonic() >= give_up_at
+                if late or not (_waits_for_a_leader(error) or self._is_back(error)):
+                    raise self._told(error, timeout_s) from None
 
     def _is_back(self, error: grpc.RpcError) -> bool:
         """Whether a request that never left can be sent now: a killed controller returns soon."""

@@ -13,7 +13,7 @@ import msgspec
 
 from controller.config import Config, EtcdConfig
 from controller.decide import decide
-from controller.election import Candidate, Term, encode_candidate
+from controller.election import Candidate, Term, encode_candidate, known_leader
 from controller.garbage import tend
 from controller.loop import Loop, Tools
 from controller.metrics import Metrics
@@ -35,7 +35,7 @@ from pyswarm_core.aio.system import RandomIds, SteadyClock, SystemClock
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2_grpc
 from pyswarm_core.clock import seconds
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import InvalidArgument, Unavailable
+from pyswarm_core.errors import NO_LEADER, InvalidArgument, Unavailable
 from pyswarm_core.keys import Keys
 from pyswarm_core.limits import COMPACT_PERIOD
 from pyswarm_core.objects import Cluster, Version
@@ -73,10 +73,9 @@ class Controller:
 
     def __init__(self, config: Config, store: Store) -> None:
         self.controller = config.name
-        self.leader = ""
+        self._seen_leader = ""
         self._config = config
         self._store = store
-        self._trouble: Callable[[], str] = str
         self._keys = Keys(config.etcd.prefix)
         self._loop: Loop | None = None
         self._metrics = Metrics()
@@ -84,33 +83,38 @@ class Controller:
         self._health = Health()
         self._clock = SystemClock()
         self._ids = RandomIds()
+        me = Candidate(_identity(config.state_dir, self._ids), config.name, config.advertise_addr)
+        self._elector = Elector(store, self._keys, me, SteadyClock(), self._follow)
+        self._me = me
 
     @property
     def leading(self) -> bool:
-        """Whether this controller leads."""
-        return self._loop is not None
+        """Whether this controller leads, and its lease still holds."""
+        return self._loop is not None and self._elector.holds()
+
+    @property
+    def leader(self) -> str:
+        """See `Leadership.leader`."""
+        return known_leader(self._seen_leader, self._me.addr, leads=self.leading)
 
     def current(self) -> Loop:
         """See `Leadership.current`."""
-        if self._loop is not None:
+        if self._loop is not None and self._elector.holds():
             return self._loop
-        where = f"the leader is at {self.leader}" if self.leader else "there is no leader now"
-        if trouble := self._trouble():
+        where = f"the leader is at {self.leader}" if self.leader else NO_LEADER
+        if trouble := self._elector.trouble:
             where = f"the store is away ({trouble})"
         raise Unavailable(f"this controller does not lead: {where}")
 
     async def serve(self) -> None:
         """Serve, and lead whenever elected, until cancelled."""
         config = self._config
-        me = Candidate(_identity(config.state_dir, self._ids), config.name, config.advertise_addr)
-        elector = Elector(self._store, self._keys, me, SteadyClock(), self._follow)
-        self._trouble = lambda: elector.trouble
         server = await self._server()
         with serve_metrics(config.metrics_addr, self._metrics.registry):
             await server.start()
             _log.info("controller.serving", name=config.name, addresses=",".join(config.listen))
             try:
-                await self._stand(elector, me)
+                await self._stand(self._elector, self._me)
             finally:
                 await server.stop(STOP_GRACE_S)
 
@@ -241,9 +245,9 @@ class Controller:
         return loaded
 
     def _follow(self, leader: str) -> None:
-        if leader != self.leader:
+        if leader != self._seen_leader:
             _log.info("leader.changed", leader=leader)
-        self.leader = leader
+        self._seen_leader = leader
 
     def _count_error(self, error: StoreError) -> None:
         _log.warning("store.failed", kind=type(error).__name__, error=error)

@@ -79,6 +79,11 @@ def next_move(me: Candidate, value: bytes | None, lease: int) -> Campaign | Take
     return Follow(leader)
 
 
+def known_leader(seen: str, own: str, *, leads: bool) -> str:
+    """Where to send who asks for the leader: never to ourselves while we do not lead."""
+    return "" if seen == own and not leads else seen
+
+
 def renewed(term: Term, sent_at: Instant, ttl_s: int) -> Term:
     """The term after a renewal sent at `sent_at` was confirmed with this time to live."""
     confirmed_at = max(term.confirmed_at, sent_at)

@@ -12,6 +12,9 @@ Expected outcomes inside pure code are values, not exceptions; broken invariants
 and crash the loop. `aio/status.py` maps this tree to gRPC status codes, in one table.
 """
 
+NO_LEADER = "there is no leader now"
+"""In the text of an Unavailable: nothing was done, and soon somebody will lead."""
+
 
 class PyswarmError(Exception):
     """Base of the tree; its text is one line for people."""

@@ -64,6 +64,11 @@ class Elector:
         """Why nobody can be elected now, in the store's words; empty if the store answers."""
         self._renewed = asyncio.Event()
         self._renewed.set()
+        self._term: Term | None = None
+
+    def holds(self) -> bool:
+        """Whether the last term that was won still holds: a paused leader learns it here first."""
+        return self._term is not None and holds(self._term, self._clock.now())
 
     async def win(self) -> Term:
         """Return when this controller leads. Rides out every failure of the store."""
@@ -80,6 +85,7 @@ class Elector:
                 continue
             if term is not None:
                 self._renewed.set()
+                self._term = term
                 self._on_leader(self._me.addr)
                 return term
 
@@ -93,7 +99,7 @@ class Elector:
             try:
                 async with asyncio.timeout(max(seconds(step_down_at(term) - sent_at), 0.001)):
                     ttl_s = await self._store.keep_lease(LeaseId(term.lease))
-                term = renewed(term, sent_at, ttl_s)
+                self._term = term = renewed(term, sent_at, ttl_s)
             except LeaseExpired as error:
                 raise Deposed(str(error)) from error
             except (StoreError, TimeoutError) as error:
@@ -111,6 +117,7 @@ class Elector:
 
     async def resign(self, term: Term) -> None:
         """Let the next one in at once; no harm if that fails."""
+        self._term = None
         try:
             async with asyncio.timeout(1.0):
                 await self._store.revoke_lease(LeaseId(term.lease))

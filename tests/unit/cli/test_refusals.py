@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from pyswarm_core.errors import AlreadyExists, InvalidArgument, PermissionDenied
+from pyswarm_core.errors import (
+    NO_LEADER,
+    AlreadyExists,
+    InvalidArgument,
+    PermissionDenied,
+    Unavailable,
+)
 from tests.fixtures.source import ROOT
 from tests.unit.cli.conftest import Pyswarm
 from tests.unit.cli.objects import services_reply
@@ -178,3 +184,16 @@ def test_a_list_loads_neither_numpy_nor_yaml(script: Script) -> None:
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.splitlines()[-1] == "end"
+
+
+def test_a_controller_that_leads_soon_is_waited_for(script: Script, pyswarm: Pyswarm) -> None:
+    nobody = Unavailable(f"this controller does not lead: {NO_LEADER}")
+    script.on("ListServices", nobody, nobody, services_reply())
+    assert pyswarm("service", "ls").code == 0
+    assert len(script.requests("ListServices")) == 3
+
+
+def test_a_controller_that_names_another_is_asked_once(script: Script, pyswarm: Pyswarm) -> None:
+    script.on("ListServices", Unavailable("this controller does not lead: the leader is at x:1"))
+    assert "the leader is at x:1" in pyswarm("service", "ls").err
+    assert len(script.requests("ListServices")) == 1

@@ -9,6 +9,7 @@ from controller.election import (
     decode_candidate,
     encode_candidate,
     holds,
+    known_leader,
     next_move,
     renew_at,
     renewed,
@@ -59,3 +60,9 @@ def test_a_late_answer_to_an_early_renewal_shortens_nothing() -> None:
 def test_two_renewals_may_be_lost() -> None:
     between = renew_at(TERM) - TERM.confirmed_at
     assert TERM.confirmed_at + 3 * between <= step_down_at(TERM)
+
+
+def test_a_controller_that_does_not_lead_never_names_itself() -> None:
+    assert known_leader(ME.addr, ME.addr, leads=False) == ""
+    assert known_leader(ME.addr, ME.addr, leads=True) == ME.addr
+    assert known_leader(OTHER.addr, ME.addr, leads=False) == OTHER.addr

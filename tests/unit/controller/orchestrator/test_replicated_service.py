@@ -73,7 +73,9 @@ def test_lost_node_is_replaced_at_once_and_told_to_stop_when_it_returns() -> Non
 
 
 def test_large_service_is_decided_in_slices() -> None:
-    state = build.state(nodes=nodes(3), services=[service("web", replicas=2 * DECISION_TASKS + 5_000)])
+    state = build.state(
+        nodes=nodes(3), services=[service("web", replicas=2 * DECISION_TASKS + 5_000)]
+    )
     world = BrainWorld(state)
     sizes = []
     again = {"web"}
