@@ -7,7 +7,7 @@ handed out, however long the log or its lines; no line is lost when the file is 
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -94,7 +94,7 @@ class LineJoiner:
 
 async def read_log(
     log: Path, query: LogQuery, ended: asyncio.Event | None = None
-) -> AsyncIterator[list[LogLine]]:
+) -> AsyncGenerator[list[LogLine], None]:
     """Batches of lines, none empty, in the order they were written.
 
     With `follow` it goes on until `ended` is set and all was read, or for ever without it. A log

@@ -6,6 +6,7 @@ error is the last frame. A broken tunnel ends alone: the session goes on.
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from pathlib import Path
 
 import grpc
@@ -47,8 +48,10 @@ class Tunnels:
         request: dispatcher_pb2.OpenTunnel,
     ) -> None:
         """Dial back and stream until the frames end or the controller hangs up."""
-        async with self._slots:
-            call = stub.Tunnel(self._framed(request))
+        queue: Queue = asyncio.Queue(FRAMES_QUEUED)
+        async with self._slots, asyncio.TaskGroup() as group:
+            work = group.create_task(self._fill(request, queue))
+            call = stub.Tunnel(_framed(request.tunnel_id, queue))
             try:
                 # The controller sends nothing; reading tells when it hangs up.
                 async for _ in call:
@@ -57,17 +60,8 @@ class Tunnels:
                 _log.debug("tunnel.ended", tunnel=request.tunnel_id, code=error.code())
             finally:
                 call.cancel()
-
-    async def _framed(self, request: dispatcher_pb2.OpenTunnel) -> Frames:
-        yield Frame(tunnel_id=request.tunnel_id)
-        queue: Queue = asyncio.Queue(FRAMES_QUEUED)
-        async with asyncio.TaskGroup() as group:
-            work = group.create_task(self._fill(request, queue))
-            try:
-                while (frame := await queue.get()).WhichOneof("kind"):
-                    yield frame
-            finally:
                 work.cancel()
+                _end(queue)
 
     async def _fill(self, request: dispatcher_pb2.OpenTunnel, queue: Queue) -> None:
         """Queue the answer's frames, then an empty one; an error is the last before it."""
@@ -105,9 +99,12 @@ class Tunnels:
     ) -> None:
         query = LogQuery(tail=options.tail, since_ns=options.since, follow=options.follow)
         ended = self._worker.ended(task_id)
-        async for lines in read_log(Path(self._runtime.log_path(task_id)), query, ended):
-            for start in range(0, len(lines), LINES_PER_FRAME):
-                await queue.put(_log_frame(task_id, lines[start : start + LINES_PER_FRAME]))
+        log = Path(self._runtime.log_path(task_id))
+        # Closed by us: a reader that is left waiting for a full queue would keep the file open.
+        async with aclosing(read_log(log, query, ended)) as batches:
+            async for lines in batches:
+                for start in range(0, len(lines), LINES_PER_FRAME):
+                    await queue.put(_log_frame(task_id, lines[start : start + LINES_PER_FRAME]))
 
     async def _pull(self, request: dispatcher_pb2.ImagePull, queue: Queue) -> None:
         credentials = (
@@ -131,6 +128,20 @@ class Tunnels:
             for image in await self._images.list()
         ]
         return Frame(image_report=dispatcher_pb2.ImageReport(images=images))
+
+
+async def _framed(tunnel_id: str, queue: Queue) -> Frames:
+    """What gRPC sends. It owns nothing: gRPC lets the iterator of a call that ended wait on."""
+    yield Frame(tunnel_id=tunnel_id)
+    while (frame := await queue.get()).WhichOneof("kind"):
+        yield frame
+
+
+def _end(queue: Queue) -> None:
+    """Have whoever still waits for frames end."""
+    while not queue.empty():
+        queue.get_nowait()
+    queue.put_nowait(Frame())
 
 
 def _log_frame(task_id: TaskId, lines: Sequence[LogLine]) -> dispatcher_pb2.TunnelFrame:

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import grpc
 
+from agent.images.base import Image
 from agent.images.fake import FakeImages, FakeRegistry
 from agent.runtime.fake import FakeRuntime
 from agent.session.tunnels import Tunnels
@@ -86,10 +87,54 @@ async def test_a_pull_that_fails_says_why(tmp_path: Path) -> None:
     assert (error.kind, "registry.test/none:1" in error.message) == ("NotFound", True)
 
 
-async def test_a_leader_that_hangs_up_on_a_followed_log_ends_the_tunnel_alone(
-    tmp_path: Path,
-) -> None:
+async def test_a_leader_that_hangs_up_on_a_log_ends_the_tunnel_alone(tmp_path: Path) -> None:
     (tmp_path / "t1").write_text(LINE)
     request = pb.OpenTunnel(logs=pb.LogsOptions(task_ids=["t1"], follow=False, tail=-1))
     frames = await ask(tmp_path, request, enough=2)
     assert frames[-1].log_lines.lines[0].text == b"hello"
+
+
+class _Forever(FakeImages):
+    """Images whose pull goes on until it is cancelled."""
+
+    cancelled = False
+
+    async def pull(self, *_: object) -> Image:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            type(self).cancelled = True
+            raise
+        raise AssertionError
+
+
+async def test_a_tunnel_that_was_hung_up_on_leaves_no_work_and_no_file_behind(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "t1").write_text(LINE * 100_000)
+    host = Host(tmp_path)
+    pull = pb.OpenTunnel(tunnel_id="p", image_pull=pb.ImagePull(reference=IMAGE))
+    logs = pb.OpenTunnel(logs=pb.LogsOptions(task_ids=["t1"], follow=True, tail=-1))
+    async with asyncio.TaskGroup() as group, host.worker() as worker, dialled(1) as (stub, _):
+        tunnels = Tunnels(worker, _Forever(FakeRegistry(), group), _Logs(tmp_path))
+        running = asyncio.all_tasks()
+        for request in (pull, logs):
+            await tunnels.open(stub, request)  # type: ignore[arg-type]
+            assert str(tmp_path / "t1") not in _open_files()
+            async with asyncio.timeout(5):
+                while _ours(asyncio.all_tasks() - running):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        assert _Forever.cancelled
+
+
+def _ours(tasks: set[asyncio.Task[object]]) -> bool:
+    """Whether any of the tasks is not the server's, who always waits for another call."""
+    return any("AioServer" not in repr(task) for task in tasks)
+
+
+def _open_files() -> set[str]:
+    found = set()
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.add(str(link.readlink()))
+    return found
