@@ -37,8 +37,16 @@ def rotate(log: Path, limits: LogLimits) -> None:
 def files(log: Path) -> tuple[Path, ...]:
     """The files of a log that are there, the oldest first."""
     older: list[Path] = []
-    while (path := rotated(log, len(older) + 1)).exists():
-        older.append(path)
+    number = absent = 0
+    # In the middle of a rotation one name is missing.
+    while absent < 2:
+        number += 1
+        path = rotated(log, number)
+        if path.exists():
+            older.append(path)
+            absent = 0
+        else:
+            absent += 1
     return (*reversed(older), *((log,) if log.exists() else ()))
 
 

@@ -2,13 +2,14 @@
 
 A log is conmon's k8s-file format, one record a line: `TIME STREAM P|F TEXT`, P for a piece of a
 longer line. Invariant: memory is bounded by a block, one unfinished line per stream and the batch
-handed out, however long the log or its lines; no line is lost when the file is rotated meanwhile.
+handed out, however long the log or its lines; no line is lost when files are rotated meanwhile:
+what counts is the file, not its name, which changes under a reader.
 """
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -110,34 +111,36 @@ async def read_log(
 
 
 async def _blocks(log: Path, query: LogQuery, ended: asyncio.Event | None) -> AsyncIterator[bytes]:
-    path, offset = await asyncio.to_thread(_start, log, query.tail)
-    while True:
-        while path is None:
-            if not query.follow or (ended and ended.is_set()):
-                return
-            await asyncio.sleep(_GATHER_S)
-            path = _newer(log, 0)
-        with _opened(path, offset) as descriptor:
-            if descriptor is None:
-                path, offset = _newer(log, 0), 0
-                continue
-            inode = os.fstat(descriptor).st_ino
+    descriptor = await asyncio.to_thread(_start, log, query.tail)
+    try:
+        while True:
+            while descriptor is None:
+                if not query.follow or (ended and ended.is_set()):
+                    return
+                await asyncio.sleep(_GATHER_S)
+                descriptor = _opened_after(log, 0)
             async for block in _blocks_of_file(descriptor, log, query.follow, ended):
                 yield block
-        path, offset = _newer(log, inode), 0
-        if path is None:
-            return
+            # Closed only then: as long as it is open, its inode belongs to no other file.
+            newer = _opened_after(log, _inode(descriptor))
+            os.close(descriptor)
+            descriptor = newer
+            if descriptor is None:
+                return
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 async def _blocks_of_file(
     descriptor: int, log: Path, follow: bool, ended: asyncio.Event | None
 ) -> AsyncIterator[bytes]:
     """All of one file, up to where a newer one takes over or nothing more will come."""
-    inode = os.fstat(descriptor).st_ino
+    inode = _inode(descriptor)
     with FileWatch(Path(f"/proc/self/fd/{descriptor}"), Mask.MODIFY) as watch:
         while True:
             # Asked before reading: what is written until the change of files is still read here.
-            over = not follow or bool(ended and ended.is_set()) or _newer(log, inode) is not None
+            over = not follow or bool(ended and ended.is_set()) or _has_newer(log, inode)
             while block := await asyncio.to_thread(os.read, descriptor, BLOCK_BYTES):
                 yield block
             if over:
@@ -146,56 +149,92 @@ async def _blocks_of_file(
             await asyncio.sleep(_GATHER_S)
 
 
-@contextmanager
-def _opened(path: Path, offset: int) -> Iterator[int | None]:
+def _inode(descriptor: int) -> int:
+    return os.fstat(descriptor).st_ino
+
+
+def _chain(log: Path) -> list[tuple[Path, int]]:
+    """The files with their inodes, the oldest first, as they were at one moment."""
+    before = _listed(log)
+    while (now := _listed(log)) != before:
+        before = now
+    return now
+
+
+def _listed(log: Path) -> list[tuple[Path, int]]:
+    found = []
+    for path in logrotate.files(log):
+        with suppress(FileNotFoundError):
+            found.append((path, path.stat().st_ino))
+    return found
+
+
+def _has_newer(log: Path, inode: int) -> bool:
+    chain = _chain(log)
+    return bool(chain) and chain[-1][1] != inode
+
+
+def _opened_after(log: Path, inode: int) -> int | None:
+    """The file after the one with this inode, opened; the oldest if that one is gone, None if it
+    is the newest.
+    """
+    while True:
+        chain = _chain(log)
+        inodes = [known for _, known in chain]
+        position = inodes.index(inode) + 1 if inode in inodes else 0
+        if position >= len(chain):
+            return None
+        if (descriptor := _opened(*chain[position])) is not None:
+            return descriptor
+
+
+def _opened(path: Path, inode: int) -> int | None:
+    """The file with this inode, if that is still its name: files change names at any moment."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        yield None
-        return
-    try:
-        os.lseek(descriptor, offset, os.SEEK_SET)
-        yield descriptor
-    finally:
-        os.close(descriptor)
+        return None
+    if _inode(descriptor) == inode:
+        return descriptor
+    os.close(descriptor)
+    return None
 
 
-def _newer(log: Path, inode: int) -> Path | None:
-    """The file after the one with this inode; the oldest if that one is gone, None if newest."""
-    files = logrotate.files(log)
-    for position, path in enumerate(files):
-        try:
-            if path.stat().st_ino == inode:
-                return files[position + 1] if position + 1 < len(files) else None
-        except FileNotFoundError:
-            continue
-    return files[0] if files else None
-
-
-def _start(log: Path, tail: int) -> tuple[Path | None, int]:
-    """Where to begin so that `tail` lines follow (-1: all): a file and an offset in it."""
-    files = logrotate.files(log)
-    if not files:
-        return None, 0
+def _start(log: Path, tail: int) -> int | None:
+    """An opened file, at the place behind which `tail` lines follow (-1: all)."""
     if tail < 0:
-        return files[0], 0
-    wanted = tail
-    for path in reversed(files):
-        offset, counted = _offset_of_last(path, wanted)
+        return _opened_after(log, 0)
+    while True:
+        with ExitStack() as stack:
+            opened = []
+            for path, inode in _chain(log):
+                if (descriptor := _opened(path, inode)) is not None:
+                    opened.append(descriptor)
+                    stack.callback(os.close, descriptor)
+            if len(opened) < len(_chain(log)):
+                continue  # a rotation came between
+            if not opened:
+                return None
+            chosen = _behind_the_others(opened, tail)
+            return os.dup(chosen)
+
+
+def _behind_the_others(opened: Sequence[int], wanted: int) -> int:
+    """Which of the files, the oldest first, holds the place; it is set to it."""
+    for descriptor in reversed(opened):
+        offset, counted = _offset_of_last(descriptor, wanted)
+        os.lseek(descriptor, offset, os.SEEK_SET)
         if counted >= wanted:
-            return path, offset
+            return descriptor
         wanted -= counted
-    return files[0], 0
+    os.lseek(opened[0], 0, os.SEEK_SET)
+    return opened[0]
 
 
-def _offset_of_last(path: Path, wanted: int) -> tuple[int, int]:
+def _offset_of_last(descriptor: int, wanted: int) -> tuple[int, int]:
     """Where the last `wanted` full lines of a file begin, and how many there were of them."""
     counted = 0
-    try:
-        opened = path.open("rb")
-    except FileNotFoundError:
-        return 0, 0
-    with opened:
+    with os.fdopen(descriptor, "rb", closefd=False) as opened:
         position = end = opened.seek(0, os.SEEK_END)
         if wanted == 0:
             return end, 0

@@ -1,7 +1,9 @@
 """Logs are read as they were written: joined, in order, from the end, across rotated files."""
 
 import asyncio
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,6 +108,36 @@ async def test_follow_goes_on_over_a_rotation_and_ends_when_told(tmp_path: Path)
         if seen[-1] == "second":
             ended.set()
     assert seen == ["first", "late", "second"]
+
+
+@pytest.mark.parametrize("tail", [-1, 5])
+@pytest.mark.parametrize("name", ["log.2", "log.1", "log"])
+async def test_a_rotation_just_before_a_file_is_opened_skips_nothing(
+    rotated_log: Path, monkeypatch: pytest.MonkeyPatch, name: str, tail: int
+) -> None:
+    waiting, opened = [name], os.open
+
+    def rotating(path: Any, flags: int, mode: int = 0o777) -> int:
+        if waiting and Path(path) == rotated_log.with_name(name):
+            waiting.clear()
+            logrotate.rotate(rotated_log, LogLimits(max_size=1, max_file=5))
+            rotated_log.write_text(record(7, "line 7"))
+        return opened(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", rotating)
+    got = await texts(rotated_log, LogQuery(tail=tail))
+    assert not waiting
+    last = got[-1].removeprefix("line ")
+    count = int(last) if tail < 0 else tail
+    assert last in "67"
+    assert got == [f"line {number}" for number in range(int(last) - count + 1, int(last) + 1)]
+
+
+def test_a_log_is_whole_in_the_middle_of_a_rotation(rotated_log: Path) -> None:
+    newer = rotated_log.with_name("log.1")
+    newer.replace(rotated_log.with_name("log.3"))
+    names = [path.name for path in logrotate.files(rotated_log)]
+    assert names == ["log.3", "log.2", "log"]
 
 
 def test_rotation_drops_only_the_oldest(tmp_path: Path) -> None:
