@@ -50,17 +50,16 @@ def arguments(binaries: Binaries, call: MonitorCall) -> list[str]:
     """conmon's command line. PURE.
 
     `--sync` spares a fork: conmon detaches all the same, having its own session. A log of several
-    files is rotated by the agent; conmon's own limit then only bounds it while the agent is away.
+    files is rotated by the agent alone: conmon's own limit counts on when the agent has it open a
+    new file, and then throws the current one away.
     """
     words = [binaries.conmon, "--api-version", "1", "--sync", "--full-attach", "--no-sync-log"]
     words += ["-c", call.container_id, "-u", call.container_id, "-n", call.container_id]
     words += ["-r", binaries.oci, "--runtime-arg", "--root", "--runtime-arg", call.root]
     words += ["-b", call.bundle, "-p", f"{call.bundle}/pid", "--exit-dir", call.exits]
     words += ["-l", f"k8s-file:{call.log_path}"]
-    if call.log_limits.max_size:
-        files = call.log_limits.max_file
-        most = call.log_limits.max_size * (1 if files <= 1 else 2 * files)
-        words += ["--log-size-max", str(most)]
+    if call.log_limits.max_size and call.log_limits.max_file <= 1:
+        words += ["--log-size-max", str(call.log_limits.max_size)]
     if call.terminal:
         words.append("--terminal")
     return words

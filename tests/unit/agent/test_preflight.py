@@ -72,10 +72,10 @@ def test_missing_program_names_its_package() -> None:
     [
         (LogLimits(), None),
         (LogLimits(max_size=100, max_file=1), "100"),
-        (LogLimits(max_size=100, max_file=3), "600"),
+        (LogLimits(max_size=100, max_file=3), None),
     ],
 )
-def test_monitor_bounds_the_log_itself(limits: LogLimits, size: str | None) -> None:
+def test_monitor_bounds_only_a_log_of_one_file(limits: LogLimits, size: str | None) -> None:
     call = MonitorCall(
         container_id="a",
         bundle="/b",
