@@ -1,7 +1,8 @@
 """Bulk streams that the controller asks for: logs, and what concerns images. SHELL.
 
 The agent dials back, so no host needs an inbound port. The first frame carries the tunnel's id; an
-error is the last frame. A broken tunnel ends alone: the session goes on.
+error or the end is the last: without it, the agent died. A broken tunnel ends alone: the session
+goes on.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ _log = EventLog("agent.session.tunnels")
 TUNNELS_AT_ONCE = 64
 FRAMES_QUEUED = 64
 LINES_PER_FRAME = 500
+_LAST = ("end", "error")
 STREAMS = {"stdout": 1, "stderr": 2}
 
 Frame = dispatcher_pb2.TunnelFrame
@@ -64,15 +66,16 @@ class Tunnels:
                 _end(queue)
 
     async def _fill(self, request: dispatcher_pb2.OpenTunnel, queue: Queue) -> None:
-        """Queue the answer's frames, then an empty one; an error is the last before it."""
+        """Queue the answer's frames; the last is the end, or an error."""
+        last = Frame(end=dispatcher_pb2.TunnelEnd())
         try:
             await self._answer(request, queue)
         except (ImageError, PyswarmError, OSError) as error:
-            await queue.put(_error(type(error).__name__, str(error)))
+            last = _error(type(error).__name__, str(error))
         except Exception as error:
             _log.error("tunnel.unforeseen", trace=True, tunnel=request.tunnel_id, error=error)
-            await queue.put(_error("Unavailable", f"the agent failed: {type(error).__name__}"))
-        await queue.put(Frame())
+            last = _error("Unavailable", f"the agent failed: {type(error).__name__}")
+        await queue.put(last)
 
     async def _answer(self, request: dispatcher_pb2.OpenTunnel, queue: Queue) -> None:
         match request.WhichOneof("kind"):
@@ -133,8 +136,10 @@ class Tunnels:
 async def _framed(tunnel_id: str, queue: Queue) -> Frames:
     """What gRPC sends. It owns nothing: gRPC lets the iterator of a call that ended wait on."""
     yield Frame(tunnel_id=tunnel_id)
-    while (frame := await queue.get()).WhichOneof("kind"):
+    while kind := (frame := await queue.get()).WhichOneof("kind"):
         yield frame
+        if kind in _LAST:
+            return
 
 
 def _end(queue: Queue) -> None:

@@ -54,11 +54,12 @@ class Tunnel:
             raise errors.Unavailable(f"the agent sent nothing for {timeout_s:g} s") from None
         except (grpc.RpcError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
             raise errors.Unavailable("the agent's connection was lost") from error
-        if not isinstance(frame, dispatcher_pb2.TunnelFrame):  # grpc.aio's EOF
-            return None
-        if frame.WhichOneof("kind") == "error":
+        if not isinstance(frame, dispatcher_pb2.TunnelFrame):  # grpc.aio's EOF, also of the dead
+            raise errors.Unavailable("the agent's connection was lost")
+        kind = frame.WhichOneof("kind")
+        if kind == "error":
             raise _ERRORS.get(frame.error.kind, errors.Unavailable)(frame.error.message)
-        return frame
+        return None if kind == "end" else frame
 
     async def __aiter__(self) -> AsyncIterator[dispatcher_pb2.TunnelFrame]:
         while (frame := await self.read()) is not None:

@@ -728,7 +728,9 @@ Global___ImageRemove: _TypeAlias = ImageRemove  # noqa: Y015
 
 @_typing.final
 class TunnelFrame(_message.Message):
-    """The agent's first frame carries only the tunnel's id."""
+    """The agent's first frame carries only the tunnel's id; its last one is an error or the end. A stream that stops without
+    either was cut.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -737,6 +739,7 @@ class TunnelFrame(_message.Message):
     IMAGE_PROGRESS_FIELD_NUMBER: _builtins.int
     IMAGE_REPORT_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
     tunnel_id: _builtins.str
     @_builtins.property
     def log_lines(self) -> Global___LogLines: ...
@@ -746,6 +749,8 @@ class TunnelFrame(_message.Message):
     def image_report(self) -> Global___ImageReport: ...
     @_builtins.property
     def error(self) -> Global___TunnelError: ...
+    @_builtins.property
+    def end(self) -> Global___TunnelEnd: ...
     def __init__(
         self,
         *,
@@ -754,16 +759,32 @@ class TunnelFrame(_message.Message):
         image_progress: Global___ImageProgress | None = ...,
         image_report: Global___ImageReport | None = ...,
         error: Global___TunnelError | None = ...,
+        end: Global___TunnelEnd | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "tunnel_id", b"tunnel_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "tunnel_id", b"tunnel_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["log_lines", "image_progress", "image_report", "error"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["log_lines", "image_progress", "image_report", "error", "end"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___TunnelFrame: _TypeAlias = TunnelFrame  # noqa: Y015
+
+@_typing.final
+class TunnelEnd(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TunnelEnd: _TypeAlias = TunnelEnd  # noqa: Y015
 
 @_typing.final
 class TunnelError(_message.Message):

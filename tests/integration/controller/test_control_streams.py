@@ -100,12 +100,11 @@ async def test_a_stream_that_broke_amid_lines_of_one_instant_is_taken_up_behind_
     api: Api,
 ) -> None:
     written = [(1, "a"), (2, "b"), (2, "c"), (2, "d"), (3, "e")]
-    broken = dp.TunnelFrame(error=dp.TunnelError(kind="Unavailable", message="the agent died"))
     sent = [3, 3, 4, 5]
 
-    def answer(request: dp.OpenTunnel) -> list[dp.TunnelFrame]:
+    def answer(request: dp.OpenTunnel) -> list[dp.TunnelFrame | None]:
         lines = [line for line in written[: sent.pop(0)] if line[0] >= request.logs.since]
-        return [*agent({"web.1": lines})(request), *([broken] if sent else [])]
+        return [*agent({"web.1": lines})(request), *([None] if sent else [])]
 
     with_tasks(api, build.task("web.1", node="n1", state=TaskState.COMPLETE))
     api.desk.agents[NodeId("n1")] = answer

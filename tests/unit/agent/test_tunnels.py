@@ -71,9 +71,12 @@ async def ask(tmp_path: Path, request: pb.OpenTunnel, enough: int = 1_000) -> li
 
 
 async def test_the_first_frame_names_the_tunnel_and_the_answer_follows(tmp_path: Path) -> None:
-    first, report = await ask(tmp_path, pb.OpenTunnel(tunnel_id="t", image_list=pb.ImageList()))
+    first, report, last = await ask(
+        tmp_path, pb.OpenTunnel(tunnel_id="t", image_list=pb.ImageList())
+    )
     assert first.tunnel_id == "t"
     assert [list(image.names) for image in report.image_report.images] == [[IMAGE]]
+    assert last.WhichOneof("kind") == "end"
 
 
 async def test_an_error_is_the_last_frame_and_keeps_its_name(tmp_path: Path) -> None:
