@@ -42,20 +42,20 @@ class Fleet:
         self.home = home
         self.run_dir = Path("/run/pyswarm/playground") / name
         self.state_dir = Path("/var/lib/pyswarm/playground") / name
-        self._environment = {
+        self.environment = {
             **os.environ,
             **own,
             "XDG_CONFIG_HOME": str(home / "config"),
             "XDG_CACHE_HOME": str(home / "cache"),
             "PYSWARM_PLAYGROUND": name,
         }
-        self._environment.pop("PYSWARM_HOST", None)
+        self.environment.pop("PYSWARM_HOST", None)
 
     def run(self, *words: str) -> Done:
         """Run `pyswarm WORDS`."""
         done = subprocess.run(
             [PYSWARM, *words],
-            env=self._environment,
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=COMMAND_LIMIT_S,
