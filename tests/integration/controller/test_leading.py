@@ -261,6 +261,7 @@ async def test_a_tunnel_carries_frames_from_the_agent(
                 for frame in (
                     dispatcher_pb2.TunnelFrame(tunnel_id=asked.tunnel_id),
                     dispatcher_pb2.TunnelFrame(image_report=dispatcher_pb2.ImageReport()),
+                    dispatcher_pb2.TunnelFrame(end=dispatcher_pb2.TunnelEnd()),
                 ):
                     await call.write(frame)
                 await call.done_writing()
