@@ -15,6 +15,12 @@ def address6(subnet: str, subnet6: str, address: str) -> str:
     return str(IPv6Address(first6 + int(IPv4Address(address)) - first))
 
 
+def packed6(subnet: str, subnet6: str, packed: bytes) -> bytes:
+    """The same of addresses as packets hold them: four bytes to sixteen."""
+    first, first6 = _first(subnet, subnet6)
+    return (first6 + int.from_bytes(packed) - first).to_bytes(16)
+
+
 def block6(subnet: str, subnet6: str, block: str) -> str:
     """The IPv6 block that goes with `block` of `subnet`: `10.128.0.64/26` has a /122."""
     address, _, prefix = block.partition("/")
