@@ -14,9 +14,12 @@ from agent.images.base import Images
 from agent.images.settings import ImageSettings
 from agent.images.store import open_images
 from agent.listening import listening
-from agent.metrics import AgentCollector, PhaseLatency
+from agent.metrics import AgentCollector, PhaseLatency, Questions
 from agent.network.base import Underlay
 from agent.network.dataplane import KernelDataplane
+from agent.network.dns.forward import HostServers
+from agent.network.dns.server import serving_names
+from agent.network.netns import Namespaces
 from agent.overlays import Overlays
 from agent.preparation import Preparation
 from agent.records import Records
@@ -108,17 +111,24 @@ async def _parts(config: Config, stack: AsyncExitStack) -> _Parts:
     dataplane = KernelDataplane(config.fleet, underlay, config.run_dir / "netns")
     stack.callback(dataplane.close)
     outbox, registry = Outbox(), CollectorRegistry()
+    namespaces = Namespaces(config.run_dir / "netns")
+    stack.callback(namespaces.close)
+    resolvers = await stack.enter_async_context(
+        serving_names(namespaces, HostServers(config.resolv_conf), Questions(registry))
+    )
     overlays = Overlays(
         dataplane,
         config.bridge_subnet,
         config.state_dir / "overlays.json",
         outbox.acknowledge,
+        resolvers,
     )
     preparation = Preparation(
         images=images,
         overlays=overlays,
         runtime=runtime,
         host=host.facts,
+        hostname=config.hostname,
         cgroup_parent=config.cgroup_parent,
         resolv_conf=config.resolv_conf,
         log_limits=LogLimits(max_size=config.log_max_size, max_file=config.log_max_file),

@@ -1,19 +1,72 @@
 """The files in /etc that a container gets from its agent. PURE."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 
+from pyswarm_core.specs import DnsConfig
 
-def hosts(hostname: str, addresses: Iterable[str]) -> bytes:
-    """/etc/hosts: localhost, and the container's own name at each of its addresses."""
-    lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
-    lines += [f"{address}\t{hostname}" for address in addresses]
+LOCAL = ("127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback")
+HOST_GATEWAY = "host-gateway"
+"""Docker's word, in the place of an address, for where a container reaches its host."""
+NO_SEARCH = "."
+"""Docker's word for: search nowhere."""
+
+
+def hosts(names: Sequence[str], addresses: Iterable[str], extra: Iterable[str] = ()) -> bytes:
+    """/etc/hosts: localhost, the container's own names at each of its addresses, and `extra`."""
+    own = [f"{address}\t{' '.join(dict.fromkeys(names))}" for address in addresses]
+    return _text([*LOCAL, *own, *extra])
+
+
+def hosts_of_host(of_host: str, extra: Iterable[str] = ()) -> bytes:
+    """/etc/hosts of a container in its host's network."""
+    return _text([*(of_host.splitlines() or LOCAL), *extra])
+
+
+def extra_hosts(lines: Iterable[str], gateway: str) -> tuple[str, ...]:
+    """The lines a service adds: `10.0.0.5 db db.example`, `host-gateway host`."""
+    pairs = (line.split(maxsplit=1) for line in lines)
+    return tuple(
+        f"{gateway if pair[0] == HOST_GATEWAY else pair[0]}\t{pair[1]}"
+        for pair in pairs
+        if len(pair) == 2
+    )
+
+
+def resolv_conf(of_host: str, dns: DnsConfig, *, loopback: bool = False) -> bytes:
+    """/etc/resolv.conf of a container that asks its own servers, or else the host's.
+
+    Servers on the host's loopback are left out, unless `loopback` says that it is the container's
+    as well.
+    """
+    lines = of_host.splitlines()
+    if dns.nameservers:
+        lines = _without(lines, "nameserver")
+        lines += [f"nameserver {server}" for server in dns.nameservers]
+    elif not loopback:
+        lines = [line for line in lines if not _on_loopback(line)]
+    if dns.search:
+        lines = [*_without(lines, "search", "domain"), *_search(dns.search)]
+    if dns.options:
+        lines = [*_without(lines, "options"), f"options {' '.join(dns.options)}"]
     return _text(lines)
 
 
-def resolv_conf(of_host: str) -> bytes:
-    """/etc/resolv.conf from the host's: name servers on the host's loopback mean nothing inside."""
-    return _text([line for line in of_host.splitlines() if not _on_loopback(line)])
+def resolver_conf(of_host: str, dns: DnsConfig, resolver: str) -> bytes:
+    """/etc/resolv.conf of a container that asks its agent's resolver for everything.
+
+    A name is first tried as it was written, however few dots it has: services have none.
+    """
+    search = dns.search or _searched(of_host)
+    asked = any(option.startswith("ndots:") for option in dns.options)
+    options = dns.options if asked else ("ndots:0", *dns.options)
+    return _text([f"nameserver {resolver}", *_search(search), f"options {' '.join(options)}"])
+
+
+def nameservers(resolv_conf: str) -> tuple[str, ...]:
+    """The servers that a resolv.conf names."""
+    words = (line.split() for line in resolv_conf.splitlines())
+    return tuple(w[1] for w in words if len(w) > 1 and w[0] == "nameserver" and _is_address(w[1]))
 
 
 def hostname_file(hostname: str) -> bytes:
@@ -21,14 +74,38 @@ def hostname_file(hostname: str) -> bytes:
     return _text([hostname])
 
 
+def _searched(resolv_conf: str) -> tuple[str, ...]:
+    """The last `search` or `domain` line counts."""
+    found: tuple[str, ...] = ()
+    for line in resolv_conf.splitlines():
+        word, *rest = line.split() or [""]
+        if word in ("search", "domain"):
+            found = tuple(rest)
+    return found
+
+
+def _search(domains: Sequence[str]) -> list[str]:
+    kept = [domain for domain in domains if domain != NO_SEARCH]
+    return [f"search {' '.join(kept)}"] if kept else []
+
+
+def _without(lines: list[str], *words: str) -> list[str]:
+    return [line for line in lines if not line.startswith(words)]
+
+
 def _on_loopback(line: str) -> bool:
     words = line.split()
     if len(words) < 2 or words[0] != "nameserver":
         return False
+    return not _is_address(words[1]) or ip_address(words[1].split("%")[0]).is_loopback
+
+
+def _is_address(text: str) -> bool:
     try:
-        return ip_address(words[1].split("%")[0]).is_loopback
+        ip_address(text.split("%")[0])
     except ValueError:
-        return True
+        return False
+    return True
 
 
 def _text(lines: Iterable[str]) -> bytes:

@@ -2,13 +2,15 @@
 
 pyswarm_agent_tasks{state}                    tasks on this node
 pyswarm_agent_task_phase_seconds{phase}       prepare (accepted to ready), start (ready to running)
+pyswarm_agent_names_queries_total{outcome}    what became of tasks' questions for names
+pyswarm_agent_names_forward_seconds           how long other name servers took to answer
 pyswarm_agent_session_connected               1 while a session stands
 """
 
 from collections import Counter as Tally
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -18,6 +20,7 @@ from agent.worker import Worker
 from pyswarm_core.clock import seconds
 from pyswarm_core.states import TaskState
 
+_FORWARD_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _PHASE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
@@ -39,6 +42,32 @@ class PhaseLatency:
             self._seconds.labels("prepare").observe(seconds(after.ready_at - after.accepted_at))
         if after.started_at != before.started_at:
             self._seconds.labels("start").observe(seconds(after.started_at - after.ready_at))
+
+
+class Questions:
+    """Counts what tasks' resolvers are asked."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._queries = Counter(
+            "pyswarm_agent_names_queries_total",
+            "What became of tasks' questions for names",
+            ["outcome"],
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "pyswarm_agent_names_forward_seconds",
+            "How long other name servers took to answer",
+            buckets=_FORWARD_BUCKETS,
+            registry=registry,
+        )
+
+    def asked(self, outcome: str) -> None:
+        """See `Tally`."""
+        self._queries.labels(outcome).inc()
+
+    def forwarded(self, seconds: float) -> None:
+        """See `Tally`."""
+        self._seconds.observe(seconds)
 
 
 class AgentCollector(Collector):

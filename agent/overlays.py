@@ -7,23 +7,28 @@ without, any controller.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import msgspec
 
 from agent.network.base import (
     HOST_BRIDGE,
+    HOST_NETWORK,
+    NO_NETWORK,
     Attachment,
     Dataplane,
     EndpointKey,
     EndpointWanted,
     NetworkFailed,
     OverlayWanted,
+    Resolvers,
     host_bridge,
 )
-from agent.network.ipam import Exhausted, Pool
+from agent.network.ipam import Exhausted, Pool, gateway
 from agent.session.assigned import Assigned
+from pyswarm_core.addresses import address6
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.objects import Address
@@ -33,6 +38,19 @@ _log = EventLog("agent.overlays")
 REPAIR_PERIOD_S = 15.0
 """How often the kernel is compared with what it should be."""
 RETRY_S = 1.0
+
+
+class Attached(msgspec.Struct, frozen=True, kw_only=True):
+    """How a task is on the network."""
+
+    netns_path: str = ""
+    """Empty: it is in the host's namespace."""
+    addresses: tuple[Address, ...] = ()
+    own: tuple[str, ...] = ()
+    """Every address of its, of both versions."""
+    gateway: str = "127.0.0.1"
+    """Where it reaches the host."""
+    has_resolver: bool = False
 
 
 class _Saved(msgspec.Struct, frozen=True):
@@ -51,9 +69,11 @@ class Overlays:
         bridge_subnet: str,
         path: Path,
         acknowledge: Callable[[int], None],
+        resolvers: Resolvers,
     ) -> None:
         """`acknowledge` is told the revision of the newest assignment that the kernel follows."""
         self._dataplane = dataplane
+        self._resolvers = resolvers
         self._path = path
         self._acknowledge = acknowledge
         self._revision = 0
@@ -104,13 +124,18 @@ class Overlays:
             self._acknowledge(self._revision)
 
     async def attach(
-        self, task_id: TaskId, networks: Iterable[NetworkId]
-    ) -> tuple[str, tuple[Address, ...]]:
-        """Give the task addresses and a network namespace; return its path and the addresses.
+        self, task_id: TaskId, networks: Iterable[NetworkId], servers: Sequence[str] = ()
+    ) -> Attached:
+        """Give the task addresses, a network namespace and, on overlays, a resolver that asks
+        `servers` what it does not know (none: the host's). A task that has them keeps them.
 
         Raises NetworkFailed: no address free, or the kernel refused.
         """
         wanted = tuple(networks) or (HOST_BRIDGE,)
+        if wanted == (HOST_NETWORK,):
+            return Attached()
+        if wanted == (NO_NETWORK,):
+            wanted = ()
         await self._until_synced(wanted)
         addresses = self._held.get(task_id) or self._allocate(task_id, wanted)
         path = await self._dataplane.attach(
@@ -120,10 +145,14 @@ class Overlays:
                 for index, a in enumerate(addresses)
             ),
         )
-        return path, addresses
+        overlays = [network_id for network_id in wanted if network_id != HOST_BRIDGE]
+        if overlays:
+            await self._resolvers.open(task_id, overlays, servers)
+        return self._attached(path, addresses, has_resolver=bool(overlays))
 
     async def detach(self, task_id: TaskId) -> None:
         """Take namespace and addresses back; a task that has none is no error."""
+        await self._resolvers.close(task_id)
         await self._dataplane.detach(task_id)
         for address in self._held.pop(task_id, ()):
             if pool := self._pools.get(address.network_id):
@@ -149,11 +178,11 @@ class Overlays:
         await self._want()
         while True:
             target, revision = self._wanted, self._revision
+            overlays = (self._bridge, *self._assigned.values(), *self._leaving.values())
+            endpoints = tuple(self._endpoints.values())
+            self._resolvers.know(overlays, endpoints)
             try:
-                await self._dataplane.sync(
-                    (self._bridge, *self._assigned.values(), *self._leaving.values()),
-                    tuple(self._endpoints.values()),
-                )
+                await self._dataplane.sync(overlays, endpoints)
             except NetworkFailed as error:
                 _log.error("network.sync_failed", error=error)
                 await asyncio.sleep(RETRY_S)
@@ -206,6 +235,36 @@ class Overlays:
             addresses.append(Address(network_id=network_id, address=found))
         self._held[task_id] = tuple(addresses)
         return self._held[task_id]
+
+    def _attached(
+        self, path: str, addresses: tuple[Address, ...], *, has_resolver: bool
+    ) -> Attached:
+        own: list[str] = []
+        ways: list[str] = []
+        for held in addresses:
+            overlay = self._overlay(held.network_id)
+            own.append(held.address)
+            if overlay is None:
+                continue
+            if overlay.subnet6:
+                own.append(address6(overlay.subnet, overlay.subnet6, held.address))
+            ways += (
+                overlay.gateway or gateway(block)
+                for block in overlay.local_blocks
+                if IPv4Address(held.address) in IPv4Network(block)
+            )
+        return Attached(
+            netns_path=path,
+            addresses=addresses,
+            own=tuple(own),
+            gateway=ways[0] if ways else "127.0.0.1",
+            has_resolver=has_resolver,
+        )
+
+    def _overlay(self, network_id: NetworkId) -> OverlayWanted | None:
+        if network_id == HOST_BRIDGE:
+            return self._bridge
+        return self._assigned.get(network_id) or self._leaving.get(network_id)
 
     def _name(self, network_id: NetworkId) -> str:
         overlay = self._assigned.get(network_id)

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from agent import etcfiles
 from agent.images.base import Credentials, Image, ImageConfig, Images, PullPhase, PullProgress
-from agent.overlays import Overlays
+from agent.network.base import RESOLVER_ADDRESS
+from agent.overlays import Attached, Overlays
 from agent.runtime.base import ContainerConfig, LogLimits, Runtime
 from agent.tasks.machine import Prepared
 from agent.tasks.ocispec import HostFacts, Surroundings, oci_config
 from agent.tasks.record import Record
 from pyswarm_core.ids import NetworkId, short
-from pyswarm_core.objects import Address
 from pyswarm_core.reference import parse_reference
 from pyswarm_core.units import decimal_size
 
@@ -29,6 +29,7 @@ PREPARING_AT_ONCE = 4
 """More only makes each slower: container creation is bound by the CPU. Pulls have their own bound:
 a registry that hangs must not hold up tasks whose images are here."""
 
+HOSTS = Path("/etc/hosts")
 ACCOUNT_FILE_MAX = 1 << 20
 
 
@@ -42,6 +43,7 @@ class Preparation:
         overlays: Overlays,
         runtime: Runtime,
         host: HostFacts,
+        hostname: str,
         cgroup_parent: str,
         resolv_conf: Path,
         log_limits: LogLimits,
@@ -50,6 +52,7 @@ class Preparation:
         self._overlays = overlays
         self._runtime = runtime
         self._host = host
+        self._hostname = hostname
         self._cgroup_parent = cgroup_parent.rstrip("/")
         self._resolv_conf = resolv_conf
         self._log_limits = log_limits
@@ -72,14 +75,18 @@ class Preparation:
     async def _create(self, record: Record, image: Image) -> Prepared:
         spec = record.spec
         networks = [NetworkId(network.target) for network in spec.networks]
-        netns, addresses = await self._overlays.attach(record.task_id, networks)
-        hostname = spec.container_spec.hostname or short(record.task_id)
-        files = self._files(hostname, addresses)
+        dns = spec.container_spec.dns_config
+        attached = await self._overlays.attach(record.task_id, networks, dns.nameservers)
+        in_host = not attached.netns_path
+        own_name = self._hostname if in_host else short(record.task_id)
+        hostname = spec.container_spec.hostname or own_name
+        files = self._files(record, hostname, attached)
         passwd, group = _accounts(image.config, record, image.layers)
         around = Surroundings(
             hostname=hostname,
             cgroups_path=f"{self._cgroup_parent}/{record.task_id}",
-            netns_path=netns,
+            netns_path=attached.netns_path,
+            host_network=in_host,
             files={f"/etc/{name}": self._runtime.file_path(record.task_id, name) for name in files},
             passwd=passwd,
             group=group,
@@ -98,22 +105,36 @@ class Preparation:
             image_id=image.id,
             stop_signal=spec.container_spec.stop_signal or image.config.stop_signal or "SIGTERM",
             pid=pid,
-            addresses=addresses,
+            addresses=attached.addresses,
         )
 
-    def _files(self, hostname: str, addresses: Sequence[Address]) -> dict[str, bytes]:
+    def _files(self, record: Record, hostname: str, attached: Attached) -> dict[str, bytes]:
+        spec = record.spec.container_spec
+        extra = etcfiles.extra_hosts(spec.hosts, attached.gateway)
+        of_host = _read(self._resolv_conf)
+        if attached.has_resolver:
+            resolv = etcfiles.resolver_conf(of_host, spec.dns_config, RESOLVER_ADDRESS)
+        else:
+            in_host = not attached.netns_path
+            resolv = etcfiles.resolv_conf(of_host, spec.dns_config, loopback=in_host)
+        if attached.netns_path:
+            names = (hostname, record.name, f"{record.name}.{record.task_id}")
+            hosts = etcfiles.hosts(names, attached.own, extra)
+        else:
+            hosts = etcfiles.hosts_of_host(_read(HOSTS), extra)
         return {
-            "hosts": etcfiles.hosts(hostname, [a.address for a in addresses]),
+            "hosts": hosts,
             "hostname": etcfiles.hostname_file(hostname),
-            "resolv.conf": etcfiles.resolv_conf(self._host_resolv_conf()),
+            "resolv.conf": resolv,
         }
 
-    def _host_resolv_conf(self) -> str:
-        """The host's resolver configuration; empty if it has none."""
-        try:
-            return self._resolv_conf.read_text()
-        except FileNotFoundError:
-            return ""
+
+def _read(path: Path) -> str:
+    """A file of the host; empty if there is none."""
+    try:
+        return path.read_text(errors="replace")
+    except FileNotFoundError:
+        return ""
 
 
 def _credentials(record: Record) -> Credentials | None:

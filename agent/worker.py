@@ -229,10 +229,13 @@ class Worker:
         self.handle(task_id, machine.Accepted())
 
     async def _reattach(self, record: Record) -> None:
-        """Have an adopted task's interfaces watched, and mended where the host's side lacks."""
+        """Have an adopted task's interfaces watched, mended where the host's side lacks, and its
+        resolver opened again: its sockets ended with the former agent.
+        """
         networks = [address.network_id for address in record.detail.addresses]
         try:
-            await self._overlays.attach(record.task_id, networks)
+            dns = record.spec.container_spec.dns_config
+            await self._overlays.attach(record.task_id, networks, dns.nameservers)
         except NetworkFailed as error:
             _log.error("task.reattach_failed", task=record.task_id, error=error)
 

@@ -105,6 +105,13 @@ DETAIL_LENGTH_MAX = 512
 request.
 """
 
+NAMES_FORWARDED_PER_TASK = 64
+"""Questions of one task that other name servers are asked at once; more fail at once."""
+NAMES_FORWARDED_AT_ONCE = 512
+"""Of all tasks of a host: each holds a socket."""
+NAMES_CONNECTIONS_PER_TASK = 16
+"""TCP connections to one task's resolver; it closes further ones."""
+
 GRPC_MESSAGE_BYTES = 64 * 1024 * 1024
 """Largest message between controller, agents and CLI; a full sync of one node is far smaller."""
 

@@ -5,7 +5,7 @@ the same contract tests. Invariant: everything is level-triggered. `sync` gets t
 time, and what is found in the kernel decides what is done, never what an object remembers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -19,6 +19,11 @@ VXLAN_OVERHEAD = 50
 
 HOST_BRIDGE = NetworkId("bridge")
 """The network of tasks that join none: local to the host, with a way out (Docker's `bridge`)."""
+
+HOST_NETWORK = NetworkId("host")
+"""No network of its own: the host's namespace (Docker's `host`)."""
+NO_NETWORK = NetworkId("none")
+"""Only a loopback (Docker's `none`)."""
 
 RESOLVER_ADDRESS = "127.0.0.11"
 """Where a task that has an overlay asks for names, on port 53 (Docker's)."""
@@ -179,6 +184,32 @@ class Dataplane(Protocol):
 
         `sync` heals it.
         """
+        ...
+
+
+class Resolvers(Protocol):
+    """The resolvers that tasks ask for names. Every method is idempotent.
+
+    Calls for one task must not overlap.
+    """
+
+    def know(self, overlays: Iterable[OverlayWanted], endpoints: Iterable[EndpointWanted]) -> None:
+        """Answer from exactly these from now on."""
+        ...
+
+    async def open(
+        self, task_id: TaskId, networks: Sequence[NetworkId], servers: Sequence[str]
+    ) -> None:
+        """Answer the task, whose namespace exists, as one of these networks, the first of which
+        counts most. Other names are asked of `servers` from inside the namespace, or of the
+        host's own if there are none.
+
+        Raises NetworkFailed.
+        """
+        ...
+
+    async def close(self, task_id: TaskId) -> None:
+        """Let go of the task's namespace. Unknown: no error."""
         ...
 
 

@@ -5,7 +5,8 @@ neighbours, FDB entries and tunnels that a packet would meet. `FakeDataplane.ker
 disturbed at will; `sync` heals it.
 """
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network
 
 from agent.network import plan
@@ -87,6 +88,31 @@ class FakeDataplane:
         ports = {plug.port.name: plug.bridge for wiring in wirings for plug in wiring}
         overlays = list(self._overlays.values())
         return plan.wanted(overlays, self._names, self.underlay, _UNDERLAY_MTU, ports)
+
+
+class FakeResolvers:
+    """Remembers which tasks have a resolver, and what those are told."""
+
+    def __init__(self) -> None:
+        self.open_for: dict[TaskId, tuple[tuple[NetworkId, ...], tuple[str, ...]]] = {}
+        """Networks and name servers of each task."""
+        self.opened = asyncio.Event()
+        self.endpoints: tuple[EndpointWanted, ...] = ()
+
+    def know(self, overlays: Iterable[OverlayWanted], endpoints: Iterable[EndpointWanted]) -> None:
+        """Remember the endpoints."""
+        self.endpoints = tuple(endpoints)
+
+    async def open(
+        self, task_id: TaskId, networks: Sequence[NetworkId], servers: Sequence[str]
+    ) -> None:
+        """Remember the task."""
+        self.open_for[task_id] = (tuple(networks), tuple(servers))
+        self.opened.set()
+
+    async def close(self, task_id: TaskId) -> None:
+        """Forget the task."""
+        self.open_for.pop(task_id, None)
 
 
 class Fabric:

@@ -74,17 +74,23 @@ class Namespaces:
                 os.close(descriptor)
 
     @contextmanager
-    def inside(self, name: str) -> Iterator[Netlink]:
-        """A socket in a namespace that exists."""
+    def entered(self, name: str) -> Iterator[None]:
+        """The calling thread is in a namespace that exists."""
         descriptor = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC)
         try:
             with self._away():
                 _check(_libc.setns(descriptor, _NEWNET), f"enter the network namespace of {name}")
-                inside = Netlink()
-            with inside:
-                yield inside
+                yield
         finally:
             os.close(descriptor)
+
+    @contextmanager
+    def inside(self, name: str) -> Iterator[Netlink]:
+        """A socket in a namespace that exists."""
+        with self.entered(name):
+            inside = Netlink()
+        with inside:
+            yield inside
 
     def keep(self, name: str, descriptor: int) -> None:
         """Bind a namespace to its file."""

@@ -65,6 +65,10 @@ class FakeRuntime:
         """See `Runtime`. Nothing is ever there."""
         return f"/fake/logs/{container_id}"
 
+    def config(self, container_id: str) -> ContainerConfig:
+        """What a container was made from."""
+        return self._containers[container_id].config
+
     async def create(self, config: ContainerConfig) -> int:
         """See `Runtime`."""
         if config.id in self._containers:

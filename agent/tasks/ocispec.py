@@ -35,13 +35,15 @@ class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """What differs from one container to the next and is no part of its spec.
 
-    `netns_path` empty: an own, empty network namespace. `files` maps container paths (/etc/hosts)
-    to host paths. `passwd` and `group` are the image's. `extra_mounts` are OCI mounts.
+    `netns_path` empty: an own, empty network namespace; `host_network`: none of its own. `files`
+    maps container paths (/etc/hosts) to host paths. `passwd` and `group` are the image's.
+    `extra_mounts` are OCI mounts.
     """
 
     hostname: str
     cgroups_path: str
     netns_path: str = ""
+    host_network: bool = False
     files: Mapping[str, str] = {}
     passwd: bytes = b""
     group: bytes = b""
@@ -54,7 +56,7 @@ def oci_config(
     """The whole config.json but `root.path`, which whoever mounts the image fills in.
 
     Raises InvalidArgument for what this image or host cannot give: no command, an unknown user,
-    `--init` without an init.
+    `--init` without an init, settings of the host's own network.
     """
     spec = task.container_spec
     user = resolve_user(spec.user or image.user, spec.groups, around.passwd, around.group)
@@ -91,13 +93,17 @@ def _linux_section(
     spec: ContainerSpec = task.container_spec
     section: dict[str, Any] = {
         "cgroupsPath": around.cgroups_path,
-        "namespaces": _namespaces(host, around.netns_path),
+        "namespaces": _namespaces(host, around),
         "resources": resources_section(
             task.resources, swap_accounted=host.swap_accounted, unified=host.unified_cgroups
         ),
         "maskedPaths": list(mounts.MASKED_PATHS),
         "readonlyPaths": list(mounts.READONLY_PATHS),
     }
+    if around.host_network and (theirs := [n for n in spec.sysctls if n.startswith("net.")]):
+        raise InvalidArgument(
+            f"sysctl {theirs[0]}: a task on the network `host` may not change the host's network"
+        )
     if spec.sysctls:
         section["sysctl"] = dict(spec.sysctls)
     if host.seccomp_profile:
@@ -107,9 +113,13 @@ def _linux_section(
     return section
 
 
-def _namespaces(host: HostFacts, netns_path: str) -> list[dict[str, str]]:
+def _namespaces(host: HostFacts, around: Surroundings) -> list[dict[str, str]]:
     kinds = ["pid", "ipc", "uts", "mount"]
     if host.unified_cgroups:
         kinds.append("cgroup")
-    network = {"type": "network", "path": netns_path} if netns_path else {"type": "network"}
-    return [*({"type": kind} for kind in kinds), network]
+    namespaces = [{"type": kind} for kind in kinds]
+    if around.netns_path:
+        namespaces.append({"type": "network", "path": around.netns_path})
+    elif not around.host_network:
+        namespaces.append({"type": "network"})
+    return namespaces

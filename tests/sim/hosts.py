@@ -14,7 +14,7 @@ import msgspec
 
 from agent.images.base import ImageNotFound
 from agent.network.base import Underlay
-from agent.network.fake import Fabric, FakeDataplane
+from agent.network.fake import Fabric, FakeDataplane, FakeResolvers
 from agent.network.names import Names
 from agent.overlays import Overlays
 from agent.preparation import Say
@@ -109,7 +109,7 @@ class SimPreparation:
                 raise ImageNotFound(f"no such image: {image}")
             self._host.images[image] = None
         networks = [NetworkId(network.target) for network in record.spec.networks]
-        _, addresses = await self._overlays.attach(record.task_id, networks)
+        addresses = (await self._overlays.attach(record.task_id, networks)).addresses
         pid = await self._runtime.create(
             ContainerConfig(id=record.task_id, oci={"image": image}, layers=())
         )
@@ -232,7 +232,9 @@ class Host:
     async def _main(self, process: Process) -> None:
         outbox = Outbox()
         file = self._file("overlays.json")
-        overlays = Overlays(self.dataplane, "172.31.0.0/20", file, outbox.acknowledge)
+        overlays = Overlays(
+            self.dataplane, "172.31.0.0/20", file, outbox.acknowledge, FakeResolvers()
+        )
         runtime = SimRuntime(self.engine)
         worker = Worker(
             clock=process,

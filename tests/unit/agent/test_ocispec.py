@@ -176,6 +176,18 @@ def test_network_namespace_is_the_given_one() -> None:
     assert {"type": "network"} in config(spec())["linux"]["namespaces"]
 
 
+def test_a_task_in_the_hosts_network_has_no_network_namespace() -> None:
+    kinds = [n["type"] for n in config(spec(), host_network=True)["linux"]["namespaces"]]
+    assert "network" not in kinds
+    assert "uts" in kinds
+
+
+def test_a_task_in_the_hosts_network_may_not_change_it() -> None:
+    with pytest.raises(InvalidArgument, match=r"net\.core\.somaxconn.*network `host`"):
+        config(spec(sysctls={"net.core.somaxconn": "1"}), host_network=True)
+    config(spec(sysctls={"kernel.msgmax": "1"}), host_network=True)
+
+
 def test_files_are_mounted_over_the_images() -> None:
     got = config(spec(), files={"/etc/hosts": "/host/hosts"})["mounts"]
     assert got[-1]["destination"] == "/etc/hosts"

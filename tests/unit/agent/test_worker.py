@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from agent.images.base import Credentials, Image
 from agent.images.fake import FakeImages, FakeRegistry
 from agent.network.base import OverlayWanted, Underlay
-from agent.network.fake import Fabric, FakeDataplane
+from agent.network.fake import Fabric, FakeDataplane, FakeResolvers
 from agent.overlays import Overlays
 from agent.preparation import PREPARING_AT_ONCE, Preparation
 from agent.records import Records
@@ -60,6 +60,7 @@ class Host:
         self.runtime = FakeRuntime()
         self.registry = FakeRegistry()
         self.dataplane = FakeDataplane(Fabric(), Underlay(address="192.0.2.1"))
+        self.resolvers = FakeResolvers()
         self.outbox = Outbox()
         self.seen: dict[TaskId, TaskStatus] = {}
         self.listening: set[TaskId] = set()
@@ -72,12 +73,15 @@ class Host:
         """A worker that runs; at the end it dies as if killed."""
         async with asyncio.TaskGroup() as group:
             path = self.directory / "overlays.json"
-            overlays = Overlays(self.dataplane, "10.127.0.0/24", path, self.outbox.acknowledge)
+            overlays = Overlays(
+                self.dataplane, "10.127.0.0/24", path, self.outbox.acknowledge, self.resolvers
+            )
             preparation = Preparation(
                 images=FakeImages(self.registry, group),
                 overlays=overlays,
                 runtime=self.runtime,
                 host=HostFacts(),
+                hostname="host1",
                 cgroup_parent="/test",
                 resolv_conf=self.directory / "resolv.conf",
                 log_limits=LogLimits(),
