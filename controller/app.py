@@ -83,43 +83,44 @@ class Controller:
         self._health = Health()
         self._clock = SystemClock()
         self._ids = RandomIds()
-        me = Candidate(_identity(config.state_dir, self._ids), config.name, config.advertise_addr)
-        self._elector = Elector(store, self._keys, me, SteadyClock(), self._follow)
-        self._me = me
+        self._elector: Elector | None = None
 
     @property
     def leading(self) -> bool:
         """Whether this controller leads, and its lease still holds."""
-        return self._loop is not None and self._elector.holds()
+        return self._loop is not None and self._elector is not None and self._elector.holds()
 
     @property
     def leader(self) -> str:
         """See `Leadership.leader`."""
-        return known_leader(self._seen_leader, self._me.addr, leads=self.leading)
+        return known_leader(self._seen_leader, self._config.advertise_addr, leads=self.leading)
 
     def current(self) -> Loop:
         """See `Leadership.current`."""
-        if self._loop is not None and self._elector.holds():
+        if self._loop is not None and self.leading:
             return self._loop
         where = f"the leader is at {self.leader}" if self.leader else NO_LEADER
-        if trouble := self._elector.trouble:
+        if self._elector is not None and (trouble := self._elector.trouble):
             where = f"the store is away ({trouble})"
         raise Unavailable(f"this controller does not lead: {where}")
 
     async def serve(self) -> None:
         """Serve, and lead whenever elected, until cancelled."""
         config = self._config
+        me = Candidate(_identity(config.state_dir, self._ids), config.name, config.advertise_addr)
+        elector = Elector(self._store, self._keys, me, SteadyClock(), self._follow)
         server = await self._server()
         with serve_metrics(config.metrics_addr, self._metrics.registry):
             await server.start()
             _log.info("controller.serving", name=config.name, addresses=",".join(config.listen))
             try:
-                await self._stand(self._elector, self._me)
+                await self._stand(elector, me)
             finally:
                 await server.stop(STOP_GRACE_S)
 
     async def _stand(self, elector: Elector, me: Candidate) -> None:
         """Win terms and serve them, for ever; slower while they end in failure."""
+        self._elector = elector
         now = asyncio.get_running_loop().time
         pause_s = RETRY_FIRST_S
         while True:
