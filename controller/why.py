@@ -50,6 +50,7 @@ def _why_service(state: State, service: Service, now: Instant) -> list[str]:
         lines.append(
             f"an update is under way: {outdated} of {len(newest)} tasks are to be replaced"
         )
+        lines += _why_update_waits(service, newest)
     troubled = [task for task in newest if task.state is not TaskState.RUNNING]
     seen: dict[str, None] = {}
     for task in troubled:
@@ -61,6 +62,20 @@ def _why_service(state: State, service: Service, now: Instant) -> list[str]:
     if len(troubled) > len(seen) > 0:
         lines.append(f"{len(troubled)} tasks of {name} do not run in all")
     return lines
+
+
+def _why_update_waits(service: Service, newest: list[Task]) -> list[str]:
+    """The tasks of the new template that do not run yet: before they do, no other is replaced."""
+    current = service.template_version
+    waiting = [
+        f"{service.spec.name}.{task.slot} ({task.state.word})"
+        for task in newest
+        if is_wanted(task) and task.spec_version >= current and task.state is not TaskState.RUNNING
+    ]
+    if not waiting:
+        return []
+    more = f" and {len(waiting) - _TASKS_TOLD} more" if len(waiting) > _TASKS_TOLD else ""
+    return [f"the update goes on when {', '.join(waiting[:_TASKS_TOLD])}{more} runs"]
 
 
 def _why_task(state: State, task: Task, now: Instant) -> list[str]:

@@ -76,8 +76,9 @@ def reasons(slots: Sequence[SlotProgress]) -> list[str]:
 def _reason(slot: SlotProgress) -> str:
     if slot.state is TaskState.RUNNING:
         return ""
-    told = slot.error or (slot.message if slot.state in _WAITING else "")
-    return one_line(told)
+    if slot.state in _WAITING and slot.message:
+        return one_line(slot.message)  # the error is its predecessor's
+    return one_line(slot.error)
 
 
 def _slot_line(slot: SlotProgress, desired: int) -> str:

@@ -12,7 +12,7 @@ from cli.context import Context
 from cli.image.builder import Destination, destination
 from cli.main import COMMANDS, root
 from cli.render.listing import ellipsis, table
-from cli.render.progress import Screen, changes, lines
+from cli.render.progress import Screen, changes, lines, reasons
 from cli.service.edits import merged
 from cli.service.entries import env_lines, environment
 from cli.swarm.host import Host, unit_text
@@ -41,6 +41,11 @@ def test_few_slots_have_a_line_each() -> None:
         f"1/2: running   [{'=' * 49}>]",
         f"2/2: preparing [{'=' * 30}>{' ' * 19}]",
     ]
+
+
+def test_a_task_that_waits_says_for_what_and_not_how_its_predecessor_ended() -> None:
+    waits = SlotProgress(1, "", TaskState.PENDING, "1 of 1 nodes lack memory", "exit code 1")
+    assert reasons([waits]) == ["1 task: 1 of 1 nodes lack memory"]
 
 
 def test_many_slots_have_a_sum_and_the_reasons() -> None:

@@ -113,3 +113,17 @@ def test_a_running_task_says_where_and_since_when() -> None:
 def test_an_unknown_name_is_said_to_be_unknown() -> None:
     with pytest.raises(NotFound, match="nobody"):
         why(build.state(), "nobody", NOW)
+
+
+def test_an_update_that_waits_for_a_task_that_fits_nowhere_says_so() -> None:
+    big = build.template("new", memory=2 * GIB)
+    state = build.state(
+        nodes=[node("n1", memory=GIB)],
+        services=[service("web", replicas=2, spec=big, version=2, template_version=2)],
+        tasks=[task("web.1", state=TaskState.PENDING, version=2), task("web.2", node="n1")],
+    )
+    assert why(state, "web", NOW)[1:4] == [
+        "an update is under way: 1 of 2 tasks are to be replaced",
+        "the update goes on when web.1 (pending) runs",
+        "task web.1 is pending, desired running",
+    ]
