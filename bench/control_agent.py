@@ -30,7 +30,8 @@ Call = grpc.aio.StreamStreamCall[AgentMessage, ControllerMessage]
 CALLS_STARTED_AT_ONCE = 50
 """Per process, of a few: a burst of some thousand breaks gRPC's client."""
 SAY_EVERY_S = 0.2
-RETRY_S = 0.5
+RETRY_S = 2.0
+"""On average, as real agents do."""
 NICE = 15
 """Agents are other hosts' load: they leave the processors to the controller and its etcd."""
 REPORTING_S = 4.0
@@ -70,7 +71,7 @@ class Agent:
                 except* (grpc.RpcError, asyncio.InvalidStateError):  # the latter: written too late
                     self.lost += 1
                 self.connected = False
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(RETRY_S * (0.5 + self.host.number % 97 / 97))
 
     async def _converse(
         self, stub: dispatcher_pb2_grpc.DispatcherStub, starting: asyncio.Semaphore

@@ -31,6 +31,8 @@ HELLO_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 30.0
 """An agent that does not take a message for this long has to open a new session."""
 TUNNEL_HELLO_TIMEOUT_S = 5.0
+ELECTION_TIMEOUT_S = 10.0
+"""A session waits this long for somebody to lead: an election, and a large state's load."""
 SENDING_AT_ONCE = 32
 SENDING_PAUSE_S = 0.016
 """So many sessions send what changed, each so long after the one before in its place: 2,000 a
@@ -55,6 +57,10 @@ class Leading(Protocol):
 
     def current(self) -> Loop:
         """The loop, if this controller leads. Raises Unavailable naming the leader otherwise."""
+        ...
+
+    async def settled(self) -> None:
+        """Return when this controller leads or knows who does."""
         ...
 
 
@@ -96,9 +102,8 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     ) -> None:
         try:
             hello = await _hello(context)
-            try:
-                loop = self._leading.current()
-            except Unavailable:
+            loop = await self._elected()
+            if loop is None:
                 redirect = dispatcher_pb2.Redirect(leader=self._leading.leader)
                 await context.write(Message(redirect=redirect))
                 return
@@ -111,6 +116,16 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 loop.sessions.close(session)
         except PyswarmError as error:
             await context.abort(code_of(error), str(error))
+
+    async def _elected(self) -> Loop | None:
+        """The loop, if this controller leads. While nobody leads yet, agents wait here for a while:
+        a fleet that dials again and again would delay what it waits for."""
+        try:
+            async with asyncio.timeout(ELECTION_TIMEOUT_S):
+                await self._leading.settled()
+            return self._leading.current()
+        except (TimeoutError, Unavailable):
+            return None
 
     async def Tunnel(  # type: ignore[override]  # the stubs know only generators
         self, request_iterator: object, context: Context

@@ -230,6 +230,20 @@ async def test_a_follower_redirects_agents_to_the_leader(
         assert [m.redirect.leader for m in agent.messages] == [settings.advertise_addr]
 
 
+async def test_an_agent_that_comes_before_anybody_leads_waits_and_is_served(
+    controller: Controller, settings: Config, store: MemoryStore
+) -> None:
+    agent = FakeAgent("host1")
+    await agent.join(settings.listen[0], token_of(controller))
+    store.set_away(True)
+    await until(lambda: not controller.leading, "leadership is lost")
+    session = asyncio.create_task(agent.converse(settings.listen[0]))
+    store.set_away(False)
+    await until(lambda: agent.messages, "the agent is answered")
+    assert agent.messages[0].WhichOneof("kind") == "settings"
+    session.cancel()
+
+
 async def test_a_follower_takes_over_when_the_leader_ends(
     settings: Config, kv: MemoryKv, tmp_path: Path
 ) -> None:
