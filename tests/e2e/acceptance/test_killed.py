@@ -7,6 +7,9 @@ import time
 
 from tests.e2e.acceptance.fleet import IMAGE, Fleet
 
+ETCD_AWAY_S = float(os.environ.get("PYSWARM_ETCD_AWAY_S", "20"))
+"""How long the store hangs; a minute is as good as for ever."""
+
 
 def pids(fleet: Fleet, service: str) -> dict[str, int]:
     """Running tasks and the pids of their first processes."""
@@ -32,7 +35,7 @@ def test_a_killed_agent_adopts_its_containers(fleet: Fleet, service: str) -> Non
     fleet("service", "scale", f"{service}=7")
     after = pids(fleet, service)
     assert {task: after.get(task) for task in before} == before
-    assert all(os.path.exists(f"/proc/{pid}") for pid in before.values())  # noqa: PTH110
+    assert all(alive(pid) for pid in before.values())
     settled(fleet, service, 7)
 
 
@@ -70,21 +73,37 @@ def test_a_killed_etcd_is_started_again_and_nothing_is_lost(fleet: Fleet, servic
     assert before.items() <= pids(fleet, service).items()
 
 
-def test_containers_go_on_while_etcd_is_away(fleet: Fleet, service: str) -> None:
-    fleet("service", "create", "--name", service, "--replicas", "3", IMAGE)
+def test_containers_go_on_while_etcd_is_away_and_users_are_told(fleet: Fleet, service: str) -> None:
+    quick = ("--restart-delay", "0s")
+    fleet("service", "create", "--name", service, "--replicas", "3", *quick, IMAGE)
     before = pids(fleet, service)
+    (victim, killed), *rest = before.items()
     etcd = fleet.etcd()
     os.kill(etcd, signal.SIGSTOP)
     try:
-        time.sleep(6)
-        assert all(os.path.exists(f"/proc/{pid}") for pid in before.values())  # noqa: PTH110
+        end = time.monotonic() + ETCD_AWAY_S
+        fleet.until(lambda: "the store is away" in fleet.run("service", "ls").err, "it is said")
+        os.kill(killed, signal.SIGKILL)
+        while time.monotonic() < end:
+            error = fleet.refused("service", "scale", "-d", f"{service}=9")
+            assert "the store is away" in error
+            assert len(error.splitlines()) == 1
+            assert all(alive(pid) for _, pid in rest)
+            time.sleep(1)
     finally:
         os.kill(etcd, signal.SIGCONT)
-    fleet.until(
-        lambda: fleet.run("service", "scale", "-d", f"{service}=4").code == 0, "changes are taken"
-    )
+    fleet.until(lambda: fleet.run("service", "inspect", service).code == 0, "it is back")
+    settled(fleet, service, 3)
+    fleet("service", "scale", f"{service}=4")
     settled(fleet, service, 4)
-    assert before.items() <= pids(fleet, service).items()
+    after = pids(fleet, service)
+    assert victim not in after
+    assert dict(rest).items() <= after.items()
+
+
+def alive(pid: int) -> bool:
+    """Whether there is such a process."""
+    return os.path.exists(f"/proc/{pid}")  # noqa: PTH110
 
 
 def test_a_lost_hosts_replicas_run_elsewhere_and_it_returns_empty(
