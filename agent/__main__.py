@@ -31,7 +31,14 @@ def _from_file(context: click.Context, _: click.Parameter, path: Path | None) ->
         raise click.BadParameter(f"{path} is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise click.BadParameter(f"{path} must hold `flag: value` lines")
-    context.default_map = {str(key).replace("-", "_"): value for key, value in values.items()}
+    names = {
+        flag.removeprefix("--"): parameter.name
+        for parameter in context.command.params
+        for flag in parameter.opts
+    }
+    if unknown := sorted(str(key) for key in values if key not in names):
+        raise click.BadParameter(f"{path} names no flag: {', '.join(unknown)}")
+    context.default_map = {str(names[key]): value for key, value in values.items()}
 
 
 def _host_memory() -> int:

@@ -3,6 +3,7 @@
 import ipaddress
 import shutil
 import time
+from pathlib import Path
 
 import msgspec
 
@@ -15,6 +16,8 @@ from pyswarm_core.errors import InvalidArgument, PyswarmError, Unavailable
 READY_TIMEOUT_S = 60.0
 """A first start makes etcd's data directory and elects a leader."""
 JOIN_TIMEOUT_S = 30.0
+AGENT_CONFIG = Path("/etc/pyswarm/agent.yaml")
+"""The host's own settings for its agent, such as mirrors; used where it exists."""
 _PAUSE_S = 0.1
 
 
@@ -42,6 +45,8 @@ def agent_arguments(
         f"--join-token={token}",
         f"--availability={availability}",
     ]
+    if AGENT_CONFIG.exists():
+        arguments.append(f"--config={AGENT_CONFIG}")
     if advertise_addr:
         arguments.append(f"--advertise-addr={advertise_addr}")
     if data_path_port:
