@@ -13,6 +13,7 @@ from shutil import rmtree
 
 from agent.images.base import (
     Credentials,
+    DiskFull,
     Image,
     ImageError,
     ImageInUse,
@@ -153,6 +154,8 @@ class StoredImages:
                 async with self._registry_slots[place.registry], self._slots:
                     await self._skopeo.copy(place, wanted, credentials, report)
                     return
+            except DiskFull:
+                raise  # no other registry has a smaller one
             except ImageError as error:
                 errors.append(error)
         raise combined(errors, [place.registry for place in places])

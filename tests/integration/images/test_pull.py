@@ -214,6 +214,20 @@ async def test_a_full_disk_is_said_and_another_image_still_fits(
         assert len(await images.list()) == 1
 
 
+async def test_a_disk_that_is_full_asks_no_other_registry(
+    settings: ImageSettings, registry: Registry, small_disk: Path
+) -> None:
+    registry.push("library/big:1", [{"a": os.urandom(16_000_000)}], PLAIN)
+    full = msgspec.structs.replace(
+        settings, root=small_disk / "root", mirrors=(f"http://{registry.address}",)
+    )
+    async with open_images(full) as images:
+        with pytest.raises(DiskFull) as caught:
+            await images.resolve("big:1")
+    assert "docker.io" not in str(caught.value)
+    assert "this host has " in str(caught.value)
+
+
 async def test_a_trial_mount_of_a_killed_tool_is_undone(settings: ImageSettings) -> None:
     trial = settings.root / "overlay" / "compat1"
     (trial / "lower").mkdir(parents=True)
