@@ -10,20 +10,17 @@ from typing import NoReturn
 import click
 
 UNSUPPORTED = frozenset(
-    "--publish -p --publish-add --publish-rm --mount --mount-add --mount-rm --secret --secret-add "
-    "--secret-rm --config --config-add --config-rm --update-parallelism --update-delay "
-    "--update-monitor --update-max-failure-ratio --update-failure-action --update-order "
-    "--rollback --rollback-parallelism --rollback-delay --rollback-monitor "
-    "--rollback-max-failure-ratio --rollback-failure-action --rollback-order --health-cmd "
-    "--health-interval --health-timeout --health-retries --health-start-period "
-    "--health-start-interval --no-healthcheck --endpoint-mode --dns --dns-add --dns-rm "
-    "--dns-option --dns-option-add --dns-option-rm --dns-search --dns-search-add --dns-search-rm "
-    "--host-add --host-rm --log-driver --log-opt --no-resolve-image "
-    "--generic-resource --generic-resource-add --generic-resource-rm --max-concurrent "
-    "--isolation --credential-spec --autolock --cert-expiry --external-ca --force-new-cluster "
-    "--snapshot-interval --max-snapshots --attachable --ingress --gateway --ip-range "
-    "--aux-address --ipam-driver --ipam-opt --ipv4 --ipv6 --scope --config-only "
-    "--config-from --details --rotate".split()
+    "--mount --mount-add --mount-rm --secret --secret-add --secret-rm --config --config-add "
+    "--config-rm --update-parallelism --update-delay --update-monitor "
+    "--update-max-failure-ratio --update-failure-action --update-order --rollback "
+    "--rollback-parallelism --rollback-delay --rollback-monitor --rollback-max-failure-ratio "
+    "--rollback-failure-action --rollback-order --health-cmd --health-interval --health-timeout "
+    "--health-retries --health-start-period --health-start-interval --no-healthcheck "
+    "--log-driver --log-opt --no-resolve-image --generic-resource --generic-resource-add "
+    "--generic-resource-rm --max-concurrent --isolation --credential-spec --autolock "
+    "--cert-expiry --external-ca --force-new-cluster --snapshot-interval --max-snapshots "
+    "--aux-address --ipam-driver --ipam-opt --ipv4 --scope --config-only --config-from "
+    "--details --rotate".split()
 )
 """Docker's flags that pyswarm does not have yet."""
 

@@ -275,6 +275,16 @@ class NetworkSpec(Model, frozen=True):
     """IPsec between hosts (RFC 4303, RFC 4106)."""
 
 
+def ipv4_config(spec: NetworkSpec) -> IpamConfig:
+    """What is asked of the IPv4 addresses."""
+    return next((one for one in spec.ipam.config if ":" not in one.subnet), IpamConfig())
+
+
+def ipv6_config(spec: NetworkSpec) -> IpamConfig:
+    """What is asked of the IPv6 addresses."""
+    return next((one for one in spec.ipam.config if ":" in one.subnet), IpamConfig())
+
+
 class ClusterSpec(Model, frozen=True):
     """Settings of the whole fleet."""
 

@@ -1,6 +1,6 @@
 """`pyswarm network create`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -22,9 +22,16 @@ MTU_OPTIONS = ("mtu", "com.docker.network.driver.mtu")
 )
 @click.option("-d", "--driver", default="overlay", show_default=True, help="Driver")
 @click.option("--subnet", multiple=True, metavar="CIDR", help="Its addresses [default: a free one]")
+@click.option("--gateway", multiple=True, metavar="IP", help="The tasks' next hop, on every host")
+@click.option(
+    "--ip-range", multiple=True, metavar="CIDR", help="Take addresses from this part only"
+)
+@click.option("--ipv6", is_flag=True, help="IPv6 too [default subnet: one of fd00::/8]")
 @click.option("--internal", is_flag=True, help="No way out of the network")
+@click.option("--attachable", is_flag=True, help="Taken from Docker's users; services join anyway")
+@click.option("--ingress", is_flag=True, help="The network of the routing mesh")
 @click.option("--label", multiple=True, metavar="KEY=VALUE", help="Labels")
-@click.option("-o", "--opt", multiple=True, metavar="KEY=VALUE", help="mtu=BYTES")
+@click.option("-o", "--opt", multiple=True, metavar="KEY=VALUE", help="encrypted, mtu=BYTES")
 @click.argument("name")
 def create(*, name: str, **given: Any) -> None:
     spec = spec_of(name, given)
@@ -34,25 +41,50 @@ def create(*, name: str, **given: Any) -> None:
 
 def spec_of(name: str, given: Mapping[str, Any]) -> NetworkSpec:
     """The spec that the flags describe. Raises InvalidArgument."""
+    mtu, encrypted = _options(given["opt"])
     return NetworkSpec(
         name=name,
         driver=given["driver"],
         labels=entries.labels("--label", given["label"]),
         internal=given["internal"],
-        ipam=Ipam(config=tuple(IpamConfig(subnet=subnet) for subnet in given["subnet"])),
-        mtu=_mtu(given["opt"]),
+        attachable=given["attachable"],
+        ingress=given["ingress"],
+        enable_ipv6=given["ipv6"],
+        encrypted=encrypted,
+        ipam=Ipam(config=_pools(given["subnet"], given["gateway"], given["ip_range"])),
+        mtu=mtu,
     )
 
 
-def _mtu(options: tuple[str, ...]) -> int:
-    mtu = 0
+def _pools(
+    subnets: Sequence[str], gateways: Sequence[str], ranges: Sequence[str]
+) -> tuple[IpamConfig, ...]:
+    """A pool per subnet; gateway and range go to the pool of their IP version."""
+    pools = {subnet: {"subnet": subnet} for subnet in subnets}
+    for field, flag, values in (("gateway", "gateway", gateways), ("ip_range", "ip-range", ranges)):
+        for value in values:
+            is_six = ":" in value
+            subnet = next((subnet for subnet in subnets if (":" in subnet) == is_six), "")
+            pool = pools.setdefault(subnet, {"subnet": ""})
+            if field in pool:
+                raise InvalidArgument(f"--{flag} {value[:80]!r} is not valid: {subnet} has one")
+            pool[field] = value
+    return tuple(IpamConfig(**pool) for pool in pools.values())
+
+
+def _options(options: Sequence[str]) -> tuple[int, bool]:
+    """(MTU or 0, whether it is encrypted)."""
+    mtu, encrypted = 0, False
     for option in options:
         key, _, value = option.partition("=")
-        if key == "encrypted":
-            raise InvalidArgument("--opt encrypted is not supported yet")
-        if key not in MTU_OPTIONS:
-            raise InvalidArgument(f"--opt {option[:80]!r} is not known: want mtu=BYTES")
-        if not value.isascii() or not value.isdecimal() or len(value) > 9:
+        if key == "encrypted" and value in ("", "true", "false"):
+            encrypted = value != "false"
+        elif key not in MTU_OPTIONS:
+            raise InvalidArgument(
+                f"--opt {option[:80]!r} is not known: want encrypted or mtu=BYTES"
+            )
+        elif not value.isascii() or not value.isdecimal() or len(value) > 9:
             raise InvalidArgument(f"--opt {option[:80]!r} is not valid: want mtu=BYTES")
-        mtu = int(value)
-    return mtu
+        else:
+            mtu = int(value)
+    return mtu, encrypted

@@ -1,16 +1,16 @@
 """Objects as `inspect --pretty` prints them: Docker's headings, one value a line. PURE."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from cli.answers import NodeView
 from cli.render.listing import one_line
 from pyswarm_core.objects import Service
-from pyswarm_core.specs import Resources, TaskSpec
+from pyswarm_core.specs import PortConfig, Resources, TaskSpec
 from pyswarm_core.units import format_cpus, format_duration, format_time, human_size
 
 
-def service_lines(service: Service) -> Iterator[str]:
-    """A service for people."""
+def service_lines(service: Service, names: Mapping[str, str]) -> Iterator[str]:
+    """A service for people; `names` are those of its networks, by id."""
     spec = service.spec
     yield f"ID:             {service.id}"
     yield f"Name:           {spec.name}"
@@ -24,9 +24,11 @@ def service_lines(service: Service) -> Iterator[str]:
     yield from _container(spec.task_template)
     yield from _resources(spec.task_template.resources)
     yield from _restart(spec.task_template)
-    networks = " ".join(network.target for network in spec.task_template.networks)
-    if networks:
-        yield f"Networks:       {networks}"
+    joined = [network.target for network in spec.task_template.networks]
+    if joined:
+        yield f"Networks:       {' '.join(names.get(target, target) for target in joined)}"
+    yield f"Endpoint Mode:  {spec.endpoint_spec.mode.value}"
+    yield from _ports(service.endpoint.ports)
 
 
 def node_lines(view: NodeView) -> Iterator[str]:
@@ -126,6 +128,18 @@ def _resources(resources: Resources) -> Iterator[str]:
             yield f"  Memory:       {human_size(memory)}"
     if limits.pids:
         yield f" Pids:          {limits.pids}"
+
+
+def _ports(ports: Sequence[PortConfig]) -> Iterator[str]:
+    if ports:
+        yield "Ports:"
+    for port in ports:
+        yield f" PublishedPort = {port.published_port or 'chosen by the node'}"
+        yield f"  Protocol = {port.protocol.value}"
+        yield f"  TargetPort = {port.target_port}"
+        yield f"  PublishMode = {port.publish_mode.value}"
+        if port.host_ip:
+            yield f"  HostIP = {port.host_ip}"
 
 
 def _restart(template: TaskSpec) -> Iterator[str]:

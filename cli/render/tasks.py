@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from cli.answers import TaskView
+from cli.render import ports
 from cli.render.listing import Layout, Row, ellipsis, one_line
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import short
@@ -67,7 +68,7 @@ def _row(view: TaskView, now: Instant, style: Style, name: str) -> Row:
         "DesiredState": task.desired_state.word.capitalize(),
         "CurrentState": f"{task.state.word.capitalize()} {ago(since, now).lower()}",
         "Error": error,
-        "Ports": "",
+        "Ports": ports.shown(task.detail.ports),
     }
 
 

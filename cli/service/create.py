@@ -11,12 +11,14 @@ from msgspec.structs import replace
 from cli import converge, flags, session
 from cli.converge import Watched
 from cli.lazy import Verb
-from cli.service import entries, logins, options
+from cli.service import entries, logins, options, publishing
 from cli.service.options import many
 from cli.service.template import with_replicas, with_single
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import (
     ContainerSpec,
+    DnsConfig,
+    EndpointSpec,
     GlobalMode,
     Placement,
     ReplicatedMode,
@@ -49,6 +51,11 @@ _REPLICATED = ServiceMode(replicated=ReplicatedMode())
 @many("-l", "--label", metavar="KEY=VALUE", help="Labels of the service")
 @many("--container-label", metavar="KEY=VALUE", help="Labels of its containers")
 @many("--network", metavar="NETWORK", help="NAME, or name=NAME,alias=ALIAS")
+@many("-p", "--publish", metavar="PORT", help="[[IP:]PUBLISHED:]TARGET[/PROTOCOL], or target=,…")
+@many("--dns", metavar="IP", help="Name servers beside the fleet's names")
+@many("--dns-search", metavar="DOMAIN", help="Domains in which names are looked up")
+@many("--dns-option", metavar="OPTION", help="Options of the resolver, as ndots:2")
+@many("--host", metavar="NAME:IP", help="Further names in /etc/hosts")
 @many("--group", metavar="GROUP", help="Further groups of the user")
 @many("--cap-add", metavar="CAPABILITY", help="Add Linux capabilities")
 @many("--cap-drop", metavar="CAPABILITY", help="Drop Linux capabilities")
@@ -86,6 +93,7 @@ def spec_of(given: Mapping[str, Any], own: Mapping[str, str]) -> ServiceSpec:
             ),
             networks=tuple(map(entries.network, given["network"])),
         ),
+        endpoint_spec=EndpointSpec(ports=publishing.ports(given["publish"])),
     )
     return with_replicas(with_single(spec, given), given["replicas"])
 
@@ -102,6 +110,10 @@ def _container(given: Mapping[str, Any], own: Mapping[str, str]) -> ContainerSpe
         capability_drop=given["cap_drop"],
         sysctls=entries.labels("--sysctl", given["sysctl"]),
         ulimits=tuple(map(entries.ulimit, given["ulimit"])),
+        hosts=tuple(map(entries.host, given["host"])),
+        dns_config=DnsConfig(
+            nameservers=given["dns"], search=given["dns_search"], options=given["dns_option"]
+        ),
     )
 
 

@@ -3,14 +3,14 @@
 What is added replaces what has the same key; removing what is not there is no error, as in Docker.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
-from cli.service import entries
+from cli.service import entries, publishing
 from cli.service.template import put, with_replicas, with_single, words
-from pyswarm_core.specs import ContainerSpec, NetworkAttachment, Placement, ServiceSpec
+from pyswarm_core.specs import ContainerSpec, DnsConfig, NetworkAttachment, Placement, ServiceSpec
 
 T = TypeVar("T")
 replace = msgspec.structs.replace
@@ -32,7 +32,11 @@ def updated(spec: ServiceSpec, given: Mapping[str, Any], own: Mapping[str, str])
         force_update=template.force_update + bool(given["force"]),
     )
     labels = _map(spec.labels, "--label-add", given["label_add"], given["label_rm"])
-    return replace(spec, labels=labels, task_template=template)
+    endpoint = spec.endpoint_spec
+    ports = publishing.published(endpoint.ports, given["publish_add"], given["publish_rm"])
+    return replace(
+        spec, labels=labels, task_template=template, endpoint_spec=replace(endpoint, ports=ports)
+    )
 
 
 def with_networks(
@@ -72,9 +76,27 @@ def _container(
             given["container_label_rm"],
         ),
         sysctls=_map(spec.sysctls, "--sysctl-add", given["sysctl_add"], given["sysctl_rm"]),
+        hosts=_hosts(spec.hosts, given["host_add"], given["host_rm"]),
+        dns_config=_dns(spec.dns_config, given),
         capability_add=_capabilities(spec.capability_add, given["cap_add"], given["cap_drop"]),
         capability_drop=_capabilities(spec.capability_drop, given["cap_drop"], given["cap_add"]),
     )
+
+
+def _dns(config: DnsConfig, given: Mapping[str, Any]) -> DnsConfig:
+    return DnsConfig(
+        nameservers=merged(config.nameservers, given["dns_add"], given["dns_rm"], str),
+        search=merged(config.search, given["dns_search_add"], given["dns_search_rm"], str),
+        options=merged(config.options, given["dns_option_add"], given["dns_option_rm"], str),
+    )
+
+
+def _hosts(old: Iterable[str], added: Iterable[str], removed: Sequence[str]) -> tuple[str, ...]:
+    """Lines of /etc/hosts; a name alone takes away every line of that name."""
+    lines = [entries.host(text) for text in removed if ":" in text or "=" in text]
+    names = frozenset(text for text in removed if ":" not in text and "=" not in text)
+    kept = [line for line in old if not names.intersection(line.split(" ")[1:])]
+    return merged(kept, map(entries.host, added), lines, str)
 
 
 def _placement(placement: Placement, given: Mapping[str, Any]) -> Placement:

@@ -73,6 +73,14 @@ def network(text: str) -> NetworkAttachment:
     return NetworkAttachment(target=target, aliases=tuple(aliases))
 
 
+def host(text: str) -> str:
+    """`NAME:IP` (or `NAME=IP`) as a line of /etc/hosts: `IP NAME`. Raises InvalidArgument."""
+    name, _, address = text.replace("=", ":", 1).partition(":")
+    if not name or not address:
+        raise InvalidArgument(f"--host {text[:80]!r} is not valid: want NAME:IP")
+    return f"{address.strip('[]')} {name}"
+
+
 def ulimit(text: str) -> Ulimit:
     """`nofile=1024:2048` or `nofile=1024`. Raises InvalidArgument."""
     name, _, limits = text.partition("=")

@@ -24,7 +24,10 @@ def inspect(*, form: str, pretty: bool, services: tuple[str, ...]) -> None:
         from cli.render.pretty import service_lines
 
         for ref in services:
-            for line in service_lines(client.service(ref)):
+            service = client.service(ref)
+            joined = service.spec.task_template.overlays
+            names = {str(one): client.network(one).spec.name for one in joined}
+            for line in service_lines(service, names):
                 click.echo(line)
         return
     inspection.inspect_all(services, form, lambda ref: document(client.service(ref)))

@@ -5,7 +5,7 @@ import click
 from cli import flags, session
 from cli.answers import ServiceSummary
 from cli.lazy import Verb
-from cli.render import listing
+from cli.render import listing, ports
 from cli.render.listing import Layout, Row
 from pyswarm_core.ids import short
 
@@ -52,5 +52,5 @@ def row(summary: ServiceSummary, *, long: bool = False) -> Row:
         "Mode": "replicated" if spec.mode.global_ is None else "global",
         "Replicas": replicas,
         "Image": image.partition("@")[0],
-        "Ports": "",
+        "Ports": ports.ingress_ports(service.endpoint.ports),
     }

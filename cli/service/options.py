@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
-from cli.service.template import CONDITIONS
+from cli.service.template import CONDITIONS, ENDPOINT_MODES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,6 +51,11 @@ TEMPLATE = (
     _text("--restart-delay", metavar="DURATION", help="Delay between restarts (default 5s)"),
     _number("--restart-max-attempts", help="Restarts before giving up (0 = endless)"),
     _text("--restart-window", metavar="DURATION", help="Time in which restarts count"),
+    click.option(
+        "--endpoint-mode",
+        type=click.Choice(ENDPOINT_MODES),
+        help="The name leads to one address (vip, the default), or to each task's (dnsrr)",
+    ),
 )
 
 

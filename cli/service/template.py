@@ -11,13 +11,20 @@ from typing import Any, TypeVar
 import msgspec
 
 from pyswarm_core.errors import InvalidArgument
-from pyswarm_core.specs import ReplicatedMode, RestartCondition, ServiceMode, ServiceSpec
+from pyswarm_core.specs import (
+    EndpointMode,
+    ReplicatedMode,
+    RestartCondition,
+    ServiceMode,
+    ServiceSpec,
+)
 from pyswarm_core.units import parse_cpus, parse_duration, parse_size
 
 S = TypeVar("S", bound=msgspec.Struct)
 Read = Callable[[Any], Any]
 
 CONDITIONS = tuple(condition.value for condition in RestartCondition)
+ENDPOINT_MODES = tuple(mode.value for mode in EndpointMode)
 
 
 def _as_given(value: Any) -> Any:
@@ -64,6 +71,7 @@ SINGLE: Mapping[str, tuple[str, Read]] = {
     "restart_delay": (_RESTART + "delay", parse_duration),
     "restart_max_attempts": (_RESTART + "max_attempts", _as_given),
     "restart_window": (_RESTART + "window", parse_duration),
+    "endpoint_mode": ("endpoint_spec.mode", EndpointMode),
     "replicas_max_per_node": ("task_template.placement.max_replicas", _as_given),
 }
 """Parameter name -> where in the spec, how its text is read."""

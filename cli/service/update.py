@@ -14,7 +14,7 @@ from cli.service import edits, entries, logins, options
 from cli.service.change import changed
 from cli.service.options import many
 from pyswarm_core.errors import InvalidArgument
-from pyswarm_core.specs import NetworkAttachment, ServiceSpec
+from pyswarm_core.specs import PREDEFINED_NETWORKS, NetworkAttachment, ServiceSpec
 
 if TYPE_CHECKING:
     from cli.client import Client
@@ -41,6 +41,16 @@ if TYPE_CHECKING:
 @many("--container-label-rm", metavar="KEY", help="Remove labels of containers")
 @many("--network-add", metavar="NETWORK", help="Join NAME, or name=NAME,alias=ALIAS")
 @many("--network-rm", metavar="NETWORK", help="Leave a network")
+@many("--publish-add", metavar="PORT", help="Publish a port, or change what is published there")
+@many("--publish-rm", metavar="TARGET", help="No longer publish a target port")
+@many("--dns-add", metavar="IP", help="Add name servers")
+@many("--dns-rm", metavar="IP", help="Remove name servers")
+@many("--dns-search-add", metavar="DOMAIN", help="Add domains in which names are looked up")
+@many("--dns-search-rm", metavar="DOMAIN", help="Remove domains in which names are looked up")
+@many("--dns-option-add", metavar="OPTION", help="Add options of the resolver")
+@many("--dns-option-rm", metavar="OPTION", help="Remove options of the resolver")
+@many("--host-add", metavar="NAME:IP", help="Add names to /etc/hosts")
+@many("--host-rm", metavar="NAME[:IP]", help="Remove names from /etc/hosts")
 @many("--group-add", metavar="GROUP", help="Add further groups of the user")
 @many("--group-rm", metavar="GROUP", help="Remove further groups of the user")
 @many("--cap-add", metavar="CAPABILITY", help="Add Linux capabilities")
@@ -81,10 +91,14 @@ def _on_networks(
     given: Mapping[str, Any],
 ) -> ServiceSpec:
     """Specs hold ids of networks, users say names: only the controller knows both."""
-    joined = [replace(network, target=client.network(network.target).id) for network in added]
-    left = [client.network(ref).id for ref in given["network_rm"]]
+    joined = [replace(network, target=_target(client, network.target)) for network in added]
+    left = [_target(client, ref) for ref in given["network_rm"]]
     targets = {attachment.target for attachment in spec.task_template.networks}
     for ref, network_id in zip(given["network_rm"], left, strict=True):
         if network_id not in targets:
             raise InvalidArgument(f"--network-rm {ref!r}: the service is not on that network")
     return edits.with_networks(spec, joined, left)
+
+
+def _target(client: "Client", ref: str) -> str:
+    return ref if ref in PREDEFINED_NETWORKS else client.network(ref).id

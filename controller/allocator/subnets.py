@@ -15,7 +15,7 @@ import msgspec
 from pyswarm_core.errors import Conflict, InvalidArgument
 from pyswarm_core.limits import BLOCK_PREFIX
 from pyswarm_core.objects import Network
-from pyswarm_core.specs import IpamConfig, NetworkSpec
+from pyswarm_core.specs import ipv4_config
 
 SMALLEST_BLOCK = 29
 """Prefix length of the smallest block: five addresses for tasks."""
@@ -176,16 +176,6 @@ def range_of(network: Network) -> Range:
     """Where the network's blocks and virtual addresses come from."""
     config = ipv4_config(network.spec)
     return _range(network.subnet, config.ip_range or network.subnet, config.gateway)
-
-
-def ipv4_config(spec: NetworkSpec) -> IpamConfig:
-    """What is asked of the IPv4 addresses."""
-    return next((one for one in spec.ipam.config if ":" not in one.subnet), IpamConfig())
-
-
-def ipv6_config(spec: NetworkSpec) -> IpamConfig:
-    """What is asked of the IPv6 addresses."""
-    return next((one for one in spec.ipam.config if ":" in one.subnet), IpamConfig())
 
 
 @lru_cache(1 << 12)

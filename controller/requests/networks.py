@@ -12,8 +12,6 @@ from controller.allocator.subnets import (
     check_subnet6,
     choose_subnet,
     choose_subnet6,
-    ipv4_config,
-    ipv6_config,
     range_of,
 )
 from controller.allocator.vni import allocate_vni
@@ -24,7 +22,7 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.errors import AlreadyExists, Conflict, InvalidArgument, Unavailable
 from pyswarm_core.ids import IdSource, NetworkId, ServiceId
 from pyswarm_core.objects import Network, Version
-from pyswarm_core.specs import NetworkSpec, ServiceSpec
+from pyswarm_core.specs import NetworkSpec, ServiceSpec, ipv4_config, ipv6_config
 from pyswarm_core.state import State
 from pyswarm_core.states import is_terminal
 from pyswarm_core.validation import network_problems, require

@@ -1,0 +1,125 @@
+"""`--publish` and its relatives: Docker's short and long forms -> ports. PURE."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+from typing import TypeVar
+
+from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.specs import PortConfig, Protocol, PublishMode
+
+E = TypeVar("E", bound=StrEnum)
+
+_RANGE = r"[0-9]{1,5}(?:-[0-9]{1,5})?"
+_SHORT = re.compile(
+    rf"(?:(?:(?P<ip>\[[^\]]*\]|[^:\[\]]*):)?(?P<published>{_RANGE})?:)?"
+    rf"(?P<target>{_RANGE})(?:/(?P<protocol>[a-zA-Z]+))?"
+)
+_WANT = "want [[IP:]PUBLISHED:]TARGET[/PROTOCOL] or published=,target=,protocol=,mode=,host_ip="
+_KEYS = ("published", "target", "protocol", "mode", "host_ip")
+
+
+def ports(texts: Iterable[str], flag: str = "--publish") -> tuple[PortConfig, ...]:
+    """The ports that the flags publish. Raises InvalidArgument."""
+    return tuple(port for text in texts for port in _ports(flag, text))
+
+
+def published(
+    old: Sequence[PortConfig], added: Iterable[str], removed: Iterable[str]
+) -> tuple[PortConfig, ...]:
+    """The ports after `--publish-add` and `--publish-rm`; what is added replaces what was published
+    there. Removing what is not there is no error.
+    """
+    gone = [wish for text in removed for wish in _removals(text)]
+    kept = [port for port in old if not any(_is(port, wish) for wish in gone)]
+    found = {_place(port): port for port in kept}
+    found.update((_place(port), port) for port in ports(added, "--publish-add"))
+    return tuple(found.values())
+
+
+def _place(port: PortConfig) -> tuple[object, ...]:
+    if port.published_port:
+        return (port.published_port, port.protocol, port.host_ip)
+    return (0, port.protocol, port.target_port, port.publish_mode, port.host_ip)
+
+
+def _removals(text: str) -> Iterator[tuple[PortConfig, bool]]:
+    """The ports meant, and whether a mode was said: without one either is."""
+    is_long = "=" in text
+    for port in _ports("--publish-rm", text):
+        yield port, is_long and "mode=" in text
+
+
+def _is(port: PortConfig, wish: tuple[PortConfig, bool]) -> bool:
+    meant, with_mode = wish
+    return (
+        (port.target_port, port.protocol) == (meant.target_port, meant.protocol)
+        and meant.published_port in (0, port.published_port)
+        and meant.host_ip in ("", port.host_ip)
+        and (not with_mode or port.publish_mode is meant.publish_mode)
+    )
+
+
+def _ports(flag: str, text: str) -> Iterator[PortConfig]:
+    if "=" in text:
+        yield _long(flag, text)
+        return
+    match = _SHORT.fullmatch(text)
+    if match is None:
+        raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: {_WANT}")
+    protocol = _word(flag, text, Protocol, (match["protocol"] or "tcp").lower())
+    targets = _numbers(flag, text, match["target"])
+    wanted = _numbers(flag, text, match["published"]) if match["published"] else [0] * len(targets)
+    if len(targets) == 1:
+        targets *= len(wanted)
+    if len(targets) != len(wanted):
+        raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: want ranges of the same length")
+    for number, target in zip(wanted, targets, strict=True):
+        yield PortConfig(
+            target_port=target,
+            protocol=protocol,
+            published_port=number,
+            host_ip=(match["ip"] or "").strip("[]"),
+        )
+
+
+def _long(flag: str, text: str) -> PortConfig:
+    found = dict.fromkeys(_KEYS, "")
+    for part in text.split(","):
+        key, _, value = part.partition("=")
+        key = key.strip().lower().replace("host-ip", "host_ip")
+        if key not in found:
+            raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: {_WANT}")
+        found[key] = value.strip()
+    if not found["target"]:
+        raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: it has no target")
+    return PortConfig(
+        target_port=_number(flag, text, found["target"]),
+        protocol=_word(flag, text, Protocol, found["protocol"].lower() or "tcp"),
+        published_port=_number(flag, text, found["published"] or "0"),
+        publish_mode=_word(flag, text, PublishMode, found["mode"].lower() or "ingress"),
+        host_ip=found["host_ip"].strip("[]"),
+    )
+
+
+def _numbers(flag: str, text: str, span: str) -> list[int]:
+    first, dash, last = span.partition("-")
+    start = _number(flag, text, first)
+    end = _number(flag, text, last) if dash else start
+    if end < start:
+        raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: {span} ends before it begins")
+    return list(range(start, end + 1))
+
+
+def _number(flag: str, text: str, number: str) -> int:
+    if not (number.isascii() and number.isdecimal() and int(number[:6]) <= 65535):
+        raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: want ports of 1 to 65535")
+    return int(number)
+
+
+def _word(flag: str, text: str, words: type[E], word: str) -> E:
+    try:
+        return words(word)
+    except ValueError:
+        want = ", ".join(words)
+        raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: want one of {want}") from None
