@@ -113,8 +113,7 @@ class NodeTable:
         """The node of each row; None where it is free."""
         self.attributes_version = 0
         """Rises whenever a node comes, goes or changes in what a constraint could ask."""
-        self.held_ports = HeldPorts()
-        """Ports of the nodes' hosts that their tasks hold."""
+        self._held_ports = HeldPorts()
         self._free: list[int] = []
         self._satisfying: dict[str, BoolColumn] = {}
         self._branches: dict[str, Branches] = {}
@@ -169,7 +168,11 @@ class NodeTable:
     def hold(self, rows: IntColumn, ports: Iterable[HostPort], sign: int) -> None:
         """One task more, or less, holds these ports on each of the rows, which may repeat."""
         for port in ports:
-            self.held_ports.count(rows, port, sign, len(self.number))
+            self._held_ports.count(rows, port, sign, len(self.number))
+
+    def holding(self, port: HostPort) -> BoolColumn:
+        """By row, whether a task holds a port of the host that is in this one's way."""
+        return self._held_ports.held(port, len(self.number))
 
     def remove(self, node_id: NodeId) -> None:
         """Free a node's row."""
@@ -180,7 +183,7 @@ class NodeTable:
             getattr(self, name)[row] = 0
         for column in self._satisfying.values():
             column[row] = False
-        self.held_ports.forget_row(row)
+        self._held_ports.forget_row(row)
         self.attributes_version += 1
         self._free.append(row)
 

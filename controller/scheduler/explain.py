@@ -20,7 +20,7 @@ class Exclusion(NamedTuple):
     """What one filter says."""
 
     filter: str
-    """ready, cpu, memory, constraint, max replicas or network."""
+    """ready, cpu, memory, constraint, port, max replicas or network."""
     rows: BoolColumn
     """Those it excludes and no filter before it did."""
     text: str
@@ -114,6 +114,8 @@ def _filters(ledger: Ledger, demand: Demand) -> Iterator[tuple[str, BoolColumn, 
     for constraint in demand.template.placement.constraints:
         text = f"do not satisfy {constraint}"
         yield f"constraint {constraint}", ~table.satisfying(constraint), _says(text)
+    for port in demand.footprint.ports:
+        yield f"port {port}", ledger.held(port), _says(f"have host port {port} in use")
     cap = demand.template.placement.max_replicas
     if cap > 0:
         text = f"already run {cap} of its tasks, the maximum per node"

@@ -1,7 +1,8 @@
 """How many tasks of one kind each node could take. PURE.
 
-Swarm's filters in Swarm's order: ready, resources, constraints, replicas per node; and room on the
-overlays' blocks. Each narrows a capacity column; `explain` asks the same filters who excluded whom.
+Swarm's filters in Swarm's order: ready, resources, constraints, host ports, replicas per node; and
+room on the overlays' blocks. Each narrows a capacity column; `explain` asks the same filters who
+excluded whom.
 """
 
 from typing import NamedTuple
@@ -38,6 +39,8 @@ def capacity(ledger: Ledger, demand: Demand) -> IntColumn:
         np.minimum(room, ledger.free_cpus // demand.footprint.nano_cpus, out=room)
     if demand.footprint.memory_bytes > 0:
         np.minimum(room, ledger.free_memory // demand.footprint.memory_bytes, out=room)
+    for port in demand.footprint.ports:
+        np.minimum(room, ~ledger.held(port), out=room)  # one task of a kind at most
     if placement.max_replicas > 0:
         np.minimum(room, placement.max_replicas - demand.on_node, out=room)
     for _, left in demand.rooms:

@@ -6,6 +6,7 @@ Copies the columns it changes: the state index stays as it is until the decision
 import numpy as np
 
 from pyswarm_core.nodetable import BoolColumn, IntColumn, NodeTable
+from pyswarm_core.ports import HostPort, overlaps
 from pyswarm_core.state import Footprint
 
 
@@ -17,6 +18,7 @@ class Ledger:
         self.free_cpus: IntColumn = table.free_cpus
         self.free_memory: IntColumn = table.free_memory
         self.tasks: IntColumn = table.active_tasks.copy()
+        self._held: dict[HostPort, BoolColumn] = {}
 
     def place(self, rows: IntColumn, footprint: Footprint) -> None:
         """One more task of this footprint on each of the rows (which may repeat)."""
@@ -25,6 +27,21 @@ class Ledger:
             np.subtract.at(self.free_cpus, rows, footprint.nano_cpus)
         if footprint.memory_bytes:
             np.subtract.at(self.free_memory, rows, footprint.memory_bytes)
+        for port in footprint.ports:
+            held = self._held.get(port)
+            if held is None:
+                held = self._held[port] = np.zeros(len(self.table.number), np.bool_)
+            held[rows] = True
+
+    def held(self, port: HostPort) -> BoolColumn:
+        """By row, whether a task holds a port of the host that is in this one's way."""
+        rows = self.table.holding(port)
+        for other, held in self._held.items():
+            if (other.protocol, other.port) == (port.protocol, port.port) and overlaps(
+                other.host_ip, port.host_ip
+            ):
+                rows |= held
+        return rows
 
     def satisfying(self, constraints: tuple[str, ...]) -> BoolColumn:
         """Which schedulable rows satisfy all constraints."""

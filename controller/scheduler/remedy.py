@@ -12,7 +12,6 @@ from pyswarm_core.constraints import NODE_LABEL, parse
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.nodetable import BoolColumn, IntColumn
 from pyswarm_core.specs import Placement, TaskSpec
-from pyswarm_core.state import Footprint
 
 
 def remedies(ledger: Ledger, demand: Demand, service: str) -> list[str]:
@@ -20,6 +19,7 @@ def remedies(ledger: Ledger, demand: Demand, service: str) -> list[str]:
     found = [
         _resources(ledger, demand, service),
         *(_label(ledger, demand, text) for text in demand.template.placement.constraints),
+        _ports(ledger, demand, service),
         _max_replicas(ledger, demand, service),
         _ready(ledger, demand),
     ]
@@ -44,8 +44,10 @@ def _hosts(ledger: Ledger, rows: BoolColumn) -> list[str]:
 
 
 def _resources(ledger: Ledger, demand: Demand, service: str) -> str:
-    otherwise = capacity(ledger, demand._replace(footprint=Footprint())) > 0
-    cpu, memory = demand.footprint.nano_cpus, demand.footprint.memory_bytes
+    footprint = demand.footprint
+    without = footprint._replace(nano_cpus=0, memory_bytes=0)
+    otherwise = capacity(ledger, demand._replace(footprint=without)) > 0
+    cpu, memory = footprint.nano_cpus, footprint.memory_bytes
     if not otherwise.any() or not (cpu or memory):
         return ""
     enough_cpu = otherwise & (ledger.free_cpus >= cpu)
@@ -89,6 +91,15 @@ def _label(ledger: Ledger, demand: Demand, text: str) -> str:
     return f"take the label off a node: pyswarm node update --label-rm {label} {hosts[0]}"
 
 
+def _ports(ledger: Ledger, demand: Demand, service: str) -> str:
+    without = demand.footprint._replace(ports=())
+    hosts = _hosts(ledger, capacity(ledger, demand._replace(footprint=without)) > 0)
+    words = ", ".join(map(str, demand.footprint.ports))
+    if not words or not hosts:
+        return ""
+    return f"free host port {words} on {hosts[0]}, or publish another number for {service}"
+
+
 def _max_replicas(ledger: Ledger, demand: Demand, service: str) -> str:
     cap = demand.template.placement.max_replicas
     if not cap or not (capacity(ledger, _without(demand, max_replicas=0)) > 0).any():
@@ -102,6 +113,8 @@ def _ready(ledger: Ledger, demand: Demand) -> str:
     fits = table.satisfying_all(demand.template.placement.constraints) & ~table.schedulable
     fits &= ledger.free_cpus >= demand.footprint.nano_cpus
     fits &= ledger.free_memory >= demand.footprint.memory_bytes
+    for port in demand.footprint.ports:
+        fits &= ~ledger.held(port)
     paused = _hosts(ledger, fits & table.ready)
     if paused:
         return f"let a node take tasks again: pyswarm node update --availability active {paused[0]}"
