@@ -1,4 +1,4 @@
-"""What the loop has to look at, and when. PURE: the dirty services and nodes, and the wakes.
+"""What the loop has to look at, and when. PURE: what is dirty, and the wakes.
 
 A slice of it is decided per turn, bounded by the tasks it covers, so that a leader with a million
 tasks to look at still renews its lease. Who became dirty first is looked at first.
@@ -17,16 +17,18 @@ SLICE_TASKS = 50_000
 
 
 class Agenda:
-    """Dirty names in order of arrival, and one wake per service."""
+    """Dirty names in order of arrival, and one wake per service and for the cluster."""
 
     def __init__(self) -> None:
         self.services: dict[ServiceId, None] = {}
         self.nodes: dict[NodeId, None] = {}
+        self.cluster = False
+        self._cluster_wake: Instant = NEVER
         self._wakes: dict[ServiceId, Instant] = {}
         self._heap: list[tuple[Instant, ServiceId]] = []
 
     def __bool__(self) -> bool:
-        return bool(self.services or self.nodes)
+        return bool(self.services or self.nodes or self.cluster)
 
     def add_services(self, services: Iterable[ServiceId]) -> None:
         """These changed."""
@@ -36,6 +38,10 @@ class Agenda:
         """These changed."""
         self.nodes.update(dict.fromkeys(nodes))
 
+    def add_cluster(self) -> None:
+        """Its settings or keys changed, or were never looked at."""
+        self.cluster = True
+
     def add_writes(self, writes: Writes, state: State) -> None:
         """What users' writes, not applied yet, make worth another look."""
         self.add_services(service.id for service in writes.services)
@@ -44,10 +50,13 @@ class Agenda:
         self.add_nodes(node.id for node in writes.nodes)
         self.add_nodes(writes.removed_nodes)  # for the blocks they had, and for who waits and why
         if writes.cluster is not None:
+            self.add_cluster()
             self.add_services(state.services)
 
     def fall_due(self, now: Instant) -> None:
-        """Services whose wake has come are dirty."""
+        """What has its wake come is dirty."""
+        if self._cluster_wake <= now:
+            self._cluster_wake, self.cluster = NEVER, True
         while self._heap and self._heap[0][0] <= now:
             at, service_id = heapq.heappop(self._heap)
             if self._wakes.get(service_id) == at:
@@ -56,11 +65,12 @@ class Agenda:
 
     def next_wake(self) -> Instant:
         """When `fall_due` may have something to do; never too late."""
-        return self._heap[0][0] if self._heap else NEVER
+        return min(self._cluster_wake, self._heap[0][0] if self._heap else NEVER)
 
     def take(self, state: State) -> Dirty:
         """Remove and return what to decide in this turn."""
         dirty = Dirty()
+        dirty.cluster, self.cluster = self.cluster, False
         room = SLICE_TASKS
         while self.services and room > 0:
             service_id = next(iter(self.services))
@@ -78,6 +88,8 @@ class Agenda:
         """After a decision about `dirty`: its wakes replace earlier ones, what was cut is dirty."""
         for service_id in sorted(dirty.services):
             self._wakes.pop(service_id, None)
+        if dirty.cluster:
+            self._cluster_wake = decision.cluster_wake
         self._set_wakes(decision.wakes)
         self.add_services(sorted(decision.again))
         if decision.again:

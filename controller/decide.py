@@ -39,6 +39,8 @@ def decide(state: State, dirty: Dirty, now: Instant, ids: IdSource) -> Decision:
         else:
             replicated_service.reconcile(plan, state, slots, now, budget)
         draft.take(plan, budget)
+    if dirty.cluster:
+        draft.renew_keys()
     if changed:
         draft.look_at(sorted(one.id for one in state.networks.values() if one.blocks))
     return draft.decision()

@@ -92,6 +92,7 @@ class Loop:
         self._liveness.await_hello(
             (n.id for n in self.state.nodes.values() if n.status.state is not NodeState.DOWN), now
         )
+        self._agenda.add_cluster()
         self._agenda.add_services(self.state.services)
         self._agenda.add_nodes(self.state.nodes)
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import msgspec
 
-from pyswarm_core.clock import Instant
+from pyswarm_core.clock import NEVER, Instant
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.objects import Cluster, Network, Node, Service, Task
 
@@ -84,6 +84,8 @@ class Decision(msgspec.Struct, frozen=True):
 
     Replaces earlier wakes.
     """
+    cluster_wake: Instant = NEVER
+    """When the cluster itself could change by time alone, if it was decided about."""
     again: frozenset[ServiceId] = frozenset()
     """Services whose decision was cut to bound its size: decide again at once after applying the
     writes.
@@ -97,6 +99,7 @@ class Dirty:
     def __init__(self) -> None:
         self.services: set[ServiceId] = set()
         self.nodes: set[NodeId] = set()
+        self.cluster = False
 
     def __bool__(self) -> bool:
-        return bool(self.services or self.nodes)
+        return bool(self.services or self.nodes or self.cluster)

@@ -1,5 +1,7 @@
 """What operators change: nodes and networks."""
 
+from ipaddress import IPv6Network
+
 import msgspec
 import pytest
 
@@ -113,3 +115,46 @@ def test_a_network_is_in_use_while_old_tasks_live() -> None:
         networks.remove_network(state, "app")
     state.apply(Writes(tasks=[replace(task, state=TaskState.SHUTDOWN)]))
     assert networks.remove_network(state, "app")[0]
+
+
+def shaped(state: State, *configs: specs.IpamConfig, **changes: object) -> Network:
+    fields = {"name": f"n{len(state.networks)}", "ipam": specs.Ipam(config=configs), **changes}
+    spec = specs.NetworkSpec(**fields)  # type: ignore[arg-type]
+    writes, network = networks.create_network(state, spec, (), NOW, Numbered(len(state.networks)))
+    state.apply(writes)
+    return network
+
+
+def test_a_chosen_ipv6_subnet_is_local_and_follows_from_cluster_and_vni() -> None:
+    first, again = build.state(), build.state()
+    one = shaped(first, enable_ipv6=True)
+    two = shaped(first, enable_ipv6=True)
+    assert one.subnet6 == shaped(again, enable_ipv6=True).subnet6
+    assert one.subnet6 != two.subnet6
+    for network in (one, two):
+        subnet6 = IPv6Network(network.subnet6)
+        assert subnet6.subnet_of(IPv6Network("fd00::/8"))
+        assert subnet6.prefixlen == 64
+    assert shaped(first).subnet6 == ""
+
+
+def test_a_given_ipv6_subnet_has_room_and_is_nobody_elses() -> None:
+    state = build.state()
+    six = specs.IpamConfig(subnet="fd00:9::/64")
+    four = specs.IpamConfig(subnet="10.9.0.0/24")
+    assert shaped(state, six, enable_ipv6=True).subnet6 == "fd00:9::/64"
+    with pytest.raises(Conflict, match=r"subnet fd00:9::/80 overlaps network n0 \(fd00:9::/64\)"):
+        shaped(state, specs.IpamConfig(subnet="fd00:9::/80"), enable_ipv6=True)
+    small = specs.IpamConfig(subnet="fd00:8::/121")
+    with pytest.raises(InvalidArgument, match=r"too small for the hosts of 10.9.0.0/24, want /120"):
+        shaped(state, four, small, enable_ipv6=True)
+    enough = specs.IpamConfig(subnet="fd00:8::/120")
+    assert shaped(state, four, enough, enable_ipv6=True).subnet6 == "fd00:8::/120"
+
+
+def test_a_gateway_leaves_a_block_for_tasks() -> None:
+    state = build.state()
+    with pytest.raises(InvalidArgument, match=r"gateway '10.9.0.4' is not valid: 10.9.0.0/29 is"):
+        shaped(state, specs.IpamConfig(subnet="10.9.0.0/29", gateway="10.9.0.4"))
+    shaped(state, specs.IpamConfig(subnet="10.9.0.0/29", gateway="10.9.0.1"))
+    shaped(state, specs.IpamConfig(subnet="10.8.0.0/28", gateway="10.8.0.4"))
