@@ -14,7 +14,7 @@ from agent.images.base import Images
 from agent.images.settings import ImageSettings
 from agent.images.store import open_images
 from agent.listening import listening
-from agent.metrics import AgentCollector, PhaseLatency, Questions
+from agent.metrics import AgentCollector, NetworkWork, PhaseLatency, Questions
 from agent.network.base import Underlay
 from agent.network.dataplane import KernelDataplane
 from agent.network.dns.forward import HostServers
@@ -90,7 +90,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
             assign=assign,
             open_tunnel=Tunnels(parts.worker, parts.images, parts.runtime).open,
         )
-        parts.registry.register(AgentCollector(parts.worker, session))
+        parts.registry.register(AgentCollector(parts.worker, parts.overlays, session))
         stack.enter_context(serve_metrics(config.metrics_addr, parts.registry))
         await parts.worker.adopted()
         group.create_task(session.run())
@@ -122,6 +122,7 @@ async def _parts(config: Config, stack: AsyncExitStack) -> _Parts:
         config.state_dir / "overlays.json",
         outbox.acknowledge,
         resolvers,
+        watch=NetworkWork(registry),
     )
     preparation = Preparation(
         images=images,

@@ -5,6 +5,9 @@ pyswarm_agent_task_phase_seconds{phase}       prepare (accepted to ready), start
 pyswarm_agent_names_queries_total{outcome}    what became of tasks' questions for names
 pyswarm_agent_names_forward_seconds           how long other name servers took to answer
 pyswarm_agent_session_connected               1 while a session stands
+pyswarm_agent_network_revision                the newest assignment that the kernel follows
+pyswarm_agent_network_sync_seconds            how long making the kernel's network as wanted takes
+pyswarm_agent_network_drifts_healed_total     what somebody had disturbed and is mended
 """
 
 from collections import Counter as Tally
@@ -14,6 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from agent.overlays import Overlays
 from agent.session.conversation import Session
 from agent.tasks.record import Record
 from agent.worker import Worker
@@ -21,6 +25,7 @@ from pyswarm_core.clock import seconds
 from pyswarm_core.states import TaskState
 
 _FORWARD_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+_SYNC_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 _PHASE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
@@ -70,11 +75,37 @@ class Questions:
         self._seconds.observe(seconds)
 
 
-class AgentCollector(Collector):
-    """Reads the worker and the session when Prometheus asks."""
+class NetworkWork:
+    """A `NetworkWatch` that counts."""
 
-    def __init__(self, worker: Worker, session: Session) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._seconds = Histogram(
+            "pyswarm_agent_network_sync_seconds",
+            "How long it takes to make the kernel's network as wanted",
+            buckets=_SYNC_BUCKETS,
+            registry=registry,
+        )
+        self._healed = Counter(
+            "pyswarm_agent_network_drifts_healed_total",
+            "What somebody had disturbed in the kernel's network and is mended",
+            registry=registry,
+        )
+
+    def synced(self, duration_s: float) -> None:
+        """See `NetworkWatch`."""
+        self._seconds.observe(duration_s)
+
+    def healed(self, drifts: int) -> None:
+        """See `NetworkWatch`."""
+        self._healed.inc(drifts)
+
+
+class AgentCollector(Collector):
+    """Reads worker, networks and session when Prometheus asks."""
+
+    def __init__(self, worker: Worker, overlays: Overlays, session: Session) -> None:
         self._worker = worker
+        self._overlays = overlays
         self._session = session
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
@@ -89,4 +120,9 @@ class AgentCollector(Collector):
             "pyswarm_agent_session_connected",
             "1 while a session with the leader stands",
             value=int(self._session.connected),
+        )
+        yield GaugeMetricFamily(
+            "pyswarm_agent_network_revision",
+            "The newest assignment that the kernel follows",
+            value=self._overlays.programmed,
         )

@@ -28,6 +28,7 @@ from agent.network.base import (
 )
 from agent.network.ipam import Exhausted, Pool, gateway
 from agent.session.assigned import Assigned
+from agent.stopwatch import NetworkWatch
 from pyswarm_core.addresses import address6
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.ids import NetworkId, TaskId
@@ -70,13 +71,18 @@ class Overlays:
         path: Path,
         acknowledge: Callable[[int], None],
         resolvers: Resolvers,
+        *,
+        watch: NetworkWatch | None = None,
     ) -> None:
         """`acknowledge` is told the revision of the newest assignment that the kernel follows."""
         self._dataplane = dataplane
         self._resolvers = resolvers
         self._path = path
-        self._acknowledge = acknowledge
+        self._tell = acknowledge
+        self._watch = watch
         self._revision = 0
+        self.programmed = 0
+        """The newest revision that the kernel follows."""
         self._bridge = host_bridge(bridge_subnet)
         self._assigned: dict[NetworkId, OverlayWanted] = {}
         self._leaving: dict[NetworkId, OverlayWanted] = {}
@@ -176,45 +182,57 @@ class Overlays:
         disturbed.
         """
         await self._want()
+        drifts = 0
         while True:
             target, revision = self._wanted, self._revision
             overlays = (self._bridge, *self._assigned.values(), *self._leaving.values())
             endpoints = tuple(self._endpoints.values())
             self._resolvers.know(overlays, endpoints)
+            began = asyncio.get_running_loop().time()
             try:
                 await self._dataplane.sync(overlays, endpoints)
             except NetworkFailed as error:
                 _log.error("network.sync_failed", error=error)
                 await asyncio.sleep(RETRY_S)
                 continue
+            if self._watch:
+                self._watch.synced(asyncio.get_running_loop().time() - began)
+                self._watch.healed(drifts)
             async with self._changed:
                 self._synced = target
                 self._changed.notify_all()
+            if self._wanted == target:
+                revision = self._revision  # what came meanwhile asked for nothing else
             if revision:
                 self._acknowledge(revision)
-            await self._wait_for_work(target)
+            drifts = await self._wait_for_work(target)
 
-    async def _wait_for_work(self, target: int) -> None:
+    def _acknowledge(self, revision: int) -> None:
+        self.programmed = max(self.programmed, revision)
+        self._tell(revision)
+
+    async def _wait_for_work(self, target: int) -> int:
+        """Return when there is something to do: how much somebody has disturbed, if that is it."""
         while True:
             try:
                 async with asyncio.timeout(REPAIR_PERIOD_S), self._changed:
                     await self._changed.wait_for(lambda: self._wanted > target)
-                return
+                return 0
             except TimeoutError:
                 pass
             try:
                 drifts = await self._dataplane.check()
             except NetworkFailed as error:
                 _log.warning("network.check_failed", error=error)
-                return
+                return 0
             if drifts:
                 for drift in drifts[:10]:
                     _log.warning("network.drift", kind=drift.kind, detail=drift.detail)
-                return
+                return len(drifts)
 
     async def _want(self) -> None:
+        self._wanted += 1  # before anything is awaited: what is synced now is not what is wanted
         async with self._changed:
-            self._wanted += 1
             self._changed.notify_all()
 
     async def _until_synced(self, networks: tuple[NetworkId, ...]) -> None:

@@ -1,4 +1,4 @@
-"""What the worker tells of a task's progress to whoever measures it. PURE: a protocol."""
+"""What is told of progress to whoever measures it. PURE: protocols."""
 
 from typing import Protocol
 
@@ -10,4 +10,16 @@ class Stopwatch(Protocol):
 
     def moved(self, before: Record, after: Record) -> None:
         """A task moved on; its record carries the instants."""
+        ...
+
+
+class NetworkWatch(Protocol):
+    """Hears of the work on the host's network."""
+
+    def synced(self, duration_s: float) -> None:
+        """The kernel was made as wanted; it took this long."""
+        ...
+
+    def healed(self, drifts: int) -> None:
+        """So many things that somebody had disturbed are as wanted again."""
         ...

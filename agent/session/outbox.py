@@ -42,6 +42,7 @@ class Outbox:
         return taken, revision
 
     def clear(self) -> None:
-        """Forget everything: a full report is about to be made."""
+        """Forget everything: a full report is about to be made, and a full assignment follows."""
         self._statuses.clear()
+        self._revision = 0
         self._filled.clear()

@@ -1,0 +1,147 @@
+"""What an agent acknowledges of its networks, and when."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from agent import overlays as module
+from agent.network.base import EndpointWanted, OverlayWanted, Underlay
+from agent.network.fake import Fabric, FakeDataplane, FakeResolvers
+from agent.network.state import KernelState
+from agent.overlays import Overlays
+from agent.session.assigned import Assigned
+from pyswarm_core.ids import NetworkId, ServiceId
+
+
+class SlowDataplane(FakeDataplane):
+    """Syncs when it is let to."""
+
+    def __init__(self) -> None:
+        super().__init__(Fabric(), Underlay(address="192.0.2.1"))
+        self.begun = asyncio.Semaphore(0)
+        self.let = asyncio.Semaphore(0)
+
+    async def sync(
+        self, overlays: Sequence[OverlayWanted], endpoints: Sequence[EndpointWanted] = ()
+    ) -> None:
+        self.begun.release()
+        await self.let.acquire()
+        await super().sync(overlays, endpoints)
+
+
+class Watch:
+    def __init__(self) -> None:
+        self.syncs = 0
+        self.mended = asyncio.Event()
+
+    def synced(self, duration_s: float) -> None:
+        self.syncs += 1
+
+    def healed(self, drifts: int) -> None:
+        if drifts:
+            self.mended.set()
+
+
+class Told:
+    """What was acknowledged, and a way to wait for it."""
+
+    def __init__(self) -> None:
+        self.revisions: list[int] = []
+        self._more = asyncio.Event()
+
+    def take(self, revision: int) -> None:
+        self.revisions.append(revision)
+        self._more.set()
+
+    async def until(self, revision: int) -> None:
+        while revision not in self.revisions:
+            self._more.clear()
+            await self._more.wait()
+
+
+def endpoint(vip: str) -> EndpointWanted:
+    return EndpointWanted(
+        service_id=ServiceId("web"), service_name="web", network_id=NetworkId("net"), vip=vip
+    )
+
+
+def assigned(revision: int, *endpoints: EndpointWanted, full: bool = False) -> Assigned:
+    return Assigned(full, revision, (), (), (), (), endpoints)
+
+
+@asynccontextmanager
+async def running(
+    dataplane: FakeDataplane, told: Told, path: Path, watch: Watch | None = None
+) -> AsyncIterator[Overlays]:
+    overlays = Overlays(dataplane, "10.127.0.0/24", path, told.take, FakeResolvers(), watch=watch)
+    async with asyncio.TaskGroup() as group:
+        work = group.create_task(overlays.run())
+        yield overlays
+        work.cancel()
+
+
+async def test_a_revision_is_acknowledged_when_the_kernel_follows_it(tmp_path: Path) -> None:
+    dataplane, told = SlowDataplane(), Told()
+    async with running(dataplane, told, tmp_path / "o") as overlays:
+        await dataplane.begun.acquire()
+        dataplane.let.release()
+        await overlays.settled()
+        await overlays.assign(assigned(5, endpoint("10.0.0.9")))
+        assert (told.revisions, overlays.programmed) == ([], 0)
+        dataplane.let.release()
+        await told.until(5)
+        assert (list(dataplane.endpoints.values()), overlays.programmed) == (
+            [endpoint("10.0.0.9")],
+            5,
+        )
+
+
+async def test_what_comes_during_a_sync_waits_for_the_next(tmp_path: Path) -> None:
+    dataplane, told = SlowDataplane(), Told()
+    async with running(dataplane, told, tmp_path / "o") as overlays:
+        await dataplane.begun.acquire()
+        await overlays.assign(assigned(5, endpoint("10.0.0.9")))
+        dataplane.let.release()
+        await dataplane.begun.acquire()
+        assert 5 not in told.revisions
+        dataplane.let.release()
+        await told.until(5)
+
+
+async def test_a_revision_that_asks_for_nothing_is_acknowledged_with_the_sync_under_way(
+    tmp_path: Path,
+) -> None:
+    dataplane, told = SlowDataplane(), Told()
+    async with running(dataplane, told, tmp_path / "o") as overlays:
+        await dataplane.begun.acquire()
+        await overlays.assign(assigned(5))
+        assert told.revisions == []
+        dataplane.let.release()
+        await told.until(5)
+
+
+async def test_a_revision_that_asks_for_nothing_is_acknowledged_at_once(tmp_path: Path) -> None:
+    dataplane, told = SlowDataplane(), Told()
+    async with running(dataplane, told, tmp_path / "o") as overlays:
+        await dataplane.begun.acquire()
+        dataplane.let.release()
+        await overlays.settled()
+        await overlays.assign(assigned(5))
+        assert told.revisions == [5]
+
+
+async def test_what_was_disturbed_is_counted_once_it_is_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REPAIR_PERIOD_S", 0.01)
+    dataplane, told, watch = FakeDataplane(Fabric(), Underlay(address="192.0.2.1")), Told(), Watch()
+    async with running(dataplane, told, tmp_path / "o", watch) as overlays:
+        await asyncio.sleep(0)  # it begins
+        await overlays.settled()
+        wanted = dataplane.kernel
+        dataplane.kernel = KernelState()
+        await watch.mended.wait()
+        assert (dataplane.kernel, watch.syncs) == (wanted, 2)
