@@ -8,19 +8,22 @@ that was decided. Reports are written behind. An exception ends the loop and wit
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
 
 from controller.agenda import Agenda
+from controller.assignments import Source, Templates
+from controller.endpoints.barrier import Finished
+from controller.endpoints.reach import Reach
 from controller.leadership import Mutation
 from controller.liveness import TICK_PERIOD, Liveness, heartbeat_period
 from controller.metrics import Metrics
 from controller.persistence.loading import Loaded
 from controller.persistence.saving import Saver, Unsaved
 from controller.servers.events import EventLog, notes_of
-from controller.servers.sessions import Sessions
+from controller.servers.sessions import Session, Sessions
 from controller.servers.tunnels import Tunnels
 from pyswarm_core.clock import Clock, Instant, after, seconds
 from pyswarm_core.decision import Decision, Dirty, Note, NoteKind, Writes
@@ -88,6 +91,11 @@ class Loop:
         self._ended = False
         now = tools.clock.now()
         self._flush_at = now
+        self._reach = Reach(self.state, tools.saver.revision, now)
+        self.source = Source(
+            self.state, self._reach.endpoints, Templates(), withheld=self._reach.barrier
+        )
+        """What agents' messages are made of."""
         self._liveness = Liveness(self.heartbeat_period, now)
         self._liveness.await_hello(
             (n.id for n in self.state.nodes.values() if n.status.state is not NodeState.DOWN), now
@@ -158,9 +166,19 @@ class Loop:
         return len(self.sessions)
 
     @property
-    def sessions_behind(self) -> int:
-        """Agents that have not acknowledged what they were sent last."""
-        return sum(session.behind for session in self.sessions)
+    def revisions_behind(self) -> list[int]:
+        """By agent, how far its acknowledgement is behind what it was sent last."""
+        return [session.behind for session in self.sessions]
+
+    @property
+    def tasks_withheld(self) -> int:
+        """Tasks that are to stop once nobody sends connections to them any more."""
+        return len(self._reach.barrier)
+
+    @property
+    def acknowledged(self) -> Mapping[NodeId, int]:
+        """The newest revision that each node has acknowledged in its session."""
+        return self._reach.barrier.acknowledged
 
     def heard(self, node_id: NodeId) -> None:
         """Any message of the node arrived; one that was down is ready again."""
@@ -194,7 +212,19 @@ class Loop:
         self._behind.add_tasks(changed)
         self._agenda.add_services(task.service_id for task in changed)
         self.sessions.tasks_observed(self.state, changed)
+        self._reach.observed(changed, self._tools.clock.now())
         self._wake_up()
+
+    def opened(self, node_id: NodeId) -> Session:
+        """A new session of the node; it replaces an older one."""
+        self._reach.barrier.opened(node_id)
+        return self.sessions.open(node_id)
+
+    def acknowledge(self, session: Session, revision: int) -> None:
+        """The agent follows everything up to this revision."""
+        if revision > session.acknowledged:
+            session.acknowledged = revision
+            self._release(self._reach.barrier.heard(session.node_id, revision))
 
     # Turns
 
@@ -213,6 +243,7 @@ class Loop:
         due = min(
             self._agenda.next_wake(),
             self._liveness.next_deadline(),
+            self._reach.next_deadline(),
             after(now, TICK_PERIOD),
             self._flush_at if self._behind else after(now, TICK_PERIOD),
         )
@@ -236,6 +267,7 @@ class Loop:
         if turn.unsaved:
             await self._save(turn.unsaved)
         self._publish(turn, now)
+        self._tell_endpoints()
         self._saved.set()
         if self._behind and now >= self._flush_at:
             await self._flush(now)
@@ -267,6 +299,7 @@ class Loop:
         if not writes:
             return
         self._saved.clear()
+        self._reach.deciding(writes)
         turn.tasks += [self.state.tasks[task_id] for task_id in writes.removed_tasks]
         turn.unsaved.add(writes, self.state.apply(writes))
         turn.tasks += writes.tasks
@@ -285,7 +318,10 @@ class Loop:
             self._flush_at = after(now, STATUS_FLUSH_PERIOD)
 
     def _publish(self, turn: _Turn, now: Instant) -> None:
-        self.sessions.tasks_changed(turn.tasks)
+        if self._reach.published(self.revision, self._tools.clock.now()):
+            self.sessions.mesh_changed()
+        withheld = self._reach.barrier
+        self.sessions.tasks_changed(task for task in turn.tasks if task.id not in withheld)
         self.sessions.networks_changed(self.state, turn.networks)
         self.events.record(turn.notes, now, self.revision)
         for answer, result in turn.answers:
@@ -293,6 +329,31 @@ class Loop:
                 answer.set_result(result)
         if turn.unsaved:
             self._announce()
+
+    # Endpoints
+
+    def _tell_endpoints(self) -> None:
+        """Who concerned is told of changed endpoints, when it is time; who waited long enough ends
+        its wait.
+        """
+        reach, now = self._reach, self._tools.clock.now()
+        if now >= reach.due:
+            flushed = reach.flush(now)
+            for network_id in flushed.networks:
+                nodes = reach.endpoints.nodes(network_id)
+                self.sessions.endpoints_changed(nodes, reach.endpoints.sequence)
+            self._release(flushed.finished)
+        self._release(reach.barrier.expire(now))
+
+    def _release(self, finished: Iterable[Finished]) -> None:
+        """These waits are over: their tasks are told to stop."""
+        metrics, now = self._tools.metrics, self._tools.clock.now()
+        tasks = self.state.tasks
+        for wait in finished:
+            metrics.endpoint_lag_seconds.observe(max(0.0, seconds(now - wait.since)))
+            if wait.tasks:
+                metrics.barriers_total.labels(wait.outcome.value).inc()
+                self.sessions.tasks_changed(tasks[i] for i in wait.tasks if i in tasks)
 
     # Nodes
 
@@ -306,6 +367,7 @@ class Loop:
             )
             self._observe_node(msgspec.structs.replace(node, status=status, updated_at=now))
             self._tools.metrics.nodes_lost_total.inc()
+            self._release(self._reach.barrier.lost(node_id))
             reason = "nothing was heard of it in time"
             self._tell(Note(NoteKind.NODE_DOWN, node_id, node.description.hostname, reason))
 
@@ -317,12 +379,17 @@ class Loop:
 
     def _nodes_changed(self, writes: Writes) -> None:
         now = self._tools.clock.now()
+        joined = False
         for node_id in writes.removed_nodes:
             self._liveness.forget(node_id)
             self.sessions.close_node(node_id)
+            self._release(self._reach.barrier.lost(node_id))
         for node in writes.nodes:
             if node.status.state is NodeState.UNKNOWN:
                 self._liveness.await_hello((node.id,), now)
+                joined = True
+        if (joined or writes.removed_nodes) and (mesh := self._reach.endpoints.mesh):
+            self.sessions.mesh_changed((mesh,))
         period = self.heartbeat_period
         if period != self._liveness.period:
             self._liveness.set_period(period, now)

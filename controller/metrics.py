@@ -32,8 +32,13 @@ class Watched(Protocol):
     def session_count(self) -> int: ...
 
     @property
-    def sessions_behind(self) -> int:
-        """Sessions that have not acknowledged what they were sent last."""
+    def revisions_behind(self) -> list[int]:
+        """By session, how far its acknowledgement is behind what it was sent last."""
+        ...
+
+    @property
+    def tasks_withheld(self) -> int:
+        """Tasks whose stop waits until nobody sends connections to them any more."""
         ...
 
 
@@ -54,6 +59,16 @@ class Metrics:
             registry=self.registry,
         )
         self.nodes_lost_total = self._counter("nodes_lost_total", "Nodes declared down")
+        self.endpoint_lag_seconds = self._histogram(
+            "endpoint_lag_seconds",
+            "Time from the commit that changed endpoints until the last node acknowledged it",
+        )
+        self.barriers_total = Counter(
+            "pyswarm_controller_barriers_total",
+            "Groups of stops that waited until nobody sends connections to them",
+            ["outcome"],
+            registry=self.registry,
+        )
 
     def watch(self, leading: Callable[[], Watched | None]) -> None:
         """Show what the loop holds whenever this controller leads."""
@@ -89,7 +104,15 @@ class _Leading(Collector):
         yield _one("services", "Services", len(state.services))
         yield _one("services_unplaced", "Services with waiting tasks", len(state.unplaced))
         yield _one("sessions", "Agents connected", loop.session_count)
-        yield _one("sessions_behind", "Agents yet to acknowledge", loop.sessions_behind)
+        behind = loop.revisions_behind
+        yield _one("sessions_behind", "Agents yet to acknowledge", sum(map(bool, behind)))
+        yield _by(
+            "sessions_behind_revisions",
+            "Agents that are behind by at least so many revisions",
+            "revisions",
+            ((str(least), sum(by >= least for by in behind)) for least in (1, 10, 100, 1000)),
+        )
+        yield _one("tasks_withheld", "Tasks whose stop waits", loop.tasks_withheld)
 
 
 def _one(name: str, text: str, value: int) -> GaugeMetricFamily:

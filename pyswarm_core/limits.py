@@ -93,6 +93,14 @@ ASSIGNMENT_QUEUE = 64
 """Messages other than assignments that wait for one slow agent."""
 ASSIGNMENT_CHANGES = 1_000
 """Changed tasks remembered for one slow agent; past that it gets the full set."""
+ENDPOINT_PERIOD = 50 * MILLISECOND
+"""Nodes are told of changed endpoints at most this late, and at most this often."""
+ENDPOINT_CHANGES = 4_096
+"""Changed endpoints remembered for all slow agents; who missed more gets the full set."""
+BARRIER_MAX = 3 * SECOND
+"""A task that left the endpoint sets is stopped at most this late, whoever has yet to acknowledge
+them (Swarm sleeps 2 s before every stop and hopes; this is the down verdict of a small fleet).
+"""
 REQUESTS_WAITING = 1_000
 """Changes that users wait for at once; more are refused."""
 STATUS_QUEUE = 10_000

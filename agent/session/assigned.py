@@ -88,7 +88,7 @@ def assigned_from(message: dispatcher_pb2.Assignments) -> Assigned:
         removed=tuple(unpack_ids(message.removed_ids)),
         overlays=tuple(_overlay(overlay) for overlay in message.overlays),
         removed_overlays=tuple(NetworkId(name) for name in message.removed_overlays),
-        endpoints=tuple(_endpoint(endpoint) for endpoint in message.endpoints),
+        endpoints=tuple(_endpoint(data) for data in message.endpoints),
         removed_endpoints=tuple(
             (ServiceId(ref.service_id), NetworkId(ref.network_id))
             for ref in message.removed_endpoints
@@ -136,7 +136,8 @@ def _overlay(message: dispatcher_pb2.Overlay) -> OverlayWanted:
     )
 
 
-def _endpoint(message: dispatcher_pb2.ServiceEndpoint) -> EndpointWanted:
+def _endpoint(data: bytes) -> EndpointWanted:
+    message = dispatcher_pb2.ServiceEndpoint.FromString(data)
     packed = message.addresses
     addresses = [str(IPv4Address(packed[at : at + 4])) for at in range(0, len(packed), 4)]
     columns = zip(unpack_ids(message.task_ids), message.slots, addresses, strict=True)

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import grpc
 
-from controller.assignments import Templates
 from controller.loop import Loop
 from controller.servers.joining import JoinWish, bounded, check_host, join, role_of
 from controller.servers.pacing import Pace
@@ -70,7 +69,6 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     def __init__(self, leading: Leading, controllers: tuple[str, ...]) -> None:
         self._leading = leading
         self._controllers = controllers
-        self._templates = Templates()
         self._opening = asyncio.Semaphore(OPENING_AT_ONCE)
         self._sending = Pace(SENDING_AT_ONCE, SENDING_PAUSE_S)
         self._taking = Pace(TAKING_AT_ONCE)
@@ -169,7 +167,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                     async with self._taking:
                         _take_statuses(loop, node_id, message.statuses)
                 case "acknowledge":
-                    session.acknowledged = message.acknowledge.revision
+                    loop.acknowledge(session, message.acknowledge.revision)
                 case _:
                     pass  # a heartbeat, or a newer agent's word
 
@@ -182,8 +180,10 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 return
             async with self._sending:
                 await loop.wait_saved()
+                if not loop.sessions.holds(session):
+                    return
                 session.wake.clear()
-                messages = session.take(loop.state, self._templates, loop.revision)
+                messages = session.take(loop.source, loop.revision)
             await _send(context, messages)
 
 
@@ -207,7 +207,7 @@ def _open(loop: Loop, hello: dispatcher_pb2.Hello) -> AgentSession:
         raise NotFound(f"node {node_id!r} is not (any more) of this cluster: join again")
     description = from_proto(NodeDescription, hello.description)
     check_host(description, hello.addr)
-    session = loop.sessions.open(node_id)
+    session = loop.opened(node_id)
     loop.hello(node_id, description, hello.addr)
     _take_statuses(loop, node_id, hello.statuses)
     return session

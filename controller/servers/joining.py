@@ -10,7 +10,7 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable
 from pyswarm_core.ids import IdSource, NodeId
 from pyswarm_core.limits import DETAIL_LENGTH_MAX, NODES_MAX
-from pyswarm_core.objects import Cluster, Node, NodeDescription, NodeStatus, TaskDetail, TaskStatus
+from pyswarm_core.objects import Cluster, Node, NodeDescription, NodeStatus, TaskStatus
 from pyswarm_core.specs import NodeSpec
 from pyswarm_core.state import State
 from pyswarm_core.states import Availability, TaskState
@@ -85,12 +85,10 @@ def bounded(status: TaskStatus) -> TaskStatus:
     fits = len(detail.message) <= DETAIL_LENGTH_MAX and len(detail.error) <= DETAIL_LENGTH_MAX
     if fits and len(detail.addresses) <= ADDRESSES_MAX:
         return status
-    cut = TaskDetail(
+    cut = msgspec.structs.replace(
+        detail,
         message=_cut(detail.message),
         error=_cut(detail.error),
-        exit_code=detail.exit_code,
-        oom=detail.oom,
-        pid=detail.pid,
         addresses=detail.addresses[:ADDRESSES_MAX],
     )
     return TaskStatus(status.task_id, TaskState(status.state), cut)

@@ -1,8 +1,9 @@
 """The open sessions of agents, and what each has to be told next. SHELL (waits only, no IO).
 
-A session never queues messages about tasks: it remembers *which* tasks and networks changed, and a
-message is made of what the state holds when the stream is free. So a slow agent holds up nobody,
-changes coalesce by themselves, and past ASSIGNMENT_CHANGES a full set is sent instead.
+A session never queues messages about tasks: it remembers *which* tasks and networks changed, and
+how far it has read the log of endpoints; a message is made of what the state holds when the stream
+is free. So a slow agent holds up nobody, changes coalesce by themselves, and past
+ASSIGNMENT_CHANGES or ENDPOINT_CHANGES a full set is sent instead.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from controller.assignments import (
     Changes,
-    Templates,
+    Source,
     changed_assignments,
     full_assignments,
     networks_of,
@@ -42,9 +43,9 @@ class Session:
         self.wake.set()
 
     @property
-    def behind(self) -> bool:
-        """Whether the agent has yet to acknowledge what it was sent last."""
-        return self.acknowledged < self.sent_revision
+    def behind(self) -> int:
+        """How many revisions the agent has yet to acknowledge of what it was sent."""
+        return max(0, self.sent_revision - self.acknowledged)
 
     def close(self) -> None:
         """End the stream: the node was removed, has a newer session, or leadership is lost."""
@@ -73,14 +74,22 @@ class Session:
         self._changes.overlays_may_differ = True
         self.wake.set()
 
-    def take(self, state: State, templates: Templates, revision: int) -> list[Message]:
+    def endpoints_changed(self, sequence: int) -> None:
+        """Endpoints changed that it may know of, up to this place in their log."""
+        if self._changes.sequence < sequence:
+            self._changes.endpoints = True
+            self.wake.set()
+
+    def take(self, source: Source, revision: int) -> list[Message]:
         """The messages to send now. Call it only while the store has what the state says."""
         messages = list(self._notices)
         self._notices.clear()
-        if self._needs_full:
-            body = full_assignments(state, self.node_id, templates, revision)
+        endpoints = source.endpoints
+        if self._needs_full or not endpoints.remembers(self._changes.sequence):
+            self._needs_full = True
+            body = full_assignments(source, self.node_id, revision)
         elif self._changes:
-            body = changed_assignments(state, self.node_id, self._changes, templates, revision)
+            body = changed_assignments(source, self.node_id, self._changes, revision)
         else:
             return messages
         sent = {} if self._needs_full else self._changes.overlays_sent
@@ -88,7 +97,7 @@ class Session:
         for network_id in body.removed_overlays:
             del sent[NetworkId(network_id)]
         self._needs_full = False
-        self._changes = Changes(sent)
+        self._changes = Changes(sent, endpoints.sequence)
         self.sent_revision = revision
         messages.append(Message(assignments=body))
         return messages
@@ -114,6 +123,10 @@ class Sessions:
         self.close_node(node_id)
         session = self._of_node[node_id] = Session(node_id)
         return session
+
+    def holds(self, session: Session) -> bool:
+        """Whether it is still its node's."""
+        return self._of_node.get(session.node_id) is session
 
     def close(self, session: Session) -> None:
         """The stream has ended. A newer session of the node stays."""
@@ -169,10 +182,18 @@ class Sessions:
     def networks_changed(self, state: State, networks: Iterable[Network]) -> None:
         """Blocks or addresses of these networks changed; all who take part are told."""
         for network in networks:
+            if network.spec.ingress:
+                self.mesh_changed((network.id,))
+                continue
             for number in {block.node_number for block in network.blocks}:
                 node_id = state.node_of_number.get(number)
                 if node_id is not None and (session := self._of_node.get(node_id)) is not None:
                     session.overlays_changed((network.id,))
+
+    def mesh_changed(self, networks: Iterable[NetworkId] = ()) -> None:
+        """The routing mesh came or went, or these of its networks changed: it concerns everyone."""
+        for session in self._of_node.values():
+            session.overlays_changed(networks)
 
     def address_changed(self, state: State, node: Node) -> None:
         """The node answers elsewhere on the underlay: all who share a network with it are told."""
@@ -181,9 +202,16 @@ class Sessions:
             [
                 network
                 for network in state.networks.values()
-                if any(block.node_number == node.number for block in network.blocks)
+                if network.spec.ingress
+                or any(block.node_number == node.number for block in network.blocks)
             ],
         )
+
+    def endpoints_changed(self, nodes: Iterable[NodeId], sequence: int) -> None:
+        """Endpoints changed that these nodes may know of, up to this place in their log."""
+        for node_id in nodes:
+            if (session := self._of_node.get(node_id)) is not None:
+                session.endpoints_changed(sequence)
 
     def tasks_observed(self, state: State, tasks: Iterable[Task]) -> None:
         """An agent reported these; one that ended may have been the last user of an overlay."""

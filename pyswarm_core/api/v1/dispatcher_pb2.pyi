@@ -339,8 +339,10 @@ class Assignments(_message.Message):
     @_builtins.property
     def removed_overlays(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
-    def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServiceEndpoint]:
-        """How services are reached, by service and network; each replaces what was sent of it before."""
+    def endpoints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Serialized ServiceEndpoint messages, made once and sent to many: how services are reached, by service and
+        network; each replaces what was sent of it before.
+        """
 
     @_builtins.property
     def removed_endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___EndpointRef]: ...
@@ -357,7 +359,7 @@ class Assignments(_message.Message):
         removed_ids: _builtins.bytes = ...,
         overlays: _abc.Iterable[Global___Overlay] | None = ...,
         removed_overlays: _abc.Iterable[_builtins.str] | None = ...,
-        endpoints: _abc.Iterable[Global___ServiceEndpoint] | None = ...,
+        endpoints: _abc.Iterable[_builtins.bytes] | None = ...,
         removed_endpoints: _abc.Iterable[Global___EndpointRef] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015

@@ -1,15 +1,20 @@
 """What a node is told: all of its tasks and overlays, and then only what changed."""
 
+from collections.abc import Container
+
 from msgspec.structs import replace
 
-from controller.assignments import Changes, Templates, changed_assignments, full_assignments
+from controller.assignments import Changes, Source, Templates
+from controller.assignments import changed_assignments as changed_of
+from controller.assignments import full_assignments as full_of
+from controller.endpoints.sets import Endpoints
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.codec import from_proto
 from pyswarm_core.columns import unpack_ids
 from pyswarm_core.decision import Writes
-from pyswarm_core.ids import NetworkId, NodeId, TaskId
-from pyswarm_core.objects import Block, Network, Task
-from pyswarm_core.specs import RegistryLogin, TaskSpec
+from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
+from pyswarm_core.objects import Block, EncryptionKey, Endpoint, Network, Task
+from pyswarm_core.specs import EndpointSpec, Ipam, IpamConfig, PortConfig, RegistryLogin, TaskSpec
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
 from tests.fixtures import build
@@ -47,6 +52,18 @@ def world(*tasks: Task) -> State:
     )
 
 
+def full_assignments(
+    state: State, revision: int = 1, withheld: Container[TaskId] = ()
+) -> dispatcher_pb2.Assignments:
+    return full_of(Source(state, Endpoints(state), Templates(), withheld), N1, revision)
+
+
+def changed_assignments(
+    state: State, changes: Changes, revision: int = 1
+) -> dispatcher_pb2.Assignments:
+    return changed_of(Source(state, Endpoints(state), Templates()), N1, changes, revision)
+
+
 def changes(*names: str, sent: tuple[NetworkId, ...] = ()) -> Changes:
     found = Changes(sent)
     found.tasks.update((identified(name), None) for name in names)
@@ -55,7 +72,7 @@ def changes(*names: str, sent: tuple[NetworkId, ...] = ()) -> Changes:
 
 def test_a_full_set_names_every_stored_task_of_the_node_ended_ones_too() -> None:
     state = world(task("web.1"), task("web.2", state=TaskState.FAILED), task("web.3", node="n2"))
-    message = full_assignments(state, N1, Templates(), 7)
+    message = full_assignments(state, 7)
     assert message.full
     assert message.revision == 7
     assert unpack_ids(message.ids) == [identified("web.1"), identified("web.2")]
@@ -65,7 +82,7 @@ def test_a_full_set_names_every_stored_task_of_the_node_ended_ones_too() -> None
 
 def test_tasks_of_one_spec_version_share_a_template() -> None:
     state = world(task("web.1"), task("web.2"), task("net-web.1"))
-    message = full_assignments(state, N1, Templates(), 1)
+    message = full_assignments(state)
     assert list(message.template_index) == [0, 0, 1]
     template = dispatcher_pb2.TaskTemplate.FromString(message.templates[0])
     assert template.service_name == "web"
@@ -75,20 +92,20 @@ def test_tasks_of_one_spec_version_share_a_template() -> None:
 def test_a_template_that_is_no_longer_kept_is_sent_without_a_spec() -> None:
     state = world(build.task("web.1", node="n1", version=0, task_id=identified("web.1")))
     state.apply(Writes(services=(build.service("web", version=9, template_version=9),)))
-    message = full_assignments(state, N1, Templates(), 1)
+    message = full_assignments(state)
     assert not dispatcher_pb2.TaskTemplate.FromString(message.templates[0]).HasField("spec")
 
 
 def test_a_delta_names_what_changed_and_what_is_gone() -> None:
     state = world(task("web.1"), task("web.2"))
-    message = changed_assignments(state, N1, changes("web.2", "web.9"), Templates(), 3)
+    message = changed_assignments(state, changes("web.2", "web.9"), 3)
     assert not message.full
     assert unpack_ids(message.ids) == [identified("web.2")]
     assert unpack_ids(message.removed_ids) == [identified("web.9")]
 
 
 def test_an_overlay_has_own_blocks_and_peers_with_addresses() -> None:
-    message = full_assignments(world(task("net-web.1")), N1, Templates(), 1)
+    message = full_assignments(world(task("net-web.1")))
     (overlay,) = message.overlays
     assert (overlay.network_id, overlay.vni, overlay.node_number) == ("net", 4096, 1)
     assert list(overlay.local_blocks) == ["10.128.0.0/26"]
@@ -99,13 +116,13 @@ def test_an_overlay_has_own_blocks_and_peers_with_addresses() -> None:
 
 def test_a_node_without_a_live_task_on_a_network_is_not_told_of_it() -> None:
     state = world(task("web.1"), task("net-web.1", state=TaskState.SHUTDOWN))
-    assert not full_assignments(state, N1, Templates(), 1).overlays
+    assert not full_assignments(state).overlays
 
 
 def test_the_first_task_of_a_network_brings_its_overlay_and_the_second_does_not() -> None:
     state = world(task("net-web.1"))
-    first = changed_assignments(state, N1, changes("net-web.1"), Templates(), 1)
-    again = changed_assignments(state, N1, changes("net-web.1", sent=(NET,)), Templates(), 1)
+    first = changed_assignments(state, changes("net-web.1"))
+    again = changed_assignments(state, changes("net-web.1", sent=(NET,)))
     assert [overlay.network_id for overlay in first.overlays] == ["net"]
     assert not again.overlays
 
@@ -115,7 +132,7 @@ def test_a_changed_network_is_sent_again() -> None:
     changed = changes(sent=(NET,))
     changed.networks[NET] = None
     changed.overlays_may_differ = True
-    message = changed_assignments(state, N1, changed, Templates(), 1)
+    message = changed_assignments(state, changed)
     assert [overlay.network_id for overlay in message.overlays] == ["net"]
 
 
@@ -123,7 +140,7 @@ def test_an_overlay_goes_when_its_last_task_has_ended() -> None:
     state = world(task("net-web.1", state=TaskState.COMPLETE))
     changed = changes(sent=(NET,))
     changed.overlays_may_differ = True
-    message = changed_assignments(state, N1, changed, Templates(), 1)
+    message = changed_assignments(state, changed)
     assert list(message.removed_overlays) == ["net"]
 
 
@@ -135,11 +152,11 @@ def test_templates_are_made_once() -> None:
 
 def test_a_task_that_still_waits_for_room_on_its_node_is_not_told_to_it() -> None:
     state = world(task("web.1", state=TaskState.PENDING))
-    full = full_assignments(state, N1, Templates(), 1)
+    full = full_assignments(state)
     assert (full.ids, list(full.overlays)) == (b"", [])
     changes = Changes()
     changes.tasks[identified("web.1")] = None
-    changed = changed_assignments(state, N1, changes, Templates(), 1)
+    changed = changed_assignments(state, changes)
     assert (changed.ids, changed.removed_ids, list(changed.overlays)) == (b"", b"", [])
 
 
@@ -148,6 +165,153 @@ def test_a_template_brings_the_login_for_its_image() -> None:
     (service,) = (s for s in state.services.values() if s.spec.name == "web")
     login = RegistryLogin(registry="registry.test", username="ann", password="right")
     state.apply(Writes(services=(replace(service, registry_login=login),)))
-    (sent,) = full_assignments(state, N1, Templates(), 1).templates
+    (sent,) = full_assignments(state).templates
     template = dispatcher_pb2.TaskTemplate.FromString(sent)
     assert from_proto(RegistryLogin, template.registry_login) == login
+
+
+def endpoint_keys(message: dispatcher_pb2.Assignments) -> list[tuple[str, str]]:
+    endpoints = [dispatcher_pb2.ServiceEndpoint.FromString(data) for data in message.endpoints]
+    return [(endpoint.service_id, endpoint.network_id) for endpoint in endpoints]
+
+
+def removed_keys(message: dispatcher_pb2.Assignments) -> list[tuple[str, str]]:
+    return [(ref.service_id, ref.network_id) for ref in message.removed_endpoints]
+
+
+def meshed() -> State:
+    """Published through the mesh by a service whose one task is on n2."""
+    plain = build.network("mesh", "10.129.0.0/16", 4097)
+    spec = replace(plain.spec, ingress=True)
+    block = Block(cidr="10.129.0.0/26", node_number=2)
+    state = world()
+    state.apply(
+        Writes(
+            networks=(replace(plain, spec=spec, blocks=(block,)),),
+            services=(build.service("pub", spec=build.template(networks=["mesh"])),),
+        )
+    )
+    state.apply(Writes(tasks=[task("pub.1", node="n2")]))
+    return state
+
+
+def test_a_full_set_names_the_endpoints_of_the_node_s_networks() -> None:
+    assert endpoint_keys(full_assignments(world(task("net-web.1")))) == [("net-web", "net")]
+    assert endpoint_keys(full_assignments(world(task("web.1")))) == []
+
+
+def test_a_first_task_brings_all_endpoints_of_its_network() -> None:
+    message = changed_assignments(world(task("net-web.1")), changes("net-web.1"))
+    assert endpoint_keys(message) == [("net-web", "net")]
+
+
+def test_a_changed_endpoint_goes_to_who_knows_its_network() -> None:
+    state = world(task("net-web.1"))
+    assert endpoint_keys(changed_assignments(state, changes(sent=(NET,)))) == [("net-web", "net")]
+    assert endpoint_keys(changed_assignments(state, changes())) == []
+
+
+def test_what_was_told_before_is_not_told_again() -> None:
+    state = world(task("net-web.1"))
+    source = Source(state, Endpoints(state), Templates())
+    told = Changes((NET,), source.endpoints.sequence)
+    assert endpoint_keys(changed_of(source, N1, told, 1)) == []
+
+
+def test_the_endpoint_of_a_service_that_is_gone_is_said_to_be_gone() -> None:
+    state = world(task("net-web.1"))
+    source = Source(state, Endpoints(state), Templates())
+    told = Changes((NET,), source.endpoints.sequence)
+    service = state.services[ServiceId("net-web")]
+    state.apply(Writes(services=(replace(service, removing=True),)))
+    source.endpoints.refresh([service.id])
+    message = changed_of(source, N1, told, 1)
+    assert (endpoint_keys(message), removed_keys(message)) == ([], [("net-web", "net")])
+
+
+def test_an_overlay_that_goes_takes_its_endpoints_with_it() -> None:
+    state = world(task("net-web.1", state=TaskState.COMPLETE))
+    source = Source(state, Endpoints(state), Templates())
+    told = Changes((NET,), source.endpoints.sequence)
+    told.overlays_may_differ = True
+    message = changed_of(source, N1, told, 1)
+    assert (endpoint_keys(message), removed_keys(message)) == ([], [("net-web", "net")])
+
+
+def test_an_overlay_and_its_last_service_may_go_at_the_same_time() -> None:
+    state = world(task("net-web.1", state=TaskState.COMPLETE))
+    source = Source(state, Endpoints(state), Templates())
+    told = Changes((NET,), source.endpoints.sequence)
+    told.overlays_may_differ = True
+    service = state.services[ServiceId("net-web")]
+    state.apply(Writes(services=(replace(service, removing=True),)))
+    source.endpoints.refresh([service.id])
+    message = changed_of(source, N1, told, 1)
+    assert (list(message.removed_overlays), removed_keys(message)) == (
+        ["net"],
+        [("net-web", "net")],
+    )
+
+
+def test_every_node_carries_the_mesh_and_is_everybody_s_peer() -> None:
+    message = full_assignments(meshed())
+    (overlay,) = message.overlays
+    assert (overlay.network_id, overlay.ingress, list(overlay.local_blocks)) == ("mesh", True, [])
+    assert [(peer.node_number, list(peer.blocks)) for peer in overlay.peers] == [
+        (2, ["10.129.0.0/26"])
+    ]
+    assert endpoint_keys(message) == [("pub", "mesh")]
+
+
+def test_the_mesh_comes_with_whatever_is_told_next() -> None:
+    message = changed_assignments(meshed(), changes())
+    assert [overlay.network_id for overlay in message.overlays] == ["mesh"]
+    assert endpoint_keys(message) == [("pub", "mesh")]
+
+
+def test_the_mesh_goes_with_its_last_service() -> None:
+    state = meshed()
+    state.apply(Writes(services=(replace(state.services[ServiceId("pub")], removing=True),)))
+    changed = changes(sent=(NetworkId("mesh"),))
+    changed.overlays_may_differ = True
+    assert list(changed_assignments(state, changed).removed_overlays) == ["mesh"]
+
+
+def test_an_overlay_says_gateway_ipv6_and_the_keys_of_an_encrypted_network() -> None:
+    state = world(task("net-web.1"))
+    network = state.networks[NET]
+    spec = replace(
+        network.spec,
+        encrypted=True,
+        ipam=Ipam(config=(IpamConfig(gateway="fd00::9"), IpamConfig(gateway="10.128.0.9"))),
+    )
+    key = EncryptionKey(number=3, secret=b"s")
+    state.apply(
+        Writes(
+            cluster=replace(state.cluster, encryption_keys=(key,)),
+            networks=(replace(network, spec=spec, subnet6="fd00::/64"),),
+        )
+    )
+    (overlay,) = full_assignments(state).overlays
+    assert (overlay.gateway, overlay.subnet6) == ("10.128.0.9", "fd00::/64")
+    assert [(told.number, told.secret) for told in overlay.encryption_keys] == [(3, b"s")]
+
+
+def test_a_withheld_task_is_told_to_go_on_until_it_has_ended() -> None:
+    running, ended = task("web.1"), task("web.2", state=TaskState.FAILED)
+    stopping = [replace(one, desired_state=TaskState.SHUTDOWN) for one in (running, ended)]
+    state = world(*stopping)
+    told = full_assignments(state, withheld={running.id, ended.id}).desired_states
+    assert list(told) == [TaskState.RUNNING, TaskState.SHUTDOWN]
+    assert list(full_assignments(state).desired_states) == [TaskState.SHUTDOWN] * 2
+
+
+def test_a_template_names_published_ports_with_their_numbers() -> None:
+    state = world(task("web.1"))
+    asked = PortConfig(target_port=80)
+    service = state.services[ServiceId("web")]
+    spec = replace(service.spec, endpoint_spec=EndpointSpec(ports=(asked,)))
+    given = Endpoint(ports=(replace(asked, published_port=30_000),))
+    state.apply(Writes(services=(replace(service, spec=spec, endpoint=given),)))
+    template = dispatcher_pb2.TaskTemplate.FromString(full_assignments(state).templates[0])
+    assert [(port.target_port, port.published_port) for port in template.ports] == [(80, 30_000)]

@@ -1,0 +1,163 @@
+"""Which stops wait, and for whom: the acknowledged endpoints. PURE (mutable; time is an argument).
+
+A task that may receive connections leaves the endpoint sets when it is to stop. Until every node
+that was told of it has acknowledged a revision at or after the one without it, its own agent is
+told to keep it running: nobody sends a connection to a process that has had its stop signal. A node
+that is down or gone is not waited for, and nobody is for longer than BARRIER_MAX.
+
+A wait looks at one node at a time, the first that has not acknowledged: an acknowledgement that
+nobody looks for costs a look into a dict, however many nodes and waits there are.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+
+import msgspec
+
+from pyswarm_core.clock import NEVER, Instant, after
+from pyswarm_core.ids import NodeId, TaskId
+from pyswarm_core.limits import BARRIER_MAX
+from pyswarm_core.objects import Node
+from pyswarm_core.states import NodeState
+
+
+class Outcome(StrEnum):
+    """How a wait ended."""
+
+    ACKNOWLEDGED = "acknowledged"
+    NODE_DOWN = "node_down"
+    """By everybody else: a node was lost meanwhile."""
+    TIMED_OUT = "timed_out"
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """A wait that is over."""
+
+    tasks: tuple[TaskId, ...]
+    """May be told to stop now."""
+    outcome: Outcome
+    since: Instant
+
+
+class _Wait:
+    __slots__ = ("lost_one", "nodes", "position", "revision", "since", "tasks")
+
+    def __init__(
+        self, tasks: tuple[TaskId, ...], nodes: tuple[NodeId, ...], revision: int, since: Instant
+    ) -> None:
+        self.tasks = tasks
+        self.nodes = nodes
+        self.revision = revision
+        self.since = since
+        self.position = 0
+        self.lost_one = False
+
+    @property
+    def over(self) -> bool:
+        return self.position >= len(self.nodes)
+
+
+class Barrier:
+    """All waits of one term. `nodes` is the state's index, read only."""
+
+    def __init__(self, nodes: Mapping[NodeId, Node]) -> None:
+        self.acknowledged: dict[NodeId, int] = {}
+        """The newest revision that each node's session has acknowledged."""
+        self._nodes = nodes
+        self._withheld: dict[TaskId, None] = {}
+        self._waits: deque[_Wait] = deque()
+        self._looking_at: dict[NodeId, dict[_Wait, None]] = {}
+
+    def __contains__(self, task_id: object) -> bool:
+        return task_id in self._withheld
+
+    def __len__(self) -> int:
+        return len(self._withheld)
+
+    def withhold(self, tasks: Iterable[TaskId]) -> None:
+        """From now on, and until a wait with them is over, these are told to go on."""
+        self._withheld.update(dict.fromkeys(tasks))
+
+    def forget(self, task_id: TaskId) -> None:
+        """It has ended by itself."""
+        self._withheld.pop(task_id, None)
+
+    def wait(
+        self, tasks: Iterable[TaskId], nodes: Iterable[NodeId], revision: int, now: Instant
+    ) -> list[Finished]:
+        """Hold these tasks until the nodes have acknowledged that revision. Those that are down
+        already are not asked.
+        """
+        awaited = [node_id for node_id in nodes if not self._is_lost(node_id)]
+        wait = _Wait(tuple(tasks), tuple(awaited), revision, now)
+        self.withhold(wait.tasks)
+        self._waits.append(wait)
+        return self._look([wait])
+
+    def opened(self, node_id: NodeId) -> None:
+        """The node's agent has a new session: what it acknowledged in another does not count."""
+        self.acknowledged[node_id] = 0
+
+    def heard(self, node_id: NodeId, revision: int) -> list[Finished]:
+        """The node has acknowledged a revision."""
+        if revision <= self.acknowledged.get(node_id, 0):
+            return []
+        self.acknowledged[node_id] = revision
+        waits = self._looking_at.pop(node_id, None)
+        return self._look(waits) if waits else []
+
+    def lost(self, node_id: NodeId) -> list[Finished]:
+        """The node was declared down, or removed: see `nodes`."""
+        if node_id not in self._nodes:
+            self.acknowledged.pop(node_id, None)
+        waits = self._looking_at.pop(node_id, None)
+        return self._look(waits) if waits else []
+
+    def expire(self, now: Instant) -> list[Finished]:
+        """End what has waited for too long."""
+        finished: list[Finished] = []
+        while self._waits and (self._waits[0].over or self._deadline() <= now):
+            wait = self._waits.popleft()
+            if not wait.over:
+                looking = self._looking_at[wait.nodes[wait.position]]
+                del looking[wait]
+                finished.append(self._finish(wait, Outcome.TIMED_OUT))
+        return finished
+
+    def next_deadline(self) -> Instant:
+        """When `expire` may have something to end."""
+        return self._deadline() if self._waits else NEVER
+
+    def _deadline(self) -> Instant:
+        return after(self._waits[0].since, BARRIER_MAX)
+
+    def _look(self, waits: Iterable[_Wait]) -> list[Finished]:
+        """Go on to the next node that has not acknowledged."""
+        finished: list[Finished] = []
+        for wait in waits:
+            while not wait.over:
+                node_id = wait.nodes[wait.position]
+                if self.acknowledged.get(node_id, 0) < wait.revision:
+                    if not self._is_lost(node_id):
+                        self._looking_at.setdefault(node_id, {})[wait] = None
+                        break
+                    wait.lost_one = True
+                wait.position += 1
+            else:
+                outcome = Outcome.NODE_DOWN if wait.lost_one else Outcome.ACKNOWLEDGED
+                finished.append(self._finish(wait, outcome))
+        while self._waits and self._waits[0].over:
+            self._waits.popleft()
+        return finished
+
+    def _finish(self, wait: _Wait, outcome: Outcome) -> Finished:
+        held = tuple([task_id for task_id in wait.tasks if task_id in self._withheld])
+        for task_id in held:
+            del self._withheld[task_id]
+        wait.nodes = ()
+        return Finished(held, outcome, wait.since)
+
+    def _is_lost(self, node_id: NodeId) -> bool:
+        node = self._nodes.get(node_id)
+        return node is None or node.status.state is NodeState.DOWN
