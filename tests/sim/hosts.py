@@ -134,6 +134,7 @@ class HostWorld(msgspec.Struct):
     token: Callable[[], str]
     on_crash: Callable[[str], None]
     on_start: Callable[[str, TaskId], None]
+    on_stop: Callable[[TaskId], None]
     on_kill: Callable[[TaskId], None]
 
 
@@ -164,6 +165,7 @@ class Host:
             world.scheduler,
             world.seed.stream(f"engine/{self.name}"),
             on_start=lambda task_id: world.on_start(self.name, task_id),
+            on_stop=world.on_stop,
             on_kill=world.on_kill,
         )
         self.dataplane = FakeDataplane(world.fabric, Underlay(address=self.address), FLEET)

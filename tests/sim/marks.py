@@ -23,6 +23,8 @@ WANTED = (
     "wanted task had to wait for a node",
     "service removed",
     "two controllers believed they led",
+    "stop waited until nobody sends connections to it",
+    "stop waited as long as it may",
 )
 """Over all seeds of a test run, each of these must be reached at least once."""
 

@@ -24,6 +24,7 @@ class Options(msgspec.Struct, frozen=True):
     services_max: int = 6
     replicas_max: int = 8
     networks: bool = False
+    ports: bool = False
     small_subnets: bool = False
     bad_images: bool = False
     reservations: bool = False
@@ -81,4 +82,5 @@ def options_of(chance: Chance) -> Options:
         container_death_every_s=maybe(0.5, 2, 15),
         clock_skew_s=maybe(0.3, 0.05, 20.0),
         history_limit=chance.choice((5, 5, 1, 0, 2)),
+        ports=chance.hits(0.5),
     )

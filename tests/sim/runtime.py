@@ -82,6 +82,7 @@ class Engine:
         chance: Chance,
         *,
         on_start: Callable[[TaskId], None],
+        on_stop: Callable[[TaskId], None],
         on_kill: Callable[[TaskId], None],
     ) -> None:
         self.scheduler = scheduler
@@ -89,6 +90,7 @@ class Engine:
         self.containers: dict[TaskId, Container] = {}
         self.watcher: Callable[[], None] = lambda: None
         self.on_start = on_start
+        self.on_stop = on_stop
         self.on_kill = on_kill
 
     def run(self, container: Container) -> None:
@@ -174,7 +176,9 @@ class SimRuntime:
         if signal == signals.SIGKILL:
             self._engine.on_kill(container.id)
             self._engine.end(container, 128 + signal)
-        elif not behaviour_of(container.image).stubborn:
+            return
+        self._engine.on_stop(container.id)
+        if not behaviour_of(container.image).stubborn:
             delay = self._engine.chance.exponential(100)
             self._engine.scheduler.after(delay, lambda: self._engine.end(container, 128 + signal))
 

@@ -18,6 +18,7 @@ from pyswarm_core.states import Availability, NodeState, TaskState, occupies
 from tests.sim.controllers import Machine
 from tests.sim.hosts import Host
 from tests.sim.rand import SeededIds
+from tests.sim.reach import wrong_endpoints
 from tests.sim.runtime import behaviour_of
 from tests.sim.view import View
 from tests.sim.workload import Asked
@@ -188,9 +189,12 @@ class Settled:
                     yield f"{host.name} does not know task {task_id} ({task.state.word})"
             elif task is None:
                 yield f"{host.name} still has task {task_id}, which the store forgot"
+            elif task.state is TaskState.RUNNING and task.desired_state > TaskState.RUNNING:
+                yield f"{host.name}: task {task_id} is to stop and runs"
             elif record is not None and (record.state, record.detail) != (task.state, task.detail):
                 states = f"{record.state.word}, stored {task.state.word}"
                 yield f"{host.name}: task {task_id} is {states}"
+        yield from wrong_endpoints(self._view, host, restless)
         should = {i for i, t in stored.items() if t.state is TaskState.RUNNING}
         runs = {i for i in host.running() if not self._belongs(i, restless)}
         if should != runs:

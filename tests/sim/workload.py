@@ -19,10 +19,14 @@ from pyswarm_core.ids import ServiceId
 from pyswarm_core.objects import Network, Node, Service
 from pyswarm_core.specs import (
     ContainerSpec,
+    EndpointMode,
+    EndpointSpec,
     GlobalMode,
     NetworkAttachment,
     NetworkSpec,
     Placement,
+    PortConfig,
+    PublishMode,
     RegistryLogin,
     ReplicatedMode,
     Reservations,
@@ -280,9 +284,32 @@ class Users:
             max_replicas=2 if chance.hits(0.1) else 0,
         )
 
+    def _attachments(self, name: str) -> tuple[NetworkAttachment, ...]:
+        networks = [n for n in self._view.networks.values() if not n.spec.ingress]
+        chosen = self._chance.sample(networks, min(len(networks), self._chance.choice((1, 1, 2))))
+        return tuple(
+            NetworkAttachment(target=n.id, aliases=(f"{name}-alias",) if index else ())
+            for index, n in enumerate(chosen)
+        )
+
+    def _endpoint_spec(self) -> EndpointSpec:
+        """By a virtual address or not; through the mesh, whose ports are a few for all, or not."""
+        chance = self._chance
+        if not self._options.ports or chance.hits(0.4):
+            modes = tuple(EndpointMode) if self._options.ports else (EndpointMode.VIP,)
+            return EndpointSpec(mode=chance.choice(modes))
+        port = PortConfig(
+            target_port=80,
+            published_port=chance.choice((0, 8001, 8002, 8003)),
+            publish_mode=chance.choice(
+                (PublishMode.INGRESS, PublishMode.INGRESS, PublishMode.HOST)
+            ),
+        )
+        return EndpointSpec(ports=(port,))
+
     def _spec(self, name: str) -> ServiceSpec:
         chance = self._chance
-        network = self._some_network() if self._options.networks else None
+        networks = self._attachments(name) if self._options.networks else ()
         reservations = Reservations()
         if self._options.reservations and chance.hits(0.7):
             reservations = Reservations(
@@ -305,8 +332,9 @@ class Users:
                     window=chance.choice((0, 20)) * SECOND,
                 ),
                 placement=replace(placement, max_replicas=0) if is_global else placement,
-                networks=(NetworkAttachment(target=network.id),) if network else (),
+                networks=networks,
             ),
+            endpoint_spec=self._endpoint_spec(),
             mode=ServiceMode(global_=GlobalMode())
             if is_global
             else ServiceMode(

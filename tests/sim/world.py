@@ -35,6 +35,7 @@ from tests.sim.net import Net
 from tests.sim.options import Options, options_of
 from tests.sim.process import Process
 from tests.sim.rand import Seed, SeededIds
+from tests.sim.reach import NobodyIsSentToTheStopping, stale
 from tests.sim.safety import laws
 from tests.sim.settled import Settled, unreachable
 from tests.sim.store import Etcd
@@ -97,7 +98,11 @@ class World:
         )
         self.faults.machines, self.faults.hosts = self.machines, self.hosts
         self.faults.tell = self.users.tell = self.story.tell
+        self._stops = NobodyIsSentToTheStopping(
+            self.scheduler, self.machines, self.hosts, self.marks
+        )
         self.laws = laws(self.users.asked, {host.name: host for host in self.hosts})
+        self.laws.append(self._stops)
 
     # Called from everywhere
 
@@ -123,6 +128,8 @@ class World:
             for problem in law.broken_by(change, self.view):
                 self.fail(f"revision {change.revision} by {client.name}: {problem}")
         self._tell_change(change)
+        if any(machine.loop.tasks_withheld for machine in self.machines if machine.loop):
+            self.marks.hit("stop waited until nobody sends connections to it")
         if any(put.key == KEYS.leader for put in txn.puts):
             self._new_term(client)
         machine = next((m for m in self.machines if m.process is client), None)
@@ -201,6 +208,8 @@ class World:
             self.fail(f"after healing: {text}")
         if not settled.restless():
             self._be_quiet(settled)
+        else:
+            self._be_fresh()
 
     def _be_quiet(self, settled: Settled) -> None:
         self._pass(2 * QUIET_S * SECOND)
@@ -213,6 +222,13 @@ class World:
         ids = SeededIds(self.seed.stream("ids/quiet"))
         for text in (*settled.undecided(self.scheduler.now, ids), *settled.drifted()):
             self.fail(f"all is quiet, but {text}")
+
+    def _be_fresh(self) -> None:
+        """Where containers come and go: no host sends for long to one that is gone."""
+        before = stale(self.hosts)
+        self._pass(limits.BARRIER_MAX + SECOND)
+        for host, key, task_id in sorted(before & stale(self.hosts)):
+            self.fail(f"{host} has sent connections for {key} to {task_id} since it was gone")
 
     def _tidy(self) -> None:
         """What operators do after a bad day: they remove the dead and use the living."""
@@ -246,6 +262,7 @@ class World:
             lambda: self.view.cluster.worker_token if self.view.cluster else "",
             self.fail,
             self._on_start,
+            self._on_stop,
             self._on_kill,
         )
         chance = self.seed.stream("hosts")
@@ -271,6 +288,11 @@ class World:
             self.fail(f"task {task_id} was started on {self.started[task_id]}, now on {host}")
         self.started[task_id] = host
         self.story.tell(host, f"starts {task_id[:6]}")
+
+    def _on_stop(self, task_id: TaskId) -> None:
+        self.story.tell("host", f"stops {task_id[:6]}")
+        for problem in self._stops.stopping(task_id, self.view):
+            self.fail(problem)
 
     def _on_kill(self, task_id: TaskId) -> None:
         self.marks.hit("task was killed for ignoring its stop signal")
