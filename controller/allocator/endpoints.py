@@ -7,6 +7,7 @@ service has it keeps, whatever else of its spec changes. A refusal names who hol
 
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address
+from itertools import chain
 
 from msgspec.structs import replace
 
@@ -83,10 +84,11 @@ def _ports(
             _require_not_ours(state, port)
             _require_free(state, service_id, port)
     taken = {(port.protocol, port.published_port): None for port in wanted if port.published_port}
+    untried = {protocol: iter(DYNAMIC_PORTS) for protocol in Protocol}
     given = []
     for port in wanted:
         if port.publish_mode is PublishMode.INGRESS and not port.published_port:
-            candidates = (*_chosen_before(old, port), *DYNAMIC_PORTS)
+            candidates = chain(_chosen_before(old, port), untried[port.protocol])
             number = _free_port(state, service_id, port, candidates, taken)
             taken[port.protocol, number] = None
             port = replace(port, published_port=number)
