@@ -87,12 +87,6 @@ def misplaced(state: State, service: Service) -> list[int]:
     ]
 
 
-def is_lost(state: State, task: Task) -> bool:
-    """Whether its node is down or removed, so that its end will not be heard of."""
-    node = state.nodes.get(task.node_id)
-    return node is None or node.status.state is NodeState.DOWN
-
-
 def orphaned_at(state: State, task: Task) -> Instant:
     """When the task counts as orphaned because its node stays down; NEVER if it is not down."""
     node = state.nodes.get(task.node_id)

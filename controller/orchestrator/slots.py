@@ -8,7 +8,7 @@ for its restart delay, and forgets history. It knows nothing of how many slots t
 from enum import Enum
 from typing import NamedTuple
 
-from controller.orchestrator.enforce import is_lost, misfit, orphaned_at
+from controller.orchestrator.enforce import misfit, orphaned_at
 from controller.orchestrator.plan import Plan, Vacancy
 from controller.orchestrator.reaper import is_forgettable, superfluous
 from controller.orchestrator.restart import ended_by_itself, refusal, starts_at
@@ -79,13 +79,10 @@ def _fill(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant
 
 
 def discard(plan: Plan, state: State, number: int, now: Instant) -> None:
-    """Nobody wants this slot any more: its tasks go at once, or when their agent ended them.
-
-    Those of a node that is down go at once too: an agent that returns ends what it is not assigned.
-    """
+    """Nobody wants this slot any more: its tasks go at once, or when their agent ended them."""
     plan.vacancies.pop(number, None)
     for task in _present(plan, state, number, now):
-        if is_forgettable(task) or is_lost(state, task):
+        if is_forgettable(task) or task.node_id not in state.nodes:
             plan.remove(task)
         elif task.desired_state is not _S.REMOVE:
             plan.change(task, desired=_S.REMOVE)

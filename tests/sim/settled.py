@@ -83,8 +83,18 @@ class Settled:
             elif service.version.index < index:
                 yield f"service {service.spec.name} forgot promised version {index}"
         for service_id in self._asked.promised_removals:
-            if service := self._view.services.get(service_id):
+            service = self._view.services.get(service_id)
+            if service is not None and not self._held_by_lost_host(service):
                 yield f"service {service.spec.name} was removed and is still there"
+
+    def _held_by_lost_host(self, service: Service) -> bool:
+        """A task of a host that never returns is kept until its orphanage is certain."""
+        lost = {host.node_id for host in self._hosts if host.lost}
+        return service.removing and any(
+            task.node_id in lost
+            for tasks in self._view.slots_of(service.id).values()
+            for task in tasks
+        )
 
     def _nodes(self) -> Iterator[str]:
         for host in self._hosts:
@@ -101,7 +111,7 @@ class Settled:
         slots = self._view.slots_of(service.id)
         name = service.spec.name
         if service.removing:
-            if slots:
+            if slots and not self._held_by_lost_host(service):
                 yield f"service {name} is being removed and has tasks in slots {sorted(slots)}"
             return
         wanted = {n: [t for t in tasks if is_wanted(t)] for n, tasks in slots.items()}

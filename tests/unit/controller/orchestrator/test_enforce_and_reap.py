@@ -120,33 +120,14 @@ def test_removed_task_is_forgotten_when_its_agent_has_ended_it() -> None:
     assert BrainWorld(state).decide(dirty("web")).writes.removed_tasks == ["web.2"]
 
 
-@pytest.mark.parametrize("desired", [TaskState.RUNNING, SHUTDOWN, TaskState.REMOVE])
-def test_removed_service_whose_tasks_are_on_down_nodes_is_gone_at_once(desired: TaskState) -> None:
+def test_removed_service_with_tasks_on_a_lost_node_waits_until_they_are_orphaned() -> None:
     state = build.state(
         nodes=[node("n1", state=NodeState.DOWN)],
         services=[service("web", removing=True)],
-        tasks=[task("web.1", node="n1", desired=desired)],
+        tasks=[task("web.1", node="n1", desired=TaskState.REMOVE)],
     )
     world = BrainWorld(state)
+    assert world.decide(dirty("web")).wakes == {"web": NOW + 24 * HOUR}
+    world.now = Instant(NOW + 24 * HOUR)
     world.settle(dirty("web"))
-    assert (world.state.services, world.state.tasks) == ({}, {})
-
-
-def test_removed_service_waits_for_its_tasks_on_nodes_that_answer_until_they_go_down() -> None:
-    going = task("web.1", node="n1", desired=TaskState.REMOVE)
-    removed = service("web", removing=True)
-    world = BrainWorld(build.state(nodes=[node("n1")], services=[removed], tasks=[going]))
-    world.settle(dirty("web"))
-    assert world.state.services
-    world.state.apply(Writes(nodes=(node("n1", state=NodeState.DOWN),)))
-    world.settle(dirty(nodes=["n1"]))
     assert not world.state.services
-
-
-def test_surplus_task_on_a_down_node_is_forgotten_at_once() -> None:
-    state = build.state(
-        nodes=[node("n1", state=NodeState.DOWN), node("n2")],
-        services=[service("web", replicas=0)],
-        tasks=[task("web.1", node="n1")],
-    )
-    assert BrainWorld(state).decide(dirty("web")).writes.removed_tasks == ["web.1"]
