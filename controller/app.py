@@ -78,7 +78,7 @@ class Controller:
         self._store = store
         self._keys = Keys(config.etcd.prefix)
         self._loop: Loop | None = None
-        self._settled = asyncio.Event()
+        self._news = asyncio.Event()
         self._metrics = Metrics()
         self._metrics.watch(lambda: self._loop)
         self._health = Health()
@@ -107,7 +107,8 @@ class Controller:
 
     async def settled(self) -> None:
         """Return when this controller leads or knows who does."""
-        await self._settled.wait()
+        while not (self.leading or self.leader):
+            await self._news.wait()
 
     async def serve(self) -> None:
         """Serve, and lead whenever elected, until cancelled."""
@@ -185,7 +186,7 @@ class Controller:
             controllers=(self._config.advertise_addr,),
         )
         self._loop = Loop(loaded, tools)
-        self._settled.set()
+        self._announce()
         self._metrics.is_leader.set(1)
         await self._health.set_leading(True)
         await self._loop.run()
@@ -255,10 +256,12 @@ class Controller:
         if leader != self._seen_leader:
             _log.info("leader.changed", leader=leader)
         self._seen_leader = leader
-        if leader and leader != self._config.advertise_addr:
-            self._settled.set()
-        else:  # nobody, or this controller once it has loaded the state
-            self._settled.clear()
+        self._announce()
+
+    def _announce(self) -> None:
+        """Somebody may lead now."""
+        self._news.set()
+        self._news = asyncio.Event()
 
     def _count_error(self, error: StoreError) -> None:
         _log.warning("store.failed", kind=type(error).__name__, error=error)

@@ -42,8 +42,8 @@ HEARTBEAT_PERIOD_MAX = 10 * SECOND
 LEADER_GRACE = 10 * SECOND
 """A new leader gives every node this long to reconnect before it may be called down."""
 
-HELLOS_PER_SECOND = 500
-"""The grace is longer by the time in which the whole fleet can say hello at this rate."""
+HELLOS_PER_SECOND = 250
+"""Sessions opened per second when a whole fleet comes back; the grace is longer by that time."""
 
 ORPHAN_AFTER = 24 * HOUR
 """A down node's tasks become orphaned after this long (Swarm's default)."""

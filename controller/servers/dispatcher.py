@@ -22,6 +22,7 @@ from pyswarm_core.codec import from_proto
 from pyswarm_core.columns import unpack_statuses
 from pyswarm_core.errors import InvalidArgument, NotFound, PyswarmError, Unavailable
 from pyswarm_core.ids import NodeId
+from pyswarm_core.limits import HELLOS_PER_SECOND
 from pyswarm_core.objects import NodeDescription
 
 _log = EventLog("controller.dispatcher")
@@ -41,7 +42,10 @@ along, and deciding and the lease keep half of the processor.
 TAKING_AT_ONCE = 8
 """Reports of statuses taken in during one pass of the event loop; the lease is renewed between."""
 OPENING_AT_ONCE = 16
-"""Hosts that join or say hello at the same time; a whole fleet that comes back waits in line."""
+OPENING_PAUSE_S = OPENING_AT_ONCE / HELLOS_PER_SECOND
+"""So many hosts join or say hello at once. A whole fleet that comes back waits in line: a session
+costs a millisecond to open, and what has one sends heartbeats.
+"""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -69,27 +73,25 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     def __init__(self, leading: Leading, controllers: tuple[str, ...]) -> None:
         self._leading = leading
         self._controllers = controllers
-        self._opening = asyncio.Semaphore(OPENING_AT_ONCE)
+        self._opening = Pace(OPENING_AT_ONCE, OPENING_PAUSE_S)
         self._sending = Pace(SENDING_AT_ONCE, SENDING_PAUSE_S)
         self._taking = Pace(TAKING_AT_ONCE)
 
     async def Join(
         self, request: dispatcher_pb2.JoinRequest, context: Context
     ) -> dispatcher_pb2.JoinReply:
-        await self._opening.acquire()
         try:
-            wish = JoinWish(
-                request.token,
-                from_proto(NodeDescription, request.description),
-                request.addr,
-                request.availability,
-            )
-            loop = self._leading.current()
-            node = await loop.submit(lambda state, now, ids: join(state, wish, now, ids))
+            async with self._opening:
+                wish = JoinWish(
+                    request.token,
+                    from_proto(NodeDescription, request.description),
+                    request.addr,
+                    request.availability,
+                )
+                loop = self._leading.current()
+                node = await loop.submit(lambda state, now, ids: join(state, wish, now, ids))
         except PyswarmError as error:
             await context.abort(code_of(error), str(error))
-        finally:
-            self._opening.release()
         _log.info("node.joined", node=node.id, hostname=wish.description.hostname)
         return dispatcher_pb2.JoinReply(
             node_id=node.id, cluster_id=loop.state.cluster.id, controllers=self._controllers
@@ -100,14 +102,13 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     ) -> None:
         try:
             hello = await _hello(context)
-            loop = await self._elected()
-            if loop is None:
+            async with self._opening:
+                loop = await self._elected()
+                session = _open(loop, hello) if loop else None
+            if loop is None or session is None:
                 redirect = dispatcher_pb2.Redirect(leader=self._leading.leader)
                 await context.write(Message(redirect=redirect))
                 return
-            async with self._opening:
-                session = _open(loop, hello)
-                await asyncio.sleep(0)
             try:
                 await self._converse(loop, session, context)
             finally:
