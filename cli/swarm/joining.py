@@ -1,12 +1,15 @@
 """How a host's agent becomes a node of a fleet, and how one waits for that. SHELL."""
 
 import ipaddress
+import os
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
+from cli import daemons
 from cli.answers import Info
 from cli.daemons import Daemon
 from cli.faults import NotConverged
@@ -99,9 +102,26 @@ def node_id(host: Host) -> str:
 
 
 def forget(host: Host) -> None:
-    """Make this host's next start a new node, and of a new fleet if the controller ran here."""
+    """Make this host's next start a new node, and of a new fleet if the controller ran here.
+
+    The controller's own etcd, which outlives it, ends with its data.
+    """
     host.identity.unlink(missing_ok=True)
+    stores = _stores(host)
+    daemons.kill(stores)
+    daemons.wait_gone(stores, daemons.END_TIMEOUT_S)
     shutil.rmtree(host.state_dir / "controller", ignore_errors=True)
+
+
+def _stores(host: Host) -> list[int]:
+    """The pids of etcd over this host's data."""
+    flag = os.fsencode(f"--data-dir={host.state_dir}/controller/etcd/data")
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if flag in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found
 
 
 def require_address(flag: str, text: str, *, with_port: bool = False) -> None:
