@@ -3,8 +3,8 @@
 import msgspec
 
 from pyswarm_core.clock import Instant
-from pyswarm_core.objects import Cluster, Node, NodeResources, Service, Task
-from pyswarm_core.specs import TaskSpec
+from pyswarm_core.objects import Cluster, Network, Node, NodeResources, Service, Task
+from pyswarm_core.specs import PortConfig, TaskSpec
 from pyswarm_core.states import TaskState
 
 
@@ -73,6 +73,42 @@ class NodeView(msgspec.Struct, frozen=True):
     leader: bool
     tasks: int
     reserved: NodeResources
+
+
+class NetworkTask(msgspec.Struct, frozen=True):
+    """A task that has, or is about to have, an address of the network."""
+
+    name: str
+    task_id: str
+    node_name: str
+    address: str
+    state: TaskState
+
+
+class NetworkService(msgspec.Struct, frozen=True):
+    """A service as the network knows it; without a `vip` its name leads to its tasks."""
+
+    name: str
+    vip: str
+    ports: tuple[PortConfig, ...]
+    tasks: tuple[NetworkTask, ...]
+
+
+class NetworkPeer(msgspec.Struct, frozen=True):
+    """A host that carries the network, and the revision its agent carried out last."""
+
+    node_name: str
+    addr: str
+    blocks: tuple[str, ...]
+    acknowledged: int
+
+
+class NetworkMembers(msgspec.Struct, frozen=True):
+    """A network and, if asked for, who is on it."""
+
+    network: Network
+    services: tuple[NetworkService, ...]
+    peers: tuple[NetworkPeer, ...]
 
 
 class Event(msgspec.Struct, frozen=True):

@@ -184,7 +184,12 @@ class Client:
 
     def network(self, ref: str) -> Network:
         """The network that `ref` names."""
-        return from_proto(Network, self._ask(self._stub.GetNetwork, pb.RefRequest(ref=ref)).network)
+        return self.network_members(ref, verbose=False).network
+
+    def network_members(self, ref: str, *, verbose: bool = True) -> answers.NetworkMembers:
+        """The network that `ref` names, and who is on it."""
+        request = pb.GetNetworkRequest(ref=ref, verbose=verbose)
+        return from_proto(answers.NetworkMembers, self._ask(self._stub.GetNetwork, request))
 
     def networks(self, filters: Iterable[str] = ()) -> list[Network]:
         """The networks that pass the filters."""

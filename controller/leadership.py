@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
-from pyswarm_core.ids import IdSource
+from pyswarm_core.ids import IdSource, NodeId
 from pyswarm_core.state import State
 
 if TYPE_CHECKING:
@@ -43,6 +43,10 @@ class Leader(Protocol):
     @property
     def tunnels(self) -> "Tunnels":
         """Streams to agents."""
+        ...
+
+    def acknowledged(self) -> dict[NodeId, int]:
+        """The last revision that each connected agent carried out."""
         ...
 
     async def submit(self, mutation: Mutation[T]) -> T:

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from cli import flags, inspection, session
+from cli.answers import NetworkMembers
 from cli.lazy import Verb
 from cli.render import documents
 from pyswarm_core.objects import Network
@@ -16,10 +17,53 @@ from pyswarm_core.specs import IpamConfig, ipv4_config
     help="Show networks in full.\n\nExample: pyswarm network inspect app --format '{{.Subnet}}'",
 )
 @flags.inspect_format
+@click.option("-v", "--verbose", is_flag=True, help="Also services, tasks and hosts on it")
 @click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
-def inspect(*, form: str, networks: tuple[str, ...]) -> None:
+def inspect(*, form: str, verbose: bool, networks: tuple[str, ...]) -> None:
     client = session.connect()
-    inspection.inspect_all(networks, form, lambda ref: document(client.network(ref)))
+
+    def read(ref: str) -> dict[str, Any]:
+        if not verbose:
+            return document(client.network(ref))
+        members = client.network_members(ref)
+        return {**document(members.network), **membership(members)}
+
+    inspection.inspect_all(networks, form, read)
+
+
+def membership(members: NetworkMembers) -> dict[str, Any]:
+    """Who is on the network, in Docker's shape; each peer also with its blocks and its progress."""
+    return {
+        "Services": {
+            service.name: {
+                "VIP": service.vip,
+                "Ports": [
+                    f"Target: {port.target_port}/{port.protocol}, Publish: {port.published_port}"
+                    for port in service.ports
+                ],
+                "Tasks": [
+                    {
+                        "Name": task.name,
+                        "ID": task.task_id,
+                        "EndpointIP": task.address,
+                        "Node": task.node_name,
+                        "State": task.state.word,
+                    }
+                    for task in service.tasks
+                ],
+            }
+            for service in members.services
+        },
+        "Peers": [
+            {
+                "Name": peer.node_name,
+                "IP": peer.addr,
+                "Blocks": list(peer.blocks),
+                "Acknowledged": peer.acknowledged,
+            }
+            for peer in members.peers
+        ],
+    }
 
 
 def document(network: Network) -> dict[str, Any]:

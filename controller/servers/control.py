@@ -11,7 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from controller.leadership import Leader, Leadership, Mutation
-from controller.requests import lookup, networks, nodes, queries, services, views
+from controller.requests import lookup, members, networks, nodes, queries, services, views
 from controller.servers import images, logs, progress, story
 from controller.servers.calls import Context, in_turn, read
 from controller.why import why
@@ -169,8 +169,19 @@ class Control(control_pb2_grpc.ControlServicer):
             )
         )
 
-    async def GetNetwork(self, request: pb.RefRequest, context: Context) -> pb.NetworkReply:
-        return _network(lookup.find_network(self._leader().state, request.ref))
+    async def GetNetwork(self, request: pb.GetNetworkRequest, context: Context) -> pb.NetworkReply:
+        leader = self._leader()
+        network = lookup.find_network(leader.state, request.ref)
+        reply = _network(network)
+        if request.verbose:
+            for service_id in members.services_on(leader.state, network.id):
+                found = members.network_service(leader.state, network.id, service_id)
+                if found is not None:
+                    to_proto(found, reply.services.add())
+                await asyncio.sleep(0)
+            peers = members.network_peers(leader.state, network.id, leader.acknowledged())
+            reply.peers.extend(to_proto(peer, pb.NetworkPeer()) for peer in peers)
+        return reply
 
     async def ListNetworks(self, request: pb.ListRequest, context: Context) -> pb.ListNetworksReply:
         found = queries.list_networks(self._leader().state, request.filters)

@@ -604,20 +604,145 @@ class CreateNetworkRequest(_message.Message):
 Global___CreateNetworkRequest: _TypeAlias = CreateNetworkRequest  # noqa: Y015
 
 @_typing.final
+class GetNetworkRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REF_FIELD_NUMBER: _builtins.int
+    VERBOSE_FIELD_NUMBER: _builtins.int
+    ref: _builtins.str
+    verbose: _builtins.bool
+    """Also who is on it."""
+    def __init__(
+        self,
+        *,
+        ref: _builtins.str = ...,
+        verbose: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref", "verbose", b"verbose"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetNetworkRequest: _TypeAlias = GetNetworkRequest  # noqa: Y015
+
+@_typing.final
+class NetworkTask(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    NODE_NAME_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    task_id: _builtins.str
+    node_name: _builtins.str
+    address: _builtins.str
+    state: _objects_pb2.TaskState.ValueType
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        task_id: _builtins.str = ...,
+        node_name: _builtins.str = ...,
+        address: _builtins.str = ...,
+        state: _objects_pb2.TaskState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "name", b"name", "node_name", b"node_name", "state", b"state", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NetworkTask: _TypeAlias = NetworkTask  # noqa: Y015
+
+@_typing.final
+class NetworkService(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VIP_FIELD_NUMBER: _builtins.int
+    PORTS_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    vip: _builtins.str
+    """Empty: its name leads to its tasks."""
+    @_builtins.property
+    def ports(self) -> _containers.RepeatedCompositeFieldContainer[_specs_pb2.PortConfig]:
+        """Those that the network leads to: of the mesh, on the ingress network."""
+
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___NetworkTask]: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        vip: _builtins.str = ...,
+        ports: _abc.Iterable[_specs_pb2.PortConfig] | None = ...,
+        tasks: _abc.Iterable[Global___NetworkTask] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "ports", b"ports", "tasks", b"tasks", "vip", b"vip"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NetworkService: _TypeAlias = NetworkService  # noqa: Y015
+
+@_typing.final
+class NetworkPeer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_NAME_FIELD_NUMBER: _builtins.int
+    ADDR_FIELD_NUMBER: _builtins.int
+    BLOCKS_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    node_name: _builtins.str
+    addr: _builtins.str
+    acknowledged: _builtins.int
+    """The last revision whose assignments its agent carried out; 0: it is not connected."""
+    @_builtins.property
+    def blocks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        node_name: _builtins.str = ...,
+        addr: _builtins.str = ...,
+        blocks: _abc.Iterable[_builtins.str] | None = ...,
+        acknowledged: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "addr", b"addr", "blocks", b"blocks", "node_name", b"node_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NetworkPeer: _TypeAlias = NetworkPeer  # noqa: Y015
+
+@_typing.final
 class NetworkReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NETWORK_FIELD_NUMBER: _builtins.int
+    SERVICES_FIELD_NUMBER: _builtins.int
+    PEERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def network(self) -> _objects_pb2.Network: ...
+    @_builtins.property
+    def services(self) -> _containers.RepeatedCompositeFieldContainer[Global___NetworkService]: ...
+    @_builtins.property
+    def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___NetworkPeer]: ...
     def __init__(
         self,
         *,
         network: _objects_pb2.Network | None = ...,
+        services: _abc.Iterable[Global___NetworkService] | None = ...,
+        peers: _abc.Iterable[Global___NetworkPeer] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["network", b"network"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["network", b"network"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["network", b"network", "peers", b"peers", "services", b"services"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

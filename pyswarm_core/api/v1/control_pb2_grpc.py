@@ -106,7 +106,7 @@ class ControlStub:
                 _registered_method=True)
         self.GetNetwork = channel.unary_unary(
                 '/pyswarm.v1.Control/GetNetwork',
-                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetNetworkRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.NetworkReply.FromString,
                 _registered_method=True)
         self.ListNetworks = channel.unary_unary(
@@ -357,7 +357,7 @@ def add_ControlServicer_to_server(servicer, server):
             ),
             'GetNetwork': grpc.unary_unary_rpc_method_handler(
                     servicer.GetNetwork,
-                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.FromString,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetNetworkRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.NetworkReply.SerializeToString,
             ),
             'ListNetworks': grpc.unary_unary_rpc_method_handler(
@@ -799,7 +799,7 @@ class Control:
             request,
             target,
             '/pyswarm.v1.Control/GetNetwork',
-            pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetNetworkRequest.SerializeToString,
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.NetworkReply.FromString,
             options,
             channel_credentials,

@@ -48,7 +48,7 @@ class ControlStub:
     UpdateNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateNodeRequest, _control_pb2.NodeReply]
     RemoveNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.RemoveNodeRequest, _control_pb2.NodeReply]
     CreateNetwork: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreateNetworkRequest, _control_pb2.NetworkReply]
-    GetNetwork: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.NetworkReply]
+    GetNetwork: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetNetworkRequest, _control_pb2.NetworkReply]
     ListNetworks: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListRequest, _control_pb2.ListNetworksReply]
     RemoveNetwork: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.NetworkReply]
     Events: _grpc.UnaryStreamMultiCallable[_control_pb2.EventsRequest, _control_pb2.Event]
@@ -75,7 +75,7 @@ class ControlAsyncStub(ControlStub):
     UpdateNode: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateNodeRequest, _control_pb2.NodeReply]  # type: ignore[assignment]
     RemoveNode: _aio.UnaryUnaryMultiCallable[_control_pb2.RemoveNodeRequest, _control_pb2.NodeReply]  # type: ignore[assignment]
     CreateNetwork: _aio.UnaryUnaryMultiCallable[_control_pb2.CreateNetworkRequest, _control_pb2.NetworkReply]  # type: ignore[assignment]
-    GetNetwork: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.NetworkReply]  # type: ignore[assignment]
+    GetNetwork: _aio.UnaryUnaryMultiCallable[_control_pb2.GetNetworkRequest, _control_pb2.NetworkReply]  # type: ignore[assignment]
     ListNetworks: _aio.UnaryUnaryMultiCallable[_control_pb2.ListRequest, _control_pb2.ListNetworksReply]  # type: ignore[assignment]
     RemoveNetwork: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.NetworkReply]  # type: ignore[assignment]
     Events: _aio.UnaryStreamMultiCallable[_control_pb2.EventsRequest, _control_pb2.Event]  # type: ignore[assignment]
@@ -187,7 +187,7 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def GetNetwork(
         self,
-        request: _control_pb2.RefRequest,
+        request: _control_pb2.GetNetworkRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.NetworkReply, _abc.Awaitable[_control_pb2.NetworkReply]]: ...
 

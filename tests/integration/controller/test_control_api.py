@@ -12,7 +12,7 @@ from pyswarm_core.api.v1 import objects_pb2, specs_pb2
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.decision import Writes
 from pyswarm_core.objects import Network, Node, Service
-from pyswarm_core.specs import NetworkSpec
+from pyswarm_core.specs import EndpointSpec, NetworkSpec, PortConfig
 from pyswarm_core.states import Availability, TaskState
 from tests.fixtures import build
 from tests.integration.controller.conftest import Api
@@ -241,3 +241,22 @@ async def test_a_watch_tells_when_leadership_is_lost(api: Api) -> None:
 async def _drain(stream: object) -> None:
     async for _ in stream:  # type: ignore[attr-defined]
         pass
+
+
+async def test_a_published_service_is_told_with_the_network_it_made(api: Api) -> None:
+    endpoint = EndpointSpec(ports=(PortConfig(target_port=80), PortConfig(target_port=81)))
+    service = await create(api, "web", endpoint_spec=endpoint)
+    assert [port.published_port for port in service.endpoint.ports] == [30_000, 30_001]
+    brief = await api.stub.GetNetwork(pb.GetNetworkRequest(ref="ingress"))
+    assert from_proto(Network, brief.network).spec.ingress
+    assert not brief.services
+    full = await api.stub.GetNetwork(pb.GetNetworkRequest(ref="ingress", verbose=True))
+    (told,) = full.services
+    assert (told.name, [port.published_port for port in told.ports]) == ("web", [30_000, 30_001])
+    assert [peer.node_name for peer in full.peers] == [
+        node.description.hostname for node in api.desk.state.nodes.values()
+    ]
+    taken = message("shop", endpoint_spec=EndpointSpec(ports=service.endpoint.ports))
+    call = api.stub.CreateService(pb.CreateServiceRequest(spec=taken))
+    told_why = await refused(call, grpc.StatusCode.ABORTED)
+    assert "port 30000/tcp is published by service 'web'" in told_why

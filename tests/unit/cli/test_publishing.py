@@ -1,5 +1,6 @@
 """Ports, names and networks of services: flags -> spec, and as the tables show them."""
 
+import json
 from typing import Any
 
 import pytest
@@ -278,3 +279,34 @@ def test_network_create_sends_what_docker_has(script: Script, pyswarm: Pyswarm) 
         {"Subnet": "fd00:9::/64"},
     ]
     assert shown_as["Options"] == {"encrypted": ""}
+
+
+def test_a_network_is_shown_with_who_is_on_it(script: Script, pyswarm: Pyswarm) -> None:
+    network = Network(
+        id=NetworkId("w" * 25), spec=NetworkSpec(name="app"), subnet="10.9.0.0/16", vni=1
+    )
+    reply = network_reply(network)
+    web = reply.services.add(name="web", vip="10.9.255.254")
+    web.tasks.add(name="web.1", task_id="t", node_name="host1", address="10.9.0.2", state=7)
+    to_proto(port(8080, 80), web.ports.add())
+    reply.peers.add(node_name="host1", addr="192.0.2.1", blocks=["10.9.0.0/26"], acknowledged=9)
+    script.on("GetNetwork", reply)
+    assert "Services" not in json.loads(pyswarm("network", "inspect", "app").out)[0]
+    (found,) = json.loads(pyswarm("network", "inspect", "-v", "app").out)
+    assert [request.verbose for request in script.requests("GetNetwork")] == [False, True]
+    assert found["Services"]["web"] == {
+        "VIP": "10.9.255.254",
+        "Ports": ["Target: 80/tcp, Publish: 8080"],
+        "Tasks": [
+            {
+                "Name": "web.1",
+                "ID": "t",
+                "EndpointIP": "10.9.0.2",
+                "Node": "host1",
+                "State": "running",
+            }
+        ],
+    }
+    assert found["Peers"] == [
+        {"Name": "host1", "IP": "192.0.2.1", "Blocks": ["10.9.0.0/26"], "Acknowledged": 9}
+    ]
