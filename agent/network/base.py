@@ -155,7 +155,8 @@ class Dataplane(Protocol):
 
         When it returns, no new connection of any task here, and none that enters by this host's
         published ports, goes to a backend that is not named. Networks must be synced before a task
-        attaches to them, and stay until its last task is detached.
+        attaches to them, and stay until its last task is detached. Connections that exist go on;
+        flows of UDP to a backend that left go to another one.
         """
         ...
 

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from agent.network import kernel, message, nft, plan, rules
 from agent.network.base import (
+    HOST_BRIDGE,
     Attachment,
     Drift,
     EndpointKey,
@@ -29,6 +30,7 @@ from agent.network.netlink import Netlink, nft_generation
 from agent.network.netns import Namespaces
 from agent.network.plug import Plug, inside_messages, plugs
 from agent.network.state import KernelState
+from agent.network.vips.programs import Programs
 from pyswarm_core.ids import NetworkId, TaskId
 
 T = TypeVar("T")
@@ -59,6 +61,8 @@ class KernelDataplane:
         self._endpoints: dict[EndpointKey, EndpointWanted] = {}
         self._underlay_mtu = 0
         self._tasks: dict[TaskId, tuple[Plug, ...]] = {}
+        self._programs = Programs()
+        self._host_is_synced = False
         self._ruleset: str | None = None
         self._rules_listing = ""
         self._rules_generation = -1
@@ -68,6 +72,7 @@ class KernelDataplane:
         self._pool.shutdown()
         for host in self._sockets:
             host.close()
+        self._programs.close()
         self._namespaces.close()
 
     async def sync(
@@ -75,21 +80,30 @@ class KernelDataplane:
     ) -> None:
         """Make the host's networks exactly these; see Dataplane."""
         async with self._lock:
+            before = self._overlays, self._endpoints
             self._overlays = {overlay.network_id: overlay for overlay in overlays}
             self._endpoints = {endpoint.key: endpoint for endpoint in endpoints}
+            self._programs.want(self._overlays, endpoints)
+            endpoints_alone = self._overlays == before[0] and self._endpoints != before[1]
             # Rules first, so that no packet passes unruled; when all is removed, rules last.
             if overlays:
                 await self._sync_rules()
-            await self._run(self._sync_kernel)
+            # Reading the whole host takes longer than programming a service everywhere.
+            if not (endpoints_alone and self._host_is_synced):
+                self._host_is_synced = False
+                await self._run(self._sync_kernel)
+                self._host_is_synced = True
             if not overlays:
                 await self._sync_rules()
+            await self._run(self._programs.sync)
 
     async def attach(self, task_id: TaskId, attachments: Sequence[Attachment]) -> str:
         """Make or mend the task's network namespace; see Dataplane."""
         if not _TASK_ID.fullmatch(task_id):
             raise NetworkFailed(f"task id {task_id!r} cannot name a file")
         wiring = plugs(task_id, attachments, self._overlays, self._names, self._underlay_mtu)
-        await self._run(lambda: self._attach(task_id, wiring))
+        networks = tuple(a.network_id for a in attachments if a.network_id != HOST_BRIDGE)
+        await self._run(lambda: self._attach(task_id, wiring, networks))
         self._tasks[task_id] = wiring
         return str(self._namespaces.path(task_id))
 
@@ -108,9 +122,11 @@ class KernelDataplane:
         async with self._lock:
             _, changes = await self._run(self._compare)
             drifts = plan.drifts(changes)
+            self._host_is_synced &= not drifts
             if self._ruleset is not None and await self._rules_differ():
                 drifts += (Drift(kind="rules", detail=self._names.table),)
-            return drifts
+            disturbed = await self._run(self._programs.disturbed)
+            return drifts + tuple(Drift(kind="rules", detail=f"task {task}") for task in disturbed)
 
     async def _sync_rules(self) -> None:
         ruleset = rules.ruleset(list(self._overlays.values()), self._names)
@@ -159,23 +175,29 @@ class KernelDataplane:
             if any(plug.port.name in changes.lost_ports for plug in wiring):
                 self._mend_unless_detached(task_id, wiring)
 
-    def _attach(self, task_id: TaskId, wiring: tuple[Plug, ...]) -> None:
-        if self._namespaces.exists(task_id):
+    def _attach(
+        self, task_id: TaskId, wiring: tuple[Plug, ...], networks: tuple[NetworkId, ...]
+    ) -> None:
+        spaces = self._namespaces
+        if spaces.exists(task_id):
             self._mend(task_id, wiring)
+            self._programs.adopt(task_id, networks, lambda: spaces.netfilter_of(task_id))
             return
         # The kernel removes a namespace some time after its last use, and its pairs with it; those
         # of an earlier attempt at this task would be in the way.
         left = [message.drop_link_named(plug.port.name) for plug in wiring]
         self._host().apply(left, gone_is_fine=True)
-        with self._namespaces.new() as (descriptor, inside):
+        with spaces.new() as (descriptor, inside):
             self._plug(wiring, inside)
-            self._namespaces.keep(task_id, descriptor)
+            with self._programs.new(task_id, networks, lambda: spaces.netfilter(descriptor)):
+                spaces.keep(task_id, descriptor)
 
     def _detach(self, task_id: TaskId, wiring: tuple[Plug, ...]) -> None:
         # A namespace may outlive its file by long; it must not answer for who has its address next.
         down = [message.down(plug.port.name) for plug in wiring]
         self._host().apply(down, gone_is_fine=True)
         self._namespaces.drop(task_id)
+        self._programs.forget(task_id)
 
     def _mend_unless_detached(self, task_id: TaskId, wiring: tuple[Plug, ...]) -> None:
         try:

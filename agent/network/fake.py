@@ -22,6 +22,7 @@ from agent.network.base import (
 from agent.network.names import Names
 from agent.network.plug import Plug, plugs
 from agent.network.state import KernelState, Route
+from agent.network.vips import ruleset
 from pyswarm_core.ids import NetworkId, TaskId
 
 _UNDERLAY_MTU = 1500
@@ -73,6 +74,15 @@ class FakeDataplane:
     async def check(self) -> tuple[Drift, ...]:
         """What differs from what the last sync made."""
         return plan.drifts(plan.difference(self._wanted(), self.kernel))
+
+    def backends(self, task_id: TaskId, address: str) -> tuple[str, ...] | None:
+        """Where the task's connections to an address may go; None if it is no virtual address."""
+        joined = {plug.bridge for plug in self.tasks.get(task_id, ())}
+        for endpoint in self.endpoints.values():
+            if self._names.bridge(endpoint.network_id) in joined and endpoint.vip == address:
+                overlay = self._overlays.get(endpoint.network_id)
+                return ruleset.vip(endpoint, overlay, None).backends
+        return None
 
     def holder(self, address: str) -> TaskId | None:
         """The task on this host that answers at the address."""
@@ -137,6 +147,12 @@ class Fabric:
                 if far_plug.cidr.partition("/")[0] == address:
                     return self._walk(far_host, far_plug, source) == (host, task_id)
         return False
+
+    def answers(self, host: str, task_id: TaskId, address: str) -> set[str]:
+        """The addresses that connections of the task to `address` end at, all chances taken."""
+        backends = self.hosts[host].backends(task_id, address)
+        targets = (address,) if backends is None else backends
+        return {target for target in targets if self.reaches(host, task_id, target)}
 
     def _walk(self, host: str, plug: Plug, address: str) -> tuple[str, TaskId] | None:
         """Where a packet that leaves by the plug ends; None if it is lost or leaves its network."""

@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -23,7 +24,9 @@ _GONE = frozenset({errno.ESRCH, errno.ENOENT, errno.ENODEV, errno.EADDRNOTAVAIL,
 _BATCH = 128
 _TIMEOUT_S = 20
 _RECEIVE_BYTES = 1 << 16
-_NETFILTER = 12
+_SEND_BYTES = 1 << 16
+_SO_SNDBUFFORCE = 32
+NETFILTER = 12
 _GET_GENERATION = (10 << 8) | 16
 _NETFILTER_BODY = b"\0\0\0\0"
 
@@ -97,6 +100,25 @@ class Netlink:
             raise refused
         return None
 
+    def commit(self, batch: bytes) -> None:
+        """Carry out one transaction of nf_tables. Raises Refused; then nothing of it was done."""
+        if len(batch) > _SEND_BYTES:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, 2 * len(batch))
+        self._socket.send(batch)
+        while True:
+            for kind, _, body in message.split(self._socket.recv(_RECEIVE_BYTES)):
+                if kind == _ERROR:
+                    if refused := _refusal(body):
+                        self._drain()
+                        raise refused
+                    return
+
+    def _drain(self) -> None:
+        # What else the kernel has to say about it is there already.
+        with suppress(BlockingIOError):
+            while True:
+                self._socket.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
+
     def _apply(self, batch: Sequence[bytes]) -> list[Refused]:
         # Only the last is acknowledged; the kernel reports every failure unasked, and in order.
         last = self._send(batch, message.ACK)
@@ -141,7 +163,7 @@ class Netlink:
 
 def nft_generation() -> int:
     """A number that changes whenever anybody changes any nft table of this namespace."""
-    with Netlink(_NETFILTER) as netfilter:
+    with Netlink(NETFILTER) as netfilter:
         body = netfilter.one(message.message(_GET_GENERATION, 0, _NETFILTER_BODY))
     found = message.attributes(body or b"", 4)
     return int.from_bytes(found.get(1, b""))

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from agent.network.base import NetworkFailed
-from agent.network.netlink import Netlink
+from agent.network.netlink import NETFILTER, Netlink
 
 _NEWNET = 0x4000_0000
 _BIND = 4096
@@ -91,6 +91,17 @@ class Namespaces:
             inside = Netlink()
         with inside:
             yield inside
+
+    def netfilter(self, descriptor: int) -> Netlink:
+        """A socket to the packet filter of a namespace, which lives at least as long."""
+        with self._away():
+            _check(_libc.setns(descriptor, _NEWNET), "enter a task's network namespace")
+            return Netlink(NETFILTER)
+
+    def netfilter_of(self, name: str) -> Netlink:
+        """The same for a namespace that exists."""
+        with self.entered(name):
+            return Netlink(NETFILTER)
 
     def keep(self, name: str, descriptor: int) -> None:
         """Bind a namespace to its file."""

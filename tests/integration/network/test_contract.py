@@ -8,6 +8,7 @@ import pytest
 from agent.network.base import Dataplane
 from pyswarm_core.ids import TaskId
 from tests.integration.network.hosts import Rig, ping
+from tests.integration.network.traffic import Listeners
 from tests.unit.agent.network.contract import DataplaneContract
 
 T = TypeVar("T")
@@ -31,6 +32,22 @@ class KernelBench:
 
     def reaches(self, number: int, task_id: TaskId, address: str) -> bool:
         return ping(str(self._hosts[number - 1].directory / task_id), address, timeout_s=0.5)
+
+    def answers(self, number: int, task_id: TaskId, address: str) -> set[str]:
+        tasks = [
+            str(host.directory / task)
+            for host in self._hosts
+            for task in host.run(host.dataplane.found())
+        ]
+        with Listeners(tasks) as listeners:
+            caller = str(self._hosts[number - 1].directory / task_id)
+            found: set[str] = set()
+            # Where nobody answers once, nobody answers.
+            for _ in range(30):
+                if not (where := listeners.call(caller, address)):
+                    break
+                found.add(where)
+            return found
 
 
 @pytest.fixture(scope="module")

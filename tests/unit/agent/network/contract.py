@@ -8,13 +8,23 @@ from typing import Any, Protocol, TypeVar
 
 import pytest
 
-from agent.network.base import Attachment, Dataplane, NetworkFailed, OverlayWanted, Peer
-from pyswarm_core.ids import NetworkId, TaskId
+from agent.network.base import (
+    Attachment,
+    Backend,
+    Dataplane,
+    EndpointWanted,
+    NetworkFailed,
+    OverlayWanted,
+    Peer,
+)
+from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 
 T = TypeVar("T")
 APP, OTHER = NetworkId("netapp"), NetworkId("netother")
 SUBNETS = {APP: ("10.128", 4097), OTHER: ("10.129", 4098)}
 A, B = TaskId("task-a"), TaskId("task-b")
+VIP = "10.128.255.254"
+ADDRESSES = {A: "10.128.1.2", B: "10.128.2.2"}
 
 
 class Bench(Protocol):
@@ -30,6 +40,12 @@ class Bench(Protocol):
 
     def reaches(self, number: int, task_id: TaskId, address: str) -> bool: ...
 
+    def answers(self, number: int, task_id: TaskId, address: str) -> set[str]:
+        """The addresses of the tasks that the task's TCP connections to `address` end at, so many
+        made that each has its chance.
+        """
+        ...
+
 
 def overlay(bench: Bench, number: int, network: NetworkId) -> OverlayWanted:
     """The network as host 1 or 2 carries it, the other being its peer."""
@@ -43,9 +59,30 @@ def overlay(bench: Bench, number: int, network: NetworkId) -> OverlayWanted:
     )  # fmt: skip
 
 
-def sync(bench: Bench, number: int, *networks: NetworkId) -> None:
+def endpoint(*tasks: TaskId, network: NetworkId = APP, vip: str = VIP) -> EndpointWanted:
+    """A service whose backends are these tasks."""
+    return EndpointWanted(
+        service_id=ServiceId("web"), service_name="web", network_id=network, vip=vip,
+        backends=tuple(
+            Backend(task_id=task, slot=slot, address=ADDRESSES[task])
+            for slot, task in enumerate(tasks, 1)
+        ),
+    )  # fmt: skip
+
+
+def sync(
+    bench: Bench, number: int, *networks: NetworkId, endpoints: tuple[EndpointWanted, ...] = ()
+) -> None:
     wanted = [overlay(bench, number, network) for network in networks]
-    bench.run(number, lambda: bench.dataplane(number).sync(wanted))
+    bench.run(number, lambda: bench.dataplane(number).sync(wanted, endpoints))
+
+
+def both(bench: Bench, *endpoints: EndpointWanted) -> None:
+    """Sync both hosts with task A on one and B on the other."""
+    for number, task in ((1, A), (2, B)):
+        sync(bench, number, APP, endpoints=endpoints)
+        if task not in found(bench, number):
+            attach(bench, number, task, APP, ADDRESSES[task])
 
 
 def attach(bench: Bench, number: int, task_id: TaskId, network: NetworkId, address: str) -> str:
@@ -134,3 +171,32 @@ class DataplaneContract:
         assert check(bench, 1) == ()
         sync(bench, 1)
         assert check(bench, 1) == ()
+
+    def test_a_virtual_address_leads_to_every_backend_the_caller_included(
+        self, bench: Bench
+    ) -> None:
+        both(bench, endpoint(A, B))
+        for number, task in ((1, A), (2, B)):
+            assert bench.answers(number, task, VIP) == set(ADDRESSES.values())
+            assert check(bench, number) == ()
+
+    def test_a_service_that_changes_changes_for_tasks_that_run(self, bench: Bench) -> None:
+        both(bench)
+        for wanted in (endpoint(B), endpoint(A, B), endpoint(A)):
+            both(bench, wanted)
+            addresses = {backend.address for backend in wanted.backends}
+            assert bench.answers(1, A, VIP) == bench.answers(2, B, VIP) == addresses
+
+    def test_a_service_without_backends_or_gone_answers_nobody(self, bench: Bench) -> None:
+        both(bench, endpoint(A, B))
+        both(bench, endpoint())
+        assert bench.answers(1, A, VIP) == set()
+        both(bench)
+        assert bench.answers(1, A, VIP) == set()
+
+    def test_a_virtual_address_of_another_network_leads_nowhere(self, bench: Bench) -> None:
+        wanted = (endpoint(A),)
+        sync(bench, 1, APP, OTHER, endpoints=wanted)
+        attach(bench, 1, A, APP, ADDRESSES[A])
+        attach(bench, 1, B, OTHER, "10.129.1.2")
+        assert bench.answers(1, B, VIP) == set()

@@ -37,6 +37,9 @@ class FakeBench:
     def reaches(self, number: int, task_id: TaskId, address: str) -> bool:
         return self.fabric.reaches(self.address(number), task_id, address)
 
+    def answers(self, number: int, task_id: TaskId, address: str) -> set[str]:
+        return self.fabric.answers(self.address(number), task_id, address)
+
 
 @pytest.fixture
 def bench() -> FakeBench:

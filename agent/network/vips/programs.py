@@ -1,0 +1,251 @@
+"""Programs services' virtual addresses into the tasks' network namespaces. SHELL; in pool threads.
+
+Each task's namespace is talked to through a socket of its own that stays open: closing one makes
+the kernel wait for an RCU grace period (15 ms) if it still has parts of an old ruleset to free, and
+an open one spares entering the namespace. Tasks on the same networks have the same rules, so a
+change is put into bytes once and sent to all of them.
+
+Invariant: whoever holds a task's lock leaves its namespace either as it was or as the newest wish
+says. A task is entered here before its rules are made, so no `sync` can miss it.
+"""
+
+import errno
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+
+from agent.network.base import EndpointKey, EndpointWanted, NetworkFailed, OverlayWanted
+from agent.network.netlink import Netlink, Refused
+from agent.network.vips import conntrack, nftables, ruleset
+from agent.network.vips.ruleset import TABLE, Gone, Ruleset, Vip
+from pyswarm_core.ids import NetworkId, TaskId
+
+_MANY = 16
+"""So many backends of one service are cheaper to look for in a dump of its flows."""
+_NO_FILTER = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
+
+
+class _Wish:
+    """What tables should say, as of one `want`."""
+
+    def __init__(self) -> None:
+        self.vips: dict[EndpointKey, tuple[EndpointWanted, Vip]] = {}
+        self.dual: frozenset[NetworkId] = frozenset()
+        self._made: dict[tuple[NetworkId, ...], Ruleset] = {}
+        self._batches: dict[tuple[tuple[NetworkId, ...], bool], bytes] = {}
+
+    def ruleset(self, networks: tuple[NetworkId, ...]) -> Ruleset:
+        made = self._made.get(networks)
+        if made is None:
+            vips = {
+                vip.address: vip for (_, network), (_, vip) in self.vips.items()
+                if network in networks
+            }  # fmt: skip
+            made = Ruleset(vips, dual=not self.dual.isdisjoint(networks))
+            # Two threads may make it at once: they make the same, and one is kept.
+            made = self._made.setdefault(networks, made)
+        return made
+
+    def replacement(self, networks: tuple[NetworkId, ...], *, assume_udp: bool) -> bytes:
+        """Made once for all tasks that start on the same networks."""
+        batch = self._batches.get((networks, assume_udp))
+        if batch is None:
+            batch = ruleset.replacement(self.ruleset(networks), assume_udp=assume_udp)
+            self._batches[networks, assume_udp] = batch
+        return batch
+
+
+class _Task:
+    def __init__(self, networks: tuple[NetworkId, ...], netfilter: Netlink) -> None:
+        self.networks = networks
+        self.netfilter = netfilter
+        self.lock = threading.Lock()
+        self.programmed: Ruleset | None = None
+        self.generation = -1
+        self.stale: list[Gone] = []
+        """Backends that left, whose UDP flows are not forgotten yet."""
+
+
+class Programs:
+    """The tables of all attached tasks that have a network of services."""
+
+    def __init__(self) -> None:
+        self._wish = _Wish()
+        self._tasks: dict[TaskId, _Task] = {}
+
+    def close(self) -> None:
+        """Close the sockets. The kernel keeps what it has."""
+        for task in self._tasks.values():
+            task.netfilter.close()
+
+    def want(
+        self, overlays: Mapping[NetworkId, OverlayWanted], endpoints: Iterable[EndpointWanted]
+    ) -> None:
+        """Take the whole wish; `sync` carries it out."""
+        before, wish = self._wish, _Wish()
+        wish.dual = frozenset(n for n, overlay in overlays.items() if overlay.subnet6)
+        for endpoint in endpoints:
+            overlay = overlays.get(endpoint.network_id)
+            if not endpoint.vip or (overlay and overlay.ingress):
+                continue
+            known, vip = before.vips.get(endpoint.key, (None, None))
+            if known != endpoint or vip is None or bool(vip.address6) != _is_dual(overlay):
+                vip = ruleset.vip(endpoint, overlay, vip)
+            wish.vips[endpoint.key] = endpoint, vip
+        self._wish = wish
+
+    @contextmanager
+    def new(
+        self, task_id: TaskId, networks: tuple[NetworkId, ...], connect: Callable[[], Netlink]
+    ) -> Iterator[None]:
+        """Give a namespace that nobody has seen yet its table. Leave the block once it is bound; an
+        exception forgets the task.
+        """
+        if not networks:
+            yield
+            return
+        task = _Task(networks, connect())
+        with task.lock:
+            self._tasks[task_id] = task
+            try:
+                _replace(task, self._wish, assume_udp=False)
+                yield
+            except BaseException:
+                self._tasks.pop(task_id, None)
+                task.netfilter.close()
+                raise
+
+    def adopt(
+        self, task_id: TaskId, networks: tuple[NetworkId, ...], connect: Callable[[], Netlink]
+    ) -> None:
+        """Bring the table of a namespace that exists up to date, whoever made it."""
+        task = self._tasks.get(task_id)
+        if task is None and networks:
+            task = self._tasks[task_id] = _Task(networks, connect())
+        if task is not None:
+            with task.lock:
+                self._follow(task, {})
+
+    def forget(self, task_id: TaskId) -> None:
+        """The task is gone; unknown: no error."""
+        if task := self._tasks.pop(task_id, None):
+            with task.lock:
+                task.netfilter.close()
+
+    def sync(self) -> None:
+        """Make every table say what is wanted, and forget the UDP flows to backends that left."""
+        failure: Exception | None = None
+        changes: _Changes = {}
+        for task_id, task in list(self._tasks.items()):
+            try:
+                with task.lock:
+                    self._follow(task, changes)
+            except (NetworkFailed, OSError) as error:
+                # Detached meanwhile: its socket is closed.
+                if task_id in self._tasks:
+                    failure = failure or error
+        if failure:
+            raise failure
+
+    def disturbed(self) -> list[TaskId]:
+        """The tasks in whose namespaces somebody else changed a ruleset."""
+        found = []
+        for task_id, task in list(self._tasks.items()):
+            with suppress(NetworkFailed, OSError), task.lock:
+                if task.programmed is None or _generation(task) != task.generation:
+                    found.append(task_id)
+        return found
+
+    def _follow(self, task: _Task, changes: "_Changes") -> None:
+        wish, programmed = self._wish, task.programmed
+        wanted = wish.ruleset(task.networks)
+        if programmed is None or _generation(task) != task.generation:
+            task.stale += _lost(task.netfilter, wanted)
+            _replace(task, wish, assume_udp=True)
+        elif programmed is not wanted:
+            batch, gone = _change(programmed, wanted, changes)
+            task.stale += gone
+            if batch:
+                task.programmed = None
+                task.netfilter.commit(batch)
+                task.generation += 1
+            task.programmed = wanted
+        _forget_flows(task)
+
+
+def _is_dual(overlay: OverlayWanted | None) -> bool:
+    return overlay is not None and bool(overlay.subnet6)
+
+
+# By the ids of two rulesets, which are kept with it: the bytes that lead from one to the other.
+_Changes = dict[tuple[int, int], tuple[Ruleset, bytes, list[Gone]]]
+
+
+def _change(before: Ruleset, now: Ruleset, changes: _Changes) -> tuple[bytes, list[Gone]]:
+    key = id(before), id(now)
+    if key not in changes:
+        changes[key] = before, ruleset.change(before, now), ruleset.gone(before, now)
+    return changes[key][1:]
+
+
+def _replace(task: _Task, wish: _Wish, *, assume_udp: bool) -> None:
+    task.programmed = None
+    task.netfilter.commit(wish.replacement(task.networks, assume_udp=assume_udp))
+    task.generation = _generation(task)
+    task.programmed = wish.ruleset(task.networks)
+
+
+def _generation(task: _Task) -> int:
+    return nftables.read_generation(task.netfilter.one(nftables.ask_generation()) or b"")
+
+
+def _lost(netfilter: Netlink, wanted: Ruleset) -> list[Gone]:
+    """The backends that a table of unknown origin leads to, and should not."""
+    found = []
+    for side in ruleset.sides(wanted):
+        with suppress(Refused):  # There is no such table.
+            for body in netfilter.dump(TABLE.dump(side.backends)):
+                found += ruleset.strangers(side, nftables.read_elements(body), wanted)
+    return found
+
+
+def _forget_flows(task: _Task) -> None:
+    flows: dict[tuple[ruleset.Side, bytes], list[bytes]] = {}
+    for gone in task.stale:
+        flows.setdefault((gone.side, gone.vip), []).append(gone.backend)
+    for (side, vip), backends in flows.items():
+        # Looking through all connections of the host costs half a millisecond, even for none.
+        if task.netfilter.one(TABLE.look_up(side.udp, vip)) is not None:
+            forget_flows(task.netfilter, side.family, vip, backends)
+    task.stale.clear()
+
+
+def forget_flows(
+    netfilter: Netlink, family: nftables.Family, vip: bytes, backends: Collection[bytes]
+) -> None:
+    """Forget the UDP flows to a virtual address that go to one of these backends."""
+    if len(backends) < _MANY:
+        messages = [conntrack.forget(family, vip, backend) for backend in backends]
+        try:
+            netfilter.apply(messages, gone_is_fine=True)
+        except Refused as refused:
+            if refused.number not in _NO_FILTER:
+                raise
+        else:
+            return
+    forget_dumped_flows(netfilter, family, vip, frozenset(backends))
+
+
+def forget_dumped_flows(
+    netfilter: Netlink, family: nftables.Family, vip: bytes, backends: Collection[bytes]
+) -> None:
+    """The same by reading all UDP flows to the address: for many backends, and kernels that cannot
+    filter.
+    """
+    flows = netfilter.dump(conntrack.dump(family, vip))
+    messages = [
+        conntrack.forget_flow(family, flow)
+        for flow in flows
+        if conntrack.backend_of(family, vip, flow) in backends
+    ]
+    netfilter.apply(messages, gone_is_fine=True)

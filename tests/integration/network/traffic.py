@@ -1,0 +1,77 @@
+"""Real connections and datagrams between tasks' namespaces."""
+
+import select
+import socket
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+from tests.integration.network.hosts import inside
+
+T = TypeVar("T")
+PORT = 8080
+
+
+def open_socket(
+    netns: str, kind: int = socket.SOCK_STREAM, family: int = socket.AF_INET
+) -> socket.socket:
+    """A socket that belongs to a namespace and is used from here."""
+    made = inside(netns, lambda: socket.socket(family, kind))
+    made.settimeout(2)
+    return made
+
+
+def outcome(work: Callable[[], T]) -> T | OSError:
+    """What the work returns, or the error that the kernel gave."""
+    try:
+        return work()
+    except OSError as error:
+        return error
+
+
+class Listeners:
+    """In every given namespace somebody who accepts connections and takes datagrams on PORT."""
+
+    def __init__(self, tasks: Sequence[str], family: int = socket.AF_INET) -> None:
+        self._family = family
+        self.tcp = [open_socket(task, socket.SOCK_STREAM, family) for task in tasks]
+        self.udp = [open_socket(task, socket.SOCK_DGRAM, family) for task in tasks]
+        for listener in (*self.tcp, *self.udp):
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("", PORT))
+        for listener in self.tcp:
+            listener.listen()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for listener in (*self.tcp, *self.udp):
+            listener.close()
+
+    def call(self, caller: str, address: str) -> str:
+        """Connect from a namespace; the address of whoever accepted, "" if nobody did."""
+        with open_socket(caller, socket.SOCK_STREAM, self._family) as near:
+            if isinstance(outcome(lambda: near.connect((address, PORT))), OSError):
+                return ""
+            far, where = self.accept()
+            far.close()
+            return where
+
+    def accept(self) -> tuple[socket.socket, str]:
+        """The connection that has come, and the address at which."""
+        ready, _, _ = select.select(self.tcp, [], [], 2)
+        far, _ = ready[0].accept()
+        return far, str(far.getsockname()[0])
+
+    def takers(self, timeout_s: float = 2) -> list[int]:
+        """Which of the namespaces, by index, have a datagram; it is taken."""
+        ready, _, _ = select.select(self.udp, [], [], timeout_s)
+        for listener in ready:
+            listener.recv(100)
+        return [self.udp.index(listener) for listener in ready]
