@@ -4,7 +4,7 @@ A server keeps a `Leadership` and asks it for the leader anew in every call: lea
 between two awaits, and a `Leader` of the past raises Unavailable from `submit`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pyswarm_core.clock import Instant
@@ -45,7 +45,8 @@ class Leader(Protocol):
         """Streams to agents."""
         ...
 
-    def acknowledged(self) -> dict[NodeId, int]:
+    @property
+    def acknowledged(self) -> Mapping[NodeId, int]:
         """The last revision that each connected agent carried out."""
         ...
 

@@ -143,10 +143,6 @@ class Loop:
         if self._ended:
             raise Unavailable("this controller no longer leads")
 
-    def acknowledged(self) -> dict[NodeId, int]:
-        """See `Leader.acknowledged`."""
-        return {session.node_id: session.acknowledged for session in self.sessions}
-
     # For the dispatcher and metrics
 
     @property

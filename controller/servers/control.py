@@ -179,7 +179,7 @@ class Control(control_pb2_grpc.ControlServicer):
                 if found is not None:
                     to_proto(found, reply.services.add())
                 await asyncio.sleep(0)
-            peers = members.network_peers(leader.state, network.id, leader.acknowledged())
+            peers = members.network_peers(leader.state, network.id, leader.acknowledged)
             reply.peers.extend(to_proto(peer, pb.NetworkPeer()) for peer in peers)
         return reply
 
