@@ -119,6 +119,15 @@ class EndpointWanted(msgspec.Struct, frozen=True, kw_only=True):
 EndpointKey = tuple[ServiceId, NetworkId]
 
 
+class Published(msgspec.Struct, frozen=True, kw_only=True):
+    """Ports of this host that lead to one of its own tasks (mode host), each with its number."""
+
+    task_id: TaskId
+    network_id: NetworkId
+    address: str
+    ports: tuple[PortConfig, ...]
+
+
 class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     """One interface of a task.
 
@@ -133,7 +142,7 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
 class Drift(msgspec.Struct, frozen=True, kw_only=True, order=True):
     """One thing that is not as it should be.
 
-    `kind` is link, address, route, neighbour, fdb, port, setting or rules.
+    `kind` is link, address, route, neighbour, fdb, rule, port, setting or rules.
     """
 
     kind: str
@@ -148,7 +157,10 @@ class Dataplane(Protocol):
     """
 
     async def sync(
-        self, overlays: Sequence[OverlayWanted], endpoints: Sequence[EndpointWanted] = ()
+        self,
+        overlays: Sequence[OverlayWanted],
+        endpoints: Sequence[EndpointWanted] = (),
+        published: Sequence[Published] = (),
     ) -> None:
         """Make the host's networks and what they lead to exactly these; heal what somebody
         disturbed; remove what is no longer wanted.

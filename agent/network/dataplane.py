@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from agent.network import kernel, message, nft, plan, rules
+from agent.network import kernel, message, plan
 from agent.network.base import (
     HOST_BRIDGE,
     Attachment,
@@ -23,8 +23,12 @@ from agent.network.base import (
     EndpointWanted,
     NetworkFailed,
     OverlayWanted,
+    Published,
     Underlay,
 )
+from agent.network.filter import flows
+from agent.network.filter.host import SPOOFED, host_table
+from agent.network.filter.keeper import Keeper
 from agent.network.names import Names
 from agent.network.netlink import Netlink, nft_generation
 from agent.network.netns import Namespaces
@@ -59,13 +63,13 @@ class KernelDataplane:
         self._lock = asyncio.Lock()
         self._overlays: dict[NetworkId, OverlayWanted] = {}
         self._endpoints: dict[EndpointKey, EndpointWanted] = {}
+        self._published: tuple[Published, ...] = ()
         self._underlay_mtu = 0
         self._tasks: dict[TaskId, tuple[Plug, ...]] = {}
         self._programs = Programs()
         self._host_is_synced = False
-        self._ruleset: str | None = None
-        self._rules_listing = ""
-        self._rules_generation = -1
+        self._udp_ways: flows.Ways = {}
+        self._filter = Keeper(self._names.table, lambda: self._run(nft_generation))
 
     def close(self) -> None:
         """Stop the threads and close the sockets. The kernel keeps what it has."""
@@ -76,25 +80,32 @@ class KernelDataplane:
         self._namespaces.close()
 
     async def sync(
-        self, overlays: Sequence[OverlayWanted], endpoints: Sequence[EndpointWanted] = ()
+        self,
+        overlays: Sequence[OverlayWanted],
+        endpoints: Sequence[EndpointWanted] = (),
+        published: Sequence[Published] = (),
     ) -> None:
         """Make the host's networks exactly these; see Dataplane."""
         async with self._lock:
-            before = self._overlays, self._endpoints
+            before = self._overlays, self._published, self._endpoints
             self._overlays = {overlay.network_id: overlay for overlay in overlays}
             self._endpoints = {endpoint.key: endpoint for endpoint in endpoints}
+            self._published = tuple(published)
             self._programs.want(self._overlays, endpoints)
-            endpoints_alone = self._overlays == before[0] and self._endpoints != before[1]
+            table = host_table(overlays, endpoints, published, self._names)
             # Rules first, so that no packet passes unruled; when all is removed, rules last.
-            if overlays:
-                await self._sync_rules()
-            # Reading the whole host takes longer than programming a service everywhere.
-            if not (endpoints_alone and self._host_is_synced):
+            if table is not None:
+                await self._filter.sync(table)
+                await self._run(self._forget_flows)
+            # Reading the whole host takes longer than programming a service everywhere: who changes
+            # endpoints alone does not wait for it, and the next check heals whatever else.
+            same_host = before[:2] == (self._overlays, self._published)
+            if not (same_host and before[2] != self._endpoints and self._host_is_synced):
                 self._host_is_synced = False
                 await self._run(self._sync_kernel)
                 self._host_is_synced = True
-            if not overlays:
-                await self._sync_rules()
+            if table is None:
+                await self._filter.sync(None)
             await self._run(self._programs.sync)
 
     async def attach(self, task_id: TaskId, attachments: Sequence[Attachment]) -> str:
@@ -123,30 +134,19 @@ class KernelDataplane:
             _, changes = await self._run(self._compare)
             drifts = plan.drifts(changes)
             self._host_is_synced &= not drifts
-            if self._ruleset is not None and await self._rules_differ():
+            if await self._filter.differs():
                 drifts += (Drift(kind="rules", detail=self._names.table),)
             disturbed = await self._run(self._programs.disturbed)
             return drifts + tuple(Drift(kind="rules", detail=f"task {task}") for task in disturbed)
 
-    async def _sync_rules(self) -> None:
-        ruleset = rules.ruleset(list(self._overlays.values()), self._names)
-        if ruleset == self._ruleset and not await self._rules_differ():
-            return
-        self._ruleset = None
-        await nft.apply(ruleset or rules.removal(self._names))
-        self._rules_generation = await self._run(nft_generation)
-        self._rules_listing = await nft.listing(self._names.table) if ruleset else ""
-        self._ruleset = ruleset
+    async def spoofed(self) -> int:
+        """How many packets of tasks were dropped because their source was not the task's."""
+        return await self._run(lambda: flows.count(self._names.table, SPOOFED))
 
-    async def _rules_differ(self) -> bool:
-        # Asking whether anyone changed any ruleset is a thousand times cheaper than reading ours.
-        generation = await self._run(nft_generation)
-        if generation == self._rules_generation:
-            return False
-        if await nft.listing(self._names.table) != self._rules_listing:
-            return True
-        self._rules_generation = generation
-        return False
+    def _forget_flows(self) -> None:
+        ways = flows.udp_ways(self._overlays, self._endpoints.values(), self._published)
+        flows.forget_stale(self._udp_ways, ways, self._overlays.values())
+        self._udp_ways = ways
 
     def _compare(self) -> tuple[KernelState, plan.Changes]:
         host = self._host()
@@ -156,8 +156,9 @@ class KernelDataplane:
         wirings = list(self._tasks.values())
         ports = {plug.port.name: plug.bridge for wiring in wirings for plug in wiring}
         want = plan.wanted(
-            list(self._overlays.values()), self._names, self._underlay, self._underlay_mtu, ports
-        )
+            list(self._overlays.values()), self._names, self._underlay, self._underlay_mtu, ports,
+            published={task.network_id for task in self._published},
+        )  # fmt: skip
         found = kernel.find(host, devices, self._names, want.settings)
         return want, plan.difference(want, found)
 
@@ -216,8 +217,10 @@ class KernelDataplane:
         bridges = [(plug.port.name, self._bridge_index(plug.bridge)) for plug in wiring]
         inside.apply(inside_messages(wiring, self._namespaces.host))
         joins = [message.plug_in(port, bridge) for port, bridge in bridges]
-        # Both ends are up now: have the kernel let packets through before anyone sends one.
-        self._host().apply([*joins, *(message.get_link(port) for port, _ in bridges)])
+        joins += [message.reflect(port) for port, _ in bridges]
+        # All are up now: have the kernel let packets through before anyone sends one.
+        ports = [name for plug in wiring for name in (plug.port.name, plug.bridge)]
+        self._host().apply([*joins, *map(message.get_link, ports)])
         inside.apply([message.get_link(plug.inside.name) for plug in wiring])
 
     def _is_plugged(self, plug: Plug) -> bool:
@@ -227,7 +230,8 @@ class KernelDataplane:
         _, master, link = message.read_link(body)
         bridge = self._bridge_index(plug.bridge)
         if master != bridge or not link.up:
-            self._host().apply([message.plug_in(plug.port.name, bridge)])
+            port = plug.port.name
+            self._host().apply([message.plug_in(port, bridge), message.reflect(port)])
         return True
 
     @staticmethod

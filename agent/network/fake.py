@@ -17,6 +17,7 @@ from agent.network.base import (
     EndpointWanted,
     NetworkFailed,
     OverlayWanted,
+    Published,
     Underlay,
 )
 from agent.network.names import Names
@@ -41,13 +42,19 @@ class FakeDataplane:
         self._names = Names(fleet)
         self.endpoints: dict[EndpointKey, EndpointWanted] = {}
         """What the last sync was given: where connections of this host's tasks may go."""
+        self.published: dict[TaskId, Published] = {}
+        """Which of this host's own ports lead to which task, as of the last sync."""
         self._overlays: dict[NetworkId, OverlayWanted] = {}
         fabric.hosts[underlay.address] = self
 
     async def sync(
-        self, overlays: Sequence[OverlayWanted], endpoints: Sequence[EndpointWanted] = ()
+        self,
+        overlays: Sequence[OverlayWanted],
+        endpoints: Sequence[EndpointWanted] = (),
+        published: Sequence[Published] = (),
     ) -> None:
         """Make the tables exactly what these networks need."""
+        self.published = {task.task_id: task for task in published}
         self._overlays = {overlay.network_id: overlay for overlay in overlays}
         self.endpoints = {endpoint.key: endpoint for endpoint in endpoints}
         self.kernel = self._wanted()
@@ -97,7 +104,10 @@ class FakeDataplane:
         wirings = self.tasks.values()
         ports = {plug.port.name: plug.bridge for wiring in wirings for plug in wiring}
         overlays = list(self._overlays.values())
-        return plan.wanted(overlays, self._names, self.underlay, _UNDERLAY_MTU, ports)
+        published = {task.network_id for task in self.published.values()}
+        return plan.wanted(
+            overlays, self._names, self.underlay, _UNDERLAY_MTU, ports, published=published
+        )
 
 
 class FakeResolvers:
@@ -173,7 +183,8 @@ class Fabric:
 
 
 def _route(kernel: KernelState, address: str) -> Route | None:
-    fits = [r for r in kernel.routes if IPv4Address(address) in IPv4Network(r.dst)]
+    main = [route for route in kernel.routes if not route.table]
+    fits = [r for r in main if IPv4Address(address) in IPv4Network(r.dst)]
     return max(fits, key=lambda r: IPv4Network(r.dst).prefixlen, default=None)
 
 

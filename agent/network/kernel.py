@@ -65,6 +65,12 @@ def find(host: Netlink, devices: Devices, names: Names, settings: Iterable[Setti
             for index, vtep, mac in _neighbours(host, message.AF_BRIDGE)
             if index in ours
         ),
+        rules=frozenset(
+            rule
+            for rule in filter(None, map(message.read_rule, host.dump(message.dump_rules())))
+            if 0 <= rule.priority - names.rule_priority <= 2
+            and (not rule.iif or names.carries(rule.iif))
+        ),
         settings=frozenset(setting for setting in settings if _holds(setting)),
     )
 
@@ -86,8 +92,11 @@ def carry_out(
     _attempt(host, sets, failures)
     for setting in changes.settings:
         _write(setting, failures)
-    bridges = ((port, index.get(want.ports[port])) for port in changes.set_ports)
-    joins = [message.plug_in(port, bridge) for port, bridge in bridges if bridge]
+    joined = [port for port in changes.set_ports if want.ports[port] in index]
+    joins = [message.plug_in(port, index[want.ports[port]]) for port in joined]
+    joins += map(message.reflect, joined)
+    # Asking makes the kernel let packets through at once.
+    joins += (message.get_link(name) for port in joined for name in (port, want.ports[port]))
     _attempt(host, joins, failures, gone_is_fine=True)
     _attempt(host, _additions(changes, index), failures)
     _attempt(host, _removals(changes, index), failures, gone_is_fine=True)
@@ -109,11 +118,13 @@ def _additions(changes: Changes, index: Mapping[str, int]) -> list[bytes]:
             for e in changes.add_routes
             if not e.device or e.device in index
         ),
+        *map(message.rule, changes.add_rules),
     ]
 
 
 def _removals(changes: Changes, index: Mapping[str, int]) -> list[bytes]:
     return [
+        *(message.rule(e, add=False) for e in changes.drop_rules),
         *(message.route(index.get(e.device, 0), e, add=False) for e in changes.drop_routes),
         *(message.neighbour(index[e.device], e, add=False) for e in changes.drop_neighbours),
         *(message.fdb(index[e.device], e, add=False) for e in changes.drop_fdb),
@@ -145,7 +156,7 @@ def _make(host: Netlink, link: Link, alias: str, failures: list[NetworkFailed]) 
 def _named(route: Route, device: str) -> Route:
     return Route(
         dst=route.dst, device=device, via=route.via, source=route.source,
-        metric=route.metric, onlink=route.onlink,
+        metric=route.metric, onlink=route.onlink, table=route.table,
     )  # fmt: skip
 
 

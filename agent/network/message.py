@@ -9,7 +9,7 @@ sequence number, which the socket fills in. Numbers are those of <linux/rtnetlin
 import struct
 from collections.abc import Iterator
 
-from agent.network.state import Address, Fdb, Link, Neighbour, Route
+from agent.network.state import Address, Fdb, Link, Neighbour, Route, Rule
 
 HEADER = struct.Struct("IHHII")  # length, type, flags, sequence, port
 _ATTR = struct.Struct("HH")
@@ -17,12 +17,14 @@ _IFINFO = struct.Struct("BxHiII")
 _IFADDR = struct.Struct("BBBBi")
 _RTMSG = struct.Struct("BBBBBBBBI")
 _NDMSG = struct.Struct("BxxxiHBB")
+_RULEHDR = struct.Struct("BBBBBBBBI")
 _U32 = struct.Struct("I")
 
 NEWLINK, DELLINK, GETLINK = 16, 17, 18
 NEWADDR, DELADDR, GETADDR = 20, 21, 22
 NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 NEWNEIGH, DELNEIGH, GETNEIGH = 28, 29, 30
+NEWRULE, DELRULE, GETRULE = 32, 33, 34
 
 REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
 REPLACE, EXCLUSIVE, CREATE = 0x100, 0x200, 0x400
@@ -32,6 +34,7 @@ ROUTE_PROTOCOL = 97
 """Marks our routes (`proto 97`), so that nobody else's are ever looked at."""
 _UP = 1
 _MAIN_TABLE = 254
+_LOOK_UP, _GO_TO, _LANDING = 1, 2, 3
 _SCOPE_LINK = 253
 _UNICAST, _UNREACHABLE = 1, 7
 _ONLINK = 4
@@ -167,6 +170,16 @@ def down(name: str) -> bytes:
     return message(NEWLINK, 0, _ifinfo(up=False) + _text(3, name))
 
 
+def reflect(name: str) -> bytes:
+    """Let a bridge send packets back by the port that they came from.
+
+    Where br_netfilter is on, a task's connection to itself by a published port of its host is
+    bridged, not routed.
+    """
+    port = _text(4, "bridge") + attribute(5, attribute(4, b"\1"))
+    return message(NEWLINK, 0, _ifinfo() + _text(3, name) + attribute(18, port))
+
+
 def up(index: int) -> bytes:
     """Bring a device up."""
     return message(NEWLINK, 0, _ifinfo(index, True))
@@ -189,13 +202,15 @@ def inside_address(index: int, cidr: str) -> bytes:
 
 
 def route(index: int, entry: Route, *, add: bool = True) -> bytes:
-    """Make (or remove) a route of the main table."""
+    """Make (or remove) a route."""
     target, _, length = entry.dst.partition("/")
     unreachable = not entry.device
     scope = 0 if unreachable or entry.via else _SCOPE_LINK
     flags = _ONLINK if entry.via and entry.onlink else 0
     kind = _UNREACHABLE if unreachable else _UNICAST
-    body = _RTMSG.pack(AF_INET, int(length), 0, 0, _MAIN_TABLE, ROUTE_PROTOCOL, scope, kind, flags)
+    table = 0 if entry.table else _MAIN_TABLE
+    body = _RTMSG.pack(AF_INET, int(length), 0, 0, table, ROUTE_PROTOCOL, scope, kind, flags)
+    body += _u32(15, entry.table) if entry.table else b""
     if target != "0.0.0.0":
         body += _ip(1, target)
     if not unreachable:
@@ -205,6 +220,19 @@ def route(index: int, entry: Route, *, add: bool = True) -> bytes:
     if entry.metric:
         body += _u32(6, entry.metric)
     return message(NEWROUTE, CREATE | REPLACE, body) if add else message(DELROUTE, 0, body)
+
+
+def rule(entry: Rule, *, add: bool = True) -> bytes:
+    """Make (or remove) a routing rule."""
+    action = _LOOK_UP if entry.table else _GO_TO if entry.goto else _LANDING
+    source = 32 if entry.source else 0
+    body = _RULEHDR.pack(AF_INET, 0, source, 0, 0, 0, 0, action, 0) + _u32(6, entry.priority)
+    body += _ip(2, entry.source) if entry.source else b""
+    body += _text(3, entry.iif) if entry.iif else b""
+    for number, value in ((10, entry.mark), (16, entry.mask), (15, entry.table), (4, entry.goto)):
+        body += _u32(number, value) if value else b""
+    body += attribute(21, bytes((ROUTE_PROTOCOL,)))
+    return message(NEWRULE, CREATE | EXCLUSIVE, body) if add else message(DELRULE, 0, body)
 
 
 def neighbour(index: int, entry: Neighbour, *, add: bool = True) -> bytes:
@@ -234,9 +262,14 @@ def dump_addresses() -> bytes:
 
 
 def dump_routes() -> bytes:
-    """Ask for our own IPv4 routes; the kernel leaves out everybody else's."""
-    body = _RTMSG.pack(AF_INET, 0, 0, 0, _MAIN_TABLE, ROUTE_PROTOCOL, 0, 0, 0)
+    """Ask for our own IPv4 routes in all tables; the kernel leaves out everybody else's."""
+    body = _RTMSG.pack(AF_INET, 0, 0, 0, 0, ROUTE_PROTOCOL, 0, 0, 0)
     return message(GETROUTE, DUMP, body)
+
+
+def dump_rules() -> bytes:
+    """Ask for every IPv4 routing rule."""
+    return message(GETRULE, DUMP, _RULEHDR.pack(AF_INET, 0, 0, 0, 0, 0, 0, 0, 0))
 
 
 def dump_neighbours(family: int) -> bytes:
@@ -275,15 +308,30 @@ def read_address(body: bytes) -> tuple[int, str]:
 
 def read_route(body: bytes) -> tuple[int, Route] | None:
     """(index or 0, the route); None for one that is not ours."""
-    _, length, _, _, _, protocol, _, kind, flags = _RTMSG.unpack_from(body)
+    _, length, _, _, table, protocol, _, kind, flags = _RTMSG.unpack_from(body)
     if protocol != ROUTE_PROTOCOL or kind not in (_UNICAST, _UNREACHABLE):
         return None
     found = attributes(body, 12)
     dst = f"{_dotted(found.get(1)) or '0.0.0.0'}/{length}"
     index = _number(found.get(4)) if kind == _UNICAST else 0
+    table = _number(found.get(15)) or table
     return index, Route(
         dst=dst, via=_dotted(found.get(5)), source=_dotted(found.get(7)),
         metric=_number(found.get(6)), onlink=bool(flags & _ONLINK),
+        table=0 if table == _MAIN_TABLE else table,
+    )  # fmt: skip
+
+
+def read_rule(body: bytes) -> Rule | None:
+    """The routing rule; None for one that is not ours."""
+    found = attributes(body, _RULEHDR.size)
+    if found.get(21) != bytes((ROUTE_PROTOCOL,)):
+        return None
+    return Rule(
+        priority=_number(found.get(6)), iif=found.get(3, b"").rstrip(b"\0").decode(),
+        source=_dotted(found.get(2)),
+        mark=_number(found.get(10)), mask=_number(found.get(16)), goto=_number(found.get(4)),
+        table=_number(found.get(15)) if body[7] == _LOOK_UP else 0,
     )  # fmt: skip
 
 

@@ -12,6 +12,13 @@ from ipaddress import IPv4Address
 
 _FLEET = re.compile(r"[a-z0-9]{1,5}")
 _METRIC_BASE = 0xF000_0000
+_RULES_FROM, _RULES_TO = 10_000, 31_000
+
+MARK_KIND, MARK_KIND_MASK = 0x9000_0000, 0xF000_0000
+"""What tells our marks from others'."""
+MARK_MASK = 0xFFFF_FF00
+"""The bits of a mark that are ours: the kind, and a node's number. The low eight are anybody's."""
+_MARK_NUMBERS = 1 << 20
 
 
 class Names:
@@ -23,7 +30,11 @@ class Names:
         self.prefix = f"{fleet}-"
         self.table = f"pyswarm_{fleet}"
         # Any other route wins over it; it differs by fleet, so that two tell theirs apart.
-        self.last_resort_metric = _METRIC_BASE + zlib.crc32(fleet.encode()) % 0x0FFF_FFFF
+        hashed = zlib.crc32(fleet.encode())
+        self.last_resort_metric = _METRIC_BASE + hashed % 0x0FFF_FFFF
+        # Three priorities of routing rules, after `local` and before `main`.
+        self.rule_priority = _RULES_FROM + hashed % ((_RULES_TO - _RULES_FROM) // 3) * 3
+        self._tables = 0x8000_0000 | (hashed % 0x7FF) << 20
 
     def bridge(self, network_id: str) -> str:
         """The device that a network's tasks on this host hang on."""
@@ -37,6 +48,10 @@ class Names:
         """The host's end of a task's interface in a network."""
         return f"{self.prefix}t{_hash(task_id + '/' + network_id)}"
 
+    def table_towards(self, node_number: int) -> int:
+        """The routing table whose one route leads to a host; it differs by fleet."""
+        return self._tables | node_number % _MARK_NUMBERS
+
     def carries(self, device: str) -> bool:
         """Is this a bridge or tunnel of the fleet?"""
         return device.startswith((self.prefix + "b", self.prefix + "x"))
@@ -45,6 +60,19 @@ class Names:
 def vtep_mac(node_number: int) -> str:
     """The MAC of a host's tunnel ends, the same in all networks: `02:70` and the node's number."""
     return f"02:70:{_pairs(node_number)}"
+
+
+def next_hop(node_number: int) -> str:
+    """The next hop that stands for a host on a VXLAN device.
+
+    Out of 240.0.0.0/4, which nobody may assign; it is on no interface and in no packet.
+    """
+    return str(IPv4Address("240.0.0.0") + node_number)
+
+
+def way_mark(node_number: int) -> int:
+    """The mark of connections that entered by a host, and of their answers' way back there."""
+    return MARK_KIND | node_number % _MARK_NUMBERS << 8
 
 
 def gateway_mac(network_id: str) -> str:

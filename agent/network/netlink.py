@@ -27,6 +27,7 @@ _RECEIVE_BYTES = 1 << 16
 _SEND_BYTES = 1 << 16
 _SO_SNDBUFFORCE = 32
 NETFILTER = 12
+"""The protocol of nft's and conntrack's sockets."""
 _GET_GENERATION = (10 << 8) | 16
 _NETFILTER_BODY = b"\0\0\0\0"
 

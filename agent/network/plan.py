@@ -1,10 +1,11 @@
-"""Which devices, addresses, routes, neighbours and FDB entries a host needs, and what to change to
-get there. PURE.
+"""Which devices, addresses, routes, rules, neighbours and FDB entries a host needs, and what to
+change to get there. PURE.
 
 `wanted` turns networks into a KernelState; `difference` compares it with what was found. Invariant:
-applying a difference and finding again yields no difference. Per peer block there is one route and
-one neighbour, per peer one FDB entry; none of it depends on tasks, so that starting a task changes
-nothing on other hosts.
+applying a difference and finding again yields no difference. Per peer block there is one route, per
+peer one neighbour and one FDB entry; none of it depends on tasks, so that starting a task changes
+nothing on other hosts. Where tasks of the routing mesh run there are, per peer, a routing rule and
+a table of one route: the way back to the host that a connection entered by.
 """
 
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -14,8 +15,17 @@ import msgspec
 
 from agent.network.base import VXLAN_OVERHEAD, Drift, OverlayWanted, Underlay
 from agent.network.ipam import gateway
-from agent.network.names import Names, gateway_mac, vtep_mac
-from agent.network.state import Address, Fdb, KernelState, Link, Neighbour, Route, Setting
+from agent.network.names import (
+    MARK_KIND_MASK,
+    MARK_MASK,
+    Names,
+    gateway_mac,
+    next_hop,
+    vtep_mac,
+    way_mark,
+)
+from agent.network.state import Address, Fdb, KernelState, Link, Neighbour, Route, Rule, Setting
+from pyswarm_core.ids import NetworkId
 
 T = TypeVar("T")
 
@@ -38,6 +48,8 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     add_routes: tuple[Route, ...] = ()
     add_neighbours: tuple[Neighbour, ...] = ()
     add_fdb: tuple[Fdb, ...] = ()
+    add_rules: tuple[Rule, ...] = ()
+    drop_rules: tuple[Rule, ...] = ()
     drop_routes: tuple[Route, ...] = ()
     drop_neighbours: tuple[Neighbour, ...] = ()
     drop_fdb: tuple[Fdb, ...] = ()
@@ -55,16 +67,21 @@ def wanted(
     underlay: Underlay,
     underlay_mtu: int,
     ports: Mapping[str, str],
+    *,
+    published: Collection[NetworkId] = (),
 ) -> KernelState:
     """What the kernel should hold for these networks.
 
-    `ports` are the attached tasks' devices and their bridges.
+    `ports` are the attached tasks' devices and their bridges; to tasks of the `published` networks
+    lead ports of this host.
     """
     links: dict[str, Link] = {}
     addresses: list[Address] = []
     routes: list[Route] = []
     neighbours: list[Neighbour] = []
     fdb: list[Fdb] = []
+    rules: list[Rule] = []
+    settings: list[Setting] = []
     for overlay in overlays:
         for link in _links(overlay, names, underlay, network_mtu(overlay, underlay_mtu)):
             links[link.name] = link
@@ -75,8 +92,15 @@ def wanted(
             last_resort = names.last_resort_metric
             routes.append(Route(dst=overlay.subnet, metric=last_resort))
             routes += _peer_routes(overlay, vxlan)
-            neighbours += _peer_neighbours(overlay, vxlan)
-            fdb += (Fdb(vxlan, vtep_mac(p.node_number), p.address) for p in overlay.peers)
+            for peer in overlay.peers:
+                mac = vtep_mac(peer.node_number)
+                neighbours.append(Neighbour(vxlan, next_hop(peer.node_number), mac))
+                fdb.append(Fdb(vxlan, mac, peer.address))
+        if overlay.ingress and overlay.local_blocks:
+            routes += _ways_back(overlay, names)
+            rules += _rules_of_ways(overlay, names)
+        if overlay.ingress or overlay.network_id in published:
+            settings += (_localhost(name) for name in (bridge, vxlan) if name in links)
     return KernelState(
         links=links,
         ports={port: bridge for port, bridge in ports.items() if bridge in links},
@@ -84,7 +108,8 @@ def wanted(
         routes=frozenset(routes),
         neighbours=frozenset(neighbours),
         fdb=frozenset(fdb),
-        settings=frozenset(_settings(links)),
+        rules=frozenset(rules),
+        settings=frozenset((*_settings(links), *settings)),
     )
 
 
@@ -111,16 +136,34 @@ def _peer_routes(overlay: OverlayWanted, vxlan: str) -> Iterator[Route]:
     # The host itself speaks from an address of the network: others can answer it.
     source = gateway(overlay.local_blocks[0]) if overlay.local_blocks else ""
     for peer in overlay.peers:
+        via = next_hop(peer.node_number)
         for block in peer.blocks:
-            via = gateway(block)
             yield Route(dst=block, device=vxlan, via=via, source=source, onlink=True)
 
 
-def _peer_neighbours(overlay: OverlayWanted, vxlan: str) -> Iterator[Neighbour]:
+def _ways_back(overlay: OverlayWanted, names: Names) -> Iterator[Route]:
+    vxlan = names.vxlan(overlay.network_id)
     for peer in overlay.peers:
-        mac = vtep_mac(peer.node_number)
-        for block in peer.blocks:
-            yield Neighbour(vxlan, gateway(block), mac)
+        via, table = next_hop(peer.node_number), names.table_towards(peer.node_number)
+        yield Route(dst="0.0.0.0/0", device=vxlan, via=via, onlink=True, table=table)
+
+
+def _rules_of_ways(overlay: OverlayWanted, names: Names) -> Iterator[Rule]:
+    # Rules are tried one by one: what has no mark of ours jumps over them all.
+    first, bridge = names.rule_priority, names.bridge(overlay.network_id)
+    yield Rule(priority=first, mask=MARK_KIND_MASK, goto=first + 2)
+    for peer in overlay.peers:
+        mark, table = way_mark(peer.node_number), names.table_towards(peer.node_number)
+        # By name of the device: VXLAN's outer packets, which we send ourselves, never match.
+        yield Rule(priority=first + 1, iif=bridge, mark=mark, mask=MARK_MASK, table=table)
+    yield Rule(priority=first + 2)
+
+
+def _localhost(name: str) -> Setting:
+    """Packets from 127.0.0.1 may leave by the device, and answers come back (the packet filter
+    keeps everybody else off it).
+    """
+    return Setting(f"ipv4/conf/{name}/route_localnet", "1", name)
 
 
 def _settings(links: Mapping[str, Link]) -> Iterator[Setting]:
@@ -158,6 +201,8 @@ def difference(want: KernelState, found: KernelState) -> Changes:
         add_routes=_missing(want.routes, found.routes, dropped),
         add_neighbours=_missing(want.neighbours, found.neighbours, dropped),
         add_fdb=_missing(want.fdb, found.fdb, dropped),
+        add_rules=_missing(want.rules, found.rules, dropped),
+        drop_rules=tuple(sorted(found.rules - want.rules)),
         drop_routes=_left_over(want.routes, found.routes, dropped),
         drop_neighbours=_left_over(want.neighbours, found.neighbours, dropped),
         drop_fdb=_left_over(want.fdb, found.fdb, dropped),
@@ -179,7 +224,7 @@ def _only_changed(link: Link, found: Link) -> Link:
     return msgspec.structs.replace(link, mac="") if link.mac == found.mac else link
 
 
-Entry = TypeVar("Entry", Address, Route, Neighbour, Fdb, Setting)
+Entry = TypeVar("Entry", Address, Route, Neighbour, Fdb, Rule, Setting)
 
 
 def _missing(want: frozenset[Entry], found: frozenset[Entry], gone: set[str]) -> tuple[Entry, ...]:
@@ -197,14 +242,16 @@ def _left_over(
     return tuple(e for e in extra if _key(e) not in keys)
 
 
-def _key(entry: Address | Route | Neighbour | Fdb | Setting) -> tuple[str, str, int]:
+def _key(entry: Address | Route | Neighbour | Fdb | Rule | Setting) -> tuple[str, str, int]:
     match entry:
+        case Rule():
+            return entry.iif, str(entry.mark), entry.priority
         case Setting():
             return "", entry.path, 0
         case Address():
             return entry.device, entry.cidr, 0
         case Route():
-            return "", entry.dst, entry.metric
+            return str(entry.table), entry.dst, entry.metric
         case Neighbour():
             return entry.device, entry.address, 0
         case Fdb():
@@ -222,6 +269,7 @@ def drifts(changes: Changes) -> tuple[Drift, ...]:
         ("route", (*changes.add_routes, *changes.drop_routes)),
         ("neighbour", (*changes.add_neighbours, *changes.drop_neighbours)),
         ("fdb", (*changes.add_fdb, *changes.drop_fdb)),
+        ("rule", (*changes.add_rules, *changes.drop_rules)),
     )
     return tuple(
         Drift(kind=kind, detail=detail) for kind, items in named for detail in _told(items)
@@ -234,7 +282,11 @@ def _told(items: Iterable[object]) -> Iterator[str]:
             case Address():
                 yield f"{item.cidr} dev {item.device}"
             case Route():
-                yield f"{item.dst} {f'dev {item.device}' if item.device else 'unreachable'}"
+                table = f" table {item.table}" if item.table else ""
+                yield f"{item.dst} {f'dev {item.device}' if item.device else 'unreachable'}{table}"
+            case Rule():
+                came = f"iif {item.iif} " if item.iif else ""
+                yield f"{item.priority}: {came}fwmark {item.mark:#x}/{item.mask:#x}"
             case Neighbour():
                 yield f"{item.address} lladdr {item.mac} dev {item.device}"
             case Fdb():

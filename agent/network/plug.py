@@ -16,16 +16,20 @@ from agent.network.base import Attachment, NetworkFailed, OverlayWanted
 from agent.network.ipam import gateway
 from agent.network.names import Names, gateway_mac, task_mac
 from agent.network.plan import network_mtu
-from agent.network.state import Link, Neighbour, Route
+from agent.network.state import Link, Neighbour, Route, Rule
 from pyswarm_core.ids import NetworkId, TaskId
 
 _LOOPBACK = 1
 # A new namespace may hold fallback tunnel devices (tunl0, sit0 and so on) with the first numbers.
 _FIRST_INDEX = 64
+_MESH_TABLE = 97
+_MESH_PRIORITY = 1000
 
 
 class Plug(msgspec.Struct, frozen=True, kw_only=True):
-    """One interface of a task, ready to be made. `routes` lead out of its block."""
+    """One interface of a task, ready to be made. `routes` lead out of its block, for some packets
+    by `rules`.
+    """
 
     index: int
     bridge: str
@@ -34,6 +38,7 @@ class Plug(msgspec.Struct, frozen=True, kw_only=True):
     cidr: str
     gateway: Neighbour
     routes: tuple[Route, ...]
+    rules: tuple[Rule, ...] = ()
 
 
 def plugs(
@@ -48,14 +53,13 @@ def plugs(
     Raises NetworkFailed for a network or an address that is not this host's.
     """
     made = []
-    out_taken = False
+    way_out = _way_out([overlays.get(attachment.network_id) for attachment in attachments])
     for number, attachment in enumerate(attachments):
         overlay = overlays.get(attachment.network_id)
         if overlay is None:
             raise NetworkFailed(f"network {attachment.network_id} is not on this node")
         block = _block_of(attachment.address, overlay)
-        is_out = not out_taken and not overlay.internal
-        out_taken |= is_out
+        is_out = number == way_out
         mtu = network_mtu(overlay, underlay_mtu)
         way = gateway(block)
         made.append(
@@ -67,6 +71,7 @@ def plugs(
                 cidr=f"{attachment.address}/{block.partition('/')[2]}",
                 gateway=Neighbour(attachment.ifname, way, gateway_mac(overlay.network_id)),
                 routes=_routes(attachment.ifname, overlay, block, way, is_out=is_out),
+                rules=_rules(attachment.address) if overlay.ingress else (),
             )
         )
     return tuple(made)
@@ -81,17 +86,39 @@ def inside_messages(wiring: Sequence[Plug], host_fd: int) -> list[bytes]:
         messages.append(message.inside_address(plug.index, plug.cidr))
         messages.append(message.neighbour(plug.index, plug.gateway))
         messages += (message.route(plug.index, entry) for entry in plug.routes)
+        messages += (message.rule(entry) for entry in plug.rules)
     return messages
 
 
 def _routes(
     ifname: str, overlay: OverlayWanted, block: str, way: str, *, is_out: bool
 ) -> tuple[Route, ...]:
+    ways: tuple[Route, ...] = ()
+    if overlay.ingress:
+        ways = (
+            Route(dst=block, device=ifname, table=_MESH_TABLE),
+            Route(dst="0.0.0.0/0", device=ifname, via=way, table=_MESH_TABLE),
+        )
     if is_out:
-        return (Route(dst="0.0.0.0/0", device=ifname, via=way),)
+        return (*ways, Route(dst="0.0.0.0/0", device=ifname, via=way))
     if overlay.subnet != block:
-        return (Route(dst=overlay.subnet, device=ifname, via=way),)
-    return ()
+        return (*ways, Route(dst=overlay.subnet, device=ifname, via=way))
+    return ways
+
+
+def _rules(address: str) -> tuple[Rule, ...]:
+    """Answers leave by the routing mesh, through which the question came, even to a client whose
+    network the task is on: the host must see both.
+    """
+    return (Rule(priority=_MESH_PRIORITY, source=address, table=_MESH_TABLE),)
+
+
+def _way_out(overlays: Sequence[OverlayWanted | None]) -> int | None:
+    """Which interface holds the default route: answers to the routing mesh's clients must leave by
+    its network; without it, the first that isn't internal.
+    """
+    ways = [(not o.ingress, n) for n, o in enumerate(overlays) if o is not None and not o.internal]
+    return min(ways)[1] if ways else None
 
 
 def _block_of(address: str, overlay: OverlayWanted) -> str:

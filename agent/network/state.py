@@ -34,7 +34,7 @@ class Address(msgspec.Struct, frozen=True):
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """A route of the main table; without a device it says that `dst` is unreachable."""
+    """A route; without a device it says that `dst` is unreachable. `table` 0 is the main one."""
 
     dst: str
     device: str = ""
@@ -42,6 +42,27 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     source: str = ""
     metric: int = 0
     onlink: bool = False
+    table: int = 0
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """A routing rule: packets whose mark is `mark` under `mask`, and that come from `iif` and have
+    the source if these are named, look into `table` or go on at the rule of priority `goto`.
+    Without both it is a landing.
+    """
+
+    priority: int
+    iif: str = ""
+    source: str = ""
+    mark: int = 0
+    mask: int = 0
+    table: int = 0
+    goto: int = 0
+
+    @property
+    def device(self) -> str:
+        """It outlives its device, and takes effect again with the next of that name."""
+        return ""
 
 
 class Neighbour(msgspec.Struct, frozen=True):
@@ -80,4 +101,5 @@ class KernelState(msgspec.Struct, frozen=True, kw_only=True):
     routes: frozenset[Route] = frozenset()
     neighbours: frozenset[Neighbour] = frozenset()
     fdb: frozenset[Fdb] = frozenset()
+    rules: frozenset[Rule] = frozenset()
     settings: frozenset[Setting] = frozenset()

@@ -214,7 +214,7 @@ def test_a_task_without_a_network_has_egress_by_the_host_bridge(hosts: list[Host
 DISTURBANCES = {
     "route": "route del 10.128.2.0/26",
     "redirected route": "route replace 10.128.2.0/26 via 192.168.77.1",
-    "neighbour": "neigh del 10.128.2.1 dev {vxlan}",
+    "neighbour": "neigh del 240.0.0.2 dev {vxlan}",
     "changed neighbour": "neigh replace 10.128.2.1 lladdr 02:00:00:00:00:09 dev {vxlan}",
     "address": "addr flush dev {bridge}",
     "down": "link set {vxlan} down",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent import overlays as module
-from agent.network.base import EndpointWanted, OverlayWanted, Underlay
+from agent.network.base import EndpointWanted, OverlayWanted, Published, Underlay
 from agent.network.fake import Fabric, FakeDataplane, FakeResolvers
 from agent.network.state import KernelState
 from agent.overlays import Overlays
@@ -25,11 +25,14 @@ class SlowDataplane(FakeDataplane):
         self.let = asyncio.Semaphore(0)
 
     async def sync(
-        self, overlays: Sequence[OverlayWanted], endpoints: Sequence[EndpointWanted] = ()
+        self,
+        overlays: Sequence[OverlayWanted],
+        endpoints: Sequence[EndpointWanted] = (),
+        published: Sequence[Published] = (),
     ) -> None:
         self.begun.release()
         await self.let.acquire()
-        await super().sync(overlays, endpoints)
+        await super().sync(overlays, endpoints, published)
 
 
 class Watch:

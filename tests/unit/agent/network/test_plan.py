@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from agent.network.base import OverlayWanted, Peer, Underlay, host_bridge
 from agent.network.names import Names, vtep_mac
 from agent.network.plan import Changes, difference, drifts, wanted
-from agent.network.state import Address, Fdb, KernelState, Neighbour, Route, Setting
+from agent.network.state import Address, Fdb, KernelState, Neighbour, Route, Rule, Setting
 from pyswarm_core.ids import NetworkId
 
 NAMES = Names("abc")
@@ -32,18 +32,72 @@ def state(*overlays: OverlayWanted, ports: dict[str, str] | None = None) -> Kern
     return wanted(overlays, NAMES, UNDERLAY, 1500, ports or {})
 
 
-def test_a_peer_costs_a_route_and_a_neighbour_per_block_and_one_fdb_entry() -> None:
+def test_a_peer_costs_a_route_per_block_and_one_neighbour_and_fdb_entry() -> None:
     alone = state(network())
     joined = state(network(peer(2, "10.128.1.0/26", "10.128.2.0/26")))
     mac = vtep_mac(2)
     assert joined.routes - alone.routes == {
-        Route(dst=f"10.128.{n}.0/26", device=VXLAN, via=f"10.128.{n}.1", source="10.128.0.1",
+        Route(dst=f"10.128.{n}.0/26", device=VXLAN, via="240.0.0.2", source="10.128.0.1",
               onlink=True)
         for n in (1, 2)
     }  # fmt: skip
-    assert joined.neighbours == {Neighbour(VXLAN, f"10.128.{n}.1", mac) for n in (1, 2)}
+    assert joined.neighbours == {Neighbour(VXLAN, "240.0.0.2", mac)}
     assert joined.fdb == {Fdb(VXLAN, mac, "192.168.0.2")}
     assert joined.links == alone.links
+
+
+def test_where_the_meshs_tasks_run_every_peer_gets_a_way_back() -> None:
+    overlay = msgspec.structs.replace(network(peer(2), peer(3, "10.128.3.0/26")), ingress=True)
+    made = state(overlay)
+    first = NAMES.rule_priority
+    assert made.rules == {
+        Rule(priority=first, mask=0xF0000000, goto=first + 2),
+        Rule(priority=first + 1, iif=BRIDGE, mark=0x90000200, mask=0xFFFFFF00,
+             table=NAMES.table_towards(2)),
+        Rule(priority=first + 1, iif=BRIDGE, mark=0x90000300, mask=0xFFFFFF00,
+             table=NAMES.table_towards(3)),
+        Rule(priority=first + 2),
+    }  # fmt: skip
+    assert {route for route in made.routes if route.table} == {
+        Route(dst="0.0.0.0/0", device=VXLAN, via=f"240.0.0.{n}", onlink=True,
+              table=NAMES.table_towards(n))
+        for n in (2, 3)
+    }  # fmt: skip
+
+
+def test_a_host_without_tasks_of_the_mesh_reaches_all_and_needs_no_way_back() -> None:
+    overlay = network(peer(2), peer(3, "10.128.3.0/26"))
+    made = state(msgspec.structs.replace(overlay, ingress=True, local_blocks=()))
+    assert not made.rules
+    assert not [route for route in made.routes if route.table]
+    assert {entry.address for entry in made.neighbours} == {"240.0.0.2", "240.0.0.3"}
+
+
+def test_localhost_may_leave_only_by_devices_that_published_ports_lead_to() -> None:
+    def settings(overlay: OverlayWanted, *published: NetworkId) -> set[str]:
+        want = wanted([overlay], NAMES, UNDERLAY, 1500, {}, published=published)
+        return {s.path.split("/")[2] for s in want.settings if s.path.endswith("route_localnet")}
+
+    assert settings(network()) == set()
+    assert settings(network(), APP) == {BRIDGE, VXLAN}
+    assert settings(msgspec.structs.replace(network(), ingress=True)) == {BRIDGE, VXLAN}
+
+
+def test_a_lost_rule_is_drift_and_made_again() -> None:
+    want = state(msgspec.structs.replace(network(peer(2)), ingress=True))
+    lost = next(rule for rule in want.rules if rule.iif)
+    found = msgspec.structs.replace(want, rules=want.rules - {lost})
+    changes = difference(want, found)
+    assert changes == Changes(add_rules=(lost,))
+    assert [drift.kind for drift in drifts(changes)] == ["rule"]
+    assert difference(found, want) == Changes(drop_rules=(lost,))
+
+
+def test_two_fleets_keep_their_tables_and_rules_apart() -> None:
+    one, other = Names("abc"), Names("abd")
+    assert one.table_towards(2) != other.table_towards(2)
+    assert abs(one.rule_priority - other.rule_priority) > 2
+    assert 0 < one.rule_priority < 32766
 
 
 def test_the_bridge_has_the_first_address_of_each_block() -> None:
@@ -87,8 +141,10 @@ def test_a_changed_entry_is_replaced_and_not_removed_afterwards() -> None:
     found = state(network(peer(2, "10.128.1.0/26")))
     want = state(network(peer(3, "10.128.1.0/26")))
     changes = difference(want, found)
-    assert changes.add_neighbours == (Neighbour(VXLAN, "10.128.1.1", vtep_mac(3)),)
-    assert changes.drop_neighbours == ()
+    assert [route.via for route in changes.add_routes] == ["240.0.0.3"]
+    assert changes.drop_routes == ()
+    assert changes.add_neighbours == (Neighbour(VXLAN, "240.0.0.3", vtep_mac(3)),)
+    assert changes.drop_neighbours == (Neighbour(VXLAN, "240.0.0.2", vtep_mac(2)),)
     assert changes.drop_fdb == (Fdb(VXLAN, vtep_mac(2), "192.168.0.2"),)
 
 

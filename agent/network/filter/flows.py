@@ -1,0 +1,83 @@
+"""Forgets UDP flows that lead to tasks which may no longer receive them. SHELL; in pool threads.
+
+A UDP flow keeps the task that its first datagram was given, for as long as it is used; nothing else
+would ever move it. Invariant: only flows to a port that we publish are looked at, and of these only
+those that a task of our networks answers are dropped.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+from agent.network.base import EndpointWanted, OverlayWanted, Published
+from agent.network.filter import netfilter
+from agent.network.filter.netfilter import AF_INET, AF_INET6
+from agent.network.netlink import NETFILTER, Netlink
+from pyswarm_core.addresses import address6
+from pyswarm_core.ids import NetworkId
+from pyswarm_core.specs import Protocol
+
+Ways = Mapping[int, frozenset[str]]
+
+
+def udp_ways(
+    overlays: Mapping[NetworkId, OverlayWanted],
+    endpoints: Collection[EndpointWanted],
+    published: Sequence[Published],
+) -> Ways:
+    """Published UDP ports and the addresses that they may lead to."""
+    ways: dict[int, set[str]] = {}
+    for endpoint in endpoints:
+        for port in endpoint.ports:
+            if port.protocol is Protocol.UDP:
+                to = ways.setdefault(port.published_port, set())
+                to |= {backend.address for backend in endpoint.backends}
+                overlay = overlays.get(endpoint.network_id)
+                if overlay is not None and overlay.subnet6:
+                    pair = overlay.subnet, overlay.subnet6
+                    to |= {address6(*pair, backend.address) for backend in endpoint.backends}
+    for task in published:
+        for port in task.ports:
+            if port.protocol is Protocol.UDP:
+                ways.setdefault(port.published_port, set()).add(task.address)
+    return {port: frozenset(addresses) for port, addresses in ways.items()}
+
+
+def forget_stale(before: Ways, after: Ways, overlays: Collection[OverlayWanted]) -> None:
+    """Drop the flows of changed ports that lead elsewhere in our networks than `after` says.
+
+    Raises NetworkFailed.
+    """
+    ports = [p for p in sorted({*before, *after}) if before.get(p) != after.get(p)]
+    subnets = [ip_network(text) for o in overlays for text in (o.subnet, o.subnet6) if text]
+    if not ports or not subnets:
+        return
+    families = {AF_INET, *(AF_INET6 for subnet in subnets if subnet.version == 6)}
+    with Netlink(NETFILTER) as conntrack:
+        for port in ports:
+            for family in sorted(families):
+                _forget(conntrack, family, port, after.get(port, frozenset()), subnets)
+
+
+def _forget(
+    conntrack: Netlink,
+    family: int,
+    port: int,
+    allowed: frozenset[str],
+    subnets: Sequence[IPv4Network | IPv6Network],
+) -> None:
+    stale = []
+    for body in conntrack.dump(netfilter.dump_flows(family, port)):
+        flow = netfilter.read_flow(body)
+        if flow is None or flow.port != port or not flow.answers:
+            continue
+        address = ip_address(flow.answers)
+        if str(address) not in allowed and any(address in subnet for subnet in subnets):
+            stale.append(netfilter.drop_flow(family, flow))
+    conntrack.apply(stale, gone_is_fine=True)
+
+
+def count(table: str, name: str) -> int:
+    """The packets that a named counter of an inet table has seen; 0 if there is none."""
+    with Netlink(NETFILTER) as netlink:
+        body = netlink.one(netfilter.get_counter(table, name))
+    return netfilter.read_counter(body) if body else 0

@@ -1,0 +1,201 @@
+"""What a host's nft table holds for its networks and published ports. PURE.
+
+Invariant: every rule names our own devices (by the fleet's prefix or in a set), our own subnets or
+ports that users published, and the policies accept, so that nothing else of the host is touched.
+Networks are kept apart, internal ones have no way out, nobody outside opens a connection to a task
+but by a published port, and what leaves a network for elsewhere carries the host's address.
+
+The routing mesh never hides a client behind a host: on the backend's host a connection is marked
+with the host that it entered by, and that mark leads the answers back there (plan.py has the
+routes). docs/networking.md draws the way of a packet.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from agent.network.base import EndpointWanted, OverlayWanted, Published
+from agent.network.filter.published import Ports, ports
+from agent.network.filter.table import Chain, Elements, Table
+from agent.network.names import MARK_KIND, MARK_KIND_MASK, MARK_MASK, Names, way_mark
+from agent.network.names import vtep_mac as mac_of
+from pyswarm_core.addresses import block6
+
+SPOOFED = "spoofed"
+"""The counter of packets with a source that their sender does not have."""
+
+_PORT = "inet_proto . inet_service"
+_TARGET = "ipv4_addr . inet_service"
+
+
+def host_table(
+    overlays: Sequence[OverlayWanted],
+    endpoints: Sequence[EndpointWanted],
+    published: Sequence[Published],
+    names: Names,
+) -> Table | None:
+    """The whole table; None if there is nothing to rule."""
+    if not overlays:
+        return None
+    known = {overlay.network_id: overlay for overlay in overlays}
+    led = ports(known, endpoints, [task for task in published if task.network_id in known])
+    meshed = [overlay for overlay in overlays if overlay.ingress]
+    led_to = [names.bridge(task.network_id) for task in published]
+    led_to += (name for overlay in meshed for name in _devices(overlay, names))
+    return Table(
+        elements=_networks(overlays, names) | _mesh(meshed, names, led_to) | _ports(led),
+        chains=_on_the_way_in(names) | _published() | _on_the_way_out(names) | led.chains,
+        counters=(SPOOFED,),
+    )
+
+
+def _networks(overlays: Sequence[OverlayWanted], names: Names) -> dict[str, Elements]:
+    egress = [overlay for overlay in overlays if not overlay.internal]
+    return {
+        "same_network": Elements(
+            "ifname . ifname", _set(pair for o in overlays for pair in _pairs(o, names))
+        ),
+        "internal": Elements(
+            "ifname", _set(f'"{names.bridge(o.network_id)}"' for o in overlays if o.internal)
+        ),
+        "egress": Elements("ipv4_addr", _set(o.subnet for o in egress), interval=True),
+        "egress6": Elements(
+            "ipv6_addr", _set(o.subnet6 for o in egress if o.subnet6), interval=True
+        ),
+        "sources": Elements(
+            "ifname . ipv4_addr",
+            _set(f'"{names.bridge(o.network_id)}" . {b}' for o in overlays for b in o.local_blocks),
+            interval=True,
+        ),
+        "sources6": Elements(
+            "ifname . ipv6_addr",
+            _set(
+                f'"{names.bridge(o.network_id)}" . {block6(o.subnet, o.subnet6, b)}'
+                for o in overlays if o.subnet6 for b in o.local_blocks
+            ),
+            interval=True,
+        ),
+    }  # fmt: skip
+
+
+def _mesh(
+    meshed: Sequence[OverlayWanted], names: Names, led_to: Sequence[str]
+) -> dict[str, Elements]:
+    peers = [peer for overlay in meshed for peer in overlay.peers]
+    here = any(overlay.local_blocks for overlay in meshed)
+    return {
+        "led_to": Elements("ifname", _set(f'"{name}"' for name in led_to)),
+        "mesh_tunnels": Elements("ifname", _set(f'"{names.vxlan(o.network_id)}"' for o in meshed)),
+        "mesh_bridges": Elements("ifname", _set(f'"{names.bridge(o.network_id)}"' for o in meshed)),
+        "entries": Elements(
+            "ether_addr : mark",
+            _set(f"{mac_of(p.node_number)} : {way_mark(p.node_number)}" for p in peers if here),
+            values=True,
+        ),
+        "peers_tasks": Elements(
+            "ipv4_addr . ipv4_addr",
+            _set(f"{peer.address} . {block}" for peer in peers for block in peer.blocks),
+            interval=True,
+        ),
+    }
+
+
+def _ports(led: Ports) -> dict[str, Elements]:
+    return {
+        "mesh": Elements(f"{_PORT} : verdict", led.mesh, values=True),
+        "mesh_ports": Elements(_PORT, led.mesh_keys),
+        "host_ports": Elements(f"{_PORT} : {_TARGET}", led.anywhere, values=True),
+        "host_ports_by_address": Elements(
+            f"ipv4_addr . {_PORT} : {_TARGET}", led.by_address, values=True
+        ),
+        "host_ports_by_device": Elements(
+            f"ifname . {_PORT} : {_TARGET}", led.by_device, values=True
+        ),
+    }
+
+
+def _on_the_way_in(names: Names) -> dict[str, Chain]:
+    ours, bridges = f'"{names.prefix}*"', f'"{names.prefix}b*"'
+    is_ours = f"ct mark & {MARK_KIND_MASK:#x} == {MARK_KIND:#x}"
+    spoofed = f"counter name {SPOOFED} drop"
+    return {
+        # Before conntrack: no packet here has been translated yet.
+        "sources_of_tasks": Chain(hook="type filter hook prerouting priority raw;", rules=(
+            # route_localnet is on where localhost's published ports need it: not for tasks.
+            f"iifname {ours} ip daddr 127.0.0.0/8 drop",
+            f"iifname {bridges} meta nfproto ipv4 iifname . ip saddr != @sources {spoofed}",
+            f"iifname {bridges} ip6 saddr != {{ ::, fe80::/10 }}"
+            f" iifname . ip6 saddr != @sources6 {spoofed}",
+        )),
+        "way_back": Chain(hook="type filter hook prerouting priority mangle;", rules=(
+            "iifname @mesh_tunnels ct state new ct mark set ether saddr map @entries",
+            f"iifname @mesh_bridges ct direction reply {is_ours}"
+            f" meta mark set ct mark & {MARK_MASK:#x}",
+        )),
+    }  # fmt: skip
+
+
+def _published() -> dict[str, Chain]:
+    return {
+        "prerouting": Chain(hook="type nat hook prerouting priority dstnat;", rules=(
+            "fib daddr type local jump published",
+        )),
+        "output": Chain(hook="type nat hook output priority -100;", rules=(
+            "fib daddr type local jump published",
+        )),
+        "published": Chain(rules=(
+            "dnat ip to ip daddr . meta l4proto . th dport map @host_ports_by_address",
+            "dnat ip to iifname . meta l4proto . th dport map @host_ports_by_device",
+            "dnat ip to meta l4proto . th dport map @host_ports",
+            "meta l4proto . th dport vmap @mesh",
+        )),
+        # What comes this far found no backend; no process of the host may answer in its stead.
+        "input": Chain(hook="type filter hook input priority filter;", rules=(
+            "ct state new meta l4proto . th dport @mesh_ports jump refused",
+        )),
+        "refused": Chain(rules=("meta l4proto tcp reject with tcp reset", "reject")),
+    }  # fmt: skip
+
+
+def _on_the_way_out(names: Names) -> dict[str, Chain]:
+    ours = f'"{names.prefix}*"'
+    return {
+        "forward": Chain(hook="type filter hook forward priority filter;", rules=(
+            "iifname . oifname @same_network accept",
+            "iifname @internal drop",
+            "ct status dnat ct direction original oifname @led_to accept",
+            "ct status dnat ct direction reply iifname @led_to accept",
+            f"iifname {ours} oifname {ours} drop",
+            f"oifname {ours} ct state != {{ established, related }} drop",
+        )),
+        # VXLAN's outer packet would inherit the mark.
+        "unmark": Chain(hook="type filter hook postrouting priority mangle;", rules=(
+            f"oifname @mesh_tunnels meta mark & {MARK_KIND_MASK:#x} == {MARK_KIND:#x}"
+            f" meta mark set meta mark & {MARK_MASK ^ 0xFFFFFFFF:#x}",
+        )),
+        "postrouting": Chain(hook="type nat hook postrouting priority srcnat;", rules=(
+            f"oifname != {ours} ip saddr @egress masquerade",
+            f"oifname != {ours} ip6 saddr @egress6 masquerade",
+            # Nobody can answer these where they are: localhost, a neighbour on the same bridge
+            # (answers would pass us by), and the very host that the chosen task runs on.
+            f"oifname {ours} ip saddr 127.0.0.0/8 masquerade",
+            "ct status dnat oifname . ip saddr @sources masquerade",
+            "ct status dnat oifname . ip6 saddr @sources6 masquerade",
+            "ct status dnat oifname @mesh_tunnels ip saddr . ip daddr @peers_tasks masquerade",
+        )),
+    }  # fmt: skip
+
+
+def _devices(overlay: OverlayWanted, names: Names) -> tuple[str, ...]:
+    bridge = names.bridge(overlay.network_id)
+    return (bridge, names.vxlan(overlay.network_id)) if overlay.vni else (bridge,)
+
+
+def _pairs(overlay: OverlayWanted, names: Names) -> Iterator[str]:
+    bridge, vxlan = names.bridge(overlay.network_id), names.vxlan(overlay.network_id)
+    yield f'"{bridge}" . "{bridge}"'
+    if overlay.vni:
+        yield f'"{bridge}" . "{vxlan}"'
+        yield f'"{vxlan}" . "{bridge}"'
+
+
+def _set(items: Iterable[str]) -> frozenset[str]:
+    return frozenset(items)

@@ -1,0 +1,81 @@
+"""Keeps the host's nft table as wanted. SHELL over nft.
+
+Invariant: what is believed of the kernel's table is believed only while the ruleset's generation
+number says that nobody has touched anything since; then a change costs what differs. Else the table
+is read, and written anew unless it is word for word what it was.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from agent.network import nft
+from agent.network.base import NetworkFailed
+from agent.network.filter.table import Table, change, removal, whole
+from pyswarm_core.aio.logs import EventLog
+
+_log = EventLog("agent.network.filter")
+
+
+class Keeper:
+    """One table. Its methods must not overlap."""
+
+    def __init__(self, name: str, generation: Callable[[], Awaitable[int]]) -> None:
+        """`generation` asks for the number that changes with every change of any ruleset."""
+        self._name = name
+        self._ask = generation
+        self._table: Table | None = None
+        self._generation = -1
+        self._listing: str | None = None
+        self._begun = False
+
+    async def sync(self, table: Table | None) -> None:
+        """Make the kernel's table this one; None: there shall be none."""
+        disturbed = not self._begun or await self._disturbed()
+        if disturbed or table is None or self._table is None:
+            if not disturbed and table == self._table:
+                return
+            await self._write(table)
+        elif text := change(self._name, self._table, table):
+            try:
+                await self._apply(text, table)
+            except NetworkFailed as error:
+                _log.warning("filter.rewritten", table=self._name, error=error)
+                await self._write(table)
+
+    async def differs(self) -> bool:
+        """Whether somebody changed the table since it was last synced."""
+        if not self._begun:
+            return False
+        if await self._disturbed():
+            return True
+        if self._listing is None:
+            await self._look()
+        return False
+
+    async def _disturbed(self) -> bool:
+        # Asking whether anyone changed any ruleset is a thousand times cheaper than reading ours.
+        generation = await self._ask()
+        if generation == self._generation:
+            return False
+        found = await nft.listing(self._name)
+        if found != self._listing:
+            return True
+        self._generation = generation
+        return False
+
+    async def _write(self, table: Table | None) -> None:
+        await self._apply(whole(self._name, table) if table else removal(self._name), table)
+        await self._look()
+
+    async def _look(self) -> None:
+        """Remember what the table looks like; only worth knowing if nobody was faster."""
+        listing = await nft.listing(self._name) if self._table else ""
+        if await self._ask() == self._generation:
+            self._listing = listing
+
+    async def _apply(self, text: str, table: Table | None) -> None:
+        self._begun = False
+        await nft.apply(text)
+        self._generation = await self._ask()
+        self._listing = None
+        self._table = table
+        self._begun = True

@@ -1,0 +1,88 @@
+"""A tiny server in a task's namespace that tells everybody who comes which address it saw, and its
+client.
+"""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.integration.network.hosts import inside
+
+TIMEOUT_S = 3.0
+
+
+def _open(kind: socket.SocketKind, protocol: int) -> socket.socket:
+    return socket.socket(socket.AF_INET, kind, protocol)
+
+
+@contextmanager
+def echo(
+    netns: str, port: int, name: str, *, udp: bool = False, protocol: int = 0
+) -> Iterator[None]:
+    """Answer `<name> <the client's address>` to everybody, by TCP or UDP, until left."""
+    kind = socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
+    server = inside(netns, lambda: _open(kind, protocol))
+    server.bind(("0.0.0.0", port))
+    if not udp:
+        server.listen()
+    body = _datagrams if udp else _connections
+    thread = threading.Thread(target=body, args=(server, name))
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown(socket.SHUT_RDWR) if not udp else _wake(netns, port)
+        thread.join()
+        server.close()
+
+
+def _connections(server: socket.socket, name: str) -> None:
+    while True:
+        try:
+            client, address = server.accept()
+        except OSError:
+            return
+        with client:
+            client.sendall(f"{name} {address[0]}".encode())
+
+
+def _datagrams(server: socket.socket, name: str) -> None:
+    while True:
+        words, address = server.recvfrom(100)
+        if words == b"end":
+            return
+        server.sendto(f"{name} {address[0]}".encode(), address)
+
+
+def _wake(netns: str, port: int) -> None:
+    with inside(netns, lambda: _open(socket.SOCK_DGRAM, 0)) as last:
+        last.sendto(b"end", ("127.0.0.1", port))
+
+
+def ask(netns: str, address: str, port: int, *, protocol: int = 0) -> tuple[str, str]:
+    """Who answers by TCP at the port, and the address it saw.
+
+    Raises ConnectionRefusedError, or TimeoutError if nobody says anything.
+    """
+    with inside(netns, lambda: _open(socket.SOCK_STREAM, protocol)) as client:
+        client.settimeout(TIMEOUT_S)
+        client.connect((address, port))
+        return _parsed(client.recv(100))
+
+
+def ask_udp(client: socket.socket, address: str, port: int) -> tuple[str, str]:
+    """The same by UDP; `client` keeps its port, so that all it sends is one flow."""
+    client.settimeout(TIMEOUT_S)
+    client.sendto(b"?", (address, port))
+    return _parsed(client.recv(100))
+
+
+def udp_client(netns: str) -> socket.socket:
+    """A UDP socket in a namespace."""
+    return inside(netns, lambda: _open(socket.SOCK_DGRAM, 0))
+
+
+def _parsed(words: bytes) -> tuple[str, str]:
+    name, _, address = words.decode().partition(" ")
+    return name, address

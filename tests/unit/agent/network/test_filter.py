@@ -1,0 +1,180 @@
+"""The host's table: what it says, that it names only our own, and how it changes."""
+
+import msgspec
+import pytest
+
+from agent.network.base import (
+    Backend,
+    EndpointWanted,
+    OverlayWanted,
+    Peer,
+    Published,
+    host_bridge,
+)
+from agent.network.filter.host import host_table
+from agent.network.filter.table import Chain, Elements, Table, change, removal, whole
+from agent.network.names import Names, way_mark
+from pyswarm_core.ids import NetworkId, ServiceId, TaskId
+from pyswarm_core.specs import PortConfig, Protocol, PublishMode
+
+NAMES = Names("abc")
+OPEN, CLOSED, MESH = NetworkId("open"), NetworkId("closed"), NetworkId("mesh")
+WEB = PortConfig(target_port=80, published_port=8080)
+
+
+def network(network_id: NetworkId, subnet: str, **changes: object) -> OverlayWanted:
+    plain = OverlayWanted(
+        network_id=network_id, name=network_id, subnet=subnet, vni=4096, local_blocks=()
+    )
+    return msgspec.structs.replace(plain, **changes)
+
+
+def mesh(**changes: object) -> OverlayWanted:
+    peers = (
+        Peer(node_number=2, address="192.168.0.2", blocks=("10.9.1.0/26",)),
+        Peer(node_number=3, address="192.168.0.3", blocks=()),
+    )
+    base = network(MESH, "10.9.0.0/16", ingress=True, peers=peers, local_blocks=("10.9.0.0/26",))
+    return msgspec.structs.replace(base, **changes)
+
+
+def web(*addresses: str, ports: tuple[PortConfig, ...] = (WEB,)) -> EndpointWanted:
+    backends = tuple(Backend(TaskId(f"t{n}"), n, a) for n, a in enumerate(addresses, 1))
+    return EndpointWanted(
+        service_id=ServiceId("web"), service_name="web", network_id=MESH, backends=backends,
+        ports=ports,
+    )  # fmt: skip
+
+
+def led(*ports: PortConfig) -> Published:
+    return Published(task_id=TaskId("t"), network_id=OPEN, address="10.1.0.2", ports=ports)
+
+
+def table(
+    *overlays: OverlayWanted,
+    endpoints: tuple[EndpointWanted, ...] = (),
+    published: tuple[Published, ...] = (),
+) -> Table:
+    made = host_table(overlays, endpoints, published, NAMES)
+    assert made is not None
+    return made
+
+
+def test_no_network_needs_no_table() -> None:
+    assert host_table((), (), (), NAMES) is None
+
+
+def test_internal_networks_get_no_egress_and_are_dropped_on_the_way_out() -> None:
+    made = table(network(OPEN, "10.1.0.0/16"), network(CLOSED, "10.2.0.0/16", internal=True))
+    assert made.elements["egress"].items == {"10.1.0.0/16"}
+    assert made.elements["internal"].items == {f'"{NAMES.bridge(CLOSED)}"'}
+
+
+def test_only_devices_of_one_network_are_paired() -> None:
+    made = table(network(OPEN, "10.1.0.0/16"), host_bridge("172.30.0.0/16"))
+    bridge, vxlan, own = NAMES.bridge(OPEN), NAMES.vxlan(OPEN), NAMES.bridge("bridge")
+    assert made.elements["same_network"].items == {
+        f'"{bridge}" . "{bridge}"', f'"{bridge}" . "{vxlan}"', f'"{vxlan}" . "{bridge}"',
+        f'"{own}" . "{own}"',
+    }  # fmt: skip
+
+
+def test_every_rule_that_ends_a_packets_way_or_changes_it_names_our_own() -> None:
+    chains = table(mesh(), endpoints=(web("10.9.0.2"),)).chains
+    based = [rule for chain in chains.values() if chain.hook for rule in chain.rules]
+    ours = ('"abc-', "@internal", "@mesh_", "@led_to", "@same_network", "@sources")
+    for rule in based:
+        assert any(name in rule for name in ours) or rule == "fib daddr type local jump published"
+
+
+def test_what_a_task_sends_must_come_from_the_blocks_of_its_bridge() -> None:
+    made = table(network(OPEN, "10.1.0.0/16", local_blocks=("10.1.0.0/26",), subnet6="fd01::/112"))
+    assert made.elements["sources"].items == {f'"{NAMES.bridge(OPEN)}" . 10.1.0.0/26'}
+    assert made.elements["sources6"].items == {f'"{NAMES.bridge(OPEN)}" . fd01::/122'}
+
+
+def test_a_published_port_leads_to_any_backend_of_its_service() -> None:
+    made = table(mesh(), endpoints=(web("10.9.0.2", "10.9.1.2"),))
+    assert made.elements["mesh"].items == {"tcp . 8080 : goto mesh_tcp_8080"}
+    assert made.elements["mesh_ports"].items == {"tcp . 8080"}
+    assert made.chains["mesh_tcp_8080"].rules == (
+        "meta l4proto tcp dnat ip to numgen random mod 2 map"
+        " { 0 : 10.9.0.2 . 80, 1 : 10.9.1.2 . 80 }",
+    )
+
+
+def test_a_dual_stack_mesh_leads_both_families() -> None:
+    made = table(mesh(subnet6="fd09::/112"), endpoints=(web("10.9.0.2"),))
+    assert made.chains["mesh_tcp_8080"].rules[1] == (
+        "meta l4proto tcp dnat ip6 to numgen random mod 1 map { 0 : fd09::2 . 80 }"
+    )
+
+
+def test_a_port_without_backends_stays_ours() -> None:
+    made = table(mesh(), endpoints=(web(),))
+    assert made.elements["mesh_ports"].items == {"tcp . 8080"}
+    assert made.chains["mesh_tcp_8080"] == Chain()
+
+
+def test_a_port_of_mode_host_is_not_led_into_the_mesh() -> None:
+    port = msgspec.structs.replace(WEB, publish_mode=PublishMode.HOST)
+    assert not table(mesh(), endpoints=(web("10.9.0.2", ports=(port,)),)).elements["mesh"].items
+
+
+@pytest.mark.parametrize(
+    ("host_ip", "name", "item"),
+    [
+        ("", "host_ports", "udp . 53 : 10.1.0.2 . 5353"),
+        ("0.0.0.0", "host_ports", "udp . 53 : 10.1.0.2 . 5353"),
+        ("127.0.0.1", "host_ports_by_address", "127.0.0.1 . udp . 53 : 10.1.0.2 . 5353"),
+        ("eth1", "host_ports_by_device", '"eth1" . udp . 53 : 10.1.0.2 . 5353'),
+    ],
+)
+def test_a_port_of_mode_host_leads_to_its_task(host_ip: str, name: str, item: str) -> None:
+    port = PortConfig(
+        target_port=5353, published_port=53, protocol=Protocol.UDP, host_ip=host_ip,
+        publish_mode=PublishMode.HOST,
+    )  # fmt: skip
+    made = table(network(OPEN, "10.1.0.0/16"), published=(led(port),))
+    assert made.elements[name].items == {item}
+    assert made.elements["led_to"].items == {f'"{NAMES.bridge(OPEN)}"'}
+
+
+def test_connections_are_marked_with_the_host_they_entered_by_where_tasks_run() -> None:
+    entries = {f"02:70:00:00:00:0{n} : {way_mark(n)}" for n in (2, 3)}
+    assert table(mesh()).elements["entries"].items == entries
+    assert not table(mesh(local_blocks=())).elements["entries"].items
+
+
+def test_the_order_of_networks_does_not_matter() -> None:
+    first, second = network(OPEN, "10.1.0.0/16"), network(CLOSED, "10.2.0.0/16")
+    assert table(first, second) == table(second, first)
+
+
+def test_another_backend_costs_one_chain_and_nothing_else() -> None:
+    other = msgspec.structs.replace(WEB, published_port=9090)
+    before = table(mesh(), endpoints=(web("10.9.0.2", ports=(WEB, other)),))
+    after = msgspec.structs.replace(
+        before, chains={**before.chains, "mesh_tcp_9090": Chain(("counter",))}
+    )
+    assert change("t", before, after) == (
+        "flush chain inet t mesh_tcp_9090\nadd rule inet t mesh_tcp_9090 counter\n"
+    )
+
+
+def test_a_ports_end_takes_its_item_before_its_chain() -> None:
+    with_port, without = table(mesh(), endpoints=(web("10.9.0.2"),)), table(mesh())
+    assert change("t", with_port, without) == (
+        "delete element inet t mesh { tcp . 8080 : goto mesh_tcp_8080 }\n"
+        "delete element inet t mesh_ports { tcp . 8080 }\n"
+        "flush chain inet t mesh_tcp_8080\n"
+        "delete chain inet t mesh_tcp_8080\n"
+    )
+    assert change("t", with_port, with_port) == ""
+
+
+def test_the_table_is_replaced_in_one_transaction_and_removed_whether_there_or_not() -> None:
+    start = removal("t")
+    assert start == "table inet t {\n}\ndelete table inet t\n"
+    text = whole("t", Table(elements={"s": Elements("inet_proto")}, chains={}))
+    assert text == start + "table inet t {\n  set s {\n    type inet_proto\n  }\n}\n"
