@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.playground import cgroups
 from tests.e2e.acceptance.fleet import COMMAND_LIMIT_S, PATIENCE_S, PYSWARM, ROOT, Done
 
 REGISTRY = "10.98.0.1:5000"
@@ -101,6 +102,8 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Host, Host
     run = f"j{uuid.uuid4().hex[:6]}"
     names = [f"{run}-{number}" for number in (1, 2)]
     with ExitStack() as stack:
+        if not any((root / "pyswarm").exists() for root in cgroups.roots()):
+            stack.callback(cgroups.remove, "/pyswarm")  # an agent's default, which it leaves
         for name in names:
             subprocess.run(["ip", "netns", "add", name], check=True)
             stack.callback(subprocess.run, ["ip", "netns", "delete", name], check=False)
