@@ -46,7 +46,7 @@ def _message(kind: int, flags: int, family: Family, *parts: bytes) -> bytes:
 def forget(family: Family, vip: bytes, backend: bytes) -> bytes:
     """Forget the UDP flows to the virtual address that go to this backend.
 
-    Kernels before 6.11 refuse it as invalid: `dump` and `forget_flow` do the same there.
+    Kernels older than about 6.11 refuse it as invalid; `dump` and `forget_flow` do the same there.
     """
     original = _tuple(_ORIGINAL, _destination(family, vip))
     reply = _tuple(_REPLY, _source(family, backend))
