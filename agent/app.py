@@ -3,6 +3,7 @@
 import asyncio
 import platform
 import signal
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import msgspec
@@ -66,6 +67,7 @@ class _Parts(msgspec.Struct, frozen=True):
     images: Images
     runtime: ConmonRuntime
     overlays: Overlays
+    spoofed: Callable[[], int]
     worker: Worker
     outbox: Outbox
     registry: CollectorRegistry
@@ -90,7 +92,9 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
             assign=assign,
             open_tunnel=Tunnels(parts.worker, parts.images, parts.runtime).open,
         )
-        parts.registry.register(AgentCollector(parts.worker, parts.overlays, session))
+        parts.registry.register(
+            AgentCollector(parts.worker, parts.overlays, session, parts.spoofed)
+        )
         stack.enter_context(serve_metrics(config.metrics_addr, parts.registry))
         await parts.worker.adopted()
         group.create_task(session.run())
@@ -144,7 +148,7 @@ async def _parts(config: Config, stack: AsyncExitStack) -> _Parts:
         stopwatch=PhaseLatency(registry),
         listening=listening,
     )
-    return _Parts(images, runtime, overlays, worker, outbox, registry)
+    return _Parts(images, runtime, overlays, dataplane.spoofed, worker, outbox, registry)
 
 
 async def _assign(assigned: Assigned, identity: Identity, parts: _Parts) -> None:

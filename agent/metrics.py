@@ -8,13 +8,14 @@ pyswarm_agent_session_connected               1 while a session stands
 pyswarm_agent_network_revision                the newest assignment that the kernel follows
 pyswarm_agent_network_sync_seconds            how long making the kernel's network as wanted takes
 pyswarm_agent_network_drifts_healed_total     what somebody had disturbed and is mended
+pyswarm_agent_spoofed_packets_total           packets of tasks dropped for another's source address
 """
 
 from collections import Counter as Tally
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from agent.overlays import Overlays
@@ -103,12 +104,16 @@ class NetworkWork:
 class AgentCollector(Collector):
     """Reads worker, networks and session when Prometheus asks."""
 
-    def __init__(self, worker: Worker, overlays: Overlays, session: Session) -> None:
+    def __init__(
+        self, worker: Worker, overlays: Overlays, session: Session, spoofed: Callable[[], int]
+    ) -> None:
+        """`spoofed` reads the packet filter's counter."""
+        self._spoofed = spoofed
         self._worker = worker
         self._overlays = overlays
         self._session = session
 
-    def collect(self) -> Iterable[GaugeMetricFamily]:
+    def collect(self) -> Iterable[Metric]:
         """See prometheus_client."""
         tasks = GaugeMetricFamily("pyswarm_agent_tasks", "Tasks on this node", labels=["state"])
         tally = Tally(record.state for record in self._worker.records.values())
@@ -125,4 +130,9 @@ class AgentCollector(Collector):
             "pyswarm_agent_network_revision",
             "The newest assignment that the kernel follows",
             value=self._overlays.programmed,
+        )
+        yield CounterMetricFamily(
+            "pyswarm_agent_spoofed_packets",
+            "Packets of tasks that were dropped for a source address which is not theirs",
+            value=self._spoofed(),
         )

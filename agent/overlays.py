@@ -23,16 +23,20 @@ from agent.network.base import (
     EndpointWanted,
     NetworkFailed,
     OverlayWanted,
+    Published,
     Resolvers,
     host_bridge,
 )
 from agent.network.ipam import Exhausted, Pool, gateway
+from agent.network.plug import way_out
 from agent.session.assigned import Assigned
 from agent.stopwatch import NetworkWatch
+from agent.tasks.hostports import number, with_numbers
 from pyswarm_core.addresses import address6
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.objects import Address
+from pyswarm_core.specs import PortConfig
 
 _log = EventLog("agent.overlays")
 
@@ -57,6 +61,7 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True):
 class _Saved(msgspec.Struct, frozen=True):
     overlays: tuple[OverlayWanted, ...]
     endpoints: tuple[EndpointWanted, ...] = ()
+    published: tuple[Published, ...] = ()
 
 
 class Overlays:
@@ -89,13 +94,18 @@ class Overlays:
         self._endpoints: dict[EndpointKey, EndpointWanted] = {}
         self._pools: dict[NetworkId, Pool] = {}
         self._held: dict[TaskId, tuple[Address, ...]] = {}
+        self._ports: dict[TaskId, tuple[PortConfig, ...]] = {}
+        self._published: dict[TaskId, Published] = {}
         self._wanted = 0
         self._synced = 0
         self._changed = asyncio.Condition()
         self._load()
 
-    def adopt(self, task_id: TaskId, addresses: tuple[Address, ...]) -> None:
-        """Note the addresses that an adopted task has."""
+    def adopt(
+        self, task_id: TaskId, addresses: tuple[Address, ...], ports: tuple[PortConfig, ...] = ()
+    ) -> None:
+        """Note the addresses and the host's ports that an adopted task has."""
+        self._ports[task_id] = ports
         for address in addresses:
             if pool := self._pools.get(address.network_id):
                 pool.take(address.address)
@@ -156,14 +166,59 @@ class Overlays:
             await self._resolvers.open(task_id, overlays, servers)
         return self._attached(path, addresses, has_resolver=bool(overlays))
 
+    def claim(self, task_id: TaskId, ports: Iterable[PortConfig]) -> tuple[PortConfig, ...]:
+        """The ports of mode host among these, with numbers of which the task is sure until it is
+        detached; none if the task is on no network of its own (host, none). Raises NetworkFailed:
+        no number is free, or the task has no way out.
+        """
+        if not self._held.get(task_id):
+            return ()
+        taken = {number(port) for held in self._ports.values() for port in held}
+        taken |= {number(port) for e in self._endpoints.values() for port in e.ports}
+        chosen = with_numbers(ports, taken)
+        if chosen is None:
+            raise NetworkFailed("every port of this host from 32768 to 60999 is published")
+        if chosen and self._way_out(task_id) is None:
+            raise NetworkFailed(
+                "ports of mode host lead to no task that has only internal networks"
+            )
+        self._ports[task_id] = chosen
+        return chosen
+
+    async def publish(self, task_id: TaskId, ports: tuple[PortConfig, ...]) -> None:
+        """Lead these ports of the host to the task, and no others; return once that is so."""
+        address = self._way_out(task_id)
+        if ports and address is not None:
+            self._published[task_id] = Published(
+                task_id=task_id, network_id=address.network_id, address=address.address, ports=ports
+            )
+        elif self._published.pop(task_id, None) is None:
+            return
+        self._save()
+        await self._want()
+        await self.settled()
+
+    @property
+    def published(self) -> frozenset[TaskId]:
+        """The tasks that ports of this host lead to."""
+        return frozenset(self._published)
+
+    def _way_out(self, task_id: TaskId) -> Address | None:
+        addresses = self._held.get(task_id, ())
+        known = {**self._leaving, **self._assigned, HOST_BRIDGE: self._bridge}
+        out = way_out([known.get(address.network_id) for address in addresses])
+        return None if out is None else addresses[out]
+
     async def detach(self, task_id: TaskId) -> None:
         """Take namespace and addresses back; a task that has none is no error."""
         await self._resolvers.close(task_id)
         await self._dataplane.detach(task_id)
+        self._ports.pop(task_id, None)
+        withdrawn = self._published.pop(task_id, None)
         for address in self._held.pop(task_id, ()):
             if pool := self._pools.get(address.network_id):
                 pool.release(address.address)
-        if self._leaving and self._drop_unused():
+        if (self._leaving and self._drop_unused()) or withdrawn:
             self._save()
             await self._want()
 
@@ -190,7 +245,7 @@ class Overlays:
             self._resolvers.know(overlays, endpoints)
             began = asyncio.get_running_loop().time()
             try:
-                await self._dataplane.sync(overlays, endpoints)
+                await self._dataplane.sync(overlays, endpoints, tuple(self._published.values()))
             except NetworkFailed as error:
                 _log.error("network.sync_failed", error=error)
                 await asyncio.sleep(RETRY_S)
@@ -311,6 +366,7 @@ class Overlays:
             _log.error("network.unreadable", path=self._path, error=error)
             return
         self._endpoints.update((endpoint.key, endpoint) for endpoint in saved.endpoints)
+        self._published.update((task.task_id, task) for task in saved.published)
         for overlay in saved.overlays:
             self._assigned[overlay.network_id] = overlay
             self._pool(overlay.network_id).extend(overlay.local_blocks)
@@ -318,5 +374,9 @@ class Overlays:
     def _save(self) -> None:
         fresh = self._path.with_suffix(".new")
         overlays = (*self._assigned.values(), *self._leaving.values())
-        fresh.write_bytes(msgspec.json.encode(_Saved(overlays, tuple(self._endpoints.values()))))
+        fresh.write_bytes(
+            msgspec.json.encode(
+                _Saved(overlays, tuple(self._endpoints.values()), tuple(self._published.values()))
+            )
+        )
         fresh.replace(self._path)

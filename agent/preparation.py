@@ -77,6 +77,7 @@ class Preparation:
         networks = [NetworkId(network.target) for network in spec.networks]
         dns = spec.container_spec.dns_config
         attached = await self._overlays.attach(record.task_id, networks, dns.nameservers)
+        ports = self._overlays.claim(record.task_id, record.ports)
         in_host = not attached.netns_path
         own_name = self._hostname if in_host else short(record.task_id)
         hostname = spec.container_spec.hostname or own_name
@@ -106,6 +107,7 @@ class Preparation:
             stop_signal=spec.container_spec.stop_signal or image.config.stop_signal or "SIGTERM",
             pid=pid,
             addresses=attached.addresses,
+            ports=ports,
         )
 
     def _files(self, record: Record, hostname: str, attached: Attached) -> dict[str, bytes]:

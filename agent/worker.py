@@ -8,6 +8,7 @@ ends its task, not the agent.
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from functools import partial
 
 from agent.images.base import ImageError
@@ -35,6 +36,8 @@ from pyswarm_core.states import TaskState
 _log = EventLog("agent.worker")
 
 CLEANING_AT_ONCE = 8
+WITHDRAW_MAX_S = 1.0
+"""So long at most the stop signal waits for the host's ports to lead elsewhere."""
 CLEAN_RETRY_S = (0.2, 1.0, 5.0, 30.0)
 EXPECTED = (ImageError, NetworkFailed, RuntimeFailed, PyswarmError, OSError)
 """What can go wrong with a task without anything being wrong with the agent. Anything else is
@@ -168,6 +171,8 @@ class Worker:
         if (after.state, after.detail) != (before.state, before.detail):
             self._outbox.put(after.status())
             self._stopwatch.moved(before, after)
+        if after.detail.serving and not before.detail.serving and after.detail.ports:
+            self._spawn(self._overlays.publish(after.task_id, after.detail.ports))
         if saved:
             try:
                 self._store.save(after)
@@ -188,7 +193,7 @@ class Worker:
             case Effect.LISTEN:
                 self._spawn(self._listen(record.task_id))
             case Effect.STOP:
-                self._spawn(self._signal(record, _number(record.stop_signal), everyone=False))
+                self._spawn(self._stop(record))
             case Effect.KILL:
                 self._spawn(self._signal(record, signal.SIGKILL, everyone=True))
             case Effect.CLEAN:
@@ -203,7 +208,7 @@ class Worker:
     async def _adopt(self) -> None:
         for record in self._records.values():
             if not record.clean:
-                self._overlays.adopt(record.task_id, record.detail.addresses)
+                self._overlays.adopt(record.task_id, record.detail.addresses, record.detail.ports)
         found = await self._runtime.found()
         adoption = adopt(self._records, found, await self._overlays.found())
         _log.info("agent.adopted", records=len(self._records), containers=len(found))
@@ -216,12 +221,19 @@ class Worker:
             self._spawn(self._start(task_id))
         for task_id in adoption.unclean:
             self._spawn(self._clean(task_id))
+        self._publish_again()
         for record in self._records.values():
             if not record.ended and record.detail.addresses:
                 self._spawn(self._reattach(record))
         for name in sorted({*adoption.stray_containers, *adoption.stray_networks}):
             _log.warning("agent.stray_removed", id=name)
             self._spawn(self._clean(TaskId(name)))
+
+    def _publish_again(self) -> None:
+        """Have the host's ports lead to the tasks that serve, and to no other."""
+        serving = {r.task_id: r.detail.ports for r in self._records.values() if r.detail.serving}
+        for task_id in sorted({*self._overlays.published, *(t for t, p in serving.items() if p)}):
+            self._spawn(self._overlays.publish(task_id, serving.get(task_id, ())))
 
     async def _begin_again(self, task_id: TaskId) -> None:
         """Half prepared when the agent died: from nothing."""
@@ -291,6 +303,13 @@ class Worker:
                 return
             await asyncio.sleep(pause)
             pause = min(POLL_MAX_S, 1.5 * pause)
+
+    async def _stop(self, record: Record) -> None:
+        # Nobody new is led to it by then; but a kernel that refuses delays no stop.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WITHDRAW_MAX_S):
+                await self._overlays.publish(record.task_id, ())
+        await self._signal(record, _number(record.stop_signal), everyone=False)
 
     async def _signal(self, record: Record, number: int, *, everyone: bool) -> None:
         try:

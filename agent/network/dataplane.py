@@ -139,9 +139,11 @@ class KernelDataplane:
             disturbed = await self._run(self._programs.disturbed)
             return drifts + tuple(Drift(kind="rules", detail=f"task {task}") for task in disturbed)
 
-    async def spoofed(self) -> int:
-        """How many packets of tasks were dropped because their source was not the task's."""
-        return await self._run(lambda: flows.count(self._names.table, SPOOFED))
+    def spoofed(self) -> int:
+        """How many packets of tasks were dropped because their source was not the task's; to be
+        asked by any thread of the host's namespace.
+        """
+        return flows.count(self._names.table, SPOOFED)
 
     def _forget_flows(self) -> None:
         ways = flows.udp_ways(self._overlays, self._endpoints.values(), self._published)

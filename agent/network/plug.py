@@ -53,13 +53,13 @@ def plugs(
     Raises NetworkFailed for a network or an address that is not this host's.
     """
     made = []
-    way_out = _way_out([overlays.get(attachment.network_id) for attachment in attachments])
+    out = way_out([overlays.get(attachment.network_id) for attachment in attachments])
     for number, attachment in enumerate(attachments):
         overlay = overlays.get(attachment.network_id)
         if overlay is None:
             raise NetworkFailed(f"network {attachment.network_id} is not on this node")
         block = _block_of(attachment.address, overlay)
-        is_out = number == way_out
+        is_out = number == out
         mtu = network_mtu(overlay, underlay_mtu)
         way = gateway(block)
         made.append(
@@ -113,9 +113,11 @@ def _rules(address: str) -> tuple[Rule, ...]:
     return (Rule(priority=_MESH_PRIORITY, source=address, table=_MESH_TABLE),)
 
 
-def _way_out(overlays: Sequence[OverlayWanted | None]) -> int | None:
-    """Which interface holds the default route: answers to the routing mesh's clients must leave by
-    its network; without it, the first that isn't internal.
+def way_out(overlays: Sequence[OverlayWanted | None]) -> int | None:
+    """Which of the networks leads out, and holds the default route.
+
+    Answers to the routing mesh's clients must leave by its network; without it, the first that
+    isn't internal.
     """
     ways = [(not o.ingress, n) for n, o in enumerate(overlays) if o is not None and not o.internal]
     return min(ways)[1] if ways else None

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from agent.tasks.record import Record
 from pyswarm_core.clock import NEVER, SECOND, Instant, after
 from pyswarm_core.objects import Address
+from pyswarm_core.specs import PortConfig
 from pyswarm_core.states import TRANSITIONS, InvalidTransition, TaskState
 
 _S = TaskState
@@ -66,6 +67,7 @@ class Prepared(Event, frozen=True):
     stop_signal: str
     pid: int
     addresses: tuple[Address, ...] = ()
+    ports: tuple[PortConfig, ...] = ()
 
 
 class PrepareFailed(Event, frozen=True):
@@ -252,7 +254,8 @@ def _prepared(record: Record, event: Prepared, now: Instant) -> Step:
         image_id=event.image_id,
         stop_signal=event.stop_signal,
     )
-    ready = replace(ready, detail=replace(ready.detail, pid=event.pid, addresses=event.addresses))
+    detail = replace(ready.detail, pid=event.pid, addresses=event.addresses, ports=event.ports)
+    ready = replace(ready, detail=detail)
     return _pursue(ready, now)
 
 

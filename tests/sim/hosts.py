@@ -110,10 +110,13 @@ class SimPreparation:
             self._host.images[image] = None
         networks = [NetworkId(network.target) for network in record.spec.networks]
         addresses = (await self._overlays.attach(record.task_id, networks)).addresses
+        ports = self._overlays.claim(record.task_id, record.ports)
         pid = await self._runtime.create(
             ContainerConfig(id=record.task_id, oci={"image": image}, layers=())
         )
-        return Prepared(image_id=image, stop_signal="SIGTERM", pid=pid, addresses=addresses)
+        return Prepared(
+            image_id=image, stop_signal="SIGTERM", pid=pid, addresses=addresses, ports=ports
+        )
 
 
 class Deaf:

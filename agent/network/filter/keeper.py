@@ -45,11 +45,14 @@ class Keeper:
         """Whether somebody changed the table since it was last synced."""
         if not self._begun:
             return False
-        if await self._disturbed():
-            return True
         if self._listing is None:
-            await self._look()
-        return False
+            # Since the last change nobody looked: if somebody was at work meanwhile, whether on our
+            # table is not to be told. Writing it anew disturbs nobody.
+            if await self._ask() != self._generation:
+                await self._write(self._table)
+            else:
+                await self._look()
+        return await self._disturbed()
 
     async def _disturbed(self) -> bool:
         # Asking whether anyone changed any ruleset is a thousand times cheaper than reading ours.

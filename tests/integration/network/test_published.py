@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+import msgspec
 import pytest
 
 from agent.network.base import (
@@ -12,8 +13,10 @@ from agent.network.base import (
     OverlayWanted,
     Peer,
     Published,
+    Underlay,
     host_bridge,
 )
+from agent.network.dataplane import KernelDataplane
 from agent.network.names import Names
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.specs import PortConfig, Protocol, PublishMode
@@ -345,4 +348,79 @@ def test_a_task_cannot_send_with_anothers_address_nor_to_the_hosts_localhost(
             lost.bind(("10.200.2.7", 0))
             with pytest.raises(TimeoutError):
                 ask_udp(lost, "127.0.0.1", 7001)
-    assert host.run(host.dataplane.spoofed()) >= 1
+    assert host.call(host.dataplane.spoofed) >= 1
+
+
+def test_a_second_fleet_and_others_rules_are_not_disturbed(
+    hosts: list[Host], web: list[str], client: str
+) -> None:
+    host = hosts[1]
+    underlay = Underlay(address=host.address, port=4790)
+    directory = host.directory.with_name("second")
+    second = host.call(lambda: KernelDataplane("two", underlay, directory))
+    own = OverlayWanted(
+        network_id=MESH, name="ingress", vni=4300, subnet="10.210.0.0/16", node_number=2,
+        ingress=True, local_blocks=("10.210.2.0/26",),
+        peers=(Peer(node_number=1, address=hosts[0].address, blocks=("10.210.1.0/26",)),),
+    )  # fmt: skip
+    port = msgspec.structs.replace(WEB, published_port=8081)
+    endpoint = EndpointWanted(
+        service_id=ServiceId("web"), service_name="web", network_id=MESH, ports=(port,),
+        backends=(Backend(TaskId("other"), 1, "10.210.2.2"),),
+    )  # fmt: skip
+    before = (host.ip("rule"), host.nsenter("nft list tables"))
+    try:
+        host.run(second.sync((own,), (endpoint,)))
+        assert host.run(host.dataplane.check()) == ()
+        assert host.run(second.check()) == ()
+        place = Attachment(network_id=MESH, address="10.210.2.2")
+        path = host.run(second.attach(TaskId("other"), [place]))
+        with echo(path, 80, "other"):
+            assert ask(client, host.address, 8081) == ("other", CLIENT)
+            assert answers(client, hosts[0].address) == {("web2", CLIENT), ("web3", CLIENT)}
+    finally:
+        host.run(second.detach(TaskId("other")))
+        host.run(second.sync(()))
+        host.call(second.close)
+    assert (host.ip("rule"), host.nsenter("nft list tables")) == before
+    assert host.run(host.dataplane.check()) == ()
+
+
+DOCKER = """
+table ip nat {
+  chain PREROUTING {
+    type nat hook prerouting priority dstnat; policy accept;
+    fib daddr type local jump DOCKER
+  }
+  chain DOCKER {
+    tcp dport 8082 dnat to 172.17.0.2:80
+  }
+}
+table ip filter {
+  chain FORWARD {
+    type filter hook forward priority filter; policy drop;
+    jump DOCKER-USER
+  }
+  chain DOCKER-USER {
+    iifname "tst-*" accept
+    oifname "tst-*" accept
+  }
+}
+"""
+
+
+def test_published_ports_work_beside_docker_whose_forward_policy_is_drop(
+    hosts: list[Host], web: list[str], client: str
+) -> None:
+    for host in hosts:
+        host.nsenter(f"nft -f - <<'RULES'\n{DOCKER}\nRULES")
+    try:
+        for host in hosts:
+            assert answers(client, host.address) == {("web2", CLIENT), ("web3", CLIENT)}
+            listing = host.nsenter("nft -s list table ip nat")
+            sync(host, service(2))
+            assert host.nsenter("nft -s list table ip nat") == listing
+    finally:
+        for host in hosts:
+            host.nsenter("nft delete table ip nat")
+            host.nsenter("nft delete table ip filter")

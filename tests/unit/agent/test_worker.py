@@ -29,6 +29,8 @@ from pyswarm_core.specs import (
     ContainerSpec,
     NetworkAttachment,
     PortConfig,
+    Protocol,
+    PublishMode,
     RegistryLogin,
     TaskSpec,
 )
@@ -52,14 +54,29 @@ class _Deaf:
         """Nobody measures here."""
 
 
+class _WatchedRuntime(FakeRuntime):
+    """Notes to which tasks ports of the host still lead when they get their signal."""
+
+    def __init__(self, dataplane: FakeDataplane, notes: dict[TaskId, bool]) -> None:
+        super().__init__()
+        self._dataplane = dataplane
+        self._notes = notes
+
+    async def kill(self, container_id: str, signal: int, *, everyone: bool = False) -> None:
+        task_id = TaskId(container_id)
+        self._notes[task_id] = task_id in self._dataplane.published
+        await super().kill(container_id, signal, everyone=everyone)
+
+
 class Host:
     """One agent's parts; the fakes outlive a restarted worker."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.runtime = FakeRuntime()
         self.registry = FakeRegistry()
         self.dataplane = FakeDataplane(Fabric(), Underlay(address="192.0.2.1"))
+        self.published_when_signalled: dict[TaskId, bool] = {}
+        self.runtime: FakeRuntime = _WatchedRuntime(self.dataplane, self.published_when_signalled)
         self.resolvers = FakeResolvers()
         self.outbox = Outbox()
         self.seen: dict[TaskId, TaskStatus] = {}
@@ -167,6 +184,38 @@ async def test_a_task_serves_once_it_listens_and_no_more_once_it_is_stopped(tmp_
         await host.until(lambda seen: seen[TaskId("t1")].detail.serving)
         worker.assign(assigned(task(desired=TaskState.SHUTDOWN, ports=published)), NODE)
         await host.until(lambda seen: not seen[TaskId("t1")].detail.serving)
+
+
+def host_port(published: int = 0, target: int = 80) -> PortConfig:
+    return PortConfig(
+        target_port=target, published_port=published, publish_mode=PublishMode.HOST,
+        protocol=Protocol.UDP,
+    )  # fmt: skip
+
+
+async def test_ports_of_mode_host_lead_to_a_task_while_it_serves(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.registry.push(IMAGE)
+    t1, t2 = TaskId("t1"), TaskId("t2")
+    ports = (host_port(53), host_port(0), PortConfig(target_port=1, protocol=Protocol.UDP))
+    async with host.worker() as worker:
+        worker.assign(assigned(task(ports=ports), task("t2", ports=(host_port(0),))), NODE)
+        await host.until(lambda seen: all(t in seen and seen[t].detail.serving for t in (t1, t2)))
+        while len(host.dataplane.published) < 2:
+            await host.overlays.settled()
+            await asyncio.sleep(0)
+        found = {t: p.ports for t, p in host.dataplane.published.items()}
+        assert found == {t: host.seen[t].detail.ports for t in (t1, t2)}
+        assert {p.published_port for ports in found.values() for p in ports} == {53, 32768, 32769}
+        assert host.dataplane.published[t1].address == host.seen[t1].detail.addresses[0].address
+    async with host.worker() as worker:
+        await host.overlays.settled()
+        assert {t: p.ports for t, p in host.dataplane.published.items()} == found
+        assert host.runtime.signals == []
+        worker.assign(assigned(task(desired=TaskState.SHUTDOWN, ports=ports)), NODE)
+        await host.reaches(t1, TaskState.SHUTDOWN)
+        await host.reaches(t2, TaskState.SHUTDOWN)
+        assert host.published_when_signalled == {t1: False, t2: False}
 
 
 async def test_a_returning_agent_goes_on_looking_whether_a_task_listens(tmp_path: Path) -> None:
