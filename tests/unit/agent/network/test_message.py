@@ -3,13 +3,14 @@
 from typing import Any
 
 import pytest
+from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from agent.network import message
-from agent.network.state import Address, Fdb, Link, Neighbour, Route
+from agent.network.state import Address, Fdb, Link, Neighbour, Route, Rule
 
 VXLAN = Link(
     name="abc-x1", kind="vxlan", mac="02:70:00:00:00:01", mtu=1450, vni=4097,
@@ -77,3 +78,42 @@ def test_foreign_routes_are_not_taken_for_ours() -> None:
     foreign = bytearray(message.route(5, ROUTES["peer"]))
     foreign[16 + 5] = 2
     assert message.read_route(bytes(foreign[16:])) is None
+
+
+RULES = {
+    "way": Rule(priority=9, iif="abc-b1", mark=0x90000200, mask=0xFFFFFF00, table=0x80000002),
+    "jump": Rule(priority=8, mask=0xF0000000, goto=10),
+    "landing": Rule(priority=10),
+    "source": Rule(priority=1000, source="10.1.0.2", table=97),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_is_written_and_read_back_alike(name: str) -> None:
+    entry = RULES[name]
+    data = message.rule(entry)
+    other = parsed(fibmsg, data)
+    assert other.get_attr("FRA_PRIORITY") == entry.priority
+    assert other.get_attr("FRA_IIFNAME") == (entry.iif or None)
+    assert other.get_attr("FRA_FWMARK") == (entry.mark or None)
+    assert other.get_attr("FRA_FWMASK") == (entry.mask or None)
+    assert other.get_attr("FRA_TABLE") == (entry.table or None)
+    assert other.get_attr("FRA_GOTO") == (entry.goto or None)
+    assert (other.get_attr("FRA_SRC"), other["src_len"]) == (
+        entry.source or None, 32 if entry.source else 0,
+    )  # fmt: skip
+    assert message.read_rule(data[16:]) == entry
+
+
+def test_foreign_rules_are_not_taken_for_ours() -> None:
+    ours = message.rule(RULES["way"])
+    assert message.read_rule(ours[16:-4] + b"\2\0\0\0") is None
+
+
+def test_a_route_of_another_table_is_written_and_read_back_alike() -> None:
+    entry = Route(dst="0.0.0.0/0", device="x", via="240.0.0.2", onlink=True, table=0x80000002)
+    data = message.route(5, entry)
+    assert parsed(rtmsg, data).get_attr("RTA_TABLE") == entry.table
+    read = message.read_route(data[16:])
+    assert read is not None
+    assert read[1].table == entry.table
