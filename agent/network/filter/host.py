@@ -10,10 +10,10 @@ with the host that it entered by, and that mark leads the answers back there (pl
 routes). docs/networking.md draws the way of a packet.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from agent.network.base import EndpointWanted, OverlayWanted, Published
-from agent.network.filter.published import Ports, ports
+from agent.network.filter.published import SCOPES, Ports, Scope, ports
 from agent.network.filter.table import Chain, Elements, Table
 from agent.network.names import MARK_KIND, MARK_KIND_MASK, MARK_MASK, Names, way_mark
 from agent.network.names import vtep_mac as mac_of
@@ -99,17 +99,19 @@ def _mesh(
 
 
 def _ports(led: Ports) -> dict[str, Elements]:
-    return {
-        "mesh": Elements(f"{_PORT} : verdict", led.mesh, values=True),
-        "mesh_ports": Elements(_PORT, led.mesh_keys),
-        "host_ports": Elements(f"{_PORT} : {_TARGET}", led.anywhere, values=True),
-        "host_ports_by_address": Elements(
-            f"ipv4_addr . {_PORT} : {_TARGET}", led.by_address, values=True
-        ),
-        "host_ports_by_device": Elements(
-            f"ifname . {_PORT} : {_TARGET}", led.by_device, values=True
-        ),
-    }
+    made = {}
+    for scope in SCOPES:
+        key, mesh = f"{scope.type}{_PORT}", led.mesh[scope]
+        made[f"mesh{scope.suffix}"] = Elements(f"{key} : verdict", _items(mesh), values=True)
+        made[f"mesh_ports{scope.suffix}"] = Elements(key, _set(mesh))
+        made[f"host_ports{scope.suffix}"] = Elements(
+            f"{key} : {_TARGET}", _items(led.own[scope]), values=True
+        )
+    return made
+
+
+def _items(values: Mapping[str, str]) -> frozenset[str]:
+    return frozenset(f"{key} : {value}" for key, value in values.items())
 
 
 def _on_the_way_in(names: Names) -> dict[str, Chain]:
@@ -133,6 +135,10 @@ def _on_the_way_in(names: Names) -> dict[str, Chain]:
     }  # fmt: skip
 
 
+def _port_of(scope: Scope) -> str:
+    return f"{scope.match}meta l4proto . th dport"
+
+
 def _published() -> dict[str, Chain]:
     return {
         "prerouting": Chain(hook="type nat hook prerouting priority dstnat;", rules=(
@@ -142,14 +148,12 @@ def _published() -> dict[str, Chain]:
             "fib daddr type local jump published",
         )),
         "published": Chain(rules=(
-            "dnat ip to ip daddr . meta l4proto . th dport map @host_ports_by_address",
-            "dnat ip to iifname . meta l4proto . th dport map @host_ports_by_device",
-            "dnat ip to meta l4proto . th dport map @host_ports",
-            "meta l4proto . th dport vmap @mesh",
+            *(f"dnat ip to {_port_of(s)} map @host_ports{s.suffix}" for s in SCOPES),
+            *(f"{_port_of(s)} vmap @mesh{s.suffix}" for s in SCOPES),
         )),
         # What comes this far found no backend; no process of the host may answer in its stead.
         "input": Chain(hook="type filter hook input priority filter;", rules=(
-            "ct state new meta l4proto . th dport @mesh_ports jump refused",
+            *(f"ct state new {_port_of(s)} @mesh_ports{s.suffix} jump refused" for s in SCOPES),
         )),
         "refused": Chain(rules=("meta l4proto tcp reject with tcp reset", "reject")),
     }  # fmt: skip

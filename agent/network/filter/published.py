@@ -5,6 +5,7 @@ of the routing mesh has a chain of its own, which picks one of its service's bac
 mode host leads to one task, so a map says it all.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 
@@ -16,16 +17,34 @@ from pyswarm_core.addresses import address6
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.specs import PortConfig, PublishMode
 
+_NO_WORD = re.compile(r"[^0-9A-Za-z]")
+
+
+class Scope(msgspec.Struct, frozen=True):
+    """Which of a host's addresses a port answers on, as a suffix of maps' names.
+
+    `type` and `match` come before protocol and port in a map's type and in its look-up.
+    """
+
+    suffix: str
+    type: str = ""
+    match: str = ""
+
+
+ANYWHERE = Scope("")
+BY_ADDRESS = Scope("_by_address", "ipv4_addr . ", "ip daddr . ")
+BY_ADDRESS6 = Scope("_by_address6", "ipv6_addr . ", "ip6 daddr . ")
+BY_DEVICE = Scope("_by_device", "ifname . ", "iifname . ")
+SCOPES = (BY_ADDRESS, BY_ADDRESS6, BY_DEVICE, ANYWHERE)
+"""The narrowest first: it wins."""
+
 
 class Ports(msgspec.Struct, frozen=True, kw_only=True):
-    """What the table's maps hold. `anywhere`: reached by every address of the host."""
+    """What the table's maps hold: by scope, key (address or device, protocol, port) to target."""
 
-    mesh: frozenset[str]
-    mesh_keys: frozenset[str]
+    mesh: dict[Scope, dict[str, str]]
+    own: dict[Scope, dict[str, str]]
     chains: dict[str, Chain]
-    anywhere: frozenset[str]
-    by_address: frozenset[str]
-    by_device: frozenset[str]
 
 
 def ports(
@@ -35,41 +54,40 @@ def ports(
 ) -> Ports:
     """The ports of the routing mesh, and those of this host's own tasks."""
     chains: dict[str, Chain] = {}
-    mesh: dict[str, str] = {}
+    mesh: dict[Scope, dict[str, str]] = {scope: {} for scope in SCOPES}
+    own: dict[Scope, dict[str, str]] = {scope: {} for scope in SCOPES}
     for endpoint in sorted(endpoints, key=lambda endpoint: endpoint.key):
         for port in endpoint.ports:
             if port.publish_mode is PublishMode.INGRESS and port.published_port:
-                label = f"mesh_{port.protocol}_{port.published_port}"
+                scope, key = _key(port)
+                label = _label(port)
                 overlay = overlays.get(endpoint.network_id)
                 chains[label] = Chain(tuple(_to_backends(endpoint, port, overlay)))
-                mesh[_key(port)] = f"goto {label}"
-    own: dict[str, dict[str, str]] = {"": {}, "address": {}, "device": {}}
+                mesh[scope][key] = f"goto {label}"
     for task in published:
         for port in task.ports:
-            kind, key = _host_key(port)
-            own[kind][key] = f"{task.address} . {port.target_port}"
-    return Ports(
-        mesh=_items(mesh), mesh_keys=frozenset(mesh), chains=chains, anywhere=_items(own[""]),
-        by_address=_items(own["address"]), by_device=_items(own["device"]),
-    )  # fmt: skip
+            scope, key = _key(port)
+            if scope is not BY_ADDRESS6:
+                own[scope][key] = f"{task.address} . {port.target_port}"
+    return Ports(mesh=mesh, own=own, chains=chains)
 
 
-def _items(values: Mapping[str, str]) -> frozenset[str]:
-    return frozenset(f"{key} : {value}" for key, value in values.items())
-
-
-def _key(port: PortConfig) -> str:
-    return f"{port.protocol} . {port.published_port}"
-
-
-def _host_key(port: PortConfig) -> tuple[str, str]:
-    """Which map a port of mode host is in, and under what key."""
+def _key(port: PortConfig) -> tuple[Scope, str]:
+    """Which map a port is in, and under what key."""
+    key = f"{port.protocol} . {port.published_port}"
     if not port.host_ip or port.host_ip in ("0.0.0.0", "::"):
-        return "", _key(port)
+        return ANYWHERE, key
     try:
-        return "address", f"{ip_address(port.host_ip)} . {_key(port)}"
+        address = ip_address(port.host_ip)
     except ValueError:
-        return "device", f'"{port.host_ip}" . {_key(port)}'
+        return BY_DEVICE, f'"{port.host_ip}" . {key}'
+    return BY_ADDRESS if address.version == 4 else BY_ADDRESS6, f"{address} . {key}"
+
+
+def _label(port: PortConfig) -> str:
+    """The name of a port's chain: `mesh_tcp_80`, with who answers for it if not all do."""
+    label = f"mesh_{port.protocol}_{port.published_port}"
+    return f"{label}_{_NO_WORD.sub('_', port.host_ip)}" if port.host_ip else label
 
 
 def _to_backends(

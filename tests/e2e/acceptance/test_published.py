@@ -102,7 +102,7 @@ def test_ports_come_and_go_without_touching_tasks(fleet: Fleet, service: str) ->
     port, other = next(_ports), next(_ports)
     fleet("service", "create", "--name", service, "-p", f"{port}:80", IMAGE)
     before = {task["ID"] for task in fleet.running(service)}
-    fleet("service", "update", "--publish-add", f"{other}:80", "--publish-rm", f"{port}", service)
+    fleet("service", "update", "--publish-add", f"{other}:80", "--publish-rm", "80", service)
     fleet.until(lambda: ask_from_outside(fleet, HOSTS["host1"], other), "the new port answers")
     fleet.until(
         lambda: ask_from_outside(fleet, HOSTS["host1"], port) is None, "the old one does not"

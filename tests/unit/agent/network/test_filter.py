@@ -103,6 +103,25 @@ def test_a_published_port_leads_to_any_backend_of_its_service() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("host_ip", "scope", "item"),
+    [
+        ("10.0.0.5", "_by_address", "10.0.0.5 . tcp . 8080 : goto mesh_tcp_8080_10_0_0_5"),
+        ("fd00::5", "_by_address6", "fd00::5 . tcp . 8080 : goto mesh_tcp_8080_fd00__5"),
+        ("eth1", "_by_device", '"eth1" . tcp . 8080 : goto mesh_tcp_8080_eth1'),
+    ],
+)
+def test_a_port_bound_to_one_address_answers_there_only(
+    host_ip: str, scope: str, item: str
+) -> None:
+    bound = msgspec.structs.replace(WEB, host_ip=host_ip)
+    made = table(mesh(), endpoints=(web("10.9.0.2", ports=(bound,)),))
+    assert made.elements[f"mesh{scope}"].items == {item}
+    assert made.elements[f"mesh_ports{scope}"].items == {item.partition(" : ")[0]}
+    assert not made.elements["mesh"].items
+    assert not made.elements["mesh_ports"].items
+
+
 def test_a_dual_stack_mesh_leads_both_families() -> None:
     made = table(mesh(subnet6="fd09::/112"), endpoints=(web("10.9.0.2"),))
     assert made.chains["mesh_tcp_8080"].rules[1] == (
