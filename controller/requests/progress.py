@@ -1,7 +1,8 @@
 """How far a service has come to what its user asked for. PURE.
 
 Converged: as many tasks as wanted run on the newest template, and no other task is still alive. A
-service that is being removed converges to nothing and is then gone.
+service that is being removed converges to nothing and is then gone. What may still run on a host
+that is down is nobody's to wait for: it ends when that host returns.
 """
 
 import msgspec
@@ -10,7 +11,7 @@ from controller.requests.views import desired_tasks
 from pyswarm_core.ids import ServiceId
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.state import State, runs_as_wanted
-from pyswarm_core.states import TaskState, is_terminal
+from pyswarm_core.states import NodeState, TaskState, is_terminal
 
 SLOTS_SHOWN = 50
 
@@ -37,7 +38,7 @@ class ServiceProgress(msgspec.Struct, frozen=True):
     """At most SLOTS_SHOWN, those that do not run first."""
     gone: bool = False
     alive: int = 0
-    """Tasks that have not ended, wanted or not."""
+    """Tasks that have not ended, wanted or not, those on lost hosts aside."""
 
 
 def service_progress(state: State, service_id: ServiceId) -> ServiceProgress:
@@ -45,12 +46,15 @@ def service_progress(state: State, service_id: ServiceId) -> ServiceProgress:
     service = state.services.get(service_id)
     if service is None:
         return ServiceProgress(gone=True)
-    running = updated = alive = 0
+    running = updated = alive = lost = 0
     newest: list[Task] = []
     for tasks in state.tasks_of_service(service_id).slots.values():
         newest.append(tasks[-1])
         for task in tasks:
-            alive += not is_terminal(task.state) and not _never_started(task)
+            if not is_terminal(task.state) and not _never_started(task):
+                is_lost = _is_on_lost_host(state, task)
+                lost += is_lost
+                alive += not is_lost
             if runs_as_wanted(task):
                 running += 1
                 updated += task.spec_version >= service.template_version
@@ -61,6 +65,7 @@ def service_progress(state: State, service_id: ServiceId) -> ServiceProgress:
         updated=updated,
         converged=not service.removing and running == updated == desired == alive,
         slots=_slots(state, service, newest),
+        gone=service.removing and lost > 0 and alive == 0,
         alive=alive,
     )
 
@@ -68,6 +73,13 @@ def service_progress(state: State, service_id: ServiceId) -> ServiceProgress:
 def _never_started(task: Task) -> bool:
     """Ended by the controller before any node had it."""
     return not task.node_id and task.desired_state > TaskState.RUNNING
+
+
+def _is_on_lost_host(state: State, task: Task) -> bool:
+    """It ought to end, and nobody can tell whether it has."""
+    node = state.nodes.get(task.node_id)
+    gone = node is not None and node.status.state is NodeState.DOWN
+    return gone and task.desired_state > TaskState.RUNNING
 
 
 def _slots(state: State, service: Service, newest: list[Task]) -> tuple[SlotProgress, ...]:

@@ -220,3 +220,18 @@ def test_progress_of_a_large_service_is_one_page() -> None:
 
 def test_a_service_that_left_is_gone() -> None:
     assert service_progress(build.state(), WEB).gone
+
+
+def test_nobody_waits_for_what_a_lost_host_may_still_run() -> None:
+    web = build.service("web", replicas=1)
+    lost = build.task("web.1", task_id="old", node="n1", desired=TaskState.SHUTDOWN)
+    new = build.task("web.1", task_id="new", node="n2")
+    hosts = [build.node("n1", state=NodeState.DOWN), build.node("n2")]
+    moved = build.state(nodes=hosts, services=[web], tasks=[lost, new])
+    assert service_progress(moved, WEB).converged
+    removed = replace(web, removing=True)
+    leaving = replace(new, desired_state=TaskState.REMOVE)
+    state = build.state(nodes=hosts, services=[removed], tasks=[lost, leaving])
+    assert (service_progress(state, WEB).alive, service_progress(state, WEB).gone) == (1, False)
+    state = build.state(nodes=hosts, services=[removed], tasks=[lost])
+    assert service_progress(state, WEB).gone
