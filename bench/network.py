@@ -96,8 +96,8 @@ def _paths(fleet: Fleet) -> Iterator[dict[str, Path]]:
             "plain DNAT": Path(outside, host, PUBLISHED + 1),
             "published port": Path(outside, host, PUBLISHED),
         }
-    for created in (near, far):
-        fleet.remove(created)
+    fleet.client.remove_service(near)
+    fleet.remove(far)
 
 
 def _enter(fleet: Fleet, service_id: str) -> list[str]:

@@ -129,11 +129,15 @@ class Fleet:
         """Run a command in a host's network namespace."""
         return self.on_machine(["nsenter", f"--net=/run/netns/{self.name}-{host}", *command])
 
-    @staticmethod
-    def on_machine(command: Sequence[str]) -> Done:
+    def on_machine(self, command: Sequence[str]) -> Done:
         """Run a command here."""
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False
+            command,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_LIMIT_S,
+            check=False,
         )
         return Done(done.returncode, done.stdout, done.stderr)
 
