@@ -109,9 +109,9 @@ def node_view(state: State, node: Node, leader_host: str = "") -> NodeView:
 
 
 def info(state: State) -> Info:
-    """The fleet in numbers."""
+    """The fleet in numbers. Users have no business with the keys of encrypted networks."""
     return Info(
-        cluster=state.cluster,
+        cluster=msgspec.structs.replace(state.cluster, encryption_keys=()),
         nodes=len(state.nodes),
         nodes_ready=_ready(list(state.nodes.values())),
         services=sum(not service.removing for service in state.services.values()),

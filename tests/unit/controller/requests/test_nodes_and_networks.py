@@ -5,7 +5,7 @@ from ipaddress import IPv6Network
 import msgspec
 import pytest
 
-from controller.requests import networks, nodes
+from controller.requests import networks, nodes, views
 from pyswarm_core import specs
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import AlreadyExists, Conflict, InvalidArgument
@@ -158,3 +158,11 @@ def test_a_gateway_leaves_a_block_for_tasks() -> None:
         shaped(state, specs.IpamConfig(subnet="10.9.0.0/29", gateway="10.9.0.4"))
     shaped(state, specs.IpamConfig(subnet="10.9.0.0/29", gateway="10.9.0.1"))
     shaped(state, specs.IpamConfig(subnet="10.8.0.0/28", gateway="10.8.0.4"))
+
+
+def test_users_are_shown_no_key_of_encrypted_networks() -> None:
+    state = build.state()
+    spec = specs.NetworkSpec(name="secret", encrypted=True)
+    state.apply(networks.create_network(state, spec, (), NOW, Numbered())[0])
+    assert state.cluster.encryption_keys
+    assert not views.info(state).cluster.encryption_keys
