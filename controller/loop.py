@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from controller.agenda import Agenda
+from controller.allocator.encryption import rekeyed
 from controller.assignments import Source, Templates
 from controller.endpoints.barrier import Finished
 from controller.endpoints.reach import Reach
@@ -301,6 +302,7 @@ class Loop:
         self._saved.clear()
         self._reach.deciding(writes)
         turn.tasks += [self.state.tasks[task_id] for task_id in writes.removed_tasks]
+        turn.networks += rekeyed(self.state, writes)
         turn.unsaved.add(writes, self.state.apply(writes))
         turn.tasks += writes.tasks
         turn.networks += writes.networks

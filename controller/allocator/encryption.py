@@ -4,14 +4,17 @@ A key serves for KEY_PERIOD. The two before it are kept, so that a host that has
 newest can still be understood.
 """
 
+from collections.abc import Iterable
 from hashlib import blake2s
 
 from msgspec.structs import replace
 
 from pyswarm_core.clock import NEVER, Instant, after
+from pyswarm_core.decision import Writes
 from pyswarm_core.ids import IdSource
 from pyswarm_core.limits import ENCRYPTION_KEY_PERIOD, ENCRYPTION_KEYS_KEPT
-from pyswarm_core.objects import Cluster, EncryptionKey
+from pyswarm_core.objects import Cluster, EncryptionKey, Network
+from pyswarm_core.state import State
 
 SECRET_BYTES = 20
 """AES-128's key and RFC 4106's salt."""
@@ -31,6 +34,13 @@ def rotates_at(cluster: Cluster) -> Instant:
 def rotated(cluster: Cluster, now: Instant, ids: IdSource) -> Cluster | None:
     """The cluster with the next key; None if it is not time."""
     return _with_new_key(cluster, now, ids) if rotates_at(cluster) <= now else None
+
+
+def rekeyed(state: State, writes: Writes) -> Iterable[Network]:
+    """The networks whose nodes are to be told of other keys once this is written."""
+    if writes.cluster is None or writes.cluster.encryption_keys == state.cluster.encryption_keys:
+        return ()
+    return [network for network in state.networks.values() if network.spec.encrypted]
 
 
 def _with_new_key(cluster: Cluster, now: Instant, ids: IdSource) -> Cluster:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from msgspec.structs import replace
 
 from controller.app import Controller
 from controller.config import Config
@@ -14,7 +15,13 @@ from controller.store.memory_store import MemoryStore
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS
 from pyswarm_core.aio.system import SteadyClock
 from pyswarm_core.api.v1 import control_pb2, dispatcher_pb2, dispatcher_pb2_grpc
-from pyswarm_core.ids import NodeId
+from pyswarm_core.clock import Instant
+from pyswarm_core.codec import to_proto
+from pyswarm_core.decision import Writes
+from pyswarm_core.ids import IdSource, NodeId
+from pyswarm_core.limits import ENCRYPTION_KEY_PERIOD
+from pyswarm_core.specs import NetworkSpec
+from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
 from tests.integration.controller.fleet import (
     FakeAgent,
@@ -101,6 +108,44 @@ async def test_removed_tasks_are_forgotten_by_their_agents(
         await stub.RemoveService(control_pb2.RefRequest(ref="web"), timeout=10)
         await until(lambda: not controller.current().state.services, "the service is gone")
         await until(lambda: not any(agent.tasks for agent in agents), "agents hold no tasks")
+
+
+async def test_new_keys_of_encrypted_networks_reach_their_nodes(
+    controller: Controller, settings: Config
+) -> None:
+    wish = control_pb2.CreateNetworkRequest()
+    to_proto(NetworkSpec(name="secret", encrypted=True), wish.spec)
+    service = web(2)
+    async with (
+        agents_of(settings.listen[0], token_of(controller), 2) as agents,
+        user(settings) as stub,
+    ):
+        await until(lambda: ready_nodes(controller) == 2, "both nodes are ready")
+        made = await stub.CreateNetwork(wish, timeout=10)
+        service.spec.task_template.networks.add(target=made.network.id)
+        await stub.CreateService(service, timeout=10)
+        await until(lambda: running(controller) == 2, "both replicas run")
+        assert [key_numbers(agent)[-1] for agent in agents] == [[1], [1]]
+        await controller.current().submit(_aged)
+        await until(
+            lambda: all(key_numbers(agent)[-1] == [2, 1] for agent in agents), "both have the new"
+        )
+
+
+def key_numbers(agent: FakeAgent) -> list[list[int]]:
+    """The numbers of the keys that came with each overlay, in order of arrival."""
+    return [
+        [key.number for key in overlay.encryption_keys]
+        for message in agent.messages
+        for overlay in message.assignments.overlays
+    ]
+
+
+def _aged(state: State, now: Instant, ids: IdSource) -> tuple[Writes, None]:
+    """The key has served its time."""
+    (key,) = state.cluster.encryption_keys
+    old = replace(key, created_at=Instant(now - ENCRYPTION_KEY_PERIOD))
+    return Writes(cluster=replace(state.cluster, encryption_keys=(old,))), None
 
 
 async def test_a_wrong_token_is_refused(controller: Controller, settings: Config) -> None:

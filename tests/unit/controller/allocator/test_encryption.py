@@ -4,7 +4,13 @@ import pytest
 from msgspec.structs import replace
 
 from controller.agenda import Agenda
-from controller.allocator.encryption import SECRET_BYTES, rotated, rotates_at, with_first_key
+from controller.allocator.encryption import (
+    SECRET_BYTES,
+    rekeyed,
+    rotated,
+    rotates_at,
+    with_first_key,
+)
 from controller.decide import decide
 from controller.requests.networks import create_network, remove_network
 from pyswarm_core.clock import HOUR, NEVER, Instant, after
@@ -93,3 +99,14 @@ def test_the_leader_rotates_when_the_wake_comes(restarted: bool) -> None:
     assert turn(at).cluster is not None
     assert numbers(state.cluster) == [2, 1]
     assert agenda.next_wake() == after(at, 12 * HOUR)
+
+
+def test_other_keys_concern_encrypted_networks_alone() -> None:
+    state = build.state()
+    create(state, NetworkSpec(name="plain"))
+    create(state, SECRET, 10)
+    later = rotated(state.cluster, rotates_at(state.cluster), Numbered(50))
+    assert [network.spec.name for network in rekeyed(state, Writes(cluster=later))] == ["secret"]
+    same = replace(state.cluster, next_node_number=9)
+    assert not rekeyed(state, Writes(cluster=same))
+    assert not rekeyed(state, Writes())
