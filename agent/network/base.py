@@ -142,7 +142,7 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
 class Drift(msgspec.Struct, frozen=True, kw_only=True, order=True):
     """One thing that is not as it should be.
 
-    `kind` is link, address, route, neighbour, fdb, rule, port, setting or rules.
+    `kind` is link, address, route, neighbour, fdb, rule, port, setting, xfrm or rules.
     """
 
     kind: str

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from agent.network import kernel, message, plan
+from agent.network import ipsec, kernel, message, plan
 from agent.network.base import (
     HOST_BRIDGE,
     Attachment,
@@ -26,6 +26,7 @@ from agent.network.base import (
     Published,
     Underlay,
 )
+from agent.network.encryption import Encryption
 from agent.network.filter import flows
 from agent.network.filter.host import SPOOFED, host_table
 from agent.network.filter.keeper import Keeper
@@ -69,6 +70,9 @@ class KernelDataplane:
         self._programs = Programs()
         self._host_is_synced = False
         self._udp_ways: flows.Ways = {}
+        self._encryption = Encryption(self._names)
+        self._refused: dict[NetworkId, str] = {}
+        """Networks that the kernel cannot carry, and why."""
         self._filter = Keeper(self._names.table, lambda: self._run(nft_generation))
 
     def close(self) -> None:
@@ -87,12 +91,13 @@ class KernelDataplane:
     ) -> None:
         """Make the host's networks exactly these; see Dataplane."""
         async with self._lock:
+            overlays = await self._carried(overlays)
             before = self._overlays, self._published, self._endpoints
             self._overlays = {overlay.network_id: overlay for overlay in overlays}
             self._endpoints = {endpoint.key: endpoint for endpoint in endpoints}
             self._published = tuple(published)
             self._programs.want(self._overlays, endpoints)
-            table = host_table(overlays, endpoints, published, self._names)
+            table = host_table(overlays, endpoints, published, self._names, self._underlay.port)
             # Rules first, so that no packet passes unruled; when all is removed, rules last.
             if table is not None:
                 await self._filter.sync(table)
@@ -112,6 +117,9 @@ class KernelDataplane:
         """Make or mend the task's network namespace; see Dataplane."""
         if not _TASK_ID.fullmatch(task_id):
             raise NetworkFailed(f"task id {task_id!r} cannot name a file")
+        for attachment in attachments:
+            if lack := self._refused.get(attachment.network_id):
+                raise NetworkFailed(lack)
         wiring = plugs(task_id, attachments, self._overlays, self._names, self._underlay_mtu)
         networks = tuple(a.network_id for a in attachments if a.network_id != HOST_BRIDGE)
         await self._run(lambda: self._attach(task_id, wiring, networks))
@@ -132,7 +140,7 @@ class KernelDataplane:
         """What differs from the last sync; see Dataplane."""
         async with self._lock:
             _, changes = await self._run(self._compare)
-            drifts = plan.drifts(changes)
+            drifts = plan.drifts(changes) + await self._run(self._unsealed)
             self._host_is_synced &= not drifts
             if await self._filter.differs():
                 drifts += (Drift(kind="rules", detail=self._names.table),)
@@ -144,6 +152,22 @@ class KernelDataplane:
         asked by any thread of the host's namespace.
         """
         return flows.count(self._names.table, SPOOFED)
+
+    async def _carried(self, overlays: Sequence[OverlayWanted]) -> Sequence[OverlayWanted]:
+        """Those that the kernel can carry: of what it cannot encrypt it gets no device at all."""
+        sealed = [overlay for overlay in overlays if ipsec.is_encrypted(overlay)]
+        lack = await self._run(self._encryption.lack) if sealed else ""
+        lines = {o.network_id: f"network {o.name} is encrypted: {lack}" for o in sealed}
+        self._refused = lines if lack else {}
+        return [overlay for overlay in overlays if overlay.network_id not in self._refused]
+
+    def _unsealed(self) -> tuple[Drift, ...]:
+        if self._refused and not self._encryption.lack():
+            return (Drift(kind="xfrm", detail="encrypted networks can be carried now"),)
+        return ipsec.drifts(self._encryption.compare(self._sealing()))
+
+    def _sealing(self) -> ipsec.Sealing:
+        return ipsec.wanted(self._overlays.values(), self._names, self._underlay)
 
     def _forget_flows(self) -> None:
         ways = flows.udp_ways(self._overlays, self._endpoints.values(), self._published)
@@ -165,6 +189,12 @@ class KernelDataplane:
         return want, plan.difference(want, found)
 
     def _sync_kernel(self) -> None:
+        try:
+            self._encryption.sync(self._sealing())
+        finally:
+            self._sync_devices()
+
+    def _sync_devices(self) -> None:
         want, changes = self._compare()
         if changes != plan.Changes():
             bridges = {self._names.bridge(o.network_id): o for o in self._overlays.values()}

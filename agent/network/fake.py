@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network
 
-from agent.network import plan
+from agent.network import ipsec, plan
 from agent.network.base import (
     Attachment,
     Drift,
@@ -20,6 +20,7 @@ from agent.network.base import (
     Published,
     Underlay,
 )
+from agent.network.ipsec import Sealing
 from agent.network.names import Names
 from agent.network.plug import Plug, plugs
 from agent.network.state import KernelState, Route
@@ -39,12 +40,16 @@ class FakeDataplane:
         self.underlay = underlay
         self.kernel = KernelState()
         self.tasks: dict[TaskId, tuple[Plug, ...]] = {}
+        self.sealing = Sealing()
+        self.lack = ""
+        """Why the kernel cannot encrypt."""
         self._names = Names(fleet)
         self.endpoints: dict[EndpointKey, EndpointWanted] = {}
         """What the last sync was given: where connections of this host's tasks may go."""
         self.published: dict[TaskId, Published] = {}
         """Which of this host's own ports lead to which task, as of the last sync."""
         self._overlays: dict[NetworkId, OverlayWanted] = {}
+        self._refused: set[NetworkId] = set()
         fabric.hosts[underlay.address] = self
 
     async def sync(
@@ -55,12 +60,21 @@ class FakeDataplane:
     ) -> None:
         """Make the tables exactly what these networks need."""
         self.published = {task.task_id: task for task in published}
-        self._overlays = {overlay.network_id: overlay for overlay in overlays}
+        self._overlays = {
+            overlay.network_id: overlay
+            for overlay in overlays
+            if not (self.lack and ipsec.is_encrypted(overlay))
+        }
+        self._refused = {o.network_id for o in overlays} - set(self._overlays)
         self.endpoints = {endpoint.key: endpoint for endpoint in endpoints}
         self.kernel = self._wanted()
+        self.sealing = self._sealing()
 
     async def attach(self, task_id: TaskId, attachments: Sequence[Attachment]) -> str:
         """Remember the task's plugs; the path is made up."""
+        for attachment in attachments:
+            if attachment.network_id in self._refused:
+                raise NetworkFailed(f"network {attachment.network_id} is encrypted: {self.lack}")
         wiring = plugs(task_id, attachments, self._overlays, self._names, _UNDERLAY_MTU)
         holders = {plug.cidr for held, ps in self.tasks.items() if held != task_id for plug in ps}
         if taken := [plug.cidr for plug in wiring if plug.cidr in holders]:
@@ -80,7 +94,8 @@ class FakeDataplane:
 
     async def check(self) -> tuple[Drift, ...]:
         """What differs from what the last sync made."""
-        return plan.drifts(plan.difference(self._wanted(), self.kernel))
+        sealing = ipsec.difference(self._sealing(), self.sealing)
+        return plan.drifts(plan.difference(self._wanted(), self.kernel)) + ipsec.drifts(sealing)
 
     def backends(self, task_id: TaskId, address: str) -> tuple[str, ...] | None:
         """Where the task's connections to an address may go; None if it is no virtual address."""
@@ -99,6 +114,14 @@ class FakeDataplane:
                     plugged = self.kernel.ports.get(plug.port.name) == plug.bridge
                     return task_id if plugged else None
         return None
+
+    def encrypts(self, tunnel: str) -> bool:
+        """Does what is sent into the tunnel leave this host encrypted?"""
+        sealed = filter(ipsec.is_encrypted, self._overlays.values())
+        return any(self._names.vxlan(overlay.network_id) == tunnel for overlay in sealed)
+
+    def _sealing(self) -> Sealing:
+        return ipsec.wanted(self._overlays.values(), self._names, self.underlay)
 
     def _wanted(self) -> KernelState:
         wirings = self.tasks.values()
@@ -178,6 +201,8 @@ class Fabric:
         for far in _far_ends(here.kernel, route):
             there = self.hosts.get(far)
             if there is not None and frozenset((host, far)) not in self.cut:
+                if here.encrypts(tunnel) and not _opens(here.sealing, there.sealing, far):
+                    return None
                 return _arrive(far, there, here.kernel, tunnel, address)
         return None
 
@@ -193,6 +218,13 @@ def _far_ends(kernel: KernelState, route: Route) -> Iterator[str]:
     for entry in sorted(kernel.fdb, key=lambda fdb: fdb.vtep):
         if entry.device == route.device and entry.mac in macs:
             yield entry.vtep
+
+
+def _opens(here: Sealing, there: Sealing, far: str) -> bool:
+    """Has the far end the key of the association that our policy names?"""
+    named = {policy.spi for policy in here.policies if policy.destination == far}
+    ours = {(one.name, one.key) for one in here.associations if one.spi in named}
+    return any((one.name, one.key) in ours for one in there.associations)
 
 
 def _held(host: str, dataplane: FakeDataplane, address: str) -> tuple[str, TaskId] | None:

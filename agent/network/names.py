@@ -18,6 +18,10 @@ MARK_KIND, MARK_KIND_MASK = 0x9000_0000, 0xF000_0000
 """What tells our marks from others'."""
 MARK_MASK = 0xFFFF_FF00
 """The bits of a mark that are ours: the kind, and a node's number. The low eight are anybody's."""
+SEAL_MASK = MARK_MASK & ~MARK_KIND_MASK
+"""The bits of the mark of packets that must leave encrypted. Their kind is none, so that they jump
+over the mesh's routing rules.
+"""
 _MARK_NUMBERS = 1 << 20
 
 
@@ -34,7 +38,9 @@ class Names:
         self.last_resort_metric = _METRIC_BASE + hashed % 0x0FFF_FFFF
         # Three priorities of routing rules, after `local` and before `main`.
         self.rule_priority = _RULES_FROM + hashed % ((_RULES_TO - _RULES_FROM) // 3) * 3
-        self._tables = 0x8000_0000 | (hashed % 0x7FF) << 20
+        self._numbered = 0x8000_0000 | (hashed % 0x7FF) << 20
+        # Never 0, which all packets without a mark have.
+        self.seal_mark = (hashed % (_MARK_NUMBERS - 1) + 1) << 8
 
     def bridge(self, network_id: str) -> str:
         """The device that a network's tasks on this host hang on."""
@@ -50,7 +56,15 @@ class Names:
 
     def table_towards(self, node_number: int) -> int:
         """The routing table whose one route leads to a host; it differs by fleet."""
-        return self._tables | node_number % _MARK_NUMBERS
+        return self._numbered | node_number % _MARK_NUMBERS
+
+    def request_id(self, node_number: int) -> int:
+        """What marks IPsec between this host and another as the fleet's."""
+        return self._numbered | node_number % _MARK_NUMBERS
+
+    def is_request_id(self, number: int) -> bool:
+        """Does the number mark IPsec of the fleet's?"""
+        return number & ~(_MARK_NUMBERS - 1) == self._numbered
 
     def carries(self, device: str) -> bool:
         """Is this a bridge or tunnel of the fleet?"""

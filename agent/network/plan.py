@@ -15,6 +15,7 @@ import msgspec
 
 from agent.network.base import VXLAN_OVERHEAD, Drift, OverlayWanted, Underlay
 from agent.network.ipam import gateway
+from agent.network.ipsec import is_encrypted, sealed_mtu
 from agent.network.names import (
     MARK_KIND_MASK,
     MARK_MASK,
@@ -58,7 +59,11 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
 
 def network_mtu(overlay: OverlayWanted, underlay_mtu: int) -> int:
     """The MTU that a network's devices and tasks have."""
-    return overlay.mtu or underlay_mtu - (VXLAN_OVERHEAD if overlay.vni else 0)
+    if overlay.mtu or not overlay.vni:
+        return overlay.mtu or underlay_mtu
+    if is_encrypted(overlay):
+        return sealed_mtu(underlay_mtu)
+    return underlay_mtu - VXLAN_OVERHEAD
 
 
 def wanted(

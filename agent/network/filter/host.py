@@ -8,6 +8,10 @@ but by a published port, and what leaves a network for elsewhere carries the hos
 The routing mesh never hides a client behind a host: on the backend's host a connection is marked
 with the host that it entered by, and that mark leads the answers back there (plan.py has the
 routes). docs/networking.md draws the way of a packet.
+
+Packets of encrypted networks are marked on their way into the tunnel: that is what IPsec's policies
+look for. Whatever of these networks is about to leave or enter the host in the clear is dropped
+here, so that a lost policy costs packets and never secrecy.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,12 +19,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from agent.network.base import EndpointWanted, OverlayWanted, Published
 from agent.network.filter.published import SCOPES, Ports, Scope, ports
 from agent.network.filter.table import Chain, Elements, Table
-from agent.network.names import MARK_KIND, MARK_KIND_MASK, MARK_MASK, Names, way_mark
+from agent.network.ipsec import is_encrypted
+from agent.network.names import MARK_KIND, MARK_KIND_MASK, MARK_MASK, SEAL_MASK, Names, way_mark
 from agent.network.names import vtep_mac as mac_of
 from pyswarm_core.addresses import block6
 
 SPOOFED = "spoofed"
 """The counter of packets with a source that their sender does not have."""
+
+UNSEALED = "unsealed"
+"""The counter of packets of encrypted networks that were met in the clear."""
 
 _PORT = "inet_proto . inet_service"
 _TARGET = "ipv4_addr . inet_service"
@@ -31,6 +39,7 @@ def host_table(
     endpoints: Sequence[EndpointWanted],
     published: Sequence[Published],
     names: Names,
+    data_path_port: int,
 ) -> Table | None:
     """The whole table; None if there is nothing to rule."""
     if not overlays:
@@ -40,11 +49,30 @@ def host_table(
     meshed = [overlay for overlay in overlays if overlay.ingress]
     led_to = [names.bridge(task.network_id) for task in published]
     led_to += (name for overlay in meshed for name in _devices(overlay, names))
+    sealed = [overlay for overlay in overlays if is_encrypted(overlay)]
+    frames = _frames(sealed, data_path_port)
     return Table(
-        elements=_networks(overlays, names) | _mesh(meshed, names, led_to) | _ports(led),
-        chains=_on_the_way_in(names) | _published() | _on_the_way_out(names) | led.chains,
-        counters=(SPOOFED,),
+        elements=_networks(overlays, names)
+        | _mesh(meshed, names, led_to)
+        | {"sealed_tunnels": Elements("ifname", _tunnels(sealed, names))}
+        | _ports(led),
+        chains=_on_the_way_in(names)
+        | _published(frames)
+        | _on_the_way_out(names, frames)
+        | led.chains,
+        counters=(SPOOFED, UNSEALED),
     )
+
+
+def _frames(sealed: Sequence[OverlayWanted], data_path_port: int) -> str:
+    """What matches the frames of encrypted networks between hosts; "" if there are none."""
+    vnis = ", ".join(str(vni) for vni in sorted(overlay.vni for overlay in sealed))
+    # VXLAN's header follows UDP's, and its upper half is flags.
+    return f"udp dport {data_path_port} @th,96,24 {{ {vnis} }}" if vnis else ""
+
+
+def _tunnels(overlays: Iterable[OverlayWanted], names: Names) -> frozenset[str]:
+    return _set(f'"{names.vxlan(overlay.network_id)}"' for overlay in overlays)
 
 
 def _networks(overlays: Sequence[OverlayWanted], names: Names) -> dict[str, Elements]:
@@ -83,7 +111,7 @@ def _mesh(
     here = any(overlay.local_blocks for overlay in meshed)
     return {
         "led_to": Elements("ifname", _set(f'"{name}"' for name in led_to)),
-        "mesh_tunnels": Elements("ifname", _set(f'"{names.vxlan(o.network_id)}"' for o in meshed)),
+        "mesh_tunnels": Elements("ifname", _tunnels(meshed, names)),
         "mesh_bridges": Elements("ifname", _set(f'"{names.bridge(o.network_id)}"' for o in meshed)),
         "entries": Elements(
             "ether_addr : mark",
@@ -139,7 +167,7 @@ def _port_of(scope: Scope) -> str:
     return f"{scope.match}meta l4proto . th dport"
 
 
-def _published() -> dict[str, Chain]:
+def _published(frames: str) -> dict[str, Chain]:
     return {
         "prerouting": Chain(hook="type nat hook prerouting priority dstnat;", rules=(
             "fib daddr type local jump published",
@@ -151,15 +179,16 @@ def _published() -> dict[str, Chain]:
             *(f"dnat ip to {_port_of(s)} map @host_ports{s.suffix}" for s in SCOPES),
             *(f"{_port_of(s)} vmap @mesh{s.suffix}" for s in SCOPES),
         )),
-        # What comes this far found no backend; no process of the host may answer in its stead.
         "input": Chain(hook="type filter hook input priority filter;", rules=(
+            *_if(frames, f"meta ipsec missing counter name {UNSEALED} drop"),
+            # What comes this far found no backend; no process of the host may answer in its stead.
             *(f"ct state new {_port_of(s)} @mesh_ports{s.suffix} jump refused" for s in SCOPES),
         )),
         "refused": Chain(rules=("meta l4proto tcp reject with tcp reset", "reject")),
     }  # fmt: skip
 
 
-def _on_the_way_out(names: Names) -> dict[str, Chain]:
+def _on_the_way_out(names: Names, frames: str) -> dict[str, Chain]:
     ours = f'"{names.prefix}*"'
     return {
         "forward": Chain(hook="type filter hook forward priority filter;", rules=(
@@ -170,10 +199,13 @@ def _on_the_way_out(names: Names) -> dict[str, Chain]:
             f"iifname {ours} oifname {ours} drop",
             f"oifname {ours} ct state != {{ established, related }} drop",
         )),
-        # VXLAN's outer packet would inherit the mark.
-        "unmark": Chain(hook="type filter hook postrouting priority mangle;", rules=(
+        # VXLAN's outer packet inherits the mark.
+        "into_tunnels": Chain(hook="type filter hook postrouting priority mangle;", rules=(
             f"oifname @mesh_tunnels meta mark & {MARK_KIND_MASK:#x} == {MARK_KIND:#x}"
             f" meta mark set meta mark & {MARK_MASK ^ 0xFFFFFFFF:#x}",
+            f"oifname @sealed_tunnels"
+            f" meta mark set meta mark & {SEAL_MASK ^ 0xFFFFFFFF:#x} | {names.seal_mark:#x}",
+            *_if(frames, f"rt ipsec missing counter name {UNSEALED} drop"),
         )),
         "postrouting": Chain(hook="type nat hook postrouting priority srcnat;", rules=(
             f"oifname != {ours} ip saddr @egress masquerade",
@@ -186,6 +218,10 @@ def _on_the_way_out(names: Names) -> dict[str, Chain]:
             "ct status dnat oifname @mesh_tunnels ip saddr . ip daddr @peers_tasks masquerade",
         )),
     }  # fmt: skip
+
+
+def _if(match: str, verdict: str) -> tuple[str, ...]:
+    return (f"{match} {verdict}",) if match else ()
 
 
 def _devices(overlay: OverlayWanted, names: Names) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from agent.network.base import (
     Peer,
 )
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
+from pyswarm_core.objects import EncryptionKey
 
 T = TypeVar("T")
 APP, OTHER = NetworkId("netapp"), NetworkId("netother")
@@ -47,7 +48,9 @@ class Bench(Protocol):
         ...
 
 
-def overlay(bench: Bench, number: int, network: NetworkId) -> OverlayWanted:
+def overlay(
+    bench: Bench, number: int, network: NetworkId, keys: tuple[EncryptionKey, ...] = ()
+) -> OverlayWanted:
     """The network as host 1 or 2 carries it, the other being its peer."""
     prefix, vni = SUBNETS[network]
     other = 3 - number
@@ -56,6 +59,7 @@ def overlay(bench: Bench, number: int, network: NetworkId) -> OverlayWanted:
         network_id=network, name=network[3:], vni=vni, subnet=f"{prefix}.0.0/16",
         node_number=number, local_blocks=(f"{prefix}.{number}.0/26",),
         peers=(Peer(node_number=other, address=bench.address(other), blocks=(block,)),),
+        encryption_keys=keys,
     )  # fmt: skip
 
 
@@ -73,8 +77,17 @@ def endpoint(*tasks: TaskId, network: NetworkId = APP, vip: str = VIP) -> Endpoi
 def sync(
     bench: Bench, number: int, *networks: NetworkId, endpoints: tuple[EndpointWanted, ...] = ()
 ) -> None:
-    wanted = [overlay(bench, number, network) for network in networks]
-    bench.run(number, lambda: bench.dataplane(number).sync(wanted, endpoints))
+    wanted = (overlay(bench, number, network) for network in networks)
+    sync_these(bench, number, *wanted, endpoints=endpoints)
+
+
+def sync_these(
+    bench: Bench,
+    number: int,
+    *overlays: OverlayWanted,
+    endpoints: tuple[EndpointWanted, ...] = (),
+) -> None:
+    bench.run(number, lambda: bench.dataplane(number).sync(overlays, endpoints))
 
 
 def both(bench: Bench, *endpoints: EndpointWanted) -> None:
@@ -200,3 +213,22 @@ class DataplaneContract:
         attach(bench, 1, A, APP, ADDRESSES[A])
         attach(bench, 1, B, OTHER, "10.129.1.2")
         assert bench.answers(1, B, VIP) == set()
+
+    def test_an_encrypted_network_reaches_or_refuses_its_tasks_and_harms_no_other(
+        self, bench: Bench
+    ) -> None:
+        kept = (EncryptionKey(number=1, secret=bytes(range(20))),)
+        refusals = []
+        for number, task in ((1, A), (2, B)):
+            sync_these(
+                bench, number, overlay(bench, number, APP, kept), overlay(bench, number, OTHER)
+            )
+            assert check(bench, number) == ()
+            try:
+                attach(bench, number, task, APP, ADDRESSES[task])
+            except NetworkFailed as error:
+                refusals.append(str(error))
+                attach(bench, number, task, OTHER, f"10.129.{number}.2")
+        words = "is encrypted: this host's kernel has no IPsec ESP"
+        assert [words in refusal for refusal in refusals] in ([], [True, True])
+        assert bench.reaches(1, A, "10.129.2.2" if refusals else ADDRESSES[B])

@@ -10,7 +10,17 @@ import pytest
 from agent.network.base import Underlay
 from agent.network.fake import Fabric, FakeDataplane
 from pyswarm_core.ids import TaskId
-from tests.unit.agent.network.contract import APP, A, B, DataplaneContract, attach, check, sync
+from pyswarm_core.objects import EncryptionKey
+from tests.unit.agent.network.contract import (
+    APP,
+    A,
+    B,
+    DataplaneContract,
+    attach,
+    check,
+    overlay,
+    sync,
+)
 
 T = TypeVar("T")
 
@@ -70,3 +80,19 @@ def test_a_lost_entry_separates_tasks_until_synced(bench: FakeBench, table: str)
     assert not bench.reaches(1, A, "10.128.2.2"), "the answer finds no way back"
     sync(bench, 2, APP)
     assert bench.reaches(1, A, "10.128.2.2")
+
+
+def test_a_kernel_that_cannot_encrypt_refuses_as_the_real_one_does() -> None:
+    bench = FakeBench()
+    for plane in bench.planes:
+        plane.lack = "this host's kernel has no IPsec ESP"
+    TestFake().test_an_encrypted_network_reaches_or_refuses_its_tasks_and_harms_no_other(bench)
+
+
+def test_hosts_with_other_keys_do_not_understand_each_other(bench: FakeBench) -> None:
+    for number, task in ((1, A), (2, B)):
+        key = EncryptionKey(number=1, secret=bytes((number,)) * 20)
+        wanted = overlay(bench, number, APP, (key,))
+        asyncio.run(bench.dataplane(number).sync([wanted]))
+        attach(bench, number, task, APP, f"10.128.{number}.2")
+    assert not bench.reaches(1, A, "10.128.2.2")

@@ -11,10 +11,11 @@ from agent.network.base import (
     Published,
     host_bridge,
 )
-from agent.network.filter.host import host_table
+from agent.network.filter.host import UNSEALED, host_table
 from agent.network.filter.table import Chain, Elements, Table, change, removal, whole
 from agent.network.names import Names, way_mark
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
+from pyswarm_core.objects import EncryptionKey
 from pyswarm_core.specs import PortConfig, Protocol, PublishMode
 
 NAMES = Names("abc")
@@ -55,13 +56,13 @@ def table(
     endpoints: tuple[EndpointWanted, ...] = (),
     published: tuple[Published, ...] = (),
 ) -> Table:
-    made = host_table(overlays, endpoints, published, NAMES)
+    made = host_table(overlays, endpoints, published, NAMES, 4789)
     assert made is not None
     return made
 
 
 def test_no_network_needs_no_table() -> None:
-    assert host_table((), (), (), NAMES) is None
+    assert host_table((), (), (), NAMES, 4789) is None
 
 
 def test_internal_networks_get_no_egress_and_are_dropped_on_the_way_out() -> None:
@@ -82,7 +83,15 @@ def test_only_devices_of_one_network_are_paired() -> None:
 def test_every_rule_that_ends_a_packets_way_or_changes_it_names_our_own() -> None:
     chains = table(mesh(), endpoints=(web("10.9.0.2"),)).chains
     based = [rule for chain in chains.values() if chain.hook for rule in chain.rules]
-    ours = ('"abc-', "@internal", "@mesh_", "@led_to", "@same_network", "@sources")
+    ours = (
+        '"abc-',
+        "@internal",
+        "@sealed_tunnels",
+        "@mesh_",
+        "@led_to",
+        "@same_network",
+        "@sources",
+    )
     for rule in based:
         assert any(name in rule for name in ours) or rule == "fib daddr type local jump published"
 
@@ -197,3 +206,23 @@ def test_the_table_is_replaced_in_one_transaction_and_removed_whether_there_or_n
     assert start == "table inet t {\n}\ndelete table inet t\n"
     text = whole("t", Table(elements={"s": Elements("inet_proto")}, chains={}))
     assert text == start + "table inet t {\n  set s {\n    type inet_proto\n  }\n}\n"
+
+
+def test_frames_of_encrypted_networks_alone_are_marked_and_dropped_in_the_clear() -> None:
+    plain = network(OPEN, "10.1.0.0/16", vni=4096)
+    kept = (EncryptionKey(number=1, secret=bytes(20)),)
+    sealed = [network(CLOSED, "10.2.0.0/16", vni=4098, encryption_keys=kept)]
+    sealed.append(mesh(vni=4097, encryption_keys=kept))
+    made = table(plain, *sealed)
+    tunnels = {f'"{NAMES.vxlan(o.network_id)}"' for o in sealed}
+    assert made.elements["sealed_tunnels"].items == tunnels
+    frames = "udp dport 4789 @th,96,24 { 4097, 4098 }"
+    first, *_ = made.chains["input"].rules
+    *_, mark, last = made.chains["into_tunnels"].rules
+    assert first == f"{frames} meta ipsec missing counter name {UNSEALED} drop"
+    assert last == f"{frames} rt ipsec missing counter name {UNSEALED} drop"
+    assert mark == (
+        f"oifname @sealed_tunnels meta mark set meta mark & 0xf00000ff | {NAMES.seal_mark:#x}"
+    )
+    rules = [rule for chain in table(plain).chains.values() for rule in chain.rules]
+    assert not any("ipsec" in rule for rule in rules)

@@ -1,0 +1,92 @@
+"""Keeps this host's IPsec as encrypted networks need it. SHELL over NETLINK_XFRM; in pool threads.
+
+Reads, has ipsec.py compare, carries out. Invariant: what carries no request id of the fleet is
+never touched, and without an encrypted network it is read but once, for what a predecessor left.
+"""
+
+import errno
+
+from agent.network import ipsec, xfrm
+from agent.network.base import NetworkFailed
+from agent.network.names import Names
+from agent.network.netlink import Netlink, Refused
+
+PROTOCOL = 6
+"""NETLINK_XFRM."""
+_OPTIONS = "CONFIG_XFRM_USER, CONFIG_INET_ESP, CONFIG_CRYPTO_GCM"
+_TRIAL = ipsec.Association(
+    "127.0.0.1", "127.0.0.1", spi=256, reqid=0, port=0, key=bytes(ipsec.KEY_BYTES)
+)
+"""No association of ours has so low an SPI, and no policy leads to it."""
+
+
+class Encryption:
+    """One fleet's associations and policies in the current network namespace."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._is_able = False
+        self._is_bare = False
+
+    def lack(self) -> str:
+        """Why this host cannot encrypt, as a line for people; "" if it can."""
+        if self._is_able:
+            return ""
+        try:
+            with Netlink(PROTOCOL) as kernel:
+                kernel.apply([xfrm.drop(_TRIAL)], gone_is_fine=True)
+                kernel.apply([xfrm.add(_TRIAL)])
+                kernel.apply([xfrm.drop(_TRIAL)])
+        except (OSError, Refused) as error:
+            return f"this host's kernel has no IPsec ESP with AES-GCM ({_OPTIONS}): {error}"
+        self._is_able = True
+        return ""
+
+    def compare(self, want: ipsec.Sealing) -> ipsec.Changes:
+        """What differs from what is wanted. Raises NetworkFailed."""
+        if want == ipsec.Sealing() and self._is_bare:
+            return ipsec.Changes()
+        return ipsec.difference(want, self._found())
+
+    def sync(self, want: ipsec.Sealing) -> None:
+        """Make it as wanted. Raises NetworkFailed."""
+        changes = self.compare(want)
+        self._is_bare = False
+        if changes != ipsec.Changes():
+            with Netlink(PROTOCOL) as kernel:
+                _carry_out(kernel, changes)
+        self._is_bare = want == ipsec.Sealing()
+
+    def _found(self) -> ipsec.Sealing:
+        try:
+            kernel = Netlink(PROTOCOL)
+        except OSError as error:
+            if error.errno == errno.EPROTONOSUPPORT:
+                return ipsec.Sealing()
+            raise
+        with kernel:
+            states = kernel.dump(xfrm.dump_states())
+            policies = kernel.dump(xfrm.dump_policies())
+        names = self._names
+        return ipsec.Sealing(
+            frozenset(filter(None, (xfrm.read_state(body, names) for body in states))),
+            frozenset(filter(None, (xfrm.read_policy(body, names) for body in policies))),
+        )
+
+
+def _carry_out(kernel: Netlink, changes: ipsec.Changes) -> None:
+    kernel.apply([xfrm.drop(entry) for entry in changes.replace], gone_is_fine=True)
+    failures = []
+    for messages in (
+        [xfrm.add(entry) for entry in changes.add],
+        [xfrm.set_policy(entry) for entry in changes.set_policies],
+    ):
+        try:
+            kernel.apply(messages)
+        except NetworkFailed as failure:
+            failures.append(failure)
+    removals = [xfrm.drop_policy(entry) for entry in changes.drop_policies]
+    removals += [xfrm.drop(entry) for entry in changes.drop]
+    kernel.apply(removals, gone_is_fine=True)
+    if failures:
+        raise NetworkFailed(f"packets between hosts cannot be encrypted: {failures[0]}")

@@ -1,0 +1,200 @@
+"""Which IPsec associations and policies seal encrypted networks between this host and its peers.
+PURE.
+
+Every host derives the key of each direction from the cluster's by itself, so nothing is negotiated.
+Invariants: no two directions share a key, and whatever a peer may send with is accepted here: a new
+key is only accepted until the next one comes, twelve hours later, and is sent with from then on. A
+host that hears from no controller for as long still understands all others and is understood.
+
+`difference` compares with what was found, as in plan.py. Policies say what is sealed on its way out
+(packets that carry the fleet's mark); that nothing else of these networks leaves or enters is the
+packet filter's part (filter/host.py).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2s
+
+import msgspec
+
+from agent.network.base import Drift, OverlayWanted, Underlay
+from agent.network.names import Names
+from pyswarm_core.objects import EncryptionKey
+
+KEY_BYTES = 20
+"""AES-128's key and the four bytes of salt that RFC 4106 puts before each nonce."""
+_REDACTED = bytes(KEY_BYTES)
+_IP, _UDP, _VXLAN, _ETHERNET = 20, 8, 8, 14
+_ESP_HEADER, _NONCE, _TRAILER, _INTEGRITY = 8, 8, 2, 16
+_ALIGNMENT = 4
+_KEY_SLOTS = 255
+_NODES = 1 << 24
+
+
+class Association(msgspec.Struct, frozen=True, order=True):
+    """One direction between two hosts under one key: the kernel's `xfrm state`. `port` is where
+    the datagrams that it seals go.
+    """
+
+    source: str
+    destination: str
+    spi: int
+    reqid: int
+    port: int
+    key: bytes
+    """Empty: it was found with another cipher, mode or protocol than ours."""
+
+    @property
+    def name(self) -> tuple[str, int]:
+        """What tells it from others on this host."""
+        return self.destination, self.spi
+
+
+class Policy(msgspec.Struct, frozen=True, order=True):
+    """Which association seals what this host sends to another: the kernel's `xfrm policy`."""
+
+    source: str
+    destination: str
+    port: int
+    mark: int
+    spi: int
+    reqid: int
+
+    @property
+    def name(self) -> tuple[str, str, int, int]:
+        """What tells it from others on this host."""
+        return self.source, self.destination, self.port, self.mark
+
+
+class Sealing(msgspec.Struct, frozen=True):
+    """All of a host's, wanted or found."""
+
+    associations: frozenset[Association] = frozenset()
+    policies: frozenset[Policy] = frozenset()
+
+
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
+    """What to do, in the order of the fields: no packet ever lacks its association."""
+
+    replace: tuple[Association, ...] = ()
+    """To be dropped before what has their name is added: a key cannot be changed."""
+    add: tuple[Association, ...] = ()
+    set_policies: tuple[Policy, ...] = ()
+    drop_policies: tuple[Policy, ...] = ()
+    drop: tuple[Association, ...] = ()
+
+
+def is_encrypted(overlay: OverlayWanted) -> bool:
+    """Whether the network's packets between hosts are sealed."""
+    return bool(overlay.encryption_keys)
+
+
+def sealed_mtu(underlay_mtu: int) -> int:
+    """The largest packet of an encrypted network that leaves in one piece.
+
+    What ESP encrypts (from UDP's header to its own trailer) is a multiple of four bytes long.
+    """
+    room = underlay_mtu - _IP - _ESP_HEADER - _NONCE - _INTEGRITY
+    return room // _ALIGNMENT * _ALIGNMENT - _TRAILER - _UDP - _VXLAN - _ETHERNET
+
+
+def wanted(overlays: Iterable[OverlayWanted], names: Names, underlay: Underlay) -> Sealing:
+    """What the kernel should hold for these networks."""
+    sealed = [overlay for overlay in overlays if is_encrypted(overlay)]
+    if not sealed:
+        return Sealing()
+    # All have the cluster's keys, but one that is being left may not have heard of the newest.
+    keys = max((o.encryption_keys for o in sealed), key=lambda kept: kept[0].created_at)
+    own = sealed[0].node_number
+    peers = {peer.node_number: peer.address for overlay in sealed for peer in overlay.peers}
+    associations: list[Association] = []
+    policies: list[Policy] = []
+    for number, address in peers.items():
+        reqid = names.request_id(number)
+        inward = (address, underlay.address, number, own)
+        outward = (underlay.address, address, own, number)
+        associations += (_association(key, inward, reqid, underlay.port) for key in keys)
+        associations += (
+            _association(key, outward, reqid, underlay.port) for key in keys_to_hold(keys)
+        )
+        policies.append(
+            Policy(
+                underlay.address, address, underlay.port, names.seal_mark,
+                spi(sending_key(keys).number, own), reqid,
+            )
+        )  # fmt: skip
+    return Sealing(frozenset(associations), frozenset(policies))
+
+
+def sending_key(keys: Sequence[EncryptionKey]) -> EncryptionKey:
+    """The key to send with. The newest is only accepted until the next comes, so that by then every
+    peer has it; the first of all is used at once, since a peer has the network no sooner than it.
+    """
+    return keys[1] if len(keys) > 1 else keys[0]
+
+
+def keys_to_hold(keys: Sequence[EncryptionKey]) -> Sequence[EncryptionKey]:
+    """The sending keys: today's and the one before, by which packets may still be on their way
+    out.
+    """
+    today = keys.index(sending_key(keys))
+    return keys[today : today + 2]
+
+
+def spi(key_number: int, source: int) -> int:
+    """The number on each packet: the key's in the upper 8 bits, its sender's node number below.
+
+    The receiver's address is part of an association's name, so that this is unique for every
+    direction and key (RFC 4303 reserves what is below 256).
+    """
+    return (key_number % _KEY_SLOTS + 1) << 24 | source % _NODES
+
+
+def direction_key(secret: bytes, source: int, destination: int) -> bytes:
+    """Key and salt of what one node sends to another: keyed BLAKE2s over their numbers."""
+    direction = source.to_bytes(8) + destination.to_bytes(8)
+    return blake2s(direction, digest_size=KEY_BYTES, key=secret, person=b"pyswesp").digest()
+
+
+def _association(
+    key: EncryptionKey, direction: tuple[str, str, int, int], reqid: int, port: int
+) -> Association:
+    source, destination, sender, receiver = direction
+    secret = direction_key(key.secret, sender, receiver)
+    return Association(source, destination, spi(key.number, sender), reqid, port, secret)
+
+
+def difference(want: Sealing, found: Sealing) -> Changes:
+    """The changes that turn what was found into what is wanted."""
+    found = _readable(want, found)
+    kept = {one.name for one in want.associations}
+    extra = found.associations - want.associations
+    ruled = {policy.name for policy in want.policies}
+    return Changes(
+        replace=tuple(sorted(one for one in extra if one.name in kept)),
+        add=tuple(sorted(want.associations - found.associations)),
+        set_policies=tuple(sorted(want.policies - found.policies)),
+        drop_policies=tuple(sorted(p for p in found.policies if p.name not in ruled)),
+        drop=tuple(sorted(one for one in extra if one.name not in kept)),
+    )
+
+
+def _readable(want: Sealing, found: Sealing) -> Sealing:
+    """A kernel in lockdown shows zeros for every key: what is wanted there counts as found."""
+    known = {one.name: one for one in want.associations}
+    hidden = [one for one in found.associations if one.key == _REDACTED and one.name in known]
+    if not hidden:
+        return found
+    seen = {msgspec.structs.replace(one, key=known[one.name].key) for one in hidden}
+    return Sealing(found.associations.difference(hidden) | seen, found.policies)
+
+
+def drifts(changes: Changes) -> tuple[Drift, ...]:
+    """The changes as facts for people and metrics; no key is told."""
+    return tuple(Drift(kind="xfrm", detail=detail) for detail in _told(changes))
+
+
+def _told(changes: Changes) -> Iterator[str]:
+    for one in sorted({*changes.replace, *changes.add, *changes.drop}):
+        yield f"state src {one.source} dst {one.destination} spi {one.spi:#010x}"
+    for policy in (*changes.set_policies, *changes.drop_policies):
+        yield f"policy src {policy.source} dst {policy.destination} dport {policy.port}"

@@ -1,0 +1,52 @@
+"""Which kernel the tests run on: those that are about another one are not applicable, and counted.
+
+A kernel with IPsec's ESP proves that encrypted networks are; one without, that they are refused.
+"""
+
+import ctypes
+import threading
+from functools import cache
+
+import pytest
+
+from agent.network.encryption import Encryption
+from agent.network.names import Names
+
+_CLONE_NEWNET = 0x40000000
+_not_applicable: dict[bool, int] = {True: 0, False: 0}
+
+
+@cache
+def lacks_esp() -> str:
+    """Why the kernel cannot encrypt; "" if it can. Asked in a namespace of its own."""
+    answers: list[str] = []
+
+    def work() -> None:
+        assert ctypes.CDLL(None).unshare(_CLONE_NEWNET) == 0, "want root"
+        answers.append(Encryption(Names("tst")).lack())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    return answers[0]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Set aside what is about a kernel of the other kind."""
+    others = []
+    for item in items:
+        marker = item.get_closest_marker("esp")
+        if marker is not None and marker.args[0] is bool(lacks_esp()):
+            _not_applicable[marker.args[0]] += 1
+            others.append(item)
+    if others:
+        items[:] = [item for item in items if item not in others]
+        config.hook.pytest_deselected(items=others)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was set aside, and why."""
+    for needed, count in _not_applicable.items():
+        if count:
+            why = lacks_esp() if needed else "this host's kernel has IPsec ESP"
+            terminalreporter.write_line(f"not applicable here: {count} test(s): {why}")
