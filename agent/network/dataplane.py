@@ -66,6 +66,8 @@ class KernelDataplane:
         self._endpoints: dict[EndpointKey, EndpointWanted] = {}
         self._published: tuple[Published, ...] = ()
         self._underlay_mtu = 0
+        self._six = True
+        """Whether the kernel may hold anything of IPv6 that is ours."""
         self._tasks: dict[TaskId, tuple[Plug, ...]] = {}
         self._programs = Programs()
         self._host_is_synced = False
@@ -185,7 +187,9 @@ class KernelDataplane:
             list(self._overlays.values()), self._names, self._underlay, self._underlay_mtu, ports,
             published={task.network_id for task in self._published},
         )  # fmt: skip
-        found = kernel.find(host, devices, self._names, want.settings)
+        # What is left of the last dual-stack network, perhaps another agent's, is found as well.
+        self._six |= plan.FORWARDING6 in want.settings
+        found = kernel.find(host, devices, self._names, want.settings, six=self._six)
         return want, plan.difference(want, found)
 
     def _sync_kernel(self) -> None:
@@ -204,6 +208,7 @@ class KernelDataplane:
                 for name, overlay in (bridges | tunnels).items()
             }
             kernel.carry_out(self._host(), changes, want, aliases)
+        self._six = plan.FORWARDING6 in want.settings
         for task_id, wiring in list(self._tasks.items()):
             if any(plug.port.name in changes.lost_ports for plug in wiring):
                 self._mend_unless_detached(task_id, wiring)
@@ -220,7 +225,8 @@ class KernelDataplane:
         # of an earlier attempt at this task would be in the way.
         left = [message.drop_link_named(plug.port.name) for plug in wiring]
         self._host().apply(left, gone_is_fine=True)
-        with spaces.new() as (descriptor, inside):
+        six = any(plug.six is not None for plug in wiring)
+        with spaces.new(six=six) as (descriptor, inside):
             self._plug(wiring, inside)
             with self._programs.new(task_id, networks, lambda: spaces.netfilter(descriptor)):
                 spaces.keep(task_id, descriptor)

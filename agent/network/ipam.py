@@ -5,7 +5,7 @@ conntrack flows of its former holder must not meet the new one. A block's networ
 and broadcast address are never given.
 """
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 import msgspec
 
@@ -22,8 +22,11 @@ class Exhausted(msgspec.Struct, frozen=True):
 
 
 def gateway(block: str) -> str:
-    """The block's first address, which its host's bridge has. The block is /30 or wider."""
-    return str(IPv4Network(block)[1])
+    """The block's first address, of either version, which its host's bridge has.
+
+    The block is /30 or wider, of IPv6 /126.
+    """
+    return str(IPv6Network(block)[1] if ":" in block else IPv4Network(block)[1])
 
 
 def capacity(blocks: tuple[str, ...]) -> int:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from agent.network import message
 from agent.network.base import NetworkFailed
+from agent.network.message import AF_INET, AF_INET6
 from agent.network.names import Names
 from agent.network.netlink import Netlink
-from agent.network.plan import Changes
+from agent.network.plan import FORWARDING6, Changes
 from agent.network.state import Address, Fdb, KernelState, Link, Neighbour, Route, Setting
 
 _SETTINGS = Path("/proc/sys/net")
@@ -36,10 +37,19 @@ class Devices:
         raise NetworkFailed(f"no device of this node has the data path address {address}")
 
 
-def find(host: Netlink, devices: Devices, names: Names, settings: Iterable[Setting]) -> KernelState:
-    """What the kernel holds on the fleet's devices, and which of the settings are as wanted."""
+def find(
+    host: Netlink, devices: Devices, names: Names, settings: Iterable[Setting], *, six: bool
+) -> KernelState:
+    """What the kernel holds on the fleet's devices, of IPv6 too if it is asked for, and which of
+    the settings are as wanted.
+    """
     ours = {index: link.name for index, link in devices.links.items() if names.carries(link.name)}
-    routes = (message.read_route(body) for body in host.dump(message.dump_routes()))
+    families = (AF_INET, AF_INET6) if six else (AF_INET,)
+    addresses = list(devices.addresses)
+    if six:
+        addresses += map(message.read_address, host.dump(message.dump_addresses(AF_INET6)))
+    routes = [message.read_route(b) for f in families for b in host.dump(message.dump_routes(f))]
+    rules = [message.read_rule(b) for f in families for b in host.dump(message.dump_rules(f))]
     return KernelState(
         links={name: devices.links[index] for index, name in ours.items()},
         ports={
@@ -48,7 +58,7 @@ def find(host: Netlink, devices: Devices, names: Names, settings: Iterable[Setti
             if link.kind == "veth" and link.name.startswith(names.prefix)
         },
         addresses=frozenset(
-            Address(ours[index], cidr) for index, cidr in devices.addresses if index in ours
+            Address(ours[index], cidr) for index, cidr in addresses if index in ours
         ),
         routes=frozenset(
             _named(route, ours.get(index, ""))
@@ -57,7 +67,8 @@ def find(host: Netlink, devices: Devices, names: Names, settings: Iterable[Setti
         ),
         neighbours=frozenset(
             Neighbour(ours[index], address, mac)
-            for index, address, mac in _neighbours(host, message.AF_INET)
+            for family in families
+            for index, address, mac in _neighbours(host, family)
             if index in ours
         ),
         fdb=frozenset(
@@ -67,7 +78,7 @@ def find(host: Netlink, devices: Devices, names: Names, settings: Iterable[Setti
         ),
         rules=frozenset(
             rule
-            for rule in filter(None, map(message.read_rule, host.dump(message.dump_rules())))
+            for rule in filter(None, rules)
             if 0 <= rule.priority - names.rule_priority <= 2
             and (not rule.iif or names.carries(rule.iif))
         ),
@@ -176,6 +187,17 @@ def _holds(setting: Setting) -> bool:
 
 def _write(setting: Setting, failures: list[NetworkFailed]) -> None:
     try:
+        if setting == FORWARDING6:
+            _keep_advertised_routes()
         (_SETTINGS / setting.path).write_text(setting.value)
     except OSError as error:
         failures.append(NetworkFailed(f"cannot set {setting.path}: {error.strerror}"))
+
+
+def _keep_advertised_routes() -> None:
+    """A host that forwards no longer listens to routers, unless it is told to (2), and forgets the
+    default route that it has of them.
+    """
+    for accepts in _SETTINGS.glob("ipv6/conf/*/accept_ra"):
+        if accepts.parent.name not in ("all", "default") and accepts.read_text().strip() == "1":
+            accepts.write_text("2")

@@ -8,6 +8,7 @@ sequence number, which the socket fills in. Numbers are those of <linux/rtnetlin
 
 import struct
 from collections.abc import Iterator
+from ipaddress import IPv6Address
 
 from agent.network.state import Address, Fdb, Link, Neighbour, Route, Rule
 
@@ -29,7 +30,7 @@ NEWRULE, DELRULE, GETRULE = 32, 33, 34
 REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
 REPLACE, EXCLUSIVE, CREATE = 0x100, 0x200, 0x400
 
-AF_BRIDGE, AF_INET = 7, 2
+AF_BRIDGE, AF_INET, AF_INET6 = 7, 2, 10
 ROUTE_PROTOCOL = 97
 """Marks our routes (`proto 97`), so that nobody else's are ever looked at."""
 _UP = 1
@@ -40,7 +41,9 @@ _UNICAST, _UNREACHABLE = 1, 7
 _ONLINK = 4
 _PERMANENT, _NOARP = 0x80, 0x40
 _NTF_SELF = 2
-_NO_PREFIX_ROUTE = 0x200
+_NO_PREFIX_ROUTE, _NOBODY_ELSES = 0x200, 0x02
+_METRIC6 = 1024
+"""What the kernel writes for an IPv6 route that names none."""
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -84,7 +87,13 @@ def _u32(kind: int, value: int) -> bytes:
 
 
 def _ip(kind: int, value: str) -> bytes:
+    if ":" in value:
+        return attribute(kind, IPv6Address(value).packed)
     return attribute(kind, bytes(map(int, value.split("."))))
+
+
+def _family(value: str) -> int:
+    return AF_INET6 if ":" in value else AF_INET
 
 
 def _mac(kind: int, value: str) -> bytes:
@@ -187,18 +196,32 @@ def up(index: int) -> bytes:
 
 def address(index: int, entry: Address, *, add: bool = True) -> bytes:
     """Give or take an address. No route comes with it: routes are planned, and healed, by name."""
-    plain, _, length = entry.cidr.partition("/")
-    body = _IFADDR.pack(AF_INET, int(length), 0, 0, index) + _ip(2, plain) + _ip(1, plain)
+    body = _address(index, entry.cidr)
     if not add:
         return message(DELADDR, 0, body)
-    return message(NEWADDR, CREATE | REPLACE, body + _u32(8, _NO_PREFIX_ROUTE))
+    alone = _NOBODY_ELSES if _family(entry.cidr) == AF_INET6 else 0
+    return message(NEWADDR, CREATE | REPLACE, body + _u32(8, _NO_PREFIX_ROUTE | alone))
 
 
 def inside_address(index: int, cidr: str) -> bytes:
     """A task's own address, with the route to its block that the kernel makes of it."""
-    plain, _, length = cidr.partition("/")
-    body = _IFADDR.pack(AF_INET, int(length), 0, 0, index) + _ip(2, plain) + _ip(1, plain)
+    body = _address(index, cidr)
+    if _family(cidr) == AF_INET6:
+        # Usable at once: nobody else can have it, so nobody is asked (no DAD).
+        body += _u32(8, _NOBODY_ELSES)
     return message(NEWADDR, CREATE | EXCLUSIVE, body)
+
+
+def _address(index: int, cidr: str) -> bytes:
+    plain, _, length = cidr.partition("/")
+    head = _IFADDR.pack(_family(plain), int(length), 0, 0, index)
+    return head + _ip(2, plain) + _ip(1, plain)
+
+
+def without_ipv6(index: int) -> bytes:
+    """Let a device that is not up yet take no IPv6 address of its own making."""
+    mode = attribute(10, attribute(8, b"\1"))
+    return message(NEWLINK, 0, _ifinfo(index) + attribute(26, mode))
 
 
 def route(index: int, entry: Route, *, add: bool = True) -> bytes:
@@ -209,9 +232,11 @@ def route(index: int, entry: Route, *, add: bool = True) -> bytes:
     flags = _ONLINK if entry.via and entry.onlink else 0
     kind = _UNREACHABLE if unreachable else _UNICAST
     table = 0 if entry.table else _MAIN_TABLE
-    body = _RTMSG.pack(AF_INET, int(length), 0, 0, table, ROUTE_PROTOCOL, scope, kind, flags)
+    family = _family(target)
+    scope = scope if family == AF_INET else 0
+    body = _RTMSG.pack(family, int(length), 0, 0, table, ROUTE_PROTOCOL, scope, kind, flags)
     body += _u32(15, entry.table) if entry.table else b""
-    if target != "0.0.0.0":
+    if int(length):
         body += _ip(1, target)
     if not unreachable:
         body += _u32(4, index)
@@ -225,8 +250,9 @@ def route(index: int, entry: Route, *, add: bool = True) -> bytes:
 def rule(entry: Rule, *, add: bool = True) -> bytes:
     """Make (or remove) a routing rule."""
     action = _LOOK_UP if entry.table else _GO_TO if entry.goto else _LANDING
-    source = 32 if entry.source else 0
-    body = _RULEHDR.pack(AF_INET, 0, source, 0, 0, 0, 0, action, 0) + _u32(6, entry.priority)
+    family, whole = (AF_INET6, 128) if entry.six else (AF_INET, 32)
+    source = whole if entry.source else 0
+    body = _RULEHDR.pack(family, 0, source, 0, 0, 0, 0, action, 0) + _u32(6, entry.priority)
     body += _ip(2, entry.source) if entry.source else b""
     body += _text(3, entry.iif) if entry.iif else b""
     for number, value in ((10, entry.mark), (16, entry.mask), (15, entry.table), (4, entry.goto)):
@@ -237,7 +263,8 @@ def rule(entry: Rule, *, add: bool = True) -> bytes:
 
 def neighbour(index: int, entry: Neighbour, *, add: bool = True) -> bytes:
     """Say for good which MAC an address has."""
-    body = _NDMSG.pack(AF_INET, index, _PERMANENT, 0, 0) + _ip(1, entry.address)
+    family = _family(entry.address)
+    body = _NDMSG.pack(family, index, _PERMANENT, 0, 0) + _ip(1, entry.address)
     if not add:
         return message(DELNEIGH, 0, body)
     return message(NEWNEIGH, CREATE | REPLACE, body + _mac(2, entry.mac))
@@ -256,24 +283,24 @@ def dump_links() -> bytes:
     return message(GETLINK, DUMP, _ifinfo() + _NO_COUNTERS)
 
 
-def dump_addresses() -> bytes:
-    """Ask for every IPv4 address."""
-    return message(GETADDR, DUMP, _IFADDR.pack(AF_INET, 0, 0, 0, 0))
+def dump_addresses(family: int = AF_INET) -> bytes:
+    """Ask for every address of one family."""
+    return message(GETADDR, DUMP, _IFADDR.pack(family, 0, 0, 0, 0))
 
 
-def dump_routes() -> bytes:
-    """Ask for our own IPv4 routes in all tables; the kernel leaves out everybody else's."""
-    body = _RTMSG.pack(AF_INET, 0, 0, 0, 0, ROUTE_PROTOCOL, 0, 0, 0)
+def dump_routes(family: int = AF_INET) -> bytes:
+    """Ask for our own routes in all tables; the kernel leaves out everybody else's."""
+    body = _RTMSG.pack(family, 0, 0, 0, 0, ROUTE_PROTOCOL, 0, 0, 0)
     return message(GETROUTE, DUMP, body)
 
 
-def dump_rules() -> bytes:
-    """Ask for every IPv4 routing rule."""
-    return message(GETRULE, DUMP, _RULEHDR.pack(AF_INET, 0, 0, 0, 0, 0, 0, 0, 0))
+def dump_rules(family: int = AF_INET) -> bytes:
+    """Ask for every routing rule of one family."""
+    return message(GETRULE, DUMP, _RULEHDR.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
 
 
 def dump_neighbours(family: int) -> bytes:
-    """Ask for every IPv4 neighbour (AF_INET) or FDB entry (AF_BRIDGE)."""
+    """Ask for every neighbour (AF_INET, AF_INET6) or FDB entry (AF_BRIDGE)."""
     return message(GETNEIGH, DUMP, _NDMSG.pack(family, 0, 0, 0, 0))
 
 
@@ -288,7 +315,7 @@ def read_link(body: bytes) -> tuple[int, int, Link]:
         if kind == "vxlan":
             data = attributes(info.get(2, b""), 0)
             vni = _number(data.get(1))
-            local = _dotted(data.get(4))
+            local = _written(data.get(4))
             port = int.from_bytes(data.get(15, b""))
             learning = data.get(7, b"\0") != b"\0"
     name = found[3].rstrip(b"\0").decode()
@@ -303,21 +330,23 @@ def read_address(body: bytes) -> tuple[int, str]:
     """(index, address/prefix length)."""
     _, length, _, _, index = _IFADDR.unpack_from(body)
     found = attributes(body, 8)
-    return index, f"{_dotted(found.get(2) or found.get(1))}/{length}"
+    return index, f"{_written(found.get(2) or found.get(1))}/{length}"
 
 
 def read_route(body: bytes) -> tuple[int, Route] | None:
     """(index or 0, the route); None for one that is not ours."""
-    _, length, _, _, table, protocol, _, kind, flags = _RTMSG.unpack_from(body)
+    family, length, _, _, table, protocol, _, kind, flags = _RTMSG.unpack_from(body)
     if protocol != ROUTE_PROTOCOL or kind not in (_UNICAST, _UNREACHABLE):
         return None
     found = attributes(body, 12)
-    dst = f"{_dotted(found.get(1)) or '0.0.0.0'}/{length}"
+    six = family == AF_INET6
+    dst = f"{_written(found.get(1)) or ('::' if six else '0.0.0.0')}/{length}"
+    metric = _number(found.get(6))
     index = _number(found.get(4)) if kind == _UNICAST else 0
     table = _number(found.get(15)) or table
     return index, Route(
-        dst=dst, via=_dotted(found.get(5)), source=_dotted(found.get(7)),
-        metric=_number(found.get(6)), onlink=bool(flags & _ONLINK),
+        dst=dst, via=_written(found.get(5)), source=_written(found.get(7)),
+        metric=0 if six and metric == _METRIC6 else metric, onlink=bool(flags & _ONLINK),
         table=0 if table == _MAIN_TABLE else table,
     )  # fmt: skip
 
@@ -329,9 +358,9 @@ def read_rule(body: bytes) -> Rule | None:
         return None
     return Rule(
         priority=_number(found.get(6)), iif=found.get(3, b"").rstrip(b"\0").decode(),
-        source=_dotted(found.get(2)),
+        source=_written(found.get(2)),
         mark=_number(found.get(10)), mask=_number(found.get(16)), goto=_number(found.get(4)),
-        table=_number(found.get(15)) if body[7] == _LOOK_UP else 0,
+        table=_number(found.get(15)) if body[7] == _LOOK_UP else 0, six=body[0] == AF_INET6,
     )  # fmt: skip
 
 
@@ -343,12 +372,14 @@ def read_neighbour(body: bytes) -> tuple[int, str, str] | None:
     found = attributes(body, 12)
     if not state & _PERMANENT or 1 not in found or len(found.get(2, b"")) != 6:
         return None
-    return index, _dotted(found[1]), found[2].hex(":")
+    return index, _written(found[1]), found[2].hex(":")
 
 
 def _number(raw: bytes | None) -> int:
     return int(_U32.unpack(raw)[0]) if raw else 0
 
 
-def _dotted(raw: bytes | None) -> str:
+def _written(raw: bytes | None) -> str:
+    if raw and len(raw) == 16:
+        return str(IPv6Address(raw))
     return ".".join(map(str, raw)) if raw and len(raw) == 4 else ""

@@ -8,7 +8,7 @@ characters.
 import re
 import zlib
 from hashlib import blake2s
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 _FLEET = re.compile(r"[a-z0-9]{1,5}")
 _METRIC_BASE = 0xF000_0000
@@ -82,6 +82,18 @@ def next_hop(node_number: int) -> str:
     Out of 240.0.0.0/4, which nobody may assign; it is on no interface and in no packet.
     """
     return str(IPv4Address("240.0.0.0") + node_number)
+
+
+def next_hop6(node_number: int) -> str:
+    """The same for IPv6: the link-local address that the host's end of the tunnels has."""
+    return link_local(vtep_mac(node_number))
+
+
+def link_local(mac: str) -> str:
+    """The address that the kernel by itself gives a device of this MAC (RFC 4291, appendix A)."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    host = bytes((octets[0] ^ 2, *octets[1:3], 0xFF, 0xFE, *octets[3:]))
+    return str(IPv6Address(b"\xfe\x80" + bytes(6) + host))
 
 
 def way_mark(node_number: int) -> int:

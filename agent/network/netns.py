@@ -57,15 +57,19 @@ class Namespaces:
             return False
 
     @contextmanager
-    def new(self) -> Iterator[tuple[int, Netlink]]:
+    def new(self, *, six: bool = False) -> Iterator[tuple[int, Netlink]]:
         """A new namespace (its descriptor and a socket in it), which lives on only if `keep` binds
-        it.
+        it. Without `six` its interfaces have no IPv6.
         """
         with self._away():
             _check(_libc.unshare(_NEWNET), "make a network namespace")
             descriptor = os.open(_HERE, os.O_RDONLY | os.O_CLOEXEC)
-            # Tasks have no IPv6 network yet: spare every interface its search for an address.
-            _write("/proc/sys/net/ipv6/conf/default/disable_ipv6", b"1")
+            # Spare every interface its search for an address, or for others that have its own and
+            # for routers.
+            for setting in ("accept_dad", "accept_ra") if six else ():
+                _write(f"/proc/sys/net/ipv6/conf/default/{setting}", b"0")
+            disabled = b"0" if six else b"1"
+            _write("/proc/sys/net/ipv6/conf/default/disable_ipv6", disabled)
             inside = Netlink()
         with inside:
             try:

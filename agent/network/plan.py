@@ -5,7 +5,8 @@ change to get there. PURE.
 applying a difference and finding again yields no difference. Per peer block there is one route, per
 peer one neighbour and one FDB entry; none of it depends on tasks, so that starting a task changes
 nothing on other hosts. Where tasks of the routing mesh run there are, per peer, a routing rule and
-a table of one route: the way back to the host that a connection entered by.
+a table of one route: the way back to the host that a connection entered by. A dual-stack network
+has all of it twice, but for the FDB: IPv6 follows from IPv4 (`Side`).
 """
 
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -21,16 +22,20 @@ from agent.network.names import (
     MARK_MASK,
     Names,
     gateway_mac,
+    link_local,
     next_hop,
+    next_hop6,
     vtep_mac,
     way_mark,
 )
 from agent.network.state import Address, Fdb, KernelState, Link, Neighbour, Route, Rule, Setting
+from pyswarm_core.addresses import block6
 from pyswarm_core.ids import NetworkId
 
 T = TypeVar("T")
 
 FORWARDING = Setting("ipv4/ip_forward", "1")
+FORWARDING6 = Setting("ipv6/conf/all/forwarding", "1")
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +60,33 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     drop_neighbours: tuple[Neighbour, ...] = ()
     drop_fdb: tuple[Fdb, ...] = ()
     drop_addresses: tuple[Address, ...] = ()
+
+
+class Side(msgspec.Struct, frozen=True):
+    """One IP version of a network: its subnet and blocks, its peers' next hops and blocks."""
+
+    six: bool
+    subnet: str
+    local_blocks: tuple[str, ...]
+    peers: tuple[tuple[int, str, tuple[str, ...]], ...]
+    anywhere: str
+
+
+def _sides(overlay: OverlayWanted) -> Iterator[Side]:
+    peers = overlay.peers
+    yield Side(
+        False, overlay.subnet, overlay.local_blocks,
+        tuple((p.node_number, next_hop(p.node_number), p.blocks) for p in peers), "0.0.0.0/0",
+    )  # fmt: skip
+    if overlay.subnet6:
+        far = ((p.node_number, next_hop6(p.node_number), blocks6(overlay, p.blocks)) for p in peers)
+        blocks = blocks6(overlay, overlay.local_blocks)
+        yield Side(True, overlay.subnet6, blocks, tuple(far), "::/0")
+
+
+def blocks6(overlay: OverlayWanted, blocks: Iterable[str]) -> tuple[str, ...]:
+    """The IPv6 blocks that go with these of a dual-stack network."""
+    return tuple(block6(overlay.subnet, overlay.subnet6, block) for block in blocks)
 
 
 def network_mtu(overlay: OverlayWanted, underlay_mtu: int) -> int:
@@ -91,21 +123,21 @@ def wanted(
         for link in _links(overlay, names, underlay, network_mtu(overlay, underlay_mtu)):
             links[link.name] = link
         bridge, vxlan = names.bridge(overlay.network_id), names.vxlan(overlay.network_id)
-        addresses += (Address(bridge, _bridge_cidr(block)) for block in overlay.local_blocks)
-        routes += _local_routes(overlay, bridge)
+        for side in _sides(overlay):
+            addresses += (Address(bridge, _bridge_cidr(block)) for block in side.local_blocks)
+            routes += _routes(overlay, side, names)
+            if overlay.vni:
+                neighbours += (Neighbour(vxlan, via, vtep_mac(n)) for n, via, _ in side.peers)
+            if overlay.ingress and overlay.local_blocks:
+                rules += _rules_of_ways(side, bridge, names)
         if overlay.vni:
-            last_resort = names.last_resort_metric
-            routes.append(Route(dst=overlay.subnet, metric=last_resort))
-            routes += _peer_routes(overlay, vxlan)
-            for peer in overlay.peers:
-                mac = vtep_mac(peer.node_number)
-                neighbours.append(Neighbour(vxlan, next_hop(peer.node_number), mac))
-                fdb.append(Fdb(vxlan, mac, peer.address))
-        if overlay.ingress and overlay.local_blocks:
-            routes += _ways_back(overlay, names)
-            rules += _rules_of_ways(overlay, names)
+            fdb += (Fdb(vxlan, vtep_mac(p.node_number), p.address) for p in overlay.peers)
+        own = [name for name in (bridge, vxlan) if name in links]
+        settings += _settings(own, six=bool(overlay.subnet6))
+        if overlay.subnet6:
+            addresses += (Address(name, _link_cidr(links[name])) for name in own)
         if overlay.ingress or overlay.network_id in published:
-            settings += (_localhost(name) for name in (bridge, vxlan) if name in links)
+            settings += map(_localhost, own)
     return KernelState(
         links=links,
         ports={port: bridge for port, bridge in ports.items() if bridge in links},
@@ -114,7 +146,7 @@ def wanted(
         neighbours=frozenset(neighbours),
         fdb=frozenset(fdb),
         rules=frozenset(rules),
-        settings=frozenset((*_settings(links), *settings)),
+        settings=frozenset(settings),
     )
 
 
@@ -132,36 +164,46 @@ def _bridge_cidr(block: str) -> str:
     return f"{gateway(block)}/{block.partition('/')[2]}"
 
 
-def _local_routes(overlay: OverlayWanted, bridge: str) -> Iterator[Route]:
-    for block in overlay.local_blocks:
+def _link_cidr(link: Link) -> str:
+    # The kernel gives it by itself, but waits whether others have it, and may have been told not
+    # to; without it a bridge cannot ask where its tasks are.
+    return f"{link_local(link.mac)}/64"
+
+
+def _routes(overlay: OverlayWanted, side: Side, names: Names) -> Iterator[Route]:
+    bridge, vxlan = names.bridge(overlay.network_id), names.vxlan(overlay.network_id)
+    for block in side.local_blocks:
         yield Route(dst=block, device=bridge, source=gateway(block))
+    if overlay.vni:
+        yield Route(dst=side.subnet, metric=names.last_resort_metric)
+        yield from _peer_routes(side, vxlan)
+    if overlay.ingress and side.local_blocks:
+        yield from _ways_back(side, vxlan, names)
 
 
-def _peer_routes(overlay: OverlayWanted, vxlan: str) -> Iterator[Route]:
+def _peer_routes(side: Side, vxlan: str) -> Iterator[Route]:
     # The host itself speaks from an address of the network: others can answer it.
-    source = gateway(overlay.local_blocks[0]) if overlay.local_blocks else ""
-    for peer in overlay.peers:
-        via = next_hop(peer.node_number)
-        for block in peer.blocks:
+    source = gateway(side.local_blocks[0]) if side.local_blocks else ""
+    for _, via, blocks in side.peers:
+        for block in blocks:
             yield Route(dst=block, device=vxlan, via=via, source=source, onlink=True)
 
 
-def _ways_back(overlay: OverlayWanted, names: Names) -> Iterator[Route]:
-    vxlan = names.vxlan(overlay.network_id)
-    for peer in overlay.peers:
-        via, table = next_hop(peer.node_number), names.table_towards(peer.node_number)
-        yield Route(dst="0.0.0.0/0", device=vxlan, via=via, onlink=True, table=table)
+def _ways_back(side: Side, vxlan: str, names: Names) -> Iterator[Route]:
+    for number, via, _ in side.peers:
+        table = names.table_towards(number)
+        yield Route(dst=side.anywhere, device=vxlan, via=via, onlink=True, table=table)
 
 
-def _rules_of_ways(overlay: OverlayWanted, names: Names) -> Iterator[Rule]:
+def _rules_of_ways(side: Side, bridge: str, names: Names) -> Iterator[Rule]:
     # Rules are tried one by one: what has no mark of ours jumps over them all.
-    first, bridge = names.rule_priority, names.bridge(overlay.network_id)
-    yield Rule(priority=first, mask=MARK_KIND_MASK, goto=first + 2)
-    for peer in overlay.peers:
-        mark, table = way_mark(peer.node_number), names.table_towards(peer.node_number)
+    first, six = names.rule_priority, side.six
+    yield Rule(priority=first, mask=MARK_KIND_MASK, goto=first + 2, six=six)
+    for number, _, _ in side.peers:
+        mark, table = way_mark(number), names.table_towards(number)
         # By name of the device: VXLAN's outer packets, which we send ourselves, never match.
-        yield Rule(priority=first + 1, iif=bridge, mark=mark, mask=MARK_MASK, table=table)
-    yield Rule(priority=first + 2)
+        yield Rule(priority=first + 1, iif=bridge, mark=mark, mask=MARK_MASK, table=table, six=six)
+    yield Rule(priority=first + 2, six=six)
 
 
 def _localhost(name: str) -> Setting:
@@ -171,13 +213,18 @@ def _localhost(name: str) -> Setting:
     return Setting(f"ipv4/conf/{name}/route_localnet", "1", name)
 
 
-def _settings(links: Mapping[str, Link]) -> Iterator[Setting]:
-    if links:
-        yield FORWARDING
-    for name in links:
+def _settings(devices: Iterable[str], *, six: bool) -> Iterator[Setting]:
+    yield FORWARDING
+    if six:
+        yield FORWARDING6
+    for name in devices:
         # Replies may take another way than requests did: no reverse path filter.
         yield Setting(f"ipv4/conf/{name}/rp_filter", "0", name)
-        yield Setting(f"ipv6/conf/{name}/disable_ipv6", "1", name)
+        yield Setting(f"ipv6/conf/{name}/disable_ipv6", "0" if six else "1", name)
+        if six:
+            # Tasks advertise no routes, and contest no address.
+            yield Setting(f"ipv6/conf/{name}/accept_ra", "0", name)
+            yield Setting(f"ipv6/conf/{name}/accept_dad", "0", name)
 
 
 def difference(want: KernelState, found: KernelState) -> Changes:
@@ -250,7 +297,7 @@ def _left_over(
 def _key(entry: Address | Route | Neighbour | Fdb | Rule | Setting) -> tuple[str, str, int]:
     match entry:
         case Rule():
-            return entry.iif, str(entry.mark), entry.priority
+            return f"{entry.iif} {'six' if entry.six else ''}", str(entry.mark), entry.priority
         case Setting():
             return "", entry.path, 0
         case Address():
@@ -291,7 +338,8 @@ def _told(items: Iterable[object]) -> Iterator[str]:
                 yield f"{item.dst} {f'dev {item.device}' if item.device else 'unreachable'}{table}"
             case Rule():
                 came = f"iif {item.iif} " if item.iif else ""
-                yield f"{item.priority}: {came}fwmark {item.mark:#x}/{item.mask:#x}"
+                version = "-6 " if item.six else ""
+                yield f"{version}{item.priority}: {came}fwmark {item.mark:#x}/{item.mask:#x}"
             case Neighbour():
                 yield f"{item.address} lladdr {item.mac} dev {item.device}"
             case Fdb():

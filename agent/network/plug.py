@@ -17,6 +17,7 @@ from agent.network.ipam import gateway
 from agent.network.names import Names, gateway_mac, task_mac
 from agent.network.plan import network_mtu
 from agent.network.state import Link, Neighbour, Route, Rule
+from pyswarm_core.addresses import address6, block6
 from pyswarm_core.ids import NetworkId, TaskId
 
 _LOOPBACK = 1
@@ -26,9 +27,16 @@ _MESH_TABLE = 97
 _MESH_PRIORITY = 1000
 
 
+class Six(msgspec.Struct, frozen=True, kw_only=True):
+    """The IPv6 of an interface; its routes and rules are among its plug's."""
+
+    cidr: str
+    gateway: Neighbour
+
+
 class Plug(msgspec.Struct, frozen=True, kw_only=True):
     """One interface of a task, ready to be made. `routes` lead out of its block, for some packets
-    by `rules`.
+    by `rules`; `six` is None on a network without IPv6.
     """
 
     index: int
@@ -39,6 +47,16 @@ class Plug(msgspec.Struct, frozen=True, kw_only=True):
     gateway: Neighbour
     routes: tuple[Route, ...]
     rules: tuple[Rule, ...] = ()
+    six: Six | None = None
+
+
+class _Side(msgspec.Struct, frozen=True):
+    """One IP version of an attachment."""
+
+    subnet: str
+    block: str
+    address: str
+    anywhere: str
 
 
 def plugs(
@@ -53,56 +71,82 @@ def plugs(
     Raises NetworkFailed for a network or an address that is not this host's.
     """
     made = []
-    out = way_out([overlays.get(attachment.network_id) for attachment in attachments])
+    joined = [overlays.get(attachment.network_id) for attachment in attachments]
+    out, out6 = way_out(joined), way_out([o if o and o.subnet6 else None for o in joined])
     for number, attachment in enumerate(attachments):
         overlay = overlays.get(attachment.network_id)
         if overlay is None:
             raise NetworkFailed(f"network {attachment.network_id} is not on this node")
         block = _block_of(attachment.address, overlay)
-        is_out = number == out
         mtu = network_mtu(overlay, underlay_mtu)
-        way = gateway(block)
-        made.append(
-            Plug(
-                index=_FIRST_INDEX + number,
-                bridge=names.bridge(overlay.network_id),
-                port=Link(name=names.veth(task_id, overlay.network_id), kind="veth", mtu=mtu),
-                inside=Link(name=attachment.ifname, mac=task_mac(attachment.address), mtu=mtu),
-                cidr=f"{attachment.address}/{block.partition('/')[2]}",
-                gateway=Neighbour(attachment.ifname, way, gateway_mac(overlay.network_id)),
-                routes=_routes(attachment.ifname, overlay, block, way, is_out=is_out),
-                rules=_rules(attachment.address) if overlay.ingress else (),
-            )
+        side, ifname = (
+            _Side(overlay.subnet, block, attachment.address, "0.0.0.0/0"),
+            attachment.ifname,
         )
+        plug = Plug(
+            index=_FIRST_INDEX + number,
+            bridge=names.bridge(overlay.network_id),
+            port=Link(name=names.veth(task_id, overlay.network_id), kind="veth", mtu=mtu),
+            inside=Link(name=ifname, mac=task_mac(attachment.address), mtu=mtu),
+            cidr=_cidr(side),
+            gateway=_gateway(side, ifname, overlay),
+            routes=_routes(side, ifname, is_mesh=overlay.ingress, is_out=number == out),
+            rules=_rules(side.address) if overlay.ingress else (),
+        )
+        made.append(_dual(plug, side, overlay, is_out=number == out6) if overlay.subnet6 else plug)
     return tuple(made)
+
+
+def _dual(plug: Plug, side: _Side, overlay: OverlayWanted, *, is_out: bool) -> Plug:
+    pair = overlay.subnet, overlay.subnet6
+    six = _Side(overlay.subnet6, block6(*pair, side.block), address6(*pair, side.address), "::/0")
+    ifname = plug.inside.name
+    routes = _routes(six, ifname, is_mesh=overlay.ingress, is_out=is_out)
+    return msgspec.structs.replace(
+        plug,
+        routes=(*plug.routes, *routes),
+        rules=(*plug.rules, *(_rules(six.address) if overlay.ingress else ())),
+        six=Six(cidr=_cidr(six), gateway=_gateway(six, ifname, overlay)),
+    )
+
+
+def _cidr(side: _Side) -> str:
+    return f"{side.address}/{side.block.partition('/')[2]}"
+
+
+def _gateway(side: _Side, ifname: str, overlay: OverlayWanted) -> Neighbour:
+    return Neighbour(ifname, gateway(side.block), gateway_mac(overlay.network_id))
 
 
 def inside_messages(wiring: Sequence[Plug], host_fd: int) -> list[bytes]:
     """All that is done inside the namespace, in one go: the pairs, then addresses and routes."""
     messages = [message.up(_LOOPBACK)]
+    dual = any(plug.six for plug in wiring)
     for plug in wiring:
         messages.append(message.make_veth(plug.inside, plug.index, plug.port, host_fd))
+        if dual and not plug.six:
+            messages.append(message.without_ipv6(plug.index))
         messages.append(message.up(plug.index))
-        messages.append(message.inside_address(plug.index, plug.cidr))
-        messages.append(message.neighbour(plug.index, plug.gateway))
+        for side in (plug, plug.six) if plug.six else (plug,):
+            messages.append(message.inside_address(plug.index, side.cidr))
+            messages.append(message.neighbour(plug.index, side.gateway))
         messages += (message.route(plug.index, entry) for entry in plug.routes)
         messages += (message.rule(entry) for entry in plug.rules)
     return messages
 
 
-def _routes(
-    ifname: str, overlay: OverlayWanted, block: str, way: str, *, is_out: bool
-) -> tuple[Route, ...]:
+def _routes(side: _Side, ifname: str, *, is_mesh: bool, is_out: bool) -> tuple[Route, ...]:
     ways: tuple[Route, ...] = ()
-    if overlay.ingress:
+    way = gateway(side.block)
+    if is_mesh:
         ways = (
-            Route(dst=block, device=ifname, table=_MESH_TABLE),
-            Route(dst="0.0.0.0/0", device=ifname, via=way, table=_MESH_TABLE),
+            Route(dst=side.block, device=ifname, table=_MESH_TABLE),
+            Route(dst=side.anywhere, device=ifname, via=way, table=_MESH_TABLE),
         )
     if is_out:
-        return (*ways, Route(dst="0.0.0.0/0", device=ifname, via=way))
-    if overlay.subnet != block:
-        return (*ways, Route(dst=overlay.subnet, device=ifname, via=way))
+        return (*ways, Route(dst=side.anywhere, device=ifname, via=way))
+    if side.subnet != side.block:
+        return (*ways, Route(dst=side.subnet, device=ifname, via=way))
     return ways
 
 
@@ -110,7 +154,8 @@ def _rules(address: str) -> tuple[Rule, ...]:
     """Answers leave by the routing mesh, through which the question came, even to a client whose
     network the task is on: the host must see both.
     """
-    return (Rule(priority=_MESH_PRIORITY, source=address, table=_MESH_TABLE),)
+    six = ":" in address
+    return (Rule(priority=_MESH_PRIORITY, source=address, table=_MESH_TABLE, six=six),)
 
 
 def way_out(overlays: Sequence[OverlayWanted | None]) -> int | None:

@@ -48,7 +48,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 class Rule(msgspec.Struct, frozen=True, kw_only=True, order=True):
     """A routing rule: packets whose mark is `mark` under `mask`, and that come from `iif` and have
     the source if these are named, look into `table` or go on at the rule of priority `goto`.
-    Without both it is a landing.
+    Without both it is a landing. `six`: of IPv6.
     """
 
     priority: int
@@ -58,6 +58,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, order=True):
     mask: int = 0
     table: int = 0
     goto: int = 0
+    six: bool = False
 
     @property
     def device(self) -> str:

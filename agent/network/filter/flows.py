@@ -30,16 +30,20 @@ def udp_ways(
         for port in endpoint.ports:
             if port.protocol is Protocol.UDP:
                 to = ways.setdefault(port.published_port, set())
-                to |= {backend.address for backend in endpoint.backends}
                 overlay = overlays.get(endpoint.network_id)
-                if overlay is not None and overlay.subnet6:
-                    pair = overlay.subnet, overlay.subnet6
-                    to |= {address6(*pair, backend.address) for backend in endpoint.backends}
+                to.update(*(_both(overlay, backend.address) for backend in endpoint.backends))
     for task in published:
         for port in task.ports:
             if port.protocol is Protocol.UDP:
-                ways.setdefault(port.published_port, set()).add(task.address)
+                to = ways.setdefault(port.published_port, set())
+                to.update(_both(overlays.get(task.network_id), task.address))
     return {port: frozenset(addresses) for port, addresses in ways.items()}
+
+
+def _both(overlay: OverlayWanted | None, address: str) -> tuple[str, ...]:
+    if overlay is None or not overlay.subnet6:
+        return (address,)
+    return address, address6(overlay.subnet, overlay.subnet6, address)
 
 
 def forget_stale(before: Ways, after: Ways, overlays: Collection[OverlayWanted]) -> None:

@@ -17,7 +17,7 @@ here, so that a lost policy costs packets and never secrecy.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from agent.network.base import EndpointWanted, OverlayWanted, Published
-from agent.network.filter.published import SCOPES, Ports, Scope, ports
+from agent.network.filter.published import NOT_LOOPBACK6, SCOPES, Ports, Scope, ports
 from agent.network.filter.table import Chain, Elements, Table
 from agent.network.ipsec import is_encrypted
 from agent.network.names import MARK_KIND, MARK_KIND_MASK, MARK_MASK, SEAL_MASK, Names, way_mark
@@ -31,7 +31,7 @@ UNSEALED = "unsealed"
 """The counter of packets of encrypted networks that were met in the clear."""
 
 _PORT = "inet_proto . inet_service"
-_TARGET = "ipv4_addr . inet_service"
+_TARGET, _TARGET6 = "ipv4_addr . inet_service", "ipv6_addr . inet_service"
 
 
 def host_table(
@@ -57,7 +57,7 @@ def host_table(
         | {"sealed_tunnels": Elements("ifname", _tunnels(sealed, names))}
         | _ports(led),
         chains=_on_the_way_in(names)
-        | _published(frames)
+        | _published(led, frames)
         | _on_the_way_out(names, frames)
         | led.chains,
         counters=(SPOOFED, UNSEALED),
@@ -135,6 +135,9 @@ def _ports(led: Ports) -> dict[str, Elements]:
         made[f"host_ports{scope.suffix}"] = Elements(
             f"{key} : {_TARGET}", _items(led.own[scope]), values=True
         )
+        made[f"host_ports6{scope.suffix}"] = Elements(
+            f"{key} : {_TARGET6}", _items(led.own6[scope]), values=True
+        )
     return made
 
 
@@ -167,7 +170,7 @@ def _port_of(scope: Scope) -> str:
     return f"{scope.match}meta l4proto . th dport"
 
 
-def _published(frames: str) -> dict[str, Chain]:
+def _published(led: Ports, frames: str) -> dict[str, Chain]:
     return {
         "prerouting": Chain(hook="type nat hook prerouting priority dstnat;", rules=(
             "fib daddr type local jump published",
@@ -177,6 +180,10 @@ def _published(frames: str) -> dict[str, Chain]:
         )),
         "published": Chain(rules=(
             *(f"dnat ip to {_port_of(s)} map @host_ports{s.suffix}" for s in SCOPES),
+            *(
+                f"{NOT_LOOPBACK6} dnat ip6 to {_port_of(s)} map @host_ports6{s.suffix}"
+                for s in SCOPES if led.own6[s]
+            ),
             *(f"{_port_of(s)} vmap @mesh{s.suffix}" for s in SCOPES),
         )),
         "input": Chain(hook="type filter hook input priority filter;", rules=(

@@ -2,7 +2,8 @@
 
 Invariant: finding the way of a packet costs one look-up, however many ports are published. A port
 of the routing mesh has a chain of its own, which picks one of its service's backends; a port of
-mode host leads to one task, so a map says it all.
+mode host leads to one task, so a map says it all. `::1` leads nowhere: IPv6 takes an answer to it
+from no device but the loopback, so a connection would wait for ever; it is refused.
 """
 
 import re
@@ -37,6 +38,7 @@ BY_ADDRESS6 = Scope("_by_address6", "ipv6_addr . ", "ip6 daddr . ")
 BY_DEVICE = Scope("_by_device", "ifname . ", "iifname . ")
 SCOPES = (BY_ADDRESS, BY_ADDRESS6, BY_DEVICE, ANYWHERE)
 """The narrowest first: it wins."""
+NOT_LOOPBACK6 = "ip6 daddr != ::1"
 
 
 class Ports(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +46,7 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
 
     mesh: dict[Scope, dict[str, str]]
     own: dict[Scope, dict[str, str]]
+    own6: dict[Scope, dict[str, str]]
     chains: dict[str, Chain]
 
 
@@ -56,6 +59,7 @@ def ports(
     chains: dict[str, Chain] = {}
     mesh: dict[Scope, dict[str, str]] = {scope: {} for scope in SCOPES}
     own: dict[Scope, dict[str, str]] = {scope: {} for scope in SCOPES}
+    own6: dict[Scope, dict[str, str]] = {scope: {} for scope in SCOPES}
     for endpoint in sorted(endpoints, key=lambda endpoint: endpoint.key):
         for port in endpoint.ports:
             if port.publish_mode is PublishMode.INGRESS and port.published_port:
@@ -65,11 +69,15 @@ def ports(
                 chains[label] = Chain(tuple(_to_backends(endpoint, port, overlay)))
                 mesh[scope][key] = f"goto {label}"
     for task in published:
+        overlay = overlays.get(task.network_id)
         for port in task.ports:
             scope, key = _key(port)
             if scope is not BY_ADDRESS6:
                 own[scope][key] = f"{task.address} . {port.target_port}"
-    return Ports(mesh=mesh, own=own, chains=chains)
+            if scope is not BY_ADDRESS and overlay is not None and overlay.subnet6:
+                far = address6(overlay.subnet, overlay.subnet6, task.address)
+                own6[scope][key] = f"{far} . {port.target_port}"
+    return Ports(mesh=mesh, own=own, own6=own6, chains=chains)
 
 
 def _key(port: PortConfig) -> tuple[Scope, str]:
@@ -103,7 +111,8 @@ def _to_backends(
 
 def _dnat(port: PortConfig, family: str, addresses: Sequence[str]) -> str:
     choices = ", ".join(f"{n} : {a} . {port.target_port}" for n, a in enumerate(addresses))
+    given = f"{NOT_LOOPBACK6} " if family == "ip6" else ""
     return (
-        f"meta l4proto {port.protocol} dnat {family} to"
+        f"{given}meta l4proto {port.protocol} dnat {family} to"
         f" numgen random mod {len(addresses)} map {{ {choices} }}"
     )

@@ -2,7 +2,8 @@
 
 A UDP flow keeps the backend that its first datagram was given, for as long as it is used; nothing
 else would ever move it. Numbers are those of <linux/netfilter/nfnetlink_conntrack.h>. Invariant:
-every filter names UDP and one virtual address, so no flow of TCP is ever touched.
+every filter names UDP, and one virtual address of IPv4, so no flow of TCP is ever touched. The
+kernel's filter by an address of IPv6 lets through just those that it should not: it is not used.
 """
 
 import struct
@@ -44,7 +45,7 @@ def _message(kind: int, flags: int, family: Family, *parts: bytes) -> bytes:
 
 
 def forget(family: Family, vip: bytes, backend: bytes) -> bytes:
-    """Forget the UDP flows to the virtual address that go to this backend.
+    """Forget the UDP flows to the virtual address, of IPv4, that go to this backend.
 
     Kernels older than about 6.11 refuse it as invalid; `dump` and `forget_flow` do the same there.
     """
@@ -55,9 +56,10 @@ def forget(family: Family, vip: bytes, backend: bytes) -> bytes:
 
 
 def dump(family: Family, vip: bytes) -> bytes:
-    """Ask for all UDP flows to the virtual address."""
+    """Ask for all UDP flows to the virtual address, of IPv6 for all there are."""
     original = _tuple(_ORIGINAL, _destination(family, vip))
-    return _message(_GET, DUMP, family, original, _filter(_BY_DESTINATION | _BY_PROTOCOL, 0))
+    by_address = 0 if family is INET6 else _BY_DESTINATION
+    return _message(_GET, DUMP, family, original, _filter(by_address | _BY_PROTOCOL, 0))
 
 
 def backend_of(family: Family, vip: bytes, flow: bytes) -> bytes:

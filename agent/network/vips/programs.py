@@ -224,7 +224,7 @@ def forget_flows(
     netfilter: Netlink, family: nftables.Family, vip: bytes, backends: Collection[bytes]
 ) -> None:
     """Forget the UDP flows to a virtual address that go to one of these backends."""
-    if len(backends) < _MANY:
+    if len(backends) < _MANY and family is not nftables.INET6:
         messages = [conntrack.forget(family, vip, backend) for backend in backends]
         try:
             netfilter.apply(messages, gone_is_fine=True)

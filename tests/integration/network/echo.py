@@ -12,18 +12,22 @@ from tests.integration.network.hosts import inside
 TIMEOUT_S = 3.0
 
 
-def _open(kind: socket.SocketKind, protocol: int) -> socket.socket:
-    return socket.socket(socket.AF_INET, kind, protocol)
+def _open(kind: socket.SocketKind, protocol: int, *, six: bool = False) -> socket.socket:
+    return socket.socket(socket.AF_INET6 if six else socket.AF_INET, kind, protocol)
 
 
 @contextmanager
 def echo(
-    netns: str, port: int, name: str, *, udp: bool = False, protocol: int = 0
+    netns: str, port: int, name: str, *, udp: bool = False, protocol: int = 0, six: bool = False
 ) -> Iterator[None]:
-    """Answer `<name> <the client's address>` to everybody, by TCP or UDP, until left."""
+    """Answer `<name> <the client's address>` to everybody, by TCP or UDP, until left; of one IP
+    version.
+    """
     kind = socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
-    server = inside(netns, lambda: _open(kind, protocol))
-    server.bind(("0.0.0.0", port))
+    server = inside(netns, lambda: _open(kind, protocol, six=six))
+    if six:
+        server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    server.bind(("", port))
     if not udp:
         server.listen()
     body = _datagrams if udp else _connections
@@ -32,7 +36,7 @@ def echo(
     try:
         yield
     finally:
-        server.shutdown(socket.SHUT_RDWR) if not udp else _wake(netns, port)
+        server.shutdown(socket.SHUT_RDWR) if not udp else _wake(netns, port, six=six)
         thread.join()
         server.close()
 
@@ -55,9 +59,9 @@ def _datagrams(server: socket.socket, name: str) -> None:
         server.sendto(f"{name} {address[0]}".encode(), address)
 
 
-def _wake(netns: str, port: int) -> None:
-    with inside(netns, lambda: _open(socket.SOCK_DGRAM, 0)) as last:
-        last.sendto(b"end", ("127.0.0.1", port))
+def _wake(netns: str, port: int, *, six: bool) -> None:
+    with udp_client(netns, six=six) as last:
+        last.sendto(b"end", ("::1" if six else "127.0.0.1", port))
 
 
 def ask(netns: str, address: str, port: int, *, protocol: int = 0) -> tuple[str, str]:
@@ -65,7 +69,8 @@ def ask(netns: str, address: str, port: int, *, protocol: int = 0) -> tuple[str,
 
     Raises ConnectionRefusedError, or TimeoutError if nobody says anything.
     """
-    with inside(netns, lambda: _open(socket.SOCK_STREAM, protocol)) as client:
+    six = ":" in address
+    with inside(netns, lambda: _open(socket.SOCK_STREAM, protocol, six=six)) as client:
         client.settimeout(TIMEOUT_S)
         client.connect((address, port))
         return _parsed(client.recv(100))
@@ -78,9 +83,9 @@ def ask_udp(client: socket.socket, address: str, port: int) -> tuple[str, str]:
     return _parsed(client.recv(100))
 
 
-def udp_client(netns: str) -> socket.socket:
+def udp_client(netns: str, *, six: bool = False) -> socket.socket:
     """A UDP socket in a namespace."""
-    return inside(netns, lambda: _open(socket.SOCK_DGRAM, 0))
+    return inside(netns, lambda: _open(socket.SOCK_DGRAM, 0, six=six))
 
 
 def _parsed(words: bytes) -> tuple[str, str]:

@@ -12,6 +12,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from pathlib import Path
@@ -62,8 +63,10 @@ def inside(netns: str, work: Callable[[], T]) -> T:
 
 def ping(netns: str, address: str, payload: int = 56, timeout_s: float = 1.0) -> bool:
     """Does `address` answer an ICMP echo that must not be fragmented? `payload` excludes 28 bytes
-    of headers.
+    of headers, of IPv6 48.
     """
+    if ":" in address:
+        return inside(netns, lambda: _ping6(address, payload, timeout_s))
 
     def work() -> bool:
         with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
@@ -85,6 +88,23 @@ def ping(netns: str, address: str, payload: int = 56, timeout_s: float = 1.0) ->
                 return False
 
     return inside(netns, work)
+
+
+def _ping6(address: str, payload: int, timeout_s: float) -> bool:
+    with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as raw:
+        raw.setsockopt(socket.IPPROTO_IPV6, 23, 2)  # IPV6_MTU_DISCOVER: never fragment
+        raw.settimeout(timeout_s)
+        deadline = time.monotonic() + timeout_s
+        try:
+            raw.connect((address, 0))
+            raw.send(struct.pack("!BBHHH", 128, 0, 0, 0x7073, 1) + b"p" * payload)
+            while time.monotonic() < deadline:
+                answer = raw.recv(65536)
+                if answer[0] == 129:
+                    return len(answer) == payload + 8
+        except (TimeoutError, OSError):
+            return False
+        return False
 
 
 class Host:

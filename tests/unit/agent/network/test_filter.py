@@ -134,7 +134,7 @@ def test_a_port_bound_to_one_address_answers_there_only(
 def test_a_dual_stack_mesh_leads_both_families() -> None:
     made = table(mesh(subnet6="fd09::/112"), endpoints=(web("10.9.0.2"),))
     assert made.chains["mesh_tcp_8080"].rules[1] == (
-        "meta l4proto tcp dnat ip6 to numgen random mod 1 map { 0 : fd09::2 . 80 }"
+        "ip6 daddr != ::1 meta l4proto tcp dnat ip6 to numgen random mod 1 map { 0 : fd09::2 . 80 }"
     )
 
 
@@ -166,6 +166,33 @@ def test_a_port_of_mode_host_leads_to_its_task(host_ip: str, name: str, item: st
     made = table(network(OPEN, "10.1.0.0/16"), published=(led(port),))
     assert made.elements[name].items == {item}
     assert made.elements["led_to"].items == {f'"{NAMES.bridge(OPEN)}"'}
+
+
+@pytest.mark.parametrize(
+    ("host_ip", "scope", "key"),
+    [
+        ("", "", "tcp . 8080"),
+        ("fd00::5", "_by_address6", "fd00::5 . tcp . 8080"),
+        ("eth1", "_by_device", '"eth1" . tcp . 8080'),
+    ],
+)
+def test_a_port_of_mode_host_leads_to_its_task_by_ipv6_too(
+    host_ip: str, scope: str, key: str
+) -> None:
+    port = msgspec.structs.replace(WEB, publish_mode=PublishMode.HOST, host_ip=host_ip)
+    made = table(network(OPEN, "10.1.0.0/16", subnet6="fd01::/64"), published=(led(port),))
+    assert made.elements[f"host_ports6{scope}"].items == {f"{key} : fd01::2 . 80"}
+    rules = [rule for rule in made.chains["published"].rules if "dnat ip6" in rule]
+    assert len(rules) == 1
+    assert rules[0].startswith("ip6 daddr != ::1 dnat ip6 to ")
+    assert rules[0].endswith(f" map @host_ports6{scope}")
+
+
+def test_where_no_network_has_ipv6_no_rule_of_published_ports_speaks_of_it() -> None:
+    port = msgspec.structs.replace(WEB, publish_mode=PublishMode.HOST)
+    plain = network(OPEN, "10.1.0.0/16")
+    made = table(plain, mesh(), endpoints=(web("10.9.0.2"),), published=(led(port),))
+    assert not [rule for rule in made.chains["published"].rules if "dnat ip6" in rule]
 
 
 def test_connections_are_marked_with_the_host_they_entered_by_where_tasks_run() -> None:

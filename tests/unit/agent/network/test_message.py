@@ -1,5 +1,6 @@
 """The rtnetlink codec, checked against an independent reader of the same bytes."""
 
+from socket import AF_INET, AF_INET6
 from typing import Any
 
 import pytest
@@ -39,6 +40,10 @@ ROUTES = {
     "local": Route(dst="10.1.0.0/26", device="x", source="10.1.1.1"),
     "unreachable": Route(dst="10.1.0.0/16", metric=7),
     "default": Route(dst="0.0.0.0/0", device="x", via="10.1.0.1"),
+    "peer6": Route(dst="fd00::40/122", device="x", via="fe80::1", source="fd00::1", onlink=True),
+    "local6": Route(dst="fd00::/122", device="x", source="fd00::1"),
+    "unreachable6": Route(dst="fd00::/64", metric=7),
+    "default6": Route(dst="::/0", device="x", via="fd00::1"),
 }
 
 
@@ -47,7 +52,11 @@ def test_a_route_is_written_and_read_back_alike(name: str) -> None:
     entry = ROUTES[name]
     data = message.route(5, entry)
     other = parsed(rtmsg, data)
-    assert other["dst_len"] == int(entry.dst.partition("/")[2])
+    assert other["family"] == (AF_INET6 if ":" in entry.dst else AF_INET)
+    target, _, length = entry.dst.partition("/")
+    assert other["dst_len"] == int(length)
+    assert other.get_attr("RTA_DST") == (target if int(length) else None)
+    assert other.get_attr("RTA_PREFSRC") == (entry.source or None)
     assert other.get_attr("RTA_GATEWAY") == (entry.via or None)
     assert other.get_attr("RTA_PRIORITY") == (entry.metric or None)
     read = message.read_route(data[16:])
@@ -68,6 +77,35 @@ def test_neighbours_fdb_entries_and_addresses_say_what_others_read() -> None:
     assert (address["prefixlen"], address.get_attr("IFA_LOCAL")) == (26, "10.1.0.1")
 
 
+def test_what_is_said_of_ipv6_is_what_others_read() -> None:
+    neighbour = message.neighbour(5, Neighbour("x", "fe80::1", VXLAN.mac))
+    other = parsed(ndmsg, neighbour)
+    assert (other["family"], other.get_attr("NDA_DST")) == (AF_INET6, "fe80::1")
+    assert message.read_neighbour(neighbour[16:]) == (5, "fe80::1", VXLAN.mac)
+    for data in (
+        message.address(5, Address("x", "fd00::1/122")), message.inside_address(5, "fd00::1/122"),
+    ):  # fmt: skip
+        address = parsed(ifaddrmsg, data)
+        assert (address["family"], address["prefixlen"]) == (AF_INET6, 122)
+        assert address.get_attr("IFA_LOCAL") == address.get_attr("IFA_ADDRESS") == "fd00::1"
+        assert address.get_attr("IFA_FLAGS") & 0x02, "nobody is asked whether he has it"
+        assert message.read_address(data[16:]) == (5, "fd00::1/122")
+
+
+def test_a_device_is_kept_from_taking_an_ipv6_address_by_itself() -> None:
+    asked = parsed(ifinfmsg, message.without_ipv6(5))
+    (of_family,) = asked.get_attr("IFLA_AF_SPEC")["attrs"]
+    assert of_family[0] == "AF_INET6"
+    assert of_family[1].get_attr("IFLA_INET6_ADDR_GEN_MODE") == 1
+
+
+def test_the_metric_that_the_kernel_writes_for_none_is_read_as_none() -> None:
+    data = message.route(5, Route(dst="fd00::/64", device="x", metric=1024))
+    found = message.read_route(data[16:])
+    assert found is not None
+    assert found[1].metric == 0
+
+
 def test_learned_entries_are_not_taken_for_ours() -> None:
     learned = bytearray(message.neighbour(5, Neighbour("x", "10.1.0.1", VXLAN.mac)))
     learned[24:26] = (2).to_bytes(2, "little")
@@ -85,6 +123,11 @@ RULES = {
     "jump": Rule(priority=8, mask=0xF0000000, goto=10),
     "landing": Rule(priority=10),
     "source": Rule(priority=1000, source="10.1.0.2", table=97),
+    "way6": Rule(
+        priority=9, iif="abc-b1", mark=0x90000200, mask=0xFFFFFF00, table=0x80000002, six=True
+    ),
+    "landing6": Rule(priority=10, six=True),
+    "source6": Rule(priority=1000, source="fd00::2", table=97, six=True),
 }
 
 
@@ -93,6 +136,7 @@ def test_a_rule_is_written_and_read_back_alike(name: str) -> None:
     entry = RULES[name]
     data = message.rule(entry)
     other = parsed(fibmsg, data)
+    assert other["family"] == (AF_INET6 if entry.six else AF_INET)
     assert other.get_attr("FRA_PRIORITY") == entry.priority
     assert other.get_attr("FRA_IIFNAME") == (entry.iif or None)
     assert other.get_attr("FRA_FWMARK") == (entry.mark or None)
@@ -100,7 +144,7 @@ def test_a_rule_is_written_and_read_back_alike(name: str) -> None:
     assert other.get_attr("FRA_TABLE") == (entry.table or None)
     assert other.get_attr("FRA_GOTO") == (entry.goto or None)
     assert (other.get_attr("FRA_SRC"), other["src_len"]) == (
-        entry.source or None, 32 if entry.source else 0,
+        entry.source or None, (128 if entry.six else 32) if entry.source else 0,
     )  # fmt: skip
     assert message.read_rule(data[16:]) == entry
 

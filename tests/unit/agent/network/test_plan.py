@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.network.base import OverlayWanted, Peer, Underlay, host_bridge
-from agent.network.names import Names, vtep_mac
+from agent.network.names import Names, gateway_mac, link_local, next_hop6, vtep_mac
 from agent.network.plan import Changes, difference, drifts, wanted
 from agent.network.state import Address, Fdb, KernelState, Neighbour, Route, Rule, Setting
 from pyswarm_core.ids import NetworkId
@@ -81,6 +81,62 @@ def test_localhost_may_leave_only_by_devices_that_published_ports_lead_to() -> N
     assert settings(network()) == set()
     assert settings(network(), APP) == {BRIDGE, VXLAN}
     assert settings(msgspec.structs.replace(network(), ingress=True)) == {BRIDGE, VXLAN}
+
+
+DUAL = {"subnet6": "fd00:128::/64"}
+
+
+def test_a_dual_stack_network_has_all_twice_but_for_the_fdb() -> None:
+    plain = network(peer(2, "10.128.1.0/26"))
+    four, both = state(plain), state(msgspec.structs.replace(plain, **DUAL))
+    far = next_hop6(2)
+    assert both.routes - four.routes == {
+        Route(dst="fd00:128::/122", device=BRIDGE, source="fd00:128::1"),
+        Route(dst="fd00:128::/64", metric=NAMES.last_resort_metric),
+        Route(dst="fd00:128::100/122", device=VXLAN, via=far, source="fd00:128::1", onlink=True),
+    }
+    assert both.neighbours - four.neighbours == {Neighbour(VXLAN, far, vtep_mac(2))}
+    assert both.addresses - four.addresses == {
+        Address(BRIDGE, "fd00:128::1/122"),
+        Address(BRIDGE, f"{link_local(gateway_mac(APP))}/64"),
+        Address(VXLAN, f"{next_hop6(1)}/64"),
+    }
+    assert (both.links, both.fdb) == (four.links, four.fdb)
+    assert {
+        Setting(f"ipv6/conf/{d}/disable_ipv6", "0", d) for d in (BRIDGE, VXLAN)
+    } <= both.settings
+    assert Setting("ipv6/conf/all/forwarding", "1") in both.settings
+
+
+def test_without_ipv6_nothing_is_said_of_it_but_that_it_is_off() -> None:
+    overlay = network(peer(2, "10.128.1.0/26"))
+    made = state(overlay, msgspec.structs.replace(overlay, network_id=NetworkId("m"), ingress=True))
+    assert ":" not in "".join(entry.cidr for entry in made.addresses)
+    assert ":" not in "".join(route.dst for route in made.routes)
+    assert not [rule for rule in made.rules if rule.six]
+    settings = {
+        setting.path.rpartition("/")[2] for setting in made.settings if "ipv6" in setting.path
+    }
+    assert settings == {"disable_ipv6"}
+
+
+def test_a_dual_stack_mesh_has_a_way_back_of_each_version() -> None:
+    overlay = msgspec.structs.replace(network(peer(2)), ingress=True, **DUAL)
+    made = state(overlay)
+    four = {msgspec.structs.replace(rule, six=False) for rule in made.rules if rule.six}
+    assert four == {rule for rule in made.rules if not rule.six}
+    assert {(route.dst, route.via) for route in made.routes if route.table} == {
+        ("0.0.0.0/0", "240.0.0.2"), ("::/0", next_hop6(2)),
+    }  # fmt: skip
+    lost = next(rule for rule in made.rules if rule.iif and rule.six)
+    changes = difference(made, msgspec.structs.replace(made, rules=made.rules - {lost}))
+    assert changes == Changes(add_rules=(lost,))
+    assert drifts(changes)[0].detail.startswith("-6 ")
+
+
+def test_a_device_of_a_mac_has_the_address_that_the_kernel_would_give_it() -> None:
+    assert link_local("02:70:00:00:00:01") == "fe80::70:ff:fe00:1"
+    assert link_local("02:71:ab:cd:ef:01") == "fe80::71:abff:fecd:ef01"
 
 
 def test_a_lost_rule_is_drift_and_made_again() -> None:
