@@ -28,8 +28,9 @@ from agent.network.base import (
 )
 from agent.network.encryption import Encryption
 from agent.network.filter import flows
-from agent.network.filter.host import SPOOFED, host_table
+from agent.network.filter.host import host_table
 from agent.network.filter.keeper import Keeper
+from agent.network.filter.senders import SPOOFED
 from agent.network.names import Names
 from agent.network.netlink import Netlink, nft_generation
 from agent.network.netns import Namespaces

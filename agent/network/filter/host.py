@@ -18,14 +18,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from agent.network.base import EndpointWanted, OverlayWanted, Published
 from agent.network.filter.published import NOT_LOOPBACK6, SCOPES, Ports, Scope, ports
+from agent.network.filter.senders import SPOOFED, senders
 from agent.network.filter.table import Chain, Elements, Table
 from agent.network.ipsec import is_encrypted
 from agent.network.names import MARK_KIND, MARK_KIND_MASK, MARK_MASK, SEAL_MASK, Names, way_mark
 from agent.network.names import vtep_mac as mac_of
 from pyswarm_core.addresses import block6
-
-SPOOFED = "spoofed"
-"""The counter of packets with a source that their sender does not have."""
 
 UNSEALED = "unsealed"
 """The counter of packets of encrypted networks that were met in the clear."""
@@ -57,6 +55,7 @@ def host_table(
         | {"sealed_tunnels": Elements("ifname", _tunnels(sealed, names))}
         | _ports(led),
         chains=_on_the_way_in(names)
+        | dict(chain for overlay in overlays for chain in senders(overlay, names))
         | _published(led, frames)
         | _on_the_way_out(names, frames)
         | led.chains,
@@ -80,6 +79,11 @@ def _networks(overlays: Sequence[OverlayWanted], names: Names) -> dict[str, Elem
     return {
         "same_network": Elements(
             "ifname . ifname", _set(pair for o in overlays for pair in _pairs(o, names))
+        ),
+        "senders": Elements(
+            "ifname : verdict",
+            _set(f'"{d}" : goto from_{d}' for o in overlays for d in _devices(o, names)),
+            values=True,
         ),
         "internal": Elements(
             "ifname", _set(f'"{names.bridge(o.network_id)}"' for o in overlays if o.internal)
@@ -146,17 +150,11 @@ def _items(values: Mapping[str, str]) -> frozenset[str]:
 
 
 def _on_the_way_in(names: Names) -> dict[str, Chain]:
-    ours, bridges = f'"{names.prefix}*"', f'"{names.prefix}b*"'
     is_ours = f"ct mark & {MARK_KIND_MASK:#x} == {MARK_KIND:#x}"
-    spoofed = f"counter name {SPOOFED} drop"
     return {
         # Before conntrack: no packet here has been translated yet.
-        "sources_of_tasks": Chain(hook="type filter hook prerouting priority raw;", rules=(
-            # route_localnet is on where localhost's published ports need it: not for tasks.
-            f"iifname {ours} ip daddr 127.0.0.0/8 drop",
-            f"iifname {bridges} meta nfproto ipv4 iifname . ip saddr != @sources {spoofed}",
-            f"iifname {bridges} ip6 saddr != {{ ::, fe80::/10 }}"
-            f" iifname . ip6 saddr != @sources6 {spoofed}",
+        "of_tasks": Chain(hook="type filter hook prerouting priority raw;", rules=(
+            "iifname vmap @senders",
         )),
         "way_back": Chain(hook="type filter hook prerouting priority mangle;", rules=(
             "iifname @mesh_tunnels ct state new ct mark set ether saddr map @entries",

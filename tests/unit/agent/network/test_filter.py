@@ -91,6 +91,7 @@ def test_every_rule_that_ends_a_packets_way_or_changes_it_names_our_own() -> Non
         "@led_to",
         "@same_network",
         "@sources",
+        "@senders",
     )
     for rule in based:
         assert any(name in rule for name in ours) or rule == "fib daddr type local jump published"

@@ -1,0 +1,58 @@
+"""What is asked of a packet as it comes in by a network's device, before conntrack sees it. PURE.
+
+A task sends from its network's addresses of this host only. What goes from task to task of one
+network is never translated on a host, so conntrack is spared it: that is most of what routing such
+a packet costs. On the ingress network it may be the answer to a translated packet, and so it may
+where one end is this host itself.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from agent.network.base import OverlayWanted
+from agent.network.filter.table import Chain
+from agent.network.ipam import gateway
+from agent.network.names import Names
+from pyswarm_core.addresses import address6, block6
+
+SPOOFED = "spoofed"
+"""The counter of packets with a source that their sender does not have."""
+
+# route_localnet is on where localhost's published ports need it: not for tasks.
+_NOT_TO_LOCALHOST = "ip daddr 127.0.0.0/8 drop"
+_LINK_LOCAL = ("::", "fe80::/10")
+
+
+def senders(overlay: OverlayWanted, names: Names) -> Iterator[tuple[str, Chain]]:
+    """The chains of the network's devices, by name."""
+    bridge, vxlan = names.bridge(overlay.network_id), names.vxlan(overlay.network_id)
+    yield f"from_{bridge}", Chain((_NOT_TO_LOCALHOST, *_own(overlay), *_direct(overlay)))
+    if overlay.vni:
+        yield f"from_{vxlan}", Chain((_NOT_TO_LOCALHOST, *_direct(overlay)))
+
+
+def _own(overlay: OverlayWanted) -> Iterator[str]:
+    spoofed = f"counter name {SPOOFED} drop"
+    blocks = sorted(overlay.local_blocks)
+    own = f"ip saddr != {_any(blocks)}" if blocks else "meta nfproto ipv4"
+    yield f"{own} {spoofed}"
+    blocks6 = [block6(overlay.subnet, overlay.subnet6, b) for b in blocks if overlay.subnet6]
+    yield f"ip6 saddr != {_any((*_LINK_LOCAL, *blocks6))} {spoofed}"
+
+
+def _direct(overlay: OverlayWanted) -> Iterator[str]:
+    if overlay.ingress or not overlay.vni:
+        return
+    here = sorted({*map(gateway, overlay.local_blocks), overlay.gateway} - {""})
+    yield _untracked("ip", overlay.subnet, here)
+    if overlay.subnet6:
+        here6 = [address6(overlay.subnet, overlay.subnet6, address) for address in here]
+        yield _untracked("ip6", overlay.subnet6, here6)
+
+
+def _untracked(family: str, subnet: str, here: Sequence[str]) -> str:
+    aside = f"{family} daddr != {_any(here)} " if here else ""
+    return f"{family} saddr {subnet} {family} daddr {subnet} {aside}notrack"
+
+
+def _any(items: Sequence[str]) -> str:
+    return f"{{ {', '.join(items)} }}"
