@@ -1,6 +1,7 @@
 """What every `inspect` does: several refs, one JSON array, and an error for those not found.
 
-What was found is shown even if something else was not, as Docker does.
+What was found is shown even if something else was not, as Docker does. `Networks` knows the IPv6
+addresses that objects have beside those of IPv4, which alone are stored.
 """
 
 from collections.abc import Callable, Sequence
@@ -8,8 +9,38 @@ from typing import Any
 
 import click
 
+from cli.client import Client
 from cli.render import documents
+from pyswarm_core.addresses import address6
 from pyswarm_core.errors import NotFound
+from pyswarm_core.ids import NetworkId
+from pyswarm_core.objects import Network
+from pyswarm_core.specs import PREDEFINED_NETWORKS
+
+
+class Networks:
+    """The networks that objects are on, each asked for once."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._known: dict[NetworkId, Network | None] = {}
+
+    def addresses(self, network_id: NetworkId, address: str) -> list[str]:
+        """The address and, where the network has IPv6, the one that goes with it."""
+        if network_id not in self._known:
+            self._known[network_id] = self._ask(network_id)
+        network = self._known[network_id]
+        if network is None or not network.subnet6:
+            return [address]
+        return [address, address6(network.subnet, network.subnet6, address)]
+
+    def _ask(self, network_id: NetworkId) -> Network | None:
+        if network_id in PREDEFINED_NETWORKS:
+            return None
+        try:
+            return self._client.network(network_id)
+        except NotFound:
+            return None
 
 
 def inspect_all(refs: Sequence[str], form: str, read: Callable[[str], dict[str, Any]]) -> None:

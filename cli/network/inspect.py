@@ -8,6 +8,7 @@ from cli import flags, inspection, session
 from cli.answers import NetworkMembers
 from cli.lazy import Verb
 from cli.render import documents
+from pyswarm_core.addresses import address6
 from pyswarm_core.objects import Network
 from pyswarm_core.specs import IpamConfig, ipv4_config
 
@@ -32,11 +33,14 @@ def inspect(*, form: str, verbose: bool, networks: tuple[str, ...]) -> None:
 
 
 def membership(members: NetworkMembers) -> dict[str, Any]:
-    """Who is on the network, in Docker's shape; each peer also with its blocks and its progress."""
+    """Who is on the network, in Docker's shape; each peer also with its blocks and its progress.
+    IPv6 has keys of its own, where the network has it.
+    """
     return {
         "Services": {
             service.name: {
                 "VIP": service.vip,
+                **_six(members.network, "VIPv6", service.vip),
                 "Ports": [
                     f"Target: {port.target_port}/{port.protocol}, Publish: {port.published_port}"
                     for port in service.ports
@@ -46,6 +50,7 @@ def membership(members: NetworkMembers) -> dict[str, Any]:
                         "Name": task.name,
                         "ID": task.task_id,
                         "EndpointIP": task.address,
+                        **_six(members.network, "EndpointIPv6", task.address),
                         "Node": task.node_name,
                         "State": task.state.word,
                     }
@@ -88,6 +93,12 @@ def document(network: Network) -> dict[str, Any]:
         "Labels": spec.labels,
         **{key: value for key, value in found.items() if key != "ID"},
     }
+
+
+def _six(network: Network, key: str, address: str) -> dict[str, str]:
+    if not network.subnet6 or not address:
+        return {}
+    return {key: address6(network.subnet, network.subnet6, address)}
 
 
 def _pool(subnet: str, config: IpamConfig) -> dict[str, str]:

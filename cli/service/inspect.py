@@ -30,12 +30,21 @@ def inspect(*, form: str, pretty: bool, services: tuple[str, ...]) -> None:
             for line in service_lines(service, names):
                 click.echo(line)
         return
-    inspection.inspect_all(services, form, lambda ref: document(client.service(ref)))
+
+    networks = inspection.Networks(client)
+    inspection.inspect_all(services, form, lambda ref: document(client.service(ref), networks))
 
 
-def document(service: Service) -> dict[str, Any]:
-    """The service with Docker's keys: the newest earlier spec is its PreviousSpec."""
+def document(service: Service, networks: inspection.Networks) -> dict[str, Any]:
+    """The service with Docker's keys: the newest earlier spec is its PreviousSpec; it has a virtual
+    address of each version that a network has.
+    """
     found = documents.document(service)
+    found["Endpoint"]["VirtualIPs"] = [
+        {"NetworkID": vip.network_id, "Addr": address}
+        for vip in service.endpoint.virtual_ips
+        for address in networks.addresses(vip.network_id, vip.addr)
+    ]
     previous = found.pop("PreviousSpecs")
     found["PreviousSpec"] = previous[0]["Spec"] if previous else None
     found["PreviousSpecs"] = previous

@@ -20,17 +20,18 @@ from pyswarm_core.units import format_time
 @click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
 def inspect(*, form: str, tasks: tuple[str, ...]) -> None:
     client = session.connect()
+    networks = inspection.Networks(client)
 
     def read(ref: str) -> dict[str, Any]:
         found = client.tasks(tasks=(ref,))
         if not found:
             raise NotFound(f"no such task: {ref!r}")
-        return document(found[0])
+        return document(found[0], networks)
 
     inspection.inspect_all(tasks, form, read)
 
 
-def document(view: TaskView) -> dict[str, Any]:
+def document(view: TaskView, networks: inspection.Networks) -> dict[str, Any]:
     """The task in the shape of Docker's API."""
     task, detail = view.task, view.task.detail
     return {
@@ -59,7 +60,10 @@ def document(view: TaskView) -> dict[str, Any]:
         "DesiredState": task.desired_state.word,
         "Restarts": task.restarts,
         "NetworksAttachments": [
-            {"Network": {"ID": address.network_id}, "Addresses": [address.address]}
-            for address in detail.addresses
+            {
+                "Network": {"ID": held.network_id},
+                "Addresses": networks.addresses(held.network_id, held.address),
+            }
+            for held in detail.addresses
         ],
     }

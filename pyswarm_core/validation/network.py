@@ -14,6 +14,8 @@ from pyswarm_core.validation.problem import Problem
 
 MTU_MIN = 576
 """What every IPv4 host must accept (RFC 791)."""
+MTU_MIN6 = 1280
+"""The same of IPv6 (RFC 8200); the kernel gives a device of less no address."""
 MTU_MAX = 65_485
 SUBNET_PREFIX_MIN = 8
 SUBNET_PREFIX_MAX = 29
@@ -40,8 +42,9 @@ def network_problems(spec: NetworkSpec) -> list[Problem]:
         problems.append(Problem("name", spec.name, "every host has a network of that name"))
     if spec.driver != "overlay":
         problems.append(Problem("driver", spec.driver, "want overlay"))
-    if spec.mtu and not MTU_MIN <= spec.mtu <= MTU_MAX:
-        problems.append(Problem("mtu", spec.mtu, f"want 0 or {MTU_MIN} to {MTU_MAX}"))
+    least, why = (MTU_MIN6, " with ipv6") if spec.enable_ipv6 else (MTU_MIN, "")
+    if spec.mtu and not least <= spec.mtu <= MTU_MAX:
+        problems.append(Problem("mtu", spec.mtu, f"want 0 or {least} to {MTU_MAX}{why}"))
     return problems
 
 

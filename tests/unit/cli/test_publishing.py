@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from cli.network.inspect import document
 from cli.render.ports import ingress_ports, shown
@@ -13,7 +14,7 @@ from cli.service.publishing import ports, published
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.errors import NotFound
 from pyswarm_core.ids import NetworkId
-from pyswarm_core.objects import Endpoint, Network, TaskDetail
+from pyswarm_core.objects import Endpoint, Network, TaskDetail, VirtualIp
 from pyswarm_core.specs import (
     ContainerSpec,
     DnsConfig,
@@ -279,6 +280,39 @@ def test_network_create_sends_what_docker_has(script: Script, pyswarm: Pyswarm) 
         {"Subnet": "fd00:9::/64"},
     ]
     assert shown_as["Options"] == {"encrypted": ""}
+
+
+def test_addresses_of_ipv6_are_shown_where_a_network_has_them(
+    script: Script, pyswarm: Pyswarm
+) -> None:
+    dual = Network(
+        id=NetworkId("w" * 25), spec=NetworkSpec(name="app", enable_ipv6=True),
+        subnet="10.9.0.0/16", subnet6="fd00:9::/64", vni=1,
+    )  # fmt: skip
+    vips = (VirtualIp(network_id=dual.id, addr="10.9.255.254"),)
+    script.on("GetService", service_reply(replace(service(), endpoint=Endpoint(virtual_ips=vips))))
+    network = network_reply(dual)
+    found = network.services.add(name="web", vip="10.9.255.254")
+    found.tasks.add(name="web.1", address="10.9.0.2")
+    found.tasks.add(name="web.2")
+    script.on("GetNetwork", network)
+    form = "{{range .Endpoint.VirtualIPs}}{{.Addr}} {{end}}"
+    assert (
+        pyswarm("service", "inspect", "web", "web", "-f", form).out.splitlines()
+        == ["10.9.255.254 fd00:9::fffe "] * 2
+    )
+    assert len(script.requests("GetNetwork")) == 1
+    view = tasks_reply()
+    view.tasks[0].task.detail.addresses.add(network_id=dual.id, address="10.9.0.2")
+    view.tasks[0].task.detail.addresses.add(network_id="bridge", address="172.30.0.2")
+    script.on("ListTasks", view)
+    form = "{{range .NetworksAttachments}}{{.Addresses}} {{end}}"
+    shown = pyswarm("task", "inspect", "web.1", "-f", form).out
+    assert shown == "[10.9.0.2 fd00:9::2] [172.30.0.2] \n"
+    (members,) = json.loads(pyswarm("network", "inspect", "-v", "app").out)
+    web = members["Services"]["web"]
+    assert web["VIPv6"] == "fd00:9::fffe"
+    assert [task.get("EndpointIPv6") for task in web["Tasks"]] == ["fd00:9::2", None]
 
 
 def test_a_network_is_shown_with_who_is_on_it(script: Script, pyswarm: Pyswarm) -> None:

@@ -133,6 +133,8 @@ NETWORKS = {
     "gateway and range": network(four(gateway="10.20.0.1", ip_range="10.20.4.0/24")),
     "chosen": network(enable_ipv6=True, attachable=True, encrypted=True),
     "both": network(four(), SIX, enable_ipv6=True),
+    "the least of ipv6": network(enable_ipv6=True, mtu=1280),
+    "the least of ipv4": network(mtu=576),
     "six alone": network(SIX, enable_ipv6=True),
     "ingress": network(ingress=True, encrypted=True),
 }
@@ -155,6 +157,7 @@ WRONG_NETWORKS = [
     (network(four(ip_range="10.20.4.0/30")), "want a prefix length of 8 to 29"),
     (network(four(), four("10.21.0.0/16")), "subnet '2 of IPv4 and 0 of IPv6' is not valid"),
     (network(SIX), "subnet 'fd00:20::/64' is not valid: want ipv6 with it"),
+    (network(enable_ipv6=True, mtu=1279), "want 0 or 1280 to 65485 with ipv6"),
     (network(IpamConfig(subnet="fe80::/64"), enable_ipv6=True), "as fd00::/8's"),
     (network(IpamConfig(subnet="ff00::/8"), enable_ipv6=True), "as fd00::/8's"),
     (network(IpamConfig(subnet="fd00::1/64"), enable_ipv6=True), "no bit set behind its prefix"),
