@@ -29,7 +29,7 @@ from agent.network.names import (
     way_mark,
 )
 from agent.network.state import Address, Fdb, KernelState, Link, Neighbour, Route, Rule, Setting
-from pyswarm_core.addresses import block6
+from pyswarm_core.addresses import address6, block6
 from pyswarm_core.ids import NetworkId
 
 T = TypeVar("T")
@@ -70,6 +70,8 @@ class Side(msgspec.Struct, frozen=True):
     local_blocks: tuple[str, ...]
     peers: tuple[tuple[int, str, tuple[str, ...]], ...]
     anywhere: str
+    gateway: str
+    """The tasks' next hop if it is the same on every host."""
 
 
 def _sides(overlay: OverlayWanted) -> Iterator[Side]:
@@ -77,11 +79,13 @@ def _sides(overlay: OverlayWanted) -> Iterator[Side]:
     yield Side(
         False, overlay.subnet, overlay.local_blocks,
         tuple((p.node_number, next_hop(p.node_number), p.blocks) for p in peers), "0.0.0.0/0",
+        overlay.gateway,
     )  # fmt: skip
     if overlay.subnet6:
         far = ((p.node_number, next_hop6(p.node_number), blocks6(overlay, p.blocks)) for p in peers)
         blocks = blocks6(overlay, overlay.local_blocks)
-        yield Side(True, overlay.subnet6, blocks, tuple(far), "::/0")
+        way = overlay.gateway and address6(overlay.subnet, overlay.subnet6, overlay.gateway)
+        yield Side(True, overlay.subnet6, blocks, tuple(far), "::/0", way)
 
 
 def blocks6(overlay: OverlayWanted, blocks: Iterable[str]) -> tuple[str, ...]:
@@ -124,7 +128,7 @@ def wanted(
             links[link.name] = link
         bridge, vxlan = names.bridge(overlay.network_id), names.vxlan(overlay.network_id)
         for side in _sides(overlay):
-            addresses += (Address(bridge, _bridge_cidr(block)) for block in side.local_blocks)
+            addresses += (Address(bridge, cidr) for cidr in _bridge_cidrs(side))
             routes += _routes(overlay, side, names)
             if overlay.vni:
                 neighbours += (Neighbour(vxlan, via, vtep_mac(n)) for n, via, _ in side.peers)
@@ -160,8 +164,11 @@ def _links(overlay: OverlayWanted, names: Names, underlay: Underlay, mtu: int) -
         )  # fmt: skip
 
 
-def _bridge_cidr(block: str) -> str:
-    return f"{gateway(block)}/{block.partition('/')[2]}"
+def _bridge_cidrs(side: Side) -> Iterator[str]:
+    own = {gateway(block): block.partition("/")[2] for block in side.local_blocks}
+    yield from (f"{address}/{prefix}" for address, prefix in own.items())
+    if own and side.gateway and side.gateway not in own:
+        yield f"{side.gateway}/{128 if side.six else 32}"
 
 
 def _link_cidr(link: Link) -> str:

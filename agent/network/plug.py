@@ -6,7 +6,7 @@ adopted task's can be computed again and compared with what is there.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv4Network
 
 import msgspec
@@ -56,6 +56,8 @@ class _Side(msgspec.Struct, frozen=True):
     subnet: str
     block: str
     address: str
+    way: str
+    """The next hop out of the block: the network's own, or the block's first address."""
     anywhere: str
 
 
@@ -80,7 +82,13 @@ def plugs(
         block = _block_of(attachment.address, overlay)
         mtu = network_mtu(overlay, underlay_mtu)
         side, ifname = (
-            _Side(overlay.subnet, block, attachment.address, "0.0.0.0/0"),
+            _Side(
+                overlay.subnet,
+                block,
+                attachment.address,
+                overlay.gateway or gateway(block),
+                "0.0.0.0/0",
+            ),
             attachment.ifname,
         )
         plug = Plug(
@@ -99,7 +107,13 @@ def plugs(
 
 def _dual(plug: Plug, side: _Side, overlay: OverlayWanted, *, is_out: bool) -> Plug:
     pair = overlay.subnet, overlay.subnet6
-    six = _Side(overlay.subnet6, block6(*pair, side.block), address6(*pair, side.address), "::/0")
+    six = _Side(
+        overlay.subnet6,
+        block6(*pair, side.block),
+        address6(*pair, side.address),
+        address6(*pair, side.way),
+        "::/0",
+    )
     ifname = plug.inside.name
     routes = _routes(six, ifname, is_mesh=overlay.ingress, is_out=is_out)
     return msgspec.structs.replace(
@@ -115,7 +129,7 @@ def _cidr(side: _Side) -> str:
 
 
 def _gateway(side: _Side, ifname: str, overlay: OverlayWanted) -> Neighbour:
-    return Neighbour(ifname, gateway(side.block), gateway_mac(overlay.network_id))
+    return Neighbour(ifname, side.way, gateway_mac(overlay.network_id))
 
 
 def inside_messages(wiring: Sequence[Plug], host_fd: int) -> list[bytes]:
@@ -137,17 +151,16 @@ def inside_messages(wiring: Sequence[Plug], host_fd: int) -> list[bytes]:
 
 def _routes(side: _Side, ifname: str, *, is_mesh: bool, is_out: bool) -> tuple[Route, ...]:
     ways: tuple[Route, ...] = ()
-    way = gateway(side.block)
+    # A next hop that all hosts share lies in no task's block.
+    out = partial(Route, device=ifname, via=side.way, onlink=side.way != gateway(side.block))
     if is_mesh:
         ways = (
             Route(dst=side.block, device=ifname, table=_MESH_TABLE),
-            Route(dst=side.anywhere, device=ifname, via=way, table=_MESH_TABLE),
+            out(dst=side.anywhere, table=_MESH_TABLE),
         )
     if is_out:
-        return (*ways, Route(dst=side.anywhere, device=ifname, via=way))
-    if side.subnet != side.block:
-        return (*ways, Route(dst=side.subnet, device=ifname, via=way))
-    return ways
+        return (*ways, out(dst=side.anywhere))
+    return (*ways, out(dst=side.subnet)) if side.subnet != side.block else ways
 
 
 def _rules(address: str) -> tuple[Rule, ...]:

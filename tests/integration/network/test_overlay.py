@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agent.network.base import (
@@ -122,6 +123,20 @@ def test_a_task_of_two_networks_reaches_both(hosts: list[Host]) -> None:
     attach(hosts[1], "o", OTHER)
     assert ping(both, "10.128.2.2")
     assert ping(both, "10.129.2.2")
+
+
+def test_a_gateway_that_hosts_share_leads_out_and_to_peers(hosts: list[Host]) -> None:
+    way = "10.128.200.1"
+    shared = [msgspec.structs.replace(overlay(host, APP), gateway=way) for host in hosts]
+    for host, wanted in zip(hosts, shared, strict=True):
+        host.run(host.dataplane.sync([wanted]))
+        assert host.run(host.dataplane.check()) == ()
+    task = attach(hosts[0], "task", APP)
+    attach(hosts[1], "far", APP)
+    assert f"default via {way} dev eth0" in sh(f"nsenter --net={task} ip route")
+    assert ping(task, way)
+    assert ping(task, "10.128.2.2")
+    assert ping(task, UNDERLAY_GATEWAY)
 
 
 def test_egress_carries_the_hosts_address(hosts: list[Host], rig: Rig) -> None:
