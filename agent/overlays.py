@@ -8,7 +8,9 @@ without, any controller.
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
 from ipaddress import IPv4Address, IPv4Network
+from operator import xor
 from pathlib import Path
 
 import msgspec
@@ -74,12 +76,14 @@ class Overlays:
         dataplane: Dataplane,
         bridge_subnet: str,
         path: Path,
-        acknowledge: Callable[[int], None],
+        acknowledge: Callable[[int, int], None],
         resolvers: Resolvers,
         *,
         watch: NetworkWatch | None = None,
     ) -> None:
-        """`acknowledge` is told the revision of the newest assignment that the kernel follows."""
+        """`acknowledge` is told the revision of the newest assignment that the kernel follows, and
+        the digest of its endpoints.
+        """
         self._dataplane = dataplane
         self._resolvers = resolvers
         self._path = path
@@ -137,7 +141,7 @@ class Overlays:
             self._save()
             await self._want()
         if self._synced == self._wanted:
-            self._acknowledge(self._revision)
+            self._acknowledge(self._revision, self._endpoints.values())
 
     async def attach(
         self, task_id: TaskId, networks: Iterable[NetworkId], servers: Sequence[str] = ()
@@ -259,12 +263,12 @@ class Overlays:
             if self._wanted == target:
                 revision = self._revision  # what came meanwhile asked for nothing else
             if revision:
-                self._acknowledge(revision)
+                self._acknowledge(revision, endpoints)
             drifts = await self._wait_for_work(target)
 
-    def _acknowledge(self, revision: int) -> None:
+    def _acknowledge(self, revision: int, endpoints: Iterable[EndpointWanted]) -> None:
         self.programmed = max(self.programmed, revision)
-        self._tell(revision)
+        self._tell(revision, reduce(xor, (endpoint.digest for endpoint in endpoints), 0))
 
     async def _wait_for_work(self, target: int) -> int:
         """Return when there is something to do: how much somebody has disturbed, if that is it."""

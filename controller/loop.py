@@ -221,11 +221,16 @@ class Loop:
         self._reach.barrier.opened(node_id)
         return self.sessions.open(node_id)
 
-    def acknowledge(self, session: Session, revision: int) -> None:
-        """The agent follows everything up to this revision."""
+    def acknowledge(self, session: Session, revision: int, digest: int | None = None) -> bool:
+        """The agent follows everything up to this revision. Whether the endpoints that it has are
+        not those it was told; then it is told everything anew.
+        """
+        differs = digest is not None and session.verify(revision, digest)
+        self._tools.metrics.endpoints_healed_total.inc(differs)
         if revision > session.acknowledged:
             session.acknowledged = revision
             self._release(self._reach.barrier.heard(session.node_id, revision))
+        return differs
 
     # Turns
 

@@ -63,6 +63,9 @@ class Metrics:
             "endpoint_lag_seconds",
             "Time from the commit that changed endpoints until the last node acknowledged it",
         )
+        self.endpoints_healed_total = self._counter(
+            "endpoints_healed_total", "Agents told everything anew: their endpoints were others"
+        )
         self.barriers_total = Counter(
             "pyswarm_controller_barriers_total",
             "Groups of stops that waited until nobody sends connections to them",

@@ -3,6 +3,7 @@ controller and agents.
 """
 
 from collections.abc import Iterable, Sequence
+from hashlib import blake2s
 
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.codec import from_proto, to_proto
@@ -24,6 +25,13 @@ def unpack_ids(data: bytes) -> list[TaskId]:
         raise ValueError(f"ids column has {len(data)} bytes, not a multiple of {ID_LENGTH}")
     text = data.decode("ascii")
     return [TaskId(text[start : start + ID_LENGTH]) for start in range(0, len(text), ID_LENGTH)]
+
+
+def endpoint_digest(message: bytes) -> int:
+    """Of one serialized ServiceEndpoint. The digest of several is the exclusive or of theirs, so
+    that one comes or goes at no cost.
+    """
+    return int.from_bytes(blake2s(message, digest_size=8).digest())
 
 
 def pack_statuses(statuses: Sequence[TaskStatus]) -> dispatcher_pb2.TaskStatuses:

@@ -109,6 +109,8 @@ class EndpointWanted(msgspec.Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
     backends: tuple[Backend, ...] = ()
     ports: tuple[PortConfig, ...] = ()
+    digest: int = 0
+    """Of the message that it was told by (pyswarm_core/columns.py)."""
 
     @property
     def key(self) -> "EndpointKey":

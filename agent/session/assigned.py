@@ -10,7 +10,7 @@ from agent.tasks.record import Record
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.clock import Instant
 from pyswarm_core.codec import from_proto
-from pyswarm_core.columns import unpack_ids
+from pyswarm_core.columns import endpoint_digest, unpack_ids
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.objects import EncryptionKey
 from pyswarm_core.specs import PortConfig, RegistryLogin, TaskSpec
@@ -150,4 +150,5 @@ def _endpoint(data: bytes) -> EndpointWanted:
         aliases=tuple(message.aliases),
         backends=tuple(Backend(*column) for column in columns),
         ports=tuple(from_proto(PortConfig, port) for port in message.ports),
+        digest=endpoint_digest(data),
     )

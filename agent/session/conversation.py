@@ -122,11 +122,11 @@ class Session:
             await asyncio.sleep(COALESCE_S)
             if stream != self._stream:
                 return  # gRPC lets a dead stream's iterator wait on: it must not take our words
-            statuses, revision = self._outbox.drain(STATUSES_PER_MESSAGE)
+            statuses, revision, digest = self._outbox.drain(STATUSES_PER_MESSAGE)
             if statuses:
                 yield dispatcher_pb2.AgentMessage(statuses=pack_statuses(statuses))
             if revision:
-                acknowledge = dispatcher_pb2.Acknowledge(revision=revision)
+                acknowledge = dispatcher_pb2.Acknowledge(revision=revision, digest=digest)
                 yield dispatcher_pb2.AgentMessage(acknowledge=acknowledge)
 
     def _hello(self) -> dispatcher_pb2.Hello:

@@ -16,6 +16,7 @@ class Outbox:
     def __init__(self) -> None:
         self._statuses: dict[TaskId, TaskStatus] = {}
         self._revision = 0
+        self._digest = 0
         self._filled = asyncio.Event()
 
     def put(self, status: TaskStatus) -> None:
@@ -23,23 +24,25 @@ class Outbox:
         self._statuses[status.task_id] = status
         self._filled.set()
 
-    def acknowledge(self, revision: int) -> None:
-        """Everything up to this store revision is true here."""
-        if revision > self._revision:
-            self._revision = revision
+    def acknowledge(self, revision: int, digest: int) -> None:
+        """Everything up to this store revision is true here; `digest` is that of the endpoints."""
+        if revision >= self._revision:
+            self._revision, self._digest = revision, digest
             self._filled.set()
 
     async def wait(self) -> None:
         """Return once there is something to say."""
         await self._filled.wait()
 
-    def drain(self, limit: int) -> tuple[list[TaskStatus], int]:
-        """At most `limit` statuses, oldest first, and the revision to acknowledge (0: none)."""
+    def drain(self, limit: int) -> tuple[list[TaskStatus], int, int]:
+        """At most `limit` statuses, oldest first, and the revision to acknowledge (0: none) with
+        its digest.
+        """
         taken = [self._statuses.pop(task_id) for task_id in list(self._statuses)[:limit]]
         revision, self._revision = self._revision, 0
         if not self._statuses:
             self._filled.clear()
-        return taken, revision
+        return taken, revision, self._digest
 
     def clear(self) -> None:
         """Forget everything: a full report is about to be made, and a full assignment follows."""

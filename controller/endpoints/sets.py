@@ -7,10 +7,12 @@ read, so marking a change costs nothing per session, and one that lags asks once
 """
 
 from collections.abc import Iterable, Iterator
+from functools import reduce
+from operator import xor
 
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.codec import to_proto
-from pyswarm_core.columns import pack_ids
+from pyswarm_core.columns import endpoint_digest, pack_ids
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.limits import ENDPOINT_CHANGES
 from pyswarm_core.objects import Service, Task
@@ -48,6 +50,7 @@ class Endpoints:
         self._of_service: dict[ServiceId, tuple[NetworkId, ...]] = {}
         self._on_network: dict[NetworkId, dict[ServiceId, None]] = {}
         self._made: dict[EndpointKey, bytes] = {}
+        self._digests: dict[NetworkId, int] = {}
         self._log: dict[EndpointKey, int] = {}
         self._log_begins = 0
         self.refresh(state.services)
@@ -93,7 +96,12 @@ class Endpoints:
         made = self._made.get(key)
         if made is None and key[1] in self._of_service.get(key[0], ()):
             made = self._made[key] = endpoint_message(self._state, *key)
+            self._fold(key, made)
         return made
+
+    def digest(self, networks: Iterable[NetworkId]) -> int:
+        """Of all endpoints on these networks: what a node that was told of them acknowledges."""
+        return reduce(xor, (self._digests.get(network_id, 0) for network_id in networks), 0)
 
     def remembers(self, sequence: int) -> bool:
         """Whether everything that changed since then is known."""
@@ -115,14 +123,27 @@ class Endpoints:
         if told is None:
             return False
         made = self._made[key] = endpoint_message(self._state, service_id, network_id)
-        return made != told
+        if made == told:
+            return False
+        self._fold(key, told)
+        self._fold(key, made)
+        return True
+
+    def _fold(self, key: EndpointKey, message: bytes) -> None:
+        """The message comes to, or goes from, its network's digest."""
+        digest = self._digests.get(key[1], 0) ^ endpoint_digest(message)
+        if digest:
+            self._digests[key[1]] = digest
+        else:
+            self._digests.pop(key[1], None)
 
     def _move(
         self, service_id: ServiceId, before: tuple[NetworkId, ...], now: tuple[NetworkId, ...]
     ) -> None:
         for network_id in before:
             if network_id not in now:
-                self._made.pop((service_id, network_id), None)
+                if made := self._made.pop((service_id, network_id), None):
+                    self._fold((service_id, network_id), made)
                 self._note((service_id, network_id))
                 services = self._on_network[network_id]
                 del services[service_id]

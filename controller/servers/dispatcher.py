@@ -168,7 +168,10 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                     async with self._taking:
                         _take_statuses(loop, node_id, message.statuses)
                 case "acknowledge":
-                    loop.acknowledge(session, message.acknowledge.revision)
+                    told = message.acknowledge
+                    digest = told.digest if told.HasField("digest") else None
+                    if loop.acknowledge(session, told.revision, digest):
+                        _log.error("endpoints.differ", node=node_id, revision=told.revision)
                 case _:
                     pass  # a heartbeat, or a newer agent's word
 

@@ -26,6 +26,8 @@ from pyswarm_core.state import State
 from pyswarm_core.states import is_terminal
 
 Message = dispatcher_pb2.ControllerMessage
+DIGESTS_KEPT = 64
+"""Of the messages sent last; an agent that is further behind is compared once it has caught up."""
 
 
 class Session:
@@ -37,6 +39,8 @@ class Session:
         self.closed = False
         self.sent_revision = 0
         self.acknowledged = 0
+        self._digests: deque[tuple[int, int]] = deque(maxlen=DIGESTS_KEPT)
+        self._is_healing = False
         self._needs_full = True
         self._changes = Changes()
         self._notices: deque[Message] = deque()
@@ -80,6 +84,22 @@ class Session:
             self._changes.endpoints = True
             self.wake.set()
 
+    def verify(self, revision: int, digest: int) -> bool:
+        """Whether the endpoints that the agent has at this revision are not those it was told; then
+        it is told everything anew, once until they agree.
+        """
+        while self._digests and self._digests[0][0] < revision:
+            self._digests.popleft()
+        told = [was for at, was in self._digests if at == revision]
+        if not told or digest in told:
+            self._is_healing &= not told
+            return False
+        if self._is_healing:
+            return False
+        self._is_healing = self._needs_full = True
+        self.wake.set()
+        return True
+
     def take(self, source: Source, revision: int) -> list[Message]:
         """The messages to send now. Call it only while the store has what the state says."""
         messages = list(self._notices)
@@ -99,6 +119,7 @@ class Session:
         self._needs_full = False
         self._changes = Changes(sent, endpoints.sequence)
         self.sent_revision = revision
+        self._digests.append((revision, endpoints.digest(sent)))
         messages.append(Message(assignments=body))
         return messages
 

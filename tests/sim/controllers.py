@@ -35,6 +35,7 @@ from tests.sim.store import Etcd, SimStore
 
 KEYS = Keys()
 TERM_ENDING = "leadership.broken"
+ENDPOINTS_DIFFER = "endpoints.differ"
 
 
 class SteadyClock:

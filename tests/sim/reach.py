@@ -7,6 +7,7 @@ What a host sends to is what its dataplane was given last.
 from collections.abc import Iterator
 
 import msgspec
+from msgspec.structs import replace
 
 from agent.network.base import Backend, EndpointKey, EndpointWanted
 from controller.loop import Loop
@@ -121,7 +122,7 @@ def wrong_endpoints(view: View, host: Host, ignored: set[ServiceId]) -> Iterator
     """Where what the host sends to differs from what is stored."""
     assert host.node_id is not None
     want = _wanted(view, host.node_id)
-    have = host.dataplane.endpoints
+    have = {key: replace(e, digest=0) for key, e in host.dataplane.endpoints.items()}
     for key in sorted({*want, *have}):
         if key[0] not in ignored and want.get(key) != have.get(key):
             yield f"{host.name} reaches {key} by {have.get(key)}, should by {want.get(key)}"

@@ -27,7 +27,14 @@ from pyswarm_core.state import is_wanted
 from pyswarm_core.states import Availability, NodeState
 from tests.sim.brain import Brain
 from tests.sim.clock import Scheduler, Spinning
-from tests.sim.controllers import KEYS, TERM_ENDING, ControllerWorld, Machine, deciding_by
+from tests.sim.controllers import (
+    ENDPOINTS_DIFFER,
+    KEYS,
+    TERM_ENDING,
+    ControllerWorld,
+    Machine,
+    deciding_by,
+)
 from tests.sim.faults import Faults
 from tests.sim.hosts import Host, HostWorld
 from tests.sim.marks import Marks
@@ -367,6 +374,8 @@ class _Listener(logging.Handler):
                 error = error.exceptions[0]
             trace = "".join(traceback.format_exception(error)) if error else ""
             self._fail(f"leadership broke: {error!r}\n{trace}")
+        if ENDPOINTS_DIFFER in record.getMessage():
+            self._fail(f"an agent has other endpoints than it was told: {record.getMessage()}")
 
 
 def simulate(number: int, *, options: Options | None = None, trace: bool = False) -> Result:

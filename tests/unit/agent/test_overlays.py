@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agent import overlays as module
@@ -53,10 +54,12 @@ class Told:
 
     def __init__(self) -> None:
         self.revisions: list[int] = []
+        self.digests: list[int] = []
         self._more = asyncio.Event()
 
-    def take(self, revision: int) -> None:
+    def take(self, revision: int, digest: int) -> None:
         self.revisions.append(revision)
+        self.digests.append(digest)
         self._more.set()
 
     async def until(self, revision: int) -> None:
@@ -134,6 +137,20 @@ async def test_a_revision_that_asks_for_nothing_is_acknowledged_at_once(tmp_path
         await overlays.settled()
         await overlays.assign(assigned(5))
         assert told.revisions == [5]
+
+
+async def test_what_is_acknowledged_has_the_digest_of_all_endpoints(tmp_path: Path) -> None:
+    dataplane, told = FakeDataplane(Fabric(), Underlay(address="192.0.2.1")), Told()
+    one = msgspec.structs.replace(endpoint("10.0.0.9"), digest=5)
+    other = msgspec.structs.replace(one, service_id=ServiceId("other"), digest=6)
+    async with running(dataplane, told, tmp_path / "o") as overlays:
+        await overlays.assign(assigned(5, one))
+        await told.until(5)
+        await overlays.assign(assigned(6, other))
+        await told.until(6)
+        await overlays.assign(msgspec.structs.replace(assigned(7), removed_endpoints=(one.key,)))
+        await told.until(7)
+    assert told.digests == [5, 5 ^ 6, 6]
 
 
 async def test_what_was_disturbed_is_counted_once_it_is_mended(

@@ -1,11 +1,15 @@
 """Endpoint sets: what their messages say, and what a reader of the log learns of changes."""
 
+from collections.abc import Callable
+from functools import reduce
+from operator import xor
+
 import pytest
 from msgspec.structs import replace
 
 from controller.endpoints import sets
 from controller.endpoints.sets import Endpoints, endpoint_message, is_backend, overlays_of
-from pyswarm_core.columns import unpack_ids
+from pyswarm_core.columns import endpoint_digest, unpack_ids
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, ServiceId
 from pyswarm_core.objects import Endpoint, VirtualIp
@@ -144,6 +148,32 @@ def test_a_service_that_moves_leaves_one_network_and_appears_on_another() -> Non
     assert endpoints.changed_since(before) == [(WEB, OTHER), KEY]
     assert list(endpoints.on_network(NET)) == []
     assert list(endpoints.on_network(OTHER)) == [(WEB, OTHER)]
+
+
+def test_a_digest_is_that_of_the_messages_however_they_came_about() -> None:
+    state = world(backend("web.1"))
+    endpoints = Endpoints(state)
+
+    def of_messages(*networks: NetworkId) -> int:
+        made = [endpoints.message(key) for n in networks for key in endpoints.on_network(n)]
+        return reduce(xor, map(endpoint_digest, filter(None, made)), 0)
+
+    seen = []
+    changes: tuple[Callable[[], None], ...] = (
+        lambda: None,
+        lambda: put(state, backend("web.2", "n2")),
+        lambda: rejoin(state, "net", "other"),
+        lambda: rejoin(state, "other"),
+    )
+    for change in changes:
+        change()
+        endpoints.refresh([WEB])
+        seen.append(of_messages(NET, OTHER))
+        assert endpoints.digest([NET, OTHER]) == seen[-1]
+    assert len({0, *seen}) == 5
+    rejoin(state, "host")
+    endpoints.refresh([WEB])
+    assert endpoints.digest([NET, OTHER]) == 0
 
 
 def test_predefined_networks_have_no_endpoints() -> None:
