@@ -32,11 +32,13 @@ from agent.session.conversation import Greeting, Session
 from agent.session.identity import Identity, Joining, join
 from agent.session.outbox import Outbox
 from agent.session.tunnels import Tunnels
+from agent.tracing import Tracer
 from agent.worker import Worker
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.metrics import serve_metrics
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.ids import TaskId
 from pyswarm_core.objects import NodeDescription, NodeResources, Platform
 from pyswarm_core.version import VERSION
 
@@ -71,6 +73,7 @@ class _Parts(msgspec.Struct, frozen=True):
     worker: Worker
     outbox: Outbox
     registry: CollectorRegistry
+    tracer: Tracer
 
 
 async def _serve(config: Config, stack: AsyncExitStack) -> None:
@@ -90,7 +93,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
             parts.outbox,
             parts.worker,
             assign=assign,
-            open_tunnel=Tunnels(parts.worker, parts.images, parts.runtime).open,
+            open_tunnel=Tunnels(parts.worker, parts.images, parts.runtime, parts.tracer.trace).open,
         )
         parts.registry.register(
             AgentCollector(parts.worker, parts.overlays, session, parts.spoofed)
@@ -111,23 +114,9 @@ async def _parts(config: Config, stack: AsyncExitStack) -> _Parts:
     layout.prepare()
     runtime = ConmonRuntime(host.binaries, layout, host.hierarchies)
     stack.callback(runtime.close)
-    underlay = Underlay(address=config.advertise_addr, port=config.data_path_port)
-    dataplane = KernelDataplane(config.fleet, underlay, config.run_dir / "netns")
-    stack.callback(dataplane.close)
     outbox, registry = Outbox(), CollectorRegistry()
-    namespaces = Namespaces(config.run_dir / "netns")
-    stack.callback(namespaces.close)
-    resolvers = await stack.enter_async_context(
-        serving_names(namespaces, HostServers(config.resolv_conf), Questions(registry))
-    )
-    overlays = Overlays(
-        dataplane,
-        config.bridge_subnet,
-        config.state_dir / "overlays.json",
-        outbox.acknowledge,
-        resolvers,
-        watch=NetworkWork(registry),
-    )
+    network = await _network(config, stack, outbox, registry)
+    overlays = network.overlays
     preparation = Preparation(
         images=images,
         overlays=overlays,
@@ -148,7 +137,51 @@ async def _parts(config: Config, stack: AsyncExitStack) -> _Parts:
         stopwatch=PhaseLatency(registry),
         listening=listening,
     )
-    return _Parts(images, runtime, overlays, dataplane.spoofed, worker, outbox, registry)
+    tracer = Tracer(
+        network.dataplane,
+        network.namespaces,
+        lambda: overlays.programmed,
+        lambda task_id: _exposed(task_id, worker, images),
+    )
+    stack.callback(tracer.close)
+    spoofed = network.dataplane.spoofed
+    return _Parts(images, runtime, overlays, spoofed, worker, outbox, registry, tracer)
+
+
+class _Network(msgspec.Struct, frozen=True):
+    dataplane: KernelDataplane
+    namespaces: Namespaces
+    overlays: Overlays
+
+
+async def _network(
+    config: Config, stack: AsyncExitStack, outbox: Outbox, registry: CollectorRegistry
+) -> _Network:
+    underlay = Underlay(address=config.advertise_addr, port=config.data_path_port)
+    dataplane = KernelDataplane(config.fleet, underlay, config.run_dir / "netns")
+    stack.callback(dataplane.close)
+    namespaces = Namespaces(config.run_dir / "netns")
+    stack.callback(namespaces.close)
+    resolvers = await stack.enter_async_context(
+        serving_names(namespaces, HostServers(config.resolv_conf), Questions(registry))
+    )
+    overlays = Overlays(
+        dataplane,
+        config.bridge_subnet,
+        config.state_dir / "overlays.json",
+        outbox.acknowledge,
+        resolvers,
+        watch=NetworkWork(registry),
+    )
+    return _Network(dataplane, namespaces, overlays)
+
+
+async def _exposed(task_id: TaskId, worker: Worker, images: Images) -> tuple[int, ...]:
+    """The TCP ports that the task's image names."""
+    record = worker.records.get(task_id)
+    found = [i for i in await images.list() if record is not None and i.id == record.image_id]
+    ports = [port.partition("/") for image in found for port in image.config.exposed_ports]
+    return tuple(int(number) for number, _, protocol in ports if protocol in ("", "tcp"))
 
 
 async def _assign(assigned: Assigned, identity: Identity, parts: _Parts) -> None:

@@ -25,6 +25,7 @@ from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.errors import NO_LEADER, InvalidArgument, PyswarmError, Unavailable
 from pyswarm_core.objects import Network, Node, Service
 from pyswarm_core.specs import NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
+from pyswarm_core.traces import Hop
 
 CALL_TIMEOUT_S = 30.0
 """For a call with one answer; a controller that leads answers in milliseconds."""
@@ -200,6 +201,12 @@ class Client:
         """Remove it. Raises Conflict if a service uses it."""
         reply = self._ask(self._stub.RemoveNetwork, pb.RefRequest(ref=ref))
         return from_proto(Network, reply.network)
+
+    def trace_network(self, source: str, target: str, port: int) -> list[Hop]:
+        """The hops from a task to what `target` names, up to the first broken one."""
+        request = pb.TraceNetworkRequest(source=source, target=target, port=port)
+        reply = self._ask(self._stub.TraceNetwork, request)
+        return [from_proto(Hop, hop) for hop in reply.hops]
 
     def events(
         self, *, since: int = 0, until: int = 0, filters: Iterable[str] = (), follow: bool = True

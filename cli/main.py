@@ -27,6 +27,7 @@ COMMANDS = {
     "task": ("cli.task:task", "Look into tasks"),
     "node": ("cli.node:node", "Look into and change nodes"),
     "network": ("cli.network:network", "Create and remove overlay networks"),
+    "net": ("cli.net:net", "Look for faults between tasks"),
     "image": ("cli.image:image", "Build, pull and remove images"),
     "swarm": ("cli.swarm:swarm", "Make, join and leave a fleet"),
     "playground": ("cli.playground.commands:playground", "A whole fleet on this machine"),

@@ -36,8 +36,10 @@ from agent.network.netlink import Netlink, nft_generation
 from agent.network.netns import Namespaces
 from agent.network.plug import Plug, inside_messages, plugs
 from agent.network.state import KernelState
+from agent.network.trace import look, way
 from agent.network.vips.programs import Programs
 from pyswarm_core.ids import NetworkId, TaskId
+from pyswarm_core.traces import Check, RulesFact
 
 T = TypeVar("T")
 
@@ -150,6 +152,25 @@ class KernelDataplane:
             disturbed = await self._run(self._programs.disturbed)
             return drifts + tuple(Drift(kind="rules", detail=f"task {task}") for task in disturbed)
 
+    async def look(
+        self, task_id: TaskId, network_id: NetworkId, address: str
+    ) -> tuple[tuple[Check, ...], int]:
+        """How a task's way to an address over a network is, against how it should be; and the
+        largest packet that the task may send. Raises NetworkFailed if it has no such way.
+        """
+        async with self._lock:
+            disturbed = await self._filter.differs()
+            seen = await self._run(lambda: self._seen(task_id, network_id, address, disturbed))
+        return way.checks(seen, self._names), seen.plug.inside.mtu
+
+    async def look_at_rules(self, task_id: TaskId, address: str) -> RulesFact | None:
+        """What the kernel's rules in the task's namespace say of a virtual address."""
+        return await self._run(lambda: self._programs.look(task_id, address))
+
+    async def dropping(self) -> tuple[str, ...]:
+        """Others' chains that drop what this host forwards, unless something accepts it."""
+        return await self._run(lambda: look.dropping(self._names))
+
     def spoofed(self) -> int:
         """How many packets of tasks were dropped because their source was not the task's; to be
         asked by any thread of the host's namespace.
@@ -177,9 +198,35 @@ class KernelDataplane:
         flows.forget_stale(self._udp_ways, ways, self._overlays.values())
         self._udp_ways = ways
 
-    def _compare(self) -> tuple[KernelState, plan.Changes]:
+    def _seen(
+        self, task_id: TaskId, network_id: NetworkId, address: str, disturbed: bool
+    ) -> way.Seen:
+        names, overlay = self._names, self._overlays.get(network_id)
+        bridge = names.bridge(network_id)
+        plug = next((p for p in self._tasks.get(task_id, ()) if p.bridge == bridge), None)
+        if overlay is None or plug is None:
+            raise NetworkFailed(f"task {task_id} is not on network {network_id} here")
         host = self._host()
         devices = kernel.Devices(host)
+        want, found = self._states(devices)
+        by_index = {index: link.name for index, link in devices.links.items()}
+        other = bridge if way.is_local(overlay, address) else names.vxlan(network_id)
+        with self._namespaces.inside(task_id) as inside:
+            held = look.inside(inside, address)
+        return way.Seen(
+            address=address, overlay=overlay, plug=plug, want=want, found=found, inside=held,
+            links={link.name: link for link in devices.links.values()},
+            route=look.choice(host, by_index, address),
+            paired=look.paired(names, (bridge, other)), disturbed=disturbed,
+            unsealed=tuple(drift.detail for drift in self._unsealed()),
+        )  # fmt: skip
+
+    def _compare(self) -> tuple[KernelState, plan.Changes]:
+        want, found = self._states(kernel.Devices(self._host()))
+        return want, plan.difference(want, found)
+
+    def _states(self, devices: kernel.Devices) -> tuple[KernelState, KernelState]:
+        """What is wanted, and what is there."""
         if self._overlays:
             self._underlay_mtu = devices.mtu_of(self._underlay.address)
         wirings = list(self._tasks.values())
@@ -190,8 +237,8 @@ class KernelDataplane:
         )  # fmt: skip
         # What is left of the last dual-stack network, perhaps another agent's, is found as well.
         self._six |= plan.FORWARDING6 in want.settings
-        found = kernel.find(host, devices, self._names, want.settings, six=self._six)
-        return want, plan.difference(want, found)
+        found = kernel.find(self._host(), devices, self._names, want.settings, six=self._six)
+        return want, found
 
     def _sync_kernel(self) -> None:
         try:

@@ -68,12 +68,12 @@ def find(
         neighbours=frozenset(
             Neighbour(ours[index], address, mac)
             for family in families
-            for index, address, mac in _neighbours(host, family)
+            for index, address, mac in neighbours(host, family)
             if index in ours
         ),
         fdb=frozenset(
             Fdb(ours[index], mac, vtep)
-            for index, vtep, mac in _neighbours(host, message.AF_BRIDGE)
+            for index, vtep, mac in neighbours(host, message.AF_BRIDGE)
             if index in ours
         ),
         rules=frozenset(
@@ -171,7 +171,8 @@ def _named(route: Route, device: str) -> Route:
     )  # fmt: skip
 
 
-def _neighbours(host: Netlink, family: int) -> Iterable[tuple[int, str, str]]:
+def neighbours(host: Netlink, family: int) -> Iterable[tuple[int, str, str]]:
+    """The permanent neighbours (AF_INET) or FDB entries (AF_BRIDGE): index, address, MAC."""
     answer = host.dump(message.dump_neighbours(family))
     return filter(None, map(message.read_neighbour, answer))
 

@@ -294,6 +294,12 @@ def dump_routes(family: int = AF_INET) -> bytes:
     return message(GETROUTE, DUMP, body)
 
 
+def get_route(address: str) -> bytes:
+    """Ask which way the namespace's own packets to an address go."""
+    body = _RTMSG.pack(AF_INET, 32, 0, 0, 0, 0, 0, 0, 0)
+    return message(GETROUTE, 0, body + _ip(1, address))
+
+
 def dump_rules(family: int = AF_INET) -> bytes:
     """Ask for every routing rule of one family."""
     return message(GETRULE, DUMP, _RULEHDR.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
@@ -349,6 +355,12 @@ def read_route(body: bytes) -> tuple[int, Route] | None:
         metric=0 if six and metric == _METRIC6 else metric, onlink=bool(flags & _ONLINK),
         table=0 if table == _MAIN_TABLE else table,
     )  # fmt: skip
+
+
+def read_choice(body: bytes) -> tuple[int, str]:
+    """(index, next hop or "") of the way that was chosen."""
+    found = attributes(body, 12)
+    return _number(found.get(4)), _written(found.get(5))
 
 
 def read_rule(body: bytes) -> Rule | None:

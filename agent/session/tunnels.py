@@ -1,4 +1,4 @@
-"""Bulk streams that the controller asks for: logs, and what concerns images. SHELL.
+"""Bulk streams that the controller asks for: logs, what concerns images, traces. SHELL.
 
 The agent dials back, so no host needs an inbound port. The first frame carries the tunnel's id; an
 error or the end is the last: without it, the agent died. A broken tunnel ends alone: the session
@@ -6,7 +6,7 @@ goes on.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
@@ -19,8 +19,10 @@ from agent.worker import Worker
 from pyswarm_core import errors
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
+from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.errors import PyswarmError
 from pyswarm_core.ids import TaskId
+from pyswarm_core.traces import Facts, Probe
 
 _log = EventLog("agent.session.tunnels")
 
@@ -33,13 +35,15 @@ STREAMS = {"stdout": 1, "stderr": 2}
 Frame = dispatcher_pb2.TunnelFrame
 Frames = AsyncGenerator[dispatcher_pb2.TunnelFrame, None]
 Queue = asyncio.Queue[dispatcher_pb2.TunnelFrame]
+Trace = Callable[[Probe], Awaitable[Facts]]
 
 
 class Tunnels:
     """Answers OpenTunnel."""
 
-    def __init__(self, worker: Worker, images: Images, runtime: Runtime) -> None:
+    def __init__(self, worker: Worker, images: Images, runtime: Runtime, trace: Trace) -> None:
         self._worker = worker
+        self._trace = trace
         self._images = images
         self._runtime = runtime
         self._slots = asyncio.Semaphore(TUNNELS_AT_ONCE)
@@ -89,6 +93,9 @@ class Tunnels:
                 reference = request.image_remove.reference
                 await self._images.remove(reference, self._worker.images_in_use())
                 await queue.put(Frame(image_report=dispatcher_pb2.ImageReport()))
+            case "trace":
+                facts = await self._trace(from_proto(Probe, request.trace))
+                await queue.put(Frame(trace_facts=to_proto(facts, dispatcher_pb2.TraceFacts())))
             case other:
                 raise PyswarmError(f"this agent cannot open a tunnel of kind {other!r}")
 

@@ -12,7 +12,7 @@ import msgspec
 
 from controller.leadership import Leader, Leadership, Mutation
 from controller.requests import lookup, members, networks, nodes, queries, services, views
-from controller.servers import images, logs, progress, story
+from controller.servers import images, logs, progress, story, traces
 from controller.servers.calls import Context, in_turn, read
 from controller.why import why
 from pyswarm_core.api.v1 import control_pb2 as pb
@@ -191,6 +191,11 @@ class Control(control_pb2_grpc.ControlServicer):
         return _network(
             await self._submit(lambda state, now, ids: networks.remove_network(state, request.ref))
         )
+
+    async def TraceNetwork(
+        self, request: pb.TraceNetworkRequest, context: Context
+    ) -> pb.TraceNetworkReply:
+        return await traces.trace(self._leader(), request)
 
     # Streams and what agents are asked
 

@@ -1,4 +1,4 @@
-"""nfnetlink as bytes: conntrack's UDP flows, and one counter of nft. PURE.
+"""nfnetlink as bytes: conntrack's UDP flows, nft's base chains and one counter of it. PURE.
 
 Numbers are those of <linux/netfilter/nfnetlink_conntrack.h> and <linux/netfilter/nf_tables.h>;
 integers inside attributes are big-endian. Invariant: a flow is only ever named as it was dumped.
@@ -12,9 +12,10 @@ from agent.network.message import DUMP, attribute, attributes, message
 
 AF_INET, AF_INET6 = 2, 10
 _CONNTRACK, _NFTABLES = 1 << 8, 10 << 8
-_GET_FLOW, _DROP_FLOW, _GET_OBJECT = 1, 2, 19
+_GET_FLOW, _DROP_FLOW, _GET_CHAIN, _GET_OBJECT = 1, 2, 4, 19
 _INET, _COUNTER = 1, 1
 _NESTED = 0x8000
+_FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 _ORIGINAL, _REPLY, _FILTER = 1, 2, 25
 _BY_PROTOCOL, _BY_TARGET_PORT = 1 << 3, 1 << 5
 _UDP = 17
@@ -62,6 +63,33 @@ def drop_flow(family: int, flow: Flow) -> bytes:
     """Forget a flow."""
     named = _nest(_ORIGINAL, flow.original)
     return message(_CONNTRACK | _DROP_FLOW, 0, _head(family) + named)
+
+
+class BaseChain(msgspec.Struct, frozen=True):
+    """A chain that the kernel calls by itself: `hook` is forward's 2, `drops` its policy."""
+
+    family: str
+    table: str
+    name: str
+    hook: int
+    drops: bool
+
+
+def dump_chains() -> bytes:
+    """Ask for all chains of all tables."""
+    return message(_NFTABLES | _GET_CHAIN, DUMP, _head(0))
+
+
+def read_chain(body: bytes) -> BaseChain | None:
+    """A dumped chain; None for one that only others lead to."""
+    found = attributes(body, 4)
+    if 4 not in found:
+        return None
+    number = attributes(found[4], 0).get(1, b"")
+    table, name = (found.get(kind, b"").rstrip(b"\0").decode() for kind in (1, 3))
+    drops = found.get(5) == b"\0\0\0\0"
+    family = _FAMILIES.get(body[0], "other")
+    return BaseChain(family, table, name, int.from_bytes(number), drops)
 
 
 def get_counter(table: str, name: str) -> bytes:

@@ -13,12 +13,20 @@ import errno
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from ipaddress import ip_address
 
-from agent.network.base import EndpointKey, EndpointWanted, NetworkFailed, OverlayWanted
+from agent.network.base import (
+    RESOLVER_ADDRESS,
+    EndpointKey,
+    EndpointWanted,
+    NetworkFailed,
+    OverlayWanted,
+)
 from agent.network.netlink import Netlink, Refused
 from agent.network.vips import conntrack, nftables, ruleset
 from agent.network.vips.ruleset import TABLE, Gone, Ruleset, Vip
 from pyswarm_core.ids import NetworkId, TaskId
+from pyswarm_core.traces import RulesFact
 
 _MANY = 16
 """So many backends of one service are cheaper to look for in a dump of its flows."""
@@ -156,6 +164,32 @@ class Programs:
                     found.append(task_id)
         return found
 
+    def look(self, task_id: TaskId, address: str) -> RulesFact | None:
+        """What the kernel's table in a task's namespace says of a virtual address (none: ""); None
+        if the task has no table.
+        """
+        task = self._tasks.get(task_id)
+        if task is None:
+            return None
+        with task.lock:
+            disturbed = task.programmed is None or _generation(task) != task.generation
+            try:
+                ways_in = [task.netfilter.dump(TABLE.dump_rules(name)) for name in ruleset.OUTPUTS]
+                vips = _elements(task.netfilter, "vips")
+                backends = _elements(task.netfilter, "backends")
+            except Refused:
+                return RulesFact(disturbed=disturbed)
+        told = ruleset.targets(self._wish.ruleset(task.networks), address) or ()
+        key = ip_address(address).packed if address else b""
+        return RulesFact(
+            present=all(ways_in),
+            resolver=ip_address(RESOLVER_ADDRESS).packed in vips,
+            leads=key in vips,
+            backends=ruleset.places(key, backends),
+            told=told,
+            disturbed=disturbed,
+        )
+
     def _follow(self, task: _Task, changes: "_Changes") -> None:
         wish, programmed = self._wish, task.programmed
         wanted = wish.ruleset(task.networks)
@@ -171,6 +205,11 @@ class Programs:
                 task.generation += 1
             task.programmed = wanted
         _forget_flows(task)
+
+
+def _elements(netfilter: Netlink, name: str) -> dict[bytes, bytes]:
+    bodies = netfilter.dump(TABLE.dump(name))
+    return {key: value for body in bodies for key, value in nftables.read_elements(body)}
 
 
 def _is_dual(overlay: OverlayWanted | None) -> bool:

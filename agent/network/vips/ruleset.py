@@ -23,7 +23,7 @@ from agent.network.vips.nftables import INET4, INET6, TCP, UDP, Family, Table
 from pyswarm_core.addresses import address6
 
 TABLE = Table("pyswarm")
-_OUTPUTS = "output", "output_again"
+OUTPUTS = "output", "output_again"
 """The way in, twice: a packet that is half-way through while the kernel exchanges chains falls out
 of the first, and is led by the second.
 """
@@ -134,14 +134,14 @@ def replacement(ruleset: Ruleset, *, assume_udp: bool = False) -> bytes:
     `assume_udp`: there may be flows of UDP whose notes went with the old table.
     """
     messages = [TABLE.make(), TABLE.drop(), TABLE.make()]
-    messages += (TABLE.output_chain(name, place) for place, name in enumerate(_OUTPUTS))
+    messages += (TABLE.output_chain(name, place) for place, name in enumerate(OUTPUTS))
     for number, side in enumerate(sides(ruleset)):
         family = side.family
         messages.append(TABLE.verdict_map(side.vips, 3 * number + 1, family))
         messages.append(TABLE.address_map(side.backends, 3 * number + 2, family))
         messages.append(TABLE.note_set(side.udp, 3 * number + 3, family))
         way = nftables.family_is(family), nftables.go_by_destination(family, side.vips)
-        messages += (TABLE.rule(name, *way) for name in _OUTPUTS)
+        messages += (TABLE.rule(name, *way) for name in OUTPUTS)
     messages += _fixed_chains()
     for side in sides(ruleset):
         messages += _difference(side, _EMPTY, ruleset)
@@ -166,6 +166,15 @@ def targets(ruleset: Ruleset, address: str) -> tuple[str, ...] | None:
             if key == address:
                 return backends
     return None
+
+
+def places(vip: bytes, elements: Mapping[bytes, bytes]) -> tuple[str, ...]:
+    """Where a virtual address leads, by elements found in a namespace."""
+    return tuple(
+        str(ip_address(backend))
+        for place, backend in sorted(elements.items())
+        if place[: -_INDEX.size] == vip
+    )
 
 
 def _fixed_chains() -> list[bytes]:

@@ -1003,3 +1003,86 @@ class ListImagesReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListImagesReply: _TypeAlias = ListImagesReply  # noqa: Y015
+
+@_typing.final
+class TraceNetworkRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """A task, or a service: its first running task."""
+    target: _builtins.str
+    port: _builtins.int
+    """0: the first TCP port that the service publishes or the image exposes."""
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        target: _builtins.str = ...,
+        port: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["port", b"port", "source", b"source", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TraceNetworkRequest: _TypeAlias = TraceNetworkRequest  # noqa: Y015
+
+@_typing.final
+class TraceHop(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOP_FIELD_NUMBER: _builtins.int
+    PLACE_FIELD_NUMBER: _builtins.int
+    OK_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    REMEDY_FIELD_NUMBER: _builtins.int
+    ELAPSED_FIELD_NUMBER: _builtins.int
+    hop: _builtins.str
+    place: _builtins.str
+    """The task or host where it is."""
+    ok: _builtins.bool
+    found: _builtins.str
+    remedy: _builtins.str
+    elapsed: _builtins.int
+    """Nanoseconds; 0: not measured."""
+    def __init__(
+        self,
+        *,
+        hop: _builtins.str = ...,
+        place: _builtins.str = ...,
+        ok: _builtins.bool = ...,
+        found: _builtins.str = ...,
+        remedy: _builtins.str = ...,
+        elapsed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed", "found", b"found", "hop", b"hop", "ok", b"ok", "place", b"place", "remedy", b"remedy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TraceHop: _TypeAlias = TraceHop  # noqa: Y015
+
+@_typing.final
+class TraceNetworkReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOPS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def hops(self) -> _containers.RepeatedCompositeFieldContainer[Global___TraceHop]: ...
+    def __init__(
+        self,
+        *,
+        hops: _abc.Iterable[Global___TraceHop] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hops", b"hops"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TraceNetworkReply: _TypeAlias = TraceNetworkReply  # noqa: Y015

@@ -119,6 +119,11 @@ class ControlStub:
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.NetworkReply.FromString,
                 _registered_method=True)
+        self.TraceNetwork = channel.unary_unary(
+                '/pyswarm.v1.Control/TraceNetwork',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.TraceNetworkRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.TraceNetworkReply.FromString,
+                _registered_method=True)
         self.Events = channel.unary_stream(
                 '/pyswarm.v1.Control/Events',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.EventsRequest.SerializeToString,
@@ -252,6 +257,13 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TraceNetwork(self, request, context):
+        """Follows the way from a task to another task, a service, a name or an address; ends with the first broken hop.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Events(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -369,6 +381,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.RemoveNetwork,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.NetworkReply.SerializeToString,
+            ),
+            'TraceNetwork': grpc.unary_unary_rpc_method_handler(
+                    servicer.TraceNetwork,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.TraceNetworkRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.TraceNetworkReply.SerializeToString,
             ),
             'Events': grpc.unary_stream_rpc_method_handler(
                     servicer.Events,
@@ -855,6 +872,33 @@ class Control:
             '/pyswarm.v1.Control/RemoveNetwork',
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.NetworkReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TraceNetwork(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/TraceNetwork',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.TraceNetworkRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.TraceNetworkReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,8 @@ class ControlStub:
     GetNetwork: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetNetworkRequest, _control_pb2.NetworkReply]
     ListNetworks: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListRequest, _control_pb2.ListNetworksReply]
     RemoveNetwork: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.NetworkReply]
+    TraceNetwork: _grpc.UnaryUnaryMultiCallable[_control_pb2.TraceNetworkRequest, _control_pb2.TraceNetworkReply]
+    """Follows the way from a task to another task, a service, a name or an address; ends with the first broken hop."""
     Events: _grpc.UnaryStreamMultiCallable[_control_pb2.EventsRequest, _control_pb2.Event]
     Logs: _grpc.UnaryStreamMultiCallable[_control_pb2.LogsRequest, _control_pb2.LogsReply]
     PullImage: _grpc.UnaryStreamMultiCallable[_control_pb2.PullImageRequest, _control_pb2.NodeImageProgress]
@@ -78,6 +80,8 @@ class ControlAsyncStub(ControlStub):
     GetNetwork: _aio.UnaryUnaryMultiCallable[_control_pb2.GetNetworkRequest, _control_pb2.NetworkReply]  # type: ignore[assignment]
     ListNetworks: _aio.UnaryUnaryMultiCallable[_control_pb2.ListRequest, _control_pb2.ListNetworksReply]  # type: ignore[assignment]
     RemoveNetwork: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.NetworkReply]  # type: ignore[assignment]
+    TraceNetwork: _aio.UnaryUnaryMultiCallable[_control_pb2.TraceNetworkRequest, _control_pb2.TraceNetworkReply]  # type: ignore[assignment]
+    """Follows the way from a task to another task, a service, a name or an address; ends with the first broken hop."""
     Events: _aio.UnaryStreamMultiCallable[_control_pb2.EventsRequest, _control_pb2.Event]  # type: ignore[assignment]
     Logs: _aio.UnaryStreamMultiCallable[_control_pb2.LogsRequest, _control_pb2.LogsReply]  # type: ignore[assignment]
     PullImage: _aio.UnaryStreamMultiCallable[_control_pb2.PullImageRequest, _control_pb2.NodeImageProgress]  # type: ignore[assignment]
@@ -204,6 +208,14 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.RefRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.NetworkReply, _abc.Awaitable[_control_pb2.NetworkReply]]: ...
+
+    @_abc_1.abstractmethod
+    def TraceNetwork(
+        self,
+        request: _control_pb2.TraceNetworkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.TraceNetworkReply, _abc.Awaitable[_control_pb2.TraceNetworkReply]]:
+        """Follows the way from a task to another task, a service, a name or an address; ends with the first broken hop."""
 
     @_abc_1.abstractmethod
     def Events(

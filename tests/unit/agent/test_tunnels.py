@@ -13,6 +13,7 @@ from agent.runtime.fake import FakeRuntime
 from agent.session.tunnels import Tunnels
 from pyswarm_core.api.v1 import dispatcher_pb2 as pb
 from pyswarm_core.api.v1 import dispatcher_pb2_grpc
+from pyswarm_core.traces import Facts, Probe
 from tests.unit.agent.test_worker import IMAGE, Host
 
 LINE = "2026-01-02T03:04:05.678901234+00:00 stdout F hello\n"
@@ -27,6 +28,10 @@ class _Logs(FakeRuntime):
 
     def log_path(self, container_id: str) -> str:
         return str(self._directory / container_id)
+
+
+async def _traced(probe: Probe) -> Facts:
+    return Facts(listeners=(probe.task_id,))
 
 
 class _Leader(dispatcher_pb2_grpc.DispatcherServicer):
@@ -65,7 +70,7 @@ async def ask(tmp_path: Path, request: pb.OpenTunnel, enough: int = 1_000) -> li
     async with asyncio.TaskGroup() as group, host.worker() as worker, dialled(enough) as (stub, at):
         images = FakeImages(registry, group)
         await images.resolve(IMAGE)
-        tunnels = Tunnels(worker, images, _Logs(tmp_path))
+        tunnels = Tunnels(worker, images, _Logs(tmp_path), _traced)
         await tunnels.open(stub, request)  # type: ignore[arg-type]
     return at.frames
 
@@ -82,6 +87,12 @@ async def test_the_first_frame_names_the_tunnel_and_the_answer_follows(tmp_path:
 async def test_an_error_is_the_last_frame_and_keeps_its_name(tmp_path: Path) -> None:
     request = pb.OpenTunnel(image_remove=pb.ImageRemove(reference="registry.test/none:1"))
     assert (await ask(tmp_path, request))[-1].error.kind == "NotFound"
+
+
+async def test_a_trace_brings_the_facts_of_the_task_that_was_named(tmp_path: Path) -> None:
+    _, facts, last = await ask(tmp_path, pb.OpenTunnel(trace=pb.TraceProbe(task_id="t1")))
+    assert list(facts.trace_facts.listeners) == ["t1"]
+    assert last.WhichOneof("kind") == "end"
 
 
 async def test_a_pull_that_fails_says_why(tmp_path: Path) -> None:
@@ -119,7 +130,7 @@ async def test_a_tunnel_that_was_hung_up_on_leaves_no_work_and_no_file_behind(
     pull = pb.OpenTunnel(tunnel_id="p", image_pull=pb.ImagePull(reference=IMAGE))
     logs = pb.OpenTunnel(logs=pb.LogsOptions(task_ids=["t1"], follow=True, tail=-1))
     async with asyncio.TaskGroup() as group, host.worker() as worker, dialled(1) as (stub, _):
-        tunnels = Tunnels(worker, _Forever(FakeRegistry(), group), _Logs(tmp_path))
+        tunnels = Tunnels(worker, _Forever(FakeRegistry(), group), _Logs(tmp_path), _traced)
         running = asyncio.all_tasks()
         for request in (pull, logs):
             await tunnels.open(stub, request)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""One end's share of `pyswarm net trace`: what the kernel holds, and what goes through."""

@@ -1,0 +1,12 @@
+"""`pyswarm net`: one file per verb."""
+
+import click
+
+from cli.lazy import LazyGroup
+
+VERBS = {"trace": ("cli.net.trace:trace", "Follow the way from a task, hop by hop")}
+
+
+@click.group(cls=LazyGroup, commands_at=VERBS, help="Look for faults between tasks.")
+def net() -> None:
+    pass

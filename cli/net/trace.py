@@ -1,0 +1,71 @@
+"""`pyswarm net trace`."""
+
+import click
+
+from cli import flags, session
+from cli.lazy import Verb
+from cli.render import listing
+from cli.render.listing import Layout, Row, one_line
+from pyswarm_core.clock import MILLISECOND
+from pyswarm_core.traces import Hop
+
+LAYOUT = Layout(
+    headings={
+        "Hop": "HOP",
+        "Place": "PLACE",
+        "State": "STATE",
+        "Time": "TIME",
+        "Found": "FOUND",
+        "Remedy": "REMEDY",
+    },
+    columns=("Hop", "Place", "State", "Time", "Found"),
+)
+_PORT_MAX = 65535
+
+
+@click.command(
+    cls=Verb,
+    help="Follow the way from a task to another one, hop by hop, as its packets go.\n\n"
+    "It ends with the first hop that is broken, and says what to do about it. FROM is a task, or a"
+    " service (its first running task); TO is a task, a service, a name or an address. Without PORT"
+    " it is the first that the service publishes or the image exposes.\n\n"
+    "Exit code 1: a hop is broken.\n\n"
+    "Example: pyswarm net trace web.1 db:5432",
+)
+@flags.format_
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO[:PORT]")
+@click.pass_context
+def trace(ctx: click.Context, *, form: str, source: str, target: str) -> None:
+    to, port = split(target)
+    hops = session.connect().trace_network(source, to, port)
+    for line in listing.show(LAYOUT, [row(hop) for hop in hops], form):
+        click.echo(line)
+    last = hops[-1]
+    if not last.ok:
+        if form in ("", "table"):
+            click.echo(f"\n{last.hop} is broken at {one_line(last.place)}.")
+            click.echo(f"Remedy: {one_line(last.remedy)}")
+        ctx.exit(1)
+
+
+def split(target: str) -> tuple[str, int]:
+    """`db:5432` -> db and 5432; 0: no port is named."""
+    name, colon, port = target.rpartition(":")
+    if not colon or ":" in name:
+        return target, 0
+    if not (name and port.isascii() and port.isdecimal() and 0 < int(port[:9]) <= _PORT_MAX):
+        raise click.UsageError(f"{target[:80]!r} is not valid: want TO or TO:PORT, PORT 1 to 65535")
+    return name, int(port)
+
+
+def row(hop: Hop) -> Row:
+    """A line of the list."""
+    return {
+        "Hop": hop.hop,
+        "Place": hop.place,
+        "State": "ok" if hop.ok else "broken",
+        "Time": f"{hop.elapsed / MILLISECOND:.2f}ms" if hop.elapsed else "",
+        "Found": hop.found,
+        "Remedy": hop.remedy,
+    }
