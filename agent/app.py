@@ -3,7 +3,6 @@
 import asyncio
 import platform
 import signal
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import msgspec
@@ -69,7 +68,7 @@ class _Parts(msgspec.Struct, frozen=True):
     images: Images
     runtime: ConmonRuntime
     overlays: Overlays
-    spoofed: Callable[[], int]
+    dataplane: KernelDataplane
     worker: Worker
     outbox: Outbox
     registry: CollectorRegistry
@@ -96,7 +95,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
             open_tunnel=Tunnels(parts.worker, parts.images, parts.runtime, parts.tracer.trace).open,
         )
         parts.registry.register(
-            AgentCollector(parts.worker, parts.overlays, session, parts.spoofed)
+            AgentCollector(parts.worker, parts.overlays, session, parts.dataplane)
         )
         stack.enter_context(serve_metrics(config.metrics_addr, parts.registry))
         await parts.worker.adopted()
@@ -144,8 +143,8 @@ async def _parts(config: Config, stack: AsyncExitStack) -> _Parts:
         lambda task_id: _exposed(task_id, worker, images),
     )
     stack.callback(tracer.close)
-    spoofed = network.dataplane.spoofed
-    return _Parts(images, runtime, overlays, spoofed, worker, outbox, registry, tracer)
+    dataplane = network.dataplane
+    return _Parts(images, runtime, overlays, dataplane, worker, outbox, registry, tracer)
 
 
 class _Network(msgspec.Struct, frozen=True):

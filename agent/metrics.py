@@ -9,15 +9,17 @@ pyswarm_agent_network_revision                the newest assignment that the ker
 pyswarm_agent_network_sync_seconds            how long making the kernel's network as wanted takes
 pyswarm_agent_network_drifts_healed_total     what somebody had disturbed and is mended
 pyswarm_agent_spoofed_packets_total           packets of tasks dropped for another's source address
+pyswarm_agent_unsealed_packets_total          packets of encrypted networks dropped in the clear
 """
 
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from agent.network.dataplane import KernelDataplane
 from agent.overlays import Overlays
 from agent.session.conversation import Session
 from agent.tasks.record import Record
@@ -105,10 +107,9 @@ class AgentCollector(Collector):
     """Reads worker, networks and session when Prometheus asks."""
 
     def __init__(
-        self, worker: Worker, overlays: Overlays, session: Session, spoofed: Callable[[], int]
+        self, worker: Worker, overlays: Overlays, session: Session, dataplane: KernelDataplane
     ) -> None:
-        """`spoofed` reads the packet filter's counter."""
-        self._spoofed = spoofed
+        self._dataplane = dataplane
         self._worker = worker
         self._overlays = overlays
         self._session = session
@@ -134,5 +135,10 @@ class AgentCollector(Collector):
         yield CounterMetricFamily(
             "pyswarm_agent_spoofed_packets",
             "Packets of tasks that were dropped for a source address which is not theirs",
-            value=self._spoofed(),
+            value=self._dataplane.spoofed(),
+        )
+        yield CounterMetricFamily(
+            "pyswarm_agent_unsealed_packets",
+            "Packets of encrypted networks that were dropped for being in the clear",
+            value=self._dataplane.unsealed(),
         )

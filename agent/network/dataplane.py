@@ -28,7 +28,7 @@ from agent.network.base import (
 )
 from agent.network.encryption import Encryption
 from agent.network.filter import flows
-from agent.network.filter.host import host_table
+from agent.network.filter.host import UNSEALED, host_table
 from agent.network.filter.keeper import Keeper
 from agent.network.filter.senders import SPOOFED
 from agent.network.names import Names
@@ -176,6 +176,12 @@ class KernelDataplane:
         asked by any thread of the host's namespace.
         """
         return flows.count(self._names.table, SPOOFED)
+
+    def unsealed(self) -> int:
+        """How many packets of encrypted networks were dropped for being in the clear; to be asked
+        as `spoofed` is.
+        """
+        return flows.count(self._names.table, UNSEALED)
 
     async def _carried(self, overlays: Sequence[OverlayWanted]) -> Sequence[OverlayWanted]:
         """Those that the kernel can carry: of what it cannot encrypt it gets no device at all."""

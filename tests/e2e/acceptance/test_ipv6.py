@@ -7,7 +7,7 @@ import pytest
 
 from tests.e2e.acceptance.fleet import IMAGE, Fleet
 from tests.e2e.acceptance.test_names import lookup
-from tests.e2e.acceptance.web import ask, ask_from_outside
+from tests.e2e.acceptance.web import PAGE, ask, ask_from_outside
 
 PORT = 18080
 
@@ -45,13 +45,13 @@ def test_a_services_name_leads_to_every_replica_by_ipv6(
     (network,) = json.loads(fleet("network", "inspect", "-v", six))
     assert network["Services"][service]["VIPv6"] == vip6
     own = addresses(fleet, caller)[1]
-    seen = set()
-    for _ in range(30):
-        answer = ask(fleet, caller, f"[{vip6}]")
-        assert answer is not None
-        assert answer.client == own
-        seen.add(answer.hostname)
-    assert len(seen) == 3
+    url = f"http://[{vip6}]{PAGE}"
+    script = f"for i in $(seq 30); do timeout 3 wget -q -O - '{url}' || exit 1; done"
+    done = fleet.contained(caller, "/bin/sh", "-c", f"PATH=/bin; {script}")
+    assert done.code == 0, done.err
+    said = [line.split() for line in done.out.splitlines()]
+    assert {words[1] for words in said if words[0] == "client:"} == {own}
+    assert len({words[1] for words in said if words[0] == "hostname:"}) == 3
     assert ask(fleet, caller, service) is not None
     hosts = fleet.contained(caller, "/bin/cat", "/etc/hosts").out
     assert own in hosts.split()

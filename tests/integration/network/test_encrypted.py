@@ -98,8 +98,7 @@ def policies(host: Host) -> str:
 
 def unsealed(host: Host) -> int:
     """How many clear packets of encrypted networks the host dropped."""
-    listing = host.nsenter(f"nft list counter inet {NAMES.table} unsealed")
-    return int(listing.partition("packets ")[2].split()[0])
+    return host.call(host.dataplane.unsealed)
 
 
 def transfer(near: str, far: str, address: str, size: int = 1 << 20) -> bool:
