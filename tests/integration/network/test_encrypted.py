@@ -14,6 +14,7 @@ import pytest
 from agent.network.base import Attachment, NetworkFailed, OverlayWanted, Peer
 from agent.network.ipsec import direction_key, sealed_mtu, sending_key, spi
 from agent.network.names import Names
+from pyswarm_core.addresses import address6
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.objects import EncryptionKey
@@ -23,6 +24,7 @@ from tests.integration.network.wire import ESP, UDP, Wire
 
 SECRET, PLAIN = NetworkId("netsecret"), NetworkId("netplain")
 SUBNETS = {SECRET: ("10.128", 4097), PLAIN: ("10.129", 4098)}
+SUBNET6 = "fd00:128::/64"
 NAMES = Names("tst")
 PORT = 8080
 PHRASE = b"attack at dawn; "
@@ -80,6 +82,7 @@ def overlay(host: Host, network: NetworkId, keys: tuple[EncryptionKey, ...]) -> 
         network_id=network, name=network[3:], vni=vni, subnet=f"{prefix}.0.0/16",
         node_number=host.number, local_blocks=(f"{prefix}.{host.number}.0/26",), peers=(peer,),
         encryption_keys=keys if network == SECRET else (),
+        subnet6=SUBNET6 if network == SECRET else "",
     )  # fmt: skip
 
 
@@ -104,7 +107,8 @@ def unsealed(host: Host) -> int:
 def transfer(near: str, far: str, address: str, size: int = 1 << 20) -> bool:
     """Send the phrase by TCP from one namespace to another, over and over; did it arrive whole?"""
     sent = PHRASE * (size // len(PHRASE))
-    server, client = open_socket(far), open_socket(near)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    server, client = (open_socket(task, socket.SOCK_STREAM, family) for task in (far, near))
     with server, client:
         server.settimeout(20)
         client.settimeout(20)
@@ -134,8 +138,9 @@ def test_what_tasks_say_is_sealed_between_hosts(hosts: list[Host], rig: Rig) -> 
         assert ping(far, "10.128.1.2", timeout_s=5)
         assert transfer(near, far, "10.128.2.2")
         assert transfer(far, near, "10.128.1.2")
+        assert transfer(near, far, address6("10.128.0.0/16", SUBNET6, "10.128.2.2"))
     assert (wire.phrases, wire.protocols[UDP]) == (0, 0)
-    assert wire.protocols[ESP] > 2 * (1 << 20) // 1500
+    assert wire.protocols[ESP] > 3 * (1 << 20) // 1500
     assert wire.spis == {spi(1, 1), spi(1, 2)}
 
 
