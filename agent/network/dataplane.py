@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from agent.network import ipsec, kernel, message, plan
+from agent.network import kernel, message, plan
 from agent.network.base import (
     HOST_BRIDGE,
     Attachment,
@@ -26,7 +26,8 @@ from agent.network.base import (
     Published,
     Underlay,
 )
-from agent.network.encryption import Encryption
+from agent.network.encryption import ipsec
+from agent.network.encryption.sealer import Encryption
 from agent.network.filter import flows
 from agent.network.filter.host import UNSEALED, host_table
 from agent.network.filter.keeper import Keeper

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network
 
-from agent.network import ipsec, plan
+from agent.network import plan
 from agent.network.base import (
     Attachment,
     Drift,
@@ -20,7 +20,8 @@ from agent.network.base import (
     Published,
     Underlay,
 )
-from agent.network.ipsec import Sealing
+from agent.network.encryption import ipsec
+from agent.network.encryption.ipsec import Sealing
 from agent.network.names import Names
 from agent.network.plug import Plug, plugs
 from agent.network.state import KernelState, Route

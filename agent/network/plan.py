@@ -15,8 +15,8 @@ from typing import TypeVar
 import msgspec
 
 from agent.network.base import VXLAN_OVERHEAD, Drift, OverlayWanted, Underlay
+from agent.network.encryption.ipsec import is_encrypted, sealed_mtu
 from agent.network.ipam import gateway
-from agent.network.ipsec import is_encrypted, sealed_mtu
 from agent.network.names import (
     MARK_KIND_MASK,
     MARK_MASK,

@@ -8,9 +8,10 @@ those that a task of our networks answers are dropped.
 from collections.abc import Collection, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
+from agent.network import conntrack
 from agent.network.base import EndpointWanted, OverlayWanted, Published
 from agent.network.filter import netfilter
-from agent.network.filter.netfilter import AF_INET, AF_INET6
+from agent.network.message import AF_INET, AF_INET6
 from agent.network.netlink import NETFILTER, Netlink
 from pyswarm_core.addresses import address6
 from pyswarm_core.ids import NetworkId
@@ -56,28 +57,28 @@ def forget_stale(before: Ways, after: Ways, overlays: Collection[OverlayWanted])
     if not ports or not subnets:
         return
     families = {AF_INET, *(AF_INET6 for subnet in subnets if subnet.version == 6)}
-    with Netlink(NETFILTER) as conntrack:
+    with Netlink(NETFILTER) as kernel:
         for port in ports:
             for family in sorted(families):
-                _forget(conntrack, family, port, after.get(port, frozenset()), subnets)
+                _forget(kernel, family, port, after.get(port, frozenset()), subnets)
 
 
 def _forget(
-    conntrack: Netlink,
+    kernel: Netlink,
     family: int,
     port: int,
     allowed: frozenset[str],
     subnets: Sequence[IPv4Network | IPv6Network],
 ) -> None:
     stale = []
-    for body in conntrack.dump(netfilter.dump_flows(family, port)):
-        flow = netfilter.read_flow(body)
+    for body in kernel.dump(conntrack.dump(family, port=port)):
+        flow = conntrack.read(body)
         if flow is None or flow.port != port or not flow.answers:
             continue
         address = ip_address(flow.answers)
         if str(address) not in allowed and any(address in subnet for subnet in subnets):
-            stale.append(netfilter.drop_flow(family, flow))
-    conntrack.apply(stale, gone_is_fine=True)
+            stale.append(conntrack.forget(family, flow))
+    kernel.apply(stale, gone_is_fine=True)
 
 
 def count(table: str, name: str) -> int:

@@ -17,10 +17,10 @@ here, so that a lost policy costs packets and never secrecy.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from agent.network.base import EndpointWanted, OverlayWanted, Published
+from agent.network.encryption.ipsec import is_encrypted
 from agent.network.filter.published import NOT_LOOPBACK6, SCOPES, Ports, Scope, ports
 from agent.network.filter.senders import SPOOFED, senders
 from agent.network.filter.table import Chain, Elements, Table
-from agent.network.ipsec import is_encrypted
 from agent.network.names import MARK_KIND, MARK_KIND_MASK, MARK_MASK, SEAL_MASK, Names, way_mark
 from agent.network.names import vtep_mac as mac_of
 from pyswarm_core.addresses import block6

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 
+from agent.network import conntrack
 from agent.network.base import (
     RESOLVER_ADDRESS,
     EndpointKey,
@@ -23,7 +24,7 @@ from agent.network.base import (
     OverlayWanted,
 )
 from agent.network.netlink import Netlink, Refused
-from agent.network.vips import conntrack, nftables, ruleset
+from agent.network.vips import nftables, ruleset
 from agent.network.vips.ruleset import TABLE, Gone, Ruleset, Vip
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.traces import RulesFact
@@ -264,7 +265,7 @@ def forget_flows(
 ) -> None:
     """Forget the UDP flows to a virtual address that go to one of these backends."""
     if len(backends) < _MANY and family is not nftables.INET6:
-        messages = [conntrack.forget(family, vip, backend) for backend in backends]
+        messages = [conntrack.forget_all(family.nfproto, vip, backend) for backend in backends]
         try:
             netfilter.apply(messages, gone_is_fine=True)
         except Refused as refused:
@@ -281,10 +282,8 @@ def forget_dumped_flows(
     """The same by reading all UDP flows to the address: for many backends, and kernels that cannot
     filter.
     """
-    flows = netfilter.dump(conntrack.dump(family, vip))
-    messages = [
-        conntrack.forget_flow(family, flow)
-        for flow in flows
-        if conntrack.backend_of(family, vip, flow) in backends
-    ]
+    bodies = netfilter.dump(conntrack.dump(family.nfproto, address=vip))
+    flows = [flow for flow in map(conntrack.read, bodies) if flow is not None]
+    stale = [flow for flow in flows if flow.address == vip and flow.answers in backends]
+    messages = [conntrack.forget(family.nfproto, flow) for flow in stale]
     netfilter.apply(messages, gone_is_fine=True)

@@ -9,7 +9,7 @@ from functools import cache
 
 import pytest
 
-from agent.network.encryption import Encryption
+from agent.network.encryption.sealer import Encryption
 from agent.network.names import Names
 
 _CLONE_NEWNET = 0x40000000

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from agent.network.base import Attachment, NetworkFailed, OverlayWanted, Peer
-from agent.network.ipsec import direction_key, sealed_mtu, sending_key, spi
+from agent.network.encryption.ipsec import direction_key, sealed_mtu, sending_key, spi
 from agent.network.names import Names
 from pyswarm_core.addresses import address6
 from pyswarm_core.clock import Instant

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.network import ipsec
 from agent.network.base import OverlayWanted, Peer, Underlay
-from agent.network.ipsec import (
+from agent.network.encryption import ipsec
+from agent.network.encryption.ipsec import (
     Association,
     Changes,
     Sealing,

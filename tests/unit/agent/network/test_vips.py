@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from agent.network.base import Backend, EndpointWanted, OverlayWanted
 from agent.network.message import split
-from agent.network.vips import conntrack, ruleset
-from agent.network.vips.nftables import INET4, INET6, batch
+from agent.network.vips import ruleset
+from agent.network.vips.nftables import batch
 from agent.network.vips.ruleset import Ruleset, Vip, change, gone, placed, replacement
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 
@@ -61,18 +61,6 @@ def test_a_dual_stack_network_gives_every_address_its_twin() -> None:
     found = ruleset.vip(endpoint, overlay, None)
     assert (found.address6, found.backends6) == ("fd00::ff01", ("fd00::2",))
     assert ruleset.vip(endpoint, None, None).address6 == ""
-
-
-def test_only_udp_flows_to_that_address_are_taken_for_stale() -> None:
-    vip, backend = bytes((10, 1, 255, 1)), bytes((10, 1, 0, 2))
-    flow = conntrack.forget(INET4, vip, backend)[16:]
-    assert conntrack.backend_of(INET4, vip, flow) == backend
-    assert conntrack.backend_of(INET4, bytes((10, 1, 255, 2)), flow) == b""
-    assert (
-        conntrack.backend_of(INET4, vip, flow.replace(b"\x05\0\1\0\x11", b"\x05\0\1\0\x06")) == b""
-    )
-    six = bytes(range(16))
-    assert conntrack.backend_of(INET6, six, conntrack.forget(INET6, six, six)[16:]) == six
 
 
 def test_a_transaction_asks_for_one_answer() -> None:

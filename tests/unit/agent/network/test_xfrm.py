@@ -5,8 +5,8 @@ tests.
 import msgspec
 import pytest
 
-from agent.network import xfrm
-from agent.network.ipsec import Association, Policy
+from agent.network.encryption import xfrm
+from agent.network.encryption.ipsec import Association, Policy
 from agent.network.message import HEADER
 from agent.network.names import Names
 

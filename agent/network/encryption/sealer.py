@@ -6,8 +6,8 @@ never touched, and without an encrypted network it is read but once, for what a 
 
 import errno
 
-from agent.network import ipsec, xfrm
 from agent.network.base import NetworkFailed
+from agent.network.encryption import ipsec, xfrm
 from agent.network.names import Names
 from agent.network.netlink import Netlink, Refused
 

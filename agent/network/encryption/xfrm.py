@@ -9,7 +9,7 @@ import struct
 
 import msgspec
 
-from agent.network.ipsec import KEY_BYTES, Association, Policy
+from agent.network.encryption.ipsec import KEY_BYTES, Association, Policy
 from agent.network.message import AF_INET, CREATE, DUMP, EXCLUSIVE, attribute, attributes, message
 from agent.network.names import SEAL_MASK, Names
 
