@@ -55,7 +55,7 @@ def host_table(
         | {"sealed_tunnels": Elements("ifname", _tunnels(sealed, names))}
         | _ports(led),
         chains=_on_the_way_in(names)
-        | dict(chain for overlay in overlays for chain in senders(overlay, names))
+        | dict(chain for o in overlays for chain in senders(o, names, data_path_port))
         | _published(led, frames)
         | _on_the_way_out(names, frames)
         | led.chains,

@@ -22,10 +22,13 @@ _NOT_TO_LOCALHOST = "ip daddr 127.0.0.0/8 drop"
 _LINK_LOCAL = ("::", "fe80::/10")
 
 
-def senders(overlay: OverlayWanted, names: Names) -> Iterator[tuple[str, Chain]]:
+def senders(
+    overlay: OverlayWanted, names: Names, data_path_port: int
+) -> Iterator[tuple[str, Chain]]:
     """The chains of the network's devices, by name."""
     bridge, vxlan = names.bridge(overlay.network_id), names.vxlan(overlay.network_id)
-    yield f"from_{bridge}", Chain((_NOT_TO_LOCALHOST, *_own(overlay), *_direct(overlay)))
+    to_hosts = tuple(_to_hosts(overlay, data_path_port))
+    yield f"from_{bridge}", Chain((_NOT_TO_LOCALHOST, *_own(overlay), *to_hosts, *_direct(overlay)))
     if overlay.vni:
         yield f"from_{vxlan}", Chain((_NOT_TO_LOCALHOST, *_direct(overlay)))
 
@@ -39,10 +42,23 @@ def _own(overlay: OverlayWanted) -> Iterator[str]:
     yield f"ip6 saddr != {_any((*_LINK_LOCAL, *blocks6))} {spoofed}"
 
 
+def _to_hosts(overlay: OverlayWanted, data_path_port: int) -> Iterator[str]:
+    """A frame of VXLAN that a task made itself would enter any network at the host it went to."""
+    frame = f"udp dport {data_path_port}"
+    yield f"{frame} ip daddr != {overlay.subnet} drop"
+    if here := _here(overlay):
+        yield f"{frame} ip daddr {_any(here)} drop"
+
+
+def _here(overlay: OverlayWanted) -> list[str]:
+    """The addresses of the network that are this host itself."""
+    return sorted({*map(gateway, overlay.local_blocks), overlay.gateway} - {""})
+
+
 def _direct(overlay: OverlayWanted) -> Iterator[str]:
     if overlay.ingress or not overlay.vni:
         return
-    here = sorted({*map(gateway, overlay.local_blocks), overlay.gateway} - {""})
+    here = _here(overlay)
     yield _untracked("ip", overlay.subnet, here)
     if overlay.subnet6:
         here6 = [address6(overlay.subnet, overlay.subnet6, address) for address in here]

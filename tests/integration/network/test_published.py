@@ -21,7 +21,7 @@ from agent.network.names import Names
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.specs import PortConfig, Protocol, PublishMode
 from tests.integration.network.echo import ask, ask_udp, echo, udp_client
-from tests.integration.network.hosts import PREFIX, Host, Rig, sh
+from tests.integration.network.hosts import PREFIX, UNDERLAY_GATEWAY, Host, Rig, sh
 
 MESH, APP = NetworkId("netmesh"), NetworkId("netapp")
 NAMES = Names("tst")
@@ -349,6 +349,19 @@ def test_a_task_cannot_send_with_anothers_address_nor_to_the_hosts_localhost(
             with pytest.raises(TimeoutError):
                 ask_udp(lost, "127.0.0.1", 7001)
     assert host.call(host.dataplane.spoofed) >= 1
+
+
+def test_a_task_sends_no_frames_of_vxlan_to_other_hosts(hosts: list[Host], rig: Rig) -> None:
+    task = attach(hosts[1], "task", (MESH, "10.200.2.7"))
+    sh(f"nsenter --net={rig.netns} ip link set lo up")
+    with (
+        echo(rig.netns, 4789, "gate", udp=True),
+        echo(rig.netns, 4790, "gate", udp=True),
+        udp_client(task) as plain,
+    ):
+        assert ask_udp(plain, UNDERLAY_GATEWAY, 4790) == ("gate", hosts[1].address)
+        with pytest.raises(TimeoutError):
+            ask_udp(plain, UNDERLAY_GATEWAY, 4789)
 
 
 def test_a_second_fleet_and_others_rules_are_not_disturbed(

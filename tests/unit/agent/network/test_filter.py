@@ -61,6 +61,22 @@ def table(
     return made
 
 
+def test_tasks_send_no_frames_of_vxlan_to_hosts() -> None:
+    made = table(network(OPEN, "10.1.0.0/16", local_blocks=("10.1.0.0/26",)))
+    rules = made.chains[f"from_{NAMES.bridge(OPEN)}"].rules
+    assert "udp dport 4789 ip daddr != 10.1.0.0/16 drop" in rules
+    assert "udp dport 4789 ip daddr { 10.1.0.1 } drop" in rules
+
+
+def test_only_what_goes_between_tasks_of_one_network_is_untracked() -> None:
+    rules = table(network(OPEN, "10.1.0.0/16", local_blocks=("10.1.0.0/26",))).chains
+    direct = "ip saddr 10.1.0.0/16 ip daddr 10.1.0.0/16 ip daddr != { 10.1.0.1 } notrack"
+    assert direct in rules[f"from_{NAMES.bridge(OPEN)}"].rules
+    assert direct in rules[f"from_{NAMES.vxlan(OPEN)}"].rules
+    meshed = table(mesh()).chains
+    assert not any("notrack" in rule for chain in meshed.values() for rule in chain.rules)
+
+
 def test_no_network_needs_no_table() -> None:
     assert host_table((), (), (), NAMES, 4789) is None
 
