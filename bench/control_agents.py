@@ -37,8 +37,8 @@ from pyswarm_core.codec import to_proto
 SIMULATORS = 4
 HELD_S = 20.0
 TASKS_OF_NODE = 100
-PATIENCE_S = 120.0
-REPORTED = ("ACCEPTED", "STARTING", "RUNNING")
+PATIENCE_S = 240.0
+REPORTED = ("STARTING", "RUNNING")
 SERVICES_AT_ONCE = 50
 SESSIONS = "pyswarm_controller_sessions"
 ASSIGNED = 'pyswarm_controller_tasks{state="assigned"}'

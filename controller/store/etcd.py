@@ -6,6 +6,7 @@ cannot have been received. Nothing is left running when a caller is cancelled.
 
 import asyncio
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
@@ -53,6 +54,7 @@ class EtcdStore:
         self._settings = settings
         self._endpoints = Endpoints(settings)
         self._watches: weakref.WeakSet[EtcdWatch] = weakref.WeakSet()
+        self._renewer = ThreadPoolExecutor(1, thread_name_prefix="lease")
 
     async def __aenter__(self) -> Self:
         return self
@@ -108,18 +110,19 @@ class EtcdStore:
         request = rpc_pb2.LeaseKeepAliveRequest(ID=lease)
         timeout_s = self._settings.call_timeout_s
 
-        async def once(endpoint: Endpoint, metadata: Metadata) -> int:
-            stream = endpoint.lease.LeaseKeepAlive(None, timeout=timeout_s, metadata=metadata)
+        def renew(endpoint: Endpoint, metadata: Metadata) -> int:
+            requests = iter((request,))
+            call = endpoint.renewals.LeaseKeepAlive(requests, timeout=timeout_s, metadata=metadata)
             try:
-                await stream.write(request)
-                answer = await stream.read()
-            except asyncio.InvalidStateError:
+                return next(answer.TTL for answer in call)
+            except StopIteration:
                 raise CallFailed(broken_stream(endpoint.address, "the call was cut")) from None
             finally:
-                stream.cancel()
-            if not isinstance(answer, rpc_pb2.LeaseKeepAliveResponse):
-                raise CallFailed(broken_stream(endpoint.address, "no answer about a lease"))
-            return answer.TTL
+                call.cancel()  # type: ignore[no-untyped-call]  # a gap in the stubs
+
+        async def once(endpoint: Endpoint, metadata: Metadata) -> int:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._renewer, renew, endpoint, metadata)
 
         ttl_s = await self._endpoints.attempt(once)
         if ttl_s <= 0:

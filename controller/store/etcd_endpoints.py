@@ -57,7 +57,10 @@ class Effect(Enum):
 
 
 class Endpoint:
-    """One member: its channel and stubs."""
+    """One member: its channels and stubs.
+
+    `renewals` is called from a thread and has a connection, and a queue of answers, of its own.
+    """
 
     def __init__(self, address: str, settings: EtcdSettings) -> None:
         target, credentials = _target(address, settings)
@@ -71,6 +74,13 @@ class Endpoint:
         self.kv = rpc_pb2_grpc.KVStub(self.channel)
         self.watch = rpc_pb2_grpc.WatchStub(self.channel)
         self.lease = rpc_pb2_grpc.LeaseStub(self.channel)
+        # A leader's renewal must not wait in line behind all that its agents say.
+        self.renewing = (
+            grpc.secure_channel(target, credentials, options=options)
+            if credentials
+            else grpc.insecure_channel(target, options=options)
+        )
+        self.renewals = rpc_pb2_grpc.LeaseStub(self.renewing)
         self.auth = rpc_pb2_grpc.AuthStub(self.channel)
         self.maintenance = rpc_pb2_grpc.MaintenanceStub(self.channel)
 
@@ -174,6 +184,7 @@ class Endpoints:
         """Close every channel and let go of it; calls under way are cancelled."""
         endpoints, self._all = self._all, ()
         for endpoint in endpoints:
+            endpoint.renewing.close()
             await endpoint.channel.close(grace=None)
 
     async def _once(
@@ -184,7 +195,7 @@ class Endpoints:
         credentials = await self.credentials(endpoint)
         try:
             return await once(endpoint, credentials)
-        except aio.AioRpcError as error:
+        except grpc.RpcError as error:
             fault = understand(error.code(), error.details(), endpoint.address)
             if fault.kind is Kind.TOKEN:
                 if not self.settings.username:
