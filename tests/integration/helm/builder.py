@@ -21,7 +21,8 @@ SUITE = "bookworm"
 PYTHON = "3.11"
 """Of the suite; the host's may be another."""
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-MIRROR = os.environ.get("PYSWARM_TEST_MIRROR", "http://deb.debian.org/debian")
+MIRROR = os.environ.get("PYSWARM_TEST_MIRROR", "")
+"""Empty: the one that mmdebstrap takes by itself."""
 BASE = "localhost/pyswarm-test-base"
 STEP_TIMEOUT_S = 400.0
 LAYERS_KEPT = 60
@@ -109,7 +110,7 @@ class Builder:
                 f"--keyring={KEYRING}",
                 SUITE,
                 str(archive),
-                MIRROR,
+                *filter(None, (MIRROR,)),
             )
             Path(context, "Containerfile").write_text("FROM scratch\nADD base.tar /\n")
             self.run("build", "--quiet", "--isolation=chroot", f"--tag={BASE}", context)
