@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import TypeVar
 
+from cli.render.ports import shown
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import PortConfig, Protocol, PublishMode
 
@@ -28,9 +29,10 @@ def published(
     old: Sequence[PortConfig], added: Iterable[str], removed: Iterable[str]
 ) -> tuple[PortConfig, ...]:
     """The ports after `--publish-add` and `--publish-rm`; what is added replaces what was published
-    there. Removing what is not there is no error.
+    there. Raises InvalidArgument for a removal that means none of them: one that names the
+    published port, say.
     """
-    gone = [wish for text in removed for wish in _removals(text)]
+    gone = [wish for text in removed for wish in _removals(text, old)]
     kept = [port for port in old if not any(_is(port, wish) for wish in gone)]
     found = {_place(port): port for port in kept}
     found.update((_place(port), port) for port in ports(added, "--publish-add"))
@@ -43,11 +45,14 @@ def _place(port: PortConfig) -> tuple[object, ...]:
     return (0, port.protocol, port.target_port, port.publish_mode, port.host_ip)
 
 
-def _removals(text: str) -> Iterator[tuple[PortConfig, bool]]:
+def _removals(text: str, old: Sequence[PortConfig]) -> list[tuple[PortConfig, bool]]:
     """The ports meant, and whether a mode was said: without one either is."""
-    is_long = "=" in text
-    for port in _ports("--publish-rm", text):
-        yield port, is_long and "mode=" in text
+    with_mode = "=" in text and "mode=" in text
+    wishes = [(port, with_mode) for port in _ports("--publish-rm", text)]
+    if not any(_is(port, wish) for port in old for wish in wishes):
+        there = f"want a target port of {shown(old)}" if old else "the service publishes nothing"
+        raise InvalidArgument(f"--publish-rm {text[:80]!r} is not published: {there}")
+    return wishes
 
 
 def _is(port: PortConfig, wish: tuple[PortConfig, bool]) -> bool:

@@ -12,7 +12,7 @@ from cli.network.inspect import document
 from cli.render.ports import ingress_ports, shown
 from cli.service.publishing import ports, published
 from pyswarm_core.codec import from_proto, to_proto
-from pyswarm_core.errors import NotFound
+from pyswarm_core.errors import InvalidArgument, NotFound
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.objects import Endpoint, Network, TaskDetail, VirtualIp
 from pyswarm_core.specs import (
@@ -92,10 +92,8 @@ OLD = (port(8080, 80), port(53, 53, "udp"), port(0, 443, mode=HOST))
     [
         ((), ("80",), OLD[1:]),
         ((), ("8080:80",), OLD[1:]),
-        ((), ("9090:80", "53", "1"), OLD),
         ((), ("53/udp",), (OLD[0], OLD[2])),
         ((), ("443",), OLD[:2]),
-        ((), ("target=443,mode=ingress",), OLD),
         ((), ("target=443,mode=host",), OLD[:2]),
         (("8080:81",), (), (port(8080, 81), *OLD[1:])),
         (("9090:80",), ("80",), (*OLD[1:], port(9090, 80))),
@@ -106,6 +104,14 @@ def test_publishing_is_edited_by_target_and_by_place(
     added: tuple[str, ...], removed: tuple[str, ...], left: tuple[PortConfig, ...]
 ) -> None:
     assert published(OLD, added, removed) == left
+
+
+@pytest.mark.parametrize("removed", ["9090:80", "8080", "53", "target=443,mode=ingress"])
+def test_a_removal_that_means_no_port_says_which_there_are(removed: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"not published: want a target port of .*8080->80"):
+        published(OLD, (), (removed,))
+    with pytest.raises(InvalidArgument, match="publishes nothing"):
+        published((), (), (removed,))
 
 
 @pytest.mark.parametrize(
