@@ -14,6 +14,8 @@ from pyswarm_core.state import State, runs_as_wanted
 from pyswarm_core.states import NodeState, TaskState, is_terminal
 
 SLOTS_SHOWN = 50
+_FAILED = (TaskState.FAILED, TaskState.REJECTED)
+"""Such a task is its slot's newest while its replacement waits, or if there will be none."""
 
 
 class SlotProgress(msgspec.Struct, frozen=True):
@@ -86,7 +88,9 @@ def _slots(state: State, service: Service, newest: list[Task]) -> tuple[SlotProg
     wanted = [
         task
         for task in newest
-        if task.desired_state <= TaskState.RUNNING or not is_terminal(task.state)
+        if task.desired_state <= TaskState.RUNNING
+        or not is_terminal(task.state)
+        or (task.state in _FAILED and task.desired_state is TaskState.SHUTDOWN)
     ]
     wanted.sort(key=lambda task: (_done(service, task), task.slot))
     return tuple(_slot(state, task) for task in wanted[:SLOTS_SHOWN])

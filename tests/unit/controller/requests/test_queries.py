@@ -212,6 +212,19 @@ def test_progress_shows_first_what_does_not_run_and_why() -> None:
     assert (progress.running, progress.desired, progress.alive) == (1, 2, 2)
 
 
+def test_progress_says_why_a_slot_waits_for_its_restart_delay() -> None:
+    detail = TaskDetail(error="no ESP")
+    rejected = build.task(
+        "web.1", node="n1", state=TaskState.REJECTED, desired=TaskState.SHUTDOWN, detail=detail
+    )
+    surplus = replace(rejected, id="other", slot=2, desired_state=TaskState.REMOVE)
+    state = build.state(
+        nodes=build.nodes(1), services=[build.service("web")], tasks=[rejected, surplus]
+    )
+    slots = service_progress(state, WEB).slots
+    assert [(s.slot, s.state, s.error) for s in slots] == [(1, TaskState.REJECTED, "no ESP")]
+
+
 def test_progress_of_a_large_service_is_one_page() -> None:
     tasks = [build.task(f"web.{n}", state=TaskState.PENDING) for n in range(1, 200)]
     state = build.state(services=[build.service("web", replicas=199)], tasks=tasks)
