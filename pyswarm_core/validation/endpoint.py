@@ -29,6 +29,7 @@ HOSTS_MAX = 256
 DOMAIN_MAX = 253
 DEVICE_MAX = 15
 """Linux's IFNAMSIZ, less its end."""
+_LOOPBACK6 = ipaddress.IPv6Address("::1")
 _DEVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
@@ -124,6 +125,9 @@ def _port_problems(port: PortConfig) -> Iterable[Problem]:
     yield from within("publish target port", port.target_port, 1, 65535)
     yield from within("publish published port", port.published_port, 0, 65535)
     host_ip = port.host_ip
+    if is_address(host_ip) and ipaddress.ip_address(host_ip) == _LOOPBACK6:
+        want = "want 127.0.0.1, [::1] leads nowhere: no kernel routes what it sends"
+        yield Problem("publish host_ip", host_ip, want)
     if not host_ip or is_address(host_ip):
         return
     looks_like_address = ":" in host_ip or host_ip.replace(".", "").isdecimal()

@@ -63,7 +63,7 @@ def dns(**changes: object) -> ServiceSpec:
 ALLOWED = {
     "ports": service(port(), port(8081), port(0), port(0)),
     "protocols": service(port(53), replace(port(53), protocol=Protocol.UDP)),
-    "addresses": service(port(ip="10.0.0.5"), port(ip="10.0.0.6"), port(ip="::1")),
+    "addresses": service(port(ip="10.0.0.5"), port(ip="10.0.0.6"), port(ip="fd00::1")),
     "devices": service(host(ip="eth0.100"), host(ip="br-lan")),
     "dnsrr": service(host(), mode="dnsrr", networks=("app",)),
     "host network": service(host(80), host(0), networks=("host",)),
@@ -87,6 +87,7 @@ WRONG = [
     (service(port(), port(target=81)), "publish '8080/tcp' is not valid: want each published"),
     (service(port(), host(ip="10.0.0.5")), "publish '10.0.0.5:8080/tcp' is not valid: want each"),
     (service(port(ip="10.0.0")), "host_ip '10.0.0' is not valid: want an IP address, or a dev"),
+    (service(port(ip="::1")), "host_ip '::1' is not valid: want 127.0.0.1"),
     (service(port(ip="fe80::1%eth0")), "host_ip 'fe80::1%eth0' is not valid"),
     (service(port(ip="a" * 16)), "a device's name of at most 15 characters"),
     (service(port(ip="../eth0")), "host_ip '../eth0' is not valid"),
