@@ -88,8 +88,13 @@ def name_hop(case: Case) -> Iterator[Hop]:
         if rules is None or not (rules.present and rules.resolver):
             found += "; the rules in the task's namespace do not lead to the resolver"
             remedy = _REPAIR
-        else:
+        elif case.vip or case.far:
             remedy = f"the agent of {case.near.host} answers names: see its log"
+        else:
+            remedy = (
+                f"no service, alias or task of the fleet is called {case.name} (`pyswarm service"
+                f" ls`); other names are asked of --dns servers, or of those of {case.near.host}"
+            )
     elif not addresses:
         found = f"there is no address for {case.name} on the networks of {place}"
         remedy = f"`pyswarm service ls` and `pyswarm why {case.target}` tell what there is"

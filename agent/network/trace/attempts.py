@@ -14,7 +14,7 @@ from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from dnslib import DNSError, DNSRecord
+from dnslib import RCODE, DNSError, DNSRecord
 
 from agent.network.base import RESOLVER_ADDRESS
 from agent.network.dns.wire import NAME_ERROR, NO_ERROR
@@ -53,7 +53,8 @@ def ask_name(spaces: Namespaces, task_id: TaskId, name: str) -> NameFact:
         return NameFact(error=_text(error))
     elapsed = time.monotonic_ns() - began
     if answer.header.rcode not in (NO_ERROR, NAME_ERROR):
-        return NameFact(error=f"the resolver answered with code {answer.header.rcode}")
+        # Of names that it knows it never says so: other name servers were asked.
+        return NameFact(error=f"the resolver was told {RCODE.get(answer.header.rcode)}")
     addresses = tuple(str(record.rdata) for record in answer.rr if record.rtype == 1)
     return NameFact(addresses=addresses, elapsed=elapsed)
 

@@ -120,6 +120,13 @@ BROKEN: dict[str, tuple[Case, str, str, str]] = {
     "a resolver that is silent": (
         near(name=NameFact(error="no answer within 2 s")), "name", "web.1", "agent of host1",
     ),
+    "a name of nobody's that other servers fail at": (
+        replace(
+            near(name=NameFact(error="the resolver was told SERVFAIL")),
+            name="nope", target="nope", vip="", backends=(), far=None,
+        ),
+        "name", "web.1", "no service, alias or task of the fleet is called nope",
+    ),
     "no such name": (near(name=NameFact()), "name", "web.1", "there is no address for db"),
     "an old answer": (
         near(name=NameFact(addresses=("10.128.255.1",))), "name", "web.1", f"should be {VIP}",
