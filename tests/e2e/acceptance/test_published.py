@@ -114,6 +114,7 @@ def test_no_request_is_lost_while_replicas_are_replaced(
 ) -> None:
     port = next(_ports)
     fleet("service", "create", "--name", service, "--replicas", "4", "-p", f"{port}:80", IMAGE)
+    before = {task["ID"] for task in fleet.running(service)}
     urls = [f"http://{address}:{port}{PAGE}" for address in HOSTS.values()]
     change = {
         "update": f"service update --env-add GREETING=hello {service}",
@@ -129,5 +130,9 @@ def test_no_request_is_lost_while_replicas_are_replaced(
         )
     finally:
         fleet.run("node", "update", "--availability", "active", "host2")
-    assert "0 requests failed" in done.out, done
+    assert "\n0 requests failed" in done.out, done
     assert done.code == 0
+    after = {task["ID"] for task in fleet.running(service)}
+    replaced = len(before - after)
+    assert replaced == 4 if what == "update" else replaced > 0
+    assert f" answers from {4 + replaced} replicas " in done.out, done
