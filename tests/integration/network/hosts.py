@@ -13,8 +13,9 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -201,3 +202,15 @@ class Rig:
         for host in self.hosts:
             host.close()
         sh(f"ip netns del {PREFIX}-u")
+
+
+@contextmanager
+def bare_afterwards(rig: Rig, footprint: Callable[[Host], object]) -> Iterator[None]:
+    """Take everything from the hosts at the end; then their footprints must be as before."""
+    before = [footprint(host) for host in rig.hosts]
+    yield
+    for host in rig.hosts:
+        for task in host.run(host.dataplane.found()):
+            host.run(host.dataplane.detach(task))
+        host.run(host.dataplane.sync(()))
+    assert [footprint(host) for host in rig.hosts] == before

@@ -19,7 +19,7 @@ from agent.network.names import Names, next_hop6
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.specs import PortConfig, Protocol, PublishMode
 from tests.integration.network.echo import ask, ask_udp, echo, udp_client
-from tests.integration.network.hosts import PREFIX, Host, Rig, ping, sh
+from tests.integration.network.hosts import PREFIX, Host, Rig, bare_afterwards, ping, sh
 from tests.integration.network.traffic import Listeners
 
 MESH, APP, OTHER, PLAIN = map(NetworkId, ("netmesh", "netapp", "netother", "netplain"))
@@ -126,15 +126,10 @@ def footprint(host: Host) -> tuple[str, ...]:
 
 @pytest.fixture
 def hosts(rig: Rig) -> Iterator[list[Host]]:
-    bare = [footprint(host) for host in rig.hosts]
-    for host in rig.hosts:
-        sync(host)
-    yield rig.hosts
-    for host in rig.hosts:
-        for task in host.run(host.dataplane.found()):
-            host.run(host.dataplane.detach(task))
-        host.run(host.dataplane.sync(()))
-    assert [footprint(host) for host in rig.hosts] == bare
+    with bare_afterwards(rig, footprint):
+        for host in rig.hosts:
+            sync(host)
+        yield rig.hosts
 
 
 def test_tasks_reach_each_other_on_every_host_and_keep_their_addresses(hosts: list[Host]) -> None:

@@ -20,7 +20,15 @@ from agent.network.base import (
 )
 from agent.network.names import Names
 from pyswarm_core.ids import NetworkId, TaskId
-from tests.integration.network.hosts import UNDERLAY_GATEWAY, Host, Rig, inside, ping, sh
+from tests.integration.network.hosts import (
+    UNDERLAY_GATEWAY,
+    Host,
+    Rig,
+    bare_afterwards,
+    inside,
+    ping,
+    sh,
+)
 
 APP, OTHER, CLOSED = NetworkId("netapp"), NetworkId("netother"), NetworkId("netclosed")
 SUBNETS = {APP: ("10.128", 4097), OTHER: ("10.129", 4098), CLOSED: ("10.130", 4099)}
@@ -37,15 +45,10 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 @pytest.fixture
 def hosts(rig: Rig) -> Iterator[list[Host]]:
     """Hosts that carry all three networks; afterwards they must be as bare as before."""
-    bare = [footprint(host) for host in rig.hosts]
-    for host in rig.hosts:
-        host.run(host.dataplane.sync(overlays(host)))
-    yield rig.hosts
-    for host in rig.hosts:
-        for task in host.run(host.dataplane.found()):
-            host.run(host.dataplane.detach(task))
-        host.run(host.dataplane.sync(()))
-    assert [footprint(host) for host in rig.hosts] == bare
+    with bare_afterwards(rig, footprint):
+        for host in rig.hosts:
+            host.run(host.dataplane.sync(overlays(host)))
+        yield rig.hosts
 
 
 def footprint(host: Host) -> tuple[str, ...]:

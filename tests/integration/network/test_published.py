@@ -21,7 +21,7 @@ from agent.network.names import Names
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.specs import PortConfig, Protocol, PublishMode
 from tests.integration.network.echo import ask, ask_udp, echo, udp_client
-from tests.integration.network.hosts import PREFIX, UNDERLAY_GATEWAY, Host, Rig, sh
+from tests.integration.network.hosts import PREFIX, UNDERLAY_GATEWAY, Host, Rig, bare_afterwards, sh
 
 MESH, APP = NetworkId("netmesh"), NetworkId("netapp")
 NAMES = Names("tst")
@@ -107,15 +107,10 @@ def footprint(host: Host) -> tuple[str, ...]:
 @pytest.fixture
 def hosts(rig: Rig) -> Iterator[list[Host]]:
     """Hosts that carry the mesh; afterwards they must be as bare as before."""
-    bare = [footprint(host) for host in rig.hosts]
-    for host in rig.hosts:
-        sync(host)
-    yield rig.hosts
-    for host in rig.hosts:
-        for task in host.run(host.dataplane.found()):
-            host.run(host.dataplane.detach(task))
-        host.run(host.dataplane.sync(()))
-    assert [footprint(host) for host in rig.hosts] == bare
+    with bare_afterwards(rig, footprint):
+        for host in rig.hosts:
+            sync(host)
+        yield rig.hosts
 
 
 @pytest.fixture
