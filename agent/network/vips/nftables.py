@@ -29,7 +29,6 @@ _NFPROTO, _L4PROTO = 15, 16
 _NETWORK, _TRANSPORT = 1, 2
 _FIRST, _SECOND, _FIRST_AND_A_WORD = 1, 2, 9
 _ELEMENTS_PER_MESSAGE = 1000
-_MOST_NOTES = 65535
 
 
 def _nest(kind: int, *parts: bytes) -> bytes:
@@ -108,10 +107,13 @@ class Table:
         return self._map(name, number, key, (family.datatype, family.length))
 
     def note_set(self, name: str, number: int, family: Family) -> bytes:
-        """A set of addresses that rules put there."""
+        """A set of addresses that rules put there.
+
+        The kernel bounds it at 65,535; told so, it would make room for them all: 1 MiB each.
+        """
         return self._message(
             _NEWSET, CREATE, _text(2, name), _u32(3, _DYNAMIC), _u32(4, family.datatype),
-            _u32(5, family.length), _nest(9, _u32(1, _MOST_NOTES)), _u32(10, number),
+            _u32(5, family.length), _u32(10, number),
         )  # fmt: skip
 
     def _map(self, name: str, number: int, key: tuple[int, int], data: tuple[int, int]) -> bytes:
