@@ -167,7 +167,7 @@ async def _network(
     overlays = Overlays(
         dataplane,
         config.bridge_subnet,
-        config.state_dir / "overlays.json",
+        config.run_dir / "overlays.json",
         outbox.acknowledge,
         resolvers,
         watch=NetworkWork(registry),

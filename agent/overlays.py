@@ -2,14 +2,15 @@
 pools.
 
 The wish is what the controller assigned, plus networks it withdrew that local tasks are still
-attached to. It is kept on disk, so that a restarted agent restores the same network before, and
-without, any controller.
+attached to. It is kept in a file, so that a restarted agent restores the same network before, and
+without, any controller; a power loss, which leaves no task running, may take it.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from ipaddress import IPv4Address, IPv4Network
+from itertools import chain
 from operator import xor
 from pathlib import Path
 
@@ -130,7 +131,7 @@ class Overlays:
         for network_id, overlay in named.items():
             self._leaving.pop(network_id, None)
             self._assigned[network_id] = overlay
-            self._pool(network_id).extend(overlay.local_blocks)
+            self._grant(network_id, overlay.local_blocks)
         if full:
             self._endpoints.clear()
         for key in assigned.removed_endpoints:
@@ -346,6 +347,16 @@ class Overlays:
     def _name(self, network_id: NetworkId) -> str:
         overlay = self._assigned.get(network_id)
         return overlay.name if overlay else str(network_id)
+
+    def _grant(self, network_id: NetworkId, blocks: tuple[str, ...]) -> None:
+        known = network_id in self._pools
+        pool = self._pool(network_id)
+        pool.extend(blocks)
+        if not known:
+            # A power loss takes what is known of networks, but not which addresses tasks had.
+            for address in chain.from_iterable(self._held.values()):
+                if address.network_id == network_id:
+                    pool.take(address.address)
 
     def _pool(self, network_id: NetworkId) -> Pool:
         pool = self._pools.get(network_id)

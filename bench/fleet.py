@@ -70,7 +70,7 @@ class Fleet:
         for progress in self.client.watch_service(service_id):
             if progress.gone:
                 break
-        bundles = [host.state_dir / "bundles" for host in self.plan.hosts]
+        bundles = [host.run_dir / "bundles" for host in self.plan.hosts]
         wait_until(lambda: not any(any(path.iterdir()) for path in bundles))
 
     def running(self, service_id: str) -> list[TaskView]:

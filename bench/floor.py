@@ -75,7 +75,7 @@ class _Maker:
         bundle = self._base / name
         for part in ("upper", "work", "rootfs"):
             (bundle / part).mkdir(parents=True)
-        mounts.mount_overlay([str(self._rootfs)], bundle)
+        mounts.mount_overlay([str(self._rootfs)], bundle, bundle / "rootfs")
         self._connect(name, f"10.97.{1 + number // 250}.{1 + number % 250}")
         (bundle / "config.json").write_text(json.dumps(self._config(name)))
         self._create(name, bundle)

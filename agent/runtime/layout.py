@@ -1,12 +1,15 @@
 """Where a runtime keeps what it knows: bundles, records and exit files. SHELL over the file system.
 
-    state/bundles/<id>/   config.json rootfs/ upper/ work/ files/ record; conmon's pid, ctl, oom
+    state/writable/<id>/  upper/ work/: what the container writes
     state/logs/<id>       the log, and .1 (newer) ... .N (oldest) once rotated
-    state/exits/<id>      conmon's word that the container ended: its exit code
+    run/bundles/<id>/     config.json rootfs/ files/ record; conmon's pid, ctl, oom
+    run/exits/<id>        conmon's word that the container ended: its exit code
     run/oci/<id>/         the OCI runtime's own state
 
-Invariant: a bundle directory exists from before the first side effect until after the last is
-undone, so that whatever a dead agent left half-made is found and can be removed.
+What a power loss makes void is below run, as on any host in memory: a file there costs a tenth of
+one on a disk. Invariant: of a container one directory at least, writable or bundle, exists from
+before the first side effect until after the last is undone, so that whatever a dead agent, or a
+host that lost power, left half-made is found and can be removed.
 """
 
 import os
@@ -36,9 +39,10 @@ class Layout:
     """The paths of all containers of one agent."""
 
     def __init__(self, state: Path, run: Path, cgroup_parent: str) -> None:
-        self.bundles = state / "bundles"
-        self.exits = state / "exits"
+        self.writables = state / "writable"
         self.logs = state / "logs"
+        self.bundles = run / "bundles"
+        self.exits = run / "exits"
         self.oci_root = run / "oci"
         self.filters = run / "seccomp"
         self.cgroup_parent = cgroup_parent.rstrip("/")
@@ -46,13 +50,18 @@ class Layout:
 
     def prepare(self) -> None:
         """Make the directories; only root may look inside."""
-        for directory in (self.bundles, self.exits, self.logs, self.oci_root, self.filters):
+        lasting = self.writables, self.logs
+        for directory in (*lasting, self.bundles, self.exits, self.oci_root, self.filters):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def bundle(self, container_id: str) -> Path:
         """The container's own directory."""
         assert container_id.isalnum(), f"container id {container_id!r} is not letters and digits"
         return self.bundles / container_id
+
+    def writable(self, container_id: str) -> Path:
+        """Where what the container writes is kept."""
+        return self.writables / container_id
 
     def cgroup(self, container_id: str) -> str:
         """The container's cgroup, the same path in every hierarchy."""
@@ -64,11 +73,15 @@ class Layout:
         return self.logs / container_id
 
     def make_bundle(self, config: ContainerConfig) -> Path:
-        """Make the empty bundle with its `files`. Raises FileExistsError if the id is in use."""
-        bundle = self.bundle(config.id)
+        """Make the bundle with its `files`, and an empty writable layer. Raises FileExistsError if
+        the id is in use.
+        """
+        bundle, writable = self.bundle(config.id), self.writable(config.id)
         bundle.mkdir(mode=0o700)
-        for name in ("rootfs", "upper", "work", "files"):
-            (bundle / name).mkdir(mode=0o755)
+        for directory in (writable, bundle / "rootfs", bundle / "files"):
+            directory.mkdir(mode=0o755)
+        for name in ("upper", "work"):
+            (writable / name).mkdir(mode=0o755)
         for name, content in config.files.items():
             (bundle / "files" / name).write_bytes(content)
         return bundle
@@ -95,7 +108,8 @@ class Layout:
 
     def ids(self) -> tuple[str, ...]:
         """Every container of which anything is left, in order."""
-        return tuple(sorted(entry.name for entry in os.scandir(self.bundles)))
+        directories = self.bundles, self.writables
+        return tuple(sorted({entry.name for each in directories for entry in os.scandir(each)}))
 
     def ends(self) -> frozenset[tuple[str, int]]:
         """Containers whose end was written down, and when: one may have been made again since."""
@@ -129,7 +143,8 @@ class Layout:
 
     def remove_files(self, container_id: str) -> None:
         """Remove all but the log. The root file system must be unmounted."""
-        for directory in (self.oci_root / container_id, self.bundle(container_id)):
+        ours = self.writable(container_id), self.bundle(container_id)
+        for directory in (self.oci_root / container_id, *ours):
             with suppress(FileNotFoundError):
                 shutil.rmtree(directory)
         for name in (container_id, f"{container_id}.draft"):

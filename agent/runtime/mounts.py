@@ -19,22 +19,20 @@ _MNT_DETACH = 2
 _OPTIONS_MAX = 4095
 
 
-def mount_overlay(layers: Sequence[str], bundle: Path) -> None:
-    """Mount `layers` (uppermost first) at `bundle/rootfs`, with `bundle/upper` and `bundle/work`.
+def mount_overlay(layers: Sequence[str], writable: Path, rootfs: Path) -> None:
+    """Mount `layers` (uppermost first) at `rootfs`, with `writable/upper` and `writable/work`.
 
     Raises OSError naming what was refused.
     """
-    with _short_options(layers, bundle) as options:
-        target = os.fsencode(bundle / "rootfs")
+    with _short_options(layers, writable) as options:
+        target = os.fsencode(rootfs)
         # A kernel before 5.10 does not know `volatile`.
         number = _mount(target, options + b",volatile")
         if number == errno.EINVAL:
             number = _mount(target, options)
     if number:
         missing = [layer for layer in layers if not Path(layer).is_dir()]
-        what = (
-            f"image layer {missing[0]} is missing" if missing else f"cannot mount {bundle}/rootfs"
-        )
+        what = f"image layer {missing[0]} is missing" if missing else f"cannot mount {rootfs}"
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
@@ -45,9 +43,9 @@ def _mount(target: bytes, options: bytes) -> int:
 
 
 @contextmanager
-def _short_options(layers: Sequence[str], bundle: Path) -> Iterator[bytes]:
+def _short_options(layers: Sequence[str], writable: Path) -> Iterator[bytes]:
     """The mount options; paths that would not fit or would need quoting become open directories."""
-    upper, work = bundle / "upper", bundle / "work"
+    upper, work = writable / "upper", writable / "work"
     lower = ":".join(layers)
     options = f"lowerdir={lower},upperdir={upper},workdir={work}"
     room = _OPTIONS_MAX - len(b",volatile")

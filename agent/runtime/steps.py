@@ -123,7 +123,7 @@ class Steps:
         return record.container.pid
 
     def _make(self, config: ContainerConfig, bundle: Path) -> Record:
-        mounts.mount_overlay(config.layers, bundle)
+        mounts.mount_overlay(config.layers, self._layout.writable(config.id), bundle / "rootfs")
         key, compiled = self._write_config(config, bundle)
         call = MonitorCall(
             container_id=config.id,

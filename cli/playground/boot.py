@@ -30,6 +30,7 @@ def up(plan: Fleet, say: Say) -> None:
 
 def _up(plan: Fleet, say: Say) -> None:
     fleet.save(plan)
+    power.mount_run(plan)
     say("underlay and registry")
     wires.lay_underlay(plan)
     power.start_registry(plan)
@@ -61,7 +62,8 @@ def down(plan: Fleet, say: Say) -> None:
         power.cut_power(host)
     power.stop_registry(plan)
     wires.remove(plan.lan)
-    power.unmount_below(plan.state_dir)
+    power.unmount(plan.state_dir)
+    power.unmount(plan.run_dir)
     cgroups.remove(plan.cgroup)
     for directory in (plan.state_dir, plan.run_dir):
         shutil.rmtree(directory, ignore_errors=True)

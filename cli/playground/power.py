@@ -111,17 +111,27 @@ def stop_registry(fleet: Fleet) -> None:
 def cut_power(host: Host) -> None:
     """What a power loss leaves: the disk. Processes, mounts, namespaces and /run are gone."""
     cgroups.kill_all(host.cgroup)
-    unmount_below(host.run_dir)
-    unmount_below(host.state_dir)
+    unmount(host.run_dir)
+    unmount(host.state_dir)
     wires.remove(host.netns)
     cgroups.remove(host.cgroup)
     shutil.rmtree(host.run_dir, ignore_errors=True)
 
 
-def unmount_below(directory: Path) -> None:
-    """Unmount everything under a directory, the innermost first."""
+def mount_run(fleet: Fleet) -> None:
+    """Keep what a power loss takes in memory, as a real host's /run is, whatever /run is here."""
+    fleet.run_dir.mkdir(parents=True, exist_ok=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "mode=0755", "pyswarm", fleet.run_dir], check=True
+    )
+
+
+def unmount(directory: Path) -> None:
+    """Unmount everything at and under a directory, the innermost first."""
     rows = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-    targets = [row[1] for row in rows if row[1].startswith(f"{directory}/")]
+    targets = [
+        row[1] for row in rows if row[1] == str(directory) or directory in Path(row[1]).parents
+    ]
     for target in reversed(targets):
         subprocess.run(["umount", "--lazy", target], check=False, capture_output=True)
 

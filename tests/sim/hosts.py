@@ -43,6 +43,9 @@ FLEET = "sim"
 NAMES = Names(FLEET)
 
 
+OVERLAYS = "overlays.json"
+
+
 class MemoryFile:
     """The few things that are done to a `Path` here, on a disk that is a dictionary."""
 
@@ -216,11 +219,12 @@ class Host:
             self._world.net.died(self.process, silently=False)
 
     def lose_power(self) -> None:
-        """Everything stops; disk and identity stay."""
+        """Everything stops; disk and identity stay, what was below /run is gone."""
         if self.process is not None and self.up:
             self.process.kill()
             self._world.net.died(self.process, silently=True)
         self.powered = False
+        self.disk.pop(OVERLAYS, None)
         self.engine.watcher = lambda: None
         self.engine.lose_power()
         self.dataplane = FakeDataplane(self._world.fabric, Underlay(address=self.address), FLEET)
@@ -236,7 +240,7 @@ class Host:
 
     async def _main(self, process: Process) -> None:
         outbox = Outbox()
-        file = self._file("overlays.json")
+        file = self._file(OVERLAYS)
         overlays = Overlays(
             self.dataplane, "172.31.0.0/20", file, outbox.acknowledge, FakeResolvers()
         )

@@ -105,6 +105,7 @@ def nothing_half_made(fleet: Fleet, image: str) -> None:
     assert HOST not in {node for node, repository in listed if repository.endswith(name)}
     state = fleet.state_dir / HOST
     assert list((state / "pulls").iterdir()) == []
-    assert list((state / "bundles").iterdir()) == []
+    assert list((state / "writable").iterdir()) == []
+    assert list((fleet.run_dir / HOST / "bundles").iterdir()) == []
     layers = [path for path in (state / "storage/overlay").iterdir() if (path / "diff").is_dir()]
     assert not any((path / "diff/ballast").exists() for path in layers)

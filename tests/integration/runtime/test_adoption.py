@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def run_in_killed_agent(world: RealWorld, configs: list[ContainerConfig]) -> Non
     """Make containers in another process and SIGKILL its whole process group."""
     layout = world.layout
     words = [sys.executable, "-c", AGENT]
-    words += [str(layout.bundles.parent), str(layout.oci_root.parent), layout.cgroup_parent]
+    words += [str(layout.logs.parent), str(layout.oci_root.parent), layout.cgroup_parent]
     with subprocess.Popen(
         words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     ) as agent:
@@ -101,6 +102,18 @@ async def test_bundle_that_a_dead_agent_left_half_made_is_found_and_removed(
     (found,) = await world.runtime.found()
     assert (found.id, found.state) == ("half", ContainerState.STOPPED)
     await world.runtime.remove("half")
+    assert await world.runtime.found() == ()
+
+
+async def test_what_a_power_loss_left_of_a_container_is_found_and_removed(
+    world: RealWorld,
+) -> None:
+    bundle = world.layout.make_bundle(world.config("lost", Behaviour.RUNS))
+    shutil.rmtree(bundle)
+    (found,) = await world.runtime.found()
+    assert (found.id, found.state) == ("lost", ContainerState.STOPPED)
+    await world.runtime.remove("lost")
+    assert not world.layout.writable("lost").exists()
     assert await world.runtime.found() == ()
 
 

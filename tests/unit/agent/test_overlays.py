@@ -14,7 +14,8 @@ from agent.network.fake import Fabric, FakeDataplane, FakeResolvers
 from agent.network.state import KernelState
 from agent.overlays import Overlays
 from agent.session.assigned import Assigned
-from pyswarm_core.ids import NetworkId, ServiceId
+from pyswarm_core.ids import NetworkId, ServiceId, TaskId
+from pyswarm_core.objects import Address
 
 
 class SlowDataplane(FakeDataplane):
@@ -165,3 +166,23 @@ async def test_what_was_disturbed_is_counted_once_it_is_mended(
         dataplane.kernel = KernelState()
         await watch.mended.wait()
         assert (dataplane.kernel, watch.syncs) == (wanted, 2)
+
+
+async def test_addresses_from_before_a_power_loss_are_not_given_out_while_held(
+    tmp_path: Path,
+) -> None:
+    network = NetworkId("net")
+    overlay = OverlayWanted(
+        network_id=network, name="net", vni=4097, subnet="10.0.0.0/16",
+        node_number=1, local_blocks=("10.0.0.0/24",),
+    )  # fmt: skip
+    dataplane = FakeDataplane(Fabric(), Underlay(address="192.0.2.1"))
+    async with running(dataplane, Told(), tmp_path / "o") as overlays:
+        held = Address(network_id=network, address="10.0.0.2")
+        overlays.adopt(TaskId("old"), (held,))
+        await overlays.assign(Assigned(True, 1, (), (), (overlay,), (), ()))
+        attached = await overlays.attach(TaskId("new"), [network])
+        assert [a.address for a in attached.addresses] == ["10.0.0.3"]
+        await overlays.detach(TaskId("old"))
+        third = await overlays.attach(TaskId("third"), [network])
+        assert [a.address for a in third.addresses] == ["10.0.0.4"]
