@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 import msgspec
 
+from controller.allocator.audit import audit
 from controller.config import Config, EtcdConfig
 from controller.decide import decide
 from controller.election import Candidate, Term, encode_candidate, known_leader
@@ -19,7 +20,7 @@ from controller.loop import Loop, Tools
 from controller.metrics import Metrics
 from controller.persistence.campaign import Elector
 from controller.persistence.loading import Loaded, load
-from controller.persistence.saving import Deposed, Saver
+from controller.persistence.saving import Breathe, Deposed, Saver
 from controller.servers.calls import ErrorsToStatus
 from controller.servers.control import Control, Facts
 from controller.servers.dispatcher import Dispatcher
@@ -39,6 +40,7 @@ from pyswarm_core.errors import NO_LEADER, InvalidArgument, Unavailable
 from pyswarm_core.keys import Keys
 from pyswarm_core.limits import COMPACT_PERIOD
 from pyswarm_core.objects import Cluster, Version
+from pyswarm_core.state import State
 from pyswarm_core.version import VERSION
 
 _log = EventLog("controller")
@@ -48,6 +50,8 @@ RETRY_MAX_S = 5.0
 STEADY_S = 30.0
 """A term that lasted this long was no failure."""
 STOP_GRACE_S = 1.0
+SHOWN_TWICE = 20
+"""So many of the things that are given out twice are named in the log."""
 
 
 async def run(config: Config) -> None:
@@ -157,7 +161,7 @@ class Controller:
                 group.create_task(elector.keep(term))
                 group.create_task(self._compact(saver))
                 group.create_task(tend(self._sessions_ended, saver.breathe))
-                await self._run_loop(saver)
+                await self._run_loop(saver, group)
         finally:
             self._loop = None
             self._follow("")
@@ -165,7 +169,7 @@ class Controller:
             await self._health.set_leading(False)
             await elector.resign(term)
 
-    async def _run_loop(self, saver: Saver) -> None:
+    async def _run_loop(self, saver: Saver, group: asyncio.TaskGroup) -> None:
         with self._metrics.load_seconds.time():
             found = await load(self._store, self._keys, self._first_cluster, saver.breathe)
             loaded = self._with_wishes(found)
@@ -189,7 +193,20 @@ class Controller:
         self._announce()
         self._metrics.is_leader.set(1)
         await self._health.set_leading(True)
+        group.create_task(self._audit(state, saver.breathe))
         await self._loop.run()
+
+    async def _audit(self, state: State, breathe: Breathe) -> None:
+        """Say what is given out twice, which only people can put right."""
+        found = 0
+        for text in audit(state):
+            if text is None:
+                await breathe()
+                continue
+            found += 1
+            if found <= SHOWN_TWICE:
+                _log.error("state.given_twice", what=text)
+        self._metrics.given_twice.set(found)
 
     def _sessions_ended(self) -> int:
         return self._loop.sessions.ended if self._loop else 0

@@ -66,6 +66,9 @@ class Metrics:
         self.endpoints_healed_total = self._counter(
             "endpoints_healed_total", "Agents told everything anew: their endpoints were others"
         )
+        self.given_twice = self._gauge(
+            "given_twice", "Addresses, blocks, subnets and VNIs that two had when this term began"
+        )
         self.barriers_total = Counter(
             "pyswarm_controller_barriers_total",
             "Groups of stops that waited until nobody sends connections to them",

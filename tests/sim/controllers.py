@@ -36,6 +36,7 @@ from tests.sim.store import Etcd, SimStore
 KEYS = Keys()
 TERM_ENDING = "leadership.broken"
 ENDPOINTS_DIFFER = "endpoints.differ"
+GIVEN_TWICE = "state.given_twice"
 
 
 class SteadyClock:

@@ -29,6 +29,7 @@ from tests.sim.brain import Brain
 from tests.sim.clock import Scheduler, Spinning
 from tests.sim.controllers import (
     ENDPOINTS_DIFFER,
+    GIVEN_TWICE,
     KEYS,
     TERM_ENDING,
     ControllerWorld,
@@ -376,6 +377,8 @@ class _Listener(logging.Handler):
             self._fail(f"leadership broke: {error!r}\n{trace}")
         if ENDPOINTS_DIFFER in record.getMessage():
             self._fail(f"an agent has other endpoints than it was told: {record.getMessage()}")
+        if GIVEN_TWICE in record.getMessage():
+            self._fail(f"a new leader found something given out twice: {record.getMessage()}")
 
 
 def simulate(number: int, *, options: Options | None = None, trace: bool = False) -> Result:

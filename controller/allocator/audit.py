@@ -1,0 +1,85 @@
+"""Whether anything is given out twice: VNIs, subnets, blocks, virtual and tasks' addresses. PURE.
+
+No decision and no request makes such a state. A new leader looks all the same: what it has loaded
+may come from an older version, a backup or somebody's hand, and two tasks with one address are
+otherwise found by their users.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Network
+
+from pyswarm_core.ids import NetworkId, ServiceId, TaskId
+from pyswarm_core.objects import Task
+from pyswarm_core.state import State
+from pyswarm_core.states import occupies
+
+Held = tuple[IPv4Network, str]
+"""Addresses, and who has them."""
+Holders = dict[NetworkId, dict[str, TaskId]]
+
+
+def audit(state: State) -> Iterator[str | None]:
+    """A sentence for everything that two have; None now and then, where the caller may pause and
+    the state may change.
+    """
+    yield from _networks(state)
+    yield None
+    holders: Holders = {network_id: {} for network_id in state.networks}
+    for service in list(state.services.values()):
+        yield from _tasks(state, service.id, holders)
+        yield None
+
+
+def _networks(state: State) -> Iterator[str]:
+    networks = state.networks.values()
+    vnis: dict[int, str] = {}
+    for network in networks:
+        name = network.spec.name
+        if (first := vnis.setdefault(network.vni, name)) != name:
+            yield f"networks {first} and {name} share VNI {network.vni}"
+    yield from _twice((IPv4Network(n.subnet), f"network {n.spec.name}") for n in networks)
+    virtual: defaultdict[NetworkId, list[Held]] = defaultdict(list)
+    for service in state.services.values():
+        for vip in service.endpoint.virtual_ips:
+            virtual[vip.network_id].append((IPv4Network(vip.addr), f"service {service.spec.name}"))
+    for network in networks:
+        blocks = [(IPv4Network(b.cidr), f"node number {b.node_number}") for b in network.blocks]
+        for text in _twice([*blocks, *virtual[network.id]]):
+            yield f"network {network.spec.name}: {text}"
+
+
+def _twice(held: Iterable[Held]) -> Iterator[str]:
+    """Who has addresses that somebody else has, too. Wide ones come before what lies in them."""
+    last: Held | None = None
+    for addresses, holder in sorted(held):
+        if last and last[0].overlaps(addresses):
+            yield f"{addresses} of {holder} overlaps {last[0]} of {last[1]}"
+        if last is None or addresses.broadcast_address > last[0].broadcast_address:
+            last = (addresses, holder)
+
+
+def _tasks(state: State, service_id: ServiceId, holders: Holders) -> Iterator[str]:
+    """The service's tasks with an address that a task before them has. Every host's own bridge has
+    the same addresses.
+    """
+    for tasks in state.tasks_of_service(service_id).slots.values():
+        for task in tasks:
+            if not task.detail.addresses or not _holds(state, task):
+                continue
+            for held in task.detail.addresses:
+                on_network = holders.get(held.network_id)
+                if on_network is None or held.network_id not in state.networks:
+                    continue
+                first = state.tasks.get(on_network.setdefault(held.address, task.id))
+                if first is task:
+                    continue
+                if first is not None and held in first.detail.addresses and _holds(state, first):
+                    name = state.networks[held.network_id].spec.name
+                    yield f"network {name}: tasks {first.id} and {task.id} have {held.address}"
+                on_network[held.address] = task.id
+
+
+def _holds(state: State, task: Task) -> bool:
+    """Whether its addresses are its own; those of a removed node are free."""
+    return occupies(task.state) and task.node_id in state.nodes
