@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from controller.allocator.usage import usage
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState
 
@@ -119,6 +120,32 @@ class _Leading(Collector):
             ((str(least), sum(by >= least for by in behind)) for least in (1, 10, 100, 1000)),
         )
         yield _one("tasks_withheld", "Tasks whose stop waits", loop.tasks_withheld)
+        yield from _networks(state)
+
+
+def _networks(state: State) -> Iterator[GaugeMetricFamily]:
+    """How full each network is: without free blocks and with its nodes' full, tasks wait."""
+    blocks = GaugeMetricFamily(
+        "pyswarm_controller_network_blocks",
+        "Blocks of a network: nodes', kept from them by virtual addresses, free",
+        labels=["network", "use"],
+    )
+    addresses = GaugeMetricFamily(
+        "pyswarm_controller_network_addresses",
+        "Addresses of a network that tasks and services have",
+        labels=["network", "use"],
+    )
+    for network in list(state.networks.values()):
+        load = list(state.network_load.get(network.id, {}).values())
+        found = usage(network, load, list(state.virtual_ips.get(network.id, {})))
+        name = network.spec.name
+        blocks.add_metric([name, "nodes"], found.blocks_of_nodes)
+        blocks.add_metric([name, "services"], found.blocks_of_services)
+        blocks.add_metric([name, "free"], found.blocks_free)
+        addresses.add_metric([name, "tasks"], found.tasks)
+        addresses.add_metric([name, "services"], found.services)
+    yield blocks
+    yield addresses
 
 
 def _one(name: str, text: str, value: int) -> GaugeMetricFamily:

@@ -1,0 +1,67 @@
+"""How full networks are is told before tasks have to wait."""
+
+from msgspec.structs import replace
+from prometheus_client import CollectorRegistry
+
+from controller.allocator.usage import Usage, usage
+from controller.metrics import Metrics, Watched
+from pyswarm_core.decision import Writes
+from pyswarm_core.ids import NetworkId
+from pyswarm_core.objects import Endpoint, Network, VirtualIp
+from pyswarm_core.specs import Ipam, IpamConfig
+from pyswarm_core.state import State
+from tests.fixtures import build
+from tests.fixtures.brain_world import BrainWorld
+from tests.fixtures.build import dirty, nodes, service
+
+SPEC = build.template(networks=["net"])
+NET = NetworkId("net")
+
+
+class Leading:
+    """What a loop shows, around a state."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.queue_depths: dict[str, int] = {}
+        self.session_count = 0
+        self.revisions_behind: list[int] = []
+        self.tasks_withheld = 0
+
+
+def full_world(subnet: str) -> BrainWorld:
+    """Three nodes that were asked to run 12 tasks on one network."""
+    state = build.state(
+        nodes=nodes(3),
+        services=[service("web", replicas=12, spec=SPEC)],
+        networks=[build.network("net", subnet)],
+    )
+    world = BrainWorld(state)
+    world.settle(dirty("web"))
+    return world
+
+
+def scraped(registry: CollectorRegistry, name: str, use: str) -> float | None:
+    labels = {"network": "net", "use": use}
+    return registry.get_sample_value(f"pyswarm_controller_network_{name}", labels)
+
+
+def test_a_network_without_free_blocks_shows_before_tasks_wait_for_it() -> None:
+    metrics = Metrics()
+    leading: Watched = Leading(full_world("10.128.0.0/28").state)
+    metrics.watch(lambda: leading)
+    told = {use: scraped(metrics.registry, "blocks", use) for use in ("nodes", "services", "free")}
+    assert told == {"nodes": 2, "services": 0, "free": 0}
+    assert scraped(metrics.registry, "addresses", "tasks") == 10
+
+
+def test_virtual_addresses_and_the_gateway_close_blocks() -> None:
+    config = IpamConfig(subnet="10.128.0.0/24", gateway="10.128.0.200")
+    made = build.network("net", "10.128.0.0/24")
+    made = replace(made, spec=replace(made.spec, ipam=Ipam(config=(config,))))
+    state = full_world("10.128.0.0/24").state
+    vip = Endpoint(virtual_ips=(VirtualIp(network_id=NET, addr="10.128.0.254"),))
+    held: Network = replace(made, blocks=state.networks[NET].blocks)
+    state.apply(Writes(networks=(held,), services=(replace(service("db"), endpoint=vip),)))
+    load, virtual = state.network_load[NET].values(), state.virtual_ips[NET]
+    assert usage(held, load, virtual) == Usage(3, 2, 11, 12, 1)
