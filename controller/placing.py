@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
 
-from controller.allocator.blocks import Blocks
+from controller.allocator.blocks import Blocks, Room
 from controller.orchestrator.plan import Plan, Vacancy, explained
 from controller.scheduler.explain import message, messages_by_row
 from controller.scheduler.filters import Demand, capacity
@@ -267,14 +267,15 @@ def current_demand(state: State, service: Service, now: Instant) -> Demand:
 def _with_rooms(
     demand: Demand, table: NodeTable, blocks_of: Callable[[NetworkId], Blocks | None]
 ) -> Demand:
-    """The demand bounded by its networks' free addresses."""
-    rooms: list[tuple[str, IntColumn]] = []
+    """The demand bounded by what its networks have room for."""
+    rooms: list[Room] = []
     for network_id in demand.footprint.networks:
         blocks = blocks_of(network_id)
         if blocks is None:
-            rooms.append((network_id, np.zeros(len(demand.on_node), np.int64)))
-        elif (room := blocks.rooms(table)) is not None:
-            rooms.append((blocks.network.spec.name, room))
+            text = f"cannot join network {network_id}, which does not exist"
+            rooms.append((text, np.zeros(len(demand.on_node), np.int64)))
+        else:
+            rooms += blocks.rooms(table)
     return demand._replace(rooms=tuple(rooms))
 
 

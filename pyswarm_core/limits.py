@@ -79,6 +79,9 @@ SPEC_BYTES_MAX = 256 * 1024
 BLOCK_PREFIX = 26
 """A node's block of an overlay: 64 addresses, 61 for tasks."""
 
+BRIDGE_PORTS = 1_023
+"""Tasks of one network on one host: Linux's bridges have no more ports (BR_MAX_PORTS)."""
+
 VNI_MIN = 4096
 VNI_MAX = 2**24 - 1
 """RFC 7348 gives the VNI 24 bits; Swarm starts at 4096."""

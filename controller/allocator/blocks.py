@@ -3,9 +3,11 @@
 A node gets a block when its first task of the network is assigned, and another when its tasks
 outnumber the addresses it has. It keeps them while it may still run one of them: a block is given
 back when its node has none and says so (it is ready), or was removed. A block that holds a virtual
-address or the network's gateway is nobody's.
+address or the network's gateway is nobody's. However many addresses there are, a node takes no more
+tasks of a network than a bridge has ports.
 """
 
+from collections.abc import Callable
 from functools import cached_property, lru_cache
 from ipaddress import IPv4Network
 
@@ -15,9 +17,13 @@ from msgspec.structs import replace
 from controller.allocator.subnets import addresses_for_tasks, range_of
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import NodeId
+from pyswarm_core.limits import BRIDGE_PORTS
 from pyswarm_core.nodetable import IntColumn, NodeTable
 from pyswarm_core.objects import Block, Network
 from pyswarm_core.state import State
+
+Room = tuple[str, IntColumn]
+"""What is said of rows without room, and how many more tasks each row can take."""
 
 
 class Blocks:
@@ -39,6 +45,7 @@ class Blocks:
         self._given_back: dict[int, int] = {}
         self._lowest = 0
         self._changed = False
+        self._crowded = max(load.values(), default=0) >= BRIDGE_PORTS
         for block in network.blocks:
             node_id = state.node_of_number.get(block.node_number)
             if node_id and (load.get(node_id) or not table.ready[table.rows[node_id]]):
@@ -67,28 +74,40 @@ class Blocks:
         return self._load.get(node_id, 0) + self._added.get(node_id, 0)
 
     def fits(self, node_id: NodeId, number: int) -> bool:
-        """Whether one more task of the node can have an address."""
-        return not self.exhausted or self.held(node_id) < self._room.get(number, 0)
+        """Whether one more task of the node can have an address, and a port of its bridge."""
+        held = self.held(node_id)
+        return held < BRIDGE_PORTS and (not self.exhausted or held < self._room.get(number, 0))
 
     def take(self, node_id: NodeId, number: int) -> None:
         """One more task of the network on that node. Call only if it `fits`."""
         self._added[node_id] = self._added.get(node_id, 0) + 1
+        self._crowded |= self.held(node_id) >= BRIDGE_PORTS
         if self.held(node_id) <= self._room.get(number, 0):
             return
         cidr = self._range.block(self._free_index(number))
         self._grant(Block(cidr=cidr, node_number=number))
         self._changed = True
 
-    def rooms(self, table: NodeTable) -> IntColumn | None:
-        """By row, how many more tasks can have an address; None while there are blocks left."""
-        if not self.exhausted:
-            return None
-        rooms = np.zeros(len(table.number), np.int64)
-        for node_id, row in table.rows.items():
-            room = self._room.get(int(table.number[row]), 0)
-            if room:
-                rooms[row] = room - self.held(node_id)
+    def rooms(self, table: NodeTable) -> list[Room]:
+        """What narrows where tasks can go: addresses once the last block is given out, ports of
+        bridges once a node has used all of them.
+        """
+        name, rooms = self.network.spec.name, []
+        if self.exhausted:
+            text = f"have no address left on network {name}, all of whose blocks are in use"
+            rooms.append((text, self._left(table, lambda number: self._room.get(number, 0))))
+        if self._crowded:
+            text = f"run {BRIDGE_PORTS} tasks of network {name}, the most that a host carries"
+            rooms.append((text, self._left(table, lambda _: BRIDGE_PORTS)))
         return rooms
+
+    def _left(self, table: NodeTable, most: Callable[[int], int]) -> IntColumn:
+        left = np.zeros(len(table.number), np.int64)
+        for node_id, row in table.rows.items():
+            room = most(int(table.number[row]))
+            if room:
+                left[row] = room - self.held(node_id)
+        return left
 
     def result(self, now: Instant) -> Network | None:
         """The network as it will be; None if nothing changed."""

@@ -20,7 +20,7 @@ class Exclusion(NamedTuple):
     """What one filter says."""
 
     filter: str
-    """ready, cpu, memory, constraint, port, max replicas or network."""
+    """ready, cpu, memory, constraint, port, max replicas, or what a network lacks."""
     rows: BoolColumn
     """Those it excludes and no filter before it did."""
     text: str
@@ -120,9 +120,8 @@ def _filters(ledger: Ledger, demand: Demand) -> Iterator[tuple[str, BoolColumn, 
     if cap > 0:
         text = f"already run {cap} of its tasks, the maximum per node"
         yield "max replicas", demand.on_node >= cap, _says(text)
-    for name, room in demand.rooms:
-        text = f"have no address left on network {name}, all of whose blocks are in use"
-        yield f"network {name}", room <= 0, _says(text)
+    for text, room in demand.rooms:
+        yield text, room <= 0, _says(text)
 
 
 def _says(text: str) -> _Describe:

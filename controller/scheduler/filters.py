@@ -21,7 +21,8 @@ class Demand(NamedTuple):
     """Identical tasks to place.
 
     `on_node`: by row, tasks of the service that should run there. `failing`: rows where the service
-    failed too often. `rooms`: by network, how many more of its tasks each row could take.
+    failed too often. `rooms`: by what a network may lack, in words, how many more tasks each row
+    could take.
     """
 
     template: TaskSpec

@@ -1,9 +1,12 @@
 """Blocks of a network: given with a node's first task, taken back when nothing can use them."""
 
+from collections import Counter
+
 from msgspec.structs import replace
 
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId
+from pyswarm_core.limits import BRIDGE_PORTS
 from pyswarm_core.objects import Block
 from pyswarm_core.states import NodeState, TaskState
 from tests.fixtures import build
@@ -90,6 +93,26 @@ def test_tasks_beyond_the_subnets_addresses_wait_and_say_so() -> None:
         "no suitable node: 3 of 3 nodes have no address left on network net,"
         " all of whose blocks are in use"
     )
+
+
+def test_a_network_has_far_more_than_254_addresses() -> None:
+    placed = _world(4, 3_000).decide(dirty("web")).writes
+    assert all(t.state is TaskState.ASSIGNED for t in placed.tasks)
+    assert len(_blocks(placed)) == 4 * 13
+
+
+def test_a_node_takes_no_more_tasks_of_a_network_than_a_bridge_has_ports() -> None:
+    world = _world(2, 2_050)
+    created = world.decide(dirty("web")).writes.tasks
+    placed = Counter(t.node_id for t in created)
+    assert placed == {"n1": BRIDGE_PORTS, "n2": BRIDGE_PORTS, "": 4}
+    assert {t.detail.message for t in created if not t.node_id} == {
+        "no suitable node: 2 of 2 nodes run 1023 tasks of network net, the most that a host carries"
+    }
+    world.state.apply(Writes(tasks=list(created)))
+    world.put_node(node("n3"))
+    again = world.decide(dirty("web")).writes.tasks
+    assert [t.node_id for t in again] == ["n3"] * 4
 
 
 def test_tasks_go_where_addresses_are_left() -> None:
