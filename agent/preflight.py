@@ -1,8 +1,9 @@
 """Whether and how this host can run containers: programs, versions, cgroups. SHELL, mostly reading.
 
 `probe` looks and decides; `prepare` makes the two changes to a host that may be needed (a hybrid
-cgroup host's last v2 controller moves to v1, more inotify instances). Invariant: what is mounted
-is never unmounted or moved, and what is missing is named with the package that brings it.
+cgroup host's last v2 controller moves to v1, some of the kernel's limits are raised). Invariant:
+what is mounted is never unmounted or moved, no limit is lowered, and what is missing is named with
+the package that brings it.
 """
 
 import os
@@ -10,6 +11,7 @@ import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -42,8 +44,17 @@ PACKAGES = {
     "seccomp profile": "golang-github-containers-common",
 }
 CONTROLLERS = ("memory", "cpu", "pids")
-INOTIFY_INSTANCES = 8192
-_INOTIFY_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
+_SETTINGS = Path("/proc/sys")
+_NEIGHBOURS = {"gc_thresh1": 8_192, "gc_thresh2": 32_768, "gc_thresh3": 65_536}
+LIMITS = {
+    "fs/inotify/max_user_instances": 8_192,
+    **{f"net/ipv4/neigh/default/{name}": least for name, least in _NEIGHBOURS.items()},
+    **{f"net/ipv6/neigh/default/{name}": least for name, least in _NEIGHBOURS.items()},
+}
+"""What the kernel should allow at least. Neighbours: all namespaces of a machine share one table of
+1,024, and tasks that all talk to each other have an entry for each of the 60 others of their block;
+a thousand tasks may so have 60,000. Other hosts' tasks and gateways cost no entry that counts.
+"""
 _PROBE_TIMEOUT_S = 10.0
 
 
@@ -94,10 +105,23 @@ def prepare() -> tuple[str, ...]:
         if result.returncode:
             raise Unavailable(f"cannot mount the cgroup controller {name}: {result.stderr.strip()}")
         done.append(f"mounted the cgroup controller {name} at {target}")
-    if int(_INOTIFY_LIMIT.read_text()) < INOTIFY_INSTANCES:
-        _INOTIFY_LIMIT.write_text(str(INOTIFY_INSTANCES))
-        done.append(f"raised fs.inotify.max_user_instances to {INOTIFY_INSTANCES}")
-    return tuple(done)
+    return (*done, *raised(_SETTINGS))
+
+
+def raised(settings: Path) -> Iterator[str]:
+    """Raise the limits under that directory, and say which. One that is not there (no IPv6, or the
+    table of neighbours is another namespace's to set) or may not be written stays as it is.
+    """
+    for name, least in LIMITS.items():
+        path, word = settings / name, name.replace("/", ".")
+        if not path.exists() or int(path.read_text()) >= least:
+            continue
+        try:
+            path.write_text(str(least))
+        except OSError as error:
+            yield f"could not raise {word} to {least}: {error.strerror}"
+        else:
+            yield f"raised {word} to {least}"
 
 
 def choose_runtime(crun_version: str, runc_version: str) -> tuple[str, str]:

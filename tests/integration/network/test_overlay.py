@@ -208,6 +208,25 @@ def test_a_full_packet_passes_unfragmented_and_a_larger_one_is_refused(hosts: li
     assert not ping(near, "10.128.2.2", payload=1450 - 26, timeout_s=0.3)
 
 
+def test_talking_to_other_hosts_takes_no_place_in_the_table_of_neighbours(
+    hosts: list[Host],
+) -> None:
+    near = attach(hosts[0], "near", APP)
+    attach(hosts[1], "far", APP)
+    assert ping(near, "10.128.2.2")
+    inside_task = counted(sh(f"nsenter --net={near} ip neigh show nud all"))
+    on_host = counted(hosts[0].ip(f"neigh show nud all dev {NAMES.bridge(APP)}"))
+    on_host += counted(hosts[0].ip(f"neigh show nud all dev {NAMES.vxlan(APP)}"))
+    assert inside_task == []
+    assert on_host in ([], ["10.128.1.2"])
+
+
+def counted(neighbours: str) -> list[str]:
+    """The addresses of entries that count against the table's limit."""
+    lines = neighbours.splitlines()
+    return [ln.split()[0] for ln in lines if "PERMANENT" not in ln and "NOARP" not in ln]
+
+
 def test_addresses_outside_every_block_are_unreachable_not_leaked(hosts: list[Host]) -> None:
     near = attach(hosts[0], "near", APP)
     hosts[0].ip("route get 10.128.2.2")

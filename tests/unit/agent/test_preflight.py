@@ -1,5 +1,7 @@
 """What a host can run is told from what its programs and mounts say."""
 
+from pathlib import Path
+
 import pytest
 
 from agent import preflight
@@ -59,6 +61,18 @@ def test_crun_is_preferred_and_runc_stands_in() -> None:
     assert preflight.choose_runtime("1.8.1", "1.1.5") == ("crun", "1.8.1")
     assert preflight.choose_runtime("", "1.1.5") == ("runc", "1.1.5")
     assert preflight.choose_runtime("", "") == ("", "")
+
+
+def test_limits_are_raised_and_never_lowered(tmp_path: Path) -> None:
+    for name, least in preflight.LIMITS.items():
+        if "ipv6" not in name:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(f"{least + 1}\n")
+    small = tmp_path / "net/ipv4/neigh/default/gc_thresh3"
+    small.write_text("1024\n")
+    assert list(preflight.raised(tmp_path)) == ["raised net.ipv4.neigh.default.gc_thresh3 to 65536"]
+    assert small.read_text() == "65536"
+    assert list(preflight.raised(tmp_path)) == []
 
 
 def test_missing_program_names_its_package() -> None:
