@@ -10,10 +10,12 @@ pyswarm_agent_network_sync_seconds            how long making the kernel's netwo
 pyswarm_agent_network_drifts_healed_total     what somebody had disturbed and is mended
 pyswarm_agent_spoofed_packets_total           packets of tasks dropped for another's source address
 pyswarm_agent_unsealed_packets_total          packets of encrypted networks dropped in the clear
+pyswarm_agent_conntrack_entries               connections that the host knows, of _conntrack_limit
 """
 
 from collections import Counter as Tally
 from collections.abc import Iterable
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -27,6 +29,11 @@ from agent.worker import Worker
 from pyswarm_core.clock import seconds
 from pyswarm_core.states import TaskState
 
+_NETFILTER = Path("/proc/sys/net/netfilter")
+_CONNTRACK = {
+    "count": "Connections that the host's namespace knows",
+    "max": "How many it can know; of more, packets are dropped",
+}
 _FORWARD_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _SYNC_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 _PHASE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -142,3 +149,11 @@ class AgentCollector(Collector):
             "Packets of encrypted networks that were dropped for being in the clear",
             value=self._dataplane.unsealed(),
         )
+        for name, text in _CONNTRACK.items():
+            path = _NETFILTER / f"nf_conntrack_{name}"
+            if path.exists():
+                yield GaugeMetricFamily(
+                    f"pyswarm_agent_conntrack_{'entries' if name == 'count' else 'limit'}",
+                    text,
+                    value=int(path.read_text()),
+                )

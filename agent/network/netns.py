@@ -19,6 +19,11 @@ _NEWNET = 0x4000_0000
 _BIND = 4096
 _DETACH = 2
 _HERE = "/proc/thread-self/ns/net"
+_HALF_CLOSED = "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait"
+_HALF_CLOSED_S = b"10800"
+"""A connection that one side has closed may stay idle for longer than the kernel's minute, at least
+until the other side's keepalive (every two hours) speaks.
+"""
 # os.unshare and os.setns only came with Python 3.12.
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -70,6 +75,7 @@ class Namespaces:
                 _write(f"/proc/sys/net/ipv6/conf/default/{setting}", b"0")
             disabled = b"0" if six else b"1"
             _write("/proc/sys/net/ipv6/conf/default/disable_ipv6", disabled)
+            _write(_HALF_CLOSED, _HALF_CLOSED_S)
             inside = Netlink()
         with inside:
             try:
@@ -142,7 +148,7 @@ def _check(result: int, what: str) -> None:
 
 
 def _write(path: str, value: bytes) -> None:
-    # A kernel without IPv6 has no such file, and nothing to turn off.
+    # A kernel without IPv6, or without connection tracking, has no such file, and needs none.
     with suppress(FileNotFoundError):
         descriptor = os.open(path, os.O_WRONLY)
         try:

@@ -196,6 +196,35 @@ def test_a_connection_outlives_its_backends_departure_and_new_ones_go_elsewhere(
         far.close()
 
 
+def test_an_idle_connection_is_remembered_for_days_and_a_half_closed_one_for_hours(
+    tasks: Tasks,
+) -> None:
+    tasks.sync(endpoint(3))
+    caller, backend = tasks.start(2), tasks.start(3)
+    with Listeners([backend]) as listeners, open_socket(caller) as near:
+        near.connect((VIP, PORT))
+        far, _ = listeners.accept()
+        assert remembered_s(caller, "ESTABLISHED") > 4 * 24 * 3600
+        near.shutdown(socket.SHUT_WR)
+        assert far.recv(1) == b""
+        assert remembered_s(caller, "CLOSE_WAIT") > 2 * 3600
+        far.send(b"late")
+        assert near.recv(4) == b"late"
+        far.close()
+
+
+def remembered_s(netns: str, state: str) -> int:
+    """How long the kernel will still know of the connection to the VIP, once it is in that state,
+    if nobody says a word.
+    """
+    for _ in range(50):
+        known = sh(f"nsenter --net={netns} cat /proc/net/nf_conntrack").splitlines()
+        (line,) = [line for line in known if f"dst={VIP} " in line]
+        if f" {state} " in line:
+            return int(line.split()[4])
+    raise AssertionError(line)
+
+
 @pytest.mark.parametrize("left", [[3], list(range(3, 40))], ids=["one", "many"])
 def test_udp_moves_to_a_living_backend_with_the_next_datagram(
     tasks: Tasks, left: list[int]
