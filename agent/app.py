@@ -79,6 +79,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
     parts = await _parts(config, stack)
     async with asyncio.TaskGroup() as group:
         group.create_task(parts.overlays.run())
+        group.create_task(parts.dataplane.tend_paths())
         group.create_task(parts.runtime.tend())
         group.create_task(parts.worker.run())
         identity = await _identity(config)

@@ -10,6 +10,7 @@ pyswarm_agent_network_sync_seconds            how long making the kernel's netwo
 pyswarm_agent_network_drifts_healed_total     what somebody had disturbed and is mended
 pyswarm_agent_spoofed_packets_total           packets of tasks dropped for another's source address
 pyswarm_agent_unsealed_packets_total          packets of encrypted networks dropped in the clear
+pyswarm_agent_path_mtu_bytes{peer}            the largest packet that gets to another host whole
 pyswarm_agent_conntrack_entries               connections that the host knows, of _conntrack_limit
 """
 
@@ -149,6 +150,14 @@ class AgentCollector(Collector):
             "Packets of encrypted networks that were dropped for being in the clear",
             value=self._dataplane.unsealed(),
         )
+        paths = GaugeMetricFamily(
+            "pyswarm_agent_path_mtu_bytes",
+            "The largest packet that gets to another host whole",
+            labels=["peer"],
+        )
+        for peer, size in self._dataplane.path_mtus().items():
+            paths.add_metric([peer], size)
+        yield paths
         for name, text in _CONNTRACK.items():
             path = _NETFILTER / f"nf_conntrack_{name}"
             if path.exists():

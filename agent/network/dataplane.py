@@ -35,14 +35,18 @@ from agent.network.filter.senders import SPOOFED
 from agent.network.names import Names
 from agent.network.netlink import Netlink, nft_generation
 from agent.network.netns import Namespaces
+from agent.network.paths import LOOK_PERIOD_S, Paths, answers
 from agent.network.plug import Plug, inside_messages, plugs
 from agent.network.state import KernelState
 from agent.network.trace import look, way
 from agent.network.vips.programs import Programs
+from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.traces import Check, RulesFact
 
 T = TypeVar("T")
+
+_log = EventLog("agent.dataplane")
 
 _TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _THREADS = 8
@@ -79,6 +83,7 @@ class KernelDataplane:
         self._encryption = Encryption(self._names)
         self._refused: dict[NetworkId, str] = {}
         """Networks that the kernel cannot carry, and why."""
+        self._paths = Paths(self._carries)
         self._filter = Keeper(self._names.table, lambda: self._run(nft_generation))
 
     def close(self) -> None:
@@ -152,6 +157,31 @@ class KernelDataplane:
                 drifts += (Drift(kind="rules", detail=self._names.table),)
             disturbed = await self._run(self._programs.disturbed)
             return drifts + tuple(Drift(kind="rules", detail=f"task {task}") for task in disturbed)
+
+    async def tend_paths(self) -> None:
+        """Measure for ever how large packets other hosts get."""
+        while True:
+            try:
+                await self.measure_paths()
+            except NetworkFailed as error:
+                _log.warning("network.paths_unknown", error=error)
+            await asyncio.sleep(LOOK_PERIOD_S)
+
+    async def measure_paths(self) -> None:
+        """Ask those peers whose turn it is; where full packets are lost, routes say how large they
+        may be, so that tasks are told instead. Raises NetworkFailed.
+        """
+        peers = {p.address: None for o in self._overlays.values() for p in o.peers if o.vni}
+        if await self._paths.measure(peers, self._underlay_mtu):
+            async with self._lock:
+                await self._run(self._sync_devices)
+
+    async def _carries(self, address: str, size: int) -> bool:
+        return await self._run(lambda: answers(self._underlay.address, address, size))
+
+    def path_mtus(self) -> dict[str, int]:
+        """By address of a peer, the largest packet that gets there."""
+        return self._paths.measured
 
     async def look(
         self, task_id: TaskId, network_id: NetworkId, address: str
@@ -240,7 +270,7 @@ class KernelDataplane:
         ports = {plug.port.name: plug.bridge for wiring in wirings for plug in wiring}
         want = plan.wanted(
             list(self._overlays.values()), self._names, self._underlay, self._underlay_mtu, ports,
-            published={task.network_id for task in self._published},
+            published={task.network_id for task in self._published}, paths=self._paths.measured,
         )  # fmt: skip
         # What is left of the last dual-stack network, perhaps another agent's, is found as well.
         self._six |= plan.FORWARDING6 in want.settings

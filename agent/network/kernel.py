@@ -167,7 +167,7 @@ def _make(host: Netlink, link: Link, alias: str, failures: list[NetworkFailed]) 
 def _named(route: Route, device: str) -> Route:
     return Route(
         dst=route.dst, device=device, via=route.via, source=route.source,
-        metric=route.metric, onlink=route.onlink, table=route.table,
+        metric=route.metric, onlink=route.onlink, table=route.table, mtu=route.mtu,
     )  # fmt: skip
 
 

@@ -244,6 +244,8 @@ def route(index: int, entry: Route, *, add: bool = True) -> bytes:
         body += _ip(number, value) if value else b""
     if entry.metric:
         body += _u32(6, entry.metric)
+    if entry.mtu:
+        body += attribute(8, _u32(2, entry.mtu))
     return message(NEWROUTE, CREATE | REPLACE, body) if add else message(DELROUTE, 0, body)
 
 
@@ -354,6 +356,7 @@ def read_route(body: bytes) -> tuple[int, Route] | None:
         dst=dst, via=_written(found.get(5)), source=_written(found.get(7)),
         metric=0 if six and metric == _METRIC6 else metric, onlink=bool(flags & _ONLINK),
         table=0 if table == _MAIN_TABLE else table,
+        mtu=_number(attributes(found.get(8, b""), 0).get(2)),
     )  # fmt: skip
 
 

@@ -34,6 +34,9 @@ from pyswarm_core.ids import NetworkId
 
 T = TypeVar("T")
 
+IPV6_MTU_MIN = 1280
+"""What every link of IPv6 must carry (RFC 8200)."""
+NO_PATHS: Mapping[str, int] = {}
 FORWARDING = Setting("ipv4/ip_forward", "1")
 FORWARDING6 = Setting("ipv6/conf/all/forwarding", "1")
 
@@ -62,27 +65,41 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     drop_addresses: tuple[Address, ...] = ()
 
 
+class Far(msgspec.Struct, frozen=True):
+    """A peer in one IP version: its next hop and blocks. `mtu` 0: that of the network."""
+
+    number: int
+    via: str
+    blocks: tuple[str, ...]
+    mtu: int
+
+
 class Side(msgspec.Struct, frozen=True):
-    """One IP version of a network: its subnet and blocks, its peers' next hops and blocks."""
+    """One IP version of a network: its subnet and blocks, and its peers."""
 
     six: bool
     subnet: str
     local_blocks: tuple[str, ...]
-    peers: tuple[tuple[int, str, tuple[str, ...]], ...]
+    peers: tuple[Far, ...]
     anywhere: str
     gateway: str
     """The tasks' next hop if it is the same on every host."""
 
 
-def _sides(overlay: OverlayWanted) -> Iterator[Side]:
-    peers = overlay.peers
+def _sides(overlay: OverlayWanted, underlay_mtu: int, paths: Mapping[str, int]) -> Iterator[Side]:
+    most = network_mtu(overlay, underlay_mtu)
+    mtus = {p: _narrower(overlay, paths.get(p.address, 0), most) for p in overlay.peers}
     yield Side(
         False, overlay.subnet, overlay.local_blocks,
-        tuple((p.node_number, next_hop(p.node_number), p.blocks) for p in peers), "0.0.0.0/0",
-        overlay.gateway,
+        tuple(Far(p.node_number, next_hop(p.node_number), p.blocks, mtus[p]) for p in mtus),
+        "0.0.0.0/0", overlay.gateway,
     )  # fmt: skip
     if overlay.subnet6:
-        far = ((p.node_number, next_hop6(p.node_number), blocks6(overlay, p.blocks)) for p in peers)
+        far = (
+            Far(p.node_number, next_hop6(p.node_number), blocks6(overlay, p.blocks),
+                mtus[p] and max(mtus[p], IPV6_MTU_MIN))
+            for p in mtus
+        )  # fmt: skip
         blocks = blocks6(overlay, overlay.local_blocks)
         way = overlay.gateway and address6(overlay.subnet, overlay.subnet6, overlay.gateway)
         yield Side(True, overlay.subnet6, blocks, tuple(far), "::/0", way)
@@ -102,6 +119,12 @@ def network_mtu(overlay: OverlayWanted, underlay_mtu: int) -> int:
     return underlay_mtu - VXLAN_OVERHEAD
 
 
+def _narrower(overlay: OverlayWanted, path: int, most: int) -> int:
+    """The MTU of a peer's routes if packets of the network's would not get there, else 0."""
+    room = sealed_mtu(path) if is_encrypted(overlay) else path - VXLAN_OVERHEAD
+    return room if path and room < most else 0
+
+
 def wanted(
     overlays: Sequence[OverlayWanted],
     names: Names,
@@ -110,11 +133,11 @@ def wanted(
     ports: Mapping[str, str],
     *,
     published: Collection[NetworkId] = (),
+    paths: Mapping[str, int] = NO_PATHS,
 ) -> KernelState:
-    """What the kernel should hold for these networks.
-
-    `ports` are the attached tasks' devices and their bridges; to tasks of the `published` networks
-    lead ports of this host.
+    """What the kernel should hold for these networks. `ports` are the attached tasks' devices and
+    their bridges; to tasks of the `published` networks lead ports of this host. `paths`: by
+    underlay address, the largest packet that gets there.
     """
     links: dict[str, Link] = {}
     addresses: list[Address] = []
@@ -127,11 +150,11 @@ def wanted(
         for link in _links(overlay, names, underlay, network_mtu(overlay, underlay_mtu)):
             links[link.name] = link
         bridge, vxlan = names.bridge(overlay.network_id), names.vxlan(overlay.network_id)
-        for side in _sides(overlay):
+        for side in _sides(overlay, underlay_mtu, paths):
             addresses += (Address(bridge, cidr) for cidr in _bridge_cidrs(side))
             routes += _routes(overlay, side, names)
             if overlay.vni:
-                neighbours += (Neighbour(vxlan, via, vtep_mac(n)) for n, via, _ in side.peers)
+                neighbours += (Neighbour(vxlan, p.via, vtep_mac(p.number)) for p in side.peers)
             if overlay.ingress and overlay.local_blocks:
                 rules += _rules_of_ways(side, bridge, names)
         if overlay.vni:
@@ -191,23 +214,27 @@ def _routes(overlay: OverlayWanted, side: Side, names: Names) -> Iterator[Route]
 def _peer_routes(side: Side, vxlan: str) -> Iterator[Route]:
     # The host itself speaks from an address of the network: others can answer it.
     source = gateway(side.local_blocks[0]) if side.local_blocks else ""
-    for _, via, blocks in side.peers:
-        for block in blocks:
-            yield Route(dst=block, device=vxlan, via=via, source=source, onlink=True)
+    for far in side.peers:
+        for block in far.blocks:
+            yield Route(
+                dst=block, device=vxlan, via=far.via, source=source, onlink=True, mtu=far.mtu
+            )
 
 
 def _ways_back(side: Side, vxlan: str, names: Names) -> Iterator[Route]:
-    for number, via, _ in side.peers:
-        table = names.table_towards(number)
-        yield Route(dst=side.anywhere, device=vxlan, via=via, onlink=True, table=table)
+    for far in side.peers:
+        table = names.table_towards(far.number)
+        yield Route(
+            dst=side.anywhere, device=vxlan, via=far.via, onlink=True, table=table, mtu=far.mtu
+        )
 
 
 def _rules_of_ways(side: Side, bridge: str, names: Names) -> Iterator[Rule]:
     # Rules are tried one by one: what has no mark of ours jumps over them all.
     first, six = names.rule_priority, side.six
     yield Rule(priority=first, mask=MARK_KIND_MASK, goto=first + 2, six=six)
-    for number, _, _ in side.peers:
-        mark, table = way_mark(number), names.table_towards(number)
+    for far in side.peers:
+        mark, table = way_mark(far.number), names.table_towards(far.number)
         # By name of the device: VXLAN's outer packets, which we send ourselves, never match.
         yield Rule(priority=first + 1, iif=bridge, mark=mark, mask=MARK_MASK, table=table, six=six)
     yield Rule(priority=first + 2, six=six)
@@ -342,7 +369,9 @@ def _told(items: Iterable[object]) -> Iterator[str]:
                 yield f"{item.cidr} dev {item.device}"
             case Route():
                 table = f" table {item.table}" if item.table else ""
-                yield f"{item.dst} {f'dev {item.device}' if item.device else 'unreachable'}{table}"
+                mtu = f" mtu {item.mtu}" if item.mtu else ""
+                where = f"dev {item.device}" if item.device else "unreachable"
+                yield f"{item.dst} {where}{mtu}{table}"
             case Rule():
                 came = f"iif {item.iif} " if item.iif else ""
                 version = "-6 " if item.six else ""

@@ -34,7 +34,9 @@ class Address(msgspec.Struct, frozen=True):
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """A route; without a device it says that `dst` is unreachable. `table` 0 is the main one."""
+    """A route; without a device it says that `dst` is unreachable. `table` 0 is the main one, `mtu`
+    0 the device's.
+    """
 
     dst: str
     device: str = ""
@@ -43,6 +45,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     metric: int = 0
     onlink: bool = False
     table: int = 0
+    mtu: int = 0
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, order=True):

@@ -65,11 +65,16 @@ def echo(spaces: Namespaces, task_id: TaskId, address: str, size: int = _SMALL) 
     """
     try:
         with _socket(spaces, task_id, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
-            raw.setsockopt(socket.IPPROTO_IP, _MTU_DISCOVER, _PROBE)
-            raw.setblocking(False)
-            return _Echo(raw, address, size).run()
+            return echo_by(raw, address, size, ECHO_PATIENCE_S)
     except OSError as error:
         return EchoFact(bytes=size, error=_text(error))
+
+
+def echo_by(raw: socket.socket, address: str, size: int, patience_s: float) -> EchoFact:
+    """The same by a raw socket of ICMP, for so long. Raises OSError."""
+    raw.setsockopt(socket.IPPROTO_IP, _MTU_DISCOVER, _PROBE)
+    raw.setblocking(False)
+    return _Echo(raw, address, size).run(patience_s)
 
 
 class _Echo:
@@ -82,8 +87,8 @@ class _Echo:
         self._heard = False
         self._error = ""
 
-    def run(self) -> EchoFact:
-        last = time.monotonic() + ECHO_PATIENCE_S
+    def run(self, patience_s: float) -> EchoFact:
+        last = time.monotonic() + patience_s
         while (now := time.monotonic()) < last:
             self._send()
             until = min(last, now + ECHO_PERIOD_S)

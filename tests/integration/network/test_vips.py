@@ -217,6 +217,7 @@ def remembered_s(netns: str, state: str) -> int:
     """How long the kernel will still know of the connection to the VIP, once it is in that state,
     if nobody says a word.
     """
+    line = ""
     for _ in range(50):
         known = sh(f"nsenter --net={netns} cat /proc/net/nf_conntrack").splitlines()
         (line,) = [line for line in known if f"dst={VIP} " in line]

@@ -40,6 +40,7 @@ ROUTES = {
     "local": Route(dst="10.1.0.0/26", device="x", source="10.1.1.1"),
     "unreachable": Route(dst="10.1.0.0/16", metric=7),
     "default": Route(dst="0.0.0.0/0", device="x", via="10.1.0.1"),
+    "narrow": Route(dst="10.1.0.0/26", device="x", via="10.1.0.1", onlink=True, mtu=1350),
     "peer6": Route(dst="fd00::40/122", device="x", via="fe80::1", source="fd00::1", onlink=True),
     "local6": Route(dst="fd00::/122", device="x", source="fd00::1"),
     "unreachable6": Route(dst="fd00::/64", metric=7),
@@ -59,12 +60,14 @@ def test_a_route_is_written_and_read_back_alike(name: str) -> None:
     assert other.get_attr("RTA_PREFSRC") == (entry.source or None)
     assert other.get_attr("RTA_GATEWAY") == (entry.via or None)
     assert other.get_attr("RTA_PRIORITY") == (entry.metric or None)
+    metrics = other.get_attr("RTA_METRICS")
+    assert (metrics.get_attr("RTAX_MTU") if metrics else 0) == entry.mtu
     read = message.read_route(data[16:])
     assert read is not None
     index, found = read
     assert index == (5 if entry.device else 0)
-    assert (found.dst, found.via, found.source, found.metric, found.onlink) == (
-        entry.dst, entry.via, entry.source, entry.metric, entry.onlink,
+    assert (found.dst, found.via, found.source, found.metric, found.onlink, found.mtu) == (
+        entry.dst, entry.via, entry.source, entry.metric, entry.onlink, entry.mtu,
     )  # fmt: skip
 
 

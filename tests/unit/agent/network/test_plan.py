@@ -171,6 +171,24 @@ def test_the_mtu_is_the_underlays_less_the_tunnels_cost(mtu: int, vni: int, expe
     assert {link.mtu for link in state(network(mtu=mtu, vni=vni)).links.values()} == {expected}
 
 
+@pytest.mark.parametrize(("path", "mtu"), [(1500, 0), (1450, 1400), (0, 0), (9000, 0)])
+def test_routes_to_a_host_that_gets_no_full_packets_say_so(path: int, mtu: int) -> None:
+    overlay = msgspec.structs.replace(network(peer(2, "10.128.1.0/26")), subnet6="fd00:128::/64")
+    paths = {"192.168.0.2": path}
+    made = wanted([overlay], NAMES, UNDERLAY, 1500, {}, paths=paths)
+    assert {route.mtu for route in made.routes if route.via} == {mtu}
+    assert {link.mtu for link in made.links.values()} == {1450}
+
+
+def test_a_narrow_way_counts_where_the_users_own_mtu_is_larger() -> None:
+    def mtus(mtu: int) -> set[int]:
+        overlays = [network(peer(2, "10.128.1.0/26"), mtu=mtu)]
+        made = wanted(overlays, NAMES, UNDERLAY, 1500, {}, paths={"192.168.0.2": 1400})
+        return {route.mtu for route in made.routes if route.via}
+
+    assert (mtus(1350), mtus(1351)) == ({0}, {1350})
+
+
 def test_the_host_bridge_is_a_bridge_and_nothing_else() -> None:
     alone = state(host_bridge("172.30.0.0/16"))
     assert [link.kind for link in alone.links.values()] == ["bridge"]
