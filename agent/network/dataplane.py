@@ -82,7 +82,8 @@ class KernelDataplane:
         self._udp_ways: flows.Ways = {}
         self._encryption = Encryption(self._names)
         self._refused: dict[NetworkId, str] = {}
-        """Networks that the kernel cannot carry, and why."""
+        """Networks that this host cannot carry, and why."""
+        self._set_aside: list[OverlayWanted] = []
         self._paths = Paths(self._carries)
         self._filter = Keeper(self._names.table, lambda: self._run(nft_generation))
 
@@ -152,6 +153,8 @@ class KernelDataplane:
         async with self._lock:
             _, changes = await self._run(self._compare)
             drifts = plan.drifts(changes) + await self._run(self._unsealed)
+            if self._set_aside:
+                drifts += await self._run(self._carriable)
             self._host_is_synced &= not drifts
             if await self._filter.differs():
                 drifts += (Drift(kind="rules", detail=self._names.table),)
@@ -215,16 +218,35 @@ class KernelDataplane:
         return flows.count(self._names.table, UNSEALED)
 
     async def _carried(self, overlays: Sequence[OverlayWanted]) -> Sequence[OverlayWanted]:
-        """Those that the kernel can carry: of what it cannot encrypt it gets no device at all."""
-        sealed = [overlay for overlay in overlays if ipsec.is_encrypted(overlay)]
-        lack = await self._run(self._encryption.lack) if sealed else ""
-        lines = {o.network_id: f"network {o.name} is encrypted: {lack}" for o in sealed}
-        self._refused = lines if lack else {}
+        """Those that this host can carry: of what it cannot it gets no device at all."""
+        new = [o for o in overlays if o.network_id not in self._overlays or ipsec.is_encrypted(o)]
+        self._refused = await self._run(lambda: self._lacks(new)) if new else {}
+        self._set_aside = [o for o in new if o.network_id in self._refused]
         return [overlay for overlay in overlays if overlay.network_id not in self._refused]
 
+    def _lacks(self, overlays: Sequence[OverlayWanted]) -> dict[NetworkId, str]:
+        """Why this host cannot carry some of these."""
+        sealed = [overlay for overlay in overlays if ipsec.is_encrypted(overlay)]
+        lack = self._encryption.lack() if sealed else ""
+        lacks = {o.network_id: f"network {o.name} is encrypted: {lack}" for o in sealed if lack}
+        for overlay in overlays:
+            # Of one that is here already, tasks would lose what they have.
+            is_new = overlay.vni and overlay.network_id not in self._overlays
+            if is_new and (way := kernel.overlapped(self._names, overlay)):
+                lacks[overlay.network_id] = (
+                    f"network {overlay.name} ({overlay.subnet}) overlaps a route of this host"
+                    f" ({way}): make it with another --subnet, or change the route"
+                )
+        return lacks
+
+    def _carriable(self) -> tuple[Drift, ...]:
+        lacks = self._lacks(self._set_aside)
+        free = [o.name for o in self._set_aside if o.network_id not in lacks]
+        return tuple(
+            Drift(kind="link", detail=f"network {name} can be carried now") for name in free
+        )
+
     def _unsealed(self) -> tuple[Drift, ...]:
-        if self._refused and not self._encryption.lack():
-            return (Drift(kind="xfrm", detail="encrypted networks can be carried now"),)
         return ipsec.drifts(self._encryption.compare(self._sealing()))
 
     def _sealing(self) -> ipsec.Sealing:

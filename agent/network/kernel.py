@@ -4,11 +4,14 @@ Runs in a worker thread. Invariant: a change that fails does not keep the others
 the first failure is raised at the end.
 """
 
+import socket
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from agent.network import message
-from agent.network.base import NetworkFailed
+from agent.network.base import NetworkFailed, OverlayWanted
 from agent.network.message import AF_INET, AF_INET6
 from agent.network.names import Names
 from agent.network.netlink import Netlink
@@ -16,6 +19,9 @@ from agent.network.plan import FORWARDING6, Changes
 from agent.network.state import Address, Fdb, KernelState, Link, Neighbour, Route, Setting
 
 _SETTINGS = Path("/proc/sys/net")
+_ROUTES = Path("/proc/thread-self/net/route")
+_REJECTS = "*"
+"""What the kernel writes for the device of a route that leads nowhere."""
 
 
 class Devices:
@@ -84,6 +90,24 @@ def find(
         ),
         settings=frozenset(setting for setting in settings if _holds(setting)),
     )
+
+
+def overlapped(names: Names, overlay: OverlayWanted) -> str:
+    """The route of somebody else's that is in the way of a network's subnet, for people; empty if
+    there is none, or the network has its device already. A default route is in nobody's way.
+    """
+    subnet, device = IPv4Network(overlay.subnet), names.vxlan(overlay.network_id)
+    with suppress(OSError):
+        if socket.if_nametoindex(device):
+            return ""
+    for line in _ROUTES.read_text().splitlines()[1:]:
+        device, destination, _, _, _, _, _, mask, *_ = line.split()
+        base = int.from_bytes(bytes.fromhex(destination), "little")
+        route = IPv4Network((base, int(mask, 16).bit_count()))
+        of_others = device != _REJECTS and not names.carries(device)
+        if of_others and route.prefixlen and route.overlaps(subnet):
+            return f"{route} dev {device}"
+    return ""
 
 
 def carry_out(

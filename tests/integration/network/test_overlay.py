@@ -435,6 +435,41 @@ def test_a_vni_that_another_device_holds_is_named(hosts: list[Host]) -> None:
         host.ip("link del foreign")
 
 
+def test_a_network_in_the_way_of_the_hosts_routes_is_refused_and_named(hosts: list[Host]) -> None:
+    host, lan = hosts[0], NetworkId("netlan")
+    wanted = [*overlays(host), msgspec.structs.replace(
+        overlay(host, OTHER), network_id=lan, name="lan", vni=4100, subnet="10.140.0.0/16",
+        local_blocks=("10.140.1.0/26",), peers=(),
+    )]  # fmt: skip
+    place = [Attachment(network_id=lan, address="10.140.1.2")]
+    host.ip("link add lan0 type bridge")
+    host.ip("link set lan0 up")
+    host.ip("route add 10.140.7.0/24 dev lan0")
+    try:
+        host.run(host.dataplane.sync(wanted))
+        with pytest.raises(
+            NetworkFailed, match=r"lan \(10.140.0.0/16\) .* \(10.140.7.0/24 dev lan0"
+        ):
+            host.run(host.dataplane.attach(TaskId("on-lan"), place))
+        links = host.ip("-o link")
+        assert NAMES.vxlan(lan) not in links
+        assert NAMES.vxlan(APP) in links
+        assert host.run(host.dataplane.check()) == ()
+        host.ip("route del 10.140.7.0/24 dev lan0")
+        assert [drift.detail for drift in host.run(host.dataplane.check())] == [
+            "network lan can be carried now"
+        ]
+        host.run(host.dataplane.sync(wanted))
+        host.run(host.dataplane.attach(TaskId("on-lan"), place))
+        # What is there already stays, whatever routes come; a restarted agent does not cut it.
+        host.ip("route add 10.140.7.0/24 dev lan0")
+        host.restart()
+        host.run(host.dataplane.sync(wanted))
+        assert NAMES.vxlan(lan) in host.ip("-o link")
+    finally:
+        host.ip("link del lan0")
+
+
 def test_fifty_tasks_come_and_go_at_once(hosts: list[Host]) -> None:
     host = hosts[0]
 
