@@ -218,6 +218,7 @@ def _add_overlay(
         subnet6=network.subnet6,
         gateway=next((c.gateway for c in network.spec.ipam.config if ":" not in c.gateway), ""),
         ingress=network.spec.ingress,
+        encrypted=network.spec.encrypted,
     )
     if network.spec.encrypted:
         for key in state.cluster.encryption_keys:

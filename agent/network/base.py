@@ -81,8 +81,10 @@ class OverlayWanted(msgspec.Struct, frozen=True, kw_only=True):
     """The tasks' next hop; empty: the first address of each block."""
     ingress: bool = False
     """Of the routing mesh: the way back to the host that a connection entered by."""
+    encrypted: bool = False
+    """Packets between hosts must be sealed; a host that cannot does not carry the network."""
     encryption_keys: tuple[EncryptionKey, ...] = ()
-    """Newest first; none: not encrypted."""
+    """Newest first."""
 
 
 class Backend(msgspec.Struct, frozen=True, gc=False):

@@ -227,8 +227,7 @@ class KernelDataplane:
     def _lacks(self, overlays: Sequence[OverlayWanted]) -> dict[NetworkId, str]:
         """Why this host cannot carry some of these."""
         sealed = [overlay for overlay in overlays if ipsec.is_encrypted(overlay)]
-        lack = self._encryption.lack() if sealed else ""
-        lacks = {o.network_id: f"network {o.name} is encrypted: {lack}" for o in sealed if lack}
+        lacks = ipsec.refusals(sealed, self._encryption.lack() if sealed else "")
         for overlay in overlays:
             # Of one that is here already, tasks would lose what they have.
             is_new = overlay.vni and overlay.network_id not in self._overlays

@@ -50,7 +50,7 @@ class FakeDataplane:
         self.published: dict[TaskId, Published] = {}
         """Which of this host's own ports lead to which task, as of the last sync."""
         self._overlays: dict[NetworkId, OverlayWanted] = {}
-        self._refused: set[NetworkId] = set()
+        self._refused: dict[NetworkId, str] = {}
         fabric.hosts[underlay.address] = self
 
     async def sync(
@@ -61,12 +61,12 @@ class FakeDataplane:
     ) -> None:
         """Make the tables exactly what these networks need."""
         self.published = {task.task_id: task for task in published}
+        self._refused = ipsec.refusals(overlays, self.lack)
         self._overlays = {
             overlay.network_id: overlay
             for overlay in overlays
-            if not (self.lack and ipsec.is_encrypted(overlay))
+            if overlay.network_id not in self._refused
         }
-        self._refused = {o.network_id for o in overlays} - set(self._overlays)
         self.endpoints = {endpoint.key: endpoint for endpoint in endpoints}
         self.kernel = self._wanted()
         self.sealing = self._sealing()
@@ -74,8 +74,8 @@ class FakeDataplane:
     async def attach(self, task_id: TaskId, attachments: Sequence[Attachment]) -> str:
         """Remember the task's plugs; the path is made up."""
         for attachment in attachments:
-            if attachment.network_id in self._refused:
-                raise NetworkFailed(f"network {attachment.network_id} is encrypted: {self.lack}")
+            if lack := self._refused.get(attachment.network_id):
+                raise NetworkFailed(lack)
         wiring = plugs(task_id, attachments, self._overlays, self._names, _UNDERLAY_MTU)
         holders = {plug.cidr for held, ps in self.tasks.items() if held != task_id for plug in ps}
         if taken := [plug.cidr for plug in wiring if plug.cidr in holders]:

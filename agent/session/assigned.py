@@ -132,6 +132,7 @@ def _overlay(message: dispatcher_pb2.Overlay) -> OverlayWanted:
         subnet6=message.subnet6,
         gateway=message.gateway,
         ingress=message.ingress,
+        encrypted=message.encrypted,
         encryption_keys=tuple(from_proto(EncryptionKey, key) for key in message.encryption_keys),
     )
 

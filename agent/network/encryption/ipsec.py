@@ -18,6 +18,7 @@ import msgspec
 
 from agent.network.base import Drift, OverlayWanted, Underlay
 from agent.network.names import Names
+from pyswarm_core.ids import NetworkId
 from pyswarm_core.objects import EncryptionKey
 
 KEY_BYTES = 20
@@ -28,6 +29,7 @@ _ESP_HEADER, _NONCE, _TRAILER, _INTEGRITY = 8, 8, 2, 16
 _ALIGNMENT = 4
 _KEY_SLOTS = 255
 _NODES = 1 << 24
+_KEYLESS = "the controller has told this host no keys for it"
 
 
 class Association(msgspec.Struct, frozen=True, order=True):
@@ -84,8 +86,26 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_encrypted(overlay: OverlayWanted) -> bool:
-    """Whether the network's packets between hosts are sealed."""
-    return bool(overlay.encryption_keys)
+    """Whether the network's packets between hosts must be sealed. Keys alone say so too: what was
+    kept on disk, or told by a controller, from before there was a word for it.
+    """
+    return overlay.encrypted or bool(overlay.encryption_keys)
+
+
+def refusals(overlays: Iterable[OverlayWanted], lack: str) -> dict[NetworkId, str]:
+    """The networks that must not be carried, since they would be in the clear, and why; `lack` is
+    what keeps this host from encrypting, "" if nothing does.
+    """
+    reasons = {
+        overlay.network_id: (overlay.name, lack or ("" if overlay.encryption_keys else _KEYLESS))
+        for overlay in overlays
+        if is_encrypted(overlay)
+    }
+    return {
+        network_id: f"network {name} is encrypted: {reason}"
+        for network_id, (name, reason) in reasons.items()
+        if reason
+    }
 
 
 def sealed_mtu(underlay_mtu: int) -> int:
@@ -99,7 +119,7 @@ def sealed_mtu(underlay_mtu: int) -> int:
 
 def wanted(overlays: Iterable[OverlayWanted], names: Names, underlay: Underlay) -> Sealing:
     """What the kernel should hold for these networks."""
-    sealed = [overlay for overlay in overlays if is_encrypted(overlay)]
+    sealed = [overlay for overlay in overlays if overlay.encryption_keys]
     if not sealed:
         return Sealing()
     # All have the cluster's keys, but one that is being left may not have heard of the newest.

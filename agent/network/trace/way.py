@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from agent.network.base import OverlayWanted, Peer
+from agent.network.encryption.ipsec import is_encrypted
 from agent.network.names import Names, next_hop
 from agent.network.plug import Plug
 from agent.network.state import Address, KernelState, Link, Neighbour, Route
@@ -119,7 +120,7 @@ def _peer_entries(seen: Seen, vxlan: str, peer: Peer) -> Iterator[Check]:
     vteps = sorted(e.vtep for e in seen.found.fdb if e.device == vxlan and e.mac == wanted)
     what = f"FDB entry {wanted} on {vxlan}"
     yield Check(hop="host", what=what, wanted=f"dst {peer.address}", found=_vteps(vteps))
-    if seen.overlay.encryption_keys:
+    if is_encrypted(seen.overlay):
         what, found = "encryption", ", ".join(seen.unsealed) or "as programmed"
         yield Check(hop="host", what=what, wanted="as programmed", found=found)
 

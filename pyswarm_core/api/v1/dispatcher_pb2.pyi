@@ -563,6 +563,7 @@ class Overlay(_message.Message):
     GATEWAY_FIELD_NUMBER: _builtins.int
     INGRESS_FIELD_NUMBER: _builtins.int
     ENCRYPTION_KEYS_FIELD_NUMBER: _builtins.int
+    ENCRYPTED_FIELD_NUMBER: _builtins.int
     network_id: _builtins.str
     name: _builtins.str
     vni: _builtins.int
@@ -575,13 +576,15 @@ class Overlay(_message.Message):
     gateway: _builtins.str
     """The tasks' next hop on every host; empty: the first address of each block."""
     ingress: _builtins.bool
+    encrypted: _builtins.bool
+    """What goes between hosts must be sealed. Without keys it cannot be, so that the network is not carried at all."""
     @_builtins.property
     def local_blocks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___OverlayPeer]: ...
     @_builtins.property
     def encryption_keys(self) -> _containers.RepeatedCompositeFieldContainer[_objects_pb2.EncryptionKey]:
-        """Of an encrypted network, newest first."""
+        """Newest first."""
 
     def __init__(
         self,
@@ -599,10 +602,11 @@ class Overlay(_message.Message):
         gateway: _builtins.str = ...,
         ingress: _builtins.bool = ...,
         encryption_keys: _abc.Iterable[_objects_pb2.EncryptionKey] | None = ...,
+        encrypted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["encryption_keys", b"encryption_keys", "gateway", b"gateway", "ingress", b"ingress", "internal", b"internal", "local_blocks", b"local_blocks", "mtu", b"mtu", "name", b"name", "network_id", b"network_id", "node_number", b"node_number", "peers", b"peers", "subnet", b"subnet", "subnet6", b"subnet6", "vni", b"vni"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encrypted", b"encrypted", "encryption_keys", b"encryption_keys", "gateway", b"gateway", "ingress", b"ingress", "internal", b"internal", "local_blocks", b"local_blocks", "mtu", b"mtu", "name", b"name", "network_id", b"network_id", "node_number", b"node_number", "peers", b"peers", "subnet", b"subnet", "subnet6", b"subnet6", "vni", b"vni"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

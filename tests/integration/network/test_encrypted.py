@@ -81,7 +81,7 @@ def overlay(host: Host, network: NetworkId, keys: tuple[EncryptionKey, ...]) -> 
     return OverlayWanted(
         network_id=network, name=network[3:], vni=vni, subnet=f"{prefix}.0.0/16",
         node_number=host.number, local_blocks=(f"{prefix}.{host.number}.0/26",), peers=(peer,),
-        encryption_keys=keys if network == SECRET else (),
+        encrypted=network == SECRET, encryption_keys=keys if network == SECRET else (),
         subnet6=SUBNET6 if network == SECRET else "",
     )  # fmt: skip
 
@@ -321,6 +321,16 @@ def test_others_associations_and_policies_are_let_be(hosts: list[Host]) -> None:
     assert "192.168.77" not in states(host) + policies(host), "the last encrypted network has left"
     host.ip("xfrm policy flush")
     host.ip("xfrm state flush")
+
+
+def test_without_keys_no_device_of_an_encrypted_network_is_left(hosts: list[Host]) -> None:
+    for host in hosts:
+        carry(host, ())
+        with pytest.raises(NetworkFailed, match="network secret is encrypted: "):
+            attach(host, SECRET)
+        assert NAMES.vxlan(SECRET) not in host.ip("-o link")
+        assert NAMES.vxlan(PLAIN) in host.ip("-o link")
+        assert host.run(host.dataplane.check()) == ()
 
 
 @lacks_esp

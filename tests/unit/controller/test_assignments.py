@@ -294,7 +294,18 @@ def test_an_overlay_says_gateway_ipv6_and_the_keys_of_an_encrypted_network() -> 
     )
     (overlay,) = full_assignments(state).overlays
     assert (overlay.gateway, overlay.subnet6) == ("10.128.0.9", "fd00::/64")
+    assert overlay.encrypted
     assert [(told.number, told.secret) for told in overlay.encryption_keys] == [(3, b"s")]
+
+
+def test_an_encrypted_network_is_told_as_such_without_keys_too() -> None:
+    state = world(task("net-web.1"))
+    network = state.networks[NET]
+    assert not full_assignments(state).overlays[0].encrypted
+    secret = replace(network, spec=replace(network.spec, encrypted=True))
+    state.apply(Writes(networks=(secret,)))
+    (overlay,) = full_assignments(state).overlays
+    assert (overlay.encrypted, list(overlay.encryption_keys)) == (True, [])
 
 
 def test_a_withheld_task_is_told_to_go_on_until_it_has_ended() -> None:

@@ -6,6 +6,7 @@ A subclass provides `two_hosts`.
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
+import msgspec
 import pytest
 
 from agent.network.base import (
@@ -59,7 +60,7 @@ def overlay(
         network_id=network, name=network[3:], vni=vni, subnet=f"{prefix}.0.0/16",
         node_number=number, local_blocks=(f"{prefix}.{number}.0/26",),
         peers=(Peer(node_number=other, address=bench.address(other), blocks=(block,)),),
-        encryption_keys=keys,
+        encrypted=bool(keys), encryption_keys=keys,
     )  # fmt: skip
 
 
@@ -232,3 +233,15 @@ class DataplaneContract:
         words = "is encrypted: this host's kernel has no IPsec ESP"
         assert [words in refusal for refusal in refusals] in ([], [True, True])
         assert bench.reaches(1, A, "10.129.2.2" if refusals else ADDRESSES[B])
+
+    def test_an_encrypted_network_without_keys_is_refused_and_harms_no_other(
+        self, bench: Bench
+    ) -> None:
+        for number, task in ((1, A), (2, B)):
+            keyless = msgspec.structs.replace(overlay(bench, number, APP), encrypted=True)
+            sync_these(bench, number, keyless, overlay(bench, number, OTHER))
+            assert check(bench, number) == ()
+            with pytest.raises(NetworkFailed, match="network app is encrypted: "):
+                attach(bench, number, task, APP, ADDRESSES[task])
+            attach(bench, number, task, OTHER, f"10.129.{number}.2")
+        assert bench.reaches(1, A, "10.129.2.2")
