@@ -3,6 +3,7 @@
 import asyncio
 import platform
 import signal
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 
 import msgspec
@@ -38,7 +39,7 @@ from pyswarm_core.aio.metrics import serve_metrics
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.ids import TaskId
-from pyswarm_core.objects import NodeDescription, NodeResources, Platform
+from pyswarm_core.objects import Capability, NodeDescription, NodeResources, Platform
 from pyswarm_core.version import VERSION
 
 _log = EventLog("agent")
@@ -82,14 +83,20 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
         group.create_task(parts.dataplane.tend_paths())
         group.create_task(parts.runtime.tend())
         group.create_task(parts.worker.run())
-        identity = await _identity(config)
+        description = _description(config, await parts.dataplane.lacks())
+        identity = await _identity(config, description)
 
         async def assign(assigned: Assigned) -> None:
             await _assign(assigned, identity, parts)
 
+        async def greeting() -> Greeting:
+            # What the kernel lacks may have been loaded since.
+            lacks = await parts.dataplane.lacks()
+            return Greeting(_description(config, lacks), config.advertise_addr)
+
         session = Session(
             identity,
-            Greeting(_description(config), config.advertise_addr),
+            greeting,
             parts.outbox,
             parts.worker,
             assign=assign,
@@ -190,7 +197,7 @@ async def _assign(assigned: Assigned, identity: Identity, parts: _Parts) -> None
     parts.worker.assign(assigned, identity.node_id)
 
 
-async def _identity(config: Config) -> Identity:
+async def _identity(config: Config, description: NodeDescription) -> Identity:
     path = config.state_dir / "identity.json"
     if identity := Identity.load(path):
         identity.learn(config.controllers)
@@ -205,14 +212,14 @@ async def _identity(config: Config) -> Identity:
         Joining(
             config.join_token,
             config.controllers,
-            _description(config),
+            description,
             config.advertise_addr,
             config.availability,
         ),
     )
 
 
-def _description(config: Config) -> NodeDescription:
+def _description(config: Config, lacks: Iterable[Capability]) -> NodeDescription:
     machine = platform.machine()
     return NodeDescription(
         hostname=config.hostname,
@@ -220,6 +227,7 @@ def _description(config: Config) -> NodeDescription:
         resources=NodeResources(nano_cpus=config.nano_cpus, memory_bytes=config.memory_bytes),
         engine_version=VERSION,
         engine_labels=config.labels,
+        lacks=tuple(sorted(lacks)),
     )
 
 

@@ -22,7 +22,7 @@ from pyswarm_core.decision import NoteKind
 from pyswarm_core.ids import IdSource, NetworkId, NodeId, TaskId
 from pyswarm_core.limits import EXPLAIN_PERIOD, FAILURE_WINDOW, FAILURES_PENALISED
 from pyswarm_core.nodetable import IntColumn, NodeTable
-from pyswarm_core.objects import NO_DETAIL, Network, Service, Task
+from pyswarm_core.objects import NO_DETAIL, Capability, Network, Service, Task
 from pyswarm_core.state import State, footprint_of, is_wanted
 from pyswarm_core.states import TaskState
 
@@ -267,16 +267,20 @@ def current_demand(state: State, service: Service, now: Instant) -> Demand:
 def _with_rooms(
     demand: Demand, table: NodeTable, blocks_of: Callable[[NetworkId], Blocks | None]
 ) -> Demand:
-    """The demand bounded by what its networks have room for."""
+    """The demand bounded by what its networks have room for, and by what they ask of kernels."""
     rooms: list[Room] = []
+    needs: dict[Capability, str] = {}
     for network_id in demand.footprint.networks:
         blocks = blocks_of(network_id)
         if blocks is None:
             text = f"cannot join network {network_id}, which does not exist"
             rooms.append((text, np.zeros(len(demand.on_node), np.int64)))
-        else:
-            rooms += blocks.rooms(table)
-    return demand._replace(rooms=tuple(rooms))
+            continue
+        for capability in blocks.network.needs:
+            needs.setdefault(capability, blocks.network.spec.name)
+        rooms += blocks.rooms(table)
+    asked = tuple((name, capability) for capability, name in needs.items())
+    return demand._replace(rooms=tuple(rooms), needs=asked)
 
 
 def _per_row(rows: list[int], length: int) -> IntColumn:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pyswarm_core.constraints import attribute, parse
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.ids import NodeId
-from pyswarm_core.objects import Node
+from pyswarm_core.objects import Capability, Node
 from pyswarm_core.ports import HostPort, overlaps
 from pyswarm_core.specs import Protocol
 from pyswarm_core.states import Availability, NodeState
@@ -36,6 +36,8 @@ _COLUMNS = (
     "reserved_memory",
     "active_tasks",
     "wanted_tasks",
+    "lacks_esp",
+    "lacks_ipv6",
 )
 
 
@@ -133,6 +135,17 @@ class NodeTable:
         self.wanted_tasks: IntColumn = np.zeros(0, np.int64)
         """Tasks of the node that should run (or wait for its resources) and have not ended."""
 
+        self.lacks_esp: BoolColumn = np.zeros(0, np.bool_)
+        self.lacks_ipv6: BoolColumn = np.zeros(0, np.bool_)
+
+    def lacking(self, capability: Capability) -> BoolColumn:
+        """Which rows' kernels have it not. Do not write to it."""
+        match capability:
+            case Capability.ESP:
+                return self.lacks_esp
+            case Capability.IPV6:
+                return self.lacks_ipv6
+
     @property
     def free_cpus(self) -> IntColumn:
         """Unreserved CPUs by row, in billionths; negative when a node shrank under its tasks."""
@@ -161,6 +174,8 @@ class NodeTable:
         self.schedulable[row] = ready and node.spec.availability is Availability.ACTIVE
         self.nano_cpus[row] = node.description.resources.nano_cpus
         self.memory_bytes[row] = node.description.resources.memory_bytes
+        self.lacks_esp[row] = Capability.ESP in node.description.lacks
+        self.lacks_ipv6[row] = Capability.IPV6 in node.description.lacks
         if old is None or _attributes_differ(old, node):
             self._refresh(row, node)
         return row

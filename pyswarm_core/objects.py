@@ -5,6 +5,7 @@ error's text, an exit code, addresses) is in `TaskDetail`, shared and empty for 
 docs/task-model.md states a task's laws.
 """
 
+from enum import StrEnum
 from typing import NamedTuple
 
 import msgspec
@@ -155,6 +156,22 @@ class NodeResources(Model, frozen=True):
     memory_bytes: int = 0
 
 
+class Capability(StrEnum):
+    """A part of the kernel that some networks need and some hosts lack."""
+
+    ESP = "esp"
+    """IPsec's, with AES-GCM: for encrypted networks."""
+    IPV6 = "ipv6"
+    """For dual-stack networks."""
+
+
+KERNEL_WITH = {
+    Capability.ESP: "IPsec ESP and AES-GCM (CONFIG_XFRM_USER, CONFIG_INET_ESP, CONFIG_CRYPTO_GCM)",
+    Capability.IPV6: "IPv6 (CONFIG_IPV6, and not ipv6.disable=1)",
+}
+"""What a host that lacks it wants of its kernel, for people."""
+
+
 class NodeDescription(Model, frozen=True):
     """What an agent says of its host."""
 
@@ -163,6 +180,8 @@ class NodeDescription(Model, frozen=True):
     resources: NodeResources = NodeResources()
     engine_version: str = ""
     engine_labels: dict[str, str] = {}
+    lacks: tuple[str, ...] = ()
+    """The capabilities that its kernel has not. Words of another version say nothing."""
 
 
 class NodeStatus(Model, frozen=True):
@@ -208,6 +227,12 @@ class Network(Model, frozen=True):
     blocks: tuple[Block, ...] = ()
     subnet6: str = ""
     """Its addresses follow from those of IPv4, see addresses.py; empty: no IPv6."""
+
+    @property
+    def needs(self) -> tuple[Capability, ...]:
+        """What a host's kernel must have to carry it."""
+        esp = (Capability.ESP,) if self.spec.encrypted else ()
+        return (*esp, Capability.IPV6) if self.subnet6 else esp
 
 
 class EncryptionKey(Model, frozen=True):

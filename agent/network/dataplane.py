@@ -9,12 +9,12 @@ import asyncio
 import re
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from agent.network import kernel, message, plan
+from agent.network import kernel, message, plan, refusal
 from agent.network.base import (
     HOST_BRIDGE,
     Attachment,
@@ -42,6 +42,7 @@ from agent.network.trace import look, way
 from agent.network.vips.programs import Programs
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.ids import NetworkId, TaskId
+from pyswarm_core.objects import Capability
 from pyswarm_core.traces import Check, RulesFact
 
 T = TypeVar("T")
@@ -186,6 +187,10 @@ class KernelDataplane:
         """By address of a peer, the largest packet that gets there."""
         return self._paths.measured
 
+    async def lacks(self) -> dict[Capability, str]:
+        """What this host's kernel has not, and a line for people on each."""
+        return await self._run(lambda: self._lacking(Capability))
+
     async def look(
         self, task_id: TaskId, network_id: NetworkId, address: str
     ) -> tuple[tuple[Check, ...], int]:
@@ -218,29 +223,32 @@ class KernelDataplane:
         return flows.count(self._names.table, UNSEALED)
 
     async def _carried(self, overlays: Sequence[OverlayWanted]) -> Sequence[OverlayWanted]:
-        """Those that this host can carry: of what it cannot it gets no device at all."""
-        new = [o for o in overlays if o.network_id not in self._overlays or ipsec.is_encrypted(o)]
-        self._refused = await self._run(lambda: self._lacks(new)) if new else {}
+        """Those that this host can carry: of the others it gets no device at all."""
+        new = [o for o in overlays if o.network_id not in self._overlays or refusal.needed([o])]
+        self._refused = await self._run(lambda: self._refusals(new)) if new else {}
         self._set_aside = [o for o in new if o.network_id in self._refused]
         return [overlay for overlay in overlays if overlay.network_id not in self._refused]
 
-    def _lacks(self, overlays: Sequence[OverlayWanted]) -> dict[NetworkId, str]:
+    def _refusals(self, overlays: Sequence[OverlayWanted]) -> dict[NetworkId, str]:
         """Why this host cannot carry some of these."""
-        sealed = [overlay for overlay in overlays if ipsec.is_encrypted(overlay)]
-        lacks = ipsec.refusals(sealed, self._encryption.lack() if sealed else "")
+        refused = refusal.refusals(overlays, self._lacking(refusal.needed(overlays)))
         for overlay in overlays:
             # Of one that is here already, tasks would lose what they have.
             is_new = overlay.vni and overlay.network_id not in self._overlays
             if is_new and (way := kernel.overlapped(self._names, overlay)):
-                lacks[overlay.network_id] = (
+                refused[overlay.network_id] = (
                     f"network {overlay.name} ({overlay.subnet}) overlaps a route of this host"
                     f" ({way}): make it with another --subnet, or change the route"
                 )
-        return lacks
+        return refused
+
+    def _lacking(self, needed: Iterable[Capability]) -> dict[Capability, str]:
+        asked = {Capability.ESP: self._encryption.lack, Capability.IPV6: kernel.lacks_ipv6}
+        return {capability: lack for capability in needed if (lack := asked[capability]())}
 
     def _carriable(self) -> tuple[Drift, ...]:
-        lacks = self._lacks(self._set_aside)
-        free = [o.name for o in self._set_aside if o.network_id not in lacks]
+        refused = self._refusals(self._set_aside)
+        free = [o.name for o in self._set_aside if o.network_id not in refused]
         return tuple(
             Drift(kind="link", detail=f"network {name} can be carried now") for name in free
         )

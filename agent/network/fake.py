@@ -24,9 +24,11 @@ from agent.network.encryption import ipsec
 from agent.network.encryption.ipsec import Sealing
 from agent.network.names import Names
 from agent.network.plug import Plug, plugs
+from agent.network.refusal import refusals
 from agent.network.state import KernelState, Route
 from agent.network.vips import ruleset
 from pyswarm_core.ids import NetworkId, TaskId
+from pyswarm_core.objects import Capability
 
 _UNDERLAY_MTU = 1500
 
@@ -42,8 +44,8 @@ class FakeDataplane:
         self.kernel = KernelState()
         self.tasks: dict[TaskId, tuple[Plug, ...]] = {}
         self.sealing = Sealing()
-        self.lack = ""
-        """Why the kernel cannot encrypt."""
+        self.lacks: dict[Capability, str] = {}
+        """What the kernel has not, and why."""
         self._names = Names(fleet)
         self.endpoints: dict[EndpointKey, EndpointWanted] = {}
         """What the last sync was given: where connections of this host's tasks may go."""
@@ -61,7 +63,7 @@ class FakeDataplane:
     ) -> None:
         """Make the tables exactly what these networks need."""
         self.published = {task.task_id: task for task in published}
-        self._refused = ipsec.refusals(overlays, self.lack)
+        self._refused = refusals(overlays, self.lacks)
         self._overlays = {
             overlay.network_id: overlay
             for overlay in overlays

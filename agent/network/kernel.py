@@ -17,6 +17,7 @@ from agent.network.names import Names
 from agent.network.netlink import Netlink
 from agent.network.plan import FORWARDING6, Changes
 from agent.network.state import Address, Fdb, KernelState, Link, Neighbour, Route, Setting
+from pyswarm_core.objects import KERNEL_WITH, Capability
 
 _SETTINGS = Path("/proc/sys/net")
 _ROUTES = Path("/proc/thread-self/net/route")
@@ -201,13 +202,20 @@ def neighbours(host: Netlink, family: int) -> Iterable[tuple[int, str, str]]:
     return filter(None, map(message.read_neighbour, answer))
 
 
+def lacks_ipv6() -> str:
+    """Why the kernel cannot carry IPv6, as a line for people; "" if it can."""
+    if (_SETTINGS / "ipv6").exists():
+        return ""
+    return f"this host's kernel has no {KERNEL_WITH[Capability.IPV6]}"
+
+
 def _holds(setting: Setting) -> bool:
     path = _SETTINGS / setting.path
     try:
         return path.read_text().strip() == setting.value
     except FileNotFoundError:
         # A kernel without IPv6 has nothing to turn off; a device that is not there holds nothing.
-        return setting.path.startswith("ipv6/") and not (_SETTINGS / "ipv6").exists()
+        return setting.path.startswith("ipv6/") and bool(lacks_ipv6())
 
 
 def _write(setting: Setting, failures: list[NetworkFailed]) -> None:

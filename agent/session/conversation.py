@@ -55,7 +55,7 @@ class Session:
     def __init__(
         self,
         identity: Identity,
-        greeting: Greeting,
+        greeting: Callable[[], Awaitable[Greeting]],
         outbox: Outbox,
         worker: Worker,
         *,
@@ -111,7 +111,8 @@ class Session:
             raise Ended("the controller closed the session")
 
     async def _outgoing(self, stream: int) -> AsyncIterator[dispatcher_pb2.AgentMessage]:
-        yield dispatcher_pb2.AgentMessage(hello=self._hello())
+        greeting = await self._greeting()
+        yield dispatcher_pb2.AgentMessage(hello=self._hello(greeting))
         while True:
             try:
                 async with asyncio.timeout(self._heartbeat_s):
@@ -129,13 +130,13 @@ class Session:
                 acknowledge = dispatcher_pb2.Acknowledge(revision=revision, digest=digest)
                 yield dispatcher_pb2.AgentMessage(acknowledge=acknowledge)
 
-    def _hello(self) -> dispatcher_pb2.Hello:
+    def _hello(self, greeting: Greeting) -> dispatcher_pb2.Hello:
         self._outbox.clear()
         hello = dispatcher_pb2.Hello(
             node_id=self._identity.node_id,
             token=self._identity.token,
-            description=to_proto(self._greeting.description, objects_pb2.NodeDescription()),
-            addr=self._greeting.addr,
+            description=to_proto(greeting.description, objects_pb2.NodeDescription()),
+            addr=greeting.addr,
         )
         hello.statuses.CopyFrom(pack_statuses(self._worker.report()))
         return hello

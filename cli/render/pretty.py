@@ -52,6 +52,8 @@ def node_lines(view: NodeView) -> Iterator[str]:
     yield "Platform:"
     yield f" Operating System:      {platform.os}"
     yield f" Architecture:          {platform.architecture}"
+    if node.description.lacks:
+        yield f" Kernel lacks:          {', '.join(node.description.lacks)}"
     yield "Resources:"
     yield f" CPUs:                  {format_cpus(resources.nano_cpus)}"
     yield f" Memory:                {human_size(resources.memory_bytes)}"

@@ -12,15 +12,17 @@ import numpy as np
 from controller.scheduler.filters import Demand
 from controller.scheduler.ledger import Ledger
 from pyswarm_core.nodetable import BoolColumn, IntColumn
+from pyswarm_core.objects import Capability
 
 _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+_WORDS = {Capability.ESP: "ESP", Capability.IPV6: "IPv6"}
 
 
 class Exclusion(NamedTuple):
     """What one filter says."""
 
     filter: str
-    """ready, cpu, memory, constraint, port, max replicas, or what a network lacks."""
+    """ready, cpu, memory, constraint, port, max replicas, kernel, or what a network lacks."""
     rows: BoolColumn
     """Those it excludes and no filter before it did."""
     text: str
@@ -120,6 +122,9 @@ def _filters(ledger: Ledger, demand: Demand) -> Iterator[tuple[str, BoolColumn, 
     if cap > 0:
         text = f"already run {cap} of its tasks, the maximum per node"
         yield "max replicas", demand.on_node >= cap, _says(text)
+    for name, capability in demand.needs:
+        text = f"have no {_WORDS[capability]} in the kernel, which network {name} needs"
+        yield f"kernel {capability} {name}", table.lacking(capability), _says(text)
     for text, room in demand.rooms:
         yield text, room <= 0, _says(text)
 

@@ -1,8 +1,8 @@
 """How many tasks of one kind each node could take. PURE.
 
 Swarm's filters in Swarm's order: ready, resources, constraints, host ports, replicas per node; and
-room on the overlays' blocks. Each narrows a capacity column; `explain` asks the same filters who
-excluded whom.
+what the networks ask of a kernel, and room on their blocks. Each narrows a capacity column;
+`explain` asks the same filters who excluded whom.
 """
 
 from typing import NamedTuple
@@ -11,6 +11,7 @@ import numpy as np
 
 from controller.scheduler.ledger import Ledger
 from pyswarm_core.nodetable import IntColumn
+from pyswarm_core.objects import Capability
 from pyswarm_core.specs import TaskSpec
 from pyswarm_core.state import Footprint
 
@@ -22,7 +23,7 @@ class Demand(NamedTuple):
 
     `on_node`: by row, tasks of the service that should run there. `failing`: rows where the service
     failed too often. `rooms`: by what a network may lack, in words, how many more tasks each row
-    could take.
+    could take. `needs`: what its networks want of a kernel, each by the network's name.
     """
 
     template: TaskSpec
@@ -30,6 +31,7 @@ class Demand(NamedTuple):
     on_node: IntColumn
     failing: IntColumn | None = None
     rooms: tuple[tuple[str, IntColumn], ...] = ()
+    needs: tuple[tuple[str, Capability], ...] = ()
 
 
 def capacity(ledger: Ledger, demand: Demand) -> IntColumn:
@@ -46,4 +48,6 @@ def capacity(ledger: Ledger, demand: Demand) -> IntColumn:
         np.minimum(room, placement.max_replicas - demand.on_node, out=room)
     for _, left in demand.rooms:
         np.minimum(room, left, out=room)
+    for _, capability in demand.needs:
+        room[ledger.table.lacking(capability)] = 0
     return np.maximum(room, 0, out=room)

@@ -11,6 +11,7 @@ from controller.scheduler.ledger import Ledger
 from pyswarm_core.constraints import NODE_LABEL, parse
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.nodetable import BoolColumn, IntColumn
+from pyswarm_core.objects import KERNEL_WITH
 from pyswarm_core.specs import Placement, TaskSpec
 
 
@@ -21,6 +22,7 @@ def remedies(ledger: Ledger, demand: Demand, service: str) -> list[str]:
         *(_label(ledger, demand, text) for text in demand.template.placement.constraints),
         _ports(ledger, demand, service),
         _max_replicas(ledger, demand, service),
+        _kernel(ledger, demand),
         _ready(ledger, demand),
     ]
     return [text for text in found if text]
@@ -108,6 +110,15 @@ def _max_replicas(ledger: Ledger, demand: Demand, service: str) -> str:
     return f"raise the maximum per node: pyswarm service update {flag} {service}"
 
 
+def _kernel(ledger: Ledger, demand: Demand) -> str:
+    otherwise = capacity(ledger, demand._replace(needs=())) > 0
+    if not demand.needs or not otherwise.any():
+        return ""
+    row = _most(ledger, otherwise, ledger.free_memory)
+    lacked = [KERNEL_WITH[what] for _, what in demand.needs if ledger.table.lacking(what)[row]]
+    return f"give {_host(ledger, row)} a kernel with {' and '.join(lacked)}" if lacked else ""
+
+
 def _ready(ledger: Ledger, demand: Demand) -> str:
     table = ledger.table
     fits = table.satisfying_all(demand.template.placement.constraints) & ~table.schedulable
@@ -115,6 +126,8 @@ def _ready(ledger: Ledger, demand: Demand) -> str:
     fits &= ledger.free_memory >= demand.footprint.memory_bytes
     for port in demand.footprint.ports:
         fits &= ~ledger.held(port)
+    for _, capability in demand.needs:
+        fits &= ~table.lacking(capability)
     paused = _hosts(ledger, fits & table.ready)
     if paused:
         return f"let a node take tasks again: pyswarm node update --availability active {paused[0]}"

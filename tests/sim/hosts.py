@@ -267,7 +267,7 @@ class Host:
 
             session = SimSession(
                 identity,
-                Greeting(self.description, self.address),
+                self._greeting,
                 outbox,
                 worker,
                 assign=assign,
@@ -276,6 +276,9 @@ class Host:
             session.net, session.process = self._world.net, process
             await worker.adopted()
             group.create_task(session.run())
+
+    async def _greeting(self) -> Greeting:
+        return Greeting(self.description, self.address)
 
     async def _listening(self, record: Record) -> bool:
         """A published port opens at some look or other."""

@@ -18,7 +18,6 @@ import msgspec
 
 from agent.network.base import Drift, OverlayWanted, Underlay
 from agent.network.names import Names
-from pyswarm_core.ids import NetworkId
 from pyswarm_core.objects import EncryptionKey
 
 KEY_BYTES = 20
@@ -29,7 +28,6 @@ _ESP_HEADER, _NONCE, _TRAILER, _INTEGRITY = 8, 8, 2, 16
 _ALIGNMENT = 4
 _KEY_SLOTS = 255
 _NODES = 1 << 24
-_KEYLESS = "the controller has told this host no keys for it"
 
 
 class Association(msgspec.Struct, frozen=True, order=True):
@@ -90,22 +88,6 @@ def is_encrypted(overlay: OverlayWanted) -> bool:
     kept on disk, or told by a controller, from before there was a word for it.
     """
     return overlay.encrypted or bool(overlay.encryption_keys)
-
-
-def refusals(overlays: Iterable[OverlayWanted], lack: str) -> dict[NetworkId, str]:
-    """The networks that must not be carried, since they would be in the clear, and why; `lack` is
-    what keeps this host from encrypting, "" if nothing does.
-    """
-    reasons = {
-        overlay.network_id: (overlay.name, lack or ("" if overlay.encryption_keys else _KEYLESS))
-        for overlay in overlays
-        if is_encrypted(overlay)
-    }
-    return {
-        network_id: f"network {name} is encrypted: {reason}"
-        for network_id, (name, reason) in reasons.items()
-        if reason
-    }
 
 
 def sealed_mtu(underlay_mtu: int) -> int:

@@ -10,10 +10,10 @@ from agent.network.base import NetworkFailed
 from agent.network.encryption import ipsec, xfrm
 from agent.network.names import Names
 from agent.network.netlink import Netlink, Refused
+from pyswarm_core.objects import KERNEL_WITH, Capability
 
 PROTOCOL = 6
 """NETLINK_XFRM."""
-_OPTIONS = "CONFIG_XFRM_USER, CONFIG_INET_ESP, CONFIG_CRYPTO_GCM"
 _TRIAL = ipsec.Association(
     "127.0.0.1", "127.0.0.1", spi=256, reqid=0, port=0, key=bytes(ipsec.KEY_BYTES)
 )
@@ -38,7 +38,7 @@ class Encryption:
                 kernel.apply([xfrm.add(_TRIAL)])
                 kernel.apply([xfrm.drop(_TRIAL)])
         except (OSError, Refused) as error:
-            return f"this host's kernel has no IPsec ESP with AES-GCM ({_OPTIONS}): {error}"
+            return f"this host's kernel has no {KERNEL_WITH[Capability.ESP]}: {error}"
         self._is_able = True
         return ""
 

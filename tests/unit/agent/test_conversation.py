@@ -22,7 +22,7 @@ async def test_a_dead_streams_iterator_takes_no_words_from_its_successor(tmp_pat
     async with Host(tmp_path).worker() as worker:
         session = Session(
             identity,
-            Greeting(NodeDescription(hostname="h"), "192.0.2.1"),
+            _greeting,
             outbox,
             worker,
             assign=lambda _: _never(),
@@ -37,6 +37,10 @@ async def test_a_dead_streams_iterator_takes_no_words_from_its_successor(tmp_pat
         outbox.put(STATUS)
         assert [message async for message in dead] == []
         assert (await anext(living)).statuses.ids == b"t" * 25
+
+
+async def _greeting() -> Greeting:
+    return Greeting(NodeDescription(hostname="h"), "192.0.2.1")
 
 
 async def _never() -> None:

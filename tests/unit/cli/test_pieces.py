@@ -7,16 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.answers import ServiceProgress, SlotProgress
+from cli.answers import NodeView, ServiceProgress, SlotProgress
 from cli.context import Context
 from cli.image.builder import Destination, destination
 from cli.main import COMMANDS, root
 from cli.render.listing import ellipsis, table
+from cli.render.pretty import node_lines
 from cli.render.progress import Screen, changes, lines, reasons
 from cli.service.edits import merged
 from cli.service.entries import env_lines, environment
 from cli.swarm.host import Host, unit_text
 from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.ids import NodeId
+from pyswarm_core.objects import Node, NodeDescription, NodeResources
 from pyswarm_core.reference import parse_reference
 from pyswarm_core.states import TaskState
 from tests.unit.cli.conftest import Pyswarm
@@ -155,3 +158,14 @@ def test_completion_knows_verbs_and_flags(tmp_path: Path) -> None:
     assert verbs == ["scale"]
     flags = [item.value for item in complete.get_completions(["service", "create"], "--limit")]
     assert flags == ["--limit-cpu", "--limit-memory", "--limit-pids"]
+
+
+def test_a_node_says_what_its_kernel_lacks() -> None:
+    def told(*lacks: str) -> list[str]:
+        description = NodeDescription(hostname="host1", lacks=lacks)
+        node = Node(id=NodeId("n"), number=1, description=description)
+        view = NodeView(node=node, leader=False, tasks=0, reserved=NodeResources())
+        return [line for line in node_lines(view) if "lacks" in line]
+
+    assert told() == []
+    assert told("esp", "ipv6") == [" Kernel lacks:          esp, ipv6"]

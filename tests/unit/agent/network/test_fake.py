@@ -7,12 +7,13 @@ from typing import TypeVar
 import msgspec
 import pytest
 
-from agent.network.base import Underlay
+from agent.network.base import NetworkFailed, Underlay
 from agent.network.fake import Fabric, FakeDataplane
 from pyswarm_core.ids import TaskId
-from pyswarm_core.objects import EncryptionKey
+from pyswarm_core.objects import Capability, EncryptionKey
 from tests.unit.agent.network.contract import (
     APP,
+    OTHER,
     A,
     B,
     DataplaneContract,
@@ -20,6 +21,7 @@ from tests.unit.agent.network.contract import (
     check,
     overlay,
     sync,
+    sync_these,
 )
 
 T = TypeVar("T")
@@ -85,8 +87,19 @@ def test_a_lost_entry_separates_tasks_until_synced(bench: FakeBench, table: str)
 def test_a_kernel_that_cannot_encrypt_refuses_as_the_real_one_does() -> None:
     bench = FakeBench()
     for plane in bench.planes:
-        plane.lack = "this host's kernel has no IPsec ESP"
+        plane.lacks = {Capability.ESP: "this host's kernel has no IPsec ESP"}
     TestFake().test_an_encrypted_network_reaches_or_refuses_its_tasks_and_harms_no_other(bench)
+
+
+def test_a_kernel_without_ipv6_refuses_dual_stack_networks_alone(bench: FakeBench) -> None:
+    for number, task in ((1, A), (2, B)):
+        bench.dataplane(number).lacks = {Capability.IPV6: "this host's kernel has no IPv6"}
+        dual = msgspec.structs.replace(overlay(bench, number, OTHER), subnet6="fd00:129::/64")
+        sync_these(bench, number, overlay(bench, number, APP), dual)
+        with pytest.raises(NetworkFailed, match=r"^network other is dual-stack: .* no IPv6$"):
+            attach(bench, number, task, OTHER, f"10.129.{number}.2")
+        attach(bench, number, task, APP, f"10.128.{number}.2")
+    assert bench.reaches(1, A, "10.128.2.2")
 
 
 def test_hosts_with_other_keys_do_not_understand_each_other(bench: FakeBench) -> None:
