@@ -126,6 +126,8 @@ class NetworkAttachment(Model, frozen=True):
     target: str
     """The network's id (the API resolves names before it stores a spec), or a predefined name."""
     aliases: tuple[str, ...] = ()
+    ip: str = ""
+    """The service's virtual address there; empty: one is chosen."""
 
 
 class TaskSpec(Model, frozen=True):

@@ -54,23 +54,26 @@ def preferences(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def network(text: str) -> NetworkAttachment:
-    """`NAME`, or `name=NAME,alias=A,alias=B`. Raises InvalidArgument."""
+    """`NAME`, or `name=NAME,alias=A,alias=B,ip=ADDRESS`. Raises InvalidArgument."""
     if "=" not in text:
         return NetworkAttachment(target=text)
-    target, aliases = "", []
+    target, aliases, ip = "", [], ""
     for part in text.split(","):
         key, _, value = part.partition("=")
         if key == "name":
             target = value
         elif key == "alias":
             aliases.append(value)
+        elif key == "ip" and value:
+            ip = value
         else:
             raise InvalidArgument(
-                f"--network {text[:80]!r} is not valid: want NAME or name=NAME,alias=ALIAS"
+                f"--network {text[:80]!r} is not valid: want NAME or"
+                " name=NAME,alias=ALIAS,ip=ADDRESS"
             )
     if not target:
         raise InvalidArgument(f"--network {text[:80]!r} is not valid: it names no network")
-    return NetworkAttachment(target=target, aliases=tuple(aliases))
+    return NetworkAttachment(target=target, aliases=tuple(aliases), ip=ip)
 
 
 def host(text: str) -> str:

@@ -65,6 +65,7 @@ class Blocks:
         span = self._range
         base, shift = span.base, 32 - span.prefix
         closed = dict.fromkeys((address - base) >> shift for address in self._virtual_ips)
+        closed = {index: None for index in closed if 0 <= index < span.count}
         if span.gateway_block is not None:
             closed[span.gateway_block] = None
         return {index: None for index in closed if index not in self._used}

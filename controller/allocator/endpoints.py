@@ -1,18 +1,19 @@
 """What reaches a service: a virtual address on each of its networks, and published ports. PURE.
 
 Virtual addresses come from the top of a network's range downwards and only from blocks that no node
-has, while nodes get their blocks from the bottom; the two meet when a network is full. What a
-service has it keeps, whatever else of its spec changes. A refusal names who holds what was asked.
+has, while nodes get their blocks from the bottom; the two meet when a network is full. One that a
+user chose may also lie outside the range. What a service has it keeps, whatever else of its spec
+changes. A refusal names who holds what was asked.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from itertools import chain
 
 from msgspec.structs import replace
 
 from controller.allocator.subnets import range_of
-from pyswarm_core.errors import Conflict
+from pyswarm_core.errors import Conflict, InvalidArgument
 from pyswarm_core.ids import NetworkId, ServiceId
 from pyswarm_core.limits import API_PORT
 from pyswarm_core.objects import Endpoint, Network, VirtualIp
@@ -34,17 +35,58 @@ def allocate_endpoint(
     return Endpoint(
         ports=_ports(state, service_id, spec, old),
         virtual_ips=tuple(
-            _virtual_ip(state, network_id, old) for network_id in _virtual_networks(state, spec)
+            _chosen_ip(state, service_id, network_id, ip)
+            if ip
+            else _virtual_ip(state, network_id, old)
+            for network_id, ip in _virtual_networks(state, spec)
         ),
     )
 
 
-def _virtual_networks(state: State, spec: ServiceSpec) -> Iterator[NetworkId]:
-    """Where the service has a virtual address. The mesh needs none: it knows ports."""
+def _virtual_networks(state: State, spec: ServiceSpec) -> Iterator[tuple[NetworkId, str]]:
+    """Where the service has a virtual address, and which if its user chose it. The mesh needs none:
+    it knows ports.
+    """
+    chosen = {joined.target: joined.ip for joined in spec.task_template.networks}
     if spec.endpoint_spec.mode is EndpointMode.VIP:
         for network_id in spec.task_template.overlays:
             if network_id in state.networks and network_id != state.ingress_network:
-                yield network_id
+                yield network_id, chosen[network_id]
+
+
+def _chosen_ip(state: State, service_id: ServiceId, network_id: NetworkId, ip: str) -> VirtualIp:
+    """The address that the service's user wants, if it can be had."""
+    network, address = state.networks[network_id], IPv4Address(ip)
+    name, span = network.spec.name, range_of(network)
+    if address not in IPv4Network(network.subnet) or int(address) in span.reserved:
+        raise InvalidArgument(
+            f"network ip {ip!r} is not valid: want an address of network {name!r}"
+            f" ({network.subnet}), not its first, its last or its gateway"
+        )
+    holder = state.virtual_ips.get(network_id, {}).get(int(address), service_id)
+    if holder != service_id:
+        holder_name = state.services[holder].spec.name
+        raise Conflict(f"address {ip} of network {name!r} is that of service {holder_name!r}")
+    for block in network.blocks:
+        if address in IPv4Network(block.cidr):
+            raise Conflict(
+                f"address {ip} of network {name!r} is in block {block.cidr}, whose addresses go to"
+                f" tasks of node number {block.node_number}; take one from the subnet's end, or"
+                " make the network with an --ip-range that leaves some out"
+            )
+    if not _leaves_a_block(state, network, int(address)):
+        raise Conflict(f"address {ip} of network {name!r} is in the last block that tasks can have")
+    return VirtualIp(network_id=network_id, addr=ip)
+
+
+def _leaves_a_block(state: State, network: Network, address: int) -> bool:
+    """Whether nodes can have any block once somebody has that address."""
+    span, shift = range_of(network), 32 - range_of(network).prefix
+    closed = {(one - span.base) >> shift for one in state.virtual_ips.get(network.id, {})}
+    closed.add((address - span.base) >> shift)
+    if span.gateway_block is not None:
+        closed.add(span.gateway_block)
+    return sum(0 <= index < span.count for index in closed) < span.count
 
 
 def _virtual_ip(state: State, network_id: NetworkId, old: Endpoint) -> VirtualIp:

@@ -29,6 +29,6 @@ def usage(network: Network, load: Iterable[int], virtual_ips: Iterable[int]) -> 
     closed = {(address - span.base) >> shift for address in addresses}
     if span.gateway_block is not None:
         closed.add(span.gateway_block)
-    closed -= held
+    closed = {index for index in closed - held if 0 <= index < span.count}
     free = max(0, span.count - len(held) - len(closed))
     return Usage(len(held), len(closed), free, sum(load), len(addresses))

@@ -178,9 +178,15 @@ def _require_same_identity(old: ServiceSpec, new: ServiceSpec) -> None:
 
 def _made_from(spec: ServiceSpec) -> tuple[TaskSpec, tuple[PortConfig, ...]]:
     """What of a spec is in its tasks: where they go and when they are replaced is not, and ports of
-    the mesh are not, but the network they are reached on is.
+    the mesh and virtual addresses are not, but the networks they are reached on are.
     """
-    template = replace(spec.task_template, placement=Placement(), restart_policy=RestartPolicy())
+    networks = tuple(replace(joined, ip="") for joined in spec.task_template.networks)
+    template = replace(
+        spec.task_template,
+        placement=Placement(),
+        restart_policy=RestartPolicy(),
+        networks=networks,
+    )
     ports = spec.endpoint_spec.ports
     return template, tuple(port for port in ports if port.publish_mode is PublishMode.HOST)
 

@@ -53,6 +53,10 @@ def endpoint_problems(
         if port.published_port and any(overlaps(port.host_ip, one.host_ip) for one in same):
             yield Problem("publish", published_word(port), "want each published port once")
         same.append(port)
+    for network in networks if spec.mode is EndpointMode.DNSRR else ():
+        if network.ip:
+            want = "want none with endpoint-mode dnsrr, where tasks' addresses are the service's"
+            yield Problem("network ip", network.ip, want)
     predefined = [one.target for one in networks if one.target in PREDEFINED_NETWORKS]
     for port in spec.ports if predefined else ():
         yield from _unreachable_problems(port, predefined[0])
@@ -72,10 +76,19 @@ def attachment_problems(networks: Sequence[NetworkAttachment]) -> Iterable[Probl
         if network.target in PREDEFINED_NETWORKS:
             if len(networks) > 1:
                 yield Problem("network", network.target, "want no other network beside it")
-            if network.aliases:
-                yield Problem("network alias", network.aliases[0], f"{network.target} has no names")
+            yield from _nameless_problems(network)
+        elif network.ip and (":" in network.ip or not is_address(network.ip)):
+            yield Problem("network ip", network.ip, "want an IPv4 address of the network")
         for alias in network.aliases:
             yield from text.name_problems("network alias", alias)
+
+
+def _nameless_problems(network: NetworkAttachment) -> Iterable[Problem]:
+    """What a network that every host has by itself cannot give."""
+    if network.aliases:
+        yield Problem("network alias", network.aliases[0], f"{network.target} has no names")
+    if network.ip:
+        yield Problem("network ip", network.ip, f"{network.target} has no virtual addresses")
 
 
 def dns_problems(config: DnsConfig) -> Iterable[Problem]:

@@ -5,6 +5,7 @@ back. What was acknowledged must hold for ever after.
 """
 
 from collections.abc import Callable
+from ipaddress import IPv4Network
 from typing import Any
 
 from msgspec.structs import replace
@@ -288,9 +289,19 @@ class Users:
         networks = [n for n in self._view.networks.values() if not n.spec.ingress]
         chosen = self._chance.sample(networks, min(len(networks), self._chance.choice((1, 1, 2))))
         return tuple(
-            NetworkAttachment(target=n.id, aliases=(f"{name}-alias",) if index else ())
+            NetworkAttachment(
+                target=n.id, aliases=(f"{name}-alias",) if index else (), ip=self._chosen_ip(n)
+            )
             for index, n in enumerate(chosen)
         )
+
+    def _chosen_ip(self, network: Network) -> str:
+        """Mostly none; else one that others may want too, of a block that nodes may have."""
+        chance = self._chance
+        if not chance.hits(0.15):
+            return ""
+        subnet = IPv4Network(network.subnet)
+        return str(subnet[chance.choice((5, 70, 130, -2, -3)) % subnet.num_addresses])
 
     def _endpoint_spec(self) -> EndpointSpec:
         """By a virtual address or not; through the mesh, whose ports are a few for all, or not."""

@@ -187,6 +187,10 @@ def test_create_sends_ports_and_names(script: Script, pyswarm: Pyswarm) -> None:
     assert container.dns_config == DnsConfig(
         nameservers=("10.0.0.5",), search=("example.org",), options=("ndots:2",)
     )
+    pyswarm(*"service create -d --network name=app,alias=db,ip=10.128.9.9 web".split())
+    assert spec_sent(script, "CreateService").task_template.networks == (
+        NetworkAttachment(target="app", aliases=("db",), ip="10.128.9.9"),
+    )
     pyswarm(*"service create -d --endpoint-mode dnsrr --network host web".split())
     spec = spec_sent(script, "CreateService")
     assert spec.endpoint_spec.mode is EndpointMode.DNSRR

@@ -61,7 +61,7 @@ WRONG = [
     (["service", "create", "-e", "=x", "web"], "--env '=x'"),
     (["service", "create", "--label", "=x", "web"], "--label '=x'"),
     (["service", "create", "--network", "alias=x", "web"], "names no network"),
-    (["service", "create", "--network", "name=a,ip=1", "web"], "want NAME or name=NAME"),
+    (["service", "create", "--network", "name=a,mac=1", "web"], "want NAME or name=NAME"),
     (["service", "create", "--ulimit", "nofile", "web"], "want NAME=SOFT[:HARD]"),
     (["service", "create", "--cap-add", "FLY", "web"], "cap-add 'FLY'"),
     (["service", "create", "--sysctl", "vm.swappiness=1", "web"], "sysctl 'vm.swappiness'"),

@@ -60,6 +60,13 @@ def dns(**changes: object) -> ServiceSpec:
     return names(dns_config=replace(DnsConfig(), **changes))
 
 
+def joined(target: str, ip: str, mode: str = "vip") -> ServiceSpec:
+    """A service that chose its virtual address on a network."""
+    spec = service(mode=mode)
+    networks = (NetworkAttachment(target=target, ip=ip),)
+    return replace(spec, task_template=replace(spec.task_template, networks=networks))
+
+
 ALLOWED = {
     "ports": service(port(), port(8081), port(0), port(0)),
     "protocols": service(port(53), replace(port(53), protocol=Protocol.UDP)),
@@ -68,6 +75,7 @@ ALLOWED = {
     "dnsrr": service(host(), mode="dnsrr", networks=("app",)),
     "host network": service(host(80), host(0), networks=("host",)),
     "bridge network": service(host(), networks=("bridge",)),
+    "chosen address": joined("app", "10.0.0.1"),
     "no network": service(networks=("none",)),
     "hosts": names(hosts=("10.0.0.5 db db.example.org", "::1 me", "10.0.0.5 a_b")),
     "dns": dns(
@@ -97,6 +105,13 @@ WRONG = [
         "endpoint-mode 'dnsrr with port 8080/tcp in mode ingress' is not valid: want mode=host",
     ),
     (service(networks=("host", "app")), "network 'host' is not valid: want no other network"),
+    (joined("app", "fd00::1"), "network ip 'fd00::1' is not valid: want an IPv4 address"),
+    (joined("app", "10.0.0"), "network ip '10.0.0' is not valid: want an IPv4 address"),
+    (joined("none", "10.0.0.1"), "network ip '10.0.0.1' is not valid: none has no virtual"),
+    (
+        joined("app", "10.0.0.1", mode="dnsrr"),
+        "ip '10.0.0.1' is not valid: want none with endpoint",
+    ),
     (service(networks=("none",), alias="db"), "network alias 'db' is not valid: none has no"),
     (service(host(), networks=("none",)), "'port 8080/tcp on network none' is not valid"),
     (service(port(), networks=("bridge",)), "network bridge' is not valid: want mode=host"),

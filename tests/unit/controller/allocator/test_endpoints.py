@@ -7,9 +7,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from controller.allocator.blocks import Blocks
 from controller.allocator.endpoints import DYNAMIC_PORTS, allocate_endpoint
+from controller.allocator.usage import usage
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import Conflict
+from pyswarm_core.errors import Conflict, InvalidArgument
 from pyswarm_core.ids import NetworkId, ServiceId
 from pyswarm_core.objects import Block, Endpoint, Network, Service
 from pyswarm_core.ports import overlaps
@@ -105,6 +107,60 @@ def test_a_virtual_address_avoids_blocks_of_nodes_and_the_gateway() -> None:
 def test_a_virtual_address_lies_in_the_range() -> None:
     state = build.state(networks=[network("10.128.0.0/16", ip_range="10.128.4.0/24")])
     assert vips(put(state, spec_of("web", networks=("net",)))) == ["10.128.4.255"]
+
+
+def with_ip(name: str, ip: str, networks: tuple[str, ...] = ("net",)) -> ServiceSpec:
+    """A service that chose its virtual address on its first network."""
+    spec = spec_of(name, networks=networks)
+    first, *others = spec.task_template.networks
+    joined = (replace(first, ip=ip), *others)
+    return replace(spec, task_template=replace(spec.task_template, networks=joined))
+
+
+def test_a_chosen_virtual_address_is_had_kept_and_changed() -> None:
+    state = build.state(
+        networks=[network("10.128.0.0/16"), build.network("other", "10.129.0.0/16")]
+    )
+    chosen = with_ip("web", "10.128.9.9", ("net", "other"))
+    assert vips(put(state, chosen)) == ["10.128.9.9", "10.129.255.254"]
+    assert vips(put(state, replace(chosen, labels={"a": "b"}))) == ["10.128.9.9", "10.129.255.254"]
+    assert vips(put(state, spec_of("web", networks=("net",)))) == ["10.128.9.9"]
+    assert vips(put(state, with_ip("web", "10.128.255.254"))) == ["10.128.255.254"]
+    assert vips(put(state, spec_of("db", networks=("net",)))) == ["10.128.255.253"]
+
+
+def test_a_chosen_virtual_address_may_lie_outside_the_range_and_takes_no_block() -> None:
+    held = network("10.128.0.0/16", ip_range="10.128.4.0/29")
+    state = build.state(networks=[held])
+    assert vips(put(state, with_ip("web", "10.128.200.1"))) == ["10.128.200.1"]
+    blocks = Blocks(held, state)
+    assert not blocks.exhausted
+    assert usage(held, [], state.virtual_ips[held.id]).blocks_free == 1
+
+
+@pytest.mark.parametrize(
+    ("ip", "why"),
+    [
+        ("10.129.0.1", r"want an address of network 'net' \(10.128.0.0/16\)"),
+        ("10.128.255.255", "not its first, its last or its gateway"),
+        ("10.128.7.7", "not its first, its last or its gateway"),
+        ("10.128.0.5", "is in block 10.128.0.0/26, .* node number 1; take one from the subnet's"),
+        ("10.128.3.3", "is that of service 'db'"),
+    ],
+)
+def test_a_chosen_virtual_address_that_cannot_be_had_is_refused(ip: str, why: str) -> None:
+    state = build.state(networks=[network("10.128.0.0/16", gateway="10.128.7.7", blocks=1)])
+    put(state, with_ip("db", "10.128.3.3"))
+    with pytest.raises((Conflict, InvalidArgument), match=why):
+        put(state, with_ip("web", ip))
+
+
+def test_chosen_virtual_addresses_leave_tasks_a_block() -> None:
+    state = build.state(networks=[network("10.128.0.0/28")])
+    put(state, with_ip("db", "10.128.0.9"))
+    with pytest.raises(Conflict, match="is in the last block that tasks can have"):
+        put(state, with_ip("web", "10.128.0.2"))
+    assert vips(put(state, with_ip("web", "10.128.0.10"))) == ["10.128.0.10"]
 
 
 def test_services_leave_the_nodes_a_block_and_are_told_when_nothing_is_left() -> None:

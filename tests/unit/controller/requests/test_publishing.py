@@ -37,6 +37,12 @@ def on(*targets: str, ports: tuple[PortConfig, ...] = (), mode: str = "vip") -> 
     return replace(SPEC, task_template=build.template(networks=targets), endpoint_spec=endpoint)
 
 
+def at(target: str, ip: str) -> ServiceSpec:
+    """A service that chose its virtual address."""
+    spec, joined = on(target), (NetworkAttachment(target=target, ip=ip),)
+    return replace(spec, task_template=replace(spec.task_template, networks=joined))
+
+
 def create(state: State, spec: ServiceSpec, *routes: str) -> Service:
     ids = Numbered(100 * (len(state.services) + 1))
     writes, service = services.create_service(state, spec, routes, NOW, ids)
@@ -158,11 +164,12 @@ def test_predefined_networks_are_kept_as_words() -> None:
         (on(ports=(port(),)), on(ports=(port(9090),)), False),
         (on(ports=(port(),)), on(), True),
         (on("app"), on("app", mode="dnsrr"), False),
+        (on("app"), at("app", "10.128.9.9"), False),
         (on(), on(ports=(port(mode="host"),)), True),
         (on(ports=(port(mode="host"),)), on(ports=(port(81, mode="host"),)), True),
         (on(ports=(port(mode="host"),)), on(ports=(port(mode="host"), port(9))), True),
     ],
-    ids=["first", "another", "number", "last", "mode", "host", "host number", "both"],
+    ids=["first", "another", "number", "last", "mode", "address", "host", "host number", "both"],
 )
 def test_tasks_are_replaced_where_they_would_differ(
     before: ServiceSpec, after: ServiceSpec, new_tasks: bool
