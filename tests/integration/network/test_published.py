@@ -270,6 +270,23 @@ def test_a_port_of_mode_host_may_be_bound_to_an_address_or_a_device(
                 ask(client, host.address, port)
 
 
+def test_a_port_of_the_mesh_bound_to_one_address_or_device_answers_nowhere_else(
+    hosts: list[Host], web: list[str], client: str
+) -> None:
+    host, other = hosts[0], hosts[1]
+    places = {8081: "127.0.0.1", 8082: host.address, 8083: "eth0", 8084: "lo"}
+    replace = msgspec.structs.replace
+    ports = tuple(replace(WEB, published_port=n, host_ip=place) for n, place in places.items())
+    for one in hosts:
+        sync(one, replace(service(2, 3), ports=ports))
+    assert ask(host.netns, "127.0.0.1", 8081)[0] in ("web2", "web3")
+    for port in (8082, 8083):
+        assert ask(client, host.address, port)[1] == CLIENT
+    for place, port in ((host, 8081), (host, 8084), (other, 8081), (other, 8082)):
+        with pytest.raises(ConnectionRefusedError):
+            ask(client, place.address, port)
+
+
 def test_what_others_delete_is_found_and_healed(
     hosts: list[Host], web: list[str], client: str
 ) -> None:
