@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @many("--label-rm", metavar="KEY", help="Remove labels of the service")
 @many("--container-label-add", metavar="KEY=VALUE", help="Add or change labels of containers")
 @many("--container-label-rm", metavar="KEY", help="Remove labels of containers")
-@many("--network-add", metavar="NETWORK", help="Join NAME, or name=NAME,alias=ALIAS")
+@many("--network-add", metavar="NETWORK", help="Join NAME, or name=NAME,alias=ALIAS,ip=ADDRESS")
 @many("--network-rm", metavar="NETWORK", help="Leave a network")
 @many("--publish-add", metavar="PORT", help="Publish a port, or change what is published there")
 @many("--publish-rm", metavar="TARGET", help="No longer publish a target port")
