@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from agent.network.base import HOST_BRIDGE
 from agent.network.fake import Fabric
+from controller.allocator.audit import audit
 from controller.decide import decide
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Dirty
@@ -42,7 +43,9 @@ class Settled:
         leaders = [machine for machine in self._machines if machine.loop is not None]
         if len(leaders) != 1:
             return [f"{len(leaders)} controllers lead"]
-        found = [*self._promises(), *self._nodes()]
+        loop = leaders[0].loop
+        assert loop is not None
+        found = [*self._promises(), *self._nodes(), *filter(None, audit(loop.state))]
         found += [
             f"{machine.name} names {machine.controller.leader!r} as the leader"
             for machine in self._machines

@@ -298,10 +298,10 @@ class Users:
     def _chosen_ip(self, network: Network) -> str:
         """Mostly none; else one that others may want too, of a block that nodes may have."""
         chance = self._chance
-        if not chance.hits(0.15):
+        if not chance.hits(0.4):
             return ""
         subnet = IPv4Network(network.subnet)
-        return str(subnet[chance.choice((5, 70, 130, -2, -3)) % subnet.num_addresses])
+        return str(subnet[chance.choice((5, 70, -2)) % subnet.num_addresses])
 
     def _endpoint_spec(self) -> EndpointSpec:
         """By a virtual address or not; through the mesh, whose ports are a few for all, or not."""
