@@ -101,6 +101,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
             parts.worker,
             assign=assign,
             open_tunnel=Tunnels(parts.worker, parts.images, parts.runtime, parts.tracer.trace).open,
+            worn_key=parts.dataplane.worn_key,
         )
         parts.registry.register(
             AgentCollector(parts.worker, parts.overlays, session, parts.dataplane)

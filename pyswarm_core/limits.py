@@ -4,7 +4,7 @@ Nothing in the system grows without a limit from this file; the simulator checks
 exceeded.
 """
 
-from pyswarm_core.clock import HOUR, MILLISECOND, SECOND
+from pyswarm_core.clock import HOUR, MILLISECOND, MINUTE, SECOND
 
 CHUNK_SLOTS = 128
 """Slots per stored chunk: smallest write amplification at the same load time."""
@@ -88,6 +88,10 @@ VNI_MAX = 2**24 - 1
 
 ENCRYPTION_KEY_PERIOD = 12 * HOUR
 """A key of encrypted networks is replaced after this long (Swarm's)."""
+ENCRYPTION_KEY_PERIOD_MIN = 10 * MINUTE
+"""So long one is kept even if it is sent with too much: a host that is cut off from the controllers
+for less has the newest.
+"""
 ENCRYPTION_KEYS_KEPT = 3
 """The newest and those that hosts may still use (Swarm's)."""
 

@@ -187,6 +187,10 @@ class KernelDataplane:
         """By address of a peer, the largest packet that gets there."""
         return self._paths.measured
 
+    def worn_key(self) -> int:
+        """The number of the key that encrypted networks need a new one for; 0 if they do not."""
+        return ipsec.worn_key(self._overlays.values(), self._encryption.sent)
+
     async def lacks(self) -> dict[Capability, str]:
         """What this host's kernel has not, and a line for people on each."""
         return await self._run(lambda: self._lacking(Capability))

@@ -61,6 +61,7 @@ class Session:
         *,
         assign: Callable[[Assigned], Awaitable[None]],
         open_tunnel: OpenTunnel,
+        worn_key: Callable[[], int] = lambda: 0,
     ) -> None:
         self._identity = identity
         self._greeting = greeting
@@ -68,6 +69,7 @@ class Session:
         self._worker = worker
         self._assign = assign
         self._open_tunnel = open_tunnel
+        self._worn_key = worn_key
         self._heartbeat_s = 1.0
         self._leader = ""
         self._stream = 0
@@ -118,7 +120,9 @@ class Session:
                 async with asyncio.timeout(self._heartbeat_s):
                     await self._outbox.wait()
             except TimeoutError:
-                yield dispatcher_pb2.AgentMessage(heartbeat=dispatcher_pb2.Heartbeat())
+                yield dispatcher_pb2.AgentMessage(
+                    heartbeat=dispatcher_pb2.Heartbeat(worn_key=self._worn_key())
+                )
                 continue
             await asyncio.sleep(COALESCE_S)
             if stream != self._stream:

@@ -1,10 +1,10 @@
 """The keys of encrypted networks: when they are made, replaced and forgotten. PURE.
 
-A key serves for KEY_PERIOD. The two before it are kept, so that a host that has not heard of the
-newest can still be understood.
+A key serves for KEY_PERIOD, or until a host has sent too much with it. The two before it are kept,
+so that a host that has not heard of the newest can still be understood.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import blake2s
 
 from msgspec.structs import replace
@@ -12,7 +12,11 @@ from msgspec.structs import replace
 from pyswarm_core.clock import NEVER, Instant, after
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import IdSource
-from pyswarm_core.limits import ENCRYPTION_KEY_PERIOD, ENCRYPTION_KEYS_KEPT
+from pyswarm_core.limits import (
+    ENCRYPTION_KEY_PERIOD,
+    ENCRYPTION_KEY_PERIOD_MIN,
+    ENCRYPTION_KEYS_KEPT,
+)
 from pyswarm_core.objects import Cluster, EncryptionKey, Network
 from pyswarm_core.state import State
 
@@ -34,6 +38,27 @@ def rotates_at(cluster: Cluster) -> Instant:
 def rotated(cluster: Cluster, now: Instant, ids: IdSource) -> Cluster | None:
     """The cluster with the next key; None if it is not time."""
     return _with_new_key(cluster, now, ids) if rotates_at(cluster) <= now else None
+
+
+def replaced(cluster: Cluster, worn: int, now: Instant, ids: IdSource) -> Cluster | None:
+    """The cluster with the next key, before its time, because of a host that can send few packets
+    more by the key of that number; None if others are sent with by now, or nobody may be asked yet
+    to send with the newest.
+    """
+    in_use = [key.number for key in cluster.encryption_keys[:2]]
+    if worn not in in_use:
+        return None
+    known_at = after(cluster.encryption_keys[0].created_at, ENCRYPTION_KEY_PERIOD_MIN)
+    return _with_new_key(cluster, now, ids) if known_at <= now else None
+
+
+def renewal(worn: int) -> Callable[[State, Instant, IdSource], tuple[Writes, None]]:
+    """The mutation that replaces the key of that number before its time, if it is to be."""
+
+    def renew(state: State, now: Instant, ids: IdSource) -> tuple[Writes, None]:
+        return Writes(cluster=replaced(state.cluster, worn, now, ids)), None
+
+    return renew
 
 
 def rekeyed(state: State, writes: Writes) -> Iterable[Network]:

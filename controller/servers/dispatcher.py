@@ -6,10 +6,12 @@ free. The end of a stream means nothing: only silence does.
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Any, Protocol
 
 import grpc
 
+from controller.allocator.encryption import renewal
 from controller.loop import Loop
 from controller.servers.joining import JoinWish, bounded, check_host, join, role_of
 from controller.servers.pacing import Pace
@@ -172,6 +174,10 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                     digest = told.digest if told.HasField("digest") else None
                     if loop.acknowledge(session, told.revision, digest):
                         _log.error("endpoints.differ", node=node_id, revision=told.revision)
+                case "heartbeat" if worn := message.heartbeat.worn_key:
+                    # It is said again with the next heartbeat.
+                    with suppress(Unavailable):
+                        await loop.submit(renewal(worn))
                 case _:
                     pass  # a heartbeat, or a newer agent's word
 

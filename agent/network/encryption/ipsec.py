@@ -11,7 +11,7 @@ host that hears from no controller for as long still understands all others and 
 packet filter's part (filter/host.py).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2s
 
 import msgspec
@@ -22,6 +22,8 @@ from pyswarm_core.objects import EncryptionKey
 
 KEY_BYTES = 20
 """AES-128's key and the four bytes of salt that RFC 4106 puts before each nonce."""
+WORN_PACKETS = 1 << 31
+"""Half of what the kernel lets an association send: 2^32, so that no nonce ever comes twice."""
 _REDACTED = bytes(KEY_BYTES)
 _IP, _UDP, _VXLAN, _ETHERNET = 20, 8, 8, 14
 _ESP_HEADER, _NONCE, _TRAILER, _INTEGRITY = 8, 8, 2, 16
@@ -104,8 +106,7 @@ def wanted(overlays: Iterable[OverlayWanted], names: Names, underlay: Underlay) 
     sealed = [overlay for overlay in overlays if overlay.encryption_keys]
     if not sealed:
         return Sealing()
-    # All have the cluster's keys, but one that is being left may not have heard of the newest.
-    keys = max((o.encryption_keys for o in sealed), key=lambda kept: kept[0].created_at)
+    keys = _newest(sealed)
     own = sealed[0].node_number
     peers = {peer.node_number: peer.address for overlay in sealed for peer in overlay.peers}
     associations: list[Association] = []
@@ -125,6 +126,22 @@ def wanted(overlays: Iterable[OverlayWanted], names: Names, underlay: Underlay) 
             )
         )  # fmt: skip
     return Sealing(frozenset(associations), frozenset(policies))
+
+
+def _newest(sealed: Iterable[OverlayWanted]) -> Sequence[EncryptionKey]:
+    # All have the cluster's keys, but one that is being left may not have heard of the newest.
+    return max((o.encryption_keys for o in sealed), key=lambda kept: kept[0].created_at)
+
+
+def worn_key(overlays: Iterable[OverlayWanted], sent: Mapping[int, int]) -> int:
+    """The number of the key that this host sends with, if an association has sent half of the
+    packets that it may; 0: none has. `sent` is by SPI.
+    """
+    sealed = [overlay for overlay in overlays if overlay.encryption_keys]
+    if not sealed:
+        return 0
+    number = sending_key(_newest(sealed)).number
+    return number if sent.get(spi(number, sealed[0].node_number), 0) >= WORN_PACKETS else 0
 
 
 def sending_key(keys: Sequence[EncryptionKey]) -> EncryptionKey:

@@ -27,6 +27,8 @@ class Encryption:
         self._names = names
         self._is_able = False
         self._is_bare = False
+        self.sent: dict[int, int] = {}
+        """By SPI, the most packets that an association had sent when it was last looked at."""
 
     def lack(self) -> str:
         """Why this host cannot encrypt, as a line for people; "" if it can."""
@@ -68,8 +70,13 @@ class Encryption:
             states = kernel.dump(xfrm.dump_states())
             policies = kernel.dump(xfrm.dump_policies())
         names = self._names
+        held = [(xfrm.read_state(body, names), xfrm.read_sent(body)) for body in states]
+        self.sent = {}
+        for entry, sent in held:
+            if entry is not None:
+                self.sent[entry.spi] = max(sent, self.sent.get(entry.spi, 0))
         return ipsec.Sealing(
-            frozenset(filter(None, (xfrm.read_state(body, names) for body in states))),
+            frozenset(entry for entry, _ in held if entry is not None),
             frozenset(filter(None, (xfrm.read_policy(body, names) for body in policies))),
         )
 

@@ -6,6 +6,7 @@ that carries no request id of the fleet.
 """
 
 import struct
+from sys import byteorder
 
 import msgspec
 
@@ -41,7 +42,7 @@ _TRANSPORT = 0
 _OUT, _ALLOW = 1, 0
 _PRIORITY = 97
 _ANY = 0xFFFF_FFFF
-_TEMPLATE, _CIPHER_OF_STATE, _MARKED = 5, 18, 21
+_TEMPLATE, _COUNTERS, _CIPHER_OF_STATE, _MARKED = 5, 10, 18, 21
 _STATE_BYTES, _POLICY_BYTES = 224, 168
 
 
@@ -133,6 +134,11 @@ def read_state(body: bytes, names: Names) -> Association | None:
     alike = (protocol, mode) == (_ESP, _TRANSPORT) and cipher == _cipher(key)
     alike = alike and body[: _SELECTOR.size] == _selector(entry)
     return entry if alike else msgspec.structs.replace(entry, key=b"")
+
+
+def read_sent(body: bytes) -> int:
+    """How many packets have left by the association: the sequence number of the last."""
+    return int.from_bytes(attributes(body, _STATE_BYTES).get(_COUNTERS, b"")[:4], byteorder)
 
 
 def read_policy(body: bytes, names: Names) -> Policy | None:

@@ -111,6 +111,8 @@ class FakeAgent:
         self.messages: list[dispatcher_pb2.ControllerMessage] = []
         self.is_mute = False
         """Keeps the stream, says nothing."""
+        self.worn_key = 0
+        self.beats = 0
 
     @property
     def description(self) -> objects_pb2.NodeDescription:
@@ -171,7 +173,9 @@ class FakeAgent:
         while True:
             await asyncio.sleep(HEARTBEAT / 1e9)
             if not self.is_mute:
-                await call.write(AgentMessage(heartbeat=dispatcher_pb2.Heartbeat()))
+                beat = dispatcher_pb2.Heartbeat(worn_key=self.worn_key)
+                await call.write(AgentMessage(heartbeat=beat))
+                self.beats += 1
 
     async def _obey(self, call: Call, message: dispatcher_pb2.Assignments) -> None:
         ids = unpack_ids(message.ids)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -19,7 +20,7 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.codec import to_proto
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import IdSource, NodeId
-from pyswarm_core.limits import ENCRYPTION_KEY_PERIOD
+from pyswarm_core.limits import ENCRYPTION_KEY_PERIOD, ENCRYPTION_KEY_PERIOD_MIN
 from pyswarm_core.specs import NetworkSpec
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
@@ -132,6 +133,25 @@ async def test_new_keys_of_encrypted_networks_reach_their_nodes(
         )
 
 
+async def test_a_host_that_sent_too_much_gets_everybody_another_key(
+    controller: Controller, settings: Config
+) -> None:
+    wish = control_pb2.CreateNetworkRequest()
+    to_proto(NetworkSpec(name="secret", encrypted=True), wish.spec)
+    async with (
+        agents_of(settings.listen[0], token_of(controller), 1) as (agent,),
+        user(settings) as stub,
+    ):
+        await stub.CreateNetwork(wish, timeout=10)
+        loop = controller.current()
+        await loop.submit(partial(_aged, by=ENCRYPTION_KEY_PERIOD_MIN))
+        agent.worn_key, target = 7, agent.beats + 3
+        await until(lambda: agent.beats > target, "a key is worn that nobody sends with")
+        assert len(loop.state.cluster.encryption_keys) == 1
+        agent.worn_key = 1
+        await until(lambda: len(loop.state.cluster.encryption_keys) == 2, "there is another key")
+
+
 def key_numbers(agent: FakeAgent) -> list[list[int]]:
     """The numbers of the keys that came with each overlay, in order of arrival."""
     return [
@@ -141,10 +161,12 @@ def key_numbers(agent: FakeAgent) -> list[list[int]]:
     ]
 
 
-def _aged(state: State, now: Instant, ids: IdSource) -> tuple[Writes, None]:
-    """The key has served its time."""
+def _aged(
+    state: State, now: Instant, ids: IdSource, *, by: int = ENCRYPTION_KEY_PERIOD
+) -> tuple[Writes, None]:
+    """The key has served so long, by default all of its time."""
     (key,) = state.cluster.encryption_keys
-    old = replace(key, created_at=Instant(now - ENCRYPTION_KEY_PERIOD))
+    old = replace(key, created_at=Instant(now - by))
     return Writes(cluster=replace(state.cluster, encryption_keys=(old,))), None
 
 

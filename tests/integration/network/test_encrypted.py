@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from agent.network.base import Attachment, NetworkFailed, OverlayWanted, Peer
-from agent.network.encryption.ipsec import direction_key, sealed_mtu, sending_key, spi
+from agent.network.encryption.ipsec import WORN_PACKETS, direction_key, sealed_mtu, sending_key, spi
 from agent.network.names import Names
 from pyswarm_core.addresses import address6
 from pyswarm_core.clock import Instant
@@ -279,6 +279,50 @@ def test_new_keys_lose_no_packet_whoever_hears_first(
     used = {sending_key(keys).number for keys in (FIRST, *ROTATIONS)}
     assert wire.spis == {spi(number, source) for number in used for source in (1, 2)}
     assert (wire.phrases, wire.protocols[UDP]) == (0, 0)
+
+
+def made_anew(host: Host, last_sent: int) -> None:
+    """The association to the other host, as if so many packets had left by it."""
+    near, far = host.address, f"192.168.77.{13 - host.number}"
+    name = f"src {near} dst {far} proto esp spi {spi(1, host.number):#x}"
+    host.ip(f"xfrm state delete {name}")
+    secret = direction_key(FIRST[0].secret, host.number, 3 - host.number).hex()
+    host.ip(
+        f"xfrm state add {name} reqid {NAMES.request_id(3 - host.number)} mode transport"
+        f" replay-oseq {last_sent:#x} aead 'rfc4106(gcm(aes))' 0x{secret} 128"
+        f" sel src {near}/32 dst {far}/32 proto udp dport 4789"
+    )
+
+
+@needs_esp
+def test_an_association_that_has_sent_half_of_its_packets_is_noticed(hosts: list[Host]) -> None:
+    host = hosts[0]
+    near, _ = (attach(host, SECRET) for host in hosts)
+    for last_sent, worn in ((WORN_PACKETS - 2, 0), (WORN_PACKETS - 1, 1)):
+        made_anew(host, last_sent)
+        assert host.run(host.dataplane.check()) == ()
+        assert host.dataplane.worn_key() == 0
+        assert ping(near, "10.128.2.2", timeout_s=5)
+        assert host.run(host.dataplane.check()) == ()
+        assert host.dataplane.worn_key() == worn
+    carry(host, ROTATIONS[1])
+    assert host.run(host.dataplane.check()) == ()
+    assert host.dataplane.worn_key() == 0, "it sends with the next"
+
+
+@needs_esp
+def test_an_association_that_has_sent_all_of_its_packets_sends_no_more(
+    hosts: list[Host], rig: Rig
+) -> None:
+    near, _ = (attach(host, SECRET) for host in hosts)
+    made_anew(hosts[0], 0xFFFFFFFE)
+    with Wire(rig, 1, PHRASE) as wire:
+        assert ping(near, "10.128.2.2", timeout_s=5)
+        assert not ping(near, "10.128.2.2", timeout_s=0.5)
+    assert wire.protocols[UDP] == 0
+    for host in hosts:
+        carry(host, ROTATIONS[1])
+    assert ping(near, "10.128.2.2", timeout_s=5)
 
 
 @needs_esp

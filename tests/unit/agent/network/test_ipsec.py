@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from agent.network.base import OverlayWanted, Peer, Underlay
 from agent.network.encryption import ipsec
 from agent.network.encryption.ipsec import (
+    WORN_PACKETS,
     Association,
     Changes,
     Sealing,
@@ -18,6 +19,7 @@ from agent.network.encryption.ipsec import (
     direction_key,
     spi,
     wanted,
+    worn_key,
 )
 from agent.network.names import MARK_KIND_MASK, Names
 from agent.network.plan import network_mtu
@@ -204,3 +206,14 @@ def test_drift_names_what_is_lost_and_no_key(lost: str) -> None:
         ("xfrm", {"associations": "state", "policies": "policy"}[lost])
     }
     assert not any(one.key.hex() in str(told) for one in want.associations)
+
+
+def test_a_key_is_worn_once_half_of_an_associations_packets_are_sent() -> None:
+    first, second = network(1, ROTATIONS[0]), network(1, ROTATIONS[2])
+    assert worn_key([], {}) == worn_key([first], {}) == 0
+    assert worn_key([first], {spi(1, 1): WORN_PACKETS - 1}) == 0
+    assert worn_key([first], {spi(1, 1): WORN_PACKETS}) == 1
+    # The key that was sent with before does not matter, nor does what others send.
+    full = {spi(1, 1): WORN_PACKETS, spi(2, 7): WORN_PACKETS, spi(3, 1): WORN_PACKETS}
+    assert worn_key([second], full) == 0
+    assert worn_key([second], full | {spi(2, 1): WORN_PACKETS}) == 2

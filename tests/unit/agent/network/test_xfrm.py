@@ -2,12 +2,14 @@
 tests.
 """
 
+from sys import byteorder
+
 import msgspec
 import pytest
 
 from agent.network.encryption import xfrm
 from agent.network.encryption.ipsec import Association, Policy
-from agent.network.message import HEADER
+from agent.network.message import HEADER, attribute
 from agent.network.names import Names
 
 NAMES = Names("abc")
@@ -34,6 +36,14 @@ def test_an_association_is_written_and_read_back_alike() -> None:
     assert made[224:].startswith(b"\x60\x00\x12\x00rfc4106(gcm(aes))\0")
     assert made[292:300] == b"\xa0\0\0\0\x80\0\0\0"
     assert body(xfrm.drop(STATE), xfrm.DROP_STATE, 24)[16:20] == b"\x02\0\0\x01"
+
+
+def test_how_much_was_sent_is_read_from_the_sequence_number() -> None:
+    made = xfrm.add(STATE)[16:]
+    assert xfrm.read_sent(made) == 0
+    # XFRMA_REPLAY_VAL: last sent, last received, window.
+    counters = (1 << 31).to_bytes(4, byteorder) + bytes(8)
+    assert xfrm.read_sent(made + attribute(10, counters)) == 1 << 31
 
 
 def test_a_policy_is_written_and_read_back_alike() -> None:

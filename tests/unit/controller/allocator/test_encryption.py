@@ -7,13 +7,14 @@ from controller.agenda import Agenda
 from controller.allocator.encryption import (
     SECRET_BYTES,
     rekeyed,
+    replaced,
     rotated,
     rotates_at,
     with_first_key,
 )
 from controller.decide import decide
 from controller.requests.networks import create_network, remove_network
-from pyswarm_core.clock import HOUR, NEVER, Instant, after
+from pyswarm_core.clock import HOUR, MINUTE, NEVER, Instant, after
 from pyswarm_core.decision import Writes
 from pyswarm_core.objects import Cluster
 from pyswarm_core.specs import NetworkSpec
@@ -67,6 +68,22 @@ def test_three_keys_are_kept_newest_first_and_no_secret_comes_twice() -> None:
     assert numbers(cluster) == [5, 4, 3]
     assert len(set(secrets)) == 5
     assert cluster.encryption_keys[0].created_at == now == after(NOW, 48 * HOUR)
+
+
+def test_a_key_that_is_sent_with_too_much_is_replaced_before_its_time() -> None:
+    ids, now = Numbered(), NOW
+    cluster = with_first_key(Cluster(id="c"), now, ids)
+    for worn, kept in ((1, [2, 1]), (1, [3, 2, 1]), (2, [4, 3, 2])):
+        soon = Instant(after(now, 10 * MINUTE) - 1)
+        assert replaced(cluster, worn, soon, ids) is None, "somebody may not have the newest yet"
+        now = after(now, 10 * MINUTE)
+        assert replaced(cluster, worn - 1, now, ids) is None, "who says so has not heard"
+        following = replaced(cluster, worn, now, ids)
+        assert following is not None
+        cluster = following
+        assert numbers(cluster) == kept
+    assert rotates_at(cluster) == after(now, 12 * HOUR)
+    assert replaced(Cluster(id="c"), 1, now, ids) is None
 
 
 def test_nothing_rotates_where_nothing_is_encrypted() -> None:
