@@ -92,7 +92,8 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
         async def greeting() -> Greeting:
             # What the kernel lacks may have been loaded since.
             lacks = await parts.dataplane.lacks()
-            return Greeting(_description(config, lacks), config.advertise_addr)
+            addresses = await parts.dataplane.addresses6()
+            return Greeting(_description(config, lacks), config.advertise_addr, addresses)
 
         session = Session(
             identity,

@@ -231,6 +231,7 @@ def _add_overlay(
                 node_number=peer.number,
                 addr=peer.status.addr,
                 blocks=blocks.get(peer.number, ()),
+                addrs6=peer.status.addrs6 if network.meshes6 else (),
             )
 
 

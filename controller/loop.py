@@ -192,17 +192,22 @@ class Loop:
             self._observe_node(msgspec.structs.replace(node, status=status))
             self._tell(Note(NoteKind.NODE_READY, node_id, node.description.hostname))
 
-    def hello(self, node_id: NodeId, description: NodeDescription, addr: str) -> None:
+    def hello(
+        self,
+        node_id: NodeId,
+        description: NodeDescription,
+        addr: str,
+        addrs6: tuple[str, ...] = (),
+    ) -> None:
         """The node has opened a session: it is ready, and this is what it says of itself."""
         self.heard(node_id)
         old = self.state.nodes[node_id]
-        status = NodeStatus(state=NodeState.READY, addr=addr)
+        status = NodeStatus(state=NodeState.READY, addr=addr, addrs6=addrs6)
         node = msgspec.structs.replace(old, description=description, status=status)
         if node == old:
             return
         self._observe_node(node)
-        if old.status.addr != addr:
-            self.sessions.address_changed(self.state, node)
+        self.sessions.addresses_changed(self.state, old, node)
 
     def intake(self, node_id: NodeId, statuses: Iterable[TaskStatus]) -> None:
         """The node's agent reports these tasks."""

@@ -86,6 +86,9 @@ VNI_MIN = 4096
 VNI_MAX = 2**24 - 1
 """RFC 7348 gives the VNI 24 bits; Swarm starts at 4096."""
 
+ADDRESSES6_MAX = 16
+"""A host's own of IPv6 that others are told of."""
+
 ENCRYPTION_KEY_PERIOD = 12 * HOUR
 """A key of encrypted networks is replaced after this long (Swarm's)."""
 ENCRYPTION_KEY_PERIOD_MIN = 10 * MINUTE

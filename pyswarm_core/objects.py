@@ -191,6 +191,8 @@ class NodeStatus(Model, frozen=True):
     message: str = ""
     addr: str = ""
     """Its address on the underlay: where the others' VXLAN packets go."""
+    addrs6: tuple[str, ...] = ()
+    """Its own of IPv6, by which the routing mesh's hosts know it when it asks one of them."""
 
 
 class Node(Model, frozen=True):
@@ -227,6 +229,11 @@ class Network(Model, frozen=True):
     blocks: tuple[Block, ...] = ()
     subnet6: str = ""
     """Its addresses follow from those of IPv4, see addresses.py; empty: no IPv6."""
+
+    @property
+    def meshes6(self) -> bool:
+        """Whether it is of the routing mesh and has IPv6."""
+        return self.spec.ingress and bool(self.subnet6)
 
     @property
     def needs(self) -> tuple[Capability, ...]:

@@ -56,6 +56,8 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     node_number: int
     address: str
     blocks: tuple[str, ...]
+    addresses6: tuple[str, ...] = ()
+    """By which it comes when it asks this host by IPv6; only of the routing mesh."""
 
 
 class OverlayWanted(msgspec.Struct, frozen=True, kw_only=True):

@@ -191,6 +191,10 @@ class KernelDataplane:
         """The number of the key that encrypted networks need a new one for; 0 if they do not."""
         return ipsec.worn_key(self._overlays.values(), self._encryption.sent)
 
+    async def addresses6(self) -> tuple[str, ...]:
+        """The host's own addresses of IPv6."""
+        return await self._run(lambda: kernel.own_addresses6(self._host(), self._names))
+
     async def lacks(self) -> dict[Capability, str]:
         """What this host's kernel has not, and a line for people on each."""
         return await self._run(lambda: self._lacking(Capability))

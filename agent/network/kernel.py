@@ -17,6 +17,7 @@ from agent.network.names import Names
 from agent.network.netlink import Netlink
 from agent.network.plan import FORWARDING6, Changes
 from agent.network.state import Address, Fdb, KernelState, Link, Neighbour, Route, Setting
+from pyswarm_core.limits import ADDRESSES6_MAX
 from pyswarm_core.objects import KERNEL_WITH, Capability
 
 _SETTINGS = Path("/proc/sys/net")
@@ -42,6 +43,21 @@ class Devices:
             if cidr.partition("/")[0] == address and index in self.links:
                 return self.links[index].mtu
         raise NetworkFailed(f"no device of this node has the data path address {address}")
+
+
+def own_addresses6(host: Netlink, names: Names) -> tuple[str, ...]:
+    """The host's own addresses of IPv6: none of a network of ours, nor any that means something on
+    one link alone.
+    """
+    names_of = dict(socket.if_nameindex())
+    bodies = host.dump(message.dump_addresses(AF_INET6)) if not lacks_ipv6() else []
+    found = [message.read_address(body) for body in bodies if message.is_global(body)]
+    own = [
+        cidr.partition("/")[0]
+        for index, cidr in found
+        if not names.carries(names_of.get(index, ""))
+    ]
+    return tuple(own[:ADDRESSES6_MAX])
 
 
 def find(

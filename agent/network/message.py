@@ -39,6 +39,7 @@ _LOOK_UP, _GO_TO, _LANDING = 1, 2, 3
 _SCOPE_LINK = 253
 _UNICAST, _UNREACHABLE = 1, 7
 _ONLINK = 4
+_TENTATIVE, _DUPLICATE = 0x40, 0x08
 _PERMANENT, _NOARP = 0x80, 0x40
 _NTF_SELF = 2
 _NO_PREFIX_ROUTE, _NOBODY_ELSES = 0x200, 0x02
@@ -339,6 +340,12 @@ def read_address(body: bytes) -> tuple[int, str]:
     _, length, _, _, index = _IFADDR.unpack_from(body)
     found = attributes(body, 8)
     return index, f"{_written(found.get(2) or found.get(1))}/{length}"
+
+
+def is_global(body: bytes) -> bool:
+    """Whether an address is unicast beyond its link and its host, and has been found unique."""
+    _, _, flags, scope, _ = _IFADDR.unpack_from(body)
+    return not scope and not flags & (_TENTATIVE | _DUPLICATE)
 
 
 def read_route(body: bytes) -> tuple[int, Route] | None:

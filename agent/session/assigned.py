@@ -126,7 +126,12 @@ def _overlay(message: dispatcher_pb2.Overlay) -> OverlayWanted:
         mtu=message.mtu,
         internal=message.internal,
         peers=tuple(
-            Peer(node_number=peer.node_number, address=peer.addr, blocks=tuple(peer.blocks))
+            Peer(
+                node_number=peer.node_number,
+                address=peer.addr,
+                blocks=tuple(peer.blocks),
+                addresses6=tuple(peer.addrs6),
+            )
             for peer in message.peers
         ),
         subnet6=message.subnet6,

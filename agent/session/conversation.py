@@ -47,6 +47,7 @@ class Greeting(msgspec.Struct, frozen=True):
 
     description: NodeDescription
     addr: str
+    addrs6: tuple[str, ...] = ()
 
 
 class Session:
@@ -141,6 +142,7 @@ class Session:
             token=self._identity.token,
             description=to_proto(greeting.description, objects_pb2.NodeDescription()),
             addr=greeting.addr,
+            addrs6=greeting.addrs6,
         )
         hello.statuses.CopyFrom(pack_statuses(self._worker.report()))
         return hello

@@ -13,7 +13,7 @@ import grpc
 
 from controller.allocator.encryption import renewal
 from controller.loop import Loop
-from controller.servers.joining import JoinWish, bounded, check_host, join, role_of
+from controller.servers.joining import JoinWish, addresses6, bounded, check_host, join, role_of
 from controller.servers.pacing import Pace
 from controller.servers.sessions import Message
 from controller.servers.sessions import Session as AgentSession
@@ -217,8 +217,9 @@ def _open(loop: Loop, hello: dispatcher_pb2.Hello) -> AgentSession:
         raise NotFound(f"node {node_id!r} is not (any more) of this cluster: join again")
     description = from_proto(NodeDescription, hello.description)
     check_host(description, hello.addr)
+    addrs6 = addresses6(hello.addrs6)
     session = loop.opened(node_id)
-    loop.hello(node_id, description, hello.addr)
+    loop.hello(node_id, description, hello.addr, addrs6)
     _take_statuses(loop, node_id, hello.statuses)
     return session
 

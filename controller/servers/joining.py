@@ -2,6 +2,7 @@
 
 import hmac
 import ipaddress
+from collections.abc import Iterable
 
 import msgspec
 
@@ -9,7 +10,7 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable
 from pyswarm_core.ids import IdSource, NodeId
-from pyswarm_core.limits import DETAIL_LENGTH_MAX, NODES_MAX
+from pyswarm_core.limits import ADDRESSES6_MAX, DETAIL_LENGTH_MAX, NODES_MAX
 from pyswarm_core.objects import Cluster, Node, NodeDescription, NodeStatus, TaskStatus
 from pyswarm_core.specs import NodeSpec
 from pyswarm_core.state import State
@@ -77,6 +78,15 @@ def check_host(description: NodeDescription, addr: str) -> None:
         raise InvalidArgument(
             f"address {addr!r}: want the host's IP address on the underlay"
         ) from None
+
+
+def addresses6(told: Iterable[str]) -> tuple[str, ...]:
+    """A host's addresses of IPv6 as they are kept: written in one way, and not too many."""
+    try:
+        found = [str(ipaddress.IPv6Address(address)) for address in told]
+    except ValueError as error:
+        raise InvalidArgument(f"{error}: want the host's addresses of IPv6") from None
+    return tuple(found[:ADDRESSES6_MAX])
 
 
 def bounded(status: TaskStatus) -> TaskStatus:

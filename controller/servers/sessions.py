@@ -216,13 +216,19 @@ class Sessions:
         for session in self._of_node.values():
             session.overlays_changed(networks)
 
-    def address_changed(self, state: State, node: Node) -> None:
-        """The node answers elsewhere on the underlay: all who share a network with it are told."""
+    def addresses_changed(self, state: State, old: Node, node: Node) -> None:
+        """If the node answers elsewhere on the underlay, or is seen to come from elsewhere, all to
+        whom that matters on some network are told.
+        """
+        moved = old.status.addr != node.status.addr
+        if not moved and old.status.addrs6 == node.status.addrs6:
+            return
+        networks = (n for n in state.networks.values() if moved or n.meshes6)
         self.networks_changed(
             state,
             [
                 network
-                for network in state.networks.values()
+                for network in networks
                 if network.spec.ingress
                 or any(block.node_number == node.number for block in network.blocks)
             ],

@@ -127,6 +127,18 @@ def _mesh(
             _set(f"{peer.address} . {block}" for peer in peers for block in peer.blocks),
             interval=True,
         ),
+        "peers_tasks6": Elements(
+            "ipv6_addr . ipv6_addr",
+            _set(
+                f"{address} . {block6(o.subnet, o.subnet6, block)}"
+                for o in meshed
+                if o.subnet6
+                for peer in o.peers
+                for address in peer.addresses6
+                for block in peer.blocks
+            ),
+            interval=True,
+        ),
     }
 
 
@@ -221,6 +233,7 @@ def _on_the_way_out(names: Names, frames: str) -> dict[str, Chain]:
             "ct status dnat oifname . ip saddr @sources masquerade",
             "ct status dnat oifname . ip6 saddr @sources6 masquerade",
             "ct status dnat oifname @mesh_tunnels ip saddr . ip daddr @peers_tasks masquerade",
+            "ct status dnat oifname @mesh_tunnels ip6 saddr . ip6 daddr @peers_tasks6 masquerade",
         )),
     }  # fmt: skip
 

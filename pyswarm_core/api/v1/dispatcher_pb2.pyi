@@ -125,6 +125,7 @@ class Hello(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     ADDR_FIELD_NUMBER: _builtins.int
     STATUSES_FIELD_NUMBER: _builtins.int
+    ADDRS6_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
     token: _builtins.str
     addr: _builtins.str
@@ -132,6 +133,10 @@ class Hello(_message.Message):
     def description(self) -> _objects_pb2.NodeDescription: ...
     @_builtins.property
     def statuses(self) -> Global___TaskStatuses: ...
+    @_builtins.property
+    def addrs6(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The host's own of IPv6, by which others see it come: not those of its networks, nor link-local ones."""
+
     def __init__(
         self,
         *,
@@ -140,10 +145,11 @@ class Hello(_message.Message):
         description: _objects_pb2.NodeDescription | None = ...,
         addr: _builtins.str = ...,
         statuses: Global___TaskStatuses | None = ...,
+        addrs6: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "statuses", b"statuses"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "description", b"description", "node_id", b"node_id", "statuses", b"statuses", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "addrs6", b"addrs6", "description", b"description", "node_id", b"node_id", "statuses", b"statuses", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -534,20 +540,26 @@ class OverlayPeer(_message.Message):
     NODE_NUMBER_FIELD_NUMBER: _builtins.int
     ADDR_FIELD_NUMBER: _builtins.int
     BLOCKS_FIELD_NUMBER: _builtins.int
+    ADDRS6_FIELD_NUMBER: _builtins.int
     node_number: _builtins.int
     addr: _builtins.str
     @_builtins.property
     def blocks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def addrs6(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Its own of IPv6; only of a dual-stack ingress network."""
+
     def __init__(
         self,
         *,
         node_number: _builtins.int = ...,
         addr: _builtins.str = ...,
         blocks: _abc.Iterable[_builtins.str] | None = ...,
+        addrs6: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "blocks", b"blocks", "node_number", b"node_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "addrs6", b"addrs6", "blocks", b"blocks", "node_number", b"node_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

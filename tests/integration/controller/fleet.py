@@ -112,6 +112,7 @@ class FakeAgent:
         self.is_mute = False
         """Keeps the stream, says nothing."""
         self.worn_key = 0
+        self.addrs6: tuple[str, ...] = ("2001:DB8:0::7",)
         self.beats = 0
 
     @property
@@ -166,6 +167,7 @@ class FakeAgent:
             token=self.token,
             description=self.description,
             addr="192.0.2.7",
+            addrs6=self.addrs6,
             statuses=self._report(self.tasks),
         )
 

@@ -152,6 +152,18 @@ async def test_a_host_that_sent_too_much_gets_everybody_another_key(
         await until(lambda: len(loop.state.cluster.encryption_keys) == 2, "there is another key")
 
 
+async def test_a_hosts_addresses_of_ipv6_are_kept_as_it_says_them(
+    controller: Controller, settings: Config
+) -> None:
+    async with agents_of(settings.listen[0], token_of(controller), 1) as (agent,):
+        await until(lambda: ready_nodes(controller) == 1, "the node is ready")
+        (node,) = controller.current().state.nodes.values()
+        assert node.status.addrs6 == ("2001:db8::7",)
+        agent.addrs6 = ("no address",)
+        with pytest.raises(grpc.aio.AioRpcError, match="no address"):
+            await agent.converse(settings.listen[0])
+
+
 def key_numbers(agent: FakeAgent) -> list[list[int]]:
     """The numbers of the keys that came with each overlay, in order of arrival."""
     return [

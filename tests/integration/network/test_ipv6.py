@@ -76,7 +76,10 @@ def overlay(host: Host, network: NetworkId) -> OverlayWanted:
         subnet6=f"{six}/64" if six else "", node_number=host.number, ingress=network == MESH,
         local_blocks=blocks(prefix, host.number, network),
         peers=tuple(
-            Peer(node_number=n, address=f"192.168.77.{10 + n}", blocks=blocks(prefix, n, network))
+            Peer(
+                node_number=n, address=f"192.168.77.{10 + n}", blocks=blocks(prefix, n, network),
+                addresses6=(f"{UNDERLAY}{10 + n}",) if network == MESH else (),
+            )
             for n in (1, 2, 3) if n != host.number
         ),
     )  # fmt: skip
@@ -294,6 +297,29 @@ def test_hosts_and_tasks_reach_published_ports_by_a_hosts_address(
     plain = attach(hosts[1], "plain", APP, last=9)
     assert answers(plain, outer(hosts[1])) == {(f"web{n}", at6(APP, 2, 9)) for n in (2, 3)}
     assert {name for name, _ in answers(published[0], outer(hosts[1]))} == {"web2", "web3"}
+
+
+def test_a_host_and_its_tasks_reach_its_own_tasks_by_another_hosts_port(
+    hosts: list[Host], published: list[str]
+) -> None:
+    for entry in (hosts[0], hosts[2]):
+        seen = dict(answers(hosts[1].netns, outer(entry)))
+        assert seen.keys() == {"web2", "web3"}
+        assert f" {seen['web2']}/" in entry.ip("-6 -o addr"), (
+            "the host that was asked stands for it"
+        )
+        plain = attach(hosts[1], "plain", APP, last=9)
+        assert {name for name, _ in answers(plain, outer(entry))} == {"web2", "web3"}
+    assert hosts[1].run(hosts[1].dataplane.check()) == ()
+
+
+def test_a_host_tells_its_own_addresses_and_no_others(hosts: list[Host]) -> None:
+    host = hosts[0]
+    try:
+        host.ip("addr add 2001:db8:d::1/64 dev lo nodad")
+        assert set(host.run(host.dataplane.addresses6())) == {outer(host), "2001:db8:d::1"}
+    finally:
+        host.ip("addr del 2001:db8:d::1/64 dev lo")
 
 
 def test_the_loopback_of_ipv6_is_refused_at_once(hosts: list[Host], published: list[str]) -> None:

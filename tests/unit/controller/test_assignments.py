@@ -2,6 +2,7 @@
 
 from collections.abc import Container
 
+import pytest
 from msgspec.structs import replace
 
 from controller.assignments import Changes, Source, Templates
@@ -306,6 +307,26 @@ def test_an_encrypted_network_is_told_as_such_without_keys_too() -> None:
     state.apply(Writes(networks=(secret,)))
     (overlay,) = full_assignments(state).overlays
     assert (overlay.encrypted, list(overlay.encryption_keys)) == (True, [])
+
+
+@pytest.mark.parametrize("changes", [{}, {"subnet6": "fd00::/64"}])
+@pytest.mark.parametrize("ingress", [False, True])
+def test_only_a_dual_stack_mesh_tells_peers_addresses_of_ipv6(
+    ingress: bool, changes: dict[str, str]
+) -> None:
+    state = world(task("net-web.1"), task("net-web.2", node="n2"))
+    network = state.networks[NET]
+    own = ("2001:db8::1", "2001:db8::2")
+    state.apply(
+        Writes(
+            networks=(replace(network, spec=replace(network.spec, ingress=ingress), **changes),),
+            nodes=tuple(
+                replace(one, status=replace(one.status, addrs6=own)) for one in state.nodes.values()
+            ),
+        )
+    )
+    (overlay,) = full_assignments(state).overlays
+    assert [tuple(peer.addrs6) for peer in overlay.peers] == [own if ingress and changes else ()]
 
 
 def test_a_withheld_task_is_told_to_go_on_until_it_has_ended() -> None:

@@ -155,6 +155,14 @@ def test_a_dual_stack_mesh_leads_both_families() -> None:
     )
 
 
+def test_a_peers_own_addresses_of_ipv6_are_known_beside_its_tasks() -> None:
+    own = ("2001:db8::2", "2001:db8::3")
+    peer = Peer(node_number=2, address="192.168.0.2", blocks=("10.9.1.0/26",), addresses6=own)
+    made = table(mesh(subnet6="fd09::/112", peers=(peer,)))
+    assert made.elements["peers_tasks6"].items == {f"{one} . fd09::100/122" for one in own}
+    assert not table(mesh(peers=(peer,))).elements["peers_tasks6"].items
+
+
 def test_a_port_without_backends_stays_ours() -> None:
     made = table(mesh(), endpoints=(web(),))
     assert made.elements["mesh_ports"].items == {"tcp . 8080"}
