@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
+from tests.fixtures import commands
+from tests.fixtures.commands import Done
 
 ROOT = Path(__file__).resolve().parents[3]
 PYSWARM = Path(sys.executable).with_name("pyswarm")
@@ -20,15 +21,9 @@ PYSWARM = Path(sys.executable).with_name("pyswarm")
 PATIENCE_S = 40.0 * float(os.environ.get("PYSWARM_TIMEOUT_FACTOR", "1"))
 COMMAND_LIMIT_S = 120.0
 IMAGE = "web:1"
+PATIENT = {"PYSWARM_HEARTBEAT_PERIOD": "5s"}
+"""For fleets whose agents are killed: on a busy machine, one that comes back late is not lost."""
 RUNNING = "desired-state=running"
-
-
-class Done(msgspec.Struct, frozen=True):
-    """A command that ended."""
-
-    code: int
-    out: str
-    err: str
 
 
 class Fleet:
@@ -50,19 +45,11 @@ class Fleet:
             "PYSWARM_PLAYGROUND": name,
         }
         self.environment.pop("PYSWARM_HOST", None)
+        self._pids: dict[str, int] = {}
 
     def run(self, *words: str) -> Done:
         """Run `pyswarm WORDS`."""
-        done = subprocess.run(
-            [PYSWARM, *words],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_LIMIT_S,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-        return Done(done.returncode, done.stdout, done.stderr)
+        return commands.run(words, self.environment, COMMAND_LIMIT_S)
 
     def __call__(self, *words: str) -> str:
         """Run `pyswarm WORDS`, which must succeed; what it printed."""
@@ -113,13 +100,26 @@ class Fleet:
 
     def inside(self, task_id: str, *command: str) -> Done:
         """Run a command of this machine in a running task's network namespace."""
-        enter = ["nsenter", "-t", str(self.pid(task_id)), "-n"]
+        enter = ["nsenter", "-t", self._entrance(task_id), "-n"]
         return self.on_machine([*enter, "--", *command])
 
     def contained(self, task_id: str, *command: str) -> Done:
         """Run a command of the image in a running task's namespaces."""
-        enter = ["nsenter", "-t", str(self.pid(task_id)), "-n", "-m"]
+        enter = ["nsenter", "-t", self._entrance(task_id), "-n", "-m"]
         return self.on_machine([*enter, "--", *command])
+
+    def netns(self, place: str) -> str:
+        """The network namespace of a host, of the underlay ("lan"), or of a running task by id."""
+        path = f"/run/netns/{self.name}-{place}"
+        if place == "lan" or place.startswith("host"):
+            return path
+        return f"/proc/{self._entrance(place)}/ns/net"
+
+    def _entrance(self, task_id: str) -> str:
+        """The pid by which a task's namespaces are entered; asked for once, a task has no other."""
+        if not self._pids.get(task_id):
+            self._pids[task_id] = self.pid(task_id)
+        return str(self._pids[task_id])
 
     def outside(self, *command: str) -> Done:
         """Run a command on the underlay, as a machine that is none of the fleet's hosts."""
@@ -196,6 +196,14 @@ class Fleet:
         pattern = f"{controller}/pyswarm-{self.name}/host*/containers/{task_id}/{name}"
         (path,) = Path("/sys/fs/cgroup").glob(pattern)
         return path.read_text().strip()
+
+    def settings(self) -> list[object]:
+        """What users asked for, but for the ingress network, which comes with the first port."""
+        hosts = sorted(row["Hostname"] for row in self.rows("node", "ls"))
+        nodes = json.loads(self("node", "inspect", *hosts))
+        networks = {row["Name"] for row in self.rows("network", "ls")} - {"ingress"}
+        services = [row["Name"] for row in self.rows("service", "ls")]
+        return [[(node["Spec"], node["Status"]["State"]) for node in nodes], networks, services]
 
     def _scene(self) -> str:
         services = self.run("service", "ls").out

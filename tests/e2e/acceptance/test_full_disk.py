@@ -18,6 +18,12 @@ LARGE = "64m"
 QUICK = ("--restart-delay", "100ms")
 
 
+@pytest.fixture(scope="module")
+def fleet(own_fleet: Fleet) -> Fleet:
+    """One of its hosts is switched off and on."""
+    return own_fleet
+
+
 @contextmanager
 def small_disk(fleet: Fleet, folder: str) -> Iterator[Path]:
     """A small file system under a folder of the host's state, from one boot to the next."""

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from cli.playground import cgroups
-from tests.e2e.acceptance.fleet import COMMAND_LIMIT_S, PATIENCE_S, PYSWARM, ROOT, Done
+from tests.e2e.acceptance.fleet import COMMAND_LIMIT_S, PATIENCE_S, PYSWARM, ROOT
+from tests.fixtures.commands import Done
 
 REGISTRY = "10.98.0.1:5000"
 IMAGE = f"{REGISTRY}/web:1"

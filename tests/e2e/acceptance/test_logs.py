@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.acceptance.fleet import IMAGE, PYSWARM, Fleet, playground
+from tests.e2e.acceptance.fleet import IMAGE, PATIENT, PYSWARM, Fleet, playground
 
 FILES = 8
 SIZE = 32 * 1024
@@ -18,7 +18,11 @@ TALK = "i=0; while :; do seq $i $((i+99)); i=$((i+100)); sleep 0.1; done"
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Two hosts that rotate logs every second."""
-    own = {"PYSWARM_AGENT_LOG_MAX_SIZE": str(SIZE), "PYSWARM_AGENT_LOG_MAX_FILE": str(FILES)}
+    own = {
+        **PATIENT,
+        "PYSWARM_AGENT_LOG_MAX_SIZE": str(SIZE),
+        "PYSWARM_AGENT_LOG_MAX_FILE": str(FILES),
+    }
     with playground(tmp_path_factory.mktemp("home"), 2, **own) as found:
         yield found
 

@@ -1,7 +1,7 @@
 """Names and virtual addresses, as programs in containers meet them."""
 
 from tests.e2e.acceptance.fleet import IMAGE, Fleet
-from tests.e2e.acceptance.web import ask
+from tests.e2e.acceptance.web import ask, listening
 
 
 def lookup(fleet: Fleet, task_id: str, name: str) -> set[str]:
@@ -12,17 +12,22 @@ def lookup(fleet: Fleet, task_id: str, name: str) -> set[str]:
     return {line[-1].partition("#")[0] for line in words}
 
 
-def two(fleet: Fleet, service: str, *flags: str) -> tuple[str, dict[int, str]]:
-    """A service of three replicas and a client: the client's task and the replicas' by slot."""
+def two(fleet: Fleet, service: str, *flags: str, replicas: int = 3) -> tuple[str, dict[int, str]]:
+    """A service and a client: the client's task and the replicas' by slot."""
     fleet(
-        *("service", "create", "--name", service, "--network", "app", "--replicas", "3"),
-        *flags,
-        IMAGE,
+        *("service", "create", "--name", service, "--network", "app"),
+        *("--replicas", str(replicas), *flags, IMAGE),
     )
     client = f"{service}c"
     fleet("service", "create", "--name", client, "--network", "app", IMAGE)
-    replicas = {int(t["Name"].rpartition(".")[2]): t["ID"] for t in fleet.running(service)}
-    return fleet.running(client)[0]["ID"], replicas
+    slots = {int(t["Name"].rpartition(".")[2]): t["ID"] for t in fleet.running(service)}
+    listening(fleet, service)
+    (caller,) = (task["ID"] for task in fleet.running(client))
+    addresses = {fleet.address(task) for task in slots.values()}
+    fleet.until(
+        lambda: lookup(fleet, caller, f"tasks.{service}") == addresses, "their host knows them"
+    )
+    return caller, slots
 
 
 def gone(fleet: Fleet, service: str) -> None:
@@ -39,13 +44,14 @@ def test_a_services_name_is_its_virtual_address_and_leads_to_every_replica(
             "{{range .Endpoint.VirtualIPs}}{{.Addr}}{{end}}",
         )
         assert lookup(fleet, client, service) == {vip.partition("/")[0]}
-        seen: dict[str, int] = {}
+        own = fleet.address(client)
+        seen: set[str] = set()
         for _ in range(40):
             answer = ask(fleet, client, service)
             assert answer is not None
-            assert answer.client == fleet.address(client)
-            seen[answer.addresses[0]] = seen.get(answer.addresses[0], 0) + 1
-        assert set(seen) == {fleet.address(task) for task in replicas.values()}
+            assert answer.client == own
+            seen.add(answer.addresses[0])
+        assert seen == {fleet.address(task) for task in replicas.values()}
     finally:
         gone(fleet, service)
 
@@ -80,6 +86,7 @@ def test_a_service_without_a_virtual_address_resolves_to_its_tasks(
 def test_a_service_reaches_itself_by_its_name(fleet: Fleet, service: str) -> None:
     fleet("service", "create", "--name", service, "--network", "app", IMAGE)
     (task,) = fleet.running(service)
+    listening(fleet, service)
     answer = ask(fleet, task["ID"], service)
     assert answer is not None
     assert answer.addresses[0] == fleet.address(task["ID"])
@@ -88,12 +95,12 @@ def test_a_service_reaches_itself_by_its_name(fleet: Fleet, service: str) -> Non
 def test_aliases_and_several_networks(fleet: Fleet, service: str) -> None:
     fleet("network", "create", "-d", "overlay", "back")
     try:
-        client, _ = two(fleet, service)
+        two(fleet, service, replicas=1)
         fleet("service", "update", "--network-add", "name=back,alias=store", service)
         fleet("service", "update", "--network-add", "back", f"{service}c")
         (task,) = fleet.running(f"{service}c")
         client = task["ID"]
-        assert ask(fleet, client, "store") is not None
+        fleet.until(lambda: ask(fleet, client, "store"), "the alias leads to it")
         assert ask(fleet, client, service) is not None
         fleet("service", "update", "--network-rm", "back", service)
         fleet.until(lambda: ask(fleet, client, "store") is None, "the alias has gone")
@@ -102,17 +109,6 @@ def test_aliases_and_several_networks(fleet: Fleet, service: str) -> None:
         gone(fleet, service)
         fleet.run("service", "rm", service)
         fleet.until(lambda: fleet.run("network", "rm", "back").code == 0, "the network is gone")
-
-
-def test_names_are_answered_again_after_an_agents_death(fleet: Fleet, service: str) -> None:
-    client, _ = two(fleet, service)
-    try:
-        assert ask(fleet, client, service) is not None
-        (host,) = {t["Node"] for t in fleet.running(f"{service}c")}
-        fleet.kill(host)
-        fleet.until(lambda: ask(fleet, client, service), "the name is answered again")
-    finally:
-        gone(fleet, service)
 
 
 def test_hosts_and_dns_settings_reach_the_container(fleet: Fleet, service: str) -> None:

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from tests.e2e.acceptance.fleet import IMAGE, playground
 
 
@@ -26,14 +24,10 @@ def test_down_leaves_nothing_even_of_a_fleet_in_trouble(tmp_path: Path) -> None:
         assert _traces(fleet.name) == []
 
 
-def test_a_second_playground_of_that_name_is_refused(tmp_path: Path) -> None:
+def test_a_playground_that_cannot_be_is_refused(tmp_path: Path) -> None:
     with playground(tmp_path, 1) as fleet:
         said = fleet.refused("playground", "up", "--name", fleet.name)
         assert "is up already" in said
+        for words in (("--nodes", "0"), ("--name", "No Good")):
+            assert words[0] in fleet.refused("playground", "up", *words)
         assert [row["Hostname"] for row in fleet.rows("node", "ls")] == ["host1"]
-
-
-@pytest.mark.parametrize("words", [("--nodes", "0"), ("--name", "No Good")])
-def test_a_playground_that_cannot_be_is_refused(tmp_path: Path, words: tuple[str, str]) -> None:
-    with playground(tmp_path, 1) as fleet:
-        assert words[0] in fleet.refused("playground", "up", *words)

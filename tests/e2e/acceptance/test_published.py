@@ -7,7 +7,7 @@ from itertools import count
 import pytest
 
 from tests.e2e.acceptance.fleet import IMAGE, PYSWARM, ROOT, Fleet
-from tests.e2e.acceptance.web import PAGE, ask, ask_from_host, ask_from_outside
+from tests.e2e.acceptance.web import PAGE, answers, ask_from_outside, reached
 
 HOSTS = {"host1": "10.99.0.1", "host2": "10.99.0.2", "host3": "10.99.0.3"}
 OUTSIDE = "10.99.0.250"
@@ -18,21 +18,16 @@ def test_every_host_answers_and_the_backend_sees_who_asks(fleet: Fleet, service:
     port = next(_ports)
     fleet("service", "create", "--name", service, "--replicas", "2", "-p", f"{port}:80", IMAGE)
     for address in HOSTS.values():
-        backends = set()
-        for _ in range(12):
-            answer = ask_from_outside(fleet, address, port)
-            assert answer is not None, address
-            assert answer.client == OUTSIDE
-            backends.add(answer.hostname)
-        assert len(backends) == 2, address
+        found = answers(fleet, "lan", address, port, 2)
+        assert {answer.client for answer in found} == {OUTSIDE}
 
 
 def test_the_host_itself_reaches_it(fleet: Fleet, service: str) -> None:
     port = next(_ports)
     fleet("service", "create", "--name", service, "-p", f"{port}:80", IMAGE)
     for host, address in HOSTS.items():
-        assert ask_from_host(fleet, host, "127.0.0.1", port) is not None, host
-        assert ask_from_host(fleet, host, address, port) is not None, host
+        reached(fleet, host, "127.0.0.1", port)
+        reached(fleet, host, address, port)
 
 
 def test_a_task_reaches_published_ports_of_any_host(fleet: Fleet, service: str) -> None:
@@ -43,7 +38,7 @@ def test_a_task_reaches_published_ports_of_any_host(fleet: Fleet, service: str) 
     )
     for task in fleet.running(service):
         for address in HOSTS.values():
-            assert ask(fleet, task["ID"], address, port) is not None
+            reached(fleet, task["ID"], address, port)
 
 
 def test_mode_host_answers_where_a_task_runs_only(fleet: Fleet, service: str) -> None:
@@ -52,8 +47,7 @@ def test_mode_host_answers_where_a_task_runs_only(fleet: Fleet, service: str) ->
         *("service", "create", "--name", service, "--constraint", "node.hostname==host2"),
         *("-p", f"published={port},target=80,mode=host", IMAGE),
     )
-    answer = ask_from_outside(fleet, HOSTS["host2"], port)
-    assert answer is not None
+    (answer, *_) = answers(fleet, "lan", HOSTS["host2"], port, 1)
     assert answer.client == OUTSIDE
     assert ask_from_outside(fleet, HOSTS["host1"], port) is None
     assert f":{port}->80/tcp" in fleet.tasks(service, "desired-state=running")[0]["Ports"]
@@ -74,7 +68,7 @@ def test_two_tasks_with_one_host_port_go_to_two_hosts(fleet: Fleet, service: str
 def test_a_port_bound_to_one_address_answers_there_only(fleet: Fleet, service: str) -> None:
     port = next(_ports)
     fleet("service", "create", "--name", service, "-p", f"10.99.0.2:{port}:80", IMAGE)
-    assert ask_from_outside(fleet, HOSTS["host2"], port) is not None
+    reached(fleet, "lan", HOSTS["host2"], port)
     assert ask_from_outside(fleet, HOSTS["host1"], port) is None
 
 
@@ -92,7 +86,7 @@ def test_a_port_nobody_chose_is_found_and_kept(fleet: Fleet, service: str) -> No
     words = "{{range .Endpoint.Ports}}{{.PublishedPort}}{{end}}"
     chosen = int(fleet("service", "inspect", service, "--format", words))
     assert 30000 <= chosen <= 32767
-    assert ask_from_outside(fleet, HOSTS["host1"], chosen) is not None
+    reached(fleet, "lan", HOSTS["host1"], chosen)
     fleet("service", "scale", f"{service}=2")
     assert int(fleet("service", "inspect", service, "--format", words)) == chosen
 
@@ -115,6 +109,8 @@ def test_no_request_is_lost_while_replicas_are_replaced(
 ) -> None:
     port = next(_ports)
     fleet("service", "create", "--name", service, "--replicas", "4", "-p", f"{port}:80", IMAGE)
+    for address in HOSTS.values():
+        answers(fleet, "lan", address, port, 4)
     before = {task["ID"] for task in fleet.running(service)}
     urls = [f"http://{address}:{port}{PAGE}" for address in HOSTS.values()]
     change = {

@@ -1,12 +1,18 @@
 """What the example image answers: who it is, where, and whom it saw."""
 
-import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from urllib.request import ProxyHandler, build_opener
 
 import msgspec
 
-from tests.e2e.acceptance.fleet import Done, Fleet
+from tests.e2e.acceptance.fleet import Fleet
+from tests.fixtures.netns import inside
 
 PAGE = "/cgi-bin/index.cgi"
+TIMEOUT_S = 3.0
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -17,10 +23,10 @@ class Answer(msgspec.Struct, frozen=True):
     client: str
 
 
-def read(done: Done) -> Answer | None:
-    """The page that a command printed; None if it printed none."""
-    lines = dict(line.partition(":")[::2] for line in done.out.splitlines() if ":" in line)
-    if done.code or "client" not in lines:
+def read(page: str) -> Answer | None:
+    """What a page says; None if it is none."""
+    lines = dict(line.partition(":")[::2] for line in page.splitlines() if ":" in line)
+    if "client" not in lines:
         return None
     return Answer(
         lines["hostname"].strip(), tuple(lines["address"].split()), lines["client"].strip()
@@ -30,20 +36,90 @@ def read(done: Done) -> Answer | None:
 def ask(fleet: Fleet, task_id: str, host: str, port: int = 80) -> Answer | None:
     """Ask as a program in the task's container does: by name or address."""
     url = f"http://{host}:{port}{PAGE}"
-    return read(fleet.contained(task_id, "/bin/timeout", "3", "/bin/wget", "-q", "-O", "-", url))
+    wget = ("/bin/timeout", "3", "/bin/wget", "-q", "-O", "-", url)
+    done = fleet.contained(task_id, *wget)
+    return None if done.code else read(done.out)
+
+
+def ask_from(fleet: Fleet, place: str, address: str, port: int = 80) -> Answer | None:
+    """Ask an address from a host, the underlay or a task, whose namespaces Fleet.netns names."""
+    return read(fetch(fleet, place, f"http://{address}:{port}{PAGE}"))
+
+
+def reached(fleet: Fleet, place: str, address: str, port: int) -> None:
+    """Wait until an address answers."""
+    fleet.until(lambda: ask_from(fleet, place, address, port), f"{address}:{port} answers {place}")
+
+
+def answers(fleet: Fleet, place: str, address: str, port: int, backends: int) -> list[Answer]:
+    """Wait until many requests in a row are all answered, by so many backends; what they said."""
+    found: list[Answer | None] = []
+
+    def ask_all() -> bool:
+        found[:] = (ask_from(fleet, place, address, port) for _ in range(8 * backends))
+        return all(found) and len({answer.hostname for answer in found if answer}) == backends
+
+    fleet.until(ask_all, f"{address}:{port} leads {place} to {backends} backends")
+    return [answer for answer in found if answer]
+
+
+def listening(fleet: Fleet, service: str) -> None:
+    """Wait until every replica of a service does what it is there for: it runs a little earlier."""
+    tasks = [task["ID"] for task in fleet.running(service)]
+    fleet.until(
+        lambda: all(ask_from(fleet, task, "127.0.0.1") for task in tasks),
+        f"all of {service} listen",
+    )
+
+
+@contextmanager
+def asking(fleet: Fleet, *whom: tuple[str, str, int]) -> Iterator[None]:
+    """Ask all the time, each `(place, address, port)` from a thread of its own.
+
+    At the end of the block every request must have been answered.
+    """
+    ended = threading.Event()
+
+    def work(place: str, address: str, port: int) -> Iterator[Answer | None]:
+        while not ended.wait(0.05):
+            yield ask_from(fleet, place, address, port)
+
+    with ThreadPoolExecutor(len(whom)) as pool:
+        asked = [pool.submit(lambda one=one: list(work(*one))) for one in whom]  # type: ignore[misc]
+        try:
+            yield
+        finally:
+            ended.set()
+    for one, outcome in zip(whom, asked, strict=True):
+        found = outcome.result()
+        assert found, one
+        assert None not in found, f"{one}: {found.count(None)} of {len(found)} without an answer"
 
 
 def ask_from_outside(fleet: Fleet, address: str, port: int) -> Answer | None:
     """Ask a published port from a machine that is none of the hosts."""
-    return read(fleet.outside(*_FETCH, f"http://{address}:{port}{PAGE}"))
+    return ask_from(fleet, "lan", address, port)
 
 
-def ask_from_host(fleet: Fleet, host: str, address: str, port: int) -> Answer | None:
-    """Ask a published port from one of the hosts."""
-    return read(fleet.on(host, *_FETCH, f"http://{address}:{port}{PAGE}"))
+def metric(fleet: Fleet, address: str, name: str) -> float:
+    """What an agent measures; 0 while it is away."""
+    lines = fetch(fleet, "lan", f"http://{address}:9324/metrics").splitlines()
+    return next(
+        (float(line.split()[1]) for line in lines if line.startswith(f"pyswarm_agent_{name} ")), 0
+    )
 
 
-_SCRIPT = (
-    "import sys, urllib.request as r; print(r.urlopen(sys.argv[1], timeout=3).read().decode())"
-)
-_FETCH = (sys.executable, "-c", _SCRIPT)
+def fetch(fleet: Fleet, place: str, url: str, timeout_s: float = TIMEOUT_S) -> str:
+    """What is found at a URL; "" if nothing."""
+
+    def get() -> str:
+        with _open(url, timeout=timeout_s) as reply:
+            return str(reply.read().decode())
+
+    try:
+        return inside(fleet.netns(place), get)
+    except OSError:
+        return ""
+
+
+_open = build_opener(ProxyHandler({})).open

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.integration.network.hosts import inside
+from tests.fixtures.netns import inside
 
 TIMEOUT_S = 3.0
 

@@ -5,7 +5,6 @@ would.
 """
 
 import asyncio
-import ctypes
 import os
 import queue
 import socket
@@ -21,12 +20,12 @@ from typing import Any, TypeVar
 
 from agent.network.base import Underlay
 from agent.network.dataplane import KernelDataplane
+from tests.fixtures.netns import enter, inside
 
 T = TypeVar("T")
 
 PREFIX = f"psn{os.getpid() % 100000}"
 UNDERLAY_GATEWAY = "192.168.77.1"
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def sh(command: str) -> str:
@@ -34,32 +33,6 @@ def sh(command: str) -> str:
     done = subprocess.run(["sh", "-ec", command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}: {done.stderr}"
     return done.stdout
-
-
-def enter(netns: str) -> None:
-    """Move the current thread into a namespace."""
-    descriptor = os.open(netns, os.O_RDONLY)
-    try:
-        assert _libc.setns(descriptor, 0x40000000) == 0, os.strerror(ctypes.get_errno())
-    finally:
-        os.close(descriptor)
-
-
-def inside(netns: str, work: Callable[[], T]) -> T:
-    """Run `work` in a thread inside a namespace."""
-    outcome: Future[T] = Future()
-
-    def body() -> None:
-        try:
-            enter(netns)
-            outcome.set_result(work())
-        except BaseException as error:
-            outcome.set_exception(error)
-
-    thread = threading.Thread(target=body)
-    thread.start()
-    thread.join()
-    return outcome.result()
 
 
 def ping(netns: str, address: str, payload: int = 56, timeout_s: float = 1.0) -> bool:

@@ -18,7 +18,8 @@ from pyswarm_core.addresses import address6
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.objects import EncryptionKey
-from tests.integration.network.hosts import Host, Rig, inside, ping
+from tests.fixtures.netns import inside
+from tests.integration.network.hosts import Host, Rig, ping
 from tests.integration.network.traffic import open_socket
 from tests.integration.network.wire import ESP, UDP, Wire
 

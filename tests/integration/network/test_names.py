@@ -28,8 +28,9 @@ from agent.network.dns.server import PIPELINED, NameServers, serving_names
 from agent.network.netns import Namespaces
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.limits import NAMES_CONNECTIONS_PER_TASK, NAMES_FORWARDED_PER_TASK
+from tests.fixtures.netns import inside
 from tests.integration.network import upstream
-from tests.integration.network.hosts import inside, sh
+from tests.integration.network.hosts import sh
 from tests.integration.network.upstream import upstreams
 
 T = TypeVar("T")

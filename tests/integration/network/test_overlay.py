@@ -20,12 +20,12 @@ from agent.network.base import (
 )
 from agent.network.names import Names
 from pyswarm_core.ids import NetworkId, TaskId
+from tests.fixtures.netns import inside
 from tests.integration.network.hosts import (
     UNDERLAY_GATEWAY,
     Host,
     Rig,
     bare_afterwards,
-    inside,
     ping,
     sh,
 )

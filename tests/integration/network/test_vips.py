@@ -28,7 +28,8 @@ from agent.network.vips.nftables import INET4
 from agent.network.vips.programs import Programs, forget_dumped_flows, forget_flows
 from agent.network.vips.ruleset import Ruleset, Vip
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
-from tests.integration.network.hosts import Host, Rig, inside, sh
+from tests.fixtures.netns import inside
+from tests.integration.network.hosts import Host, Rig, sh
 from tests.integration.network.traffic import PORT, Listeners, open_socket, outcome
 
 APP = NetworkId("netapp")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
-from tests.integration.network.hosts import inside
+from tests.fixtures.netns import inside
 
 T = TypeVar("T")
 PORT = 8080

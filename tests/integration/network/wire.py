@@ -7,7 +7,8 @@ from collections import Counter
 from types import TracebackType
 from typing import Self
 
-from tests.integration.network.hosts import PREFIX, Rig, inside
+from tests.fixtures.netns import inside
+from tests.integration.network.hosts import PREFIX, Rig
 
 UDP, ESP = 17, 50
 _EVERYTHING = 0x0003
