@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -148,6 +148,12 @@ class Host:
         """Run a command in the host's network namespace."""
         return sh(f"nsenter --net={self.netns} {command}")
 
+    def empty(self) -> None:
+        """Take everything from the host."""
+        for task in self.run(self.dataplane.found()):
+            self.run(self.dataplane.detach(task))
+        self.run(self.dataplane.sync(()))
+
     def close(self) -> None:
         """Remove the host, whatever is left in it."""
         for task in self.run(self.dataplane.found()):
@@ -182,8 +188,6 @@ def bare_afterwards(rig: Rig, footprint: Callable[[Host], object]) -> Iterator[N
     """Take everything from the hosts at the end; then their footprints must be as before."""
     before = [footprint(host) for host in rig.hosts]
     yield
-    for host in rig.hosts:
-        for task in host.run(host.dataplane.found()):
-            host.run(host.dataplane.detach(task))
-        host.run(host.dataplane.sync(()))
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(Host.empty, rig.hosts))
     assert [footprint(host) for host in rig.hosts] == before
