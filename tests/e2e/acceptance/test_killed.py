@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.e2e.acceptance.fleet import IMAGE, PATIENT, Fleet
+from tests.e2e.acceptance.rules import vip_of
 from tests.e2e.acceptance.web import answers, ask, asking, metric
 
 ETCD_AWAY_S = float(os.environ.get("PYSWARM_ETCD_AWAY_S", "12"))
@@ -81,12 +82,6 @@ def everybody_follows(fleet: Fleet) -> None:
     """Every agent has a session and has programmed its kernel since it started."""
     for address in HOSTS.values():
         fleet.until(lambda a=address: metric(fleet, a, "network_revision") > 0, "it follows")  # type: ignore[misc]
-
-
-def vip_of(fleet: Fleet, service: str) -> str:
-    words = "{{range .Endpoint.VirtualIPs}}{{.Addr}} {{end}}"
-    inspected = fleet("service", "inspect", service, "--format", words)
-    return inspected.split()[0].partition("/")[0]
 
 
 def test_an_exit_while_the_agent_is_away_is_not_lost(fleet: Fleet, service: str) -> None:

@@ -1,12 +1,12 @@
 """A host is cut from the underlay for half a minute and healed, under traffic."""
 
-import json
 import time
 from collections.abc import Mapping
 
 import pytest
 
 from tests.e2e.acceptance.fleet import IMAGE, Fleet
+from tests.e2e.acceptance.rules import backends
 from tests.e2e.acceptance.test_names import lookup
 from tests.e2e.acceptance.web import answers, ask, ask_from, asking
 
@@ -57,14 +57,6 @@ def blocks(fleet: Fleet, host: str) -> tuple[set[str], dict[str, str]]:
         elif "link" in words and words[0] != BRIDGE:
             own.add(words[0])
     return own, others
-
-
-def backends(fleet: Fleet, task_id: str) -> list[tuple[str, str]]:
-    """Each virtual address with each address that a task's rules lead its connections to."""
-    listed = fleet.inside(task_id, "nft", "-j", "list", "map", "inet", "pyswarm", "backends").out
-    maps = [item["map"] for item in json.loads(listed)["nftables"] if "map" in item]
-    elements = [element for found in maps for element in found["elem"]]
-    return sorted((key["concat"][0], address) for key, address in elements)
 
 
 def test_a_host_that_is_cut_off_for_half_a_minute(fleet: Fleet) -> None:
