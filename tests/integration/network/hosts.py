@@ -35,10 +35,18 @@ def sh(command: str) -> str:
     return done.stdout
 
 
-def ping(netns: str, address: str, payload: int = 56, timeout_s: float = 1.0) -> bool:
+def ping(netns: str, address: str, payload: int = 56, timeout_s: float = 5.0) -> bool:
     """Does `address` answer an ICMP echo that must not be fragmented? `payload` excludes 28 bytes
-    of headers, of IPv6 48.
+    of headers, of IPv6 48. It is asked again every second.
     """
+    deadline = time.monotonic() + timeout_s
+    while (left := deadline - time.monotonic()) > 0:
+        if _ping(netns, address, payload, min(1.0, left)):
+            return True
+    return False
+
+
+def _ping(netns: str, address: str, payload: int, timeout_s: float) -> bool:
     if ":" in address:
         return inside(netns, lambda: _ping6(address, payload, timeout_s))
 

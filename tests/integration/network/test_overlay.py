@@ -378,7 +378,7 @@ def test_a_detached_task_is_off_its_networks_though_its_namespace_lingers(
         path = f"/proc/self/fd/{lingering.fileno()}"
         assert ping(path, "10.128.2.2")
         hosts[0].run(hosts[0].dataplane.detach(TaskId("near")))
-        assert not ping(path, "10.128.2.2")
+        assert not ping(path, "10.128.2.2", timeout_s=0.5)
 
 
 def test_an_adopted_task_whose_device_is_gone_is_plugged_in_again(hosts: list[Host]) -> None:
