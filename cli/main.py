@@ -100,16 +100,25 @@ def _told(error: object, code: int) -> int:
 
 
 def _no_reader() -> int:
-    # What is still buffered would raise again when the interpreter flushes it at its end.
+    # What is still buffered would raise again.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return NO_READER
 
 
-def main() -> NoReturn:
-    """The console script."""
-    code = run(sys.argv[1:])
+def run_and_flush(arguments: Sequence[str]) -> int:
+    """`run`, with everything written out; returns the exit code."""
+    code = run(arguments)
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         code = _no_reader()
-    sys.exit(code)
+    except OSError as error:
+        code = _told(error, FAILED)
+    sys.stderr.flush()
+    return code
+
+
+def main() -> NoReturn:
+    """The console script."""
+    # Taking gRPC and the interpreter apart would be a sixth of what `service ls` costs.
+    os._exit(run_and_flush(sys.argv[1:]))
