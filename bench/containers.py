@@ -7,10 +7,12 @@ cgroup used: agents, controller, etcd, monitors and containers.
 import time
 from collections.abc import Iterable
 from statistics import median
+from typing import NamedTuple
 
 from bench import floor
-from bench.fleet import Fleet, playground, service
+from bench.fleet import playground, service
 from bench.report import Figure
+from bench.system import System
 
 # Docker Engine 20.10 in Swarm mode, three nodes on a machine of two processors.
 SWARM_RATE = 50 / 12.8
@@ -24,9 +26,9 @@ def measure(quick: bool) -> Iterable[Figure]:
         floor.run(fleet.rootfs, replicas)  # what both need is in the page cache now
         fleet.remove(fleet.create(service("warm", replicas)))
         pairs = [
-            (floor.run(fleet.rootfs, replicas), _create(fleet, replicas)) for _ in range(rounds)
+            (floor.run(fleet.rootfs, replicas), create(fleet, replicas)) for _ in range(rounds)
         ]
-        removed_s = median(_remove(fleet, 2 * replicas) for _ in range(1 if quick else 3))
+        removed_s = median(remove_s(fleet, 2 * replicas) for _ in range(1 if quick else 3))
     rate = median(made for _, (made, _) in pairs)
     floors = [bare for bare, _ in pairs]
     name = f"create {replicas} on an overlay"
@@ -52,17 +54,27 @@ def measure(quick: bool) -> Iterable[Figure]:
     )
 
 
-def _create(fleet: Fleet, replicas: int) -> tuple[float, float]:
-    """Containers a second from request to all running, and processor seconds of each."""
-    used, began = fleet.cpu_seconds(), time.monotonic()
-    created = fleet.create(service("many", replicas))
-    took, cost = time.monotonic() - began, fleet.cpu_seconds() - used
-    fleet.remove(created)
-    return replicas / took, cost / replicas
+class Created(NamedTuple):
+    """What it took to create a service."""
+
+    rate: float
+    """Containers a second, from request to all running."""
+    cpu_s: float
+    """Processor seconds of each."""
 
 
-def _remove(fleet: Fleet, replicas: int) -> float:
-    created = fleet.create(service("many", replicas))
+def create(system: System, replicas: int) -> Created:
+    """Create one of so many, and remove it."""
+    used, began = system.cpu_seconds(), time.monotonic()
+    created = system.create(service("many", replicas))
+    took, cost = time.monotonic() - began, system.cpu_seconds() - used
+    system.remove(created)
+    return Created(replicas / took, cost / replicas)
+
+
+def remove_s(system: System, replicas: int) -> float:
+    """Seconds until nothing is left of a service of so many."""
+    created = system.create(service("many", replicas))
     began = time.monotonic()
-    fleet.remove(created)
+    system.remove(created)
     return time.monotonic() - began

@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterable
 from statistics import median
 
-from bench.fleet import NAME, Fleet, playground, pyswarm, service, wait_until
+from bench.fleet import playground, service, wait_until
 from bench.report import Figure
+from bench.system import System
 from pyswarm_core.clock import SECOND, seconds
 
 _LOST = "host3"
@@ -17,7 +18,7 @@ def measure(quick: bool) -> Iterable[Figure]:
     """Crashed tasks and lost hosts."""
     with playground() as fleet:
         for delay in (0, SECOND):
-            took = median(_crash(fleet, delay) for _ in range(1 if quick else 5))
+            took = median(crash_s(fleet, delay) for _ in range(1 if quick else 5))
             yield Figure(
                 f"SIGKILLed task replaced, delay {seconds(delay):g} s",
                 took,
@@ -28,43 +29,42 @@ def measure(quick: bool) -> Iterable[Figure]:
         for verb in ("kill", "cut"):
             yield Figure(
                 f"lost host ({verb}): replicas run elsewhere",
-                _lose(fleet, verb, replicas=6 if quick else 30),
+                lose_s(fleet, verb, replicas=6 if quick else 30),
                 "s",
                 6,
                 note="Docker Swarm: 18-21 s",
             )
 
 
-def _crash(fleet: Fleet, delay: int) -> float:
+def crash_s(system: System, delay: int) -> float:
     """Seconds from SIGKILL to another task running in the slot."""
-    created = fleet.create(service("crash", 3, restart_delay=delay))
-    victim = fleet.running(created)[0].task
+    created = system.create(service("crash", 3, restart_delay=delay))
+    victim = system.replicas(created)[0]
 
     def replaced() -> bool:
-        now = fleet.running(created)
-        return any(v.task.slot == victim.slot and v.task.id != victim.id for v in now)
+        now = system.replicas(created)
+        return any(r.slot == victim.slot and r.task != victim.task for r in now)
 
     began = time.monotonic()
-    os.kill(victim.detail.pid, signal.SIGKILL)
+    os.kill(victim.pid, signal.SIGKILL)
     wait_until(replaced)
     took = time.monotonic() - began
-    fleet.remove(created)
+    system.remove(created)
     return took
 
 
-def _lose(fleet: Fleet, verb: str, replicas: int) -> float:
+def lose_s(system: System, verb: str, replicas: int) -> float:
     """Seconds from the loss of a host to all replicas running on the others."""
-    created = fleet.create(service("lost", replicas))
+    created = system.create(service("lost", replicas))
 
     def elsewhere() -> bool:
-        views = fleet.running(created)
-        return len({v.task.slot for v in views if v.node_name != _LOST}) == replicas
+        now = system.replicas(created)
+        return len({r.slot for r in now if r.host != _LOST}) == replicas
 
     began = time.monotonic()
-    pyswarm("playground", verb, "--name", NAME, _LOST)
+    system.lose(_LOST, verb)
     wait_until(elsewhere, 0.05)
     took = time.monotonic() - began
-    pyswarm("playground", "heal", "--name", NAME, _LOST)
-    wait_until(lambda: fleet.client.info().nodes_ready == len(fleet.plan.hosts), 0.1)
-    fleet.remove(created)
+    system.heal(_LOST)
+    system.remove(created)
     return took

@@ -13,18 +13,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
 from bench import image, machine
+from bench.system import Replica
 from cli import daemons
 from cli.answers import TaskView
 from cli.client import Client
 from cli.playground import fleet as plans
+from cli.service.change import changed
 from pyswarm_core.clock import SECOND
 from pyswarm_core.specs import (
     ContainerSpec,
+    EndpointSpec,
     Limits,
     NetworkAttachment,
     NetworkSpec,
     Placement,
+    PortConfig,
     ReplicatedMode,
     Resources,
     RestartPolicy,
@@ -59,10 +65,18 @@ class Fleet:
     def create(self, spec: ServiceSpec) -> str:
         """Create a service and return its id once all of it runs."""
         service = self.client.create_service(spec)
-        for progress in self.client.watch_service(service.id):
+        self._converge(service.id)
+        return service.id
+
+    def update(self, service_id: str, spec: ServiceSpec) -> None:
+        """Give it another spec; return once all replicas are of that."""
+        self._converge(changed(self.client, service_id, lambda _: spec).id)
+
+    def _converge(self, service_id: str) -> None:
+        for progress in self.client.watch_service(service_id):
             if progress.converged:
-                return service.id
-        raise TimeoutError(f"service {spec.name} did not converge")
+                return
+        raise TimeoutError(f"service {service_id} did not converge")
 
     def remove(self, service_id: str) -> None:
         """Remove a service and return once nothing of its containers is left on any host."""
@@ -78,6 +92,33 @@ class Fleet:
         views = self.client.tasks(services=[service_id])
         return [view for view in views if view.task.state is TaskState.RUNNING]
 
+    def replicas(self, service_id: str) -> list[Replica]:
+        """Its running tasks, as every system tells them."""
+        return [
+            Replica(
+                slot=view.task.slot,
+                task=view.task.id,
+                pid=view.task.detail.pid,
+                host=view.node_name,
+                address=next((a.address for a in view.task.detail.addresses), ""),
+            )
+            for view in self.running(service_id)
+        ]
+
+    def lose(self, host: str, verb: str) -> None:
+        """`kill`: the host loses power. `cut`: its cable is pulled."""
+        pyswarm("playground", verb, "--name", NAME, host)
+
+    def heal(self, host: str) -> None:
+        """Power and cable back; return once every host is ready."""
+        pyswarm("playground", "heal", "--name", NAME, host)
+        wait_until(lambda: self.client.info().nodes_ready == len(self.plan.hosts), 0.1)
+
+    def load(self, name: str, context: Path) -> None:
+        """Build an image and have it on every host."""
+        pyswarm("image", "build", "--quiet", "-t", name, str(context))
+        list(self.client.pull_image(name))
+
 
 @contextmanager
 def playground(nodes: int = 3) -> Iterator[Fleet]:
@@ -87,12 +128,12 @@ def playground(nodes: int = 3) -> Iterator[Fleet]:
         rootfs = image.make_context(Path(directory) / "image")
         pyswarm("playground", "up", "--name", NAME, "--nodes", str(nodes))
         try:
-            pyswarm("image", "build", "--quiet", "-t", image.NAME, str(rootfs.parent))
             plan = plans.load(NAME)
             with Client(f"unix://{plan.socket}") as client:
                 client.create_network(NetworkSpec(name=NETWORK))
-                list(client.pull_image(image.NAME))
-                yield Fleet(plan, client, rootfs)
+                fleet = Fleet(plan, client, rootfs)
+                fleet.load(image.NAME, rootfs.parent)
+                yield fleet
         finally:
             pyswarm("playground", "down", "--name", NAME)
 
@@ -116,12 +157,25 @@ def service(
     )
 
 
-def wait_until(holds: Callable[[], bool], period_s: float = 0.01) -> None:
-    """Return once it holds. Raises TimeoutError after a minute."""
-    deadline = time.monotonic() + _TIMEOUT_S
+def published(spec: ServiceSpec, image_name: str, port: int) -> ServiceSpec:
+    """The same of a web server's image, its port 80 published on every host."""
+    template = spec.task_template
+    container = msgspec.structs.replace(template.container_spec, image=image_name)
+    return msgspec.structs.replace(
+        spec,
+        task_template=msgspec.structs.replace(template, container_spec=container),
+        endpoint_spec=EndpointSpec(ports=(PortConfig(target_port=80, published_port=port),)),
+    )
+
+
+def wait_until(
+    holds: Callable[[], bool], period_s: float = 0.01, timeout_s: float = _TIMEOUT_S
+) -> None:
+    """Return once it holds. Raises TimeoutError."""
+    deadline = time.monotonic() + timeout_s
     while not holds():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {_TIMEOUT_S:g} s in vain")
+            raise TimeoutError(f"waited {timeout_s:g} s in vain")
         time.sleep(period_s)
 
 
