@@ -35,6 +35,22 @@ class Figure(NamedTuple):
         return "met" if met else "short"
 
 
+def faster(name: str, ours: float, theirs: float, unit: str, bound: float) -> Figure:
+    """What takes less is better: the peer's over ours."""
+    return _beside(name, theirs / ours, bound, (ours, theirs, unit))
+
+
+def ahead(name: str, ours: float, theirs: float, unit: str, bound: float) -> Figure:
+    """More is better: ours over the peer's."""
+    return _beside(name, ours / theirs, bound, (ours, theirs, unit))
+
+
+def _beside(name: str, gain: float, bound: float, seen: tuple[float, float, str]) -> Figure:
+    ours, theirs, unit = seen
+    note = f"{_number(ours)} {unit}; Docker Swarm {_number(theirs)} {unit}"
+    return Figure(name, gain, "x", bound, at_least=True, against="Swarm", note=note)
+
+
 HEADINGS = ("FIGURE", "MEASURED", "BOUND", "RATIO", "VERDICT", "NOTE")
 
 
@@ -53,9 +69,9 @@ def cells(figure: Figure) -> tuple[str, ...]:
     bound = ""
     if figure.bound is not None:
         sign = ">=" if figure.at_least else "<="
-        bound = f"{sign} {_number(figure.bound)} {figure.unit} ({figure.against})"
+        bound = f"{sign} {_number(figure.bound)} {figure.unit}".rstrip() + f" ({figure.against})"
     ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
-    measured = f"{_number(figure.value)} {figure.unit}"
+    measured = f"{_number(figure.value)} {figure.unit}".rstrip()
     return (figure.name, measured, bound, ratio, figure.verdict, figure.note)
 
 
