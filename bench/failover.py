@@ -12,6 +12,7 @@ from bench.system import System
 from pyswarm_core.clock import SECOND, seconds
 
 _LOST = "host3"
+_SETTLE_S = 1.0
 
 
 def measure(quick: bool) -> Iterable[Figure]:
@@ -39,6 +40,7 @@ def measure(quick: bool) -> Iterable[Figure]:
 def crash_s(system: System, delay: int) -> float:
     """Seconds from SIGKILL to another task running in the slot."""
     created = system.create(service("crash", 3, restart_delay=delay))
+    time.sleep(_SETTLE_S)
     victim = system.replicas(created)[0]
 
     def replaced() -> bool:

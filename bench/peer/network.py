@@ -1,0 +1,40 @@
+"""Traffic between tasks on two hosts over the overlays of both, in turns."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from statistics import median
+
+from bench import traffic
+from bench.fleet import service
+from bench.network import Path
+from bench.peer.swarm import both
+from bench.report import Figure, ahead, faster
+from bench.system import System
+
+
+def measure(quick: bool) -> Iterable[Figure]:
+    """Throughput and round trips of one connection, then new connections."""
+    rounds, for_s = (1, 0.2) if quick else (5, 2.0)
+    with both() as systems, ExitStack() as stack:
+        paths = [stack.enter_context(_path(system)) for system in systems]
+        for kind in ("flood", "trip", "connect"):
+            rates = [
+                [traffic.measured(p.enter, kind, p.address, p.port, for_s) for p in paths]
+                for _ in range(rounds)
+            ]
+            ours, theirs = map(median, zip(*rates, strict=True))
+            if kind == "flood":
+                yield ahead("overlay: throughput", ours / 1e9, theirs / 1e9, "Gbit/s", 1)
+            elif kind == "trip":
+                yield faster("overlay: round trip", 1e6 / ours, 1e6 / theirs, "us", 1)
+            else:
+                yield ahead("overlay: connections", ours, theirs, "/s", 1)
+
+
+@contextmanager
+def _path(system: System) -> Iterator[Path]:
+    near = system.create(service("near", 1, host="host1"))
+    far = system.create(service("far", 1, host="host2"))
+    (client,), (server,) = system.replicas(near), system.replicas(far)
+    with traffic.serving("nsenter", "-t", str(server.pid), "-n"):
+        yield Path(["nsenter", "-t", str(client.pid), "-n"], server.address)

@@ -1,0 +1,173 @@
+"""Docker Swarm on three hosts like a playground's: one manager that takes tasks too, two workers.
+
+SHELL. What Swarm needs and this kernel may lack is IPVS: without it services have no virtual
+addresses and no published ports, so that `publishes` is false and names lead to tasks' addresses.
+"""
+
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench import image, machine
+from bench.fleet import NETWORK, Fleet, playground, wait_until
+from bench.peer import wording
+from bench.peer.engine import Engine
+from bench.system import Replica
+from cli.playground import boot, power, wires
+from cli.playground import fleet as plans
+from pyswarm_core.specs import ServiceSpec
+
+NAME = "benchswarm"
+_CONVERGE_S = 300.0
+_PERIOD_S = 0.05
+
+
+class Swarm:
+    """A swarm that is up. Engines are asked directly, without Docker's own command."""
+
+    def __init__(self, plan: plans.Fleet) -> None:
+        self.plan = plan
+        self.engines = {host.name: Engine(host) for host in plan.hosts}
+        self.manager = self.engines[plan.hosts[0].name]
+        self.publishes = Path("/proc/net/ip_vs").exists()
+        self._hosts: dict[str, str] = {}
+        self._images: dict[str, str] = {}
+        self._networks: dict[str, str] = {}
+        self._killed: set[str] = set()
+
+    def start(self) -> None:
+        """Boot all hosts, join them, make the network."""
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Engine.start, self.engines.values()))
+        first, *others = self.plan.hosts
+        listen = {"ListenAddr": f"{first.address}:2377", "AdvertiseAddr": first.address}
+        self.manager.post("/swarm/init", listen)
+        token = self.manager.get("/swarm")["JoinTokens"]["Worker"]
+        for host in others:
+            words = {
+                "ListenAddr": f"{host.address}:2377",
+                "AdvertiseAddr": host.address,
+                "RemoteAddrs": [f"{first.address}:2377"],
+                "JoinToken": token,
+            }
+            self.engines[host.name].post("/swarm/join", words)
+        wait_until(self._all_ready, _PERIOD_S)
+        nodes = self.manager.get("/nodes")
+        self._hosts = {node["ID"]: node["Description"]["Hostname"] for node in nodes}
+        made = self.manager.post("/networks/create", {"Name": NETWORK, "Driver": "overlay"})
+        self._networks[NETWORK] = made["Id"]
+
+    def load(self, name: str, fleet: Fleet) -> None:
+        """Have an image that the fleet has on every host too, byte for byte."""
+        with tempfile.TemporaryDirectory() as directory:
+            archive = Path(directory) / "image.tar"
+            source = f"docker://{fleet.plan.registry}/library/{name}"
+            words = ["skopeo", "--insecure-policy", "copy", "--quiet", "--src-tls-verify=false"]
+            words += [source, f"docker-archive:{archive}:{name}"]
+            enter = ["nsenter", f"--net=/run/netns/{fleet.plan.lan}"]
+            subprocess.run([*enter, *words], check=True)
+            for engine in self.engines.values():
+                engine.load(archive)
+        self._images[name] = self.manager.get(f"/images/{name}/json")["Id"]
+
+    def cpu_seconds(self) -> float:
+        """Processor time of all hosts: daemons and containers."""
+        return machine.cpu_seconds(self.plan.cgroup)
+
+    def create(self, spec: ServiceSpec) -> str:
+        """Create a service and return its id once all of it runs."""
+        created: str = self.manager.post("/services/create", self._worded(spec))["ID"]
+        self._until(lambda: self._status(created)["RunningTasks"] == self._wanted(created))
+        return created
+
+    def update(self, service_id: str, spec: ServiceSpec) -> None:
+        """Give it another spec; return once all replicas are of that."""
+        before = {replica.task for replica in self.replicas(service_id)}
+        found = self.manager.get(f"/services/{service_id}")
+        version = found["Version"]["Index"]
+        self.manager.post(f"/services/{service_id}/update?version={version}", self._worded(spec))
+
+        def replaced() -> bool:
+            now = {replica.task for replica in self.replicas(service_id)}
+            return len(now) == self._wanted(service_id) and not now & before
+
+        self._until(replaced)
+
+    def remove(self, service_id: str) -> None:
+        """Remove it and return once nothing of its containers is left on any host."""
+        self.manager.delete(f"/services/{service_id}")
+        wanted = {"label": [f"com.docker.swarm.service.id={service_id}"]}
+
+        def gone(engine: Engine) -> bool:
+            return not engine.get("/containers/json", all="1", filters=wanted)
+
+        self._until(lambda: all(map(gone, self.engines.values())))
+
+    def replicas(self, service_id: str) -> list[Replica]:
+        """Its running tasks."""
+        tasks = self.manager.get("/tasks", filters={"service": [service_id]})
+        return wording.replicas(tasks, self._hosts, self._networks[NETWORK])
+
+    def lose(self, host: str, verb: str) -> None:
+        """`kill`: the host loses power. `cut`: its cable is pulled."""
+        if verb == "cut":
+            wires.set_cable(self.plan, self.plan.host(host), plugged=False)
+            return
+        power.cut_power(self.plan.host(host))
+        self.engines[host].reap()
+        self._killed.add(host)
+
+    def heal(self, host: str) -> None:
+        """Power and cable back; return once every host is ready."""
+        if host in self._killed:
+            wires.connect(self.plan, self.plan.host(host))
+            self.engines[host].start()
+            self._killed.remove(host)
+        else:
+            wires.set_cable(self.plan, self.plan.host(host), plugged=True)
+        self._until(self._all_ready)
+
+    def _worded(self, spec: ServiceSpec) -> dict[str, Any]:
+        mode = "vip" if self.publishes else "dnsrr"
+        return wording.service(spec, self._images, self._networks, mode)
+
+    def _status(self, service_id: str) -> dict[str, int]:
+        wanted = {"id": [service_id]}
+        (found,) = self.manager.get("/services", status="true", filters=wanted)
+        return dict(found["ServiceStatus"])
+
+    def _wanted(self, service_id: str) -> int:
+        return self._status(service_id)["DesiredTasks"]
+
+    def _all_ready(self) -> bool:
+        states = [node["Status"]["State"] for node in self.manager.get("/nodes")]
+        return states.count("ready") == len(self.plan.hosts)
+
+    @staticmethod
+    def _until(holds: Callable[[], bool]) -> None:
+        wait_until(holds, _PERIOD_S, _CONVERGE_S)
+
+
+@contextmanager
+def both() -> Iterator[tuple[Fleet, Swarm]]:
+    """A playground and a swarm, each with the waiting image; nothing is left of either."""
+    # Docker loads it by itself; asked for here so that `publishes` is true where it can be.
+    subprocess.run(["modprobe", "--quiet", "ip_vs"], check=False)
+    plan = plans.Fleet(name=NAME, nodes=3)
+    with playground() as fleet:
+        swarm = Swarm(plan)
+        try:
+            wires.lay_underlay(plan)
+            for host in plan.hosts:
+                wires.connect(plan, host)
+            swarm.start()
+            swarm.load(image.NAME, fleet)
+            yield fleet, swarm
+        finally:
+            boot.down(plan, lambda _: None)
+            for engine in swarm.engines.values():
+                engine.reap()
