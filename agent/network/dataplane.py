@@ -239,7 +239,11 @@ class KernelDataplane:
 
     def _refusals(self, overlays: Sequence[OverlayWanted]) -> dict[NetworkId, str]:
         """Why this host cannot carry some of these."""
-        refused = refusal.refusals(overlays, self._lacking(refusal.needed(overlays)))
+        needed = refusal.needed(overlays)
+        if Capability.IPV6 in needed and not self._underlay_mtu:
+            devices = kernel.Devices(self._host())
+            self._underlay_mtu = devices.mtu_of(self._underlay.address)
+        refused = refusal.refusals(overlays, self._lacking(needed), self._underlay_mtu)
         for overlay in overlays:
             # Of one that is here already, tasks would lose what they have.
             is_new = overlay.vni and overlay.network_id not in self._overlays

@@ -7,7 +7,7 @@ disturbed at will; `sync` heals it.
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address, ip_network
 
 from agent.network import plan
 from agent.network.base import (
@@ -30,8 +30,6 @@ from agent.network.vips import ruleset
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.objects import Capability
 
-_UNDERLAY_MTU = 1500
-
 
 class FakeDataplane:
     """One host's tables.
@@ -44,6 +42,7 @@ class FakeDataplane:
         self.kernel = KernelState()
         self.tasks: dict[TaskId, tuple[Plug, ...]] = {}
         self.sealing = Sealing()
+        self.underlay_mtu = 1500
         self.lacks: dict[Capability, str] = {}
         """What the kernel has not, and why."""
         self._names = Names(fleet)
@@ -63,7 +62,7 @@ class FakeDataplane:
     ) -> None:
         """Make the tables exactly what these networks need."""
         self.published = {task.task_id: task for task in published}
-        self._refused = refusals(overlays, self.lacks)
+        self._refused = refusals(overlays, self.lacks, self.underlay_mtu)
         self._overlays = {
             overlay.network_id: overlay
             for overlay in overlays
@@ -78,7 +77,7 @@ class FakeDataplane:
         for attachment in attachments:
             if lack := self._refused.get(attachment.network_id):
                 raise NetworkFailed(lack)
-        wiring = plugs(task_id, attachments, self._overlays, self._names, _UNDERLAY_MTU)
+        wiring = plugs(task_id, attachments, self._overlays, self._names, self.underlay_mtu)
         holders = {plug.cidr for held, ps in self.tasks.items() if held != task_id for plug in ps}
         if taken := [plug.cidr for plug in wiring if plug.cidr in holders]:
             raise NetworkFailed(f"address {taken[0]} is in use")
@@ -113,7 +112,7 @@ class FakeDataplane:
         """The task on this host that answers at the address."""
         for task_id, wiring in self.tasks.items():
             for plug in wiring:
-                if plug.cidr.partition("/")[0] == address:
+                if address in _addresses(plug):
                     plugged = self.kernel.ports.get(plug.port.name) == plug.bridge
                     return task_id if plugged else None
         return None
@@ -132,7 +131,7 @@ class FakeDataplane:
         overlays = list(self._overlays.values())
         published = {task.network_id for task in self.published.values()}
         return plan.wanted(
-            overlays, self._names, self.underlay, _UNDERLAY_MTU, ports, published=published
+            overlays, self._names, self.underlay, self.underlay_mtu, ports, published=published
         )
 
 
@@ -174,14 +173,14 @@ class Fabric:
     def reaches(self, host: str, task_id: TaskId, address: str) -> bool:
         """Do packets of the task get to the task that has `address`, and answers back?"""
         for plug in self.hosts[host].tasks.get(task_id, ()):
-            target = self._walk(host, plug, address)
+            sources = [one for one in _addresses(plug) if (":" in one) == (":" in address)]
+            target = self._walk(host, plug, address) if sources else None
             if target is None:
                 continue
             far_host, far_task = target
-            source = plug.cidr.partition("/")[0]
             for far_plug in self.hosts[far_host].tasks[far_task]:
-                if far_plug.cidr.partition("/")[0] == address:
-                    return self._walk(far_host, far_plug, source) == (host, task_id)
+                if address in _addresses(far_plug):
+                    return self._walk(far_host, far_plug, sources[0]) == (host, task_id)
         return False
 
     def answers(self, host: str, task_id: TaskId, address: str) -> set[str]:
@@ -212,8 +211,14 @@ class Fabric:
 
 def _route(kernel: KernelState, address: str) -> Route | None:
     main = [route for route in kernel.routes if not route.table]
-    fits = [r for r in main if IPv4Address(address) in IPv4Network(r.dst)]
-    return max(fits, key=lambda r: IPv4Network(r.dst).prefixlen, default=None)
+    fits = [r for r in main if ip_address(address) in ip_network(r.dst)]
+    return max(fits, key=lambda r: ip_network(r.dst).prefixlen, default=None)
+
+
+def _addresses(plug: Plug) -> tuple[str, ...]:
+    """Those that the task has by this plug, of both versions."""
+    cidrs = (plug.cidr, plug.six.cidr) if plug.six else (plug.cidr,)
+    return tuple(cidr.partition("/")[0] for cidr in cidrs)
 
 
 def _far_ends(kernel: KernelState, route: Route) -> Iterator[str]:

@@ -12,6 +12,7 @@ from agent.network.fake import Fabric, FakeDataplane
 from pyswarm_core.ids import TaskId
 from pyswarm_core.objects import Capability, EncryptionKey
 from tests.unit.agent.network.contract import (
+    ADDRESSES,
     APP,
     OTHER,
     A,
@@ -100,6 +101,23 @@ def test_a_kernel_without_ipv6_refuses_dual_stack_networks_alone(bench: FakeBenc
             attach(bench, number, task, OTHER, f"10.129.{number}.2")
         attach(bench, number, task, APP, f"10.128.{number}.2")
     assert bench.reaches(1, A, "10.128.2.2")
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_where_packets_are_too_small_for_ipv6_a_dual_stack_network_is_refused(
+    bench: FakeBench, encrypted: bool
+) -> None:
+    keys = (EncryptionKey(number=1, secret=bytes(20)),) if encrypted else ()
+    dual = msgspec.structs.replace(overlay(bench, 1, APP, keys), subnet6="fd00:128::/64")
+    plane = bench.dataplane(1)
+    # 50 bytes are VXLAN's; 84 with ESP's.
+    plane.underlay_mtu = 1364 if encrypted else 1330
+    sync_these(bench, 1, dual)
+    attach(bench, 1, A, APP, ADDRESSES[A])
+    plane.underlay_mtu -= 4 if encrypted else 1
+    sync_these(bench, 1, dual)
+    with pytest.raises(NetworkFailed, match=r"^network app is dual-stack, .* 1280 bytes"):
+        attach(bench, 1, B, APP, "10.128.1.3")
 
 
 def test_hosts_with_other_keys_do_not_understand_each_other(bench: FakeBench) -> None:
