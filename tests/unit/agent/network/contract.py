@@ -4,6 +4,7 @@ A subclass provides `two_hosts`.
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -27,6 +28,7 @@ SUBNETS = {APP: ("10.128", 4097), OTHER: ("10.129", 4098)}
 A, B = TaskId("task-a"), TaskId("task-b")
 VIP = "10.128.255.254"
 ADDRESSES = {A: "10.128.1.2", B: "10.128.2.2"}
+SIX = {A: "fd00:128::102", B: "fd00:128::202"}
 
 
 class Bench(Protocol):
@@ -245,3 +247,34 @@ class DataplaneContract:
                 attach(bench, number, task, APP, ADDRESSES[task])
             attach(bench, number, task, OTHER, f"10.129.{number}.2")
         assert bench.reaches(1, A, "10.129.2.2")
+
+    def test_a_dual_stack_network_has_both_versions_or_refuses_its_tasks_and_harms_no_other(
+        self, bench: Bench
+    ) -> None:
+        refusals = []
+        for number, task in ((1, A), (2, B)):
+            dual = msgspec.structs.replace(overlay(bench, number, APP), subnet6="fd00:128::/64")
+            sync_these(bench, number, dual, overlay(bench, number, OTHER))
+            attach(bench, number, TaskId(f"plain{number}"), OTHER, f"10.129.{number}.2")
+            try:
+                attach(bench, number, task, APP, ADDRESSES[task])
+            except NetworkFailed as error:
+                refusals.append(str(error))
+            assert check(bench, number) == ()
+        words = "network app is dual-stack: this host's kernel has no IPv6"
+        assert [words in refusal for refusal in refusals] in ([], [True, True])
+        assert bench.reaches(1, TaskId("plain1"), "10.129.2.2")
+        assert not bench.reaches(1, TaskId("plain1"), SIX[B]), "of a network that it is not on"
+        ways = ((1, A, B), (2, B, A)) if not refusals else ()
+        for number, near, far in ways:
+            assert bench.reaches(number, near, ADDRESSES[far])
+            assert bench.reaches(number, near, SIX[far])
+
+    def test_without_the_peer_nothing_is_reached_by_ipv6(self, bench: Bench) -> None:
+        dual = msgspec.structs.replace(overlay(bench, 1, APP), subnet6="fd00:128::/64", peers=())
+        sync_these(bench, 1, dual)
+        with suppress(NetworkFailed):
+            attach(bench, 1, A, APP, ADDRESSES[A])
+            attach(bench, 1, B, APP, "10.128.1.3")
+            assert bench.reaches(1, A, "fd00:128::103")
+            assert not bench.reaches(1, A, SIX[B])
