@@ -49,12 +49,17 @@ def numbers(lines: Sequence[str]) -> list[int]:
     return found
 
 
+def newest_of(fleet: Fleet, talker: str) -> int:
+    """The number it has come to. What it says while the last line is read is told as well."""
+    return numbers(fleet("service", "logs", "--raw", "--tail", "1", talker).splitlines())[-1]
+
+
 def test_a_rotated_log_is_whole_and_bounded(fleet: Fleet, talker: str) -> None:
     def whole() -> list[int]:
         return numbers(fleet("service", "logs", "--raw", talker).splitlines())
 
     fleet.until(lambda: whole()[0] > 0, "its oldest file is dropped")
-    newest = int(fleet("service", "logs", "--raw", "--tail", "1", talker))
+    newest = newest_of(fleet, talker)
     found = whole()
     assert found[-1] >= newest
     assert len(files(fleet)) <= FILES
@@ -64,7 +69,7 @@ def test_a_rotated_log_is_whole_and_bounded(fleet: Fleet, talker: str) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 700, 3000])
 def test_the_last_lines_may_lie_in_several_files(fleet: Fleet, talker: str, count: int) -> None:
-    newest = int(fleet("service", "logs", "--raw", "--tail", "1", talker))
+    newest = newest_of(fleet, talker)
     lines = fleet("service", "logs", "--raw", "--tail", str(count), talker).splitlines()
     # It talks on while it is read: nothing older than asked for, and nothing left out.
     assert len(lines) >= count
