@@ -1,5 +1,6 @@
 """What the example image answers: who it is, where, and whom it saw."""
 
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,8 @@ from tests.fixtures.netns import inside
 
 PAGE = "/cgi-bin/index.cgi"
 TIMEOUT_S = 3.0
+LATE_S = TIMEOUT_S * float(os.environ.get("PYSWARM_TIMEOUT_FACTOR", "1"))
+"""When a request that must be answered counts as lost."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -41,9 +44,11 @@ def ask(fleet: Fleet, task_id: str, host: str, port: int = 80) -> Answer | None:
     return None if done.code else read(done.out)
 
 
-def ask_from(fleet: Fleet, place: str, address: str, port: int = 80) -> Answer | None:
+def ask_from(
+    fleet: Fleet, place: str, address: str, port: int = 80, timeout_s: float = TIMEOUT_S
+) -> Answer | None:
     """Ask an address from a host, the underlay or a task, whose namespaces Fleet.netns names."""
-    return read(fetch(fleet, place, f"http://{address}:{port}{PAGE}"))
+    return read(fetch(fleet, place, f"http://{address}:{port}{PAGE}", timeout_s))
 
 
 def reached(fleet: Fleet, place: str, address: str, port: int) -> None:
@@ -76,13 +81,13 @@ def listening(fleet: Fleet, service: str) -> None:
 def asking(fleet: Fleet, *whom: tuple[str, str, int]) -> Iterator[None]:
     """Ask all the time, each `(place, address, port)` from a thread of its own.
 
-    At the end of the block every request must have been answered.
+    At the end of the block every request must have been answered within LATE_S.
     """
     ended = threading.Event()
 
     def work(place: str, address: str, port: int) -> Iterator[Answer | None]:
         while not ended.wait(0.05):
-            yield ask_from(fleet, place, address, port)
+            yield ask_from(fleet, place, address, port, LATE_S)
 
     with ThreadPoolExecutor(len(whom)) as pool:
         asked = [pool.submit(lambda one=one: list(work(*one))) for one in whom]  # type: ignore[misc]
