@@ -32,6 +32,7 @@ from agent.network.filter import flows
 from agent.network.filter.host import UNSEALED, host_table
 from agent.network.filter.keeper import Keeper
 from agent.network.filter.senders import SPOOFED
+from agent.network.filter.shortcut import shortcuts
 from agent.network.names import Names
 from agent.network.netlink import Netlink, nft_generation
 from agent.network.netns import Namespaces
@@ -87,6 +88,10 @@ class KernelDataplane:
         self._set_aside: list[OverlayWanted] = []
         self._paths = Paths(self._carries)
         self._filter = Keeper(self._names.table, lambda: self._run(nft_generation))
+        self._shortcuts = Keeper(
+            self._names.table, lambda: self._run(nft_generation), family="netdev"
+        )
+        self._goes_long = False
 
     def close(self) -> None:
         """Stop the threads and close the sockets. The kernel keeps what it has."""
@@ -110,7 +115,7 @@ class KernelDataplane:
             self._endpoints = {endpoint.key: endpoint for endpoint in endpoints}
             self._published = tuple(published)
             self._programs.want(self._overlays, endpoints)
-            table = host_table(overlays, endpoints, published, self._names, self._underlay.port)
+            table = host_table(overlays, endpoints, published, self._names, self._underlay)
             # Rules first, so that no packet passes unruled; when all is removed, rules last.
             if table is not None:
                 await self._filter.sync(table)
@@ -121,6 +126,7 @@ class KernelDataplane:
             if not (same_host and before[2] != self._endpoints and self._host_is_synced):
                 self._host_is_synced = False
                 await self._run(self._sync_kernel)
+                await self._sync_shortcuts()
                 self._host_is_synced = True
             if table is None:
                 await self._filter.sync(None)
@@ -159,6 +165,10 @@ class KernelDataplane:
             self._host_is_synced &= not drifts
             if await self._filter.differs():
                 drifts += (Drift(kind="rules", detail=self._names.table),)
+            if await self._shortcuts.differs():
+                # Only a sync that looks at the whole host writes them.
+                self._host_is_synced = False
+                drifts += (Drift(kind="rules", detail=f"netdev {self._names.table}"),)
             disturbed = await self._run(self._programs.disturbed)
             return drifts + tuple(Drift(kind="rules", detail=f"task {task}") for task in disturbed)
 
@@ -179,6 +189,7 @@ class KernelDataplane:
         if await self._paths.measure(peers, self._underlay_mtu):
             async with self._lock:
                 await self._run(self._sync_devices)
+                await self._sync_shortcuts()
 
     async def _carries(self, address: str, size: int) -> bool:
         return await self._run(lambda: answers(self._underlay.address, address, size))
@@ -324,8 +335,24 @@ class KernelDataplane:
         finally:
             self._sync_devices()
 
+    async def _sync_shortcuts(self) -> None:
+        table = shortcuts(
+            list(self._overlays.values()), self._names, self._underlay_mtu, self._paths.measured
+        )
+        try:
+            await self._shortcuts.sync(table)
+            self._goes_long = False
+        except NetworkFailed as error:
+            # A kernel that has no such thing (nft_fwd_netdev) routes: slower, and no less right.
+            if not self._goes_long:
+                _log.warning("network.no_shortcut", error=error)
+            self._goes_long = True
+
     def _sync_devices(self) -> None:
         want, changes = self._compare()
+        if changes.drop_links or changes.make_links:
+            # A chain on a device goes with it.
+            self._shortcuts.distrust()
         if changes != plan.Changes():
             bridges = {self._names.bridge(o.network_id): o for o in self._overlays.values()}
             tunnels = {self._names.vxlan(o.network_id): o for o in self._overlays.values()}

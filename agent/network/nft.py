@@ -15,9 +15,9 @@ async def apply(ruleset: str) -> None:
         raise NetworkFailed(f"nft: {error.strip().splitlines()[0] if error.strip() else code}")
 
 
-async def listing(table: str) -> str:
-    """The inet table as nft prints it, without counters; "" if there is none."""
-    code, text, _ = await _run(("-s", "list", "table", "inet", table), "")
+async def listing(table: str, family: str = "inet") -> str:
+    """The table as nft prints it, without counters; "" if there is none."""
+    code, text, _ = await _run(("-s", "list", "table", family, table), "")
     return "" if code else text
 
 

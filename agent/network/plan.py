@@ -86,7 +86,8 @@ class Side(msgspec.Struct, frozen=True):
     """The tasks' next hop if it is the same on every host."""
 
 
-def _sides(overlay: OverlayWanted, underlay_mtu: int, paths: Mapping[str, int]) -> Iterator[Side]:
+def sides(overlay: OverlayWanted, underlay_mtu: int, paths: Mapping[str, int]) -> Iterator[Side]:
+    """The IP versions of a network."""
     most = network_mtu(overlay, underlay_mtu)
     mtus = {p: _narrower(overlay, paths.get(p.address, 0), most) for p in overlay.peers}
     yield Side(
@@ -150,7 +151,7 @@ def wanted(
         for link in _links(overlay, names, underlay, network_mtu(overlay, underlay_mtu)):
             links[link.name] = link
         bridge, vxlan = names.bridge(overlay.network_id), names.vxlan(overlay.network_id)
-        for side in _sides(overlay, underlay_mtu, paths):
+        for side in sides(overlay, underlay_mtu, paths):
             addresses += (Address(bridge, cidr) for cidr in _bridge_cidrs(side))
             routes += _routes(overlay, side, names)
             if overlay.vni:

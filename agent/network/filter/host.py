@@ -16,7 +16,7 @@ here, so that a lost policy costs packets and never secrecy.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from agent.network.base import EndpointWanted, OverlayWanted, Published
+from agent.network.base import EndpointWanted, OverlayWanted, Published, Underlay
 from agent.network.encryption.ipsec import is_encrypted
 from agent.network.filter.published import NOT_LOOPBACK6, SCOPES, Ports, Scope, ports
 from agent.network.filter.senders import SPOOFED, senders
@@ -37,7 +37,7 @@ def host_table(
     endpoints: Sequence[EndpointWanted],
     published: Sequence[Published],
     names: Names,
-    data_path_port: int,
+    underlay: Underlay,
 ) -> Table | None:
     """The whole table; None if there is nothing to rule."""
     if not overlays:
@@ -48,14 +48,14 @@ def host_table(
     led_to = [names.bridge(task.network_id) for task in published]
     led_to += (name for overlay in meshed for name in _devices(overlay, names))
     sealed = [overlay for overlay in overlays if is_encrypted(overlay)]
-    frames = _frames(sealed, data_path_port)
+    frames = _frames(sealed, underlay.port)
     return Table(
         elements=_networks(overlays, names)
         | _mesh(meshed, names, led_to)
         | {"sealed_tunnels": Elements("ifname", _tunnels(sealed, names))}
         | _ports(led),
-        chains=_on_the_way_in(names)
-        | dict(chain for o in overlays for chain in senders(o, names, data_path_port))
+        chains=_on_the_way_in(underlay)
+        | dict(chain for o in overlays for chain in senders(o, names, underlay.port))
         | _published(led, frames)
         | _on_the_way_out(names, frames)
         | led.chains,
@@ -161,12 +161,18 @@ def _items(values: Mapping[str, str]) -> frozenset[str]:
     return frozenset(f"{key} : {value}" for key, value in values.items())
 
 
-def _on_the_way_in(names: Names) -> dict[str, Chain]:
+def _on_the_way_in(underlay: Underlay) -> dict[str, Chain]:
     is_ours = f"ct mark & {MARK_KIND_MASK:#x} == {MARK_KIND:#x}"
+    tunnels = f"udp dport {underlay.port} ip"
     return {
-        # Before conntrack: no packet here has been translated yet.
+        # Before conntrack: no packet here has been translated yet. VXLAN's own are nobody's
+        # connections: each flow inside has a source port of its own, and no answer to it.
         "of_tasks": Chain(hook="type filter hook prerouting priority raw;", rules=(
             "iifname vmap @senders",
+            f"{tunnels} daddr {underlay.address} notrack",
+        )),
+        "of_tunnels": Chain(hook="type filter hook output priority raw;", rules=(
+            f"{tunnels} saddr {underlay.address} notrack",
         )),
         "way_back": Chain(hook="type filter hook prerouting priority mangle;", rules=(
             "iifname @mesh_tunnels ct state new ct mark set ether saddr map @entries",

@@ -18,9 +18,12 @@ _log = EventLog("agent.network.filter")
 class Keeper:
     """One table. Its methods must not overlap."""
 
-    def __init__(self, name: str, generation: Callable[[], Awaitable[int]]) -> None:
+    def __init__(
+        self, name: str, generation: Callable[[], Awaitable[int]], *, family: str = "inet"
+    ) -> None:
         """`generation` asks for the number that changes with every change of any ruleset."""
         self._name = name
+        self._family = family
         self._ask = generation
         self._table: Table | None = None
         self._generation = -1
@@ -41,6 +44,10 @@ class Keeper:
                 _log.warning("filter.rewritten", table=self._name, error=error)
                 await self._write(table)
 
+    def distrust(self) -> None:
+        """Have the next `sync` write the table, whatever it seems to be."""
+        self._begun = False
+
     async def differs(self) -> bool:
         """Whether somebody changed the table since it was last synced."""
         if not self._begun:
@@ -59,19 +66,22 @@ class Keeper:
         generation = await self._ask()
         if generation == self._generation:
             return False
-        found = await nft.listing(self._name)
+        found = await nft.listing(self._name, self._family)
         if found != self._listing:
             return True
         self._generation = generation
         return False
 
     async def _write(self, table: Table | None) -> None:
-        await self._apply(whole(self._name, table) if table else removal(self._name), table)
+        await self._apply(self._whole(table), table)
         await self._look()
+
+    def _whole(self, table: Table | None) -> str:
+        return whole(self._name, table) if table else removal(self._name, self._family)
 
     async def _look(self) -> None:
         """Remember what the table looks like; only worth knowing if nobody was faster."""
-        listing = await nft.listing(self._name) if self._table else ""
+        listing = await nft.listing(self._name, self._family) if self._table else ""
         if await self._ask() == self._generation:
             self._listing = listing
 

@@ -26,23 +26,25 @@ class Chain(msgspec.Struct, frozen=True):
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it. Sets, counters and base chains are the same in every version; items, rules and
-    other chains change.
+    """All of it. Sets and counters are the same in every version; items, rules and chains change,
+    and other base chains make it a new table.
     """
 
     elements: Mapping[str, Elements]
     chains: Mapping[str, Chain]
     counters: tuple[str, ...] = ()
+    family: str = "inet"
 
 
-def removal(name: str) -> str:
+def removal(name: str, family: str = "inet") -> str:
     """Removes the table, there or not."""
-    return f"table inet {name} {{\n}}\ndelete table inet {name}\n"
+    return f"table {family} {name} {{\n}}\ndelete table {family} {name}\n"
 
 
 def whole(name: str, table: Table) -> str:
     """Replaces the table, whatever it held."""
-    lines = [f"table inet {name} {{"]
+    place = f"{table.family} {name}"
+    lines = [f"table {place} {{"]
     lines += (f"  counter {counter} {{\n  }}" for counter in table.counters)
     for label, elements in table.elements.items():
         lines += _declared(label, elements)
@@ -52,30 +54,37 @@ def whole(name: str, table: Table) -> str:
     )
     lines.append("}")
     for label, elements in table.elements.items():
-        lines += _with_items("add", name, label, elements.items)
+        lines += _with_items("add", place, label, elements.items)
     for label, chain in table.chains.items():
         if chain.hook:
-            lines.append(f"add chain inet {name} {label} {{ {chain.hook} policy accept; }}")
-        lines += _rules(name, label, chain)
-    return removal(name) + "\n".join(lines) + "\n"
+            lines.append(f"add chain {place} {label} {{ {chain.hook} policy accept; }}")
+        lines += _rules(place, label, chain)
+    return removal(name, table.family) + "\n".join(lines) + "\n"
 
 
 def change(name: str, old: Table, new: Table) -> str:
     """What to tell nft when the kernel holds `old`; "" if that is `new`."""
+    if _bases(old) != _bases(new):
+        return whole(name, new)
+    place = f"{new.family} {name}"
     made = [label for label in new.chains if label not in old.chains]
-    lines = [f"add chain inet {name} {label}" for label in made]
+    lines = [f"add chain {place} {label}" for label in made]
     for label, chain in new.chains.items():
         if (before := old.chains.get(label, Chain())).rules != chain.rules:
-            lines += [f"flush chain inet {name} {label}"] if before.rules else []
-            lines += _rules(name, label, chain)
+            lines += [f"flush chain {place} {label}"] if before.rules else []
+            lines += _rules(place, label, chain)
     for label, elements in new.elements.items():
         before_items = old.elements[label].items
-        lines += _with_items("delete", name, label, before_items - elements.items)
-        lines += _with_items("add", name, label, elements.items - before_items)
+        lines += _with_items("delete", place, label, before_items - elements.items)
+        lines += _with_items("add", place, label, elements.items - before_items)
     for label in old.chains:
         if label not in new.chains:
-            lines += [f"flush chain inet {name} {label}", f"delete chain inet {name} {label}"]
+            lines += [f"flush chain {place} {label}", f"delete chain {place} {label}"]
     return "".join(f"{line}\n" for line in lines)
+
+
+def _bases(table: Table) -> dict[str, str]:
+    return {label: chain.hook for label, chain in table.chains.items() if chain.hook}
 
 
 def _declared(label: str, elements: Elements) -> Iterator[str]:
@@ -86,10 +95,10 @@ def _declared(label: str, elements: Elements) -> Iterator[str]:
     yield "  }"
 
 
-def _with_items(verb: str, name: str, label: str, items: Iterable[str]) -> Iterator[str]:
+def _with_items(verb: str, place: str, label: str, items: Iterable[str]) -> Iterator[str]:
     if text := ", ".join(sorted(items)):
-        yield f"{verb} element inet {name} {label} {{ {text} }}"
+        yield f"{verb} element {place} {label} {{ {text} }}"
 
 
-def _rules(name: str, label: str, chain: Chain) -> Iterator[str]:
-    return (f"add rule inet {name} {label} {rule}" for rule in chain.rules)
+def _rules(place: str, label: str, chain: Chain) -> Iterator[str]:
+    return (f"add rule {place} {label} {rule}" for rule in chain.rules)

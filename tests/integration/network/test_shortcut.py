@@ -1,0 +1,107 @@
+"""The short way between two hosts' tasks: that it is taken, by what alone, and that it heals."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from agent.network.base import Attachment, OverlayWanted, Peer
+from agent.network.names import Names
+from pyswarm_core.ids import NetworkId, TaskId
+from tests.integration.network.hosts import Host, Rig, ping
+
+APP, OTHER = NetworkId("netapp"), NetworkId("netother")
+VNIS = {APP: 4097, OTHER: 4098}
+NAMES = Names("tst")
+THERE = "10.128.2.2"
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    made = Rig(tmp_path_factory.mktemp("short"), 2)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def task(rig: Rig) -> Iterator[str]:
+    """A task on the first host, with another on the second; both hosts count what they route."""
+    paths = []
+    for host in rig.hosts:
+        host.run(host.dataplane.sync([overlay(host), overlay(host, OTHER)]))
+        place = Attachment(network_id=APP, address=f"10.128.{host.number}.2")
+        paths.append(host.run(host.dataplane.attach(TaskId(f"t{host.number}"), [place])))
+        host.nsenter("nft add table inet count")
+        host.nsenter("nft add chain inet count way '{ type filter hook forward priority 10; }'")
+        host.nsenter("nft add rule inet count way icmp type echo-request counter")
+    yield paths[0]
+    for host in rig.hosts:
+        host.nsenter("nft delete table inet count")
+        host.run(host.dataplane.detach(TaskId(f"t{host.number}")))
+        host.run(host.dataplane.sync(()))
+        assert "pyswarm" not in host.nsenter("nft list tables")
+
+
+def overlay(host: Host, network: NetworkId = APP) -> OverlayWanted:
+    other, vni = 3 - host.number, VNIS[network]
+    prefix = f"10.{vni - 4097 + 128}"
+    return OverlayWanted(
+        network_id=network, name=network[3:], vni=vni, subnet=f"{prefix}.0.0/16",
+        node_number=host.number, local_blocks=(f"{prefix}.{host.number}.0/26",),
+        peers=(
+            Peer(
+                node_number=other,
+                address=f"192.168.77.{10 + other}",
+                blocks=(f"{prefix}.{other}.0/26",),
+            ),
+        ),
+    )  # fmt: skip
+
+
+def routed(host: Host) -> int:
+    """How many echoes the host has forwarded by its routes so far."""
+    listed = host.nsenter("nft list table inet count")
+    return int(listed.partition("packets ")[2].split()[0])
+
+
+def test_no_host_routes_what_goes_from_task_to_task(rig: Rig, task: str) -> None:
+    assert ping(task, THERE)
+    assert [routed(host) for host in rig.hosts] == [0, 0]
+
+
+def test_a_hosts_own_address_is_no_tasks(rig: Rig, task: str) -> None:
+    assert ping(task, "10.128.2.1")
+    assert [routed(host) for host in rig.hosts] == [1, 0]
+
+
+def test_what_is_at_the_end_of_its_life_goes_no_further(rig: Rig, task: str) -> None:
+    inside = rig.hosts[0].nsenter(f"nsenter --net={task} cat /proc/sys/net/ipv4/ip_default_ttl")
+    try:
+        rig.hosts[0].nsenter(f"nsenter --net={task} sysctl -qw net.ipv4.ip_default_ttl=2")
+        assert not ping(task, THERE, timeout_s=0.3)
+        assert [routed(host) for host in rig.hosts] == [0, 0]
+        rig.hosts[0].nsenter(f"nsenter --net={task} sysctl -qw net.ipv4.ip_default_ttl=3")
+        assert ping(task, THERE)
+    finally:
+        rig.hosts[0].nsenter(f"nsenter --net={task} sysctl -qw net.ipv4.ip_default_ttl={inside}")
+
+
+@pytest.mark.parametrize("device", [NAMES.vxlan(APP), NAMES.bridge(APP)])
+def test_a_device_that_is_made_anew_gets_its_rules(rig: Rig, task: str, device: str) -> None:
+    here = rig.hosts[0]
+    here.ip(f"link del {device}")
+    here.run(here.dataplane.sync([overlay(here), overlay(here, OTHER)]))
+    assert here.run(here.dataplane.check()) == ()
+    assert ping(task, THERE)
+    assert routed(here) == 0
+
+
+def test_lost_rules_cost_time_only_and_come_back(rig: Rig, task: str) -> None:
+    here = rig.hosts[0]
+    here.nsenter("nft delete table netdev pyswarm_tst")
+    assert ping(task, THERE)
+    assert routed(here) == 1
+    assert [drift.kind for drift in here.run(here.dataplane.check())] == ["rules"]
+    here.run(here.dataplane.sync([overlay(here), overlay(here, OTHER)]))
+    assert here.run(here.dataplane.check()) == ()
+    assert ping(task, THERE)
+    assert routed(here) == 1
