@@ -27,10 +27,12 @@ def senders(
 ) -> Iterator[tuple[str, Chain]]:
     """The chains of the network's devices, by name."""
     bridge, vxlan = names.bridge(overlay.network_id), names.vxlan(overlay.network_id)
-    to_hosts = tuple(_to_hosts(overlay, data_path_port))
+    abroad = f"udp dport {data_path_port} ip daddr != {overlay.subnet} drop"
+    to_hosts = (abroad, *_to_this_host(overlay, data_path_port))
     yield f"from_{bridge}", Chain((_NOT_TO_LOCALHOST, *_own(overlay), *to_hosts, *_direct(overlay)))
     if overlay.vni:
-        yield f"from_{vxlan}", Chain((_NOT_TO_LOCALHOST, *_direct(overlay)))
+        to_this = _to_this_host(overlay, data_path_port)
+        yield f"from_{vxlan}", Chain((_NOT_TO_LOCALHOST, *to_this, *_direct(overlay)))
 
 
 def _own(overlay: OverlayWanted) -> Iterator[str]:
@@ -42,12 +44,10 @@ def _own(overlay: OverlayWanted) -> Iterator[str]:
     yield f"ip6 saddr != {_any((*_LINK_LOCAL, *blocks6))} {spoofed}"
 
 
-def _to_hosts(overlay: OverlayWanted, data_path_port: int) -> Iterator[str]:
+def _to_this_host(overlay: OverlayWanted, data_path_port: int) -> Iterator[str]:
     """A frame of VXLAN that a task made itself would enter any network at the host it went to."""
-    frame = f"udp dport {data_path_port}"
-    yield f"{frame} ip daddr != {overlay.subnet} drop"
     if here := _here(overlay):
-        yield f"{frame} ip daddr {_any(here)} drop"
+        yield f"udp dport {data_path_port} ip daddr {_any(here)} drop"
 
 
 def _here(overlay: OverlayWanted) -> list[str]:

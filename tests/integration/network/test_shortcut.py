@@ -1,5 +1,8 @@
 """The short way between two hosts' tasks: that it is taken, by what alone, and that it heals."""
 
+import json
+import socket
+import struct
 from collections.abc import Iterator
 
 import pytest
@@ -7,7 +10,7 @@ import pytest
 from agent.network.base import Attachment, OverlayWanted, Peer
 from agent.network.names import Names
 from pyswarm_core.ids import NetworkId, TaskId
-from tests.integration.network.hosts import Host, Rig, ping
+from tests.integration.network.hosts import Host, Rig, inside, ping
 
 APP, OTHER = NetworkId("netapp"), NetworkId("netother")
 VNIS = {APP: 4097, OTHER: 4098}
@@ -105,3 +108,15 @@ def test_lost_rules_cost_time_only_and_come_back(rig: Rig, task: str) -> None:
     assert here.run(here.dataplane.check()) == ()
     assert ping(task, THERE)
     assert routed(here) == 1
+
+
+@pytest.mark.parametrize("there", ["10.128.2.1", THERE])
+def test_a_frame_that_a_task_made_enters_no_network(rig: Rig, task: str, there: str) -> None:
+    frame = struct.pack("!II", 0x08000000, VNIS[OTHER] << 8) + bytes.fromhex(
+        "0270000000020270000000010800"
+    )
+    with inside(task, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sender:
+        sender.sendto(frame.ljust(100, b"\0"), (there, 4789))
+    assert ping(task, THERE)  # by now the frame has arrived
+    seen = rig.hosts[1].ip(f"-j -s link show {NAMES.vxlan(OTHER)}")
+    assert json.loads(seen)[0]["stats64"]["rx"]["packets"] == 0
