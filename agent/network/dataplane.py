@@ -185,8 +185,10 @@ class KernelDataplane:
         """Ask those peers whose turn it is; where full packets are lost, routes say how large they
         may be, so that tasks are told instead. Raises NetworkFailed.
         """
-        peers = {p.address: None for o in self._overlays.values() for p in o.peers if o.vni}
-        if await self._paths.measure(peers, self._underlay_mtu):
+        async with self._lock:  # nothing is known of the host's own device before networks are made
+            peers = {p.address: None for o in self._overlays.values() for p in o.peers if o.vni}
+            most = self._underlay_mtu
+        if most and await self._paths.measure(peers, most):
             async with self._lock:
                 await self._run(self._sync_devices)
                 await self._sync_shortcuts()

@@ -1,12 +1,13 @@
 """An underlay that carries less than the hosts' devices say, and drops the rest without a word."""
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from agent.network.base import Attachment, OverlayWanted, Peer
+from agent.network.base import Attachment, NetworkFailed, OverlayWanted, Peer
 from agent.network.names import Names
 from pyswarm_core.ids import NetworkId, TaskId
 from tests.integration.network.hosts import PREFIX, Host, Rig, ping, sh
@@ -108,6 +109,35 @@ def test_where_full_packets_are_lost_tasks_are_told_and_connections_go_on(
     measure(rig)
     assert routes_with_mtu(rig.hosts[0]) == []
     assert rig.hosts[0].run(rig.hosts[0].dataplane.check()) == ()
+
+
+def test_paths_are_measured_beside_a_first_network(rig: Rig) -> None:
+    host = rig.hosts[0]
+    host.restart()
+
+    async def both() -> None:
+        syncing = asyncio.create_task(host.dataplane.sync([overlay(host)]))
+        await asyncio.sleep(0)  # the network is known now, and nothing of the host
+        await host.dataplane.measure_paths()
+        await syncing
+
+    host.run(both())
+    assert set(host.dataplane.path_mtus().values()) == {1500}
+    host.run(host.dataplane.sync(()))
+
+
+def test_a_host_without_its_own_address_measures_nothing(rig: Rig) -> None:
+    host = rig.hosts[0]
+    host.restart()
+    host.ip(f"addr del {host.address}/24 dev eth0")
+    try:
+        with pytest.raises(NetworkFailed, match="no device of this node has the data path address"):
+            host.run(host.dataplane.sync([overlay(host)]))
+        host.run(host.dataplane.measure_paths())
+        assert host.dataplane.path_mtus() == {}
+    finally:
+        host.ip(f"addr add {host.address}/24 dev eth0")
+        host.run(host.dataplane.sync(()))
 
 
 def test_a_host_that_lets_no_echo_through_keeps_full_packets(rig: Rig, tasks: list[str]) -> None:
