@@ -10,7 +10,8 @@ import pytest
 from agent.network.base import Attachment, OverlayWanted, Peer
 from agent.network.names import Names
 from pyswarm_core.ids import NetworkId, TaskId
-from tests.integration.network.hosts import Host, Rig, inside, ping
+from tests.fixtures.netns import inside
+from tests.integration.network.hosts import Host, Rig, ping
 
 APP, OTHER = NetworkId("netapp"), NetworkId("netother")
 VNIS = {APP: 4097, OTHER: 4098}
