@@ -341,6 +341,7 @@ class KernelDataplane:
         table = shortcuts(
             list(self._overlays.values()), self._names, self._underlay_mtu, self._paths.measured
         )
+        await self._filter.remember()
         try:
             await self._shortcuts.sync(table)
             self._goes_long = False

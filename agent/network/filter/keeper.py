@@ -48,6 +48,11 @@ class Keeper:
         """Have the next `sync` write the table, whatever it seems to be."""
         self._begun = False
 
+    async def remember(self) -> None:
+        """Read what was just written, before we change another table ourselves."""
+        if self._begun and self._listing is None:
+            await self._look()
+
     async def differs(self) -> bool:
         """Whether somebody changed the table since it was last synced."""
         if not self._begun:

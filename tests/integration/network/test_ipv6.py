@@ -411,10 +411,13 @@ def test_a_changed_setting_is_noticed_and_healed(hosts: list[Host], setting: str
     attach(hosts[1], "far", APP)
     path = setting.format(bridge=NAMES.bridge(APP)).replace("/", ".")
     hosts[0].nsenter(f"sysctl -qw net.ipv6.conf.{path}")
-    assert not ping(near, at6(APP, 2), timeout_s=0.3)
+    # A host's own address: what goes to tasks is not routed, and so does not need all of it.
+    there = at6(APP, 2, last=1)
+    assert not ping(near, there, timeout_s=0.3)
     assert "setting" in {drift.kind for drift in hosts[0].run(hosts[0].dataplane.check())}
     sync(hosts[0])
     assert hosts[0].run(hosts[0].dataplane.check()) == ()
+    assert ping(near, there)
     assert ping(near, at6(APP, 2))
 
 

@@ -393,7 +393,7 @@ def test_a_second_fleet_and_others_rules_are_not_disturbed(
         service_id=ServiceId("web"), service_name="web", network_id=MESH, ports=(port,),
         backends=(Backend(TaskId("other"), 1, "10.210.2.2"),),
     )  # fmt: skip
-    before = (host.ip("rule"), host.nsenter("nft list tables"))
+    before = (host.ip("rule"), sorted(host.nsenter("nft list tables").splitlines()))
     try:
         host.run(second.sync((own,), (endpoint,)))
         assert host.run(host.dataplane.check()) == ()
@@ -407,7 +407,7 @@ def test_a_second_fleet_and_others_rules_are_not_disturbed(
         host.run(second.detach(TaskId("other")))
         host.run(second.sync(()))
         host.call(second.close)
-    assert (host.ip("rule"), host.nsenter("nft list tables")) == before
+    assert (host.ip("rule"), sorted(host.nsenter("nft list tables").splitlines())) == before
     assert host.run(host.dataplane.check()) == ()
 
 
