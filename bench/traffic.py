@@ -1,7 +1,8 @@
 """Bytes, round trips and connections between two network namespaces. SHELL.
 
 Both ends are the same few lines of Python on every path, entered by `nsenter`, so a ratio tells
-about the path. Run as a program, this file is one end.
+about the path. An end lives as long as the benchmark: to start one takes longer than to measure.
+Run as a program, this file is one end.
 """
 
 import socket
@@ -14,14 +15,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PORT = 7070
+PORTS = range(PORT, PORT + 3)
+"""A server listens on all: paths that lead from one client to one server take a port each, or the
+kernel would find the one's connections in the other's way.
+"""
+_TIMEOUT_S = 10.0
 _BLOCK = bytes(256 * 1024)
 _KINDS = {"flood": b"f", "trip": b"t", "connect": b"c"}
 
 
 @contextmanager
-def serving(*enter: str, port: int = PORT) -> Iterator[None]:
+def serving(*enter: str) -> Iterator[None]:
     """Serve all kinds of traffic behind `enter`, the words that lead into a namespace."""
-    command = [*enter, sys.executable, str(Path(__file__).resolve()), "serve", str(port)]
+    command = [*enter, sys.executable, str(Path(__file__).resolve()), "serve"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
         try:
             assert server.stdout is not None
@@ -31,17 +37,37 @@ def serving(*enter: str, port: int = PORT) -> Iterator[None]:
             server.kill()
 
 
-def measured(enter: list[str], kind: str, address: str, port: int, for_s: float) -> float:
-    """`flood`: bits a second; `trip`: round trips a second; `connect`: connections a second."""
-    me = str(Path(__file__).resolve())
-    command = [*enter, sys.executable, me, kind, address, str(port), str(for_s)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(done.stdout)
+class Dialler:
+    """A client behind `enter`."""
+
+    def __init__(self, *enter: str) -> None:
+        command = [*enter, sys.executable, str(Path(__file__).resolve()), "dial"]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def measured(self, kind: str, address: str, port: int, for_s: float) -> float:
+        """`flood`: bits a second; `trip`: round trips a second; `connect`: connections a second."""
+        asked, answered = self._process.stdin, self._process.stdout
+        assert asked is not None
+        assert answered is not None
+        print(kind, address, port, for_s, file=asked, flush=True)
+        return float(answered.readline())
+
+    def close(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.wait()
 
 
-def _serve(port: int) -> None:
-    server = socket.create_server(("", port), backlog=1024)
+def _serve() -> None:
+    for port in PORTS:
+        server = socket.create_server(("", port), backlog=1024)
+        threading.Thread(target=_accept, args=(server,)).start()
     print(flush=True)  # whoever started this waits for the line
+
+
+def _accept(server: socket.socket) -> None:
     while True:
         connection, _ = server.accept()
         kind = connection.recv(1)
@@ -64,18 +90,25 @@ def _echo(connection: socket.socket) -> None:
         connection.send(word)
 
 
-def _client(kind: str, address: str, port: int, for_s: float) -> float:
+def _dial() -> None:
+    for line in sys.stdin:
+        kind, address, port, for_s = line.split()
+        print(_measured(kind, (address, int(port)), float(for_s)), flush=True)
+
+
+def _measured(kind: str, to: tuple[str, int], for_s: float) -> float:
+    _wait_for(to)
     began = time.monotonic()
     end = began + for_s
     count = 0
     if kind == "connect":
         while time.monotonic() < end:
-            with socket.create_connection((address, port)) as connection:
+            with socket.create_connection(to) as connection:
                 connection.send(_KINDS[kind])
                 connection.recv(1)
             count += 1
         return count / (time.monotonic() - began)
-    with socket.create_connection((address, port)) as connection:
+    with socket.create_connection(to) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.send(_KINDS[kind])
         while time.monotonic() < end:
@@ -89,8 +122,19 @@ def _client(kind: str, address: str, port: int, for_s: float) -> float:
     return count / (time.monotonic() - began)
 
 
+def _wait_for(to: tuple[str, int]) -> None:
+    """Return once somebody answers: a service's address leads nowhere before its task serves."""
+    deadline = time.monotonic() + _TIMEOUT_S
+    while True:
+        try:
+            socket.create_connection(to, timeout=_TIMEOUT_S).close()
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "serve":
-        _serve(int(sys.argv[2]))
-    else:
-        print(_client(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))
+    {"serve": _serve, "dial": _dial}[sys.argv[1]]()

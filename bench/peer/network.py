@@ -1,7 +1,7 @@
 """Traffic between tasks on two hosts over the overlays of both, in turns."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from statistics import median
 
 from bench import traffic
@@ -18,10 +18,7 @@ def measure(quick: bool) -> Iterable[Figure]:
     with both() as systems, ExitStack() as stack:
         paths = [stack.enter_context(_path(system)) for system in systems]
         for kind in ("flood", "trip", "connect"):
-            rates = [
-                [traffic.measured(p.enter, kind, p.address, p.port, for_s) for p in paths]
-                for _ in range(rounds)
-            ]
+            rates = [[path.rate(kind, for_s) for path in paths] for _ in range(rounds)]
             ours, theirs = map(median, zip(*rates, strict=True))
             if kind == "flood":
                 yield ahead("overlay: throughput", ours / 1e9, theirs / 1e9, "Gbit/s", 1)
@@ -36,5 +33,6 @@ def _path(system: System) -> Iterator[Path]:
     near = system.create(service("near", 1, host="host1"))
     far = system.create(service("far", 1, host="host2"))
     (client,), (server,) = system.replicas(near), system.replicas(far)
-    with traffic.serving("nsenter", "-t", str(server.pid), "-n"):
-        yield Path(["nsenter", "-t", str(client.pid), "-n"], server.address)
+    dialler = traffic.Dialler("nsenter", "-t", str(client.pid), "-n")
+    with traffic.serving("nsenter", "-t", str(server.pid), "-n"), closing(dialler):
+        yield Path(dialler, server.address)

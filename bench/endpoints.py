@@ -1,0 +1,62 @@
+"""How soon a fleet follows a service that changes: the controller's own measure, change by change.
+
+It begins at the commit that takes a backend away and ends when the last of three hosts has said
+that its kernel follows: so long the backend is kept from its end.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterable
+from statistics import median
+
+from msgspec.structs import replace
+
+from bench.fleet import Fleet, playground, service, wait_until
+from bench.report import Figure
+from pyswarm_core.specs import ReplicatedMode, ServiceMode
+
+_LAG = "pyswarm_controller_endpoint_lag_seconds"
+
+
+def measure(quick: bool) -> Iterable[Figure]:
+    """A service of many backends loses one, again and again."""
+    rounds, backends = (2, 6) if quick else (15, 100)
+    with playground() as fleet:
+        created = fleet.create(service("many", backends))
+        lags = [_lag(fleet, created, backends) for _ in range(rounds)]
+        fleet.remove(created)
+    yield Figure(
+        f"a set of {backends} backends changes: three hosts of {backends} tasks follow",
+        1e3 * median(lags),
+        "ms",
+        150,
+        note=f"{rounds} changes, {1e3 * max(lags):.0f} ms at most",
+    )
+
+
+def _lag(fleet: Fleet, created: str, backends: int) -> float:
+    """The seconds that one backend's leaving took; it is replaced afterwards."""
+    count, total = _seen(fleet)
+    _scale(fleet, created, backends - 1)
+    wait_until(lambda: _seen(fleet)[0] > count, period_s=0.5)
+    counted, summed = _seen(fleet)
+    _scale(fleet, created, backends)
+    wait_until(lambda: len(fleet.running(created)) == backends, period_s=0.5)
+    return (summed - total) / (counted - count)
+
+
+def _scale(fleet: Fleet, created: str, replicas: int) -> None:
+    now = fleet.client.service(created)
+    mode = ServiceMode(replicated=ReplicatedMode(replicas=replicas))
+    fleet.client.update_service(now, replace(now.spec, mode=mode))
+
+
+def _seen(fleet: Fleet) -> tuple[float, float]:
+    """How many changes every host has followed so far, and the seconds of all of them."""
+    host = fleet.plan.hosts[0]
+    url = f"http://{host.address}:9323/metrics"
+    read = f"import urllib.request as r; print(r.urlopen({url!r}, timeout=10).read().decode())"
+    command = ["nsenter", f"--net={host.netns_path}", sys.executable, "-c", read]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith(_LAG))
+    return float(values[f"{_LAG}_count"]), float(values[f"{_LAG}_sum"])
