@@ -76,7 +76,7 @@ class KernelDataplane:
         self._endpoints: dict[EndpointKey, EndpointWanted] = {}
         self._published: tuple[Published, ...] = ()
         self._underlay_mtu = 0
-        self._six = True
+        self._six = not kernel.lacks_ipv6()
         """Whether the kernel may hold anything of IPv6 that is ours."""
         self._tasks: dict[TaskId, tuple[Plug, ...]] = {}
         self._programs = Programs()
