@@ -103,7 +103,11 @@ def test_a_killed_controller_loses_nothing(fleet: Fleet, service: str) -> None:
     fleet("service", "create", "--name", service, "--replicas", "4", IMAGE)
     before = pids(fleet, service)
     fleet.kill("host1", "controller")
-    fleet("service", "scale", f"{service}=5")
+    # A command waits for a controller that comes back, but not as long as a busy machine may need.
+    fleet.until(
+        lambda: fleet.run("service", "scale", "-d", f"{service}=5").code == 0, "changes are taken"
+    )
+    settled(fleet, service, 5)
     assert before.items() <= pids(fleet, service).items()
 
 
