@@ -139,7 +139,6 @@ class Overlays:
         self._endpoints.update((endpoint.key, endpoint) for endpoint in assigned.endpoints)
         if (self._assigned, self._endpoints) != before:
             self._drop_unused()
-            self._save()
             await self._want()
         if self._synced == self._wanted:
             self._acknowledge(self._revision, self._endpoints.values())
@@ -199,7 +198,6 @@ class Overlays:
             )
         elif self._published.pop(task_id, None) is None:
             return
-        self._save()
         await self._want()
         await self.settled()
 
@@ -224,7 +222,6 @@ class Overlays:
             if pool := self._pools.get(address.network_id):
                 pool.release(address.address)
         if (self._leaving and self._drop_unused()) or withdrawn:
-            self._save()
             await self._want()
 
     async def found(self) -> set[TaskId]:
@@ -242,9 +239,13 @@ class Overlays:
         disturbed.
         """
         await self._want()
-        drifts = 0
+        drifts, saved = 0, 0
         while True:
             target, revision = self._wanted, self._revision
+            if saved != target:
+                # Before the kernel follows: who returns after a kill must not want less than that.
+                self._save()
+                saved = target
             overlays = (self._bridge, *self._assigned.values(), *self._leaving.values())
             endpoints = tuple(self._endpoints.values())
             self._resolvers.know(overlays, endpoints)
@@ -389,9 +390,9 @@ class Overlays:
     def _save(self) -> None:
         fresh = self._path.with_suffix(".new")
         overlays = (*self._assigned.values(), *self._leaving.values())
-        fresh.write_bytes(
-            msgspec.json.encode(
-                _Saved(overlays, tuple(self._endpoints.values()), tuple(self._published.values()))
-            )
-        )
-        fresh.replace(self._path)
+        wish = _Saved(overlays, tuple(self._endpoints.values()), tuple(self._published.values()))
+        try:
+            fresh.write_bytes(msgspec.json.encode(wish))
+            fresh.replace(self._path)
+        except OSError as error:
+            _log.error("network.save_failed", error=error)

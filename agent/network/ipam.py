@@ -5,6 +5,7 @@ conntrack flows of its former holder must not meet the new one. A block's networ
 and broadcast address are never given.
 """
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 import msgspec
@@ -21,6 +22,7 @@ class Exhausted(msgspec.Struct, frozen=True):
         return f"no free address: all {self.size} of {where} are in use on this node"
 
 
+@lru_cache(maxsize=4096)
 def gateway(block: str) -> str:
     """The block's first address, of either version, which its host's bridge has.
 

@@ -163,8 +163,9 @@ class _Resolver:
         self._open: set[socket.socket] = set()
         self._forwarding = 0
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(datagrams, self._hear)
-        self._loop.add_reader(streams, self._accept)
+        # By number: asyncio looks a socket up by an error that prints it.
+        self._loop.add_reader(datagrams.fileno(), self._hear)
+        self._loop.add_reader(streams.fileno(), self._accept)
 
     def ask_these(self, servers: Sequence[str]) -> None:
         """Forward to these servers, from where the task is; none: to the host's own."""

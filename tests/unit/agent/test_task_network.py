@@ -96,6 +96,7 @@ async def test_an_adopted_task_is_answered_again_from_what_is_on_disk(tmp_path: 
     async with host.worker():
         said = Assigned(True, 2, (), (), (OVERLAY,), (), endpoints=(endpoint,))
         await host.overlays.assign(said)
+        await host.overlays.settled()
     host.resolvers.open_for.clear()
     host.resolvers.opened.clear()
     host.resolvers.know((), ())
