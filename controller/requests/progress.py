@@ -116,4 +116,5 @@ def _last_error(state: State, task: Task) -> str:
     if task.state is TaskState.RUNNING:
         return ""
     tasks = state.tasks_of_service(task.service_id).slots.get(task.slot, ())
-    return next((t.detail.error for t in reversed(tasks) if t.detail.error), "")
+    earlier = [other for other in tasks if other.id != task.id]
+    return earlier[-1].detail.error if earlier else ""

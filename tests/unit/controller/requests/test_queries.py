@@ -212,6 +212,19 @@ def test_progress_shows_first_what_does_not_run_and_why() -> None:
     assert (progress.running, progress.desired, progress.alive) == (1, 2, 2)
 
 
+def test_progress_of_an_update_tells_no_old_failure() -> None:
+    failed = build.task(
+        "web.1", task_id="a", node="n1", state=TaskState.FAILED, detail=TaskDetail(error="exit 137")
+    )
+    replaced = build.task("web.1", task_id="b", node="n1", state=TaskState.SHUTDOWN)
+    coming = build.task("web.1", task_id="c", node="n1", state=TaskState.READY)
+    state = build.state(
+        nodes=build.nodes(1), services=[build.service("web")], tasks=[failed, replaced, coming]
+    )
+    slots = service_progress(state, WEB).slots
+    assert [(s.state, s.error) for s in slots] == [(TaskState.READY, "")]
+
+
 def test_progress_says_why_a_slot_waits_for_its_restart_delay() -> None:
     detail = TaskDetail(error="no ESP")
     rejected = build.task(
