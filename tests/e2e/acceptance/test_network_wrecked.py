@@ -5,6 +5,7 @@ look mends it all at once.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import msgspec
 import pytest
@@ -108,17 +109,21 @@ def test_a_task_that_wrecks_its_own_rules_harms_only_itself(fleet: Fleet, wreck:
     fleet.until(lambda: ask(fleet, wreck.near["host3"], SERVICE), "its own are mended")
 
 
+def reaches_the_others(fleet: Fleet, wreck: Wreck, host: str) -> None:
+    """Wait until the host's task reaches the other hosts' tasks by their addresses."""
+    for other in HOSTS.keys() - {host}:
+        fleet.until(
+            partial(ask_from, fleet, wreck.tasks[host], fleet.address(wreck.tasks[other])),
+            f"{host} reaches {other}",
+        )
+
+
 def test_deleted_routes_are_mended(fleet: Fleet, wreck: Wreck) -> None:
     fleet.until(
         lambda: fleet.on("host2", "ip", "-o", "route", "show").out.count("onlink") >= 4,
         "host2 leads to both others on both networks",
     )
-    for host in ("host1", "host3"):
-        address = fleet.address(wreck.tasks[host])
-        fleet.until(
-            lambda a=address: ask_from(fleet, wreck.tasks["host2"], a),  # type: ignore[misc]
-            f"host2 reaches {address}",
-        )
+    reaches_the_others(fleet, wreck, "host2")
 
 
 def test_deleted_fdb_entries_are_mended(fleet: Fleet, wreck: Wreck) -> None:
@@ -126,12 +131,7 @@ def test_deleted_fdb_entries_are_mended(fleet: Fleet, wreck: Wreck) -> None:
         lambda: fleet.on("host1", "bridge", "fdb", "show").out.count(" dst ") >= 4,
         "host1 knows both others' tunnels on both networks",
     )
-    for host in ("host2", "host3"):
-        address = fleet.address(wreck.tasks[host])
-        fleet.until(
-            lambda a=address: ask_from(fleet, wreck.tasks["host1"], a),  # type: ignore[misc]
-            f"host1 reaches {address}",
-        )
+    reaches_the_others(fleet, wreck, "host1")
 
 
 def test_deleted_tables_are_mended(fleet: Fleet, wreck: Wreck) -> None:
