@@ -4,8 +4,8 @@ Not synced: a record need only survive the agent's death, not the host's (with t
 containers died too). A file that a power cut left unreadable is set aside and reported.
 
 A record that fits a page of memory is written over the one before, up to a line's end: the kernel
-copies a page whole or not at all, even into a process's death, and a new file for each of a task's
-steps costs ten times as much. A longer one replaces the file by rename.
+copies a page whole or not at all, even into a process's death, and a new inode for each of a task's
+steps was the dearest part of starting one. A longer one replaces the file by rename.
 """
 
 import errno
@@ -38,7 +38,7 @@ class Records:
             try:
                 line = path.read_bytes().partition(b"\n")[0]
                 if not line:
-                    path.unlink()  # nothing was written down, so nothing was begun
+                    path.unlink()  # nothing was begun, or its host lost power
                     continue
                 record = self._decoder.decode(line)
             except (msgspec.DecodeError, OSError) as error:

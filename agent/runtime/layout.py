@@ -6,10 +6,11 @@
     run/exits/<id>        conmon's word that the container ended: its exit code
     run/oci/<id>/         the OCI runtime's own state
 
-What a power loss makes void is below run, as on any host in memory: a file there costs a tenth of
-one on a disk. Invariant: of a container one directory at least, writable or bundle, exists from
-before the first side effect until after the last is undone, so that whatever a dead agent, or a
-host that lost power, left half-made is found and can be removed.
+What a power loss makes void is below run, which hosts have in memory: there it costs no inode of a
+disk, the dearest part of a start where those are slow. Invariant: of a container one directory at
+least, writable or bundle, exists from before the first side effect until after the last is undone,
+so that whatever a dead agent, or a host that lost power, left half-made is found and can be
+removed.
 """
 
 import os
