@@ -118,7 +118,9 @@ def _bridge_data() -> bytes:
 def _vxlan_data(link: Link) -> bytes:
     vni, local = _u32(1, link.vni), _ip(4, link.local)
     learning, port = attribute(7, b"\0"), attribute(15, link.port.to_bytes(2))
-    return vni + local + learning + port
+    # No checksum of the outer packet, as RFC 7348 recommends: the inner one has its own.
+    checksum = attribute(18, b"\0")
+    return vni + local + learning + port + checksum
 
 
 def make_link(link: Link) -> bytes:
