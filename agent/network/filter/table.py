@@ -26,8 +26,8 @@ class Chain(msgspec.Struct, frozen=True):
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it. Sets and counters are the same in every version; items, rules and chains change,
-    and other base chains make it a new table.
+    """All of it. Counters are the same in every version; a chain that moves to another hook, or a
+    set that gets another type, makes it a new table.
     """
 
     elements: Mapping[str, Elements]
@@ -46,8 +46,10 @@ def whole(name: str, table: Table) -> str:
     place = f"{table.family} {name}"
     lines = [f"table {place} {{"]
     lines += (f"  counter {counter} {{\n  }}" for counter in table.counters)
-    for label, elements in table.elements.items():
-        lines += _declared(label, elements)
+    lines += (
+        f"  {_kind(elements)} {label} {{ {' '.join(_declared(elements))} }}"
+        for label, elements in table.elements.items()
+    )
     # Every chain before the first rule: rules and maps may name any of them.
     lines += (
         f"  chain {label} {{\n  }}" for label, chain in table.chains.items() if not chain.hook
@@ -56,43 +58,61 @@ def whole(name: str, table: Table) -> str:
     for label, elements in table.elements.items():
         lines += _with_items("add", place, label, elements.items)
     for label, chain in table.chains.items():
-        if chain.hook:
-            lines.append(f"add chain {place} {label} {{ {chain.hook} policy accept; }}")
+        lines += [_added(place, label, chain)] if chain.hook else []
         lines += _rules(place, label, chain)
     return removal(name, table.family) + "\n".join(lines) + "\n"
 
 
 def change(name: str, old: Table, new: Table) -> str:
     """What to tell nft when the kernel holds `old`; "" if that is `new`."""
-    if _bases(old) != _bases(new):
+    if _shape(old, new) != _shape(new, old):
         return whole(name, new)
     place = f"{new.family} {name}"
     made = [label for label in new.chains if label not in old.chains]
-    lines = [f"add chain {place} {label}" for label in made]
+    lines = [_added(place, label, new.chains[label]) for label in made]
+    lines += (
+        f"add {_kind(elements)} {place} {label} {{ {' '.join(_declared(elements))} }}"
+        for label, elements in new.elements.items() if label not in old.elements
+    )  # fmt: skip
     for label, chain in new.chains.items():
         if (before := old.chains.get(label, Chain())).rules != chain.rules:
             lines += [f"flush chain {place} {label}"] if before.rules else []
             lines += _rules(place, label, chain)
     for label, elements in new.elements.items():
-        before_items = old.elements[label].items
+        before_items = old.elements[label].items if label in old.elements else frozenset()
         lines += _with_items("delete", place, label, before_items - elements.items)
         lines += _with_items("add", place, label, elements.items - before_items)
+    # A chain of a device that is gone may be gone as well: it is added to be deleted.
+    verbs = ("add", "flush", "delete") if new.family == "netdev" else ("flush", "delete")
     for label in old.chains:
         if label not in new.chains:
-            lines += [f"flush chain {place} {label}", f"delete chain {place} {label}"]
+            lines += [f"{verb} chain {place} {label}" for verb in verbs]
+    for label, elements in old.elements.items():
+        if label not in new.elements:
+            lines.append(f"delete {_kind(elements)} {place} {label}")
     return "".join(f"{line}\n" for line in lines)
 
 
-def _bases(table: Table) -> dict[str, str]:
-    return {label: chain.hook for label, chain in table.chains.items() if chain.hook}
+def _added(place: str, label: str, chain: Chain) -> str:
+    based = f" {{ {chain.hook} policy accept; }}" if chain.hook else ""
+    return f"add chain {place} {label}{based}"
 
 
-def _declared(label: str, elements: Elements) -> Iterator[str]:
-    yield f"  {'map' if elements.values else 'set'} {label} {{"
-    yield f"    type {elements.type}"
+def _shape(table: Table, other: Table) -> list[object]:
+    """What cannot change of what both have."""
+    hooks = {n: chain.hook for n, chain in table.chains.items() if n in other.chains}
+    types = {n: (_kind(e), *_declared(e)) for n, e in table.elements.items() if n in other.elements}
+    return [hooks, types]
+
+
+def _kind(elements: Elements) -> str:
+    return "map" if elements.values else "set"
+
+
+def _declared(elements: Elements) -> Iterator[str]:
+    yield f"type {elements.type};"
     if elements.interval:
-        yield "    flags interval"
-    yield "  }"
+        yield "flags interval;"
 
 
 def _with_items(verb: str, place: str, label: str, items: Iterable[str]) -> Iterator[str]:

@@ -264,7 +264,7 @@ def test_the_table_is_replaced_in_one_transaction_and_removed_whether_there_or_n
     start = removal("t")
     assert start == "table inet t {\n}\ndelete table inet t\n"
     text = whole("t", Table(elements={"s": Elements("inet_proto")}, chains={}))
-    assert text == start + "table inet t {\n  set s {\n    type inet_proto\n  }\n}\n"
+    assert text == start + "table inet t {\n  set s { type inet_proto; }\n}\n"
 
 
 def test_frames_of_encrypted_networks_alone_are_marked_and_dropped_in_the_clear() -> None:

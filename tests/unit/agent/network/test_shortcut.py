@@ -6,7 +6,7 @@ import msgspec
 
 from agent.network.base import OverlayWanted, Peer
 from agent.network.filter.shortcut import shortcuts
-from agent.network.filter.table import Table, change, whole
+from agent.network.filter.table import Table, change
 from agent.network.names import Names
 from agent.network.plan import NO_PATHS
 from pyswarm_core.ids import NetworkId
@@ -75,7 +75,7 @@ def test_networks_that_translate_or_seal_have_no_short_way() -> None:
         assert shortcuts((changed,), NAMES, 1500, NO_PATHS) is None
 
 
-def test_a_peer_that_comes_changes_a_rule_and_a_network_the_table() -> None:
+def test_a_peer_that_comes_changes_a_rule_and_a_network_adds_chains() -> None:
     fewer = made(msgspec.structs.replace(NETWORK, peers=NETWORK.peers[:1]))
     both = made(NETWORK)
     other = msgspec.structs.replace(NETWORK, network_id=NetworkId("other"), subnet="10.2.0.0/16")
@@ -83,5 +83,7 @@ def test_a_peer_that_comes_changes_a_rule_and_a_network_the_table() -> None:
     text = change("t", fewer, both)
     assert text.startswith(f"flush chain netdev t {BRIDGE}\n")
     assert VXLAN not in text
-    assert change("t", both, more) == whole("t", more)
+    text = change("t", both, more)
+    assert text.startswith(f"add chain netdev t from_{NAMES.bridge('other')} {{ type filter")
+    assert BRIDGE not in text
     assert change("t", both, both) == ""
