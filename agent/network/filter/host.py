@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from agent.network.base import EndpointWanted, OverlayWanted, Published, Underlay
 from agent.network.encryption.ipsec import is_encrypted
-from agent.network.filter.published import NOT_LOOPBACK6, SCOPES, Ports, Scope, ports
+from agent.network.filter.published import NOT_LOOPBACK6, REFUSED, SCOPES, Ports, Scope, ports
 from agent.network.filter.senders import SPOOFED, senders
 from agent.network.filter.table import Chain, Elements, Table
 from agent.network.names import MARK_KIND, MARK_KIND_MASK, MARK_MASK, SEAL_MASK, Names, way_mark
@@ -54,11 +54,11 @@ def host_table(
         | _mesh(meshed, names, led_to)
         | {"sealed_tunnels": Elements("ifname", _tunnels(sealed, names))}
         | _ports(led),
-        chains=_on_the_way_in(underlay)
+        chains=_before_routing(names, underlay, meshed=bool(meshed))
         | dict(chain for o in overlays for chain in senders(o, names, underlay.port))
-        | _published(led, frames)
-        | _on_the_way_out(names, frames)
-        | led.chains,
+        | _published(led)
+        | _on_the_way_out(names)
+        | _around_tunnels(names, frames, meshed=bool(meshed)),
         counters=(SPOOFED, UNSEALED),
     )
 
@@ -147,7 +147,6 @@ def _ports(led: Ports) -> dict[str, Elements]:
     for scope in SCOPES:
         key, mesh = f"{scope.type}{_PORT}", led.mesh[scope]
         made[f"mesh{scope.suffix}"] = Elements(f"{key} : verdict", _items(mesh), values=True)
-        made[f"mesh_ports{scope.suffix}"] = Elements(key, _set(mesh))
         made[f"host_ports{scope.suffix}"] = Elements(
             f"{key} : {_TARGET}", _items(led.own[scope]), values=True
         )
@@ -161,32 +160,36 @@ def _items(values: Mapping[str, str]) -> frozenset[str]:
     return frozenset(f"{key} : {value}" for key, value in values.items())
 
 
-def _on_the_way_in(underlay: Underlay) -> dict[str, Chain]:
-    is_ours = f"ct mark & {MARK_KIND_MASK:#x} == {MARK_KIND:#x}"
+def _before_routing(names: Names, underlay: Underlay, *, meshed: bool) -> dict[str, Chain]:
+    devices = _devices_of(names)
     tunnels = f"udp dport {underlay.port} ip"
-    return {
-        # Before conntrack: no packet here has been translated yet. VXLAN's own are nobody's
-        # connections: each flow inside has a source port of its own, and no answer to it.
+    # Before conntrack: no packet here has been translated yet. VXLAN's own are nobody's
+    # connections: each flow inside has a source port of its own, and no answer to it.
+    chains = {
         "of_tasks": Chain(hook="type filter hook prerouting priority raw;", rules=(
-            "iifname vmap @senders",
+            f"iifname {devices} iifname vmap @senders",
             f"{tunnels} daddr {underlay.address} notrack",
         )),
         "of_tunnels": Chain(hook="type filter hook output priority raw;", rules=(
             f"{tunnels} saddr {underlay.address} notrack",
         )),
-        "way_back": Chain(hook="type filter hook prerouting priority mangle;", rules=(
+    }  # fmt: skip
+    if meshed:
+        is_ours = f"ct mark & {MARK_KIND_MASK:#x} == {MARK_KIND:#x}"
+        chains["way_back"] = Chain(hook="type filter hook prerouting priority mangle;", rules=(
+            f"iifname != {devices} accept",
             "iifname @mesh_tunnels ct state new ct mark set ether saddr map @entries",
             f"iifname @mesh_bridges ct direction reply {is_ours}"
             f" meta mark set ct mark & {MARK_MASK:#x}",
-        )),
-    }  # fmt: skip
+        ))  # fmt: skip
+    return chains
 
 
 def _port_of(scope: Scope) -> str:
     return f"{scope.match}meta l4proto . th dport"
 
 
-def _published(led: Ports, frames: str) -> dict[str, Chain]:
+def _published(led: Ports) -> dict[str, Chain]:
     return {
         "prerouting": Chain(hook="type nat hook prerouting priority dstnat;", rules=(
             "fib daddr type local jump published",
@@ -202,17 +205,12 @@ def _published(led: Ports, frames: str) -> dict[str, Chain]:
             ),
             *(f"{_port_of(s)} vmap @mesh{s.suffix}" for s in SCOPES),
         )),
-        "input": Chain(hook="type filter hook input priority filter;", rules=(
-            *_if(frames, f"meta ipsec missing counter name {UNSEALED} drop"),
-            # What comes this far found no backend; no process of the host may answer in its stead.
-            *(f"ct state new {_port_of(s)} @mesh_ports{s.suffix} jump refused" for s in SCOPES),
-        )),
-        "refused": Chain(rules=("meta l4proto tcp reject with tcp reset", "reject")),
-    }  # fmt: skip
+        REFUSED: Chain(rules=("meta l4proto tcp reject with tcp reset", "reject")),
+    } | led.chains  # fmt: skip
 
 
-def _on_the_way_out(names: Names, frames: str) -> dict[str, Chain]:
-    ours = f'"{names.prefix}*"'
+def _on_the_way_out(names: Names) -> dict[str, Chain]:
+    ours = _devices_of(names)
     return {
         "forward": Chain(hook="type filter hook forward priority filter;", rules=(
             "iifname . oifname @same_network accept",
@@ -221,14 +219,6 @@ def _on_the_way_out(names: Names, frames: str) -> dict[str, Chain]:
             "ct status dnat ct direction reply iifname @led_to accept",
             f"iifname {ours} oifname {ours} drop",
             f"oifname {ours} ct state != {{ established, related }} drop",
-        )),
-        # VXLAN's outer packet inherits the mark.
-        "into_tunnels": Chain(hook="type filter hook postrouting priority mangle;", rules=(
-            f"oifname @mesh_tunnels meta mark & {MARK_KIND_MASK:#x} == {MARK_KIND:#x}"
-            f" meta mark set meta mark & {MARK_MASK ^ 0xFFFFFFFF:#x}",
-            f"oifname @sealed_tunnels"
-            f" meta mark set meta mark & {SEAL_MASK ^ 0xFFFFFFFF:#x} | {names.seal_mark:#x}",
-            *_if(frames, f"rt ipsec missing counter name {UNSEALED} drop"),
         )),
         "postrouting": Chain(hook="type nat hook postrouting priority srcnat;", rules=(
             f"oifname != {ours} ip saddr @egress masquerade",
@@ -242,6 +232,31 @@ def _on_the_way_out(names: Names, frames: str) -> dict[str, Chain]:
             "ct status dnat oifname @mesh_tunnels ip6 saddr . ip6 daddr @peers_tasks6 masquerade",
         )),
     }  # fmt: skip
+
+
+def _around_tunnels(names: Names, frames: str, *, meshed: bool) -> dict[str, Chain]:
+    """Every packet of the host would ask these: they are not there before somebody needs them."""
+    chains = {}
+    if frames:
+        chains["input"] = Chain(hook="type filter hook input priority filter;", rules=(
+            f"{frames} meta ipsec missing counter name {UNSEALED} drop",
+        ))  # fmt: skip
+    if frames or meshed:
+        # VXLAN's outer packet inherits the mark.
+        chains["into_tunnels"] = Chain(hook="type filter hook postrouting priority mangle;", rules=(
+            *_if(frames, f"rt ipsec missing counter name {UNSEALED} drop"),
+            f"oifname != {_devices_of(names)} accept",
+            f"oifname @mesh_tunnels meta mark & {MARK_KIND_MASK:#x} == {MARK_KIND:#x}"
+            f" meta mark set meta mark & {MARK_MASK ^ 0xFFFFFFFF:#x}",
+            f"oifname @sealed_tunnels"
+            f" meta mark set meta mark & {SEAL_MASK ^ 0xFFFFFFFF:#x} | {names.seal_mark:#x}",
+        ))  # fmt: skip
+    return chains
+
+
+def _devices_of(names: Names) -> str:
+    """What the names of all our devices match: cheaper to ask than any set."""
+    return f'"{names.prefix}*"'
 
 
 def _if(match: str, verdict: str) -> tuple[str, ...]:

@@ -38,6 +38,8 @@ BY_ADDRESS6 = Scope("_by_address6", "ipv6_addr . ", "ip6 daddr . ")
 BY_DEVICE = Scope("_by_device", "ifname . ", "iifname . ")
 SCOPES = (BY_ADDRESS, BY_ADDRESS6, BY_DEVICE, ANYWHERE)
 """The narrowest first: it wins."""
+REFUSED = "refused"
+"""The chain for what finds no backend."""
 NOT_LOOPBACK6 = "ip6 daddr != ::1"
 
 
@@ -107,6 +109,8 @@ def _to_backends(
     if addresses and overlay is not None and overlay.subnet6:
         far = [address6(overlay.subnet, overlay.subnet6, address) for address in addresses]
         yield _dnat(port, "ip6", far)
+    # No process of the host may answer in its stead.
+    yield f"goto {REFUSED}"
 
 
 def _dnat(port: PortConfig, family: str, addresses: Sequence[str]) -> str:

@@ -129,10 +129,10 @@ def test_what_a_task_sends_must_come_from_the_blocks_of_its_bridge() -> None:
 def test_a_published_port_leads_to_any_backend_of_its_service() -> None:
     made = table(mesh(), endpoints=(web("10.9.0.2", "10.9.1.2"),))
     assert made.elements["mesh"].items == {"tcp . 8080 : goto mesh_tcp_8080"}
-    assert made.elements["mesh_ports"].items == {"tcp . 8080"}
     assert made.chains["mesh_tcp_8080"].rules == (
         "meta l4proto tcp dnat ip to numgen random mod 2 map"
         " { 0 : 10.9.0.2 . 80, 1 : 10.9.1.2 . 80 }",
+        "goto refused",
     )
 
 
@@ -150,9 +150,7 @@ def test_a_port_bound_to_one_address_answers_there_only(
     bound = msgspec.structs.replace(WEB, host_ip=host_ip)
     made = table(mesh(), endpoints=(web("10.9.0.2", ports=(bound,)),))
     assert made.elements[f"mesh{scope}"].items == {item}
-    assert made.elements[f"mesh_ports{scope}"].items == {item.partition(" : ")[0]}
     assert not made.elements["mesh"].items
-    assert not made.elements["mesh_ports"].items
 
 
 def test_a_dual_stack_mesh_leads_both_families() -> None:
@@ -172,8 +170,8 @@ def test_a_peers_own_addresses_of_ipv6_are_known_beside_its_tasks() -> None:
 
 def test_a_port_without_backends_stays_ours() -> None:
     made = table(mesh(), endpoints=(web(),))
-    assert made.elements["mesh_ports"].items == {"tcp . 8080"}
-    assert made.chains["mesh_tcp_8080"] == Chain()
+    assert made.elements["mesh"].items == {"tcp . 8080 : goto mesh_tcp_8080"}
+    assert made.chains["mesh_tcp_8080"] == Chain(("goto refused",))
 
 
 def test_a_port_of_mode_host_is_not_led_into_the_mesh() -> None:
@@ -233,6 +231,13 @@ def test_connections_are_marked_with_the_host_they_entered_by_where_tasks_run() 
     assert not table(mesh(local_blocks=())).elements["entries"].items
 
 
+def test_a_host_without_mesh_and_encryption_has_no_chains_for_them() -> None:
+    of_mesh = {"way_back", "into_tunnels"}
+    assert of_mesh <= table(mesh()).chains.keys()
+    assert "input" not in table(mesh()).chains
+    assert table(network(OPEN, "10.1.0.0/16")).chains.keys().isdisjoint({"input", *of_mesh})
+
+
 def test_the_order_of_networks_does_not_matter() -> None:
     first, second = network(OPEN, "10.1.0.0/16"), network(CLOSED, "10.2.0.0/16")
     assert table(first, second) == table(second, first)
@@ -253,7 +258,6 @@ def test_a_ports_end_takes_its_item_before_its_chain() -> None:
     with_port, without = table(mesh(), endpoints=(web("10.9.0.2"),)), table(mesh())
     assert change("t", with_port, without) == (
         "delete element inet t mesh { tcp . 8080 : goto mesh_tcp_8080 }\n"
-        "delete element inet t mesh_ports { tcp . 8080 }\n"
         "flush chain inet t mesh_tcp_8080\n"
         "delete chain inet t mesh_tcp_8080\n"
     )
@@ -276,10 +280,10 @@ def test_frames_of_encrypted_networks_alone_are_marked_and_dropped_in_the_clear(
     tunnels = {f'"{NAMES.vxlan(o.network_id)}"' for o in sealed}
     assert made.elements["sealed_tunnels"].items == tunnels
     frames = "udp dport 4789 @th,96,24 { 4097, 4098 }"
-    first, *_ = made.chains["input"].rules
-    *_, mark, last = made.chains["into_tunnels"].rules
-    assert first == f"{frames} meta ipsec missing counter name {UNSEALED} drop"
-    assert last == f"{frames} rt ipsec missing counter name {UNSEALED} drop"
+    (into,) = made.chains["input"].rules
+    out, *_, mark = made.chains["into_tunnels"].rules
+    assert into == f"{frames} meta ipsec missing counter name {UNSEALED} drop"
+    assert out == f"{frames} rt ipsec missing counter name {UNSEALED} drop"
     assert mark == (
         f"oifname @sealed_tunnels meta mark set meta mark & 0xf00000ff | {NAMES.seal_mark:#x}"
     )
