@@ -81,6 +81,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(parts.overlays.run())
         group.create_task(parts.dataplane.tend_paths())
+        group.create_task(parts.dataplane.tend_shortcuts())
         group.create_task(parts.runtime.tend())
         group.create_task(parts.worker.run())
         description = _description(config, await parts.dataplane.lacks())

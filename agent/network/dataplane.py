@@ -29,10 +29,12 @@ from agent.network.base import (
 from agent.network.encryption import ipsec
 from agent.network.encryption.sealer import Encryption
 from agent.network.filter import flows
+from agent.network.filter.bypass import Bypass
 from agent.network.filter.host import UNSEALED, host_table
 from agent.network.filter.keeper import Keeper
 from agent.network.filter.senders import SPOOFED
 from agent.network.filter.shortcut import shortcuts
+from agent.network.filter.table import Table
 from agent.network.names import Names
 from agent.network.netlink import Netlink, nft_generation
 from agent.network.netns import Namespaces
@@ -88,10 +90,7 @@ class KernelDataplane:
         self._set_aside: list[OverlayWanted] = []
         self._paths = Paths(self._carries)
         self._filter = Keeper(self._names.table, lambda: self._run(nft_generation))
-        self._shortcuts = Keeper(
-            self._names.table, lambda: self._run(nft_generation), family="netdev"
-        )
-        self._goes_long = False
+        self._bypass = Bypass(self._names.table, lambda: self._run(nft_generation))
 
     def close(self) -> None:
         """Stop the threads and close the sockets. The kernel keeps what it has."""
@@ -141,13 +140,19 @@ class KernelDataplane:
                 raise NetworkFailed(lack)
         wiring = plugs(task_id, attachments, self._overlays, self._names, self._underlay_mtu)
         networks = tuple(a.network_id for a in attachments if a.network_id != HOST_BRIDGE)
-        await self._run(lambda: self._attach(task_id, wiring, networks))
+        plugged = await self._run(lambda: self._attach(task_id, wiring, networks))
         self._tasks[task_id] = wiring
+        self._bypass.moved()
+        if self._bypass.knows(plugged):
+            async with self._lock:
+                self._bypass.distrust()
+                await self._sync_shortcuts()
         return str(self._namespaces.path(task_id))
 
     async def detach(self, task_id: TaskId) -> None:
         """Let go of the task's namespace; see Dataplane."""
         wiring = self._tasks.pop(task_id, ())
+        self._bypass.moved()
         if _TASK_ID.fullmatch(task_id):
             await self._run(lambda: self._detach(task_id, wiring))
 
@@ -165,7 +170,7 @@ class KernelDataplane:
             self._host_is_synced &= not drifts
             if await self._filter.differs():
                 drifts += (Drift(kind="rules", detail=self._names.table),)
-            if await self._shortcuts.differs():
+            if await self._bypass.differs():
                 # Only a sync that looks at the whole host writes them.
                 self._host_is_synced = False
                 drifts += (Drift(kind="rules", detail=f"netdev {self._names.table}"),)
@@ -180,6 +185,23 @@ class KernelDataplane:
             except NetworkFailed as error:
                 _log.warning("network.paths_unknown", error=error)
             await asyncio.sleep(LOOK_PERIOD_S)
+
+    async def tend_shortcuts(self) -> None:
+        """Give tasks short ways of their own for ever."""
+        while True:
+            try:
+                await self.give_shortcuts()
+            except NetworkFailed as error:
+                _log.warning("network.shortcuts_unknown", error=error)
+
+    async def give_shortcuts(self) -> None:
+        """Wait for tasks to come or go, and for peace; then write the short ways. Raises
+        NetworkFailed.
+        """
+        await self._bypass.peace()
+        async with self._lock:
+            await self._sync_shortcuts()
+            await self._bypass.remember()
 
     async def measure_paths(self) -> None:
         """Ask those peers whose turn it is; where full packets are lost, routes say how large they
@@ -322,13 +344,15 @@ class KernelDataplane:
             self._underlay_mtu = devices.mtu_of(self._underlay.address)
         wirings = list(self._tasks.values())
         ports = {plug.port.name: plug.bridge for wiring in wirings for plug in wiring}
+        inmates = [inmate for wiring in wirings for plug in wiring for inmate in plug.inmates]
         want = plan.wanted(
             list(self._overlays.values()), self._names, self._underlay, self._underlay_mtu, ports,
-            published={task.network_id for task in self._published}, paths=self._paths.measured,
+            inmates=inmates, published={task.network_id for task in self._published},
+            paths=self._paths.measured,
         )  # fmt: skip
         # What is left of the last dual-stack network, perhaps another agent's, is found as well.
         self._six |= plan.FORWARDING6 in want.settings
-        found = kernel.find(self._host(), devices, self._names, want.settings, six=self._six)
+        found = kernel.find(self._host(), devices, self._names, want.settings, ports, six=self._six)
         return want, found
 
     def _sync_kernel(self) -> None:
@@ -338,24 +362,21 @@ class KernelDataplane:
             self._sync_devices()
 
     async def _sync_shortcuts(self) -> None:
-        table = shortcuts(
-            list(self._overlays.values()), self._names, self._underlay_mtu, self._paths.measured
-        )
         await self._filter.remember()
-        try:
-            await self._shortcuts.sync(table)
-            self._goes_long = False
-        except NetworkFailed as error:
-            # A kernel that has no such thing (nft_fwd_netdev) routes: slower, and no less right.
-            if not self._goes_long:
-                _log.warning("network.no_shortcut", error=error)
-            self._goes_long = True
+        await self._bypass.sync(self._plugs_there, self._shortcuts)
+
+    def _plugs_there(self) -> list[Plug]:
+        there = {name for _, name in socket.if_nameindex()}
+        return [p for wiring in self._tasks.values() for p in wiring if p.port.name in there]
+
+    def _shortcuts(self, plugs: Sequence[Plug]) -> Table | None:
+        overlays, paths = list(self._overlays.values()), self._paths.measured
+        return shortcuts(overlays, self._names, self._underlay_mtu, paths, plugs)
 
     def _sync_devices(self) -> None:
         want, changes = self._compare()
-        if changes.drop_links or changes.make_links:
-            # A chain on a device goes with it.
-            self._shortcuts.distrust()
+        if changes.drop_links or changes.make_links or changes.lost_ports:
+            self._bypass.distrust()
         if changes != plan.Changes():
             bridges = {self._names.bridge(o.network_id): o for o in self._overlays.values()}
             tunnels = {self._names.vxlan(o.network_id): o for o in self._overlays.values()}
@@ -371,12 +392,13 @@ class KernelDataplane:
 
     def _attach(
         self, task_id: TaskId, wiring: tuple[Plug, ...], networks: tuple[NetworkId, ...]
-    ) -> None:
+    ) -> Sequence[Plug]:
+        """The plugs that had to be made."""
         spaces = self._namespaces
         if spaces.exists(task_id):
-            self._mend(task_id, wiring)
+            made = self._mend(task_id, wiring)
             self._programs.adopt(task_id, networks, lambda: spaces.netfilter_of(task_id))
-            return
+            return made
         # The kernel removes a namespace some time after its last use, and its pairs with it; those
         # of an earlier attempt at this task would be in the way.
         left = [message.drop_link_named(plug.port.name) for plug in wiring]
@@ -386,6 +408,7 @@ class KernelDataplane:
             self._plug(wiring, inside)
             with self._programs.new(task_id, networks, lambda: spaces.netfilter(descriptor)):
                 spaces.keep(task_id, descriptor)
+        return wiring
 
     def _detach(self, task_id: TaskId, wiring: tuple[Plug, ...]) -> None:
         # A namespace may outlive its file by long; it must not answer for who has its address next.
@@ -401,10 +424,11 @@ class KernelDataplane:
             if task_id in self._tasks:
                 raise
 
-    def _mend(self, task_id: TaskId, wiring: tuple[Plug, ...]) -> None:
+    def _mend(self, task_id: TaskId, wiring: tuple[Plug, ...]) -> Sequence[Plug]:
         if lost := [plug for plug in wiring if not self._is_plugged(plug)]:
             with self._namespaces.inside(task_id) as inside:
                 self._plug(lost, inside)
+        return lost
 
     def _plug(self, wiring: Sequence[Plug], inside: Netlink) -> None:
         # Looked up first: a bridge that is not there is the likelier fault, and cheap to undo.
@@ -412,6 +436,10 @@ class KernelDataplane:
         inside.apply(inside_messages(wiring, self._namespaces.host))
         joins = [message.plug_in(port, bridge) for port, bridge in bridges]
         joins += [message.reflect(port) for port, _ in bridges]
+        joins += [
+            message.neighbour(socket.if_nametoindex(inmate.device), inmate)
+            for plug in wiring for inmate in plug.inmates
+        ]  # fmt: skip
         # All are up now: have the kernel let packets through before anyone sends one.
         ports = [name for plug in wiring for name in (plug.port.name, plug.bridge)]
         self._host().apply([*joins, *map(message.get_link, ports)])

@@ -5,7 +5,7 @@ the first failure is raised at the end.
 """
 
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -61,10 +61,16 @@ def own_addresses6(host: Netlink, names: Names) -> tuple[str, ...]:
 
 
 def find(
-    host: Netlink, devices: Devices, names: Names, settings: Iterable[Setting], *, six: bool
+    host: Netlink,
+    devices: Devices,
+    names: Names,
+    settings: Iterable[Setting],
+    ports: Collection[str],
+    *,
+    six: bool,
 ) -> KernelState:
-    """What the kernel holds on the fleet's devices, of IPv6 too if it is asked for, and which of
-    the settings are as wanted.
+    """What the kernel holds on the fleet's devices, of IPv6 too if it is asked for, which of the
+    settings are as wanted, and who is behind these ports.
     """
     ours = {index: link.name for index, link in devices.links.items() if names.carries(link.name)}
     families = (AF_INET, AF_INET6) if six else (AF_INET,)
@@ -88,12 +94,7 @@ def find(
             for index, route in filter(None, routes)
             if index in ours or (not index and route.metric == names.last_resort_metric)
         ),
-        neighbours=frozenset(
-            Neighbour(ours[index], address, mac)
-            for family in families
-            for index, address, mac in neighbours(host, family)
-            if index in ours
-        ),
+        neighbours=_known(host, families, ours | _numbered(devices, ports)),
         fdb=frozenset(
             Fdb(ours[index], mac, vtep)
             for index, vtep, mac in neighbours(host, message.AF_BRIDGE)
@@ -106,6 +107,21 @@ def find(
             and (not rule.iif or names.carries(rule.iif))
         ),
         settings=frozenset(setting for setting in settings if _holds(setting)),
+    )
+
+
+def _numbered(devices: Devices, names: Iterable[str]) -> dict[int, str]:
+    return {devices.index[name]: name for name in names if name in devices.index}
+
+
+def _known(
+    host: Netlink, families: Iterable[int], devices: Mapping[int, str]
+) -> frozenset[Neighbour]:
+    return frozenset(
+        Neighbour(devices[index], address, mac)
+        for family in families
+        for index, address, mac in neighbours(host, family)
+        if index in devices
     )
 
 

@@ -120,6 +120,13 @@ def network_mtu(overlay: OverlayWanted, underlay_mtu: int) -> int:
     return underlay_mtu - VXLAN_OVERHEAD
 
 
+def has_shortcut(overlay: OverlayWanted) -> bool:
+    """Whether what its tasks send each other may pass the hosts' filter by: elsewhere that
+    translates or seals it.
+    """
+    return bool(overlay.vni) and not overlay.ingress and not is_encrypted(overlay)
+
+
 def _narrower(overlay: OverlayWanted, path: int, most: int) -> int:
     """The MTU of a peer's routes if packets of the network's would not get there, else 0."""
     room = sealed_mtu(path) if is_encrypted(overlay) else path - VXLAN_OVERHEAD
@@ -133,12 +140,13 @@ def wanted(
     underlay_mtu: int,
     ports: Mapping[str, str],
     *,
+    inmates: Iterable[Neighbour] = (),
     published: Collection[NetworkId] = (),
     paths: Mapping[str, int] = NO_PATHS,
 ) -> KernelState:
     """What the kernel should hold for these networks. `ports` are the attached tasks' devices and
-    their bridges; to tasks of the `published` networks lead ports of this host. `paths`: by
-    underlay address, the largest packet that gets there.
+    their bridges, `inmates` the tasks behind them; to tasks of the `published` networks lead ports
+    of this host. `paths`: by underlay address, the largest packet that gets there.
     """
     links: dict[str, Link] = {}
     addresses: list[Address] = []
@@ -148,8 +156,9 @@ def wanted(
     rules: list[Rule] = []
     settings: list[Setting] = []
     for overlay in overlays:
-        for link in _links(overlay, names, underlay, network_mtu(overlay, underlay_mtu)):
-            links[link.name] = link
+        mtu = network_mtu(overlay, underlay_mtu)
+        own = {link.name: link for link in _links(overlay, names, underlay, mtu)}
+        links |= own
         bridge, vxlan = names.bridge(overlay.network_id), names.vxlan(overlay.network_id)
         for side in sides(overlay, underlay_mtu, paths):
             addresses += (Address(bridge, cidr) for cidr in _bridge_cidrs(side))
@@ -160,22 +169,17 @@ def wanted(
                 rules += _rules_of_ways(side, bridge, names)
         if overlay.vni:
             fdb += (Fdb(vxlan, vtep_mac(p.node_number), p.address) for p in overlay.peers)
-        own = [name for name in (bridge, vxlan) if name in links]
-        settings += _settings(own, six=bool(overlay.subnet6))
+        is_led_to = overlay.ingress or overlay.network_id in published
+        settings += _settings(own, six=bool(overlay.subnet6), is_led_to=is_led_to)
         if overlay.subnet6:
-            addresses += (Address(name, _link_cidr(links[name])) for name in own)
-        if overlay.ingress or overlay.network_id in published:
-            settings += map(_localhost, own)
+            addresses += (Address(name, _link_cidr(link)) for name, link in own.items())
+    ports = {port: bridge for port, bridge in ports.items() if bridge in links}
+    neighbours += (inmate for inmate in inmates if inmate.device in ports)
     return KernelState(
-        links=links,
-        ports={port: bridge for port, bridge in ports.items() if bridge in links},
-        addresses=frozenset(addresses),
-        routes=frozenset(routes),
-        neighbours=frozenset(neighbours),
-        fdb=frozenset(fdb),
-        rules=frozenset(rules),
+        links=links, ports=ports, addresses=frozenset(addresses), routes=frozenset(routes),
+        neighbours=frozenset(neighbours), fdb=frozenset(fdb), rules=frozenset(rules),
         settings=frozenset(settings),
-    )
+    )  # fmt: skip
 
 
 def _links(overlay: OverlayWanted, names: Names, underlay: Underlay, mtu: int) -> Iterator[Link]:
@@ -248,11 +252,13 @@ def _localhost(name: str) -> Setting:
     return Setting(f"ipv4/conf/{name}/route_localnet", "1", name)
 
 
-def _settings(devices: Iterable[str], *, six: bool) -> Iterator[Setting]:
+def _settings(devices: Iterable[str], *, six: bool, is_led_to: bool) -> Iterator[Setting]:
     yield FORWARDING
     if six:
         yield FORWARDING6
     for name in devices:
+        if is_led_to:
+            yield _localhost(name)
         # Replies may take another way than requests did: no reverse path filter.
         yield Setting(f"ipv4/conf/{name}/rp_filter", "0", name)
         yield Setting(f"ipv6/conf/{name}/disable_ipv6", "0" if six else "1", name)

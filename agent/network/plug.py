@@ -15,7 +15,7 @@ from agent.network import message
 from agent.network.base import Attachment, NetworkFailed, OverlayWanted
 from agent.network.ipam import gateway
 from agent.network.names import Names, gateway_mac, task_mac
-from agent.network.plan import network_mtu
+from agent.network.plan import has_shortcut, network_mtu
 from agent.network.state import Link, Neighbour, Route, Rule
 from pyswarm_core.addresses import address6, block6
 from pyswarm_core.ids import NetworkId, TaskId
@@ -36,7 +36,8 @@ class Six(msgspec.Struct, frozen=True, kw_only=True):
 
 class Plug(msgspec.Struct, frozen=True, kw_only=True):
     """One interface of a task, ready to be made. `routes` lead out of its block, for some packets
-    by `rules`; `six` is None on a network without IPv6.
+    by `rules`; `six` is None on a network without IPv6. `inmates` is the task itself as the host
+    sees it behind the port, for what is handed to it past the bridge.
     """
 
     index: int
@@ -47,6 +48,7 @@ class Plug(msgspec.Struct, frozen=True, kw_only=True):
     gateway: Neighbour
     routes: tuple[Route, ...]
     rules: tuple[Rule, ...] = ()
+    inmates: tuple[Neighbour, ...] = ()
     six: Six | None = None
 
 
@@ -91,15 +93,18 @@ def plugs(
             ),
             attachment.ifname,
         )
+        port, mac = names.veth(task_id, overlay.network_id), task_mac(attachment.address)
+        inmate = Neighbour(port, attachment.address, mac)
         plug = Plug(
             index=_FIRST_INDEX + number,
             bridge=names.bridge(overlay.network_id),
-            port=Link(name=names.veth(task_id, overlay.network_id), kind="veth", mtu=mtu),
-            inside=Link(name=ifname, mac=task_mac(attachment.address), mtu=mtu),
+            port=Link(name=port, kind="veth", mtu=mtu),
+            inside=Link(name=ifname, mac=mac, mtu=mtu),
             cidr=_cidr(side),
             gateway=_gateway(side, ifname, overlay),
             routes=_routes(side, ifname, is_mesh=overlay.ingress, is_out=number == out),
             rules=_rules(side.address) if overlay.ingress else (),
+            inmates=(inmate,) if has_shortcut(overlay) else (),
         )
         made.append(_dual(plug, side, overlay, is_out=number == out6) if overlay.subnet6 else plug)
     return tuple(made)
@@ -120,6 +125,10 @@ def _dual(plug: Plug, side: _Side, overlay: OverlayWanted, *, is_out: bool) -> P
         plug,
         routes=(*plug.routes, *routes),
         rules=(*plug.rules, *(_rules(six.address) if overlay.ingress else ())),
+        inmates=(
+            *plug.inmates,
+            *(msgspec.structs.replace(inmate, address=six.address) for inmate in plug.inmates),
+        ),
         six=Six(cidr=_cidr(six), gateway=_gateway(six, ifname, overlay)),
     )
 

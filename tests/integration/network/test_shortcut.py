@@ -28,19 +28,24 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 @pytest.fixture
 def task(rig: Rig) -> Iterator[str]:
-    """A task on the first host, with another on the second; both hosts count what they route."""
+    """A task on the first host, with another on the second; both hosts count what they see and what
+    they route. Neither task has a way of its own yet.
+    """
     paths = []
     for host in rig.hosts:
         host.run(host.dataplane.sync([overlay(host), overlay(host, OTHER)]))
         place = Attachment(network_id=APP, address=f"10.128.{host.number}.2")
         paths.append(host.run(host.dataplane.attach(TaskId(f"t{host.number}"), [place])))
         host.nsenter("nft add table inet count")
-        host.nsenter("nft add chain inet count way '{ type filter hook forward priority 10; }'")
-        host.nsenter("nft add rule inet count way icmp type echo-request counter")
+        for hook in ("prerouting", "forward"):
+            based = f"{{ type filter hook {hook} priority 10; }}"
+            host.nsenter(f"nft add chain inet count {hook} '{based}'")
+            host.nsenter(f"nft add rule inet count {hook} icmp type echo-request counter")
     yield paths[0]
     for host in rig.hosts:
         host.nsenter("nft delete table inet count")
-        host.run(host.dataplane.detach(TaskId(f"t{host.number}")))
+        for task_id in host.run(host.dataplane.found()):
+            host.run(host.dataplane.detach(task_id))
         host.run(host.dataplane.sync(()))
         assert "pyswarm" not in host.nsenter("nft list tables")
 
@@ -61,10 +66,60 @@ def overlay(host: Host, network: NetworkId = APP) -> OverlayWanted:
     )  # fmt: skip
 
 
+def seen(host: Host, hook: str = "prerouting") -> int:
+    """How many echoes came by a hook so far."""
+    listed = host.nsenter(f"nft list chain inet count {hook}")
+    return int(listed.partition("packets ")[2].split()[0])
+
+
 def routed(host: Host) -> int:
     """How many echoes the host has forwarded by its routes so far."""
-    listed = host.nsenter("nft list table inet count")
-    return int(listed.partition("packets ")[2].split()[0])
+    return seen(host, "forward")
+
+
+def give(rig: Rig) -> None:
+    """Have the tasks get ways of their own."""
+    for host in rig.hosts:
+        host.run(host.dataplane.give_shortcuts())
+
+
+def test_no_hook_of_ip_sees_what_a_task_with_its_own_way_sends(rig: Rig, task: str) -> None:
+    give(rig)
+    before = [seen(host) for host in rig.hosts]
+    assert ping(task, THERE)
+    assert [seen(host) for host in rig.hosts] == before
+    assert [host.run(host.dataplane.check()) for host in rig.hosts] == [(), ()]
+
+
+def test_a_task_that_comes_by_an_address_is_found_at_once(rig: Rig, task: str) -> None:
+    give(rig)
+    assert ping(task, THERE)
+    there = rig.hosts[1]
+    there.run(there.dataplane.detach(TaskId("t2")))
+    assert not ping(task, THERE, timeout_s=0.3)
+    there.run(there.dataplane.attach(TaskId("t3"), [Attachment(network_id=APP, address=THERE)]))
+    assert ping(task, THERE)
+    assert routed(there) == 0
+
+
+def test_a_port_that_is_made_anew_is_found(rig: Rig, task: str) -> None:
+    give(rig)
+    there = rig.hosts[1]
+    there.ip(f"link del {NAMES.veth('t2', APP)}")
+    assert "port" in [drift.kind for drift in there.run(there.dataplane.check())]
+    there.run(there.dataplane.sync([overlay(there), overlay(there, OTHER)]))
+    assert there.run(there.dataplane.check()) == ()
+    assert ping(task, THERE)
+
+
+def test_a_task_that_the_host_no_longer_knows_is_told_to_it(rig: Rig, task: str) -> None:
+    give(rig)
+    there = rig.hosts[1]
+    there.ip(f"neigh del {THERE} dev {NAMES.veth('t2', APP)}")
+    assert [drift.kind for drift in there.run(there.dataplane.check())] == ["neighbour"]
+    there.run(there.dataplane.sync([overlay(there), overlay(there, OTHER)]))
+    assert there.run(there.dataplane.check()) == ()
+    assert ping(task, THERE)
 
 
 def test_no_host_routes_what_goes_from_task_to_task(rig: Rig, task: str) -> None:
@@ -101,6 +156,7 @@ def test_a_device_that_is_made_anew_gets_its_rules(rig: Rig, task: str, device: 
 
 def test_lost_rules_cost_time_only_and_come_back(rig: Rig, task: str) -> None:
     here = rig.hosts[0]
+    give(rig)
     here.nsenter("nft delete table netdev pyswarm_tst")
     assert ping(task, THERE)
     assert routed(here) == 1

@@ -1,19 +1,21 @@
 """What goes the short way between two hosts, and what is left to routing."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from agent.network.base import OverlayWanted, Peer
+from agent.network.base import Attachment, OverlayWanted, Peer
 from agent.network.filter.shortcut import shortcuts
-from agent.network.filter.table import Table, change
+from agent.network.filter.table import Table, change, whole
 from agent.network.names import Names
 from agent.network.plan import NO_PATHS
-from pyswarm_core.ids import NetworkId
+from agent.network.plug import Plug, plugs
+from pyswarm_core.ids import NetworkId, TaskId
 
 NAMES = Names("abc")
 APP = NetworkId("app")
-BRIDGE, VXLAN = f"from_{NAMES.bridge(APP)}", f"from_{NAMES.vxlan(APP)}"
+BRIDGE, VXLAN = NAMES.bridge(APP), NAMES.vxlan(APP)
+HOPS = f"hops_{BRIDGE}"
 NETWORK = OverlayWanted(
     network_id=APP, name="app", vni=4096, subnet="10.1.0.0/16", local_blocks=("10.1.0.0/26",),
     peers=(
@@ -23,67 +25,129 @@ NETWORK = OverlayWanted(
 )  # fmt: skip
 
 
-def made(*overlays: OverlayWanted, paths: Mapping[str, int] = NO_PATHS) -> Table:
-    table = shortcuts(overlays, NAMES, 1500, paths)
+def made(
+    *overlays: OverlayWanted, paths: Mapping[str, int] = NO_PATHS, tasks: Iterable[Plug] = ()
+) -> Table:
+    table = shortcuts(overlays, NAMES, 1500, paths, tasks)
     assert table is not None
     return table
 
 
-def of(chain: str, **changes: object) -> tuple[str, ...]:
-    return made(msgspec.structs.replace(NETWORK, **changes)).chains[chain].rules
+def of(device: str, **changes: object) -> tuple[str, ...]:
+    return made(msgspec.structs.replace(NETWORK, **changes)).chains[f"from_{device}"].rules
+
+
+def task(number: int, **changes: object) -> Plug:
+    overlays = {APP: msgspec.structs.replace(NETWORK, **changes)}
+    place = Attachment(network_id=APP, address=f"10.1.0.{number}")
+    (plug,) = plugs(TaskId(f"t{number}"), [place], overlays, NAMES, 1500)
+    return plug
 
 
 def test_only_tasks_own_addresses_go_out_and_only_to_other_hosts_tasks() -> None:
-    assert of(BRIDGE)[1:] == (
-        "ip saddr { 10.1.0.2-10.1.0.62 } ip ttl > 1 fwd ip to ip daddr map"
-        " { 10.1.0.130 : 240.0.0.3, 10.1.0.194-10.1.0.254 : 240.0.0.3,"
-        f' 10.1.0.66-10.1.0.126 : 240.0.0.2 }} device "{NAMES.vxlan(APP)}"',
+    assert of(BRIDGE) == (
+        "ip saddr { 10.1.0.2-10.1.0.62 } ip ttl > 1"
+        f' fwd ip to ip daddr map @{HOPS} device "{VXLAN}"',
+    )
+    assert made(NETWORK).elements[HOPS].items == {
+        "10.1.0.66-10.1.0.126 : 240.0.0.2",
+        "10.1.0.130 : 240.0.0.3",
+        "10.1.0.194-10.1.0.254 : 240.0.0.3",
+    }
+
+
+def test_only_what_is_for_this_hosts_tasks_comes_in() -> None:
+    assert of(VXLAN) == (
+        f'ip daddr {{ 10.1.0.2-10.1.0.62 }} ip ttl > 1 fwd ip to ip daddr device "{BRIDGE}"',
     )
 
 
-def test_only_from_the_network_to_this_hosts_tasks_comes_in() -> None:
-    assert of(VXLAN)[1:] == (
-        "ip saddr 10.1.0.0/16 ip daddr { 10.1.0.2-10.1.0.62 } ip ttl > 1"
-        f' fwd ip to ip daddr device "{NAMES.bridge(APP)}"',
+def test_a_task_of_its_own_port_sends_by_its_own_address_alone_and_is_handed_its_packets() -> None:
+    one = task(2)
+    table = made(NETWORK, tasks=[one])
+    (out,) = table.chains[f"from_{one.port.name}"].rules
+    assert out == f'ip saddr 10.1.0.2 ip ttl > 1 fwd ip to ip daddr map @{HOPS} device "{VXLAN}"'
+    handed, rest = table.chains[f"from_{VXLAN}"].rules
+    assert handed == (
+        "ip ttl > 1 fwd ip to ip daddr device ip daddr map"
+        f' {{ 10.1.0.2 : "{one.port.name}" }}'
+    )  # fmt: skip
+    assert (rest,) == of(VXLAN)
+
+
+def test_a_task_of_another_network_is_not_among_them() -> None:
+    other = msgspec.structs.replace(
+        NETWORK, network_id=NetworkId("other"), subnet="10.2.0.0/16", local_blocks=("10.2.0.0/26",)
     )
-
-
-def test_what_is_too_big_is_left_to_routing_which_can_say_so() -> None:
-    for chain in (BRIDGE, VXLAN):
-        assert of(chain)[0] == "meta l4proto != tcp meta length > 1450 accept"
-        assert of(chain, mtu=1300)[0] == "meta l4proto != tcp meta length > 1300 accept"
+    table = made(NETWORK, other, tasks=[task(2)])
+    into_other = table.chains[f"from_{NAMES.vxlan('other')}"].rules
+    assert not any("10.1." in rule for rule in into_other)
 
 
 def test_a_peer_that_full_packets_do_not_reach_is_routed() -> None:
-    _, rule = made(NETWORK, paths={"192.168.0.2": 1400}).chains[BRIDGE].rules
-    assert "240.0.0.2" not in rule
-    assert "240.0.0.3" in rule
+    items = made(NETWORK, paths={"192.168.0.2": 1400}).elements[HOPS].items
+    assert {item.partition(" : ")[2] for item in items} == {"240.0.0.3"}
 
 
 def test_ipv6_goes_the_same_way() -> None:
-    *_, out = of(BRIDGE, subnet6="fd01::/112")
-    *_, into = of(VXLAN, subnet6="fd01::/112")
-    assert "ip6 saddr { fd01::2-fd01::3e } ip6 hoplimit > 1 fwd ip6 to ip6 daddr map" in out
-    assert "fd01::42-fd01::7e : fe80::70:ff:fe00:2" in out
-    assert into.startswith("ip6 saddr fd01::/112 ip6 daddr { fd01::2-fd01::3e }")
+    one = task(2, subnet6="fd01::/112")
+    table = made(msgspec.structs.replace(NETWORK, subnet6="fd01::/112"), tasks=[one])
+    *_, out = table.chains[f"from_{one.port.name}"].rules
+    assert out.startswith(
+        f"ip6 saddr fd01::2 ip6 hoplimit > 1 fwd ip6 to ip6 daddr map @hops6_{BRIDGE}"
+    )
+    assert "fd01::42-fd01::7e : fe80::70:ff:fe00:2" in table.elements[f"hops6_{BRIDGE}"].items
+    *_, handed, _ = table.chains[f"from_{VXLAN}"].rules
+    assert handed.endswith(f'ip6 daddr map {{ fd01::2 : "{one.port.name}" }}')
 
 
 def test_networks_that_translate_or_seal_have_no_short_way() -> None:
     alone = {"vni": 0}, {"peers": ()}, {"local_blocks": ()}
     for changes in ({"ingress": True}, {"encrypted": True}, *alone):
         changed = msgspec.structs.replace(NETWORK, **changes)
-        assert shortcuts((changed,), NAMES, 1500, NO_PATHS) is None
+        assert shortcuts((changed,), NAMES, 1500, NO_PATHS, ()) is None
 
 
-def test_a_peer_that_comes_changes_a_rule_and_a_network_adds_chains() -> None:
-    fewer = made(msgspec.structs.replace(NETWORK, peers=NETWORK.peers[:1]))
-    both = made(NETWORK)
-    other = msgspec.structs.replace(NETWORK, network_id=NetworkId("other"), subnet="10.2.0.0/16")
-    more = made(NETWORK, other)
-    text = change("t", fewer, both)
-    assert text.startswith(f"flush chain netdev t {BRIDGE}\n")
-    assert VXLAN not in text
-    text = change("t", both, more)
-    assert text.startswith(f"add chain netdev t from_{NAMES.bridge('other')} {{ type filter")
-    assert BRIDGE not in text
+def test_a_peer_that_comes_changes_a_map_alone() -> None:
+    fewer = made(msgspec.structs.replace(NETWORK, peers=NETWORK.peers[:1]), tasks=[task(2)])
+    both = made(NETWORK, tasks=[task(2)])
+    (line,) = change("t", fewer, both).splitlines()
+    assert line == (
+        f"add element netdev t {HOPS}"
+        " { 10.1.0.130 : 240.0.0.3, 10.1.0.194-10.1.0.254 : 240.0.0.3 }"
+    )
     assert change("t", both, both) == ""
+
+
+def test_a_task_that_comes_adds_its_chain_and_one_that_goes_takes_it() -> None:
+    one, two = task(2), task(3)
+    first, both = made(NETWORK, tasks=[one]), made(NETWORK, tasks=[one, two])
+    coming, going = change("t", first, both), change("t", both, first)
+    hook = f'type filter hook ingress device "{two.port.name}" priority 0; policy accept;'
+    assert coming.startswith(f"add chain netdev t from_{two.port.name} {{ {hook} }}\n")
+    # It may have gone with its device, so it is made before it is deleted.
+    assert going.endswith(
+        f"add chain netdev t from_{two.port.name}\nflush chain netdev t from_{two.port.name}\n"
+        f"delete chain netdev t from_{two.port.name}\n"
+    )
+    for text in (coming, going):
+        assert one.port.name not in text.replace(f'10.1.0.2 : "{one.port.name}"', "")
+
+
+def test_a_network_comes_with_its_map_and_goes_with_it() -> None:
+    other = msgspec.structs.replace(NETWORK, network_id=NetworkId("other"), subnet="10.2.0.0/16")
+    one, two = made(NETWORK), made(NETWORK, other)
+    hops = f"hops_{NAMES.bridge('other')}"
+    declared = f"add map netdev t {hops} {{ type ipv4_addr : ipv4_addr; flags interval; }}\n"
+    assert declared in change("t", one, two)
+    assert change("t", two, one).endswith(f"delete map netdev t {hops}\n")
+
+
+def test_a_chain_that_moves_makes_a_new_table() -> None:
+    table = made(NETWORK)
+    chains = {
+        label: msgspec.structs.replace(chain, hook="type filter hook ingress device x priority 0;")
+        for label, chain in table.chains.items()
+    }
+    moved = msgspec.structs.replace(table, chains=chains)
+    assert change("t", table, moved) == whole("t", moved)
