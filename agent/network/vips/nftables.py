@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from agent.network.message import ACK, CREATE, DUMP, attribute, attributes, message
 
-NFPROTO_INET, IPV4, IPV6 = 1, 2, 10
-TCP, UDP = 6, 17
+NFPROTO_INET, IPV4, NFPROTO_NETDEV, IPV6 = 1, 2, 5, 10
+ICMP, TCP, UDP = 1, 6, 17
 
 _SUBSYSTEM = 10 << 8
 _NEWTABLE, _DELTABLE, _NEWCHAIN, _DELCHAIN, _NEWRULE, _GETRULE = 0, 2, 3, 5, 6, 7
@@ -21,13 +21,15 @@ _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _APPEND = 0x800
 _NESTED = 0x8000
 
-_LOCAL_OUT, _DSTNAT = 3, -100
+_INGRESS, _LOCAL_OUT, _DSTNAT = 0, 3, -100
 _MAP, _DYNAMIC = 8, 0x20
 _VERDICT, _GOTO = 0xFFFF_FF00, -4
 _IPV4_ADDR, _IPV6_ADDR, _MARK = 7, 8, 19
-_NFPROTO, _L4PROTO = 15, 16
+_ETHERTYPE, _NFPROTO, _L4PROTO = 1, 15, 16
 _NETWORK, _TRANSPORT = 1, 2
 _FIRST, _SECOND, _FIRST_AND_A_WORD = 1, 2, 9
+_CHECKSUMS = {ICMP: 2, UDP: 6, TCP: 16}
+"""Where each protocol's header has its checksum."""
 _ELEMENTS_PER_MESSAGE = 1000
 
 
@@ -61,13 +63,14 @@ INET6 = Family(IPV6, 16, 24, _IPV6_ADDR, _SECOND)
 
 
 class Table:
-    """The messages about one inet table."""
+    """The messages about one table."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, nfproto: int = NFPROTO_INET) -> None:
         self._name = _text(1, name)
+        self._nfproto = nfproto
 
     def _message(self, kind: int, flags: int, *parts: bytes) -> bytes:
-        body = bytes((NFPROTO_INET, 0, 0, 0)) + self._name + b"".join(parts)
+        body = bytes((self._nfproto, 0, 0, 0)) + self._name + b"".join(parts)
         return message(_SUBSYSTEM | kind, flags, body)
 
     def make(self) -> bytes:
@@ -84,6 +87,13 @@ class Table:
         """
         hook = _nest(4, _u32(1, _LOCAL_OUT), _u32(2, _DSTNAT + place))
         return self._message(_NEWCHAIN, CREATE, _text(3, name), _text(7, "nat"), _u32(5, 1), hook)
+
+    def ingress_chain(self, name: str, device: str) -> bytes:
+        """A chain that sees all that comes in by a device, before anything of IP does."""
+        hook = _nest(4, _u32(1, _INGRESS), _u32(2, 0), _text(3, device))
+        return self._message(
+            _NEWCHAIN, CREATE, _text(3, name), _text(7, "filter"), _u32(5, 1), hook
+        )
 
     def chain(self, name: str) -> bytes:
         """A chain that others lead to."""
@@ -205,9 +215,31 @@ def protocol_is(number: int) -> bytes:
     return _meta(_L4PROTO) + _is(bytes((number,)))
 
 
-def port_is(port: int) -> bytes:
-    """`th dport`: the packet goes to this port."""
-    return _payload(_TRANSPORT, 2, 2) + _is(port.to_bytes(2))
+def is_ipv4() -> bytes:
+    """`meta protocol ip`: where a table is no IP family's."""
+    return _meta(_ETHERTYPE) + _is(b"\x08\x00")
+
+
+def destination_is(family: Family, address: bytes) -> bytes:
+    """`ip daddr`: the packet goes there."""
+    return _destination(family) + _is(address)
+
+
+def source_is(family: Family, address: bytes) -> bytes:
+    """`ip saddr`: the packet comes from there."""
+    return _payload(_NETWORK, family.offset - family.length, family.length) + _is(address)
+
+
+def word_is(offset: int, value: int) -> bytes:
+    """`@th`: the two bytes that lie there in the transport header and after."""
+    return _payload(_TRANSPORT, offset, 2) + _is(value.to_bytes(2))
+
+
+def set_word(protocol: int, offset: int, value: int) -> bytes:
+    """`@th … set`: write two bytes there, and mend the protocol's checksum."""
+    written = _u32(2, _TRANSPORT), _u32(3, offset), _u32(4, 2), _u32(5, _FIRST)
+    mended = _u32(6, 1), _u32(7, _CHECKSUMS[protocol])
+    return _immediate(_FIRST, value.to_bytes(2)) + _expression("payload", *written, *mended)
 
 
 def go_by_destination(family: Family, name: str) -> bytes:
@@ -229,16 +261,6 @@ def note_destination(family: Family, name: str) -> bytes:
     return _destination(family) + note
 
 
-def change_to(family: Family, address: bytes, port: int) -> bytes:
-    """`dnat ip to ADDRESS:PORT`."""
-    to = _u32(3, _FIRST), _u32(5, _SECOND), _u32(7, 2)
-    return (
-        _expression("immediate", _u32(1, _FIRST), _nest(2, attribute(1, address)))
-        + _expression("immediate", _u32(1, _SECOND), _nest(2, attribute(1, port.to_bytes(2))))
-        + _expression("nat", _u32(1, 1), _u32(2, family.nfproto), *to)
-    )
-
-
 def reset() -> bytes:
     """`reject with tcp reset`."""
     return _expression("reject", _u32(1, 1), attribute(2, b"\0"))
@@ -247,6 +269,10 @@ def reset() -> bytes:
 def refuse() -> bytes:
     """`reject with icmpx port-unreachable`."""
     return _expression("reject", _u32(1, 2), attribute(2, b"\1"))
+
+
+def _immediate(register: int, data: bytes) -> bytes:
+    return _expression("immediate", _u32(1, register), _nest(2, attribute(1, data)))
 
 
 def _meta(key: int) -> bytes:

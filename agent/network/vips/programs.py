@@ -17,7 +17,6 @@ from ipaddress import ip_address
 
 from agent.network import conntrack
 from agent.network.base import (
-    RESOLVER_ADDRESS,
     EndpointKey,
     EndpointWanted,
     NetworkFailed,
@@ -25,7 +24,7 @@ from agent.network.base import (
 )
 from agent.network.netlink import Netlink, Refused
 from agent.network.vips import nftables, ruleset
-from agent.network.vips.ruleset import TABLE, Gone, Ruleset, Vip
+from agent.network.vips.ruleset import NAMES, TABLE, Gone, Ruleset, Vip
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.traces import RulesFact
 
@@ -174,17 +173,21 @@ class Programs:
             return None
         with task.lock:
             disturbed = task.programmed is None or _generation(task) != task.generation
+            wanted = self._wish.ruleset(task.networks)
+            names = _rules(task.netfilter, NAMES, ruleset.AT_LOOPBACK)
+            if not wanted.vips:
+                return RulesFact(present=True, resolver=names, disturbed=disturbed)
+            ways_in = [_rules(task.netfilter, TABLE, name) for name in ruleset.OUTPUTS]
             try:
-                ways_in = [task.netfilter.dump(TABLE.dump_rules(name)) for name in ruleset.OUTPUTS]
                 vips = _elements(task.netfilter, "vips")
                 backends = _elements(task.netfilter, "backends")
             except Refused:
-                return RulesFact(disturbed=disturbed)
-        told = ruleset.targets(self._wish.ruleset(task.networks), address) or ()
+                return RulesFact(resolver=names, disturbed=disturbed)
+        told = ruleset.targets(wanted, address) or ()
         key = ip_address(address).packed if address else b""
         return RulesFact(
             present=all(ways_in),
-            resolver=ip_address(RESOLVER_ADDRESS).packed in vips,
+            resolver=names,
             leads=key in vips,
             backends=ruleset.places(key, backends),
             told=told,
@@ -206,6 +209,14 @@ class Programs:
                 task.generation += 1
             task.programmed = wanted
         _forget_flows(task)
+
+
+def _rules(netfilter: Netlink, table: nftables.Table, chain: str) -> bool:
+    """Whether a chain is there and has rules."""
+    try:
+        return bool(netfilter.dump(table.dump_rules(chain)))
+    except Refused:
+        return False
 
 
 def _elements(netfilter: Netlink, name: str) -> dict[bytes, bytes]:

@@ -1,12 +1,18 @@
 """Services' virtual addresses as rules in a task's own network namespace. PURE.
 
-One table per task. A packet's cost does not depend on how many services or backends there are: the
-first packet of a connection looks its destination up in `vips`, which leads to the chain for that
-*number* of backends, which looks the address and a random index up in `backends`. So a service is
-elements of two maps, and a changed service some elements fewer and some more.
+One table per task, once its networks have virtual addresses: before that nothing there is
+translated, and what the task sends and gets is spared conntrack. A packet's cost does not depend
+on how many services or backends there are: the first packet of a connection looks its destination
+up in `vips`, which leads to the chain for that *number* of backends, which looks the address and a
+random index up in `backends`. So a service is elements of two maps, and a changed service some
+elements fewer and some more.
+
+Questions for names are led to the agent's port by another table, at the loopback: each packet has
+its port changed as it comes in, and so has the answer, for which nobody need remember anything.
 
 Invariant: `change` from what was programmed and `replacement` of everything lead to the same table,
-and a backend that stays keeps its index while there is room for it.
+but that one which was needed once stays until all is made anew: its connections may still end. A
+backend that stays keeps its index while there is room for it.
 """
 
 import struct
@@ -19,16 +25,31 @@ import msgspec
 
 from agent.network.base import RESOLVER_ADDRESS, RESOLVER_PORT, EndpointWanted, OverlayWanted
 from agent.network.vips import nftables
-from agent.network.vips.nftables import INET4, INET6, TCP, UDP, Family, Table
+from agent.network.vips.nftables import (
+    ICMP,
+    INET4,
+    INET6,
+    NFPROTO_NETDEV,
+    TCP,
+    UDP,
+    Family,
+    Table,
+)
 from pyswarm_core.addresses import address6
 
 TABLE = Table("pyswarm")
+NAMES, AT_LOOPBACK = Table("pyswarm", NFPROTO_NETDEV), "names"
+"""The table and the chain that lead questions for names to the agent."""
 OUTPUTS = "output", "output_again"
 """The way in, twice: a packet that is half-way through while the kernel exchanges chains falls out
 of the first, and is led by the second.
 """
-_REFUSED, _RESOLVER = "refused", "resolver"
+_REFUSED = "refused"
 _DNS_PORT = 53
+_FROM, _TO = 0, 2
+"""Where a header of TCP or UDP has its ports."""
+_UNREACHABLE_TO = 8 + 20 + _TO
+"""Where an ICMP error has the port that the packet it is about went to (RFC 792)."""
 _INDEX = struct.Struct("I")
 
 
@@ -133,7 +154,10 @@ def replacement(ruleset: Ruleset, *, assume_udp: bool = False) -> bytes:
 
     `assume_udp`: there may be flows of UDP whose notes went with the old table.
     """
-    messages = [TABLE.make(), TABLE.drop(), TABLE.make()]
+    messages = [*_names(), TABLE.make(), TABLE.drop()]
+    if not ruleset.vips:
+        return nftables.batch(messages)
+    messages.append(TABLE.make())
     messages += (TABLE.output_chain(name, place) for place, name in enumerate(OUTPUTS))
     for number, side in enumerate(sides(ruleset)):
         family = side.family
@@ -142,7 +166,7 @@ def replacement(ruleset: Ruleset, *, assume_udp: bool = False) -> bytes:
         messages.append(TABLE.note_set(side.udp, 3 * number + 3, family))
         way = nftables.family_is(family), nftables.go_by_destination(family, side.vips)
         messages += (TABLE.rule(name, *way) for name in OUTPUTS)
-    messages += _fixed_chains()
+    messages += _fixed_chains(sides(ruleset))
     for side in sides(ruleset):
         messages += _difference(side, _EMPTY, ruleset)
         if assume_udp:
@@ -153,8 +177,8 @@ def replacement(ruleset: Ruleset, *, assume_udp: bool = False) -> bytes:
 
 def change(before: Ruleset, now: Ruleset) -> bytes:
     """The transaction that makes `now` of `before`; empty if nothing differs."""
-    if before.dual != now.dual:
-        return replacement(now, assume_udp=True)
+    if before.dual != now.dual or (now.vips and not before.vips):
+        return replacement(now, assume_udp=bool(before.vips))
     messages = [m for side in sides(now) for m in _difference(side, before, now)]
     return nftables.batch(messages) if messages else b""
 
@@ -177,21 +201,38 @@ def places(vip: bytes, elements: Mapping[bytes, bytes]) -> tuple[str, ...]:
     )
 
 
-def _fixed_chains() -> list[bytes]:
+def _fixed_chains(table_sides: Iterable[Side]) -> list[bytes]:
     reset = nftables.protocol_is(TCP), nftables.reset()
-    resolver = nftables.change_to(INET4, _packed(RESOLVER_ADDRESS), RESOLVER_PORT)
-    asked = nftables.port_is(_DNS_PORT)
-    entry = nftables.element(_packed(RESOLVER_ADDRESS), nftables.verdict(_RESOLVER))
     return [
         TABLE.chain(_REFUSED),
         TABLE.rule(_REFUSED, *reset),
         TABLE.rule(_REFUSED, nftables.refuse()),
-        TABLE.chain(_RESOLVER),
-        *(
-            TABLE.rule(_RESOLVER, nftables.protocol_is(protocol), asked, resolver)
-            for protocol in (UDP, TCP)
-        ),
-        *TABLE.add(_V4.vips, [entry]),
+        # Hooks of nat see nothing where no rule translates, so one does even if all refuse.
+        *(message for side in table_sides for message in _chain(side, 1)),
+    ]
+
+
+def _names() -> list[bytes]:
+    """What comes in at the loopback is told apart by one end: the resolver's address and port."""
+    resolver = _packed(RESOLVER_ADDRESS)
+    asked = nftables.is_ipv4(), nftables.destination_is(INET4, resolver)
+    answered = nftables.is_ipv4(), nftables.source_is(INET4, resolver)
+
+    def led(protocol: int, offset: int, port: int, instead: int) -> bytes:
+        end = answered if port == RESOLVER_PORT else asked
+        match = nftables.protocol_is(protocol), nftables.word_is(offset, port)
+        goal = nftables.set_word(protocol, offset, instead)
+        return NAMES.rule(AT_LOOPBACK, *end, *match, goal)
+
+    return [
+        NAMES.make(),
+        NAMES.drop(),
+        NAMES.make(),
+        NAMES.ingress_chain(AT_LOOPBACK, "lo"),
+        *(led(protocol, _TO, _DNS_PORT, RESOLVER_PORT) for protocol in (UDP, TCP)),
+        *(led(protocol, _FROM, RESOLVER_PORT, _DNS_PORT) for protocol in (UDP, TCP)),
+        # Without an agent the port is closed, and who asked shall hear it at once.
+        led(ICMP, _UNREACHABLE_TO, RESOLVER_PORT, _DNS_PORT),
     ]
 
 
@@ -214,7 +255,7 @@ def _changed(
 
 def _counts(side: Side, ruleset: Ruleset) -> set[int]:
     halves = map(side.half, ruleset.vips.values())
-    return {len(backends) for address, backends in halves if address and backends}
+    return {len(backends) for address, backends in halves if address and len(backends) > 1}
 
 
 def _difference(side: Side, before: Ruleset, now: Ruleset) -> list[bytes]:

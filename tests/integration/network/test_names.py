@@ -25,7 +25,9 @@ from agent.network.base import (
 )
 from agent.network.dns.forward import HostServers
 from agent.network.dns.server import PIPELINED, NameServers, serving_names
+from agent.network.netlink import NETFILTER, Netlink
 from agent.network.netns import Namespaces
+from agent.network.vips.ruleset import Ruleset, replacement
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.limits import NAMES_CONNECTIONS_PER_TASK, NAMES_FORWARDED_PER_TASK
 from tests.fixtures.netns import inside
@@ -145,17 +147,40 @@ async def test_a_task_is_told_its_services_address(
     assert world.tally == {"answered": 3, "empty": 1}
 
 
+def led(world: World) -> str:
+    """The task's namespace, in which questions for names are led to the agent's port."""
+    with inside(world.path(), lambda: Netlink(NETFILTER)) as netfilter:
+        netfilter.commit(replacement(Ruleset()))
+    return world.path()
+
+
 async def test_the_clients_of_a_container_understand_it(world: World, nowhere: HostServers) -> None:
-    # The packet filter of a task sends port 53 of the resolver's address here.
-    there = f"dnat to {RESOLVER_ADDRESS}:{RESOLVER_PORT}"
-    sh(f"""nsenter --net={world.path()} nft 'add table ip t
-        add chain ip t out {{ type nat hook output priority -100; }}
-        add rule ip t out ip daddr {RESOLVER_ADDRESS} udp dport 53 {there}
-        add rule ip t out ip daddr {RESOLVER_ADDRESS} tcp dport 53 {there}'""")
+    ask = f"nsenter --net={led(world)} busybox nslookup web {RESOLVER_ADDRESS}"
     async with world.agent(nowhere):
-        ask = f"nsenter --net={world.path()} busybox nslookup web {RESOLVER_ADDRESS}"
-        said = await asyncio.to_thread(sh, ask)
-        assert "10.128.255.254" in said
+        assert "10.128.255.254" in await asyncio.to_thread(sh, ask)
+
+
+def test_questions_are_led_at_the_loopback_in_nfts_own_words(world: World) -> None:
+    found = sh(f"nsenter --net={led(world)} nft list table netdev pyswarm")
+    lines = [line.strip() for line in found.splitlines()]
+    assert 'type filter hook ingress device "lo" priority filter; policy accept;' in lines
+    for protocol in ("udp", "tcp"):
+        here, there = f"{protocol} dport", f"{protocol} sport"
+        assert f"ip daddr {RESOLVER_ADDRESS} {here} 53 {here} set {RESOLVER_PORT}" in lines, found
+        assert f"ip saddr {RESOLVER_ADDRESS} {there} {RESOLVER_PORT} {there} set 53" in lines, found
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
+def test_who_asks_when_no_agent_is_there_hears_it_at_once(world: World, kind: int) -> None:
+    def ask() -> None:
+        with socket.socket(socket.AF_INET, kind) as asking:
+            asking.settimeout(TIMEOUT_S)
+            asking.connect((RESOLVER_ADDRESS, 53))
+            asking.send(b"?")
+            asking.recv(1)
+
+    with pytest.raises(ConnectionRefusedError):
+        inside(led(world), ask)
 
 
 async def test_too_many_for_a_datagram_are_told_over_a_stream(
