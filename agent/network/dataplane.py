@@ -191,7 +191,7 @@ class KernelDataplane:
         while True:
             try:
                 await self.give_shortcuts()
-            except NetworkFailed as error:
+            except (NetworkFailed, OSError) as error:
                 _log.warning("network.shortcuts_unknown", error=error)
 
     async def give_shortcuts(self) -> None:

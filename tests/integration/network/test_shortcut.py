@@ -83,6 +83,14 @@ def give(rig: Rig) -> None:
         host.run(host.dataplane.give_shortcuts())
 
 
+def is_led_to(host: Host, task_id: str) -> bool:
+    """Whether what comes for THERE is handed to this task's port; not left to the kernel, which may
+    pass over a port that is gone, or not.
+    """
+    listed = host.nsenter(f"nft list chain netdev pyswarm_tst from_{NAMES.vxlan(APP)}")
+    return f'{THERE} : "{NAMES.veth(task_id, APP)}"' in listed
+
+
 def test_no_hook_of_ip_sees_what_a_task_with_its_own_way_sends(rig: Rig, task: str) -> None:
     give(rig)
     before = [seen(host) for host in rig.hosts]
@@ -98,6 +106,7 @@ def test_a_task_that_comes_by_an_address_is_found_at_once(rig: Rig, task: str) -
     there.run(there.dataplane.detach(TaskId("t2")))
     assert not ping(task, THERE, timeout_s=0.3)
     there.run(there.dataplane.attach(TaskId("t3"), [Attachment(network_id=APP, address=THERE)]))
+    assert is_led_to(there, "t3")
     assert ping(task, THERE)
     assert routed(there) == 0
 
@@ -109,6 +118,7 @@ def test_a_port_that_is_made_anew_is_found(rig: Rig, task: str) -> None:
     assert "port" in [drift.kind for drift in there.run(there.dataplane.check())]
     there.run(there.dataplane.sync([overlay(there), overlay(there, OTHER)]))
     assert there.run(there.dataplane.check()) == ()
+    assert is_led_to(there, "t2")
     assert ping(task, THERE)
 
 
