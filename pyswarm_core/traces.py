@@ -15,7 +15,7 @@ class RulesFact(Model, frozen=True):
     """What the kernel's rules in a task's namespace say of a virtual address."""
 
     present: bool = False
-    """The table is there, and its way in has rules."""
+    """The table is there, and its way in has rules; or no network has an address to lead."""
     resolver: bool = False
     """Questions for names are led to the agent."""
     leads: bool = False

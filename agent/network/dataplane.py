@@ -142,7 +142,7 @@ class KernelDataplane:
         networks = tuple(a.network_id for a in attachments if a.network_id != HOST_BRIDGE)
         plugged = await self._run(lambda: self._attach(task_id, wiring, networks))
         self._tasks[task_id] = wiring
-        self._bypass.moved()
+        self._bypass.moved(wiring)
         if self._bypass.knows(plugged):
             async with self._lock:
                 self._bypass.distrust()
@@ -152,7 +152,7 @@ class KernelDataplane:
     async def detach(self, task_id: TaskId) -> None:
         """Let go of the task's namespace; see Dataplane."""
         wiring = self._tasks.pop(task_id, ())
-        self._bypass.moved()
+        self._bypass.moved(wiring)
         if _TASK_ID.fullmatch(task_id):
             await self._run(lambda: self._detach(task_id, wiring))
 
@@ -344,10 +344,10 @@ class KernelDataplane:
             self._underlay_mtu = devices.mtu_of(self._underlay.address)
         wirings = list(self._tasks.values())
         ports = {plug.port.name: plug.bridge for wiring in wirings for plug in wiring}
-        inmates = [inmate for wiring in wirings for plug in wiring for inmate in plug.inmates]
+        behind = [task for wiring in wirings for plug in wiring for task in plug.neighbours]
         want = plan.wanted(
             list(self._overlays.values()), self._names, self._underlay, self._underlay_mtu, ports,
-            inmates=inmates, published={task.network_id for task in self._published},
+            behind_ports=behind, published={task.network_id for task in self._published},
             paths=self._paths.measured,
         )  # fmt: skip
         # What is left of the last dual-stack network, perhaps another agent's, is found as well.
@@ -437,8 +437,8 @@ class KernelDataplane:
         joins = [message.plug_in(port, bridge) for port, bridge in bridges]
         joins += [message.reflect(port) for port, _ in bridges]
         joins += [
-            message.neighbour(socket.if_nametoindex(inmate.device), inmate)
-            for plug in wiring for inmate in plug.inmates
+            message.neighbour(socket.if_nametoindex(task.device), task)
+            for plug in wiring for task in plug.neighbours
         ]  # fmt: skip
         # All are up now: have the kernel let packets through before anyone sends one.
         ports = [name for plug in wiring for name in (plug.port.name, plug.bridge)]

@@ -121,8 +121,8 @@ def network_mtu(overlay: OverlayWanted, underlay_mtu: int) -> int:
 
 
 def has_shortcut(overlay: OverlayWanted) -> bool:
-    """Whether what its tasks send each other may pass the hosts' filter by: elsewhere that
-    translates or seals it.
+    """Whether what its tasks send each other may pass the hosts' filter by, which neither
+    translates nor seals it.
     """
     return bool(overlay.vni) and not overlay.ingress and not is_encrypted(overlay)
 
@@ -140,12 +140,12 @@ def wanted(
     underlay_mtu: int,
     ports: Mapping[str, str],
     *,
-    inmates: Iterable[Neighbour] = (),
+    behind_ports: Iterable[Neighbour] = (),
     published: Collection[NetworkId] = (),
     paths: Mapping[str, int] = NO_PATHS,
 ) -> KernelState:
     """What the kernel should hold for these networks. `ports` are the attached tasks' devices and
-    their bridges, `inmates` the tasks behind them; to tasks of the `published` networks lead ports
+    their bridges, `behind_ports` the tasks; to tasks of the `published` networks lead ports
     of this host. `paths`: by underlay address, the largest packet that gets there.
     """
     links: dict[str, Link] = {}
@@ -174,7 +174,7 @@ def wanted(
         if overlay.subnet6:
             addresses += (Address(name, _link_cidr(link)) for name, link in own.items())
     ports = {port: bridge for port, bridge in ports.items() if bridge in links}
-    neighbours += (inmate for inmate in inmates if inmate.device in ports)
+    neighbours += (task for task in behind_ports if task.device in ports)
     return KernelState(
         links=links, ports=ports, addresses=frozenset(addresses), routes=frozenset(routes),
         neighbours=frozenset(neighbours), fdb=frozenset(fdb), rules=frozenset(rules),

@@ -36,8 +36,9 @@ class Six(msgspec.Struct, frozen=True, kw_only=True):
 
 class Plug(msgspec.Struct, frozen=True, kw_only=True):
     """One interface of a task, ready to be made. `routes` lead out of its block, for some packets
-    by `rules`; `six` is None on a network without IPv6. `inmates` is the task itself as the host
-    sees it behind the port, for what is handed to it past the bridge.
+    by `rules`; `six` is None on a network without IPv6. `neighbours` are the
+    host's entries for the task behind the port, by which it is handed packets past the bridge; none
+    where nothing goes the short way.
     """
 
     index: int
@@ -48,7 +49,7 @@ class Plug(msgspec.Struct, frozen=True, kw_only=True):
     gateway: Neighbour
     routes: tuple[Route, ...]
     rules: tuple[Rule, ...] = ()
-    inmates: tuple[Neighbour, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
     six: Six | None = None
 
 
@@ -94,7 +95,7 @@ def plugs(
             attachment.ifname,
         )
         port, mac = names.veth(task_id, overlay.network_id), task_mac(attachment.address)
-        inmate = Neighbour(port, attachment.address, mac)
+        neighbour = Neighbour(port, attachment.address, mac)
         plug = Plug(
             index=_FIRST_INDEX + number,
             bridge=names.bridge(overlay.network_id),
@@ -104,7 +105,7 @@ def plugs(
             gateway=_gateway(side, ifname, overlay),
             routes=_routes(side, ifname, is_mesh=overlay.ingress, is_out=number == out),
             rules=_rules(side.address) if overlay.ingress else (),
-            inmates=(inmate,) if has_shortcut(overlay) else (),
+            neighbours=(neighbour,) if has_shortcut(overlay) else (),
         )
         made.append(_dual(plug, side, overlay, is_out=number == out6) if overlay.subnet6 else plug)
     return tuple(made)
@@ -125,9 +126,12 @@ def _dual(plug: Plug, side: _Side, overlay: OverlayWanted, *, is_out: bool) -> P
         plug,
         routes=(*plug.routes, *routes),
         rules=(*plug.rules, *(_rules(six.address) if overlay.ingress else ())),
-        inmates=(
-            *plug.inmates,
-            *(msgspec.structs.replace(inmate, address=six.address) for inmate in plug.inmates),
+        neighbours=(
+            *plug.neighbours,
+            *(
+                msgspec.structs.replace(neighbour, address=six.address)
+                for neighbour in plug.neighbours
+            ),
         ),
         six=Six(cidr=_cidr(six), gateway=_gateway(six, ifname, overlay)),
     )

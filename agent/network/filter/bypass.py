@@ -31,10 +31,11 @@ class Bypass:
         self._due = asyncio.Event()
         self._goes_long = False
 
-    def moved(self) -> None:
-        """Tasks came or went."""
-        self._moves += 1
-        self._due.set()
+    def moved(self, wiring: Iterable[Plug]) -> None:
+        """A task came or went."""
+        if any(_places(wiring)):
+            self._moves += 1
+            self._due.set()
 
     async def peace(self) -> None:
         """Return once there is something to write, and a good moment to do it."""
@@ -84,4 +85,5 @@ class Bypass:
 
 
 def _places(plugs: Iterable[Plug]) -> Iterable[tuple[str, str]]:
-    return ((plug.bridge, plug.cidr) for plug in plugs)
+    """The addresses that short ways lead to; those of two networks may be the same."""
+    return ((plug.bridge, task.address) for plug in plugs for task in plug.neighbours)

@@ -93,8 +93,8 @@ def _at(device: str, rules: Sequence[str]) -> Chain:
 def _ports(plugs: Iterable[Plug], side: Side) -> dict[str, str]:
     """By address, the device of the task that has it."""
     return {
-        inmate.address: inmate.device
-        for plug in plugs for inmate in plug.inmates if (":" in inmate.address) == side.six
+        neighbour.address: neighbour.device
+        for plug in plugs for neighbour in plug.neighbours if (":" in neighbour.address) == side.six
     }  # fmt: skip
 
 
