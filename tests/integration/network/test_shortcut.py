@@ -16,7 +16,7 @@ from tests.integration.network.hosts import Host, Rig, ping
 APP, OTHER = NetworkId("netapp"), NetworkId("netother")
 VNIS = {APP: 4097, OTHER: 4098}
 NAMES = Names("tst")
-THERE = "10.128.2.2"
+THERE, THERE6 = "10.128.2.2", "fd00:4097::202"
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,8 @@ def task(rig: Rig) -> Iterator[str]:
         for hook in ("prerouting", "forward"):
             based = f"{{ type filter hook {hook} priority 10; }}"
             host.nsenter(f"nft add chain inet count {hook} '{based}'")
-            host.nsenter(f"nft add rule inet count {hook} icmp type echo-request counter")
+            for protocol in ("icmp", "icmpv6"):
+                host.nsenter(f"nft add rule inet count {hook} {protocol} type echo-request counter")
     yield paths[0]
     for host in rig.hosts:
         host.nsenter("nft delete table inet count")
@@ -55,6 +56,7 @@ def overlay(host: Host, network: NetworkId = APP) -> OverlayWanted:
     prefix = f"10.{vni - 4097 + 128}"
     return OverlayWanted(
         network_id=network, name=network[3:], vni=vni, subnet=f"{prefix}.0.0/16",
+        subnet6=f"fd00:{vni}::/112",
         node_number=host.number, local_blocks=(f"{prefix}.{host.number}.0/26",),
         peers=(
             Peer(
@@ -67,9 +69,9 @@ def overlay(host: Host, network: NetworkId = APP) -> OverlayWanted:
 
 
 def seen(host: Host, hook: str = "prerouting") -> int:
-    """How many echoes came by a hook so far."""
+    """How many echoes of either IP version came by a hook so far."""
     listed = host.nsenter(f"nft list chain inet count {hook}")
-    return int(listed.partition("packets ")[2].split()[0])
+    return sum(int(counted.split()[0]) for counted in listed.split("packets ")[1:])
 
 
 def routed(host: Host) -> int:
@@ -91,10 +93,13 @@ def is_led_to(host: Host, task_id: str) -> bool:
     return f'{THERE} : "{NAMES.veth(task_id, APP)}"' in listed
 
 
-def test_no_hook_of_ip_sees_what_a_task_with_its_own_way_sends(rig: Rig, task: str) -> None:
+@pytest.mark.parametrize("there", [THERE, THERE6])
+def test_no_hook_of_ip_sees_what_a_task_with_its_own_way_sends(
+    rig: Rig, task: str, there: str
+) -> None:
     give(rig)
     before = [seen(host) for host in rig.hosts]
-    assert ping(task, THERE)
+    assert ping(task, there)
     assert [seen(host) for host in rig.hosts] == before
     assert [host.run(host.dataplane.check()) for host in rig.hosts] == [(), ()]
 

@@ -32,6 +32,7 @@ def test_a_vxlan_device_is_asked_for_and_read_back_alike() -> None:
     assert data.get_attr("IFLA_VXLAN_ID") == 4097
     assert data.get_attr("IFLA_VXLAN_PORT") == 4789
     assert data.get_attr("IFLA_VXLAN_LEARNING") == 0
+    assert data.get_attr("IFLA_VXLAN_UDP_CSUM") == 0
     assert message.read_link(message.make_link(VXLAN)[16:]) == (0, 0, VXLAN)
 
 
