@@ -9,6 +9,7 @@ from bench.control_rig import resident_mib
 from controller.persistence.loading import load
 from controller.store.etcd import EtcdStore
 from controller.store.etcd_endpoints import EtcdSettings
+from pyswarm_core.clock import Instant
 from pyswarm_core.keys import Keys
 from pyswarm_core.objects import Cluster
 
@@ -17,7 +18,7 @@ async def main(endpoint: str) -> None:
     """Print seconds, tasks and MiB resident."""
     async with EtcdStore(EtcdSettings((endpoint,))) as store:
         began = time.monotonic()
-        loaded = await load(store, Keys(), _absent)
+        loaded = await load(store, Keys(), _absent, Instant(0))
         took_s = time.monotonic() - began
     print(f"{took_s:.3f} {len(loaded.state.tasks)} {resident_mib(os.getpid()):.0f}")
 

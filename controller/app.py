@@ -171,7 +171,8 @@ class Controller:
 
     async def _run_loop(self, saver: Saver, group: asyncio.TaskGroup) -> None:
         with self._metrics.load_seconds.time():
-            found = await load(self._store, self._keys, self._first_cluster, saver.breathe)
+            now = self._clock.now()
+            found = await load(self._store, self._keys, self._first_cluster, now, saver.breathe)
             loaded = self._with_wishes(found)
         state = loaded.state
         _log.info(

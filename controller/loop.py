@@ -21,6 +21,7 @@ from controller.endpoints.reach import Reach
 from controller.leadership import Mutation
 from controller.liveness import TICK_PERIOD, Liveness, heartbeat_period
 from controller.metrics import Metrics
+from controller.nodestate import moved
 from controller.persistence.loading import Loaded
 from controller.persistence.saving import Saver, Unsaved
 from controller.servers.events import EventLog, notes_of
@@ -31,7 +32,7 @@ from pyswarm_core.decision import Decision, Dirty, Note, NoteKind, Writes
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.ids import IdSource, NodeId
 from pyswarm_core.limits import REQUESTS_WAITING, STATUS_FLUSH_PERIOD, TXN_IN_FLIGHT, TXN_PUTS
-from pyswarm_core.objects import Network, Node, NodeDescription, NodeStatus, Task, TaskStatus
+from pyswarm_core.objects import Network, Node, NodeDescription, Task, TaskStatus
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
 
@@ -186,10 +187,10 @@ class Loop:
         node = self.state.nodes.get(node_id)
         if node is None:
             return
-        self._liveness.heard(node_id, self._tools.clock.now())
+        now = self._tools.clock.now()
+        self._liveness.heard(node_id, now)
         if node.status.state is not NodeState.READY:
-            status = msgspec.structs.replace(node.status, state=NodeState.READY, message="")
-            self._observe_node(msgspec.structs.replace(node, status=status))
+            self._observe_node(moved(node, NodeState.READY, now))
             self._tell(Note(NoteKind.NODE_READY, node_id, node.description.hostname))
 
     def hello(
@@ -202,7 +203,7 @@ class Loop:
         """The node has opened a session: it is ready, and this is what it says of itself."""
         self.heard(node_id)
         old = self.state.nodes[node_id]
-        status = NodeStatus(state=NodeState.READY, addr=addr, addrs6=addrs6)
+        status = msgspec.structs.replace(old.status, addr=addr, addrs6=addrs6)
         node = msgspec.structs.replace(old, description=description, status=status)
         if node == old:
             return
@@ -374,10 +375,7 @@ class Loop:
             node = self.state.nodes.get(node_id)
             if node is None or node.status.state is NodeState.DOWN:
                 continue
-            status = msgspec.structs.replace(
-                node.status, state=NodeState.DOWN, message="heartbeat failure"
-            )
-            self._observe_node(msgspec.structs.replace(node, status=status, updated_at=now))
+            self._observe_node(moved(node, NodeState.DOWN, now, "heartbeat failure"))
             self._tools.metrics.nodes_lost_total.inc()
             self._release(self._reach.barrier.lost(node_id))
             reason = "nothing was heard of it in time"

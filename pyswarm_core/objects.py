@@ -188,6 +188,10 @@ class NodeStatus(Model, frozen=True):
     """What the leader knows of a node."""
 
     state: NodeState = NodeState.UNKNOWN
+    since: Instant = Instant(0)
+    """When it entered this state. Nothing else moves it: what counts from the state counts from
+    here.
+    """
     message: str = ""
     addr: str = ""
     """Its address on the underlay: where the others' VXLAN packets go."""

@@ -1,8 +1,9 @@
-"""States of tasks and nodes, and the only table of how a task may move. PURE.
+"""States of tasks and nodes, and the only tables of how they may move. PURE.
 
-Two rules. State only moves forward, in the order of the enum (swarmkit's order). Everything that
-may happen is an edge of `TRANSITIONS`, whose value says when it does; code that moves a task
-consults the table, tests walk it, and docs/task-model.md draws it.
+Two rules for tasks. State only moves forward, in the order of the enum (swarmkit's order).
+Everything that may happen is an edge of `TRANSITIONS`, whose value says when it does; code that
+moves a task consults the table, tests walk it, and docs/task-model.md draws it. `NODE_TRANSITIONS`
+is the same for nodes, which may return to a state.
 """
 
 from collections.abc import Mapping
@@ -63,8 +64,8 @@ class Availability(StrEnum):
 
 
 class InvalidTransition(Exception):
-    """A task was asked to move along an edge that TRANSITIONS does not have: a bug, never user
-    input.
+    """A task or node was asked to move along an edge that its table does not have: a bug, never
+    user input.
     """
 
 
@@ -103,6 +104,18 @@ TRANSITIONS: Mapping[tuple[TaskState, TaskState], str] = MappingProxyType(
             (state, _S.ORPHANED): "its node was lost for good or removed"
             for state in (_S.ASSIGNED, _S.ACCEPTED, _S.PREPARING, _S.READY, _S.STARTING, _S.RUNNING)
         },
+    }
+)
+
+_N = NodeState
+
+NODE_TRANSITIONS: Mapping[tuple[NodeState, NodeState], str] = MappingProxyType(
+    {
+        (_N.UNKNOWN, _N.READY): "its agent was heard",
+        (_N.UNKNOWN, _N.DOWN): "its agent did not open a session in time",
+        (_N.READY, _N.UNKNOWN): "a new leader loaded it and has not heard of it yet",
+        (_N.READY, _N.DOWN): "its agent missed three heartbeats",
+        (_N.DOWN, _N.READY): "its agent was heard again",
     }
 )
 

@@ -7,7 +7,7 @@ import msgspec
 from pyswarm_core.model import Model, to_json_value
 from pyswarm_core.units import format_time
 
-_TIMES = frozenset({"CreatedAt", "UpdatedAt"})
+_TIMES = frozenset({"CreatedAt", "UpdatedAt", "Since"})
 _KEPT = frozenset(
     {"Spec", "Labels", "Resources", "Limits", "Reservations", "Global", "Placement", "Version"}
 )

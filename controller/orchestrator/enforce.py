@@ -92,4 +92,4 @@ def orphaned_at(state: State, task: Task) -> Instant:
     node = state.nodes.get(task.node_id)
     if node is None or node.status.state is not NodeState.DOWN:
         return NEVER
-    return after(node.updated_at, ORPHAN_AFTER)
+    return after(node.status.since, ORPHAN_AFTER)

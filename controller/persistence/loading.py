@@ -13,10 +13,12 @@ from typing import TypeVar
 import msgspec
 from google.protobuf.message import Message
 
+from controller.nodestate import moved
 from controller.persistence.saving import Breathe, Unsaved, pause
 from controller.store.base import Compacted, KeyValue, Store
 from pyswarm_core.api.v1 import objects_pb2
 from pyswarm_core.chunks import decode_chunk
+from pyswarm_core.clock import Instant
 from pyswarm_core.codec import from_proto
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import ID_ALPHABET
@@ -42,28 +44,34 @@ class Loaded(msgspec.Struct, frozen=True):
 
 
 async def load(
-    store: Store, keys: Keys, first: Callable[[], Cluster], breathe: Breathe = pause
+    store: Store,
+    keys: Keys,
+    first: Callable[[], Cluster],
+    now: Instant,
+    breathe: Breathe = pause,
 ) -> Loaded:
     """Read everything; a store without a cluster gets the one that `first` makes. Between slices
     of work `breathe` is awaited.
 
-    Nodes that were ready come back as unknown: this leader has not heard of them yet.
+    Nodes that were ready come back as unknown since `now`: this leader has not heard of them yet.
     """
     was_enabled = gc.isenabled()
     gc.disable()  # nothing that is loaded is garbage, and a million new objects would be searched
     try:
         for _ in range(ATTEMPTS - 1):
             try:
-                return await _load(store, keys, first, breathe)
+                return await _load(store, keys, first, now, breathe)
             except Compacted:
                 continue
-        return await _load(store, keys, first, breathe)
+        return await _load(store, keys, first, now, breathe)
     finally:
         if was_enabled:
             gc.enable()
 
 
-async def _load(store: Store, keys: Keys, first: Callable[[], Cluster], breathe: Breathe) -> Loaded:
+async def _load(
+    store: Store, keys: Keys, first: Callable[[], Cluster], now: Instant, breathe: Breathe
+) -> Loaded:
     found = await store.read(keys.cluster)
     unsaved = Unsaved()
     unsaved.cluster = not found.items
@@ -78,7 +86,7 @@ async def _load(store: Store, keys: Keys, first: Callable[[], Cluster], breathe:
     heard = await _decode(nodes.items, Node, objects_pb2.Node, breathe)
     state.apply(
         Writes(
-            nodes=tuple(map(_unheard, heard)),
+            nodes=tuple(_unheard(node, now) for node in heard),
             services=tuple(await _decode(services.items, Service, objects_pb2.Service, breathe)),
             networks=tuple(await _decode(networks.items, Network, objects_pb2.Network, breathe)),
         )
@@ -131,8 +139,11 @@ async def _decode(
     return decoded
 
 
-def _unheard(node: Node) -> Node:
-    if node.status.state is not NodeState.READY:
+def _unheard(node: Node, now: Instant) -> Node:
+    if node.status.state is NodeState.READY:
+        return moved(node, NodeState.UNKNOWN, now)
+    if node.status.since:
         return node
-    status = msgspec.structs.replace(node.status, state=NodeState.UNKNOWN)
+    # Stored by a version that kept no such time; it wrote `updated_at` with the state.
+    status = msgspec.structs.replace(node.status, since=node.updated_at)
     return msgspec.structs.replace(node, status=status)

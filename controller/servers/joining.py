@@ -52,7 +52,7 @@ def join(state: State, wish: JoinWish, now: Instant, ids: IdSource) -> tuple[Wri
         spec=NodeSpec(role=role, availability=availability),
         created_at=now,
         updated_at=now,
-        status=NodeStatus(addr=wish.addr),
+        status=NodeStatus(since=now, addr=wish.addr),
     )
     counted = msgspec.structs.replace(cluster, next_node_number=node.number + 1)
     return Writes(cluster=counted, nodes=(node,)), node

@@ -437,9 +437,12 @@ class NodeStatus(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     ADDR_FIELD_NUMBER: _builtins.int
     ADDRS6_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
     state: _builtins.str
     message: _builtins.str
     addr: _builtins.str
+    since: _builtins.int
+    """When the node entered its state."""
     @_builtins.property
     def addrs6(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -449,10 +452,11 @@ class NodeStatus(_message.Message):
         message: _builtins.str = ...,
         addr: _builtins.str = ...,
         addrs6: _abc.Iterable[_builtins.str] | None = ...,
+        since: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "addrs6", b"addrs6", "message", b"message", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "addrs6", b"addrs6", "message", b"message", "since", b"since", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -111,7 +111,7 @@ def node_view(hostname: str = "host1", *, leader: bool = False) -> pb.NodeView:
         version=Version(index=7),
         created_at=CREATED,
         updated_at=CREATED,
-        status=NodeStatus(state=NodeState.READY, addr="192.0.2.1"),
+        status=NodeStatus(state=NodeState.READY, since=CREATED, addr="192.0.2.1"),
     )
     to_proto(node, view.node)
     to_proto(NodeResources(nano_cpus=500_000_000, memory_bytes=1 << 30), view.reserved)

@@ -28,6 +28,7 @@ from tests.fixtures import build
 
 KEYS = Keys()
 LEADER = b"me"
+LOADED_AT = Instant(build.NOW + 5)
 
 
 class Stopped:
@@ -60,7 +61,7 @@ class Rig:
         return unsaved
 
     async def load(self) -> Loaded:
-        return await load(self.store, KEYS, lambda: Cluster(id="fresh"))
+        return await load(self.store, KEYS, lambda: Cluster(id="fresh"), LOADED_AT)
 
     async def _sleep(self, seconds: float) -> None:
         self.sleeps += 1
@@ -131,6 +132,19 @@ async def test_ready_nodes_come_back_unknown(rig: Rig) -> None:
     loaded = await rig.load()
     states = [node.status.state for node in loaded.state.nodes.values()]
     assert states == [NodeState.UNKNOWN, NodeState.DOWN]
+    since = [node.status.since for node in loaded.state.nodes.values()]
+    assert since == [LOADED_AT, build.NOW]
+
+
+async def test_a_node_stored_without_the_time_of_its_state_gets_that_of_its_last_write(
+    rig: Rig,
+) -> None:
+    saver = await rig.start()
+    await saver.save(
+        rig.state, rig.write(Writes(nodes=(build.node("n1", state=NodeState.DOWN, since=0),)))
+    )
+    (node,) = (await rig.load()).state.nodes.values()
+    assert node.status.since == node.updated_at == build.NOW
 
 
 async def test_an_empty_store_gets_its_first_cluster(rig: Rig) -> None:

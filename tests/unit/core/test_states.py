@@ -31,7 +31,7 @@ def test_the_way_of_a_task_that_lives_is_on_the_table() -> None:
     assert way[-1] in TERMINAL_STATES
 
 
-def test_the_document_draws_this_very_table() -> None:
-    assert task_diagram.in_document() == task_diagram.diagram(), (
+def test_the_document_draws_these_very_tables() -> None:
+    assert task_diagram.in_document() == task_diagram.diagrams(), (
         "run: python -m tests.fixtures.task_diagram"
     )

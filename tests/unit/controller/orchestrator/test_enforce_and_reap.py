@@ -1,9 +1,12 @@
 """What may not stay where it is, and what is forgotten."""
 
 import pytest
+from msgspec.structs import replace
 
+from controller.requests.nodes import update_node
 from pyswarm_core.clock import HOUR, SECOND, Instant
 from pyswarm_core.decision import Writes
+from pyswarm_core.ids import NodeId
 from pyswarm_core.objects import Task
 from pyswarm_core.states import Availability, NodeState, TaskState
 from tests.fixtures import build
@@ -84,6 +87,21 @@ def test_task_of_a_node_that_stays_down_is_orphaned_after_a_day() -> None:
     world.now = Instant(NOW + 24 * HOUR)
     (orphan,) = world.decide(dirty("web")).writes.tasks
     assert (orphan.id, orphan.state) == ("lost", TaskState.ORPHANED)
+
+
+def test_an_edit_of_a_node_that_is_down_does_not_restart_its_orphan_period() -> None:
+    state = build.state(
+        nodes=[node("n1", state=NodeState.DOWN), node("n2")],
+        services=[service("web")],
+        tasks=[
+            task("web.1", task_id="lost", node="n1", desired=SHUTDOWN),
+            task("web.1", node="n2"),
+        ],
+    )
+    down = state.nodes[NodeId("n1")]
+    spec = replace(down.spec, labels={"zone": "b"})
+    state.apply(update_node(state, "n1", down.version, spec, Instant(NOW + 23 * HOUR))[0])
+    assert BrainWorld(state).decide(dirty("web")).wakes == {"web": NOW + 24 * HOUR}
 
 
 def test_history_beyond_its_limit_is_forgotten_oldest_first() -> None:
