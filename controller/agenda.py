@@ -1,7 +1,7 @@
 """What the loop has to look at, and when. PURE: what is dirty, and the wakes.
 
 A slice of it is decided per turn, bounded by the tasks it covers, so that a leader with a million
-tasks to look at still renews its lease. Who became dirty first is looked at first.
+tasks to look at still serves everybody else. Who became dirty first is looked at first.
 """
 
 import heapq

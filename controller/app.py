@@ -18,6 +18,7 @@ from controller.election import Candidate, Term, encode_candidate, known_leader
 from controller.garbage import tend
 from controller.loop import Loop, Tools
 from controller.metrics import Metrics
+from controller.persistence.aside import in_thread
 from controller.persistence.campaign import Elector
 from controller.persistence.loading import Loaded, load
 from controller.persistence.saving import Breathe, Deposed, Saver
@@ -88,6 +89,7 @@ class Controller:
         self._health = Health()
         self._clock = SystemClock()
         self._ids = RandomIds()
+        self._aside = in_thread
         self._elector: Elector | None = None
 
     @property
@@ -154,11 +156,11 @@ class Controller:
             term,
             encode_candidate(me),
             on_error=self._count_error,
-            breathe=elector.breathe,
         )
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(elector.keep(term))
+                group.create_task(self._aside(elector.keep(term)))
+                group.create_task(elector.live())
                 group.create_task(self._compact(saver))
                 group.create_task(tend(self._sessions_ended, saver.breathe))
                 await self._run_loop(saver, group)

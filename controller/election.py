@@ -10,6 +10,7 @@ Instants here are of a clock that never steps back.
 import msgspec
 
 from pyswarm_core.clock import SECOND, Instant, after
+from pyswarm_core.limits import LOOP_SILENCE_MAX
 
 RENEWALS_PER_TTL = 4
 """Renewals tried within one time to live: two may be lost."""
@@ -98,6 +99,13 @@ def renew_at(term: Term) -> Instant:
 def step_down_at(term: Term) -> Instant:
     """When leadership ends unless a renewal is confirmed before."""
     return after(term.confirmed_at, term.ttl - term.ttl // SAFETY_SHARE)
+
+
+def may_renew(alive_at: Instant, now: Instant) -> bool:
+    """Whether a leader whose event loop ran last at `alive_at` is alive: renewals are sent by a
+    thread of their own, which must not keep a leader whose loop hangs.
+    """
+    return now - alive_at <= LOOP_SILENCE_MAX
 
 
 def holds(term: Term, now: Instant) -> bool:

@@ -24,7 +24,7 @@ TICK_PERIOD = SECOND // 2
 DEAF_AFTER = 3 * TICK_PERIOD
 """A tick this late means that we were not listening."""
 VERDICTS_AT_ONCE = 500
-"""Nodes called down in one tick; the next one may follow at once, after the lease's turn."""
+"""Nodes called down in one tick; the next one may follow at once, after others' turn."""
 
 
 def heartbeat_period(base: int, nodes: int) -> int:

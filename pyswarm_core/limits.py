@@ -31,6 +31,11 @@ COMPACT_PERIOD = 30 * SECOND
 LEADER_TTL = 2 * SECOND
 """The leader's lease. etcd's smallest useful one; keeps takeover within three seconds."""
 
+LOOP_SILENCE_MAX = 10 * SECOND
+"""A leader whose event loop shows no sign of life for this long stops renewing its lease. Longer
+than any known pause (a full garbage collection, a stalled disk).
+"""
+
 HEARTBEATS_MISSED = 3
 """A node is down after this many periods without a sign of life (Swarm's grace)."""
 

@@ -14,6 +14,7 @@ from controller.election import (
     Term,
     encode_candidate,
     holds,
+    may_renew,
     next_move,
     renew_at,
     renewed,
@@ -35,11 +36,12 @@ from controller.store.base import (
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import SECOND, Clock, seconds
 from pyswarm_core.keys import Keys
-from pyswarm_core.limits import LEADER_TTL
+from pyswarm_core.limits import LEADER_TTL, LOOP_SILENCE_MAX
 
 _log = EventLog("controller.election")
 
 RETRY_S = 0.3
+SIGN_OF_LIFE_S = 1.0
 POLL_S = 2.0
 """A follower looks at the key at least this often, whatever its watch says."""
 
@@ -62,9 +64,8 @@ class Elector:
         self._on_leader = on_leader
         self.trouble = ""
         """Why nobody can be elected now, in the store's words; empty if the store answers."""
-        self._renewed = asyncio.Event()
-        self._renewed.set()
         self._term: Term | None = None
+        self._alive_at = clock.now()
 
     def holds(self) -> bool:
         """Whether the last term that was won still holds: a paused leader learns it here first."""
@@ -84,18 +85,23 @@ class Elector:
                 await asyncio.sleep(RETRY_S)
                 continue
             if term is not None:
-                self._renewed.set()
                 self._term = term
+                self._alive_at = self._clock.now()
                 self._on_leader(self._me.addr)
                 return term
 
     async def keep(self, term: Term) -> None:
-        """Renew the lease for as long as that works. Raises Deposed when leadership has to end."""
+        """Renew the lease for as long as that works. Raises Deposed when leadership has to end.
+
+        Runs on an event loop of its own, so that no work of the leader's delays it. It only reads
+        what `live` writes, and only writes what `holds` reads.
+        """
         while True:
             wait_s = seconds(renew_at(term) - self._clock.now())
             await asyncio.sleep(max(wait_s, 0.0))
             sent_at = self._clock.now()
-            self._renewed.clear()
+            if not may_renew(self._alive_at, sent_at):
+                raise Deposed(f"the leader did nothing for {seconds(LOOP_SILENCE_MAX):g} s")
             try:
                 async with asyncio.timeout(max(seconds(step_down_at(term) - sent_at), 0.001)):
                     ttl_s = await self._store.keep_lease(LeaseId(term.lease))
@@ -107,13 +113,12 @@ class Elector:
                 await asyncio.sleep(RETRY_S / 3)
             if not holds(term, self._clock.now()):
                 raise Deposed("the lease could not be renewed in time")
-            self._renewed.set()
 
-    async def breathe(self) -> None:
-        """Let a renewal that is due be made: what computes in slices calls this between them."""
-        await asyncio.sleep(0)  # what is due gets ready
-        await asyncio.sleep(0)  # and begins
-        await self._renewed.wait()
+    async def live(self) -> None:
+        """Show that the leader's event loop runs, until cancelled."""
+        while True:
+            self._alive_at = self._clock.now()
+            await asyncio.sleep(SIGN_OF_LIFE_S)
 
     async def resign(self, term: Term) -> None:
         """Let the next one in at once; no harm if that fails."""

@@ -2,7 +2,7 @@
 
 Chunks are read in buckets (one per first letter of the service's id), several at a time: one huge
 prefix would be paged in quadratic time. What was read is decoded and goes into the state in short
-slices, one at a time, so that the lease is renewed meanwhile.
+slices, one at a time, so that others run meanwhile.
 """
 
 import asyncio

@@ -42,7 +42,7 @@ second. One change goes out at once; when all of a large fleet changes, what cha
 along, and deciding and the lease keep half of the processor.
 """
 TAKING_AT_ONCE = 8
-"""Reports of statuses taken in during one pass of the event loop; the lease is renewed between."""
+"""Reports of statuses taken in during one pass of the event loop; others run between."""
 OPENING_AT_ONCE = 16
 OPENING_PAUSE_S = OPENING_AT_ONCE / HELLOS_PER_SECOND
 """So many hosts join or say hello at once. A whole fleet that comes back waits in line: a session

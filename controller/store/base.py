@@ -279,7 +279,11 @@ class Store(Protocol):
         ...
 
     async def keep_lease(self, lease: LeaseId) -> int:
-        """Renew a lease; returns its full time to live in seconds. Raises LeaseExpired."""
+        """Renew a lease; returns its full time to live in seconds. Raises LeaseExpired.
+
+        Callable from the event loop of any thread, one call at a time: a leader renews in a thread
+        of its own.
+        """
         ...
 
     async def revoke_lease(self, lease: LeaseId) -> None:

@@ -29,15 +29,9 @@ from controller.store.base import (
     Txn,
     check_txn,
 )
-from controller.store.etcd_endpoints import (
-    CallFailed,
-    Effect,
-    Endpoint,
-    Endpoints,
-    EtcdSettings,
-    Metadata,
-)
-from controller.store.etcd_faults import AnswerTooLarge, broken_stream
+from controller.store.etcd_endpoints import Effect, Endpoint, Endpoints, EtcdSettings
+from controller.store.etcd_faults import AnswerTooLarge
+from controller.store.etcd_lease import Renewals
 from controller.store.etcd_messages import key_value, key_values, prefix_range, txn_request
 from controller.store.etcd_pages import Pages
 from controller.store.etcd_watch import EtcdWatch
@@ -54,7 +48,8 @@ class EtcdStore:
         self._settings = settings
         self._endpoints = Endpoints(settings)
         self._watches: weakref.WeakSet[EtcdWatch] = weakref.WeakSet()
-        self._renewer = ThreadPoolExecutor(1, thread_name_prefix="lease")
+        self._renewals = Renewals(settings)
+        self._renewing = ThreadPoolExecutor(1, thread_name_prefix="renewal")
 
     async def __aenter__(self) -> Self:
         return self
@@ -107,27 +102,8 @@ class EtcdStore:
         return Lease(LeaseId(answer.ID), answer.TTL)
 
     async def keep_lease(self, lease: LeaseId) -> int:
-        request = rpc_pb2.LeaseKeepAliveRequest(ID=lease)
-        timeout_s = self._settings.call_timeout_s
-
-        def renew(endpoint: Endpoint, metadata: Metadata) -> int:
-            requests = iter((request,))
-            call = endpoint.renewals.LeaseKeepAlive(requests, timeout=timeout_s, metadata=metadata)
-            try:
-                return next(answer.TTL for answer in call)
-            except StopIteration:
-                raise CallFailed(broken_stream(endpoint.address, "the call was cut")) from None
-            finally:
-                call.cancel()  # type: ignore[no-untyped-call]  # a gap in the stubs
-
-        async def once(endpoint: Endpoint, metadata: Metadata) -> int:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._renewer, renew, endpoint, metadata)
-
-        ttl_s = await self._endpoints.attempt(once)
-        if ttl_s <= 0:
-            raise LeaseExpired(lease)
-        return ttl_s
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._renewing, self._renewals.renew, lease)
 
     async def revoke_lease(self, lease: LeaseId) -> None:
         try:
@@ -156,6 +132,8 @@ class EtcdStore:
     async def close(self) -> None:
         for watch in tuple(self._watches):
             await watch.aclose()
+        self._renewals.close()
+        self._renewing.shutdown(wait=False)
         await self._endpoints.close()
 
     async def _read_at(self, prefix: bytes, revision: Revision) -> Snapshot:

@@ -24,7 +24,7 @@ Metadata = tuple[tuple[str, str], ...]
 _CYCLES = 2
 """How often a call goes round all endpoints before it gives up."""
 _CYCLE_PAUSE_S = 0.05
-_AUTHENTICATE_TIMEOUT_S = 5.0
+AUTHENTICATE_TIMEOUT_S = 5.0
 """etcd checks passwords with bcrypt, which is slow on purpose."""
 
 
@@ -57,14 +57,11 @@ class Effect(Enum):
 
 
 class Endpoint:
-    """One member: its channels and stubs.
-
-    `renewals` is called from a thread and has a connection, and a queue of answers, of its own.
-    """
+    """One member: its channel and stubs."""
 
     def __init__(self, address: str, settings: EtcdSettings) -> None:
-        target, credentials = _target(address, settings)
-        options = _channel_options(settings)
+        target, credentials = target_of(address, settings)
+        options = channel_options(settings)
         self.address = target
         self.channel = (
             aio.secure_channel(target, credentials, options=options)
@@ -74,13 +71,6 @@ class Endpoint:
         self.kv = rpc_pb2_grpc.KVStub(self.channel)
         self.watch = rpc_pb2_grpc.WatchStub(self.channel)
         self.lease = rpc_pb2_grpc.LeaseStub(self.channel)
-        # A leader's renewal must not wait in line behind all that its agents say.
-        self.renewing = (
-            grpc.secure_channel(target, credentials, options=options)
-            if credentials
-            else grpc.insecure_channel(target, options=options)
-        )
-        self.renewals = rpc_pb2_grpc.LeaseStub(self.renewing)
         self.auth = rpc_pb2_grpc.AuthStub(self.channel)
         self.maintenance = rpc_pb2_grpc.MaintenanceStub(self.channel)
 
@@ -184,7 +174,6 @@ class Endpoints:
         """Close every channel and let go of it; calls under way are cancelled."""
         endpoints, self._all = self._all, ()
         for endpoint in endpoints:
-            endpoint.renewing.close()
             await endpoint.channel.close(grace=None)
 
     async def _once(
@@ -208,7 +197,7 @@ class Endpoints:
             name=self.settings.username, password=self.settings.password
         )
         try:
-            answer = await endpoint.auth.Authenticate(request, timeout=_AUTHENTICATE_TIMEOUT_S)
+            answer = await endpoint.auth.Authenticate(request, timeout=AUTHENTICATE_TIMEOUT_S)
         except aio.AioRpcError as error:
             if "authentication is not enabled" in (error.details() or ""):
                 return ""
@@ -219,7 +208,7 @@ class Endpoints:
         return answer.token
 
 
-def _target(address: str, settings: EtcdSettings) -> tuple[str, grpc.ChannelCredentials | None]:
+def target_of(address: str, settings: EtcdSettings) -> tuple[str, grpc.ChannelCredentials | None]:
     """gRPC's name for an endpoint, and credentials if it is to be reached over TLS."""
     if address.startswith("unix:/"):
         return address, None
@@ -242,7 +231,8 @@ def _is_host_port(text: str) -> bool:
     return bool(host) and port.isdecimal() and 0 < int(port) < 65536
 
 
-def _channel_options(settings: EtcdSettings) -> list[tuple[str, int]]:
+def channel_options(settings: EtcdSettings) -> list[tuple[str, int]]:
+    """How every channel to a member is made."""
     return [
         ("grpc.max_receive_message_length", settings.receive_bytes_max),
         ("grpc.max_send_message_length", -1),

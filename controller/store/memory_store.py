@@ -86,7 +86,10 @@ class MemoryStore:
         return self._reach().grant(ttl_s, self._clock.now())
 
     async def keep_lease(self, lease: LeaseId) -> int:
-        return self._reach().keep(lease, self._clock.now())
+        # Expires nothing, which would wake watches: the caller may be in another thread.
+        if self._away:
+            raise StoreUnavailable("the store is away")
+        return self.kv.keep(lease, self._clock.now())
 
     async def revoke_lease(self, lease: LeaseId) -> None:
         self._reach().revoke(lease)

@@ -57,6 +57,7 @@ class SimController(app.Controller):
         super().__init__(config, store)
         self._clock = store.process  # type: ignore[assignment]
         self._ids = ids  # type: ignore[assignment]
+        self._aside = lambda work: work  # no threads under virtual time
 
     @property
     def loop(self) -> Loop | None:

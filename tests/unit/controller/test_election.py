@@ -10,12 +10,14 @@ from controller.election import (
     encode_candidate,
     holds,
     known_leader,
+    may_renew,
     next_move,
     renew_at,
     renewed,
     step_down_at,
 )
 from pyswarm_core.clock import SECOND, Instant
+from pyswarm_core.limits import LOOP_SILENCE_MAX
 
 ME = Candidate("me", "one", "192.0.2.1:2377")
 OTHER = Candidate("other", "two", "192.0.2.2:2377")
@@ -66,3 +68,9 @@ def test_a_controller_that_does_not_lead_never_names_itself() -> None:
     assert known_leader(ME.addr, ME.addr, leads=False) == ""
     assert known_leader(ME.addr, ME.addr, leads=True) == ME.addr
     assert known_leader(OTHER.addr, ME.addr, leads=False) == OTHER.addr
+
+
+def test_a_leader_whose_loop_hangs_is_not_renewed_for_ever() -> None:
+    alive_at = Instant(SECOND)
+    assert may_renew(alive_at, Instant(alive_at + LOOP_SILENCE_MAX))
+    assert not may_renew(alive_at, Instant(alive_at + LOOP_SILENCE_MAX + 1))

@@ -1,0 +1,103 @@
+"""Renewals of leases, on connections of their own. SHELL: blocks; called from threads.
+
+Shares nothing with the other calls to etcd: not their connections, not their token, not gRPC's one
+queue of answers for all event loops, in which a renewal would wait behind everything that agents
+say. So a renewal needs no event loop to make progress but the caller's.
+"""
+
+import grpc
+
+from controller.store.base import LeaseExpired, LeaseId, StoreError, StoreUnavailable
+from controller.store.etcd_endpoints import (
+    AUTHENTICATE_TIMEOUT_S,
+    EtcdSettings,
+    Metadata,
+    channel_options,
+    target_of,
+)
+from controller.store.etcd_faults import Kind, broken_stream, understand
+from pyswarm_core.etcd.v1 import rpc_pb2, rpc_pb2_grpc
+
+
+class _Member:
+    """One member's channel and stubs."""
+
+    def __init__(self, address: str, settings: EtcdSettings) -> None:
+        self.address, credentials = target_of(address, settings)
+        options = channel_options(settings)
+        self.channel = (
+            grpc.secure_channel(self.address, credentials, options=options)
+            if credentials
+            else grpc.insecure_channel(self.address, options=options)
+        )
+        self.lease = rpc_pb2_grpc.LeaseStub(self.channel)
+        self.auth = rpc_pb2_grpc.AuthStub(self.channel)
+
+
+class Renewals:
+    """Renews leases, one call at a time. Remembers the member that answered last."""
+
+    def __init__(self, settings: EtcdSettings) -> None:
+        self._settings = settings
+        self._members = [_Member(address, settings) for address in settings.endpoints]
+        self._token: Metadata = ()
+
+    def renew(self, lease: LeaseId) -> int:
+        """The lease's full time to live in seconds, from now on.
+
+        Asks each member once, for at most `call_timeout_s` each. Raises LeaseExpired; StoreMisuse
+        for wrong credentials; else StoreUnavailable: renewing again later is harmless.
+        """
+        error: StoreError = StoreUnavailable("the store is closed")
+        tries = 2 * len(self._members)  # a token may have to be fetched anew once per member
+        asked = 0
+        while asked < len(self._members) and tries:
+            tries -= 1
+            member = self._members[0]
+            try:
+                ttl_s = self._renew_at(member, lease)
+            except grpc.RpcError as failed:
+                fault = understand(failed.code(), failed.details(), member.address)
+            except StopIteration:
+                fault = broken_stream(member.address, "the call was cut")
+            else:
+                if ttl_s <= 0:
+                    raise LeaseExpired(lease)
+                return ttl_s
+            error = fault.error
+            if fault.kind is Kind.REFUSED:
+                raise error
+            if fault.kind is Kind.TOKEN and self._token:
+                self._token = ()
+                continue
+            self._members.append(self._members.pop(0))
+            asked += 1
+        raise StoreUnavailable(str(error))
+
+    def close(self) -> None:
+        """Close the channels; a call under way fails."""
+        members, self._members = self._members, []
+        for member in members:
+            member.channel.close()
+
+    def _renew_at(self, member: _Member, lease: LeaseId) -> int:
+        """Raises RpcError, and StopIteration when the stream ends without an answer."""
+        if self._settings.username and not self._token:
+            request = rpc_pb2.AuthenticateRequest(
+                name=self._settings.username, password=self._settings.password
+            )
+            try:
+                answer = member.auth.Authenticate(request, timeout=AUTHENTICATE_TIMEOUT_S)
+                self._token = (("token", answer.token),)
+            except grpc.RpcError as failed:
+                if "authentication is not enabled" not in (failed.details() or ""):
+                    raise
+        call = member.lease.LeaseKeepAlive(
+            iter((rpc_pb2.LeaseKeepAliveRequest(ID=lease),)),
+            timeout=self._settings.call_timeout_s,
+            metadata=self._token,
+        )
+        try:
+            return next(answer.TTL for answer in call)
+        finally:
+            call.cancel()  # type: ignore[no-untyped-call]  # a gap in the stubs
