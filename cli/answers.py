@@ -53,6 +53,8 @@ class ServiceProgress(msgspec.Struct, frozen=True):
     slots: tuple[SlotProgress, ...] = ()
     gone: bool = False
     alive: int = 0
+    completed: int = 0
+    failure: str = ""
 
 
 class TaskView(msgspec.Struct, frozen=True):

@@ -15,8 +15,8 @@ import click
 import msgspec
 
 from cli.answers import ServiceProgress
-from cli.faults import NoAnswer, NotConverged
-from cli.render.progress import CONVERGED, Screen, changes, lines
+from cli.faults import GoalUnreachable, NoAnswer, NotConverged
+from cli.render.progress import Screen, changes, lines, verdict
 from cli.terminal import width
 from pyswarm_core.errors import NotFound, PyswarmError, Unavailable
 
@@ -40,7 +40,11 @@ _Item = tuple[Watched, ServiceProgress | PyswarmError]
 
 
 def until_converged(client: "Client", services: Sequence[Watched], *, quiet: bool) -> None:
-    """Return when all of them have converged. Raises NotConverged when interrupted."""
+    """Return when all of them have converged.
+
+    Raises NotConverged when interrupted, and GoalUnreachable when the others have converged if one
+    will not.
+    """
     _wait(client, services, _Display(services, quiet=quiet, removing=False))
 
 
@@ -65,14 +69,13 @@ class _Display:
         if self._quiet:
             return
         prefix = f"{service.name}: " if self._several else ""
+        end = [verdict(progress)] if done and not self.removing else []
         if self._screen is not None:
             shown = lines(progress, removing=self.removing)
-            end = [CONVERGED] if done and not self.removing else []
             self._latest[service.id] = [prefix + line for line in [*shown, *end]]
             drawn = [line for block in self._latest.values() for line in block]
             click.echo(self._screen.draw(drawn), err=True, nl=False)
             return
-        end = [CONVERGED] if done and not self.removing else []
         for line in [*changes(progress, removing=self.removing), *end]:
             if line not in self._told[service.id]:
                 click.echo(prefix + line, err=True)
@@ -84,6 +87,7 @@ def _wait(client: "Client", services: Sequence[Watched], display: _Display) -> N
     for service in services:
         threading.Thread(target=_watch, args=(client, service, news), daemon=True).start()
     waiting = {service.id for service in services}
+    failures: list[str] = []
     try:
         while waiting:
             service, item = news.get()
@@ -95,10 +99,22 @@ def _wait(client: "Client", services: Sequence[Watched], display: _Display) -> N
                 raise item
             done = item.converged and not display.removing
             display.update(service, item, done=done)
-            if done:
+            failed = bool(item.failure) and not done and not display.removing
+            if failed:
+                failures.append(_failed(service, item))
+            if done or failed:
                 waiting.discard(service.id)
     except KeyboardInterrupt:
         raise _left(services, display) from None
+    if failures:
+        raise GoalUnreachable("; ".join(failures))
+
+
+def _failed(service: Watched, progress: ServiceProgress) -> str:
+    return (
+        f"service {service.name} will not become what was asked: {progress.failure};"
+        f" see `pyswarm service logs {service.name}` and `pyswarm why {service.name}`"
+    )
 
 
 def _gone(service: Watched, display: _Display) -> None:
@@ -124,7 +140,7 @@ def _watch(client: "Client", service: Watched, news: "queue.Queue[_Item]") -> No
             for progress in client.watch_service(service.id):
                 deadline = time.monotonic() + RECONNECT_S
                 news.put((service, progress))
-                if progress.converged or progress.gone:
+                if progress.converged or progress.gone or progress.failure:
                     return
         except Unavailable as error:
             if time.monotonic() > deadline or isinstance(error, NoAnswer):

@@ -13,3 +13,7 @@ class Unreachable(Unavailable):
 
 class NotConverged(PyswarmError):
     """The wait ended before what was asked for was there; the service goes on."""
+
+
+class GoalUnreachable(PyswarmError):
+    """The wait ended because the service will not become what was asked."""

@@ -1,26 +1,30 @@
-"""`pyswarm`: the root of all commands, and what an ending means to scripts.
-
-Exit codes: 0 done; 1 refused or failed; 2 the command line or a value is wrong; 3 accepted but not
-finished (waiting was interrupted, or no answer came in time); 130 interrupted; 141 nobody reads the
-output any more.
-"""
+"""`pyswarm`: the root of all commands, and how they end."""
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import FrameType, MappingProxyType
 from typing import NoReturn
 
 import click
 
-from cli.faults import NoAnswer, NotConverged
+from cli.exits import Exit
+from cli.faults import GoalUnreachable, NoAnswer, NotConverged
 from cli.lazy import LazyGroup
 from pyswarm_core.errors import InvalidArgument, PyswarmError
 
-FAILED = 1
-WRONG = 2
-UNFINISHED = 3
-INTERRUPTED = 130
-NO_READER = 141
+CODES: Mapping[type[Exception], Exit] = MappingProxyType(
+    {
+        NoAnswer: Exit.UNFINISHED,
+        NotConverged: Exit.UNFINISHED,
+        GoalUnreachable: Exit.UNREACHABLE_GOAL,
+        InvalidArgument: Exit.WRONG,
+        PyswarmError: Exit.FAILED,
+        OSError: Exit.FAILED,
+    }
+)
+"""What an error's end is worth; the first class that it belongs to counts."""
 
 COMMANDS = {
     "service": ("cli.service:service", "Create, watch, scale and remove services"),
@@ -66,43 +70,36 @@ def run(arguments: Sequence[str]) -> int:
     stdout = sys.stdout
     try:
         code = root.main(list(arguments), prog_name="pyswarm", standalone_mode=False)
-        return code if isinstance(code, int) else 0
+        return code if isinstance(code, int) else Exit.DONE
     except click.exceptions.Exit as ending:
         return ending.exit_code
     except click.ClickException as error:
         return _usage(error)
     except (click.Abort, KeyboardInterrupt):
-        return INTERRUPTED
-    except InvalidArgument as error:
-        return _told(error, WRONG)
-    except PyswarmError as error:
-        return _told(error, FAILED)
+        return Exit.INTERRUPTED
     except SystemExit:
         # Click answers a BrokenPipeError by wrapping stdout and leaving with 1.
         if sys.stdout is stdout:
             raise
-        return _no_reader()
-    except OSError as error:
-        return _told(error, FAILED)
+        return Exit.NO_READER
+    except BrokenPipeError:
+        return Exit.NO_READER
+    except tuple(CODES) as error:
+        return _told(error, next(code for cls, code in CODES.items() if isinstance(error, cls)))
 
 
 def _usage(error: click.ClickException) -> int:
-    _told(error.format_message(), error.exit_code)
     context = error.ctx if isinstance(error, click.UsageError) else None
-    if context is not None:
-        click.echo(f"See `{context.command_path} --help`.", err=True)
-    return error.exit_code
+    hint = f"\nSee `{context.command_path} --help`." if context else ""
+    return _told(error.format_message(), error.exit_code, hint)
 
 
-def _told(error: object, code: int) -> int:
-    click.echo(f"Error: {' '.join(str(error).split())}", err=True)
-    return UNFINISHED if isinstance(error, NoAnswer | NotConverged) else code
-
-
-def _no_reader() -> int:
-    # What is still buffered would raise again.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return NO_READER
+def _told(error: object, code: int, hint: str = "") -> int:
+    try:
+        click.echo(f"Error: {' '.join(str(error).split())}{hint}", err=True)
+    except OSError:
+        return Exit.NO_READER
+    return code
 
 
 def run_and_flush(arguments: Sequence[str]) -> int:
@@ -110,15 +107,37 @@ def run_and_flush(arguments: Sequence[str]) -> int:
     code = run(arguments)
     try:
         sys.stdout.flush()
+        sys.stderr.flush()
     except BrokenPipeError:
-        code = _no_reader()
+        return Exit.NO_READER
     except OSError as error:
-        code = _told(error, FAILED)
-    sys.stderr.flush()
+        return _told(error, Exit.FAILED)
     return code
 
 
 def main() -> NoReturn:
-    """The console script."""
-    # Taking gRPC and the interpreter apart would be a sixth of what `service ls` costs.
-    os._exit(run_and_flush(sys.argv[1:]))
+    """The console script. Ctrl-C raises KeyboardInterrupt once; the second one ends at once."""
+    sys.unraisablehook = _unraisable
+    try:
+        signal.signal(signal.SIGINT, _interrupt)
+        # Taking gRPC and the interpreter apart would be a sixth of what `service ls` costs.
+        os._exit(run_and_flush(sys.argv[1:]))
+    except KeyboardInterrupt:
+        os._exit(Exit.INTERRUPTED)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    del frame
+    signal.signal(number, _leave)
+    raise KeyboardInterrupt
+
+
+def _leave(*_: object) -> NoReturn:
+    os._exit(Exit.INTERRUPTED)
+
+
+def _unraisable(ignored: "sys.UnraisableHookArgs") -> None:
+    """A KeyboardInterrupt in a destructor or a callback would be printed and lost."""
+    if issubclass(ignored.exc_type, KeyboardInterrupt):
+        os._exit(Exit.INTERRUPTED)
+    sys.__unraisablehook__(ignored)

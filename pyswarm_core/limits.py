@@ -56,6 +56,11 @@ ORPHAN_AFTER = 24 * HOUR
 UPDATE_MONITOR = 5 * SECOND
 """A new template has proven itself when a task made from it has run this long (Swarm's monitor)."""
 
+FAILURES_OF_A_WAIT = 3
+"""A wait for a service ends with an error once one slot's tasks ended this often since the change:
+with the default restart delay of 5 s after about 15 s.
+"""
+
 EXPLAIN_PERIOD = 10 * SECOND
 """A waiting task's message is rewritten at most this often."""
 

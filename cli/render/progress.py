@@ -23,7 +23,6 @@ _STEPS = (
     TaskState.STARTING,
     TaskState.RUNNING,
 )
-CONVERGED = "verify: Service converged"
 _WAITING = (TaskState.NEW, TaskState.PENDING)
 
 
@@ -48,10 +47,20 @@ def changes(progress: ServiceProgress, *, removing: bool = False) -> list[str]:
 
 
 def overall(progress: ServiceProgress) -> str:
-    """`overall progress: 3 out of 5 tasks`."""
-    extra = progress.alive - progress.desired
-    old = f" ({extra} more to end)" if extra > 0 and progress.updated == progress.desired else ""
-    return f"overall progress: {progress.updated} out of {progress.desired} tasks{old}"
+    """`overall progress: 3 out of 5 tasks`; one that has completed counts."""
+    reached = progress.updated + progress.completed
+    extra = progress.alive - progress.updated
+    notes = [f"{progress.completed} completed"] if progress.completed else []
+    if extra > 0 and reached == progress.desired:
+        notes.append(f"{extra} more to end")
+    told = f" ({', '.join(notes)})" if notes else ""
+    return f"overall progress: {reached} out of {progress.desired} tasks{told}"
+
+
+def verdict(progress: ServiceProgress) -> str:
+    """The last line about a service that has become what was asked."""
+    done = progress.completed and progress.completed == progress.desired
+    return f"verify: Service {'completed' if done else 'converged'}"
 
 
 def removal(progress: ServiceProgress) -> str:

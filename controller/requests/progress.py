@@ -1,15 +1,24 @@
 """How far a service has come to what its user asked for. PURE.
 
-Converged: as many tasks as wanted run on the newest template, and no other task is still alive. A
-service that is being removed converges to nothing and is then gone. What may still run on a host
-that is down is nobody's to wait for: it ends when that host returns.
+Converged: as many tasks as wanted run on the newest template, or have completed and are not to run
+again, and no other task is still alive. A service that is being removed converges to nothing and is
+then gone. What may still run on a host that is down is nobody's to wait for: it ends when that host
+returns.
+
+Failed: a slot will not run unless the user changes something. Its newest task ended and the restart
+policy does not replace it, or its tasks have ended FAILURES_OF_A_WAIT times since the last change.
 """
+
+from collections.abc import Sequence
 
 import msgspec
 
-from controller.requests.views import desired_tasks
+from controller.orchestrator.restart import ended_by_itself, refusal
+from controller.requests.views import desired_tasks, wanted_slots
 from pyswarm_core.ids import ServiceId
+from pyswarm_core.limits import FAILURES_OF_A_WAIT
 from pyswarm_core.objects import Service, Task
+from pyswarm_core.specs import RestartCondition
 from pyswarm_core.state import State, runs_as_wanted
 from pyswarm_core.states import NodeState, TaskState, is_terminal
 
@@ -41,6 +50,10 @@ class ServiceProgress(msgspec.Struct, frozen=True):
     gone: bool = False
     alive: int = 0
     """Tasks that have not ended, wanted or not, those on lost hosts aside."""
+    completed: int = 0
+    """Slots whose newest task, of the newest template, ended with 0 and is not to run again."""
+    failure: str = ""
+    """Why the service will not converge unless the user changes it; empty if it may."""
 
 
 def service_progress(state: State, service_id: ServiceId) -> ServiceProgress:
@@ -48,10 +61,16 @@ def service_progress(state: State, service_id: ServiceId) -> ServiceProgress:
     service = state.services.get(service_id)
     if service is None:
         return ServiceProgress(gone=True)
-    running = updated = alive = lost = 0
+    running = updated = alive = lost = completed = 0
     newest: list[Task] = []
-    for tasks in state.tasks_of_service(service_id).slots.values():
+    failures: list[str] = []
+    wanted = wanted_slots(state, service)
+    for number, tasks in state.tasks_of_service(service_id).slots.items():
         newest.append(tasks[-1])
+        if tasks[-1].state is not TaskState.RUNNING and (wanted is None or number in wanted):
+            ended = _ended(service, tasks, state.cluster.spec.task_history_limit)
+            completed += ended == ""
+            failures += [ended] if ended else []
         for task in tasks:
             if not is_terminal(task.state) and not _never_started(task):
                 is_lost = _is_on_lost_host(state, task)
@@ -60,16 +79,60 @@ def service_progress(state: State, service_id: ServiceId) -> ServiceProgress:
             if runs_as_wanted(task):
                 running += 1
                 updated += task.spec_version >= service.template_version
-    desired = desired_tasks(state, service)
+    desired = desired_tasks(state, service) if wanted is None else len(wanted)
     return ServiceProgress(
         running=running,
         desired=desired,
         updated=updated,
-        converged=not service.removing and running == updated == desired == alive,
+        converged=not service.removing
+        and running == updated == alive
+        and updated + completed == desired,
         slots=_slots(state, service, newest),
         gone=service.removing and lost > 0 and alive == 0,
         alive=alive,
+        completed=completed,
+        failure=_told(failures),
     )
+
+
+def _ended(service: Service, tasks: Sequence[Task], history_limit: int) -> str | None:
+    """Why the slot will not run, empty if it has completed; None if its task runs or may yet run.
+
+    `tasks` are the slot's, oldest first.
+    """
+    last = tasks[-1]
+    if last.spec_version < service.template_version or last.desired_state is TaskState.REMOVE:
+        return None
+    name = f"{service.spec.name}.{last.slot}"
+    policy = service.spec.task_template.restart_policy
+    era = [task for task in tasks if task.spec_version >= service.template_version]
+    refused = refusal(policy, last, era) if ended_by_itself(last) else ""
+    if refused:
+        done = last.state is TaskState.COMPLETE and policy.condition is not RestartCondition.ANY
+        return "" if done else f"{name} {_end(last)}, and it is not replaced: {refused}"
+    recent = [task for task in era if ended_by_itself(task) and task.status_at > service.updated_at]
+    ends = last.restarts + ended_by_itself(last)
+    known = FAILURES_OF_A_WAIT if history_limit < 0 else min(FAILURES_OF_A_WAIT, history_limit)
+    if ends < FAILURES_OF_A_WAIT or len(recent) < max(1, known):
+        return None
+    return f"{name} has ended {ends} times; at last it {_end(recent[-1])}"
+
+
+def _end(task: Task) -> str:
+    error = task.detail.error or f"exit code {task.detail.exit_code}"
+    match task.state:
+        case TaskState.COMPLETE:
+            return "ended with exit code 0"
+        case TaskState.REJECTED:
+            return f"was rejected: {error}"
+        case _:
+            return f"failed: {error}"
+
+
+def _told(failures: Sequence[str]) -> str:
+    more = len(failures) - 1
+    noun = "task" if more == 1 else "tasks"
+    return failures[0] + (f" (and {more} more such {noun})" if more > 0 else "") if failures else ""
 
 
 def _never_started(task: Task) -> bool:

@@ -1,6 +1,6 @@
 """What lists and `inspect` show: objects with what is known about them. PURE."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -64,10 +64,20 @@ def service_summary(state: State, service: Service) -> ServiceSummary:
 
 def desired_tasks(state: State, service: Service) -> int:
     """How many tasks should run. Global: one on each eligible node, and those paused ones keep."""
+    replicated = service.spec.mode.replicated
+    if replicated is not None and not service.removing:
+        return replicated.replicas
+    return len(wanted_slots(state, service) or ())
+
+
+def wanted_slots(state: State, service: Service) -> Collection[int] | None:
+    """The slots of a global service that should be filled; None for a replicated one: any. A
+    service that is being removed wants none.
+    """
     if service.removing:
-        return 0
+        return ()
     if service.spec.mode.replicated is not None:
-        return service.spec.mode.replicated.replicas
+        return None
     table = state.node_table
     rows = table.schedulable
     for constraint in service.spec.task_template.placement.constraints:
@@ -76,7 +86,7 @@ def desired_tasks(state: State, service: Service) -> int:
     for slot, tasks in state.tasks_of_service(service.id).slots.items():
         if any(task.desired_state <= TaskState.RUNNING for task in tasks):
             wanted[slot] = None
-    return len(wanted)
+    return wanted
 
 
 def task_view(state: State, task: Task, *, with_spec: bool = True) -> TaskView:

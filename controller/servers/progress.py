@@ -24,7 +24,7 @@ LOOK_AT_LEAST_EVERY_S = 1.0
 async def watch_service(
     leadership: Leadership, request: control_pb2.WatchServiceRequest, write: Write
 ) -> None:
-    """Write the progress now and after every change, until it converged or is gone.
+    """Write the progress now and after every change, until it converged, failed or is gone.
 
     With `follow` until it is gone. Raises NotFound, and Unavailable when leadership is lost.
     """
@@ -36,7 +36,8 @@ async def watch_service(
         if progress != sent:
             await write(to_proto(progress, control_pb2.ServiceProgress()))
             sent = progress
-            if progress.gone or (progress.converged and not request.follow):
+            ended = progress.converged or bool(progress.failure)
+            if progress.gone or (ended and not request.follow):
                 return
         else:
             await change(leader)

@@ -17,7 +17,7 @@ MAX_FOLDER_FILES = 16
 FLAT_FOLDERS = {"pyswarm_core": 22}
 
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "types", "base_utils"}
-ENTRIES = {"cli.main"}
+ENTRIES = {"cli.start"}
 
 PRODUCT = sources(*PACKAGES)
 EVERYTHING = PRODUCT + sources(*PROGRAMS)

@@ -320,6 +320,8 @@ class ServiceProgress(_message.Message):
     SLOTS_FIELD_NUMBER: _builtins.int
     GONE_FIELD_NUMBER: _builtins.int
     ALIVE_FIELD_NUMBER: _builtins.int
+    COMPLETED_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
     running: _builtins.int
     desired: _builtins.int
     updated: _builtins.int
@@ -329,6 +331,10 @@ class ServiceProgress(_message.Message):
     """Removed and all of its tasks gone."""
     alive: _builtins.int
     """Tasks that have not ended yet, wanted or not."""
+    completed: _builtins.int
+    """Slots whose task ended with 0 and is not to run again; they count as reached."""
+    failure: _builtins.str
+    """Why it will not converge unless the user changes something; the stream ends with it unless it follows."""
     @_builtins.property
     def slots(self) -> _containers.RepeatedCompositeFieldContainer[Global___SlotProgress]:
         """At most a page of slots, those that are not running first."""
@@ -343,10 +349,12 @@ class ServiceProgress(_message.Message):
         slots: _abc.Iterable[Global___SlotProgress] | None = ...,
         gone: _builtins.bool = ...,
         alive: _builtins.int = ...,
+        completed: _builtins.int = ...,
+        failure: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "converged", b"converged", "desired", b"desired", "gone", b"gone", "running", b"running", "slots", b"slots", "updated", b"updated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "completed", b"completed", "converged", b"converged", "desired", b"desired", "failure", b"failure", "gone", b"gone", "running", b"running", "slots", b"slots", "updated", b"updated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,7 +11,7 @@ from controller.requests.queries import TaskQuery
 from controller.requests.views import desired_tasks
 from pyswarm_core.errors import InvalidArgument, NotFound
 from pyswarm_core.ids import NodeId, ServiceId
-from pyswarm_core.objects import TaskDetail
+from pyswarm_core.objects import Task, TaskDetail
 from pyswarm_core.states import Availability, NodeState, TaskState
 from tests.fixtures import build
 from tests.fixtures.build import NOW
@@ -261,3 +261,110 @@ def test_nobody_waits_for_what_a_lost_host_may_still_run() -> None:
     assert (service_progress(state, WEB).alive, service_progress(state, WEB).gone) == (1, False)
     state = build.state(nodes=hosts, services=[removed], tasks=[lost])
     assert service_progress(state, WEB).gone
+
+
+FAILED, REJECTED, COMPLETE = TaskState.FAILED, TaskState.REJECTED, TaskState.COMPLETE
+EXIT_1 = TaskDetail(error="non-zero exit (1)", exit_code=1)
+
+
+def ends(*states: TaskState, newest: TaskState, slot: int = 1) -> list[Task]:
+    """A slot's tasks: ended ones, then the newest."""
+    tasks = [
+        build.task(
+            f"web.{slot}", task_id=f"{slot}-{number}", node="n1", state=state, restarts=number,
+            desired=TaskState.SHUTDOWN, detail=EXIT_1,
+        )
+        for number, state in enumerate(states)
+    ]  # fmt: skip
+    last = build.task(
+        f"web.{slot}", task_id=f"{slot}-new", node="n1", state=newest, restarts=len(states),
+        detail=EXIT_1 if newest in (FAILED, REJECTED) else TaskDetail(),
+    )  # fmt: skip
+    return [*tasks, last]
+
+
+def verdict(tasks: list[Task], **policy: object) -> tuple[bool, int, str]:
+    web = build.service("web", replicas=1, spec=build.template(**policy))  # type: ignore[arg-type]
+    found = service_progress(
+        build.state(nodes=build.nodes(1), services=[web], tasks=tasks), ServiceId("web")
+    )
+    return found.converged, found.completed, found.failure
+
+
+@pytest.mark.parametrize("condition", ["none", "on-failure"])
+def test_a_one_shot_that_completed_has_converged(condition: str) -> None:
+    assert verdict(ends(newest=COMPLETE), condition=condition) == (True, 1, "")
+
+
+@pytest.mark.parametrize(
+    ("tasks", "policy", "told"),
+    [
+        (ends(newest=FAILED), {"condition": "none"}, "web.1 failed: non-zero exit (1), and it is"),
+        (ends(newest=REJECTED), {"condition": "none"}, "web.1 was rejected: non-zero exit (1)"),
+        (ends(FAILED, newest=FAILED), {"max_attempts": 1}, "all 1 restart attempts are used up"),
+        (ends(COMPLETE, newest=COMPLETE), {"max_attempts": 1}, "web.1 ended with exit code 0, and"),
+        (ends(FAILED, FAILED, newest=FAILED), {}, "ended 3 times; at last it failed: non-zero"),
+        (ends(FAILED, FAILED, FAILED, newest=TaskState.READY), {}, "ended 3 times"),
+        (ends(*[REJECTED] * 3, newest=TaskState.PREPARING), {}, "at last it was rejected"),
+        (ends(*[COMPLETE] * 3, newest=TaskState.READY), {}, "at last it ended with exit code 0"),
+    ],
+)
+def test_a_slot_that_will_not_run_fails_the_wait(
+    tasks: list[Task], policy: dict[str, object], told: str
+) -> None:
+    converged, completed, failure = verdict(tasks, **policy)
+    assert (converged, completed) == (False, 0)
+    assert told in failure
+
+
+@pytest.mark.parametrize(
+    "tasks",
+    [
+        ends(FAILED, FAILED, newest=TaskState.READY),
+        ends(FAILED, FAILED, FAILED, newest=TaskState.RUNNING),
+        ends(newest=FAILED),
+        [replace(task, spec_version=0) for task in ends(*[FAILED] * 5, newest=FAILED)],
+        [
+            replace(task, desired_state=TaskState.REMOVE)
+            for task in ends(*[FAILED] * 5, newest=FAILED)
+        ],
+    ],
+)
+def test_a_slot_that_may_yet_run_does_not(tasks: list[Task]) -> None:
+    assert verdict(tasks)[1:] == (0, "")
+
+
+def test_failures_from_before_the_change_do_not_count() -> None:
+    tasks = ends(*[FAILED] * 5, newest=TaskState.READY)
+    web = replace(build.service("web"), updated_at=NOW)
+    state = build.state(nodes=build.nodes(1), services=[web], tasks=tasks)
+    assert service_progress(state, WEB).failure == ""
+
+
+def test_a_short_history_ends_the_wait_too() -> None:
+    tasks = ends(FAILED, newest=TaskState.READY)
+    tasks[-1] = replace(tasks[-1], restarts=9)
+    state = build.state(nodes=build.nodes(1), services=[build.service("web")], tasks=tasks)
+    spec = replace(state.cluster.spec, task_history_limit=1)
+    state.cluster = replace(state.cluster, spec=spec)
+    assert "has ended 9 times" in service_progress(state, WEB).failure
+
+
+def test_a_global_one_shot_counts_on_eligible_nodes_only() -> None:
+    spec = build.template(condition="none")
+    web = build.service("web", replicas=None, spec=spec)
+    done = build.task("web.1", node="n1", state=COMPLETE, desired=TaskState.SHUTDOWN)
+    left = build.task("web.2", node="n2", state=FAILED, desired=TaskState.SHUTDOWN)
+    hosts = [build.node("n1"), replace(build.node("n2"), number=2)]
+    drained = replace(hosts[1], spec=replace(hosts[1].spec, availability=Availability.DRAIN))
+    for nodes, converged in (([hosts[0], drained], True), (hosts, False)):
+        state = build.state(nodes=nodes, services=[web], tasks=[done, left])
+        progress = service_progress(state, WEB)
+        assert (progress.converged, bool(progress.failure)) == (converged, not converged)
+        assert progress.completed == 1
+
+
+def test_more_failed_slots_are_counted() -> None:
+    tasks = ends(newest=FAILED) + ends(newest=FAILED, slot=2)
+    _, _, failure = verdict(tasks, condition="none")
+    assert failure.endswith("(and 1 more such task)")

@@ -1,0 +1,143 @@
+"""How commands end: goals that cannot be reached, Ctrl-C at any moment, readers that go away."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from cli.exits import Exit
+from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.states import TaskState
+from tests.fixtures.source import ROOT
+from tests.unit.cli.conftest import Pyswarm
+from tests.unit.cli.objects import SERVICE_ID, progress, service, service_reply
+from tests.unit.cli.scripted import Script
+
+FAILURE = "web.1 failed: non-zero exit (1), and it is not replaced: restart condition is none"
+
+
+def failed(running: int, desired: int) -> pb.ServiceProgress:
+    message = progress(running, desired, state=TaskState.FAILED)
+    message.failure = FAILURE
+    return message
+
+
+def test_a_wait_ends_when_the_goal_cannot_be_reached(script: Script, pyswarm: Pyswarm) -> None:
+    script.on("CreateService", service_reply())
+    script.on("WatchService", [progress(0, 3), failed(2, 3)])
+    ran = pyswarm("service", "create", "web")
+    assert (ran.code, ran.out) == (Exit.UNREACHABLE_GOAL, f"{SERVICE_ID}\n")
+    *_, last = ran.err.splitlines()
+    assert last.startswith(f"Error: service web will not become what was asked: {FAILURE}")
+    assert "`pyswarm service logs web`" in last
+    assert "`pyswarm why web`" in last
+
+
+def test_one_that_fails_does_not_end_the_wait_for_the_others(
+    script: Script, pyswarm: Pyswarm
+) -> None:
+    other = replace(service("db"), id="o" * 25)
+    script.on("GetService", service_reply(), service_reply(other))
+    script.on("UpdateService", service_reply(), service_reply(other))
+
+    def watched(request: pb.WatchServiceRequest) -> list[pb.ServiceProgress]:
+        return [failed(0, 1)] if request.ref == SERVICE_ID else [progress(0, 1), progress(1, 1)]
+
+    script.on("WatchService", watched)
+    ran = pyswarm("service", "scale", "web=1", "db=1")
+    assert ran.code == Exit.UNREACHABLE_GOAL
+    assert "db: verify: Service converged" in ran.err
+
+
+def test_tasks_that_completed_are_what_was_asked(script: Script, pyswarm: Pyswarm) -> None:
+    script.on("CreateService", service_reply())
+    done = pb.ServiceProgress(desired=2, completed=2, converged=True)
+    script.on("WatchService", [progress(0, 2), done])
+    ran = pyswarm("service", "create", "--restart-condition", "none", "web")
+    assert (ran.code, ran.err.splitlines()[-2:]) == (
+        Exit.DONE,
+        ["overall progress: 2 out of 2 tasks (2 completed)", "verify: Service completed"],
+    )
+
+
+def test_the_manual_has_the_table_of_exit_codes() -> None:
+    text = (ROOT / "docs" / "cli.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| `?(\w+)", text, re.MULTILINE)
+    assert [(int(code), name) for code, name in rows] == [(code, code.name) for code in Exit]
+
+
+def _python(program: str, **options: object) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(  # type: ignore[call-overload, no-any-return]
+        [sys.executable, "-c", program],
+        cwd=ROOT, capture_output=True, text=True, check=False, **options,
+    )  # fmt: skip
+
+
+def test_the_interpreter_starts_with_ctrl_c_held_back(tmp_path: Path) -> None:
+    command = tmp_path / "pyswarm"
+    shutil.copy(ROOT / "scripts" / "pyswarm", command)
+    stub = tmp_path / "python3"
+    program = "import signal, sys; print(signal.pthread_sigmask(0, ())); print(*sys.argv[1:])"
+    stub.write_text(f"#!{sys.executable}\n{program}\n")
+    stub.chmod(0o755)
+    link = tmp_path / "elsewhere"
+    link.symlink_to(command)
+    for path in (command, link):
+        done = subprocess.run([path, "ls", "a b"], capture_output=True, text=True, check=True)
+        mask, words = done.stdout.splitlines()
+        assert "SIGINT" in mask
+        assert words.startswith("-P -c ")
+        assert words.endswith(" ls a b")
+
+
+def test_a_ctrl_c_from_before_the_first_line_ends_the_command_silently() -> None:
+    program = (
+        "import os, signal; signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT});"
+        "os.kill(os.getpid(), signal.SIGINT);"
+        "from cli.start import main; main()"
+    )
+    done = _python(program)
+    assert (done.returncode, done.stdout, done.stderr) == (Exit.INTERRUPTED, "", "")
+
+
+CTRL_C = "import os, signal; kill = lambda: os.kill(os.getpid(), signal.SIGINT);"
+AT_AWKWARD_MOMENTS = {
+    "twice": "try: kill()\n  except KeyboardInterrupt: kill()",
+    "in a destructor": "type('A', (), {'__del__': lambda _: kill()})()",
+    "in a cleanup": "try: kill()\n  finally: kill()",
+    "once": "kill()",
+}
+
+
+@pytest.mark.parametrize("moment", AT_AWKWARD_MOMENTS)
+def test_ctrl_c_prints_no_traceback(moment: str) -> None:
+    program = (
+        f"{CTRL_C} import cli.main as m\n"
+        f"def run(words):\n  {AT_AWKWARD_MOMENTS[moment]}\n  print('not reached'); return 0\n"
+        "m.run_and_flush = run\n"
+        "m.main()"
+    )
+    done = _python(program)
+    assert (done.returncode, done.stdout, done.stderr) == (Exit.INTERRUPTED, "", "")
+
+
+def test_nobody_reading_either_stream_is_no_traceback() -> None:
+    for line in (["bogus"], ["--help"]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        command = [sys.executable, "-m", "tests.unit.cli.entry", *line]
+        done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=writer, check=False)
+        os.close(writer)
+        assert done.returncode == Exit.NO_READER
+
+
+def test_closed_streams_are_no_traceback() -> None:
+    program = "from cli.start import main; main()"
+    line = f'exec "{sys.executable}" -c "{program}" --help 0<&- 1>&-'
+    done = subprocess.run(["sh", "-c", line], cwd=ROOT, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (Exit.DONE, b"")
