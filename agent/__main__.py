@@ -21,6 +21,9 @@ from pyswarm_core.errors import InvalidArgument, PyswarmError
 from pyswarm_core.limits import API_PORT
 from pyswarm_core.units import parse_cpus, parse_duration, parse_size
 
+_ANYWHERE = "192.0.2.1"
+"""An address that no device has (RFC 5737)."""
+
 
 def _from_file(context: click.Context, _: click.Parameter, path: Path | None) -> None:
     if path is None:
@@ -46,15 +49,22 @@ def _host_memory() -> int:
 
 
 def _host_address(controllers: tuple[str, ...]) -> str:
-    """The address this host uses towards the first controller: a route lookup, no packet."""
-    host = controllers[0].rpartition(":")[0].strip("[]") if controllers else "192.0.2.1"
+    """The address this host uses towards the first controller, or towards the world if that runs on
+    this very host: a route lookup, no packet.
+    """
+    host = controllers[0].rpartition(":")[0].strip("[]") if controllers else _ANYWHERE
+    try:
+        address = _source_address(host)
+        return _source_address(_ANYWHERE) if address.startswith("127.") else address
+    except OSError as error:
+        raise click.UsageError(
+            f"--advertise-addr: cannot tell which address to use ({error}); name one"
+        ) from error
+
+
+def _source_address(host: str) -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((host, API_PORT))
-        except OSError as error:
-            raise click.UsageError(
-                f"--advertise-addr: cannot tell which address to use ({error}); name one"
-            ) from error
+        probe.connect((host, API_PORT))
         address: str = probe.getsockname()[0]
         return address
 

@@ -229,8 +229,11 @@ class Loop:
 
     def acknowledge(self, session: Session, revision: int, digest: int | None = None) -> bool:
         """The agent follows everything up to this revision. Whether the endpoints that it has are
-        not those it was told; then it is told everything anew.
+        not those it was told; then it is told everything anew. Of what it was not told yet, it can
+        acknowledge nothing.
         """
+        if revision > session.sent_revision:
+            return False
         differs = digest is not None and session.verify(revision, digest)
         self._tools.metrics.endpoints_healed_total.inc(differs)
         if revision > session.acknowledged:

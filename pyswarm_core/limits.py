@@ -96,6 +96,18 @@ VNI_MIN = 4096
 VNI_MAX = 2**24 - 1
 """RFC 7348 gives the VNI 24 bits; Swarm starts at 4096."""
 
+NODE_CPUS_MAX = 65_536
+NODE_MEMORY_MAX = 2**48
+"""CPUs, and bytes of memory, that a host may report: several times what any machine has, and summed
+over NODES_MAX hosts still an int64.
+"""
+ENGINE_LABELS_MAX = 128
+ENGINE_LABELS_BYTES_MAX = 16 * 1024
+LACKS_MAX = 16
+"""Labels of a host's agent, their keys and values together, and capabilities that it reports: a
+stored node stays small.
+"""
+
 ADDRESSES6_MAX = 16
 """A host's own of IPv6 that others are told of."""
 
@@ -125,7 +137,10 @@ REQUESTS_WAITING = 1_000
 """Changes that users wait for at once; more are refused."""
 STATUS_QUEUE = 10_000
 EVENTS_KEPT = 4_096
-TUNNEL_FRAME_BYTES = 64 * 1024
+TUNNEL_FRAME_BYTES = 16 * 1024 * 1024
+"""One frame of a tunnel: 500 log lines of 16 KiB, with their times, are half of it."""
+IMAGES_PER_NODE_MAX = 10_000
+"""Images that one host may list."""
 TUNNELS_MAX = 1_000
 """Streams to agents that one leader keeps open at once."""
 DETAIL_LENGTH_MAX = 512

@@ -116,6 +116,8 @@ class NodeTable:
         self.attributes_version = 0
         """Rises whenever a node comes, goes or changes in what a constraint could ask."""
         self._held_ports = HeldPorts()
+        self._named: dict[str, dict[NodeId, None]] = {}
+        self._at: dict[str, dict[NodeId, None]] = {}
         self._free: list[int] = []
         self._satisfying: dict[str, BoolColumn] = {}
         self._branches: dict[str, Branches] = {}
@@ -166,6 +168,8 @@ class NodeTable:
             self.reserved_cpus[row] = self.reserved_memory[row] = 0
             self.active_tasks[row] = self.wanted_tasks[row] = 0
         old, self.nodes[row] = self.nodes[row], node
+        _move(self._named, node.id, _names(old), _names(node))
+        _move(self._at, node.id, _addresses(old), _addresses(node))
         self.number[row] = node.number
         ready = node.status.state is NodeState.READY
         self.ready[row] = ready
@@ -193,7 +197,9 @@ class NodeTable:
         """Free a node's row."""
         row = self.rows.pop(node_id)
         self.ids[row] = NodeId("")
-        self.nodes[row] = None
+        old, self.nodes[row] = self.nodes[row], None
+        _move(self._named, node_id, _names(old), ())
+        _move(self._at, node_id, _addresses(old), ())
         for name in _COLUMNS:
             getattr(self, name)[row] = 0
         for column in self._satisfying.values():
@@ -201,6 +207,14 @@ class NodeTable:
         self._held_ports.forget_row(row)
         self.attributes_version += 1
         self._free.append(row)
+
+    def named(self, hostname: str) -> Iterable[NodeId]:
+        """The nodes of this hostname, in any case of its letters."""
+        return self._named.get(hostname.lower(), ())
+
+    def at(self, address: str) -> Iterable[NodeId]:
+        """The nodes that have reported this address, of either IP version."""
+        return self._at.get(address, ())
 
     def occupy(self, rows: IntColumn, nano_cpus: int, memory_bytes: int) -> None:
         """One more task that should run, and takes this much, on each row; rows may repeat."""
@@ -260,6 +274,32 @@ class NodeTable:
         self.ids.append(NodeId(""))
         self.nodes.append(None)
         return row
+
+
+def _names(node: Node | None) -> tuple[str, ...]:
+    return (node.description.hostname.lower(),) if node else ()
+
+
+def _addresses(node: Node | None) -> tuple[str, ...]:
+    return (node.status.addr, *node.status.addrs6) if node else ()
+
+
+def _move(
+    index: dict[str, dict[NodeId, None]],
+    node_id: NodeId,
+    before: tuple[str, ...],
+    now: tuple[str, ...],
+) -> None:
+    """The node is listed under other words than before."""
+    if before == now:
+        return
+    for word in before:
+        if (holders := index.get(word)) is not None:
+            holders.pop(node_id, None)
+            if not holders:
+                del index[word]
+    for word in now:
+        index.setdefault(word, {})[node_id] = None
 
 
 def _attributes_differ(old: Node, new: Node) -> bool:

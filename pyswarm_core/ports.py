@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 from pyswarm_core.specs import EndpointSpec, PortConfig, Protocol, PublishMode
 
+CHOSEN_BY_AGENTS = range(32768, 61000)
+"""The numbers of ports in mode host that asked for none (the kernel's default ephemeral range)."""
+
 
 class HostPort(NamedTuple):
     """A port of a host that a task in mode host takes for itself."""

@@ -13,7 +13,7 @@ from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.status import error_of
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc, objects_pb2
 from pyswarm_core.codec import to_proto
-from pyswarm_core.errors import PyswarmError, Unavailable
+from pyswarm_core.errors import AlreadyExists, PyswarmError, Unavailable
 from pyswarm_core.ids import NodeId
 from pyswarm_core.objects import NodeDescription
 
@@ -21,6 +21,8 @@ _log = EventLog("agent.session.identity")
 
 JOIN_TIMEOUT_S = 10.0
 JOIN_RETRY_S = 0.3
+FORMER_NODE_S = 25.0
+"""A host that joins again waits so long for its former node to be down, which has its name."""
 
 
 class _Saved(msgspec.Struct, frozen=True):
@@ -83,15 +85,19 @@ class Joining(msgspec.Struct, frozen=True):
 async def join(path: Path, joining: Joining) -> Identity:
     """Become a node, asking the controllers in turn until one answers.
 
-    Raises PyswarmError when a controller refuses (wrong token).
+    Raises PyswarmError when a controller refuses (wrong token, another node's name).
     """
     attempt = 0
+    give_up_at = asyncio.get_running_loop().time() + FORMER_NODE_S
     while True:
         address = joining.controllers[attempt % len(joining.controllers)]
         attempt += 1
         try:
             reply = await _ask(address, joining)
-        except Unavailable as error:
+        except (Unavailable, AlreadyExists) as error:
+            is_over = asyncio.get_running_loop().time() > give_up_at
+            if isinstance(error, AlreadyExists) and is_over:
+                raise
             _log.warning("node.join_failed", controller=address, error=error)
             await asyncio.sleep(JOIN_RETRY_S)
             continue

@@ -8,9 +8,8 @@ from collections.abc import Collection, Iterable
 
 from msgspec.structs import replace
 
+from pyswarm_core.ports import CHOSEN_BY_AGENTS
 from pyswarm_core.specs import PortConfig, Protocol, PublishMode
-
-DYNAMIC = range(32768, 61000)
 
 Number = tuple[Protocol, int]
 
@@ -30,7 +29,7 @@ def with_numbers(
         if port.publish_mode is not PublishMode.HOST:
             continue
         if not port.published_port:
-            free = (n for n in DYNAMIC if (port.protocol, n) not in given)
+            free = (n for n in CHOSEN_BY_AGENTS if (port.protocol, n) not in given)
             if not (found := next(free, 0)):
                 return None
             port = replace(port, published_port=found)

@@ -15,6 +15,7 @@ from cli.daemons import Daemon
 from cli.faults import NotConverged
 from cli.swarm.host import Host, Supervisor
 from pyswarm_core.errors import InvalidArgument, PyswarmError, Unavailable
+from pyswarm_core.validation import address_problems, require
 
 READY_TIMEOUT_S = 60.0
 """A first start makes etcd's data directory and elects a leader."""
@@ -132,6 +133,8 @@ def require_address(flag: str, text: str, *, with_port: bool = False) -> None:
     except ValueError:
         want = "IP:PORT" if with_port else "IP[:PORT]"
         raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: want {want}") from None
+    if flag == "--advertise-addr":
+        require(list(address_problems(name)))
     if (with_port or colon) and not _is_port(port):
         raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: want a port of 1-65535")
 

@@ -12,6 +12,7 @@ from pyswarm_core.errors import NotFound
 from pyswarm_core.ids import ID_ALPHABET, ID_LENGTH, NetworkId, NodeId, ServiceId, TaskId, short
 from pyswarm_core.objects import Network, Node, Service, Task
 from pyswarm_core.state import State
+from pyswarm_core.states import NodeState
 from pyswarm_core.validation.problem import shown
 
 K = TypeVar("K", bound=str)
@@ -38,15 +39,22 @@ def find_network(state: State, ref: str) -> Network:
     return found or state.networks[_by_prefix("network", ref, state.networks)]
 
 
-def find_node(state: State, ref: str) -> Node:
-    """The node of that hostname (if only one has it), id or prefix."""
+def find_node(state: State, ref: str, *, prefer_living: bool = True) -> Node:
+    """The node of that hostname, id or prefix.
+
+    A host that left and joined again has a former node that is down: its name means the living one,
+    unless asked otherwise.
+    """
     found = state.nodes.get(NodeId(ref))
     if found is not None:
         return found
-    named = [node.id for node in state.nodes.values() if node.description.hostname == ref]
+    named = [state.nodes[node_id] for node_id in state.node_table.named(ref)]
+    living = [node for node in named if node.status.state is not NodeState.DOWN]
+    if prefer_living and len(living) == 1:
+        return living[0]
     if len(named) > 1:
-        raise _ambiguous("node", ref, named)
-    return state.nodes[named[0] if named else _by_prefix("node", ref, state.nodes)]
+        raise _ambiguous("node", ref, [f"{short(n.id)} ({n.status.state})" for n in named])
+    return named[0] if named else state.nodes[_by_prefix("node", ref, state.nodes)]
 
 
 def find_task(state: State, ref: str) -> Task:
@@ -102,7 +110,7 @@ def _by_prefix(what: str, ref: str, ids: Mapping[K, object]) -> K:
     if not matches:
         raise _missing(what, ref)
     if len(matches) > 1:
-        raise _ambiguous(what, ref, matches)
+        raise _ambiguous(what, ref, map(short, matches))
     return matches[0]
 
 
@@ -110,8 +118,8 @@ def _missing(what: str, ref: str) -> NotFound:
     return NotFound(f"no such {what}: {shown(ref)}")
 
 
-def _ambiguous(what: str, ref: str, ids: Iterable[str]) -> NotFound:
-    candidates = [short(identifier) for identifier in ids]
-    listed = ", ".join(candidates[:_CANDIDATES])
-    more = " and others" if len(candidates) > _CANDIDATES else ""
+def _ambiguous(what: str, ref: str, candidates: Iterable[str]) -> NotFound:
+    told = list(islice(candidates, _CANDIDATES + 1))
+    listed = ", ".join(told[:_CANDIDATES])
+    more = " and others" if len(told) > _CANDIDATES else ""
     return NotFound(f"{what} {shown(ref)} is ambiguous: it could be {listed}{more}")

@@ -46,7 +46,7 @@ def remove_node(state: State, ref: str, *, force: bool) -> tuple[Writes, Node]:
     Whoever removes a node answers for its being gone: its tasks are replaced at once, its blocks of
     addresses given to others. Raises NotFound, Conflict.
     """
-    node = find_node(state, ref)
+    node = find_node(state, ref, prefer_living=False)
     hostname = node.description.hostname
     if node.status.state is not NodeState.DOWN and not force:
         raise Conflict(

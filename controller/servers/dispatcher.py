@@ -13,8 +13,9 @@ import grpc
 
 from controller.allocator.encryption import renewal
 from controller.loop import Loop
-from controller.servers.joining import JoinWish, addresses6, bounded, check_host, join, role_of
+from controller.servers.joining import JoinWish, bounded, greet, join, role_of
 from controller.servers.pacing import Pace
+from controller.servers.reported import Reports
 from controller.servers.sessions import Message
 from controller.servers.sessions import Session as AgentSession
 from pyswarm_core.aio.logs import EventLog
@@ -22,7 +23,7 @@ from pyswarm_core.aio.status import code_of
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.codec import from_proto
 from pyswarm_core.columns import unpack_statuses
-from pyswarm_core.errors import InvalidArgument, NotFound, PyswarmError, Unavailable
+from pyswarm_core.errors import InvalidArgument, PyswarmError, Unavailable
 from pyswarm_core.ids import NodeId
 from pyswarm_core.limits import HELLOS_PER_SECOND
 from pyswarm_core.objects import NodeDescription
@@ -213,13 +214,10 @@ async def _hello(context: Context) -> dispatcher_pb2.Hello:
 def _open(loop: Loop, hello: dispatcher_pb2.Hello) -> AgentSession:
     node_id = NodeId(hello.node_id)
     role_of(loop.state.cluster, hello.token)
-    if node_id not in loop.state.nodes:
-        raise NotFound(f"node {node_id!r} is not (any more) of this cluster: join again")
     description = from_proto(NodeDescription, hello.description)
-    check_host(description, hello.addr)
-    addrs6 = addresses6(hello.addrs6)
+    greeted = greet(loop.state, node_id, description, hello.addr, hello.addrs6)
     session = loop.opened(node_id)
-    loop.hello(node_id, description, hello.addr, addrs6)
+    loop.hello(node_id, greeted.description, greeted.addr, greeted.addrs6)
     _take_statuses(loop, node_id, hello.statuses)
     return session
 
@@ -231,7 +229,11 @@ def _take_statuses(loop: Loop, node_id: NodeId, message: dispatcher_pb2.TaskStat
         statuses = [bounded(status) for status in unpack_statuses(message)]
     except ValueError as error:
         raise InvalidArgument(f"statuses cannot be read: {error}") from error
-    loop.intake(node_id, statuses)
+    reports = Reports(loop.state, node_id)
+    loop.intake(node_id, reports.checked(statuses))
+    if reports.refused:
+        more = len(reports.refused) - 1
+        _log.warning("status.refused", node=node_id, what=reports.refused[0], more=more)
 
 
 async def _send(context: Context, messages: list[Message]) -> None:

@@ -13,6 +13,7 @@ from controller.requests.image_targets import ImageName, parse_image_filters, pa
 from controller.servers.calls import Write
 from pyswarm_core.api.v1 import control_pb2, dispatcher_pb2
 from pyswarm_core.errors import NotFound, PyswarmError, Unavailable
+from pyswarm_core.limits import IMAGES_PER_NODE_MAX
 from pyswarm_core.objects import Node
 from pyswarm_core.reference import parse_reference
 from pyswarm_core.validation.problem import shown
@@ -120,6 +121,8 @@ async def _asked(
     async with leader.tunnels.open(node.id, ask) as tunnel:
         while (frame := await tunnel.read(timeout_s)) is not None:
             result.images.extend(frame.image_report.images)
+            if len(result.images) > IMAGES_PER_NODE_MAX:
+                raise Unavailable(f"it lists more than {IMAGES_PER_NODE_MAX} images")
     return result
 
 

@@ -1,20 +1,30 @@
 """How a host becomes a node, and what an agent may say of it. PURE."""
 
 import hmac
-import ipaddress
 from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv4Network
+from itertools import islice
 
 import msgspec
 
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable
-from pyswarm_core.ids import IdSource, NodeId
+from pyswarm_core.errors import (
+    AlreadyExists,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Unavailable,
+)
+from pyswarm_core.ids import IdSource, NodeId, short
 from pyswarm_core.limits import ADDRESSES6_MAX, DETAIL_LENGTH_MAX, NODES_MAX
 from pyswarm_core.objects import Cluster, Node, NodeDescription, NodeStatus, TaskStatus
 from pyswarm_core.specs import NodeSpec
 from pyswarm_core.state import State
-from pyswarm_core.states import Availability, TaskState
+from pyswarm_core.states import Availability, NodeState, TaskState
+from pyswarm_core.validation import address_problems, description_problems, require
+from pyswarm_core.validation.node import usable6
+from pyswarm_core.validation.problem import shown
 
 ADDRESSES_MAX = 16
 """Addresses kept of one task."""
@@ -32,11 +42,13 @@ class JoinWish(msgspec.Struct, frozen=True):
 def join(state: State, wish: JoinWish, now: Instant, ids: IdSource) -> tuple[Writes, Node]:
     """Make the host a node with a number of its own; the same host joining again is a new node.
 
-    Raises PermissionDenied for a wrong token, InvalidArgument, Unavailable when the fleet is full.
+    Raises PermissionDenied for a wrong token, InvalidArgument, AlreadyExists (another node has its
+    name or address), Unavailable when the fleet is full.
     """
     cluster = state.cluster
     role = role_of(cluster, wish.token)
-    check_host(wish.description, wish.addr)
+    require([*description_problems(wish.description), *address_problems(wish.addr)])
+    _require_unclaimed(state, NodeId(""), wish.description.hostname, wish.addr)
     if len(state.nodes) >= NODES_MAX:
         raise Unavailable(f"there are {NODES_MAX} nodes, which is the limit")
     try:
@@ -66,27 +78,75 @@ def role_of(cluster: Cluster, token: str) -> str:
     raise PermissionDenied("the join token is not this cluster's: get it with pyswarm swarm info")
 
 
-def check_host(description: NodeDescription, addr: str) -> None:
-    """Raise InvalidArgument for a host that cannot be a node."""
-    if not 0 < len(description.hostname) <= 253:
-        raise InvalidArgument("hostname must have 1 to 253 characters")
-    if description.resources.nano_cpus < 0 or description.resources.memory_bytes < 0:
-        raise InvalidArgument("resources must not be negative")
-    try:
-        ipaddress.ip_address(addr)
-    except ValueError:
-        raise InvalidArgument(
-            f"address {addr!r}: want the host's IP address on the underlay"
-        ) from None
+class Greeted(msgspec.Struct, frozen=True):
+    """What a node says of itself when it opens a session, proven usable."""
+
+    description: NodeDescription
+    addr: str
+    addrs6: tuple[str, ...]
 
 
-def addresses6(told: Iterable[str]) -> tuple[str, ...]:
-    """A host's addresses of IPv6 as they are kept: written in one way, and not too many."""
+def greet(
+    state: State, node_id: NodeId, description: NodeDescription, addr: str, addrs6: Iterable[str]
+) -> Greeted:
+    """What the node says of its host, if it may be so.
+
+    Raises NotFound, InvalidArgument, AlreadyExists (another node has its name or address).
+    """
+    node = state.nodes.get(node_id)
+    if node is None:
+        raise NotFound(f"node {shown(node_id)} is not (any more) of this cluster: join again")
+    require([*description_problems(description), *address_problems(addr)])
+    # A node that is not down keeps what it has: it was free when it came.
+    is_back = node.status.state is NodeState.DOWN
+    if is_back or description.hostname != node.description.hostname or addr != node.status.addr:
+        _require_unclaimed(state, node_id, description.hostname, addr)
+    at = state.node_table.at
+    free6 = [a for a in _addresses6(addrs6) if _living(state, node_id, at(a)) is None]
+    return Greeted(description, addr, tuple(free6))
+
+
+def _require_unclaimed(state: State, node_id: NodeId, hostname: str, addr: str) -> None:
+    """Raise AlreadyExists if a node that is not down has the name or the address, or a network has
+    the address.
+
+    A host that left its fleet and joins again finds its former node down, or will soon.
+    """
+    table = state.node_table
+    for what, holders, option in (
+        (f"hostname {hostname}", table.named(hostname), "--hostname"),
+        (f"address {addr}", table.at(addr), "--advertise-addr"),
+    ):
+        if (holder := _living(state, node_id, holders)) is not None:
+            raise AlreadyExists(
+                f"{what} belongs to node {short(holder.id)} ({holder.description.hostname}), which"
+                f" is {holder.status.state}: if it is this host's former node, wait until that is"
+                f" down; else give one of them another {option}"
+            )
+    address = IPv4Address(addr)
+    for network in state.networks.values():
+        if address in IPv4Network(network.subnet):
+            raise AlreadyExists(
+                f"address {addr} belongs to network {network.spec.name} ({network.subnet}):"
+                " make that with another --subnet, or give another --advertise-addr"
+            )
+
+
+def _living(state: State, node_id: NodeId, nodes: Iterable[NodeId]) -> Node | None:
+    """The first of these nodes that is not down, other than `node_id`."""
+    for other in nodes:
+        node = state.nodes[other]
+        if other != node_id and node.status.state is not NodeState.DOWN:
+            return node
+    return None
+
+
+def _addresses6(told: Iterable[str]) -> tuple[str, ...]:
+    """A host's addresses of IPv6 as they are kept: usable, and not too many."""
     try:
-        found = [str(ipaddress.IPv6Address(address)) for address in told]
+        return usable6(islice(told, ADDRESSES6_MAX))
     except ValueError as error:
-        raise InvalidArgument(f"{error}: want the host's addresses of IPv6") from None
-    return tuple(found[:ADDRESSES6_MAX])
+        raise InvalidArgument(f"{shown(str(error))}: want the host's addresses of IPv6") from None
 
 
 def bounded(status: TaskStatus) -> TaskStatus:

@@ -12,10 +12,11 @@ from typing import Any
 
 import grpc
 
+from controller.servers.reported import clean
 from pyswarm_core import errors
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.ids import IdSource, NodeId
-from pyswarm_core.limits import TUNNELS_MAX
+from pyswarm_core.limits import TUNNEL_FRAME_BYTES, TUNNELS_MAX
 
 DIAL_TIMEOUT_S = 5.0
 """How long an agent has to dial back."""
@@ -56,7 +57,13 @@ class Tunnel:
             raise errors.Unavailable("the agent's connection was lost") from error
         if not isinstance(frame, dispatcher_pb2.TunnelFrame):  # grpc.aio's EOF, also of the dead
             raise errors.Unavailable("the agent's connection was lost")
+        if frame.ByteSize() > TUNNEL_FRAME_BYTES:
+            raise errors.Unavailable(
+                f"the agent sent {frame.ByteSize()} bytes at once, more than {TUNNEL_FRAME_BYTES}"
+            )
         kind = frame.WhichOneof("kind")
+        if kind != "log_lines":  # those are a program's, and may be anything
+            clean(frame)
         if kind == "error":
             raise _ERRORS.get(frame.error.kind, errors.Unavailable)(frame.error.message)
         return None if kind == "end" else frame

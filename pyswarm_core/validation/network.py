@@ -21,7 +21,7 @@ SUBNET_PREFIX_MIN = 8
 SUBNET_PREFIX_MAX = 29
 """A smaller one has no address left for a task."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_UNICAST6 = (ipaddress.IPv6Network("2000::/3"), ipaddress.IPv6Network("fc00::/7"))
+UNICAST6 = (ipaddress.IPv6Network("2000::/3"), ipaddress.IPv6Network("fc00::/7"))
 """Global unicast (RFC 4291) and unique local (RFC 4193) addresses."""
 
 
@@ -140,5 +140,5 @@ def _ipv6_problems(config: IpamConfig) -> Iterable[Problem]:
         want = "want an IPv6 subnet such as fd00:1::/64, no bit set behind its prefix"
         yield Problem("subnet", config.subnet, want)
         return
-    if not any(subnet.subnet_of(usable) for usable in _UNICAST6):
+    if not any(subnet.subnet_of(usable) for usable in UNICAST6):
         yield Problem("subnet", config.subnet, "want addresses that hosts may have, as fd00::/8's")

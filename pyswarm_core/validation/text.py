@@ -16,7 +16,7 @@ HOSTNAME_MAX = 64
 """Linux's limit."""
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?")
-_HOSTNAME = re.compile(
+HOSTNAME = re.compile(
     r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
 )
 _ACCOUNT = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,31})"
@@ -36,7 +36,7 @@ def name_problems(field: str, name: str) -> Iterable[Problem]:
 
 def hostname_problems(field: str, name: str) -> Iterable[Problem]:
     """A host name as Linux takes it; empty is allowed."""
-    if name and (len(name) > HOSTNAME_MAX or not _HOSTNAME.fullmatch(name)):
+    if name and (len(name) > HOSTNAME_MAX or not HOSTNAME.fullmatch(name)):
         yield Problem(
             field, name, f"want letters, digits, - and . between, at most {HOSTNAME_MAX} characters"
         )

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from zlib import crc32
 
 import grpc
 
@@ -103,6 +104,7 @@ class FakeAgent:
 
     def __init__(self, hostname: str) -> None:
         self.hostname = hostname
+        self.addr = f"192.0.2.{1 + crc32(hostname.encode()) % 250}"
         self.node_id = ""
         self.token = ""
         self.tasks: dict[TaskId, TaskState] = {}
@@ -112,7 +114,7 @@ class FakeAgent:
         self.is_mute = False
         """Keeps the stream, says nothing."""
         self.worn_key = 0
-        self.addrs6: tuple[str, ...] = ("2001:DB8:0::7",)
+        self.addrs6: tuple[str, ...] = (f"2001:DB8:0::{crc32(hostname.encode()) & 0xFFFF:x}",)
         self.beats = 0
 
     @property
@@ -130,7 +132,7 @@ class FakeAgent:
     async def join(self, address: str, token: str) -> None:
         self.token = token
         request = dispatcher_pb2.JoinRequest(
-            token=token, description=self.description, addr="192.0.2.7", availability="active"
+            token=token, description=self.description, addr=self.addr, availability="active"
         )
         async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
             stub = dispatcher_pb2_grpc.DispatcherStub(channel)
@@ -166,7 +168,7 @@ class FakeAgent:
             node_id=self.node_id,
             token=self.token,
             description=self.description,
-            addr="192.0.2.7",
+            addr=self.addr,
             addrs6=self.addrs6,
             statuses=self._report(self.tasks),
         )

@@ -158,7 +158,7 @@ async def test_a_hosts_addresses_of_ipv6_are_kept_as_it_says_them(
     async with agents_of(settings.listen[0], token_of(controller), 1) as (agent,):
         await until(lambda: ready_nodes(controller) == 1, "the node is ready")
         (node,) = controller.current().state.nodes.values()
-        assert node.status.addrs6 == ("2001:db8::7",)
+        assert node.status.addrs6 == (agent.addrs6[0].lower().replace(":0::", "::"),)
         agent.addrs6 = ("no address",)
         with pytest.raises(grpc.aio.AioRpcError, match="no address"):
             await agent.converse(settings.listen[0])

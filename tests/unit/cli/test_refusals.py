@@ -107,6 +107,7 @@ WRONG = [
     (["image", "build", "."], "--tag"),
     (["events", "--since", "1m", "--until", "2m"], "is before --since"),
     (["swarm", "init", "--advertise-addr", "me"], "--advertise-addr 'me'"),
+    (["swarm", "init", "--advertise-addr", "127.0.0.1"], "not a loopback address"),
     (["swarm", "init", "--default-addr-pool", "127.0.0.0/8"], "default-addr-pool"),
     (["swarm", "init", "--dispatcher-heartbeat", "1"], "duration '1'"),
     (["swarm", "init", "--autolock"], "--autolock is not supported yet"),

@@ -1,6 +1,7 @@
 """Numbers for ports of mode host."""
 
-from agent.tasks.hostports import DYNAMIC, with_numbers
+from agent.tasks.hostports import with_numbers
+from pyswarm_core.ports import CHOSEN_BY_AGENTS
 from pyswarm_core.specs import PortConfig, Protocol, PublishMode
 
 TCP, UDP = Protocol.TCP, Protocol.UDP
@@ -23,4 +24,4 @@ def test_a_number_that_was_asked_for_is_kept_and_the_mesh_is_left_out() -> None:
 
 
 def test_when_all_are_taken_there_is_none() -> None:
-    assert with_numbers((port(),), {(TCP, n) for n in DYNAMIC}) is None
+    assert with_numbers((port(),), {(TCP, n) for n in CHOSEN_BY_AGENTS}) is None

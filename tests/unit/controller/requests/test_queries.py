@@ -49,7 +49,7 @@ def test_a_hostname_that_two_nodes_have_is_ambiguous() -> None:
     state = build.state(nodes=[build.node("n1"), twin])
     assert find_node(state, "n1").id == "n1"
     state = build.state(nodes=[replace(build.node("n1"), id=NodeId("n3")), twin])
-    with pytest.raises(NotFound, match="ambiguous: it could be n3, n2"):
+    with pytest.raises(NotFound, match=r"ambiguous: it could be n3 \(ready\), n2 \(ready\)"):
         find_node(state, "n1")
 
 

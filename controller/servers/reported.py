@@ -1,0 +1,146 @@
+"""What a node reports of its tasks, as far as it can be true. PURE.
+
+An agent is not trusted: the addresses that it reports become backends, which every other agent
+programs. An address or a port that the task cannot have is left out; the rest of the report counts.
+"""
+
+from collections.abc import Iterable, Sequence
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from msgspec.structs import replace
+
+from pyswarm_core.ids import NetworkId, NodeId
+from pyswarm_core.objects import Address, Node, Task, TaskDetail, TaskStatus
+from pyswarm_core.ports import CHOSEN_BY_AGENTS
+from pyswarm_core.specs import PREDEFINED_NETWORKS, PortConfig, PublishMode
+from pyswarm_core.state import State
+
+_Blocks = list[tuple[int, int]]
+"""First and last address of each."""
+
+
+class Reports:
+    """Checks one message of one node."""
+
+    def __init__(self, state: State, node_id: NodeId) -> None:
+        self.refused: list[str] = []
+        """What was left out, each as a line for people."""
+        self._state = state
+        self._node = state.nodes.get(node_id)
+        self._blocks: dict[NetworkId, _Blocks] = {}
+
+    def checked(self, statuses: Iterable[TaskStatus]) -> list[TaskStatus]:
+        """The statuses without what cannot be true. Those of other nodes' tasks are left alone:
+        nobody takes them in.
+        """
+        return [self._checked(status) for status in statuses]
+
+    def _checked(self, status: TaskStatus) -> TaskStatus:
+        told = status.detail
+        if not (told.addresses or told.ports or told.message or told.error):
+            return status
+        task = self._state.tasks.get(status.task_id)
+        node = self._node
+        if node is None or task is None or task.node_id != node.id or told == task.detail:
+            return status
+        detail = TaskDetail(
+            message=printable(told.message),
+            error=printable(told.error),
+            exit_code=told.exit_code,
+            oom=told.oom,
+            pid=told.pid,
+            addresses=self._addresses(node, task, told.addresses),
+            serving=told.serving,
+            ports=self._ports(task, told.ports),
+        )
+        return status if detail == told else TaskStatus(status.task_id, status.state, detail)
+
+    def _addresses(self, node: Node, task: Task, told: tuple[Address, ...]) -> tuple[Address, ...]:
+        if told == task.detail.addresses:
+            return told
+        joined = self._state.footprint(task).networks
+        kept: dict[NetworkId, Address] = {}
+        for address in told:
+            if self._has(node, joined, address) and address.network_id not in kept:
+                kept[address.network_id] = address
+            else:
+                self._refuse(task, f"address {address.address[:64]!r}")
+        return tuple(kept.values())
+
+    def _has(self, node: Node, joined: Sequence[NetworkId], told: Address) -> bool:
+        """Whether the node may give the task this address."""
+        try:
+            number = int(IPv4Address(told.address))
+        except AddressValueError:
+            return False
+        if told.network_id in PREDEFINED_NETWORKS:
+            return True  # of its host alone: nobody else is told
+        if told.network_id not in joined:
+            return False
+        return any(first < number < last for first, last in self._blocks_of(node, told.network_id))
+
+    def _blocks_of(self, node: Node, network_id: NetworkId) -> _Blocks:
+        found = self._blocks.get(network_id)
+        if found is None:
+            network = self._state.networks.get(network_id)
+            cidrs = (
+                [b.cidr for b in network.blocks if b.node_number == node.number] if network else []
+            )
+            ranges = [IPv4Network(cidr) for cidr in cidrs]
+            found = [(int(one.network_address), int(one.broadcast_address)) for one in ranges]
+            self._blocks[network_id] = found
+        return found
+
+    def _ports(self, task: Task, told: tuple[PortConfig, ...]) -> tuple[PortConfig, ...]:
+        if told == task.detail.ports:
+            return told
+        service = self._state.services.get(task.service_id)
+        spec = service.made_from(task.spec_version) if service else None
+        left = [port for port in spec.endpoint_spec.ports if _of_host(port)] if spec else []
+        kept = []
+        for port in told:
+            wish = next((one for one in left if _fulfils(port, one)), None)
+            if wish is None:
+                self._refuse(task, f"port {port.published_port}")
+            else:
+                left.remove(wish)
+                kept.append(port)
+        return tuple(kept)
+
+    def _refuse(self, task: Task, what: str) -> None:
+        self.refused.append(f"task {task.id} cannot have {what}")
+
+
+def printable(text: str) -> str:
+    """The text as one line without a character that a terminal acts upon."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else " " if c in "\n\r\t" else ascii(c)[1:-1] for c in text)
+
+
+def clean(message: Message) -> None:
+    """Make every text of the message printable."""
+    for field, value in message.ListFields():
+        repeated = field.is_repeated
+        if field.type == FieldDescriptor.TYPE_STRING:
+            if repeated:
+                value[:] = [printable(one) for one in value]
+            else:
+                setattr(message, field.name, printable(value))
+        elif field.type == FieldDescriptor.TYPE_MESSAGE:
+            for one in value if repeated else (value,):
+                clean(one)
+
+
+def _of_host(port: PortConfig) -> bool:
+    return port.publish_mode is PublishMode.HOST
+
+
+def _fulfils(told: PortConfig, wish: PortConfig) -> bool:
+    """Whether an agent may report this of a port that the spec wishes for."""
+    if wish.published_port:
+        return told == wish
+    chosen = told.published_port in CHOSEN_BY_AGENTS
+    return chosen and replace(told, published_port=0) == wish

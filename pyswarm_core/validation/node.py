@@ -1,0 +1,116 @@
+"""Which descriptions of a host are allowed, as its agent reports them. PURE.
+
+An agent is not trusted: what it says of its host is shown on terminals, summed up by the scheduler,
+and programmed into the kernels of all other hosts.
+"""
+
+import re
+from collections.abc import Iterable
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address
+
+from pyswarm_core.limits import (
+    ENGINE_LABELS_BYTES_MAX,
+    ENGINE_LABELS_MAX,
+    LACKS_MAX,
+    NODE_CPUS_MAX,
+    NODE_MEMORY_MAX,
+)
+from pyswarm_core.objects import NodeDescription
+from pyswarm_core.units import human_size
+from pyswarm_core.validation import text
+from pyswarm_core.validation.network import UNICAST6
+from pyswarm_core.validation.problem import Problem, within
+
+HOSTNAME_MAX = 253
+LABEL_MAX = 63
+"""RFC 1035: of a whole name, and of what is between its dots."""
+
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+~-]{0,127}")
+_UNUSABLE = (
+    ("this network", IPv4Network("0.0.0.0/8")),
+    ("loopback", IPv4Network("127.0.0.0/8")),
+    ("link-local", IPv4Network("169.254.0.0/16")),
+    ("multicast", IPv4Network("224.0.0.0/4")),
+    ("reserved or broadcast", IPv4Network("240.0.0.0/4")),
+)
+"""Addresses that identify no host to the other hosts (RFC 6890)."""
+
+
+def description_problems(description: NodeDescription) -> list[Problem]:
+    """Everything that is wrong with what an agent says of its host."""
+    resources = description.resources
+    platform = description.platform
+    return [
+        *hostname_problems(description.hostname),
+        *within("cpus", resources.nano_cpus, 0, NODE_CPUS_MAX * 10**9),
+        *within("memory", resources.memory_bytes, 0, NODE_MEMORY_MAX),
+        *_word_problems("os", platform.os),
+        *_word_problems("architecture", platform.architecture),
+        *_version_problems(description.engine_version),
+        *_engine_label_problems(description.engine_labels),
+        *_lacks_problems(description.lacks),
+    ]
+
+
+def hostname_problems(name: str) -> Iterable[Problem]:
+    """A host name by RFC 1123."""
+    fits = len(name) <= HOSTNAME_MAX and all(len(one) <= LABEL_MAX for one in name.split("."))
+    if not fits or not text.HOSTNAME.fullmatch(name):
+        want = (
+            f"want 1 to {HOSTNAME_MAX} letters, digits, - and . (RFC 1123); choose it with"
+            " the agent's --hostname"
+        )
+        yield Problem("hostname", name, want)
+
+
+def address_problems(address: str) -> Iterable[Problem]:
+    """The IPv4 address at which other hosts reach this one: VXLAN's tunnels end there."""
+    want = "want the host's own IPv4 address on the network between the hosts"
+    try:
+        found = IPv4Address(address)
+    except AddressValueError:
+        yield Problem("advertise-addr", address, want)
+        return
+    for kind, network in _UNUSABLE:
+        if found in network:
+            yield Problem("advertise-addr", address, f"{want}, not a {kind} address")
+
+
+def usable6(addresses: Iterable[str]) -> tuple[str, ...]:
+    """Those of a host's IPv6 addresses by which others can know it, each written in one way.
+
+    Others, such as link-local ones, are left out. Raises ValueError for what is no address.
+    """
+    found = [IPv6Address(address) for address in addresses]
+    usable = [a for a in found if not a.scope_id and any(a in network for network in UNICAST6)]
+    return tuple(dict.fromkeys(map(str, usable)))
+
+
+def _word_problems(field: str, word: str) -> Iterable[Problem]:
+    if word and not _WORD.fullmatch(word):
+        yield Problem(field, word, "want at most 32 letters, digits, _ - and .")
+
+
+def _version_problems(version: str) -> Iterable[Problem]:
+    if version and not _VERSION.fullmatch(version):
+        yield Problem("engine version", version, "want at most 128 letters, digits, _ - . + and ~")
+
+
+def _engine_label_problems(labels: dict[str, str]) -> Iterable[Problem]:
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in labels.items())
+    if len(labels) > ENGINE_LABELS_MAX or size > ENGINE_LABELS_BYTES_MAX:
+        most = human_size(ENGINE_LABELS_BYTES_MAX)
+        want = f"want at most {ENGINE_LABELS_MAX} labels of {most} altogether"
+        yield Problem("engine labels", f"{len(labels)} of {human_size(size)}", want)
+        return
+    yield from text.label_problems("engine label", labels)
+
+
+def _lacks_problems(lacks: tuple[str, ...]) -> Iterable[Problem]:
+    if len(lacks) > LACKS_MAX:
+        yield Problem("lacks", f"{len(lacks)} words", f"want at most {LACKS_MAX}")
+        return
+    for word in lacks:
+        if not _WORD.fullmatch(word):
+            yield Problem("lacks", word, "want words of at most 32 letters, digits, _ - and .")

@@ -1,0 +1,131 @@
+"""How a host becomes a node and comes back: nothing that it says can harm the others."""
+
+import pytest
+from msgspec.structs import replace
+
+from controller.servers.joining import JoinWish, greet, join
+from pyswarm_core.decision import Writes
+from pyswarm_core.errors import AlreadyExists, InvalidArgument, NotFound, PermissionDenied
+from pyswarm_core.ids import NodeId
+from pyswarm_core.objects import Node, NodeDescription, NodeResources
+from pyswarm_core.state import State
+from pyswarm_core.states import NodeState
+from tests.fixtures import build
+
+TOKEN = "PYSWM-1-secret"
+
+
+def world(*nodes: Node) -> State:
+    state = build.state(nodes=nodes, networks=[build.network("net", "10.128.0.0/16")])
+    state.apply(Writes(cluster=replace(state.cluster, worker_token=TOKEN, next_node_number=100)))
+    return state
+
+
+def join_as(state: State, hostname: str = "new", addr: str = "192.0.2.99", **more: object) -> Node:
+    wish = JoinWish(TOKEN, NodeDescription(hostname=hostname, **more), addr)  # type: ignore[arg-type]
+    writes, node = join(state, wish, build.NOW, build.Numbered())
+    assert writes.nodes == (node,)
+    return node
+
+
+@pytest.mark.parametrize(
+    "addr",
+    ["2001:db8::1", "0.0.0.0", "224.0.0.1", "127.0.0.1", "255.255.255.255", "169.254.0.1", "x"],
+)
+def test_a_host_whose_address_no_tunnel_can_end_at_may_not_join(addr: str) -> None:
+    with pytest.raises(InvalidArgument, match="advertise-addr"):
+        join_as(world(), addr=addr)
+    with pytest.raises(InvalidArgument, match="advertise-addr"):
+        greet(world(build.node("n1")), NodeId("n1"), NodeDescription(hostname="n1"), addr, ())
+
+
+def test_a_host_that_lies_about_itself_may_not_join() -> None:
+    with pytest.raises(InvalidArgument, match="hostname"):
+        join_as(world(), "two\nlines")
+    with pytest.raises(InvalidArgument, match="lacks"):
+        join_as(world(), lacks=("x",) * 20_000)
+    with pytest.raises(InvalidArgument, match="cpus"):
+        join_as(world(), resources=NodeResources(nano_cpus=2**62))
+    with pytest.raises(PermissionDenied):
+        join(
+            world(), JoinWish("wrong", NodeDescription(hostname="a"), "192.0.2.9"), build.NOW,
+            build.Numbered(),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("state", [NodeState.READY, NodeState.UNKNOWN])
+def test_name_and_address_of_a_living_node_are_taken(state: NodeState) -> None:
+    fleet = world(build.node("n1", addr="192.0.2.1", state=state))
+    with pytest.raises(AlreadyExists, match=r"hostname N1 belongs to node n1 \(n1\)"):
+        join_as(fleet, "N1")
+    with pytest.raises(AlreadyExists, match=r"address 192.0.2.1 belongs to node n1"):
+        join_as(fleet, addr="192.0.2.1")
+
+
+def test_a_host_that_left_joins_again_with_its_name_and_address() -> None:
+    fleet = world(build.node("n1", addr="192.0.2.1", state=NodeState.DOWN))
+    node = join_as(fleet, "n1", "192.0.2.1")
+    assert node.id != "n1"
+    fleet.apply(Writes(nodes=(replace(node, status=replace(node.status, state=NodeState.READY)),)))
+    # What was taken over is not taken back.
+    with pytest.raises(AlreadyExists, match="hostname n1 belongs to node 0000"):
+        greet(fleet, NodeId("n1"), NodeDescription(hostname="n1"), "192.0.2.1", ())
+    with pytest.raises(AlreadyExists, match=r"address 192.0.2.1 belongs to node 0000"):
+        greet(fleet, NodeId("n1"), NodeDescription(hostname="n9"), "192.0.2.1", ())
+
+
+def test_a_name_is_free_again_once_its_node_is_removed_or_renamed() -> None:
+    fleet = world(build.node("n1", addr="192.0.2.1"), build.node("n2", addr="192.0.2.2"))
+    fleet.apply(Writes(removed_nodes=(NodeId("n1"),)))
+    join_as(fleet, "n1", "192.0.2.1")
+    moved = replace(
+        fleet.nodes[NodeId("n2")],
+        description=NodeDescription(hostname="other"),
+        status=replace(fleet.nodes[NodeId("n2")].status, addr="192.0.2.3"),
+    )
+    fleet.apply(Writes(nodes=(moved,)))
+    join_as(fleet, "n2", "192.0.2.2")
+    with pytest.raises(AlreadyExists):
+        join_as(fleet, "other")
+
+
+def test_a_hello_may_not_take_what_is_anothers() -> None:
+    fleet = world(build.node("n1", addr="192.0.2.1"), build.node("n2", addr="192.0.2.2"))
+    two = NodeId("n2")
+    with pytest.raises(AlreadyExists):
+        greet(fleet, two, NodeDescription(hostname="n2"), "192.0.2.1", ())
+    with pytest.raises(AlreadyExists):
+        greet(fleet, two, NodeDescription(hostname="n1"), "192.0.2.2", ())
+    with pytest.raises(NotFound):
+        greet(fleet, NodeId("n9\n"), NodeDescription(hostname="n9"), "192.0.2.9", ())
+    moved = greet(fleet, two, NodeDescription(hostname="n2b"), "192.0.2.22", ())
+    assert (moved.description.hostname, moved.addr) == ("n2b", "192.0.2.22")
+
+
+def test_twins_of_earlier_times_stay_while_they_live() -> None:
+    twins = [
+        replace(build.node(n), description=NodeDescription(hostname="twin")) for n in ("n1", "n2")
+    ]
+    fleet = world(*twins)
+    for node_id in ("n1", "n2"):
+        status = fleet.nodes[NodeId(node_id)].status
+        greet(fleet, NodeId(node_id), NodeDescription(hostname="twin"), status.addr, ())
+
+
+def test_an_address_of_a_network_is_no_hosts() -> None:
+    with pytest.raises(AlreadyExists, match=r"network net \(10.128.0.0/16\)"):
+        join_as(world(), addr="10.128.0.7")
+
+
+def test_an_ipv6_address_is_its_first_reporters() -> None:
+    first = build.node("n1", addr="192.0.2.1")
+    first = replace(first, status=replace(first.status, addrs6=("2001:db8::1",)))
+    fleet = world(first, build.node("n2", addr="192.0.2.2"))
+    told = ["2001:db8::1", "fe80::1", "2001:db8::2"]
+    greeted = greet(fleet, NodeId("n2"), NodeDescription(hostname="n2"), "192.0.2.2", told)
+    assert greeted.addrs6 == ("2001:db8::2",)
+    many = [f"2001:db8::{n:x}" for n in range(1, 1000)]
+    greeted = greet(fleet, NodeId("n1"), NodeDescription(hostname="n1"), "192.0.2.1", many)
+    assert len(greeted.addrs6) == 16
+    with pytest.raises(InvalidArgument, match="IPv6"):
+        greet(fleet, NodeId("n1"), NodeDescription(hostname="n1"), "192.0.2.1", ["\x1b"])
