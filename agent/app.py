@@ -36,7 +36,7 @@ from agent.tracing import Tracer
 from agent.worker import Worker
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.metrics import serve_metrics
-from pyswarm_core.aio.system import SystemClock
+from pyswarm_core.aio.system import UnsteppedClock
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.ids import TaskId
 from pyswarm_core.objects import Capability, NodeDescription, NodeResources, Platform
@@ -138,7 +138,7 @@ async def _parts(config: Config, stack: AsyncExitStack) -> _Parts:
         log_limits=LogLimits(max_size=config.log_max_size, max_file=config.log_max_file),
     )
     worker = Worker(
-        clock=SystemClock(),
+        clock=UnsteppedClock(),
         records=Records(config.state_dir / "tasks"),
         runtime=runtime,
         overlays=overlays,

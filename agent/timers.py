@@ -24,6 +24,8 @@ class Timers:
         if at == NEVER:
             self._due.pop(task_id, None)
             return
+        if self._due.get(task_id) == at:
+            return
         self._due[task_id] = at
         heapq.heappush(self._heap, (at, task_id))
         self._earlier.set()

@@ -8,7 +8,6 @@ ends its task, not the agent.
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import suppress
 from functools import partial
 
 from agent.images.base import ImageError
@@ -31,6 +30,7 @@ from pyswarm_core.clock import NEVER, Clock
 from pyswarm_core.errors import PyswarmError
 from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.objects import TaskDetail, TaskStatus
+from pyswarm_core.specs import PortConfig
 from pyswarm_core.states import TaskState
 
 _log = EventLog("agent.worker")
@@ -39,6 +39,7 @@ CLEANING_AT_ONCE = 8
 WITHDRAW_MAX_S = 1.0
 """So long at most the stop signal waits for the host's ports to lead elsewhere."""
 CLEAN_RETRY_S = (0.2, 1.0, 5.0, 30.0)
+EXITS_RETRY_S = 1.0
 EXPECTED = (ImageError, NetworkFailed, RuntimeFailed, PyswarmError, OSError)
 """What can go wrong with a task without anything being wrong with the agent. Anything else is
 logged with its trace, and ends the task all the same, not the agent."""
@@ -140,7 +141,7 @@ class Worker:
         if not self._keep(record, outcome.record, saved=not isinstance(event, machine.Progress)):
             self.handle(task_id, machine.StartFailed("cannot write the task's record: disk full?"))
             return
-        self._timers.set(task_id, outcome.wake_at)
+        self._timers.set(task_id, outcome.record.wake_at)
         for effect in outcome.effects:
             self._carry_out(effect, outcome.record)
 
@@ -172,7 +173,7 @@ class Worker:
             self._outbox.put(after.status())
             self._stopwatch.moved(before, after)
         if after.detail.serving and not before.detail.serving and after.detail.ports:
-            self._spawn(self._overlays.publish(after.task_id, after.detail.ports))
+            self._spawn(self._publish(after.task_id, after.detail.ports))
         if saved:
             try:
                 self._store.save(after)
@@ -207,6 +208,7 @@ class Worker:
 
     async def _adopt(self) -> None:
         for record in self._records.values():
+            self._timers.set(record.task_id, record.wake_at)
             if not record.clean:
                 self._overlays.adopt(record.task_id, record.detail.addresses, record.detail.ports)
         found = await self._runtime.found()
@@ -233,7 +235,13 @@ class Worker:
         """Have the host's ports lead to the tasks that serve, and to no other."""
         serving = {r.task_id: r.detail.ports for r in self._records.values() if r.detail.serving}
         for task_id in sorted({*self._overlays.published, *(t for t, p in serving.items() if p)}):
-            self._spawn(self._overlays.publish(task_id, serving.get(task_id, ())))
+            self._spawn(self._publish(task_id, serving.get(task_id, ())))
+
+    async def _publish(self, task_id: TaskId, ports: tuple[PortConfig, ...]) -> None:
+        try:
+            await self._overlays.publish(task_id, ports)
+        except Exception as error:
+            _log.error("task.publish_failed", task=task_id, error=_text(error))
 
     async def _begin_again(self, task_id: TaskId) -> None:
         """Half prepared when the agent died: from nothing."""
@@ -248,12 +256,17 @@ class Worker:
         try:
             dns = record.spec.container_spec.dns_config
             await self._overlays.attach(record.task_id, networks, dns.nameservers)
-        except NetworkFailed as error:
-            _log.error("task.reattach_failed", task=record.task_id, error=error)
+        except Exception as error:
+            _log.error("task.reattach_failed", task=record.task_id, error=_text(error))
 
     async def _watch_exits(self) -> None:
-        async for ended in self._runtime.exits():
-            self.handle(TaskId(ended.id), exited(ended))
+        while True:
+            try:
+                async for ended in self._runtime.exits():
+                    self.handle(TaskId(ended.id), exited(ended))
+            except OSError as error:
+                _log.error("exits.unreadable", error=error, retry_s=EXITS_RETRY_S)
+            await asyncio.sleep(EXITS_RETRY_S)
 
     def _abort(self, task_id: TaskId) -> None:
         work = self._preparing.get(task_id)
@@ -298,24 +311,31 @@ class Worker:
     async def _listen(self, task_id: TaskId) -> None:
         pause = POLL_FIRST_S
         while (record := self._records.get(task_id)) and record.starts_to_serve:
-            if await self._listening(record):
-                self.handle(task_id, machine.Serving())
-                return
+            try:
+                if await self._listening(record):
+                    self.handle(task_id, machine.Serving())
+                    return
+            except Exception as error:
+                if pause == POLL_FIRST_S:  # once, not once a second
+                    _log.warning("task.listening_unknown", task=task_id, error=_text(error))
             await asyncio.sleep(pause)
             pause = min(POLL_MAX_S, 1.5 * pause)
 
     async def _stop(self, record: Record) -> None:
         # Nobody new is led to it by then; but a kernel that refuses delays no stop.
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(WITHDRAW_MAX_S):
-                await self._overlays.publish(record.task_id, ())
+                await self._publish(record.task_id, ())
+        except TimeoutError:
+            _log.warning("task.ports_still_published", task=record.task_id)
         await self._signal(record, _number(record.stop_signal), everyone=False)
 
     async def _signal(self, record: Record, number: int, *, everyone: bool) -> None:
         try:
             await self._runtime.kill(record.task_id, number, everyone=everyone)
-        except EXPECTED as error:
-            _log.warning("task.signal_failed", task=record.task_id, signal=number, error=error)
+        except Exception as error:
+            text = _text(error)
+            _log.warning("task.signal_failed", task=record.task_id, signal=number, error=text)
 
     async def _clean(self, task_id: TaskId) -> None:
         await self._remove_until_gone(task_id)
@@ -342,14 +362,18 @@ class Worker:
     def _forget(self, record: Record) -> None:
         del self._records[record.task_id]
         self._timers.set(record.task_id, NEVER)
-        self._store.forget(record.task_id)
+        try:
+            self._store.forget(record.task_id)
+        except OSError as error:
+            # Removed once the agent returns: no assignment names the task.
+            _log.warning("task.record_kept", task=record.task_id, error=error)
         self._spawn(self._forget_log(record.task_id))
 
     async def _forget_log(self, task_id: TaskId) -> None:
         try:
             await self._runtime.remove(task_id, keep_logs=False)
-        except EXPECTED as error:
-            _log.warning("task.log_kept", task=task_id, error=error)
+        except Exception as error:
+            _log.warning("task.log_kept", task=task_id, error=_text(error))
 
 
 def _number(stop_signal: str) -> int:

@@ -5,7 +5,6 @@ holds is only watches; closing it, or killing the process, changes nothing for a
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -21,14 +20,17 @@ from agent.runtime.layout import Layout
 from agent.runtime.procs import Process
 from agent.runtime.steps import Steps
 from agent.runtime.watch import FileWatch, MonitorWatch
+from pyswarm_core.aio.logs import EventLog
 
-log = logging.getLogger(__name__)
+_log = EventLog("agent.runtime")
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _EXITS_PERIOD_S = 10.0
 _THREADS = 8
+_SIGNAL_THREADS = 2
+_SETTLE_RETRY_S = 5.0
 
 
 class ConmonRuntime:
@@ -43,12 +45,15 @@ class ConmonRuntime:
         # Removal may wait for a process to die, and must not hold up the making of others.
         self._making = ThreadPoolExecutor(_THREADS, "make", self._steps.enter_thread)
         self._ending = ThreadPoolExecutor(_THREADS, "end")
+        # Signals wait for neither: a deadline may hang on them.
+        self._signalling = ThreadPoolExecutor(_SIGNAL_THREADS, "signal")
 
     def close(self) -> None:
         """Stop watching and let the threads go; containers stay as they are."""
         self._monitors.close()
         self._making.shutdown(wait=True)
         self._ending.shutdown(wait=True)
+        self._signalling.shutdown(wait=True)
 
     def file_path(self, container_id: str, name: str) -> str:
         """See `Runtime`."""
@@ -68,7 +73,7 @@ class ConmonRuntime:
 
     async def kill(self, container_id: str, signal: int, *, everyone: bool = False) -> None:
         """See `Runtime`."""
-        await self._run(self._ending, self._steps.kill, container_id, signal, everyone)
+        await self._run(self._signalling, self._steps.kill, container_id, signal, everyone)
 
     async def remove(self, container_id: str, *, keep_logs: bool = True) -> None:
         """See `Runtime`."""
@@ -112,13 +117,18 @@ class ConmonRuntime:
             self._loop.call_soon_threadsafe(self._monitors.watch, container_id, monitor)
 
     def _monitor_ended(self, container_id: str) -> None:
+        """Called in the loop."""
         if (self._layout.exits / container_id).exists():
             return
         with suppress(RuntimeError):
-            self._ending.submit(self._steps.settle, container_id).add_done_callback(_log_failure)
+            settled = self._ending.submit(self._steps.settle, container_id)
+            settled.add_done_callback(lambda done: self._settled(container_id, done))
 
-
-def _log_failure(settled: "Future[None]") -> None:
-    error = settled.exception()
-    if error:
-        log.error("monitor.settle_failed", exc_info=error)
+    def _settled(self, container_id: str, done: "Future[None]") -> None:
+        """Called in a thread. An end that could not be written down (disk full) is tried again."""
+        if error := done.exception():
+            _log.error("monitor.settle_failed", id=container_id, error=error)
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(
+                    self._loop.call_later, _SETTLE_RETRY_S, self._monitor_ended, container_id
+                )

@@ -205,11 +205,11 @@ class Steps:
 
     def kill(self, container_id: str, signal: int, everyone: bool) -> None:
         """See `Runtime.kill`."""
+        if everyone:
+            cgroups.signal_all(self._hierarchies, self._layout.cgroup(container_id), signal)
         record = self._layout.read_record(container_id)
         if record:
             procs.send(record.container, signal)
-        if everyone:
-            cgroups.signal_all(self._hierarchies, self._layout.cgroup(container_id), signal)
 
     def remove(self, container_id: str, keep_logs: bool) -> None:
         """See `Runtime.remove`."""

@@ -4,10 +4,10 @@
 The worker saves the record before it carries out any effect, so an effect may be repeated after a
 crash but never be forgotten; each effect's outcome comes back as an event.
 
-Rules. A process is started at most once: only the step READY -> STARTING asks for it. Whoever must
-not run any more is first asked (stop signal), then made to (SIGKILL to everyone in its cgroup) when
-`kill_at` has come. Every edge taken is in TRANSITIONS; a step that would leave the table is a bug
-and raises InvalidTransition.
+Rules. A process is started at most once: only the step READY -> STARTING asks for it. A task that
+must not run any more gets the stop signal, and SIGKILL to everyone in its cgroup when `kill_at` has
+come. The record alone holds deadlines (`Record.wake_at`), so no event can drop one. Every edge
+taken is in TRANSITIONS; a step that would leave the table is a bug and raises InvalidTransition.
 """
 
 from enum import Enum
@@ -16,16 +16,16 @@ import msgspec
 from msgspec.structs import replace
 
 from agent.tasks.record import Record
-from pyswarm_core.clock import NEVER, SECOND, Instant, after
+from pyswarm_core.clock import SECOND, Instant, after
 from pyswarm_core.objects import Address
 from pyswarm_core.specs import PortConfig
 from pyswarm_core.states import TRANSITIONS, InvalidTransition, TaskState
 
 _S = TaskState
 
-KILL_AGAIN = 10 * SECOND
-"""SIGKILL is repeated this often until the exit is seen; a process in uninterruptible sleep takes
-its time.
+KILL_AGAIN = 2 * SECOND
+"""SIGKILL is repeated this often until the exit is seen: sending it may fail, and a process in
+uninterruptible sleep takes its time.
 """
 
 
@@ -81,7 +81,7 @@ class PrepareAborted(Event, frozen=True):
 
 
 class Started(Event, frozen=True):
-    """The process runs."""
+    """The process runs. Told again by an agent that returns: the last one's effects may be lost."""
 
 
 class Serving(Event, frozen=True):
@@ -115,19 +115,19 @@ class Cleaned(Event, frozen=True):
 
 
 class Tick(Event, frozen=True):
-    """Time passed; a deadline may have come. Also told of what an agent finds when it returns."""
+    """Time passed; a deadline may have come."""
 
 
 class Step(msgspec.Struct, frozen=True):
-    """The outcome of one step. `wake_at`: send a Tick then."""
+    """The outcome of one step. A Tick is due at `record.wake_at`."""
 
     record: Record
     effects: tuple[Effect, ...] = ()
-    wake_at: Instant = NEVER
 
 
 def step(record: Record, event: Event, now: Instant) -> Step:
     """What becomes of `record` when `event` happens. Late and repeated events change nothing."""
+    record = _within_reach(record, now)
     match event:
         case Accepted():
             return _accepted(record)
@@ -141,6 +141,16 @@ def step(record: Record, event: Event, now: Instant) -> Step:
             return _progress(record, message)
         case _:
             return _answer(record, event, now)
+
+
+def _within_reach(record: Record, now: Instant) -> Record:
+    """The record with `kill_at` no farther away than it is ever set: the clock may have been set
+    back since.
+    """
+    if not record.kill_at:
+        return record
+    farthest = after(now, max(record.spec.container_spec.stop_grace_period, KILL_AGAIN))
+    return replace(record, kill_at=farthest) if record.kill_at > farthest else record
 
 
 def _answer(record: Record, event: Event, now: Instant) -> Step:
@@ -199,7 +209,7 @@ def _accepted(record: Record) -> Step:
 
 def _desired(record: Record, state: TaskState, now: Instant) -> Step:
     if state <= record.desired_state:
-        return Step(record, wake_at=record.kill_at or NEVER)
+        return Step(record)
     return _pursue(replace(record, desired_state=state), now)
 
 
@@ -221,8 +231,6 @@ def _pursue(record: Record, now: Instant) -> Step:
             return _end(record, _S.SHUTDOWN, "shut down before it was started")
         case _S.PREPARING:
             return Step(record, (Effect.ABORT_PREPARE,))
-        case _S.STARTING:
-            return Step(record)  # stopped as soon as the start has answered
         case _:
             return _stop(record, now)
 
@@ -234,12 +242,13 @@ def _start(record: Record) -> Step:
 
 
 def _stop(record: Record, now: Instant) -> Step:
+    """The grace period begins. A process that is being started gets its signal once it runs."""
     if record.kill_at:
-        return Step(record, wake_at=record.kill_at)
+        return Step(record)
     kill_at = after(now, record.spec.container_spec.stop_grace_period)
     detail = replace(record.detail, message="stopping", serving=False)
     stopping = replace(record, kill_at=kill_at, detail=detail)
-    return Step(stopping, (Effect.STOP,), kill_at)
+    return Step(stopping, (Effect.STOP,) if record.state is _S.RUNNING else ())
 
 
 def _prepared(record: Record, event: Prepared, now: Instant) -> Step:
@@ -274,10 +283,14 @@ def _prepare_aborted(record: Record) -> Step:
 
 
 def _started(record: Record, now: Instant) -> Step:
-    if record.state is not _S.STARTING:
+    if record.state is _S.STARTING:
+        message = "stopping" if record.kill_at else "started"
+        record = _move(record, _S.RUNNING, message, started_at=now)
+    if record.state is not _S.RUNNING:
         return Step(record)
-    running = _move(record, _S.RUNNING, "started", started_at=now)
-    return _serve(running) if _wanted(running) else _stop(running, now)
+    if _wanted(record):
+        return _serve(record)
+    return Step(record, (Effect.STOP,)) if record.kill_at else _stop(record, now)
 
 
 def _serve(record: Record) -> Step:
@@ -294,6 +307,8 @@ def _serving(record: Record) -> Record:
 def _start_failed(record: Record, error: str) -> Step:
     if record.state is not _S.STARTING:
         return Step(record)
+    if not _wanted(record):
+        return _end(record, _S.SHUTDOWN, "shut down while starting", pid=0)
     return _end(record, _S.FAILED, "could not be started", error=error, pid=0)
 
 
@@ -343,9 +358,6 @@ def _cleaned(record: Record) -> Step:
 
 
 def _tick(record: Record, now: Instant) -> Step:
-    if record.state is not _S.RUNNING or not record.kill_at:
-        return _serve(record)
-    if now < record.kill_at:
-        return Step(record, wake_at=record.kill_at)
-    again = after(now, KILL_AGAIN)
-    return Step(replace(record, kill_at=again), (Effect.KILL,), again)
+    if now < record.wake_at:
+        return Step(record)
+    return Step(replace(record, kill_at=after(now, KILL_AGAIN)), (Effect.KILL,))

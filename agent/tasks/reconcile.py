@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from agent.runtime.base import ContainerState, Exit, Found
-from agent.tasks.machine import Accepted, Event, Exited, Started, StartFailed, Tick
+from agent.tasks.machine import Accepted, Event, Exited, Started, StartFailed
 from agent.tasks.record import Record
 from pyswarm_core.ids import TaskId
 from pyswarm_core.states import TaskState
@@ -72,7 +72,7 @@ def _events(record: Record, container: Found | None) -> tuple[Event, ...]:
             return _started(container)
         case _:
             if container is not None and container.state is ContainerState.RUNNING:
-                return (Tick(),)
+                return (Started(),)
             return (_exit_of(container),)
 
 

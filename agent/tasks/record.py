@@ -5,7 +5,7 @@ whoever restarts the agent can tell from it alone what was asked, what was begun
 be done twice.
 """
 
-from pyswarm_core.clock import Instant
+from pyswarm_core.clock import NEVER, Instant
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.model import Model
 from pyswarm_core.objects import NO_DETAIL, TaskDetail, TaskStatus
@@ -39,7 +39,9 @@ class Record(Model, frozen=True):
     ready_at: Instant = Instant(0)
     started_at: Instant = Instant(0)
     kill_at: Instant = Instant(0)
-    """When the grace period ends; 0 while nobody asked it to stop."""
+    """When SIGKILL is due: at the end of the grace period, then again and again until the exit is
+    seen; 0 while nobody asked it to stop.
+    """
     clean: bool = False
     """It has ended and nothing of it is left but its log."""
     unassigned: bool = False
@@ -53,6 +55,11 @@ class Record(Model, frozen=True):
     @property
     def ended(self) -> bool:
         return is_terminal(self.state)
+
+    @property
+    def wake_at(self) -> Instant:
+        """When the machine must be sent a Tick, whatever else happens meanwhile."""
+        return self.kill_at if self.kill_at and not self.ended else NEVER
 
     @property
     def tcp_ports(self) -> frozenset[int]:

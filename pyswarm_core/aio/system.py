@@ -14,6 +14,18 @@ class SystemClock:
         return Instant(time.time_ns())
 
 
+class UnsteppedClock:
+    """The host's wall clock as it was when this was made, and steady from then on: a host's clock
+    that is set neither delays nor hastens a deadline.
+    """
+
+    def __init__(self) -> None:
+        self._offset = time.time_ns() - time.monotonic_ns()
+
+    def now(self) -> Instant:
+        return Instant(self._offset + time.monotonic_ns())
+
+
 class SteadyClock:
     """Counts from an unspecified start and is never set: for leases, not for timestamps."""
 

@@ -60,10 +60,10 @@ def test_a_task_with_published_tcp_ports_serves_once_it_listens() -> None:
     ports = (PortConfig(target_port=80, published_port=8080),)
     started, effects = run(record(TaskState.STARTING, ports=ports), machine.Started())
     assert (started.detail.serving, effects) == (False, [Effect.LISTEN])
-    assert run(started, machine.Tick()) == (started, [Effect.LISTEN]), "found by another agent"
+    assert run(started, machine.Started()) == (started, [Effect.LISTEN]), "found by another agent"
     serving, effects = run(started, machine.Serving())
     assert (serving.detail.serving, effects) == (True, [])
-    assert run(serving, machine.Tick()) == (serving, [])
+    assert run(serving, machine.Started()) == (serving, [])
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_task_that_is_to_be_ready_waits_before_it_starts() -> None:
 def test_shutdown_sends_the_stop_signal_and_sets_the_deadline() -> None:
     outcome = step(record(TaskState.RUNNING), machine.Desired(TaskState.SHUTDOWN), NOW)
     assert outcome.effects == (Effect.STOP,)
-    assert outcome.wake_at == outcome.record.kill_at == NOW + GRACE
+    assert outcome.record.wake_at == NOW + GRACE
     assert outcome.record.state is TaskState.RUNNING
 
 
@@ -93,7 +93,7 @@ def test_the_deadline_kills_and_kills_again_until_the_exit_is_seen() -> None:
     stopping = record(TaskState.RUNNING, desired_state=TaskState.SHUTDOWN, kill_at=NOW)
     first = step(stopping, machine.Tick(), NOW)
     assert first.effects == (Effect.KILL,)
-    again = step(first.record, machine.Tick(), first.wake_at)
+    again = step(first.record, machine.Tick(), first.record.wake_at)
     assert again.effects == (Effect.KILL,)
     end = step(again.record, machine.Exited(137, signal=9), NOW)
     assert (end.record.state, end.effects) == (TaskState.SHUTDOWN, (Effect.CLEAN,))
@@ -102,7 +102,12 @@ def test_the_deadline_kills_and_kills_again_until_the_exit_is_seen() -> None:
 def test_an_early_tick_only_waits_on() -> None:
     stopping = record(TaskState.RUNNING, desired_state=TaskState.SHUTDOWN, kill_at=NOW + 1)
     assert step(stopping, machine.Tick(), NOW).effects == ()
-    assert step(stopping, machine.Tick(), NOW).wake_at == NOW + 1
+    assert step(stopping, machine.Tick(), NOW).record.wake_at == NOW + 1
+
+
+def test_a_returning_agent_repeats_the_stop_signal_that_may_be_lost() -> None:
+    stopping = record(TaskState.RUNNING, desired_state=TaskState.SHUTDOWN, kill_at=NOW + 1)
+    assert run(stopping, machine.Started()) == (stopping, [Effect.STOP])
 
 
 @pytest.mark.parametrize(
@@ -219,5 +224,5 @@ def test_prop_no_order_of_events_leaves_the_table_or_starts_twice(events: list[E
 def test_prop_what_has_ended_starts_nothing(state: TaskState, event: Event) -> None:
     outcome = step(record(state), event, NOW)
     assert outcome.record.state is state
-    assert outcome.wake_at == NEVER
+    assert outcome.record.wake_at == NEVER
     assert not {Effect.PREPARE, Effect.START, Effect.STOP, Effect.KILL} & set(outcome.effects)

@@ -21,8 +21,8 @@ def events_of(start: Record, *found: Found) -> list[Event]:
     return [event for _, event in adopt({T1: start}, found, ()).events]
 
 
-def test_a_running_container_is_adopted_and_its_deadline_looked_at() -> None:
-    assert events_of(record(TaskState.RUNNING), RUNNING) == [machine.Tick()]
+def test_a_running_container_is_adopted_and_told_to_run() -> None:
+    assert events_of(record(TaskState.RUNNING), RUNNING) == [machine.Started()]
 
 
 def test_an_exit_during_the_agents_absence_is_not_lost() -> None:

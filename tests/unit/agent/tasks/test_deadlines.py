@@ -1,0 +1,214 @@
+"""Every stopped task has exited by its deadline, in whatever order its events come.
+
+`Host` is a model of one agent with one task whose process dies of SIGKILL alone. Effects are
+carried out, and their answers delivered, in the order that hypothesis draws; only a Tick that is
+due and SIGKILL are prompt. True time is kept apart from the host's clock, which may be set.
+"""
+
+from collections.abc import Callable
+
+import hypothesis
+import hypothesis.strategies as st
+from msgspec.structs import replace
+
+from agent.runtime.base import ContainerState, Exit, Found
+from agent.tasks import machine
+from agent.tasks.machine import KILL_AGAIN, Effect, Event, step
+from agent.tasks.reconcile import adopt
+from pyswarm_core.clock import HOUR, NEVER, SECOND, Instant
+from pyswarm_core.ids import TaskId
+from pyswarm_core.specs import PortConfig
+from pyswarm_core.states import TaskState
+from tests.unit.agent.tasks.test_machine import GRACE, NOW, PREPARED, record
+
+T1 = TaskId("t1")
+KILLED = Exit(id="t1", code=137, signal=9)
+LISTENS = (PortConfig(target_port=80, published_port=8080),)
+Act = Callable[["Host"], None]
+LATE = [
+    machine.Accepted(),
+    machine.Progress("p"),
+    machine.Serving(),
+    machine.Started(),
+    machine.Tick(),
+    PREPARED,
+    *map(machine.Desired, (TaskState.READY, TaskState.RUNNING)),
+]
+
+
+class Host:
+    """An agent, its task and the task's container."""
+
+    def __init__(self) -> None:
+        self.record = record(ports=LISTENS)
+        self.container: ContainerState | None = None
+        self.clock = self.true = NOW
+        self.due = NEVER
+        self.failing_kills = 0
+        self.work: list[Effect] = []
+        self.answers: list[Event] = []
+        self.stopped_at = NEVER
+        self.excuse = 0
+        """How much later than the grace period the end may come, for what went wrong so far."""
+
+    def handle(self, event: Event) -> None:
+        """One step, as the worker takes it."""
+        if self.record.unassigned and self.record.clean:
+            return
+        wanted = self.record.desired_state <= TaskState.RUNNING
+        self.record, effects = (out := step(self.record, event, self.clock)).record, out.effects
+        if wanted and self.record.desired_state > TaskState.RUNNING:
+            self.stopped_at = self.true
+        self.due = self.record.wake_at
+        for effect in effects:
+            if effect is Effect.KILL:
+                self.carry_out(effect)
+            else:
+                self.work.append(effect)
+
+    def carry_out(self, effect: Effect) -> None:
+        match effect:
+            case Effect.PREPARE:
+                self.container = ContainerState.CREATED
+                self.answers.append(PREPARED)
+            case Effect.ABORT_PREPARE:
+                self.work = [effect for effect in self.work if effect is not Effect.PREPARE]
+                self.answers.append(machine.PrepareAborted())
+            case Effect.START if self.container is ContainerState.CREATED:
+                self.container = ContainerState.RUNNING
+                self.answers.append(machine.Started())
+            case Effect.START:
+                self.answers.append(machine.StartFailed("there is nothing to start"))
+            case Effect.LISTEN:
+                self.answers.append(machine.Serving())
+            case Effect.KILL if self.failing_kills:
+                self.failing_kills -= 1
+                self.excuse += KILL_AGAIN
+            case Effect.KILL:
+                self.die()
+            case Effect.CLEAN:
+                self.container = None
+                self.answers.append(machine.Cleaned())
+            case _:
+                pass  # STOP is ignored, and FORGET leaves nothing
+
+    def die(self) -> None:
+        if self.container in (ContainerState.CREATED, ContainerState.RUNNING):
+            self.container = ContainerState.STOPPED
+            self.answers.append(machine.Exited(137, signal=9))
+
+    def advance(self, duration: int) -> None:
+        """Time passes; each Tick comes when it is due."""
+        end = Instant(self.clock + duration)
+        while self.due <= end:
+            self.pass_until(max(self.due, self.clock))
+            self.due = NEVER
+            self.handle(machine.Tick())
+        self.pass_until(end)
+
+    def pass_until(self, instant: Instant) -> None:
+        self.true = Instant(self.true + instant - self.clock)
+        self.clock = instant
+        if self.container is ContainerState.RUNNING and self.stopped_at != NEVER:
+            assert self.true <= self.stopped_at + GRACE + self.excuse, "it runs on"
+
+    def restart(self, set_clock: int) -> None:
+        """The agent dies and returns: what it was about to do is lost. The clock may be set."""
+        self.clock = Instant(self.clock + set_clock)
+        self.excuse += GRACE if set_clock < 0 else 0
+        self.work.clear()
+        self.answers.clear()
+        self.due = self.record.wake_at
+        adoption = adopt({T1: self.record}, self.found(), ())
+        for _, event in adoption.events:
+            if isinstance(event, machine.Accepted):
+                self.container = None
+            self.handle(event)
+        self.work += [Effect.START for _ in adoption.restart_start]
+        self.work += [Effect.CLEAN for _ in adoption.unclean]
+
+    def found(self) -> list[Found]:
+        if self.container is None:
+            return []
+        ended = KILLED if self.container is ContainerState.STOPPED else None
+        return [Found(id="t1", state=self.container, pid=7, exit=ended)]
+
+    def settle(self) -> None:
+        """Everything is carried out and delivered, and all time passes."""
+        for _ in range(50):
+            while self.work or self.answers:
+                for effect in self.work[:]:
+                    self.work.remove(effect)
+                    self.carry_out(effect)
+                for answer in self.answers[:]:
+                    self.answers.remove(answer)
+                    self.handle(answer)
+            self.advance(SECOND)
+
+
+def _choose(host: Host, number: int) -> None:
+    """Carry out one of the effects, or deliver one of the answers, that are outstanding."""
+    outstanding = len(host.work) + len(host.answers)
+    if not outstanding:
+        return
+    index = number % outstanding
+    if index < len(host.work):
+        host.carry_out(host.work.pop(index))
+    else:
+        host.handle(host.answers.pop(index - len(host.work)))
+
+
+def _late(host: Host, event: Event) -> None:
+    """An event that comes once more. The two that would be lies while preparing do not."""
+    lie = isinstance(event, machine.Accepted | machine.Prepared)
+    if not (lie and host.record.state is TaskState.PREPARING):
+        host.handle(event)
+
+
+_acts = st.one_of(
+    st.integers(0, 9).map(lambda n: lambda host: _choose(host, n)),
+    st.integers(0, 9).map(lambda n: lambda host: _choose(host, n)),
+    st.integers(0, 2 * GRACE).map(lambda d: lambda host: host.advance(d)),
+    st.sampled_from(LATE).map(lambda event: lambda host: _late(host, event)),
+    st.sampled_from([machine.Desired(TaskState.SHUTDOWN), machine.Unassigned()]).map(
+        lambda event: lambda host: host.handle(event)
+    ),
+    st.sampled_from([0, HOUR, -HOUR]).map(lambda delta: lambda host: host.restart(delta)),
+    st.integers(1, 3).map(lambda n: lambda host: setattr(host, "failing_kills", n)),
+)
+
+
+@hypothesis.settings(max_examples=300)
+@hypothesis.given(st.integers(0, 3), st.lists(_acts, max_size=30))
+def test_prop_every_stopped_task_has_exited_by_its_deadline(begun: int, acts: list[Act]) -> None:
+    host = Host()
+    host.handle(machine.Accepted())
+    for _ in range(2 * begun):  # most orders never get as far as a running process
+        _choose(host, 0)
+    for act in acts:
+        act(host)
+    host.handle(machine.Desired(TaskState.SHUTDOWN))
+    host.settle()
+    assert host.container in (None, ContainerState.STOPPED)
+    assert host.record.clean
+
+
+def test_a_stop_that_is_followed_by_serving_keeps_its_deadline() -> None:
+    stopping = step(record(TaskState.RUNNING), machine.Desired(TaskState.SHUTDOWN), NOW).record
+    for event in (machine.Serving(), machine.Progress("p"), machine.Started(), PREPARED):
+        assert step(stopping, event, NOW).record.wake_at == NOW + GRACE
+
+
+def test_a_task_stopped_while_starting_is_killed_though_its_start_never_answers() -> None:
+    stopped = step(record(TaskState.STARTING), machine.Desired(TaskState.SHUTDOWN), NOW)
+    assert (stopped.effects, stopped.record.wake_at) == ((), NOW + GRACE)
+    assert step(stopped.record, machine.Tick(), Instant(NOW + GRACE)).effects == (Effect.KILL,)
+
+
+def test_a_deadline_from_before_the_clock_was_set_back_is_brought_near() -> None:
+    far = record(TaskState.RUNNING, desired_state=TaskState.SHUTDOWN, kill_at=NOW + HOUR)
+    assert step(far, machine.Started(), NOW).record.wake_at == NOW + GRACE
+
+
+def test_an_ended_task_has_no_deadline() -> None:
+    assert replace(record(TaskState.SHUTDOWN), kill_at=NOW).wake_at == NEVER
