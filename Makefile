@@ -10,7 +10,7 @@ PYTEST := $(PY) -m pytest
 SEEDS ?= 200
 export PYSWARM_SIM_SEEDS := $(SEEDS)
 
-.PHONY: help setup venv demo test unit sim integration e2e helm bench lint types imports proto check-proto check fmt clean
+.PHONY: help setup venv demo test unit sim mutants integration e2e helm bench lint types imports proto check-proto check fmt clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ unit: venv ## Pure code, milliseconds a test
 
 sim: venv ## The simulator over SEEDS=200 seeds
 	$(PYTEST) tests/sim
+
+mutants: venv ## Put bugs into brain and task machine: each must fail a seed or a test (30 minutes)
+	$(PY) -m tests.mutants
 
 integration: setup ## Real etcd, killed, compacted and cut off
 	$(PYTEST) tests/integration

@@ -49,7 +49,7 @@ def report(result: Result, about: str = "") -> None:
         if about in line:
             print("   ", line)
     for violation in result.violations:
-        print("  broken:", violation)
+        print(f"  broken: {violation.rule.name}: {violation.text}")
     quiet = {name: value for name, value in asdict(result.options).items() if value}
     print("  options:", " ".join(f"{name}={value}" for name, value in quiet.items()))
     print(f"  again: python -m tests.sim --seed {result.seed}")

@@ -34,9 +34,6 @@ from tests.sim.session import accept
 from tests.sim.store import Etcd, SimStore
 
 KEYS = Keys()
-TERM_ENDING = "leadership.broken"
-ENDPOINTS_DIFFER = "endpoints.differ"
-GIVEN_TWICE = "state.given_twice"
 
 
 class SteadyClock:
@@ -92,6 +89,8 @@ class Machine:
     def __init__(self, name: str, world: "ControllerWorld") -> None:
         self.name = name
         self.skew = 0
+        self.lost = False
+        """It never comes back."""
         self.process: Process | None = None
         self.controller: SimController | None = None
         self._world = world
@@ -110,7 +109,7 @@ class Machine:
 
     def boot(self) -> None:
         """Start a process, unless there is one."""
-        if self.up:
+        if self.up or self.lost:
             return
         world = self._world
         process = self.process = spawn(self.name, world.scheduler, world.on_crash)
@@ -142,6 +141,11 @@ class Machine:
         if self.process is not None and self.up:
             self.process.kill()
             self._world.net.died(self.process, silently=False)
+
+    def lose_for_good(self) -> None:
+        """It will never be seen again."""
+        self.kill()
+        self.lost = True
 
     def request(self, mutation: Mutation[Any], answer: Callable[[object], None]) -> None:
         """A user's request has arrived. `answer` is called with what comes of it, if anything."""

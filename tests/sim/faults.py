@@ -50,6 +50,9 @@ class Faults:
         self._often("clog", options.clog_every_s, self._clog)
         self._often("etcd", options.etcd_restart_every_s, self._restart_etcd)
         self._often("compact", options.compact_every_s, self._compact)
+        if options.controller_loss:
+            chance = self._seed.stream("faults/controller loss")
+            self._later(chance.duration(0, options.seconds * 1000), self._lose_controller)
         self._often("container", options.container_death_every_s, self._kill_container)
 
     def heal(self) -> None:
@@ -96,6 +99,13 @@ class Faults:
             self.tell(machine.name, "killed")
             machine.kill()
             self._later(chance.duration(50, 6000), machine.boot)
+
+    def _lose_controller(self) -> None:
+        alive = [machine for machine in self.machines if not machine.lost]
+        if not self._over and len(alive) > 1:
+            self._marks.hit("controller lost for good")
+            self.tell(alive[0].name, "lost for good")
+            alive[0].lose_for_good()
 
     def _stall_controller(self, chance: Chance) -> None:
         machine = self._likely_leader(chance)

@@ -5,7 +5,7 @@ leaves nothing and never comes back.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address
 from pathlib import PurePosixPath
 from typing import Any
@@ -30,7 +30,7 @@ from pyswarm_core.api.v1 import dispatcher_pb2, objects_pb2
 from pyswarm_core.clock import SECOND
 from pyswarm_core.codec import to_proto
 from pyswarm_core.ids import NetworkId, NodeId, TaskId
-from pyswarm_core.objects import NodeDescription, NodeResources
+from pyswarm_core.objects import Capability, NodeDescription, NodeResources, Platform
 from pyswarm_core.states import TaskState
 from tests.sim.clock import Scheduler
 from tests.sim.net import Net
@@ -147,7 +147,13 @@ class HostWorld(msgspec.Struct):
 class Host:
     """One machine of the fleet."""
 
-    def __init__(self, number: int, world: HostWorld, resources: NodeResources) -> None:
+    def __init__(
+        self,
+        number: int,
+        world: HostWorld,
+        resources: NodeResources,
+        lacks: Iterable[Capability] = (),
+    ) -> None:
         self.number = number
         self.name = f"h{number}"
         self.address = f"192.0.2.{number}"
@@ -166,6 +172,8 @@ class Host:
             hostname=self.name,
             resources=resources,
             engine_labels={"rack": str(number % 2)},
+            platform=Platform(architecture="arm64" if number % 4 == 3 else "amd64"),
+            lacks=tuple(lacks),
         )
         self.engine = Engine(
             world.scheduler,
@@ -174,7 +182,15 @@ class Host:
             on_stop=world.on_stop,
             on_kill=world.on_kill,
         )
-        self.dataplane = FakeDataplane(world.fabric, Underlay(address=self.address), FLEET)
+        self.dataplane = self._fresh_dataplane()
+
+    def _fresh_dataplane(self) -> FakeDataplane:
+        underlay = Underlay(address=self.address)
+        dataplane = FakeDataplane(self._world.fabric, underlay, FLEET)
+        dataplane.lacks = {
+            Capability(word): "not in this kernel" for word in self.description.lacks
+        }
+        return dataplane
 
     @property
     def up(self) -> bool:
@@ -227,7 +243,7 @@ class Host:
         self.disk.pop(OVERLAYS, None)
         self.engine.watcher = lambda: None
         self.engine.lose_power()
-        self.dataplane = FakeDataplane(self._world.fabric, Underlay(address=self.address), FLEET)
+        self.dataplane = self._fresh_dataplane()
 
     def lose_for_good(self) -> None:
         """It will never be seen again."""

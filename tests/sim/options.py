@@ -43,6 +43,13 @@ class Options(msgspec.Struct, frozen=True):
     container_death_every_s: float = 0.0
     clock_skew_s: float = 0.0
     history_limit: int = 5
+    controller_loss: bool = False
+    """One of several controllers is lost for good."""
+    host_drill: bool = False
+    leader_drill: bool = False
+    days: bool = False
+    encryption: bool = False
+    """Networks may be encrypted or have IPv6, and some kernels carry neither."""
 
 
 def options_of(chance: Chance) -> Options:
@@ -83,4 +90,9 @@ def options_of(chance: Chance) -> Options:
         clock_skew_s=maybe(0.3, 0.05, 20.0),
         history_limit=chance.choice((5, 5, 1, 0, 2)),
         ports=chance.hits(0.5),
+        controller_loss=chance.hits(0.0),
+        host_drill=chance.hits(0.4),
+        leader_drill=chance.hits(0.4),
+        days=chance.hits(0.3),
+        encryption=chance.hits(0.5),
     )

@@ -21,6 +21,7 @@ from tests.sim.clock import Scheduler
 from tests.sim.controllers import Machine
 from tests.sim.hosts import Host
 from tests.sim.marks import Marks
+from tests.sim.rules import Rule
 from tests.sim.view import Change, View
 
 Stale = tuple[str, EndpointKey, TaskId]
@@ -36,6 +37,8 @@ class NobodyIsSentToTheStopping:
     """A container gets its stop signal when no live host sends connections to it any more, or
     BARRIER_MAX after the decision.
     """
+
+    rule = Rule.STOPS_WAIT
 
     def __init__(
         self, scheduler: Scheduler, machines: list[Machine], hosts: list[Host], marks: Marks

@@ -9,19 +9,28 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from controller.store.base import NO_LEASE, Compare, Relation, Target
 from pyswarm_core import limits
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.objects import Network, Task
 from pyswarm_core.specs import ServiceSpec
 from pyswarm_core.state import is_wanted
+from pyswarm_core.states import TaskState, is_terminal
 from tests.sim.controllers import KEYS
 from tests.sim.hosts import Host
+from tests.sim.rules import Rule
+from tests.sim.unique import HostPorts, PublishedPorts, TaskAddresses, VirtualAddresses
 from tests.sim.view import Change, View
 from tests.sim.workload import Asked
+
+TXN_BYTES_MAX = 1_400_000
+"""etcd's default request limit is 1.5 MiB; the rest is the encoding's."""
 
 
 class Law(Protocol):
     """One invariant of what is stored."""
+
+    rule: Rule
 
     def broken_by(self, change: Change, view: View) -> Iterable[str]:
         """What the change did that it must not do."""
@@ -30,6 +39,8 @@ class Law(Protocol):
 
 class TasksMoveForward:
     """State and desired state only grow, a node is written once, nothing else ever changes."""
+
+    rule = Rule.FORWARD
 
     def __init__(self) -> None:
         self._gone: dict[TaskId, None] = {}
@@ -64,6 +75,8 @@ def _moved(old: Task, new: Task, view: View) -> Iterator[str]:
 class OneWantedTaskPerSlot:
     """A slot has at most one task that should run and has not ended."""
 
+    rule = Rule.ONE_WANTED
+
     def broken_by(self, change: Change, view: View) -> Iterator[str]:
         for key in change.chunks:
             seen: dict[int, Task] = {}
@@ -77,19 +90,39 @@ class OneWantedTaskPerSlot:
 
 
 class WritesAreFenced:
-    """Whoever writes names the leader key's revision, so that it cannot write once deposed."""
+    """Every write compares the exact revision that the leader key has in its writer's own term.
+
+    That it exists, or who created it, is not enough: a deposed leader would write into the next
+    term, and a transaction whose outcome is unknown could arrive after its repetition.
+    """
+
+    rule = Rule.FENCE
+
+    def __init__(self) -> None:
+        self._holder: object = None
 
     def broken_by(self, change: Change, view: View) -> Iterator[str]:
-        puts = [put.key for put in change.txn.puts if put.key != KEYS.leader]
-        if not puts and not change.txn.deletes:
+        txn = change.txn
+        if not txn.puts and not txn.deletes:
             return
-        fences = [compare for compare in change.txn.compares if compare.key == KEYS.leader]
-        if not fences:
-            yield f"{change.client} wrote without naming the leader key: {puts}"
+        fences = [compare for compare in txn.compares if compare.key == KEYS.leader]
+        held = next((put for put in txn.puts if put.key == KEYS.leader), None)
+        if held is not None and held.lease == NO_LEASE:
+            yield f"{change.client} holds the leader key without a lease"
+        if held is not None and fences == [Compare.absent(KEYS.leader)]:
+            self._holder = change.process
+            return
+        exact = [f for f in fences if f.target is Target.MOD and f.relation is Relation.EQUAL]
+        if not exact or exact[0].operand == 0:
+            yield f"{change.client} wrote without comparing the leader key's revision: {fences}"
+        if change.process is not self._holder:
+            yield f"{change.client} wrote in the term of another"
 
 
 class SpecsAreTheUsers:
     """A stored spec is one that a user sent, to the letter; its version never goes back."""
+
+    rule = Rule.SPECS
 
     def __init__(self, asked: Asked) -> None:
         self._asked = asked
@@ -130,6 +163,8 @@ def _own(spec: ServiceSpec, view: View) -> ServiceSpec:
 class NetworksStayApart:
     """Subnets and VNIs are unique, blocks disjoint, each with one node."""
 
+    rule = Rule.NETWORKS_APART
+
     def broken_by(self, change: Change, view: View) -> Iterator[str]:
         if not any(new for _, new in change.networks):
             return
@@ -156,6 +191,8 @@ def _blocks_wrong(network: Network) -> Iterator[str]:
 class BlocksAreFree:
     """A block has no other node's containers in it, unless that node was removed by its users."""
 
+    rule = Rule.BLOCKS_FREE
+
     def __init__(self, hosts: dict[str, Host]) -> None:
         self._hosts = hosts
 
@@ -179,20 +216,62 @@ class BlocksAreFree:
                     )
 
 
-class LimitsHold:
-    """Nothing is stored beyond its limit."""
+class HistoryIsTrimmed:
+    """A slot remembers as many ended tasks as its cluster and its restart policies ask for.
+
+    Two more may be there for a moment: one that has just ended, one whose end is being decided.
+    """
+
+    rule = Rule.HISTORY
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
 
     def broken_by(self, change: Change, view: View) -> Iterator[str]:
-        operations = len(change.txn.puts) + len(change.txn.deletes)
-        if operations > limits.TXN_PUTS:
+        limit = view.cluster.spec.task_history_limit if view.cluster else 0
+        for key in change.chunks:
+            ended: dict[int, int] = {}
+            for task in view.chunks.get(key, ()):
+                if is_terminal(task.state) and task.desired_state is not TaskState.REMOVE:
+                    ended[task.slot] = ended.get(task.slot, 0) + 1
+            if not ended or max(ended.values()) <= limit + 2:
+                continue
+            service = view.services.get(key.service_id)
+            specs = self._asked.specs.get(service.spec.name, ()) if service else ()
+            attempts = [s.task_template.restart_policy.max_attempts for s in specs]
+            for slot, count in ended.items():
+                if count > max([limit, *attempts]) + 2:
+                    yield f"slot {slot} of {key.service_id} remembers {count} ended tasks"
+
+
+class SizesHold:
+    """Nothing is stored beyond its limit."""
+
+    rule = Rule.SIZES
+
+    def __init__(self, puts: int) -> None:
+        self._puts = puts
+
+    def broken_by(self, change: Change, view: View) -> Iterator[str]:
+        txn = change.txn
+        operations = len(txn.puts) + len(txn.deletes)
+        if operations > self._puts:
             yield f"a transaction of {operations} operations"
+        size = sum(len(put.key) + len(put.value) for put in txn.puts)
+        if size > TXN_BYTES_MAX:
+            yield f"a transaction of {size} bytes"
         for _, service in change.services:
             if service and len(service.previous_specs) > limits.PREVIOUS_SPECS + 64:
                 yield f"service {service.spec.name} keeps {len(service.previous_specs)} specs"
+        for _, task in change.tasks:
+            if task is not None:
+                longest = max(len(task.detail.message), len(task.detail.error))
+                if longest > limits.DETAIL_LENGTH_MAX:
+                    yield f"task {task.id} is stored with a text of {longest} characters"
 
 
-def laws(asked: Asked, hosts: dict[str, Host]) -> list[Law]:
-    """All of them."""
+def laws(asked: Asked, hosts: dict[str, Host], puts: int) -> list[Law]:
+    """All of them; a transaction has at most `puts` operations."""
     return [
         TasksMoveForward(),
         OneWantedTaskPerSlot(),
@@ -200,5 +279,10 @@ def laws(asked: Asked, hosts: dict[str, Host]) -> list[Law]:
         SpecsAreTheUsers(asked),
         NetworksStayApart(),
         BlocksAreFree(hosts),
-        LimitsHold(),
+        VirtualAddresses(),
+        TaskAddresses(),
+        PublishedPorts(),
+        HostPorts(),
+        HistoryIsTrimmed(asked),
+        SizesHold(puts),
     ]

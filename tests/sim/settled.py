@@ -12,12 +12,13 @@ from controller.decide import decide
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Dirty
 from pyswarm_core.ids import NodeId, ServiceId
-from pyswarm_core.objects import Node, Service, Task
+from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import RestartCondition
 from pyswarm_core.state import State, is_wanted
 from pyswarm_core.states import Availability, NodeState, TaskState, occupies
 from tests.sim.controllers import Machine
 from tests.sim.hosts import Host
+from tests.sim.placement import satisfies
 from tests.sim.rand import SeededIds
 from tests.sim.reach import wrong_endpoints
 from tests.sim.runtime import behaviour_of
@@ -34,13 +35,13 @@ class Settled:
         self, view: View, machines: list[Machine], hosts: list[Host], asked: Asked
     ) -> None:
         self._view = view
-        self._machines = machines
+        self.machines = machines
         self._hosts = hosts
         self._asked = asked
 
     def unsettled(self) -> list[str]:
         """What is not as it should be, yet."""
-        leaders = [machine for machine in self._machines if machine.loop is not None]
+        leaders = [machine for machine in self.machines if machine.loop is not None]
         if len(leaders) != 1:
             return [f"{len(leaders)} controllers lead"]
         loop = leaders[0].loop
@@ -48,8 +49,10 @@ class Settled:
         found = [*self._promises(), *self._nodes(), *filter(None, audit(loop.state))]
         found += [
             f"{machine.name} names {machine.controller.leader!r} as the leader"
-            for machine in self._machines
-            if machine.controller is not None and machine.controller.leader != leaders[0].name
+            for machine in self.machines
+            if machine.up
+            and machine.controller is not None
+            and machine.controller.leader != leaders[0].name
         ]
         for service in self._view.services.values():
             found += self._service(service)
@@ -61,9 +64,13 @@ class Settled:
         """Whether some service's containers end by themselves: then there is no quiet."""
         return any(_restless(service) for service in self._view.services.values())
 
+    def is_restless(self, service: Service) -> bool:
+        """Whether its containers end by themselves."""
+        return _restless(service)
+
     def undecided(self, now: Instant, ids: SeededIds) -> list[str]:
         """What a new leader would write although everything is settled."""
-        loop = next(m.loop for m in self._machines if m.loop is not None)
+        loop = next(m.loop for m in self.machines if m.loop is not None)
         dirty = Dirty()
         dirty.services.update(loop.state.services)
         dirty.nodes.update(loop.state.nodes)
@@ -72,7 +79,7 @@ class Settled:
 
     def drifted(self) -> Iterator[str]:
         """Where the leader's memory differs from the store (all is quiet)."""
-        loop = next(m.loop for m in self._machines if m.loop is not None)
+        loop = next(m.loop for m in self.machines if m.loop is not None)
         yield from _differences(loop.state, self._view)
 
     # Parts
@@ -134,7 +141,7 @@ class Settled:
         self, service: Service, slots: dict[int, list[Task]], wanted: dict[int, list[Task]]
     ) -> Iterator[str]:
         for node in self._view.nodes.values():
-            if node.status.state is not NodeState.READY or not _satisfies(service, node):
+            if node.status.state is not NodeState.READY or not satisfies(service.spec, node):
                 continue
             have = bool(wanted.get(node.number)) or self._given_up(
                 service, slots.get(node.number, [])
@@ -169,7 +176,7 @@ class Settled:
             return
         if node.spec.availability is Availability.DRAIN:
             yield f"{label} is wanted on {node.description.hostname}, which is being drained"
-        if not _satisfies(service, node):
+        if not satisfies(service.spec, node):
             yield f"{label} is on {node.description.hostname} against its constraints"
         if _restless(service):
             return
@@ -228,17 +235,6 @@ def _restless(service: Service) -> bool:
     behaviour = behaviour_of(template.container_spec.image)
     ends = behaviour.lives_ms is not None
     return ends or behaviour.missing or behaviour.create_fails or behaviour.start_fails
-
-
-def _satisfies(service: Service, node: Node) -> bool:
-    zone = node.spec.labels.get("zone")
-    rack = node.description.engine_labels.get("rack")
-    holds = {
-        "node.labels.zone==a": zone == "a",
-        "node.labels.zone!=b": zone != "b",
-        "engine.labels.rack==1": rack == "1",
-    }
-    return all(holds[c] for c in service.spec.task_template.placement.constraints)
 
 
 def _differences(state: State, view: View) -> Iterator[str]:

@@ -11,12 +11,13 @@ from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.keys import ChunkKey
 from pyswarm_core.objects import Cluster, Network, Node, Service, Task
 from tests.sim.controllers import KEYS
+from tests.sim.process import Process
 
 
 class Change(msgspec.Struct):
     """What one transaction did. Objects that are gone have no `after`."""
 
-    client: str
+    process: Process
     txn: Txn
     outcome: Outcome
     revision: int
@@ -25,6 +26,11 @@ class Change(msgspec.Struct):
     networks: list[tuple[Network | None, Network | None]] = []
     tasks: list[tuple[Task | None, Task | None]] = []
     chunks: list[ChunkKey] = []
+
+    @property
+    def client(self) -> str:
+        """Who made it."""
+        return self.process.name
 
 
 class View:
@@ -51,9 +57,9 @@ class View:
                 slots.setdefault(task.slot, []).append(task)
         return slots
 
-    def take(self, client: str, txn: Txn, outcome: Outcome) -> Change:
+    def take(self, process: Process, txn: Txn, outcome: Outcome) -> Change:
         """Follow a transaction that was applied."""
-        change = Change(client, txn, outcome, self._kv.revision)
+        change = Change(process, txn, outcome, self._kv.revision)
         names = [put.key for put in txn.puts] + [delete.key for delete in txn.deletes]
         for name in names:
             item = self._kv.get(name)

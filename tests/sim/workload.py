@@ -43,6 +43,7 @@ from tests.sim.controllers import Machine
 from tests.sim.marks import Marks
 from tests.sim.net import Net
 from tests.sim.options import Options
+from tests.sim.placement import CONSTRAINTS
 from tests.sim.rand import Chance
 from tests.sim.runtime import BAD, GOOD
 from tests.sim.view import View
@@ -164,7 +165,10 @@ class Users:
         """A new overlay."""
         if len(self._view.networks) < 3:
             self._names += 1
-            spec = NetworkSpec(name=f"net{self._names}")
+            kind = self._names % 4 if self._options.encryption else 0
+            spec = NetworkSpec(
+                name=f"net{self._names}", encrypted=kind in (1, 3), enable_ipv6=kind in (2, 3)
+            )
             self._send(
                 f"create {spec.name}",
                 lambda state, now, ids: create_network(state, spec, (), now, ids),
@@ -277,8 +281,7 @@ class Users:
         chance = self._chance
         constraints: tuple[str, ...] = ()
         if self._options.constraints and chance.hits(0.5):
-            constraints = (chance.choice(("node.labels.zone==a", "node.labels.zone!=b",
-                                          "engine.labels.rack==1")),)  # fmt: skip
+            constraints = (chance.choice(tuple(CONSTRAINTS)),)
         return Placement(
             constraints=constraints,
             preferences=("node.labels.zone",) if chance.hits(0.2) else (),

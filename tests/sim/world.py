@@ -9,7 +9,6 @@ import logging
 import random
 import sys
 import traceback
-from collections.abc import Callable
 from functools import partial
 from unittest.mock import patch
 
@@ -18,24 +17,17 @@ import msgspec
 from agent.network.fake import Fabric
 from controller.loop import Decide
 from controller.persistence import saving
-from controller.store.base import Outcome, Txn
+from controller.store.base import Conflict, Outcome, Txn
 from pyswarm_core import limits
 from pyswarm_core.clock import SECOND
 from pyswarm_core.ids import NodeId, TaskId
-from pyswarm_core.objects import NodeResources, Service
+from pyswarm_core.objects import Capability, NodeResources, Service
 from pyswarm_core.state import is_wanted
 from pyswarm_core.states import Availability, NodeState
 from tests.sim.brain import Brain
 from tests.sim.clock import Scheduler, Spinning
-from tests.sim.controllers import (
-    ENDPOINTS_DIFFER,
-    GIVEN_TWICE,
-    KEYS,
-    TERM_ENDING,
-    ControllerWorld,
-    Machine,
-    deciding_by,
-)
+from tests.sim.controllers import KEYS, ControllerWorld, Machine, deciding_by
+from tests.sim.drills import Drills
 from tests.sim.faults import Faults
 from tests.sim.hosts import Host, HostWorld
 from tests.sim.marks import Marks
@@ -44,6 +36,7 @@ from tests.sim.options import Options, options_of
 from tests.sim.process import Process
 from tests.sim.rand import Seed, SeededIds
 from tests.sim.reach import NobodyIsSentToTheStopping, stale
+from tests.sim.rules import Fail, Rule, Violation
 from tests.sim.safety import laws
 from tests.sim.settled import Settled, unreachable
 from tests.sim.store import Etcd
@@ -61,7 +54,7 @@ class Result(msgspec.Struct):
     """How a run ended."""
 
     seed: int
-    violations: list[str]
+    violations: list[Violation]
     digest: str
     story: list[str]
     marks: dict[str, int]
@@ -83,7 +76,7 @@ class World:
         self.scheduler = Scheduler()
         self.marks = Marks()
         self.story = Story(self.scheduler, trace=trace)
-        self.violations: list[str] = []
+        self.violations: list[Violation] = []
         self.net = Net(self.scheduler, self.seed.stream("net"), self.options)
         self.etcd = Etcd(self.scheduler, self.marks)
         self.etcd.observer = self
@@ -93,7 +86,7 @@ class World:
         self._down: dict[NodeId, None] = {}
         names = tuple(f"c{n}" for n in range(1, self.options.controllers + 1))
         base = ControllerWorld(
-            self.scheduler, self.net, self.etcd, self.seed, self.options, names, self.fail
+            self.scheduler, self.net, self.etcd, self.seed, self.options, names, self._crashed
         )
         self.machines = [Machine(name, base) for name in names]
         self.hosts = self._make_hosts(names)
@@ -109,16 +102,21 @@ class World:
         self._stops = NobodyIsSentToTheStopping(
             self.scheduler, self.machines, self.hosts, self.marks
         )
-        self.laws = laws(self.users.asked, {host.name: host for host in self.hosts})
+        self._puts = 2 if self.options.small_transactions else limits.TXN_PUTS
+        by_name = {host.name: host for host in self.hosts}
+        self.laws = laws(self.users.asked, by_name, self._puts)
         self.laws.append(self._stops)
 
     # Called from everywhere
 
-    def fail(self, text: str) -> None:
-        """A law is broken."""
-        self.violations.append(text)
-        self.story.tell("LAW", text)
+    def fail(self, rule: Rule, text: str) -> None:
+        """A rule is broken."""
+        self.violations.append(Violation(rule, text))
+        self.story.tell("LAW", f"{rule.name}: {text}")
         self.scheduler.stop()
+
+    def _crashed(self, text: str) -> None:
+        self.fail(Rule.CRASH, text)
 
     def arriving(self, client: Process, txn: Txn) -> None:
         """See `Observer`."""
@@ -128,13 +126,13 @@ class World:
 
     def applied(self, client: Process, txn: Txn, outcome: Outcome) -> None:
         """See `Observer`."""
-        if type(outcome).__name__ == "Conflict":
+        if isinstance(outcome, Conflict):
             self._refused(client)
             return
-        change = self.view.take(client.name, txn, outcome)
+        change = self.view.take(client, txn, outcome)
         for law in self.laws:
             for problem in law.broken_by(change, self.view):
-                self.fail(f"revision {change.revision} by {client.name}: {problem}")
+                self.fail(law.rule, f"revision {change.revision} by {client.name}: {problem}")
         self._tell_change(change)
         if any(machine.loop.tasks_withheld for machine in self.machines if machine.loop):
             self.marks.hit("stop waited until nobody sends connections to it")
@@ -155,14 +153,13 @@ class World:
         level = agent_log.level
         agent_log.setLevel(logging.CRITICAL)
         brains = {machine.name: self._brain(machine) for machine in self.machines}
-        puts = 2 if self.options.small_transactions else limits.TXN_PUTS
         try:
-            with patch.object(saving, "TXN_PUTS", puts), deciding_by(brains):
+            with patch.object(saving, "TXN_PUTS", self._puts), deciding_by(brains):
                 self._phases()
         except Stopped:
             pass
         except Spinning as error:
-            self.fail(str(error))
+            self.fail(Rule.ENDLESS, str(error))
         finally:
             watched.removeHandler(handler)
             watched.propagate = propagate
@@ -209,34 +206,55 @@ class World:
                 break
         if missing:
             for text in missing:
-                self.fail(f"{HEAL_S} s after the last fault: {text}")
+                self.fail(Rule.SETTLED, f"{HEAL_S} s after the last fault: {text}")
             raise Stopped
         self.story.tell("----", "settled")
         for text in unreachable(self.view, self.hosts, self.fabric):
-            self.fail(f"after healing: {text}")
+            self.fail(Rule.REACH, f"after healing: {text}")
         if not settled.restless():
             self._be_quiet(settled)
         else:
             self._be_fresh()
+        self._drill(settled)
 
     def _be_quiet(self, settled: Settled) -> None:
         self._pass(2 * QUIET_S * SECOND)
         revision = self.etcd.kv.revision
         self._pass(QUIET_S * SECOND)
         if self.etcd.kv.revision != revision:
-            self.fail(
-                f"no quiet: the store went from revision {revision} to {self.etcd.kv.revision}"
-            )
+            now = self.etcd.kv.revision
+            self.fail(Rule.QUIET, f"the store went from revision {revision} to {now}")
         ids = SeededIds(self.seed.stream("ids/quiet"))
         for text in (*settled.undecided(self.scheduler.now, ids), *settled.drifted()):
-            self.fail(f"all is quiet, but {text}")
+            self.fail(Rule.QUIET, f"all is quiet, but {text}")
 
     def _be_fresh(self) -> None:
         """Where containers come and go: no host sends for long to one that is gone."""
         before = stale(self.hosts)
         self._pass(limits.BARRIER_MAX + SECOND)
         for host, key, task_id in sorted(before & stale(self.hosts)):
-            self.fail(f"{host} has sent connections for {key} to {task_id} since it was gone")
+            text = f"{host} has sent connections for {key} to {task_id} since it was gone"
+            self.fail(Rule.STALE, text)
+
+    def _drill(self, settled: Settled) -> None:
+        options = self.options
+        drills = Drills(
+            self.scheduler, options, self.view, settled, self.marks, self.fail, self._pass
+        )
+        if options.host_drill:
+            self.story.tell("----", "a host dies")
+            drills.lose_host(self.hosts)
+        if options.leader_drill:
+            self.story.tell("----", "a leader dies")
+            drills.lose_leader(self.machines)
+        if options.days:
+            self.story.tell("----", "days pass")
+            drills.skip_days(self.hosts, self._edit_node)
+
+    def _edit_node(self, node_id: NodeId) -> None:
+        node = self.view.nodes[node_id]
+        labels = {**node.spec.labels, "edited": str(node.version.index)}
+        self.users.set_node(node, node.spec.availability, labels)
 
     def _tidy(self) -> None:
         """What operators do after a bad day: they remove the dead and use the living."""
@@ -268,12 +286,14 @@ class World:
             self.seed,
             controllers,
             lambda: self.view.cluster.worker_token if self.view.cluster else "",
-            self.fail,
+            self._crashed,
             self._on_start,
             self._on_stop,
             self._on_kill,
         )
         chance = self.seed.stream("hosts")
+        kernels = self.seed.stream("kernels")
+        lacking = 0.15 if self.options.encryption else 0.0
         return [
             Host(
                 number,
@@ -282,6 +302,7 @@ class World:
                     nano_cpus=chance.choice((1, 2, 4)) * 1_000_000_000,
                     memory_bytes=chance.choice((1, 2, 8)) * GIB,
                 ),
+                [capability for capability in Capability if kernels.hits(lacking)],
             )
             for number in range(1, self.options.hosts + 1)
         ]
@@ -293,14 +314,15 @@ class World:
 
     def _on_start(self, host: str, task_id: TaskId) -> None:
         if task_id in self.started:
-            self.fail(f"task {task_id} was started on {self.started[task_id]}, now on {host}")
+            text = f"task {task_id} was started on {self.started[task_id]}, now on {host}"
+            self.fail(Rule.STARTED_ONCE, text)
         self.started[task_id] = host
         self.story.tell(host, f"starts {task_id[:6]}")
 
     def _on_stop(self, task_id: TaskId) -> None:
         self.story.tell("host", f"stops {task_id[:6]}")
         for problem in self._stops.stopping(task_id, self.view):
-            self.fail(problem)
+            self.fail(Rule.STOPS_WAIT, problem)
 
     def _on_kill(self, task_id: TaskId) -> None:
         self.marks.hit("task was killed for ignoring its stop signal")
@@ -309,7 +331,8 @@ class World:
         stored = self.view.services.get(service.id)
         known = stored is not None and stored.version.index >= service.version.index
         if not known and service.id not in self.users.asked.removals:
-            self.fail(f"service {service.spec.name} was acknowledged and is not in the store")
+            text = f"service {service.spec.name} was acknowledged and is not in the store"
+            self.fail(Rule.SPECS, text)
 
     def _refused(self, client: Process) -> None:
         machine = next((m for m in self.machines if m.process is client), None)
@@ -362,23 +385,18 @@ class World:
 
 
 class _Listener(logging.Handler):
-    """Hears of what the product itself calls broken."""
+    """Hears of what the product itself calls an error: a controller logs none but for bugs."""
 
-    def __init__(self, fail: Callable[[str], None]) -> None:
+    def __init__(self, fail: Fail) -> None:
         super().__init__(logging.ERROR)
         self._fail = fail
 
     def emit(self, record: logging.LogRecord) -> None:
-        if TERM_ENDING in record.getMessage():
-            error = record.exc_info[1] if record.exc_info else None
-            while isinstance(error, BaseExceptionGroup):
-                error = error.exceptions[0]
-            trace = "".join(traceback.format_exception(error)) if error else ""
-            self._fail(f"leadership broke: {error!r}\n{trace}")
-        if ENDPOINTS_DIFFER in record.getMessage():
-            self._fail(f"an agent has other endpoints than it was told: {record.getMessage()}")
-        if GIVEN_TWICE in record.getMessage():
-            self._fail(f"a new leader found something given out twice: {record.getMessage()}")
+        error = record.exc_info[1] if record.exc_info else None
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        trace = "".join(traceback.format_exception(error)) if error else ""
+        self._fail(Rule.CRASH, f"{record.name}: {record.getMessage()} {error or ''}\n{trace}")
 
 
 def simulate(number: int, *, options: Options | None = None, trace: bool = False) -> Result:

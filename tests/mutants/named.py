@@ -1,0 +1,111 @@
+"""Bugs that somebody thought of, and the rule of the simulator that each must break.
+
+The first nine were once tried by hand and survived, or were killed by accident only.
+"""
+
+from collections.abc import Mapping
+
+from tests.mutants.mutation import Mutation
+from tests.sim.rules import Rule
+
+NAMED: Mapping[str, tuple[Mutation, Rule]] = {
+    "a whole update at once, its note renamed": (
+        Mutation(
+            "controller.orchestrator.update",
+            "advance",
+            "_, _, task = min(outdated, key=lambda entry: entry[:2])\n"
+            '    shut_down(plan, task, "outdated")',
+            'for _, _, task in outdated:\n        shut_down(plan, task, "renewed")',
+        ),
+        Rule.ONE_AT_A_TIME,
+    ),
+    "one published port given to two services": (
+        Mutation(
+            "controller.allocator.endpoints",
+            "_require_free",
+            "_in_the_way(state, service_id, port)",
+            "()",
+        ),
+        Rule.PUBLISHED_PORTS,
+    ),
+    "host-port filter off": (
+        Mutation(
+            "controller.scheduler.filters",
+            "capacity",
+            "np.minimum(room, ~ledger.held(port), out=room)",
+            "pass",
+        ),
+        Rule.HOST_PORT_FREE,
+    ),
+    "maximum per node off": (
+        Mutation(
+            "controller.scheduler.filters",
+            "capacity",
+            "if placement.max_replicas > 0:",
+            "if False:",
+        ),
+        Rule.MAX_PER_NODE,
+    ),
+    "task history never trimmed": (
+        Mutation(
+            "controller.orchestrator.reaper", "superfluous", "if history_limit < 0:", "if True:"
+        ),
+        Rule.HISTORY,
+    ),
+    "down verdict twenty times slower": (
+        Mutation(
+            "controller.liveness",
+            "Liveness._timeout",
+            "HEARTBEATS_MISSED * self.period",
+            "20 * HEARTBEATS_MISSED * self.period",
+        ),
+        Rule.VERDICT,
+    ),
+    "leader's lease thirty times longer": (
+        Mutation("pyswarm_core.limits", "", "LEADER_TTL = 2 * SECOND", "LEADER_TTL = 60 * SECOND"),
+        Rule.TAKEOVER,
+    ),
+    "fence weakened to: the leader key exists": (
+        Mutation(
+            "controller.persistence.saving",
+            "Saver._commit",
+            "Compare.unchanged(self._keys.leader, fence)",
+            "Compare.present(self._keys.leader)",
+        ),
+        Rule.FENCE,
+    ),
+    "constraints ignored": (
+        Mutation(
+            "controller.scheduler.filters",
+            "capacity",
+            "ledger.satisfying(placement.constraints)",
+            "ledger.satisfying(())",
+        ),
+        Rule.CONSTRAINTS,
+    ),
+    "one virtual address given to two services": (
+        Mutation(
+            "controller.allocator.endpoints", "_virtual_ip", "if number not in used:", "if 1:"
+        ),
+        Rule.VIRTUAL_IPS,
+    ),
+    "an update that waits for nothing to prove itself": (
+        Mutation("pyswarm_core.limits", "", "UPDATE_MONITOR = 5 * SECOND", "UPDATE_MONITOR = 0"),
+        Rule.MONITORED,
+    ),
+    "orphans ten times later": (
+        Mutation(
+            "pyswarm_core.limits", "", "ORPHAN_AFTER = 24 * HOUR", "ORPHAN_AFTER = 240 * HOUR"
+        ),
+        Rule.ORPHANS,
+    ),
+    "keys ten times older": (
+        Mutation(
+            "pyswarm_core.limits",
+            "",
+            "ENCRYPTION_KEY_PERIOD = 12 * HOUR",
+            "ENCRYPTION_KEY_PERIOD = 120 * HOUR",
+        ),
+        Rule.KEYS,
+    ),
+}

@@ -1,0 +1,69 @@
+"""The invariants by name: what a run that fails says it broke, and what a mutant must break.
+
+Nothing in the simulator compares a text of the product: a rule looks at states, numbers and types.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+
+import msgspec
+
+
+class Rule(StrEnum):
+    """What may never happen, or must happen in time."""
+
+    # Stored, after every revision
+    FORWARD = "a task's state and desired state only grow, and its node never changes"
+    ONE_WANTED = "a slot has at most one task that should run"
+    FENCE = "every write compares the leader key's exact revision in its writer's own term"
+    SPECS = "a stored spec is one that a user sent; what was acknowledged stays"
+    NETWORKS_APART = "VNIs and subnets are unique, blocks disjoint and inside their subnet"
+    BLOCKS_FREE = "a block that is given back has no containers in it"
+    VIRTUAL_IPS = "a virtual address is one service's, and in no node's block"
+    TASK_ADDRESSES = "an address of a network is one living task's"
+    PUBLISHED_PORTS = "a published port leads to one service"
+    HOST_PORTS = "a port of a host is one living task's"
+    HISTORY = "ended tasks are forgotten beyond the history limit"
+    SIZES = "values, texts and transactions stay within their limits"
+    # Decided, before it is applied
+    PURE = "deciding twice gives the same and changes nothing"
+    EXPLAINED = "a task that waits says why, in a text of limited length"
+    ELIGIBLE = "a task is placed on a node that is ready and active"
+    CONSTRAINTS = "a task is placed where its constraints hold"
+    RESOURCES = "the reservations on a node fit"
+    HOST_PORT_FREE = "a task is placed where its host ports are free"
+    MAX_PER_NODE = "a node gets no more tasks of a service than the maximum per node"
+    KERNEL = "a task is placed where the kernel carries its networks"
+    ADDRESSES_LEFT = "a node has an address for every task of a network"
+    ONE_AT_A_TIME = "an update takes down one slot at a time"
+    MONITORED = "an update goes on when the new tasks have proven themselves"
+    RESTART_DELAY = "a replacement starts when its restart delay is over"
+    RESTART_ATTEMPTS = "a task is replaced as often as its restart policy allows"
+    SLICE = "a decision writes a limited number of tasks"
+    # On hosts and between them
+    STARTED_ONCE = "a task is started at most once"
+    STOPS_WAIT = "nobody is sent to a process that was asked to stop"
+    STALE = "nobody is sent for long to a process that is gone"
+    CRASH = "no process ends by an exception, no term by anything but its lease"
+    ENDLESS = "events do not beget events without time passing"
+    # In the end
+    SETTLED = "the fleet becomes what its users asked for, or says why not"
+    REACH = "tasks of one network reach each other"
+    QUIET = "a settled fleet writes nothing, and memory equals store"
+    # Within a time
+    TAKEOVER = "another controller leads soon after a leader's end"
+    VERDICT = "a dead host is soon down"
+    NO_VERDICT = "a live host is not declared down"
+    REPLACEMENT = "what ran on a dead host soon runs elsewhere"
+    ORPHANS = "tasks of a host that stays down are orphaned after a day, and not before"
+    KEYS = "keys of encrypted networks are replaced twice a day"
+
+
+class Violation(msgspec.Struct, frozen=True):
+    """A rule that was broken, and how."""
+
+    rule: Rule
+    text: str
+
+
+Fail = Callable[[Rule, str], None]
