@@ -32,6 +32,8 @@ class Scheduler:
         """Events that have happened."""
         self.kept: list[object] = []
         """What must not be collected before the run is over: killed processes."""
+        self.after_event: Event = lambda: None
+        """Called when an event has happened."""
         self._stopped = False
 
     @property
@@ -78,5 +80,6 @@ class Scheduler:
             if self.events > EVENTS_MAX:
                 raise Spinning(f"{self.events} events by {self.elapsed / SECOND:.3f} s")
             event()
+            self.after_event()
         if not self._stopped:
             self.now = Instant(max(self.now, instant))

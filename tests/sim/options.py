@@ -4,7 +4,10 @@ Many seeds switch whole classes of faults off, so that each is also met alone ("
 a run with every fault at once hides bugs that need a calm stretch.
 """
 
+from typing import Any
+
 import msgspec
+from msgspec.structs import replace
 
 from tests.sim.rand import Chance
 
@@ -50,6 +53,10 @@ class Options(msgspec.Struct, frozen=True):
     days: bool = False
     encryption: bool = False
     """Networks may be encrypted or have IPv6, and some kernels carry neither."""
+
+    def but(self, **changes: Any) -> "Options":
+        """The same with these changed."""
+        return replace(self, **changes)
 
 
 def options_of(chance: Chance) -> Options:

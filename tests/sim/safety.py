@@ -60,6 +60,8 @@ class TasksMoveForward:
 def _moved(old: Task, new: Task, view: View) -> Iterator[str]:
     if new.state < old.state:
         yield f"task {new.id} moved back from {old.state.word} to {new.state.word}"
+    if old.state < TaskState.ASSIGNED < new.state and new.state is not TaskState.SHUTDOWN:
+        yield f"task {new.id} became {new.state.word} before it was assigned"
     if new.desired_state < old.desired_state:
         yield f"task {new.id} is wanted again: {old.desired_state.word} to {new.desired_state.word}"
     if old.node_id and new.node_id != old.node_id and old.node_id in view.nodes:

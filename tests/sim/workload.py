@@ -103,6 +103,10 @@ class Users:
         spec = self._spec(f"s{self._names}")
         if self._chance.hits(0.1) and alive:
             spec = replace(spec, name=alive[0].spec.name)
+        self.create_as(spec)
+
+    def create_as(self, spec: ServiceSpec) -> None:
+        """A service of this spec."""
         # Every other one, without a draw: seeds stay what they were.
         login = LOGIN if self._names % 2 else None
         self._remember(spec)

@@ -9,6 +9,7 @@ import logging
 import random
 import sys
 import traceback
+from collections.abc import Callable
 from functools import partial
 from unittest.mock import patch
 
@@ -186,7 +187,8 @@ class World:
                 self.scheduler.after(users.exponential(self.options.request_every_s * 1000), act)
 
         self._pass(2 * SECOND)
-        act()
+        if self.options.request_every_s:
+            act()
         self._skew_clocks()
         self.faults.begin()
         self._pass(self.options.seconds * SECOND)
@@ -399,10 +401,17 @@ class _Listener(logging.Handler):
         self._fail(Rule.CRASH, f"{record.name}: {record.getMessage()} {error or ''}\n{trace}")
 
 
-def simulate(number: int, *, options: Options | None = None, trace: bool = False) -> Result:
-    """Run one seed."""
+def simulate(
+    number: int,
+    *,
+    options: Options | None = None,
+    trace: bool = False,
+    prepare: Callable[[World], None] = lambda world: None,
+) -> Result:
+    """Run one seed; `prepare` may do something to its world before it begins."""
     random.seed(number)  # an agent's session spreads its attempts by it
     world = World(number, options=options, trace=trace)
+    prepare(world)
     result = world.run()
     world.end()
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None

@@ -1,0 +1,38 @@
+"""Two controllers that believe they lead: only the fence keeps the deposed one's writes out.
+
+The first is paused when a request has arrived; it goes on with it when another leads.
+"""
+
+from pyswarm_core.clock import SECOND
+from pyswarm_core.specs import ReplicatedMode, ServiceMode
+from tests.sim.script import CALM, Step, after, create, leader, play, ready
+from tests.sim.world import World
+
+TWO = ServiceMode(replicated=ReplicatedMode(replicas=2))
+
+
+def _request_waits(world: World) -> bool:
+    loop = leader(world).loop
+    return loop is not None and loop.queue_depths["requests"] > 0
+
+
+def _pause(world: World) -> None:
+    process = leader(world).process
+    assert process is not None
+    process.stall(8 * SECOND)
+
+
+def _two_lead(world: World) -> bool:
+    return sum(machine.loop is not None for machine in world.machines) == 2
+
+
+def test_a_deposed_leader_writes_nothing() -> None:
+    steps = [
+        Step(ready, create("first", TWO)),
+        Step(after(5), create("second", TWO)),
+        Step(_request_waits, _pause),
+        Step(_two_lead, create("third", TWO)),
+    ]
+    result = play(steps, CALM.but(controllers=2))
+    assert result.violations == []
+    assert result.marks["deposed leader's commit refused"]
