@@ -6,14 +6,21 @@ tasks to look at still serves everybody else. Who became dirty first is looked a
 
 import heapq
 from collections.abc import Iterable, Mapping
+from itertools import islice
 
-from pyswarm_core.clock import NEVER, Instant
+from pyswarm_core.clock import NEVER, SECOND, Instant, after
 from pyswarm_core.decision import Decision, Dirty, Writes
 from pyswarm_core.ids import NodeId, ServiceId
+from pyswarm_core.limits import (
+    DECISION_FITS,
+    DECISION_SLOTS,
+    EXPLAIN_PERIOD,
+    EXPLAINED_PER_SECOND,
+)
 from pyswarm_core.state import State
 
-SLICE_TASKS = 50_000
-"""Tasks of dirty services and nodes looked at in one turn."""
+_SETTLED_PER_UNSETTLED = 8
+"""So many settled slots cost what one does that is looked at by itself."""
 
 
 class Agenda:
@@ -23,12 +30,21 @@ class Agenda:
         self.services: dict[ServiceId, None] = {}
         self.nodes: dict[NodeId, None] = {}
         self.cluster = False
+        self._unfinished = False
+        self._seen = 0
+        """The version of the node table up to which ends of tasks were looked at."""
+        self._explain_wake: Instant = NEVER
+        self._round: dict[ServiceId, None] = {}
+        """Waiting services whose messages are yet to be brought up to date in this round."""
+        self._round_at = Instant(0)
+        self._round_of = 0
+        """The version of the node table at which the round began."""
         self._cluster_wake: Instant = NEVER
         self._wakes: dict[ServiceId, Instant] = {}
         self._heap: list[tuple[Instant, ServiceId]] = []
 
     def __bool__(self) -> bool:
-        return bool(self.services or self.nodes or self.cluster)
+        return bool(self.services or self.nodes or self.cluster or self._unfinished)
 
     def add_services(self, services: Iterable[ServiceId]) -> None:
         """These changed."""
@@ -65,24 +81,67 @@ class Agenda:
 
     def next_wake(self) -> Instant:
         """When `fall_due` may have something to do; never too late."""
-        return min(self._cluster_wake, self._heap[0][0] if self._heap else NEVER)
+        heap = self._heap[0][0] if self._heap else NEVER
+        return min(self._cluster_wake, self._explain_wake, heap)
+
+    def explain(self, state: State, now: Instant) -> None:
+        """Look again at waiting services whose messages may no longer be true, a few per second.
+
+        A round goes over all of them. The next one begins EXPLAIN_PERIOD later, if nodes changed
+        or their tasks took or gave back something since.
+        """
+        version = state.node_table.version
+        if not self._round and version != self._round_of and now >= self._round_at:
+            self._round = dict.fromkeys(state.unplaced.in_order(state.unplaced))
+            self._round_of, self._round_at = version, after(now, EXPLAIN_PERIOD)
+            self._explain_wake = now
+        if self._round and now >= self._explain_wake:
+            some = list(islice(self._round, EXPLAINED_PER_SECOND))
+            for service_id in some:
+                del self._round[service_id]
+            self.add_services(some)
+            self._explain_wake = after(now, SECOND)
+        if not self._round:
+            stale = state.unplaced and version != self._round_of
+            self._explain_wake = self._round_at if stale else NEVER
 
     def take(self, state: State) -> Dirty:
         """Remove and return what to decide in this turn."""
         dirty = Dirty()
         dirty.cluster, self.cluster = self.cluster, False
-        room = SLICE_TASKS
+        self._unfinished = False
+        self._take_freed(dirty, state)
+        room = DECISION_SLOTS
         while self.services and room > 0:
             service_id = next(iter(self.services))
             del self.services[service_id]
             dirty.services.add(service_id)
-            room -= 1 + len(state.tasks_of_service(service_id).slots)
-        while self.nodes and room > 0:
+            room -= _cost(state, service_id)
+        of_node = 1 + len(state.global_services)
+        compared = DECISION_FITS
+        while self.nodes and room > 0 and compared > 0:
             node_id = next(iter(self.nodes))
             del self.nodes[node_id]
             dirty.nodes.add(node_id)
-            room -= 1 + len(state.tasks_of_node(node_id))
+            room -= of_node + len(state.tasks_of_node(node_id))
+            compared -= len(state.unplaced)
         return dirty
+
+    def _take_freed(self, dirty: Dirty, state: State) -> None:
+        """Who waits may be helped by nodes on which tasks ended, and by networks that got room."""
+        table = state.node_table
+        if not state.unplaced:
+            self._seen = table.version
+            return
+        for network_id in reversed(state.roomier):
+            if state.roomier[network_id] <= self._seen:
+                break
+            dirty.networks.add(network_id)
+        rows = table.freed_since(self._seen).tolist()
+        some = rows[: max(1, DECISION_FITS // len(state.unplaced))]
+        dirty.freed.update(table.ids[row] for row in some)
+        self._unfinished = len(some) < len(rows)
+        self._seen = int(table.freed_at[some[-1]]) if self._unfinished else table.version
 
     def follow_up(self, dirty: Dirty, decision: Decision) -> None:
         """After a decision about `dirty`: its wakes replace earlier ones, what was cut is dirty."""
@@ -92,14 +151,25 @@ class Agenda:
             self._cluster_wake = decision.cluster_wake
         self._set_wakes(decision.wakes)
         self.add_services(sorted(decision.again))
+        self._unfinished |= decision.unfinished
         if decision.again:
             self.add_nodes(sorted(dirty.nodes))  # what they evict is derived from them anew
 
     def _set_wakes(self, wakes: Mapping[ServiceId, Instant]) -> None:
         for service_id, at in wakes.items():
-            if self._wakes.get(service_id) != at:
+            known = self._wakes.get(service_id)
+            if known is None or at < known:
                 self._wakes[service_id] = at
                 heapq.heappush(self._heap, (at, service_id))
         if len(self._heap) > 64 + 4 * len(self._wakes):
             self._heap = [(at, service_id) for service_id, at in self._wakes.items()]
             heapq.heapify(self._heap)
+
+
+def _cost(state: State, service_id: ServiceId) -> int:
+    """What planning the service looks at, in slots."""
+    tasks, service = state.tasks_of_service(service_id), state.services.get(service_id)
+    each = service is not None and any(one < service.template_version for one in tasks.versions)
+    if each:
+        return 1 + len(tasks.slots)
+    return 1 + len(tasks.unsettled) + len(tasks.slots) // _SETTLED_PER_UNSETTLED

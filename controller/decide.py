@@ -5,61 +5,63 @@ one's orchestrator plan, places what needs a node, and hands out what placed tas
 Deciding again after the writes were applied finds nothing to do.
 """
 
+from collections.abc import Iterable, Iterator
+
 from controller.draft import Draft
 from controller.orchestrator import global_service, replicated_service
 from controller.orchestrator.enforce import evictions
 from controller.orchestrator.plan import Plan
 from controller.orchestrator.slots import discard
+from controller.scheduler.candidates import Candidates
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Decision, Dirty, NoteKind
 from pyswarm_core.ids import IdSource, ServiceId
-from pyswarm_core.limits import DECISION_TASKS
 from pyswarm_core.state import State
 
 
 def decide(state: State, dirty: Dirty, now: Instant, ids: IdSource) -> Decision:
     """What to write, when to look again, and what to tell. At most about DECISION_TASKS tasks."""
     changed = sorted(dirty.nodes)
-    evicted = evictions(state, changed)
+    slots = evictions(state, changed)
+    for service_id, lacking in global_service.lacking(state, changed).items():
+        slots.setdefault(service_id, {}).update(lacking)
     draft = Draft(state, now, ids)
-    for service_id in _services(state, dirty, evicted):
+    candidates = Candidates(state, dirty, draft.placing.ledger, draft.placing.blocks)
+    for service_id in _in_turn(state, dirty, slots, candidates):
         service = state.services.get(service_id)
         if service is None:
             continue
-        budget = DECISION_TASKS - draft.size
-        if budget <= 0:
+        budget = draft.room
+        if budget == 0:
             draft.again[service_id] = None
             continue
-        plan = Plan(service)
-        slots = evicted.get(service_id, {})
+        partial = service_id not in dirty.services and service_id not in state.unplaced
+        plan = Plan(service, partial=partial)
         if service.removing:
             _remove(plan, state, now, draft)
         elif service.spec.mode.global_ is not None:
-            global_service.reconcile(plan, state, slots, now, budget)
+            global_service.reconcile(plan, state, slots.get(service_id, {}), now, budget)
         else:
-            replicated_service.reconcile(plan, state, slots, now, budget)
+            replicated_service.reconcile(plan, state, slots.get(service_id, {}), now, budget)
         draft.take(plan, budget)
     if dirty.cluster:
         draft.renew_keys()
-    if changed:
-        draft.look_at(sorted(one.id for one in state.networks.values() if one.blocks))
-    return draft.decision()
+    draft.give_back()
+    return draft.decision(candidates.asked)
 
 
-def _services(
-    state: State, dirty: Dirty, evicted: dict[ServiceId, dict[int, None]]
-) -> list[ServiceId]:
-    """Those to decide, each once. Who waits longest for a node comes first."""
-    chosen: dict[ServiceId, None] = dict(state.unplaced)
-    chosen.update(dict.fromkeys(sorted(evicted)))
-    chosen.update(dict.fromkeys(sorted(dirty.services)))
-    if dirty.nodes:
-        chosen.update(
-            (service_id, None)
-            for service_id, service in state.services.items()
-            if service.spec.mode.global_ is not None
-        )
-    return list(chosen)
+def _in_turn(
+    state: State, dirty: Dirty, slots: Iterable[ServiceId], candidates: Candidates
+) -> Iterator[ServiceId]:
+    """Those to decide, each once. Who waits longest for a node comes first.
+
+    Whether a waiting service that did not change itself is decided is asked when its turn comes.
+    """
+    named = dict.fromkeys((*sorted(slots), *sorted(dirty.services)))
+    for service_id in state.unplaced.in_order({**named, **candidates.services}):
+        if service_id in named or candidates.could_be_placed(service_id):
+            yield service_id
+    yield from (service_id for service_id in named if service_id not in state.unplaced)
 
 
 def _remove(plan: Plan, state: State, now: Instant, draft: Draft) -> None:

@@ -277,6 +277,7 @@ class Loop:
         turn = _Turn()
         self._serve_requests(turn, now)
         self._agenda.fall_due(now)
+        self._agenda.explain(self.state, now)
         if self._agenda:
             self._decide(turn, now)
         if turn.unsaved:

@@ -20,14 +20,16 @@ from controller.scheduler.ranking import spread
 from pyswarm_core.clock import Instant, after
 from pyswarm_core.decision import NoteKind
 from pyswarm_core.ids import IdSource, NetworkId, NodeId, TaskId
+from pyswarm_core.indexes import footprint_of
 from pyswarm_core.limits import EXPLAIN_PERIOD, FAILURE_WINDOW, FAILURES_PENALISED
 from pyswarm_core.nodetable import IntColumn, NodeTable
 from pyswarm_core.objects import NO_DETAIL, Capability, Network, Service, Task
-from pyswarm_core.state import State, footprint_of, is_wanted
+from pyswarm_core.state import State, is_wanted
 from pyswarm_core.states import TaskState
 
 _ASSIGNED = TaskState.ASSIGNED
 _PENDING = TaskState.PENDING
+_READY = TaskState.READY
 _RUNNING = TaskState.RUNNING
 _FAILED = frozenset({TaskState.FAILED, TaskState.REJECTED})
 _NOWHERE = NodeId("")
@@ -55,7 +57,9 @@ class Placing:
         self._state = state
         self._now = now
         self._ids = ids
-        self._ledger = Ledger(state.node_table)
+        self.ledger = Ledger(state.node_table)
+        self.placings = 0
+        """For how many services nodes were looked for."""
         self._blocks: dict[NetworkId, Blocks] = {}
         self._waiting: list[_Waiting] = []
 
@@ -64,6 +68,7 @@ class Placing:
 
         Its tasks become part of its changes; those that found no node do so in `explain`.
         """
+        self.placings += 1
         waiting = [_candidate(task) for task in plan.pending.values()]
         waiting += [Candidate(plan.vacancies[number]) for number in sorted(plan.vacancies)]
         demand = demand_of(self._state, plan, self._now)
@@ -81,11 +86,11 @@ class Placing:
         for plan, demand, candidates in self._waiting:
             demand = self._with_rooms(demand)
             if candidates[0].vacancy.node_id:
-                of_row = messages_by_row(self._ledger, demand)
+                of_row = messages_by_row(self.ledger, demand)
                 rows = self._state.node_table.rows
                 why = [of_row(rows.get(one.vacancy.node_id, -1)) for one in candidates]
             else:
-                why = [message(self._ledger, demand)] * len(candidates)
+                why = [message(self.ledger, demand)] * len(candidates)
             plan.note(NoteKind.TASK_UNPLACED, why[0], len(candidates))
             created = self._created(plan, candidates, [_NOWHERE] * len(candidates), why)
             for one, reason in zip(candidates, why, strict=True):
@@ -100,6 +105,11 @@ class Placing:
         if found is None and network is not None:
             found = self._blocks[network_id] = Blocks(network, self._state)
         return found
+
+    @property
+    def networks_seen(self) -> int:
+        """How many networks' blocks were looked at."""
+        return len(self._blocks)
 
     def networks(self) -> tuple[Network, ...]:
         """The networks whose blocks changed."""
@@ -116,8 +126,8 @@ class Placing:
         rows: list[int] = []
         while len(rows) < len(candidates):
             demand = self._with_rooms(demand)
-            room = capacity(self._ledger, demand)
-            chosen = spread(self._ledger, demand, room, len(candidates) - len(rows))
+            room = capacity(self.ledger, demand)
+            chosen = spread(self.ledger, demand, room, len(candidates) - len(rows))
             taken = self._take(chosen, demand)
             rows += taken.tolist()
             np.add.at(demand.on_node, taken, 1)
@@ -133,7 +143,7 @@ class Placing:
     ) -> list[Candidate]:
         table = self._state.node_table
         demand = self._with_rooms(demand)
-        room = capacity(self._ledger, demand)
+        room = capacity(self.ledger, demand)
         wanted = [table.rows.get(one.vacancy.node_id, -1) for one in candidates]
         rows = np.array([row for row in wanted if row >= 0 and room[row] > 0], np.int64)
         taken = dict.fromkeys(self._take(rows, demand).tolist())
@@ -150,7 +160,7 @@ class Placing:
         if networks:
             taken = [row for row in rows.tolist() if self._take_addresses(row, networks)]
             rows = np.array(taken, np.int64)
-        self._ledger.place(rows, demand.footprint)
+        self.ledger.place(rows, demand.footprint)
         return rows
 
     def _take_addresses(self, row: int, networks: list[Blocks | None]) -> bool:
@@ -186,12 +196,15 @@ class Placing:
         missing = sum(one.task is None for one in candidates)
         ids = iter(self._ids.draw(missing) if missing else ())
         service_id, version, now = plan.service.id, plan.service.spec_version, self._now
+        policy = plan.service.spec.task_template.restart_policy
         state = _ASSIGNED if why is None else _PENDING
         created = {}
         for index, (one, node_id) in enumerate(zip(candidates, nodes, strict=True)):
             if one.task is None:
                 vacancy = one.vacancy
                 task_id = cast("TaskId", next(ids))
+                if vacancy.desired_state is _READY:
+                    plan.wake_at(after(now, policy.delay))
                 created[task_id] = Task(
                     task_id,
                     service_id,

@@ -75,6 +75,21 @@ class Writes(msgspec.Struct, frozen=True):
         )
 
 
+class Work(msgspec.Struct, frozen=True, gc=False):
+    """What a decision looked at: its cost, counted."""
+
+    services: int = 0
+    """Planned."""
+    slots: int = 0
+    """Whose tasks were looked at one by one."""
+    placings: int = 0
+    """Services for whose tasks nodes were looked for: each looks at all nodes at once."""
+    candidates: int = 0
+    """Waiting services that were compared with nodes that changed."""
+    networks: int = 0
+    """Whose blocks were looked at."""
+
+
 class Decision(msgspec.Struct, frozen=True):
     """The outcome of one `decide`."""
 
@@ -91,6 +106,9 @@ class Decision(msgspec.Struct, frozen=True):
     writes.
     """
     notes: tuple[Note, ...] = ()
+    work: Work = Work()
+    unfinished: bool = False
+    """Blocks are left to be given back: decide again after applying the writes."""
 
 
 class Dirty:
@@ -99,7 +117,11 @@ class Dirty:
     def __init__(self) -> None:
         self.services: set[ServiceId] = set()
         self.nodes: set[NodeId] = set()
+        self.freed: set[NodeId] = set()
+        """Nodes on which tasks ended: what they took may help services that wait."""
+        self.networks: set[NetworkId] = set()
+        """Networks that got room: a block, or a virtual address, was given back."""
         self.cluster = False
 
     def __bool__(self) -> bool:
-        return bool(self.services or self.nodes or self.cluster)
+        return bool(self.services or self.nodes or self.freed or self.networks or self.cluster)

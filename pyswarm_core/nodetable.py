@@ -36,6 +36,7 @@ _COLUMNS = (
     "reserved_memory",
     "active_tasks",
     "wanted_tasks",
+    "freed_at",
     "lacks_esp",
     "lacks_ipv6",
 )
@@ -115,6 +116,8 @@ class NodeTable:
         """The node of each row; None where it is free."""
         self.attributes_version = 0
         """Rises whenever a node comes, goes or changes in what a constraint could ask."""
+        self.version = 0
+        """Rises with every change of a node or of what its tasks take."""
         self._held_ports = HeldPorts()
         self._named: dict[str, dict[NodeId, None]] = {}
         self._at: dict[str, dict[NodeId, None]] = {}
@@ -136,7 +139,8 @@ class NodeTable:
         """Tasks that occupy the node."""
         self.wanted_tasks: IntColumn = np.zeros(0, np.int64)
         """Tasks of the node that should run (or wait for its resources) and have not ended."""
-
+        self.freed_at: IntColumn = np.zeros(0, np.int64)
+        """The version at which last a task of the row ended; 0 if none has."""
         self.lacks_esp: BoolColumn = np.zeros(0, np.bool_)
         self.lacks_ipv6: BoolColumn = np.zeros(0, np.bool_)
 
@@ -167,6 +171,7 @@ class NodeTable:
             self.rows[node.id] = row
             self.reserved_cpus[row] = self.reserved_memory[row] = 0
             self.active_tasks[row] = self.wanted_tasks[row] = 0
+        self.version += 1
         old, self.nodes[row] = self.nodes[row], node
         _move(self._named, node.id, _names(old), _names(node))
         _move(self._at, node.id, _addresses(old), _addresses(node))
@@ -205,6 +210,7 @@ class NodeTable:
         for column in self._satisfying.values():
             column[row] = False
         self._held_ports.forget_row(row)
+        self.version += 1
         self.attributes_version += 1
         self._free.append(row)
 
@@ -218,12 +224,37 @@ class NodeTable:
 
     def occupy(self, rows: IntColumn, nano_cpus: int, memory_bytes: int) -> None:
         """One more task that should run, and takes this much, on each row; rows may repeat."""
+        self.version += 1
         np.add.at(self.wanted_tasks, rows, 1)
         np.add.at(self.active_tasks, rows, 1)
         if nano_cpus:
             np.add.at(self.reserved_cpus, rows, nano_cpus)
         if memory_bytes:
             np.add.at(self.reserved_memory, rows, memory_bytes)
+
+    def load(self, node_id: NodeId, wanted: int, active: int, cpus: int, memory: int) -> None:
+        """So many more tasks are wanted and active on the node, and so much more is reserved."""
+        row = self.rows.get(node_id)
+        if row is None:
+            return
+        self.version += 1
+        self.wanted_tasks[row] += wanted
+        self.active_tasks[row] += active
+        self.reserved_cpus[row] += cpus
+        self.reserved_memory[row] += memory
+
+    def free(self, node_id: NodeId) -> None:
+        """A task of the node gave back what it took."""
+        row = self.rows.get(node_id)
+        if row is not None:
+            self.version += 1
+            self.freed_at[row] = self.version
+
+    def freed_since(self, version: int) -> IntColumn:
+        """The rows on which a task ended after that version, who was first comes first."""
+        rows = np.flatnonzero(self.freed_at > version)
+        ordered: IntColumn = rows[np.argsort(self.freed_at[rows])]
+        return ordered
 
     def satisfying(self, constraint: str) -> BoolColumn:
         """Which rows satisfy the constraint; none if it cannot be parsed. Do not write to it."""

@@ -11,20 +11,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address
 from itertools import groupby
 from operator import attrgetter
-from typing import NamedTuple
 
 import numpy as np
 
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
+from pyswarm_core.indexes import NO_FOOTPRINT, Footprint, IdleBlocks, Unplaced, footprint_of
 from pyswarm_core.keys import ChunkKey, chunk_of
 from pyswarm_core.limits import CHUNK_SLOTS
 from pyswarm_core.nodetable import NodeTable
 from pyswarm_core.objects import Cluster, Endpoint, Network, Node, Service, Task, TaskStatus
-from pyswarm_core.ports import HostPort, host_ports
-from pyswarm_core.specs import PortConfig, Protocol, ServiceSpec
-from pyswarm_core.states import TaskState, is_terminal, reported_by_agent
+from pyswarm_core.specs import PortConfig, Protocol
+from pyswarm_core.states import TaskState, is_terminal, occupies, reported_by_agent
 
 _RUNNING = TaskState.RUNNING
 _ASSIGNED = TaskState.ASSIGNED
@@ -113,29 +112,7 @@ def _split(group: ServiceTasks, run: Iterable[Task]) -> tuple[dict[int, Task], l
     return first, others
 
 
-class Footprint(NamedTuple):
-    """What a task takes of its node."""
-
-    nano_cpus: int = 0
-    memory_bytes: int = 0
-    networks: tuple[NetworkId, ...] = ()
-    ports: tuple[HostPort, ...] = ()
-
-
-_NO_FOOTPRINT = Footprint()
 _NO_ENDPOINT = Endpoint()
-
-
-def footprint_of(spec: ServiceSpec) -> Footprint:
-    """What a task made from the spec takes of its node."""
-    template = spec.task_template
-    reservations = template.resources.reservations
-    return Footprint(
-        reservations.nano_cpus,
-        reservations.memory_bytes,
-        template.overlays,
-        host_ports(spec.endpoint_spec),
-    )
 
 
 class State:
@@ -151,8 +128,8 @@ class State:
         self.node_of_number: dict[int, NodeId] = {}
         self.service_of_name: dict[str, ServiceId] = {}
         self.network_of_name: dict[str, NetworkId] = {}
-        self.unplaced: dict[ServiceId, None] = {}
-        """Services with tasks that wait for a node, in the order in which they began to wait."""
+        self.unplaced = Unplaced(self.services)
+        self.global_services: dict[ServiceId, None] = {}
         self.tasks_in_state = [0] * len(TaskState)
         self._of_service: dict[ServiceId, ServiceTasks] = {}
         self._of_node: defaultdict[NodeId, dict[TaskId, Task]] = defaultdict(dict)
@@ -161,6 +138,9 @@ class State:
         """Removed nodes that still have tasks."""
         self.network_load: dict[NetworkId, dict[NodeId, int]] = {}
         """How many tasks that occupy a node are on each network."""
+        self.idle_blocks = IdleBlocks(self.node_of_number, self.node_table, self.network_load)
+        self.roomier: dict[NetworkId, int] = {}
+        """Networks that got room, each with the node table's version then, the latest last."""
         self.ingress_network: NetworkId | None = None
         """The network of the routing mesh, if there is one."""
         self.virtual_ips: dict[NetworkId, dict[int, ServiceId]] = {}
@@ -184,7 +164,7 @@ class State:
             service = self.services.get(task.service_id)
             spec = service.made_from(task.spec_version) if service else None
             if spec is None:
-                return _NO_FOOTPRINT
+                return NO_FOOTPRINT
             found = self._footprints[key] = footprint_of(spec)
         return found
 
@@ -197,10 +177,7 @@ class State:
         for network in writes.networks:
             self._put_network(network)
         for node in writes.nodes:
-            self.nodes[node.id] = node
-            self.node_of_number[node.number] = node.id
-            self.node_table.put(node)
-            self.lost_nodes.pop(node.id, None)
+            self._put_node(node)
         chunks = self._put_tasks(writes.tasks)
         for task_id in writes.removed_tasks:
             task = self.tasks[task_id]
@@ -247,14 +224,35 @@ class State:
         self._put_tasks(changed)
         return changed
 
+    def _put_node(self, node: Node) -> None:
+        self.nodes[node.id] = node
+        self.node_of_number[node.number] = node.id
+        row = self.node_table.rows.get(node.id)
+        was_ready = row is not None and bool(self.node_table.ready[row])
+        row = self.node_table.put(node)
+        self.lost_nodes.pop(node.id, None)
+        if was_ready != self.node_table.ready[row]:
+            self.idle_blocks.put_node(node.number)
+
     def _put_network(self, network: Network) -> None:
+        old = self.networks.get(network.id)
+        if old is not None and len(network.blocks) < len(old.blocks):
+            self._make_room(network.id)
         self.networks[network.id] = network
+        self.idle_blocks.put_network(network.id, network)
         self.network_of_name[network.spec.name] = network.id
         if network.spec.ingress:
             self.ingress_network = network.id
 
+    def _make_room(self, network_id: NetworkId) -> None:
+        self.node_table.version += 1
+        self.roomier.pop(network_id, None)
+        self.roomier[network_id] = self.node_table.version
+
     def _remove_network(self, network_id: NetworkId) -> None:
         del self.network_of_name[self.networks.pop(network_id).spec.name]
+        self.idle_blocks.put_network(network_id, None)
+        self.roomier.pop(network_id, None)
         if network_id == self.ingress_network:
             self.ingress_network = None
 
@@ -262,6 +260,11 @@ class State:
         old = self.services.get(service.id)
         self._put_endpoint(service.id, old.endpoint if old else _NO_ENDPOINT, service.endpoint)
         self.services[service.id] = service
+        self.unplaced.respecified(service.id)
+        if service.spec.mode.global_ is not None:
+            self.global_services[service.id] = None
+        else:
+            self.global_services.pop(service.id, None)
         name = service.spec.name
         if not service.removing:
             self.service_of_name[name] = service.id
@@ -275,7 +278,8 @@ class State:
             del self.service_of_name[service.spec.name]
         remaining = self._of_service.pop(service_id, None)
         assert remaining is None or not remaining.slots, "a service was removed before its tasks"
-        self.unplaced.pop(service_id, None)
+        self.unplaced.discard(service_id)
+        self.global_services.pop(service_id, None)
         for key in [key for key in self._footprints if key[0] == service_id]:
             del self._footprints[key]
 
@@ -287,6 +291,8 @@ class State:
             del addresses[int(IPv4Address(vip.addr))]
             if not addresses:
                 del self.virtual_ips[vip.network_id]
+            if vip.network_id in self.networks:
+                self._make_room(vip.network_id)
         for vip in new.virtual_ips:
             addresses = self.virtual_ips.setdefault(vip.network_id, {})
             addresses[int(IPv4Address(vip.addr))] = service_id
@@ -304,8 +310,10 @@ class State:
     def _remove_node(self, node_id: NodeId) -> None:
         if self._of_node.get(node_id):
             self.lost_nodes[node_id] = None
-        del self.node_of_number[self.nodes.pop(node_id).number]
+        number = self.nodes.pop(node_id).number
+        del self.node_of_number[number]
         self.node_table.remove(node_id)
+        self.idle_blocks.put_node(number)
 
     def _put_tasks(self, tasks: Iterable[Task]) -> set[ChunkKey]:
         chunks: set[ChunkKey] = set()
@@ -356,6 +364,9 @@ class State:
             on_network = self.network_load.setdefault(network_id, {})
             for node_id in node_ids:
                 on_network[node_id] = on_network.get(node_id, 0) + 1
+            if network_id in self.idle_blocks.networks:
+                for node_id in node_ids:
+                    self._refresh_blocks(network_id, node_id)
 
     def _put_task(self, task: Task, group: ServiceTasks, loads: _Loads) -> None:
         old = self.tasks.get(task.id)
@@ -373,6 +384,8 @@ class State:
         if task.node_id:
             self._of_node[task.node_id][task.id] = task
         self._count(task, group, 1, loads)
+        if old is not None and occupies(old.state) and not occupies(task.state):
+            self.node_table.free(old.node_id)
 
     def _put_slot(self, group: ServiceTasks, slot: int, tasks: tuple[Task, ...]) -> None:
         group.slots[slot] = tasks
@@ -416,9 +429,9 @@ class State:
     def _count_pending(self, task: Task, group: ServiceTasks, sign: int) -> None:
         group.pending += sign
         if group.pending:
-            self.unplaced[task.service_id] = None
+            self.unplaced.add(task.service_id, task.created_at)
         else:
-            self.unplaced.pop(task.service_id, None)
+            self.unplaced.discard(task.service_id)
 
     def _count_occupied(self, task: Task, sign: int, load: list[int]) -> None:
         footprint = self._footprints.get((task.service_id, task.spec_version)) or self.footprint(
@@ -434,29 +447,28 @@ class State:
                 on_network[task.node_id] = left
             else:
                 del on_network[task.node_id]
+            if left == (sign > 0):  # the first came, or the last went
+                self._refresh_blocks(network_id, task.node_id)
         if footprint.ports and (row := self.node_table.rows.get(task.node_id)) is not None:
             self.node_table.hold(np.array([row]), footprint.ports, sign)
 
+    def _refresh_blocks(self, network_id: NetworkId, node_id: NodeId) -> None:
+        node = self.nodes.get(node_id)
+        if node is not None:
+            self.idle_blocks.refresh(network_id, node.number)
+
     def _load_nodes(self, loads: _Loads) -> None:
-        table = self.node_table
-        for node_id, (wanted, active, cpus, memory) in loads.items():
-            row = table.rows.get(node_id)
-            if row is None:
-                continue
-            if wanted:
-                table.wanted_tasks[row] += wanted
-            if active:
-                table.active_tasks[row] += active
-            if cpus:
-                table.reserved_cpus[row] += cpus
-            if memory:
-                table.reserved_memory[row] += memory
+        for node_id, load in loads.items():
+            if any(load):
+                self.node_table.load(node_id, *load)
 
     def _forget_task(self, task: Task) -> None:
         group = self._of_service[task.service_id]
         loads: _Loads = {}
         self._count(task, group, -1, loads)
         self._load_nodes(loads)
+        if occupies(task.state):
+            self.node_table.free(task.node_id)
         del self.tasks[task.id]
         left = tuple([other for other in group.slots[task.slot] if other.id != task.id])
         if left:

@@ -35,24 +35,44 @@ class Blocks:
     def __init__(self, network: Network, state: State) -> None:
         self.network = network
         self._range = range_of(network)
-        self._load = load = state.network_load.get(network.id, {})
+        self._load = state.network_load.get(network.id, {})
         self._virtual_ips = state.virtual_ips.get(network.id, {})
-        table = state.node_table
+        self._idle = state.idle_blocks.networks.get(network.id, {})
         self._added: dict[NodeId, int] = {}
-        self._blocks: list[Block] = []
-        self._room: dict[int, int] = {}
-        self._used: dict[int, None] = {}
-        self._given_back: dict[int, int] = {}
         self._lowest = 0
-        self._changed = False
-        self._crowded = max(load.values(), default=0) >= BRIDGE_PORTS
-        for block in network.blocks:
-            node_id = state.node_of_number.get(block.node_number)
-            if node_id and (load.get(node_id) or not table.ready[table.rows[node_id]]):
-                self._grant(block)
-            else:
-                self._given_back[block.node_number] = self._range.index(block.cidr)
-                self._changed = True
+        self._changed = bool(self._idle)
+
+    # What every block says is read when first asked for: most decisions ask nothing.
+
+    @cached_property
+    def _blocks(self) -> list[Block]:
+        return [block for block in self.network.blocks if block.node_number not in self._idle]
+
+    @cached_property
+    def _used(self) -> dict[int, None]:
+        return dict.fromkeys([self._range.index(block.cidr) for block in self._blocks])
+
+    @cached_property
+    def _room(self) -> dict[int, int]:
+        """Addresses by the number of the node that has them."""
+        room: dict[int, int] = {}
+        for block in self._blocks:
+            room[block.node_number] = room.get(block.node_number, 0) + _room(block.cidr)
+        return room
+
+    @cached_property
+    def _given_back(self) -> dict[int, int]:
+        """By node, the block that it had."""
+        return {
+            block.node_number: self._range.index(block.cidr)
+            for block in self.network.blocks
+            if block.node_number in self._idle
+        }
+
+    @cached_property
+    def _crowded(self) -> bool:
+        """Whether a node has as many tasks as its bridge has ports."""
+        return max(self._load.values(), default=0) >= BRIDGE_PORTS
 
     @property
     def exhausted(self) -> bool:
@@ -82,7 +102,7 @@ class Blocks:
     def take(self, node_id: NodeId, number: int) -> None:
         """One more task of the network on that node. Call only if it `fits`."""
         self._added[node_id] = self._added.get(node_id, 0) + 1
-        self._crowded |= self.held(node_id) >= BRIDGE_PORTS
+        self._crowded = self._crowded or self.held(node_id) >= BRIDGE_PORTS
         if self.held(node_id) <= self._room.get(number, 0):
             return
         cidr = self._range.block(self._free_index(number))
@@ -112,10 +132,10 @@ class Blocks:
 
     def result(self, now: Instant) -> Network | None:
         """The network as it will be; None if nothing changed."""
+        if not self._changed:
+            return None
         blocks = tuple(self._blocks)
-        if not self._changed or sorted(blocks, key=_by_cidr) == sorted(
-            self.network.blocks, key=_by_cidr
-        ):
+        if sorted(blocks, key=_by_cidr) == sorted(self.network.blocks, key=_by_cidr):
             return None
         return replace(self.network, blocks=blocks, updated_at=now)
 
@@ -129,10 +149,10 @@ class Blocks:
         return self._lowest
 
     def _grant(self, block: Block) -> None:
-        number = block.node_number
+        number, used, room = block.node_number, self._used, self._room
         self._blocks.append(block)
-        self._used[self._range.index(block.cidr)] = None
-        self._room[number] = self._room.get(number, 0) + _room(block.cidr)
+        used[self._range.index(block.cidr)] = None
+        room[number] = room.get(number, 0) + _room(block.cidr)
 
 
 @lru_cache(1 << 16)

@@ -39,7 +39,7 @@ def evictions(state: State, changed: list[NodeId]) -> dict[ServiceId, dict[int, 
     """The slots to look at because of their nodes, by service.
 
     Those of nodes that may run nothing, whoever noticed; and of the nodes that `changed` those of
-    constrained services, and whatever waits for its end on a node that went down.
+    services whose constraints they violate, and whatever waits for its end on a node that is down.
     """
     table = state.node_table
     unfit = np.flatnonzero((table.gone | table.draining) & (table.wanted_tasks > 0))
@@ -57,15 +57,19 @@ def evictions(state: State, changed: list[NodeId]) -> dict[ServiceId, dict[int, 
         node = state.nodes.get(node_id)
         down = node is not None and node.status.state is NodeState.DOWN
         for task in state.tasks_of_node(node_id).values():
-            if (down and occupies(task.state)) or _is_constrained(state, task):
+            if (down and occupies(task.state)) or _violates(state, task):
                 slots.setdefault(task.service_id, {})[task.slot] = None
     return slots
 
 
-def _is_constrained(state: State, task: Task) -> bool:
+def _violates(state: State, task: Task) -> bool:
+    """Whether it has not ended and its node does not satisfy its service's constraints."""
     service = state.services.get(task.service_id)
-    constraints = service.spec.task_template.placement.constraints if service else ()
-    return bool(constraints) and is_wanted(task)
+    row = state.node_table.rows.get(task.node_id)
+    if service is None or row is None or not occupies(task.state):
+        return False
+    constraints = service.spec.task_template.placement.constraints
+    return any(not state.node_table.satisfying(one)[row] for one in constraints)
 
 
 def misplaced(state: State, service: Service) -> list[int]:

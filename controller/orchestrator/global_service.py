@@ -15,19 +15,45 @@ from controller.orchestrator.slots import Slot, SlotKind, settle
 from controller.orchestrator.update import advance, has_outdated
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import NoteKind
-from pyswarm_core.ids import NodeId
+from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.state import State
+
+
+def lacking(state: State, changed: Iterable[NodeId]) -> dict[ServiceId, dict[int, None]]:
+    """By global service, the slots of the nodes that changed which may lack their task."""
+    table = state.node_table
+    numbers: dict[ServiceId, dict[int, None]] = {}
+    rows = [table.rows[node_id] for node_id in changed if node_id in table.rows]
+    for row in [row for row in rows if table.schedulable[row]]:
+        number = int(table.number[row])
+        for service_id in state.global_services:
+            tasks = state.tasks_of_service(service_id)
+            if number in tasks.slots and number not in tasks.unsettled:
+                continue
+            placement = state.services[service_id].spec.task_template.placement
+            if all(table.satisfying(one)[row] for one in placement.constraints):
+                numbers.setdefault(service_id, {})[number] = None
+    return numbers
 
 
 def reconcile(
     plan: Plan, state: State, looked_at: Iterable[int], now: Instant, budget: int
 ) -> None:
-    """Plan what a global service needs. `looked_at`: slots to look at, unsettled or not."""
+    """Plan what a global service needs. `looked_at`: slots to look at, unsettled or not.
+
+    Of a `plan.partial` service only those.
+    """
     tasks = state.tasks_of_service(plan.service.id)
-    eligible = _eligible(plan, state)
     updating = has_outdated(plan, tasks)
-    marked = dict.fromkeys((*looked_at, *misplaced(state, plan.service)))
-    numbers = tasks.slots if updating else {**tasks.unsettled, **marked}
+    partial = plan.partial and not updating
+    marked = dict.fromkeys(looked_at)
+    eligible = _eligible(plan, state, marked if partial else None)
+    if partial:
+        numbers: Iterable[int] = [number for number in marked if number in tasks.slots]
+    elif updating:
+        numbers = tasks.slots
+    else:
+        numbers = {**tasks.unsettled, **marked, **dict.fromkeys(misplaced(state, plan.service))}
     slots: dict[int, Slot] = {}
     for number in sorted(numbers):
         if len(plan.vacancies) >= budget:
@@ -52,12 +78,18 @@ def reconcile(
         advance(plan, [slot for slot in slots.values() if slot.filled], now)
 
 
-def _eligible(plan: Plan, state: State) -> dict[int, NodeId]:
+def _eligible(plan: Plan, state: State, only: Iterable[int] | None) -> dict[int, NodeId]:
+    """The nodes that should have a task, by number: all of them, or `only` of these numbers."""
     table = state.node_table
-    rows = table.schedulable & table.satisfying_all(
-        plan.service.spec.task_template.placement.constraints
-    )
-    return {int(table.number[row]): table.ids[row] for row in np.flatnonzero(rows).tolist()}
+    constraints = plan.service.spec.task_template.placement.constraints
+    if only is None:
+        rows = np.flatnonzero(table.schedulable & table.satisfying_all(constraints)).tolist()
+    else:
+        nodes = [state.node_of_number[number] for number in only if number in state.node_of_number]
+        rows = [table.rows[node_id] for node_id in nodes]
+        rows = [row for row in rows if table.schedulable[row]]
+        rows = [row for row in rows if all(table.satisfying(one)[row] for one in constraints)]
+    return {int(table.number[row]): table.ids[row] for row in rows}
 
 
 def _bind(plan: Plan, eligible: dict[int, NodeId], number: int) -> bool:

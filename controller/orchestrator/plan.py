@@ -25,8 +25,10 @@ class Vacancy(Struct, frozen=True, gc=False):
 class Plan:
     """The changes that one service needs."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, *, partial: bool = False) -> None:
         self.service = service
+        self.partial = partial
+        """Only slots of nodes that changed are looked at: the service itself has not changed."""
         self.changed: dict[TaskId, Task] = {}
         self.removed: dict[TaskId, Task] = {}
         self.vacancies: dict[int, Vacancy] = {}
@@ -34,6 +36,8 @@ class Plan:
         self.pending: dict[TaskId, Task] = {}
         """Stored tasks that wait for a node."""
         self.wake: Instant = NEVER
+        self.slots = 0
+        """How many slots were looked at."""
         self.cut = False
         """More is to be done than the budget allowed."""
         self._notes: dict[tuple[NoteKind, str], int] = {}

@@ -59,6 +59,7 @@ class Slot(NamedTuple):
 
 def settle(plan: Plan, state: State, number: int, now: Instant) -> Slot:
     """Bring one slot forward; the changes go to the plan."""
+    plan.slots += 1
     tasks = _present(plan, state, number, now)
     slot = _fill(plan, state, number, tasks, now)
     _forget(plan, state, slot, tasks)

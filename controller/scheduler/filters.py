@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from controller.scheduler.ledger import Ledger
+from pyswarm_core.indexes import Footprint
 from pyswarm_core.nodetable import IntColumn
 from pyswarm_core.objects import Capability
 from pyswarm_core.specs import TaskSpec
-from pyswarm_core.state import Footprint
 
 UNLIMITED = 1 << 40
 

@@ -5,9 +5,9 @@ Copies the columns it changes: the state index stays as it is until the decision
 
 import numpy as np
 
+from pyswarm_core.indexes import Footprint
 from pyswarm_core.nodetable import BoolColumn, IntColumn, NodeTable
 from pyswarm_core.ports import HostPort, overlaps
-from pyswarm_core.state import Footprint
 
 
 class Ledger:
@@ -18,10 +18,15 @@ class Ledger:
         self.free_cpus: IntColumn = table.free_cpus
         self.free_memory: IntColumn = table.free_memory
         self.tasks: IntColumn = table.active_tasks.copy()
+        self.version = 0
+        """Rises with every placement."""
         self._held: dict[HostPort, BoolColumn] = {}
 
     def place(self, rows: IntColumn, footprint: Footprint) -> None:
         """One more task of this footprint on each of the rows (which may repeat)."""
+        if not len(rows):
+            return
+        self.version += 1
         np.add.at(self.tasks, rows, 1)
         if footprint.nano_cpus:
             np.subtract.at(self.free_cpus, rows, footprint.nano_cpus)

@@ -63,7 +63,7 @@ def test_a_turn_takes_a_bounded_slice_in_order_of_arrival(
     state.apply(Writes(tasks=tasks))
     todo = Agenda()
     todo.add_services([A, B])
-    monkeypatch.setattr(agenda, "SLICE_TASKS", 5)
+    monkeypatch.setattr(agenda, "DECISION_SLOTS", 1)
     first = todo.take(state)
     assert (first.services, list(todo.services)) == ({A}, [B])
     assert todo.take(state).services == {B}

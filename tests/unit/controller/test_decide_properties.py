@@ -52,7 +52,7 @@ _node = st.builds(
     st.sampled_from([Availability.ACTIVE] * 3 + [Availability.PAUSE, Availability.DRAIN]),
     st.sampled_from(["a", "b", ""]),
 )
-_event = st.one_of(
+EVENT = st.one_of(
     st.tuples(st.just("service"), _service),
     st.tuples(st.just("remove"), st.sampled_from(SERVICES)),
     st.tuples(st.just("node"), _node),
@@ -61,7 +61,7 @@ _event = st.one_of(
     st.tuples(st.just("end"), st.tuples(st.integers(0, 1 << 16), st.sampled_from(STATES))),
     st.tuples(st.just("wait"), st.sampled_from([1, 5, 30, 25 * 3600])),
 )
-_events = st.lists(_event, max_size=14)
+_events = st.lists(EVENT, max_size=14)
 _quick = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -72,7 +72,7 @@ def _world() -> BrainWorld:
     )
 
 
-def _happen(world: BrainWorld, kind: str, what: Any) -> None:
+def happen(world: BrainWorld, kind: str, what: Any) -> None:
     state = world.state
     if kind == "service":
         _put_service(world, what)
@@ -132,7 +132,7 @@ def _put_service(world: BrainWorld, new: Service) -> None:
 def test_prop_laws_hold_and_deciding_again_writes_nothing(events: list[tuple[str, Any]]) -> None:
     world = _world()
     for kind, what in events:
-        _happen(world, kind, what)
+        happen(world, kind, what)
         world.settle()
 
 
@@ -144,7 +144,7 @@ def test_prop_a_decision_stored_in_part_leads_to_the_same_end(
     whole, cut = _world(), _world()
     for kind, what in events:
         for world in (whole, cut):
-            _happen(world, kind, what)
+            happen(world, kind, what)
         whole.settle()
         cut.state.apply(prefixes(cut.decide().writes, kept))
         cut.settle()
@@ -170,7 +170,7 @@ def test_prop_a_decision_stored_in_part_leads_to_the_same_end(
 def test_prop_it_converges_to_what_was_asked(events: list[tuple[str, Any]]) -> None:
     world = _world()
     for kind, what in events:
-        _happen(world, kind, what)
+        happen(world, kind, what)
         world.settle()
     for name in list(world.state.nodes):
         world.put_node(

@@ -11,7 +11,7 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.keys import ChunkKey
 from pyswarm_core.limits import CHUNK_SLOTS
-from pyswarm_core.objects import NO_DETAIL, Task, TaskDetail
+from pyswarm_core.objects import NO_DETAIL, Block, Task, TaskDetail
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
 from tests.fixtures import build
@@ -27,7 +27,9 @@ def world() -> State:
     """Two services, one of them on a network, and two nodes; "gone" was removed."""
     plain = build.service("a", spec=build.template(cpus=0.5, memory=build.MIB))
     joined = build.service("b", spec=build.template(networks=["net"]))
-    return build.state(services=(plain, joined), nodes=build.nodes(2), history=1)
+    blocks = [Block(cidr=f"10.128.0.{16 * n}/28", node_number=n) for n in (1, 2, 7)]
+    net = replace(build.network("net", "10.128.0.0/24"), blocks=tuple(blocks))
+    return build.state(services=(plain, joined), nodes=build.nodes(2), networks=[net], history=1)
 
 
 def some_task(rand: Random, number: int) -> Task:
@@ -58,7 +60,8 @@ def indexes(state: State) -> dict[str, Any]:
             one: {name: getattr(group, name) for name in type(group).__slots__}
             for one, group in groups.items()
         },
-        "unplaced": state.unplaced,
+        "unplaced": state.unplaced.since,
+        "idle blocks": state.idle_blocks.networks,
         "on network": {one: load for one, load in state.network_load.items() if load},
         "of rows": {
             name: getattr(table, name)[list(table.rows.values())].tolist() for name in columns

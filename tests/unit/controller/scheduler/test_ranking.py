@@ -9,9 +9,9 @@ from controller.scheduler.filters import Demand, capacity
 from controller.scheduler.ledger import Ledger
 from controller.scheduler.ranking import spread
 from pyswarm_core.constraints import attribute, parse_preference
+from pyswarm_core.indexes import Footprint
 from pyswarm_core.nodetable import IntColumn
 from pyswarm_core.objects import Node
-from pyswarm_core.state import Footprint
 from pyswarm_core.states import Availability
 from tests.fixtures import build
 

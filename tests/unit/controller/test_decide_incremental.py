@@ -1,0 +1,302 @@
+"""A leader that decides what changed comes to where one comes that decides everything anew.
+
+The strongest test of the indexes: after every event a decision about everything must have nothing
+to write, but messages of waiting tasks that are not due yet; and none at all a little later.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from controller.agenda import Agenda
+from controller.decide import decide
+from pyswarm_core.clock import SECOND, Instant
+from pyswarm_core.decision import Decision, Work, Writes
+from pyswarm_core.ids import NodeId
+from pyswarm_core.limits import DECISION_NETWORKS, DECISION_PLACINGS, EXPLAINED_PER_SECOND
+from pyswarm_core.objects import Block, Service, Task, TaskStatus
+from pyswarm_core.specs import EndpointSpec, PortConfig, PublishMode
+from pyswarm_core.state import State
+from pyswarm_core.states import TaskState
+from tests.fixtures import build
+from tests.fixtures.brain_world import BrainWorld
+from tests.fixtures.build import GIB
+from tests.unit.controller.test_decide_properties import EVENT, HOSTS, happen
+
+ROUNDS = 50
+_port = EndpointSpec(
+    ports=(PortConfig(target_port=80, published_port=80, publish_mode=PublishMode.HOST),)
+)
+
+
+class Followed(State):
+    """A state that tells an agenda what the loop would tell it."""
+
+    def __init__(self, state: State, agenda: Agenda) -> None:
+        super().__init__(state.cluster)
+        self._agenda = agenda
+        self.apply(
+            Writes(
+                nodes=tuple(state.nodes.values()),
+                services=tuple(state.services.values()),
+                networks=tuple(state.networks.values()),
+                tasks=list(state.tasks.values()),
+            )
+        )
+
+    def apply(self, writes: Writes) -> Any:
+        self._agenda.add_writes(writes, self)
+        return super().apply(writes)
+
+    def observe(self, node_id: NodeId, statuses: Iterable[TaskStatus], now: Instant) -> list[Task]:
+        changed = super().observe(node_id, statuses, now)
+        self._agenda.add_services(task.service_id for task in changed)
+        return changed
+
+    def decided(self, writes: Writes) -> None:
+        super().apply(writes)
+
+
+class Leader(BrainWorld):
+    """Decides in turns, as the loop does."""
+
+    def __init__(self, state: State) -> None:
+        self.agenda = Agenda()
+        self.followed = Followed(state, self.agenda)
+        super().__init__(self.followed)
+        self.work: list[Work] = []
+
+    def turns(self) -> None:
+        """Decide until the agenda is empty."""
+        for _ in range(ROUNDS):
+            self.agenda.fall_due(self.now)
+            if not self.agenda:
+                return
+            dirty = self.agenda.take(self.state)
+            decision = decide(self.state, dirty, self.now, self.ids)
+            self.work.append(decision.work)
+            self._check_writes(decision.writes)
+            self.agenda.follow_up(dirty, decision)
+            self.followed.decided(decision.writes)
+            self.check()
+        raise AssertionError(f"something is left to decide after {ROUNDS} turns")
+
+    def missing(self) -> list[object]:
+        """What a decision about everything would write; messages that changed aside."""
+        writes = self.everything().writes
+        tasks = [task for task in writes.tasks if not self._is_message(task)]
+        others = [*writes.networks, *writes.removed_services, *writes.removed_tasks]
+        return [*tasks, *others]
+
+    def everything(self) -> Decision:
+        """What a new leader would decide."""
+        return decide(self.state, build.all_dirty(self.state), self.now, self.ids)
+
+    def _is_message(self, task: Task) -> bool:
+        old = self.state.tasks.get(task.id)
+        return old is not None and old == replace(task, detail=old.detail, status_at=old.status_at)
+
+    def wait(self, seconds: int) -> None:
+        """Let time pass second by second."""
+        for _ in range(seconds):
+            self.now = Instant(self.now + SECOND)
+            self.agenda.explain(self.state, self.now)
+            self.turns()
+
+
+_EVENT = st.one_of(
+    EVENT,
+    EVENT,
+    EVENT,
+    st.tuples(st.just("port"), st.sampled_from(["web", "api"])),
+    st.tuples(st.just("seconds"), st.integers(1, 12)),
+)
+
+
+def _happens(world: Leader, kind: str, what: Any) -> None:
+    if kind == "port" and what in world.state.services:
+        service: Service = world.state.services[what]
+        spec = replace(service.spec, endpoint_spec=_port)
+        version = service.spec_version + 1
+        changed = replace(service, spec=spec, spec_version=version, template_version=version)
+        world.state.apply(Writes(services=(changed,)))
+    elif kind == "seconds":
+        world.wait(what)
+    else:
+        happen(world, kind, what)
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(_EVENT, max_size=16))
+def test_prop_what_changed_is_all_there_is_to_decide(events: list[tuple[str, Any]]) -> None:
+    start = [build.node(name, labels={"zone": "a"}) for name in HOSTS[:2]]
+    # Two blocks of five addresses: they run out.
+    world = Leader(
+        build.state(nodes=start, networks=[build.network("net", "10.128.0.0/28")], history=2)
+    )
+    for kind, what in events:
+        _happens(world, kind, what)
+        world.turns()
+        missing = world.missing()
+        assert not missing, (kind, what, missing)
+    world.wait(25)
+    writes = world.everything().writes
+    assert not writes, writes
+    assert all(t.detail.message for t in world.state.tasks.values() if _waits(t))
+
+
+def _waits(task: Task) -> bool:
+    return task.state is TaskState.PENDING
+
+
+def _leader(*services: Service, hosts: int = 1, subnet: str = "10.128.0.0/29") -> Leader:
+    """All of it decided."""
+    nets = [build.network("net", subnet)]
+    world = Leader(
+        build.state(nodes=build.nodes(hosts, memory=GIB), services=services, networks=nets)
+    )
+    world.turns()
+    return world
+
+
+def _placed(world: Leader, name: str) -> int:
+    return sum(task.node_id != "" for task in world.wanted(name))
+
+
+def _needing(name: str, **needs: Any) -> Service:
+    return build.service(name, spec=build.template(**needs))
+
+
+def _on_port(name: str) -> Service:
+    made = build.service(name)
+    return replace(made, spec=replace(made.spec, endpoint_spec=_port))
+
+
+FULL = {
+    "memory": (_needing("a", memory=GIB), _needing("b", memory=GIB)),
+    "cpus": (_needing("a", cpus=4), _needing("b", cpus=1)),
+    "port": (_on_port("a"), _on_port("b")),
+    "address": (
+        build.service("a", replicas=5, spec=build.template(networks=["net"])),
+        _needing("b", networks=["net"]),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FULL)
+def test_what_a_task_gives_back_goes_to_who_waits_for_it(what: str) -> None:
+    world = _leader(*FULL[what])
+    assert _placed(world, "b") == 0
+    ending = world.wanted("a")[0]
+    gone = replace(world.state.services[ending.service_id], removing=True)
+    world.state.apply(Writes(services=(gone,)))
+    world.turns()
+    assert _placed(world, "b") == 0, "nothing has ended yet"
+    world.report("n1", world.state.tasks[ending.id], TaskState.SHUTDOWN)
+    world.turns()
+    assert _placed(world, "b") == 1
+    assert not world.missing()
+
+
+def test_a_block_that_is_given_back_goes_to_who_waits_for_addresses() -> None:
+    joined = build.template(networks=["net"], constraints=["node.labels.at==1"])
+    elsewhere = build.template(networks=["net"], constraints=["node.labels.at==2"])
+    world = _leader(build.service("a", spec=joined), build.service("b", spec=elsewhere), hosts=0)
+    world.put_node(build.node("n1", labels={"at": "1"}))
+    world.put_node(build.node("n2", labels={"at": "2"}))
+    world.turns()
+    assert (_placed(world, "a"), _placed(world, "b")) == (1, 0)
+    ending = world.wanted("a")[0]
+    gone = replace(world.state.services[ending.service_id], removing=True)
+    world.state.apply(Writes(services=(gone,)))
+    world.turns()
+    world.report("n1", world.state.tasks[ending.id], TaskState.SHUTDOWN)
+    world.turns()
+    assert _placed(world, "b") == 1
+
+
+def test_a_change_elsewhere_plans_none_of_a_thousand_services_that_wait() -> None:
+    spec = build.template(memory=2 * GIB)
+    racks = [_needing(f"rack{n}", constraints=[f"node.labels.rack=={n}"]) for n in range(500)]
+    huge = [build.service(f"huge{n}", spec=spec) for n in range(500)]
+    world = _leader(build.service("web", replicas=3), *racks, *huge, hosts=3)
+    failed = world.wanted("web")[0]
+    before = len(world.work)
+    world.report(failed.node_id, failed, TaskState.FAILED)
+    world.turns()
+    assert [work.services for work in world.work[before:]] == [1]
+    assert [work.candidates for work in world.work[before:]] == [0]
+    assert [work.placings for work in world.work[before:]] == [1]
+
+
+def test_a_decision_about_services_that_wait_is_bounded() -> None:
+    huge = [_needing(f"huge{n}", memory=2 * GIB) for n in range(DECISION_PLACINGS + 20)]
+    world = _leader(*huge, hosts=3)
+    assert [work.placings for work in world.work] == [DECISION_PLACINGS, 20]
+    world.put_node(build.node("n4", memory=3 * GIB))
+    world.turns()
+    assert [work.placings for work in world.work[2:]] == [1], "one of them fits the new node"
+    assert _placed(world, "huge0") == 1, "who waits longest comes first"
+
+
+def test_one_node_change_looks_at_no_network_whose_blocks_are_needed() -> None:
+    specs = [_needing(f"s{n}", networks=[f"net{n}"]) for n in range(40)]
+    nets = [build.network(f"net{n}", f"10.{n}.0.0/24") for n in range(40)]
+    world = Leader(build.state(nodes=build.nodes(2), services=specs, networks=nets))
+    world.turns()
+    before = len(world.work)
+    world.put_node(build.node("n1", labels={"zone": "b"}))
+    world.turns()
+    assert [work.networks for work in world.work[before:]] == [0]
+
+
+def test_blocks_of_many_networks_are_given_back_in_slices() -> None:
+    count = DECISION_NETWORKS + 10
+    held = [
+        replace(
+            build.network(f"net{n}", f"10.{n}.0.0/24"),
+            blocks=(Block(cidr=f"10.{n}.0.0/28", node_number=1),),
+        )
+        for n in range(count)
+    ]
+    world = Leader(build.state(nodes=build.nodes(1), networks=held))
+    world.turns()
+    assert [work.networks for work in world.work] == [DECISION_NETWORKS, 10]
+    assert not any(network.blocks for network in world.state.networks.values())
+
+
+def test_a_node_that_joins_costs_a_global_service_one_slot() -> None:
+    world = _leader(build.service("agent", replicas=None), hosts=20)
+    before = len(world.work)
+    world.put_node(build.node("n21"))
+    world.turns()
+    assert _placed(world, "agent") == 21
+    assert [(work.services, work.slots) for work in world.work[before:]] == [(1, 0)]
+    world.put_node(build.node("n21", labels={"zone": "a"}))
+    world.turns()
+    assert world.work[-1].services == 0
+
+
+def test_while_nothing_changes_who_waits_costs_nothing() -> None:
+    world = _leader(*[_needing(f"huge{n}", memory=2 * GIB) for n in range(50)])
+    world.wait(30)
+    before = len(world.work)
+    world.wait(600)
+    assert len(world.work) == before
+
+
+def test_messages_follow_what_changes_a_few_services_at_a_time() -> None:
+    count = 3 * EXPLAINED_PER_SECOND
+    world = _leader(*[_needing(f"huge{n}", memory=2 * GIB) for n in range(count)])
+    world.wait(30)
+    before = len(world.work)
+    world.put_node(build.node("n2", memory=GIB + 1))
+    world.wait(30)
+    planned = [work.services for work in world.work[before:]]
+    assert max(planned) <= EXPLAINED_PER_SECOND
+    assert sum(planned) == count
+    assert all("2 of 2 nodes" in task.detail.message for task in world.state.tasks.values())
