@@ -104,6 +104,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
             assign=assign,
             open_tunnel=Tunnels(parts.worker, parts.images, parts.runtime, parts.tracer.trace).open,
             worn_key=parts.dataplane.worn_key,
+            faults=lambda: parts.overlays.faults,
         )
         parts.registry.register(
             AgentCollector(parts.worker, parts.overlays, session, parts.dataplane)
@@ -181,6 +182,7 @@ async def _network(
         config.run_dir / "overlays.json",
         outbox.acknowledge,
         resolvers,
+        own_address=config.advertise_addr,
         watch=NetworkWork(registry),
     )
     return _Network(dataplane, namespaces, overlays)

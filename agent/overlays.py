@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from agent.faults import Faults
 from agent.network.base import (
     HOST_BRIDGE,
     HOST_NETWORK,
@@ -24,6 +25,7 @@ from agent.network.base import (
     Dataplane,
     EndpointKey,
     EndpointWanted,
+    Fault,
     NetworkFailed,
     OverlayWanted,
     Published,
@@ -33,13 +35,17 @@ from agent.network.base import (
 from agent.network.ipam import Exhausted, Pool, gateway
 from agent.network.plug import way_out
 from agent.session.assigned import Assigned
+from agent.session.sound import sound, sound_endpoint
 from agent.stopwatch import NetworkWatch
 from agent.tasks.hostports import number, with_numbers
 from pyswarm_core.addresses import address6
 from pyswarm_core.aio.logs import EventLog
+from pyswarm_core.clock import SECOND, Instant, seconds
 from pyswarm_core.ids import NetworkId, TaskId
+from pyswarm_core.limits import NETWORK_WAIT_MAX
 from pyswarm_core.objects import Address
 from pyswarm_core.specs import PortConfig
+from pyswarm_core.units import format_duration
 
 _log = EventLog("agent.overlays")
 
@@ -67,6 +73,18 @@ class _Saved(msgspec.Struct, frozen=True):
     published: tuple[Published, ...] = ()
 
 
+def _now() -> Instant:
+    return Instant(int(asyncio.get_running_loop().time() * SECOND))
+
+
+def _own_networks(networks: Iterable[NetworkId]) -> tuple[NetworkId, ...] | None:
+    """Those that a task of these gets interfaces in; None: it is in the host's namespace."""
+    wanted = tuple(networks) or (HOST_BRIDGE,)
+    if wanted == (HOST_NETWORK,):
+        return None
+    return () if wanted == (NO_NETWORK,) else wanted
+
+
 class Overlays:
     """Hands out addresses and keeps the dataplane as wanted. `run` does the work; the rest only
     asks for it.
@@ -80,11 +98,14 @@ class Overlays:
         acknowledge: Callable[[int, int], None],
         resolvers: Resolvers,
         *,
+        own_address: str = "",
         watch: NetworkWatch | None = None,
     ) -> None:
         """`acknowledge` is told the revision of the newest assignment that the kernel follows, and
-        the digest of its endpoints.
+        the digest of its endpoints. `own_address` is this host's on the underlay.
         """
+        self._own_address = own_address
+        self._faults = Faults()
         self._dataplane = dataplane
         self._resolvers = resolvers
         self._path = path
@@ -122,8 +143,11 @@ class Overlays:
         """
         before = dict(self._assigned), dict(self._endpoints)
         self._revision = assigned.revision
-        named = {overlay.network_id: overlay for overlay in assigned.overlays}
         full = assigned.full
+        self._faults.forget(
+            None if full else (*assigned.removed_overlays, *assigned.removed_endpoints)
+        )
+        named = {o.network_id: o for o in map(self._sound, assigned.overlays) if o is not None}
         gone = [n for n in self._assigned if n not in named] if full else assigned.removed_overlays
         for network_id in gone:
             if overlay := self._assigned.pop(network_id, None):
@@ -136,7 +160,7 @@ class Overlays:
             self._endpoints.clear()
         for key in assigned.removed_endpoints:
             self._endpoints.pop(key, None)
-        self._endpoints.update((endpoint.key, endpoint) for endpoint in assigned.endpoints)
+        self._endpoints.update((e.key, e) for e in assigned.endpoints if self._is_sound(e))
         if (self._assigned, self._endpoints) != before:
             self._drop_unused()
             await self._want()
@@ -151,12 +175,10 @@ class Overlays:
 
         Raises NetworkFailed: no address free, or the kernel refused.
         """
-        wanted = tuple(networks) or (HOST_BRIDGE,)
-        if wanted == (HOST_NETWORK,):
+        wanted = _own_networks(networks)
+        if wanted is None:
             return Attached()
-        if wanted == (NO_NETWORK,):
-            wanted = ()
-        await self._until_synced(wanted)
+        await self.ready(networks, is_new=not self._held.get(task_id))
         addresses = self._held.get(task_id) or self._allocate(task_id, wanted)
         path = await self._dataplane.attach(
             task_id,
@@ -169,6 +191,34 @@ class Overlays:
         if overlays:
             await self._resolvers.open(task_id, overlays, servers)
         return self._attached(path, addresses, has_resolver=bool(overlays))
+
+    async def ready(self, networks: Iterable[NetworkId], *, is_new: bool = True) -> None:
+        """Return once a task may attach to these networks, or (not `is_new`) be mended there.
+
+        Raises NetworkFailed: one is not assigned, this host cannot carry one, or the kernel does
+        not follow in time.
+        """
+        wanted = _own_networks(networks) or ()
+        for network_id in wanted:
+            if network_id != HOST_BRIDGE and network_id not in self._assigned:
+                told = self._faults.of(network_id)
+                raise NetworkFailed(told or f"network {network_id} is not assigned to this node")
+        try:
+            async with asyncio.timeout(seconds(NETWORK_WAIT_MAX)):
+                await self.settled()
+        except TimeoutError:
+            names = ", ".join(map(self._name, wanted)) or "none"
+            waited = format_duration(NETWORK_WAIT_MAX)
+            why = self._faults.trouble or "the kernel is still at work"
+            raise NetworkFailed(f"networks ({names}) not ready after {waited}: {why}") from None
+        for network_id in wanted if is_new else ():
+            if reason := self._faults.of(network_id):
+                raise NetworkFailed(reason)
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """What this host cannot do of its networks now."""
+        return self._faults.now(_now())
 
     def claim(self, task_id: TaskId, ports: Iterable[PortConfig]) -> tuple[PortConfig, ...]:
         """The ports of mode host among these, with numbers of which the task is sure until it is
@@ -251,11 +301,16 @@ class Overlays:
             self._resolvers.know(overlays, endpoints)
             began = asyncio.get_running_loop().time()
             try:
-                await self._dataplane.sync(overlays, endpoints, tuple(self._published.values()))
+                published = tuple(self._published.values())
+                faults = await self._dataplane.sync(overlays, endpoints, published)
             except NetworkFailed as error:
                 _log.error("network.sync_failed", error=error)
+                self._faults.failed(str(error))
                 await asyncio.sleep(RETRY_S)
                 continue
+            carried = [overlay.network_id for overlay in overlays]
+            for fault in self._faults.synced(faults, carried, _now()):
+                _log.error("network.fault", network=fault.network_id, reason=fault.reason)
             if self._watch:
                 self._watch.synced(asyncio.get_running_loop().time() - began)
                 self._watch.healed(drifts)
@@ -296,11 +351,15 @@ class Overlays:
         async with self._changed:
             self._changed.notify_all()
 
-    async def _until_synced(self, networks: tuple[NetworkId, ...]) -> None:
-        for network_id in networks:
-            if network_id != HOST_BRIDGE and network_id not in self._assigned:
-                raise NetworkFailed(f"network {network_id} is not assigned to this node")
-        await self.settled()
+    def _sound(self, overlay: OverlayWanted) -> OverlayWanted | None:
+        kept, faults = sound(overlay, self._own_address)
+        self._faults.told(overlay.network_id, faults)
+        return kept
+
+    def _is_sound(self, endpoint: EndpointWanted) -> bool:
+        faults = sound_endpoint(endpoint)
+        self._faults.told(endpoint.key, faults)
+        return not faults
 
     def _allocate(self, task_id: TaskId, networks: tuple[NetworkId, ...]) -> tuple[Address, ...]:
         addresses: list[Address] = []
@@ -383,7 +442,7 @@ class Overlays:
             return
         self._endpoints.update((endpoint.key, endpoint) for endpoint in saved.endpoints)
         self._published.update((task.task_id, task) for task in saved.published)
-        for overlay in saved.overlays:
+        for overlay in filter(None, map(self._sound, saved.overlays)):
             self._assigned[overlay.network_id] = overlay
             self._pool(overlay.network_id).extend(overlay.local_blocks)
 

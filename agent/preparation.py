@@ -12,16 +12,26 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from agent import etcfiles
-from agent.images.base import Credentials, Image, ImageConfig, Images, PullPhase, PullProgress
+from agent.images.base import (
+    Credentials,
+    Image,
+    ImageConfig,
+    ImageError,
+    Images,
+    PullPhase,
+    PullProgress,
+)
 from agent.network.base import RESOLVER_ADDRESS
 from agent.overlays import Attached, Overlays
-from agent.runtime.base import ContainerConfig, LogLimits, Runtime
+from agent.runtime.base import ContainerConfig, LogLimits, Runtime, RuntimeFailed
 from agent.tasks.machine import Prepared
 from agent.tasks.ocispec import HostFacts, Surroundings, oci_config
 from agent.tasks.record import Record
+from pyswarm_core.clock import seconds
 from pyswarm_core.ids import NetworkId, short
+from pyswarm_core.limits import CREATION_MAX, PULL_STALL_MAX
 from pyswarm_core.reference import parse_reference
-from pyswarm_core.units import decimal_size
+from pyswarm_core.units import decimal_size, format_duration
 
 Say = Callable[[str], None]
 
@@ -64,17 +74,47 @@ class Preparation:
         Raises ImageError, NetworkFailed, RuntimeFailed or InvalidArgument, each with a line for
         people.
         """
-        image = await self._images.resolve(
-            record.spec.container_spec.image,
-            _credentials(record),
-            progress=lambda progress: say(_pulling(progress)),
-        )
+        image = await self._image(record, say)
+        # Not in a slot: a network that cannot be made holds up no task of another.
+        await self._overlays.ready(_networks(record))
         async with self._slots:
-            return await self._create(record, image)
+            patience = asyncio.timeout(seconds(CREATION_MAX))
+            try:
+                async with patience:
+                    return await self._create(record, image)
+            except TimeoutError:
+                if not patience.expired():
+                    raise
+                took = f"took longer than {format_duration(CREATION_MAX)}"
+                raise RuntimeFailed(f"making its namespace and container {took}") from None
+
+    async def _image(self, record: Record, say: Say) -> Image:
+        """The image, pulled if need be, as long as that shows any progress."""
+        now = asyncio.get_running_loop().time
+        patience = asyncio.timeout(seconds(PULL_STALL_MAX))
+        last: PullProgress | None = None
+
+        def told(progress: PullProgress) -> None:
+            nonlocal last
+            say(_pulling(progress))
+            if progress != last and not patience.expired():
+                patience.reschedule(now() + seconds(PULL_STALL_MAX))
+            last = progress
+
+        name = record.spec.container_spec.image
+        try:
+            async with patience:
+                return await self._images.resolve(name, _credentials(record), progress=told)
+        except TimeoutError:
+            if not patience.expired():
+                raise
+            where = _pulling(last) if last else "looking for it on this host"
+            stalled = f"no progress for {format_duration(PULL_STALL_MAX)}"
+            raise ImageError(f"image {name}: {stalled} ({where})") from None
 
     async def _create(self, record: Record, image: Image) -> Prepared:
         spec = record.spec
-        networks = [NetworkId(network.target) for network in spec.networks]
+        networks = _networks(record)
         dns = spec.container_spec.dns_config
         attached = await self._overlays.attach(record.task_id, networks, dns.nameservers)
         ports = self._overlays.claim(record.task_id, record.ports)
@@ -129,6 +169,10 @@ class Preparation:
             "hostname": etcfiles.hostname_file(hostname),
             "resolv.conf": resolv,
         }
+
+
+def _networks(record: Record) -> list[NetworkId]:
+    return [NetworkId(network.target) for network in record.spec.networks]
 
 
 def _read(path: Path) -> str:

@@ -32,7 +32,7 @@ from pyswarm_core.decision import Decision, Dirty, Note, NoteKind, Writes
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.ids import IdSource, NodeId
 from pyswarm_core.limits import REQUESTS_WAITING, STATUS_FLUSH_PERIOD, TXN_IN_FLIGHT, TXN_PUTS
-from pyswarm_core.objects import Network, Node, NodeDescription, Task, TaskStatus
+from pyswarm_core.objects import Network, Node, NodeDescription, NodeFault, Task, TaskStatus
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
 
@@ -209,6 +209,13 @@ class Loop:
             return
         self._observe_node(node)
         self.sessions.addresses_changed(self.state, old, node)
+
+    def faults(self, node_id: NodeId, faults: tuple[NodeFault, ...]) -> None:
+        """What the node cannot do of its networks; said with every heartbeat."""
+        node = self.state.nodes.get(node_id)
+        if node is not None and faults != node.status.faults:
+            status = msgspec.structs.replace(node.status, faults=faults)
+            self._observe_node(msgspec.structs.replace(node, status=status))
 
     def intake(self, node_id: NodeId, statuses: Iterable[TaskStatus]) -> None:
         """The node's agent reports these tasks."""

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from controller.allocator.blocks import Blocks, Room
 from controller.orchestrator.plan import Plan, Vacancy, explained
 from controller.scheduler.explain import message, messages_by_row
-from controller.scheduler.filters import Demand, capacity
+from controller.scheduler.filters import UNLIMITED, Demand, capacity
 from controller.scheduler.ledger import Ledger
 from controller.scheduler.ranking import spread
 from pyswarm_core.clock import Instant, after
@@ -291,9 +291,22 @@ def _with_rooms(
             continue
         for capability in blocks.network.needs:
             needs.setdefault(capability, blocks.network.spec.name)
+        if rows := table.blocked(network_id):
+            rooms.append(_blocked(table, rows, blocks.network, len(demand.on_node)))
         rooms += blocks.rooms(table)
     asked = tuple((name, capability) for capability, name in needs.items())
     return demand._replace(rooms=tuple(rooms), needs=asked)
+
+
+def _blocked(table: NodeTable, rows: list[int], network: Network, length: int) -> Room:
+    """No room on the nodes that say that they cannot carry the network; and what the first says."""
+    room = np.full(length, UNLIMITED)
+    room[rows] = 0
+    node = table.nodes[rows[0]]
+    told = node.status.faults if node else ()
+    reason = next((f.reason for f in told if f.blocks and f.network_id in (network.id, "")), "")
+    host = node.description.hostname if node else ""
+    return f"cannot carry network {network.spec.name} ({host}: {reason})", room
 
 
 def _per_row(rows: list[int], length: int) -> IntColumn:

@@ -106,6 +106,22 @@ SPEC_BYTES_MAX = 256 * 1024
 BLOCK_PREFIX = 26
 """A node's block of an overlay: 64 addresses, 61 for tasks."""
 
+NETWORK_WAIT_MAX = 60 * SECOND
+"""A task waits so long for its host's kernel to follow what was assigned; then it is rejected."""
+PULL_STALL_MAX = 15 * MINUTE
+"""A task waits so long for a pull that shows no progress, its own or the ones before it."""
+CREATION_MAX = 2 * MINUTE
+"""So long a container's namespace and root may take to make once image and networks are there."""
+FAULT_AFTER = 3
+"""Syncs of a host's network that fail one after the other, a second apart, before it is told."""
+FAULT_KEPT = 5 * MINUTE
+"""A fault of a network that left its host is told for so long: without its tasks nobody tries it
+again (as FAILURE_WINDOW).
+"""
+FAULTS_MAX = 16
+FAULT_LENGTH_MAX = 256
+"""Faults that a host tells of, and characters of each."""
+
 BRIDGE_PORTS = 1_023
 """Tasks of one network on one host: Linux's bridges have no more ports (BR_MAX_PORTS)."""
 

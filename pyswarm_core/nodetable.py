@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pyswarm_core.constraints import attribute, parse
 from pyswarm_core.errors import InvalidArgument
-from pyswarm_core.ids import NodeId
+from pyswarm_core.ids import NetworkId, NodeId
 from pyswarm_core.objects import Capability, Node
 from pyswarm_core.ports import HostPort, overlaps
 from pyswarm_core.specs import Protocol
@@ -21,6 +21,7 @@ from pyswarm_core.states import Availability, NodeState
 IntColumn = npt.NDArray[np.int64]
 BoolColumn = npt.NDArray[np.bool_]
 
+_EVERY = NetworkId("")
 _CACHED_COLUMNS = 1024
 """Constraints and labels whose columns are kept; all are dropped when there are more."""
 
@@ -121,6 +122,7 @@ class NodeTable:
         self._held_ports = HeldPorts()
         self._named: dict[str, dict[NodeId, None]] = {}
         self._at: dict[str, dict[NodeId, None]] = {}
+        self._blocked: dict[NetworkId, dict[int, None]] = {}
         self._free: list[int] = []
         self._satisfying: dict[str, BoolColumn] = {}
         self._branches: dict[str, Branches] = {}
@@ -185,6 +187,7 @@ class NodeTable:
         self.memory_bytes[row] = node.description.resources.memory_bytes
         self.lacks_esp[row] = Capability.ESP in node.description.lacks
         self.lacks_ipv6[row] = Capability.IPV6 in node.description.lacks
+        self._block(row, old, node)
         if old is None or _attributes_differ(old, node):
             self._refresh(row, node)
         return row
@@ -203,6 +206,7 @@ class NodeTable:
         row = self.rows.pop(node_id)
         self.ids[row] = NodeId("")
         old, self.nodes[row] = self.nodes[row], None
+        self._block(row, old, None)
         _move(self._named, node_id, _names(old), ())
         _move(self._at, node_id, _addresses(old), ())
         for name in _COLUMNS:
@@ -221,6 +225,10 @@ class NodeTable:
     def at(self, address: str) -> Iterable[NodeId]:
         """The nodes that have reported this address, of either IP version."""
         return self._at.get(address, ())
+
+    def blocked(self, network_id: NetworkId) -> list[int]:
+        """The rows whose hosts cannot carry the network (or any network at all)."""
+        return sorted({**self._blocked.get(network_id, {}), **self._blocked.get(_EVERY, {})})
 
     def occupy(self, rows: IntColumn, nano_cpus: int, memory_bytes: int) -> None:
         """One more task that should run, and takes this much, on each row; rows may repeat."""
@@ -286,6 +294,18 @@ class NodeTable:
                     found.put(row, attribute(node, key))
         return found
 
+    def _block(self, row: int, old: Node | None, new: Node | None) -> None:
+        before, now = _blocks(old), _blocks(new)
+        if before == now:
+            return
+        for network_id in before:
+            rows = self._blocked[network_id]
+            del rows[row]
+            if not rows:
+                del self._blocked[network_id]
+        for network_id in now:
+            self._blocked.setdefault(network_id, {})[row] = None
+
     def _refresh(self, row: int, node: Node) -> None:
         self.attributes_version += 1
         for constraint, column in self._satisfying.items():
@@ -313,6 +333,12 @@ def _names(node: Node | None) -> tuple[str, ...]:
 
 def _addresses(node: Node | None) -> tuple[str, ...]:
     return (node.status.addr, *node.status.addrs6) if node else ()
+
+
+def _blocks(node: Node | None) -> tuple[NetworkId, ...]:
+    """The networks that its host cannot carry."""
+    faults = node.status.faults if node else ()
+    return tuple(dict.fromkeys(fault.network_id for fault in faults if fault.blocks))
 
 
 def _move(

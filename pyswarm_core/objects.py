@@ -184,6 +184,16 @@ class NodeDescription(Model, frozen=True):
     """The capabilities that its kernel has not. Words of another version say nothing."""
 
 
+class NodeFault(Model, frozen=True):
+    """Something of one network that a host cannot do, in its agent's words."""
+
+    network_id: NetworkId
+    """Empty: it concerns every network."""
+    reason: str
+    blocks: bool = False
+    """Tasks of the network are better elsewhere."""
+
+
 class NodeStatus(Model, frozen=True):
     """What the leader knows of a node."""
 
@@ -197,6 +207,8 @@ class NodeStatus(Model, frozen=True):
     """Its address on the underlay: where the others' VXLAN packets go."""
     addrs6: tuple[str, ...] = ()
     """Its own of IPv6, by which the routing mesh's hosts know it when it asks one of them."""
+    faults: tuple[NodeFault, ...] = ()
+    """What it cannot do of its networks, as its agent said last."""
 
 
 class Node(Model, frozen=True):

@@ -155,6 +155,20 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True, order=True):
     detail: str
 
 
+class Fault(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """Something of one network that this host cannot do. `reason` is one line for people.
+
+    `blocks`: this host's kernel is to blame, so that tasks of the network are better elsewhere;
+    otherwise what the host was told makes no sense, and would nowhere. `whole`: no task can be on
+    the network here.
+    """
+
+    network_id: NetworkId
+    reason: str
+    blocks: bool = True
+    whole: bool = False
+
+
 class Dataplane(Protocol):
     """The kernel's network of one host. Every method is idempotent and none blocks the event loop.
 
@@ -167,9 +181,12 @@ class Dataplane(Protocol):
         overlays: Sequence[OverlayWanted],
         endpoints: Sequence[EndpointWanted] = (),
         published: Sequence[Published] = (),
-    ) -> None:
+    ) -> tuple[Fault, ...]:
         """Make the host's networks and what they lead to exactly these; heal what somebody
         disturbed; remove what is no longer wanted.
+
+        An entry that the kernel refuses (a device, a route, a peer, an element) costs that entry
+        alone: all others are made, and it is told. NetworkFailed concerns the host as a whole.
 
         When it returns, no new connection of any task here, and none that enters by this host's
         published ports, goes to a backend that is not named. Networks must be synced before a task

@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ from agent.network.base import (
     Drift,
     EndpointKey,
     EndpointWanted,
+    Fault,
     NetworkFailed,
     OverlayWanted,
     Published,
@@ -30,7 +32,7 @@ from agent.network.encryption import ipsec
 from agent.network.encryption.sealer import Encryption
 from agent.network.filter import flows
 from agent.network.filter.bypass import Bypass
-from agent.network.filter.host import UNSEALED, host_table
+from agent.network.filter.host import UNSEALED, host_table, spares
 from agent.network.filter.keeper import Keeper
 from agent.network.filter.senders import SPOOFED
 from agent.network.filter.shortcut import shortcuts
@@ -39,7 +41,7 @@ from agent.network.names import Names
 from agent.network.netlink import Netlink, nft_generation
 from agent.network.netns import Namespaces
 from agent.network.paths import LOOK_PERIOD_S, Paths, answers
-from agent.network.plug import Plug, inside_messages, plugs
+from agent.network.plug import Plug, plugs
 from agent.network.state import KernelState
 from agent.network.trace import look, way
 from agent.network.vips.programs import Programs
@@ -88,9 +90,11 @@ class KernelDataplane:
         self._refused: dict[NetworkId, str] = {}
         """Networks that this host cannot carry, and why."""
         self._set_aside: list[OverlayWanted] = []
+        self._kernel_faults: tuple[Fault, ...] = ()
         self._paths = Paths(self._carries)
-        self._filter = Keeper(self._names.table, lambda: self._run(nft_generation))
-        self._bypass = Bypass(self._names.table, lambda: self._run(nft_generation))
+        generation = partial(self._run, nft_generation)
+        self._filter = Keeper(self._names.table, generation, spares=spares)
+        self._bypass = Bypass(self._names.table, generation)
 
     def close(self) -> None:
         """Stop the threads and close the sockets. The kernel keeps what it has."""
@@ -105,9 +109,10 @@ class KernelDataplane:
         overlays: Sequence[OverlayWanted],
         endpoints: Sequence[EndpointWanted] = (),
         published: Sequence[Published] = (),
-    ) -> None:
+    ) -> tuple[Fault, ...]:
         """Make the host's networks exactly these; see Dataplane."""
         async with self._lock:
+            wanted = overlays
             overlays = await self._carried(overlays)
             before = self._overlays, self._published, self._endpoints
             self._overlays = {overlay.network_id: overlay for overlay in overlays}
@@ -124,12 +129,15 @@ class KernelDataplane:
             same_host = before[:2] == (self._overlays, self._published)
             if not (same_host and before[2] != self._endpoints and self._host_is_synced):
                 self._host_is_synced = False
-                await self._run(self._sync_kernel)
+                self._kernel_faults = await self._run(self._sync_kernel)
                 await self._sync_shortcuts()
                 self._host_is_synced = True
             if table is None:
                 await self._filter.sync(None)
-            await self._run(self._programs.sync)
+            tasks = await self._run(self._programs.sync)
+            return refusal.gathered(
+                wanted, self._refused, self._kernel_faults, self._filter.refused, tasks
+            )
 
     async def attach(self, task_id: TaskId, attachments: Sequence[Attachment]) -> str:
         """Make or mend the task's network namespace; see Dataplane."""
@@ -355,11 +363,16 @@ class KernelDataplane:
         found = kernel.find(self._host(), devices, self._names, want.settings, ports, six=self._six)
         return want, found
 
-    def _sync_kernel(self) -> None:
+    def _sync_kernel(self) -> tuple[Fault, ...]:
+        """What could not be made. Raises NetworkFailed for what concerns the host as a whole."""
+        overlays = self._overlays.values()
         try:
-            self._encryption.sync(self._sealing())
+            unsealed = self._encryption.sync(self._sealing())
         finally:
-            self._sync_devices()
+            refused = self._sync_devices()
+        return refusal.of_seals(overlays, unsealed) + refusal.of_kernel(
+            overlays, self._names, refused
+        )
 
     async def _sync_shortcuts(self) -> None:
         await self._filter.remember()
@@ -373,7 +386,8 @@ class KernelDataplane:
         overlays, paths = list(self._overlays.values()), self._paths.measured
         return shortcuts(overlays, self._names, self._underlay_mtu, paths, plugs)
 
-    def _sync_devices(self) -> None:
+    def _sync_devices(self) -> list[plan.Refusal]:
+        refused: list[plan.Refusal] = []
         want, changes = self._compare()
         if changes.drop_links or changes.make_links or changes.lost_ports:
             self._bypass.distrust()
@@ -384,11 +398,12 @@ class KernelDataplane:
                 name: f"pyswarm network {overlay.name} {overlay.network_id}"
                 for name, overlay in (bridges | tunnels).items()
             }
-            kernel.carry_out(self._host(), changes, want, aliases)
+            refused = kernel.carry_out(self._host(), changes, want, aliases)
         self._six = plan.FORWARDING6 in want.settings
         for task_id, wiring in list(self._tasks.items()):
             if any(plug.port.name in changes.lost_ports for plug in wiring):
-                self._mend_unless_detached(task_id, wiring)
+                refused += self._mend_unless_detached(task_id, wiring)
+        return refused
 
     def _attach(
         self, task_id: TaskId, wiring: tuple[Plug, ...], networks: tuple[NetworkId, ...]
@@ -405,7 +420,7 @@ class KernelDataplane:
         self._host().apply(left, gone_is_fine=True)
         six = any(plug.six is not None for plug in wiring)
         with spaces.new(six=six) as (descriptor, inside):
-            self._plug(wiring, inside)
+            kernel.plug(self._host(), wiring, inside, spaces.host)
             with self._programs.new(task_id, networks, lambda: spaces.netfilter(descriptor)):
                 spaces.keep(task_id, descriptor)
         return wiring
@@ -417,51 +432,22 @@ class KernelDataplane:
         self._namespaces.drop(task_id)
         self._programs.forget(task_id)
 
-    def _mend_unless_detached(self, task_id: TaskId, wiring: tuple[Plug, ...]) -> None:
+    def _mend_unless_detached(
+        self, task_id: TaskId, wiring: tuple[Plug, ...]
+    ) -> list[plan.Refusal]:
         try:
             self._mend(task_id, wiring)
-        except (NetworkFailed, FileNotFoundError):
+        except (NetworkFailed, OSError) as error:
             if task_id in self._tasks:
-                raise
+                return [plan.Refusal(p.bridge, p.port, f"task {task_id}: {error}") for p in wiring]
+        return []
 
     def _mend(self, task_id: TaskId, wiring: tuple[Plug, ...]) -> Sequence[Plug]:
-        if lost := [plug for plug in wiring if not self._is_plugged(plug)]:
+        host = self._host()
+        if lost := [plug for plug in wiring if not kernel.is_plugged(host, plug)]:
             with self._namespaces.inside(task_id) as inside:
-                self._plug(lost, inside)
+                kernel.plug(host, lost, inside, self._namespaces.host)
         return lost
-
-    def _plug(self, wiring: Sequence[Plug], inside: Netlink) -> None:
-        # Looked up first: a bridge that is not there is the likelier fault, and cheap to undo.
-        bridges = [(plug.port.name, self._bridge_index(plug.bridge)) for plug in wiring]
-        inside.apply(inside_messages(wiring, self._namespaces.host))
-        joins = [message.plug_in(port, bridge) for port, bridge in bridges]
-        joins += [message.reflect(port) for port, _ in bridges]
-        joins += [
-            message.neighbour(socket.if_nametoindex(task.device), task)
-            for plug in wiring for task in plug.neighbours
-        ]  # fmt: skip
-        # All are up now: have the kernel let packets through before anyone sends one.
-        ports = [name for plug in wiring for name in (plug.port.name, plug.bridge)]
-        self._host().apply([*joins, *map(message.get_link, ports)])
-        inside.apply([message.get_link(plug.inside.name) for plug in wiring])
-
-    def _is_plugged(self, plug: Plug) -> bool:
-        body = self._host().one(message.get_link(plug.port.name))
-        if body is None:
-            return False
-        _, master, link = message.read_link(body)
-        bridge = self._bridge_index(plug.bridge)
-        if master != bridge or not link.up:
-            port = plug.port.name
-            self._host().apply([message.plug_in(port, bridge), message.reflect(port)])
-        return True
-
-    @staticmethod
-    def _bridge_index(bridge: str) -> int:
-        try:
-            return socket.if_nametoindex(bridge)
-        except OSError as error:
-            raise NetworkFailed(f"bridge {bridge} is not there: {error.strerror}") from error
 
     def _host(self) -> Netlink:
         """This thread's socket in the host's namespace."""

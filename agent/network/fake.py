@@ -6,15 +6,18 @@ disturbed at will; `sync` heals it.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import ip_address, ip_network
 
-from agent.network import plan
+from msgspec.structs import replace
+
+from agent.network import plan, refusal
 from agent.network.base import (
     Attachment,
     Drift,
     EndpointKey,
     EndpointWanted,
+    Fault,
     NetworkFailed,
     OverlayWanted,
     Published,
@@ -23,9 +26,9 @@ from agent.network.base import (
 from agent.network.encryption import ipsec
 from agent.network.encryption.ipsec import Sealing
 from agent.network.names import Names
+from agent.network.plan import Refusal
 from agent.network.plug import Plug, plugs
-from agent.network.refusal import refusals
-from agent.network.state import KernelState, Route
+from agent.network.state import Fdb, KernelState, Route
 from agent.network.vips import ruleset
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.objects import Capability
@@ -45,6 +48,8 @@ class FakeDataplane:
         self.underlay_mtu = 1500
         self.lacks: dict[Capability, str] = {}
         """What the kernel has not, and why."""
+        self.refuses: Callable[[Route | Fdb], str] = _refuses
+        """Why the kernel refuses an entry; "" if it does not."""
         self._names = Names(fleet)
         self.endpoints: dict[EndpointKey, EndpointWanted] = {}
         """What the last sync was given: where connections of this host's tasks may go."""
@@ -59,18 +64,20 @@ class FakeDataplane:
         overlays: Sequence[OverlayWanted],
         endpoints: Sequence[EndpointWanted] = (),
         published: Sequence[Published] = (),
-    ) -> None:
-        """Make the tables exactly what these networks need."""
+    ) -> tuple[Fault, ...]:
+        """Make the tables exactly what these networks need, but for what is refused."""
         self.published = {task.task_id: task for task in published}
-        self._refused = refusals(overlays, self.lacks, self.underlay_mtu)
+        self._refused = refusal.refusals(overlays, self.lacks, self.underlay_mtu)
         self._overlays = {
             overlay.network_id: overlay
             for overlay in overlays
             if overlay.network_id not in self._refused
         }
         self.endpoints = {endpoint.key: endpoint for endpoint in endpoints}
-        self.kernel = self._wanted()
+        self.kernel, refused = self._accepted(self._wanted())
         self.sealing = self._sealing()
+        found = refusal.of_kernel(overlays, self._names, refused)
+        return refusal.gathered(overlays, self._refused, found, {}, ())
 
     async def attach(self, task_id: TaskId, attachments: Sequence[Attachment]) -> str:
         """Remember the task's plugs; the path is made up."""
@@ -82,13 +89,13 @@ class FakeDataplane:
         if taken := [plug.cidr for plug in wiring if plug.cidr in holders]:
             raise NetworkFailed(f"address {taken[0]} is in use")
         self.tasks[task_id] = wiring
-        self.kernel = self._wanted()
+        self.kernel, _ = self._accepted(self._wanted())
         return f"/fake/netns/{task_id}"
 
     async def detach(self, task_id: TaskId) -> None:
         """Forget the task."""
         if self.tasks.pop(task_id, None) is not None:
-            self.kernel = self._wanted()
+            self.kernel, _ = self._accepted(self._wanted())
 
     async def found(self) -> set[TaskId]:
         """The tasks that were attached and not detached."""
@@ -121,6 +128,18 @@ class FakeDataplane:
         """Does what is sent into the tunnel leave this host encrypted?"""
         sealed = filter(ipsec.is_encrypted, self._overlays.values())
         return any(self._names.vxlan(overlay.network_id) == tunnel for overlay in sealed)
+
+    def _accepted(self, want: KernelState) -> tuple[KernelState, list[Refusal]]:
+        """What the kernel makes of it, and what it refuses."""
+        asked: list[Route | Fdb] = [*want.routes, *want.fdb]
+        refused = [
+            Refusal(entry.device, entry, reason)
+            for entry in sorted(asked, key=str)
+            if (reason := self.refuses(entry))
+        ]
+        gone = {one.entry for one in refused}
+        kept = replace(want, routes=want.routes - gone, fdb=want.fdb - gone)
+        return kept, refused
 
     def _sealing(self) -> Sealing:
         return ipsec.wanted(self._overlays.values(), self._names, self.underlay)
@@ -207,6 +226,13 @@ class Fabric:
                     return None
                 return _arrive(far, there, here.kernel, tunnel, address)
         return None
+
+
+def _refuses(entry: Route | Fdb) -> str:
+    """As Linux does."""
+    if isinstance(entry, Fdb) and ":" in entry.vtep:
+        return "the kernel refused: Address family not supported by protocol"
+    return ""
 
 
 def _route(kernel: KernelState, address: str) -> Route | None:

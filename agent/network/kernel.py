@@ -1,21 +1,24 @@
 """Reads a host's networks from the kernel, and carries out a plan's changes. SHELL.
 
-Runs in a worker thread. Invariant: a change that fails does not keep the others from being made;
-the first failure is raised at the end.
+Runs in a worker thread. Invariant: a change that fails does not keep the others from being made.
 """
 
 import socket
-from collections.abc import Collection, Iterable, Mapping
+import struct
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import NamedTuple
 
 from agent.network import message
 from agent.network.base import NetworkFailed, OverlayWanted
 from agent.network.message import AF_INET, AF_INET6
 from agent.network.names import Names
 from agent.network.netlink import Netlink
-from agent.network.plan import FORWARDING6, Changes
+from agent.network.plan import FORWARDING6, Changes, Refusal
+from agent.network.plug import Plug, inside_messages
 from agent.network.state import Address, Fdb, KernelState, Link, Neighbour, Route, Setting
 from pyswarm_core.limits import ADDRESSES6_MAX
 from pyswarm_core.objects import KERNEL_WITH, Capability
@@ -143,82 +146,150 @@ def overlapped(names: Names, overlay: OverlayWanted) -> str:
     return ""
 
 
+class _Step(NamedTuple):
+    device: str
+    entry: object
+    message: Callable[[], bytes]
+
+
 def carry_out(
     host: Netlink, changes: Changes, want: KernelState, aliases: Mapping[str, str]
-) -> None:
-    """Make the changes, devices first. `aliases` are the texts that people see on them."""
+) -> list[Refusal]:
+    """Make the changes, devices first; tell those that could not be made. `aliases` are the texts
+    that people see on devices.
+    """
     devices = Devices(host)
-    failures: list[NetworkFailed] = []
-    drops = [message.drop_link(devices.index[name]) for name in changes.drop_links]
-    _attempt(host, drops, failures, gone_is_fine=True)
-    for link in changes.make_links:
-        _make(host, link, aliases.get(link.name, ""), failures)
-    if changes.drop_links or changes.make_links:
-        devices = Devices(host)
+    refused: list[Refusal] = []
     index = devices.index
-    sets = [message.set_link(index[link.name], link) for link in changes.set_links]
-    _attempt(host, sets, failures)
+    drops = [_Step(n, n, partial(message.drop_link, index[n])) for n in changes.drop_links]
+    refused += _attempt(host, drops, gone_is_fine=True)
+    for link in changes.make_links:
+        refused += _make(host, link, aliases.get(link.name, ""))
+    if changes.drop_links or changes.make_links:
+        index = Devices(host).index
+    sets = [
+        _Step(link.name, link, partial(message.set_link, index[link.name], link))
+        for link in changes.set_links if link.name in index
+    ]  # fmt: skip
+    refused += _attempt(host, sets)
     for setting in changes.settings:
-        _write(setting, failures)
-    joined = [port for port in changes.set_ports if want.ports[port] in index]
-    joins = [message.plug_in(port, index[want.ports[port]]) for port in joined]
-    joins += map(message.reflect, joined)
+        refused += _write(setting)
+    refused += _attempt(host, _joins(changes, want, index), gone_is_fine=True)
+    refused += _attempt(host, _additions(changes, index))
+    refused += _attempt(host, _removals(changes, index), gone_is_fine=True)
+    return refused
+
+
+def _joins(changes: Changes, want: KernelState, index: Mapping[str, int]) -> list[_Step]:
+    joined = {port: want.ports[port] for port in changes.set_ports if want.ports[port] in index}
+    pairs = list(joined.items())
+    steps = [_Step(b, port, partial(message.plug_in, port, index[b])) for port, b in pairs]
+    steps += [_Step(b, port, partial(message.reflect, port)) for port, b in pairs]
     # Asking makes the kernel let packets through at once.
-    joins += (message.get_link(name) for port in joined for name in (port, want.ports[port]))
-    _attempt(host, joins, failures, gone_is_fine=True)
-    _attempt(host, _additions(changes, index), failures)
-    _attempt(host, _removals(changes, index), failures, gone_is_fine=True)
-    if failures:
-        raise failures[0]
+    steps += [
+        _Step(b, port, partial(message.get_link, name)) for port, b in pairs for name in (port, b)
+    ]
+    return steps
 
 
-def _additions(changes: Changes, index: Mapping[str, int]) -> list[bytes]:
+def _additions(changes: Changes, index: Mapping[str, int]) -> list[_Step]:
+    there = (*index, "")
     return [
-        *(message.address(index[e.device], e) for e in changes.add_addresses if e.device in index),
-        *(
-            message.neighbour(index[e.device], e)
-            for e in changes.add_neighbours
-            if e.device in index
-        ),
-        *(message.fdb(index[e.device], e) for e in changes.add_fdb if e.device in index),
-        *(
-            message.route(index.get(e.device, 0), e)
-            for e in changes.add_routes
-            if not e.device or e.device in index
-        ),
-        *map(message.rule, changes.add_rules),
+        *_steps(message.address, changes.add_addresses, index, index),
+        *_steps(message.neighbour, changes.add_neighbours, index, index),
+        *_steps(message.fdb, changes.add_fdb, index, index),
+        *_steps(message.route, changes.add_routes, index, frozenset(there)),
+        *(_Step(e.iif, e, partial(message.rule, e)) for e in changes.add_rules),
     ]
 
 
-def _removals(changes: Changes, index: Mapping[str, int]) -> list[bytes]:
+def _removals(changes: Changes, index: Mapping[str, int]) -> list[_Step]:
     return [
-        *(message.rule(e, add=False) for e in changes.drop_rules),
-        *(message.route(index.get(e.device, 0), e, add=False) for e in changes.drop_routes),
-        *(message.neighbour(index[e.device], e, add=False) for e in changes.drop_neighbours),
-        *(message.fdb(index[e.device], e, add=False) for e in changes.drop_fdb),
-        *(message.address(index[e.device], e, add=False) for e in changes.drop_addresses),
+        *(_Step(e.iif, e, partial(message.rule, e, add=False)) for e in changes.drop_rules),
+        *_steps(message.route, changes.drop_routes, index, frozenset((*index, "")), add=False),
+        *_steps(message.neighbour, changes.drop_neighbours, index, index, add=False),
+        *_steps(message.fdb, changes.drop_fdb, index, index, add=False),
+        *_steps(message.address, changes.drop_addresses, index, index, add=False),
     ]
 
 
-def _attempt(
-    host: Netlink,
-    messages: list[bytes],
-    failures: list[NetworkFailed],
+def _steps(
+    make: Callable[..., bytes],
+    entries: Iterable[Address | Route | Neighbour | Fdb],
+    index: Mapping[str, int],
+    there: Container[str],
     *,
-    gone_is_fine: bool = False,
-) -> None:
-    try:
-        host.apply(messages, gone_is_fine=gone_is_fine)
-    except NetworkFailed as failure:
-        failures.append(failure)
+    add: bool = True,
+) -> Iterator[_Step]:
+    """One step for each entry whose device is there."""
+    for entry in entries:
+        if entry.device in there:
+            number = index.get(entry.device, 0)
+            yield _Step(entry.device, entry, partial(make, number, entry, add=add))
 
 
-def _make(host: Netlink, link: Link, alias: str, failures: list[NetworkFailed]) -> None:
+def _attempt(host: Netlink, steps: Iterable[_Step], *, gone_is_fine: bool = False) -> list[Refusal]:
+    """Take every step; tell those that failed, some before the kernel was asked: their entry cannot
+    be put into a message.
+    """
+    refused: list[Refusal] = []
+    sent: list[tuple[_Step, bytes]] = []
+    for step in steps:
+        try:
+            sent.append((step, step.message()))
+        except (ValueError, struct.error) as error:
+            refused.append(Refusal(step.device, step.entry, str(error)))
+    answer = host.attempt([data for _, data in sent], gone_is_fine=gone_is_fine)
+    for place, reason in answer.items():
+        step, _ = sent[place]
+        refused.append(Refusal(step.device, step.entry, str(reason)))
+    return refused
+
+
+def _make(host: Netlink, link: Link, alias: str) -> list[Refusal]:
     try:
         host.apply([message.make_link(link), message.set_alias(link.name, alias)])
-    except NetworkFailed as failure:
+    except (NetworkFailed, ValueError, struct.error) as failure:
         what = f"VXLAN device for VNI {link.vni} on port {link.port}" if link.vni else "bridge"
-        failures.append(NetworkFailed(f"cannot make the {what}: {failure}"))
+        return [Refusal(link.name, f"cannot make the {what}", str(failure))]
+    return []
+
+
+def plug(host: Netlink, wiring: Sequence[Plug], inside: Netlink, host_fd: int) -> None:
+    """Make these interfaces of a task, whose namespace `inside` speaks to. Raises NetworkFailed."""
+    # Looked up first: a bridge that is not there is the likelier fault, and cheap to undo.
+    bridges = [(plug.port.name, _bridge_index(plug.bridge)) for plug in wiring]
+    inside.apply(inside_messages(wiring, host_fd))
+    joins = [message.plug_in(port, bridge) for port, bridge in bridges]
+    joins += [message.reflect(port) for port, _ in bridges]
+    joins += [
+        message.neighbour(socket.if_nametoindex(task.device), task)
+        for plug in wiring for task in plug.neighbours
+    ]  # fmt: skip
+    # All are up now: have the kernel let packets through before anyone sends one.
+    ports = [name for plug in wiring for name in (plug.port.name, plug.bridge)]
+    host.apply([*joins, *map(message.get_link, ports)])
+    inside.apply([message.get_link(plug.inside.name) for plug in wiring])
+
+
+def is_plugged(host: Netlink, plug: Plug) -> bool:
+    """Whether the interface is there; then it is on its bridge, and up, from now on."""
+    body = host.one(message.get_link(plug.port.name))
+    if body is None:
+        return False
+    _, master, link = message.read_link(body)
+    bridge = _bridge_index(plug.bridge)
+    if master != bridge or not link.up:
+        port = plug.port.name
+        host.apply([message.plug_in(port, bridge), message.reflect(port)])
+    return True
+
+
+def _bridge_index(bridge: str) -> int:
+    try:
+        return socket.if_nametoindex(bridge)
+    except OSError as error:
+        raise NetworkFailed(f"bridge {bridge} is not there: {error.strerror}") from error
 
 
 def _named(route: Route, device: str) -> Route:
@@ -250,13 +321,14 @@ def _holds(setting: Setting) -> bool:
         return setting.path.startswith("ipv6/") and bool(lacks_ipv6())
 
 
-def _write(setting: Setting, failures: list[NetworkFailed]) -> None:
+def _write(setting: Setting) -> list[Refusal]:
     try:
         if setting == FORWARDING6:
             _keep_advertised_routes()
         (_SETTINGS / setting.path).write_text(setting.value)
     except OSError as error:
-        failures.append(NetworkFailed(f"cannot set {setting.path}: {error.strerror}"))
+        return [Refusal(setting.device, f"cannot set {setting.path}", str(error.strerror))]
+    return []
 
 
 def _keep_advertised_routes() -> None:

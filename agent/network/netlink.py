@@ -73,13 +73,19 @@ class Netlink:
         A failure does not stop the ones after it. `gone_is_fine`: what is to be removed may be gone
         already.
         """
-        failure: Refused | None = None
+        for refused in self.attempt(messages, gone_is_fine=gone_is_fine).values():
+            raise refused
+
+    def attempt(
+        self, messages: Sequence[bytes], *, gone_is_fine: bool = False
+    ) -> dict[int, Refused]:
+        """The same, but tell what was refused: by place in `messages`, the first one first."""
+        found: dict[int, Refused] = {}
         for start in range(0, len(messages), _BATCH):
-            for refused in self._apply(messages[start : start + _BATCH]):
+            for place, refused in self._apply(messages[start : start + _BATCH]):
                 if not (gone_is_fine and refused.number in _GONE):
-                    failure = failure or refused
-        if failure:
-            raise failure
+                    found[start + place] = refused
+        return found
 
     def dump(self, request: bytes) -> list[bytes]:
         """The bodies of everything a dump request yields."""
@@ -120,16 +126,17 @@ class Netlink:
             while True:
                 self._socket.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
 
-    def _apply(self, batch: Sequence[bytes]) -> list[Refused]:
+    def _apply(self, batch: Sequence[bytes]) -> list[tuple[int, Refused]]:
         # Only the last is acknowledged; the kernel reports every failure unasked, and in order.
         last = self._send(batch, message.ACK)
+        first = last - len(batch) + 1
         failures = []
         while True:
             for kind, sequence, body in message.split(self._socket.recv(_RECEIVE_BYTES)):
                 if kind != _ERROR:
                     continue
                 if refused := _refusal(body):
-                    failures.append(refused)
+                    failures.append((sequence - first, refused))
                 if sequence == last:
                     return failures
 

@@ -10,9 +10,20 @@ _TIMEOUT_S = 20.0
 
 async def apply(ruleset: str) -> None:
     """Make a ruleset true in one transaction. Raises NetworkFailed with nft's own words."""
-    code, _, error = await _run(("-f", "-"), ruleset)
-    if code:
-        raise NetworkFailed(f"nft: {error.strip().splitlines()[0] if error.strip() else code}")
+    if reason := await _refusal(("-f", "-"), ruleset):
+        raise NetworkFailed(reason)
+
+
+async def refusal(ruleset: str) -> str:
+    """Why the kernel would refuse the ruleset, in nft's words; "" if it would not."""
+    return await _refusal(("--check", "-f", "-"), ruleset)
+
+
+async def _refusal(arguments: tuple[str, ...], ruleset: str) -> str:
+    code, _, error = await _run(arguments, ruleset)
+    if not code:
+        return ""
+    return f"nft: {error.strip().splitlines()[0] if error.strip() else code}"
 
 
 async def listing(table: str, family: str = "inet") -> str:

@@ -10,7 +10,7 @@ has all of it twice, but for the FDB: IPv6 follows from IPv4 (`Side`).
 """
 
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -63,6 +63,17 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     drop_neighbours: tuple[Neighbour, ...] = ()
     drop_fdb: tuple[Fdb, ...] = ()
     drop_addresses: tuple[Address, ...] = ()
+
+
+class Refusal(NamedTuple):
+    """One change that could not be made. `device`: what it lies on; empty: the host as a whole."""
+
+    device: str
+    entry: object
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{told(self.entry)}: {self.reason}"
 
 
 class Far(msgspec.Struct, frozen=True):
@@ -370,24 +381,30 @@ def drifts(changes: Changes) -> tuple[Drift, ...]:
 
 
 def _told(items: Iterable[object]) -> Iterator[str]:
-    for item in items:
-        match item:
-            case Address():
-                yield f"{item.cidr} dev {item.device}"
-            case Route():
-                table = f" table {item.table}" if item.table else ""
-                mtu = f" mtu {item.mtu}" if item.mtu else ""
-                where = f"dev {item.device}" if item.device else "unreachable"
-                yield f"{item.dst} {where}{mtu}{table}"
-            case Rule():
-                came = f"iif {item.iif} " if item.iif else ""
-                version = "-6 " if item.six else ""
-                yield f"{version}{item.priority}: {came}fwmark {item.mark:#x}/{item.mask:#x}"
-            case Neighbour():
-                yield f"{item.address} lladdr {item.mac} dev {item.device}"
-            case Fdb():
-                yield f"{item.mac} dst {item.vtep} dev {item.device}"
-            case Setting():
-                yield f"{item.path} = {item.value}"
-            case _:
-                yield str(item)
+    return map(told, items)
+
+
+def told(entry: object) -> str:
+    """An entry as people know it."""
+    match entry:
+        case Address():
+            return f"{entry.cidr} dev {entry.device}"
+        case Route():
+            table = f" table {entry.table}" if entry.table else ""
+            mtu = f" mtu {entry.mtu}" if entry.mtu else ""
+            where = f"dev {entry.device}" if entry.device else "unreachable"
+            return f"{entry.dst} {where}{mtu}{table}"
+        case Rule():
+            came = f"iif {entry.iif} " if entry.iif else ""
+            version = "-6 " if entry.six else ""
+            return f"{version}{entry.priority}: {came}fwmark {entry.mark:#x}/{entry.mask:#x}"
+        case Neighbour():
+            return f"{entry.address} lladdr {entry.mac} dev {entry.device}"
+        case Fdb():
+            return f"{entry.mac} dst {entry.vtep} dev {entry.device}"
+        case Setting():
+            return f"{entry.path} = {entry.value}"
+        case Link():
+            return f"{entry.kind} {entry.name}"
+        case _:
+            return str(entry)

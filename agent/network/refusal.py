@@ -1,14 +1,18 @@
-"""Which networks this host must not carry, and why. PURE.
+"""Which networks this host must not carry, and what its kernel refused of the others. PURE.
 
-They get no device at all: what is to be encrypted never leaves in the clear for want of something.
+The former get no device at all: what is to be encrypted never leaves in the clear for want of
+something.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from agent.network.base import OverlayWanted
+from agent.network.base import HOST_BRIDGE, Fault, NetworkFailed, OverlayWanted
 from agent.network.encryption.ipsec import is_encrypted
-from agent.network.plan import IPV6_MTU_MIN, network_mtu
-from pyswarm_core.ids import NetworkId
+from agent.network.filter.table import Unit
+from agent.network.names import Names
+from agent.network.plan import IPV6_MTU_MIN, Refusal, network_mtu
+from agent.network.state import Address, Link, Route
+from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.objects import Capability
 
 _KEYLESS = "the controller has told this host no keys for it"
@@ -54,3 +58,61 @@ def _needs(overlay: OverlayWanted) -> Iterator[tuple[Capability, str]]:
         yield Capability.ESP, "is encrypted"
     if overlay.subnet6:
         yield Capability.IPV6, "is dual-stack"
+
+
+def of_kernel(
+    overlays: Iterable[OverlayWanted], names: Names, refused: Sequence[Refusal]
+) -> tuple[Fault, ...]:
+    """The faults of networks. Raises NetworkFailed for the first that is the host's as a whole."""
+    owner: dict[str, NetworkId] = {}
+    for overlay in overlays:
+        owner[names.bridge(overlay.network_id)] = overlay.network_id
+        owner[names.vxlan(overlay.network_id)] = overlay.network_id
+        # Where a network's addresses lead that no host has: a route without a device.
+        owner[overlay.subnet] = owner[overlay.subnet6] = overlay.network_id
+    found = []
+    for one in refused:
+        place = one.device or (one.entry.dst if isinstance(one.entry, Route) else "")
+        network_id = owner.get(place) if place else None
+        if network_id is not None:
+            # Without a device or an address of its own the network is not there at all.
+            whole = isinstance(one.entry, (Link, Address, str))
+            found.append(Fault(network_id=network_id, reason=str(one), whole=whole))
+        elif not place:
+            raise NetworkFailed(str(one))
+    return tuple(found)
+
+
+def of_seals(overlays: Iterable[OverlayWanted], unsealed: Mapping[str, str]) -> tuple[Fault, ...]:
+    """The faults of encrypted networks, `unsealed` being the hosts that packets to cannot be."""
+    return tuple(
+        Fault(network_id=o.network_id, reason=f"host {peer.address} {unsealed[peer.address]}")
+        for o in overlays
+        if is_encrypted(o)
+        for peer in o.peers
+        if peer.address in unsealed
+    )
+
+
+def gathered(
+    overlays: Iterable[OverlayWanted],
+    uncarried: Mapping[NetworkId, str],
+    kernel: Iterable[Fault],
+    rules: Mapping[Unit, str],
+    tasks: Iterable[tuple[TaskId, tuple[NetworkId, ...], str]],
+) -> tuple[Fault, ...]:
+    """All of them: of networks that this host does not carry, of its devices, its packet filter and
+    its tasks' rules; each once.
+    """
+    mesh = next((o.network_id for o in overlays if o.ingress), HOST_BRIDGE)
+    found = [Fault(network_id=n, reason=reason, whole=True) for n, reason in uncarried.items()]
+    found += kernel
+    found += (Fault(network_id=mesh, reason=f"{unit}: {why}") for unit, why in rules.items())
+    found += _of_tasks(tasks)
+    return tuple(dict.fromkeys(found))
+
+
+def _of_tasks(tasks: Iterable[tuple[TaskId, tuple[NetworkId, ...], str]]) -> Iterator[Fault]:
+    for task_id, networks, reason in tasks:
+        for network_id in networks:
+            yield Fault(network_id=network_id, reason=f"rules of task {task_id}: {reason}")

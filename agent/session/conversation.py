@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 import grpc
 import msgspec
 
+from agent.network.base import Fault
 from agent.session.assigned import Assigned, assigned_from
 from agent.session.identity import Identity
 from agent.session.outbox import Outbox
@@ -22,7 +23,7 @@ from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc, objects_pb2
 from pyswarm_core.clock import SECOND, seconds
 from pyswarm_core.codec import to_proto
 from pyswarm_core.columns import pack_statuses
-from pyswarm_core.limits import STATUSES_PER_MESSAGE
+from pyswarm_core.limits import FAULT_LENGTH_MAX, STATUSES_PER_MESSAGE
 from pyswarm_core.objects import NodeDescription
 
 _log = EventLog("agent.session")
@@ -63,6 +64,7 @@ class Session:
         assign: Callable[[Assigned], Awaitable[None]],
         open_tunnel: OpenTunnel,
         worn_key: Callable[[], int] = lambda: 0,
+        faults: Callable[[], tuple[Fault, ...]] = lambda: (),
     ) -> None:
         self._identity = identity
         self._greeting = greeting
@@ -71,6 +73,7 @@ class Session:
         self._assign = assign
         self._open_tunnel = open_tunnel
         self._worn_key = worn_key
+        self._faults = faults
         self._heartbeat_s = 1.0
         self._leader = ""
         self._stream = 0
@@ -121,9 +124,7 @@ class Session:
                 async with asyncio.timeout(self._heartbeat_s):
                     await self._outbox.wait()
             except TimeoutError:
-                yield dispatcher_pb2.AgentMessage(
-                    heartbeat=dispatcher_pb2.Heartbeat(worn_key=self._worn_key())
-                )
+                yield dispatcher_pb2.AgentMessage(heartbeat=self._heartbeat())
                 continue
             await asyncio.sleep(COALESCE_S)
             if stream != self._stream:
@@ -134,6 +135,19 @@ class Session:
             if revision:
                 acknowledge = dispatcher_pb2.Acknowledge(revision=revision, digest=digest)
                 yield dispatcher_pb2.AgentMessage(acknowledge=acknowledge)
+
+    def _heartbeat(self) -> dispatcher_pb2.Heartbeat:
+        return dispatcher_pb2.Heartbeat(
+            worn_key=self._worn_key(),
+            faults=[
+                objects_pb2.NodeFault(
+                    network_id=fault.network_id,
+                    reason=fault.reason[:FAULT_LENGTH_MAX],
+                    blocks=fault.blocks,
+                )
+                for fault in self._faults()
+            ],
+        )
 
     def _hello(self, greeting: Greeting) -> dispatcher_pb2.Hello:
         self._outbox.clear()

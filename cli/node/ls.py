@@ -7,6 +7,7 @@ from cli.answers import NodeView
 from cli.lazy import Verb
 from cli.render import listing
 from cli.render.listing import Layout, Row
+from pyswarm_core.objects import NodeStatus
 from pyswarm_core.units import format_cpus, human_size
 
 LAYOUT = Layout(
@@ -45,6 +46,12 @@ def ls_(*, quiet: bool, filters: tuple[str, ...], form: str) -> None:
         click.echo(line)
 
 
+def _status(status: NodeStatus) -> str:
+    count = len(status.faults)
+    faults = f" ({count} fault{'s' if count > 1 else ''})" if count else ""
+    return f"{status.state.capitalize()}{faults}"
+
+
 def row(view: NodeView, *, mark: bool = False) -> Row:
     """A line of the list; `mark` puts Docker's star behind the id of the node that answers."""
     node = view.node
@@ -53,7 +60,7 @@ def row(view: NodeView, *, mark: bool = False) -> Row:
     return {
         "ID": f"{node.id}{star}",
         "Hostname": node.description.hostname,
-        "Status": node.status.state.capitalize(),
+        "Status": _status(node.status),
         "Availability": node.spec.availability.capitalize(),
         "ManagerStatus": "Leader" if view.leader else "",
         "EngineVersion": node.description.engine_version,

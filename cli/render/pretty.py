@@ -44,6 +44,9 @@ def node_lines(view: NodeView) -> Iterator[str]:
     yield f" State:                 {node.status.state.capitalize()}"
     if node.status.message:
         yield f" Message:               {one_line(node.status.message)}"
+    for fault in node.status.faults:
+        network = f"network {fault.network_id}: " if fault.network_id else ""
+        yield f" Fault:                 {network}{one_line(fault.reason)}"
     yield f" Availability:          {node.spec.availability.capitalize()}"
     yield f" Address:               {node.status.addr}"
     if view.leader:

@@ -15,7 +15,7 @@ from controller.allocator.encryption import renewal
 from controller.loop import Loop
 from controller.servers.joining import JoinWish, bounded, greet, join, role_of
 from controller.servers.pacing import Pace
-from controller.servers.reported import Reports
+from controller.servers.reported import Reports, faults
 from controller.servers.sessions import Message
 from controller.servers.sessions import Session as AgentSession
 from pyswarm_core.aio.logs import EventLog
@@ -175,12 +175,14 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                     digest = told.digest if told.HasField("digest") else None
                     if loop.acknowledge(session, told.revision, digest):
                         _log.error("endpoints.differ", node=node_id, revision=told.revision)
-                case "heartbeat" if worn := message.heartbeat.worn_key:
-                    # It is said again with the next heartbeat.
-                    with suppress(Unavailable):
-                        await loop.submit(renewal(worn))
+                case "heartbeat":
+                    loop.faults(node_id, faults(loop.state, message.heartbeat.faults))
+                    if worn := message.heartbeat.worn_key:
+                        # It is said again with the next heartbeat.
+                        with suppress(Unavailable):
+                            await loop.submit(renewal(worn))
                 case _:
-                    pass  # a heartbeat, or a newer agent's word
+                    pass  # a newer agent's word
 
     async def _write(self, loop: Loop, session: AgentSession, context: Context) -> None:
         settings = loop.sessions.settings(loop.state.cluster, loop.heartbeat_period)

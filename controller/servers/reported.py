@@ -6,13 +6,16 @@ programs. An address or a port that the task cannot have is left out; the rest o
 
 from collections.abc import Iterable, Sequence
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from itertools import islice
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from msgspec.structs import replace
 
+from pyswarm_core.api.v1 import objects_pb2
 from pyswarm_core.ids import NetworkId, NodeId
-from pyswarm_core.objects import Address, Node, Task, TaskDetail, TaskStatus
+from pyswarm_core.limits import FAULT_LENGTH_MAX, FAULTS_MAX
+from pyswarm_core.objects import Address, Node, NodeFault, Task, TaskDetail, TaskStatus
 from pyswarm_core.ports import CHOSEN_BY_AGENTS
 from pyswarm_core.specs import PREDEFINED_NETWORKS, PortConfig, PublishMode
 from pyswarm_core.state import State
@@ -111,6 +114,17 @@ class Reports:
 
     def _refuse(self, task: Task, what: str) -> None:
         self.refused.append(f"task {task.id} cannot have {what}")
+
+
+def faults(state: State, told: Iterable[objects_pb2.NodeFault]) -> tuple[NodeFault, ...]:
+    """The faults that a node tells of, of networks that there are, as many as are kept."""
+    found = []
+    for fault in islice(told, FAULTS_MAX):
+        network_id = NetworkId(fault.network_id)
+        if not network_id or network_id in state.networks:
+            reason = printable(fault.reason[:FAULT_LENGTH_MAX])[:FAULT_LENGTH_MAX]
+            found.append(NodeFault(network_id=network_id, reason=reason, blocks=fault.blocks))
+    return tuple(dict.fromkeys(found))
 
 
 def printable(text: str) -> str:

@@ -258,7 +258,12 @@ class Host:
         outbox = Outbox()
         file = self._file(OVERLAYS)
         overlays = Overlays(
-            self.dataplane, "172.31.0.0/20", file, outbox.acknowledge, FakeResolvers()
+            self.dataplane,
+            "172.31.0.0/20",
+            file,
+            outbox.acknowledge,
+            FakeResolvers(),
+            own_address=self.address,
         )
         runtime = SimRuntime(self.engine)
         worker = Worker(
@@ -288,6 +293,7 @@ class Host:
                 worker,
                 assign=assign,
                 open_tunnel=None,  # type: ignore[arg-type]
+                faults=lambda: overlays.faults,
             )
             session.net, session.process = self._world.net, process
             await worker.adopted()

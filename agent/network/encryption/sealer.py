@@ -6,7 +6,6 @@ never touched, and without an encrypted network it is read but once, for what a 
 
 import errno
 
-from agent.network.base import NetworkFailed
 from agent.network.encryption import ipsec, xfrm
 from agent.network.names import Names
 from agent.network.netlink import Netlink, Refused
@@ -50,14 +49,19 @@ class Encryption:
             return ipsec.Changes()
         return ipsec.difference(want, self._found())
 
-    def sync(self, want: ipsec.Sealing) -> None:
-        """Make it as wanted. Raises NetworkFailed."""
+    def sync(self, want: ipsec.Sealing) -> dict[str, str]:
+        """Make it as wanted; tell for which hosts (by address) the kernel refused that, and why.
+
+        Raises NetworkFailed.
+        """
         changes = self.compare(want)
         self._is_bare = False
+        refused: dict[str, str] = {}
         if changes != ipsec.Changes():
             with Netlink(PROTOCOL) as kernel:
-                _carry_out(kernel, changes)
+                refused = _carry_out(kernel, changes)
         self._is_bare = want == ipsec.Sealing()
+        return refused
 
     def _found(self) -> ipsec.Sealing:
         try:
@@ -81,19 +85,15 @@ class Encryption:
         )
 
 
-def _carry_out(kernel: Netlink, changes: ipsec.Changes) -> None:
+def _carry_out(kernel: Netlink, changes: ipsec.Changes) -> dict[str, str]:
     kernel.apply([xfrm.drop(entry) for entry in changes.replace], gone_is_fine=True)
-    failures = []
-    for messages in (
-        [xfrm.add(entry) for entry in changes.add],
-        [xfrm.set_policy(entry) for entry in changes.set_policies],
-    ):
-        try:
-            kernel.apply(messages)
-        except NetworkFailed as failure:
-            failures.append(failure)
+    steps = [(xfrm.add(one), one.source, one.destination) for one in changes.add]
+    steps += [(xfrm.set_policy(one), one.source, one.destination) for one in changes.set_policies]
+    refused: dict[str, str] = {}
+    for place, reason in kernel.attempt([data for data, _, _ in steps]).items():
+        # One of the two is this host.
+        refused |= dict.fromkeys(steps[place][1:], f"cannot be sealed: {reason}")
     removals = [xfrm.drop_policy(entry) for entry in changes.drop_policies]
     removals += [xfrm.drop(entry) for entry in changes.drop]
     kernel.apply(removals, gone_is_fine=True)
-    if failures:
-        raise NetworkFailed(f"packets between hosts cannot be encrypted: {failures[0]}")
+    return refused

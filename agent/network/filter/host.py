@@ -18,9 +18,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from agent.network.base import EndpointWanted, OverlayWanted, Published, Underlay
 from agent.network.encryption.ipsec import is_encrypted
-from agent.network.filter.published import NOT_LOOPBACK6, REFUSED, SCOPES, Ports, Scope, ports
+from agent.network.filter.published import (
+    NOT_LOOPBACK6,
+    PORT_CHAINS,
+    REFUSED,
+    SCOPES,
+    Ports,
+    Scope,
+    ports,
+)
 from agent.network.filter.senders import SPOOFED, senders
-from agent.network.filter.table import Chain, Elements, Table
+from agent.network.filter.table import Chain, Elements, Table, Unit, units
 from agent.network.names import MARK_KIND, MARK_KIND_MASK, MARK_MASK, SEAL_MASK, Names, way_mark
 from agent.network.names import vtep_mac as mac_of
 from pyswarm_core.addresses import block6
@@ -28,6 +36,11 @@ from pyswarm_core.addresses import block6
 UNSEALED = "unsealed"
 """The counter of packets of encrypted networks that were met in the clear."""
 
+_MAPS_OF_PORTS = ("mesh", "host_ports", "host_ports6")
+_SPARES = frozenset(
+    {"entries", "peers_tasks", "peers_tasks6"}
+    | {f"{name}{scope.suffix}" for name in _MAPS_OF_PORTS for scope in SCOPES}
+)
 _PORT = "inet_proto . inet_service"
 _TARGET, _TARGET6 = "ipv4_addr . inet_service", "ipv6_addr . inet_service"
 
@@ -61,6 +74,13 @@ def host_table(
         | _around_tunnels(names, frames, meshed=bool(meshed)),
         counters=(SPOOFED, UNSEALED),
     )
+
+
+def spares(table: Table) -> list[Unit]:
+    """What the table can do without, should nft refuse it: what leads to other hosts and to
+    published ports. Whatever keeps networks apart it cannot.
+    """
+    return units(table, _SPARES, PORT_CHAINS)
 
 
 def _frames(sealed: Sequence[OverlayWanted], data_path_port: int) -> str:

@@ -9,19 +9,32 @@ from collections.abc import Awaitable, Callable
 
 from agent.network import nft
 from agent.network.base import NetworkFailed
-from agent.network.filter.table import Table, change, removal, whole
+from agent.network.filter.table import Table, Unit, change, removal, whole, without
 from pyswarm_core.aio.logs import EventLog
 
 _log = EventLog("agent.network.filter")
+
+TRIES_MAX = 200
+"""Runs of nft to find what it refuses: ten entries among a million."""
 
 
 class Keeper:
     """One table. Its methods must not overlap."""
 
     def __init__(
-        self, name: str, generation: Callable[[], Awaitable[int]], *, family: str = "inet"
+        self,
+        name: str,
+        generation: Callable[[], Awaitable[int]],
+        *,
+        family: str = "inet",
+        spares: Callable[[Table], list[Unit]] = lambda table: [],
     ) -> None:
-        """`generation` asks for the number that changes with every change of any ruleset."""
+        """`generation` asks for the number that changes with every change of any ruleset; `spares`
+        are what a table may do without if nft refuses that.
+        """
+        self.refused: dict[Unit, str] = {}
+        """What is left out since nft refused it, and why."""
+        self._spares = spares
         self._name = name
         self._family = family
         self._ask = generation
@@ -31,7 +44,8 @@ class Keeper:
         self._begun = False
 
     async def sync(self, table: Table | None) -> None:
-        """Make the kernel's table this one; None: there shall be none."""
+        """Make the kernel's table this one, but for what nft refuses; None: there shall be none."""
+        table = table and without(table, self.refused)
         disturbed = not self._begun or await self._disturbed()
         if disturbed or table is None or self._table is None:
             if not disturbed and table == self._table:
@@ -57,6 +71,11 @@ class Keeper:
         """Whether somebody changed the table since it was last synced."""
         if not self._begun:
             return False
+        if self.refused:
+            # Perhaps it is no longer.
+            self.refused = {}
+            self.distrust()
+            return True
         if self._listing is None:
             # Since the last change nobody looked: if somebody was at work meanwhile, whether on our
             # table is not to be told. Writing it anew disturbs nobody.
@@ -78,8 +97,39 @@ class Keeper:
         return False
 
     async def _write(self, table: Table | None) -> None:
-        await self._apply(self._whole(table), table)
+        try:
+            await self._apply(self._whole(table), table)
+        except NetworkFailed as error:
+            found = await self._find_refused(table) if table else {}
+            if table is None or not found:
+                raise
+            self.refused |= found
+            _log.warning("filter.refused", table=self._name, error=error, units=len(found))
+            table = without(table, found)
+            await self._apply(self._whole(table), table)
         await self._look()
+
+    async def _find_refused(self, table: Table) -> dict[Unit, str]:
+        """The parts that a table can do without and nft refuses, by halving. None if that is not
+        what is wrong.
+        """
+        spares = self._spares(table)
+        bare = without(table, spares)
+        if not spares or await nft.refusal(self._whole(bare)):
+            return {}
+        found: dict[Unit, str] = {}
+        parts, tries = [spares], 0
+        while parts and (tries := tries + 1) <= TRIES_MAX:
+            part = parts.pop()
+            tried = without(table, frozenset(spares).difference(part))
+            if reason := await nft.refusal(self._whole(tried)):
+                half = len(part) // 2
+                if half:
+                    parts += part[:half], part[half:]
+                else:
+                    found[part[0]] = reason
+        # Whatever was not looked at is left out, too: the rest of the table matters more.
+        return found | {unit: "it was not tried" for part in parts for unit in part}
 
     def _whole(self, table: Table | None) -> str:
         return whole(self._name, table) if table else removal(self._name, self._family)

@@ -38,6 +38,8 @@ BY_ADDRESS6 = Scope("_by_address6", "ipv6_addr . ", "ip6 daddr . ")
 BY_DEVICE = Scope("_by_device", "ifname . ", "iifname . ")
 SCOPES = (BY_ADDRESS, BY_ADDRESS6, BY_DEVICE, ANYWHERE)
 """The narrowest first: it wins."""
+PORT_CHAINS = "mesh_"
+"""The chains of the mesh's ports begin so."""
 REFUSED = "refused"
 """The chain for what finds no backend."""
 NOT_LOOPBACK6 = "ip6 daddr != ::1"
@@ -96,7 +98,7 @@ def _key(port: PortConfig) -> tuple[Scope, str]:
 
 def _label(port: PortConfig) -> str:
     """The name of a port's chain: `mesh_tcp_80`, with who answers for it if not all do."""
-    label = f"mesh_{port.protocol}_{port.published_port}"
+    label = f"{PORT_CHAINS}{port.protocol}_{port.published_port}"
     return f"{label}_{_NO_WORD.sub('_', port.host_ip)}" if port.host_ip else label
 
 

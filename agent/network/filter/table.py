@@ -4,7 +4,8 @@ Invariant: `change` turns the kernel's `old` into exactly what `whole(new)` woul
 transaction, and names only what differs: one service's new backends cost one chain.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -34,6 +35,47 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     chains: Mapping[str, Chain]
     counters: tuple[str, ...] = ()
     family: str = "inet"
+
+
+class Unit(NamedTuple):
+    """A part that a table can do without: an item of a set or map, or (no item) a chain's rules."""
+
+    label: str
+    item: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.label} {{ {self.item} }}" if self.item else f"chain {self.label}"
+
+
+def units(table: Table, labels: Container[str], chains: str) -> list[Unit]:
+    """The items of these sets and maps, and the chains whose names begin with `chains`."""
+    found = [
+        Unit(label, item)
+        for label, elements in table.elements.items()
+        if label in labels
+        for item in sorted(elements.items)
+    ]
+    return found + [Unit(label) for label in table.chains if label.startswith(chains)]
+
+
+def without(table: Table, left_out: Collection[Unit]) -> Table:
+    """The table without these; a chain that loses its rules stays, for others lead to it."""
+    if not left_out:
+        return table
+    items: dict[str, set[str]] = {}
+    for unit in left_out:
+        items.setdefault(unit.label, set()).add(unit.item)
+    elements = {
+        label: msgspec.structs.replace(held, items=held.items - items[label])
+        if label in items
+        else held
+        for label, held in table.elements.items()
+    }
+    chains = {
+        label: Chain() if label in items and label not in table.elements else chain
+        for label, chain in table.chains.items()
+    }
+    return msgspec.structs.replace(table, elements=elements, chains=chains)
 
 
 def removal(name: str, family: str = "inet") -> str:

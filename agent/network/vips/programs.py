@@ -140,9 +140,12 @@ class Programs:
             with task.lock:
                 task.netfilter.close()
 
-    def sync(self) -> None:
-        """Make every table say what is wanted, and forget the UDP flows to backends that left."""
-        failure: Exception | None = None
+    def sync(self) -> list[tuple[TaskId, tuple[NetworkId, ...], str]]:
+        """Make every table say what is wanted, and forget the UDP flows to backends that left.
+
+        Tells the tasks whose kernel's tables refuse that, their networks, and why.
+        """
+        refused = []
         changes: _Changes = {}
         for task_id, task in list(self._tasks.items()):
             try:
@@ -151,9 +154,8 @@ class Programs:
             except (NetworkFailed, OSError) as error:
                 # Detached meanwhile: its socket is closed.
                 if task_id in self._tasks:
-                    failure = failure or error
-        if failure:
-            raise failure
+                    refused.append((task_id, task.networks, str(error)))
+        return refused
 
     def disturbed(self) -> list[TaskId]:
         """The tasks in whose namespaces somebody else changed a ruleset."""

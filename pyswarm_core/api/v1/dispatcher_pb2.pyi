@@ -160,18 +160,24 @@ class Heartbeat(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     WORN_KEY_FIELD_NUMBER: _builtins.int
+    FAULTS_FIELD_NUMBER: _builtins.int
     worn_key: _builtins.int
     """The number of the key that the host sends with, if some association has used half of the packets that one may send;
     said until another key is sent with.
     """
+    @_builtins.property
+    def faults(self) -> _containers.RepeatedCompositeFieldContainer[_objects_pb2.NodeFault]:
+        """All of what the host cannot do of its networks now."""
+
     def __init__(
         self,
         *,
         worn_key: _builtins.int = ...,
+        faults: _abc.Iterable[_objects_pb2.NodeFault] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["worn_key", b"worn_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["faults", b"faults", "worn_key", b"worn_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

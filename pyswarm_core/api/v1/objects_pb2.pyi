@@ -430,6 +430,34 @@ class NodeDescription(_message.Message):
 Global___NodeDescription: _TypeAlias = NodeDescription  # noqa: Y015
 
 @_typing.final
+class NodeFault(_message.Message):
+    """Something of one network (empty: of every network) that a host cannot do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NETWORK_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    BLOCKS_FIELD_NUMBER: _builtins.int
+    network_id: _builtins.str
+    reason: _builtins.str
+    blocks: _builtins.bool
+    """Tasks of the network are better elsewhere."""
+    def __init__(
+        self,
+        *,
+        network_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        blocks: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "network_id", b"network_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeFault: _TypeAlias = NodeFault  # noqa: Y015
+
+@_typing.final
 class NodeStatus(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -438,6 +466,7 @@ class NodeStatus(_message.Message):
     ADDR_FIELD_NUMBER: _builtins.int
     ADDRS6_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
+    FAULTS_FIELD_NUMBER: _builtins.int
     state: _builtins.str
     message: _builtins.str
     addr: _builtins.str
@@ -445,6 +474,8 @@ class NodeStatus(_message.Message):
     """When the node entered its state."""
     @_builtins.property
     def addrs6(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeFault]: ...
     def __init__(
         self,
         *,
@@ -453,10 +484,11 @@ class NodeStatus(_message.Message):
         addr: _builtins.str = ...,
         addrs6: _abc.Iterable[_builtins.str] | None = ...,
         since: _builtins.int = ...,
+        faults: _abc.Iterable[Global___NodeFault] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "addrs6", b"addrs6", "message", b"message", "since", b"since", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addr", b"addr", "addrs6", b"addrs6", "faults", b"faults", "message", b"message", "since", b"since", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

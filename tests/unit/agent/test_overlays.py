@@ -9,13 +9,23 @@ import msgspec
 import pytest
 
 from agent import overlays as module
-from agent.network.base import EndpointWanted, OverlayWanted, Published, Underlay
+from agent.network.base import (
+    EndpointWanted,
+    Fault,
+    NetworkFailed,
+    OverlayWanted,
+    Peer,
+    Published,
+    Underlay,
+)
 from agent.network.fake import Fabric, FakeDataplane, FakeResolvers
 from agent.network.state import KernelState
 from agent.overlays import Overlays
 from agent.session.assigned import Assigned
+from pyswarm_core.clock import MILLISECOND
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
-from pyswarm_core.objects import Address
+from pyswarm_core.limits import FAULT_AFTER, NETWORK_WAIT_MAX
+from pyswarm_core.objects import Address, Capability
 
 
 class SlowDataplane(FakeDataplane):
@@ -31,10 +41,10 @@ class SlowDataplane(FakeDataplane):
         overlays: Sequence[OverlayWanted],
         endpoints: Sequence[EndpointWanted] = (),
         published: Sequence[Published] = (),
-    ) -> None:
+    ) -> tuple[Fault, ...]:
         self.begun.release()
         await self.let.acquire()
-        await super().sync(overlays, endpoints, published)
+        return await super().sync(overlays, endpoints, published)
 
 
 class Watch:
@@ -83,7 +93,15 @@ def assigned(revision: int, *endpoints: EndpointWanted, full: bool = False) -> A
 async def running(
     dataplane: FakeDataplane, told: Told, path: Path, watch: Watch | None = None
 ) -> AsyncIterator[Overlays]:
-    overlays = Overlays(dataplane, "10.127.0.0/24", path, told.take, FakeResolvers(), watch=watch)
+    overlays = Overlays(
+        dataplane,
+        "10.127.0.0/24",
+        path,
+        told.take,
+        FakeResolvers(),
+        own_address="192.0.2.1",
+        watch=watch,
+    )
     async with asyncio.TaskGroup() as group:
         work = group.create_task(overlays.run())
         yield overlays
@@ -186,3 +204,111 @@ async def test_addresses_from_before_a_power_loss_are_not_given_out_while_held(
         await overlays.detach(TaskId("old"))
         third = await overlays.attach(TaskId("third"), [network])
         assert [a.address for a in third.addresses] == ["10.0.0.4"]
+
+
+NET, OTHER = NetworkId("net"), NetworkId("other")
+
+
+def overlay(network_id: NetworkId, *peers: Peer) -> OverlayWanted:
+    number = 1 if network_id == NET else 2
+    return OverlayWanted(
+        network_id=network_id, name=network_id, vni=4096 + number, subnet=f"10.{number}.0.0/16",
+        node_number=1, local_blocks=(f"10.{number}.0.0/26",), peers=peers,
+    )  # fmt: skip
+
+
+def peer(address: str, number: int = 2) -> Peer:
+    return Peer(node_number=number, address=address, blocks=(f"10.1.{number}.0/26",))
+
+
+def everything(*overlays: OverlayWanted, endpoints: tuple[EndpointWanted, ...] = ()) -> Assigned:
+    return Assigned(True, 1, (), (), overlays, (), endpoints)
+
+
+class Brittle(FakeDataplane):
+    """Fails as a whole as long as it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(Fabric(), Underlay(address="192.0.2.1"))
+        self.why = ""
+        self.failures = asyncio.Semaphore(0)
+
+    async def sync(
+        self,
+        overlays: Sequence[OverlayWanted],
+        endpoints: Sequence[EndpointWanted] = (),
+        published: Sequence[Published] = (),
+    ) -> tuple[Fault, ...]:
+        if self.why:
+            self.failures.release()
+            raise NetworkFailed(self.why)
+        return await super().sync(overlays, endpoints, published)
+
+
+@pytest.mark.parametrize(
+    "address", ["2001:db8::1", "0.0.0.0", "224.0.0.1", "127.0.0.1", "255.255.255.255", "192.0.2.1"]
+)
+async def test_a_peer_that_cannot_be_is_left_out_told_and_stops_nobody(
+    tmp_path: Path, address: str
+) -> None:
+    dataplane = Brittle()
+    async with running(dataplane, Told(), tmp_path / "o") as overlays:
+        good = peer("192.0.2.2")
+        await overlays.assign(everything(overlay(NET, peer(address, 3), good), overlay(OTHER)))
+        await overlays.attach(TaskId("a"), [NET])
+        await overlays.attach(TaskId("b"), [OTHER])
+        assert {entry.vtep for entry in dataplane.kernel.fdb} == {"192.0.2.2"}
+        (fault,) = overlays.faults
+        assert (fault.network_id, fault.blocks, fault.whole) == (NET, False, False)
+        assert f"peer 3 at '{address}'" in fault.reason
+        await overlays.assign(everything(overlay(NET, good)))
+        assert overlays.faults == ()
+
+
+async def test_a_network_that_makes_no_sense_stops_no_other(tmp_path: Path) -> None:
+    async with running(Brittle(), Told(), tmp_path / "o") as overlays:
+        odd = msgspec.structs.replace(overlay(NET), subnet="fd00::/64")
+        wrong = msgspec.structs.replace(endpoint("no address"), network_id=OTHER)
+        await overlays.assign(everything(odd, overlay(OTHER), endpoints=(wrong,)))
+        await overlays.attach(TaskId("b"), [OTHER])
+        with pytest.raises(NetworkFailed, match="network 'net' makes no sense"):
+            await overlays.attach(TaskId("a"), [NET])
+        assert {fault.network_id for fault in overlays.faults} == {NET, OTHER}
+
+
+async def test_a_network_that_the_kernel_refuses_rejects_its_tasks_and_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REPAIR_PERIOD_S", 0.01)
+    dataplane, told = Brittle(), Told()
+    dataplane.lacks = {Capability.IPV6: "this host's kernel has no IPv6"}
+    async with running(dataplane, told, tmp_path / "o") as overlays:
+        dual = msgspec.structs.replace(overlay(NET), subnet6="fd00::/112")
+        await overlays.assign(everything(dual, overlay(OTHER)))
+        await told.until(1)
+        await overlays.attach(TaskId("b"), [OTHER])
+        with pytest.raises(NetworkFailed, match="kernel has no IPv6"):
+            await overlays.attach(TaskId("a"), [NET])
+        (fault,) = overlays.faults
+        assert (fault.network_id, fault.blocks, fault.whole) == (NET, True, True)
+
+
+async def test_a_host_whose_network_cannot_be_changed_says_so_and_rejects_tasks_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETRY_S", 0.001)
+    monkeypatch.setattr(module, "NETWORK_WAIT_MAX", 20 * MILLISECOND)
+    dataplane = Brittle()
+    dataplane.why = "nft is not installed"
+    async with running(dataplane, Told(), tmp_path / "o") as overlays:
+        await overlays.assign(everything(overlay(NET)))
+        with pytest.raises(NetworkFailed, match=r"networks \(net\) not ready .* nft is not"):
+            await overlays.attach(TaskId("a"), [NET])
+        for _ in range(FAULT_AFTER + 1):
+            await dataplane.failures.acquire()
+        (fault,) = overlays.faults
+        assert (fault.network_id, fault.reason) == ("", "nft is not installed")
+        dataplane.why = ""
+        monkeypatch.setattr(module, "NETWORK_WAIT_MAX", NETWORK_WAIT_MAX)
+        await overlays.attach(TaskId("a"), [NET])
+        assert overlays.faults == ()

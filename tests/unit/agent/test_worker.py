@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from msgspec.structs import replace
 
+from agent import preparation
 from agent.images.base import Credentials, Image
 from agent.images.fake import FakeImages, FakeRegistry
 from agent.network.base import OverlayWanted, Underlay
@@ -15,7 +17,7 @@ from agent.network.fake import Fabric, FakeDataplane, FakeResolvers
 from agent.overlays import Overlays
 from agent.preparation import PREPARING_AT_ONCE, Preparation
 from agent.records import Records
-from agent.runtime.base import LogLimits
+from agent.runtime.base import ContainerConfig, LogLimits
 from agent.runtime.fake import FakeRuntime, Script
 from agent.session.assigned import Assigned, AssignedTask, Template
 from agent.session.outbox import Outbox
@@ -23,6 +25,7 @@ from agent.tasks.ocispec import HostFacts
 from agent.tasks.record import Record
 from agent.worker import Worker
 from pyswarm_core.aio.system import SystemClock
+from pyswarm_core.clock import MILLISECOND
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.objects import TaskStatus
 from pyswarm_core.reference import Reference
@@ -457,3 +460,41 @@ async def test_an_unknown_task_that_should_not_run_is_reported_as_shut_down(
         worker.assign(assigned(task(desired=TaskState.SHUTDOWN)), NODE)
         await host.reaches(TaskId("t1"), TaskState.SHUTDOWN)
         assert not worker.records
+
+
+class _Stuck(FakeRegistry):
+    """Never gets to the end of a fetch."""
+
+    async def fetch(self, wanted: Reference, credentials: Credentials | None) -> Image:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def test_a_pull_without_progress_ends_with_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparation, "PULL_STALL_MAX", 10 * MILLISECOND)
+    host = Host(tmp_path)
+    host.registry = _Stuck()
+    async with host.worker() as worker:
+        worker.assign(assigned(task()), NODE)
+        status = await host.reaches(TaskId("t1"), TaskState.REJECTED)
+        assert f"image {IMAGE}: no progress for " in status.detail.error
+
+
+async def test_a_container_whose_making_hangs_ends_with_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparation, "CREATION_MAX", 10 * MILLISECOND)
+    host = Host(tmp_path)
+    host.registry.push(IMAGE)
+
+    async def never(config: ContainerConfig) -> int:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(host.runtime, "create", never)
+    async with host.worker() as worker:
+        worker.assign(assigned(task()), NODE)
+        status = await host.reaches(TaskId("t1"), TaskState.REJECTED)
+        assert "making its namespace and container took longer" in status.detail.error

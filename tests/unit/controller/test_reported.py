@@ -4,10 +4,11 @@ import pytest
 from msgspec.structs import replace
 
 from controller.endpoints.sets import Endpoints
-from controller.servers.reported import Reports, clean, printable
-from pyswarm_core.api.v1 import dispatcher_pb2
+from controller.servers.reported import Reports, clean, faults, printable
+from pyswarm_core.api.v1 import dispatcher_pb2, objects_pb2
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
-from pyswarm_core.objects import Address, Block, TaskDetail, TaskStatus
+from pyswarm_core.limits import FAULT_LENGTH_MAX, FAULTS_MAX
+from pyswarm_core.objects import Address, Block, NodeFault, TaskDetail, TaskStatus
 from pyswarm_core.specs import EndpointSpec, PortConfig, PublishMode
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
@@ -152,3 +153,19 @@ def test_others_tasks_are_none_of_its_business() -> None:
     statuses = [TaskStatus(WEB, RUNNING, detail)]
     assert Reports(state, NodeId("n2")).checked(statuses) == statuses
     assert not state.observe(NodeId("n2"), statuses, build.NOW)
+
+
+def test_faults_are_of_networks_that_there_are_few_and_short() -> None:
+    told = [
+        objects_pb2.NodeFault(network_id="net", reason="a\nb\x1b" + "x" * 1000, blocks=True),
+        objects_pb2.NodeFault(network_id="gone", reason="?"),
+        objects_pb2.NodeFault(reason="every network"),
+        *(objects_pb2.NodeFault(network_id="other", reason=str(n)) for n in range(100)),
+    ]
+    found = faults(world(), told)
+    assert len(found) <= FAULTS_MAX
+    assert found[0].network_id == "net"
+    assert found[0].reason.startswith("a b\\x1bxxx")
+    assert len(found[0].reason) <= FAULT_LENGTH_MAX
+    assert found[0].blocks
+    assert found[1] == NodeFault(NetworkId(""), "every network")

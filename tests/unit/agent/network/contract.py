@@ -15,6 +15,7 @@ from agent.network.base import (
     Backend,
     Dataplane,
     EndpointWanted,
+    Fault,
     NetworkFailed,
     OverlayWanted,
     Peer,
@@ -89,8 +90,8 @@ def sync_these(
     number: int,
     *overlays: OverlayWanted,
     endpoints: tuple[EndpointWanted, ...] = (),
-) -> None:
-    bench.run(number, lambda: bench.dataplane(number).sync(overlays, endpoints))
+) -> tuple[Fault, ...]:
+    return bench.run(number, lambda: bench.dataplane(number).sync(overlays, endpoints))
 
 
 def both(bench: Bench, *endpoints: EndpointWanted) -> None:
@@ -186,6 +187,26 @@ class DataplaneContract:
         sync(bench, 1, APP)
         assert check(bench, 1) == ()
         sync(bench, 1)
+        assert check(bench, 1) == ()
+
+    def test_a_peer_that_the_kernel_refuses_costs_that_peer_alone(self, bench: Bench) -> None:
+        stranger = Peer(node_number=9, address="2001:db8::9", blocks=("10.128.9.0/26",))
+        for number, task in ((1, A), (2, B)):
+            odd = overlay(bench, number, APP)
+            odd = msgspec.structs.replace(odd, peers=(stranger, *odd.peers))
+            other = overlay(bench, number, OTHER)
+            faults = sync_these(bench, number, odd, other, endpoints=(endpoint(A, B),))
+            assert {fault.network_id for fault in faults} == {APP}
+            assert all("2001:db8::9" in fault.reason for fault in faults)
+            assert all(fault.blocks and not fault.whole for fault in faults)
+            attach(bench, number, task, APP, ADDRESSES[task])
+            attach(bench, number, TaskId(f"plain{number}"), OTHER, f"10.129.{number}.2")
+        assert bench.reaches(1, A, ADDRESSES[B])
+        assert bench.reaches(1, TaskId("plain1"), "10.129.2.2")
+        assert bench.answers(1, A, VIP) == set(ADDRESSES.values())
+        assert check(bench, 1), "it is tried again"
+        plain = (overlay(bench, 1, APP), overlay(bench, 1, OTHER))
+        assert sync_these(bench, 1, *plain) == ()
         assert check(bench, 1) == ()
 
     def test_a_virtual_address_leads_to_every_backend_the_caller_included(

@@ -1,19 +1,34 @@
 """The host's table: what it says, that it names only our own, and how it changes."""
 
+import re
+
 import msgspec
 import pytest
 
+from agent.network import nft
 from agent.network.base import (
     Backend,
     EndpointWanted,
+    NetworkFailed,
     OverlayWanted,
     Peer,
     Published,
     Underlay,
     host_bridge,
 )
-from agent.network.filter.host import UNSEALED, host_table
-from agent.network.filter.table import Chain, Elements, Table, change, removal, whole
+from agent.network.filter.host import UNSEALED, host_table, spares
+from agent.network.filter.keeper import Keeper
+from agent.network.filter.table import (
+    Chain,
+    Elements,
+    Table,
+    Unit,
+    change,
+    removal,
+    units,
+    whole,
+    without,
+)
 from agent.network.names import Names, way_mark
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.objects import EncryptionKey
@@ -289,3 +304,89 @@ def test_frames_of_encrypted_networks_alone_are_marked_and_dropped_in_the_clear(
     )
     rules = [rule for chain in table(plain).chains.values() for rule in chain.rules]
     assert not any("ipsec" in rule for rule in rules)
+
+
+def test_what_the_table_can_do_without_leads_to_hosts_and_ports_and_separates_nobody() -> None:
+    overlays = [host_bridge("10.127.0.0/16"), network(CLOSED, "10.8.0.0/16", internal=True), mesh()]
+    table = host_table(overlays, [web("10.9.0.2")], [], NAMES, UNDERLAY)
+    assert table is not None
+    labels = {unit.label for unit in spares(table)}
+    assert labels == {"entries", "peers_tasks", "mesh", "mesh_tcp_8080"}
+    assert Unit("mesh", "tcp . 8080 : goto mesh_tcp_8080") in spares(table)
+
+
+def test_a_table_without_some_units_has_all_others() -> None:
+    table = Table(
+        elements={"a": Elements("x", frozenset("12")), "b": Elements("x", frozenset("3"))},
+        chains={"mesh_1": Chain(("rule",)), "mesh_2": Chain(("other",))},
+    )
+    less = without(table, {Unit("a", "1"), Unit("mesh_1")})
+    assert less.elements["a"].items == {"2"}
+    assert less.elements["b"] == table.elements["b"]
+    assert less.chains == {"mesh_1": Chain(), "mesh_2": Chain(("other",))}
+    assert without(table, ()) is table
+
+
+async def test_what_nft_refuses_is_found_by_halving_and_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bad = {Unit("entries", str(number)) for number in (7, 400)}
+    table = Table(
+        elements={"entries": Elements("mark", frozenset(map(str, range(1000))))}, chains={}
+    )
+    applied: list[str] = []
+    runs = 0
+
+    async def refusal(text: str) -> str:
+        nonlocal runs
+        runs += 1
+        found = [unit for unit in bad if re.search(rf" {unit.item}\b", text)]
+        return f"nft: {found[0].item} makes no sense" if found else ""
+
+    async def apply(text: str) -> None:
+        if reason := await refusal(text):
+            raise NetworkFailed(reason)
+        applied.append(text)
+
+    async def nothing(*_: str) -> str:
+        return ""
+
+    async def generation() -> int:
+        return len(applied)
+
+    monkeypatch.setattr(nft, "refusal", refusal)
+    monkeypatch.setattr(nft, "apply", apply)
+    monkeypatch.setattr(nft, "listing", nothing)
+    keeper = Keeper("t", generation, spares=lambda table: units(table, {"entries"}, "mesh_"))
+    await keeper.sync(table)
+    assert set(keeper.refused) == bad
+    assert runs < 60
+    assert applied == [whole("t", without(table, bad))]
+    # Nothing is tried anew before somebody looks; then it is.
+    runs = 0
+    await keeper.sync(table)
+    assert runs == 0
+    assert await keeper.differs()
+    bad.clear()
+    await keeper.sync(table)
+    assert (keeper.refused, applied[-1]) == ({}, whole("t", table))
+
+
+async def test_a_table_that_cannot_be_without_what_nft_refuses_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def refusal(text: str) -> str:
+        return "nft: cannot"
+
+    async def apply(text: str) -> None:
+        raise NetworkFailed("nft: cannot")
+
+    async def generation() -> int:
+        return 0
+
+    monkeypatch.setattr(nft, "refusal", refusal)
+    monkeypatch.setattr(nft, "apply", apply)
+    table = Table(elements={"entries": Elements("mark", frozenset("12"))}, chains={})
+    keeper = Keeper("t", generation, spares=lambda table: units(table, {"entries"}, "mesh_"))
+    with pytest.raises(NetworkFailed, match="nft: cannot"):
+        await keeper.sync(table)

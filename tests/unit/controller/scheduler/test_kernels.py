@@ -5,8 +5,8 @@ from msgspec.structs import replace
 
 from controller.why import why
 from pyswarm_core.decision import Writes
-from pyswarm_core.ids import NetworkId
-from pyswarm_core.objects import Network
+from pyswarm_core.ids import NetworkId, NodeId
+from pyswarm_core.objects import Network, Node, NodeFault
 from pyswarm_core.states import TaskState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
@@ -76,3 +76,53 @@ def test_no_remedy_is_a_kernel_where_something_else_is_short() -> None:
     world = BrainWorld(state)
     world.settle(dirty("web"))
     assert not [line for line in why(world.state, "web", NOW) if line.startswith("remedy")]
+
+
+def test_a_node_that_cannot_carry_a_network_gets_no_tasks_of_it_until_it_can() -> None:
+    world = _world(PLAIN, lacks=((), (), ()))
+    broken = _faulty(world.state.nodes[NodeId("n2")], NodeFault(PLAIN.id, "no device", blocks=True))
+    world.state.apply(Writes(nodes=(broken,)))
+    assert {task.node_id for task in world.decide(dirty("web")).writes.tasks} == {"n1", "n3"}
+    world.state.apply(Writes(nodes=(_faulty(broken),)))
+    assert len({task.node_id for task in world.decide(dirty("web")).writes.tasks}) == 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "able"),
+    [
+        (NodeFault(PLAIN.id, "a peer makes no sense"), True),
+        (NodeFault(SECRET.id, "another network", blocks=True), True),
+        (NodeFault(NetworkId(""), "nft is not installed", blocks=True), False),
+    ],
+)
+def test_only_what_concerns_its_networks_keeps_a_task_away(fault: NodeFault, *, able: bool) -> None:
+    world = _world(PLAIN, lacks=((),), replicas=1)
+    world.state.apply(Writes(nodes=(_faulty(world.state.nodes[NodeId("n1")], fault),)))
+    (task,) = world.decide(dirty("web")).writes.tasks
+    assert (task.node_id == "n1") is able
+
+
+def test_a_task_that_waits_for_a_network_says_what_the_host_said() -> None:
+    world = _world(PLAIN, lacks=((), ()), replicas=1)
+    fault = NodeFault(PLAIN.id, "the kernel refused: File exists", blocks=True)
+    nodes = tuple(_faulty(one, fault) for one in world.state.nodes.values())
+    world.state.apply(Writes(nodes=nodes))
+    world.settle(dirty("web"))
+    (waiting,) = world.state.tasks.values()
+    text = "2 of 2 nodes cannot carry network plain (n1: the kernel refused: File exists)"
+    assert waiting.detail.message == f"no suitable node: {text}"
+    assert text in "\n".join(why(world.state, "web", NOW))
+
+
+def test_a_removed_nodes_faults_are_forgotten() -> None:
+    world = _world(PLAIN, lacks=((), ()))
+    fault = NodeFault(PLAIN.id, "no device", blocks=True)
+    world.state.apply(Writes(nodes=(_faulty(world.state.nodes[NodeId("n1")], fault),)))
+    table = world.state.node_table
+    assert table.blocked(PLAIN.id) == [table.rows[NodeId("n1")]]
+    world.state.apply(Writes(removed_nodes=(NodeId("n1"),)))
+    assert table.blocked(PLAIN.id) == []
+
+
+def _faulty(node: Node, *faults: NodeFault) -> Node:
+    return replace(node, status=replace(node.status, faults=faults))

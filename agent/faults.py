@@ -1,0 +1,81 @@
+"""What this host cannot do of its networks, for as long as that is worth telling. PURE (mutable;
+time is an argument).
+"""
+
+from collections.abc import Collection, Hashable, Iterable, Sequence
+
+from agent.network.base import Fault
+from pyswarm_core.clock import Instant, after
+from pyswarm_core.ids import NetworkId
+from pyswarm_core.limits import FAULT_AFTER, FAULT_KEPT, FAULTS_MAX
+
+WHOLE_HOST = NetworkId("")
+"""The fault concerns every network."""
+
+
+class Faults:
+    """Those of what the host was told, of its last sync, and of networks that left it since."""
+
+    def __init__(self) -> None:
+        self.trouble = ""
+        """Why the last sync failed as a whole; empty if it did not."""
+        self._failures = 0
+        self._told: dict[Hashable, Sequence[Fault]] = {}
+        self._kernel: tuple[Fault, ...] = ()
+        self._left: dict[Fault, Instant] = {}
+
+    def told(self, key: Hashable, faults: Sequence[Fault]) -> None:
+        """The host was told of the network or endpoint `key`, and this much was nonsense."""
+        if faults:
+            self._told[key] = faults
+        elif self._told:
+            self._told.pop(key, None)
+
+    def forget(self, keys: Iterable[Hashable] | None = None) -> None:
+        """The host was told that these are gone; None: everything will be told anew."""
+        for key in tuple(self._told) if keys is None else keys:
+            self._told.pop(key, None)
+
+    def failed(self, reason: str) -> None:
+        """A sync failed as a whole."""
+        self.trouble = reason
+        self._failures += 1
+
+    def synced(
+        self, faults: tuple[Fault, ...], carried: Collection[NetworkId], now: Instant
+    ) -> list[Fault]:
+        """A sync of these networks ended with these faults; those that are new."""
+        self.trouble, self._failures = "", 0
+        for fault in self._kernel:
+            if fault.network_id not in carried:
+                self._left.setdefault(fault, after(now, FAULT_KEPT))
+        for fault, until in tuple(self._left.items()):
+            if until <= now or fault.network_id in carried:
+                del self._left[fault]
+        new = [fault for fault in faults if fault not in self._kernel]
+        self._kernel = faults
+        return new
+
+    def of(self, network_id: NetworkId) -> str:
+        """Why no task can be on the network here; empty if one can."""
+        found = (*self._kernel, *self._told.get(network_id, ()))
+        return next((f.reason for f in found if f.network_id == network_id and f.whole), "")
+
+    def now(self, now: Instant) -> tuple[Fault, ...]:
+        """What to tell, at most FAULTS_MAX: first what keeps tasks away."""
+        found = [*self._kernel, *(fault for fault, until in self._left.items() if until > now)]
+        found += (fault for faults in self._told.values() for fault in faults)
+        if self._failures >= FAULT_AFTER:
+            found.append(Fault(network_id=WHOLE_HOST, reason=self.trouble))
+        return _most_important(found)
+
+
+def _most_important(faults: Iterable[Fault]) -> tuple[Fault, ...]:
+    """One of each network before a second of any, blocking ones first."""
+    rank: dict[NetworkId, int] = {}
+    ranked = []
+    for fault in sorted(dict.fromkeys(faults), key=lambda f: (not f.blocks, not f.whole)):
+        rank[fault.network_id] = place = rank.get(fault.network_id, -1) + 1
+        ranked.append((not fault.blocks, place, fault))
+    ranked.sort(key=lambda one: one[:2])
+    return tuple(fault for _, _, fault in ranked[:FAULTS_MAX])
