@@ -12,12 +12,20 @@ from pathlib import Path
 
 import grpc
 
-from agent.images.base import Credentials, ImageError, Images, PullProgress
+from agent.images.base import (
+    Credentials,
+    ImageError,
+    ImageInUse,
+    ImageNotFound,
+    Images,
+    PullProgress,
+)
 from agent.runtime.base import Runtime
 from agent.runtime.logs import LogLine, LogQuery, read_log
 from agent.worker import Worker
 from pyswarm_core import errors
 from pyswarm_core.aio.logs import EventLog
+from pyswarm_core.aio.status import name_of
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.errors import PyswarmError
@@ -31,6 +39,10 @@ FRAMES_QUEUED = 64
 LINES_PER_FRAME = 500
 _LAST = ("end", "error")
 STREAMS = {"stdout": 1, "stderr": 2}
+_IMAGE_ERRORS: dict[type[Exception], str] = {
+    ImageNotFound: errors.NotFound.__name__,
+    ImageInUse: errors.Conflict.__name__,
+}
 
 Frame = dispatcher_pb2.TunnelFrame
 Frames = AsyncGenerator[dispatcher_pb2.TunnelFrame, None]
@@ -75,10 +87,10 @@ class Tunnels:
         try:
             await self._answer(request, queue)
         except (ImageError, PyswarmError, OSError) as error:
-            last = _error(type(error).__name__, str(error))
+            last = _error(_IMAGE_ERRORS.get(type(error), name_of(error)), str(error))
         except Exception as error:
             _log.error("tunnel.unforeseen", trace=True, tunnel=request.tunnel_id, error=error)
-            last = _error("Unavailable", f"the agent failed: {type(error).__name__}")
+            last = _error(name_of(error), f"the agent failed: {type(error).__name__}")
         await queue.put(last)
 
     async def _answer(self, request: dispatcher_pb2.OpenTunnel, queue: Queue) -> None:
@@ -186,8 +198,4 @@ def _reporter(queue: Queue) -> Callable[[PullProgress], None]:
 
 
 def _error(kind: str, message: str) -> dispatcher_pb2.TunnelFrame:
-    """An error of ours keeps its name; what the images part has no name for here is mapped."""
-    known = {"ImageNotFound": "NotFound", "ImageInUse": "Conflict"}.get(kind, kind)
-    if not hasattr(errors, known):
-        known = "Unavailable"
-    return Frame(error=dispatcher_pb2.TunnelError(kind=known, message=message))
+    return Frame(error=dispatcher_pb2.TunnelError(kind=kind, message=message))

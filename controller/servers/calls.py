@@ -1,7 +1,9 @@
-"""What every call of users has in common: requests read, errors answered, nothing leaked. SHELL.
+"""What every call has in common: requests read, errors answered, nothing leaked. SHELL.
 
 One interceptor turns our errors into gRPC statuses by the table of `pyswarm_core/aio/status.py`.
-What nobody expected is logged under a short id, and the user is told the id, never the traceback.
+An unexpected error is logged under a short id; the caller gets the id, never the traceback. gRPC
+would answer a message that it cannot decode with UNKNOWN and log a traceback, so decoders here
+return an `Undecodable` instead of raising.
 """
 
 import asyncio
@@ -25,11 +27,31 @@ DETAILS_MAX = 2_000
 """Characters of an error; gRPC carries them in a header of at most 8 KiB, three bytes for some."""
 
 S = TypeVar("S", bound=msgspec.Struct)
+M = TypeVar("M", bound=Message)
 Context = grpc.aio.ServicerContext[Any, Any]
 Write = Callable[[Any], Awaitable[None]]
 """Sends one message of a stream; waits while the reader is slow."""
 
 _log = EventLog("controller.api")
+
+LOG_PERIOD_S = 10.0
+"""One line per period about calls that fail the same way, however many a client makes."""
+
+
+class Undecodable(msgspec.Struct, frozen=True):
+    """Stands for a message that is not of the method's type."""
+
+    size: int
+    """Bytes received."""
+    reason: str
+
+    @property
+    def error(self) -> InvalidArgument:
+        """For the caller."""
+        return InvalidArgument(
+            f"message of {self.size} bytes cannot be decoded ({self.reason}): "
+            "want the type that proto/ names for this method"
+        )
 
 
 class _Sized(Protocol):
@@ -42,6 +64,16 @@ def read(cls: type[S], message: Message) -> S:
         return from_proto(cls, message)
     except ValueError as error:
         raise InvalidArgument(str(error)) from None
+
+
+def received(message: object, cls: type[M]) -> M | None:
+    """What a stream's read returned: the message, or None at the stream's end.
+
+    Raises InvalidArgument for a message that cannot be decoded.
+    """
+    if isinstance(message, Undecodable):
+        raise message.error
+    return message if isinstance(message, cls) else None
 
 
 def in_turn(write: Write) -> Write:
@@ -66,7 +98,7 @@ def require_modest(request: _Sized) -> None:
 
 
 class ErrorsToStatus(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no generic at run time
-    """Ends every call that takes one request with a status that tells its caller what to do."""
+    """Ends every call with a status that tells its caller what to do."""
 
     def __init__(self, ids: IdSource) -> None:
         self._ids = ids
@@ -76,45 +108,74 @@ class ErrorsToStatus(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        """Wrap the handler. Streams from agents (bidirectional) look after themselves."""
+        """Wrap the handler's behaviour and its decoder."""
         handler = await continuation(handler_call_details)
-        if handler is None or handler.request_streaming:
-            return handler
-        guard = self._guarded
-        if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(
-                guard(handler.unary_stream),
-                request_deserializer=handler.request_deserializer,
-                response_serializer=handler.response_serializer,
-            )
-        return grpc.unary_unary_rpc_method_handler(
-            guard(handler.unary_unary),
-            request_deserializer=handler.request_deserializer,
+        if handler is None:
+            return None
+        make, behaviour = _kind(handler)
+        return make(
+            self._guarded(behaviour, handler_call_details.method),
+            request_deserializer=_decoder(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
 
-    def _guarded(self, behaviour: Callable[[Any, Context], Awaitable[Any]]) -> Any:
+    def _guarded(self, behaviour: Callable[[Any, Context], Awaitable[Any]], method: str) -> Any:
         async def call(request: Any, context: Context) -> Any:
             try:
-                require_modest(request)
+                if isinstance(request, Undecodable):
+                    raise request.error
+                if isinstance(request, Message):
+                    require_modest(request)
                 return await behaviour(request, context)
             except Exception as raised:
-                error = _cause(raised)
-                if isinstance(error, grpc.aio.AbortError):
-                    raise
-                if isinstance(error, PyswarmError):
-                    await context.abort(code_of(error), str(error)[:DETAILS_MAX])
-                await self._unexpected(context)
+                self._fail(raised, method, context)
 
         return call
 
-    async def _unexpected(self, context: Context) -> None:
+    def _fail(self, raised: Exception, method: str, context: Context) -> None:
+        """Give the call its status. `context.abort` would raise an error that refers to this call's
+        frames, which refer to the error: a cycle that keeps the request until the garbage collector
+        finds it.
+        """
+        error = _cause(raised)
+        if not isinstance(error, PyswarmError):
+            error = self._unexpected(method)
+        if isinstance(error, InvalidArgument):
+            _log.info("call.invalid", every_s=LOG_PERIOD_S, method=method, error=error)
+        context.set_code(code_of(error))
+        context.set_details(str(error)[:DETAILS_MAX])
+
+    def _unexpected(self, method: str) -> PyswarmError:
         (identifier,) = self._ids.draw(1)
-        _log.error("call.failed", trace=True, id=short(identifier))
-        await context.abort(
-            grpc.StatusCode.INTERNAL,
-            f"internal error {short(identifier)}: the controller's log has the details",
+        _log.error(
+            "call.failed", trace=True, every_s=LOG_PERIOD_S, id=short(identifier), method=method
         )
+        return PyswarmError(
+            f"internal error {short(identifier)}: the controller's log has the details"
+        )
+
+
+def _kind(handler: Any) -> tuple[Callable[..., Any], Callable[[Any, Context], Awaitable[Any]]]:
+    """How a handler of the same kind is made, and the behaviour of this one."""
+    match handler.request_streaming, handler.response_streaming:
+        case False, False:
+            return grpc.unary_unary_rpc_method_handler, handler.unary_unary
+        case False, True:
+            return grpc.unary_stream_rpc_method_handler, handler.unary_stream
+        case True, False:
+            return grpc.stream_unary_rpc_method_handler, handler.stream_unary
+        case _:
+            return grpc.stream_stream_rpc_method_handler, handler.stream_stream
+
+
+def _decoder(decode: Callable[[bytes], object]) -> Callable[[bytes], object]:
+    def decode_or_say(data: bytes) -> object:
+        try:
+            return decode(data)
+        except Exception as error:  # protobuf names no class for what its parser raises
+            return Undecodable(len(data), str(error) or type(error).__name__)
+
+    return decode_or_say
 
 
 def _cause(raised: BaseException) -> BaseException:

@@ -7,23 +7,20 @@ free. The end of a stream means nothing: only silence does.
 
 import asyncio
 from contextlib import suppress
-from typing import Any, Protocol
-
-import grpc
+from typing import Protocol
 
 from controller.allocator.encryption import renewal
 from controller.loop import Loop
+from controller.servers.calls import Context, read, received
 from controller.servers.joining import JoinWish, bounded, greet, join, role_of
 from controller.servers.pacing import Pace
 from controller.servers.reported import Reports, faults
 from controller.servers.sessions import Message
 from controller.servers.sessions import Session as AgentSession
 from pyswarm_core.aio.logs import EventLog
-from pyswarm_core.aio.status import code_of
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
-from pyswarm_core.codec import from_proto
 from pyswarm_core.columns import unpack_statuses
-from pyswarm_core.errors import InvalidArgument, PyswarmError, Unavailable
+from pyswarm_core.errors import InvalidArgument, Unavailable
 from pyswarm_core.ids import NodeId
 from pyswarm_core.limits import HELLOS_PER_SECOND
 from pyswarm_core.objects import NodeDescription
@@ -49,8 +46,6 @@ OPENING_PAUSE_S = OPENING_AT_ONCE / HELLOS_PER_SECOND
 """So many hosts join or say hello at once. A whole fleet that comes back waits in line: a session
 costs a millisecond to open, and what has one sends heartbeats.
 """
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Leading(Protocol):
@@ -83,18 +78,15 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     async def Join(
         self, request: dispatcher_pb2.JoinRequest, context: Context
     ) -> dispatcher_pb2.JoinReply:
-        try:
-            async with self._opening:
-                wish = JoinWish(
-                    request.token,
-                    from_proto(NodeDescription, request.description),
-                    request.addr,
-                    request.availability,
-                )
-                loop = self._leading.current()
-                node = await loop.submit(lambda state, now, ids: join(state, wish, now, ids))
-        except PyswarmError as error:
-            await context.abort(code_of(error), str(error))
+        async with self._opening:
+            wish = JoinWish(
+                request.token,
+                read(NodeDescription, request.description),
+                request.addr,
+                request.availability,
+            )
+            loop = self._leading.current()
+            node = await loop.submit(lambda state, now, ids: join(state, wish, now, ids))
         _log.info("node.joined", node=node.id, hostname=wish.description.hostname)
         return dispatcher_pb2.JoinReply(
             node_id=node.id, cluster_id=loop.state.cluster.id, controllers=self._controllers
@@ -103,21 +95,18 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     async def Session(  # type: ignore[override]  # the stubs know only generators
         self, request_iterator: object, context: Context
     ) -> None:
+        hello = await _hello(context)
+        async with self._opening:
+            loop = await self._elected()
+            session = _open(loop, hello) if loop else None
+        if loop is None or session is None:
+            redirect = dispatcher_pb2.Redirect(leader=self._leading.leader)
+            await context.write(Message(redirect=redirect))
+            return
         try:
-            hello = await _hello(context)
-            async with self._opening:
-                loop = await self._elected()
-                session = _open(loop, hello) if loop else None
-            if loop is None or session is None:
-                redirect = dispatcher_pb2.Redirect(leader=self._leading.leader)
-                await context.write(Message(redirect=redirect))
-                return
-            try:
-                await self._converse(loop, session, context)
-            finally:
-                loop.sessions.close(session)
-        except PyswarmError as error:
-            await context.abort(code_of(error), str(error))
+            await self._converse(loop, session, context)
+        finally:
+            loop.sessions.close(session)
 
     async def _elected(self) -> Loop | None:
         """The loop, if this controller leads. While nobody leads yet, agents wait here for a while:
@@ -134,14 +123,12 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     ) -> None:
         try:
             async with asyncio.timeout(TUNNEL_HELLO_TIMEOUT_S):
-                frame = await context.read()
-            if not isinstance(frame, dispatcher_pb2.TunnelFrame):
-                return
-            tunnel = self._leading.current().tunnels.accept(frame.tunnel_id, context)
+                frame = received(await context.read(), dispatcher_pb2.TunnelFrame)
         except TimeoutError:
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "no first frame in time")
-        except PyswarmError as error:
-            await context.abort(code_of(error), str(error))
+            raise InvalidArgument(f"no first frame within {TUNNEL_HELLO_TIMEOUT_S:g} s") from None
+        if frame is None:
+            return
+        tunnel = self._leading.current().tunnels.accept(frame.tunnel_id, context)
         try:
             await tunnel.wait_closed()
         finally:
@@ -162,8 +149,8 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     async def _read(self, loop: Loop, session: AgentSession, context: Context) -> None:
         node_id = session.node_id
         while True:
-            message = await context.read()
-            if not isinstance(message, dispatcher_pb2.AgentMessage) or session.closed:
+            message = received(await context.read(), dispatcher_pb2.AgentMessage)
+            if message is None or session.closed:
                 return
             loop.heard(node_id)
             match message.WhichOneof("kind"):
@@ -203,20 +190,19 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
 async def _hello(context: Context) -> dispatcher_pb2.Hello:
     try:
         async with asyncio.timeout(HELLO_TIMEOUT_S):
-            message = await context.read()
+            message = received(await context.read(), dispatcher_pb2.AgentMessage)
     except TimeoutError:
         raise InvalidArgument(f"no hello within {HELLO_TIMEOUT_S:g} s") from None
-    kind = message.WhichOneof("kind") if isinstance(message, dispatcher_pb2.AgentMessage) else "end"
-    if kind != "hello":
+    kind = message.WhichOneof("kind") if message else "end"
+    if message is None or kind != "hello":
         raise InvalidArgument(f"a session begins with hello, not with {kind}")
-    assert isinstance(message, dispatcher_pb2.AgentMessage)
     return message.hello
 
 
 def _open(loop: Loop, hello: dispatcher_pb2.Hello) -> AgentSession:
     node_id = NodeId(hello.node_id)
     role_of(loop.state.cluster, hello.token)
-    description = from_proto(NodeDescription, hello.description)
+    description = read(NodeDescription, hello.description)
     greeted = greet(loop.state, node_id, description, hello.addr, hello.addrs6)
     session = loop.opened(node_id)
     loop.hello(node_id, greeted.description, greeted.addr, greeted.addrs6)

@@ -12,26 +12,16 @@ from typing import Any
 
 import grpc
 
+from controller.servers.calls import received
 from controller.servers.reported import clean
 from pyswarm_core import errors
+from pyswarm_core.aio.status import error_named
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.ids import IdSource, NodeId
 from pyswarm_core.limits import TUNNEL_FRAME_BYTES, TUNNELS_MAX
 
 DIAL_TIMEOUT_S = 5.0
 """How long an agent has to dial back."""
-
-_ERRORS = {
-    error.__name__: error
-    for error in (
-        errors.InvalidArgument,
-        errors.NotFound,
-        errors.AlreadyExists,
-        errors.Conflict,
-        errors.Unavailable,
-        errors.PermissionDenied,
-    )
-}
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -55,7 +45,8 @@ class Tunnel:
             raise errors.Unavailable(f"the agent sent nothing for {timeout_s:g} s") from None
         except (grpc.RpcError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
             raise errors.Unavailable("the agent's connection was lost") from error
-        if not isinstance(frame, dispatcher_pb2.TunnelFrame):  # grpc.aio's EOF, also of the dead
+        frame = received(frame, dispatcher_pb2.TunnelFrame)
+        if frame is None:  # grpc.aio's EOF, also of the dead
             raise errors.Unavailable("the agent's connection was lost")
         if frame.ByteSize() > TUNNEL_FRAME_BYTES:
             raise errors.Unavailable(
@@ -65,7 +56,7 @@ class Tunnel:
         if kind != "log_lines":  # those are a program's, and may be anything
             clean(frame)
         if kind == "error":
-            raise _ERRORS.get(frame.error.kind, errors.Unavailable)(frame.error.message)
+            raise error_named(frame.error.kind, frame.error.message)
         return None if kind == "end" else frame
 
     async def __aiter__(self) -> AsyncIterator[dispatcher_pb2.TunnelFrame]:

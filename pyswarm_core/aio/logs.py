@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 from typing import Any
 
 
@@ -19,20 +20,41 @@ class EventLog:
 
     def __init__(self, component: str) -> None:
         self._log = logging.getLogger(component)
+        self._written_at: dict[str, float] = {}
+        self._left_out: dict[str, int] = {}
 
     def debug(self, event: str, **facts: Any) -> None:
         if self._log.isEnabledFor(logging.DEBUG):
             self._log.debug(_line(event, facts))
 
-    def info(self, event: str, **facts: Any) -> None:
-        self._log.info(_line(event, facts))
+    def info(self, event: str, *, every_s: float = 0.0, **facts: Any) -> None:
+        """With `every_s`: at most one line of this event in so many seconds; the next line says in
+        `left_out` how many were not written. For what a client can cause at any rate.
+        """
+        if self._is_due(event, every_s, facts):
+            self._log.info(_line(event, facts))
 
-    def warning(self, event: str, **facts: Any) -> None:
-        self._log.warning(_line(event, facts))
+    def warning(self, event: str, *, every_s: float = 0.0, **facts: Any) -> None:
+        """`every_s`: see `info`."""
+        if self._is_due(event, every_s, facts):
+            self._log.warning(_line(event, facts))
 
-    def error(self, event: str, *, trace: bool = False, **facts: Any) -> None:
-        """`trace` adds the traceback of the exception being handled."""
-        self._log.error(_line(event, facts), exc_info=trace)
+    def error(self, event: str, *, trace: bool = False, every_s: float = 0.0, **facts: Any) -> None:
+        """`trace` adds the traceback of the exception being handled. `every_s`: see `info`."""
+        if self._is_due(event, every_s, facts):
+            self._log.error(_line(event, facts), exc_info=trace)
+
+    def _is_due(self, event: str, every_s: float, facts: dict[str, Any]) -> bool:
+        if not every_s:
+            return True
+        now = time.monotonic()
+        if now < self._written_at.get(event, -every_s) + every_s:
+            self._left_out[event] = self._left_out.get(event, 0) + 1
+            return False
+        self._written_at[event] = now
+        if left_out := self._left_out.pop(event, 0):
+            facts["left_out"] = left_out
+        return True
 
 
 def _line(event: str, facts: dict[str, Any]) -> str:

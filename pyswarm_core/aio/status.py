@@ -18,11 +18,23 @@ CODES: Mapping[type[errors.PyswarmError], grpc.StatusCode] = MappingProxyType(
     }
 )
 _ERRORS = {code: error for error, code in CODES.items()}
+_NAMED = {error.__name__: error for error in CODES}
 
 
 def code_of(error: errors.PyswarmError) -> grpc.StatusCode:
     """The status code that carries this error."""
-    return CODES.get(type(error), grpc.StatusCode.UNKNOWN)
+    return CODES.get(type(error), grpc.StatusCode.INTERNAL)
+
+
+def name_of(error: Exception) -> str:
+    """The name under which a tunnel's frame carries this error; Unavailable for all but ours."""
+    name = type(error).__name__
+    return name if name in _NAMED else errors.Unavailable.__name__
+
+
+def error_named(name: str, text: str) -> errors.PyswarmError:
+    """The error that a tunnel's frame carried; Unavailable for a name that is not in the table."""
+    return _NAMED.get(name, errors.Unavailable)(text)
 
 
 def error_of(call_error: grpc.RpcError) -> errors.PyswarmError:

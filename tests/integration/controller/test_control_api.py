@@ -1,6 +1,7 @@
 """The users' API over real gRPC: what a CLI sees of success and of every refusal."""
 
 import asyncio
+import gc
 from collections.abc import Awaitable
 
 import grpc
@@ -260,3 +261,17 @@ async def test_a_published_service_is_told_with_the_network_it_made(api: Api) ->
     call = api.stub.CreateService(pb.CreateServiceRequest(spec=taken))
     told_why = await refused(call, grpc.StatusCode.ABORTED)
     assert "port 30000/tcp is published by service 'web'" in told_why
+
+
+async def test_a_call_that_fails_leaves_nothing_to_the_garbage_collector(api: Api) -> None:
+    calls = 50
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(calls):
+            request = pb.RefRequest(ref=f"absent{number}")
+            await refused(api.stub.GetService(request), grpc.StatusCode.NOT_FOUND)
+        kept = sum(type(found).__name__ == "_ServicerContext" for found in gc.get_objects())
+    finally:
+        gc.enable()
+    assert kept < calls / 5

@@ -1,0 +1,65 @@
+"""Bytes that are no message: every method refuses them as an argument, in one log line."""
+
+import logging
+from pathlib import Path
+
+import grpc
+import pytest
+
+from controller.store.memory import MemoryKv
+from controller.store.memory_store import MemoryStore
+from pyswarm_core.aio.channel import CHANNEL_OPTIONS
+from pyswarm_core.aio.system import SteadyClock
+from pyswarm_core.api.v1 import control_pb2, dispatcher_pb2
+from tests.integration.controller.fleet import config, leading, serving
+
+GARBAGE = b"\x0a\xff\xff\xff\xff\x0fgarbage"
+CALLS = 20
+METHODS = [
+    (f"/{service.full_name}/{method.name}", method.client_streaming, method.server_streaming)
+    for file in (control_pb2.DESCRIPTOR, dispatcher_pb2.DESCRIPTOR)
+    for service in file.services_by_name.values()
+    for method in service.methods
+]
+
+
+def identity(data: bytes) -> bytes:
+    """Bytes stay bytes."""
+    return data
+
+
+async def call(
+    channel: grpc.aio.Channel, path: str, streams_in: bool, streams_out: bool
+) -> grpc.StatusCode:
+    """Send the garbage to a method of any kind; the status it answers."""
+    codec = {"request_serializer": identity, "response_deserializer": identity}
+    if streams_in:
+        stream = channel.stream_stream(path, **codec)(None)
+        await stream.write(GARBAGE)
+        return await stream.code()
+    if streams_out:
+        return await channel.unary_stream(path, **codec)(GARBAGE).code()
+    return await channel.unary_unary(path, **codec)(GARBAGE).code()
+
+
+def test_the_garbage_is_no_message() -> None:
+    with pytest.raises(Exception, match="parsing"):
+        dispatcher_pb2.AgentMessage.FromString(GARBAGE)
+
+
+async def test_every_method_refuses_it_as_an_argument_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = config(tmp_path / "one")
+    async with serving(settings, MemoryStore(MemoryKv(), SteadyClock())) as controller:
+        await leading(controller)
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            async with grpc.aio.insecure_channel(
+                settings.listen[0], options=CHANNEL_OPTIONS
+            ) as channel:
+                codes = {await call(channel, *method) for method in METHODS for _ in range(CALLS)}
+    assert codes == {grpc.StatusCode.INVALID_ARGUMENT}
+    lines = [record for record in caplog.records if "cannot be decoded" in record.getMessage()]
+    assert len(lines) == 1
+    assert not any(record.exc_info for record in caplog.records)

@@ -1,0 +1,31 @@
+"""One table leads from errors to gRPC statuses, to names in tunnels, and back."""
+
+import grpc
+import pytest
+
+from pyswarm_core import errors
+from pyswarm_core.aio.status import CODES, code_of, error_named, name_of
+
+
+def subclasses() -> list[type[errors.PyswarmError]]:
+    """Those that cross a border; the store has some of its own."""
+    found = errors.PyswarmError.__subclasses__()
+    return [kind for kind in found if kind.__module__ == errors.__name__]
+
+
+def test_every_error_has_a_code_of_its_own() -> None:
+    assert set(CODES) == set(subclasses())
+    assert len(set(CODES.values())) == len(CODES)
+    assert code_of(errors.PyswarmError("?")) is grpc.StatusCode.INTERNAL
+
+
+@pytest.mark.parametrize("kind", subclasses())
+def test_a_tunnel_carries_every_error(kind: type[errors.PyswarmError]) -> None:
+    error = error_named(name_of(kind("why")), "why")
+    assert type(error) is kind
+    assert str(error) == "why"
+
+
+def test_what_is_not_in_the_table_may_succeed_later() -> None:
+    assert name_of(OSError("disk")) == "Unavailable"
+    assert type(error_named("Exit", "?")) is errors.Unavailable
