@@ -12,6 +12,7 @@ import click
 import pyswarm_core
 from controller.config import ClusterWishes, Config, EtcdConfig
 from pyswarm_core.aio import logs
+from pyswarm_core.aio.memory import give_back_freed_memory
 from pyswarm_core.errors import InvalidArgument, PyswarmError
 from pyswarm_core.limits import API_PORT, CONTROLLER_METRICS_PORT
 from pyswarm_core.units import parse_duration
@@ -71,6 +72,7 @@ def main(log_level: str, **flags: Any) -> None:
     """Decide what runs where, and tell the agents."""
     _check_package()
     logs.set_up(log_level)
+    give_back_freed_memory()
     try:
         config = make_config(flags)
     except InvalidArgument as error:

@@ -1,0 +1,30 @@
+"""How glibc's allocator gives memory back to the kernel. SHELL.
+
+By default freed memory stays with the process: each thread may have an arena of its own, and the
+size from which blocks are mapped singly grows with the largest block that was ever freed. A daemon
+that has once received many large messages would keep their memory for ever.
+"""
+
+import ctypes
+
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
+"""Numbers of mallopt(3), from glibc's malloc.h."""
+
+MAPPED_FROM_BYTES = 64 * 1024
+"""A block of this size is mapped by itself and goes back when it is freed. A smaller number costs
+system calls for ordinary messages; setting it also ends its growth.
+"""
+TRIM_FROM_BYTES = 1024 * 1024
+ARENAS = 2
+
+
+def give_back_freed_memory() -> None:
+    """Call it once, before there are threads. Does nothing where libc is not glibc."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return
+    mallopt(_M_ARENA_MAX, ARENAS)
+    mallopt(_M_TRIM_THRESHOLD, TRIM_FROM_BYTES)
+    mallopt(_M_MMAP_THRESHOLD, MAPPED_FROM_BYTES)
