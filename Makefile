@@ -10,7 +10,7 @@ PYTEST := $(PY) -m pytest
 SEEDS ?= 200
 export PYSWARM_SIM_SEEDS := $(SEEDS)
 
-.PHONY: help setup venv demo test unit sim mutants integration e2e helm bench lint types imports proto check-proto check fmt clean
+.PHONY: help setup venv demo test unit sim mutants integration e2e helm attack chaos bench lint types imports proto check-proto check fmt clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,12 @@ e2e: setup ## Real containers on hosts made of network namespaces (root)
 
 helm: venv ## Lint and render the chart, check it against Kubernetes' schemas
 	$(PYTEST) tests/helm
+
+attack: setup ## Attack a fleet for ATTACK_S=180 seconds: hostile calls, streams, hosts and specs (root)
+	$(PY) -m tests.attack --seconds $(or $(ATTACK_S),180)
+
+chaos: setup ## Break a fleet for CHAOS_S=600 seconds: kills, pauses, cuts, power losses (root)
+	$(PY) -m tests.chaos --seconds $(or $(CHAOS_S),600)
 
 bench: setup ## Print the table of measured ratios
 	$(PY) -m bench

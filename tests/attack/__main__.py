@@ -1,0 +1,242 @@
+"""`python -m tests.attack [--seconds 180] [--seed 1]`: attack a fleet that serves, and judge it.
+
+A playground of three hosts serves a published web page. While `load.py` sends what a hostile client
+can send, plain calls and requests to the page go on. Afterwards: no term was lost, no host was
+called down, no call ended in UNKNOWN or INTERNAL, no request failed, plain calls were answered in
+time, and memory came back.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import grpc
+
+from pyswarm_core.aio.channel import CHANNEL_OPTIONS
+from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.api.v1 import control_pb2_grpc
+from tests.attack.load import VICTIM
+from tests.e2e.acceptance.fleet import IMAGE, Fleet, playground
+from tests.e2e.acceptance.web import ask_from_outside, reached
+from tests.fixtures import commands
+
+PORT = 18080
+REPLICAS = 6
+CALL_EVERY_S = 0.05
+CALL_LIMIT_S = 5.0
+P99_MAX_S = 0.100
+RSS_GROWTH_MAX = 1.20
+HOSTS = ("host1", "host2", "host3")
+_WON = re.compile(r"election\.won")
+
+
+class Outcome(NamedTuple):
+    """What was seen of one attack."""
+
+    sent: Counter[str]
+    terms: int
+    """Terms that began after the attack did."""
+    not_ready: Counter[str]
+    """Hosts that were seen in another state than ready: sightings by host and state."""
+    calls_s: list[float]
+    """How long each plain call took."""
+    failed_calls: Counter[str]
+    asked: int
+    unanswered: int
+    rss_before: dict[str, int]
+    rss_after: dict[str, int]
+    """Bytes of the controller's and the agents' memory."""
+
+    @property
+    def p99_s(self) -> float:
+        """Of the plain calls."""
+        ordered = sorted(self.calls_s)
+        return ordered[int(len(ordered) * 0.99)] if ordered else float("inf")
+
+
+def broken(outcome: Outcome) -> list[str]:
+    """What must not have happened and did, in a line each; independent of the machine's speed."""
+    found = []
+    if outcome.terms:
+        found.append(f"{outcome.terms} terms were lost")
+    found += [f"{name}: seen {count} times" for name, count in outcome.not_ready.items()]
+    bad = [name for name in outcome.sent if name.endswith((" UNKNOWN", " INTERNAL", " HUNG"))]
+    found += [f"{name}: {outcome.sent[name]} calls" for name in sorted(bad)]
+    found += [f"plain call: {text}: {count} times" for text, count in outcome.failed_calls.items()]
+    if outcome.unanswered:
+        found.append(f"{outcome.unanswered} of {outcome.asked} requests failed")
+    for name, before in outcome.rss_before.items():
+        after = outcome.rss_after[name]
+        if after > RSS_GROWTH_MAX * before:
+            found.append(f"{name}: memory grew from {before >> 20} to {after >> 20} MiB")
+    return found
+
+
+def slow(outcome: Outcome) -> list[str]:
+    """What took too long; for a quiet machine."""
+    if outcome.p99_s <= P99_MAX_S:
+        return []
+    return [f"p99 of a plain call: {1000 * outcome.p99_s:.0f} ms, at most {1000 * P99_MAX_S:.0f}"]
+
+
+class Watcher:
+    """Calls and asks all the time, from threads of its own."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.calls_s: list[float] = []
+        self.failed: Counter[str] = Counter()
+        self.not_ready: Counter[str] = Counter()
+        self.asked = 0
+        self.unanswered = 0
+        self._fleet = fleet
+        self._ended = threading.Event()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """In the block."""
+        threads = [threading.Thread(target=work) for work in (self._call, self._ask)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            for thread in threads:
+                thread.join()
+
+    def _call(self) -> None:
+        target = f"unix:{self._fleet.run_dir}/pyswarm.sock"
+        with grpc.insecure_channel(target, options=CHANNEL_OPTIONS) as channel:
+            stub = control_pb2_grpc.ControlStub(channel)
+            number = 0
+            while not self._ended.wait(CALL_EVERY_S):
+                number += 1
+                began = time.monotonic()
+                try:
+                    if number % 10:
+                        stub.GetService(pb.RefRequest(ref=VICTIM), timeout=CALL_LIMIT_S)
+                    else:
+                        self._look(stub.ListNodes(pb.ListRequest(), timeout=CALL_LIMIT_S))
+                except grpc.RpcError as error:
+                    self.failed[f"{error.code().name}: {error.details()}"] += 1
+                self.calls_s.append(time.monotonic() - began)
+
+    def _look(self, reply: pb.ListNodesReply) -> None:
+        for view in reply.nodes:
+            hostname = view.node.description.hostname
+            state = view.node.status.state
+            if hostname in HOSTS and state != "ready":
+                self.not_ready[f"{hostname} was {state}"] += 1
+
+    def _ask(self) -> None:
+        while not self._ended.wait(CALL_EVERY_S):
+            self.asked += 1
+            address = f"10.99.0.{1 + self.asked % len(HOSTS)}"
+            self.unanswered += ask_from_outside(self._fleet, address, PORT) is None
+
+
+def attack(fleet: Fleet, seconds: float, seed: int, settle_s: float) -> Outcome:
+    """Attack a fleet that has image and network; look at its memory `settle_s` after the end."""
+    publish = ("--network", "app", "-p", f"{PORT}:80")
+    fleet("service", "create", "--name", VICTIM, "--replicas", str(REPLICAS), *publish, IMAGE)
+    for number in range(len(HOSTS)):
+        reached(fleet, "lan", f"10.99.0.{number + 1}", PORT)
+    _run_load(fleet, 5.0, seed)  # imports, pools and caches that any use brings are no leak
+    fleet.until(lambda: not _leftovers(fleet), "the first attack is over")
+    before, terms = _memory(fleet), _terms(fleet)
+    watcher = Watcher(fleet)
+    with watcher.watching():
+        sent = _run_load(fleet, seconds, seed)
+    fleet.until(lambda: not _leftovers(fleet), "nothing is left of the attack")
+    time.sleep(settle_s)
+    return Outcome(
+        sent,
+        _terms(fleet) - terms,
+        watcher.not_ready,
+        watcher.calls_s,
+        watcher.failed,
+        watcher.asked,
+        watcher.unanswered,
+        before,
+        _memory(fleet),
+    )
+
+
+def report(outcome: Outcome) -> None:
+    """The table, for people."""
+    for name, count in sorted(outcome.sent.items()):
+        print(f"{count:8d}  {name}")
+    print(f"plain calls: {len(outcome.calls_s)}, p99 {1000 * outcome.p99_s:.1f} ms")
+    print(f"requests: {outcome.asked}, {outcome.unanswered} failed")
+    for name, before in outcome.rss_before.items():
+        print(f"{name}: {before >> 20} MiB before, {outcome.rss_after[name] >> 20} MiB after")
+
+
+def _run_load(fleet: Fleet, seconds: float, seed: int) -> Counter[str]:
+    token = fleet("swarm", "join-token", "-q", "worker")
+    words = [f"{fleet.run_dir}/pyswarm.sock", token, str(seconds), str(seed)]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.attack.load", *words],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=10 * seconds + 120,
+    )
+    return Counter(json.loads(done.stdout))
+
+
+def _leftovers(fleet: Fleet) -> list[str]:
+    services = [row["Name"] for row in fleet.rows("service", "ls")]
+    nodes = [row["Hostname"] for row in fleet.rows("node", "ls")]
+    return [name for name in services if name != VICTIM] + [n for n in nodes if n not in HOSTS]
+
+
+def _terms(fleet: Fleet) -> int:
+    return len(_WON.findall((fleet.run_dir / "host1" / "controller.log").read_text()))
+
+
+def _memory(fleet: Fleet) -> dict[str, int]:
+    pids = {"controller": fleet.daemon("host1", "controller")}
+    pids |= {f"agent of {host}": fleet.daemon(host) for host in HOSTS}
+    return {name: _rss(pid) for name, pid in pids.items()}
+
+
+def _rss(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmRSS:"))
+
+
+def main() -> int:
+    """Exit code 1 if anything was broken or slow."""
+    parser = argparse.ArgumentParser(prog="python -m tests.attack", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=180.0, help="how long [180]")
+    parser.add_argument("--seed", type=int, default=1, help="what is drawn [1]")
+    parser.add_argument("--settle", type=float, default=60.0, help="seconds before memory is read")
+    wanted = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory(prefix="pyswarm-attack-") as home,
+        commands.ready(),
+        playground(Path(home)) as fleet,
+    ):
+        fleet("network", "create", "-d", "overlay", "app")
+        outcome = attack(fleet, wanted.seconds, wanted.seed, wanted.settle)
+        report(outcome)
+        found = broken(outcome) + slow(outcome)
+    for line in found:
+        print(f"BROKEN: {line}")
+    print("ok" if not found else f"again: python -m tests.attack --seed {wanted.seed}")
+    return bool(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
