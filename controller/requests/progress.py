@@ -3,7 +3,8 @@
 Converged: as many tasks as wanted run on the newest template, or have completed and are not to run
 again, and no other task is still alive. A service that is being removed converges to nothing and is
 then gone. What may still run on a host that is down is nobody's to wait for: it ends when that host
-returns.
+returns. A task that follows one that ended since the last change counts once it has run for
+UPDATE_MONITOR, so that a command that fails again and again never looks as if it ran.
 
 Failed: a slot will not run unless the user changes something. Its newest task ended and the restart
 policy does not replace it, or its tasks have ended FAILURES_OF_A_WAIT times since the last change.
@@ -15,8 +16,9 @@ import msgspec
 
 from controller.orchestrator.restart import ended_by_itself, refusal
 from controller.requests.views import desired_tasks, wanted_slots
+from pyswarm_core.clock import Instant, after
 from pyswarm_core.ids import ServiceId
-from pyswarm_core.limits import FAILURES_OF_A_WAIT
+from pyswarm_core.limits import FAILURES_OF_A_WAIT, UPDATE_MONITOR
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import RestartCondition
 from pyswarm_core.state import State, runs_as_wanted
@@ -56,8 +58,8 @@ class ServiceProgress(msgspec.Struct, frozen=True):
     """Why the service will not converge unless the user changes it; empty if it may."""
 
 
-def service_progress(state: State, service_id: ServiceId) -> ServiceProgress:
-    """The service's progress; `gone` if it no longer exists."""
+def service_progress(state: State, service_id: ServiceId, now: Instant) -> ServiceProgress:
+    """The service's progress; `gone` if it no longer exists. Time alone may let it converge."""
     service = state.services.get(service_id)
     if service is None:
         return ServiceProgress(gone=True)
@@ -78,7 +80,9 @@ def service_progress(state: State, service_id: ServiceId) -> ServiceProgress:
                 alive += not is_lost
             if runs_as_wanted(task):
                 running += 1
-                updated += task.spec_version >= service.template_version
+                updated += task.spec_version >= service.template_version and (
+                    task.restarts == 0 or _is_proven(service, tasks, task, now)
+                )
     desired = desired_tasks(state, service) if wanted is None else len(wanted)
     return ServiceProgress(
         running=running,
@@ -110,12 +114,23 @@ def _ended(service: Service, tasks: Sequence[Task], history_limit: int) -> str |
     if refused:
         done = last.state is TaskState.COMPLETE and policy.condition is not RestartCondition.ANY
         return "" if done else f"{name} {_end(last)}, and it is not replaced: {refused}"
-    recent = [task for task in era if ended_by_itself(task) and task.status_at > service.updated_at]
+    recent = [task for task in era if _ended_since(service, task)]
     ends = last.restarts + ended_by_itself(last)
     known = FAILURES_OF_A_WAIT if history_limit < 0 else min(FAILURES_OF_A_WAIT, history_limit)
     if ends < FAILURES_OF_A_WAIT or len(recent) < max(1, known):
         return None
     return f"{name} has ended {ends} times; at last it {_end(recent[-1])}"
+
+
+def _ended_since(service: Service, task: Task) -> bool:
+    """Whether it ended by itself after the last change of the service."""
+    return ended_by_itself(task) and task.status_at > service.updated_at
+
+
+def _is_proven(service: Service, slot: Sequence[Task], task: Task, now: Instant) -> bool:
+    """Whether a running task will do, as far as the ends of its predecessors tell."""
+    proven_at = after(task.status_at, UPDATE_MONITOR)
+    return proven_at <= now or not any(_ended_since(service, other) for other in slot)
 
 
 def _end(task: Task) -> str:

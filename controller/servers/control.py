@@ -106,7 +106,7 @@ class Control(control_pb2_grpc.ControlServicer):
         )
 
     async def WatchService(self, request: pb.WatchServiceRequest, context: Context) -> None:  # type: ignore[override]
-        await progress.watch_service(self._leadership, request, context.write)
+        await progress.watch_service(self._leadership, request, self._clock, context.write)
 
     # Tasks
 

@@ -12,6 +12,7 @@ from controller.requests.lookup import find_service
 from controller.requests.progress import ServiceProgress, service_progress
 from controller.servers.calls import Write
 from pyswarm_core.api.v1 import control_pb2
+from pyswarm_core.clock import Clock, Instant
 from pyswarm_core.codec import to_proto
 from pyswarm_core.ids import ServiceId
 
@@ -22,7 +23,7 @@ LOOK_AT_LEAST_EVERY_S = 1.0
 
 
 async def watch_service(
-    leadership: Leadership, request: control_pb2.WatchServiceRequest, write: Write
+    leadership: Leadership, request: control_pb2.WatchServiceRequest, clock: Clock, write: Write
 ) -> None:
     """Write the progress now and after every change, until it converged, failed or is gone.
 
@@ -32,7 +33,7 @@ async def watch_service(
     sent: ServiceProgress | None = None
     while True:
         leader = leadership.current()
-        progress, pause_s = _look(leader, service_id)
+        progress, pause_s = _look(leader, service_id, clock.now())
         if progress != sent:
             await write(to_proto(progress, control_pb2.ServiceProgress()))
             sent = progress
@@ -53,8 +54,8 @@ async def change(leader: Leader) -> None:
         pass
 
 
-def _look(leader: Leader, service_id: ServiceId) -> tuple[ServiceProgress, float]:
+def _look(leader: Leader, service_id: ServiceId, now: Instant) -> tuple[ServiceProgress, float]:
     start = time.monotonic()
-    progress = service_progress(leader.state, service_id)
+    progress = service_progress(leader.state, service_id, now)
     cost_s = time.monotonic() - start
     return progress, max(PAUSE_S, PAUSE_PER_COST * cost_s)

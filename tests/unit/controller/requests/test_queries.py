@@ -9,8 +9,10 @@ from controller.requests.lookup import find_node, find_service, find_task, task_
 from controller.requests.progress import SLOTS_SHOWN, service_progress
 from controller.requests.queries import TaskQuery
 from controller.requests.views import desired_tasks
+from pyswarm_core.clock import Instant
 from pyswarm_core.errors import InvalidArgument, NotFound
 from pyswarm_core.ids import NodeId, ServiceId
+from pyswarm_core.limits import UPDATE_MONITOR
 from pyswarm_core.objects import Task, TaskDetail
 from pyswarm_core.states import Availability, NodeState, TaskState
 from tests.fixtures import build
@@ -186,7 +188,7 @@ def test_a_service_has_converged_when_exactly_what_is_wanted_runs() -> None:
 
     def converged(*tasks: object) -> bool:
         state = build.state(nodes=build.nodes(1), services=[web], tasks=tasks)  # type: ignore[arg-type]
-        return service_progress(state, WEB).converged
+        return service_progress(state, WEB, NOW).converged
 
     assert converged(*new)
     assert not converged(new[0])
@@ -204,7 +206,7 @@ def test_progress_shows_first_what_does_not_run_and_why() -> None:
         services=[build.service("web", replicas=2)],
         tasks=[build.task("web.1", node="n1"), failed, waiting],
     )
-    progress = service_progress(state, WEB)
+    progress = service_progress(state, WEB, NOW)
     assert [(s.slot, s.state, s.error) for s in progress.slots] == [
         (2, TaskState.READY, "no such image"),
         (1, TaskState.RUNNING, ""),
@@ -221,7 +223,7 @@ def test_progress_of_an_update_tells_no_old_failure() -> None:
     state = build.state(
         nodes=build.nodes(1), services=[build.service("web")], tasks=[failed, replaced, coming]
     )
-    slots = service_progress(state, WEB).slots
+    slots = service_progress(state, WEB, NOW).slots
     assert [(s.state, s.error) for s in slots] == [(TaskState.READY, "")]
 
 
@@ -234,18 +236,18 @@ def test_progress_says_why_a_slot_waits_for_its_restart_delay() -> None:
     state = build.state(
         nodes=build.nodes(1), services=[build.service("web")], tasks=[rejected, surplus]
     )
-    slots = service_progress(state, WEB).slots
+    slots = service_progress(state, WEB, NOW).slots
     assert [(s.slot, s.state, s.error) for s in slots] == [(1, TaskState.REJECTED, "no ESP")]
 
 
 def test_progress_of_a_large_service_is_one_page() -> None:
     tasks = [build.task(f"web.{n}", state=TaskState.PENDING) for n in range(1, 200)]
     state = build.state(services=[build.service("web", replicas=199)], tasks=tasks)
-    assert len(service_progress(state, WEB).slots) == SLOTS_SHOWN
+    assert len(service_progress(state, WEB, NOW).slots) == SLOTS_SHOWN
 
 
 def test_a_service_that_left_is_gone() -> None:
-    assert service_progress(build.state(), WEB).gone
+    assert service_progress(build.state(), WEB, NOW).gone
 
 
 def test_nobody_waits_for_what_a_lost_host_may_still_run() -> None:
@@ -254,13 +256,16 @@ def test_nobody_waits_for_what_a_lost_host_may_still_run() -> None:
     new = build.task("web.1", task_id="new", node="n2")
     hosts = [build.node("n1", state=NodeState.DOWN), build.node("n2")]
     moved = build.state(nodes=hosts, services=[web], tasks=[lost, new])
-    assert service_progress(moved, WEB).converged
+    assert service_progress(moved, WEB, NOW).converged
     removed = replace(web, removing=True)
     leaving = replace(new, desired_state=TaskState.REMOVE)
     state = build.state(nodes=hosts, services=[removed], tasks=[lost, leaving])
-    assert (service_progress(state, WEB).alive, service_progress(state, WEB).gone) == (1, False)
+    assert (service_progress(state, WEB, NOW).alive, service_progress(state, WEB, NOW).gone) == (
+        1,
+        False,
+    )
     state = build.state(nodes=hosts, services=[removed], tasks=[lost])
-    assert service_progress(state, WEB).gone
+    assert service_progress(state, WEB, NOW).gone
 
 
 FAILED, REJECTED, COMPLETE = TaskState.FAILED, TaskState.REJECTED, TaskState.COMPLETE
@@ -286,7 +291,7 @@ def ends(*states: TaskState, newest: TaskState, slot: int = 1) -> list[Task]:
 def verdict(tasks: list[Task], **policy: object) -> tuple[bool, int, str]:
     web = build.service("web", replicas=1, spec=build.template(**policy))  # type: ignore[arg-type]
     found = service_progress(
-        build.state(nodes=build.nodes(1), services=[web], tasks=tasks), ServiceId("web")
+        build.state(nodes=build.nodes(1), services=[web], tasks=tasks), ServiceId("web"), NOW
     )
     return found.converged, found.completed, found.failure
 
@@ -338,7 +343,7 @@ def test_failures_from_before_the_change_do_not_count() -> None:
     tasks = ends(*[FAILED] * 5, newest=TaskState.READY)
     web = replace(build.service("web"), updated_at=NOW)
     state = build.state(nodes=build.nodes(1), services=[web], tasks=tasks)
-    assert service_progress(state, WEB).failure == ""
+    assert service_progress(state, WEB, NOW).failure == ""
 
 
 def test_a_short_history_ends_the_wait_too() -> None:
@@ -347,7 +352,7 @@ def test_a_short_history_ends_the_wait_too() -> None:
     state = build.state(nodes=build.nodes(1), services=[build.service("web")], tasks=tasks)
     spec = replace(state.cluster.spec, task_history_limit=1)
     state.cluster = replace(state.cluster, spec=spec)
-    assert "has ended 9 times" in service_progress(state, WEB).failure
+    assert "has ended 9 times" in service_progress(state, WEB, NOW).failure
 
 
 def test_a_global_one_shot_counts_on_eligible_nodes_only() -> None:
@@ -359,7 +364,7 @@ def test_a_global_one_shot_counts_on_eligible_nodes_only() -> None:
     drained = replace(hosts[1], spec=replace(hosts[1].spec, availability=Availability.DRAIN))
     for nodes, converged in (([hosts[0], drained], True), (hosts, False)):
         state = build.state(nodes=nodes, services=[web], tasks=[done, left])
-        progress = service_progress(state, WEB)
+        progress = service_progress(state, WEB, NOW)
         assert (progress.converged, bool(progress.failure)) == (converged, not converged)
         assert progress.completed == 1
 
@@ -368,3 +373,14 @@ def test_more_failed_slots_are_counted() -> None:
     tasks = ends(newest=FAILED) + ends(newest=FAILED, slot=2)
     _, _, failure = verdict(tasks, condition="none")
     assert failure.endswith("(and 1 more such task)")
+
+
+def test_a_task_that_follows_a_failed_one_counts_once_it_has_proven_itself() -> None:
+    tasks = ends(FAILED, newest=TaskState.RUNNING)
+    state = build.state(nodes=build.nodes(1), services=[build.service("web")], tasks=tasks)
+    proven = Instant(NOW + UPDATE_MONITOR)
+    assert not service_progress(state, WEB, Instant(proven - 1)).converged
+    assert service_progress(state, WEB, proven).converged
+    earlier = replace(build.service("web"), updated_at=NOW)
+    state = build.state(nodes=build.nodes(1), services=[earlier], tasks=tasks)
+    assert service_progress(state, WEB, NOW).converged
