@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 
+from pyswarm_core.plaintext import split_lines
 from pyswarm_core.specs import DnsConfig
 
 LOCAL = ("127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback")
@@ -20,7 +21,7 @@ def hosts(names: Sequence[str], addresses: Iterable[str], extra: Iterable[str] =
 
 def hosts_of_host(of_host: str, extra: Iterable[str] = ()) -> bytes:
     """/etc/hosts of a container in its host's network."""
-    return _text([*(of_host.splitlines() or LOCAL), *extra])
+    return _text([*(split_lines(of_host) or LOCAL), *extra])
 
 
 def extra_hosts(lines: Iterable[str], gateway: str) -> tuple[str, ...]:
@@ -39,7 +40,7 @@ def resolv_conf(of_host: str, dns: DnsConfig, *, loopback: bool = False) -> byte
     Servers on the host's loopback are left out, unless `loopback` says that it is the container's
     as well.
     """
-    lines = of_host.splitlines()
+    lines = split_lines(of_host)
     if dns.nameservers:
         lines = _without(lines, "nameserver")
         lines += [f"nameserver {server}" for server in dns.nameservers]
@@ -65,7 +66,7 @@ def resolver_conf(of_host: str, dns: DnsConfig, resolver: str) -> bytes:
 
 def nameservers(resolv_conf: str) -> tuple[str, ...]:
     """The servers that a resolv.conf names."""
-    words = (line.split() for line in resolv_conf.splitlines())
+    words = (line.split() for line in split_lines(resolv_conf))
     return tuple(w[1] for w in words if len(w) > 1 and w[0] == "nameserver" and _is_address(w[1]))
 
 
@@ -77,7 +78,7 @@ def hostname_file(hostname: str) -> bytes:
 def _searched(resolv_conf: str) -> tuple[str, ...]:
     """The last `search` or `domain` line counts."""
     found: tuple[str, ...] = ()
-    for line in resolv_conf.splitlines():
+    for line in split_lines(resolv_conf):
         word, *rest = line.split() or [""]
         if word in ("search", "domain"):
             found = tuple(rest)

@@ -24,6 +24,7 @@ from pyswarm_core.api.v1.control_pb2_grpc import ControlStub
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.errors import NO_LEADER, InvalidArgument, PyswarmError, Unavailable
 from pyswarm_core.objects import Network, Node, Service
+from pyswarm_core.plaintext import is_utf8
 from pyswarm_core.specs import NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
 from pyswarm_core.traces import Hop
 
@@ -64,10 +65,11 @@ def checked(host: str) -> str:
     """The address as gRPC takes it. Raises InvalidArgument."""
     target = host.removeprefix("tcp://")
     name, colon, port = target.rpartition(":")
-    is_socket = target.startswith("unix:///")
-    if is_socket or (name and colon and port.isdecimal() and 0 < int(port[:9]) < 65536):
+    is_socket = target.startswith("unix:///") and is_utf8(target)
+    is_port = port.isascii() and port.isdecimal() and 0 < int(port[:9]) < 65536
+    if is_socket or (name and is_utf8(name) and colon and is_port):
         return target
-    raise InvalidArgument(f"host {host[:80]!r} is not valid: want unix:///PATH or HOST:PORT")
+    raise InvalidArgument(f"host {host[:80]!a} is not valid: want unix:///PATH or HOST:PORT")
 
 
 class Client:

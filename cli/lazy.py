@@ -77,7 +77,31 @@ def _explain(error: click.NoSuchOption) -> NoReturn:
     raise error
 
 
-class LazyGroup(click.Group):
+class Group(click.Group):
+    """A group answers with its help when called alone, and an unknown word with similar ones."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click's."""
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help())
+            ctx.exit()
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's."""
+        if not ctx.resilient_parsing and args[0] not in self.list_commands(ctx):
+            from difflib import get_close_matches
+
+            similar = get_close_matches(args[0], self.list_commands(ctx))
+            hint = f": did you mean {' or '.join(similar)}?" if similar else ""
+            told = f"{args[0][:80]!a} is not a command of {ctx.command_path}{hint}"
+            raise click.UsageError(told, ctx)
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(Group):
     """A group whose commands are named as `module:attribute`."""
 
     def __init__(
@@ -103,13 +127,3 @@ class LazyGroup(click.Group):
         """The list of commands, without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_) for name, (_, help_) in self._at.items()])
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click's, but an unknown word is answered as Docker does."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError:
-            path = ctx.command_path
-            raise click.UsageError(f"{args[0]!r} is not a command of {path}", ctx) from None

@@ -13,6 +13,7 @@ from cli.exits import Exit
 from cli.faults import GoalUnreachable, NoAnswer, NotConverged
 from cli.lazy import LazyGroup
 from pyswarm_core.errors import InvalidArgument, PyswarmError
+from pyswarm_core.plaintext import is_utf8
 
 CODES: Mapping[type[Exception], Exit] = MappingProxyType(
     {
@@ -21,6 +22,7 @@ CODES: Mapping[type[Exception], Exit] = MappingProxyType(
         GoalUnreachable: Exit.UNREACHABLE_GOAL,
         InvalidArgument: Exit.WRONG,
         PyswarmError: Exit.FAILED,
+        UnicodeError: Exit.WRONG,
         OSError: Exit.FAILED,
     }
 )
@@ -69,6 +71,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line; errors become one line on stderr and an exit code."""
     stdout = sys.stdout
     try:
+        _require_utf8(arguments)
         code = root.main(list(arguments), prog_name="pyswarm", standalone_mode=False)
         return code if isinstance(code, int) else Exit.DONE
     except click.exceptions.Exit as ending:
@@ -86,6 +89,14 @@ def run(arguments: Sequence[str]) -> int:
         return Exit.NO_READER
     except tuple(CODES) as error:
         return _told(error, next(code for cls, code in CODES.items() if isinstance(error, cls)))
+
+
+def _require_utf8(arguments: Sequence[str]) -> None:
+    for number, word in enumerate(arguments, 1):
+        if not is_utf8(word):
+            before = arguments[number - 2] if number > 1 else ""
+            flag = f" (of {before})" if before.startswith("-") else ""
+            raise InvalidArgument(f"argument {number}{flag}, {word[:80]!a}, is not valid UTF-8")
 
 
 def _usage(error: click.ClickException) -> int:

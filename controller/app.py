@@ -41,6 +41,7 @@ from pyswarm_core.errors import NO_LEADER, InvalidArgument, Unavailable
 from pyswarm_core.keys import Keys
 from pyswarm_core.limits import COMPACT_PERIOD
 from pyswarm_core.objects import Cluster, Version
+from pyswarm_core.plaintext import split_lines
 from pyswarm_core.state import State
 from pyswarm_core.version import VERSION
 
@@ -354,7 +355,7 @@ def _identity(state_dir: Path, ids: RandomIds) -> str:
 def host_routes() -> list[str]:
     """The subnets that this host routes, default routes left out."""
     routes = []
-    for line in Path("/proc/net/route").read_text().splitlines()[1:]:
+    for line in split_lines(Path("/proc/net/route").read_text())[1:]:
         _, destination, _, _, _, _, _, mask, *_ = line.split()
         prefix = int(mask, 16).bit_count()
         if prefix:

@@ -18,7 +18,7 @@ from pyswarm_core.objects import Node
 NODE_LABEL = "node.labels."
 ENGINE_LABEL = "engine.labels."
 
-_FORM = re.compile(r"\s*(?P<key>[^\s=!]+)\s*(?P<operator>==|!=)\s*(?P<value>.*?)\s*")
+_FORM = re.compile(r" *(?P<key>[^\s=!]+) *(?P<operator>==|!=) *(?P<value>.*?) *")
 _LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
@@ -70,7 +70,7 @@ def attribute(node: Node, key: str) -> str | None:
 def parse(text: str) -> Constraint:
     """The constraint that `text` spells. Raises InvalidArgument that says what would be valid."""
     found = _FORM.fullmatch(text)
-    if found is None:
+    if found is None or not text.isprintable():
         raise InvalidArgument(f"constraint {text!r}: write KEY==VALUE or KEY!=VALUE")
     key, value = found["key"], found["value"]
     if not value:
@@ -93,7 +93,7 @@ def parse_preference(text: str) -> str:
 
     Raises InvalidArgument.
     """
-    key = text.strip().removeprefix("spread=").strip()
+    key = text.strip(" ").removeprefix("spread=").strip(" ")
     if not key.startswith((NODE_LABEL, ENGINE_LABEL)) or not _known(key):
         raise InvalidArgument(
             f"placement preference {text!r}: write spread={NODE_LABEL}NAME"

@@ -33,6 +33,7 @@ from agent.images.sharing import SharedPulls
 from agent.images.skopeo import Skopeo
 from agent.images.storage import Storage
 from agent.images.tool import Limits, run_tool
+from pyswarm_core.plaintext import split_lines
 from pyswarm_core.reference import Reference, parse_reference
 
 # A removal waits while a pull unpacks a layer, so it gets longer than its own work takes.
@@ -182,8 +183,8 @@ async def _sweep(settings: ImageSettings) -> None:
     """Undo the trial mounts of a tool that was killed while it tried what the kernel can do."""
     trials = settings.root / "overlay" / "compat"
     # Not by Path.is_mount: it takes a mount from the same file system for a plain folder.
-    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
-    mounts = [line.split()[4] for line in lines]
+    lines = split_lines(Path("/proc/self/mountinfo").read_text(encoding="utf-8"))
+    mounts = [line.split(" ")[4] for line in lines]
     for mount in reversed([mount for mount in mounts if mount.startswith(str(trials))]):
         await run_tool(("umount", "--lazy", mount), {}, _STORAGE_LIMITS)
     for trial in trials.parent.glob("compat*"):

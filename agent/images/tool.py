@@ -14,6 +14,8 @@ from pathlib import Path
 
 import msgspec
 
+from pyswarm_core.plaintext import split_lines
+
 KEPT_BYTES = 64 * 1024
 _TICK_S = 0.25
 _LIFE_SIGN_BYTES = 4096
@@ -114,7 +116,7 @@ def _bytes_moved(pid: int) -> int:
 
 def _waits_for_lock(pid: int) -> bool:
     """Whether another process holds a file lock that this one wants."""
-    lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    lines = split_lines(Path("/proc/locks").read_text(encoding="ascii"))
     waiting = (line.split() for line in lines if "->" in line)
     return any(fields[5] == str(pid) for fields in waiting)
 

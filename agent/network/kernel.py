@@ -22,6 +22,7 @@ from agent.network.plug import Plug, inside_messages
 from agent.network.state import Address, Fdb, KernelState, Link, Neighbour, Route, Setting
 from pyswarm_core.limits import ADDRESSES6_MAX
 from pyswarm_core.objects import KERNEL_WITH, Capability
+from pyswarm_core.plaintext import split_lines
 
 _SETTINGS = Path("/proc/sys/net")
 _ROUTES = Path("/proc/thread-self/net/route")
@@ -136,7 +137,7 @@ def overlapped(names: Names, overlay: OverlayWanted) -> str:
     with suppress(OSError):
         if socket.if_nametoindex(device):
             return ""
-    for line in _ROUTES.read_text().splitlines()[1:]:
+    for line in split_lines(_ROUTES.read_text())[1:]:
         device, destination, _, _, _, _, _, mask, *_ = line.split()
         base = int.from_bytes(bytes.fromhex(destination), "little")
         route = IPv4Network((base, int(mask, 16).bit_count()))

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 
 from agent.network.base import NetworkFailed
+from pyswarm_core.plaintext import split_lines
 
 _TIMEOUT_S = 20.0
 
@@ -23,7 +24,7 @@ async def _refusal(arguments: tuple[str, ...], ruleset: str) -> str:
     code, _, error = await _run(arguments, ruleset)
     if not code:
         return ""
-    return f"nft: {error.strip().splitlines()[0] if error.strip() else code}"
+    return f"nft: {split_lines(error.strip())[0] if error.strip() else code}"
 
 
 async def listing(table: str, family: str = "inet") -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from agent.runtime.base import RuntimeFailed, Usage
+from pyswarm_core.plaintext import split_lines
 
 _UNLIMITED = 1 << 60
 _REMOVE_TIMEOUT_S = 10.0
@@ -56,7 +57,7 @@ class Hierarchies(msgspec.Struct, frozen=True):
 def parse_mounts(mountinfo: str) -> Hierarchies:
     """Read /proc/self/mountinfo. The first mount of a hierarchy counts. PURE."""
     unified, v1 = "", dict[str, str]()
-    for line in mountinfo.splitlines():
+    for line in split_lines(mountinfo):
         left, _, right = line.partition(" - ")
         kind, _, options = right.split(" ", 2)
         target = left.split(" ")[4]
@@ -207,7 +208,7 @@ def _number(path: Path) -> int:
 
 def _field(path: Path, name: str) -> int:
     try:
-        lines = path.read_text().splitlines()
+        lines = split_lines(path.read_text())
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith(name + " ")), 0)
@@ -264,7 +265,7 @@ class MonitorGroup:
 def _confined(hierarchies: Hierarchies, membership: Path) -> list[str]:
     """The hierarchies in which this process is not in the root cgroup."""
     roots: list[str] = []
-    for line in membership.read_text().splitlines():
+    for line in split_lines(membership.read_text()):
         _, controllers, path = line.split(":", 2)
         root = hierarchies.v1.get(controllers.split(",")[0]) if controllers else hierarchies.unified
         # An empty v2 hierarchy beside v1 limits nothing, and single threads can't live in it.

@@ -22,7 +22,7 @@ def listens(table: bytes, ports: frozenset[int], addresses: frozenset[str]) -> f
 
 def listeners(table: bytes) -> Iterator[tuple[str, int]]:
     """The (address, port) of every listening socket in the table."""
-    for line in table.splitlines()[1:]:
+    for line in table.split(b"\n")[1:]:
         fields = line.split(maxsplit=4)
         if len(fields) > 3 and fields[3] == _LISTEN:
             address, _, port = fields[1].partition(b":")

@@ -3,13 +3,16 @@
 Names come from the image's /etc/passwd and /etc/group; numbers need no entry there.
 """
 
+import re
 from collections.abc import Sequence
 
 import msgspec
 
 from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.plaintext import split_lines
 
 _ID_MAX = 2**31 - 1
+_ID = re.compile(r"[0-9]{1,10}")
 
 
 class User(msgspec.Struct, frozen=True):
@@ -55,9 +58,9 @@ def resolve_user(wanted: str, groups: Sequence[str], passwd: bytes, group: bytes
 
 def _account(who: str, accounts: list[_Account]) -> _Account:
     for account in accounts:
-        if account.name == who or (who.isdecimal() and account.uid == int(who)):
+        if account.name == who or (_is_id(who) and account.uid == int(who)):
             return account
-    if who.isdecimal() and int(who) <= _ID_MAX:
+    if _is_id(who):
         return _Account("", int(who), 0, "/root" if int(who) == 0 else "/")
     raise InvalidArgument(f"user {who!r}: the image's /etc/passwd has no such entry")
 
@@ -66,7 +69,7 @@ def _gid(wanted: str, groups: list[_Group]) -> int:
     for group in groups:
         if group.name == wanted:
             return group.gid
-    if wanted.isdecimal() and int(wanted) <= _ID_MAX:
+    if _is_id(wanted):
         return int(wanted)
     raise InvalidArgument(f"group {wanted!r}: the image's /etc/group has no such entry")
 
@@ -75,7 +78,7 @@ def _accounts(passwd: bytes) -> list[_Account]:
     return [
         _Account(fields[0], int(fields[2]), int(fields[3]), fields[5])
         for fields in _rows(passwd)
-        if len(fields) >= 6 and fields[2].isdecimal() and fields[3].isdecimal()
+        if len(fields) >= 6 and _is_id(fields[2]) and _is_id(fields[3])
     ]
 
 
@@ -83,10 +86,14 @@ def _groups(group: bytes) -> list[_Group]:
     return [
         _Group(fields[0], int(fields[2]), tuple(fields[3].split(",")))
         for fields in _rows(group)
-        if len(fields) >= 4 and fields[2].isdecimal()
+        if len(fields) >= 4 and _is_id(fields[2])
     ]
+
+
+def _is_id(text: str) -> bool:
+    return _ID.fullmatch(text) is not None and int(text) <= _ID_MAX
 
 
 def _rows(table: bytes) -> list[list[str]]:
     text = table.decode(errors="replace")
-    return [line.split(":") for line in text.splitlines() if line and not line.startswith("#")]
+    return [line.split(":") for line in split_lines(text) if line and not line.startswith("#")]

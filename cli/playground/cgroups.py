@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cli.daemons import kill
+from pyswarm_core.plaintext import split_lines
 
 _MOUNTS = Path("/proc/self/mounts")
 KILL_TIMEOUT_S = 10.0
@@ -16,7 +17,7 @@ KILL_TIMEOUT_S = 10.0
 
 def roots() -> list[Path]:
     """The mount points of all cgroup hierarchies, v1 and v2."""
-    rows = [line.split() for line in _MOUNTS.read_text().splitlines()]
+    rows = [line.split(" ") for line in split_lines(_MOUNTS.read_text())]
     return [Path(row[1]) for row in rows if row[2] in ("cgroup", "cgroup2")]
 
 

@@ -6,15 +6,23 @@ import sys
 
 import click
 
-from cli import daemons
+from cli import daemons, flags, session
+from cli.lazy import Group
 from cli.playground import boot, fleet
 from cli.playground.fleet import Fleet
 from pyswarm_core.errors import Unavailable
 
+DEFAULT_NAME = "playground"
+
+
+def _in_use() -> str:
+    return session.fleet().playground or DEFAULT_NAME
+
+
 _name = click.option(
     "--name",
-    default="playground",
-    show_default=True,
+    default=_in_use,
+    show_default=f"the one in use, else {DEFAULT_NAME}",
     envvar="PYSWARM_PLAYGROUND",
     help="Which playground",
 )
@@ -31,7 +39,7 @@ def _require_root() -> None:
         raise Unavailable("iproute2 is not installed: apt-get install iproute2")
 
 
-@click.group()
+@click.group(cls=Group)
 def playground() -> None:
     """A whole fleet on this machine, to try things and to break them.
 
@@ -42,7 +50,7 @@ def playground() -> None:
 
 @playground.command()
 @_name
-@click.option("--nodes", default=3, show_default=True, help="How many hosts")
+@click.option("--nodes", type=flags.number, default=3, show_default=True, help="How many hosts")
 @click.option("--cpus", default="", help="CPUs each host offers [default: all]")
 @click.option("--memory", default="", help="Memory each host offers, such as 2G [default: all]")
 def up(name: str, nodes: int, cpus: str, memory: str) -> None:

@@ -12,6 +12,7 @@ from cli.daemons import Daemon
 from cli.playground import cgroups, wires
 from cli.playground.fleet import API_PORT, REGISTRY_ADDRESS, REGISTRY_PORT, Fleet, Host
 from pyswarm_core.errors import PyswarmError, Unavailable
+from pyswarm_core.plaintext import split_lines
 
 READY_TIMEOUT_S = 120.0
 
@@ -128,7 +129,7 @@ def mount_run(fleet: Fleet) -> None:
 
 def unmount(directory: Path) -> None:
     """Unmount everything at and under a directory, the innermost first."""
-    rows = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    rows = [line.split(" ") for line in split_lines(Path("/proc/self/mounts").read_text())]
     targets = [
         row[1] for row in rows if row[1] == str(directory) or directory in Path(row[1]).parents
     ]
@@ -179,5 +180,5 @@ def _ready(client: Client) -> int:
 
 
 def _tail(log: Path) -> str:
-    lines = log.read_text().splitlines() if log.exists() else [f"{log} is empty"]
+    lines = split_lines(log.read_text()) if log.exists() else [f"{log} is empty"]
     return "\n".join(lines[-12:])

@@ -12,6 +12,7 @@ from cli import converge, flags, session
 from cli.converge import Watched
 from cli.lazy import Verb
 from cli.service import entries, logins, options, publishing
+from cli.service.entries import Entry
 from cli.service.options import many
 from cli.service.template import with_replicas, with_single
 from pyswarm_core.errors import InvalidArgument
@@ -99,11 +100,12 @@ def spec_of(given: Mapping[str, Any], own: Mapping[str, str]) -> ServiceSpec:
 
 
 def _container(given: Mapping[str, Any], own: Mapping[str, str]) -> ContainerSpec:
-    lines = [line for path in given["env_file"] for line in _env_file(path)]
+    env = [entry for path in given["env_file"] for entry in _env_file(path)]
+    env += [Entry("--env", text) for text in given["env"]]
     return ContainerSpec(
         image=given["image"],
         args=given["args"],
-        env=entries.environment(given["env"], lines, own),
+        env=entries.environment(env, own),
         labels=entries.labels("--container-label", given["container_label"]),
         groups=given["group"],
         capability_add=given["cap_add"],
@@ -117,9 +119,9 @@ def _container(given: Mapping[str, Any], own: Mapping[str, str]) -> ContainerSpe
     )
 
 
-def _env_file(path: str) -> list[str]:
+def _env_file(path: str) -> list[Entry]:
+    source = f"--env-file {path!r}"
     try:
-        return entries.env_lines(Path(path).read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise InvalidArgument(f"--env-file {path!r} cannot be read: {reason}") from None
+        return entries.env_lines(source, Path(path).read_bytes())
+    except OSError as error:
+        raise InvalidArgument(f"{source} cannot be read: {error.strerror}") from None

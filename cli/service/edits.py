@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from cli.service import entries, publishing
+from cli.service.entries import Entry
 from cli.service.template import put, with_replicas, with_single, words
 from pyswarm_core.specs import ContainerSpec, DnsConfig, NetworkAttachment, Placement, ServiceSpec
 
@@ -62,7 +63,7 @@ def merged(
 def _container(
     spec: ContainerSpec, given: Mapping[str, Any], own: Mapping[str, str]
 ) -> ContainerSpec:
-    added_env = entries.environment(given["env_add"], (), own)
+    added_env = entries.environment((Entry("--env-add", text) for text in given["env_add"]), own)
     ulimits = map(entries.ulimit, given["ulimit_add"])
     return replace(
         spec,

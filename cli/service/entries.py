@@ -1,10 +1,26 @@
 """Flags that may be given several times: their texts -> what a spec holds. PURE."""
 
+import re
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from pyswarm_core.constraints import parse_preference
 from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.plaintext import is_utf8, split_lines
 from pyswarm_core.specs import NetworkAttachment, Ulimit
+from pyswarm_core.validation.problem import shown
+from pyswarm_core.validation.text import is_word
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_ULIMIT = re.compile(r"(?P<name>[^=]+)=(?P<soft>-?[0-9]{1,19})(?::(?P<hard>-?[0-9]{1,19}))?")
+_BLANKS = " \t"
+
+
+class Entry(NamedTuple):
+    """A piece of environment and where it was written: `--env`, `--env-file 'FILE' line 3`."""
+
+    source: str
+    text: str
 
 
 def labels(flag: str, texts: Iterable[str]) -> dict[str, str]:
@@ -18,18 +34,22 @@ def labels(flag: str, texts: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def environment(
-    texts: Iterable[str], files: Iterable[str], own: Mapping[str, str]
-) -> tuple[str, ...]:
-    """`NAME=VALUE` of the env files' lines, then of the flags; the later of one name wins.
+def environment(entries: Iterable[Entry], own: Mapping[str, str]) -> tuple[str, ...]:
+    """`NAME=VALUE` of the entries; the later of one name wins.
 
-    A lone NAME takes its value from `own`, and is left out if it has none there.
+    A lone NAME takes its value from `own`, and is left out if it has none there, as in Docker.
+    Raises InvalidArgument.
     """
     found: dict[str, str] = {}
-    for text in (*files, *texts):
+    for source, text in entries:
         name, equals, value = text.partition("=")
-        if not name:
-            raise InvalidArgument(f"--env {text[:80]!r} is not valid: want NAME=VALUE")
+        if not (is_word(name) if equals else _VARIABLE.fullmatch(name)):
+            raise InvalidArgument(
+                f"{source} {shown(text)} is not valid: want NAME=VALUE, the name without spaces,"
+                " or the NAME of a variable that is set here"
+            )
+        if not equals and not is_utf8(own.get(name, "")):
+            raise InvalidArgument(f"{source} {name!r}: the value that is set here is not UTF-8")
         if equals:
             found[name] = value
         elif name in own:
@@ -37,10 +57,22 @@ def environment(
     return tuple(f"{name}={value}" for name, value in found.items())
 
 
-def env_lines(content: str) -> list[str]:
-    """The lines of an env file that are no comments."""
-    lines = (line.strip("\ufeff").lstrip() for line in content.splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
+def env_lines(source: str, content: bytes) -> list[Entry]:
+    """The lines of an env file that are no comments. Raises InvalidArgument if it is not UTF-8.
+
+    Docker's rules: blanks before a line do not count, quotes are part of the value.
+    """
+    try:
+        text = content.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InvalidArgument(f"{source} cannot be read: line {line} is not UTF-8") from None
+    numbered = enumerate((line.lstrip(_BLANKS) for line in split_lines(text)), 1)
+    return [
+        Entry(f"{source} line {number}", line)
+        for number, line in numbered
+        if line and not line.startswith("#")
+    ]
 
 
 def preferences(texts: Iterable[str]) -> tuple[str, ...]:
@@ -60,11 +92,11 @@ def network(text: str) -> NetworkAttachment:
     target, aliases, ip = "", [], ""
     for part in text.split(","):
         key, _, value = part.partition("=")
-        if key == "name":
+        if key == "name" and value and not target:
             target = value
-        elif key == "alias":
+        elif key == "alias" and value:
             aliases.append(value)
-        elif key == "ip" and value:
+        elif key == "ip" and value and not ip:
             ip = value
         else:
             raise InvalidArgument(
@@ -86,11 +118,10 @@ def host(text: str) -> str:
 
 def ulimit(text: str) -> Ulimit:
     """`nofile=1024:2048` or `nofile=1024`. Raises InvalidArgument."""
-    name, _, limits = text.partition("=")
-    soft, _, hard = limits.partition(":")
-    try:
-        return Ulimit(name=name, soft=int(soft), hard=int(hard or soft))
-    except ValueError:
+    found = _ULIMIT.fullmatch(text)
+    if found is None:
         raise InvalidArgument(
             f"--ulimit {text[:80]!r} is not valid: want NAME=SOFT[:HARD], as in nofile=1024:2048"
-        ) from None
+        )
+    soft = int(found["soft"])
+    return Ulimit(name=found["name"], soft=soft, hard=int(found["hard"] or soft))

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
+from cli import flags
 from cli.service.template import CONDITIONS, ENDPOINT_MODES
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -15,7 +16,7 @@ def _text(*names: str, metavar: str, help: str) -> Callable[[F], F]:
 
 
 def _number(*names: str, help: str) -> Callable[[F], F]:
-    return click.option(*names, type=int, help=help)
+    return click.option(*names, type=flags.number, help=help)
 
 
 def _switch(*names: str, help: str) -> Callable[[F], F]:

@@ -84,7 +84,7 @@ def _ports(flag: str, text: str) -> Iterator[PortConfig]:
             target_port=target,
             protocol=protocol,
             published_port=number,
-            host_ip=(match["ip"] or "").strip("[]"),
+            host_ip=_unbracketed(match["ip"] or ""),
         )
 
 
@@ -92,10 +92,10 @@ def _long(flag: str, text: str) -> PortConfig:
     found = dict.fromkeys(_KEYS, "")
     for part in text.split(","):
         key, _, value = part.partition("=")
-        key = key.strip().lower().replace("host-ip", "host_ip")
-        if key not in found:
-            raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: {_WANT}")
-        found[key] = value.strip()
+        key, value = key.strip(" ").lower().replace("host-ip", "host_ip"), value.strip(" ")
+        if not value or found.get(key) != "":
+            raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: {_WANT}, each once")
+        found[key] = value
     if not found["target"]:
         raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: it has no target")
     return PortConfig(
@@ -103,8 +103,12 @@ def _long(flag: str, text: str) -> PortConfig:
         protocol=_word(flag, text, Protocol, found["protocol"].lower() or "tcp"),
         published_port=_number(flag, text, found["published"] or "0"),
         publish_mode=_word(flag, text, PublishMode, found["mode"].lower() or "ingress"),
-        host_ip=found["host_ip"].strip("[]"),
+        host_ip=_unbracketed(found["host_ip"]),
     )
+
+
+def _unbracketed(ip: str) -> str:
+    return ip[1:-1] if ip.startswith("[") and ip.endswith("]") else ip
 
 
 def _numbers(flag: str, text: str, span: str) -> list[int]:

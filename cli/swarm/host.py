@@ -17,6 +17,7 @@ import msgspec
 from cli import daemons
 from cli.daemons import Daemon
 from pyswarm_core.errors import PyswarmError, Unavailable
+from pyswarm_core.plaintext import split_lines
 
 STATE_DIR = Path("/var/lib/pyswarm")
 RUN_DIR = Path("/run/pyswarm")
@@ -97,7 +98,7 @@ class Keepers:
 
     def log_tail(self, daemon: Daemon) -> str:
         try:
-            lines = daemon.log_file.read_text(errors="replace").splitlines()
+            lines = split_lines(daemon.log_file.read_text(errors="replace"))
         except FileNotFoundError:
             return ""
         own = [line for line in lines if not line.startswith("keeper: ")]

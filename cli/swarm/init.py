@@ -29,10 +29,10 @@ from pyswarm_core.validation import cluster_problems, require
 @click.option("--listen-addr", default=f"0.0.0.0:{API_PORT}", show_default=True, help="IP:PORT")
 @click.option("--etcd-endpoints", default="", metavar="HOST:PORT,...", help="An etcd you run")
 @click.option("--default-addr-pool", multiple=True, metavar="SUBNET", help="Networks get subnets")
-@click.option("--default-addr-pool-mask-length", type=int, help="Prefix length of those subnets")
-@click.option("--data-path-port", type=int, help="UDP port of VXLAN [default: 4789]")
+@click.option("--default-addr-pool-mask-length", type=flags.number, help="Their prefix length")
+@click.option("--data-path-port", type=flags.number, help="UDP port of VXLAN [default: 4789]")
 @click.option("--availability", type=flags.AVAILABILITY, default="active", help="Of this node")
-@click.option("--task-history-limit", type=int, help="Ended tasks kept per slot [default: 5]")
+@click.option("--task-history-limit", type=flags.number, help="Ended tasks per slot [default: 5]")
 @click.option("--dispatcher-heartbeat", metavar="DURATION", help="Of agents [default: 1s]")
 @click.option("--state-dir", type=click.Path(path_type=Path), default=STATE_DIR, show_default=True,
               help="What must survive")  # fmt: skip

@@ -20,7 +20,7 @@ from pyswarm_core.limits import API_PORT
 @click.option("--token", required=True, metavar="TOKEN", help="As `swarm join-token` shows it")
 @click.option("--advertise-addr", default="", metavar="IP", help="Where other nodes reach it")
 @click.option("--availability", type=flags.AVAILABILITY, default="active", help="Of this node")
-@click.option("--data-path-port", type=int, help="UDP port of VXLAN [default: 4789]")
+@click.option("--data-path-port", type=flags.number, help="UDP port of VXLAN [default: 4789]")
 @click.option("--state-dir", type=click.Path(path_type=Path), default=STATE_DIR, show_default=True,
               help="What must survive")  # fmt: skip
 @click.argument("address", metavar="HOST:PORT")

@@ -21,6 +21,7 @@ import msgspec
 from controller.store.base import StoreError, StoreMisuse, StoreUnavailable
 from controller.store.etcd import EtcdStore
 from controller.store.etcd_endpoints import EtcdSettings
+from pyswarm_core.plaintext import split_lines
 
 log = logging.getLogger(__name__)
 
@@ -223,7 +224,7 @@ class EmbeddedEtcd:
 
     def _last_words(self) -> str:
         path = self._folder / "etcd.log"
-        lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+        lines = split_lines(path.read_text(errors="replace")) if path.exists() else []
         return f"; {path} ends with: {lines[-1]}" if lines else ""
 
 

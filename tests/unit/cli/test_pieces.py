@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.answers import NodeView, ServiceProgress, SlotProgress
-from cli.context import Context
+from cli.context import Context, use
 from cli.image.builder import Destination, destination
 from cli.main import COMMANDS, root
 from cli.render.listing import ellipsis, table
 from cli.render.pretty import node_lines
 from cli.render.progress import Screen, changes, lines, reasons
 from cli.service.edits import merged
-from cli.service.entries import env_lines, environment
+from cli.service.entries import Entry, env_lines, environment
 from cli.swarm.host import Host, unit_text
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.ids import NodeId
@@ -24,6 +24,7 @@ from pyswarm_core.reference import parse_reference
 from pyswarm_core.states import TaskState
 from tests.unit.cli.conftest import Pyswarm
 
+LONE_VERBS = ("events", "why", "version", "completion")
 FLEET = Context(registry="192.0.2.9:5000", netns="/run/netns/lan")
 
 
@@ -81,11 +82,14 @@ def test_prop_ellipsis_never_is_longer(text: str, length: int) -> None:
 
 
 def test_env_files_are_read_as_docker_reads_them() -> None:
-    assert env_lines("\ufeffA=1\n # no\n\n  B = 2 \nC") == ["A=1", "B = 2 ", "C"]
+    read = env_lines("f", "\ufeffA=1\n # no\n\n  B= 2 \nC".encode())
+    assert [entry.text for entry in read] == ["A=1", "B= 2 ", "C"]
+    assert read[-1].source == "f line 5"
 
 
 def test_later_environment_wins() -> None:
-    assert environment(["A=2", "B"], ["A=1", "C=3"], {"B": "own"}) == ("A=2", "C=3", "B=own")
+    entries = [Entry("--env", text) for text in ("A=1", "C=3", "A=2", "B", "D")]
+    assert environment(entries, {"B": "own"}) == ("A=2", "C=3", "B=own")
 
 
 def test_merging_replaces_in_place_and_appends() -> None:
@@ -143,6 +147,34 @@ def test_every_verb_explains_itself(path: tuple[str, ...], pyswarm: Pyswarm) -> 
 def test_help_lists_every_noun(pyswarm: Pyswarm) -> None:
     shown = pyswarm("--help").out
     assert all(f"  {name} " in shown for name in COMMANDS)
+
+
+@pytest.mark.parametrize("noun", ["", *(n for n in COMMANDS if n not in LONE_VERBS)])
+def test_a_noun_alone_is_answered_with_its_help(noun: str, pyswarm: Pyswarm) -> None:
+    ran = pyswarm(*noun.split())
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith("Usage: pyswarm")
+    assert ran.out == pyswarm(*noun.split(), "--help").out
+
+
+def test_a_playground_is_named_by_flag_environment_or_context(
+    pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.playground.commands._require_root", lambda: None)
+    monkeypatch.delenv("PYSWARM_HOST", raising=False)
+    monkeypatch.delenv("PYSWARM_PLAYGROUND", raising=False)
+
+    def named(*flags: str) -> set[str]:
+        lines = (["down"], ["exec", "h", "true"], ["kill", "h"], ["cut", "h"], ["heal", "h"])
+        told = [pyswarm("playground", verb, *flags, *rest).err for verb, *rest in lines]
+        return {line.partition(" is up")[0] for line in told}
+
+    assert named() == {"Error: no playground 'playground'"}
+    use(Context(playground="lab"))
+    assert named() == {"Error: no playground 'lab'"}
+    monkeypatch.setenv("PYSWARM_PLAYGROUND", "env")
+    assert named() == {"Error: no playground 'env'"}
+    assert named("--name", "flag") == {"Error: no playground 'flag'"}
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -22,6 +22,10 @@ from tests.unit.cli.scripted import Script
 WRONG = [
     (["bogus"], "'bogus' is not a command of pyswarm"),
     (["service", "bogus"], "'bogus' is not a command of pyswarm service"),
+    (["servce", "ls"], "'servce' is not a command of pyswarm: did you mean service?"),
+    (["service", "crate"], "did you mean create"),
+    (["playground", "kil"], "'kil' is not a command of pyswarm playground: did you mean kill?"),
+    (["service", "create", "--replica", "1", "web"], "'--replicas'"),
     (["service", "create"], "IMAGE"),
     (["service", "create", "--nmae", "x", "web"], "--nmae"),
     (["service", "create", "-p", "80:x", "web"], "--publish '80:x' is not valid: want [[IP:]"),
