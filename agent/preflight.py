@@ -22,10 +22,6 @@ from agent.runtime.conmon import ENVIRONMENT, Binaries
 from agent.tasks.ocispec import HostFacts
 from pyswarm_core.errors import Unavailable
 
-SECCOMP_PROFILES = (
-    Path("/etc/containers/seccomp.json"),
-    Path("/usr/share/containers/seccomp.json"),
-)
 # Static inits only: they run in any image.
 INITS = (
     "/usr/libexec/podman/catatonit",
@@ -41,7 +37,6 @@ PACKAGES = {
     "containers-storage": "containers-storage",
     "nft": "nftables",
     "ip": "iproute2",
-    "seccomp profile": "golang-github-containers-common",
 }
 CONTROLLERS = ("memory", "cpu", "pids")
 _SETTINGS = Path("/proc/sys")
@@ -72,22 +67,16 @@ def probe() -> Preflight:
     hierarchies = cgroups.mounted()
     conmon = _version("conmon")
     kind, version = choose_runtime(_version("crun"), _version("runc"))
-    profile = next((path for path in SECCOMP_PROFILES if path.is_file()), None)
     missing = [name for name in ("skopeo", "containers-storage", "nft", "ip") if not _path(name)]
-    missing += [
-        name
-        for name, present in (("conmon", conmon), ("crun", kind), ("seccomp profile", profile))
-        if not present
-    ]
+    missing += [name for name, present in (("conmon", conmon), ("crun", kind)) if not present]
     problems = [*map(missing_program, missing), *cgroup_problems(hierarchies, _controllers())]
     if problems:
         raise Unavailable("this host cannot run containers yet: " + "; ".join(problems))
-    assert profile is not None
     return Preflight(
         binaries=Binaries(conmon=_path("conmon"), oci=_path(kind), kind=kind, version=version),
         conmon_version=conmon,
         hierarchies=hierarchies,
-        facts=_facts(hierarchies, profile.read_bytes()),
+        facts=_facts(hierarchies),
     )
 
 
@@ -167,11 +156,10 @@ def parse_version(output: str) -> str:
     return found.group(1) if found else ""
 
 
-def _facts(hierarchies: Hierarchies, profile: bytes) -> HostFacts:
+def _facts(hierarchies: Hierarchies) -> HostFacts:
     major, minor, *_ = re.findall(r"\d+", os.uname().release)
     memory = hierarchies.v1.get("memory")
     return HostFacts(
-        seccomp_profile=profile,
         machine=platform.machine(),
         kernel=(int(major), int(minor)),
         unified_cgroups=not hierarchies.v1,

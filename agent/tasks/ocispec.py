@@ -1,6 +1,6 @@
 """From an image's configuration and a task's spec to an OCI config.json. PURE.
 
-What only the host knows (its cgroups, its seccomp profile, where files lie) comes in as
+What only the host knows (its cgroups, its kernel, where files lie) comes in as
 `Surroundings`. Invariant: the same inputs give the same bytes, and nothing here grants more than
 Docker does by default unless the spec asks for it.
 """
@@ -21,9 +21,8 @@ from pyswarm_core.specs import ContainerSpec, TaskSpec
 
 
 class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What is the same for every container of a host. `seccomp_profile` empty: no filter."""
+    """What is the same for every container of a host."""
 
-    seccomp_profile: bytes = b""
     machine: str = "x86_64"
     kernel: tuple[int, int] = (6, 1)
     unified_cgroups: bool = False
@@ -106,10 +105,7 @@ def _linux_section(
         )
     if spec.sysctls:
         section["sysctl"] = dict(spec.sysctls)
-    if host.seccomp_profile:
-        section["seccomp"] = seccomp_section(
-            host.seccomp_profile, frozenset(capabilities), host.machine, host.kernel
-        )
+    section["seccomp"] = seccomp_section(frozenset(capabilities), host.machine, host.kernel)
     return section
 
 

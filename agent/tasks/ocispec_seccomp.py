@@ -1,103 +1,82 @@
-"""From the distribution's seccomp profile to the section of an OCI config. PURE.
+"""The seccomp section of an OCI config: Docker's default profile for one set of capabilities. PURE.
 
-The profile (containers/common's seccomp.json) says for whom a rule holds: `includes` and `excludes`
-by capability, architecture and kernel. The OCI section knows no conditions, so they are decided
-here. Invariant: what the profile does not allow under these capabilities stays forbidden.
+What Docker denies fails with EPERM, as there. A call that neither the profile nor the host's
+libseccomp knows fails with ENOSYS, so that programs built for newer kernels fall back to older
+calls; Docker's runtime answers the same. So the default is ENOSYS, and what is denied is written
+out: by name, and for calls whose arguments decide, by the arguments that are not allowed.
+`personality` alone, whose denied values cannot be written as conditions, fails with ENOSYS.
 """
 
+import errno
 import functools
+from collections.abc import Iterator
 from typing import Any
 
-import msgspec
+from agent.tasks import seccomp_rules as rules
 
-# Go's and the kernel's names of a machine, and the profile's `archMap` entry.
-_ARCHITECTURES = {
-    "x86_64": ("amd64", "SCMP_ARCH_X86_64"),
-    "aarch64": ("arm64", "SCMP_ARCH_AARCH64"),
-    "s390x": ("s390x", "SCMP_ARCH_S390X"),
-    "ppc64le": ("ppc64le", "SCMP_ARCH_PPC64LE"),
-    "riscv64": ("riscv64", "SCMP_ARCH_RISCV64"),
-}
-
-
-class _Condition(msgspec.Struct, frozen=True, rename="camel"):
-    caps: tuple[str, ...] = ()
-    arches: tuple[str, ...] = ()
-    min_kernel: str = ""
-
-
-class _Rule(msgspec.Struct, frozen=True, rename="camel"):
-    action: str
-    names: tuple[str, ...] = ()
-    args: tuple[dict[str, Any], ...] | None = None
-    errno_ret: int | None = None
-    includes: _Condition | None = None
-    excludes: _Condition | None = None
-
-
-class _Architecture(msgspec.Struct, frozen=True, rename="camel"):
-    architecture: str
-    sub_architectures: tuple[str, ...] = ()
-
-
-class _Profile(msgspec.Struct, frozen=True, rename="camel"):
-    default_action: str
-    default_errno_ret: int | None = None
-    arch_map: tuple[_Architecture, ...] = ()
-    syscalls: tuple[_Rule, ...] = ()
+ADMIN = "CAP_SYS_ADMIN"
+_ALLOW = "SCMP_ACT_ALLOW"
+_ERRNO = "SCMP_ACT_ERRNO"
+_BY_ARGUMENT = frozenset({"socket", "personality", "clone", "clone3"})
 
 
 @functools.lru_cache(maxsize=64)
 def seccomp_section(
-    profile: bytes, capabilities: frozenset[str], machine: str, kernel: tuple[int, int]
+    capabilities: frozenset[str], machine: str, kernel: tuple[int, int]
 ) -> dict[str, Any]:
     """The `linux.seccomp` section for a process bounded by `capabilities`.
 
-    `machine` is uname's. Callers share the result and must not change it. Raises
-    msgspec.DecodeError if the profile is not one.
+    `machine` is uname's, `kernel` its major and minor version. Callers share the result and must
+    not change it.
     """
-    parsed = msgspec.json.decode(profile, type=_Profile)
-    go_name, scmp_name = _ARCHITECTURES.get(machine, (machine, ""))
-    known = [entry for entry in parsed.arch_map if entry.architecture == scmp_name]
-    section: dict[str, Any] = {
-        "defaultAction": parsed.default_action,
-        "architectures": [
-            name for entry in known for name in (entry.architecture, *entry.sub_architectures)
-        ],
+    allowed = rules.ALWAYS | rules.ON_MACHINE.get(machine, frozenset())
+    for capability, names in rules.WITH_CAPABILITY.items():
+        allowed |= names if capability in capabilities else frozenset()
+    if kernel >= rules.PTRACE_KERNEL:
+        allowed |= rules.PTRACE
+    denied = rules.NEVER.union(rules.PTRACE, *rules.WITH_CAPABILITY.values())
+    return {
+        "defaultAction": _ERRNO,
+        "defaultErrnoRet": errno.ENOSYS,
+        "architectures": list(rules.ARCHITECTURES.get(machine, ())),
         "syscalls": [
-            _oci_rule(rule)
-            for rule in parsed.syscalls
-            if _holds(rule, capabilities, go_name, kernel)
+            {"names": sorted(allowed), "action": _ALLOW},
+            {
+                "names": sorted(denied - allowed - _BY_ARGUMENT),
+                "action": _ERRNO,
+                "errnoRet": errno.EPERM,
+            },
+            *_socket(),
+            *(_when("personality", "EQ", value) for value in rules.PERSONALITIES),
+            *(() if ADMIN in capabilities else _clone(flags_at=machine == "s390x")),
         ],
     }
-    if parsed.default_errno_ret is not None:
-        section["defaultErrnoRet"] = parsed.default_errno_ret
-    return section
 
 
-def _holds(
-    rule: _Rule, capabilities: frozenset[str], architecture: str, kernel: tuple[int, int]
-) -> bool:
-    includes, excludes = rule.includes or _Condition(), rule.excludes or _Condition()
-    return (
-        capabilities.issuperset(includes.caps)
-        and (not includes.arches or architecture in includes.arches)
-        and (not includes.min_kernel or kernel >= _version(includes.min_kernel))
-        and capabilities.isdisjoint(excludes.caps)
-        and architecture not in excludes.arches
-        and (not excludes.min_kernel or kernel < _version(excludes.min_kernel))
-    )
+def _socket() -> Iterator[dict[str, Any]]:
+    below, known = rules.SOCKET_FAMILIES_BELOW, rules.SOCKET_FAMILIES
+    yield _when("socket", "LT", below)
+    for family in range(below, max(known) + 1):
+        yield _when("socket", "EQ", family, allow=family in known)
+    yield _when("socket", "GT", max(known), allow=False)
 
 
-def _version(text: str) -> tuple[int, int]:
-    major, _, minor = text.partition(".")
-    return int(major), int(minor or 0)
+def _clone(*, flags_at: int) -> Iterator[dict[str, Any]]:
+    """`flags_at`: which argument holds the flags."""
+    flags = rules.NAMESPACE_FLAGS.values()
+    yield _masked(flags_at, sum(flags), 0, allow=True)
+    for flag in flags:
+        yield _masked(flags_at, flag, flag, allow=False)
 
 
-def _oci_rule(rule: _Rule) -> dict[str, Any]:
-    written: dict[str, Any] = {"names": list(rule.names), "action": rule.action}
-    if rule.args:
-        written["args"] = [dict(argument) for argument in rule.args]
-    if rule.errno_ret is not None:
-        written["errnoRet"] = rule.errno_ret
-    return written
+def _masked(index: int, mask: int, value: int, *, allow: bool) -> dict[str, Any]:
+    found = _when("clone", "MASKED_EQ", mask, allow=allow)
+    found["args"][0] |= {"index": index, "valueTwo": value}
+    return found
+
+
+def _when(name: str, operator: str, value: int, *, allow: bool = True) -> dict[str, Any]:
+    """A rule for a call whose first argument compares so."""
+    argument = {"index": 0, "value": value, "op": f"SCMP_CMP_{operator}"}
+    rule: dict[str, Any] = {"names": [name], "action": _ALLOW, "args": [argument]}
+    return rule if allow else {**rule, "action": _ERRNO, "errnoRet": errno.EPERM}
