@@ -64,7 +64,7 @@ class Fleet:
 
     def create(self, spec: ServiceSpec) -> str:
         """Create a service and return its id once all of it runs."""
-        service = self.client.create_service(spec)
+        service, _ = self.client.create_service(spec)
         self._converge(service.id)
         return service.id
 

@@ -100,27 +100,39 @@ class Client:
         """The fleet in numbers."""
         return from_proto(answers.Info, self._ask(self._stub.GetInfo, pb.GetInfoRequest()))
 
-    def create_service(self, spec: ServiceSpec, login: RegistryLogin | None = None) -> Service:
-        """Create it; an empty name gets a random one."""
-        request = pb.CreateServiceRequest()
+    def create_service(
+        self, spec: ServiceSpec, login: RegistryLogin | None = None, *, query_registry: bool = False
+    ) -> tuple[Service, Sequence[str]]:
+        """Create it, and what to warn of; an empty name gets a random one.
+
+        With `query_registry` the image's digest is looked up and stored.
+        """
+        request = pb.CreateServiceRequest(query_registry=query_registry)
         to_proto(spec, request.spec)
         if login is not None:
             to_proto(login, request.registry_login)
-        return from_proto(Service, self._ask(self._stub.CreateService, request).service)
+        reply = self._ask(self._stub.CreateService, request)
+        return from_proto(Service, reply.service), reply.warnings
 
     def update_service(
-        self, service: Service, spec: ServiceSpec, login: RegistryLogin | None = None
-    ) -> Service:
+        self,
+        service: Service,
+        spec: ServiceSpec,
+        login: RegistryLogin | None = None,
+        *,
+        query_registry: bool = False,
+    ) -> tuple[Service, Sequence[str]]:
         """Give `service`, as it was read, another spec. Raises Conflict if it changed since.
 
-        Without a login the service keeps the one it has.
+        Without a login the service keeps the one it has. The rest is as in `create_service`.
         """
-        request = pb.UpdateServiceRequest(ref=service.id)
+        request = pb.UpdateServiceRequest(ref=service.id, query_registry=query_registry)
         request.version.index = service.version.index
         to_proto(spec, request.spec)
         if login is not None:
             to_proto(login, request.registry_login)
-        return from_proto(Service, self._ask(self._stub.UpdateService, request).service)
+        reply = self._ask(self._stub.UpdateService, request)
+        return from_proto(Service, reply.service), reply.warnings
 
     def remove_service(self, ref: str) -> Service:
         """Begin to remove it."""

@@ -16,7 +16,7 @@ UNSUPPORTED = frozenset(
     "--rollback-parallelism --rollback-delay --rollback-monitor --rollback-max-failure-ratio "
     "--rollback-failure-action --rollback-order --health-cmd --health-interval --health-timeout "
     "--health-retries --health-start-period --health-start-interval --no-healthcheck "
-    "--log-driver --log-opt --no-resolve-image --generic-resource --generic-resource-add "
+    "--log-driver --log-opt --generic-resource --generic-resource-add "
     "--generic-resource-rm --max-concurrent --isolation --credential-spec --autolock "
     "--cert-expiry --external-ca --force-new-cluster --snapshot-interval --max-snapshots "
     "--aux-address --ipam-driver --ipam-opt --ipv4 --scope --config-only --config-from "

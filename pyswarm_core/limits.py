@@ -176,6 +176,10 @@ IMAGES_PER_NODE_MAX = 10_000
 """Images that one host may list."""
 TUNNELS_MAX = 1_000
 """Streams to agents that one leader keeps open at once."""
+RESOLVES_AT_ONCE = 32
+"""Images whose digests one controller has looked up at once; more wait, and are made without."""
+RESOLVERS_ASKED = 3
+"""Agents that are asked for one digest: not every host reaches every registry."""
 DETAIL_LENGTH_MAX = 512
 """Characters kept of a task's message and of its error: 128 slots with their history fit one store
 request.

@@ -99,6 +99,8 @@ class Tunnels:
                 await self._logs(request.logs, queue)
             case "image_pull":
                 await self._pull(request.image_pull, queue)
+            case "image_resolve":
+                await queue.put(await self._resolve(request.image_resolve))
             case "image_list":
                 await queue.put(await self._list())
             case "image_remove":
@@ -129,14 +131,14 @@ class Tunnels:
                     await queue.put(_log_frame(task_id, lines[start : start + LINES_PER_FRAME]))
 
     async def _pull(self, request: dispatcher_pb2.ImagePull, queue: Queue) -> None:
-        credentials = (
-            Credentials(username=request.username, password=request.password)
-            if request.username
-            else None
-        )
-        image = await self._images.pull(request.reference, credentials, _reporter(queue))
+        image = await self._images.pull(request.reference, _credentials(request), _reporter(queue))
         told = dispatcher_pb2.ImageProgress(status=f"digest: {image.digest}")
         await queue.put(Frame(image_progress=told))
+
+    async def _resolve(self, request: dispatcher_pb2.ImageResolve) -> dispatcher_pb2.TunnelFrame:
+        digest = await self._images.resolve_digest(request.reference, _credentials(request))
+        found = dispatcher_pb2.Image(digest=digest)
+        return Frame(image_report=dispatcher_pb2.ImageReport(images=[found]))
 
     async def _list(self) -> dispatcher_pb2.TunnelFrame:
         images = [
@@ -150,6 +152,14 @@ class Tunnels:
             for image in await self._images.list()
         ]
         return Frame(image_report=dispatcher_pb2.ImageReport(images=images))
+
+
+def _credentials(
+    request: dispatcher_pb2.ImagePull | dispatcher_pb2.ImageResolve,
+) -> Credentials | None:
+    if not request.username:
+        return None
+    return Credentials(username=request.username, password=request.password)
 
 
 async def _framed(tunnel_id: str, queue: Queue) -> Frames:

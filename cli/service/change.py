@@ -6,6 +6,7 @@ If another change came first, once more from the beginning.
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from cli.service.digests import lookup, warn
 from pyswarm_core.errors import Conflict
 from pyswarm_core.objects import Service
 from pyswarm_core.specs import RegistryLogin, ServiceSpec
@@ -20,13 +21,21 @@ def changed(
     ref: str,
     change: Callable[[ServiceSpec], ServiceSpec],
     login_of: Callable[[ServiceSpec], RegistryLogin | None] = lambda spec: None,
+    *,
+    query_registry: bool = False,
 ) -> Service:
     """The service after the change. Raises InvalidArgument, NotFound, Conflict the second time."""
 
     def sent(service: Service) -> Service:
         spec = change(service.spec)
         require(service_problems(spec))
-        return client.update_service(service, spec, login_of(spec))
+        login = login_of(spec)
+        with lookup(spec, asked=query_registry):
+            updated, warnings = client.update_service(
+                service, spec, login, query_registry=query_registry
+            )
+        warn(warnings)
+        return updated
 
     service = client.service(ref)
     try:

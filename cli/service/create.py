@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from cli import converge, flags, session
 from cli.converge import Watched
 from cli.lazy import Verb
-from cli.service import entries, logins, options, publishing
+from cli.service import digests, entries, logins, options, publishing
 from cli.service.entries import Entry
 from cli.service.options import many
 from cli.service.template import with_replicas, with_single
@@ -63,17 +63,23 @@ _REPLICATED = ServiceMode(replicated=ReplicatedMode())
 @many("--sysctl", metavar="KEY=VALUE", help="Kernel settings of the container")
 @many("--ulimit", metavar="NAME=SOFT[:HARD]", help="Resource limits of processes")
 @options.with_registry_auth
+@digests.no_resolve_image
 @flags.detach
 @flags.quiet_progress
 @click.argument("image")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND] [ARG...]")
-def create(*, detach: bool, quiet: bool, with_registry_auth: bool, **given: Any) -> None:
+def create(
+    *, detach: bool, quiet: bool, with_registry_auth: bool, no_resolve_image: bool, **given: Any
+) -> None:
     spec = spec_of(given, os.environ)
     named = spec if spec.name else replace(spec, name="drawn-by-the-controller")
     require(service_problems(named))
     login = logins.asked_for(with_registry_auth)(spec)
     client = session.connect()
-    service = client.create_service(spec, login)
+    asked = not no_resolve_image
+    with digests.lookup(spec, asked=asked):
+        service, warnings = client.create_service(spec, login, query_registry=asked)
+    digests.warn(warnings)
     click.echo(service.id)
     if not detach:
         converge.until_converged(client, [Watched(service.id, service.spec.name)], quiet=quiet)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from cli import converge, flags, session
 from cli.converge import Watched
 from cli.lazy import Verb
-from cli.service import edits, entries, logins, options
+from cli.service import digests, edits, entries, logins, options
 from cli.service.change import changed
 from cli.service.options import many
 from pyswarm_core.errors import InvalidArgument
@@ -60,11 +60,18 @@ if TYPE_CHECKING:
 @many("--ulimit-add", metavar="NAME=SOFT[:HARD]", help="Add or change resource limits")
 @many("--ulimit-rm", metavar="NAME", help="Remove resource limits")
 @options.with_registry_auth
+@digests.no_resolve_image
 @flags.detach
 @flags.quiet_progress
 @click.argument("service")
 def update(
-    *, detach: bool, quiet: bool, with_registry_auth: bool, service: str, **given: Any
+    *,
+    detach: bool,
+    quiet: bool,
+    with_registry_auth: bool,
+    no_resolve_image: bool,
+    service: str,
+    **given: Any,
 ) -> None:
     if not with_registry_auth and not any(_was_given(value) for value in given.values()):
         raise click.UsageError("nothing to change: give at least one flag")
@@ -74,7 +81,9 @@ def update(
     def change(spec: ServiceSpec) -> ServiceSpec:
         return _on_networks(client, edits.updated(spec, given, os.environ), added, given)
 
-    found = changed(client, service, change, logins.asked_for(with_registry_auth))
+    asked = given["image"] is not None and not no_resolve_image
+    login_of = logins.asked_for(with_registry_auth)
+    found = changed(client, service, change, login_of, query_registry=asked)
     click.echo(service)
     if not detach:
         converge.until_converged(client, [Watched(found.id, found.spec.name)], quiet=quiet)

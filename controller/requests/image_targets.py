@@ -8,8 +8,10 @@ from controller.requests import filters
 from controller.requests.filters import Filters, Key
 from controller.requests.lookup import find_node
 from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.ids import NodeId
 from pyswarm_core.objects import Node
 from pyswarm_core.reference import parse_reference
+from pyswarm_core.specs import ServiceSpec
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
 
@@ -53,6 +55,14 @@ def parse_image_filters(wanted: Iterable[str]) -> Filters:
 def passes(image: ImageName, wanted: Filters) -> bool:
     """Whether the image passes."""
     return filters.matches(image, wanted, _KEYS)
+
+
+def eligible_nodes(state: State, spec: ServiceSpec) -> list[NodeId]:
+    """The ready nodes on which the service's tasks may run; if there is none, all ready ones."""
+    ready = [node.id for node in target_nodes(state, ())]
+    table = state.node_table
+    satisfying = table.satisfying_all(spec.task_template.placement.constraints)
+    return [node_id for node_id in ready if satisfying[table.rows[node_id]]] or ready
 
 
 def target_nodes(state: State, refs: Sequence[str]) -> list[Node]:

@@ -12,7 +12,7 @@ import msgspec
 
 from controller.leadership import Leader, Leadership, Mutation
 from controller.requests import lookup, members, networks, nodes, queries, services, views
-from controller.servers import images, logs, progress, story, traces
+from controller.servers import digests, images, logs, progress, story, traces
 from controller.servers.calls import Context, in_turn, read
 from controller.why import why
 from pyswarm_core.api.v1 import control_pb2 as pb
@@ -68,26 +68,33 @@ class Control(control_pb2_grpc.ControlServicer):
         self, request: pb.CreateServiceRequest, context: Context
     ) -> pb.ServiceReply:
         spec, login = read(ServiceSpec, request.spec), _login(request)
+        warnings: tuple[str, ...] = ()
+        if request.query_registry:
+            spec, warnings = await digests.pinned(self._leader(), spec, login)
         routes = self._routes()
-        return _service(
-            await self._submit(
-                lambda state, now, ids: services.create_service(
-                    state, spec, routes, now, ids, login=login
-                )
+        service = await self._submit(
+            lambda state, now, ids: services.create_service(
+                state, spec, routes, now, ids, login=login
             )
         )
+        return _service(service, warnings)
 
     async def UpdateService(
         self, request: pb.UpdateServiceRequest, context: Context
     ) -> pb.ServiceReply:
         spec, based_on = read(ServiceSpec, request.spec), read(Version, request.version)
-        update = services.Update(request.ref, based_on, spec, _login(request))
+        login = _login(request)
+        warnings: tuple[str, ...] = ()
+        if request.query_registry:
+            leader = self._leader()
+            known = login or lookup.find_service(leader.state, request.ref).registry_login
+            spec, warnings = await digests.pinned(leader, spec, known)
+        update = services.Update(request.ref, based_on, spec, login)
         routes = self._routes()
-        return _service(
-            await self._submit(
-                lambda state, now, ids: services.update_service(state, update, routes, now, ids)
-            )
+        service = await self._submit(
+            lambda state, now, ids: services.update_service(state, update, routes, now, ids)
         )
+        return _service(service, warnings)
 
     async def RemoveService(self, request: pb.RefRequest, context: Context) -> pb.ServiceReply:
         return _service(
@@ -233,8 +240,9 @@ def _login(request: pb.CreateServiceRequest | pb.UpdateServiceRequest) -> Regist
     return read(RegistryLogin, request.registry_login) if given else None
 
 
-def _service(service: Service) -> pb.ServiceReply:
-    return pb.ServiceReply(service=to_proto(views.shown(service), pb.ServiceReply().service))
+def _service(service: Service, warnings: Sequence[str] = ()) -> pb.ServiceReply:
+    shown = to_proto(views.shown(service), pb.ServiceReply().service)
+    return pb.ServiceReply(service=shown, warnings=warnings)
 
 
 def _network(network: Network) -> pb.NetworkReply:

@@ -138,6 +138,9 @@ class CreateServiceRequest(_message.Message):
 
     SPEC_FIELD_NUMBER: _builtins.int
     REGISTRY_LOGIN_FIELD_NUMBER: _builtins.int
+    QUERY_REGISTRY_FIELD_NUMBER: _builtins.int
+    query_registry: _builtins.bool
+    """Whether the image's tag is to be replaced by the digest that its registry has for it now."""
     @_builtins.property
     def spec(self) -> _specs_pb2.ServiceSpec: ...
     @_builtins.property
@@ -147,10 +150,11 @@ class CreateServiceRequest(_message.Message):
         *,
         spec: _specs_pb2.ServiceSpec | None = ...,
         registry_login: _specs_pb2.RegistryLogin | None = ...,
+        query_registry: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["registry_login", b"registry_login", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["registry_login", b"registry_login", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["query_registry", b"query_registry", "registry_login", b"registry_login", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -164,7 +168,10 @@ class UpdateServiceRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     REGISTRY_LOGIN_FIELD_NUMBER: _builtins.int
+    QUERY_REGISTRY_FIELD_NUMBER: _builtins.int
     ref: _builtins.str
+    query_registry: _builtins.bool
+    """As in CreateServiceRequest."""
     @_builtins.property
     def version(self) -> _objects_pb2.Version: ...
     @_builtins.property
@@ -180,10 +187,11 @@ class UpdateServiceRequest(_message.Message):
         version: _objects_pb2.Version | None = ...,
         spec: _specs_pb2.ServiceSpec | None = ...,
         registry_login: _specs_pb2.RegistryLogin | None = ...,
+        query_registry: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["registry_login", b"registry_login", "spec", b"spec", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref", "registry_login", b"registry_login", "spec", b"spec", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["query_registry", b"query_registry", "ref", b"ref", "registry_login", b"registry_login", "spec", b"spec", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -194,16 +202,22 @@ class ServiceReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SERVICE_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def service(self) -> _objects_pb2.Service: ...
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the user should know though the request was carried out."""
+
     def __init__(
         self,
         *,
         service: _objects_pb2.Service | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["service", b"service", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -647,6 +647,7 @@ class OpenTunnel(_message.Message):
     IMAGE_LIST_FIELD_NUMBER: _builtins.int
     IMAGE_REMOVE_FIELD_NUMBER: _builtins.int
     TRACE_FIELD_NUMBER: _builtins.int
+    IMAGE_RESOLVE_FIELD_NUMBER: _builtins.int
     tunnel_id: _builtins.str
     @_builtins.property
     def logs(self) -> Global___LogsOptions: ...
@@ -658,6 +659,8 @@ class OpenTunnel(_message.Message):
     def image_remove(self) -> Global___ImageRemove: ...
     @_builtins.property
     def trace(self) -> Global___TraceProbe: ...
+    @_builtins.property
+    def image_resolve(self) -> Global___ImageResolve: ...
     def __init__(
         self,
         *,
@@ -667,12 +670,13 @@ class OpenTunnel(_message.Message):
         image_list: Global___ImageList | None = ...,
         image_remove: Global___ImageRemove | None = ...,
         trace: Global___TraceProbe | None = ...,
+        image_resolve: Global___ImageResolve | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "kind", b"kind", "logs", b"logs", "trace", b"trace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "trace", b"trace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "kind", b"kind", "logs", b"logs", "trace", b"trace", "tunnel_id", b"tunnel_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "trace", b"trace", "tunnel_id", b"tunnel_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["logs", "image_pull", "image_list", "image_remove", "trace"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["logs", "image_pull", "image_list", "image_remove", "trace", "image_resolve"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -732,6 +736,33 @@ class ImagePull(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ImagePull: _TypeAlias = ImagePull  # noqa: Y015
+
+@_typing.final
+class ImageResolve(_message.Message):
+    """Which digest the registry has for the reference now; the answer is an ImageReport of one image with nothing else."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    USERNAME_FIELD_NUMBER: _builtins.int
+    PASSWORD_FIELD_NUMBER: _builtins.int
+    reference: _builtins.str
+    username: _builtins.str
+    password: _builtins.str
+    def __init__(
+        self,
+        *,
+        reference: _builtins.str = ...,
+        username: _builtins.str = ...,
+        password: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["password", b"password", "reference", b"reference", "username", b"username"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageResolve: _TypeAlias = ImageResolve  # noqa: Y015
 
 @_typing.final
 class ImageList(_message.Message):

@@ -17,6 +17,7 @@ PORT = 5001
 PASSWORD = "open-sesame-7"
 # bcrypt, the only kind docker-registry takes.
 HTPASSWD = "ann:$2b$04$nv7cJTZAPpHKJqIQcE1HUuRLpQ.vZB6uFZyaYJ6TXdut3iQVBFh7O\n"
+IMAGE_OF = "{{.Spec.TaskTemplate.ContainerSpec.Image}}"
 PATIENT = ("--restart-delay", "1s")
 
 HUNG = """
@@ -56,11 +57,15 @@ def registry(fleet: Fleet, folder: Path, *, login: bool = False) -> AbstractCont
     return fleet.serving(*quiet, binary, "serve", str(folder / "config.json"))
 
 
-def offer(fleet: Fleet, name: str) -> str:
-    """Copy web:1 to the second registry under that name; its reference."""
+def offer(fleet: Fleet, name: str, convert: str = "") -> str:
+    """Copy web:1 to the second registry under that name; its reference.
+
+    `convert`: as a manifest of that kind, with another digest.
+    """
     reference = f"{UNDERLAY}:{PORT}/{name}"
     enter = f"--net=/run/netns/{fleet.name}-lan"
     copy = ["nsenter", enter, "skopeo", "--insecure-policy", "copy", "--quiet"]
+    copy += ["--format", convert] if convert else []
     plain = ["--src-tls-verify=false", "--dest-tls-verify=false", "--dest-creds", f"ann:{PASSWORD}"]
     source = f"docker://{UNDERLAY}:5000/library/{IMAGE}"
     fleet.until(
@@ -158,3 +163,41 @@ def places_of(fleet: Fleet, service: str, password: str) -> list[str]:
         except (FileNotFoundError, ProcessLookupError):
             continue
     return [place for place, text in told.items() if any(word in text for word in hidden)]
+
+
+def test_a_tag_that_moved_changes_no_service_until_it_is_updated(
+    fleet: Fleet, service: str, tmp_path: Path
+) -> None:
+    def image() -> str:
+        return fleet("service", "inspect", service, "--format", IMAGE_OF)
+
+    def ids() -> set[str]:
+        return {fleet.task(task["ID"])["Spec"]["ContainerSpec"]["Image"] for task in running()}
+
+    def running() -> list[dict[str, str]]:
+        return fleet.running(service)
+
+    with registry(fleet, tmp_path / "registry"):
+        tag = offer(fleet, "moving:1")
+        only = ("--constraint", "node.hostname==host1")
+        fleet("service", "create", "--name", service, *only, tag)
+        old = image()
+        assert old.startswith(f"{tag}@sha256:")
+        assert [row["Image"] for row in fleet.rows("service", "ls")] == [tag]
+        offer(fleet, "moving:1", convert="v2s2")
+        # Hosts that never had the image run the same as the first.
+        fleet("service", "update", "--constraint-rm", "node.hostname==host1", service)
+        fleet("service", "scale", f"{service}=3")
+        assert len({task["Node"] for task in running()}) == 3
+        fleet("service", "update", "--force", service)
+        assert (image(), ids()) == (old, {old})
+        fleet("service", "update", "--image", tag, service)
+        new = image()
+        assert new != old
+        assert ids() == {new}
+        before = {task["ID"] for task in running()}
+        fleet("service", "update", "--image", tag, service)
+        assert {task["ID"] for task in running()} == before
+    done = fleet.run("service", "update", "--image", tag, "-d", service)
+    assert (done.code, image()) == (0, tag)
+    assert f"image {tag} could not be accessed on a registry to record its digest" in done.err

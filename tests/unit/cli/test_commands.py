@@ -1,9 +1,11 @@
 """Commands that change the fleet: flags in, requests and progress out."""
 
 import shlex
+import threading
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from msgspec.structs import replace
 
@@ -391,3 +393,46 @@ def test_commands_are_all_there() -> None:
         if isinstance(command, click.Group):
             for verb in command.list_commands(context):
                 assert command.get_command(context, verb) is not None
+
+
+def test_the_digest_is_looked_up_when_the_image_is_given(fleet: Script, pyswarm: Pyswarm) -> None:
+    for flags in ([], ["--no-resolve-image"]):
+        assert pyswarm("service", "create", "-d", *flags, "web").code == 0
+    assert [one.query_registry for one in fleet.requests("CreateService")] == [True, False]
+    lines = (
+        ["--image", "web:1"], ["--force"], ["--env-add", "A=1"],
+        ["--image", "web:1", "--no-resolve-image"],
+    )  # fmt: skip
+    for flags in lines:
+        assert pyswarm("service", "update", "-d", *flags, "web").code == 0
+    asked = [one.query_registry for one in fleet.requests("UpdateService")]
+    assert asked == [True, False, False, False]
+    assert pyswarm("service", "update", "--no-resolve-image", "web").code == 2
+
+
+def test_what_the_controller_warns_of_is_told_on_stderr(fleet: Script, pyswarm: Pyswarm) -> None:
+    reply = service_reply()
+    reply.warnings.append("image web:1 could not be accessed on a registry to record its digest.")
+    fleet.on("CreateService", reply)
+    fleet.on("UpdateService", reply)
+    for line in (["create", "-d", "web"], ["update", "-d", "--image", "web:1", "web"]):
+        ran = pyswarm("service", *line)
+        assert ran.err == f"{reply.warnings[0]}\n"
+        assert "image" not in ran.out
+
+
+def test_a_slow_registry_is_named_while_it_is_waited_for(
+    fleet: Script, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.service.digests.PATIENCE_S", 0.0)
+    told = threading.Event()
+    echo = click.echo
+
+    def heard(*words: object, **options: object) -> None:
+        echo(*words, **options)  # type: ignore[arg-type]
+        told.set()
+
+    monkeypatch.setattr("cli.service.digests.click.echo", heard)
+    fleet.on("CreateService", lambda _: (told.wait(20), service_reply())[1])
+    ran = pyswarm("service", "create", "-d", "web:1")
+    assert ran.err == "asking the registry for the digest of web:1\n"

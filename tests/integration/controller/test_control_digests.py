@@ -1,0 +1,179 @@
+"""The digest of a service's image is looked up through an agent, on creation and on update."""
+
+import asyncio
+
+import pytest
+
+from controller.servers import digests
+from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.api.v1 import dispatcher_pb2 as dp
+from pyswarm_core.api.v1 import specs_pb2
+from pyswarm_core.ids import NodeId, ServiceId
+from pyswarm_core.limits import RESOLVERS_ASKED
+from tests.fixtures import build
+from tests.fixtures.desk import Answer
+from tests.integration.controller.conftest import Api
+from tests.integration.controller.fleet import web
+
+OLD, NEW = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
+LOGIN = specs_pb2.RegistryLogin(registry="docker.io", username="ann", password="secret")
+
+
+class Registry:
+    """What agents are asked, and what they find."""
+
+    def __init__(self, api: Api) -> None:
+        self.digest = OLD
+        self.asked: list[dp.ImageResolve] = []
+        self._api = api
+
+    def reachable_from(self, *nodes: str) -> None:
+        """These agents answer; the others say that it does not."""
+        for node_id in ("n1", "n2", "n3"):
+            self._api.desk.agents[NodeId(node_id)] = self._agent(works=node_id in nodes)
+
+    def _agent(self, *, works: bool) -> Answer:
+        def answer(request: dp.OpenTunnel) -> list[dp.TunnelFrame]:
+            self.asked.append(request.image_resolve)
+            if not works:
+                error = dp.TunnelError(kind="RegistryUnavailable", message="no answer")
+                return [dp.TunnelFrame(error=error)]
+            report = dp.ImageReport(images=[dp.Image(digest=self.digest)])
+            return [dp.TunnelFrame(image_report=report)]
+
+        return answer
+
+
+@pytest.fixture
+def registry(api: Api) -> Registry:
+    found = Registry(api)
+    found.reachable_from("n1", "n2", "n3")
+    return found
+
+
+def wish(image: str = "web:1", **fields: object) -> pb.CreateServiceRequest:
+    request = web(1)
+    request.spec.task_template.container_spec.image = image
+    request.MergeFrom(pb.CreateServiceRequest(query_registry=True, **fields))  # type: ignore[arg-type]
+    return request
+
+
+def image_of(reply: pb.ServiceReply) -> str:
+    return reply.service.spec.task_template.container_spec.image
+
+
+async def test_the_stored_image_has_its_tag_and_the_digest(api: Api, registry: Registry) -> None:
+    reply = await api.stub.CreateService(wish())
+    assert (image_of(reply), list(reply.warnings)) == (f"web:1@{OLD}", [])
+    assert [one.reference for one in registry.asked] == ["docker.io/library/web:1"]
+    stored = api.desk.state.services[ServiceId(reply.service.id)]
+    assert stored.spec.task_template.container_spec.image == f"web:1@{OLD}"
+
+
+async def test_who_does_not_want_it_is_not_asked_for(api: Api, registry: Registry) -> None:
+    request = wish()
+    request.query_registry = False
+    assert image_of(await api.stub.CreateService(request)) == "web:1"
+    pinned = wish(f"web@{NEW}")
+    pinned.spec.name = "pinned"
+    assert image_of(await api.stub.CreateService(pinned)) == f"web@{NEW}"
+    assert registry.asked == []
+
+
+async def test_an_update_to_the_same_tag_notices_that_it_moved(
+    api: Api, registry: Registry
+) -> None:
+    service = (await api.stub.CreateService(wish())).service
+
+    async def updated() -> pb.ServiceReply:
+        request = pb.UpdateServiceRequest(ref=service.id, query_registry=True)
+        current = (await api.stub.GetService(pb.RefRequest(ref=service.id))).service
+        request.version.CopyFrom(current.version)
+        request.spec.CopyFrom(current.spec)
+        request.spec.task_template.container_spec.image = "web:1"
+        return await api.stub.UpdateService(request)
+
+    assert (await updated()).service.spec_version == 1
+    registry.digest = NEW
+    reply = await updated()
+    assert (image_of(reply), reply.service.template_version) == (f"web:1@{NEW}", 2)
+
+
+async def test_another_agent_is_asked_when_one_does_not_reach_the_registry(
+    api: Api, registry: Registry
+) -> None:
+    registry.reachable_from("n2")
+    assert image_of(await api.stub.CreateService(wish())) == f"web:1@{OLD}"
+    assert 1 <= len(registry.asked) <= RESOLVERS_ASKED
+
+
+async def test_without_any_answer_the_service_is_made_with_a_warning(
+    api: Api, registry: Registry
+) -> None:
+    registry.reachable_from()
+    reply = await api.stub.CreateService(wish())
+    assert image_of(reply) == "web:1"
+    (warning,) = reply.warnings
+    assert warning.startswith(
+        "image web:1 could not be accessed on a registry to record its digest"
+    )
+    assert "different nodes running different versions" in warning
+    assert len(registry.asked) == RESOLVERS_ASKED
+
+
+async def test_no_node_at_all_is_a_warning_too(api: Api) -> None:
+    assert len((await api.stub.CreateService(wish())).warnings) == 1
+
+
+async def test_a_silent_agent_holds_up_nobody_for_long(
+    api: Api, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(digests, "TIMEOUT_S", 0.2)
+    asked: list[NodeId] = []
+    ask = digests._ask
+
+    def silent_first(leader: object, node_id: NodeId, request: dp.ImageResolve) -> object:
+        asked.append(node_id)
+        if len(asked) == 1 or everybody:
+            return asyncio.Event().wait()
+        return ask(leader, node_id, request)  # type: ignore[arg-type]
+
+    everybody = False
+    monkeypatch.setattr(digests, "_ask", silent_first)
+    assert image_of(await api.stub.CreateService(wish())) == f"web:1@{OLD}"
+    assert len(asked) == 2
+    everybody = True
+    request = wish()
+    request.spec.name = "other"
+    assert len((await api.stub.CreateService(request)).warnings) == 1
+    assert len(asked) == 2 + RESOLVERS_ASKED
+
+
+async def test_a_login_goes_to_its_own_registry_only(api: Api, registry: Registry) -> None:
+    service = (await api.stub.CreateService(wish(registry_login=LOGIN))).service
+    other = wish("registry.example:5000/web:1", registry_login=LOGIN)
+    other.spec.name = "other"
+    await api.stub.CreateService(other)
+    update = pb.UpdateServiceRequest(ref=service.id, version=service.version, query_registry=True)
+    update.spec.CopyFrom(service.spec)
+    update.spec.task_template.container_spec.image = "web:2"
+    await api.stub.UpdateService(update)
+    shown = [(one.reference, one.username, one.password) for one in registry.asked]
+    assert shown == [
+        ("docker.io/library/web:1", "ann", "secret"),
+        ("registry.example:5000/web:1", "", ""),
+        ("docker.io/library/web:2", "ann", "secret"),  # the one that is stored
+    ]
+
+
+async def test_who_may_run_the_tasks_is_asked_first(api: Api, registry: Registry) -> None:
+    request = wish()
+    request.spec.task_template.placement.constraints.append("node.hostname==n3")
+    spec = build.service("web", spec=build.template(constraints=["node.hostname==n3"])).spec
+    from controller.requests.image_targets import eligible_nodes
+
+    assert eligible_nodes(api.desk.state, spec) == ["n3"]
+    registry.reachable_from("n3")
+    assert image_of(await api.stub.CreateService(request)) == f"web:1@{OLD}"
+    assert len(registry.asked) == 1
