@@ -89,6 +89,16 @@ def run(arguments: Sequence[str]) -> int:
         return Exit.NO_READER
     except tuple(CODES) as error:
         return _told(error, next(code for cls, code in CODES.items() if isinstance(error, cls)))
+    except Exception as error:
+        return _told(f"a bug of pyswarm, {_place(error)}: {error!r}", Exit.FAILED)
+
+
+def _place(error: Exception) -> str:
+    """Where it was raised, as `FILE:LINE`."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return f"{at.tb_frame.f_code.co_filename}:{at.tb_lineno}" if at else "somewhere"
 
 
 def _require_utf8(arguments: Sequence[str]) -> None:

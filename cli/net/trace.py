@@ -3,6 +3,7 @@
 import click
 
 from cli import flags, session
+from cli.exits import Exit
 from cli.lazy import Verb
 from cli.render import listing
 from cli.render.listing import Layout, Row, one_line
@@ -46,7 +47,7 @@ def trace(ctx: click.Context, *, form: str, source: str, target: str) -> None:
         if form in ("", "table"):
             click.echo(f"\n{last.hop} is broken at {one_line(last.place)}.")
             click.echo(f"Remedy: {one_line(last.remedy)}")
-        ctx.exit(1)
+        ctx.exit(Exit.FAILED)
 
 
 def split(target: str) -> tuple[str, int]:

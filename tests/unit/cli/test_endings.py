@@ -141,3 +141,17 @@ def test_closed_streams_are_no_traceback() -> None:
     line = f'exec "{sys.executable}" -c "{program}" --help 0<&- 1>&-'
     done = subprocess.run(["sh", "-c", line], cwd=ROOT, stderr=subprocess.PIPE, check=False)
     assert (done.returncode, done.stderr) == (Exit.DONE, b"")
+
+
+def test_what_nobody_expected_is_one_line_that_says_where(
+    script: Script, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("a\nb")
+
+    monkeypatch.setattr("cli.client.Client.why", broken)
+    ran = pyswarm("why", "web")
+    assert (ran.code, ran.out) == (Exit.FAILED, "")
+    assert len(ran.err.splitlines()) == 1
+    assert ran.err.startswith("Error: a bug of pyswarm, ")
+    assert "test_endings.py:" in ran.err
