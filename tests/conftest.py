@@ -13,7 +13,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests.fixtures import leaks
+from tests.fixtures import leaks, left_out
 from tests.fixtures.leaks import no_leaks
 
 __all__ = ["no_leaks"]
@@ -79,6 +79,20 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, A
         report.outcome = "failed"
         report.longrepr = f"{collector.nodeid} skipped in strict mode: {report.longrepr}"
     return report
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Remember what was skipped."""
+    if report.skipped and not hasattr(report, "wasxfail"):
+        why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        left_out.note(report.nodeid, why)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was left out, and why."""
+    for line in left_out.lines():
+        terminalreporter.write_line(line)
+    left_out.keep()
 
 
 @pytest.hookimpl(wrapper=True)

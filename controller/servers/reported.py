@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from pyswarm_core.api.v1 import objects_pb2
 from pyswarm_core.ids import NetworkId, NodeId
-from pyswarm_core.limits import FAULT_LENGTH_MAX, FAULTS_MAX
+from pyswarm_core.limits import DETAIL_LENGTH_MAX, FAULT_LENGTH_MAX, FAULTS_MAX
 from pyswarm_core.objects import Address, Node, NodeFault, Task, TaskDetail, TaskStatus
 from pyswarm_core.ports import CHOSEN_BY_AGENTS
 from pyswarm_core.specs import PREDEFINED_NETWORKS, PortConfig, PublishMode
@@ -49,8 +49,8 @@ class Reports:
         if node is None or task is None or task.node_id != node.id or told == task.detail:
             return status
         detail = TaskDetail(
-            message=printable(told.message),
-            error=printable(told.error),
+            message=_shown(told.message),
+            error=_shown(told.error),
             exit_code=told.exit_code,
             oom=told.oom,
             pid=told.pid,
@@ -132,6 +132,13 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else " " if c in "\n\r\t" else ascii(c)[1:-1] for c in text)
+
+
+def _shown(text: str) -> str:
+    """Printable, and no longer than what is stored: an escape has more characters than it stands
+    for.
+    """
+    return printable(text)[:DETAIL_LENGTH_MAX]
 
 
 def clean(message: Message) -> None:

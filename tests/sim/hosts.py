@@ -33,6 +33,7 @@ from pyswarm_core.ids import NetworkId, NodeId, TaskId
 from pyswarm_core.objects import Capability, NodeDescription, NodeResources, Platform
 from pyswarm_core.states import TaskState
 from tests.sim.clock import Scheduler
+from tests.sim.hostile import Liar
 from tests.sim.net import Net
 from tests.sim.process import Process, spawn
 from tests.sim.rand import Chance, Seed
@@ -166,6 +167,7 @@ class Host:
         self.process: Process | None = None
         self.worker: Worker | None = None
         self.overlays: Overlays | None = None
+        self.liar: Liar | None = None
         self.identity: Identity | None = None
         self._world = world
         self.description = NodeDescription(
@@ -296,6 +298,8 @@ class Host:
                 faults=lambda: overlays.faults,
             )
             session.net, session.process = self._world.net, process
+            if self.liar is not None:
+                session.lies = self.liar.lies
             await worker.adopted()
             group.create_task(session.run())
 

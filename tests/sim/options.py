@@ -51,6 +51,8 @@ class Options(msgspec.Struct, frozen=True):
     host_drill: bool = False
     leader_drill: bool = False
     days: bool = False
+    hostile: bool = False
+    """One host's agent also says what is not true."""
     encryption: bool = False
     """Networks may be encrypted or have IPv6, and some kernels carry neither."""
 
@@ -102,4 +104,5 @@ def options_of(chance: Chance) -> Options:
         leader_drill=chance.hits(0.4),
         days=chance.hits(0.3),
         encryption=chance.hits(0.5),
+        hostile=chance.hits(0.2),
     )

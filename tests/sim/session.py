@@ -5,6 +5,7 @@ first message of a stream says whether it is a Session or a Join.
 """
 
 import asyncio
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 import grpc
@@ -83,6 +84,8 @@ class SimSession(Session):
 
     net: Net
     process: Process
+    lies: Callable[[], Iterable[Any]] = staticmethod(lambda: ())
+    """What a hostile agent says after each message."""
 
     async def _converse(self, address: str) -> None:
         end = await self.net.connect(self.process, self.process.name, address)
@@ -100,6 +103,8 @@ class SimSession(Session):
     async def _speak(self, end: End) -> None:
         async for message in self._outgoing(self._stream):
             end.send(message)
+            for lie in self.lies():
+                end.send(lie)
 
 
 async def join(net: Net, process: Process, target: str, request: Any) -> Any:

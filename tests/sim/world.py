@@ -9,13 +9,15 @@ import logging
 import random
 import sys
 import traceback
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from functools import partial
 from unittest.mock import patch
 
 import msgspec
 
 from agent.network.fake import Fabric
+from agent.tasks.record import Record
 from controller.loop import Decide
 from controller.persistence import saving
 from controller.store.base import Conflict, Outcome, Txn
@@ -30,6 +32,7 @@ from tests.sim.clock import Scheduler, Spinning
 from tests.sim.controllers import KEYS, ControllerWorld, Machine, deciding_by
 from tests.sim.drills import Drills
 from tests.sim.faults import Faults
+from tests.sim.hostile import Liar
 from tests.sim.hosts import Host, HostWorld
 from tests.sim.marks import Marks
 from tests.sim.net import Net
@@ -95,6 +98,8 @@ class World:
         self.users.machines = self.machines
         self.users.marks = self.marks
         self.users.on_promise = self._promised
+        if self.options.hostile:
+            self._make_liar(self.hosts[-1])
         self.faults = Faults(
             self.scheduler, self.seed, self.options, self.marks, self.etcd, self.net
         )
@@ -194,6 +199,11 @@ class World:
         self._pass(self.options.seconds * SECOND)
         self.story.tell("----", "faults stop")
         self.faults.heal()
+        for host in self.hosts:
+            if host.liar is not None:
+                host.liar.honest = True
+                host.kill_agent()  # its next hello puts right what it said of itself
+                host.boot()
         self._tidy()
         self._heal()
 
@@ -309,6 +319,14 @@ class World:
             for number in range(1, self.options.hosts + 1)
         ]
 
+    def _make_liar(self, host: Host) -> None:
+        chance = self.seed.stream("liar")
+
+        def own() -> Mapping[TaskId, Record]:
+            return host.worker.records if host.up and host.worker else {}
+
+        host.liar = Liar(chance, self.view, own)
+
     def _brain(self, machine: Machine) -> Decide:
         chance = self.seed.stream(f"brain/{machine.name}")
         tell = partial(self.story.tell, machine.name)
@@ -417,9 +435,10 @@ def simulate(
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     logging.disable(logging.CRITICAL)
     try:
-        del world  # closes coroutines that were killed in mid-air
-        gc.unfreeze()
-        gc.collect()
+        with warnings.catch_warnings(action="ignore"):  # some never took a first step
+            del world  # closes coroutines that were killed in mid-air
+            gc.unfreeze()
+            gc.collect()
     finally:
         logging.disable(logging.NOTSET)
         sys.unraisablehook = hook

@@ -1,4 +1,4 @@
-"""Which kernel the tests run on: those that are about another one are not applicable, and counted.
+"""Which kernel the tests run on: those that are about another one are not applicable, and named.
 
 A kernel with IPsec's ESP proves that encrypted networks are; one without, that they are refused.
 """
@@ -11,9 +11,9 @@ import pytest
 
 from agent.network.encryption.sealer import Encryption
 from agent.network.names import Names
+from tests.fixtures import left_out
 
 _CLONE_NEWNET = 0x40000000
-_not_applicable: dict[bool, int] = {True: 0, False: 0}
 
 
 @cache
@@ -37,16 +37,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         marker = item.get_closest_marker("esp")
         if marker is not None and marker.args[0] is bool(lacks_esp()):
-            _not_applicable[marker.args[0]] += 1
+            why = lacks_esp() or "this host's kernel has IPsec ESP"
+            left_out.note(item.nodeid, f"not applicable here: {why}")
             others.append(item)
     if others:
         items[:] = [item for item in items if item not in others]
         config.hook.pytest_deselected(items=others)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what was set aside, and why."""
-    for needed, count in _not_applicable.items():
-        if count:
-            why = lacks_esp() if needed else "this host's kernel has IPsec ESP"
-            terminalreporter.write_line(f"not applicable here: {count} test(s): {why}")

@@ -7,7 +7,7 @@ from controller.endpoints.sets import Endpoints
 from controller.servers.reported import Reports, clean, faults, printable
 from pyswarm_core.api.v1 import dispatcher_pb2, objects_pb2
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
-from pyswarm_core.limits import FAULT_LENGTH_MAX, FAULTS_MAX
+from pyswarm_core.limits import DETAIL_LENGTH_MAX, FAULT_LENGTH_MAX, FAULTS_MAX
 from pyswarm_core.objects import Address, Block, NodeFault, TaskDetail, TaskStatus
 from pyswarm_core.specs import EndpointSpec, PortConfig, PublishMode
 from pyswarm_core.state import State
@@ -169,3 +169,9 @@ def test_faults_are_of_networks_that_there_are_few_and_short() -> None:
     assert len(found[0].reason) <= FAULT_LENGTH_MAX
     assert found[0].blocks
     assert found[1] == NodeFault(NetworkId(""), "every network")
+
+
+def test_a_text_is_not_longer_for_being_made_printable() -> None:
+    detail = TaskDetail(message="\x1b" * DETAIL_LENGTH_MAX, error="\0" * DETAIL_LENGTH_MAX)
+    (status,) = Reports(world(), NodeId("n1")).checked([TaskStatus(WEB, RUNNING, detail)])
+    assert len(status.detail.message) == len(status.detail.error) == DETAIL_LENGTH_MAX
