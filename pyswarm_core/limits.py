@@ -73,6 +73,8 @@ FAILURES_OF_A_WAIT = 3
 """A wait for a service ends with an error once one slot's tasks ended this often since the change:
 with the default restart delay of 5 s after about 15 s.
 """
+FAILURES_WAITED_FOR = MINUTE
+"""With a restart delay that makes that longer, it ends with the last failure within this time."""
 
 EXPLAIN_PERIOD = 10 * SECOND
 """A waiting task's message is rewritten at most this often."""

@@ -23,6 +23,7 @@ def changed(
     login_of: Callable[[ServiceSpec], RegistryLogin | None] = lambda spec: None,
     *,
     query_registry: bool = False,
+    quiet: bool = False,
 ) -> Service:
     """The service after the change. Raises InvalidArgument, NotFound, Conflict the second time."""
 
@@ -30,7 +31,7 @@ def changed(
         spec = change(service.spec)
         require(service_problems(spec))
         login = login_of(spec)
-        with lookup(spec, asked=query_registry):
+        with lookup(spec, told=query_registry and not quiet):
             updated, warnings = client.update_service(
                 service, spec, login, query_registry=query_registry
             )

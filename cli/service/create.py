@@ -77,7 +77,7 @@ def create(
     login = logins.asked_for(with_registry_auth)(spec)
     client = session.connect()
     asked = not no_resolve_image
-    with digests.lookup(spec, asked=asked):
+    with digests.lookup(spec, told=asked and not quiet):
         service, warnings = client.create_service(spec, login, query_registry=asked)
     digests.warn(warnings)
     click.echo(service.id)

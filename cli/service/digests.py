@@ -19,13 +19,13 @@ no_resolve_image = click.option(
 
 
 @contextmanager
-def lookup(spec: ServiceSpec, *, asked: bool) -> Iterator[None]:
+def lookup(spec: ServiceSpec, *, told: bool) -> Iterator[None]:
     """While the block waits for the controller, which asks the registry: say so after a second."""
     image = spec.task_template.container_spec.image
-    told = f"asking the registry for the digest of {image}"
-    timer = threading.Timer(PATIENCE_S, click.echo, (told,), {"err": True})
+    line = f"asking the registry for the digest of {image}"
+    timer = threading.Timer(PATIENCE_S, click.echo, (line,), {"err": True})
     timer.daemon = True
-    if asked:
+    if told:
         timer.start()
     try:
         yield

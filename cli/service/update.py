@@ -83,7 +83,7 @@ def update(
 
     asked = given["image"] is not None and not no_resolve_image
     login_of = logins.asked_for(with_registry_auth)
-    found = changed(client, service, change, login_of, query_registry=asked)
+    found = changed(client, service, change, login_of, query_registry=asked, quiet=quiet)
     click.echo(service)
     if not detach:
         converge.until_converged(client, [Watched(found.id, found.spec.name)], quiet=quiet)

@@ -34,7 +34,7 @@ def parse(filters: Iterable[str], keys: Mapping[str, Key[T]], what: str) -> Filt
         if number >= FILTERS_MAX:
             raise InvalidArgument(f"there are more than {FILTERS_MAX} filters")
         name, equals, value = text.partition("=")
-        name, value = name.strip().lower(), value.strip()
+        name, value = name.strip(" ").lower(), value.strip(" ")
         valid = ", ".join(sorted(keys))
         if not equals:
             raise InvalidArgument(

@@ -7,7 +7,8 @@ returns. A task that follows one that ended since the last change counts once it
 UPDATE_MONITOR, so that a command that fails again and again never looks as if it ran.
 
 Failed: a slot will not run unless the user changes something. Its newest task ended and the restart
-policy does not replace it, or its tasks have ended FAILURES_OF_A_WAIT times since the last change.
+policy does not replace it, or its tasks have ended FAILURES_OF_A_WAIT times since the last change,
+less often where the restart delay is long.
 """
 
 from collections.abc import Sequence
@@ -18,9 +19,9 @@ from controller.orchestrator.restart import ended_by_itself, refusal
 from controller.requests.views import desired_tasks, wanted_slots
 from pyswarm_core.clock import Instant, after
 from pyswarm_core.ids import ServiceId
-from pyswarm_core.limits import FAILURES_OF_A_WAIT, UPDATE_MONITOR
+from pyswarm_core.limits import FAILURES_OF_A_WAIT, FAILURES_WAITED_FOR, UPDATE_MONITOR
 from pyswarm_core.objects import Service, Task
-from pyswarm_core.specs import RestartCondition
+from pyswarm_core.specs import RestartCondition, RestartPolicy
 from pyswarm_core.state import State, runs_as_wanted
 from pyswarm_core.states import NodeState, TaskState, is_terminal
 
@@ -116,10 +117,18 @@ def _ended(service: Service, tasks: Sequence[Task], history_limit: int) -> str |
         return "" if done else f"{name} {_end(last)}, and it is not replaced: {refused}"
     recent = [task for task in era if _ended_since(service, task)]
     ends = last.restarts + ended_by_itself(last)
-    known = FAILURES_OF_A_WAIT if history_limit < 0 else min(FAILURES_OF_A_WAIT, history_limit)
-    if ends < FAILURES_OF_A_WAIT or len(recent) < max(1, known):
+    enough = _enough_failures(policy)
+    known = enough if history_limit < 0 else min(enough, history_limit)
+    if ends < enough or len(recent) < max(1, known):
         return None
-    return f"{name} has ended {ends} times; at last it {_end(recent[-1])}"
+    times = "once" if ends == 1 else f"{ends} times"
+    return f"{name} has ended {times}; at last it {_end(recent[-1])}"
+
+
+def _enough_failures(policy: RestartPolicy) -> int:
+    """FAILURES_OF_A_WAIT, or as many as the restart delay allows within FAILURES_WAITED_FOR."""
+    within = FAILURES_WAITED_FOR // max(policy.delay, 1) + 1
+    return min(FAILURES_OF_A_WAIT, within)
 
 
 def _ended_since(service: Service, task: Task) -> bool:

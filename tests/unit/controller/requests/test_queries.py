@@ -9,7 +9,7 @@ from controller.requests.lookup import find_node, find_service, find_task, task_
 from controller.requests.progress import SLOTS_SHOWN, service_progress
 from controller.requests.queries import TaskQuery
 from controller.requests.views import desired_tasks
-from pyswarm_core.clock import Instant
+from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.errors import InvalidArgument, NotFound
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.limits import UPDATE_MONITOR
@@ -307,6 +307,8 @@ def test_a_one_shot_that_completed_has_converged(condition: str) -> None:
         (ends(newest=FAILED), {"condition": "none"}, "web.1 failed: non-zero exit (1), and it is"),
         (ends(newest=REJECTED), {"condition": "none"}, "web.1 was rejected: non-zero exit (1)"),
         (ends(FAILED, newest=FAILED), {"max_attempts": 1}, "all 1 restart attempts are used up"),
+        (ends(newest=FAILED), {"delay": 3600 * SECOND}, "has ended once; at last it failed"),
+        (ends(FAILED, newest=FAILED), {"delay": 31 * SECOND}, "has ended 2 times"),
         (ends(COMPLETE, newest=COMPLETE), {"max_attempts": 1}, "web.1 ended with exit code 0, and"),
         (ends(FAILED, FAILED, newest=FAILED), {}, "ended 3 times; at last it failed: non-zero"),
         (ends(FAILED, FAILED, FAILED, newest=TaskState.READY), {}, "ended 3 times"),
