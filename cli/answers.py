@@ -31,6 +31,8 @@ class ServiceSummary(msgspec.Struct, frozen=True):
     service: Service
     running: int
     desired: int
+    quarantined: bool = False
+    """Something failed for it, and it is left alone until it changes."""
 
 
 class SlotProgress(msgspec.Struct, frozen=True):

@@ -26,7 +26,7 @@ from controller.servers.calls import ErrorsToStatus
 from controller.servers.control import Control, Facts
 from controller.servers.dispatcher import Dispatcher
 from controller.servers.health import Health
-from controller.store.base import Revision, Store, StoreError, StoreUnavailable
+from controller.store.base import Revision, Store, StoreError, StoreFull, StoreUnavailable
 from controller.store.embedded import EmbeddedEtcd, EmbeddedSettings
 from controller.store.etcd import EtcdStore
 from controller.store.etcd_endpoints import EtcdSettings
@@ -39,7 +39,7 @@ from pyswarm_core.clock import seconds
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import NO_LEADER, InvalidArgument, Unavailable
 from pyswarm_core.keys import Keys
-from pyswarm_core.limits import COMPACT_PERIOD
+from pyswarm_core.limits import COMPACT_BYTES, COMPACT_PERIOD
 from pyswarm_core.objects import Cluster, Version
 from pyswarm_core.plaintext import split_lines
 from pyswarm_core.state import State
@@ -49,6 +49,7 @@ _log = EventLog("controller")
 
 RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 5.0
+COMPACT_LOOK_S = 1.0
 STEADY_S = 30.0
 """A term that lasted this long was no failure."""
 STOP_GRACE_S = 1.0
@@ -216,15 +217,19 @@ class Controller:
         return self._loop.sessions.ended if self._loop else 0
 
     async def _compact(self, saver: Saver) -> None:
-        """Forget history older than one period, which no watch needs by then."""
-        seen = saver.revision
+        """Forget history that is a period old, or older than COMPACT_BYTES: no watch needs it."""
+        seen, written, waited_s = saver.revision, saver.bytes_written, 0.0
         while True:
-            await asyncio.sleep(seconds(COMPACT_PERIOD))
+            await asyncio.sleep(COMPACT_LOOK_S)
+            waited_s += COMPACT_LOOK_S
+            is_due = waited_s >= seconds(COMPACT_PERIOD)
+            if not is_due and saver.bytes_written - written < COMPACT_BYTES:
+                continue
             try:
                 await self._store.compact(Revision(seen))
             except StoreError as error:
                 self._count_error(error)
-            seen = saver.revision
+            seen, written, waited_s = saver.revision, saver.bytes_written, 0.0
 
     async def _server(self) -> grpc.aio.Server:
         config = self._config
@@ -287,6 +292,8 @@ class Controller:
     def _count_error(self, error: StoreError) -> None:
         _log.warning("store.failed", kind=type(error).__name__, error=error)
         self._metrics.store_errors_total.labels(type(error).__name__).inc()
+        if isinstance(error, StoreFull) and self._loop is not None:
+            self._loop.refuse(error)
 
 
 @contextmanager
@@ -312,7 +319,12 @@ async def _store(config: Config) -> AsyncIterator[Store]:
         return
     etcd = EmbeddedEtcd(EmbeddedSettings(config.state_dir / "etcd"))
     endpoint = await etcd.start()
-    async with EtcdStore(EtcdSettings((endpoint,))) as store, _supervised(etcd.supervise):
+    settings = EtcdSettings((endpoint,), pads_log=True)
+    async with (
+        EtcdStore(settings) as store,
+        _supervised(etcd.supervise),
+        _supervised(lambda: etcd.relieve(store)),
+    ):
         yield store
 
 

@@ -14,6 +14,7 @@ from controller.endpoints.sets import EndpointKey, Endpoints
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.codec import to_proto
 from pyswarm_core.columns import pack_ids
+from pyswarm_core.errors import told
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.objects import Network, Node, Task
 from pyswarm_core.state import State
@@ -27,6 +28,8 @@ class Templates:
     """Serialized task templates. A cache: what a spec version's template says never changes."""
 
     def __init__(self) -> None:
+        self.failed: dict[str, str] = {}
+        """Services without a template, as `service/<id>`, and why."""
         self._made: dict[tuple[ServiceId, int], bytes] = {}
 
     def template(self, state: State, service_id: ServiceId, spec_version: int) -> bytes:
@@ -37,7 +40,14 @@ class Templates:
         if made is None:
             if len(self._made) >= TEMPLATES_KEPT:
                 del self._made[next(iter(self._made))]
-            made = self._made[key] = _template(state, service_id, spec_version)
+            try:
+                made = _template(state, service_id, spec_version)
+            except Exception as error:
+                # Only the tasks of this service suffer: their agents cannot make new ones.
+                self.failed[f"service/{service_id}"] = told(error)
+                bare = dispatcher_pb2.TaskTemplate(service_id=service_id, spec_version=spec_version)
+                made = bare.SerializeToString(deterministic=True)
+            self._made[key] = made
         return made
 
 
@@ -49,6 +59,11 @@ class Source(msgspec.Struct, frozen=True):
     templates: Templates
     withheld: Container[TaskId] = ()
     """Tasks that are to stop once nodes no longer send connections to them."""
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Services that nodes cannot be told of, as `service/<id>`, and why."""
+        return self.endpoints.failed | self.templates.failed
 
 
 def full_assignments(source: Source, node_id: NodeId, revision: int) -> dispatcher_pb2.Assignments:

@@ -2,7 +2,8 @@
 
 `decide` looks at the services that changed or fell due and at those whose nodes changed, lets each
 one's orchestrator plan, places what needs a node, and hands out what placed tasks need of networks.
-Deciding again after the writes were applied finds nothing to do.
+Deciding again after the writes were applied finds nothing to do. An error for one service is part
+of the decision (`Decision.failed`); the others are decided.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ from controller.orchestrator.slots import discard
 from controller.scheduler.candidates import Candidates
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Decision, Dirty, NoteKind
+from pyswarm_core.errors import told
 from pyswarm_core.ids import IdSource, ServiceId
 from pyswarm_core.state import State
 
@@ -37,12 +39,17 @@ def decide(state: State, dirty: Dirty, now: Instant, ids: IdSource) -> Decision:
             continue
         partial = service_id not in dirty.services and service_id not in state.unplaced
         plan = Plan(service, partial=partial)
-        if service.removing:
-            _remove(plan, state, now, draft)
-        elif service.spec.mode.global_ is not None:
-            global_service.reconcile(plan, state, slots.get(service_id, {}), now, budget)
-        else:
-            replicated_service.reconcile(plan, state, slots.get(service_id, {}), now, budget)
+        looked_at = slots.get(service_id, {})
+        try:
+            if service.removing:
+                _remove(plan, state, now, draft)
+            elif service.spec.mode.global_ is not None:
+                global_service.reconcile(plan, state, looked_at, now, budget)
+            else:
+                replicated_service.reconcile(plan, state, looked_at, now, budget)
+        except Exception as error:
+            draft.failed[service_id] = told(error)
+            continue
         draft.take(plan, budget)
     if dirty.cluster:
         draft.renew_keys()
@@ -57,11 +64,23 @@ def _in_turn(
 
     Whether a waiting service that did not change itself is decided is asked when its turn comes.
     """
+    left_alone = {one for one in dirty.quarantined if one not in dirty.services}
     named = dict.fromkeys((*sorted(slots), *sorted(dirty.services)))
     for service_id in state.unplaced.in_order({**named, **candidates.services}):
-        if service_id in named or candidates.could_be_placed(service_id):
+        if service_id in left_alone:
+            continue
+        if service_id in named or _could_be_placed(candidates, service_id):
             yield service_id
-    yield from (service_id for service_id in named if service_id not in state.unplaced)
+    for service_id in named:
+        if service_id not in state.unplaced and service_id not in left_alone:
+            yield service_id
+
+
+def _could_be_placed(candidates: Candidates, service_id: ServiceId) -> bool:
+    try:
+        return candidates.could_be_placed(service_id)
+    except Exception:
+        return True  # deciding it fails likewise, and says of whom
 
 
 def _remove(plan: Plan, state: State, now: Instant, draft: Draft) -> None:

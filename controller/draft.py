@@ -7,6 +7,7 @@ from controller.orchestrator.plan import Plan
 from controller.placing import Placing
 from pyswarm_core.clock import NEVER, Instant
 from pyswarm_core.decision import Decision, Work, Writes
+from pyswarm_core.errors import told
 from pyswarm_core.ids import IdSource, ServiceId
 from pyswarm_core.limits import DECISION_NETWORKS, DECISION_PLACINGS, DECISION_TASKS
 from pyswarm_core.objects import Cluster
@@ -19,6 +20,11 @@ class Draft:
     def __init__(self, state: State, now: Instant, ids: IdSource) -> None:
         self.again: dict[ServiceId, None] = {}
         self.removed_services: list[ServiceId] = []
+        self.failed: dict[ServiceId, str] = {}
+        self._is_spoilt = False
+        """Placing failed halfway: what it had set aside is lost to this decision, so that the
+        remaining services are better decided in the next one.
+        """
         self._state = state
         self._now = now
         self._ids = ids
@@ -33,14 +39,19 @@ class Draft:
     @property
     def room(self) -> int:
         """How many tasks may still be written; 0 too once nodes were looked for often enough."""
-        if self.placing.placings >= DECISION_PLACINGS:
+        if self._is_spoilt or self.placing.placings >= DECISION_PLACINGS:
             return 0
         return max(0, DECISION_TASKS - self._size)
 
     def take(self, plan: Plan, budget: int) -> None:
         """Place what the plan wants placed, and make its changes part of the decision."""
-        if plan.pending or plan.vacancies:
-            self.placing.place(plan, budget)
+        try:
+            if plan.pending or plan.vacancies:
+                self.placing.place(plan, budget)
+        except Exception as error:
+            self.failed[plan.service.id] = told(error)
+            self._is_spoilt = True
+            return
         self._plans.append(plan)
         self._size += len(plan.changed) + len(plan.removed)
 
@@ -78,5 +89,13 @@ class Draft:
             networks=self.placing.networks_seen,
         )
         return Decision(
-            writes, wakes, self._cluster_wake, again, notes, work, unfinished=self._idle_left
+            writes,
+            wakes,
+            self._cluster_wake,
+            again,
+            notes,
+            work,
+            unfinished=self._idle_left,
+            failed=self.failed | self.placing.failed,
+            failed_networks=self.placing.failed_networks,
         )

@@ -7,6 +7,7 @@ between two awaits, and a `Leader` of the past raises Unavailable from `submit`.
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from controller.orchestrator.quarantine import Quarantine
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import IdSource, NodeId
@@ -38,6 +39,11 @@ class Leader(Protocol):
     @property
     def events(self) -> "EventLog":
         """What happened lately. The loop records what mutations write by itself."""
+        ...
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """The objects that something failed for, which alone are left out."""
         ...
 
     @property

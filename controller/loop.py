@@ -22,11 +22,15 @@ from controller.leadership import Mutation
 from controller.liveness import TICK_PERIOD, Liveness, heartbeat_period
 from controller.metrics import Metrics
 from controller.nodestate import moved
+from controller.orchestrator.quarantine import Failure, Quarantine, Stage
+from controller.persistence.budget import Budget
 from controller.persistence.loading import Loaded
 from controller.persistence.saving import Saver, Unsaved
-from controller.servers.events import EventLog, notes_of
+from controller.servers.events import EventLog, note_of_quarantine, notes_of
 from controller.servers.sessions import Session, Sessions
 from controller.servers.tunnels import Tunnels
+from controller.store.base import StoreFull
+from pyswarm_core.aio import logs
 from pyswarm_core.clock import Clock, Instant, after, seconds
 from pyswarm_core.decision import Decision, Dirty, Note, NoteKind, Writes
 from pyswarm_core.errors import Unavailable
@@ -39,9 +43,14 @@ from pyswarm_core.states import NodeState
 T = TypeVar("T")
 Decide = Callable[[State, Dirty, Instant, IdSource], Decision]
 
+_log = logs.EventLog("controller.loop")
+
 SUBMIT_TIMEOUT_S = 10.0
 FLUSH_CHUNKS = TXN_PUTS * TXN_IN_FLIGHT
-"""Written behind per turn, so that a storm of reports holds up no decision."""
+"""Written behind per turn at most, so that a storm of reports holds up no decision."""
+
+
+_FULL = "nothing can be changed while the store has no space: {}"
 
 
 class Tools(msgspec.Struct, frozen=True):
@@ -79,6 +88,8 @@ class Loop:
     def __init__(self, loaded: Loaded, tools: Tools) -> None:
         self.state = loaded.state
         self.events = EventLog()
+        self.quarantine = Quarantine()
+        """Objects that something failed for: they alone are left out."""
         self.sessions = Sessions(tools.controllers)
         self.tunnels = Tunnels(tools.ids, self.sessions.ask)
         self._tools = tools
@@ -93,6 +104,9 @@ class Loop:
         self._ended = False
         now = tools.clock.now()
         self._flush_at = now
+        self._budget = Budget(now)
+        self._hurries = True
+        """More is decided about than what agents reported of tasks."""
         self._reach = Reach(self.state, tools.saver.revision, now)
         self.source = Source(
             self.state, self._reach.endpoints, Templates(), withheld=self._reach.barrier
@@ -102,6 +116,7 @@ class Loop:
         self._liveness.await_hello(
             (n.id for n in self.state.nodes.values() if n.status.state is not NodeState.DOWN), now
         )
+        self._report(self.quarantine.tried(Stage.LOAD, (), self.state.unreadable))
         self._agenda.add_cluster()
         self._agenda.add_services(self.state.services)
         self._agenda.add_nodes(self.state.nodes)
@@ -117,6 +132,8 @@ class Loop:
         """See `Leader.submit`."""
         if self._ended:
             raise Unavailable("this controller no longer leads")
+        if full := self._tools.saver.full:
+            raise Unavailable(_FULL.format(full))
         if len(self._requests) >= REQUESTS_WAITING:
             raise Unavailable(f"{REQUESTS_WAITING} requests wait already: try again later")
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -133,6 +150,12 @@ class Loop:
             ) from None
         finally:
             del self._unanswered[answer]
+
+    def refuse(self, error: StoreFull) -> None:
+        """The store takes no writes: say so at once to all who wait."""
+        for answer in self._unanswered:
+            if not answer.done():
+                answer.set_exception(Unavailable(_FULL.format(error)))
 
     async def changed(self) -> None:
         """See `Leader.changed`."""
@@ -267,15 +290,24 @@ class Loop:
             self._liveness.next_deadline(),
             self._reach.next_deadline(),
             after(now, TICK_PERIOD),
-            self._flush_at if self._behind else after(now, TICK_PERIOD),
+            self._flushes_at() if self._behind else after(now, TICK_PERIOD),
+            self._budget.ready_at() if self._agenda else after(now, TICK_PERIOD),
         )
-        if self._agenda or self._requests or due <= now:
+        if self._is_urgent() or self._requests or due <= now:
             return
         try:
             async with asyncio.timeout(seconds(due - now)):
                 await self._work.wait()
         except TimeoutError:
             return
+
+    def _flushes_at(self) -> Instant:
+        return max(self._flush_at, self._budget.ready_at())
+
+    def _is_urgent(self) -> bool:
+        """Whether more is to be decided about than what agents reported of tasks."""
+        agenda = self._agenda
+        return bool(agenda.nodes) or agenda.cluster or (self._hurries and bool(agenda))
 
     async def _turn(self) -> None:
         self._work.clear()
@@ -285,14 +317,16 @@ class Loop:
         self._serve_requests(turn, now)
         self._agenda.fall_due(now)
         self._agenda.explain(self.state, now)
-        if self._agenda:
-            self._decide(turn, now)
+        hurries = bool(turn.unsaved) or self._is_urgent()
+        if self._agenda and (hurries or now >= self._budget.ready_at()):
+            again = self._decide(turn, now)
+            self._hurries = hurries and again
         if turn.unsaved:
-            await self._save(turn.unsaved)
+            await self._save(turn.unsaved, is_report=not hurries)
         self._publish(turn, now)
         self._tell_endpoints()
         self._saved.set()
-        if self._behind and now >= self._flush_at:
+        if self._behind and now >= self._flushes_at():
             await self._flush(now)
 
     def _serve_requests(self, turn: _Turn, now: Instant) -> None:
@@ -310,18 +344,31 @@ class Loop:
             self._apply(turn, writes)
             turn.answers.append((request.answer, result))
 
-    def _decide(self, turn: _Turn, now: Instant) -> None:
+    def _decide(self, turn: _Turn, now: Instant) -> bool:
+        """Decide a slice of what is dirty; return whether a part of it has to wait."""
         dirty = self._agenda.take(self.state)
+        self.quarantine.shield(dirty)
         with self._tools.metrics.decide_seconds.time():
             decision = self._tools.decide(self.state, dirty, now, self._tools.ids)
         self._agenda.follow_up(dirty, decision)
         turn.notes += decision.notes
+        self._report(self.quarantine.decided(dirty, decision))
         self._apply(turn, decision.writes)
+        return bool(decision.again)
+
+    def _report(self, failures: Iterable[Failure]) -> None:
+        """Tell people, metrics and the log of what was quarantined."""
+        for failure in failures:
+            stage, name, reason = failure
+            self._tools.metrics.quarantines_total.labels(stage.value).inc()
+            _log.error("object.quarantined", stage=stage.value, object=name, reason=reason)
+            self._tell(note_of_quarantine(self.state, failure))
 
     def _apply(self, turn: _Turn, writes: Writes) -> None:
         if not writes:
             return
         self._saved.clear()
+        self.quarantine.forget(writes)
         self._reach.deciding(writes)
         turn.tasks += [self.state.tasks[task_id] for task_id in writes.removed_tasks]
         turn.networks += rekeyed(self.state, writes)
@@ -331,15 +378,26 @@ class Loop:
         if writes.nodes or writes.removed_nodes:
             self._nodes_changed(writes)
 
-    async def _save(self, unsaved: Unsaved) -> None:
+    async def _save(self, unsaved: Unsaved, *, is_report: bool) -> None:
         self._behind.drop(unsaved)
         with self._tools.metrics.commit_seconds.time():
-            await self._tools.saver.save(self.state, unsaved)
+            written = await self._store(unsaved)
+        if is_report:
+            self._budget.spend(written, self._tools.clock.now())
 
     async def _flush(self, now: Instant) -> None:
-        await self._tools.saver.save(self.state, self._behind.take(FLUSH_CHUNKS))
+        taken = self._behind.take(self._budget.chunks(FLUSH_CHUNKS, now))
+        written = await self._store(taken)
+        self._budget.flushed(written, len(taken), self._tools.clock.now())
         if not self._behind:
             self._flush_at = after(now, STATUS_FLUSH_PERIOD)
+
+    async def _store(self, unsaved: Unsaved) -> int:
+        """Save what can be stored, quarantine what cannot; return how many bytes that took."""
+        before = self._tools.saver.bytes_written
+        failed = await self._tools.saver.save(self.state, unsaved)
+        self._report(self.quarantine.tried(Stage.SAVE, unsaved.names(), failed))
+        return self._tools.saver.bytes_written - before
 
     def _publish(self, turn: _Turn, now: Instant) -> None:
         if self._reach.published(self.revision, self._tools.clock.now()):
@@ -361,6 +419,7 @@ class Loop:
         its wait.
         """
         reach, now = self._reach, self._tools.clock.now()
+        self._report(self.quarantine.sync(Stage.REACH, self.source.failed))
         if now >= reach.due:
             flushed = reach.flush(now)
             for network_id in flushed.networks:

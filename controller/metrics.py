@@ -4,7 +4,7 @@ A scrape comes from the metrics server's thread, so it reads single values and c
 """
 
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -27,6 +27,11 @@ class Watched(Protocol):
     @property
     def queue_depths(self) -> dict[str, int]:
         """How much waits, by queue."""
+        ...
+
+    @property
+    def quarantine(self) -> Sized:
+        """The objects that are left out."""
         ...
 
     @property
@@ -57,6 +62,12 @@ class Metrics:
             "pyswarm_controller_store_errors_total",
             "Failed requests to the store",
             ["error"],
+            registry=self.registry,
+        )
+        self.quarantines_total = Counter(
+            "pyswarm_controller_quarantines_total",
+            "Objects left out because something failed for them",
+            ["stage"],
             registry=self.registry,
         )
         self.nodes_lost_total = self._counter("nodes_lost_total", "Nodes declared down")
@@ -110,6 +121,7 @@ class _Leading(Collector):
         yield _by("queue_depth", "What waits", "queue", loop.queue_depths.items())
         yield _one("services", "Services", len(state.services))
         yield _one("services_unplaced", "Services with waiting tasks", len(state.unplaced))
+        yield _one("quarantined", "Objects left out until they change", len(loop.quarantine))
         yield _one("sessions", "Agents connected", loop.session_count)
         behind = loop.revisions_behind
         yield _one("sessions_behind", "Agents yet to acknowledge", sum(map(bool, behind)))

@@ -19,7 +19,8 @@ from controller.scheduler.ledger import Ledger
 from controller.scheduler.ranking import spread
 from pyswarm_core.clock import Instant, after
 from pyswarm_core.decision import NoteKind
-from pyswarm_core.ids import IdSource, NetworkId, NodeId, TaskId
+from pyswarm_core.errors import told
+from pyswarm_core.ids import IdSource, NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.indexes import footprint_of
 from pyswarm_core.limits import EXPLAIN_PERIOD, FAILURE_WINDOW, FAILURES_PENALISED
 from pyswarm_core.nodetable import IntColumn, NodeTable
@@ -62,6 +63,10 @@ class Placing:
         """For how many services nodes were looked for."""
         self._blocks: dict[NetworkId, Blocks] = {}
         self._waiting: list[_Waiting] = []
+        self.failed: dict[ServiceId, str] = {}
+        """Services whose waiting could not be explained."""
+        self.failed_networks: dict[NetworkId, str] = {}
+        """Networks whose blocks could not be worked out."""
 
     def place(self, plan: Plan, budget: int) -> None:
         """Find nodes for up to `budget` tasks that the plan wants placed.
@@ -83,27 +88,39 @@ class Placing:
 
     def explain(self) -> None:
         """Say of every task that found no node why, after everything else has been placed."""
-        for plan, demand, candidates in self._waiting:
-            demand = self._with_rooms(demand)
-            if candidates[0].vacancy.node_id:
-                of_row = messages_by_row(self.ledger, demand)
-                rows = self._state.node_table.rows
-                why = [of_row(rows.get(one.vacancy.node_id, -1)) for one in candidates]
-            else:
-                why = [message(self.ledger, demand)] * len(candidates)
-            plan.note(NoteKind.TASK_UNPLACED, why[0], len(candidates))
-            created = self._created(plan, candidates, [_NOWHERE] * len(candidates), why)
-            for one, reason in zip(candidates, why, strict=True):
-                if one.task is not None:
-                    self._keep_waiting(plan, one.task, reason)
-            plan.changed.update(created)
+        for waiting in self._waiting:
+            try:
+                self._explain(waiting)
+            except Exception as error:
+                self.failed[waiting.plan.service.id] = told(error)
+
+    def _explain(self, waiting: _Waiting) -> None:
+        plan, demand, candidates = waiting
+        demand = self._with_rooms(demand)
+        if candidates[0].vacancy.node_id:
+            of_row = messages_by_row(self.ledger, demand)
+            rows = self._state.node_table.rows
+            why = [of_row(rows.get(one.vacancy.node_id, -1)) for one in candidates]
+        else:
+            why = [message(self.ledger, demand)] * len(candidates)
+        plan.note(NoteKind.TASK_UNPLACED, why[0], len(candidates))
+        created = self._created(plan, candidates, [_NOWHERE] * len(candidates), why)
+        for one, reason in zip(candidates, why, strict=True):
+            if one.task is not None:
+                self._keep_waiting(plan, one.task, reason)
+        plan.changed.update(created)
 
     def blocks(self, network_id: NetworkId) -> Blocks | None:
-        """The blocks of a network as this decision leaves them; None if it does not exist."""
+        """The blocks of a network as this decision leaves them; None if it does not exist, or they
+        cannot be worked out.
+        """
         found = self._blocks.get(network_id)
         network = self._state.networks.get(network_id)
-        if found is None and network is not None:
-            found = self._blocks[network_id] = Blocks(network, self._state)
+        if found is None and network is not None and network_id not in self.failed_networks:
+            try:
+                found = self._blocks[network_id] = Blocks(network, self._state)
+            except Exception as error:
+                self.failed_networks[network_id] = told(error)
         return found
 
     @property
@@ -115,7 +132,11 @@ class Placing:
         """The networks whose blocks changed."""
         changed = []
         for network_id in sorted(self._blocks):
-            network = self._blocks[network_id].result(self._now)
+            try:
+                network = self._blocks[network_id].result(self._now)
+            except Exception as error:
+                self.failed_networks[network_id] = told(error)
+                continue
             if network is not None:
                 changed.append(network)
         return tuple(changed)
@@ -217,6 +238,7 @@ class Placing:
                     now,
                     vacancy.restarts,
                     explained(NO_DETAIL, why[index]) if why else NO_DETAIL,
+                    vacancy.restarted_at,
                 )
         return created
 
@@ -286,7 +308,7 @@ def _with_rooms(
     for network_id in demand.footprint.networks:
         blocks = blocks_of(network_id)
         if blocks is None:
-            text = f"cannot join network {network_id}, which does not exist"
+            text = f"cannot join network {network_id}, which does not exist or is broken"
             rooms.append((text, np.zeros(len(demand.on_node), np.int64)))
             continue
         for capability in blocks.network.needs:

@@ -4,13 +4,14 @@ Asks the same filters and the same restart policy that decide; nothing is rememb
 """
 
 from controller.orchestrator.enforce import misfit
+from controller.orchestrator.quarantine import Quarantine
 from controller.orchestrator.restart import ended_by_itself, refusal, starts_at
 from controller.placing import current_demand
 from controller.scheduler.explain import Exclusion, exclusions
 from controller.scheduler.ledger import Ledger
 from controller.scheduler.remedy import remedies
 from pyswarm_core.clock import SECOND, Instant
-from pyswarm_core.errors import NotFound
+from pyswarm_core.errors import NotFound, told
 from pyswarm_core.ids import ServiceId, TaskId
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.state import State, is_wanted, waits_for_node
@@ -20,17 +21,25 @@ _TASKS_TOLD = 3
 """Tasks of a service that are told of one by one, worst first."""
 
 
-def why(state: State, ref: str, now: Instant) -> list[str]:
+def why(state: State, ref: str, now: Instant, quarantine: Quarantine | None = None) -> list[str]:
     """Causes, one line each, outermost first. `ref` is the id of a task or the id or name of a
     service. Raises NotFound.
     """
     task = state.tasks.get(TaskId(ref))
-    if task is not None:
-        return _why_task(state, task, now)
     service_id = ServiceId(ref) if ref in state.services else state.service_of_name.get(ref)
+    if task is not None:
+        service_id = task.service_id
     if service_id is None:
         raise NotFound(f"no task and no service is called {ref!r}")
-    return _why_service(state, state.services[service_id], now)
+    held = quarantine.reasons(service_id) if quarantine else []
+    try:
+        if task is not None:
+            return [*_why_task(state, task, now), *held]
+        return [*held, *_why_service(state, state.services[service_id], now)]
+    except Exception as error:
+        if not held:
+            raise
+        return [*held, f"its causes cannot be worked out: {told(error)}"]
 
 
 def _why_service(state: State, service: Service, now: Instant) -> list[str]:

@@ -4,26 +4,80 @@ Nothing else knows this layout.
 
 Columns keep a million tasks to some 60 MB and a second of work (one message per task: thirty times
 that). Nodes are stored by number. A task whose node no longer exists comes back without one; the
-reaper removes it.
+reaper removes it. A chunk has at most CHUNK_BYTES_MAX: where its tasks have more to tell, what is
+told of them is cut.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import repeat
-from typing import Any
+from itertools import accumulate, repeat
+from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 
 from pyswarm_core.api.v1 import objects_pb2
+from pyswarm_core.clock import Instant
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.ids import ID_LENGTH, NodeId, ServiceId
-from pyswarm_core.objects import NO_DETAIL, Task, TaskDetail
+from pyswarm_core.limits import (
+    CHUNK_BYTES_MAX,
+    DETAIL_LENGTH_MAX,
+    DETAIL_LENGTH_OLD,
+    RESTARTS_REMEMBERED,
+)
+from pyswarm_core.objects import NO_DETAIL, Task, TaskDetail, clipped
 from pyswarm_core.states import TaskState
 
 _STATES = tuple(TaskState)
+_WIDTHS = {
+    "ids": ID_LENGTH,
+    "slots": 4,
+    "node_numbers": 4,
+    "spec_versions": 4,
+    "desired_states": 1,
+    "created_at": 8,
+    "status_at": 8,
+    "restarts": 2,
+}
+"""Bytes of each column's entries."""
+
+
+class _Kept(NamedTuple):
+    """How much is stored of details."""
+
+    newest: int
+    """Bytes of each text of a slot's newest task."""
+    others: int
+    """The same of the slot's other tasks."""
+    reach: bool
+    """Addresses and ports of the others."""
+    ports: bool
+    """Ports of the newest."""
+
+
+_KEPT = (
+    _Kept(DETAIL_LENGTH_MAX, DETAIL_LENGTH_OLD, reach=True, ports=True),
+    _Kept(DETAIL_LENGTH_MAX, DETAIL_LENGTH_OLD, reach=False, ports=True),
+    _Kept(DETAIL_LENGTH_OLD, 0, reach=False, ports=False),
+)
+"""Tried in turn where a chunk with all its details is too large. The last one always fits."""
 
 
 def encode_chunk(tasks: Sequence[Task], number_of_node: Callable[[NodeId], int]) -> bytes:
-    """Serialize tasks of one service; `number_of_node` gives 0 for no node."""
+    """Serialize tasks of one service, those of a slot together and oldest first; `number_of_node`
+    gives 0 for no node.
+    """
+    data = _encode(tasks, number_of_node, None)
+    for kept in _KEPT:
+        if len(data) <= CHUNK_BYTES_MAX:
+            break
+        data = _encode(tasks, number_of_node, kept)
+    return data
+
+
+def _encode(
+    tasks: Sequence[Task], number_of_node: Callable[[NodeId], int], kept: _Kept | None
+) -> bytes:
     chunk = objects_pb2.TaskChunk(
         ids="".join([task.id for task in tasks]).encode("ascii"),
         slots=_pack([task.slot for task in tasks], "<u4"),
@@ -36,18 +90,48 @@ def encode_chunk(tasks: Sequence[Task], number_of_node: Callable[[NodeId], int])
         restarts=_pack([min(task.restarts, 0xFFFF) for task in tasks], "<u2"),
     )
     for index, task in enumerate(tasks):
-        if task.detail is not NO_DETAIL and task.detail != NO_DETAIL:
+        detail = task.detail
+        if detail is not NO_DETAIL and detail != NO_DETAIL:
+            if kept is not None:
+                detail = _cut(detail, kept, newest=_is_newest(tasks, index))
             chunk.detail_index.append(index)
-            to_proto(task.detail, chunk.details.add())
+            to_proto(detail, chunk.details.add())
+    if any(task.restarted_at for task in tasks):
+        times = [
+            task.restarted_at[-RESTARTS_REMEMBERED:] if _is_newest(tasks, index) else ()
+            for index, task in enumerate(tasks)
+        ]
+        chunk.restarted_counts = bytes(map(len, times))
+        chunk.restarted_at = _pack([at for one in times for at in one], "<i8")
     return chunk.SerializeToString()
+
+
+def _is_newest(tasks: Sequence[Task], index: int) -> bool:
+    return index + 1 == len(tasks) or tasks[index + 1].slot != tasks[index].slot
+
+
+def _cut(detail: TaskDetail, kept: _Kept, *, newest: bool) -> TaskDetail:
+    size = kept.newest if newest else kept.others
+    if not size:
+        return TaskDetail(exit_code=detail.exit_code, oom=detail.oom)
+    return replace(
+        detail,
+        message=clipped(detail.message, size),
+        error=clipped(detail.error, size),
+        addresses=detail.addresses if newest or kept.reach else (),
+        ports=detail.ports if (kept.ports if newest else kept.reach) else (),
+    )
 
 
 def decode_chunk(
     service_id: ServiceId, data: bytes, node_of_number: Mapping[int, NodeId]
 ) -> list[Task]:
-    """The tasks that `encode_chunk` was given, in the same order."""
+    """The tasks that `encode_chunk` was given, in the same order. Raises an exception, of whatever
+    kind, for bytes that are no chunk.
+    """
     chunk = objects_pb2.TaskChunk.FromString(data)
     ids = chunk.ids.decode("ascii")
+    _check_lengths(chunk)
     details: Any = repeat(NO_DETAIL)
     if chunk.detail_index:
         sparse = dict(zip(chunk.detail_index, chunk.details, strict=True))
@@ -69,8 +153,28 @@ def decode_chunk(
             _unpack(chunk.status_at, "<i8"),
             _unpack(chunk.restarts, "<u2"),
             details,
+            _restart_times(chunk),
         )
     )
+
+
+def _check_lengths(chunk: objects_pb2.TaskChunk) -> None:
+    count = len(chunk.states)
+    for name, width in _WIDTHS.items():
+        length = len(getattr(chunk, name))
+        if length != width * count:
+            raise ValueError(f"column {name} has {length} bytes, not {width} for each of {count}")
+
+
+def _restart_times(chunk: objects_pb2.TaskChunk) -> Iterable[tuple[Instant, ...]]:
+    counts = chunk.restarted_counts
+    if not counts:
+        return repeat(())
+    times: list[Instant] = np.frombuffer(chunk.restarted_at, "<i8").tolist()
+    ends = list(accumulate(counts))
+    if len(counts) != len(chunk.states) or ends[-1] != len(times):
+        raise ValueError("column restarted_at does not fit its counts")
+    return [tuple(times[end - count : end]) for count, end in zip(counts, ends, strict=True)]
 
 
 def _pack(values: list[int], dtype: str) -> bytes:

@@ -4,6 +4,7 @@
 decision.
 """
 
+from collections.abc import Collection
 from enum import StrEnum
 
 import msgspec
@@ -19,13 +20,16 @@ class NoteKind(StrEnum):
     SERVICE_CREATED = "service.create"
     SERVICE_UPDATED = "service.update"
     SERVICE_REMOVED = "service.remove"
+    SERVICE_QUARANTINED = "service.quarantine"
     NODE_JOINED = "node.create"
     NODE_UPDATED = "node.update"
     NODE_READY = "node.ready"
     NODE_DOWN = "node.down"
     NODE_REMOVED = "node.remove"
+    NODE_QUARANTINED = "node.quarantine"
     NETWORK_CREATED = "network.create"
     NETWORK_REMOVED = "network.remove"
+    NETWORK_QUARANTINED = "network.quarantine"
     TASK_STATE = "task.state"
     TASK_CREATED = "task.create"
     TASK_REPLACED = "task.replace"
@@ -109,6 +113,12 @@ class Decision(msgspec.Struct, frozen=True):
     work: Work = Work()
     unfinished: bool = False
     """Blocks are left to be given back: decide again after applying the writes."""
+    failed: dict[ServiceId, str] = {}
+    """Services for which deciding raised an error, and which one: the caller leaves them alone
+    until they change. What the writes hold for them is valid, but not all that they need.
+    """
+    failed_networks: dict[NetworkId, str] = {}
+    """Networks whose blocks could not be worked out; their services wait."""
 
 
 class Dirty:
@@ -122,6 +132,8 @@ class Dirty:
         self.networks: set[NetworkId] = set()
         """Networks that got room: a block, or a virtual address, was given back."""
         self.cluster = False
+        self.quarantined: Collection[str] = ()
+        """Services to leave alone unless they are in `services`."""
 
     def __bool__(self) -> bool:
         return bool(self.services or self.nodes or self.freed or self.networks or self.cluster)

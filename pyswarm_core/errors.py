@@ -8,9 +8,14 @@
     ├── Unavailable        no leader, or the store is away: the same request may succeed later
     └── PermissionDenied   the token or role does not allow it
 
-Expected outcomes inside pure code are values, not exceptions; broken invariants are AssertionError
-and crash the loop. `aio/status.py` maps this tree to gRPC status codes, in one table.
+Expected outcomes inside pure code are values, not exceptions. A broken invariant is an
+AssertionError: the object that it concerns is quarantined, or the term ends. `aio/status.py` maps
+this tree to gRPC status codes, in one table.
 """
+
+_TEXT_MAX = 400
+"""Characters kept of an error's text by `told`."""
+_PLACES = 4
 
 NO_LEADER = "there is no leader now"
 """In the text of an Unavailable: nothing was done, and soon somebody will lead."""
@@ -42,3 +47,16 @@ class Unavailable(PyswarmError):
 
 class PermissionDenied(PyswarmError):
     """Not with this token or role."""
+
+
+def told(error: Exception) -> str:
+    """The error in one line: its type, its text, and the innermost places it came through."""
+    places = []
+    trace = error.__traceback__
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename.rpartition("/")[2]
+        places.append(f"{file}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    text = " ".join(str(error).split())[:_TEXT_MAX]
+    where = " > ".join(places[-_PLACES:])
+    return f"{type(error).__name__}: {text} ({where})"

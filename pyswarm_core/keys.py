@@ -5,6 +5,7 @@
 <prefix>/service/<id>          Service
 <prefix>/network/<id>          Network
 <prefix>/chunk/<service>/<n>   TaskChunk: the tasks of one service with slot // 128 == n
+<prefix>/unreadable/chunk/…    bytes that were found under a chunk's key and are none
 <prefix>/leader                the leader's name, attached to its lease
 """
 
@@ -39,6 +40,7 @@ class Keys:
         self.services = self.root + b"service/"
         self.networks = self.root + b"network/"
         self.chunks = self.root + b"chunk/"
+        self.unreadable = self.root + b"unreadable/"
 
     def node(self, node_id: NodeId) -> bytes:
         return self.nodes + node_id.encode()
@@ -55,6 +57,14 @@ class Keys:
 
     def chunk(self, key: ChunkKey) -> bytes:
         return self.chunks_of(key.service_id) + b"%08d" % key.block
+
+    def name_of(self, key: bytes) -> str:
+        """The key without the fleet's prefix: `service/<id>`, `chunk/<service>/<n>`, `cluster`."""
+        return key[len(self.root) :].decode(errors="replace")
+
+    def aside(self, key: bytes) -> bytes:
+        """Where the bytes of a chunk are kept that cannot be read."""
+        return self.unreadable + key[len(self.root) :]
 
     def parse_chunk(self, key: bytes) -> ChunkKey:
         """The inverse of `chunk`."""

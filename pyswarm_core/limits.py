@@ -9,6 +9,19 @@ from pyswarm_core.clock import HOUR, MILLISECOND, MINUTE, SECOND
 CHUNK_SLOTS = 128
 """Slots per stored chunk: smallest write amplification at the same load time."""
 
+CHUNK_BYTES_MAX = 512 * 1024
+"""An encoded chunk: details are cut until it fits. 128 slots of at most HISTORY_MAX +
+UNFINISHED_MAX + 1 tasks are 212 kB of columns, 102 kB of restarts and 195 kB of cut details.
+"""
+
+VALUE_BYTES_MAX = 1 << 20
+"""An encoded value; what is larger is never sent. Every kind of object has a bound below it."""
+
+TXN_BYTES_MAX = 1_200_000
+"""Keys and values of one store transaction: room for the largest value, and within etcd's default
+of 1.5 MiB for a request with its encoding.
+"""
+
 TXN_PUTS = 64
 """Puts per store transaction.
 
@@ -38,8 +51,17 @@ DECISION_FITS = 1_000_000
 STATUS_FLUSH_PERIOD = 500 * MILLISECOND
 """Observed state reaches the store at most this late."""
 
+STATUS_BYTES_PER_SECOND = 2 * 1024 * 1024
+"""What is written because of agents' reports, on average: a storm of them coalesces."""
+STATUS_BYTES_BURST = 8 * 1024 * 1024
+"""And at once after a calm."""
+STATUS_DELAY_MAX = 500 * MILLISECOND
+"""However much was written, decisions that follow from reports wait no longer than this for it."""
+
 COMPACT_PERIOD = 30 * SECOND
 """How often the leader compacts the store's history."""
+COMPACT_BYTES = 64 * 1024 * 1024
+"""And sooner when it has written this much."""
 
 LEADER_TTL = 2 * SECOND
 """The leader's lease. etcd's smallest useful one; keeps takeover within three seconds."""
@@ -84,7 +106,19 @@ hundredth of the leader's time with 10,000 nodes.
 """
 
 RESTARTS_REMEMBERED = 100
-"""Ended tasks kept per slot, at most, to count restarts within a window."""
+"""Restarts of a slot whose times are kept, to count those within a window; eight bytes each."""
+
+HISTORY_MAX = 20
+"""Ended tasks kept per slot at most, whatever the fleet's settings say: 57 bytes each without text.
+"""
+
+TEXTS_PER_SLOT = 2
+"""Ended tasks of a slot, the newest, whose message and error are kept whole."""
+
+UNFINISHED_MAX = 8
+"""Tasks of a slot that should end and have not, at most. Past that those on nodes that are down
+count as orphaned, and the slot gets no further task until others have ended.
+"""
 
 FAILURES_PENALISED = 5
 FAILURE_WINDOW = 300 * SECOND
@@ -93,7 +127,9 @@ scheduler).
 """
 
 PREVIOUS_SPECS = 10
-"""Specs kept per service, as many as Kubernetes keeps revisions."""
+"""Specs kept per service, as many as Kubernetes keeps revisions; fewer where they do not fit into
+the service's value.
+"""
 
 REPLICAS_MAX = 100_000
 SERVICES_MAX = 10_000
@@ -103,7 +139,18 @@ NAME_LENGTH_MAX = 63
 """A service name is a DNS label (RFC 1035)."""
 
 SPEC_BYTES_MAX = 256 * 1024
-"""An encoded spec; keeps any object far below etcd's 1.5 MiB request limit."""
+"""A spec as users send it. Stored it may have twice that, as every short text costs some bytes."""
+
+NODE_BYTES_MAX = 64 * 1024
+"""What a host may say of itself, stored: its labels above all."""
+
+NETWORK_BYTES_MAX = 256 * 1024
+"""A stored network without its blocks."""
+
+NETWORK_BLOCKS_MAX = 28_000
+"""Blocks of one network, of at most 26 stored bytes each: with NETWORK_BYTES_MAX within
+VALUE_BYTES_MAX. A network on all of NODES_MAX has as many and more.
+"""
 
 BLOCK_PREFIX = 26
 """A node's block of an overlay: 64 addresses, 61 for tasks."""
@@ -183,9 +230,13 @@ RESOLVES_AT_ONCE = 32
 RESOLVERS_ASKED = 3
 """Agents that are asked for one digest: not every host reaches every registry."""
 DETAIL_LENGTH_MAX = 512
-"""Characters kept of a task's message and of its error: 128 slots with their history fit one store
-request.
-"""
+"""Bytes (of UTF-8) kept of a task's message and of its error."""
+DETAIL_LENGTH_OLD = 64
+"""The same of ended tasks that are not among TEXTS_PER_SLOT."""
+ADDRESSES_PER_TASK = 18
+"""A spec's networks (16), the routing mesh's and the host's own."""
+PORTS_PER_TASK = 16
+"""Chosen ports of a task that are kept, for people."""
 
 NAMES_FORWARDED_PER_TASK = 64
 """Questions of one task that other name servers are asked at once; more fail at once."""

@@ -12,6 +12,7 @@ import msgspec
 
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
+from pyswarm_core.limits import DETAIL_LENGTH_OLD
 from pyswarm_core.model import Model, docker_name
 from pyswarm_core.specs import (
     ClusterSpec,
@@ -115,6 +116,31 @@ class TaskDetail(Model, frozen=True):
 NO_DETAIL = TaskDetail()
 
 
+def clipped(text: str, size: int) -> str:
+    """The text, cut where needed to at most `size` bytes of UTF-8."""
+    if 4 * len(text) <= size:
+        return text
+    data = text.encode(errors="replace")
+    if len(data) <= size:
+        return text
+    dots = "..."[:size]
+    return data[: size - len(dots)].decode(errors="ignore") + dots
+
+
+def shortened(detail: TaskDetail) -> TaskDetail:
+    """What is kept of a task that ended some tasks ago; the same object if that is all of it."""
+    if not (detail.addresses or detail.ports or detail.message or detail.error):
+        return detail
+    short = TaskDetail(
+        message=clipped(detail.message, DETAIL_LENGTH_OLD),
+        error=clipped(detail.error, DETAIL_LENGTH_OLD),
+        exit_code=detail.exit_code,
+        oom=detail.oom,
+        pid=detail.pid,
+    )
+    return detail if short == detail else short
+
+
 class Task(msgspec.Struct, frozen=True, gc=False, rename=docker_name):
     """One execution of a service's template. Positional order is the hot path's; do not reorder."""
 
@@ -132,6 +158,10 @@ class Task(msgspec.Struct, frozen=True, gc=False, rename=docker_name):
     restarts: int = 0
     """How many tasks with the same spec version ended by themselves in this slot before it."""
     detail: TaskDetail = NO_DETAIL
+    restarted_at: tuple[Instant, ...] = ()
+    """When the restarts that led to it began, oldest first: as many as the policy needs to count
+    those within its window, at most RESTARTS_REMEMBERED. Stored of the newest task of a slot.
+    """
 
 
 class TaskStatus(NamedTuple):

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from pyswarm_core.clock import SECOND
 from pyswarm_core.ids import NetworkId
+from pyswarm_core.limits import HISTORY_MAX
 from pyswarm_core.model import Model
 from pyswarm_core.states import Availability
 
@@ -300,3 +301,9 @@ class ClusterSpec(Model, frozen=True):
     """Prefix length of an overlay's subnet."""
     data_path_port: int = 4789
     """UDP port of VXLAN (RFC 7348)."""
+
+    @property
+    def history_kept(self) -> int:
+        """How many ended tasks of a slot are kept; a negative limit keeps as many as possible."""
+        limit = self.task_history_limit
+        return min(limit, HISTORY_MAX) if limit >= 0 else HISTORY_MAX

@@ -124,6 +124,8 @@ class State:
         self.services: dict[ServiceId, Service] = {}
         self.networks: dict[NetworkId, Network] = {}
         self.tasks: dict[TaskId, Task] = {}
+        self.unreadable: dict[str, str] = {}
+        """What the store holds that could not be read, as `service/<id>`, and why: removable."""
         self.node_table = NodeTable()
         self.node_of_number: dict[int, NodeId] = {}
         self.service_of_name: dict[str, ServiceId] = {}
@@ -219,6 +221,7 @@ class State:
                 now if status.state != old.state else old.status_at,
                 old.restarts,
                 status.detail,
+                old.restarted_at,
             )
             changed.append(task)
         self._put_tasks(changed)
@@ -250,6 +253,8 @@ class State:
         self.roomier[network_id] = self.node_table.version
 
     def _remove_network(self, network_id: NetworkId) -> None:
+        if self.unreadable.pop(f"network/{network_id}", None):
+            return
         del self.network_of_name[self.networks.pop(network_id).spec.name]
         self.idle_blocks.put_network(network_id, None)
         self.roomier.pop(network_id, None)
@@ -272,6 +277,10 @@ class State:
             del self.service_of_name[name]
 
     def _remove_service(self, service_id: ServiceId) -> None:
+        if self.unreadable.pop(f"service/{service_id}", None):
+            self._of_service.pop(service_id, None)
+            self.unplaced.discard(service_id)
+            return
         service = self.services.pop(service_id)
         self._put_endpoint(service_id, service.endpoint, _NO_ENDPOINT)
         if self.service_of_name.get(service.spec.name) == service_id:
@@ -308,6 +317,8 @@ class State:
                 holders[service_id] = (*holders.get(service_id, ()), port)
 
     def _remove_node(self, node_id: NodeId) -> None:
+        if self.unreadable.pop(f"node/{node_id}", None):
+            return
         if self._of_node.get(node_id):
             self.lost_nodes[node_id] = None
         number = self.nodes.pop(node_id).number
@@ -389,8 +400,7 @@ class State:
 
     def _put_slot(self, group: ServiceTasks, slot: int, tasks: tuple[Task, ...]) -> None:
         group.slots[slot] = tasks
-        history = self.cluster.spec.task_history_limit
-        if not is_settled(tasks) or 0 <= history < len(tasks) - 1:
+        if not is_settled(tasks) or self.cluster.spec.history_kept < len(tasks) - 1:
             group.unsettled[slot] = None
         elif slot in group.unsettled:
             del group.unsettled[slot]

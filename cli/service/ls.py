@@ -45,6 +45,8 @@ def row(summary: ServiceSummary, *, long: bool = False) -> Row:
     replicas = f"{summary.running}/{summary.desired}"
     if placement.max_replicas:
         replicas += f" (max {placement.max_replicas} per node)"
+    if summary.quarantined:
+        replicas += f" (quarantined: pyswarm why {short(service.id)})"
     image = spec.task_template.container_spec.image
     return {
         "ID": service.id if long else short(service.id),

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network
 
+from pyswarm_core.errors import told
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.objects import Task
 from pyswarm_core.state import State
@@ -23,12 +24,20 @@ def audit(state: State) -> Iterator[str | None]:
     """A sentence for everything that two have; None now and then, where the caller may pause and
     the state may change.
     """
-    yield from _networks(state)
+    yield from _tried("networks", _networks(state))
     yield None
     holders: Holders = {network_id: {} for network_id in state.networks}
     for service in list(state.services.values()):
-        yield from _tasks(state, service.id, holders)
+        yield from _tried(f"service {service.spec.name}", _tasks(state, service.id, holders))
         yield None
+
+
+def _tried(what: str, found: Iterator[str]) -> Iterator[str]:
+    """What was found, up to where looking failed."""
+    try:
+        yield from found
+    except Exception as error:
+        yield f"{what} cannot be looked at: {told(error)}"
 
 
 def _networks(state: State) -> Iterator[str]:

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from controller.allocator.subnets import addresses_for_tasks, range_of
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import NodeId
-from pyswarm_core.limits import BRIDGE_PORTS
+from pyswarm_core.limits import BRIDGE_PORTS, NETWORK_BLOCKS_MAX
 from pyswarm_core.nodetable import IntColumn, NodeTable
 from pyswarm_core.objects import Block, Network
 from pyswarm_core.state import State
@@ -76,8 +76,9 @@ class Blocks:
 
     @property
     def exhausted(self) -> bool:
-        """Whether every block is given out."""
-        return len(self._used) + len(self._closed) >= self._range.count
+        """Whether every block is given out, or as many as a stored network can have."""
+        used = len(self._used)
+        return used + len(self._closed) >= self._range.count or used >= NETWORK_BLOCKS_MAX
 
     @cached_property
     def _closed(self) -> dict[int, None]:

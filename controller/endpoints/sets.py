@@ -13,6 +13,7 @@ from operator import xor
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.codec import to_proto
 from pyswarm_core.columns import endpoint_digest, pack_ids
+from pyswarm_core.errors import told
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.limits import ENDPOINT_CHANGES
 from pyswarm_core.objects import Service, Task
@@ -46,6 +47,10 @@ class Endpoints:
         """Rises with every change."""
         self.mesh: NetworkId | None = None
         """The ingress network while any service publishes through it: every node carries it."""
+        self.failed: dict[str, str] = {}
+        """Services whose endpoints could not be worked out, as `service/<id>`, and why. Nodes keep
+        what they were told of them.
+        """
         self._state = state
         self._of_service: dict[ServiceId, tuple[NetworkId, ...]] = {}
         self._on_network: dict[NetworkId, dict[ServiceId, None]] = {}
@@ -62,19 +67,27 @@ class Endpoints:
         """Look at these services anew; the networks on which any of their endpoints changed."""
         changed: dict[NetworkId, None] = {}
         for service_id in services:
-            before = self._of_service.get(service_id, ())
-            service = self._state.services.get(service_id)
-            now = _networks(self._state, service) if service else ()
-            if now != before:
-                self._move(service_id, before, now)
-            for network_id in before:
-                if network_id not in now:
-                    changed[network_id] = None
-            for network_id in now:
-                if network_id not in before or self._remake(service_id, network_id):
-                    changed[network_id] = None
-                    self._note((service_id, network_id))
+            try:
+                self._refresh(service_id, changed)
+            except Exception as error:
+                self.failed[f"service/{service_id}"] = told(error)
+            else:
+                self.failed.pop(f"service/{service_id}", None)
         return changed
+
+    def _refresh(self, service_id: ServiceId, changed: dict[NetworkId, None]) -> None:
+        before = self._of_service.get(service_id, ())
+        service = self._state.services.get(service_id)
+        now = _networks(self._state, service) if service else ()
+        if now != before:
+            self._move(service_id, before, now)
+        for network_id in before:
+            if network_id not in now:
+                changed[network_id] = None
+        for network_id in now:
+            if network_id not in before or self._remake(service_id, network_id):
+                changed[network_id] = None
+                self._note((service_id, network_id))
 
     def touch(self) -> None:
         """Have everybody who may be concerned say that they know all that there is to know."""
@@ -92,10 +105,16 @@ class Endpoints:
         return ((service_id, network_id) for service_id in self._on_network.get(network_id, ()))
 
     def message(self, key: EndpointKey) -> bytes | None:
-        """A ServiceEndpoint message; None if there is no such endpoint (any more)."""
+        """A ServiceEndpoint message; None if there is no such endpoint (any more), or it cannot be
+        worked out.
+        """
         made = self._made.get(key)
         if made is None and key[1] in self._of_service.get(key[0], ()):
-            made = self._made[key] = endpoint_message(self._state, *key)
+            try:
+                made = self._made[key] = endpoint_message(self._state, *key)
+            except Exception as error:
+                self.failed[f"service/{key[0]}"] = told(error)
+                return None
             self._fold(key, made)
         return made
 

@@ -31,7 +31,11 @@ def lacking(state: State, changed: Iterable[NodeId]) -> dict[ServiceId, dict[int
             if number in tasks.slots and number not in tasks.unsettled:
                 continue
             placement = state.services[service_id].spec.task_template.placement
-            if all(table.satisfying(one)[row] for one in placement.constraints):
+            try:
+                fits = all(table.satisfying(one)[row] for one in placement.constraints)
+            except Exception:
+                fits = True  # deciding it fails likewise, and says of whom
+            if fits:
                 numbers.setdefault(service_id, {})[number] = None
     return numbers
 

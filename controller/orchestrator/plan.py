@@ -9,7 +9,8 @@ from msgspec.structs import replace
 from pyswarm_core.clock import NEVER, Instant
 from pyswarm_core.decision import Note, NoteKind
 from pyswarm_core.ids import NodeId, TaskId
-from pyswarm_core.objects import Service, Task, TaskDetail
+from pyswarm_core.limits import DETAIL_LENGTH_MAX
+from pyswarm_core.objects import Service, Task, TaskDetail, clipped, shortened
 from pyswarm_core.states import TaskState
 
 
@@ -20,6 +21,7 @@ class Vacancy(Struct, frozen=True, gc=False):
     desired_state: TaskState = TaskState.RUNNING
     restarts: int = 0
     node_id: NodeId = NodeId("")
+    restarted_at: tuple[Instant, ...] = ()
 
 
 class Plan:
@@ -55,6 +57,13 @@ class Plan:
         ended = self.changed[task.id] = replace(task, state=state, status_at=now)
         return ended
 
+    def shorten(self, task: Task) -> None:
+        """Write of an ended task only what is kept of older ones, unless that is all it has."""
+        known = self.changed.get(task.id, task)
+        detail = shortened(known.detail)
+        if detail is not known.detail or known.restarted_at:
+            self.changed[task.id] = replace(known, detail=detail, restarted_at=())
+
     def remove(self, task: Task) -> None:
         """Delete the task from the store."""
         self.changed.pop(task.id, None)
@@ -80,5 +89,5 @@ class Plan:
 
 
 def explained(detail: TaskDetail, message: str) -> TaskDetail:
-    """The detail with another message."""
-    return replace(detail, message=message)
+    """The detail with another message, cut to what is stored."""
+    return replace(detail, message=clipped(message, DETAIL_LENGTH_MAX))

@@ -1,13 +1,14 @@
 """Whether an ended task is replaced. PURE.
 
 Swarm's restart policy, derived from stored tasks alone: how many tasks of a slot ended before this
-one is counted in `Task.restarts`, when they began is known from those the reaper kept. The answer
-depends on when the task ended, not on when the question is asked, so it never changes.
+one is counted in `Task.restarts`, and when they began is in `Task.restarted_at`. The answer depends
+on when the task ended, not on when the question is asked, so it never changes.
 """
 
 from collections.abc import Iterable
 
 from pyswarm_core.clock import Instant, after
+from pyswarm_core.limits import RESTARTS_REMEMBERED
 from pyswarm_core.objects import Task
 from pyswarm_core.specs import RestartCondition, RestartPolicy
 from pyswarm_core.states import TaskState
@@ -41,12 +42,34 @@ def refusal(policy: RestartPolicy, ended: Task, slot_tasks: Iterable[Task]) -> s
     )
 
 
+def restarts_remembered(
+    policy: RestartPolicy, ended: Task, slot_tasks: Iterable[Task], now: Instant
+) -> tuple[Instant, ...]:
+    """When the restarts began that the replacement of an ended task has to know, its own (now)
+    included: no more than the policy allows within its window.
+    """
+    if policy.window <= 0 or policy.max_attempts <= 0:
+        return ()
+    times = (*_restart_times(ended, slot_tasks), now)
+    start = now - policy.window
+    kept = min(policy.max_attempts, RESTARTS_REMEMBERED)
+    return tuple([at for at in times[-kept:] if at > start])
+
+
 def _restarts_since(start: Instant, ended: Task, slot_tasks: Iterable[Task]) -> int:
+    return sum(at > start for at in _restart_times(ended, slot_tasks))
+
+
+def _restart_times(ended: Task, slot_tasks: Iterable[Task]) -> Iterable[Instant]:
+    """When the restarts that led to the task began, as far as that is known."""
+    if ended.restarted_at:
+        return ended.restarted_at
+    # Stored by an older version, or before the policy had a window: what the history tells.
     began: dict[int, Instant] = {}
     for task in slot_tasks:
         if 1 <= task.restarts <= ended.restarts and task.created_at <= ended.created_at:
             began.setdefault(task.restarts, task.created_at)
-    return sum(at > start for at in began.values())
+    return sorted(began.values())
 
 
 def starts_at(policy: RestartPolicy, replacement: Task) -> Instant:

@@ -11,9 +11,15 @@ from typing import NamedTuple
 from controller.orchestrator.enforce import misfit, orphaned_at
 from controller.orchestrator.plan import Plan, Vacancy
 from controller.orchestrator.reaper import is_forgettable, superfluous
-from controller.orchestrator.restart import ended_by_itself, refusal, starts_at
-from pyswarm_core.clock import Instant
+from controller.orchestrator.restart import (
+    ended_by_itself,
+    refusal,
+    restarts_remembered,
+    starts_at,
+)
+from pyswarm_core.clock import NEVER, Instant
 from pyswarm_core.decision import NoteKind
+from pyswarm_core.limits import TEXTS_PER_SLOT, UNFINISHED_MAX
 from pyswarm_core.objects import Task
 from pyswarm_core.state import State, is_wanted
 from pyswarm_core.states import TaskState, is_terminal
@@ -62,8 +68,26 @@ def settle(plan: Plan, state: State, number: int, now: Instant) -> Slot:
     plan.slots += 1
     tasks = _present(plan, state, number, now)
     slot = _fill(plan, state, number, tasks, now)
+    makes_one = slot.kind in (SlotKind.VACANT, SlotKind.EMPTY)
+    if makes_one and len(tasks) >= UNFINISHED_MAX and _is_crowded(plan, state, tasks, now):
+        plan.vacancies.pop(number, None)
+        slot = Slot(number, SlotKind.STOPPING)
     _forget(plan, state, slot, tasks)
     return slot
+
+
+def _is_crowded(plan: Plan, state: State, tasks: list[Task], now: Instant) -> bool:
+    """Whether so many of the slot's tasks should end and have not that it gets no other. Those on
+    nodes that are down, the oldest first, are given up before that.
+    """
+    left = [plan.changed.get(task.id, task) for task in tasks if task.id not in plan.removed]
+    unfinished = [task for task in left if not is_wanted(task) and not is_terminal(task.state)]
+    surplus = max(0, len(unfinished) - UNFINISHED_MAX + 1)
+    lost = [task for task in unfinished if orphaned_at(state, task) < NEVER][:surplus]
+    for task in lost:
+        plan.note(NoteKind.TASK_STATE, "orphaned: its node is down and its slot has too many tasks")
+        plan.end(task, _S.ORPHANED, now)
+    return len(lost) < surplus
 
 
 def _fill(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant) -> Slot:
@@ -147,7 +171,8 @@ def _without_active(plan: Plan, state: State, number: int, tasks: list[Task], no
     stopping = not told and not is_terminal(last.state)
     if stopping and is_outdated(plan, last) and not misfit(state, plan.service, last):
         return Slot(number, SlotKind.STOPPING, last)
-    plan.vacancies[number] = Vacancy(number, restarts=_restarts(plan, last))
+    known = () if is_outdated(plan, last) else last.restarted_at
+    plan.vacancies[number] = Vacancy(number, restarts=_restarts(plan, last), restarted_at=known)
     return Slot(number, SlotKind.VACANT)
 
 
@@ -169,7 +194,12 @@ def _after_its_own_end(
         return Slot(number, SlotKind.WAITING, last)
     plan.note(NoteKind.TASK_REPLACED, _end(last))
     waits = _S.READY if policy.delay > 0 else _S.RUNNING
-    plan.vacancies[number] = Vacancy(number, waits, _restarts(plan, last) + 1)
+    plan.vacancies[number] = Vacancy(
+        number,
+        waits,
+        _restarts(plan, last) + 1,
+        restarted_at=restarts_remembered(policy, last, era, now),
+    )
     return Slot(number, SlotKind.VACANT)
 
 
@@ -206,10 +236,12 @@ def _forget(plan: Plan, state: State, slot: Slot, tasks: list[Task]) -> None:
     for task in ended:
         if task.node_id not in state.nodes:
             plan.remove(task)
-    limit = state.cluster.spec.task_history_limit
-    for task in superfluous(tasks, plan.service, limit):
+    for task in superfluous(tasks, state.cluster.spec.history_kept):
         if slot.task is None or task.id != slot.task.id:
             plan.remove(task)
+    for task in ended[:-TEXTS_PER_SLOT]:
+        if task.id not in plan.removed:
+            plan.shorten(task)
 
 
 def _orphan(plan: Plan, state: State, task: Task, now: Instant) -> Task:

@@ -3,6 +3,10 @@
 Chunks are read in buckets (one per first letter of the service's id), several at a time: one huge
 prefix would be paged in quadratic time. What was read is decoded and goes into the state in short
 slices, one at a time, so that others run meanwhile.
+
+What cannot be read is left out, and named in State.unreadable. A node, network or service stays in
+the store as it is until a user removes it by its id; the tasks of such a service stay as well, and
+so do their containers. A chunk's bytes are put aside, and its slots are filled anew.
 """
 
 import asyncio
@@ -15,19 +19,21 @@ from google.protobuf.message import Message
 
 from controller.nodestate import moved
 from controller.persistence.saving import Breathe, Unsaved, pause
-from controller.store.base import Compacted, KeyValue, Store
+from controller.store.base import Compacted, KeyValue, Store, StoreMisuse
 from pyswarm_core.api.v1 import objects_pb2
 from pyswarm_core.chunks import decode_chunk
 from pyswarm_core.clock import Instant
 from pyswarm_core.codec import from_proto
 from pyswarm_core.decision import Writes
+from pyswarm_core.errors import told
 from pyswarm_core.ids import ID_ALPHABET
 from pyswarm_core.keys import Keys
+from pyswarm_core.limits import VALUE_BYTES_MAX
 from pyswarm_core.objects import Cluster, Network, Node, Service, Task
 from pyswarm_core.state import State
-from pyswarm_core.states import NodeState
+from pyswarm_core.states import NodeState, TaskState
 
-S = TypeVar("S", bound=msgspec.Struct)
+M = TypeVar("M", bound=Message)
 
 BUCKETS_IN_FLIGHT = 4
 SLICE_TASKS = 5_000
@@ -75,21 +81,23 @@ async def _load(
     found = await store.read(keys.cluster)
     unsaved = Unsaved()
     unsaved.cluster = not found.items
-    clusters = await _decode(found.items, Cluster, objects_pb2.Cluster, breathe)
-    state = State(clusters[0] if clusters else first())
+    state = State(_cluster(found.items[0]) if found.items else first())
     revision = found.revision
+    loaded = Loaded(state, revision, unsaved)
     nodes, services, networks = await asyncio.gather(
         store.read(keys.nodes, revision),
         store.read(keys.services, revision),
         store.read(keys.networks, revision),
     )
-    heard = await _decode(nodes.items, Node, objects_pb2.Node, breathe)
-    state.apply(
-        Writes(
-            nodes=tuple(_unheard(node, now) for node in heard),
-            services=tuple(await _decode(services.items, Service, objects_pb2.Service, breathe)),
-            networks=tuple(await _decode(networks.items, Network, objects_pb2.Network, breathe)),
-        )
+    reader = _Reader(loaded, keys, breathe)
+    await reader.read(
+        nodes.items, objects_pb2.Node, lambda m: Writes(nodes=(_unheard(from_proto(Node, m), now),))
+    )
+    await reader.read(
+        services.items, objects_pb2.Service, lambda m: Writes(services=(from_proto(Service, m),))
+    )
+    await reader.read(
+        networks.items, objects_pb2.Network, lambda m: Writes(networks=(from_proto(Network, m),))
     )
     buckets = iter(ID_ALPHABET)
     taking = asyncio.Lock()
@@ -98,7 +106,7 @@ async def _load(
         for letter in buckets:
             bucket = await store.read(keys.chunks + letter.encode(), revision)
             async with taking:
-                for tasks in _slices(bucket.items, state, keys, unsaved):
+                for tasks in reader.slices(bucket.items):
                     state.apply(Writes(tasks=tasks))
                     await breathe()
 
@@ -108,35 +116,65 @@ async def _load(
                 group.create_task(work())
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
-    return Loaded(state, revision, unsaved)
+    return loaded
 
 
-def _slices(
-    items: Iterable[KeyValue], state: State, keys: Keys, unsaved: Unsaved
-) -> Iterator[list[Task]]:
-    """The chunks' tasks, about SLICE_TASKS at a time; chunks of no service are to be dropped."""
-    tasks: list[Task] = []
-    for item in items:
-        key = keys.parse_chunk(item.key)
-        if key.service_id not in state.services:
-            unsaved.chunks[key] = None
-            continue
-        tasks += decode_chunk(key.service_id, item.value, state.node_of_number)
-        if len(tasks) >= SLICE_TASKS:
-            yield tasks
-            tasks = []
-    yield tasks
+def _cluster(item: KeyValue) -> Cluster:
+    """Nothing can be led without it: neither tokens nor numbers may be made up."""
+    try:
+        return from_proto(Cluster, objects_pb2.Cluster.FromString(item.value))
+    except Exception as error:
+        raise StoreMisuse(
+            f"{item.key.decode(errors='replace')} cannot be read: restore it from a backup of the"
+            f" store ({told(error)})"
+        ) from None
 
 
-async def _decode(
-    items: Sequence[KeyValue], cls: type[S], message: type[Message], breathe: Breathe
-) -> list[S]:
-    decoded: list[S] = []
-    for start in range(0, len(items), SLICE_OBJECTS):
-        part = items[start : start + SLICE_OBJECTS]
-        decoded += [from_proto(cls, message.FromString(item.value)) for item in part]
-        await breathe()
-    return decoded
+class _Reader:
+    """Puts what was read into the state, but for what cannot be read."""
+
+    def __init__(self, loaded: Loaded, keys: Keys, breathe: Breathe) -> None:
+        self._loaded = loaded
+        self._keys = keys
+        self._breathe = breathe
+
+    async def read(
+        self, items: Sequence[KeyValue], message: type[M], writes_of: Callable[[M], Writes]
+    ) -> None:
+        """Objects of one kind."""
+        for start in range(0, len(items), SLICE_OBJECTS):
+            for item in items[start : start + SLICE_OBJECTS]:
+                try:
+                    self._loaded.state.apply(writes_of(message.FromString(item.value)))
+                except Exception as error:
+                    self._leave_out(item.key, error)
+            await self._breathe()
+
+    def slices(self, items: Iterable[KeyValue]) -> Iterator[list[Task]]:
+        """The chunks' tasks, about SLICE_TASKS at a time; chunks of no service shall be dropped."""
+        state, unsaved = self._loaded.state, self._loaded.unsaved
+        tasks: list[Task] = []
+        for item in items:
+            try:
+                key = self._keys.parse_chunk(item.key)
+                is_unreadable = f"service/{key.service_id}" in state.unreadable
+                if key.service_id not in state.services and not is_unreadable:
+                    unsaved.chunks[key] = None
+                    continue
+                found = decode_chunk(key.service_id, item.value, state.node_of_number)
+                # Nobody would find nodes for those of a service that cannot be read.
+                tasks += [t for t in found if not is_unreadable or t.state >= TaskState.ASSIGNED]
+            except Exception as error:
+                self._leave_out(item.key, error)
+                if len(item.value) <= VALUE_BYTES_MAX:
+                    unsaved.aside[self._keys.aside(item.key)] = item.value
+            if len(tasks) >= SLICE_TASKS:
+                yield tasks
+                tasks = []
+        yield tasks
+
+    def _leave_out(self, key: bytes, error: Exception) -> None:
+        self._loaded.state.unreadable[self._keys.name_of(key)] = told(error)
 
 
 def _unheard(node: Node, now: Instant) -> Node:

@@ -4,14 +4,16 @@ Saving is level-triggered: `Unsaved` holds names, and a request is made from wha
 them by then (gone means delete), so that coalescing is free and nothing older overtakes. Every
 transaction compares the leader key's revision, the fence. After an ambiguous outcome the fence is
 moved first: a transaction that is still under way somewhere can then no longer arrive.
+
+A transaction is cut before it exceeds its bounds. An object that cannot be encoded, or that the
+store finds too large, keeps the version stored last, and is named in what `save` returns.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain
 from typing import TypeVar
-
-import msgspec
 
 from controller.election import Term
 from controller.store.base import (
@@ -25,21 +27,27 @@ from controller.store.base import (
     Store,
     StoreAmbiguous,
     StoreError,
+    StoreFull,
     StoreMisuse,
+    StoreTooLarge,
     Txn,
 )
-from pyswarm_core.api.v1 import objects_pb2
 from pyswarm_core.chunks import encode_chunk
-from pyswarm_core.codec import to_proto
+from pyswarm_core.codec import Storable, encode
 from pyswarm_core.decision import Writes
+from pyswarm_core.errors import told
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.keys import ChunkKey, Keys, chunk_of
-from pyswarm_core.limits import CHUNK_SLOTS, TXN_IN_FLIGHT, TXN_PUTS
+from pyswarm_core.limits import (
+    CHUNK_SLOTS,
+    TXN_BYTES_MAX,
+    TXN_IN_FLIGHT,
+    TXN_PUTS,
+    VALUE_BYTES_MAX,
+)
 from pyswarm_core.objects import Task
 from pyswarm_core.state import State
 
-TXN_BYTES = 1_000_000
-"""Where a transaction is cut; one value more still fits etcd's request limit."""
 RETRY_S = 0.1
 RETRY_MAX_S = 1.0
 
@@ -66,10 +74,12 @@ class Unsaved:
         self.services: dict[ServiceId, None] = {}
         self.networks: dict[NetworkId, None] = {}
         self.chunks: dict[ChunkKey, None] = {}
+        self.aside: dict[bytes, bytes] = {}
+        """Bytes to keep under another key; set by loading alone."""
 
     def __len__(self) -> int:
         objects = len(self.nodes) + len(self.services) + len(self.networks)
-        return self.cluster + objects + len(self.chunks)
+        return self.cluster + objects + len(self.chunks) + len(self.aside)
 
     def add(self, writes: Writes, chunks: Iterable[ChunkKey]) -> None:
         """Everything that the writes name, and the chunks that `State.apply` said they changed."""
@@ -81,6 +91,15 @@ class Unsaved:
         self.networks.update((network.id, None) for network in writes.networks)
         self.networks.update(dict.fromkeys(writes.removed_networks))
         self.chunks.update(dict.fromkeys(sorted(chunks)))
+
+    def names(self) -> Iterator[str]:
+        """What is named, as Keys.name_of has it."""
+        if self.cluster:
+            yield "cluster"
+        yield from (f"node/{one}" for one in self.nodes)
+        yield from (f"service/{one}" for one in self.services)
+        yield from (f"network/{one}" for one in self.networks)
+        yield from (f"chunk/{key.service_id}/{key.block:08d}" for key in self.chunks)
 
     def add_tasks(self, tasks: Iterable[Task]) -> None:
         """These tasks were observed to have changed."""
@@ -100,6 +119,7 @@ class Unsaved:
         taken.nodes, self.nodes = self.nodes, {}
         taken.services, self.services = self.services, {}
         taken.networks, self.networks = self.networks, {}
+        taken.aside, self.aside = self.aside, {}
         for key in list(self.chunks)[:count]:
             taken.chunks[key] = self.chunks.pop(key)
         return taken
@@ -111,21 +131,24 @@ class Encoder:
     def __init__(self, state: State, keys: Keys) -> None:
         self._state = state
         self._keys = keys
+        self.failed: dict[str, str] = {}
+        """Objects without an operation, as they cannot be stored, and why; see Keys.name_of."""
 
     def puts(self, unsaved: Unsaved) -> Iterator[Operation]:
         """The objects that exist."""
         state, keys = self._state, self._keys
+        yield from (Put(key, value) for key, value in unsaved.aside.items())
         if unsaved.cluster:
-            yield _put(keys.cluster, state.cluster, objects_pb2.Cluster())
+            yield from self._put(keys.cluster, state.cluster)
         for node_id in unsaved.nodes:
             if (node := state.nodes.get(node_id)) is not None:
-                yield _put(keys.node(node_id), node, objects_pb2.Node())
+                yield from self._put(keys.node(node_id), node)
         for network_id in unsaved.networks:
             if (network := state.networks.get(network_id)) is not None:
-                yield _put(keys.network(network_id), network, objects_pb2.Network())
+                yield from self._put(keys.network(network_id), network)
         for service_id in unsaved.services:
             if (service := state.services.get(service_id)) is not None:
-                yield _put(keys.service(service_id), service, objects_pb2.Service())
+                yield from self._put(keys.service(service_id), service)
 
     def chunks(self, unsaved: Unsaved) -> Iterator[Operation]:
         """Chunks of tasks; an empty one is deleted."""
@@ -142,7 +165,25 @@ class Encoder:
                 task for slot in range(first, first + CHUNK_SLOTS) for task in slots.get(slot, ())
             ]
             name = self._keys.chunk(key)
-            yield Put(name, encode_chunk(tasks, number_of)) if tasks else Delete(name)
+            if tasks:
+                yield from self._try(name, partial(encode_chunk, tasks, number_of))
+            else:
+                yield Delete(name)
+
+    def _put(self, key: bytes, value: Storable) -> Iterator[Put]:
+        return self._try(key, partial(encode, value))
+
+    def _try(self, key: bytes, make: Callable[[], bytes]) -> Iterator[Put]:
+        try:
+            value = make()
+        except Exception as error:
+            self.failed[self._keys.name_of(key)] = told(error)
+            return
+        if len(value) > VALUE_BYTES_MAX:
+            why = f"it takes {len(value)} bytes in the store, at most {VALUE_BYTES_MAX} fit"
+            self.failed[self._keys.name_of(key)] = why
+            return
+        yield Put(key, value)
 
     def deletes(self, unsaved: Unsaved) -> Iterator[Operation]:
         """The objects that are gone; after their chunks, which nobody would find without them."""
@@ -178,33 +219,53 @@ class Saver:
         """Awaited between slices of work: lets the lease be renewed."""
         self.revision = term.fence
         """Of the newest commit."""
+        self.full = ""
+        """Why the store takes no writes for want of space, in its words; empty while it does."""
+        self.bytes_written = 0
+        """Keys and values so far."""
 
-    async def save(self, state: State, unsaved: Unsaved) -> None:
-        """Return when the store has it all. Raises Deposed."""
+    async def save(self, state: State, unsaved: Unsaved) -> dict[str, str]:
+        """Return when the store has it all, with the objects that cannot be stored and why.
+
+        Raises Deposed.
+        """
         encoder = Encoder(state, self._keys)
         phases = (encoder.puts(unsaved), encoder.chunks(unsaved), encoder.deletes(unsaved))
         if len(unsaved) <= TXN_PUTS:
             for pack in _packs(chain(*phases)):
-                await self._commit(pack)
-            return
+                await self._commit(pack, encoder.failed)
+            return encoder.failed
         for phase in phases:
-            await self._save_all(phase)
+            await self._save_all(phase, encoder.failed)
+        return encoder.failed
 
-    async def _save_all(self, operations: Iterator[Operation]) -> None:
+    async def _save_all(self, operations: Iterator[Operation], failed: dict[str, str]) -> None:
         packs = _packs(operations)
 
         async def work() -> None:
             for pack in packs:
-                await self._commit(pack)
+                await self._commit(pack, failed)
 
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(TXN_IN_FLIGHT):
                     group.create_task(work())
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from None
+        except ExceptionGroup as raised:
+            raise raised.exceptions[0] from None
 
-    async def _commit(self, pack: list[Operation]) -> None:
+    async def _commit(self, pack: list[Operation], failed: dict[str, str]) -> None:
+        """Store a pack; where the store takes less at once than we think, in parts."""
+        try:
+            await self._commit_whole(pack)
+        except StoreTooLarge as error:
+            if len(pack) == 1:
+                failed[self._keys.name_of(pack[0].key)] = str(error)
+                return
+            half = len(pack) // 2
+            await self._commit(pack[:half], failed)
+            await self._commit(pack[half:], failed)
+
+    async def _commit_whole(self, pack: list[Operation]) -> None:
         puts = tuple(item for item in pack if isinstance(item, Put))
         deletes = tuple(item for item in pack if isinstance(item, Delete))
         delay_s = RETRY_S
@@ -216,16 +277,22 @@ class Saver:
             except StoreMisuse:
                 raise
             except StoreError as error:
-                self._on_error(error)
+                self._note_error(error)
                 await self._sleep(delay_s)
                 delay_s = min(2 * delay_s, RETRY_MAX_S)
                 if isinstance(error, StoreAmbiguous):
                     await self._move_fence(fence)
                 continue
+            self.full = ""
             if isinstance(outcome, Committed):
                 self.revision = max(self.revision, outcome.revision)
+                self.bytes_written += _weight(pack)
                 return
             await self._look_at_fence(fence)
+
+    def _note_error(self, error: StoreError) -> None:
+        self.full = str(error) if isinstance(error, StoreFull) else self.full
+        self._on_error(error)
 
     async def _move_fence(self, seen: int) -> None:
         """Give the leader key a new revision, so that what compares the old one is void."""
@@ -269,26 +336,22 @@ class Saver:
             return
 
 
-def _put(
-    key: bytes,
-    value: msgspec.Struct,
-    message: "objects_pb2.Cluster | objects_pb2.Node | objects_pb2.Network | objects_pb2.Service",
-) -> Put:
-    return Put(key, to_proto(value, message).SerializeToString())
-
-
 def _drop(names: dict[N, None], gone: dict[N, None]) -> None:
     for name in gone:
         names.pop(name, None)
 
 
+def _weight(pack: Iterable[Operation]) -> int:
+    return sum(len(one.key) + (len(one.value) if isinstance(one, Put) else 0) for one in pack)
+
+
 def _packs(operations: Iterator[Operation]) -> Iterator[list[Operation]]:
-    """Operations in transactions of at most TXN_PUTS and about TXN_BYTES."""
+    """Operations in transactions of at most TXN_PUTS and TXN_BYTES_MAX."""
     pack: list[Operation] = []
     size = 0
     for item in operations:
-        weight = len(item.key) + (len(item.value) if isinstance(item, Put) else 0)
-        if pack and (len(pack) == TXN_PUTS or size + weight > TXN_BYTES):
+        weight = _weight((item,))
+        if pack and (len(pack) == TXN_PUTS or size + weight > TXN_BYTES_MAX):
             yield pack
             pack, size = [], 0
         pack.append(item)

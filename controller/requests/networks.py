@@ -16,6 +16,8 @@ from controller.allocator.subnets import (
 )
 from controller.allocator.vni import allocate_vni
 from controller.requests.lookup import find_network
+from controller.requests.storable import require_storable
+from controller.requests.unreadable import remove_unreadable_network
 from pyswarm_core import limits
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
@@ -68,6 +70,7 @@ def create_network(
         updated_at=now,
     )
     _require_room(network)
+    require_storable(f"network {shown(spec.name)}", network, limits.NETWORK_BYTES_MAX)
     cluster = msgspec.structs.replace(state.cluster, next_vni=allocated.next_vni)
     if spec.encrypted:
         cluster = with_first_key(cluster, now, ids)
@@ -79,6 +82,8 @@ def remove_network(state: State, ref: str) -> tuple[Writes, Network]:
 
     Raises NotFound, and Conflict naming the services that still use it.
     """
+    if (unreadable := remove_unreadable_network(state, ref)) is not None:
+        return unreadable
     network = find_network(state, ref)
     users = list(islice(_users(state, network.id), _NAMED + 1))
     if users:

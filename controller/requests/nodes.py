@@ -7,10 +7,13 @@ goes down while its labels are edited does not spoil the edit.
 import msgspec
 
 from controller.requests.lookup import find_node
+from controller.requests.storable import require_storable
+from controller.requests.unreadable import remove_unreadable_node
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Conflict
-from pyswarm_core.objects import Node, Version
+from pyswarm_core.limits import NODE_BYTES_MAX, VALUE_BYTES_MAX
+from pyswarm_core.objects import Node, NodeDescription, Version
 from pyswarm_core.specs import NodeSpec
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
@@ -37,6 +40,10 @@ def update_node(
     if spec == old.spec:
         return Writes(), old
     node = replace(old, spec=spec, version=Version(index=old.version.index + 1), updated_at=now)
+    # Whatever its host may say of itself later has to fit as well.
+    silent = replace(node, description=NodeDescription(hostname=""))
+    name = shown(old.description.hostname)
+    require_storable(f"node {name}", silent, VALUE_BYTES_MAX - 2 * NODE_BYTES_MAX)
     return Writes(nodes=(node,)), node
 
 
@@ -46,6 +53,8 @@ def remove_node(state: State, ref: str, *, force: bool) -> tuple[Writes, Node]:
     Whoever removes a node answers for its being gone: its tasks are replaced at once, its blocks of
     addresses given to others. Raises NotFound, Conflict.
     """
+    if (unreadable := remove_unreadable_node(state, ref)) is not None:
+        return unreadable
     node = find_node(state, ref, prefer_living=False)
     hostname = node.description.hostname
     if node.status.state is not NodeState.DOWN and not force:

@@ -4,13 +4,14 @@ Every list is bounded: past LIST_MAX objects the caller is asked to narrow it, i
 a part that looks like all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import msgspec
 
 from controller.requests import filters
 from controller.requests.filters import Key
 from controller.requests.lookup import find_node, find_service, find_task, task_name
+from controller.requests.unreadable import unreadable_services
 from controller.requests.views import (
     NodeView,
     ServiceSummary,
@@ -98,16 +99,23 @@ def mode_of(service: Service) -> str:
     return "replicated" if service.spec.mode.global_ is None else "global"
 
 
-def list_services(state: State, wanted: Sequence[str]) -> list[ServiceSummary]:
-    """Services that are not being removed, by name."""
+def list_services(
+    state: State, wanted: Sequence[str], quarantined: Container[str] = ()
+) -> list[ServiceSummary]:
+    """Services that are not being removed, by name, and those that cannot be read."""
     parsed = filters.parse(wanted, _SERVICE_KEYS, "service")
     found = [
         service
         for service in state.services.values()
         if not service.removing and filters.matches(service, parsed, _SERVICE_KEYS)
     ]
+    found += (
+        service
+        for service in unreadable_services(state)
+        if filters.matches(service, parsed, _SERVICE_KEYS)
+    )
     found.sort(key=lambda service: service.spec.name)
-    return [service_summary(state, service) for service in found]
+    return [service_summary(state, service, quarantined) for service in found]
 
 
 def list_nodes(state: State, wanted: Sequence[str], leader_host: str = "") -> list[NodeView]:

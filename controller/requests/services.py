@@ -19,8 +19,11 @@ from controller.requests.attachments import attached
 from controller.requests.lookup import find_service
 from controller.requests.names import random_name
 from controller.requests.networks import INGRESS, create_network
+from controller.requests.storable import require_storable
+from controller.requests.unreadable import remove_unreadable_service
 from pyswarm_core import limits
 from pyswarm_core.clock import Instant
+from pyswarm_core.codec import encode
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import AlreadyExists, Conflict, InvalidArgument, Unavailable
 from pyswarm_core.ids import IdSource, NetworkId, ServiceId
@@ -42,8 +45,10 @@ from pyswarm_core.validation.problem import shown
 
 replace = msgspec.structs.replace
 
-RECORD_BYTES_MAX = 4 * limits.SPEC_BYTES_MAX
-"""A service with all its previous specs; below etcd's 1.5 MiB request limit."""
+RECORD_BYTES_MAX = limits.VALUE_BYTES_MAX - 4096
+"""A stored service with all its previous specs, so that it fits with what changes of it later."""
+_FRAME = 8
+"""Bytes of a message in a message: its tag and its length."""
 
 
 def create_service(
@@ -80,6 +85,7 @@ def create_service(
         endpoint=allocate_endpoint(state, ServiceId(service_id), spec, Endpoint()),
         registry_login=login,
     )
+    require_storable(f"service {shown(spec.name)}", service, RECORD_BYTES_MAX)
     return replace(mesh, services=(service,)), service
 
 
@@ -132,6 +138,8 @@ def remove_service(state: State, ref: str, now: Instant) -> tuple[Writes, Servic
     """The service on its way out: name, ports and virtual addresses are free at once, its tasks
     end. Twice is once.
     """
+    if (unreadable := remove_unreadable_service(state, ref)) is not None:
+        return unreadable
     old = find_service(state, ref)
     if old.removing:
         return Writes(), old
@@ -195,8 +203,10 @@ def _kept_specs(state: State, service: Service) -> tuple[PreviousSpec, ...]:
     """The newest ones up to the limits, and all that tasks which have not ended are made from."""
     previous = service.previous_specs
     needed = _needed_versions(state, service)
-    room = RECORD_BYTES_MAX - _size(service.spec)
-    room -= sum(_size(p.spec) for p in previous if p.version in needed)
+    alone = replace(service, previous_specs=())
+    require_storable(f"service {shown(service.spec.name)}", alone, RECORD_BYTES_MAX)
+    room = RECORD_BYTES_MAX - len(encode(alone))
+    room -= sum(_size(p) for p in previous if p.version in needed)
     if room < 0:
         raise Conflict(
             f"service {shown(service.spec.name)} still has tasks of too many large specs: "
@@ -205,7 +215,7 @@ def _kept_specs(state: State, service: Service) -> tuple[PreviousSpec, ...]:
     kept = []
     for count, spec in enumerate(previous):
         if spec.version not in needed:
-            room -= _size(spec.spec)
+            room -= _size(spec)
             if count >= limits.PREVIOUS_SPECS or room < 0:
                 continue
         kept.append(spec)
@@ -227,5 +237,5 @@ def _source(previous: Sequence[PreviousSpec], version: int) -> int:
     return next((spec.version for spec in previous if spec.version <= version), 0)
 
 
-def _size(spec: ServiceSpec) -> int:
-    return len(msgspec.msgpack.encode(spec))
+def _size(spec: PreviousSpec) -> int:
+    return len(encode(spec)) + _FRAME

@@ -1,6 +1,6 @@
 """What lists and `inspect` show: objects with what is known about them. PURE."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 
 import msgspec
 
@@ -18,6 +18,8 @@ class ServiceSummary(msgspec.Struct, frozen=True):
     running: int
     desired: int
     """Replicas wanted: the spec's number, or for a global service the nodes that should run it."""
+    quarantined: bool = False
+    """Something failed for it: `why` says what."""
 
 
 class TaskView(msgspec.Struct, frozen=True):
@@ -56,10 +58,18 @@ def shown(service: Service) -> Service:
     return msgspec.structs.replace(service, registry_login=None)
 
 
-def service_summary(state: State, service: Service) -> ServiceSummary:
-    """The service with its running and wanted numbers."""
+def service_summary(
+    state: State, service: Service, quarantined: Container[str] = ()
+) -> ServiceSummary:
+    """The service with its running and wanted numbers; one whose number cannot be worked out is
+    quarantined, and wants none.
+    """
     running = state.tasks_of_service(service.id).running
-    return ServiceSummary(shown(service), running, desired_tasks(state, service))
+    try:
+        desired = desired_tasks(state, service)
+    except Exception:
+        return ServiceSummary(shown(service), running, 0, quarantined=True)
+    return ServiceSummary(shown(service), running, desired, service.id in quarantined)
 
 
 def desired_tasks(state: State, service: Service) -> int:

@@ -12,6 +12,7 @@ import msgspec
 
 from controller.leadership import Leader, Leadership, Mutation
 from controller.requests import lookup, members, networks, nodes, queries, services, views
+from controller.requests.unreadable import why_unreadable
 from controller.servers import digests, images, logs, progress, story, traces
 from controller.servers.calls import Context, in_turn, read
 from controller.why import why
@@ -107,7 +108,9 @@ class Control(control_pb2_grpc.ControlServicer):
         return _service(lookup.find_service(self._leader().state, request.ref))
 
     async def ListServices(self, request: pb.ListRequest, context: Context) -> pb.ListServicesReply:
-        found = queries.list_services(self._leader().state, request.filters)
+        leader = self._leader()
+        held = leader.quarantine.ids()
+        found = queries.list_services(leader.state, request.filters, held)
         return pb.ListServicesReply(
             services=[to_proto(summary, pb.ServiceSummary()) for summary in found]
         )
@@ -137,9 +140,12 @@ class Control(control_pb2_grpc.ControlServicer):
         return reply
 
     async def Why(self, request: pb.RefRequest, context: Context) -> pb.WhyReply:
-        state = self._leader().state
-        named = lookup.find_service_or_task(state, request.ref)
-        return pb.WhyReply(lines=why(state, named.id, self._clock.now()))
+        leader = self._leader()
+        if lines := why_unreadable(leader.state, request.ref):
+            return pb.WhyReply(lines=lines)
+        named = lookup.find_service_or_task(leader.state, request.ref)
+        lines = why(leader.state, named.id, self._clock.now(), leader.quarantine)
+        return pb.WhyReply(lines=lines)
 
     # Nodes
 

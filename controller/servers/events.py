@@ -9,8 +9,10 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 
+from controller.orchestrator.quarantine import Failure
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Note, NoteKind, Writes
+from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.limits import EVENTS_KEPT
 from pyswarm_core.model import Model
 from pyswarm_core.state import State
@@ -48,12 +50,29 @@ def notes_of(state: State, writes: Writes) -> list[Note]:
         kind = NoteKind.NODE_UPDATED if node.id in state.nodes else NoteKind.NODE_JOINED
         notes.append(Note(kind, node.id, node.description.hostname))
     for network_id in writes.removed_networks:
-        name = state.networks[network_id].spec.name
+        network = state.networks.get(network_id)
+        name = network.spec.name if network else ""
         notes.append(Note(NoteKind.NETWORK_REMOVED, network_id, name))
     for node_id in writes.removed_nodes:
-        name = state.nodes[node_id].description.hostname
+        gone = state.nodes.get(node_id)
+        name = gone.description.hostname if gone else ""
         notes.append(Note(NoteKind.NODE_REMOVED, node_id, name))
     return notes
+
+
+def note_of_quarantine(state: State, failure: Failure) -> Note:
+    """What people are told of an object that was quarantined."""
+    object_id = failure.object_id
+    service = state.services.get(ServiceId(object_id))
+    network = state.networks.get(NetworkId(object_id))
+    host = state.nodes.get(NodeId(object_id))
+    if network is not None or failure.name.startswith("network/"):
+        kind, name = NoteKind.NETWORK_QUARANTINED, network.spec.name if network else ""
+    elif host is not None or failure.name.startswith("node/"):
+        kind, name = NoteKind.NODE_QUARANTINED, host.description.hostname if host else ""
+    else:
+        kind, name = NoteKind.SERVICE_QUARANTINED, service.spec.name if service else ""
+    return Note(kind, object_id, name, failure.reason)
 
 
 class EventLog:

@@ -2,6 +2,7 @@
 
 import hmac
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
 from itertools import islice
 
@@ -16,18 +17,33 @@ from pyswarm_core.errors import (
     PermissionDenied,
     Unavailable,
 )
-from pyswarm_core.ids import IdSource, NodeId, short
-from pyswarm_core.limits import ADDRESSES6_MAX, DETAIL_LENGTH_MAX, NODES_MAX
-from pyswarm_core.objects import Cluster, Node, NodeDescription, NodeStatus, TaskStatus
-from pyswarm_core.specs import NodeSpec
+from pyswarm_core.ids import ID_LENGTH, IdSource, NodeId, short
+from pyswarm_core.limits import (
+    ADDRESSES6_MAX,
+    ADDRESSES_PER_TASK,
+    DETAIL_LENGTH_MAX,
+    NODES_MAX,
+    PORTS_PER_TASK,
+)
+from pyswarm_core.objects import (
+    Address,
+    Cluster,
+    Node,
+    NodeDescription,
+    NodeStatus,
+    TaskDetail,
+    TaskStatus,
+    clipped,
+)
+from pyswarm_core.specs import NodeSpec, PortConfig
 from pyswarm_core.state import State
-from pyswarm_core.states import Availability, NodeState, TaskState
+from pyswarm_core.states import Availability, NodeState
 from pyswarm_core.validation import address_problems, description_problems, require
 from pyswarm_core.validation.node import usable6
 from pyswarm_core.validation.problem import shown
 
-ADDRESSES_MAX = 16
-"""Addresses kept of one task."""
+HOST_IP_MAX = 64
+"""Characters of a published port's address or device."""
 
 
 class JoinWish(msgspec.Struct, frozen=True):
@@ -150,19 +166,41 @@ def _addresses6(told: Iterable[str]) -> tuple[str, ...]:
 
 
 def bounded(status: TaskStatus) -> TaskStatus:
-    """The status with its texts cut to what is stored."""
+    """The status with its texts cut to what is stored, without addresses and ports that are none or
+    too many.
+    """
     detail = status.detail
-    fits = len(detail.message) <= DETAIL_LENGTH_MAX and len(detail.error) <= DETAIL_LENGTH_MAX
-    if fits and len(detail.addresses) <= ADDRESSES_MAX:
+    if not detail.ports and _fits(detail):
         return status
-    cut = msgspec.structs.replace(
+    kept = msgspec.structs.replace(
         detail,
-        message=_cut(detail.message),
-        error=_cut(detail.error),
-        addresses=detail.addresses[:ADDRESSES_MAX],
+        message=clipped(detail.message, DETAIL_LENGTH_MAX),
+        error=clipped(detail.error, DETAIL_LENGTH_MAX),
+        addresses=tuple([a for a in detail.addresses if _is_address(a)][:ADDRESSES_PER_TASK]),
+        ports=tuple([p for p in detail.ports if _is_port(p)][:PORTS_PER_TASK]),
     )
-    return TaskStatus(status.task_id, TaskState(status.state), cut)
+    return status if kept == detail else TaskStatus(status.task_id, status.state, kept)
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= DETAIL_LENGTH_MAX else text[: DETAIL_LENGTH_MAX - 3] + "..."
+def _fits(detail: TaskDetail) -> bool:
+    # UTF-8 has at most four bytes for a character.
+    is_short = 4 * max(len(detail.message), len(detail.error)) <= DETAIL_LENGTH_MAX
+    addresses = detail.addresses
+    return is_short and len(addresses) <= ADDRESSES_PER_TASK and all(map(_is_address, addresses))
+
+
+def _is_address(told: Address) -> bool:
+    return len(told.network_id) <= ID_LENGTH and _is_ipv4(told.address)
+
+
+@lru_cache(1 << 14)
+def _is_ipv4(text: str) -> bool:
+    # Reported again with every change of a task.
+    try:
+        return str(IPv4Address(text)) == text
+    except ValueError:
+        return False
+
+
+def _is_port(port: PortConfig) -> bool:
+    return max(port.target_port, port.published_port) < 1 << 16 and len(port.host_ip) <= HOST_IP_MAX

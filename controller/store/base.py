@@ -7,6 +7,7 @@
     ├── LeaseExpired       the lease does not exist (any more)
     ├── StoreFull          etcd's space quota is used up: compact, defragment, disarm the alarm
     └── StoreMisuse        the request or the credentials are wrong and will stay wrong
+        ├── StoreTooLarge  the request has more bytes than the store takes
         └── StoreDenied    these credentials may not do that
 
 A lost race is no error: `commit` answers `Conflict`. Revisions grow by one with every transaction
@@ -69,6 +70,10 @@ class StoreFull(StoreError):
 
 class StoreMisuse(StoreError):
     """Asking again will fail again: a limit exceeded, a key named twice, a bad configuration."""
+
+
+class StoreTooLarge(StoreMisuse):
+    """More bytes than one request may have; a part of it may fit."""
 
 
 class StoreDenied(StoreMisuse):
@@ -321,18 +326,23 @@ def check_txn(txn: Txn) -> None:
         _check_delete(delete, keys)
 
 
+def txn_size(txn: Txn) -> int:
+    """Bytes of its keys and values."""
+    size = sum(len(put.key) + len(put.value) for put in txn.puts)
+    size += sum(len(delete.key) for delete in txn.deletes)
+    return size + sum(
+        len(compare.key) + (len(compare.operand) if isinstance(compare.operand, bytes) else 0)
+        for compare in txn.compares
+    )
+
+
 def _check_size(txn: Txn) -> None:
     ops = max(len(txn.compares), len(txn.puts) + len(txn.deletes))
     if ops > MAX_TXN_OPS:
         raise StoreMisuse(f"{ops} operations in one transaction: at most {MAX_TXN_OPS}")
-    size = sum(len(put.key) + len(put.value) for put in txn.puts)
-    size += sum(len(delete.key) for delete in txn.deletes)
-    size += sum(
-        len(compare.key) + (len(compare.operand) if isinstance(compare.operand, bytes) else 0)
-        for compare in txn.compares
-    )
+    size = txn_size(txn)
     if size > MAX_TXN_BYTES:
-        raise StoreMisuse(f"{size} bytes in one transaction: at most {MAX_TXN_BYTES}")
+        raise StoreTooLarge(f"{size} bytes in one transaction: at most {MAX_TXN_BYTES}")
 
 
 def _check_delete(delete: Delete, put_keys: Iterable[bytes]) -> None:

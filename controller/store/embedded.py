@@ -21,6 +21,7 @@ import msgspec
 from controller.store.base import StoreError, StoreMisuse, StoreUnavailable
 from controller.store.etcd import EtcdStore
 from controller.store.etcd_endpoints import EtcdSettings
+from controller.store.etcd_log import SNAPSHOT_ENTRIES
 from pyswarm_core.plaintext import split_lines
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,10 @@ _PAUSE_MIN_S = 0.1
 _PAUSE_MAX_S = 5.0
 _SETTLED_S = 10.0
 """An etcd that lived this long before it died is started again at once."""
+
+_RELIEF_PAUSE_S = 1.0
+"""Between two looks at etcd's alarms."""
+_RELIEF_PAUSE_MAX_S = 60.0
 
 _LOG_BYTES_MAX = 10 * 1024 * 1024
 _SOCKET_PATH_MAX = 107
@@ -117,6 +122,24 @@ class EmbeddedEtcd:
             except StoreUnavailable as error:
                 log.warning("etcd.start_failed", extra={"reason": str(error)})
 
+    async def relieve(self, store: EtcdStore) -> None:
+        """For ever: make room when etcd accepts no more writes, so that it does again."""
+        pause_s = _RELIEF_PAUSE_S
+        while True:
+            await asyncio.sleep(pause_s)
+            try:
+                status = await store.status()
+                if not any("NOSPACE" in alarm for alarm in status.alarms):
+                    pause_s = _RELIEF_PAUSE_S
+                    continue
+                log.warning("etcd.full", extra={"size_bytes": status.size_bytes})
+                size = await store.make_room(status.revision)
+                log.warning("etcd.relieved", extra={"size_bytes": size})
+            except StoreError as error:
+                log.warning("etcd.relief_failed", extra={"reason": str(error)})
+            # What is full of what is needed stays full, and defragmenting stops etcd for seconds.
+            pause_s = min(2 * pause_s, _RELIEF_PAUSE_MAX_S)
+
     async def stop(self) -> None:
         """End etcd in an orderly way; its data stays. Nothing happens if it does not run."""
         pid = self.pid
@@ -172,8 +195,8 @@ class EmbeddedEtcd:
             # and leases of two seconds possible (the least is 1.5 elections, rounded to ticks).
             "--heartbeat-interval=250",
             "--election-timeout=1250",
-            # etcd keeps that many transactions in memory; a busy fleet's are 250 kB each.
-            "--snapshot-count=1000",
+            # What of the log is older than this, and 5,000 entries, leaves etcd's memory.
+            f"--snapshot-count={SNAPSHOT_ENTRIES}",
             "--max-snapshots=2",
             "--max-wals=2",
             f"--quota-backend-bytes={self._settings.quota_bytes}",

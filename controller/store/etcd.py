@@ -5,6 +5,7 @@ cannot have been received. Nothing is left running when a caller is cancelled.
 """
 
 import asyncio
+import contextlib
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -17,6 +18,7 @@ from controller.store.base import (
     Committed,
     Compacted,
     Conflict,
+    Delete,
     KeyValue,
     Lease,
     LeaseExpired,
@@ -24,14 +26,17 @@ from controller.store.base import (
     Outcome,
     Revision,
     Snapshot,
+    StoreError,
     StoreMisuse,
     StoreStatus,
     Txn,
     check_txn,
+    txn_size,
 )
 from controller.store.etcd_endpoints import Effect, Endpoint, Endpoints, EtcdSettings
 from controller.store.etcd_faults import AnswerTooLarge
 from controller.store.etcd_lease import Renewals
+from controller.store.etcd_log import EntryLog
 from controller.store.etcd_messages import key_value, key_values, prefix_range, txn_request
 from controller.store.etcd_pages import Pages
 from controller.store.etcd_watch import EtcdWatch
@@ -48,6 +53,7 @@ class EtcdStore:
         self._settings = settings
         self._endpoints = Endpoints(settings)
         self._watches: weakref.WeakSet[EtcdWatch] = weakref.WeakSet()
+        self._log = EntryLog() if settings.pads_log else None
         self._renewals = Renewals(settings)
         self._renewing = ThreadPoolExecutor(1, thread_name_prefix="renewal")
 
@@ -85,6 +91,8 @@ class EtcdStore:
         except LeaseExpired:
             leases = (put.lease for put in txn.puts if put.lease != NO_LEASE)
             raise LeaseExpired(next(leases, NO_LEASE)) from None
+        if self._log is not None:
+            await self._pad(txn, self._log.wrote(txn_size(txn)))
         revision = Revision(answer.header.revision)
         return Committed(revision) if answer.succeeded else Conflict(revision)
 
@@ -118,6 +126,32 @@ class EtcdStore:
         except Compacted:
             return
 
+    async def make_room(self, revision: Revision) -> int:
+        """Forget all history before `revision`, give free pages back and allow writes again if the
+        file is smaller then; returns its size in bytes. Raises StoreError.
+        """
+        limit = self._settings.room_timeout_s
+        compaction = rpc_pb2.CompactionRequest(revision=revision, physical=True)
+        with contextlib.suppress(Compacted):
+            await self._endpoints.call(_compact, compaction, timeout_s=limit)
+        before = (await self.status()).size_bytes
+        await self._endpoints.call(_defragment, rpc_pb2.DefragmentRequest(), timeout_s=limit)
+        after = (await self.status()).size_bytes
+        if after < before:
+            await self._disarm()
+        return after
+
+    async def _disarm(self) -> None:
+        raised = await self._endpoints.call(_alarm, rpc_pb2.AlarmRequest())
+        for member in raised.alarms:
+            if member.alarm == rpc_pb2.NOSPACE:
+                disarm = rpc_pb2.AlarmRequest(
+                    action=rpc_pb2.AlarmRequest.DEACTIVATE,
+                    memberID=member.memberID,
+                    alarm=member.alarm,
+                )
+                await self._endpoints.call(_alarm, disarm)
+
     async def status(self) -> StoreStatus:
         answer = await self._endpoints.call(_status, rpc_pb2.StatusRequest())
         return StoreStatus(
@@ -135,6 +169,17 @@ class EtcdStore:
         self._renewals.close()
         self._renewing.shutdown(wait=False)
         await self._endpoints.close()
+
+    async def _pad(self, txn: Txn, count: int) -> None:
+        """Write transactions that change nothing. They are no part of the one before, which has
+        happened whatever becomes of them.
+        """
+        if not count or not txn.puts:
+            return
+        # Nobody has such a key, and whoever may write the one may delete the other.
+        nothing = txn_request(Txn(deletes=(Delete(txn.puts[0].key + b"\0"),)))
+        with contextlib.suppress(StoreError):
+            await asyncio.gather(*(self._endpoints.call(_txn, nothing) for _ in range(count)))
 
     async def _read_at(self, prefix: bytes, revision: Revision) -> Snapshot:
         """Page by page; the first page fixes the revision of all others (0: the current one)."""
@@ -173,6 +218,18 @@ def _txn(
     endpoint: Endpoint,
 ) -> aio.UnaryUnaryMultiCallable[rpc_pb2.TxnRequest, rpc_pb2.TxnResponse]:
     return endpoint.kv.Txn
+
+
+def _alarm(
+    endpoint: Endpoint,
+) -> aio.UnaryUnaryMultiCallable[rpc_pb2.AlarmRequest, rpc_pb2.AlarmResponse]:
+    return endpoint.maintenance.Alarm
+
+
+def _defragment(
+    endpoint: Endpoint,
+) -> aio.UnaryUnaryMultiCallable[rpc_pb2.DefragmentRequest, rpc_pb2.DefragmentResponse]:
+    return endpoint.maintenance.Defragment
 
 
 def _compact(

@@ -41,6 +41,10 @@ class EtcdSettings(msgspec.Struct, frozen=True):
     call_timeout_s: float = 1.0
     page_timeout_s: float = 5.0
     """For calls whose work grows with the data: a page of a read, a compaction."""
+    room_timeout_s: float = 60.0
+    """For making room: etcd rewrites its whole file, some 100 MB a second."""
+    pads_log: bool = False
+    """Bound etcd's log in memory, see etcd_log.py: for an etcd that is our own."""
     keepalive_s: float = 10.0
     """Between pings on a silent connection; etcd hangs up on less than 5."""
     ping_timeout_s: float = 3.0

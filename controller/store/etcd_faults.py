@@ -20,6 +20,7 @@ from controller.store.base import (
     StoreError,
     StoreFull,
     StoreMisuse,
+    StoreTooLarge,
     StoreUnavailable,
 )
 
@@ -44,8 +45,8 @@ class Fault(msgspec.Struct, frozen=True):
     error: StoreError
 
 
-class AnswerTooLarge(StoreMisuse):
-    """The answer exceeds what we receive: ask for fewer keys."""
+class AnswerTooLarge(StoreTooLarge):
+    """The answer exceeds what we receive: ask for fewer keys. Or the request what etcd receives."""
 
 
 _UNSENT_TEXTS = (
@@ -114,4 +115,6 @@ def _refusal(code: grpc.StatusCode, text: str, said: str) -> StoreError:
         return StoreDenied(said)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "message larger than max" in text:
         return AnswerTooLarge(said)
+    if "request is too large" in text:
+        return StoreTooLarge(said)
     return StoreMisuse(said)

@@ -7,7 +7,7 @@ from itertools import pairwise
 import msgspec
 
 from pyswarm_core.clock import MILLISECOND, MINUTE
-from pyswarm_core.limits import SPEC_BYTES_MAX
+from pyswarm_core.limits import HISTORY_MAX, SPEC_BYTES_MAX
 from pyswarm_core.specs import ClusterSpec, NodeSpec
 from pyswarm_core.units import format_duration, human_size
 from pyswarm_core.validation import text
@@ -17,7 +17,6 @@ from pyswarm_core.validation.problem import Problem, within
 ROLES = ("worker", "manager")
 HEARTBEAT_MIN = 100 * MILLISECOND
 HEARTBEAT_MAX = MINUTE
-HISTORY_MAX = 100
 POOLS_MAX = 16
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from pyswarm_core.constraints import parse
 from pyswarm_core.errors import InvalidArgument
-from pyswarm_core.limits import REPLICAS_MAX, SPEC_BYTES_MAX
+from pyswarm_core.limits import REPLICAS_MAX, RESTARTS_REMEMBERED, SPEC_BYTES_MAX
 from pyswarm_core.reference import NAME_LENGTH_MAX as REGISTRY_LENGTH_MAX
 from pyswarm_core.specs import (
     Placement,
@@ -84,7 +84,10 @@ def _mode_problems(mode: ServiceMode) -> Iterable[Problem]:
 def _restart_problems(policy: RestartPolicy) -> Iterable[Problem]:
     yield from duration_problems("restart-delay", policy.delay)
     yield from duration_problems("restart-window", policy.window)
-    yield from within("restart-max-attempts", policy.max_attempts, 0, ATTEMPTS_MAX)
+    most = RESTARTS_REMEMBERED if policy.window else ATTEMPTS_MAX
+    if not 0 <= policy.max_attempts <= most:
+        want = f"want 0 to {most}{' with restart-window' if policy.window else ''}"
+        yield Problem("restart-max-attempts", policy.max_attempts, want)
 
 
 def _placement_problems(placement: Placement, mode: ServiceMode) -> Iterable[Problem]:

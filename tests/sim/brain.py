@@ -69,6 +69,8 @@ class Brain:
 
 
 def _problems(state: State, decision: Decision, now: Instant) -> Iterator[Problem]:
+    for object_id, reason in (decision.failed | decision.failed_networks).items():
+        yield Rule.CRASH, f"deciding failed for {object_id}: {reason}"
     for task in decision.writes.tasks:
         if len(task.detail.message) > DETAIL_LENGTH_MAX:
             length = len(task.detail.message)

@@ -12,7 +12,7 @@ from controller.decide import decide
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Dirty
 from pyswarm_core.ids import NodeId, ServiceId
-from pyswarm_core.objects import Service, Task
+from pyswarm_core.objects import Service, Task, shortened
 from pyswarm_core.specs import RestartCondition
 from pyswarm_core.state import State, is_wanted
 from pyswarm_core.states import Availability, NodeState, TaskState, occupies
@@ -211,7 +211,10 @@ class Settled:
                 yield f"{host.name} still has task {task_id}, which the store forgot"
             elif task.state is TaskState.RUNNING and task.desired_state > TaskState.RUNNING:
                 yield f"{host.name}: task {task_id} is to stop and runs"
-            elif record is not None and (record.state, record.detail) != (task.state, task.detail):
+            elif record is not None and not (
+                record.state is task.state
+                and task.detail in (record.detail, shortened(record.detail))
+            ):
                 states = f"{record.state.word}, stored {task.state.word}"
                 yield f"{host.name}: task {task_id} is {states}"
         yield from wrong_endpoints(self._view, host, restless)

@@ -230,9 +230,12 @@ class ServiceSummary(_message.Message):
     SERVICE_FIELD_NUMBER: _builtins.int
     RUNNING_FIELD_NUMBER: _builtins.int
     DESIRED_FIELD_NUMBER: _builtins.int
+    QUARANTINED_FIELD_NUMBER: _builtins.int
     running: _builtins.int
     desired: _builtins.int
     """Replicas wanted: the spec's number, or the number of eligible nodes."""
+    quarantined: _builtins.bool
+    """Something failed for it, and it is left alone until it changes: Why says what."""
     @_builtins.property
     def service(self) -> _objects_pb2.Service: ...
     def __init__(
@@ -241,10 +244,11 @@ class ServiceSummary(_message.Message):
         service: _objects_pb2.Service | None = ...,
         running: _builtins.int = ...,
         desired: _builtins.int = ...,
+        quarantined: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired", b"desired", "running", b"running", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired", b"desired", "quarantined", b"quarantined", "running", b"running", "service", b"service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -290,6 +290,7 @@ class Task(_message.Message):
     STATUS_AT_FIELD_NUMBER: _builtins.int
     RESTARTS_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
+    RESTARTED_AT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     service_id: _builtins.str
     slot: _builtins.int
@@ -302,6 +303,10 @@ class Task(_message.Message):
     restarts: _builtins.int
     @_builtins.property
     def detail(self) -> Global___TaskDetail: ...
+    @_builtins.property
+    def restarted_at(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """When the restarts within the policy's window began that led to it, oldest first; at most 100."""
+
     def __init__(
         self,
         *,
@@ -316,10 +321,11 @@ class Task(_message.Message):
         status_at: _builtins.int = ...,
         restarts: _builtins.int = ...,
         detail: Global___TaskDetail | None = ...,
+        restarted_at: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "desired_state", b"desired_state", "detail", b"detail", "id", b"id", "node_id", b"node_id", "restarts", b"restarts", "service_id", b"service_id", "slot", b"slot", "spec_version", b"spec_version", "state", b"state", "status_at", b"status_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "desired_state", b"desired_state", "detail", b"detail", "id", b"id", "node_id", b"node_id", "restarted_at", b"restarted_at", "restarts", b"restarts", "service_id", b"service_id", "slot", b"slot", "spec_version", b"spec_version", "state", b"state", "status_at", b"status_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -705,6 +711,8 @@ class TaskChunk(_message.Message):
     RESTARTS_FIELD_NUMBER: _builtins.int
     DETAIL_INDEX_FIELD_NUMBER: _builtins.int
     DETAILS_FIELD_NUMBER: _builtins.int
+    RESTARTED_COUNTS_FIELD_NUMBER: _builtins.int
+    RESTARTED_AT_FIELD_NUMBER: _builtins.int
     ids: _builtins.bytes
     """25 ASCII bytes each"""
     slots: _builtins.bytes
@@ -723,6 +731,10 @@ class TaskChunk(_message.Message):
     """i64"""
     restarts: _builtins.bytes
     """u16"""
+    restarted_counts: _builtins.bytes
+    """How many of restarted_at each task has, u8; empty: none has any."""
+    restarted_at: _builtins.bytes
+    """i64"""
     @_builtins.property
     def detail_index(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Only for tasks that have something to tell: detail_index[k] is the column index of details[k]."""
@@ -743,10 +755,12 @@ class TaskChunk(_message.Message):
         restarts: _builtins.bytes = ...,
         detail_index: _abc.Iterable[_builtins.int] | None = ...,
         details: _abc.Iterable[Global___TaskDetail] | None = ...,
+        restarted_counts: _builtins.bytes = ...,
+        restarted_at: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "desired_states", b"desired_states", "detail_index", b"detail_index", "details", b"details", "ids", b"ids", "node_numbers", b"node_numbers", "restarts", b"restarts", "slots", b"slots", "spec_versions", b"spec_versions", "states", b"states", "status_at", b"status_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "desired_states", b"desired_states", "detail_index", b"detail_index", "details", b"details", "ids", b"ids", "node_numbers", b"node_numbers", "restarted_at", b"restarted_at", "restarted_counts", b"restarted_counts", "restarts", b"restarts", "slots", b"slots", "spec_versions", b"spec_versions", "states", b"states", "status_at", b"status_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

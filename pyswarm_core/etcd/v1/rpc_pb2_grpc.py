@@ -499,6 +499,16 @@ class MaintenanceStub:
                 request_serializer=pyswarm__core_dot_etcd_dot_v1_dot_rpc__pb2.StatusRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_etcd_dot_v1_dot_rpc__pb2.StatusResponse.FromString,
                 _registered_method=True)
+        self.Alarm = channel.unary_unary(
+                '/etcdserverpb.Maintenance/Alarm',
+                request_serializer=pyswarm__core_dot_etcd_dot_v1_dot_rpc__pb2.AlarmRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_etcd_dot_v1_dot_rpc__pb2.AlarmResponse.FromString,
+                _registered_method=True)
+        self.Defragment = channel.unary_unary(
+                '/etcdserverpb.Maintenance/Defragment',
+                request_serializer=pyswarm__core_dot_etcd_dot_v1_dot_rpc__pb2.DefragmentRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_etcd_dot_v1_dot_rpc__pb2.DefragmentResponse.FromString,
+                _registered_method=True)
 
 
 class MaintenanceServicer:
@@ -510,6 +520,19 @@ class MaintenanceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Alarm(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Defragment(self, request, context):
+        """Gives freed pages back to the file system. The member answers nothing else meanwhile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MaintenanceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -517,6 +540,16 @@ def add_MaintenanceServicer_to_server(servicer, server):
                     servicer.Status,
                     request_deserializer=pyswarm__core_dot_etcd_dot_v1_dot_rpc__pb2.StatusRequest.FromString,
                     response_serializer=pyswarm__core_dot_etcd_dot_v1_dot_rpc__pb2.StatusResponse.SerializeToString,
+            ),
+            'Alarm': grpc.unary_unary_rpc_method_handler(
+                    servicer.Alarm,
+                    request_deserializer=pyswarm__core_dot_etcd_dot_v1_dot_rpc__pb2.AlarmRequest.FromString,
+                    response_serializer=pyswarm__core_dot_etcd_dot_v1_dot_rpc__pb2.AlarmResponse.SerializeToString,
+            ),
+            'Defragment': grpc.unary_unary_rpc_method_handler(
+                    servicer.Defragment,
+                    request_deserializer=pyswarm__core_dot_etcd_dot_v1_dot_rpc__pb2.DefragmentRequest.FromString,
+                    response_serializer=pyswarm__core_dot_etcd_dot_v1_dot_rpc__pb2.DefragmentResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -546,6 +579,60 @@ class Maintenance:
             '/etcdserverpb.Maintenance/Status',
             pyswarm__core_dot_etcd_dot_v1_dot_rpc__pb2.StatusRequest.SerializeToString,
             pyswarm__core_dot_etcd_dot_v1_dot_rpc__pb2.StatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Alarm(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/etcdserverpb.Maintenance/Alarm',
+            pyswarm__core_dot_etcd_dot_v1_dot_rpc__pb2.AlarmRequest.SerializeToString,
+            pyswarm__core_dot_etcd_dot_v1_dot_rpc__pb2.AlarmResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Defragment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/etcdserverpb.Maintenance/Defragment',
+            pyswarm__core_dot_etcd_dot_v1_dot_rpc__pb2.DefragmentRequest.SerializeToString,
+            pyswarm__core_dot_etcd_dot_v1_dot_rpc__pb2.DefragmentResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -24,6 +24,7 @@ class Leading:
     def __init__(self, state: State) -> None:
         self.state = state
         self.queue_depths: dict[str, int] = {}
+        self.quarantine = ()
         self.session_count = 0
         self.revisions_behind: list[int] = []
         self.tasks_withheld = 0

@@ -244,3 +244,32 @@ def test_an_endpoint_spec_does_not_show_unless_it_was_allocated() -> None:
     spec = replace(service.spec, endpoint_spec=EndpointSpec(ports=(PORT,)))
     state.apply(Writes(services=(replace(service, spec=spec),)))
     assert not read(endpoint_message(state, *KEY)).ports
+
+
+def test_a_service_whose_endpoint_cannot_be_worked_out_costs_itself_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    state = world(backend("web.1"))
+    other = build.service("other", spec=build.template(networks=["net"]))
+    state.apply(Writes(services=(other,)))
+    endpoints = Endpoints(state)
+    told = endpoints.message(KEY)
+    real = sets.endpoint_message
+
+    def torn(state: State, service_id: ServiceId, network_id: NetworkId) -> bytes:
+        if service_id == WEB:
+            raise ValueError("no address")
+        return real(state, service_id, network_id)
+
+    monkeypatch.setattr(sets, "endpoint_message", torn)
+    put(state, backend("web.2"))
+    assert not endpoints.refresh([WEB, other.id])
+    assert endpoints.failed.keys() == {"service/web"}
+    assert endpoints.message(KEY) == told, "nodes keep what they know"
+    assert read(endpoints.message((other.id, NET))).service_name == "other"
+    fresh = Endpoints(state)
+    assert fresh.message(KEY) is None
+    assert fresh.failed.keys() == {"service/web"}
+    monkeypatch.setattr(sets, "endpoint_message", real)
+    assert endpoints.refresh([WEB]) == {NET: None}
+    assert not endpoints.failed

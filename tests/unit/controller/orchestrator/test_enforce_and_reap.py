@@ -4,10 +4,11 @@ import pytest
 from msgspec.structs import replace
 
 from controller.requests.nodes import update_node
-from pyswarm_core.clock import HOUR, SECOND, Instant
+from pyswarm_core.clock import HOUR, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NodeId
-from pyswarm_core.objects import Task
+from pyswarm_core.limits import DETAIL_LENGTH_OLD, HISTORY_MAX, UNFINISHED_MAX
+from pyswarm_core.objects import Task, TaskDetail
 from pyswarm_core.states import Availability, NodeState, TaskState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld, changed
@@ -118,16 +119,58 @@ def test_end_that_fills_its_slot_is_never_forgotten() -> None:
     assert not BrainWorld(state).decide(dirty("web")).writes
 
 
-def test_ends_that_restart_counting_needs_outlive_the_limit() -> None:
-    spec = build.template(max_attempts=3, window=3600 * SECOND)
-    tasks = [_ended(1, index, restarts=index) for index in range(3)]
+def test_no_limit_keeps_more_than_a_chunk_has_room_for() -> None:
+    tasks = [*(_ended(1, index) for index in range(HISTORY_MAX + 5)), task("web.1", node="n1")]
+    for history in (-1, HISTORY_MAX + 1):
+        state = build.state(nodes=nodes(1), services=[service("web")], tasks=tasks, history=history)
+        removed = BrainWorld(state).decide(dirty("web")).writes.removed_tasks
+        assert removed == [f"old{index}" for index in range(5)]
+
+
+def test_older_ends_keep_the_beginning_of_their_text() -> None:
+    long = TaskDetail(error="\N{PILE OF POO}" * 128, exit_code=7)
+    tasks = [_ended(1, index, detail=long) for index in range(4)]
     state = build.state(
         nodes=nodes(1),
-        services=[service("web", spec=spec)],
-        tasks=[*tasks, task("web.1", node="n1", restarts=3)],
-        history=1,
+        services=[service("web")],
+        tasks=[*tasks, task("web.1", node="n1", state=TaskState.FAILED, detail=long)],
     )
-    assert not BrainWorld(state).decide(dirty("web")).writes
+    writes = BrainWorld(state).decide(dirty("web")).writes
+    written = [one for one in writes.tasks if one.id.startswith("old")]
+    assert [one.id for one in written] == ["old0", "old1", "old2"]
+    assert {len(one.detail.error.encode()) for one in written} == {DETAIL_LENGTH_OLD - 1}
+    assert {one.detail.exit_code for one in written} == {7}
+
+
+def _unfinished(count: int, where: str) -> list[Task]:
+    return [
+        task("web.1", task_id=f"old{index}", node=where, desired=SHUTDOWN) for index in range(count)
+    ]
+
+
+def test_a_slot_whose_tasks_do_not_end_gets_no_further_ones() -> None:
+    def wanted(count: int) -> int:
+        tasks = _unfinished(count, "n1")
+        state = build.state(nodes=nodes(2), services=[service("web")], tasks=tasks)
+        world = BrainWorld(state)
+        world.settle()
+        return len(world.wanted("web"))
+
+    assert wanted(UNFINISHED_MAX - 1) == 1
+    assert wanted(UNFINISHED_MAX) == 0
+
+
+def test_nobody_waits_for_too_many_tasks_on_hosts_that_are_down() -> None:
+    state = build.state(
+        nodes=[node("n1", state=NodeState.DOWN), node("n2")],
+        services=[service("web")],
+        tasks=_unfinished(UNFINISHED_MAX, "n1"),
+    )
+    world = BrainWorld(state)
+    world.settle()
+    assert [one.node_id for one in world.wanted("web")] == ["n2"]
+    orphans = [one.id for one in state.tasks.values() if one.state is TaskState.ORPHANED]
+    assert orphans == ["old0"]
 
 
 def test_removed_task_is_forgotten_when_its_agent_has_ended_it() -> None:

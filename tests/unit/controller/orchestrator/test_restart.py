@@ -1,14 +1,15 @@
 """The restart policy: whether, when and how often an ended task is replaced."""
 
 import pytest
+from msgspec.structs import replace
 
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.objects import Task
 from pyswarm_core.state import State
-from pyswarm_core.states import TaskState
+from pyswarm_core.states import NodeState, TaskState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
-from tests.fixtures.build import NOW, dirty, nodes, service, task
+from tests.fixtures.build import NOW, dirty, node, nodes, service, task
 
 FAILED, COMPLETE, REJECTED = TaskState.FAILED, TaskState.COMPLETE, TaskState.REJECTED
 
@@ -122,3 +123,48 @@ def test_a_completed_slot_counts_as_filled() -> None:
         nodes=nodes(1), services=[service("web", replicas=2, spec=spec)], tasks=[ended]
     )
     assert [t.slot for t in _replaced(state)] == [2]
+
+
+def test_restarts_within_a_window_are_counted_without_the_tasks_that_ended() -> None:
+    policy = {"max_attempts": 7, "window": 3600 * SECOND, "delay": 0}
+    spec = build.template(**policy)  # type: ignore[arg-type]
+    state = build.state(nodes=nodes(1), services=[service("web", spec=spec)], history=1)
+    world = BrainWorld(state)
+    world.settle()
+    for _ in range(20):
+        world.now = Instant(world.now + SECOND)
+        for held in world.wanted("web"):
+            world.report("n1", held, FAILED)
+        world.settle()
+        assert len(state.tasks) <= 2
+    (ended,) = state.tasks.values()
+    assert (ended.state, ended.restarts, len(ended.restarted_at)) == (FAILED, 7, 7)
+
+
+def test_only_restarts_within_the_window_are_remembered() -> None:
+    policy = {"max_attempts": 3, "window": 10 * SECOND, "delay": 0}
+    spec = build.template(**policy)  # type: ignore[arg-type]
+    state = build.state(nodes=nodes(1), services=[service("web", spec=spec)], history=1)
+    world = BrainWorld(state)
+    world.settle()
+    for _ in range(12):
+        world.now = Instant(world.now + 4 * SECOND)
+        (held,) = world.wanted("web")
+        world.report("n1", held, FAILED)
+        world.settle()
+    (running,) = world.wanted("web")
+    assert running.restarts == 12
+    assert [world.now - at for at in running.restarted_at] == [8 * SECOND, 4 * SECOND, 0]
+
+
+def test_a_task_that_moves_takes_the_count_with_it() -> None:
+    known = (Instant(NOW - SECOND),)
+    held = replace(task("web.1", node="n1", restarts=1), restarted_at=known)
+    spec = build.template(max_attempts=1, window=60 * SECOND)
+    state = build.state(
+        nodes=[node("n1", state=NodeState.DOWN), node("n2")],
+        services=[service("web", spec=spec)],
+        tasks=[held],
+    )
+    (moved,) = _replaced(state)
+    assert (moved.node_id, moved.restarts, moved.restarted_at) == ("n2", 1, known)

@@ -11,6 +11,7 @@ from controller.store.base import (
     StoreError,
     StoreFull,
     StoreMisuse,
+    StoreTooLarge,
     StoreUnavailable,
 )
 from controller.store.etcd_faults import AnswerTooLarge, Kind, is_denial, understand
@@ -72,7 +73,7 @@ CASES: list[tuple[grpc.StatusCode, str, Kind, type[StoreError]]] = [
         Kind.REFUSED,
         AnswerTooLarge,
     ),
-    (Code.INVALID_ARGUMENT, "etcdserver: request is too large", Kind.REFUSED, StoreMisuse),
+    (Code.INVALID_ARGUMENT, "etcdserver: request is too large", Kind.REFUSED, StoreTooLarge),
 ]
 
 

@@ -1,0 +1,134 @@
+"""Objects that something failed for, and why. PURE (mutable; one owner).
+
+An error for one object stops neither the others nor the term. The object is held here with the
+stage that failed, is left alone by that stage until it changes, and is shown to users, who can
+change or remove it.
+"""
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import NamedTuple
+
+from pyswarm_core.decision import Decision, Dirty, Writes
+from pyswarm_core.ids import ServiceId
+
+
+class Stage(StrEnum):
+    """What failed for an object; a label of metrics."""
+
+    LOAD = "load"
+    DECIDE = "decide"
+    ALLOCATE = "allocate"
+    SAVE = "save"
+    REACH = "reach"
+
+
+_MEANING = {
+    Stage.LOAD: "it could not be read from the store",
+    Stage.DECIDE: "nothing is decided for it until it changes",
+    Stage.ALLOCATE: "nothing is allocated on it",
+    Stage.SAVE: "the store keeps its last version",
+    Stage.REACH: "nodes are not told how it is reached",
+}
+"""What a failure at each stage means for the object, for people."""
+
+
+class Failure(NamedTuple):
+    """Something failed for an object."""
+
+    stage: Stage
+    name: str
+    """As Keys.name_of has it: `service/<id>`, `chunk/<service>/<n>` and so on."""
+    reason: str
+
+    @property
+    def object_id(self) -> str:
+        """The id of the object to show it with."""
+        return _id(self.name)
+
+
+class Quarantine:
+    """The objects that are held, by name."""
+
+    def __init__(self) -> None:
+        self._held: dict[Stage, dict[str, str]] = {stage: {} for stage in Stage}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._held.values()))
+
+    def hold(self, failures: Iterable[Failure]) -> list[Failure]:
+        """Hold these objects; return the failures that are news."""
+        news = [one for one in failures if self._held[one.stage].get(one.name) != one.reason]
+        for stage, name, reason in news:
+            self._held[stage][name] = reason
+        return news
+
+    def lift(self, stage: Stage, names: Iterable[str]) -> None:
+        """The stage succeeded for these; no matter if they were not held."""
+        held = self._held[stage]
+        if held:
+            for name in names:
+                held.pop(name, None)
+
+    def forget(self, writes: Writes) -> None:
+        """Objects that are removed are held no more."""
+        gone = {*writes.removed_services, *writes.removed_networks, *writes.removed_nodes}
+        if gone:
+            for held in self._held.values():
+                for name in [name for name in held if _id(name) in gone]:
+                    del held[name]
+
+    def ids(self) -> frozenset[str]:
+        """Of all that is held."""
+        return frozenset(_id(name) for held in self._held.values() for name in held)
+
+    def reasons(self, object_id: str) -> list[str]:
+        """Why the object is held, one line each; empty if it is not."""
+        return [
+            f"it is quarantined, {_MEANING[stage]}: {reason}"
+            for stage, held in self._held.items()
+            for name, reason in held.items()
+            if _id(name) == object_id
+        ]
+
+    def shield(self, dirty: Dirty) -> None:
+        """Keep a decision about `dirty` off the services for which deciding failed, unless they or
+        any node changed.
+        """
+        quarantined = {ServiceId(_id(name)) for name in self._held[Stage.DECIDE]}
+        dirty.quarantined = quarantined
+        if dirty.nodes:
+            dirty.services.update(quarantined)
+
+    def decided(self, dirty: Dirty, decision: Decision) -> list[Failure]:
+        """After a decision about `dirty`: hold what failed, lift what did not; return the news."""
+        succeeded = dirty.services - decision.again - decision.failed.keys()
+        self.lift(Stage.DECIDE, map(_SERVICE.format, succeeded))
+        self.lift(Stage.ALLOCATE, [_NETWORK.format(one.id) for one in decision.writes.networks])
+        failures = [
+            Failure(Stage.DECIDE, _SERVICE.format(service_id), reason)
+            for service_id, reason in decision.failed.items()
+        ]
+        failures += (
+            Failure(Stage.ALLOCATE, _NETWORK.format(network_id), reason)
+            for network_id, reason in decision.failed_networks.items()
+        )
+        return self.hold(failures)
+
+    def sync(self, stage: Stage, failed: Mapping[str, str]) -> list[Failure]:
+        """These, and no others, fail at the stage now; return the news."""
+        return self.tried(stage, list(self._held[stage]), failed)
+
+    def tried(self, stage: Stage, names: Iterable[str], failed: Mapping[str, str]) -> list[Failure]:
+        """After a stage tried these: hold what failed, lift what did not; return the news."""
+        if self._held[stage]:
+            self.lift(stage, [name for name in names if name not in failed])
+        return self.hold(Failure(stage, name, reason) for name, reason in failed.items())
+
+
+_SERVICE = "service/{}"
+_NETWORK = "network/{}"
+
+
+def _id(name: str) -> str:
+    return name.split("/")[1] if "/" in name else name

@@ -1,0 +1,20 @@
+"""Whether an object fits the store: asked before it is accepted. PURE."""
+
+from pyswarm_core.codec import Storable, encode
+from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.units import human_size
+
+
+def require_storable(what: str, value: Storable, most: int) -> None:
+    """Raise InvalidArgument if the value, encoded, has more than `most` bytes, or cannot be encoded
+    at all.
+    """
+    try:
+        size = len(encode(value))
+    except (ValueError, TypeError) as error:
+        raise InvalidArgument(f"{what} cannot be stored: {error}") from None
+    if size > most:
+        raise InvalidArgument(
+            f"{what} is too large: it takes {human_size(size)} in the store,"
+            f" want at most {human_size(most)}"
+        )
