@@ -24,6 +24,7 @@ from agent.runtime import cgroups, launch
 from agent.runtime.base import ContainerConfig, Exit, LogLimits
 from agent.runtime.cgroups import Hierarchies
 from agent.runtime.procs import Process
+from agent.runtime.program.inspection import explain
 
 UNSEEN_EXIT_CODE = 137
 
@@ -134,6 +135,8 @@ class Layout:
         )
         signal = code - 128 if 128 < code < 128 + 65 else 0
         error = launch.refused_program(self.log(container_id)) if code else ""
+        if error:
+            error = explain(error, self.bundle(container_id))
         return Exit(id=container_id, code=code, signal=signal, oom=oom, at_ns=at_ns, error=error)
 
     def write_unseen_exit(self, container_id: str) -> None:

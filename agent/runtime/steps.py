@@ -32,6 +32,7 @@ from agent.runtime.conmon import Binaries, MonitorCall
 from agent.runtime.filters import ANNOTATION, CompiledFilters
 from agent.runtime.layout import UNSEEN_EXIT_CODE, Layout, Record
 from agent.runtime.procs import Process
+from agent.runtime.program.inspection import explain
 
 _CREATE_TIMEOUT_S = 60.0
 _DEATH_TIMEOUT_S = 10.0
@@ -139,8 +140,10 @@ class Steps:
         monitor = procs.identify(pid)
         try:
             container = conmon.read_report(pipe, _CREATE_TIMEOUT_S)
-        except BaseException:
+        except BaseException as error:
             self._end_monitor(Process(pid, monitor.started))
+            if isinstance(error, RuntimeFailed):
+                raise RuntimeFailed(explain(str(error), bundle)) from error
             raise
         record = Record(
             monitor=monitor,

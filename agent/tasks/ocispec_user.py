@@ -62,7 +62,9 @@ def _account(who: str, accounts: list[_Account]) -> _Account:
             return account
     if _is_id(who):
         return _Account("", int(who), 0, "/root" if int(who) == 0 else "/")
-    raise InvalidArgument(f"user {who!r}: the image's /etc/passwd has no such entry")
+    raise InvalidArgument(
+        f"unable to find user {who}: no matching entries in passwd file (the image's /etc/passwd)"
+    )
 
 
 def _gid(wanted: str, groups: list[_Group]) -> int:
@@ -71,7 +73,9 @@ def _gid(wanted: str, groups: list[_Group]) -> int:
             return group.gid
     if _is_id(wanted):
         return int(wanted)
-    raise InvalidArgument(f"group {wanted!r}: the image's /etc/group has no such entry")
+    raise InvalidArgument(
+        f"unable to find group {wanted}: no matching entries in group file (the image's /etc/group)"
+    )
 
 
 def _accounts(passwd: bytes) -> list[_Account]:

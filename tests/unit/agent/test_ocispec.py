@@ -88,7 +88,7 @@ def test_groups_add_to_those_that_list_the_user() -> None:
 
 @pytest.mark.parametrize("wanted", ["nobody", "web:nogroup", "-1", "99999999999"])
 def test_unknown_user_or_group_is_named(wanted: str) -> None:
-    with pytest.raises(InvalidArgument, match="no such entry"):
+    with pytest.raises(InvalidArgument, match=r"no matching entries in (passwd|group) file"):
         resolve_user(wanted, (), PASSWD, GROUP)
 
 

@@ -1,0 +1,1 @@
+"""Why a program of a container cannot be run: its file is inspected."""
