@@ -27,6 +27,7 @@ from agent.records import Records
 from agent.runtime.base import LogLimits
 from agent.runtime.crun import ConmonRuntime
 from agent.runtime.layout import Layout
+from agent.runtime.room import shortage
 from agent.session.assigned import Assigned
 from agent.session.conversation import Greeting, Session
 from agent.session.identity import Identity, Joining, join
@@ -43,6 +44,8 @@ from pyswarm_core.objects import Capability, NodeDescription, NodeResources, Pla
 from pyswarm_core.version import VERSION
 
 _log = EventLog("agent")
+
+ROOM_PERIOD_S = 5.0
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
@@ -110,8 +113,16 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
             AgentCollector(parts.worker, parts.overlays, session, parts.dataplane)
         )
         stack.enter_context(serve_metrics(config.metrics_addr, parts.registry))
+        group.create_task(_look_at_room(config, parts.worker))
         await parts.worker.adopted()
         group.create_task(session.run())
+
+
+async def _look_at_room(config: Config, worker: Worker) -> None:
+    """Have the agent know whether this host has room for containers, for ever."""
+    while True:
+        worker.looked(await asyncio.to_thread(shortage, (config.run_dir, config.state_dir)))
+        await asyncio.sleep(ROOM_PERIOD_S)
 
 
 async def _parts(config: Config, stack: AsyncExitStack) -> _Parts:

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 
+from agent.fitness import Fitness, is_of_host, looked, refused, started
 from agent.images.base import ImageError
 from agent.listening import POLL_FIRST_S, POLL_MAX_S
 from agent.network.base import NetworkFailed
@@ -27,7 +28,7 @@ from agent.tasks.record import Record
 from agent.timers import Timers
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import NEVER, Clock
-from pyswarm_core.errors import PyswarmError
+from pyswarm_core.errors import PyswarmError, reason_of
 from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.objects import TaskDetail, TaskStatus
 from pyswarm_core.specs import PortConfig
@@ -73,9 +74,30 @@ class Worker:
         self._preparing: dict[TaskId, asyncio.Task[None]] = {}
         self._ended: dict[TaskId, asyncio.Event] = {}
         self._timers = Timers(clock)
+        self._fitness = Fitness()
         self._clean_slots = asyncio.Semaphore(CLEANING_AT_ONCE)
         self._group: asyncio.TaskGroup | None = None
         self._adopted = asyncio.Event()
+
+    @property
+    def unable(self) -> str:
+        """Why this host cannot start containers now; empty if it can."""
+        return self._fitness.unable
+
+    def looked(self, shortage: str) -> None:
+        """Take what a look at the host's room has found; empty if there is enough."""
+        self._assess(looked(self._fitness, shortage, self._clock.now()))
+
+    def _failed(self, error: Exception) -> None:
+        """Count a failure that is of the host's, not the task's."""
+        # An image that is too large for the disk says nothing of others.
+        if is_of_host(error) and not isinstance(error, ImageError):
+            self._assess(refused(self._fitness, _text(error), self._clock.now()))
+
+    def _assess(self, fitness: Fitness) -> None:
+        before, self._fitness = self._fitness.unable, fitness
+        if before != fitness.unable:
+            _log.warning("host.fitness", unable=fitness.unable or "no more")
 
     @property
     def records(self) -> Mapping[TaskId, Record]:
@@ -138,8 +160,10 @@ class Worker:
             return
         now = self._clock.now()
         outcome = machine.step(record, event, now)
-        if not self._keep(record, outcome.record, saved=not isinstance(event, machine.Progress)):
-            self.handle(task_id, machine.StartFailed("cannot write the task's record: disk full?"))
+        unsaved = self._keep(record, outcome.record, saved=not isinstance(event, machine.Progress))
+        if unsaved and outcome.record.state is TaskState.STARTING:
+            # Whoever restarts this agent would start it once more.
+            self.handle(task_id, machine.StartFailed(unsaved))
             return
         self._timers.set(task_id, outcome.record.wake_at)
         for effect in outcome.effects:
@@ -154,18 +178,17 @@ class Worker:
         try:
             self._store.save(record)
         except OSError as error:
-            reason = TaskDetail(error=f"cannot write the task's record: {error.strerror}")
+            self._failed(error)
+            reason = TaskDetail(error=f"cannot write the task's record: {reason_of(error)}")
             self._outbox.put(TaskStatus(record.task_id, TaskState.REJECTED, reason))
             return
         self._records[record.task_id] = record
         self.handle(record.task_id, machine.Accepted())
 
-    def _keep(self, before: Record, after: Record, *, saved: bool) -> bool:
-        """Remember, save and report; False if a start must not happen because it cannot be written
-        down.
-        """
+    def _keep(self, before: Record, after: Record, *, saved: bool) -> str:
+        """Remember, save and report; why it could not be saved, or nothing."""
         if after == before:
-            return True
+            return ""
         self._records[after.task_id] = after
         if after.clean and (followed := self._ended.pop(after.task_id, None)):
             followed.set()
@@ -178,9 +201,10 @@ class Worker:
             try:
                 self._store.save(after)
             except OSError as error:
+                self._failed(error)
                 _log.error("record.save_failed", task=after.task_id, error=error)
-                return after.state is not TaskState.STARTING
-        return True
+                return f"cannot write the task's record: {reason_of(error)}"
+        return ""
 
     def _carry_out(self, effect: Effect, record: Record) -> None:
         match effect:
@@ -295,7 +319,10 @@ class Worker:
                 raise
             event = machine.PrepareAborted()
         except Exception as error:
+            self._failed(error)
             event = machine.PrepareFailed(_text(error))
+        else:
+            self._assess(started(self._fitness))
         finally:
             self._preparing.pop(task_id, None)
         self.handle(task_id, event)
@@ -304,6 +331,7 @@ class Worker:
         try:
             await self._runtime.start(task_id)
         except Exception as error:
+            self._failed(error)
             self.handle(task_id, machine.StartFailed(_text(error)))
         else:
             self.handle(task_id, machine.Started())
@@ -389,4 +417,6 @@ def _text(error: Exception) -> str:
     if not isinstance(error, EXPECTED):
         _log.error("task.unforeseen", trace=True, error=error)
         return f"the agent failed: {type(error).__name__}: {error}"
+    if isinstance(error, OSError):
+        return reason_of(error)
     return str(error).strip() or type(error).__name__

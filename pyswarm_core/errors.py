@@ -10,7 +10,8 @@
 
 Expected outcomes inside pure code are values, not exceptions. A broken invariant is an
 AssertionError: the object that it concerns is quarantined, or the term ends. `aio/status.py` maps
-this tree to gRPC status codes, in one table.
+this tree to gRPC status codes, in one table. `reason_of` puts an operating
+system's error into words.
 """
 
 _TEXT_MAX = 400
@@ -19,6 +20,16 @@ _PLACES = 4
 
 NO_LEADER = "there is no leader now"
 """In the text of an Unavailable: nothing was done, and soon somebody will lead."""
+
+
+def reason_of(error: OSError, path: str = "") -> str:
+    """`no space left on device: /var/lib/x`; `path` stands in where the error names none."""
+    if error.strerror is None:
+        return str(error) or type(error).__name__
+    name = error.filename if error.filename is not None else path
+    text = error.strerror[:1].lower() + error.strerror[1:]
+    shown = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+    return f"{text}: {shown}" if shown else text
 
 
 class PyswarmError(Exception):

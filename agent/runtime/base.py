@@ -16,6 +16,10 @@ class RuntimeFailed(Exception):
     """The container cannot be made or run; the text is the OCI runtime's own, fit for a task."""
 
 
+class HostFailed(RuntimeFailed):
+    """The host is the reason, not the container: something that every container needs ran out."""
+
+
 class ContainerState(StrEnum):
     """What a container is doing, as far as disk and /proc tell."""
 

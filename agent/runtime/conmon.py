@@ -4,8 +4,11 @@ One conmon per container, started in a session of its own; it outlives the agent
 pipe once the OCI runtime's `create` is through and writes `<exits>/<id>` when the container ends.
 """
 
+import fcntl
 import os
+import re
 import select
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -15,7 +18,10 @@ from agent.runtime.cgroups import MonitorGroup
 
 # Where a started conmon finds its two pipes; far above anything conmon opens before it reads them.
 _SYNC_FD, _START_FD = 100, 101
+_STDERR = 2
 _REPORT_MAX = 1 << 16
+_WORDS_MAX = 1024
+_END_TIMEOUT_S = 5.0
 
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
@@ -39,6 +45,16 @@ class MonitorCall(msgspec.Struct, frozen=True, kw_only=True):
     log_path: str
     log_limits: LogLimits
     terminal: bool
+
+
+class Monitor(msgspec.Struct, frozen=True):
+    """A conmon that was just started, and what it is heard by until the container is made."""
+
+    pid: int
+    report: int
+    """The read end of the pipe that it reports on."""
+    words: int
+    """The memory file that is its standard error: it takes no inode of a disk that may be full."""
 
 
 class _Report(msgspec.Struct):
@@ -65,57 +81,93 @@ def arguments(binaries: Binaries, call: MonitorCall) -> list[str]:
     return words
 
 
-def start(words: list[str], group: MonitorGroup) -> tuple[int, int]:
-    """Start conmon; return its pid and the pipe it will report on. It is the caller's child."""
-    report_read, report_write = os.pipe()
-    start_read, start_write = os.pipe()
+def start(words: list[str], group: MonitorGroup) -> Monitor:
+    """Start conmon. It is the caller's child."""
     environment = ENVIRONMENT | {"_OCI_SYNCPIPE": str(_SYNC_FD)}
-    actions = [(os.POSIX_SPAWN_DUP2, report_write, _SYNC_FD)]
-    if group.adopts:
-        environment["_OCI_STARTPIPE"] = str(_START_FD)
-        actions.append((os.POSIX_SPAWN_DUP2, start_read, _START_FD))
-    try:
-        pid = os.posix_spawn(words[0], words, environment, file_actions=actions, setsid=True)
-        group.adopt(pid)
+    with ExitStack() as ours, ExitStack() as kept:
+        said = os.memfd_create("conmon", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        kept.callback(os.close, said)
+        report_read, report_write = os.pipe()
+        kept.callback(os.close, report_read)
+        ours.callback(os.close, report_write)
+        actions = [
+            (os.POSIX_SPAWN_DUP2, report_write, _SYNC_FD),
+            (os.POSIX_SPAWN_DUP2, said, _STDERR),
+        ]
+        start_write = -1
         if group.adopts:
+            start_read, start_write = os.pipe()
+            ours.callback(os.close, start_read)
+            ours.callback(os.close, start_write)
+            environment["_OCI_STARTPIPE"] = str(_START_FD)
+            actions.append((os.POSIX_SPAWN_DUP2, start_read, _START_FD))
+        pid = os.posix_spawn(words[0], words, environment, file_actions=actions, setsid=True)
+        if group.adopts:
+            group.adopt(pid)
             os.write(start_write, b"\0")
-    except BaseException:
-        os.close(report_read)
-        raise
-    finally:
-        for descriptor in (report_write, start_read, start_write):
-            os.close(descriptor)
-    return pid, report_read
+        kept.pop_all()
+    return Monitor(pid, report_read, said)
 
 
-def read_report(pipe: int, timeout_s: float) -> int:
-    """Wait for conmon's word; return the container's pid. Closes the pipe.
+def read_report(monitor: Monitor, timeout_s: float) -> int:
+    """Wait for conmon's word; return the container's pid. Closes what the monitor was heard by.
 
-    Raises RuntimeFailed with the OCI runtime's own message.
+    Raises RuntimeFailed with the OCI runtime's own message, or conmon's.
     """
     try:
-        poll = select.poll()
-        poll.register(pipe, select.POLLIN)
-        if not poll.poll(timeout_s * 1000):
-            raise RuntimeFailed(f"the OCI runtime did not finish within {timeout_s:g} s")
-        line = os.read(pipe, _REPORT_MAX).split(b"\n", 1)[0]
+        line = _report_line(monitor.report, timeout_s)
+        if not line:
+            raise RuntimeFailed(f"conmon {_ending(monitor.pid)}: {_last_words(monitor.words)}")
+        report = msgspec.json.decode(line, type=_Report)
+        if report.data <= 0:
+            message = plain_message(report.message) or _last_words(monitor.words)
+            raise RuntimeFailed(message)
+        # What it says later is for nobody, and must take no memory.
+        fcntl.fcntl(monitor.words, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
     finally:
-        os.close(pipe)
-    if not line:
-        raise RuntimeFailed("the monitor ended before the container was made")
-    report = msgspec.json.decode(line, type=_Report)
-    if report.data <= 0:
-        raise RuntimeFailed(plain_message(report.message))
+        os.close(monitor.report)
+        os.close(monitor.words)
     return report.data
 
 
+def _report_line(pipe: int, timeout_s: float) -> bytes:
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    if not poll.poll(timeout_s * 1000):
+        raise RuntimeFailed(f"the OCI runtime did not finish within {timeout_s:g} s")
+    return os.read(pipe, _REPORT_MAX).split(b"\n", 1)[0]
+
+
+def _ending(pid: int) -> str:
+    """How a child ended that closed its pipe; it stays to be collected."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        poll.poll(_END_TIMEOUT_S * 1000)
+        ended = os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    finally:
+        os.close(descriptor)
+    if ended is None:
+        return "closed its pipe"
+    how = "exited with" if ended.si_code == os.CLD_EXITED else "was killed by signal"
+    return f"{how} {ended.si_status}"
+
+
+def _last_words(file: int) -> str:
+    """What conmon wrote to its standard error, without its marks, on one bounded line."""
+    raw = os.pread(file, _REPORT_MAX, 0).decode(errors="replace")
+    lines = (re.sub(r"^\[conmon:[a-z]+\]: ", "", line).strip() for line in raw.splitlines())
+    return "; ".join(filter(None, lines))[-_WORDS_MAX:] or "it gave no reason"
+
+
 def plain_message(raw: str) -> str:
-    """The sentence in an OCI runtime's error output: runc wraps it in a log line. PURE."""
+    """The sentence in an OCI runtime's error output, if any: runc wraps it in a log line. PURE."""
     text = raw.strip()
     _, found, rest = text.partition(' msg="')
     if found:
         text = rest.rpartition('"')[0].replace('\\"', '"')
-    return text.removeprefix("runc create failed: ") or "the OCI runtime failed without a message"
+    return text.removeprefix("runc create failed: ")
 
 
 def reopen_log(bundle: Path) -> bool:

@@ -41,6 +41,8 @@ class Layout:
     """The paths of all containers of one agent."""
 
     def __init__(self, state: Path, run: Path, cgroup_parent: str) -> None:
+        self.state = state
+        self.run = run
         self.writables = state / "writable"
         self.logs = state / "logs"
         self.bundles = run / "bundles"

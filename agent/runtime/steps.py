@@ -11,19 +11,21 @@ import signal as signals
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
 import msgspec
 
+from agent.fitness import is_of_host
 from agent.runtime import cgroups, conmon, launch, logrotate, mounts, procs
 from agent.runtime.base import (
     ContainerConfig,
     ContainerState,
     Exit,
     Found,
+    HostFailed,
     LogLimits,
     RuntimeFailed,
 )
@@ -33,6 +35,8 @@ from agent.runtime.filters import ANNOTATION, CompiledFilters
 from agent.runtime.layout import UNSEEN_EXIT_CODE, Layout, Record
 from agent.runtime.procs import Process
 from agent.runtime.program.inspection import explain
+from agent.runtime.room import shortage
+from pyswarm_core.errors import reason_of
 
 _CREATE_TIMEOUT_S = 60.0
 _DEATH_TIMEOUT_S = 10.0
@@ -112,16 +116,30 @@ class Steps:
             except FileExistsError:
                 raise RuntimeFailed(f"container {config.id} exists already") from None
             except OSError as error:
-                raise RuntimeFailed(f"cannot prepare the container: {error}") from error
+                raise self._failed(config.id, error) from error
             try:
                 record = self._make(config, bundle)
-            except BaseException as error:
+            except (OSError, RuntimeFailed) as error:
+                raise self._failed(config.id, error) from error
+            except BaseException:
                 self._undo(config.id)
-                if isinstance(error, OSError):
-                    raise RuntimeFailed(str(error)) from error
                 raise
         self._watch(config.id, record.monitor)
         return record.container.pid
+
+    def _failed(self, container_id: str, error: OSError | RuntimeFailed) -> RuntimeFailed:
+        """The error of a container that could not be made, with what ran out; undoes the half of
+        it that is there.
+        """
+        text = reason_of(error) if isinstance(error, OSError) else str(error)
+        # Asked before what was made gives its room back.
+        short = shortage((self._layout.run, self._layout.state))
+        # What cannot be undone now is undone when the ended task is cleaned.
+        with suppress(OSError, RuntimeFailed):
+            self._undo(container_id)
+        if short:
+            return HostFailed(short if short.startswith(text) else f"{text} ({short})")
+        return HostFailed(text) if is_of_host(error) else RuntimeFailed(text)
 
     def _make(self, config: ContainerConfig, bundle: Path) -> Record:
         mounts.mount_overlay(config.layers, self._layout.writable(config.id), bundle / "rootfs")
@@ -136,12 +154,12 @@ class Steps:
             terminal=config.terminal,
         )
         os.chdir(bundle)  # conmon leaves its `oom` mark in its working directory
-        pid, pipe = conmon.start(conmon.arguments(self._binaries, call), self._group)
-        monitor = procs.identify(pid)
+        started = conmon.start(conmon.arguments(self._binaries, call), self._group)
+        monitor = procs.identify(started.pid)
         try:
-            container = conmon.read_report(pipe, _CREATE_TIMEOUT_S)
+            container = conmon.read_report(started, _CREATE_TIMEOUT_S)
         except BaseException as error:
-            self._end_monitor(Process(pid, monitor.started))
+            self._end_monitor(Process(started.pid, monitor.started))
             if isinstance(error, RuntimeFailed):
                 raise RuntimeFailed(explain(str(error), bundle)) from error
             raise
@@ -197,7 +215,8 @@ class Steps:
             words, env=conmon.ENVIRONMENT, capture_output=True, timeout=_CREATE_TIMEOUT_S
         )
         if done.returncode:
-            raise RuntimeFailed(conmon.plain_message(done.stderr.decode(errors="replace")))
+            said = conmon.plain_message(done.stderr.decode(errors="replace"))
+            raise RuntimeFailed(said or f"{words[0]} start exited with {done.returncode}")
 
     def _explain_failed_start(self, container_id: str, record: Record) -> None:
         """Raise if the container ended because its program is none; any other end is an exit."""

@@ -1,0 +1,77 @@
+"""Whether a host can start containers: what counts against it, and what clears it."""
+
+import errno
+
+import pytest
+
+from agent.fitness import (
+    REFUSALS_MAX,
+    RETRY,
+    Fitness,
+    is_of_host,
+    looked,
+    refused,
+    started,
+)
+from agent.network.base import NetworkFailed
+from agent.runtime.base import RuntimeFailed
+from pyswarm_core.clock import SECOND, Instant
+from pyswarm_core.errors import reason_of
+
+NOW = Instant(1_000 * SECOND)
+
+
+def refused_often(count: int) -> Fitness:
+    fitness = Fitness()
+    for _ in range(count):
+        fitness = refused(fitness, "too many open files", NOW)
+    return fitness
+
+
+def test_a_host_without_room_is_unable_until_it_has_some() -> None:
+    full = looked(Fitness(), "no space left on device: /x", NOW)
+    assert full.unable == "no space left on device: /x"
+    assert looked(full, "", NOW).unable == ""
+
+
+def test_failures_in_a_row_make_a_host_unable_and_a_start_clears_it() -> None:
+    assert refused_often(REFUSALS_MAX - 1).unable == ""
+    unable = refused_often(REFUSALS_MAX)
+    assert unable.unable == "too many open files"
+    assert started(unable) == Fitness()
+    assert refused(started(refused_often(REFUSALS_MAX - 1)), "again", NOW).unable == ""
+
+
+def test_a_host_that_was_refused_tries_again_after_a_while() -> None:
+    unable = refused_often(REFUSALS_MAX)
+    assert looked(unable, "", Instant(NOW + RETRY - 1)).unable
+    assert not looked(unable, "", Instant(NOW + RETRY)).unable
+
+
+def test_a_reason_is_bounded() -> None:
+    assert len(looked(Fitness(), "x" * 10_000, NOW).unable) <= 256
+
+
+@pytest.mark.parametrize(
+    ("error", "of_host"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/x"), True),
+        (OSError(errno.EAGAIN, "Resource temporarily unavailable"), True),
+        (OSError(errno.ENOENT, "No such file or directory", "/x"), False),
+        (RuntimeFailed("create keyring `a1`: Disk quota exceeded"), True),
+        (NetworkFailed("cannot mount the namespace: No space left on device"), True),
+        (RuntimeFailed("clone: Resource temporarily unavailable"), False),
+        (RuntimeFailed('exec: "/x": stat /x: no such file or directory'), False),
+    ],
+)
+def test_failures_of_the_host_are_told_from_those_of_a_task(
+    error: Exception, of_host: bool
+) -> None:
+    assert is_of_host(error) is of_host
+
+
+def test_an_error_of_the_system_is_told_with_its_path() -> None:
+    assert reason_of(OSError(errno.ENOSPC, "No space left", "/x")) == "no space left: /x"
+    assert reason_of(OSError(errno.ENOSPC, "No space left"), "/y") == "no space left: /y"
+    assert reason_of(OSError(errno.EMFILE, "Too many open files")) == "too many open files"
+    assert reason_of(OSError("odd")) == "odd"
