@@ -1,16 +1,18 @@
 """Reading container logs: the last lines, since when, and on as they come. SHELL over log files.
 
-A log is conmon's k8s-file format, one record a line: `TIME STREAM P|F TEXT`, P for a piece of a
-longer line. Invariant: memory is bounded by a block, one unfinished line per stream and the batch
-handed out, however long the log or its lines; no line is lost when files are rotated meanwhile:
-what counts is the file, not its name, which changes under a reader.
+A log is conmon's k8s-file format, one record a line: `TIME STREAM P|F TEXT`, P for a piece whose
+line goes on. A line that has no end (yet) is told at the end of the log, and while it is followed
+once nothing more of it came for PAUSE_S. Invariant: memory is bounded by a block, one unfinished
+line per stream and the batch handed out, however long the log or its lines; no line is lost when
+files are rotated meanwhile: what counts is the file, not its name, which changes under a reader.
 """
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -21,6 +23,8 @@ from agent.runtime.watch import FileWatch
 
 BLOCK_BYTES = 64 * 1024
 LINE_BYTES_MAX = 1024 * 1024
+PAUSE_S = 0.2
+"""conmon writes the pieces of a long line in quick succession: what stops so long is a prompt."""
 _WAIT_S = 1.0
 # Lines come in bursts: reading 20 times a second is soon enough for an eye and cheap at any rate.
 _GATHER_S = 0.05
@@ -49,6 +53,8 @@ class LineJoiner:
         self._rest = b""
         self._pieces: dict[bytes, list[bytes]] = {}
         self._held: dict[bytes, int] = {}
+        self._piece_at: dict[bytes, bytes] = {}
+        self._told: set[bytes] = set()
         self._second = b""
         self._second_ns = 0
 
@@ -59,6 +65,23 @@ class LineJoiner:
             self._rest = b""
         return [line for record in records if (line := self._line(record)) is not None]
 
+    @property
+    def holds(self) -> bool:
+        """Whether the end of some line has not come."""
+        return bool(self._held)
+
+    def flush(self) -> list[LogLine]:
+        """What is held of lines without their end, as lines; what follows of them is told apart."""
+        lines = []
+        for stream in list(self._held):
+            at_ns = self._time_ns(self._piece_at[stream])
+            text = b"".join(self._pieces.pop(stream))
+            del self._held[stream]
+            self._told.add(stream)
+            if at_ns >= 0:
+                lines.append(LogLine(at_ns, stream.decode(), text))
+        return sorted(lines, key=lambda line: line.at_ns)
+
     def _line(self, record: bytes) -> LogLine | None:
         fields = record.split(b" ", 3)
         if len(fields) < 4:
@@ -66,6 +89,7 @@ class LineJoiner:
         time, stream, flag, text = fields
         pieces = self._pieces.get(stream)
         if flag == b"P":
+            self._piece_at[stream] = time
             held = self._held[stream] = self._held.get(stream, 0) + len(text)
             if pieces is None:
                 self._pieces[stream] = [text]
@@ -76,6 +100,10 @@ class LineJoiner:
             text = b""
         if self._held.pop(stream, 0):
             text = b"".join(self._pieces.pop(stream)) + text
+        elif stream in self._told and not text:
+            self._told.discard(stream)
+            return None  # no more than the end of a line that was told without it
+        self._told.discard(stream)
         at_ns = self._time_ns(time)
         return None if at_ns < 0 else LogLine(at_ns, stream.decode(), text)
 
@@ -102,15 +130,21 @@ async def read_log(
     that is not there (yet) has no lines.
     """
     joiner = LineJoiner()
-    async for block in _blocks(log, query, ended):
-        lines = joiner.feed(block)
-        if query.since_ns:
-            lines = [line for line in lines if line.at_ns >= query.since_ns]
-        if lines:
+    async for block in _blocks(log, query, ended, joiner):
+        if lines := _since(joiner.feed(block) if block else joiner.flush(), query):
             yield lines
+    if lines := _since(joiner.flush(), query):
+        yield lines
 
 
-async def _blocks(log: Path, query: LogQuery, ended: asyncio.Event | None) -> AsyncIterator[bytes]:
+def _since(lines: list[LogLine], query: LogQuery) -> list[LogLine]:
+    return [line for line in lines if line.at_ns >= query.since_ns] if query.since_ns else lines
+
+
+async def _blocks(
+    log: Path, query: LogQuery, ended: asyncio.Event | None, joiner: LineJoiner
+) -> AsyncIterator[bytes]:
+    """The log's bytes; nothing (an empty block) where a line that the joiner holds has paused."""
     descriptor = await asyncio.to_thread(_start, log, query.tail)
     try:
         while True:
@@ -119,7 +153,8 @@ async def _blocks(log: Path, query: LogQuery, ended: asyncio.Event | None) -> As
                     return
                 await asyncio.sleep(_GATHER_S)
                 descriptor = _opened_after(log, 0)
-            async for block in _blocks_of_file(descriptor, log, query.follow, ended):
+            stop = partial(_is_over, log, _inode(descriptor), query.follow, ended)
+            async for block in _blocks_of_file(descriptor, stop, joiner):
                 yield block
             # Closed only then: as long as it is open, its inode belongs to no other file.
             newer = _opened_after(log, _inode(descriptor))
@@ -132,21 +167,38 @@ async def _blocks(log: Path, query: LogQuery, ended: asyncio.Event | None) -> As
             os.close(descriptor)
 
 
+def _is_over(log: Path, inode: int, follow: bool, ended: asyncio.Event | None) -> bool:
+    """Whether a newer file takes over or nothing more will come."""
+    return not follow or bool(ended and ended.is_set()) or _has_newer(log, inode)
+
+
 async def _blocks_of_file(
-    descriptor: int, log: Path, follow: bool, ended: asyncio.Event | None
+    descriptor: int, stop: Callable[[], bool], joiner: LineJoiner
 ) -> AsyncIterator[bytes]:
-    """All of one file, up to where a newer one takes over or nothing more will come."""
-    inode = _inode(descriptor)
+    """All of one file, up to where it is over."""
     with FileWatch(Path(f"/proc/self/fd/{descriptor}"), Mask.MODIFY) as watch:
         while True:
             # Asked before reading: what is written until the change of files is still read here.
-            over = not follow or bool(ended and ended.is_set()) or _has_newer(log, inode)
+            over = stop()
             while block := await asyncio.to_thread(os.read, descriptor, BLOCK_BYTES):
                 yield block
             if over:
                 return
-            await watch.changed(_WAIT_S)
-            await asyncio.sleep(_GATHER_S)
+            paused = not await _grows(descriptor, watch, PAUSE_S if joiner.holds else _WAIT_S)
+            if paused and joiner.holds:
+                yield b""
+
+
+async def _grows(descriptor: int, watch: FileWatch, timeout_s: float) -> bool:
+    """Whether there is more to read of a file, at the latest after `timeout_s`."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + timeout_s
+    while (left_s := until - loop.time()) > 0:
+        await watch.changed(left_s)
+        await asyncio.sleep(_GATHER_S)
+        if os.fstat(descriptor).st_size > os.lseek(descriptor, 0, os.SEEK_CUR):
+            return True
+    return False
 
 
 def _inode(descriptor: int) -> int:
@@ -221,8 +273,9 @@ def _start(log: Path, tail: int) -> int | None:
 
 def _behind_the_others(opened: Sequence[int], wanted: int) -> int:
     """Which of the files, the oldest first, holds the place; it is set to it."""
+    streams: set[bytes] = set()
     for descriptor in reversed(opened):
-        offset, counted = _offset_of_last(descriptor, wanted)
+        offset, counted = _offset_of_last(descriptor, wanted, streams)
         os.lseek(descriptor, offset, os.SEEK_SET)
         if counted >= wanted:
             return descriptor
@@ -231,8 +284,12 @@ def _behind_the_others(opened: Sequence[int], wanted: int) -> int:
     return opened[0]
 
 
-def _offset_of_last(descriptor: int, wanted: int) -> tuple[int, int]:
-    """Where the last `wanted` full lines of a file begin, and how many there were of them."""
+def _offset_of_last(descriptor: int, wanted: int, streams: set[bytes]) -> tuple[int, int]:
+    """Where the last `wanted` lines of a file begin, and how many there were of them.
+
+    `streams` are those seen in newer files, to which this one's are added: the newest record of
+    each ends a line, or is a piece of one that has no end.
+    """
     counted = 0
     with os.fdopen(descriptor, "rb", closefd=False) as opened:
         position = end = opened.seek(0, os.SEEK_END)
@@ -249,11 +306,15 @@ def _offset_of_last(descriptor: int, wanted: int) -> tuple[int, int]:
             begin = position + len(head) + len(newline)
             records = rest.split(b"\n")
             for index in range(len(records) - 1, -1, -1):
-                if records[index].split(b" ", 3)[2:3] == [b"F"]:
-                    if counted == wanted:
+                _, stream, flag, *_ = (*records[index].split(b" ", 3), b"", b"", b"")
+                if flag == b"F":
+                    if counted >= wanted:
                         skipped = sum(len(r) + 1 for r in records[: index + 1])
                         return begin + skipped, counted
                     counted += 1
+                elif flag == b"P" and stream not in streams:
+                    counted += 1
+                streams.add(stream)
             later = head + newline if position else b""
             if len(later) > LINE_BYTES_MAX:
                 later = b""

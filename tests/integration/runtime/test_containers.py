@@ -28,6 +28,26 @@ async def lines(world: RealWorld, container_id: str) -> list[LogLine]:
     return [line async for batch in read_log(log, LogQuery()) for line in batch]
 
 
+async def test_output_without_a_final_newline_is_read(world: RealWorld) -> None:
+    assert await output(world, "echo one; printf two; printf oops >&2") == "one\ntwo\noops\n"
+
+
+async def test_a_prompt_of_a_running_container_is_followed(world: RealWorld) -> None:
+    script = "printf 'name? '; sleep 1000"
+    await world.runtime.create(world.custom("a1", ("/bin/sh", "-c", script)))
+    await world.runtime.start("a1")
+    log = Path(world.runtime.log_path("a1"))
+    async with asyncio.timeout(PATIENCE_S):
+        async for batch in read_log(log, LogQuery(follow=True)):
+            assert [line.text for line in batch] == [b"name? "]
+            break
+
+
+async def test_a_long_line_stays_whole(world: RealWorld) -> None:
+    long = await output(world, "dd if=/dev/zero bs=100000 count=1 2>/dev/null; echo end")
+    assert long == "\0" * 100_000 + "end\n"
+
+
 async def test_user_groups_and_home_come_from_the_image(world: RealWorld) -> None:
     said = await output(world, "id -u; id -G; echo $HOME", user="worker")
     assert said == "1000\n1000 1001\n/home/worker\n"

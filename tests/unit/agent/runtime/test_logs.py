@@ -58,6 +58,68 @@ def test_endless_line_is_cut_and_memory_bounded() -> None:
     assert [len(line.text) for line in got] == [LINE_BYTES_MAX, LINE_BYTES_MAX]
 
 
+def test_a_line_without_its_end_is_told_when_asked_for() -> None:
+    joiner = LineJoiner()
+    block = record(1, "whole") + record(2, "a", "stderr", "P") + record(3, "pro", flag="P")
+    block += record(4, "mpt> ", flag="P")
+    assert [line.text for line in joiner.feed(block.encode())] == [b"whole"]
+    told = joiner.flush()
+    assert [(line.stream, line.text) for line in told] == [
+        ("stderr", b"a"),
+        ("stdout", b"prompt> "),
+    ]
+    assert told[1].at_ns - told[0].at_ns == 2_000_000_000
+    assert not joiner.holds
+    assert joiner.flush() == []
+
+
+def test_the_rest_of_a_line_that_was_told_follows_and_its_bare_end_does_not() -> None:
+    joiner = LineJoiner()
+    joiner.feed(record(1, "prompt> ", flag="P").encode())
+    joiner.flush()
+    rest = record(2, "yes") + record(3, "") + record(4, "two", flag="P")
+    assert [line.text for line in joiner.feed(rest.encode())] == [b"yes", b""]
+    joiner.flush()
+    rest = record(5, "") + record(6, "") + record(7, "three")
+    assert [line.text for line in joiner.feed(rest.encode())] == [b"", b"three"]
+
+
+async def test_the_end_of_a_log_is_told_though_its_line_has_none(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(record(1, "one") + record(2, "t", flag="P") + record(3, "wo", flag="P"))
+    assert await texts(log, LogQuery()) == ["one", "two"]
+    assert await texts(log, LogQuery(tail=1)) == ["two"]
+    assert await texts(log, LogQuery(tail=2)) == ["one", "two"]
+    assert await texts(log, LogQuery(tail=0)) == []
+
+
+async def test_a_line_that_began_in_an_older_file_counts_once(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    older = record(0, "zero") + record(1, "one") + record(2, "t", flag="P")
+    log.with_name("log.1").write_text(older)
+    for flag in ("P", "F"):
+        log.write_text(record(3, "wo", flag=flag))
+        assert await texts(log, LogQuery(tail=2)) == ["one", "two"]
+
+
+async def test_a_prompt_of_a_followed_task_is_told_and_a_long_line_stays_whole(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "log"
+    log.write_text(record(1, "prompt> ", flag="P"))
+    ended = asyncio.Event()
+    seen: list[str] = []
+    pieces = "".join(record(2, "x" * 8192, flag="P") for _ in range(20)) + record(3, "end")
+    async for batch in read_log(log, LogQuery(follow=True), ended):
+        seen += [line.text.decode() for line in batch]
+        with log.open("a") as more:
+            if len(seen) == 1:
+                more.write(record(1, "") + pieces + record(4, "last", flag="P"))
+            elif seen[-1] == "last":
+                ended.set()
+    assert seen == ["prompt> ", "x" * 20 * 8192 + "end", "last"]
+
+
 @pytest.fixture
 def rotated_log(tmp_path: Path) -> Path:
     """Six lines in three files: .2 has 1-2, .1 has 3-4, the current one 5-6."""
