@@ -14,12 +14,14 @@ import click
 import yaml
 
 import pyswarm_core
-from agent.config import Config
+from agent.config import Config, config_problems
 from pyswarm_core.aio import logs
+from pyswarm_core.aio.daemon import run_daemon
 from pyswarm_core.clock import SECOND
-from pyswarm_core.errors import InvalidArgument, PyswarmError
+from pyswarm_core.errors import InvalidArgument, reason_of
 from pyswarm_core.limits import API_PORT
 from pyswarm_core.units import parse_cpus, parse_duration, parse_size
+from pyswarm_core.validation import require
 
 _ANYWHERE = "192.0.2.1"
 """An address that no device has (RFC 5737)."""
@@ -30,7 +32,9 @@ def _from_file(context: click.Context, _: click.Parameter, path: Path | None) ->
         return
     try:
         values = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
+    except OSError as error:
+        raise click.BadParameter(f"cannot be read: {reason_of(error)}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise click.BadParameter(f"{path} is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise click.BadParameter(f"{path} must hold `flag: value` lines")
@@ -70,6 +74,9 @@ def _source_address(host: str) -> str:
 
 
 def _pairs(words: tuple[str, ...]) -> dict[str, str]:
+    for word in words:
+        if not word.partition("=")[1]:
+            raise InvalidArgument(f"label {word!r} is not valid: want NAME=VALUE")
     return {name: value for name, _, value in (word.partition("=") for word in words)}
 
 
@@ -156,17 +163,11 @@ def main(log_level: str, **flags: Any) -> None:
     """Run the tasks that the controller assigns to this host."""
     _check_package()
     logs.set_up(log_level)
-    try:
-        config = _config(flags)
-    except InvalidArgument as error:
-        raise click.UsageError(str(error)) from error
+    config = _config(flags)
     # Imported here: --help needs neither gRPC nor a kernel.
     from agent.app import run
 
-    try:
-        asyncio.run(run(config))
-    except PyswarmError as error:
-        raise click.ClickException(str(error)) from error
+    asyncio.run(run(config))
 
 
 def _config(flags: dict[str, Any]) -> Config:
@@ -175,11 +176,15 @@ def _config(flags: dict[str, Any]) -> Config:
     flags["pull_stall_s"] = parse_duration(flags.pop("pull_stall")) / SECOND
     flags["labels"] = _pairs(flags["labels"])
     flags["advertise_addr"] = flags["advertise_addr"] or _host_address(flags["controllers"])
-    return Config(
+    for name in ("state_dir", "run_dir"):
+        flags[name] = flags[name].absolute()
+    config = Config(
         nano_cpus=parse_cpus(cpus) if cpus else (os.cpu_count() or 1) * 10**9,
         memory_bytes=parse_size(memory) if memory else _host_memory(),
         **flags,
     )
+    require(config_problems(config))
+    return config
 
 
 def _check_package() -> None:
@@ -189,4 +194,4 @@ def _check_package() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_daemon(main)

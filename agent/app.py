@@ -1,10 +1,12 @@
 """The agent's composition root: the one place that constructs its shells. SHELL."""
 
 import asyncio
+import os
 import platform
 import signal
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -35,10 +37,11 @@ from agent.session.outbox import Outbox
 from agent.session.tunnels import Tunnels
 from agent.tracing import Tracer
 from agent.worker import Worker
+from pyswarm_core.aio.daemon import own_folder
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.metrics import serve_metrics
 from pyswarm_core.aio.system import UnsteppedClock
-from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.errors import InvalidArgument, PermissionDenied
 from pyswarm_core.ids import TaskId
 from pyswarm_core.objects import Capability, NodeDescription, NodeResources, Platform
 from pyswarm_core.version import VERSION
@@ -80,7 +83,13 @@ class _Parts(msgspec.Struct, frozen=True):
 
 
 async def _serve(config: Config, stack: AsyncExitStack) -> None:
-    parts = await _parts(config, stack)
+    """Everything that can fail comes before the host joins: a node that joined stays."""
+    known = _known(config)
+    stack.enter_context(own_folder("state-dir", config.state_dir))
+    stack.enter_context(own_folder("run-dir", config.run_dir))
+    registry = CollectorRegistry()
+    stack.enter_context(serve_metrics(config.metrics_addr, registry))
+    parts = await _parts(config, stack, registry)
     async with asyncio.TaskGroup() as group:
         group.create_task(parts.overlays.run())
         group.create_task(parts.dataplane.tend_paths())
@@ -88,7 +97,9 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
         group.create_task(parts.runtime.tend())
         group.create_task(parts.worker.run())
         description = _description(config, await parts.dataplane.lacks())
-        identity = await _identity(config, description)
+        identity = known or await _join(config, description)
+
+        identity.learn(config.controllers)
 
         async def assign(assigned: Assigned) -> None:
             await _assign(assigned, identity, parts)
@@ -112,7 +123,6 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
         parts.registry.register(
             AgentCollector(parts.worker, parts.overlays, session, parts.dataplane)
         )
-        stack.enter_context(serve_metrics(config.metrics_addr, parts.registry))
         group.create_task(_look_at_room(config, parts.worker))
         await parts.worker.adopted()
         group.create_task(session.run())
@@ -125,9 +135,7 @@ async def _look_at_room(config: Config, worker: Worker) -> None:
         await asyncio.sleep(ROOM_PERIOD_S)
 
 
-async def _parts(config: Config, stack: AsyncExitStack) -> _Parts:
-    for directory in (config.state_dir, config.run_dir):
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegistry) -> _Parts:
     for change in preflight.prepare():
         _log.info("host.prepared", what=change)
     host = preflight.probe()
@@ -136,7 +144,7 @@ async def _parts(config: Config, stack: AsyncExitStack) -> _Parts:
     layout.prepare()
     runtime = ConmonRuntime(host.binaries, layout, host.hierarchies)
     stack.callback(runtime.close)
-    outbox, registry = Outbox(), CollectorRegistry()
+    outbox = Outbox()
     network = await _network(config, stack, outbox, registry)
     overlays = network.overlays
     preparation = Preparation(
@@ -213,18 +221,27 @@ async def _assign(assigned: Assigned, identity: Identity, parts: _Parts) -> None
     parts.worker.assign(assigned, identity.node_id)
 
 
-async def _identity(config: Config, description: NodeDescription) -> Identity:
-    path = config.state_dir / "identity.json"
-    if identity := Identity.load(path):
-        identity.learn(config.controllers)
+def _known(config: Config) -> Identity | None:
+    """Who this node is already. Raises InvalidArgument if it is nobody and cannot join."""
+    if os.geteuid():
+        raise PermissionDenied("the agent makes containers and networks: it must run as root")
+    if identity := Identity.load(_identity_path(config)):
         return identity
     if not config.controllers or not config.join_token:
         raise InvalidArgument(
             "this host has not joined a fleet: give --controller HOST:PORT and --join-token TOKEN"
             " (`pyswarm swarm join-token worker` prints both)"
         )
+    return None
+
+
+def _identity_path(config: Config) -> Path:
+    return config.state_dir / "identity.json"
+
+
+async def _join(config: Config, description: NodeDescription) -> Identity:
     return await join(
-        path,
+        _identity_path(config),
         Joining(
             config.join_token,
             config.controllers,

@@ -1,10 +1,21 @@
 """What an agent is told at its start: one frozen value, made once. PURE."""
 
+import re
+from collections.abc import Iterable
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import msgspec
 
 from pyswarm_core.limits import AGENT_METRICS_PORT
+from pyswarm_core.validation import address_problems
+from pyswarm_core.validation.node import hostname_problems
+from pyswarm_core.validation.problem import Problem, within
+
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
+_FLEET = re.compile(r"[a-z0-9]{1,5}")
+_MIRROR = re.compile(r"https?://[^\s/]+/?.*")
+_REGISTRY = re.compile(r"[^\s/:]+(:\d{1,5})?")
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,3 +43,50 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     log_max_file: int = 3
     metrics_addr: str = f"127.0.0.1:{AGENT_METRICS_PORT}"
     resolv_conf: Path = Path("/etc/resolv.conf")
+
+
+def config_problems(config: Config) -> list[Problem]:
+    """Everything that can be known to be wrong before anything is touched."""
+    return [
+        *hostname_problems(config.hostname),
+        *address_problems(config.advertise_addr),
+        *within("data-path-port", config.data_path_port, 1, 65_535),
+        *within("log-max-file", config.log_max_file, 1, 1_000),
+        *_shaped("fleet", (config.fleet,), _FLEET, "1 to 5 lower-case letters and digits"),
+        *_shaped("controller", config.controllers, _ADDRESS, "HOST:PORT"),
+        *_shaped("registry-mirror", config.registry_mirrors, _MIRROR, "http(s)://HOST[:PORT]"),
+        *_shaped("insecure-registry", config.insecure_registries, _REGISTRY, "HOST[:PORT]"),
+        *_path_problems(config),
+        *_subnet_problems(config.bridge_subnet),
+        *_size_problems(config),
+    ]
+
+
+def _shaped(
+    field: str, values: Iterable[str], shape: re.Pattern[str], want: str
+) -> Iterable[Problem]:
+    return [Problem(field, v, f"want {want}") for v in values if not shape.fullmatch(v)]
+
+
+def _path_problems(config: Config) -> Iterable[Problem]:
+    parts = config.cgroup_parent.split("/")
+    if parts[0] or not "".join(parts) or {".", ".."} & set(parts):
+        yield Problem("cgroup-parent", config.cgroup_parent, "want a path such as /pyswarm")
+
+
+def _subnet_problems(subnet: str) -> Iterable[Problem]:
+    try:
+        fits = IPv4Network(subnet).prefixlen <= 29
+    except ValueError:
+        fits = False
+    if not fits:
+        yield Problem("bridge-subnet", subnet, "want an IPv4 subnet such as 10.127.0.0/16")
+
+
+def _size_problems(config: Config) -> Iterable[Problem]:
+    if config.nano_cpus <= 0:
+        yield Problem("cpus", config.nano_cpus / 10**9, "want more than 0")
+    if config.memory_bytes <= 0:
+        yield Problem("memory", config.memory_bytes, "want more than 0, such as 2G")
+    if config.pull_stall_s <= 0:
+        yield Problem("pull-stall", f"{config.pull_stall_s:g}s", "want more than 0s")

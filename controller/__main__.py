@@ -10,12 +10,14 @@ from typing import Any
 import click
 
 import pyswarm_core
-from controller.config import ClusterWishes, Config, EtcdConfig
+from controller.config import ClusterWishes, Config, EtcdConfig, config_problems
 from pyswarm_core.aio import logs
+from pyswarm_core.aio.daemon import run_daemon
 from pyswarm_core.aio.memory import give_back_freed_memory
-from pyswarm_core.errors import InvalidArgument, PyswarmError
 from pyswarm_core.limits import API_PORT, CONTROLLER_METRICS_PORT
+from pyswarm_core.specs import ClusterSpec
 from pyswarm_core.units import parse_duration
+from pyswarm_core.validation import require
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -73,17 +75,11 @@ def main(log_level: str, **flags: Any) -> None:
     _check_package()
     logs.set_up(log_level)
     give_back_freed_memory()
-    try:
-        config = make_config(flags)
-    except InvalidArgument as error:
-        raise click.UsageError(str(error)) from error
+    config = make_config(flags)
     # Imported here: --help needs neither gRPC nor etcd.
     from controller.app import run
 
-    try:
-        asyncio.run(run(config))
-    except PyswarmError as error:
-        raise click.ClickException(str(error)) from error
+    asyncio.run(run(config))
 
 
 def make_config(flags: dict[str, Any]) -> Config:
@@ -91,8 +87,8 @@ def make_config(flags: dict[str, Any]) -> Config:
     listen = tuple(flags["listen"])
     period = flags["heartbeat_period"]
     user, _, password = flags["etcd_user"].partition(":")
-    return Config(
-        state_dir=flags["state_dir"],
+    config = Config(
+        state_dir=flags["state_dir"].absolute(),
         name=flags["name"],
         listen=listen,
         advertise_addr=_advertised(flags["advertise_addr"], listen),
@@ -114,6 +110,10 @@ def make_config(flags: dict[str, Any]) -> Config:
             data_path_port=flags["data_path_port"],
         ),
     )
+    require(config_problems(config))
+    # What is stored may differ, but what is wrong by itself never becomes right.
+    config.cluster.applied_to(ClusterSpec())
+    return config
 
 
 def _advertised(wanted: str, listen: tuple[str, ...]) -> str:
@@ -147,4 +147,4 @@ def _check_package() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_daemon(main)

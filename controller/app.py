@@ -1,11 +1,12 @@
 """The controller's composition root: the one place that constructs its shells. SHELL."""
 
 import asyncio
-import fcntl
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -31,13 +32,14 @@ from controller.store.embedded import EmbeddedEtcd, EmbeddedSettings
 from controller.store.etcd import EtcdStore
 from controller.store.etcd_endpoints import EtcdSettings
 from pyswarm_core.aio.channel import SERVER_OPTIONS
+from pyswarm_core.aio.daemon import check_free, own_folder
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.metrics import serve_metrics
 from pyswarm_core.aio.system import RandomIds, SteadyClock, SystemClock
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2_grpc
 from pyswarm_core.clock import seconds
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import NO_LEADER, InvalidArgument, Unavailable
+from pyswarm_core.errors import NO_LEADER, InvalidArgument, Unavailable, reason_of
 from pyswarm_core.keys import Keys
 from pyswarm_core.limits import COMPACT_BYTES, COMPACT_PERIOD
 from pyswarm_core.objects import Cluster, Version
@@ -53,6 +55,7 @@ COMPACT_LOOK_S = 1.0
 STEADY_S = 30.0
 """A term that lasted this long was no failure."""
 STOP_GRACE_S = 1.0
+ETCD_MIN = (3, 4)
 SHOWN_TWICE = 20
 """So many of the things that are given out twice are named in the log."""
 
@@ -68,7 +71,11 @@ async def run(config: Config) -> None:
         asyncio.get_running_loop().add_signal_handler(number, main.cancel)
     try:
         async with AsyncExitStack() as stack:
-            stack.enter_context(_state_dir(config.state_dir))
+            for address in config.listen:
+                check_free("listen", address)
+            if config.metrics_addr:
+                check_free("metrics-addr", config.metrics_addr)
+            stack.enter_context(own_folder("state-dir", config.state_dir))
             store = await stack.enter_async_context(_store(config))
             await Controller(config, store).serve()
     except asyncio.CancelledError:
@@ -250,7 +257,7 @@ class Controller:
 
     async def _store_name(self) -> str:
         try:
-            return f"etcd {(await self._store.status()).version}"
+            return etcd_name((await self._store.status()).version)
         except StoreUnavailable as error:
             _log.warning("store.absent", error=error)
             return "etcd"
@@ -269,7 +276,11 @@ class Controller:
     def _with_wishes(self, loaded: Loaded) -> Loaded:
         """What this start's flags say of the fleet goes into the cluster's spec."""
         old = loaded.state.cluster
-        spec = self._config.cluster.applied_to(old.spec)
+        try:
+            spec = self._config.cluster.applied_to(old.spec)
+        except InvalidArgument as error:
+            _log.error("cluster.flags_ignored", error=error)
+            spec = old.spec
         if spec != old.spec:
             cluster = msgspec.structs.replace(
                 old, spec=spec, version=Version(index=old.version.index + 1)
@@ -296,18 +307,13 @@ class Controller:
             self._loop.refuse(error)
 
 
-@contextmanager
-def _state_dir(folder: Path) -> Iterator[None]:
-    """The folder, ours alone while the block runs."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InvalidArgument(
-                f"state-dir {folder} is in use by another controller: want one of its own"
-            ) from None
-        yield
+def etcd_name(version: str) -> str:
+    """`etcd 3.5.9`. Raises InvalidArgument for one that is too old."""
+    numbers = version.split(".")[:2]
+    if all(n.isdecimal() for n in numbers) and tuple(map(int, numbers)) < ETCD_MIN:
+        least = ".".join(map(str, ETCD_MIN))
+        raise InvalidArgument(f"etcd-endpoints: etcd {version} is too old: want {least} or later")
+    return f"etcd {version}"
 
 
 @asynccontextmanager
@@ -342,6 +348,7 @@ def _etcd_settings(config: EtcdConfig) -> EtcdSettings:
     def content(file: Path | None) -> bytes:
         return file.read_bytes() if file else b""
 
+    _check_tls(config)
     return EtcdSettings(
         config.endpoints,
         username=config.username,
@@ -350,6 +357,24 @@ def _etcd_settings(config: EtcdConfig) -> EtcdSettings:
         cert_pem=content(config.cert_file),
         key_pem=content(config.key_file),
     )
+
+
+def _check_tls(config: EtcdConfig) -> None:
+    """Raise InvalidArgument for files that TLS cannot use: gRPC would say that nobody answers."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for flag, file, use in (
+        ("etcd-cacert", config.ca_file, context.load_verify_locations),
+        ("etcd-cert", config.cert_file, partial(context.load_cert_chain, keyfile=config.key_file)),
+    ):
+        try:
+            if file:
+                use(file)
+        except OSError as error:  # ssl.SSLError is one
+            reason = "it is no PEM" if isinstance(error, ssl.SSLError) else reason_of(error)
+            raise InvalidArgument(
+                f"{flag} {file} cannot be used ({reason}): want a PEM file, and the key that"
+                " belongs to a certificate"
+            ) from None
 
 
 def _identity(state_dir: Path, ids: RandomIds) -> str:

@@ -1,5 +1,7 @@
 """What a controller is told at its start: one frozen value, made once. PURE."""
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -7,6 +9,9 @@ import msgspec
 from pyswarm_core.limits import API_PORT, CONTROLLER_METRICS_PORT
 from pyswarm_core.specs import ClusterSpec
 from pyswarm_core.validation import cluster_problems, require
+from pyswarm_core.validation.problem import Problem
+
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]*):(\d{1,5})")
 
 
 class EtcdConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,3 +56,25 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     etcd: EtcdConfig = EtcdConfig()
     metrics_addr: str = f"127.0.0.1:{CONTROLLER_METRICS_PORT}"
     cluster: ClusterWishes = ClusterWishes()
+
+
+def config_problems(config: Config) -> list[Problem]:
+    """Everything that can be known to be wrong before anything is touched."""
+    listen = [address for address in config.listen if not address.startswith("unix:")]
+    etcd = config.etcd
+    problems = [
+        *_addresses("listen", listen),
+        *_addresses("advertise-addr", [config.advertise_addr]),
+        *_addresses("etcd-endpoints", etcd.endpoints),
+        *_addresses("metrics-addr", filter(None, [config.metrics_addr])),
+    ]
+    if bool(etcd.cert_file) != bool(etcd.key_file):
+        given = etcd.cert_file or etcd.key_file
+        problems.append(Problem("etcd-cert", str(given), "want it together with --etcd-key"))
+    if not config.name:
+        problems.append(Problem("name", "", "want what tells this controller from others"))
+    return problems
+
+
+def _addresses(field: str, addresses: Iterable[str]) -> Iterable[Problem]:
+    return [Problem(field, a, "want HOST:PORT") for a in addresses if not _ADDRESS.fullmatch(a)]

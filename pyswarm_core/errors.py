@@ -10,9 +10,10 @@
 
 Expected outcomes inside pure code are values, not exceptions. A broken invariant is an
 AssertionError: the object that it concerns is quarantined, or the term ends. `aio/status.py` maps
-this tree to gRPC status codes, in one table. `reason_of` puts an operating
-system's error into words.
+this tree to gRPC status codes, in one table.
 """
+
+from collections.abc import Iterator
 
 _TEXT_MAX = 400
 """Characters kept of an error's text by `told`."""
@@ -30,6 +31,26 @@ def reason_of(error: OSError, path: str = "") -> str:
     text = error.strerror[:1].lower() + error.strerror[1:]
     shown = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
     return f"{text}: {shown}" if shown else text
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The errors in groups of groups, one by one."""
+    if isinstance(error, BaseExceptionGroup):
+        for member in error.exceptions:
+            yield from causes(member)
+    else:
+        yield error
+
+
+def line_of(error: BaseException) -> str:
+    """An error, or a group of them, for people; of what nobody foresaw, its place too."""
+    return "; ".join(dict.fromkeys(_line_of(cause) for cause in causes(error)))
+
+
+def _line_of(cause: BaseException) -> str:
+    if isinstance(cause, PyswarmError):
+        return str(cause)
+    return reason_of(cause) if isinstance(cause, OSError) else told(cause)
 
 
 class PyswarmError(Exception):
@@ -60,7 +81,7 @@ class PermissionDenied(PyswarmError):
     """Not with this token or role."""
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """The error in one line: its type, its text, and the innermost places it came through."""
     places = []
     trace = error.__traceback__

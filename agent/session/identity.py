@@ -13,7 +13,13 @@ from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.status import error_of
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc, objects_pb2
 from pyswarm_core.codec import to_proto
-from pyswarm_core.errors import AlreadyExists, PyswarmError, Unavailable
+from pyswarm_core.errors import (
+    AlreadyExists,
+    InvalidArgument,
+    PyswarmError,
+    Unavailable,
+    reason_of,
+)
 from pyswarm_core.ids import NodeId
 from pyswarm_core.objects import NodeDescription
 
@@ -64,12 +70,19 @@ class Identity:
 
     @classmethod
     def load(cls, path: Path) -> "Identity | None":
-        """The identity of an earlier run, if there was one. Raises msgspec.DecodeError if it is
+        """The identity of an earlier run, if there was one. Raises InvalidArgument if it is
         damaged.
         """
-        if not path.exists():
+        try:
+            return cls(path, msgspec.json.decode(path.read_bytes(), type=_Saved))
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        return cls(path, msgspec.json.decode(path.read_bytes(), type=_Saved))
+        except (OSError, msgspec.DecodeError) as error:
+            text = reason_of(error) if isinstance(error, OSError) else str(error)
+            raise InvalidArgument(
+                f"this node's identity {path} cannot be read ({text}): restore it, or remove it and"
+                " join again"
+            ) from error
 
 
 class Joining(msgspec.Struct, frozen=True):

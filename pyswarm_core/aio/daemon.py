@@ -1,0 +1,99 @@
+"""How a daemon begins and ends: what it needs is checked before it changes anything, and what keeps
+it from running is one line on stderr. SHELL.
+"""
+
+import fcntl
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from pyswarm_core.errors import InvalidArgument, causes, line_of, reason_of
+
+FAILED = 1
+WRONG = 2
+"""The command line or one of its values is wrong."""
+INTERRUPTED = 130
+_SOCKET_PATH_MAX = 107
+"""Longest path of a Unix socket on Linux."""
+
+
+def run_daemon(command: click.Command) -> NoReturn:
+    """Run a daemon's command line and exit: 0 if it was told to stop."""
+    try:
+        command.main(standalone_mode=False)
+    except click.exceptions.Exit as ending:
+        sys.exit(ending.exit_code)
+    except click.ClickException as error:
+        _leave(error.format_message(), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        wrong = any(isinstance(cause, InvalidArgument) for cause in causes(error))
+        _leave(line_of(error), WRONG if wrong else FAILED)
+    sys.exit(0)
+
+
+def _leave(text: str, code: int) -> NoReturn:
+    click.echo(f"Error: {' '.join(text.split())}", err=True)
+    sys.exit(code)
+
+
+@contextmanager
+def own_folder(flag: str, folder: Path) -> Iterator[None]:
+    """The folder, made if it is not there, ours alone while the block runs.
+
+    Raises InvalidArgument if it cannot be written or another process has it.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        want = "want a directory that can be made and written"
+        text = f"{flag} {folder} cannot be used ({reason_of(error)}): {want}"
+        raise InvalidArgument(text) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise InvalidArgument(
+            f"{flag} {folder} is in use by another process: want one of its own"
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def check_free(flag: str, address: str) -> None:
+    """Raise InvalidArgument unless one can listen on `host:port` or `unix:///path`."""
+    if address.startswith("unix:"):
+        _check_socket(flag, address)
+        return
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]") or "0.0.0.0"
+    try:
+        family, kind, _, _, target = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(target)
+            probe.listen()
+    except (OSError, ValueError, OverflowError) as error:
+        reason = reason_of(error) if isinstance(error, OSError) else str(error)
+        raise InvalidArgument(
+            f"{flag} {address!r} cannot be used ({reason}): want a free HOST:PORT of this host"
+        ) from None
+
+
+def _check_socket(flag: str, address: str) -> None:
+    path = Path(address.removeprefix("unix:").removeprefix("//"))
+    if not path.parent.is_dir() or len(os.fsencode(path)) > _SOCKET_PATH_MAX:
+        raise InvalidArgument(
+            f"{flag} {address!r} cannot be used: want a path of at most {_SOCKET_PATH_MAX} bytes in"
+            " a directory that exists"
+        )

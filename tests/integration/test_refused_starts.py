@@ -1,0 +1,185 @@
+"""Daemons that cannot start say why in one line, before anything is changed.
+
+Each row starts the real program with one thing wrong. A controller stands by that counts who joins.
+"""
+
+import fcntl
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent import futures
+from pathlib import Path
+
+import grpc
+import msgspec
+import pytest
+
+from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
+from tests.fixtures.source import ROOT
+
+TIMEOUT_S = 50.0 * float(os.environ.get("PYSWARM_TIMEOUT_FACTOR", "1"))
+REFUSED, WRONG = 1, 2
+
+
+class Door(dispatcher_pb2_grpc.DispatcherServicer):
+    """Counts who joins, and lets nobody in."""
+
+    def __init__(self) -> None:
+        self.joined = 0
+
+    def Join(
+        self, request: dispatcher_pb2.JoinRequest, context: grpc.ServicerContext
+    ) -> dispatcher_pb2.JoinReply:
+        self.joined += 1
+        context.abort(grpc.StatusCode.PERMISSION_DENIED, "the token is another fleet's")
+        raise AssertionError
+
+
+class Place(msgspec.Struct):
+    """What the rows' words stand for."""
+
+    tmp: Path
+    door: Door
+    controller: str
+    taken: str
+
+    def filled(self, words: str) -> list[str]:
+        """The words of a row, one by one."""
+        values = {"TMP": str(self.tmp), "CONTROLLER": self.controller, "TAKEN": self.taken}
+        for name, value in values.items():
+            words = words.replace(name, value)
+        return words.split()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    tmp = tmp_path_factory.mktemp("starts")
+    (tmp / "file").write_text("no folder, and no PEM\n")
+    (tmp / "file.yaml").write_text("controller: [\n")
+    (tmp / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    (tmp / "damaged").mkdir()
+    (tmp / "damaged/identity.json").write_text('{"node_id": "n1", "tok')
+    door = Door()
+    with futures.ThreadPoolExecutor(2) as pool, socket.create_server(("127.0.0.1", 0)) as taken:
+        server = grpc.server(pool)
+        dispatcher_pb2_grpc.add_DispatcherServicer_to_server(door, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        yield Place(tmp, door, f"127.0.0.1:{port}", f"127.0.0.1:{taken.getsockname()[1]}")
+        server.stop(None).wait()
+
+
+AGENT = "--controller CONTROLLER --join-token t --fleet tst1 --cgroup-parent /pyswarm-test-starts"
+AGENT += " --advertise-addr 192.0.2.7 --state-dir TMP/state --run-dir TMP/run --metrics-addr "
+FREE = "127.0.0.1:0"
+
+AGENTS = [
+    (AGENT + "TAKEN", WRONG, ("metrics address", "TAKEN", "want a free host:port")),
+    (AGENT + "nonsense", WRONG, ("metrics address", "'nonsense'", "want a free host:port")),
+    (AGENT + "192.0.2.9:1", WRONG, ("metrics address", "192.0.2.9:1", "want a free host:port")),
+    (AGENT + f"{FREE} --join-token=", WRONG, ("--controller HOST:PORT", "--join-token TOKEN")),
+    (AGENT + f"{FREE} --state-dir TMP/file/x", WRONG, ("state-dir", "TMP/file/x", "directory")),
+    (AGENT + f"{FREE} --run-dir TMP/file", WRONG, ("run-dir", "TMP/file", "want a directory")),
+    (AGENT + f"{FREE} --state-dir TMP/damaged", WRONG, ("TMP/damaged/identity.json", "join again")),
+    (AGENT + f"{FREE} --advertise-addr 127.0.0.1", WRONG, ("advertise-addr", "127.0.0.1", "want")),
+    (AGENT + f"{FREE} --advertise-addr ::1", WRONG, ("advertise-addr", "::1", "IPv4")),
+    (AGENT + f"{FREE} --hostname ../x", WRONG, ("hostname", "../x", "RFC 1123")),
+    (AGENT + f"{FREE} --bridge-subnet 10.0.0.0/33", WRONG, ("bridge-subnet", "such as 10.127")),
+    (AGENT + f"{FREE} --fleet Too-Long", WRONG, ("fleet", "Too-Long", "lower-case letters")),
+    (AGENT + f"{FREE} --data-path-port 70000", WRONG, ("data-path-port", "70000", "want 1 to")),
+    (AGENT + f"{FREE} --label nonsense", WRONG, ("label", "nonsense", "want NAME=VALUE")),
+    (AGENT + f"{FREE} --cpus 0", WRONG, ("cpus", "want more than 0")),
+    (AGENT + f"{FREE} --memory lots", WRONG, ("lots", "want")),
+    (AGENT + f"{FREE} --log-max-size x", WRONG, ("'x'", "want")),
+    (AGENT + f"{FREE} --pull-stall never", WRONG, ("never", "want")),
+    (AGENT + f"{FREE} --controller nowhere", WRONG, ("controller", "nowhere", "want HOST:PORT")),
+    (AGENT + f"{FREE} --registry-mirror x", WRONG, ("registry-mirror", "'x'", "http(s)://")),
+    (AGENT + f"{FREE} --cgroup-parent ../x", WRONG, ("cgroup-parent", "../x", "want a path")),
+    (AGENT + f"{FREE} --no-such-flag", WRONG, ("No such option", "--no-such-flag")),
+    (AGENT + f"{FREE} --availability gone", WRONG, ("--availability", "gone", "drain")),
+    (f"--config TMP/file.yaml {AGENT}{FREE}", WRONG, ("TMP/file.yaml is not YAML",)),
+    (f"--config TMP/binary.yaml {AGENT}{FREE}", WRONG, ("TMP/binary.yaml is not YAML",)),
+    (f"--config TMP {AGENT}{FREE}", WRONG, ("is a directory",)),
+    (f"--config TMP/none.yaml {AGENT}{FREE}", WRONG, ("TMP/none.yaml", "does not exist")),
+]
+
+CONTROLLER = "--state-dir TMP/c --listen 127.0.0.1:0 --metrics-addr "
+
+CONTROLLERS = [
+    (CONTROLLER + "TAKEN", WRONG, ("metrics-addr", "TAKEN", "want a free HOST:PORT")),
+    (CONTROLLER + "nonsense", WRONG, ("metrics-addr", "nonsense", "want HOST:PORT")),
+    (CONTROLLER + f"{FREE} --listen TAKEN", WRONG, ("listen", "TAKEN", "want a free HOST:PORT")),
+    (CONTROLLER + f"{FREE} --listen 192.0.2.9:1", WRONG, ("listen", "192.0.2.9:1", "want a free")),
+    (CONTROLLER + f"{FREE} --listen nonsense", WRONG, ("listen", "nonsense", "want HOST:PORT")),
+    (CONTROLLER + f"{FREE} --listen unix:///no/such/x", WRONG, ("listen", "unix:///no/such/x")),
+    (CONTROLLER + f"{FREE} --state-dir TMP/file/x", WRONG, ("state-dir", "TMP/file/x", "want")),
+    (CONTROLLER + f"{FREE} --state-dir TMP/file", WRONG, ("TMP/file", "is a file")),
+    (CONTROLLER + f"{FREE} --advertise-addr a:b:c", WRONG, ("advertise-addr", "want HOST:PORT")),
+    (CONTROLLER + f"{FREE} --etcd-endpoints x", WRONG, ("etcd-endpoints", "'x'", "want HOST")),
+    (CONTROLLER + f"{FREE} --etcd-cacert TMP/none", WRONG, ("--etcd-cacert", "does not exist")),
+    (
+        CONTROLLER + f"{FREE} --etcd-endpoints 127.0.0.1:1 --etcd-cacert TMP/file",
+        WRONG,
+        ("etcd-cacert", "TMP/file", "it is no PEM"),
+    ),
+    (CONTROLLER + f"{FREE} --etcd-cert TMP/file", WRONG, ("etcd-cert", "with --etcd-key")),
+    (CONTROLLER + f"{FREE} --subnet-size 99", WRONG, ("subnet-size", "99", "want")),
+    (CONTROLLER + f"{FREE} --default-addr-pool x", WRONG, ("default-addr-pool", "'x'")),
+    (CONTROLLER + f"{FREE} --data-path-port 1", WRONG, ("data-path-port", "1", "want 1024")),
+    (CONTROLLER + f"{FREE} --heartbeat-period soon", WRONG, ("soon", "want")),
+    (CONTROLLER + f"{FREE} --subnet-size many", WRONG, ("--subnet-size", "many", "integer")),
+    (CONTROLLER + f"{FREE} --no-such-flag", WRONG, ("No such option", "--no-such-flag")),
+]
+
+ROWS = [("agent", *row) for row in AGENTS] + [("controller", *row) for row in CONTROLLERS]
+
+
+def start(program: str, words: list[str], path: str = os.environ["PATH"]) -> tuple[int, str]:
+    """How a program ended, and its standard error."""
+    done = subprocess.run(
+        [sys.executable, "-m", program, "--log-level", "error", *words],
+        cwd=ROOT,
+        env={"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+    assert done.stdout == ""
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("first", range(0, len(ROWS), 8))
+def test_what_is_wrong_is_said_in_one_line_and_changes_nothing(place: Place, first: int) -> None:
+    rows = ROWS[first : first + 8]
+    with futures.ThreadPoolExecutor(4) as pool:
+        ends = pool.map(lambda row: start(row[0], place.filled(row[1])), rows)
+        found = list(ends)
+    for (program, words, code, parts), (ended, said) in zip(rows, found, strict=True):
+        assert said.count("\n") == 1, f"{program} {words}:\n{said}"
+        assert said.startswith("Error: "), said
+        for part in parts:
+            assert " ".join(place.filled(part)) in said
+        assert ended == code, said
+    assert place.door.joined == 0
+    assert not (place.tmp / "state/identity.json").exists()
+    assert not (place.tmp / "c/etcd").exists()
+
+
+def test_a_missing_program_is_named_with_its_package(place: Place, tmp_path: Path) -> None:
+    words = place.filled(CONTROLLER + FREE)
+    code, said = start("controller", words, path=str(tmp_path))
+    assert (code, said.count("\n")) == (REFUSED, 1), said
+    assert "etcd is not installed: install it" in said
+
+
+def test_a_folder_is_one_agents_alone(place: Place) -> None:
+    (place.tmp / "state").mkdir(exist_ok=True)
+    with (place.tmp / "state/lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        code, said = start("agent", place.filled(AGENT + FREE))
+    assert (code, said.count("\n")) == (WRONG, 1), said
+    assert "state" in said
+    assert "is in use by another process" in said
+    assert place.door.joined == 0
