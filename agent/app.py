@@ -13,12 +13,13 @@ from prometheus_client import CollectorRegistry
 
 from agent import preflight
 from agent.config import Config
+from agent.faults import WHOLE_HOST
 from agent.images.base import Images
 from agent.images.settings import ImageSettings
 from agent.images.store import open_images
 from agent.listening import listening
 from agent.metrics import AgentCollector, NetworkWork, PhaseLatency, Questions
-from agent.network.base import Underlay
+from agent.network.base import Fault, Underlay
 from agent.network.dataplane import KernelDataplane
 from agent.network.dns.forward import HostServers
 from agent.network.dns.server import serving_names
@@ -118,7 +119,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
             assign=assign,
             open_tunnel=Tunnels(parts.worker, parts.images, parts.runtime, parts.tracer.trace).open,
             worn_key=parts.dataplane.worn_key,
-            faults=lambda: parts.overlays.faults,
+            faults=lambda: (*_host_faults(parts.worker), *parts.overlays.faults),
         )
         parts.registry.register(
             AgentCollector(parts.worker, parts.overlays, session, parts.dataplane)
@@ -126,6 +127,12 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
         group.create_task(_look_at_room(config, parts.worker))
         await parts.worker.adopted()
         group.create_task(session.run())
+
+
+def _host_faults(worker: Worker) -> tuple[Fault, ...]:
+    """What keeps this host from starting any task now."""
+    reason = f"cannot start containers: {worker.unable}"
+    return (Fault(network_id=WHOLE_HOST, reason=reason),) if worker.unable else ()
 
 
 async def _look_at_room(config: Config, worker: Worker) -> None:

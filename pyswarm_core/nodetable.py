@@ -28,6 +28,7 @@ _CACHED_COLUMNS = 1024
 _COLUMNS = (
     "number",
     "schedulable",
+    "unable",
     "ready",
     "gone",
     "draining",
@@ -128,6 +129,8 @@ class NodeTable:
         self._branches: dict[str, Branches] = {}
         self.number: IntColumn = np.zeros(0, np.int64)
         self.schedulable: BoolColumn = np.zeros(0, np.bool_)
+        self.unable: BoolColumn = np.zeros(0, np.bool_)
+        """Whose hosts say that they can start no task now."""
         """Ready and active: may get new tasks."""
         self.ready: BoolColumn = np.zeros(0, np.bool_)
         self.gone: BoolColumn = np.zeros(0, np.bool_)
@@ -182,7 +185,9 @@ class NodeTable:
         self.ready[row] = ready
         self.gone[row] = node.status.state is NodeState.DOWN
         self.draining[row] = node.spec.availability is Availability.DRAIN
-        self.schedulable[row] = ready and node.spec.availability is Availability.ACTIVE
+        self.unable[row] = _EVERY in _blocks(node)
+        active = node.spec.availability is Availability.ACTIVE
+        self.schedulable[row] = ready and active and not self.unable[row]
         self.nano_cpus[row] = node.description.resources.nano_cpus
         self.memory_bytes[row] = node.description.resources.memory_bytes
         self.lacks_esp[row] = Capability.ESP in node.description.lacks
@@ -229,6 +234,12 @@ class NodeTable:
     def blocked(self, network_id: NetworkId) -> list[int]:
         """The rows whose hosts cannot carry the network (or any network at all)."""
         return sorted({**self._blocked.get(network_id, {}), **self._blocked.get(_EVERY, {})})
+
+    def inability(self, row: int) -> str:
+        """Why the row's host can start no task now, in its agent's words; empty if it can."""
+        node = self.nodes[row]
+        faults = node.status.faults if node else ()
+        return next((f.reason for f in faults if f.blocks and f.network_id == _EVERY), "")
 
     def occupy(self, rows: IntColumn, nano_cpus: int, memory_bytes: int) -> None:
         """One more task that should run, and takes this much, on each row; rows may repeat."""

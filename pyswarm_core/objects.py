@@ -218,7 +218,7 @@ class NodeFault(Model, frozen=True):
     """Something of one network that a host cannot do, in its agent's words."""
 
     network_id: NetworkId
-    """Empty: it concerns every network."""
+    """Empty: it concerns every network, and with `blocks` every task."""
     reason: str
     blocks: bool = False
     """Tasks of the network are better elsewhere."""

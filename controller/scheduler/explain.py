@@ -22,7 +22,9 @@ class Exclusion(NamedTuple):
     """What one filter says."""
 
     filter: str
-    """ready, cpu, memory, constraint, port, max replicas, kernel, or what a network lacks."""
+    """ready, able, availability, cpu, memory, constraint, port, max replicas, kernel, or what a
+    network lacks.
+    """
     rows: BoolColumn
     """Those it excludes and no filter before it did."""
     text: str
@@ -104,6 +106,7 @@ def cpus(nano: int) -> str:
 def _filters(ledger: Ledger, demand: Demand) -> Iterator[tuple[str, BoolColumn, _Describe]]:
     table = ledger.table
     yield "ready", ~table.ready, _says("are not ready")
+    yield "able", table.unable, _unable(ledger)
     yield "availability", ~table.schedulable, _says("are paused or drained")
     needed = demand.footprint.nano_cpus
     if needed > 0:
@@ -131,6 +134,16 @@ def _filters(ledger: Ledger, demand: Demand) -> Iterator[tuple[str, BoolColumn, 
 
 def _says(text: str) -> _Describe:
     return lambda rows: (text, "")
+
+
+def _unable(ledger: Ledger) -> _Describe:
+    def describe(rows: IntColumn) -> tuple[str, str]:
+        row = int(rows[0])
+        node = ledger.table.nodes[row]
+        host = node.description.hostname if node else ""
+        return f"can start no task now ({host}: {ledger.table.inability(row)})", host
+
+    return describe
 
 
 def _short(ledger: Ledger, free: IntColumn, text: str, word: Callable[[int], str]) -> _Describe:

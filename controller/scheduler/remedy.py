@@ -128,6 +128,8 @@ def _ready(ledger: Ledger, demand: Demand) -> str:
         fits &= ~ledger.held(port)
     for _, capability in demand.needs:
         fits &= ~table.lacking(capability)
+    if unable := _hosts(ledger, fits & table.ready & table.unable):
+        return f"see to {unable[0]}: it takes tasks again by itself once it can start them"
     paused = _hosts(ledger, fits & table.ready)
     if paused:
         return f"let a node take tasks again: pyswarm node update --availability active {paused[0]}"

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
+from typing import NoReturn
 
 import grpc
 import msgspec
@@ -35,6 +36,12 @@ class Door(dispatcher_pb2_grpc.DispatcherServicer):
         self.joined += 1
         context.abort(grpc.StatusCode.PERMISSION_DENIED, "the token is another fleet's")
         raise AssertionError
+
+    def Session(self, request_iterator: object, context: grpc.ServicerContext) -> NoReturn:
+        """Nobody gets so far."""
+        raise AssertionError
+
+    Tunnel = Session
 
 
 class Place(msgspec.Struct):

@@ -437,7 +437,7 @@ Global___NodeDescription: _TypeAlias = NodeDescription  # noqa: Y015
 
 @_typing.final
 class NodeFault(_message.Message):
-    """Something of one network (empty: of every network) that a host cannot do."""
+    """Something of one network (empty: of every network, or of any task) that a host cannot do."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

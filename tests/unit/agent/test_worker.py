@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from agent import preparation
+from agent.fitness import REFUSALS_MAX
 from agent.images.base import Credentials, Image
 from agent.images.fake import FakeImages, FakeRegistry
 from agent.network.base import OverlayWanted, Underlay
@@ -17,7 +19,7 @@ from agent.network.fake import Fabric, FakeDataplane, FakeResolvers
 from agent.overlays import Overlays
 from agent.preparation import PREPARING_AT_ONCE, Preparation
 from agent.records import Records
-from agent.runtime.base import ContainerConfig, LogLimits
+from agent.runtime.base import ContainerConfig, HostFailed, LogLimits
 from agent.runtime.fake import FakeRuntime, Script
 from agent.session.assigned import Assigned, AssignedTask, Template
 from agent.session.outbox import Outbox
@@ -379,6 +381,43 @@ async def test_a_task_stopped_while_its_start_hangs_is_killed_by_whichever_agent
         worker.assign(assigned(task("t2", TaskState.SHUTDOWN), full=False), NODE)
     async with host.worker():
         await host.reaches(t2, TaskState.SHUTDOWN)
+
+
+async def test_a_host_that_fails_its_tasks_in_a_row_says_so_until_one_succeeds(
+    tmp_path: Path,
+) -> None:
+    class Full(FakeRuntime):
+        full = True
+
+        async def create(self, config: ContainerConfig) -> int:
+            if self.full:
+                raise HostFailed("no space left on device: /run/x (0 of 200 inodes are free)")
+            return await super().create(config)
+
+    host = Host(tmp_path)
+    host.runtime = runtime = Full()
+    host.registry.push(IMAGE)
+    async with host.worker() as worker:
+        for number in range(REFUSALS_MAX):
+            assert worker.unable == ""
+            worker.assign(assigned(task(f"t{number}"), full=False), NODE)
+            status = await host.reaches(TaskId(f"t{number}"), TaskState.REJECTED)
+            assert "0 of 200 inodes are free" in status.detail.error
+        assert "0 of 200 inodes are free" in worker.unable
+        runtime.full = False
+        worker.assign(assigned(task("last"), full=False), NODE)
+        await host.reaches(TaskId("last"), TaskState.RUNNING)
+        assert worker.unable == ""
+
+
+async def test_a_record_that_cannot_be_written_names_the_cause(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.registry.push(IMAGE)
+    async with host.worker() as worker:
+        shutil.rmtree(tmp_path / "tasks")
+        worker.assign(assigned(task()), NODE)
+        status = await host.reaches(TaskId("t1"), TaskState.REJECTED)
+        assert f"no such file or directory: {tmp_path}/tasks/t1.json" in status.detail.error
 
 
 async def test_an_exit_told_before_the_start_has_answered_names_the_program(
