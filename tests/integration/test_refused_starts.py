@@ -132,7 +132,7 @@ CONTROLLERS = [
         ("etcd-cacert", "TMP/file", "it is no PEM"),
     ),
     (CONTROLLER + f"{FREE} --etcd-cert TMP/file", WRONG, ("etcd-cert", "with --etcd-key")),
-    (CONTROLLER + f"{FREE} --subnet-size 99", WRONG, ("subnet-size", "99", "want")),
+    (CONTROLLER + f"{FREE} --subnet-size 99", WRONG, ("mask-length 99", "want 9 to 29")),
     (CONTROLLER + f"{FREE} --default-addr-pool x", WRONG, ("default-addr-pool", "'x'")),
     (CONTROLLER + f"{FREE} --data-path-port 1", WRONG, ("data-path-port", "1", "want 1024")),
     (CONTROLLER + f"{FREE} --heartbeat-period soon", WRONG, ("soon", "want")),
