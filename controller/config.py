@@ -65,7 +65,7 @@ def config_problems(config: Config) -> list[Problem]:
     problems = [
         *_addresses("listen", listen),
         *_addresses("advertise-addr", [config.advertise_addr]),
-        *_addresses("etcd-endpoints", etcd.endpoints),
+        *_addresses("etcd-endpoints", map(_bare, etcd.endpoints)),
         *_addresses("metrics-addr", filter(None, [config.metrics_addr])),
     ]
     if bool(etcd.cert_file) != bool(etcd.key_file):
@@ -74,6 +74,11 @@ def config_problems(config: Config) -> list[Problem]:
     if not config.name:
         problems.append(Problem("name", "", "want what tells this controller from others"))
     return problems
+
+
+def _bare(endpoint: str) -> str:
+    """An endpoint of etcd without its scheme."""
+    return endpoint.removeprefix("http://").removeprefix("https://")
 
 
 def _addresses(field: str, addresses: Iterable[str]) -> Iterable[Problem]:
