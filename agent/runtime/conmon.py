@@ -157,7 +157,7 @@ def _ending(pid: int) -> str:
 def _last_words(file: int) -> str:
     """What conmon wrote to its standard error, without its marks, on one bounded line."""
     raw = os.pread(file, _REPORT_MAX, 0).decode(errors="replace")
-    lines = (re.sub(r"^\[conmon:[a-z]+\]: ", "", line).strip() for line in raw.splitlines())
+    lines = (re.sub(r"^\[conmon:[a-z]+\]: ", "", line).strip() for line in raw.split("\n"))
     return "; ".join(filter(None, lines))[-_WORDS_MAX:] or "it gave no reason"
 
 
