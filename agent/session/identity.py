@@ -73,10 +73,10 @@ class Identity:
         """The identity of an earlier run, if there was one. Raises InvalidArgument if it is
         damaged.
         """
+        if not path.exists():
+            return None
         try:
             return cls(path, msgspec.json.decode(path.read_bytes(), type=_Saved))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
         except (OSError, msgspec.DecodeError) as error:
             text = reason_of(error) if isinstance(error, OSError) else str(error)
             raise InvalidArgument(
