@@ -5,6 +5,7 @@ from collections.abc import Container
 import pytest
 from msgspec.structs import replace
 
+from controller import assignments
 from controller.assignments import Changes, Source, Templates
 from controller.assignments import changed_assignments as changed_of
 from controller.assignments import full_assignments as full_of
@@ -347,3 +348,22 @@ def test_a_template_names_published_ports_with_their_numbers() -> None:
     state.apply(Writes(services=(replace(service, spec=spec, endpoint=given),)))
     template = dispatcher_pb2.TaskTemplate.FromString(full_assignments(state).templates[0])
     assert [(port.target_port, port.published_port) for port in template.ports] == [(80, 30_000)]
+
+
+def test_a_template_that_cannot_be_made_costs_its_service_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    state = world(task("web.1"), task("net-web.1"))
+    real = assignments._template
+
+    def torn(state: State, service_id: ServiceId, spec_version: int) -> bytes:
+        if service_id == "web":
+            raise ValueError("no image")
+        return real(state, service_id, spec_version)
+
+    monkeypatch.setattr(assignments, "_template", torn)
+    source = Source(state, Endpoints(state), Templates())
+    message = full_of(source, N1, 7)
+    made = [dispatcher_pb2.TaskTemplate.FromString(one) for one in message.templates]
+    assert {one.service_id: one.HasField("spec") for one in made} == {"web": False, "net-web": True}
+    assert source.failed.keys() == {"service/web"}

@@ -86,3 +86,11 @@ def test_networks_that_overlap_or_share_a_vni_are_named() -> None:
         "networks one and two share VNI 4099",
         "10.128.7.0/24 of network two overlaps 10.128.0.0/16 of network one",
     ]
+
+
+def test_what_cannot_be_looked_at_is_named_and_the_rest_is_looked_at() -> None:
+    twice = [at("web.1", "10.128.0.1"), at("web.2", "10.128.0.1")]
+    texts = found([network(name="torn", subnet="nonsense"), SOUND], tasks=twice)
+    assert len(texts) == 2
+    assert texts[0].startswith("networks cannot be looked at: AddressValueError")
+    assert texts[1].startswith("network net: tasks ")

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from controller.requests import queries
+from controller.requests import queries, views
 from controller.requests.filters import has_label
 from controller.requests.lookup import find_node, find_service, find_task, task_name
 from controller.requests.progress import SLOTS_SHOWN, service_progress
@@ -13,7 +13,8 @@ from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.errors import InvalidArgument, NotFound
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.limits import UPDATE_MONITOR
-from pyswarm_core.objects import Task, TaskDetail
+from pyswarm_core.objects import Service, Task, TaskDetail
+from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState, TaskState
 from tests.fixtures import build
 from tests.fixtures.build import NOW
@@ -386,3 +387,21 @@ def test_a_task_that_follows_a_failed_one_counts_once_it_has_proven_itself() -> 
     earlier = replace(build.service("web"), updated_at=NOW)
     state = build.state(nodes=build.nodes(1), services=[earlier], tasks=tasks)
     assert service_progress(state, WEB, NOW).converged
+
+
+def test_a_service_whose_number_cannot_be_worked_out_is_listed_as_quarantined(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = views.desired_tasks
+
+    def torn(state: State, service: Service) -> int:
+        return 1 // 0 if service.id == "torn" else real(state, service)
+
+    monkeypatch.setattr(views, "desired_tasks", torn)
+    services = [build.service(name) for name in ("calm", "torn", "web")]
+    found = queries.list_services(build.state(services=services), (), {"web"})
+    assert [(one.service.id, one.desired, one.quarantined) for one in found] == [
+        ("calm", 1, False),
+        ("torn", 0, True),
+        ("web", 1, True),
+    ]
