@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import grpc
 import msgspec
@@ -49,8 +49,26 @@ _TRANSPORT = (
 """How gRPC begins what it makes up itself when there is no connection."""
 
 Q = TypeVar("Q", bound=Message)
+Q_contra = TypeVar("Q_contra", bound=Message, contravariant=True)
+A_co = TypeVar("A_co", bound=Message, covariant=True)
 A = TypeVar("A", bound=Message)
 S = TypeVar("S", bound=msgspec.Struct)
+
+
+class _Whole(Protocol[Q_contra, A_co]):
+    def __call__(self, request: Q_contra, /, *, timeout: float) -> A_co: ...
+
+
+def _whole(method: "grpc.UnaryStreamMultiCallable[Q, A]", reply: type[A]) -> _Whole[Q, A]:
+    """A call whose answer comes in parts, as a call with one answer."""
+
+    def call(request: Q, /, *, timeout: float) -> A:
+        whole = reply()
+        for part in method(request, timeout=timeout):
+            whole.MergeFrom(part)
+        return whole
+
+    return call
 
 
 def _waits_for_a_leader(error: grpc.RpcError) -> bool:
@@ -145,7 +163,8 @@ class Client:
 
     def services(self, filters: Iterable[str] = ()) -> list[answers.ServiceSummary]:
         """The services that pass the filters."""
-        reply = self._ask(self._stub.ListServices, pb.ListRequest(filters=filters))
+        request = pb.ListRequest(filters=filters)
+        reply = self._ask(_whole(self._stub.ListServices, pb.ListServicesReply), request)
         return [from_proto(answers.ServiceSummary, service) for service in reply.services]
 
     def watch_service(self, ref: str, *, follow: bool = False) -> Iterator[answers.ServiceProgress]:
@@ -163,7 +182,7 @@ class Client:
     ) -> list[answers.TaskView]:
         """The tasks of these services and nodes, or with these ids."""
         request = pb.ListTasksRequest(services=services, nodes=nodes, tasks=tasks, filters=filters)
-        reply = self._ask(self._stub.ListTasks, request)
+        reply = self._ask(_whole(self._stub.ListTasks, pb.ListTasksReply), request)
         return [from_proto(answers.TaskView, task) for task in reply.tasks]
 
     def why(self, ref: str) -> list[str]:
@@ -177,7 +196,8 @@ class Client:
 
     def nodes(self, filters: Iterable[str] = ()) -> list[answers.NodeView]:
         """The nodes that pass the filters."""
-        reply = self._ask(self._stub.ListNodes, pb.ListRequest(filters=filters))
+        request = pb.ListRequest(filters=filters)
+        reply = self._ask(_whole(self._stub.ListNodes, pb.ListNodesReply), request)
         return [from_proto(answers.NodeView, node) for node in reply.nodes]
 
     def update_node(self, node: Node, spec: NodeSpec) -> answers.NodeView:
@@ -204,11 +224,21 @@ class Client:
     def network_members(self, ref: str, *, verbose: bool = True) -> answers.NetworkMembers:
         """The network that `ref` names, and who is on it."""
         request = pb.GetNetworkRequest(ref=ref, verbose=verbose)
-        return from_proto(answers.NetworkMembers, self._ask(self._stub.GetNetwork, request))
+        reply = self._ask(_whole(self._stub.GetNetwork, pb.NetworkReply), request)
+        services: dict[str, pb.NetworkService] = {}
+        for part in reply.services:  # one with many tasks comes in several parts
+            if (service := services.get(part.name)) is not None:
+                service.tasks.extend(part.tasks)
+            else:
+                services[part.name] = part
+        whole = pb.NetworkReply(network=reply.network, services=services.values())
+        whole.peers.extend(reply.peers)
+        return from_proto(answers.NetworkMembers, whole)
 
     def networks(self, filters: Iterable[str] = ()) -> list[Network]:
         """The networks that pass the filters."""
-        reply = self._ask(self._stub.ListNetworks, pb.ListRequest(filters=filters))
+        request = pb.ListRequest(filters=filters)
+        reply = self._ask(_whole(self._stub.ListNetworks, pb.ListNetworksReply), request)
         return [from_proto(Network, network) for network in reply.networks]
 
     def remove_network(self, ref: str) -> Network:
@@ -248,8 +278,10 @@ class Client:
     def images(self, filters: Iterable[str] = ()) -> list[answers.NodeImages]:
         """Each node's images."""
         request = pb.ListRequest(filters=filters)
-        reply = self._ask(self._stub.ListImages, request, IMAGES_TIMEOUT_S)
-        return [from_proto(answers.NodeImages, node) for node in reply.nodes]
+        listing = _whole(self._stub.ListImages, pb.ListImagesReply)
+        reply = self._ask(listing, request, IMAGES_TIMEOUT_S)
+        nodes = sorted(reply.nodes, key=lambda node: node.node_name)
+        return [from_proto(answers.NodeImages, node) for node in nodes]
 
     def remove_image(self, reference: str) -> list[answers.NodeImages]:
         """Remove it from every node; what each removed, or why it did not."""
@@ -258,7 +290,7 @@ class Client:
 
     def _ask(
         self,
-        method: "grpc.UnaryUnaryMultiCallable[Q, A]",
+        method: "grpc.UnaryUnaryMultiCallable[Q, A] | _Whole[Q, A]",
         request: Q,
         timeout_s: float = CALL_TIMEOUT_S,
     ) -> A:

@@ -23,6 +23,7 @@ from controller.persistence.aside import in_thread
 from controller.persistence.campaign import Elector
 from controller.persistence.loading import Loaded, load
 from controller.persistence.saving import Breathe, Deposed, Saver
+from controller.servers.admission import Admission
 from controller.servers.calls import ErrorsToStatus
 from controller.servers.control import Control, Facts
 from controller.servers.dispatcher import Dispatcher
@@ -240,7 +241,8 @@ class Controller:
 
     async def _server(self) -> grpc.aio.Server:
         config = self._config
-        server = grpc.aio.server(interceptors=(ErrorsToStatus(self._ids),), options=SERVER_OPTIONS)
+        interceptors = (ErrorsToStatus(self._ids), Admission())
+        server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
         facts = Facts(VERSION, await self._store_name(), config.advertise_addr)
         control = Control(self, self._clock, facts, host_routes)
         control_pb2_grpc.add_ControlServicer_to_server(control, server)

@@ -16,6 +16,7 @@ from pyswarm_core.state import State
 if TYPE_CHECKING:
     from controller.servers.events import EventLog
     from controller.servers.tunnels import Tunnels
+    from controller.servers.watches import Watches
 
 T = TypeVar("T")
 
@@ -64,8 +65,9 @@ class Leader(Protocol):
         """
         ...
 
-    async def changed(self) -> None:
-        """Return after something changed next, decided or observed. It may be often: coalesce."""
+    @property
+    def watches(self) -> "Watches":
+        """What users watch of services. The loop touches what it changes by itself."""
         ...
 
 

@@ -29,12 +29,13 @@ from controller.persistence.saving import Saver, Unsaved
 from controller.servers.events import EventLog, note_of_quarantine, notes_of
 from controller.servers.sessions import Session, Sessions
 from controller.servers.tunnels import Tunnels
+from controller.servers.watches import Watches
 from controller.store.base import StoreFull
 from pyswarm_core.aio import logs
 from pyswarm_core.clock import Clock, Instant, after, seconds
 from pyswarm_core.decision import Decision, Dirty, Note, NoteKind, Writes
 from pyswarm_core.errors import Unavailable
-from pyswarm_core.ids import IdSource, NodeId
+from pyswarm_core.ids import IdSource, NodeId, ServiceId
 from pyswarm_core.limits import REQUESTS_WAITING, STATUS_FLUSH_PERIOD, TXN_IN_FLIGHT, TXN_PUTS
 from pyswarm_core.objects import Network, Node, NodeDescription, NodeFault, Task, TaskStatus
 from pyswarm_core.state import State
@@ -75,6 +76,7 @@ class _Turn:
 
     def __init__(self) -> None:
         self.unsaved = Unsaved()
+        self.services: list[ServiceId] = []
         self.tasks: list[Task] = []
         self.networks: list[Network] = []
         self.removed_nodes: list[NodeId] = []
@@ -92,6 +94,7 @@ class Loop:
         """Objects that something failed for: they alone are left out."""
         self.sessions = Sessions(tools.controllers)
         self.tunnels = Tunnels(tools.ids, self.sessions.ask)
+        self.watches = Watches(self.state, tools.clock)
         self._tools = tools
         self._agenda = Agenda()
         self._behind = loaded.unsaved
@@ -100,7 +103,6 @@ class Loop:
         self._work = asyncio.Event()
         self._saved = asyncio.Event()
         self._saved.set()
-        self._changed = asyncio.Event()
         self._ended = False
         now = tools.clock.now()
         self._flush_at = now
@@ -156,10 +158,6 @@ class Loop:
         for answer in self._unanswered:
             if not answer.done():
                 answer.set_exception(Unavailable(_FULL.format(error)))
-
-    async def changed(self) -> None:
-        """See `Leader.changed`."""
-        await self._changed.wait()
 
     async def wait_saved(self) -> None:
         """Return while the store has everything that was decided; read the state at once then."""
@@ -247,10 +245,12 @@ class Loop:
             return
         self._tools.metrics.statuses_total.inc(len(changed))
         self._behind.add_tasks(changed)
-        self._agenda.add_services(task.service_id for task in changed)
+        services = dict.fromkeys(task.service_id for task in changed)
+        self._agenda.add_services(services)
         self.sessions.tasks_observed(self.state, changed)
         self._reach.observed(changed, self._tools.clock.now())
-        self._wake_up()
+        self.watches.touch(services)
+        self._work.set()
 
     def opened(self, node_id: NodeId) -> Session:
         """A new session of the node; it replaces an older one."""
@@ -371,6 +371,8 @@ class Loop:
         self.quarantine.forget(writes)
         self._reach.deciding(writes)
         turn.tasks += [self.state.tasks[task_id] for task_id in writes.removed_tasks]
+        turn.services += [service.id for service in writes.services]
+        turn.services += writes.removed_services
         turn.networks += rekeyed(self.state, writes)
         turn.unsaved.add(writes, self.state.apply(writes))
         turn.tasks += writes.tasks
@@ -409,8 +411,7 @@ class Loop:
         for answer, result in turn.answers:
             if not answer.done():
                 answer.set_result(result)
-        if turn.unsaved:
-            self._announce()
+        self.watches.touch((*turn.services, *(task.service_id for task in turn.tasks)))
 
     # Endpoints
 
@@ -455,10 +456,12 @@ class Loop:
         writes = Writes(nodes=(node,))
         self._behind.add(writes, self.state.apply(writes))
         self._agenda.add_nodes((node.id,))
-        self._wake_up()
+        self.watches.touch_node(node.id)
+        self._work.set()
 
     def _nodes_changed(self, writes: Writes) -> None:
         now = self._tools.clock.now()
+        self.watches.touch_all()
         joined = False
         for node_id in writes.removed_nodes:
             self._liveness.forget(node_id)
@@ -480,14 +483,6 @@ class Loop:
     def _tell(self, note: Note) -> None:
         self.events.record((note,), self._tools.clock.now(), self.revision)
 
-    def _wake_up(self) -> None:
-        self._work.set()
-        self._announce()
-
-    def _announce(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
-
     def _end(self) -> None:
         self._ended = True
         gone = Unavailable("this controller no longer leads: the change may still happen")
@@ -495,6 +490,6 @@ class Loop:
             if not answer.done():
                 answer.set_exception(gone)
         self._saved.set()
-        self._announce()
+        self.watches.close()
         self.tunnels.close()
         self.sessions.close_all()

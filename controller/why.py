@@ -7,24 +7,54 @@ from controller.orchestrator.enforce import misfit
 from controller.orchestrator.quarantine import Quarantine
 from controller.orchestrator.restart import ended_by_itself, refusal, starts_at
 from controller.placing import current_demand
+from controller.requests.slices import Slices, batches, finish
 from controller.scheduler.explain import Exclusion, exclusions
 from controller.scheduler.ledger import Ledger
 from controller.scheduler.remedy import remedies
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.errors import NotFound, told
 from pyswarm_core.ids import ServiceId, TaskId
+from pyswarm_core.limits import SLICE_TASKS
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.state import State, is_wanted, waits_for_node
 from pyswarm_core.states import TaskState, is_terminal
 
 _TASKS_TOLD = 3
 """Tasks of a service that are told of one by one, worst first."""
+_TASKS_JUDGED = 1_000
+"""Tasks of a service that do not run and are asked for their reason; more would tell no more."""
+_JUDGED_AT_ONCE = 100
+"""Of them in one slice; each may have a long history."""
+
+
+class _Case:
+    """What is asked: a moment, and what all waiting tasks of a service have in common."""
+
+    def __init__(self, state: State, now: Instant) -> None:
+        self.state = state
+        self.now = now
+        self._waiting: dict[ServiceId, _Waiting] = {}
+
+    def waiting(self, service: Service) -> "_Waiting":
+        """Why the service's tasks wait: judged over all nodes once, however many tasks wait."""
+        found = self._waiting.get(service.id)
+        if found is None:
+            found = self._waiting[service.id] = _Waiting(self.state, service, self.now)
+        return found
 
 
 def why(state: State, ref: str, now: Instant, quarantine: Quarantine | None = None) -> list[str]:
     """Causes, one line each, outermost first. `ref` is the id of a task or the id or name of a
     service. Raises NotFound.
     """
+    return finish(look_at_why(state, ref, now, quarantine))
+
+
+def look_at_why(
+    state: State, ref: str, now: Instant, quarantine: Quarantine | None = None
+) -> Slices[list[str]]:
+    """The same in slices. Of a service's tasks at most _TASKS_JUDGED are judged one by one."""
+    case = _Case(state, now)
     task = state.tasks.get(TaskId(ref))
     service_id = ServiceId(ref) if ref in state.services else state.service_of_name.get(ref)
     if task is not None:
@@ -34,15 +64,17 @@ def why(state: State, ref: str, now: Instant, quarantine: Quarantine | None = No
     held = quarantine.reasons(service_id) if quarantine else []
     try:
         if task is not None:
-            return [*_why_task(state, task, now), *held]
-        return [*held, *_why_service(state, state.services[service_id], now)]
+            return [*_why_task(case, task), *held]
+        lines = yield from _why_service(case, state.services[service_id])
+        return [*held, *lines]
     except Exception as error:
         if not held:
             raise
         return [*held, f"its causes cannot be worked out: {told(error)}"]
 
 
-def _why_service(state: State, service: Service, now: Instant) -> list[str]:
+def _why_service(case: _Case, service: Service) -> Slices[list[str]]:
+    state = case.state
     tasks = state.tasks_of_service(service.id)
     name = service.spec.name
     if service.removing:
@@ -51,19 +83,27 @@ def _why_service(state: State, service: Service, now: Instant) -> list[str]:
     replicated = service.spec.mode.replicated
     wanted = f"{replicated.replicas} wanted" if replicated else "one on every eligible node"
     lines = [f"service {name} has {tasks.running} running tasks, {wanted}"]
-    newest = [held[-1] for _, held in sorted(tasks.slots.items())]
-    outdated = sum(
-        is_wanted(task) and task.spec_version < service.template_version for task in newest
-    )
+    outdated = 0
+    troubled: list[Task] = []
+    waiting: list[Task] = []
+    for numbers in batches(sorted(tasks.slots), SLICE_TASKS):
+        yield
+        newest = [held[-1] for number in numbers if (held := tasks.slots.get(number))]
+        outdated += sum(_is_outdated(service, task) for task in newest)
+        not_running = [task for task in newest if task.state is not TaskState.RUNNING]
+        waiting += [task for task in not_running if is_wanted(task)]
+        troubled += not_running
     if outdated:
-        lines.append(
-            f"an update is under way: {outdated} of {len(newest)} tasks are to be replaced"
+        count = len(tasks.slots)
+        lines.append(f"an update is under way: {outdated} of {count} tasks are to be replaced")
+        lines += _why_update_waits(
+            service, [task for task in waiting if not _is_outdated(service, task)]
         )
-        lines += _why_update_waits(service, newest)
-    troubled = [task for task in newest if task.state is not TaskState.RUNNING]
     seen: dict[str, None] = {}
-    for task in troubled:
-        told = _why_task(state, task, now)
+    for number, task in enumerate(troubled[:_TASKS_JUDGED], 1):
+        if number % _JUDGED_AT_ONCE == 0:
+            yield
+        told = _why_task(case, task)
         # Replicas that wait for the same reason are told once.
         if told[1:] and told[1] not in seen and len(seen) < _TASKS_TOLD:
             seen[told[1]] = None
@@ -73,47 +113,62 @@ def _why_service(state: State, service: Service, now: Instant) -> list[str]:
     return lines
 
 
-def _why_update_waits(service: Service, newest: list[Task]) -> list[str]:
+def _is_outdated(service: Service, task: Task) -> bool:
+    return is_wanted(task) and task.spec_version < service.template_version
+
+
+def _why_update_waits(service: Service, waiting: list[Task]) -> list[str]:
     """The tasks of the new template that do not run yet: before they do, no other is replaced."""
-    current = service.template_version
-    waiting = [
-        f"{service.spec.name}.{task.slot} ({task.state.word})"
-        for task in newest
-        if is_wanted(task) and task.spec_version >= current and task.state is not TaskState.RUNNING
-    ]
     if not waiting:
         return []
+    told = [
+        f"{service.spec.name}.{task.slot} ({task.state.word})" for task in waiting[:_TASKS_TOLD]
+    ]
     more = f" and {len(waiting) - _TASKS_TOLD} more" if len(waiting) > _TASKS_TOLD else ""
-    return [f"the update goes on when {', '.join(waiting[:_TASKS_TOLD])}{more} runs"]
+    return [f"the update goes on when {', '.join(told)}{more} runs"]
 
 
-def _why_task(state: State, task: Task, now: Instant) -> list[str]:
+def _why_task(case: _Case, task: Task) -> list[str]:
+    state, now = case.state, case.now
     service = state.services.get(task.service_id)
     if service is None:
         return [f"task {task.id} belongs to a service that no longer exists"]
     name = f"{service.spec.name}.{task.slot}"
     head = f"task {name} is {task.state.word}, desired {task.desired_state.word}"
     if waits_for_node(task):
-        return [head, *_why_waiting(state, service, task, now)]
+        return [head, *case.waiting(service).lines(task)]
     if is_terminal(task.state):
         return [head, *_why_ended(state, service, task, now)]
     return [head, *_why_on_node(state, service, task, now)]
 
 
-def _why_waiting(state: State, service: Service, task: Task, now: Instant) -> list[str]:
-    demand = current_demand(state, service, now)
-    ledger = Ledger(state.node_table)
-    total = len(state.node_table.rows)
-    if not total:
-        return ["no node has joined", "join one: pyswarm swarm join"]
-    found = exclusions(ledger, demand)
-    if task.node_id:
-        row = state.node_table.rows.get(task.node_id, -1)
-        found = [one for one in found if row >= 0 and one.rows[row]]
-    if not task.node_id and sum(int(one.rows.sum()) for one in found) < total:
-        return ["a node that can take it was found; it is assigned with the next decision"]
-    lines = [_told(one, total) for one in found]
-    return [*lines, *(f"remedy: {text}" for text in remedies(ledger, demand, service.spec.name))]
+class _Waiting:
+    """Why tasks of one service wait for a node, or for room on the one they are bound to."""
+
+    def __init__(self, state: State, service: Service, now: Instant) -> None:
+        self._rows = state.node_table.rows
+        self._total = len(self._rows)
+        if self._total:
+            demand = current_demand(state, service, now)
+            ledger = Ledger(state.node_table)
+            self._found = exclusions(ledger, demand)
+            excluded = sum(int(one.rows.sum()) for one in self._found)
+            self._has_room = excluded < self._total
+            self._remedies = [f"remedy: {t}" for t in remedies(ledger, demand, service.spec.name)]
+
+    def lines(self, task: Task) -> list[str]:
+        """The reasons, in numbers, and what would help."""
+        if not self._total:
+            return ["no node has joined", "join one: pyswarm swarm join"]
+        if not task.node_id:
+            if self._has_room:
+                return ["a node that can take it was found; it is assigned with the next decision"]
+            return self._told(self._found)
+        row = self._rows.get(task.node_id, -1)
+        return self._told([one for one in self._found if row >= 0 and one.rows[row]])
+
+    def _told(self, found: list[Exclusion]) -> list[str]:
+        return [*(_told(one, self._total) for one in found), *self._remedies]
 
 
 def _told(one: Exclusion, total: int) -> str:

@@ -48,6 +48,24 @@ DECISION_NETWORKS = 200
 DECISION_FITS = 1_000_000
 """Comparisons of one waiting service with one node in a decision: some nanoseconds each."""
 
+SLICE_TASKS = 2_000
+"""Tasks that one slice of a request looks at before others run (about 5 ms)."""
+
+SLICE_BYTES = 64 * 1024
+"""Bytes that one slice turns into messages before others run (5 to 10 ms)."""
+SLICE_OBJECT_BYTES = 512
+"""What an object counts at least towards SLICE_BYTES: small ones cost more than their bytes."""
+
+LIST_MAX = 100_000
+"""Objects of one list; who asks for more is told to narrow it."""
+REFS_MAX = 1_000
+"""Names, ids and prefixes of one request."""
+
+WATCH_PAUSE = 50 * MILLISECOND
+"""A watched service is looked at again at the earliest this long after its last look, once for each
+slice of that: watching takes at most a tenth of the leader's time.
+"""
+
 STATUS_FLUSH_PERIOD = 500 * MILLISECOND
 """Observed state reaches the store at most this late."""
 
@@ -215,6 +233,14 @@ BARRIER_MAX = 3 * SECOND
 """A task that left the endpoint sets is stopped at most this late, whoever has yet to acknowledge
 them (Swarm sleeps 2 s before every stop and hopes; this is the down verdict of a small fleet).
 """
+REQUESTS_PER_CALLER = 200
+"""Requests of one host, or of the controller's own socket, that are under way at once."""
+REQUESTS_MAX = 1_000
+"""Of all users."""
+STREAMS_PER_CALLER = 500
+"""Watches, followed events and logs, pulls of one caller; each costs memory, hardly any time."""
+STREAMS_MAX = 2_000
+"""Of all users."""
 REQUESTS_WAITING = 1_000
 """Changes that users wait for at once; more are refused."""
 STATUS_QUEUE = 10_000

@@ -6,7 +6,7 @@ everything.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.validation.problem import shown
@@ -64,3 +64,43 @@ def has_label(labels: Mapping[str, str], wanted: str) -> bool:
     """Docker's `label=KEY` or `label=KEY=VALUE`."""
     key, equals, value = wanted.partition("=")
     return key in labels and (not equals or labels[key] == value)
+
+
+class Happening(Protocol):
+    """What of an event its filters ask."""
+
+    @property
+    def type(self) -> str: ...
+    @property
+    def action(self) -> str: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+
+
+def _about_event(kind: str) -> Key[Happening]:
+    return Key(
+        lambda event, ref: (
+            event.type == kind and (event.name == ref or (bool(ref) and event.id.startswith(ref)))
+        )
+    )
+
+
+_EVENT_TYPES = ("service", "task", "node", "network")
+_EVENT_KEYS: dict[str, Key[Happening]] = {
+    "type": Key(lambda event, value: event.type == value, _EVENT_TYPES),
+    "event": Key(lambda event, value: event.action == value),
+    "scope": Key(lambda _, value: value == "swarm", ("swarm", "local")),
+    **{kind: _about_event(kind) for kind in _EVENT_TYPES},
+}
+
+
+def parse_event_filters(wanted: Sequence[str]) -> Filters:
+    """The filters by key. Raises InvalidArgument for a key that events do not have."""
+    return parse(wanted, _EVENT_KEYS, "event")
+
+
+def event_passes(event: Happening, wanted: Filters) -> bool:
+    """Whether the event passes all keys, each by one of its values; what was missed always does."""
+    return event.type == "events" or matches(event, wanted, _EVENT_KEYS)

@@ -1,11 +1,14 @@
 """Whose logs a service's or task's log is made of, and on which nodes they lie. PURE."""
 
-from collections.abc import Container
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from controller.requests.lookup import find_service_or_task, task_name
+from controller.requests.lookup import task_name
+from controller.requests.slices import Found, Slices
+from pyswarm_core.clock import Instant
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
-from pyswarm_core.objects import Service, Task
+from pyswarm_core.limits import SLICE_TASKS
+from pyswarm_core.objects import Task
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState, is_terminal
 
@@ -24,26 +27,29 @@ class LogSources(NamedTuple):
 
     sources: tuple[LogSource, ...]
     missing: dict[NodeId, str]
+    ended: bool
+    """No task will write more."""
 
 
-def log_sources(state: State, ref: str, known: Container[TaskId] = ()) -> LogSources:
-    """The tasks of a service (by slot, oldest first) or one task, as far as they are not `known`.
+def log_sources(state: State, named_id: str, now: Instant) -> Slices[Found[LogSources]]:
+    """The tasks of a service (by slot, oldest first) or one task, by id, in slices.
 
-    Raises NotFound. A task without a node has no log; one whose node is not ready cannot be asked.
+    A task without a node has no log; one whose node is not ready cannot be asked.
     """
-    named = find_service_or_task(state, ref)
     sources: list[LogSource] = []
     missing: dict[NodeId, str] = {}
-    for task in _tasks(state, named):
+    for number, task in enumerate(_tasks(state, named_id), 1):
+        if number % SLICE_TASKS == 0:
+            yield
         node = state.nodes.get(task.node_id)
-        if task.id in known or node is None or task.state < TaskState.PREPARING:
+        if node is None or task.state < TaskState.PREPARING:
             continue
         if node.status.state is NodeState.READY:
             name = f"{task_name(state, task)}.{task.id}"
             sources.append(LogSource(task.id, name, node.id, node.description.hostname))
         else:
             missing[node.id] = f"node {node.description.hostname} is {node.status.state}"
-    return LogSources(tuple(sources), missing)
+    return Found(LogSources(tuple(sources), missing, log_ended(state, named_id)))
 
 
 def log_ended(state: State, named_id: str) -> bool:
@@ -54,8 +60,11 @@ def log_ended(state: State, named_id: str) -> bool:
     return ServiceId(named_id) not in state.services
 
 
-def _tasks(state: State, named: Service | Task) -> list[Task]:
-    if isinstance(named, Task):
-        return [named]
-    slots = state.tasks_of_service(named.id).slots
-    return [task for slot in sorted(slots) for task in slots[slot]]
+def _tasks(state: State, named_id: str) -> Iterator[Task]:
+    task = state.tasks.get(TaskId(named_id))
+    if task is not None:
+        yield task
+        return
+    slots = state.tasks_of_service(ServiceId(named_id)).slots
+    for number in sorted(slots):
+        yield from slots.get(number, ())

@@ -4,12 +4,14 @@ An exact id wins over a name, a name over a prefix, as in Docker. Raises NotFoun
 quoted (and cut); an ambiguous prefix lists whom it could mean.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TypeVar
 
+from controller.requests.slices import Slices, batches
 from pyswarm_core.errors import NotFound
 from pyswarm_core.ids import ID_ALPHABET, ID_LENGTH, NetworkId, NodeId, ServiceId, TaskId, short
+from pyswarm_core.limits import SLICE_TASKS
 from pyswarm_core.objects import Network, Node, Service, Task
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
@@ -17,6 +19,8 @@ from pyswarm_core.validation.problem import shown
 
 K = TypeVar("K", bound=str)
 _CANDIDATES = 5
+IDS_COMPARED_AT_ONCE = 10 * SLICE_TASKS
+"""Tasks whose ids one slice compares with a prefix, which is a tenth of looking at one."""
 _ID_LETTERS = frozenset(ID_ALPHABET)
 
 
@@ -57,20 +61,23 @@ def find_node(state: State, ref: str, *, prefer_living: bool = True) -> Node:
     return named[0] if named else state.nodes[_by_prefix("node", ref, state.nodes)]
 
 
-def find_task(state: State, ref: str) -> Task:
-    """The task of that id or prefix, or the newest one of the slot that `web.1` names."""
+def find_task(state: State, ref: str) -> Slices[Task]:
+    """The task of that id or prefix, or the newest one of the slot that `web.1` names.
+
+    In slices: there may be a million ids to compare with a prefix.
+    """
     found = state.tasks.get(TaskId(ref)) or _newest_in_slot(state, ref)
-    return found or state.tasks[_by_prefix("task", ref, state.tasks)]
+    return found or (yield from _task_by_prefix(state, ref))
 
 
-def find_service_or_task(state: State, ref: str) -> Service | Task:
-    """Whichever of the two the ref names; a service wins."""
+def find_service_or_task(state: State, ref: str) -> Slices[Service | Task]:
+    """Whichever of the two the ref names; a service wins. In slices."""
     try:
         return find_service(state, ref)
     except NotFound:
         pass
     try:
-        return find_task(state, ref)
+        return (yield from find_task(state, ref))
     except NotFound as error:
         missing = str(error).removeprefix("no such task")
         raise NotFound(f"no such service or task{missing}") from None
@@ -103,10 +110,35 @@ def _newest_in_slot(state: State, ref: str) -> Task | None:
     return tasks[-1] if tasks else None
 
 
+def _task_by_prefix(state: State, ref: str) -> Slices[Task]:
+    _require_prefix("task", ref)
+    matches: list[TaskId] = []
+    compared = 0
+    for service_id in list(state.services):
+        slots = state.tasks_of_service(service_id).slots
+        for part in batches(list(slots.values()), SLICE_TASKS):
+            compared += sum(map(len, part))
+            matches += [task.id for held in part for task in held if task.id.startswith(ref)]
+            if compared >= IDS_COMPARED_AT_ONCE:
+                compared = 0
+                yield
+    left = {task_id: state.tasks[task_id] for task_id in matches if task_id in state.tasks}
+    return left[_only("task", ref, list(left))]
+
+
 def _by_prefix(what: str, ref: str, ids: Mapping[K, object]) -> K:
+    _require_prefix(what, ref)
+    return _only(
+        what, ref, list(islice((key for key in ids if key.startswith(ref)), _CANDIDATES + 1))
+    )
+
+
+def _require_prefix(what: str, ref: str) -> None:
     if not ref or len(ref) >= ID_LENGTH or not _ID_LETTERS.issuperset(ref):
         raise _missing(what, ref)
-    matches = list(islice((key for key in ids if key.startswith(ref)), _CANDIDATES + 1))
+
+
+def _only(what: str, ref: str, matches: Sequence[K]) -> K:
     if not matches:
         raise _missing(what, ref)
     if len(matches) > 1:

@@ -12,20 +12,29 @@ less often where the restart delay is long.
 """
 
 from collections.abc import Sequence
+from heapq import nsmallest
 
 import msgspec
 
 from controller.orchestrator.restart import ended_by_itself, refusal
+from controller.requests.slices import Found, Slices, finish
 from controller.requests.views import desired_tasks, wanted_slots
-from pyswarm_core.clock import Instant, after
+from pyswarm_core.clock import NEVER, Instant, after
 from pyswarm_core.ids import ServiceId
-from pyswarm_core.limits import FAILURES_OF_A_WAIT, FAILURES_WAITED_FOR, UPDATE_MONITOR
+from pyswarm_core.limits import (
+    FAILURES_OF_A_WAIT,
+    FAILURES_WAITED_FOR,
+    SLICE_TASKS,
+    UPDATE_MONITOR,
+)
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import RestartCondition, RestartPolicy
 from pyswarm_core.state import State, runs_as_wanted
 from pyswarm_core.states import NodeState, TaskState, is_terminal
 
 SLOTS_SHOWN = 50
+_ENDED_WEIGHT = 10
+"""What a slot that does not run counts towards SLICE_TASKS: its restart policy is asked."""
 _FAILED = (TaskState.FAILED, TaskState.REJECTED)
 """Such a task is its slot's newest while its replacement waits, or if there will be none."""
 
@@ -61,43 +70,88 @@ class ServiceProgress(msgspec.Struct, frozen=True):
 
 def service_progress(state: State, service_id: ServiceId, now: Instant) -> ServiceProgress:
     """The service's progress; `gone` if it no longer exists. Time alone may let it converge."""
-    service = state.services.get(service_id)
+    return finish(look_at_progress(state, service_id, now)).value
+
+
+def look_at_progress(state: State, ref: str, now: Instant) -> Slices[Found[ServiceProgress]]:
+    """The same in slices of about SLICE_TASKS tasks; `ref` is the service's id."""
+    service = state.services.get(ServiceId(ref))
     if service is None:
-        return ServiceProgress(gone=True)
-    running = updated = alive = lost = completed = 0
-    newest: list[Task] = []
-    failures: list[str] = []
+        return Found(ServiceProgress(gone=True))
+    tally = _Tally(state, service, now)
     wanted = wanted_slots(state, service)
-    for number, tasks in state.tasks_of_service(service_id).slots.items():
-        newest.append(tasks[-1])
-        if tasks[-1].state is not TaskState.RUNNING and (wanted is None or number in wanted):
-            ended = _ended(service, tasks, state.cluster.spec.task_history_limit)
-            completed += ended == ""
-            failures += [ended] if ended else []
+    slots = state.tasks_of_service(service.id).slots
+    for number in list(slots):
+        if tally.looked >= SLICE_TASKS:
+            tally.end_slice()
+            yield
+        if tasks := slots.get(number):
+            tally.take(tasks, is_wanted=wanted is None or number in wanted)
+    desired = desired_tasks(state, service) if wanted is None else len(wanted)
+    return Found(tally.progress(desired), tally.due)
+
+
+class _Tally:
+    """What was seen of the service so far."""
+
+    def __init__(self, state: State, service: Service, now: Instant) -> None:
+        self.looked = 0
+        """In this slice, in tasks."""
+        self.due = NEVER
+        """When a task will have proven itself."""
+        self._state = state
+        self._service = service
+        self._now = now
+        self._running = self._updated = self._alive = self._lost = self._completed = 0
+        self._newest: list[Task] = []
+        self._shown: list[Task] = []
+        self._failures: list[str] = []
+
+    def take(self, tasks: Sequence[Task], *, is_wanted: bool) -> None:
+        """Count the tasks of one slot, oldest first."""
+        service = self._service
+        self.looked += 1 + len(tasks)
+        self._newest.append(tasks[-1])
+        if is_wanted and tasks[-1].state is not TaskState.RUNNING:
+            self.looked += _ENDED_WEIGHT
+            ended = _ended(service, tasks, self._state.cluster.spec.task_history_limit)
+            self._completed += ended == ""
+            self._failures += [ended] if ended else []
         for task in tasks:
             if not is_terminal(task.state) and not _never_started(task):
-                is_lost = _is_on_lost_host(state, task)
-                lost += is_lost
-                alive += not is_lost
+                is_lost = _is_on_lost_host(self._state, task)
+                self._lost += is_lost
+                self._alive += not is_lost
             if runs_as_wanted(task):
-                running += 1
-                updated += task.spec_version >= service.template_version and (
-                    task.restarts == 0 or _is_proven(service, tasks, task, now)
-                )
-    desired = desired_tasks(state, service) if wanted is None else len(wanted)
-    return ServiceProgress(
-        running=running,
-        desired=desired,
-        updated=updated,
-        converged=not service.removing
-        and running == updated == alive
-        and updated + completed == desired,
-        slots=_slots(state, service, newest),
-        gone=service.removing and lost > 0 and alive == 0,
-        alive=alive,
-        completed=completed,
-        failure=_told(failures),
-    )
+                self._running += 1
+                if task.spec_version >= service.template_version:
+                    proven_at = _proven_at(service, tasks, task)
+                    self._updated += proven_at <= self._now
+                    if proven_at > self._now:
+                        self.due = min(self.due, proven_at)
+
+    def end_slice(self) -> None:
+        """Keep no more tasks than are shown."""
+        self._shown, self._newest = _first(self._service, self._shown, self._newest), []
+        self.looked = 0
+
+    def progress(self, desired: int) -> ServiceProgress:
+        """The sum."""
+        self.end_slice()
+        removing, alive = self._service.removing, self._alive
+        return ServiceProgress(
+            running=self._running,
+            desired=desired,
+            updated=self._updated,
+            converged=not removing
+            and self._running == self._updated == alive
+            and self._updated + self._completed == desired,
+            slots=tuple(_slot(self._state, task) for task in self._shown),
+            gone=removing and self._lost > 0 and alive == 0,
+            alive=alive,
+            completed=self._completed,
+            failure=_told(self._failures),
+        )
 
 
 def _ended(service: Service, tasks: Sequence[Task], history_limit: int) -> str | None:
@@ -136,10 +190,11 @@ def _ended_since(service: Service, task: Task) -> bool:
     return ended_by_itself(task) and task.status_at > service.updated_at
 
 
-def _is_proven(service: Service, slot: Sequence[Task], task: Task, now: Instant) -> bool:
-    """Whether a running task will do, as far as the ends of its predecessors tell."""
-    proven_at = after(task.status_at, UPDATE_MONITOR)
-    return proven_at <= now or not any(_ended_since(service, other) for other in slot)
+def _proven_at(service: Service, slot: Sequence[Task], task: Task) -> Instant:
+    """From when on a running task will do, as far as the ends of its predecessors tell."""
+    if task.restarts and any(_ended_since(service, other) for other in slot):
+        return after(task.status_at, UPDATE_MONITOR)
+    return Instant(0)
 
 
 def _end(task: Task) -> str:
@@ -171,7 +226,8 @@ def _is_on_lost_host(state: State, task: Task) -> bool:
     return gone and task.desired_state > TaskState.RUNNING
 
 
-def _slots(state: State, service: Service, newest: list[Task]) -> tuple[SlotProgress, ...]:
+def _first(service: Service, shown: list[Task], newest: list[Task]) -> list[Task]:
+    """Those of both to show: at most SLOTS_SHOWN, those that do not run first."""
     wanted = [
         task
         for task in newest
@@ -179,8 +235,9 @@ def _slots(state: State, service: Service, newest: list[Task]) -> tuple[SlotProg
         or not is_terminal(task.state)
         or (task.state in _FAILED and task.desired_state is TaskState.SHUTDOWN)
     ]
-    wanted.sort(key=lambda task: (_done(service, task), task.slot))
-    return tuple(_slot(state, task) for task in wanted[:SLOTS_SHOWN])
+    return nsmallest(
+        SLOTS_SHOWN, [*shown, *wanted], key=lambda task: (_done(service, task), task.slot)
+    )
 
 
 def _done(service: Service, task: Task) -> bool:

@@ -1,31 +1,29 @@
 """The lists: services, tasks, nodes and networks that pass the filters, in a steady order. PURE.
 
-Every list is bounded: past LIST_MAX objects the caller is asked to narrow it, instead of being sent
-a part that looks like all.
+A list is made in slices. First the ids of what passes, in order; each object is then shown as it is
+when its turn comes. Every list is bounded: past LIST_MAX objects the caller is asked to narrow it,
+instead of being sent a part that looks like all.
 """
 
-from collections.abc import Container, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from heapq import merge
+from typing import TypeVar
 
 import msgspec
 
 from controller.requests import filters
-from controller.requests.filters import Key
+from controller.requests.filters import Filters, Key
 from controller.requests.lookup import find_node, find_service, find_task, task_name
+from controller.requests.slices import Slices, batches
 from controller.requests.unreadable import unreadable_services
-from controller.requests.views import (
-    NodeView,
-    ServiceSummary,
-    TaskView,
-    node_view,
-    service_summary,
-    task_view,
-)
 from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
+from pyswarm_core.limits import LIST_MAX, REFS_MAX, SLICE_TASKS
 from pyswarm_core.objects import Network, Node, Service, Task
 from pyswarm_core.state import State
 from pyswarm_core.states import DESIRED_STATES, TaskState
 
-LIST_MAX = 100_000
+T = TypeVar("T")
 
 _SERVICE_KEYS: dict[str, Key[Service]] = {
     "id": Key(lambda service, value: service.id.startswith(value)),
@@ -99,40 +97,6 @@ def mode_of(service: Service) -> str:
     return "replicated" if service.spec.mode.global_ is None else "global"
 
 
-def list_services(
-    state: State, wanted: Sequence[str], quarantined: Container[str] = ()
-) -> list[ServiceSummary]:
-    """Services that are not being removed, by name, and those that cannot be read."""
-    parsed = filters.parse(wanted, _SERVICE_KEYS, "service")
-    found = [
-        service
-        for service in state.services.values()
-        if not service.removing and filters.matches(service, parsed, _SERVICE_KEYS)
-    ]
-    found += (
-        service
-        for service in unreadable_services(state)
-        if filters.matches(service, parsed, _SERVICE_KEYS)
-    )
-    found.sort(key=lambda service: service.spec.name)
-    return [service_summary(state, service, quarantined) for service in found]
-
-
-def list_nodes(state: State, wanted: Sequence[str], leader_host: str = "") -> list[NodeView]:
-    """Nodes in the order in which they joined."""
-    parsed = filters.parse(wanted, _NODE_KEYS, "node")
-    found = [node for node in state.nodes.values() if filters.matches(node, parsed, _NODE_KEYS)]
-    found.sort(key=lambda node: node.number)
-    return [node_view(state, node, leader_host) for node in found]
-
-
-def list_networks(state: State, wanted: Sequence[str]) -> list[Network]:
-    """Networks by name."""
-    parsed = filters.parse(wanted, _NETWORK_KEYS, "network")
-    found = [n for n in state.networks.values() if filters.matches(n, parsed, _NETWORK_KEYS)]
-    return sorted(found, key=lambda network: network.spec.name)
-
-
 class TaskQuery(msgspec.Struct, frozen=True):
     """Whose tasks: of any of these services, on any of these nodes, or these; empty is all."""
 
@@ -142,66 +106,101 @@ class TaskQuery(msgspec.Struct, frozen=True):
     filters: tuple[str, ...] = ()
 
 
-def list_tasks(state: State, query: TaskQuery) -> list[TaskView]:
-    """Tasks by service and slot, the newest of a slot first. Specs only where tasks were named.
+def find_services(state: State, wanted: Sequence[str]) -> Slices[list[ServiceId]]:
+    """Services that are not being removed, by name, and those that cannot be read."""
+    left = [service for service in state.services.values() if not service.removing]
+    left += unreadable_services(state)
+    parsed = filters.parse(wanted, _SERVICE_KEYS, "service")
+    found = yield from _passing(left, parsed, _SERVICE_KEYS)
+    return [service.id for service in sorted(found, key=lambda service: service.spec.name)]
 
-    Raises NotFound for a ref that names nothing, InvalidArgument for more than LIST_MAX.
+
+def find_nodes(state: State, wanted: Sequence[str]) -> Slices[list[NodeId]]:
+    """Nodes in the order in which they joined."""
+    nodes = list(state.nodes.values())
+    parsed = filters.parse(wanted, _NODE_KEYS, "node")
+    found = yield from _passing(nodes, parsed, _NODE_KEYS)
+    return [node.id for node in sorted(found, key=lambda node: node.number)]
+
+
+def find_networks(state: State, wanted: Sequence[str]) -> Slices[list[NetworkId]]:
+    """Networks by name."""
+    networks = list(state.networks.values())
+    parsed = filters.parse(wanted, _NETWORK_KEYS, "network")
+    found = yield from _passing(networks, parsed, _NETWORK_KEYS)
+    return [network.id for network in sorted(found, key=lambda network: network.spec.name)]
+
+
+def find_tasks(state: State, query: TaskQuery) -> Slices[list[TaskId]]:
+    """Tasks by service and slot, the newest of a slot first.
+
+    Raises NotFound for a ref that names nothing, InvalidArgument for more than LIST_MAX tasks or
+    more than REFS_MAX refs.
     """
-    search = TaskSearch(state, query)
-    while search.step():
-        pass
-    return [task_view(state, task, with_spec=bool(query.tasks)) for task in search.result()]
-
-
-class TaskSearch:
-    """A search in steps, so that a million tasks can be looked through between heartbeats."""
-
-    def __init__(self, state: State, query: TaskQuery) -> None:
-        self._state = state
-        self._filters = filters.parse(query.filters, _TASK_KEYS, "task")
-        self._waiting = _candidates(state, query)
-        self._position = 0
-        self._found: list[Task] = []
-
-    def step(self, count: int = 2_000) -> bool:
-        """Look at the next tasks; return whether there are more."""
-        part = self._waiting[self._position : self._position + count]
-        self._position += count
-        if self._filters:
-            part = [
-                task
-                for task in part
-                if filters.matches(Named(self._state, task), self._filters, _TASK_KEYS)
-            ]
-        self._found += part
-        if len(self._found) > LIST_MAX:
+    refs = len(query.services) + len(query.nodes) + len(query.tasks)
+    if refs > REFS_MAX:
+        raise InvalidArgument(f"{refs} names are given at once: want at most {REFS_MAX}")
+    parsed = filters.parse(query.filters, _TASK_KEYS, "task")
+    found: list[Task] = []
+    for part in batches((yield from _candidates(state, query)), _at_once(parsed)):
+        yield
+        left = [task for old in part if (task := state.tasks.get(old.id)) is not None]
+        found += [t for t in left if filters.matches(Named(state, t), parsed, _TASK_KEYS)]
+        if len(found) > LIST_MAX:
             raise InvalidArgument(
                 f"more than {LIST_MAX} tasks match: name services or nodes, or add a filter"
             )
-        return self._position < len(self._waiting)
-
-    def result(self) -> list[Task]:
-        """What was found, in order."""
-        names = {task.service_id: _service_name(self._state, task) for task in self._found}
-        return sorted(
-            self._found, key=lambda task: (names[task.service_id], task.slot, -task.created_at)
-        )
+    return (yield from _in_order(state, found))
 
 
-def _candidates(state: State, query: TaskQuery) -> list[Task]:
+def _at_once(parsed: Filters) -> int:
+    """Objects that one slice holds against these filters."""
+    return max(1, SLICE_TASKS // (1 + sum(map(len, parsed.values()))))
+
+
+def _passing(items: Sequence[T], parsed: Filters, keys: Mapping[str, Key[T]]) -> Slices[list[T]]:
+    found: list[T] = []
+    for part in batches(items, _at_once(parsed)):
+        yield
+        found += [item for item in part if filters.matches(item, parsed, keys)]
+    return found
+
+
+def _candidates(state: State, query: TaskQuery) -> Slices[Iterator[Task]]:
     """The tasks that the refs name, each once; services and nodes together mean both."""
     if query.tasks:
-        return list({task.id: task for task in (find_task(state, r) for r in query.tasks)}.values())
+        named: dict[TaskId, Task] = {}
+        for ref in query.tasks:
+            task = yield from find_task(state, ref)
+            named[task.id] = task
+        return iter(named.values())
     services = {find_service(state, ref).id: None for ref in query.services}
     nodes = {find_node(state, ref).id: None for ref in query.nodes}
-    if services:
-        groups = (state.tasks_of_service(service_id) for service_id in services)
-        return [task for group in groups for task in group if not nodes or task.node_id in nodes]
-    if nodes:
-        return [task for node_id in nodes for task in state.tasks_of_node(node_id).values()]
-    return list(state.tasks.values())
+    if nodes and not services:
+        return (task for node in nodes for task in list(state.tasks_of_node(node).values()))
+    groups = map(state.tasks_of_service, services or list(state.services))
+    tasks = (task for group in groups for held in list(group.slots.values()) for task in held)
+    return (task for task in tasks if task.node_id in nodes) if nodes else tasks
 
 
-def _service_name(state: State, task: Task) -> str:
-    service = state.services.get(task.service_id)
-    return service.spec.name if service else ""
+def _in_order(state: State, tasks: list[Task]) -> Slices[list[TaskId]]:
+    """A merge sort in slices: a hundred thousand at once would take too long."""
+    names = {
+        service_id: service.spec.name
+        for service_id in {task.service_id: None for task in tasks}
+        if (service := state.services.get(service_id)) is not None
+    }
+    yield
+
+    def key(task: Task) -> tuple[str, int, int]:
+        return names.get(task.service_id, ""), task.slot, -task.created_at
+
+    runs: list[list[Task]] = []
+    for part in batches(tasks, SLICE_TASKS):
+        runs.append(sorted(part, key=key))
+        yield
+    ordered: list[TaskId] = []
+    for part in batches(merge(*runs, key=key), SLICE_TASKS):
+        ordered += [task.id for task in part]
+        yield
+    return ordered

@@ -16,9 +16,17 @@ _SERVICE, _NODE, _NETWORK = "service/", "node/", "network/"
 def unreadable_services(state: State) -> Iterator[Service]:
     """Stand-ins for services: their ids alone are known."""
     for identifier in _ids(state, _SERVICE):
-        container = ContainerSpec(image="")
-        spec = ServiceSpec(name=NAME, task_template=TaskSpec(container_spec=container))
-        yield Service(id=ServiceId(identifier), spec=spec)
+        if (service := unreadable_service(state, ServiceId(identifier))) is not None:
+            yield service
+
+
+def unreadable_service(state: State, service_id: ServiceId) -> Service | None:
+    """A stand-in for the service of that id, if it cannot be read."""
+    if f"{_SERVICE}{service_id}" not in state.unreadable:
+        return None
+    container = ContainerSpec(image="")
+    spec = ServiceSpec(name=NAME, task_template=TaskSpec(container_spec=container))
+    return Service(id=service_id, spec=spec)
 
 
 def remove_unreadable_service(state: State, ref: str) -> tuple[Writes, Service] | None:

@@ -5,6 +5,8 @@ from collections.abc import Collection, Container, Sequence
 import msgspec
 
 from controller.requests.lookup import task_name
+from controller.requests.unreadable import unreadable_service
+from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.objects import Cluster, Node, NodeResources, Service, Task
 from pyswarm_core.specs import TaskSpec
 from pyswarm_core.state import State
@@ -61,15 +63,16 @@ def shown(service: Service) -> Service:
 def service_summary(
     state: State, service: Service, quarantined: Container[str] = ()
 ) -> ServiceSummary:
-    """The service with its running and wanted numbers; one whose number cannot be worked out is
-    quarantined, and wants none.
+    """The service, without its previous specs, and its running and wanted numbers; one whose number
+    cannot be worked out is quarantined, and wants none.
     """
     running = state.tasks_of_service(service.id).running
+    listed = msgspec.structs.replace(shown(service), previous_specs=())
     try:
         desired = desired_tasks(state, service)
     except Exception:
-        return ServiceSummary(shown(service), running, 0, quarantined=True)
-    return ServiceSummary(shown(service), running, desired, service.id in quarantined)
+        return ServiceSummary(listed, running, 0, quarantined=True)
+    return ServiceSummary(listed, running, desired, service.id in quarantined)
 
 
 def desired_tasks(state: State, service: Service) -> int:
@@ -97,6 +100,26 @@ def wanted_slots(state: State, service: Service) -> Collection[int] | None:
         if any(task.desired_state <= TaskState.RUNNING for task in tasks):
             wanted[slot] = None
     return wanted
+
+
+def listed_service(
+    state: State, service_id: ServiceId, *, quarantined: Container[str]
+) -> ServiceSummary | None:
+    """The service by its id, one that cannot be read too; None if it is gone."""
+    service = state.services.get(service_id) or unreadable_service(state, service_id)
+    return service_summary(state, service, quarantined) if service else None
+
+
+def listed_task(state: State, task_id: TaskId, *, with_spec: bool) -> TaskView | None:
+    """The task by its id; None if it is gone."""
+    task = state.tasks.get(task_id)
+    return task_view(state, task, with_spec=with_spec) if task else None
+
+
+def listed_node(state: State, node_id: NodeId, *, leader_host: str) -> NodeView | None:
+    """The node by its id; None if it is gone."""
+    node = state.nodes.get(node_id)
+    return node_view(state, node, leader_host) if node else None
 
 
 def task_view(state: State, task: Task, *, with_spec: bool = True) -> TaskView:

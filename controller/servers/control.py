@@ -4,18 +4,21 @@ Every call asks anew for the leader, so that one that lost its leadership answer
 names its successor. Reads come from the state in memory; changes go through the leader's `submit`.
 """
 
-import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import msgspec
+from google.protobuf.message import Message
 
 from controller.leadership import Leader, Leadership, Mutation
 from controller.requests import lookup, members, networks, nodes, queries, services, views
+from controller.requests.slices import Slices
 from controller.requests.unreadable import why_unreadable
-from controller.servers import digests, images, logs, progress, story, traces
+from controller.servers import digests, events, images, logs, traces, watches
 from controller.servers.calls import Context, in_turn, read
-from controller.why import why
+from controller.servers.pacing import parts
+from controller.why import look_at_why
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc
 from pyswarm_core.clock import Clock
@@ -24,8 +27,9 @@ from pyswarm_core.objects import Network, Node, Service, Version
 from pyswarm_core.specs import NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
 
 T = TypeVar("T")
-VIEWS_AT_ONCE = 500
-"""Tasks turned into messages between two chances for others to run."""
+K = TypeVar("K")
+V = TypeVar("V")
+R = TypeVar("R", bound=Message)
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -107,20 +111,19 @@ class Control(control_pb2_grpc.ControlServicer):
     async def GetService(self, request: pb.RefRequest, context: Context) -> pb.ServiceReply:
         return _service(lookup.find_service(self._leader().state, request.ref))
 
-    async def ListServices(self, request: pb.ListRequest, context: Context) -> pb.ListServicesReply:
+    async def ListServices(self, request: pb.ListRequest, context: Context) -> None:  # type: ignore[override]
         leader = self._leader()
         held = leader.quarantine.ids()
-        found = queries.list_services(leader.state, request.filters, held)
-        return pb.ListServicesReply(
-            services=[to_proto(summary, pb.ServiceSummary()) for summary in found]
-        )
+        found = queries.find_services(leader.state, request.filters)
+        view = partial(views.listed_service, leader.state, quarantined=held)
+        await self._list(found, view, pb.ListServicesReply, "services", context)
 
     async def WatchService(self, request: pb.WatchServiceRequest, context: Context) -> None:  # type: ignore[override]
-        await progress.watch_service(self._leadership, request, self._clock, context.write)
+        await watches.watch_service(self._leadership, request, context.write)
 
     # Tasks
 
-    async def ListTasks(self, request: pb.ListTasksRequest, context: Context) -> pb.ListTasksReply:
+    async def ListTasks(self, request: pb.ListTasksRequest, context: Context) -> None:  # type: ignore[override]
         state = self._leader().state
         query = queries.TaskQuery(
             services=tuple(request.services),
@@ -128,23 +131,17 @@ class Control(control_pb2_grpc.ControlServicer):
             tasks=tuple(request.tasks),
             filters=tuple(request.filters),
         )
-        search = queries.TaskSearch(state, query)
-        for _ in iter(search.step, False):
-            await asyncio.sleep(0)
-        reply = pb.ListTasksReply()
-        for number, task in enumerate(search.result(), 1):
-            view = views.task_view(state, task, with_spec=bool(query.tasks))
-            to_proto(view, reply.tasks.add())
-            if number % VIEWS_AT_ONCE == 0:
-                await asyncio.sleep(0)
-        return reply
+        view = partial(views.listed_task, state, with_spec=bool(query.tasks))
+        found = queries.find_tasks(state, query)
+        await self._list(found, view, pb.ListTasksReply, "tasks", context)
 
     async def Why(self, request: pb.RefRequest, context: Context) -> pb.WhyReply:
         leader = self._leader()
         if lines := why_unreadable(leader.state, request.ref):
             return pb.WhyReply(lines=lines)
-        named = lookup.find_service_or_task(leader.state, request.ref)
-        lines = why(leader.state, named.id, self._clock.now(), leader.quarantine)
+        turns, state, now = leader.watches.turns, leader.state, self._clock.now()
+        named = await turns.run(lookup.find_service_or_task(state, request.ref))
+        lines = await turns.run(look_at_why(state, named.id, now, leader.quarantine))
         return pb.WhyReply(lines=lines)
 
     # Nodes
@@ -152,9 +149,11 @@ class Control(control_pb2_grpc.ControlServicer):
     async def GetNode(self, request: pb.RefRequest, context: Context) -> pb.NodeReply:
         return self._node(lookup.find_node(self._leader().state, request.ref))
 
-    async def ListNodes(self, request: pb.ListRequest, context: Context) -> pb.ListNodesReply:
-        found = queries.list_nodes(self._leader().state, request.filters, self._leader_host())
-        return pb.ListNodesReply(nodes=[to_proto(view, pb.NodeView()) for view in found])
+    async def ListNodes(self, request: pb.ListRequest, context: Context) -> None:  # type: ignore[override]
+        state = self._leader().state
+        found = queries.find_nodes(state, request.filters)
+        view = partial(views.listed_node, state, leader_host=self._leader_host())
+        await self._list(found, view, pb.ListNodesReply, "nodes", context)
 
     async def UpdateNode(self, request: pb.UpdateNodeRequest, context: Context) -> pb.NodeReply:
         spec, based_on = read(NodeSpec, request.spec), read(Version, request.version)
@@ -182,23 +181,25 @@ class Control(control_pb2_grpc.ControlServicer):
             )
         )
 
-    async def GetNetwork(self, request: pb.GetNetworkRequest, context: Context) -> pb.NetworkReply:
+    async def GetNetwork(self, request: pb.GetNetworkRequest, context: Context) -> None:  # type: ignore[override]
         leader = self._leader()
-        network = lookup.find_network(leader.state, request.ref)
-        reply = _network(network)
-        if request.verbose:
-            for service_id in members.services_on(leader.state, network.id):
-                found = members.network_service(leader.state, network.id, service_id)
-                if found is not None:
-                    to_proto(found, reply.services.add())
-                await asyncio.sleep(0)
-            peers = members.network_peers(leader.state, network.id, leader.acknowledged)
-            reply.peers.extend(to_proto(peer, pb.NetworkPeer()) for peer in peers)
-        return reply
+        turns, state = leader.watches.turns, leader.state
+        network = lookup.find_network(state, request.ref)
+        await context.write(_network(network))
+        if not request.verbose:
+            return
+        for service_id in await turns.run(members.services_on(state, network.id)):
+            shown = members.network_service(state, network.id, service_id)
+            async for part in turns.each(parts(shown, _as_it_is, pb.NetworkReply, "services")):
+                await context.write(part)
+        peers = members.network_peers(state, network.id, leader.acknowledged)
+        async for part in turns.each(parts(peers, _as_it_is, pb.NetworkReply, "peers")):
+            await context.write(part)
 
-    async def ListNetworks(self, request: pb.ListRequest, context: Context) -> pb.ListNetworksReply:
-        found = queries.list_networks(self._leader().state, request.filters)
-        return pb.ListNetworksReply(networks=[_network(network).network for network in found])
+    async def ListNetworks(self, request: pb.ListRequest, context: Context) -> None:  # type: ignore[override]
+        state = self._leader().state
+        found = queries.find_networks(state, request.filters)
+        await self._list(found, state.networks.get, pb.ListNetworksReply, "networks", context)
 
     async def RemoveNetwork(self, request: pb.RefRequest, context: Context) -> pb.NetworkReply:
         return _network(
@@ -213,7 +214,7 @@ class Control(control_pb2_grpc.ControlServicer):
     # Streams and what agents are asked
 
     async def Events(self, request: pb.EventsRequest, context: Context) -> None:  # type: ignore[override]
-        await story.tell_events(self._leadership, request, self._clock, context.write)
+        await events.tell_events(self._leadership, request, self._clock, context.write)
 
     async def Logs(self, request: pb.LogsRequest, context: Context) -> None:  # type: ignore[override]
         await logs.send_logs(self._leadership, request, in_turn(context.write))
@@ -221,14 +222,27 @@ class Control(control_pb2_grpc.ControlServicer):
     async def PullImage(self, request: pb.PullImageRequest, context: Context) -> None:  # type: ignore[override]
         await images.pull_image(self._leader(), request, in_turn(context.write))
 
-    async def ListImages(self, request: pb.ListRequest, context: Context) -> pb.ListImagesReply:
-        return await images.list_images(self._leader(), request.filters)
+    async def ListImages(self, request: pb.ListRequest, context: Context) -> None:  # type: ignore[override]
+        await images.list_images(self._leader(), request.filters, in_turn(context.write))
 
     async def RemoveImage(self, request: pb.RefRequest, context: Context) -> pb.ListImagesReply:
         return await images.remove_image(self._leader(), request.ref)
 
     def _leader(self) -> Leader:
         return self._leadership.current()
+
+    async def _list(
+        self,
+        found: Slices[list[K]],
+        view: Callable[[K], msgspec.Struct | None],
+        reply: type[R],
+        field: str,
+        context: Context,
+    ) -> None:
+        turns = self._leader().watches.turns
+        keys = await turns.run(found)
+        async for part in turns.each(parts(keys, view, reply, field)):
+            await context.write(part)
 
     async def _submit(self, mutation: Mutation[T]) -> T:
         return await self._leader().submit(mutation)
@@ -239,6 +253,10 @@ class Control(control_pb2_grpc.ControlServicer):
     def _node(self, node: Node) -> pb.NodeReply:
         view = views.node_view(self._leader().state, node, self._leader_host())
         return pb.NodeReply(node=to_proto(view, pb.NodeView()))
+
+
+def _as_it_is(view: V) -> V:
+    return view
 
 
 def _login(request: pb.CreateServiceRequest | pb.UpdateServiceRequest) -> RegistryLogin | None:

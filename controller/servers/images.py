@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from controller.leadership import Leader
 from controller.requests.image_targets import ImageName, parse_image_filters, passes, target_nodes
+from controller.requests.slices import batches
 from controller.servers.calls import Write
 from pyswarm_core.api.v1 import control_pb2, dispatcher_pb2
 from pyswarm_core.errors import NotFound, PyswarmError, Unavailable
@@ -20,6 +21,8 @@ from pyswarm_core.validation.problem import shown
 
 R = TypeVar("R")
 NODES_AT_ONCE = 32
+IMAGES_AT_ONCE = 10
+"""Images that are held against up to a hundred patterns before others run."""
 LIST_TIMEOUT_S = 10.0
 REMOVE_TIMEOUT_S = 60.0
 SILENCE_MAX_S = 300.0
@@ -54,22 +57,25 @@ async def pull_image(leader: Leader, request: control_pb2.PullImageRequest, writ
     await _on_each(nodes, on)
 
 
-async def list_images(leader: Leader, wanted: Sequence[str]) -> control_pb2.ListImagesReply:
-    """Every node's images, or why it could not tell. Raises InvalidArgument, NotFound."""
+async def list_images(leader: Leader, wanted: Sequence[str], write: Write) -> None:
+    """Write each node's images, or why it could not tell, as they answer.
+
+    Raises InvalidArgument, NotFound.
+    """
     filters = parse_image_filters(wanted)
     nodes = target_nodes(leader.state, filters.get("node", ()))
 
-    async def on(node: Node) -> control_pb2.NodeImages:
+    async def on(node: Node) -> None:
         ask = dispatcher_pb2.OpenTunnel(image_list=dispatcher_pb2.ImageList())
         result = await _report(leader, node, ask, LIST_TIMEOUT_S)
-        kept = [
-            image for image in result.images if passes(ImageName(image.id, image.names), filters)
-        ]
-        del result.images[:]
-        result.images.extend(kept)
-        return result
+        kept = []
+        for part in batches(result.images, IMAGES_AT_ONCE):
+            kept += [image for image in part if passes(ImageName(image.id, image.names), filters)]
+            await asyncio.sleep(0)
+        found = control_pb2.NodeImages(node_name=result.node_name, images=kept, error=result.error)
+        await write(control_pb2.ListImagesReply(nodes=[found]))
 
-    return control_pb2.ListImagesReply(nodes=await _on_each(nodes, on))
+    await _on_each(nodes, on)
 
 
 async def remove_image(leader: Leader, reference: str) -> control_pb2.ListImagesReply:

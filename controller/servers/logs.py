@@ -14,14 +14,15 @@ from heapq import heapify, heappop, heapreplace
 from typing import NamedTuple
 
 from controller.leadership import Leader, Leadership
-from controller.requests.log_sources import LogSource, log_ended, log_sources
+from controller.requests.log_sources import LogSource, LogSources, log_sources
 from controller.requests.lookup import find_service_or_task
 from controller.servers.calls import Write
-from controller.servers.progress import change
+from controller.servers.watches import Watcher
 from pyswarm_core.api.v1 import control_pb2, dispatcher_pb2
-from pyswarm_core.errors import NotFound, PyswarmError
-from pyswarm_core.ids import NodeId, TaskId
-from pyswarm_core.state import State
+from pyswarm_core.clock import Instant
+from pyswarm_core.errors import PyswarmError
+from pyswarm_core.ids import NodeId, ServiceId, TaskId
+from pyswarm_core.objects import Service, Task
 
 Reply = control_pb2.LogsReply
 Lines = Sequence[dispatcher_pb2.LogLine]
@@ -32,6 +33,7 @@ FOLLOWED_MAX = 256
 READ_TIMEOUT_S = 10.0
 LOOK_FOR_TASKS_EVERY_S = 0.2
 RETRY_AFTER_S = 1.0
+ANY_TIME = Instant(0)
 
 
 async def send_logs(leadership: Leadership, request: control_pb2.LogsRequest, write: Write) -> None:
@@ -40,10 +42,12 @@ async def send_logs(leadership: Leadership, request: control_pb2.LogsRequest, wr
     Raises NotFound, and Unavailable when leadership is lost while following.
     """
     leader = leadership.current()
+    turns = leader.watches.turns
+    named = await turns.run(find_service_or_task(leader.state, request.ref))
     if request.follow:
-        await _Follower(leadership, request, write).run()
+        await _Follower(leader, request, named.id, write).run(_service_of(named))
         return
-    found = log_sources(leader.state, request.ref)
+    found = (await turns.run(log_sources(leader.state, named.id, ANY_TIME))).value
     for missing in found.missing.values():
         await write(Reply(warning=missing))
     warned: set[NodeId] = set()
@@ -144,12 +148,14 @@ class _Follower:
     """Follows what there is and what appears, until the service or task is gone."""
 
     def __init__(
-        self, leadership: Leadership, request: control_pb2.LogsRequest, write: Write
+        self, leader: Leader, request: control_pb2.LogsRequest, named_id: str, write: Write
     ) -> None:
-        self._leadership = leadership
+        self._leader = leader
         self._request = request
         self._write = write
-        self._named_id = find_service_or_task(leadership.current().state, request.ref).id
+        self._named_id = named_id
+        self._found = LogSources((), {}, ended=False)
+        self._news = asyncio.Event()
         self._followed: set[TaskId] = set()
         self._last: dict[TaskId, _Place] = {}
         self._resumed: dict[TaskId, _Place] = {}
@@ -158,33 +164,36 @@ class _Follower:
         self._open = 0
         self._first = True
 
-    async def run(self) -> None:
+    async def run(self, service_id: ServiceId) -> None:
         """Look for tasks that are not followed yet, again and again."""
-        async with asyncio.TaskGroup() as readers:
-            while True:
-                leader = self._leadership.current()
-                for node_id, sources in await self._new(leader):
-                    self._open += 1
-                    readers.create_task(self._follow(leader, node_id, sources, self._first))
-                self._first = False
-                if self._over(leader.state):
-                    return
-                await change(leader)
-                await asyncio.sleep(LOOK_FOR_TASKS_EVERY_S)
+        watches = self._leader.watches
+        with watches.watching(service_id, log_sources, self._named_id) as watcher:
+            async with asyncio.TaskGroup() as readers:
+                looking = readers.create_task(self._look(watcher))
+                while True:
+                    await self._news.wait()
+                    self._news.clear()
+                    for node_id, sources in await self._new():
+                        self._open += 1
+                        readers.create_task(self._follow(node_id, sources, self._first))
+                    self._first = False
+                    if self._open == 0 and self._found.ended:
+                        looking.cancel()
+                        return
+                    await asyncio.sleep(LOOK_FOR_TASKS_EVERY_S)
 
-    def _over(self, state: State) -> bool:
-        return self._open == 0 and log_ended(state, self._named_id)
+    async def _look(self, watcher: Watcher[LogSources]) -> None:
+        while True:
+            self._found = (await watcher.next()).value
+            self._news.set()
 
-    async def _new(self, leader: Leader) -> list[tuple[NodeId, list[LogSource]]]:
-        try:
-            found = log_sources(leader.state, self._named_id, self._followed)
-        except NotFound:
-            return []
-        for node_id, missing in found.missing.items():
+    async def _new(self) -> list[tuple[NodeId, list[LogSource]]]:
+        for node_id, missing in self._found.missing.items():
             await self._warn(node_id, Reply(warning=missing))
         by_node: dict[NodeId, list[LogSource]] = defaultdict(list)
-        for source in found.sources:
-            by_node[source.node_id].append(source)
+        for source in self._found.sources:
+            if source.task_id not in self._followed:
+                by_node[source.node_id].append(source)
         room = FOLLOWED_MAX - self._open
         if len(by_node) > room:
             text = f"more than {FOLLOWED_MAX} streams: some tasks are not followed yet"
@@ -193,9 +202,7 @@ class _Follower:
         self._followed.update(source.task_id for _, sources in taken for source in sources)
         return taken
 
-    async def _follow(
-        self, leader: Leader, node_id: NodeId, sources: Sequence[LogSource], first: bool
-    ) -> None:
+    async def _follow(self, node_id: NodeId, sources: Sequence[LogSource], first: bool) -> None:
         """Pass on the lines of these tasks of one node; of later ones from their beginning."""
         options = _options(sources, self._request)
         if not first:
@@ -203,7 +210,7 @@ class _Follower:
             resumed = [self._resumed.get(source.task_id, _Place()) for source in sources]
             options.since = max(options.since, min(place.at for place in resumed))
         try:
-            async with aclosing(_frames(leader, node_id, options, None)) as frames:
+            async with aclosing(_frames(self._leader, node_id, options, None)) as frames:
                 async for lines in frames:
                     await self._pass_on(sources, lines)
         except PyswarmError as error:
@@ -212,6 +219,7 @@ class _Follower:
             self._forget(sources)
         finally:
             self._open -= 1
+            self._news.set()
 
     def _forget(self, sources: Sequence[LogSource]) -> None:
         """Take them up again in the next round, behind their last line."""
@@ -256,6 +264,10 @@ async def _frames(
         while (frame := await tunnel.read(timeout_s)) is not None:
             if frame.log_lines.lines:
                 yield frame.log_lines.lines
+
+
+def _service_of(named: Service | Task) -> ServiceId:
+    return named.service_id if isinstance(named, Task) else named.id
 
 
 def _options(

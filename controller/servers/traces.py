@@ -42,7 +42,8 @@ async def trace(
 
     Raises InvalidArgument, NotFound, Conflict, and Unavailable if the first agent cannot be asked.
     """
-    hops = await _hops(leader, aim(leader.state, request.source, request.target), request.port)
+    aimed = await leader.watches.turns.run(aim(leader.state, request.source, request.target))
+    hops = await _hops(leader, aimed, request.port)
     reply = control_pb2.TraceNetworkReply()
     for hop in hops:
         to_proto(hop, reply.hops.add())
@@ -98,13 +99,14 @@ async def _first(leader: Leader, aimed: Aim) -> tuple[Case, End | None]:
         return replace(case, join=_joinable(state, networks_of(state, aimed.service))), None
     answers = facts.name.addresses if facts.name else (aimed.address,)
     led_to = facts.rules.backends if vip and facts.rules else answers
-    return _with_end(state, aimed, case, tuple(filter(None, led_to)))
+    led_to = tuple(filter(None, led_to))
+    other = await leader.watches.turns.run(end(state, aimed, led_to))
+    return _with_end(state, aimed, case, led_to, other)
 
 
 def _with_end(
-    state: State, aimed: Aim, case: Case, led_to: tuple[str, ...]
+    state: State, aimed: Aim, case: Case, led_to: tuple[str, ...], other: End | None
 ) -> tuple[Case, End | None]:
-    other = end(state, aimed, led_to)
     if other is None:
         outside = bool(led_to) and all(network_of(state, a) is None for a in led_to)
         return replace(case, outside=outside), None

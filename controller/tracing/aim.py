@@ -12,8 +12,10 @@ import msgspec
 from controller.endpoints.sets import is_backend
 from controller.requests.lookup import find_service_or_task, task_name
 from controller.requests.members import services_on
+from controller.requests.slices import Slices
 from pyswarm_core.errors import Conflict, InvalidArgument, NotFound
 from pyswarm_core.ids import NetworkId
+from pyswarm_core.limits import SLICE_TASKS
 from pyswarm_core.objects import Node, Service, Task
 from pyswarm_core.specs import EndpointMode, Protocol
 from pyswarm_core.state import State
@@ -47,14 +49,14 @@ class End(msgspec.Struct, frozen=True):
     address: str
 
 
-def aim(state: State, source: str, target: str) -> Aim:
-    """Whom the words mean.
+def aim(state: State, source: str, target: str) -> Slices[Aim]:
+    """Whom the words mean, in slices.
 
     Raises NotFound, InvalidArgument, Conflict if the source is not on a network of the fleet.
     """
     if not target:
         raise InvalidArgument("there is nothing to trace to: want a task, service, name or address")
-    task = _running(state, source)
+    task = yield from _running(state, source)
     node = state.nodes.get(task.node_id)
     if node is None or not overlays(state, task):
         raise Conflict(
@@ -63,7 +65,8 @@ def aim(state: State, source: str, target: str) -> Aim:
     begun = Aim(source=task, node=node, text=target)
     if _is_address(target):
         return msgspec.structs.replace(begun, address=target)
-    named = None if target in _aliases(state, task) else _named(state, target)
+    is_alias = target in (yield from _aliases(state, task))
+    named = None if is_alias else (yield from _named(state, target))
     if isinstance(named, Task):
         service = state.services.get(named.service_id)
         name = f"{service.spec.name}.{named.slot}.{named.id}" if service else ""
@@ -118,24 +121,29 @@ def backends(state: State, service: Service, network_id: NetworkId) -> list[End]
     ]
 
 
-def end(state: State, aimed: Aim, led_to: Iterable[str]) -> End | None:
+def end(state: State, aimed: Aim, led_to: Iterable[str]) -> Slices[End | None]:
     """The task at the other end: of the addresses that the way leads to, the first that is not the
-    source's own; None if none is a task's.
+    source's own; None if none is a task's. In slices.
     """
     if aimed.task is not None:
         own = overlays(state, aimed.source)
         there = overlays(state, aimed.task)
         shared = next((n for n in own if n in there), next(iter(there), None))
         return _end(state, aimed.task, shared, there[shared]) if shared else None
-    found = [holder for address in led_to if (holder := _holder(state, address))]
-    others = [holder for holder in found if holder.task.id != aimed.source.id]
-    return next(iter(others or found), None)
+    own_end = None
+    for address in led_to:
+        holder = yield from _holder(state, address)
+        if holder is not None and holder.task.id != aimed.source.id:
+            return holder
+        own_end = own_end or holder
+    return own_end
 
 
 def network_of(state: State, address: str) -> NetworkId | None:
     """The fleet's network that the address is of."""
+    wanted = IPv4Address(address)
     for network in state.networks.values():
-        if IPv4Address(address) in IPv4Network(network.subnet):
+        if wanted in IPv4Network(network.subnet):
             return network.id
     return None
 
@@ -146,8 +154,8 @@ def first_port(service: Service | None) -> int:
     return next((p.target_port for p in ports if p.protocol is Protocol.TCP), 0)
 
 
-def _running(state: State, ref: str) -> Task:
-    named = find_service_or_task(state, ref)
+def _running(state: State, ref: str) -> Slices[Task]:
+    named = yield from find_service_or_task(state, ref)
     if isinstance(named, Task):
         if named.state is not TaskState.RUNNING:
             name = task_name(state, named)
@@ -162,34 +170,37 @@ def _running(state: State, ref: str) -> Task:
     raise Conflict(f"service {name} has no running task: `pyswarm why {name}` tells the cause")
 
 
-def _named(state: State, target: str) -> Service | Task | None:
+def _named(state: State, target: str) -> Slices[Service | Task | None]:
     try:
-        return find_service_or_task(state, target)
+        return (yield from find_service_or_task(state, target))
     except NotFound as error:
         if "ambiguous" in str(error):
             raise
     return None
 
 
-def _aliases(state: State, task: Task) -> set[str]:
+def _aliases(state: State, task: Task) -> Slices[set[str]]:
     """The aliases on the task's networks: they win over the beginnings of ids."""
-    on = overlays(state, task)
-    return {
-        alias
-        for network_id in on
-        for service_id in services_on(state, network_id)
-        for joined in state.services[service_id].spec.task_template.networks
-        if joined.target == network_id
-        for alias in joined.aliases
-    }
+    found: set[str] = set()
+    for network_id in overlays(state, task):
+        for service_id in (yield from services_on(state, network_id)):
+            service = state.services.get(service_id)
+            for joined in service.spec.task_template.networks if service else ():
+                if joined.target == network_id:
+                    found.update(joined.aliases)
+    return found
 
 
-def _holder(state: State, address: str) -> End | None:
+def _holder(state: State, address: str) -> Slices[End | None]:
     network_id = network_of(state, address)
     if network_id is None:
         return None
-    for service_id in services_on(state, network_id):
-        for task, held in _addresses(state, state.services[service_id], network_id):
+    for service_id in (yield from services_on(state, network_id)):
+        if (service := state.services.get(service_id)) is None:
+            continue
+        for number, (task, held) in enumerate(_addresses(state, service, network_id), 1):
+            if number % SLICE_TASKS == 0:
+                yield
             if held == address and task.state is TaskState.RUNNING:
                 return _end(state, task, network_id, address)
     return None
@@ -198,7 +209,7 @@ def _holder(state: State, address: str) -> End | None:
 def _addresses(state: State, service: Service, network_id: NetworkId) -> Iterator[tuple[Task, str]]:
     slots = state.tasks_of_service(service.id).slots
     for slot in sorted(slots):
-        for task in slots[slot]:
+        for task in slots.get(slot, ()):
             for held in task.detail.addresses:
                 if held.network_id == network_id:
                     yield task, held.address.partition("/")[0]

@@ -29,6 +29,7 @@ from tests.attack.load import VICTIM
 from tests.e2e.acceptance.fleet import IMAGE, Fleet, playground
 from tests.e2e.acceptance.web import ask_from_outside, reached
 from tests.fixtures import commands
+from tests.fixtures.parts import joined
 
 PORT = 18080
 REPLICAS = 6
@@ -126,7 +127,8 @@ class Watcher:
                     if number % 10:
                         stub.GetService(pb.RefRequest(ref=VICTIM), timeout=CALL_LIMIT_S)
                     else:
-                        self._look(stub.ListNodes(pb.ListRequest(), timeout=CALL_LIMIT_S))
+                        listing = stub.ListNodes(pb.ListRequest(), timeout=CALL_LIMIT_S)
+                        self._look(joined(pb.ListNodesReply, listing))
                 except grpc.RpcError as error:
                     self.failed[f"{error.code().name}: {error.details()}"] += 1
                 self.calls_s.append(time.monotonic() - began)

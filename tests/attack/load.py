@@ -31,6 +31,7 @@ from pyswarm_core.specs import (
     TaskSpec,
 )
 from tests.attack.messages import Hostile, Method, methods
+from tests.fixtures.parts import whole
 
 FUZZERS = 4
 FUZZ_PAUSE_S = 0.02
@@ -211,7 +212,10 @@ class Load:
     async def _clean(self) -> None:
         """Remove every object of ours."""
         services = (
-            await self._users.ListServices(pb.ListRequest(), timeout=CALL_TIMEOUT_S)
+            await whole(
+                pb.ListServicesReply,
+                self._users.ListServices(pb.ListRequest(), timeout=CALL_TIMEOUT_S),
+            )
         ).services
         for one in services:
             if one.service.spec.name != VICTIM:
@@ -222,7 +226,10 @@ class Load:
                     ),
                 )
         for network in (
-            await self._users.ListNetworks(pb.ListRequest(), timeout=CALL_TIMEOUT_S)
+            await whole(
+                pb.ListNetworksReply,
+                self._users.ListNetworks(pb.ListRequest(), timeout=CALL_TIMEOUT_S),
+            )
         ).networks:
             if network.spec.name != "ingress":
                 await self._count(
@@ -233,7 +240,10 @@ class Load:
                 )
         if self._over():
             for view in (
-                await self._users.ListNodes(pb.ListRequest(), timeout=CALL_TIMEOUT_S)
+                await whole(
+                    pb.ListNodesReply,
+                    self._users.ListNodes(pb.ListRequest(), timeout=CALL_TIMEOUT_S),
+                )
             ).nodes:
                 if not view.node.status.addr.startswith("10.99.0."):
                     request = pb.RemoveNodeRequest(ref=view.node.id, force=True)

@@ -14,6 +14,7 @@ from pyswarm_core.api.v1 import control_pb2_grpc, objects_pb2
 from tests.chaos.faults import HOSTS
 from tests.e2e.acceptance.fleet import Fleet
 from tests.e2e.acceptance.web import LATE_S, ask_from
+from tests.fixtures.parts import joined
 
 LOOK_EVERY_S = 0.05
 ASK_EVERY_S = 0.05
@@ -94,8 +95,10 @@ class Watch:
             services=[self._service], filters=["desired-state=running"]
         )
         service = stub.GetService(pb.RefRequest(ref=self._service), timeout=CALL_LIMIT_S).service
-        nodes = stub.ListNodes(pb.ListRequest(), timeout=CALL_LIMIT_S).nodes
-        tasks = stub.ListTasks(of_service, timeout=CALL_LIMIT_S).tasks
+        nodes = joined(
+            pb.ListNodesReply, stub.ListNodes(pb.ListRequest(), timeout=CALL_LIMIT_S)
+        ).nodes
+        tasks = joined(pb.ListTasksReply, stub.ListTasks(of_service, timeout=CALL_LIMIT_S)).tasks
         return Sight(
             time.monotonic(),
             {view.node.description.hostname: view.node.status.state for view in nodes},

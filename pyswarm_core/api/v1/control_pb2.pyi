@@ -237,7 +237,9 @@ class ServiceSummary(_message.Message):
     quarantined: _builtins.bool
     """Something failed for it, and it is left alone until it changes: Why says what."""
     @_builtins.property
-    def service(self) -> _objects_pb2.Service: ...
+    def service(self) -> _objects_pb2.Service:
+        """Without its previous specs."""
+
     def __init__(
         self,
         *,

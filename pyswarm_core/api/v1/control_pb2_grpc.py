@@ -59,7 +59,7 @@ class ControlStub:
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ServiceReply.FromString,
                 _registered_method=True)
-        self.ListServices = channel.unary_unary(
+        self.ListServices = channel.unary_stream(
                 '/pyswarm.v1.Control/ListServices',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListServicesReply.FromString,
@@ -69,7 +69,7 @@ class ControlStub:
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.WatchServiceRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ServiceProgress.FromString,
                 _registered_method=True)
-        self.ListTasks = channel.unary_unary(
+        self.ListTasks = channel.unary_stream(
                 '/pyswarm.v1.Control/ListTasks',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListTasksRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListTasksReply.FromString,
@@ -84,7 +84,7 @@ class ControlStub:
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.NodeReply.FromString,
                 _registered_method=True)
-        self.ListNodes = channel.unary_unary(
+        self.ListNodes = channel.unary_stream(
                 '/pyswarm.v1.Control/ListNodes',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListNodesReply.FromString,
@@ -104,12 +104,12 @@ class ControlStub:
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateNetworkRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.NetworkReply.FromString,
                 _registered_method=True)
-        self.GetNetwork = channel.unary_unary(
+        self.GetNetwork = channel.unary_stream(
                 '/pyswarm.v1.Control/GetNetwork',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetNetworkRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.NetworkReply.FromString,
                 _registered_method=True)
-        self.ListNetworks = channel.unary_unary(
+        self.ListNetworks = channel.unary_stream(
                 '/pyswarm.v1.Control/ListNetworks',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListNetworksReply.FromString,
@@ -139,7 +139,7 @@ class ControlStub:
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.PullImageRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.NodeImageProgress.FromString,
                 _registered_method=True)
-        self.ListImages = channel.unary_unary(
+        self.ListImages = channel.unary_stream(
                 '/pyswarm.v1.Control/ListImages',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListImagesReply.FromString,
@@ -185,7 +185,8 @@ class ControlServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListServices(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists come in parts of about 64 KiB; each object is as it was when its part was made.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -240,7 +241,8 @@ class ControlServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetNetwork(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """With `verbose` who is on it, in parts as lists; a service with many tasks comes in several, by the same name.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -283,7 +285,8 @@ class ControlServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListImages(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """One part per node, as it answers.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -322,7 +325,7 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ServiceReply.SerializeToString,
             ),
-            'ListServices': grpc.unary_unary_rpc_method_handler(
+            'ListServices': grpc.unary_stream_rpc_method_handler(
                     servicer.ListServices,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListServicesReply.SerializeToString,
@@ -332,7 +335,7 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.WatchServiceRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ServiceProgress.SerializeToString,
             ),
-            'ListTasks': grpc.unary_unary_rpc_method_handler(
+            'ListTasks': grpc.unary_stream_rpc_method_handler(
                     servicer.ListTasks,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListTasksRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListTasksReply.SerializeToString,
@@ -347,7 +350,7 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.NodeReply.SerializeToString,
             ),
-            'ListNodes': grpc.unary_unary_rpc_method_handler(
+            'ListNodes': grpc.unary_stream_rpc_method_handler(
                     servicer.ListNodes,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListNodesReply.SerializeToString,
@@ -367,12 +370,12 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.CreateNetworkRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.NetworkReply.SerializeToString,
             ),
-            'GetNetwork': grpc.unary_unary_rpc_method_handler(
+            'GetNetwork': grpc.unary_stream_rpc_method_handler(
                     servicer.GetNetwork,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetNetworkRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.NetworkReply.SerializeToString,
             ),
-            'ListNetworks': grpc.unary_unary_rpc_method_handler(
+            'ListNetworks': grpc.unary_stream_rpc_method_handler(
                     servicer.ListNetworks,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListNetworksReply.SerializeToString,
@@ -402,7 +405,7 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.PullImageRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.NodeImageProgress.SerializeToString,
             ),
-            'ListImages': grpc.unary_unary_rpc_method_handler(
+            'ListImages': grpc.unary_stream_rpc_method_handler(
                     servicer.ListImages,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListImagesReply.SerializeToString,
@@ -569,7 +572,7 @@ class Control:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/pyswarm.v1.Control/ListServices',
@@ -623,7 +626,7 @@ class Control:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/pyswarm.v1.Control/ListTasks',
@@ -704,7 +707,7 @@ class Control:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/pyswarm.v1.Control/ListNodes',
@@ -812,7 +815,7 @@ class Control:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/pyswarm.v1.Control/GetNetwork',
@@ -839,7 +842,7 @@ class Control:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/pyswarm.v1.Control/ListNetworks',
@@ -1001,7 +1004,7 @@ class Control:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/pyswarm.v1.Control/ListImages',

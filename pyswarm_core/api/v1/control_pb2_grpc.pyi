@@ -38,25 +38,28 @@ class ControlStub:
     UpdateService: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateServiceRequest, _control_pb2.ServiceReply]
     RemoveService: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ServiceReply]
     GetService: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ServiceReply]
-    ListServices: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListRequest, _control_pb2.ListServicesReply]
+    ListServices: _grpc.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListServicesReply]
+    """Lists come in parts of about 64 KiB; each object is as it was when its part was made."""
     WatchService: _grpc.UnaryStreamMultiCallable[_control_pb2.WatchServiceRequest, _control_pb2.ServiceProgress]
     """Sends the service's progress now and whenever it changes, until it converged (or for ever with `follow`)."""
-    ListTasks: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListTasksRequest, _control_pb2.ListTasksReply]
+    ListTasks: _grpc.UnaryStreamMultiCallable[_control_pb2.ListTasksRequest, _control_pb2.ListTasksReply]
     Why: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.WhyReply]
     GetNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.NodeReply]
-    ListNodes: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListRequest, _control_pb2.ListNodesReply]
+    ListNodes: _grpc.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListNodesReply]
     UpdateNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateNodeRequest, _control_pb2.NodeReply]
     RemoveNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.RemoveNodeRequest, _control_pb2.NodeReply]
     CreateNetwork: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreateNetworkRequest, _control_pb2.NetworkReply]
-    GetNetwork: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetNetworkRequest, _control_pb2.NetworkReply]
-    ListNetworks: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListRequest, _control_pb2.ListNetworksReply]
+    GetNetwork: _grpc.UnaryStreamMultiCallable[_control_pb2.GetNetworkRequest, _control_pb2.NetworkReply]
+    """With `verbose` who is on it, in parts as lists; a service with many tasks comes in several, by the same name."""
+    ListNetworks: _grpc.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListNetworksReply]
     RemoveNetwork: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.NetworkReply]
     TraceNetwork: _grpc.UnaryUnaryMultiCallable[_control_pb2.TraceNetworkRequest, _control_pb2.TraceNetworkReply]
     """Follows the way from a task to another task, a service, a name or an address; ends with the first broken hop."""
     Events: _grpc.UnaryStreamMultiCallable[_control_pb2.EventsRequest, _control_pb2.Event]
     Logs: _grpc.UnaryStreamMultiCallable[_control_pb2.LogsRequest, _control_pb2.LogsReply]
     PullImage: _grpc.UnaryStreamMultiCallable[_control_pb2.PullImageRequest, _control_pb2.NodeImageProgress]
-    ListImages: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListRequest, _control_pb2.ListImagesReply]
+    ListImages: _grpc.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListImagesReply]
+    """One part per node, as it answers."""
     RemoveImage: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ListImagesReply]
 
 @_typing.type_check_only
@@ -67,25 +70,28 @@ class ControlAsyncStub(ControlStub):
     UpdateService: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateServiceRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
     RemoveService: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
     GetService: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
-    ListServices: _aio.UnaryUnaryMultiCallable[_control_pb2.ListRequest, _control_pb2.ListServicesReply]  # type: ignore[assignment]
+    ListServices: _aio.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListServicesReply]  # type: ignore[assignment]
+    """Lists come in parts of about 64 KiB; each object is as it was when its part was made."""
     WatchService: _aio.UnaryStreamMultiCallable[_control_pb2.WatchServiceRequest, _control_pb2.ServiceProgress]  # type: ignore[assignment]
     """Sends the service's progress now and whenever it changes, until it converged (or for ever with `follow`)."""
-    ListTasks: _aio.UnaryUnaryMultiCallable[_control_pb2.ListTasksRequest, _control_pb2.ListTasksReply]  # type: ignore[assignment]
+    ListTasks: _aio.UnaryStreamMultiCallable[_control_pb2.ListTasksRequest, _control_pb2.ListTasksReply]  # type: ignore[assignment]
     Why: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.WhyReply]  # type: ignore[assignment]
     GetNode: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.NodeReply]  # type: ignore[assignment]
-    ListNodes: _aio.UnaryUnaryMultiCallable[_control_pb2.ListRequest, _control_pb2.ListNodesReply]  # type: ignore[assignment]
+    ListNodes: _aio.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListNodesReply]  # type: ignore[assignment]
     UpdateNode: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateNodeRequest, _control_pb2.NodeReply]  # type: ignore[assignment]
     RemoveNode: _aio.UnaryUnaryMultiCallable[_control_pb2.RemoveNodeRequest, _control_pb2.NodeReply]  # type: ignore[assignment]
     CreateNetwork: _aio.UnaryUnaryMultiCallable[_control_pb2.CreateNetworkRequest, _control_pb2.NetworkReply]  # type: ignore[assignment]
-    GetNetwork: _aio.UnaryUnaryMultiCallable[_control_pb2.GetNetworkRequest, _control_pb2.NetworkReply]  # type: ignore[assignment]
-    ListNetworks: _aio.UnaryUnaryMultiCallable[_control_pb2.ListRequest, _control_pb2.ListNetworksReply]  # type: ignore[assignment]
+    GetNetwork: _aio.UnaryStreamMultiCallable[_control_pb2.GetNetworkRequest, _control_pb2.NetworkReply]  # type: ignore[assignment]
+    """With `verbose` who is on it, in parts as lists; a service with many tasks comes in several, by the same name."""
+    ListNetworks: _aio.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListNetworksReply]  # type: ignore[assignment]
     RemoveNetwork: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.NetworkReply]  # type: ignore[assignment]
     TraceNetwork: _aio.UnaryUnaryMultiCallable[_control_pb2.TraceNetworkRequest, _control_pb2.TraceNetworkReply]  # type: ignore[assignment]
     """Follows the way from a task to another task, a service, a name or an address; ends with the first broken hop."""
     Events: _aio.UnaryStreamMultiCallable[_control_pb2.EventsRequest, _control_pb2.Event]  # type: ignore[assignment]
     Logs: _aio.UnaryStreamMultiCallable[_control_pb2.LogsRequest, _control_pb2.LogsReply]  # type: ignore[assignment]
     PullImage: _aio.UnaryStreamMultiCallable[_control_pb2.PullImageRequest, _control_pb2.NodeImageProgress]  # type: ignore[assignment]
-    ListImages: _aio.UnaryUnaryMultiCallable[_control_pb2.ListRequest, _control_pb2.ListImagesReply]  # type: ignore[assignment]
+    ListImages: _aio.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListImagesReply]  # type: ignore[assignment]
+    """One part per node, as it answers."""
     RemoveImage: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ListImagesReply]  # type: ignore[assignment]
 
 class ControlServicer(metaclass=_abc_1.ABCMeta):
@@ -129,7 +135,8 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _control_pb2.ListRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.ListServicesReply, _abc.Awaitable[_control_pb2.ListServicesReply]]: ...
+    ) -> _typing.Union[_abc.Iterator[_control_pb2.ListServicesReply], _abc.AsyncIterator[_control_pb2.ListServicesReply]]:
+        """Lists come in parts of about 64 KiB; each object is as it was when its part was made."""
 
     @_abc_1.abstractmethod
     def WatchService(
@@ -144,7 +151,7 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _control_pb2.ListTasksRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.ListTasksReply, _abc.Awaitable[_control_pb2.ListTasksReply]]: ...
+    ) -> _typing.Union[_abc.Iterator[_control_pb2.ListTasksReply], _abc.AsyncIterator[_control_pb2.ListTasksReply]]: ...
 
     @_abc_1.abstractmethod
     def Why(
@@ -165,7 +172,7 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _control_pb2.ListRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.ListNodesReply, _abc.Awaitable[_control_pb2.ListNodesReply]]: ...
+    ) -> _typing.Union[_abc.Iterator[_control_pb2.ListNodesReply], _abc.AsyncIterator[_control_pb2.ListNodesReply]]: ...
 
     @_abc_1.abstractmethod
     def UpdateNode(
@@ -193,14 +200,15 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _control_pb2.GetNetworkRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.NetworkReply, _abc.Awaitable[_control_pb2.NetworkReply]]: ...
+    ) -> _typing.Union[_abc.Iterator[_control_pb2.NetworkReply], _abc.AsyncIterator[_control_pb2.NetworkReply]]:
+        """With `verbose` who is on it, in parts as lists; a service with many tasks comes in several, by the same name."""
 
     @_abc_1.abstractmethod
     def ListNetworks(
         self,
         request: _control_pb2.ListRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.ListNetworksReply, _abc.Awaitable[_control_pb2.ListNetworksReply]]: ...
+    ) -> _typing.Union[_abc.Iterator[_control_pb2.ListNetworksReply], _abc.AsyncIterator[_control_pb2.ListNetworksReply]]: ...
 
     @_abc_1.abstractmethod
     def RemoveNetwork(
@@ -243,7 +251,8 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _control_pb2.ListRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.ListImagesReply, _abc.Awaitable[_control_pb2.ListImagesReply]]: ...
+    ) -> _typing.Union[_abc.Iterator[_control_pb2.ListImagesReply], _abc.AsyncIterator[_control_pb2.ListImagesReply]]:
+        """One part per node, as it answers."""
 
     @_abc_1.abstractmethod
     def RemoveImage(

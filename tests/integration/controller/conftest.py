@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
+from controller.servers.admission import Admission
 from controller.servers.calls import ErrorsToStatus
 from controller.servers.control import Control, Facts
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS, SERVER_OPTIONS
@@ -17,10 +18,17 @@ from tests.fixtures.desk import Desk, StoppedClock, Term
 class Api:
     """Both ends of the API."""
 
-    def __init__(self, stub: "control_pb2_grpc.ControlAsyncStub", desk: Desk, term: Term) -> None:
+    def __init__(
+        self,
+        stub: "control_pb2_grpc.ControlAsyncStub",
+        desk: Desk,
+        term: Term,
+        admission: Admission,
+    ) -> None:
         self.stub = stub
         self.desk = desk
         self.term = term
+        self.admission = admission
         self.host_is_broken = False
 
     def routes(self) -> list[str]:
@@ -32,17 +40,17 @@ class Api:
 
 @pytest.fixture
 async def api() -> AsyncIterator[Api]:
-    ids = RandomIds()
+    ids, admission = RandomIds(), Admission()
     desk = Desk(build.state(nodes=build.nodes(3)), ids)
     term = Term(desk)
-    server = grpc.aio.server(interceptors=[ErrorsToStatus(ids)], options=SERVER_OPTIONS)
+    server = grpc.aio.server(interceptors=[ErrorsToStatus(ids), admission], options=SERVER_OPTIONS)
     facts = Facts(version="1.2.3", store="none", join_addr="192.0.2.1:2377")
     control = Control(term, StoppedClock(), facts, lambda: both_ends.routes())
     control_pb2_grpc.add_ControlServicer_to_server(control, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=CHANNEL_OPTIONS) as channel:
-        both_ends = Api(control_pb2_grpc.ControlStub(channel), desk, term)
+        both_ends = Api(control_pb2_grpc.ControlStub(channel), desk, term, admission)
         yield both_ends
     await server.stop(None)
     # pytest holds on to what it passed; the stub would hold on to sockets.

@@ -8,6 +8,7 @@ import grpc
 import msgspec
 import pytest
 
+from controller.servers.admission import STREAMS, Gate
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import objects_pb2, specs_pb2
 from pyswarm_core.codec import from_proto, to_proto
@@ -16,6 +17,7 @@ from pyswarm_core.objects import Network, Node, Service
 from pyswarm_core.specs import EndpointSpec, NetworkSpec, PortConfig
 from pyswarm_core.states import Availability, TaskState
 from tests.fixtures import build
+from tests.fixtures.parts import whole
 from tests.integration.controller.conftest import Api
 
 replace = msgspec.structs.replace
@@ -45,11 +47,11 @@ async def test_a_created_service_can_be_got_listed_and_removed(api: Api) -> None
     for ref in ("web", service.id, service.id[:8]):
         got = await api.stub.GetService(pb.RefRequest(ref=ref))
         assert from_proto(Service, got.service) == service
-    listed = await api.stub.ListServices(pb.ListRequest())
+    listed = await whole(pb.ListServicesReply, api.stub.ListServices(pb.ListRequest()))
     assert [(s.service.spec.name, s.running, s.desired) for s in listed.services] == [("web", 0, 1)]
     removed = await api.stub.RemoveService(pb.RefRequest(ref="web"))
     assert removed.service.removing
-    assert not (await api.stub.ListServices(pb.ListRequest())).services
+    assert not (await whole(pb.ListServicesReply, api.stub.ListServices(pb.ListRequest()))).services
 
 
 async def test_a_registry_login_is_in_no_answer(api: Api) -> None:
@@ -62,7 +64,7 @@ async def test_a_registry_login_is_in_no_answer(api: Api) -> None:
     update.registry_login.CopyFrom(login)
     changed = await api.stub.UpdateService(update)
     got = await api.stub.GetService(pb.RefRequest(ref="web"))
-    listed = await api.stub.ListServices(pb.ListRequest())
+    listed = await whole(pb.ListServicesReply, api.stub.ListServices(pb.ListRequest()))
     removed = await api.stub.RemoveService(pb.RefRequest(ref="web"))
     answers = (made, changed, got, listed, removed)
     assert not any(b"right" in answer.SerializeToString() for answer in answers)
@@ -129,12 +131,14 @@ async def test_what_nobody_expected_shows_an_id_and_nothing_else(
 
 async def test_a_controller_that_does_not_lead_names_the_one_that_does(api: Api) -> None:
     api.term.desk = None
-    details = await refused(api.stub.ListNodes(pb.ListRequest()), grpc.StatusCode.UNAVAILABLE)
+    details = await refused(
+        whole(pb.ListNodesReply, api.stub.ListNodes(pb.ListRequest())), grpc.StatusCode.UNAVAILABLE
+    )
     assert "192.0.2.9:2377" in details
 
 
 async def test_nodes_are_listed_updated_and_removed(api: Api) -> None:
-    listed = await api.stub.ListNodes(pb.ListRequest())
+    listed = await whole(pb.ListNodesReply, api.stub.ListNodes(pb.ListRequest()))
     assert [(n.node.id, n.leader) for n in listed.nodes] == [
         ("n1", True),
         ("n2", False),
@@ -165,14 +169,16 @@ async def test_networks_come_and_go_and_are_kept_while_used(api: Api) -> None:
     assert "'web'" in used
     api.desk.put(Writes(removed_services=(service.id,)))
     await api.stub.RemoveNetwork(pb.RefRequest(ref="app"))
-    assert not (await api.stub.ListNetworks(pb.ListRequest())).networks
+    assert not (await whole(pb.ListNetworksReply, api.stub.ListNetworks(pb.ListRequest()))).networks
 
 
 async def test_tasks_are_listed_with_the_names_people_know(api: Api) -> None:
     service = await create(api, "web")
     task = replace(build.task("x.1", node="n2"), service_id=service.id)
     api.desk.put(Writes(tasks=[task]))
-    reply = await api.stub.ListTasks(pb.ListTasksRequest(services=["web"]))
+    reply = await whole(
+        pb.ListTasksReply, api.stub.ListTasks(pb.ListTasksRequest(services=["web"]))
+    )
     (view,) = reply.tasks
     assert (view.name, view.service_name, view.node_name, view.image) == (
         "web.1",
@@ -181,7 +187,7 @@ async def test_tasks_are_listed_with_the_names_people_know(api: Api) -> None:
         "busybox",
     )
     assert not view.HasField("spec")
-    named = await api.stub.ListTasks(pb.ListTasksRequest(tasks=["web.1"]))
+    named = await whole(pb.ListTasksReply, api.stub.ListTasks(pb.ListTasksRequest(tasks=["web.1"])))
     assert named.tasks[0].spec.container_spec.image == "busybox"
 
 
@@ -234,7 +240,7 @@ async def test_a_watch_tells_when_leadership_is_lost(api: Api) -> None:
     stream = watch.__aiter__()
     await anext(stream)
     api.term.desk = None
-    api.desk.put(Writes())
+    api.desk.watches.close()
     async with asyncio.timeout(5):
         await refused(_drain(stream), grpc.StatusCode.UNAVAILABLE)
 
@@ -248,10 +254,12 @@ async def test_a_published_service_is_told_with_the_network_it_made(api: Api) ->
     endpoint = EndpointSpec(ports=(PortConfig(target_port=80), PortConfig(target_port=81)))
     service = await create(api, "web", endpoint_spec=endpoint)
     assert [port.published_port for port in service.endpoint.ports] == [30_000, 30_001]
-    brief = await api.stub.GetNetwork(pb.GetNetworkRequest(ref="ingress"))
+    brief = await whole(pb.NetworkReply, api.stub.GetNetwork(pb.GetNetworkRequest(ref="ingress")))
     assert from_proto(Network, brief.network).spec.ingress
     assert not brief.services
-    full = await api.stub.GetNetwork(pb.GetNetworkRequest(ref="ingress", verbose=True))
+    full = await whole(
+        pb.NetworkReply, api.stub.GetNetwork(pb.GetNetworkRequest(ref="ingress", verbose=True))
+    )
     (told,) = full.services
     assert (told.name, [port.published_port for port in told.ports]) == ("web", [30_000, 30_001])
     assert [peer.node_name for peer in full.peers] == [
@@ -275,3 +283,27 @@ async def test_a_call_that_fails_leaves_nothing_to_the_garbage_collector(api: Ap
     finally:
         gc.enable()
     assert kept < calls / 5
+
+
+async def test_a_caller_with_too_many_streams_is_told_the_limit_and_may_go_on_later(
+    api: Api,
+) -> None:
+    limit = replace(STREAMS, per_caller=2)
+    api.admission.streams = Gate(limit)
+    await create(api, "web")
+    watches = [
+        api.stub.WatchService(pb.WatchServiceRequest(ref="web", follow=True)) for _ in range(2)
+    ]
+    for watch in watches:
+        await watch.read()
+    more = api.stub.Events(pb.EventsRequest(follow=True))
+    details = await refused(_drain(more), grpc.StatusCode.UNAVAILABLE)
+    assert "127.0.0.1 has 2 streams" in details
+    assert "end some of them" in details
+    await api.stub.GetInfo(pb.GetInfoRequest())  # requests count by themselves
+    for watch in watches:
+        watch.cancel()
+    async with asyncio.timeout(5):
+        while api.admission.streams.total:  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.01)
+    assert [event async for event in api.stub.Events(pb.EventsRequest())] == []

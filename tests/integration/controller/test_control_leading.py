@@ -11,6 +11,7 @@ from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
 from pyswarm_core.aio.system import SteadyClock
 from pyswarm_core.api.v1 import control_pb2 as pb
+from tests.fixtures.parts import whole
 from tests.integration.controller.fleet import agents_of, config, leading, serving, user, web
 
 WATCH_S = 20.0
@@ -47,7 +48,7 @@ async def test_a_service_converges_scales_and_goes(fleet: Controller, tmp_path: 
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.NOT_FOUND:  # gone before we looked
                 raise
-        assert not (await stub.ListTasks(pb.ListTasksRequest())).tasks
+        assert not (await whole(pb.ListTasksReply, stub.ListTasks(pb.ListTasksRequest()))).tasks
 
 
 async def test_what_users_did_is_told_as_events(fleet: Controller, tmp_path: Path) -> None:
@@ -76,5 +77,5 @@ async def test_a_drained_node_is_emptied_and_a_removed_one_forgotten(
                 break
         follow.cancel()
         await stub.RemoveNode(pb.RemoveNodeRequest(ref="host2", force=True))
-        listed = await stub.ListNodes(pb.ListRequest())
+        listed = await whole(pb.ListNodesReply, stub.ListNodes(pb.ListRequest()))
         assert [view.node.description.hostname for view in listed.nodes] == ["host1", "host3"]

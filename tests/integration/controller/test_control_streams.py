@@ -15,6 +15,7 @@ from pyswarm_core.objects import Task
 from pyswarm_core.states import NodeState, TaskState
 from tests.fixtures import build
 from tests.fixtures.desk import Answer
+from tests.fixtures.parts import whole
 from tests.integration.controller.conftest import Api
 
 WEB = build.service("web", replicas=2)
@@ -142,7 +143,7 @@ async def test_images_are_listed_by_node_and_filtered(api: Api) -> None:
     )
     api.desk.agents[NodeId("n1")] = lambda _: [dp.TunnelFrame(image_report=report)]
     request = pb.ListRequest(filters=["node=n1", "reference=web"])
-    reply = await api.stub.ListImages(request)
+    reply = await whole(pb.ListImagesReply, api.stub.ListImages(request))
     assert [(node.node_name, [i.id for i in node.images]) for node in reply.nodes] == [
         ("n1", ["sha256:a"])
     ]
@@ -199,6 +200,8 @@ async def test_following_events_ends_when_leadership_is_lost(api: Api) -> None:
 
 async def test_an_unknown_filter_is_refused_with_those_that_exist(api: Api) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await api.stub.ListServices(pb.ListRequest(filters=["colour=red"]))
+        await whole(
+            pb.ListServicesReply, api.stub.ListServices(pb.ListRequest(filters=["colour=red"]))
+        )
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "id, label, mode, name" in (caught.value.details() or "")

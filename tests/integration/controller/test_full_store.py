@@ -12,6 +12,7 @@ from controller.store.memory_store import MemoryStore
 from pyswarm_core.aio.system import SteadyClock
 from pyswarm_core.api.v1 import control_pb2
 from pyswarm_core.states import TaskState
+from tests.fixtures.parts import whole
 from tests.integration.controller.fleet import (
     agents_of,
     config,
@@ -49,7 +50,8 @@ async def test_users_are_refused_while_there_is_no_space(tmp_path: Path) -> None
                 with pytest.raises(grpc.aio.AioRpcError, match="the store has no space") as raised:
                     await stub.CreateService(web(1, name))
                 assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
-            found = await stub.ListServices(control_pb2.ListRequest())
+            listing = stub.ListServices(control_pb2.ListRequest())
+            found = await whole(control_pb2.ListServicesReply, listing)
             assert {one.service.spec.name for one in found.services} >= {"before"}
             store.full = False
             await until(lambda: not loop._tools.saver.full, "the store takes writes again")

@@ -58,7 +58,9 @@ def _unary(script: Script, rpc: str) -> Callable[..., Message]:
 
 def _stream(script: Script, rpc: str) -> Callable[..., Iterator[Message]]:
     def call(_: object, request: Message, context: grpc.ServicerContext) -> Iterator[Message]:
-        for answer in script.next_answer(rpc, request) or []:
+        answers = script.next_answer(rpc, request)
+        whole = isinstance(answers, Message | PyswarmError)  # a list in one part
+        for answer in [answers] if whole else answers or []:
             if isinstance(answer, PyswarmError):
                 context.abort(code_of(answer), str(answer))
             yield answer
@@ -66,7 +68,8 @@ def _stream(script: Script, rpc: str) -> Callable[..., Iterator[Message]]:
     return call
 
 
-_STREAMS = ("WatchService", "Events", "Logs", "PullImage")
+_LISTS = ("ListServices", "ListTasks", "ListNodes", "ListNetworks", "GetNetwork", "ListImages")
+_STREAMS = ("WatchService", "Events", "Logs", "PullImage", *_LISTS)
 
 
 @contextmanager

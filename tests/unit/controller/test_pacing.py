@@ -2,7 +2,8 @@
 
 import asyncio
 
-from controller.servers.pacing import Pace
+from controller.requests.slices import Slices
+from controller.servers.pacing import Pace, Turns
 
 
 async def passes(count: int) -> None:
@@ -45,3 +46,25 @@ async def test_a_failure_inside_gives_the_place_back() -> None:
     gone = list[int]()
     await go_through(pace, gone, 1)
     assert gone == [1]
+
+
+async def test_of_all_sliced_work_one_slice_runs_per_pass_in_turn() -> None:
+    turns, ran = Turns(), list[str]()
+
+    def work(name: str) -> Slices[str]:
+        for _ in range(2):
+            ran.append(name)
+            yield
+        ran.append(name)
+        return name
+
+    async with asyncio.TaskGroup() as group:
+        done = [group.create_task(turns.run(work(name))) for name in "abc"]
+        most = 0
+        while len(ran) < 9:
+            before = len(ran)
+            await asyncio.sleep(0)
+            most = max(most, len(ran) - before)
+    assert most == 1
+    assert "".join(ran) == "aabcabcbc"  # the first one asks twice before the others come
+    assert [task.result() for task in done] == ["a", "b", "c"]

@@ -8,9 +8,11 @@ from controller.persistence.loading import Loaded
 from controller.persistence.saving import Unsaved
 from controller.requests.networks import remove_network
 from controller.requests.nodes import remove_node
-from controller.requests.queries import list_services
+from controller.requests.queries import find_services
 from controller.requests.services import remove_service
+from controller.requests.slices import finish
 from controller.requests.unreadable import why_unreadable
+from controller.requests.views import listed_service
 from controller.store.base import Outcome, Put, StoreMisuse, StoreTooLarge, Txn, txn_size
 from controller.store.memory_store import MemoryStore
 from pyswarm_core.decision import Writes
@@ -130,7 +132,9 @@ async def test_what_cannot_be_read_is_left_out_and_stays_as_it_is() -> None:
     assert not loaded.unsaved
     after = {item.key: item.value for item in (await rig.store.read(KEYS.root)).items}
     assert [after[key] for key in keys] == [GARBAGE] * 3
-    (listed,) = list_services(state, ())
+    (found,) = finish(find_services(state, ()))
+    listed = listed_service(state, found, quarantined=())
+    assert listed is not None
     assert (listed.service.id, listed.service.spec.name) == (APP.id, "(unreadable)")
     assert why_unreadable(state, APP.id[:12])[0].startswith(f"service {APP.id} cannot be read")
 

@@ -8,6 +8,7 @@ from controller.requests.filters import has_label
 from controller.requests.lookup import find_node, find_service, find_task, task_name
 from controller.requests.progress import SLOTS_SHOWN, service_progress
 from controller.requests.queries import TaskQuery
+from controller.requests.slices import finish
 from controller.requests.views import desired_tasks
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.errors import InvalidArgument, NotFound
@@ -60,10 +61,10 @@ def test_a_slots_name_means_its_newest_task() -> None:
     old = build.task("web.1", task_id="old", state=TaskState.FAILED, node="n1")
     new = build.task("web.1", task_id="new", node="n2")
     state = build.state(services=[build.service("web")], tasks=[old, new], nodes=build.nodes(2))
-    assert find_task(state, "web.1").id == "new"
-    assert find_task(state, "ol").id == "old"
+    assert finish(find_task(state, "web.1")).id == "new"
+    assert finish(find_task(state, "ol")).id == "old"
     with pytest.raises(NotFound):
-        find_task(state, "web.2")
+        finish(find_task(state, "web.2"))
 
 
 def test_a_global_services_tasks_are_named_by_node() -> None:
@@ -72,7 +73,7 @@ def test_a_global_services_tasks_are_named_by_node() -> None:
         services=[build.service("agent", replicas=None)], tasks=[task], nodes=build.nodes(2)
     )
     assert task_name(state, task) == "agent.n2"
-    assert find_task(state, "agent.n2").id == task.id
+    assert finish(find_task(state, "agent.n2")).id == task.id
 
 
 def test_values_of_one_filter_are_alternatives_and_filters_all_hold() -> None:
@@ -85,7 +86,7 @@ def test_values_of_one_filter_are_alternatives_and_filters_all_hold() -> None:
     )
 
     def names(*filters: str) -> list[str]:
-        return [s.service.spec.name for s in queries.list_services(state, filters)]
+        return [state.services[i].spec.name for i in finish(queries.find_services(state, filters))]
 
     assert names() == ["db", "web", "webdb"]
     assert names("name=web") == ["web", "webdb"]
@@ -106,7 +107,7 @@ def test_values_of_one_filter_are_alternatives_and_filters_all_hold() -> None:
 )
 def test_a_filter_that_does_not_exist_is_refused(text: str, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message) as caught:
-        queries.list_services(build.state(), [text])
+        finish(queries.find_services(build.state(), [text]))
     assert len(str(caught.value)) < 300
 
 
@@ -119,7 +120,7 @@ def test_nodes_are_filtered_by_role_label_and_state() -> None:
     )
 
     def ids(*filters: str) -> list[str]:
-        return [view.node.id for view in queries.list_nodes(state, filters)]
+        return [*finish(queries.find_nodes(state, filters))]
 
     assert ids() == ["n1", "n2"]
     assert ids("role=manager") == ["n1"]
@@ -130,8 +131,8 @@ def test_nodes_are_filtered_by_role_label_and_state() -> None:
 
 def test_networks_are_filtered_by_part_of_their_name() -> None:
     state = build.state(networks=[build.network("shop_app"), build.network("db")])
-    found = queries.list_networks(state, ["name=app", "driver=overlay", "scope=swarm"])
-    assert [network.spec.name for network in found] == ["shop_app"]
+    found = finish(queries.find_networks(state, ["name=app", "driver=overlay", "scope=swarm"]))
+    assert found == ["shop_app"]
 
 
 def test_tasks_are_listed_by_slot_with_the_newest_first() -> None:
@@ -145,7 +146,7 @@ def test_tasks_are_listed_by_slot_with_the_newest_first() -> None:
     )
 
     def ids(**query: tuple[str, ...]) -> list[str]:
-        return [view.task.id for view in queries.list_tasks(state, TaskQuery(**query))]
+        return [*finish(queries.find_tasks(state, TaskQuery(**query)))]
 
     assert ids() == ["c", "b", "a"]
     assert ids(services=("web",)) == ["b", "a"]
@@ -399,7 +400,10 @@ def test_a_service_whose_number_cannot_be_worked_out_is_listed_as_quarantined(
 
     monkeypatch.setattr(views, "desired_tasks", torn)
     services = [build.service(name) for name in ("calm", "torn", "web")]
-    found = queries.list_services(build.state(services=services), (), {"web"})
+    state = build.state(services=services)
+    ids = finish(queries.find_services(state, ()))
+    listed = (views.listed_service(state, service_id, quarantined={"web"}) for service_id in ids)
+    found = [summary for summary in listed if summary is not None]
     assert [(one.service.id, one.desired, one.quarantined) for one in found] == [
         ("calm", 1, False),
         ("torn", 0, True),

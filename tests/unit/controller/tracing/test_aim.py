@@ -3,6 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
+from controller.requests.slices import finish
 from controller.tracing.aim import (
     Aim,
     aim,
@@ -47,7 +48,7 @@ def state() -> State:
 
 
 def meant(state: State, target: str, source: str = "web.1") -> Aim:
-    return aim(state, source, target)
+    return finish(aim(state, source, target))
 
 
 def test_a_service_as_source_is_its_first_running_task(state: State) -> None:
@@ -122,13 +123,13 @@ def test_backends_are_those_that_may_receive_connections(state: State) -> None:
 
 def test_the_end_is_the_first_that_is_not_the_source(state: State) -> None:
     led_to = ["10.128.0.1", "10.128.0.2"]
-    found = end(state, meant(state, "web"), led_to)
+    found = finish(end(state, meant(state, "web"), led_to))
     assert found is not None
     assert (found.name, found.network_id) == ("web.2", NET)
-    alone = end(state, meant(state, "web"), led_to[:1])
+    alone = finish(end(state, meant(state, "web"), led_to[:1]))
     assert alone is not None
     assert alone.name == "web.1"
-    assert end(state, meant(state, "web"), ["10.128.9.9", "192.0.2.9"]) is None
+    assert finish(end(state, meant(state, "web"), ["10.128.9.9", "192.0.2.9"])) is None
 
 
 def test_the_end_of_a_task_on_another_network_is_there(state: State) -> None:
@@ -137,7 +138,7 @@ def test_the_end_of_a_task_on_another_network_is_there(state: State) -> None:
     plain = state.services[backend("plain.1").service_id]
     state.apply(Writes(services=(replace(plain, spec=replace(plain.spec, task_template=there)),)))
     put(state, backend("plain.1", network=OTHER))
-    found = end(state, meant(state, "plain.1"), [])
+    found = finish(end(state, meant(state, "plain.1"), []))
     assert found is not None
     assert found.network_id == OTHER
     assert found.network_id not in overlays(state, meant(state, "web").source)

@@ -1,0 +1,66 @@
+"""Who has too much under way is refused, told which limit it is, and held up by nobody else's."""
+
+from contextlib import ExitStack
+
+import pytest
+
+from controller.servers.admission import LASTING, REQUESTS, STREAMS, Gate, Limit, caller_of
+from pyswarm_core.api.v1 import control_pb2
+from pyswarm_core.errors import Unavailable
+
+FEW = Limit("requests", 2, 3, "wait for answers")
+
+
+def test_one_caller_is_refused_past_its_own_limit_only() -> None:
+    gate = Gate(FEW)
+    with ExitStack() as calls:
+        for _ in range(2):
+            calls.enter_context(gate.passing("192.0.2.1"))
+        refused = pytest.raises(Unavailable, match=r"192\.0\.2\.1 has 2 requests under way.* wait")
+        with refused, gate.passing("192.0.2.1"):
+            pass
+        with gate.passing("192.0.2.2"):
+            assert gate.total == 3
+    assert gate.total == 0
+
+
+def test_all_together_are_refused_past_the_total() -> None:
+    gate = Gate(FEW)
+    with ExitStack() as calls:
+        for number in range(3):
+            calls.enter_context(gate.passing(f"192.0.2.{number}"))
+        refused = pytest.raises(Unavailable, match=r"3 requests of all users .* try again later")
+        with refused, gate.passing("192.0.2.9"):
+            pass
+
+
+def test_what_has_ended_does_not_count_and_nobody_is_remembered() -> None:
+    gate = Gate(FEW)
+    for number in range(1_000):
+        with gate.passing(f"192.0.2.{number}"):
+            pass
+    assert (gate.total, len(gate._of_caller)) == (0, 0)
+
+
+def test_no_single_caller_can_take_everything() -> None:
+    for limit in (REQUESTS, STREAMS):
+        assert limit.per_caller < limit.total
+
+
+def test_calls_that_last_are_calls_of_the_api() -> None:
+    (service,) = control_pb2.DESCRIPTOR.services_by_name.values()
+    assert {method.name for method in service.methods} >= LASTING
+
+
+@pytest.mark.parametrize(
+    ("peer", "caller"),
+    [
+        ("ipv4:192.0.2.1:4711", "192.0.2.1"),
+        ("ipv6:[::1]:4711", "::1"),
+        ("ipv6:%5B::1%5D:4711", "::1"),
+        ("unix:/run/api.sock", "the local socket"),
+        ("unix:", "the local socket"),
+    ],
+)
+def test_a_caller_is_a_host(peer: str, caller: str) -> None:
+    assert caller_of(peer) == caller
