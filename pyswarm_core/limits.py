@@ -89,12 +89,6 @@ LOOP_SILENCE_MAX = 10 * SECOND
 than any known pause (a full garbage collection, a stalled disk).
 """
 
-CONTROLLER_PERIOD = 5 * SECOND
-CONTROLLER_TTL = 15 * SECOND
-"""A controller says so often that it lives, and is forgotten when it has not for so long."""
-CONTROLLERS_MAX = 16
-"""Controllers that agents are told of, and remember."""
-
 HEARTBEATS_MISSED = 3
 """A node is down after this many periods without a sign of life (Swarm's grace)."""
 
@@ -121,12 +115,6 @@ with the default restart delay of 5 s after about 15 s.
 """
 FAILURES_WAITED_FOR = MINUTE
 """With a restart delay that makes that longer, it ends with the last failure within this time."""
-
-PENDING_SHOWN = 20
-"""Tasks of one service that are stored while they wait for a node: as many as `service create`
-shows one by one. Further replicas that wait are a number, and become tasks when a node can take
-them.
-"""
 
 EXPLAIN_PERIOD = 10 * SECOND
 """A waiting task's message is rewritten at most this often."""
@@ -255,7 +243,6 @@ STREAMS_MAX = 2_000
 """Of all users."""
 REQUESTS_WAITING = 1_000
 """Changes that users wait for at once; more are refused."""
-STATUS_QUEUE = 10_000
 EVENTS_KEPT = 4_096
 TUNNEL_FRAME_BYTES = 16 * 1024 * 1024
 """One frame of a tunnel: 500 log lines of 16 KiB, with their times, are half of it."""

@@ -5,12 +5,11 @@ from collections.abc import Collection, Container, Sequence
 import msgspec
 
 from controller.requests.lookup import task_name
-from controller.requests.nodes import runs_controller
 from controller.requests.unreadable import unreadable_service
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.objects import Cluster, Node, NodeResources, Service, Task
 from pyswarm_core.specs import TaskSpec
-from pyswarm_core.state import State, is_wanted
+from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState
 
 
@@ -23,8 +22,6 @@ class ServiceSummary(msgspec.Struct, frozen=True):
     """Replicas wanted: the spec's number, or for a global service the nodes that should run it."""
     quarantined: bool = False
     """Something failed for it: `why` says what."""
-    unlisted: int = 0
-    """Replicas that wait for a node and have no task yet."""
 
 
 class TaskView(msgspec.Struct, frozen=True):
@@ -45,8 +42,6 @@ class NodeView(msgspec.Struct, frozen=True):
     leader: bool
     tasks: int
     reserved: NodeResources
-    controller: bool = False
-    """A controller runs there."""
 
 
 class Info(msgspec.Struct, frozen=True):
@@ -77,23 +72,7 @@ def service_summary(
         desired = desired_tasks(state, service)
     except Exception:
         return ServiceSummary(listed, running, 0, quarantined=True)
-    return ServiceSummary(
-        listed,
-        running,
-        desired,
-        quarantined=service.id in quarantined,
-        unlisted=unlisted_tasks(state, service, desired),
-    )
-
-
-def unlisted_tasks(state: State, service: Service, desired: int) -> int:
-    """How many of its replicas wait for a node without a stored task; see PENDING_SHOWN."""
-    tasks = state.tasks_of_service(service.id)
-    if service.removing or not tasks.pending:
-        return 0
-    if service.spec.mode.replicated is not None:
-        return max(0, desired - len(tasks.slots))
-    return desired - sum(any(map(is_wanted, held)) for held in tasks.slots.values())
+    return ServiceSummary(listed, running, desired, service.id in quarantined)
 
 
 def desired_tasks(state: State, service: Service) -> int:
@@ -137,10 +116,10 @@ def listed_task(state: State, task_id: TaskId, *, with_spec: bool) -> TaskView |
     return task_view(state, task, with_spec=with_spec) if task else None
 
 
-def listed_node(state: State, node_id: NodeId, *, controllers: Sequence[str]) -> NodeView | None:
+def listed_node(state: State, node_id: NodeId, *, leader_host: str) -> NodeView | None:
     """The node by its id; None if it is gone."""
     node = state.nodes.get(node_id)
-    return node_view(state, node, controllers) if node else None
+    return node_view(state, node, leader_host) if node else None
 
 
 def task_view(state: State, task: Task, *, with_spec: bool = True) -> TaskView:
@@ -158,14 +137,13 @@ def task_view(state: State, task: Task, *, with_spec: bool = True) -> TaskView:
     )
 
 
-def node_view(state: State, node: Node, controllers: Sequence[str] = ()) -> NodeView:
-    """The node with its load; of the controllers, the first leads."""
+def node_view(state: State, node: Node, leader_host: str = "") -> NodeView:
+    """The node with its load; it leads if the leading controller answers at its address."""
     table = state.node_table
     row = table.rows[node.id]
     return NodeView(
         node=node,
-        leader=runs_controller(node, controllers[:1]),
-        controller=runs_controller(node, controllers),
+        leader=bool(leader_host) and node.status.addr == leader_host,
         tasks=int(table.active_tasks[row]),
         reserved=NodeResources(
             nano_cpus=int(table.reserved_cpus[row]), memory_bytes=int(table.reserved_memory[row])

@@ -128,8 +128,7 @@ class Sessions:
     """All open sessions, one per node."""
 
     def __init__(self, controllers: Iterable[str]) -> None:
-        self.controllers = tuple(controllers)
-        """Where controllers answer, the leader first."""
+        self._controllers = tuple(controllers)
         self._of_node: dict[NodeId, Session] = {}
         self.ended = 0
         """How many streams have ended so far."""
@@ -174,7 +173,7 @@ class Sessions:
             settings=dispatcher_pb2.Settings(
                 heartbeat_period=heartbeat_period,
                 data_path_port=cluster.spec.data_path_port,
-                controllers=self.controllers,
+                controllers=self._controllers,
             )
         )
 

@@ -47,9 +47,7 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
         Rule.MAX_PER_NODE,
     ),
     "task history never trimmed": (
-        Mutation(
-            "controller.orchestrator.reaper", "superfluous", "if history_limit < 0:", "if True:"
-        ),
+        Mutation("controller.orchestrator.reaper", "superfluous", "len(ended) - history_kept", "0"),
         Rule.HISTORY,
     ),
     "down verdict twenty times slower": (
@@ -68,7 +66,7 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
     "fence weakened to: the leader key exists": (
         Mutation(
             "controller.persistence.saving",
-            "Saver._commit",
+            "Saver._commit_whole",
             "Compare.unchanged(self._keys.leader, fence)",
             "Compare.present(self._keys.leader)",
         ),

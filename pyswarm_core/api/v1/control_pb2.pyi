@@ -231,14 +231,11 @@ class ServiceSummary(_message.Message):
     RUNNING_FIELD_NUMBER: _builtins.int
     DESIRED_FIELD_NUMBER: _builtins.int
     QUARANTINED_FIELD_NUMBER: _builtins.int
-    UNLISTED_FIELD_NUMBER: _builtins.int
     running: _builtins.int
     desired: _builtins.int
     """Replicas wanted: the spec's number, or the number of eligible nodes."""
     quarantined: _builtins.bool
     """Something failed for it, and it is left alone until it changes: Why says what."""
-    unlisted: _builtins.int
-    """Of them, how many wait for a node and have no task yet: few waiting tasks of a service are stored."""
     @_builtins.property
     def service(self) -> _objects_pb2.Service:
         """Without its previous specs."""
@@ -250,11 +247,10 @@ class ServiceSummary(_message.Message):
         running: _builtins.int = ...,
         desired: _builtins.int = ...,
         quarantined: _builtins.bool = ...,
-        unlisted: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired", b"desired", "quarantined", b"quarantined", "running", b"running", "service", b"service", "unlisted", b"unlisted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired", b"desired", "quarantined", b"quarantined", "running", b"running", "service", b"service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -504,11 +500,8 @@ class NodeView(_message.Message):
     LEADER_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
     RESERVED_FIELD_NUMBER: _builtins.int
-    CONTROLLER_FIELD_NUMBER: _builtins.int
     leader: _builtins.bool
     tasks: _builtins.int
-    controller: _builtins.bool
-    """A controller runs there."""
     @_builtins.property
     def node(self) -> _objects_pb2.Node: ...
     @_builtins.property
@@ -520,11 +513,10 @@ class NodeView(_message.Message):
         leader: _builtins.bool = ...,
         tasks: _builtins.int = ...,
         reserved: _objects_pb2.NodeResources | None = ...,
-        controller: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "reserved", b"reserved"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["controller", b"controller", "leader", b"leader", "node", b"node", "reserved", b"reserved", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leader", b"leader", "node", b"node", "reserved", b"reserved", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -6,7 +6,7 @@ from agent.session.conversation import Greeting, Session
 from agent.session.identity import Identity
 from agent.session.outbox import Outbox
 from pyswarm_core.ids import TaskId
-from pyswarm_core.limits import CONTROLLERS_MAX
+from pyswarm_core.limits import STATUSES_PER_MESSAGE
 from pyswarm_core.objects import NodeDescription, TaskDetail, TaskStatus
 from pyswarm_core.states import TaskState
 from tests.unit.agent.test_worker import Host
@@ -40,24 +40,32 @@ async def test_a_dead_streams_iterator_takes_no_words_from_its_successor(tmp_pat
         assert (await anext(living)).statuses.ids == b"t" * 25
 
 
+async def test_a_message_carries_a_bounded_number_of_statuses(tmp_path: Path) -> None:
+    path = tmp_path / "identity.json"
+    path.write_text('{"node_id":"n","cluster_id":"c","token":"t","controllers":["192.0.2.1:1"]}')
+    identity = Identity.load(path)
+    assert identity
+    outbox = Outbox()
+    async with Host(tmp_path).worker() as worker:
+        session = Session(
+            identity,
+            _greeting,
+            outbox,
+            worker,
+            assign=lambda _: _never(),
+            open_tunnel=lambda _, __: _never(),
+        )
+        stream = session._outgoing(session._stream)
+        await anext(stream)
+        for number in range(STATUSES_PER_MESSAGE + 1):
+            outbox.put(STATUS._replace(task_id=TaskId(f"{number:025}")))
+        sizes = [len((await anext(stream)).statuses.states) for _ in range(2)]
+        assert sizes == [STATUSES_PER_MESSAGE, 1] == [1_000, 1]
+
+
 async def _greeting() -> Greeting:
     return Greeting(NodeDescription(hostname="h"), "192.0.2.1")
 
 
 async def _never() -> None:
     raise AssertionError("nothing is assigned or opened here")
-
-
-def test_controllers_are_remembered_the_newest_told_first_and_not_too_many(tmp_path: Path) -> None:
-    path = tmp_path / "identity.json"
-    path.write_text('{"node_id":"n","cluster_id":"c","token":"t","controllers":["a:1","b:1"]}')
-    identity = Identity.load(path)
-    assert identity
-    identity.learn(("c:1", "b:1"))
-    assert identity.controllers == ("c:1", "b:1", "a:1")
-    identity.learn(())
-    again = Identity.load(path)
-    assert again
-    assert again.controllers == ("c:1", "b:1", "a:1")
-    identity.learn(tuple(f"x{n}:1" for n in range(100)))
-    assert len(identity.controllers) == CONTROLLERS_MAX

@@ -1,0 +1,185 @@
+"""What waits has a bound: requests, notices, changes, events, tunnels, and what travels at once."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from controller.decide import decide
+from controller.election import Term
+from controller.loop import Loop, Tools
+from controller.metrics import Metrics
+from controller.orchestrator.plan import Plan
+from controller.persistence.loading import Loaded
+from controller.persistence.saving import Saver, Unsaved
+from controller.placing import demand_of
+from controller.requests.networks import create_network
+from controller.requests.services import create_service
+from controller.servers.events import EventLog
+from controller.servers.sessions import Session
+from controller.servers.tunnels import Tunnel, Tunnels
+from controller.store.base import Outcome, Put, Txn
+from controller.store.memory import MemoryKv
+from controller.store.memory_store import MemoryStore
+from pyswarm_core.aio.channel import CHANNEL_OPTIONS, SERVER_OPTIONS
+from pyswarm_core.api.v1 import dispatcher_pb2
+from pyswarm_core.clock import SECOND, Instant
+from pyswarm_core.decision import Note, NoteKind, Writes
+from pyswarm_core.errors import Unavailable
+from pyswarm_core.ids import NetworkId, NodeId, ServiceId
+from pyswarm_core.keys import Keys
+from pyswarm_core.limits import (
+    ASSIGNMENT_CHANGES,
+    ASSIGNMENT_QUEUE,
+    EVENTS_KEPT,
+    FAILURE_WINDOW,
+    FAILURES_PENALISED,
+    GRPC_MESSAGE_BYTES,
+    NETWORKS_MAX,
+    REQUESTS_WAITING,
+    SERVICES_MAX,
+    TUNNEL_FRAME_BYTES,
+    TUNNELS_MAX,
+    TXN_IN_FLIGHT,
+)
+from pyswarm_core.specs import NetworkSpec
+from pyswarm_core.state import State
+from pyswarm_core.states import TaskState
+from tests.fixtures import build
+from tests.fixtures.build import NOW, Numbered
+
+
+class Stopped:
+    """A clock that stands still."""
+
+    def now(self) -> Instant:
+        return NOW
+
+
+def _loop() -> Loop:
+    saver: Any = SimpleNamespace(revision=1, full="")
+    tools = Tools(decide, saver, Stopped(), Numbered(), Metrics(), ())
+    return Loop(Loaded(build.state(), 1, Unsaved()), tools)
+
+
+def _nothing(state: State, now: Instant, ids: object) -> tuple[Writes, None]:
+    return Writes(), None
+
+
+async def test_requests_that_wait_are_bounded() -> None:
+    loop = _loop()
+    waiting = [asyncio.ensure_future(loop.submit(_nothing)) for _ in range(REQUESTS_WAITING)]
+    await asyncio.sleep(0)
+    assert loop.queue_depths["requests"] == REQUESTS_WAITING == 1_000
+    with pytest.raises(Unavailable, match="wait already"):
+        await loop.submit(_nothing)
+    for one in waiting:
+        one.cancel()
+
+
+def test_notices_for_a_slow_agent_are_bounded() -> None:
+    session = Session(NodeId("n1"))
+    for _ in range(ASSIGNMENT_QUEUE):
+        session.notify(dispatcher_pb2.ControllerMessage())
+    assert ASSIGNMENT_QUEUE == 64
+    with pytest.raises(Unavailable, match="too slow"):
+        session.notify(dispatcher_pb2.ControllerMessage())
+
+
+def test_changes_for_a_slow_agent_are_bounded() -> None:
+    session = Session(NodeId("n1"))
+    for number in range(ASSIGNMENT_CHANGES + 1):
+        session.task_changed(build.task(f"web.{number + 1}"))
+    assert len(session._changes.tasks) < ASSIGNMENT_CHANGES == 1_000
+    assert session._needs_full
+
+
+def test_events_that_are_kept_are_bounded() -> None:
+    log = EventLog()
+    note = Note(NoteKind.NODE_DOWN, "n1")
+    log.record([note] * (EVENTS_KEPT + 10), NOW, 1)
+    assert len(list(log.kept())) == EVENTS_KEPT == 4_096
+
+
+async def test_tunnels_that_are_open_are_bounded() -> None:
+    tunnels = Tunnels(Numbered(), lambda node_id, request: None)
+    never: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    tunnels._awaited.update({str(number): never for number in range(TUNNELS_MAX)})
+    assert TUNNELS_MAX == 1_000
+    with pytest.raises(Unavailable, match="open already"):
+        async with tunnels.open(NodeId("n1"), dispatcher_pb2.OpenTunnel()):
+            pass
+
+
+def test_services_and_networks_are_bounded_in_number() -> None:
+    state = build.state()
+    web, net = build.service("web"), build.network("net")
+    state.services.update({ServiceId(f"s{number}"): web for number in range(SERVICES_MAX)})
+    state.networks.update({NetworkId(f"n{number}"): net for number in range(NETWORKS_MAX)})
+    assert (SERVICES_MAX, NETWORKS_MAX) == (10_000, 5_000)
+    with pytest.raises(Unavailable, match="the limit"):
+        create_service(state, web.spec, (), NOW, Numbered())
+    with pytest.raises(Unavailable, match="the limit"):
+        create_network(state, NetworkSpec(name="another"), (), NOW, Numbered())
+
+
+def test_messages_are_bounded_on_both_sides() -> None:
+    for options in (dict(SERVER_OPTIONS), dict(CHANNEL_OPTIONS)):
+        assert options["grpc.max_receive_message_length"] == GRPC_MESSAGE_BYTES == 64 << 20
+
+
+async def test_a_frame_of_a_tunnel_is_bounded() -> None:
+    frame = dispatcher_pb2.TunnelFrame()
+    frame.log_lines.lines.add(text=b"x" * (16 << 20))
+
+    async def read() -> object:
+        return frame
+
+    context: Any = SimpleNamespace(read=read)
+    assert TUNNEL_FRAME_BYTES == 16 << 20
+    with pytest.raises(Unavailable, match="at once"):
+        await Tunnel(context).read()
+
+
+@pytest.mark.parametrize(("failures", "age", "last"), [(4, 0, 0), (5, 0, 1), (5, 301, 0)])
+def test_a_node_is_avoided_after_five_failures_within_five_minutes(
+    failures: int, age: int, last: int
+) -> None:
+    failed = [
+        build.task(
+            "web.1", node="n1", state=TaskState.FAILED, task_id=f"t{n}", at=NOW - age * SECOND
+        )
+        for n in range(failures)
+    ]
+    web = build.service("web")
+    state = build.state(nodes=build.nodes(2), services=[web], tasks=failed)
+    failing = demand_of(state, Plan(web), NOW).failing
+    row = state.node_table.rows[NodeId("n1")]
+    assert (0 if failing is None else failing[row]) == last
+    assert (FAILURES_PENALISED, FAILURE_WINDOW) == (5, 300 * SECOND)
+
+
+async def test_transactions_under_way_are_bounded() -> None:
+    kv = MemoryKv()
+    store = MemoryStore(kv, Stopped())
+    under_way, most = 0, 0
+
+    class Slow(MemoryStore):
+        async def commit(self, txn: Txn) -> Outcome:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            await asyncio.sleep(0)
+            under_way -= 1
+            return await store.commit(txn)
+
+    state = build.state(nodes=[build.node(f"n{number}", number=number) for number in range(1, 700)])
+    keys = Keys()
+    won = await store.commit(Txn((), (Put(keys.leader, b"me"),)))
+    term = Term(0, 2, won.revision, won.revision, NOW)
+    saver = Saver(Slow(kv, Stopped()), keys, term, b"me", on_error=lambda error: None)
+    unsaved = Unsaved()
+    unsaved.nodes.update(dict.fromkeys(state.nodes))
+    await saver.save(state, unsaved)
+    assert most == TXN_IN_FLIGHT == 4
