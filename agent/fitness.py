@@ -11,24 +11,32 @@ import re
 import msgspec
 from msgspec.structs import replace
 
+from agent.network.base import NetworkFailed
 from pyswarm_core.clock import SECOND, Instant, after
 
 REFUSALS_MAX = 3
 RETRY = 30 * SECOND
 _REASON_MAX = 256
 
-_EXHAUSTED = {
+_CHILDS = {
     errno.ENOSPC: "no space left on device",  # also: too many mounts
     errno.EDQUOT: "disk quota exceeded",  # also: too many keyrings
-    errno.EMFILE: "too many open files",
     errno.ENFILE: "too many open files in system",
-    errno.EROFS: "read-only file system",
     errno.EIO: "input/output error",
 }
 """What every container would meet, and how a child process says it."""
-_OWN_EXHAUSTED = {*_EXHAUSTED, errno.EAGAIN, errno.ENOMEM, errno.EUSERS}
-"""What the agent's own calls meet: a child process may meet the latter for a container's limits."""
-_WORDS = re.compile("|".join(_EXHAUSTED.values()), re.IGNORECASE)
+_OWN = {
+    **_CHILDS,
+    errno.EMFILE: "too many open files",
+    errno.EROFS: "read-only file system",
+}
+_OWN_NUMBERS = {*_OWN, errno.EAGAIN, errno.ENOMEM, errno.EUSERS}
+"""What the agent's own calls meet for want of something. A child process also meets the others for
+a container's own limits or its read-only root.
+"""
+_OWN_WORDS = re.compile("|".join(_OWN.values()), re.IGNORECASE)
+# At the end: what comes before may be a path, and so anything.
+_CHILDS_WORDS = re.compile(f": (?:{'|'.join(_CHILDS.values())})$", re.IGNORECASE)
 
 
 class Fitness(msgspec.Struct, frozen=True):
@@ -45,11 +53,16 @@ class Fitness(msgspec.Struct, frozen=True):
         return self.shortage or self.refusal
 
 
-def is_of_host(error: BaseException) -> bool:
-    """Whether a failed call or child says that something of the host ran out."""
+def is_of_host(error: OSError | NetworkFailed) -> bool:
+    """Whether a call of the agent's own failed because something of the host ran out."""
     if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in _OWN_EXHAUSTED
-    return bool(_WORDS.search(str(error)))
+        return error.errno in _OWN_NUMBERS
+    return bool(_OWN_WORDS.search(str(error)))
+
+
+def says_host(words: str) -> bool:
+    """Whether a child process says that something of the host ran out."""
+    return bool(_CHILDS_WORDS.search(words))
 
 
 def looked(fitness: Fitness, shortage: str, now: Instant) -> Fitness:

@@ -7,7 +7,6 @@ which the worker calls for every ended task.
 """
 
 import asyncio
-import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from agent.images.base import (
 from agent.network.base import RESOLVER_ADDRESS
 from agent.overlays import Attached, Overlays
 from agent.runtime.base import ContainerConfig, LogLimits, Runtime, RuntimeFailed
+from agent.runtime.mounts import read_from_layers
 from agent.tasks.machine import Prepared
 from agent.tasks.ocispec import HostFacts, Surroundings, oci_config
 from agent.tasks.record import Record
@@ -40,7 +40,6 @@ PREPARING_AT_ONCE = 4
 a registry that hangs must not hold up tasks whose images are here."""
 
 HOSTS = Path("/etc/hosts")
-ACCOUNT_FILE_MAX = 1 << 20
 
 
 class Preparation:
@@ -205,19 +204,6 @@ def _accounts(image: ImageConfig, record: Record, layers: Sequence[str]) -> tupl
     spec = record.spec.container_spec
     if not (spec.user or image.user or spec.groups):
         return b"", b""
-    return _read_from(layers, "etc/passwd"), _read_from(layers, "etc/group")
+    passwd, group = (read_from_layers(layers, f"etc/{name}") for name in ("passwd", "group"))
+    return passwd or b"", group or b""
 
-
-def _read_from(layers: Sequence[str], name: str) -> bytes:
-    """A file of the image, from the uppermost layer that says anything about it."""
-    for layer in layers:
-        path = Path(layer) / name
-        try:
-            found = path.lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        # A link could lead out of the layer, and a whiteout says: removed.
-        if not stat.S_ISREG(found.st_mode) or found.st_size > ACCOUNT_FILE_MAX:
-            return b""
-        return path.read_bytes()
-    return b""

@@ -17,18 +17,19 @@ from agent.network.base import NetworkFailed
 from agent.overlays import Overlays
 from agent.preparation import Preparation
 from agent.records import Records
-from agent.runtime.base import Runtime, RuntimeFailed
+from agent.runtime.base import HostFailed, Runtime, RuntimeFailed
 from agent.session.assigned import Assigned
 from agent.session.outbox import Outbox
 from agent.stopwatch import Stopwatch
 from agent.tasks import machine
 from agent.tasks.machine import Effect, Event
+from agent.tasks.ocispec_process import signal_number
 from agent.tasks.reconcile import adopt, exited
 from agent.tasks.record import Record
 from agent.timers import Timers
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import NEVER, Clock
-from pyswarm_core.errors import PyswarmError, reason_of
+from pyswarm_core.errors import InvalidArgument, PyswarmError, reason_of
 from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.objects import TaskDetail, TaskStatus
 from pyswarm_core.specs import PortConfig
@@ -89,9 +90,13 @@ class Worker:
         self._assess(looked(self._fitness, shortage, self._clock.now()))
 
     def _failed(self, error: Exception) -> None:
-        """Count a failure that is of the host's, not the task's."""
-        # An image that is too large for the disk says nothing of others.
-        if is_of_host(error) and not isinstance(error, ImageError):
+        """Count a failure that is of the host's, not the task's.
+
+        No other error counts, whatever its text says: it may hold a user's words, and an image that
+        is too large for the disk says nothing of others.
+        """
+        own = isinstance(error, (OSError, NetworkFailed)) and is_of_host(error)
+        if own or isinstance(error, HostFailed):
             self._assess(refused(self._fitness, _text(error), self._clock.now()))
 
     def _assess(self, fitness: Fitness) -> None:
@@ -405,11 +410,11 @@ class Worker:
 
 
 def _number(stop_signal: str) -> int:
-    """`SIGTERM`, `TERM` or `15` as a number; SIGTERM for anything else."""
-    text = stop_signal.upper().removeprefix("SIG")
-    if text.isdigit():
-        return int(text)
-    return getattr(signal.Signals, f"SIG{text}", signal.SIGTERM).value
+    """The stop signal; SIGTERM for one that there is not: an image may name anything."""
+    try:
+        return signal_number(stop_signal)
+    except InvalidArgument:
+        return signal.SIGTERM
 
 
 def _text(error: Exception) -> str:

@@ -126,12 +126,16 @@ class Layout:
         return frozenset(found)
 
     def read_exit(self, container_id: str, hierarchies: Hierarchies) -> Exit | None:
-        """How the container ended; None if it has not."""
+        """How the container ended; None if it has not.
+
+        A word of conmon's that a power loss or a full disk has damaged is an end that nobody saw.
+        """
         path = self.exits / container_id
         try:
-            code, at_ns = int(path.read_text()), path.stat().st_mtime_ns
+            said, at_ns = path.read_bytes(), path.stat().st_mtime_ns
         except FileNotFoundError:
             return None
+        code = int(said) if said.isdigit() else UNSEEN_EXIT_CODE
         oom = (self.bundle(container_id) / "oom").exists() or cgroups.was_out_of_memory(
             hierarchies, self.cgroup(container_id)
         )

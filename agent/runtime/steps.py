@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from agent.fitness import is_of_host
+from agent.fitness import is_of_host, says_host
 from agent.runtime import cgroups, conmon, launch, logrotate, mounts, procs
 from agent.runtime.base import (
     ContainerConfig,
@@ -139,7 +139,8 @@ class Steps:
             self._undo(container_id)
         if short:
             return HostFailed(short if short.startswith(text) else f"{text} ({short})")
-        return HostFailed(text) if is_of_host(error) else RuntimeFailed(text)
+        of_host = is_of_host(error) if isinstance(error, OSError) else says_host(text)
+        return HostFailed(text) if of_host else RuntimeFailed(text)
 
     def _make(self, config: ContainerConfig, bundle: Path) -> Record:
         mounts.mount_overlay(config.layers, self._layout.writable(config.id), bundle / "rootfs")

@@ -5,6 +5,7 @@ a command replaces the entrypoint and takes the image's arguments with it; argum
 only the image's.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from signal import SIGRTMAX, SIGRTMIN, Signals
 from typing import Any
@@ -45,6 +46,10 @@ ALL_CAPABILITIES = (
         ).split()
     ),
 )
+
+
+_NUMBERED = re.compile(r"(?P<base>|RTMIN(?=\+)|RTMAX(?=-))(?P<offset>[+-]?[0-9]{1,2})", re.ASCII)
+_BASES = {"": 0, "RTMIN": SIGRTMIN, "RTMAX": SIGRTMAX}
 
 
 def command_line(image: ImageConfig, spec: ContainerSpec) -> tuple[str, ...]:
@@ -98,20 +103,14 @@ def _normal(names: Iterable[str]) -> set[str]:
     return normal
 
 
-def stop_signal(image: ImageConfig, spec: ContainerSpec) -> int:
-    """The number of the signal that asks the container to end: the service's, the image's, TERM."""
-    return signal_number(spec.stop_signal or image.stop_signal or "SIGTERM")
-
-
 def signal_number(text: str) -> int:
-    """`SIGTERM`, `TERM`, `15` or `RTMIN+3` as a number. Raises InvalidArgument for others."""
+    """`SIGTERM`, `TERM`, `15`, `RTMIN+3` or `RTMAX-3` as a number. Raises InvalidArgument for
+    others.
+    """
     name = text.upper().removeprefix("SIG")
-    if name.isdecimal() and 0 < int(name) <= SIGRTMAX:
-        return int(name)
-    base, plus, offset = name.partition("+")
-    if base == "RTMIN" and (not plus or offset.isdecimal()):
-        number = SIGRTMIN + int(offset or 0)
-        if number <= SIGRTMAX:
+    if found := _NUMBERED.fullmatch(name):
+        number = _BASES[found["base"]] + int(found["offset"])
+        if 0 < number <= SIGRTMAX:
             return number
     if f"SIG{name}" in Signals.__members__:
         return Signals[f"SIG{name}"].value

@@ -11,10 +11,10 @@ from agent.fitness import (
     is_of_host,
     looked,
     refused,
+    says_host,
     started,
 )
 from agent.network.base import NetworkFailed
-from agent.runtime.base import RuntimeFailed
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.errors import reason_of
 
@@ -58,16 +58,32 @@ def test_a_reason_is_bounded() -> None:
         (OSError(errno.ENOSPC, "No space left on device", "/x"), True),
         (OSError(errno.EAGAIN, "Resource temporarily unavailable"), True),
         (OSError(errno.ENOENT, "No such file or directory", "/x"), False),
-        (RuntimeFailed("create keyring `a1`: Disk quota exceeded"), True),
         (NetworkFailed("cannot mount the namespace: No space left on device"), True),
-        (RuntimeFailed("clone: Resource temporarily unavailable"), False),
-        (RuntimeFailed('exec: "/x": stat /x: no such file or directory'), False),
+        (NetworkFailed("no resolver for task t1: [Errno 24] Too many open files"), True),
+        (NetworkFailed("network n1 is not assigned to this node"), False),
     ],
 )
 def test_failures_of_the_host_are_told_from_those_of_a_task(
-    error: Exception, of_host: bool
+    error: OSError | NetworkFailed, of_host: bool
 ) -> None:
     assert is_of_host(error) is of_host
+
+
+@pytest.mark.parametrize(
+    ("words", "of_host"),
+    [
+        ("create keyring `a1`: Disk quota exceeded", True),
+        ("open `/proc/self/attr`: Too many open files in system", True),
+        ("clone: Resource temporarily unavailable", False),
+        ('exec: "/x": stat /x: no such file or directory', False),
+        # A container's own: its read-only root, its ulimits, its texts.
+        ("mkdir `/work`: Read-only file system", False),
+        ("open `/dev/null`: Too many open files", False),
+        ('exec: "/no space left on device": stat /no space left on device: not found', False),
+    ],
+)
+def test_a_child_speaks_of_the_host_or_of_its_container(words: str, of_host: bool) -> None:
+    assert says_host(words) is of_host
 
 
 def test_an_error_of_the_system_is_told_with_its_path() -> None:

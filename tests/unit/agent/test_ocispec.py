@@ -11,7 +11,6 @@ from agent.tasks.ocispec_process import (
     command_line,
     environment,
     signal_number,
-    stop_signal,
 )
 from agent.tasks.ocispec_resources import resources_section
 from agent.tasks.ocispec_user import User, resolve_user
@@ -115,23 +114,23 @@ def test_only_root_has_effective_capabilities() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "number"), [("SIGTERM", 15), ("term", 15), ("9", 9), ("SIGRTMIN+3", 37)]
+    ("text", "number"), [
+        ("SIGTERM", 15),
+        ("term", 15),
+        ("9", 9),
+        ("SIGRTMIN", 34),
+        ("SIGRTMIN+3", 37),
+        ("RTMAX-1", 63),
+    ],
 )
 def test_signals_have_names_and_numbers(text: str, number: int) -> None:
     assert signal_number(text) == number
 
 
-@pytest.mark.parametrize("text", ["", "SIGNOPE", "0", "65", "RTMIN+99"])
+@pytest.mark.parametrize("text", ["", "SIGNOPE", "0", "65", "-1", "²", "9" * 5000, "RTMIN+99", "RTMAX-64"])
 def test_unknown_signal_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgument, match="is unknown"):
         signal_number(text)
-
-
-def test_stop_signal_is_the_services_then_the_images() -> None:
-    image = ImageConfig(stop_signal="SIGQUIT")
-    assert stop_signal(image, spec(stop_signal="SIGUSR1")) == 10
-    assert stop_signal(image, spec()) == 3
-    assert stop_signal(ImageConfig(), spec()) == 15
 
 
 @pytest.mark.parametrize(("swap_bytes", "total"), [(0, 200), (50, 150), (-1, -1)])

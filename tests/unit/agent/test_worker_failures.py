@@ -4,9 +4,13 @@ import asyncio
 import errno
 import shutil
 from pathlib import Path
+from signal import SIGRTMIN, SIGTERM
+
+import pytest
 
 from agent.fitness import REFUSALS_MAX
-from agent.runtime.base import ContainerConfig, HostFailed
+from agent.images.base import ImageConfig
+from agent.runtime.base import ContainerConfig, HostFailed, RuntimeFailed
 from agent.runtime.fake import FakeRuntime, Script
 from agent.tasks.record import Record
 from pyswarm_core.ids import TaskId
@@ -122,6 +126,44 @@ async def test_a_host_that_fails_its_tasks_in_a_row_says_so_until_one_succeeds(
         worker.assign(assigned(task("last"), full=False), NODE)
         await host.reaches(TaskId("last"), TaskState.RUNNING)
         assert worker.unable == ""
+
+
+@pytest.mark.parametrize(
+    ("user", "ended"),
+    [("", TaskState.FAILED), ("no space left on device", TaskState.REJECTED)],
+)
+async def test_no_text_of_a_users_keeps_tasks_away_from_a_host(
+    tmp_path: Path, user: str, ended: TaskState
+) -> None:
+    class Refusing(FakeRuntime):
+        async def start(self, container_id: str) -> None:
+            raise RuntimeFailed('exec: "/no space left on device": no such file or directory')
+
+    host = Host(tmp_path)
+    host.runtime = Refusing()
+    host.registry.push(IMAGE, ImageConfig(user=user))
+    async with host.worker() as worker:
+        for number in range(REFUSALS_MAX):
+            worker.assign(assigned(task(f"t{number}"), full=False), NODE)
+            status = await host.reaches(TaskId(f"t{number}"), ended)
+            assert "no space left on device" in status.detail.error
+        assert worker.unable == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("SIGRTMIN+3", SIGRTMIN + 3), ("2", 2), ("²", SIGTERM), ("99", SIGTERM), ("SIG_IGN", SIGTERM)],
+)
+async def test_an_image_may_name_any_stop_signal(tmp_path: Path, name: str, number: int) -> None:
+    host = Host(tmp_path)
+    host.runtime = FakeRuntime()
+    host.registry.push(IMAGE, ImageConfig(stop_signal=name))
+    async with host.worker() as worker:
+        worker.assign(assigned(task()), NODE)
+        await host.reaches(TaskId("t1"), TaskState.RUNNING)
+        worker.assign(assigned(task(desired=TaskState.SHUTDOWN)), NODE)
+        await host.reaches(TaskId("t1"), TaskState.SHUTDOWN)
+    assert host.runtime.signals[0] == ("t1", number)
 
 
 async def test_a_record_that_cannot_be_written_names_the_cause(tmp_path: Path) -> None:
