@@ -206,4 +206,3 @@ def _accounts(image: ImageConfig, record: Record, layers: Sequence[str]) -> tupl
         return b"", b""
     passwd, group = (read_from_layers(layers, f"etc/{name}") for name in ("passwd", "group"))
     return passwd or b"", group or b""
-

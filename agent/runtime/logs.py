@@ -2,9 +2,10 @@
 
 A log is conmon's k8s-file format, one record a line: `TIME STREAM P|F TEXT`, P for a piece whose
 line goes on. A line that has no end (yet) is told at the end of the log, and while it is followed
-once nothing more of it came for PAUSE_S. Invariant: memory is bounded by a block, one unfinished
-line per stream and the batch handed out, however long the log or its lines; no line is lost when
-files are rotated meanwhile: what counts is the file, not its name, which changes under a reader.
+once nothing more of it came for PAUSE_S, or at the latest after PAUSES_MAX of these. Invariant:
+memory is bounded by a block, one unfinished line per stream and the batch handed out, however long
+the log or its lines; no line is lost when files are rotated meanwhile: what counts is the file, not
+its name, which changes under a reader.
 """
 
 import asyncio
@@ -25,6 +26,8 @@ BLOCK_BYTES = 64 * 1024
 LINE_BYTES_MAX = 1024 * 1024
 PAUSE_S = 0.2
 """conmon writes the pieces of a long line in quick succession: what stops so long is a prompt."""
+PAUSES_MAX = 5
+"""What goes on for longer shows progress, as a row of dots does."""
 _WAIT_S = 1.0
 # Lines come in bursts: reading 20 times a second is soon enough for an eye and cheap at any rate.
 _GATHER_S = 0.05
@@ -53,6 +56,7 @@ class LineJoiner:
         self._rest = b""
         self._pieces: dict[bytes, list[bytes]] = {}
         self._held: dict[bytes, int] = {}
+        self._paused: dict[bytes, tuple[int, int]] = {}
         self._piece_at: dict[bytes, bytes] = {}
         self._told: set[bytes] = set()
         self._second = b""
@@ -70,17 +74,37 @@ class LineJoiner:
         """Whether the end of some line has not come."""
         return bool(self._held)
 
+    def pause(self) -> list[LogLine]:
+        """Asked once per PAUSE_S: what is held of lines that nothing was added to since the last
+        time, and of those held for PAUSES_MAX times.
+        """
+        due = []
+        for stream, held in self._held.items():
+            before, times = self._paused.get(stream, (-1, 0))
+            self._paused[stream] = held, times + 1
+            if held == before or times + 1 >= PAUSES_MAX:
+                due.append(stream)
+        return self._flush(due)
+
     def flush(self) -> list[LogLine]:
         """What is held of lines without their end, as lines; what follows of them is told apart."""
+        return self._flush(list(self._held))
+
+    def _flush(self, streams: Sequence[bytes]) -> list[LogLine]:
         lines = []
-        for stream in list(self._held):
+        for stream in streams:
             at_ns = self._time_ns(self._piece_at[stream])
-            text = b"".join(self._pieces.pop(stream))
-            del self._held[stream]
+            text = self._taken(stream)
             self._told.add(stream)
             if at_ns >= 0:
                 lines.append(LogLine(at_ns, stream.decode(), text))
         return sorted(lines, key=lambda line: line.at_ns)
+
+    def _taken(self, stream: bytes) -> bytes:
+        """The pieces held of a stream's line, which are held no more."""
+        self._held.pop(stream, None)
+        self._paused.pop(stream, None)
+        return b"".join(self._pieces.pop(stream, ()))
 
     def _line(self, record: bytes) -> LogLine | None:
         fields = record.split(b" ", 3)
@@ -98,12 +122,15 @@ class LineJoiner:
             if held < LINE_BYTES_MAX:
                 return None
             text = b""
-        if self._held.pop(stream, 0):
-            text = b"".join(self._pieces.pop(stream)) + text
+        if self._held.get(stream):
+            text = self._taken(stream) + text
         elif stream in self._told and not text:
             self._told.discard(stream)
             return None  # no more than the end of a line that was told without it
-        self._told.discard(stream)
+        if flag == b"P":
+            self._told.add(stream)
+        else:
+            self._told.discard(stream)
         at_ns = self._time_ns(time)
         return None if at_ns < 0 else LogLine(at_ns, stream.decode(), text)
 
@@ -131,7 +158,7 @@ async def read_log(
     """
     joiner = LineJoiner()
     async for block in _blocks(log, query, ended, joiner):
-        if lines := _since(joiner.feed(block) if block else joiner.flush(), query):
+        if lines := _since(joiner.feed(block) if block else joiner.pause(), query):
             yield lines
     if lines := _since(joiner.flush(), query):
         yield lines
@@ -144,7 +171,7 @@ def _since(lines: list[LogLine], query: LogQuery) -> list[LogLine]:
 async def _blocks(
     log: Path, query: LogQuery, ended: asyncio.Event | None, joiner: LineJoiner
 ) -> AsyncIterator[bytes]:
-    """The log's bytes; nothing (an empty block) where a line that the joiner holds has paused."""
+    """The log's bytes; nothing (an empty block) per PAUSE_S for which the joiner holds a line."""
     descriptor = await asyncio.to_thread(_start, log, query.tail)
     try:
         while True:
@@ -176,6 +203,8 @@ async def _blocks_of_file(
     descriptor: int, stop: Callable[[], bool], joiner: LineJoiner
 ) -> AsyncIterator[bytes]:
     """All of one file, up to where it is over."""
+    loop = asyncio.get_running_loop()
+    paused_at = loop.time()
     with FileWatch(Path(f"/proc/self/fd/{descriptor}"), Mask.MODIFY) as watch:
         while True:
             # Asked before reading: what is written until the change of files is still read here.
@@ -184,21 +213,21 @@ async def _blocks_of_file(
                 yield block
             if over:
                 return
-            paused = not await _grows(descriptor, watch, PAUSE_S if joiner.holds else _WAIT_S)
-            if paused and joiner.holds:
+            await _wait_for_more(descriptor, watch, PAUSE_S if joiner.holds else _WAIT_S)
+            if joiner.holds and loop.time() >= paused_at + PAUSE_S:
+                paused_at = loop.time()
                 yield b""
 
 
-async def _grows(descriptor: int, watch: FileWatch, timeout_s: float) -> bool:
-    """Whether there is more to read of a file, at the latest after `timeout_s`."""
+async def _wait_for_more(descriptor: int, watch: FileWatch, timeout_s: float) -> None:
+    """Return once there is more to read of a file, at the latest after `timeout_s`."""
     loop = asyncio.get_running_loop()
     until = loop.time() + timeout_s
     while (left_s := until - loop.time()) > 0:
         await watch.changed(left_s)
         await asyncio.sleep(_GATHER_S)
         if os.fstat(descriptor).st_size > os.lseek(descriptor, 0, os.SEEK_CUR):
-            return True
-    return False
+            return
 
 
 def _inode(descriptor: int) -> int:

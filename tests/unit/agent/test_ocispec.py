@@ -114,7 +114,8 @@ def test_only_root_has_effective_capabilities() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "number"), [
+    ("text", "number"),
+    [
         ("SIGTERM", 15),
         ("term", 15),
         ("9", 9),
@@ -127,7 +128,9 @@ def test_signals_have_names_and_numbers(text: str, number: int) -> None:
     assert signal_number(text) == number
 
 
-@pytest.mark.parametrize("text", ["", "SIGNOPE", "0", "65", "-1", "²", "9" * 5000, "RTMIN+99", "RTMAX-64"])
+@pytest.mark.parametrize(
+    "text", ["", "SIGNOPE", "0", "65", "-1", "²", "9" * 5000, "RTMIN+99", "RTMAX-64"]
+)
 def test_unknown_signal_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgument, match="is unknown"):
         signal_number(text)

@@ -9,7 +9,7 @@ import pytest
 
 from agent.runtime import logrotate
 from agent.runtime.base import LogLimits
-from agent.runtime.logs import LINE_BYTES_MAX, LineJoiner, LogLine, LogQuery, read_log
+from agent.runtime.logs import LINE_BYTES_MAX, PAUSES_MAX, LineJoiner, LogLine, LogQuery, read_log
 
 
 def record(second: int, text: str, stream: str = "stdout", flag: str = "F") -> str:
@@ -58,6 +58,14 @@ def test_endless_line_is_cut_and_memory_bounded() -> None:
     assert [len(line.text) for line in got] == [LINE_BYTES_MAX, LINE_BYTES_MAX]
 
 
+def test_the_bare_end_of_a_line_that_was_cut_is_no_line() -> None:
+    joiner = LineJoiner()
+    piece = record(1, "x" * (LINE_BYTES_MAX // 128), flag="P").encode()
+    assert len([line for _ in range(128) for line in joiner.feed(piece)]) == 1
+    end = record(2, "") + record(3, "next")
+    assert [line.text for line in joiner.feed(end.encode())] == [b"next"]
+
+
 def test_a_line_without_its_end_is_told_when_asked_for() -> None:
     joiner = LineJoiner()
     block = record(1, "whole") + record(2, "a", "stderr", "P") + record(3, "pro", flag="P")
@@ -82,6 +90,52 @@ def test_the_rest_of_a_line_that_was_told_follows_and_its_bare_end_does_not() ->
     joiner.flush()
     rest = record(5, "") + record(6, "") + record(7, "three")
     assert [line.text for line in joiner.feed(rest.encode())] == [b"", b"three"]
+
+
+def test_a_line_that_paused_is_told_whatever_the_other_stream_writes() -> None:
+    joiner = LineJoiner()
+    joiner.feed(record(1, "prompt> ", flag="P").encode())
+    assert joiner.pause() == []
+    joiner.feed((record(2, "busy", "stderr") + record(2, "more", "stderr", "P")).encode())
+    assert [line.text for line in joiner.pause()] == [b"prompt> "]
+    assert [line.text for line in joiner.pause()] == [b"more"]
+    assert not joiner.holds
+
+
+def test_a_line_that_never_pauses_is_told_now_and_then() -> None:
+    joiner = LineJoiner()
+    told = []
+    for _ in range(2 * PAUSES_MAX):
+        joiner.feed(record(1, ".", flag="P").encode())
+        told += joiner.pause()
+    assert [line.text for line in told] == [b"." * PAUSES_MAX] * 2
+    assert joiner.feed(record(2, "").encode()) == []
+
+
+def test_a_line_that_ended_leaves_no_pause_to_the_next() -> None:
+    joiner = LineJoiner()
+    for _ in range(2 * PAUSES_MAX):
+        joiner.feed(record(1, "a", flag="P").encode())
+        assert joiner.pause() == []
+        assert [line.text for line in joiner.feed(record(1, "b").encode())] == [b"ab"]
+
+
+async def test_a_prompt_beside_a_busy_stream_is_told(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(record(1, "prompt> ", flag="P"))
+    ended = asyncio.Event()
+
+    async def write() -> None:
+        while not ended.is_set():
+            with log.open("a") as more:
+                more.write(record(2, "busy", "stderr"))
+            await asyncio.sleep(0.01)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(write())
+        async for batch in read_log(log, LogQuery(follow=True), ended):
+            if any(line.text == b"prompt> " for line in batch):
+                ended.set()
 
 
 async def test_the_end_of_a_log_is_told_though_its_line_has_none(tmp_path: Path) -> None:
