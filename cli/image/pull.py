@@ -10,7 +10,8 @@ from cli.failures import Failures
 from cli.lazy import Verb
 from cli.render.progress import Screen
 from cli.terminal import width
-from pyswarm_core.errors import Unavailable
+from pyswarm_core.errors import InvalidArgument, Unavailable
+from pyswarm_core.plaintext import split_lines
 from pyswarm_core.reference import parse_reference
 from pyswarm_core.units import decimal_size
 
@@ -29,7 +30,7 @@ def pull(
     *, nodes: tuple[str, ...], username: str, password_stdin: bool, quiet: bool, image: str
 ) -> None:
     reference = str(parse_reference(image))
-    password = sys.stdin.readline().rstrip("\n") if password_stdin else ""
+    password = _read_password() if password_stdin else ""
     told = session.connect().pull_image(
         reference, nodes=nodes, username=username, password=password
     )
@@ -48,6 +49,15 @@ def pull(
                 if progress.done and progress.error:
                     raise Unavailable(f"{progress.node_name}: {progress.error}")
     click.echo(reference)
+
+
+def _read_password() -> str:
+    """The first line of standard input; what else may end a line elsewhere belongs to it."""
+    try:
+        text = sys.stdin.buffer.readline().decode()
+    except UnicodeDecodeError:
+        raise InvalidArgument("--password-stdin: the password is not UTF-8") from None
+    return "".join(split_lines(text))
 
 
 def line(told: NodeImageProgress) -> str:

@@ -86,7 +86,8 @@ def _keys(image: Reference) -> Iterator[str]:
 
 
 def _login(told: dict[str, Any], key: str, registry: str, path: Path) -> RegistryLogin | None:
-    entry = (told.get("auths") or {}).get(key) or {}
+    auths = _object(told, "auths")
+    entry = _object(auths, key)
     if entry.get("identitytoken"):
         raise InvalidArgument(
             f"the login for {registry} in {path} is an identity token: {_NO_TOKENS}"
@@ -97,11 +98,17 @@ def _login(told: dict[str, Any], key: str, registry: str, path: Path) -> Registr
         return RegistryLogin(
             registry=registry, username=str(entry["username"]), password=str(entry["password"])
         )
-    helper = (told.get("credHelpers") or {}).get(key)
+    helper = _object(told, "credHelpers").get(key)
     # Where docker keeps everything with a helper, an empty entry says that it has this one.
-    if helper is None and key in (told.get("auths") or {}):
+    if helper is None and key in auths:
         helper = told.get("credsStore")
     return _ask(str(helper), key, registry) if helper else None
+
+
+def _object(told: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The object of that key; an empty one if it is none."""
+    found = told.get(key)
+    return found if isinstance(found, dict) else {}
 
 
 def _unpacked(auth: str, registry: str, path: Path) -> RegistryLogin:
@@ -127,14 +134,21 @@ def _ask(helper: str, key: str, registry: str) -> RegistryLogin | None:
             timeout=HELPER_TIMEOUT_S,
             check=False,
         )
-    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
+    except (OSError, UnicodeError, subprocess.TimeoutExpired) as error:
         raise InvalidArgument(f"the login for {registry} is kept by {program}: {error}") from None
     if done.returncode:
         if "credentials not found" in done.stdout:
             return None
         why = " ".join((done.stderr or done.stdout).split())[:200]
         raise InvalidArgument(f"the login for {registry} is kept by {program}, which failed: {why}")
-    answer = json.loads(done.stdout)
-    if answer["Username"] == _TOKEN_USER:
+    try:
+        answer = json.loads(done.stdout)
+        user, password = str(answer["Username"]), str(answer["Secret"])
+    except (ValueError, LookupError, TypeError):
+        want = "want a JSON object with Username and Secret"
+        raise InvalidArgument(
+            f"the login for {registry}: {program} gave no login: {want}"
+        ) from None
+    if user == _TOKEN_USER:
         raise InvalidArgument(f"the login for {registry} is an identity token: {_NO_TOKENS}")
-    return RegistryLogin(registry=registry, username=answer["Username"], password=answer["Secret"])
+    return RegistryLogin(registry=registry, username=user, password=password)

@@ -1,5 +1,6 @@
 """Commands that change the fleet: flags in, requests and progress out."""
 
+import io
 import shlex
 import threading
 from pathlib import Path
@@ -367,6 +368,23 @@ def test_pull_tells_each_nodes_failure_and_fails(script: Script, pyswarm: Pyswar
     assert ran.code == 1
     assert ran.err.splitlines()[-1] == "Error: host2: manifest unknown"
     assert script.requests("PullImage")[0].reference == "docker.io/library/web:1"
+
+
+@pytest.mark.parametrize(
+    ("typed", "password"),
+    [(b"a\rb\xc2\x85c \r\nnext\n", "a\rb\x85c "), (b"no end", "no end"), (b"", "")],
+)
+def test_a_password_is_the_first_line_of_standard_input(
+    script: Script,
+    pyswarm: Pyswarm,
+    monkeypatch: pytest.MonkeyPatch,
+    typed: bytes,
+    password: str,
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(typed)))
+    script.on("PullImage", [])
+    assert pyswarm("image", "pull", "--username", "u", "--password-stdin", "web").code == 0
+    assert script.requests("PullImage")[0].password == password
 
 
 def test_events_are_one_line_each(script: Script, pyswarm: Pyswarm) -> None:

@@ -73,6 +73,7 @@ def test_the_first_file_that_has_a_login_wins(tmp_path: Path) -> None:
         ({"auths": {"registry.test:5000": {"auth": "%"}}}, "not USER:PASSWORD"),
         ({"auths": {"registry.test:5000": {"identitytoken": "secret"}}}, "identity token"),
         ({"credHelpers": {"registry.test:5000": "none-such"}}, "docker-credential-none-such"),
+        ({"credHelpers": {"registry.test:5000": "../bin/echo"}}, "docker-credential-"),
     ],
 )
 def test_a_login_that_cannot_be_used_is_said_so(tmp_path: Path, told: Any, said: str) -> None:
@@ -106,6 +107,24 @@ def test_a_helper_is_asked_for_what_it_keeps(
     monkeypatch.setenv("PATH", f"{helper.parent}:/usr/bin:/bin")
     written(tmp_path / ".docker/config.json", told)
     assert found(tmp_path) == answer
+
+
+@pytest.mark.parametrize("answer", ["", "[]", "{}", "null", '{"Username": "ann"}', r"\\377"])
+def test_a_helper_that_gives_no_login_is_said_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    program = tmp_path / "bin/docker-credential-test"
+    written(program, f"#!/bin/sh\nprintf '{answer}'\n").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    written(tmp_path / ".docker/config.json", {"credHelpers": {"registry.test:5000": "test"}})
+    with pytest.raises(InvalidArgument, match="docker-credential-test"):
+        found(tmp_path)
+
+
+@pytest.mark.parametrize("told", [{"auths": []}, {"credHelpers": 1}, {"auths": {IMAGE: "x"}}])
+def test_a_file_of_another_shape_has_no_login(tmp_path: Path, told: Any) -> None:
+    written(tmp_path / ".docker/config.json", told)
+    assert found(tmp_path) is None
 
 
 @pytest.mark.parametrize(
