@@ -33,6 +33,8 @@ class ServiceSummary(msgspec.Struct, frozen=True):
     desired: int
     quarantined: bool = False
     """Something failed for it, and it is left alone until it changes."""
+    unlisted: int = 0
+    """Of the desired, how many wait for a node and have no task yet."""
 
 
 class SlotProgress(msgspec.Struct, frozen=True):

@@ -144,7 +144,10 @@ class Agenda:
         self._seen = int(table.freed_at[some[-1]]) if self._unfinished else table.version
 
     def follow_up(self, dirty: Dirty, decision: Decision) -> None:
-        """After a decision about `dirty`: its wakes replace earlier ones, what was cut is dirty."""
+        """After a decision about `dirty`: its wakes replace earlier ones, what was cut is dirty.
+
+        Not the nodes again: a service that is dirty is looked at for all of its nodes.
+        """
         for service_id in sorted(dirty.services):
             self._wakes.pop(service_id, None)
         if dirty.cluster:
@@ -152,8 +155,6 @@ class Agenda:
         self._set_wakes(decision.wakes)
         self.add_services(sorted(decision.again))
         self._unfinished |= decision.unfinished
-        if decision.again:
-            self.add_nodes(sorted(dirty.nodes))  # what they evict is derived from them anew
 
     def _set_wakes(self, wakes: Mapping[ServiceId, Instant]) -> None:
         for service_id, at in wakes.items():

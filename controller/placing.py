@@ -4,6 +4,7 @@ Brings together what scheduler and allocator know: a node can take a task if the
 its networks have addresses left there. Tasks that find no node wait and say why.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
@@ -22,7 +23,12 @@ from pyswarm_core.decision import NoteKind
 from pyswarm_core.errors import told
 from pyswarm_core.ids import IdSource, NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.indexes import footprint_of
-from pyswarm_core.limits import EXPLAIN_PERIOD, FAILURE_WINDOW, FAILURES_PENALISED
+from pyswarm_core.limits import (
+    EXPLAIN_PERIOD,
+    FAILURE_WINDOW,
+    FAILURES_PENALISED,
+    PENDING_SHOWN,
+)
 from pyswarm_core.nodetable import IntColumn, NodeTable
 from pyswarm_core.objects import NO_DETAIL, Capability, Network, Service, Task
 from pyswarm_core.state import State, is_wanted
@@ -71,31 +77,41 @@ class Placing:
     def place(self, plan: Plan, budget: int) -> None:
         """Find nodes for up to `budget` tasks that the plan wants placed.
 
-        Its tasks become part of its changes; those that found no node do so in `explain`.
+        Its tasks become part of its changes; of those that found no node some do so in `explain`.
         """
         self.placings += 1
         waiting = [_candidate(task) for task in plan.pending.values()]
         waiting += [Candidate(plan.vacancies[number]) for number in sorted(plan.vacancies)]
         demand = demand_of(self._state, plan, self._now)
         if waiting[0].vacancy.node_id:
-            left = self._place_bound(plan, demand, waiting[:budget])
+            left = self._place_bound(plan, demand, waiting, budget)
         else:
             left = self._place_free(plan, demand, waiting[:budget])
+            if left:
+                left += waiting[budget:]
+            elif plan.missing or len(waiting) > budget:
+                plan.cut = True
         if left:
             self._waiting.append(_Waiting(plan, demand, left))
-        elif len(waiting) > budget:
-            plan.cut = True
 
     def explain(self) -> None:
-        """Say of every task that found no node why, after everything else has been placed."""
+        """Say of tasks that found no node why, after everything else has been placed."""
         for waiting in self._waiting:
             try:
                 self._explain(waiting)
             except Exception as error:
                 self.failed[waiting.plan.service.id] = told(error)
 
-    def _explain(self, waiting: _Waiting) -> None:
-        plan, demand, candidates = waiting
+    def _explain(self, unplaced: _Waiting) -> None:
+        """Of a service at most PENDING_SHOWN are stored. The others are made when a node can take
+        them: which they are follows from the service and its stored tasks.
+        """
+        plan, demand, waiting = unplaced
+        stored = [one for one in waiting if one.task is not None]
+        for one in stored[PENDING_SHOWN:]:
+            plan.remove(cast("Task", one.task))
+        unmade = [one for one in waiting if one.task is None]
+        candidates = [*stored, *unmade][:PENDING_SHOWN]
         demand = self._with_rooms(demand)
         if candidates[0].vacancy.node_id:
             of_row = messages_by_row(self.ledger, demand)
@@ -103,12 +119,14 @@ class Placing:
             why = [of_row(rows.get(one.vacancy.node_id, -1)) for one in candidates]
         else:
             why = [message(self.ledger, demand)] * len(candidates)
-        plan.note(NoteKind.TASK_UNPLACED, why[0], len(candidates))
+        before = plan.written
         created = self._created(plan, candidates, [_NOWHERE] * len(candidates), why)
         for one, reason in zip(candidates, why, strict=True):
             if one.task is not None:
                 self._keep_waiting(plan, one.task, reason)
         plan.changed.update(created)
+        if plan.written > before:
+            plan.note(NoteKind.TASK_UNPLACED, why[0], len(waiting) + plan.missing)
 
     def blocks(self, network_id: NetworkId) -> Blocks | None:
         """The blocks of a network as this decision leaves them; None if it does not exist, or they
@@ -160,17 +178,25 @@ class Placing:
         return candidates[len(rows) :]
 
     def _place_bound(
-        self, plan: Plan, demand: Demand, candidates: list[Candidate]
+        self, plan: Plan, demand: Demand, candidates: list[Candidate], budget: int
     ) -> list[Candidate]:
+        """Those that their own nodes cannot take."""
         table = self._state.node_table
         demand = self._with_rooms(demand)
         room = capacity(self.ledger, demand)
         wanted = [table.rows.get(one.vacancy.node_id, -1) for one in candidates]
-        rows = np.array([row for row in wanted if row >= 0 and room[row] > 0], np.int64)
+        fitting = [row for row in wanted if row >= 0 and room[row] > 0]
+        rows = np.array(fitting[:budget], np.int64)
         taken = dict.fromkeys(self._take(rows, demand).tolist())
+        cut = dict.fromkeys(fitting[budget:])
+        plan.cut = plan.cut or bool(cut)
         placed = [one for one, row in zip(candidates, wanted, strict=True) if row in taken]
         self._assign(plan, placed, [one.vacancy.node_id for one in placed])
-        return [one for one, row in zip(candidates, wanted, strict=True) if row not in taken]
+        return [
+            one
+            for one, row in zip(candidates, wanted, strict=True)
+            if row not in taken and row not in cut
+        ]
 
     def _with_rooms(self, demand: Demand) -> Demand:
         return _with_rooms(demand, self._state.node_table, self.blocks)
@@ -240,6 +266,10 @@ class Placing:
                     explained(NO_DETAIL, why[index]) if why else NO_DETAIL,
                     vacancy.restarted_at,
                 )
+        notes = Counter(one.vacancy.why for one in candidates if one.task is None)
+        for note, count in notes.items():
+            if note is not None:
+                plan.note(*note, count)
         return created
 
     def _keep_waiting(self, plan: Plan, task: Task, why: str) -> None:
@@ -259,6 +289,8 @@ def demand_of(state: State, plan: Plan, now: Instant) -> Demand:
     table = state.node_table
     template = plan.service.spec.task_template
     tasks = state.tasks_of_service(plan.service.id)
+    if plan.service.spec.mode.global_ is not None:  # its tasks have no choice
+        return Demand(template, footprint_of(plan.service.spec), _per_row([], len(table.number)))
     changed, row_of = plan.changed, table.rows.get
     # Spelled out: a service may have a hundred thousand tasks.
     rows = [

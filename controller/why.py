@@ -8,6 +8,7 @@ from controller.orchestrator.quarantine import Quarantine
 from controller.orchestrator.restart import ended_by_itself, refusal, starts_at
 from controller.placing import current_demand
 from controller.requests.slices import Slices, batches, finish
+from controller.requests.views import desired_tasks, unlisted_tasks
 from controller.scheduler.explain import Exclusion, exclusions
 from controller.scheduler.ledger import Ledger
 from controller.scheduler.remedy import remedies
@@ -108,7 +109,11 @@ def _why_service(case: _Case, service: Service) -> Slices[list[str]]:
         if told[1:] and told[1] not in seen and len(seen) < _TASKS_TOLD:
             seen[told[1]] = None
             lines += told
-    if len(troubled) > len(seen) > 0:
+    unlisted = unlisted_tasks(state, service, desired_tasks(state, service))
+    if unlisted:
+        total = unlisted + tasks.pending
+        lines.append(f"{total} replicas wait for a node, {tasks.pending} of them as tasks")
+    elif len(troubled) > len(seen) > 0:
         lines.append(f"{len(troubled)} tasks of {name} do not run in all")
     return lines
 

@@ -116,6 +116,12 @@ with the default restart delay of 5 s after about 15 s.
 FAILURES_WAITED_FOR = MINUTE
 """With a restart delay that makes that longer, it ends with the last failure within this time."""
 
+PENDING_SHOWN = 20
+"""Tasks of one service that are stored while they wait for a node: as many as `service create`
+shows one by one. Further replicas that wait are a number, and become tasks when a node can take
+them.
+"""
+
 EXPLAIN_PERIOD = 10 * SECOND
 """A waiting task's message is rewritten at most this often."""
 EXPLAINED_PER_SECOND = 20

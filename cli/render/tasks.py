@@ -4,14 +4,16 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from cli.answers import TaskView
+from cli.answers import ServiceSummary, TaskView
 from cli.render import ports
 from cli.render.listing import Layout, Row, ellipsis, one_line
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import short
+from pyswarm_core.states import TaskState
 from pyswarm_core.units import ago
 
 ERROR_SHOWN = 30
+WAITING = (TaskState.NEW, TaskState.PENDING)
 
 LAYOUT = Layout(
     headings={
@@ -49,6 +51,13 @@ def rows(tasks: Iterable[TaskView], now: Instant, style: Style) -> Iterator[Row]
         yield _row(view, now, style, rf" \_ {name}" if earlier else name)
 
 
+def unlisted(summary: ServiceSummary) -> str:
+    """Tells of the replicas that have no line, because they have no task yet."""
+    name, number = summary.service.spec.name, summary.unlisted
+    more = "replica waits" if number == 1 else "replicas wait"
+    return f"{name}: {number} more {more} for a node; `pyswarm why {name}` says what for"
+
+
 def _order(view: TaskView) -> tuple[str, int, bool, int, str]:
     task = view.task
     return (view.service_name, task.slot, task.desired_state > 7, -task.created_at, task.id)
@@ -74,4 +83,4 @@ def _row(view: TaskView, now: Instant, style: Style, name: str) -> Row:
 
 def _waiting(view: TaskView) -> str:
     """A pending task's message says why it waits; Docker shows that as its error too."""
-    return view.task.detail.message if view.task.state.word in ("new", "pending") else ""
+    return view.task.detail.message if view.task.state in WAITING else ""

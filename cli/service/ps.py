@@ -29,10 +29,17 @@ def ps(
     form: str,
     services: tuple[str, ...],
 ) -> None:
-    found = session.connect().tasks(services=services, filters=filters)
+    client = session.connect()
+    found = client.tasks(services=services, filters=filters)
     is_table = not form or form.startswith("table")
     style = Style(truncate=not no_trunc and not quiet, resolve=not no_resolve, tree=is_table)
     for line in listing.show(
         LAYOUT, list(tasks.rows(found, SystemClock().now(), style)), form, quiet=quiet
     ):
         click.echo(line)
+    if is_table and not quiet:
+        waiting = {view.task.service_id: None for view in found if view.task.state in tasks.WAITING}
+        summaries = client.services([f"id={one}" for one in waiting]) if waiting else []
+        for summary in summaries:
+            if summary.unlisted:
+                click.echo(tasks.unlisted(summary), err=True)

@@ -57,7 +57,8 @@ def evictions(state: State, changed: list[NodeId]) -> dict[ServiceId, dict[int, 
         node = state.nodes.get(node_id)
         down = node is not None and node.status.state is NodeState.DOWN
         for task in state.tasks_of_node(node_id).values():
-            if (down and occupies(task.state)) or _violates(state, task):
+            # Of a node that was removed, ends may be forgotten too that nobody needs any more.
+            if node is None or (down and occupies(task.state)) or _violates(state, task):
                 slots.setdefault(task.service_id, {})[task.slot] = None
     return slots
 

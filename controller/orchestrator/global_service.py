@@ -18,6 +18,8 @@ from pyswarm_core.decision import NoteKind
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.state import State
 
+_ELIGIBLE = (NoteKind.TASK_CREATED, "one on every eligible node")
+
 
 def lacking(state: State, changed: Iterable[NodeId]) -> dict[ServiceId, dict[int, None]]:
     """By global service, the slots of the nodes that changed which may lack their task."""
@@ -60,7 +62,7 @@ def reconcile(
         numbers = {**tasks.unsettled, **marked, **dict.fromkeys(misplaced(state, plan.service))}
     slots: dict[int, Slot] = {}
     for number in sorted(numbers):
-        if len(plan.vacancies) >= budget:
+        if plan.written >= budget:
             plan.cut = True
             return
         slot = settle(plan, state, number, now)
@@ -72,12 +74,8 @@ def reconcile(
         if number not in plan.vacancies
         and (number not in tasks.slots or (number in slots and not slots[number].filled))
     ]
-    room = budget - len(plan.vacancies)
-    plan.cut = len(missing) > room
-    for number in missing[:room]:
-        plan.vacancies[number] = Vacancy(number, node_id=eligible[number])
-    if missing:
-        plan.note(NoteKind.TASK_CREATED, "one on every eligible node", len(missing[:room]))
+    for number in missing:
+        plan.vacancies[number] = Vacancy(number, node_id=eligible[number], why=_ELIGIBLE)
     if updating:
         advance(plan, [slot for slot in slots.values() if slot.filled], now)
 

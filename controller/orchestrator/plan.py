@@ -22,6 +22,8 @@ class Vacancy(Struct, frozen=True, gc=False):
     restarts: int = 0
     node_id: NodeId = NodeId("")
     restarted_at: tuple[Instant, ...] = ()
+    why: tuple[NoteKind, str] | None = None
+    """What to note when the task is made."""
 
 
 class Plan:
@@ -41,8 +43,15 @@ class Plan:
         self.slots = 0
         """How many slots were looked at."""
         self.cut = False
-        """More is to be done than the budget allowed."""
+        """More is to be done than the budget allowed, and what was done brings it closer."""
+        self.missing = 0
+        """How many tasks are to be made beyond the vacancies."""
         self._notes: dict[tuple[NoteKind, str], int] = {}
+
+    @property
+    def written(self) -> int:
+        """How many tasks are written or deleted so far."""
+        return len(self.changed) + len(self.removed)
 
     def change(self, task: Task, *, desired: TaskState) -> Task:
         """Write the task with another desired state; return it as it will be."""

@@ -15,7 +15,10 @@ from controller.orchestrator.update import advance, has_outdated
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import NoteKind
 from pyswarm_core.ids import NodeId
+from pyswarm_core.limits import PENDING_SHOWN
 from pyswarm_core.state import ServiceTasks, State
+
+_WANTED = (NoteKind.TASK_CREATED, "to have as many replicas as wanted")
 
 
 def reconcile(
@@ -30,16 +33,17 @@ def reconcile(
     numbers = tasks.slots if updating else {**tasks.unsettled, **marked}
     slots: dict[int, Slot] = {}
     for number in sorted(numbers):
-        if len(plan.vacancies) >= budget:
+        if plan.written >= budget:
             plan.cut = True
             return
         slots[number] = settle(plan, state, number, now)
     empty = sum(not slot.filled for slot in slots.values())
     filled = len(tasks.slots) - empty
     if filled < replicas:
-        room = budget - len(plan.vacancies)
-        plan.cut = replicas - filled > room
-        _fill(plan, tasks, slots, min(replicas - filled, room))
+        room = max(budget - len(plan.vacancies), PENDING_SHOWN)
+        created = min(replicas - filled, room)
+        plan.missing = replicas - filled - created
+        _fill(plan, tasks, slots, created)
     elif filled > replicas:
         for number in _shrink(plan, state, slots, filled - replicas, now):
             slots.pop(number, None)
@@ -49,16 +53,13 @@ def reconcile(
 
 def _fill(plan: Plan, tasks: ServiceTasks, slots: dict[int, Slot], count: int) -> None:
     number = 0
-    created = count
     while count > 0:
         number += 1
         known = slots.get(number)
         if number in tasks.slots and (known is None or known.filled):
             continue
-        plan.vacancies[number] = Vacancy(number)
+        plan.vacancies[number] = Vacancy(number, why=_WANTED)
         count -= 1
-    if created > 0:
-        plan.note(NoteKind.TASK_CREATED, "to have as many replicas as wanted", created)
 
 
 def _shrink(plan: Plan, state: State, seen: dict[int, Slot], count: int, now: Instant) -> list[int]:

@@ -182,8 +182,7 @@ def _after_its_own_end(
     if last.desired_state is not _S.SHUTDOWN:
         plan.change(last, desired=_S.SHUTDOWN)
     if is_outdated(plan, last):
-        plan.note(NoteKind.TASK_REPLACED, "outdated")
-        plan.vacancies[number] = Vacancy(number)
+        plan.vacancies[number] = Vacancy(number, why=(NoteKind.TASK_REPLACED, "outdated"))
         return Slot(number, SlotKind.VACANT)
     policy = plan.service.spec.task_template.restart_policy
     era = [task for task in tasks if not is_outdated(plan, task)]
@@ -192,13 +191,14 @@ def _after_its_own_end(
     if last.restarts and (at := starts_at(policy, last)) > now:
         plan.wake_at(at)
         return Slot(number, SlotKind.WAITING, last)
-    plan.note(NoteKind.TASK_REPLACED, _end(last))
+    why = (NoteKind.TASK_REPLACED, _end(last))
     waits = _S.READY if policy.delay > 0 else _S.RUNNING
     plan.vacancies[number] = Vacancy(
         number,
         waits,
         _restarts(plan, last) + 1,
         restarted_at=restarts_remembered(policy, last, era, now),
+        why=why,
     )
     return Slot(number, SlotKind.VACANT)
 

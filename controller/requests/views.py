@@ -9,7 +9,7 @@ from controller.requests.unreadable import unreadable_service
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.objects import Cluster, Node, NodeResources, Service, Task
 from pyswarm_core.specs import TaskSpec
-from pyswarm_core.state import State
+from pyswarm_core.state import State, is_wanted
 from pyswarm_core.states import NodeState, TaskState
 
 
@@ -22,6 +22,8 @@ class ServiceSummary(msgspec.Struct, frozen=True):
     """Replicas wanted: the spec's number, or for a global service the nodes that should run it."""
     quarantined: bool = False
     """Something failed for it: `why` says what."""
+    unlisted: int = 0
+    """Replicas that wait for a node and have no task yet."""
 
 
 class TaskView(msgspec.Struct, frozen=True):
@@ -72,7 +74,23 @@ def service_summary(
         desired = desired_tasks(state, service)
     except Exception:
         return ServiceSummary(listed, running, 0, quarantined=True)
-    return ServiceSummary(listed, running, desired, service.id in quarantined)
+    return ServiceSummary(
+        listed,
+        running,
+        desired,
+        quarantined=service.id in quarantined,
+        unlisted=unlisted_tasks(state, service, desired),
+    )
+
+
+def unlisted_tasks(state: State, service: Service, desired: int) -> int:
+    """How many of its replicas wait for a node without a stored task; see PENDING_SHOWN."""
+    tasks = state.tasks_of_service(service.id)
+    if service.removing or not tasks.pending:
+        return 0
+    if service.spec.mode.replicated is not None:
+        return max(0, desired - len(tasks.slots))
+    return desired - sum(any(map(is_wanted, held)) for held in tasks.slots.values())
 
 
 def desired_tasks(state: State, service: Service) -> int:

@@ -10,8 +10,8 @@ from controller.decide import decide
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Decision, Dirty, NoteKind
 from pyswarm_core.ids import IdSource
-from pyswarm_core.limits import DECISION_TASKS, DETAIL_LENGTH_MAX
-from pyswarm_core.state import State
+from pyswarm_core.limits import DECISION_TASKS, DETAIL_LENGTH_MAX, PENDING_SHOWN
+from pyswarm_core.state import State, waits_for_node
 from pyswarm_core.states import TaskState
 from tests.sim import placement, rollout
 from tests.sim.marks import Marks
@@ -86,8 +86,21 @@ def _problems(state: State, decision: Decision, now: Instant) -> Iterator[Proble
                 yield Rule.EXPLAINED, f"task {task.id} is explained anew after {age / SECOND} s"
     if len(decision.writes.tasks) > 2 * DECISION_TASKS:
         yield Rule.SLICE, f"a decision writes {len(decision.writes.tasks)} tasks"
+    yield from _too_many_waiting(state, decision)
     yield from placement.misplaced(placement.after(state, decision))
     yield from rollout.problems(state, decision, now)
+
+
+def _too_many_waiting(state: State, decision: Decision) -> Iterator[Problem]:
+    """Few of the tasks that no node can take are stored."""
+    gone = dict.fromkeys(decision.writes.removed_tasks)
+    written = {task.id: task for task in decision.writes.tasks}
+    for service_id in dict.fromkeys(task.service_id for task in written.values()):
+        tasks = {task.id: task for task in state.tasks_of_service(service_id)}
+        tasks.update((i, task) for i, task in written.items() if task.service_id == service_id)
+        waiting = sum(waits_for_node(task) for i, task in tasks.items() if i not in gone)
+        if waiting > PENDING_SHOWN:
+            yield Rule.SIZES, f"{waiting} tasks of service {service_id} wait for a node"
 
 
 def _summary(decision: Decision) -> str:

@@ -12,9 +12,10 @@ from controller.decide import decide
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Dirty
 from pyswarm_core.ids import NodeId, ServiceId
+from pyswarm_core.limits import PENDING_SHOWN
 from pyswarm_core.objects import Service, Task, shortened
 from pyswarm_core.specs import RestartCondition
-from pyswarm_core.state import State, is_wanted
+from pyswarm_core.state import State, is_wanted, waits_for_node
 from pyswarm_core.states import Availability, NodeState, TaskState, occupies
 from tests.sim.controllers import Machine
 from tests.sim.hosts import Host
@@ -129,7 +130,7 @@ class Settled:
             filled = [
                 n for n, tasks in slots.items() if wanted[n] or self._given_up(service, tasks)
             ]
-            if len(filled) != service.spec.mode.replicated.replicas:
+            if len(filled) != service.spec.mode.replicated.replicas and not _few_shown(wanted):
                 yield f"{name} fills slots {filled} of {service.spec.mode.replicated.replicas}"
         else:
             yield from self._global(service, slots, wanted)
@@ -143,8 +144,10 @@ class Settled:
         for node in self._view.nodes.values():
             if node.status.state is not NodeState.READY or not satisfies(service.spec, node):
                 continue
-            have = bool(wanted.get(node.number)) or self._given_up(
-                service, slots.get(node.number, [])
+            have = (
+                _few_shown(wanted)
+                or bool(wanted.get(node.number))
+                or self._given_up(service, slots.get(node.number, []))
             )
             if node.spec.availability is Availability.ACTIVE and not have:
                 yield f"{service.spec.name} has no task on {node.description.hostname}"
@@ -231,6 +234,12 @@ class Settled:
     def _belongs(self, task_id: str, services: set[ServiceId]) -> bool:
         task = self._view.tasks.get(task_id)  # type: ignore[call-overload]
         return task is not None and task.service_id in services
+
+
+def _few_shown(wanted: dict[int, list[Task]]) -> bool:
+    """Whether so many tasks wait for a node that no more are stored."""
+    tasks = [task for held in wanted.values() for task in held]
+    return sum(map(waits_for_node, tasks)) >= PENDING_SHOWN
 
 
 def _restless(service: Service) -> bool:

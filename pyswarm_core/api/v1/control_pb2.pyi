@@ -231,11 +231,14 @@ class ServiceSummary(_message.Message):
     RUNNING_FIELD_NUMBER: _builtins.int
     DESIRED_FIELD_NUMBER: _builtins.int
     QUARANTINED_FIELD_NUMBER: _builtins.int
+    UNLISTED_FIELD_NUMBER: _builtins.int
     running: _builtins.int
     desired: _builtins.int
     """Replicas wanted: the spec's number, or the number of eligible nodes."""
     quarantined: _builtins.bool
     """Something failed for it, and it is left alone until it changes: Why says what."""
+    unlisted: _builtins.int
+    """Of them, how many wait for a node and have no task yet: few waiting tasks of a service are stored."""
     @_builtins.property
     def service(self) -> _objects_pb2.Service:
         """Without its previous specs."""
@@ -247,10 +250,11 @@ class ServiceSummary(_message.Message):
         running: _builtins.int = ...,
         desired: _builtins.int = ...,
         quarantined: _builtins.bool = ...,
+        unlisted: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["service", b"service"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired", b"desired", "quarantined", b"quarantined", "running", b"running", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired", b"desired", "quarantined", b"quarantined", "running", b"running", "service", b"service", "unlisted", b"unlisted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,15 +7,17 @@ import pytest
 from cli.node.inspect import document as node_document
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.codec import to_proto
-from pyswarm_core.ids import NetworkId
-from pyswarm_core.objects import Cluster, Network
+from pyswarm_core.ids import NetworkId, NodeId, TaskId
+from pyswarm_core.objects import Cluster, Network, Task
 from pyswarm_core.specs import ContainerSpec as Container
 from pyswarm_core.specs import NetworkSpec, Placement, TaskSpec
+from pyswarm_core.states import TaskState
 from tests.unit.cli.conftest import Pyswarm
 from tests.unit.cli.golden import assert_golden
 from tests.unit.cli.objects import (
     CREATED,
     NOW,
+    SERVICE_ID,
     network_reply,
     node_view,
     service,
@@ -173,3 +175,20 @@ def test_node_document_tells_what_is_reserved() -> None:
         "NanoCPUs": 500_000_000,
         "MemoryBytes": 1 << 30,
     }
+
+
+def test_replicas_that_have_no_task_yet_are_told_beside_the_table(
+    fleet: Script, pyswarm: Pyswarm
+) -> None:
+    waiting, summaries = pb.ListTasksReply(), services_reply(service(replicas=50))
+    view = tasks_reply().tasks[0]
+    pending = Task(TaskId("t" * 25), SERVICE_ID, 1, 1, NOW, NodeId(""), state=TaskState.PENDING)
+    to_proto(pending, view.task)
+    waiting.tasks.append(view)
+    summaries.services[0].unlisted = 30
+    fleet.on("ListTasks", waiting).on("ListServices", summaries)
+    ran = pyswarm("service", "ps", "web")
+    assert ran.code == 0
+    assert ran.err == "web: 30 more replicas wait for a node; `pyswarm why web` says what for\n"
+    assert pyswarm("service", "ps", "--quiet", "web").err == ""
+    assert list(fleet.requests("ListServices")[-1].filters) == [f"id={view.task.service_id}"]

@@ -4,8 +4,10 @@ The strongest test of the indexes: after every event a decision about everything
 to write, but messages of waiting tasks that are not due yet; and none at all a little later.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -75,6 +77,7 @@ class Leader(BrainWorld):
         for _ in range(ROUNDS):
             self.agenda.fall_due(self.now)
             if not self.agenda:
+                self.check()
                 return
             dirty = self.agenda.take(self.state)
             decision = decide(self.state, dirty, self.now, self.ids)
@@ -82,7 +85,6 @@ class Leader(BrainWorld):
             self._check_writes(decision.writes)
             self.agenda.follow_up(dirty, decision)
             self.followed.decided(decision.writes)
-            self.check()
         raise AssertionError(f"something is left to decide after {ROUNDS} turns")
 
     def missing(self) -> list[object]:
@@ -130,9 +132,25 @@ def _happens(world: Leader, kind: str, what: Any) -> None:
         happen(world, kind, what)
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(_EVENT, max_size=16))
-def test_prop_what_changed_is_all_there_is_to_decide(events: list[tuple[str, Any]]) -> None:
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(_EVENT, max_size=16),
+    st.sampled_from([1, 2, 20]),
+    st.sampled_from([3, 10_000]),
+    st.sampled_from([1, 100]),
+)
+def test_prop_what_changed_is_all_there_is_to_decide(
+    events: list[tuple[str, Any]], shown: int, tasks: int, placings: int
+) -> None:
+    with (
+        patch("controller.placing.PENDING_SHOWN", shown),
+        patch("controller.draft.DECISION_TASKS", tasks),
+        patch("controller.draft.DECISION_PLACINGS", placings),
+    ):
+        _follow(events, shown)
+
+
+def _follow(events: list[tuple[str, Any]], shown: int) -> None:
     start = [build.node(name, labels={"zone": "a"}) for name in HOSTS[:2]]
     # Two blocks of five addresses: they run out.
     world = Leader(
@@ -146,7 +164,14 @@ def test_prop_what_changed_is_all_there_is_to_decide(events: list[tuple[str, Any
     world.wait(25)
     writes = world.everything().writes
     assert not writes, writes
-    assert all(t.detail.message for t in world.state.tasks.values() if _waits(t))
+    waiting = [task for task in world.state.tasks.values() if _waits(task)]
+    assert all(task.detail.message for task in waiting)
+    of_service = Counter(task.service_id for task in waiting)
+    assert max(of_service.values(), default=0) <= shown
+    for service in world.state.services.values():
+        mode = service.spec.mode.replicated
+        if mode and not service.removing and service.id not in world.state.unplaced:
+            assert len(world.state.tasks_of_service(service.id).slots) >= mode.replicas
 
 
 def _waits(task: Task) -> bool:
