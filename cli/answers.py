@@ -79,6 +79,7 @@ class NodeView(msgspec.Struct, frozen=True):
     leader: bool
     tasks: int
     reserved: NodeResources
+    controller: bool = False
 
 
 class NetworkTask(msgspec.Struct, frozen=True):

@@ -22,6 +22,7 @@ from controller.metrics import Metrics
 from controller.persistence.aside import in_thread
 from controller.persistence.campaign import Elector
 from controller.persistence.loading import Loaded, load
+from controller.persistence.registry import Registry
 from controller.persistence.saving import Breathe, Deposed, Saver
 from controller.servers.admission import Admission
 from controller.servers.calls import ErrorsToStatus
@@ -101,6 +102,7 @@ class Controller:
         self._ids = RandomIds()
         self._aside = in_thread
         self._elector: Elector | None = None
+        self._controllers: tuple[str, ...] = (config.advertise_addr,)
 
     @property
     def leading(self) -> bool:
@@ -136,7 +138,9 @@ class Controller:
             await server.start()
             _log.info("controller.serving", name=config.name, addresses=",".join(config.listen))
             try:
-                await self._stand(elector, me)
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._registry(me).run())
+                    group.create_task(self._stand(elector, me))
             finally:
                 await server.stop(STOP_GRACE_S)
 
@@ -200,7 +204,7 @@ class Controller:
             clock=self._clock,
             ids=self._ids,
             metrics=self._metrics,
-            controllers=(self._config.advertise_addr,),
+            controllers=self._controllers,
         )
         self._loop = Loop(loaded, tools)
         self._announce()
@@ -246,7 +250,7 @@ class Controller:
         facts = Facts(VERSION, await self._store_name(), config.advertise_addr)
         control = Control(self, self._clock, facts, host_routes)
         control_pb2_grpc.add_ControlServicer_to_server(control, server)
-        dispatcher = Dispatcher(self, (config.advertise_addr,))
+        dispatcher = Dispatcher(self)
         dispatcher_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)
         self._health.add_to(server)
         await self._health.set_leading(False)
@@ -296,6 +300,16 @@ class Controller:
             _log.info("leader.changed", leader=leader)
         self._seen_leader = leader
         self._announce()
+
+    def _registry(self, me: Candidate) -> Registry:
+        return Registry(self._store, self._keys, me, self._meet, lambda: self._loop is not None)
+
+    def _meet(self, controllers: tuple[str, ...]) -> None:
+        """These controllers live beside this one."""
+        self._controllers = (self._config.advertise_addr, *controllers)
+        _log.info("controllers.changed", addresses=",".join(self._controllers))
+        if self._loop is not None:
+            self._loop.controllers_changed(self._controllers)
 
     def _announce(self) -> None:
         """Somebody may lead now."""

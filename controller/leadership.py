@@ -57,6 +57,11 @@ class Leader(Protocol):
         """The last revision that each connected agent carried out."""
         ...
 
+    @property
+    def controllers(self) -> tuple[str, ...]:
+        """Where the living controllers answer, the leader first."""
+        ...
+
     async def submit(self, mutation: Mutation[T]) -> T:
         """Run `mutation` on the state; return its answer once the store has its writes.
 

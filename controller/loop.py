@@ -27,6 +27,7 @@ from controller.persistence.budget import Budget
 from controller.persistence.loading import Loaded
 from controller.persistence.saving import Saver, Unsaved
 from controller.servers.events import EventLog, note_of_quarantine, notes_of
+from controller.servers.joining import Greeted, managers, promoted
 from controller.servers.sessions import Session, Sessions
 from controller.servers.tunnels import Tunnels
 from controller.servers.watches import Watches
@@ -37,7 +38,7 @@ from pyswarm_core.decision import Decision, Dirty, Note, NoteKind, Writes
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.ids import IdSource, NodeId, ServiceId
 from pyswarm_core.limits import REQUESTS_WAITING, STATUS_FLUSH_PERIOD, TXN_IN_FLIGHT, TXN_PUTS
-from pyswarm_core.objects import Network, Node, NodeDescription, NodeFault, Task, TaskStatus
+from pyswarm_core.objects import Network, Node, NodeFault, Task, TaskStatus
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
 
@@ -184,16 +185,6 @@ class Loop:
         }
 
     @property
-    def session_count(self) -> int:
-        """Agents connected."""
-        return len(self.sessions)
-
-    @property
-    def revisions_behind(self) -> list[int]:
-        """By agent, how far its acknowledgement is behind what it was sent last."""
-        return [session.behind for session in self.sessions]
-
-    @property
     def tasks_withheld(self) -> int:
         """Tasks that are to stop once nobody sends connections to them any more."""
         return len(self._reach.barrier)
@@ -214,18 +205,13 @@ class Loop:
             self._observe_node(moved(node, NodeState.READY, now))
             self._tell(Note(NoteKind.NODE_READY, node_id, node.description.hostname))
 
-    def hello(
-        self,
-        node_id: NodeId,
-        description: NodeDescription,
-        addr: str,
-        addrs6: tuple[str, ...] = (),
-    ) -> None:
+    def hello(self, node_id: NodeId, told: Greeted) -> None:
         """The node has opened a session: it is ready, and this is what it says of itself."""
         self.heard(node_id)
         old = self.state.nodes[node_id]
-        status = msgspec.structs.replace(old.status, addr=addr, addrs6=addrs6)
-        node = msgspec.structs.replace(old, description=description, status=status)
+        status = msgspec.structs.replace(old.status, addr=told.addr, addrs6=told.addrs6)
+        node = msgspec.structs.replace(old, description=told.description, status=status)
+        node = promoted(node, self.controllers)
         if node == old:
             return
         self._observe_node(node)
@@ -270,6 +256,18 @@ class Loop:
             session.acknowledged = revision
             self._release(self._reach.barrier.heard(session.node_id, revision))
         return differs
+
+    @property
+    def controllers(self) -> tuple[str, ...]:
+        """See `Leader.controllers`."""
+        return self.sessions.controllers
+
+    def controllers_changed(self, controllers: tuple[str, ...]) -> None:
+        """These live, the leader first: agents are told, and nodes with one are managers."""
+        self.sessions.controllers = controllers
+        self.sessions.notify_settings(self.state.cluster, self.heartbeat_period)
+        for node in managers(self.state, controllers):
+            self._observe_node(node)
 
     # Turns
 

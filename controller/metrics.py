@@ -18,6 +18,15 @@ from pyswarm_core.states import NodeState, TaskState
 _LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
 
+class Following(Protocol):
+    """What an agent's session shows."""
+
+    @property
+    def behind(self) -> int:
+        """How far its acknowledgement is behind what it was sent last."""
+        ...
+
+
 class Watched(Protocol):
     """What a leading loop shows."""
 
@@ -35,11 +44,8 @@ class Watched(Protocol):
         ...
 
     @property
-    def session_count(self) -> int: ...
-
-    @property
-    def revisions_behind(self) -> list[int]:
-        """By session, how far its acknowledgement is behind what it was sent last."""
+    def sessions(self) -> Iterable["Following"]:
+        """The connected agents."""
         ...
 
     @property
@@ -122,8 +128,8 @@ class _Leading(Collector):
         yield _one("services", "Services", len(state.services))
         yield _one("services_unplaced", "Services with waiting tasks", len(state.unplaced))
         yield _one("quarantined", "Objects left out until they change", len(loop.quarantine))
-        yield _one("sessions", "Agents connected", loop.session_count)
-        behind = loop.revisions_behind
+        behind = [session.behind for session in loop.sessions]
+        yield _one("sessions", "Agents connected", len(behind))
         yield _one("sessions_behind", "Agents yet to acknowledge", sum(map(bool, behind)))
         yield _by(
             "sessions_behind_revisions",

@@ -12,8 +12,9 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 import msgspec
 
-from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.errors import InvalidArgument, similar
 from pyswarm_core.objects import Node
+from pyswarm_core.specs import ROLES
 
 NODE_LABEL = "node.labels."
 ENGINE_LABEL = "engine.labels."
@@ -36,6 +37,16 @@ _FIELDS: Mapping[str, Callable[[Node], str]] = {
     "node.platform.arch": lambda node: _platform_word(node.description.platform.architecture),
 }
 KEYS = (*_FIELDS, "node.ip", f"{NODE_LABEL}NAME", f"{ENGINE_LABEL}NAME")
+
+
+VALUES: Mapping[str, tuple[str, ...]] = {
+    "node.role": ROLES,
+    "node.platform.os": ("linux", "windows", "darwin", "freebsd"),
+    "node.platform.arch": (
+        "amd64", "arm64", "arm", "386", "loong64", "mips64le", "ppc64le", "riscv64", "s390x",
+    ),
+}  # fmt: skip
+"""The keys whose values are a closed set, in Go's words: another one would wait for ever."""
 
 
 class Constraint(msgspec.Struct, frozen=True):
@@ -86,6 +97,19 @@ def parse(text: str) -> Constraint:
     if key == "node.platform.arch":
         value = _platform_word(value)
     return Constraint(key, found["operator"] == "==", value)
+
+
+def check(text: str) -> Constraint:
+    """The same as `parse`, and the value must be one that a node may have. For new constraints:
+    what is stored was checked by the rules of its time.
+    """
+    found = parse(text)
+    words = VALUES.get(found.key, ())
+    if words and found.value.casefold() not in words:
+        raise InvalidArgument(
+            f"constraint {text!r}: want one of {', '.join(words)}{similar(found.value, words)}"
+        )
+    return found
 
 
 def parse_preference(text: str) -> str:

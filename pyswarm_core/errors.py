@@ -13,7 +13,8 @@ AssertionError: the object that it concerns is quarantined, or the term ends. `a
 this tree to gRPC status codes, in one table.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 
 _TEXT_MAX = 400
 """Characters kept of an error's text by `told`."""
@@ -92,3 +93,9 @@ def told(error: BaseException) -> str:
     text = " ".join(str(error).split())[:_TEXT_MAX]
     where = " > ".join(places[-_PLACES:])
     return f"{type(error).__name__}: {text} ({where})"
+
+
+def similar(word: str, words: Iterable[str]) -> str:
+    """`; did you mean manager?`, to follow the list of what is valid; empty if nothing is close."""
+    close = get_close_matches(word[:64].casefold(), list(words), n=1)
+    return f"; did you mean {close[0]}?" if close else ""

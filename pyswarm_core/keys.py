@@ -6,6 +6,7 @@
 <prefix>/network/<id>          Network
 <prefix>/chunk/<service>/<n>   TaskChunk: the tasks of one service with slot // 128 == n
 <prefix>/unreadable/chunk/…    bytes that were found under a chunk's key and are none
+<prefix>/controller/<id>       a living controller's name and address, attached to its lease
 <prefix>/leader                the leader's name, attached to its lease
 """
 
@@ -36,11 +37,15 @@ class Keys:
         self.root = f"{prefix.rstrip('/')}/".encode()
         self.cluster = self.root + b"cluster"
         self.leader = self.root + b"leader"
+        self.controllers = self.root + b"controller/"
         self.nodes = self.root + b"node/"
         self.services = self.root + b"service/"
         self.networks = self.root + b"network/"
         self.chunks = self.root + b"chunk/"
         self.unreadable = self.root + b"unreadable/"
+
+    def controller(self, controller_id: str) -> bytes:
+        return self.controllers + controller_id.encode()
 
     def node(self, node_id: NodeId) -> bytes:
         return self.nodes + node_id.encode()

@@ -89,6 +89,12 @@ LOOP_SILENCE_MAX = 10 * SECOND
 than any known pause (a full garbage collection, a stalled disk).
 """
 
+CONTROLLER_PERIOD = 5 * SECOND
+CONTROLLER_TTL = 15 * SECOND
+"""A controller says so often that it lives, and is forgotten when it has not for so long."""
+CONTROLLERS_MAX = 16
+"""Controllers that agents are told of, and remember."""
+
 HEARTBEATS_MISSED = 3
 """A node is down after this many periods without a sign of life (Swarm's grace)."""
 

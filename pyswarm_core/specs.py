@@ -233,6 +233,10 @@ class RegistryLogin(Model, frozen=True):
         return f"RegistryLogin(registry={self.registry!r}, username={self.username!r})"
 
 
+ROLES = ("worker", "manager")
+"""A manager's host runs a controller."""
+
+
 class NodeSpec(Model, frozen=True):
     """What the operator wants of a node."""
 

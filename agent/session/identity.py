@@ -21,6 +21,7 @@ from pyswarm_core.errors import (
     reason_of,
 )
 from pyswarm_core.ids import NodeId
+from pyswarm_core.limits import CONTROLLERS_MAX
 from pyswarm_core.objects import NodeDescription
 
 _log = EventLog("agent.session.identity")
@@ -63,9 +64,10 @@ class Identity:
         return self._saved.controllers
 
     def learn(self, controllers: tuple[str, ...]) -> None:
-        """Remember where controllers are from now on."""
-        if controllers and controllers != self._saved.controllers:
-            self._saved = msgspec.structs.replace(self._saved, controllers=controllers)
+        """These controllers live; those known from before are remembered after them."""
+        known = tuple(dict.fromkeys((*controllers, *self._saved.controllers)))[:CONTROLLERS_MAX]
+        if known != self._saved.controllers:
+            self._saved = msgspec.structs.replace(self._saved, controllers=known)
             _write(self._path, self._saved)
 
     @classmethod
@@ -118,7 +120,7 @@ async def join(path: Path, joining: Joining) -> Identity:
             NodeId(reply.node_id),
             reply.cluster_id,
             joining.token,
-            tuple(reply.controllers) or joining.controllers,
+            tuple(dict.fromkeys((*reply.controllers, *joining.controllers)))[:CONTROLLERS_MAX],
         )
         _write(path, saved)
         _log.info("node.joined", node=saved.node_id, cluster=saved.cluster_id)

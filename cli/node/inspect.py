@@ -7,6 +7,7 @@ import click
 from cli import flags, inspection, session
 from cli.answers import NodeView
 from cli.lazy import Verb
+from cli.node.ls import manager_status
 from cli.node.self_ import node_of
 from cli.render import documents
 
@@ -36,6 +37,8 @@ def document(view: NodeView) -> dict[str, Any]:
     found = documents.document(view.node)
     if view.leader:
         found["ManagerStatus"] = {"Leader": True, "Reachability": "reachable"}
+    elif status := manager_status(view):
+        found["ManagerStatus"] = {"Leader": False, "Reachability": status.lower()}
     found["Tasks"] = view.tasks
     found["Reserved"] = documents.document(view.reserved)
     return found

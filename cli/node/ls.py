@@ -52,6 +52,15 @@ def _status(status: NodeStatus) -> str:
     return f"{status.state.capitalize()}{faults}"
 
 
+def manager_status(view: NodeView) -> str:
+    """Docker's words; empty for a node that is no manager."""
+    if view.leader:
+        return "Leader"
+    if view.controller:
+        return "Reachable"
+    return "Unreachable" if view.node.spec.role == "manager" else ""
+
+
 def row(view: NodeView, *, mark: bool = False) -> Row:
     """A line of the list; `mark` puts Docker's star behind the id of the node that answers."""
     node = view.node
@@ -62,7 +71,7 @@ def row(view: NodeView, *, mark: bool = False) -> Row:
         "Hostname": node.description.hostname,
         "Status": _status(node.status),
         "Availability": node.spec.availability.capitalize(),
-        "ManagerStatus": "Leader" if view.leader else "",
+        "ManagerStatus": manager_status(view),
         "EngineVersion": node.description.engine_version,
         "Self": view.leader,
         "Address": node.status.addr,

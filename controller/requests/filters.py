@@ -8,7 +8,7 @@ everything.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.errors import InvalidArgument, similar
 from pyswarm_core.validation.problem import shown
 
 T = TypeVar("T")
@@ -43,11 +43,13 @@ def parse(filters: Iterable[str], keys: Mapping[str, Key[T]], what: str) -> Filt
         if name not in keys:
             raise InvalidArgument(
                 f"filter {shown(name)} is not one of a {what}'s: want one of {valid}"
+                f"{similar(name, keys)}"
             )
         known = keys[name].values
         if known and value not in known:
             raise InvalidArgument(
                 f"filter {name}={shown(value)} is not valid: want one of {', '.join(known)}"
+                f"{similar(value, known)}"
             )
         parsed.setdefault(name, []).append(value)
     return parsed

@@ -4,6 +4,8 @@
 goes down while its labels are edited does not spoil the edit.
 """
 
+from collections.abc import Iterable
+
 import msgspec
 
 from controller.requests.lookup import find_node
@@ -22,13 +24,32 @@ from pyswarm_core.validation.problem import shown
 
 replace = msgspec.structs.replace
 
+MANAGER = "manager"
+
+
+def host_of(controller: str) -> str:
+    """The host of a controller's HOST:PORT."""
+    return controller.rpartition(":")[0].strip("[]")
+
+
+def runs_controller(node: Node, controllers: Iterable[str]) -> bool:
+    """Whether one of the controllers answers at the node's address."""
+    return bool(node.status.addr) and node.status.addr in map(host_of, controllers)
+
 
 def update_node(
-    state: State, ref: str, based_on: Version, spec: NodeSpec, now: Instant
+    state: State,
+    ref: str,
+    based_on: Version,
+    spec: NodeSpec,
+    now: Instant,
+    *,
+    controllers: Iterable[str] = (),
 ) -> tuple[Writes, Node]:
     """The node with other labels, role or availability. The same spec again changes nothing.
 
-    Raises InvalidArgument, NotFound, Conflict (another update came first).
+    Raises InvalidArgument, NotFound, Conflict (another update came first; the role is other than
+    what runs there).
     """
     old = find_node(state, ref)
     require(node_problems(spec))
@@ -37,6 +58,7 @@ def update_node(
             f"update out of sequence: node {shown(old.description.hostname)} is at version "
             f"{old.version.index}, the update was made from {based_on.index}; read it again"
         )
+    _require_role(old, spec.role, controllers)
     if spec == old.spec:
         return Writes(), old
     node = replace(old, spec=spec, version=Version(index=old.version.index + 1), updated_at=now)
@@ -45,6 +67,17 @@ def update_node(
     name = shown(old.description.hostname)
     require_storable(f"node {name}", silent, VALUE_BYTES_MAX - 2 * NODE_BYTES_MAX)
     return Writes(nodes=(node,)), node
+
+
+def _require_role(node: Node, role: str, controllers: Iterable[str]) -> None:
+    """A node is a manager because a controller runs there, and for no other reason."""
+    if role == node.spec.role:
+        return
+    is_manager, name = runs_controller(node, controllers), shown(node.description.hostname)
+    if role == MANAGER and not is_manager:
+        raise Conflict(f"role manager: no controller runs on node {name}; start one there first")
+    if role != MANAGER and is_manager:
+        raise Conflict(f"role {role}: a controller runs on node {name}; stop that first")
 
 
 def remove_node(state: State, ref: str, *, force: bool) -> tuple[Writes, Node]:

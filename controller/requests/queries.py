@@ -20,8 +20,9 @@ from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.limits import LIST_MAX, REFS_MAX, SLICE_TASKS
 from pyswarm_core.objects import Network, Node, Service, Task
+from pyswarm_core.specs import ROLES
 from pyswarm_core.state import State
-from pyswarm_core.states import DESIRED_STATES, TaskState
+from pyswarm_core.states import DESIRED_STATES, Availability, NodeState, TaskState
 
 T = TypeVar("T")
 
@@ -37,11 +38,9 @@ _NODE_KEYS: dict[str, Key[Node]] = {
     "label": Key(lambda node, value: filters.has_label(node.description.engine_labels, value)),
     "node.label": Key(lambda node, value: filters.has_label(node.spec.labels, value)),
     "membership": Key(lambda _, value: value == "accepted", ("accepted", "pending")),
-    "role": Key(lambda node, value: node.spec.role == value, ("worker", "manager")),
-    "availability": Key(
-        lambda node, value: node.spec.availability == value, ("active", "pause", "drain")
-    ),
-    "status": Key(lambda node, value: node.status.state == value, ("ready", "down", "unknown")),
+    "role": Key(lambda node, value: node.spec.role == value, ROLES),
+    "availability": Key(lambda node, value: node.spec.availability == value, tuple(Availability)),
+    "status": Key(lambda node, value: node.status.state == value, tuple(NodeState)),
 }
 _NETWORK_KEYS: dict[str, Key[Network]] = {
     "id": Key(lambda network, value: network.id.startswith(value)),

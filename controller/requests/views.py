@@ -5,6 +5,7 @@ from collections.abc import Collection, Container, Sequence
 import msgspec
 
 from controller.requests.lookup import task_name
+from controller.requests.nodes import runs_controller
 from controller.requests.unreadable import unreadable_service
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.objects import Cluster, Node, NodeResources, Service, Task
@@ -44,6 +45,8 @@ class NodeView(msgspec.Struct, frozen=True):
     leader: bool
     tasks: int
     reserved: NodeResources
+    controller: bool = False
+    """A controller runs there."""
 
 
 class Info(msgspec.Struct, frozen=True):
@@ -134,10 +137,10 @@ def listed_task(state: State, task_id: TaskId, *, with_spec: bool) -> TaskView |
     return task_view(state, task, with_spec=with_spec) if task else None
 
 
-def listed_node(state: State, node_id: NodeId, *, leader_host: str) -> NodeView | None:
+def listed_node(state: State, node_id: NodeId, *, controllers: Sequence[str]) -> NodeView | None:
     """The node by its id; None if it is gone."""
     node = state.nodes.get(node_id)
-    return node_view(state, node, leader_host) if node else None
+    return node_view(state, node, controllers) if node else None
 
 
 def task_view(state: State, task: Task, *, with_spec: bool = True) -> TaskView:
@@ -155,13 +158,14 @@ def task_view(state: State, task: Task, *, with_spec: bool = True) -> TaskView:
     )
 
 
-def node_view(state: State, node: Node, leader_host: str = "") -> NodeView:
-    """The node with its load; it leads if the leading controller answers at its address."""
+def node_view(state: State, node: Node, controllers: Sequence[str] = ()) -> NodeView:
+    """The node with its load; of the controllers, the first leads."""
     table = state.node_table
     row = table.rows[node.id]
     return NodeView(
         node=node,
-        leader=bool(leader_host) and node.status.addr == leader_host,
+        leader=runs_controller(node, controllers[:1]),
+        controller=runs_controller(node, controllers),
         tasks=int(table.active_tasks[row]),
         reserved=NodeResources(
             nano_cpus=int(table.reserved_cpus[row]), memory_bytes=int(table.reserved_memory[row])

@@ -150,16 +150,19 @@ class Control(control_pb2_grpc.ControlServicer):
         return self._node(lookup.find_node(self._leader().state, request.ref))
 
     async def ListNodes(self, request: pb.ListRequest, context: Context) -> None:  # type: ignore[override]
-        state = self._leader().state
-        found = queries.find_nodes(state, request.filters)
-        view = partial(views.listed_node, state, leader_host=self._leader_host())
+        leader = self._leader()
+        found = queries.find_nodes(leader.state, request.filters)
+        view = partial(views.listed_node, leader.state, controllers=leader.controllers)
         await self._list(found, view, pb.ListNodesReply, "nodes", context)
 
     async def UpdateNode(self, request: pb.UpdateNodeRequest, context: Context) -> pb.NodeReply:
         spec, based_on = read(NodeSpec, request.spec), read(Version, request.version)
+        controllers = self._leader().controllers
         return self._node(
             await self._submit(
-                lambda state, now, ids: nodes.update_node(state, request.ref, based_on, spec, now)
+                lambda state, now, ids: nodes.update_node(
+                    state, request.ref, based_on, spec, now, controllers=controllers
+                )
             )
         )
 
@@ -247,11 +250,9 @@ class Control(control_pb2_grpc.ControlServicer):
     async def _submit(self, mutation: Mutation[T]) -> T:
         return await self._leader().submit(mutation)
 
-    def _leader_host(self) -> str:
-        return self._leadership.leader.rpartition(":")[0]
-
     def _node(self, node: Node) -> pb.NodeReply:
-        view = views.node_view(self._leader().state, node, self._leader_host())
+        leader = self._leader()
+        view = views.node_view(leader.state, node, leader.controllers)
         return pb.NodeReply(node=to_proto(view, pb.NodeView()))
 
 

@@ -68,9 +68,8 @@ class Leading(Protocol):
 class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     """Serves agents while this controller leads; names the leader otherwise."""
 
-    def __init__(self, leading: Leading, controllers: tuple[str, ...]) -> None:
+    def __init__(self, leading: Leading) -> None:
         self._leading = leading
-        self._controllers = controllers
         self._opening = Pace(OPENING_AT_ONCE, OPENING_PAUSE_S)
         self._sending = Pace(SENDING_AT_ONCE, SENDING_PAUSE_S)
         self._taking = Pace(TAKING_AT_ONCE)
@@ -86,10 +85,12 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 request.availability,
             )
             loop = self._leading.current()
-            node = await loop.submit(lambda state, now, ids: join(state, wish, now, ids))
+            node = await loop.submit(
+                lambda state, now, ids: join(state, wish, now, ids, loop.controllers)
+            )
         _log.info("node.joined", node=node.id, hostname=wish.description.hostname)
         return dispatcher_pb2.JoinReply(
-            node_id=node.id, cluster_id=loop.state.cluster.id, controllers=self._controllers
+            node_id=node.id, cluster_id=loop.state.cluster.id, controllers=loop.controllers
         )
 
     async def Session(  # type: ignore[override]  # the stubs know only generators
@@ -205,7 +206,7 @@ def _open(loop: Loop, hello: dispatcher_pb2.Hello) -> AgentSession:
     description = read(NodeDescription, hello.description)
     greeted = greet(loop.state, node_id, description, hello.addr, hello.addrs6)
     session = loop.opened(node_id)
-    loop.hello(node_id, greeted.description, greeted.addr, greeted.addrs6)
+    loop.hello(node_id, greeted)
     _take_statuses(loop, node_id, hello.statuses)
     return session
 

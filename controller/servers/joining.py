@@ -8,6 +8,7 @@ from itertools import islice
 
 import msgspec
 
+from controller.requests.nodes import MANAGER, host_of, runs_controller
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import (
@@ -33,6 +34,7 @@ from pyswarm_core.objects import (
     NodeStatus,
     TaskDetail,
     TaskStatus,
+    Version,
     clipped,
 )
 from pyswarm_core.specs import NodeSpec, PortConfig
@@ -55,7 +57,9 @@ class JoinWish(msgspec.Struct, frozen=True):
     availability: str = ""
 
 
-def join(state: State, wish: JoinWish, now: Instant, ids: IdSource) -> tuple[Writes, Node]:
+def join(
+    state: State, wish: JoinWish, now: Instant, ids: IdSource, controllers: Iterable[str] = ()
+) -> tuple[Writes, Node]:
     """Make the host a node with a number of its own; the same host joining again is a new node.
 
     Raises PermissionDenied for a wrong token, InvalidArgument, AlreadyExists (another node has its
@@ -82,6 +86,7 @@ def join(state: State, wish: JoinWish, now: Instant, ids: IdSource) -> tuple[Wri
         updated_at=now,
         status=NodeStatus(since=now, addr=wish.addr),
     )
+    node = promoted(node, controllers)
     counted = msgspec.structs.replace(cluster, next_node_number=node.number + 1)
     return Writes(cluster=counted, nodes=(node,)), node
 
@@ -92,6 +97,22 @@ def role_of(cluster: Cluster, token: str) -> str:
         if expected and hmac.compare_digest(token.encode(), expected.encode()):
             return role
     raise PermissionDenied("the join token is not this cluster's: get it with pyswarm swarm info")
+
+
+def promoted(node: Node, controllers: Iterable[str]) -> Node:
+    """The node; a manager from now on if one of the controllers runs on its host."""
+    if node.spec.role == MANAGER or not runs_controller(node, controllers):
+        return node
+    spec = msgspec.structs.replace(node.spec, role=MANAGER)
+    version = Version(index=node.version.index + 1)
+    return msgspec.structs.replace(node, spec=spec, version=version)
+
+
+def managers(state: State, controllers: Iterable[str]) -> list[Node]:
+    """The nodes that are managers because one of the controllers runs there, and were not yet."""
+    at = state.node_table.at
+    found = [state.nodes[n] for address in controllers for n in at(host_of(address))]
+    return [new for node in found if (new := promoted(node, controllers)) is not node]
 
 
 class Greeted(msgspec.Struct, frozen=True):

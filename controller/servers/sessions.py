@@ -128,7 +128,8 @@ class Sessions:
     """All open sessions, one per node."""
 
     def __init__(self, controllers: Iterable[str]) -> None:
-        self._controllers = tuple(controllers)
+        self.controllers = tuple(controllers)
+        """Where controllers answer, the leader first."""
         self._of_node: dict[NodeId, Session] = {}
         self.ended = 0
         """How many streams have ended so far."""
@@ -173,7 +174,7 @@ class Sessions:
             settings=dispatcher_pb2.Settings(
                 heartbeat_period=heartbeat_period,
                 data_path_port=cluster.spec.data_path_port,
-                controllers=self._controllers,
+                controllers=self.controllers,
             )
         )
 

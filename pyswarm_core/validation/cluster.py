@@ -8,13 +8,12 @@ import msgspec
 
 from pyswarm_core.clock import MILLISECOND, MINUTE
 from pyswarm_core.limits import HISTORY_MAX, SPEC_BYTES_MAX
-from pyswarm_core.specs import ClusterSpec, NodeSpec
+from pyswarm_core.specs import ROLES, ClusterSpec, NodeSpec
 from pyswarm_core.units import format_duration, human_size
 from pyswarm_core.validation import text
 from pyswarm_core.validation.network import SUBNET_PREFIX_MAX, subnet_problems
 from pyswarm_core.validation.problem import Problem, within
 
-ROLES = ("worker", "manager")
 HEARTBEAT_MIN = 100 * MILLISECOND
 HEARTBEAT_MAX = MINUTE
 POOLS_MAX = 16

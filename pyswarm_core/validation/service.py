@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from pyswarm_core.constraints import parse
+from pyswarm_core.constraints import check
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.limits import REPLICAS_MAX, RESTARTS_REMEMBERED, SPEC_BYTES_MAX
 from pyswarm_core.reference import NAME_LENGTH_MAX as REGISTRY_LENGTH_MAX
@@ -118,6 +118,6 @@ def _constraint_problems(constraint: str) -> Iterable[Problem]:
         yield Problem("constraint", constraint, want)
         return
     try:
-        parse(constraint)
+        check(constraint)
     except InvalidArgument as error:
         yield Problem("constraint", constraint, str(error).partition(f"{constraint!r}: ")[2])

@@ -18,6 +18,7 @@ from controller.election import Candidate
 from controller.leadership import Mutation
 from controller.loop import Decide, Loop
 from controller.persistence.campaign import Elector
+from controller.persistence.registry import Registry
 from controller.servers.dispatcher import Dispatcher
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Decision, Dirty
@@ -64,6 +65,10 @@ class SimController(app.Controller):
     async def stand(self, elector: Elector, me: Candidate) -> None:
         """Stand for election for ever."""
         await self._stand(elector, me)
+
+    def registry(self, me: Candidate) -> Registry:
+        """Its part in telling who lives."""
+        return self._registry(me)
 
     def follow(self, leader: str) -> None:
         """Somebody else leads."""
@@ -132,9 +137,16 @@ class Machine:
         self.controller = controller
         me = Candidate(self.id, self.name, self.name)
         elector = Elector(store, KEYS, me, SteadyClock(world.scheduler), controller.follow)
-        dispatcher = Dispatcher(controller, world.names)
+        dispatcher = Dispatcher(controller)
         world.net.listen(self.name, process, lambda end: accept(process, dispatcher, end))
-        process.start(controller.stand(elector, me))
+        registry = controller.registry(me)
+
+        async def serve() -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(registry.run())
+                group.create_task(controller.stand(elector, me))
+
+        process.start(serve())
 
     def kill(self) -> None:
         """SIGKILL."""

@@ -192,7 +192,7 @@ class Drills:
     # Inside
 
     def _sessions(self) -> int:
-        return max((m.loop.session_count for m in self._settled.machines if m.loop), default=0)
+        return max((len(m.loop.sessions) for m in self._settled.machines if m.loop), default=0)
 
     def _until(self, done: Callable[[], bool], bound: int) -> bool:
         """Let time pass until it is so, at most that long; whether it came to be."""

@@ -105,8 +105,9 @@ class WritesAreFenced:
 
     def broken_by(self, change: Change, view: View) -> Iterator[str]:
         txn = change.txn
-        if not txn.puts and not txn.deletes:
-            return
+        keys = [*(put.key for put in txn.puts), *(delete.key for delete in txn.deletes)]
+        if all(key.startswith(KEYS.controllers) for key in keys):
+            return  # each controller's own word, that it lives; or nothing
         fences = [compare for compare in txn.compares if compare.key == KEYS.leader]
         held = next((put for put in txn.puts if put.key == KEYS.leader), None)
         if held is not None and held.lease == NO_LEASE:

@@ -504,8 +504,11 @@ class NodeView(_message.Message):
     LEADER_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
     RESERVED_FIELD_NUMBER: _builtins.int
+    CONTROLLER_FIELD_NUMBER: _builtins.int
     leader: _builtins.bool
     tasks: _builtins.int
+    controller: _builtins.bool
+    """A controller runs there."""
     @_builtins.property
     def node(self) -> _objects_pb2.Node: ...
     @_builtins.property
@@ -517,10 +520,11 @@ class NodeView(_message.Message):
         leader: _builtins.bool = ...,
         tasks: _builtins.int = ...,
         reserved: _objects_pb2.NodeResources | None = ...,
+        controller: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "reserved", b"reserved"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["leader", b"leader", "node", b"node", "reserved", b"reserved", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["controller", b"controller", "leader", b"leader", "node", b"node", "reserved", b"reserved", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

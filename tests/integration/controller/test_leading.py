@@ -11,12 +11,13 @@ from msgspec.structs import replace
 
 from controller.app import Controller
 from controller.config import Config
+from controller.persistence import registry
 from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS
 from pyswarm_core.aio.system import SteadyClock
 from pyswarm_core.api.v1 import control_pb2, dispatcher_pb2, dispatcher_pb2_grpc
-from pyswarm_core.clock import Instant
+from pyswarm_core.clock import MILLISECOND, Instant
 from pyswarm_core.codec import to_proto
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import IdSource, NodeId
@@ -307,6 +308,37 @@ async def test_a_follower_redirects_agents_to_the_leader(
         await agent.join(settings.listen[0], token_of(controller))
         await agent.converse(other.listen[0])
         assert [m.redirect.leader for m in agent.messages] == [settings.advertise_addr]
+
+
+async def test_agents_are_told_of_every_living_controller_the_leader_first(
+    settings: Config, kv: MemoryKv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "CONTROLLER_PERIOD", 50 * MILLISECOND)
+    other = config(tmp_path / "other", "two")
+    both = [settings.advertise_addr, other.advertise_addr]
+    async with serving(settings, MemoryStore(kv, SteadyClock())) as controller:
+        await leading(controller)
+        async with agents_of(settings.listen[0], token_of(controller), 1) as (agent,):
+
+            def told() -> list[str]:
+                settings_ = [m.settings for m in agent.messages if m.HasField("settings")]
+                return list(settings_[-1].controllers) if settings_ else []
+
+            await until(lambda: told() == both[:1], "one controller is known")
+            async with serving(other, MemoryStore(kv, SteadyClock())):
+                await until(lambda: told() == both, "the other is told of")
+            await until(lambda: told() == both[:1], "it has left")
+
+
+async def test_the_node_of_a_controllers_host_is_a_manager(
+    controller: Controller, settings: Config
+) -> None:
+    loop = controller.current()
+    async with agents_of(settings.listen[0], token_of(controller), 2) as (first, second):
+        await until(lambda: ready_nodes(controller) == 2, "both are ready")
+        loop.controllers_changed((f"{first.addr}:2377",))
+        roles = {node.id: node.spec.role for node in loop.state.nodes.values()}
+        assert roles == {first.node_id: "manager", second.node_id: "worker"}
 
 
 async def test_an_agent_that_comes_before_anybody_leads_waits_and_is_served(

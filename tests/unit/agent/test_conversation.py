@@ -6,7 +6,7 @@ from agent.session.conversation import Greeting, Session
 from agent.session.identity import Identity
 from agent.session.outbox import Outbox
 from pyswarm_core.ids import TaskId
-from pyswarm_core.limits import STATUSES_PER_MESSAGE
+from pyswarm_core.limits import CONTROLLERS_MAX, STATUSES_PER_MESSAGE
 from pyswarm_core.objects import NodeDescription, TaskDetail, TaskStatus
 from pyswarm_core.states import TaskState
 from tests.unit.agent.test_worker import Host
@@ -69,3 +69,18 @@ async def _greeting() -> Greeting:
 
 async def _never() -> None:
     raise AssertionError("nothing is assigned or opened here")
+
+
+def test_controllers_are_remembered_the_newest_told_first_and_not_too_many(tmp_path: Path) -> None:
+    path = tmp_path / "identity.json"
+    path.write_text('{"node_id":"n","cluster_id":"c","token":"t","controllers":["a:1","b:1"]}')
+    identity = Identity.load(path)
+    assert identity
+    identity.learn(("c:1", "b:1"))
+    assert identity.controllers == ("c:1", "b:1", "a:1")
+    identity.learn(())
+    again = Identity.load(path)
+    assert again
+    assert again.controllers == ("c:1", "b:1", "a:1")
+    identity.learn(tuple(f"x{n}:1" for n in range(100)))
+    assert len(identity.controllers) == CONTROLLERS_MAX

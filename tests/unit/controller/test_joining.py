@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from controller.servers.joining import JoinWish, greet, join
+from controller.servers.joining import JoinWish, greet, join, managers, promoted
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import AlreadyExists, InvalidArgument, NotFound, PermissionDenied
 from pyswarm_core.ids import NodeId
@@ -129,3 +129,28 @@ def test_an_ipv6_address_is_its_first_reporters() -> None:
     assert len(greeted.addrs6) == 16
     with pytest.raises(InvalidArgument, match="IPv6"):
         greet(fleet, NodeId("n1"), NodeDescription(hostname="n1"), "192.0.2.1", ["\x1b"])
+
+
+CONTROLLERS = ("192.0.2.1:2377", "controller.example:2377", "[192.0.2.9]:2377")
+
+
+def test_a_node_is_a_manager_because_a_controller_runs_there() -> None:
+    fleet = world(build.node("n2", addr="192.0.2.2"))
+    wish = JoinWish(TOKEN, NodeDescription(hostname="first"), "192.0.2.1")
+    _, first = join(fleet, wish, build.NOW, build.Numbered(), CONTROLLERS)
+    assert first.spec.role == "manager"
+    plain = fleet.nodes[NodeId("n2")]
+    assert promoted(plain, CONTROLLERS) is plain
+    assert promoted(plain, ("192.0.2.2:2377",)).spec.role == "manager"
+    nowhere = replace(plain, status=replace(plain.status, addr=""))
+    assert promoted(nowhere, ("c1",)) is nowhere
+
+
+def test_a_node_with_a_controller_from_before_becomes_a_manager_once() -> None:
+    fleet = world(build.node("n1", addr="192.0.2.1"), build.node("n2", addr="192.0.2.2"))
+    (manager,) = managers(fleet, CONTROLLERS)
+    assert (manager.id, manager.spec.role, manager.version.index) == ("n1", "manager", 1)
+    fleet.apply(Writes(nodes=(manager,)))
+    assert managers(fleet, CONTROLLERS) == []
+    # It stays one while its controller is away: tasks do not move for that.
+    assert managers(fleet, ()) == []

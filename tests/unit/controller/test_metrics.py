@@ -4,7 +4,7 @@ from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from controller.allocator.usage import Usage, usage
-from controller.metrics import Metrics, Watched
+from controller.metrics import Following, Metrics, Watched
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.objects import Endpoint, Network, VirtualIp
@@ -25,8 +25,7 @@ class Leading:
         self.state = state
         self.queue_depths: dict[str, int] = {}
         self.quarantine = ()
-        self.session_count = 0
-        self.revisions_behind: list[int] = []
+        self.sessions: list[Following] = []
         self.tasks_withheld = 0
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyswarm_core.constraints import parse, parse_preference
+from pyswarm_core.constraints import check, parse, parse_preference
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.objects import Platform
 from tests.fixtures.build import node
@@ -67,3 +67,33 @@ def test_preference_is_a_label_with_or_without_its_strategy() -> None:
     assert parse_preference("node.labels.zone") == "node.labels.zone"
     with pytest.raises(InvalidArgument, match="spread="):
         parse_preference("binpack=node.labels.zone")
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("node.role==manger", "want one of worker, manager; did you mean manager"),
+        ("node.role!=leader", "want one of worker, manager"),
+        ("node.platform.os==linus", "did you mean linux"),
+        ("node.platform.arch==x86", "want one of amd64, arm64"),
+        ("node.platform.arch==amd46", "did you mean amd64"),
+    ],
+)
+def test_a_value_outside_a_closed_vocabulary_is_refused_with_what_is_meant(
+    text: str, hint: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=hint):
+        check(text)
+    assert parse(text).value, "what is stored already is still understood"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "node.role==Manager", "node.role!=worker", "node.platform.os != windows",
+        "node.platform.arch==x86_64", "node.platform.arch==aarch64", "node.labels.role==manger",
+        "node.hostname==manger",
+    ],
+)  # fmt: skip
+def test_a_value_inside_it_or_of_an_open_key_is_not(text: str) -> None:
+    assert check(text) == parse(text)

@@ -39,6 +39,23 @@ def test_an_update_changes_the_spec_and_the_version() -> None:
         nodes.update_node(state, "n1", Version(), specs.NodeSpec(role="king"), NOW)
 
 
+def test_a_nodes_role_is_what_runs_there() -> None:
+    state = build.state(nodes=[build.node("n1", role="manager"), build.node("n2")])
+    controllers = ("192.0.2.1:2377",)
+
+    def update(name: str, role: str, living: tuple[str, ...] = controllers) -> str:
+        spec = specs.NodeSpec(role=role)
+        _, node = nodes.update_node(state, name, Version(), spec, NOW, controllers=living)
+        return node.spec.role
+
+    with pytest.raises(Conflict, match="a controller runs on node 'n1'"):
+        update("n1", "worker")
+    with pytest.raises(Conflict, match="no controller runs on node 'n2'"):
+        update("n2", "manager")
+    assert update("n1", "worker", ()) == "worker"
+    assert update("n1", "manager", ()) == "manager"
+
+
 def test_the_same_node_spec_again_changes_nothing() -> None:
     state = build.state(nodes=build.nodes(1))
     node = state.nodes[build.node("n1").id]

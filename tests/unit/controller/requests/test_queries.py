@@ -124,6 +124,12 @@ def test_nodes_are_filtered_by_role_label_and_state() -> None:
 
     assert ids() == ["n1", "n2"]
     assert ids("role=manager") == ["n1"]
+    with pytest.raises(InvalidArgument, match="worker, manager; did you mean manager"):
+        ids("role=manger")
+    with pytest.raises(InvalidArgument, match="did you mean drain"):
+        ids("availability=drian")
+    with pytest.raises(InvalidArgument, match="did you mean role"):
+        ids("rol=manager")
     assert ids("node.label=zone=a") == ["n2"]
     assert ids("membership=accepted", "status=down") == ["n2"]
     assert ids("membership=pending") == []

@@ -103,7 +103,7 @@ def test_what_is_gone_is_left_out_and_costs_as_well() -> None:
 
 def _node_parts(state: State, found: Sequence[str]) -> Iterator[control_pb2.ListNodesReply]:
     def view(node_id: str) -> views.NodeView | None:
-        return views.listed_node(state, node_id, leader_host="")  # type: ignore[arg-type]
+        return views.listed_node(state, node_id, controllers=())  # type: ignore[arg-type]
 
     return parts(found, view, control_pb2.ListNodesReply, "nodes")
 
