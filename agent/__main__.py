@@ -14,12 +14,12 @@ import click
 import yaml
 
 import pyswarm_core
-from agent.config import Config, config_problems
+from agent.config import Config, accepted_tasks, config_problems
 from pyswarm_core.aio import logs
 from pyswarm_core.aio.daemon import run_daemon
 from pyswarm_core.clock import SECOND
 from pyswarm_core.errors import InvalidArgument, reason_of
-from pyswarm_core.limits import API_PORT
+from pyswarm_core.limits import API_PORT, NODE_TASKS_LIMIT, NODE_TASKS_MAX
 from pyswarm_core.units import parse_cpus, parse_duration, parse_size
 from pyswarm_core.validation import require
 
@@ -50,6 +50,10 @@ def _from_file(context: click.Context, _: click.Parameter, path: Path | None) ->
 
 def _host_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _host_pids() -> int:
+    return int(Path("/proc/sys/kernel/pid_max").read_text())
 
 
 def _host_address(controllers: tuple[str, ...]) -> str:
@@ -125,6 +129,12 @@ def _pairs(words: tuple[str, ...]) -> dict[str, str]:
 @click.option("--data-path-port", default=4789, help="UDP port of VXLAN")
 @click.option("--cpus", default="", help="CPUs to offer [default: all]")
 @click.option("--memory", default="", help="Memory to offer, such as 2G [default: all]")
+@click.option(
+    "--max-tasks",
+    type=click.IntRange(1, NODE_TASKS_LIMIT),
+    help="Tasks to accept at once [default: one per 4 MiB of memory and 32 process numbers, at most"
+    f" {NODE_TASKS_MAX}]",
+)
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Engine label")
 @click.option(
     "--registry-mirror",
@@ -178,9 +188,12 @@ def _config(flags: dict[str, Any]) -> Config:
     flags["advertise_addr"] = flags["advertise_addr"] or _host_address(flags["controllers"])
     for name in ("state_dir", "run_dir"):
         flags[name] = flags[name].absolute()
+    memory_bytes = parse_size(memory) if memory else _host_memory()
+    max_tasks = flags.pop("max_tasks") or accepted_tasks(memory_bytes, _host_pids())
     config = Config(
         nano_cpus=parse_cpus(cpus) if cpus else (os.cpu_count() or 1) * 10**9,
-        memory_bytes=parse_size(memory) if memory else _host_memory(),
+        memory_bytes=memory_bytes,
+        max_tasks=max_tasks,
         **flags,
     )
     require(config_problems(config))

@@ -39,6 +39,7 @@ from agent.session.tunnels import Tunnels
 from agent.tracing import Tracer
 from agent.worker import Worker
 from pyswarm_core.aio.daemon import own_folder
+from pyswarm_core.aio.echo import Echoes
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.metrics import serve_metrics
 from pyswarm_core.aio.system import UnsteppedClock
@@ -111,12 +112,15 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
             addresses = await parts.dataplane.addresses6()
             return Greeting(_description(config, lacks), config.advertise_addr, addresses)
 
+        echoes = Echoes(parts.outbox.probed)
+        stack.callback(echoes.close)
         session = Session(
             identity,
             greeting,
             parts.outbox,
             parts.worker,
             assign=assign,
+            probe=echoes.ask,
             open_tunnel=Tunnels(parts.worker, parts.images, parts.runtime, parts.tracer.trace).open,
             worn_key=parts.dataplane.worn_key,
             faults=lambda: (*_host_faults(parts.worker), *parts.overlays.faults),
@@ -225,7 +229,7 @@ async def _exposed(task_id: TaskId, worker: Worker, images: Images) -> tuple[int
 async def _assign(assigned: Assigned, identity: Identity, parts: _Parts) -> None:
     """Networks first, so that tasks find theirs; then tasks."""
     await parts.overlays.assign(assigned)
-    parts.worker.assign(assigned, identity.node_id)
+    await parts.worker.assign(assigned, identity.node_id)
 
 
 def _known(config: Config) -> Identity | None:
@@ -268,6 +272,7 @@ def _description(config: Config, lacks: Iterable[Capability]) -> NodeDescription
         engine_version=VERSION,
         engine_labels=config.labels,
         lacks=tuple(sorted(lacks)),
+        max_tasks=config.max_tasks,
     )
 
 

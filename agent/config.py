@@ -7,7 +7,12 @@ from pathlib import Path
 
 import msgspec
 
-from pyswarm_core.limits import AGENT_METRICS_PORT
+from pyswarm_core.limits import (
+    AGENT_METRICS_PORT,
+    NODE_TASK_BYTES,
+    NODE_TASK_PIDS,
+    NODE_TASKS_MAX,
+)
 from pyswarm_core.validation import address_problems
 from pyswarm_core.validation.node import hostname_problems
 from pyswarm_core.validation.problem import Problem, within
@@ -34,6 +39,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     data_path_port: int = 4789
     nano_cpus: int
     memory_bytes: int
+    max_tasks: int
     labels: dict[str, str] = {}
     registry_mirrors: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
@@ -90,3 +96,9 @@ def _size_problems(config: Config) -> Iterable[Problem]:
         yield Problem("memory", config.memory_bytes, "want more than 0, such as 2G")
     if config.pull_stall_s <= 0:
         yield Problem("pull-stall", f"{config.pull_stall_s:g}s", "want more than 0s")
+
+
+def accepted_tasks(memory_bytes: int, pids: int) -> int:
+    """How many tasks a host with so much memory and so many process numbers accepts by itself."""
+    fit = min(memory_bytes // NODE_TASK_BYTES, pids // NODE_TASK_PIDS)
+    return max(1, min(fit, NODE_TASKS_MAX))

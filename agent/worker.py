@@ -38,6 +38,9 @@ from pyswarm_core.states import TaskState
 _log = EventLog("agent.worker")
 
 CLEANING_AT_ONCE = 8
+REATTACHING_AT_ONCE = 8
+ASSIGNED_AT_ONCE = 32
+"""Tasks taken on between two chances for others to run: one costs a write to the disk."""
 WITHDRAW_MAX_S = 1.0
 """So long at most the stop signal waits for the host's ports to lead elsewhere."""
 CLEAN_RETRY_S = (0.2, 1.0, 5.0, 30.0)
@@ -77,6 +80,7 @@ class Worker:
         self._timers = Timers(clock)
         self._fitness = Fitness()
         self._clean_slots = asyncio.Semaphore(CLEANING_AT_ONCE)
+        self._reattach_slots = asyncio.Semaphore(REATTACHING_AT_ONCE)
         self._group: asyncio.TaskGroup | None = None
         self._adopted = asyncio.Event()
 
@@ -144,9 +148,11 @@ class Worker:
                 self._timers.run(lambda task_id: self.handle(task_id, machine.Tick()))
             )
 
-    def assign(self, assigned: Assigned, node_id: NodeId) -> None:
-        """Take what the controller says this node should run."""
-        for task in assigned.tasks:
+    async def assign(self, assigned: Assigned, node_id: NodeId) -> None:
+        """Take what the controller says this node should run, in batches: heartbeats go between."""
+        for number, task in enumerate(assigned.tasks, 1):
+            if number % ASSIGNED_AT_ONCE == 0:
+                await asyncio.sleep(0)
             if task.task_id in self._records:
                 self.handle(task.task_id, machine.Desired(task.desired_state))
             else:
@@ -155,7 +161,9 @@ class Worker:
         if assigned.full:
             named = {task.task_id for task in assigned.tasks}
             gone = [task_id for task_id in self._records if task_id not in named]
-        for task_id in gone:
+        for number, task_id in enumerate(gone, 1):
+            if number % ASSIGNED_AT_ONCE == 0:
+                await asyncio.sleep(0)
             self.handle(task_id, machine.Unassigned())
 
     def handle(self, task_id: TaskId, event: Event) -> None:
@@ -284,7 +292,8 @@ class Worker:
         networks = [address.network_id for address in record.detail.addresses]
         try:
             dns = record.spec.container_spec.dns_config
-            await self._overlays.attach(record.task_id, networks, dns.nameservers)
+            async with self._reattach_slots:
+                await self._overlays.attach(record.task_id, networks, dns.nameservers)
         except Exception as error:
             _log.error("task.reattach_failed", task=record.task_id, error=_text(error))
 

@@ -20,6 +20,7 @@ from controller.store.base import Put, Store, Txn
 from controller.store.embedded import EmbeddedEtcd, EmbeddedSettings
 from controller.store.etcd import EtcdStore
 from controller.store.etcd_endpoints import EtcdSettings
+from pyswarm_core.aio.echo import NoEchoes
 from pyswarm_core.aio.system import RandomIds, SystemClock
 from pyswarm_core.api.v1 import objects_pb2
 from pyswarm_core.clock import SECOND
@@ -138,7 +139,7 @@ async def leader(etcd: EmbeddedEtcd, folder: Path) -> AsyncIterator[Loop]:
         state_dir=folder, name="bench", listen=(address,), advertise_addr=address, metrics_addr=""
     )
     async with open_store(etcd) as store, asyncio.TaskGroup() as group:
-        controller = Controller(config, store)
+        controller = Controller(config, store, NoEchoes)
         serving = group.create_task(controller.serve())
         while not controller.leading:  # nobody is told of an election
             await asyncio.sleep(0.01)

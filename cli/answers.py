@@ -23,6 +23,10 @@ class Info(msgspec.Struct, frozen=True):
     store: str
     revision: int
     join_addr: str
+    nodes_disconnected: int
+    nodes_held: int
+    down_per_minute: int
+    nodes_filtered: int
 
 
 class ServiceSummary(msgspec.Struct, frozen=True):

@@ -69,6 +69,9 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--subnet-size", type=int, help="Prefix length of an overlay's subnet [16]")
 @click.option("--data-path-port", type=int, help="UDP port of VXLAN [4789]")
 @click.option("--heartbeat-period", metavar="DURATION", help="Of small fleets [1s]")
+@click.option(
+    "--agent-grace", metavar="DURATION", help="Of a silent agent whose host answers probes [15s]"
+)
 @click.option("--task-history-limit", type=int, help="Ended tasks kept per slot [5]")
 def main(log_level: str, **flags: Any) -> None:
     """Decide what runs where, and tell the agents."""
@@ -85,7 +88,7 @@ def main(log_level: str, **flags: Any) -> None:
 def make_config(flags: dict[str, Any]) -> Config:
     """The Config that the flags mean. Raises InvalidArgument."""
     listen = tuple(flags["listen"])
-    period = flags["heartbeat_period"]
+    period, grace = flags["heartbeat_period"], flags["agent_grace"]
     user, _, password = flags["etcd_user"].partition(":")
     config = Config(
         state_dir=flags["state_dir"].absolute(),
@@ -104,6 +107,7 @@ def make_config(flags: dict[str, Any]) -> Config:
         ),
         cluster=ClusterWishes(
             heartbeat_period=parse_duration(period) if period else None,
+            agent_grace=parse_duration(grace) if grace else None,
             task_history_limit=flags["task_history_limit"],
             default_address_pool=tuple(flags["default_addr_pool"]) or None,
             subnet_size=flags["subnet_size"],

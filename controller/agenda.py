@@ -140,6 +140,7 @@ class Agenda:
         rows = table.freed_since(self._seen).tolist()
         some = rows[: max(1, DECISION_FITS // len(state.unplaced))]
         dirty.freed.update(table.ids[row] for row in some)
+        dirty.opened.update(table.ids[row] for row in some if table.opened_at[row] > self._seen)
         self._unfinished = len(some) < len(rows)
         self._seen = int(table.freed_at[some[-1]]) if self._unfinished else table.version
 

@@ -35,6 +35,7 @@ from controller.store.etcd import EtcdStore
 from controller.store.etcd_endpoints import EtcdSettings
 from pyswarm_core.aio.channel import SERVER_OPTIONS
 from pyswarm_core.aio.daemon import check_free, own_folder
+from pyswarm_core.aio.echo import Asker, Done, Echoes
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.metrics import serve_metrics
 from pyswarm_core.aio.system import RandomIds, SteadyClock, SystemClock
@@ -87,11 +88,14 @@ async def run(config: Config) -> None:
 class Controller:
     """One controller, leading or not: a `Leadership` for the servers."""
 
-    def __init__(self, config: Config, store: Store) -> None:
+    def __init__(
+        self, config: Config, store: Store, echoes: Callable[[Done], Asker] = Echoes
+    ) -> None:
         self.controller = config.name
         self._seen_leader = ""
         self._config = config
         self._store = store
+        self._echoes = echoes
         self._keys = Keys(config.etcd.prefix)
         self._loop: Loop | None = None
         self._news = asyncio.Event()
@@ -205,6 +209,7 @@ class Controller:
             ids=self._ids,
             metrics=self._metrics,
             controllers=self._controllers,
+            echoes=self._echoes,
         )
         self._loop = Loop(loaded, tools)
         self._announce()

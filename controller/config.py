@@ -30,6 +30,7 @@ class ClusterWishes(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of the fleet named on this start; None leaves what is stored."""
 
     heartbeat_period: int | None = None
+    agent_grace: int | None = None
     task_history_limit: int | None = None
     default_address_pool: tuple[str, ...] | None = None
     subnet_size: int | None = None
@@ -37,9 +38,8 @@ class ClusterWishes(msgspec.Struct, frozen=True, kw_only=True):
 
     def applied_to(self, spec: ClusterSpec) -> ClusterSpec:
         """The spec with these wishes. Raises InvalidArgument if that is not allowed."""
-        named = {name: value for name, value in msgspec.structs.asdict(self).items() if value}
-        if self.task_history_limit == 0:
-            named["task_history_limit"] = 0
+        given = msgspec.structs.asdict(self).items()
+        named = {name: value for name, value in given if value is not None}
         wanted = msgspec.structs.replace(spec, **named)
         require(cluster_problems(wanted))
         return wanted

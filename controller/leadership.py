@@ -24,6 +24,25 @@ Mutation = Callable[[State, Instant, IdSource], tuple[Writes, T]]
 """Decides a request: what to write, and the answer. Reads the state only; raises to refuse."""
 
 
+class Silence(Protocol):
+    """What is known of silent agents and of probes."""
+
+    @property
+    def nodes_held(self) -> int:
+        """Nodes that would be down, but more are silent at once than are called down per minute."""
+        ...
+
+    @property
+    def down_per_minute(self) -> int:
+        """How many that are."""
+        ...
+
+    @property
+    def nodes_filtered(self) -> int:
+        """Nodes whose hosts do not answer echoes although their agents are heard."""
+        ...
+
+
 class Leader(Protocol):
     """A controller while it leads."""
 
@@ -60,6 +79,11 @@ class Leader(Protocol):
     @property
     def controllers(self) -> tuple[str, ...]:
         """Where the living controllers answer, the leader first."""
+        ...
+
+    @property
+    def silence(self) -> Silence:
+        """See there."""
         ...
 
     async def submit(self, mutation: Mutation[T]) -> T:

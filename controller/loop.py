@@ -9,6 +9,7 @@ that was decided. Reports are written behind. An exception ends the loop and wit
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,9 +20,9 @@ from controller.assignments import Source, Templates
 from controller.endpoints.barrier import Finished
 from controller.endpoints.reach import Reach
 from controller.leadership import Mutation
-from controller.liveness import TICK_PERIOD, Liveness, heartbeat_period
+from controller.liveness.silence import TICK_PERIOD, heartbeat_period
+from controller.liveness.watch import NodeWatch
 from controller.metrics import Metrics
-from controller.nodestate import moved
 from controller.orchestrator.quarantine import Failure, Quarantine, Stage
 from controller.persistence.budget import Budget
 from controller.persistence.loading import Loaded
@@ -33,8 +34,9 @@ from controller.servers.tunnels import Tunnels
 from controller.servers.watches import Watches
 from controller.store.base import StoreFull
 from pyswarm_core.aio import logs
+from pyswarm_core.aio.echo import Asker, Done
 from pyswarm_core.clock import Clock, Instant, after, seconds
-from pyswarm_core.decision import Decision, Dirty, Note, NoteKind, Writes
+from pyswarm_core.decision import Decision, Dirty, Note, Writes
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.ids import IdSource, NodeId, ServiceId
 from pyswarm_core.limits import REQUESTS_WAITING, STATUS_FLUSH_PERIOD, TXN_IN_FLIGHT, TXN_PUTS
@@ -65,6 +67,8 @@ class Tools(msgspec.Struct, frozen=True):
     metrics: Metrics
     controllers: tuple[str, ...]
     """Where controllers answer, as agents are told."""
+    echoes: Callable[[Done], Asker]
+    """Made anew for each term."""
 
 
 class _Request(msgspec.Struct):
@@ -115,10 +119,15 @@ class Loop:
             self.state, self._reach.endpoints, Templates(), withheld=self._reach.barrier
         )
         """What agents' messages are made of."""
-        self._liveness = Liveness(self.heartbeat_period, now)
-        self._liveness.await_hello(
-            (n.id for n in self.state.nodes.values() if n.status.state is not NodeState.DOWN), now
+        self.node_watch = NodeWatch(
+            self.state,
+            self.heartbeat_period,
+            tools.clock,
+            echoes=tools.echoes,
+            ask_agents=partial(self.sessions.probe, self.state),
+            changed=self._node_moved,
         )
+        self.silence = self.node_watch.liveness
         self._report(self.quarantine.tried(Stage.LOAD, (), self.state.unreadable))
         self._agenda.add_cluster()
         self._agenda.add_services(self.state.services)
@@ -195,15 +204,9 @@ class Loop:
         return self._reach.barrier.acknowledged
 
     def heard(self, node_id: NodeId) -> None:
-        """Any message of the node arrived; one that was down is ready again."""
-        node = self.state.nodes.get(node_id)
-        if node is None:
-            return
-        now = self._tools.clock.now()
-        self._liveness.heard(node_id, now)
-        if node.status.state is not NodeState.READY:
-            self._observe_node(moved(node, NodeState.READY, now))
-            self._tell(Note(NoteKind.NODE_READY, node_id, node.description.hostname))
+        """Any message of the node arrived; one that was not ready is ready again."""
+        if (node := self.state.nodes.get(node_id)) is not None:
+            self.node_watch.heard(node)
 
     def hello(self, node_id: NodeId, told: Greeted) -> None:
         """The node has opened a session: it is ready, and this is what it says of itself."""
@@ -285,7 +288,7 @@ class Loop:
         now = self._tools.clock.now()
         due = min(
             self._agenda.next_wake(),
-            self._liveness.next_deadline(),
+            self.silence.next_deadline(),
             self._reach.next_deadline(),
             after(now, TICK_PERIOD),
             self._flushes_at() if self._behind else after(now, TICK_PERIOD),
@@ -310,7 +313,9 @@ class Loop:
     async def _turn(self) -> None:
         self._work.clear()
         now = self._tools.clock.now()
-        self._lose_silent_nodes(now)
+        for node in self.node_watch.judge(now):
+            self._tools.metrics.nodes_lost_total.inc()
+            self._release(self._reach.barrier.lost(node.id))
         turn = _Turn()
         self._serve_requests(turn, now)
         self._agenda.fall_due(now)
@@ -439,16 +444,9 @@ class Loop:
 
     # Nodes
 
-    def _lose_silent_nodes(self, now: Instant) -> None:
-        for node_id in self._liveness.expired(now):
-            node = self.state.nodes.get(node_id)
-            if node is None or node.status.state is NodeState.DOWN:
-                continue
-            self._observe_node(moved(node, NodeState.DOWN, now, "heartbeat failure"))
-            self._tools.metrics.nodes_lost_total.inc()
-            self._release(self._reach.barrier.lost(node_id))
-            reason = "nothing was heard of it in time"
-            self._tell(Note(NoteKind.NODE_DOWN, node_id, node.description.hostname, reason))
+    def _node_moved(self, node: Node, note: Note) -> None:
+        self._observe_node(node)
+        self._tell(note)
 
     def _observe_node(self, node: Node) -> None:
         writes = Writes(nodes=(node,))
@@ -462,18 +460,18 @@ class Loop:
         self.watches.touch_all()
         joined = False
         for node_id in writes.removed_nodes:
-            self._liveness.forget(node_id)
+            self.silence.forget(node_id)
             self.sessions.close_node(node_id)
             self._release(self._reach.barrier.lost(node_id))
         for node in writes.nodes:
             if node.status.state is NodeState.UNKNOWN:
-                self._liveness.await_hello((node.id,), now)
+                self.silence.await_hello((node.id,), now)
                 joined = True
         if (joined or writes.removed_nodes) and (mesh := self._reach.endpoints.mesh):
             self.sessions.mesh_changed((mesh,))
         period = self.heartbeat_period
-        if period != self._liveness.period:
-            self._liveness.set_period(period, now)
+        if period != self.silence.period:
+            self.silence.set_period(period, now)
             self.sessions.notify_settings(self.state.cluster, period)
 
     # Waking
@@ -489,5 +487,6 @@ class Loop:
                 answer.set_exception(gone)
         self._saved.set()
         self.watches.close()
+        self.node_watch.close()
         self.tunnels.close()
         self.sessions.close_all()

@@ -24,6 +24,7 @@ class NoteKind(StrEnum):
     NODE_JOINED = "node.create"
     NODE_UPDATED = "node.update"
     NODE_READY = "node.ready"
+    NODE_DISCONNECTED = "node.disconnected"
     NODE_DOWN = "node.down"
     NODE_REMOVED = "node.remove"
     NODE_QUARANTINED = "node.quarantine"
@@ -129,6 +130,8 @@ class Dirty:
         self.nodes: set[NodeId] = set()
         self.freed: set[NodeId] = set()
         """Nodes on which tasks ended: what they took may help services that wait."""
+        self.opened: set[NodeId] = set()
+        """Those among them that had as many tasks as they accept: that may help any service."""
         self.networks: set[NetworkId] = set()
         """Networks that got room: a block, or a virtual address, was given back."""
         self.cluster = False

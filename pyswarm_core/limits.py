@@ -96,7 +96,29 @@ CONTROLLERS_MAX = 16
 """Controllers that agents are told of, and remember."""
 
 HEARTBEATS_MISSED = 3
-"""A node is down after this many periods without a sign of life (Swarm's grace)."""
+"""A host whose echoes are filtered is down after this many periods without a sign of life."""
+
+AGENT_GRACE = 15 * SECOND
+"""A silent agent whose host answers probes is down after this long (Swarm's verdict)."""
+
+PROBE_WINDOW_MIN = 200 * MILLISECOND
+"""A host has at least this long to answer a probe: a hundred round trips of a local network."""
+PROBERS = 2
+"""Agents that probe a silent host beside the leader."""
+PROBED_AT_ONCE = 256
+"""Hosts probed at once: nine echoes each within a window."""
+ECHOES_PER_WINDOW = 3
+"""Sent to one host by each prober: two may be lost."""
+ECHOES_AT_ONCE = 1_024
+"""Hosts that one process may be asking."""
+CALIBRATIONS_AT_ONCE = 16
+CALIBRATION_PAUSE = 250 * MILLISECOND
+"""While the fleet is healthy, so many hosts are asked for an echo in so long: 64 a second."""
+DOWN_PER_MINUTE_MIN = 3
+DOWN_PER_MINUTE_SHARE = 10
+"""While more are silent at once, at most so many nodes, or one in so many, are called down per
+minute: it is more likely a partition or an overloaded controller than so many dead hosts.
+"""
 
 HEARTBEATS_PER_SECOND = 2_000
 """The heartbeat period is stretched so that the fleet sends no more than this."""
@@ -204,6 +226,19 @@ FAULT_LENGTH_MAX = 256
 BRIDGE_PORTS = 1_023
 """Tasks of one network on one host: Linux's bridges have no more ports (BR_MAX_PORTS)."""
 
+NODE_TASKS_MAX = 1_000
+"""Tasks that an agent accepts unless it is told otherwise: few enough for its heartbeats, and those
+without a network share one bridge.
+"""
+NODE_TASKS_LIMIT = 100_000
+"""The most that it can be told."""
+NODE_TASK_BYTES = 4 * 1024 * 1024
+"""Memory that an agent counts per task it accepts: about ten times what an idle container and its
+monitor take, for what the kernel keeps of it and for what runs in it.
+"""
+NODE_TASK_PIDS = 32
+"""Process numbers that an agent counts per task it accepts."""
+
 VNI_MIN = 4096
 VNI_MAX = 2**24 - 1
 """RFC 7348 gives the VNI 24 bits; Swarm starts at 4096."""
@@ -243,7 +278,8 @@ ENDPOINT_CHANGES = 4_096
 """Changed endpoints remembered for all slow agents; who missed more gets the full set."""
 BARRIER_MAX = 3 * SECOND
 """A task that left the endpoint sets is stopped at most this late, whoever has yet to acknowledge
-them (Swarm sleeps 2 s before every stop and hopes; this is the down verdict of a small fleet).
+them (Swarm sleeps 2 s before every stop and hopes; this is twice the down verdict of a small
+fleet).
 """
 REQUESTS_PER_CALLER = 200
 """Requests of one host, or of the controller's own socket, that are under way at once."""

@@ -22,6 +22,7 @@ IntColumn = npt.NDArray[np.int64]
 BoolColumn = npt.NDArray[np.bool_]
 
 _EVERY = NetworkId("")
+_ANY_NUMBER = 1 << 40
 _CACHED_COLUMNS = 1024
 """Constraints and labels whose columns are kept; all are dropped when there are more."""
 
@@ -37,8 +38,10 @@ _COLUMNS = (
     "reserved_cpus",
     "reserved_memory",
     "active_tasks",
+    "max_tasks",
     "wanted_tasks",
     "freed_at",
+    "opened_at",
     "lacks_esp",
     "lacks_ipv6",
 )
@@ -116,10 +119,10 @@ class NodeTable:
         self.rows: dict[NodeId, int] = {}
         self.nodes: list[Node | None] = []
         """The node of each row; None where it is free."""
-        self.attributes_version = 0
-        """Rises whenever a node comes, goes or changes in what a constraint could ask."""
-        self.version = 0
-        """Rises with every change of a node or of what its tasks take."""
+        self.attributes_version = self.version = 0
+        """The first rises whenever a node comes, goes or changes in what a constraint could ask,
+        the second with every change of a node or of what its tasks take.
+        """
         self._held_ports = HeldPorts()
         self._named: dict[str, dict[NodeId, None]] = {}
         self._at: dict[str, dict[NodeId, None]] = {}
@@ -142,8 +145,12 @@ class NodeTable:
         self.reserved_memory: IntColumn = np.zeros(0, np.int64)
         self.active_tasks: IntColumn = np.zeros(0, np.int64)
         """Tasks that occupy the node."""
+        self.max_tasks: IntColumn = np.zeros(0, np.int64)
+        """Tasks that the node accepts; a very large number if it does not say."""
         self.wanted_tasks: IntColumn = np.zeros(0, np.int64)
         """Tasks of the node that should run (or wait for its resources) and have not ended."""
+        self.opened_at: IntColumn = np.zeros(0, np.int64)
+        """The version at which the row accepted a task again after it had been full."""
         self.freed_at: IntColumn = np.zeros(0, np.int64)
         """The version at which last a task of the row ended; 0 if none has."""
         self.lacks_esp: BoolColumn = np.zeros(0, np.bool_)
@@ -166,6 +173,11 @@ class NodeTable:
     def free_memory(self) -> IntColumn:
         """Unreserved bytes by row."""
         return self.memory_bytes - self.reserved_memory
+
+    @property
+    def free_tasks(self) -> IntColumn:
+        """Tasks that each row still accepts; negative when the node lowered its number."""
+        return self.max_tasks - self.active_tasks
 
     def put(self, node: Node) -> int:
         """Add or refresh a node; return its row."""
@@ -190,6 +202,7 @@ class NodeTable:
         self.schedulable[row] = ready and active and not self.unable[row]
         self.nano_cpus[row] = node.description.resources.nano_cpus
         self.memory_bytes[row] = node.description.resources.memory_bytes
+        self.max_tasks[row] = node.description.max_tasks or _ANY_NUMBER
         self.lacks_esp[row] = Capability.ESP in node.description.lacks
         self.lacks_ipv6[row] = Capability.IPV6 in node.description.lacks
         self._block(row, old, node)
@@ -258,7 +271,10 @@ class NodeTable:
             return
         self.version += 1
         self.wanted_tasks[row] += wanted
+        was_full = self.active_tasks[row] >= self.max_tasks[row]
         self.active_tasks[row] += active
+        if was_full and self.active_tasks[row] < self.max_tasks[row]:
+            self.opened_at[row] = self.version
         self.reserved_cpus[row] += cpus
         self.reserved_memory[row] += memory
 

@@ -212,6 +212,8 @@ class NodeDescription(Model, frozen=True):
     engine_labels: dict[str, str] = {}
     lacks: tuple[str, ...] = ()
     """The capabilities that its kernel has not. Words of another version say nothing."""
+    max_tasks: int = 0
+    """Tasks that it accepts at once, ended ones not counted; 0: it does not say."""
 
 
 class NodeFault(Model, frozen=True):

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from pyswarm_core.clock import SECOND
 from pyswarm_core.ids import NetworkId
-from pyswarm_core.limits import HISTORY_MAX
+from pyswarm_core.limits import AGENT_GRACE, HISTORY_MAX
 from pyswarm_core.model import Model
 from pyswarm_core.states import Availability
 
@@ -298,6 +298,9 @@ class ClusterSpec(Model, frozen=True):
     name: str = "default"
     heartbeat_period: int = 1 * SECOND
     """For small fleets; stretched as the fleet grows."""
+    agent_grace: int = AGENT_GRACE
+    """A silent agent whose host answers probes is down after this long, never before three periods.
+    """
     task_history_limit: int = 5
     """Ended tasks kept per slot (Swarm's default)."""
     default_address_pool: tuple[str, ...] = ("10.128.0.0/9",)

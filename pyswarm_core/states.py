@@ -48,10 +48,13 @@ TERMINAL_STATES = frozenset(
 
 
 class NodeState(StrEnum):
-    """What the leader knows of a node; UNKNOWN is a node that a new leader has not heard of yet."""
+    """What the leader knows of a node. UNKNOWN: a new leader has not heard of it yet. DISCONNECTED:
+    its agent is silent but not given up; it keeps its tasks and gets no new ones.
+    """
 
     UNKNOWN = "unknown"
     READY = "ready"
+    DISCONNECTED = "disconnected"
     DOWN = "down"
 
 
@@ -112,9 +115,14 @@ _N = NodeState
 NODE_TRANSITIONS: Mapping[tuple[NodeState, NodeState], str] = MappingProxyType(
     {
         (_N.UNKNOWN, _N.READY): "its agent was heard",
-        (_N.UNKNOWN, _N.DOWN): "its agent did not open a session in time",
+        (_N.UNKNOWN, _N.DISCONNECTED): "no session in time, but its host answers probes",
+        (_N.UNKNOWN, _N.DOWN): "no session in time, and no probe was answered",
         (_N.READY, _N.UNKNOWN): "a new leader loaded it and has not heard of it yet",
-        (_N.READY, _N.DOWN): "its agent missed three heartbeats",
+        (_N.READY, _N.DISCONNECTED): "it missed a heartbeat, but its host answers probes",
+        (_N.READY, _N.DOWN): "it missed a heartbeat, and no probe was answered",
+        (_N.DISCONNECTED, _N.UNKNOWN): "a new leader loaded it and has not heard of it yet",
+        (_N.DISCONNECTED, _N.READY): "its agent was heard again",
+        (_N.DISCONNECTED, _N.DOWN): "no probe was answered, or its agent's grace is over",
         (_N.DOWN, _N.READY): "its agent was heard again",
     }
 )

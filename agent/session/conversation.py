@@ -62,6 +62,7 @@ class Session:
         worker: Worker,
         *,
         assign: Callable[[Assigned], Awaitable[None]],
+        probe: Callable[[str, str, int], object],
         open_tunnel: OpenTunnel,
         worn_key: Callable[[], int] = lambda: 0,
         faults: Callable[[], tuple[Fault, ...]] = lambda: (),
@@ -71,6 +72,7 @@ class Session:
         self._outbox = outbox
         self._worker = worker
         self._assign = assign
+        self._probe = probe
         self._open_tunnel = open_tunnel
         self._worn_key = worn_key
         self._faults = faults
@@ -129,6 +131,9 @@ class Session:
             await asyncio.sleep(COALESCE_S)
             if stream != self._stream:
                 return  # gRPC lets a dead stream's iterator wait on: it must not take our words
+            for node_id, answered in self._outbox.take_probed().items():
+                result = dispatcher_pb2.ProbeResult(node_id=node_id, answered=answered)
+                yield dispatcher_pb2.AgentMessage(probe_result=result)
             statuses, revision, digest = self._outbox.drain(STATUSES_PER_MESSAGE)
             if statuses:
                 yield dispatcher_pb2.AgentMessage(statuses=pack_statuses(statuses))
@@ -158,7 +163,10 @@ class Session:
             addr=greeting.addr,
             addrs6=greeting.addrs6,
         )
-        hello.statuses.CopyFrom(pack_statuses(self._worker.report()))
+        report = self._worker.report()
+        hello.statuses.CopyFrom(pack_statuses(report[:STATUSES_PER_MESSAGE]))
+        for status in report[STATUSES_PER_MESSAGE:]:
+            self._outbox.put(status)  # each message is a heartbeat, too
         return hello
 
     async def _take(
@@ -176,6 +184,9 @@ class Session:
                 except ValueError as error:
                     raise Ended(f"the controller sent nonsense: {error}") from error
                 await self._assign(assigned)
+            case "probe":
+                probe = message.probe
+                self._probe(probe.node_id, probe.addr, probe.window)
             case "open_tunnel":
                 tunnels.create_task(self._open_tunnel(stub, message.open_tunnel))
             case "redirect":

@@ -7,6 +7,7 @@ Nothing is lost by forgetting this: a new session begins with a full report.
 import asyncio
 
 from pyswarm_core.ids import TaskId
+from pyswarm_core.limits import ECHOES_AT_ONCE
 from pyswarm_core.objects import TaskStatus
 
 
@@ -17,6 +18,7 @@ class Outbox:
         self._statuses: dict[TaskId, TaskStatus] = {}
         self._revision = 0
         self._digest = 0
+        self._probed: dict[str, bool] = {}
         self._filled = asyncio.Event()
 
     def put(self, status: TaskStatus) -> None:
@@ -30,9 +32,22 @@ class Outbox:
             self._revision, self._digest = revision, digest
             self._filled.set()
 
+    def probed(self, node_id: str, answered: bool) -> None:
+        """The node's host was probed for the leader. At most ECHOES_AT_ONCE wait: so many are
+        asked at once.
+        """
+        if len(self._probed) < ECHOES_AT_ONCE:
+            self._probed[node_id] = answered
+            self._filled.set()
+
     async def wait(self) -> None:
         """Return once there is something to say."""
         await self._filled.wait()
+
+    def take_probed(self) -> dict[str, bool]:
+        """Whether each probed host answered."""
+        taken, self._probed = self._probed, {}
+        return taken
 
     def drain(self, limit: int) -> tuple[list[TaskStatus], int, int]:
         """At most `limit` statuses, oldest first, and the revision to acknowledge (0: none) with
@@ -48,4 +63,5 @@ class Outbox:
         """Forget everything: a full report is about to be made, and a full assignment follows."""
         self._statuses.clear()
         self._revision = 0
+        self._probed.clear()
         self._filled.clear()

@@ -13,7 +13,16 @@ _KEPT = frozenset(
 )
 """Maps that Docker shows even when they are empty."""
 _UNSET = frozenset(
-    {"NanoCPUs", "MemoryBytes", "Pids", "SwapBytes", "MaxReplicas", "OomScoreAdj", "MTU"}
+    {
+        "NanoCPUs",
+        "MemoryBytes",
+        "MaxTasks",
+        "Pids",
+        "SwapBytes",
+        "MaxReplicas",
+        "OomScoreAdj",
+        "MTU",
+    }
 )
 """Numbers that mean nothing when they are 0."""
 

@@ -1,5 +1,6 @@
 """`pyswarm swarm info`: what `docker info` tells of a swarm."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -39,6 +40,9 @@ def document(told: Info) -> dict[str, Any]:
         "Version": told.version,
         "Nodes": told.nodes,
         "NodesReady": told.nodes_ready,
+        "NodesDisconnected": told.nodes_disconnected,
+        "NodesHeld": told.nodes_held,
+        "NodesFiltered": told.nodes_filtered,
         "Services": told.services,
         "Tasks": told.tasks,
         "TasksRunning": told.tasks_running,
@@ -57,6 +61,7 @@ def lines(told: Info) -> list[str]:
         f" Name: {spec.name}",
         f" Nodes: {told.nodes}",
         f"  Ready: {told.nodes_ready}",
+        *_disconnected(told),
         f" Services: {told.services}",
         f" Tasks: {told.tasks}",
         f"  Running: {told.tasks_running}",
@@ -67,6 +72,8 @@ def lines(told: Info) -> list[str]:
         f"  Task History Retention Limit: {spec.task_history_limit}",
         " Dispatcher:",
         f"  Heartbeat Period: {format_duration(spec.heartbeat_period)}",
+        f"  Agent Grace: {format_duration(spec.agent_grace)}",
+        f"  Host Probes: {_probes(told)}",
         " Controller:",
         f"  Name: {told.controller}",
         f"  Leader: {told.leader}",
@@ -76,3 +83,20 @@ def lines(told: Info) -> list[str]:
         f"  Endpoints: {told.store}",
         f"  Revision: {told.revision}",
     ]
+
+
+def _disconnected(told: Info) -> Iterator[str]:
+    if told.nodes_disconnected:
+        yield f"  Disconnected: {told.nodes_disconnected}"
+    if told.nodes_held:
+        yield (
+            f"   Held back: {told.nodes_held} (at most {told.down_per_minute} are declared down per"
+            " minute while more are silent at once)"
+        )
+
+
+def _probes(told: Info) -> str:
+    if not told.nodes_filtered:
+        return "answered"
+    where = f"{told.nodes_filtered} of {told.nodes} nodes"
+    return f"filtered on {where}: verdict after three missed heartbeats"

@@ -34,6 +34,8 @@ from pyswarm_core.validation import cluster_problems, require
 @click.option("--availability", type=flags.AVAILABILITY, default="active", help="Of this node")
 @click.option("--task-history-limit", type=flags.number, help="Ended tasks per slot [default: 5]")
 @click.option("--dispatcher-heartbeat", metavar="DURATION", help="Of agents [default: 1s]")
+@click.option("--agent-grace", metavar="DURATION", help="Of a silent agent whose host answers"
+              " [default: 15s]")  # fmt: skip
 @click.option("--state-dir", type=click.Path(path_type=Path), default=STATE_DIR, show_default=True,
               help="What must survive")  # fmt: skip
 def init(*, state_dir: Path, **given: Any) -> None:
@@ -85,6 +87,8 @@ def check(given: Mapping[str, Any]) -> None:
     heartbeat = given["dispatcher_heartbeat"]
     if heartbeat is not None:
         wanted["heartbeat_period"] = parse_duration(heartbeat)
+    if given["agent_grace"] is not None:
+        wanted["agent_grace"] = parse_duration(given["agent_grace"])
     named = {name: value for name, value in wanted.items() if value is not None}
     require(cluster_problems(ClusterSpec(**named)))
     for endpoint in filter(None, given["etcd_endpoints"].split(",")):
@@ -102,6 +106,7 @@ def _controller(host: Host, given: Mapping[str, Any]) -> Iterator[str]:
         ("--data-path-port", "data_path_port"),
         ("--task-history-limit", "task_history_limit"),
         ("--heartbeat-period", "dispatcher_heartbeat"),
+        ("--agent-grace", "agent_grace"),
     ):
         if given[name] not in (None, ""):
             yield f"{flag}={given[name]}"

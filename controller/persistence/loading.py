@@ -59,7 +59,7 @@ async def load(
     """Read everything; a store without a cluster gets the one that `first` makes. Between slices
     of work `breathe` is awaited.
 
-    Nodes that were ready come back as unknown since `now`: this leader has not heard of them yet.
+    Nodes that were not down come back as unknown since `now`: this leader has not heard of them.
     """
     was_enabled = gc.isenabled()
     gc.disable()  # nothing that is loaded is garbage, and a million new objects would be searched
@@ -178,7 +178,7 @@ class _Reader:
 
 
 def _unheard(node: Node, now: Instant) -> Node:
-    if node.status.state is NodeState.READY:
+    if node.status.state in (NodeState.READY, NodeState.DISCONNECTED):
         return moved(node, NodeState.UNKNOWN, now)
     if node.status.since:
         return node

@@ -55,6 +55,7 @@ class Info(msgspec.Struct, frozen=True):
     cluster: Cluster
     nodes: int
     nodes_ready: int
+    nodes_disconnected: int
     services: int
     tasks: int
     tasks_running: int
@@ -178,12 +179,13 @@ def info(state: State) -> Info:
     return Info(
         cluster=msgspec.structs.replace(state.cluster, encryption_keys=()),
         nodes=len(state.nodes),
-        nodes_ready=_ready(list(state.nodes.values())),
+        nodes_ready=_count(state, NodeState.READY),
+        nodes_disconnected=_count(state, NodeState.DISCONNECTED),
         services=sum(not service.removing for service in state.services.values()),
         tasks=len(state.tasks),
         tasks_running=state.tasks_in_state[TaskState.RUNNING],
     )
 
 
-def _ready(nodes: Sequence[Node]) -> int:
-    return sum(node.status.state is NodeState.READY for node in nodes)
+def _count(state: State, wanted: NodeState) -> int:
+    return sum(node.status.state is wanted for node in state.nodes.values())

@@ -44,8 +44,9 @@ class Candidates:
         self._blocks_of = blocks_of
         self._ledger = ledger
         table = state.node_table
-        changed = [table.rows[one] for one in sorted(dirty.nodes) if one in table.rows]
-        freed = [table.rows[one] for one in sorted(dirty.freed - dirty.nodes) if one in table.rows]
+        any_may_gain = dirty.nodes | dirty.opened
+        changed = [table.rows[one] for one in sorted(any_may_gain) if one in table.rows]
+        freed = [table.rows[one] for one in sorted(dirty.freed - any_may_gain) if one in table.rows]
         self._changed = np.array([row for row in changed if table.schedulable[row]], np.int64)
         self._freed = np.array([row for row in freed if table.schedulable[row]], np.int64)
         self._rows: IntColumn = np.concatenate([self._changed, self._freed])
@@ -81,6 +82,7 @@ class Candidates:
         needs = self._state.unplaced.needs
         fits = np.zeros(len(needs.services), np.bool_)
         for rows, asking in ((self._changed, np.True_), (self._freed, needs.takes)):
+            rows = rows[self._ledger.free_tasks[rows] > 0]
             if len(rows):
                 cpus, memory = self._left(rows)
                 enough = needs.nano_cpus[:, None] <= cpus
@@ -97,6 +99,7 @@ class Candidates:
         rows, footprint = self._rows, footprint_of(service.spec)
         cpus, memory = self._left(rows)
         fits: BoolColumn = (cpus >= footprint.nano_cpus) & (memory >= footprint.memory_bytes)
+        fits &= self._ledger.free_tasks[rows] > 0
         table = self._state.node_table
         for constraint in service.spec.task_template.placement.constraints:
             fits &= table.satisfying(constraint)[rows]

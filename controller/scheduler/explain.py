@@ -22,8 +22,8 @@ class Exclusion(NamedTuple):
     """What one filter says."""
 
     filter: str
-    """ready, able, availability, cpu, memory, constraint, port, max replicas, kernel, or what a
-    network lacks.
+    """ready, able, availability, tasks, cpu, memory, constraint, port, max replicas, kernel, or
+    what a network lacks.
     """
     rows: BoolColumn
     """Those it excludes and no filter before it did."""
@@ -108,6 +108,7 @@ def _filters(ledger: Ledger, demand: Demand) -> Iterator[tuple[str, BoolColumn, 
     yield "ready", ~table.ready, _says("are not ready")
     yield "able", table.unable, _unable(ledger)
     yield "availability", ~table.schedulable, _says("are paused or drained")
+    yield "tasks", ledger.free_tasks <= 0, _full(ledger)
     needed = demand.footprint.nano_cpus
     if needed > 0:
         short = _short(ledger, ledger.free_cpus, f"lack CPU (needs {cpus(needed)}", cpus)
@@ -142,6 +143,16 @@ def _unable(ledger: Ledger) -> _Describe:
         node = ledger.table.nodes[row]
         host = node.description.hostname if node else ""
         return f"can start no task now ({host}: {ledger.table.inability(row)})", host
+
+    return describe
+
+
+def _full(ledger: Ledger) -> _Describe:
+    def describe(rows: IntColumn) -> tuple[str, str]:
+        accepted = ledger.table.max_tasks[rows]
+        least, most = int(accepted.min()), int(accepted.max())
+        number = f"{least}" if least == most else f"{least} to {most}"
+        return f"have as many tasks as they accept ({number})", ""
 
     return describe
 

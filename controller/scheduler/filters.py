@@ -1,8 +1,8 @@
 """How many tasks of one kind each node could take. PURE.
 
 Swarm's filters in Swarm's order: ready, resources, constraints, host ports, replicas per node; and
-what the networks ask of a kernel, and room on their blocks. Each narrows a capacity column;
-`explain` asks the same filters who excluded whom.
+how many tasks a node accepts, what the networks ask of a kernel, and room on their blocks. Each
+narrows a capacity column; `explain` asks the same filters who excluded whom.
 """
 
 from typing import NamedTuple
@@ -37,7 +37,7 @@ class Demand(NamedTuple):
 def capacity(ledger: Ledger, demand: Demand) -> IntColumn:
     """By row, how many of the tasks fit; 0 where a filter excludes the node."""
     placement = demand.template.placement
-    room = np.where(ledger.satisfying(placement.constraints), UNLIMITED, 0)
+    room = np.where(ledger.satisfying(placement.constraints), ledger.free_tasks, 0)
     if demand.footprint.nano_cpus > 0:
         np.minimum(room, ledger.free_cpus // demand.footprint.nano_cpus, out=room)
     if demand.footprint.memory_bytes > 0:

@@ -18,6 +18,7 @@ class Ledger:
         self.free_cpus: IntColumn = table.free_cpus
         self.free_memory: IntColumn = table.free_memory
         self.tasks: IntColumn = table.active_tasks.copy()
+        self.free_tasks: IntColumn = table.free_tasks
         self.version = 0
         """Rises with every placement."""
         self._held: dict[HostPort, BoolColumn] = {}
@@ -28,6 +29,7 @@ class Ledger:
             return
         self.version += 1
         np.add.at(self.tasks, rows, 1)
+        np.subtract.at(self.free_tasks, rows, 1)
         if footprint.nano_cpus:
             np.subtract.at(self.free_cpus, rows, footprint.nano_cpus)
         if footprint.memory_bytes:

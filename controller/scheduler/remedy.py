@@ -3,6 +3,8 @@
 Looks for the node that lacks one thing only, and least of it; says the command where one helps.
 """
 
+from copy import copy
+
 import numpy as np
 
 from controller.scheduler.explain import cpus, size
@@ -22,6 +24,7 @@ def remedies(ledger: Ledger, demand: Demand, service: str) -> list[str]:
         *(_label(ledger, demand, text) for text in demand.template.placement.constraints),
         _ports(ledger, demand, service),
         _max_replicas(ledger, demand, service),
+        _tasks(ledger, demand),
         _kernel(ledger, demand),
         _ready(ledger, demand),
     ]
@@ -110,6 +113,18 @@ def _max_replicas(ledger: Ledger, demand: Demand, service: str) -> str:
     return f"raise the maximum per node: pyswarm service update {flag} {service}"
 
 
+def _tasks(ledger: Ledger, demand: Demand) -> str:
+    full = ledger.free_tasks <= 0
+    if not full.any():
+        return ""
+    roomier = copy(ledger)
+    roomier.free_tasks = np.where(full, 1, ledger.free_tasks)
+    hosts = _hosts(ledger, (capacity(roomier, demand) > 0) & full)
+    if not hosts:
+        return ""
+    return f"remove tasks from {hosts[0]}, add a node, or raise --max-tasks of its agent"
+
+
 def _kernel(ledger: Ledger, demand: Demand) -> str:
     otherwise = capacity(ledger, demand._replace(needs=())) > 0
     if not demand.needs or not otherwise.any():
@@ -124,6 +139,7 @@ def _ready(ledger: Ledger, demand: Demand) -> str:
     fits = table.satisfying_all(demand.template.placement.constraints) & ~table.schedulable
     fits &= ledger.free_cpus >= demand.footprint.nano_cpus
     fits &= ledger.free_memory >= demand.footprint.memory_bytes
+    fits &= ledger.free_tasks > 0
     for port in demand.footprint.ports:
         fits &= ~ledger.held(port)
     for _, capability in demand.needs:

@@ -63,6 +63,9 @@ class Control(control_pb2_grpc.ControlServicer):
             controller=self._leadership.controller,
             leader=self._leadership.leader,
             revision=leader.revision,
+            nodes_held=leader.silence.nodes_held,
+            down_per_minute=leader.silence.down_per_minute,
+            nodes_filtered=leader.silence.nodes_filtered,
             **msgspec.to_builtins(self._facts),
         )
         return to_proto(views.info(leader.state), reply)

@@ -169,6 +169,9 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                         # It is said again with the next heartbeat.
                         with suppress(Unavailable):
                             await loop.submit(renewal(worn))
+                case "probe_result":
+                    probed = message.probe_result
+                    loop.node_watch.probed(NodeId(probed.node_id), answered=probed.answered)
                 case _:
                     pass  # a newer agent's word
 
@@ -179,6 +182,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             await session.wake.wait()
             if session.closed:
                 return
+            await _send(context, session.take_notices())
             async with self._sending:
                 await loop.wait_saved()
                 if not loop.sessions.holds(session):

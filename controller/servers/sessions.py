@@ -9,6 +9,7 @@ ASSIGNMENT_CHANGES or ENDPOINT_CHANGES a full set is sent instead.
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from controller.assignments import (
     Changes,
@@ -20,7 +21,7 @@ from controller.assignments import (
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.ids import NetworkId, NodeId
-from pyswarm_core.limits import ASSIGNMENT_CHANGES, ASSIGNMENT_QUEUE
+from pyswarm_core.limits import ASSIGNMENT_CHANGES, ASSIGNMENT_QUEUE, PROBERS
 from pyswarm_core.objects import Cluster, Network, Node, Task
 from pyswarm_core.state import State
 from pyswarm_core.states import is_terminal
@@ -100,10 +101,15 @@ class Session:
         self.wake.set()
         return True
 
-    def take(self, source: Source, revision: int) -> list[Message]:
-        """The messages to send now. Call it only while the store has what the state says."""
+    def take_notices(self) -> list[Message]:
+        """What is not about tasks, and waits for no store."""
         messages = list(self._notices)
         self._notices.clear()
+        return messages
+
+    def take(self, source: Source, revision: int) -> list[Message]:
+        """The messages to send now. Call it only while the store has what the state says."""
+        messages = self.take_notices()
         endpoints = source.endpoints
         if self._needs_full or not endpoints.remembers(self._changes.sequence):
             self._needs_full = True
@@ -193,6 +199,23 @@ class Sessions:
         if session is None:
             raise Unavailable(f"node {node_id} is not connected")
         session.notify(Message(open_tunnel=request))
+
+    def probe(self, state: State, node: Node, agents: Iterable[NodeId], window: int) -> None:
+        """Have PROBERS of these agents, those that are connected and on other hosts, send echoes to
+        the node's host for `window` nanoseconds.
+        """
+        address = node.status.addr
+        message = Message(probe=dispatcher_pb2.Probe(node_id=node.id, addr=address, window=window))
+        told = 0
+        for agent in agents:
+            session, host = self._of_node.get(agent), state.nodes.get(agent)
+            if session is None or host is None or host.status.addr == address:
+                continue
+            with suppress(Unavailable):
+                session.notify(message)
+                told += 1
+            if told == PROBERS:
+                return
 
     def tasks_changed(self, tasks: Iterable[Task]) -> None:
         """These tasks were written or removed; whoever holds them is told."""

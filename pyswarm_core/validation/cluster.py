@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import msgspec
 
-from pyswarm_core.clock import MILLISECOND, MINUTE
+from pyswarm_core.clock import HOUR, MILLISECOND, MINUTE
 from pyswarm_core.limits import HISTORY_MAX, SPEC_BYTES_MAX
 from pyswarm_core.specs import ROLES, ClusterSpec, NodeSpec
 from pyswarm_core.units import format_duration, human_size
@@ -16,6 +16,7 @@ from pyswarm_core.validation.problem import Problem, within
 
 HEARTBEAT_MIN = 100 * MILLISECOND
 HEARTBEAT_MAX = MINUTE
+AGENT_GRACE_MAX = HOUR
 POOLS_MAX = 16
 
 
@@ -42,6 +43,9 @@ def cluster_problems(spec: ClusterSpec) -> list[Problem]:
         want = f"want {format_duration(HEARTBEAT_MIN)} to {format_duration(HEARTBEAT_MAX)}"
         value = format_duration(spec.heartbeat_period)
         problems.append(Problem("dispatcher-heartbeat", value, want))
+    if not 0 <= spec.agent_grace <= AGENT_GRACE_MAX:
+        want = f"want 0s to {format_duration(AGENT_GRACE_MAX)}"
+        problems.append(Problem("agent-grace", format_duration(spec.agent_grace), want))
     return problems
 
 

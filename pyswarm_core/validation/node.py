@@ -14,6 +14,7 @@ from pyswarm_core.limits import (
     LACKS_MAX,
     NODE_CPUS_MAX,
     NODE_MEMORY_MAX,
+    NODE_TASKS_LIMIT,
 )
 from pyswarm_core.objects import NodeDescription
 from pyswarm_core.units import human_size
@@ -45,6 +46,7 @@ def description_problems(description: NodeDescription) -> list[Problem]:
         *hostname_problems(description.hostname),
         *within("cpus", resources.nano_cpus, 0, NODE_CPUS_MAX * 10**9),
         *within("memory", resources.memory_bytes, 0, NODE_MEMORY_MAX),
+        *within("max-tasks", description.max_tasks, 0, NODE_TASKS_LIMIT),
         *_word_problems("os", platform.os),
         *_word_problems("architecture", platform.architecture),
         *_version_problems(description.engine_version),

@@ -22,7 +22,7 @@ EVERYTHING: Values = {
     "imagePullSecrets": [{"name": "registry"}],
     "commonLabels": {"team": "platform"},
     "network": {"addressPools": ["10.160.0.0/12", "10.176.0.0/12"], "subnetSize": 20},
-    "fleet": {"heartbeatPeriod": "2s", "taskHistoryLimit": 0},
+    "fleet": {"heartbeatPeriod": "2s", "agentGrace": "20s", "taskHistoryLimit": 0},
     "joinToken": {"value": TOKEN},
     "controller": {
         "service": {"type": "LoadBalancer", "port": 12377, "annotations": {"lb": "internal"}},

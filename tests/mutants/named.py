@@ -52,10 +52,10 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
     ),
     "down verdict twenty times slower": (
         Mutation(
-            "controller.liveness",
-            "Liveness._timeout",
-            "HEARTBEATS_MISSED * self.period",
-            "20 * HEARTBEATS_MISSED * self.period",
+            "controller.liveness.silence",
+            "Liveness._missed",
+            "self.period + max(self.period // _SHARE, PROBE_WINDOW_MIN)",
+            "20 * (self.period + max(self.period // _SHARE, PROBE_WINDOW_MIN))",
         ),
         Rule.VERDICT,
     ),

@@ -23,7 +23,7 @@ UNIT: Mapping[str, str] = {
     "controller.allocator": "controller/allocator",
     "controller.orchestrator": "controller/orchestrator",
     "controller.scheduler": "controller/scheduler",
-    "controller.liveness": "controller/test_liveness.py",
+    "controller.liveness": "controller/liveness",
     "controller": "controller",
     "agent.tasks": "agent/tasks",
     "agent": "agent",

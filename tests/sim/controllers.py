@@ -6,6 +6,7 @@ Each has a machine that outlives its process: a name, an id, a clock that may be
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -27,7 +28,7 @@ from pyswarm_core.ids import IdSource
 from pyswarm_core.keys import Keys
 from pyswarm_core.state import State
 from tests.sim.clock import Scheduler
-from tests.sim.net import Net
+from tests.sim.net import Net, SimEchoes
 from tests.sim.options import Options
 from tests.sim.process import Process, spawn
 from tests.sim.rand import Seed, SeededIds
@@ -51,8 +52,8 @@ class SteadyClock:
 class SimController(app.Controller):
     """The real one, with clocks and ids of the simulator's."""
 
-    def __init__(self, config: Config, store: SimStore, ids: SeededIds) -> None:
-        super().__init__(config, store)
+    def __init__(self, config: Config, store: SimStore, ids: SeededIds, net: Net) -> None:
+        super().__init__(config, store, partial(SimEchoes, net, store.process))
         self._clock = store.process  # type: ignore[assignment]
         self._ids = ids  # type: ignore[assignment]
         self._aside = lambda work: work  # no threads under virtual time
@@ -133,7 +134,7 @@ class Machine:
             advertise_addr=self.name,
             cluster=wishes,
         )
-        controller = SimController(config, store, self._ids)
+        controller = SimController(config, store, self._ids, world.net)
         self.controller = controller
         me = Candidate(self.id, self.name, self.name)
         elector = Elector(store, KEYS, me, SteadyClock(world.scheduler), controller.follow)

@@ -23,8 +23,12 @@ from tests.sim.view import View
 STEP = 50 * MILLISECOND
 TAKEOVER = 3 * SECOND
 """From a leader's death until another leads."""
-VERDICT = 4 * SECOND
-"""From a host's death until it is down: three heartbeats of a second each, and the word's way."""
+VERDICT = 2 * SECOND
+"""From a host's death until the store has it as down: a heartbeat and a half of a second each, and
+the word's way.
+"""
+VERDICT_UNPROBED = 4 * SECOND
+"""The same where echoes are filtered: three heartbeats."""
 REPLACED = 1 * SECOND
 """From a verdict until every task of the host has a successor with a node, or one that says why it
 has none.
@@ -77,8 +81,9 @@ class Drills:
         self._marks.hit("drill: a host died")
         before = [task for task in self._view.tasks_of_node(node_id).values() if self._kept(task)]
         host.lose_power()
-        if not self._until(lambda: self._is_down(node_id), VERDICT):
-            self._fail(Rule.VERDICT, f"{host.name} is dead and not down after {VERDICT / SECOND} s")
+        bound = VERDICT_UNPROBED if host.filters_echoes else VERDICT
+        if not self._until(lambda: self._is_down(node_id), bound):
+            self._fail(Rule.VERDICT, f"{host.name} is dead and not down after {bound / SECOND} s")
         if not self._until(lambda: not any(self._unreplaced(before)), REPLACED):
             for text in self._unreplaced(before):
                 self._fail(Rule.REPLACEMENT, f"{REPLACED / SECOND} s after the verdict {text}")

@@ -44,6 +44,7 @@ class Faults:
         self._often("controller kill", options.controller_kill_every_s, self._kill_controller)
         self._often("controller stall", options.controller_stall_every_s, self._stall_controller)
         self._often("agent kill", options.agent_kill_every_s, self._kill_agent)
+        self._often("agent stall", options.agent_stall_every_s, self._stall_agent)
         self._often("power", options.power_loss_every_s, self._power)
         self._often("host loss", options.host_loss_every_s, self._lose_host)
         self._often("cut", options.cut_every_s, self._cut)
@@ -125,6 +126,14 @@ class Faults:
             self.tell(host.name, "agent killed")
             host.kill_agent()
             self._later(chance.duration(20, 5000), lambda: self._boot(host))
+
+    def _stall_agent(self, chance: Chance) -> None:
+        host = chance.choice(self.hosts)
+        if host.process is not None and host.up and not host.process.stalled:
+            duration = chance.duration(200, 12000)
+            self._marks.hit("agent stalled")
+            self.tell(host.name, f"agent stalled for {duration / SECOND:.2f} s")
+            host.process.stall(duration)
 
     def _boot(self, host: Host) -> None:
         if host.powered and not host.lost:

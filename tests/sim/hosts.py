@@ -34,7 +34,7 @@ from pyswarm_core.objects import Capability, NodeDescription, NodeResources, Pla
 from pyswarm_core.states import TaskState
 from tests.sim.clock import Scheduler
 from tests.sim.hostile import Liar
-from tests.sim.net import Net
+from tests.sim.net import Net, SimEchoes
 from tests.sim.process import Process, spawn
 from tests.sim.rand import Chance, Seed
 from tests.sim.runtime import Engine, SimRuntime, behaviour_of
@@ -154,6 +154,7 @@ class Host:
         world: HostWorld,
         resources: NodeResources,
         lacks: Iterable[Capability] = (),
+        max_tasks: int = 0,
     ) -> None:
         self.number = number
         self.name = f"h{number}"
@@ -173,6 +174,7 @@ class Host:
         self.description = NodeDescription(
             hostname=self.name,
             resources=resources,
+            max_tasks=max_tasks,
             engine_labels={"rack": str(number % 2)},
             platform=Platform(architecture="arm64" if number % 4 == 3 else "amd64"),
             lacks=tuple(lacks),
@@ -185,6 +187,10 @@ class Host:
             on_kill=world.on_kill,
         )
         self.dataplane = self._fresh_dataplane()
+        self.filters_echoes = False
+        world.net.answers_at(
+            self.address, self.name, lambda: self.powered and not self.filters_echoes
+        )
 
     def _fresh_dataplane(self) -> FakeDataplane:
         underlay = Underlay(address=self.address)
@@ -286,14 +292,16 @@ class Host:
 
             async def assign(assigned: Assigned) -> None:
                 await overlays.assign(assigned)
-                worker.assign(assigned, identity.node_id)
+                await worker.assign(assigned, identity.node_id)
 
+            echoes = SimEchoes(self._world.net, process, outbox.probed)
             session = SimSession(
                 identity,
                 self._greeting,
                 outbox,
                 worker,
                 assign=assign,
+                probe=echoes.ask,
                 open_tunnel=None,  # type: ignore[arg-type]
                 faults=lambda: overlays.faults,
             )

@@ -29,6 +29,8 @@ WANTED = (
     "two controllers believed they led",
     "stop waited until nobody sends connections to it",
     "stop waited as long as it may",
+    "agent stalled",
+    "silent agent's host answered probes",
 )
 """Over all seeds of a test run, each of these must be reached at least once."""
 

@@ -9,7 +9,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from pyswarm_core.aio.echo import Done
 from pyswarm_core.clock import MILLISECOND, SECOND
+from pyswarm_core.limits import ECHOES_PER_WINDOW
 from tests.sim.clock import Scheduler
 from tests.sim.options import Options
 from tests.sim.process import Process
@@ -20,6 +22,46 @@ KEEPALIVE = 12 * SECOND
 """A stream is given up by who could not get a word through for this long."""
 CONNECT_TIMEOUT = 3 * SECOND
 _FIN = object()
+
+
+class SimEchoes:
+    """`Echoes` of one process, by virtual packets."""
+
+    def __init__(self, net: "Net", process: Process, done: Done) -> None:
+        self._net = net
+        self._process = process
+        self._done = done
+        self._open: dict[int, str] = {}
+        self._number = 0
+
+    def ask(self, key: str, address: str, window: int) -> bool:
+        """See `Asker`."""
+        self._number += 1
+        number = self._number
+        self._open[number] = key
+        for turn in range(ECHOES_PER_WINDOW):
+            delay = window * turn // ECHOES_PER_WINDOW
+            self._net.scheduler.after(delay, lambda: self._send(number, address))
+        self._net.scheduler.after(window, lambda: self._hear(number, answered=False))
+        return True
+
+    def close(self) -> None:
+        """See `Asker`."""
+        self._open.clear()
+
+    def _send(self, number: int, address: str) -> None:
+        if number in self._open and not self._process.dead and not self._process.stalled:
+            name = self._process.name
+            self._net.echo(name, address, lambda: self._hear(number, answered=True))
+
+    def _hear(self, number: int, *, answered: bool) -> None:
+        """The socket has it; the process reads it when it runs."""
+        if not self._process.dead:
+            self._process.call_soon(self._tell, number, answered)
+
+    def _tell(self, number: int, answered: bool) -> None:
+        if (key := self._open.pop(number, None)) is not None:
+            self._done(key, answered)
 
 
 class Broken(OSError):
@@ -35,6 +77,7 @@ class Net:
         self._options = options
         self._cut: dict[tuple[str, str], None] = {}
         self._clogged: dict[tuple[str, str], int] = {}
+        self._machines: dict[str, tuple[str, Callable[[], bool]]] = {}
         self._listeners: dict[str, tuple[Process, Callable[[End], None]]] = {}
         self._streams: list[Stream] = []
         self.calm = False
@@ -80,6 +123,24 @@ class Net:
             return False
         self.scheduler.after(self.delay(source, target), event)
         return True
+
+    # Echoes
+
+    def answers_at(self, address: str, name: str, alive: Callable[[], bool]) -> None:
+        """Echoes to this address are answered by the party's kernel while `alive` says so, whatever
+        its processes do.
+        """
+        self._machines[address] = (name, alive)
+
+    def echo(self, source: str, address: str, answered: Callable[[], None]) -> None:
+        """Send an echo; `answered` happens when the answer is back, if it ever is."""
+        target, alive = self._machines[address]
+
+        def arrived() -> None:
+            if alive():
+                self.send(target, source, answered)
+
+        self.send(source, target, arrived)
 
     # Streams
 

@@ -55,6 +55,11 @@ class Options(msgspec.Struct, frozen=True):
     """One host's agent also says what is not true."""
     encryption: bool = False
     """Networks may be encrypted or have IPv6, and some kernels carry neither."""
+    agent_stall_every_s: float = 0.0
+    echoes_filtered: float = 0.0
+    """Share of the hosts that answer no echo."""
+    max_tasks: int = 0
+    """That each host accepts; 0: it does not say."""
 
     def but(self, **changes: Any) -> "Options":
         """The same with these changed."""
@@ -105,4 +110,7 @@ def options_of(chance: Chance) -> Options:
         days=chance.hits(0.3),
         encryption=chance.hits(0.5),
         hostile=chance.hits(0.2),
+        agent_stall_every_s=maybe(0.4, 3, 20),
+        echoes_filtered=maybe(0.2, 0.2, 1.0),
+        max_tasks=chance.choice((0, 0, 0, 4, 10)),
     )

@@ -152,6 +152,10 @@ def _overfull(found: After, node: Node, tasks: list[Task]) -> Iterator[Problem]:
     cpus = sum(one.nano_cpus for one in reserved)
     memory = sum(one.memory_bytes for one in reserved)
     there = node.description.resources
+    accepted = node.description.max_tasks
+    if accepted and len(tasks) > accepted:
+        text = f"node {node.description.hostname} accepts {accepted} tasks and has {len(tasks)}"
+        yield Rule.RESOURCES, text
     if cpus > there.nano_cpus or memory > there.memory_bytes:
         yield (
             Rule.RESOURCES,

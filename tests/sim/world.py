@@ -306,7 +306,7 @@ class World:
         chance = self.seed.stream("hosts")
         kernels = self.seed.stream("kernels")
         lacking = 0.15 if self.options.encryption else 0.0
-        return [
+        hosts = [
             Host(
                 number,
                 world,
@@ -315,9 +315,13 @@ class World:
                     memory_bytes=chance.choice((1, 2, 8)) * GIB,
                 ),
                 [capability for capability in Capability if kernels.hits(lacking)],
+                self.options.max_tasks,
             )
             for number in range(1, self.options.hosts + 1)
         ]
+        for host in hosts:
+            host.filters_echoes = chance.hits(self.options.echoes_filtered)
+        return hosts
 
     def _make_liar(self, host: Host) -> None:
         chance = self.seed.stream("liar")
@@ -385,6 +389,8 @@ class World:
     def _tell_node(self, node_id: NodeId, state: NodeState, availability: Availability) -> None:
         host = next((h.name for h in self.hosts if h.node_id == node_id), node_id[:6])
         self.story.tell(host, f"is {state.value}, {availability.value}")
+        if state is NodeState.DISCONNECTED:
+            self.marks.hit("silent agent's host answered probes")
         if state is NodeState.DOWN:
             self.marks.hit("node declared down")
             self._down[node_id] = None

@@ -95,6 +95,10 @@ class GetInfoReply(_message.Message):
     STORE_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     JOIN_ADDR_FIELD_NUMBER: _builtins.int
+    NODES_DISCONNECTED_FIELD_NUMBER: _builtins.int
+    NODES_HELD_FIELD_NUMBER: _builtins.int
+    DOWN_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    NODES_FILTERED_FIELD_NUMBER: _builtins.int
     controller: _builtins.str
     leader: _builtins.str
     version: _builtins.str
@@ -106,6 +110,12 @@ class GetInfoReply(_message.Message):
     store: _builtins.str
     revision: _builtins.int
     join_addr: _builtins.str
+    nodes_disconnected: _builtins.int
+    nodes_held: _builtins.int
+    """Nodes that would be down, but more are silent at once than are called down per minute."""
+    down_per_minute: _builtins.int
+    nodes_filtered: _builtins.int
+    """Nodes whose hosts do not answer echoes although their agents are heard."""
     @_builtins.property
     def cluster(self) -> _objects_pb2.Cluster: ...
     def __init__(
@@ -123,10 +133,14 @@ class GetInfoReply(_message.Message):
         store: _builtins.str = ...,
         revision: _builtins.int = ...,
         join_addr: _builtins.str = ...,
+        nodes_disconnected: _builtins.int = ...,
+        nodes_held: _builtins.int = ...,
+        down_per_minute: _builtins.int = ...,
+        nodes_filtered: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "controller", b"controller", "join_addr", b"join_addr", "leader", b"leader", "nodes", b"nodes", "nodes_ready", b"nodes_ready", "revision", b"revision", "services", b"services", "store", b"store", "tasks", b"tasks", "tasks_running", b"tasks_running", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "controller", b"controller", "down_per_minute", b"down_per_minute", "join_addr", b"join_addr", "leader", b"leader", "nodes", b"nodes", "nodes_disconnected", b"nodes_disconnected", "nodes_filtered", b"nodes_filtered", "nodes_held", b"nodes_held", "nodes_ready", b"nodes_ready", "revision", b"revision", "services", b"services", "store", b"store", "tasks", b"tasks", "tasks_running", b"tasks_running", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

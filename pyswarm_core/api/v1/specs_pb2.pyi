@@ -769,11 +769,13 @@ class ClusterSpec(_message.Message):
     DEFAULT_ADDRESS_POOL_FIELD_NUMBER: _builtins.int
     SUBNET_SIZE_FIELD_NUMBER: _builtins.int
     DATA_PATH_PORT_FIELD_NUMBER: _builtins.int
+    AGENT_GRACE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     heartbeat_period: _builtins.int
     task_history_limit: _builtins.int
     subnet_size: _builtins.int
     data_path_port: _builtins.int
+    agent_grace: _builtins.int
     @_builtins.property
     def default_address_pool(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -785,10 +787,11 @@ class ClusterSpec(_message.Message):
         default_address_pool: _abc.Iterable[_builtins.str] | None = ...,
         subnet_size: _builtins.int = ...,
         data_path_port: _builtins.int = ...,
+        agent_grace: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_path_port", b"data_path_port", "default_address_pool", b"default_address_pool", "heartbeat_period", b"heartbeat_period", "name", b"name", "subnet_size", b"subnet_size", "task_history_limit", b"task_history_limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_grace", b"agent_grace", "data_path_port", b"data_path_port", "default_address_pool", b"default_address_pool", "heartbeat_period", b"heartbeat_period", "name", b"name", "subnet_size", b"subnet_size", "task_history_limit", b"task_history_limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

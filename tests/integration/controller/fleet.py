@@ -15,6 +15,7 @@ from controller.app import Controller
 from controller.config import ClusterWishes, Config
 from controller.store.base import Store
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS
+from pyswarm_core.aio.echo import NoEchoes
 from pyswarm_core.api.v1 import (
     control_pb2,
     control_pb2_grpc,
@@ -54,7 +55,7 @@ def config(folder: Path, name: str = "one") -> Config:
 @asynccontextmanager
 async def serving(settings: Config, store: Store) -> AsyncIterator[Controller]:
     """A controller until the block is left, which it leaves as SIGTERM would make it."""
-    controller = Controller(settings, store)
+    controller = Controller(settings, store, NoEchoes)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(controller.serve())
         try:

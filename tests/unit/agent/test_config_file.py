@@ -6,7 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from agent.__main__ import main
-from agent.config import Config
+from agent.config import Config, accepted_tasks
+from pyswarm_core.limits import NODE_TASKS_LIMIT
 
 
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> tuple[Config | None, str]:
@@ -38,3 +39,28 @@ def test_a_key_that_is_no_flag_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     config, said = read(tmp_path, monkeypatch, "insecure-registries: [r.test:5000]\n")
     assert config is None
     assert "names no flag: insecure-registries" in said
+
+
+@pytest.mark.parametrize(
+    ("memory", "pids", "accepted"),
+    [
+        (64 << 30, 4 << 20, 1000),
+        (2 << 30, 4 << 20, 512),
+        (64 << 30, 16 << 10, 512),
+        (1 << 20, 4 << 20, 1),
+    ],
+)
+def test_a_host_accepts_what_its_memory_and_process_numbers_allow(
+    memory: int, pids: int, accepted: int
+) -> None:
+    assert accepted_tasks(memory, pids) == accepted
+
+
+def test_max_tasks_can_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, said = read(tmp_path, monkeypatch, "max-tasks: 7\n")
+    assert config is not None, said
+    assert config.max_tasks == 7
+    for wrong in (0, NODE_TASKS_LIMIT + 1):
+        refused, said = read(tmp_path, monkeypatch, f"max-tasks: {wrong}\n")
+        assert refused is None
+        assert "--max-tasks" in said

@@ -5,6 +5,7 @@ from pathlib import Path
 from agent.session.conversation import Greeting, Session
 from agent.session.identity import Identity
 from agent.session.outbox import Outbox
+from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.ids import TaskId
 from pyswarm_core.limits import CONTROLLERS_MAX, STATUSES_PER_MESSAGE
 from pyswarm_core.objects import NodeDescription, TaskDetail, TaskStatus
@@ -27,6 +28,7 @@ async def test_a_dead_streams_iterator_takes_no_words_from_its_successor(tmp_pat
             outbox,
             worker,
             assign=lambda _: _never(),
+            probe=lambda *_: None,
             open_tunnel=lambda _, __: _never(),
         )
         dead = session._outgoing(-1)
@@ -53,6 +55,7 @@ async def test_a_message_carries_a_bounded_number_of_statuses(tmp_path: Path) ->
             outbox,
             worker,
             assign=lambda _: _never(),
+            probe=lambda *_: None,
             open_tunnel=lambda _, __: _never(),
         )
         stream = session._outgoing(session._stream)
@@ -84,3 +87,58 @@ def test_controllers_are_remembered_the_newest_told_first_and_not_too_many(tmp_p
     assert again.controllers == ("c:1", "b:1", "a:1")
     identity.learn(tuple(f"x{n}:1" for n in range(100)))
     assert len(identity.controllers) == CONTROLLERS_MAX
+
+
+async def test_a_hello_carries_one_message_of_statuses_and_the_rest_follows(tmp_path: Path) -> None:
+    statuses = [
+        TaskStatus(TaskId(f"{number:025}"), TaskState.RUNNING, TaskDetail())
+        for number in range(2 * STATUSES_PER_MESSAGE + 1)
+    ]
+    path = tmp_path / "identity.json"
+    path.write_text('{"node_id":"n","cluster_id":"c","token":"t","controllers":["192.0.2.1:1"]}')
+    identity = Identity.load(path)
+    assert identity
+    async with Host(tmp_path).worker() as worker:
+        worker.report = lambda: statuses  # type: ignore[method-assign]
+        session = Session(
+            identity,
+            _greeting,
+            Outbox(),
+            worker,
+            assign=lambda _: _never(),
+            probe=lambda *_: None,
+            open_tunnel=lambda _, __: _never(),
+        )
+        said = session._outgoing(session._stream)
+        sizes = [len((await anext(said)).hello.statuses.ids) // 25]
+        sizes += [len((await anext(said)).statuses.ids) // 25 for _ in range(2)]
+        assert sizes == [STATUSES_PER_MESSAGE, STATUSES_PER_MESSAGE, 1]
+
+
+async def test_a_probe_that_the_leader_asks_for_is_made_and_its_outcome_told(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "identity.json"
+    path.write_text('{"node_id":"n","cluster_id":"c","token":"t","controllers":["192.0.2.1:1"]}')
+    identity = Identity.load(path)
+    assert identity
+    outbox, asked = Outbox(), []
+    async with Host(tmp_path).worker() as worker:
+        session = Session(
+            identity,
+            _greeting,
+            outbox,
+            worker,
+            assign=lambda _: _never(),
+            probe=lambda *words: asked.append(words),
+            open_tunnel=lambda _, __: _never(),
+        )
+        probe = dispatcher_pb2.Probe(node_id="other", addr="192.0.2.9", window=100)
+        message = dispatcher_pb2.ControllerMessage(probe=probe)
+        await session._take(message, None, None)  # type: ignore[arg-type]
+        assert asked == [("other", "192.0.2.9", 100)]
+        said = session._outgoing(session._stream)
+        await anext(said)
+        outbox.probed("other", answered=True)
+        result = (await anext(said)).probe_result
+        assert (result.node_id, result.answered) == ("other", True)

@@ -29,7 +29,7 @@ async def run(host: Host, *networks: str, **fields: Any) -> TaskStatus:
     async with host.worker() as worker:
         everything = Assigned(True, 1, (task,), (), (OVERLAY,), ())
         await host.overlays.assign(everything)
-        worker.assign(everything, NODE)
+        await worker.assign(everything, NODE)
         return await host.reaches(TASK, TaskState.RUNNING)
 
 
@@ -110,6 +110,6 @@ async def test_a_task_that_ended_is_answered_no_more(tmp_path: Path) -> None:
     host = Host(tmp_path)
     await run(host, NET)
     async with host.worker() as worker:
-        worker.assign(Assigned(True, 2, (), (), (OVERLAY,), ()), NODE)
+        await worker.assign(Assigned(True, 2, (), (), (OVERLAY,), ()), NODE)
         await worker.ended(TASK).wait()
         assert host.resolvers.open_for == {}

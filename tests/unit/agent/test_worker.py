@@ -160,7 +160,7 @@ async def test_an_assigned_task_runs(tmp_path: Path) -> None:
     host = Host(tmp_path)
     host.registry.push(IMAGE)
     async with host.worker() as worker:
-        worker.assign(assigned(task()), NODE)
+        await worker.assign(assigned(task()), NODE)
         await host.reaches(TaskId("t1"), TaskState.RUNNING)
 
 
@@ -169,7 +169,7 @@ async def test_a_task_gets_an_address_of_the_nodes_block(tmp_path: Path) -> None
     host.registry.push(IMAGE)
     async with host.worker() as worker:
         await host.overlays.assign(assigned())
-        worker.assign(assigned(task(overlay=True)), NODE)
+        await worker.assign(assigned(task(overlay=True)), NODE)
         status = await host.reaches(TaskId("t1"), TaskState.RUNNING)
         assert [a.address for a in status.detail.addresses] == ["10.128.0.2"]
 
@@ -179,13 +179,13 @@ async def test_a_task_serves_once_it_listens_and_no_more_once_it_is_stopped(tmp_
     host.registry.push(IMAGE)
     published = (PortConfig(target_port=80, published_port=8080),)
     async with host.worker() as worker:
-        worker.assign(assigned(task(ports=published), task("t2")), NODE)
+        await worker.assign(assigned(task(ports=published), task("t2")), NODE)
         await host.until(lambda seen: TaskId("t2") in seen and seen[TaskId("t2")].detail.serving)
         status = await host.reaches(TaskId("t1"), TaskState.RUNNING)
         assert not status.detail.serving
         host.listening.add(TaskId("t1"))
         await host.until(lambda seen: seen[TaskId("t1")].detail.serving)
-        worker.assign(assigned(task(desired=TaskState.SHUTDOWN, ports=published)), NODE)
+        await worker.assign(assigned(task(desired=TaskState.SHUTDOWN, ports=published)), NODE)
         await host.until(lambda seen: not seen[TaskId("t1")].detail.serving)
 
 
@@ -202,7 +202,7 @@ async def test_ports_of_mode_host_lead_to_a_task_while_it_serves(tmp_path: Path)
     t1, t2 = TaskId("t1"), TaskId("t2")
     ports = (host_port(53), host_port(0), PortConfig(target_port=1, protocol=Protocol.UDP))
     async with host.worker() as worker:
-        worker.assign(assigned(task(ports=ports), task("t2", ports=(host_port(0),))), NODE)
+        await worker.assign(assigned(task(ports=ports), task("t2", ports=(host_port(0),))), NODE)
         await host.until(lambda seen: all(t in seen and seen[t].detail.serving for t in (t1, t2)))
         while len(host.dataplane.published) < 2:
             await host.overlays.settled()
@@ -215,7 +215,7 @@ async def test_ports_of_mode_host_lead_to_a_task_while_it_serves(tmp_path: Path)
         await host.overlays.settled()
         assert {t: p.ports for t, p in host.dataplane.published.items()} == found
         assert host.runtime.signals == []
-        worker.assign(assigned(task(desired=TaskState.SHUTDOWN, ports=ports)), NODE)
+        await worker.assign(assigned(task(desired=TaskState.SHUTDOWN, ports=ports)), NODE)
         await host.reaches(t1, TaskState.SHUTDOWN)
         await host.reaches(t2, TaskState.SHUTDOWN)
         assert host.published_when_signalled == {t1: False, t2: False}
@@ -226,7 +226,7 @@ async def test_a_returning_agent_goes_on_looking_whether_a_task_listens(tmp_path
     host.registry.push(IMAGE)
     published = (PortConfig(target_port=80, published_port=8080),)
     async with host.worker() as worker:
-        worker.assign(assigned(task(ports=published)), NODE)
+        await worker.assign(assigned(task(ports=published)), NODE)
         await host.reaches(TaskId("t1"), TaskState.RUNNING)
     host.listening.add(TaskId("t1"))
     async with host.worker():
@@ -236,7 +236,7 @@ async def test_a_returning_agent_goes_on_looking_whether_a_task_listens(tmp_path
 async def test_an_image_nobody_has_rejects_the_task(tmp_path: Path) -> None:
     host = Host(tmp_path)
     async with host.worker() as worker:
-        worker.assign(assigned(task()), NODE)
+        await worker.assign(assigned(task()), NODE)
         status = await host.reaches(TaskId("t1"), TaskState.REJECTED)
         assert "registry.test/web:1" in status.detail.error
 
@@ -260,8 +260,8 @@ async def test_tasks_that_wait_for_a_hung_registry_hold_up_no_other(tmp_path: Pa
     names = (f"h{number}" for number in range(2 * PREPARING_AT_ONCE))
     waiting = [replace(task(name), template=template) for name in names]
     async with host.worker() as worker:
-        worker.assign(assigned(*waiting), NODE)
-        worker.assign(assigned(*waiting, task()), NODE)
+        await worker.assign(assigned(*waiting), NODE)
+        await worker.assign(assigned(*waiting, task()), NODE)
         await host.reaches(TaskId("t1"), TaskState.RUNNING)
         assert {host.seen[other.task_id].state for other in waiting} == {TaskState.PREPARING}
 
@@ -276,10 +276,10 @@ async def test_a_login_opens_its_own_registry_and_is_forgotten(tmp_path: Path) -
     elsewhere = replace(login, registry="other.test")
     other = replace(other, template=replace(other.template, login=elsewhere))
     async with host.worker() as worker:
-        worker.assign(assigned(other), NODE)
+        await worker.assign(assigned(other), NODE)
         status = await host.reaches(TaskId("t2"), TaskState.REJECTED)
         assert "not allowed to pull" in status.detail.error
-        worker.assign(assigned(own, other), NODE)
+        await worker.assign(assigned(own, other), NODE)
         await host.reaches(TaskId("t1"), TaskState.RUNNING)
         kept = [path.read_text() for path in (tmp_path / "tasks").iterdir()]
         assert len(kept) == 2
@@ -301,7 +301,7 @@ async def test_an_exit_told_before_the_start_has_answered_names_the_program(
     host.registry.push(IMAGE)
     host.runtime.scripts["t1"] = Script(fails_start="exec /run: no such file")
     async with host.worker() as worker:
-        worker.assign(assigned(task()), NODE)
+        await worker.assign(assigned(task()), NODE)
         status = await host.reaches(TaskId("t1"), TaskState.FAILED)
         assert status.detail.error == "exec /run: no such file"
 
@@ -310,8 +310,8 @@ async def test_a_task_stopped_before_its_preparation_began_ends(tmp_path: Path) 
     host = Host(tmp_path)
     host.registry.push(IMAGE)
     async with host.worker() as worker:
-        worker.assign(assigned(task()), NODE)
-        worker.assign(assigned(task(desired=TaskState.SHUTDOWN)), NODE)
+        await worker.assign(assigned(task()), NODE)
+        await worker.assign(assigned(task(desired=TaskState.SHUTDOWN)), NODE)
         await host.reaches(TaskId("t1"), TaskState.SHUTDOWN)
 
 
@@ -321,9 +321,9 @@ async def test_a_task_not_named_in_a_full_assignment_is_stopped_and_forgotten(
     host = Host(tmp_path)
     host.registry.push(IMAGE)
     async with host.worker() as worker:
-        worker.assign(assigned(task()), NODE)
+        await worker.assign(assigned(task()), NODE)
         await host.reaches(TaskId("t1"), TaskState.RUNNING)
-        worker.assign(assigned(), NODE)
+        await worker.assign(assigned(), NODE)
         await host.reaches(TaskId("t1"), TaskState.SHUTDOWN)
         await worker.ended(TaskId("t1")).wait()
         assert await host.runtime.found() == ()
@@ -336,10 +336,10 @@ async def test_a_restarted_worker_adopts_what_runs_and_starts_nothing_twice(
     host = Host(tmp_path)
     host.registry.push(IMAGE)
     async with host.worker() as worker:
-        worker.assign(assigned(task()), NODE)
+        await worker.assign(assigned(task()), NODE)
         pid = (await host.reaches(TaskId("t1"), TaskState.RUNNING)).detail.pid
     async with host.worker() as worker:
-        worker.assign(assigned(task()), NODE)
+        await worker.assign(assigned(task()), NODE)
         (found,) = await host.runtime.found()
         assert found.pid == pid
         assert [status.state for status in worker.report()] == [TaskState.RUNNING]
@@ -349,7 +349,7 @@ async def test_an_exit_while_no_worker_ran_is_reported(tmp_path: Path) -> None:
     host = Host(tmp_path)
     host.registry.push(IMAGE)
     async with host.worker() as worker:
-        worker.assign(assigned(task()), NODE)
+        await worker.assign(assigned(task()), NODE)
         await host.reaches(TaskId("t1"), TaskState.RUNNING)
     await host.runtime.kill("t1", 9)
     async with host.worker():
@@ -362,7 +362,7 @@ async def test_an_unknown_task_that_should_not_run_is_reported_as_shut_down(
 ) -> None:
     host = Host(tmp_path)
     async with host.worker() as worker:
-        worker.assign(assigned(task(desired=TaskState.SHUTDOWN)), NODE)
+        await worker.assign(assigned(task(desired=TaskState.SHUTDOWN)), NODE)
         await host.reaches(TaskId("t1"), TaskState.SHUTDOWN)
         assert not worker.records
 
@@ -382,7 +382,7 @@ async def test_a_pull_without_progress_ends_with_a_reason(
     host = Host(tmp_path)
     host.registry = _Stuck()
     async with host.worker() as worker:
-        worker.assign(assigned(task()), NODE)
+        await worker.assign(assigned(task()), NODE)
         status = await host.reaches(TaskId("t1"), TaskState.REJECTED)
         assert f"image {IMAGE}: no progress for " in status.detail.error
 
@@ -400,6 +400,6 @@ async def test_a_container_whose_making_hangs_ends_with_a_reason(
 
     monkeypatch.setattr(host.runtime, "create", never)
     async with host.worker() as worker:
-        worker.assign(assigned(task()), NODE)
+        await worker.assign(assigned(task()), NODE)
         status = await host.reaches(TaskId("t1"), TaskState.REJECTED)
         assert "making its namespace and container took longer" in status.detail.error

@@ -40,9 +40,9 @@ async def test_a_task_found_to_listen_while_it_is_stopped_is_killed_all_the_same
     host.runtime.scripts["t1"] = Script(ignores=frozenset({15}))
     published = (PortConfig(target_port=80, published_port=8080),)
     async with host.worker() as worker:
-        worker.assign(assigned(task(ports=published)), NODE)
+        await worker.assign(assigned(task(ports=published)), NODE)
         await looking.wait()
-        worker.assign(assigned(task(desired=TaskState.SHUTDOWN, ports=published)), NODE)
+        await worker.assign(assigned(task(desired=TaskState.SHUTDOWN, ports=published)), NODE)
         await host.reaches(TaskId("t1"), TaskState.SHUTDOWN)
 
 
@@ -60,9 +60,9 @@ async def test_a_signal_that_cannot_be_sent_is_sent_again_and_ends_no_agent(tmp_
     host.runtime = Failing()
     host.registry.push(IMAGE)
     async with host.worker() as worker:
-        worker.assign(assigned(task()), NODE)
+        await worker.assign(assigned(task()), NODE)
         await host.reaches(TaskId("t1"), TaskState.RUNNING)
-        worker.assign(assigned(task(desired=TaskState.SHUTDOWN)), NODE)
+        await worker.assign(assigned(task(desired=TaskState.SHUTDOWN)), NODE)
         await host.reaches(TaskId("t1"), TaskState.SHUTDOWN)
         assert host.runtime.signals == [("t1", 9)]
 
@@ -72,9 +72,9 @@ async def test_a_deadline_outlives_the_agent_that_set_it(tmp_path: Path) -> None
     host.registry.push(IMAGE)
     host.runtime.scripts["t1"] = Script(ignores=frozenset({15}))
     async with host.worker() as worker:
-        worker.assign(assigned(task()), NODE)
+        await worker.assign(assigned(task()), NODE)
         await host.reaches(TaskId("t1"), TaskState.RUNNING)
-        worker.assign(assigned(task(desired=TaskState.SHUTDOWN)), NODE)
+        await worker.assign(assigned(task(desired=TaskState.SHUTDOWN)), NODE)
     async with host.worker():
         await host.reaches(TaskId("t1"), TaskState.SHUTDOWN)
 
@@ -91,12 +91,12 @@ async def test_a_task_stopped_while_its_start_hangs_is_killed_by_whichever_agent
     host.registry.push(IMAGE)
     t1, t2 = TaskId("t1"), TaskId("t2")
     async with host.worker() as worker:
-        worker.assign(assigned(task(), task("t2")), NODE)
+        await worker.assign(assigned(task(), task("t2")), NODE)
         await host.until(lambda seen: worker.records[t1].state is TaskState.STARTING)
         await host.until(lambda seen: worker.records[t2].state is TaskState.STARTING)
-        worker.assign(assigned(task(desired=TaskState.SHUTDOWN), full=False), NODE)
+        await worker.assign(assigned(task(desired=TaskState.SHUTDOWN), full=False), NODE)
         await host.reaches(t1, TaskState.SHUTDOWN)
-        worker.assign(assigned(task("t2", TaskState.SHUTDOWN), full=False), NODE)
+        await worker.assign(assigned(task("t2", TaskState.SHUTDOWN), full=False), NODE)
     async with host.worker():
         await host.reaches(t2, TaskState.SHUTDOWN)
 
@@ -118,12 +118,12 @@ async def test_a_host_that_fails_its_tasks_in_a_row_says_so_until_one_succeeds(
     async with host.worker() as worker:
         for number in range(REFUSALS_MAX):
             assert worker.unable == ""
-            worker.assign(assigned(task(f"t{number}"), full=False), NODE)
+            await worker.assign(assigned(task(f"t{number}"), full=False), NODE)
             status = await host.reaches(TaskId(f"t{number}"), TaskState.REJECTED)
             assert "0 of 200 inodes are free" in status.detail.error
         assert "0 of 200 inodes are free" in worker.unable
         runtime.full = False
-        worker.assign(assigned(task("last"), full=False), NODE)
+        await worker.assign(assigned(task("last"), full=False), NODE)
         await host.reaches(TaskId("last"), TaskState.RUNNING)
         assert worker.unable == ""
 
@@ -144,7 +144,7 @@ async def test_no_text_of_a_users_keeps_tasks_away_from_a_host(
     host.registry.push(IMAGE, ImageConfig(user=user))
     async with host.worker() as worker:
         for number in range(REFUSALS_MAX):
-            worker.assign(assigned(task(f"t{number}"), full=False), NODE)
+            await worker.assign(assigned(task(f"t{number}"), full=False), NODE)
             status = await host.reaches(TaskId(f"t{number}"), ended)
             assert "no space left on device" in status.detail.error
         assert worker.unable == ""
@@ -159,9 +159,9 @@ async def test_an_image_may_name_any_stop_signal(tmp_path: Path, name: str, numb
     host.runtime = FakeRuntime()
     host.registry.push(IMAGE, ImageConfig(stop_signal=name))
     async with host.worker() as worker:
-        worker.assign(assigned(task()), NODE)
+        await worker.assign(assigned(task()), NODE)
         await host.reaches(TaskId("t1"), TaskState.RUNNING)
-        worker.assign(assigned(task(desired=TaskState.SHUTDOWN)), NODE)
+        await worker.assign(assigned(task(desired=TaskState.SHUTDOWN)), NODE)
         await host.reaches(TaskId("t1"), TaskState.SHUTDOWN)
     assert host.runtime.signals[0] == ("t1", number)
 
@@ -171,7 +171,7 @@ async def test_a_record_that_cannot_be_written_names_the_cause(tmp_path: Path) -
     host.registry.push(IMAGE)
     async with host.worker() as worker:
         shutil.rmtree(tmp_path / "tasks")
-        worker.assign(assigned(task()), NODE)
+        await worker.assign(assigned(task()), NODE)
         status = await host.reaches(TaskId("t1"), TaskState.REJECTED)
         assert f"no such file or directory: {tmp_path}/tasks/t1.json" in status.detail.error
 
@@ -181,8 +181,8 @@ async def test_a_task_that_ignores_its_signal_is_killed(tmp_path: Path) -> None:
     host.registry.push(IMAGE)
     host.runtime.scripts["t1"] = Script(ignores=frozenset({15}))
     async with host.worker() as worker:
-        worker.assign(assigned(task()), NODE)
+        await worker.assign(assigned(task()), NODE)
         await host.reaches(TaskId("t1"), TaskState.RUNNING)
-        worker.assign(assigned(task(desired=TaskState.SHUTDOWN)), NODE)
+        await worker.assign(assigned(task(desired=TaskState.SHUTDOWN)), NODE)
         status = await host.reaches(TaskId("t1"), TaskState.SHUTDOWN)
         assert status.detail.exit_code == 137

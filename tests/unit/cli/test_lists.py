@@ -61,6 +61,7 @@ def fleet(script: Script) -> Script:
     info = pb.GetInfoReply(
         controller="host1", leader="192.0.2.1:2377", version="0.1.0", nodes=3, nodes_ready=2,
         services=1, tasks=5, tasks_running=4, store="etcd", revision=9, join_addr="192.0.2.1:2377",
+        nodes_disconnected=1, nodes_held=1, down_per_minute=3, nodes_filtered=2,
     )  # fmt: skip
     to_proto(Cluster(id="c" * 25, worker_token="SECRET"), info.cluster)
     return (

@@ -23,6 +23,7 @@ from controller.store.base import Outcome, Put, Txn
 from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS, SERVER_OPTIONS
+from pyswarm_core.aio.echo import NoEchoes
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Note, NoteKind, Writes
@@ -59,7 +60,7 @@ class Stopped:
 
 def _loop() -> Loop:
     saver: Any = SimpleNamespace(revision=1, full="")
-    tools = Tools(decide, saver, Stopped(), Numbered(), Metrics(), ())
+    tools = Tools(decide, saver, Stopped(), Numbered(), Metrics(), (), NoEchoes)
     return Loop(Loaded(build.state(), 1, Unsaved()), tools)
 
 

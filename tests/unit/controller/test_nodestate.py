@@ -18,9 +18,11 @@ def test_every_edge_sets_state_message_and_since(start: NodeState, end: NodeStat
 
 
 @pytest.mark.parametrize("state", NodeState)
-def test_staying_changes_nothing(state: NodeState) -> None:
+def test_staying_changes_the_message_at_most(state: NodeState) -> None:
     node = build.node("n1", state=state)
-    assert moved(node, state, LATER, "why") is node
+    assert moved(node, state, LATER) == node
+    other = moved(node, state, LATER, "why").status
+    assert (other.message, other.since) == ("why", node.status.since)
 
 
 def test_an_edge_that_the_table_does_not_have_is_a_bug() -> None:

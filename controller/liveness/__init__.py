@@ -1,0 +1,1 @@
+"""Which agents are silent, and whether their hosts live. PURE."""

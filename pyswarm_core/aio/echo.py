@@ -1,0 +1,175 @@
+"""Asks hosts for ICMP echoes (RFC 792) and hears who answers. SHELL.
+
+One raw socket for all, or one of Linux's ping sockets where there is no CAP_NET_RAW but
+`net.ipv4.ping_group_range` allows it; without both nothing can be asked. Nothing here waits: the
+event loop tells when something arrived and when a window is over.
+"""
+
+import asyncio
+import os
+import socket
+import struct
+from collections.abc import Callable
+from typing import Protocol
+
+from pyswarm_core.clock import seconds
+from pyswarm_core.limits import ECHOES_AT_ONCE, ECHOES_PER_WINDOW
+
+Done = Callable[[str, bool], None]
+
+READS_AT_ONCE = 64
+"""Packets between two chances for others to run."""
+_REPLY, _REQUEST = 0, 8
+_SOL_RAW, _ICMP_FILTER = 255, 1
+_HEADER = struct.Struct("!BBHHH")
+_BODY = struct.Struct("!8sI")
+"""Whose echo it is, and which: a ping socket's identifier is the kernel's own."""
+
+
+class Asker(Protocol):
+    """Asks hosts whether they live; `Echoes` is the real one."""
+
+    def ask(self, key: str, address: str, window: int) -> bool:
+        """Ask the host at `address` for `window` nanoseconds. Whether that is possible; then the
+        outcome is told with `key`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Ask and hear no more."""
+        ...
+
+
+class NoEchoes:
+    """Where nobody can be asked."""
+
+    def __init__(self, done: Done) -> None:
+        """`done` is never called."""
+
+    def ask(self, key: str, address: str, window: int) -> bool:
+        """See `Asker`."""
+        return False
+
+    def close(self) -> None:
+        """See `Asker`."""
+
+
+class _Asked:
+    """One host within one window."""
+
+    def __init__(self, key: str, address: str, window_s: float) -> None:
+        self.key = key
+        self.address = address
+        self.pause_s = window_s / ECHOES_PER_WINDOW
+        self.sent = 0
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Echoes:
+    """`done(key, answered)` is called once per host asked, at the latest when its window ends."""
+
+    def __init__(self, done: Done) -> None:
+        self._done = done
+        self._asked: dict[int, _Asked] = {}
+        self._number = 0
+        self._nonce = os.urandom(8)
+        self._socket, self._raw = _open()
+        if self._socket is not None:
+            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._read)
+
+    def ask(self, key: str, address: str, window: int) -> bool:
+        """See `Asker`; `address` is one of IPv4."""
+        if self._socket is None or len(self._asked) >= ECHOES_AT_ONCE:
+            return False
+        self._number = (self._number + 1) & 0xFFFFFFFF
+        asked = self._asked[self._number] = _Asked(key, address, seconds(window))
+        if self._send(self._number, asked):
+            return True
+        self._finish(self._number)
+        return False
+
+    def close(self) -> None:
+        """See `Asker`."""
+        for asked in self._asked.values():
+            if asked.timer is not None:
+                asked.timer.cancel()
+        self._asked.clear()
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+
+    def _send(self, number: int, asked: _Asked) -> bool:
+        """Send one echo and plan the next step; False if the host cannot be sent to."""
+        assert self._socket is not None
+        packet = request(_BODY.pack(self._nonce, number), asked.sent)
+        try:
+            self._socket.sendto(packet, (asked.address, 0))
+        except OSError:
+            if not asked.sent:
+                return False
+        asked.sent += 1
+        loop = asyncio.get_running_loop()
+        asked.timer = loop.call_later(asked.pause_s, self._go_on, number)
+        return True
+
+    def _go_on(self, number: int) -> None:
+        asked = self._asked[number]
+        if asked.sent < ECHOES_PER_WINDOW:
+            self._send(number, asked)
+        else:
+            self._finish(number)
+            self._done(asked.key, False)
+
+    def _read(self) -> None:
+        for _ in range(READS_AT_ONCE):
+            if self._socket is None:
+                return
+            try:
+                packet = self._socket.recv(2048)
+            except ConnectionError:
+                continue  # a host said that it is unreachable: the window's end will say so
+            except OSError:
+                return
+            number = answered(packet, self._nonce, with_ip=self._raw)
+            if number is not None and (asked := self._finish(number)):
+                self._done(asked.key, True)
+
+    def _finish(self, number: int) -> _Asked | None:
+        asked = self._asked.pop(number, None)
+        if asked is not None and asked.timer is not None:
+            asked.timer.cancel()
+        return asked
+
+
+def request(body: bytes, sequence: int) -> bytes:
+    """An echo request with this body."""
+    packet = _HEADER.pack(_REQUEST, 0, 0, 0, sequence) + body
+    total = sum(struct.unpack(f"!{len(packet) // 2}H", packet))
+    total = (total & 0xFFFF) + (total >> 16)
+    checksum: int = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
+    return packet[:2] + checksum.to_bytes(2) + packet[4:]
+
+
+def answered(packet: bytes, nonce: bytes, *, with_ip: bool) -> int | None:
+    """The number of our echo that this packet answers; None if it answers none."""
+    start = (packet[0] & 15) * 4 if with_ip and packet else 0
+    body = packet[start + _HEADER.size :]
+    if len(body) < _BODY.size or packet[start] != _REPLY:
+        return None
+    whose, number = _BODY.unpack_from(body)
+    return int(number) if whose == nonce else None
+
+
+def _open() -> tuple[socket.socket | None, bool]:
+    for kind in (socket.SOCK_RAW, socket.SOCK_DGRAM):
+        try:
+            opened = socket.socket(socket.AF_INET, kind, socket.IPPROTO_ICMP)
+        except OSError:
+            continue
+        opened.setblocking(False)
+        if kind is socket.SOCK_RAW:
+            # Replies only: a raw socket is given every ICMP packet of the host.
+            opened.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("I", ~(1 << _REPLY) & 0xFFFFFFFF))
+        return opened, kind is socket.SOCK_RAW
+    return None, False

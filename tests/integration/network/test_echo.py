@@ -1,0 +1,71 @@
+"""Echoes through a real kernel."""
+
+import asyncio
+import socket
+
+import pytest
+
+from pyswarm_core.aio import echo
+from pyswarm_core.aio.echo import Echoes
+from pyswarm_core.clock import MILLISECOND, SECOND
+
+
+class Outcomes:
+    """What was told of each host asked."""
+
+    def __init__(self) -> None:
+        self.told: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
+
+    def done(self, key: str, answered: bool) -> None:
+        self.told.put_nowait((key, answered))
+
+
+async def test_a_host_that_lives_answers() -> None:
+    outcomes = Outcomes()
+    echoes = Echoes(outcomes.done)
+    try:
+        assert echoes.ask("here", "127.0.0.1", 30 * SECOND)
+        assert echoes.ask("there", "127.0.0.2", 30 * SECOND)
+        assert {await outcomes.told.get() for _ in range(2)} == {("here", True), ("there", True)}
+    finally:
+        echoes.close()
+
+
+async def test_a_window_without_an_answer_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(echo, "request", lambda body, sequence: b"\x0d" + bytes(19))  # no echo
+    outcomes = Outcomes()
+    echoes = Echoes(outcomes.done)
+    try:
+        assert echoes.ask("here", "127.0.0.1", 30 * MILLISECOND)
+        assert await outcomes.told.get() == ("here", False)
+    finally:
+        echoes.close()
+
+
+async def test_where_no_socket_can_be_had_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> socket.socket:
+        raise PermissionError
+
+    monkeypatch.setattr(socket, "socket", refused)
+    echoes = Echoes(Outcomes().done)
+    assert not echoes.ask("here", "127.0.0.1", SECOND)
+    echoes.close()
+
+
+async def test_an_address_that_nothing_can_be_sent_to_is_not_asked() -> None:
+    echoes = Echoes(Outcomes().done)
+    try:
+        assert not echoes.ask("here", "::1", SECOND)
+    finally:
+        echoes.close()
+
+
+async def test_so_many_hosts_are_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(echo, "ECHOES_AT_ONCE", 2)
+    monkeypatch.setattr(echo, "request", lambda body, sequence: b"\x0d" + bytes(19))  # no echo
+    echoes = Echoes(Outcomes().done)
+    try:
+        asked = [echoes.ask(name, "127.0.0.1", 30 * SECOND) for name in ("a", "b", "c")]
+        assert asked == [True, True, False]
+    finally:
+        echoes.close()
