@@ -50,6 +50,8 @@ class Host:
         self.stopped_at = NEVER
         self.excuse = 0
         """How much later than the grace period the end may come, for what went wrong so far."""
+        self.is_far = False
+        """The clock was set back, and no step has brought the deadline near since."""
 
     def handle(self, event: Event) -> None:
         """One step, as the worker takes it."""
@@ -60,6 +62,7 @@ class Host:
         if wanted and self.record.desired_state > TaskState.RUNNING:
             self.stopped_at = self.true
         self.due = self.record.wake_at
+        self.is_far = False
         for effect in effects:
             if effect is Effect.KILL:
                 self.carry_out(effect)
@@ -107,6 +110,7 @@ class Host:
         self.pass_until(end)
 
     def pass_until(self, instant: Instant) -> None:
+        self.excuse += instant - self.clock if self.is_far else 0
         self.true = Instant(self.true + instant - self.clock)
         self.clock = instant
         if self.container is ContainerState.RUNNING and self.stopped_at != NEVER:
@@ -115,7 +119,8 @@ class Host:
     def restart(self, set_clock: int) -> None:
         """The agent dies and returns: what it was about to do is lost. The clock may be set."""
         self.clock = Instant(self.clock + set_clock)
-        self.excuse += GRACE if set_clock < 0 else 0
+        self.is_far = set_clock < 0
+        self.excuse += GRACE if self.is_far else 0
         self.work.clear()
         self.answers.clear()
         self.due = self.record.wake_at
