@@ -79,6 +79,7 @@ class Draft:
             removed_services=tuple(self.removed_services),
         )
         wakes = {plan.service.id: plan.wake for plan in plans if plan.wake < NEVER}
+        failed = self.failed | self.placing.failed
         again = frozenset({plan.service.id for plan in plans if plan.cut} | self.again.keys())
         notes = tuple(note for plan in plans for note in plan.notes())
         work = Work(
@@ -92,10 +93,10 @@ class Draft:
             writes,
             wakes,
             self._cluster_wake,
-            again,
+            again - failed.keys(),
             notes,
             work,
             unfinished=self._idle_left,
-            failed=self.failed | self.placing.failed,
+            failed=failed,
             failed_networks=self.placing.failed_networks,
         )

@@ -350,7 +350,7 @@ class Loop:
     def _decide(self, turn: _Turn, now: Instant) -> bool:
         """Decide a slice of what is dirty; return whether a part of it has to wait."""
         dirty = self._agenda.take(self.state)
-        self.quarantine.shield(dirty)
+        dirty.quarantined = self.quarantine.undecided()
         with self._tools.metrics.decide_seconds.time():
             decision = self._tools.decide(self.state, dirty, now, self._tools.ids)
         self._agenda.follow_up(dirty, decision)
@@ -452,11 +452,13 @@ class Loop:
         writes = Writes(nodes=(node,))
         self._behind.add(writes, self.state.apply(writes))
         self._agenda.add_nodes((node.id,))
+        self._agenda.add_services(self.quarantine.undecided())
         self.watches.touch_node(node.id)
         self._work.set()
 
     def _nodes_changed(self, writes: Writes) -> None:
         now = self._tools.clock.now()
+        self._agenda.add_services(self.quarantine.undecided())
         self.watches.touch_all()
         joined = False
         for node_id in writes.removed_nodes:

@@ -155,7 +155,10 @@ def _networks(state: State) -> Iterator[GaugeMetricFamily]:
     )
     for network in list(state.networks.values()):
         load = list(state.network_load.get(network.id, {}).values())
-        found = usage(network, load, list(state.virtual_ips.get(network.id, {})))
+        try:
+            found = usage(network, load, list(state.virtual_ips.get(network.id, {})))
+        except ValueError:
+            continue  # it is quarantined
         name = network.spec.name
         blocks.add_metric([name, "nodes"], found.blocks_of_nodes)
         blocks.add_metric([name, "services"], found.blocks_of_services)

@@ -28,8 +28,9 @@ class Clock(Protocol):
 
 
 def after(start: Instant, duration: int) -> Instant:
-    """The instant `duration` nanoseconds after `start`; NEVER stays NEVER."""
-    return NEVER if start == NEVER else Instant(start + duration)
+    """The instant `duration` nanoseconds after `start`; NEVER stays NEVER, and none is later."""
+    end = start + duration
+    return NEVER if start == NEVER or end > NEVER else Instant(end)
 
 
 def seconds(duration: int) -> float:

@@ -3,7 +3,7 @@
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,15 @@ from pyswarm_core.nodetable import BoolColumn, IntColumn, NodeTable
 from pyswarm_core.objects import Network, Service
 from pyswarm_core.ports import HostPort, host_ports
 from pyswarm_core.specs import ServiceSpec
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def drop(index: dict[K, V], key: K, holder: V) -> None:
+    """The holder has the key no more. What was loaded may give a key to two: one is indexed."""
+    if index.get(key) == holder:
+        del index[key]
 
 
 class IdleBlocks:

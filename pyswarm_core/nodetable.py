@@ -25,6 +25,8 @@ _EVERY = NetworkId("")
 _ANY_NUMBER = 1 << 40
 _CACHED_COLUMNS = 1024
 """Constraints and labels whose columns are kept; all are dropped when there are more."""
+_BRANCHES_PER_ROW = 4
+"""Values remembered of a label, by row: nodes may report others at will."""
 
 _COLUMNS = (
     "number",
@@ -132,9 +134,9 @@ class NodeTable:
         self._branches: dict[str, Branches] = {}
         self.number: IntColumn = np.zeros(0, np.int64)
         self.schedulable: BoolColumn = np.zeros(0, np.bool_)
+        """Ready, active and able: may get new tasks."""
         self.unable: BoolColumn = np.zeros(0, np.bool_)
         """Whose hosts say that they can start no task now."""
-        """Ready and active: may get new tasks."""
         self.ready: BoolColumn = np.zeros(0, np.bool_)
         self.gone: BoolColumn = np.zeros(0, np.bool_)
         """Down: whatever ran there must run elsewhere."""
@@ -337,8 +339,10 @@ class NodeTable:
         self.attributes_version += 1
         for constraint, column in self._satisfying.items():
             column[row] = _holds(constraint, node)
-        for key, branches in self._branches.items():
+        for key, branches in list(self._branches.items()):
             branches.put(row, attribute(node, key))
+            if len(branches.values) > _BRANCHES_PER_ROW * len(self.number):
+                del self._branches[key]  # most of its values are no node's any more
 
     def _grow(self) -> int:
         row = len(self.ids)

@@ -17,7 +17,7 @@ import numpy as np
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
-from pyswarm_core.indexes import NO_FOOTPRINT, Footprint, IdleBlocks, Unplaced, footprint_of
+from pyswarm_core.indexes import NO_FOOTPRINT, Footprint, IdleBlocks, Unplaced, drop, footprint_of
 from pyswarm_core.keys import ChunkKey, chunk_of
 from pyswarm_core.limits import CHUNK_SLOTS
 from pyswarm_core.nodetable import NodeTable
@@ -197,15 +197,15 @@ class State:
         """Take what an agent reports of its own tasks; return the tasks that changed, as they are
         now.
 
-        Reports of unknown tasks, of other nodes' tasks, and reports that would move a state back
-        are ignored.
+        Reports of unknown tasks, of other nodes' tasks, of tasks that wait for room on the node,
+        and reports that would move a state back are ignored.
         """
         changed: list[Task] = []
         for status in statuses:
             old = self.tasks.get(status.task_id)
             if old is None or old.node_id != node_id or not reported_by_agent(status.state):
                 continue
-            if status.state < old.state or is_terminal(old.state):
+            if status.state < old.state or old.state < _ASSIGNED or is_terminal(old.state):
                 continue
             if status.state == old.state and status.detail == old.detail:
                 continue
@@ -255,7 +255,7 @@ class State:
     def _remove_network(self, network_id: NetworkId) -> None:
         if self.unreadable.pop(f"network/{network_id}", None):
             return
-        del self.network_of_name[self.networks.pop(network_id).spec.name]
+        drop(self.network_of_name, self.networks.pop(network_id).spec.name, network_id)
         self.idle_blocks.put_network(network_id, None)
         self.roomier.pop(network_id, None)
         if network_id == self.ingress_network:
@@ -273,8 +273,8 @@ class State:
         name = service.spec.name
         if not service.removing:
             self.service_of_name[name] = service.id
-        elif self.service_of_name.get(name) == service.id:
-            del self.service_of_name[name]
+        else:
+            drop(self.service_of_name, name, service.id)
 
     def _remove_service(self, service_id: ServiceId) -> None:
         if self.unreadable.pop(f"service/{service_id}", None):
@@ -283,8 +283,7 @@ class State:
             return
         service = self.services.pop(service_id)
         self._put_endpoint(service_id, service.endpoint, _NO_ENDPOINT)
-        if self.service_of_name.get(service.spec.name) == service_id:
-            del self.service_of_name[service.spec.name]
+        drop(self.service_of_name, service.spec.name, service_id)
         remaining = self._of_service.pop(service_id, None)
         assert remaining is None or not remaining.slots, "a service was removed before its tasks"
         self.unplaced.discard(service_id)
@@ -296,10 +295,10 @@ class State:
         if new == old:
             return
         for vip in old.virtual_ips:
-            addresses = self.virtual_ips[vip.network_id]
-            del addresses[int(IPv4Address(vip.addr))]
+            addresses = self.virtual_ips.get(vip.network_id, {})
+            drop(addresses, int(IPv4Address(vip.addr)), service_id)
             if not addresses:
-                del self.virtual_ips[vip.network_id]
+                self.virtual_ips.pop(vip.network_id, None)
             if vip.network_id in self.networks:
                 self._make_room(vip.network_id)
         for vip in new.virtual_ips:
@@ -322,7 +321,7 @@ class State:
         if self._of_node.get(node_id):
             self.lost_nodes[node_id] = None
         number = self.nodes.pop(node_id).number
-        del self.node_of_number[number]
+        drop(self.node_of_number, number, node_id)
         self.node_table.remove(node_id)
         self.idle_blocks.put_node(number)
 

@@ -91,14 +91,11 @@ class Quarantine:
             if _id(name) == object_id
         ]
 
-    def shield(self, dirty: Dirty) -> None:
-        """Keep a decision about `dirty` off the services for which deciding failed, unless they or
-        any node changed.
+    def undecided(self) -> set[ServiceId]:
+        """The services for which deciding failed: a decision leaves them alone unless they changed,
+        and they are tried again when any node changes.
         """
-        quarantined = {ServiceId(_id(name)) for name in self._held[Stage.DECIDE]}
-        dirty.quarantined = quarantined
-        if dirty.nodes:
-            dirty.services.update(quarantined)
+        return {ServiceId(_id(name)) for name in self._held[Stage.DECIDE]}
 
     def decided(self, dirty: Dirty, decision: Decision) -> list[Failure]:
         """After a decision about `dirty`: hold what failed, lift what did not; return the news."""

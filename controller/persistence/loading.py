@@ -12,6 +12,7 @@ so do their containers. A chunk's bytes are put aside, and its slots are filled 
 import asyncio
 import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from ipaddress import IPv4Network, IPv6Network
 from typing import TypeVar
 
 import msgspec
@@ -97,7 +98,7 @@ async def _load(
         services.items, objects_pb2.Service, lambda m: Writes(services=(from_proto(Service, m),))
     )
     await reader.read(
-        networks.items, objects_pb2.Network, lambda m: Writes(networks=(from_proto(Network, m),))
+        networks.items, objects_pb2.Network, lambda m: Writes(networks=(_network(m),))
     )
     buckets = iter(ID_ALPHABET)
     taking = asyncio.Lock()
@@ -175,6 +176,17 @@ class _Reader:
 
     def _leave_out(self, key: bytes, error: Exception) -> None:
         self._loaded.state.unreadable[self._keys.name_of(key)] = told(error)
+
+
+def _network(message: objects_pb2.Network) -> Network:
+    """Raises ValueError for subnets that are none: whoever compares those of all networks, for a
+    new network or a host's address, would fail at it.
+    """
+    network = from_proto(Network, message)
+    IPv4Network(network.subnet)
+    if network.subnet6:
+        IPv6Network(network.subnet6)
+    return network
 
 
 def _unheard(node: Node, now: Instant) -> Node:

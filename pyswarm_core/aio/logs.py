@@ -63,4 +63,4 @@ def _line(event: str, facts: dict[str, Any]) -> str:
 
 def _text(value: Any) -> str:
     text = str(value)
-    return repr(text) if " " in text or "\n" in text or not text else text
+    return repr(text) if " " in text or not text.isprintable() or not text else text

@@ -135,7 +135,8 @@ def _ipv6_problems(config: IpamConfig) -> Iterable[Problem]:
         if value:
             yield Problem(field, value, "want that of IPv4 alone, IPv6 follows from it")
     try:
-        subnet = ipaddress.IPv6Network(config.subnet[:64])
+        address, _, prefix = config.subnet[:64].partition("/")
+        subnet = ipaddress.IPv6Network((address.replace("%", "/"), prefix))
     except ValueError:
         want = "want an IPv6 subnet such as fd00:1::/64, no bit set behind its prefix"
         yield Problem("subnet", config.subnet, want)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from pyswarm_core.constraints import check
+from pyswarm_core.constraints import check, parse_preference
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.limits import REPLICAS_MAX, RESTARTS_REMEMBERED, SPEC_BYTES_MAX
 from pyswarm_core.reference import NAME_LENGTH_MAX as REGISTRY_LENGTH_MAX
@@ -34,7 +34,6 @@ CONSTRAINTS_MAX = 64
 CONSTRAINT_LENGTH_MAX = 512
 PREFERENCES_MAX = 8
 ATTEMPTS_MAX = 1_000_000
-_PREFERENCE_PREFIXES = ("node.labels.", "engine.labels.")
 
 
 def service_problems(spec: ServiceSpec) -> list[Problem]:
@@ -100,8 +99,7 @@ def _placement_problems(placement: Placement, mode: ServiceMode) -> Iterable[Pro
     for constraint in placement.constraints[:CONSTRAINTS_MAX]:
         yield from _constraint_problems(constraint)
     for preference in placement.preferences:
-        key = next((p for p in _PREFERENCE_PREFIXES if preference.startswith(p)), preference)
-        if not text.is_word(preference) or key == preference:
+        if not _is_preference(preference):
             yield Problem(
                 "placement-pref", preference, "want node.labels.NAME or engine.labels.NAME"
             )
@@ -110,6 +108,13 @@ def _placement_problems(placement: Placement, mode: ServiceMode) -> Iterable[Pro
         yield Problem(
             "replicas-max-per-node", placement.max_replicas, "want mode replicated with it"
         )
+
+
+def _is_preference(key: str) -> bool:
+    try:
+        return len(key) <= CONSTRAINT_LENGTH_MAX and parse_preference(key) == key
+    except InvalidArgument:
+        return False
 
 
 def _constraint_problems(constraint: str) -> Iterable[Problem]:

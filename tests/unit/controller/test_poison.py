@@ -193,6 +193,18 @@ async def test_an_object_that_no_index_takes_is_left_out() -> None:
     assert len(loaded.state.tasks) == 1
 
 
+@pytest.mark.parametrize("torn", [{"subnet": "10.0.0.1/8"}, {"subnet6": "fd00::1/64"}])
+async def test_a_network_with_a_subnet_that_is_none_is_left_out(torn: dict[str, str]) -> None:
+    rig = Rig()
+    saver = await rig.start()
+    poison = replace(build.network("poison", "10.9.0.0/16"), **torn)
+    await saver.save(rig.state, rig.write(everything(1)))
+    await saver.save(rig.state, rig.write(Writes(networks=(poison,))))
+    state = (await rig.load()).state
+    assert list(state.unreadable) == ["network/poison"]
+    assert list(state.networks) == ["net"]
+
+
 async def test_nothing_is_led_without_the_cluster_s_own_object() -> None:
     rig = Rig()
     saver = await rig.start()

@@ -21,3 +21,11 @@ def test_an_event_is_written_once_per_period_and_says_what_was_left_out(
         "other.event",
         "call.invalid method=Join left_out=4",
     ]
+
+
+def test_no_fact_acts_upon_a_terminal_or_makes_a_line_of_its_own(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    EventLog("test").error("store.failed", a="x\x1b[2Jy", b="one\rtwo", c="one\u2028two", d="ü")
+    (record,) = caplog.records
+    assert record.getMessage() == (r"store.failed a='x\x1b[2Jy' b='one\rtwo' c='one\u2028two' d=ü")

@@ -8,10 +8,12 @@ from msgspec.structs import replace
 
 from pyswarm_core.chunks import decode_chunk, encode_chunk
 from pyswarm_core.decision import Writes
-from pyswarm_core.ids import NodeId, ServiceId
+from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.keys import ChunkKey
 from pyswarm_core.limits import CHUNK_SLOTS
-from pyswarm_core.objects import NO_DETAIL, Block, Task, TaskDetail
+from pyswarm_core.nodetable import NodeTable
+from pyswarm_core.objects import NO_DETAIL, Block, Endpoint, Task, TaskDetail, TaskStatus, VirtualIp
+from pyswarm_core.specs import NetworkSpec
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
 from tests.fixtures import build
@@ -120,3 +122,41 @@ def known(task: Task) -> Task:
     """A chunk is of one service, and does not know nodes that are gone."""
     node_id = task.node_id if task.node_id in NUMBERS.values() else NodeId("")
     return replace(task, service_id=A, node_id=node_id)
+
+
+def test_what_two_have_by_a_store_s_mistake_can_be_removed() -> None:
+    vip = Endpoint(virtual_ips=(VirtualIp(network_id=NetworkId("n"), addr="10.128.0.9"),))
+    services = [replace(build.service(name), endpoint=vip) for name in ("a", "b")]
+    networks = [replace(build.network(name), spec=NetworkSpec(name="net")) for name in ("n", "m")]
+    state = build.state(services=services, networks=networks)
+    nodes = [replace(build.node(name), number=7) for name in ("n1", "n2")]
+    state.apply(Writes(nodes=tuple(nodes)))
+    for left in ("b", ""):
+        gone = "a" if left else "b"
+        state.apply(Writes(removed_services=(ServiceId(gone),)))
+        assert list(state.services) == [left] * bool(left)
+    state.apply(Writes(removed_networks=(NetworkId("n"), NetworkId("m"))))
+    state.apply(Writes(removed_nodes=(NodeId("n1"), NodeId("n2"))))
+    for index in (state.virtual_ips, state.network_of_name, state.node_of_number):
+        assert not index
+
+
+def test_values_of_a_label_that_nodes_had_are_forgotten() -> None:
+    table = NodeTable()
+    key, host = "engine.labels.x", build.node("n1")
+    for number in range(2_000):
+        labels = {"x": str(number)}
+        described = replace(host.description, engine_labels=labels)
+        table.put(replace(host, description=described))
+        branches = table.branches(key)
+        assert branches.values[int(branches.codes[0])] == str(number)
+        assert len(branches.values) <= 260
+
+
+def test_a_task_that_waits_for_room_on_its_node_cannot_be_reported_as_running() -> None:
+    bound = build.task("a.1", node="n1", state=TaskState.PENDING)
+    state = build.state(services=[build.service("a", replicas=None)], nodes=build.nodes(1))
+    state.apply(Writes(tasks=[bound]))
+    status = TaskStatus(bound.id, TaskState.RUNNING, NO_DETAIL)
+    assert not state.observe(NodeId("n1"), [status], build.NOW)
+    assert state.tasks[bound.id] == bound

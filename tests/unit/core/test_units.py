@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyswarm_core import units
-from pyswarm_core.clock import HOUR, MILLISECOND, MINUTE, SECOND, Instant
+from pyswarm_core.clock import HOUR, MILLISECOND, MINUTE, NEVER, SECOND, Instant, after
 from pyswarm_core.errors import InvalidArgument
 
 NOW = Instant(1_780_000_000 * SECOND)
@@ -195,3 +195,9 @@ def test_ages_are_said_as_docker_says_them(duration: int, text: str) -> None:
 
 def test_a_time_in_the_future_was_just_now() -> None:
     assert units.ago(Instant(NOW + HOUR), NOW) == "Less than a second ago"
+
+
+def test_no_instant_is_later_than_never() -> None:
+    assert after(NEVER, 5) == NEVER
+    assert after(Instant(7), 5) == 12
+    assert after(Instant(7), NEVER) == NEVER

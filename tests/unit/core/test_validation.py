@@ -169,6 +169,8 @@ REFUSED = [
     ("constraint", placement(constraints=("node.id==\x1b[2J",))),
     ("constraint", placement(constraints=("node.role==worker",) * 65)),
     ("placement-pref", placement(preferences=("zone",))),
+    ("placement-pref", placement(preferences=("node.labels.ü",))),
+    ("placement-pref", placement(preferences=("spread=node.labels.a",))),
     ("placement-pref", placement(preferences=("node.labels.a",) * 9)),
     ("replicas-max-per-node", placement(max_replicas=-1)),
     ("network", joined("")),

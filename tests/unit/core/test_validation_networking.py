@@ -177,6 +177,8 @@ WRONG_NETWORKS = [
     (network(IpamConfig(subnet="fe80::/64"), enable_ipv6=True), "as fd00::/8's"),
     (network(IpamConfig(subnet="ff00::/8"), enable_ipv6=True), "as fd00::/8's"),
     (network(IpamConfig(subnet="fd00::1/64"), enable_ipv6=True), "no bit set behind its prefix"),
+    (network(IpamConfig(subnet="fd00::%e\n/64"), enable_ipv6=True), "want an IPv6 subnet such as"),
+    (network(IpamConfig(subnet="fd00::%64"), enable_ipv6=True), "want an IPv6 subnet such as"),
     (
         network(IpamConfig(subnet="fd00::/64", gateway="fd00::1"), enable_ipv6=True),
         "gateway 'fd00::1' is not valid: want that of IPv4 alone",

@@ -1,23 +1,29 @@
 """An error for one object stops neither the others nor the term."""
 
 from collections.abc import Callable
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 
 from controller.agenda import Agenda
 from controller.decide import decide
+from controller.loop import Loop, Tools
+from controller.metrics import Metrics
 from controller.orchestrator import replicated_service
 from controller.orchestrator.plan import Plan
 from controller.orchestrator.quarantine import Failure, Quarantine, Stage
+from controller.persistence.loading import Loaded
+from controller.persistence.saving import Unsaved
 from controller.placing import Placing
 from controller.why import why
 from pyswarm_core.decision import Decision, Dirty, Writes
-from pyswarm_core.ids import NetworkId, ServiceId
+from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState
 from tests.fixtures import build
 from tests.fixtures.build import NOW, Numbered, dirty, node, nodes, service, task
+from tests.fixtures.desk import StoppedClock
 
 BAD, GOOD = ServiceId("bad"), ServiceId("good")
 
@@ -110,7 +116,7 @@ def test_it_is_tried_again_when_it_or_a_node_changes_and_not_every_turn() -> Non
 
     def turn() -> Decision:
         found = agenda.take(state)
-        quarantine.shield(found)
+        found.quarantined = quarantine.undecided()
         decision = decide(state, found, NOW, Numbered())
         agenda.follow_up(found, decision)
         quarantine.decided(found, decision)
@@ -122,9 +128,48 @@ def test_it_is_tried_again_when_it_or_a_node_changes_and_not_every_turn() -> Non
     agenda.add_services([GOOD])
     assert not turn().failed
     agenda.add_nodes([node("n1").id])
+    agenda.add_services(quarantine.undecided())
     assert turn().failed.keys() == {BAD}
     agenda.add_services([BAD])
     assert turn().failed.keys() == {BAD}
+
+
+class _Saves:
+    """Takes everything."""
+
+    revision, full, bytes_written = 1, "", 0
+
+    async def save(self, state: State, unsaved: Unsaved) -> dict[str, str]:
+        return {}
+
+
+async def test_errors_in_placing_hold_up_nobody_when_a_node_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, tried = Placing.place, list[str]()
+
+    def place(self: Placing, plan: Plan, budget: int) -> None:
+        tried.append(plan.service.id)
+        if plan.service.id != GOOD:
+            raise KeyError("row")
+        real(self, plan, budget)
+
+    monkeypatch.setattr(Placing, "place", place)
+    services = [service("bad"), service("evil"), service("good")]
+    state = build.state(nodes=nodes(2), services=services)
+    saver: Any = _Saves()
+    loop = Loop(
+        Loaded(state, 1, Unsaved()), Tools(decide, saver, StoppedClock(), Numbered(), Metrics(), ())
+    )
+    for _ in range(6):
+        await loop._turn()
+    assert [t.service_id for t in state.tasks.values()] == [GOOD]
+    tried.clear()
+    loop.hello(NodeId("n1"), state.nodes[NodeId("n1")].description, "192.0.2.77")
+    for _ in range(6):
+        await loop._turn()
+    assert tried == ["bad", "evil"], "each once, whatever else changed"
+    assert not loop.queue_depths["dirty_nodes"]
 
 
 def test_success_and_removal_lift_it_and_repetition_is_no_news() -> None:
