@@ -139,7 +139,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         """Until either side ends it. Whatever one half fails with ends the other."""
         try:
             async with asyncio.TaskGroup() as group:
-                reader = group.create_task(self._read(loop, session, context))
+                reader = group.create_task(self._read(loop, session, context, group))
                 writer = group.create_task(self._write(loop, session, context))
                 await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
                 reader.cancel()
@@ -147,33 +147,44 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
 
-    async def _read(self, loop: Loop, session: AgentSession, context: Context) -> None:
+    async def _read(
+        self, loop: Loop, session: AgentSession, context: Context, group: asyncio.TaskGroup
+    ) -> None:
+        renewing: asyncio.Task[None] | None = None
+        try:
+            while True:
+                message = received(await context.read(), dispatcher_pb2.AgentMessage)
+                if message is None or session.closed:
+                    return
+                await self._take(loop, session, message)
+                worn = message.heartbeat.worn_key
+                if worn and (renewing is None or renewing.done()):
+                    renewing = group.create_task(_renew(loop, worn))
+        finally:
+            if renewing is not None:
+                renewing.cancel()
+
+    async def _take(
+        self, loop: Loop, session: AgentSession, message: dispatcher_pb2.AgentMessage
+    ) -> None:
         node_id = session.node_id
-        while True:
-            message = received(await context.read(), dispatcher_pb2.AgentMessage)
-            if message is None or session.closed:
-                return
-            loop.heard(node_id)
-            match message.WhichOneof("kind"):
-                case "statuses":
-                    async with self._taking:
-                        _take_statuses(loop, node_id, message.statuses)
-                case "acknowledge":
-                    told = message.acknowledge
-                    digest = told.digest if told.HasField("digest") else None
-                    if loop.acknowledge(session, told.revision, digest):
-                        _log.error("endpoints.differ", node=node_id, revision=told.revision)
-                case "heartbeat":
-                    loop.faults(node_id, faults(loop.state, message.heartbeat.faults))
-                    if worn := message.heartbeat.worn_key:
-                        # It is said again with the next heartbeat.
-                        with suppress(Unavailable):
-                            await loop.submit(renewal(worn))
-                case "probe_result":
-                    probed = message.probe_result
-                    loop.node_watch.probed(NodeId(probed.node_id), answered=probed.answered)
-                case _:
-                    pass  # a newer agent's word
+        loop.heard(node_id)
+        match message.WhichOneof("kind"):
+            case "statuses":
+                async with self._taking:
+                    _take_statuses(loop, node_id, message.statuses)
+            case "acknowledge":
+                told = message.acknowledge
+                digest = told.digest if told.HasField("digest") else None
+                if loop.acknowledge(session, told.revision, digest):
+                    _log.error("endpoints.differ", node=node_id, revision=told.revision)
+            case "heartbeat":
+                loop.faults(node_id, faults(loop.state, message.heartbeat.faults))
+            case "probe_result":
+                probed = message.probe_result
+                loop.node_watch.probed(NodeId(probed.node_id), answered=probed.answered)
+            case _:
+                pass  # a newer agent's word
 
     async def _write(self, loop: Loop, session: AgentSession, context: Context) -> None:
         settings = loop.sessions.settings(loop.state.cluster, loop.heartbeat_period)
@@ -202,6 +213,12 @@ async def _hello(context: Context) -> dispatcher_pb2.Hello:
     if message is None or kind != "hello":
         raise InvalidArgument(f"a session begins with hello, not with {kind}")
     return message.hello
+
+
+async def _renew(loop: Loop, worn: int) -> None:
+    """Not awaited by who reads, as the store may be slow and unread heartbeats are silence."""
+    with suppress(Unavailable):  # it is said again with the next heartbeat
+        await loop.submit(renewal(worn))
 
 
 def _open(loop: Loop, hello: dispatcher_pb2.Hello) -> AgentSession:

@@ -19,8 +19,9 @@ from pyswarm_core.codec import to_proto
 from pyswarm_core.decision import Note, NoteKind, Writes
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
-from pyswarm_core.limits import EVENTS_KEPT
+from pyswarm_core.limits import DETAIL_LENGTH_MAX, EVENTS_KEPT
 from pyswarm_core.model import Model
+from pyswarm_core.objects import clipped
 from pyswarm_core.state import State
 
 LOOK_AT_LEADER_EVERY_S = 1.0
@@ -103,7 +104,7 @@ class EventLog:
                     action=action,
                     id=note.subject,
                     name=note.name,
-                    reason=note.reason,
+                    reason=clipped(note.reason, DETAIL_LENGTH_MAX),
                     count=note.count,
                 )
             )

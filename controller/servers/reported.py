@@ -91,7 +91,10 @@ class Reports:
             cidrs = (
                 [b.cidr for b in network.blocks if b.node_number == node.number] if network else []
             )
-            ranges = [IPv4Network(cidr) for cidr in cidrs]
+            try:
+                ranges = [IPv4Network(cidr) for cidr in cidrs]
+            except ValueError:
+                ranges = []  # the network is quarantined
             found = [(int(one.network_address), int(one.broadcast_address)) for one in ranges]
             self._blocks[network_id] = found
         return found

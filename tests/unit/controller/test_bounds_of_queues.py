@@ -33,6 +33,7 @@ from pyswarm_core.keys import Keys
 from pyswarm_core.limits import (
     ASSIGNMENT_CHANGES,
     ASSIGNMENT_QUEUE,
+    DETAIL_LENGTH_MAX,
     EVENTS_KEPT,
     FAILURE_WINDOW,
     FAILURES_PENALISED,
@@ -100,6 +101,8 @@ def test_events_that_are_kept_are_bounded() -> None:
     log = EventLog()
     note = Note(NoteKind.NODE_DOWN, "n1")
     log.record([note] * (EVENTS_KEPT + 10), NOW, 1)
+    log.record([Note(NoteKind.TASK_UNPLACED, "web", reason="no " * 10_000)], NOW, 1)
+    assert len(log.kept()[-1].reason) == DETAIL_LENGTH_MAX == 512
     assert len(list(log.kept())) == EVENTS_KEPT == 4_096
 
 

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 from controller.endpoints.sets import Endpoints
 from controller.servers.reported import Reports, clean, faults, printable
 from pyswarm_core.api.v1 import dispatcher_pb2, objects_pb2
+from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.limits import DETAIL_LENGTH_MAX, FAULT_LENGTH_MAX, FAULTS_MAX
 from pyswarm_core.objects import Address, Block, NodeFault, TaskDetail, TaskStatus
@@ -83,6 +84,15 @@ def test_an_address_that_the_task_cannot_have_is_left_out(address: Address) -> N
     assert len(refused) == 1
     assert refused[0].isprintable()
     assert Endpoints(state).message((ServiceId("web"), NET))
+
+
+def test_a_network_whose_blocks_cannot_be_read_costs_its_addresses_alone() -> None:
+    state = world()
+    torn = replace(state.networks[NET], blocks=(Block("nonsense", 1),))
+    state.apply(Writes(networks=(torn,)))
+    detail, refused = told(state, Address(NET, "10.128.0.5"))
+    assert detail.addresses == ()
+    assert len(refused) == 1
 
 
 def test_a_task_has_one_address_per_network() -> None:
