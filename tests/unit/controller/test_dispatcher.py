@@ -48,6 +48,6 @@ async def test_a_worn_key_does_not_keep_heartbeats_from_being_heard_while_the_st
     leading: Any = None
     context: Any = Says([beat] * 4)
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
-        await Dispatcher(leading, ())._read(loop, Session(NodeId("n1")), context, group)
+        await Dispatcher(leading)._read(loop, Session(NodeId("n1")), context, group)
     assert loop.heard_of == ["n1"] * 4
     assert loop.submitted == 1

@@ -16,6 +16,7 @@ from controller.orchestrator.quarantine import Failure, Quarantine, Stage
 from controller.persistence.loading import Loaded
 from controller.persistence.saving import Unsaved
 from controller.placing import Placing
+from controller.servers.joining import Greeted
 from controller.why import why
 from pyswarm_core.decision import Decision, Dirty, Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
@@ -159,13 +160,14 @@ async def test_errors_in_placing_hold_up_nobody_when_a_node_changes(
     state = build.state(nodes=nodes(2), services=services)
     saver: Any = _Saves()
     loop = Loop(
-        Loaded(state, 1, Unsaved()), Tools(decide, saver, StoppedClock(), Numbered(), Metrics(), ())
+        Loaded(state, 1, Unsaved()),
+        Tools(decide, saver, StoppedClock(), Numbered(), Metrics(), (), NoEchoes),
     )
     for _ in range(6):
         await loop._turn()
     assert [t.service_id for t in state.tasks.values()] == [GOOD]
     tried.clear()
-    loop.hello(NodeId("n1"), state.nodes[NodeId("n1")].description, "192.0.2.77")
+    loop.hello(NodeId("n1"), Greeted(state.nodes[NodeId("n1")].description, "192.0.2.77", ()))
     for _ in range(6):
         await loop._turn()
     assert tried == ["bad", "evil"], "each once, whatever else changed"
