@@ -18,6 +18,7 @@ from controller.persistence.saving import Unsaved
 from controller.placing import Placing
 from controller.servers.joining import Greeted
 from controller.why import why
+from pyswarm_core.aio.echo import NoEchoes
 from pyswarm_core.decision import Decision, Dirty, Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.state import State
