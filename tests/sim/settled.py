@@ -5,6 +5,8 @@
 
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from agent.network.base import HOST_BRIDGE
 from agent.network.fake import Fabric
 from controller.allocator.audit import audit
@@ -250,10 +252,16 @@ def _restless(service: Service) -> bool:
 
 
 def _differences(state: State, view: View) -> Iterator[str]:
+    tasks = {
+        task.id: task if task is slot[-1] else replace(task, restarted_at=())
+        for service_id in state.services
+        for slot in state.tasks_of_service(service_id).slots.values()
+        for task in slot  # when restarts were is stored of a slot's newest task alone
+    }
     for name, mine, stored in (
         ("service", state.services, view.services),
         ("network", state.networks, view.networks),
-        ("task", state.tasks, view.tasks),
+        ("task", tasks, view.tasks),
     ):
         for key in sorted({*mine, *stored}):
             if mine.get(key) != stored.get(key):
