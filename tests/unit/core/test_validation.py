@@ -163,6 +163,10 @@ REFUSED = [
     ("restart-delay", template(restart_policy=specs.RestartPolicy(delay=-1))),
     ("restart-window", template(restart_policy=specs.RestartPolicy(window=-1))),
     ("restart-max-attempts", template(restart_policy=specs.RestartPolicy(max_attempts=-1))),
+    (
+        "restart-max-attempts",
+        template(restart_policy=specs.RestartPolicy(max_attempts=101, window=SECOND)),
+    ),
     ("constraint", placement(constraints=("node.labels.zone=a",))),
     ("constraint", placement(constraints=("node.colour==red",))),
     ("constraint", placement(constraints=("node.id==" + "a" * 600,))),

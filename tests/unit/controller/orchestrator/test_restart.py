@@ -4,6 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from pyswarm_core.clock import SECOND, Instant
+from pyswarm_core.decision import NoteKind
 from pyswarm_core.objects import Task
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState
@@ -168,3 +169,10 @@ def test_a_task_that_moves_takes_the_count_with_it() -> None:
     )
     (moved,) = _replaced(state)
     assert (moved.node_id, moved.restarts, moved.restarted_at) == ("n2", 1, known)
+
+
+def test_a_replacement_is_told() -> None:
+    failed = task("web.1", node="n1", state=TaskState.FAILED)
+    state = build.state(nodes=nodes(1), services=[service("web")], tasks=[failed])
+    notes = BrainWorld(state).decide(dirty("web")).notes
+    assert [note.count for note in notes if note.kind is NoteKind.TASK_REPLACED] == [1]

@@ -3,6 +3,7 @@
 from msgspec.structs import replace
 
 from pyswarm_core.clock import SECOND, Instant
+from pyswarm_core.decision import NoteKind
 from pyswarm_core.objects import PreviousSpec, Task
 from pyswarm_core.state import is_wanted
 from pyswarm_core.states import NodeState, TaskState
@@ -94,3 +95,10 @@ def test_slot_whose_outdated_task_is_stopping_is_filled_when_its_node_goes_down(
     world.put_node(build.node("n1", state=NodeState.DOWN))
     written = world.decide(dirty(nodes=["n1"])).writes.tasks
     assert [(t.slot, t.spec_version) for t in written if is_wanted(t)] == [(1, 2)]
+
+
+def test_what_replaces_an_outdated_task_that_ended_is_told_as_a_replacement() -> None:
+    world = _world(_running(1, 1), replicas=1)
+    world.report("n1", _running(1, 1), TaskState.FAILED)
+    notes = world.decide(dirty("web")).notes
+    assert [note.count for note in notes if note.kind is NoteKind.TASK_REPLACED] == [1]
