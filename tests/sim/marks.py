@@ -14,6 +14,7 @@ WANTED = (
     "node lost and returned",
     "host lost power",
     "host lost for good",
+    "controller lost for good",
     "block released",
     "drill: a host died",
     "drill: a leader died",

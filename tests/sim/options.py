@@ -104,7 +104,7 @@ def options_of(chance: Chance) -> Options:
         clock_skew_s=maybe(0.3, 0.05, 20.0),
         history_limit=chance.choice((5, 5, 1, 0, 2)),
         ports=chance.hits(0.5),
-        controller_loss=chance.hits(0.0),
+        controller_loss=chance.hits(0.15),
         host_drill=chance.hits(0.4),
         leader_drill=chance.hits(0.4),
         days=chance.hits(0.3),
