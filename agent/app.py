@@ -43,7 +43,7 @@ from pyswarm_core.aio.echo import Echoes
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.metrics import serve_metrics
 from pyswarm_core.aio.system import UnsteppedClock
-from pyswarm_core.errors import InvalidArgument, PermissionDenied
+from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable
 from pyswarm_core.ids import TaskId
 from pyswarm_core.objects import Capability, NodeDescription, NodeResources, Platform
 from pyswarm_core.version import VERSION
@@ -89,6 +89,8 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
     known = _known(config)
     stack.enter_context(own_folder("state-dir", config.state_dir))
     stack.enter_context(own_folder("run-dir", config.run_dir))
+    if known is None and (short := shortage((config.run_dir, config.state_dir))):
+        raise Unavailable(f"this host cannot join: {short}")
     registry = CollectorRegistry()
     stack.enter_context(serve_metrics(config.metrics_addr, registry))
     parts = await _parts(config, stack, registry)

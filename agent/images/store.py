@@ -173,10 +173,16 @@ class StoredImages:
 
 
 def _prepare(settings: ImageSettings) -> None:
-    rmtree(settings.work, ignore_errors=True)
+    """Make what is not there. A host whose disk is full writes nothing, and its agent returns."""
     for folder in (settings.root, settings.run_root, settings.work):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    settings.storage_conf.write_text(settings.storage_conf_text, encoding="utf-8")
+    for left in settings.work.iterdir():
+        rmtree(left, ignore_errors=True)
+    conf, text = settings.storage_conf, settings.storage_conf_text
+    if not conf.exists() or conf.read_text(encoding="utf-8") != text:
+        fresh = conf.with_suffix(".new")
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(conf)
 
 
 async def _sweep(settings: ImageSettings) -> None:

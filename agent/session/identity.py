@@ -68,7 +68,11 @@ class Identity:
         known = tuple(dict.fromkeys((*controllers, *self._saved.controllers)))[:CONTROLLERS_MAX]
         if known != self._saved.controllers:
             self._saved = msgspec.structs.replace(self._saved, controllers=known)
-            _write(self._path, self._saved)
+            try:
+                _write(self._path, self._saved)
+            except OSError as error:
+                # The addresses that were written before will do for the next agent.
+                _log.warning("node.controllers_not_saved", error=error)
 
     @classmethod
     def load(cls, path: Path) -> "Identity | None":

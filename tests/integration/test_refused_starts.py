@@ -181,6 +181,19 @@ def test_a_missing_program_is_named_with_its_package(place: Place, tmp_path: Pat
     assert "etcd is not installed: install it" in said
 
 
+def test_a_host_without_room_for_its_identity_does_not_join(place: Place) -> None:
+    small = place.tmp / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "small", small], check=True)
+    try:
+        code, said = start("agent", place.filled(f"{AGENT}{FREE} --state-dir {small}"))
+    finally:
+        subprocess.run(["umount", "--lazy", small], check=True)
+    assert (code, said.count("\n")) == (REFUSED, 1), said
+    assert f"this host cannot join: no space left on device: {small} (" in said
+    assert place.door.joined == 0
+
+
 def test_a_folder_is_one_agents_alone(place: Place) -> None:
     (place.tmp / "state").mkdir(exist_ok=True)
     with (place.tmp / "state/lock").open("w") as lock:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -226,6 +226,25 @@ async def test_a_disk_that_is_full_asks_no_other_registry(
             await images.resolve("big:1")
     assert "docker.io" not in str(caught.value)
     assert "this host has " in str(caught.value)
+
+
+async def test_an_agent_returns_to_a_full_disk(settings: ImageSettings, small_disk: Path) -> None:
+    there = msgspec.structs.replace(settings, root=small_disk / "root", work=small_disk / "work")
+    async with open_images(there):
+        (there.work / "pull-1").mkdir()
+    before = _written(there)
+    with (small_disk / "fat").open("wb", buffering=0) as fat, suppress(OSError):
+        while True:
+            fat.write(bytes(4096))
+    async with open_images(there) as images:
+        assert await images.list() == ()
+    assert list(there.work.iterdir()) == []
+    assert _written(there) == before
+
+
+def _written(settings: ImageSettings) -> tuple[int, int]:
+    """What changes if the storage's configuration, or the folder of pulls, is made again."""
+    return settings.storage_conf.stat().st_mtime_ns, settings.work.stat().st_ino
 
 
 async def test_a_trial_mount_of_a_killed_tool_is_undone(settings: ImageSettings) -> None:

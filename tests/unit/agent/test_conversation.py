@@ -142,3 +142,16 @@ async def test_a_probe_that_the_leader_asks_for_is_made_and_its_outcome_told(
         outbox.probed("other", answered=True)
         result = (await anext(said)).probe_result
         assert (result.node_id, result.answered) == ("other", True)
+
+
+def test_controllers_that_cannot_be_saved_are_known_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "identity.json"
+    path.write_text('{"node_id":"n","cluster_id":"c","token":"t","controllers":["a:1"]}')
+    identity = Identity.load(path)
+    assert identity
+    path.with_suffix(".new").mkdir()  # as a full disk would refuse it
+    identity.learn(("b:1",))
+    assert identity.controllers == ("b:1", "a:1")
+    again = Identity.load(path)
+    assert again
+    assert again.controllers == ("a:1",)
