@@ -336,12 +336,10 @@ def _offset_of_last(descriptor: int, wanted: int, streams: set[bytes]) -> tuple[
             records = rest.split(b"\n")
             for index in range(len(records) - 1, -1, -1):
                 _, stream, flag, *_ = (*records[index].split(b" ", 3), b"", b"", b"")
-                if flag == b"F":
+                if flag == b"F" or (flag == b"P" and stream not in streams):
                     if counted >= wanted:
                         skipped = sum(len(r) + 1 for r in records[: index + 1])
                         return begin + skipped, counted
-                    counted += 1
-                elif flag == b"P" and stream not in streams:
                     counted += 1
                 streams.add(stream)
             later = head + newline if position else b""

@@ -147,6 +147,13 @@ async def test_the_end_of_a_log_is_told_though_its_line_has_none(tmp_path: Path)
     assert await texts(log, LogQuery(tail=0)) == []
 
 
+async def test_a_line_without_its_end_counts_on_either_stream(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(record(1, "prompt> ", flag="P") + record(2, "error", "stderr"))
+    assert await texts(log, LogQuery(tail=1)) == ["error"]
+    assert await texts(log, LogQuery(tail=2)) == ["error", "prompt> "]
+
+
 async def test_a_line_that_began_in_an_older_file_counts_once(tmp_path: Path) -> None:
     log = tmp_path / "log"
     older = record(0, "zero") + record(1, "one") + record(2, "t", flag="P")
