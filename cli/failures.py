@@ -9,7 +9,9 @@ from pyswarm_core.errors import PyswarmError
 
 
 class Failures:
-    """Collects errors and raises them as one, of the first one's class, at its end."""
+    """Collects errors and raises them as one, of the first one's class, at its end; an error that
+    ends the block itself comes first.
+    """
 
     def __init__(self) -> None:
         self._errors: list[PyswarmError] = []
@@ -31,5 +33,8 @@ class Failures:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is None and self._errors:
-            raise type(self._errors[0])("; ".join(map(str, self._errors)))
+        if not self._errors or (error is not None and not isinstance(error, PyswarmError)):
+            return
+        # What ended the block weighs more, but hides none of the others.
+        errors = [error, *self._errors] if error is not None else self._errors
+        raise type(errors[0])("; ".join(map(str, errors))) from None

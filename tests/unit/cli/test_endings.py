@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from cli.exits import Exit
 from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.errors import NotFound
 from pyswarm_core.states import TaskState
 from tests.fixtures.source import ROOT
 from tests.unit.cli.conftest import Pyswarm
@@ -52,6 +53,18 @@ def test_one_that_fails_does_not_end_the_wait_for_the_others(
     ran = pyswarm("service", "scale", "web=1", "db=1")
     assert ran.code == Exit.UNREACHABLE_GOAL
     assert "db: verify: Service converged" in ran.err
+
+
+def test_a_goal_that_cannot_be_reached_hides_no_other_failure(
+    script: Script, pyswarm: Pyswarm
+) -> None:
+    script.on("GetService", NotFound("no service 'nosuch'"), service_reply())
+    script.on("UpdateService", service_reply())
+    script.on("WatchService", [failed(0, 1)])
+    ran = pyswarm("service", "scale", "nosuch=2", "web=1")
+    assert ran.code == Exit.UNREACHABLE_GOAL
+    assert FAILURE in ran.err
+    assert "no service 'nosuch'" in ran.err
 
 
 def test_tasks_that_completed_are_what_was_asked(script: Script, pyswarm: Pyswarm) -> None:
