@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from agent.preflight import Preflight
-from agent.runtime.base import HostFailed
+from agent.runtime.base import HostFailed, RuntimeFailed
 from agent.runtime.conmon import Binaries
 from agent.runtime.room import INODES_NEEDED, shortage
+from pyswarm_core.specs import Ulimit
 from tests.fixtures.runtime_contract import Behaviour
 from tests.integration.runtime.conftest import RealWorld
 
@@ -112,6 +113,13 @@ async def test_no_descriptors(small: SmallWorld) -> None:
         stack.callback(os.close, descriptor)
         assert "too many open files" in await small.fails()
     await small.works()
+
+
+async def test_what_a_container_limits_itself_to_is_not_the_hosts_want(world: RealWorld) -> None:
+    few = (Ulimit(name="nofile", soft=3, hard=3),)
+    with pytest.raises(RuntimeFailed, match="Too many open files") as raised:
+        await world.runtime.create(world.custom("a1", ("/bin/true",), ulimits=few))
+    assert not isinstance(raised.value, HostFailed)
 
 
 async def test_a_read_only_disk_is_named(small: SmallWorld) -> None:
