@@ -32,6 +32,7 @@ from pyswarm_core.clock import NEVER, Clock
 from pyswarm_core.errors import InvalidArgument, PyswarmError, reason_of
 from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.objects import TaskDetail, TaskStatus
+from pyswarm_core.plaintext import as_utf8
 from pyswarm_core.specs import PortConfig
 from pyswarm_core.states import TaskState
 
@@ -427,10 +428,10 @@ def _number(stop_signal: str) -> int:
 
 
 def _text(error: Exception) -> str:
-    """For people; what nobody foresaw is logged whole."""
+    """For people, and fit to be stored; what nobody foresaw is logged whole."""
     if not isinstance(error, EXPECTED):
         _log.error("task.unforeseen", trace=True, error=error)
-        return f"the agent failed: {type(error).__name__}: {error}"
-    if isinstance(error, OSError):
-        return reason_of(error)
-    return str(error).strip() or type(error).__name__
+        text = f"the agent failed: {type(error).__name__}: {error}"
+    else:
+        text = reason_of(error) if isinstance(error, OSError) else str(error).strip()
+    return as_utf8(text) or type(error).__name__

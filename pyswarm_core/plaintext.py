@@ -11,6 +11,11 @@ def split_lines(text: str) -> list[str]:
     return found if found[-1] else found[:-1]
 
 
+def as_utf8(text: str) -> str:
+    """The text with what cannot be written as UTF-8 escaped: names of files may be any bytes."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def is_utf8(text: str) -> bool:
     """Whether it can be written as UTF-8. Python reads bytes that are not as surrogates."""
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)

@@ -19,6 +19,7 @@ import msgspec
 
 from agent.runtime.program.beneath import Root
 from agent.runtime.program.binfmt import HEAD_BYTES, read_program
+from pyswarm_core.plaintext import as_utf8
 
 _SHOWN_MAX = 256
 # The kernel follows so many interpreters of interpreters.
@@ -263,4 +264,4 @@ def _shown(text: str) -> str:
 
 def _quoted(text: str) -> str:
     shown = text if len(text) <= _SHOWN_MAX else f"{text[: _SHOWN_MAX - 1]}…"
-    return json.dumps(shown, ensure_ascii=False)
+    return json.dumps(as_utf8(shown), ensure_ascii=False)

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 import shutil
 from pathlib import Path
 from signal import SIGRTMIN, SIGTERM
@@ -164,6 +165,20 @@ async def test_an_image_may_name_any_stop_signal(tmp_path: Path, name: str, numb
         await worker.assign(assigned(task(desired=TaskState.SHUTDOWN)), NODE)
         await host.reaches(TaskId("t1"), TaskState.SHUTDOWN)
     assert host.runtime.signals[0] == ("t1", number)
+
+
+async def test_no_name_of_a_file_ends_the_agent(tmp_path: Path) -> None:
+    class Refusing(FakeRuntime):
+        async def start(self, container_id: str) -> None:
+            raise FileNotFoundError(errno.ENOENT, "No such file", os.fsdecode(b"/no\xff"))
+
+    host = Host(tmp_path)
+    host.runtime = Refusing()
+    host.registry.push(IMAGE)
+    async with host.worker() as worker:
+        worker.assign(assigned(task()), NODE)
+        status = await host.reaches(TaskId("t1"), TaskState.FAILED)
+        assert status.detail.error == r"no such file: /no\udcff"
 
 
 async def test_a_record_that_cannot_be_written_names_the_cause(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from agent.runtime.program.beneath import Root
 from agent.runtime.program.binfmt import read_program
 from agent.runtime.program.inspection import fault
+from pyswarm_core.plaintext import is_utf8
 from tests.fixtures.programs import CASES, PATH, Case, make_programs
 from tests.fixtures.rootfs import make_rootfs
 
@@ -62,6 +63,13 @@ def test_names_are_shown_on_one_line_and_shortened(rootfs: Path) -> None:
     said = fault(rootfs, config(Case(command="/bin/\n\x1b[2J" + "x" * 5000, says="")))
     assert said.isprintable()
     assert len(said) < 1000
+
+
+def test_a_link_to_a_name_that_is_no_utf8_is_told_in_utf8(tmp_path: Path) -> None:
+    (tmp_path / "run").symlink_to(os.fsdecode(b"/no\xff"))
+    said = fault(tmp_path, config(Case(command="/run", says="")))
+    assert is_utf8(said)
+    assert r"/run is a link to /no\\udcff" in said
 
 
 @pytest.mark.parametrize(
