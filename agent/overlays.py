@@ -437,7 +437,7 @@ class Overlays:
             return
         try:
             saved = msgspec.json.decode(self._path.read_bytes(), type=_Saved)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             _log.error("network.unreadable", path=self._path, error=error)
             return
         self._endpoints.update((endpoint.key, endpoint) for endpoint in saved.endpoints)

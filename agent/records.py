@@ -41,7 +41,7 @@ class Records:
                     path.unlink()  # nothing was begun, or its host lost power
                     continue
                 record = self._decoder.decode(line)
-            except (msgspec.DecodeError, OSError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
                 _log.error("record.unreadable", path=path, error=error)
                 path.replace(path.with_suffix(".unreadable"))
                 continue

@@ -56,5 +56,5 @@ def leave(host: str) -> None:
 def _load() -> Context:
     try:
         return msgspec.json.decode(context_file().read_bytes(), type=Context)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
         return Context()

@@ -103,7 +103,7 @@ class Layout:
             return msgspec.json.decode(
                 (self.bundle(container_id) / "record").read_bytes(), type=Record
             )
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
             return None
 
     def is_started(self, container_id: str) -> bool:

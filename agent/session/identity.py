@@ -83,7 +83,7 @@ class Identity:
             return None
         try:
             return cls(path, msgspec.json.decode(path.read_bytes(), type=_Saved))
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             text = reason_of(error) if isinstance(error, OSError) else str(error)
             raise InvalidArgument(
                 f"this node's identity {path} cannot be read ({text}): restore it, or remove it and"

@@ -92,7 +92,7 @@ def identity(host: Host) -> Identity | None:
     """Which node this host is; None if it has not joined."""
     try:
         return msgspec.json.decode(host.identity.read_bytes(), type=Identity)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 

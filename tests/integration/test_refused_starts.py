@@ -68,6 +68,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     (tmp / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     (tmp / "damaged").mkdir()
     (tmp / "damaged/identity.json").write_text('{"node_id": "n1", "tok')
+    (tmp / "mangled").mkdir()
+    (tmp / "mangled/identity.json").write_bytes(b'{"node_id": "n\xff"}')
     door = Door()
     with futures.ThreadPoolExecutor(2) as pool, socket.create_server(("127.0.0.1", 0)) as taken:
         server = grpc.server(pool)
@@ -90,6 +92,7 @@ AGENTS = [
     (AGENT + f"{FREE} --state-dir TMP/file/x", WRONG, ("state-dir", "TMP/file/x", "directory")),
     (AGENT + f"{FREE} --run-dir TMP/file", WRONG, ("run-dir", "TMP/file", "want a directory")),
     (AGENT + f"{FREE} --state-dir TMP/damaged", WRONG, ("TMP/damaged/identity.json", "join again")),
+    (AGENT + f"{FREE} --state-dir TMP/mangled", WRONG, ("TMP/mangled/identity.json", "join again")),
     (AGENT + f"{FREE} --advertise-addr 127.0.0.1", WRONG, ("advertise-addr", "127.0.0.1", "want")),
     (AGENT + f"{FREE} --advertise-addr ::1", WRONG, ("advertise-addr", "::1", "IPv4")),
     (AGENT + f"{FREE} --hostname ../x", WRONG, ("hostname", "../x", "RFC 1123")),

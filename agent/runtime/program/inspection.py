@@ -54,7 +54,7 @@ def explain(said: str, bundle: Path) -> str:
         return said
     try:
         config = msgspec.json.decode((bundle / "config.json").read_bytes())
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return said
     found = fault(bundle / "rootfs", config)
     return found or _with_path(said, str(config["process"]["args"][0]))

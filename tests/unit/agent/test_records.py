@@ -43,11 +43,14 @@ def test_a_file_of_which_nothing_was_written_is_no_record(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unreadable_record_is_set_aside(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damaged", [b'{"task_id": "t', b'{"task_id": "\xff"}', b"\xff\xfe", bytes(100), b"null"]
+)
+def test_an_unreadable_record_is_set_aside(tmp_path: Path, damaged: bytes) -> None:
     Records(tmp_path).save(RECORD)
-    (tmp_path / "t2.json").write_bytes(b'{"task_id": "t')
+    (tmp_path / "t2.json").write_bytes(damaged)
     assert Records(tmp_path).load() == {"t1": RECORD}
-    assert (tmp_path / "t2.unreadable").read_bytes() == b'{"task_id": "t'
+    assert (tmp_path / "t2.unreadable").read_bytes() == damaged
 
 
 def test_a_forgotten_record_is_gone_and_forgetting_again_is_no_error(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.answers import NodeView, ServiceProgress, SlotProgress
-from cli.context import Context, use
+from cli.context import Context, context_file, current, use
 from cli.image.builder import Destination, destination
 from cli.main import COMMANDS, root
 from cli.render.listing import ellipsis, table
@@ -175,6 +175,17 @@ def test_a_playground_is_named_by_flag_environment_or_context(
     monkeypatch.setenv("PYSWARM_PLAYGROUND", "env")
     assert named() == {"Error: no playground 'env'"}
     assert named("--name", "flag") == {"Error: no playground 'flag'"}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"host": "\xff"}', b"[]"])
+def test_a_damaged_context_counts_as_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("PYSWARM_HOST", raising=False)
+    use(Context(playground="lab"))
+    context_file().write_bytes(content)
+    assert current() == Context()
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
