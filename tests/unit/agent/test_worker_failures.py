@@ -176,7 +176,7 @@ async def test_no_name_of_a_file_ends_the_agent(tmp_path: Path) -> None:
     host.runtime = Refusing()
     host.registry.push(IMAGE)
     async with host.worker() as worker:
-        worker.assign(assigned(task()), NODE)
+        await worker.assign(assigned(task()), NODE)
         status = await host.reaches(TaskId("t1"), TaskState.FAILED)
         assert status.detail.error == r"no such file: /no\udcff"
 
