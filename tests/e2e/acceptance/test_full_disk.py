@@ -90,7 +90,8 @@ def test_an_image_that_does_not_fit_is_said_so_and_runs_elsewhere(
         assert errors
         for error in errors:
             assert f"no space left on this host for {fat}" in error
-            assert f"{HOST} has " in error
+        # Of a slot's older tasks the texts are shortened.
+        assert any(f"{HOST} has " in error for error in errors)
             assert f" of 6.29MB free in {disk}" in error
         nothing_half_made(fleet, fat)
         resize(disk, LARGE)

@@ -6,9 +6,11 @@ from pathlib import Path
 import grpc
 import pytest
 
+from controller.servers import calls
 from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS
+from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.system import SteadyClock
 from pyswarm_core.api.v1 import control_pb2, dispatcher_pb2
 from tests.integration.controller.fleet import config, leading, serving
@@ -48,8 +50,9 @@ def test_the_garbage_is_no_message() -> None:
 
 
 async def test_every_method_refuses_it_as_an_argument_in_one_line(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(calls, "_log", EventLog("controller.api"))  # nothing written yet
     settings = config(tmp_path / "one")
     async with serving(settings, MemoryStore(MemoryKv(), SteadyClock())) as controller:
         await leading(controller)
