@@ -90,9 +90,10 @@ def test_an_image_that_does_not_fit_is_said_so_and_runs_elsewhere(
         assert errors
         for error in errors:
             assert f"no space left on this host for {fat}" in error
-        # Of a slot's older tasks the texts are shortened.
-        assert any(f"{HOST} has " in error for error in errors)
-            assert f" of 6.29MB free in {disk}" in error
+        # The texts of a slot's older tasks are shortened.
+        whole = [error for error in errors if f"{HOST} has " in error]
+        assert whole
+        assert all(f" of 6.29MB free in {disk}" in error for error in whole)
         nothing_half_made(fleet, fat)
         resize(disk, LARGE)
         fleet("service", "create", "--name", f"{service}f", *on_host(), fat)

@@ -38,6 +38,7 @@ async def call(
     if streams_in:
         stream = channel.stream_stream(path, **codec)(None)
         await stream.write(GARBAGE)
+        await stream.done_writing()
         return await stream.code()
     if streams_out:
         return await channel.unary_stream(path, **codec)(GARBAGE).code()
