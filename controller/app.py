@@ -16,7 +16,7 @@ from controller.allocator.audit import audit
 from controller.config import Config, EtcdConfig
 from controller.decide import decide
 from controller.election import Candidate, Term, encode_candidate, known_leader
-from controller.garbage import tend
+from controller.garbage import freeze, tend, unseen
 from controller.loop import Loop, Tools
 from controller.metrics import Metrics
 from controller.persistence.aside import in_thread
@@ -105,6 +105,7 @@ class Controller:
         self._clock = SystemClock()
         self._ids = RandomIds()
         self._aside = in_thread
+        self._freeze = freeze
         self._elector: Elector | None = None
         self._controllers: tuple[str, ...] = (config.advertise_addr,)
 
@@ -190,7 +191,7 @@ class Controller:
             await elector.resign(term)
 
     async def _run_loop(self, saver: Saver, group: asyncio.TaskGroup) -> None:
-        with self._metrics.load_seconds.time():
+        with self._metrics.load_seconds.time(), unseen(self._freeze):
             now = self._clock.now()
             found = await load(self._store, self._keys, self._first_cluster, now, saver.breathe)
             loaded = self._with_wishes(found)

@@ -24,7 +24,7 @@ from controller.liveness.silence import TICK_PERIOD, heartbeat_period
 from controller.liveness.watch import NodeWatch
 from controller.metrics import Metrics
 from controller.orchestrator.quarantine import Failure, Quarantine, Stage
-from controller.persistence.budget import Budget
+from controller.persistence.budget import FLUSH_CHUNKS, Budget
 from controller.persistence.loading import Loaded
 from controller.persistence.saving import Saver, Unsaved
 from controller.servers.events import EventLog, note_of_quarantine, notes_of
@@ -39,7 +39,7 @@ from pyswarm_core.clock import Clock, Instant, after, seconds
 from pyswarm_core.decision import Decision, Dirty, Note, Writes
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.ids import IdSource, NodeId, ServiceId
-from pyswarm_core.limits import REQUESTS_WAITING, STATUS_FLUSH_PERIOD, TXN_IN_FLIGHT, TXN_PUTS
+from pyswarm_core.limits import DECISIONS_PER_TURN, REQUESTS_WAITING, STATUS_FLUSH_PERIOD
 from pyswarm_core.objects import Network, Node, NodeFault, Task, TaskStatus
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
@@ -50,10 +50,6 @@ Decide = Callable[[State, Dirty, Instant, IdSource], Decision]
 _log = logs.EventLog("controller.loop")
 
 SUBMIT_TIMEOUT_S = 10.0
-FLUSH_CHUNKS = TXN_PUTS * TXN_IN_FLIGHT
-"""Written behind per turn at most, so that a storm of reports holds up no decision."""
-
-
 _FULL = "nothing can be changed while the store has no space: {}"
 
 
@@ -84,7 +80,6 @@ class _Turn:
         self.services: list[ServiceId] = []
         self.tasks: list[Task] = []
         self.networks: list[Network] = []
-        self.removed_nodes: list[NodeId] = []
         self.notes: list[Note] = []
         self.answers: list[tuple[asyncio.Future[Any], Any]] = []
 
@@ -317,12 +312,12 @@ class Loop:
             self._tools.metrics.nodes_lost_total.inc()
             self._release(self._reach.barrier.lost(node.id))
         turn = _Turn()
-        self._serve_requests(turn, now)
+        await self._serve_requests(turn, now)
         self._agenda.fall_due(now)
         self._agenda.explain(self.state, now)
         hurries = bool(turn.unsaved) or self._is_urgent()
         if self._agenda and (hurries or now >= self._budget.ready_at()):
-            again = self._decide(turn, now)
+            again = await self._decide(turn, now)
             self._hurries = hurries and again
         if turn.unsaved:
             await self._save(turn.unsaved, is_report=not hurries)
@@ -332,8 +327,9 @@ class Loop:
         if self._behind and now >= self._flushes_at():
             await self._flush(now)
 
-    def _serve_requests(self, turn: _Turn, now: Instant) -> None:
-        while self._requests:
+    async def _serve_requests(self, turn: _Turn, now: Instant) -> None:
+        for _ in range(len(self._requests)):
+            await self._tools.saver.breathe()  # each may be as large as a request may be
             request = self._requests.popleft()
             if request.answer.done():
                 continue
@@ -347,17 +343,23 @@ class Loop:
             self._apply(turn, writes)
             turn.answers.append((request.answer, result))
 
-    def _decide(self, turn: _Turn, now: Instant) -> bool:
-        """Decide a slice of what is dirty; return whether a part of it has to wait."""
-        dirty = self._agenda.take(self.state)
-        dirty.quarantined = self.quarantine.undecided()
-        with self._tools.metrics.decide_seconds.time():
-            decision = self._tools.decide(self.state, dirty, now, self._tools.ids)
-        self._agenda.follow_up(dirty, decision)
-        turn.notes += decision.notes
-        self._report(self.quarantine.decided(dirty, decision))
-        self._apply(turn, decision.writes)
-        return bool(decision.again)
+    async def _decide(self, turn: _Turn, now: Instant) -> bool:
+        """Decide what is dirty, slice by slice; return whether a part of it has to wait."""
+        again = False
+        for _ in range(DECISIONS_PER_TURN):
+            dirty = self._agenda.take(self.state)
+            dirty.quarantined = self.quarantine.undecided()
+            with self._tools.metrics.decide_seconds.time():
+                decision = self._tools.decide(self.state, dirty, now, self._tools.ids)
+            self._agenda.follow_up(dirty, decision)
+            turn.notes += decision.notes
+            self._report(self.quarantine.decided(dirty, decision))
+            self._apply(turn, decision.writes)
+            again = bool(decision.again)
+            await self._tools.saver.breathe()
+            if not again:
+                break
+        return again
 
     def _report(self, failures: Iterable[Failure]) -> None:
         """Tell people, metrics and the log of what was quarantined."""

@@ -5,9 +5,18 @@ meanwhile is written once. The debt is bounded, as users' changes are written wh
 """
 
 from pyswarm_core.clock import SECOND, Instant
-from pyswarm_core.limits import STATUS_BYTES_BURST, STATUS_BYTES_PER_SECOND, STATUS_DELAY_MAX
+from pyswarm_core.limits import (
+    STATUS_BYTES_BURST,
+    STATUS_BYTES_PER_SECOND,
+    STATUS_DELAY_MAX,
+    TXN_IN_FLIGHT,
+    TXN_PUTS,
+)
 
 _DEBT_MAX = STATUS_BYTES_PER_SECOND * STATUS_DELAY_MAX // SECOND
+
+FLUSH_CHUNKS = TXN_PUTS * TXN_IN_FLIGHT
+"""Written behind per turn at most, so that a storm of reports holds up no decision."""
 
 
 class Budget:

@@ -29,7 +29,7 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.errors import told
 from pyswarm_core.ids import ID_ALPHABET
 from pyswarm_core.keys import Keys
-from pyswarm_core.limits import VALUE_BYTES_MAX
+from pyswarm_core.limits import SLICE_BYTES, SLICE_OBJECT_BYTES, SLICE_TASKS, VALUE_BYTES_MAX
 from pyswarm_core.objects import Cluster, Network, Node, Service, Task
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState
@@ -37,8 +37,6 @@ from pyswarm_core.states import NodeState, TaskState
 M = TypeVar("M", bound=Message)
 
 BUCKETS_IN_FLIGHT = 4
-SLICE_TASKS = 5_000
-SLICE_OBJECTS = 1_000
 ATTEMPTS = 5
 
 
@@ -142,14 +140,17 @@ class _Reader:
     async def read(
         self, items: Sequence[KeyValue], message: type[M], writes_of: Callable[[M], Writes]
     ) -> None:
-        """Objects of one kind."""
-        for start in range(0, len(items), SLICE_OBJECTS):
-            for item in items[start : start + SLICE_OBJECTS]:
-                try:
-                    self._loaded.state.apply(writes_of(message.FromString(item.value)))
-                except Exception as error:
-                    self._leave_out(item.key, error)
-            await self._breathe()
+        """Objects of one kind, about SLICE_BYTES at a time."""
+        weight = 0
+        for item in items:
+            try:
+                self._loaded.state.apply(writes_of(message.FromString(item.value)))
+            except Exception as error:
+                self._leave_out(item.key, error)
+            weight += SLICE_OBJECT_BYTES + len(item.value)
+            if weight >= SLICE_BYTES:
+                weight = 0
+                await self._breathe()
 
     def slices(self, items: Iterable[KeyValue]) -> Iterator[list[Task]]:
         """The chunks' tasks, about SLICE_TASKS at a time; chunks of no service shall be dropped."""

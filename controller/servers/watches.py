@@ -9,6 +9,7 @@ the next look.
 """
 
 import asyncio
+from asyncio import sleep
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -86,7 +87,7 @@ class _Watch(Generic[T]):
         now = asyncio.get_running_loop().time
         self._is_looking = True
         try:
-            await asyncio.sleep(self._not_before - now())
+            await sleep(self._not_before - now())
             self._dirty, self._due = False, NEVER
             try:
                 found, slices = await turns.counted(self._work())

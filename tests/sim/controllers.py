@@ -56,6 +56,7 @@ class SimController(app.Controller):
         super().__init__(config, store, partial(SimEchoes, net, store.process))
         self._clock = store.process  # type: ignore[assignment]
         self._ids = ids  # type: ignore[assignment]
+        self._freeze = lambda: None  # the collector is not the run's alone
         self._aside = lambda work: work  # no threads under virtual time
 
     @property

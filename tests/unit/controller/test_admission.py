@@ -7,6 +7,7 @@ import pytest
 from controller.servers.admission import LASTING, REQUESTS, STREAMS, Gate, Limit, caller_of
 from pyswarm_core.api.v1 import control_pb2
 from pyswarm_core.errors import Unavailable
+from pyswarm_core.limits import REQUESTS_MAX, REQUESTS_PER_CALLER, STREAMS_MAX, STREAMS_PER_CALLER
 
 FEW = Limit("requests", 2, 3, "wait for answers")
 
@@ -45,6 +46,27 @@ def test_what_has_ended_does_not_count_and_nobody_is_remembered() -> None:
 def test_no_single_caller_can_take_everything() -> None:
     for limit in (REQUESTS, STREAMS):
         assert limit.per_caller < limit.total
+
+
+@pytest.mark.parametrize(
+    ("limit", "per_caller", "total"),
+    [(REQUESTS, REQUESTS_PER_CALLER, REQUESTS_MAX), (STREAMS, STREAMS_PER_CALLER, STREAMS_MAX)],
+)
+def test_the_limits_that_are_documented_are_those_that_hold(
+    limit: Limit, per_caller: int, total: int
+) -> None:
+    gate = Gate(limit)
+    with ExitStack() as calls:
+        for number in range(total):
+            calls.enter_context(gate.passing(f"caller{number // per_caller}"))
+        with pytest.raises(Unavailable), gate.passing("another"):
+            pass
+        assert gate.total == total
+    with ExitStack() as calls:
+        for _ in range(per_caller):
+            calls.enter_context(gate.passing("one"))
+        with pytest.raises(Unavailable), gate.passing("one"):
+            pass
 
 
 def test_calls_that_last_are_calls_of_the_api() -> None:

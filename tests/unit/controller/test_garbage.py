@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from controller.garbage import ENDED_SESSIONS, NEVER, tend
+from controller.garbage import ENDED_SESSIONS, NEVER, freeze, tend, unseen
 
 
 class Cycle:
@@ -62,3 +62,27 @@ async def test_the_interpreter_looks_at_everything_only_when_nobody_leads() -> N
     await desk.run()
     assert {whole for _, _, whole in desk.thresholds} == {NEVER}
     assert gc.get_threshold() == before
+
+
+def test_what_a_first_term_loaded_is_frozen_once() -> None:
+    before = gc.get_freeze_count()
+    try:
+        gc.unfreeze()
+        freeze()
+        frozen = gc.get_freeze_count()
+        kept = Cycle()
+        freeze()
+        assert 0 < gc.get_freeze_count() <= frozen
+        assert gc.is_tracked(kept)
+    finally:
+        gc.unfreeze()
+        if before:
+            gc.freeze()
+
+
+def test_nothing_is_looked_for_until_what_was_loaded_is_frozen() -> None:
+    enabled: list[bool] = []
+    with unseen(lambda: enabled.append(gc.isenabled())):
+        enabled.append(gc.isenabled())
+    assert enabled == [False, False]
+    assert gc.isenabled()

@@ -7,12 +7,13 @@ import pytest
 
 from controller.requests.progress import look_at_progress, service_progress
 from controller.requests.slices import Found, Slices, finish
+from controller.servers import watches as watches_module
 from controller.servers.watches import Watches
-from pyswarm_core.clock import MILLISECOND, NEVER, Instant
+from pyswarm_core.clock import MILLISECOND, NEVER, Instant, seconds
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.ids import ServiceId
-from pyswarm_core.limits import SLICE_TASKS
+from pyswarm_core.limits import SLICE_TASKS, WATCH_PAUSE
 from pyswarm_core.objects import Task
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
@@ -132,6 +133,28 @@ async def test_what_time_alone_may_change_is_looked_at_when_it_is_due() -> None:
         waiting = asyncio.create_task(watcher.next())
         await _until(lambda: look.looks == 2)
         waiting.cancel()
+
+
+async def test_a_service_is_looked_at_again_after_a_pause_for_each_slice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(delay_s: float) -> None:
+        pauses.append(delay_s)
+        await sleep(0)
+
+    watches, look = Watches(service_of(2), Hands()), Counted(slices=3)
+    monkeypatch.setattr(watches_module, "sleep", noted)
+    with watches.watching(WEB, look, WEB) as watcher:
+        await watcher.next()
+        waiting = asyncio.create_task(watcher.next())
+        watches.touch((WEB,))
+        await _until(lambda: look.looks == 2)
+        waiting.cancel()
+    most_s = seconds(3 * WATCH_PAUSE)
+    assert pauses[0] <= 0 < pauses[1] <= most_s
 
 
 async def test_lost_leadership_ends_every_watch() -> None:

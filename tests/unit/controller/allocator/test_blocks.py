@@ -96,20 +96,22 @@ def test_tasks_beyond_the_subnets_addresses_wait_and_say_so() -> None:
 
 
 def test_a_network_has_far_more_than_254_addresses() -> None:
-    placed = _world(4, 3_000).decide(dirty("web")).writes
-    assert all(t.state is TaskState.ASSIGNED for t in placed.tasks)
-    assert len(_blocks(placed)) == 4 * 13
+    world = _world(4, 3_000)
+    world.settle(dirty("web"))
+    assert all(t.state is TaskState.ASSIGNED for t in world.state.tasks.values())
+    (network,) = world.state.networks.values()
+    assert len(network.blocks) == 4 * 13
 
 
 def test_a_node_takes_no_more_tasks_of_a_network_than_a_bridge_has_ports() -> None:
     world = _world(2, 2_050)
-    created = world.decide(dirty("web")).writes.tasks
+    world.settle(dirty("web"))
+    created = world.state.tasks.values()
     placed = Counter(t.node_id for t in created)
     assert placed == {"n1": BRIDGE_PORTS, "n2": BRIDGE_PORTS, "": 4}
     assert {t.detail.message for t in created if not t.node_id} == {
         "no suitable node: 2 of 2 nodes run 1023 tasks of network net, the most that a host carries"
     }
-    world.state.apply(Writes(tasks=list(created)))
     world.put_node(node("n3"))
     again = world.decide(dirty("web")).writes.tasks
     assert [t.node_id for t in again] == ["n3"] * 4

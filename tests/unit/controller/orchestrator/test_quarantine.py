@@ -141,6 +141,8 @@ class _Saves:
 
     revision, full, bytes_written = 1, "", 0
 
+    async def breathe(self) -> None: ...
+
     async def save(self, state: State, unsaved: Unsaved) -> dict[str, str]:
         return {}
 

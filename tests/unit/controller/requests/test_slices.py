@@ -16,7 +16,7 @@ from pyswarm_core.api.v1 import control_pb2
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import InvalidArgument, NotFound
 from pyswarm_core.ids import ServiceId
-from pyswarm_core.limits import REFS_MAX, SLICE_BYTES, SLICE_OBJECT_BYTES, SLICE_TASKS
+from pyswarm_core.limits import LIST_MAX, REFS_MAX, SLICE_BYTES, SLICE_OBJECT_BYTES, SLICE_TASKS
 from pyswarm_core.objects import Task
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
@@ -60,6 +60,15 @@ def test_tasks_that_go_between_two_slices_are_not_listed() -> None:
     next(work)
     state.apply(Writes(removed_tasks=list(state.tasks)))
     assert finish(work) == []
+
+
+def test_a_list_that_is_too_long_is_refused_with_what_to_do() -> None:
+    state = crowded(4_000)
+    with patch.object(queries, "LIST_MAX", 3_999):
+        refused = pytest.raises(InvalidArgument, match="name services or nodes, or add a filter")
+        with refused:
+            finish(queries.find_tasks(state, TaskQuery()))
+    assert len(finish(queries.find_tasks(state, TaskQuery()))) == 4_000 < LIST_MAX
 
 
 def test_too_many_names_are_refused() -> None:

@@ -1,0 +1,183 @@
+"""The longest slice of a leader's event loop, with a million tasks on ten thousand nodes. SHELL.
+
+What is done meanwhile is what users, nodes and the leader itself do: services are created, placed
+and saved, tasks run, hosts are drained, a service that nothing can take waits, everything is listed
+and watched, a new leader loads it all, all garbage is looked for.
+"""
+
+import asyncio
+import gc
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import grpc
+from msgspec.structs import replace
+
+from bench.control_rig import embedded_etcd, fill, fleet, leader, open_store, wish
+from bench.report import Figure
+from bench.slices import Longest, measured
+from controller.loop import Loop
+from controller.requests.nodes import update_node
+from controller.requests.services import create_service
+from pyswarm_core.aio.channel import CHANNEL_OPTIONS
+from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.api.v1.control_pb2_grpc import ControlStub
+from pyswarm_core.clock import Instant
+from pyswarm_core.decision import Writes
+from pyswarm_core.ids import IdSource
+from pyswarm_core.objects import Node, Service, TaskDetail, TaskStatus
+from pyswarm_core.specs import NodeSpec, ServiceSpec
+from pyswarm_core.state import State
+from pyswarm_core.states import Availability, TaskState
+
+BOUND_MS = 50.0
+SHOWN = 4
+WATCHERS = 100
+WAITING = 4_000
+"""Replicas that no node can take."""
+REPORTED = 100_000
+"""Tasks whose agents report that they run."""
+REQUESTS_AT_ONCE = 100
+
+
+def measure(quick: bool) -> Iterator[Figure]:
+    """1,000 services of 1,000 replicas on 10,000 nodes."""
+    nodes, services, replicas = (50, 10, 50) if quick else (10_000, 1_000, 1_000)
+    with tempfile.TemporaryDirectory(prefix="pyswarm-bench-") as folder:
+        yield from asyncio.run(_measure(Path(folder), nodes, services, replicas))
+
+
+async def _measure(folder: Path, nodes: int, services: int, replicas: int) -> list[Figure]:
+    found = dict[str, Longest]()
+    async with embedded_etcd(folder) as etcd:
+        async with open_store(etcd) as store:
+            await fill(store, fleet(nodes))
+        async with leader(etcd, folder) as loop:
+            for phase, work in (
+                ("decided and saved", partial(_fill_up, loop, services, replicas)),
+                ("reported", partial(_report, loop)),
+                ("asked", partial(_ask, loop, folder)),
+                ("moved off drained hosts", partial(_drain, loop, nodes // 100)),
+                ("garbage", _collect),
+            ):
+                with measured(found.setdefault(phase, Longest())):
+                    await work()
+        with measured(found.setdefault("loaded", Longest())):
+            async with leader(etcd, folder):
+                pass
+    return [_figure(phase, longest, services * replicas) for phase, longest in found.items()]
+
+
+def _figure(phase: str, longest: Longest, tasks: int) -> Figure:
+    top = longest.top(SHOWN)
+    note = ", ".join(f"{name} {1000 * took_s:.0f}" for name, took_s in top)
+    worst_ms = 1000 * top[0][1] if top else 0.0
+    return Figure(
+        f"longest slice, {tasks:,} tasks {phase}",
+        worst_ms,
+        "ms",
+        BOUND_MS,
+        note=f"thread processor time; {note}",
+    )
+
+
+async def _fill_up(loop: Loop, services: int, replicas: int) -> None:
+    wishes = [wish(index, replicas) for index in range(services)]
+    for first in range(0, services, REQUESTS_AT_ONCE):
+        async with asyncio.TaskGroup() as group:
+            for spec in wishes[first : first + REQUESTS_AT_ONCE]:
+                group.create_task(loop.submit(partial(_creation, spec)))
+    while loop.state.tasks_in_state[TaskState.ASSIGNED] < services * replicas:
+        await asyncio.sleep(0.02)
+    await loop.wait_saved()
+
+
+def _creation(
+    spec: ServiceSpec, state: State, now: Instant, ids: IdSource
+) -> tuple[Writes, Service]:
+    return create_service(state, spec, (), now, ids)
+
+
+async def _report(loop: Loop) -> None:
+    """As sessions do: a node's tasks at a time."""
+    left = REPORTED
+    for node_id in list(loop.state.nodes):
+        tasks = loop.state.tasks_of_node(node_id)
+        loop.intake(node_id, [TaskStatus(i, TaskState.RUNNING, TaskDetail()) for i in tasks])
+        left -= len(tasks)
+        await asyncio.sleep(0)
+        if left <= 0:
+            break
+    while loop.queue_depths["unsaved"]:
+        await asyncio.sleep(0.1)
+
+
+async def _ask(loop: Loop, folder: Path) -> None:
+    heavy = wish(999_999, WAITING)
+    template = heavy.task_template
+    reservations = template.resources.reservations
+    huge = replace(reservations, memory_bytes=1 << 50)
+    template = replace(template, resources=replace(template.resources, reservations=huge))
+    await loop.submit(partial(_creation, replace(heavy, task_template=template)))
+    words = (sys.executable, "-m", "bench.control_slices", f"unix:{folder}/api.sock")
+    users = await asyncio.create_subprocess_exec(*words)
+    assert await users.wait() == 0
+
+
+def _be_users(address: str) -> None:
+    """Everything that users may ask, at once; in a process that is not measured."""
+    calls: list[Callable[[ControlStub], object]] = [
+        lambda stub: stub.GetInfo(pb.GetInfoRequest()),
+        lambda stub: list(stub.ListServices(pb.ListRequest())),
+        lambda stub: list(stub.ListNodes(pb.ListRequest())),
+        lambda stub: list(stub.ListTasks(pb.ListTasksRequest(services=["service1"]))),
+        lambda stub: list(stub.ListTasks(pb.ListTasksRequest(filters=["desired-state=shutdown"]))),
+        lambda stub: stub.Why(pb.RefRequest(ref="service999999")),
+        lambda stub: stub.Why(pb.RefRequest(ref="service1")),
+        lambda stub: list(stub.Events(pb.EventsRequest())),
+        *([_watch] * WATCHERS),
+    ]
+    with (
+        grpc.insecure_channel(address, options=CHANNEL_OPTIONS) as channel,
+        ThreadPoolExecutor(len(calls)) as pool,
+    ):
+        stub = ControlStub(channel)
+        for asked in [pool.submit(call, stub) for call in calls]:
+            asked.result()
+
+
+def _watch(stub: ControlStub) -> None:
+    request = pb.WatchServiceRequest(ref="service2", follow=True)
+    call = stub.WatchService(request)
+    next(iter(call))
+    call.cancel()  # type: ignore[no-untyped-call]
+
+
+async def _drain(loop: Loop, count: int) -> None:
+    drained = list(islice(loop.state.nodes.values(), count))
+    async with asyncio.TaskGroup() as group:
+        for node in drained:
+            spec = replace(node.spec, availability=Availability.DRAIN)
+            group.create_task(loop.submit(partial(_update, node, spec)))
+    await asyncio.sleep(0.5)
+    while any(loop.queue_depths.values()):
+        await asyncio.sleep(0.1)
+
+
+def _update(
+    node: Node, spec: NodeSpec, state: State, now: Instant, ids: IdSource
+) -> tuple[Writes, Node]:
+    return update_node(state, node.id, node.version, spec, now)
+
+
+async def _collect() -> None:
+    gc.collect()
+
+
+if __name__ == "__main__":
+    _be_users(sys.argv[1])

@@ -1,0 +1,89 @@
+"""A turn is done in slices: others run after each request and after each decision."""
+
+import asyncio
+from typing import Any
+
+from controller.loop import Loop, Tools
+from controller.metrics import Metrics
+from controller.persistence.loading import Loaded
+from controller.persistence.saving import Unsaved
+from pyswarm_core.clock import Instant
+from pyswarm_core.decision import Decision, Dirty, Writes
+from pyswarm_core.ids import IdSource, ServiceId
+from pyswarm_core.limits import DECISIONS_PER_TURN
+from pyswarm_core.state import State
+from tests.fixtures import build
+from tests.fixtures.desk import StoppedClock
+
+WEB = ServiceId("web")
+REQUESTS = 20
+
+
+class Saver:
+    """Has saved everything at once; counts the pauses between slices."""
+
+    revision = 1
+    bytes_written = 0
+    full = None
+
+    def __init__(self) -> None:
+        self.pauses = 0
+
+    async def breathe(self) -> None:
+        self.pauses += 1
+        await asyncio.sleep(0)
+
+    async def save(self, state: State, unsaved: Unsaved) -> dict[str, str]:
+        return {}
+
+
+class Brain:
+    """Never finished: each decision is cut."""
+
+    def __init__(self, saver: Saver) -> None:
+        self.paused_before: list[int] = []
+        self._saver = saver
+
+    def decide(self, state: State, dirty: Dirty, now: Instant, ids: IdSource) -> Decision:
+        self.paused_before.append(self._saver.pauses)
+        return Decision(again=frozenset({WEB}))
+
+
+def loop_over(saver: Saver, brain: Brain) -> Loop:
+    state = build.state(nodes=build.nodes(1), services=[build.service("web")])
+    cast: Any = saver
+    nobody: Any = None  # no host is probed here
+    tools = Tools(
+        decide=brain.decide,
+        saver=cast,
+        clock=StoppedClock(),
+        ids=build.Numbered(),
+        metrics=Metrics(),
+        controllers=("here",),
+        echoes=lambda _: nobody,
+    )
+    return Loop(Loaded(state, 1, Unsaved()), tools)
+
+
+async def test_decisions_of_one_turn_are_bounded_and_others_run_after_each() -> None:
+    saver = Saver()
+    brain = Brain(saver)
+    await loop_over(saver, brain)._turn()
+    assert brain.paused_before == list(range(DECISIONS_PER_TURN))
+
+
+async def test_others_run_after_each_request_and_new_ones_wait_for_the_next_turn() -> None:
+    saver = Saver()
+    loop = loop_over(saver, Brain(saver))
+    paused_before: list[int] = []
+
+    def mutation(state: State, now: Instant, ids: IdSource) -> tuple[Writes, None]:
+        paused_before.append(saver.pauses)
+        return Writes(), None
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(REQUESTS):
+            group.create_task(loop.submit(mutation))
+        await asyncio.sleep(0)
+        await loop._turn()
+    assert paused_before == list(range(1, REQUESTS + 1))
