@@ -48,7 +48,7 @@ def seccomp_section(
             },
             *_socket(),
             *(_when("personality", "EQ", value) for value in rules.PERSONALITIES),
-            *(() if ADMIN in capabilities else _clone(flags_at=machine == "s390x")),
+            *(() if ADMIN in capabilities else _clone(flags_at=int(machine == "s390x"))),
         ],
     }
 

@@ -140,3 +140,14 @@ def test_no_call_is_named_twice_without_a_condition(caps: tuple[str, ...]) -> No
     }
     assert not conditional & named.keys()
     assert not rules.NEVER & rules.ALWAYS
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "s390x"])
+def test_arguments_are_numbers_as_every_runtime_reads_them(machine: str) -> None:
+    rules_of_clone = [
+        rule
+        for rule in seccomp_section(DOCKERS, machine, (6, 1))["syscalls"]
+        if "clone" in rule["names"] and "args" in rule
+    ]
+    found = {type(argument["index"]) for rule in rules_of_clone for argument in rule["args"]}
+    assert found == {int}
