@@ -45,8 +45,9 @@ from pyswarm_core.aio.metrics import serve_metrics
 from pyswarm_core.aio.system import UnsteppedClock
 from pyswarm_core.errors import InvalidArgument, PermissionDenied, Unavailable
 from pyswarm_core.ids import TaskId
+from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import Capability, NodeDescription, NodeResources, Platform
-from pyswarm_core.version import VERSION
+from pyswarm_core.version import version
 
 _log = EventLog("agent")
 
@@ -271,7 +272,8 @@ def _description(config: Config, lacks: Iterable[Capability]) -> NodeDescription
         hostname=config.hostname,
         platform=Platform(architecture=_ARCHITECTURES.get(machine, machine)),
         resources=NodeResources(nano_cpus=config.nano_cpus, memory_bytes=config.memory_bytes),
-        engine_version=VERSION,
+        engine_version=version(),
+        protocol=PROTOCOL,
         engine_labels=config.labels,
         lacks=tuple(sorted(lacks)),
         max_tasks=config.max_tasks,

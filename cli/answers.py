@@ -27,6 +27,8 @@ class Info(msgspec.Struct, frozen=True):
     nodes_held: int
     down_per_minute: int
     nodes_filtered: int
+    protocol: int = 1
+    nodes_other_protocol: int = 0
 
 
 class ServiceSummary(msgspec.Struct, frozen=True):
@@ -84,6 +86,7 @@ class NodeView(msgspec.Struct, frozen=True):
     tasks: int
     reserved: NodeResources
     controller: bool = False
+    other_protocol: bool = False
 
 
 class NetworkTask(msgspec.Struct, frozen=True):

@@ -46,9 +46,9 @@ COMMANDS = {
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        from pyswarm_core.version import VERSION
+        from pyswarm_core.version import version
 
-        click.echo(f"pyswarm version {VERSION}")
+        click.echo(f"pyswarm version {version()}")
         ctx.exit()
 
 

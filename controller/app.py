@@ -48,7 +48,7 @@ from pyswarm_core.limits import COMPACT_BYTES, COMPACT_PERIOD
 from pyswarm_core.objects import Cluster, Version
 from pyswarm_core.plaintext import split_lines
 from pyswarm_core.state import State
-from pyswarm_core.version import VERSION
+from pyswarm_core.version import version
 
 _log = EventLog("controller")
 
@@ -253,7 +253,7 @@ class Controller:
         config = self._config
         interceptors = (ErrorsToStatus(self._ids), Admission())
         server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
-        facts = Facts(VERSION, await self._store_name(), config.advertise_addr)
+        facts = Facts(version(), await self._store_name(), config.advertise_addr)
         control = Control(self, self._clock, facts, host_routes)
         control_pb2_grpc.add_ControlServicer_to_server(control, server)
         dispatcher = Dispatcher(self)

@@ -6,6 +6,13 @@ exceeded.
 
 from pyswarm_core.clock import HOUR, MILLISECOND, MINUTE, SECOND
 
+PROTOCOL = 2
+"""Of what agents and controllers say to each other; raised when a message's meaning changes. 1 is
+all that came before it was told.
+"""
+PROTOCOL_OLDEST = 1
+"""The oldest that is still understood."""
+
 CHUNK_SLOTS = 128
 """Slots per stored chunk: smallest write amplification at the same load time."""
 

@@ -214,6 +214,13 @@ class NodeDescription(Model, frozen=True):
     """The capabilities that its kernel has not. Words of another version say nothing."""
     max_tasks: int = 0
     """Tasks that it accepts at once, ended ones not counted; 0: it does not say."""
+    protocol: int = 0
+    """What its agent speaks (limits.py); 0: it told none."""
+
+    @property
+    def spoken(self) -> int:
+        """The protocol that its agent speaks; one that tells none is the first version's."""
+        return self.protocol or 1
 
 
 class NodeFault(Model, frozen=True):

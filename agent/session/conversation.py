@@ -23,7 +23,7 @@ from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc, objects_pb2
 from pyswarm_core.clock import SECOND, seconds
 from pyswarm_core.codec import to_proto
 from pyswarm_core.columns import pack_statuses
-from pyswarm_core.limits import FAULT_LENGTH_MAX, STATUSES_PER_MESSAGE
+from pyswarm_core.limits import FAULT_LENGTH_MAX, PROTOCOL, PROTOCOL_OLDEST, STATUSES_PER_MESSAGE
 from pyswarm_core.objects import NodeDescription
 
 _log = EventLog("agent.session")
@@ -196,11 +196,23 @@ class Session:
                 pass  # a newer controller's word
 
     def _settle(self, settings: dispatcher_pb2.Settings) -> None:
+        if trouble := too_old(settings.protocol):
+            raise Ended(trouble)
         if not self.connected:
             _log.info("session.started", node=self._identity.node_id)
         self.connected = True
         self._heartbeat_s = seconds(settings.heartbeat_period or SECOND)
         self._identity.learn(tuple(settings.controllers))
+
+
+def too_old(protocol: int) -> str:
+    """Why a controller that speaks this cannot be understood; "" if it can."""
+    if (protocol or 1) >= PROTOCOL_OLDEST:
+        return ""
+    return (
+        f"the controller speaks protocol {(protocol or 1)}, this agent {PROTOCOL_OLDEST} to"
+        f" {PROTOCOL}: upgrade pyswarm on the controller's host"
+    )
 
 
 def _reason(errors: BaseExceptionGroup[BaseException]) -> str:

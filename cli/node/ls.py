@@ -52,6 +52,13 @@ def _status(status: NodeStatus) -> str:
     return f"{status.state.capitalize()}{faults}"
 
 
+def engine_version(view: NodeView) -> str:
+    """What the agent is, and what it speaks if the controller speaks something else."""
+    told = view.node.description
+    other = f" (protocol {told.spoken})" if view.other_protocol else ""
+    return f"{told.engine_version}{other}"
+
+
 def manager_status(view: NodeView) -> str:
     """Docker's words; empty for a node that is no manager."""
     if view.leader:
@@ -72,7 +79,7 @@ def row(view: NodeView, *, mark: bool = False) -> Row:
         "Status": _status(node.status),
         "Availability": node.spec.availability.capitalize(),
         "ManagerStatus": manager_status(view),
-        "EngineVersion": node.description.engine_version,
+        "EngineVersion": engine_version(view),
         "Self": view.leader,
         "Address": node.status.addr,
         "Tasks": view.tasks,

@@ -64,6 +64,8 @@ def node_lines(view: NodeView) -> Iterator[str]:
     yield f" Reserved Memory:       {human_size(view.reserved.memory_bytes)}"
     yield f"Tasks:                  {view.tasks}"
     yield f"Engine Version:         {node.description.engine_version}"
+    other = ", another than the controller's" if view.other_protocol else ""
+    yield f"Protocol:               {node.description.spoken}{other}"
     if node.description.engine_labels:
         yield "Engine Labels:"
         yield from _pairs(node.description.engine_labels)

@@ -49,7 +49,14 @@ def document(told: Info) -> dict[str, Any]:
         "Store": told.store,
         "Revision": told.revision,
         "JoinAddr": told.join_addr,
+        "Protocol": told.protocol,
+        "NodesOtherProtocol": told.nodes_other_protocol,
     }
+
+
+def _others(told: Info) -> str:
+    count = told.nodes_other_protocol
+    return f" ({count} nodes speak another: `pyswarm node ls`)" if count else ""
 
 
 def lines(told: Info) -> list[str]:
@@ -78,6 +85,7 @@ def lines(told: Info) -> list[str]:
         f"  Name: {told.controller}",
         f"  Leader: {told.leader}",
         f"  Version: {told.version}",
+        f"  Protocol: {told.protocol or 1}{_others(told)}",
         f"  Join Address: {told.join_addr}",
         " Store:",
         f"  Endpoints: {told.store}",

@@ -7,8 +7,8 @@ import click
 from cli import flags, session
 from cli.lazy import Verb
 from cli.render import documents
+from pyswarm_core import version as pyswarm
 from pyswarm_core.errors import PyswarmError
-from pyswarm_core.version import VERSION
 
 
 @click.command(
@@ -26,10 +26,12 @@ def version(*, form: str) -> None:
     except PyswarmError as error:
         missing = error
     if form:
-        for line in documents.show([{"Client": {"Version": VERSION}, "Server": server}], form):
+        for line in documents.show(
+            [{"Client": {"Version": pyswarm.version()}, "Server": server}], form
+        ):
             click.echo(line)
     else:
-        click.echo(f"Client:\n Version:     {VERSION}")
+        click.echo(f"Client:\n Version:     {pyswarm.version()}")
         if server:
             click.echo(f"\nServer:\n Version:     {server['Version']}")
             click.echo(f" Controller:  {server['Controller']}")

@@ -8,6 +8,7 @@ from controller.requests.lookup import task_name
 from controller.requests.nodes import runs_controller
 from controller.requests.unreadable import unreadable_service
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
+from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import Cluster, Node, NodeResources, Service, Task
 from pyswarm_core.specs import TaskSpec
 from pyswarm_core.state import State, is_wanted
@@ -47,6 +48,8 @@ class NodeView(msgspec.Struct, frozen=True):
     reserved: NodeResources
     controller: bool = False
     """A controller runs there."""
+    other_protocol: bool = False
+    """Its agent speaks another protocol than the controller."""
 
 
 class Info(msgspec.Struct, frozen=True):
@@ -59,6 +62,9 @@ class Info(msgspec.Struct, frozen=True):
     services: int
     tasks: int
     tasks_running: int
+    protocol: int
+    nodes_other_protocol: int
+    """Nodes whose agents speak another one."""
 
 
 def shown(service: Service) -> Service:
@@ -167,6 +173,7 @@ def node_view(state: State, node: Node, controllers: Sequence[str] = ()) -> Node
         node=node,
         leader=runs_controller(node, controllers[:1]),
         controller=runs_controller(node, controllers),
+        other_protocol=_speaks_another(node),
         tasks=int(table.active_tasks[row]),
         reserved=NodeResources(
             nano_cpus=int(table.reserved_cpus[row]), memory_bytes=int(table.reserved_memory[row])
@@ -184,8 +191,14 @@ def info(state: State) -> Info:
         services=sum(not service.removing for service in state.services.values()),
         tasks=len(state.tasks),
         tasks_running=state.tasks_in_state[TaskState.RUNNING],
+        protocol=PROTOCOL,
+        nodes_other_protocol=sum(map(_speaks_another, state.nodes.values())),
     )
 
 
 def _count(state: State, wanted: NodeState) -> int:
     return sum(node.status.state is wanted for node in state.nodes.values())
+
+
+def _speaks_another(node: Node) -> bool:
+    return node.description.spoken != PROTOCOL

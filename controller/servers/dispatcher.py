@@ -22,7 +22,7 @@ from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.columns import unpack_statuses
 from pyswarm_core.errors import InvalidArgument, Unavailable
 from pyswarm_core.ids import NodeId
-from pyswarm_core.limits import HELLOS_PER_SECOND
+from pyswarm_core.limits import HELLOS_PER_SECOND, PROTOCOL
 from pyswarm_core.objects import NodeDescription
 
 _log = EventLog("controller.dispatcher")
@@ -90,7 +90,10 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             )
         _log.info("node.joined", node=node.id, hostname=wish.description.hostname)
         return dispatcher_pb2.JoinReply(
-            node_id=node.id, cluster_id=loop.state.cluster.id, controllers=loop.controllers
+            node_id=node.id,
+            cluster_id=loop.state.cluster.id,
+            controllers=loop.controllers,
+            protocol=PROTOCOL,
         )
 
     async def Session(  # type: ignore[override]  # the stubs know only generators

@@ -25,6 +25,8 @@ from pyswarm_core.limits import (
     DETAIL_LENGTH_MAX,
     NODES_MAX,
     PORTS_PER_TASK,
+    PROTOCOL,
+    PROTOCOL_OLDEST,
 )
 from pyswarm_core.objects import (
     Address,
@@ -67,6 +69,7 @@ def join(
     """
     cluster = state.cluster
     role = role_of(cluster, wish.token)
+    require_protocol(wish.description)
     require([*description_problems(wish.description), *address_problems(wish.addr)])
     _require_unclaimed(state, NodeId(""), wish.description.hostname, wish.addr)
     if len(state.nodes) >= NODES_MAX:
@@ -89,6 +92,18 @@ def join(
     node = promoted(node, controllers)
     counted = msgspec.structs.replace(cluster, next_node_number=node.number + 1)
     return Writes(cluster=counted, nodes=(node,)), node
+
+
+def require_protocol(description: NodeDescription) -> None:
+    """Raise InvalidArgument for an agent that is too old to be understood. Whether it understands
+    an older controller is the agent's to say.
+    """
+    if description.spoken < PROTOCOL_OLDEST:
+        raise InvalidArgument(
+            f"this host's agent (pyswarm {shown(description.engine_version)}) speaks protocol"
+            f" {description.spoken}, the controller {PROTOCOL_OLDEST} to {PROTOCOL}: upgrade"
+            " pyswarm on the host"
+        )
 
 
 def role_of(cluster: Cluster, token: str) -> str:
@@ -133,6 +148,7 @@ def greet(
     node = state.nodes.get(node_id)
     if node is None:
         raise NotFound(f"node {shown(node_id)} is not (any more) of this cluster: join again")
+    require_protocol(description)
     require([*description_problems(description), *address_problems(addr)])
     # A node that is not down keeps what it has: it was free when it came.
     is_back = node.status.state is NodeState.DOWN

@@ -21,7 +21,7 @@ from controller.assignments import (
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.ids import NetworkId, NodeId
-from pyswarm_core.limits import ASSIGNMENT_CHANGES, ASSIGNMENT_QUEUE, PROBERS
+from pyswarm_core.limits import ASSIGNMENT_CHANGES, ASSIGNMENT_QUEUE, PROBERS, PROTOCOL
 from pyswarm_core.objects import Cluster, Network, Node, Task
 from pyswarm_core.state import State
 from pyswarm_core.states import is_terminal
@@ -181,6 +181,7 @@ class Sessions:
                 heartbeat_period=heartbeat_period,
                 data_path_port=cluster.spec.data_path_port,
                 controllers=self.controllers,
+                protocol=PROTOCOL,
             )
         )
 

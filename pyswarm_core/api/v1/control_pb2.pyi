@@ -99,6 +99,8 @@ class GetInfoReply(_message.Message):
     NODES_HELD_FIELD_NUMBER: _builtins.int
     DOWN_PER_MINUTE_FIELD_NUMBER: _builtins.int
     NODES_FILTERED_FIELD_NUMBER: _builtins.int
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    NODES_OTHER_PROTOCOL_FIELD_NUMBER: _builtins.int
     controller: _builtins.str
     leader: _builtins.str
     version: _builtins.str
@@ -116,6 +118,9 @@ class GetInfoReply(_message.Message):
     down_per_minute: _builtins.int
     nodes_filtered: _builtins.int
     """Nodes whose hosts do not answer echoes although their agents are heard."""
+    protocol: _builtins.int
+    nodes_other_protocol: _builtins.int
+    """Nodes whose agents speak another one."""
     @_builtins.property
     def cluster(self) -> _objects_pb2.Cluster: ...
     def __init__(
@@ -137,10 +142,12 @@ class GetInfoReply(_message.Message):
         nodes_held: _builtins.int = ...,
         down_per_minute: _builtins.int = ...,
         nodes_filtered: _builtins.int = ...,
+        protocol: _builtins.int = ...,
+        nodes_other_protocol: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "controller", b"controller", "down_per_minute", b"down_per_minute", "join_addr", b"join_addr", "leader", b"leader", "nodes", b"nodes", "nodes_disconnected", b"nodes_disconnected", "nodes_filtered", b"nodes_filtered", "nodes_held", b"nodes_held", "nodes_ready", b"nodes_ready", "revision", b"revision", "services", b"services", "store", b"store", "tasks", b"tasks", "tasks_running", b"tasks_running", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "controller", b"controller", "down_per_minute", b"down_per_minute", "join_addr", b"join_addr", "leader", b"leader", "nodes", b"nodes", "nodes_disconnected", b"nodes_disconnected", "nodes_filtered", b"nodes_filtered", "nodes_held", b"nodes_held", "nodes_other_protocol", b"nodes_other_protocol", "nodes_ready", b"nodes_ready", "protocol", b"protocol", "revision", b"revision", "services", b"services", "store", b"store", "tasks", b"tasks", "tasks_running", b"tasks_running", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -519,10 +526,13 @@ class NodeView(_message.Message):
     TASKS_FIELD_NUMBER: _builtins.int
     RESERVED_FIELD_NUMBER: _builtins.int
     CONTROLLER_FIELD_NUMBER: _builtins.int
+    OTHER_PROTOCOL_FIELD_NUMBER: _builtins.int
     leader: _builtins.bool
     tasks: _builtins.int
     controller: _builtins.bool
     """A controller runs there."""
+    other_protocol: _builtins.bool
+    """Its agent speaks another protocol than the controller."""
     @_builtins.property
     def node(self) -> _objects_pb2.Node: ...
     @_builtins.property
@@ -535,10 +545,11 @@ class NodeView(_message.Message):
         tasks: _builtins.int = ...,
         reserved: _objects_pb2.NodeResources | None = ...,
         controller: _builtins.bool = ...,
+        other_protocol: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "reserved", b"reserved"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["controller", b"controller", "leader", b"leader", "node", b"node", "reserved", b"reserved", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["controller", b"controller", "leader", b"leader", "node", b"node", "other_protocol", b"other_protocol", "reserved", b"reserved", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

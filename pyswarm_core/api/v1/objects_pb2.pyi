@@ -406,10 +406,13 @@ class NodeDescription(_message.Message):
     ENGINE_LABELS_FIELD_NUMBER: _builtins.int
     LACKS_FIELD_NUMBER: _builtins.int
     MAX_TASKS_FIELD_NUMBER: _builtins.int
+    PROTOCOL_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     engine_version: _builtins.str
     max_tasks: _builtins.int
     """Tasks that it accepts at once, ended ones not counted; 0: it does not say."""
+    protocol: _builtins.int
+    """What its agent speaks (pyswarm_core/version.py); 0 from before this was told, which is 1."""
     @_builtins.property
     def platform(self) -> Global___Platform: ...
     @_builtins.property
@@ -430,10 +433,11 @@ class NodeDescription(_message.Message):
         engine_labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         lacks: _abc.Iterable[_builtins.str] | None = ...,
         max_tasks: _builtins.int = ...,
+        protocol: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["platform", b"platform", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine_labels", b"engine_labels", "engine_version", b"engine_version", "hostname", b"hostname", "lacks", b"lacks", "max_tasks", b"max_tasks", "platform", b"platform", "resources", b"resources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine_labels", b"engine_labels", "engine_version", b"engine_version", "hostname", b"hostname", "lacks", b"lacks", "max_tasks", b"max_tasks", "platform", b"platform", "protocol", b"protocol", "resources", b"resources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pyswarm_core.version import version
 from tests.fixtures.source import ROOT
 
 SUITE = "bookworm"
@@ -62,6 +63,7 @@ class Builder:
             "--network=host",
             "--layers",
             f"--build-arg=BASE={BASE}",
+            f"--build-arg=VERSION={version()}",
             "--build-arg=PIP_ARGS=--no-index --find-links /wheels",
             f"--volume={self._wheels}:/wheels:ro",
             f"--tag={image}",

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pyswarm_core.version import VERSION
+from pyswarm_core.version import version
 from tests.helm.rendering import rendered
 from tests.integration.helm.builder import Builder, builder
 
@@ -47,7 +47,7 @@ def test_its_program_explains_itself(build: Builder, inside: tuple[str, str]) ->
 
 def test_the_command_line_is_there_in_this_version(build: Builder, inside: tuple[str, str]) -> None:
     _, container = inside
-    assert build.run_inside(container, "pyswarm", "--version") == f"pyswarm version {VERSION}\n"
+    assert build.run_inside(container, "pyswarm", "--version") == f"pyswarm version {version()}\n"
 
 
 def test_its_user_is_the_charts(build: Builder, inside: tuple[str, str]) -> None:

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
-from agent.session.conversation import Greeting, Session
+import pytest
+
+from agent.session import conversation
+from agent.session.conversation import Greeting, Session, too_old
 from agent.session.identity import Identity
 from agent.session.outbox import Outbox
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.ids import TaskId
-from pyswarm_core.limits import CONTROLLERS_MAX, STATUSES_PER_MESSAGE
+from pyswarm_core.limits import CONTROLLERS_MAX, PROTOCOL, STATUSES_PER_MESSAGE
 from pyswarm_core.objects import NodeDescription, TaskDetail, TaskStatus
 from pyswarm_core.states import TaskState
 from tests.unit.agent.test_worker import Host
@@ -155,3 +158,12 @@ def test_controllers_that_cannot_be_saved_are_known_all_the_same(tmp_path: Path)
     again = Identity.load(path)
     assert again
     assert again.controllers == ("a:1",)
+
+
+def test_a_controller_that_is_too_old_is_named_with_what_to_upgrade(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert not any(map(too_old, (0, PROTOCOL, PROTOCOL + 1)))
+    monkeypatch.setattr(conversation, "PROTOCOL_OLDEST", 2)
+    assert "upgrade pyswarm on the controller" in too_old(0)
+    assert too_old(2) == ""

@@ -3,10 +3,12 @@
 import pytest
 from msgspec.structs import replace
 
+from controller.servers import joining
 from controller.servers.joining import JoinWish, greet, join, managers, promoted
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import AlreadyExists, InvalidArgument, NotFound, PermissionDenied
 from pyswarm_core.ids import NodeId
+from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import Node, NodeDescription, NodeResources
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
@@ -154,3 +156,16 @@ def test_a_node_with_a_controller_from_before_becomes_a_manager_once() -> None:
     assert managers(fleet, CONTROLLERS) == []
     # It stays one while its controller is away: tasks do not move for that.
     assert managers(fleet, ()) == []
+
+
+def test_an_agent_that_is_too_old_is_told_what_to_upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = world(build.node("n1", addr="192.0.2.1"))
+    old, new = (NodeDescription(hostname="n1", protocol=n) for n in (0, PROTOCOL + 1))
+    for description in (old, new):
+        greet(fleet, NodeId("n1"), description, "192.0.2.1", ())
+    monkeypatch.setattr(joining, "PROTOCOL_OLDEST", 2)
+    with pytest.raises(InvalidArgument, match=r"speaks protocol 1, .* upgrade pyswarm on the host"):
+        greet(fleet, NodeId("n1"), old, "192.0.2.1", ())
+    with pytest.raises(InvalidArgument, match="upgrade"):
+        join_as(fleet, "n2")
+    greet(fleet, NodeId("n1"), new, "192.0.2.1", ())
