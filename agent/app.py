@@ -13,7 +13,6 @@ from prometheus_client import CollectorRegistry
 
 from agent import preflight
 from agent.config import Config
-from agent.faults import WHOLE_HOST
 from agent.images.base import Images
 from agent.images.settings import ImageSettings
 from agent.images.store import open_images
@@ -33,6 +32,7 @@ from agent.runtime.layout import Layout
 from agent.runtime.room import shortage
 from agent.session.assigned import Assigned
 from agent.session.conversation import Greeting, Session
+from agent.session.faults import WHOLE_HOST
 from agent.session.identity import Identity, Joining, join
 from agent.session.outbox import Outbox
 from agent.session.tunnels import Tunnels

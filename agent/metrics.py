@@ -23,6 +23,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from agent.network.dataplane import KernelDataplane
+from agent.network.filter.host import UNSEALED
+from agent.network.filter.senders import SPOOFED
 from agent.overlays import Overlays
 from agent.session.conversation import Session
 from agent.tasks.record import Record
@@ -143,12 +145,12 @@ class AgentCollector(Collector):
         yield CounterMetricFamily(
             "pyswarm_agent_spoofed_packets",
             "Packets of tasks that were dropped for a source address which is not theirs",
-            value=self._dataplane.spoofed(),
+            value=self._dataplane.dropped(SPOOFED),
         )
         yield CounterMetricFamily(
             "pyswarm_agent_unsealed_packets",
             "Packets of encrypted networks that were dropped for being in the clear",
-            value=self._dataplane.unsealed(),
+            value=self._dataplane.dropped(UNSEALED),
         )
         paths = GaugeMetricFamily(
             "pyswarm_agent_path_mtu_bytes",

@@ -2,21 +2,18 @@
 pools.
 
 The wish is what the controller assigned, plus networks it withdrew that local tasks are still
-attached to. It is kept in a file, so that a restarted agent restores the same network before, and
+attached to. It is kept in files, so that a restarted agent restores the same network before, and
 without, any controller; a power loss, which leaves no task running, may take it.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from functools import reduce
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from itertools import chain
-from operator import xor
 from pathlib import Path
 
 import msgspec
 
-from agent.faults import Faults
 from agent.network.base import (
     HOST_BRIDGE,
     HOST_NETWORK,
@@ -35,16 +32,18 @@ from agent.network.base import (
 from agent.network.ipam import Exhausted, Pool, gateway
 from agent.network.plug import way_out
 from agent.session.assigned import Assigned
+from agent.session.faults import Faults
 from agent.session.sound import sound, sound_endpoint
 from agent.stopwatch import NetworkWatch
 from agent.tasks.hostports import number, with_numbers
+from agent.wishes import Wishes
 from pyswarm_core.addresses import address6
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import SECOND, Instant, seconds
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.limits import NETWORK_WAIT_MAX
 from pyswarm_core.objects import Address
-from pyswarm_core.specs import PortConfig
+from pyswarm_core.specs import PortConfig, PublishMode
 from pyswarm_core.units import format_duration
 
 _log = EventLog("agent.overlays")
@@ -65,12 +64,6 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True):
     gateway: str = "127.0.0.1"
     """Where it reaches the host."""
     has_resolver: bool = False
-
-
-class _Saved(msgspec.Struct, frozen=True):
-    overlays: tuple[OverlayWanted, ...]
-    endpoints: tuple[EndpointWanted, ...] = ()
-    published: tuple[Published, ...] = ()
 
 
 def _now() -> Instant:
@@ -108,7 +101,7 @@ class Overlays:
         self._faults = Faults()
         self._dataplane = dataplane
         self._resolvers = resolvers
-        self._path = path
+        self._wishes = Wishes(path)
         self._tell = acknowledge
         self._watch = watch
         self._revision = 0
@@ -118,6 +111,12 @@ class Overlays:
         self._assigned: dict[NetworkId, OverlayWanted] = {}
         self._leaving: dict[NetworkId, OverlayWanted] = {}
         self._endpoints: dict[EndpointKey, EndpointWanted] = {}
+        self._digest = 0
+        """Of all endpoints: the exclusive or of theirs."""
+        self._dirty: dict[EndpointKey, None] = {}
+        """Endpoints that have changed since a sync last began."""
+        self._anew = True
+        """Something else has changed as well, or the kernel: then all is looked at."""
         self._pools: dict[NetworkId, Pool] = {}
         self._held: dict[TaskId, tuple[Address, ...]] = {}
         self._ports: dict[TaskId, tuple[PortConfig, ...]] = {}
@@ -141,7 +140,6 @@ class Overlays:
         """Take what the controller says: some networks and endpoints changed, some are gone; a full
         assignment names them all.
         """
-        before = dict(self._assigned), dict(self._endpoints)
         self._revision = assigned.revision
         full = assigned.full
         self._faults.forget(
@@ -149,23 +147,42 @@ class Overlays:
         )
         named = {o.network_id: o for o in map(self._sound, assigned.overlays) if o is not None}
         gone = [n for n in self._assigned if n not in named] if full else assigned.removed_overlays
+        anew = False
         for network_id in gone:
             if overlay := self._assigned.pop(network_id, None):
                 self._leaving[network_id] = overlay
+                anew = True
         for network_id, overlay in named.items():
-            self._leaving.pop(network_id, None)
+            left = self._leaving.pop(network_id, None)
+            anew |= left is not None or self._assigned.get(network_id) != overlay
             self._assigned[network_id] = overlay
             self._grant(network_id, overlay.local_blocks)
-        if full:
-            self._endpoints.clear()
-        for key in assigned.removed_endpoints:
-            self._endpoints.pop(key, None)
-        self._endpoints.update((e.key, e) for e in assigned.endpoints if self._is_sound(e))
-        if (self._assigned, self._endpoints) != before:
+        changed = self._take_endpoints(assigned)
+        if anew or changed:
             self._drop_unused()
-            await self._want()
+            await self._want(anew=anew)
         if self._synced == self._wanted:
-            self._acknowledge(self._revision, self._endpoints.values())
+            self._acknowledge(self._revision, self._digest)
+
+    def _take_endpoints(self, assigned: Assigned) -> bool:
+        """Whether any has changed."""
+        told = {e.key: e for e in assigned.endpoints if self._is_sound(e)}
+        gone = list(assigned.removed_endpoints)
+        if assigned.full:
+            gone += (key for key in self._endpoints if key not in told)
+        before = len(self._dirty), self._digest
+        for key in gone:
+            if (old := self._endpoints.pop(key, None)) is not None:
+                self._digest ^= old.digest
+                self._dirty[key] = None
+        for key, endpoint in told.items():
+            old = self._endpoints.get(key)
+            if old == endpoint:
+                continue
+            self._digest ^= endpoint.digest ^ (old.digest if old else 0)
+            self._endpoints[key] = endpoint
+            self._dirty[key] = None
+        return (len(self._dirty), self._digest) != before
 
     async def attach(
         self, task_id: TaskId, networks: Iterable[NetworkId], servers: Sequence[str] = ()
@@ -227,6 +244,9 @@ class Overlays:
         """
         if not self._held.get(task_id):
             return ()
+        if not any(port.publish_mode is PublishMode.HOST for port in ports):
+            self._ports[task_id] = ()
+            return ()
         taken = {number(port) for held in self._ports.values() for port in held}
         taken |= {number(port) for e in self._endpoints.values() for port in e.ports}
         chosen = with_numbers(ports, taken)
@@ -258,8 +278,7 @@ class Overlays:
 
     def _way_out(self, task_id: TaskId) -> Address | None:
         addresses = self._held.get(task_id, ())
-        known = {**self._leaving, **self._assigned, HOST_BRIDGE: self._bridge}
-        out = way_out([known.get(address.network_id) for address in addresses])
+        out = way_out([self._overlay(address.network_id) for address in addresses])
         return None if out is None else addresses[out]
 
     async def detach(self, task_id: TaskId) -> None:
@@ -291,24 +310,25 @@ class Overlays:
         await self._want()
         drifts, saved = 0, 0
         while True:
-            target, revision = self._wanted, self._revision
-            if saved != target:
-                # Before the kernel follows: who returns after a kill must not want less than that.
-                self._save()
+            target, revision, digest = self._wanted, self._revision, self._digest
+            anew, self._anew = self._anew, False
+            changed, self._dirty = {key: self._endpoints.get(key) for key in self._dirty}, {}
+            # Before the kernel follows: who returns after a kill must not want less than that.
+            if anew and saved != target:
+                overlays = (*self._assigned.values(), *self._leaving.values())
+                self._wishes.save(overlays, self._published.values())
                 saved = target
-            overlays = (self._bridge, *self._assigned.values(), *self._leaving.values())
-            endpoints = tuple(self._endpoints.values())
-            self._resolvers.know(overlays, endpoints)
+            self._wishes.save_endpoints(changed)
             began = asyncio.get_running_loop().time()
             try:
-                published = tuple(self._published.values())
-                faults = await self._dataplane.sync(overlays, endpoints, published)
+                faults = await (self._sync() if anew else self._update(changed))
             except NetworkFailed as error:
                 _log.error("network.sync_failed", error=error)
                 self._faults.failed(str(error))
+                self._anew = True
                 await asyncio.sleep(RETRY_S)
                 continue
-            carried = [overlay.network_id for overlay in overlays]
+            carried = (*self._assigned, *self._leaving, HOST_BRIDGE) if anew else None
             for fault in self._faults.synced(faults, carried, _now()):
                 _log.error("network.fault", network=fault.network_id, reason=fault.reason)
             if self._watch:
@@ -320,12 +340,26 @@ class Overlays:
             if self._wanted == target:
                 revision = self._revision  # what came meanwhile asked for nothing else
             if revision:
-                self._acknowledge(revision, endpoints)
+                self._acknowledge(revision, digest)
             drifts = await self._wait_for_work(target)
 
-    def _acknowledge(self, revision: int, endpoints: Iterable[EndpointWanted]) -> None:
+    async def _sync(self) -> tuple[Fault, ...]:
+        """Have everything as it is wanted now."""
+        overlays = (self._bridge, *self._assigned.values(), *self._leaving.values())
+        endpoints = tuple(self._endpoints.values())
+        self._resolvers.know(overlays, endpoints)
+        return await self._dataplane.sync(overlays, endpoints, tuple(self._published.values()))
+
+    async def _update(
+        self, changed: Mapping[EndpointKey, EndpointWanted | None]
+    ) -> tuple[Fault, ...]:
+        """Have these endpoints as they are wanted now, and the rest as it is."""
+        self._resolvers.change(changed)
+        return await self._dataplane.update(changed)
+
+    def _acknowledge(self, revision: int, digest: int) -> None:
         self.programmed = max(self.programmed, revision)
-        self._tell(revision, reduce(xor, (endpoint.digest for endpoint in endpoints), 0))
+        self._tell(revision, digest)
 
     async def _wait_for_work(self, target: int) -> int:
         """Return when there is something to do: how much somebody has disturbed, if that is it."""
@@ -340,13 +374,16 @@ class Overlays:
                 drifts = await self._dataplane.check()
             except NetworkFailed as error:
                 _log.warning("network.check_failed", error=error)
+                self._anew = True
                 return 0
             if drifts:
+                self._anew = True
                 for drift in drifts[:10]:
                     _log.warning("network.drift", kind=drift.kind, detail=drift.detail)
                 return len(drifts)
 
-    async def _want(self) -> None:
+    async def _want(self, *, anew: bool = True) -> None:
+        self._anew |= anew
         self._wanted += 1  # before anything is awaited: what is synced now is not what is wanted
         async with self._changed:
             self._changed.notify_all()
@@ -433,25 +470,12 @@ class Overlays:
 
     def _load(self) -> None:
         self._pool(HOST_BRIDGE).extend(self._bridge.local_blocks)
-        if not self._path.exists():
-            return
-        try:
-            saved = msgspec.json.decode(self._path.read_bytes(), type=_Saved)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            _log.error("network.unreadable", path=self._path, error=error)
-            return
-        self._endpoints.update((endpoint.key, endpoint) for endpoint in saved.endpoints)
-        self._published.update((task.task_id, task) for task in saved.published)
-        for overlay in filter(None, map(self._sound, saved.overlays)):
+        kept = self._wishes.load()
+        for endpoint in filter(self._is_sound, kept.endpoints):
+            self._endpoints[endpoint.key] = endpoint
+            self._digest ^= endpoint.digest
+            self._dirty[endpoint.key] = None
+        self._published.update((task.task_id, task) for task in kept.published)
+        for overlay in filter(None, map(self._sound, kept.overlays)):
             self._assigned[overlay.network_id] = overlay
             self._pool(overlay.network_id).extend(overlay.local_blocks)
-
-    def _save(self) -> None:
-        fresh = self._path.with_suffix(".new")
-        overlays = (*self._assigned.values(), *self._leaving.values())
-        wish = _Saved(overlays, tuple(self._endpoints.values()), tuple(self._published.values()))
-        try:
-            fresh.write_bytes(msgspec.json.encode(wish))
-            fresh.replace(self._path)
-        except OSError as error:
-            _log.error("network.save_failed", error=error)

@@ -5,7 +5,7 @@ the same contract tests. Invariant: everything is level-triggered. `sync` gets t
 time, and what is found in the kernel decides what is done, never what an object remembers.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -195,6 +195,15 @@ class Dataplane(Protocol):
         """
         ...
 
+    async def update(
+        self, changed: Mapping[EndpointKey, EndpointWanted | None]
+    ) -> tuple[Fault, ...]:
+        """Make these endpoints what they are now (None: gone), and leave all else of the last sync.
+
+        It costs what changed, and promises the same as `sync`.
+        """
+        ...
+
     async def attach(self, task_id: TaskId, attachments: Sequence[Attachment]) -> str:
         """Make the task's network namespace with these interfaces, and return its path.
 
@@ -231,6 +240,10 @@ class Resolvers(Protocol):
 
     def know(self, overlays: Iterable[OverlayWanted], endpoints: Iterable[EndpointWanted]) -> None:
         """Answer from exactly these from now on."""
+        ...
+
+    def change(self, changed: Mapping[EndpointKey, EndpointWanted | None]) -> None:
+        """These endpoints are others now (None: gone), and the rest is as it was."""
         ...
 
     async def open(

@@ -9,7 +9,7 @@ import asyncio
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -32,9 +32,8 @@ from agent.network.encryption import ipsec
 from agent.network.encryption.sealer import Encryption
 from agent.network.filter import flows
 from agent.network.filter.bypass import Bypass
-from agent.network.filter.host import UNSEALED, host_table, spares
+from agent.network.filter.host import host_table, part_of, spares
 from agent.network.filter.keeper import Keeper
-from agent.network.filter.senders import SPOOFED
 from agent.network.filter.shortcut import shortcuts
 from agent.network.filter.table import Table
 from agent.network.names import Names
@@ -85,7 +84,7 @@ class KernelDataplane:
         self._tasks: dict[TaskId, tuple[Plug, ...]] = {}
         self._programs = Programs()
         self._host_is_synced = False
-        self._udp_ways: flows.Ways = {}
+        self._udp_ways: dict[int, frozenset[str]] = {}
         self._encryption = Encryption(self._names)
         self._refused: dict[NetworkId, str] = {}
         """Networks that this host cannot carry, and why."""
@@ -138,6 +137,30 @@ class KernelDataplane:
             return refusal.gathered(
                 wanted, self._refused, self._kernel_faults, self._filter.refused, tasks
             )
+
+    async def update(
+        self, changed: Mapping[EndpointKey, EndpointWanted | None]
+    ) -> tuple[Fault, ...]:
+        """Make these endpoints what they are now; see Dataplane."""
+        async with self._lock:
+            before = [old for key in changed if (old := self._endpoints.pop(key, None))]
+            now = [endpoint for endpoint in changed.values() if endpoint is not None]
+            self._endpoints.update((endpoint.key, endpoint) for endpoint in now)
+            networks = self._programs.change(self._overlays, changed)
+            if any(endpoint.ports for endpoint in (*before, *now)):
+                parts = [part_of(self._overlays, endpoints) for endpoints in (before, now)]
+                if not await self._filter.patch(*parts):
+                    overlays, endpoints = [*self._overlays.values()], [*self._endpoints.values()]
+                    table = host_table(
+                        overlays, endpoints, self._published, self._names, self._underlay
+                    )
+                    await self._filter.sync(table)
+                await self._run(lambda: self._forget_flows_of(before, now))
+            tasks = await self._run(lambda: self._programs.sync(networks))
+            return refusal.gathered(
+                self._overlays.values(), self._refused, self._kernel_faults, self._filter.refused,
+                tasks,
+            )  # fmt: skip
 
     async def attach(self, task_id: TaskId, attachments: Sequence[Attachment]) -> str:
         """Make or mend the task's network namespace; see Dataplane."""
@@ -261,17 +284,11 @@ class KernelDataplane:
         """Others' chains that drop what this host forwards, unless something accepts it."""
         return await self._run(lambda: look.dropping(self._names))
 
-    def spoofed(self) -> int:
-        """How many packets of tasks were dropped because their source was not the task's; to be
-        asked by any thread of the host's namespace.
+    def dropped(self, counter: str) -> int:
+        """How many packets one of the filter's counters (SPOOFED, UNSEALED) has seen; to be asked
+        by any thread of the host's namespace.
         """
-        return flows.count(self._names.table, SPOOFED)
-
-    def unsealed(self) -> int:
-        """How many packets of encrypted networks were dropped for being in the clear; to be asked
-        as `spoofed` is.
-        """
-        return flows.count(self._names.table, UNSEALED)
+        return flows.count(self._names.table, counter)
 
     async def _carried(self, overlays: Sequence[OverlayWanted]) -> Sequence[OverlayWanted]:
         """Those that this host can carry: of the others it gets no device at all."""
@@ -317,7 +334,16 @@ class KernelDataplane:
     def _forget_flows(self) -> None:
         ways = flows.udp_ways(self._overlays, self._endpoints.values(), self._published)
         flows.forget_stale(self._udp_ways, ways, self._overlays.values())
-        self._udp_ways = ways
+        self._udp_ways = dict(ways)
+
+    def _forget_flows_of(
+        self, before: Sequence[EndpointWanted], now: Sequence[EndpointWanted]
+    ) -> None:
+        old, new = (flows.udp_ways(self._overlays, part, ()) for part in (before, now))
+        flows.forget_stale(old, new, self._overlays.values())
+        for port in old:
+            self._udp_ways.pop(port, None)
+        self._udp_ways.update(new)
 
     def _seen(
         self, task_id: TaskId, network_id: NetworkId, address: str, disturbed: bool

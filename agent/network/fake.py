@@ -6,7 +6,7 @@ disturbed at will; `sync` heals it.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 
 from msgspec.structs import replace
@@ -57,6 +57,7 @@ class FakeDataplane:
         """Which of this host's own ports lead to which task, as of the last sync."""
         self._overlays: dict[NetworkId, OverlayWanted] = {}
         self._refused: dict[NetworkId, str] = {}
+        self._faults: tuple[Fault, ...] = ()
         fabric.hosts[underlay.address] = self
 
     async def sync(
@@ -77,7 +78,19 @@ class FakeDataplane:
         self.kernel, refused = self._accepted(self._wanted())
         self.sealing = self._sealing()
         found = refusal.of_kernel(overlays, self._names, refused)
-        return refusal.gathered(overlays, self._refused, found, {}, ())
+        self._faults = refusal.gathered(overlays, self._refused, found, {}, ())
+        return self._faults
+
+    async def update(
+        self, changed: Mapping[EndpointKey, EndpointWanted | None]
+    ) -> tuple[Fault, ...]:
+        """Remember these endpoints, too."""
+        for key, endpoint in changed.items():
+            if endpoint is None:
+                self.endpoints.pop(key, None)
+            else:
+                self.endpoints[key] = endpoint
+        return self._faults
 
     async def attach(self, task_id: TaskId, attachments: Sequence[Attachment]) -> str:
         """Remember the task's plugs; the path is made up."""
@@ -166,6 +179,11 @@ class FakeResolvers:
     def know(self, overlays: Iterable[OverlayWanted], endpoints: Iterable[EndpointWanted]) -> None:
         """Remember the endpoints."""
         self.endpoints = tuple(endpoints)
+
+    def change(self, changed: Mapping[EndpointKey, EndpointWanted | None]) -> None:
+        """Remember these, too."""
+        kept = [endpoint for endpoint in self.endpoints if endpoint.key not in changed]
+        self.endpoints = (*kept, *filter(None, changed.values()))
 
     async def open(
         self, task_id: TaskId, networks: Sequence[NetworkId], servers: Sequence[str]

@@ -64,6 +64,23 @@ class MemoryFile:
         self._disk[self._name] = data
         return len(data)
 
+    def unlink(self, *, missing_ok: bool = False) -> None:
+        self._disk.pop(self._name, None)
+
+    @property
+    def stem(self) -> str:
+        return PurePosixPath(self._name).stem
+
+    @property
+    def parent(self) -> "MemoryFile":
+        return self
+
+    def glob(self, pattern: str) -> list["MemoryFile"]:
+        return [MemoryFile(self._disk, n) for n in self._disk if PurePosixPath(n).match(pattern)]
+
+    def __lt__(self, other: "MemoryFile") -> bool:
+        return self._name < other._name
+
     def touch(self, mode: int = 0o666) -> None:
         self._disk.setdefault(self._name, b"")
 

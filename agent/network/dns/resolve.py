@@ -7,7 +7,7 @@ not known here (None) is somebody else's to answer. The index of a network is ma
 first asks and thrown away when its endpoints change; an endpoint's is kept as long as the endpoint.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import msgspec
@@ -54,6 +54,14 @@ class Directory:
                 before if before is not None and same else _Page(overlay, named, before)
             )
         self._pages = pages
+
+    def change(self, changed: Mapping[EndpointKey, EndpointWanted | None]) -> None:
+        """Know these endpoints as they are now (None: gone), and all others as before."""
+        for key, endpoint in changed.items():
+            page = self._pages.get(key[1])
+            # The mesh's network carries connections, not names.
+            if page is not None and not page.overlay.ingress:
+                page.change(key, endpoint)
 
     def has_way_out(self, networks: Iterable[NetworkId]) -> bool:
         """Is one of these networks not internal?"""
@@ -202,6 +210,21 @@ class _Page:
         known = self._entries
         return all((e := known.get(new.key)) and e.endpoint is new for new in endpoints)
 
+    def change(self, key: EndpointKey, endpoint: EndpointWanted | None) -> None:
+        """The endpoint is another now; None: gone."""
+        old = self._entries.pop(key, None) if endpoint is None else self._entries.get(key)
+        if endpoint is None:
+            self._names = None
+            return
+        new = self._entries[key] = _Entry(endpoint)
+        names = _names_of(endpoint)
+        if old is None or self._names is None or _names_of(old.endpoint) != names:
+            self._names = None
+            return
+        for name in names:
+            entries = self._names[name]
+            entries[entries.index(old)] = new
+
     def find(self, name: str) -> bytes | None:
         """The addresses of a name; None: not one of this network."""
         names = self._names
@@ -242,11 +265,15 @@ class _Page:
     def _index(self) -> dict[str, list[_Entry]]:
         names: dict[str, list[_Entry]] = {}
         for entry in self._entries.values():
-            endpoint = entry.endpoint
-            of_it = {endpoint.service_name.lower(): 0} | {a.lower(): 0 for a in endpoint.aliases}
-            for name in of_it:
+            for name in _names_of(entry.endpoint):
                 names.setdefault(name, []).append(entry)
         return names
+
+
+def _names_of(endpoint: EndpointWanted) -> tuple[str, ...]:
+    """What it is called, each once."""
+    names = (endpoint.service_name, *endpoint.aliases)
+    return tuple(dict.fromkeys(name.lower() for name in names))
 
 
 def _task(entries: list[_Entry], rest: str) -> bytes | None:

@@ -10,13 +10,22 @@ import asyncio
 import errno
 import random
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, suppress
 from typing import Any, ParamSpec, Protocol
 
 from agent.network.base import (
     RESOLVER_ADDRESS,
     RESOLVER_PORT,
+    EndpointKey,
     EndpointWanted,
     NetworkFailed,
     OverlayWanted,
@@ -95,6 +104,10 @@ class NameServers:
     def know(self, overlays: Iterable[OverlayWanted], endpoints: Iterable[EndpointWanted]) -> None:
         """Answer from these endpoints from now on."""
         self.directory.learn(overlays, endpoints)
+
+    def change(self, changed: Mapping[EndpointKey, EndpointWanted | None]) -> None:
+        """Answer from these endpoints, too, as they are now (None: gone)."""
+        self.directory.change(changed)
 
     async def open(
         self, task_id: TaskId, networks: Sequence[NetworkId], servers: Sequence[str]

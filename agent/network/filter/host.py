@@ -32,6 +32,7 @@ from agent.network.filter.table import Chain, Elements, Table, Unit, units
 from agent.network.names import MARK_KIND, MARK_KIND_MASK, MARK_MASK, SEAL_MASK, Names, way_mark
 from agent.network.names import vtep_mac as mac_of
 from pyswarm_core.addresses import block6
+from pyswarm_core.ids import NetworkId
 
 UNSEALED = "unsealed"
 """The counter of packets of encrypted networks that were met in the clear."""
@@ -74,6 +75,16 @@ def host_table(
         | _around_tunnels(names, frames, meshed=bool(meshed)),
         counters=(SPOOFED, UNSEALED),
     )
+
+
+def part_of(
+    overlays: Mapping[NetworkId, OverlayWanted], endpoints: Sequence[EndpointWanted]
+) -> Table:
+    """What these endpoints alone are of the table: their ports of the mesh."""
+    led = ports(overlays, endpoints, [])
+    mesh = {f"mesh{scope.suffix}" for scope in SCOPES}
+    elements = {label: held for label, held in _ports(led).items() if label in mesh}
+    return Table(elements=elements, chains=led.chains)
 
 
 def spares(table: Table) -> list[Unit]:

@@ -7,6 +7,8 @@ is read, and written anew unless it is word for word what it was.
 
 from collections.abc import Awaitable, Callable
 
+from msgspec.structs import replace
+
 from agent.network import nft
 from agent.network.base import NetworkFailed
 from agent.network.filter.table import Table, Unit, change, removal, whole, without
@@ -57,6 +59,31 @@ class Keeper:
             except NetworkFailed as error:
                 _log.warning("filter.rewritten", table=self._name, error=error)
                 await self._write(table)
+
+    async def patch(self, old: Table, new: Table) -> bool:
+        """Make of the part `old` of the kernel's table the part `new`; False if that cannot be
+        done without looking at the whole.
+        """
+        table = self._table
+        if table is None or not self._begun or self.refused or await self._disturbed():
+            return False
+        elements, chains = dict(table.elements), dict(table.chains)
+        theirs = [label for label in new.chains if label in chains and label not in old.chains]
+        if theirs or any(chains.get(label) != chain for label, chain in old.chains.items()):
+            return False  # another endpoint has this port, too
+        for label, held in new.elements.items():
+            kept = elements[label].items - old.elements[label].items | held.items
+            elements[label] = replace(elements[label], items=kept)
+        for label in old.chains:
+            del chains[label]
+        try:
+            if text := change(self._name, old, new):
+                whole_ = replace(table, elements=elements, chains=chains | dict(new.chains))
+                await self._apply(text, whole_)
+        except NetworkFailed as error:
+            _log.warning("filter.rewritten", table=self._name, error=error)
+            return False
+        return True
 
     def distrust(self) -> None:
         """Have the next `sync` write the table, whatever it seems to be."""

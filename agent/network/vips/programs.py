@@ -37,7 +37,7 @@ class _Wish:
     """What tables should say, as of one `want`."""
 
     def __init__(self) -> None:
-        self.vips: dict[EndpointKey, tuple[EndpointWanted, Vip]] = {}
+        self.vips: dict[NetworkId, dict[EndpointKey, tuple[EndpointWanted, Vip]]] = {}
         self.dual: frozenset[NetworkId] = frozenset()
         self._made: dict[tuple[NetworkId, ...], Ruleset] = {}
         self._batches: dict[tuple[tuple[NetworkId, ...], bool], bytes] = {}
@@ -45,14 +45,21 @@ class _Wish:
     def ruleset(self, networks: tuple[NetworkId, ...]) -> Ruleset:
         made = self._made.get(networks)
         if made is None:
-            vips = {
-                vip.address: vip for (_, network), (_, vip) in self.vips.items()
-                if network in networks
-            }  # fmt: skip
+            of_networks = (self.vips.get(network_id, {}).values() for network_id in networks)
+            vips = {vip.address: vip for held in of_networks for _, vip in held}
             made = Ruleset(vips, dual=not self.dual.isdisjoint(networks))
             # Two threads may make it at once: they make the same, and one is kept.
             made = self._made.setdefault(networks, made)
         return made
+
+    def without(self, changed: frozenset[NetworkId]) -> "_Wish":
+        """The same, but for these networks' virtual addresses, which are a copy."""
+        wish = _Wish()
+        wish.dual = self.dual
+        wish.vips = {**self.vips, **{n: dict(self.vips.get(n, {})) for n in changed}}
+        wish._made = {n: made for n, made in dict(self._made).items() if changed.isdisjoint(n)}
+        wish._batches = {k: b for k, b in dict(self._batches).items() if changed.isdisjoint(k[0])}
+        return wish
 
     def replacement(self, networks: tuple[NetworkId, ...], *, assume_udp: bool) -> bytes:
         """Made once for all tasks that start on the same networks."""
@@ -96,11 +103,25 @@ class Programs:
             overlay = overlays.get(endpoint.network_id)
             if not endpoint.vip or (overlay and overlay.ingress):
                 continue
-            known, vip = before.vips.get(endpoint.key, (None, None))
-            if known != endpoint or vip is None or bool(vip.address6) != _is_dual(overlay):
-                vip = ruleset.vip(endpoint, overlay, vip)
-            wish.vips[endpoint.key] = endpoint, vip
+            old = before.vips.get(endpoint.network_id, {}).get(endpoint.key)
+            _put(wish, endpoint, overlay, old)
         self._wish = wish
+
+    def change(
+        self,
+        overlays: Mapping[NetworkId, OverlayWanted],
+        changed: Mapping[EndpointKey, EndpointWanted | None],
+    ) -> frozenset[NetworkId]:
+        """Take these endpoints (None: gone); `sync` carries it out on the networks returned."""
+        networks = frozenset(network_id for _, network_id in changed)
+        wish = self._wish.without(networks)
+        for key, endpoint in changed.items():
+            old = wish.vips[key[1]].pop(key, None)
+            overlay = overlays.get(key[1])
+            if endpoint is not None and endpoint.vip and not (overlay and overlay.ingress):
+                _put(wish, endpoint, overlay, old)
+        self._wish = wish
+        return networks
 
     @contextmanager
     def new(
@@ -140,14 +161,19 @@ class Programs:
             with task.lock:
                 task.netfilter.close()
 
-    def sync(self) -> list[tuple[TaskId, tuple[NetworkId, ...], str]]:
-        """Make every table say what is wanted, and forget the UDP flows to backends that left.
+    def sync(
+        self, networks: frozenset[NetworkId] | None = None
+    ) -> list[tuple[TaskId, tuple[NetworkId, ...], str]]:
+        """Make every table (of tasks on one of these networks, if any is named) say what is wanted,
+        and forget the UDP flows to backends that left.
 
         Tells the tasks whose kernel's tables refuse that, their networks, and why.
         """
         refused = []
         changes: _Changes = {}
         for task_id, task in list(self._tasks.items()):
+            if networks is not None and networks.isdisjoint(task.networks):
+                continue
             try:
                 with task.lock:
                     self._follow(task, changes)
@@ -211,6 +237,18 @@ class Programs:
                 task.generation += 1
             task.programmed = wanted
         _forget_flows(task)
+
+
+def _put(
+    wish: _Wish,
+    endpoint: EndpointWanted,
+    overlay: OverlayWanted | None,
+    old: tuple[EndpointWanted, Vip] | None,
+) -> None:
+    known, vip = old or (None, None)
+    if known != endpoint or vip is None or bool(vip.address6) != _is_dual(overlay):
+        vip = ruleset.vip(endpoint, overlay, vip)
+    wish.vips.setdefault(endpoint.network_id, {})[endpoint.key] = endpoint, vip
 
 
 def _rules(netfilter: Netlink, table: nftables.Table, chain: str) -> bool:

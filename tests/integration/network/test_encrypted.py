@@ -8,11 +8,13 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from agent.network.base import Attachment, NetworkFailed, OverlayWanted, Peer
 from agent.network.encryption.ipsec import WORN_PACKETS, direction_key, sealed_mtu, sending_key, spi
+from agent.network.filter.host import UNSEALED
 from agent.network.names import Names
 from pyswarm_core.addresses import address6
 from pyswarm_core.clock import Instant
@@ -102,7 +104,7 @@ def policies(host: Host) -> str:
 
 def unsealed(host: Host) -> int:
     """How many clear packets of encrypted networks the host dropped."""
-    return host.call(host.dataplane.unsealed)
+    return host.call(partial(host.dataplane.dropped, UNSEALED))
 
 
 def transfer(near: str, far: str, address: str, size: int = 1 << 20) -> bool:

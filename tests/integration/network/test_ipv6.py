@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from agent.network.base import (
     Peer,
     Published,
 )
+from agent.network.filter.senders import SPOOFED
 from agent.network.names import Names, next_hop6
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.specs import PortConfig, Protocol, PublishMode
@@ -211,7 +213,7 @@ def test_addresses_outside_every_block_are_unreachable_not_leaked(hosts: list[Ho
 
 def test_a_task_cannot_send_with_anothers_address(hosts: list[Host]) -> None:
     task = attach(hosts[0], "task", APP)
-    before = hosts[0].call(hosts[0].dataplane.spoofed)
+    before = hosts[0].call(partial(hosts[0].dataplane.dropped, SPOOFED))
     with echo(hosts[0].netns, 7001, "host", udp=True, six=True):
         with udp_client(task, six=True) as honest:
             assert ask_udp(honest, at6(APP, 1, 1), 7001) == ("host", at6(APP, 1))
@@ -220,7 +222,7 @@ def test_a_task_cannot_send_with_anothers_address(hosts: list[Host]) -> None:
             forged.bind((at6(APP, 3), 0))
             with pytest.raises(TimeoutError):
                 ask_udp(forged, at6(APP, 1, 1), 7001)
-    assert hosts[0].call(hosts[0].dataplane.spoofed) > before
+    assert hosts[0].call(partial(hosts[0].dataplane.dropped, SPOOFED)) > before
 
 
 def service(*numbers: int) -> EndpointWanted:

@@ -1,7 +1,7 @@
 """What an agent acknowledges of its networks, and when."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,6 +10,8 @@ import pytest
 
 from agent import overlays as module
 from agent.network.base import (
+    Backend,
+    EndpointKey,
     EndpointWanted,
     Fault,
     NetworkFailed,
@@ -22,6 +24,7 @@ from agent.network.fake import Fabric, FakeDataplane, FakeResolvers
 from agent.network.state import KernelState
 from agent.overlays import Overlays
 from agent.session.assigned import Assigned
+from agent.wishes import Wish
 from pyswarm_core.clock import MILLISECOND
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.limits import FAULT_AFTER, NETWORK_WAIT_MAX
@@ -45,6 +48,13 @@ class SlowDataplane(FakeDataplane):
         self.begun.release()
         await self.let.acquire()
         return await super().sync(overlays, endpoints, published)
+
+    async def update(
+        self, changed: Mapping[EndpointKey, EndpointWanted | None]
+    ) -> tuple[Fault, ...]:
+        self.begun.release()
+        await self.let.acquire()
+        return await super().update(changed)
 
 
 class Watch:
@@ -312,3 +322,106 @@ async def test_a_host_whose_network_cannot_be_changed_says_so_and_rejects_tasks_
         monkeypatch.setattr(module, "NETWORK_WAIT_MAX", NETWORK_WAIT_MAX)
         await overlays.attach(TaskId("a"), [NET])
         assert overlays.faults == ()
+
+
+class Counting(FakeDataplane):
+    """Notes what each call is given."""
+
+    def __init__(self) -> None:
+        super().__init__(Fabric(), Underlay(address="192.0.2.1"))
+        self.syncs = 0
+        self.updates: list[Mapping[EndpointKey, EndpointWanted | None]] = []
+
+    async def sync(
+        self,
+        overlays: Sequence[OverlayWanted],
+        endpoints: Sequence[EndpointWanted] = (),
+        published: Sequence[Published] = (),
+    ) -> tuple[Fault, ...]:
+        self.syncs += 1
+        return await super().sync(overlays, endpoints, published)
+
+    async def update(
+        self, changed: Mapping[EndpointKey, EndpointWanted | None]
+    ) -> tuple[Fault, ...]:
+        self.updates.append(changed)
+        return await super().update(changed)
+
+
+def service(number: int, *backends: str, digest: int = 0) -> EndpointWanted:
+    return EndpointWanted(
+        service_id=ServiceId(f"s{number}"),
+        service_name=f"s{number}",
+        network_id=NET,
+        vip=f"10.1.{200 + number // 250}.{number % 250 + 1}",
+        backends=tuple(Backend(TaskId(a), slot, a) for slot, a in enumerate(backends, 1)),
+        digest=digest or number,
+    )
+
+
+async def test_a_changed_endpoint_costs_its_own_work_whatever_else_there_is(tmp_path: Path) -> None:
+    dataplane, told, path = Counting(), Told(), tmp_path / "overlays.json"
+    async with running(dataplane, told, path) as overlays:
+        many = tuple(service(number, "10.1.0.5") for number in range(1000))
+        await overlays.assign(everything(overlay(NET), endpoints=many))
+        await told.until(1)
+        files = {file.name: file.stat().st_ino for file in tmp_path.iterdir()}
+        syncs, written = dataplane.syncs, overlays._wishes.written
+        changed = service(7, "10.1.0.5", "10.1.0.6", digest=70_000)
+        await overlays.assign(assigned(2, changed))
+        await told.until(2)
+        assert dataplane.syncs == syncs
+        assert dataplane.updates == [{changed.key: changed}]
+        assert overlays._wishes.written == written + 1
+        after = {file.name: file.stat().st_ino for file in tmp_path.iterdir()}
+        assert {name for name in after if after[name] != files.get(name)} == {"overlays.net.s7"}
+        assert told.digests[-1] == told.digests[-2] ^ 7 ^ 70_000
+        # The same again is nothing; a removal is one file less.
+        await overlays.assign(assigned(3, changed))
+        await told.until(3)
+        gone = msgspec.structs.replace(assigned(4), removed_endpoints=(changed.key,))
+        await overlays.assign(gone)
+        await told.until(4)
+        assert dataplane.updates[1:] == [{changed.key: None}]
+        assert not (tmp_path / "overlays.net.s7").exists()
+        assert len(dataplane.endpoints) == 999
+    again = Counting()
+    async with running(again, Told(), path) as overlays:
+        await overlays.settled()
+        await asyncio.sleep(0)
+        await overlays.settled()
+        assert again.endpoints == dataplane.endpoints
+
+
+async def test_endpoints_that_an_earlier_agent_kept_in_one_file_are_taken_over(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "overlays.json"
+    kept = Wish((overlay(NET),), (service(1, "10.1.0.5"), service(2)))
+    path.write_bytes(msgspec.json.encode(kept))
+    (tmp_path / "overlays.net.broken").write_bytes(b"{")
+    for _ in range(2):
+        dataplane = Counting()
+        async with running(dataplane, Told(), path) as overlays:
+            await asyncio.sleep(0)  # it begins
+            await overlays.attach(TaskId("a"), [NET])
+            assert list(dataplane.endpoints.values()) == list(kept.endpoints)
+            await overlays.detach(TaskId("a"))
+
+
+async def test_an_update_that_fails_is_made_good_by_looking_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETRY_S", 0.001)
+    dataplane, told = Counting(), Told()
+
+    async def refuse(changed: Mapping[EndpointKey, EndpointWanted | None]) -> tuple[Fault, ...]:
+        raise NetworkFailed("not now")
+
+    async with running(dataplane, told, tmp_path / "o") as overlays:
+        await overlays.assign(everything(overlay(NET), endpoints=(service(1),)))
+        await told.until(1)
+        monkeypatch.setattr(dataplane, "update", refuse)
+        await overlays.assign(assigned(2, service(2)))
+        await told.until(2)
+        assert len(dataplane.endpoints) == 2

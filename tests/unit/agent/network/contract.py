@@ -14,6 +14,7 @@ from agent.network.base import (
     Attachment,
     Backend,
     Dataplane,
+    EndpointKey,
     EndpointWanted,
     Fault,
     NetworkFailed,
@@ -92,6 +93,12 @@ def sync_these(
     endpoints: tuple[EndpointWanted, ...] = (),
 ) -> tuple[Fault, ...]:
     return bench.run(number, lambda: bench.dataplane(number).sync(overlays, endpoints))
+
+
+def update(
+    bench: Bench, number: int, key: EndpointKey, now: EndpointWanted | None
+) -> tuple[Fault, ...]:
+    return bench.run(number, lambda: bench.dataplane(number).update({key: now}))
 
 
 def both(bench: Bench, *endpoints: EndpointWanted) -> None:
@@ -223,6 +230,25 @@ class DataplaneContract:
             both(bench, wanted)
             addresses = {backend.address for backend in wanted.backends}
             assert bench.answers(1, A, VIP) == bench.answers(2, B, VIP) == addresses
+
+    def test_an_update_changes_its_endpoints_and_nothing_else(self, bench: Bench) -> None:
+        other = msgspec.structs.replace(
+            endpoint(A, vip="10.128.255.253"), service_id=ServiceId("o")
+        )
+        both(bench, endpoint(A), other)
+        changed = endpoint(A, B)
+        for number in (1, 2):
+            assert update(bench, number, changed.key, changed) == ()
+            assert check(bench, number) == ()
+        assert bench.answers(1, A, VIP) == bench.answers(2, B, VIP) == set(ADDRESSES.values())
+        assert bench.answers(1, A, "10.128.255.253") == {ADDRESSES[A]}
+        for number in (1, 2):
+            update(bench, number, changed.key, None)
+            assert check(bench, number) == ()
+        assert bench.answers(1, A, VIP) == set()
+        assert bench.answers(1, A, "10.128.255.253") == {ADDRESSES[A]}
+        both(bench, changed, other)
+        assert bench.answers(2, B, VIP) == set(ADDRESSES.values())
 
     def test_a_service_without_backends_or_gone_answers_nobody(self, bench: Bench) -> None:
         both(bench, endpoint(A, B))

@@ -16,7 +16,7 @@ from agent.network.base import (
     Underlay,
     host_bridge,
 )
-from agent.network.filter.host import UNSEALED, host_table, spares
+from agent.network.filter.host import UNSEALED, host_table, part_of, spares
 from agent.network.filter.keeper import Keeper
 from agent.network.filter.table import (
     Chain,
@@ -390,3 +390,49 @@ async def test_a_table_that_cannot_be_without_what_nft_refuses_fails(
     keeper = Keeper("t", generation, spares=lambda table: units(table, {"entries"}, "mesh_"))
     with pytest.raises(NetworkFailed, match="nft: cannot"):
         await keeper.sync(table)
+
+
+async def test_a_changed_backend_of_a_published_port_costs_its_own_chain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    applied: list[str] = []
+
+    async def apply(text: str) -> None:
+        applied.append(text)
+
+    async def nothing(*_: str) -> str:
+        return ""
+
+    async def generation() -> int:
+        return len(applied)
+
+    monkeypatch.setattr(nft, "apply", apply)
+    monkeypatch.setattr(nft, "listing", nothing)
+    keeper = Keeper("t", generation)
+    overlays = [host_bridge("10.127.0.0/16"), mesh()]
+    known = {overlay.network_id: overlay for overlay in overlays}
+
+    def numbered(number: int, *addresses: str) -> EndpointWanted:
+        port = PortConfig(target_port=80, published_port=1000 + number)
+        made = web(*addresses, ports=(port,))
+        return msgspec.structs.replace(made, service_id=ServiceId(f"s{number}"))
+
+    before = [numbered(number, "10.9.0.2") for number in range(500)]
+    await keeper.sync(host_table(overlays, before, [], NAMES, UNDERLAY))
+    old, new = before[7], numbered(7, "10.9.0.2", "10.9.0.3")
+    assert await keeper.patch(part_of(known, [old]), part_of(known, [new]))
+    patched = applied[-1]
+    assert patched.count("\n") == len(part_of(known, [new]).chains["mesh_tcp_1007"].rules) + 1
+    assert all("1007" in line for line in patched.splitlines())
+    # What is kept of the table is what the whole would be: nothing is left to do.
+    after = [*before[:7], new, *before[8:]]
+    count = len(applied)
+    await keeper.sync(host_table(overlays, after, [], NAMES, UNDERLAY))
+    assert len(applied) == count
+    assert await keeper.patch(part_of(known, [new]), part_of(known, []))
+    count = len(applied)
+    await keeper.sync(host_table(overlays, [*before[:7], *before[8:]], [], NAMES, UNDERLAY))
+    assert len(applied) == count
+    # A port that two have is no part of either.
+    twin = msgspec.structs.replace(before[8], service_id=ServiceId("twin"))
+    assert not await keeper.patch(part_of(known, []), part_of(known, [twin]))

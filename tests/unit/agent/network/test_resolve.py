@@ -319,3 +319,37 @@ def test_a_way_out_is_any_network_that_is_not_internal() -> None:
 
 def test_an_answer_of_ours_without_rows_is_no_name_error() -> None:
     assert directory(endpoint("web")).answer((APP,), question("web"), 0, 512) == Answer()
+
+
+def test_a_change_leads_to_what_learning_all_anew_would() -> None:
+    web = endpoint("web", "10.128.0.2", aliases=("www", "shared"))
+    db = endpoint("db", "10.128.0.9", aliases=("shared",))
+    hidden = endpoint("mesh", "10.130.0.2", network=MESH)
+    steps: list[tuple[EndpointWanted, EndpointWanted | None]] = [
+        (web, endpoint("web", "10.128.0.2", "10.128.0.3", aliases=("www", "shared"))),
+        (web, endpoint("web", "10.128.0.3", aliases=("shared", "new"))),
+        (db, None),
+        (db, db),
+        (hidden, endpoint("mesh", "10.130.0.3", network=MESH)),
+        (web, None),
+    ]
+    known, now = directory(web, db, hidden), {one.key: one for one in (web, db, hidden)}
+    names = ("web", "www", "shared", "new", "db", "web.1", "tasks.web", "mesh", "web.2")
+    for asked in (True, False):  # an index that is there is changed, too
+        for old, new in steps:
+            if asked:
+                ask(known, "web")
+            known.change({old.key: new})
+            now.pop(old.key, None)
+            if new is not None:
+                now[new.key] = new
+            fresh = directory(*now.values())
+            for name in names:
+                found, wanted = ask(known, name), ask(fresh, name)
+                assert sorted(found or ()) == sorted(wanted or ()), (name, new)
+            for address in ("10.128.0.2", "10.128.0.3", "10.128.0.9"):
+                reverse = question(ip_address(address).reverse_pointer, "PTR")
+                answers = [one.answer((APP,), reverse, 0, 512) for one in (known, fresh)]
+                assert answers[0] == answers[1]
+        known.learn(OVERLAYS, [web, db, hidden])
+        now = {one.key: one for one in (web, db, hidden)}

@@ -42,15 +42,17 @@ class Faults:
         self._failures += 1
 
     def synced(
-        self, faults: tuple[Fault, ...], carried: Collection[NetworkId], now: Instant
+        self, faults: tuple[Fault, ...], carried: Collection[NetworkId] | None, now: Instant
     ) -> list[Fault]:
-        """A sync of these networks ended with these faults; those that are new."""
+        """A sync of these networks (None: the same as before) ended with these faults; those that
+        are new.
+        """
         self.trouble, self._failures = "", 0
-        for fault in self._kernel:
-            if fault.network_id not in carried:
+        for fault in self._kernel if carried is not None else ():
+            if carried is not None and fault.network_id not in carried:
                 self._left.setdefault(fault, after(now, FAULT_KEPT))
         for fault, until in tuple(self._left.items()):
-            if until <= now or fault.network_id in carried:
+            if until <= now or (carried is not None and fault.network_id in carried):
                 del self._left[fault]
         new = [fault for fault in faults if fault not in self._kernel]
         self._kernel = faults

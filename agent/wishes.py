@@ -1,0 +1,77 @@
+"""Keeps on disk what this host's networks should be: networks and published ports in one file, each
+endpoint in a file beside it, so that a changed endpoint costs its own. SHELL.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+import msgspec
+
+from agent.network.base import EndpointKey, EndpointWanted, OverlayWanted, Published
+from pyswarm_core.aio.logs import EventLog
+
+_log = EventLog("agent.wishes")
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """All of it."""
+
+    overlays: tuple[OverlayWanted, ...] = ()
+    endpoints: tuple[EndpointWanted, ...] = ()
+    published: tuple[Published, ...] = ()
+
+
+class Wishes:
+    """The files. What cannot be read or written is logged: the controller tells it again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.written = 0
+        """Files written or removed so far."""
+
+    def load(self) -> Wish:
+        """What was kept; of the endpoints also those of one file, as earlier agents kept them."""
+        if not self._path.exists():
+            return Wish()
+        try:
+            kept = msgspec.json.decode(self._path.read_bytes(), type=Wish)
+        except (msgspec.DecodeError, OSError) as error:
+            _log.error("network.unreadable", path=self._path, error=error)
+            return Wish()
+        endpoints = {endpoint.key: endpoint for endpoint in kept.endpoints}
+        for file in sorted(self._path.parent.glob(f"{self._path.stem}.*.*")):
+            try:
+                endpoint = msgspec.json.decode(file.read_bytes(), type=EndpointWanted)
+            except (msgspec.DecodeError, OSError) as error:
+                _log.error("network.unreadable", path=file, error=error)
+            else:
+                endpoints[endpoint.key] = endpoint
+        return msgspec.structs.replace(kept, endpoints=tuple(endpoints.values()))
+
+    def save(self, overlays: Iterable[OverlayWanted], published: Iterable[Published]) -> None:
+        """Keep these networks and ports, and no others."""
+        self._write(self._path, Wish(tuple(overlays), (), tuple(published)))
+
+    def save_endpoints(self, changed: Mapping[EndpointKey, EndpointWanted | None]) -> None:
+        """Keep these endpoints as they are now; None: not any more."""
+        for (service_id, network_id), endpoint in changed.items():
+            names = (quote(name, safe="") for name in (network_id, service_id))
+            file = self._path.with_suffix(f".{'.'.join(names)}")
+            if endpoint is not None:
+                self._write(file, endpoint)
+                continue
+            try:
+                file.unlink(missing_ok=True)
+            except OSError as error:
+                _log.error("network.save_failed", error=error)
+            self.written += 1
+
+    def _write(self, file: Path, value: msgspec.Struct) -> None:
+        fresh = self._path.with_suffix(".new")
+        try:
+            fresh.write_bytes(msgspec.json.encode(value))
+            fresh.replace(file)
+        except OSError as error:
+            _log.error("network.save_failed", error=error)
+        self.written += 1
