@@ -167,7 +167,7 @@ def _require_unclaimed(state: State, node_id: NodeId, hostname: str, addr: str) 
     """
     table = state.node_table
     for what, holders, option in (
-        (f"hostname {hostname}", table.named(hostname), "--hostname"),
+        (f"hostname {hostname}", table.named(hostname), "hostname (in agent.yaml, or --hostname)"),
         (f"address {addr}", table.at(addr), "--advertise-addr"),
     ):
         if (holder := _living(state, node_id, holders)) is not None:

@@ -25,7 +25,7 @@ IMAGE = f"{REGISTRY}/web:1"
 BOOT = """
 mount -t tmpfs run /run
 mkdir -p /etc/pyswarm && mount -t tmpfs etc /etc/pyswarm
-echo "insecure-registry: [10.98.0.1:5000]" > /etc/pyswarm/agent.yaml
+printf 'insecure-registry: [10.98.0.1:5000]\nhostname: host%s\n' "$2" > /etc/pyswarm/agent.yaml
 mount --bind "$1" /var/lib/pyswarm
 touch /run/booted; exec sleep infinity
 """
@@ -75,7 +75,9 @@ def booted(name: str, number: int, state: Path) -> Iterator[Host]:
     state.mkdir(parents=True)
     unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     enter = ["nsenter", f"--net=/run/netns/{name}"]
-    holder = subprocess.Popen([*enter, *unshare, "sh", "-ec", BOOT, "boot", str(state)])
+    holder = subprocess.Popen(
+        [*enter, *unshare, "sh", "-ec", BOOT, "boot", str(state), str(number)]
+    )
     try:
         children = Path(f"/proc/{holder.pid}/task/{holder.pid}/children")
         until(lambda: children.read_text().split(), "its init runs")
