@@ -36,14 +36,14 @@ class Wishes:
             return Wish()
         try:
             kept = msgspec.json.decode(self._path.read_bytes(), type=Wish)
-        except (msgspec.DecodeError, OSError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
             _log.error("network.unreadable", path=self._path, error=error)
             return Wish()
         endpoints = {endpoint.key: endpoint for endpoint in kept.endpoints}
         for file in sorted(self._path.parent.glob(f"{self._path.stem}.*.*")):
             try:
                 endpoint = msgspec.json.decode(file.read_bytes(), type=EndpointWanted)
-            except (msgspec.DecodeError, OSError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
                 _log.error("network.unreadable", path=file, error=error)
             else:
                 endpoints[endpoint.key] = endpoint
