@@ -24,10 +24,9 @@ NEVER = 1_000_000_000
 
 def freeze() -> None:
     """Have no look see what exists now: modules, and the state that was just loaded. Both live as
-    long as the process or are freed without a look. Done once: a later term might freeze garbage.
+    long as the term or are freed without a look. `tend` has them looked at again when it ends.
     """
-    if not gc.get_freeze_count():
-        gc.freeze()
+    gc.freeze()
 
 
 @contextmanager
@@ -52,7 +51,8 @@ async def tend(
 ) -> None:
     """For ever: look at everything when enough sessions have ended, each time after a `breathe`.
 
-    `ended` counts them. The interpreter decides by itself again when this is cancelled.
+    `ended` counts them. When this is cancelled, nothing is frozen any more, and the interpreter
+    decides by itself again.
     """
     before = gc.get_threshold()
     gc.set_threshold(YOUNG_OBJECTS, before[1], NEVER)
@@ -65,4 +65,5 @@ async def tend(
                 await breathe()
                 gc.collect()
     finally:
+        gc.unfreeze()
         gc.set_threshold(*before)

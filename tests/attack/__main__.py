@@ -37,6 +37,7 @@ CALL_EVERY_S = 0.05
 CALL_LIMIT_S = 5.0
 P99_MAX_S = 0.100
 RSS_GROWTH_MAX = 1.20
+TRACE_LENGTH = 4_000
 HOSTS = ("host1", "host2", "host3")
 _WON = re.compile(r"election\.won")
 
@@ -45,10 +46,12 @@ class Outcome(NamedTuple):
     """What was seen of one attack."""
 
     sent: Counter[str]
+    failures: list[str]
+    """Calls whose error nobody expected, with their tracebacks, from the controller's log."""
     terms: int
     """Terms that began after the attack did."""
-    not_ready: Counter[str]
-    """Hosts that were seen in another state than ready: sightings by host and state."""
+    down: Counter[str]
+    """How often each host was seen to be down."""
     calls_s: list[float]
     """How long each plain call took."""
     failed_calls: Counter[str]
@@ -70,8 +73,10 @@ def broken(outcome: Outcome) -> list[str]:
     found = []
     if outcome.terms:
         found.append(f"{outcome.terms} terms were lost")
-    found += [f"{name}: seen {count} times" for name, count in outcome.not_ready.items()]
-    bad = [name for name in outcome.sent if name.endswith((" UNKNOWN", " INTERNAL", " HUNG"))]
+    found += [f"{host} was down: seen {count} times" for host, count in outcome.down.items()]
+    # gRPC itself answers INTERNAL where a stream breaks; our own errors of that kind are logged.
+    found += [f"the controller failed: {text}" for text in outcome.failures]
+    bad = [name for name in outcome.sent if name.endswith((" UNKNOWN", " HUNG"))]
     found += [f"{name}: {outcome.sent[name]} calls" for name in sorted(bad)]
     found += [f"plain call: {text}: {count} times" for text, count in outcome.failed_calls.items()]
     if outcome.unanswered:
@@ -96,7 +101,7 @@ class Watcher:
     def __init__(self, fleet: Fleet) -> None:
         self.calls_s: list[float] = []
         self.failed: Counter[str] = Counter()
-        self.not_ready: Counter[str] = Counter()
+        self.down: Counter[str] = Counter()
         self.asked = 0
         self.unanswered = 0
         self._fleet = fleet
@@ -136,9 +141,8 @@ class Watcher:
     def _look(self, reply: pb.ListNodesReply) -> None:
         for view in reply.nodes:
             hostname = view.node.description.hostname
-            state = view.node.status.state
-            if hostname in HOSTS and state != "ready":
-                self.not_ready[f"{hostname} was {state}"] += 1
+            if hostname in HOSTS and view.node.status.state == "down":
+                self.down[hostname] += 1
 
     def _ask(self) -> None:
         while not self._ended.wait(CALL_EVERY_S):
@@ -163,8 +167,9 @@ def attack(fleet: Fleet, seconds: float, seed: int, settle_s: float) -> Outcome:
     time.sleep(settle_s)
     return Outcome(
         sent,
+        _failures(fleet),
         _terms(fleet) - terms,
-        watcher.not_ready,
+        watcher.down,
         watcher.calls_s,
         watcher.failed,
         watcher.asked,
@@ -205,6 +210,11 @@ def _leftovers(fleet: Fleet) -> list[str]:
 
 def _terms(fleet: Fleet) -> int:
     return len(_WON.findall((fleet.run_dir / "host1" / "controller.log").read_text()))
+
+
+def _failures(fleet: Fleet) -> list[str]:
+    _, *found = (fleet.run_dir / "host1" / "controller.log").read_text().split("call.failed ")
+    return [text[:TRACE_LENGTH] for text in found]
 
 
 def _memory(fleet: Fleet) -> dict[str, int]:
