@@ -1,6 +1,6 @@
 """Two controllers that believe they lead: only the fence keeps the deposed one's writes out.
 
-The first is paused when a request has arrived; it goes on with it when another leads.
+The first is paused when it is to decide on a request; it goes on with that when another leads.
 """
 
 from pyswarm_core.clock import SECOND
@@ -11,9 +11,9 @@ from tests.sim.world import World
 TWO = ServiceMode(replicated=ReplicatedMode(replicas=2))
 
 
-def _request_waits(world: World) -> bool:
+def _is_to_decide(world: World) -> bool:
     loop = leader(world).loop
-    return loop is not None and loop.queue_depths["requests"] > 0
+    return loop is not None and loop.queue_depths["dirty_services"] > 0
 
 
 def _pause(world: World) -> None:
@@ -30,7 +30,7 @@ def test_a_deposed_leader_writes_nothing() -> None:
     steps = [
         Step(ready, create("first", TWO)),
         Step(after(5), create("second", TWO)),
-        Step(_request_waits, _pause),
+        Step(_is_to_decide, _pause),
         Step(_two_lead, create("third", TWO)),
     ]
     result = play(steps, CALM.but(controllers=2))
