@@ -6,19 +6,17 @@ first message of a stream says whether it is a Session or a Join.
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 
 from agent.session.conversation import Ended, Session
 from controller.servers.dispatcher import Dispatcher
+from pyswarm_core.aio.status import code_of
 from pyswarm_core.api.v1 import dispatcher_pb2
+from pyswarm_core.errors import PyswarmError
 from tests.sim.net import Broken, End, Net
 from tests.sim.process import Process
-
-
-class Aborted(Exception):
-    """The server ended the call with a status."""
 
 
 class Refusal:
@@ -48,12 +46,6 @@ class StreamContext:
         """Send it."""
         self._end.send(message)
 
-    async def abort(self, code: grpc.StatusCode, details: str = "") -> NoReturn:
-        """End the call."""
-        if not self._end.closed:
-            self._end.send(Refusal(code, details))
-        raise Aborted(details)
-
 
 def accept(process: Process, dispatcher: Dispatcher, end: End) -> None:
     """Serve a new stream; its handler is cancelled when the stream breaks, as gRPC does."""
@@ -65,8 +57,14 @@ def accept(process: Process, dispatcher: Dispatcher, end: End) -> None:
                 end.send(await dispatcher.Join(first, StreamContext(end, None)))  # type: ignore[arg-type]
             elif first is not None:
                 await dispatcher.Session(None, StreamContext(end, first))  # type: ignore[arg-type]
-        except (Aborted, Broken, asyncio.CancelledError):
+        except (Broken, asyncio.CancelledError):
             pass
+        except (PyswarmError, ExceptionGroup) as error:  # what gRPC's interceptor answers
+            refused = error if isinstance(error, PyswarmError) else error.exceptions[0]
+            if not isinstance(refused, PyswarmError):
+                raise
+            if not end.closed:
+                end.send(Refusal(code_of(refused), str(refused)))
         finally:
             end.close()
 
