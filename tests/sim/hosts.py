@@ -357,7 +357,7 @@ class Host:
                 "node_id": reply.node_id,
                 "cluster_id": reply.cluster_id,
                 "token": self._world.token(),
-                "controllers": list(reply.controllers),
+                "controllers": list(dict.fromkeys((*reply.controllers, *self._world.controllers))),
             }
             self._file("identity.json").write_bytes(msgspec.json.encode(saved))
         return identity
