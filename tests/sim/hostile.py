@@ -1,8 +1,8 @@
 """A host whose agent says what it likes: of tasks that are not its own, of states long past, in
 texts without end, and with addresses of others.
 
-Whatever it says of others must change nothing; of itself it may lie, within the limits. It never
-says that a task of its own has come further than it has: that is the agent's to say.
+Whatever it says of others must change nothing; of itself it may lie, within the limits. It does not
+deny what its own tasks have, nor say that they have come further: that is the agent's to say.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -53,7 +53,8 @@ class Liar:
         yield TaskStatus(TaskId("0" * 25), TaskState.RUNNING, TaskDetail(message=TEXT))
         own = self._own()
         for task in self._view.tasks.values():
-            if task.id not in own:
+            # Whose task waits may be its own in a moment, before anybody can know.
+            if task.id not in own and task.state >= TaskState.ASSIGNED:
                 state = self._chance.choice((TaskState.FAILED, TaskState.COMPLETE, task.state))
                 yield TaskStatus(task.id, state, TaskDetail(error="a lie", exit_code=1))
 
@@ -71,9 +72,9 @@ class Liar:
                 message=TEXT,
                 error=TEXT,
                 exit_code=1,
-                addresses=(*foreign, *[nowhere] * 300),
+                addresses=(*record.detail.addresses, *foreign, *[nowhere] * 300),
                 serving=record.detail.serving,
-                ports=ports,
+                ports=(*record.detail.ports, *ports),
             )
             state = self._chance.choice((record.state, TaskState.ACCEPTED))
             if not record.ended:
