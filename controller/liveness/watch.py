@@ -2,12 +2,14 @@
 decides nothing; `silence.py` does.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from controller.liveness.calibration import PATIENCE
 from controller.liveness.silence import Liveness, probe_window
 from controller.nodestate import moved
-from pyswarm_core.clock import Clock, Instant
+from pyswarm_core.clock import Clock, Instant, after
 from pyswarm_core.decision import Note, NoteKind
 from pyswarm_core.ids import NodeId
 from pyswarm_core.objects import Node
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
 ANSWERS = "heartbeat failure: its host answers probes"
 HELD_BACK = "heartbeat failure: not called down yet, because too many nodes are silent at once"
 
-AskAgents = Callable[[Node, tuple[NodeId, ...], int], None]
-"""Have some of these agents send echoes to the node's host for so many nanoseconds."""
+AskAgents = Callable[[Node, tuple[NodeId, ...], int], list[NodeId]]
+"""Have some of these agents send echoes to the node's host for so many nanoseconds; which do."""
 Changed = Callable[[Node, Note], None]
 
 
@@ -45,6 +47,10 @@ class NodeWatch:
         self._ask_agents = ask_agents
         self._changed = changed
         self._echoes = echoes(self._echoed)
+        self._asked: OrderedDict[tuple[NodeId, NodeId], Instant] = OrderedDict()
+        """Until when an agent's word about a node's host counts, the oldest first. At most PROBERS
+        for each of PROBED_AT_ONCE hosts in a window.
+        """
         now = clock.now()
         self.liveness = Liveness(period, state.cluster.spec.agent_grace, now)
         living = (n.id for n in state.nodes.values() if n.status.state is not NodeState.DOWN)
@@ -58,13 +64,16 @@ class NodeWatch:
             note = Note(NoteKind.NODE_READY, node.id, node.description.hostname)
             self._changed(moved(node, NodeState.READY, now), note)
 
-    def probed(self, node_id: NodeId, *, answered: bool) -> None:
-        """An agent, or this controller, has probed the node's host."""
-        now = self._clock.now()
-        if not answered:
+    def reported(self, agent: NodeId, node_id: NodeId, *, answered: bool) -> None:
+        """The agent says whether the node's host answered. That counts once, for a probe that this
+        agent was asked for shortly before.
+        """
+        if self._asked.pop((agent, node_id), self._clock.now()) <= self._clock.now():
+            return
+        if answered:
+            self._answered(node_id)
+        else:
             self.liveness.tried(node_id)
-        elif self.liveness.answered(node_id, now):
-            self._disconnect(node_id, ANSWERS, now)
 
     def judge(self, now: Instant) -> Iterator[Node]:
         """Have hosts probed and conclude what is due; the nodes that are down now."""
@@ -94,11 +103,22 @@ class NodeWatch:
         if self._echoes.ask(node.id, node.status.addr, window):
             self.liveness.tried(node.id)
         # An agent's word travels too: half of the window leaves it the time.
-        self._ask_agents(node, agents, window // 2)
+        asked = self._ask_agents(node, agents, window // 2)
+        now = self._clock.now()
+        while self._asked and next(iter(self._asked.values())) <= now:
+            self._asked.popitem(last=False)
+        for agent in asked:
+            self._asked.pop((agent, node_id), None)
+            self._asked[agent, node_id] = after(now, max(window, PATIENCE))
 
     def _echoed(self, key: str, answered: bool) -> None:
         if answered:
-            self.probed(NodeId(key), answered=True)
+            self._answered(NodeId(key))
+
+    def _answered(self, node_id: NodeId) -> None:
+        now = self._clock.now()
+        if self.liveness.answered(node_id, now):
+            self._disconnect(node_id, ANSWERS, now)
 
     def _disconnect(self, node_id: NodeId, message: str, now: Instant) -> None:
         node = self._state.nodes.get(node_id)

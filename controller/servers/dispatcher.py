@@ -185,7 +185,8 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 loop.faults(node_id, faults(loop.state, message.heartbeat.faults))
             case "probe_result":
                 probed = message.probe_result
-                loop.node_watch.probed(NodeId(probed.node_id), answered=probed.answered)
+                about = NodeId(probed.node_id)
+                loop.node_watch.reported(node_id, about, answered=probed.answered)
             case _:
                 pass  # a newer agent's word
 

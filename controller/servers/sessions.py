@@ -201,22 +201,25 @@ class Sessions:
             raise Unavailable(f"node {node_id} is not connected")
         session.notify(Message(open_tunnel=request))
 
-    def probe(self, state: State, node: Node, agents: Iterable[NodeId], window: int) -> None:
+    def probe(
+        self, state: State, node: Node, agents: Iterable[NodeId], window: int
+    ) -> list[NodeId]:
         """Have PROBERS of these agents, those that are connected and on other hosts, send echoes to
-        the node's host for `window` nanoseconds.
+        the node's host for `window` nanoseconds. Which are asked.
         """
         address = node.status.addr
         message = Message(probe=dispatcher_pb2.Probe(node_id=node.id, addr=address, window=window))
-        told = 0
+        told: list[NodeId] = []
         for agent in agents:
             session, host = self._of_node.get(agent), state.nodes.get(agent)
             if session is None or host is None or host.status.addr == address:
                 continue
             with suppress(Unavailable):
                 session.notify(message)
-                told += 1
-            if told == PROBERS:
-                return
+                told.append(agent)
+            if len(told) == PROBERS:
+                break
+        return told
 
     def tasks_changed(self, tasks: Iterable[Task]) -> None:
         """These tasks were written or removed; whoever holds them is told."""
