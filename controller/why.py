@@ -3,6 +3,11 @@
 Asks the same filters and the same restart policy that decide; nothing is remembered for it.
 """
 
+from collections.abc import Iterable
+from heapq import nsmallest
+
+import numpy as np
+
 from controller.orchestrator.enforce import misfit
 from controller.orchestrator.quarantine import Quarantine
 from controller.orchestrator.restart import ended_by_itself, refusal, starts_at
@@ -16,12 +21,14 @@ from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.errors import NotFound, told
 from pyswarm_core.ids import ServiceId, TaskId
 from pyswarm_core.limits import SLICE_TASKS
-from pyswarm_core.objects import Service, Task
+from pyswarm_core.objects import Node, Service, Task
 from pyswarm_core.state import State, is_wanted, waits_for_node
-from pyswarm_core.states import TaskState, is_terminal
+from pyswarm_core.states import NodeState, TaskState, is_terminal
 
 _TASKS_TOLD = 3
 """Tasks of a service that are told of one by one, worst first."""
+_NODES_TOLD = 3
+"""Nodes that are not ready and told of one by one: those that may return first."""
 _TASKS_JUDGED = 1_000
 """Tasks of a service that do not run and are asked for their reason; more would tell no more."""
 _JUDGED_AT_ONCE = 100
@@ -151,8 +158,10 @@ class _Waiting:
     """Why tasks of one service wait for a node, or for room on the one they are bound to."""
 
     def __init__(self, state: State, service: Service, now: Instant) -> None:
+        self._nodes = state.node_table.nodes
         self._rows = state.node_table.rows
         self._total = len(self._rows)
+        self._now = now
         if self._total:
             demand = current_demand(state, service, now)
             ledger = Ledger(state.node_table)
@@ -160,6 +169,8 @@ class _Waiting:
             excluded = sum(int(one.rows.sum()) for one in self._found)
             self._has_room = excluded < self._total
             self._remedies = [f"remedy: {t}" for t in remedies(ledger, demand, service.spec.name)]
+            silent = (np.flatnonzero(one.rows) for one in self._found if one.filter == "ready")
+            self._silent = self._told_silent(next(silent, np.zeros(0))[:SLICE_TASKS].tolist())
 
     def lines(self, task: Task) -> list[str]:
         """The reasons, in numbers, and what would help."""
@@ -168,16 +179,30 @@ class _Waiting:
         if not task.node_id:
             if self._has_room:
                 return ["a node that can take it was found; it is assigned with the next decision"]
-            return self._told(self._found)
+            return self._told(self._found, self._silent)
         row = self._rows.get(task.node_id, -1)
-        return self._told([one for one in self._found if row >= 0 and one.rows[row]])
+        found = [one for one in self._found if row >= 0 and one.rows[row]]
+        return self._told(found, self._told_silent([row]))
 
-    def _told(self, found: list[Exclusion]) -> list[str]:
-        return [*(_told(one, self._total) for one in found), *self._remedies]
+    def _told(self, found: list[Exclusion], silent: list[str]) -> list[str]:
+        lines = []
+        for one in found:
+            lines.append(f"{int(one.rows.sum())} of {self._total} nodes {one.text}")
+            if one.filter == "ready":
+                lines += silent
+        return [*lines, *self._remedies]
+
+    def _told_silent(self, rows: Iterable[int]) -> list[str]:
+        nodes = [node for row in rows if (node := self._nodes[row])]
+        told = nsmallest(_NODES_TOLD, nodes, lambda n: (n.status.state is NodeState.DOWN, n.number))
+        return [_not_ready(node, self._now) for node in told]
 
 
-def _told(one: Exclusion, total: int) -> str:
-    return f"{int(one.rows.sum())} of {total} nodes {one.text}"
+def _not_ready(node: Node, now: Instant) -> str:
+    status = node.status
+    age = _seconds(max(0, now - status.since))
+    told = f"{node.description.hostname} has been {status.state} for {age}"
+    return f"{told}: {status.message}" if status.message else told
 
 
 def _why_ended(state: State, service: Service, task: Task, now: Instant) -> list[str]:
@@ -236,6 +261,9 @@ def _replacement(service: Service, task: Task, now: Instant) -> str:
 def _why_on_node(state: State, service: Service, task: Task, now: Instant) -> list[str]:
     age = _seconds(max(0, now - task.status_at))
     lines = [f"it is on {_host(state, task)}, {task.state.word} for {age}"]
+    node = state.nodes.get(task.node_id)
+    if node is not None and node.status.state is not NodeState.READY:
+        lines.append(_not_ready(node, now))
     if task.detail.message or task.detail.error:
         lines.append(task.detail.error or task.detail.message)
     if not is_wanted(task):

@@ -1,12 +1,14 @@
 """`why` names the cause in numbers and what would change it."""
 
 import pytest
+from msgspec.structs import replace
 
+from controller.liveness.watch import ANSWERS, HELD_BACK
 from controller.why import why
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.errors import NotFound
-from pyswarm_core.objects import TaskDetail
-from pyswarm_core.states import Availability, TaskState
+from pyswarm_core.objects import Node, TaskDetail
+from pyswarm_core.states import Availability, NodeState, TaskState
 from tests.fixtures import build
 from tests.fixtures.build import GIB, MIB, NOW, node, service, task
 
@@ -127,3 +129,48 @@ def test_an_update_that_waits_for_a_task_that_fits_nowhere_says_so() -> None:
         "the update goes on when web.1 (pending) runs",
         "task web.1 is pending, desired running",
     ]
+
+
+def _not_ready(name: str, state: NodeState, message: str) -> Node:
+    silent = node(name, state=state, since=NOW - 4 * SECOND)
+    return replace(silent, status=replace(silent.status, message=message))
+
+
+def test_nodes_that_are_not_ready_are_named_those_first_that_may_return() -> None:
+    nodes = [
+        _not_ready("n1", NodeState.DOWN, "heartbeat failure"),
+        _not_ready("n2", NodeState.DISCONNECTED, ANSWERS),
+        _not_ready("n3", NodeState.DISCONNECTED, HELD_BACK),
+        _not_ready("n4", NodeState.UNKNOWN, ""),
+    ]
+    state = build.state(nodes=nodes, services=[service("web")], tasks=[WAITING])
+    assert why(state, "web.1", NOW)[1:5] == [
+        "4 of 4 nodes are not ready",
+        f"n2 has been disconnected for 4.0 s: {ANSWERS}",
+        f"n3 has been disconnected for 4.0 s: {HELD_BACK}",
+        "n4 has been unknown for 4.0 s",
+    ]
+
+
+def test_a_task_that_waits_for_its_own_node_is_told_of_no_other() -> None:
+    state = build.state(
+        nodes=[
+            _not_ready("n1", NodeState.DISCONNECTED, ANSWERS),
+            _not_ready("n2", NodeState.DOWN, "heartbeat failure"),
+        ],
+        services=[service("web", replicas=None)],
+        tasks=[task("web.2", state=TaskState.PENDING, node="n2")],
+    )
+    assert why(state, "web.2", NOW)[1:3] == [
+        "2 of 2 nodes are not ready",
+        "n2 has been down for 4.0 s: heartbeat failure",
+    ]
+
+
+def test_a_task_on_a_silent_node_says_what_is_known_of_that() -> None:
+    state = build.state(
+        nodes=[_not_ready("n1", NodeState.DISCONNECTED, ANSWERS)],
+        services=[service("web")],
+        tasks=[task("web.1", node="n1")],
+    )
+    assert f"n1 has been disconnected for 4.0 s: {ANSWERS}" in why(state, "web.1", NOW)
