@@ -74,6 +74,8 @@ def kill(plan: Fleet, host: Host) -> Fleet:
     """Take the host's power away."""
     if host.name in plan.killed:
         raise InvalidArgument(f"{host.name} has no power already")
+    # Ending its processes takes a while, in which its kernel would go on answering.
+    wires.disconnect(plan, host)
     power.cut_power(host)
     return _saved(plan, killed=(*plan.killed, host.name), cut=_without(plan.cut, host))
 

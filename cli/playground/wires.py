@@ -51,6 +51,11 @@ def set_cable(fleet: Fleet, host: Host, *, plugged: bool) -> None:
     _batch(fleet.lan, f"link set {host.name} {'up' if plugged else 'down'}")
 
 
+def disconnect(fleet: Fleet, host: Host) -> None:
+    """Take the host off the underlay for good; `connect` makes it anew."""
+    _batch(fleet.lan, f"link delete {host.name}")
+
+
 def remove(netns: str) -> None:
     """Remove a namespace with all that is in it; one that is not there is no error."""
     subprocess.run(["ip", "netns", "delete", netns], check=False, capture_output=True)
