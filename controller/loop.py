@@ -465,6 +465,8 @@ class Loop:
         joined = False
         for node_id in writes.removed_nodes:
             self.silence.forget(node_id)
+        down = (node.id for node in writes.nodes if node.status.state is NodeState.DOWN)
+        for node_id in (*writes.removed_nodes, *down):
             self.sessions.close_node(node_id)
             self._release(self._reach.barrier.lost(node_id))
         for node in writes.nodes:

@@ -122,7 +122,7 @@ NODE_TRANSITIONS: Mapping[tuple[NodeState, NodeState], str] = MappingProxyType(
         (_N.READY, _N.DOWN): "it missed a heartbeat, and no probe was answered",
         (_N.DISCONNECTED, _N.UNKNOWN): "a new leader loaded it and has not heard of it yet",
         (_N.DISCONNECTED, _N.READY): "its agent was heard again",
-        (_N.DISCONNECTED, _N.DOWN): "no probe was answered, or its agent's grace is over",
+        (_N.DISCONNECTED, _N.DOWN): "no probe answered, its agent's grace over, or joined anew",
         (_N.DOWN, _N.READY): "its agent was heard again",
     }
 )

@@ -122,7 +122,7 @@ class NodeWatch:
 
     def _disconnect(self, node_id: NodeId, message: str, now: Instant) -> None:
         node = self._state.nodes.get(node_id)
-        if node is None:
+        if node is None or node.status.state is NodeState.DOWN:
             return
         disconnected = moved(node, NodeState.DISCONNECTED, now, message)
         if disconnected != node:

@@ -23,6 +23,7 @@ from pyswarm_core.limits import DETAIL_LENGTH_MAX, EVENTS_KEPT
 from pyswarm_core.model import Model
 from pyswarm_core.objects import clipped
 from pyswarm_core.state import State
+from pyswarm_core.states import NodeState
 
 LOOK_AT_LEADER_EVERY_S = 1.0
 
@@ -56,8 +57,13 @@ def notes_of(state: State, writes: Writes) -> list[Note]:
         if network.id not in state.networks
     )
     for node in writes.nodes:
-        kind = NoteKind.NODE_UPDATED if node.id in state.nodes else NoteKind.NODE_JOINED
-        notes.append(Note(kind, node.id, node.description.hostname))
+        kind, name, reason = NoteKind.NODE_JOINED, node.description.hostname, ""
+        if (old_node := state.nodes.get(node.id)) is not None:
+            was_down = old_node.status.state is NodeState.DOWN
+            is_lost = node.status.state is NodeState.DOWN and not was_down
+            kind = NoteKind.NODE_DOWN if is_lost else NoteKind.NODE_UPDATED
+            reason = node.status.message if is_lost else ""
+        notes.append(Note(kind, node.id, name, reason))
     for network_id in writes.removed_networks:
         network = state.networks.get(network_id)
         name = network.spec.name if network else ""

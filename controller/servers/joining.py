@@ -1,13 +1,14 @@
 """How a host becomes a node, and what an agent may say of it. PURE."""
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
 from itertools import islice
 
 import msgspec
 
+from controller.nodestate import moved
 from controller.requests.nodes import MANAGER, host_of, runs_controller
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
@@ -41,7 +42,7 @@ from pyswarm_core.objects import (
 )
 from pyswarm_core.specs import NodeSpec, PortConfig
 from pyswarm_core.state import State
-from pyswarm_core.states import Availability, NodeState
+from pyswarm_core.states import Availability, NodeState, is_terminal
 from pyswarm_core.validation import address_problems, description_problems, require
 from pyswarm_core.validation.node import usable6
 from pyswarm_core.validation.problem import shown
@@ -62,7 +63,8 @@ class JoinWish(msgspec.Struct, frozen=True):
 def join(
     state: State, wish: JoinWish, now: Instant, ids: IdSource, controllers: Iterable[str] = ()
 ) -> tuple[Writes, Node]:
-    """Make the host a node with a number of its own; the same host joining again is a new node.
+    """Make the host a node with a number of its own; the same host joining again is a new node, and
+    its former one, if that was emptied and fell silent (`swarm leave`), is down.
 
     Raises PermissionDenied for a wrong token, InvalidArgument, AlreadyExists (another node has its
     name or address), Unavailable when the fleet is full.
@@ -71,7 +73,9 @@ def join(
     role = role_of(cluster, wish.token)
     require_protocol(wish.description)
     require([*description_problems(wish.description), *address_problems(wish.addr)])
-    _require_unclaimed(state, NodeId(""), wish.description.hostname, wish.addr)
+    hostname = wish.description.hostname
+    left = {node.id: node for node in _left(state, hostname, wish.addr)}
+    _require_unclaimed(state, left, hostname, wish.addr)
     if len(state.nodes) >= NODES_MAX:
         raise Unavailable(f"there are {NODES_MAX} nodes, which is the limit")
     try:
@@ -91,7 +95,8 @@ def join(
     )
     node = promoted(node, controllers)
     counted = msgspec.structs.replace(cluster, next_node_number=node.number + 1)
-    return Writes(cluster=counted, nodes=(node,)), node
+    former = (moved(one, NodeState.DOWN, now, "it left the fleet") for one in left.values())
+    return Writes(cluster=counted, nodes=(node, *former)), node
 
 
 def require_protocol(description: NodeDescription) -> None:
@@ -153,15 +158,30 @@ def greet(
     # A node that is not down keeps what it has: it was free when it came.
     is_back = node.status.state is NodeState.DOWN
     if is_back or description.hostname != node.description.hostname or addr != node.status.addr:
-        _require_unclaimed(state, node_id, description.hostname, addr)
+        _require_unclaimed(state, {node_id}, description.hostname, addr)
     at = state.node_table.at
-    free6 = [a for a in _addresses6(addrs6) if _living(state, node_id, at(a)) is None]
+    free6 = [a for a in _addresses6(addrs6) if _living(state, {node_id}, at(a)) is None]
     return Greeted(description, addr, tuple(free6))
 
 
-def _require_unclaimed(state: State, node_id: NodeId, hostname: str, addr: str) -> None:
-    """Raise AlreadyExists if a node that is not down has the name or the address, or a network has
-    the address.
+def _left(state: State, hostname: str, addr: str) -> list[Node]:
+    """Nodes of that name or address whose host has left the fleet as it seems: drained, without
+    tasks, and silent.
+    """
+    table = state.node_table
+    return [
+        node
+        for node_id in dict.fromkeys((*table.named(hostname), *table.at(addr)))
+        for node in (state.nodes[node_id],)
+        if node.status.state is NodeState.DISCONNECTED
+        and node.spec.availability is Availability.DRAIN
+        and all(is_terminal(task.state) for task in state.tasks_of_node(node.id).values())
+    ]
+
+
+def _require_unclaimed(state: State, besides: Container[NodeId], hostname: str, addr: str) -> None:
+    """Raise AlreadyExists if a node that is not down, other than these, has the name or the
+    address, or a network has the address.
 
     A host that left its fleet and joins again finds its former node down, or will soon.
     """
@@ -170,7 +190,7 @@ def _require_unclaimed(state: State, node_id: NodeId, hostname: str, addr: str) 
         (f"hostname {hostname}", table.named(hostname), "hostname (in agent.yaml, or --hostname)"),
         (f"address {addr}", table.at(addr), "--advertise-addr"),
     ):
-        if (holder := _living(state, node_id, holders)) is not None:
+        if (holder := _living(state, besides, holders)) is not None:
             raise AlreadyExists(
                 f"{what} belongs to node {short(holder.id)} ({holder.description.hostname}), which"
                 f" is {holder.status.state}: if it is this host's former node, wait until that is"
@@ -185,11 +205,11 @@ def _require_unclaimed(state: State, node_id: NodeId, hostname: str, addr: str) 
             )
 
 
-def _living(state: State, node_id: NodeId, nodes: Iterable[NodeId]) -> Node | None:
-    """The first of these nodes that is not down, other than `node_id`."""
+def _living(state: State, besides: Container[NodeId], nodes: Iterable[NodeId]) -> Node | None:
+    """The first of these nodes that is not down, other than `besides`."""
     for other in nodes:
         node = state.nodes[other]
-        if other != node_id and node.status.state is not NodeState.DOWN:
+        if other not in besides and node.status.state is not NodeState.DOWN:
             return node
     return None
 

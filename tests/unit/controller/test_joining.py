@@ -4,17 +4,20 @@ import pytest
 from msgspec.structs import replace
 
 from controller.servers import joining
+from controller.servers.events import notes_of
 from controller.servers.joining import JoinWish, greet, join, managers, promoted
-from pyswarm_core.decision import Writes
+from pyswarm_core.decision import NoteKind, Writes
 from pyswarm_core.errors import AlreadyExists, InvalidArgument, NotFound, PermissionDenied
 from pyswarm_core.ids import NodeId
 from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import Node, NodeDescription, NodeResources
 from pyswarm_core.state import State
-from pyswarm_core.states import NodeState
+from pyswarm_core.states import Availability, NodeState, TaskState
 from tests.fixtures import build
+from tests.fixtures.build import NOW
 
 TOKEN = "PYSWM-1-secret"
+DISCONNECTED, DRAIN = NodeState.DISCONNECTED, Availability.DRAIN
 
 
 def world(*nodes: Node) -> State:
@@ -74,6 +77,53 @@ def test_a_host_that_left_joins_again_with_its_name_and_address() -> None:
         greet(fleet, NodeId("n1"), NodeDescription(hostname="n1"), "192.0.2.1", ())
     with pytest.raises(AlreadyExists, match=r"address 192.0.2.1 belongs to node 0000"):
         greet(fleet, NodeId("n1"), NodeDescription(hostname="n9"), "192.0.2.1", ())
+
+
+def left_alone(**changes: object) -> Node:
+    """What `swarm leave` leaves behind, once it is silent."""
+    usual = {"addr": "192.0.2.1", "state": DISCONNECTED, "availability": DRAIN, **changes}
+    return build.node("n1", **usual)  # type: ignore[arg-type]
+
+
+def test_a_node_that_was_emptied_and_fell_silent_is_down_when_its_host_joins_again() -> None:
+    fleet = world(left_alone(), build.node("n2", addr="192.0.2.2", availability=DRAIN))
+    fleet.apply(Writes(tasks=[build.task("web.1", node="n1", state=TaskState.SHUTDOWN)]))
+    writes, node = join(
+        fleet, JoinWish(TOKEN, NodeDescription(hostname="n1"), "192.0.2.1"), NOW, build.Numbered()
+    )
+    joined, former = writes.nodes
+    assert (joined, former.id) == (node, "n1")
+    assert (former.status.state, former.status.since) == (NodeState.DOWN, NOW)
+    told = notes_of(fleet, writes)
+    assert [(n.kind, n.subject) for n in told] == [
+        (NoteKind.NODE_JOINED, node.id),
+        (NoteKind.NODE_DOWN, "n1"),
+    ]
+    fleet.apply(writes)
+    with pytest.raises(AlreadyExists, match="hostname n1 belongs to node 0000"):
+        greet(fleet, NodeId("n1"), NodeDescription(hostname="n1"), "192.0.2.1", ())
+
+
+@pytest.mark.parametrize(
+    ("node", "task"),
+    [
+        (left_alone(state=NodeState.READY), TaskState.SHUTDOWN),
+        (left_alone(state=NodeState.UNKNOWN), TaskState.SHUTDOWN),
+        (left_alone(availability=Availability.ACTIVE), TaskState.SHUTDOWN),
+        (left_alone(availability=Availability.PAUSE), TaskState.SHUTDOWN),
+        (left_alone(), TaskState.RUNNING),
+        (left_alone(), TaskState.ASSIGNED),
+    ],
+)
+def test_a_node_that_is_heard_or_not_emptied_keeps_name_and_address(
+    node: Node, task: TaskState
+) -> None:
+    fleet = world(node)
+    fleet.apply(Writes(tasks=[build.task("web.1", node="n1", state=task)]))
+    with pytest.raises(AlreadyExists):
+        join_as(fleet, "n1")
+    with pytest.raises(AlreadyExists):
+        join_as(fleet, addr="192.0.2.1")
 
 
 def test_a_name_is_free_again_once_its_node_is_removed_or_renamed() -> None:
