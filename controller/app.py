@@ -16,7 +16,7 @@ from controller.allocator.audit import audit
 from controller.config import Config, EtcdConfig
 from controller.decide import decide
 from controller.election import Candidate, Term, encode_candidate, known_leader
-from controller.garbage import freeze, tend, unseen
+from controller.garbage import freeze, unseen, young_only
 from controller.loop import Loop, Tools
 from controller.metrics import Metrics
 from controller.persistence.aside import in_thread
@@ -158,7 +158,8 @@ class Controller:
             term = await elector.win()
             began = now()
             try:
-                await self._lead(elector, term, me)
+                with young_only():
+                    await self._lead(elector, term, me)
             except* Deposed as reasons:
                 _log.warning("leadership.lost", reason=reasons.exceptions[0])
             except* StoreError as reasons:
@@ -181,7 +182,6 @@ class Controller:
                 group.create_task(self._aside(elector.keep(term)))
                 group.create_task(elector.live())
                 group.create_task(self._compact(saver))
-                group.create_task(tend(self._sessions_ended, saver.breathe))
                 await self._run_loop(saver, group)
         finally:
             self._loop = None
@@ -230,9 +230,6 @@ class Controller:
             if found <= SHOWN_TWICE:
                 _log.error("state.given_twice", what=text)
         self._metrics.given_twice.set(found)
-
-    def _sessions_ended(self) -> int:
-        return self._loop.sessions.ended if self._loop else 0
 
     async def _compact(self, saver: Saver) -> None:
         """Forget history that is a period old, or older than COMPACT_BYTES: no watch needs it."""

@@ -127,15 +127,19 @@ class ErrorsToStatus(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
                 if isinstance(request, Message):
                     require_modest(request)
                 return await behaviour(request, context)
-            except Exception as raised:
-                self._fail(raised, method, context)
+            except BaseException as raised:
+                expected = isinstance(raised, Exception)
+                if expected:
+                    self._fail(raised, method, context)
+                _unlink(raised)
+                if not expected:
+                    raise
 
         return call
 
-    def _fail(self, raised: Exception, method: str, context: Context) -> None:
+    def _fail(self, raised: BaseException, method: str, context: Context) -> None:
         """Give the call its status. `context.abort` would raise an error that refers to this call's
-        frames, which refer to the error: a cycle that keeps the request until the garbage collector
-        finds it.
+        frames, which refer to the error.
         """
         error = _cause(raised)
         if not isinstance(error, PyswarmError):
@@ -176,6 +180,25 @@ def _decoder(decode: Callable[[bytes], object]) -> Callable[[bytes], object]:
             return Undecodable(len(data), str(error) or type(error).__name__)
 
     return decode_or_say
+
+
+def _unlink(raised: BaseException) -> None:
+    """Take from an error, and from those it came with, what refers to frames and to other errors.
+
+    A traceback refers to frames, and the frame of `TaskGroup.__aexit__` (or of whoever keeps the
+    error in a variable) refers to the error, as does a group that it was part of. Such a cycle
+    keeps what the call used until the garbage collector looks at all objects; no leader does.
+    """
+    left, seen = [raised], set[int]()
+    while left:
+        error = left.pop()
+        if id(error) in seen:
+            continue
+        seen.add(id(error))
+        left += [e for e in (error.__context__, error.__cause__) if e is not None]
+        if isinstance(error, BaseExceptionGroup):
+            left += error.exceptions
+        error.__traceback__ = error.__context__ = error.__cause__ = None
 
 
 def _cause(raised: BaseException) -> BaseException:

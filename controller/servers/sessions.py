@@ -137,8 +137,6 @@ class Sessions:
         self.controllers = tuple(controllers)
         """Where controllers answer, the leader first."""
         self._of_node: dict[NodeId, Session] = {}
-        self.ended = 0
-        """How many streams have ended so far."""
 
     def __len__(self) -> int:
         return len(self._of_node)
@@ -158,7 +156,6 @@ class Sessions:
 
     def close(self, session: Session) -> None:
         """The stream has ended. A newer session of the node stays."""
-        self.ended += 1
         session.close()
         if self._of_node.get(session.node_id) is session:
             del self._of_node[session.node_id]

@@ -152,7 +152,7 @@ class FakeAgent:
         async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
             call = dispatcher_pb2_grpc.DispatcherStub(channel).Session(None)
             try:
-                await call.write(AgentMessage(hello=self._hello()))
+                await call.write(AgentMessage(hello=self.hello()))
                 beating = asyncio.create_task(self._beat(call))
                 try:
                     while isinstance(message := await call.read(), ControllerMessage):
@@ -164,7 +164,7 @@ class FakeAgent:
             finally:
                 call.cancel()
 
-    def _hello(self) -> dispatcher_pb2.Hello:
+    def hello(self) -> dispatcher_pb2.Hello:
         return dispatcher_pb2.Hello(
             node_id=self.node_id,
             token=self.token,
