@@ -248,12 +248,13 @@ class Controller:
 
     async def _server(self) -> grpc.aio.Server:
         config = self._config
-        interceptors = (ErrorsToStatus(self._ids), Admission())
+        admission = Admission()
+        interceptors = (ErrorsToStatus(self._ids), admission)
         server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
         facts = Facts(version(), await self._store_name(), config.advertise_addr)
         control = Control(self, self._clock, facts, host_routes)
         control_pb2_grpc.add_ControlServicer_to_server(control, server)
-        dispatcher = Dispatcher(self)
+        dispatcher = Dispatcher(self, admission.strangers)
         dispatcher_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)
         self._health.add_to(server)
         await self._health.set_leading(False)

@@ -37,7 +37,7 @@ from pyswarm_core.aio import logs
 from pyswarm_core.aio.echo import Asker, Done
 from pyswarm_core.clock import Clock, Instant, after, seconds
 from pyswarm_core.decision import Decision, Dirty, Note, Writes
-from pyswarm_core.errors import Unavailable
+from pyswarm_core.errors import Exhausted, Unavailable
 from pyswarm_core.ids import IdSource, NodeId, ServiceId
 from pyswarm_core.limits import DECISIONS_PER_TURN, REQUESTS_WAITING, STATUS_FLUSH_PERIOD
 from pyswarm_core.objects import Network, Node, NodeFault, Task, TaskStatus
@@ -142,7 +142,9 @@ class Loop:
         if full := self._tools.saver.full:
             raise Unavailable(_FULL.format(full))
         if len(self._requests) >= REQUESTS_WAITING:
-            raise Unavailable(f"{REQUESTS_WAITING} requests wait already: try again later")
+            raise Exhausted(
+                f"{REQUESTS_WAITING} changes of all users wait already: try again later"
+            )
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._requests.append(_Request(mutation, answer))
         self._unanswered[answer] = None

@@ -6,6 +6,7 @@
     ├── AlreadyExists      the name is taken
     ├── Conflict           it changed since it was read, or is in use: read again, then retry
     ├── Unavailable        no leader, or the store is away: the same request may succeed later
+    │   └── Exhausted      too much is under way: names the limit
     └── PermissionDenied   the token or role does not allow it
 
 Expected outcomes inside pure code are values, not exceptions. A broken invariant is an
@@ -76,6 +77,10 @@ class Conflict(PyswarmError):
 
 class Unavailable(PyswarmError):
     """Cannot be served now; retrying may help."""
+
+
+class Exhausted(Unavailable):
+    """A limit on what is under way is reached; retrying helps once there is less."""
 
 
 class PermissionDenied(PyswarmError):

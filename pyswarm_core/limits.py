@@ -300,6 +300,13 @@ STREAMS_PER_CALLER = 500
 """Watches, followed events and logs, pulls of one caller; each costs memory, hardly any time."""
 STREAMS_MAX = 2_000
 """Of all users."""
+STRANGERS_PER_CALLER = 500
+"""Calls of one host for agents that have not shown a valid token or tunnel yet. A fleet behind one
+address translation is one host: 10,000 agents that dial at once get in within seconds, as each
+counts for milliseconds and dials again when it was refused.
+"""
+STRANGERS_MAX = 2_000
+"""Of all hosts."""
 REQUESTS_WAITING = 1_000
 """Changes that users wait for at once; more are refused."""
 EVENTS_KEPT = 4_096
@@ -329,8 +336,12 @@ NAMES_FORWARDED_AT_ONCE = 512
 NAMES_CONNECTIONS_PER_TASK = 16
 """TCP connections to one task's resolver; it closes further ones."""
 
+REQUEST_BYTES_MAX = 2 * SPEC_BYTES_MAX
+"""A user's or a joining host's request; what is larger is not decoded."""
 GRPC_MESSAGE_BYTES = 64 * 1024 * 1024
-"""Largest message between controller, agents and CLI; a full sync of one node is far smaller."""
+"""Largest message that a controller sends; a full sync of one node is far smaller. It accepts
+TUNNEL_FRAME_BYTES.
+"""
 
 API_PORT = 2377
 """Swarm's port for the control plane."""

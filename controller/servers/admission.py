@@ -1,9 +1,11 @@
-"""How many requests and streams users may have under way: each caller, and all together. SHELL.
+"""How many calls may be under way: of each caller, and all together. SHELL.
 
 A caller is a host, or everybody on the controller's own socket. Past a limit a call is refused at
-once with what the limit is and what to do; nothing waits, so nothing piles up.
+once with what the limit is and what to do; nothing waits, so nothing piles up. A call counts from
+its first byte on: gRPC would hand it over with its request, for which it would wait for ever.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -12,11 +14,13 @@ from typing import Any
 import grpc
 import msgspec
 
-from controller.servers.calls import Context
-from pyswarm_core.errors import Unavailable
+from controller.servers.calls import Context, Undecodable
+from pyswarm_core.errors import Exhausted, InvalidArgument
 from pyswarm_core.limits import (
     REQUESTS_MAX,
     REQUESTS_PER_CALLER,
+    STRANGERS_MAX,
+    STRANGERS_PER_CALLER,
     STREAMS_MAX,
     STREAMS_PER_CALLER,
 )
@@ -24,6 +28,10 @@ from pyswarm_core.limits import (
 USERS_API = "/pyswarm.v1.Control/"
 LASTING = frozenset({"WatchService", "Events", "Logs", "PullImage"})
 """Calls that may stay open; all others count as requests, lists too."""
+JOIN = "/pyswarm.v1.Dispatcher/Join"
+HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
+REQUEST_TIMEOUT_S = 10.0
+"""A caller has so long to send its request."""
 
 
 class Limit(msgspec.Struct, frozen=True):
@@ -39,6 +47,12 @@ REQUESTS = Limit("requests", REQUESTS_PER_CALLER, REQUESTS_MAX, "wait for answer
 STREAMS = Limit(
     "streams (watches, events, logs, pulls)", STREAMS_PER_CALLER, STREAMS_MAX, "end some of them"
 )
+STRANGERS = Limit(
+    "joins, sessions and tunnels without a valid token or tunnel id",
+    STRANGERS_PER_CALLER,
+    STRANGERS_MAX,
+    "dial again later",
+)
 
 
 class Gate:
@@ -51,16 +65,16 @@ class Gate:
 
     @contextmanager
     def passing(self, caller: str) -> Iterator[None]:
-        """While the block runs the call counts. Raises Unavailable where a limit is reached."""
+        """While the block runs the call counts. Raises Exhausted where a limit is reached."""
         limit, own = self._limit, self._of_caller[caller]
         if own >= limit.per_caller:
-            raise Unavailable(
+            raise Exhausted(
                 f"{caller} has {own} {limit.what} under way, which is the limit for one caller:"
                 f" {limit.remedy}"
             )
         if self.total >= limit.total:
-            raise Unavailable(
-                f"{self.total} {limit.what} of all users are under way, which is the limit:"
+            raise Exhausted(
+                f"{self.total} {limit.what} of all callers are under way, which is the limit:"
                 " try again later"
             )
         self.total += 1
@@ -75,40 +89,64 @@ class Gate:
 
 
 class Admission(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no generic at run time
-    """Counts the calls of users; those of agents are bounded by the number of nodes."""
+    """Counts the calls of users, and the joins of agents. The dispatcher counts agents' streams by
+    `strangers` until they have shown that they belong to the fleet; then there is one per node, or
+    one that the leader asked for.
+    """
 
     def __init__(self) -> None:
         self.requests = Gate(REQUESTS)
         self.streams = Gate(STREAMS)
+        self.strangers = Gate(STRANGERS)
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        """Wrap the handler of a user's call."""
+        """Wrap the handler of a call that counts."""
         handler = await continuation(handler_call_details)
-        method: str = handler_call_details.method
-        if handler is None or not method.startswith(USERS_API):
+        gate = self._gate(handler_call_details.method)
+        if handler is None or gate is None:
             return handler
-        gate = self.streams if method.removeprefix(USERS_API) in LASTING else self.requests
-        wrapped = grpc.unary_unary_rpc_method_handler
-        behaviour = handler.unary_unary
+        wrapped, behaviour = grpc.stream_unary_rpc_method_handler, handler.unary_unary
         if handler.response_streaming:
-            wrapped, behaviour = grpc.unary_stream_rpc_method_handler, handler.unary_stream
+            wrapped, behaviour = grpc.stream_stream_rpc_method_handler, handler.unary_stream
         return wrapped(
             _counted(gate, behaviour),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
 
+    def _gate(self, method: str) -> Gate | None:
+        if method.startswith(USERS_API):
+            return self.streams if method.removeprefix(USERS_API) in LASTING else self.requests
+        if method == HEALTH_WATCH:
+            return self.streams
+        return self.strangers if method == JOIN else None
+
 
 def _counted(gate: Gate, behaviour: Callable[[Any, Context], Awaitable[Any]]) -> Any:
-    async def call(request: Any, context: Context) -> Any:
+    """A handler of streamed requests, which is called before the request is there."""
+
+    async def call(_: object, context: Context) -> Any:
         with gate.passing(caller_of(context.peer())):
-            return await behaviour(request, context)
+            return await behaviour(await _request(context), context)
 
     return call
+
+
+async def _request(context: Context) -> object:
+    try:
+        async with asyncio.timeout(REQUEST_TIMEOUT_S):
+            request = await context.read()
+    except TimeoutError:
+        raise InvalidArgument(f"no request within {REQUEST_TIMEOUT_S:g} s") from None
+    if isinstance(request, Undecodable):
+        raise request.error
+    if request is grpc.aio.EOF:  # type: ignore[attr-defined]  # the stubs lack it
+        raise InvalidArgument("the call ended without a request")
+    return request
 
 
 def caller_of(peer: str) -> str:

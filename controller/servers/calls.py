@@ -8,7 +8,7 @@ return an `Undecodable` instead of raising.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import msgspec
@@ -19,10 +19,10 @@ from pyswarm_core.aio.status import code_of
 from pyswarm_core.codec import from_proto
 from pyswarm_core.errors import InvalidArgument, PyswarmError
 from pyswarm_core.ids import IdSource, short
-from pyswarm_core.limits import SPEC_BYTES_MAX
+from pyswarm_core.limits import REQUEST_BYTES_MAX, TUNNEL_FRAME_BYTES
 from pyswarm_core.units import human_size
 
-REQUEST_BYTES_MAX = 2 * SPEC_BYTES_MAX
+STREAMS_OF_AGENTS = frozenset({"/pyswarm.v1.Dispatcher/Session", "/pyswarm.v1.Dispatcher/Tunnel"})
 DETAILS_MAX = 2_000
 """Characters of an error; gRPC carries them in a header of at most 8 KiB, three bytes for some."""
 
@@ -39,23 +39,10 @@ LOG_PERIOD_S = 10.0
 
 
 class Undecodable(msgspec.Struct, frozen=True):
-    """Stands for a message that is not of the method's type."""
+    """Stands for a message that is too large, or not of the method's type."""
 
-    size: int
-    """Bytes received."""
-    reason: str
-
-    @property
-    def error(self) -> InvalidArgument:
-        """For the caller."""
-        return InvalidArgument(
-            f"message of {self.size} bytes cannot be decoded ({self.reason}): "
-            "want the type that proto/ names for this method"
-        )
-
-
-class _Sized(Protocol):
-    def ByteSize(self) -> int: ...
+    error: InvalidArgument
+    """For the caller."""
 
 
 def read(cls: type[S], message: Message) -> S:
@@ -87,16 +74,6 @@ def in_turn(write: Write) -> Write:
     return write_in_turn
 
 
-def require_modest(request: _Sized) -> None:
-    """Raise InvalidArgument for a request that is larger than any sensible one."""
-    size = request.ByteSize()
-    if size > REQUEST_BYTES_MAX:
-        raise InvalidArgument(
-            f"request of {human_size(size)} is too large: "
-            f"want at most {human_size(REQUEST_BYTES_MAX)}"
-        )
-
-
 class ErrorsToStatus(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no generic at run time
     """Ends every call with a status that tells its caller what to do."""
 
@@ -115,7 +92,9 @@ class ErrorsToStatus(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
         make, behaviour = _kind(handler)
         return make(
             self._guarded(behaviour, handler_call_details.method),
-            request_deserializer=_decoder(handler.request_deserializer),
+            request_deserializer=_decoder(
+                handler.request_deserializer, _bytes_max(handler_call_details.method)
+            ),
             response_serializer=handler.response_serializer,
         )
 
@@ -124,8 +103,6 @@ class ErrorsToStatus(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
             try:
                 if isinstance(request, Undecodable):
                     raise request.error
-                if isinstance(request, Message):
-                    require_modest(request)
                 return await behaviour(request, context)
             except BaseException as raised:
                 expected = isinstance(raised, Exception)
@@ -172,12 +149,29 @@ def _kind(handler: Any) -> tuple[Callable[..., Any], Callable[[Any, Context], Aw
             return grpc.stream_stream_rpc_method_handler, handler.stream_stream
 
 
-def _decoder(decode: Callable[[bytes], object]) -> Callable[[bytes], object]:
+def _bytes_max(method: str) -> int:
+    return TUNNEL_FRAME_BYTES if method in STREAMS_OF_AGENTS else REQUEST_BYTES_MAX
+
+
+def _decoder(decode: Callable[[bytes], object], bytes_max: int) -> Callable[[bytes], object]:
     def decode_or_say(data: bytes) -> object:
+        if len(data) > bytes_max:
+            return Undecodable(
+                InvalidArgument(
+                    f"message of {human_size(len(data))} is too large: "
+                    f"want at most {human_size(bytes_max)}"
+                )
+            )
         try:
             return decode(data)
         except Exception as error:  # protobuf names no class for what its parser raises
-            return Undecodable(len(data), str(error) or type(error).__name__)
+            reason = str(error) or type(error).__name__
+            return Undecodable(
+                InvalidArgument(
+                    f"message of {len(data)} bytes cannot be decoded ({reason}): "
+                    "want the type that proto/ names for this method"
+                )
+            )
 
     return decode_or_say
 

@@ -6,13 +6,15 @@ free. The end of a stream means nothing: only silence does.
 """
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
 from controller.allocator.encryption import renewal
 from controller.loop import Loop
+from controller.servers.admission import STRANGERS, Gate, caller_of
 from controller.servers.calls import Context, read, received
-from controller.servers.joining import JoinWish, bounded, greet, join, role_of
+from controller.servers.joining import JoinWish, bounded, greet, join, member, role_of
 from controller.servers.pacing import Pace
 from controller.servers.reported import Reports, faults
 from controller.servers.sessions import Message
@@ -20,8 +22,8 @@ from controller.servers.sessions import Session as AgentSession
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.columns import unpack_statuses
-from pyswarm_core.errors import InvalidArgument, Unavailable
-from pyswarm_core.ids import NodeId
+from pyswarm_core.errors import Exhausted, InvalidArgument, Unavailable
+from pyswarm_core.ids import NodeId, short
 from pyswarm_core.limits import HELLOS_PER_SECOND, PROTOCOL
 from pyswarm_core.objects import NodeDescription
 
@@ -66,10 +68,16 @@ class Leading(Protocol):
 
 
 class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
-    """Serves agents while this controller leads; names the leader otherwise."""
+    """Serves agents while this controller leads; names the leader otherwise.
 
-    def __init__(self, leading: Leading) -> None:
+    `strangers` counts the calls that have not shown yet that they are of an agent of the fleet.
+    """
+
+    def __init__(self, leading: Leading, strangers: Gate | None = None) -> None:
         self._leading = leading
+        self._strangers = strangers or Gate(STRANGERS)
+        self._in_line: set[NodeId] = set()
+        """Nodes with a session that waits to be opened."""
         self._opening = Pace(OPENING_AT_ONCE, OPENING_PAUSE_S)
         self._sending = Pace(SENDING_AT_ONCE, SENDING_PAUSE_S)
         self._taking = Pace(TAKING_AT_ONCE)
@@ -77,6 +85,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     async def Join(
         self, request: dispatcher_pb2.JoinRequest, context: Context
     ) -> dispatcher_pb2.JoinReply:
+        role_of(self._leading.current().state.cluster, request.token)  # others wait in no line
         async with self._opening:
             wish = JoinWish(
                 request.token,
@@ -99,18 +108,41 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     async def Session(  # type: ignore[override]  # the stubs know only generators
         self, request_iterator: object, context: Context
     ) -> None:
-        hello = await _hello(context)
-        async with self._opening:
+        with self._strangers.passing(caller_of(context.peer())):
+            hello = await _hello(context)
+            if (loop := await self._elected()) is None:
+                await self._redirect(context)
+                return
+            role_of(loop.state.cluster, hello.token)
+            node = member(loop.state, NodeId(hello.node_id))
+        async with self._line(node.id):
             loop = await self._elected()
             session = _open(loop, hello) if loop else None
         if loop is None or session is None:
-            redirect = dispatcher_pb2.Redirect(leader=self._leading.leader)
-            await context.write(Message(redirect=redirect))
+            await self._redirect(context)
             return
         try:
             await self._converse(loop, session, context)
         finally:
             loop.sessions.close(session)
+
+    async def _redirect(self, context: Context) -> None:
+        redirect = dispatcher_pb2.Redirect(leader=self._leading.leader)
+        await context.write(Message(redirect=redirect))
+
+    @asynccontextmanager
+    async def _line(self, node_id: NodeId) -> AsyncIterator[None]:
+        """The block runs when it is the session's turn to be opened. Raises Exhausted if another
+        one of the node waits for that.
+        """
+        if node_id in self._in_line:
+            raise Exhausted(f"a session of node {short(node_id)} waits already, which is the limit")
+        self._in_line.add(node_id)
+        try:
+            async with self._opening:
+                yield
+        finally:
+            self._in_line.discard(node_id)
 
     async def _elected(self) -> Loop | None:
         """The loop, if this controller leads. While nobody leads yet, agents wait here for a while:
@@ -125,14 +157,16 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     async def Tunnel(  # type: ignore[override]  # the stubs know only generators
         self, request_iterator: object, context: Context
     ) -> None:
-        try:
-            async with asyncio.timeout(TUNNEL_HELLO_TIMEOUT_S):
-                frame = received(await context.read(), dispatcher_pb2.TunnelFrame)
-        except TimeoutError:
-            raise InvalidArgument(f"no first frame within {TUNNEL_HELLO_TIMEOUT_S:g} s") from None
-        if frame is None:
-            return
-        tunnel = self._leading.current().tunnels.accept(frame.tunnel_id, context)
+        with self._strangers.passing(caller_of(context.peer())):
+            try:
+                async with asyncio.timeout(TUNNEL_HELLO_TIMEOUT_S):
+                    frame = received(await context.read(), dispatcher_pb2.TunnelFrame)
+            except TimeoutError:
+                told = f"no first frame within {TUNNEL_HELLO_TIMEOUT_S:g} s"
+                raise InvalidArgument(told) from None
+            if frame is None:
+                return
+            tunnel = self._leading.current().tunnels.accept(frame.tunnel_id, context)
         try:
             await tunnel.wait_closed()
         finally:

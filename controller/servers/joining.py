@@ -135,6 +135,13 @@ def managers(state: State, controllers: Iterable[str]) -> list[Node]:
     return [new for node in found if (new := promoted(node, controllers)) is not node]
 
 
+def member(state: State, node_id: NodeId) -> Node:
+    """The node of that id. Raises NotFound."""
+    if (node := state.nodes.get(node_id)) is None:
+        raise NotFound(f"node {shown(node_id)} is not (any more) of this cluster: join again")
+    return node
+
+
 class Greeted(msgspec.Struct, frozen=True):
     """What a node says of itself when it opens a session, proven usable."""
 
@@ -150,9 +157,7 @@ def greet(
 
     Raises NotFound, InvalidArgument, AlreadyExists (another node has its name or address).
     """
-    node = state.nodes.get(node_id)
-    if node is None:
-        raise NotFound(f"node {shown(node_id)} is not (any more) of this cluster: join again")
+    node = member(state, node_id)
     require_protocol(description)
     require([*description_problems(description), *address_problems(addr)])
     # A node that is not down keeps what it has: it was free when it came.

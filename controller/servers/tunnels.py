@@ -106,7 +106,9 @@ class Tunnels:
         The tunnel is closed when the block is left.
         """
         if len(self) >= TUNNELS_MAX:
-            raise errors.Unavailable(f"{TUNNELS_MAX} streams to agents are open already")
+            raise errors.Exhausted(
+                f"{TUNNELS_MAX} streams to agents are open already, which is the limit"
+            )
         (tunnel_id,) = self._ids.draw(1)
         request.tunnel_id = tunnel_id
         awaited = self._awaited[tunnel_id] = asyncio.get_running_loop().create_future()

@@ -4,7 +4,7 @@ Keepalive needs `ping_timeout_ms` too: without it a half-open connection is noti
 minute.
 """
 
-from pyswarm_core.limits import GRPC_MESSAGE_BYTES
+from pyswarm_core.limits import GRPC_MESSAGE_BYTES, TUNNEL_FRAME_BYTES
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", GRPC_MESSAGE_BYTES),
@@ -21,7 +21,7 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.max_receive_message_length", GRPC_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", TUNNEL_FRAME_BYTES),
     ("grpc.max_send_message_length", GRPC_MESSAGE_BYTES),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),

@@ -14,6 +14,7 @@ CODES: Mapping[type[errors.PyswarmError], grpc.StatusCode] = MappingProxyType(
         errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
         errors.Conflict: grpc.StatusCode.ABORTED,
         errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+        errors.Exhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
         errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     }
 )

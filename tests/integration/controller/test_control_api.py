@@ -297,7 +297,7 @@ async def test_a_caller_with_too_many_streams_is_told_the_limit_and_may_go_on_la
     for watch in watches:
         await watch.read()
     more = api.stub.Events(pb.EventsRequest(follow=True))
-    details = await refused(_drain(more), grpc.StatusCode.UNAVAILABLE)
+    details = await refused(_drain(more), grpc.StatusCode.RESOURCE_EXHAUSTED)
     assert "127.0.0.1 has 2 streams" in details
     assert "end some of them" in details
     await api.stub.GetInfo(pb.GetInfoRequest())  # requests count by themselves

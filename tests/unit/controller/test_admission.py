@@ -4,10 +4,25 @@ from contextlib import ExitStack
 
 import pytest
 
-from controller.servers.admission import LASTING, REQUESTS, STREAMS, Gate, Limit, caller_of
+from controller.servers.admission import (
+    LASTING,
+    REQUESTS,
+    STRANGERS,
+    STREAMS,
+    Gate,
+    Limit,
+    caller_of,
+)
 from pyswarm_core.api.v1 import control_pb2
-from pyswarm_core.errors import Unavailable
-from pyswarm_core.limits import REQUESTS_MAX, REQUESTS_PER_CALLER, STREAMS_MAX, STREAMS_PER_CALLER
+from pyswarm_core.errors import Exhausted
+from pyswarm_core.limits import (
+    REQUESTS_MAX,
+    REQUESTS_PER_CALLER,
+    STRANGERS_MAX,
+    STRANGERS_PER_CALLER,
+    STREAMS_MAX,
+    STREAMS_PER_CALLER,
+)
 
 FEW = Limit("requests", 2, 3, "wait for answers")
 
@@ -17,7 +32,7 @@ def test_one_caller_is_refused_past_its_own_limit_only() -> None:
     with ExitStack() as calls:
         for _ in range(2):
             calls.enter_context(gate.passing("192.0.2.1"))
-        refused = pytest.raises(Unavailable, match=r"192\.0\.2\.1 has 2 requests under way.* wait")
+        refused = pytest.raises(Exhausted, match=r"192\.0\.2\.1 has 2 requests under way.* wait")
         with refused, gate.passing("192.0.2.1"):
             pass
         with gate.passing("192.0.2.2"):
@@ -30,7 +45,7 @@ def test_all_together_are_refused_past_the_total() -> None:
     with ExitStack() as calls:
         for number in range(3):
             calls.enter_context(gate.passing(f"192.0.2.{number}"))
-        refused = pytest.raises(Unavailable, match=r"3 requests of all users .* try again later")
+        refused = pytest.raises(Exhausted, match=r"3 requests of all callers .* try again later")
         with refused, gate.passing("192.0.2.9"):
             pass
 
@@ -44,13 +59,17 @@ def test_what_has_ended_does_not_count_and_nobody_is_remembered() -> None:
 
 
 def test_no_single_caller_can_take_everything() -> None:
-    for limit in (REQUESTS, STREAMS):
+    for limit in (REQUESTS, STREAMS, STRANGERS):
         assert limit.per_caller < limit.total
 
 
 @pytest.mark.parametrize(
     ("limit", "per_caller", "total"),
-    [(REQUESTS, REQUESTS_PER_CALLER, REQUESTS_MAX), (STREAMS, STREAMS_PER_CALLER, STREAMS_MAX)],
+    [
+        (REQUESTS, REQUESTS_PER_CALLER, REQUESTS_MAX),
+        (STREAMS, STREAMS_PER_CALLER, STREAMS_MAX),
+        (STRANGERS, STRANGERS_PER_CALLER, STRANGERS_MAX),
+    ],
 )
 def test_the_limits_that_are_documented_are_those_that_hold(
     limit: Limit, per_caller: int, total: int
@@ -59,13 +78,13 @@ def test_the_limits_that_are_documented_are_those_that_hold(
     with ExitStack() as calls:
         for number in range(total):
             calls.enter_context(gate.passing(f"caller{number // per_caller}"))
-        with pytest.raises(Unavailable), gate.passing("another"):
+        with pytest.raises(Exhausted), gate.passing("another"):
             pass
         assert gate.total == total
     with ExitStack() as calls:
         for _ in range(per_caller):
             calls.enter_context(gate.passing("one"))
-        with pytest.raises(Unavailable), gate.passing("one"):
+        with pytest.raises(Exhausted), gate.passing("one"):
             pass
 
 

@@ -129,8 +129,9 @@ def test_services_and_networks_are_bounded_in_number() -> None:
 
 
 def test_messages_are_bounded_on_both_sides() -> None:
-    for options in (dict(SERVER_OPTIONS), dict(CHANNEL_OPTIONS)):
-        assert options["grpc.max_receive_message_length"] == GRPC_MESSAGE_BYTES == 64 << 20
+    received = "grpc.max_receive_message_length"
+    assert dict(CHANNEL_OPTIONS)[received] == GRPC_MESSAGE_BYTES == 64 << 20
+    assert dict(SERVER_OPTIONS)[received] == TUNNEL_FRAME_BYTES == 16 << 20
 
 
 async def test_a_frame_of_a_tunnel_is_bounded() -> None:

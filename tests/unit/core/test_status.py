@@ -1,5 +1,7 @@
 """One table leads from errors to gRPC statuses, to names in tunnels, and back."""
 
+from typing import Any
+
 import grpc
 import pytest
 
@@ -7,10 +9,10 @@ from pyswarm_core import errors
 from pyswarm_core.aio.status import CODES, code_of, error_named, name_of
 
 
-def subclasses() -> list[type[errors.PyswarmError]]:
+def subclasses(of: type[errors.PyswarmError] = errors.PyswarmError) -> list[type[Any]]:
     """Those that cross a border; the store has some of its own."""
-    found = errors.PyswarmError.__subclasses__()
-    return [kind for kind in found if kind.__module__ == errors.__name__]
+    found = [kind for kind in of.__subclasses__() if kind.__module__ == errors.__name__]
+    return found + [deeper for kind in found for deeper in subclasses(kind)]
 
 
 def test_every_error_has_a_code_of_its_own() -> None:

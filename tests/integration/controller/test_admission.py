@@ -1,0 +1,132 @@
+"""What comes from outside the fleet is bounded before anybody looks at it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from msgspec.structs import replace
+
+from controller.app import Controller
+from controller.config import Config
+from controller.servers import admission
+from controller.servers.admission import REQUESTS, STRANGERS
+from controller.store.memory import MemoryKv
+from controller.store.memory_store import MemoryStore
+from pyswarm_core.aio.channel import CHANNEL_OPTIONS
+from pyswarm_core.aio.system import SteadyClock
+from pyswarm_core.api.v1 import control_pb2, control_pb2_grpc, dispatcher_pb2, dispatcher_pb2_grpc
+from pyswarm_core.limits import REQUEST_BYTES_MAX
+from tests.integration.controller.fleet import agents_of, config, leading, serving, until
+
+FEW = 3
+AGENTS = 20
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Config:
+    return config(tmp_path)
+
+
+@pytest.fixture
+async def controller(
+    settings: Config, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Controller]:
+    monkeypatch.setattr(admission, "STRANGERS", replace(STRANGERS, per_caller=FEW))
+    monkeypatch.setattr(admission, "REQUESTS", replace(REQUESTS, per_caller=FEW))
+    async with serving(settings, MemoryStore(MemoryKv(), SteadyClock())) as found:
+        await leading(found)
+        yield found
+
+
+def _dial(settings: Config) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(settings.listen[0], options=CHANNEL_OPTIONS)
+
+
+async def test_streams_of_agents_without_a_hello_are_bounded(
+    controller: Controller, settings: Config
+) -> None:
+    token = controller.current().state.cluster.worker_token
+    async with (
+        agents_of(settings.listen[0], token, 2),
+        _dial(settings) as channel,
+        AsyncExitStack() as stack,
+    ):
+        stub: Any = dispatcher_pb2_grpc.DispatcherStub(channel)
+        await until(lambda: len(controller.current().sessions) == 2, "members do not count")
+        for open_one in (stub.Session, stub.Tunnel, stub.Session):
+            call = open_one(None)
+            stack.callback(call.cancel)
+            await call.wait_for_connection()
+        for open_one in (stub.Session, stub.Tunnel):
+            code, details = await _answer(open_one(None))
+            assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert f"has {FEW} joins, sessions and tunnels without a valid token" in details
+        assert len(controller.current().sessions) == 2
+
+
+async def _answer(call: Any) -> tuple[grpc.StatusCode, str]:
+    return await call.code(), await call.details()
+
+
+async def test_joins_whose_request_never_comes_are_bounded_and_so_are_users_requests(
+    controller: Controller, settings: Config
+) -> None:
+    codec: dict[str, Any] = {"request_serializer": _same, "response_deserializer": _same}
+    for path in ("/pyswarm.v1.Dispatcher/Join", "/pyswarm.v1.Control/GetInfo"):
+        async with _dial(settings) as channel, AsyncExitStack() as stack:
+            method = channel.stream_unary(path, **codec)
+            for _ in range(FEW):
+                call = method(None)
+                stack.callback(call.cancel)
+                await call.wait_for_connection()
+            code, details = await _answer(method(None))
+            assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert f"has {FEW}" in details
+
+
+def _same(data: bytes) -> bytes:
+    return data
+
+
+async def test_a_fleet_behind_one_address_gets_in_though_few_may_be_strangers_at_once(
+    controller: Controller, settings: Config
+) -> None:
+    sessions = controller.current().sessions
+    token = controller.current().state.cluster.worker_token
+    async with agents_of(settings.listen[0], token, AGENTS):
+        await until(lambda: len(sessions) == AGENTS, "every agent has a session")
+        sessions.close_all()  # all dial at once
+        await until(lambda: len(sessions) == AGENTS, "every agent has a session again")
+
+
+async def test_a_wrong_token_waits_in_no_line(
+    controller: Controller, settings: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controller.servers.dispatcher.Pace.__aenter__", _never)
+    async with _dial(settings) as channel:
+        stub: Any = dispatcher_pb2_grpc.DispatcherStub(channel)
+        call = stub.Session(None)
+        await call.write(dispatcher_pb2.AgentMessage(hello=dispatcher_pb2.Hello(token="guess")))
+        assert await call.code() is grpc.StatusCode.PERMISSION_DENIED
+        join = stub.Join(dispatcher_pb2.JoinRequest(token="guess"))
+        assert await join.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def _never(_: object) -> None:
+    await asyncio.Event().wait()
+
+
+async def test_a_request_that_is_too_large_is_not_decoded(
+    controller: Controller, settings: Config
+) -> None:
+    assert REQUEST_BYTES_MAX == 512 * 1024
+    async with _dial(settings) as channel:
+        stub: Any = control_pb2_grpc.ControlStub(channel)
+        request = control_pb2.RefRequest(ref="x" * REQUEST_BYTES_MAX)
+        code, details = await _answer(stub.GetService(request))
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert "is too large: want at most 512" in details
