@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 
 from pyswarm_core.clock import NEVER, SECOND, Instant, after
-from pyswarm_core.decision import Decision, Dirty, Writes
+from pyswarm_core.decision import BEGINNING, Cursor, Decision, Dirty, Writes
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.limits import (
+    DECISION_COST,
     DECISION_FITS,
-    DECISION_SLOTS,
     EXPLAIN_PERIOD,
     EXPLAINED_PER_SECOND,
 )
@@ -27,7 +27,10 @@ class Agenda:
     """Dirty names in order of arrival, and one wake per service and for the cluster."""
 
     def __init__(self) -> None:
-        self.services: dict[ServiceId, None] = {}
+        self.services: dict[ServiceId, bool] = {}
+        """Each with whether it changed; of others a round over their slots goes on."""
+        self._resumed: dict[ServiceId, Cursor] = {}
+        """Where rounds go on."""
         self.nodes: dict[NodeId, None] = {}
         self.cluster = False
         self._unfinished = False
@@ -48,7 +51,7 @@ class Agenda:
 
     def add_services(self, services: Iterable[ServiceId]) -> None:
         """These changed."""
-        self.services.update(dict.fromkeys(services))
+        self.services.update(dict.fromkeys(services, True))
 
     def add_nodes(self, nodes: Iterable[NodeId]) -> None:
         """These changed."""
@@ -77,7 +80,7 @@ class Agenda:
             at, service_id = heapq.heappop(self._heap)
             if self._wakes.get(service_id) == at:
                 del self._wakes[service_id]
-                self.services[service_id] = None
+                self.services[service_id] = True
 
     def next_wake(self) -> Instant:
         """When `fall_due` may have something to do; never too late."""
@@ -111,12 +114,18 @@ class Agenda:
         dirty.cluster, self.cluster = self.cluster, False
         self._unfinished = False
         self._take_freed(dirty, state)
-        room = DECISION_SLOTS
+        room = DECISION_COST
         while self.services and room > 0:
             service_id = next(iter(self.services))
-            del self.services[service_id]
+            if service_id in dirty.services:
+                break  # what changes during a round is for the next one
+            changed = self.services.pop(service_id)
             dirty.services.add(service_id)
             room -= _cost(state, service_id)
+            if (cursor := self._resumed.pop(service_id, None)) is not None:
+                dirty.resumed[service_id] = cursor
+                if changed:
+                    self.services[service_id] = True
         of_node = 1 + len(state.global_services)
         compared = DECISION_FITS
         while self.nodes and room > 0 and compared > 0:
@@ -150,11 +159,18 @@ class Agenda:
         Not the nodes again: a service that is dirty is looked at for all of its nodes.
         """
         for service_id in sorted(dirty.services):
-            self._wakes.pop(service_id, None)
+            if service_id not in dirty.resumed:
+                self._wakes.pop(service_id, None)
         if dirty.cluster:
             self._cluster_wake = decision.cluster_wake
         self._set_wakes(decision.wakes)
-        self.add_services(sorted(decision.again))
+        for service_id in sorted(decision.again):
+            cursor = decision.again[service_id]
+            if service_id not in dirty.services or cursor == BEGINNING:
+                self.services[service_id] = True
+            else:
+                self._resumed[service_id] = cursor
+                self.services.setdefault(service_id, False)
         self._unfinished |= decision.unfinished
 
     def _set_wakes(self, wakes: Mapping[ServiceId, Instant]) -> None:
@@ -171,7 +187,6 @@ class Agenda:
 def _cost(state: State, service_id: ServiceId) -> int:
     """What planning the service looks at, in slots."""
     tasks, service = state.tasks_of_service(service_id), state.services.get(service_id)
-    each = service is not None and any(one < service.template_version for one in tasks.versions)
-    if each:
+    if service is not None and service.removing:
         return 1 + len(tasks.slots)
     return 1 + len(tasks.unsettled) + len(tasks.slots) // _SETTLED_PER_UNSETTLED

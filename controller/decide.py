@@ -12,45 +12,47 @@ from controller.draft import Draft
 from controller.orchestrator import global_service, replicated_service
 from controller.orchestrator.enforce import evictions
 from controller.orchestrator.plan import Plan
+from controller.orchestrator.rounds import in_round
 from controller.orchestrator.slots import discard
 from controller.scheduler.candidates import Candidates
 from pyswarm_core.clock import Instant
-from pyswarm_core.decision import Decision, Dirty, NoteKind
+from pyswarm_core.decision import BEGINNING, Decision, Dirty, NoteKind
 from pyswarm_core.errors import told
 from pyswarm_core.ids import IdSource, ServiceId
 from pyswarm_core.state import State
 
 
 def decide(state: State, dirty: Dirty, now: Instant, ids: IdSource) -> Decision:
-    """What to write, when to look again, and what to tell. At most about DECISION_TASKS tasks."""
+    """What to write, when to look again, and what to tell; it costs about DECISION_COST."""
     changed = sorted(dirty.nodes)
-    slots = evictions(state, changed)
+    slots, is_all = evictions(state, changed, dirty.quarantined)
     for service_id, lacking in global_service.lacking(state, changed).items():
         slots.setdefault(service_id, {}).update(lacking)
     draft = Draft(state, now, ids)
+    draft.unfinished = not is_all
     candidates = Candidates(state, dirty, draft.placing.ledger, draft.placing.blocks)
     for service_id in _in_turn(state, dirty, slots, candidates):
         service = state.services.get(service_id)
         if service is None:
             continue
-        budget = draft.room
-        if budget == 0:
-            draft.again[service_id] = None
+        cursor = dirty.resumed.get(service_id, BEGINNING)
+        if draft.room == 0:
+            draft.again[service_id] = cursor
             continue
         partial = service_id not in dirty.services and service_id not in state.unplaced
-        plan = Plan(service, partial=partial)
+        plan = Plan(service, partial=partial, cursor=cursor, room=draft.room)
         looked_at = slots.get(service_id, {})
         try:
             if service.removing:
                 _remove(plan, state, now, draft)
             elif service.spec.mode.global_ is not None:
-                global_service.reconcile(plan, state, looked_at, now, budget)
+                global_service.reconcile(plan, state, looked_at, now)
             else:
-                replicated_service.reconcile(plan, state, looked_at, now, budget)
+                replicated_service.reconcile(plan, state, looked_at, now)
         except Exception as error:
             draft.failed[service_id] = told(error)
             continue
-        draft.take(plan, budget)
+        draft.take(plan)
     if dirty.cluster:
         draft.renew_keys()
     draft.give_back()
@@ -89,7 +91,13 @@ def _remove(plan: Plan, state: State, now: Instant, draft: Draft) -> None:
         draft.removed_services.append(plan.service.id)
         plan.note(NoteKind.SERVICE_REMOVED, "its last task is gone")
         return
-    for number in sorted(tasks.slots):
+    for number in in_round(plan, tasks.slots):
+        if plan.is_full:
+            plan.cut(number)
+            return
         discard(plan, state, number, now)
-    # The service goes in a decision of its own, after its last task: neither is lost for the other.
-    plan.cut = len(plan.removed) == sum(len(held) for held in tasks.slots.values())
+    removed = len(plan.removed)
+    if removed >= len(tasks.slots) and removed == sum(map(len, tasks.slots.values())):
+        # The service goes in a decision of its own, after its last task: neither is lost for the
+        # other.
+        plan.cut(0)

@@ -6,10 +6,10 @@ from controller.allocator.encryption import rotated, rotates_at
 from controller.orchestrator.plan import Plan
 from controller.placing import Placing
 from pyswarm_core.clock import NEVER, Instant
-from pyswarm_core.decision import Decision, Work, Writes
+from pyswarm_core.decision import Cursor, Decision, Proof, Work, Writes
 from pyswarm_core.errors import told
 from pyswarm_core.ids import IdSource, ServiceId
-from pyswarm_core.limits import DECISION_NETWORKS, DECISION_PLACINGS, DECISION_TASKS
+from pyswarm_core.limits import DECISION_COST, DECISION_NETWORKS, PLACING_COST
 from pyswarm_core.objects import Cluster
 from pyswarm_core.state import State
 
@@ -18,7 +18,10 @@ class Draft:
     """What one decision has come to so far."""
 
     def __init__(self, state: State, now: Instant, ids: IdSource) -> None:
-        self.again: dict[ServiceId, None] = {}
+        self.again: dict[ServiceId, Cursor] = {}
+        """Services that there was no room for."""
+        self.unfinished = False
+        """More is to be decided than is dirty."""
         self.removed_services: list[ServiceId] = []
         self.failed: dict[ServiceId, str] = {}
         self._is_spoilt = False
@@ -32,28 +35,26 @@ class Draft:
         self._cluster_wake: Instant = NEVER
         self.placing = Placing(state, now, ids)
         self._plans: list[Plan] = []
-        self._size = 0
-        """How many tasks it writes or deletes so far."""
-        self._idle_left = False
+        self._cost = 0
+        """In units of DECISION_COST."""
 
     @property
     def room(self) -> int:
-        """How many tasks may still be written; 0 too once nodes were looked for often enough."""
-        if self._is_spoilt or self.placing.placings >= DECISION_PLACINGS:
-            return 0
-        return max(0, DECISION_TASKS - self._size)
+        """What the next plan may cost; 0 if it is for another decision."""
+        left = DECISION_COST - self._cost
+        return 0 if self._is_spoilt or left < PLACING_COST else left
 
-    def take(self, plan: Plan, budget: int) -> None:
+    def take(self, plan: Plan) -> None:
         """Place what the plan wants placed, and make its changes part of the decision."""
         try:
             if plan.pending or plan.vacancies:
-                self.placing.place(plan, budget)
+                self.placing.place(plan)
         except Exception as error:
             self.failed[plan.service.id] = told(error)
             self._is_spoilt = True
             return
         self._plans.append(plan)
-        self._size += len(plan.changed) + len(plan.removed)
+        self._cost += 1 + plan.cost
 
     def renew_keys(self) -> None:
         """Make the next key of encrypted networks if it is time, and say when it will be."""
@@ -63,7 +64,7 @@ class Draft:
     def give_back(self) -> None:
         """Take back blocks that no node needs, of up to DECISION_NETWORKS networks."""
         idle = self._state.idle_blocks.networks
-        self._idle_left = len(idle) > DECISION_NETWORKS
+        self.unfinished |= len(idle) > DECISION_NETWORKS
         for network_id in islice(idle, DECISION_NETWORKS):
             self.placing.blocks(network_id)
 
@@ -80,9 +81,14 @@ class Draft:
         )
         wakes = {plan.service.id: plan.wake for plan in plans if plan.wake < NEVER}
         failed = self.failed | self.placing.failed
-        again = frozenset({plan.service.id for plan in plans if plan.cut} | self.again.keys())
+        again = self.again | {
+            plan.service.id: Cursor(plan.resume, plan.proof if plan.resume else Proof())
+            for plan in plans
+            if plan.resume is not None
+        }
         notes = tuple(note for plan in plans for note in plan.notes())
         work = Work(
+            cost=self._cost,
             services=len(plans),
             slots=sum(plan.slots for plan in plans),
             placings=self.placing.placings,
@@ -93,10 +99,10 @@ class Draft:
             writes,
             wakes,
             self._cluster_wake,
-            again - failed.keys(),
+            {one: cursor for one, cursor in again.items() if one not in failed},
             notes,
             work,
-            unfinished=self._idle_left,
+            unfinished=self.unfinished,
             failed=failed,
             failed_networks=self.placing.failed_networks,
         )

@@ -6,6 +6,7 @@ its networks have addresses left there. Tasks that find no node wait and say why
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import islice
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -13,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from controller.allocator.blocks import Blocks, Room
-from controller.orchestrator.plan import Plan, Vacancy, explained
+from controller.orchestrator.plan import AFTER_ALL, Plan, Vacancy, explained
 from controller.scheduler.explain import message, messages_by_row
 from controller.scheduler.filters import UNLIMITED, Demand, capacity
 from controller.scheduler.ledger import Ledger
@@ -22,16 +23,17 @@ from pyswarm_core.clock import Instant, after
 from pyswarm_core.decision import NoteKind
 from pyswarm_core.errors import told
 from pyswarm_core.ids import IdSource, NetworkId, NodeId, ServiceId, TaskId
-from pyswarm_core.indexes import footprint_of
+from pyswarm_core.indexes import footprint_of, is_placed, waits_for_node
 from pyswarm_core.limits import (
     EXPLAIN_PERIOD,
+    FAILURE_SLOTS,
     FAILURE_WINDOW,
     FAILURES_PENALISED,
     PENDING_SHOWN,
 )
 from pyswarm_core.nodetable import IntColumn, NodeTable
 from pyswarm_core.objects import NO_DETAIL, Capability, Network, Service, Task
-from pyswarm_core.state import State, is_wanted
+from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
 
 _ASSIGNED = TaskState.ASSIGNED
@@ -74,23 +76,26 @@ class Placing:
         self.failed_networks: dict[NetworkId, str] = {}
         """Networks whose blocks could not be worked out."""
 
-    def place(self, plan: Plan, budget: int) -> None:
-        """Find nodes for up to `budget` tasks that the plan wants placed.
+    def place(self, plan: Plan) -> None:
+        """Find nodes for the tasks that the plan wants placed, as many as there is room for.
 
-        Its tasks become part of its changes; of those that found no node some do so in `explain`.
+        They become part of its changes; of those that found no node some do so in `explain`.
         """
         self.placings += 1
+        room = max(1, plan.writes_left, len(plan.vacancies))
         waiting = [_candidate(task) for task in plan.pending.values()]
         waiting += [Candidate(plan.vacancies[number]) for number in sorted(plan.vacancies)]
         demand = demand_of(self._state, plan, self._now)
         if waiting[0].vacancy.node_id:
-            left = self._place_bound(plan, demand, waiting, budget)
+            left = self._place_bound(plan, demand, waiting, room)
         else:
-            left = self._place_free(plan, demand, waiting[:budget])
+            left = self._place_free(plan, demand, waiting[:room])
             if left:
-                left += waiting[budget:]
-            elif plan.missing or len(waiting) > budget:
-                plan.cut = True
+                left += waiting[room:]
+            elif len(waiting) > room:
+                plan.cut(min(one.vacancy.slot for one in waiting[room:]))
+            elif plan.missing:
+                plan.cut(AFTER_ALL)
         if left:
             self._waiting.append(_Waiting(plan, demand, left))
 
@@ -111,7 +116,14 @@ class Placing:
         for one in stored[PENDING_SHOWN:]:
             plan.remove(cast("Task", one.task))
         unmade = [one for one in waiting if one.task is None]
-        candidates = [*stored, *unmade][:PENDING_SHOWN]
+        # Of a service that is looked at in parts others may wait already.
+        known = (self._state.tasks.get(i) for i in plan.pending | plan.removed | plan.changed)
+        seen = sum(one is not None and waits_for_node(one) for one in known)
+        others = self._state.tasks_of_service(plan.service.id).pending - seen
+        room = max(0, PENDING_SHOWN - others - len(stored[:PENDING_SHOWN]))
+        candidates = [*stored[:PENDING_SHOWN], *unmade[:room]]
+        if not candidates:
+            return
         demand = self._with_rooms(demand)
         if candidates[0].vacancy.node_id:
             of_row = messages_by_row(self.ledger, demand)
@@ -178,18 +190,20 @@ class Placing:
         return candidates[len(rows) :]
 
     def _place_bound(
-        self, plan: Plan, demand: Demand, candidates: list[Candidate], budget: int
+        self, plan: Plan, demand: Demand, candidates: list[Candidate], most: int
     ) -> list[Candidate]:
-        """Those that their own nodes cannot take."""
+        """Place at most so many; return those that their own nodes cannot take."""
         table = self._state.node_table
         demand = self._with_rooms(demand)
         room = capacity(self.ledger, demand)
         wanted = [table.rows.get(one.vacancy.node_id, -1) for one in candidates]
         fitting = [row for row in wanted if row >= 0 and room[row] > 0]
-        rows = np.array(fitting[:budget], np.int64)
+        rows = np.array(fitting[:most], np.int64)
         taken = dict.fromkeys(self._take(rows, demand).tolist())
-        cut = dict.fromkeys(fitting[budget:])
-        plan.cut = plan.cut or bool(cut)
+        cut = dict.fromkeys(fitting[most:])
+        if cut:
+            slots = zip(candidates, wanted, strict=True)
+            plan.cut(min(one.vacancy.slot for one, row in slots if row in cut))
         placed = [one for one, row in zip(candidates, wanted, strict=True) if row in taken]
         self._assign(plan, placed, [one.vacancy.node_id for one in placed])
         return [
@@ -291,24 +305,23 @@ def demand_of(state: State, plan: Plan, now: Instant) -> Demand:
     tasks = state.tasks_of_service(plan.service.id)
     if plan.service.spec.mode.global_ is not None:  # its tasks have no choice
         return Demand(template, footprint_of(plan.service.spec), _per_row([], len(table.number)))
-    changed, row_of = plan.changed, table.rows.get
-    # Spelled out: a service may have a hundred thousand tasks.
-    rows = [
-        row_of(task.node_id, -1)
-        for held in tasks.slots.values()
-        for task in held
-        if _ASSIGNED <= task.state <= _RUNNING
-        and task.desired_state <= _RUNNING
-        and task.id not in changed
-    ]
-    rows += [
-        row_of(task.node_id, -1)
-        for task in changed.values()
-        if is_wanted(task) and task.state >= _ASSIGNED
-    ]
+    row_of = table.rows.get
+    on_node = np.zeros(len(table.number), np.int64)
+    placed = [(row, count) for one, count in tasks.placed.items() if (row := row_of(one, -1)) >= 0]
+    if placed:
+        on_rows, counts = zip(*placed, strict=True)
+        on_node[list(on_rows)] = counts
+    for task_id, task in plan.changed.items():
+        old = state.tasks.get(task_id)
+        if (row := row_of(task.node_id, -1)) >= 0:
+            on_node[row] += is_placed(task) - (old is not None and is_placed(old))
+    for task_id in plan.removed:
+        old = state.tasks[task_id]
+        if is_placed(old) and (row := row_of(old.node_id, -1)) >= 0:
+            on_node[row] -= 1
     failed = [
-        table.rows.get(task.node_id, -1)
-        for number in tasks.storied
+        row_of(task.node_id, -1)
+        for number in islice(reversed(tasks.storied), FAILURE_SLOTS)
         for task in tasks.slots[number]
         if task.state in _FAILED and after(task.status_at, FAILURE_WINDOW) > now
     ]
@@ -316,7 +329,7 @@ def demand_of(state: State, plan: Plan, now: Instant) -> Demand:
     return Demand(
         template,
         footprint_of(plan.service.spec),
-        _per_row(rows, len(table.number)),
+        on_node,
         None if failing is None else failing.astype(np.int64),
     )
 

@@ -20,9 +20,10 @@ from controller.scheduler.remedy import remedies
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.errors import NotFound, told
 from pyswarm_core.ids import ServiceId, TaskId
+from pyswarm_core.indexes import is_wanted, waits_for_node
 from pyswarm_core.limits import SLICE_TASKS
 from pyswarm_core.objects import Node, Service, Task
-from pyswarm_core.state import State, is_wanted, waits_for_node
+from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState, is_terminal
 
 _TASKS_TOLD = 3

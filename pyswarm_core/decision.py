@@ -6,6 +6,7 @@ decision.
 
 from collections.abc import Collection
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
@@ -80,9 +81,30 @@ class Writes(msgspec.Struct, frozen=True):
         )
 
 
+class Proof(NamedTuple):
+    """What tasks of a service's current template say of an update to it."""
+
+    waits: bool = False
+    """A slot's task is about to be replaced, or one does not run yet."""
+    first: Instant = NEVER
+    """When the first of them has proven itself."""
+    restarted: Instant = Instant(0)
+    """When the last of those that had to be restarted has."""
+
+    def joined(self, other: "Proof") -> "Proof":
+        """What both say."""
+        return Proof(
+            self.waits or other.waits,
+            min(self.first, other.first),
+            max(self.restarted, other.restarted),
+        )
+
+
 class Work(msgspec.Struct, frozen=True, gc=False):
     """What a decision looked at: its cost, counted."""
 
+    cost: int = 0
+    """In units of DECISION_COST."""
     services: int = 0
     """Planned."""
     slots: int = 0
@@ -93,6 +115,21 @@ class Work(msgspec.Struct, frozen=True, gc=False):
     """Waiting services that were compared with nodes that changed."""
     networks: int = 0
     """Whose blocks were looked at."""
+
+
+class Cursor(NamedTuple):
+    """Where to go on with a service of which a decision looked at a part: a round over its slots
+    takes as many decisions as it needs.
+    """
+
+    slot: int = 0
+    """The lowest slot that this round has yet to look at."""
+    proof: Proof = Proof()
+    """What the slots that it looked at say of an update."""
+
+
+BEGINNING = Cursor()
+"""Of a round."""
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -106,14 +143,16 @@ class Decision(msgspec.Struct, frozen=True):
     """
     cluster_wake: Instant = NEVER
     """When the cluster itself could change by time alone, if it was decided about."""
-    again: frozenset[ServiceId] = frozenset()
+    again: dict[ServiceId, Cursor] = {}
     """Services whose decision was cut to bound its size: decide again at once after applying the
-    writes.
+    writes, from there on.
     """
     notes: tuple[Note, ...] = ()
     work: Work = Work()
     unfinished: bool = False
-    """Blocks are left to be given back: decide again after applying the writes."""
+    """Blocks are left to be given back, or tasks to be moved off nodes that may run nothing: decide
+    again after applying the writes.
+    """
     failed: dict[ServiceId, str] = {}
     """Services for which deciding raised an error, and which one: the caller leaves them alone
     until they change. What the writes hold for them is valid, but not all that they need.
@@ -127,6 +166,8 @@ class Dirty:
 
     def __init__(self) -> None:
         self.services: set[ServiceId] = set()
+        self.resumed: dict[ServiceId, Cursor] = {}
+        """Where to go on with those of them that an earlier decision looked at a part of."""
         self.nodes: set[NodeId] = set()
         self.freed: set[NodeId] = set()
         """Nodes on which tasks ended: what they took may help services that wait."""

@@ -1,4 +1,5 @@
-"""Parts of the state index: which blocks nobody needs, and which services wait for a node. PURE
+"""Parts of the state index: the tasks of one service by slot, which blocks nobody needs, and which
+services wait for a node. PURE
 (mutable: `State` alone changes them).
 """
 
@@ -9,13 +10,19 @@ import numpy as np
 
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
+from pyswarm_core.limits import UNFINISHED_MAX
 from pyswarm_core.nodetable import BoolColumn, IntColumn, NodeTable
-from pyswarm_core.objects import Network, Service
+from pyswarm_core.objects import Network, Service, Task
 from pyswarm_core.ports import HostPort, host_ports
 from pyswarm_core.specs import ServiceSpec
+from pyswarm_core.states import TaskState, is_terminal
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+_RUNNING = TaskState.RUNNING
+_ASSIGNED = TaskState.ASSIGNED
+_REMOVE = TaskState.REMOVE
 
 
 def drop(index: dict[K, V], key: K, holder: V) -> None:
@@ -174,3 +181,148 @@ class Unplaced:
         """Those of the services that wait, who waits longest first."""
         waiting = [service_id for service_id in services if service_id in self.since]
         return sorted(waiting, key=lambda service_id: (self.since[service_id], service_id))
+
+
+class ServiceTasks:
+    """The tasks of one service. `slots` maps a slot to its tasks, oldest first."""
+
+    __slots__ = (
+        "leaving",
+        "pending",
+        "placed",
+        "running",
+        "slots",
+        "storied",
+        "unsettled",
+        "versions",
+    )
+
+    def __init__(self) -> None:
+        self.slots: dict[int, tuple[Task, ...]] = {}
+        self.running = 0
+        """Tasks that run and should."""
+        self.pending = 0
+        """Tasks that wait for a node."""
+        self.placed: dict[NodeId, int] = {}
+        """How many tasks that have the node should run there and have not ended."""
+        self.unsettled: dict[int, None] = {}
+        """Slots that are not settled: the only ones that can ask for something by themselves."""
+        self.leaving: dict[int, None] = {}
+        """Slots of which only tasks are left that are to be removed: they fill no replica."""
+        self.storied: dict[int, None] = {}
+        """Slots with more than one task: those that remember failures."""
+        self.versions: dict[int, int] = {}
+        """How many tasks that should run and have not ended there are of each spec version."""
+
+    def __iter__(self) -> Iterator[Task]:
+        return (task for tasks in self.slots.values() for task in tasks)
+
+    def put_slot(self, slot: int, tasks: tuple[Task, ...], history_kept: int) -> None:
+        """The slot has these tasks; it is settled only with at most `history_kept` ended ones."""
+        self.slots[slot] = tasks
+        if not is_settled(tasks) or history_kept < len(tasks) - 1:
+            self.unsettled[slot] = None
+        elif slot in self.unsettled:
+            del self.unsettled[slot]
+        if tasks[-1].desired_state is _REMOVE and _leaves(tasks):
+            self.leaving[slot] = None
+        elif slot in self.leaving:
+            del self.leaving[slot]
+        if len(tasks) > 1:
+            self.storied[slot] = None
+        elif slot in self.storied:
+            del self.storied[slot]
+
+    def forget_slot(self, slot: int) -> None:
+        """The slot has no task any more."""
+        del self.slots[slot]
+        self.unsettled.pop(slot, None)
+        self.leaving.pop(slot, None)
+        self.storied.pop(slot, None)
+
+    def count(self, task: Task, sign: int) -> None:
+        """Count a task that is wanted in, or out."""
+        version, state = task.spec_version, task.state
+        left = self.versions.get(version, 0) + sign
+        if left:
+            self.versions[version] = left
+        else:
+            del self.versions[version]
+        if state is _RUNNING:
+            self.running += sign
+        if state < _ASSIGNED:
+            self.pending += sign
+        elif task.node_id:
+            self.place(task.node_id, sign)
+
+    def place(self, node_id: NodeId, count: int) -> None:
+        """So many more tasks are placed on the node, or fewer."""
+        left = self.placed.get(node_id, 0) + count
+        if left:
+            self.placed[node_id] = left
+        else:
+            del self.placed[node_id]
+
+
+def runs_as_wanted(task: Task) -> bool:
+    """Whether it counts as a running replica."""
+    return task.state is _RUNNING and task.desired_state <= _RUNNING
+
+
+def waits_for_node(task: Task) -> bool:
+    """Whether the scheduler still has to place it."""
+    return task.state <= TaskState.PENDING and task.desired_state <= _RUNNING
+
+
+def is_wanted(task: Task) -> bool:
+    """Whether it should run and has not ended."""
+    return task.desired_state <= _RUNNING and task.state <= _RUNNING
+
+
+def is_placed(task: Task) -> bool:
+    """Whether it should run, has not ended, and has a node that has room for it."""
+    return is_wanted(task) and task.state >= _ASSIGNED and bool(task.node_id)
+
+
+def is_settled(tasks: tuple[Task, ...]) -> bool:
+    """Whether a slot needs nothing as long as its service's spec and its node stay as they are.
+
+    Its newest task has a node, should run and has not ended; all others have ended for good.
+    """
+    newest = tasks[-1]
+    if not (newest.desired_state is _RUNNING and _ASSIGNED <= newest.state <= _RUNNING):
+        return False
+    if not newest.node_id:
+        return False
+    return len(tasks) == 1 or all(
+        task.desired_state is TaskState.SHUTDOWN and is_terminal(task.state) for task in tasks[:-1]
+    )
+
+
+def _leaves(tasks: tuple[Task, ...]) -> bool:
+    if len(tasks) >= UNFINISHED_MAX:
+        return False  # so many tasks that have not ended keep the slot from being filled anew
+    return all(task.desired_state is _REMOVE for task in tasks)
+
+
+def split(group: ServiceTasks, run: Iterable[Task]) -> tuple[dict[int, Task], list[Task]]:
+    """By slot, the tasks that settle a slot that was empty; and all others, in their order."""
+    held = group.slots
+    first: dict[int, Task] = {}
+    others: list[Task] = []
+    others_slots: dict[int, None] = {}
+    for task in run:
+        slot = task.slot
+        if (
+            task.desired_state is _RUNNING
+            and _ASSIGNED <= task.state <= _RUNNING
+            and task.node_id
+            and slot not in held
+            and slot not in first
+            and slot not in others_slots
+        ):
+            first[slot] = task
+        else:
+            others.append(task)
+            others_slots[slot] = None
+    return first, others

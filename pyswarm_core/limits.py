@@ -38,20 +38,22 @@ etcd allows 128 operations and every put carries a compare of the leader key.
 TXN_IN_FLIGHT = 4
 """Transactions under way at once; more gains nothing."""
 
-DECISION_TASKS = 1_000
-"""Tasks that one decision writes before others run. With applying it, a new one costs 10 us and one
-that is replaced 40 us.
-"""
+DECISION_COST = 3_000
+"""What one decision does before others run, in units of about 10 us, applying it included."""
+SLOT_COST = 1
+"""A slot that is looked at by itself."""
+WRITE_COST = 3
+"""A task that is written or deleted."""
+PLACING_COST = 50
+"""Looking at all nodes for the tasks of one service: half a millisecond with 10,000 nodes."""
+SLOTS_SCANNED_PER_COST = 64
+"""Slots of a service that are glanced at, when one of all of them is chosen."""
 
 DECISIONS_PER_TURN = 10
 """Decisions that are saved together: what is saved at once costs less."""
 
-DECISION_SLOTS = 1_500
-"""Slots of what is dirty that one decision looks at one by one (about 5 us each)."""
-
-DECISION_PLACINGS = 40
-"""Services for whose tasks one decision looks for nodes: half a millisecond each with 10,000 nodes.
-"""
+EVICTIONS = 500
+"""Tasks that one decision moves off nodes that may run nothing; more are for the next one."""
 
 DECISION_NETWORKS = 200
 """Networks whose blocks one decision takes back."""
@@ -183,6 +185,8 @@ UNFINISHED_MAX = 8
 count as orphaned, and the slot gets no further task until others have ended.
 """
 
+FAILURE_SLOTS = 2_000
+"""Slots of one service whose history is searched for failures, those that got one last first."""
 FAILURES_PENALISED = 5
 FAILURE_WINDOW = 300 * SECOND
 """A node on which a service failed this often within the window ranks last for it (swarmkit's

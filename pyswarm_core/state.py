@@ -7,7 +7,7 @@ exists. Iteration orders are insertion orders, so the same history gives the sam
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address
 from itertools import groupby
 from operator import attrgetter
@@ -17,7 +17,16 @@ import numpy as np
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
-from pyswarm_core.indexes import NO_FOOTPRINT, Footprint, IdleBlocks, Unplaced, drop, footprint_of
+from pyswarm_core.indexes import (
+    NO_FOOTPRINT,
+    Footprint,
+    IdleBlocks,
+    ServiceTasks,
+    Unplaced,
+    drop,
+    footprint_of,
+    split,
+)
 from pyswarm_core.keys import ChunkKey, chunk_of
 from pyswarm_core.limits import CHUNK_SLOTS
 from pyswarm_core.nodetable import NodeTable
@@ -33,83 +42,8 @@ _Loads = dict[NodeId, list[int]]
 """By node, how many more tasks are wanted and active there, and what these reserve."""
 
 
-class ServiceTasks:
-    """The tasks of one service. `slots` maps a slot to its tasks, oldest first."""
-
-    __slots__ = ("pending", "running", "slots", "storied", "unsettled", "versions")
-
-    def __init__(self) -> None:
-        self.slots: dict[int, tuple[Task, ...]] = {}
-        self.running = 0
-        """Tasks that run and should."""
-        self.pending = 0
-        """Tasks that wait for a node."""
-        self.unsettled: dict[int, None] = {}
-        """Slots that are not settled: the only ones that can ask for something by themselves."""
-        self.storied: dict[int, None] = {}
-        """Slots with more than one task: those that remember failures."""
-        self.versions: dict[int, int] = {}
-        """How many tasks that should run and have not ended there are of each spec version."""
-
-    def __iter__(self) -> Iterator[Task]:
-        return (task for tasks in self.slots.values() for task in tasks)
-
-
 _NO_TASKS = ServiceTasks()
 _NO_NODE_TASKS: Mapping[TaskId, Task] = {}
-
-
-def runs_as_wanted(task: Task) -> bool:
-    """Whether it counts as a running replica."""
-    return task.state is _RUNNING and task.desired_state <= _RUNNING
-
-
-def waits_for_node(task: Task) -> bool:
-    """Whether the scheduler still has to place it."""
-    return task.state <= TaskState.PENDING and task.desired_state <= _RUNNING
-
-
-def is_wanted(task: Task) -> bool:
-    """Whether it should run and has not ended."""
-    return task.desired_state <= _RUNNING and task.state <= _RUNNING
-
-
-def is_settled(tasks: tuple[Task, ...]) -> bool:
-    """Whether a slot needs nothing as long as its service's spec and its node stay as they are.
-
-    Its newest task has a node, should run and has not ended; all others have ended for good.
-    """
-    newest = tasks[-1]
-    if not (newest.desired_state is _RUNNING and _ASSIGNED <= newest.state <= _RUNNING):
-        return False
-    if not newest.node_id:
-        return False
-    return len(tasks) == 1 or all(
-        task.desired_state is TaskState.SHUTDOWN and is_terminal(task.state) for task in tasks[:-1]
-    )
-
-
-def _split(group: ServiceTasks, run: Iterable[Task]) -> tuple[dict[int, Task], list[Task]]:
-    """By slot, the tasks that settle a slot that was empty; and all others, in their order."""
-    held = group.slots
-    first: dict[int, Task] = {}
-    others: list[Task] = []
-    others_slots: dict[int, None] = {}
-    for task in run:
-        slot = task.slot
-        if (
-            task.desired_state is _RUNNING
-            and _ASSIGNED <= task.state <= _RUNNING
-            and task.node_id
-            and slot not in held
-            and slot not in first
-            and slot not in others_slots
-        ):
-            first[slot] = task
-        else:
-            others.append(task)
-            others_slots[slot] = None
-    return first, others
 
 
 _NO_ENDPOINT = Endpoint()
@@ -332,7 +266,7 @@ class State:
             group = self._of_service.get(service_id)
             if group is None:
                 group = self._of_service[service_id] = ServiceTasks()
-            first, others = _split(group, run)
+            first, others = split(group, run)
             if first:
                 self._put_first(first, group)
             for task in others:
@@ -359,6 +293,8 @@ class State:
             self.tasks_in_state[state] += count
             if state is _RUNNING:
                 group.running += count
+        for node_id, count in Counter([task.node_id for task in tasks]).items():
+            group.place(node_id, count)
         for version, count in Counter([task.spec_version for task in tasks]).items():
             group.versions[version] = group.versions.get(version, 0) + count
             alike = [task for task in tasks if task.spec_version == version]
@@ -390,23 +326,12 @@ class State:
             held = (*held, task)
         else:
             held = tuple([task if other.id == task.id else other for other in held])
-        self._put_slot(group, task.slot, held)
+        group.put_slot(task.slot, held, self.cluster.spec.history_kept)
         if task.node_id:
             self._of_node[task.node_id][task.id] = task
         self._count(task, group, 1, loads)
         if old is not None and occupies(old.state) and not occupies(task.state):
             self.node_table.free(old.node_id)
-
-    def _put_slot(self, group: ServiceTasks, slot: int, tasks: tuple[Task, ...]) -> None:
-        group.slots[slot] = tasks
-        if not is_settled(tasks) or self.cluster.spec.history_kept < len(tasks) - 1:
-            group.unsettled[slot] = None
-        elif slot in group.unsettled:
-            del group.unsettled[slot]
-        if len(tasks) > 1:
-            group.storied[slot] = None
-        elif slot in group.storied:
-            del group.storied[slot]
 
     def _count(self, task: Task, group: ServiceTasks, sign: int, loads: _Loads) -> None:
         """Count the task in, or out; what that does to its node is added to `loads`."""
@@ -416,16 +341,9 @@ class State:
             return
         wanted = task.desired_state <= _RUNNING
         if wanted:
-            version = task.spec_version
-            left = group.versions.get(version, 0) + sign
-            if left:
-                group.versions[version] = left
-            else:
-                del group.versions[version]
-            if state is _RUNNING:
-                group.running += sign
-            elif state < _ASSIGNED:
-                self._count_pending(task, group, sign)
+            group.count(task, sign)
+            if state < _ASSIGNED:
+                self._note_pending(task, group)
         if task.node_id:
             load = loads.get(task.node_id)
             if load is None:
@@ -435,8 +353,7 @@ class State:
             if state >= _ASSIGNED:
                 self._count_occupied(task, sign, load)
 
-    def _count_pending(self, task: Task, group: ServiceTasks, sign: int) -> None:
-        group.pending += sign
+    def _note_pending(self, task: Task, group: ServiceTasks) -> None:
         if group.pending:
             self.unplaced.add(task.service_id, task.created_at)
         else:
@@ -481,11 +398,9 @@ class State:
         del self.tasks[task.id]
         left = tuple([other for other in group.slots[task.slot] if other.id != task.id])
         if left:
-            self._put_slot(group, task.slot, left)
+            group.put_slot(task.slot, left, self.cluster.spec.history_kept)
         else:
-            del group.slots[task.slot]
-            group.unsettled.pop(task.slot, None)
-            group.storied.pop(task.slot, None)
+            group.forget_slot(task.slot)
         if task.node_id:
             self._forget_on_node(task)
 

@@ -5,14 +5,17 @@ constraint of its service. Reservations are not enforced here: a node that shran
 keeps them, as in Swarm.
 """
 
+from collections.abc import Container, Iterator
+
 import numpy as np
 
 from controller.orchestrator.restart import ended_by_itself
 from pyswarm_core.clock import NEVER, Instant, after
 from pyswarm_core.ids import NodeId, ServiceId
-from pyswarm_core.limits import ORPHAN_AFTER
+from pyswarm_core.indexes import is_wanted
+from pyswarm_core.limits import EVICTIONS, ORPHAN_AFTER
 from pyswarm_core.objects import Service, Task
-from pyswarm_core.state import State, is_wanted
+from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState, occupies
 
 
@@ -35,24 +38,25 @@ def misfit(state: State, service: Service, task: Task) -> str:
     return ""
 
 
-def evictions(state: State, changed: list[NodeId]) -> dict[ServiceId, dict[int, None]]:
-    """The slots to look at because of their nodes, by service.
+def evictions(
+    state: State, changed: list[NodeId], left_alone: Container[str] = ()
+) -> tuple[dict[ServiceId, dict[int, None]], bool]:
+    """The slots to look at because of their nodes, by service; and whether these are all.
 
-    Those of nodes that may run nothing, whoever noticed; and of the nodes that `changed` those of
-    services whose constraints they violate, and whatever waits for its end on a node that is down.
+    Those of nodes that may run nothing, whoever noticed, and of nodes that were removed: about
+    EVICTIONS of them, without those of services that are left alone. And of the nodes that
+    `changed` those of services whose constraints they violate, and whatever waits for its end on a
+    node that is down.
     """
-    table = state.node_table
-    unfit = np.flatnonzero((table.gone | table.draining) & (table.wanted_tasks > 0))
     slots: dict[ServiceId, dict[int, None]] = {}
-    for node_id in (table.ids[row] for row in unfit.tolist()):
-        for task in state.tasks_of_node(node_id).values():
-            if is_wanted(task):
-                slots.setdefault(task.service_id, {})[task.slot] = None
-    for node_id in state.lost_nodes:
-        for task in state.tasks_of_node(node_id).values():
-            # An end that explains why a slot is empty may stay: nothing to look at.
-            if not ended_by_itself(task):
-                slots.setdefault(task.service_id, {})[task.slot] = None
+    found = 0
+    for task in _on_unfit_nodes(state):
+        if task.service_id in left_alone or task.service_id not in state.services:
+            continue
+        if found >= EVICTIONS:
+            return slots, False
+        found += 1
+        slots.setdefault(task.service_id, {})[task.slot] = None
     for node_id in changed:
         node = state.nodes.get(node_id)
         down = node is not None and node.status.state is NodeState.DOWN
@@ -60,7 +64,19 @@ def evictions(state: State, changed: list[NodeId]) -> dict[ServiceId, dict[int, 
             # Of a node that was removed, ends may be forgotten too that nobody needs any more.
             if node is None or (down and occupies(task.state)) or _violates(state, task):
                 slots.setdefault(task.service_id, {})[task.slot] = None
-    return slots
+    return slots, True
+
+
+def _on_unfit_nodes(state: State) -> Iterator[Task]:
+    """The tasks that have to leave nodes that may run nothing, or were removed."""
+    table = state.node_table
+    unfit = np.flatnonzero((table.gone | table.draining) & (table.wanted_tasks > 0))
+    for node_id in (table.ids[row] for row in unfit.tolist()):
+        yield from (task for task in state.tasks_of_node(node_id).values() if is_wanted(task))
+    for node_id in state.lost_nodes:
+        # An end that explains why a slot is empty may stay: nothing to look at.
+        tasks = state.tasks_of_node(node_id).values()
+        yield from (task for task in tasks if not ended_by_itself(task))
 
 
 def _violates(state: State, task: Task) -> bool:
@@ -73,23 +89,25 @@ def _violates(state: State, task: Task) -> bool:
     return any(not state.node_table.satisfying(one)[row] for one in constraints)
 
 
-def misplaced(state: State, service: Service) -> list[int]:
-    """The slots whose tasks are on nodes that do not satisfy the service's constraints."""
+def misplaced(state: State, service: Service) -> tuple[list[int], bool]:
+    """The slots whose tasks are on nodes that do not satisfy the service's constraints, at most
+    about EVICTIONS; and whether these are all.
+    """
     constraints = service.spec.task_template.placement.constraints
+    slots: list[int] = []
     if not constraints:
-        return []
-    table = state.node_table
-    wrong = (table.wanted_tasks > 0) & ~table.satisfying_all(constraints)
-    if not wrong.any():
-        return []
-    # By the service's tasks, not by the nodes: most services are small beside the fleet.
-    placed = [task for task in state.tasks_of_service(service.id) if task.node_id in table.rows]
-    on_wrong = wrong[[table.rows[task.node_id] for task in placed]].tolist() if placed else ()
-    return [
-        task.slot
-        for task, is_wrong in zip(placed, on_wrong, strict=True)
-        if is_wrong and is_wanted(task)
-    ]
+        return slots, True
+    fits, rows = state.node_table.satisfying_all(constraints), state.node_table.rows
+    # By the service's nodes, not by the fleet's: most services are small beside it.
+    for node_id in state.tasks_of_service(service.id).placed:
+        row = rows.get(node_id)
+        if row is None or fits[row]:
+            continue
+        if len(slots) >= EVICTIONS:
+            return slots, False
+        tasks = state.tasks_of_node(node_id).values()
+        slots += [one.slot for one in tasks if one.service_id == service.id and is_wanted(one)]
+    return slots, True
 
 
 def orphaned_at(state: State, task: Task) -> Instant:

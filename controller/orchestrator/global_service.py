@@ -9,10 +9,10 @@ from collections.abc import Iterable
 import numpy as np
 from msgspec.structs import replace
 
-from controller.orchestrator.enforce import misplaced
 from controller.orchestrator.plan import Plan, Vacancy
-from controller.orchestrator.slots import Slot, SlotKind, settle
-from controller.orchestrator.update import advance, has_outdated
+from controller.orchestrator.rounds import settled, to_settle
+from controller.orchestrator.slots import Slot, SlotKind
+from controller.orchestrator.update import advance, has_outdated, prove
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import NoteKind
 from pyswarm_core.ids import NodeId, ServiceId
@@ -42,12 +42,11 @@ def lacking(state: State, changed: Iterable[NodeId]) -> dict[ServiceId, dict[int
     return numbers
 
 
-def reconcile(
-    plan: Plan, state: State, looked_at: Iterable[int], now: Instant, budget: int
-) -> None:
+def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) -> None:
     """Plan what a global service needs. `looked_at`: slots to look at, unsettled or not.
 
-    Of a `plan.partial` service only those.
+    Of a `plan.partial` service only those. Of many unsettled slots a part is looked at; which nodes
+    lack their slot is asked once all were.
     """
     tasks = state.tasks_of_service(plan.service.id)
     updating = has_outdated(plan, tasks)
@@ -55,29 +54,24 @@ def reconcile(
     marked = dict.fromkeys(looked_at)
     eligible = _eligible(plan, state, marked if partial else None)
     if partial:
-        numbers: Iterable[int] = [number for number in marked if number in tasks.slots]
-    elif updating:
-        numbers = tasks.slots
+        numbers = sorted(number for number in marked if number in tasks.slots)
     else:
-        numbers = {**tasks.unsettled, **marked, **dict.fromkeys(misplaced(state, plan.service))}
-    slots: dict[int, Slot] = {}
-    for number in sorted(numbers):
-        if plan.written >= budget:
-            plan.cut = True
-            return
-        slot = settle(plan, state, number, now)
-        bound = _bind(plan, eligible, number)
-        slots[number] = slot if bound else Slot(number, SlotKind.EMPTY)
-    missing = [
-        number
-        for number in sorted(eligible)
-        if number not in plan.vacancies
-        and (number not in tasks.slots or (number in slots and not slots[number].filled))
-    ]
-    for number in missing:
-        plan.vacancies[number] = Vacancy(number, node_id=eligible[number], why=_ELIGIBLE)
-    if updating:
-        advance(plan, [slot for slot in slots.values() if slot.filled], now)
+        numbers = to_settle(plan, state, marked)
+    slots = settled(plan, state, numbers, now)
+    if partial and plan.resume is not None:
+        plan.cut(0)  # it becomes dirty itself: all its unsettled slots are looked at
+    for number in tuple(slots):
+        if not _bind(plan, eligible, number):
+            slots[number] = Slot(number, SlotKind.EMPTY)
+    prove(plan, slots.values())
+    lacking = {number for number, slot in slots.items() if not slot.filled}
+    if plan.resume is None:
+        lacking.update(number for number in eligible if number not in tasks.slots)
+    for number in sorted(lacking):
+        if number in eligible and number not in plan.vacancies:
+            plan.vacancies[number] = Vacancy(number, node_id=eligible[number], why=_ELIGIBLE)
+    if updating and plan.resume is None:
+        advance(plan, tasks, slots, now)
 
 
 def _eligible(plan: Plan, state: State, only: Iterable[int] | None) -> dict[int, NodeId]:

@@ -7,11 +7,21 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pyswarm_core.clock import NEVER, Instant
-from pyswarm_core.decision import Note, NoteKind
+from pyswarm_core.decision import BEGINNING, Cursor, Note, NoteKind
 from pyswarm_core.ids import NodeId, TaskId
-from pyswarm_core.limits import DETAIL_LENGTH_MAX
+from pyswarm_core.limits import (
+    DECISION_COST,
+    DETAIL_LENGTH_MAX,
+    PLACING_COST,
+    SLOT_COST,
+    SLOTS_SCANNED_PER_COST,
+    WRITE_COST,
+)
 from pyswarm_core.objects import Service, Task, TaskDetail, clipped, shortened
 from pyswarm_core.states import TaskState
+
+AFTER_ALL = 1 << 62
+"""A slot number after all others: a round that goes on there has looked at every slot."""
 
 
 class Vacancy(Struct, frozen=True, gc=False):
@@ -29,8 +39,19 @@ class Vacancy(Struct, frozen=True, gc=False):
 class Plan:
     """The changes that one service needs."""
 
-    def __init__(self, service: Service, *, partial: bool = False) -> None:
+    def __init__(
+        self,
+        service: Service,
+        *,
+        partial: bool = False,
+        cursor: Cursor = BEGINNING,
+        room: int = DECISION_COST,
+    ) -> None:
         self.service = service
+        self.cursor = cursor
+        """Where this decision goes on in the round over the service's slots."""
+        self.room = room
+        """What it may cost, in units of DECISION_COST."""
         self.partial = partial
         """Only slots of nodes that changed are looked at: the service itself has not changed."""
         self.changed: dict[TaskId, Task] = {}
@@ -42,8 +63,12 @@ class Plan:
         self.wake: Instant = NEVER
         self.slots = 0
         """How many slots were looked at."""
-        self.cut = False
-        """More is to be done than the budget allowed, and what was done brings it closer."""
+        self.resume: int | None = None
+        """The slot at which to go on, if more is to be done than there was room for."""
+        self.proof = cursor.proof
+        """What the slots that this round looked at say of an update."""
+        self.scanned = 0
+        """Slots that were glanced at."""
         self.missing = 0
         """How many tasks are to be made beyond the vacancies."""
         self._notes: dict[tuple[NoteKind, str], int] = {}
@@ -52,6 +77,30 @@ class Plan:
     def written(self) -> int:
         """How many tasks are written or deleted so far."""
         return len(self.changed) + len(self.removed)
+
+    @property
+    def cost(self) -> int:
+        """What it costs so far, in units of DECISION_COST."""
+        return (
+            SLOT_COST * self.slots
+            + WRITE_COST * self.written
+            + self.scanned // SLOTS_SCANNED_PER_COST
+            + PLACING_COST * bool(self.vacancies or self.pending)
+        )
+
+    @property
+    def writes_left(self) -> int:
+        """How many more tasks may be written; vacancies become such."""
+        return max(0, self.room - self.cost) // WRITE_COST
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no other slot may be looked at in this decision."""
+        return self.slots > 0 and self.writes_left <= len(self.vacancies)
+
+    def cut(self, slot: int) -> None:
+        """Go on there in the next decision; a lower slot that was named stays."""
+        self.resume = slot if self.resume is None else min(self.resume, slot)
 
     def change(self, task: Task, *, desired: TaskState) -> Task:
         """Write the task with another desired state; return it as it will be."""

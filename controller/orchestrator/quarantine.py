@@ -99,7 +99,7 @@ class Quarantine:
 
     def decided(self, dirty: Dirty, decision: Decision) -> list[Failure]:
         """After a decision about `dirty`: hold what failed, lift what did not; return the news."""
-        succeeded = dirty.services - decision.again - decision.failed.keys()
+        succeeded = dirty.services - decision.again.keys() - decision.failed.keys()
         self.lift(Stage.DECIDE, map(_SERVICE.format, succeeded))
         self.lift(Stage.ALLOCATE, [_NETWORK.format(one.id) for one in decision.writes.networks])
         failures = [

@@ -5,50 +5,51 @@ where it hurts least: what does not run first, then from the node with most task
 the highest slot on ties.
 """
 
-import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from controller.orchestrator.enforce import misplaced
-from controller.orchestrator.plan import Plan, Vacancy
-from controller.orchestrator.slots import Slot, discard, settle
-from controller.orchestrator.update import advance, has_outdated
+import numpy as np
+
+from controller.orchestrator.plan import AFTER_ALL, Plan, Vacancy
+from controller.orchestrator.rounds import settled, to_settle
+from controller.orchestrator.slots import Slot, SlotKind, discard
+from controller.orchestrator.update import advance, has_outdated, prove
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import NoteKind
 from pyswarm_core.ids import NodeId
+from pyswarm_core.indexes import ServiceTasks, runs_as_wanted
 from pyswarm_core.limits import PENDING_SHOWN
-from pyswarm_core.state import ServiceTasks, State
+from pyswarm_core.state import State
 
 _WANTED = (NoteKind.TASK_CREATED, "to have as many replicas as wanted")
 
 
-def reconcile(
-    plan: Plan, state: State, looked_at: Iterable[int], now: Instant, budget: int
-) -> None:
-    """Plan what a replicated service needs. `looked_at`: slots to look at, unsettled or not."""
+def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) -> None:
+    """Plan what a replicated service needs. `looked_at`: slots to look at, unsettled or not.
+
+    Of many unsettled slots a part is looked at; how many replicas there are is compared with how
+    many are wanted once all were.
+    """
     tasks = state.tasks_of_service(plan.service.id)
     mode = plan.service.spec.mode.replicated
     replicas = mode.replicas if mode else 0
-    updating = has_outdated(plan, tasks)
-    marked = dict.fromkeys((*looked_at, *misplaced(state, plan.service)))
-    numbers = tasks.slots if updating else {**tasks.unsettled, **marked}
-    slots: dict[int, Slot] = {}
-    for number in sorted(numbers):
-        if plan.written >= budget:
-            plan.cut = True
-            return
-        slots[number] = settle(plan, state, number, now)
-    empty = sum(not slot.filled for slot in slots.values())
+    slots = settled(plan, state, to_settle(plan, state, looked_at), now)
+    if plan.resume is not None:
+        prove(plan, slots.values())
+        return
+    empty = len(tasks.leaving)
+    empty += sum(not slot.filled for slot in slots.values() if slot.number not in tasks.leaving)
     filled = len(tasks.slots) - empty
     if filled < replicas:
-        room = max(budget - len(plan.vacancies), PENDING_SHOWN)
+        room = max(plan.writes_left - len(plan.vacancies), PENDING_SHOWN)
         created = min(replicas - filled, room)
         plan.missing = replicas - filled - created
         _fill(plan, tasks, slots, created)
     elif filled > replicas:
         for number in _shrink(plan, state, slots, filled - replicas, now):
-            slots.pop(number, None)
-    if updating:
-        advance(plan, [slot for slot in slots.values() if slot.filled], now)
+            slots[number] = Slot(number, SlotKind.EMPTY)
+    prove(plan, slots.values())
+    if has_outdated(plan, tasks):
+        advance(plan, tasks, slots, now)
 
 
 def _fill(plan: Plan, tasks: ServiceTasks, slots: dict[int, Slot], count: int) -> None:
@@ -62,33 +63,61 @@ def _fill(plan: Plan, tasks: ServiceTasks, slots: dict[int, Slot], count: int) -
         count -= 1
 
 
-def _shrink(plan: Plan, state: State, seen: dict[int, Slot], count: int, now: Instant) -> list[int]:
-    """Remove that many filled slots; return which."""
+def _shrink(
+    plan: Plan, state: State, seen: Mapping[int, Slot], count: int, now: Instant
+) -> list[int]:
+    """Remove that many filled slots, as far as there is room; return which."""
     tasks = state.tasks_of_service(plan.service.id)
-    slots = [seen.get(number) or settle(plan, state, number, now) for number in tasks.slots]
-    idle = sorted((slot.number for slot in slots if slot.filled and not slot.runs), reverse=True)
-    surplus = idle[:count]
-    surplus += _from_fullest([slot for slot in slots if slot.runs], count - len(surplus))
-    for number in surplus:
-        discard(plan, state, number, now)
-    plan.note(NoteKind.TASK_SHUTDOWN, "more replicas than wanted", len(surplus))
-    return surplus
-
-
-def _from_fullest(running: list[Slot], count: int) -> list[int]:
-    """The slots to give up: always of the node that has most left."""
-    on_node: dict[NodeId, list[int]] = {}
-    for slot in sorted(running):
-        if slot.task:
-            on_node.setdefault(slot.task.node_id, []).append(slot.number)
-    heap = [(-len(numbers), -numbers[-1], numbers) for numbers in on_node.values()]
-    heapq.heapify(heap)
-    chosen: list[int] = []
-    while len(chosen) < count and heap:
-        numbers = heap[0][2]
-        chosen.append(numbers.pop())
-        if numbers:
-            heapq.heapreplace(heap, (-len(numbers), -numbers[-1], numbers))
+    idle: list[int] = []
+    running: list[int] = []
+    nodes: list[NodeId] = []
+    for number, held in tasks.slots.items():
+        known = seen.get(number)
+        if known is not None:
+            task = known.task if known.runs else None
+            if not known.filled:
+                continue
+        elif number in tasks.leaving:
+            continue
         else:
-            heapq.heappop(heap)
-    return chosen
+            task = held[-1] if runs_as_wanted(held[-1]) else None
+        if task is None:
+            idle.append(number)
+        else:
+            running.append(number)
+            nodes.append(task.node_id)
+    plan.scanned += len(tasks.slots)
+    most = min(count, plan.writes_left + 1)
+    surplus = sorted(idle, reverse=True)[:most]
+    surplus += _from_fullest(running, nodes, most - len(surplus))
+    given_up: list[int] = []
+    for number in surplus:
+        if given_up and plan.is_full:
+            break
+        discard(plan, state, number, now)
+        given_up.append(number)
+    if len(given_up) < count:
+        plan.cut(AFTER_ALL)
+    elif plan.cursor.slot:
+        plan.cut(0)  # what this round saw of slots that are given up now counts no more
+    plan.note(NoteKind.TASK_SHUTDOWN, "more replicas than wanted", len(given_up))
+    return given_up
+
+
+def _from_fullest(slots: list[int], nodes: list[NodeId], count: int) -> list[int]:
+    """The running slots to give up: always of the node that has most left, its highest.
+
+    A slot is given up after all slots that are above another on their nodes in as many as it is,
+    or in more: so these are those with most below them, the highest on ties.
+    """
+    if count <= 0 or not slots:
+        return []
+    code_of = {node_id: code for code, node_id in enumerate(dict.fromkeys(nodes))}
+    numbers = np.array(slots, np.int64)
+    codes = np.array([code_of[node_id] for node_id in nodes], np.int64)
+    order = np.lexsort((numbers, codes))
+    numbers, codes = numbers[order], codes[order]
+    begins = np.searchsorted(codes, np.arange(len(code_of)))
+    below = np.arange(len(codes)) - begins[codes]
+    fullest = np.lexsort((numbers, below))[::-1][:count]
+    return [int(number) for number in numbers[fullest]]

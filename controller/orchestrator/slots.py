@@ -19,9 +19,10 @@ from controller.orchestrator.restart import (
 )
 from pyswarm_core.clock import NEVER, Instant
 from pyswarm_core.decision import NoteKind
+from pyswarm_core.indexes import is_wanted
 from pyswarm_core.limits import TEXTS_PER_SLOT, UNFINISHED_MAX
 from pyswarm_core.objects import Task
-from pyswarm_core.state import State, is_wanted
+from pyswarm_core.state import State
 from pyswarm_core.states import TaskState, is_terminal
 
 _S = TaskState
@@ -105,6 +106,7 @@ def _fill(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant
 
 def discard(plan: Plan, state: State, number: int, now: Instant) -> None:
     """Nobody wants this slot any more: its tasks go at once, or when their agent ended them."""
+    plan.slots += 1
     plan.vacancies.pop(number, None)
     for task in _present(plan, state, number, now):
         if is_forgettable(task) or task.node_id not in state.nodes:

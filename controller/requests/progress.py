@@ -21,6 +21,7 @@ from controller.requests.slices import Found, Slices, finish
 from controller.requests.views import desired_tasks, wanted_slots
 from pyswarm_core.clock import NEVER, Instant, after
 from pyswarm_core.ids import ServiceId
+from pyswarm_core.indexes import runs_as_wanted
 from pyswarm_core.limits import (
     FAILURES_OF_A_WAIT,
     FAILURES_WAITED_FOR,
@@ -29,7 +30,7 @@ from pyswarm_core.limits import (
 )
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import RestartCondition, RestartPolicy
-from pyswarm_core.state import State, runs_as_wanted
+from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState, is_terminal
 
 SLOTS_SHOWN = 50

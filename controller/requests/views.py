@@ -8,10 +8,11 @@ from controller.requests.lookup import task_name
 from controller.requests.nodes import runs_controller
 from controller.requests.unreadable import unreadable_service
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
+from pyswarm_core.indexes import is_wanted
 from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import Cluster, Node, NodeResources, Service, Task
 from pyswarm_core.specs import TaskSpec
-from pyswarm_core.state import State, is_wanted
+from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState
 
 

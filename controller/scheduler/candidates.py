@@ -15,10 +15,10 @@ import numpy as np
 from controller.scheduler.ledger import Ledger
 from pyswarm_core.decision import Dirty
 from pyswarm_core.ids import NetworkId, ServiceId
-from pyswarm_core.indexes import footprint_of
+from pyswarm_core.indexes import footprint_of, is_wanted
 from pyswarm_core.nodetable import BoolColumn, IntColumn
 from pyswarm_core.objects import Service
-from pyswarm_core.state import State, is_wanted
+from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
 
 if TYPE_CHECKING:

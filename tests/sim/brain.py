@@ -10,8 +10,9 @@ from controller.decide import decide
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Decision, Dirty, NoteKind
 from pyswarm_core.ids import IdSource
-from pyswarm_core.limits import DECISION_TASKS, DETAIL_LENGTH_MAX, PENDING_SHOWN
-from pyswarm_core.state import State, waits_for_node
+from pyswarm_core.indexes import waits_for_node
+from pyswarm_core.limits import DECISION_COST, DETAIL_LENGTH_MAX, PENDING_SHOWN, WRITE_COST
+from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
 from tests.sim import placement, rollout
 from tests.sim.marks import Marks
@@ -84,7 +85,7 @@ def _problems(state: State, decision: Decision, now: Instant) -> Iterator[Proble
             age = now - old.status_at
             if old.detail.message and old.detail != task.detail and age < EXPLAIN_AGAIN:
                 yield Rule.EXPLAINED, f"task {task.id} is explained anew after {age / SECOND} s"
-    if len(decision.writes.tasks) > 2 * DECISION_TASKS:
+    if len(decision.writes.tasks) > 2 * DECISION_COST // WRITE_COST:
         yield Rule.SLICE, f"a decision writes {len(decision.writes.tasks)} tasks"
     yield from _too_many_waiting(state, decision)
     yield from placement.misplaced(placement.after(state, decision))

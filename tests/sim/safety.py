@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from controller.store.base import NO_LEASE, Compare, Relation, Target
 from pyswarm_core import limits
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
+from pyswarm_core.indexes import is_wanted
 from pyswarm_core.objects import Network, Task
 from pyswarm_core.specs import ServiceSpec
-from pyswarm_core.state import is_wanted
 from pyswarm_core.states import TaskState, is_terminal
 from tests.sim.controllers import KEYS
 from tests.sim.hosts import Host

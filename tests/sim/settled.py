@@ -14,10 +14,11 @@ from controller.decide import decide
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Dirty
 from pyswarm_core.ids import NodeId, ServiceId
+from pyswarm_core.indexes import is_wanted, waits_for_node
 from pyswarm_core.limits import PENDING_SHOWN
 from pyswarm_core.objects import Service, Task, shortened
 from pyswarm_core.specs import RestartCondition
-from pyswarm_core.state import State, is_wanted, waits_for_node
+from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState, TaskState, occupies
 from tests.sim.controllers import Machine
 from tests.sim.hosts import Host

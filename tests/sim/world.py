@@ -24,8 +24,8 @@ from controller.store.base import Conflict, Outcome, Txn
 from pyswarm_core import limits
 from pyswarm_core.clock import SECOND
 from pyswarm_core.ids import NodeId, TaskId
+from pyswarm_core.indexes import is_wanted
 from pyswarm_core.objects import Capability, NodeResources, Service
-from pyswarm_core.state import is_wanted
 from pyswarm_core.states import Availability, NodeState
 from tests.sim.brain import Brain
 from tests.sim.clock import Scheduler, Spinning

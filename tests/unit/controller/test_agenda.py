@@ -5,7 +5,7 @@ import pytest
 from controller import agenda
 from controller.agenda import Agenda
 from pyswarm_core.clock import NEVER, Instant
-from pyswarm_core.decision import Decision, Dirty, Writes
+from pyswarm_core.decision import BEGINNING, Decision, Dirty, Writes
 from pyswarm_core.ids import NodeId, ServiceId
 from tests.fixtures import build
 
@@ -50,7 +50,7 @@ def test_a_decision_without_a_wake_takes_the_old_one_away() -> None:
 
 def test_what_was_cut_comes_again_without_the_nodes_it_was_decided_for() -> None:
     todo = Agenda()
-    todo.follow_up(decided(A, nodes=(NodeId("n1"),)), Decision(again=frozenset({A})))
+    todo.follow_up(decided(A, nodes=(NodeId("n1"),)), Decision(again={A: BEGINNING}))
     assert list(todo.services) == [A]
     assert not todo.nodes
 
@@ -63,7 +63,7 @@ def test_a_turn_takes_a_bounded_slice_in_order_of_arrival(
     state.apply(Writes(tasks=tasks))
     todo = Agenda()
     todo.add_services([A, B])
-    monkeypatch.setattr(agenda, "DECISION_SLOTS", 1)
+    monkeypatch.setattr(agenda, "DECISION_COST", 1)
     first = todo.take(state)
     assert (first.services, list(todo.services)) == ({A}, [B])
     assert todo.take(state).services == {B}

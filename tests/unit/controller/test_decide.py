@@ -44,6 +44,6 @@ def test_removed_service_loses_its_tasks_first_then_itself() -> None:
     state.apply(Writes(tasks=[ended]))
     last = decide(state, dirty("web"), NOW, Numbered())
     assert last.writes.removed_tasks == ["web.1"]
-    assert last.again == {"web"}
+    assert list(last.again) == ["web"]
     state.apply(last.writes)
     assert decide(state, dirty("web"), NOW, Numbered()).writes.removed_services == ("web",)

@@ -5,7 +5,6 @@ to write, but messages of waiting tasks that are not due yet; and none at all a 
 """
 
 from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 from unittest.mock import patch
 
@@ -14,100 +13,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from controller.agenda import Agenda
-from controller.decide import decide
-from pyswarm_core.clock import SECOND, Instant
-from pyswarm_core.decision import Decision, Work, Writes
-from pyswarm_core.ids import NodeId
-from pyswarm_core.limits import DECISION_NETWORKS, DECISION_PLACINGS, EXPLAINED_PER_SECOND
-from pyswarm_core.objects import Block, Service, Task, TaskStatus
+from pyswarm_core.decision import Writes
+from pyswarm_core.limits import DECISION_COST, DECISION_NETWORKS, EXPLAINED_PER_SECOND, PLACING_COST
+from pyswarm_core.objects import Block, Service, Task
 from pyswarm_core.specs import EndpointSpec, PortConfig, PublishMode
-from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
 from tests.fixtures import build
-from tests.fixtures.brain_world import BrainWorld
 from tests.fixtures.build import GIB
+from tests.fixtures.turns import Leader
 from tests.unit.controller.test_decide_properties import EVENT, HOSTS, happen
 
-ROUNDS = 50
 _port = EndpointSpec(
     ports=(PortConfig(target_port=80, published_port=80, publish_mode=PublishMode.HOST),)
 )
-
-
-class Followed(State):
-    """A state that tells an agenda what the loop would tell it."""
-
-    def __init__(self, state: State, agenda: Agenda) -> None:
-        super().__init__(state.cluster)
-        self._agenda = agenda
-        self.apply(
-            Writes(
-                nodes=tuple(state.nodes.values()),
-                services=tuple(state.services.values()),
-                networks=tuple(state.networks.values()),
-                tasks=list(state.tasks.values()),
-            )
-        )
-
-    def apply(self, writes: Writes) -> Any:
-        self._agenda.add_writes(writes, self)
-        return super().apply(writes)
-
-    def observe(self, node_id: NodeId, statuses: Iterable[TaskStatus], now: Instant) -> list[Task]:
-        changed = super().observe(node_id, statuses, now)
-        self._agenda.add_services(task.service_id for task in changed)
-        return changed
-
-    def decided(self, writes: Writes) -> None:
-        super().apply(writes)
-
-
-class Leader(BrainWorld):
-    """Decides in turns, as the loop does."""
-
-    def __init__(self, state: State) -> None:
-        self.agenda = Agenda()
-        self.followed = Followed(state, self.agenda)
-        super().__init__(self.followed)
-        self.work: list[Work] = []
-
-    def turns(self) -> None:
-        """Decide until the agenda is empty."""
-        for _ in range(ROUNDS):
-            self.agenda.fall_due(self.now)
-            if not self.agenda:
-                self.check()
-                return
-            dirty = self.agenda.take(self.state)
-            decision = decide(self.state, dirty, self.now, self.ids)
-            self.work.append(decision.work)
-            self._check_writes(decision.writes)
-            self.agenda.follow_up(dirty, decision)
-            self.followed.decided(decision.writes)
-        raise AssertionError(f"something is left to decide after {ROUNDS} turns")
-
-    def missing(self) -> list[object]:
-        """What a decision about everything would write; messages that changed aside."""
-        writes = self.everything().writes
-        tasks = [task for task in writes.tasks if not self._is_message(task)]
-        others = [*writes.networks, *writes.removed_services, *writes.removed_tasks]
-        return [*tasks, *others]
-
-    def everything(self) -> Decision:
-        """What a new leader would decide."""
-        return decide(self.state, build.all_dirty(self.state), self.now, self.ids)
-
-    def _is_message(self, task: Task) -> bool:
-        old = self.state.tasks.get(task.id)
-        return old is not None and old == replace(task, detail=old.detail, status_at=old.status_at)
-
-    def wait(self, seconds: int) -> None:
-        """Let time pass second by second."""
-        for _ in range(seconds):
-            self.now = Instant(self.now + SECOND)
-            self.agenda.explain(self.state, self.now)
-            self.turns()
 
 
 _EVENT = st.one_of(
@@ -136,16 +54,14 @@ def _happens(world: Leader, kind: str, what: Any) -> None:
 @given(
     st.lists(_EVENT, max_size=16),
     st.sampled_from([1, 2, 20]),
-    st.sampled_from([3, 10_000]),
-    st.sampled_from([1, 100]),
+    st.sampled_from([PLACING_COST, PLACING_COST + 9, 10 * PLACING_COST, 100_000]),
 )
 def test_prop_what_changed_is_all_there_is_to_decide(
-    events: list[tuple[str, Any]], shown: int, tasks: int, placings: int
+    events: list[tuple[str, Any]], shown: int, cost: int
 ) -> None:
     with (
         patch("controller.placing.PENDING_SHOWN", shown),
-        patch("controller.draft.DECISION_TASKS", tasks),
-        patch("controller.draft.DECISION_PLACINGS", placings),
+        patch("controller.draft.DECISION_COST", cost),
     ):
         _follow(events, shown)
 
@@ -259,9 +175,12 @@ def test_a_change_elsewhere_plans_none_of_a_thousand_services_that_wait() -> Non
 
 
 def test_a_decision_about_services_that_wait_is_bounded() -> None:
-    huge = [_needing(f"huge{n}", memory=2 * GIB) for n in range(DECISION_PLACINGS + 20)]
+    most = DECISION_COST // PLACING_COST
+    huge = [_needing(f"huge{n}", memory=2 * GIB) for n in range(most + 20)]
     world = _leader(*huge, hosts=3)
-    assert [work.placings for work in world.work] == [DECISION_PLACINGS, 20]
+    first, second = [work.placings for work in world.work]
+    assert most // 2 < first <= most
+    assert first + second == most + 20
     world.put_node(build.node("n4", memory=3 * GIB))
     world.turns()
     assert [work.placings for work in world.work[2:]] == [1], "one of them fits the new node"

@@ -8,7 +8,7 @@ from controller.metrics import Metrics
 from controller.persistence.loading import Loaded
 from controller.persistence.saving import Unsaved
 from pyswarm_core.clock import Instant
-from pyswarm_core.decision import Decision, Dirty, Writes
+from pyswarm_core.decision import BEGINNING, Decision, Dirty, Writes
 from pyswarm_core.ids import IdSource, ServiceId
 from pyswarm_core.limits import DECISIONS_PER_TURN
 from pyswarm_core.state import State
@@ -46,7 +46,7 @@ class Brain:
 
     def decide(self, state: State, dirty: Dirty, now: Instant, ids: IdSource) -> Decision:
         self.paused_before.append(self._saver.pauses)
-        return Decision(again=frozenset({WEB}))
+        return Decision(again={WEB: BEGINNING})
 
 
 def loop_over(saver: Saver, brain: Brain) -> Loop:

@@ -13,7 +13,7 @@ from pyswarm_core.states import Availability, NodeState, TaskState
 from tests.fixtures import build
 from tests.fixtures.brain_world import changed
 from tests.fixtures.build import GIB, NOW
-from tests.unit.controller.test_decide_incremental import Leader
+from tests.fixtures.turns import Leader
 
 MANY = 100_000
 BIG = ServiceId("big")

@@ -19,7 +19,7 @@ from controller.placing import Placing
 from controller.servers.joining import Greeted
 from controller.why import why
 from pyswarm_core.aio.echo import NoEchoes
-from pyswarm_core.decision import Decision, Dirty, Writes
+from pyswarm_core.decision import BEGINNING, Decision, Dirty, Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState
@@ -64,8 +64,8 @@ def test_an_error_in_placing_leaves_the_rest_to_the_next_decision(
 ) -> None:
     real = Placing.place
 
-    def place(self: Placing, plan: Plan, budget: int) -> None:
-        real(self, plan, budget)
+    def place(self: Placing, plan: Plan) -> None:
+        real(self, plan)
         if plan.service.id == BAD:
             raise KeyError("row")
 
@@ -73,7 +73,7 @@ def test_an_error_in_placing_leaves_the_rest_to_the_next_decision(
     decision = decide(_world(), dirty("bad", "good"), NOW, Numbered())
     assert not decision.writes.tasks
     assert decision.failed.keys() == {BAD}
-    assert decision.again == {GOOD}
+    assert decision.again == {GOOD: BEGINNING}
     after = decide(_world(), dirty("good"), NOW, Numbered())
     assert [t.service_id for t in after.writes.tasks] == [GOOD, GOOD]
 
@@ -152,11 +152,11 @@ async def test_errors_in_placing_hold_up_nobody_when_a_node_changes(
 ) -> None:
     real, tried = Placing.place, list[str]()
 
-    def place(self: Placing, plan: Plan, budget: int) -> None:
+    def place(self: Placing, plan: Plan) -> None:
         tried.append(plan.service.id)
         if plan.service.id != GOOD:
             raise KeyError("row")
-        real(self, plan, budget)
+        real(self, plan)
 
     monkeypatch.setattr(Placing, "place", place)
     services = [service("bad"), service("evil"), service("good")]
@@ -183,7 +183,7 @@ def test_success_and_removal_lift_it_and_repetition_is_no_news() -> None:
     assert quarantine.decided(dirty("bad"), failed) == [Failure(Stage.DECIDE, "service/bad", "why")]
     assert not quarantine.decided(dirty("bad"), failed)
     assert len(quarantine) == 1
-    quarantine.decided(dirty("bad"), Decision(again=frozenset({BAD})))
+    quarantine.decided(dirty("bad"), Decision(again={BAD: BEGINNING}))
     assert len(quarantine) == 1, "it was not decided at all"
     quarantine.decided(dirty("bad"), Decision())
     assert len(quarantine) == 0

@@ -4,8 +4,8 @@ from msgspec.structs import replace
 
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import NoteKind
+from pyswarm_core.indexes import is_wanted
 from pyswarm_core.objects import PreviousSpec, Task
-from pyswarm_core.state import is_wanted
 from pyswarm_core.states import NodeState, TaskState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld

@@ -1,0 +1,253 @@
+"""However many slots a service has, a decision does a bounded amount of work, and all get done."""
+
+from unittest.mock import patch
+
+import pytest
+from msgspec.structs import replace
+
+from controller.orchestrator.plan import Plan
+from controller.placing import demand_of
+from pyswarm_core.clock import MINUTE, SECOND, Instant
+from pyswarm_core.decision import Writes
+from pyswarm_core.ids import NodeId, ServiceId
+from pyswarm_core.indexes import is_wanted
+from pyswarm_core.limits import (
+    DECISION_COST,
+    EVICTIONS,
+    FAILURE_SLOTS,
+    FAILURES_PENALISED,
+    PENDING_SHOWN,
+    PLACING_COST,
+    SLOTS_SCANNED_PER_COST,
+    WRITE_COST,
+)
+from pyswarm_core.objects import Service
+from pyswarm_core.specs import ReplicatedMode, ServiceMode
+from pyswarm_core.states import Availability, NodeState, TaskState, is_terminal
+from tests.fixtures import build
+from tests.fixtures.brain_world import changed
+from tests.fixtures.build import nodes
+from tests.fixtures.turns import Leader
+
+WEB = ServiceId("web")
+HUGE = 5_000
+"""Replicas: looking at all of them in one decision is more than its bound."""
+ONE_SLOT = 8 * WRITE_COST + 1 + PLACING_COST
+"""What the slot that fills a decision may cost beyond the bound."""
+
+
+def _world(replicas: int = HUGE, hosts: int = 10) -> Leader:
+    world = Leader(build.state(nodes=nodes(hosts), services=[_service(replicas)], history=1))
+    world.agenda.add_services(world.state.services)
+    world.turns()
+    return world
+
+
+def _service(replicas: int | None) -> Service:
+    return build.service("web", replicas=replicas, spec=build.template(max_attempts=0))
+
+
+def _report(world: Leader, state: TaskState, *, wanted: bool = True) -> None:
+    for task in list(world.state.tasks.values()):
+        if task.node_id and is_wanted(task) is wanted and not is_terminal(task.state):
+            world.report(task.node_id, task, state)
+
+
+def _pass(world: Leader, time: int) -> None:
+    world.now = Instant(world.now + time)
+    world.turns()
+
+
+def _change(world: Leader, **fields: object) -> None:
+    service = replace(world.state.services[WEB], **fields)
+    world.state.apply(Writes(services=(service,)))
+    world.turns()
+
+
+def _scaled(world: Leader, replicas: int) -> None:
+    spec = world.state.services[WEB].spec
+    mode = ServiceMode(replicated=ReplicatedMode(replicas=replicas))
+    _change(world, spec=replace(spec, mode=mode))
+
+
+def _slots(world: Leader) -> int:
+    return len({task.slot for task in world.state.tasks.values() if is_wanted(task)})
+
+
+def test_no_decision_about_a_huge_service_costs_more_than_its_bound() -> None:
+    world = _world()
+    assert _slots(world) == HUGE
+    _report(world, TaskState.RUNNING)
+    world.turns()
+    _report(world, TaskState.FAILED)
+    world.turns()
+    assert _slots(world) == HUGE, "each is replaced"
+    _pass(world, 6 * SECOND)
+    _report(world, TaskState.RUNNING)
+    world.turns()
+    _scaled(world, HUGE // 2)
+    assert _slots(world) == HUGE // 2
+    _report(world, TaskState.SHUTDOWN, wanted=False)
+    world.turns()
+    _change(world, removing=True)
+    assert _slots(world) == 0
+    _report(world, TaskState.SHUTDOWN, wanted=False)
+    world.turns()
+    assert not world.state.tasks
+    assert not world.state.services
+    assert max(work.cost for work in world.work) <= DECISION_COST + ONE_SLOT
+
+
+def test_a_round_looks_at_every_slot_once() -> None:
+    world = _world()
+    _report(world, TaskState.RUNNING)
+    _report(world, TaskState.FAILED)
+    before = len(world.work)
+    world.turns()
+    assert len(world.work) > before + 2, "it takes several decisions"
+    assert sum(work.slots for work in world.work[before:]) == HUGE
+
+
+def test_what_changes_during_a_round_is_looked_at_in_the_next() -> None:
+    world = _world()
+    _report(world, TaskState.RUNNING)
+    _report(world, TaskState.FAILED)
+    dirty = world.agenda.take(world.state)
+    world.agenda.follow_up(dirty, world.decide(dirty))
+    world.agenda.add_services(world.state.services)
+    resumed = world.agenda.take(world.state)
+    assert resumed.resumed[WEB].slot > 1
+    assert list(world.agenda.services) == ["web"], "and another round follows"
+
+
+def test_an_update_of_a_huge_service_advances_one_slot_at_a_time() -> None:
+    world = _world()
+    _report(world, TaskState.RUNNING)
+    _pass(world, MINUTE)
+    spec = build.service("web", replicas=HUGE, spec=build.template("new")).spec
+    _change(world, spec=spec, spec_version=2, template_version=2)
+    stopped = [t for t in world.state.tasks.values() if t.desired_state is TaskState.SHUTDOWN]
+    assert [task.slot for task in stopped] == [1]
+    world.report("n1", stopped[0], TaskState.SHUTDOWN)
+    world.turns()
+    stopped = [t for t in world.state.tasks.values() if t.desired_state is TaskState.SHUTDOWN]
+    assert len(stopped) == 1, "the new task has yet to prove itself"
+    (new,) = [task for task in world.state.tasks.values() if task.spec_version == 2]
+    world.report(new.node_id, new, TaskState.RUNNING)
+    world.turns()
+    _pass(world, 5 * SECOND)
+    stopped = [t for t in world.state.tasks.values() if t.desired_state is TaskState.SHUTDOWN]
+    assert [task.slot for task in stopped] == [1, 2]
+
+
+@pytest.mark.parametrize("blocked", [True, False])
+def test_an_update_heeds_what_every_part_of_a_round_saw(*, blocked: bool) -> None:
+    """Slot 1, of the new template, waits for its restart delay: the part that ends the round does
+    not look at it."""
+    failed = build.task("web.1", node="n1", version=2, state=TaskState.FAILED, restarts=1)
+    others = [build.task(f"web.{n}", node="n2", version=1) for n in range(2, 90)]
+    restless = [
+        replace(task, desired_state=TaskState.READY, state=TaskState.READY) for task in others[:80]
+    ]
+    spec = build.template("new", condition="any" if blocked else "none")
+    service = build.service("web", replicas=89, spec=spec, version=2, template_version=2)
+    world = Leader(
+        build.state(
+            nodes=nodes(2), services=[service], tasks=[failed, *restless, *others[80:]], history=1
+        )
+    )
+    with patch("controller.draft.DECISION_COST", PLACING_COST):
+        world.agenda.add_services(world.state.services)
+        world.turns()
+    assert len(world.work) > 1, "the round takes several decisions"
+    stopped = [t.slot for t in world.wanted("web") if t.desired_state is TaskState.SHUTDOWN]
+    outdated = [t for t in world.wanted("web") if t.spec_version == 1]
+    assert not stopped
+    assert len(outdated) == (88 if blocked else 87)
+
+
+def test_a_glance_at_a_huge_service_counts() -> None:
+    world = _world()
+    _report(world, TaskState.RUNNING)
+    world.turns()
+    before = len(world.work)
+    _scaled(world, HUGE - 1)
+    assert world.work[before].cost >= HUGE // SLOTS_SCANNED_PER_COST
+
+
+def test_tasks_are_moved_off_drained_nodes_in_parts() -> None:
+    world = _world(replicas=4 * EVICTIONS, hosts=4)
+    _report(world, TaskState.RUNNING)
+    world.turns()
+    before = len(world.work)
+    for host in list(world.state.nodes.values())[:3]:
+        world.state.apply(Writes(nodes=(changed(host, availability=Availability.DRAIN),)))
+    world.turns()
+    assert {task.node_id for task in world.wanted("web")} == {"n4"}
+    assert max(work.slots for work in world.work[before:]) <= EVICTIONS + 1_000
+    assert max(work.cost for work in world.work[before:]) <= DECISION_COST + ONE_SLOT
+
+
+def test_tasks_of_a_quarantined_service_on_a_drained_node_hold_up_nobody() -> None:
+    world = _world(replicas=2 * EVICTIONS, hosts=2)
+    host = next(iter(world.state.nodes.values()))
+    world.state.apply(Writes(nodes=(changed(host, availability=Availability.DRAIN),)))
+    dirty = build.dirty(nodes=[host.id])
+    dirty.quarantined = ("web",)
+    decision = world.decide(dirty)
+    assert not decision.writes
+    assert not decision.unfinished
+
+
+def test_constraints_that_change_move_tasks_in_parts() -> None:
+    world = _world(replicas=4 * EVICTIONS, hosts=2)
+    _report(world, TaskState.RUNNING)
+    world.turns()
+    host = next(iter(world.state.nodes.values()))
+    world.state.apply(Writes(nodes=(changed(host, labels={"disk": "ssd"}),)))
+    world.turns()
+    before = len(world.work)
+    spec = build.service(
+        "web", replicas=4 * EVICTIONS, spec=build.template(constraints=["node.labels.disk==ssd"])
+    ).spec
+    _change(world, spec=spec)
+    assert {task.node_id for task in world.wanted("web")} == {host.id}
+    assert max(work.cost for work in world.work[before:]) <= DECISION_COST + ONE_SLOT
+
+
+def test_few_tasks_of_a_service_that_is_decided_in_parts_wait() -> None:
+    world = _world(replicas=HUGE, hosts=2)
+    _report(world, TaskState.RUNNING)
+    world.turns()
+    for host in list(world.state.nodes.values()):
+        world.put_node(changed(host, state=NodeState.DOWN))
+    world.turns()
+    waiting = [task for task in world.wanted("web") if task.state is TaskState.PENDING]
+    assert len(waiting) == PENDING_SHOWN
+    for host in list(world.state.nodes.values()):
+        world.put_node(changed(host, state=NodeState.READY))
+    world.turns()
+    assert len([t for t in world.wanted("web") if t.state is TaskState.ASSIGNED]) == HUGE
+
+
+def test_history_of_a_bounded_number_of_slots_is_searched_for_failures() -> None:
+    failed = [
+        task
+        for slot in range(1, FAILURE_SLOTS + 2 * FAILURES_PENALISED)
+        for task in (
+            build.task(
+                f"web.{slot}",
+                task_id=f"old{slot}",
+                node="n1" if slot <= FAILURES_PENALISED else "n2",
+                state=TaskState.FAILED,
+                desired=TaskState.SHUTDOWN,
+            ),
+            build.task(f"web.{slot}", node="n3", restarts=1),
+        )
+    ]
+    state = build.state(nodes=nodes(3), services=[_service(HUGE)], tasks=failed)
+    (web,) = state.services.values()
+    demand = demand_of(state, Plan(web), build.NOW)
+    assert demand.failing is not None
+    rows = state.node_table.rows
+    assert [demand.failing[rows[NodeId(n)]] for n in ("n1", "n2")] == [0, 1]
