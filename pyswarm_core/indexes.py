@@ -3,7 +3,8 @@ services wait for a node. PURE
 (mutable: `State` alone changes them).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -193,6 +194,7 @@ class ServiceTasks:
         "running",
         "slots",
         "storied",
+        "unfinished",
         "unsettled",
         "versions",
     )
@@ -213,6 +215,8 @@ class ServiceTasks:
         """Slots with more than one task: those that remember failures."""
         self.versions: dict[int, int] = {}
         """How many tasks that should run and have not ended there are of each spec version."""
+        self.unfinished: dict[int, int] = {}
+        """How many tasks that have not ended there are of each spec version, wanted or not."""
 
     def __iter__(self) -> Iterator[Task]:
         return (task for tasks in self.slots.values() for task in tasks)
@@ -241,27 +245,37 @@ class ServiceTasks:
         self.storied.pop(slot, None)
 
     def count(self, task: Task, sign: int) -> None:
-        """Count a task that is wanted in, or out."""
+        """Count a task that has not ended in, or out."""
         version, state = task.spec_version, task.state
-        left = self.versions.get(version, 0) + sign
-        if left:
-            self.versions[version] = left
-        else:
-            del self.versions[version]
+        _add(self.unfinished, version, sign)
+        if task.desired_state > _RUNNING:
+            return
+        _add(self.versions, version, sign)
         if state is _RUNNING:
             self.running += sign
         if state < _ASSIGNED:
             self.pending += sign
         elif task.node_id:
-            self.place(task.node_id, sign)
+            _add(self.placed, task.node_id, sign)
 
-    def place(self, node_id: NodeId, count: int) -> None:
-        """So many more tasks are placed on the node, or fewer."""
-        left = self.placed.get(node_id, 0) + count
-        if left:
-            self.placed[node_id] = left
-        else:
-            del self.placed[node_id]
+    def count_settled(self, tasks: Collection[Task]) -> None:
+        """Count tasks in, in bulk, that settle their slots: each has a node and should run."""
+        for state, count in Counter([task.state for task in tasks]).items():
+            if state is _RUNNING:
+                self.running += count
+        for version, count in Counter([task.spec_version for task in tasks]).items():
+            _add(self.versions, version, count)
+            _add(self.unfinished, version, count)
+        for node_id, count in Counter([task.node_id for task in tasks]).items():
+            _add(self.placed, node_id, count)
+
+
+def _add(counts: dict[K, int], key: K, count: int) -> None:
+    left = counts.get(key, 0) + count
+    if left:
+        counts[key] = left
+    else:
+        del counts[key]
 
 
 def runs_as_wanted(task: Task) -> bool:

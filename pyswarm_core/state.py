@@ -291,12 +291,8 @@ class State:
             of_node[task.node_id][task.id] = task
         for state, count in Counter([task.state for task in tasks]).items():
             self.tasks_in_state[state] += count
-            if state is _RUNNING:
-                group.running += count
-        for node_id, count in Counter([task.node_id for task in tasks]).items():
-            group.place(node_id, count)
-        for version, count in Counter([task.spec_version for task in tasks]).items():
-            group.versions[version] = group.versions.get(version, 0) + count
+        group.count_settled(tasks)
+        for version in dict.fromkeys([task.spec_version for task in tasks]):
             alike = [task for task in tasks if task.spec_version == version]
             self._occupy(self.footprint(alike[0]), [task.node_id for task in alike])
 
@@ -339,11 +335,10 @@ class State:
         self.tasks_in_state[state] += sign
         if state > _RUNNING:
             return
+        group.count(task, sign)
         wanted = task.desired_state <= _RUNNING
-        if wanted:
-            group.count(task, sign)
-            if state < _ASSIGNED:
-                self._note_pending(task, group)
+        if wanted and state < _ASSIGNED:
+            self._note_pending(task, group)
         if task.node_id:
             load = loads.get(task.node_id)
             if load is None:

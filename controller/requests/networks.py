@@ -22,11 +22,10 @@ from pyswarm_core import limits
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import AlreadyExists, Conflict, InvalidArgument, Unavailable
-from pyswarm_core.ids import IdSource, NetworkId, ServiceId
+from pyswarm_core.ids import IdSource, NetworkId
 from pyswarm_core.objects import Network, Version
 from pyswarm_core.specs import NetworkSpec, ServiceSpec, ipv4_config, ipv6_config
 from pyswarm_core.state import State
-from pyswarm_core.states import is_terminal
 from pyswarm_core.validation import network_problems, require
 from pyswarm_core.validation.problem import shown
 
@@ -144,16 +143,13 @@ def _allocate(state: State, spec: NetworkSpec, routes: Iterable[str]) -> Allocat
 def _users(state: State, network_id: NetworkId) -> Iterator[str]:
     """Services that join it, and those with living tasks made from a spec that did."""
     for service in state.services.values():
-        before = any(_joins(previous.spec, network_id) for previous in service.previous_specs)
-        if _joins(service.spec, network_id) or (before and _has_living_tasks(state, service.id)):
+        versions = state.tasks_of_service(service.id).unfinished
+        is_mixed = any(version < service.spec_version for version in versions)
+        previous = [one.spec for one in service.previous_specs] if is_mixed else ()
+        if any(_joins(spec, network_id) for spec in (service.spec, *previous)):
             leaving = " (being removed)" if service.removing else ""
             yield f"service {shown(service.spec.name)}{leaving}"
 
 
 def _joins(spec: ServiceSpec, network_id: NetworkId) -> bool:
     return any(joined.target == network_id for joined in spec.task_template.networks)
-
-
-def _has_living_tasks(state: State, service_id: ServiceId) -> bool:
-    slots = state.tasks_of_service(service_id).slots.values()
-    return any(not is_terminal(task.state) for tasks in slots for task in tasks)

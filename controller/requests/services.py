@@ -39,7 +39,6 @@ from pyswarm_core.specs import (
     TaskSpec,
 )
 from pyswarm_core.state import State
-from pyswarm_core.states import is_terminal
 from pyswarm_core.validation import login_problems, require, service_problems
 from pyswarm_core.validation.problem import shown
 
@@ -223,13 +222,9 @@ def _kept_specs(state: State, service: Service) -> tuple[PreviousSpec, ...]:
 
 
 def _needed_versions(state: State, service: Service) -> frozenset[int]:
-    versions = {
-        task.spec_version
-        for tasks in state.tasks_of_service(service.id).slots.values()
-        for task in tasks
-        if task.spec_version < service.template_version and not is_terminal(task.state)
-    }
-    return frozenset(_source(service.previous_specs, version) for version in sorted(versions))
+    versions = state.tasks_of_service(service.id).unfinished
+    outdated = [version for version in versions if version < service.template_version]
+    return frozenset(_source(service.previous_specs, version) for version in outdated)
 
 
 def _source(previous: Sequence[PreviousSpec], version: int) -> int:

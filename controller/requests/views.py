@@ -3,13 +3,14 @@
 from collections.abc import Collection, Container, Sequence
 
 import msgspec
+import numpy as np
 
 from controller.requests.lookup import task_name
 from controller.requests.nodes import runs_controller
 from controller.requests.unreadable import unreadable_service
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
-from pyswarm_core.indexes import is_wanted
 from pyswarm_core.limits import PROTOCOL
+from pyswarm_core.nodetable import BoolColumn
 from pyswarm_core.objects import Cluster, Node, NodeResources, Service, Task
 from pyswarm_core.specs import TaskSpec
 from pyswarm_core.state import State
@@ -94,6 +95,13 @@ def service_summary(
     )
 
 
+def work(state: State, object_id: object) -> int:
+    """What a view takes beyond its bytes, in bytes of SLICE_BYTES: of a global service all nodes
+    are looked at.
+    """
+    return 2 * len(state.nodes) if object_id in state.global_services else 0
+
+
 def unlisted_tasks(state: State, service: Service, desired: int) -> int:
     """How many of its replicas wait for a node without a stored task; see PENDING_SHOWN."""
     tasks = state.tasks_of_service(service.id)
@@ -101,15 +109,20 @@ def unlisted_tasks(state: State, service: Service, desired: int) -> int:
         return 0
     if service.spec.mode.replicated is not None:
         return max(0, desired - len(tasks.slots))
-    return desired - sum(any(map(is_wanted, held)) for held in tasks.slots.values())
+    return max(0, desired - tasks.pending - sum(tasks.placed.values()))
 
 
 def desired_tasks(state: State, service: Service) -> int:
     """How many tasks should run. Global: one on each eligible node, and those paused ones keep."""
-    replicated = service.spec.mode.replicated
-    if replicated is not None and not service.removing:
-        return replicated.replicas
-    return len(wanted_slots(state, service) or ())
+    if service.removing:
+        return 0
+    if service.spec.mode.replicated is not None:
+        return service.spec.mode.replicated.replicas
+    table = state.node_table
+    wanted = _eligible(state, service)
+    rows = [table.rows.get(node_id) for node_id in state.tasks_of_service(service.id).placed]
+    wanted[[row for row in rows if row is not None]] = True
+    return int(np.count_nonzero(wanted))
 
 
 def wanted_slots(state: State, service: Service) -> Collection[int] | None:
@@ -120,15 +133,18 @@ def wanted_slots(state: State, service: Service) -> Collection[int] | None:
         return ()
     if service.spec.mode.replicated is not None:
         return None
-    table = state.node_table
-    rows = table.schedulable
-    for constraint in service.spec.task_template.placement.constraints:
-        rows = rows & table.satisfying(constraint)
-    wanted = dict.fromkeys(table.number[rows].tolist())
+    wanted = dict.fromkeys(state.node_table.number[_eligible(state, service)].tolist())
     for slot, tasks in state.tasks_of_service(service.id).slots.items():
         if any(task.desired_state <= TaskState.RUNNING for task in tasks):
             wanted[slot] = None
     return wanted
+
+
+def _eligible(state: State, service: Service) -> BoolColumn:
+    table = state.node_table
+    return table.schedulable & table.satisfying_all(
+        service.spec.task_template.placement.constraints
+    )
 
 
 def listed_service(

@@ -245,9 +245,10 @@ class Control(control_pb2_grpc.ControlServicer):
         field: str,
         context: Context,
     ) -> None:
-        turns = self._leader().watches.turns
+        leader = self._leader()
+        turns, work = leader.watches.turns, partial(views.work, leader.state)
         keys = await turns.run(found)
-        async for part in turns.each(parts(keys, view, reply, field)):
+        async for part in turns.each(parts(keys, view, reply, field, work)):
             await context.write(part)
 
     async def _submit(self, mutation: Mutation[T]) -> T:

@@ -1,6 +1,7 @@
 """Lists, lookups and reasons are made in slices: what one slice looks at is counted here."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from unittest.mock import patch
 
 import pytest
@@ -19,7 +20,7 @@ from pyswarm_core.ids import ServiceId
 from pyswarm_core.limits import LIST_MAX, REFS_MAX, SLICE_BYTES, SLICE_OBJECT_BYTES, SLICE_TASKS
 from pyswarm_core.objects import Task
 from pyswarm_core.state import State
-from pyswarm_core.states import TaskState
+from pyswarm_core.states import Availability, TaskState
 from tests.fixtures import build
 from tests.fixtures.build import NOW
 
@@ -150,3 +151,26 @@ def test_why_takes_slices_and_asks_a_bounded_number_of_tasks(state: TaskState) -
             most, before = max(most, len(asked) - before), len(asked)
     assert most <= why_module._JUDGED_AT_ONCE
     assert len(asked) == why_module._TASKS_JUDGED
+
+
+def test_a_global_service_weighs_as_much_as_the_nodes_that_are_looked_at_for_it() -> None:
+    names = [f"agent{number}" for number in range(12)]
+    services = [build.service(name, replicas=None) for name in names]
+    state = build.state(nodes=build.nodes(8_000), services=services)
+    view = partial(views.listed_service, state, quarantined=())
+    reply = control_pb2.ListServicesReply
+    replies = [*parts(state.services, view, reply, "services", partial(views.work, state))]
+    assert len(replies) == 3, "four of them fill a slice"
+    assert [view.service.spec.name for part in replies for view in part.services] == names
+
+
+def test_what_a_global_service_wants_is_counted_with_what_paused_nodes_keep() -> None:
+    paused = build.node("n3", availability=Availability.PAUSE)
+    state = build.state(
+        nodes=[*build.nodes(2), paused],
+        services=[build.service("agent", replicas=None)],
+        tasks=[build.task("agent.1", node="n1"), build.task("agent.3", node="n3")],
+    )
+    (agent,) = state.services.values()
+    assert views.desired_tasks(state, agent) == 3
+    assert len(views.wanted_slots(state, agent) or ()) == 3
