@@ -29,6 +29,7 @@ from controller.persistence.loading import Loaded
 from controller.persistence.saving import Saver, Unsaved
 from controller.servers.events import EventLog, note_of_quarantine, notes_of
 from controller.servers.joining import Greeted, managers, promoted
+from controller.servers.pacing import breathing
 from controller.servers.sessions import Session, Sessions
 from controller.servers.tunnels import Tunnels
 from controller.servers.watches import Watches
@@ -102,7 +103,6 @@ class Loop:
         self._unanswered: dict[asyncio.Future[Any], None] = {}
         self._work = asyncio.Event()
         self._saved = asyncio.Event()
-        self._saved.set()
         self._ended = False
         now = tools.clock.now()
         self._flush_at = now
@@ -274,6 +274,9 @@ class Loop:
     async def run(self) -> None:
         """Take turns until cancelled, deposed or broken."""
         try:
+            now = self._tools.clock.now()
+            await breathing(self._reach.begin(now), self._tools.saver.breathe)
+            self._saved.set()
             while True:
                 await self._wait()
                 await self._turn()
@@ -323,9 +326,9 @@ class Loop:
             self._hurries = hurries and again
         if turn.unsaved:
             await self._save(turn.unsaved, is_report=not hurries)
-        self._publish(turn, now)
-        self._tell_endpoints()
+        await self._publish(turn, now)
         self._saved.set()
+        await self._tell_endpoints()
         if self._behind and now >= self._flushes_at():
             await self._flush(now)
 
@@ -408,8 +411,9 @@ class Loop:
         self._report(self.quarantine.tried(Stage.SAVE, unsaved.names(), failed))
         return self._tools.saver.bytes_written - before
 
-    def _publish(self, turn: _Turn, now: Instant) -> None:
-        if self._reach.published(self.revision, self._tools.clock.now()):
+    async def _publish(self, turn: _Turn, now: Instant) -> None:
+        telling = self._reach.published(self.revision, self._tools.clock.now())
+        if await breathing(telling, self._tools.saver.breathe):
             self.sessions.mesh_changed()
         withheld = self._reach.barrier
         self.sessions.tasks_changed(task for task in turn.tasks if task.id not in withheld)
@@ -422,17 +426,16 @@ class Loop:
 
     # Endpoints
 
-    def _tell_endpoints(self) -> None:
+    async def _tell_endpoints(self) -> None:
         """Who concerned is told of changed endpoints, when it is time; who waited long enough ends
         its wait.
         """
         reach, now = self._reach, self._tools.clock.now()
         self._report(self.quarantine.sync(Stage.REACH, self.source.failed))
         if now >= reach.due:
-            flushed = reach.flush(now)
-            for network_id in flushed.networks:
-                nodes = reach.endpoints.nodes(network_id)
-                self.sessions.endpoints_changed(nodes, reach.endpoints.sequence)
+            flushed = await breathing(reach.flush(now), self._tools.saver.breathe)
+            nodes = reach.endpoints.nodes_of(flushed.networks)
+            self.sessions.endpoints_changed(nodes, reach.endpoints.sequence)
             self._release(flushed.finished)
         self._release(reach.barrier.expire(now))
 

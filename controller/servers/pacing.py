@@ -1,7 +1,7 @@
 """Keeps the size of the fleet and of requests from holding up the leader's loop. SHELL (waits)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TypeVar
 
@@ -42,6 +42,17 @@ class Pace:
 
 def _nothing_more(_: object) -> int:
     return 0
+
+
+async def breathing(work: Slices[T], breathe: Callable[[], Awaitable[None]]) -> T:
+    """The result of the leader's own work; others run between its slices."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        await breathe()
 
 
 def parts(

@@ -9,7 +9,7 @@ from controller import assignments
 from controller.assignments import Changes, Source, Templates
 from controller.assignments import changed_assignments as changed_of
 from controller.assignments import full_assignments as full_of
-from controller.endpoints.sets import Endpoints
+from controller.requests.slices import finish
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.codec import from_proto
 from pyswarm_core.columns import unpack_ids
@@ -20,6 +20,7 @@ from pyswarm_core.specs import EndpointSpec, Ipam, IpamConfig, PortConfig, Regis
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
 from tests.fixtures import build
+from tests.unit.controller.endpoints.build import known
 
 N1, N2 = NodeId("n1"), NodeId("n2")
 NET = NetworkId("net")
@@ -57,13 +58,13 @@ def world(*tasks: Task) -> State:
 def full_assignments(
     state: State, revision: int = 1, withheld: Container[TaskId] = ()
 ) -> dispatcher_pb2.Assignments:
-    return full_of(Source(state, Endpoints(state), Templates(), withheld), N1, revision)
+    return full_of(Source(state, known(state), Templates(), withheld), N1, revision)
 
 
 def changed_assignments(
     state: State, changes: Changes, revision: int = 1
 ) -> dispatcher_pb2.Assignments:
-    return changed_of(Source(state, Endpoints(state), Templates()), N1, changes, revision)
+    return changed_of(Source(state, known(state), Templates()), N1, changes, revision)
 
 
 def changes(*names: str, sent: tuple[NetworkId, ...] = ()) -> Changes:
@@ -215,25 +216,25 @@ def test_a_changed_endpoint_goes_to_who_knows_its_network() -> None:
 
 def test_what_was_told_before_is_not_told_again() -> None:
     state = world(task("net-web.1"))
-    source = Source(state, Endpoints(state), Templates())
+    source = Source(state, known(state), Templates())
     told = Changes((NET,), source.endpoints.sequence)
     assert endpoint_keys(changed_of(source, N1, told, 1)) == []
 
 
 def test_the_endpoint_of_a_service_that_is_gone_is_said_to_be_gone() -> None:
     state = world(task("net-web.1"))
-    source = Source(state, Endpoints(state), Templates())
+    source = Source(state, known(state), Templates())
     told = Changes((NET,), source.endpoints.sequence)
     service = state.services[ServiceId("net-web")]
     state.apply(Writes(services=(replace(service, removing=True),)))
-    source.endpoints.refresh([service.id])
+    finish(source.endpoints.refresh([service.id]))
     message = changed_of(source, N1, told, 1)
     assert (endpoint_keys(message), removed_keys(message)) == ([], [("net-web", "net")])
 
 
 def test_an_overlay_that_goes_takes_its_endpoints_with_it() -> None:
     state = world(task("net-web.1", state=TaskState.COMPLETE))
-    source = Source(state, Endpoints(state), Templates())
+    source = Source(state, known(state), Templates())
     told = Changes((NET,), source.endpoints.sequence)
     told.overlays_may_differ = True
     message = changed_of(source, N1, told, 1)
@@ -242,12 +243,12 @@ def test_an_overlay_that_goes_takes_its_endpoints_with_it() -> None:
 
 def test_an_overlay_and_its_last_service_may_go_at_the_same_time() -> None:
     state = world(task("net-web.1", state=TaskState.COMPLETE))
-    source = Source(state, Endpoints(state), Templates())
+    source = Source(state, known(state), Templates())
     told = Changes((NET,), source.endpoints.sequence)
     told.overlays_may_differ = True
     service = state.services[ServiceId("net-web")]
     state.apply(Writes(services=(replace(service, removing=True),)))
-    source.endpoints.refresh([service.id])
+    finish(source.endpoints.refresh([service.id]))
     message = changed_of(source, N1, told, 1)
     assert (list(message.removed_overlays), removed_keys(message)) == (
         ["net"],
@@ -362,7 +363,7 @@ def test_a_template_that_cannot_be_made_costs_its_service_alone(
         return real(state, service_id, spec_version)
 
     monkeypatch.setattr(assignments, "_template", torn)
-    source = Source(state, Endpoints(state), Templates())
+    source = Source(state, known(state), Templates())
     message = full_of(source, N1, 7)
     made = [dispatcher_pb2.TaskTemplate.FromString(one) for one in message.templates]
     assert {one.service_id: one.HasField("spec") for one in made} == {"web": False, "net-web": True}

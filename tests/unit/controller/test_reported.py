@@ -3,7 +3,6 @@
 import pytest
 from msgspec.structs import replace
 
-from controller.endpoints.sets import Endpoints
 from controller.servers.reported import Reports, clean, faults, printable
 from pyswarm_core.api.v1 import dispatcher_pb2, objects_pb2
 from pyswarm_core.decision import Writes
@@ -14,6 +13,7 @@ from pyswarm_core.specs import EndpointSpec, PortConfig, PublishMode
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
 from tests.fixtures import build
+from tests.unit.controller.endpoints.build import known
 
 NET, OTHER = NetworkId("net"), NetworkId("other")
 WEB = TaskId("web.1".ljust(25, "0"))
@@ -53,7 +53,7 @@ def test_an_address_of_the_nodes_block_becomes_a_backend() -> None:
     assert detail.addresses == (Address(NET, "10.128.0.5"),)
     assert not refused
     message = dispatcher_pb2.ServiceEndpoint.FromString(
-        Endpoints(state).message((ServiceId("web"), NET)) or b""
+        known(state).message((ServiceId("web"), NET)) or b""
     )
     assert message.addresses == bytes((10, 128, 0, 5))
 
@@ -83,7 +83,7 @@ def test_an_address_that_the_task_cannot_have_is_left_out(address: Address) -> N
     assert detail.addresses == ()
     assert len(refused) == 1
     assert refused[0].isprintable()
-    assert Endpoints(state).message((ServiceId("web"), NET))
+    assert known(state).message((ServiceId("web"), NET))
 
 
 def test_a_network_whose_blocks_cannot_be_read_costs_its_addresses_alone() -> None:

@@ -3,11 +3,11 @@
 import pytest
 
 from controller.assignments import Source, Templates
-from controller.endpoints.sets import Endpoints
+from controller.requests.slices import finish
 from controller.servers.sessions import Session
 from pyswarm_core.api.v1.dispatcher_pb2 import Assignments
 from pyswarm_core.columns import endpoint_digest
-from tests.unit.controller.endpoints.build import N1, WEB, backend, put, world
+from tests.unit.controller.endpoints.build import N1, WEB, backend, known, put, world
 
 
 class Told:
@@ -15,7 +15,7 @@ class Told:
 
     def __init__(self) -> None:
         self.state = world(backend("web.1"))
-        self.endpoints = Endpoints(self.state)
+        self.endpoints = known(self.state)
         self.source = Source(self.state, self.endpoints, Templates())
         self.session = Session(N1)
 
@@ -26,7 +26,7 @@ class Told:
 
     def change(self) -> None:
         put(self.state, backend("web.2", "n2"))
-        self.endpoints.refresh([WEB])
+        finish(self.endpoints.refresh([WEB]))
         self.session.endpoints_changed(self.endpoints.sequence)
 
 

@@ -2,6 +2,8 @@
 
 from msgspec.structs import replace
 
+from controller.endpoints.sets import Endpoints
+from controller.requests.slices import finish
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
@@ -64,3 +66,10 @@ def read(data: bytes | None) -> dispatcher_pb2.ServiceEndpoint:
 
 def put(state: State, *tasks: Task) -> None:
     state.apply(Writes(tasks=list(tasks)))
+
+
+def known(state: State) -> Endpoints:
+    """All endpoints."""
+    endpoints = Endpoints(state)
+    finish(endpoints.refresh(state.services))
+    return endpoints

@@ -4,6 +4,7 @@ from msgspec.structs import replace
 
 from controller.endpoints.barrier import Finished, Outcome
 from controller.endpoints.reach import Reach
+from controller.requests.slices import finish
 from pyswarm_core.clock import MILLISECOND, NEVER, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, TaskId
@@ -33,17 +34,16 @@ LATER = Instant(NOW + 10 * MILLISECOND)
 def decide(reach: Reach, state: State, writes: Writes, revision: int, now: Instant = NOW) -> bool:
     reach.deciding(writes)
     state.apply(writes)
-    return reach.published(revision, now)
+    return finish(reach.published(revision, now))
 
 
 def stop(task: Task, desired: TaskState = TaskState.SHUTDOWN) -> Writes:
     return Writes(tasks=[replace(task, desired_state=desired)])
 
 
-def told(state: State) -> Reach:
-    """Some node knows the endpoint already."""
+def begun(state: State) -> Reach:
     reach = Reach(state, 5, NOW)
-    reach.endpoints.message(KEY)
+    finish(reach.begin(NOW))
     return reach
 
 
@@ -53,10 +53,10 @@ def acknowledged(*tasks: TaskId, since: Instant = NOW) -> list[Finished]:
 
 def test_a_backend_is_withheld_until_its_nodes_know() -> None:
     state = world(backend("web.1"), backend("web.2", "n2"))
-    reach = told(state)
+    reach = begun(state)
     decide(reach, state, stop(backend("web.1")), 7)
     assert T1 in reach.barrier
-    flushed = reach.flush(NOW)
+    flushed = finish(reach.flush(NOW))
     assert (flushed.networks, flushed.finished) == ((NET,), [])
     assert reach.barrier.heard(N1, 7) == []
     assert reach.barrier.heard(N2, 7) == acknowledged(T1)
@@ -64,7 +64,7 @@ def test_a_backend_is_withheld_until_its_nodes_know() -> None:
 
 def test_the_sets_are_without_it_as_soon_as_the_store_has_the_decision() -> None:
     state = world(backend("web.1"))
-    reach = told(state)
+    reach = begun(state)
     before = reach.endpoints.sequence
     decide(reach, state, stop(backend("web.1")), 7)
     assert reach.endpoints.changed_since(before) == [KEY]
@@ -73,16 +73,16 @@ def test_the_sets_are_without_it_as_soon_as_the_store_has_the_decision() -> None
 def test_a_hundred_stops_of_one_service_are_one_wait() -> None:
     tasks = [backend(f"web.{slot}", f"n{slot % 3 + 1}") for slot in range(1, 101)]
     state = world(*tasks)
-    reach = told(state)
+    reach = begun(state)
     removed = replace(state.services[WEB], removing=True)
     ends = [replace(task, desired_state=TaskState.REMOVE) for task in tasks]
     decide(reach, state, Writes(services=(removed,), tasks=ends), 7)
     assert len(reach.barrier) == 100
-    reach.flush(NOW)
+    finish(reach.flush(NOW))
     finished = [*reach.barrier.heard(N1, 7), *reach.barrier.heard(N2, 7)]
     assert finished == []
-    (finish,) = reach.barrier.heard(NodeId("n3"), 7)
-    assert len(finish.tasks) == 100
+    (over,) = reach.barrier.heard(NodeId("n3"), 7)
+    assert len(over.tasks) == 100
 
 
 def test_who_is_no_backend_is_stopped_at_once() -> None:
@@ -91,7 +91,7 @@ def test_who_is_no_backend_is_stopped_at_once() -> None:
     failed = backend("web.3", state=TaskState.FAILED)
     quiet = backend("web.1", serving=False)
     state = world(quiet, starting, failed, no_network)
-    reach = told(state)
+    reach = begun(state)
     for task in (quiet, starting, failed, no_network):
         decide(reach, state, stop(task), 7)
     assert len(reach.barrier) == 0
@@ -99,7 +99,7 @@ def test_who_is_no_backend_is_stopped_at_once() -> None:
 
 def test_who_is_on_a_node_that_is_down_is_stopped_at_once() -> None:
     state = world(backend("web.1", "n2"))
-    reach = told(state)
+    reach = begun(state)
     state.apply(Writes(nodes=(build.node("n2", state=NodeState.DOWN),)))
     decide(reach, state, stop(backend("web.1", "n2")), 7)
     assert len(reach.barrier) == 0
@@ -108,9 +108,9 @@ def test_who_is_on_a_node_that_is_down_is_stopped_at_once() -> None:
 def test_another_word_about_a_task_that_is_to_stop_already_does_not_withhold_it_anew() -> None:
     task = backend("web.1")
     state = world(task)
-    reach = told(state)
+    reach = begun(state)
     decide(reach, state, stop(task), 7)
-    reach.flush(NOW)
+    finish(reach.flush(NOW))
     reach.barrier.heard(N1, 7)
     decide(reach, state, stop(task, TaskState.REMOVE), 9)
     assert T1 not in reach.barrier
@@ -120,15 +120,15 @@ def test_nodes_of_another_network_are_not_waited_for() -> None:
     state = world(backend("web.1"))
     state.apply(Writes(services=(build.service("far", spec=build.template(networks=["other"])),)))
     put(state, backend("far.2", "n2", network=NetworkId("other")))
-    reach = told(state)
+    reach = begun(state)
     decide(reach, state, stop(backend("web.1")), 7)
-    reach.flush(NOW)
+    finish(reach.flush(NOW))
     assert reach.barrier.heard(N1, 7) == acknowledged(T1)
 
 
 def test_a_new_term_withholds_anew_and_believes_only_its_own_sessions() -> None:
     state = world(backend("web.1", desired=TaskState.SHUTDOWN), backend("web.2", "n2"))
-    reach = Reach(state, 5, NOW)
+    reach = begun(state)
     assert T1 in reach.barrier
     reach.barrier.heard(N1, 4)
     reach.barrier.heard(N2, 5)
@@ -139,7 +139,7 @@ def test_a_new_term_withholds_anew_and_believes_only_its_own_sessions() -> None:
 def test_a_backend_of_an_earlier_term_is_withheld_when_it_is_heard_of() -> None:
     stopping = backend("web.1", state=TaskState.STARTING, desired=TaskState.SHUTDOWN)
     state = world(stopping, backend("web.2", "n2"))
-    reach = Reach(state, 5, NOW)
+    reach = begun(state)
     assert len(reach.barrier) == 0
     running = replace(stopping, state=TaskState.RUNNING)
     put(state, running)
@@ -151,7 +151,7 @@ def test_a_backend_of_an_earlier_term_is_withheld_when_it_is_heard_of() -> None:
 
 def test_a_withheld_task_that_ends_by_itself_is_withheld_no_more() -> None:
     state = world(backend("web.1"))
-    reach = told(state)
+    reach = begun(state)
     decide(reach, state, stop(backend("web.1")), 7)
     ended = backend("web.1", state=TaskState.FAILED, desired=TaskState.SHUTDOWN)
     put(state, ended)
@@ -161,22 +161,22 @@ def test_a_withheld_task_that_ends_by_itself_is_withheld_no_more() -> None:
 
 def test_the_bound_counts_from_the_commit() -> None:
     state = world(backend("web.1"))
-    reach = told(state)
+    reach = begun(state)
     decide(reach, state, stop(backend("web.1")), 7)
-    reach.flush(LATER)
+    finish(reach.flush(LATER))
     assert reach.next_deadline() == NOW + BARRIER_MAX
-    (finish,) = reach.barrier.expire(Instant(NOW + BARRIER_MAX))
-    assert (finish.tasks, finish.outcome) == ((T1,), Outcome.TIMED_OUT)
+    (over,) = reach.barrier.expire(Instant(NOW + BARRIER_MAX))
+    assert (over.tasks, over.outcome) == ((T1,), Outcome.TIMED_OUT)
 
 
 def test_the_first_change_is_told_at_once_and_the_next_a_period_later() -> None:
     state = world(backend("web.1"))
-    reach = told(state)
+    reach = begun(state)
     assert reach.due == NEVER
     put(state, backend("web.2", "n2"))
     reach.observed([backend("web.2", "n2")], NOW)
     assert reach.due == NOW
-    assert reach.flush(NOW).networks == (NET,)
+    assert finish(reach.flush(NOW)).networks == (NET,)
     put(state, backend("web.3", "n2"))
     reach.observed([backend("web.3", "n2")], LATER)
     assert reach.due == NOW + ENDPOINT_PERIOD
@@ -184,7 +184,7 @@ def test_the_first_change_is_told_at_once_and_the_next_a_period_later() -> None:
 
 def test_reports_that_change_no_endpoint_tell_nobody() -> None:
     state = world(backend("web.1"))
-    reach = told(state)
+    reach = begun(state)
     starting = backend("web.2", state=TaskState.STARTING)
     plain = build.task("plain.1", node="n1", state=TaskState.RUNNING)
     put(state, starting, plain)
@@ -194,14 +194,14 @@ def test_reports_that_change_no_endpoint_tell_nobody() -> None:
 
 def test_a_service_without_networks_costs_no_flush() -> None:
     state = world()
-    reach = told(state)
+    reach = begun(state)
     decide(reach, state, Writes(services=(build.service("more"),)), 7)
     assert reach.due == NEVER
 
 
 def test_the_mesh_s_coming_and_going_is_told() -> None:
     state = world(networks=(ingress(),))
-    reach = told(state)
+    reach = begun(state)
     meshed = build.service("web", spec=build.template(networks=["net", "ingress"]))
     assert decide(reach, state, Writes(services=(meshed,)), 7)
     assert not decide(reach, state, Writes(services=(meshed,)), 8)
@@ -210,8 +210,8 @@ def test_the_mesh_s_coming_and_going_is_told() -> None:
 
 def test_a_change_that_nobody_was_told_of_is_acknowledged_all_the_same() -> None:
     state = world(backend("web.1"))
-    reach = Reach(state, 5, NOW)
+    reach = begun(state)
     before = reach.endpoints.sequence
     decide(reach, state, stop(backend("web.1")), 7)
     assert reach.endpoints.sequence > before
-    assert reach.flush(NOW).networks == (NET,)
+    assert finish(reach.flush(NOW)).networks == (NET,)
