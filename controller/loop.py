@@ -24,6 +24,7 @@ from controller.liveness.silence import TICK_PERIOD, heartbeat_period
 from controller.liveness.watch import NodeWatch
 from controller.metrics import Metrics
 from controller.orchestrator.quarantine import Failure, Quarantine, Stage
+from controller.overlays import Overlays
 from controller.persistence.budget import FLUSH_CHUNKS, Budget
 from controller.persistence.loading import Loaded
 from controller.persistence.saving import Saver, Unsaved
@@ -110,9 +111,8 @@ class Loop:
         self._hurries = True
         """More is decided about than what agents reported of tasks."""
         self._reach = Reach(self.state, tools.saver.revision, now)
-        self.source = Source(
-            self.state, self._reach.endpoints, Templates(), withheld=self._reach.barrier
-        )
+        endpoints, overlays = self._reach.endpoints, Overlays(self.state, self._reach.endpoints)
+        self.source = Source(self.state, endpoints, overlays, Templates(), self._reach.barrier)
         """What agents' messages are made of."""
         self.node_watch = NodeWatch(
             self.state,
@@ -215,7 +215,7 @@ class Loop:
         if node == old:
             return
         self._observe_node(node)
-        self.sessions.addresses_changed(self.state, old, node)
+        self.sessions.overlays_changed(self.source.overlays.moved(old, node))
 
     def faults(self, node_id: NodeId, faults: tuple[NodeFault, ...]) -> None:
         """What the node cannot do of its networks; said with every heartbeat."""
@@ -414,10 +414,11 @@ class Loop:
     async def _publish(self, turn: _Turn, now: Instant) -> None:
         telling = self._reach.published(self.revision, self._tools.clock.now())
         if await breathing(telling, self._tools.saver.breathe):
-            self.sessions.mesh_changed()
-        withheld = self._reach.barrier
+            self.sessions.overlays_changed(self.source.overlays.mesh_changed())
+        withheld = self.source.withheld
         self.sessions.tasks_changed(task for task in turn.tasks if task.id not in withheld)
-        self.sessions.networks_changed(self.state, turn.networks)
+        overlays = self.source.overlays
+        self.sessions.overlays_changed(overlays.changed(one.id for one in turn.networks))
         self.events.record(turn.notes, now, self.revision)
         for answer, result in turn.answers:
             if not answer.done():
@@ -478,8 +479,8 @@ class Loop:
             if node.status.state is NodeState.UNKNOWN:
                 self.silence.await_hello((node.id,), now)
                 joined = True
-        if (joined or writes.removed_nodes) and (mesh := self._reach.endpoints.mesh):
-            self.sessions.mesh_changed((mesh,))
+        if (joined or writes.removed_nodes) and self._reach.endpoints.mesh:
+            self.sessions.overlays_changed(self.source.overlays.mesh_changed())
         period = self.heartbeat_period
         if period != self.silence.period:
             self.silence.set_period(period, now)

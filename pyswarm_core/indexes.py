@@ -13,7 +13,7 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.limits import UNFINISHED_MAX
 from pyswarm_core.nodetable import BoolColumn, IntColumn, NodeTable
-from pyswarm_core.objects import Network, Service, Task
+from pyswarm_core.objects import Block, Network, Service, Task
 from pyswarm_core.ports import HostPort, host_ports
 from pyswarm_core.specs import ServiceSpec
 from pyswarm_core.states import TaskState, is_terminal
@@ -32,8 +32,12 @@ def drop(index: dict[K, V], key: K, holder: V) -> None:
         del index[key]
 
 
+_NO_BLOCKS: Mapping[int, tuple[str, ...]] = {}
+_NO_NETWORKS: Mapping[NetworkId, None] = {}
+
+
 class IdleBlocks:
-    """By network, the numbers of the nodes whose blocks are to be given back.
+    """Who has which blocks; by network, the numbers of the nodes whose blocks are to be given back.
 
     A node needs its blocks of a network while it has a task on it, and while it cannot say that it
     has none: that is, until it is ready or removed.
@@ -50,22 +54,40 @@ class IdleBlocks:
         self._nodes = nodes
         self._table = table
         self._load = load
-        self._held: dict[NetworkId, dict[int, None]] = {}
+        self._held: dict[NetworkId, dict[int, tuple[str, ...]]] = {}
         self._networks_of: dict[int, dict[NetworkId, None]] = {}
 
-    def put_network(self, network_id: NetworkId, network: Network | None) -> None:
-        """The network's blocks are these; None if it was removed."""
+    def of_network(self, network_id: NetworkId) -> Mapping[int, tuple[str, ...]]:
+        """The network's blocks by the number of the node that has them."""
+        return self._held.get(network_id, _NO_BLOCKS)
+
+    def networks_of(self, number: int) -> Mapping[NetworkId, None]:
+        """The networks of which the node of that number has blocks."""
+        return self._networks_of.get(number, _NO_NETWORKS)
+
+    def put_network(
+        self, network_id: NetworkId, before: Network | None, network: Network | None
+    ) -> None:
+        """The network's blocks are these now; None if it was removed, or is new."""
         blocks = network.blocks if network else ()
-        old = self._held.get(network_id, {})
-        new = self._held[network_id] = dict.fromkeys([block.node_number for block in blocks])
-        for number in [number for number in old if number not in new]:
-            del self._networks_of[number][network_id]
-            if not self._networks_of[number]:
-                del self._networks_of[number]
-            self.refresh(network_id, number)
+        known = before.blocks if before else ()
+        old = self._held.get(network_id, _NO_BLOCKS)
+        if old and blocks[: len(known)] == known:  # the others stay: those that came are looked at
+            new = self._held[network_id]
+            came = _put_blocks(new, blocks[len(known) :])
+        else:
+            new = {}
+            _put_blocks(new, blocks)
+            came = [number for number in new if number not in old]
+            self._held[network_id] = new
+            for number in [number for number in old if number not in new]:
+                del self._networks_of[number][network_id]
+                if not self._networks_of[number]:
+                    del self._networks_of[number]
+                self.refresh(network_id, number)
         if not new:
             del self._held[network_id]
-        for number in [number for number in new if number not in old]:
+        for number in came:
             self._networks_of.setdefault(number, {})[network_id] = None
             self.refresh(network_id, number)
 
@@ -93,6 +115,18 @@ class IdleBlocks:
             return False
         on_network = self._load.get(network_id)
         return bool(on_network and node_id in on_network) or not self._table.ready[row]
+
+
+def _put_blocks(held: dict[int, tuple[str, ...]], blocks: Iterable[Block]) -> list[int]:
+    """Add these blocks; return the numbers of the nodes that had none."""
+    came: list[int] = []
+    for block in blocks:
+        number = block.node_number
+        has = held.get(number, ())
+        if not has:
+            came.append(number)
+        held[number] = (*has, block.cidr)
+    return came
 
 
 class Footprint(NamedTuple):

@@ -6,10 +6,12 @@ exceeded.
 
 from pyswarm_core.clock import HOUR, MILLISECOND, MINUTE, SECOND
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Of what agents and controllers say to each other; raised when a message's meaning changes. 1 is
-all that came before it was told.
+all that came before it was told; 3 takes assignments in parts.
 """
+PROTOCOL_PARTS = 3
+"""Older agents are sent their assignments as one message, however large it is."""
 PROTOCOL_OLDEST = 1
 """The oldest that is still understood."""
 
@@ -285,6 +287,18 @@ ENCRYPTION_KEYS_KEPT = 3
 STATUSES_PER_MESSAGE = 1_000
 ASSIGNMENT_QUEUE = 64
 """Messages other than assignments that wait for one slow agent."""
+ASSIGNMENT_BYTES = 256 * 1024
+"""Of one part of what a node is told, about; and what is made of it before others run (5 ms)."""
+ASSIGNMENT_TASK_BYTES = 128
+"""A task counts for this many of them, and each template for SLICE_OBJECT_BYTES beside its own."""
+ASSIGNMENT_PARTS = 4_096
+"""Parts of one assignment that an agent takes: 1 GiB."""
+OVERLAY_SLICE = 1_000
+"""Peers of networks that are put into bytes before others run (2 to 4 ms)."""
+OVERLAY_BYTES_KEPT = 256 * 1024 * 1024
+"""Of networks' peers, 35 each, made once for all nodes; what exceeds that is made for each node. A
+thousand networks of a thousand nodes each have 35 MB.
+"""
 ASSIGNMENT_CHANGES = 1_000
 """Changed tasks remembered for one slow agent; past that it gets the full set."""
 ENDPOINT_PERIOD = 50 * MILLISECOND

@@ -176,7 +176,7 @@ class State:
         if old is not None and len(network.blocks) < len(old.blocks):
             self._make_room(network.id)
         self.networks[network.id] = network
-        self.idle_blocks.put_network(network.id, network)
+        self.idle_blocks.put_network(network.id, old, network)
         self.network_of_name[network.spec.name] = network.id
         if network.spec.ingress:
             self.ingress_network = network.id
@@ -190,7 +190,7 @@ class State:
         if self.unreadable.pop(f"network/{network_id}", None):
             return
         drop(self.network_of_name, self.networks.pop(network_id).spec.name, network_id)
-        self.idle_blocks.put_network(network_id, None)
+        self.idle_blocks.put_network(network_id, None, None)
         self.roomier.pop(network_id, None)
         if network_id == self.ingress_network:
             self.ingress_network = None

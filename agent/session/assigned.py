@@ -1,5 +1,6 @@
 """What the controller assigned, as values: the wire message taken apart. PURE."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address
 
@@ -56,7 +57,7 @@ class AssignedTask(msgspec.Struct, frozen=True, gc=False):
 
 
 class Assigned(msgspec.Struct, frozen=True):
-    """One message. `full`: what is not named is not wanted any more."""
+    """One message, or all parts of one. `full`: what is not named is not wanted any more."""
 
     full: bool
     revision: int
@@ -86,13 +87,30 @@ def assigned_from(message: dispatcher_pb2.Assignments) -> Assigned:
             for task_id, slot, desired, index in columns
         ),
         removed=tuple(unpack_ids(message.removed_ids)),
-        overlays=tuple(_overlay(overlay) for overlay in message.overlays),
+        overlays=tuple(_overlay(data) for data in message.overlays),
         removed_overlays=tuple(NetworkId(name) for name in message.removed_overlays),
         endpoints=tuple(_endpoint(data) for data in message.endpoints),
         removed_endpoints=tuple(
             (ServiceId(ref.service_id), NetworkId(ref.network_id))
             for ref in message.removed_endpoints
         ),
+    )
+
+
+def joined(parts: Sequence[Assigned]) -> Assigned:
+    """All parts of one message, at least one, as one."""
+    last = parts[-1]
+    if len(parts) == 1:
+        return last
+    return Assigned(
+        full=last.full,
+        revision=last.revision,
+        tasks=tuple([task for part in parts for task in part.tasks]),
+        removed=tuple([task_id for part in parts for task_id in part.removed]),
+        overlays=tuple([overlay for part in parts for overlay in part.overlays]),
+        removed_overlays=tuple([i for part in parts for i in part.removed_overlays]),
+        endpoints=tuple([endpoint for part in parts for endpoint in part.endpoints]),
+        removed_endpoints=tuple([key for part in parts for key in part.removed_endpoints]),
     )
 
 
@@ -115,7 +133,8 @@ def _login(message: dispatcher_pb2.TaskTemplate) -> RegistryLogin | None:
     return from_proto(RegistryLogin, message.registry_login) if given else None
 
 
-def _overlay(message: dispatcher_pb2.Overlay) -> OverlayWanted:
+def _overlay(data: bytes) -> OverlayWanted:
+    message = dispatcher_pb2.Overlay.FromString(data)
     return OverlayWanted(
         network_id=NetworkId(message.network_id),
         name=message.name,

@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
 import grpc
 import msgspec
+from google.protobuf.message import DecodeError
 
 from agent.network.base import Fault
-from agent.session.assigned import Assigned, assigned_from
+from agent.session.assigned import Assigned, assigned_from, joined
 from agent.session.identity import Identity
 from agent.session.outbox import Outbox
 from agent.worker import Worker
@@ -23,7 +24,13 @@ from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc, objects_pb2
 from pyswarm_core.clock import SECOND, seconds
 from pyswarm_core.codec import to_proto
 from pyswarm_core.columns import pack_statuses
-from pyswarm_core.limits import FAULT_LENGTH_MAX, PROTOCOL, PROTOCOL_OLDEST, STATUSES_PER_MESSAGE
+from pyswarm_core.limits import (
+    ASSIGNMENT_PARTS,
+    FAULT_LENGTH_MAX,
+    PROTOCOL,
+    PROTOCOL_OLDEST,
+    STATUSES_PER_MESSAGE,
+)
 from pyswarm_core.objects import NodeDescription
 
 _log = EventLog("agent.session")
@@ -79,6 +86,8 @@ class Session:
         self._heartbeat_s = 1.0
         self._leader = ""
         self._stream = 0
+        self._parts: list[Assigned] = []
+        """Of an assignment that goes on."""
         self.connected = False
 
     async def run(self) -> None:
@@ -109,7 +118,7 @@ class Session:
             asyncio.TaskGroup() as tunnels,
         ):
             stub = dispatcher_pb2_grpc.DispatcherStub(channel)
-            self._stream += 1
+            self._begin()
             call = stub.Session(self._outgoing(self._stream))
             try:
                 async for message in call:
@@ -117,6 +126,11 @@ class Session:
             finally:
                 call.cancel()
             raise Ended("the controller closed the session")
+
+    def _begin(self) -> None:
+        """A new stream: what another said or was told in part does not count."""
+        self._stream += 1
+        self._parts = []
 
     async def _outgoing(self, stream: int) -> AsyncIterator[dispatcher_pb2.AgentMessage]:
         greeting = await self._greeting()
@@ -179,11 +193,7 @@ class Session:
             case "settings":
                 self._settle(message.settings)
             case "assignments":
-                try:
-                    assigned = assigned_from(message.assignments)
-                except ValueError as error:
-                    raise Ended(f"the controller sent nonsense: {error}") from error
-                await self._assign(assigned)
+                await self._take_part(message.assignments)
             case "probe":
                 probe = message.probe
                 self._probe(probe.node_id, probe.addr, probe.window)
@@ -194,6 +204,18 @@ class Session:
                 raise Ended(f"redirected to {self._leader or 'nobody yet'}")
             case _:
                 pass  # a newer controller's word
+
+    async def _take_part(self, message: dispatcher_pb2.Assignments) -> None:
+        """With the last part all are acted upon at once: what is wanted is complete then."""
+        if len(self._parts) >= ASSIGNMENT_PARTS:
+            raise Ended(f"the controller sent more than {ASSIGNMENT_PARTS} parts of one assignment")
+        try:
+            self._parts.append(assigned_from(message))
+        except (ValueError, DecodeError) as error:
+            raise Ended(f"the controller sent nonsense: {error}") from error
+        if not message.more:
+            parts, self._parts = self._parts, []
+            await self._assign(joined(parts))
 
     def _settle(self, settings: dispatcher_pb2.Settings) -> None:
         if trouble := too_old(settings.protocol):

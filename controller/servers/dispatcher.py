@@ -6,7 +6,7 @@ free. The end of a stream means nothing: only silence does.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
@@ -43,6 +43,7 @@ along, and deciding and the lease keep half of the processor.
 """
 TAKING_AT_ONCE = 8
 """Reports of statuses taken in during one pass of the event loop; others run between."""
+_NOTHING = Message()
 OPENING_AT_ONCE = 16
 OPENING_PAUSE_S = OPENING_AT_ONCE / HELLOS_PER_SECOND
 """So many hosts join or say hello at once. A whole fleet that comes back waits in line: a session
@@ -80,6 +81,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         """Nodes with a session that waits to be opened."""
         self._opening = Pace(OPENING_AT_ONCE, OPENING_PAUSE_S)
         self._sending = Pace(SENDING_AT_ONCE, SENDING_PAUSE_S)
+        self._going_on = Pace(1)
         self._taking = Pace(TAKING_AT_ONCE)
 
     async def Join(
@@ -232,13 +234,29 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             if session.closed:
                 return
             await _send(context, session.take_notices())
-            async with self._sending:
+            if not await self._tell(loop, session, context):
+                return
+
+    async def _tell(self, loop: Loop, session: AgentSession, context: Context) -> bool:
+        """Send what changed, part by part; return whether the session goes on."""
+        telling: Iterator[Message | None] | None = None
+        is_last = False
+        while not is_last:
+            async with self._sending if telling is None else self._going_on:
                 await loop.wait_saved()
                 if not loop.sessions.holds(session):
-                    return
-                session.wake.clear()
-                messages = session.take(loop.source, loop.revision)
+                    return False
+                messages: list[Message] = []
+                if telling is None:
+                    session.wake.clear()
+                    messages = session.take_notices()
+                    telling = session.take(loop.source, loop.revision)
+                part = next(telling, _NOTHING)
+                is_last = part is not None and not part.assignments.more
+                if part is not None and part is not _NOTHING:
+                    messages.append(part)
             await _send(context, messages)
+        return True
 
 
 async def _hello(context: Context) -> dispatcher_pb2.Hello:

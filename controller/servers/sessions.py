@@ -1,9 +1,9 @@
 """The open sessions of agents, and what each has to be told next. SHELL (waits only, no IO).
 
-A session never queues messages about tasks: it remembers *which* tasks and networks changed, and
-how far it has read the log of endpoints; a message is made of what the state holds when the stream
-is free. So a slow agent holds up nobody, changes coalesce by themselves, and past
-ASSIGNMENT_CHANGES or ENDPOINT_CHANGES a full set is sent instead.
+A session never queues messages about tasks: it remembers *which* tasks changed, which versions of
+overlays it was told, and how far it has read the log of endpoints; a message is made of what the
+state holds when the stream is free. So a slow agent holds up nobody, changes coalesce by
+themselves, and past ASSIGNMENT_CHANGES or ENDPOINT_CHANGES a full set is sent instead.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.ids import NetworkId, NodeId
 from pyswarm_core.limits import ASSIGNMENT_CHANGES, ASSIGNMENT_QUEUE, PROBERS, PROTOCOL
-from pyswarm_core.objects import Cluster, Network, Node, Task
+from pyswarm_core.objects import Cluster, Node, Task
 from pyswarm_core.state import State
 from pyswarm_core.states import is_terminal
 
@@ -73,9 +73,8 @@ class Session:
             changes.tasks.clear()
         self.wake.set()
 
-    def overlays_changed(self, networks: Iterable[NetworkId] = ()) -> None:
-        """These networks changed, or a task that used some has ended."""
-        self._changes.networks.update(dict.fromkeys(networks))
+    def overlays_changed(self) -> None:
+        """Some network changed, or a task that used some has ended."""
         self._changes.overlays_may_differ = True
         self.wake.set()
 
@@ -107,27 +106,31 @@ class Session:
         self._notices.clear()
         return messages
 
-    def take(self, source: Source, revision: int) -> list[Message]:
-        """The messages to send now. Call it only while the store has what the state says."""
-        messages = self.take_notices()
-        endpoints = source.endpoints
-        if self._needs_full or not endpoints.remembers(self._changes.sequence):
-            self._needs_full = True
-            body = full_assignments(source, self.node_id, revision)
-        elif self._changes:
-            body = changed_assignments(source, self.node_id, self._changes, revision)
-        else:
-            return messages
-        sent = {} if self._needs_full else self._changes.overlays_sent
-        sent.update(dict.fromkeys(NetworkId(overlay.network_id) for overlay in body.overlays))
-        for network_id in body.removed_overlays:
-            del sent[NetworkId(network_id)]
+    def take(self, source: Source, revision: int) -> Iterator[Message | None]:
+        """The parts of what is to be told now, each as soon as it is made; None after a slice of
+        work without one. Take a step only while the store has what the state says.
+        """
+        changes, endpoints = self._changes, source.endpoints
+        is_full = self._needs_full or not endpoints.remembers(changes.sequence)
+        if not is_full and not changes:
+            return
+        sent: dict[NetworkId, int] = {} if is_full else changes.overlays_sent
+        # From here on: what changes before the last part is told, is told again.
         self._needs_full = False
         self._changes = Changes(sent, endpoints.sequence)
         self.sent_revision = revision
-        self._digests.append((revision, endpoints.digest(sent)))
-        messages.append(Message(assignments=body))
-        return messages
+        if is_full:
+            parts = full_assignments(source, self.node_id, sent, revision)
+        else:
+            parts = changed_assignments(source, self.node_id, changes, revision)
+        for part in parts:
+            if part is None:
+                yield None
+                continue
+            # Endpoints that changed meanwhile are perhaps told by their old messages.
+            if not part.more and endpoints.sequence == self._changes.sequence:
+                self._digests.append((revision, endpoints.digest(sent)))
+            yield Message(assignments=part)
 
 
 class Sessions:
@@ -225,39 +228,11 @@ class Sessions:
             if (session := sessions.get(task.node_id)) is not None:
                 session.task_changed(task)
 
-    def networks_changed(self, state: State, networks: Iterable[Network]) -> None:
-        """Blocks or addresses of these networks changed; all who take part are told."""
-        for network in networks:
-            if network.spec.ingress:
-                self.mesh_changed((network.id,))
-                continue
-            for number in {block.node_number for block in network.blocks}:
-                node_id = state.node_of_number.get(number)
-                if node_id is not None and (session := self._of_node.get(node_id)) is not None:
-                    session.overlays_changed((network.id,))
-
-    def mesh_changed(self, networks: Iterable[NetworkId] = ()) -> None:
-        """The routing mesh came or went, or these of its networks changed: it concerns everyone."""
-        for session in self._of_node.values():
-            session.overlays_changed(networks)
-
-    def addresses_changed(self, state: State, old: Node, node: Node) -> None:
-        """If the node answers elsewhere on the underlay, or is seen to come from elsewhere, all to
-        whom that matters on some network are told.
-        """
-        moved = old.status.addr != node.status.addr
-        if not moved and old.status.addrs6 == node.status.addrs6:
-            return
-        networks = (n for n in state.networks.values() if moved or n.meshes6)
-        self.networks_changed(
-            state,
-            [
-                network
-                for network in networks
-                if network.spec.ingress
-                or any(block.node_number == node.number for block in network.blocks)
-            ],
-        )
+    def overlays_changed(self, nodes: Iterable[NodeId]) -> None:
+        """Networks changed for these nodes, see `Overlays`."""
+        for node_id in nodes:
+            if (session := self._of_node.get(node_id)) is not None:
+                session.overlays_changed()
 
     def endpoints_changed(self, nodes: Iterable[NodeId], sequence: int) -> None:
         """Endpoints changed that these nodes may know of, up to this place in their log."""

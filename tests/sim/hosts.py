@@ -30,6 +30,7 @@ from pyswarm_core.api.v1 import dispatcher_pb2, objects_pb2
 from pyswarm_core.clock import SECOND
 from pyswarm_core.codec import to_proto
 from pyswarm_core.ids import NetworkId, NodeId, TaskId
+from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import Capability, NodeDescription, NodeResources, Platform
 from pyswarm_core.states import TaskState
 from tests.sim.clock import Scheduler
@@ -195,6 +196,7 @@ class Host:
             engine_labels={"rack": str(number % 2)},
             platform=Platform(architecture="arm64" if number % 4 == 3 else "amd64"),
             lacks=tuple(lacks),
+            protocol=PROTOCOL,
         )
         self.engine = Engine(
             world.scheduler,

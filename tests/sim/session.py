@@ -91,6 +91,7 @@ class SimSession(Session):
 
     async def _converse(self, address: str) -> None:
         end = await self.net.connect(self.process, self.process.name, address)
+        self._begin()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._speak(end))

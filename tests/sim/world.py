@@ -18,6 +18,7 @@ import msgspec
 
 from agent.network.fake import Fabric
 from agent.tasks.record import Record
+from controller import assignments
 from controller.loop import Decide
 from controller.persistence import saving
 from controller.store.base import Conflict, Outcome, Txn
@@ -108,7 +109,11 @@ class World:
         self._stops = NobodyIsSentToTheStopping(
             self.scheduler, self.machines, self.hosts, self.marks
         )
-        self._puts = 2 if self.options.small_transactions else limits.TXN_PUTS
+        is_small = self.options.small_transactions
+        self._puts = 2 if is_small else limits.TXN_PUTS
+        # With it, what agents are told comes in many parts.
+        most = 1_000 if is_small else limits.ASSIGNMENT_BYTES
+        assignments.ASSIGNMENT_BYTES = most  # type: ignore[attr-defined]
         by_name = {host.name: host for host in self.hosts}
         self.laws = laws(self.users.asked, by_name, self._puts)
         self.laws.append(self._stops)

@@ -409,6 +409,7 @@ class Assignments(_message.Message):
     REMOVED_OVERLAYS_FIELD_NUMBER: _builtins.int
     ENDPOINTS_FIELD_NUMBER: _builtins.int
     REMOVED_ENDPOINTS_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     full: _builtins.bool
     revision: _builtins.int
     ids: _builtins.bytes
@@ -417,6 +418,10 @@ class Assignments(_message.Message):
     """u8"""
     removed_ids: _builtins.bytes
     """forget these"""
+    more: _builtins.bool
+    """The next message goes on with this one: all parts are one, up to one without this. Only for agents that speak
+    protocol 3.
+    """
     @_builtins.property
     def templates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Serialized TaskTemplate messages, made once and sent to many; tasks name them by index in this message."""
@@ -426,8 +431,10 @@ class Assignments(_message.Message):
     @_builtins.property
     def template_index(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
-    def overlays(self) -> _containers.RepeatedCompositeFieldContainer[Global___Overlay]:
-        """Overlays this node takes part in; each replaces what was sent of it before."""
+    def overlays(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Serialized Overlay messages, whose peers are made once and sent to many: those this node takes part in; each
+        replaces what was sent of it before.
+        """
 
     @_builtins.property
     def removed_overlays(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
@@ -450,14 +457,15 @@ class Assignments(_message.Message):
         template_index: _abc.Iterable[_builtins.int] | None = ...,
         desired_states: _builtins.bytes = ...,
         removed_ids: _builtins.bytes = ...,
-        overlays: _abc.Iterable[Global___Overlay] | None = ...,
+        overlays: _abc.Iterable[_builtins.bytes] | None = ...,
         removed_overlays: _abc.Iterable[_builtins.str] | None = ...,
         endpoints: _abc.Iterable[_builtins.bytes] | None = ...,
         removed_endpoints: _abc.Iterable[Global___EndpointRef] | None = ...,
+        more: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired_states", b"desired_states", "endpoints", b"endpoints", "full", b"full", "ids", b"ids", "overlays", b"overlays", "removed_endpoints", b"removed_endpoints", "removed_ids", b"removed_ids", "removed_overlays", b"removed_overlays", "revision", b"revision", "slots", b"slots", "template_index", b"template_index", "templates", b"templates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["desired_states", b"desired_states", "endpoints", b"endpoints", "full", b"full", "ids", b"ids", "more", b"more", "overlays", b"overlays", "removed_endpoints", b"removed_endpoints", "removed_ids", b"removed_ids", "removed_overlays", b"removed_overlays", "revision", b"revision", "slots", b"slots", "template_index", b"template_index", "templates", b"templates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -170,7 +170,7 @@ def key_numbers(agent: FakeAgent) -> list[list[int]]:
     return [
         [key.number for key in overlay.encryption_keys]
         for message in agent.messages
-        for overlay in message.assignments.overlays
+        for overlay in map(dispatcher_pb2.Overlay.FromString, message.assignments.overlays)
     ]
 
 

@@ -9,6 +9,7 @@ from pyswarm_core.api.v1 import dispatcher_pb2
 @pytest.mark.parametrize("encrypted", [False, True])
 def test_whether_a_network_is_encrypted_is_told_whatever_keys_there_are(encrypted: bool) -> None:
     message = dispatcher_pb2.Assignments()
-    message.overlays.add(network_id="net", encrypted=encrypted)
-    (overlay,) = assigned_from(message).overlays
-    assert (overlay.encrypted, overlay.encryption_keys) == (encrypted, ())
+    overlay = dispatcher_pb2.Overlay(network_id="net", encrypted=encrypted)
+    message.overlays.append(overlay.SerializeToString())
+    (wanted,) = assigned_from(message).overlays
+    assert (wanted.encrypted, wanted.encryption_keys) == (encrypted, ())

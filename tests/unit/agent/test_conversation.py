@@ -1,11 +1,14 @@
 """The conversation's own side: what a stream may say."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from agent.session import conversation
-from agent.session.conversation import Greeting, Session, too_old
+from agent.session.assigned import Assigned
+from agent.session.conversation import Ended, Greeting, Session, too_old
 from agent.session.identity import Identity
 from agent.session.outbox import Outbox
 from pyswarm_core.api.v1 import dispatcher_pb2
@@ -167,3 +170,65 @@ def test_a_controller_that_is_too_old_is_named_with_what_to_upgrade(
     monkeypatch.setattr(conversation, "PROTOCOL_OLDEST", 2)
     assert "upgrade pyswarm on the controller" in too_old(0)
     assert too_old(2) == ""
+
+
+async def test_parts_of_an_assignment_are_acted_upon_at_once(tmp_path: Path) -> None:
+    async with _told(tmp_path) as (session, assigned):
+        for number in range(3):
+            assert assigned == []
+            await session._take_part(_part(number, more=number < 2))
+        (whole,) = assigned
+        assert (whole.full, whole.revision) == (True, 5)
+        assert [overlay.network_id for overlay in whole.overlays] == ["net0", "net1", "net2"]
+
+
+async def test_parts_of_another_stream_do_not_count(tmp_path: Path) -> None:
+    async with _told(tmp_path) as (session, assigned):
+        await session._take_part(_part(0, more=True))
+        session._begin()
+        await session._take_part(_part(1, more=False))
+        (whole,) = assigned
+        assert [overlay.network_id for overlay in whole.overlays] == ["net1"]
+
+
+async def test_an_assignment_of_too_many_parts_ends_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversation, "ASSIGNMENT_PARTS", 2)
+    async with _told(tmp_path) as (session, assigned):
+        for number in range(2):
+            await session._take_part(_part(number, more=True))
+        with pytest.raises(Ended, match="more than 2 parts"):
+            await session._take_part(_part(2, more=False))
+        assert assigned == []
+
+
+def _part(number: int, *, more: bool) -> dispatcher_pb2.Assignments:
+    overlay = dispatcher_pb2.Overlay(network_id=f"net{number}").SerializeToString()
+    return dispatcher_pb2.Assignments(full=True, revision=5, overlays=[overlay], more=more)
+
+
+@asynccontextmanager
+async def _told(tmp_path: Path) -> AsyncIterator[tuple[Session, list[Assigned]]]:
+    path = tmp_path / "identity.json"
+    path.write_text('{"node_id":"n","cluster_id":"c","token":"t","controllers":["192.0.2.1:1"]}')
+    identity = Identity.load(path)
+    assert identity
+    assigned: list[Assigned] = []
+
+    async def assign(what: Assigned) -> None:
+        assigned.append(what)
+
+    async with Host(tmp_path).worker() as worker:
+        yield (
+            Session(
+                identity,
+                _greeting,
+                Outbox(),
+                worker,
+                assign=assign,
+                probe=lambda *_: None,
+                open_tunnel=lambda _, __: _never(),
+            ),
+            assigned,
+        )

@@ -6,11 +6,11 @@ import pytest
 from msgspec.structs import replace
 
 from controller import assignments
-from controller.assignments import Changes, Source, Templates
-from controller.assignments import changed_assignments as changed_of
-from controller.assignments import full_assignments as full_of
+from controller.assignments import Changes, Parts, Source, Templates
+from controller.overlays import Overlays
 from controller.requests.slices import finish
 from pyswarm_core.api.v1 import dispatcher_pb2
+from pyswarm_core.api.v1.dispatcher_pb2 import Assignments, Overlay
 from pyswarm_core.codec import from_proto
 from pyswarm_core.columns import unpack_ids
 from pyswarm_core.decision import Writes
@@ -55,22 +55,47 @@ def world(*tasks: Task) -> State:
     )
 
 
+def source_of(state: State, withheld: Container[TaskId] = ()) -> Source:
+    endpoints = known(state)
+    return Source(state, endpoints, Overlays(state, endpoints), Templates(), withheld)
+
+
+def whole(parts: Parts) -> Assignments:
+    """The only part."""
+    (message,) = [part for part in parts if part is not None]
+    assert not message.more
+    return message
+
+
+def full_of(source: Source, revision: int = 1) -> Assignments:
+    return whole(assignments.full_assignments(source, N1, {}, revision))
+
+
 def full_assignments(
     state: State, revision: int = 1, withheld: Container[TaskId] = ()
-) -> dispatcher_pb2.Assignments:
-    return full_of(Source(state, known(state), Templates(), withheld), N1, revision)
+) -> Assignments:
+    return full_of(source_of(state, withheld), revision)
 
 
-def changed_assignments(
-    state: State, changes: Changes, revision: int = 1
-) -> dispatcher_pb2.Assignments:
-    return changed_of(Source(state, known(state), Templates()), N1, changes, revision)
+def changed_of(source: Source, changes: Changes, revision: int = 1) -> Assignments:
+    """With `changes`, what it was sent is as it is now."""
+    for network_id in changes.overlays_sent:
+        changes.overlays_sent[network_id] = source.overlays.version(network_id)
+    return whole(assignments.changed_assignments(source, N1, changes, revision))
+
+
+def changed_assignments(state: State, changes: Changes, revision: int = 1) -> Assignments:
+    return changed_of(source_of(state), changes, revision)
 
 
 def changes(*names: str, sent: tuple[NetworkId, ...] = ()) -> Changes:
-    found = Changes(sent)
+    found = Changes(dict.fromkeys(sent, 0))
     found.tasks.update((identified(name), None) for name in names)
     return found
+
+
+def overlays_in(message: Assignments) -> list[Overlay]:
+    return [Overlay.FromString(data) for data in message.overlays]
 
 
 def test_a_full_set_names_every_stored_task_of_the_node_ended_ones_too() -> None:
@@ -109,7 +134,7 @@ def test_a_delta_names_what_changed_and_what_is_gone() -> None:
 
 def test_an_overlay_has_own_blocks_and_peers_with_addresses() -> None:
     message = full_assignments(world(task("net-web.1")))
-    (overlay,) = message.overlays
+    (overlay,) = overlays_in(message)
     assert (overlay.network_id, overlay.vni, overlay.node_number) == ("net", 4096, 1)
     assert list(overlay.local_blocks) == ["10.128.0.0/26"]
     assert [(peer.node_number, peer.addr, list(peer.blocks)) for peer in overlay.peers] == [
@@ -126,17 +151,22 @@ def test_the_first_task_of_a_network_brings_its_overlay_and_the_second_does_not(
     state = world(task("net-web.1"))
     first = changed_assignments(state, changes("net-web.1"))
     again = changed_assignments(state, changes("net-web.1", sent=(NET,)))
-    assert [overlay.network_id for overlay in first.overlays] == ["net"]
+    assert [overlay.network_id for overlay in overlays_in(first)] == ["net"]
     assert not again.overlays
 
 
 def test_a_changed_network_is_sent_again() -> None:
     state = world(task("net-web.1"))
+    source = source_of(state)
     changed = changes(sent=(NET,))
-    changed.networks[NET] = None
     changed.overlays_may_differ = True
-    message = changed_assignments(state, changed)
-    assert [overlay.network_id for overlay in message.overlays] == ["net"]
+    assert not changed_of(source, changed).overlays
+    told = changed.overlays_sent[NET]
+    network = state.networks[NET]
+    state.apply(Writes(networks=(replace(network, blocks=network.blocks[:1]),)))
+    (overlay,) = overlays_in(whole(assignments.changed_assignments(source, N1, changed, 2)))
+    assert not overlay.peers
+    assert changed.overlays_sent[NET] > told
 
 
 def test_an_overlay_goes_when_its_last_task_has_ended() -> None:
@@ -216,40 +246,40 @@ def test_a_changed_endpoint_goes_to_who_knows_its_network() -> None:
 
 def test_what_was_told_before_is_not_told_again() -> None:
     state = world(task("net-web.1"))
-    source = Source(state, known(state), Templates())
-    told = Changes((NET,), source.endpoints.sequence)
-    assert endpoint_keys(changed_of(source, N1, told, 1)) == []
+    source = source_of(state)
+    told = Changes({NET: 0}, source.endpoints.sequence)
+    assert endpoint_keys(changed_of(source, told)) == []
 
 
 def test_the_endpoint_of_a_service_that_is_gone_is_said_to_be_gone() -> None:
     state = world(task("net-web.1"))
-    source = Source(state, known(state), Templates())
-    told = Changes((NET,), source.endpoints.sequence)
+    source = source_of(state)
+    told = Changes({NET: 0}, source.endpoints.sequence)
     service = state.services[ServiceId("net-web")]
     state.apply(Writes(services=(replace(service, removing=True),)))
     finish(source.endpoints.refresh([service.id]))
-    message = changed_of(source, N1, told, 1)
+    message = changed_of(source, told)
     assert (endpoint_keys(message), removed_keys(message)) == ([], [("net-web", "net")])
 
 
 def test_an_overlay_that_goes_takes_its_endpoints_with_it() -> None:
     state = world(task("net-web.1", state=TaskState.COMPLETE))
-    source = Source(state, known(state), Templates())
-    told = Changes((NET,), source.endpoints.sequence)
+    source = source_of(state)
+    told = Changes({NET: 0}, source.endpoints.sequence)
     told.overlays_may_differ = True
-    message = changed_of(source, N1, told, 1)
+    message = changed_of(source, told)
     assert (endpoint_keys(message), removed_keys(message)) == ([], [("net-web", "net")])
 
 
 def test_an_overlay_and_its_last_service_may_go_at_the_same_time() -> None:
     state = world(task("net-web.1", state=TaskState.COMPLETE))
-    source = Source(state, known(state), Templates())
-    told = Changes((NET,), source.endpoints.sequence)
+    source = source_of(state)
+    told = Changes({NET: 0}, source.endpoints.sequence)
     told.overlays_may_differ = True
     service = state.services[ServiceId("net-web")]
     state.apply(Writes(services=(replace(service, removing=True),)))
     finish(source.endpoints.refresh([service.id]))
-    message = changed_of(source, N1, told, 1)
+    message = changed_of(source, told)
     assert (list(message.removed_overlays), removed_keys(message)) == (
         ["net"],
         [("net-web", "net")],
@@ -258,7 +288,7 @@ def test_an_overlay_and_its_last_service_may_go_at_the_same_time() -> None:
 
 def test_every_node_carries_the_mesh_and_is_everybody_s_peer() -> None:
     message = full_assignments(meshed())
-    (overlay,) = message.overlays
+    (overlay,) = overlays_in(message)
     assert (overlay.network_id, overlay.ingress, list(overlay.local_blocks)) == ("mesh", True, [])
     assert [(peer.node_number, list(peer.blocks)) for peer in overlay.peers] == [
         (2, ["10.129.0.0/26"])
@@ -268,7 +298,7 @@ def test_every_node_carries_the_mesh_and_is_everybody_s_peer() -> None:
 
 def test_the_mesh_comes_with_whatever_is_told_next() -> None:
     message = changed_assignments(meshed(), changes())
-    assert [overlay.network_id for overlay in message.overlays] == ["mesh"]
+    assert [overlay.network_id for overlay in overlays_in(message)] == ["mesh"]
     assert endpoint_keys(message) == [("pub", "mesh")]
 
 
@@ -295,7 +325,7 @@ def test_an_overlay_says_gateway_ipv6_and_the_keys_of_an_encrypted_network() -> 
             networks=(replace(network, spec=spec, subnet6="fd00::/64"),),
         )
     )
-    (overlay,) = full_assignments(state).overlays
+    (overlay,) = overlays_in(full_assignments(state))
     assert (overlay.gateway, overlay.subnet6) == ("10.128.0.9", "fd00::/64")
     assert overlay.encrypted
     assert [(told.number, told.secret) for told in overlay.encryption_keys] == [(3, b"s")]
@@ -304,10 +334,10 @@ def test_an_overlay_says_gateway_ipv6_and_the_keys_of_an_encrypted_network() -> 
 def test_an_encrypted_network_is_told_as_such_without_keys_too() -> None:
     state = world(task("net-web.1"))
     network = state.networks[NET]
-    assert not full_assignments(state).overlays[0].encrypted
+    assert not overlays_in(full_assignments(state))[0].encrypted
     secret = replace(network, spec=replace(network.spec, encrypted=True))
     state.apply(Writes(networks=(secret,)))
-    (overlay,) = full_assignments(state).overlays
+    (overlay,) = overlays_in(full_assignments(state))
     assert (overlay.encrypted, list(overlay.encryption_keys)) == (True, [])
 
 
@@ -327,7 +357,7 @@ def test_only_a_dual_stack_mesh_tells_peers_addresses_of_ipv6(
             ),
         )
     )
-    (overlay,) = full_assignments(state).overlays
+    (overlay,) = overlays_in(full_assignments(state))
     assert [tuple(peer.addrs6) for peer in overlay.peers] == [own if ingress and changes else ()]
 
 
@@ -363,8 +393,8 @@ def test_a_template_that_cannot_be_made_costs_its_service_alone(
         return real(state, service_id, spec_version)
 
     monkeypatch.setattr(assignments, "_template", torn)
-    source = Source(state, known(state), Templates())
-    message = full_of(source, N1, 7)
+    source = source_of(state)
+    message = full_of(source, 7)
     made = [dispatcher_pb2.TaskTemplate.FromString(one) for one in message.templates]
     assert {one.service_id: one.HasField("spec") for one in made} == {"web": False, "net-web": True}
     assert source.failed.keys() == {"service/web"}
