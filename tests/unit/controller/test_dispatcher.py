@@ -1,11 +1,13 @@
 """What agents say on their sessions."""
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 from controller.servers.dispatcher import Dispatcher
 from controller.servers.sessions import Session
 from pyswarm_core.api.v1 import dispatcher_pb2
+from pyswarm_core.api.v1.dispatcher_pb2 import ControllerMessage as Message
 from pyswarm_core.ids import NodeId
 from tests.fixtures import build
 
@@ -38,6 +40,56 @@ class Says:
     async def read(self) -> dispatcher_pb2.AgentMessage | None:
         await asyncio.sleep(0)
         return self._messages.pop(0) if self._messages else None
+
+
+class Telling:
+    """A leader's loop and a session of many parts: what was done, in order."""
+
+    def __init__(self, parts: list[Message | None]) -> None:
+        self.done: list[str] = []
+        self.sessions = self
+        self.wake = asyncio.Event()
+        self.source = self.revision = None
+        self.ends_after = len(parts) + 1
+        self._parts = parts
+
+    def holds(self, session: object) -> bool:
+        return self.done.count("saved") <= self.ends_after
+
+    async def wait_saved(self) -> None:
+        self.done.append("saved")
+
+    def take_notices(self) -> list[Message]:
+        return []
+
+    def take(self, source: object, revision: object) -> Iterator[Message | None]:
+        for part in self._parts:
+            self.done.append("slice")
+            yield part
+
+    async def write(self, message: Message) -> None:
+        await asyncio.sleep(0)
+        self.done.append("more" if message.assignments.more else "last")
+
+
+def part(*, more: bool) -> Message:
+    return Message(assignments=dispatcher_pb2.Assignments(more=more))
+
+
+async def test_each_slice_of_what_is_told_waits_for_the_store() -> None:
+    told: Any = Telling([part(more=True), None, part(more=True), part(more=False)])
+    leading: Any = None
+    assert await Dispatcher(leading)._tell(told, told, told)
+    slices = [["saved", "slice", "more"], ["saved", "slice"]] * 2
+    assert told.done == [*slices[0], *slices[1], *slices[2], "saved", "slice", "last"]
+
+
+async def test_a_session_that_was_replaced_tells_no_further_part() -> None:
+    told: Any = Telling([part(more=True)] * 9)
+    told.ends_after = 2
+    leading: Any = None
+    assert not await Dispatcher(leading)._tell(told, told, told)
+    assert told.done.count("slice") == 2
 
 
 async def test_a_worn_key_does_not_keep_heartbeats_from_being_heard_while_the_store_is_slow() -> (

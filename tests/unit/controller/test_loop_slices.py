@@ -2,7 +2,11 @@
 
 import asyncio
 from typing import Any
+from unittest.mock import Mock
 
+import pytest
+
+from controller.endpoints import sets
 from controller.loop import Loop, Tools
 from controller.metrics import Metrics
 from controller.persistence.loading import Loaded
@@ -52,7 +56,7 @@ class Brain:
 def loop_over(saver: Saver, brain: Brain) -> Loop:
     state = build.state(nodes=build.nodes(1), services=[build.service("web")])
     cast: Any = saver
-    nobody: Any = None  # no host is probed here
+    nobody: Any = Mock()  # no host is probed here
     tools = Tools(
         decide=brain.decide,
         saver=cast,
@@ -87,3 +91,34 @@ async def test_others_run_after_each_request_and_new_ones_wait_for_the_next_turn
         await asyncio.sleep(0)
         await loop._turn()
     assert paused_before == list(range(1, REQUESTS + 1))
+
+
+class SlowSaver(Saver):
+    """Pauses until it is told to go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paused = asyncio.Event()
+        self.goes_on = asyncio.Event()
+
+    async def breathe(self) -> None:
+        await super().breathe()
+        self.paused.set()
+        await self.goes_on.wait()
+
+
+async def test_agents_are_told_nothing_before_the_term_has_looked_at_everything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sets, "ENDPOINT_SLICE", 1)
+    saver = SlowSaver()
+    loop = loop_over(saver, Brain(saver))
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        running = group.create_task(loop.run())
+        telling = group.create_task(loop.wait_saved())
+        await saver.paused.wait()
+        assert not telling.done()
+        saver.goes_on.set()
+        await telling
+        assert loop.source.endpoints.looked_at
+        running.cancel()
