@@ -274,9 +274,7 @@ class Loop:
     async def run(self) -> None:
         """Take turns until cancelled, deposed or broken."""
         try:
-            now = self._tools.clock.now()
-            await breathing(self._reach.begin(now), self._tools.saver.breathe)
-            self._saved.set()
+            await breathing(self._reach.begin(), self._tools.saver.breathe)
             while True:
                 await self._wait()
                 await self._turn()
@@ -415,10 +413,8 @@ class Loop:
         telling = self._reach.published(self.revision, self._tools.clock.now())
         if await breathing(telling, self._tools.saver.breathe):
             self.sessions.overlays_changed(self.source.overlays.mesh_changed())
-        withheld = self.source.withheld
-        self.sessions.tasks_changed(task for task in turn.tasks if task.id not in withheld)
-        overlays = self.source.overlays
-        self.sessions.overlays_changed(overlays.changed(one.id for one in turn.networks))
+        self.sessions.tasks_changed(t for t in turn.tasks if t.id not in self.source.withheld)
+        self.sessions.overlays_changed(self.source.overlays.changed(n.id for n in turn.networks))
         self.events.record(turn.notes, now, self.revision)
         for answer, result in turn.answers:
             if not answer.done():

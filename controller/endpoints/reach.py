@@ -61,7 +61,7 @@ class Reach:
         self._decided: dict[NetworkId, None] = {}
         self._since = now
 
-    def begin(self, now: Instant) -> Slices[None]:
+    def begin(self) -> Slices[None]:
         """Look at everything that the term begins with, before any node is told anything."""
         state = self._state
         yield from self.endpoints.refresh(state.services)
@@ -71,10 +71,10 @@ class Reach:
             for slots in batches(tuple(tasks.unsettled), SLICE_TASKS):
                 held += [task for slot in slots for task in tasks.slots.get(slot, ())]
                 if len(held) >= SLICE_TASKS:
-                    self._withhold_since_then(held, now)
+                    self._withhold_since_then(held, self._since)
                     held = []
                     yield
-        self._withhold_since_then(held, now)
+        self._withhold_since_then(held, self._since)
 
     def observed(self, tasks: Iterable[Task], now: Instant) -> None:
         """Agents reported these."""

@@ -43,7 +43,7 @@ def stop(task: Task, desired: TaskState = TaskState.SHUTDOWN) -> Writes:
 
 def begun(state: State) -> Reach:
     reach = Reach(state, 5, NOW)
-    finish(reach.begin(NOW))
+    finish(reach.begin())
     return reach
 
 

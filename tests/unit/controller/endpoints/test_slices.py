@@ -80,7 +80,7 @@ def test_many_small_services_take_slices_as_well() -> None:
 def test_what_changes_between_slices_is_looked_at_again() -> None:
     state = large()
     reach = Reach(state, 5, NOW)
-    begin = reach.begin(NOW)
+    begin = reach.begin()
     next(begin)
     ended = backend("web.1", "n2", state=TaskState.FAILED)
     put(state, ended)
@@ -96,7 +96,7 @@ def test_a_term_begins_in_slices_with_what_waits_for_its_end(
     monkeypatch.setattr(reaching, "SLICE_TASKS", SLICE)
     held = [backend(f"web.{slot}", desired=TaskState.SHUTDOWN) for slot in range(1, REPLICAS + 1)]
     reach = Reach(world(*held), 5, NOW)
-    counts = [len(reach.barrier) for _ in reach.begin(NOW)]
+    counts = [len(reach.barrier) for _ in reach.begin()]
     grown = [after - before for before, after in pairwise(counts)]
     assert max(grown) == SLICE
     assert len(reach.barrier) == REPLICAS
@@ -109,7 +109,7 @@ def reported(reach: Reach, state: State, task: Task, now: Instant) -> None:
 
 def begun(state: State) -> Reach:
     reach = Reach(state, 5, NOW)
-    finish(reach.begin(NOW))
+    finish(reach.begin())
     return reach
 
 
