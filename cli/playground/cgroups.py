@@ -85,8 +85,6 @@ def _removed(directory: Path) -> bool:
 def _directories(path: str) -> Iterator[Path]:
     """Deepest first."""
     for root in roots():
-        top = root / path.lstrip("/")
-        if top.is_dir():
-            below = sorted(top.rglob("*/"), key=lambda p: len(p.parts), reverse=True)
-            yield from (directory for directory in below if directory.is_dir())
-            yield top
+        # Unlike rglob, it passes over what an agent removes meanwhile.
+        for directory, _, _ in os.walk(root / path.lstrip("/"), topdown=False):
+            yield Path(directory)
