@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -20,9 +20,11 @@ from bench.system import Replica
 from cli import daemons
 from cli.answers import TaskView
 from cli.client import Client
+from cli.playground import boot
 from cli.playground import fleet as plans
 from cli.service.change import changed
 from pyswarm_core.clock import SECOND
+from pyswarm_core.errors import NotFound
 from pyswarm_core.specs import (
     ContainerSpec,
     EndpointSpec,
@@ -81,9 +83,10 @@ class Fleet:
     def remove(self, service_id: str) -> None:
         """Remove a service and return once nothing of its containers is left on any host."""
         self.client.remove_service(service_id)
-        for progress in self.client.watch_service(service_id):
-            if progress.gone:
-                break
+        with suppress(NotFound):  # it may be gone before it is watched
+            for progress in self.client.watch_service(service_id):
+                if progress.gone:
+                    break
         bundles = [host.run_dir / "bundles" for host in self.plan.hosts]
         wait_until(lambda: not any(any(path.iterdir()) for path in bundles))
 
@@ -107,7 +110,8 @@ class Fleet:
 
     def lose(self, host: str, verb: str) -> None:
         """`kill`: the host loses power. `cut`: its cable is pulled."""
-        pyswarm("playground", verb, "--name", NAME, host)
+        lose = {"kill": boot.kill, "cut": boot.cut}[verb]  # not the command, whose start takes time
+        lose(plans.load(NAME), self.plan.host(host))
 
     def heal(self, host: str) -> None:
         """Power and cable back; return once every host is ready."""
