@@ -5,6 +5,7 @@ runs. SHELL.
 import asyncio
 import os
 import platform
+import resource
 import socket
 import sys
 from pathlib import Path
@@ -54,6 +55,11 @@ def _host_memory() -> int:
 
 def _host_pids() -> int:
     return int(Path("/proc/sys/kernel/pid_max").read_text())
+
+
+def _host_files() -> int:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most
 
 
 def _host_address(controllers: tuple[str, ...]) -> str:
@@ -189,7 +195,8 @@ def _config(flags: dict[str, Any]) -> Config:
     for name in ("state_dir", "run_dir"):
         flags[name] = flags[name].absolute()
     memory_bytes = parse_size(memory) if memory else _host_memory()
-    max_tasks = flags.pop("max_tasks") or accepted_tasks(memory_bytes, _host_pids())
+    accepted = accepted_tasks(memory_bytes, _host_pids(), _host_files())
+    max_tasks = flags.pop("max_tasks") or accepted
     config = Config(
         nano_cpus=parse_cpus(cpus) if cpus else (os.cpu_count() or 1) * 10**9,
         memory_bytes=memory_bytes,

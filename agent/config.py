@@ -10,6 +10,7 @@ import msgspec
 from pyswarm_core.limits import (
     AGENT_METRICS_PORT,
     NODE_TASK_BYTES,
+    NODE_TASK_FILES,
     NODE_TASK_PIDS,
     NODE_TASKS_MAX,
 )
@@ -98,7 +99,7 @@ def _size_problems(config: Config) -> Iterable[Problem]:
         yield Problem("pull-stall", f"{config.pull_stall_s:g}s", "want more than 0s")
 
 
-def accepted_tasks(memory_bytes: int, pids: int) -> int:
-    """How many tasks a host with so much memory and so many process numbers accepts by itself."""
-    fit = min(memory_bytes // NODE_TASK_BYTES, pids // NODE_TASK_PIDS)
+def accepted_tasks(memory_bytes: int, pids: int, files: int) -> int:
+    """How many tasks a host accepts by itself, whose agent may open so many files."""
+    fit = min(memory_bytes // NODE_TASK_BYTES, pids // NODE_TASK_PIDS, files // NODE_TASK_FILES)
     return max(1, min(fit, NODE_TASKS_MAX))

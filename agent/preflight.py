@@ -9,6 +9,7 @@ the package that brings it.
 import os
 import platform
 import re
+import resource
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -94,7 +95,17 @@ def prepare() -> tuple[str, ...]:
         if result.returncode:
             raise Unavailable(f"cannot mount the cgroup controller {name}: {result.stderr.strip()}")
         done.append(f"mounted the cgroup controller {name} at {target}")
-    return (*done, *raised(_SETTINGS))
+    return (*done, *raised(_SETTINGS), *raised_files())
+
+
+def raised_files() -> Iterator[str]:
+    """Allow this process as many open files as it may allow itself: a login shell's 1,024, which it
+    may have inherited, are those of 250 tasks.
+    """
+    usual, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if usual != most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        yield f"raised the number of open files from {usual} to {most}"
 
 
 def raised(settings: Path) -> Iterator[str]:

@@ -255,6 +255,8 @@ monitor take, for what the kernel keeps of it and for what runs in it.
 """
 NODE_TASK_PIDS = 32
 """Process numbers that an agent counts per task it accepts."""
+NODE_TASK_FILES = 8
+"""Open files that it counts per task: twice what it holds of a task on a network."""
 
 VNI_MIN = 4096
 VNI_MAX = 2**24 - 1

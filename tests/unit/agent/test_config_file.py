@@ -42,18 +42,19 @@ def test_a_key_that_is_no_flag_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("memory", "pids", "accepted"),
+    ("memory", "pids", "files", "accepted"),
     [
-        (64 << 30, 4 << 20, 1000),
-        (2 << 30, 4 << 20, 512),
-        (64 << 30, 16 << 10, 512),
-        (1 << 20, 4 << 20, 1),
+        (64 << 30, 4 << 20, 1 << 20, 1000),
+        (2 << 30, 4 << 20, 1 << 20, 512),
+        (64 << 30, 16 << 10, 1 << 20, 512),
+        (64 << 30, 4 << 20, 4_096, 512),
+        (1 << 20, 4 << 20, 1 << 20, 1),
     ],
 )
-def test_a_host_accepts_what_its_memory_and_process_numbers_allow(
-    memory: int, pids: int, accepted: int
+def test_a_host_accepts_what_its_resources_allow(
+    memory: int, pids: int, files: int, accepted: int
 ) -> None:
-    assert accepted_tasks(memory, pids) == accepted
+    assert accepted_tasks(memory, pids, files) == accepted
 
 
 def test_max_tasks_can_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

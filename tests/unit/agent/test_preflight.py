@@ -1,5 +1,6 @@
 """What a host can run is told from what its programs and mounts say."""
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,18 @@ def test_limits_are_raised_and_never_lowered(tmp_path: Path) -> None:
     assert list(preflight.raised(tmp_path)) == ["raised net.ipv4.neigh.default.gc_thresh3 to 65536"]
     assert small.read_text() == "65536"
     assert list(preflight.raised(tmp_path)) == []
+
+
+def test_as_many_files_may_be_open_as_this_process_may_allow_itself() -> None:
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most - 1, most))
+    try:
+        told = list(preflight.raised_files())
+        assert told == [f"raised the number of open files from {most - 1} to {most}"]
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (most, most)
+        assert list(preflight.raised_files()) == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
 
 
 def test_missing_program_names_its_package() -> None:
