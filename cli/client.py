@@ -47,6 +47,8 @@ _TRANSPORT = (
     "connection reset",
 )
 """How gRPC begins what it makes up itself when there is no connection."""
+_SILENT = ("stream removed", "ping timeout", "keepalive watchdog")
+"""And when who took the request answers no more, not even the transport's own pings."""
 
 Q = TypeVar("Q", bound=Message)
 Q_contra = TypeVar("Q_contra", bound=Message, contravariant=True)
@@ -335,6 +337,8 @@ class Client:
         details = (error.details() or "").lower()
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return NoAnswer(f"no answer from {self.host} within {timeout_s:g} s")
+        if code is grpc.StatusCode.UNAVAILABLE and details.startswith(_SILENT):
+            return NoAnswer(f"no answer from {self.host}: it took the request and fell silent")
         if code is grpc.StatusCode.UNIMPLEMENTED:
             return Unavailable(f"the controller at {self.host} does not offer this: upgrade it")
         if code is grpc.StatusCode.UNAVAILABLE and details.startswith(_TRANSPORT):

@@ -184,6 +184,16 @@ def test_no_answer_in_time_is_not_a_failure(
     assert "no answer from unix://" in ran.err
 
 
+def test_a_controller_that_falls_silent_is_told_as_no_answer(
+    script: Script, pyswarm: Pyswarm
+) -> None:
+    script.on("ListServices", Unavailable("Stream removed (ping timeout)"))
+    ran = pyswarm("service", "ls")
+    assert ran.code == 3
+    assert ran.err.startswith("Error: no answer from unix://")
+    assert "removed" not in ran.err
+
+
 def test_reader_that_goes_away_is_no_error(script: Script) -> None:
     from tests.unit.cli.objects import service
 
