@@ -2,12 +2,13 @@
 controller and agents.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2s
 
-from pyswarm_core.api.v1 import dispatcher_pb2
+from pyswarm_core.api.v1 import dispatcher_pb2, objects_pb2
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.ids import ID_LENGTH, TaskId
+from pyswarm_core.limits import ADDRESSES_PER_TASK, PORTS_PER_TASK
 from pyswarm_core.objects import NO_DETAIL, TaskDetail, TaskStatus
 from pyswarm_core.states import TaskState
 
@@ -47,23 +48,33 @@ def pack_statuses(statuses: Sequence[TaskStatus]) -> dispatcher_pb2.TaskStatuses
     return message
 
 
-def unpack_statuses(message: dispatcher_pb2.TaskStatuses) -> list[TaskStatus]:
-    """The inverse of `pack_statuses`. Raises ValueError for columns that do not fit together."""
-    ids = unpack_ids(message.ids)
-    if len(ids) != len(message.states):
-        raise ValueError(f"statuses have {len(ids)} ids but {len(message.states)} states")
-    details = dict(zip(message.detail_index, message.details, strict=True))
-    return [
-        TaskStatus(
-            task_id,
-            _state(state),
-            from_proto(TaskDetail, details[index]) if index in details else NO_DETAIL,
-        )
-        for index, (task_id, state) in enumerate(zip(ids, message.states, strict=True))
-    ]
+def unpack_statuses(message: dispatcher_pb2.TaskStatuses, most: int) -> Iterator[list[TaskStatus]]:
+    """The inverse of `pack_statuses`, `most` at a time. Raises ValueError for columns that do not
+    fit together, before the first part.
+    """
+    ids, states = message.ids, message.states
+    if len(ids) != ID_LENGTH * len(states):
+        raise ValueError(f"statuses have {len(ids)} bytes of ids but {len(states)} states")
+    if states and (highest := max(states)) >= len(_STATES):
+        raise ValueError(f"task state {highest} does not exist")
+    detail_index, details = message.detail_index, message.details
+    if len(detail_index) != len(details):
+        raise ValueError(f"statuses have {len(details)} details for {len(detail_index)} tasks")
+    place = dict(zip(detail_index, range(len(details)), strict=True))
+    for first in range(0, len(states), most):
+        part = unpack_ids(ids[ID_LENGTH * first : ID_LENGTH * (first + most)])
+        yield [
+            TaskStatus(
+                task_id,
+                _STATES[states[at]],
+                _detail(details[place[at]]) if at in place else NO_DETAIL,
+            )
+            for at, task_id in enumerate(part, first)
+        ]
 
 
-def _state(number: int) -> TaskState:
-    if number >= len(_STATES):
-        raise ValueError(f"task state {number} does not exist")
-    return _STATES[number]
+def _detail(message: objects_pb2.TaskDetail) -> TaskDetail:
+    """Without the addresses and ports that exceed what is kept: there may be a million."""
+    del message.addresses[ADDRESSES_PER_TASK:]
+    del message.ports[PORTS_PER_TASK:]
+    return from_proto(TaskDetail, message)

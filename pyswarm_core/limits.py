@@ -287,6 +287,9 @@ ENCRYPTION_KEYS_KEPT = 3
 """The newest and those that hosts may still use (Swarm's)."""
 
 STATUSES_PER_MESSAGE = 1_000
+"""Of tasks; and so many are taken in before others run (5 to 20 ms)."""
+STATUSES_MAX = 2 * NODE_TASKS_LIMIT
+"""Statuses of one message that are taken: an old agent says all at once, ended tasks too."""
 ASSIGNMENT_QUEUE = 64
 """Messages other than assignments that wait for one slow agent."""
 ASSIGNMENT_BYTES = 256 * 1024

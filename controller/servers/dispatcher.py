@@ -24,8 +24,8 @@ from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.columns import unpack_statuses
 from pyswarm_core.errors import Exhausted, InvalidArgument, Unavailable
 from pyswarm_core.ids import NodeId, short
-from pyswarm_core.limits import HELLOS_PER_SECOND, PROTOCOL
-from pyswarm_core.objects import NodeDescription
+from pyswarm_core.limits import HELLOS_PER_SECOND, PROTOCOL, STATUSES_MAX, STATUSES_PER_MESSAGE
+from pyswarm_core.objects import NodeDescription, TaskStatus
 
 _log = EventLog("controller.dispatcher")
 
@@ -124,6 +124,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             await self._redirect(context)
             return
         try:
+            await self._take_statuses(loop, session, hello.statuses)
             await self._converse(loop, session, context)
         finally:
             loop.sessions.close(session)
@@ -210,8 +211,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         loop.heard(node_id)
         match message.WhichOneof("kind"):
             case "statuses":
-                async with self._taking:
-                    _take_statuses(loop, node_id, message.statuses)
+                await self._take_statuses(loop, session, message.statuses)
             case "acknowledge":
                 told = message.acknowledge
                 digest = told.digest if told.HasField("digest") else None
@@ -225,6 +225,29 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 loop.node_watch.reported(node_id, about, answered=probed.answered)
             case _:
                 pass  # a newer agent's word
+
+    async def _take_statuses(
+        self, loop: Loop, session: AgentSession, message: dispatcher_pb2.TaskStatuses
+    ) -> None:
+        """Take in a report, STATUSES_PER_MESSAGE at a time: an agent that is older than that limit
+        says all at once.
+        """
+        if not (message.ids or message.states):
+            return
+        count = len(message.states)
+        if count > STATUSES_MAX:
+            raise InvalidArgument(f"statuses: {count} in one message, want at most {STATUSES_MAX}")
+        parts = unpack_statuses(message, STATUSES_PER_MESSAGE)
+        for _ in range(0, max(1, count), STATUSES_PER_MESSAGE):
+            async with self._taking:
+                if session.closed:
+                    return
+                loop.heard(session.node_id)  # what it says after this waits meanwhile
+                try:
+                    statuses = [bounded(status) for status in next(parts)]
+                except ValueError as error:
+                    raise InvalidArgument(f"statuses cannot be read: {error}") from error
+                _intake(loop, session.node_id, statuses)
 
     async def _write(self, loop: Loop, session: AgentSession, context: Context) -> None:
         settings = loop.sessions.settings(loop.state.cluster, loop.heartbeat_period)
@@ -284,17 +307,10 @@ def _open(loop: Loop, hello: dispatcher_pb2.Hello) -> AgentSession:
     greeted = greet(loop.state, node_id, description, hello.addr, hello.addrs6)
     session = loop.opened(node_id)
     loop.hello(node_id, greeted)
-    _take_statuses(loop, node_id, hello.statuses)
     return session
 
 
-def _take_statuses(loop: Loop, node_id: NodeId, message: dispatcher_pb2.TaskStatuses) -> None:
-    if not message.ids:
-        return
-    try:
-        statuses = [bounded(status) for status in unpack_statuses(message)]
-    except ValueError as error:
-        raise InvalidArgument(f"statuses cannot be read: {error}") from error
+def _intake(loop: Loop, node_id: NodeId, statuses: list[TaskStatus]) -> None:
     reports = Reports(loop.state, node_id)
     loop.intake(node_id, reports.checked(statuses))
     if reports.refused:

@@ -87,10 +87,7 @@ class Reports:
     def _blocks_of(self, node: Node, network_id: NetworkId) -> _Blocks:
         found = self._blocks.get(network_id)
         if found is None:
-            network = self._state.networks.get(network_id)
-            cidrs = (
-                [b.cidr for b in network.blocks if b.node_number == node.number] if network else []
-            )
+            cidrs = self._state.idle_blocks.of_network(network_id).get(node.number, ())
             try:
                 ranges = [IPv4Network(cidr) for cidr in cidrs]
             except ValueError:

@@ -4,11 +4,18 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
+from controller.servers import dispatcher
 from controller.servers.dispatcher import Dispatcher
 from controller.servers.sessions import Session
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.api.v1.dispatcher_pb2 import ControllerMessage as Message
-from pyswarm_core.ids import NodeId
+from pyswarm_core.columns import pack_statuses
+from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.ids import NodeId, TaskId
+from pyswarm_core.objects import NO_DETAIL, TaskStatus
+from pyswarm_core.states import TaskState
 from tests.fixtures import build
 
 
@@ -90,6 +97,63 @@ async def test_a_session_that_was_replaced_tells_no_further_part() -> None:
     leading: Any = None
     assert not await Dispatcher(leading)._tell(told, told, told)
     assert told.done.count("slice") == 2
+
+
+class Intake:
+    """A loop that notes what it is told of tasks."""
+
+    def __init__(self, session: Session) -> None:
+        self.state = build.state()
+        self.taken: list[int] = []
+        self.heard_of = 0
+        self.closes_after = 10
+        self._session = session
+
+    def heard(self, node_id: NodeId) -> None:
+        self.heard_of += 1
+
+    def intake(self, node_id: NodeId, statuses: list[TaskStatus]) -> None:
+        self.taken.append(len(statuses))
+        self._session.closed = len(self.taken) >= self.closes_after
+
+
+async def taken(count: int, closes_after: int = 10) -> Intake:
+    """What comes of one report of so many statuses."""
+    session = Session(NodeId("n1"))
+    loop = Intake(session)
+    loop.closes_after = closes_after
+    told = pack_statuses(
+        [TaskStatus(TaskId(f"{i:025}"), TaskState.RUNNING, NO_DETAIL) for i in range(count)]
+    )
+    whatever: Any = loop
+    leading: Any = None
+    await Dispatcher(leading)._take_statuses(whatever, session, told)
+    return loop
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher, "STATUSES_PER_MESSAGE", 2)
+    monkeypatch.setattr(dispatcher, "STATUSES_MAX", 6)
+
+
+@pytest.mark.usefixtures("small")
+async def test_a_large_report_is_taken_in_by_slices_and_is_a_sign_of_life_in_each() -> None:
+    loop = await taken(5)
+    assert (loop.taken, loop.heard_of) == ([2, 2, 1], 3)
+    assert (await taken(0)).taken == []
+
+
+@pytest.mark.usefixtures("small")
+async def test_a_report_of_absurdly_many_tasks_is_refused() -> None:
+    assert (await taken(6)).taken == [2, 2, 2]
+    with pytest.raises(InvalidArgument, match="statuses: 7 in one message, want at most 6"):
+        await taken(7)
+
+
+@pytest.mark.usefixtures("small")
+async def test_no_more_of_a_report_is_taken_once_the_session_was_replaced() -> None:
+    assert (await taken(6, closes_after=1)).taken == [2]
 
 
 async def test_a_worn_key_does_not_keep_heartbeats_from_being_heard_while_the_store_is_slow() -> (
