@@ -82,7 +82,9 @@ class Draft:
         wakes = {plan.service.id: plan.wake for plan in plans if plan.wake < NEVER}
         failed = self.failed | self.placing.failed
         again = self.again | {
-            plan.service.id: Cursor(plan.resume, plan.proof if plan.resume else Proof())
+            plan.service.id: Cursor(
+                plan.resume, plan.proof if plan.resume else Proof(), plan.surplus
+            )
             for plan in plans
             if plan.resume is not None
         }

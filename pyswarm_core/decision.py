@@ -126,6 +126,8 @@ class Cursor(NamedTuple):
     """The lowest slot that this round has yet to look at."""
     proof: Proof = Proof()
     """What the slots that it looked at say of an update."""
+    surplus: tuple[int, ...] = ()
+    """Slots that were chosen to be given up next: a choice looks at all slots."""
 
 
 BEGINNING = Cursor()

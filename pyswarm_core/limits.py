@@ -57,6 +57,9 @@ DECISIONS_PER_TURN = 10
 EVICTIONS = 500
 """Tasks that one decision moves off nodes that may run nothing; more are for the next one."""
 
+SURPLUS_CHOSEN = 5_000
+"""Replicas to give up that are chosen at once; several decisions give them up."""
+
 DECISION_NETWORKS = 200
 """Networks whose blocks one decision takes back."""
 

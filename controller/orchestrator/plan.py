@@ -67,6 +67,8 @@ class Plan:
         """The slot at which to go on, if more is to be done than there was room for."""
         self.proof = cursor.proof
         """What the slots that this round looked at say of an update."""
+        self.surplus: tuple[int, ...] = ()
+        """Slots that the next decision is to give up."""
         self.scanned = 0
         """Slots that were glanced at."""
         self.missing = 0

@@ -17,7 +17,7 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.decision import NoteKind
 from pyswarm_core.ids import NodeId
 from pyswarm_core.indexes import ServiceTasks, runs_as_wanted
-from pyswarm_core.limits import PENDING_SHOWN
+from pyswarm_core.limits import PENDING_SHOWN, SURPLUS_CHOSEN
 from pyswarm_core.state import State
 
 _WANTED = (NoteKind.TASK_CREATED, "to have as many replicas as wanted")
@@ -68,6 +68,25 @@ def _shrink(
 ) -> list[int]:
     """Remove that many filled slots, as far as there is room; return which."""
     tasks = state.tasks_of_service(plan.service.id)
+    chosen = [one for one in plan.cursor.surplus if one in tasks.slots and one not in tasks.leaving]
+    surplus = (chosen or _surplus(plan, tasks, seen, min(count, SURPLUS_CHOSEN)))[:count]
+    given_up: list[int] = []
+    for number in surplus:
+        if given_up and plan.is_full:
+            plan.surplus = tuple(surplus[len(given_up) :])
+            break
+        discard(plan, state, number, now)
+        given_up.append(number)
+    if len(given_up) < count:
+        plan.cut(AFTER_ALL)
+    elif plan.cursor.slot:
+        plan.cut(0)  # what this round saw of slots that are given up now counts no more
+    plan.note(NoteKind.TASK_SHUTDOWN, "more replicas than wanted", len(given_up))
+    return given_up
+
+
+def _surplus(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], count: int) -> list[int]:
+    """The slots to give up, in order; all slots are glanced at."""
     idle: list[int] = []
     running: list[int] = []
     nodes: list[NodeId] = []
@@ -87,21 +106,8 @@ def _shrink(
             running.append(number)
             nodes.append(task.node_id)
     plan.scanned += len(tasks.slots)
-    most = min(count, plan.writes_left + 1)
-    surplus = sorted(idle, reverse=True)[:most]
-    surplus += _from_fullest(running, nodes, most - len(surplus))
-    given_up: list[int] = []
-    for number in surplus:
-        if given_up and plan.is_full:
-            break
-        discard(plan, state, number, now)
-        given_up.append(number)
-    if len(given_up) < count:
-        plan.cut(AFTER_ALL)
-    elif plan.cursor.slot:
-        plan.cut(0)  # what this round saw of slots that are given up now counts no more
-    plan.note(NoteKind.TASK_SHUTDOWN, "more replicas than wanted", len(given_up))
-    return given_up
+    surplus = sorted(idle, reverse=True)[:count]
+    return surplus + _from_fullest(running, nodes, count - len(surplus))
 
 
 def _from_fullest(slots: list[int], nodes: list[NodeId], count: int) -> list[int]:

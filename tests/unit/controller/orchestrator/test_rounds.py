@@ -1,14 +1,16 @@
 """However many slots a service has, a decision does a bounded amount of work, and all get done."""
 
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 from msgspec.structs import replace
 
-from controller.orchestrator.plan import Plan
+from controller.orchestrator import replicated_service
+from controller.orchestrator.plan import AFTER_ALL, Plan
 from controller.placing import demand_of
 from pyswarm_core.clock import MINUTE, SECOND, Instant
-from pyswarm_core.decision import Writes
+from pyswarm_core.decision import Cursor, Writes
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.indexes import is_wanted
 from pyswarm_core.limits import (
@@ -19,6 +21,7 @@ from pyswarm_core.limits import (
     PENDING_SHOWN,
     PLACING_COST,
     SLOTS_SCANNED_PER_COST,
+    SURPLUS_CHOSEN,
     WRITE_COST,
 )
 from pyswarm_core.objects import Service
@@ -173,6 +176,42 @@ def test_a_glance_at_a_huge_service_counts() -> None:
     before = len(world.work)
     _scaled(world, HUGE - 1)
     assert world.work[before].cost >= HUGE // SLOTS_SCANNED_PER_COST
+
+
+def test_what_is_given_up_is_chosen_once_for_several_decisions() -> None:
+    world = _world(HUGE + SURPLUS_CHOSEN + 100)
+    _report(world, TaskState.RUNNING)
+    world.turns()
+    before = len(world.work)
+    chosen: list[int] = []
+    choose = replicated_service._surplus
+
+    def choosing(*args: Any) -> list[int]:
+        found = choose(*args)
+        chosen.append(len(found))
+        return found
+
+    with patch.object(replicated_service, "_surplus", choosing):
+        _scaled(world, HUGE)
+    assert _slots(world) == HUGE
+    assert chosen == [SURPLUS_CHOSEN, 100]
+    assert len(world.work) > before + 4
+
+
+def test_what_was_chosen_to_be_given_up_is_given_up_only_as_far_as_it_still_is_too_much() -> None:
+    world = _world(HUGE)
+    dirty = build.dirty("web")
+    _report(world, TaskState.RUNNING)
+    spec = world.state.services[WEB].spec
+    mode = ServiceMode(replicated=ReplicatedMode(replicas=HUGE - 3))
+    world.state.apply(
+        Writes(services=(replace(world.state.services[WEB], spec=replace(spec, mode=mode)),))
+    )
+    dirty.resumed[WEB] = Cursor(AFTER_ALL, surplus=(HUGE + 7, 1, 2, 3, 4, 5))
+    written = world.decide(dirty).writes.tasks
+    assert [(t.slot, t.desired_state) for t in written] == [
+        (slot, TaskState.REMOVE) for slot in (1, 2, 3)
+    ]
 
 
 def test_tasks_are_moved_off_drained_nodes_in_parts() -> None:
