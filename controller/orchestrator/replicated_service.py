@@ -48,7 +48,7 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
         for number in _shrink(plan, state, slots, filled - replicas, now):
             slots[number] = Slot(number, SlotKind.EMPTY)
     prove(plan, slots.values())
-    if has_outdated(plan, tasks):
+    if plan.resume is None and has_outdated(plan, tasks):
         advance(plan, tasks, slots, now)
 
 
