@@ -58,19 +58,19 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
     else:
         numbers = to_settle(plan, state, marked)
     slots = settled(plan, state, numbers, now)
-    if partial and plan.resume is not None:
+    if partial and plan.is_cut:
         plan.cut(0)  # it becomes dirty itself: all its unsettled slots are looked at
     for number in tuple(slots):
         if not _bind(plan, eligible, number):
             slots[number] = Slot(number, SlotKind.EMPTY)
     prove(plan, slots.values())
     lacking = {number for number, slot in slots.items() if not slot.filled}
-    if plan.resume is None:
+    if not plan.is_cut:
         lacking.update(number for number in eligible if number not in tasks.slots)
     for number in sorted(lacking):
         if number in eligible and number not in plan.vacancies:
             plan.vacancies[number] = Vacancy(number, node_id=eligible[number], why=_ELIGIBLE)
-    if updating and plan.resume is None:
+    if updating and not plan.is_cut:
         advance(plan, tasks, slots, now)
 
 

@@ -100,6 +100,11 @@ class Plan:
         """Whether no other slot may be looked at in this decision."""
         return self.slots > 0 and self.writes_left <= len(self.vacancies)
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether more is to be done in the next decision."""
+        return self.resume is not None
+
     def cut(self, slot: int) -> None:
         """Go on there in the next decision; a lower slot that was named stays."""
         self.resume = slot if self.resume is None else min(self.resume, slot)

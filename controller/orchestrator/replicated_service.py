@@ -33,7 +33,7 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
     mode = plan.service.spec.mode.replicated
     replicas = mode.replicas if mode else 0
     slots = settled(plan, state, to_settle(plan, state, looked_at), now)
-    if plan.resume is not None:
+    if plan.is_cut:
         prove(plan, slots.values())
         return
     empty = len(tasks.leaving)
@@ -48,7 +48,7 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
         for number in _shrink(plan, state, slots, filled - replicas, now):
             slots[number] = Slot(number, SlotKind.EMPTY)
     prove(plan, slots.values())
-    if plan.resume is None and has_outdated(plan, tasks):
+    if not plan.is_cut and has_outdated(plan, tasks):
         advance(plan, tasks, slots, now)
 
 
