@@ -38,17 +38,17 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
         return
     empty = len(tasks.leaving)
     empty += sum(not slot.filled for slot in slots.values() if slot.number not in tasks.leaving)
-    filled = len(tasks.slots) - empty
+    filled, given_up = len(tasks.slots) - empty, list[int]()
     if filled < replicas:
         room = max(plan.writes_left - len(plan.vacancies), PENDING_SHOWN)
         created = min(replicas - filled, room)
         plan.missing = replicas - filled - created
         _fill(plan, tasks, slots, created)
     elif filled > replicas:
-        for number in _shrink(plan, state, slots, filled - replicas, now):
-            slots[number] = Slot(number, SlotKind.EMPTY)
+        given_up = _shrink(plan, state, slots, filled - replicas, now)
+        slots.update((number, Slot(number, SlotKind.EMPTY)) for number in given_up)
     prove(plan, slots.values())
-    if not plan.is_cut and has_outdated(plan, tasks):
+    if filled - len(given_up) <= replicas and has_outdated(plan, tasks):
         advance(plan, tasks, slots, now)
 
 
