@@ -19,16 +19,21 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.decision import BEGINNING, Decision, Dirty, NoteKind
 from pyswarm_core.errors import told
 from pyswarm_core.ids import IdSource, ServiceId
+from pyswarm_core.limits import DECISION_COST
 from pyswarm_core.state import State
 
 
-def decide(state: State, dirty: Dirty, now: Instant, ids: IdSource) -> Decision:
-    """What to write, when to look again, and what to tell; it costs about DECISION_COST."""
+def decide(
+    state: State, dirty: Dirty, now: Instant, ids: IdSource, *, cost: int = DECISION_COST
+) -> Decision:
+    """What to write, when to look again, and what to tell; it costs about as much as `cost` says,
+    in the units of DECISION_COST.
+    """
     changed = sorted(dirty.nodes)
     slots, is_all = evictions(state, changed, dirty.quarantined)
     for service_id, lacking in global_service.lacking(state, changed).items():
         slots.setdefault(service_id, {}).update(lacking)
-    draft = Draft(state, now, ids)
+    draft = Draft(state, now, ids, cost)
     draft.unfinished = not is_all
     candidates = Candidates(state, dirty, draft.placing.ledger, draft.placing.blocks)
     for service_id in _in_turn(state, dirty, slots, candidates):

@@ -9,7 +9,7 @@ from pyswarm_core.clock import NEVER, Instant
 from pyswarm_core.decision import Cursor, Decision, Proof, Work, Writes
 from pyswarm_core.errors import told
 from pyswarm_core.ids import IdSource, ServiceId
-from pyswarm_core.limits import DECISION_COST, DECISION_NETWORKS, PLACING_COST
+from pyswarm_core.limits import DECISION_NETWORKS, PLACING_COST
 from pyswarm_core.objects import Cluster
 from pyswarm_core.state import State
 
@@ -17,7 +17,8 @@ from pyswarm_core.state import State
 class Draft:
     """What one decision has come to so far."""
 
-    def __init__(self, state: State, now: Instant, ids: IdSource) -> None:
+    def __init__(self, state: State, now: Instant, ids: IdSource, room: int) -> None:
+        """`room`: what the decision may cost, in units of DECISION_COST."""
         self.again: dict[ServiceId, Cursor] = {}
         """Services that there was no room for."""
         self.unfinished = False
@@ -36,12 +37,12 @@ class Draft:
         self.placing = Placing(state, now, ids)
         self._plans: list[Plan] = []
         self._cost = 0
-        """In units of DECISION_COST."""
+        self._room = room
 
     @property
     def room(self) -> int:
         """What the next plan may cost; 0 if it is for another decision."""
-        left = DECISION_COST - self._cost
+        left = self._room - self._cost
         return 0 if self._is_spoilt or left < PLACING_COST else left
 
     def take(self, plan: Plan) -> None:

@@ -5,6 +5,7 @@ it is dear, that deciding twice gives the same and changes nothing.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from controller.decide import decide
 from pyswarm_core.clock import SECOND, Instant
@@ -29,8 +30,16 @@ class Brain:
     """One controller's `decide`."""
 
     def __init__(
-        self, chance: Chance, marks: Marks, tell: Callable[[str], None], fail: Fail
+        self,
+        chance: Chance,
+        marks: Marks,
+        tell: Callable[[str], None],
+        fail: Fail,
+        *,
+        cost: int,
     ) -> None:
+        """`cost`: what one decision may cost."""
+        self._decide = partial(decide, cost=cost)
         self._chance = chance
         self._marks = marks
         self._tell = tell
@@ -40,7 +49,7 @@ class Brain:
         """See `controller.decide`."""
         if self._chance.hits(PURITY_SAMPLE) and isinstance(ids, SeededIds):
             self._check_pure(state, dirty, now, ids)
-        decision = decide(state, dirty, now, ids)
+        decision = self._decide(state, dirty, now, ids)
         for rule, text in _problems(state, decision, now):
             self._fail(rule, f"decision: {text}")
         self._mark(state, decision)
@@ -50,8 +59,8 @@ class Brain:
 
     def _check_pure(self, state: State, dirty: Dirty, now: Instant, ids: SeededIds) -> None:
         before = (dict(state.tasks), dict(state.services), dict(state.nodes), dict(state.networks))
-        first = decide(state, dirty, now, ids.fork())
-        second = decide(state, dirty, now, ids.fork())
+        first = self._decide(state, dirty, now, ids.fork())
+        second = self._decide(state, dirty, now, ids.fork())
         after = (dict(state.tasks), dict(state.services), dict(state.nodes), dict(state.networks))
         if first != second:
             self._fail(Rule.PURE, "deciding twice gave two decisions")
@@ -59,6 +68,8 @@ class Brain:
             self._fail(Rule.PURE, "deciding changed the state")
 
     def _mark(self, state: State, decision: Decision) -> None:
+        if any(cursor.slot for cursor in decision.again.values()):
+            self._marks.hit("service decided in a round")
         for note in decision.notes:
             if note.kind is NoteKind.TASK_UNPLACED:
                 self._marks.hit("wanted task had to wait for a node")

@@ -22,6 +22,7 @@ WANTED = (
     "drill: a day passed over keys",
     "update interrupted by a leader change",
     "task failed and was replaced",
+    "service decided in a round",
     "task was killed for ignoring its stop signal",
     "node drained",
     "history compacted",

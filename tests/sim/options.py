@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from pyswarm_core.limits import DECISION_COST, PLACING_COST
 from tests.sim.rand import Chance
 
 
@@ -60,6 +61,9 @@ class Options(msgspec.Struct, frozen=True):
     """Share of the hosts that answer no echo."""
     max_tasks: int = 0
     """That each host accepts; 0: it does not say."""
+
+    decision_cost: int = DECISION_COST
+    """What one decision may cost: with little, services are decided in rounds."""
 
     def but(self, **changes: Any) -> "Options":
         """The same with these changed."""
@@ -113,4 +117,5 @@ def options_of(chance: Chance) -> Options:
         agent_stall_every_s=maybe(0.4, 3, 20),
         echoes_filtered=maybe(0.2, 0.2, 1.0),
         max_tasks=chance.choice((0, 0, 0, 4, 10)),
+        decision_cost=chance.choice((DECISION_COST, DECISION_COST, DECISION_COST, PLACING_COST)),
     )

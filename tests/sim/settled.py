@@ -78,7 +78,7 @@ class Settled:
         dirty = Dirty()
         dirty.services.update(loop.state.services)
         dirty.nodes.update(loop.state.nodes)
-        decision = decide(loop.state, dirty, now, ids.fork())
+        decision = decide(loop.state, dirty, now, ids.fork(), cost=1 << 40)
         return [f"a new leader would write {decision.writes}"] if decision.writes else []
 
     def drifted(self) -> Iterator[str]:

@@ -339,7 +339,8 @@ class World:
     def _brain(self, machine: Machine) -> Decide:
         chance = self.seed.stream(f"brain/{machine.name}")
         tell = partial(self.story.tell, machine.name)
-        return Brain(chance, self.marks, tell, self.fail).decide
+        cost = self.options.decision_cost
+        return Brain(chance, self.marks, tell, self.fail, cost=cost).decide
 
     def _on_start(self, host: str, task_id: TaskId) -> None:
         if task_id in self.started:

@@ -59,19 +59,17 @@ def _happens(world: Leader, kind: str, what: Any) -> None:
 def test_prop_what_changed_is_all_there_is_to_decide(
     events: list[tuple[str, Any]], shown: int, cost: int
 ) -> None:
-    with (
-        patch("controller.placing.PENDING_SHOWN", shown),
-        patch("controller.draft.DECISION_COST", cost),
-    ):
-        _follow(events, shown)
+    with patch("controller.placing.PENDING_SHOWN", shown):
+        _follow(events, shown, cost)
 
 
-def _follow(events: list[tuple[str, Any]], shown: int) -> None:
+def _follow(events: list[tuple[str, Any]], shown: int, cost: int) -> None:
     start = [build.node(name, labels={"zone": "a"}) for name in HOSTS[:2]]
     # Two blocks of five addresses: they run out.
     world = Leader(
         build.state(nodes=start, networks=[build.network("net", "10.128.0.0/28")], history=2)
     )
+    world.cost = cost
     for kind, what in events:
         _happens(world, kind, what)
         world.turns()

@@ -159,9 +159,9 @@ def test_an_update_heeds_what_every_part_of_a_round_saw(*, blocked: bool) -> Non
             nodes=nodes(2), services=[service], tasks=[failed, *restless, *others[80:]], history=1
         )
     )
-    with patch("controller.draft.DECISION_COST", PLACING_COST):
-        world.agenda.add_services(world.state.services)
-        world.turns()
+    world.cost = PLACING_COST
+    world.agenda.add_services(world.state.services)
+    world.turns()
     assert len(world.work) > 1, "the round takes several decisions"
     stopped = [t.slot for t in world.wanted("web") if t.desired_state is TaskState.SHUTDOWN]
     outdated = [t for t in world.wanted("web") if t.spec_version == 1]
