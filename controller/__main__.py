@@ -1,6 +1,5 @@
 """`python -m controller`: flags and environment become a Config, and the controller runs. SHELL."""
 
-import asyncio
 import platform
 import socket
 import sys
@@ -11,6 +10,7 @@ import click
 
 import pyswarm_core
 from controller.config import ClusterWishes, Config, EtcdConfig, config_problems
+from controller.held import TimedSelector, run_measured
 from pyswarm_core.aio import logs
 from pyswarm_core.aio.daemon import run_daemon
 from pyswarm_core.aio.memory import give_back_freed_memory
@@ -82,7 +82,8 @@ def main(log_level: str, **flags: Any) -> None:
     # Imported here: --help needs neither gRPC nor etcd.
     from controller.app import run
 
-    asyncio.run(run(config))
+    selector = TimedSelector()
+    run_measured(selector, run(config, lambda: selector.longest_s))
 
 
 def make_config(flags: dict[str, Any]) -> Config:

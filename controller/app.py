@@ -63,7 +63,7 @@ SHOWN_TWICE = 20
 """So many of the things that are given out twice are named in the log."""
 
 
-async def run(config: Config) -> None:
+async def run(config: Config, longest_slice: Callable[[], float]) -> None:
     """Run until SIGTERM or SIGINT. Agents and containers do not need us meanwhile.
 
     Raises PyswarmError when this host cannot be a controller as configured.
@@ -80,7 +80,7 @@ async def run(config: Config) -> None:
                 check_free("metrics-addr", config.metrics_addr)
             stack.enter_context(own_folder("state-dir", config.state_dir))
             store = await stack.enter_async_context(_store(config))
-            await Controller(config, store).serve()
+            await Controller(config, store, longest_slice=longest_slice).serve()
     except asyncio.CancelledError:
         _log.info("controller.stopped")
 
@@ -89,7 +89,12 @@ class Controller:
     """One controller, leading or not: a `Leadership` for the servers."""
 
     def __init__(
-        self, config: Config, store: Store, echoes: Callable[[Done], Asker] = Echoes
+        self,
+        config: Config,
+        store: Store,
+        echoes: Callable[[Done], Asker] = Echoes,
+        *,
+        longest_slice: Callable[[], float] = float,
     ) -> None:
         self.controller = config.name
         self._seen_leader = ""
@@ -101,6 +106,7 @@ class Controller:
         self._news = asyncio.Event()
         self._metrics = Metrics()
         self._metrics.watch(lambda: self._loop)
+        self._metrics.longest_slice_seconds.set_function(longest_slice)
         self._health = Health()
         self._clock = SystemClock()
         self._ids = RandomIds()
