@@ -2,7 +2,7 @@
 
 What is done meanwhile is what users, nodes and the leader itself do: services are created, placed
 and saved, tasks run, hosts are drained, a service that nothing can take waits, everything is listed
-and watched, a new leader loads it all, all garbage is looked for.
+and watched, a new leader loads it all. Garbage is looked for as a leader has it, among young objects.
 """
 
 import asyncio
@@ -36,6 +36,8 @@ from pyswarm_core.state import State
 from pyswarm_core.states import Availability, TaskState
 
 BOUND_MS = 50.0
+YOUNG = 1
+"""The oldest generation that a leader looks at (`controller.garbage`)."""
 SHOWN = 4
 WATCHERS = 100
 WAITING = 4_000
@@ -176,7 +178,7 @@ def _update(
 
 
 async def _collect() -> None:
-    gc.collect()
+    gc.collect(YOUNG)
 
 
 if __name__ == "__main__":

@@ -166,7 +166,9 @@ async def tell_events(
     async def tell(event: Event) -> None:
         before_end = not request.until or event.at <= request.until
         if before_end and event_passes(event, wanted):
-            await write(to_proto(event, control_pb2.Event()))
+            async with leader.watches.telling:
+                message = to_proto(event, control_pb2.Event())
+            await write(message)
         else:
             await asyncio.sleep(0)  # thousands may be passed over, each held against many filters
 

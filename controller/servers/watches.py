@@ -21,13 +21,13 @@ from controller.requests.lookup import find_service
 from controller.requests.progress import ServiceProgress, look_at_progress
 from controller.requests.slices import Found, Slices
 from controller.servers.calls import Write
-from controller.servers.pacing import Turns
+from controller.servers.pacing import Pace, Turns
 from pyswarm_core.api.v1 import control_pb2
 from pyswarm_core.clock import NEVER, Clock, Instant, seconds
 from pyswarm_core.codec import to_proto
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.ids import NodeId, ServiceId
-from pyswarm_core.limits import WATCH_PAUSE
+from pyswarm_core.limits import TOLD_AT_ONCE, WATCH_PAUSE
 from pyswarm_core.state import State
 
 T = TypeVar("T")
@@ -135,6 +135,8 @@ class Watches:
     def __init__(self, state: State, clock: Clock) -> None:
         self.turns = Turns()
         """Of all sliced work of this term's requests."""
+        self.telling = Pace(TOLD_AT_ONCE)
+        """Entered before each write to a stream that many may follow, and left before it waits."""
         self._state = state
         self._clock = clock
         self._of_service: dict[ServiceId, dict[tuple[Look[Any], str], _Watch[Any]]] = {}
@@ -204,7 +206,9 @@ async def watch_service(
         while True:
             progress = _certain(await watcher.next())
             if progress != sent:
-                await write(to_proto(progress, control_pb2.ServiceProgress()))
+                async with leader.watches.telling:
+                    message = to_proto(progress, control_pb2.ServiceProgress())
+                await write(message)
                 sent = progress
             ended = progress.converged or bool(progress.failure)
             if progress.gone or (ended and not request.follow):

@@ -27,7 +27,7 @@ from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc
 from tests.attack.load import VICTIM
 from tests.e2e.acceptance.fleet import IMAGE, Fleet, playground
-from tests.e2e.acceptance.web import ask_from_outside, reached
+from tests.e2e.acceptance.web import ask_from_outside, fetch, reached
 from tests.fixtures import commands
 from tests.fixtures.parts import joined
 
@@ -57,6 +57,8 @@ class Outcome(NamedTuple):
     failed_calls: Counter[str]
     asked: int
     unanswered: int
+    longest_slice_s: float
+    """Processor time of the longest pass of the controller's event loop, since it started."""
     rss_before: dict[str, int]
     rss_after: dict[str, int]
     """Bytes of the controller's and the agents' memory."""
@@ -174,6 +176,7 @@ def attack(fleet: Fleet, seconds: float, seed: int, settle_s: float) -> Outcome:
         watcher.failed,
         watcher.asked,
         watcher.unanswered,
+        _longest_slice(fleet),
         before,
         _memory(fleet),
     )
@@ -184,6 +187,7 @@ def report(outcome: Outcome) -> None:
     for name, count in sorted(outcome.sent.items()):
         print(f"{count:8d}  {name}")
     print(f"plain calls: {len(outcome.calls_s)}, p99 {1000 * outcome.p99_s:.1f} ms")
+    print(f"longest slice: {1000 * outcome.longest_slice_s:.1f} ms of processor time")
     print(f"requests: {outcome.asked}, {outcome.unanswered} failed")
     for name, before in outcome.rss_before.items():
         print(f"{name}: {before >> 20} MiB before, {outcome.rss_after[name] >> 20} MiB after")
@@ -215,6 +219,12 @@ def _terms(fleet: Fleet) -> int:
 def _failures(fleet: Fleet) -> list[str]:
     _, *found = (fleet.run_dir / "host1" / "controller.log").read_text().split("call.failed ")
     return [text[:TRACE_LENGTH] for text in found]
+
+
+def _longest_slice(fleet: Fleet) -> float:
+    name = "pyswarm_controller_longest_slice_seconds "
+    told = fetch(fleet, "lan", "http://10.99.0.1:9323/metrics").splitlines()
+    return next(float(line.split()[1]) for line in told if line.startswith(name))
 
 
 def _memory(fleet: Fleet) -> dict[str, int]:

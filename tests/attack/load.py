@@ -30,6 +30,7 @@ from pyswarm_core.specs import (
     ServiceSpec,
     TaskSpec,
 )
+from tests.attack.churn import MAKERS, Churn
 from tests.attack.messages import Hostile, Method, methods
 from tests.fixtures.parts import whole
 
@@ -66,6 +67,7 @@ class Load:
 
     async def run(self) -> None:
         """Attack until it is time, then remove what was made."""
+        churn = Churn(self._users, self._count, self._over)
         makers: list[tuple[int, Callable[[int], Coroutine[None, None, None]]]] = [
             (FUZZERS, self._fuzz),
             (WATCHES, self._watch),
@@ -73,6 +75,9 @@ class Load:
             (LOGS, self._follow_logs),
             (SESSIONS, self._be_a_host),
             (1, self._submit_absurd_specs),
+            (1, lambda _: churn.crash_loop(f"{PREFIX}crash")),
+            (MAKERS, churn.shake_networks),
+            (1, lambda _: churn.relabel()),
         ]
         async with asyncio.TaskGroup() as group:
             for count, make in makers:
