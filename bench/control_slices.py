@@ -2,7 +2,7 @@
 
 What is done meanwhile is what users, nodes and the leader itself do: services are created, placed
 and saved, tasks run, hosts are drained, a service that nothing can take waits, everything is listed
-and watched, a new leader loads it all. Garbage is looked for as a leader has it, among young objects.
+and watched, a new leader loads it all. Garbage is looked for as a leader has it: young ones only.
 """
 
 import asyncio

@@ -63,7 +63,7 @@ SHOWN_TWICE = 20
 """So many of the things that are given out twice are named in the log."""
 
 
-async def run(config: Config, longest_slice: Callable[[], float]) -> None:
+async def run(config: Config, longest_pass: Callable[[], float]) -> None:
     """Run until SIGTERM or SIGINT. Agents and containers do not need us meanwhile.
 
     Raises PyswarmError when this host cannot be a controller as configured.
@@ -80,7 +80,7 @@ async def run(config: Config, longest_slice: Callable[[], float]) -> None:
                 check_free("metrics-addr", config.metrics_addr)
             stack.enter_context(own_folder("state-dir", config.state_dir))
             store = await stack.enter_async_context(_store(config))
-            await Controller(config, store, longest_slice=longest_slice).serve()
+            await Controller(config, store, longest_pass=longest_pass).serve()
     except asyncio.CancelledError:
         _log.info("controller.stopped")
 
@@ -94,7 +94,7 @@ class Controller:
         store: Store,
         echoes: Callable[[Done], Asker] = Echoes,
         *,
-        longest_slice: Callable[[], float] = float,
+        longest_pass: Callable[[], float] = float,
     ) -> None:
         self.controller = config.name
         self._seen_leader = ""
@@ -106,7 +106,7 @@ class Controller:
         self._news = asyncio.Event()
         self._metrics = Metrics()
         self._metrics.watch(lambda: self._loop)
-        self._metrics.longest_slice_seconds.set_function(longest_slice)
+        self._metrics.longest_pass_seconds.set_function(longest_pass)
         self._health = Health()
         self._clock = SystemClock()
         self._ids = RandomIds()

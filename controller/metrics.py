@@ -62,8 +62,8 @@ class Metrics:
         self.decide_seconds = self._histogram("decide_seconds", "Time of one decision")
         self.commit_seconds = self._histogram("commit_seconds", "Time until the store has it")
         self.load_seconds = self._gauge("load_seconds", "Time the state's last loading took")
-        self.longest_slice_seconds = self._gauge(
-            "longest_slice_seconds",
+        self.longest_pass_seconds = self._gauge(
+            "longest_pass_seconds",
             "Longest processor time of a pass of the event loop since the start",
         )
         self.is_leader = self._gauge("is_leader", "1 while this controller leads")

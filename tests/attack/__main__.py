@@ -57,7 +57,7 @@ class Outcome(NamedTuple):
     failed_calls: Counter[str]
     asked: int
     unanswered: int
-    longest_slice_s: float
+    longest_pass_s: float
     """Processor time of the longest pass of the controller's event loop, since it started."""
     rss_before: dict[str, int]
     rss_after: dict[str, int]
@@ -176,7 +176,7 @@ def attack(fleet: Fleet, seconds: float, seed: int, settle_s: float) -> Outcome:
         watcher.failed,
         watcher.asked,
         watcher.unanswered,
-        _longest_slice(fleet),
+        _longest_pass(fleet),
         before,
         _memory(fleet),
     )
@@ -187,7 +187,7 @@ def report(outcome: Outcome) -> None:
     for name, count in sorted(outcome.sent.items()):
         print(f"{count:8d}  {name}")
     print(f"plain calls: {len(outcome.calls_s)}, p99 {1000 * outcome.p99_s:.1f} ms")
-    print(f"longest slice: {1000 * outcome.longest_slice_s:.1f} ms of processor time")
+    print(f"longest pass of the loop (at least a slice): {1000 * outcome.longest_pass_s:.1f} ms")
     print(f"requests: {outcome.asked}, {outcome.unanswered} failed")
     for name, before in outcome.rss_before.items():
         print(f"{name}: {before >> 20} MiB before, {outcome.rss_after[name] >> 20} MiB after")
@@ -221,8 +221,8 @@ def _failures(fleet: Fleet) -> list[str]:
     return [text[:TRACE_LENGTH] for text in found]
 
 
-def _longest_slice(fleet: Fleet) -> float:
-    name = "pyswarm_controller_longest_slice_seconds "
+def _longest_pass(fleet: Fleet) -> float:
+    name = "pyswarm_controller_longest_pass_seconds "
     told = fetch(fleet, "lan", "http://10.99.0.1:9323/metrics").splitlines()
     return next(float(line.split()[1]) for line in told if line.startswith(name))
 

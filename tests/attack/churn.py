@@ -28,13 +28,13 @@ Count = Callable[[str, Awaitable[object]], Awaitable[None]]
 
 CALL_TIMEOUT_S = 10.0
 NETWORKS = 1_000
-MAKERS = 8
+MAKERS = 4
 """Of networks, at once."""
 LABEL = "attack"
 REPLICAS = (REPLICAS_MAX, 1, 5_000)
 STEP_S = 3.0
 """The service has so long to crash between two changes."""
-PAUSE_S = 0.05
+PAUSE_S = 0.1
 """Between two changes of one maker: a flood, but not the measure of a machine."""
 
 
