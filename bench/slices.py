@@ -2,7 +2,7 @@
 
 Processor time, so that other work on the machine does not count. A garbage collection counts as
 part of the callback in which it happens, and by itself. A controller tells the longest pass of its
-event loop (`controller.held`), which costs less and names nothing.
+event loop (`pyswarm_core.aio.held`), which costs less and names nothing.
 """
 
 import asyncio

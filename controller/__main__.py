@@ -10,9 +10,9 @@ import click
 
 import pyswarm_core
 from controller.config import ClusterWishes, Config, EtcdConfig, config_problems
-from controller.held import TimedSelector, run_measured
 from pyswarm_core.aio import logs
 from pyswarm_core.aio.daemon import run_daemon
+from pyswarm_core.aio.held import TimedSelector, run_measured
 from pyswarm_core.aio.memory import give_back_freed_memory
 from pyswarm_core.limits import API_PORT, CONTROLLER_METRICS_PORT
 from pyswarm_core.specs import ClusterSpec

@@ -1,6 +1,6 @@
 """The longest pass of the event loop is kept."""
 
-from controller.held import TimedSelector, run_measured
+from pyswarm_core.aio.held import TimedSelector, run_measured
 
 
 def test_the_longest_pass_is_kept() -> None:
