@@ -15,7 +15,9 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
             "advance",
             "_, _, task = min(outdated, key=lambda entry: entry[:2])\n"
             '    shut_down(plan, task, "outdated")',
-            'for _, _, task in outdated:\n        shut_down(plan, task, "renewed")',
+            "for held in tasks.slots.values():\n"
+            "        if is_outdated(plan, held[-1]):\n"
+            '            shut_down(plan, held[-1], "renewed")',
         ),
         Rule.ONE_AT_A_TIME,
     ),
