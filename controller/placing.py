@@ -307,10 +307,10 @@ def demand_of(state: State, plan: Plan, now: Instant) -> Demand:
         return Demand(template, footprint_of(plan.service.spec), _per_row([], len(table.number)))
     row_of = table.rows.get
     on_node = np.zeros(len(table.number), np.int64)
-    placed = [(row, count) for one, count in tasks.placed.items() if (row := row_of(one, -1)) >= 0]
-    if placed:
-        on_rows, counts = zip(*placed, strict=True)
-        on_node[list(on_rows)] = counts
+    rows = np.array([*map(row_of, tasks.placed)], np.float64)  # NaN: its node was removed
+    counts = np.array([*tasks.placed.values()], np.int64)
+    known = ~np.isnan(rows)
+    on_node[rows[known].astype(np.int64)] = counts[known]
     for task_id, task in plan.changed.items():
         old = state.tasks.get(task_id)
         if (row := row_of(task.node_id, -1)) >= 0:

@@ -16,6 +16,12 @@ from controller.scheduler.ledger import Ledger
 from pyswarm_core.constraints import parse_preference
 from pyswarm_core.nodetable import IntColumn
 
+_BITS = 20
+"""Of a level, a total or a number of a node: REPLICAS_MAX and NODE_TASKS_LIMIT fit, and the numbers
+of the first million hosts.
+"""
+_MASK = (1 << _BITS) - 1
+
 
 class _Nodes(NamedTuple):
     """Candidates as parallel columns."""
@@ -47,8 +53,20 @@ def spread(ledger: Ledger, demand: Demand, room: IntColumn, count: int) -> IntCo
         failing[rows],
     )
     keys = [parse_preference(text) for text in demand.template.placement.preferences]
+    if not keys and count < len(rows):
+        nodes = nodes.only(_lowest(nodes, count))
     given = _over_branches(ledger, nodes, keys, count)
     return _in_order(nodes, given)
+
+
+def _lowest(nodes: _Nodes, count: int) -> IntColumn:
+    """The `count` nodes that come first: no other gets one of `count` tasks, as until the last is
+    given one of these has none and comes before all others.
+    """
+    key = nodes.failing
+    for column in (nodes.level, nodes.total, nodes.number):
+        key = key << _BITS | column & _MASK
+    return np.argpartition(key, count)[:count]
 
 
 def _over_branches(ledger: Ledger, nodes: _Nodes, keys: Sequence[str], count: int) -> IntColumn:

@@ -6,7 +6,7 @@ from unittest.mock import patch
 import pytest
 from msgspec.structs import replace
 
-from controller.orchestrator import replicated_service
+from controller.orchestrator import enforce, replicated_service
 from controller.orchestrator.plan import AFTER_ALL, Plan
 from controller.placing import demand_of
 from pyswarm_core.clock import MINUTE, SECOND, Instant
@@ -15,7 +15,6 @@ from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.indexes import is_wanted
 from pyswarm_core.limits import (
     DECISION_COST,
-    EVICTIONS,
     FAILURE_SLOTS,
     FAILURES_PENALISED,
     PENDING_SHOWN,
@@ -37,6 +36,15 @@ HUGE = 5_000
 """Replicas: looking at all of them in one decision is more than its bound."""
 ONE_SLOT = 8 * WRITE_COST + 1 + PLACING_COST
 """What the slot that fills a decision may cost beyond the bound."""
+
+
+FEW = 500
+"""Tasks on unfit nodes that a decision looks for."""
+
+
+@pytest.fixture
+def _few_evictions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enforce, "EVICTIONS", FEW)
 
 
 def _world(replicas: int = HUGE, hosts: int = 10) -> Leader:
@@ -214,8 +222,9 @@ def test_what_was_chosen_to_be_given_up_is_given_up_only_as_far_as_it_still_is_t
     ]
 
 
+@pytest.mark.usefixtures("_few_evictions")
 def test_tasks_are_moved_off_drained_nodes_in_parts() -> None:
-    world = _world(replicas=4 * EVICTIONS, hosts=4)
+    world = _world(replicas=4 * FEW, hosts=4)
     _report(world, TaskState.RUNNING)
     world.turns()
     before = len(world.work)
@@ -223,12 +232,12 @@ def test_tasks_are_moved_off_drained_nodes_in_parts() -> None:
         world.state.apply(Writes(nodes=(changed(host, availability=Availability.DRAIN),)))
     world.turns()
     assert {task.node_id for task in world.wanted("web")} == {"n4"}
-    assert max(work.slots for work in world.work[before:]) <= EVICTIONS + 1_000
+    assert max(work.slots for work in world.work[before:]) <= FEW + 1_000
     assert max(work.cost for work in world.work[before:]) <= DECISION_COST + ONE_SLOT
 
 
 def test_tasks_of_a_quarantined_service_on_a_drained_node_hold_up_nobody() -> None:
-    world = _world(replicas=2 * EVICTIONS, hosts=2)
+    world = _world(replicas=2 * FEW, hosts=2)
     host = next(iter(world.state.nodes.values()))
     world.state.apply(Writes(nodes=(changed(host, availability=Availability.DRAIN),)))
     dirty = build.dirty(nodes=[host.id])
@@ -238,8 +247,9 @@ def test_tasks_of_a_quarantined_service_on_a_drained_node_hold_up_nobody() -> No
     assert not decision.unfinished
 
 
+@pytest.mark.usefixtures("_few_evictions")
 def test_constraints_that_change_move_tasks_in_parts() -> None:
-    world = _world(replicas=4 * EVICTIONS, hosts=2)
+    world = _world(replicas=4 * FEW, hosts=2)
     _report(world, TaskState.RUNNING)
     world.turns()
     host = next(iter(world.state.nodes.values()))
@@ -247,7 +257,7 @@ def test_constraints_that_change_move_tasks_in_parts() -> None:
     world.turns()
     before = len(world.work)
     spec = build.service(
-        "web", replicas=4 * EVICTIONS, spec=build.template(constraints=["node.labels.disk==ssd"])
+        "web", replicas=4 * FEW, spec=build.template(constraints=["node.labels.disk==ssd"])
     ).spec
     _change(world, spec=spec)
     assert {task.node_id for task in world.wanted("web")} == {host.id}
