@@ -82,6 +82,7 @@ def test_what_changes_while_it_is_made_is_another_version(monkeypatch: pytest.Mo
     work = overlays.told(NET, N1)
     next(work)
     state.apply(Writes(networks=(carried(state.networks[NET], range(1, 6)),)))
+    overlays.version(NET)  # another session asks meanwhile
     told = finish(work)
     assert told is not None
     assert told.version != overlays.version(NET)
