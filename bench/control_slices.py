@@ -24,6 +24,7 @@ from bench.slices import Longest, measured
 from controller.loop import Loop
 from controller.requests.nodes import update_node
 from controller.requests.services import create_service
+from controller.store.embedded import EmbeddedEtcd
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1.control_pb2_grpc import ControlStub
@@ -59,20 +60,26 @@ async def _measure(folder: Path, nodes: int, services: int, replicas: int) -> li
     async with embedded_etcd(folder) as etcd:
         async with open_store(etcd) as store:
             await fill(store, fleet(nodes))
-        async with leader(etcd, folder) as loop:
-            for phase, work in (
-                ("decided and saved", partial(_fill_up, loop, services, replicas)),
-                ("reported", partial(_report, loop)),
-                ("asked", partial(_ask, loop, folder)),
-                ("moved off drained hosts", partial(_drain, loop, nodes // 100)),
-                ("garbage", _collect),
-            ):
-                with measured(found.setdefault(phase, Longest())):
-                    await work()
+        await _lead(etcd, folder, found, services, replicas)
         with measured(found.setdefault("loaded", Longest())):
             async with leader(etcd, folder):
                 pass
     return [_figure(phase, longest, services * replicas) for phase, longest in found.items()]
+
+
+async def _lead(
+    etcd: EmbeddedEtcd, folder: Path, found: dict[str, Longest], services: int, replicas: int
+) -> None:
+    async with leader(etcd, folder) as loop:
+        for phase, work in (
+            ("decided and saved", partial(_fill_up, loop, services, replicas)),
+            ("reported", partial(_report, loop)),
+            ("asked", partial(_ask, loop, folder)),
+            ("moved off drained hosts", partial(_drain, loop, len(loop.state.nodes) // 100)),
+            ("garbage", _collect),
+        ):
+            with measured(found.setdefault(phase, Longest())):
+                await work()
 
 
 def _figure(phase: str, longest: Longest, tasks: int) -> Figure:

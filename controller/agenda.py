@@ -115,21 +115,22 @@ class Agenda:
         self._unfinished = False
         self._take_freed(dirty, state)
         room = DECISION_COST
-        while self.services and room > 0:
-            service_id = next(iter(self.services))
-            if service_id in dirty.services:
-                break  # what changes during a round is for the next one
+        # Not one `next(iter(...))` after the other: each passes over all that was deleted before.
+        for service_id in tuple(islice(self.services, room)):
+            if room <= 0:
+                break
             changed = self.services.pop(service_id)
             dirty.services.add(service_id)
             room -= _cost(state, service_id)
             if (cursor := self._resumed.pop(service_id, None)) is not None:
                 dirty.resumed[service_id] = cursor
                 if changed:
-                    self.services[service_id] = True
+                    self.services[service_id] = True  # for another round
         of_node = 1 + len(state.global_services)
         compared = DECISION_FITS
-        while self.nodes and room > 0 and compared > 0:
-            node_id = next(iter(self.nodes))
+        for node_id in tuple(islice(self.nodes, max(0, room))):
+            if room <= 0 or compared <= 0:
+                break
             del self.nodes[node_id]
             dirty.nodes.add(node_id)
             room -= of_node + len(state.tasks_of_node(node_id))

@@ -9,6 +9,7 @@ that was decided. Reports are written behind. An exception ends the loop and wit
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from controller.allocator.encryption import rekeyed
 from controller.assignments import Source, Templates
 from controller.endpoints.barrier import Finished
 from controller.endpoints.reach import Reach
+from controller.garbage import YoungObjects
 from controller.leadership import Mutation
 from controller.liveness.silence import TICK_PERIOD, heartbeat_period
 from controller.liveness.watch import NodeWatch
@@ -50,7 +52,6 @@ T = TypeVar("T")
 Decide = Callable[[State, Dirty, Instant, IdSource], Decision]
 
 _log = logs.EventLog("controller.loop")
-
 SUBMIT_TIMEOUT_S = 10.0
 _FULL = "nothing can be changed while the store has no space: {}"
 
@@ -99,6 +100,7 @@ class Loop:
         self.watches = Watches(self.state, tools.clock)
         self._tools = tools
         self._agenda = Agenda()
+        self._young = YoungObjects()
         self._behind = loaded.unsaved
         self._requests: deque[_Request] = deque()
         self._unanswered: dict[asyncio.Future[Any], None] = {}
@@ -230,6 +232,7 @@ class Loop:
         if not changed:
             return
         self._tools.metrics.statuses_total.inc(len(changed))
+        self._young.made(len(changed))
         self._behind.add_tasks(changed)
         services = dict.fromkeys(task.service_id for task in changed)
         self._agenda.add_services(services)
@@ -294,11 +297,9 @@ class Loop:
         )
         if self._is_urgent() or self._requests or due <= now:
             return
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds(due - now)):
                 await self._work.wait()
-        except TimeoutError:
-            return
 
     def _flushes_at(self) -> Instant:
         return max(self._flush_at, self._budget.ready_at())
@@ -348,7 +349,6 @@ class Loop:
 
     async def _decide(self, turn: _Turn, now: Instant) -> bool:
         """Decide what is dirty, slice by slice; return whether a part of it has to wait."""
-        again = False
         for _ in range(DECISIONS_PER_TURN):
             dirty = self._agenda.take(self.state)
             dirty.quarantined = self.quarantine.undecided()
@@ -358,11 +358,10 @@ class Loop:
             turn.notes += decision.notes
             self._report(self.quarantine.decided(dirty, decision))
             self._apply(turn, decision.writes)
-            again = bool(decision.again)
             await self._tools.saver.breathe()
-            if not again:
-                break
-        return again
+            if not decision.again:
+                return False
+        return True
 
     def _report(self, failures: Iterable[Failure]) -> None:
         """Tell people, metrics and the log of what was quarantined."""
@@ -384,6 +383,7 @@ class Loop:
         turn.networks += rekeyed(self.state, writes)
         turn.unsaved.add(writes, self.state.apply(writes))
         turn.tasks += writes.tasks
+        self._young.made(len(writes.tasks))
         turn.networks += writes.networks
         if writes.nodes or writes.removed_nodes:
             self._nodes_changed(writes)

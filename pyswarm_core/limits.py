@@ -40,7 +40,7 @@ etcd allows 128 operations and every put carries a compare of the leader key.
 TXN_IN_FLIGHT = 4
 """Transactions under way at once; more gains nothing."""
 
-DECISION_COST = 2_000
+DECISION_COST = 1_200
 """What one decision does before others run, in units of about 10 us, applying it included."""
 SLOT_COST = 1
 """A slot that is looked at by itself."""
@@ -51,7 +51,7 @@ PLACING_COST = 50
 SLOTS_SCANNED_PER_COST = 64
 """Slots of a service that are glanced at, when one of all of them is chosen."""
 
-DECISIONS_PER_TURN = 10
+DECISIONS_PER_TURN = 20
 """Decisions that are saved together: what is saved at once costs less."""
 
 EVICTIONS = 10_000

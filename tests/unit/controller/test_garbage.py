@@ -2,7 +2,7 @@
 
 import gc
 
-from controller.garbage import NEVER, YOUNG_OBJECTS, freeze, unseen, young_only
+from controller.garbage import NEVER, YOUNG_OBJECTS, YoungObjects, freeze, unseen, young_only
 
 
 def test_a_leader_looks_at_young_objects_only() -> None:
@@ -27,3 +27,15 @@ def test_nothing_is_looked_for_until_what_was_loaded_is_frozen() -> None:
         enabled.append(gc.isenabled())
     assert enabled == [False, False]
     assert gc.isenabled()
+
+
+def test_young_objects_that_take_the_place_of_older_ones_do_not_pile_up() -> None:
+    young = YoungObjects()
+    held = [(number,) for number in range(20 * YOUNG_OBJECTS)]
+    gc.collect()
+    with young_only():
+        for number in range(len(held)):
+            held[number] = (number,)
+            young.made(1)
+        assert gc.get_count()[0] < YOUNG_OBJECTS
+        assert len(gc.get_objects(generation=0)) < 2 * YOUNG_OBJECTS
