@@ -315,14 +315,14 @@ class Loop:
         for node in self.node_watch.judge(now):
             self._tools.metrics.nodes_lost_total.inc()
             self._release(self._reach.barrier.lost(node.id))
+            self.sessions.close_node(node.id)  # it comes back by a hello, which is checked
         turn = _Turn()
         await self._serve_requests(turn, now)
         self._agenda.fall_due(now)
         self._agenda.explain(self.state, now)
         hurries = bool(turn.unsaved) or self._is_urgent()
         if self._agenda and (hurries or now >= self._budget.ready_at()):
-            again = await self._decide(turn, now)
-            self._hurries = hurries and again
+            self._hurries = await self._decide(turn, now) and hurries
         if turn.unsaved:
             await self._save(turn.unsaved, is_report=not hurries)
         await self._publish(turn, now)

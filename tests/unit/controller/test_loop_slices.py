@@ -2,7 +2,7 @@
 
 import asyncio
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import Mock, patch
 
 import pytest
 
@@ -91,6 +91,20 @@ async def test_others_run_after_each_request_and_new_ones_wait_for_the_next_turn
         await asyncio.sleep(0)
         await loop._turn()
     assert paused_before == list(range(1, REQUESTS + 1))
+
+
+async def test_the_session_of_a_node_that_is_called_down_ends() -> None:
+    """Its name may be another's when it is heard of again: it has to say hello."""
+    saver = Saver()
+    loop = loop_over(saver, Brain(saver))
+    (node,) = loop.state.nodes.values()
+    session = loop.opened(node.id)
+    await loop._turn()
+    assert not session.closed
+    with patch.object(loop.node_watch, "judge", return_value=[node]):
+        await loop._turn()
+    assert session.closed
+    assert not loop.sessions.holds(session)
 
 
 class SlowSaver(Saver):
