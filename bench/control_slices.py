@@ -102,7 +102,7 @@ async def _fill_up(loop: Loop, services: int, replicas: int) -> None:
             for spec in wishes[first : first + REQUESTS_AT_ONCE]:
                 group.create_task(loop.submit(partial(_creation, spec)))
     while loop.state.tasks_in_state[TaskState.ASSIGNED] < services * replicas:
-        await asyncio.sleep(0.02)
+        await _pause(loop)
     await loop.wait_saved()
 
 
@@ -123,7 +123,7 @@ async def _report(loop: Loop) -> None:
         if left <= 0:
             break
     while loop.queue_depths["unsaved"]:
-        await asyncio.sleep(0.1)
+        await _pause(loop)
 
 
 async def _ask(loop: Loop, folder: Path) -> None:
@@ -175,7 +175,13 @@ async def _drain(loop: Loop, count: int) -> None:
             group.create_task(loop.submit(partial(_update, node, spec)))
     await asyncio.sleep(0.5)
     while any(loop.queue_depths.values()):
-        await asyncio.sleep(0.1)
+        await _pause(loop)
+
+
+async def _pause(loop: Loop) -> None:
+    """Raises Unavailable if the term has ended: nothing would come of waiting."""
+    await asyncio.sleep(0.1)
+    await loop.wait_saved()
 
 
 def _update(
