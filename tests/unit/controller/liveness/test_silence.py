@@ -390,6 +390,7 @@ def test_a_removed_node_is_forgotten() -> None:
 
 def test_small_fleets_beat_at_the_period_asked_for() -> None:
     assert heartbeat_period(SECOND, 2_000) == SECOND
+    assert heartbeat_period(SECOND, 10_000) == 5 * SECOND
     assert heartbeat_period(SECOND // 10, 100) == SECOND // 10
 
 

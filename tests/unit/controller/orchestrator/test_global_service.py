@@ -67,3 +67,12 @@ def test_node_without_room_gets_a_task_that_waits_and_says_why() -> None:
     assert waiting.state is TaskState.PENDING
     assert "lack memory (needs 2.0 GiB, most free is 1.0 GiB on n1)" in waiting.detail.message
     assert by_node[hosts[1].id].state is TaskState.ASSIGNED
+
+
+def test_a_task_that_failed_is_replaced_though_no_node_changed() -> None:
+    failed = task("agent.1", node="n1", state=TaskState.FAILED)
+    state = build.state(
+        nodes=nodes(2), services=[_agent()], tasks=[failed, task("agent.2", node="n2")]
+    )
+    written = BrainWorld(state).decide(dirty("agent")).writes.tasks
+    assert [(t.slot, t.node_id) for t in written if t.id != failed.id] == [(1, "n1")]

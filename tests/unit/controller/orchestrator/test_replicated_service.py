@@ -1,5 +1,7 @@
 """Replicated services: how many tasks, in which slots, and which leave first."""
 
+from msgspec.structs import replace
+
 from pyswarm_core.limits import DECISION_COST, WRITE_COST
 from pyswarm_core.states import NodeState, TaskState
 from tests.fixtures import build
@@ -85,3 +87,18 @@ def test_large_service_is_decided_in_slices() -> None:
         again = set(decision.again)
     assert sum(sizes) == 2 * most + 500
     assert sizes[0] == sizes[1] > most * 0.9
+
+
+def test_a_slot_on_its_way_out_is_not_filled_again() -> None:
+    leaving = replace(task("web.2", node="n1"), desired_state=REMOVE)
+    tasks = [task("web.1", node="n1"), leaving]
+    state = build.state(nodes=nodes(1), services=[service("web")], tasks=tasks)
+    assert not BrainWorld(state).decide(dirty("web")).writes
+
+
+def test_what_ended_on_a_node_that_was_removed_is_forgotten_once_its_slot_is_filled() -> None:
+    old = task("web.1", task_id="old", node="gone", state=TaskState.FAILED)
+    old = replace(old, desired_state=TaskState.SHUTDOWN)
+    new = replace(task("web.1", node="n1"), desired_state=TaskState.READY)
+    state = build.state(nodes=nodes(1), services=[service("web")], tasks=[old, new])
+    assert BrainWorld(state).decide(dirty("web")).writes.removed_tasks == ["old"]
