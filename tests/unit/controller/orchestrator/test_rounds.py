@@ -15,12 +15,10 @@ from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.indexes import is_wanted
 from pyswarm_core.limits import (
     DECISION_COST,
-    FAILURE_SLOTS,
     FAILURES_PENALISED,
     PENDING_SHOWN,
     PLACING_COST,
     SLOTS_SCANNED_PER_COST,
-    SURPLUS_CHOSEN,
     WRITE_COST,
 )
 from pyswarm_core.objects import Service
@@ -106,7 +104,7 @@ def test_no_decision_about_a_huge_service_costs_more_than_its_bound() -> None:
     world.turns()
     assert not world.state.tasks
     assert not world.state.services
-    assert max(work.cost for work in world.work) <= DECISION_COST + ONE_SLOT
+    assert max(work.cost for work in world.work) <= 1_200 + ONE_SLOT
 
 
 def test_a_round_looks_at_every_slot_once() -> None:
@@ -187,7 +185,7 @@ def test_a_glance_at_a_huge_service_counts() -> None:
 
 
 def test_what_is_given_up_is_chosen_once_for_several_decisions() -> None:
-    world = _world(HUGE + SURPLUS_CHOSEN + 100)
+    world = _world(HUGE + 5_100)
     _report(world, TaskState.RUNNING)
     world.turns()
     before = len(world.work)
@@ -202,7 +200,7 @@ def test_what_is_given_up_is_chosen_once_for_several_decisions() -> None:
     with patch.object(replicated_service, "_surplus", choosing):
         _scaled(world, HUGE)
     assert _slots(world) == HUGE
-    assert chosen == [SURPLUS_CHOSEN, 100]
+    assert chosen == [5_000, 100]
     assert len(world.work) > before + 4
 
 
@@ -220,6 +218,14 @@ def test_what_was_chosen_to_be_given_up_is_given_up_only_as_far_as_it_still_is_t
     assert [(t.slot, t.desired_state) for t in written] == [
         (slot, TaskState.REMOVE) for slot in (1, 2, 3)
     ]
+
+
+def test_a_decision_looks_for_a_bounded_number_of_tasks_on_unfit_nodes() -> None:
+    tasks = [build.task(f"web.{slot}", node="n1") for slot in range(1, 10_003)]
+    host = build.node("n1", availability=Availability.DRAIN)
+    state = build.state(nodes=[host], services=[_service(10_002)], tasks=tasks)
+    slots, is_all = enforce.evictions(state, [])
+    assert (len(slots[WEB]), is_all) == (10_000, False)
 
 
 @pytest.mark.usefixtures("_few_evictions")
@@ -282,7 +288,7 @@ def test_few_tasks_of_a_service_that_is_decided_in_parts_wait() -> None:
 def test_history_of_a_bounded_number_of_slots_is_searched_for_failures() -> None:
     failed = [
         task
-        for slot in range(1, FAILURE_SLOTS + 2 * FAILURES_PENALISED)
+        for slot in range(1, 2_000 + 2 * FAILURES_PENALISED)
         for task in (
             build.task(
                 f"web.{slot}",
