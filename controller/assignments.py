@@ -130,7 +130,7 @@ def changed_assignments(source: Source, node_id: NodeId, changes: Changes, revis
     if changes.overlays_may_differ:
         yield from _use(source, node_id, used)
     wanted = _networks_of_tasks(source, used)
-    gone = [i for i in sent if i not in wanted] if changes.overlays_may_differ else []
+    gone = dict.fromkeys(i for i in sent if changes.overlays_may_differ and i not in wanted)
     news = [key for key in endpoints.changed_since(changes.sequence) if key[1] in sent]
     yield from message.add_endpoints(key for key in news if key[1] not in gone)
     yield from message.remove_endpoints(key for key in news if key[1] in gone)

@@ -51,6 +51,8 @@ class IdleBlocks:
     ) -> None:
         self.networks: dict[NetworkId, dict[int, None]] = {}
         """Only networks with such blocks."""
+        self.derived: dict[NetworkId, object] = {}
+        """What the allocator keeps of a network's blocks, until the network is removed."""
         self._nodes = nodes
         self._table = table
         self._load = load
@@ -69,27 +71,27 @@ class IdleBlocks:
         self, network_id: NetworkId, before: Network | None, network: Network | None
     ) -> None:
         """The network's blocks are these now; None if it was removed, or is new."""
-        blocks = network.blocks if network else ()
-        known = before.blocks if before else ()
-        old = self._held.get(network_id, _NO_BLOCKS)
-        if old and blocks[: len(known)] == known:  # the others stay: those that came are looked at
-            new = self._held[network_id]
-            came = _put_blocks(new, blocks[len(known) :])
-        else:
-            new = {}
-            _put_blocks(new, blocks)
-            came = [number for number in new if number not in old]
-            self._held[network_id] = new
-            for number in [number for number in old if number not in new]:
-                del self._networks_of[number][network_id]
-                if not self._networks_of[number]:
-                    del self._networks_of[number]
-                self.refresh(network_id, number)
-        if not new:
+        gone, came = changed_blocks(
+            before.blocks if before else (), network.blocks if network else ()
+        )
+        held = self._held.setdefault(network_id, {})
+        for block in gone:
+            _take_block(held, block)
+        for block in came:
+            held[block.node_number] = (*held.get(block.node_number, ()), block.cidr)
+        if not held:
             del self._held[network_id]
-        for number in came:
-            self._networks_of.setdefault(number, {})[network_id] = None
+        for number in dict.fromkeys([block.node_number for block in (*gone, *came)]):
+            networks = self._networks_of.setdefault(number, {})
+            if number in held:
+                networks[network_id] = None
+            else:
+                networks.pop(network_id, None)
+            if not networks:
+                del self._networks_of[number]
             self.refresh(network_id, number)
+        if network is None:
+            self.derived.pop(network_id, None)
 
     def put_node(self, number: int) -> None:
         """The node of that number came, went, or is ready or no longer ready."""
@@ -117,16 +119,30 @@ class IdleBlocks:
         return bool(on_network and node_id in on_network) or not self._table.ready[row]
 
 
-def _put_blocks(held: dict[int, tuple[str, ...]], blocks: Iterable[Block]) -> list[int]:
-    """Add these blocks; return the numbers of the nodes that had none."""
-    came: list[int] = []
-    for block in blocks:
-        number = block.node_number
-        has = held.get(number, ())
-        if not has:
-            came.append(number)
-        held[number] = (*has, block.cidr)
-    return came
+def changed_blocks(
+    before: tuple[Block, ...], after: tuple[Block, ...]
+) -> tuple[tuple[Block, ...], tuple[Block, ...]]:
+    """The blocks that went, and those that came. Mostly some went here and there, and the others
+    kept their order; or some came at the end.
+    """
+    if after[: len(before)] == before:
+        return (), after[len(before) :]
+    shorter = min(len(before), len(after))
+    first = next((i for i in range(shorter) if before[i] != after[i]), shorter)
+    rest = shorter - first
+    last = next((i for i in range(rest) if before[-1 - i] != after[-1 - i]), rest)
+    old = Counter(before[first : len(before) - last])
+    new = Counter(after[first : len(after) - last])
+    return tuple((old - new).elements()), tuple((new - old).elements())
+
+
+def _take_block(held: dict[int, tuple[str, ...]], block: Block) -> None:
+    left = list(held[block.node_number])
+    left.remove(block.cidr)
+    if left:
+        held[block.node_number] = tuple(left)
+    else:
+        del held[block.node_number]
 
 
 class Footprint(NamedTuple):

@@ -189,8 +189,9 @@ class State:
     def _remove_network(self, network_id: NetworkId) -> None:
         if self.unreadable.pop(f"network/{network_id}", None):
             return
-        drop(self.network_of_name, self.networks.pop(network_id).spec.name, network_id)
-        self.idle_blocks.put_network(network_id, None, None)
+        network = self.networks.pop(network_id)
+        drop(self.network_of_name, network.spec.name, network_id)
+        self.idle_blocks.put_network(network_id, network, None)
         self.roomier.pop(network_id, None)
         if network_id == self.ingress_network:
             self.ingress_network = None

@@ -6,12 +6,13 @@ user chose may also lie outside the range. What a service has it keeps, whatever
 changes. A refusal names who holds what was asked.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network
 from itertools import chain
 
 from msgspec.structs import replace
 
+from controller.allocator.held import held_of
 from controller.allocator.subnets import range_of
 from pyswarm_core.errors import Conflict, InvalidArgument
 from pyswarm_core.ids import NetworkId, ServiceId
@@ -67,13 +68,14 @@ def _chosen_ip(state: State, service_id: ServiceId, network_id: NetworkId, ip: s
     if holder != service_id:
         holder_name = state.services[holder].spec.name
         raise Conflict(f"address {ip} of network {name!r} is that of service {holder_name!r}")
-    for block in network.blocks:
-        if address in IPv4Network(block.cidr):
-            raise Conflict(
-                f"address {ip} of network {name!r} is in block {block.cidr}, whose addresses go to"
-                f" tasks of node number {block.node_number}; take one from the subnet's end, or"
-                " make the network with an --ip-range that leaves some out"
-            )
+    index = span.index_of(int(address))
+    if index in held_of(network, state).times:
+        block = next(block for block in network.blocks if span.index(block.cidr) == index)
+        raise Conflict(
+            f"address {ip} of network {name!r} is in block {block.cidr}, whose addresses go to"
+            f" tasks of node number {block.node_number}; take one from the subnet's end, or"
+            " make the network with an --ip-range that leaves some out"
+        )
     if not _leaves_a_block(state, network, int(address)):
         raise Conflict(f"address {ip} of network {name!r} is in the last block that tasks can have")
     return VirtualIp(network_id=network_id, addr=ip)
@@ -95,7 +97,7 @@ def _virtual_ip(state: State, network_id: NetworkId, old: Endpoint) -> VirtualIp
             return vip
     network = state.networks[network_id]
     used = state.virtual_ips.get(network_id, {})
-    for number in _free_addresses(network):
+    for number in _free_addresses(network, held_of(network, state).times):
         if number not in used:
             return VirtualIp(network_id=network_id, addr=str(IPv4Address(number)))
     raise Conflict(
@@ -106,10 +108,9 @@ def _virtual_ip(state: State, network_id: NetworkId, old: Endpoint) -> VirtualIp
     )
 
 
-def _free_addresses(network: Network) -> Iterator[int]:
+def _free_addresses(network: Network, held: Container[int]) -> Iterator[int]:
     """Addresses that no node hands out, highest first. The lowest block is left to the nodes."""
     span = range_of(network)
-    held = {span.index(block.cidr) for block in network.blocks}
     for index in range(span.count - 1, 0, -1):
         if index not in held:
             for number in reversed(span.addresses(index)):

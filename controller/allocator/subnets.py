@@ -13,7 +13,7 @@ from itertools import count
 import msgspec
 
 from pyswarm_core.errors import Conflict, InvalidArgument
-from pyswarm_core.limits import BLOCK_PREFIX
+from pyswarm_core.limits import BLOCK_PREFIX, NETWORKS_MAX
 from pyswarm_core.objects import Network
 from pyswarm_core.specs import ipv4_config
 
@@ -42,8 +42,10 @@ def overlap(subnet: IPv4Network, networks: Mapping[str, str], routes: Iterable[s
 
     A default route is in nobody's way.
     """
+    first, last = _span(subnet)
     for name, taken in networks.items():
-        if subnet.overlaps(IPv4Network(taken)):
+        other_first, other_last = span_of(taken)
+        if other_first <= last and first <= other_last:
             return f"network {name} ({taken})"
     for route in routes:
         taken_route = IPv4Network(route, strict=False)
@@ -65,8 +67,9 @@ def choose_subnet(
     pools: Sequence[str], size: int, networks: Mapping[str, str], routes: Iterable[str] = ()
 ) -> IPv4Network:
     """The lowest free subnet of that prefix length in the pools. Raises Conflict with numbers."""
-    taken = [IPv4Network(subnet) for subnet in networks.values()]
-    taken += [route for text in routes if (route := IPv4Network(text, strict=False)).prefixlen]
+    taken = [span_of(subnet) for subnet in networks.values()]
+    parsed = [IPv4Network(text, strict=False) for text in routes]
+    taken += [_span(route) for route in parsed if route.prefixlen]
     total = 0
     for text in pools:
         pool = IPv4Network(text)
@@ -93,14 +96,14 @@ def check_subnet6(text: str, subnet: IPv4Network, networks: Mapping[str, str]) -
             f"subnet {text!r}: too small for the hosts of {subnet}, want /{longest} or larger"
         )
     for name, taken in networks.items():
-        if subnet6.overlaps(IPv6Network(taken)):
+        if subnet6.overlaps(_subnet6(taken)):
             raise Conflict(f"subnet {subnet6} overlaps network {name} ({taken})")
     return subnet6
 
 
 def choose_subnet6(cluster_id: str, vni: int, networks: Mapping[str, str]) -> IPv6Network:
     """A /64 of unique local addresses (RFC 4193) that follows from cluster and VNI."""
-    taken = [IPv6Network(subnet) for subnet in networks.values()]
+    taken = [_subnet6(subnet) for subnet in networks.values()]
     for attempt in count():
         seed = f"{cluster_id} {vni} {attempt}".encode()
         high = b"\xfd" + blake2s(seed, digest_size=7, person=b"pyswula").digest()
@@ -111,17 +114,12 @@ def choose_subnet6(cluster_id: str, vni: int, networks: Mapping[str, str]) -> IP
 
 
 def _free_subnets(
-    pool: IPv4Network, prefix: int, taken: Sequence[IPv4Network]
+    pool: IPv4Network, prefix: int, taken: Sequence[tuple[int, int]]
 ) -> Iterator[IPv4Network]:
     """Free subnets, lowest first; jumps over what is taken instead of trying every candidate."""
     step = 1 << (32 - prefix)
-    address, end = int(pool.network_address), int(pool.broadcast_address)
-    within = sorted(
-        (int(net.network_address), int(net.broadcast_address))
-        for net in taken
-        if net.overlaps(pool)
-    )
-    for first, last in within:
+    address, end = _span(pool)
+    for first, last in sorted(span for span in taken if span[0] <= end and address <= span[1]):
         while address + step <= first:
             yield IPv4Network((address, prefix))
             address += step
@@ -132,15 +130,25 @@ def _free_subnets(
         address += step
 
 
+@lru_cache(2 * NETWORKS_MAX)
+def _subnet6(text: str) -> IPv6Network:
+    return IPv6Network(text)
+
+
+@lru_cache(2 * NETWORKS_MAX)
+def span_of(subnet: str) -> tuple[int, int]:
+    """A network's first and last address, as numbers. Asked for all networks at once."""
+    return _span(IPv4Network(subnet))
+
+
+def _span(subnet: IPv4Network) -> tuple[int, int]:
+    return int(subnet.network_address), int(subnet.broadcast_address)
+
+
 def block_prefix(subnet: IPv4Network) -> int:
     """Prefix length of a subnet's blocks: BLOCK_PREFIX, or smaller so that 16 nodes find room."""
     wanted = subnet.prefixlen + _BLOCKS_WANTED.bit_length() - 1
     return max(min(max(BLOCK_PREFIX, wanted), SMALLEST_BLOCK), subnet.prefixlen)
-
-
-def addresses_for_tasks(block: IPv4Network) -> int:
-    """How many tasks one block has addresses for."""
-    return block.num_addresses - NOT_FOR_TASKS
 
 
 class Range(msgspec.Struct, frozen=True):
@@ -164,7 +172,15 @@ class Range(msgspec.Struct, frozen=True):
 
     def index(self, block: str) -> int:
         """The index of that block."""
-        return (_first_address(block) - self.base) >> (32 - self.prefix)
+        return self.index_of(read_block(block)[0])
+
+    def index_of(self, address: int) -> int:
+        """The index of the block that the address is in; beyond 0 to `count` if it is elsewhere."""
+        return (address - self.base) >> (32 - self.prefix)
+
+    def bit(self, index: int) -> int:
+        """The index as a bit; none if no block of the range has it."""
+        return 1 << index if 0 <= index < self.count else 0
 
     def addresses(self, index: int) -> range:
         """The addresses of the block of that index, as numbers."""
@@ -195,7 +211,13 @@ def _range(subnet: str, cidr: str, gateway: str) -> Range:
     return Range(cidr, base, prefix, count, tuple(reserved), gateway_block)
 
 
-@lru_cache(1 << 16)
-def _first_address(cidr: str) -> int:
-    """Asked for every block in every decision."""
-    return int(IPv4Network(cidr).network_address)
+def read_block(cidr: str) -> tuple[int, int]:
+    """A stored block's first address and prefix length. Raises ValueError.
+
+    Asked for every block of every network: IPv4Network takes ten times as long.
+    """
+    address, _, prefix = cidr.partition("/")
+    octets = bytes(map(int, address.split(".")))
+    if len(octets) != 4 or not 0 <= int(prefix) <= 32:
+        raise ValueError(f"block {cidr!r}: want one like 10.128.0.0/26")
+    return int.from_bytes(octets), int(prefix)

@@ -3,11 +3,12 @@
 import hmac
 from collections.abc import Container, Iterable
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from itertools import islice
 
 import msgspec
 
+from controller.allocator.subnets import span_of
 from controller.nodestate import moved
 from controller.requests.nodes import MANAGER, host_of, runs_controller
 from pyswarm_core.clock import Instant
@@ -201,9 +202,10 @@ def _require_unclaimed(state: State, besides: Container[NodeId], hostname: str, 
                 f" is {holder.status.state}: if it is this host's former node, wait until that is"
                 f" down; else give one of them another {option}"
             )
-    address = IPv4Address(addr)
+    address = int(IPv4Address(addr))
     for network in state.networks.values():
-        if address in IPv4Network(network.subnet):
+        first, last = span_of(network.subnet)
+        if first <= address <= last:
             raise AlreadyExists(
                 f"address {addr} belongs to network {network.spec.name} ({network.subnet}):"
                 " make that with another --subnet, or give another --advertise-addr"

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.allocator import subnets
 from controller.allocator.subnets import (
     block_prefix,
     check_subnet,
@@ -14,8 +15,10 @@ from controller.allocator.subnets import (
     parse_subnet,
 )
 from controller.allocator.vni import allocate_vni
-from pyswarm_core.errors import Conflict, InvalidArgument
-from pyswarm_core.limits import VNI_MAX, VNI_MIN
+from controller.servers.joining import _require_unclaimed as require_unclaimed
+from pyswarm_core.errors import AlreadyExists, Conflict, InvalidArgument
+from pyswarm_core.limits import NETWORKS_MAX, VNI_MAX, VNI_MIN
+from tests.fixtures import build
 
 
 def test_first_network_gets_the_pools_first_subnet() -> None:
@@ -91,3 +94,25 @@ def test_vnis_are_handed_out_in_turn_and_wrap() -> None:
     assert allocate_vni(VNI_MIN, {VNI_MIN, VNI_MIN + 1}) == (VNI_MIN + 2, VNI_MIN + 3)
     assert allocate_vni(VNI_MAX, {}) == (VNI_MAX, VNI_MIN)
     assert allocate_vni(VNI_MAX, {VNI_MAX}) == (VNI_MIN, VNI_MIN + 1)
+
+
+def test_networks_are_parsed_once_however_often_they_are_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parsed: list[object] = []
+
+    def counted(text: object, *, strict: bool = True) -> IPv4Network:
+        parsed.append(text)
+        return IPv4Network(text, strict)
+
+    many = [f"10.{number >> 8}.{number & 255}.0/24" for number in range(NETWORKS_MAX)]
+    networks = {f"n{number}": text for number, text in enumerate(many)}
+    state = build.state(networks=[build.network(name, text) for name, text in networks.items()])
+    choose_subnet(["10.0.0.0/8"], 24, networks)
+    monkeypatch.setattr(subnets, "IPv4Network", counted)
+    chosen = choose_subnet(["10.0.0.0/8"], 24, networks)
+    require_unclaimed(state, (), "host", "192.0.2.1")
+    assert not overlap(chosen, networks)
+    assert parsed == ["10.0.0.0/8", (int(chosen.network_address), 24)]
+    with pytest.raises(AlreadyExists, match=r"belongs to network n0 \(10.0.0.0/24\)"):
+        require_unclaimed(state, (), "host", "10.0.0.255")
