@@ -6,9 +6,16 @@ always parse.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
 
 import msgspec
 
@@ -18,6 +25,7 @@ from pyswarm_core.specs import ROLES
 
 NODE_LABEL = "node.labels."
 ENGINE_LABEL = "engine.labels."
+IP = "node.ip"
 
 _FORM = re.compile(r" *(?P<key>[^\s=!]+) *(?P<operator>==|!=) *(?P<value>.*?) *")
 _LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]*")
@@ -36,7 +44,7 @@ _FIELDS: Mapping[str, Callable[[Node], str]] = {
     "node.platform.os": lambda node: node.description.platform.os,
     "node.platform.arch": lambda node: _platform_word(node.description.platform.architecture),
 }
-KEYS = (*_FIELDS, "node.ip", f"{NODE_LABEL}NAME", f"{ENGINE_LABEL}NAME")
+KEYS = (*_FIELDS, IP, f"{NODE_LABEL}NAME", f"{ENGINE_LABEL}NAME")
 
 
 VALUES: Mapping[str, tuple[str, ...]] = {
@@ -61,8 +69,8 @@ class Constraint(msgspec.Struct, frozen=True):
         return self._equals(node) is self.equal
 
     def _equals(self, node: Node) -> bool:
-        if self.key == "node.ip":
-            return _within(node.status.addr, _network(self.value))
+        if self.key == IP:
+            return _within(node.status.addr, network_of(self.value))
         found = attribute(node, self.key)
         return found is not None and found.casefold() == self.value.casefold()
 
@@ -75,6 +83,16 @@ def attribute(node: Node, key: str) -> str | None:
         return node.description.engine_labels.get(key[len(ENGINE_LABEL) :])
     field = _FIELDS.get(key)
     return field(node) if field else None
+
+
+def attributes(node: Node) -> Iterator[tuple[str, str]]:
+    """The keys for which `attribute` finds something on the node, and what it finds."""
+    for key, field in _FIELDS.items():
+        yield key, field(node)
+    for name, value in node.spec.labels.items():
+        yield NODE_LABEL + name, value
+    for name, value in node.description.engine_labels.items():
+        yield ENGINE_LABEL + name, value
 
 
 @lru_cache(4096)
@@ -90,7 +108,7 @@ def parse(text: str) -> Constraint:
         raise InvalidArgument(
             f"constraint {text!r}: unknown key {key!r}, valid are {', '.join(KEYS)}"
         )
-    if key == "node.ip" and _network(value) is None:
+    if key == IP and network_of(value) is None:
         raise InvalidArgument(
             f"constraint {text!r}: {value!r} is neither an address nor a CIDR network"
         )
@@ -130,20 +148,27 @@ def _known(key: str) -> bool:
     for prefix in (NODE_LABEL, ENGINE_LABEL):
         if key.startswith(prefix):
             return _LABEL.fullmatch(key[len(prefix) :]) is not None
-    return key in _FIELDS or key == "node.ip"
+    return key in _FIELDS or key == IP
 
 
 @lru_cache(1024)
-def _network(text: str) -> IPv4Network | IPv6Network | None:
+def network_of(text: str) -> IPv4Network | IPv6Network | None:
+    """The network that a constraint on `node.ip` names; None if it names none."""
     try:
         return ip_network(text, strict=False)
     except ValueError:
         return None
 
 
-def _within(address: str, network: IPv4Network | IPv6Network | None) -> bool:
-    host = address.rpartition(":")[0] if address.count(":") == 1 else address
+def address_of(text: str) -> IPv4Address | IPv6Address | None:
+    """A node's address, reported with or without a port; None if it is none."""
+    host = text.rpartition(":")[0] if text.count(":") == 1 else text
     try:
-        return network is not None and ip_address(host) in network
+        return ip_address(host)
     except ValueError:
-        return False
+        return None
+
+
+def _within(text: str, network: IPv4Network | IPv6Network | None) -> bool:
+    address = address_of(text)
+    return network is not None and address is not None and address in network

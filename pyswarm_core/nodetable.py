@@ -10,8 +10,8 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from pyswarm_core.constraints import attribute, parse
-from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.constraintcolumns import ConstraintColumns
+from pyswarm_core.constraints import attribute
 from pyswarm_core.ids import NetworkId, NodeId
 from pyswarm_core.objects import Capability, Node
 from pyswarm_core.ports import HostPort, overlaps
@@ -23,8 +23,8 @@ BoolColumn = npt.NDArray[np.bool_]
 
 _EVERY = NetworkId("")
 _ANY_NUMBER = 1 << 40
-_CACHED_COLUMNS = 1024
-"""Constraints and labels whose columns are kept; all are dropped when there are more."""
+_CACHED_BRANCHES = 1024
+"""Labels whose columns are kept; the oldest goes when there are more."""
 _BRANCHES_PER_ROW = 4
 """Values remembered of a label, by row: nodes may report others at will."""
 
@@ -130,7 +130,7 @@ class NodeTable:
         self._at: dict[str, dict[NodeId, None]] = {}
         self._blocked: dict[NetworkId, dict[int, None]] = {}
         self._free: list[int] = []
-        self._satisfying: dict[str, BoolColumn] = {}
+        self._constraints = ConstraintColumns()
         self._branches: dict[str, Branches] = {}
         self.number: IntColumn = np.zeros(0, np.int64)
         self.schedulable: BoolColumn = np.zeros(0, np.bool_)
@@ -209,7 +209,7 @@ class NodeTable:
         self.lacks_ipv6[row] = Capability.IPV6 in node.description.lacks
         self._block(row, old, node)
         if old is None or _attributes_differ(old, node):
-            self._refresh(row, node)
+            self._refresh(row, old, node)
         return row
 
     def hold(self, rows: IntColumn, ports: Iterable[HostPort], sign: int) -> None:
@@ -231,8 +231,7 @@ class NodeTable:
         _move(self._at, node_id, _addresses(old), ())
         for name in _COLUMNS:
             getattr(self, name)[row] = 0
-        for column in self._satisfying.values():
-            column[row] = False
+        self._constraints.put(row, old, None)
         self._held_ports.forget_row(row)
         self.version += 1
         self.attributes_version += 1
@@ -295,14 +294,7 @@ class NodeTable:
 
     def satisfying(self, constraint: str) -> BoolColumn:
         """Which rows satisfy the constraint; none if it cannot be parsed. Do not write to it."""
-        column = self._satisfying.get(constraint)
-        if column is None:
-            if len(self._satisfying) >= _CACHED_COLUMNS:
-                self._satisfying.clear()
-            column = self._satisfying[constraint] = np.zeros(len(self.number), np.bool_)
-            for row, node in enumerate(self.nodes):
-                column[row] = node is not None and _holds(constraint, node)
-        return column
+        return self._constraints.of(constraint)
 
     def satisfying_all(self, constraints: Iterable[str]) -> BoolColumn:
         """Which rows satisfy every one of the constraints."""
@@ -315,10 +307,10 @@ class NodeTable:
         """The values that the nodes have under a label's key. Do not write to it."""
         found = self._branches.get(key)
         if found is None:
-            if len(self._branches) >= _CACHED_COLUMNS:
-                self._branches.clear()
+            if len(self._branches) >= _CACHED_BRANCHES:
+                del self._branches[next(iter(self._branches))]
             found = self._branches[key] = Branches(len(self.number))
-            for row, node in enumerate(self.nodes):
+            for row, node in enumerate(self.nodes if self._constraints.has_key(key) else ()):
                 if node is not None:
                     found.put(row, attribute(node, key))
         return found
@@ -335,10 +327,9 @@ class NodeTable:
         for network_id in now:
             self._blocked.setdefault(network_id, {})[row] = None
 
-    def _refresh(self, row: int, node: Node) -> None:
+    def _refresh(self, row: int, old: Node | None, node: Node) -> None:
         self.attributes_version += 1
-        for constraint, column in self._satisfying.items():
-            column[row] = _holds(constraint, node)
+        self._constraints.put(row, old, node)
         for key, branches in list(self._branches.items()):
             branches.put(row, attribute(node, key))
             if len(branches.values) > _BRANCHES_PER_ROW * len(self.number):
@@ -351,7 +342,7 @@ class NodeTable:
             for name in _COLUMNS:
                 column = getattr(self, name)
                 setattr(self, name, np.concatenate([column, np.zeros(extra, column.dtype)]))
-            self._satisfying.clear()
+            self._constraints.resize(len(self.number))
             self._branches.clear()
         self.ids.append(NodeId(""))
         self.nodes.append(None)
@@ -397,13 +388,6 @@ def _attributes_differ(old: Node, new: Node) -> bool:
         or old.description != new.description
         or old.status.addr != new.status.addr
     )
-
-
-def _holds(constraint: str, node: Node) -> bool:
-    try:
-        return parse(constraint).holds(node)
-    except InvalidArgument:
-        return False
 
 
 def _extended(column: IntColumn | None, length: int) -> IntColumn:
