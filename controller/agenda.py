@@ -19,6 +19,8 @@ from pyswarm_core.limits import (
 )
 from pyswarm_core.state import State
 
+_TASKS_PER_SLOT = 16
+"""So many tasks of a node that changed cost what a slot does that is looked at by itself."""
 _SETTLED_PER_UNSETTLED = 8
 """So many settled slots cost what one does that is looked at by itself."""
 
@@ -114,28 +116,34 @@ class Agenda:
         dirty.cluster, self.cluster = self.cluster, False
         self._unfinished = False
         self._take_freed(dirty, state)
-        room = DECISION_COST
+        room = self._take_nodes(dirty, state)
         # Not one `next(iter(...))` after the other: each passes over all that was deleted before.
-        for service_id in tuple(islice(self.services, room)):
-            if room <= 0:
-                break
+        for service_id in tuple(islice(self.services, DECISION_COST)):
+            cost = _cost(state, service_id)
+            if dirty.services and room < cost:
+                break  # a huge one is decided alone: others do not wait for its round
             changed = self.services.pop(service_id)
             dirty.services.add(service_id)
-            room -= _cost(state, service_id)
+            room -= cost
             if (cursor := self._resumed.pop(service_id, None)) is not None:
                 dirty.resumed[service_id] = cursor
                 if changed:
                     self.services[service_id] = True  # for another round
+        return dirty
+
+    def _take_nodes(self, dirty: Dirty, state: State) -> int:
+        """Take at least one node that changed, and leave room for services; return how much."""
+        room = DECISION_COST
         of_node = 1 + len(state.global_services)
         compared = DECISION_FITS
-        for node_id in tuple(islice(self.nodes, max(0, room))):
-            if room <= 0 or compared <= 0:
+        for node_id in tuple(islice(self.nodes, DECISION_COST)):
+            if dirty.nodes and (room <= DECISION_COST // 2 or compared <= 0):
                 break
             del self.nodes[node_id]
             dirty.nodes.add(node_id)
-            room -= of_node + len(state.tasks_of_node(node_id))
+            room -= of_node + len(state.tasks_of_node(node_id)) // _TASKS_PER_SLOT
             compared -= len(state.unplaced)
-        return dirty
+        return room
 
     def _take_freed(self, dirty: Dirty, state: State) -> None:
         """Who waits may be helped by nodes on which tasks ended, and by networks that got room."""

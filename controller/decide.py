@@ -72,7 +72,13 @@ def _in_turn(
     Whether a waiting service that did not change itself is decided is asked when its turn comes.
     """
     left_alone = {one for one in dirty.quarantined if one not in dirty.services}
-    named = dict.fromkeys((*sorted(slots), *sorted(dirty.services)))
+    # Huge ones last: what there is room for is done of them.
+    named = dict.fromkeys(
+        sorted(
+            {*slots, *dirty.services},
+            key=lambda one: (len(state.tasks_of_service(one).unsettled), one),
+        )
+    )
     for service_id in state.unplaced.in_order({**named, **candidates.services}):
         if service_id in left_alone:
             continue

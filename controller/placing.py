@@ -25,6 +25,7 @@ from pyswarm_core.errors import told
 from pyswarm_core.ids import IdSource, NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.indexes import footprint_of, is_placed, waits_for_node
 from pyswarm_core.limits import (
+    BOUND_LEAST,
     EXPLAIN_PERIOD,
     FAILURE_SLOTS,
     FAILURE_WINDOW,
@@ -82,13 +83,13 @@ class Placing:
         They become part of its changes; of those that found no node some do so in `explain`.
         """
         self.placings += 1
-        room = max(1, plan.writes_left, len(plan.vacancies))
         waiting = [_candidate(task) for task in plan.pending.values()]
         waiting += [Candidate(plan.vacancies[number]) for number in sorted(plan.vacancies)]
         demand = demand_of(self._state, plan, self._now)
         if waiting[0].vacancy.node_id:
-            left = self._place_bound(plan, demand, waiting, room)
+            left = self._place_bound(plan, demand, waiting, max(plan.writes_left, BOUND_LEAST))
         else:
+            room = max(1, plan.writes_left, len(plan.vacancies))
             left = self._place_free(plan, demand, waiting[:room])
             if left:
                 left += waiting[room:]

@@ -238,6 +238,7 @@ class ServiceTasks:
     """The tasks of one service. `slots` maps a slot to its tasks, oldest first."""
 
     __slots__ = (
+        "crowded",
         "leaving",
         "pending",
         "placed",
@@ -261,6 +262,8 @@ class ServiceTasks:
         """Slots that are not settled: the only ones that can ask for something by themselves."""
         self.leaving: dict[int, None] = {}
         """Slots of which only tasks are left that are to be removed: they fill no replica."""
+        self.crowded: dict[int, None] = {}
+        """Those of them with so many tasks that they get no other before some have ended."""
         self.storied: dict[int, None] = {}
         """Slots with more than one task: those that remember failures."""
         self.versions: dict[int, int] = {}
@@ -280,8 +283,13 @@ class ServiceTasks:
             del self.unsettled[slot]
         if tasks[-1].desired_state is _REMOVE and _leaves(tasks):
             self.leaving[slot] = None
+            if len(tasks) >= UNFINISHED_MAX:
+                self.crowded[slot] = None
+            else:
+                self.crowded.pop(slot, None)
         elif slot in self.leaving:
             del self.leaving[slot]
+            self.crowded.pop(slot, None)
         if len(tasks) > 1:
             self.storied[slot] = None
         elif slot in self.storied:
@@ -292,6 +300,7 @@ class ServiceTasks:
         del self.slots[slot]
         self.unsettled.pop(slot, None)
         self.leaving.pop(slot, None)
+        self.crowded.pop(slot, None)
         self.storied.pop(slot, None)
 
     def count(self, task: Task, sign: int) -> None:
@@ -364,8 +373,6 @@ def is_settled(tasks: tuple[Task, ...]) -> bool:
 
 
 def _leaves(tasks: tuple[Task, ...]) -> bool:
-    if len(tasks) >= UNFINISHED_MAX:
-        return False  # so many tasks that have not ended keep the slot from being filled anew
     return all(task.desired_state is _REMOVE for task in tasks)
 
 

@@ -57,6 +57,8 @@ DECISIONS_PER_TURN = 20
 EVICTIONS = 10_000
 """Tasks on nodes that may run nothing that one decision looks for (2 ms); more are for the next."""
 
+BOUND_LEAST = 256
+"""Tasks of a global service that a decision makes at least: finding its nodes costs as much."""
 SURPLUS_CHOSEN = 5_000
 """Replicas to give up that are chosen at once; several decisions give them up."""
 

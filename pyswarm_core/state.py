@@ -32,7 +32,7 @@ from pyswarm_core.limits import CHUNK_SLOTS
 from pyswarm_core.nodetable import NodeTable
 from pyswarm_core.objects import Cluster, Endpoint, Network, Node, Service, Task, TaskStatus
 from pyswarm_core.specs import PortConfig, Protocol
-from pyswarm_core.states import TaskState, is_terminal, occupies, reported_by_agent
+from pyswarm_core.states import TaskState, ends_by_itself, is_terminal, occupies, reported_by_agent
 
 _RUNNING = TaskState.RUNNING
 _ASSIGNED = TaskState.ASSIGNED
@@ -70,8 +70,8 @@ class State:
         self._of_service: dict[ServiceId, ServiceTasks] = {}
         self._of_node: defaultdict[NodeId, dict[TaskId, Task]] = defaultdict(dict)
         self._footprints: dict[tuple[ServiceId, int], Footprint] = {}
-        self.lost_nodes: dict[NodeId, None] = {}
-        """Removed nodes that still have tasks."""
+        self.lost_nodes: dict[NodeId, int] = {}
+        """Nodes that do not exist, and how many of their tasks did not end by themselves."""
         self.network_load: dict[NetworkId, dict[NodeId, int]] = {}
         """How many tasks that occupy a node are on each network."""
         self.idle_blocks = IdleBlocks(self.node_of_number, self.node_table, self.network_load)
@@ -253,9 +253,9 @@ class State:
     def _remove_node(self, node_id: NodeId) -> None:
         if self.unreadable.pop(f"node/{node_id}", None):
             return
-        if self._of_node.get(node_id):
-            self.lost_nodes[node_id] = None
         number = self.nodes.pop(node_id).number
+        for task in self.tasks_of_node(node_id).values():
+            self._count_lost(task, 1)
         drop(self.node_of_number, number, node_id)
         self.node_table.remove(node_id)
         self.idle_blocks.put_node(number)
@@ -290,6 +290,8 @@ class State:
         of_node = self._of_node
         for task in tasks:
             of_node[task.node_id][task.id] = task
+            if task.node_id not in self.nodes:
+                self._count_lost(task, 1)
         for state, count in Counter([task.state for task in tasks]).items():
             self.tasks_in_state[state] += count
         group.count_settled(tasks)
@@ -330,10 +332,21 @@ class State:
         if old is not None and occupies(old.state) and not occupies(task.state):
             self.node_table.free(old.node_id)
 
+    def _count_lost(self, task: Task, sign: int) -> None:
+        """Count a task of a node that does not exist."""
+        if not ends_by_itself(task.state):
+            left = self.lost_nodes.get(task.node_id, 0) + sign
+            if left:
+                self.lost_nodes[task.node_id] = left
+            else:
+                del self.lost_nodes[task.node_id]
+
     def _count(self, task: Task, group: ServiceTasks, sign: int, loads: _Loads) -> None:
         """Count the task in, or out; what that does to its node is added to `loads`."""
         state = task.state
         self.tasks_in_state[state] += sign
+        if task.node_id and task.node_id not in self.nodes:
+            self._count_lost(task, sign)
         if state > _RUNNING:
             return
         group.count(task, sign)
@@ -405,4 +418,3 @@ class State:
         node_tasks.pop(task.id, None)
         if not node_tasks:
             del self._of_node[task.node_id]
-            self.lost_nodes.pop(task.node_id, None)

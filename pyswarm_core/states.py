@@ -128,6 +128,14 @@ NODE_TRANSITIONS: Mapping[tuple[NodeState, NodeState], str] = MappingProxyType(
 )
 
 
+_BY_ITSELF = frozenset({TaskState.COMPLETE, TaskState.FAILED, TaskState.REJECTED})
+
+
+def ends_by_itself(state: TaskState) -> bool:
+    """Whether it is an end that nobody asked for."""
+    return state in _BY_ITSELF
+
+
 def is_terminal(state: TaskState) -> bool:
     """Whether a task in this state has ended for good."""
     return state in TERMINAL_STATES

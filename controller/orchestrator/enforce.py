@@ -5,7 +5,7 @@ constraint of its service. Reservations are not enforced here: a node that shran
 keeps them, as in Swarm.
 """
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 import numpy as np
 
@@ -74,7 +74,7 @@ def _on_unfit_nodes(state: State) -> Iterator[Task]:
     for node_id in (table.ids[row] for row in unfit.tolist()):
         yield from (task for task in state.tasks_of_node(node_id).values() if is_wanted(task))
     for node_id in state.lost_nodes:
-        # An end that explains why a slot is empty may stay: nothing to look at.
+        # An end by itself explains why a slot is empty and may stay: nothing to look at.
         tasks = state.tasks_of_node(node_id).values()
         yield from (task for task in tasks if not ended_by_itself(task))
 
@@ -89,24 +89,29 @@ def _violates(state: State, task: Task) -> bool:
     return any(not state.node_table.satisfying(one)[row] for one in constraints)
 
 
-def misplaced(state: State, service: Service) -> tuple[list[int], bool]:
-    """The slots whose tasks are on nodes that do not satisfy the service's constraints, at most
-    about EVICTIONS; and whether these are all.
+def misplaced(state: State, service: Service, most: int) -> tuple[list[int], bool]:
+    """The slots whose tasks are on nodes that do not satisfy the service's constraints, about
+    `most` of them; and whether these are all.
     """
     constraints = service.spec.task_template.placement.constraints
-    slots: list[int] = []
     if not constraints:
-        return slots, True
+        return [], True
     fits, rows = state.node_table.satisfying_all(constraints), state.node_table.rows
     # By the service's nodes, not by the fleet's: most services are small beside it.
-    for node_id in state.tasks_of_service(service.id).placed:
-        row = rows.get(node_id)
-        if row is None or fits[row]:
-            continue
-        if len(slots) >= EVICTIONS:
-            return slots, False
-        tasks = state.tasks_of_node(node_id).values()
-        slots += [one.slot for one in tasks if one.service_id == service.id and is_wanted(one)]
+    tasks = state.tasks_of_service(service.id)
+    wrong = {one: None for one in tasks.placed if (row := rows.get(one)) is None or not fits[row]}
+    on_them = sum(len(state.tasks_of_node(node_id)) for node_id in wrong)
+    held: Iterable[Task] = ()
+    if on_them > len(tasks.slots):
+        held = (slot[-1] for slot in tasks.slots.values())
+    elif wrong:
+        held = (task for node_id in wrong for task in state.tasks_of_node(node_id).values())
+    slots: list[int] = []
+    for task in held:
+        if task.node_id in wrong and task.service_id == service.id and is_wanted(task):
+            if len(slots) >= most:
+                return slots, False
+            slots.append(task.slot)
     return slots, True
 
 

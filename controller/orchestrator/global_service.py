@@ -58,6 +58,7 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
     else:
         numbers = to_settle(plan, state, marked)
     slots = settled(plan, state, numbers, now)
+    plan.scanned += 2 * len(eligible)
     if partial and plan.is_cut:
         plan.cut(0)  # it becomes dirty itself: all its unsettled slots are looked at
     for number in tuple(slots):
@@ -66,10 +67,11 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
     prove(plan, slots.values())
     lacking = {number for number, slot in slots.items() if not slot.filled}
     if not plan.is_cut:
-        lacking.update(number for number in eligible if number not in tasks.slots)
-    for number in sorted(lacking):
-        if number in eligible and number not in plan.vacancies:
-            plan.vacancies[number] = Vacancy(number, node_id=eligible[number], why=_ELIGIBLE)
+        begin = plan.cursor.slot
+        lacking.update(one for one in eligible if one >= begin and one not in tasks.slots)
+    plan.scanned += 8 * len(lacking)  # each becomes a vacancy, and is compared with its node
+    for number in sorted(lacking & eligible.keys() - plan.vacancies.keys()):
+        plan.vacancies[number] = Vacancy(number, node_id=eligible[number], why=_ELIGIBLE)
     if updating and not plan.is_cut:
         advance(plan, tasks, slots, now)
 

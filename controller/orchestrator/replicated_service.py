@@ -16,10 +16,12 @@ from controller.orchestrator.update import advance, has_outdated, prove
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import NoteKind
 from pyswarm_core.ids import NodeId
-from pyswarm_core.indexes import ServiceTasks, runs_as_wanted
+from pyswarm_core.indexes import ServiceTasks
 from pyswarm_core.limits import PENDING_SHOWN, SURPLUS_CHOSEN
 from pyswarm_core.state import State
+from pyswarm_core.states import TaskState
 
+_RUNNING = TaskState.RUNNING
 _WANTED = (NoteKind.TASK_CREATED, "to have as many replicas as wanted")
 
 
@@ -39,11 +41,12 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
     empty = len(tasks.leaving)
     empty += sum(not slot.filled for slot in slots.values() if slot.number not in tasks.leaving)
     filled, given_up = len(tasks.slots) - empty, list[int]()
-    if filled < replicas:
+    missing = replicas - filled - len(tasks.crowded)
+    if missing > 0:
+        plan.scanned += len(tasks.slots)
         room = max(plan.writes_left - len(plan.vacancies), PENDING_SHOWN)
-        created = min(replicas - filled, room)
-        plan.missing = replicas - filled - created
-        _fill(plan, tasks, slots, created)
+        plan.missing = max(0, missing - room)
+        _fill(plan, tasks, slots, missing - plan.missing)
     elif filled > replicas:
         given_up = _shrink(plan, state, slots, filled - replicas, now)
         slots.update((number, Slot(number, SlotKind.EMPTY)) for number in given_up)
@@ -57,10 +60,13 @@ def _fill(plan: Plan, tasks: ServiceTasks, slots: dict[int, Slot], count: int) -
     while count > 0:
         number += 1
         known = slots.get(number)
-        if number in tasks.slots and (known is None or known.filled):
-            continue
-        plan.vacancies[number] = Vacancy(number, why=_WANTED)
-        count -= 1
+        if number in tasks.leaving:
+            free = number not in tasks.crowded
+        else:
+            free = number not in tasks.slots or (known is not None and not known.filled)
+        if free and number not in plan.vacancies:
+            plan.vacancies[number] = Vacancy(number, why=_WANTED)
+            count -= 1
 
 
 def _shrink(
@@ -91,15 +97,16 @@ def _surplus(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], count: i
     running: list[int] = []
     nodes: list[NodeId] = []
     for number, held in tasks.slots.items():
-        known = seen.get(number)
-        if known is not None:
-            task = known.task if known.runs else None
+        if number in tasks.leaving:
+            continue
+        if number in seen:
+            known = seen[number]
             if not known.filled:
                 continue
-        elif number in tasks.leaving:
-            continue
+            task = known.task if known.runs else None
         else:
-            task = held[-1] if runs_as_wanted(held[-1]) else None
+            newest = held[-1]
+            task = newest if newest.state is _RUNNING and newest.desired_state <= _RUNNING else None
         if task is None:
             idle.append(number)
         else:

@@ -11,14 +11,12 @@ from pyswarm_core.clock import Instant, after
 from pyswarm_core.limits import RESTARTS_REMEMBERED
 from pyswarm_core.objects import Task
 from pyswarm_core.specs import RestartCondition, RestartPolicy
-from pyswarm_core.states import TaskState
-
-_BY_ITSELF = frozenset({TaskState.COMPLETE, TaskState.FAILED, TaskState.REJECTED})
+from pyswarm_core.states import TaskState, ends_by_itself
 
 
 def ended_by_itself(task: Task) -> bool:
     """Whether it came to an end that nobody asked for."""
-    return task.state in _BY_ITSELF
+    return ends_by_itself(task.state)
 
 
 def refusal(policy: RestartPolicy, ended: Task, slot_tasks: Iterable[Task]) -> str:

@@ -10,6 +10,7 @@ from controller.orchestrator.enforce import misplaced
 from controller.orchestrator.plan import AFTER_ALL, Plan
 from controller.orchestrator.slots import Slot, settle
 from pyswarm_core.clock import Instant
+from pyswarm_core.limits import WRITE_COST
 from pyswarm_core.state import State
 
 
@@ -17,7 +18,7 @@ def to_settle(plan: Plan, state: State, marked: Iterable[int]) -> list[int]:
     """The slots to look at: those that are marked or on wrong nodes, and of the unsettled ones
     those that this round has yet to look at.
     """
-    wrong, is_all = misplaced(state, plan.service)
+    wrong, is_all = misplaced(state, plan.service, plan.room // WRITE_COST)
     if not is_all:
         plan.cut(AFTER_ALL)
     return in_round(plan, state.tasks_of_service(plan.service.id).unsettled, (*marked, *wrong))

@@ -45,7 +45,7 @@ def _few_evictions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(enforce, "EVICTIONS", FEW)
 
 
-def _world(replicas: int = HUGE, hosts: int = 10) -> Leader:
+def _world(replicas: int | None = HUGE, hosts: int = 10) -> Leader:
     world = Leader(build.state(nodes=nodes(hosts), services=[_service(replicas)], history=1))
     world.agenda.add_services(world.state.services)
     world.turns()
@@ -306,3 +306,104 @@ def test_history_of_a_bounded_number_of_slots_is_searched_for_failures() -> None
     assert demand.failing is not None
     rows = state.node_table.rows
     assert [demand.failing[rows[NodeId(n)]] for n in ("n1", "n2")] == [0, 1]
+
+
+def test_a_global_service_on_very_many_nodes_is_made_in_parts() -> None:
+    world = _world(None, hosts=2_000)
+    assert _slots(world) == 2_000
+    writes = [work.cost for work in world.work]
+    assert len(writes) >= 2_000 // 300
+    assert max(writes) <= DECISION_COST + 256 * WRITE_COST
+
+
+def test_global_services_that_no_node_can_take_are_bounded() -> None:
+    spec = build.template(memory=1 << 50)
+    huge = [build.service(f"huge{n}", replicas=None, spec=spec) for n in range(4)]
+    world = Leader(build.state(nodes=nodes(2_000), services=huge))
+    world.agenda.add_services(world.state.services)
+    world.turns()
+    waiting = [task for task in world.state.tasks.values() if task.state is TaskState.PENDING]
+    assert len(waiting) == 4 * PENDING_SHOWN
+    assert max(work.placings for work in world.work) < 4
+
+
+def test_slots_with_too_many_tasks_on_their_way_out_do_not_keep_a_decision_busy() -> None:
+    """They cannot be filled anew, and they are no surplus."""
+    tasks = [
+        replace(
+            build.task(f"web.{slot}", task_id=f"t{slot}.{n}", node="n1"),
+            desired_state=TaskState.REMOVE,
+        )
+        for slot in range(1, 701)
+        for n in range(8)
+    ]
+    world = Leader(build.state(nodes=nodes(1), services=[_service(0)], tasks=tasks))
+    world.agenda.add_services(world.state.services)
+    world.turns()
+    assert len(world.work) < 10
+    _scaled(world, 3)
+    assert not world.wanted("web"), "their slots get no other tasks"
+    world.report("n1", tasks[0], TaskState.SHUTDOWN)
+    world.turns()
+    assert not world.wanted("web"), "as many slots as are wanted are crowded still"
+
+
+def test_a_small_service_does_not_wait_for_the_round_of_a_huge_one() -> None:
+    world = _world()
+    _report(world, TaskState.RUNNING)
+    _report(world, TaskState.FAILED)
+    dirty = world.agenda.take(world.state)
+    world.agenda.follow_up(dirty, decision := world.decide(dirty))
+    world.state.apply(decision.writes)
+    world.state.apply(Writes(services=(build.service("z"),)))
+    for _ in range(2):
+        dirty = world.agenda.take(world.state)
+        world.agenda.follow_up(dirty, decision := world.decide(dirty))
+        world.followed.decided(decision.writes)
+    assert world.wanted("z")
+
+
+def test_a_node_that_changed_does_not_wait_for_a_huge_service() -> None:
+    world = _world()
+    _report(world, TaskState.RUNNING)
+    _report(world, TaskState.FAILED)
+    world.put_node(build.node("n11", number=11))
+    assert world.agenda.take(world.state).nodes == {"n11"}
+
+
+def test_replicas_that_are_wanted_again_take_the_lowest_slots() -> None:
+    world = _world(2_000)
+    _report(world, TaskState.RUNNING)
+    world.turns()
+    _scaled(world, 0)
+    _scaled(world, 2_000)
+    assert sorted(task.slot for task in world.wanted("web")) == list(range(1, 2_001))
+
+
+def test_a_task_on_a_node_that_is_gone_is_replaced_by_a_new_leader() -> None:
+    """The leader that removed the node may have ended before it decided."""
+    lost = build.task("web.1", node="gone")
+    state = build.state(nodes=nodes(1), services=[_service(1)], tasks=[lost])
+    world = Leader(state)
+    decision = world.decide()
+    assert [task.node_id for task in decision.writes.tasks] == ["n1"]
+    assert decision.writes.removed_tasks == [lost.id]
+    world.state.apply(decision.writes)
+    assert not world.state.lost_nodes
+
+
+def test_ends_on_nodes_that_are_gone_are_not_looked_at_again() -> None:
+    ended = build.task("web.1", node="n1", state=TaskState.COMPLETE, desired=TaskState.SHUTDOWN)
+    state = build.state(nodes=nodes(1), services=[_service(1)], tasks=[ended])
+    state.apply(Writes(removed_nodes=(NodeId("n1"),)))
+    assert not state.lost_nodes
+
+
+def test_a_constraint_that_no_node_meets_is_looked_at_by_the_services_own_slots() -> None:
+    tasks = [build.task(f"other.{slot}", node="n1") for slot in range(1, 400)]
+    tasks += [build.task(f"web.{slot}", node="n1") for slot in range(1, 6)]
+    spec = build.template(constraints=["node.labels.a==b"])
+    service = build.service("web", replicas=5, spec=spec)
+    state = build.state(nodes=nodes(1), services=[service], tasks=tasks)
+    assert sorted(enforce.misplaced(state, service, 9)[0]) == [1, 2, 3, 4, 5]
+    assert enforce.misplaced(state, service, 2) == ([1, 2], False)
