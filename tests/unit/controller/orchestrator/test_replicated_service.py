@@ -86,7 +86,7 @@ def test_large_service_is_decided_in_slices() -> None:
         state.apply(decision.writes)
         again = set(decision.again)
     assert sum(sizes) == 2 * most + 500
-    assert sizes[0] == sizes[1] > most * 0.9
+    assert all(most * 0.9 < size <= most for size in sizes[:2])
 
 
 def test_a_slot_on_its_way_out_is_not_filled_again() -> None:
