@@ -265,7 +265,7 @@ class ServiceTasks:
         self.crowded: dict[int, None] = {}
         """Those of them with so many tasks that they get no other before some have ended."""
         self.storied: dict[int, None] = {}
-        """Slots with more than one task: those that remember failures."""
+        """Slots with more than one task, which remember failures; the last to get one is last."""
         self.versions: dict[int, int] = {}
         """How many tasks that should run and have not ended there are of each spec version."""
         self.unfinished: dict[int, int] = {}
@@ -276,6 +276,7 @@ class ServiceTasks:
 
     def put_slot(self, slot: int, tasks: tuple[Task, ...], history_kept: int) -> None:
         """The slot has these tasks; it is settled only with at most `history_kept` ended ones."""
+        before = self.slots.get(slot)
         self.slots[slot] = tasks
         if not is_settled(tasks) or history_kept < len(tasks) - 1:
             self.unsettled[slot] = None
@@ -291,6 +292,8 @@ class ServiceTasks:
             del self.leaving[slot]
             self.crowded.pop(slot, None)
         if len(tasks) > 1:
+            if before and before[-1].id != tasks[-1].id:
+                self.storied.pop(slot, None)
             self.storied[slot] = None
         elif slot in self.storied:
             del self.storied[slot]

@@ -340,12 +340,13 @@ STREAMS_PER_CALLER = 500
 STREAMS_MAX = 2_000
 """Of all users."""
 STRANGERS_PER_CALLER = 500
-"""Calls of one host for agents that have not shown a valid token or tunnel yet. A fleet behind one
-address translation is one host: 10,000 agents that dial at once get in within seconds, as each
-counts for milliseconds and dials again when it was refused.
+"""Calls of one host (with IPv6: of one /64) for agents that have not shown a valid token or tunnel
+yet; as many joins with a valid token may wait. A fleet behind one address translation is one host:
+10,000 agents that dial at once get in within seconds, as each counts for milliseconds and dials
+again when it was refused.
 """
 STRANGERS_MAX = 2_000
-"""Of all hosts."""
+"""Of all hosts. When all places are taken, a newcomer takes the oldest of the host with most."""
 REQUESTS_WAITING = 1_000
 """Changes that users wait for at once; more are refused."""
 EVENTS_KEPT = 4_096

@@ -37,6 +37,12 @@ _log = EventLog("agent.session")
 
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 2.0
+BACKOFF_REFUSED_S = 6.5
+"""A controller that has too much to do is dialled again after 3 to 10 s: within LEADER_GRACE."""
+REFUSED = frozenset({grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL})
+"""Where the controller refuses a stream while the hello is being written, gRPC's client puts
+INTERNAL ("Internal error from Core", of the write that failed) in place of the status.
+"""
 COALESCE_S = 0.01
 """Statuses of one task that follow each other this closely travel as one."""
 
@@ -96,6 +102,7 @@ class Session:
         turn = 0
         hopped = False
         while True:
+            refused = False
             controllers = self._identity.controllers
             address = self._leader or controllers[turn % len(controllers)]
             self._leader = ""
@@ -104,13 +111,15 @@ class Session:
                 await self._converse(address)
             except* (grpc.RpcError, Ended, TimeoutError, OSError) as errors:
                 _log.warning("session.ended", controller=address, error=_reason(errors))
+                refused = not self.connected and _code(errors) in REFUSED
             backoff = BACKOFF_FIRST_S if self.connected else min(backoff * 2, BACKOFF_MAX_S)
             self.connected = False
             # A redirect is followed at once, but not a chain of them: controllers that do not know
             # yet who leads name each other.
             hopped = bool(self._leader) and not hopped
             if not hopped:
-                await asyncio.sleep(backoff * random.uniform(0.5, 1.5))
+                pause = BACKOFF_REFUSED_S if refused else backoff
+                await asyncio.sleep(pause * random.uniform(0.5, 1.5))
 
     async def _converse(self, address: str) -> None:
         async with (
@@ -237,10 +246,20 @@ def too_old(protocol: int) -> str:
     )
 
 
-def _reason(errors: BaseExceptionGroup[BaseException]) -> str:
+def _leaf(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     leaf: BaseException = errors
     while isinstance(leaf, BaseExceptionGroup):
         leaf = leaf.exceptions[0]
+    return leaf
+
+
+def _code(errors: BaseExceptionGroup[BaseException]) -> grpc.StatusCode | None:
+    leaf = _leaf(errors)
+    return leaf.code() if isinstance(leaf, grpc.RpcError) else None
+
+
+def _reason(errors: BaseExceptionGroup[BaseException]) -> str:
+    leaf = _leaf(errors)
     if isinstance(leaf, grpc.RpcError):
         return f"{leaf.code().name}: {leaf.details()}"
     return str(leaf) or type(leaf).__name__

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from controller.allocator.encryption import renewal
 from controller.loop import Loop
-from controller.servers.admission import STRANGERS, Gate, caller_of
+from controller.servers.admission import JOINS, STRANGERS, Gate, caller_of
 from controller.servers.calls import Context, read, received
 from controller.servers.joining import JoinWish, bounded, greet, join, member, role_of
 from controller.servers.pacing import Pace
@@ -77,6 +77,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     def __init__(self, leading: Leading, strangers: Gate | None = None) -> None:
         self._leading = leading
         self._strangers = strangers or Gate(STRANGERS)
+        self._joins = Gate(JOINS)
         self._in_line: set[NodeId] = set()
         """Nodes with a session that waits to be opened."""
         self._opening = Pace(OPENING_AT_ONCE, OPENING_PAUSE_S)
@@ -88,7 +89,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         self, request: dispatcher_pb2.JoinRequest, context: Context
     ) -> dispatcher_pb2.JoinReply:
         role_of(self._leading.current().state.cluster, request.token)  # others wait in no line
-        async with self._opening:
+        async with self._joining(context):
             wish = JoinWish(
                 request.token,
                 read(NodeDescription, request.description),
@@ -132,6 +133,13 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     async def _redirect(self, context: Context) -> None:
         redirect = dispatcher_pb2.Redirect(leader=self._leading.leader)
         await context.write(Message(redirect=redirect))
+
+    @asynccontextmanager
+    async def _joining(self, context: Context) -> AsyncIterator[None]:
+        """The block runs when it is the join's turn. Raises Exhausted if too many wait for that."""
+        with self._joins.passing(caller_of(context.peer())):
+            async with self._opening:
+                yield
 
     @asynccontextmanager
     async def _line(self, node_id: NodeId) -> AsyncIterator[None]:

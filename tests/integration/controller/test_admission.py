@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from controller.app import Controller
 from controller.config import Config
 from controller.servers import admission
-from controller.servers.admission import REQUESTS, STRANGERS
+from controller.servers.admission import JOINS, REQUESTS, STRANGERS
 from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS
@@ -36,6 +36,7 @@ async def controller(
     settings: Config, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Controller]:
     monkeypatch.setattr(admission, "STRANGERS", replace(STRANGERS, per_caller=FEW))
+    monkeypatch.setattr("controller.servers.dispatcher.JOINS", replace(JOINS, per_caller=FEW))
     monkeypatch.setattr(admission, "REQUESTS", replace(REQUESTS, per_caller=FEW))
     async with serving(settings, MemoryStore(MemoryKv(), SteadyClock())) as found:
         await leading(found)
@@ -114,6 +115,34 @@ async def test_a_wrong_token_waits_in_no_line(
         assert await call.code() is grpc.StatusCode.PERMISSION_DENIED
         join = stub.Join(dispatcher_pb2.JoinRequest(token="guess"))
         assert await join.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_joins_with_a_valid_token_wait_in_a_line_of_their_own(
+    controller: Controller, settings: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = controller.current().state.cluster.worker_token
+    waiting: list[object] = []
+    monkeypatch.setattr("controller.servers.dispatcher.Pace.__aenter__", _noted(waiting))
+    async with _dial(settings) as channel, AsyncExitStack() as stack:
+        stub: Any = dispatcher_pb2_grpc.DispatcherStub(channel)
+        for _ in range(FEW):
+            join = stub.Join(dispatcher_pb2.JoinRequest(token=token))
+            stack.callback(join.cancel)
+        await until(lambda: len(waiting) == FEW, "joins wait")
+        code, details = await _answer(stub.Join(dispatcher_pb2.JoinRequest(token=token)))
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert f"has {FEW} joins with a valid token" in details
+        call = stub.Session(None)
+        await call.write(dispatcher_pb2.AgentMessage(hello=dispatcher_pb2.Hello(token="guess")))
+        assert await call.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+def _noted(waiting: list[object]) -> Any:
+    async def enter(line: object) -> None:
+        waiting.append(line)
+        await asyncio.Event().wait()
+
+    return enter
 
 
 async def _never(_: object) -> None:

@@ -1,9 +1,11 @@
 """The conversation's own side: what a stream may say."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import grpc
 import pytest
 
 from agent.session import conversation
@@ -201,6 +203,42 @@ async def test_an_assignment_of_too_many_parts_ends_the_session(
         with pytest.raises(Ended, match="more than 2 parts"):
             await session._take_part(_part(2, more=False))
         assert assigned == []
+
+
+@pytest.mark.parametrize(
+    ("code", "shortest", "longest"),
+    [
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, 3, 10),
+        (grpc.StatusCode.INTERNAL, 3, 10),  # what gRPC makes of it while the hello is written
+        (grpc.StatusCode.UNAVAILABLE, 0, 3),
+    ],
+)
+async def test_an_agent_that_is_refused_dials_again_later(
+    code: grpc.StatusCode,
+    shortest: float,
+    longest: float,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+    none = grpc.aio.Metadata()
+
+    async def refuse(address: str) -> None:
+        raise ExceptionGroup("", [grpc.aio.AioRpcError(code, none, none, "", "")])
+
+    async def pause(length: float) -> None:
+        pauses.append(length)
+        if len(pauses) == 50:
+            raise asyncio.CancelledError
+
+    async with _told(tmp_path) as (session, _):
+        monkeypatch.setattr(session, "_converse", refuse)
+        with monkeypatch.context() as patched:
+            patched.setattr("agent.session.conversation.asyncio.sleep", pause)
+            with pytest.raises(asyncio.CancelledError):
+                await session.run()
+    assert shortest <= min(pauses)
+    assert max(pauses) <= longest
 
 
 def _part(number: int, *, more: bool) -> dispatcher_pb2.Assignments:

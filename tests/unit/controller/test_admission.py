@@ -1,10 +1,13 @@
 """Who has too much under way is refused, told which limit it is, and held up by nobody else's."""
 
+import asyncio
 from contextlib import ExitStack
 
 import pytest
+from msgspec.structs import replace
 
 from controller.servers.admission import (
+    JOINS,
     LASTING,
     REQUESTS,
     STRANGERS,
@@ -50,6 +53,35 @@ def test_all_together_are_refused_past_the_total() -> None:
             pass
 
 
+async def test_a_newcomer_takes_the_oldest_place_of_the_caller_that_has_most() -> None:
+    gate = Gate(replace(FEW, yields=True))
+    told: list[str] = []
+
+    async def call(caller: str, name: str) -> None:
+        try:
+            with gate.passing(caller):
+                await asyncio.Event().wait()
+        except Exhausted as error:
+            told.append(f"{name}: {error}")
+
+    async with asyncio.TaskGroup() as group:
+        calls = []
+        for caller, name in (("a", "a1"), ("b", "b1"), ("a", "a2")):
+            calls.append(group.create_task(call(caller, name)))
+        await asyncio.sleep(0)
+        with gate.passing("c"):
+            assert gate.total == 3
+            await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+            assert [line[:24] for line in told] == ["a1: 3 requests of all ca"]
+            # Now nobody has more than the newcomer would have without its own.
+            with pytest.raises(Exhausted, match="of all callers"), gate.passing("c"):
+                pass
+        for task in calls:
+            task.cancel()
+    assert (gate.total, gate._of_caller, len(told)) == (0, {}, 1)
+    assert [task.cancelled() for task in calls] == [False, True, True]
+
+
 def test_what_has_ended_does_not_count_and_nobody_is_remembered() -> None:
     gate = Gate(FEW)
     for number in range(1_000):
@@ -69,12 +101,13 @@ def test_no_single_caller_can_take_everything() -> None:
         (REQUESTS, REQUESTS_PER_CALLER, REQUESTS_MAX),
         (STREAMS, STREAMS_PER_CALLER, STREAMS_MAX),
         (STRANGERS, STRANGERS_PER_CALLER, STRANGERS_MAX),
+        (JOINS, STRANGERS_PER_CALLER, STRANGERS_MAX),
     ],
 )
 def test_the_limits_that_are_documented_are_those_that_hold(
     limit: Limit, per_caller: int, total: int
 ) -> None:
-    gate = Gate(limit)
+    gate = Gate(replace(limit, yields=False))
     with ExitStack() as calls:
         for number in range(total):
             calls.enter_context(gate.passing(f"caller{number // per_caller}"))
@@ -97,8 +130,11 @@ def test_calls_that_last_are_calls_of_the_api() -> None:
     ("peer", "caller"),
     [
         ("ipv4:192.0.2.1:4711", "192.0.2.1"),
-        ("ipv6:[::1]:4711", "::1"),
-        ("ipv6:%5B::1%5D:4711", "::1"),
+        ("ipv6:[2001:db8::1]:4711", "2001:db8::/64"),
+        ("ipv6:%5B2001:db8::ffff:2%5D:4711", "2001:db8::/64"),
+        ("ipv6:[2001:db8:0:1::1]:4711", "2001:db8:0:1::/64"),
+        ("ipv6:%5Bfe80::1%25eth0%5D:4711", "fe80::/64"),
+        ("ipv6:[::ffff:192.0.2.1]:4711", "192.0.2.1"),
         ("unix:/run/api.sock", "the local socket"),
         ("unix:", "the local socket"),
     ],

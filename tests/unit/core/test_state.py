@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from pyswarm_core.chunks import decode_chunk, encode_chunk
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
+from pyswarm_core.indexes import ServiceTasks
 from pyswarm_core.keys import ChunkKey
 from pyswarm_core.limits import CHUNK_SLOTS
 from pyswarm_core.nodetable import NodeTable
@@ -160,3 +161,20 @@ def test_a_task_that_waits_for_room_on_its_node_cannot_be_reported_as_running() 
     status = TaskStatus(bound.id, TaskState.RUNNING, NO_DETAIL)
     assert not state.observe(NodeId("n1"), [status], build.NOW)
     assert state.tasks[bound.id] == bound
+
+
+def test_slots_that_got_a_task_last_are_the_last_of_those_with_a_history() -> None:
+    group = ServiceTasks()
+    first = [build.task(f"web.{slot}", task_id=f"{slot}a") for slot in (1, 2, 3)]
+    again = [build.task(f"web.{slot}", task_id=f"{slot}b") for slot in (1, 2, 3)]
+    third = build.task("web.1", task_id="1c")
+    for old, new in zip(first, again, strict=True):
+        group.put_slot(old.slot, (old,), 5)
+        group.put_slot(old.slot, (old, new), 5)
+    assert list(group.storied) == [1, 2, 3]
+    group.put_slot(2, (first[1], replace(again[1], state=TaskState.FAILED)), 5)
+    assert list(group.storied) == [1, 2, 3]
+    group.put_slot(1, (again[0], third), 5)  # the oldest of its history was removed at once
+    assert list(group.storied) == [2, 3, 1]
+    group.put_slot(3, (again[2],), 5)
+    assert list(group.storied) == [2, 1]
