@@ -32,6 +32,31 @@ class _Version(NamedTuple):
     keys: tuple[EncryptionKey, ...]
 
 
+class _Making:
+    """A version of a network that is put into bytes, by all who are to be told of it together."""
+
+    def __init__(self, version: int, work: Slices[bytes]) -> None:
+        self.version = version
+        self.is_broken = False
+        self._work = work
+        self._made: bytes | None = None
+
+    def share(self) -> Slices[bytes]:
+        """Do slices of the work until all are done, by this caller or others."""
+        while self._made is None:
+            if self.is_broken:
+                raise RuntimeError("another session failed to put the network into bytes")
+            self.is_broken = True  # unless the slice ends well
+            try:
+                next(self._work)
+            except StopIteration as done:
+                self._made = done.value
+            self.is_broken = False
+            if self._made is None:
+                yield
+        return self._made
+
+
 class Overlays:
     """All overlays of one term."""
 
@@ -45,6 +70,7 @@ class Overlays:
         self._versions: dict[NetworkId, _Version] = {}
         self._shared: dict[NetworkId, bytes] = {}
         self._bytes_kept = 0
+        self._making: dict[NetworkId, _Making] = {}
 
     def changed(self, networks: Iterable[NetworkId]) -> Collection[NodeId]:
         """What nodes are told of these networks changed: all nodes to tell. Where it takes more
@@ -106,7 +132,13 @@ class Overlays:
         version = self.version(network_id)
         shared = self._shared.get(network_id)
         if shared is None:
-            shared = yield from self._make(network_id)
+            making = self._making.get(network_id)
+            if making is None or making.version != version or making.is_broken:
+                making = _Making(version, self._make(network_id))
+                self._making[network_id] = making
+            shared = yield from making.share()
+            if self._making.get(network_id) is making:
+                del self._making[network_id]
             if network_id not in self._state.networks:
                 return None
             # Otherwise it changed meanwhile: whoever was told this is told again.
@@ -193,6 +225,7 @@ class Overlays:
 
     def _forget(self, network_id: NetworkId) -> None:
         self._bytes_kept -= len(self._shared.pop(network_id, b""))
+        self._making.pop(network_id, None)
 
 
 def _is_peer(node: Node) -> bool:

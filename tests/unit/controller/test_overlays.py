@@ -75,6 +75,39 @@ def test_the_peers_of_a_large_network_are_made_in_slices(monkeypatch: pytest.Mon
     assert len(read(overlays, NET, N1).peers) == NODES - 1
 
 
+def test_sessions_that_are_told_at_once_make_the_peers_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(telling, "OVERLAY_SLICE", 10)
+    overlays = overlays_of(world())
+    first = overlays.told(NET, N1)
+    others = [overlays.told(NET, NodeId(f"n{number}")) for number in (2, 3)]
+    for work in (first, *others):
+        next(work)
+    first.close()  # its session ends before all is made
+    told = [finish(work) for work in others]
+    assert overlays.peers_made == NODES + 1
+    for one in told:
+        assert one is not None
+        assert len(dispatcher_pb2.Overlay.FromString(one.message).peers) == NODES - 1
+
+
+def test_peers_that_cannot_be_made_are_an_error_of_all_and_are_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(telling, "OVERLAY_SLICE", 10)
+    overlays = overlays_of(world())
+    works = [overlays.told(NET, N1), overlays.told(NET, NodeId("n2"))]
+    for work in works:
+        next(work)
+    with monkeypatch.context() as broken:
+        broken.setattr(overlays, "_peers", lambda *_: 1 / 0)
+        for work, error in zip(works, (ZeroDivisionError, RuntimeError), strict=True):
+            with pytest.raises(error):
+                finish(work)
+    assert len(read(overlays, NET, N1).peers) == NODES - 1
+
+
 def test_what_changes_while_it_is_made_is_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telling, "OVERLAY_SLICE", 10)
     state = world()
