@@ -119,6 +119,8 @@ class ErrorsToStatus(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
         frames, which refer to the error.
         """
         error = _cause(raised)
+        if isinstance(error, grpc.aio.InternalError):
+            return  # from writing to a caller who went away: nobody is there to be told
         if not isinstance(error, PyswarmError):
             error = self._unexpected(method)
         if isinstance(error, InvalidArgument):
