@@ -20,6 +20,8 @@ from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2, dispatcher_pb2
 from tests.integration.controller.fleet import AgentMessage, FakeAgent
 
 OWN_CONNECTION = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
+BEAT_EVERY_S = 0.3
+_beating: list[asyncio.Task[None]] = []
 SETTLED_S = 0.2
 """Longer than the server takes for what it is sent."""
 
@@ -35,7 +37,7 @@ async def _opened(kind: str, number: int, channel: grpc.aio.Channel, token: str)
             call = agents.Session(None)
             await call.write(AgentMessage(hello=agent.hello()))
             await call.read()
-            await call.write(AgentMessage(heartbeat=dispatcher_pb2.Heartbeat()))
+            _beating.append(asyncio.create_task(_beat(call)))
         case "watch":
             call = users.WatchService(pb.WatchServiceRequest(ref="web", follow=True))
             await call.read()
@@ -48,6 +50,13 @@ async def _opened(kind: str, number: int, channel: grpc.aio.Channel, token: str)
         case _:
             raise AssertionError(kind)
     return call
+
+
+async def _beat(call: Any) -> None:
+    """A node that falls silent is called down, and its session ends."""
+    while True:
+        await call.write(AgentMessage(heartbeat=dispatcher_pb2.Heartbeat()))
+        await asyncio.sleep(BEAT_EVERY_S)
 
 
 async def _end(call: Any, way: str) -> None:
@@ -79,6 +88,9 @@ async def main() -> None:
     sys.stdout.write("open\n")
     sys.stdout.flush()
     await asyncio.to_thread(sys.stdin.readline)
+    for beating in _beating:
+        beating.cancel()
+    await asyncio.gather(*_beating, return_exceptions=True)
     for call in calls:
         await _end(call, way)
     await asyncio.sleep(SETTLED_S)
