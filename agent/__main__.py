@@ -18,6 +18,7 @@ import pyswarm_core
 from agent.config import Config, accepted_tasks, config_problems
 from pyswarm_core.aio import logs
 from pyswarm_core.aio.daemon import run_daemon
+from pyswarm_core.aio.memory import give_back_freed_memory
 from pyswarm_core.clock import SECOND
 from pyswarm_core.errors import InvalidArgument, reason_of
 from pyswarm_core.limits import API_PORT, NODE_TASKS_LIMIT, NODE_TASKS_MAX
@@ -179,6 +180,7 @@ def main(log_level: str, **flags: Any) -> None:
     """Run the tasks that the controller assigns to this host."""
     _check_package()
     logs.set_up(log_level)
+    give_back_freed_memory()
     config = _config(flags)
     # Imported here: --help needs neither gRPC nor a kernel.
     from agent.app import run
