@@ -138,6 +138,12 @@ class Event(msgspec.Struct, frozen=True):
     count: int
 
 
+class Events(msgspec.Struct, frozen=True):
+    """What happened at once."""
+
+    events: tuple[Event, ...]
+
+
 class LogLine(msgspec.Struct, frozen=True):
     """One line that a task wrote; `stream` is 1 for stdout, 2 for stderr."""
 

@@ -259,7 +259,8 @@ class Client:
     ) -> Iterator[answers.Event]:
         """What happened between the two instants (0: no bound), and what happens from now on."""
         request = pb.EventsRequest(since=since, until=until, filters=filters, follow=follow)
-        return self._stream(answers.Event, self._stub.Events, request)
+        for part in self._stream(answers.Events, self._stub.Events, request):
+            yield from part.events
 
     def logs(
         self, ref: str, *, follow: bool = False, tail: int = -1, since: int = 0

@@ -350,6 +350,8 @@ STRANGERS_MAX = 2_000
 REQUESTS_WAITING = 1_000
 """Changes that users wait for at once; more are refused."""
 EVENTS_KEPT = 4_096
+EVENTS_TOLD = 64
+"""In one message, and held against a follower's filters in one slice."""
 TUNNEL_FRAME_BYTES = 16 * 1024 * 1024
 """One frame of a tunnel: 500 log lines of 16 KiB, with their times, are half of it."""
 IMAGES_PER_NODE_MAX = 10_000

@@ -1,5 +1,8 @@
 """What happened lately: a ring of events in memory, read by followers at their own pace. SHELL.
 
+An event is encoded once, however many follow; those that a follower has not seen yet reach it in
+one message.
+
 A follower holds a position in the ring, not a queue: it costs nothing while it waits, and one that
 falls behind by more than the ring holds is told how many events it missed. The ring dies with the
 leadership.
@@ -7,39 +10,26 @@ leadership.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
+from itertools import islice
 
 from controller.leadership import Leader, Leadership
 from controller.orchestrator.quarantine import Failure
 from controller.requests.filters import event_passes, parse_event_filters
 from controller.servers.calls import Write
-from pyswarm_core.api.v1 import control_pb2
+from pyswarm_core.api.v1.control_pb2 import Event, EventsReply, EventsRequest
 from pyswarm_core.clock import Clock, Instant, seconds
-from pyswarm_core.codec import to_proto
 from pyswarm_core.decision import Note, NoteKind, Writes
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
-from pyswarm_core.limits import DETAIL_LENGTH_MAX, EVENTS_KEPT
-from pyswarm_core.model import Model
+from pyswarm_core.limits import DETAIL_LENGTH_MAX, EVENTS_KEPT, EVENTS_TOLD
 from pyswarm_core.objects import clipped
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
 
 LOOK_AT_LEADER_EVERY_S = 1.0
-
-
-class Event(Model, frozen=True):
-    """One fact for people: what happened to which object. Shaped as the wire's message."""
-
-    at: Instant
-    revision: int
-    type: str
-    """service, task, node, network."""
-    action: str
-    id: str = ""
-    name: str = ""
-    reason: str = ""
-    count: int = 1
+MISSED = "events"
+"""The type of what tells a follower that it was too slow."""
 
 
 def notes_of(state: State, writes: Writes) -> list[Note]:
@@ -102,18 +92,17 @@ class EventLog:
         """Append what the notes tell and wake the followers."""
         for note in notes:
             kind, _, action = note.kind.partition(".")
-            self._ring.append(
-                Event(
-                    at=at,
-                    revision=revision,
-                    type=kind,
-                    action=action,
-                    id=note.subject,
-                    name=note.name,
-                    reason=clipped(note.reason, DETAIL_LENGTH_MAX),
-                    count=note.count,
-                )
+            event = Event(
+                at=at,
+                revision=revision,
+                type=kind,
+                action=action,
+                id=note.subject,
+                name=note.name,
+                reason=clipped(note.reason, DETAIL_LENGTH_MAX),
+                count=note.count,
             )
+            self._ring.append(event)
             self._end += 1
         self._grown.set()
         self._grown = asyncio.Event()
@@ -122,29 +111,29 @@ class EventLog:
         """Every event that is still remembered."""
         return list(self._ring)
 
-    async def follow(self, since: Instant | None = None) -> AsyncIterator[Event]:
-        """Events as they happen, for ever; with `since`, first those remembered from then on."""
-        position = self._end if since is None else self._end - len(self._ring)
+    async def follow(self, *, from_start: bool = False) -> AsyncIterator[list[Event]]:
+        """Events as they happen, at most EVENTS_TOLD at once, for ever; first those remembered if
+        wanted.
+        """
+        position = self._end - len(self._ring) if from_start else self._end
         while True:
             if position == self._end:
                 await self._grown.wait()
                 continue
             oldest = self._end - len(self._ring)
-            if position < oldest:
-                yield self._missed(oldest - position)
-                position = oldest
-                continue
-            event = self._ring[position - oldest]
-            position += 1
-            if since is None or event.at >= since:
-                yield event
+            told = [self._missed(oldest - position)] if position < oldest else []
+            position = max(position, oldest)
+            begin = position - oldest
+            told += islice(self._ring, begin, begin + EVENTS_TOLD)
+            position = min(position + EVENTS_TOLD, self._end)
+            yield told
 
     def _missed(self, count: int) -> Event:
         first = self._ring[0]
         return Event(
             at=first.at,
             revision=first.revision,
-            type="events",
+            type=MISSED,
             action="missed",
             reason="the reader was too slow",
             count=count,
@@ -152,7 +141,7 @@ class EventLog:
 
 
 async def tell_events(
-    leadership: Leadership, request: control_pb2.EventsRequest, clock: Clock, write: Write
+    leadership: Leadership, request: EventsRequest, clock: Clock, write: Write
 ) -> None:
     """Write the events from `since` (0: from now if following, else all) to `until` (0: no end).
 
@@ -163,27 +152,29 @@ async def tell_events(
     wanted = parse_event_filters(request.filters)
     leader = leadership.current()
 
-    async def tell(event: Event) -> None:
-        before_end = not request.until or event.at <= request.until
-        if before_end and event_passes(event, wanted):
+    def passes(event: Event) -> bool:
+        in_time = event.at >= request.since and (not request.until or event.at <= request.until)
+        return event.type == MISSED or (in_time and event_passes(event, wanted))
+
+    async def tell(events: Sequence[Event]) -> None:
+        if told := [event for event in events if passes(event)]:
             async with leader.watches.telling:
-                message = to_proto(event, control_pb2.Event())
+                message = EventsReply(events=told)
             await write(message)
         else:
             await asyncio.sleep(0)  # thousands may be passed over, each held against many filters
 
     left_s = seconds(request.until - clock.now()) if request.until else None
     if not request.follow or (left_s is not None and left_s <= 0):
-        for event in leader.events.kept():
-            if event.at >= request.since:
-                await tell(event)
+        kept = leader.events.kept()
+        for first in range(0, len(kept), EVENTS_TOLD):
+            await tell(kept[first : first + EVENTS_TOLD])
         return
     try:
         async with asyncio.timeout(left_s), asyncio.TaskGroup() as group:
             group.create_task(while_leading(leadership, leader))
-            since = Instant(request.since) if request.since else None
-            async for event in leader.events.follow(since):
-                await tell(event)
+            async for events in leader.events.follow(from_start=bool(request.since)):
+                await tell(events)
     except TimeoutError:
         return
 

@@ -127,7 +127,7 @@ class ControlStub:
         self.Events = channel.unary_stream(
                 '/pyswarm.v1.Control/Events',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.EventsRequest.SerializeToString,
-                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.Event.FromString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.EventsReply.FromString,
                 _registered_method=True)
         self.Logs = channel.unary_stream(
                 '/pyswarm.v1.Control/Logs',
@@ -393,7 +393,7 @@ def add_ControlServicer_to_server(servicer, server):
             'Events': grpc.unary_stream_rpc_method_handler(
                     servicer.Events,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.EventsRequest.FromString,
-                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.Event.SerializeToString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.EventsReply.SerializeToString,
             ),
             'Logs': grpc.unary_stream_rpc_method_handler(
                     servicer.Logs,
@@ -928,7 +928,7 @@ class Control:
             target,
             '/pyswarm.v1.Control/Events',
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.EventsRequest.SerializeToString,
-            pyswarm__core_dot_api_dot_v1_dot_control__pb2.Event.FromString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.EventsReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -306,4 +306,4 @@ async def test_a_caller_with_too_many_streams_is_told_the_limit_and_may_go_on_la
     async with asyncio.timeout(5):
         while api.admission.streams.total:  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0.01)
-    assert [event async for event in api.stub.Events(pb.EventsRequest())] == []
+    assert [part async for part in api.stub.Events(pb.EventsRequest())] == []

@@ -56,7 +56,8 @@ async def test_what_users_did_is_told_as_events(fleet: Controller, tmp_path: Pat
         await stub.CreateService(web(1))
         await stub.RemoveService(pb.RefRequest(ref="web"))
         request = pb.EventsRequest(filters=["service=web", "type=service"])
-        assert [event.action async for event in stub.Events(request)][:2] == ["create", "remove"]
+        told = await whole(pb.EventsReply, stub.Events(request))
+        assert [event.action for event in told.events][:2] == ["create", "remove"]
 
 
 async def test_a_drained_node_is_emptied_and_a_removed_one_forgotten(

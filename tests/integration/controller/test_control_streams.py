@@ -161,14 +161,15 @@ async def test_an_image_that_no_node_has_is_not_found(api: Api) -> None:
 async def test_events_are_told_from_memory_and_as_they_happen(api: Api) -> None:
     api.desk.events.record([Note(NoteKind.SERVICE_CREATED, "id1", "web")], build.NOW, 1)
     api.desk.events.record([Note(NoteKind.NODE_READY, "n1", "n1")], build.NOW, 1)
-    kept = [e.name async for e in api.stub.Events(pb.EventsRequest(filters=["type=service"]))]
-    assert kept == ["web"]
+    request = pb.EventsRequest(filters=["type=service"])
+    kept = await whole(pb.EventsReply, api.stub.Events(request))
+    assert [event.name for event in kept.events] == ["web"]
     request = pb.EventsRequest(since=1, follow=True, until=build.NOW + 10**12)
     stream = api.stub.Events(request).__aiter__()
-    assert [(await anext(stream)).action for _ in range(2)] == ["create", "ready"]
+    assert [event.action for event in (await anext(stream)).events] == ["create", "ready"]
     later = Instant(build.NOW + 1)
     api.desk.events.record([Note(NoteKind.SERVICE_REMOVED, "id1", "web")], later, 2)
-    assert (await anext(stream)).action == "remove"
+    assert [event.action for event in (await anext(stream)).events] == ["remove"]
 
 
 @pytest.mark.parametrize("since", [0, 1])
@@ -179,12 +180,13 @@ async def test_following_events_until_the_past_tells_those_kept_and_ends(
         note = Note(NoteKind.SERVICE_CREATED, name, name)
         api.desk.events.record([note], Instant(at), 1)
     request = pb.EventsRequest(since=since, follow=True, until=build.NOW - 1)
-    assert [event.name async for event in api.stub.Events(request)] == ["web"]
+    told = await whole(pb.EventsReply, api.stub.Events(request))
+    assert [event.name for event in told.events] == ["web"]
 
 
 async def test_following_events_ends_with_the_time_asked_for(api: Api) -> None:
     request = pb.EventsRequest(follow=True, until=build.NOW + 10**8)
-    assert [event async for event in api.stub.Events(request)] == []
+    assert [part async for part in api.stub.Events(request)] == []
 
 
 async def test_following_events_ends_when_leadership_is_lost(api: Api) -> None:

@@ -392,7 +392,7 @@ def test_events_are_one_line_each(script: Script, pyswarm: Pyswarm) -> None:
         at=1_700_000_000_000_000_000, type="node", action="down", id="n1", name="host1",
         reason="no heartbeat", count=1,
     )  # fmt: skip
-    script.on("Events", [event])
+    script.on("Events", [pb.EventsReply(events=[event])])
     told = pyswarm("events", "--until", "2023-11-14T23:00:00Z")
     assert told.out == (
         "2023-11-14T22:13:20.000000000Z node down n1 (name=host1, reason=no heartbeat)\n"

@@ -2,9 +2,11 @@
 
 import asyncio
 
-from controller.servers.events import Event, EventLog, notes_of
+from controller.servers.events import EventLog, notes_of
+from pyswarm_core.api.v1.control_pb2 import Event
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Note, NoteKind, Writes
+from pyswarm_core.limits import EVENTS_TOLD
 from tests.fixtures import build
 
 
@@ -12,12 +14,12 @@ def note(name: str) -> Note:
     return Note(NoteKind.SERVICE_CREATED, "id", name)
 
 
-async def take(log: EventLog, count: int, since: Instant | None = None) -> list[Event]:
+async def take(log: EventLog, count: int, *, from_start: bool = False) -> list[Event]:
     found: list[Event] = []
     async with asyncio.timeout(5):
-        async for event in log.follow(since):
-            found.append(event)
-            if len(found) == count:
+        async for events in log.follow(from_start=from_start):
+            found += events
+            if len(found) >= count:
                 break
     return found
 
@@ -38,24 +40,32 @@ async def test_a_follower_gets_what_happens_from_now_on() -> None:
     assert [event.name for event in await following] == ["a", "b"]
 
 
-async def test_a_follower_since_an_instant_gets_the_past_from_then_on() -> None:
+async def test_a_follower_from_the_start_gets_what_is_remembered_first() -> None:
     log = EventLog()
     for at in (1, 2, 3):
         log.record([note(str(at))], Instant(at), at)
-    assert [event.name for event in await take(log, 2, Instant(2))] == ["2", "3"]
+    assert [event.name for event in await take(log, 3, from_start=True)] == ["1", "2", "3"]
 
 
 async def test_the_ring_is_bounded_and_a_slow_follower_learns_what_it_missed() -> None:
     log = EventLog(kept=3)
-    reader = log.follow(Instant(0))
+    reader = log.follow(from_start=True)
     log.record([note("0")], Instant(1), 1)
-    assert (await anext(reader)).name == "0"
+    assert [event.name for event in await anext(reader)] == ["0"]
     for number in range(1, 8):
         log.record([note(str(number))], Instant(1), 1)
     assert len(log.kept()) == 3
-    missed = await anext(reader)
+    missed, *others = await anext(reader)
     assert (missed.type, missed.action, missed.count) == ("events", "missed", 4)
-    assert [(await anext(reader)).name for _ in range(3)] == ["5", "6", "7"]
+    assert [event.name for event in others] == ["5", "6", "7"]
+
+
+async def test_a_follower_is_told_of_few_events_at_once() -> None:
+    log = EventLog()
+    reader = log.follow(from_start=True)
+    log.record([note(str(number)) for number in range(100)], Instant(1), 1)
+    assert [len(await anext(reader)) for _ in range(2)] == [EVENTS_TOLD, 100 - EVENTS_TOLD]
+    assert EVENTS_TOLD == 64
 
 
 def test_users_writes_are_told_against_the_state_before_them() -> None:
