@@ -20,6 +20,8 @@ echo $$ > "$1"; shift
 log=$1; shift
 for membership in $CGROUP_PROCS; do echo $$ > "$membership"; done
 unset CGROUP_PROCS
+{ renice -n "$NICE" -p $$ && echo "$NICE" > /proc/$$/autogroup; } > /dev/null 2>&1 || :
+unset NICE
 trap '' HUP INT
 while :; do
   "$@" >> "$log" 2>&1 < /dev/null
@@ -30,6 +32,10 @@ done
 """Arguments: pid file, log file, command. The agent itself comes back in about a second."""
 
 END_TIMEOUT_S = 10.0
+CONTROLLER_NICE = -10
+"""A controller and its etcd go before agents and tasks of their host: a fleet that they could slow
+down would lose its leader to one busy task.
+"""
 
 
 class Daemon(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +50,10 @@ class Daemon(msgspec.Struct, frozen=True, kw_only=True):
     """A namespace file to start it in; empty is the current one."""
     cgroup_procs: tuple[Path, ...] = ()
     """Files that take the keeper's pid, so that all its children are in those cgroups."""
+    nice: int = 0
+    """As nice(1) counts; where that is not allowed it stays 0. The kernel weighs sessions first
+    (`autogroup`, sched(7)), so a keeper sets its session's niceness too.
+    """
 
     @property
     def pid_file(self) -> Path:
@@ -67,6 +77,7 @@ def start(daemon: Daemon) -> None:
     environment = {
         **os.environ,
         "CGROUP_PROCS": " ".join(map(str, daemon.cgroup_procs)),
+        "NICE": str(daemon.nice),
         "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
         "PYTHONUNBUFFERED": "1",
     }

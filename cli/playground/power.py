@@ -34,6 +34,7 @@ def controller(fleet: Fleet) -> Daemon:
         directory=host.run_dir,
         netns=str(host.netns_path),
         cgroup_procs=cgroups.make(f"{host.cgroup}/daemons"),
+        nice=daemons.CONTROLLER_NICE,
     )
 
 

@@ -35,6 +35,7 @@ Wants=network-online.target
 ExecStartPre=/bin/mkdir -p {directory}
 ExecStart={command}
 Environment=PYTHONPATH={path} PYTHONUNBUFFERED=1
+Nice={nice}
 Restart=always
 RestartSec=300ms
 # Containers outlive their agent.
@@ -65,7 +66,13 @@ class Host(msgspec.Struct, frozen=True):
 
     def daemon(self, name: str, arguments: Sequence[str]) -> Daemon:
         """The controller or the agent, with these arguments."""
-        return Daemon(name=name, module=name, arguments=tuple(arguments), directory=self.run_dir)
+        return Daemon(
+            name=name,
+            module=name,
+            arguments=tuple(arguments),
+            directory=self.run_dir,
+            nice=daemons.CONTROLLER_NICE if name == "controller" else 0,
+        )
 
 
 class Supervisor(Protocol):
@@ -143,7 +150,13 @@ def unit_text(daemon: Daemon) -> str:
     command = shlex.join([sys.executable, "-m", daemon.module, *daemon.arguments])
     escaped = command.replace("%", "%%").replace("$", "$$")
     path = Path(__file__).resolve().parents[2]
-    return _UNIT.format(name=daemon.name, command=escaped, path=path, directory=daemon.directory)
+    return _UNIT.format(
+        name=daemon.name,
+        command=escaped,
+        path=path,
+        directory=daemon.directory,
+        nice=daemon.nice,
+    )
 
 
 def _unit(daemon: Daemon) -> str:

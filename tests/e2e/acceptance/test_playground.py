@@ -1,5 +1,6 @@
 """A playground leaves nothing behind, whatever happened in it."""
 
+import os
 from pathlib import Path
 
 from tests.e2e.acceptance.fleet import IMAGE, playground
@@ -31,3 +32,12 @@ def test_a_playground_that_cannot_be_is_refused(tmp_path: Path) -> None:
         for words in (("--nodes", "0"), ("--name", "No Good")):
             assert words[0] in fleet.refused("playground", "up", *words)
         assert [row["Hostname"] for row in fleet.rows("node", "ls")] == ["host1"]
+
+
+def test_a_controller_and_its_etcd_go_before_agents(tmp_path: Path) -> None:
+    with playground(tmp_path, 1) as fleet:
+        first = (fleet.daemon("host1", "controller"), fleet.etcd())
+        assert [os.getpriority(os.PRIO_PROCESS, pid) for pid in first] == [-10, -10]
+        assert os.getpriority(os.PRIO_PROCESS, fleet.daemon("host1")) == 0
+        session = Path(f"/proc/{first[0]}/autogroup")
+        assert not session.exists() or session.read_text().split()[1:] == ["nice", "-10"]

@@ -124,6 +124,11 @@ def test_units_leave_containers_alone_and_arguments_as_they_are() -> None:
     assert "-m agent --hostname=50%% '--label=a=$$b c'" in text
 
 
+def test_a_controller_goes_before_other_processes_of_its_host() -> None:
+    assert "Nice=-10" in unit_text(Host().daemon("controller", []))
+    assert "Nice=0" in unit_text(Host().daemon("agent", []))
+
+
 def _verbs(group: click.Group, path: tuple[str, ...]) -> list[tuple[str, ...]]:
     context = click.Context(group)
     found: list[tuple[str, ...]] = []
