@@ -11,9 +11,9 @@ from itertools import islice
 
 from bench.control_rig import fleet, wish
 from bench.report import Figure
-from controller.agenda import Agenda
-from controller.decide import decide
-from controller.requests.services import create_service
+from controller.api.changes.services import create_service
+from controller.brain.decide import decide
+from controller.leader.agenda import Agenda
 from pyswarm_core.aio.system import RandomIds, SystemClock
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes

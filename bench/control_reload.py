@@ -6,7 +6,7 @@ import sys
 import time
 
 from bench.control_rig import resident_mib
-from controller.persistence.loading import load
+from controller.leader.persistence.loading import load
 from controller.store.etcd import EtcdStore
 from controller.store.etcd_endpoints import EtcdSettings
 from pyswarm_core.clock import Instant

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from controller.app import Controller
 from controller.config import Config
-from controller.loop import Loop
+from controller.leader.loop import Loop
 from controller.store.base import Put, Store, Txn
 from controller.store.embedded import EmbeddedEtcd, EmbeddedSettings
 from controller.store.etcd import EtcdStore

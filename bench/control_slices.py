@@ -21,9 +21,9 @@ from msgspec.structs import replace
 from bench.control_rig import embedded_etcd, fill, fleet, leader, open_store, wish
 from bench.report import Figure
 from bench.slices import Longest, measured
-from controller.loop import Loop
-from controller.requests.nodes import update_node
-from controller.requests.services import create_service
+from controller.api.changes.nodes import update_node
+from controller.api.changes.services import create_service
+from controller.leader.loop import Loop
 from controller.store.embedded import EmbeddedEtcd
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS
 from pyswarm_core.api.v1 import control_pb2 as pb
@@ -38,7 +38,7 @@ from pyswarm_core.states import Availability, TaskState
 
 BOUND_MS = 50.0
 YOUNG = 1
-"""The oldest generation that a leader looks at (`controller.garbage`)."""
+"""The oldest generation that a leader looks at (`controller.leader.garbage`)."""
 SHOWN = 4
 WATCHERS = 100
 WAITING = 4_000

@@ -26,9 +26,9 @@ from bench.control_rig import (
     wish,
 )
 from bench.report import Figure
-from controller.decide import decide
-from controller.loop import Loop
-from controller.requests.services import create_service
+from controller.api.changes.services import create_service
+from controller.brain.decide import decide
+from controller.leader.loop import Loop
 from controller.store.embedded import EmbeddedEtcd
 from pyswarm_core.aio.system import RandomIds, SystemClock
 from pyswarm_core.clock import Instant

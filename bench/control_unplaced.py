@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from bench.control_rig import fleet, wish
 from bench.report import Figure
-from controller.agenda import Agenda
-from controller.decide import decide
+from controller.brain.decide import decide
+from controller.leader.agenda import Agenda
 from pyswarm_core.aio.system import RandomIds, SystemClock
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Writes

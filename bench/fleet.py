@@ -18,7 +18,6 @@ import msgspec
 from bench import image, machine
 from bench.system import Replica
 from cli import daemons
-from cli.answers import TaskView
 from cli.client import Client
 from cli.playground import boot
 from cli.playground import fleet as plans
@@ -41,6 +40,7 @@ from pyswarm_core.specs import (
     TaskSpec,
 )
 from pyswarm_core.states import TaskState
+from pyswarm_core.views import TaskView
 
 NAME = "bench"
 NETWORK = "app"

@@ -15,8 +15,8 @@ import grpc
 import msgspec
 from google.protobuf.message import Message
 
-from cli import answers
 from cli.faults import NoAnswer, Unreachable
+from pyswarm_core import views
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS
 from pyswarm_core.aio.status import error_of
 from pyswarm_core.api.v1 import control_pb2 as pb
@@ -116,9 +116,9 @@ class Client:
         """End the connection and every stream on it."""
         self._channel.close()
 
-    def info(self) -> answers.Info:
+    def info(self) -> views.Info:
         """The fleet in numbers."""
-        return from_proto(answers.Info, self._ask(self._stub.GetInfo, pb.GetInfoRequest()))
+        return from_proto(views.Info, self._ask(self._stub.GetInfo, pb.GetInfoRequest()))
 
     def create_service(
         self, spec: ServiceSpec, login: RegistryLogin | None = None, *, query_registry: bool = False
@@ -163,16 +163,16 @@ class Client:
         """The service that `ref` names."""
         return from_proto(Service, self._ask(self._stub.GetService, pb.RefRequest(ref=ref)).service)
 
-    def services(self, filters: Iterable[str] = ()) -> list[answers.ServiceSummary]:
+    def services(self, filters: Iterable[str] = ()) -> list[views.ServiceSummary]:
         """The services that pass the filters."""
         request = pb.ListRequest(filters=filters)
         reply = self._ask(_whole(self._stub.ListServices, pb.ListServicesReply), request)
-        return [from_proto(answers.ServiceSummary, service) for service in reply.services]
+        return [from_proto(views.ServiceSummary, service) for service in reply.services]
 
-    def watch_service(self, ref: str, *, follow: bool = False) -> Iterator[answers.ServiceProgress]:
+    def watch_service(self, ref: str, *, follow: bool = False) -> Iterator[views.ServiceProgress]:
         """The service's progress, now and at every change, until it has converged or is gone."""
         request = pb.WatchServiceRequest(ref=ref, follow=follow)
-        return self._stream(answers.ServiceProgress, self._stub.WatchService, request)
+        return self._stream(views.ServiceProgress, self._stub.WatchService, request)
 
     def tasks(
         self,
@@ -181,33 +181,33 @@ class Client:
         nodes: Sequence[str] = (),
         tasks: Sequence[str] = (),
         filters: Iterable[str] = (),
-    ) -> list[answers.TaskView]:
+    ) -> list[views.TaskView]:
         """The tasks of these services and nodes, or with these ids."""
         request = pb.ListTasksRequest(services=services, nodes=nodes, tasks=tasks, filters=filters)
         reply = self._ask(_whole(self._stub.ListTasks, pb.ListTasksReply), request)
-        return [from_proto(answers.TaskView, task) for task in reply.tasks]
+        return [from_proto(views.TaskView, task) for task in reply.tasks]
 
     def why(self, ref: str) -> list[str]:
         """Why a task or service is as it is, in lines for people."""
         return list(self._ask(self._stub.Why, pb.RefRequest(ref=ref)).lines)
 
-    def node(self, ref: str) -> answers.NodeView:
+    def node(self, ref: str) -> views.NodeView:
         """The node that `ref` names."""
         reply = self._ask(self._stub.GetNode, pb.RefRequest(ref=ref))
-        return from_proto(answers.NodeView, reply.node)
+        return from_proto(views.NodeView, reply.node)
 
-    def nodes(self, filters: Iterable[str] = ()) -> list[answers.NodeView]:
+    def nodes(self, filters: Iterable[str] = ()) -> list[views.NodeView]:
         """The nodes that pass the filters."""
         request = pb.ListRequest(filters=filters)
         reply = self._ask(_whole(self._stub.ListNodes, pb.ListNodesReply), request)
-        return [from_proto(answers.NodeView, node) for node in reply.nodes]
+        return [from_proto(views.NodeView, node) for node in reply.nodes]
 
-    def update_node(self, node: Node, spec: NodeSpec) -> answers.NodeView:
+    def update_node(self, node: Node, spec: NodeSpec) -> views.NodeView:
         """Give `node`, as it was read, another spec. Raises Conflict if it changed since."""
         request = pb.UpdateNodeRequest(ref=node.id)
         request.version.index = node.version.index
         to_proto(spec, request.spec)
-        return from_proto(answers.NodeView, self._ask(self._stub.UpdateNode, request).node)
+        return from_proto(views.NodeView, self._ask(self._stub.UpdateNode, request).node)
 
     def remove_node(self, ref: str, *, force: bool) -> None:
         """Forget a node. Raises Conflict if it is not down and `force` is not set."""
@@ -223,7 +223,7 @@ class Client:
         """The network that `ref` names."""
         return self.network_members(ref, verbose=False).network
 
-    def network_members(self, ref: str, *, verbose: bool = True) -> answers.NetworkMembers:
+    def network_members(self, ref: str, *, verbose: bool = True) -> views.NetworkMembers:
         """The network that `ref` names, and who is on it."""
         request = pb.GetNetworkRequest(ref=ref, verbose=verbose)
         reply = self._ask(_whole(self._stub.GetNetwork, pb.NetworkReply), request)
@@ -235,7 +235,7 @@ class Client:
                 services[part.name] = part
         whole = pb.NetworkReply(network=reply.network, services=services.values())
         whole.peers.extend(reply.peers)
-        return from_proto(answers.NetworkMembers, whole)
+        return from_proto(views.NetworkMembers, whole)
 
     def networks(self, filters: Iterable[str] = ()) -> list[Network]:
         """The networks that pass the filters."""
@@ -256,40 +256,40 @@ class Client:
 
     def events(
         self, *, since: int = 0, until: int = 0, filters: Iterable[str] = (), follow: bool = True
-    ) -> Iterator[answers.Event]:
+    ) -> Iterator[views.Event]:
         """What happened between the two instants (0: no bound), and what happens from now on."""
         request = pb.EventsRequest(since=since, until=until, filters=filters, follow=follow)
-        for part in self._stream(answers.Events, self._stub.Events, request):
+        for part in self._stream(views.Events, self._stub.Events, request):
             yield from part.events
 
     def logs(
         self, ref: str, *, follow: bool = False, tail: int = -1, since: int = 0
-    ) -> Iterator[answers.Logs]:
+    ) -> Iterator[views.Logs]:
         """What a service's or a task's processes wrote; a negative `tail` is everything."""
         request = pb.LogsRequest(ref=ref, follow=follow, tail=tail, since=since)
-        return self._stream(answers.Logs, self._stub.Logs, request)
+        return self._stream(views.Logs, self._stub.Logs, request)
 
     def pull_image(
         self, reference: str, *, nodes: Sequence[str] = (), username: str = "", password: str = ""
-    ) -> Iterator[answers.NodeImageProgress]:
+    ) -> Iterator[views.NodeImageProgress]:
         """Pull on these nodes (none: all), telling the progress of each."""
         request = pb.PullImageRequest(
             reference=reference, username=username, password=password, nodes=nodes
         )
-        return self._stream(answers.NodeImageProgress, self._stub.PullImage, request)
+        return self._stream(views.NodeImageProgress, self._stub.PullImage, request)
 
-    def images(self, filters: Iterable[str] = ()) -> list[answers.NodeImages]:
+    def images(self, filters: Iterable[str] = ()) -> list[views.NodeImages]:
         """Each node's images."""
         request = pb.ListRequest(filters=filters)
         listing = _whole(self._stub.ListImages, pb.ListImagesReply)
         reply = self._ask(listing, request, IMAGES_TIMEOUT_S)
         nodes = sorted(reply.nodes, key=lambda node: node.node_name)
-        return [from_proto(answers.NodeImages, node) for node in nodes]
+        return [from_proto(views.NodeImages, node) for node in nodes]
 
-    def remove_image(self, reference: str) -> list[answers.NodeImages]:
+    def remove_image(self, reference: str) -> list[views.NodeImages]:
         """Remove it from every node; what each removed, or why it did not."""
         reply = self._ask(self._stub.RemoveImage, pb.RefRequest(ref=reference), IMAGES_TIMEOUT_S)
-        return [from_proto(answers.NodeImages, node) for node in reply.nodes]
+        return [from_proto(views.NodeImages, node) for node in reply.nodes]
 
     def _ask(
         self,

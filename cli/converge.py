@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from cli.answers import ServiceProgress
 from cli.faults import GoalUnreachable, NoAnswer, NotConverged
 from cli.render.progress import Screen, changes, lines, verdict
 from cli.terminal import width
 from pyswarm_core.errors import NotFound, PyswarmError, Unavailable
+from pyswarm_core.views import ServiceProgress
 
 if TYPE_CHECKING:
     from cli.client import Client

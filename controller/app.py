@@ -12,23 +12,24 @@ from pathlib import Path
 import grpc
 import msgspec
 
-from controller.allocator.audit import audit
+from controller.api.queries.info import Facts
+from controller.brain.allocator.audit import audit
+from controller.brain.decide import decide
 from controller.config import Config, EtcdConfig
-from controller.decide import decide
-from controller.election import Candidate, Term, encode_candidate, known_leader
-from controller.garbage import freeze, unseen, young_only
-from controller.loop import Loop, Tools
+from controller.grpc.admission import Admission
+from controller.grpc.calls import ErrorsToStatus
+from controller.grpc.control import Control
+from controller.grpc.dispatcher import Dispatcher
+from controller.grpc.health import Health
+from controller.leader.election import Candidate, Term, encode_candidate, known_leader
+from controller.leader.garbage import freeze, unseen, young_only
+from controller.leader.loop import Loop, Tools
+from controller.leader.persistence.aside import in_thread
+from controller.leader.persistence.campaign import Elector
+from controller.leader.persistence.loading import Loaded, load
+from controller.leader.persistence.registry import Registry
+from controller.leader.persistence.saving import Breathe, Deposed, Saver
 from controller.metrics import Metrics
-from controller.persistence.aside import in_thread
-from controller.persistence.campaign import Elector
-from controller.persistence.loading import Loaded, load
-from controller.persistence.registry import Registry
-from controller.persistence.saving import Breathe, Deposed, Saver
-from controller.servers.admission import Admission
-from controller.servers.calls import ErrorsToStatus
-from controller.servers.control import Control, Facts
-from controller.servers.dispatcher import Dispatcher
-from controller.servers.health import Health
 from controller.store.base import Revision, Store, StoreError, StoreFull, StoreUnavailable
 from controller.store.embedded import EmbeddedEtcd, EmbeddedSettings
 from controller.store.etcd import EtcdStore

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from controller.allocator.usage import usage
+from controller.brain.allocator.usage import usage
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState
 

@@ -17,7 +17,8 @@ import numpy as np
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
-from pyswarm_core.indexes import (
+from pyswarm_core.indexes.nodes import NodeTable
+from pyswarm_core.indexes.tasks import (
     NO_FOOTPRINT,
     Footprint,
     IdleBlocks,
@@ -29,7 +30,6 @@ from pyswarm_core.indexes import (
 )
 from pyswarm_core.keys import ChunkKey, chunk_of
 from pyswarm_core.limits import CHUNK_SLOTS
-from pyswarm_core.nodetable import NodeTable
 from pyswarm_core.objects import Cluster, Endpoint, Network, Node, Service, Task, TaskStatus
 from pyswarm_core.specs import PortConfig, Protocol
 from pyswarm_core.states import TaskState, ends_by_itself, is_terminal, occupies, reported_by_agent

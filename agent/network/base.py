@@ -114,7 +114,7 @@ class EndpointWanted(msgspec.Struct, frozen=True, kw_only=True):
     backends: tuple[Backend, ...] = ()
     ports: tuple[PortConfig, ...] = ()
     digest: int = 0
-    """Of the message that it was told by (pyswarm_core/columns.py)."""
+    """Of the message that it was told by (pyswarm_core/indexes/columns.py)."""
 
     @property
     def key(self) -> "EndpointKey":

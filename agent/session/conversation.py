@@ -23,7 +23,7 @@ from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc, objects_pb2
 from pyswarm_core.clock import SECOND, seconds
 from pyswarm_core.codec import to_proto
-from pyswarm_core.columns import pack_statuses
+from pyswarm_core.indexes.columns import pack_statuses
 from pyswarm_core.limits import (
     ASSIGNMENT_PARTS,
     FAULT_LENGTH_MAX,

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import click
 
 from cli import flags, session
-from cli.answers import Image, NodeImages
 from cli.failures import Failures
 from cli.lazy import Verb
 from cli.render import listing
@@ -15,6 +14,7 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.errors import InvalidArgument, Unavailable
 from pyswarm_core.reference import parse_reference
 from pyswarm_core.units import ago, decimal_size, parse_time
+from pyswarm_core.views import Image, NodeImages
 
 LAYOUT = Layout(
     headings={

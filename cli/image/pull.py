@@ -5,7 +5,6 @@ import sys
 import click
 
 from cli import session
-from cli.answers import NodeImageProgress
 from cli.failures import Failures
 from cli.lazy import Verb
 from cli.render.progress import Screen
@@ -14,6 +13,7 @@ from pyswarm_core.errors import InvalidArgument, Unavailable
 from pyswarm_core.plaintext import split_lines
 from pyswarm_core.reference import parse_reference
 from pyswarm_core.units import decimal_size
+from pyswarm_core.views import NodeImageProgress
 
 
 @click.command(

@@ -5,11 +5,11 @@ from typing import Any
 import click
 
 from cli import flags, inspection, session
-from cli.answers import NodeView
 from cli.lazy import Verb
 from cli.node.ls import manager_status
 from cli.node.self_ import node_of
 from cli.render import documents
+from pyswarm_core.views import NodeView
 
 
 @click.command(

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from cli.answers import NodeView
 from pyswarm_core.errors import NotFound
+from pyswarm_core.views import NodeView
 
 if TYPE_CHECKING:
     from cli.client import Client

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from cli.answers import NodeView
 from cli.render.listing import one_line
 from pyswarm_core.objects import Service
 from pyswarm_core.specs import PortConfig, Resources, TaskSpec
 from pyswarm_core.units import format_cpus, format_duration, format_time, human_size
+from pyswarm_core.views import NodeView
 
 
 def service_lines(service: Service, names: Mapping[str, str]) -> Iterator[str]:

@@ -6,9 +6,9 @@ a line of its own.
 
 from collections.abc import Sequence
 
-from cli.answers import ServiceProgress, SlotProgress
 from cli.render.listing import ellipsis, one_line
 from pyswarm_core.states import TaskState
+from pyswarm_core.views import ServiceProgress, SlotProgress
 
 SLOTS_SHOWN = 20
 """Beyond this many replicas Docker shows their sum only, and so do we."""

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from cli.answers import ServiceSummary, TaskView
 from cli.render import ports
 from cli.render.listing import Layout, Row, ellipsis, one_line
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import short
 from pyswarm_core.states import TaskState
 from pyswarm_core.units import ago
+from pyswarm_core.views import ServiceSummary, TaskView
 
 ERROR_SHOWN = 30
 WAITING = (TaskState.NEW, TaskState.PENDING)

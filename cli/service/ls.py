@@ -3,11 +3,11 @@
 import click
 
 from cli import flags, session
-from cli.answers import ServiceSummary
 from cli.lazy import Verb
 from cli.render import listing, ports
 from cli.render.listing import Layout, Row
 from pyswarm_core.ids import short
+from pyswarm_core.views import ServiceSummary
 
 LAYOUT = Layout(
     headings={

@@ -6,10 +6,10 @@ from typing import Any
 import click
 
 from cli import flags, session
-from cli.answers import Info
 from cli.lazy import Verb
 from cli.render import documents
 from pyswarm_core.units import format_duration
+from pyswarm_core.views import Info
 
 
 @click.command(

@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from cli import context, flags
-from cli.answers import Info
 from cli.context import Context
 from cli.daemons import Daemon
 from cli.lazy import Verb
@@ -18,6 +17,7 @@ from pyswarm_core.limits import API_PORT
 from pyswarm_core.specs import ClusterSpec
 from pyswarm_core.units import parse_duration
 from pyswarm_core.validation import cluster_problems, require
+from pyswarm_core.views import Info
 
 
 @click.command(

@@ -10,12 +10,12 @@ from pathlib import Path
 import msgspec
 
 from cli import daemons
-from cli.answers import Info
 from cli.daemons import Daemon
 from cli.faults import NotConverged
 from cli.swarm.host import Host, Supervisor
 from pyswarm_core.errors import InvalidArgument, PyswarmError, Unavailable
 from pyswarm_core.validation import address_problems, require
+from pyswarm_core.views import Info
 
 READY_TIMEOUT_S = 60.0
 """A first start makes etcd's data directory and elects a leader."""

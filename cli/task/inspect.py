@@ -5,11 +5,11 @@ from typing import Any
 import click
 
 from cli import flags, inspection, session
-from cli.answers import TaskView
 from cli.lazy import Verb
 from cli.render import documents
 from pyswarm_core.errors import NotFound
 from pyswarm_core.units import format_time
+from pyswarm_core.views import TaskView
 
 
 @click.command(

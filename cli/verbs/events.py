@@ -6,7 +6,6 @@ import click
 import msgspec
 
 from cli import flags, session
-from cli.answers import Event
 from cli.lazy import Verb
 from cli.render.listing import Row, one_line
 from cli.times import instant
@@ -14,6 +13,7 @@ from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.clock import Instant
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.units import format_time
+from pyswarm_core.views import Event
 
 Printer = Callable[[Row], str]
 

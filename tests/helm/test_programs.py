@@ -11,7 +11,7 @@ import pytest
 
 import agent.__main__
 import controller.__main__
-from controller.servers.health import SERVICES
+from controller.grpc.health import SERVICES
 from pyswarm_core.limits import AGENT_METRICS_PORT, API_PORT, CONTROLLER_METRICS_PORT
 from tests.fixtures.source import ROOT
 from tests.helm.rendering import SETS, rendered, variables

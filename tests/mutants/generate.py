@@ -13,14 +13,14 @@ from tests.mutants.mutation import ROOT, Mutation, functions, offsets, path_of
 SEED = 7
 OF_EACH_KIND = 12
 BRAIN = (
-    "controller/decide.py",
-    "controller/draft.py",
-    "controller/placing.py",
-    "controller/liveness/silence.py",
-    "controller/liveness/calibration.py",
-    "controller/orchestrator/*.py",
-    "controller/scheduler/*.py",
-    "controller/allocator/*.py",
+    "controller/brain/decide.py",
+    "controller/brain/draft.py",
+    "controller/brain/placing.py",
+    "controller/brain/liveness/silence.py",
+    "controller/brain/liveness/calibration.py",
+    "controller/brain/orchestrator/*.py",
+    "controller/brain/scheduler/*.py",
+    "controller/brain/allocator/*.py",
 )
 TASK_MACHINE = ("agent/tasks/machine.py", "agent/tasks/reconcile.py", "agent/tasks/record.py")
 LIMITS = "pyswarm_core.limits"

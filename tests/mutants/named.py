@@ -11,7 +11,7 @@ from tests.sim.rules import Rule
 NAMED: Mapping[str, tuple[Mutation, Rule]] = {
     "a whole update at once, its note renamed": (
         Mutation(
-            "controller.orchestrator.update",
+            "controller.brain.orchestrator.update",
             "advance",
             "_, _, task = min(outdated, key=lambda entry: entry[:2])\n"
             '    shut_down(plan, task, "outdated")',
@@ -23,7 +23,7 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
     ),
     "one published port given to two services": (
         Mutation(
-            "controller.allocator.endpoints",
+            "controller.brain.allocator.endpoints",
             "_require_free",
             "_in_the_way(state, service_id, port)",
             "()",
@@ -32,7 +32,7 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
     ),
     "host-port filter off": (
         Mutation(
-            "controller.scheduler.filters",
+            "controller.brain.scheduler.filters",
             "capacity",
             "np.minimum(room, ~ledger.held(port), out=room)",
             "pass",
@@ -41,7 +41,7 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
     ),
     "maximum per node off": (
         Mutation(
-            "controller.scheduler.filters",
+            "controller.brain.scheduler.filters",
             "capacity",
             "if placement.max_replicas > 0:",
             "if False:",
@@ -49,12 +49,14 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
         Rule.MAX_PER_NODE,
     ),
     "task history never trimmed": (
-        Mutation("controller.orchestrator.reaper", "superfluous", "len(ended) - history_kept", "0"),
+        Mutation(
+            "controller.brain.orchestrator.reaper", "superfluous", "len(ended) - history_kept", "0"
+        ),
         Rule.HISTORY,
     ),
     "down verdict twenty times slower": (
         Mutation(
-            "controller.liveness.silence",
+            "controller.brain.liveness.silence",
             "Liveness._missed",
             "self.period + max(self.period // _SHARE, PROBE_WINDOW_MIN)",
             "20 * (self.period + max(self.period // _SHARE, PROBE_WINDOW_MIN))",
@@ -67,7 +69,7 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
     ),
     "fence weakened to: the leader key exists": (
         Mutation(
-            "controller.persistence.saving",
+            "controller.leader.persistence.saving",
             "Saver._commit_whole",
             "Compare.unchanged(self._keys.leader, fence)",
             "Compare.present(self._keys.leader)",
@@ -76,7 +78,7 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
     ),
     "constraints ignored": (
         Mutation(
-            "controller.scheduler.filters",
+            "controller.brain.scheduler.filters",
             "capacity",
             "ledger.satisfying(placement.constraints)",
             "ledger.satisfying(())",
@@ -85,7 +87,7 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
     ),
     "one virtual address given to two services": (
         Mutation(
-            "controller.allocator.endpoints", "_virtual_ip", "if number not in used:", "if 1:"
+            "controller.brain.allocator.endpoints", "_virtual_ip", "if number not in used:", "if 1:"
         ),
         Rule.VIRTUAL_IPS,
     ),

@@ -20,10 +20,10 @@ EQUIVALENT = Path(__file__).parent / "equivalent.toml"
 
 # Where the tests of a module are; the first that fits, and the rest of its program's after it.
 UNIT: Mapping[str, str] = {
-    "controller.allocator": "controller/allocator",
-    "controller.orchestrator": "controller/orchestrator",
-    "controller.scheduler": "controller/scheduler",
-    "controller.liveness": "controller/liveness",
+    "controller.brain.allocator": "controller/brain/allocator",
+    "controller.brain.orchestrator": "controller/brain/orchestrator",
+    "controller.brain.scheduler": "controller/brain/scheduler",
+    "controller.brain.liveness": "controller/brain/liveness",
     "controller": "controller",
     "agent.tasks": "agent/tasks",
     "agent": "agent",

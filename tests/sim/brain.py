@@ -7,11 +7,11 @@ it is dear, that deciding twice gives the same and changes nothing.
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from controller.decide import decide
+from controller.brain.decide import decide
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Decision, Dirty, NoteKind
 from pyswarm_core.ids import IdSource
-from pyswarm_core.indexes import waits_for_node
+from pyswarm_core.indexes.tasks import waits_for_node
 from pyswarm_core.limits import DECISION_COST, DETAIL_LENGTH_MAX, PENDING_SHOWN, WRITE_COST
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
@@ -46,7 +46,7 @@ class Brain:
         self._fail = fail
 
     def decide(self, state: State, dirty: Dirty, now: Instant, ids: IdSource) -> Decision:
-        """See `controller.decide`."""
+        """See `controller.brain.decide`."""
         if self._chance.hits(PURITY_SAMPLE) and isinstance(ids, SeededIds):
             self._check_pure(state, dirty, now, ids)
         decision = self._decide(state, dirty, now, ids)

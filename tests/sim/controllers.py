@@ -15,12 +15,12 @@ import msgspec
 
 from controller import app
 from controller.config import ClusterWishes, Config
-from controller.election import Candidate
-from controller.leadership import Mutation
-from controller.loop import Decide, Loop
-from controller.persistence.campaign import Elector
-from controller.persistence.registry import Registry
-from controller.servers.dispatcher import Dispatcher
+from controller.grpc.dispatcher import Dispatcher
+from controller.leader.election import Candidate
+from controller.leader.leadership import Mutation
+from controller.leader.loop import Decide, Loop
+from controller.leader.persistence.campaign import Elector
+from controller.leader.persistence.registry import Registry
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Decision, Dirty
 from pyswarm_core.errors import PyswarmError, Unavailable

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 from agent.tasks.record import Record
 from pyswarm_core.api.v1 import dispatcher_pb2
-from pyswarm_core.columns import pack_statuses
 from pyswarm_core.ids import NetworkId, TaskId
+from pyswarm_core.indexes.columns import pack_statuses
 from pyswarm_core.objects import Address, TaskDetail, TaskStatus
 from pyswarm_core.specs import PortConfig, PublishMode
 from pyswarm_core.states import TaskState

@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from agent.network.base import Backend, EndpointKey, EndpointWanted
-from controller.loop import Loop
+from controller.leader.loop import Loop
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.limits import BARRIER_MAX

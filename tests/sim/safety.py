@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from controller.store.base import NO_LEASE, Compare, Relation, Target
 from pyswarm_core import limits
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
-from pyswarm_core.indexes import is_wanted
+from pyswarm_core.indexes.tasks import is_wanted
 from pyswarm_core.objects import Network, Task
 from pyswarm_core.specs import ServiceSpec
 from pyswarm_core.states import TaskState, is_terminal

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 
 from agent.session.conversation import Ended, Session
-from controller.servers.dispatcher import Dispatcher
+from controller.grpc.dispatcher import Dispatcher
 from pyswarm_core.aio.status import code_of
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.errors import PyswarmError

@@ -9,12 +9,12 @@ from msgspec.structs import replace
 
 from agent.network.base import HOST_BRIDGE
 from agent.network.fake import Fabric
-from controller.allocator.audit import audit
-from controller.decide import decide
+from controller.brain.allocator.audit import audit
+from controller.brain.decide import decide
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Dirty
 from pyswarm_core.ids import NodeId, ServiceId
-from pyswarm_core.indexes import is_wanted, waits_for_node
+from pyswarm_core.indexes.tasks import is_wanted, waits_for_node
 from pyswarm_core.limits import PENDING_SHOWN
 from pyswarm_core.objects import Service, Task, shortened
 from pyswarm_core.specs import RestartCondition

@@ -10,10 +10,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from controller.leadership import Mutation
-from controller.requests.networks import create_network, remove_network
-from controller.requests.nodes import remove_node, update_node
-from controller.requests.services import Update, create_service, remove_service, update_service
+from controller.api.changes.networks import create_network, remove_network
+from controller.api.changes.nodes import remove_node, update_node
+from controller.api.changes.services import Update, create_service, remove_service, update_service
+from controller.leader.leadership import Mutation
 from pyswarm_core.clock import SECOND
 from pyswarm_core.errors import PyswarmError
 from pyswarm_core.ids import ServiceId

@@ -18,14 +18,14 @@ import msgspec
 
 from agent.network.fake import Fabric
 from agent.tasks.record import Record
-from controller import assignments
-from controller.loop import Decide
-from controller.persistence import saving
+from controller.leader import assignments
+from controller.leader.loop import Decide
+from controller.leader.persistence import saving
 from controller.store.base import Conflict, Outcome, Txn
 from pyswarm_core import limits
 from pyswarm_core.clock import SECOND
 from pyswarm_core.ids import NodeId, TaskId
-from pyswarm_core.indexes import is_wanted
+from pyswarm_core.indexes.tasks import is_wanted
 from pyswarm_core.objects import Capability, NodeResources, Service
 from pyswarm_core.states import Availability, NodeState
 from tests.sim.brain import Brain

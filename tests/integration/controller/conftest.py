@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
-from controller.servers.admission import Admission
-from controller.servers.calls import ErrorsToStatus
-from controller.servers.control import Control, Facts
+from controller.api.queries.info import Facts
+from controller.grpc.admission import Admission
+from controller.grpc.calls import ErrorsToStatus
+from controller.grpc.control import Control
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS, SERVER_OPTIONS
 from pyswarm_core.aio.system import RandomIds
 from pyswarm_core.api.v1 import control_pb2_grpc

@@ -25,8 +25,8 @@ from pyswarm_core.api.v1 import (
     specs_pb2,
 )
 from pyswarm_core.clock import MILLISECOND
-from pyswarm_core.columns import pack_statuses, unpack_ids
 from pyswarm_core.ids import TaskId
+from pyswarm_core.indexes.columns import pack_statuses, unpack_ids
 from pyswarm_core.objects import NO_DETAIL, TaskStatus
 from pyswarm_core.states import TaskState
 

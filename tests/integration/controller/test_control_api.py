@@ -8,7 +8,7 @@ import grpc
 import msgspec
 import pytest
 
-from controller.servers.admission import STREAMS, Gate
+from controller.grpc.admission import STREAMS, Gate
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import objects_pb2, specs_pb2
 from pyswarm_core.codec import from_proto, to_proto

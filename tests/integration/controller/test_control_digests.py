@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from controller.servers import digests
+from controller.api.images import digests
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import dispatcher_pb2 as dp
 from pyswarm_core.api.v1 import specs_pb2
@@ -171,7 +171,7 @@ async def test_who_may_run_the_tasks_is_asked_first(api: Api, registry: Registry
     request = wish()
     request.spec.task_template.placement.constraints.append("node.hostname==n3")
     spec = build.service("web", spec=build.template(constraints=["node.hostname==n3"])).spec
-    from controller.requests.image_targets import eligible_nodes
+    from controller.api.images.targets import eligible_nodes
 
     assert eligible_nodes(api.desk.state, spec) == ["n3"]
     registry.reachable_from("n3")

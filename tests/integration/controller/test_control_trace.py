@@ -7,7 +7,7 @@ import grpc
 import pytest
 from msgspec.structs import replace
 
-from controller.servers.tunnels import DIAL_TIMEOUT_S, Tunnels
+from controller.leader.tunnels import DIAL_TIMEOUT_S, Tunnels
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import dispatcher_pb2 as dp
 from pyswarm_core.codec import from_proto, to_proto
@@ -26,7 +26,7 @@ from pyswarm_core.traces import (
 )
 from tests.fixtures.build import Numbered
 from tests.integration.controller.conftest import Api
-from tests.unit.controller.endpoints.build import NET, WEB, backend, world
+from tests.unit.controller.leader.endpoints.build import NET, WEB, backend, world
 
 VIP, THERE = "10.128.255.254", "10.128.0.2"
 ECHO = EchoFact(bytes=84, answered=True)

@@ -9,8 +9,8 @@ from typing import Any
 import grpc
 import pytest
 
-from controller.servers import calls
-from controller.servers.calls import Context, ErrorsToStatus
+from controller.grpc import calls
+from controller.grpc.calls import Context, ErrorsToStatus
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.system import RandomIds
 

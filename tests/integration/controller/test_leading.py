@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from controller.app import Controller
 from controller.config import Config
-from controller.persistence import registry
+from controller.leader.persistence import registry
 from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS

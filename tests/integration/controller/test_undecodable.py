@@ -6,7 +6,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from controller.servers import calls
+from controller.grpc import calls
 from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS

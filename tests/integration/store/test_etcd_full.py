@@ -7,8 +7,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from controller.election import Term
-from controller.persistence.saving import Saver, Unsaved
+from controller.leader.election import Term
+from controller.leader.persistence.saving import Saver, Unsaved
 from controller.store.base import Put, StoreError, StoreFull, Txn
 from controller.store.embedded import EmbeddedEtcd, EmbeddedSettings
 from controller.store.etcd import EtcdStore

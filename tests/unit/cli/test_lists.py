@@ -169,8 +169,8 @@ def test_self_is_the_node_that_answers(fleet: Script, pyswarm: Pyswarm) -> None:
 
 
 def test_node_document_tells_what_is_reserved() -> None:
-    from cli.answers import NodeView
     from pyswarm_core.codec import from_proto
+    from pyswarm_core.views import NodeView
 
     assert node_document(from_proto(NodeView, node_view()))["Reserved"] == {
         "NanoCPUs": 500_000_000,

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.answers import NodeView, ServiceProgress, SlotProgress
 from cli.context import Context, context_file, current, use
 from cli.image.builder import Destination, destination
 from cli.main import COMMANDS, root
@@ -22,6 +21,7 @@ from pyswarm_core.ids import NodeId
 from pyswarm_core.objects import Node, NodeDescription, NodeResources
 from pyswarm_core.reference import parse_reference
 from pyswarm_core.states import TaskState
+from pyswarm_core.views import NodeView, ServiceProgress, SlotProgress
 from tests.unit.cli.conftest import Pyswarm
 
 LONE_VERBS = ("events", "why", "version", "completion")

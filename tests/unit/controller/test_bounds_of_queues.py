@@ -6,19 +6,20 @@ from typing import Any
 
 import pytest
 
-from controller.decide import decide
-from controller.election import Term
-from controller.loop import Loop, Tools
+from controller.api.changes.networks import create_network
+from controller.api.changes.services import create_service
+from controller.brain.decide import decide
+from controller.brain.orchestrator.plan import Plan
+from controller.brain.placing import demand_of
+from controller.grpc.tunnels import GrpcTunnel
+from controller.leader.election import Term
+from controller.leader.events import EventLog
+from controller.leader.loop import Loop, Tools
+from controller.leader.persistence.loading import Loaded
+from controller.leader.persistence.saving import Saver, Unsaved
+from controller.leader.sessions import Session
+from controller.leader.tunnels import Tunnels
 from controller.metrics import Metrics
-from controller.orchestrator.plan import Plan
-from controller.persistence.loading import Loaded
-from controller.persistence.saving import Saver, Unsaved
-from controller.placing import demand_of
-from controller.requests.networks import create_network
-from controller.requests.services import create_service
-from controller.servers.events import EventLog
-from controller.servers.sessions import Session
-from controller.servers.tunnels import Tunnel, Tunnels
 from controller.store.base import Outcome, Put, Txn
 from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
@@ -144,7 +145,7 @@ async def test_a_frame_of_a_tunnel_is_bounded() -> None:
     context: Any = SimpleNamespace(read=read)
     assert TUNNEL_FRAME_BYTES == 16 << 20
     with pytest.raises(Unavailable, match="at once"):
-        await Tunnel(context).read()
+        await GrpcTunnel(context).read()
 
 
 @pytest.mark.parametrize(("failures", "age", "last"), [(4, 0, 0), (5, 0, 1), (5, 301, 0)])

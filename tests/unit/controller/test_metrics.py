@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
-from controller.allocator.usage import Usage, usage
+from controller.brain.allocator.usage import Usage, usage
 from controller.metrics import Following, Metrics, Watched
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId

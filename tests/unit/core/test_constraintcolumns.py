@@ -7,11 +7,11 @@ from types import FrameType
 import pytest
 from msgspec.structs import replace
 
-from pyswarm_core.constraintcolumns import CACHED_COLUMNS
 from pyswarm_core.constraints import parse
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.ids import NodeId
-from pyswarm_core.nodetable import NodeTable
+from pyswarm_core.indexes.constraints import CACHED_COLUMNS
+from pyswarm_core.indexes.nodes import NodeTable
 from pyswarm_core.objects import Node, Platform
 from tests.fixtures import build
 

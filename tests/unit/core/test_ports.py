@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pyswarm_core.nodetable import HeldPorts
+from pyswarm_core.indexes.nodes import HeldPorts
 from pyswarm_core.ports import HostPort, host_ports
 from pyswarm_core.specs import EndpointSpec, PortConfig, Protocol, PublishMode
 

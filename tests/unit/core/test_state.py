@@ -9,10 +9,10 @@ from msgspec.structs import replace
 from pyswarm_core.chunks import decode_chunk, encode_chunk
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
-from pyswarm_core.indexes import ServiceTasks
+from pyswarm_core.indexes.nodes import NodeTable
+from pyswarm_core.indexes.tasks import ServiceTasks
 from pyswarm_core.keys import ChunkKey
 from pyswarm_core.limits import CHUNK_SLOTS
-from pyswarm_core.nodetable import NodeTable
 from pyswarm_core.objects import NO_DETAIL, Block, Endpoint, Task, TaskDetail, TaskStatus, VirtualIp
 from pyswarm_core.specs import NetworkSpec
 from pyswarm_core.state import State

@@ -3,8 +3,8 @@
 import pytest
 
 from pyswarm_core.api.v1 import dispatcher_pb2, objects_pb2
-from pyswarm_core.columns import pack_statuses, unpack_statuses
 from pyswarm_core.ids import NetworkId, TaskId
+from pyswarm_core.indexes.columns import pack_statuses, unpack_statuses
 from pyswarm_core.limits import ADDRESSES_PER_TASK, PORTS_PER_TASK
 from pyswarm_core.objects import NO_DETAIL, Address, TaskDetail, TaskStatus
 from pyswarm_core.states import TaskState

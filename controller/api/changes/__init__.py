@@ -1,0 +1,1 @@
+"""What users and agents change: state and request in, writes out. PURE."""

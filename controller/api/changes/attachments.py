@@ -1,0 +1,43 @@
+"""Which networks a service's tasks join: the spec's own, and the ingress network. PURE."""
+
+from msgspec.structs import replace
+
+from controller.api.queries.lookup import find_network
+from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.ids import NetworkId
+from pyswarm_core.ports import has_ingress_ports
+from pyswarm_core.specs import PREDEFINED_NETWORKS, NetworkAttachment, ServiceSpec
+from pyswarm_core.state import State
+from pyswarm_core.validation.problem import shown
+
+
+def attached(
+    state: State, spec: ServiceSpec, ingress: NetworkId | None, old: ServiceSpec | None = None
+) -> ServiceSpec:
+    """The spec with its networks named by id, and the ingress network last if it publishes there.
+
+    Raises NotFound; InvalidArgument for a duplicate and for who names the ingress network.
+    """
+    template = spec.task_template
+    joined = old.task_template.overlays if old else ()
+    own = []
+    for attachment in template.networks:
+        target = _target(state, attachment)
+        if target != ingress:
+            own.append(replace(attachment, target=target))
+        elif ingress not in joined:
+            raise InvalidArgument(
+                f"network {shown(attachment.target)} is not valid: services join the ingress"
+                " network by publishing a port in mode ingress"
+            )
+        if [one.target for one in own].count(target) > 1:
+            raise InvalidArgument(f"network {shown(attachment.target)} is named twice")
+    if ingress is not None and has_ingress_ports(spec.endpoint_spec):
+        own.append(NetworkAttachment(target=ingress))
+    return replace(spec, task_template=replace(template, networks=tuple(own)))
+
+
+def _target(state: State, attachment: NetworkAttachment) -> str:
+    if attachment.target in PREDEFINED_NETWORKS:
+        return attachment.target
+    return find_network(state, attachment.target).id

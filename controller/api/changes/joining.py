@@ -1,0 +1,244 @@
+"""How a host becomes a node, and what an agent may say of it. PURE."""
+
+import hmac
+from collections.abc import Container, Iterable
+from functools import lru_cache
+from ipaddress import IPv4Address
+from itertools import islice
+
+import msgspec
+
+from controller.brain.allocator.subnets import span_of
+from controller.brain.nodes import Greeted, moved, promoted
+from pyswarm_core.clock import Instant
+from pyswarm_core.decision import Writes
+from pyswarm_core.errors import (
+    AlreadyExists,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Unavailable,
+)
+from pyswarm_core.ids import ID_LENGTH, IdSource, NodeId, short
+from pyswarm_core.limits import (
+    ADDRESSES6_MAX,
+    ADDRESSES_PER_TASK,
+    DETAIL_LENGTH_MAX,
+    NODES_MAX,
+    PORTS_PER_TASK,
+    PROTOCOL,
+    PROTOCOL_OLDEST,
+)
+from pyswarm_core.objects import (
+    Address,
+    Cluster,
+    Node,
+    NodeDescription,
+    NodeStatus,
+    TaskDetail,
+    TaskStatus,
+    clipped,
+)
+from pyswarm_core.specs import NodeSpec, PortConfig
+from pyswarm_core.state import State
+from pyswarm_core.states import Availability, NodeState, is_terminal
+from pyswarm_core.validation import address_problems, description_problems, require
+from pyswarm_core.validation.node import usable6
+from pyswarm_core.validation.problem import shown
+
+HOST_IP_MAX = 64
+"""Characters of a published port's address or device."""
+
+
+class JoinWish(msgspec.Struct, frozen=True):
+    """What a host says when it shows its token."""
+
+    token: str
+    description: NodeDescription
+    addr: str
+    availability: str = ""
+
+
+def join(
+    state: State, wish: JoinWish, now: Instant, ids: IdSource, controllers: Iterable[str] = ()
+) -> tuple[Writes, Node]:
+    """Make the host a node with a number of its own; the same host joining again is a new node, and
+    its former one, if that was emptied and fell silent (`swarm leave`), is down.
+
+    Raises PermissionDenied for a wrong token, InvalidArgument, AlreadyExists (another node has its
+    name or address), Unavailable when the fleet is full.
+    """
+    cluster = state.cluster
+    role = role_of(cluster, wish.token)
+    require_protocol(wish.description)
+    require([*description_problems(wish.description), *address_problems(wish.addr)])
+    hostname = wish.description.hostname
+    left = {node.id: node for node in _left(state, hostname, wish.addr)}
+    _require_unclaimed(state, left, hostname, wish.addr)
+    if len(state.nodes) >= NODES_MAX:
+        raise Unavailable(f"there are {NODES_MAX} nodes, which is the limit")
+    try:
+        availability = Availability(wish.availability or "active")
+    except ValueError:
+        words = ", ".join(word.value for word in Availability)
+        raise InvalidArgument(f"availability {wish.availability!r}: want one of {words}") from None
+    (node_id,) = ids.draw(1)
+    node = Node(
+        id=NodeId(node_id),
+        number=cluster.next_node_number,
+        description=wish.description,
+        spec=NodeSpec(role=role, availability=availability),
+        created_at=now,
+        updated_at=now,
+        status=NodeStatus(since=now, addr=wish.addr),
+    )
+    node = promoted(node, controllers)
+    counted = msgspec.structs.replace(cluster, next_node_number=node.number + 1)
+    former = (moved(one, NodeState.DOWN, now, "it left the fleet") for one in left.values())
+    return Writes(cluster=counted, nodes=(node, *former)), node
+
+
+def require_protocol(description: NodeDescription) -> None:
+    """Raise InvalidArgument for an agent that is too old to be understood. Whether it understands
+    an older controller is the agent's to say.
+    """
+    if description.spoken < PROTOCOL_OLDEST:
+        raise InvalidArgument(
+            f"this host's agent (pyswarm {shown(description.engine_version)}) speaks protocol"
+            f" {description.spoken}, the controller {PROTOCOL_OLDEST} to {PROTOCOL}: upgrade"
+            " pyswarm on the host"
+        )
+
+
+def role_of(cluster: Cluster, token: str) -> str:
+    """The role that this join token gives. Raises PermissionDenied."""
+    for role, expected in (("worker", cluster.worker_token), ("manager", cluster.manager_token)):
+        if expected and hmac.compare_digest(token.encode(), expected.encode()):
+            return role
+    raise PermissionDenied("the join token is not this cluster's: get it with pyswarm swarm info")
+
+
+def member(state: State, node_id: NodeId) -> Node:
+    """The node of that id. Raises NotFound."""
+    if (node := state.nodes.get(node_id)) is None:
+        raise NotFound(f"node {shown(node_id)} is not (any more) of this cluster: join again")
+    return node
+
+
+def greet(
+    state: State, node_id: NodeId, description: NodeDescription, addr: str, addrs6: Iterable[str]
+) -> Greeted:
+    """What the node says of its host, if it may be so.
+
+    Raises NotFound, InvalidArgument, AlreadyExists (another node has its name or address).
+    """
+    node = member(state, node_id)
+    require_protocol(description)
+    require([*description_problems(description), *address_problems(addr)])
+    # A node that is not down keeps what it has: it was free when it came.
+    is_back = node.status.state is NodeState.DOWN
+    if is_back or description.hostname != node.description.hostname or addr != node.status.addr:
+        _require_unclaimed(state, {node_id}, description.hostname, addr)
+    at = state.node_table.at
+    free6 = [a for a in _addresses6(addrs6) if _living(state, {node_id}, at(a)) is None]
+    return Greeted(description, addr, tuple(free6))
+
+
+def _left(state: State, hostname: str, addr: str) -> list[Node]:
+    """Nodes of that name or address whose host has left the fleet as it seems: drained, without
+    tasks, and silent.
+    """
+    table = state.node_table
+    return [
+        node
+        for node_id in dict.fromkeys((*table.named(hostname), *table.at(addr)))
+        for node in (state.nodes[node_id],)
+        if node.status.state is NodeState.DISCONNECTED
+        and node.spec.availability is Availability.DRAIN
+        and all(is_terminal(task.state) for task in state.tasks_of_node(node.id).values())
+    ]
+
+
+def _require_unclaimed(state: State, besides: Container[NodeId], hostname: str, addr: str) -> None:
+    """Raise AlreadyExists if a node that is not down, other than these, has the name or the
+    address, or a network has the address.
+
+    A host that left its fleet and joins again finds its former node down, or will soon.
+    """
+    table = state.node_table
+    for what, holders, option in (
+        (f"hostname {hostname}", table.named(hostname), "hostname (in agent.yaml, or --hostname)"),
+        (f"address {addr}", table.at(addr), "--advertise-addr"),
+    ):
+        if (holder := _living(state, besides, holders)) is not None:
+            raise AlreadyExists(
+                f"{what} belongs to node {short(holder.id)} ({holder.description.hostname}), which"
+                f" is {holder.status.state}: if it is this host's former node, wait until that is"
+                f" down; else give one of them another {option}"
+            )
+    address = int(IPv4Address(addr))
+    for network in state.networks.values():
+        first, last = span_of(network.subnet)
+        if first <= address <= last:
+            raise AlreadyExists(
+                f"address {addr} belongs to network {network.spec.name} ({network.subnet}):"
+                " make that with another --subnet, or give another --advertise-addr"
+            )
+
+
+def _living(state: State, besides: Container[NodeId], nodes: Iterable[NodeId]) -> Node | None:
+    """The first of these nodes that is not down, other than `besides`."""
+    for other in nodes:
+        node = state.nodes[other]
+        if other not in besides and node.status.state is not NodeState.DOWN:
+            return node
+    return None
+
+
+def _addresses6(told: Iterable[str]) -> tuple[str, ...]:
+    """A host's addresses of IPv6 as they are kept: usable, and not too many."""
+    try:
+        return usable6(islice(told, ADDRESSES6_MAX))
+    except ValueError as error:
+        raise InvalidArgument(f"{shown(str(error))}: want the host's addresses of IPv6") from None
+
+
+def bounded(status: TaskStatus) -> TaskStatus:
+    """The status with its texts cut to what is stored, without addresses and ports that are none or
+    too many.
+    """
+    detail = status.detail
+    if not detail.ports and _fits(detail):
+        return status
+    kept = msgspec.structs.replace(
+        detail,
+        message=clipped(detail.message, DETAIL_LENGTH_MAX),
+        error=clipped(detail.error, DETAIL_LENGTH_MAX),
+        addresses=tuple([a for a in detail.addresses if _is_address(a)][:ADDRESSES_PER_TASK]),
+        ports=tuple([p for p in detail.ports if _is_port(p)][:PORTS_PER_TASK]),
+    )
+    return status if kept == detail else TaskStatus(status.task_id, status.state, kept)
+
+
+def _fits(detail: TaskDetail) -> bool:
+    # UTF-8 has at most four bytes for a character.
+    is_short = 4 * max(len(detail.message), len(detail.error)) <= DETAIL_LENGTH_MAX
+    addresses = detail.addresses
+    return is_short and len(addresses) <= ADDRESSES_PER_TASK and all(map(_is_address, addresses))
+
+
+def _is_address(told: Address) -> bool:
+    return len(told.network_id) <= ID_LENGTH and _is_ipv4(told.address)
+
+
+@lru_cache(1 << 14)
+def _is_ipv4(text: str) -> bool:
+    # Reported again with every change of a task.
+    try:
+        return str(IPv4Address(text)) == text
+    except ValueError:
+        return False
+
+
+def _is_port(port: PortConfig) -> bool:
+    return max(port.target_port, port.published_port) < 1 << 16 and len(port.host_ip) <= HOST_IP_MAX

@@ -1,0 +1,155 @@
+"""Creating and removing networks. PURE: state, request and the host's routes in, writes out."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+import msgspec
+
+from controller.api.changes.storable import require_storable
+from controller.api.changes.unreadable import remove_unreadable_network
+from controller.api.queries.lookup import find_network
+from controller.brain.allocator.encryption import with_first_key
+from controller.brain.allocator.subnets import (
+    check_subnet,
+    check_subnet6,
+    choose_subnet,
+    choose_subnet6,
+    range_of,
+)
+from controller.brain.allocator.vni import allocate_vni
+from pyswarm_core import limits
+from pyswarm_core.clock import Instant
+from pyswarm_core.decision import Writes
+from pyswarm_core.errors import AlreadyExists, Conflict, InvalidArgument, Unavailable
+from pyswarm_core.ids import IdSource, NetworkId
+from pyswarm_core.objects import Network, Version
+from pyswarm_core.specs import NetworkSpec, ServiceSpec, ipv4_config, ipv6_config
+from pyswarm_core.state import State
+from pyswarm_core.validation import network_problems, require
+from pyswarm_core.validation.problem import shown
+
+_NAMED = 5
+INGRESS = NetworkSpec(name="ingress", ingress=True)
+"""What the routing mesh gets if nobody made it another network."""
+
+
+class Allocated(NamedTuple):
+    """What a new network gets: its subnets, its VNI, and the VNI to look at next."""
+
+    subnet: str
+    subnet6: str
+    vni: int
+    next_vni: int
+
+
+def create_network(
+    state: State, spec: NetworkSpec, routes: Iterable[str], now: Instant, ids: IdSource
+) -> tuple[Writes, Network]:
+    """A new network with the subnets asked for, or free ones of the cluster's.
+
+    Raises InvalidArgument, AlreadyExists (the name, the ingress network), Conflict (the subnet
+    overlaps a network or one of the host's `routes`; no subnet or VNI is left), Unavailable (too
+    many networks).
+    """
+    if len(state.networks) >= limits.NETWORKS_MAX:
+        raise Unavailable(f"there are {limits.NETWORKS_MAX} networks, which is the limit")
+    require(network_problems(spec))
+    _require_new(state, spec)
+    allocated = _allocate(state, spec, routes)
+    (network_id,) = ids.draw(1)
+    network = Network(
+        id=NetworkId(network_id),
+        spec=spec,
+        subnet=allocated.subnet,
+        subnet6=allocated.subnet6,
+        vni=allocated.vni,
+        version=Version(index=1),
+        created_at=now,
+        updated_at=now,
+    )
+    _require_room(network)
+    require_storable(f"network {shown(spec.name)}", network, limits.NETWORK_BYTES_MAX)
+    cluster = msgspec.structs.replace(state.cluster, next_vni=allocated.next_vni)
+    if spec.encrypted:
+        cluster = with_first_key(cluster, now, ids)
+    return Writes(cluster=cluster, networks=(network,)), network
+
+
+def remove_network(state: State, ref: str) -> tuple[Writes, Network]:
+    """Forget a network; with the last encrypted one, the keys.
+
+    Raises NotFound, and Conflict naming the services that still use it.
+    """
+    if (unreadable := remove_unreadable_network(state, ref)) is not None:
+        return unreadable
+    network = find_network(state, ref)
+    users = list(islice(_users(state, network.id), _NAMED + 1))
+    if users:
+        more = " and others" if len(users) > _NAMED else ""
+        raise Conflict(
+            f"network {shown(network.spec.name)} is in use by {', '.join(users[:_NAMED])}{more}: "
+            "remove them first"
+        )
+    cluster = None
+    others = (other for other in state.networks.values() if other.id != network.id)
+    if network.spec.encrypted and not any(other.spec.encrypted for other in others):
+        cluster = msgspec.structs.replace(state.cluster, encryption_keys=())
+    return Writes(cluster=cluster, removed_networks=(network.id,)), network
+
+
+def _require_new(state: State, spec: NetworkSpec) -> None:
+    if spec.name in state.network_of_name:
+        taken = state.network_of_name[spec.name]
+        raise AlreadyExists(f"network {shown(spec.name)} exists already, with the id {taken}")
+    if spec.ingress and state.ingress_network is not None:
+        name = state.networks[state.ingress_network].spec.name
+        raise AlreadyExists(f"network {shown(name)} is the ingress network: there can be only one")
+
+
+def _require_room(network: Network) -> None:
+    span = range_of(network)
+    if span.count == 1 and span.gateway_block is not None:
+        config = ipv4_config(network.spec)
+        raise InvalidArgument(
+            f"gateway {config.gateway!r} is not valid: {span.cidr} is a single block, want its"
+            " first address, or a larger subnet"
+        )
+
+
+def _allocate(state: State, spec: NetworkSpec, routes: Iterable[str]) -> Allocated:
+    networks = state.networks.values()
+    taken = {network.spec.name: network.subnet for network in networks}
+    wanted = ipv4_config(spec).subnet
+    if wanted:
+        subnet = check_subnet(wanted, taken, routes)
+    else:
+        settings = state.cluster.spec
+        pools, size = settings.default_address_pool, settings.subnet_size
+        subnet = choose_subnet(pools, size, taken, routes)
+    vni, next_vni = allocate_vni(state.cluster.next_vni, {one.vni: None for one in networks})
+    subnet6 = ""
+    if spec.enable_ipv6:
+        taken6 = {network.spec.name: network.subnet6 for network in networks if network.subnet6}
+        wanted6 = ipv6_config(spec).subnet
+        subnet6 = str(
+            check_subnet6(wanted6, subnet, taken6)
+            if wanted6
+            else choose_subnet6(state.cluster.id, vni, taken6)
+        )
+    return Allocated(str(subnet), subnet6, vni, next_vni)
+
+
+def _users(state: State, network_id: NetworkId) -> Iterator[str]:
+    """Services that join it, and those with living tasks made from a spec that did."""
+    for service in state.services.values():
+        versions = state.tasks_of_service(service.id).unfinished
+        is_mixed = any(version < service.spec_version for version in versions)
+        previous = [one.spec for one in service.previous_specs] if is_mixed else ()
+        if any(_joins(spec, network_id) for spec in (service.spec, *previous)):
+            leaving = " (being removed)" if service.removing else ""
+            yield f"service {shown(service.spec.name)}{leaving}"
+
+
+def _joins(spec: ServiceSpec, network_id: NetworkId) -> bool:
+    return any(joined.target == network_id for joined in spec.task_template.networks)

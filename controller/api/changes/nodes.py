@@ -1,0 +1,90 @@
+"""What operators change about nodes. PURE.
+
+`version.index` moves on with every change that a user makes, not with what is observed: a node that
+goes down while its labels are edited does not spoil the edit.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from controller.api.changes.storable import require_storable
+from controller.api.changes.unreadable import remove_unreadable_node
+from controller.api.queries.lookup import find_node
+from controller.brain.nodes import MANAGER, runs_controller
+from pyswarm_core.clock import Instant
+from pyswarm_core.decision import Writes
+from pyswarm_core.errors import Conflict
+from pyswarm_core.limits import NODE_BYTES_MAX, VALUE_BYTES_MAX
+from pyswarm_core.objects import Node, NodeDescription, Version
+from pyswarm_core.specs import NodeSpec
+from pyswarm_core.state import State
+from pyswarm_core.states import NodeState
+from pyswarm_core.validation import node_problems, require
+from pyswarm_core.validation.problem import shown
+
+replace = msgspec.structs.replace
+
+
+def update_node(
+    state: State,
+    ref: str,
+    based_on: Version,
+    spec: NodeSpec,
+    now: Instant,
+    *,
+    controllers: Iterable[str] = (),
+) -> tuple[Writes, Node]:
+    """The node with other labels, role or availability. The same spec again changes nothing.
+
+    Raises InvalidArgument, NotFound, Conflict (another update came first; the role is other than
+    what runs there).
+    """
+    old = find_node(state, ref)
+    require(node_problems(spec))
+    if based_on.index != old.version.index:
+        raise Conflict(
+            f"update out of sequence: node {shown(old.description.hostname)} is at version "
+            f"{old.version.index}, the update was made from {based_on.index}; read it again"
+        )
+    _require_role(old, spec.role, controllers)
+    if spec == old.spec:
+        return Writes(), old
+    node = replace(old, spec=spec, version=Version(index=old.version.index + 1), updated_at=now)
+    # Whatever its host may say of itself later has to fit as well.
+    silent = replace(node, description=NodeDescription(hostname=""))
+    name = shown(old.description.hostname)
+    require_storable(f"node {name}", silent, VALUE_BYTES_MAX - 2 * NODE_BYTES_MAX)
+    return Writes(nodes=(node,)), node
+
+
+def _require_role(node: Node, role: str, controllers: Iterable[str]) -> None:
+    """A node is a manager because a controller runs there, and for no other reason."""
+    if role == node.spec.role:
+        return
+    is_manager, name = runs_controller(node, controllers), shown(node.description.hostname)
+    if role == MANAGER and not is_manager:
+        raise Conflict(f"role manager: no controller runs on node {name}; start one there first")
+    if role != MANAGER and is_manager:
+        raise Conflict(f"role {role}: a controller runs on node {name}; stop that first")
+
+
+def remove_node(state: State, ref: str, *, force: bool) -> tuple[Writes, Node]:
+    """Forget a node and its tasks. It must be down, unless forced.
+
+    Whoever removes a node answers for its being gone: its tasks are replaced at once, its blocks of
+    addresses given to others. Raises NotFound, Conflict.
+    """
+    if (unreadable := remove_unreadable_node(state, ref)) is not None:
+        return unreadable
+    node = find_node(state, ref, prefer_living=False)
+    hostname = node.description.hostname
+    if node.status.state is not NodeState.DOWN and not force:
+        raise Conflict(
+            f"node {shown(hostname)} is {node.status.state}, not down: let it leave first, or force"
+        )
+    writes = Writes(
+        removed_tasks=list(state.tasks_of_node(node.id)),
+        removed_nodes=(node.id,),
+    )
+    return writes, node

@@ -1,0 +1,236 @@
+"""Creating, updating and removing services. PURE: state and request in, writes or an error out.
+
+Every accepted change moves `version.index` on by one; an update names the index it was based on and
+is refused if another came first. `spec_version` moves with every changed spec, `template_version`
+only when running tasks would have been made differently. Previous specs are kept for going back and
+for the tasks still made from them, within what one store record may hold.
+
+Virtual addresses and ports are allocated here and not later: what cannot be had is the answer. The
+first service that publishes through the routing mesh makes the network for it.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from controller.api.changes.attachments import attached
+from controller.api.changes.names import random_name
+from controller.api.changes.networks import INGRESS, create_network
+from controller.api.changes.storable import require_storable
+from controller.api.changes.unreadable import remove_unreadable_service
+from controller.api.queries.lookup import find_service
+from controller.brain.allocator.endpoints import allocate_endpoint
+from pyswarm_core import limits
+from pyswarm_core.clock import Instant
+from pyswarm_core.codec import encode
+from pyswarm_core.decision import Writes
+from pyswarm_core.errors import AlreadyExists, Conflict, InvalidArgument, Unavailable
+from pyswarm_core.ids import IdSource, NetworkId, ServiceId
+from pyswarm_core.objects import Endpoint, PreviousSpec, Service, Version
+from pyswarm_core.ports import has_ingress_ports
+from pyswarm_core.specs import (
+    Placement,
+    PortConfig,
+    PublishMode,
+    RegistryLogin,
+    RestartPolicy,
+    ServiceSpec,
+    TaskSpec,
+)
+from pyswarm_core.state import State
+from pyswarm_core.validation import login_problems, require, service_problems
+from pyswarm_core.validation.problem import shown
+
+replace = msgspec.structs.replace
+
+RECORD_BYTES_MAX = limits.VALUE_BYTES_MAX - 4096
+"""A stored service with all its previous specs, so that it fits with what changes of it later."""
+_FRAME = 8
+"""Bytes of a message in a message: its tag and its length."""
+
+
+def create_service(
+    state: State,
+    spec: ServiceSpec,
+    routes: Iterable[str],
+    now: Instant,
+    ids: IdSource,
+    *,
+    login: RegistryLogin | None = None,
+) -> tuple[Writes, Service]:
+    """A new service; without a name it gets a random one.
+
+    Raises InvalidArgument, AlreadyExists (the name), NotFound (a network), Conflict (a port or an
+    address cannot be had; see `create_network` for `routes`), Unavailable (too many).
+    """
+    if len(state.services) >= limits.SERVICES_MAX:
+        raise Unavailable(f"there are {limits.SERVICES_MAX} services, which is the limit")
+    (service_id,) = ids.draw(1)
+    if not spec.name:
+        spec = replace(spec, name=random_name(service_id, state.service_of_name))
+    require([*service_problems(spec), *(login_problems(login) if login else ())])
+    if spec.name in state.service_of_name:
+        taken = state.service_of_name[spec.name]
+        raise AlreadyExists(f"service {shown(spec.name)} exists already, with the id {taken}")
+    mesh, ingress = _mesh(state, spec, routes, now, ids)
+    spec = attached(state, spec, ingress)
+    service = Service(
+        id=ServiceId(service_id),
+        spec=spec,
+        version=Version(index=1),
+        created_at=now,
+        updated_at=now,
+        endpoint=allocate_endpoint(state, ServiceId(service_id), spec, Endpoint()),
+        registry_login=login,
+    )
+    require_storable(f"service {shown(spec.name)}", service, RECORD_BYTES_MAX)
+    return replace(mesh, services=(service,)), service
+
+
+class Update(NamedTuple):
+    """A service is to have another spec, made from one version of it."""
+
+    ref: str
+    based_on: Version
+    spec: ServiceSpec
+    login: RegistryLogin | None = None
+    """For the tasks that are made from now on; without one the stored one stays."""
+
+
+def update_service(
+    state: State, update: Update, routes: Iterable[str], now: Instant, ids: IdSource
+) -> tuple[Writes, Service]:
+    """The service with another spec. The same spec again changes nothing.
+
+    Raises InvalidArgument, NotFound, Conflict (changed since it was read, or being removed; a port
+    or an address cannot be had).
+    """
+    spec, login = update.spec, update.login
+    old = find_service(state, update.ref)
+    _require_updatable(old, update.based_on)
+    require([*service_problems(spec), *(login_problems(login) if login else ())])
+    _require_same_identity(old.spec, spec)
+    mesh, ingress = _mesh(state, spec, routes, now, ids)
+    spec, login = attached(state, spec, ingress, old.spec), login or old.registry_login
+    endpoint = allocate_endpoint(state, old.id, spec, old.endpoint)
+    if (spec, login, endpoint) == (old.spec, old.registry_login, old.endpoint):
+        return Writes(), old
+    spec_version = old.spec_version + 1
+    needs_new_tasks = _made_from(old.spec) != _made_from(spec)
+    service = replace(
+        old,
+        spec=spec,
+        registry_login=login,
+        version=Version(index=old.version.index + 1),
+        updated_at=now,
+        spec_version=spec_version,
+        template_version=spec_version if needs_new_tasks else old.template_version,
+        previous_specs=(PreviousSpec(version=old.spec_version, spec=old.spec), *old.previous_specs),
+        endpoint=endpoint,
+    )
+    service = replace(service, previous_specs=_kept_specs(state, service))
+    return replace(mesh, services=(service,)), service
+
+
+def remove_service(state: State, ref: str, now: Instant) -> tuple[Writes, Service]:
+    """The service on its way out: name, ports and virtual addresses are free at once, its tasks
+    end. Twice is once.
+    """
+    if (unreadable := remove_unreadable_service(state, ref)) is not None:
+        return unreadable
+    old = find_service(state, ref)
+    if old.removing:
+        return Writes(), old
+    version = Version(index=old.version.index + 1)
+    service = replace(old, removing=True, version=version, updated_at=now, endpoint=Endpoint())
+    return Writes(services=(service,)), service
+
+
+def _mesh(
+    state: State, spec: ServiceSpec, routes: Iterable[str], now: Instant, ids: IdSource
+) -> tuple[Writes, NetworkId | None]:
+    """The ingress network, and what makes it if the spec is the first to need one."""
+    if state.ingress_network is not None or not has_ingress_ports(spec.endpoint_spec):
+        return Writes(), state.ingress_network
+    if INGRESS.name in state.network_of_name:
+        raise Conflict(
+            f"the routing mesh needs a network {INGRESS.name!r}, but that is another one:"
+            " remove it, or create one with --ingress"
+        )
+    writes, network = create_network(state, INGRESS, routes, now, ids)
+    return writes, network.id
+
+
+def _require_updatable(service: Service, based_on: Version) -> None:
+    name = shown(service.spec.name)
+    if service.removing:
+        raise Conflict(f"service {name} is being removed")
+    if based_on.index != service.version.index:
+        raise Conflict(
+            f"update out of sequence: service {name} is at version {service.version.index}, "
+            f"the update was made from {based_on.index}; read it again"
+        )
+
+
+def _require_same_identity(old: ServiceSpec, new: ServiceSpec) -> None:
+    if new.name != old.name:
+        raise InvalidArgument(
+            f"name {shown(new.name)} is not valid: a service keeps its name {shown(old.name)}"
+        )
+    if (new.mode.global_ is None) != (old.mode.global_ is None):
+        mode = "replicated" if old.mode.global_ is None else "global"
+        raise InvalidArgument(f"mode cannot be changed, want {mode}: create another service")
+
+
+def _made_from(spec: ServiceSpec) -> tuple[TaskSpec, tuple[PortConfig, ...]]:
+    """What of a spec is in its tasks: where they go and when they are replaced is not, and ports of
+    the mesh and virtual addresses are not, but the networks they are reached on are.
+    """
+    networks = tuple(replace(joined, ip="") for joined in spec.task_template.networks)
+    template = replace(
+        spec.task_template,
+        placement=Placement(),
+        restart_policy=RestartPolicy(),
+        networks=networks,
+    )
+    ports = spec.endpoint_spec.ports
+    return template, tuple(port for port in ports if port.publish_mode is PublishMode.HOST)
+
+
+def _kept_specs(state: State, service: Service) -> tuple[PreviousSpec, ...]:
+    """The newest ones up to the limits, and all that tasks which have not ended are made from."""
+    previous = service.previous_specs
+    needed = _needed_versions(state, service)
+    alone = replace(service, previous_specs=())
+    require_storable(f"service {shown(service.spec.name)}", alone, RECORD_BYTES_MAX)
+    room = RECORD_BYTES_MAX - len(encode(alone))
+    room -= sum(_size(p) for p in previous if p.version in needed)
+    if room < 0:
+        raise Conflict(
+            f"service {shown(service.spec.name)} still has tasks of too many large specs: "
+            "wait until the update under way has replaced them"
+        )
+    kept = []
+    for count, spec in enumerate(previous):
+        if spec.version not in needed:
+            room -= _size(spec)
+            if count >= limits.PREVIOUS_SPECS or room < 0:
+                continue
+        kept.append(spec)
+    return tuple(kept)
+
+
+def _needed_versions(state: State, service: Service) -> frozenset[int]:
+    versions = state.tasks_of_service(service.id).unfinished
+    outdated = [version for version in versions if version < service.template_version]
+    return frozenset(_source(service.previous_specs, version) for version in outdated)
+
+
+def _source(previous: Sequence[PreviousSpec], version: int) -> int:
+    """Which kept spec a task of that version is made from: the newest that is not newer."""
+    return next((spec.version for spec in previous if spec.version <= version), 0)
+
+
+def _size(spec: PreviousSpec) -> int:
+    return len(encode(spec)) + _FRAME

@@ -1,0 +1,111 @@
+"""Asks a registry, through agents, which digest a service's image has now. SHELL.
+
+A tag may move, and each host that pulls it later would get something else: so the digest goes into
+the spec. One agent is asked; the next one when it fails or takes long, because not every host
+reaches every registry. That none can tell is a warning: the service is made with the tag.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from zlib import crc32
+
+from msgspec.structs import replace
+
+from controller.api.images.targets import eligible_nodes
+from controller.leader.leadership import Leader
+from pyswarm_core.api.v1 import dispatcher_pb2
+from pyswarm_core.errors import PyswarmError
+from pyswarm_core.ids import NodeId
+from pyswarm_core.limits import RESOLVERS_ASKED, RESOLVES_AT_ONCE
+from pyswarm_core.reference import Reference, parse_reference
+from pyswarm_core.specs import RegistryLogin, ServiceSpec
+from pyswarm_core.validation import require, service_problems
+
+TIMEOUT_S = 5.0
+"""A user waits no longer for a registry."""
+PATIENCE_S = 1.5
+"""Then the next agent is asked as well."""
+
+_slots = asyncio.Semaphore(RESOLVES_AT_ONCE)
+
+
+async def pinned(
+    leader: Leader, spec: ServiceSpec, login: RegistryLogin | None
+) -> tuple[ServiceSpec, tuple[str, ...]]:
+    """The spec with its image's digest, or as it is with a warning.
+
+    Raises InvalidArgument for a spec that is not valid.
+    """
+    require(service_problems(spec if spec.name else replace(spec, name="unnamed")))
+    image = parse_reference(spec.task_template.container_spec.image)
+    if image.digest:
+        return spec, ()
+    nodes = _in_turn(eligible_nodes(leader.state, spec), image)
+    digest = ""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(TIMEOUT_S), _slots:
+            digest = await _first_answer(leader, nodes, _request(image, login))
+    if not digest:
+        return spec, (_warning(image.familiar),)
+    container = replace(spec.task_template.container_spec, image=image.pinned(digest).familiar)
+    return replace(spec, task_template=replace(spec.task_template, container_spec=container)), ()
+
+
+def _warning(image: str) -> str:
+    return (
+        f"image {image} could not be accessed on a registry to record its digest. Each node will"
+        f" access {image} independently, possibly leading to different nodes running different"
+        " versions of the image."
+    )
+
+
+def _in_turn(nodes: Sequence[NodeId], image: Reference) -> list[NodeId]:
+    """The nodes to ask; other images begin with other nodes."""
+    start = crc32(str(image).encode()) % max(1, len(nodes))
+    return [*nodes[start:], *nodes[:start]][:RESOLVERS_ASKED]
+
+
+def _request(image: Reference, login: RegistryLogin | None) -> dispatcher_pb2.ImageResolve:
+    request = dispatcher_pb2.ImageResolve(reference=str(image))
+    if login is not None and login.registry == image.registry:
+        request.username, request.password = login.username, login.password
+    return request
+
+
+async def _first_answer(
+    leader: Leader, nodes: Sequence[NodeId], request: dispatcher_pb2.ImageResolve
+) -> str:
+    """The first digest that an agent tells; empty if none does."""
+    answers: asyncio.Queue[str] = asyncio.Queue(RESOLVERS_ASKED)
+    digest, answered = "", 0
+
+    async def ask(node_id: NodeId) -> None:
+        await answers.put(await _ask(leader, node_id, request))
+
+    async with asyncio.TaskGroup() as group:
+        asked = []
+        for node_id in nodes:
+            asked.append(group.create_task(ask(node_id)))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE_S):
+                    digest = await answers.get()
+                answered += 1
+            if digest:
+                break
+        while not digest and answered < len(asked):
+            digest = await answers.get()
+            answered += 1
+        for task in asked:
+            task.cancel()
+    return digest
+
+
+async def _ask(leader: Leader, node_id: NodeId, request: dispatcher_pb2.ImageResolve) -> str:
+    ask = dispatcher_pb2.OpenTunnel(image_resolve=request)
+    with suppress(PyswarmError):
+        async with leader.tunnels.open(node_id, ask) as tunnel:
+            while (frame := await tunnel.read(TIMEOUT_S)) is not None:
+                for image in frame.image_report.images:
+                    return image.digest
+    return ""

@@ -1,0 +1,165 @@
+"""Asks nodes to pull, list and remove images. SHELL.
+
+One node's failure is reported beside the others' results and stops nobody. A bounded number is
+asked at once, and each has a bounded time to answer.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from controller.api.images.targets import ImageName, parse_image_filters, passes, target_nodes
+from controller.api.streams import Send
+from controller.brain.slices import batches
+from controller.leader.leadership import Leader
+from pyswarm_core.api.v1 import dispatcher_pb2
+from pyswarm_core.codec import from_proto
+from pyswarm_core.errors import NotFound, PyswarmError, Unavailable
+from pyswarm_core.limits import IMAGES_PER_NODE_MAX
+from pyswarm_core.objects import Node
+from pyswarm_core.reference import parse_reference
+from pyswarm_core.validation.problem import shown
+from pyswarm_core.views import ImageProgress, NodeImageProgress
+
+R = TypeVar("R")
+NODES_AT_ONCE = 32
+IMAGES_AT_ONCE = 10
+"""Images that are held against up to a hundred patterns before others run."""
+LIST_TIMEOUT_S = 10.0
+REMOVE_TIMEOUT_S = 60.0
+SILENCE_MAX_S = 300.0
+"""A pull that tells nothing for so long has failed."""
+
+
+class Pull(msgspec.Struct, frozen=True):
+    """What is to be pulled where. Shaped as the wire's request."""
+
+    reference: str
+    username: str = ""
+    password: str = ""
+    nodes: tuple[str, ...] = ()
+
+
+class ImagesOfNode(msgspec.Struct):
+    """The images of one node, or why it could not tell."""
+
+    node_name: str
+    images: list[dispatcher_pb2.Image] = []
+    """As the agent sent them: there may be thousands."""
+    error: str = ""
+
+
+async def pull_image(leader: Leader, wanted: Pull, send: Send[NodeImageProgress]) -> None:
+    """Have the nodes (if none is named, all that are ready) pull; send each one's progress.
+
+    Raises InvalidArgument for the reference, NotFound for a node, Unavailable if there is no node.
+    """
+    reference = str(parse_reference(wanted.reference))
+    nodes = _targets(leader, wanted.nodes)
+    pull = dispatcher_pb2.ImagePull(
+        reference=reference, username=wanted.username, password=wanted.password
+    )
+
+    async def on(node: Node) -> None:
+        name = node.description.hostname
+        ask = dispatcher_pb2.OpenTunnel(image_pull=pull)
+        progress, failure = ImageProgress(), ""
+        try:
+            async with leader.tunnels.open(node.id, ask) as tunnel:
+                while (frame := await tunnel.read(SILENCE_MAX_S)) is not None:
+                    progress = from_proto(ImageProgress, frame.image_progress)
+                    await send(NodeImageProgress(name, progress))
+        except PyswarmError as error:
+            failure = str(error)
+        await send(NodeImageProgress(name, progress, failure, done=True))
+
+    await _on_each(nodes, on)
+
+
+async def list_images(leader: Leader, wanted: Sequence[str], send: Send[ImagesOfNode]) -> None:
+    """Send each node's images, or why it could not tell, as they answer.
+
+    Raises InvalidArgument, NotFound.
+    """
+    filters = parse_image_filters(wanted)
+    nodes = target_nodes(leader.state, filters.get("node", ()))
+
+    async def on(node: Node) -> None:
+        ask = dispatcher_pb2.OpenTunnel(image_list=dispatcher_pb2.ImageList())
+        result = await _report(leader, node, ask, LIST_TIMEOUT_S)
+        kept = []
+        for part in batches(result.images, IMAGES_AT_ONCE):
+            kept += [image for image in part if passes(ImageName(image.id, image.names), filters)]
+            await asyncio.sleep(0)
+        await send(ImagesOfNode(result.node_name, kept, result.error))
+
+    await _on_each(nodes, on)
+
+
+async def remove_image(leader: Leader, reference: str) -> list[ImagesOfNode]:
+    """Have every ready node remove the image: what each that had it removed.
+
+    Raises InvalidArgument for the reference, NotFound if no node has it.
+    """
+    normalised = str(parse_reference(reference))
+    nodes = _targets(leader, ())
+    absent: list[Node] = []
+
+    async def on(node: Node) -> ImagesOfNode | None:
+        removal = dispatcher_pb2.ImageRemove(reference=normalised)
+        ask = dispatcher_pb2.OpenTunnel(image_remove=removal)
+        try:
+            return await _asked(leader, node, ask, REMOVE_TIMEOUT_S)
+        except NotFound:
+            absent.append(node)
+        except PyswarmError as error:
+            return ImagesOfNode(node.description.hostname, error=str(error))
+        return None
+
+    replies = await _on_each(nodes, on)
+    if len(absent) == len(nodes):
+        raise NotFound(f"no such image on any node: {shown(reference)}")
+    return [reply for reply in replies if reply is not None]
+
+
+def _targets(leader: Leader, refs: Sequence[str]) -> list[Node]:
+    nodes = target_nodes(leader.state, refs)
+    if not nodes:
+        raise Unavailable("no node is ready")
+    return nodes
+
+
+async def _report(
+    leader: Leader, node: Node, ask: dispatcher_pb2.OpenTunnel, timeout_s: float
+) -> ImagesOfNode:
+    try:
+        return await _asked(leader, node, ask, timeout_s)
+    except PyswarmError as error:
+        return ImagesOfNode(node.description.hostname, error=str(error))
+
+
+async def _asked(
+    leader: Leader, node: Node, ask: dispatcher_pb2.OpenTunnel, timeout_s: float
+) -> ImagesOfNode:
+    result = ImagesOfNode(node.description.hostname)
+    async with leader.tunnels.open(node.id, ask) as tunnel:
+        while (frame := await tunnel.read(timeout_s)) is not None:
+            result.images.extend(frame.image_report.images)
+            if len(result.images) > IMAGES_PER_NODE_MAX:
+                raise Unavailable(f"it lists more than {IMAGES_PER_NODE_MAX} images")
+    return result
+
+
+async def _on_each(nodes: Sequence[Node], work: Callable[[Node], Awaitable[R]]) -> list[R]:
+    """The results in the nodes' order, NODES_AT_ONCE at a time."""
+    slots = asyncio.Semaphore(NODES_AT_ONCE)
+
+    async def one(node: Node) -> R:
+        async with slots:
+            return await work(node)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(node)) for node in nodes]
+    return [task.result() for task in tasks]

@@ -1,0 +1,1 @@
+"""Logs of a service or a task, from the nodes where they lie."""

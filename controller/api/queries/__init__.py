@@ -1,0 +1,1 @@
+"""What users ask: state and question in, views out."""

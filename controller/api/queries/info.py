@@ -1,0 +1,52 @@
+"""`info`: the fleet in numbers, and who answers."""
+
+import msgspec
+
+from controller.api.queries.views import speaks_another
+from controller.leader.leadership import Leadership
+from pyswarm_core.limits import PROTOCOL
+from pyswarm_core.state import State
+from pyswarm_core.states import NodeState, TaskState
+from pyswarm_core.views import Info
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What `info` tells of this controller."""
+
+    version: str
+    store: str
+    """What keeps the state: `etcd 3.4.23 at …`, `memory`."""
+    join_addr: str
+    """Where agents dial: `host:port`."""
+
+
+def info(leadership: Leadership, facts: Facts) -> Info:
+    """The fleet in numbers, and who answers. Users have no business with the keys of encrypted
+    networks.
+    """
+    leader = leadership.current()
+    state = leader.state
+    return Info(
+        cluster=msgspec.structs.replace(state.cluster, encryption_keys=()),
+        controller=leadership.controller,
+        leader=leadership.leader,
+        version=facts.version,
+        nodes=len(state.nodes),
+        nodes_ready=_count(state, NodeState.READY),
+        services=sum(not service.removing for service in state.services.values()),
+        tasks=len(state.tasks),
+        tasks_running=state.tasks_in_state[TaskState.RUNNING],
+        store=facts.store,
+        revision=leader.revision,
+        join_addr=facts.join_addr,
+        nodes_disconnected=_count(state, NodeState.DISCONNECTED),
+        nodes_held=leader.silence.nodes_held,
+        down_per_minute=leader.silence.down_per_minute,
+        nodes_filtered=leader.silence.nodes_filtered,
+        protocol=PROTOCOL,
+        nodes_other_protocol=sum(map(speaks_another, state.nodes.values())),
+    )
+
+
+def _count(state: State, wanted: NodeState) -> int:
+    return sum(node.status.state is wanted for node in state.nodes.values())

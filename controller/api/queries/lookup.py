@@ -1,0 +1,157 @@
+"""What a `ref` names: an id, a name, or the beginning of exactly one id. PURE.
+
+An exact id wins over a name, a name over a prefix, as in Docker. Raises NotFound with the text
+quoted (and cut); an ambiguous prefix lists whom it could mean.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import TypeVar
+
+from controller.brain.slices import Slices, batches
+from pyswarm_core.errors import NotFound
+from pyswarm_core.ids import ID_ALPHABET, ID_LENGTH, NetworkId, NodeId, ServiceId, TaskId, short
+from pyswarm_core.limits import SLICE_TASKS
+from pyswarm_core.objects import Network, Node, Service, Task
+from pyswarm_core.state import State
+from pyswarm_core.states import NodeState
+from pyswarm_core.validation.problem import shown
+
+K = TypeVar("K", bound=str)
+_CANDIDATES = 5
+IDS_COMPARED_AT_ONCE = 10 * SLICE_TASKS
+"""Tasks whose ids one slice compares with a prefix, which is a tenth of looking at one."""
+_ID_LETTERS = frozenset(ID_ALPHABET)
+
+
+def find_service(state: State, ref: str) -> Service:
+    """The service of that name (unless it is being removed), id or prefix."""
+    found = state.services.get(ServiceId(ref))
+    if found is None and ref in state.service_of_name:
+        found = state.services[state.service_of_name[ref]]
+    if found is None:
+        key = _by_prefix("service", ref, state.services)
+        found = state.services[key]
+    return found
+
+
+def find_network(state: State, ref: str) -> Network:
+    """The network of that name, id or prefix."""
+    found = state.networks.get(NetworkId(ref))
+    if found is None and ref in state.network_of_name:
+        found = state.networks[state.network_of_name[ref]]
+    return found or state.networks[_by_prefix("network", ref, state.networks)]
+
+
+def find_node(state: State, ref: str, *, prefer_living: bool = True) -> Node:
+    """The node of that hostname, id or prefix.
+
+    A host that left and joined again has a former node that is down: its name means the living one,
+    unless asked otherwise.
+    """
+    found = state.nodes.get(NodeId(ref))
+    if found is not None:
+        return found
+    named = [state.nodes[node_id] for node_id in state.node_table.named(ref)]
+    living = [node for node in named if node.status.state is not NodeState.DOWN]
+    if prefer_living and len(living) == 1:
+        return living[0]
+    if len(named) > 1:
+        raise _ambiguous("node", ref, [f"{short(n.id)} ({n.status.state})" for n in named])
+    return named[0] if named else state.nodes[_by_prefix("node", ref, state.nodes)]
+
+
+def find_task(state: State, ref: str) -> Slices[Task]:
+    """The task of that id or prefix, or the newest one of the slot that `web.1` names.
+
+    In slices: there may be a million ids to compare with a prefix.
+    """
+    found = state.tasks.get(TaskId(ref)) or _newest_in_slot(state, ref)
+    return found or (yield from _task_by_prefix(state, ref))
+
+
+def find_service_or_task(state: State, ref: str) -> Slices[Service | Task]:
+    """Whichever of the two the ref names; a service wins. In slices."""
+    try:
+        return find_service(state, ref)
+    except NotFound:
+        pass
+    try:
+        return (yield from find_task(state, ref))
+    except NotFound as error:
+        missing = str(error).removeprefix("no such task")
+        raise NotFound(f"no such service or task{missing}") from None
+
+
+def task_name(state: State, task: Task) -> str:
+    """`web.1`, or `web.<node id>` for a global service's task."""
+    service = state.services.get(task.service_id)
+    if service is None:
+        return f"{short(task.service_id)}.{task.slot}"
+    if service.spec.mode.global_ is None:
+        return f"{service.spec.name}.{task.slot}"
+    node_id: str = task.node_id or state.node_of_number.get(task.slot) or str(task.slot)
+    return f"{service.spec.name}.{node_id}"
+
+
+def _newest_in_slot(state: State, ref: str) -> Task | None:
+    name, dot, position = ref.rpartition(".")
+    service_id = state.service_of_name.get(name) if dot else None
+    if service_id is None:
+        return None
+    if position.isascii() and position.isdecimal() and len(position) < 10:
+        slot = int(position)
+    else:
+        node = state.nodes.get(NodeId(position))
+        if node is None:
+            return None
+        slot = node.number
+    tasks = state.tasks_of_service(service_id).slots.get(slot)
+    return tasks[-1] if tasks else None
+
+
+def _task_by_prefix(state: State, ref: str) -> Slices[Task]:
+    _require_prefix("task", ref)
+    matches: list[TaskId] = []
+    compared = 0
+    for service_id in list(state.services):
+        slots = state.tasks_of_service(service_id).slots
+        for part in batches(list(slots.values()), SLICE_TASKS):
+            compared += sum(map(len, part))
+            matches += [task.id for held in part for task in held if task.id.startswith(ref)]
+            if compared >= IDS_COMPARED_AT_ONCE:
+                compared = 0
+                yield
+    left = {task_id: state.tasks[task_id] for task_id in matches if task_id in state.tasks}
+    return left[_only("task", ref, list(left))]
+
+
+def _by_prefix(what: str, ref: str, ids: Mapping[K, object]) -> K:
+    _require_prefix(what, ref)
+    return _only(
+        what, ref, list(islice((key for key in ids if key.startswith(ref)), _CANDIDATES + 1))
+    )
+
+
+def _require_prefix(what: str, ref: str) -> None:
+    if not ref or len(ref) >= ID_LENGTH or not _ID_LETTERS.issuperset(ref):
+        raise _missing(what, ref)
+
+
+def _only(what: str, ref: str, matches: Sequence[K]) -> K:
+    if not matches:
+        raise _missing(what, ref)
+    if len(matches) > 1:
+        raise _ambiguous(what, ref, map(short, matches))
+    return matches[0]
+
+
+def _missing(what: str, ref: str) -> NotFound:
+    return NotFound(f"no such {what}: {shown(ref)}")
+
+
+def _ambiguous(what: str, ref: str, candidates: Iterable[str]) -> NotFound:
+    told = list(islice(candidates, _CANDIDATES + 1))
+    listed = ", ".join(told[:_CANDIDATES])
+    more = " and others" if len(told) > _CANDIDATES else ""
+    return NotFound(f"{what} {shown(ref)} is ambiguous: it could be {listed}{more}")

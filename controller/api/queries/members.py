@@ -1,0 +1,108 @@
+"""Who is on a network: services, their tasks, and the hosts that carry it. PURE."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import msgspec
+
+from controller.api.queries.lookup import task_name
+from controller.brain.slices import Slices, batches
+from pyswarm_core.ids import NetworkId, NodeId, ServiceId
+from pyswarm_core.objects import Node, Service, Task
+from pyswarm_core.specs import PublishMode
+from pyswarm_core.state import State
+from pyswarm_core.states import occupies
+from pyswarm_core.views import NetworkPeer, NetworkService, NetworkTask
+
+SERVICES_AT_ONCE = 500
+"""Services whose specs, old ones too, one slice looks at."""
+TASKS_AT_ONCE = 500
+"""Tasks of a service on a network that are shown in one part."""
+
+
+def services_on(state: State, network_id: NetworkId) -> Slices[list[ServiceId]]:
+    """Those that join the network, and those that still have tasks made when they did; by name."""
+    found: list[Service] = []
+    for services in batches(list(state.services.values()), SERVICES_AT_ONCE):
+        yield
+        found += [service for service in services if _may_be_on(service, network_id)]
+    return [service.id for service in sorted(found, key=lambda service: service.spec.name)]
+
+
+def network_service(
+    state: State, network_id: NetworkId, service_id: ServiceId
+) -> Iterator[NetworkService | None]:
+    """The service with its living tasks on the network, TASKS_AT_ONCE at a time by the same name;
+    nothing if it is neither on it nor has any. None where tasks were looked at and none is on it.
+    """
+    service = state.services.get(service_id)
+    if service is None:
+        return
+    vips = service.endpoint.virtual_ips
+    ports = service.endpoint.ports if network_id == state.ingress_network else ()
+    leaving = " (being removed)" if service.removing else ""
+    found = NetworkService(
+        name=f"{service.spec.name}{leaving}",
+        vip=next((vip.addr for vip in vips if vip.network_id == network_id), ""),
+        ports=tuple(port for port in ports if port.publish_mode is PublishMode.INGRESS),
+        tasks=(),
+    )
+    is_alone = True
+    slots = state.tasks_of_service(service.id).slots
+    for numbers in batches(sorted(slots), TASKS_AT_ONCE):
+        held = (task for number in numbers for task in slots.get(number, ()))
+        tasks = tuple(_on_network(state, network_id, held))
+        is_alone = is_alone and not tasks
+        yield msgspec.structs.replace(found, tasks=tasks) if tasks else None
+    if is_alone and network_id in service.spec.task_template.overlays:
+        yield found
+
+
+def network_peers(
+    state: State, network_id: NetworkId, acknowledged: Mapping[NodeId, int]
+) -> Iterator[NetworkPeer]:
+    """The hosts with blocks of the network (all hosts, if it is the mesh's), by number."""
+    network = state.networks.get(network_id)
+    if network is None:
+        return
+    blocks: dict[int, list[str]] = {}
+    for block in network.blocks:
+        blocks.setdefault(block.node_number, []).append(block.cidr)
+    is_mesh = network_id == state.ingress_network
+    nodes = [node for node in state.nodes.values() if is_mesh or node.number in blocks]
+    nodes.sort(key=lambda node: node.number)
+    for node in nodes:
+        yield _peer(node, blocks.get(node.number, ()), acknowledged)
+
+
+def _peer(node: Node, blocks: Sequence[str], acknowledged: Mapping[NodeId, int]) -> NetworkPeer:
+    return NetworkPeer(
+        node_name=node.description.hostname,
+        addr=node.status.addr,
+        blocks=tuple(blocks),
+        acknowledged=acknowledged.get(node.id, 0),
+    )
+
+
+def _may_be_on(service: Service, network_id: NetworkId) -> bool:
+    specs = (service.spec, *(previous.spec for previous in service.previous_specs))
+    return any(network_id in spec.task_template.overlays for spec in specs)
+
+
+def _on_network(
+    state: State, network_id: NetworkId, tasks: Iterable[Task]
+) -> Iterator[NetworkTask]:
+    for task in tasks:
+        if occupies(task.state) and network_id in state.footprint(task).networks:
+            yield _task(state, network_id, task)
+
+
+def _task(state: State, network_id: NetworkId, task: Task) -> NetworkTask:
+    node = state.nodes.get(task.node_id)
+    addresses = (one.address for one in task.detail.addresses if one.network_id == network_id)
+    return NetworkTask(
+        name=task_name(state, task),
+        task_id=task.id,
+        node_name=node.description.hostname if node else "",
+        address=next(addresses, "").partition("/")[0],
+        state=task.state,
+    )

@@ -1,0 +1,235 @@
+"""How far a service has come to what its user asked for. PURE.
+
+Converged: as many tasks as wanted run on the newest template, or have completed and are not to run
+again, and no other task is still alive. A service that is being removed converges to nothing and is
+then gone. What may still run on a host that is down is nobody's to wait for: it ends when that host
+returns. A task that follows one that ended since the last change counts once it has run for
+UPDATE_MONITOR, so that a command that fails again and again never looks as if it ran.
+
+Failed: a slot will not run unless the user changes something. Its newest task ended and the restart
+policy does not replace it, or its tasks have ended FAILURES_OF_A_WAIT times since the last change,
+less often where the restart delay is long.
+"""
+
+from collections.abc import Sequence
+from heapq import nsmallest
+
+from controller.api.queries.views import desired_tasks, wanted_slots
+from controller.brain.orchestrator.restart import ended_by_itself, refusal
+from controller.brain.slices import Found, Slices, finish
+from pyswarm_core.clock import NEVER, Instant, after
+from pyswarm_core.ids import ServiceId
+from pyswarm_core.indexes.tasks import runs_as_wanted
+from pyswarm_core.limits import (
+    FAILURES_OF_A_WAIT,
+    FAILURES_WAITED_FOR,
+    SLICE_TASKS,
+    UPDATE_MONITOR,
+)
+from pyswarm_core.objects import Service, Task
+from pyswarm_core.specs import RestartCondition, RestartPolicy
+from pyswarm_core.state import State
+from pyswarm_core.states import NodeState, TaskState, is_terminal
+from pyswarm_core.views import ServiceProgress, SlotProgress
+
+SLOTS_SHOWN = 50
+_ENDED_WEIGHT = 10
+"""What a slot that does not run counts towards SLICE_TASKS: its restart policy is asked."""
+_FAILED = (TaskState.FAILED, TaskState.REJECTED)
+"""Such a task is its slot's newest while its replacement waits, or if there will be none."""
+
+
+def service_progress(state: State, service_id: ServiceId, now: Instant) -> ServiceProgress:
+    """The service's progress; `gone` if it no longer exists. Time alone may let it converge."""
+    return finish(look_at_progress(state, service_id, now)).value
+
+
+def look_at_progress(state: State, ref: str, now: Instant) -> Slices[Found[ServiceProgress]]:
+    """The same in slices of about SLICE_TASKS tasks; `ref` is the service's id."""
+    service = state.services.get(ServiceId(ref))
+    if service is None:
+        return Found(ServiceProgress(gone=True))
+    tally = _Tally(state, service, now)
+    wanted = wanted_slots(state, service)
+    slots = state.tasks_of_service(service.id).slots
+    for number in list(slots):
+        if tally.looked >= SLICE_TASKS:
+            tally.end_slice()
+            yield
+        if tasks := slots.get(number):
+            tally.take(tasks, is_wanted=wanted is None or number in wanted)
+    desired = desired_tasks(state, service) if wanted is None else len(wanted)
+    return Found(tally.progress(desired), tally.due)
+
+
+class _Tally:
+    """What was seen of the service so far."""
+
+    def __init__(self, state: State, service: Service, now: Instant) -> None:
+        self.looked = 0
+        """In this slice, in tasks."""
+        self.due = NEVER
+        """When a task will have proven itself."""
+        self._state = state
+        self._service = service
+        self._now = now
+        self._running = self._updated = self._alive = self._lost = self._completed = 0
+        self._newest: list[Task] = []
+        self._shown: list[Task] = []
+        self._failures: list[str] = []
+
+    def take(self, tasks: Sequence[Task], *, is_wanted: bool) -> None:
+        """Count the tasks of one slot, oldest first."""
+        service = self._service
+        self.looked += 1 + len(tasks)
+        self._newest.append(tasks[-1])
+        if is_wanted and tasks[-1].state is not TaskState.RUNNING:
+            self.looked += _ENDED_WEIGHT
+            ended = _ended(service, tasks, self._state.cluster.spec.task_history_limit)
+            self._completed += ended == ""
+            self._failures += [ended] if ended else []
+        for task in tasks:
+            if not is_terminal(task.state) and not _never_started(task):
+                is_lost = _is_on_lost_host(self._state, task)
+                self._lost += is_lost
+                self._alive += not is_lost
+            if runs_as_wanted(task):
+                self._running += 1
+                if task.spec_version >= service.template_version:
+                    proven_at = _proven_at(service, tasks, task)
+                    self._updated += proven_at <= self._now
+                    if proven_at > self._now:
+                        self.due = min(self.due, proven_at)
+
+    def end_slice(self) -> None:
+        """Keep no more tasks than are shown."""
+        self._shown, self._newest = _first(self._service, self._shown, self._newest), []
+        self.looked = 0
+
+    def progress(self, desired: int) -> ServiceProgress:
+        """The sum."""
+        self.end_slice()
+        removing, alive = self._service.removing, self._alive
+        return ServiceProgress(
+            running=self._running,
+            desired=desired,
+            updated=self._updated,
+            converged=not removing
+            and self._running == self._updated == alive
+            and self._updated + self._completed == desired,
+            slots=tuple(_slot(self._state, task) for task in self._shown),
+            gone=removing and self._lost > 0 and alive == 0,
+            alive=alive,
+            completed=self._completed,
+            failure=_told(self._failures),
+        )
+
+
+def _ended(service: Service, tasks: Sequence[Task], history_limit: int) -> str | None:
+    """Why the slot will not run, empty if it has completed; None if its task runs or may yet run.
+
+    `tasks` are the slot's, oldest first.
+    """
+    last = tasks[-1]
+    if last.spec_version < service.template_version or last.desired_state is TaskState.REMOVE:
+        return None
+    name = f"{service.spec.name}.{last.slot}"
+    policy = service.spec.task_template.restart_policy
+    era = [task for task in tasks if task.spec_version >= service.template_version]
+    refused = refusal(policy, last, era) if ended_by_itself(last) else ""
+    if refused:
+        done = last.state is TaskState.COMPLETE and policy.condition is not RestartCondition.ANY
+        return "" if done else f"{name} {_end(last)}, and it is not replaced: {refused}"
+    recent = [task for task in era if _ended_since(service, task)]
+    ends = last.restarts + ended_by_itself(last)
+    enough = _enough_failures(policy)
+    known = enough if history_limit < 0 else min(enough, history_limit)
+    if ends < enough or len(recent) < max(1, known):
+        return None
+    times = "once" if ends == 1 else f"{ends} times"
+    return f"{name} has ended {times}; at last it {_end(recent[-1])}"
+
+
+def _enough_failures(policy: RestartPolicy) -> int:
+    """FAILURES_OF_A_WAIT, or as many as the restart delay allows within FAILURES_WAITED_FOR."""
+    within = FAILURES_WAITED_FOR // max(policy.delay, 1) + 1
+    return min(FAILURES_OF_A_WAIT, within)
+
+
+def _ended_since(service: Service, task: Task) -> bool:
+    """Whether it ended by itself after the last change of the service."""
+    return ended_by_itself(task) and task.status_at > service.updated_at
+
+
+def _proven_at(service: Service, slot: Sequence[Task], task: Task) -> Instant:
+    """From when on a running task will do, as far as the ends of its predecessors tell."""
+    if task.restarts and any(_ended_since(service, other) for other in slot):
+        return after(task.status_at, UPDATE_MONITOR)
+    return Instant(0)
+
+
+def _end(task: Task) -> str:
+    error = task.detail.error or f"exit code {task.detail.exit_code}"
+    match task.state:
+        case TaskState.COMPLETE:
+            return "ended with exit code 0"
+        case TaskState.REJECTED:
+            return f"was rejected: {error}"
+        case _:
+            return f"failed: {error}"
+
+
+def _told(failures: Sequence[str]) -> str:
+    more = len(failures) - 1
+    noun = "task" if more == 1 else "tasks"
+    return failures[0] + (f" (and {more} more such {noun})" if more > 0 else "") if failures else ""
+
+
+def _never_started(task: Task) -> bool:
+    """Ended by the controller before any node had it."""
+    return not task.node_id and task.desired_state > TaskState.RUNNING
+
+
+def _is_on_lost_host(state: State, task: Task) -> bool:
+    """It ought to end, and nobody can tell whether it has."""
+    node = state.nodes.get(task.node_id)
+    gone = node is not None and node.status.state is NodeState.DOWN
+    return gone and task.desired_state > TaskState.RUNNING
+
+
+def _first(service: Service, shown: list[Task], newest: list[Task]) -> list[Task]:
+    """Those of both to show: at most SLOTS_SHOWN, those that do not run first."""
+    wanted = [
+        task
+        for task in newest
+        if task.desired_state <= TaskState.RUNNING
+        or not is_terminal(task.state)
+        or (task.state in _FAILED and task.desired_state is TaskState.SHUTDOWN)
+    ]
+    return nsmallest(
+        SLOTS_SHOWN, [*shown, *wanted], key=lambda task: (_done(service, task), task.slot)
+    )
+
+
+def _done(service: Service, task: Task) -> bool:
+    return runs_as_wanted(task) and task.spec_version >= service.template_version
+
+
+def _slot(state: State, task: Task) -> SlotProgress:
+    node = state.nodes.get(task.node_id)
+    return SlotProgress(
+        slot=task.slot,
+        node=node.description.hostname if node else "",
+        state=task.state,
+        message=task.detail.message,
+        error=task.detail.error or _last_error(state, task),
+    )
+
+
+def _last_error(state: State, task: Task) -> str:
+    """Why the task's predecessor in the slot ended, while it is on its way itself."""
+    if task.state is TaskState.RUNNING:
+        return ""
+    tasks = state.tasks_of_service(task.service_id).slots.get(task.slot, ())
+    earlier = [other for other in tasks if other.id != task.id]
+    return earlier[-1].detail.error if earlier else ""

@@ -1,0 +1,151 @@
+"""What lists and `inspect` show: objects with what is known about them. PURE."""
+
+from collections.abc import Collection, Container, Sequence
+
+import msgspec
+import numpy as np
+
+from controller.api.changes.unreadable import unreadable_service
+from controller.api.queries.lookup import task_name
+from controller.brain.nodes import runs_controller
+from pyswarm_core.ids import NodeId, ServiceId, TaskId
+from pyswarm_core.indexes.nodes import BoolColumn
+from pyswarm_core.limits import PROTOCOL
+from pyswarm_core.objects import Node, NodeResources, Service, Task
+from pyswarm_core.state import State
+from pyswarm_core.states import TaskState
+from pyswarm_core.views import NodeView, ServiceSummary, TaskView
+
+
+def shown(service: Service) -> Service:
+    """The service as anybody may see it: without its registry login."""
+    return msgspec.structs.replace(service, registry_login=None)
+
+
+def service_summary(
+    state: State, service: Service, quarantined: Container[str] = ()
+) -> ServiceSummary:
+    """The service, without its previous specs, and its running and wanted numbers; one whose number
+    cannot be worked out is quarantined, and wants none.
+    """
+    running = state.tasks_of_service(service.id).running
+    listed = msgspec.structs.replace(shown(service), previous_specs=())
+    try:
+        desired = desired_tasks(state, service)
+    except Exception:
+        return ServiceSummary(listed, running, 0, quarantined=True)
+    return ServiceSummary(
+        listed,
+        running,
+        desired,
+        quarantined=service.id in quarantined,
+        unlisted=unlisted_tasks(state, service, desired),
+    )
+
+
+def work(state: State, object_id: object) -> int:
+    """What a view takes beyond its bytes, in bytes of SLICE_BYTES: of a global service all nodes
+    are looked at.
+    """
+    return 2 * len(state.nodes) if object_id in state.global_services else 0
+
+
+def unlisted_tasks(state: State, service: Service, desired: int) -> int:
+    """How many of its replicas wait for a node without a stored task; see PENDING_SHOWN."""
+    tasks = state.tasks_of_service(service.id)
+    if service.removing or not tasks.pending:
+        return 0
+    if service.spec.mode.replicated is not None:
+        return max(0, desired - len(tasks.slots))
+    return max(0, desired - tasks.pending - sum(tasks.placed.values()))
+
+
+def desired_tasks(state: State, service: Service) -> int:
+    """How many tasks should run. Global: one on each eligible node, and those paused ones keep."""
+    if service.removing:
+        return 0
+    if service.spec.mode.replicated is not None:
+        return service.spec.mode.replicated.replicas
+    table = state.node_table
+    wanted = _eligible(state, service)
+    rows = [table.rows.get(node_id) for node_id in state.tasks_of_service(service.id).placed]
+    wanted[[row for row in rows if row is not None]] = True
+    return int(np.count_nonzero(wanted))
+
+
+def wanted_slots(state: State, service: Service) -> Collection[int] | None:
+    """The slots of a global service that should be filled; None for a replicated one: any. A
+    service that is being removed wants none.
+    """
+    if service.removing:
+        return ()
+    if service.spec.mode.replicated is not None:
+        return None
+    wanted = dict.fromkeys(state.node_table.number[_eligible(state, service)].tolist())
+    for slot, tasks in state.tasks_of_service(service.id).slots.items():
+        if any(task.desired_state <= TaskState.RUNNING for task in tasks):
+            wanted[slot] = None
+    return wanted
+
+
+def _eligible(state: State, service: Service) -> BoolColumn:
+    table = state.node_table
+    return table.schedulable & table.satisfying_all(
+        service.spec.task_template.placement.constraints
+    )
+
+
+def listed_service(
+    state: State, service_id: ServiceId, *, quarantined: Container[str]
+) -> ServiceSummary | None:
+    """The service by its id, one that cannot be read too; None if it is gone."""
+    service = state.services.get(service_id) or unreadable_service(state, service_id)
+    return service_summary(state, service, quarantined) if service else None
+
+
+def listed_task(state: State, task_id: TaskId, *, with_spec: bool) -> TaskView | None:
+    """The task by its id; None if it is gone."""
+    task = state.tasks.get(task_id)
+    return task_view(state, task, with_spec=with_spec) if task else None
+
+
+def listed_node(state: State, node_id: NodeId, *, controllers: Sequence[str]) -> NodeView | None:
+    """The node by its id; None if it is gone."""
+    node = state.nodes.get(node_id)
+    return node_view(state, node, controllers) if node else None
+
+
+def task_view(state: State, task: Task, *, with_spec: bool = True) -> TaskView:
+    """The task with its names; the spec it was made from if that is still kept."""
+    service = state.services.get(task.service_id)
+    node = state.nodes.get(task.node_id)
+    spec = service.template(task.spec_version) if service else None
+    return TaskView(
+        task=task,
+        name=task_name(state, task),
+        service_name=service.spec.name if service else "",
+        node_name=node.description.hostname if node else "",
+        image=spec.container_spec.image if spec else "",
+        spec=spec if with_spec else None,
+    )
+
+
+def node_view(state: State, node: Node, controllers: Sequence[str] = ()) -> NodeView:
+    """The node with its load; of the controllers, the first leads."""
+    table = state.node_table
+    row = table.rows[node.id]
+    return NodeView(
+        node=node,
+        leader=runs_controller(node, controllers[:1]),
+        controller=runs_controller(node, controllers),
+        other_protocol=speaks_another(node),
+        tasks=int(table.active_tasks[row]),
+        reserved=NodeResources(
+            nano_cpus=int(table.reserved_cpus[row]), memory_bytes=int(table.reserved_memory[row])
+        ),
+    )
+
+
+def speaks_another(node: Node) -> bool:
+    """Whether its agent speaks another protocol than the controller."""
+    return node.description.spoken != PROTOCOL

@@ -1,0 +1,297 @@
+"""Why a task or service is as it is: a chain of causes, and what would change it. PURE.
+
+Asks the same filters and the same restart policy that decide; nothing is remembered for it.
+"""
+
+from collections.abc import Iterable
+from heapq import nsmallest
+
+import numpy as np
+
+from controller.api.queries.views import desired_tasks, unlisted_tasks
+from controller.brain.orchestrator.enforce import misfit
+from controller.brain.orchestrator.quarantine import Quarantine
+from controller.brain.orchestrator.restart import ended_by_itself, refusal, starts_at
+from controller.brain.placing import current_demand
+from controller.brain.scheduler.explain import Exclusion, exclusions
+from controller.brain.scheduler.ledger import Ledger
+from controller.brain.scheduler.remedy import remedies
+from controller.brain.slices import Slices, batches, finish
+from pyswarm_core.clock import SECOND, Instant
+from pyswarm_core.errors import NotFound, told
+from pyswarm_core.ids import ServiceId, TaskId
+from pyswarm_core.indexes.tasks import is_wanted, waits_for_node
+from pyswarm_core.limits import SLICE_TASKS
+from pyswarm_core.objects import Node, Service, Task
+from pyswarm_core.state import State
+from pyswarm_core.states import NodeState, TaskState, is_terminal
+
+_TASKS_TOLD = 3
+"""Tasks of a service that are told of one by one, worst first."""
+_NODES_TOLD = 3
+"""Nodes that are not ready and told of one by one: those that may return first."""
+_TASKS_JUDGED = 1_000
+"""Tasks of a service that do not run and are asked for their reason; more would tell no more."""
+_JUDGED_AT_ONCE = 100
+"""Of them in one slice; each may have a long history."""
+
+
+class _Case:
+    """What is asked: a moment, and what all waiting tasks of a service have in common."""
+
+    def __init__(self, state: State, now: Instant) -> None:
+        self.state = state
+        self.now = now
+        self._waiting: dict[ServiceId, _Waiting] = {}
+
+    def waiting(self, service: Service) -> "_Waiting":
+        """Why the service's tasks wait: judged over all nodes once, however many tasks wait."""
+        found = self._waiting.get(service.id)
+        if found is None:
+            found = self._waiting[service.id] = _Waiting(self.state, service, self.now)
+        return found
+
+
+def why(state: State, ref: str, now: Instant, quarantine: Quarantine | None = None) -> list[str]:
+    """Causes, one line each, outermost first. `ref` is the id of a task or the id or name of a
+    service. Raises NotFound.
+    """
+    return finish(look_at_why(state, ref, now, quarantine))
+
+
+def look_at_why(
+    state: State, ref: str, now: Instant, quarantine: Quarantine | None = None
+) -> Slices[list[str]]:
+    """The same in slices. Of a service's tasks at most _TASKS_JUDGED are judged one by one."""
+    case = _Case(state, now)
+    task = state.tasks.get(TaskId(ref))
+    service_id = ServiceId(ref) if ref in state.services else state.service_of_name.get(ref)
+    if task is not None:
+        service_id = task.service_id
+    if service_id is None:
+        raise NotFound(f"no task and no service is called {ref!r}")
+    held = quarantine.reasons(service_id) if quarantine else []
+    try:
+        if task is not None:
+            return [*_why_task(case, task), *held]
+        lines = yield from _why_service(case, state.services[service_id])
+        return [*held, *lines]
+    except Exception as error:
+        if not held:
+            raise
+        return [*held, f"its causes cannot be worked out: {told(error)}"]
+
+
+def _why_service(case: _Case, service: Service) -> Slices[list[str]]:
+    state = case.state
+    tasks = state.tasks_of_service(service.id)
+    name = service.spec.name
+    if service.removing:
+        left = sum(len(held) for held in tasks.slots.values())
+        return [f"service {name} is being removed; {left} of its tasks have not ended yet"]
+    replicated = service.spec.mode.replicated
+    wanted = f"{replicated.replicas} wanted" if replicated else "one on every eligible node"
+    lines = [f"service {name} has {tasks.running} running tasks, {wanted}"]
+    outdated = 0
+    troubled: list[Task] = []
+    waiting: list[Task] = []
+    for numbers in batches(sorted(tasks.slots), SLICE_TASKS):
+        yield
+        newest = [held[-1] for number in numbers if (held := tasks.slots.get(number))]
+        outdated += sum(_is_outdated(service, task) for task in newest)
+        not_running = [task for task in newest if task.state is not TaskState.RUNNING]
+        waiting += [task for task in not_running if is_wanted(task)]
+        troubled += not_running
+    if outdated:
+        count = len(tasks.slots)
+        lines.append(f"an update is under way: {outdated} of {count} tasks are to be replaced")
+        lines += _why_update_waits(
+            service, [task for task in waiting if not _is_outdated(service, task)]
+        )
+    seen: dict[str, None] = {}
+    for number, task in enumerate(troubled[:_TASKS_JUDGED], 1):
+        if number % _JUDGED_AT_ONCE == 0:
+            yield
+        told = _why_task(case, task)
+        # Replicas that wait for the same reason are told once.
+        if told[1:] and told[1] not in seen and len(seen) < _TASKS_TOLD:
+            seen[told[1]] = None
+            lines += told
+    unlisted = unlisted_tasks(state, service, desired_tasks(state, service))
+    if unlisted:
+        total = unlisted + tasks.pending
+        lines.append(f"{total} replicas wait for a node, {tasks.pending} of them as tasks")
+    elif len(troubled) > len(seen) > 0:
+        lines.append(f"{len(troubled)} tasks of {name} do not run in all")
+    return lines
+
+
+def _is_outdated(service: Service, task: Task) -> bool:
+    return is_wanted(task) and task.spec_version < service.template_version
+
+
+def _why_update_waits(service: Service, waiting: list[Task]) -> list[str]:
+    """The tasks of the new template that do not run yet: before they do, no other is replaced."""
+    if not waiting:
+        return []
+    told = [
+        f"{service.spec.name}.{task.slot} ({task.state.word})" for task in waiting[:_TASKS_TOLD]
+    ]
+    more = f" and {len(waiting) - _TASKS_TOLD} more" if len(waiting) > _TASKS_TOLD else ""
+    return [f"the update goes on when {', '.join(told)}{more} runs"]
+
+
+def _why_task(case: _Case, task: Task) -> list[str]:
+    state, now = case.state, case.now
+    service = state.services.get(task.service_id)
+    if service is None:
+        return [f"task {task.id} belongs to a service that no longer exists"]
+    name = f"{service.spec.name}.{task.slot}"
+    head = f"task {name} is {task.state.word}, desired {task.desired_state.word}"
+    if waits_for_node(task):
+        return [head, *case.waiting(service).lines(task)]
+    if is_terminal(task.state):
+        return [head, *_why_ended(state, service, task, now)]
+    return [head, *_why_on_node(state, service, task, now)]
+
+
+class _Waiting:
+    """Why tasks of one service wait for a node, or for room on the one they are bound to."""
+
+    def __init__(self, state: State, service: Service, now: Instant) -> None:
+        self._nodes = state.node_table.nodes
+        self._rows = state.node_table.rows
+        self._total = len(self._rows)
+        self._now = now
+        if self._total:
+            demand = current_demand(state, service, now)
+            ledger = Ledger(state.node_table)
+            self._found = exclusions(ledger, demand)
+            excluded = sum(int(one.rows.sum()) for one in self._found)
+            self._has_room = excluded < self._total
+            self._remedies = [f"remedy: {t}" for t in remedies(ledger, demand, service.spec.name)]
+            silent = (np.flatnonzero(one.rows) for one in self._found if one.filter == "ready")
+            self._silent = self._told_silent(next(silent, np.zeros(0))[:SLICE_TASKS].tolist())
+
+    def lines(self, task: Task) -> list[str]:
+        """The reasons, in numbers, and what would help."""
+        if not self._total:
+            return ["no node has joined", "join one: pyswarm swarm join"]
+        if not task.node_id:
+            if self._has_room:
+                return ["a node that can take it was found; it is assigned with the next decision"]
+            return self._told(self._found, self._silent)
+        row = self._rows.get(task.node_id, -1)
+        found = [one for one in self._found if row >= 0 and one.rows[row]]
+        return self._told(found, self._told_silent([row]))
+
+    def _told(self, found: list[Exclusion], silent: list[str]) -> list[str]:
+        lines = []
+        for one in found:
+            lines.append(f"{int(one.rows.sum())} of {self._total} nodes {one.text}")
+            if one.filter == "ready":
+                lines += silent
+        return [*lines, *self._remedies]
+
+    def _told_silent(self, rows: Iterable[int]) -> list[str]:
+        nodes = [node for row in rows if (node := self._nodes[row])]
+        told = nsmallest(_NODES_TOLD, nodes, lambda n: (n.status.state is NodeState.DOWN, n.number))
+        return [_not_ready(node, self._now) for node in told]
+
+
+def _not_ready(node: Node, now: Instant) -> str:
+    status = node.status
+    age = _seconds(max(0, now - status.since))
+    told = f"{node.description.hostname} has been {status.state} for {age}"
+    return f"{told}: {status.message}" if status.message else told
+
+
+def _why_ended(state: State, service: Service, task: Task, now: Instant) -> list[str]:
+    lines = [_end(state, task)]
+    held = state.tasks_of_service(service.id).slots.get(task.slot, ())
+    after = next((other for other in held if _follows(held, task, other)), None)
+    policy = service.spec.task_template.restart_policy
+    if not ended_by_itself(task):
+        if task.detail.message:
+            lines.append(task.detail.message)
+    else:
+        era = [other for other in held if other.spec_version >= service.template_version]
+        refused = "" if after else refusal(policy, task, era)
+        if refused:
+            return [*lines, f"it is not replaced: {refused}"]
+        limit = f" of at most {policy.max_attempts}" if policy.max_attempts else ""
+        lines.append(
+            f"restart policy: condition {policy.condition}, delay {_seconds(policy.delay)};"
+            f" {task.restarts} restarts of this slot before it{limit}"
+        )
+    if after is not None:
+        lines.append(_replacement(service, after, now))
+    return lines
+
+
+def _follows(held: tuple[Task, ...], task: Task, other: Task) -> bool:
+    ids = [one.id for one in held]
+    return ids.index(other.id) == ids.index(task.id) + 1
+
+
+def _end(state: State, task: Task) -> str:
+    detail = task.detail
+    where = f" on {_host(state, task)}" if task.node_id else ""
+    if detail.oom:
+        return f"it ran out of memory{where} and was killed: raise --limit-memory, or use less"
+    if task.state is TaskState.FAILED:
+        return (
+            f"it failed{where}: {detail.error or detail.message or f'exit code {detail.exit_code}'}"
+        )
+    if task.state is TaskState.REJECTED:
+        return f"it could not be made{where}: {detail.error or detail.message}"
+    if task.state is TaskState.ORPHANED:
+        return f"its node {_host(state, task)} was lost, nobody knows what became of it"
+    if task.state is TaskState.COMPLETE:
+        return f"it ended by itself{where} with exit code 0"
+    return f"it was shut down{where}"
+
+
+def _replacement(service: Service, task: Task, now: Instant) -> str:
+    if task.desired_state is TaskState.READY:
+        at = starts_at(service.spec.task_template.restart_policy, task)
+        return f"task {task.id[:12]} replaces it and starts in {_seconds(max(0, at - now))}"
+    return f"task {task.id[:12]} replaced it and is {task.state.word}"
+
+
+def _why_on_node(state: State, service: Service, task: Task, now: Instant) -> list[str]:
+    age = _seconds(max(0, now - task.status_at))
+    lines = [f"it is on {_host(state, task)}, {task.state.word} for {age}"]
+    node = state.nodes.get(task.node_id)
+    if node is not None and node.status.state is not NodeState.READY:
+        lines.append(_not_ready(node, now))
+    if task.detail.message or task.detail.error:
+        lines.append(task.detail.error or task.detail.message)
+    if not is_wanted(task):
+        lines.append(_why_unwanted(state, service, task))
+    elif task.desired_state is TaskState.READY:
+        at = starts_at(service.spec.task_template.restart_policy, task)
+        lines.append(f"it waits for the restart delay: starts in {_seconds(max(0, at - now))}")
+    elif task.spec_version < service.template_version:
+        lines.append("it is outdated and will be replaced when its turn comes")
+    return lines
+
+
+def _why_unwanted(state: State, service: Service, task: Task) -> str:
+    reason = misfit(state, service, task)
+    if reason:
+        return f"it has to leave: {reason}"
+    if task.desired_state is TaskState.REMOVE:
+        return "it has to go: its service has more replicas than wanted, or is being removed"
+    if task.spec_version < service.template_version:
+        return "it has to stop: its service was updated, a task of the new template follows"
+    return "it was asked to stop; another task has its slot"
+
+
+def _host(state: State, task: Task) -> str:
+    node = state.nodes.get(task.node_id)
+    return node.description.hostname if node else "a node that was removed"
+
+
+def _seconds(duration: int) -> str:
+    return f"{duration / SECOND:.1f} s"

@@ -1,0 +1,116 @@
+"""What users follow: events, and the progress of a service. SHELL.
+
+A stream is a function that is given what it sends to. It is no generator: it runs task groups and
+timeouts while its reader takes an item, which a generator may not (PEP 789).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+from msgspec.structs import replace
+
+from controller.api.queries.filters import event_passes, parse_event_filters
+from controller.api.queries.lookup import find_service
+from controller.api.queries.progress import look_at_progress
+from controller.leader.events import MISSED
+from controller.leader.leadership import Leader, Leadership
+from controller.leader.watches import Seen
+from pyswarm_core.clock import Clock, Instant, seconds
+from pyswarm_core.errors import Unavailable
+from pyswarm_core.limits import EVENTS_TOLD
+from pyswarm_core.views import Event, ServiceProgress
+
+LOOK_AT_LEADER_EVERY_S = 1.0
+
+T = TypeVar("T")
+Send = Callable[[T], Awaitable[None]]
+"""Takes one item of a stream; waits while the reader is slow."""
+
+
+class EventQuery(msgspec.Struct, frozen=True):
+    """Which events are asked for. Shaped as the wire's request."""
+
+    since: Instant = Instant(0)
+    """0: from now on if following, else all that are remembered."""
+    until: Instant = Instant(0)
+    """0: no end."""
+    filters: tuple[str, ...] = ()
+    follow: bool = False
+
+
+async def watch_service(
+    leadership: Leadership, ref: str, send: Send[ServiceProgress], *, follow: bool
+) -> None:
+    """Send the progress now and after every change, until it converged, failed or is gone.
+
+    With `follow` until it is gone. Raises NotFound, and Unavailable when leadership is lost.
+    """
+    leader = leadership.current()
+    service_id = find_service(leader.state, ref).id
+    sent: ServiceProgress | None = None
+    with leader.watches.watching(service_id, look_at_progress, service_id) as watcher:
+        while True:
+            progress = _certain(await watcher.next())
+            if progress != sent:
+                async with leader.watches.telling:
+                    pass  # few in one pass of the event loop
+                await send(progress)
+                sent = progress
+            ended = progress.converged or bool(progress.failure)
+            if progress.gone or (ended and not follow):
+                return
+
+
+def _certain(seen: Seen[ServiceProgress]) -> ServiceProgress:
+    """Without verdicts that mix moments: another look follows."""
+    if seen.settled:
+        return seen.value
+    return replace(seen.value, converged=False, gone=False, failure="")
+
+
+async def follow_events(
+    leadership: Leadership, wanted: EventQuery, clock: Clock, send: Send[Sequence[Event]]
+) -> None:
+    """Send the events from `since` to `until`. To follow until an instant that is past is not to
+    follow.
+
+    Raises InvalidArgument for an unknown filter, Unavailable when leadership is lost.
+    """
+    filters = parse_event_filters(wanted.filters)
+    leader = leadership.current()
+
+    def passes(event: Event) -> bool:
+        in_time = event.at >= wanted.since and (not wanted.until or event.at <= wanted.until)
+        return event.type == MISSED or (in_time and event_passes(event, filters))
+
+    async def tell(events: Sequence[Event]) -> None:
+        if told := [event for event in events if passes(event)]:
+            async with leader.watches.telling:
+                pass  # few in one pass of the event loop
+            await send(told)
+        else:
+            await asyncio.sleep(0)  # thousands may be passed over, each held against many filters
+
+    left_s = seconds(wanted.until - clock.now()) if wanted.until else None
+    if not wanted.follow or (left_s is not None and left_s <= 0):
+        kept = leader.events.kept()
+        for first in range(0, len(kept), EVENTS_TOLD):
+            await tell(kept[first : first + EVENTS_TOLD])
+        return
+    try:
+        async with asyncio.timeout(left_s), asyncio.TaskGroup() as group:
+            group.create_task(while_leading(leadership, leader))
+            async for events in leader.events.follow(from_start=bool(wanted.since)):
+                await tell(events)
+    except TimeoutError:
+        return
+
+
+async def while_leading(leadership: Leadership, leader: Leader) -> None:
+    """Run until that leader is no longer the current one, then raise Unavailable."""
+    while True:
+        if leadership.current() is not leader:
+            raise Unavailable("another term of leadership began: ask again")
+        await asyncio.sleep(LOOK_AT_LEADER_EVERY_S)

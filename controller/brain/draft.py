@@ -1,0 +1,111 @@
+"""A decision in the making: plans go in, one `Decision` comes out. PURE."""
+
+from itertools import islice
+
+from controller.brain.allocator.encryption import rotated, rotates_at
+from controller.brain.orchestrator.plan import Plan
+from controller.brain.placing import Placing
+from pyswarm_core.clock import NEVER, Instant
+from pyswarm_core.decision import Cursor, Decision, Proof, Work, Writes
+from pyswarm_core.errors import told
+from pyswarm_core.ids import IdSource, ServiceId
+from pyswarm_core.limits import DECISION_NETWORKS, PLACING_COST
+from pyswarm_core.objects import Cluster
+from pyswarm_core.state import State
+
+
+class Draft:
+    """What one decision has come to so far."""
+
+    def __init__(self, state: State, now: Instant, ids: IdSource, room: int) -> None:
+        """`room`: what the decision may cost, in units of DECISION_COST."""
+        self.again: dict[ServiceId, Cursor] = {}
+        """Services that there was no room for."""
+        self.unfinished = False
+        """More is to be decided than is dirty."""
+        self.removed_services: list[ServiceId] = []
+        self.failed: dict[ServiceId, str] = {}
+        self._is_spoilt = False
+        """Placing failed halfway: what it had set aside is lost to this decision, so that the
+        remaining services are better decided in the next one.
+        """
+        self._state = state
+        self._now = now
+        self._ids = ids
+        self._cluster: Cluster | None = None
+        self._cluster_wake: Instant = NEVER
+        self.placing = Placing(state, now, ids)
+        self._plans: list[Plan] = []
+        self._cost = 0
+        self._room = room
+
+    @property
+    def room(self) -> int:
+        """What the next plan may cost; 0 if it is for another decision."""
+        left = self._room - self._cost
+        return 0 if self._is_spoilt or left < PLACING_COST else left
+
+    def take(self, plan: Plan) -> None:
+        """Place what the plan wants placed, and make its changes part of the decision."""
+        try:
+            if plan.pending or plan.vacancies:
+                self.placing.place(plan)
+        except Exception as error:
+            self.failed[plan.service.id] = told(error)
+            self._is_spoilt = True
+            return
+        self._plans.append(plan)
+        self._cost += 1 + plan.cost
+
+    def renew_keys(self) -> None:
+        """Make the next key of encrypted networks if it is time, and say when it will be."""
+        self._cluster = rotated(self._state.cluster, self._now, self._ids)
+        self._cluster_wake = rotates_at(self._cluster or self._state.cluster)
+
+    def give_back(self) -> None:
+        """Take back blocks that no node needs, of up to DECISION_NETWORKS networks."""
+        idle = self._state.idle_blocks.networks
+        self.unfinished |= len(idle) > DECISION_NETWORKS
+        for network_id in islice(idle, DECISION_NETWORKS):
+            self.placing.blocks(network_id)
+
+    def decision(self, candidates: int) -> Decision:
+        """All of it, with how many waiting services were compared with nodes that changed."""
+        self.placing.explain()
+        plans = self._plans
+        writes = Writes(
+            cluster=self._cluster,
+            networks=self.placing.networks(),
+            tasks=[task for plan in plans for task in plan.changed.values()],
+            removed_tasks=[task_id for plan in plans for task_id in plan.removed],
+            removed_services=tuple(self.removed_services),
+        )
+        wakes = {plan.service.id: plan.wake for plan in plans if plan.wake < NEVER}
+        failed = self.failed | self.placing.failed
+        again = self.again | {
+            plan.service.id: Cursor(
+                plan.resume, plan.proof if plan.resume else Proof(), plan.surplus
+            )
+            for plan in plans
+            if plan.resume is not None
+        }
+        notes = tuple(note for plan in plans for note in plan.notes())
+        work = Work(
+            cost=self._cost,
+            services=len(plans),
+            slots=sum(plan.slots for plan in plans),
+            placings=self.placing.placings,
+            candidates=candidates,
+            networks=self.placing.networks_seen,
+        )
+        return Decision(
+            writes,
+            wakes,
+            self._cluster_wake,
+            {one: cursor for one, cursor in again.items() if one not in failed},
+            notes,
+            work,
+            unfinished=self.unfinished,
+            failed=failed,
+            failed_networks=self.placing.failed_networks,
+        )

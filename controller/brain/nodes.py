@@ -1,0 +1,64 @@
+"""Nodes: the one place that changes a node's state, and which nodes are managers. PURE.
+
+The edges of the state machine, and when each fires, are `pyswarm_core.states.NODE_TRANSITIONS`.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from pyswarm_core.clock import Instant
+from pyswarm_core.objects import Node, NodeDescription, Version
+from pyswarm_core.state import State
+from pyswarm_core.states import NODE_TRANSITIONS, InvalidTransition, NodeState
+
+MANAGER = "manager"
+
+
+def moved(node: Node, state: NodeState, now: Instant, message: str = "") -> Node:
+    """The node in this state since `now`; if it is in it already, only the message is new.
+
+    Raises InvalidTransition for an edge that the table does not have.
+    """
+    status = node.status
+    if status.state is state:
+        status = msgspec.structs.replace(status, message=message)
+        return msgspec.structs.replace(node, status=status)
+    if (status.state, state) not in NODE_TRANSITIONS:
+        raise InvalidTransition(f"node {node.id}: {status.state} to {state}")
+    status = msgspec.structs.replace(status, state=state, since=now, message=message)
+    return msgspec.structs.replace(node, status=status)
+
+
+def host_of(controller: str) -> str:
+    """The host of a controller's HOST:PORT."""
+    return controller.rpartition(":")[0].strip("[]")
+
+
+def runs_controller(node: Node, controllers: Iterable[str]) -> bool:
+    """Whether one of the controllers answers at the node's address."""
+    return bool(node.status.addr) and node.status.addr in map(host_of, controllers)
+
+
+def promoted(node: Node, controllers: Iterable[str]) -> Node:
+    """The node; a manager from now on if one of the controllers runs on its host."""
+    if node.spec.role == MANAGER or not runs_controller(node, controllers):
+        return node
+    spec = msgspec.structs.replace(node.spec, role=MANAGER)
+    version = Version(index=node.version.index + 1)
+    return msgspec.structs.replace(node, spec=spec, version=version)
+
+
+def managers(state: State, controllers: Iterable[str]) -> list[Node]:
+    """The nodes that are managers because one of the controllers runs there, and were not yet."""
+    at = state.node_table.at
+    found = [state.nodes[n] for address in controllers for n in at(host_of(address))]
+    return [new for node in found if (new := promoted(node, controllers)) is not node]
+
+
+class Greeted(msgspec.Struct, frozen=True):
+    """What a node says of itself when it opens a session, proven usable."""
+
+    description: NodeDescription
+    addr: str
+    addrs6: tuple[str, ...]

@@ -1,0 +1,123 @@
+"""Which tasks may not stay where they are. PURE.
+
+A task leaves its node at once when the node is down, being drained or removed, or no longer meets a
+constraint of its service. Reservations are not enforced here: a node that shrank under its tasks
+keeps them, as in Swarm.
+"""
+
+from collections.abc import Container, Iterable, Iterator
+
+import numpy as np
+
+from controller.brain.orchestrator.restart import ended_by_itself
+from pyswarm_core.clock import NEVER, Instant, after
+from pyswarm_core.ids import NodeId, ServiceId
+from pyswarm_core.indexes.tasks import is_wanted
+from pyswarm_core.limits import EVICTIONS, ORPHAN_AFTER
+from pyswarm_core.objects import Service, Task
+from pyswarm_core.state import State
+from pyswarm_core.states import Availability, NodeState, occupies
+
+
+def misfit(state: State, service: Service, task: Task) -> str:
+    """Why the task may not stay on its node, for people; empty if it may (or has no node yet)."""
+    if not task.node_id:
+        return ""
+    node = state.nodes.get(task.node_id)
+    if node is None:
+        return "its node was removed"
+    host = node.description.hostname
+    if node.status.state is NodeState.DOWN:
+        return f"node {host} is down"
+    if node.spec.availability is Availability.DRAIN:
+        return f"node {host} is being drained"
+    row = state.node_table.rows[task.node_id]
+    for constraint in service.spec.task_template.placement.constraints:
+        if not state.node_table.satisfying(constraint)[row]:
+            return f"node {host} no longer satisfies {constraint}"
+    return ""
+
+
+def evictions(
+    state: State, changed: list[NodeId], left_alone: Container[str] = ()
+) -> tuple[dict[ServiceId, dict[int, None]], bool]:
+    """The slots to look at because of their nodes, by service; and whether these are all.
+
+    Those of nodes that may run nothing, whoever noticed, and of nodes that were removed: about
+    EVICTIONS of them, without those of services that are left alone. And of the nodes that
+    `changed` those of services whose constraints they violate, and whatever waits for its end on a
+    node that is down.
+    """
+    slots: dict[ServiceId, dict[int, None]] = {}
+    found = 0
+    for task in _on_unfit_nodes(state):
+        if task.service_id in left_alone or task.service_id not in state.services:
+            continue
+        if found >= EVICTIONS:
+            return slots, False
+        found += 1
+        slots.setdefault(task.service_id, {})[task.slot] = None
+    for node_id in changed:
+        node = state.nodes.get(node_id)
+        down = node is not None and node.status.state is NodeState.DOWN
+        for task in state.tasks_of_node(node_id).values():
+            # Of a node that was removed, ends may be forgotten too that nobody needs any more.
+            if node is None or (down and occupies(task.state)) or _violates(state, task):
+                slots.setdefault(task.service_id, {})[task.slot] = None
+    return slots, True
+
+
+def _on_unfit_nodes(state: State) -> Iterator[Task]:
+    """The tasks that have to leave nodes that may run nothing, or were removed."""
+    table = state.node_table
+    unfit = np.flatnonzero((table.gone | table.draining) & (table.wanted_tasks > 0))
+    for node_id in (table.ids[row] for row in unfit.tolist()):
+        yield from (task for task in state.tasks_of_node(node_id).values() if is_wanted(task))
+    for node_id in state.lost_nodes:
+        # An end by itself explains why a slot is empty and may stay: nothing to look at.
+        tasks = state.tasks_of_node(node_id).values()
+        yield from (task for task in tasks if not ended_by_itself(task))
+
+
+def _violates(state: State, task: Task) -> bool:
+    """Whether it has not ended and its node does not satisfy its service's constraints."""
+    service = state.services.get(task.service_id)
+    row = state.node_table.rows.get(task.node_id)
+    if service is None or row is None or not occupies(task.state):
+        return False
+    constraints = service.spec.task_template.placement.constraints
+    return any(not state.node_table.satisfying(one)[row] for one in constraints)
+
+
+def misplaced(state: State, service: Service, most: int) -> tuple[list[int], bool]:
+    """The slots whose tasks are on nodes that do not satisfy the service's constraints, about
+    `most` of them; and whether these are all.
+    """
+    constraints = service.spec.task_template.placement.constraints
+    if not constraints:
+        return [], True
+    fits, rows = state.node_table.satisfying_all(constraints), state.node_table.rows
+    # By the service's nodes, not by the fleet's: most services are small beside it.
+    tasks = state.tasks_of_service(service.id)
+    wrong = {one: None for one in tasks.placed if (row := rows.get(one)) is None or not fits[row]}
+    on_them = sum(len(state.tasks_of_node(node_id)) for node_id in wrong)
+    held: Iterable[Task] = ()
+    if on_them > len(tasks.slots):
+        held = (slot[-1] for slot in tasks.slots.values())
+    elif wrong:
+        held = (task for node_id in wrong for task in state.tasks_of_node(node_id).values())
+    slots: list[int] = []
+    for task in held:
+        if task.node_id in wrong and task.service_id == service.id and is_wanted(task):
+            if len(slots) >= most:
+                return slots, False
+            slots.append(task.slot)
+    return slots, True
+
+
+def orphaned_at(state: State, task: Task) -> Instant:
+    """When the task counts as orphaned because its node stays down; NEVER if it is not down."""
+    node = state.nodes.get(task.node_id)
+    if node is None or node.status.state is not NodeState.DOWN:
+        return NEVER
+    return after(node.status.since, ORPHAN_AFTER)

@@ -1,0 +1,102 @@
+"""On which nodes a global service has its task. PURE.
+
+One task on every node that is ready, active and satisfies the constraints; the node's number is the
+slot. A paused node keeps its task and gets no new one; a drained or lost node keeps none.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from msgspec.structs import replace
+
+from controller.brain.orchestrator.plan import Plan, Vacancy
+from controller.brain.orchestrator.rounds import settled, to_settle
+from controller.brain.orchestrator.slots import Slot, SlotKind
+from controller.brain.orchestrator.update import advance, has_outdated, prove
+from pyswarm_core.clock import Instant
+from pyswarm_core.decision import NoteKind
+from pyswarm_core.ids import NodeId, ServiceId
+from pyswarm_core.state import State
+
+_ELIGIBLE = (NoteKind.TASK_CREATED, "one on every eligible node")
+
+
+def lacking(state: State, changed: Iterable[NodeId]) -> dict[ServiceId, dict[int, None]]:
+    """By global service, the slots of the nodes that changed which may lack their task."""
+    table = state.node_table
+    numbers: dict[ServiceId, dict[int, None]] = {}
+    rows = [table.rows[node_id] for node_id in changed if node_id in table.rows]
+    for row in [row for row in rows if table.schedulable[row]]:
+        number = int(table.number[row])
+        for service_id in state.global_services:
+            tasks = state.tasks_of_service(service_id)
+            if number in tasks.slots and number not in tasks.unsettled:
+                continue
+            placement = state.services[service_id].spec.task_template.placement
+            try:
+                fits = all(table.satisfying(one)[row] for one in placement.constraints)
+            except Exception:
+                fits = True  # deciding it fails likewise, and says of whom
+            if fits:
+                numbers.setdefault(service_id, {})[number] = None
+    return numbers
+
+
+def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) -> None:
+    """Plan what a global service needs. `looked_at`: slots to look at, unsettled or not.
+
+    Of a `plan.partial` service only those. Of many unsettled slots a part is looked at; which nodes
+    lack their slot is asked once all were.
+    """
+    tasks = state.tasks_of_service(plan.service.id)
+    updating = has_outdated(plan, tasks)
+    partial = plan.partial and not updating
+    marked = dict.fromkeys(looked_at)
+    eligible = _eligible(plan, state, marked if partial else None)
+    if partial:
+        numbers = sorted(number for number in marked if number in tasks.slots)
+    else:
+        numbers = to_settle(plan, state, marked)
+    slots = settled(plan, state, numbers, now)
+    plan.scanned += 2 * len(eligible)
+    if partial and plan.is_cut:
+        plan.cut(0)  # it becomes dirty itself: all its unsettled slots are looked at
+    for number in tuple(slots):
+        if not _bind(plan, eligible, number):
+            slots[number] = Slot(number, SlotKind.EMPTY)
+    prove(plan, slots.values())
+    lacking = {number for number, slot in slots.items() if not slot.filled}
+    if not plan.is_cut:
+        begin = plan.cursor.slot
+        lacking.update(one for one in eligible if one >= begin and one not in tasks.slots)
+    plan.scanned += 8 * len(lacking)  # each becomes a vacancy, and is compared with its node
+    for number in sorted(lacking & eligible.keys() - plan.vacancies.keys()):
+        plan.vacancies[number] = Vacancy(number, node_id=eligible[number], why=_ELIGIBLE)
+    if updating and not plan.is_cut:
+        advance(plan, tasks, slots, now)
+
+
+def _eligible(plan: Plan, state: State, only: Iterable[int] | None) -> dict[int, NodeId]:
+    """The nodes that should have a task, by number: all of them, or `only` of these numbers."""
+    table = state.node_table
+    constraints = plan.service.spec.task_template.placement.constraints
+    if only is None:
+        rows = np.flatnonzero(table.schedulable & table.satisfying_all(constraints)).tolist()
+    else:
+        nodes = [state.node_of_number[number] for number in only if number in state.node_of_number]
+        rows = [table.rows[node_id] for node_id in nodes]
+        rows = [row for row in rows if table.schedulable[row]]
+        rows = [row for row in rows if all(table.satisfying(one)[row] for one in constraints)]
+    return {int(table.number[row]): table.ids[row] for row in rows}
+
+
+def _bind(plan: Plan, eligible: dict[int, NodeId], number: int) -> bool:
+    """A vacancy belongs to its slot's node; return False if that node may get none."""
+    vacancy = plan.vacancies.get(number)
+    if vacancy is None:
+        return True
+    if number in eligible:
+        plan.vacancies[number] = replace(vacancy, node_id=eligible[number])
+        return True
+    del plan.vacancies[number]
+    return False

@@ -1,0 +1,136 @@
+"""How many tasks a replicated service has. PURE.
+
+Exactly `replicas` slots are filled. A new replica takes the lowest free slot. A surplus one leaves
+where it hurts least: what does not run first, then from the node with most tasks of the service,
+the highest slot on ties.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from controller.brain.orchestrator.plan import AFTER_ALL, Plan, Vacancy
+from controller.brain.orchestrator.rounds import settled, to_settle
+from controller.brain.orchestrator.slots import Slot, SlotKind, discard
+from controller.brain.orchestrator.update import advance, has_outdated, prove
+from pyswarm_core.clock import Instant
+from pyswarm_core.decision import NoteKind
+from pyswarm_core.ids import NodeId
+from pyswarm_core.indexes.tasks import ServiceTasks
+from pyswarm_core.limits import PENDING_SHOWN, SURPLUS_CHOSEN
+from pyswarm_core.state import State
+from pyswarm_core.states import TaskState
+
+_RUNNING = TaskState.RUNNING
+_WANTED = (NoteKind.TASK_CREATED, "to have as many replicas as wanted")
+
+
+def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) -> None:
+    """Plan what a replicated service needs. `looked_at`: slots to look at, unsettled or not.
+
+    Of many unsettled slots a part is looked at; how many replicas there are is compared with how
+    many are wanted once all were.
+    """
+    tasks = state.tasks_of_service(plan.service.id)
+    mode = plan.service.spec.mode.replicated
+    replicas = mode.replicas if mode else 0
+    slots = settled(plan, state, to_settle(plan, state, looked_at), now)
+    if plan.is_cut:
+        prove(plan, slots.values())
+        return
+    empty = len(tasks.leaving)
+    empty += sum(not slot.filled for slot in slots.values() if slot.number not in tasks.leaving)
+    filled, given_up = len(tasks.slots) - empty, list[int]()
+    missing = replicas - filled - len(tasks.crowded)
+    if missing > 0:
+        plan.scanned += len(tasks.slots)
+        room = max(plan.writes_left - len(plan.vacancies), PENDING_SHOWN)
+        plan.missing = max(0, missing - room)
+        _fill(plan, tasks, slots, missing - plan.missing)
+    elif filled > replicas:
+        given_up = _shrink(plan, state, slots, filled - replicas, now)
+        slots.update((number, Slot(number, SlotKind.EMPTY)) for number in given_up)
+    prove(plan, slots.values())
+    if filled - len(given_up) <= replicas and has_outdated(plan, tasks):
+        advance(plan, tasks, slots, now)
+
+
+def _fill(plan: Plan, tasks: ServiceTasks, slots: dict[int, Slot], count: int) -> None:
+    number = 0
+    while count > 0:
+        number += 1
+        known = slots.get(number)
+        if number in tasks.leaving:
+            free = number not in tasks.crowded
+        else:
+            free = number not in tasks.slots or (known is not None and not known.filled)
+        if free and number not in plan.vacancies:
+            plan.vacancies[number] = Vacancy(number, why=_WANTED)
+            count -= 1
+
+
+def _shrink(
+    plan: Plan, state: State, seen: Mapping[int, Slot], count: int, now: Instant
+) -> list[int]:
+    """Remove that many filled slots, as far as there is room; return which."""
+    tasks = state.tasks_of_service(plan.service.id)
+    chosen = [one for one in plan.cursor.surplus if one in tasks.slots and one not in tasks.leaving]
+    surplus = (chosen or _surplus(plan, tasks, seen, min(count, SURPLUS_CHOSEN)))[:count]
+    given_up: list[int] = []
+    for number in surplus:
+        if given_up and plan.is_full:
+            plan.surplus = tuple(surplus[len(given_up) :])
+            break
+        discard(plan, state, number, now)
+        given_up.append(number)
+    if len(given_up) < count:
+        plan.cut(AFTER_ALL)
+    elif plan.cursor.slot:
+        plan.cut(0)  # what this round saw of slots that are given up now counts no more
+    plan.note(NoteKind.TASK_SHUTDOWN, "more replicas than wanted", len(given_up))
+    return given_up
+
+
+def _surplus(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], count: int) -> list[int]:
+    """The slots to give up, in order; all slots are glanced at."""
+    idle: list[int] = []
+    running: list[int] = []
+    nodes: list[NodeId] = []
+    for number, held in tasks.slots.items():
+        if number in tasks.leaving:
+            continue
+        if number in seen:
+            known = seen[number]
+            if not known.filled:
+                continue
+            task = known.task if known.runs else None
+        else:
+            newest = held[-1]
+            task = newest if newest.state is _RUNNING and newest.desired_state <= _RUNNING else None
+        if task is None:
+            idle.append(number)
+        else:
+            running.append(number)
+            nodes.append(task.node_id)
+    plan.scanned += len(tasks.slots)
+    surplus = sorted(idle, reverse=True)[:count]
+    return surplus + _from_fullest(running, nodes, count - len(surplus))
+
+
+def _from_fullest(slots: list[int], nodes: list[NodeId], count: int) -> list[int]:
+    """The running slots to give up: always of the node that has most left, its highest.
+
+    A slot is given up after all slots that are above another on their nodes in as many as it is,
+    or in more: so these are those with most below them, the highest on ties.
+    """
+    if count <= 0 or not slots:
+        return []
+    code_of = {node_id: code for code, node_id in enumerate(dict.fromkeys(nodes))}
+    numbers = np.array(slots, np.int64)
+    codes = np.array([code_of[node_id] for node_id in nodes], np.int64)
+    order = np.lexsort((numbers, codes))
+    numbers, codes = numbers[order], codes[order]
+    begins = np.searchsorted(codes, np.arange(len(code_of)))
+    below = np.arange(len(codes)) - begins[codes]
+    fullest = np.lexsort((numbers, below))[::-1][:count]
+    return [int(number) for number in numbers[fullest]]

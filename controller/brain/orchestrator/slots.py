@@ -1,0 +1,257 @@
+"""What one slot needs: the step that both orchestrators share. PURE.
+
+`settle` looks at the tasks of one slot and brings it towards exactly one task that should run: it
+shuts down what may not stay, declares a vacancy where a task must be replaced, starts what waited
+for its restart delay, and forgets history. It knows nothing of how many slots there should be.
+"""
+
+from enum import Enum
+from typing import NamedTuple
+
+from controller.brain.orchestrator.enforce import misfit, orphaned_at
+from controller.brain.orchestrator.plan import Plan, Vacancy
+from controller.brain.orchestrator.reaper import is_forgettable, superfluous
+from controller.brain.orchestrator.restart import (
+    ended_by_itself,
+    refusal,
+    restarts_remembered,
+    starts_at,
+)
+from pyswarm_core.clock import NEVER, Instant
+from pyswarm_core.decision import NoteKind
+from pyswarm_core.indexes.tasks import is_wanted
+from pyswarm_core.limits import TEXTS_PER_SLOT, UNFINISHED_MAX
+from pyswarm_core.objects import Task
+from pyswarm_core.state import State
+from pyswarm_core.states import TaskState, is_terminal
+
+_S = TaskState
+
+
+class SlotKind(Enum):
+    """What fills a slot."""
+
+    ACTIVE = "active"
+    """A task that should run and has not ended."""
+    VACANT = "vacant"
+    """A task is to be made in this decision."""
+    STOPPING = "stopping"
+    """Its outdated task is on its way out; it is replaced when it has ended."""
+    WAITING = "waiting"
+    """Its task ended before its own restart delay was over; it is replaced when that is."""
+    COMPLETED = "completed"
+    """Its task ended and the restart policy does not replace it."""
+    EMPTY = "empty"
+    """Nothing; whatever is left of it is being removed."""
+
+
+class Slot(NamedTuple):
+    """A slot as `settle` leaves it."""
+
+    number: int
+    kind: SlotKind
+    task: Task | None = None
+    """The active, completed or stopping task."""
+
+    @property
+    def filled(self) -> bool:
+        """Whether it counts as one of the wanted replicas."""
+        return self.kind is not SlotKind.EMPTY
+
+    @property
+    def runs(self) -> bool:
+        """Whether its task runs."""
+        return self.task is not None and is_wanted(self.task) and self.task.state is _S.RUNNING
+
+
+def settle(plan: Plan, state: State, number: int, now: Instant) -> Slot:
+    """Bring one slot forward; the changes go to the plan."""
+    plan.slots += 1
+    tasks = _present(plan, state, number, now)
+    slot = _fill(plan, state, number, tasks, now)
+    makes_one = slot.kind in (SlotKind.VACANT, SlotKind.EMPTY)
+    if makes_one and len(tasks) >= UNFINISHED_MAX and _is_crowded(plan, state, tasks, now):
+        plan.vacancies.pop(number, None)
+        slot = Slot(number, SlotKind.STOPPING)
+    _forget(plan, state, slot, tasks)
+    return slot
+
+
+def _is_crowded(plan: Plan, state: State, tasks: list[Task], now: Instant) -> bool:
+    """Whether so many of the slot's tasks should end and have not that it gets no other. Those on
+    nodes that are down, the oldest first, are given up before that.
+    """
+    left = [plan.changed.get(task.id, task) for task in tasks if task.id not in plan.removed]
+    unfinished = [task for task in left if not is_wanted(task) and not is_terminal(task.state)]
+    surplus = max(0, len(unfinished) - UNFINISHED_MAX + 1)
+    lost = [task for task in unfinished if orphaned_at(state, task) < NEVER][:surplus]
+    for task in lost:
+        plan.note(NoteKind.TASK_STATE, "orphaned: its node is down and its slot has too many tasks")
+        plan.end(task, _S.ORPHANED, now)
+    return len(lost) < surplus
+
+
+def _fill(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant) -> Slot:
+    active: Task | None = None
+    for task in reversed(tasks):
+        if is_wanted(task):
+            kept = None if active else _keep(plan, state, task)
+            if kept is None:
+                _dismiss(plan, state, task, now)
+            active = active or kept
+    if active is not None:
+        return Slot(number, SlotKind.ACTIVE, _start(plan, active, now))
+    return _without_active(plan, state, number, tasks, now)
+
+
+def discard(plan: Plan, state: State, number: int, now: Instant) -> None:
+    """Nobody wants this slot any more: its tasks go at once, or when their agent ended them."""
+    plan.slots += 1
+    plan.vacancies.pop(number, None)
+    for task in _present(plan, state, number, now):
+        if is_forgettable(task) or task.node_id not in state.nodes:
+            plan.remove(task)
+        elif task.desired_state is not _S.REMOVE:
+            plan.change(task, desired=_S.REMOVE)
+
+
+def shut_down(plan: Plan, task: Task, reason: str) -> None:
+    """End a task; one that never had an agent is forgotten instead."""
+    plan.note(NoteKind.TASK_SHUTDOWN, reason)
+    if is_forgettable(task):
+        plan.remove(task)
+    else:
+        plan.change(task, desired=_S.SHUTDOWN)
+
+
+def is_outdated(plan: Plan, task: Task) -> bool:
+    """Whether it was made from an older template."""
+    return task.spec_version < plan.service.template_version
+
+
+def _keep(plan: Plan, state: State, task: Task) -> Task | None:
+    """The task if it may go on, else None after noting why."""
+    if task.state < _S.ASSIGNED and is_outdated(plan, task):
+        plan.note(NoteKind.TASK_REPLACED, "outdated before it had a node")
+        return None
+    if task.state >= _S.ASSIGNED and not task.node_id:
+        plan.note(NoteKind.TASK_REPLACED, "its node was removed")
+        return None
+    reason = misfit(state, plan.service, task)
+    if reason:
+        plan.note(NoteKind.TASK_REPLACED, reason)
+        return None
+    return task
+
+
+def _dismiss(plan: Plan, state: State, task: Task, now: Instant) -> None:
+    if is_forgettable(task) or task.node_id not in state.nodes:
+        plan.remove(task)
+    else:
+        _orphan(plan, state, plan.change(task, desired=_S.SHUTDOWN), now)
+
+
+def _start(plan: Plan, task: Task, now: Instant) -> Task:
+    """Let a task run whose restart delay is over; remember it if it still needs a node."""
+    if task.state < _S.ASSIGNED:
+        plan.pending[task.id] = task
+    if task.desired_state is _S.READY:
+        at = starts_at(plan.service.spec.task_template.restart_policy, task)
+        if at <= now:
+            return plan.change(task, desired=_S.RUNNING)
+        plan.wake_at(at)
+    return task
+
+
+def _without_active(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant) -> Slot:
+    last = next((task for task in reversed(tasks) if task.desired_state is not _S.REMOVE), None)
+    if last is None:
+        return Slot(number, SlotKind.EMPTY)
+    if ended_by_itself(last):
+        return _after_its_own_end(plan, number, last, tasks, now)
+    told = last.id in plan.changed or last.id in plan.removed
+    stopping = not told and not is_terminal(last.state)
+    if stopping and is_outdated(plan, last) and not misfit(state, plan.service, last):
+        return Slot(number, SlotKind.STOPPING, last)
+    known = () if is_outdated(plan, last) else last.restarted_at
+    plan.vacancies[number] = Vacancy(number, restarts=_restarts(plan, last), restarted_at=known)
+    return Slot(number, SlotKind.VACANT)
+
+
+def _after_its_own_end(
+    plan: Plan, number: int, last: Task, tasks: list[Task], now: Instant
+) -> Slot:
+    if last.desired_state is not _S.SHUTDOWN:
+        plan.change(last, desired=_S.SHUTDOWN)
+    if is_outdated(plan, last):
+        plan.vacancies[number] = Vacancy(number, why=(NoteKind.TASK_REPLACED, "outdated"))
+        return Slot(number, SlotKind.VACANT)
+    policy = plan.service.spec.task_template.restart_policy
+    era = [task for task in tasks if not is_outdated(plan, task)]
+    if refusal(policy, last, era):
+        return Slot(number, SlotKind.COMPLETED, last)
+    if last.restarts and (at := starts_at(policy, last)) > now:
+        plan.wake_at(at)
+        return Slot(number, SlotKind.WAITING, last)
+    why = (NoteKind.TASK_REPLACED, _end(last))
+    waits = _S.READY if policy.delay > 0 else _S.RUNNING
+    plan.vacancies[number] = Vacancy(
+        number,
+        waits,
+        _restarts(plan, last) + 1,
+        restarted_at=restarts_remembered(policy, last, era, now),
+        why=why,
+    )
+    return Slot(number, SlotKind.VACANT)
+
+
+def _end(task: Task) -> str:
+    if task.detail.oom:
+        return "out of memory"
+    if task.state is _S.FAILED and task.detail.exit_code:
+        return f"exit code {task.detail.exit_code}"
+    return task.state.word
+
+
+def _restarts(plan: Plan, last: Task) -> int:
+    return 0 if is_outdated(plan, last) else last.restarts
+
+
+def _present(plan: Plan, state: State, number: int, now: Instant) -> list[Task]:
+    """The slot's tasks, orphans marked, without those that go whatever becomes of the slot."""
+    tasks = []
+    for task in state.tasks_of_service(plan.service.id).slots.get(number, ()):
+        if task.id in plan.removed:
+            continue
+        kept = _orphan(plan, state, plan.changed.get(task.id, task), now)
+        gone = kept.node_id not in state.nodes and not is_wanted(kept) and not ended_by_itself(kept)
+        if gone or (kept.desired_state is _S.REMOVE and is_forgettable(kept)):
+            plan.remove(kept)
+        else:
+            tasks.append(kept)
+    return tasks
+
+
+def _forget(plan: Plan, state: State, slot: Slot, tasks: list[Task]) -> None:
+    """Drop history beyond its limit or of nodes that are gone, but never what fills the slot."""
+    ended = [task for task in tasks if is_terminal(task.state) and task is not slot.task]
+    for task in ended:
+        if task.node_id not in state.nodes:
+            plan.remove(task)
+    for task in superfluous(tasks, state.cluster.spec.history_kept):
+        if slot.task is None or task.id != slot.task.id:
+            plan.remove(task)
+    for task in ended[:-TEXTS_PER_SLOT]:
+        if task.id not in plan.removed:
+            plan.shorten(task)
+
+
+def _orphan(plan: Plan, state: State, task: Task, now: Instant) -> Task:
+    if is_terminal(task.state) or is_wanted(task) or task.state < _S.ASSIGNED:
+        return task
+    at = orphaned_at(state, task)
+    if at > now:
+        plan.wake_at(at)
+        return task
+    plan.note(NoteKind.TASK_STATE, "orphaned: its node stayed down")
+    return plan.end(task, _S.ORPHANED, now)

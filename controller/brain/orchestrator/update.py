@@ -1,0 +1,95 @@
+"""Which outdated task is replaced next. PURE.
+
+One slot at a time, the old task ended before the new one starts. How far an update has come is read
+from the tasks, so it survives any interruption. A template that fails takes down one slot and no
+more: the next slot waits until every new task runs, until one of them has run for UPDATE_MONITOR,
+and until those that had to be restarted have done so too.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from controller.brain.orchestrator.plan import Plan
+from controller.brain.orchestrator.slots import Slot, SlotKind, is_outdated, shut_down
+from pyswarm_core.clock import NEVER, Instant, after
+from pyswarm_core.decision import Proof
+from pyswarm_core.indexes.tasks import ServiceTasks
+from pyswarm_core.limits import UPDATE_MONITOR
+from pyswarm_core.objects import Task
+from pyswarm_core.states import TaskState
+
+_RUNNING = TaskState.RUNNING
+
+
+def has_outdated(plan: Plan, tasks: ServiceTasks) -> bool:
+    """Whether any task that should run was made from an older template."""
+    current = plan.service.template_version
+    return any(version < current for version in tasks.versions)
+
+
+def prove(plan: Plan, slots: Iterable[Slot]) -> None:
+    """Add to the plan's proof what these slots say, which were looked at."""
+    for slot in slots:
+        plan.proof = plan.proof.joined(_proof(plan, slot))
+
+
+def advance(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], now: Instant) -> None:
+    """Shut down the next outdated task, if it is time, at the end of a round: `seen` are the slots
+    that this decision looked at, and `plan.proof` says what they and those before them say.
+    """
+    outdated = [
+        (slot.runs, slot.number, slot.task)
+        for slot in seen.values()
+        if slot.kind is SlotKind.ACTIVE and slot.task and is_outdated(plan, slot.task)
+    ]
+    outdated += _glance(plan, tasks, seen)
+    if not outdated or plan.proof.waits:
+        return
+    at = max(plan.proof.restarted, plan.proof.first) if plan.proof.first < NEVER else now
+    if at > now:
+        plan.wake_at(at)
+        return
+    _, _, task = min(outdated, key=lambda entry: entry[:2])
+    shut_down(plan, task, "outdated")
+
+
+def _proof(plan: Plan, slot: Slot) -> Proof:
+    waits = slot.kind in (SlotKind.STOPPING, SlotKind.VACANT)
+    task = slot.task
+    if task is None or is_outdated(plan, task):
+        return Proof(waits)
+    if not slot.runs and slot.kind is not SlotKind.COMPLETED:
+        return Proof(waits=True)
+    at = after(task.status_at, UPDATE_MONITOR) if slot.runs else task.status_at
+    return Proof(waits, at, at if task.restarts else Instant(0))
+
+
+def _glance(
+    plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot]
+) -> list[tuple[bool, int, Task]]:
+    """Of the slots that this decision did not look at, the next outdated task, if there is one.
+    What settled ones say is added to the plan's proof.
+
+    One loop that calls nothing: a service may have a hundred thousand slots.
+    """
+    plan.scanned += len(tasks.slots)
+    current, unsettled = plan.service.template_version, tasks.unsettled
+    found: tuple[bool, int] | None = None
+    waits, first, restarted = False, NEVER, Instant(0)
+    for number, held in tasks.slots.items():
+        if number in seen:
+            continue
+        newest = held[-1]
+        if newest.spec_version < current:
+            if newest.desired_state <= _RUNNING and newest.state <= _RUNNING:
+                key = (newest.state is _RUNNING, number)
+                if found is None or key < found:
+                    found = key
+        elif number not in unsettled:
+            at = newest.status_at
+            waits |= newest.state is not _RUNNING
+            first = min(first, at)
+            if newest.restarts:
+                restarted = max(restarted, at)
+    proven = after(restarted, UPDATE_MONITOR) if restarted else restarted
+    plan.proof = plan.proof.joined(Proof(waits, after(first, UPDATE_MONITOR), proven))
+    return [(*found, tasks.slots[found[1]][-1])] if found else []

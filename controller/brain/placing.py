@@ -1,0 +1,386 @@
+"""Gives a plan's tasks their nodes. PURE.
+
+Brings together what scheduler and allocator know: a node can take a task if the filters let it and
+its networks have addresses left there. Tasks that find no node wait and say why.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import islice
+from typing import NamedTuple, cast
+
+import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
+
+from controller.brain.allocator.blocks import Blocks, Room
+from controller.brain.orchestrator.plan import AFTER_ALL, Plan, Vacancy, explained
+from controller.brain.scheduler.explain import message, messages_by_row
+from controller.brain.scheduler.filters import UNLIMITED, Demand, capacity
+from controller.brain.scheduler.ledger import Ledger
+from controller.brain.scheduler.ranking import spread
+from pyswarm_core.clock import Instant, after
+from pyswarm_core.decision import NoteKind
+from pyswarm_core.errors import told
+from pyswarm_core.ids import IdSource, NetworkId, NodeId, ServiceId, TaskId
+from pyswarm_core.indexes.nodes import IntColumn, NodeTable
+from pyswarm_core.indexes.tasks import footprint_of, is_placed, waits_for_node
+from pyswarm_core.limits import (
+    BOUND_LEAST,
+    EXPLAIN_PERIOD,
+    FAILURE_SLOTS,
+    FAILURE_WINDOW,
+    FAILURES_PENALISED,
+    PENDING_SHOWN,
+)
+from pyswarm_core.objects import NO_DETAIL, Capability, Network, Service, Task
+from pyswarm_core.state import State
+from pyswarm_core.states import TaskState
+
+_ASSIGNED = TaskState.ASSIGNED
+_PENDING = TaskState.PENDING
+_READY = TaskState.READY
+_RUNNING = TaskState.RUNNING
+_FAILED = frozenset({TaskState.FAILED, TaskState.REJECTED})
+_NOWHERE = NodeId("")
+
+
+class Candidate(Struct, frozen=True, gc=False):
+    """A task to place: one that waits, or one to be made."""
+
+    vacancy: Vacancy
+    task: Task | None = None
+
+
+class _Waiting(NamedTuple):
+    """Tasks that found no node."""
+
+    plan: Plan
+    demand: Demand
+    candidates: list[Candidate]
+
+
+class Placing:
+    """The nodes' resources and networks' blocks while one decision places tasks."""
+
+    def __init__(self, state: State, now: Instant, ids: IdSource) -> None:
+        self._state = state
+        self._now = now
+        self._ids = ids
+        self.ledger = Ledger(state.node_table)
+        self.placings = 0
+        """For how many services nodes were looked for."""
+        self._blocks: dict[NetworkId, Blocks] = {}
+        self._waiting: list[_Waiting] = []
+        self.failed: dict[ServiceId, str] = {}
+        """Services whose waiting could not be explained."""
+        self.failed_networks: dict[NetworkId, str] = {}
+        """Networks whose blocks could not be worked out."""
+
+    def place(self, plan: Plan) -> None:
+        """Find nodes for the tasks that the plan wants placed, as many as there is room for.
+
+        They become part of its changes; of those that found no node some do so in `explain`.
+        """
+        self.placings += 1
+        waiting = [_candidate(task) for task in plan.pending.values()]
+        waiting += [Candidate(plan.vacancies[number]) for number in sorted(plan.vacancies)]
+        demand = demand_of(self._state, plan, self._now)
+        if waiting[0].vacancy.node_id:
+            left = self._place_bound(plan, demand, waiting, max(plan.writes_left, BOUND_LEAST))
+        else:
+            room = max(1, plan.writes_left, len(plan.vacancies))
+            left = self._place_free(plan, demand, waiting[:room])
+            if left:
+                left += waiting[room:]
+            elif len(waiting) > room:
+                plan.cut(min(one.vacancy.slot for one in waiting[room:]))
+            elif plan.missing:
+                plan.cut(AFTER_ALL)
+        if left:
+            self._waiting.append(_Waiting(plan, demand, left))
+
+    def explain(self) -> None:
+        """Say of tasks that found no node why, after everything else has been placed."""
+        for waiting in self._waiting:
+            try:
+                self._explain(waiting)
+            except Exception as error:
+                self.failed[waiting.plan.service.id] = told(error)
+
+    def _explain(self, unplaced: _Waiting) -> None:
+        """Of a service at most PENDING_SHOWN are stored. The others are made when a node can take
+        them: which they are follows from the service and its stored tasks.
+        """
+        plan, demand, waiting = unplaced
+        stored = [one for one in waiting if one.task is not None]
+        for one in stored[PENDING_SHOWN:]:
+            plan.remove(cast("Task", one.task))
+        unmade = [one for one in waiting if one.task is None]
+        # Of a service that is looked at in parts others may wait already.
+        known = (self._state.tasks.get(i) for i in plan.pending | plan.removed | plan.changed)
+        seen = sum(one is not None and waits_for_node(one) for one in known)
+        others = self._state.tasks_of_service(plan.service.id).pending - seen
+        room = max(0, PENDING_SHOWN - others - len(stored[:PENDING_SHOWN]))
+        candidates = [*stored[:PENDING_SHOWN], *unmade[:room]]
+        if not candidates:
+            return
+        demand = self._with_rooms(demand)
+        if candidates[0].vacancy.node_id:
+            of_row = messages_by_row(self.ledger, demand)
+            rows = self._state.node_table.rows
+            why = [of_row(rows.get(one.vacancy.node_id, -1)) for one in candidates]
+        else:
+            why = [message(self.ledger, demand)] * len(candidates)
+        before = plan.written
+        created = self._created(plan, candidates, [_NOWHERE] * len(candidates), why)
+        for one, reason in zip(candidates, why, strict=True):
+            if one.task is not None:
+                self._keep_waiting(plan, one.task, reason)
+        plan.changed.update(created)
+        if plan.written > before:
+            plan.note(NoteKind.TASK_UNPLACED, why[0], len(waiting) + plan.missing)
+
+    def blocks(self, network_id: NetworkId) -> Blocks | None:
+        """The blocks of a network as this decision leaves them; None if it does not exist, or they
+        cannot be worked out.
+        """
+        found = self._blocks.get(network_id)
+        network = self._state.networks.get(network_id)
+        if found is None and network is not None and network_id not in self.failed_networks:
+            try:
+                found = self._blocks[network_id] = Blocks(network, self._state)
+            except Exception as error:
+                self.failed_networks[network_id] = told(error)
+        return found
+
+    @property
+    def networks_seen(self) -> int:
+        """How many networks' blocks were looked at."""
+        return len(self._blocks)
+
+    def networks(self) -> tuple[Network, ...]:
+        """The networks whose blocks changed."""
+        changed = []
+        for network_id in sorted(self._blocks):
+            try:
+                network = self._blocks[network_id].result(self._now)
+            except Exception as error:
+                self.failed_networks[network_id] = told(error)
+                continue
+            if network is not None:
+                changed.append(network)
+        return tuple(changed)
+
+    def _place_free(
+        self, plan: Plan, demand: Demand, candidates: list[Candidate]
+    ) -> list[Candidate]:
+        rows: list[int] = []
+        while len(rows) < len(candidates):
+            demand = self._with_rooms(demand)
+            room = capacity(self.ledger, demand)
+            chosen = spread(self.ledger, demand, room, len(candidates) - len(rows))
+            taken = self._take(chosen, demand)
+            rows += taken.tolist()
+            np.add.at(demand.on_node, taken, 1)
+            # Blocks that ran out under our hands show in the next round's rooms.
+            if len(taken) == len(chosen):
+                break
+        ids = self._state.node_table.ids
+        self._assign(plan, candidates[: len(rows)], [ids[row] for row in rows])
+        return candidates[len(rows) :]
+
+    def _place_bound(
+        self, plan: Plan, demand: Demand, candidates: list[Candidate], most: int
+    ) -> list[Candidate]:
+        """Place at most so many; return those that their own nodes cannot take."""
+        table = self._state.node_table
+        demand = self._with_rooms(demand)
+        room = capacity(self.ledger, demand)
+        wanted = [table.rows.get(one.vacancy.node_id, -1) for one in candidates]
+        fitting = [row for row in wanted if row >= 0 and room[row] > 0]
+        rows = np.array(fitting[:most], np.int64)
+        taken = dict.fromkeys(self._take(rows, demand).tolist())
+        cut = dict.fromkeys(fitting[most:])
+        if cut:
+            slots = zip(candidates, wanted, strict=True)
+            plan.cut(min(one.vacancy.slot for one, row in slots if row in cut))
+        placed = [one for one, row in zip(candidates, wanted, strict=True) if row in taken]
+        self._assign(plan, placed, [one.vacancy.node_id for one in placed])
+        return [
+            one
+            for one, row in zip(candidates, wanted, strict=True)
+            if row not in taken and row not in cut
+        ]
+
+    def _with_rooms(self, demand: Demand) -> Demand:
+        return _with_rooms(demand, self._state.node_table, self.blocks)
+
+    def _take(self, rows: IntColumn, demand: Demand) -> IntColumn:
+        """Set aside what tasks on these rows need; return the rows that got all of it."""
+        networks = [self.blocks(network_id) for network_id in demand.footprint.networks]
+        if networks:
+            taken = [row for row in rows.tolist() if self._take_addresses(row, networks)]
+            rows = np.array(taken, np.int64)
+        self.ledger.place(rows, demand.footprint)
+        return rows
+
+    def _take_addresses(self, row: int, networks: list[Blocks | None]) -> bool:
+        table = self._state.node_table
+        node_id, number = table.ids[row], int(table.number[row])
+        if not all(blocks is not None and blocks.fits(node_id, number) for blocks in networks):
+            return False
+        for blocks in networks:
+            if blocks is not None:
+                blocks.take(node_id, number)
+        return True
+
+    def _assign(self, plan: Plan, candidates: list[Candidate], nodes: list[NodeId]) -> None:
+        for one, node_id in zip(candidates, nodes, strict=True):
+            if one.task is not None:
+                plan.changed[one.task.id] = replace(
+                    one.task,
+                    node_id=node_id,
+                    state=_ASSIGNED,
+                    status_at=self._now,
+                    detail=NO_DETAIL,
+                )
+        plan.changed.update(self._created(plan, candidates, nodes, None))
+
+    def _created(
+        self,
+        plan: Plan,
+        candidates: list[Candidate],
+        nodes: list[NodeId],
+        why: list[str] | None,
+    ) -> dict[TaskId, Task]:
+        """New tasks for the candidates that have none: waiting if `why` is given, else assigned."""
+        missing = sum(one.task is None for one in candidates)
+        ids = iter(self._ids.draw(missing) if missing else ())
+        service_id, version, now = plan.service.id, plan.service.spec_version, self._now
+        policy = plan.service.spec.task_template.restart_policy
+        state = _ASSIGNED if why is None else _PENDING
+        created = {}
+        for index, (one, node_id) in enumerate(zip(candidates, nodes, strict=True)):
+            if one.task is None:
+                vacancy = one.vacancy
+                task_id = cast("TaskId", next(ids))
+                if vacancy.desired_state is _READY:
+                    plan.wake_at(after(now, policy.delay))
+                created[task_id] = Task(
+                    task_id,
+                    service_id,
+                    vacancy.slot,
+                    version,
+                    now,
+                    node_id or vacancy.node_id,
+                    vacancy.desired_state,
+                    state,
+                    now,
+                    vacancy.restarts,
+                    explained(NO_DETAIL, why[index]) if why else NO_DETAIL,
+                    vacancy.restarted_at,
+                )
+        notes = Counter(one.vacancy.why for one in candidates if one.task is None)
+        for note, count in notes.items():
+            if note is not None:
+                plan.note(*note, count)
+        return created
+
+    def _keep_waiting(self, plan: Plan, task: Task, why: str) -> None:
+        if task.state is _PENDING and task.detail.message == why:
+            return
+        at = after(task.status_at, EXPLAIN_PERIOD)
+        if task.state is _PENDING and task.detail.message and at > self._now:
+            plan.wake_at(at)
+            return
+        plan.changed[task.id] = replace(
+            task, state=_PENDING, status_at=self._now, detail=explained(task.detail, why)
+        )
+
+
+def demand_of(state: State, plan: Plan, now: Instant) -> Demand:
+    """What the service's current template asks of a node, given the tasks the plan leaves."""
+    table = state.node_table
+    template = plan.service.spec.task_template
+    tasks = state.tasks_of_service(plan.service.id)
+    if plan.service.spec.mode.global_ is not None:  # its tasks have no choice
+        return Demand(template, footprint_of(plan.service.spec), _per_row([], len(table.number)))
+    row_of = table.rows.get
+    on_node = np.zeros(len(table.number), np.int64)
+    rows = np.array([*map(row_of, tasks.placed)], np.float64)  # NaN: its node was removed
+    counts = np.array([*tasks.placed.values()], np.int64)
+    known = ~np.isnan(rows)
+    on_node[rows[known].astype(np.int64)] = counts[known]
+    for task_id, task in plan.changed.items():
+        old = state.tasks.get(task_id)
+        if (row := row_of(task.node_id, -1)) >= 0:
+            on_node[row] += is_placed(task) - (old is not None and is_placed(old))
+    for task_id in plan.removed:
+        old = state.tasks[task_id]
+        if is_placed(old) and (row := row_of(old.node_id, -1)) >= 0:
+            on_node[row] -= 1
+    failed = [
+        row_of(task.node_id, -1)
+        for number in islice(reversed(tasks.storied), FAILURE_SLOTS)
+        for task in tasks.slots[number]
+        if task.state in _FAILED and after(task.status_at, FAILURE_WINDOW) > now
+    ]
+    failing = _per_row(failed, len(table.number)) >= FAILURES_PENALISED if failed else None
+    return Demand(
+        template,
+        footprint_of(plan.service.spec),
+        on_node,
+        None if failing is None else failing.astype(np.int64),
+    )
+
+
+def current_demand(state: State, service: Service, now: Instant) -> Demand:
+    """What one more task of the service asks of a node now, its networks' addresses included."""
+
+    def blocks_of(network_id: NetworkId) -> Blocks | None:
+        network = state.networks.get(network_id)
+        return Blocks(network, state) if network else None
+
+    return _with_rooms(demand_of(state, Plan(service), now), state.node_table, blocks_of)
+
+
+def _with_rooms(
+    demand: Demand, table: NodeTable, blocks_of: Callable[[NetworkId], Blocks | None]
+) -> Demand:
+    """The demand bounded by what its networks have room for, and by what they ask of kernels."""
+    rooms: list[Room] = []
+    needs: dict[Capability, str] = {}
+    for network_id in demand.footprint.networks:
+        blocks = blocks_of(network_id)
+        if blocks is None:
+            text = f"cannot join network {network_id}, which does not exist or is broken"
+            rooms.append((text, np.zeros(len(demand.on_node), np.int64)))
+            continue
+        for capability in blocks.network.needs:
+            needs.setdefault(capability, blocks.network.spec.name)
+        if rows := table.blocked(network_id):
+            rooms.append(_blocked(table, rows, blocks.network, len(demand.on_node)))
+        rooms += blocks.rooms(table)
+    asked = tuple((name, capability) for capability, name in needs.items())
+    return demand._replace(rooms=tuple(rooms), needs=asked)
+
+
+def _blocked(table: NodeTable, rows: list[int], network: Network, length: int) -> Room:
+    """No room on the nodes that say that they cannot carry the network; and what the first says."""
+    room = np.full(length, UNLIMITED)
+    room[rows] = 0
+    node = table.nodes[rows[0]]
+    told = node.status.faults if node else ()
+    reason = next((f.reason for f in told if f.blocks and f.network_id in (network.id, "")), "")
+    host = node.description.hostname if node else ""
+    return f"cannot carry network {network.spec.name} ({host}: {reason})", room
+
+
+def _per_row(rows: list[int], length: int) -> IntColumn:
+    found = np.array([row for row in rows if row >= 0], np.int64)
+    return np.bincount(found, minlength=length).astype(np.int64)
+
+
+def _candidate(task: Task) -> Candidate:
+    return Candidate(Vacancy(task.slot, task.desired_state, task.restarts, task.node_id), task)

@@ -1,0 +1,136 @@
+"""Which waiting services the nodes and networks that changed could help. PURE.
+
+A service that waits for a node is planned again only if a node that changed, or on which a task
+ended, could take one of its tasks now, or if a network of its got room. Most services are excluded
+all at once by what they reserve; each of the others is asked alone, with what is left after the
+services before it were placed.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from controller.brain.scheduler.ledger import Ledger
+from pyswarm_core.decision import Dirty
+from pyswarm_core.ids import NetworkId, ServiceId
+from pyswarm_core.indexes.nodes import BoolColumn, IntColumn
+from pyswarm_core.indexes.tasks import footprint_of, is_wanted
+from pyswarm_core.objects import Service
+from pyswarm_core.state import State
+from pyswarm_core.states import TaskState
+
+if TYPE_CHECKING:
+    from controller.brain.allocator.blocks import Blocks
+
+
+class Candidates:
+    """The waiting services that may be helped by what is dirty.
+
+    `ledger` and `blocks_of` say what is left while the decision goes on.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        dirty: Dirty,
+        ledger: Ledger,
+        blocks_of: Callable[[NetworkId], "Blocks | None"],
+    ) -> None:
+        self.asked = 0
+        """How many services were asked alone."""
+        self._state = state
+        self._blocks_of = blocks_of
+        self._ledger = ledger
+        table = state.node_table
+        any_may_gain = dirty.nodes | dirty.opened
+        changed = [table.rows[one] for one in sorted(any_may_gain) if one in table.rows]
+        freed = [table.rows[one] for one in sorted(dirty.freed - any_may_gain) if one in table.rows]
+        self._changed = np.array([row for row in changed if table.schedulable[row]], np.int64)
+        self._freed = np.array([row for row in freed if table.schedulable[row]], np.int64)
+        self._rows: IntColumn = np.concatenate([self._changed, self._freed])
+        self._roomier = dirty.networks
+        self._on_row: dict[int, Counter[ServiceId]] = {}
+        self._fitting: dict[ServiceId, None] = {}
+        self._fitted_at = -1
+        self._fit()
+        self.services = dict(self._fitting)
+        """Those that cannot be excluded by what they reserve."""
+        if self._roomier:
+            services = state.services
+            joined = {one: set(footprint_of(services[one].spec).networks) for one in state.unplaced}
+            self.services.update((one, None) for one in joined if joined[one] & self._roomier)
+
+    def could_be_placed(self, service_id: ServiceId) -> bool:
+        """Whether a task of the service finds a node, after what was placed so far."""
+        self.asked += 1
+        service = self._state.services[service_id]
+        if any(
+            (blocks := self._blocks_of(network_id)) and not blocks.exhausted
+            for network_id in footprint_of(service.spec).networks
+            if network_id in self._roomier
+        ):
+            return True
+        if self._fitted_at != self._ledger.version:
+            self._fit()
+        return service_id in self._fitting and self._finds_row(service)
+
+    def _fit(self) -> None:
+        """Which services could have what they reserve on one of the rows."""
+        self._fitted_at = self._ledger.version
+        needs = self._state.unplaced.needs
+        fits = np.zeros(len(needs.services), np.bool_)
+        for rows, asking in ((self._changed, np.True_), (self._freed, needs.takes)):
+            rows = rows[self._ledger.free_tasks[rows] > 0]
+            if len(rows):
+                cpus, memory = self._left(rows)
+                enough = needs.nano_cpus[:, None] <= cpus
+                enough &= needs.memory_bytes[:, None] <= memory
+                fits |= asking & enough.any(axis=1)
+        self._fitting = {needs.services[at]: None for at in np.flatnonzero(fits).tolist()}
+
+    def _left(self, rows: IntColumn) -> tuple[IntColumn, IntColumn]:
+        """CPUs and bytes; a node that shrank under its tasks still takes what reserves nothing."""
+        free_cpus, free_memory = self._ledger.free_cpus[rows], self._ledger.free_memory[rows]
+        return np.maximum(free_cpus, 0), np.maximum(free_memory, 0)
+
+    def _finds_row(self, service: Service) -> bool:
+        rows, footprint = self._rows, footprint_of(service.spec)
+        cpus, memory = self._left(rows)
+        fits: BoolColumn = (cpus >= footprint.nano_cpus) & (memory >= footprint.memory_bytes)
+        fits &= self._ledger.free_tasks[rows] > 0
+        table = self._state.node_table
+        for constraint in service.spec.task_template.placement.constraints:
+            fits &= table.satisfying(constraint)[rows]
+        for port in footprint.ports:
+            fits &= ~self._ledger.held(port)[rows]
+        networks = [self._blocks_of(network_id) for network_id in footprint.networks]
+        if not all(networks):
+            return False
+        return any(
+            self._has_room(row, [one for one in networks if one]) and self._may_have(row, service)
+            for row in rows[fits].tolist()
+        )
+
+    def _has_room(self, row: int, networks: "list[Blocks]") -> bool:
+        table = self._state.node_table
+        node_id, number = table.ids[row], int(table.number[row])
+        return all(
+            blocks.fits(node_id, number)
+            and not any(table.lacking(capability)[row] for capability in blocks.network.needs)
+            for blocks in networks
+        )
+
+    def _may_have(self, row: int, service: Service) -> bool:
+        """Whether the node may have one more of its tasks: one in all, of a global service."""
+        spec = service.spec
+        most = 1 if spec.mode.global_ else spec.task_template.placement.max_replicas
+        if not most:
+            return True
+        held = self._on_row.get(row)
+        if held is None:
+            tasks = self._state.tasks_of_node(self._state.node_table.ids[row]).values()
+            placed = [t for t in tasks if is_wanted(t) and t.state >= TaskState.ASSIGNED]
+            held = self._on_row[row] = Counter(task.service_id for task in placed)
+        return held[service.id] < most

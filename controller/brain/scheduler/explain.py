@@ -1,0 +1,168 @@
+"""Why no node takes a task, in numbers. PURE.
+
+Asks the filters in their order; each node counts once, for the first filter that excludes it. The
+text is what `service ps` shows as the task's message, so it changes only when its numbers do.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from controller.brain.scheduler.filters import Demand
+from controller.brain.scheduler.ledger import Ledger
+from pyswarm_core.indexes.nodes import BoolColumn, IntColumn
+from pyswarm_core.objects import Capability
+
+_UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+_WORDS = {Capability.ESP: "ESP", Capability.IPV6: "IPv6"}
+
+
+class Exclusion(NamedTuple):
+    """What one filter says."""
+
+    filter: str
+    """ready, able, availability, tasks, cpu, memory, constraint, port, max replicas, kernel, or
+    what a network lacks.
+    """
+    rows: BoolColumn
+    """Those it excludes and no filter before it did."""
+    text: str
+    """Follows "N of M nodes"."""
+    nearest: str = ""
+    """The host that lacks least, where that means anything."""
+
+
+def exclusions(ledger: Ledger, demand: Demand) -> list[Exclusion]:
+    """Who excludes which nodes, in the order of the filters."""
+    left = in_use(ledger)
+    found = []
+    for name, excluded, describe in _filters(ledger, demand):
+        rows = left & excluded
+        if rows.any():
+            text, nearest = describe(np.flatnonzero(rows))
+            found.append(Exclusion(name, rows, text, nearest))
+        left = left & ~excluded
+    return found
+
+
+def message(ledger: Ledger, demand: Demand) -> str:
+    """One line for people; empty if some node could take a task."""
+    found = exclusions(ledger, demand)
+    total = len(ledger.table.rows)
+    if not total:
+        return "no suitable node: no node has joined"
+    if sum(int(one.rows.sum()) for one in found) < total:
+        return ""
+    parts = [f"{int(one.rows.sum())} of {total} nodes {one.text}" for one in found]
+    return f"no suitable node: {'; '.join(parts)}"
+
+
+def messages_by_row(ledger: Ledger, demand: Demand) -> Callable[[int], str]:
+    """The same for tasks that belong to one node each: says what excludes that row."""
+    found = exclusions(ledger, demand)
+    described = {one.filter: describe for one, describe in _described(ledger, demand, found)}
+
+    def of_row(row: int) -> str:
+        for one in found:
+            if one.rows[row]:
+                text, _ = described[one.filter](np.array([row]))
+                return f"its node cannot take it: 1 of 1 nodes {text}"
+        return ""
+
+    return of_row
+
+
+_Describe = Callable[[IntColumn], tuple[str, str]]
+
+
+def _described(
+    ledger: Ledger, demand: Demand, found: list[Exclusion]
+) -> Iterator[tuple[Exclusion, _Describe]]:
+    by_name = {name: describe for name, _, describe in _filters(ledger, demand)}
+    return ((one, by_name[one.filter]) for one in found)
+
+
+def in_use(ledger: Ledger) -> BoolColumn:
+    """The rows that nodes have."""
+    rows = np.zeros(len(ledger.table.number), np.bool_)
+    rows[list(ledger.table.rows.values())] = True
+    return rows
+
+
+def size(count: int) -> str:
+    """Bytes for people: `1.2 GiB`."""
+    for unit, word in _UNITS:
+        if count >= unit:
+            return f"{count / unit:.1f} {word}"
+    return f"{max(count, 0)} B"
+
+
+def cpus(nano: int) -> str:
+    """Billionths of CPU for people: `1.5`."""
+    return f"{max(nano, 0) / 1e9:.2f}".rstrip("0").rstrip(".")
+
+
+def _filters(ledger: Ledger, demand: Demand) -> Iterator[tuple[str, BoolColumn, _Describe]]:
+    table = ledger.table
+    yield "ready", ~table.ready, _says("are not ready")
+    yield "able", table.unable, _unable(ledger)
+    yield "availability", ~table.schedulable, _says("are paused or drained")
+    yield "tasks", ledger.free_tasks <= 0, _full(ledger)
+    needed = demand.footprint.nano_cpus
+    if needed > 0:
+        short = _short(ledger, ledger.free_cpus, f"lack CPU (needs {cpus(needed)}", cpus)
+        yield "cpu", ledger.free_cpus < needed, short
+    needed = demand.footprint.memory_bytes
+    if needed > 0:
+        short = _short(ledger, ledger.free_memory, f"lack memory (needs {size(needed)}", size)
+        yield "memory", ledger.free_memory < needed, short
+    for constraint in demand.template.placement.constraints:
+        text = f"do not satisfy {constraint}"
+        yield f"constraint {constraint}", ~table.satisfying(constraint), _says(text)
+    for port in demand.footprint.ports:
+        yield f"port {port}", ledger.held(port), _says(f"have host port {port} in use")
+    cap = demand.template.placement.max_replicas
+    if cap > 0:
+        text = f"already run {cap} of its tasks, the maximum per node"
+        yield "max replicas", demand.on_node >= cap, _says(text)
+    for name, capability in demand.needs:
+        text = f"have no {_WORDS[capability]} in the kernel, which network {name} needs"
+        yield f"kernel {capability} {name}", table.lacking(capability), _says(text)
+    for text, room in demand.rooms:
+        yield text, room <= 0, _says(text)
+
+
+def _says(text: str) -> _Describe:
+    return lambda rows: (text, "")
+
+
+def _unable(ledger: Ledger) -> _Describe:
+    def describe(rows: IntColumn) -> tuple[str, str]:
+        row = int(rows[0])
+        node = ledger.table.nodes[row]
+        host = node.description.hostname if node else ""
+        return f"can start no task now ({host}: {ledger.table.inability(row)})", host
+
+    return describe
+
+
+def _full(ledger: Ledger) -> _Describe:
+    def describe(rows: IntColumn) -> tuple[str, str]:
+        accepted = ledger.table.max_tasks[rows]
+        least, most = int(accepted.min()), int(accepted.max())
+        number = f"{least}" if least == most else f"{least} to {most}"
+        return f"have as many tasks as they accept ({number})", ""
+
+    return describe
+
+
+def _short(ledger: Ledger, free: IntColumn, text: str, word: Callable[[int], str]) -> _Describe:
+    def describe(rows: IntColumn) -> tuple[str, str]:
+        order = np.lexsort((ledger.table.number[rows], -free[rows]))
+        row = int(rows[order[0]])
+        node = ledger.table.nodes[row]
+        host = node.description.hostname if node else ""
+        return f"{text}, most free is {word(int(free[row]))} on {host})", host
+
+    return describe

@@ -1,0 +1,53 @@
+"""How many tasks of one kind each node could take. PURE.
+
+Swarm's filters in Swarm's order: ready, resources, constraints, host ports, replicas per node; and
+how many tasks a node accepts, what the networks ask of a kernel, and room on their blocks. Each
+narrows a capacity column; `explain` asks the same filters who excluded whom.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from controller.brain.scheduler.ledger import Ledger
+from pyswarm_core.indexes.nodes import IntColumn
+from pyswarm_core.indexes.tasks import Footprint
+from pyswarm_core.objects import Capability
+from pyswarm_core.specs import TaskSpec
+
+UNLIMITED = 1 << 40
+
+
+class Demand(NamedTuple):
+    """Identical tasks to place.
+
+    `on_node`: by row, tasks of the service that should run there. `failing`: rows where the service
+    failed too often. `rooms`: by what a network may lack, in words, how many more tasks each row
+    could take. `needs`: what its networks want of a kernel, each by the network's name.
+    """
+
+    template: TaskSpec
+    footprint: Footprint
+    on_node: IntColumn
+    failing: IntColumn | None = None
+    rooms: tuple[tuple[str, IntColumn], ...] = ()
+    needs: tuple[tuple[str, Capability], ...] = ()
+
+
+def capacity(ledger: Ledger, demand: Demand) -> IntColumn:
+    """By row, how many of the tasks fit; 0 where a filter excludes the node."""
+    placement = demand.template.placement
+    room = np.where(ledger.satisfying(placement.constraints), ledger.free_tasks, 0)
+    if demand.footprint.nano_cpus > 0:
+        np.minimum(room, ledger.free_cpus // demand.footprint.nano_cpus, out=room)
+    if demand.footprint.memory_bytes > 0:
+        np.minimum(room, ledger.free_memory // demand.footprint.memory_bytes, out=room)
+    for port in demand.footprint.ports:
+        np.minimum(room, ~ledger.held(port), out=room)  # one task of a kind at most
+    if placement.max_replicas > 0:
+        np.minimum(room, placement.max_replicas - demand.on_node, out=room)
+    for _, left in demand.rooms:
+        np.minimum(room, left, out=room)
+    for _, capability in demand.needs:
+        room[ledger.table.lacking(capability)] = 0
+    return np.maximum(room, 0, out=room)

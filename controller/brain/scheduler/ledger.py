@@ -1,0 +1,55 @@
+"""What is free on the nodes while one decision places tasks. PURE.
+
+Copies the columns it changes: the state index stays as it is until the decision is applied.
+"""
+
+import numpy as np
+
+from pyswarm_core.indexes.nodes import BoolColumn, IntColumn, NodeTable
+from pyswarm_core.indexes.tasks import Footprint
+from pyswarm_core.ports import HostPort, overlaps
+
+
+class Ledger:
+    """Free resources and numbers of tasks by row, after what this decision placed so far."""
+
+    def __init__(self, table: NodeTable) -> None:
+        self.table = table
+        self.free_cpus: IntColumn = table.free_cpus
+        self.free_memory: IntColumn = table.free_memory
+        self.tasks: IntColumn = table.active_tasks.copy()
+        self.free_tasks: IntColumn = table.free_tasks
+        self.version = 0
+        """Rises with every placement."""
+        self._held: dict[HostPort, BoolColumn] = {}
+
+    def place(self, rows: IntColumn, footprint: Footprint) -> None:
+        """One more task of this footprint on each of the rows (which may repeat)."""
+        if not len(rows):
+            return
+        self.version += 1
+        np.add.at(self.tasks, rows, 1)
+        np.subtract.at(self.free_tasks, rows, 1)
+        if footprint.nano_cpus:
+            np.subtract.at(self.free_cpus, rows, footprint.nano_cpus)
+        if footprint.memory_bytes:
+            np.subtract.at(self.free_memory, rows, footprint.memory_bytes)
+        for port in footprint.ports:
+            held = self._held.get(port)
+            if held is None:
+                held = self._held[port] = np.zeros(len(self.table.number), np.bool_)
+            held[rows] = True
+
+    def held(self, port: HostPort) -> BoolColumn:
+        """By row, whether a task holds a port of the host that is in this one's way."""
+        rows = self.table.holding(port)
+        for other, held in self._held.items():
+            if (other.protocol, other.port) == (port.protocol, port.port) and overlaps(
+                other.host_ip, port.host_ip
+            ):
+                rows |= held
+        return rows
+
+    def satisfying(self, constraints: tuple[str, ...]) -> BoolColumn:
+        """Which schedulable rows satisfy all constraints."""
+        return self.table.schedulable & self.table.satisfying_all(constraints)

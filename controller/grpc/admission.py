@@ -1,0 +1,223 @@
+"""How many calls may be under way: of each caller, and all together. SHELL.
+
+A caller is a host, or everybody on the controller's own socket. Past a limit a call is refused at
+once with what the limit is and what to do; nothing waits, so nothing piles up. A call counts from
+its first byte on: gRPC would hand it over with its request, for which it would wait for ever.
+
+Many hosts that say nothing could hold all places of strangers. A newcomer then takes the place of
+the oldest call of the caller that has most: an agent with a token needs its place for one message.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from ipaddress import IPv6Address, IPv6Network
+from typing import Any
+from urllib.parse import unquote
+
+import grpc
+import msgspec
+
+from controller.grpc.calls import Context, Undecodable
+from pyswarm_core.errors import Exhausted, InvalidArgument
+from pyswarm_core.limits import (
+    REQUESTS_MAX,
+    REQUESTS_PER_CALLER,
+    STRANGERS_MAX,
+    STRANGERS_PER_CALLER,
+    STREAMS_MAX,
+    STREAMS_PER_CALLER,
+)
+
+USERS_API = "/pyswarm.v1.Control/"
+LASTING = frozenset({"WatchService", "Events", "Logs", "PullImage"})
+"""Calls that may stay open; all others count as requests, lists too."""
+JOIN = "/pyswarm.v1.Dispatcher/Join"
+HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
+REQUEST_TIMEOUT_S = 10.0
+"""A caller has so long to send its request."""
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """How many calls of one kind may be under way."""
+
+    what: str
+    per_caller: int
+    total: int
+    remedy: str
+    yields: bool = False
+    """Whether a newcomer ends a call of the caller that has most, instead of being refused."""
+
+
+REQUESTS = Limit("requests", REQUESTS_PER_CALLER, REQUESTS_MAX, "wait for answers")
+STREAMS = Limit(
+    "streams (watches, events, logs, pulls)", STREAMS_PER_CALLER, STREAMS_MAX, "end some of them"
+)
+STRANGERS = Limit(
+    "joins, sessions and tunnels without a valid token or tunnel id",
+    STRANGERS_PER_CALLER,
+    STRANGERS_MAX,
+    "dial again later",
+    yields=True,
+)
+JOINS = Limit(
+    "joins with a valid token", STRANGERS_PER_CALLER, STRANGERS_MAX, "join again when they are done"
+)
+IPV6_PREFIX = 64
+"""Bits of an IPv6 address that name its owner: one link has a /64 (RFC 4291)."""
+
+
+class Gate:
+    """Counts the calls of one kind that are under way."""
+
+    def __init__(self, limit: Limit) -> None:
+        self.total = 0
+        self._limit = limit
+        self._of_caller: dict[str, dict[_Call, None]] = {}
+        """Oldest first."""
+
+    @contextmanager
+    def passing(self, caller: str) -> Iterator[None]:
+        """While the block runs the call counts. Raises Exhausted where a limit is reached, and in
+        the block if the call has to yield to a newcomer.
+        """
+        limit, own = self._limit, len(self._of_caller.get(caller, ()))
+        if own >= limit.per_caller:
+            raise Exhausted(
+                f"{caller} has {own} {limit.what} under way, which is the limit for one caller:"
+                f" {limit.remedy}"
+            )
+        full = (
+            f"{limit.total} {limit.what} of all callers are under way, which is the limit:"
+            " try again later"
+        )
+        if self.total >= limit.total and not (limit.yields and self._yield_to(own)):
+            raise Exhausted(full)
+        call = _Call(asyncio.current_task() if limit.yields else None)
+        self.total += 1
+        self._of_caller.setdefault(caller, {})[call] = None
+        try:
+            yield
+        except asyncio.CancelledError:
+            if call.task is None or not call.ended or call.task.uncancel():
+                raise
+            raise Exhausted(full) from None
+        finally:
+            if not call.ended:
+                self._remove(caller, call)
+
+    def _yield_to(self, own: int) -> bool:
+        """End the oldest call of the caller that has most, if those are more than the newcomer's
+        own; return whether there is a place now.
+        """
+        caller, calls = max(self._of_caller.items(), key=lambda item: len(item[1]))
+        if len(calls) <= own:
+            return False
+        oldest = next(iter(calls))
+        self._remove(caller, oldest)
+        oldest.ended = True
+        if oldest.task is not None:
+            oldest.task.cancel()
+        return True
+
+    def _remove(self, caller: str, call: "_Call") -> None:
+        self.total -= 1
+        calls = self._of_caller[caller]
+        del calls[call]
+        if not calls:
+            del self._of_caller[caller]
+
+
+class _Call:
+    """A call under way, and the task that serves it."""
+
+    def __init__(self, task: asyncio.Task[Any] | None) -> None:
+        self.task = task
+        self.ended = False
+        """Whether it had to yield."""
+
+
+class Admission(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no generic at run time
+    """Counts the calls of users, and the joins of agents until their request is there. The
+    dispatcher counts agents' streams by `strangers` until they have shown that they belong to the
+    fleet; then there is one per node, or one that the leader asked for.
+    """
+
+    def __init__(self) -> None:
+        self.requests = Gate(REQUESTS)
+        self.streams = Gate(STREAMS)
+        self.strangers = Gate(STRANGERS)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wrap the handler of a call that counts."""
+        handler = await continuation(handler_call_details)
+        gate = self._gate(handler_call_details.method)
+        if handler is None or gate is None:
+            return handler
+        wrapped, behaviour = grpc.stream_unary_rpc_method_handler, handler.unary_unary
+        if handler.response_streaming:
+            wrapped, behaviour = grpc.stream_stream_rpc_method_handler, handler.unary_stream
+        return wrapped(
+            _counted(gate, behaviour, lasts=gate is not self.strangers),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _gate(self, method: str) -> Gate | None:
+        if method.startswith(USERS_API):
+            return self.streams if method.removeprefix(USERS_API) in LASTING else self.requests
+        if method == HEALTH_WATCH:
+            return self.streams
+        return self.strangers if method == JOIN else None
+
+
+def _counted(
+    gate: Gate, behaviour: Callable[[Any, Context], Awaitable[Any]], *, lasts: bool
+) -> Any:
+    """A handler of streamed requests, which is called before the request is there. The call counts
+    until it is answered, or, unless that `lasts`, until its request is there.
+    """
+
+    async def call(_: object, context: Context) -> Any:
+        with gate.passing(caller_of(context.peer())):
+            request = await _request(context)
+            if lasts:
+                return await behaviour(request, context)
+        return await behaviour(request, context)
+
+    return call
+
+
+async def _request(context: Context) -> object:
+    try:
+        async with asyncio.timeout(REQUEST_TIMEOUT_S):
+            request = await context.read()
+    except TimeoutError:
+        raise InvalidArgument(f"no request within {REQUEST_TIMEOUT_S:g} s") from None
+    if isinstance(request, Undecodable):
+        raise request.error
+    if request is grpc.aio.EOF:  # type: ignore[attr-defined]  # the stubs lack it
+        raise InvalidArgument("the call ended without a request")
+    return request
+
+
+def caller_of(peer: str) -> str:
+    """The host of gRPC's name for a peer: `ipv4:192.0.2.1:4711`, `ipv6:[::1]:4711`, `unix:…`.
+
+    A host with IPv6 has as many addresses as it likes: the caller is their common prefix.
+    """
+    kind, _, address = peer.partition(":")
+    if kind not in ("ipv4", "ipv6"):
+        return "the local socket"
+    host = unquote(address).rpartition(":")[0].strip("[]").partition("%")[0]
+    if kind == "ipv4":
+        return host
+    try:
+        ip = IPv6Address(host)
+    except ValueError:
+        return host
+    return str(ip.ipv4_mapped or IPv6Network((int(ip), IPV6_PREFIX), strict=False))

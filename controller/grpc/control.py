@@ -1,0 +1,304 @@
+"""The API of users: gRPC's Control service. SHELL: message in, one pure function, message out.
+
+Every call asks anew for the leader, so that one that lost its leadership answers Unavailable and
+names its successor. Reads come from the state in memory; changes go through the leader's `submit`.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from typing import TypeVar
+
+import msgspec
+from google.protobuf.message import Message
+
+from controller.api import streams
+from controller.api.changes import networks, nodes, services
+from controller.api.changes.unreadable import why_unreadable
+from controller.api.images import digests
+from controller.api.images import nodes as images
+from controller.api.logs import gather
+from controller.api.queries import lists, lookup, members, views
+from controller.api.queries.info import Facts, info
+from controller.api.queries.why import look_at_why
+from controller.api.tracing import trace
+from controller.brain.slices import Slices
+from controller.grpc.calls import Context, in_turn, read
+from controller.leader.leadership import Leader, Leadership, Mutation
+from controller.leader.pacing import parts
+from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.api.v1 import control_pb2_grpc
+from pyswarm_core.clock import Clock
+from pyswarm_core.codec import to_proto
+from pyswarm_core.limits import EVENTS_KEPT
+from pyswarm_core.objects import Network, Node, Service, Version
+from pyswarm_core.specs import NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
+from pyswarm_core.views import Event
+
+T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
+R = TypeVar("R", bound=Message)
+
+
+class Control(control_pb2_grpc.ControlServicer):
+    """Serves users. `routes` tells the host's routes, which no network's subnet may overlap."""
+
+    def __init__(
+        self,
+        leadership: Leadership,
+        clock: Clock,
+        facts: Facts,
+        routes: Callable[[], Sequence[str]],
+    ) -> None:
+        self._leadership = leadership
+        self._clock = clock
+        self._facts = facts
+        self._routes = routes
+
+    async def GetInfo(self, request: pb.GetInfoRequest, context: Context) -> pb.GetInfoReply:
+        return to_proto(info(self._leadership, self._facts), pb.GetInfoReply())
+
+    # Services
+
+    async def CreateService(
+        self, request: pb.CreateServiceRequest, context: Context
+    ) -> pb.ServiceReply:
+        spec, login = read(ServiceSpec, request.spec), _login(request)
+        warnings: tuple[str, ...] = ()
+        if request.query_registry:
+            spec, warnings = await digests.pinned(self._leader(), spec, login)
+        routes = self._routes()
+        service = await self._submit(
+            lambda state, now, ids: services.create_service(
+                state, spec, routes, now, ids, login=login
+            )
+        )
+        return _service(service, warnings)
+
+    async def UpdateService(
+        self, request: pb.UpdateServiceRequest, context: Context
+    ) -> pb.ServiceReply:
+        spec, based_on = read(ServiceSpec, request.spec), read(Version, request.version)
+        login = _login(request)
+        warnings: tuple[str, ...] = ()
+        if request.query_registry:
+            leader = self._leader()
+            known = login or lookup.find_service(leader.state, request.ref).registry_login
+            spec, warnings = await digests.pinned(leader, spec, known)
+        update = services.Update(request.ref, based_on, spec, login)
+        routes = self._routes()
+        service = await self._submit(
+            lambda state, now, ids: services.update_service(state, update, routes, now, ids)
+        )
+        return _service(service, warnings)
+
+    async def RemoveService(self, request: pb.RefRequest, context: Context) -> pb.ServiceReply:
+        return _service(
+            await self._submit(
+                lambda state, now, ids: services.remove_service(state, request.ref, now)
+            )
+        )
+
+    async def GetService(self, request: pb.RefRequest, context: Context) -> pb.ServiceReply:
+        return _service(lookup.find_service(self._leader().state, request.ref))
+
+    async def ListServices(self, request: pb.ListRequest, context: Context) -> None:  # type: ignore[override]
+        leader = self._leader()
+        held = leader.quarantine.ids()
+        found = lists.find_services(leader.state, request.filters)
+        view = partial(views.listed_service, leader.state, quarantined=held)
+        await self._list(found, view, pb.ListServicesReply, "services", context)
+
+    async def WatchService(self, request: pb.WatchServiceRequest, context: Context) -> None:  # type: ignore[override]
+        send = _sent(context, pb.ServiceProgress)
+        await streams.watch_service(self._leadership, request.ref, send, follow=request.follow)
+
+    # Tasks
+
+    async def ListTasks(self, request: pb.ListTasksRequest, context: Context) -> None:  # type: ignore[override]
+        state = self._leader().state
+        query = lists.TaskQuery(
+            services=tuple(request.services),
+            nodes=tuple(request.nodes),
+            tasks=tuple(request.tasks),
+            filters=tuple(request.filters),
+        )
+        view = partial(views.listed_task, state, with_spec=bool(query.tasks))
+        found = lists.find_tasks(state, query)
+        await self._list(found, view, pb.ListTasksReply, "tasks", context)
+
+    async def Why(self, request: pb.RefRequest, context: Context) -> pb.WhyReply:
+        leader = self._leader()
+        if lines := why_unreadable(leader.state, request.ref):
+            return pb.WhyReply(lines=lines)
+        turns, state, now = leader.watches.turns, leader.state, self._clock.now()
+        named = await turns.run(lookup.find_service_or_task(state, request.ref))
+        lines = await turns.run(look_at_why(state, named.id, now, leader.quarantine))
+        return pb.WhyReply(lines=lines)
+
+    # Nodes
+
+    async def GetNode(self, request: pb.RefRequest, context: Context) -> pb.NodeReply:
+        return self._node(lookup.find_node(self._leader().state, request.ref))
+
+    async def ListNodes(self, request: pb.ListRequest, context: Context) -> None:  # type: ignore[override]
+        leader = self._leader()
+        found = lists.find_nodes(leader.state, request.filters)
+        view = partial(views.listed_node, leader.state, controllers=leader.controllers)
+        await self._list(found, view, pb.ListNodesReply, "nodes", context)
+
+    async def UpdateNode(self, request: pb.UpdateNodeRequest, context: Context) -> pb.NodeReply:
+        spec, based_on = read(NodeSpec, request.spec), read(Version, request.version)
+        controllers = self._leader().controllers
+        return self._node(
+            await self._submit(
+                lambda state, now, ids: nodes.update_node(
+                    state, request.ref, based_on, spec, now, controllers=controllers
+                )
+            )
+        )
+
+    async def RemoveNode(self, request: pb.RemoveNodeRequest, context: Context) -> pb.NodeReply:
+        node = await self._submit(
+            lambda state, now, ids: nodes.remove_node(state, request.ref, force=request.force)
+        )
+        return pb.NodeReply(node=pb.NodeView(node=to_proto(node, pb.NodeView().node)))
+
+    # Networks
+
+    async def CreateNetwork(
+        self, request: pb.CreateNetworkRequest, context: Context
+    ) -> pb.NetworkReply:
+        spec, routes = read(NetworkSpec, request.spec), self._routes()
+        return _network(
+            await self._submit(
+                lambda state, now, ids: networks.create_network(state, spec, routes, now, ids)
+            )
+        )
+
+    async def GetNetwork(self, request: pb.GetNetworkRequest, context: Context) -> None:  # type: ignore[override]
+        leader = self._leader()
+        turns, state = leader.watches.turns, leader.state
+        network = lookup.find_network(state, request.ref)
+        await context.write(_network(network))
+        if not request.verbose:
+            return
+        for service_id in await turns.run(members.services_on(state, network.id)):
+            shown = members.network_service(state, network.id, service_id)
+            async for part in turns.each(parts(shown, _as_it_is, pb.NetworkReply, "services")):
+                await context.write(part)
+        peers = members.network_peers(state, network.id, leader.acknowledged)
+        async for part in turns.each(parts(peers, _as_it_is, pb.NetworkReply, "peers")):
+            await context.write(part)
+
+    async def ListNetworks(self, request: pb.ListRequest, context: Context) -> None:  # type: ignore[override]
+        state = self._leader().state
+        found = lists.find_networks(state, request.filters)
+        await self._list(found, state.networks.get, pb.ListNetworksReply, "networks", context)
+
+    async def RemoveNetwork(self, request: pb.RefRequest, context: Context) -> pb.NetworkReply:
+        return _network(
+            await self._submit(lambda state, now, ids: networks.remove_network(state, request.ref))
+        )
+
+    async def TraceNetwork(
+        self, request: pb.TraceNetworkRequest, context: Context
+    ) -> pb.TraceNetworkReply:
+        hops = await trace.trace(self._leader(), request.source, request.target, request.port)
+        return pb.TraceNetworkReply(hops=[to_proto(hop, pb.TraceHop()) for hop in hops])
+
+    # Streams and what agents are asked
+
+    async def Events(self, request: pb.EventsRequest, context: Context) -> None:  # type: ignore[override]
+        async def send(told: Sequence[Event]) -> None:
+            await context.write(pb.EventsReply(events=map(_event, told)))
+
+        wanted = read(streams.EventQuery, request)
+        await streams.follow_events(self._leadership, wanted, self._clock, send)
+
+    async def Logs(self, request: pb.LogsRequest, context: Context) -> None:  # type: ignore[override]
+        write = in_turn(context.write)
+
+        async def send(told: gather.Logs) -> None:
+            await write(pb.LogsReply(**msgspec.structs.asdict(told)))
+
+        await gather.send_logs(self._leadership, read(gather.LogsQuery, request), send)
+
+    async def PullImage(self, request: pb.PullImageRequest, context: Context) -> None:  # type: ignore[override]
+        send = _sent(context, pb.NodeImageProgress)
+        await images.pull_image(self._leader(), read(images.Pull, request), send)
+
+    async def ListImages(self, request: pb.ListRequest, context: Context) -> None:  # type: ignore[override]
+        write = in_turn(context.write)
+
+        async def send(told: images.ImagesOfNode) -> None:
+            await write(pb.ListImagesReply(nodes=[_images(told)]))
+
+        await images.list_images(self._leader(), request.filters, send)
+
+    async def RemoveImage(self, request: pb.RefRequest, context: Context) -> pb.ListImagesReply:
+        removed = await images.remove_image(self._leader(), request.ref)
+        return pb.ListImagesReply(nodes=map(_images, removed))
+
+    def _leader(self) -> Leader:
+        return self._leadership.current()
+
+    async def _list(
+        self,
+        found: Slices[list[K]],
+        view: Callable[[K], msgspec.Struct | None],
+        reply: type[R],
+        field: str,
+        context: Context,
+    ) -> None:
+        leader = self._leader()
+        turns, work = leader.watches.turns, partial(views.work, leader.state)
+        keys = await turns.run(found)
+        async for part in turns.each(parts(keys, view, reply, field, work)):
+            await context.write(part)
+
+    async def _submit(self, mutation: Mutation[T]) -> T:
+        return await self._leader().submit(mutation)
+
+    def _node(self, node: Node) -> pb.NodeReply:
+        leader = self._leader()
+        view = views.node_view(leader.state, node, leader.controllers)
+        return pb.NodeReply(node=to_proto(view, pb.NodeView()))
+
+
+def _as_it_is(view: V) -> V:
+    return view
+
+
+def _login(request: pb.CreateServiceRequest | pb.UpdateServiceRequest) -> RegistryLogin | None:
+    given = request.HasField("registry_login")
+    return read(RegistryLogin, request.registry_login) if given else None
+
+
+def _service(service: Service, warnings: Sequence[str] = ()) -> pb.ServiceReply:
+    shown = to_proto(views.shown(service), pb.ServiceReply().service)
+    return pb.ServiceReply(service=shown, warnings=warnings)
+
+
+def _network(network: Network) -> pb.NetworkReply:
+    return pb.NetworkReply(network=to_proto(network, pb.NetworkReply().network))
+
+
+@lru_cache(EVENTS_KEPT)
+def _event(event: Event) -> pb.Event:
+    """Encoded once, however many follow."""
+    return to_proto(event, pb.Event())
+
+
+def _images(told: images.ImagesOfNode) -> pb.NodeImages:
+    return pb.NodeImages(**msgspec.structs.asdict(told))
+
+
+def _sent(context: Context, message: type[Message]) -> streams.Send[msgspec.Struct]:
+    """Sends views as messages of this type, one at a time."""
+    write = in_turn(context.write)
+
+    async def send(view: msgspec.Struct) -> None:
+        await write(to_proto(view, message()))
+
+    return send

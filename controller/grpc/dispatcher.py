@@ -1,0 +1,337 @@
+"""The agents' side of the controller: joining, sessions, tunnels. SHELL.
+
+A session is two loops over one stream. Reading takes in what the agent says at once (a heartbeat
+costs one write to a dict); writing sends what `Session.take` says is due whenever the stream is
+free. The end of a stream means nothing: only silence does.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from typing import Protocol
+
+from controller.api.changes.joining import JoinWish, bounded, greet, join, member, role_of
+from controller.brain.allocator.encryption import renewal
+from controller.grpc.admission import JOINS, STRANGERS, Gate, caller_of
+from controller.grpc.calls import Context, read, received
+from controller.grpc.reported import Reports, faults
+from controller.grpc.tunnels import GrpcTunnel
+from controller.leader.loop import Loop
+from controller.leader.pacing import Pace
+from controller.leader.sessions import Message
+from controller.leader.sessions import Session as AgentSession
+from pyswarm_core.aio.logs import EventLog
+from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
+from pyswarm_core.errors import Exhausted, InvalidArgument, Unavailable
+from pyswarm_core.ids import NodeId, short
+from pyswarm_core.indexes.columns import unpack_statuses
+from pyswarm_core.limits import HELLOS_PER_SECOND, PROTOCOL, STATUSES_MAX, STATUSES_PER_MESSAGE
+from pyswarm_core.objects import NodeDescription, TaskStatus
+
+_log = EventLog("controller.dispatcher")
+
+HELLO_TIMEOUT_S = 10.0
+WRITE_TIMEOUT_S = 30.0
+"""An agent that does not take a message for this long has to open a new session."""
+TUNNEL_HELLO_TIMEOUT_S = 5.0
+ELECTION_TIMEOUT_S = 10.0
+"""A session waits this long for somebody to lead: an election, and a large state's load."""
+SENDING_AT_ONCE = 32
+SENDING_PAUSE_S = 0.016
+"""So many sessions send what changed, each so long after the one before in its place: 2,000 a
+second. One change goes out at once; when all of a large fleet changes, what changes meanwhile goes
+along, and deciding and the lease keep half of the processor.
+"""
+TAKING_AT_ONCE = 8
+"""Reports of statuses taken in during one pass of the event loop; others run between."""
+_NOTHING = Message()
+OPENING_AT_ONCE = 16
+OPENING_PAUSE_S = OPENING_AT_ONCE / HELLOS_PER_SECOND
+"""So many hosts join or say hello at once. A whole fleet that comes back waits in line: a session
+costs a millisecond to open, and what has one sends heartbeats.
+"""
+
+
+class Leading(Protocol):
+    """Whether this controller leads."""
+
+    @property
+    def leader(self) -> str:
+        """Where the leader answers; "" if that is not known."""
+        ...
+
+    def current(self) -> Loop:
+        """The loop, if this controller leads. Raises Unavailable naming the leader otherwise."""
+        ...
+
+    async def settled(self) -> None:
+        """Return when this controller leads or knows who does."""
+        ...
+
+
+class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
+    """Serves agents while this controller leads; names the leader otherwise.
+
+    `strangers` counts the calls that have not shown yet that they are of an agent of the fleet.
+    """
+
+    def __init__(self, leading: Leading, strangers: Gate | None = None) -> None:
+        self._leading = leading
+        self._strangers = strangers or Gate(STRANGERS)
+        self._joins = Gate(JOINS)
+        self._in_line: set[NodeId] = set()
+        """Nodes with a session that waits to be opened."""
+        self._opening = Pace(OPENING_AT_ONCE, OPENING_PAUSE_S)
+        self._sending = Pace(SENDING_AT_ONCE, SENDING_PAUSE_S)
+        self._going_on = Pace(1)
+        self._taking = Pace(TAKING_AT_ONCE)
+
+    async def Join(
+        self, request: dispatcher_pb2.JoinRequest, context: Context
+    ) -> dispatcher_pb2.JoinReply:
+        role_of(self._leading.current().state.cluster, request.token)  # others wait in no line
+        async with self._joining(context):
+            wish = JoinWish(
+                request.token,
+                read(NodeDescription, request.description),
+                request.addr,
+                request.availability,
+            )
+            loop = self._leading.current()
+            node = await loop.submit(
+                lambda state, now, ids: join(state, wish, now, ids, loop.controllers)
+            )
+        _log.info("node.joined", node=node.id, hostname=wish.description.hostname)
+        return dispatcher_pb2.JoinReply(
+            node_id=node.id,
+            cluster_id=loop.state.cluster.id,
+            controllers=loop.controllers,
+            protocol=PROTOCOL,
+        )
+
+    async def Session(  # type: ignore[override]  # the stubs know only generators
+        self, request_iterator: object, context: Context
+    ) -> None:
+        with self._strangers.passing(caller_of(context.peer())):
+            hello = await _hello(context)
+            if (loop := await self._elected()) is None:
+                await self._redirect(context)
+                return
+            role_of(loop.state.cluster, hello.token)
+            node = member(loop.state, NodeId(hello.node_id))
+        async with self._line(node.id):
+            loop = await self._elected()
+            session = _open(loop, hello) if loop else None
+        if loop is None or session is None:
+            await self._redirect(context)
+            return
+        try:
+            await self._take_statuses(loop, session, hello.statuses)
+            await self._converse(loop, session, context)
+        finally:
+            loop.sessions.close(session)
+
+    async def _redirect(self, context: Context) -> None:
+        redirect = dispatcher_pb2.Redirect(leader=self._leading.leader)
+        await context.write(Message(redirect=redirect))
+
+    @asynccontextmanager
+    async def _joining(self, context: Context) -> AsyncIterator[None]:
+        """The block runs when it is the join's turn. Raises Exhausted if too many wait for that."""
+        with self._joins.passing(caller_of(context.peer())):
+            async with self._opening:
+                yield
+
+    @asynccontextmanager
+    async def _line(self, node_id: NodeId) -> AsyncIterator[None]:
+        """The block runs when it is the session's turn to be opened. Raises Exhausted if another
+        one of the node waits for that.
+        """
+        if node_id in self._in_line:
+            raise Exhausted(f"a session of node {short(node_id)} waits already, which is the limit")
+        self._in_line.add(node_id)
+        try:
+            async with self._opening:
+                yield
+        finally:
+            self._in_line.discard(node_id)
+
+    async def _elected(self) -> Loop | None:
+        """The loop, if this controller leads. While nobody leads yet, agents wait here for a while:
+        a fleet that dials again and again would delay what it waits for."""
+        try:
+            async with asyncio.timeout(ELECTION_TIMEOUT_S):
+                await self._leading.settled()
+            return self._leading.current()
+        except (TimeoutError, Unavailable):
+            return None
+
+    async def Tunnel(  # type: ignore[override]  # the stubs know only generators
+        self, request_iterator: object, context: Context
+    ) -> None:
+        with self._strangers.passing(caller_of(context.peer())):
+            try:
+                async with asyncio.timeout(TUNNEL_HELLO_TIMEOUT_S):
+                    frame = received(await context.read(), dispatcher_pb2.TunnelFrame)
+            except TimeoutError:
+                told = f"no first frame within {TUNNEL_HELLO_TIMEOUT_S:g} s"
+                raise InvalidArgument(told) from None
+            if frame is None:
+                return
+            tunnel = GrpcTunnel(context)
+            self._leading.current().tunnels.accept(frame.tunnel_id, tunnel)
+        try:
+            await tunnel.wait_closed()
+        finally:
+            tunnel.close()
+
+    async def _converse(self, loop: Loop, session: AgentSession, context: Context) -> None:
+        """Until either side ends it. Whatever one half fails with ends the other."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                reader = group.create_task(self._read(loop, session, context, group))
+                writer = group.create_task(self._write(loop, session, context))
+                await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+                reader.cancel()
+                writer.cancel()
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+
+    async def _read(
+        self, loop: Loop, session: AgentSession, context: Context, group: asyncio.TaskGroup
+    ) -> None:
+        renewing: asyncio.Task[None] | None = None
+        try:
+            while True:
+                message = received(await context.read(), dispatcher_pb2.AgentMessage)
+                if message is None or session.closed:
+                    return
+                await self._take(loop, session, message)
+                worn = message.heartbeat.worn_key
+                if worn and (renewing is None or renewing.done()):
+                    renewing = group.create_task(_renew(loop, worn))
+        finally:
+            if renewing is not None:
+                renewing.cancel()
+
+    async def _take(
+        self, loop: Loop, session: AgentSession, message: dispatcher_pb2.AgentMessage
+    ) -> None:
+        node_id = session.node_id
+        loop.heard(node_id)
+        match message.WhichOneof("kind"):
+            case "statuses":
+                await self._take_statuses(loop, session, message.statuses)
+            case "acknowledge":
+                told = message.acknowledge
+                digest = told.digest if told.HasField("digest") else None
+                if loop.acknowledge(session, told.revision, digest):
+                    _log.error("endpoints.differ", node=node_id, revision=told.revision)
+            case "heartbeat":
+                loop.faults(node_id, faults(loop.state, message.heartbeat.faults))
+            case "probe_result":
+                probed = message.probe_result
+                about = NodeId(probed.node_id)
+                loop.node_watch.reported(node_id, about, answered=probed.answered)
+            case _:
+                pass  # a newer agent's word
+
+    async def _take_statuses(
+        self, loop: Loop, session: AgentSession, message: dispatcher_pb2.TaskStatuses
+    ) -> None:
+        """Take in a report, STATUSES_PER_MESSAGE at a time: an agent that is older than that limit
+        says all at once.
+        """
+        if not (message.ids or message.states):
+            return
+        count = len(message.states)
+        if count > STATUSES_MAX:
+            raise InvalidArgument(f"statuses: {count} in one message, want at most {STATUSES_MAX}")
+        parts = unpack_statuses(message, STATUSES_PER_MESSAGE)
+        for _ in range(0, max(1, count), STATUSES_PER_MESSAGE):
+            async with self._taking:
+                if session.closed:
+                    return
+                loop.heard(session.node_id)  # what it says after this waits meanwhile
+                try:
+                    statuses = [bounded(status) for status in next(parts)]
+                except ValueError as error:
+                    raise InvalidArgument(f"statuses cannot be read: {error}") from error
+                _intake(loop, session.node_id, statuses)
+
+    async def _write(self, loop: Loop, session: AgentSession, context: Context) -> None:
+        settings = loop.sessions.settings(loop.state.cluster, loop.heartbeat_period)
+        await _send(context, [settings])
+        while True:
+            await session.wake.wait()
+            if session.closed:
+                return
+            await _send(context, session.take_notices())
+            if not await self._tell(loop, session, context):
+                return
+
+    async def _tell(self, loop: Loop, session: AgentSession, context: Context) -> bool:
+        """Send what changed, part by part; return whether the session goes on."""
+        telling: Iterator[Message | None] | None = None
+        is_last = False
+        while not is_last:
+            async with self._sending if telling is None else self._going_on:
+                await loop.wait_saved()
+                if not loop.sessions.holds(session):
+                    return False
+                messages: list[Message] = []
+                if telling is None:
+                    session.wake.clear()
+                    messages = session.take_notices()
+                    telling = session.take(loop.source, loop.revision)
+                part = next(telling, _NOTHING)
+                is_last = part is not None and not part.assignments.more
+                if part is not None and part is not _NOTHING:
+                    messages.append(part)
+            await _send(context, messages)
+        return True
+
+
+async def _hello(context: Context) -> dispatcher_pb2.Hello:
+    try:
+        async with asyncio.timeout(HELLO_TIMEOUT_S):
+            message = received(await context.read(), dispatcher_pb2.AgentMessage)
+    except TimeoutError:
+        raise InvalidArgument(f"no hello within {HELLO_TIMEOUT_S:g} s") from None
+    kind = message.WhichOneof("kind") if message else "end"
+    if message is None or kind != "hello":
+        raise InvalidArgument(f"a session begins with hello, not with {kind}")
+    return message.hello
+
+
+async def _renew(loop: Loop, worn: int) -> None:
+    """Not awaited by who reads, as the store may be slow and unread heartbeats are silence."""
+    with suppress(Unavailable):  # it is said again with the next heartbeat
+        await loop.submit(renewal(worn))
+
+
+def _open(loop: Loop, hello: dispatcher_pb2.Hello) -> AgentSession:
+    node_id = NodeId(hello.node_id)
+    role_of(loop.state.cluster, hello.token)
+    description = read(NodeDescription, hello.description)
+    greeted = greet(loop.state, node_id, description, hello.addr, hello.addrs6)
+    session = loop.opened(node_id)
+    loop.hello(node_id, greeted)
+    return session
+
+
+def _intake(loop: Loop, node_id: NodeId, statuses: list[TaskStatus]) -> None:
+    reports = Reports(loop.state, node_id)
+    loop.intake(node_id, reports.checked(statuses))
+    if reports.refused:
+        more = len(reports.refused) - 1
+        _log.warning("status.refused", node=node_id, what=reports.refused[0], more=more)
+
+
+async def _send(context: Context, messages: list[Message]) -> None:
+    try:
+        async with asyncio.timeout(WRITE_TIMEOUT_S):
+            for message in messages:
+                await context.write(message)
+    except TimeoutError:
+        raise Unavailable(f"the agent took nothing for {WRITE_TIMEOUT_S:g} s") from None

@@ -1,0 +1,74 @@
+"""A stream that an agent opened by a Tunnel call, as `leader/tunnels.py` hands it out. SHELL.
+
+Frames flow straight between two calls, so the slower side holds up the other and nothing is queued.
+Every wait has a limit, and whoever goes first, the other side sees the end.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from controller.grpc.calls import received
+from controller.grpc.reported import clean
+from pyswarm_core import errors
+from pyswarm_core.aio.status import error_named
+from pyswarm_core.api.v1 import dispatcher_pb2
+from pyswarm_core.limits import TUNNEL_FRAME_BYTES
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class GrpcTunnel:
+    """One open stream to an agent. Iterate it for the agent's frames."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._closed = asyncio.Event()
+
+    async def read(self, timeout_s: float | None = None) -> dispatcher_pb2.TunnelFrame | None:
+        """The next frame, None at the end. Raises the error the agent sent, Unavailable when it is
+        gone or silent. Without `timeout_s` waits while the connection lives (keepalive ends dead
+        ones), as followed logs must.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                frame = await self._context.read()
+        except TimeoutError:
+            raise errors.Unavailable(f"the agent sent nothing for {timeout_s:g} s") from None
+        except (grpc.RpcError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
+            raise errors.Unavailable("the agent's connection was lost") from error
+        frame = received(frame, dispatcher_pb2.TunnelFrame)
+        if frame is None:  # grpc.aio's EOF, also of the dead
+            raise errors.Unavailable("the agent's connection was lost")
+        if frame.ByteSize() > TUNNEL_FRAME_BYTES:
+            raise errors.Unavailable(
+                f"the agent sent {frame.ByteSize()} bytes at once, more than {TUNNEL_FRAME_BYTES}"
+            )
+        kind = frame.WhichOneof("kind")
+        if kind != "log_lines":  # those are a program's, and may be anything
+            clean(frame)
+        if kind == "error":
+            raise error_named(frame.error.kind, frame.error.message)
+        return None if kind == "end" else frame
+
+    async def __aiter__(self) -> AsyncIterator[dispatcher_pb2.TunnelFrame]:
+        while (frame := await self.read()) is not None:
+            yield frame
+
+    async def write(self, frame: dispatcher_pb2.TunnelFrame, timeout_s: float = 10.0) -> None:
+        """Send a frame to the agent; Unavailable when it does not take it in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._context.write(frame)
+        except (TimeoutError, grpc.RpcError, grpc.aio.UsageError) as error:
+            raise errors.Unavailable("the agent's connection was lost") from error
+
+    def close(self) -> None:
+        """End the agent's call."""
+        self._closed.set()
+
+    async def wait_closed(self) -> None:
+        """Return when the reader is done."""
+        await self._closed.wait()

@@ -1,0 +1,308 @@
+"""What a node is told: the whole of what it should run, or what changed of it. PURE.
+
+An agent holds every stored task of its node, ended ones too. Overlays, and the endpoints on them,
+go to the nodes that have a task on them which has not ended; the routing mesh goes to all. Tasks
+name their template by index; a template is serialized once per service and spec version and sent as
+bytes, endpoints and overlays once per change. A task that is withheld is told to go on.
+
+A message is made in parts of ASSIGNMENT_BYTES, and the state may change between them. So each part
+tells things as they are when it is made; what changes after the first part was begun is told again
+afterwards.
+"""
+
+from collections.abc import Container, Iterable, Iterator
+
+import msgspec
+
+from controller.brain.slices import Slices, batches
+from controller.leader.endpoints.sets import EndpointKey, Endpoints
+from controller.leader.overlays import Overlays
+from pyswarm_core.api.v1 import dispatcher_pb2
+from pyswarm_core.codec import to_proto
+from pyswarm_core.errors import told
+from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
+from pyswarm_core.indexes.columns import pack_ids
+from pyswarm_core.limits import (
+    ASSIGNMENT_BYTES,
+    ASSIGNMENT_TASK_BYTES,
+    PROTOCOL_PARTS,
+    SLICE_OBJECT_BYTES,
+    SLICE_TASKS,
+)
+from pyswarm_core.objects import Task
+from pyswarm_core.state import State
+from pyswarm_core.states import TaskState, occupies
+
+TEMPLATES_KEPT = 4_096
+"""Serialized templates remembered; beyond that the oldest are made again when needed."""
+
+
+class Templates:
+    """Serialized task templates. A cache: what a spec version's template says never changes."""
+
+    def __init__(self) -> None:
+        self.failed: dict[str, str] = {}
+        """Services without a template, as `service/<id>`, and why."""
+        self._made: dict[tuple[ServiceId, int], bytes] = {}
+
+    def template(self, state: State, service_id: ServiceId, spec_version: int) -> bytes:
+        """A TaskTemplate message. Without a spec if that version is no longer kept: an agent that
+        holds such a task has its own record of it."""
+        key = (service_id, spec_version)
+        made = self._made.get(key)
+        if made is None:
+            if len(self._made) >= TEMPLATES_KEPT:
+                del self._made[next(iter(self._made))]
+            try:
+                made = _template(state, service_id, spec_version)
+            except Exception as error:
+                # Only the tasks of this service suffer: their agents cannot make new ones.
+                self.failed[f"service/{service_id}"] = told(error)
+                bare = dispatcher_pb2.TaskTemplate(service_id=service_id, spec_version=spec_version)
+                made = bare.SerializeToString(deterministic=True)
+            self._made[key] = made
+        return made
+
+
+class Source(msgspec.Struct, frozen=True):
+    """What messages are made of."""
+
+    state: State
+    endpoints: Endpoints
+    overlays: Overlays
+    templates: Templates
+    withheld: Container[TaskId] = ()
+    """Tasks that are to stop once nodes no longer send connections to them."""
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Services that nodes cannot be told of, as `service/<id>`, and why."""
+        return self.endpoints.failed | self.templates.failed
+
+
+Assignments = dispatcher_pb2.Assignments
+Parts = Iterator[Assignments | None]
+"""The parts of one message, each as soon as it is made; None after a slice of work without one."""
+_Used = dict[tuple[ServiceId, int], None]
+
+
+class Changes:
+    """What a session has to be told next. Mutable; bounded by its owner."""
+
+    def __init__(
+        self, overlays_sent: dict[NetworkId, int] | None = None, sequence: int = 0
+    ) -> None:
+        self.tasks: dict[TaskId, None] = {}
+        self.overlays_may_differ = False
+        """A task with networks ended, or networks changed."""
+        self.endpoints = False
+        """Some changed, perhaps none that it knows of: it shall acknowledge all the same."""
+        self.overlays_sent = {} if overlays_sent is None else overlays_sent
+        """The versions that the node was told of before."""
+        self.sequence = sequence
+        """Up to which change of the endpoints it was told."""
+
+    def __bool__(self) -> bool:
+        return bool(self.tasks or self.overlays_may_differ or self.endpoints)
+
+
+def full_assignments(
+    source: Source, node_id: NodeId, sent: dict[NetworkId, int], revision: int
+) -> Parts:
+    """Everything the node should know; what is not named is not wanted any more. `sent` gets the
+    overlays that are told.
+    """
+    message = _Message(source, node_id, Assignments(full=True, revision=revision))
+    used: _Used = {}
+    yield from message.add_tasks(tuple(source.state.tasks_of_node(node_id)), used)
+    yield from message.add_overlays(_networks_of_tasks(source, used), sent)
+    yield message.end()
+
+
+def changed_assignments(source: Source, node_id: NodeId, changes: Changes, revision: int) -> Parts:
+    """What changed; `changes.overlays_sent` is brought up to date."""
+    state, endpoints, sent = source.state, source.endpoints, changes.overlays_sent
+    message = _Message(source, node_id, Assignments(revision=revision))
+    own = state.tasks_of_node(node_id)
+    message.remove_tasks(i for i in changes.tasks if i not in own)
+    used: _Used = {}
+    yield from message.add_tasks(tuple(changes.tasks), used)
+    if changes.overlays_may_differ:
+        yield from _use(source, node_id, used)
+    wanted = _networks_of_tasks(source, used)
+    gone = dict.fromkeys(i for i in sent if changes.overlays_may_differ and i not in wanted)
+    news = [key for key in endpoints.changed_since(changes.sequence) if key[1] in sent]
+    yield from message.add_endpoints(key for key in news if key[1] not in gone)
+    yield from message.remove_endpoints(key for key in news if key[1] in gone)
+    for network_id in gone:
+        del sent[network_id]
+        message.remove_overlay(network_id)
+        yield from message.remove_endpoints(endpoints.on_network(network_id))
+    yield from message.add_overlays(wanted, sent)
+    yield message.end()
+
+
+def _use(source: Source, node_id: NodeId, used: _Used) -> Slices[None]:
+    """Add what the node's unfinished tasks are made from."""
+    for ids in batches(tuple(source.state.tasks_of_node(node_id)), SLICE_TASKS):
+        own = source.state.tasks_of_node(node_id)
+        for task in [own[i] for i in ids if i in own]:
+            if occupies(task.state):
+                used[task.service_id, task.spec_version] = None
+        if len(ids) == SLICE_TASKS:
+            yield
+
+
+def _networks_of_tasks(source: Source, used: _Used) -> dict[NetworkId, None]:
+    """The networks of such tasks that there are, and the mesh's."""
+    state, mesh = source.state, source.endpoints.mesh
+    found: dict[NetworkId, None] = {} if mesh is None else {mesh: None}
+    for service_id, spec_version in used:
+        found.update(dict.fromkeys(networks_of(state, service_id, spec_version)))
+    return {network_id: None for network_id in found if network_id in state.networks}
+
+
+def networks_of(state: State, service_id: ServiceId, spec_version: int) -> list[NetworkId]:
+    """The networks that such tasks join."""
+    service = state.services.get(service_id)
+    template = service.template(spec_version) if service else None
+    return [NetworkId(network.target) for network in template.networks] if template else []
+
+
+class _Message:
+    """A message to one node, cut into parts."""
+
+    def __init__(self, source: Source, node_id: NodeId, begun: Assignments) -> None:
+        self._source = source
+        self._node_id = node_id
+        self._part = begun
+        self._weight = 0
+        node = source.state.nodes.get(node_id)
+        takes_parts = node is not None and node.description.protocol >= PROTOCOL_PARTS
+        self._most = ASSIGNMENT_BYTES if takes_parts else None
+
+    def end(self) -> Assignments:
+        """The last part."""
+        return self._part
+
+    def add_tasks(self, ids: Iterable[TaskId], used: _Used) -> Parts:
+        """Those of these that the node has. `used` gets what unfinished ones are made from."""
+        tasks, node_id = self._source.state.tasks, self._node_id
+        found = (tasks.get(i) for i in ids)
+        own = (task for task in found if task is not None and task.node_id == node_id)
+        while self._add_columns(own, used):
+            yield from self._cut(0)
+
+    def _add_columns(self, tasks: Iterator[Task], used: _Used) -> bool:
+        """Add tasks until the part is full; whether it is."""
+        source, part, withheld = self._source, self._part, self._source.withheld
+        indexes: dict[tuple[ServiceId, int], int] = {}
+        index_of_task: list[int] = []
+        ids: list[TaskId] = []
+        slots: list[int] = []
+        desired = bytearray()
+        for task in tasks:
+            state = task.state
+            if state < TaskState.ASSIGNED:
+                continue  # bound to this node, but it has no room for it yet
+            key = (task.service_id, task.spec_version)
+            index = indexes.get(key)
+            if index is None:
+                index = indexes[key] = len(indexes)
+                template = source.templates.template(source.state, *key)
+                part.templates.append(template)
+                self._weight += SLICE_OBJECT_BYTES + len(template)
+            if occupies(state):
+                used[key] = None
+            index_of_task.append(index)
+            ids.append(task.id)
+            slots.append(task.slot)
+            wanted = task.desired_state
+            if wanted > TaskState.RUNNING and task.id in withheld and state is TaskState.RUNNING:
+                wanted = TaskState.RUNNING
+            desired.append(wanted)
+            self._weight += ASSIGNMENT_TASK_BYTES
+            if self._is_full():
+                break
+        part.ids = pack_ids(ids)
+        part.slots.extend(slots)
+        part.template_index.extend(index_of_task)
+        part.desired_states = bytes(desired)
+        return self._is_full()
+
+    def remove_tasks(self, ids: Iterable[TaskId]) -> None:
+        """The node shall forget these."""
+        self._part.removed_ids = pack_ids(ids)
+
+    def add_overlays(self, networks: Iterable[NetworkId], sent: dict[NetworkId, int]) -> Parts:
+        """Those that were not told as they are now; with one that is new, its endpoints."""
+        overlays, endpoints = self._source.overlays, self._source.endpoints
+        for network_id in networks:
+            if network_id not in self._source.state.networks:
+                continue
+            if sent.get(network_id) == overlays.version(network_id):
+                continue
+            overlay = yield from overlays.told(network_id, self._node_id)
+            if overlay is None:
+                continue
+            is_new = network_id not in sent
+            sent[network_id] = overlay.version
+            self._part.overlays.append(overlay.message)
+            yield from self._cut(SLICE_OBJECT_BYTES + len(overlay.message))
+            if is_new:
+                yield from self.add_endpoints(endpoints.on_network(network_id))
+
+    def remove_overlay(self, network_id: NetworkId) -> None:
+        """The node carries the network no more."""
+        self._part.removed_overlays.append(network_id)
+
+    def add_endpoints(self, keys: Iterable[EndpointKey]) -> Parts:
+        """Those that there are; the others are told to be gone."""
+        gone: list[EndpointKey] = []
+        for key in tuple(keys):
+            made = self._source.endpoints.message(key)
+            if made is None:
+                gone.append(key)
+            else:
+                self._part.endpoints.append(made)
+                yield from self._cut(SLICE_OBJECT_BYTES + len(made))
+        yield from self.remove_endpoints(gone)
+
+    def remove_endpoints(self, keys: Iterable[EndpointKey]) -> Parts:
+        """These are gone."""
+        for service_id, network_id in tuple(keys):
+            self._part.removed_endpoints.add(service_id=service_id, network_id=network_id)
+            yield from self._cut(ASSIGNMENT_TASK_BYTES)
+
+    def _is_full(self) -> bool:
+        return self._most is not None and self._weight >= self._most
+
+    def _cut(self, weight: int) -> Parts:
+        """Count what was added; a full part is told."""
+        self._weight += weight
+        if self._is_full():
+            part = self._part
+            self._part = Assignments(full=part.full, revision=part.revision)
+            self._weight = 0
+            part.more = True
+            yield part
+
+
+def _template(state: State, service_id: ServiceId, spec_version: int) -> bytes:
+    message = dispatcher_pb2.TaskTemplate(service_id=service_id, spec_version=spec_version)
+    service = state.services.get(service_id)
+    if service is None:
+        return message.SerializeToString(deterministic=True)
+    setattr(message, "global", service.spec.mode.global_ is not None)
+    message.service_name = service.spec.name
+    message.service_labels.update(service.spec.labels)
+    if (spec := service.made_from(spec_version)) is not None:
+        message.spec.SetInParent()
+        to_proto(spec.task_template, message.spec)
+        # Numbers were chosen for the current spec only; an older one's tasks have theirs already.
+        current = spec_version >= service.template_version
+        for port in service.endpoint.ports if current else spec.endpoint_spec.ports:
+            to_proto(port, message.ports.add())
+    if service.registry_login is not None:
+        to_proto(service.registry_login, message.registry_login)
+    return message.SerializeToString(deterministic=True)

@@ -1,0 +1,204 @@
+"""What services are reached by, over one term: when nodes are told of changed endpoints, and which
+stops wait until they know. PURE (mutable; time is an argument).
+
+Observed and decided changes mark services; `flush` says which nodes to tell, at most once per
+ENDPOINT_PERIOD. What was decided is in the endpoint sets from `published` on, before any message of
+its revision is made: whoever acknowledges that revision, or a later one, has taken the sets without
+those that leave.
+
+What takes long is done in slices, see `controller.brain.slices`; only `observed` may be called
+between them. Services that agents' reports marked are looked at for a tenth of the time at most.
+"""
+
+from collections.abc import Iterable
+from itertools import chain
+
+import msgspec
+
+from controller.brain.slices import Slices, batches
+from controller.leader.endpoints.barrier import Barrier, Finished
+from controller.leader.endpoints.sets import Endpoints, overlays_of
+from pyswarm_core.clock import NEVER, Instant, after
+from pyswarm_core.decision import Writes
+from pyswarm_core.ids import NetworkId, ServiceId, TaskId
+from pyswarm_core.limits import ENDPOINT_PERIOD, ENDPOINT_SLICE, NODES_MAX, SLICE_TASKS
+from pyswarm_core.objects import Task
+from pyswarm_core.state import State
+from pyswarm_core.states import NodeState, TaskState, is_terminal
+
+_RUNNING = TaskState.RUNNING
+
+_Leaving = dict[tuple[NetworkId, ...], list[TaskId]]
+"""Backends that are to stop, by the networks they are reached on."""
+
+
+class Flushed(msgspec.Struct, frozen=True):
+    """Whom to tell, and what that ended at once."""
+
+    networks: tuple[NetworkId, ...]
+    finished: list[Finished]
+
+
+class Reach:
+    """The endpoints and the barrier of one term, which `begin` makes of what was loaded."""
+
+    def __init__(self, state: State, revision: int, now: Instant) -> None:
+        """`revision`: where the term begins; no node was told anything at it, or since."""
+        self.endpoints = Endpoints(state)
+        self.barrier = Barrier(state.nodes)
+        self.due = NEVER
+        """When to `flush`."""
+        self._state = state
+        self._began = revision
+        self._revision = revision
+        self._told_at = Instant(now - ENDPOINT_PERIOD)
+        self._look_at = now
+        """Before that no service is looked at because of reports."""
+        self._dirty: dict[ServiceId, None] = {}
+        self._marked: dict[ServiceId, None] = {}
+        self._networks: dict[NetworkId, None] = {}
+        self._leaving: _Leaving = {}
+        self._decided: dict[NetworkId, None] = {}
+        self._since = now
+
+    def begin(self) -> Slices[None]:
+        """Look at everything that the term begins with, before any node is told anything."""
+        state = self._state
+        yield from self.endpoints.refresh(state.services)
+        held: list[Task] = []
+        for service_id in tuple(state.services):
+            tasks = state.tasks_of_service(service_id)
+            for slots in batches(tuple(tasks.unsettled), SLICE_TASKS):
+                held += [task for slot in slots for task in tasks.slots.get(slot, ())]
+                if len(held) >= SLICE_TASKS:
+                    self._withhold_since_then(held, self._since)
+                    held = []
+                    yield
+        self._withhold_since_then(held, self._since)
+
+    def observed(self, tasks: Iterable[Task], now: Instant) -> None:
+        """Agents reported these."""
+        leaving: list[Task] = []
+        for task in tasks:
+            if task.state < _RUNNING:
+                continue
+            if task.service_id in self.endpoints:
+                self._dirty[task.service_id] = None
+            if task.desired_state > _RUNNING:
+                if is_terminal(task.state):
+                    self.barrier.forget(task.id)
+                else:
+                    leaving.append(task)
+        if self._dirty:
+            self._set_due(now)
+        if leaving:
+            self._withhold_since_then(leaving, now)
+
+    def deciding(self, writes: Writes) -> None:
+        """These writes are about to be applied."""
+        self._marked.update((service.id, None) for service in writes.services)
+        self._marked.update(dict.fromkeys(writes.removed_services))
+        for task in writes.tasks:
+            if task.state < _RUNNING:
+                continue
+            if task.service_id in self.endpoints:
+                self._marked[task.service_id] = None
+            if task.desired_state > _RUNNING:
+                old = self._state.tasks.get(task.id)
+                if old is not None and old.desired_state <= _RUNNING:
+                    self._leave(task, self._leaving)
+
+    def published(self, revision: int, now: Instant) -> Slices[bool]:
+        """The store has what was decided: it is told from the end of this on. Whether the mesh came
+        or went.
+        """
+        if not (self._marked or self._leaving):
+            return False
+        if not self._decided:
+            self._since = now
+        mesh = self.endpoints.mesh
+        marked, self._marked = self._marked, {}
+        changed = yield from self.endpoints.refresh(marked)
+        self._decided.update(changed)
+        for networks, tasks in self._leaving.items():
+            self.barrier.withhold(tasks)
+            self._decided.update(dict.fromkeys(networks))
+        if self._decided:
+            self.endpoints.touch()
+            self._networks.update(self._decided)
+            self._revision = revision
+            self._set_due(now)
+        return self.endpoints.mesh != mesh
+
+    def flush(self, now: Instant) -> Slices[Flushed]:
+        """Call it when it is due: whom to tell of what changed."""
+        self.due = NEVER
+        self._told_at = now
+        yield from self._look(now)
+        networks, self._networks = tuple(self._networks), {}
+        leaving, self._leaving = self._leaving, {}
+        decided, self._decided = self._decided, {}
+        revision, since = self._revision, self._since
+        finished: list[Finished] = []
+        looked_at = 0
+        for among, tasks in leaving.items():
+            nodes = self.endpoints.nodes_of(among)
+            finished += self.barrier.wait(tasks, nodes, revision, since)
+            for network_id in among:
+                decided.pop(network_id, None)
+            looked_at += len(nodes) + 1
+            if looked_at >= NODES_MAX:
+                looked_at = 0
+                yield
+        if decided:
+            nodes = self.endpoints.nodes_of(decided)
+            finished += self.barrier.wait((), nodes, revision, since)
+        if self._dirty:
+            self._set_due(now)
+        return Flushed(networks, finished)
+
+    def _look(self, now: Instant) -> Slices[None]:
+        """Look at services that reports marked, who was marked first, for about one slice. The next
+        look is a period later for each slice that it took.
+        """
+        if now < self._look_at:
+            return
+        began = self.endpoints.looked_at
+        while self._dirty and (looked_at := self.endpoints.looked_at - began) < ENDPOINT_SLICE:
+            service_id = next(iter(self._dirty))
+            del self._dirty[service_id]
+            self._networks.update((yield from self.endpoints.refresh((service_id,))))
+        looked_at = self.endpoints.looked_at - began
+        self._look_at = after(now, ENDPOINT_PERIOD * max(1, -(-looked_at // ENDPOINT_SLICE)))
+
+    def next_deadline(self) -> Instant:
+        """When there may be something to flush or to end."""
+        return min(self.due, self.barrier.next_deadline())
+
+    def _set_due(self, now: Instant) -> None:
+        """There is something to tell, or to look at if that is all."""
+        due = max(now, after(self._told_at, ENDPOINT_PERIOD))
+        if not self._networks:
+            due = max(due, self._look_at)
+        self.due = min(self.due, due)
+
+    def _withhold_since_then(self, tasks: Iterable[Task], now: Instant) -> None:
+        """Backends of an earlier term that are to stop: whoever was told of them has yet to hear
+        anything of this one.
+        """
+        leaving: _Leaving = {}
+        for task in tasks:
+            if task.state is _RUNNING and task.desired_state > _RUNNING:
+                self._leave(task, leaving)
+        if leaving:  # one wait: there may be as many combinations of networks as tasks
+            nodes = self.endpoints.nodes_of(dict.fromkeys(chain.from_iterable(leaving)))
+            self.barrier.wait(chain.from_iterable(leaving.values()), nodes, self._began, now)
+
+    def _leave(self, task: Task, leaving: _Leaving) -> None:
+        """Note the task if it is a backend and its agent will hear of its end soon."""
+        if task.state is not _RUNNING or not task.detail.serving or task.id in self.barrier:
+            return
+        node = self._state.nodes.get(task.node_id)
+        networks = overlays_of(self._state, task)
+        if networks and node is not None and node.status.state is not NodeState.DOWN:
+            leaving.setdefault(networks, []).append(task.id)

@@ -1,0 +1,500 @@
+"""The leader's loop: gather what happened, decide, commit, publish. SHELL; it alone changes State.
+
+Everything that changes the state is a synchronous slice on one event loop: agents' reports are
+taken in as they come, and one task takes turns. A turn applies users' changes and a decision,
+commits, and only then answers users and tells agents; `wait_saved` returns while the store has all
+that was decided. Reports are written behind. An exception ends the loop and with it the leadership.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+
+from controller.brain.allocator.encryption import rekeyed
+from controller.brain.liveness.silence import TICK_PERIOD, heartbeat_period
+from controller.brain.nodes import Greeted, managers, promoted
+from controller.brain.orchestrator.quarantine import Failure, Quarantine, Stage
+from controller.leader.agenda import Agenda
+from controller.leader.assignments import Source, Templates
+from controller.leader.endpoints.barrier import Finished
+from controller.leader.endpoints.reach import Reach
+from controller.leader.events import EventLog, note_of_quarantine, notes_of
+from controller.leader.garbage import YoungObjects
+from controller.leader.leadership import Mutation
+from controller.leader.node_watch import NodeWatch
+from controller.leader.overlays import Overlays
+from controller.leader.pacing import breathing
+from controller.leader.persistence.budget import FLUSH_CHUNKS, Budget
+from controller.leader.persistence.loading import Loaded
+from controller.leader.persistence.saving import Saver, Unsaved
+from controller.leader.sessions import Session, Sessions
+from controller.leader.tunnels import Tunnels
+from controller.leader.watches import Watches
+from controller.metrics import Metrics
+from controller.store.base import StoreFull
+from pyswarm_core.aio import logs
+from pyswarm_core.aio.echo import Asker, Done
+from pyswarm_core.clock import Clock, Instant, after, seconds
+from pyswarm_core.decision import Decision, Dirty, Note, Writes
+from pyswarm_core.errors import Exhausted, Unavailable
+from pyswarm_core.ids import IdSource, NodeId, ServiceId
+from pyswarm_core.limits import DECISIONS_PER_TURN, REQUESTS_WAITING, STATUS_FLUSH_PERIOD
+from pyswarm_core.objects import Network, Node, NodeFault, Task, TaskStatus
+from pyswarm_core.state import State
+from pyswarm_core.states import NodeState
+
+T = TypeVar("T")
+Decide = Callable[[State, Dirty, Instant, IdSource], Decision]
+
+_log = logs.EventLog("controller.leader.loop")
+SUBMIT_TIMEOUT_S = 10.0
+_FULL = "nothing can be changed while the store has no space: {}"
+
+
+class Tools(msgspec.Struct, frozen=True):
+    """What the loop works with."""
+
+    decide: Decide
+    saver: Saver
+    clock: Clock
+    ids: IdSource
+    metrics: Metrics
+    controllers: tuple[str, ...]
+    """Where controllers answer, as agents are told."""
+    echoes: Callable[[Done], Asker]
+    """Made anew for each term."""
+
+
+class _Request(msgspec.Struct):
+    mutation: Mutation[Any]
+    answer: asyncio.Future[Any]
+
+
+class _Turn:
+    """What one turn changed, to be saved and then told."""
+
+    def __init__(self) -> None:
+        self.unsaved = Unsaved()
+        self.services: list[ServiceId] = []
+        self.tasks: list[Task] = []
+        self.networks: list[Network] = []
+        self.notes: list[Note] = []
+        self.answers: list[tuple[asyncio.Future[Any], Any]] = []
+
+
+class Loop:
+    """One term's leader: see `controller.leader.leadership.Leader` for what the servers may use."""
+
+    def __init__(self, loaded: Loaded, tools: Tools) -> None:
+        self.state = loaded.state
+        self.events = EventLog()
+        self.quarantine = Quarantine()
+        """Objects that something failed for: they alone are left out."""
+        self.sessions = Sessions(tools.controllers)
+        self.tunnels = Tunnels(tools.ids, self.sessions.ask)
+        self.watches = Watches(self.state, tools.clock)
+        self._tools = tools
+        self._agenda = Agenda()
+        self._young = YoungObjects()
+        self._behind = loaded.unsaved
+        self._requests: deque[_Request] = deque()
+        self._unanswered: dict[asyncio.Future[Any], None] = {}
+        self._work = asyncio.Event()
+        self._saved = asyncio.Event()
+        self._ended = False
+        now = tools.clock.now()
+        self._flush_at = now
+        self._budget = Budget(now)
+        self._hurries = True
+        """More is decided about than what agents reported of tasks."""
+        self._reach = Reach(self.state, tools.saver.revision, now)
+        endpoints, overlays = self._reach.endpoints, Overlays(self.state, self._reach.endpoints)
+        self.source = Source(self.state, endpoints, overlays, Templates(), self._reach.barrier)
+        """What agents' messages are made of."""
+        self.node_watch = NodeWatch(
+            self.state,
+            self.heartbeat_period,
+            tools.clock,
+            echoes=tools.echoes,
+            ask_agents=partial(self.sessions.probe, self.state),
+            changed=self._node_moved,
+        )
+        self.silence = self.node_watch.liveness
+        self._report(self.quarantine.tried(Stage.LOAD, (), self.state.unreadable))
+        self._agenda.add_cluster()
+        self._agenda.add_services(self.state.services)
+        self._agenda.add_nodes(self.state.nodes)
+
+    # For the API servers
+
+    @property
+    def revision(self) -> int:
+        """Of the last commit."""
+        return self._tools.saver.revision
+
+    async def submit(self, mutation: Mutation[T]) -> T:
+        """See `Leader.submit`."""
+        if self._ended:
+            raise Unavailable("this controller no longer leads")
+        if full := self._tools.saver.full:
+            raise Unavailable(_FULL.format(full))
+        if len(self._requests) >= REQUESTS_WAITING:
+            raise Exhausted(
+                f"{REQUESTS_WAITING} changes of all users wait already: try again later"
+            )
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._requests.append(_Request(mutation, answer))
+        self._unanswered[answer] = None
+        self._work.set()
+        try:
+            async with asyncio.timeout(SUBMIT_TIMEOUT_S):
+                return await answer
+        except TimeoutError:
+            raise Unavailable(
+                f"the store did not confirm within {SUBMIT_TIMEOUT_S:g} s: "
+                "the change may still happen"
+            ) from None
+        finally:
+            del self._unanswered[answer]
+
+    def refuse(self, error: StoreFull) -> None:
+        """The store takes no writes: say so at once to all who wait."""
+        for answer in self._unanswered:
+            if not answer.done():
+                answer.set_exception(Unavailable(_FULL.format(error)))
+
+    async def wait_saved(self) -> None:
+        """Return while the store has everything that was decided; read the state at once then."""
+        while not self._saved.is_set():
+            await self._saved.wait()
+        if self._ended:
+            raise Unavailable("this controller no longer leads")
+
+    # For the dispatcher and metrics
+
+    @property
+    def heartbeat_period(self) -> int:
+        """Nanoseconds; what every agent is told."""
+        return heartbeat_period(self.state.cluster.spec.heartbeat_period, len(self.state.nodes))
+
+    @property
+    def queue_depths(self) -> dict[str, int]:
+        """How much waits, by queue."""
+        return {
+            "requests": len(self._requests),
+            "dirty_services": len(self._agenda.services),
+            "dirty_nodes": len(self._agenda.nodes),
+            "unsaved": len(self._behind),
+        }
+
+    @property
+    def tasks_withheld(self) -> int:
+        """Tasks that are to stop once nobody sends connections to them any more."""
+        return len(self._reach.barrier)
+
+    @property
+    def acknowledged(self) -> Mapping[NodeId, int]:
+        """The newest revision that each node has acknowledged in its session."""
+        return self._reach.barrier.acknowledged
+
+    def heard(self, node_id: NodeId) -> None:
+        """Any message of the node arrived; one that was not ready is ready again."""
+        if (node := self.state.nodes.get(node_id)) is not None:
+            self.node_watch.heard(node)
+
+    def hello(self, node_id: NodeId, told: Greeted) -> None:
+        """The node has opened a session: it is ready, and this is what it says of itself."""
+        self.heard(node_id)
+        old = self.state.nodes[node_id]
+        status = msgspec.structs.replace(old.status, addr=told.addr, addrs6=told.addrs6)
+        node = msgspec.structs.replace(old, description=told.description, status=status)
+        node = promoted(node, self.controllers)
+        if node == old:
+            return
+        self._observe_node(node)
+        self.sessions.overlays_changed(self.source.overlays.moved(old, node))
+
+    def faults(self, node_id: NodeId, faults: tuple[NodeFault, ...]) -> None:
+        """What the node cannot do of its networks; said with every heartbeat."""
+        node = self.state.nodes.get(node_id)
+        if node is not None and faults != node.status.faults:
+            status = msgspec.structs.replace(node.status, faults=faults)
+            self._observe_node(msgspec.structs.replace(node, status=status))
+
+    def intake(self, node_id: NodeId, statuses: Iterable[TaskStatus]) -> None:
+        """The node's agent reports these tasks."""
+        changed = self.state.observe(node_id, statuses, self._tools.clock.now())
+        if not changed:
+            return
+        self._tools.metrics.statuses_total.inc(len(changed))
+        self._young.made(len(changed))
+        self._behind.add_tasks(changed)
+        services = dict.fromkeys(task.service_id for task in changed)
+        self._agenda.add_services(services)
+        self.sessions.tasks_observed(self.state, changed)
+        self._reach.observed(changed, self._tools.clock.now())
+        self.watches.touch(services)
+        self._work.set()
+
+    def opened(self, node_id: NodeId) -> Session:
+        """A new session of the node; it replaces an older one."""
+        self._reach.barrier.opened(node_id)
+        return self.sessions.open(node_id)
+
+    def acknowledge(self, session: Session, revision: int, digest: int | None = None) -> bool:
+        """The agent follows everything up to this revision. Whether the endpoints that it has are
+        not those it was told; then it is told everything anew. Of what it was not told yet, it can
+        acknowledge nothing.
+        """
+        if revision > session.sent_revision:
+            return False
+        differs = digest is not None and session.verify(revision, digest)
+        self._tools.metrics.endpoints_healed_total.inc(differs)
+        if revision > session.acknowledged:
+            session.acknowledged = revision
+            self._release(self._reach.barrier.heard(session.node_id, revision))
+        return differs
+
+    @property
+    def controllers(self) -> tuple[str, ...]:
+        """See `Leader.controllers`."""
+        return self.sessions.controllers
+
+    def controllers_changed(self, controllers: tuple[str, ...]) -> None:
+        """These live, the leader first: agents are told, and nodes with one are managers."""
+        self.sessions.controllers = controllers
+        self.sessions.notify_settings(self.state.cluster, self.heartbeat_period)
+        for node in managers(self.state, controllers):
+            self._observe_node(node)
+
+    # Turns
+
+    async def run(self) -> None:
+        """Take turns until cancelled, deposed or broken."""
+        try:
+            await breathing(self._reach.begin(), self._tools.saver.breathe)
+            while True:
+                await self._wait()
+                await self._turn()
+                await self._tools.saver.breathe()
+        finally:
+            self._end()
+
+    async def _wait(self) -> None:
+        now = self._tools.clock.now()
+        due = min(
+            self._agenda.next_wake(),
+            self.silence.next_deadline(),
+            self._reach.next_deadline(),
+            after(now, TICK_PERIOD),
+            self._flushes_at() if self._behind else after(now, TICK_PERIOD),
+            self._budget.ready_at() if self._agenda else after(now, TICK_PERIOD),
+        )
+        if self._is_urgent() or self._requests or due <= now:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds(due - now)):
+                await self._work.wait()
+
+    def _flushes_at(self) -> Instant:
+        return max(self._flush_at, self._budget.ready_at())
+
+    def _is_urgent(self) -> bool:
+        """Whether more is to be decided about than what agents reported of tasks."""
+        agenda = self._agenda
+        return bool(agenda.nodes) or agenda.cluster or (self._hurries and bool(agenda))
+
+    async def _turn(self) -> None:
+        self._work.clear()
+        now = self._tools.clock.now()
+        for node in self.node_watch.judge(now):
+            self._tools.metrics.nodes_lost_total.inc()
+            self._release(self._reach.barrier.lost(node.id))
+            self.sessions.close_node(node.id)  # it comes back by a hello, which is checked
+        turn = _Turn()
+        await self._serve_requests(turn, now)
+        self._agenda.fall_due(now)
+        self._agenda.explain(self.state, now)
+        hurries = bool(turn.unsaved) or self._is_urgent()
+        if self._agenda and (hurries or now >= self._budget.ready_at()):
+            self._hurries = await self._decide(turn, now) and hurries
+        if turn.unsaved:
+            await self._save(turn.unsaved, is_report=not hurries)
+        await self._publish(turn, now)
+        self._saved.set()
+        await self._tell_endpoints()
+        if self._behind and now >= self._flushes_at():
+            await self._flush(now)
+
+    async def _serve_requests(self, turn: _Turn, now: Instant) -> None:
+        for _ in range(len(self._requests)):
+            await self._tools.saver.breathe()  # each may be as large as a request may be
+            request = self._requests.popleft()
+            if request.answer.done():
+                continue
+            try:
+                writes, result = request.mutation(self.state, now, self._tools.ids)
+            except Exception as error:  # the caller's to deal with: nothing has changed
+                request.answer.set_exception(error)
+                continue
+            turn.notes += notes_of(self.state, writes)
+            self._agenda.add_writes(writes, self.state)
+            self._apply(turn, writes)
+            turn.answers.append((request.answer, result))
+
+    async def _decide(self, turn: _Turn, now: Instant) -> bool:
+        """Decide what is dirty, slice by slice; return whether a part of it has to wait."""
+        for _ in range(DECISIONS_PER_TURN):
+            dirty = self._agenda.take(self.state)
+            dirty.quarantined = self.quarantine.undecided()
+            with self._tools.metrics.decide_seconds.time():
+                decision = self._tools.decide(self.state, dirty, now, self._tools.ids)
+            self._agenda.follow_up(dirty, decision)
+            turn.notes += decision.notes
+            self._report(self.quarantine.decided(dirty, decision))
+            self._apply(turn, decision.writes)
+            await self._tools.saver.breathe()
+            if not decision.again:
+                return False
+        return True
+
+    def _report(self, failures: Iterable[Failure]) -> None:
+        """Tell people, metrics and the log of what was quarantined."""
+        for failure in failures:
+            stage, name, reason = failure
+            self._tools.metrics.quarantines_total.labels(stage.value).inc()
+            _log.error("object.quarantined", stage=stage.value, object=name, reason=reason)
+            self._tell(note_of_quarantine(self.state, failure))
+
+    def _apply(self, turn: _Turn, writes: Writes) -> None:
+        if not writes:
+            return
+        self._saved.clear()
+        self.quarantine.forget(writes)
+        self._reach.deciding(writes)
+        turn.tasks += [self.state.tasks[task_id] for task_id in writes.removed_tasks]
+        turn.services += [service.id for service in writes.services]
+        turn.services += writes.removed_services
+        turn.networks += rekeyed(self.state, writes)
+        turn.unsaved.add(writes, self.state.apply(writes))
+        turn.tasks += writes.tasks
+        self._young.made(len(writes.tasks))
+        turn.networks += writes.networks
+        if writes.nodes or writes.removed_nodes:
+            self._nodes_changed(writes)
+
+    async def _save(self, unsaved: Unsaved, *, is_report: bool) -> None:
+        self._behind.drop(unsaved)
+        with self._tools.metrics.commit_seconds.time():
+            written = await self._store(unsaved)
+        if is_report:
+            self._budget.spend(written, self._tools.clock.now())
+
+    async def _flush(self, now: Instant) -> None:
+        taken = self._behind.take(self._budget.chunks(FLUSH_CHUNKS, now))
+        written = await self._store(taken)
+        self._budget.flushed(written, len(taken), self._tools.clock.now())
+        if not self._behind:
+            self._flush_at = after(now, STATUS_FLUSH_PERIOD)
+
+    async def _store(self, unsaved: Unsaved) -> int:
+        """Save what can be stored, quarantine what cannot; return how many bytes that took."""
+        before = self._tools.saver.bytes_written
+        failed = await self._tools.saver.save(self.state, unsaved)
+        self._report(self.quarantine.tried(Stage.SAVE, unsaved.names(), failed))
+        return self._tools.saver.bytes_written - before
+
+    async def _publish(self, turn: _Turn, now: Instant) -> None:
+        telling = self._reach.published(self.revision, self._tools.clock.now())
+        if await breathing(telling, self._tools.saver.breathe):
+            self.sessions.overlays_changed(self.source.overlays.mesh_changed())
+        self.sessions.tasks_changed(t for t in turn.tasks if t.id not in self.source.withheld)
+        self.sessions.overlays_changed(self.source.overlays.changed(n.id for n in turn.networks))
+        self.events.record(turn.notes, now, self.revision)
+        for answer, result in turn.answers:
+            if not answer.done():
+                answer.set_result(result)
+        self.watches.touch((*turn.services, *(task.service_id for task in turn.tasks)))
+
+    # Endpoints
+
+    async def _tell_endpoints(self) -> None:
+        """Who concerned is told of changed endpoints, when it is time; who waited long enough ends
+        its wait.
+        """
+        reach, now = self._reach, self._tools.clock.now()
+        self._report(self.quarantine.sync(Stage.REACH, self.source.failed))
+        if now >= reach.due:
+            flushed = await breathing(reach.flush(now), self._tools.saver.breathe)
+            nodes = reach.endpoints.nodes_of(flushed.networks)
+            self.sessions.endpoints_changed(nodes, reach.endpoints.sequence)
+            self._release(flushed.finished)
+        self._release(reach.barrier.expire(now))
+
+    def _release(self, finished: Iterable[Finished]) -> None:
+        """These waits are over: their tasks are told to stop."""
+        metrics, now = self._tools.metrics, self._tools.clock.now()
+        tasks = self.state.tasks
+        for wait in finished:
+            metrics.endpoint_lag_seconds.observe(max(0.0, seconds(now - wait.since)))
+            if wait.tasks:
+                metrics.barriers_total.labels(wait.outcome.value).inc()
+                self.sessions.tasks_changed(tasks[i] for i in wait.tasks if i in tasks)
+
+    # Nodes
+
+    def _node_moved(self, node: Node, note: Note) -> None:
+        self._observe_node(node)
+        self._tell(note)
+
+    def _observe_node(self, node: Node) -> None:
+        writes = Writes(nodes=(node,))
+        self._behind.add(writes, self.state.apply(writes))
+        self._agenda.add_nodes((node.id,))
+        self._agenda.add_services(self.quarantine.undecided())
+        self.watches.touch_node(node.id)
+        self._work.set()
+
+    def _nodes_changed(self, writes: Writes) -> None:
+        now = self._tools.clock.now()
+        self._agenda.add_services(self.quarantine.undecided())
+        self.watches.touch_all()
+        joined = False
+        for node_id in writes.removed_nodes:
+            self.silence.forget(node_id)
+        down = (node.id for node in writes.nodes if node.status.state is NodeState.DOWN)
+        for node_id in (*writes.removed_nodes, *down):
+            self.sessions.close_node(node_id)
+            self._release(self._reach.barrier.lost(node_id))
+        for node in writes.nodes:
+            if node.status.state is NodeState.UNKNOWN:
+                self.silence.await_hello((node.id,), now)
+                joined = True
+        if (joined or writes.removed_nodes) and self._reach.endpoints.mesh:
+            self.sessions.overlays_changed(self.source.overlays.mesh_changed())
+        period = self.heartbeat_period
+        if period != self.silence.period:
+            self.silence.set_period(period, now)
+            self.sessions.notify_settings(self.state.cluster, period)
+
+    # Waking
+
+    def _tell(self, note: Note) -> None:
+        self.events.record((note,), self._tools.clock.now(), self.revision)
+
+    def _end(self) -> None:
+        self._ended = True
+        gone = Unavailable("this controller no longer leads: the change may still happen")
+        for answer in self._unanswered:
+            if not answer.done():
+                answer.set_exception(gone)
+        self._saved.set()
+        self.watches.close()
+        self.node_watch.close()
+        self.tunnels.close()
+        self.sessions.close_all()

@@ -1,0 +1,168 @@
+"""Winning a term of leadership and keeping it. SHELL: the store's leases around `election`.
+
+The clock here is a steady one: what it says only measures how long ago a renewal was sent.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from controller.leader.election import (
+    Campaign,
+    Candidate,
+    Follow,
+    TakeBack,
+    Term,
+    encode_candidate,
+    holds,
+    may_renew,
+    next_move,
+    renew_at,
+    renewed,
+    step_down_at,
+)
+from controller.leader.persistence.saving import Deposed
+from controller.store.base import (
+    Committed,
+    Compare,
+    LeaseExpired,
+    LeaseId,
+    Put,
+    Revision,
+    Store,
+    StoreError,
+    StoreMisuse,
+    Txn,
+)
+from pyswarm_core.aio.logs import EventLog
+from pyswarm_core.clock import SECOND, Clock, seconds
+from pyswarm_core.keys import Keys
+from pyswarm_core.limits import LEADER_TTL, LOOP_SILENCE_MAX
+
+_log = EventLog("controller.leader.election")
+
+RETRY_S = 0.3
+SIGN_OF_LIFE_S = 1.0
+POLL_S = 2.0
+"""A follower looks at the key at least this often, whatever its watch says."""
+
+
+class Elector:
+    """One controller's part in elections."""
+
+    def __init__(
+        self,
+        store: Store,
+        keys: Keys,
+        me: Candidate,
+        clock: Clock,
+        on_leader: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._me = me
+        self._clock = clock
+        self._on_leader = on_leader
+        self.trouble = ""
+        """Why nobody can be elected now, in the store's words; empty if the store answers."""
+        self._term: Term | None = None
+        self._alive_at = clock.now()
+
+    def holds(self) -> bool:
+        """Whether the last term that was won still holds: a paused leader learns it here first."""
+        return self._term is not None and holds(self._term, self._clock.now())
+
+    async def win(self) -> Term:
+        """Return when this controller leads. Rides out every failure of the store."""
+        while True:
+            try:
+                term = await self._try()
+            except StoreMisuse:
+                raise
+            except StoreError as error:
+                self._on_leader("")
+                self.trouble = str(error)
+                _log.warning("election.delayed", error=error)
+                await asyncio.sleep(RETRY_S)
+                continue
+            if term is not None:
+                self._term = term
+                self._alive_at = self._clock.now()
+                self._on_leader(self._me.addr)
+                return term
+
+    async def keep(self, term: Term) -> None:
+        """Renew the lease for as long as that works. Raises Deposed when leadership has to end.
+
+        Runs on an event loop of its own, so that no work of the leader's delays it. It only reads
+        what `live` writes, and only writes what `holds` reads.
+        """
+        while True:
+            wait_s = seconds(renew_at(term) - self._clock.now())
+            await asyncio.sleep(max(wait_s, 0.0))
+            sent_at = self._clock.now()
+            if not may_renew(self._alive_at, sent_at):
+                raise Deposed(f"the leader did nothing for {seconds(LOOP_SILENCE_MAX):g} s")
+            try:
+                async with asyncio.timeout(max(seconds(step_down_at(term) - sent_at), 0.001)):
+                    ttl_s = await self._store.keep_lease(LeaseId(term.lease))
+                self._term = term = renewed(term, sent_at, ttl_s)
+            except LeaseExpired as error:
+                raise Deposed(str(error)) from error
+            except (StoreError, TimeoutError) as error:
+                _log.warning("lease.late", error=error)
+                await asyncio.sleep(RETRY_S / 3)
+            if not holds(term, self._clock.now()):
+                raise Deposed("the lease could not be renewed in time")
+
+    async def live(self) -> None:
+        """Show that the leader's event loop runs, until cancelled."""
+        while True:
+            self._alive_at = self._clock.now()
+            await asyncio.sleep(SIGN_OF_LIFE_S)
+
+    async def resign(self, term: Term) -> None:
+        """Let the next one in at once; no harm if that fails."""
+        self._term = None
+        try:
+            async with asyncio.timeout(1.0):
+                await self._store.revoke_lease(LeaseId(term.lease))
+        except (StoreError, TimeoutError) as error:
+            _log.warning("lease.abandoned", error=error)
+
+    async def _try(self) -> Term | None:
+        read = await self._store.read(self._keys.leader)
+        self.trouble = ""
+        found = next(iter(read.items), None)
+        match next_move(self._me, found.value if found else None, found.lease if found else 0):
+            case Campaign():
+                return await self._campaign()
+            case TakeBack(lease):
+                await self._store.revoke_lease(LeaseId(lease))
+            case Follow(leader):
+                self._on_leader(leader.addr)
+                await self._until_gone(Revision(read.revision + 1))
+        return None
+
+    async def _campaign(self) -> Term | None:
+        sent_at = self._clock.now()
+        lease = await self._store.grant_lease(-(-LEADER_TTL // SECOND))
+        put = Put(self._keys.leader, encode_candidate(self._me), lease.id)
+        txn = Txn((Compare.absent(self._keys.leader),), (put,))
+        outcome = await self._store.commit(txn)
+        if not isinstance(outcome, Committed):
+            await self._store.revoke_lease(lease.id)
+            return None
+        _log.info("election.won", revision=outcome.revision)
+        revision = outcome.revision
+        return Term(lease.id, lease.ttl_s * SECOND, revision, revision, sent_at)
+
+    async def _until_gone(self, revision: Revision) -> None:
+        # Not from the key's own revision, which is old: the leader has long compacted it away.
+        watch = self._store.watch(self._keys.leader, revision)
+        try:
+            async with watch, asyncio.timeout(POLL_S):
+                async for batch in watch:
+                    if any(event.is_delete for event in batch.events):
+                        return
+        except TimeoutError:
+            return

@@ -1,0 +1,200 @@
+"""The whole state, read from the store at one revision. SHELL over the store.
+
+Chunks are read in buckets (one per first letter of the service's id), several at a time: one huge
+prefix would be paged in quadratic time. What was read is decoded and goes into the state in short
+slices, one at a time, so that others run meanwhile.
+
+What cannot be read is left out, and named in State.unreadable. A node, network or service stays in
+the store as it is until a user removes it by its id; the tasks of such a service stay as well, and
+so do their containers. A chunk's bytes are put aside, and its slots are filled anew.
+"""
+
+import asyncio
+import gc
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from ipaddress import IPv4Network, IPv6Network
+from typing import TypeVar
+
+import msgspec
+from google.protobuf.message import Message
+
+from controller.brain.nodes import moved
+from controller.leader.persistence.saving import Breathe, Unsaved, pause
+from controller.store.base import Compacted, KeyValue, Store, StoreMisuse
+from pyswarm_core.api.v1 import objects_pb2
+from pyswarm_core.chunks import decode_chunk
+from pyswarm_core.clock import Instant
+from pyswarm_core.codec import from_proto
+from pyswarm_core.decision import Writes
+from pyswarm_core.errors import told
+from pyswarm_core.ids import ID_ALPHABET
+from pyswarm_core.keys import Keys
+from pyswarm_core.limits import SLICE_BYTES, SLICE_OBJECT_BYTES, SLICE_TASKS, VALUE_BYTES_MAX
+from pyswarm_core.objects import Cluster, Network, Node, Service, Task
+from pyswarm_core.state import State
+from pyswarm_core.states import NodeState, TaskState
+
+M = TypeVar("M", bound=Message)
+
+BUCKETS_IN_FLIGHT = 4
+ATTEMPTS = 5
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """The state, and what of it the store does not have yet (a new cluster, leftovers to drop)."""
+
+    state: State
+    revision: int
+    unsaved: Unsaved
+
+
+async def load(
+    store: Store,
+    keys: Keys,
+    first: Callable[[], Cluster],
+    now: Instant,
+    breathe: Breathe = pause,
+) -> Loaded:
+    """Read everything; a store without a cluster gets the one that `first` makes. Between slices
+    of work `breathe` is awaited.
+
+    Nodes that were not down come back as unknown since `now`: this leader has not heard of them.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()  # nothing that is loaded is garbage, and a million new objects would be searched
+    try:
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return await _load(store, keys, first, now, breathe)
+            except Compacted:
+                continue
+        return await _load(store, keys, first, now, breathe)
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+async def _load(
+    store: Store, keys: Keys, first: Callable[[], Cluster], now: Instant, breathe: Breathe
+) -> Loaded:
+    found = await store.read(keys.cluster)
+    unsaved = Unsaved()
+    unsaved.cluster = not found.items
+    state = State(_cluster(found.items[0]) if found.items else first())
+    revision = found.revision
+    loaded = Loaded(state, revision, unsaved)
+    nodes, services, networks = await asyncio.gather(
+        store.read(keys.nodes, revision),
+        store.read(keys.services, revision),
+        store.read(keys.networks, revision),
+    )
+    reader = _Reader(loaded, keys, breathe)
+    await reader.read(
+        nodes.items, objects_pb2.Node, lambda m: Writes(nodes=(_unheard(from_proto(Node, m), now),))
+    )
+    await reader.read(
+        services.items, objects_pb2.Service, lambda m: Writes(services=(from_proto(Service, m),))
+    )
+    await reader.read(
+        networks.items, objects_pb2.Network, lambda m: Writes(networks=(_network(m),))
+    )
+    buckets = iter(ID_ALPHABET)
+    taking = asyncio.Lock()
+
+    async def work() -> None:
+        for letter in buckets:
+            bucket = await store.read(keys.chunks + letter.encode(), revision)
+            async with taking:
+                for tasks in reader.slices(bucket.items):
+                    state.apply(Writes(tasks=tasks))
+                    await breathe()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(BUCKETS_IN_FLIGHT):
+                group.create_task(work())
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return loaded
+
+
+def _cluster(item: KeyValue) -> Cluster:
+    """Nothing can be led without it: neither tokens nor numbers may be made up."""
+    try:
+        return from_proto(Cluster, objects_pb2.Cluster.FromString(item.value))
+    except Exception as error:
+        raise StoreMisuse(
+            f"{item.key.decode(errors='replace')} cannot be read: restore it from a backup of the"
+            f" store ({told(error)})"
+        ) from None
+
+
+class _Reader:
+    """Puts what was read into the state, but for what cannot be read."""
+
+    def __init__(self, loaded: Loaded, keys: Keys, breathe: Breathe) -> None:
+        self._loaded = loaded
+        self._keys = keys
+        self._breathe = breathe
+
+    async def read(
+        self, items: Sequence[KeyValue], message: type[M], writes_of: Callable[[M], Writes]
+    ) -> None:
+        """Objects of one kind, about SLICE_BYTES at a time."""
+        weight = 0
+        for item in items:
+            try:
+                self._loaded.state.apply(writes_of(message.FromString(item.value)))
+            except Exception as error:
+                self._leave_out(item.key, error)
+            weight += SLICE_OBJECT_BYTES + len(item.value)
+            if weight >= SLICE_BYTES:
+                weight = 0
+                await self._breathe()
+
+    def slices(self, items: Iterable[KeyValue]) -> Iterator[list[Task]]:
+        """The chunks' tasks, about SLICE_TASKS at a time; chunks of no service shall be dropped."""
+        state, unsaved = self._loaded.state, self._loaded.unsaved
+        tasks: list[Task] = []
+        for item in items:
+            try:
+                key = self._keys.parse_chunk(item.key)
+                is_unreadable = f"service/{key.service_id}" in state.unreadable
+                if key.service_id not in state.services and not is_unreadable:
+                    unsaved.chunks[key] = None
+                    continue
+                found = decode_chunk(key.service_id, item.value, state.node_of_number)
+                # Nobody would find nodes for those of a service that cannot be read.
+                tasks += [t for t in found if not is_unreadable or t.state >= TaskState.ASSIGNED]
+            except Exception as error:
+                self._leave_out(item.key, error)
+                if len(item.value) <= VALUE_BYTES_MAX:
+                    unsaved.aside[self._keys.aside(item.key)] = item.value
+            if len(tasks) >= SLICE_TASKS:
+                yield tasks
+                tasks = []
+        yield tasks
+
+    def _leave_out(self, key: bytes, error: Exception) -> None:
+        self._loaded.state.unreadable[self._keys.name_of(key)] = told(error)
+
+
+def _network(message: objects_pb2.Network) -> Network:
+    """Raises ValueError for subnets that are none: whoever compares those of all networks, for a
+    new network or a host's address, would fail at it.
+    """
+    network = from_proto(Network, message)
+    IPv4Network(network.subnet)
+    if network.subnet6:
+        IPv6Network(network.subnet6)
+    return network
+
+
+def _unheard(node: Node, now: Instant) -> Node:
+    if node.status.state in (NodeState.READY, NodeState.DISCONNECTED):
+        return moved(node, NodeState.UNKNOWN, now)
+    if node.status.since:
+        return node
+    # Stored by a version that kept no such time; it wrote `updated_at` with the state.
+    status = msgspec.structs.replace(node.status, since=node.updated_at)
+    return msgspec.structs.replace(node, status=status)

@@ -1,0 +1,360 @@
+"""What the store does not have yet, and how it gets there. SHELL over the store.
+
+Saving is level-triggered: `Unsaved` holds names, and a request is made from what the state holds of
+them by then (gone means delete), so that coalescing is free and nothing older overtakes. Every
+transaction compares the leader key's revision, the fence. After an ambiguous outcome the fence is
+moved first: a transaction that is still under way somewhere can then no longer arrive.
+
+A transaction is cut before it exceeds its bounds. An object that cannot be encoded, or that the
+store finds too large, keeps the version stored last, and is named in what `save` returns.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import partial
+from itertools import chain
+from typing import TypeVar
+
+from controller.leader.election import Term
+from controller.store.base import (
+    Committed,
+    Compare,
+    Conflict,
+    Delete,
+    LeaseExpired,
+    LeaseId,
+    Put,
+    Store,
+    StoreAmbiguous,
+    StoreError,
+    StoreFull,
+    StoreMisuse,
+    StoreTooLarge,
+    Txn,
+)
+from pyswarm_core.chunks import encode_chunk
+from pyswarm_core.codec import Storable, encode
+from pyswarm_core.decision import Writes
+from pyswarm_core.errors import told
+from pyswarm_core.ids import NetworkId, NodeId, ServiceId
+from pyswarm_core.keys import ChunkKey, Keys, chunk_of
+from pyswarm_core.limits import (
+    CHUNK_SLOTS,
+    TXN_BYTES_MAX,
+    TXN_IN_FLIGHT,
+    TXN_PUTS,
+    VALUE_BYTES_MAX,
+)
+from pyswarm_core.objects import Task
+from pyswarm_core.state import State
+
+RETRY_S = 0.1
+RETRY_MAX_S = 1.0
+
+Breathe = Callable[[], Awaitable[None]]
+Operation = Put | Delete
+N = TypeVar("N")
+
+
+async def pause() -> None:
+    """Let others run."""
+    await asyncio.sleep(0)
+
+
+class Deposed(Exception):
+    """The leader key is no longer ours: stop, forget the state."""
+
+
+class Unsaved:
+    """Names of what the store has to be told. Mutable; insertion order is kept."""
+
+    def __init__(self) -> None:
+        self.cluster = False
+        self.nodes: dict[NodeId, None] = {}
+        self.services: dict[ServiceId, None] = {}
+        self.networks: dict[NetworkId, None] = {}
+        self.chunks: dict[ChunkKey, None] = {}
+        self.aside: dict[bytes, bytes] = {}
+        """Bytes to keep under another key; set by loading alone."""
+
+    def __len__(self) -> int:
+        objects = len(self.nodes) + len(self.services) + len(self.networks)
+        return self.cluster + objects + len(self.chunks) + len(self.aside)
+
+    def add(self, writes: Writes, chunks: Iterable[ChunkKey]) -> None:
+        """Everything that the writes name, and the chunks that `State.apply` said they changed."""
+        self.cluster = self.cluster or writes.cluster is not None
+        self.nodes.update((node.id, None) for node in writes.nodes)
+        self.nodes.update(dict.fromkeys(writes.removed_nodes))
+        self.services.update((service.id, None) for service in writes.services)
+        self.services.update(dict.fromkeys(writes.removed_services))
+        self.networks.update((network.id, None) for network in writes.networks)
+        self.networks.update(dict.fromkeys(writes.removed_networks))
+        self.chunks.update(dict.fromkeys(sorted(chunks)))
+
+    def names(self) -> Iterator[str]:
+        """What is named, as Keys.name_of has it."""
+        if self.cluster:
+            yield "cluster"
+        yield from (f"node/{one}" for one in self.nodes)
+        yield from (f"service/{one}" for one in self.services)
+        yield from (f"network/{one}" for one in self.networks)
+        yield from (f"chunk/{key.service_id}/{key.block:08d}" for key in self.chunks)
+
+    def add_tasks(self, tasks: Iterable[Task]) -> None:
+        """These tasks were observed to have changed."""
+        self.chunks.update((chunk_of(task.service_id, task.slot), None) for task in tasks)
+
+    def drop(self, saved: "Unsaved") -> None:
+        """These are being saved: no need to do it again."""
+        _drop(self.nodes, saved.nodes)
+        _drop(self.services, saved.services)
+        _drop(self.networks, saved.networks)
+        _drop(self.chunks, saved.chunks)
+
+    def take(self, count: int) -> "Unsaved":
+        """Remove and return up to `count` chunks, with all else."""
+        taken = Unsaved()
+        taken.cluster, self.cluster = self.cluster, False
+        taken.nodes, self.nodes = self.nodes, {}
+        taken.services, self.services = self.services, {}
+        taken.networks, self.networks = self.networks, {}
+        taken.aside, self.aside = self.aside, {}
+        for key in list(self.chunks)[:count]:
+            taken.chunks[key] = self.chunks.pop(key)
+        return taken
+
+
+class Encoder:
+    """Makes store operations of what the state holds now."""
+
+    def __init__(self, state: State, keys: Keys) -> None:
+        self._state = state
+        self._keys = keys
+        self.failed: dict[str, str] = {}
+        """Objects without an operation, as they cannot be stored, and why; see Keys.name_of."""
+
+    def puts(self, unsaved: Unsaved) -> Iterator[Operation]:
+        """The objects that exist."""
+        state, keys = self._state, self._keys
+        yield from (Put(key, value) for key, value in unsaved.aside.items())
+        if unsaved.cluster:
+            yield from self._put(keys.cluster, state.cluster)
+        for node_id in unsaved.nodes:
+            if (node := state.nodes.get(node_id)) is not None:
+                yield from self._put(keys.node(node_id), node)
+        for network_id in unsaved.networks:
+            if (network := state.networks.get(network_id)) is not None:
+                yield from self._put(keys.network(network_id), network)
+        for service_id in unsaved.services:
+            if (service := state.services.get(service_id)) is not None:
+                yield from self._put(keys.service(service_id), service)
+
+    def chunks(self, unsaved: Unsaved) -> Iterator[Operation]:
+        """Chunks of tasks; an empty one is deleted."""
+        nodes = self._state.nodes
+
+        def number_of(node_id: NodeId) -> int:
+            node = nodes.get(node_id)
+            return node.number if node else 0
+
+        for key in unsaved.chunks:
+            slots = self._state.tasks_of_service(key.service_id).slots
+            first = key.block * CHUNK_SLOTS
+            tasks = [
+                task for slot in range(first, first + CHUNK_SLOTS) for task in slots.get(slot, ())
+            ]
+            name = self._keys.chunk(key)
+            if tasks:
+                yield from self._try(name, partial(encode_chunk, tasks, number_of))
+            else:
+                yield Delete(name)
+
+    def _put(self, key: bytes, value: Storable) -> Iterator[Put]:
+        return self._try(key, partial(encode, value))
+
+    def _try(self, key: bytes, make: Callable[[], bytes]) -> Iterator[Put]:
+        try:
+            value = make()
+        except Exception as error:
+            self.failed[self._keys.name_of(key)] = told(error)
+            return
+        if len(value) > VALUE_BYTES_MAX:
+            why = f"it takes {len(value)} bytes in the store, at most {VALUE_BYTES_MAX} fit"
+            self.failed[self._keys.name_of(key)] = why
+            return
+        yield Put(key, value)
+
+    def deletes(self, unsaved: Unsaved) -> Iterator[Operation]:
+        """The objects that are gone; after their chunks, which nobody would find without them."""
+        state, keys = self._state, self._keys
+        yield from (Delete(keys.service(i)) for i in unsaved.services if i not in state.services)
+        yield from (Delete(keys.network(i)) for i in unsaved.networks if i not in state.networks)
+        yield from (Delete(keys.node(i)) for i in unsaved.nodes if i not in state.nodes)
+
+
+class Saver:
+    """Writes for one term of leadership. Retries while the term lasts; whoever ends it cancels."""
+
+    def __init__(
+        self,
+        store: Store,
+        keys: Keys,
+        term: Term,
+        leader_value: bytes,
+        *,
+        on_error: Callable[[StoreError], None],
+        breathe: Breathe = pause,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._term = term
+        self._value = leader_value
+        self._fence = term.fence
+        self._moving = asyncio.Lock()
+        self._on_error = on_error
+        self._sleep = sleep
+        self.breathe = breathe
+        """Awaited between slices of work: lets the lease be renewed."""
+        self.revision = term.fence
+        """Of the newest commit."""
+        self.full = ""
+        """Why the store takes no writes for want of space, in its words; empty while it does."""
+        self.bytes_written = 0
+        """Keys and values so far."""
+
+    async def save(self, state: State, unsaved: Unsaved) -> dict[str, str]:
+        """Return when the store has it all, with the objects that cannot be stored and why.
+
+        Raises Deposed.
+        """
+        encoder = Encoder(state, self._keys)
+        phases = (encoder.puts(unsaved), encoder.chunks(unsaved), encoder.deletes(unsaved))
+        if len(unsaved) <= TXN_PUTS:
+            for pack in _packs(chain(*phases)):
+                await self._commit(pack, encoder.failed)
+            return encoder.failed
+        for phase in phases:
+            await self._save_all(phase, encoder.failed)
+        return encoder.failed
+
+    async def _save_all(self, operations: Iterator[Operation], failed: dict[str, str]) -> None:
+        packs = _packs(operations)
+
+        async def work() -> None:
+            for pack in packs:
+                await self._commit(pack, failed)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(TXN_IN_FLIGHT):
+                    group.create_task(work())
+        except ExceptionGroup as raised:
+            raise raised.exceptions[0] from None
+
+    async def _commit(self, pack: list[Operation], failed: dict[str, str]) -> None:
+        """Store a pack; where the store takes less at once than we think, in parts."""
+        try:
+            await self._commit_whole(pack)
+        except StoreTooLarge as error:
+            if len(pack) == 1:
+                failed[self._keys.name_of(pack[0].key)] = str(error)
+                return
+            half = len(pack) // 2
+            await self._commit(pack[:half], failed)
+            await self._commit(pack[half:], failed)
+
+    async def _commit_whole(self, pack: list[Operation]) -> None:
+        puts = tuple(item for item in pack if isinstance(item, Put))
+        deletes = tuple(item for item in pack if isinstance(item, Delete))
+        delay_s = RETRY_S
+        while True:
+            fence = self._fence
+            guard = Compare.unchanged(self._keys.leader, fence)
+            try:
+                outcome = await self._store.commit(Txn((guard,), puts, deletes))
+            except StoreMisuse:
+                raise
+            except StoreError as error:
+                self._note_error(error)
+                await self._sleep(delay_s)
+                delay_s = min(2 * delay_s, RETRY_MAX_S)
+                if isinstance(error, StoreAmbiguous):
+                    await self._move_fence(fence)
+                continue
+            self.full = ""
+            if isinstance(outcome, Committed):
+                self.revision = max(self.revision, outcome.revision)
+                self.bytes_written += _weight(pack)
+                return
+            await self._look_at_fence(fence)
+
+    def _note_error(self, error: StoreError) -> None:
+        self.full = str(error) if isinstance(error, StoreFull) else self.full
+        self._on_error(error)
+
+    async def _move_fence(self, seen: int) -> None:
+        """Give the leader key a new revision, so that what compares the old one is void."""
+        async with self._moving:
+            while self._fence == seen:
+                guard = Compare.unchanged(self._keys.leader, seen)
+                put = Put(self._keys.leader, self._value, LeaseId(self._term.lease))
+                try:
+                    outcome = await self._store.commit(Txn((guard,), (put,)))
+                except LeaseExpired as error:
+                    raise Deposed(str(error)) from error
+                except StoreMisuse:
+                    raise
+                except StoreError as error:
+                    self._on_error(error)
+                    await self._sleep(RETRY_S)
+                    continue
+                if isinstance(outcome, Conflict):
+                    await self._adopt_fence()
+                    return
+                self._fence = outcome.revision
+
+    async def _look_at_fence(self, seen: int) -> None:
+        async with self._moving:
+            if self._fence == seen:
+                await self._adopt_fence()
+
+    async def _adopt_fence(self) -> None:
+        while True:
+            try:
+                found = await self._store.get(self._keys.leader)
+            except StoreMisuse:
+                raise
+            except StoreError as error:
+                self._on_error(error)
+                await self._sleep(RETRY_S)
+                continue
+            if found is None or found.create_revision != self._term.created:
+                raise Deposed("another controller leads")
+            self._fence = found.mod_revision
+            return
+
+
+def _drop(names: dict[N, None], gone: dict[N, None]) -> None:
+    for name in gone:
+        names.pop(name, None)
+
+
+def _weight(pack: Iterable[Operation]) -> int:
+    return sum(len(one.key) + (len(one.value) if isinstance(one, Put) else 0) for one in pack)
+
+
+def _packs(operations: Iterator[Operation]) -> Iterator[list[Operation]]:
+    """Operations in transactions of at most TXN_PUTS and TXN_BYTES_MAX."""
+    pack: list[Operation] = []
+    size = 0
+    for item in operations:
+        weight = _weight((item,))
+        if pack and (len(pack) == TXN_PUTS or size + weight > TXN_BYTES_MAX):
+            yield pack
+            pack, size = [], 0
+        pack.append(item)
+        size += weight
+    if pack:
+        yield pack

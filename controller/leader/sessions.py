@@ -1,0 +1,250 @@
+"""The open sessions of agents, and what each has to be told next. SHELL (waits only, no IO).
+
+A session never queues messages about tasks: it remembers *which* tasks changed, which versions of
+overlays it was told, and how far it has read the log of endpoints; a message is made of what the
+state holds when the stream is free. So a slow agent holds up nobody, changes coalesce by
+themselves, and past ASSIGNMENT_CHANGES or ENDPOINT_CHANGES a full set is sent instead.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+from controller.leader.assignments import (
+    Changes,
+    Source,
+    changed_assignments,
+    full_assignments,
+    networks_of,
+)
+from pyswarm_core.api.v1 import dispatcher_pb2
+from pyswarm_core.errors import Unavailable
+from pyswarm_core.ids import NetworkId, NodeId
+from pyswarm_core.limits import ASSIGNMENT_CHANGES, ASSIGNMENT_QUEUE, PROBERS, PROTOCOL
+from pyswarm_core.objects import Cluster, Node, Task
+from pyswarm_core.state import State
+from pyswarm_core.states import is_terminal
+
+Message = dispatcher_pb2.ControllerMessage
+DIGESTS_KEPT = 64
+"""Of the messages sent last; an agent that is further behind is compared once it has caught up."""
+
+
+class Session:
+    """One agent's stream, seen from the controller."""
+
+    def __init__(self, node_id: NodeId) -> None:
+        self.node_id = node_id
+        self.wake = asyncio.Event()
+        self.closed = False
+        self.sent_revision = 0
+        self.acknowledged = 0
+        self._digests: deque[tuple[int, int]] = deque(maxlen=DIGESTS_KEPT)
+        self._is_healing = False
+        self._needs_full = True
+        self._changes = Changes()
+        self._notices: deque[Message] = deque()
+        self.wake.set()
+
+    @property
+    def behind(self) -> int:
+        """How many revisions the agent has yet to acknowledge of what it was sent."""
+        return max(0, self.sent_revision - self.acknowledged)
+
+    def close(self) -> None:
+        """End the stream: the node was removed, has a newer session, or leadership is lost."""
+        self.closed = True
+        self.wake.set()
+
+    def notify(self, message: Message) -> None:
+        """Queue a message that is not about tasks. Raises Unavailable when too many wait."""
+        if len(self._notices) >= ASSIGNMENT_QUEUE:
+            raise Unavailable(f"node {self.node_id} is too slow to take more requests")
+        self._notices.append(message)
+        self.wake.set()
+
+    def task_changed(self, task: Task) -> None:
+        """The task was written or removed."""
+        changes = self._changes
+        changes.tasks[task.id] = None
+        if len(changes.tasks) > ASSIGNMENT_CHANGES:
+            self._needs_full = True
+            changes.tasks.clear()
+        self.wake.set()
+
+    def overlays_changed(self) -> None:
+        """Some network changed, or a task that used some has ended."""
+        self._changes.overlays_may_differ = True
+        self.wake.set()
+
+    def endpoints_changed(self, sequence: int) -> None:
+        """Endpoints changed that it may know of, up to this place in their log."""
+        if self._changes.sequence < sequence:
+            self._changes.endpoints = True
+            self.wake.set()
+
+    def verify(self, revision: int, digest: int) -> bool:
+        """Whether the endpoints that the agent has at this revision are not those it was told; then
+        it is told everything anew, once until they agree.
+        """
+        while self._digests and self._digests[0][0] < revision:
+            self._digests.popleft()
+        told = [was for at, was in self._digests if at == revision]
+        if not told or digest in told:
+            self._is_healing &= not told
+            return False
+        if self._is_healing:
+            return False
+        self._is_healing = self._needs_full = True
+        self.wake.set()
+        return True
+
+    def take_notices(self) -> list[Message]:
+        """What is not about tasks, and waits for no store."""
+        messages = list(self._notices)
+        self._notices.clear()
+        return messages
+
+    def take(self, source: Source, revision: int) -> Iterator[Message | None]:
+        """The parts of what is to be told now, each as soon as it is made; None after a slice of
+        work without one. Take a step only while the store has what the state says.
+        """
+        changes, endpoints = self._changes, source.endpoints
+        is_full = self._needs_full or not endpoints.remembers(changes.sequence)
+        if not is_full and not changes:
+            return
+        sent: dict[NetworkId, int] = {} if is_full else changes.overlays_sent
+        # From here on: what changes before the last part is told, is told again.
+        self._needs_full = False
+        self._changes = Changes(sent, endpoints.sequence)
+        self.sent_revision = revision
+        if is_full:
+            parts = full_assignments(source, self.node_id, sent, revision)
+        else:
+            parts = changed_assignments(source, self.node_id, changes, revision)
+        for part in parts:
+            if part is None:
+                yield None
+                continue
+            # Endpoints that changed meanwhile are perhaps told by their old messages.
+            if not part.more and endpoints.sequence == self._changes.sequence:
+                self._digests.append((revision, endpoints.digest(sent)))
+            yield Message(assignments=part)
+
+
+class Sessions:
+    """All open sessions, one per node."""
+
+    def __init__(self, controllers: Iterable[str]) -> None:
+        self.controllers = tuple(controllers)
+        """Where controllers answer, the leader first."""
+        self._of_node: dict[NodeId, Session] = {}
+
+    def __len__(self) -> int:
+        return len(self._of_node)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(tuple(self._of_node.values()))
+
+    def open(self, node_id: NodeId) -> Session:
+        """A new session; an older one of the same node is closed."""
+        self.close_node(node_id)
+        session = self._of_node[node_id] = Session(node_id)
+        return session
+
+    def holds(self, session: Session) -> bool:
+        """Whether it is still its node's."""
+        return self._of_node.get(session.node_id) is session
+
+    def close(self, session: Session) -> None:
+        """The stream has ended. A newer session of the node stays."""
+        session.close()
+        if self._of_node.get(session.node_id) is session:
+            del self._of_node[session.node_id]
+
+    def close_node(self, node_id: NodeId) -> None:
+        """The node was removed or replaced its session."""
+        session = self._of_node.pop(node_id, None)
+        if session is not None:
+            session.close()
+
+    def close_all(self) -> None:
+        """Leadership is lost."""
+        for node_id in tuple(self._of_node):
+            self.close_node(node_id)
+
+    def settings(self, cluster: Cluster, heartbeat_period: int) -> Message:
+        """What every agent has to know beside its tasks."""
+        return Message(
+            settings=dispatcher_pb2.Settings(
+                heartbeat_period=heartbeat_period,
+                data_path_port=cluster.spec.data_path_port,
+                controllers=self.controllers,
+                protocol=PROTOCOL,
+            )
+        )
+
+    def notify_settings(self, cluster: Cluster, heartbeat_period: int) -> None:
+        """Tell every agent; one that is too slow to be told is closed and will ask anew."""
+        message = self.settings(cluster, heartbeat_period)
+        for session in tuple(self._of_node.values()):
+            try:
+                session.notify(message)
+            except Unavailable:
+                self.close(session)
+
+    def ask(self, node_id: NodeId, request: dispatcher_pb2.OpenTunnel) -> None:
+        """Have the node's agent open a tunnel. Raises Unavailable if it is not connected."""
+        session = self._of_node.get(node_id)
+        if session is None:
+            raise Unavailable(f"node {node_id} is not connected")
+        session.notify(Message(open_tunnel=request))
+
+    def probe(
+        self, state: State, node: Node, agents: Iterable[NodeId], window: int
+    ) -> list[NodeId]:
+        """Have PROBERS of these agents, those that are connected and on other hosts, send echoes to
+        the node's host for `window` nanoseconds. Which are asked.
+        """
+        address = node.status.addr
+        message = Message(probe=dispatcher_pb2.Probe(node_id=node.id, addr=address, window=window))
+        told: list[NodeId] = []
+        for agent in agents:
+            session, host = self._of_node.get(agent), state.nodes.get(agent)
+            if session is None or host is None or host.status.addr == address:
+                continue
+            with suppress(Unavailable):
+                session.notify(message)
+                told.append(agent)
+            if len(told) == PROBERS:
+                break
+        return told
+
+    def tasks_changed(self, tasks: Iterable[Task]) -> None:
+        """These tasks were written or removed; whoever holds them is told."""
+        sessions = self._of_node
+        for task in tasks:
+            if (session := sessions.get(task.node_id)) is not None:
+                session.task_changed(task)
+
+    def overlays_changed(self, nodes: Iterable[NodeId]) -> None:
+        """Networks changed for these nodes, see `Overlays`."""
+        for node_id in nodes:
+            if (session := self._of_node.get(node_id)) is not None:
+                session.overlays_changed()
+
+    def endpoints_changed(self, nodes: Iterable[NodeId], sequence: int) -> None:
+        """Endpoints changed that these nodes may know of, up to this place in their log."""
+        for node_id in nodes:
+            if (session := self._of_node.get(node_id)) is not None:
+                session.endpoints_changed(sequence)
+
+    def tasks_observed(self, state: State, tasks: Iterable[Task]) -> None:
+        """An agent reported these; one that ended may have been the last user of an overlay."""
+        for task in tasks:
+            if not is_terminal(task.state):
+                continue
+            session = self._of_node.get(task.node_id)
+            if session and networks_of(state, task.service_id, task.spec_version):
+                session.overlays_changed()

@@ -1,0 +1,103 @@
+"""Streams that agents open when the leader asks for one: logs, images. SHELL.
+
+`Tunnels.open` tells the agent a tunnel id over its session and waits until the agent dials back and
+names it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from pyswarm_core import errors
+from pyswarm_core.api.v1 import dispatcher_pb2
+from pyswarm_core.ids import IdSource, NodeId
+from pyswarm_core.limits import TUNNELS_MAX
+
+DIAL_TIMEOUT_S = 5.0
+"""How long an agent has to dial back."""
+
+
+class Tunnel(Protocol):
+    """One open stream to an agent. Iterate it for the agent's frames."""
+
+    async def read(self, timeout_s: float | None = None) -> dispatcher_pb2.TunnelFrame | None:
+        """The next frame, None at the end. Raises the error the agent sent, Unavailable when it is
+        gone or silent. Without `timeout_s` waits while the connection lives.
+        """
+        ...
+
+    def __aiter__(self) -> AsyncIterator[dispatcher_pb2.TunnelFrame]: ...
+
+    async def write(self, frame: dispatcher_pb2.TunnelFrame, timeout_s: float = 10.0) -> None:
+        """Send a frame to the agent; Unavailable when it does not take it in time."""
+        ...
+
+    def close(self) -> None:
+        """End the agent's call."""
+        ...
+
+
+Ask = Callable[[NodeId, dispatcher_pb2.OpenTunnel], None]
+"""Sends the message down the node's session; raises Unavailable if it has none."""
+
+
+class Tunnels:
+    """The tunnels of one leadership."""
+
+    def __init__(self, ids: IdSource, ask: Ask) -> None:
+        self._ids = ids
+        self._ask = ask
+        self._awaited: dict[str, asyncio.Future[Tunnel]] = {}
+        self._open: set[Tunnel] = set()
+
+    def __len__(self) -> int:
+        return len(self._awaited) + len(self._open)
+
+    @asynccontextmanager
+    async def open(
+        self, node_id: NodeId, request: dispatcher_pb2.OpenTunnel
+    ) -> AsyncIterator[Tunnel]:
+        """Have the node's agent open a tunnel for `request` (its `tunnel_id` is set here).
+
+        Raises Unavailable if the node has no session or does not dial back within DIAL_TIMEOUT_S.
+        The tunnel is closed when the block is left.
+        """
+        if len(self) >= TUNNELS_MAX:
+            raise errors.Exhausted(
+                f"{TUNNELS_MAX} streams to agents are open already, which is the limit"
+            )
+        (tunnel_id,) = self._ids.draw(1)
+        request.tunnel_id = tunnel_id
+        awaited = self._awaited[tunnel_id] = asyncio.get_running_loop().create_future()
+        try:
+            self._ask(node_id, request)
+            async with asyncio.timeout(DIAL_TIMEOUT_S):
+                tunnel = await awaited
+        except TimeoutError:
+            raise errors.Unavailable(
+                f"node {node_id} did not answer within {DIAL_TIMEOUT_S:g} s"
+            ) from None
+        finally:
+            del self._awaited[tunnel_id]
+        try:
+            yield tunnel
+        finally:
+            self._open.discard(tunnel)
+            tunnel.close()
+
+    def accept(self, tunnel_id: str, tunnel: Tunnel) -> None:
+        """An agent dialled back. Raises NotFound for a tunnel that nobody waits for (any more)."""
+        awaited = self._awaited.get(tunnel_id)
+        if awaited is None or awaited.done():
+            raise errors.NotFound("nobody waits for this tunnel")
+        self._open.add(tunnel)
+        awaited.set_result(tunnel)
+
+    def close(self) -> None:
+        """End every tunnel: leadership is lost."""
+        for tunnel in tuple(self._open):
+            tunnel.close()
+        for awaited in self._awaited.values():
+            if not awaited.done():
+                awaited.set_exception(errors.Unavailable("this controller no longer leads"))

@@ -1,0 +1,184 @@
+"""What is watched of services: computed once per change, for all who watch. SHELL.
+
+A watch is a `Look`, a sliced computation over one service. Whoever of its watchers finds it out of
+date first computes it, the others wait; what one leaves undone the next one takes up. A look runs
+again only when its service was touched, and after a pause that grows with its slices, so that
+watching takes a bounded share of the leader's time however many watch and however often things
+change. Level-triggered: what is shown is what the state held then; a change missed meanwhile is in
+the next look.
+"""
+
+import asyncio
+from asyncio import sleep
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from controller.brain.slices import Found, Slices
+from controller.leader.pacing import Pace, Turns
+from pyswarm_core.clock import NEVER, Clock, Instant, seconds
+from pyswarm_core.errors import Unavailable
+from pyswarm_core.ids import NodeId, ServiceId
+from pyswarm_core.limits import TOLD_AT_ONCE, WATCH_PAUSE
+from pyswarm_core.state import State
+
+T = TypeVar("T")
+
+Look = Callable[[State, str, Instant], Slices[Found[T]]]
+"""Computes what is shown of a service, or of one of its tasks, by id."""
+
+
+class Seen(NamedTuple, Generic[T]):
+    """What a look found."""
+
+    value: T
+    settled: bool
+    """Whether the service stayed as it was while it was looked at. If not, parts of the value are
+    of different moments: nothing final may be concluded from it.
+    """
+
+
+class _Watch(Generic[T]):
+    """One look at one service, and all who wait for it."""
+
+    def __init__(self, work: Callable[[], Slices[Found[T]]], clock: Clock) -> None:
+        self.seen: Seen[T] | None = None
+        self.version = 0
+        self.watchers = 0
+        self._work = work
+        self._clock = clock
+        self._due = NEVER
+        self._dirty = True
+        self._is_looking = False
+        self._not_before = 0.0
+        self._news = asyncio.Event()
+
+    def touch(self) -> None:
+        """What it shows may have changed."""
+        self._dirty = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Let all who wait look around."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def wait(self, turns: Turns) -> None:
+        """Look if that is due and nobody does; else wait until something happens."""
+        if self._dirty and not self._is_looking:
+            await self._look(turns)
+            return
+        now = self._clock.now()
+        try:
+            async with asyncio.timeout(None if self._due == NEVER else seconds(self._due - now)):
+                await self._news.wait()
+        except TimeoutError:
+            self._dirty = self._dirty or not self._is_looking
+
+    async def _look(self, turns: Turns) -> None:
+        now = asyncio.get_running_loop().time
+        self._is_looking = True
+        try:
+            await sleep(self._not_before - now())
+            self._dirty, self._due = False, NEVER
+            try:
+                found, slices = await turns.counted(self._work())
+            except BaseException:
+                self._dirty = True  # the next one takes it up
+                raise
+            self._due = found.due
+            seen = Seen(found.value, settled=not self._dirty)
+            if seen != self.seen:
+                self.seen = seen
+                self.version += 1
+            self._not_before = now() + slices * seconds(WATCH_PAUSE)
+        finally:
+            self._is_looking = False
+            self.wake()
+
+
+class Watcher(Generic[T]):
+    """One of those who watch."""
+
+    def __init__(self, watches: "Watches", watch: _Watch[T]) -> None:
+        self._watches = watches
+        self._watch = watch
+        self._version = 0
+
+    async def next(self) -> Seen[T]:
+        """What there is to see, once it differs from what this watcher saw last.
+
+        Raises Unavailable when leadership is lost.
+        """
+        watch = self._watch
+        while watch.version == self._version or watch.seen is None:
+            self._watches.check()
+            await watch.wait(self._watches.turns)
+        self._version = watch.version
+        return watch.seen
+
+
+_NOBODY: Mapping[tuple[Look[Any], str], _Watch[Any]] = {}
+
+
+class Watches:
+    """All watches of one term."""
+
+    def __init__(self, state: State, clock: Clock) -> None:
+        self.turns = Turns()
+        """Of all sliced work of this term's requests."""
+        self.telling = Pace(TOLD_AT_ONCE)
+        """Entered before each write to a stream that many may follow, and left before it waits."""
+        self._state = state
+        self._clock = clock
+        self._of_service: dict[ServiceId, dict[tuple[Look[Any], str], _Watch[Any]]] = {}
+        self._closed = False
+
+    def __len__(self) -> int:
+        return sum(len(watches) for watches in self._of_service.values())
+
+    @contextmanager
+    def watching(self, service_id: ServiceId, look: Look[T], ref: str) -> Iterator[Watcher[T]]:
+        """Watch what `look` finds at `ref`, which is the service or one of its tasks."""
+        state, clock = self._state, self._clock
+        watches = self._of_service.setdefault(service_id, {})
+        key = (look, ref)
+        watch = watches.setdefault(key, _Watch(lambda: look(state, ref, clock.now()), clock))
+        watch.watchers += 1
+        try:
+            yield Watcher(self, watch)
+        finally:
+            watch.watchers -= 1
+            if not watch.watchers:
+                del watches[key]
+                if not watches:
+                    del self._of_service[service_id]
+
+    def touch(self, services: Iterable[ServiceId]) -> None:
+        """Something of these services changed: the state has it already."""
+        if self._of_service:
+            for service_id in dict.fromkeys(services):
+                for watch in self._of_service.get(service_id, _NOBODY).values():
+                    watch.touch()
+
+    def touch_node(self, node_id: NodeId) -> None:
+        """Something of the node changed: its name, or whether it is down."""
+        if self._of_service:
+            tasks = self._state.tasks_of_node(node_id).values()
+            self.touch(task.service_id for task in tasks)
+
+    def touch_all(self) -> None:
+        """The fleet changed: how many tasks are wanted may depend on it."""
+        self.touch(tuple(self._of_service))
+
+    def close(self) -> None:
+        """Leadership is lost: end every watch."""
+        self._closed = True
+        for watches in self._of_service.values():
+            for watch in watches.values():
+                watch.wake()
+
+    def check(self) -> None:
+        """Raise Unavailable if leadership was lost."""
+        if self._closed:
+            raise Unavailable("this controller no longer leads")

@@ -1,1 +1,0 @@
-"""What users' requests mean: state and request in, writes or views out."""

@@ -1,0 +1,402 @@
+"""Parts of the state index: the tasks of one service by slot, which blocks nobody needs, and which
+services wait for a node. PURE
+(mutable: `State` alone changes them).
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from pyswarm_core.clock import Instant
+from pyswarm_core.ids import NetworkId, NodeId, ServiceId
+from pyswarm_core.indexes.nodes import BoolColumn, IntColumn, NodeTable
+from pyswarm_core.limits import UNFINISHED_MAX
+from pyswarm_core.objects import Block, Network, Service, Task
+from pyswarm_core.ports import HostPort, host_ports
+from pyswarm_core.specs import ServiceSpec
+from pyswarm_core.states import TaskState, is_terminal
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_RUNNING = TaskState.RUNNING
+_ASSIGNED = TaskState.ASSIGNED
+_REMOVE = TaskState.REMOVE
+
+
+def drop(index: dict[K, V], key: K, holder: V) -> None:
+    """The holder has the key no more. What was loaded may give a key to two: one is indexed."""
+    if index.get(key) == holder:
+        del index[key]
+
+
+_NO_BLOCKS: Mapping[int, tuple[str, ...]] = {}
+_NO_NETWORKS: Mapping[NetworkId, None] = {}
+
+
+class IdleBlocks:
+    """Who has which blocks; by network, the numbers of the nodes whose blocks are to be given back.
+
+    A node needs its blocks of a network while it has a task on it, and while it cannot say that it
+    has none: that is, until it is ready or removed.
+    """
+
+    def __init__(
+        self,
+        nodes: dict[int, NodeId],
+        table: NodeTable,
+        load: dict[NetworkId, dict[NodeId, int]],
+    ) -> None:
+        self.networks: dict[NetworkId, dict[int, None]] = {}
+        """Only networks with such blocks."""
+        self.derived: dict[NetworkId, object] = {}
+        """What the allocator keeps of a network's blocks, until the network is removed."""
+        self._nodes = nodes
+        self._table = table
+        self._load = load
+        self._held: dict[NetworkId, dict[int, tuple[str, ...]]] = {}
+        self._networks_of: dict[int, dict[NetworkId, None]] = {}
+
+    def of_network(self, network_id: NetworkId) -> Mapping[int, tuple[str, ...]]:
+        """The network's blocks by the number of the node that has them."""
+        return self._held.get(network_id, _NO_BLOCKS)
+
+    def networks_of(self, number: int) -> Mapping[NetworkId, None]:
+        """The networks of which the node of that number has blocks."""
+        return self._networks_of.get(number, _NO_NETWORKS)
+
+    def put_network(
+        self, network_id: NetworkId, before: Network | None, network: Network | None
+    ) -> None:
+        """The network's blocks are these now; None if it was removed, or is new."""
+        gone, came = changed_blocks(
+            before.blocks if before else (), network.blocks if network else ()
+        )
+        held = self._held.setdefault(network_id, {})
+        for block in gone:
+            _take_block(held, block)
+        for block in came:
+            held[block.node_number] = (*held.get(block.node_number, ()), block.cidr)
+        if not held:
+            del self._held[network_id]
+        for number in dict.fromkeys([block.node_number for block in (*gone, *came)]):
+            networks = self._networks_of.setdefault(number, {})
+            if number in held:
+                networks[network_id] = None
+            else:
+                networks.pop(network_id, None)
+            if not networks:
+                del self._networks_of[number]
+            self.refresh(network_id, number)
+        if network is None:
+            self.derived.pop(network_id, None)
+
+    def put_node(self, number: int) -> None:
+        """The node of that number came, went, or is ready or no longer ready."""
+        for network_id in self._networks_of.get(number, ()):
+            self.refresh(network_id, number)
+
+    def refresh(self, network_id: NetworkId, number: int) -> None:
+        """The blocks of one node, or its tasks on the network, changed."""
+        idle = self.networks.get(network_id)
+        if number in self._held.get(network_id, ()) and not self._needs(network_id, number):
+            if idle is None:
+                idle = self.networks[network_id] = {}
+            idle[number] = None
+        elif idle and number in idle:
+            del idle[number]
+            if not idle:
+                del self.networks[network_id]
+
+    def _needs(self, network_id: NetworkId, number: int) -> bool:
+        node_id = self._nodes.get(number)
+        row = self._table.rows.get(node_id) if node_id else None
+        if node_id is None or row is None:
+            return False
+        on_network = self._load.get(network_id)
+        return bool(on_network and node_id in on_network) or not self._table.ready[row]
+
+
+def changed_blocks(
+    before: tuple[Block, ...], after: tuple[Block, ...]
+) -> tuple[tuple[Block, ...], tuple[Block, ...]]:
+    """The blocks that went, and those that came. Mostly some went here and there, and the others
+    kept their order; or some came at the end.
+    """
+    if after[: len(before)] == before:
+        return (), after[len(before) :]
+    shorter = min(len(before), len(after))
+    first = next((i for i in range(shorter) if before[i] != after[i]), shorter)
+    rest = shorter - first
+    last = next((i for i in range(rest) if before[-1 - i] != after[-1 - i]), rest)
+    old = Counter(before[first : len(before) - last])
+    new = Counter(after[first : len(after) - last])
+    return tuple((old - new).elements()), tuple((new - old).elements())
+
+
+def _take_block(held: dict[int, tuple[str, ...]], block: Block) -> None:
+    left = list(held[block.node_number])
+    left.remove(block.cidr)
+    if left:
+        held[block.node_number] = tuple(left)
+    else:
+        del held[block.node_number]
+
+
+class Footprint(NamedTuple):
+    """What a task takes of its node."""
+
+    nano_cpus: int = 0
+    memory_bytes: int = 0
+    networks: tuple[NetworkId, ...] = ()
+    ports: tuple[HostPort, ...] = ()
+
+
+NO_FOOTPRINT = Footprint()
+
+
+def footprint_of(spec: ServiceSpec) -> Footprint:
+    """What a task made from the spec takes of its node."""
+    template = spec.task_template
+    reservations = template.resources.reservations
+    return Footprint(
+        reservations.nano_cpus,
+        reservations.memory_bytes,
+        template.overlays,
+        host_ports(spec.endpoint_spec),
+    )
+
+
+class Needs(NamedTuple):
+    """What one task of each waiting service takes of a node, who waits longest first."""
+
+    services: tuple[ServiceId, ...]
+    nano_cpus: IntColumn
+    memory_bytes: IntColumn
+    takes: BoolColumn
+    """Whether it needs anything that tasks give back when they end."""
+
+
+class Unplaced:
+    """Services with tasks that wait for a node, each with the instant since when."""
+
+    def __init__(self, services: Mapping[ServiceId, Service]) -> None:
+        self.since: dict[ServiceId, Instant] = {}
+        self._services = services
+        self._needs: Needs | None = None
+
+    def __len__(self) -> int:
+        return len(self.since)
+
+    def __iter__(self) -> Iterator[ServiceId]:
+        return iter(self.since)
+
+    def __contains__(self, service_id: object) -> bool:
+        return service_id in self.since
+
+    def add(self, service_id: ServiceId, since: Instant) -> None:
+        """It has a task that waits; if others do already, nothing changes."""
+        if service_id not in self.since:
+            self.since[service_id] = since
+            self._needs = None
+
+    def discard(self, service_id: ServiceId) -> None:
+        """None of its tasks waits."""
+        if self.since.pop(service_id, None) is not None:
+            self._needs = None
+
+    def respecified(self, service_id: ServiceId) -> None:
+        """Its spec changed."""
+        if service_id in self.since:
+            self._needs = None
+
+    @property
+    def needs(self) -> Needs:
+        """What they need of a node."""
+        if self._needs is None:
+            known = [service_id for service_id in self.since if service_id in self._services]
+            services = tuple(self.in_order(known))
+            specs = [self._services[service_id].spec for service_id in services]
+            taken = [footprint_of(spec) for spec in specs]
+            self._needs = Needs(
+                services,
+                np.array([one.nano_cpus for one in taken], np.int64),
+                np.array([one.memory_bytes for one in taken], np.int64),
+                np.array([one != NO_FOOTPRINT for one in taken], np.bool_),
+            )
+        return self._needs
+
+    def in_order(self, services: Iterable[ServiceId]) -> list[ServiceId]:
+        """Those of the services that wait, who waits longest first."""
+        waiting = [service_id for service_id in services if service_id in self.since]
+        return sorted(waiting, key=lambda service_id: (self.since[service_id], service_id))
+
+
+class ServiceTasks:
+    """The tasks of one service. `slots` maps a slot to its tasks, oldest first."""
+
+    __slots__ = (
+        "crowded",
+        "leaving",
+        "pending",
+        "placed",
+        "running",
+        "slots",
+        "storied",
+        "unfinished",
+        "unsettled",
+        "versions",
+    )
+
+    def __init__(self) -> None:
+        self.slots: dict[int, tuple[Task, ...]] = {}
+        self.running = 0
+        """Tasks that run and should."""
+        self.pending = 0
+        """Tasks that wait for a node."""
+        self.placed: dict[NodeId, int] = {}
+        """How many tasks that have the node should run there and have not ended."""
+        self.unsettled: dict[int, None] = {}
+        """Slots that are not settled: the only ones that can ask for something by themselves."""
+        self.leaving: dict[int, None] = {}
+        """Slots of which only tasks are left that are to be removed: they fill no replica."""
+        self.crowded: dict[int, None] = {}
+        """Those of them with so many tasks that they get no other before some have ended."""
+        self.storied: dict[int, None] = {}
+        """Slots with more than one task, which remember failures; the last to get one is last."""
+        self.versions: dict[int, int] = {}
+        """How many tasks that should run and have not ended there are of each spec version."""
+        self.unfinished: dict[int, int] = {}
+        """How many tasks that have not ended there are of each spec version, wanted or not."""
+
+    def __iter__(self) -> Iterator[Task]:
+        return (task for tasks in self.slots.values() for task in tasks)
+
+    def put_slot(self, slot: int, tasks: tuple[Task, ...], history_kept: int) -> None:
+        """The slot has these tasks; it is settled only with at most `history_kept` ended ones."""
+        before = self.slots.get(slot)
+        self.slots[slot] = tasks
+        if not is_settled(tasks) or history_kept < len(tasks) - 1:
+            self.unsettled[slot] = None
+        elif slot in self.unsettled:
+            del self.unsettled[slot]
+        if tasks[-1].desired_state is _REMOVE and _leaves(tasks):
+            self.leaving[slot] = None
+            if len(tasks) >= UNFINISHED_MAX:
+                self.crowded[slot] = None
+            else:
+                self.crowded.pop(slot, None)
+        elif slot in self.leaving:
+            del self.leaving[slot]
+            self.crowded.pop(slot, None)
+        if len(tasks) > 1:
+            if before and before[-1].id != tasks[-1].id:
+                self.storied.pop(slot, None)
+            self.storied[slot] = None
+        elif slot in self.storied:
+            del self.storied[slot]
+
+    def forget_slot(self, slot: int) -> None:
+        """The slot has no task any more."""
+        del self.slots[slot]
+        self.unsettled.pop(slot, None)
+        self.leaving.pop(slot, None)
+        self.crowded.pop(slot, None)
+        self.storied.pop(slot, None)
+
+    def count(self, task: Task, sign: int) -> None:
+        """Count a task that has not ended in, or out."""
+        version, state = task.spec_version, task.state
+        _add(self.unfinished, version, sign)
+        if task.desired_state > _RUNNING:
+            return
+        _add(self.versions, version, sign)
+        if state is _RUNNING:
+            self.running += sign
+        if state < _ASSIGNED:
+            self.pending += sign
+        elif task.node_id:
+            _add(self.placed, task.node_id, sign)
+
+    def count_settled(self, tasks: Collection[Task]) -> None:
+        """Count tasks in, in bulk, that settle their slots: each has a node and should run."""
+        for state, count in Counter([task.state for task in tasks]).items():
+            if state is _RUNNING:
+                self.running += count
+        for version, count in Counter([task.spec_version for task in tasks]).items():
+            _add(self.versions, version, count)
+            _add(self.unfinished, version, count)
+        for node_id, count in Counter([task.node_id for task in tasks]).items():
+            _add(self.placed, node_id, count)
+
+
+def _add(counts: dict[K, int], key: K, count: int) -> None:
+    left = counts.get(key, 0) + count
+    if left:
+        counts[key] = left
+    else:
+        del counts[key]
+
+
+def runs_as_wanted(task: Task) -> bool:
+    """Whether it counts as a running replica."""
+    return task.state is _RUNNING and task.desired_state <= _RUNNING
+
+
+def waits_for_node(task: Task) -> bool:
+    """Whether the scheduler still has to place it."""
+    return task.state <= TaskState.PENDING and task.desired_state <= _RUNNING
+
+
+def is_wanted(task: Task) -> bool:
+    """Whether it should run and has not ended."""
+    return task.desired_state <= _RUNNING and task.state <= _RUNNING
+
+
+def is_placed(task: Task) -> bool:
+    """Whether it should run, has not ended, and has a node that has room for it."""
+    return is_wanted(task) and task.state >= _ASSIGNED and bool(task.node_id)
+
+
+def is_settled(tasks: tuple[Task, ...]) -> bool:
+    """Whether a slot needs nothing as long as its service's spec and its node stay as they are.
+
+    Its newest task has a node, should run and has not ended; all others have ended for good.
+    """
+    newest = tasks[-1]
+    if not (newest.desired_state is _RUNNING and _ASSIGNED <= newest.state <= _RUNNING):
+        return False
+    if not newest.node_id:
+        return False
+    return len(tasks) == 1 or all(
+        task.desired_state is TaskState.SHUTDOWN and is_terminal(task.state) for task in tasks[:-1]
+    )
+
+
+def _leaves(tasks: tuple[Task, ...]) -> bool:
+    return all(task.desired_state is _REMOVE for task in tasks)
+
+
+def split(group: ServiceTasks, run: Iterable[Task]) -> tuple[dict[int, Task], list[Task]]:
+    """By slot, the tasks that settle a slot that was empty; and all others, in their order."""
+    held = group.slots
+    first: dict[int, Task] = {}
+    others: list[Task] = []
+    others_slots: dict[int, None] = {}
+    for task in run:
+        slot = task.slot
+        if (
+            task.desired_state is _RUNNING
+            and _ASSIGNED <= task.state <= _RUNNING
+            and task.node_id
+            and slot not in held
+            and slot not in first
+            and slot not in others_slots
+        ):
+            first[slot] = task
+        else:
+            others.append(task)
+            others_slots[slot] = None
+    return first, others

@@ -1,0 +1,213 @@
+"""What the controller answers, as values: objects with what is known about them. PURE.
+
+Field names are those of control.proto.
+"""
+
+import msgspec
+
+from pyswarm_core.clock import Instant
+from pyswarm_core.objects import Cluster, Network, Node, NodeResources, Service, Task
+from pyswarm_core.specs import PortConfig, TaskSpec
+from pyswarm_core.states import TaskState
+
+
+class Info(msgspec.Struct, frozen=True):
+    """The fleet in numbers, and who answered."""
+
+    cluster: Cluster
+    controller: str
+    leader: str
+    version: str
+    nodes: int
+    nodes_ready: int
+    services: int
+    tasks: int
+    tasks_running: int
+    store: str
+    revision: int
+    join_addr: str
+    nodes_disconnected: int
+    nodes_held: int
+    down_per_minute: int
+    nodes_filtered: int
+    protocol: int = 1
+    nodes_other_protocol: int = 0
+    """Nodes whose agents speak another one."""
+
+
+class ServiceSummary(msgspec.Struct, frozen=True):
+    """A service and how much of it runs."""
+
+    service: Service
+    running: int
+    desired: int
+    """Replicas wanted: the spec's number, or for a global service the nodes that should run it."""
+    quarantined: bool = False
+    """Something failed for it, and it is left alone until it changes: `why` says what."""
+    unlisted: int = 0
+    """Of the desired, how many wait for a node and have no task yet."""
+
+
+class SlotProgress(msgspec.Struct, frozen=True):
+    """Where the newest task of one slot is."""
+
+    slot: int
+    node: str
+    state: TaskState
+    message: str
+    error: str
+
+
+class ServiceProgress(msgspec.Struct, frozen=True):
+    """A service at one moment."""
+
+    running: int = 0
+    desired: int = 0
+    updated: int = 0
+    """Running, on the newest template."""
+    converged: bool = False
+    slots: tuple[SlotProgress, ...] = ()
+    """At most SLOTS_SHOWN, those that do not run first."""
+    gone: bool = False
+    """Removed, and all of its tasks are gone."""
+    alive: int = 0
+    """Tasks that have not ended, wanted or not, those on lost hosts aside."""
+    completed: int = 0
+    """Slots whose newest task, of the newest template, ended with 0 and is not to run again."""
+    failure: str = ""
+    """Why it will not converge unless the user changes something."""
+
+
+class TaskView(msgspec.Struct, frozen=True):
+    """A task with the names that people know its parts by."""
+
+    task: Task
+    name: str
+    service_name: str
+    node_name: str
+    image: str
+    spec: TaskSpec | None
+
+
+class NodeView(msgspec.Struct, frozen=True):
+    """A node and what it carries."""
+
+    node: Node
+    leader: bool
+    tasks: int
+    reserved: NodeResources
+    controller: bool = False
+    """A controller runs there."""
+    other_protocol: bool = False
+    """Its agent speaks another protocol than the controller."""
+
+
+class NetworkTask(msgspec.Struct, frozen=True):
+    """A task that has, or is about to have, an address of the network."""
+
+    name: str
+    task_id: str
+    node_name: str
+    address: str
+    state: TaskState
+
+
+class NetworkService(msgspec.Struct, frozen=True):
+    """A service as the network knows it; without a `vip` its name leads to its tasks."""
+
+    name: str
+    vip: str
+    ports: tuple[PortConfig, ...]
+    tasks: tuple[NetworkTask, ...]
+
+
+class NetworkPeer(msgspec.Struct, frozen=True):
+    """A host that carries the network, and the revision its agent carried out last."""
+
+    node_name: str
+    addr: str
+    blocks: tuple[str, ...]
+    acknowledged: int
+
+
+class NetworkMembers(msgspec.Struct, frozen=True):
+    """A network and, if asked for, who is on it."""
+
+    network: Network
+    services: tuple[NetworkService, ...]
+    peers: tuple[NetworkPeer, ...]
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something that happened to an object."""
+
+    at: Instant
+    revision: int
+    type: str
+    """service, task, node, network; events: the reader was too slow for some."""
+    action: str
+    id: str = ""
+    name: str = ""
+    reason: str = ""
+    count: int = 1
+
+
+class Events(msgspec.Struct, frozen=True):
+    """What happened at once."""
+
+    events: tuple[Event, ...]
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """One line that a task wrote; `stream` is 1 for stdout, 2 for stderr."""
+
+    task_id: str
+    at: Instant
+    stream: int
+    text: bytes
+
+
+class Logs(msgspec.Struct, frozen=True):
+    """Lines of one task, or a warning why some are missing."""
+
+    task_id: str
+    task_name: str
+    node_name: str
+    lines: tuple[LogLine, ...]
+    warning: str
+
+
+class ImageProgress(msgspec.Struct, frozen=True):
+    """How far a pull is; a total of 0 is not known yet."""
+
+    status: str = ""
+    done_bytes: int = 0
+    total_bytes: int = 0
+
+
+class NodeImageProgress(msgspec.Struct, frozen=True):
+    """How far one node's pull is."""
+
+    node_name: str
+    progress: ImageProgress = ImageProgress()
+    """The last that was told, when it is done."""
+    error: str = ""
+    done: bool = False
+
+
+class Image(msgspec.Struct, frozen=True):
+    """An image in a node's storage."""
+
+    id: str
+    digest: str
+    names: tuple[str, ...]
+    size_bytes: int
+    created: str
+
+
+class NodeImages(msgspec.Struct, frozen=True):
+    """The images of one node, or why it could not tell."""
+
+    node_name: str
+    images: tuple[Image, ...]
+    error: str

@@ -1,0 +1,222 @@
+"""How a host becomes a node and comes back: nothing that it says can harm the others."""
+
+import pytest
+from msgspec.structs import replace
+
+from controller.api.changes import joining
+from controller.api.changes.joining import JoinWish, greet, join
+from controller.brain.nodes import managers, promoted
+from controller.leader.events import notes_of
+from pyswarm_core.decision import NoteKind, Writes
+from pyswarm_core.errors import AlreadyExists, InvalidArgument, NotFound, PermissionDenied
+from pyswarm_core.ids import NodeId
+from pyswarm_core.limits import PROTOCOL
+from pyswarm_core.objects import Node, NodeDescription, NodeResources
+from pyswarm_core.state import State
+from pyswarm_core.states import Availability, NodeState, TaskState
+from tests.fixtures import build
+from tests.fixtures.build import NOW
+
+TOKEN = "PYSWM-1-secret"
+DISCONNECTED, DRAIN = NodeState.DISCONNECTED, Availability.DRAIN
+
+
+def world(*nodes: Node) -> State:
+    state = build.state(nodes=nodes, networks=[build.network("net", "10.128.0.0/16")])
+    state.apply(Writes(cluster=replace(state.cluster, worker_token=TOKEN, next_node_number=100)))
+    return state
+
+
+def join_as(state: State, hostname: str = "new", addr: str = "192.0.2.99", **more: object) -> Node:
+    wish = JoinWish(TOKEN, NodeDescription(hostname=hostname, **more), addr)  # type: ignore[arg-type]
+    writes, node = join(state, wish, build.NOW, build.Numbered())
+    assert writes.nodes == (node,)
+    return node
+
+
+@pytest.mark.parametrize(
+    "addr",
+    ["2001:db8::1", "0.0.0.0", "224.0.0.1", "127.0.0.1", "255.255.255.255", "169.254.0.1", "x"],
+)
+def test_a_host_whose_address_no_tunnel_can_end_at_may_not_join(addr: str) -> None:
+    with pytest.raises(InvalidArgument, match="advertise-addr"):
+        join_as(world(), addr=addr)
+    with pytest.raises(InvalidArgument, match="advertise-addr"):
+        greet(world(build.node("n1")), NodeId("n1"), NodeDescription(hostname="n1"), addr, ())
+
+
+def test_a_host_that_lies_about_itself_may_not_join() -> None:
+    with pytest.raises(InvalidArgument, match="hostname"):
+        join_as(world(), "two\nlines")
+    with pytest.raises(InvalidArgument, match="lacks"):
+        join_as(world(), lacks=("x",) * 20_000)
+    with pytest.raises(InvalidArgument, match="cpus"):
+        join_as(world(), resources=NodeResources(nano_cpus=2**62))
+    with pytest.raises(PermissionDenied):
+        join(
+            world(), JoinWish("wrong", NodeDescription(hostname="a"), "192.0.2.9"), build.NOW,
+            build.Numbered(),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("state", [NodeState.READY, NodeState.UNKNOWN])
+def test_name_and_address_of_a_living_node_are_taken(state: NodeState) -> None:
+    fleet = world(build.node("n1", addr="192.0.2.1", state=state))
+    with pytest.raises(AlreadyExists, match=r"hostname N1 belongs to node n1 \(n1\)"):
+        join_as(fleet, "N1")
+    with pytest.raises(AlreadyExists, match=r"address 192.0.2.1 belongs to node n1"):
+        join_as(fleet, addr="192.0.2.1")
+
+
+def test_a_host_that_left_joins_again_with_its_name_and_address() -> None:
+    fleet = world(build.node("n1", addr="192.0.2.1", state=NodeState.DOWN))
+    node = join_as(fleet, "n1", "192.0.2.1")
+    assert node.id != "n1"
+    fleet.apply(Writes(nodes=(replace(node, status=replace(node.status, state=NodeState.READY)),)))
+    # What was taken over is not taken back.
+    with pytest.raises(AlreadyExists, match="hostname n1 belongs to node 0000"):
+        greet(fleet, NodeId("n1"), NodeDescription(hostname="n1"), "192.0.2.1", ())
+    with pytest.raises(AlreadyExists, match=r"address 192.0.2.1 belongs to node 0000"):
+        greet(fleet, NodeId("n1"), NodeDescription(hostname="n9"), "192.0.2.1", ())
+
+
+def left_alone(**changes: object) -> Node:
+    """What `swarm leave` leaves behind, once it is silent."""
+    usual = {"addr": "192.0.2.1", "state": DISCONNECTED, "availability": DRAIN, **changes}
+    return build.node("n1", **usual)  # type: ignore[arg-type]
+
+
+def test_a_node_that_was_emptied_and_fell_silent_is_down_when_its_host_joins_again() -> None:
+    fleet = world(left_alone(), build.node("n2", addr="192.0.2.2", availability=DRAIN))
+    fleet.apply(Writes(tasks=[build.task("web.1", node="n1", state=TaskState.SHUTDOWN)]))
+    writes, node = join(
+        fleet, JoinWish(TOKEN, NodeDescription(hostname="n1"), "192.0.2.1"), NOW, build.Numbered()
+    )
+    joined, former = writes.nodes
+    assert (joined, former.id) == (node, "n1")
+    assert (former.status.state, former.status.since) == (NodeState.DOWN, NOW)
+    told = notes_of(fleet, writes)
+    assert [(n.kind, n.subject) for n in told] == [
+        (NoteKind.NODE_JOINED, node.id),
+        (NoteKind.NODE_DOWN, "n1"),
+    ]
+    fleet.apply(writes)
+    with pytest.raises(AlreadyExists, match="hostname n1 belongs to node 0000"):
+        greet(fleet, NodeId("n1"), NodeDescription(hostname="n1"), "192.0.2.1", ())
+
+
+@pytest.mark.parametrize(
+    ("node", "task"),
+    [
+        (left_alone(state=NodeState.READY), TaskState.SHUTDOWN),
+        (left_alone(state=NodeState.UNKNOWN), TaskState.SHUTDOWN),
+        (left_alone(availability=Availability.ACTIVE), TaskState.SHUTDOWN),
+        (left_alone(availability=Availability.PAUSE), TaskState.SHUTDOWN),
+        (left_alone(), TaskState.RUNNING),
+        (left_alone(), TaskState.ASSIGNED),
+    ],
+)
+def test_a_node_that_is_heard_or_not_emptied_keeps_name_and_address(
+    node: Node, task: TaskState
+) -> None:
+    fleet = world(node)
+    fleet.apply(Writes(tasks=[build.task("web.1", node="n1", state=task)]))
+    with pytest.raises(AlreadyExists):
+        join_as(fleet, "n1")
+    with pytest.raises(AlreadyExists):
+        join_as(fleet, addr="192.0.2.1")
+
+
+def test_a_name_is_free_again_once_its_node_is_removed_or_renamed() -> None:
+    fleet = world(build.node("n1", addr="192.0.2.1"), build.node("n2", addr="192.0.2.2"))
+    fleet.apply(Writes(removed_nodes=(NodeId("n1"),)))
+    join_as(fleet, "n1", "192.0.2.1")
+    moved = replace(
+        fleet.nodes[NodeId("n2")],
+        description=NodeDescription(hostname="other"),
+        status=replace(fleet.nodes[NodeId("n2")].status, addr="192.0.2.3"),
+    )
+    fleet.apply(Writes(nodes=(moved,)))
+    join_as(fleet, "n2", "192.0.2.2")
+    with pytest.raises(AlreadyExists):
+        join_as(fleet, "other")
+
+
+def test_a_hello_may_not_take_what_is_anothers() -> None:
+    fleet = world(build.node("n1", addr="192.0.2.1"), build.node("n2", addr="192.0.2.2"))
+    two = NodeId("n2")
+    with pytest.raises(AlreadyExists):
+        greet(fleet, two, NodeDescription(hostname="n2"), "192.0.2.1", ())
+    with pytest.raises(AlreadyExists):
+        greet(fleet, two, NodeDescription(hostname="n1"), "192.0.2.2", ())
+    with pytest.raises(NotFound):
+        greet(fleet, NodeId("n9\n"), NodeDescription(hostname="n9"), "192.0.2.9", ())
+    moved = greet(fleet, two, NodeDescription(hostname="n2b"), "192.0.2.22", ())
+    assert (moved.description.hostname, moved.addr) == ("n2b", "192.0.2.22")
+
+
+def test_twins_of_earlier_times_stay_while_they_live() -> None:
+    twins = [
+        replace(build.node(n), description=NodeDescription(hostname="twin")) for n in ("n1", "n2")
+    ]
+    fleet = world(*twins)
+    for node_id in ("n1", "n2"):
+        status = fleet.nodes[NodeId(node_id)].status
+        greet(fleet, NodeId(node_id), NodeDescription(hostname="twin"), status.addr, ())
+
+
+def test_an_address_of_a_network_is_no_hosts() -> None:
+    with pytest.raises(AlreadyExists, match=r"network net \(10.128.0.0/16\)"):
+        join_as(world(), addr="10.128.0.7")
+
+
+def test_an_ipv6_address_is_its_first_reporters() -> None:
+    first = build.node("n1", addr="192.0.2.1")
+    first = replace(first, status=replace(first.status, addrs6=("2001:db8::1",)))
+    fleet = world(first, build.node("n2", addr="192.0.2.2"))
+    told = ["2001:db8::1", "fe80::1", "2001:db8::2"]
+    greeted = greet(fleet, NodeId("n2"), NodeDescription(hostname="n2"), "192.0.2.2", told)
+    assert greeted.addrs6 == ("2001:db8::2",)
+    many = [f"2001:db8::{n:x}" for n in range(1, 1000)]
+    greeted = greet(fleet, NodeId("n1"), NodeDescription(hostname="n1"), "192.0.2.1", many)
+    assert len(greeted.addrs6) == 16
+    with pytest.raises(InvalidArgument, match="IPv6"):
+        greet(fleet, NodeId("n1"), NodeDescription(hostname="n1"), "192.0.2.1", ["\x1b"])
+
+
+CONTROLLERS = ("192.0.2.1:2377", "controller.example:2377", "[192.0.2.9]:2377")
+
+
+def test_a_node_is_a_manager_because_a_controller_runs_there() -> None:
+    fleet = world(build.node("n2", addr="192.0.2.2"))
+    wish = JoinWish(TOKEN, NodeDescription(hostname="first"), "192.0.2.1")
+    _, first = join(fleet, wish, build.NOW, build.Numbered(), CONTROLLERS)
+    assert first.spec.role == "manager"
+    plain = fleet.nodes[NodeId("n2")]
+    assert promoted(plain, CONTROLLERS) is plain
+    assert promoted(plain, ("192.0.2.2:2377",)).spec.role == "manager"
+    nowhere = replace(plain, status=replace(plain.status, addr=""))
+    assert promoted(nowhere, ("c1",)) is nowhere
+
+
+def test_a_node_with_a_controller_from_before_becomes_a_manager_once() -> None:
+    fleet = world(build.node("n1", addr="192.0.2.1"), build.node("n2", addr="192.0.2.2"))
+    (manager,) = managers(fleet, CONTROLLERS)
+    assert (manager.id, manager.spec.role, manager.version.index) == ("n1", "manager", 1)
+    fleet.apply(Writes(nodes=(manager,)))
+    assert managers(fleet, CONTROLLERS) == []
+    # It stays one while its controller is away: tasks do not move for that.
+    assert managers(fleet, ()) == []
+
+
+def test_an_agent_that_is_too_old_is_told_what_to_upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = world(build.node("n1", addr="192.0.2.1"))
+    old, new = (NodeDescription(hostname="n1", protocol=n) for n in (0, PROTOCOL + 1))
+    for description in (old, new):
+        greet(fleet, NodeId("n1"), description, "192.0.2.1", ())
+    monkeypatch.setattr(joining, "PROTOCOL_OLDEST", 2)
+    with pytest.raises(InvalidArgument, match=r"speaks protocol 1, .* upgrade pyswarm on the host"):
+        greet(fleet, NodeId("n1"), old, "192.0.2.1", ())
+    with pytest.raises(InvalidArgument, match="upgrade"):
+        join_as(fleet, "n2")
+    greet(fleet, NodeId("n1"), new, "192.0.2.1", ())

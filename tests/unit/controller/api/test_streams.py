@@ -1,0 +1,64 @@
+"""However many follow and watch, few of them are written to in one pass of the event loop."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine
+
+import pytest
+from msgspec.structs import replace
+
+from controller.api.streams import EventQuery, Send, follow_events, watch_service
+from pyswarm_core.decision import Note, NoteKind, Writes
+from pyswarm_core.limits import TOLD_AT_ONCE
+from tests.fixtures import build
+from tests.fixtures.build import Numbered
+from tests.fixtures.desk import Desk, StoppedClock, Term
+
+FOLLOWERS = 100
+
+
+class Passes:
+    """Counts what is written in each pass of the event loop."""
+
+    def __init__(self) -> None:
+        self.writes = Counter[int]()
+        self._pass = 0
+
+    async def count(self) -> None:
+        """For ever."""
+        while True:
+            self._pass += 1
+            await asyncio.sleep(0)
+
+    async def write(self, message: object) -> None:
+        self.writes[self._pass] += 1
+
+
+Follow = Callable[[Term, Send[object]], Coroutine[None, None, None]]
+
+
+async def _follow(term: Term, send: Send[object]) -> None:
+    await follow_events(term, EventQuery(follow=True), StoppedClock(), send)
+
+
+async def _watch(term: Term, send: Send[object]) -> None:
+    await watch_service(term, "web", send, follow=True)
+
+
+@pytest.mark.parametrize(("follow", "told"), [(_follow, 1), (_watch, 2)])
+async def test_few_are_told_in_one_pass(follow: Follow, told: int) -> None:
+    web = build.service("web", replicas=2)
+    desk = Desk(build.state(services=[web]), Numbered())
+    passes, term = Passes(), Term(desk)
+    tasks = [asyncio.create_task(passes.count())]
+    tasks += [asyncio.create_task(follow(term, passes.write)) for _ in range(FOLLOWERS)]
+    for _ in range(200):
+        await asyncio.sleep(0)
+    desk.events.record([Note(NoteKind.SERVICE_UPDATED, "web", "web")], build.NOW, 1)
+    desk.put(Writes(services=(replace(web, spec=build.service("web", replicas=3).spec),)))
+    async with asyncio.timeout(20):
+        while passes.writes.total() < told * FOLLOWERS:  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.01)
+    for task in tasks:
+        task.cancel()
+    assert max(passes.writes.values()) <= TOLD_AT_ONCE == 16

@@ -1,0 +1,108 @@
+"""Agents get in while hosts that say nothing hold all places of strangers."""
+
+import asyncio
+from typing import Any
+
+from msgspec.structs import replace
+
+from controller.grpc.admission import STRANGERS, Gate
+from controller.grpc.dispatcher import Dispatcher
+from controller.leader.sessions import Session
+from pyswarm_core.api.v1 import dispatcher_pb2, objects_pb2
+from pyswarm_core.codec import to_proto
+from pyswarm_core.errors import Exhausted
+from pyswarm_core.ids import NodeId
+from tests.fixtures import build
+
+AGENTS = 40
+HOSTS = 4
+TOKEN = "PYSWM-1-right"
+
+
+class Leader:
+    """A leader and its loop: sessions that were opened."""
+
+    def __init__(self) -> None:
+        self.state = build.state(nodes=build.nodes(AGENTS))
+        self.state.cluster = replace(self.state.cluster, worker_token=TOKEN)
+        self.sessions = self
+        self.leader = ""
+        self.opened_for: list[NodeId] = []
+
+    def current(self) -> "Leader":
+        return self
+
+    async def settled(self) -> None:
+        pass
+
+    def opened(self, node_id: NodeId) -> Session:
+        self.opened_for.append(node_id)
+        return Session(node_id)
+
+    def hello(self, node_id: NodeId, greeted: object) -> None:
+        pass
+
+    def close(self, session: Session) -> None:
+        pass
+
+
+class Stream:
+    """A call of one host that brings this hello, or nothing for ever."""
+
+    def __init__(self, peer: str, hello: dispatcher_pb2.Hello | None = None) -> None:
+        self._peer = peer
+        self._hello = hello
+
+    def peer(self) -> str:
+        return self._peer
+
+    async def read(self) -> dispatcher_pb2.AgentMessage:
+        await asyncio.sleep(0)
+        if self._hello is None:
+            await asyncio.Event().wait()
+        return dispatcher_pb2.AgentMessage(hello=self._hello)
+
+
+class Serving(Dispatcher):
+    """A dispatcher whose sessions end when they are open."""
+
+    async def _converse(self, *_: object) -> None:
+        pass
+
+
+async def test_a_fleet_gets_in_while_silent_hosts_hold_all_places_and_renew_them() -> None:
+    leader: Any = Leader()
+    gate = Gate(STRANGERS)
+    dispatcher = Serving(leader, gate)
+    yielded = 0
+
+    async def silent(host: int) -> None:
+        nonlocal yielded
+        while True:
+            stream: Any = Stream(f"ipv4:192.0.2.{host}:1")
+            try:
+                await dispatcher.Session(None, stream)
+            except Exhausted:
+                yielded += 1
+                await asyncio.sleep(0.01)
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        per_host = STRANGERS.per_caller
+        held = [group.create_task(silent(n // per_host)) for n in range(HOSTS * per_host)]
+        await asyncio.sleep(0)
+        assert gate.total == STRANGERS.total
+        for number, node in enumerate(leader.state.nodes.values()):
+            hello = dispatcher_pb2.Hello(
+                node_id=node.id,
+                token=TOKEN,
+                description=to_proto(node.description, objects_pb2.NodeDescription()),
+                addr=node.status.addr,
+            )
+            agent: Any = Stream(f"ipv6:[2001:db8:0:{number:x}::1]:1", hello)
+            await dispatcher.Session(None, agent)
+            assert gate.total <= STRANGERS.total
+        for task in held:
+            task.cancel()
+    assert leader.opened_for == list(leader.state.nodes)
+    assert yielded >= 1
+    assert gate.total == 0

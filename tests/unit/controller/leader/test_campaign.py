@@ -1,0 +1,119 @@
+"""A lease is renewed while the leader's event loop is busy, and not while it hangs."""
+
+import asyncio
+import threading
+
+import pytest
+
+from controller.leader.election import Candidate, Term, holds
+from controller.leader.persistence.aside import in_thread
+from controller.leader.persistence.campaign import Elector
+from controller.leader.persistence.saving import Deposed
+from controller.store.base import LeaseExpired, LeaseId
+from controller.store.memory import MemoryKv
+from controller.store.memory_store import MemoryStore
+from pyswarm_core.aio.system import SteadyClock
+from pyswarm_core.clock import SECOND, Clock, Instant
+from pyswarm_core.keys import Keys
+from pyswarm_core.limits import LOOP_SILENCE_MAX
+
+ME = Candidate("me", "one", "192.0.2.1:2377")
+TTL_S = 600
+PATIENCE_S = 30.0
+
+
+class Renewed(MemoryStore):
+    """Counts renewals; each is confirmed, or none."""
+
+    def __init__(self, *, expired: bool = False) -> None:
+        super().__init__(MemoryKv(), SteadyClock())
+        self.renewals = 0
+        self.renewed = threading.Event()
+        self._expired = expired
+
+    async def keep_lease(self, lease: LeaseId) -> int:
+        self.renewals += 1
+        self.renewed.set()
+        if self._expired:
+            raise LeaseExpired(lease)
+        return TTL_S
+
+
+class Hands:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.time = Instant(1_000 * SECOND)
+
+    def now(self) -> Instant:
+        return self.time
+
+
+def elector_over(store: MemoryStore, clock: Clock) -> Elector:
+    return Elector(store, Keys(), ME, clock, lambda _: None)
+
+
+def due_term(now: Instant) -> Term:
+    """Its renewal is due at once; it holds for long."""
+    return Term(7, TTL_S * SECOND, 5, 5, Instant(now - TTL_S * SECOND // 2))
+
+
+async def test_a_renewal_does_not_wait_for_the_leaders_loop() -> None:
+    store, clock = Renewed(), SteadyClock()
+    elector = elector_over(store, clock)
+    keeping = asyncio.create_task(in_thread(elector.keep(due_term(clock.now()))))
+    await asyncio.sleep(0)
+    assert store.renewed.wait(PATIENCE_S)  # blocks this event loop until the thread has renewed
+    keeping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await keeping
+
+
+async def test_a_loop_that_hangs_ends_the_term_before_the_next_renewal() -> None:
+    store, clock = Renewed(), Hands()
+    elector = elector_over(store, clock)
+    term = due_term(clock.now())
+    clock.time = Instant(clock.time + LOOP_SILENCE_MAX + 1)
+    assert holds(term, clock.now())
+    with pytest.raises(Deposed, match="did nothing for 10 s"):
+        await elector.keep(term)
+    assert store.renewals == 0
+
+
+async def test_a_loop_that_runs_says_so() -> None:
+    store, clock = Renewed(), Hands()
+    elector = elector_over(store, clock)
+    term = due_term(clock.now())
+    clock.time = Instant(clock.time + LOOP_SILENCE_MAX + 1)
+    living = asyncio.create_task(elector.live())
+    await asyncio.sleep(0)
+    keeping = asyncio.create_task(elector.keep(term))
+    while not store.renewals:  # noqa: ASYNC110  # nobody sets an event on this loop
+        await asyncio.sleep(0)
+    for task in (living, keeping):
+        task.cancel()
+
+
+async def test_what_ends_the_lease_ends_the_term_from_its_thread() -> None:
+    store, clock = Renewed(expired=True), SteadyClock()
+    with pytest.raises(Deposed):
+        await in_thread(elector_over(store, clock).keep(due_term(clock.now())))
+
+
+async def test_work_aside_has_ended_when_it_was_cancelled() -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    async def work() -> None:
+        try:
+            begun.set()
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    aside = asyncio.create_task(in_thread(work()))
+    await asyncio.sleep(0)
+    assert begun.wait(PATIENCE_S)
+    aside.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await aside
+    assert ended.is_set()

@@ -1,0 +1,137 @@
+"""A turn is done in slices: others run after each request and after each decision."""
+
+import asyncio
+from typing import Any
+from unittest.mock import Mock, patch
+
+import pytest
+
+from controller.leader.endpoints import sets
+from controller.leader.loop import Loop, Tools
+from controller.leader.persistence.loading import Loaded
+from controller.leader.persistence.saving import Unsaved
+from controller.metrics import Metrics
+from pyswarm_core.clock import Instant
+from pyswarm_core.decision import BEGINNING, Decision, Dirty, Writes
+from pyswarm_core.ids import IdSource, ServiceId
+from pyswarm_core.limits import DECISIONS_PER_TURN
+from pyswarm_core.state import State
+from tests.fixtures import build
+from tests.fixtures.desk import StoppedClock
+
+WEB = ServiceId("web")
+REQUESTS = 20
+
+
+class Saver:
+    """Has saved everything at once; counts the pauses between slices."""
+
+    revision = 1
+    bytes_written = 0
+    full = None
+
+    def __init__(self) -> None:
+        self.pauses = 0
+
+    async def breathe(self) -> None:
+        self.pauses += 1
+        await asyncio.sleep(0)
+
+    async def save(self, state: State, unsaved: Unsaved) -> dict[str, str]:
+        return {}
+
+
+class Brain:
+    """Never finished: each decision is cut."""
+
+    def __init__(self, saver: Saver) -> None:
+        self.paused_before: list[int] = []
+        self._saver = saver
+
+    def decide(self, state: State, dirty: Dirty, now: Instant, ids: IdSource) -> Decision:
+        self.paused_before.append(self._saver.pauses)
+        return Decision(again={WEB: BEGINNING})
+
+
+def loop_over(saver: Saver, brain: Brain) -> Loop:
+    state = build.state(nodes=build.nodes(1), services=[build.service("web")])
+    cast: Any = saver
+    nobody: Any = Mock()  # no host is probed here
+    tools = Tools(
+        decide=brain.decide,
+        saver=cast,
+        clock=StoppedClock(),
+        ids=build.Numbered(),
+        metrics=Metrics(),
+        controllers=("here",),
+        echoes=lambda _: nobody,
+    )
+    return Loop(Loaded(state, 1, Unsaved()), tools)
+
+
+async def test_decisions_of_one_turn_are_bounded_and_others_run_after_each() -> None:
+    saver = Saver()
+    brain = Brain(saver)
+    await loop_over(saver, brain)._turn()
+    assert brain.paused_before == list(range(DECISIONS_PER_TURN))
+
+
+async def test_others_run_after_each_request_and_new_ones_wait_for_the_next_turn() -> None:
+    saver = Saver()
+    loop = loop_over(saver, Brain(saver))
+    paused_before: list[int] = []
+
+    def mutation(state: State, now: Instant, ids: IdSource) -> tuple[Writes, None]:
+        paused_before.append(saver.pauses)
+        return Writes(), None
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(REQUESTS):
+            group.create_task(loop.submit(mutation))
+        await asyncio.sleep(0)
+        await loop._turn()
+    assert paused_before == list(range(1, REQUESTS + 1))
+
+
+async def test_the_session_of_a_node_that_is_called_down_ends() -> None:
+    """Its name may be another's when it is heard of again: it has to say hello."""
+    saver = Saver()
+    loop = loop_over(saver, Brain(saver))
+    (node,) = loop.state.nodes.values()
+    session = loop.opened(node.id)
+    await loop._turn()
+    assert loop.sessions.holds(session)
+    with patch.object(loop.node_watch, "judge", return_value=[node]):
+        await loop._turn()
+    assert session.closed
+
+
+class SlowSaver(Saver):
+    """Pauses until it is told to go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paused = asyncio.Event()
+        self.goes_on = asyncio.Event()
+
+    async def breathe(self) -> None:
+        await super().breathe()
+        self.paused.set()
+        await self.goes_on.wait()
+
+
+async def test_agents_are_told_nothing_before_the_term_has_looked_at_everything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sets, "ENDPOINT_SLICE", 1)
+    saver = SlowSaver()
+    loop = loop_over(saver, Brain(saver))
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        running = group.create_task(loop.run())
+        telling = group.create_task(loop.wait_saved())
+        await saver.paused.wait()
+        assert not telling.done()
+        saver.goes_on.set()
+        await telling
+        assert loop.source.endpoints.looked_at
+        running.cancel()

@@ -1,0 +1,273 @@
+"""What was decided reaches the store, whole and fenced, whatever the store does meanwhile."""
+
+import pytest
+from msgspec.structs import replace
+
+from controller.leader.election import Term
+from controller.leader.persistence.loading import Loaded, load
+from controller.leader.persistence.saving import Deposed, Saver, Unsaved
+from controller.store.base import (
+    Committed,
+    Compare,
+    Outcome,
+    Put,
+    StoreAmbiguous,
+    StoreError,
+    Txn,
+)
+from controller.store.memory import MemoryKv
+from controller.store.memory_store import MemoryStore
+from pyswarm_core.clock import Instant
+from pyswarm_core.decision import Writes
+from pyswarm_core.ids import ServiceId, TaskId
+from pyswarm_core.keys import ChunkKey, Keys
+from pyswarm_core.objects import NO_DETAIL, Cluster, Service, Task, TaskDetail
+from pyswarm_core.state import State
+from pyswarm_core.states import NodeState, TaskState
+from tests.fixtures import build
+
+KEYS = Keys()
+LEADER = b"me"
+LOADED_AT = Instant(build.NOW + 5)
+
+
+class Stopped:
+    """A clock that stands still: no lease expires."""
+
+    def now(self) -> Instant:
+        return Instant(0)
+
+
+class Rig:
+    """A store, a term, and a state to save."""
+
+    def __init__(self) -> None:
+        self.kv = MemoryKv()
+        self.store = MemoryStore(self.kv, Stopped())
+        self.errors: list[StoreError] = []
+        self.sleeps = 0
+        self.to_lose = 0
+        self.state = State(Cluster(id="cluster"))
+
+    async def start(self) -> Saver:
+        lease = await self.store.grant_lease(2)
+        won = await self.store.commit(Txn((), (Put(KEYS.leader, LEADER, lease.id),)))
+        term = Term(lease.id, 2, won.revision, won.revision, Instant(0))
+        return Saver(self.store, KEYS, term, LEADER, on_error=self.errors.append, sleep=self._sleep)
+
+    def write(self, writes: Writes) -> Unsaved:
+        unsaved = Unsaved()
+        unsaved.add(writes, self.state.apply(writes))
+        return unsaved
+
+    async def load(self) -> Loaded:
+        return await load(self.store, KEYS, lambda: Cluster(id="fresh"), LOADED_AT)
+
+    async def _sleep(self, seconds: float) -> None:
+        self.sleeps += 1
+        assert self.sleeps < 200, "retries without end"
+        self.store.set_away(False)
+        self.to_lose -= 1
+        self.store.set_replies_lost(self.to_lose > 0)
+
+    def lose_replies(self, count: int) -> None:
+        """The next `count` commits happen, or not, unheard of."""
+        self.to_lose = count
+        self.store.set_replies_lost(True)
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def service(name: str) -> Service:
+    plain = build.service(name)
+    return Service(id=ServiceId(name.ljust(25, "0")), spec=plain.spec)
+
+
+def tasks(of: Service, count: int, *, first: int = 1) -> list[Task]:
+    ids = build.Numbered(first * 1000)
+    return [
+        Task(
+            TaskId(ids.draw(1)[0]),
+            of.id,
+            slot,
+            1,
+            build.NOW,
+            node_id=build.node("n1").id,
+            state=TaskState.RUNNING,
+            detail=TaskDetail(message="up") if slot == 7 else NO_DETAIL,
+        )
+        for slot in range(first, first + count)
+    ]
+
+
+def everything(count: int) -> Writes:
+    web = service("app")
+    return Writes(
+        cluster=Cluster(id="cluster", next_node_number=3),
+        nodes=tuple(build.nodes(2)),
+        services=(web,),
+        networks=(build.network("net"),),
+        tasks=tasks(web, count),
+    )
+
+
+async def test_what_was_saved_is_loaded_again(rig: Rig) -> None:
+    saver = await rig.start()
+    await saver.save(rig.state, rig.write(everything(300)))
+    loaded = await rig.load()
+    assert loaded.state.tasks == rig.state.tasks
+    assert loaded.state.services == rig.state.services
+    assert loaded.state.networks == rig.state.networks
+    assert loaded.state.cluster == rig.state.cluster
+    assert not loaded.unsaved
+
+
+async def test_ready_nodes_come_back_unknown(rig: Rig) -> None:
+    saver = await rig.start()
+    down = build.node("n2", state=NodeState.DOWN)
+    await saver.save(rig.state, rig.write(Writes(nodes=(build.node("n1"), down))))
+    loaded = await rig.load()
+    states = [node.status.state for node in loaded.state.nodes.values()]
+    assert states == [NodeState.UNKNOWN, NodeState.DOWN]
+    since = [node.status.since for node in loaded.state.nodes.values()]
+    assert since == [LOADED_AT, build.NOW]
+
+
+async def test_a_node_stored_without_the_time_of_its_state_gets_that_of_its_last_write(
+    rig: Rig,
+) -> None:
+    saver = await rig.start()
+    await saver.save(
+        rig.state, rig.write(Writes(nodes=(build.node("n1", state=NodeState.DOWN, since=0),)))
+    )
+    (node,) = (await rig.load()).state.nodes.values()
+    assert node.status.since == node.updated_at == build.NOW
+
+
+async def test_an_empty_store_gets_its_first_cluster(rig: Rig) -> None:
+    loaded = await rig.load()
+    assert loaded.state.cluster.id == "fresh"
+    assert loaded.unsaved.cluster
+
+
+async def test_a_small_change_is_one_transaction(rig: Rig) -> None:
+    saver = await rig.start()
+    before = rig.kv.revision
+    await saver.save(rig.state, rig.write(everything(10)))
+    assert rig.kv.revision == before + 1 == saver.revision
+
+
+async def test_removed_objects_leave_nothing_behind(rig: Rig) -> None:
+    saver = await rig.start()
+    writes = everything(300)
+    await saver.save(rig.state, rig.write(writes))
+    gone = rig.write(
+        Writes(
+            removed_tasks=[task.id for task in writes.tasks],
+            removed_services=(writes.services[0].id,),
+            removed_networks=(writes.networks[0].id,),
+            removed_nodes=tuple(node.id for node in writes.nodes),
+        )
+    )
+    await saver.save(rig.state, gone)
+    left = [item.key for item in (await rig.store.read(KEYS.root)).items]
+    assert left == [KEYS.cluster, KEYS.leader]
+
+
+async def test_chunks_of_a_service_that_is_gone_are_dropped(rig: Rig) -> None:
+    saver = await rig.start()
+    await saver.save(rig.state, rig.write(everything(1)))
+    stray = KEYS.chunk(ChunkKey(ServiceId("0" * 25), 0))
+    await rig.store.commit(Txn((), (Put(stray, b""),)))
+    loaded = await rig.load()
+    assert list(loaded.unsaved.chunks) == [ChunkKey(ServiceId("0" * 25), 0)]
+    await saver.save(loaded.state, loaded.unsaved)
+    assert await rig.store.get(stray) is None
+
+
+async def test_a_deposed_leader_writes_nothing(rig: Rig) -> None:
+    saver = await rig.start()
+    await rig.store.commit(Txn((), (), ()))
+    found = await rig.store.get(KEYS.leader)
+    assert found is not None
+    await rig.store.revoke_lease(found.lease)
+    await rig.store.commit(Txn((Compare.absent(KEYS.leader),), (Put(KEYS.leader, b"other"),)))
+    with pytest.raises(Deposed):
+        await saver.save(rig.state, rig.write(everything(500)))
+    assert not (await rig.store.read(KEYS.chunks)).items
+
+
+async def test_an_absent_store_is_waited_for(rig: Rig) -> None:
+    saver = await rig.start()
+    rig.store.set_away(True)
+    await saver.save(rig.state, rig.write(everything(3)))
+    assert rig.errors
+    assert (await rig.load()).state.tasks == rig.state.tasks
+
+
+async def test_a_lost_reply_moves_the_fence_so_that_nothing_late_can_arrive(rig: Rig) -> None:
+    saver = await rig.start()
+    late = _Late(rig.store)
+    rig.store.commit = late.commit  # type: ignore[method-assign]
+    await saver.save(rig.state, rig.write(everything(3)))
+    await saver.save(rig.state, rig.write(Writes(cluster=Cluster(id="newer"))))
+    assert late.kept is not None
+    outcome = await MemoryStore.commit(rig.store, late.kept)
+    assert not isinstance(outcome, Committed)
+    assert (await rig.load()).state.cluster.id == "newer"
+
+
+class _Late:
+    """Holds the first transaction back and says nothing of it."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.kept: Txn | None = None
+
+    async def commit(self, txn: Txn) -> Outcome:
+        if self.kept is None:
+            self.kept = txn
+            raise StoreAmbiguous("the connection was cut")
+        return await MemoryStore.commit(self._store, txn)
+
+
+async def test_replies_lost_at_every_point_lose_nothing(rig: Rig) -> None:
+    saver = await rig.start()
+    for lost in range(1, 12):
+        rig.lose_replies(lost)
+        more = tasks(service("app"), 200, first=1 + 200 * lost)
+        await saver.save(rig.state, rig.write(everything(1)))
+        await saver.save(rig.state, rig.write(Writes(tasks=more)))
+        assert (await rig.load()).state.tasks == rig.state.tasks
+
+
+async def test_transactions_stay_within_the_stores_limits(rig: Rig) -> None:
+    saver = await rig.start()
+    web = service("app")
+    text = "x" * 500
+    long = [
+        replace(task, detail=TaskDetail(message=text, error=text)) for task in tasks(web, 20_000)
+    ]
+    await saver.save(rig.state, rig.write(Writes(services=(web,), tasks=long)))
+    loaded = await rig.load()
+    assert len(loaded.state.tasks) == 20_000
+
+
+def test_what_is_being_saved_need_not_be_saved_again() -> None:
+    behind, now = Unsaved(), Unsaved()
+    keys = [ChunkKey(ServiceId("a"), block) for block in range(3)]
+    behind.chunks.update(dict.fromkeys(keys))
+    now.chunks[keys[1]] = None
+    behind.drop(now)
+    assert list(behind.chunks) == [keys[0], keys[2]]
+
+
+def test_a_flush_takes_a_bounded_number_of_chunks_and_all_else() -> None:
+    behind = Unsaved()
+    behind.cluster = True
+    behind.chunks.update((ChunkKey(ServiceId("a"), block), None) for block in range(10))
+    taken = behind.take(4)
+    assert (taken.cluster, len(taken.chunks), len(behind)) == (True, 4, 6)
