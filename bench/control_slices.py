@@ -23,6 +23,7 @@ from bench.report import Figure
 from bench.slices import Longest, measured
 from controller.api.changes.nodes import update_node
 from controller.api.changes.services import create_service
+from controller.leader.leadership import ANONYMOUS
 from controller.leader.loop import Loop
 from controller.store.embedded import EmbeddedEtcd
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS
@@ -100,7 +101,7 @@ async def _fill_up(loop: Loop, services: int, replicas: int) -> None:
     for first in range(0, services, REQUESTS_AT_ONCE):
         async with asyncio.TaskGroup() as group:
             for spec in wishes[first : first + REQUESTS_AT_ONCE]:
-                group.create_task(loop.submit(partial(_creation, spec)))
+                group.create_task(loop.submit(partial(_creation, spec), ANONYMOUS))
     while loop.state.tasks_in_state[TaskState.ASSIGNED] < services * replicas:
         await _pause(loop)
     await loop.wait_saved()
@@ -132,7 +133,7 @@ async def _ask(loop: Loop, folder: Path) -> None:
     reservations = template.resources.reservations
     huge = replace(reservations, memory_bytes=1 << 50)
     template = replace(template, resources=replace(template.resources, reservations=huge))
-    await loop.submit(partial(_creation, replace(heavy, task_template=template)))
+    await loop.submit(partial(_creation, replace(heavy, task_template=template)), ANONYMOUS)
     words = (sys.executable, "-m", "bench.control_slices", f"unix:{folder}/api.sock")
     users = await asyncio.create_subprocess_exec(*words)
     assert await users.wait() == 0
@@ -172,7 +173,7 @@ async def _drain(loop: Loop, count: int) -> None:
     async with asyncio.TaskGroup() as group:
         for node in drained:
             spec = replace(node.spec, availability=Availability.DRAIN)
-            group.create_task(loop.submit(partial(_update, node, spec)))
+            group.create_task(loop.submit(partial(_update, node, spec), ANONYMOUS))
     await asyncio.sleep(0.5)
     while any(loop.queue_depths.values()):
         await _pause(loop)

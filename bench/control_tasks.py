@@ -28,6 +28,7 @@ from bench.control_rig import (
 from bench.report import Figure
 from controller.api.changes.services import create_service
 from controller.brain.decide import decide
+from controller.leader.leadership import ANONYMOUS
 from controller.leader.loop import Loop
 from controller.store.embedded import EmbeddedEtcd
 from pyswarm_core.aio.system import RandomIds, SystemClock
@@ -70,7 +71,7 @@ async def _fill_up(loop: Loop, etcd: EmbeddedEtcd, services: int, replicas: int)
     for first in range(0, services, REQUESTS_AT_ONCE):
         async with asyncio.TaskGroup() as group:
             for spec in wishes[first : first + REQUESTS_AT_ONCE]:
-                group.create_task(loop.submit(partial(_creation, spec)))
+                group.create_task(loop.submit(partial(_creation, spec), ANONYMOUS))
     while loop.state.tasks_in_state[TaskState.ASSIGNED] < services * replicas:
         await asyncio.sleep(0.02)
     await loop.wait_saved()
@@ -118,7 +119,7 @@ async def _persisted(loop: Loop) -> Figure:
     took_ms = []
     for index in range(ADDED):
         began = time.perf_counter()
-        service = await loop.submit(partial(_creation, wish(1_000_000 + index, 10)))
+        service = await loop.submit(partial(_creation, wish(1_000_000 + index, 10)), ANONYMOUS)
         await loop.wait_saved()
         assert len(loop.state.tasks_of_service(service.id).slots) == 10
         took_ms.append(1000 * (time.perf_counter() - began))

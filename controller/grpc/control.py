@@ -23,7 +23,7 @@ from controller.api.queries.why import look_at_why
 from controller.api.tracing import trace
 from controller.brain.slices import Slices
 from controller.grpc.calls import Context, in_turn, read
-from controller.leader.leadership import Leader, Leadership, Mutation
+from controller.leader.leadership import ANONYMOUS, Leader, Leadership, Mutation
 from controller.leader.pacing import parts
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc
@@ -258,7 +258,7 @@ class Control(control_pb2_grpc.ControlServicer):
             await context.write(part)
 
     async def _submit(self, mutation: Mutation[T]) -> T:
-        return await self._leader().submit(mutation)
+        return await self._leader().submit(mutation, ANONYMOUS)
 
     def _node(self, node: Node) -> pb.NodeReply:
         leader = self._leader()

@@ -16,6 +16,7 @@ from controller.grpc.admission import JOINS, STRANGERS, Gate, caller_of
 from controller.grpc.calls import Context, read, received
 from controller.grpc.reported import Reports, faults
 from controller.grpc.tunnels import GrpcTunnel
+from controller.leader.leadership import ANONYMOUS, CONTROLLER
 from controller.leader.loop import Loop
 from controller.leader.pacing import Pace
 from controller.leader.sessions import Message
@@ -99,7 +100,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             )
             loop = self._leading.current()
             node = await loop.submit(
-                lambda state, now, ids: join(state, wish, now, ids, loop.controllers)
+                lambda state, now, ids: join(state, wish, now, ids, loop.controllers), ANONYMOUS
             )
         _log.info("node.joined", node=node.id, hostname=wish.description.hostname)
         return dispatcher_pb2.JoinReply(
@@ -307,7 +308,7 @@ async def _hello(context: Context) -> dispatcher_pb2.Hello:
 async def _renew(loop: Loop, worn: int) -> None:
     """Not awaited by who reads, as the store may be slow and unread heartbeats are silence."""
     with suppress(Unavailable):  # it is said again with the next heartbeat
-        await loop.submit(renewal(worn))
+        await loop.submit(renewal(worn), CONTROLLER)
 
 
 def _open(loop: Loop, hello: dispatcher_pb2.Hello) -> AgentSession:

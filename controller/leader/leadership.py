@@ -7,6 +7,8 @@ between two awaits, and a `Leader` of the past raises Unavailable from `submit`.
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+import msgspec
+
 from controller.brain.orchestrator.quarantine import Quarantine
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
@@ -22,6 +24,18 @@ T = TypeVar("T")
 
 Mutation = Callable[[State, Instant, IdSource], tuple[Writes, T]]
 """Decides a request: what to write, and the answer. Reads the state only; raises to refuse."""
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who asks for a change."""
+
+    name: str
+
+
+ANONYMOUS = Caller("anonymous")
+"""Any user: nobody proves yet who they are."""
+CONTROLLER = Caller("controller")
+"""The fleet itself: nobody asked."""
 
 
 class Silence(Protocol):
@@ -86,7 +100,7 @@ class Leader(Protocol):
         """See there."""
         ...
 
-    async def submit(self, mutation: Mutation[T]) -> T:
+    async def submit(self, mutation: Mutation[T], caller: Caller) -> T:
         """Run `mutation` on the state; return its answer once the store has its writes.
 
         Raises what `mutation` raises (a PyswarmError: nothing changed), or Unavailable when the

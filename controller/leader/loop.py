@@ -7,7 +7,6 @@ that was decided. Reports are written behind. An exception ends the loop and wit
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -25,13 +24,14 @@ from controller.leader.endpoints.barrier import Finished
 from controller.leader.endpoints.reach import Reach
 from controller.leader.events import EventLog, note_of_quarantine, notes_of
 from controller.leader.garbage import YoungObjects
-from controller.leader.leadership import Mutation
+from controller.leader.leadership import Caller, Mutation
 from controller.leader.node_watch import NodeWatch
 from controller.leader.overlays import Overlays
 from controller.leader.pacing import breathing
 from controller.leader.persistence.budget import FLUSH_CHUNKS, Budget
 from controller.leader.persistence.loading import Loaded
 from controller.leader.persistence.saving import Saver, Unsaved
+from controller.leader.requests import Requests, store_full
 from controller.leader.sessions import Session, Sessions
 from controller.leader.tunnels import Tunnels
 from controller.leader.watches import Watches
@@ -41,9 +41,9 @@ from pyswarm_core.aio import logs
 from pyswarm_core.aio.echo import Asker, Done
 from pyswarm_core.clock import Clock, Instant, after, seconds
 from pyswarm_core.decision import Decision, Dirty, Note, Writes
-from pyswarm_core.errors import Exhausted, Unavailable
+from pyswarm_core.errors import Unavailable
 from pyswarm_core.ids import IdSource, NodeId, ServiceId
-from pyswarm_core.limits import DECISIONS_PER_TURN, REQUESTS_WAITING, STATUS_FLUSH_PERIOD
+from pyswarm_core.limits import DECISIONS_PER_TURN, STATUS_FLUSH_PERIOD
 from pyswarm_core.objects import Network, Node, NodeFault, Task, TaskStatus
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
@@ -52,8 +52,6 @@ T = TypeVar("T")
 Decide = Callable[[State, Dirty, Instant, IdSource], Decision]
 
 _log = logs.EventLog("controller.leader.loop")
-SUBMIT_TIMEOUT_S = 10.0
-_FULL = "nothing can be changed while the store has no space: {}"
 
 
 class Tools(msgspec.Struct, frozen=True):
@@ -68,11 +66,6 @@ class Tools(msgspec.Struct, frozen=True):
     """Where controllers answer, as agents are told."""
     echoes: Callable[[Done], Asker]
     """Made anew for each term."""
-
-
-class _Request(msgspec.Struct):
-    mutation: Mutation[Any]
-    answer: asyncio.Future[Any]
 
 
 class _Turn:
@@ -102,8 +95,7 @@ class Loop:
         self._agenda = Agenda()
         self._young = YoungObjects()
         self._behind = loaded.unsaved
-        self._requests: deque[_Request] = deque()
-        self._unanswered: dict[asyncio.Future[Any], None] = {}
+        self._requests = Requests()
         self._work = asyncio.Event()
         self._saved = asyncio.Event()
         self._ended = False
@@ -137,36 +129,19 @@ class Loop:
         """Of the last commit."""
         return self._tools.saver.revision
 
-    async def submit(self, mutation: Mutation[T]) -> T:
+    async def submit(self, mutation: Mutation[T], caller: Caller) -> T:
         """See `Leader.submit`."""
         if self._ended:
             raise Unavailable("this controller no longer leads")
         if full := self._tools.saver.full:
-            raise Unavailable(_FULL.format(full))
-        if len(self._requests) >= REQUESTS_WAITING:
-            raise Exhausted(
-                f"{REQUESTS_WAITING} changes of all users wait already: try again later"
-            )
-        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._requests.append(_Request(mutation, answer))
-        self._unanswered[answer] = None
+            raise store_full(full)
+        answer = self._requests.add(mutation, caller)
         self._work.set()
-        try:
-            async with asyncio.timeout(SUBMIT_TIMEOUT_S):
-                return await answer
-        except TimeoutError:
-            raise Unavailable(
-                f"the store did not confirm within {SUBMIT_TIMEOUT_S:g} s: "
-                "the change may still happen"
-            ) from None
-        finally:
-            del self._unanswered[answer]
+        return await self._requests.answered(answer)
 
     def refuse(self, error: StoreFull) -> None:
         """The store takes no writes: say so at once to all who wait."""
-        for answer in self._unanswered:
-            if not answer.done():
-                answer.set_exception(Unavailable(_FULL.format(error)))
+        self._requests.fail(store_full(error))
 
     async def wait_saved(self) -> None:
         """Return while the store has everything that was decided; read the state at once then."""
@@ -334,7 +309,7 @@ class Loop:
     async def _serve_requests(self, turn: _Turn, now: Instant) -> None:
         for _ in range(len(self._requests)):
             await self._tools.saver.breathe()  # each may be as large as a request may be
-            request = self._requests.popleft()
+            request = self._requests.take()
             if request.answer.done():
                 continue
             try:
@@ -489,10 +464,8 @@ class Loop:
 
     def _end(self) -> None:
         self._ended = True
-        gone = Unavailable("this controller no longer leads: the change may still happen")
-        for answer in self._unanswered:
-            if not answer.done():
-                answer.set_exception(gone)
+        gone = "this controller no longer leads: the change may still happen"
+        self._requests.fail(Unavailable(gone))
         self._saved.set()
         self.watches.close()
         self.node_watch.close()

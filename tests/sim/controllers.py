@@ -17,7 +17,7 @@ from controller import app
 from controller.config import ClusterWishes, Config
 from controller.grpc.dispatcher import Dispatcher
 from controller.leader.election import Candidate
-from controller.leader.leadership import Mutation
+from controller.leader.leadership import ANONYMOUS, Mutation
 from controller.leader.loop import Decide, Loop
 from controller.leader.persistence.campaign import Elector
 from controller.leader.persistence.registry import Registry
@@ -171,7 +171,7 @@ class Machine:
         async def serve() -> None:
             result: object
             try:
-                result = await controller.current().submit(mutation)
+                result = await controller.current().submit(mutation, ANONYMOUS)
             except PyswarmError as error:
                 result = error
             answer(result)

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from controller.app import Controller
 from controller.config import Config
+from controller.leader.leadership import CONTROLLER
 from controller.leader.persistence import registry
 from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
@@ -128,7 +129,7 @@ async def test_new_keys_of_encrypted_networks_reach_their_nodes(
         await stub.CreateService(service, timeout=10)
         await until(lambda: running(controller) == 2, "both replicas run")
         assert [key_numbers(agent)[-1] for agent in agents] == [[1], [1]]
-        await controller.current().submit(_aged)
+        await controller.current().submit(_aged, CONTROLLER)
         await until(
             lambda: all(key_numbers(agent)[-1] == [2, 1] for agent in agents), "both have the new"
         )
@@ -145,7 +146,7 @@ async def test_a_host_that_sent_too_much_gets_everybody_another_key(
     ):
         await stub.CreateNetwork(wish, timeout=10)
         loop = controller.current()
-        await loop.submit(partial(_aged, by=ENCRYPTION_KEY_PERIOD_MIN))
+        await loop.submit(partial(_aged, by=ENCRYPTION_KEY_PERIOD_MIN), CONTROLLER)
         agent.worn_key, target = 7, agent.beats + 3
         await until(lambda: agent.beats > target, "a key is worn that nobody sends with")
         assert len(loop.state.cluster.encryption_keys) == 1
@@ -295,7 +296,7 @@ async def test_a_deposed_leader_steps_down_and_may_win_again(
     kv.revoke(lease)
     await until(lambda: controller.leading and controller.current() is not loop, "a new term")
     with pytest.raises(Exception, match="no longer leads"):
-        await loop.submit(lambda state, now, ids: pytest.fail("ran on a dead state"))
+        await loop.submit(lambda state, now, ids: pytest.fail("ran on a dead state"), CONTROLLER)
 
 
 async def test_a_follower_redirects_agents_to_the_leader(

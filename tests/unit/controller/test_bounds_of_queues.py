@@ -14,6 +14,7 @@ from controller.brain.placing import demand_of
 from controller.grpc.tunnels import GrpcTunnel
 from controller.leader.election import Term
 from controller.leader.events import EventLog
+from controller.leader.leadership import ANONYMOUS
 from controller.leader.loop import Loop, Tools
 from controller.leader.persistence.loading import Loaded
 from controller.leader.persistence.saving import Saver, Unsaved
@@ -72,11 +73,13 @@ def _nothing(state: State, now: Instant, ids: object) -> tuple[Writes, None]:
 
 async def test_requests_that_wait_are_bounded() -> None:
     loop = _loop()
-    waiting = [asyncio.ensure_future(loop.submit(_nothing)) for _ in range(REQUESTS_WAITING)]
+    waiting = [
+        asyncio.ensure_future(loop.submit(_nothing, ANONYMOUS)) for _ in range(REQUESTS_WAITING)
+    ]
     await asyncio.sleep(0)
     assert loop.queue_depths["requests"] == REQUESTS_WAITING == 1_000
     with pytest.raises(Unavailable, match="wait already"):
-        await loop.submit(_nothing)
+        await loop.submit(_nothing, ANONYMOUS)
     for one in waiting:
         one.cancel()
 

@@ -7,6 +7,7 @@ from unittest.mock import Mock, patch
 import pytest
 
 from controller.leader.endpoints import sets
+from controller.leader.leadership import ANONYMOUS
 from controller.leader.loop import Loop, Tools
 from controller.leader.persistence.loading import Loaded
 from controller.leader.persistence.saving import Unsaved
@@ -87,7 +88,7 @@ async def test_others_run_after_each_request_and_new_ones_wait_for_the_next_turn
 
     async with asyncio.TaskGroup() as group:
         for _ in range(REQUESTS):
-            group.create_task(loop.submit(mutation))
+            group.create_task(loop.submit(mutation, ANONYMOUS))
         await asyncio.sleep(0)
         await loop._turn()
     assert paused_before == list(range(1, REQUESTS + 1))

@@ -1,0 +1,78 @@
+"""Changes that users wait for. SHELL.
+
+A request waits for the next turn, then for the store. Whoever waits is answered, refused or told
+that it is not known whether the change happens; nobody waits longer than SUBMIT_TIMEOUT_S.
+"""
+
+import asyncio
+from collections import deque
+from typing import Any, TypeVar
+
+import msgspec
+
+from controller.leader.leadership import Caller, Mutation
+from controller.store.base import StoreFull
+from pyswarm_core.errors import Exhausted, Unavailable
+from pyswarm_core.limits import REQUESTS_WAITING
+
+SUBMIT_TIMEOUT_S = 10.0
+
+T = TypeVar("T")
+
+
+class Request(msgspec.Struct):
+    """A change, and who waits for it."""
+
+    mutation: Mutation[Any]
+    caller: Caller
+    answer: asyncio.Future[Any]
+
+
+class Requests:
+    """The requests of one term."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Request] = deque()
+        self._unanswered: dict[asyncio.Future[Any], None] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, mutation: Mutation[T], caller: Caller) -> "asyncio.Future[T]":
+        """Have it wait for its turn. Raises Exhausted if too many do."""
+        if len(self._waiting) >= REQUESTS_WAITING:
+            raise Exhausted(
+                f"{REQUESTS_WAITING} changes of all users wait already: try again later"
+            )
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append(Request(mutation, caller, answer))
+        self._unanswered[answer] = None
+        return answer
+
+    def take(self) -> Request:
+        """The one that waits longest. There is one."""
+        return self._waiting.popleft()
+
+    async def answered(self, answer: "asyncio.Future[T]") -> T:
+        """What comes of a request that was added."""
+        try:
+            async with asyncio.timeout(SUBMIT_TIMEOUT_S):
+                return await answer
+        except TimeoutError:
+            raise Unavailable(
+                f"the store did not confirm within {SUBMIT_TIMEOUT_S:g} s: "
+                "the change may still happen"
+            ) from None
+        finally:
+            del self._unanswered[answer]
+
+    def fail(self, error: Unavailable) -> None:
+        """Nothing comes of those that were added: say so at once to all who wait."""
+        for answer in self._unanswered:
+            if not answer.done():
+                answer.set_exception(error)
+
+
+def store_full(error: StoreFull | str) -> Unavailable:
+    """What users are told while the store takes no writes."""
+    return Unavailable(f"nothing can be changed while the store has no space: {error}")
