@@ -77,6 +77,7 @@ class NodeWatch:
 
     def judge(self, now: Instant) -> Iterator[Node]:
         """Have hosts probed and conclude what is due; the nodes that are down now."""
+        self._echoes.hear()
         tick = self.liveness.tick(now)
         for probe in tick.probes:
             self._probe(probe.node_id, probe.agents)

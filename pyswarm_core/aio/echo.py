@@ -35,6 +35,12 @@ class Asker(Protocol):
         """
         ...
 
+    def hear(self) -> None:
+        """Tell of answers that have arrived and nobody has read: call it before concluding that
+        there is none.
+        """
+        ...
+
     def close(self) -> None:
         """Ask and hear no more."""
         ...
@@ -49,6 +55,9 @@ class NoEchoes:
     def ask(self, key: str, address: str, window: int) -> bool:
         """See `Asker`."""
         return False
+
+    def hear(self) -> None:
+        """See `Asker`."""
 
     def close(self) -> None:
         """See `Asker`."""
@@ -75,7 +84,7 @@ class Echoes:
         self._nonce = os.urandom(8)
         self._socket, self._raw = _open()
         if self._socket is not None:
-            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._read)
+            asyncio.get_running_loop().add_reader(self._socket.fileno(), self.hear)
 
     def ask(self, key: str, address: str, window: int) -> bool:
         """See `Asker`; `address` is one of IPv4."""
@@ -117,11 +126,13 @@ class Echoes:
         asked = self._asked[number]
         if asked.sent < ECHOES_PER_WINDOW:
             self._send(number, asked)
-        else:
-            self._finish(number)
+            return
+        self.hear()
+        if self._finish(number) is not None:
             self._done(asked.key, False)
 
-    def _read(self) -> None:
+    def hear(self) -> None:
+        """See `Asker`."""
         for _ in range(READS_AT_ONCE):
             if self._socket is None:
                 return

@@ -45,6 +45,9 @@ class SimEchoes:
         self._net.scheduler.after(window, lambda: self._hear(number, answered=False))
         return True
 
+    def hear(self) -> None:
+        """See `Asker`: a process that runs reads at once."""
+
     def close(self) -> None:
         """See `Asker`."""
         self._open.clear()

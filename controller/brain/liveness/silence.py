@@ -6,7 +6,8 @@ An agent that misses one heartbeat is silent: its host is probed by the leader a
     silence:  period + margin      + window                             three periods
     heard ────────┴─ probes ──────────┴─ no answer: down (DOWN at once)     │
                         └─ an answer: disconnected, probed each period,     │
-                           down when the agent's grace is over              │
+                           down after two windows without an answer, or     │
+                           when the agent's grace is over                   │
               host never known to answer a probe: ──────────────────────────┴─ down
 
 A broken stream is no sign at all. No verdict is passed on a time in which this controller did not
@@ -50,6 +51,8 @@ _SHARE = 5
 """Margin and window are this share of the period: a dead host is down after 1.4 periods."""
 LATE_WINDOWS = 5
 """Windows in a row that may be judged late and opened again."""
+WINDOWS_OF_A_LIVING_HOST = 2
+"""Without an answer, in a row, of a host that has answered since its agent fell silent: dead."""
 _SPARE = 2
 """Agents named for a probe beyond those needed: some may share the host that is probed."""
 
@@ -111,6 +114,12 @@ class _Silence(msgspec.Struct):
     """Whether somebody could send echoes in this window and would have told of an answer."""
     late: int = 0
     """Windows in a row that were judged late."""
+    unanswered: int = 0
+    """Windows in a row without an answer."""
+    answered: bool = False
+    """Whether the host lived after its agent had fallen silent: one window without an answer, of a
+    busy host or network, is then no sign of its death.
+    """
 
 
 class Liveness:
@@ -156,7 +165,10 @@ class Liveness:
         """Its host answered a probe. Whether the node is disconnected because of that."""
         self.calibration.answered(node_id, now)
         silence = self._silent.get(node_id)
-        if silence is None or silence.phase in (_Phase.AWAITED, _Phase.DISCONNECTED):
+        if silence is None or silence.phase is _Phase.AWAITED:
+            return False
+        silence.answered, silence.unanswered = True, 0
+        if silence.phase is _Phase.DISCONNECTED:
             return False
         self._enter(node_id, silence, _Phase.DISCONNECTED, self._next_probe(silence, now))
         return True
@@ -266,6 +278,10 @@ class Liveness:
         silent_for_long = now - silence.since >= self._timeout
         if now - silence.deadline > window // 2 and silence.late < LATE_WINDOWS:
             silence.late += 1  # an answer may be waiting to be read
+            self._probe(node_id, now, found)
+            return
+        silence.unanswered += 1
+        if silence.answered and silence.unanswered < WINDOWS_OF_A_LIVING_HOST:
             self._probe(node_id, now, found)
         elif silent_for_long or (silence.tried and self.calibration.passes(node_id)):
             self._call_down(node_id, silence, now, found)

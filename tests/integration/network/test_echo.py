@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 
 import pytest
 
@@ -38,6 +39,21 @@ async def test_a_window_without_an_answer_ends(monkeypatch: pytest.MonkeyPatch) 
     try:
         assert echoes.ask("here", "127.0.0.1", 30 * MILLISECOND)
         assert await outcomes.told.get() == ("here", False)
+    finally:
+        echoes.close()
+
+
+async def test_an_answer_that_nobody_has_read_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(echo, "ECHOES_PER_WINDOW", 1)
+    outcomes = Outcomes()
+    echoes = Echoes(outcomes.done)
+    try:
+        for name in ("a", "b"):
+            assert echoes.ask(name, "127.0.0.1", 30 * SECOND)
+        time.sleep(0.05)  # the loop does not run  # noqa: ASYNC251
+        echoes._go_on(1)  # the window's end comes first
+        assert outcomes.told.get_nowait() == ("a", True)
+        assert outcomes.told.get_nowait() == ("b", True)
     finally:
         echoes.close()
 

@@ -14,6 +14,7 @@ from controller.brain.liveness.silence import (
     DEAF_AFTER,
     LATE_WINDOWS,
     TICK_PERIOD,
+    WINDOWS_OF_A_LIVING_HOST,
     Liveness,
     heartbeat_period,
     probe_window,
@@ -180,6 +181,19 @@ def test_a_host_that_dies_while_its_agent_is_silent_is_down_at_once() -> None:
     ((when, node_id),) = fleet.down
     assert node_id == A
     assert when <= 11.5
+
+
+def test_a_living_host_may_miss_one_window() -> None:
+    fleet = Fleet()
+    fleet.run(5)
+    fleet.stop("a", host=False)
+    fleet.run(8.1)
+    fleet.answering.discard(A)
+    fleet.run(8.3)  # it was asked once
+    fleet.answering.add(A)
+    fleet.run(14)
+    assert fleet.down == []
+    assert WINDOWS_OF_A_LIVING_HOST == 2
 
 
 def test_where_echoes_are_filtered_three_missed_heartbeats_are_the_verdict() -> None:
