@@ -1,9 +1,10 @@
 """`python -m tests.attack [--seconds 180] [--seed 1]`: attack a fleet that serves, and judge it.
 
 A playground of three hosts serves a published web page. While `load.py` sends what a hostile client
-can send, plain calls and requests to the page go on. Afterwards: no term was lost, no host was
-called down, no call ended in UNKNOWN or INTERNAL, no request failed, plain calls were answered in
-time, and memory came back.
+can send, plain calls and requests to the page go on. For the last third of the time `churn.py`
+changes services, networks and labels besides; that keeps every processor busy, so how long plain
+calls take is judged before. Afterwards: no term was lost, no host was called down, no call ended in
+UNKNOWN or INTERNAL, no request failed, plain calls were answered in time, and memory came back.
 """
 
 import argparse
@@ -53,7 +54,9 @@ class Outcome(NamedTuple):
     down: Counter[str]
     """How often each host was seen to be down."""
     calls_s: list[float]
-    """How long each plain call took."""
+    """How long each plain call took before the churn began."""
+    churned_s: list[float]
+    """And since then."""
     failed_calls: Counter[str]
     asked: int
     unanswered: int
@@ -66,8 +69,12 @@ class Outcome(NamedTuple):
     @property
     def p99_s(self) -> float:
         """Of the plain calls."""
-        ordered = sorted(self.calls_s)
-        return ordered[int(len(ordered) * 0.99)] if ordered else float("inf")
+        return _p99(self.calls_s)
+
+
+def _p99(calls_s: list[float]) -> float:
+    ordered = sorted(calls_s)
+    return ordered[int(len(ordered) * 0.99)] if ordered else float("inf")
 
 
 def broken(outcome: Outcome) -> list[str]:
@@ -159,12 +166,16 @@ def attack(fleet: Fleet, seconds: float, seed: int, settle_s: float) -> Outcome:
     fleet("service", "create", "--name", VICTIM, "--replicas", str(REPLICAS), *publish, IMAGE)
     for number in range(len(HOSTS)):
         reached(fleet, "lan", f"10.99.0.{number + 1}", PORT)
-    _run_load(fleet, 5.0, seed)  # imports, pools and caches that any use brings are no leak
+    _run_load(
+        fleet, 5.0, seed, "churn"
+    )  # imports, pools and caches that any use brings are no leak
     fleet.until(lambda: not _leftovers(fleet), "the first attack is over")
     before, terms = _memory(fleet), _terms(fleet)
     watcher = Watcher(fleet)
     with watcher.watching():
-        sent = _run_load(fleet, seconds, seed)
+        sent = _run_load(fleet, seconds * 2 / 3, seed)
+        before_churn = len(watcher.calls_s)
+        sent += _run_load(fleet, seconds / 3, seed, "churn")
     fleet.until(lambda: not _leftovers(fleet), "nothing is left of the attack")
     time.sleep(settle_s)
     return Outcome(
@@ -172,7 +183,8 @@ def attack(fleet: Fleet, seconds: float, seed: int, settle_s: float) -> Outcome:
         _failures(fleet),
         _terms(fleet) - terms,
         watcher.down,
-        watcher.calls_s,
+        watcher.calls_s[:before_churn],
+        watcher.calls_s[before_churn:],
         watcher.failed,
         watcher.asked,
         watcher.unanswered,
@@ -187,15 +199,17 @@ def report(outcome: Outcome) -> None:
     for name, count in sorted(outcome.sent.items()):
         print(f"{count:8d}  {name}")
     print(f"plain calls: {len(outcome.calls_s)}, p99 {1000 * outcome.p99_s:.1f} ms")
+    churned = outcome.churned_s
+    print(f"plain calls with churn: {len(churned)}, p99 {1000 * _p99(churned):.1f} ms")
     print(f"longest pass of the loop (at least a slice): {1000 * outcome.longest_pass_s:.1f} ms")
     print(f"requests: {outcome.asked}, {outcome.unanswered} failed")
     for name, before in outcome.rss_before.items():
         print(f"{name}: {before >> 20} MiB before, {outcome.rss_after[name] >> 20} MiB after")
 
 
-def _run_load(fleet: Fleet, seconds: float, seed: int) -> Counter[str]:
+def _run_load(fleet: Fleet, seconds: float, seed: int, *more: str) -> Counter[str]:
     token = fleet("swarm", "join-token", "-q", "worker")
-    words = [f"{fleet.run_dir}/pyswarm.sock", token, str(seconds), str(seed)]
+    words = [f"{fleet.run_dir}/pyswarm.sock", token, str(seconds), str(seed), *more]
     done = subprocess.run(
         [sys.executable, "-m", "tests.attack.load", *words],
         check=True,

@@ -1,4 +1,4 @@
-"""`python -m tests.attack.load SOCKET TOKEN SECONDS SEED`: everything a hostile client can send.
+"""`python -m tests.attack.load SOCKET TOKEN SECONDS SEED [churn]`: what a hostile client can send.
 
 A program of its own, so that what it costs is not counted against the calls that are measured.
 Prints one JSON object: calls by method and status. Removes what it made.
@@ -65,9 +65,8 @@ class Load:
         self._hostile = Hostile(self._chance, names)
         self._methods = tuple(methods())
 
-    async def run(self) -> None:
+    async def run(self, *, with_churn: bool) -> None:
         """Attack until it is time, then remove what was made."""
-        churn = Churn(self._users, self._count, self._over)
         makers: list[tuple[int, Callable[[int], Coroutine[None, None, None]]]] = [
             (FUZZERS, self._fuzz),
             (WATCHES, self._watch),
@@ -75,10 +74,14 @@ class Load:
             (LOGS, self._follow_logs),
             (SESSIONS, self._be_a_host),
             (1, self._submit_absurd_specs),
-            (1, lambda _: churn.crash_loop(f"{PREFIX}crash")),
-            (MAKERS, churn.shake_networks),
-            (1, lambda _: churn.relabel()),
         ]
+        if with_churn:
+            churn = Churn(self._users, self._count, self._over)
+            makers += [
+                (1, lambda _: churn.crash_loop(f"{PREFIX}crash")),
+                (MAKERS, churn.shake_networks),
+                (1, lambda _: churn.relabel()),
+            ]
         async with asyncio.TaskGroup() as group:
             for count, make in makers:
                 for number in range(count):
@@ -313,14 +316,18 @@ def _same(data: bytes) -> bytes:
     return data
 
 
-async def attack(socket: str, token: str, seconds: float, seed: int) -> Counter[str]:
+async def attack(
+    socket: str, token: str, seconds: float, seed: int, *, with_churn: bool
+) -> Counter[str]:
     """Run it; what was answered."""
     async with grpc.aio.insecure_channel(f"unix:{socket}", options=CHANNEL_OPTIONS) as channel:
         load = Load(channel, token, seconds, seed)
-        await load.run()
+        await load.run(with_churn=with_churn)
         return load.counts
 
 
 if __name__ == "__main__":
-    path, shown, lasting, drawn = sys.argv[1:]
-    print(json.dumps(asyncio.run(attack(path, shown, float(lasting), int(drawn)))))
+    path, shown, lasting, drawn, *more = sys.argv[1:]
+    churns = more == ["churn"]
+    answered = attack(path, shown, float(lasting), int(drawn), with_churn=churns)
+    print(json.dumps(asyncio.run(answered)))
