@@ -257,7 +257,7 @@ class Acknowledge(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     digest: _builtins.int
-    """Of all endpoints that are programmed: the exclusive or of their messages' hashes (pyswarm_core/columns.py)."""
+    """Of all endpoints that are programmed: the exclusive or of their messages' hashes (pyswarm_core/indexes/columns.py)."""
     def __init__(
         self,
         *,

@@ -199,7 +199,7 @@ def test_why_says_so_for_the_service_and_its_tasks() -> None:
     line = "it is quarantined, nothing is decided for it until it changes: KeyError: 7 (slots.py:9)"
     assert line in why(state, "bad", NOW, quarantine)
     assert line in why(state, "bad.1", NOW, quarantine)
-    with patch("controller.api.why._why_service", side_effect=ValueError("x")):
+    with patch("controller.api.queries.why._why_service", side_effect=ValueError("x")):
         lines = why(state, "bad", NOW, quarantine)
     assert lines[0] == line
     assert lines[1].startswith("its causes cannot be worked out: ValueError: x")
