@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -160,7 +161,7 @@ def _remains(fleet: Fleet) -> Iterator[str]:
 def broken(outcome: Outcome) -> list[str]:
     """What must not have happened and did, a line each."""
     found = list(outcome.left)
-    excuses = [_Excuse.of(one, outcome.watch) for one in outcome.breakages if one.fault.takes_host]
+    excuses = [_Excuse.of(one, outcome) for one in outcome.breakages if one.fault.takes_host]
     failed = [one for one in outcome.watch.requests if not one.answered]
     for request in failed:
         if not any(excuse.covers(request.began, request.host) for excuse in excuses):
@@ -188,10 +189,15 @@ class _Excuse(NamedTuple):
     """It serves again."""
 
     @classmethod
-    def of(cls, one: Breakage, watch: Watch) -> "_Excuse":
+    def of(cls, one: Breakage, outcome: Outcome) -> "_Excuse":
+        watch = outcome.watch
         verdict = watch.first(one.began, _is(one.host, "down"))
         back = watch.first(one.ended, _is(one.host, "ready"))
         returned = one.ended + (float("inf") if back is None else back) + RETURN_S
+        for other in outcome.breakages:
+            # Its agent was broken before it had everything again.
+            if other.host == one.host and one.ended <= other.began <= returned:
+                returned = max(returned, other.ended + RETURN_S)
         # A host that returned before its verdict was among the backends all the time.
         followed = returned if verdict is None else one.began + verdict + FOLLOW_S
         return cls(one.host, one.began - LATE_S, min(followed, returned), returned)
@@ -202,15 +208,20 @@ class _Excuse(NamedTuple):
 
 
 def _called_down(one: Breakage, outcome: Outcome) -> bool:
+    """Whether the host became down meanwhile; one that still was, of an older fault, stays so until
+    its agent can be heard.
+    """
     near = [
         other
         for other in outcome.breakages
         if other.fault.takes_host and other.host == one.host and other.began < one.ended
     ]
     since = max([one.began, *(other.ended + RETURN_S for other in near)])
+    sights = outcome.watch.sights
+    states = [(s.at, s.states[one.host]) for s in sights if one.host in s.states]
     return any(
-        since <= sight.at <= one.ended and sight.states.get(one.host) == "down"
-        for sight in outcome.watch.sights
+        since <= at <= one.ended and state == "down" != before
+        for (_, before), (at, state) in pairwise(states)
     )
 
 
