@@ -15,7 +15,6 @@ that changes something; every event of one revision arrives in one batch.
 """
 
 from collections.abc import Iterable
-from enum import IntEnum
 from itertools import pairwise
 from types import TracebackType
 from typing import NewType, Protocol, Self
@@ -94,63 +93,17 @@ class KeyValue(msgspec.Struct, frozen=True, gc=False):
     lease: LeaseId = NO_LEASE
 
 
-class Target(IntEnum):
-    """What a compare looks at. A key that does not exist has 0 (and no value) everywhere."""
-
-    VERSION = 0
-    CREATE = 1
-    MOD = 2
-    VALUE = 3
-    LEASE = 4
-
-
-class Relation(IntEnum):
-    """How a compare's target must relate to the given value."""
-
-    EQUAL = 0
-    GREATER = 1
-    LESS = 2
-    NOT_EQUAL = 3
-
-
 class Compare(msgspec.Struct, frozen=True, gc=False):
-    """A condition of a transaction. Build it with one of the class methods below."""
+    """A condition of a transaction: nobody put or deleted the key since."""
 
     key: bytes
-    target: Target
-    relation: Relation
-    operand: int | bytes
-    """bytes for VALUE, a number for all else."""
+    mod_revision: int
+    """0: it does not exist."""
 
     @classmethod
     def absent(cls, key: bytes) -> Self:
         """The key does not exist."""
-        return cls(key, Target.CREATE, Relation.EQUAL, 0)
-
-    @classmethod
-    def present(cls, key: bytes) -> Self:
-        """The key exists."""
-        return cls(key, Target.CREATE, Relation.GREATER, 0)
-
-    @classmethod
-    def unchanged(cls, key: bytes, mod_revision: int) -> Self:
-        """Nobody put or deleted the key since (0: it still does not exist)."""
-        return cls(key, Target.MOD, Relation.EQUAL, mod_revision)
-
-    @classmethod
-    def same_creation(cls, key: bytes, create_revision: int) -> Self:
-        """It is still the key created then: the fence a leader puts on every write."""
-        return cls(key, Target.CREATE, Relation.EQUAL, create_revision)
-
-    @classmethod
-    def value_is(cls, key: bytes, value: bytes) -> Self:
-        """The key exists and holds this value."""
-        return cls(key, Target.VALUE, Relation.EQUAL, value)
-
-    @classmethod
-    def lease_is(cls, key: bytes, lease: LeaseId) -> Self:
-        """The key hangs on this lease."""
-        return cls(key, Target.LEASE, Relation.EQUAL, lease)
+        return cls(key, 0)
 
 
 class Put(msgspec.Struct, frozen=True, gc=False):

@@ -14,7 +14,6 @@ from controller.store.base import (
     LeaseId,
     Put,
     Revision,
-    Target,
     Txn,
     prefix_end,
 )
@@ -85,20 +84,10 @@ def _delete(delete: Delete) -> rpc_pb2.RequestOp:
     )
 
 
-_OPERAND = {
-    Target.VERSION: "version",
-    Target.CREATE: "create_revision",
-    Target.MOD: "mod_revision",
-    Target.VALUE: "value",
-    Target.LEASE: "lease",
-}
-
-
 def _compare(compare: Compare) -> rpc_pb2.Compare:
-    message = rpc_pb2.Compare(
+    return rpc_pb2.Compare(
         key=compare.key,
-        result=rpc_pb2.Compare.CompareResult.ValueType(compare.relation),
-        target=rpc_pb2.Compare.CompareTarget.ValueType(compare.target),
+        result=rpc_pb2.Compare.EQUAL,
+        target=rpc_pb2.Compare.MOD,
+        mod_revision=compare.mod_revision,
     )
-    setattr(message, _OPERAND[compare.target], compare.operand)
-    return message

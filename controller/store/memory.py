@@ -24,11 +24,9 @@ from controller.store.base import (
     LeaseId,
     Outcome,
     Put,
-    Relation,
     Revision,
     Snapshot,
     StoreMisuse,
-    Target,
     Txn,
     WatchBatch,
     check_txn,
@@ -200,8 +198,8 @@ class MemoryKv:
         return tuple(items[key] for key in sorted(items))
 
     def _holds(self, compare: Compare) -> bool:
-        actual = _actual(self._items.get(compare.key), compare.target)
-        return actual is not None and _relates(actual, compare.relation, compare.operand)
+        item = self._items.get(compare.key)
+        return (item.mod_revision if item is not None else 0) == compare.mod_revision
 
     def _put(self, put: Put, number: Revision) -> KeyValue:
         old = self._items.get(put.key)
@@ -242,31 +240,3 @@ class MemoryKv:
     def _tell(self) -> None:
         for listener in tuple(self.listeners):
             listener()
-
-
-def _actual(item: KeyValue | None, target: Target) -> int | bytes | None:
-    """What a compare sees; None where no relation can hold (the value of a missing key)."""
-    match target:
-        case Target.VALUE:
-            return None if item is None else item.value
-        case Target.VERSION:
-            return 0 if item is None else item.version
-        case Target.CREATE:
-            return 0 if item is None else item.create_revision
-        case Target.MOD:
-            return 0 if item is None else item.mod_revision
-        case Target.LEASE:
-            return 0 if item is None else item.lease
-
-
-def _relates(actual: int | bytes, relation: Relation, operand: int | bytes) -> bool:
-    sign = (actual > operand) - (actual < operand)  # type: ignore[operator]  # same type by contract
-    match relation:
-        case Relation.EQUAL:
-            return sign == 0
-        case Relation.NOT_EQUAL:
-            return sign != 0
-        case Relation.GREATER:
-            return sign > 0
-        case Relation.LESS:
-            return sign < 0

@@ -67,12 +67,12 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
         Mutation("pyswarm_core.limits", "", "LEADER_TTL = 2 * SECOND", "LEADER_TTL = 60 * SECOND"),
         Rule.TAKEOVER,
     ),
-    "fence weakened to: the leader key exists": (
+    "fence on a key that nobody writes": (
         Mutation(
             "controller.leader.persistence.saving",
             "Saver._commit_whole",
-            "Compare.unchanged(self._keys.leader, fence)",
-            "Compare.present(self._keys.leader)",
+            "Compare(self._keys.leader, fence)",
+            'Compare(self._keys.leader + b"-", 0)',
         ),
         Rule.FENCE,
     ),

@@ -271,7 +271,7 @@ class Saver:
         delay_s = RETRY_S
         while True:
             fence = self._fence
-            guard = Compare.unchanged(self._keys.leader, fence)
+            guard = Compare(self._keys.leader, fence)
             try:
                 outcome = await self._store.commit(Txn((guard,), puts, deletes))
             except StoreMisuse:
@@ -298,7 +298,7 @@ class Saver:
         """Give the leader key a new revision, so that what compares the old one is void."""
         async with self._moving:
             while self._fence == seen:
-                guard = Compare.unchanged(self._keys.leader, seen)
+                guard = Compare(self._keys.leader, seen)
                 put = Put(self._keys.leader, self._value, LeaseId(self._term.lease))
                 try:
                     outcome = await self._store.commit(Txn((guard,), (put,)))

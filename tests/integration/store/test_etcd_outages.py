@@ -35,7 +35,7 @@ async def commit_counting(store: EtcdStore, number: int) -> None:
             item = await store.get(KEY)
             if item is not None and item.value == b"%d" % number:
                 return
-            guard = Compare.unchanged(KEY, item.mod_revision if item else 0)
+            guard = Compare(KEY, item.mod_revision if item else 0)
             outcome: Outcome = await store.commit(Txn((guard,), (Put(KEY, b"%d" % number),)))
         except (StoreAmbiguous, StoreUnavailable):
             await asyncio.sleep(0.05)
