@@ -121,10 +121,23 @@ def _storage_conf() -> Path:
     cache = _cache()
     path = cache / "storage.conf"
     path.write_text(
-        f'[storage]\ndriver = "overlay"\ngraphroot = "{cache}/storage"\n'
+        f'[storage]\ndriver = "{_driver(cache)}"\ngraphroot = "{cache}/storage"\n'
         f'runroot = "{cache}/run"\n\n[storage.options.overlay]\nskip_mount_home = "true"\n'
     )
     return path
+
+
+def _driver(directory: Path) -> str:
+    """overlay, or vfs (which copies every layer) where the file system is an overlay itself, as in
+    a container: the kernel does not put one on another.
+    """
+    told = subprocess.run(
+        ["stat", "--file-system", "--format=%T", directory],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return "vfs" if told.stdout.strip() == "overlayfs" else "overlay"
 
 
 def _policy() -> Path:
