@@ -283,10 +283,7 @@ def txn_size(txn: Txn) -> int:
     """Bytes of its keys and values."""
     size = sum(len(put.key) + len(put.value) for put in txn.puts)
     size += sum(len(delete.key) for delete in txn.deletes)
-    return size + sum(
-        len(compare.key) + (len(compare.operand) if isinstance(compare.operand, bytes) else 0)
-        for compare in txn.compares
-    )
+    return size + sum(len(compare.key) for compare in txn.compares)
 
 
 def _check_size(txn: Txn) -> None:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from controller.store.base import NO_LEASE, Compare, Relation, Target
+from controller.store.base import NO_LEASE, Compare
 from pyswarm_core import limits
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.indexes.tasks import is_wanted
@@ -115,8 +115,7 @@ class WritesAreFenced:
         if held is not None and fences == [Compare.absent(KEYS.leader)]:
             self._holder = change.process
             return
-        exact = [f for f in fences if f.target is Target.MOD and f.relation is Relation.EQUAL]
-        if not exact or exact[0].operand == 0:
+        if not fences or fences[0].mod_revision == 0:
             yield f"{change.client} wrote without comparing the leader key's revision: {fences}"
         if change.process is not self._holder:
             yield f"{change.client} wrote in the term of another"
