@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from cli.client import Client
-from cli.render import documents
 from pyswarm_core.addresses import address6
+from pyswarm_core.docker import documents
 from pyswarm_core.errors import NotFound
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.objects import Network

@@ -7,7 +7,7 @@ import click
 
 from cli import session
 from cli.lazy import Verb
-from cli.service import entries
+from pyswarm_core.docker import entries
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import Ipam, IpamConfig, NetworkSpec
 from pyswarm_core.validation import network_problems, require

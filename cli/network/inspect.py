@@ -6,8 +6,8 @@ import click
 
 from cli import flags, inspection, session
 from cli.lazy import Verb
-from cli.render import documents
 from pyswarm_core.addresses import address6
+from pyswarm_core.docker import documents
 from pyswarm_core.objects import Network
 from pyswarm_core.specs import IpamConfig, ipv4_config
 from pyswarm_core.views import NetworkMembers

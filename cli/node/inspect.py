@@ -8,7 +8,7 @@ from cli import flags, inspection, session
 from cli.lazy import Verb
 from cli.node.ls import manager_status
 from cli.node.self_ import node_of
-from cli.render import documents
+from pyswarm_core.docker import documents
 from pyswarm_core.views import NodeView
 
 

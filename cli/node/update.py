@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from cli import session
 from cli.lazy import Verb
 from cli.node.self_ import node_of
-from cli.service import entries
+from pyswarm_core.docker import entries
 from pyswarm_core.errors import Conflict
 from pyswarm_core.specs import NodeSpec
 from pyswarm_core.states import Availability

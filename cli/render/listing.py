@@ -37,8 +37,8 @@ def show(layout: Layout, rows: Sequence[Row], form: str = "", *, quiet: bool = F
         return table([[layout.headings[column] for column in layout.columns], *cells])
     if form == "json":
         return [msgspec.json.encode(dict(row), order="sorted").decode() for row in rows]
-    from cli.render.evaluate import render
-    from cli.render.gotemplate import parse
+    from pyswarm_core.gotemplate.evaluate import render
+    from pyswarm_core.gotemplate.parse import parse
 
     is_table, template = _template(form)
     nodes = parse(template)

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from cli.render import ports
 from cli.render.listing import Layout, Row, ellipsis, one_line
 from pyswarm_core.clock import Instant
+from pyswarm_core.docker import ports
 from pyswarm_core.ids import short
 from pyswarm_core.states import TaskState
 from pyswarm_core.units import ago

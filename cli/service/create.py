@@ -11,10 +11,11 @@ from msgspec.structs import replace
 from cli import converge, flags, session
 from cli.converge import Watched
 from cli.lazy import Verb
-from cli.service import digests, entries, logins, options, publishing
-from cli.service.entries import Entry
+from cli.service import digests, logins, options
 from cli.service.options import many
 from cli.service.template import with_replicas, with_single
+from pyswarm_core.docker import entries, publishing
+from pyswarm_core.docker.entries import Entry
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import (
     ContainerSpec,

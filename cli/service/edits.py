@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from cli.service import entries, publishing
-from cli.service.entries import Entry
 from cli.service.template import put, with_replicas, with_single, words
+from pyswarm_core.docker import entries, publishing
+from pyswarm_core.docker.entries import Entry
 from pyswarm_core.specs import ContainerSpec, DnsConfig, NetworkAttachment, Placement, ServiceSpec
 
 T = TypeVar("T")

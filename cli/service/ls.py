@@ -4,8 +4,9 @@ import click
 
 from cli import flags, session
 from cli.lazy import Verb
-from cli.render import listing, ports
+from cli.render import listing
 from cli.render.listing import Layout, Row
+from pyswarm_core.docker import ports
 from pyswarm_core.ids import short
 from pyswarm_core.views import ServiceSummary
 

@@ -10,9 +10,10 @@ from msgspec.structs import replace
 from cli import converge, flags, session
 from cli.converge import Watched
 from cli.lazy import Verb
-from cli.service import digests, edits, entries, logins, options
+from cli.service import digests, edits, logins, options
 from cli.service.change import changed
 from cli.service.options import many
+from pyswarm_core.docker import entries
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import PREDEFINED_NETWORKS, NetworkAttachment, ServiceSpec
 

@@ -6,7 +6,7 @@ import click
 
 from cli import flags, inspection, session
 from cli.lazy import Verb
-from cli.render import documents
+from pyswarm_core.docker import documents
 from pyswarm_core.errors import NotFound
 from pyswarm_core.units import format_time
 from pyswarm_core.views import TaskView

@@ -73,8 +73,8 @@ def _printer(form: str) -> Printer:
         return line
     if form == "json":
         return lambda found: msgspec.json.encode(dict(found)).decode()
-    from cli.render.evaluate import render
-    from cli.render.gotemplate import parse
+    from pyswarm_core.gotemplate.evaluate import render
+    from pyswarm_core.gotemplate.parse import parse
 
     nodes = parse(form)
     render(nodes, row(Event(Instant(0), 0, "", "", "", "", "", 0)))

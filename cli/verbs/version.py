@@ -6,8 +6,8 @@ import click
 
 from cli import flags, session
 from cli.lazy import Verb
-from cli.render import documents
 from pyswarm_core import version as pyswarm
+from pyswarm_core.docker import documents
 from pyswarm_core.errors import PyswarmError
 
 

@@ -14,8 +14,8 @@ from cli.render.listing import ellipsis, table
 from cli.render.pretty import node_lines
 from cli.render.progress import Screen, changes, lines, reasons
 from cli.service.edits import merged
-from cli.service.entries import Entry, env_lines, environment
 from cli.swarm.host import Host, unit_text
+from pyswarm_core.docker.entries import Entry, env_lines, environment
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.ids import NodeId
 from pyswarm_core.objects import Node, NodeDescription, NodeResources

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from cli.network.inspect import document
-from cli.render.ports import ingress_ports, shown
-from cli.service.publishing import ports, published
 from pyswarm_core.codec import from_proto, to_proto
+from pyswarm_core.docker.ports import ingress_ports, shown
+from pyswarm_core.docker.publishing import ports, published
 from pyswarm_core.errors import InvalidArgument, NotFound
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.objects import Endpoint, Network, TaskDetail, VirtualIp

@@ -8,8 +8,8 @@ import pytest
 
 from agent.etcfiles import hosts_of_host, nameservers
 from agent.tasks.ocispec_user import resolve_user
-from cli.service import entries
-from cli.service.entries import Entry
+from pyswarm_core.docker import entries
+from pyswarm_core.docker.entries import Entry
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.plaintext import split_lines
 from tests.fixtures.source import PACKAGES, ROOT, sources

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import TypeVar
 
-from cli.render.ports import shown
+from pyswarm_core.docker.ports import shown
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import PortConfig, Protocol, PublishMode
 

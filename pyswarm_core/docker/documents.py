@@ -42,8 +42,8 @@ def show(documents: list[dict[str, Any]], form: str = "") -> list[str]:
         return [msgspec.json.format(msgspec.json.encode(pruned), indent=4).decode()]
     if form == "json":
         return [msgspec.json.encode(_pruned(found)).decode() for found in documents]
-    from cli.render.evaluate import render
-    from cli.render.gotemplate import parse
+    from pyswarm_core.gotemplate.evaluate import render
+    from pyswarm_core.gotemplate.parse import parse
 
     nodes = parse(form.replace("\\t", "\t").replace("\\n", "\n"))
     return [render(nodes, found) for found in documents]

@@ -9,8 +9,18 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from cli.render.gotemplate import Block, Call, Expression, Literal, Node, Path, Pipe, Show, Text
 from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.gotemplate.parse import (
+    Block,
+    Call,
+    Expression,
+    Literal,
+    Node,
+    Path,
+    Pipe,
+    Show,
+    Text,
+)
 
 PADDING_MAX = 1000
 _VERB = re.compile(r"%([-+0 ]*[0-9]{0,3}(?:\.[0-9]{0,3})?)([vsqtdfx%])")

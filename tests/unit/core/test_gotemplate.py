@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.render.evaluate import render
-from cli.render.gotemplate import parse
 from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.gotemplate.evaluate import render
+from pyswarm_core.gotemplate.parse import parse
 
 DATA = {
     "Name": "web",
