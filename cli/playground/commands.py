@@ -1,7 +1,6 @@
 """The verbs of `pyswarm playground`. SHELL over boot.py."""
 
 import os
-import shutil
 import sys
 
 import click
@@ -35,8 +34,6 @@ def _say(text: str) -> None:
 def _require_root() -> None:
     if os.geteuid() != 0:
         raise Unavailable("a playground makes network namespaces and cgroups: run it as root")
-    if shutil.which("ip") is None:
-        raise Unavailable("iproute2 is not installed: apt-get install iproute2")
 
 
 @click.group(cls=Group)

@@ -1,71 +1,94 @@
-"""The playground's cables: namespaces, the underlay bridge, one veth pair per host. SHELL over
-iproute2.
+"""The playground's links: namespaces, the underlay bridge, one veth pair per host. SHELL.
 
 Everything is made inside namespaces of the playground's own; the machine's links are never touched.
 """
 
-import subprocess
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pyroute2 import IPRoute, netns
+from pyroute2.netlink.exceptions import NetlinkError
 
 from cli.playground.fleet import REGISTRY_ADDRESS, Fleet, Host
 from pyswarm_core.errors import PyswarmError
 
 BRIDGE = "underlay"
+_PREFIX = 24
 
 
 class WireFailed(PyswarmError):
-    """iproute2 refused; the text is its own."""
+    """The kernel refused; the text says what."""
 
 
 def lay_underlay(fleet: Fleet) -> None:
     """Make the namespace with the bridge; the registry's address is on it."""
-    _ip("netns", "add", fleet.lan)
-    _batch(
-        fleet.lan,
-        "link set lo up",
-        f"link add {BRIDGE} type bridge forward_delay 0",
-        f"addr add {REGISTRY_ADDRESS}/24 dev {BRIDGE}",
-        f"link set {BRIDGE} up",
-    )
+    with _made(fleet.lan) as links:
+        links.link("set", index=_index(links, "lo"), state="up")
+        links.link("add", ifname=BRIDGE, kind="bridge", br_forward_delay=0)
+        bridge = _index(links, BRIDGE)
+        links.addr("add", index=bridge, address=REGISTRY_ADDRESS, prefixlen=_PREFIX)
+        links.link("set", index=bridge, state="up")
 
 
 def connect(fleet: Fleet, host: Host) -> None:
     """Make the host's namespace and put it on the underlay."""
-    _ip("netns", "add", host.netns)
-    _batch(
-        fleet.lan,
-        f"link add {host.name} type veth peer name eth0 netns {host.netns}",
-        f"link set {host.name} master {BRIDGE}",
-        f"link set {host.name} up",
-    )
-    _batch(
-        host.netns,
-        "link set lo up",
-        f"addr add {host.address}/24 dev eth0",
-        "link set eth0 up",
-        f"route add default via {REGISTRY_ADDRESS}",
-    )
+    with _made(host.netns) as inside, _links(fleet.lan) as links:
+        peer = {"ifname": "eth0", "net_ns_fd": host.netns}
+        links.link("add", ifname=host.name, kind="veth", peer=peer)
+        port = _index(links, host.name)
+        links.link("set", index=port, master=_index(links, BRIDGE), state="up")
+        inside.link("set", index=_index(inside, "lo"), state="up")
+        eth0 = _index(inside, "eth0")
+        inside.addr("add", index=eth0, address=host.address, prefixlen=_PREFIX)
+        inside.link("set", index=eth0, state="up")
+        inside.route("add", dst="default", gateway=REGISTRY_ADDRESS)
 
 
 def set_cable(fleet: Fleet, host: Host, *, plugged: bool) -> None:
-    """Pull the host's cable out of the underlay, or put it back."""
-    _batch(fleet.lan, f"link set {host.name} {'up' if plugged else 'down'}")
+    """Take the host's link down on the underlay, or up again."""
+    with _links(fleet.lan) as links:
+        state = "up" if plugged else "down"
+        links.link("set", index=_index(links, host.name), state=state)
 
 
 def disconnect(fleet: Fleet, host: Host) -> None:
     """Take the host off the underlay for good; `connect` makes it anew."""
-    _batch(fleet.lan, f"link delete {host.name}")
+    with _links(fleet.lan) as links:
+        links.link("del", index=_index(links, host.name))
 
 
-def remove(netns: str) -> None:
+def remove(name: str) -> None:
     """Remove a namespace with all that is in it; one that is not there is no error."""
-    subprocess.run(["ip", "netns", "delete", netns], check=False, capture_output=True)
+    try:
+        netns.remove(name)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EINVAL):
+            raise WireFailed(f"namespace {name}: {error.strerror}") from None
 
 
-def _batch(netns: str, *commands: str) -> None:
-    _ip("-n", netns, "-batch", "-", text="\n".join(commands))
+@contextmanager
+def _made(name: str) -> Iterator[IPRoute]:
+    try:
+        netns.create(name)
+    except OSError as error:
+        raise WireFailed(f"namespace {name}: {error.strerror}") from None
+    with _links(name) as links:
+        yield links
 
 
-def _ip(*words: str, text: str = "") -> None:
-    done = subprocess.run(["ip", *words], input=text, text=True, capture_output=True, check=False)
-    if done.returncode:
-        raise WireFailed(f"ip {' '.join(words)}: {done.stderr.strip()}")
+@contextmanager
+def _links(name: str) -> Iterator[IPRoute]:
+    """The links of a namespace."""
+    try:
+        with IPRoute(netns=name) as links:
+            yield links
+    except (NetlinkError, OSError) as error:
+        raise WireFailed(f"namespace {name}: {error}") from None
+
+
+def _index(links: IPRoute, name: str) -> int:
+    found = list(links.link_lookup(ifname=name))
+    if not found:
+        raise OSError(errno.ENODEV, f"there is no link {name}")
+    return int(found[0])

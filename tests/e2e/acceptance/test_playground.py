@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from pyroute2 import netns
+
 from tests.e2e.acceptance.fleet import IMAGE, playground
 
 
@@ -23,6 +25,17 @@ def test_down_leaves_nothing_even_of_a_fleet_in_trouble(tmp_path: Path) -> None:
         assert _traces(fleet.name)
         fleet("playground", "down")
         assert _traces(fleet.name) == []
+
+
+def test_a_heal_that_failed_halfway_is_repeated(tmp_path: Path) -> None:
+    with playground(tmp_path, 2) as fleet:
+        fleet("playground", "kill", "host2")
+        netns.create(Path(fleet.netns("host2")).name)
+        fleet("playground", "heal", "host2")
+        fleet.until(
+            lambda: all(row["Status"] == "Ready" for row in fleet.rows("node", "ls")),
+            "both hosts are ready",
+        )
 
 
 def test_a_playground_that_cannot_be_is_refused(tmp_path: Path) -> None:
