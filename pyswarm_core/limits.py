@@ -326,10 +326,12 @@ ENDPOINT_LEAST = 50
 """Slots that each service, and each endpoint, counts for beside its own."""
 ENDPOINT_CHANGES = 4_096
 """Changed endpoints remembered for all slow agents; who missed more gets the full set."""
-BARRIER_MAX = 3 * SECOND
+BARRIER_MAX = 10 * SECOND
 """A task that left the endpoint sets is stopped at most this late, whoever has yet to acknowledge
-them (Swarm sleeps 2 s before every stop and hopes; this is twice the down verdict of a small
-fleet).
+them (Docker's grace period of a stop; Swarm sleeps 2 s before every stop and hopes).
+"""
+BARRIER_SILENT_MAX = 3 * SECOND
+"""And by the nodes whose agents are not heard meanwhile: twice the down verdict of a small fleet.
 """
 REQUESTS_PER_CALLER = 200
 """Requests of one host, or of the controller's own socket, that are under way at once."""

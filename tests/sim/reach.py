@@ -13,7 +13,7 @@ from agent.network.base import Backend, EndpointKey, EndpointWanted
 from controller.leader.loop import Loop
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
-from pyswarm_core.limits import BARRIER_MAX
+from pyswarm_core.limits import BARRIER_SILENT_MAX
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import PublishMode
 from pyswarm_core.states import NodeState, TaskState, occupies
@@ -35,7 +35,7 @@ class _Decision(msgspec.Struct, frozen=True):
 
 class NobodyIsSentToTheStopping:
     """A container gets its stop signal when no live host sends connections to it any more, or
-    BARRIER_MAX after the decision.
+    BARRIER_SILENT_MAX after the decision.
     """
 
     rule = Rule.STOPS_WAIT
@@ -65,7 +65,7 @@ class NobodyIsSentToTheStopping:
         leaders = [machine for machine in self._machines if machine.loop is not None]
         if decision is None or task is None or len(leaders) != 1:
             return
-        late = self._scheduler.now >= decision.at + BARRIER_MAX
+        late = self._scheduler.now >= decision.at + BARRIER_SILENT_MAX
         if task.detail.serving and late:
             self._marks.hit("stop waited as long as it may")
         if late or task.node_id in decision.down:

@@ -3,21 +3,21 @@
 A task that may receive connections leaves the endpoint sets when it is to stop. Until every node
 that was told of it has acknowledged a revision at or after the one without it, its own agent is
 told to keep it running: nobody sends a connection to a process that has had its stop signal. A node
-that is down or gone is not waited for, and nobody is for longer than BARRIER_MAX.
+that is down or gone is not waited for, one that is not ready for BARRIER_SILENT_MAX at most, and
+nobody for longer than BARRIER_MAX: an agent that is heard and slow is worth the time.
 
 A wait looks at one node at a time, the first that has not acknowledged: an acknowledgement that
 nobody looks for costs a look into a dict, however many nodes and waits there are.
 """
 
-from collections import deque
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 import msgspec
 
-from pyswarm_core.clock import NEVER, Instant, after
+from pyswarm_core.clock import NEVER, SECOND, Instant, after
 from pyswarm_core.ids import NodeId, TaskId
-from pyswarm_core.limits import BARRIER_MAX
+from pyswarm_core.limits import BARRIER_MAX, BARRIER_SILENT_MAX
 from pyswarm_core.objects import Node
 from pyswarm_core.states import NodeState
 
@@ -41,7 +41,7 @@ class Finished(msgspec.Struct, frozen=True):
 
 
 class _Wait:
-    __slots__ = ("lost_one", "nodes", "position", "revision", "since", "tasks")
+    __slots__ = ("deadline", "nodes", "outcome", "position", "revision", "since", "tasks")
 
     def __init__(
         self, tasks: tuple[TaskId, ...], nodes: tuple[NodeId, ...], revision: int, since: Instant
@@ -50,8 +50,10 @@ class _Wait:
         self.nodes = nodes
         self.revision = revision
         self.since = since
+        self.deadline = after(since, BARRIER_SILENT_MAX)
+        """When the node that is looked at is to be judged."""
         self.position = 0
-        self.lost_one = False
+        self.outcome = Outcome.ACKNOWLEDGED
 
     @property
     def over(self) -> bool:
@@ -66,7 +68,7 @@ class Barrier:
         """The newest revision that each node's session has acknowledged."""
         self._nodes = nodes
         self._withheld: dict[TaskId, None] = {}
-        self._waits: deque[_Wait] = deque()
+        self._waits: dict[_Wait, None] = {}
         self._looking_at: dict[NodeId, dict[_Wait, None]] = {}
 
     def __contains__(self, task_id: object) -> bool:
@@ -92,7 +94,7 @@ class Barrier:
         awaited = [node_id for node_id in nodes if not self._is_lost(node_id)]
         wait = _Wait(tuple(tasks), tuple(awaited), revision, now)
         self.withhold(wait.tasks)
-        self._waits.append(wait)
+        self._waits[wait] = None
         return self._look([wait])
 
     def opened(self, node_id: NodeId) -> None:
@@ -115,22 +117,23 @@ class Barrier:
         return self._look(waits) if waits else []
 
     def expire(self, now: Instant) -> list[Finished]:
-        """End what has waited for too long."""
+        """Wait no longer for those that were waited for long enough."""
         finished: list[Finished] = []
-        while self._waits and (self._waits[0].over or self._deadline() <= now):
-            wait = self._waits.popleft()
-            if not wait.over:
-                looking = self._looking_at[wait.nodes[wait.position]]
-                del looking[wait]
-                finished.append(self._finish(wait, Outcome.TIMED_OUT))
+        for wait in [wait for wait in self._waits if wait.deadline <= now]:
+            last = after(wait.since, BARRIER_MAX)
+            node_id = wait.nodes[wait.position]
+            if now < last and self._is_ready(node_id):
+                wait.deadline = min(after(now, SECOND), last)
+                continue
+            del self._looking_at[node_id][wait]
+            wait.outcome = Outcome.TIMED_OUT
+            wait.position = wait.position + 1 if now < last else len(wait.nodes)
+            finished += self._look([wait])
         return finished
 
     def next_deadline(self) -> Instant:
         """When `expire` may have something to end."""
-        return self._deadline() if self._waits else NEVER
-
-    def _deadline(self) -> Instant:
-        return after(self._waits[0].since, BARRIER_MAX)
+        return min((wait.deadline for wait in self._waits), default=NEVER)
 
     def _look(self, waits: Iterable[_Wait]) -> list[Finished]:
         """Go on to the next node that has not acknowledged."""
@@ -142,22 +145,24 @@ class Barrier:
                     if not self._is_lost(node_id):
                         self._looking_at.setdefault(node_id, {})[wait] = None
                         break
-                    wait.lost_one = True
+                    if wait.outcome is Outcome.ACKNOWLEDGED:
+                        wait.outcome = Outcome.NODE_DOWN
                 wait.position += 1
             else:
-                outcome = Outcome.NODE_DOWN if wait.lost_one else Outcome.ACKNOWLEDGED
-                finished.append(self._finish(wait, outcome))
-        while self._waits and self._waits[0].over:
-            self._waits.popleft()
+                del self._waits[wait]
+                finished.append(self._finish(wait))
         return finished
 
-    def _finish(self, wait: _Wait, outcome: Outcome) -> Finished:
+    def _finish(self, wait: _Wait) -> Finished:
         held = tuple([task_id for task_id in wait.tasks if task_id in self._withheld])
         for task_id in held:
             del self._withheld[task_id]
-        wait.nodes = ()
-        return Finished(held, outcome, wait.since)
+        return Finished(held, wait.outcome, wait.since)
 
     def _is_lost(self, node_id: NodeId) -> bool:
         node = self._nodes.get(node_id)
         return node is None or node.status.state is NodeState.DOWN
+
+    def _is_ready(self, node_id: NodeId) -> bool:
+        node = self._nodes.get(node_id)
+        return node is not None and node.status.state is NodeState.READY
