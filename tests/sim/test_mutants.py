@@ -11,7 +11,7 @@ SAMPLE = (
     "a whole update at once, its note renamed",
     "host-port filter off",
     "leader's lease thirty times longer",
-    "fence weakened to: the leader key exists",
+    "fence on a key that nobody writes",
 )
 SEEDS = range(1, 41)
 WRITTEN = [mutation for mutation, _ in NAMED.values()] + [e.mutation for e in equivalents()]
