@@ -239,7 +239,7 @@ class Controller:
         self._metrics.given_twice.set(found)
 
     async def _compact(self, saver: Saver) -> None:
-        """Forget history that is a period old, or older than COMPACT_BYTES: no watch needs it."""
+        """Forget history that is a period old, or older than COMPACT_BYTES: nobody needs it."""
         seen, written, waited_s = saver.revision, saver.bytes_written, 0.0
         while True:
             await asyncio.sleep(COMPACT_LOOK_S)

@@ -11,12 +11,11 @@
         └── StoreDenied    these credentials may not do that
 
 A lost race is no error: `commit` answers `Conflict`. Revisions grow by one with every transaction
-that changes something; every event of one revision arrives in one batch.
+that changes something.
 """
 
 from collections.abc import Iterable
 from itertools import pairwise
-from types import TracebackType
 from typing import NewType, Protocol, Self
 
 import msgspec
@@ -48,7 +47,7 @@ class StoreAmbiguous(StoreError, Unavailable):
 
 
 class Compacted(StoreError):
-    """The history asked for is gone (revision 0: the store was replaced): read everything again."""
+    """The history asked for is gone (revision 0: up to where is unknown): read anew."""
 
     def __init__(self, compact_revision: Revision) -> None:
         super().__init__(f"history up to revision {compact_revision} is compacted")
@@ -154,20 +153,6 @@ class Snapshot(msgspec.Struct, frozen=True):
     items: tuple[KeyValue, ...]
 
 
-class Event(msgspec.Struct, frozen=True, gc=False):
-    """A key was put, or deleted (then `kv` holds only the key and the revision of the deletion)."""
-
-    kv: KeyValue
-    is_delete: bool = False
-
-
-class WatchBatch(msgspec.Struct, frozen=True):
-    """Events in order, never empty: all there are under the prefix up to this revision."""
-
-    revision: Revision
-    events: tuple[Event, ...]
-
-
 class Lease(msgspec.Struct, frozen=True, gc=False):
     """A granted lease; the store may have raised the time to live that was asked for."""
 
@@ -187,32 +172,8 @@ class StoreStatus(msgspec.Struct, frozen=True):
     alarms: tuple[str, ...] = ()
 
 
-class Watch(Protocol):
-    """A stream of batches. Use it as a context manager or call `aclose`: then nothing stays behind.
-
-    Cancelling a pending `__anext__` loses no event; the next one goes on after the last batch.
-    """
-
-    def __aiter__(self) -> Self: ...
-
-    async def __anext__(self) -> WatchBatch:
-        """The next batch. Reconnects for ever and without a gap; Compacted when it cannot."""
-        ...
-
-    async def aclose(self) -> None: ...
-
-    async def __aenter__(self) -> Self: ...
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-
 class Store(Protocol):
-    """A consistent, watched, transactional map of bytes: etcd, or memory that behaves like it."""
+    """A consistent, transactional map of bytes: etcd, or memory that behaves like it."""
 
     async def get(self, key: bytes) -> KeyValue | None:
         """The newest committed state of a key, None if it does not exist."""
@@ -227,9 +188,14 @@ class Store(Protocol):
         """Apply a transaction. Never sent again once it may have arrived: then StoreAmbiguous."""
         ...
 
-    def watch(self, prefix: bytes, start_revision: Revision) -> Watch:
-        """Every event under the prefix from start_revision (>= 1) on: `snapshot.revision + 1`.
-        The watch raises Compacted unless start_revision is newer than the compacted one."""
+    async def wait_deleted(self, key: bytes, since: Revision) -> None:
+        """Return when the key was deleted at revision `since` or later; that may be never.
+
+        Raises StoreUnavailable when it cannot be known any more: the connection broke, the member
+        has no leader, the store was closed. Raises Compacted unless `since` is newer than the
+        compacted revision; a later compaction raises it or is ignored, and hides no deletion. Read
+        the key anew after either. A cancelled wait leaves nothing registered.
+        """
         ...
 
     async def grant_lease(self, ttl_s: int) -> Lease:
@@ -257,7 +223,7 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of connections and watches. The store is unusable afterwards."""
+        """Let go of connections; waits raise StoreUnavailable. The store is unusable afterwards."""
         ...
 
 

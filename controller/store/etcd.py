@@ -6,7 +6,6 @@ cannot have been received. Nothing is left running when a caller is cancelled.
 
 import asyncio
 import contextlib
-import weakref
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
@@ -39,7 +38,7 @@ from controller.store.etcd_lease import Renewals
 from controller.store.etcd_log import EntryLog
 from controller.store.etcd_messages import key_value, key_values, prefix_range, txn_request
 from controller.store.etcd_pages import Pages
-from controller.store.etcd_watch import EtcdWatch
+from controller.store.etcd_wait import wait_deleted
 from pyswarm_core.etcd.v1 import rpc_pb2
 
 _READS = 3
@@ -52,7 +51,6 @@ class EtcdStore:
     def __init__(self, settings: EtcdSettings) -> None:
         self._settings = settings
         self._endpoints = Endpoints(settings)
-        self._watches: weakref.WeakSet[EtcdWatch] = weakref.WeakSet()
         self._log = EntryLog() if settings.pads_log else None
         self._renewals = Renewals(settings)
         self._renewing = ThreadPoolExecutor(1, thread_name_prefix="renewal")
@@ -96,12 +94,8 @@ class EtcdStore:
         revision = Revision(answer.header.revision)
         return Committed(revision) if answer.succeeded else Conflict(revision)
 
-    def watch(self, prefix: bytes, start_revision: Revision) -> EtcdWatch:
-        if start_revision < 1:
-            raise StoreMisuse(f"watch from revision {start_revision}: at least 1")
-        watch = EtcdWatch(self._endpoints, prefix, start_revision)
-        self._watches.add(watch)
-        return watch
+    async def wait_deleted(self, key: bytes, since: Revision) -> None:
+        await wait_deleted(self._endpoints, key, since)
 
     async def grant_lease(self, ttl_s: int) -> Lease:
         if ttl_s < 1:
@@ -164,8 +158,6 @@ class EtcdStore:
         )
 
     async def close(self) -> None:
-        for watch in tuple(self._watches):
-            await watch.aclose()
         self._renewals.close()
         self._renewing.shutdown(wait=False)
         await self._endpoints.close()

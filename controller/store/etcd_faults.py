@@ -98,10 +98,17 @@ def broken_stream(address: str, why: str) -> Fault:
     return Fault(Kind.LOST, StoreAmbiguous(f"etcd {address}: {why}"))
 
 
-def is_denial(reason: str) -> bool:
-    """Is this why a watch was cancelled: an old token, or one that does not reach that far?"""
+def cancelled_watch(reason: str, compact_revision: int, address: str) -> Fault:
+    """A watch that etcd cancelled, for a reason it may not give. `compact_revision`: 0, or the one
+    that the watch's start lies before. An outdated token looks like a lack of permission here.
+    """
+    if compact_revision:
+        return Fault(Kind.REFUSED, Compacted(Revision(compact_revision)))
+    why = f"the watch was cancelled: {reason or 'no reason given'}"
     text = reason.lower().replace("permissiondenied", "permission denied")
-    return any(known in text for known in _TOKEN_TEXTS + _DENIED_TEXTS)
+    if any(known in text for known in _TOKEN_TEXTS + _DENIED_TEXTS):
+        return Fault(Kind.TOKEN, StoreDenied(f"etcd {address}: {why}"))
+    return broken_stream(address, why)
 
 
 def _refusal(code: grpc.StatusCode, text: str, said: str) -> StoreError:

@@ -4,12 +4,11 @@ A million tasks pass through here as 4 KB values, 64 to a transaction: no messag
 no reply is looked at beyond what is needed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from controller.store.base import (
     Compare,
     Delete,
-    Event,
     KeyValue,
     LeaseId,
     Put,
@@ -60,15 +59,6 @@ def key_value(message: mvcc_pb2.KeyValue) -> KeyValue:
 def key_values(messages: Iterable[mvcc_pb2.KeyValue]) -> list[KeyValue]:
     """Stored keys, in the order given."""
     return [key_value(message) for message in messages]
-
-
-def events_from(messages: Sequence[mvcc_pb2.Event], first: Revision) -> list[Event]:
-    """The events at or after revision `first`."""
-    return [
-        Event(key_value(message.kv), message.type == mvcc_pb2.Event.DELETE)
-        for message in messages
-        if message.kv.mod_revision >= first
-    ]
 
 
 def _put(put: Put) -> rpc_pb2.RequestOp:

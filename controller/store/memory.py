@@ -17,7 +17,6 @@ from controller.store.base import (
     Compare,
     Conflict,
     Delete,
-    Event,
     KeyValue,
     Lease,
     LeaseExpired,
@@ -28,7 +27,6 @@ from controller.store.base import (
     Snapshot,
     StoreMisuse,
     Txn,
-    WatchBatch,
     check_txn,
 )
 from pyswarm_core.clock import NEVER, SECOND, Instant, after
@@ -37,11 +35,8 @@ FIRST_REVISION = Revision(1)
 """An empty store is at revision 1, as in etcd."""
 
 
-class _Change(msgspec.Struct, frozen=True, gc=False):
-    """One revision of history: what it did, and what was there before (None: nothing)."""
-
-    events: tuple[Event, ...]
-    before: tuple[KeyValue | None, ...]
+_Change = dict[bytes, KeyValue | None]
+"""One revision of history: the keys it put or deleted, as they were before (None: absent)."""
 
 
 class _LeaseState(msgspec.Struct):
@@ -80,21 +75,21 @@ class MemoryKv:
             raise Compacted(self.compact_revision)
         return Snapshot(revision, self._as_of(prefix, revision))
 
-    def events_since(self, prefix: bytes, revision: Revision) -> tuple[WatchBatch, ...]:
-        """Every batch under the prefix from `revision` on, oldest first.
+    def deleted_since(self, key: bytes, revision: Revision) -> bool:
+        """Whether the key was deleted at `revision` or later, even if it was made again.
 
         Raises Compacted unless `revision` is newer than the compacted one: etcd keeps the values
         of the compacted revision itself, but not its deletions.
         """
         if max(revision - 1, FIRST_REVISION) < self.compact_revision:
             raise Compacted(self.compact_revision)
-        batches = []
-        start = max(revision, self._oldest())
-        for number, change in enumerate(self._history[start - self._oldest() :], start):
-            events = tuple(event for event in change.events if event.kv.key.startswith(prefix))
-            if events:
-                batches.append(WatchBatch(Revision(number), events))
-        return tuple(batches)
+        after_it = self._items.get(key)
+        for change in reversed(self._history[max(revision - self._oldest(), 0) :]):
+            if key in change:
+                if after_it is None:
+                    return True
+                after_it = change[key]
+        return False
 
     # Writing
 
@@ -107,16 +102,14 @@ class MemoryKv:
             if put.lease != NO_LEASE and put.lease not in self._leases:
                 raise LeaseExpired(put.lease)
         number = Revision(self.revision + 1)
-        events: list[Event] = []
-        before: list[KeyValue | None] = []
+        change: _Change = {}
         for put in txn.puts:
-            before.append(self._items.get(put.key))
-            events.append(Event(self._put(put, number)))
+            change[put.key] = self._items.get(put.key)
+            self._put(put, number)
         for delete in txn.deletes:
             for key in self._named(delete):
-                before.append(self._items[key])
-                events.append(self._delete(key, number))
-        self._record(tuple(events), tuple(before))
+                change[key] = self._delete(key)
+        self._record(change)
         return Committed(self.revision)
 
     def compact(self, revision: Revision) -> None:
@@ -153,10 +146,7 @@ class MemoryKv:
         state = self._leases.pop(lease, None)
         if state is None:
             return
-        keys = sorted(state.keys)
-        before = tuple(self._items[key] for key in keys)
-        number = Revision(self.revision + 1)
-        self._record(tuple(self._delete(key, number) for key in keys), before)
+        self._record({key: self._delete(key) for key in sorted(state.keys)})
 
     def expire(self, now: Instant) -> None:
         """Revoke every lease whose time is over, earliest first."""
@@ -188,20 +178,20 @@ class MemoryKv:
     def _as_of(self, prefix: bytes, revision: Revision) -> tuple[KeyValue, ...]:
         items = {key: self._items[key] for key in self._under(prefix)}
         for change in reversed(self._history[revision + 1 - self._oldest() :]):
-            for event, before in zip(change.events, change.before, strict=True):
-                if not event.kv.key.startswith(prefix):
+            for key, before in change.items():
+                if not key.startswith(prefix):
                     continue
                 if before is None:
-                    del items[event.kv.key]
+                    del items[key]
                 else:
-                    items[event.kv.key] = before
+                    items[key] = before
         return tuple(items[key] for key in sorted(items))
 
     def _holds(self, compare: Compare) -> bool:
         item = self._items.get(compare.key)
         return (item.mod_revision if item is not None else 0) == compare.mod_revision
 
-    def _put(self, put: Put, number: Revision) -> KeyValue:
+    def _put(self, put: Put, number: Revision) -> None:
         old = self._items.get(put.key)
         if old is None:
             insort(self._order, put.key)
@@ -214,27 +204,27 @@ class MemoryKv:
         self._items[put.key] = item
         if put.lease != NO_LEASE:
             self._leases[put.lease].keys[put.key] = None
-        return item
 
     def _named(self, delete: Delete) -> list[bytes]:
         if delete.is_prefix:
             return list(self._under(delete.key))
         return [delete.key] if delete.key in self._items else []
 
-    def _delete(self, key: bytes, number: Revision) -> Event:
-        self._detach(self._items.pop(key))
+    def _delete(self, key: bytes) -> KeyValue:
+        item = self._items.pop(key)
+        self._detach(item)
         del self._order[bisect_left(self._order, key)]
-        return Event(KeyValue(key, b"", Revision(0), number, 0), is_delete=True)
+        return item
 
     def _detach(self, item: KeyValue) -> None:
         state = self._leases.get(item.lease)
         if state is not None:
             state.keys.pop(item.key, None)
 
-    def _record(self, events: tuple[Event, ...], before: tuple[KeyValue | None, ...]) -> None:
-        if events:
+    def _record(self, change: _Change) -> None:
+        if change:
             self.revision = Revision(self.revision + 1)
-            self._history.append(_Change(events, before))
+            self._history.append(change)
             self._tell()
 
     def _tell(self) -> None:

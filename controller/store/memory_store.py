@@ -1,13 +1,10 @@
 """The asynchronous face of `MemoryKv`: a Store for tests. SHELL (asyncio only).
 
 Keeps the same contract as etcd's store, and can be told to misbehave: to be away, to lose the
-reply of a commit, to cut its watches. Several stores over one `MemoryKv` are several clients.
+reply of a commit, to cut its waits. Several stores over one `MemoryKv` are several clients.
 """
 
 import asyncio
-from collections import deque
-from types import TracebackType
-from typing import Self
 
 from controller.store.base import (
     KeyValue,
@@ -17,11 +14,9 @@ from controller.store.base import (
     Revision,
     Snapshot,
     StoreAmbiguous,
-    StoreMisuse,
     StoreStatus,
     StoreUnavailable,
     Txn,
-    WatchBatch,
 )
 from controller.store.memory import MemoryKv
 from pyswarm_core.clock import NEVER, Clock, seconds
@@ -37,29 +32,31 @@ class MemoryStore:
         self._clock = clock
         self._away = False
         self._replies_lost = False
-        self._watches: set[MemoryWatch] = set()
+        self._waits: set[asyncio.Future[None]] = set()
         kv.listeners.append(self._wake)
 
     # Faults
 
     def set_away(self, away: bool) -> None:
-        """While away every call raises StoreUnavailable and watches are silent."""
+        """While away every call raises StoreUnavailable; pending waits do so now."""
         self._away = away
-        self._wake()
+        if away:
+            self.cut_waits()
 
     def set_replies_lost(self, lost: bool) -> None:
         """While they are lost commits happen, but their callers get StoreAmbiguous."""
         self._replies_lost = lost
 
-    def cut_watches(self) -> None:
-        """Drop what is on its way to every watch; each resumes from its last batch."""
-        for watch in self._watches:
-            watch.cut()
+    def cut_waits(self) -> None:
+        """Break the connection of every pending wait."""
+        for wait in self._waits:
+            if not wait.done():
+                wait.set_exception(StoreUnavailable("the wait was cut"))
 
     @property
-    def watch_count(self) -> int:
-        """Watches that are registered now."""
-        return len(self._watches)
+    def wait_count(self) -> int:
+        """Waits that are registered now."""
+        return len(self._waits)
 
     # Store
 
@@ -75,18 +72,23 @@ class MemoryStore:
             raise StoreAmbiguous("the reply to a commit was lost")
         return outcome
 
-    def watch(self, prefix: bytes, start_revision: Revision) -> "MemoryWatch":
-        if start_revision < 1:
-            raise StoreMisuse(f"watch from revision {start_revision}: at least 1")
-        watch = MemoryWatch(self, prefix, start_revision)
-        self._watches.add(watch)
-        return watch
+    async def wait_deleted(self, key: bytes, since: Revision) -> None:
+        while not self._reach().deleted_since(key, since):
+            changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waits.add(changed)
+            try:
+                async with asyncio.timeout(self._seconds_to_expiry()):
+                    await changed
+            except TimeoutError:
+                continue  # a lease has to be expired
+            finally:
+                self._waits.discard(changed)
 
     async def grant_lease(self, ttl_s: int) -> Lease:
         return self._reach().grant(ttl_s, self._clock.now())
 
     async def keep_lease(self, lease: LeaseId) -> int:
-        # Expires nothing, which would wake watches: the caller may be in another thread.
+        # Expires nothing, which would wake waits: the caller may be in another thread.
         if self._away:
             raise StoreUnavailable("the store is away")
         return self.kv.keep(lease, self._clock.now())
@@ -103,31 +105,18 @@ class MemoryStore:
         return StoreStatus("memory", kv.revision, True, size, size)
 
     async def close(self) -> None:
-        for watch in tuple(self._watches):
-            await watch.aclose()
+        self.cut_waits()
         if self._wake in self.kv.listeners:
             self.kv.listeners.remove(self._wake)
 
-    # For its watches
+    # Inside
 
-    def poll(self, prefix: bytes, revision: Revision) -> tuple[tuple[WatchBatch, ...], Revision]:
-        """Batches from `revision` on, and where to go on; nothing while away."""
-        if self._away:
-            return (), revision
-        kv = self._reach()
-        return kv.events_since(prefix, revision), Revision(kv.revision + 1)
-
-    def seconds_to_expiry(self) -> float:
-        """How long a watch may sleep before a lease has to be expired."""
+    def _seconds_to_expiry(self) -> float:
+        """How long a wait may sleep before a lease has to be expired."""
         due = self.kv.next_expiry()
         if due == NEVER:
             return _LONGEST_WAIT_S
         return min(max(seconds(due - self._clock.now()), 0.001), _LONGEST_WAIT_S)
-
-    def forget(self, watch: "MemoryWatch") -> None:
-        self._watches.discard(watch)
-
-    # Inside
 
     def _reach(self) -> MemoryKv:
         if self._away:
@@ -136,66 +125,6 @@ class MemoryStore:
         return self.kv
 
     def _wake(self) -> None:
-        for watch in self._watches:
-            watch.wake()
-
-
-class MemoryWatch:
-    """A watch over a `MemoryStore`; see the Watch protocol."""
-
-    def __init__(self, store: MemoryStore, prefix: bytes, start_revision: Revision) -> None:
-        self._store = store
-        self._prefix = prefix
-        self._next = start_revision
-        self._polled_to = start_revision
-        self._batches: deque[WatchBatch] = deque()
-        self._changed = asyncio.Event()
-        self._closed = False
-
-    def wake(self) -> None:
-        self._changed.set()
-
-    def cut(self) -> None:
-        self._batches.clear()
-        self._polled_to = self._next
-        self.wake()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> WatchBatch:
-        while not self._batches:
-            if self._closed:
-                raise StopAsyncIteration
-            self._changed.clear()
-            batches, self._polled_to = self._store.poll(self._prefix, self._polled_to)
-            self._batches.extend(batches)
-            if not self._batches:
-                await self._wait()
-        batch = self._batches.popleft()
-        self._next = Revision(batch.revision + 1)
-        return batch
-
-    async def _wait(self) -> None:
-        try:
-            async with asyncio.timeout(self._store.seconds_to_expiry()):
-                await self._changed.wait()
-        except TimeoutError:
-            return
-
-    async def aclose(self) -> None:
-        self._closed = True
-        self._batches.clear()
-        self._store.forget(self)
-        self.wake()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.aclose()
+        for wait in self._waits:
+            if not wait.done():
+                wait.set_result(None)

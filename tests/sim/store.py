@@ -5,13 +5,10 @@ perhaps long after the client gave up. Leases run by the server's clock.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from controller.store.base import (
-    Compacted,
     KeyValue,
     Lease,
     LeaseId,
@@ -23,7 +20,6 @@ from controller.store.base import (
     StoreStatus,
     StoreUnavailable,
     Txn,
-    WatchBatch,
 )
 from controller.store.memory import MemoryKv
 from pyswarm_core.clock import NEVER, SECOND
@@ -135,8 +131,9 @@ class SimStore:
     async def commit(self, txn: Txn) -> Outcome:
         return await self._call(lambda _: self.etcd.commit(self.process, txn), write=True)
 
-    def watch(self, prefix: bytes, start_revision: Revision) -> "SimWatch":
-        return SimWatch(self, prefix, start_revision)
+    async def wait_deleted(self, key: bytes, since: Revision) -> None:
+        while not await self._call(lambda kv: kv.deleted_since(key, since)):
+            await self._changed()
 
     async def grant_lease(self, ttl_s: int) -> Lease:
         return await self._call(lambda kv: kv.grant(ttl_s, self._net.scheduler.now), write=True)
@@ -157,6 +154,21 @@ class SimStore:
 
     async def close(self) -> None:
         """Nothing is held."""
+
+    async def _changed(self) -> None:
+        """The next revision, or the time to see whether the server still answers."""
+        changed = self.process.create_future()
+
+        def tell() -> None:
+            if not self.process.dead and not changed.done():
+                changed.set_result(None)
+
+        self.etcd.on_change(tell)
+        try:
+            async with asyncio.timeout(POLL_S):
+                await changed
+        except TimeoutError:
+            return
 
     async def _call(self, act: Callable[[MemoryKv], T], *, write: bool = False) -> T:
         """Carry `act` to the server and its answer back, as well as both ways allow."""
@@ -199,68 +211,6 @@ class SimStore:
                 event()
 
         self._net.send(NAME, self._host, arrive)
-
-
-class SimWatch:
-    """A watch that asks again after each change; see the Watch protocol."""
-
-    def __init__(self, store: SimStore, prefix: bytes, start_revision: Revision) -> None:
-        self._store = store
-        self._prefix = prefix
-        self._next = start_revision
-        self._batches: deque[WatchBatch] = deque()
-        self._closed = False
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> WatchBatch:
-        while not self._batches:
-            if self._closed:
-                raise StopAsyncIteration
-            try:
-                found, revision = await self._store._call(self._ask)
-            except Compacted:
-                raise
-            except StoreError:
-                await asyncio.sleep(POLL_S)
-                continue
-            self._batches.extend(found)
-            self._next = revision
-            if not found:
-                await self._wait()
-        return self._batches.popleft()
-
-    def _ask(self, kv: MemoryKv) -> tuple[tuple[WatchBatch, ...], Revision]:
-        return kv.events_since(self._prefix, self._next), Revision(kv.revision + 1)
-
-    async def _wait(self) -> None:
-        changed = self._store.process.create_future()
-
-        def tell() -> None:
-            if not self._store.process.dead and not changed.done():
-                changed.set_result(None)
-
-        self._store.etcd.on_change(tell)
-        try:
-            async with asyncio.timeout(POLL_S):
-                await changed
-        except TimeoutError:
-            return
-
-    async def aclose(self) -> None:
-        self._closed = True
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
 
 def _succeed(answer: "asyncio.Future[T]", result: T) -> None:

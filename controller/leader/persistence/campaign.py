@@ -23,6 +23,7 @@ from controller.leader.election import (
 from controller.leader.persistence.saving import Deposed
 from controller.store.base import (
     Committed,
+    Compacted,
     Compare,
     LeaseExpired,
     LeaseId,
@@ -31,6 +32,7 @@ from controller.store.base import (
     Store,
     StoreError,
     StoreMisuse,
+    StoreUnavailable,
     Txn,
 )
 from pyswarm_core.aio.logs import EventLog
@@ -43,7 +45,7 @@ _log = EventLog("controller.leader.election")
 RETRY_S = 0.3
 SIGN_OF_LIFE_S = 1.0
 POLL_S = 2.0
-"""A follower looks at the key at least this often, whatever its watch says."""
+"""A follower looks at the key at least this often, even if nothing tells of its deletion."""
 
 
 class Elector:
@@ -158,11 +160,11 @@ class Elector:
 
     async def _until_gone(self, revision: Revision) -> None:
         # Not from the key's own revision, which is old: the leader has long compacted it away.
-        watch = self._store.watch(self._keys.leader, revision)
         try:
-            async with watch, asyncio.timeout(POLL_S):
-                async for batch in watch:
-                    if any(event.is_delete for event in batch.events):
-                        return
+            async with asyncio.timeout(POLL_S):
+                await self._store.wait_deleted(self._keys.leader, revision)
         except TimeoutError:
             return
+        except (StoreUnavailable, Compacted):
+            # The key may exist all the same: the next read tells, or fails and says why.
+            await asyncio.sleep(RETRY_S)

@@ -45,27 +45,17 @@ Global___AlarmType: _TypeAlias = AlarmType  # noqa: Y015
 class ResponseHeader(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    CLUSTER_ID_FIELD_NUMBER: _builtins.int
-    MEMBER_ID_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
-    RAFT_TERM_FIELD_NUMBER: _builtins.int
-    cluster_id: _builtins.int
-    """Another id than before means another cluster's history."""
-    member_id: _builtins.int
     revision: _builtins.int
     """The store's revision when the member answered."""
-    raft_term: _builtins.int
     def __init__(
         self,
         *,
-        cluster_id: _builtins.int = ...,
-        member_id: _builtins.int = ...,
         revision: _builtins.int = ...,
-        raft_term: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "member_id", b"member_id", "raft_term", b"raft_term", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -404,32 +394,42 @@ Global___WatchRequest: _TypeAlias = WatchRequest  # noqa: Y015
 
 @_typing.final
 class WatchCreateRequest(_message.Message):
+    """One key's events. The first answer has none: it confirms the watch."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _FilterType:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _FilterTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[WatchCreateRequest._FilterType.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        NOPUT: WatchCreateRequest._FilterType.ValueType  # 0
+        NODELETE: WatchCreateRequest._FilterType.ValueType  # 1
+
+    class FilterType(_FilterType, metaclass=_FilterTypeEnumTypeWrapper): ...
+    NOPUT: WatchCreateRequest.FilterType.ValueType  # 0
+    NODELETE: WatchCreateRequest.FilterType.ValueType  # 1
+
     KEY_FIELD_NUMBER: _builtins.int
-    RANGE_END_FIELD_NUMBER: _builtins.int
     START_REVISION_FIELD_NUMBER: _builtins.int
-    PROGRESS_NOTIFY_FIELD_NUMBER: _builtins.int
-    FRAGMENT_FIELD_NUMBER: _builtins.int
+    FILTERS_FIELD_NUMBER: _builtins.int
     key: _builtins.bytes
-    range_end: _builtins.bytes
     start_revision: _builtins.int
-    progress_notify: _builtins.bool
-    """Send an empty answer now and then: everything up to its revision has been delivered."""
-    fragment: _builtins.bool
-    """Cut an answer that would be too large for one message."""
+    @_builtins.property
+    def filters(self) -> _containers.RepeatedScalarFieldContainer[Global___WatchCreateRequest.FilterType.ValueType]:
+        """What not to send."""
+
     def __init__(
         self,
         *,
         key: _builtins.bytes = ...,
-        range_end: _builtins.bytes = ...,
         start_revision: _builtins.int = ...,
-        progress_notify: _builtins.bool = ...,
-        fragment: _builtins.bool = ...,
+        filters: _abc.Iterable[Global___WatchCreateRequest.FilterType.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fragment", b"fragment", "key", b"key", "progress_notify", b"progress_notify", "range_end", b"range_end", "start_revision", b"start_revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters", "key", b"key", "start_revision", b"start_revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -439,43 +439,27 @@ Global___WatchCreateRequest: _TypeAlias = WatchCreateRequest  # noqa: Y015
 class WatchResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    HEADER_FIELD_NUMBER: _builtins.int
-    WATCH_ID_FIELD_NUMBER: _builtins.int
-    CREATED_FIELD_NUMBER: _builtins.int
     CANCELED_FIELD_NUMBER: _builtins.int
     COMPACT_REVISION_FIELD_NUMBER: _builtins.int
     CANCEL_REASON_FIELD_NUMBER: _builtins.int
-    FRAGMENT_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
-    watch_id: _builtins.int
-    created: _builtins.bool
     canceled: _builtins.bool
     """The watch is over, for the reason given or because its start is compacted."""
     compact_revision: _builtins.int
     cancel_reason: _builtins.str
-    fragment: _builtins.bool
-    """More of the same answer follows."""
-    @_builtins.property
-    def header(self) -> Global___ResponseHeader:
-        """When there are events this is the store's revision, which may be beyond the last event's."""
-
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_mvcc_pb2.Event]: ...
     def __init__(
         self,
         *,
-        header: Global___ResponseHeader | None = ...,
-        watch_id: _builtins.int = ...,
-        created: _builtins.bool = ...,
         canceled: _builtins.bool = ...,
         compact_revision: _builtins.int = ...,
         cancel_reason: _builtins.str = ...,
-        fragment: _builtins.bool = ...,
         events: _abc.Iterable[_mvcc_pb2.Event] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reason", b"cancel_reason", "canceled", b"canceled", "compact_revision", b"compact_revision", "created", b"created", "events", b"events", "fragment", b"fragment", "header", b"header", "watch_id", b"watch_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reason", b"cancel_reason", "canceled", b"canceled", "compact_revision", b"compact_revision", "events", b"events"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

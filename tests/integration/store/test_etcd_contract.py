@@ -27,15 +27,12 @@ class EtcdRig:
         self.writer: Store = EtcdStore(EtcdSettings((etcd.endpoint,)))
         self.prefix = b"/test-%d/" % next(_numbers)
 
-    async def cut_watches(self) -> None:
+    async def cut_waits(self) -> None:
         self.wire.cut()
 
-    async def lag(self) -> None:
+    async def go_away(self) -> None:
         self.wire.is_down = True
         self.wire.cut()
-
-    async def catch_up(self) -> None:
-        self.wire.is_down = False
 
     @asynccontextmanager
     async def losing_replies(self) -> AsyncIterator[None]:
@@ -48,7 +45,7 @@ class EtcdRig:
     async def pass_time(self, seconds: int) -> None:
         """Time is real here: the test waits for what has to happen."""
 
-    async def registered_watches(self) -> int:
+    async def registered_waits(self) -> int:
         return await asyncio.to_thread(self.etcd.watcher_count)
 
 

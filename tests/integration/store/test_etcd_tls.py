@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.store.base import Committed, Put, Revision, StoreMisuse, StoreUnavailable, Txn
+from controller.store.base import Committed, Delete, Put, StoreMisuse, StoreUnavailable, Txn
 from controller.store.etcd import EtcdStore
 from controller.store.etcd_endpoints import EtcdSettings
 from tests.fixtures.etcd import EtcdProcess
@@ -53,7 +53,7 @@ def make_certificates(folder: Path) -> None:
     )
 
 
-async def test_mutual_tls_serves_calls_and_watches_and_refuses_strangers(tmp_path: Path) -> None:
+async def test_mutual_tls_serves_calls_and_waits_and_refuses_strangers(tmp_path: Path) -> None:
     await asyncio.to_thread(make_certificates, tmp_path)
     tls = (
         "--client-cert-auth",
@@ -71,10 +71,11 @@ async def test_mutual_tls_serves_calls_and_watches_and_refuses_strangers(tmp_pat
             cert_pem=(tmp_path / "node.pem").read_bytes(),
             key_pem=(tmp_path / "node.key").read_bytes(),
         )
-        async with EtcdStore(settings) as store, store.watch(b"a", Revision(1)) as watch:
-            assert isinstance(await store.commit(Txn(puts=(Put(b"a", b"1"),))), Committed)
-            async with asyncio.timeout(10):
-                assert (await anext(watch)).events[0].kv.value == b"1"
+        async with EtcdStore(settings) as store, asyncio.timeout(10):
+            made = await store.commit(Txn(puts=(Put(b"a", b"1"),)))
+            assert isinstance(made, Committed)
+            await store.commit(Txn(deletes=(Delete(b"a"),)))
+            await store.wait_deleted(b"a", made.revision)
         for stranger in (
             EtcdSettings((f"https://{etcd.endpoint}",), ca_pem=ca),
             EtcdSettings((f"http://{etcd.endpoint}",)),

@@ -1,15 +1,25 @@
-"""A lease is renewed while the leader's event loop is busy, and not while it hangs."""
+"""A lease is renewed while the loop is busy, not while it hangs; a follower names its leader."""
 
 import asyncio
 import threading
 
 import pytest
 
-from controller.leader.election import Candidate, Term, holds
+from controller.leader.election import Candidate, Term, encode_candidate, holds
+from controller.leader.persistence import campaign
 from controller.leader.persistence.aside import in_thread
 from controller.leader.persistence.campaign import Elector
 from controller.leader.persistence.saving import Deposed
-from controller.store.base import LeaseExpired, LeaseId
+from controller.store.base import (
+    Compacted,
+    LeaseExpired,
+    LeaseId,
+    Put,
+    Revision,
+    StoreError,
+    StoreUnavailable,
+    Txn,
+)
 from controller.store.memory import MemoryKv
 from controller.store.memory_store import MemoryStore
 from pyswarm_core.aio.system import SteadyClock
@@ -18,6 +28,7 @@ from pyswarm_core.keys import Keys
 from pyswarm_core.limits import LOOP_SILENCE_MAX
 
 ME = Candidate("me", "one", "192.0.2.1:2377")
+OTHER = Candidate("other", "two", "192.0.2.2:2377")
 TTL_S = 600
 PATIENCE_S = 30.0
 
@@ -56,6 +67,67 @@ def elector_over(store: MemoryStore, clock: Clock) -> Elector:
 def due_term(now: Instant) -> Term:
     """Its renewal is due at once; it holds for long."""
     return Term(7, TTL_S * SECOND, 5, 5, Instant(now - TTL_S * SECOND // 2))
+
+
+class Breaking(MemoryStore):
+    """Another controller leads; the first waits for the end of its term fail."""
+
+    def __init__(self, *failures: StoreError) -> None:
+        super().__init__(MemoryKv(), SteadyClock())
+        self.failures = list(failures)
+        self.waiting = asyncio.Event()
+
+    async def lead(self) -> LeaseId:
+        lease = await self.grant_lease(TTL_S)
+        put = Put(Keys().leader, encode_candidate(OTHER), lease.id)
+        await self.commit(Txn(puts=(put,)))
+        return lease.id
+
+    async def wait_deleted(self, key: bytes, since: Revision) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
+        self.waiting.set()
+        await super().wait_deleted(key, since)
+
+
+@pytest.mark.parametrize(
+    "failures",
+    [(), (StoreUnavailable("the connection broke"),), (Compacted(Revision(7)),) * 2],
+    ids=["none", "broken", "compacted"],
+)
+async def test_a_follower_names_its_leader_until_it_is_gone_whatever_breaks_its_wait(
+    failures: tuple[StoreError, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(campaign, "POLL_S", 3600.0)
+    monkeypatch.setattr(campaign, "RETRY_S", 0.0)
+    store, told = Breaking(*failures), list[str]()
+    lease = await store.lead()
+    elector = Elector(store, Keys(), ME, SteadyClock(), told.append)
+    async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
+        winning = group.create_task(elector.win())
+        await store.waiting.wait()
+        assert told == [OTHER.addr] * (len(failures) + 1)
+        await store.revoke_lease(lease)
+        await winning
+    assert told == [*[OTHER.addr] * (len(failures) + 1), ME.addr]
+
+
+async def test_a_follower_reads_anew_when_its_wait_tells_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(campaign, "POLL_S", 0.01)
+    store, told = Breaking(), list[str]()
+    await store.lead()
+    elector = Elector(store, Keys(), ME, SteadyClock(), told.append)
+    winning = asyncio.create_task(elector.win())
+    async with asyncio.timeout(PATIENCE_S):
+        while len(told) < 3:  # noqa: ASYNC110  # nobody sets an event
+            await asyncio.sleep(0.01)
+    winning.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await winning
+    assert set(told) == {OTHER.addr}
+    assert store.wait_count == 0
 
 
 async def test_a_renewal_does_not_wait_for_the_leaders_loop() -> None:

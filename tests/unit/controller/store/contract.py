@@ -1,7 +1,8 @@
 """What every Store promises, as tests: subclass StoreContract and provide a `rig` fixture."""
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Protocol
 
 import pytest
@@ -14,7 +15,6 @@ from controller.store.base import (
     Compare,
     Conflict,
     Delete,
-    Event,
     LeaseExpired,
     LeaseId,
     Outcome,
@@ -23,11 +23,13 @@ from controller.store.base import (
     Store,
     StoreAmbiguous,
     StoreMisuse,
+    StoreUnavailable,
     Txn,
-    Watch,
 )
 
 PATIENCE_S = 8.0
+LOOK_S = 0.3
+"""How long a test waits for what must not happen."""
 
 
 class Rig(Protocol):
@@ -38,15 +40,13 @@ class Rig(Protocol):
     """Another client, which no fault reaches."""
     prefix: bytes
 
-    async def cut_watches(self) -> None:
-        """Break every watch's connection."""
+    async def cut_waits(self) -> None:
+        """Break every wait's connection."""
         ...
 
-    async def lag(self) -> None:
-        """Nothing reaches `store` and its watches from now on, until `catch_up`."""
+    async def go_away(self) -> None:
+        """Break every connection of `store` and refuse new ones."""
         ...
-
-    async def catch_up(self) -> None: ...
 
     def losing_replies(self) -> AbstractAsyncContextManager[None]:
         """Inside, what is committed through `store` happens, but its caller does not hear of it."""
@@ -56,19 +56,43 @@ class Rig(Protocol):
         """Let leases age, at least if time is not real."""
         ...
 
-    async def registered_watches(self) -> int: ...
+    async def registered_waits(self) -> int: ...
 
 
-async def take(watch: Watch, count: int) -> list[Event]:
-    """The next `count` events; fails if they do not come."""
-    events: list[Event] = []
+@asynccontextmanager
+async def waiting(rig: Rig, key: bytes, since: Revision) -> AsyncIterator[asyncio.Task[None]]:
+    """A wait on `rig.store` that the store has registered; cancelled at the end if it has to be."""
+    before = await rig.registered_waits()
+    wait = asyncio.create_task(rig.store.wait_deleted(key, since))
+    try:
+        await registered(rig, before + 1)
+        yield wait
+    finally:
+        wait.cancel()
+        await asyncio.wait((wait,))
+
+
+async def registered(rig: Rig, count: int) -> None:
+    """Return when this many waits are registered; fails if that does not happen."""
     async with asyncio.timeout(PATIENCE_S):
-        while len(events) < count:
-            batch = await anext(watch)
-            assert batch.events
-            assert batch.revision == batch.events[-1].kv.mod_revision
-            events += batch.events
-    return events
+        while await rig.registered_waits() != count:  # noqa: ASYNC110  # etcd tells nobody
+            await asyncio.sleep(0.02)
+
+
+async def ended(wait: Awaitable[None]) -> None:
+    """Await a wait that has to end soon."""
+    async with asyncio.timeout(PATIENCE_S):
+        await wait
+
+
+async def now(rig: Rig) -> Revision:
+    """The revision to wait from after looking at everything."""
+    return Revision((await rig.store.read(rig.prefix)).revision + 1)
+
+
+async def delete(store: Store, *keys: bytes) -> Revision:
+    """Delete keys; the revision that did."""
+    return committed(await store.commit(Txn(deletes=tuple(Delete(key) for key in keys))))
 
 
 async def put(store: Store, key: bytes, value: bytes = b"") -> Revision:
@@ -79,10 +103,6 @@ async def put(store: Store, key: bytes, value: bytes = b"") -> Revision:
 def committed(outcome: Outcome) -> Revision:
     assert isinstance(outcome, Committed)
     return outcome.revision
-
-
-def told(events: list[Event]) -> list[tuple[bytes, bytes, bool]]:
-    return [(event.kv.key, event.kv.value, event.is_delete) for event in events]
 
 
 class ReadsAndTransactions:
@@ -223,149 +243,158 @@ class ReadsAndTransactions:
         assert status.has_leader
 
 
-class Watches:
-    async def test_a_watch_tells_every_change_in_order(self, rig: Rig) -> None:
-        start = (await rig.store.read(rig.prefix)).revision
-        a, b = rig.prefix + b"a", rig.prefix + b"b"
-        await put(rig.store, a, b"1")
-        async with rig.store.watch(rig.prefix, Revision(start + 1)) as watch:
-            await rig.store.commit(Txn(puts=(Put(a, b"2"), Put(b, b"3"))))
-            await put(rig.store, b"elsewhere" + rig.prefix, b"not for us")
-            await rig.store.commit(Txn(deletes=(Delete(a),)))
-            events = await take(watch, 4)
-        assert told(events) == [
-            (a, b"1", False),
-            (a, b"2", False),
-            (b, b"3", False),
-            (a, b"", True),
-        ]
-        revisions = [event.kv.mod_revision for event in events]
-        assert revisions == sorted(revisions)
-        assert revisions[0] == start + 1
+class Waits:
+    async def test_a_wait_ends_when_its_key_is_deleted(self, rig: Rig) -> None:
+        key = rig.prefix + b"a"
+        await put(rig.store, key)
+        async with waiting(rig, key, await now(rig)) as wait:
+            assert not wait.done()
+            await delete(rig.writer, key)
+            await ended(wait)
 
-    async def test_a_watch_starts_at_its_revision(self, rig: Rig) -> None:
-        await put(rig.store, rig.prefix + b"a", b"before")
-        second = await put(rig.store, rig.prefix + b"a", b"from here")
-        async with rig.store.watch(rig.prefix, second) as watch:
-            assert told(await take(watch, 1)) == [(rig.prefix + b"a", b"from here", False)]
+    async def test_a_wait_ends_when_a_prefix_with_its_key_is_deleted(self, rig: Rig) -> None:
+        key = rig.prefix + b"a"
+        await put(rig.store, key)
+        async with waiting(rig, key, await now(rig)) as wait:
+            await rig.writer.commit(Txn(deletes=(Delete(rig.prefix, is_prefix=True),)))
+            await ended(wait)
 
-    async def test_a_revision_is_never_split_between_batches(self, rig: Rig) -> None:
-        start = (await rig.store.read(rig.prefix)).revision
-        value = b"v" * 10_000
-        for round_ in range(12):
-            keys = (rig.prefix + b"%d-%d" % (round_, number) for number in range(MAX_TXN_OPS))
-            await rig.store.commit(Txn(puts=tuple(Put(key, value) for key in keys)))
-        seen: list[int] = []
-        async with rig.store.watch(rig.prefix, Revision(start + 1)) as watch:
-            while len(seen) < 12 * MAX_TXN_OPS:
-                async with asyncio.timeout(PATIENCE_S):
-                    batch = await anext(watch)
-                inside = [event.kv.mod_revision for event in batch.events]
-                for revision in set(inside):
-                    assert inside.count(revision) == MAX_TXN_OPS
-                seen += inside
-        assert len(seen) == 12 * MAX_TXN_OPS
-        assert seen == sorted(seen)
+    async def test_a_wait_ends_when_the_lease_of_its_key_expires(self, rig: Rig) -> None:
+        key = rig.prefix + b"a"
+        lease = await rig.store.grant_lease(1)
+        await put_leased(rig.store, key, lease.id)
+        async with waiting(rig, key, await now(rig)) as wait:
+            await rig.pass_time(lease.ttl_s)
+            await ended(wait)
+        assert await rig.store.get(key) is None
 
-    async def test_a_cut_watch_goes_on_without_gap_or_repetition(self, rig: Rig) -> None:
-        start = (await rig.store.read(rig.prefix)).revision
-        async with rig.store.watch(rig.prefix, Revision(start + 1)) as watch:
-            seen: list[Event] = []
-            for round_ in range(4):
-                await put(rig.writer, rig.prefix + b"a", b"%d" % round_)
-                if round_ % 2:
-                    seen += await take(watch, 2)
-                await rig.cut_watches()
-        assert [event.kv.value for event in seen] == [b"0", b"1", b"2", b"3"]
+    async def test_a_wait_ends_when_the_lease_of_its_key_is_revoked(self, rig: Rig) -> None:
+        key = rig.prefix + b"a"
+        lease = await rig.store.grant_lease(60)
+        await put_leased(rig.store, key, lease.id)
+        async with waiting(rig, key, await now(rig)) as wait:
+            await rig.writer.revoke_lease(lease.id)
+            await ended(wait)
 
-    async def test_cancelling_a_wait_loses_nothing(self, rig: Rig) -> None:
-        start = (await rig.store.read(rig.prefix)).revision
-        async with rig.store.watch(rig.prefix, Revision(start + 1)) as watch:
-            for _ in range(3):
-                with pytest.raises(TimeoutError):
-                    async with asyncio.timeout(0.05):
-                        await anext(watch)
-            await put(rig.store, rig.prefix + b"a", b"still here")
-            assert [event.kv.value for event in await take(watch, 1)] == [b"still here"]
+    async def test_a_wait_ends_at_once_if_its_key_was_deleted_since(self, rig: Rig) -> None:
+        key = rig.prefix + b"a"
+        await put(rig.store, key)
+        since = await now(rig)
+        gone = await delete(rig.store, key)
+        await put(rig.store, key, b"another")
+        await ended(rig.store.wait_deleted(key, since))
+        await ended(rig.store.wait_deleted(key, gone))
 
-    async def test_cancelled_watches_leave_nothing_registered(self, rig: Rig) -> None:
-        before = await rig.registered_watches()
-        start = await put(rig.store, rig.prefix + b"a")
-        ready = asyncio.Semaphore(0)
+    async def test_a_wait_ignores_puts_other_keys_and_what_was_before(self, rig: Rig) -> None:
+        key, neighbours = rig.prefix + b"a", (rig.prefix, rig.prefix + b"a\0", rig.prefix + b"a/b")
+        await put(rig.store, key)
+        since = Revision(await delete(rig.store, key) + 1)
+        for other in (*neighbours, key, key):
+            await put(rig.store, other)
+        await delete(rig.store, *neighbours)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(LOOK_S):
+                await rig.store.wait_deleted(key, since)
 
-        async def follow_from_here() -> None:
-            async with rig.store.watch(rig.prefix, start) as watch:
-                async for batch in watch:
-                    assert batch.events
-                    ready.release()
+    async def test_a_wait_from_the_future_ignores_what_is_before(self, rig: Rig) -> None:
+        key = rig.prefix + b"a"
+        made = await put(rig.store, key)
+        async with waiting(rig, key, Revision(made + 3)) as wait:
+            await delete(rig.store, key)
+            await put(rig.store, key)
+            await asyncio.sleep(0.02)
+            assert not wait.done()
+            await delete(rig.store, key)
+            await ended(wait)
 
-        async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
-            followers = [group.create_task(follow_from_here()) for _ in range(20)]
-            for _ in followers:
-                await ready.acquire()
-            assert await rig.registered_watches() == before + 20
-            for follower in followers:
-                follower.cancel()
+    async def test_a_wait_whose_connection_breaks_says_so(self, rig: Rig) -> None:
+        key = rig.prefix + b"a"
+        await put(rig.store, key)
+        since = await now(rig)
+        async with waiting(rig, key, since) as wait:
+            await rig.cut_waits()
+            with pytest.raises(StoreUnavailable):
+                await ended(wait)
+        await delete(rig.writer, key)
+        await ended(rig.store.wait_deleted(key, since))
+
+    async def test_a_wait_on_a_store_that_is_away_says_so(self, rig: Rig) -> None:
+        key = rig.prefix + b"a"
+        since = await now(rig)
+        async with waiting(rig, key, since) as wait:
+            await rig.go_away()
+            with pytest.raises(StoreUnavailable):
+                await ended(wait)
+        with pytest.raises(StoreUnavailable):
+            await ended(rig.store.wait_deleted(key, since))
+
+    async def test_cancelled_waits_leave_nothing_registered(self, rig: Rig) -> None:
+        before = await rig.registered_waits()
+        key = rig.prefix + b"a"
+        since = await now(rig)
+        waits = [asyncio.create_task(rig.store.wait_deleted(key, since)) for _ in range(20)]
+        await registered(rig, before + 20)
+        for wait in waits:
+            wait.cancel()
+        results = await asyncio.gather(*waits, return_exceptions=True)
+        assert {type(result) for result in results} == {asyncio.CancelledError}
+        await registered(rig, before)
+
+    async def test_ended_waits_leave_nothing_registered(self, rig: Rig) -> None:
+        key = rig.prefix + b"a"
+        await put(rig.store, key)
+        before = await rig.registered_waits()
+        since = await now(rig)
+        waits = [asyncio.create_task(rig.store.wait_deleted(key, since)) for _ in range(20)]
+        await registered(rig, before + 20)
+        await delete(rig.writer, key)
         async with asyncio.timeout(PATIENCE_S):
-            while await rig.registered_watches() != before:  # noqa: ASYNC110  # etcd tells nobody
-                await asyncio.sleep(0.02)
+            await asyncio.gather(*waits)
+        await registered(rig, before)
 
-    async def test_closing_a_watch_ends_its_reader(self, rig: Rig) -> None:
-        start = (await rig.store.read(rig.prefix)).revision
-        watch = rig.store.watch(rig.prefix, Revision(start + 1))
-
-        async def follow() -> list[Event]:
-            return [event async for batch in watch for event in batch.events]
-
-        async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
-            reader = group.create_task(follow())
-            await put(rig.store, rig.prefix + b"a")
-            await asyncio.sleep(0.1)
-            await watch.aclose()
-        assert len(reader.result()) <= 1
+    async def test_closing_the_store_ends_its_waits(self, rig: Rig) -> None:
+        async with waiting(rig, rig.prefix + b"a", await now(rig)) as wait:
+            await rig.store.close()
+            with pytest.raises(StoreUnavailable):
+                await ended(wait)
 
 
 class Compaction:
-    async def test_a_watch_from_before_the_compaction_is_told_so(self, rig: Rig) -> None:
-        first = await put(rig.store, rig.prefix + b"a")
-        last = await put(rig.store, rig.prefix + b"a")
-        last = await put(rig.store, rig.prefix + b"a")
+    async def test_a_wait_from_before_the_compaction_is_told_so(self, rig: Rig) -> None:
+        key = rig.prefix + b"a"
+        first = await put(rig.store, key)
+        await put(rig.store, key)
+        last = await put(rig.store, key)
         await rig.store.compact(last)
-        async with rig.store.watch(rig.prefix, first) as watch:
-            with pytest.raises(Compacted) as caught:
-                await take(watch, 1)
+        with pytest.raises(Compacted) as caught:
+            await ended(rig.store.wait_deleted(key, first))
         assert caught.value.compact_revision == last
 
     async def test_a_deletion_at_the_compacted_revision_is_never_lost_silently(
         self, rig: Rig
     ) -> None:
-        await put(rig.store, rig.prefix + b"a")
-        gone = committed(await rig.store.commit(Txn(deletes=(Delete(rig.prefix + b"a"),))))
+        key = rig.prefix + b"a"
+        await put(rig.store, key)
+        gone = await delete(rig.store, key)
         await rig.store.compact(gone)
-        async with rig.store.watch(rig.prefix, gone) as watch:
-            with pytest.raises(Compacted):
-                await take(watch, 1)
+        with pytest.raises(Compacted):
+            await ended(rig.store.wait_deleted(key, gone))
 
-    async def test_a_watch_from_after_the_compaction_works(self, rig: Rig) -> None:
-        compacted = await put(rig.store, rig.prefix + b"a", b"1")
-        await put(rig.store, rig.prefix + b"a", b"2")
+    async def test_a_deletion_after_the_compaction_is_found(self, rig: Rig) -> None:
+        key = rig.prefix + b"a"
+        compacted = await put(rig.store, key)
+        await delete(rig.store, key)
         await rig.store.compact(compacted)
-        async with rig.store.watch(rig.prefix, Revision(compacted + 1)) as watch:
-            assert [event.kv.value for event in await take(watch, 1)] == [b"2"]
+        await ended(rig.store.wait_deleted(key, Revision(compacted + 1)))
 
-    async def test_a_watch_overtaken_by_compaction_is_told_so(self, rig: Rig) -> None:
-        start = (await rig.store.read(rig.prefix)).revision
-        async with rig.store.watch(rig.prefix, Revision(start + 1)) as watch:
-            await put(rig.store, rig.prefix + b"a")
-            await take(watch, 1)
-            await rig.lag()
-            last = Revision(0)
-            for _ in range(3):
-                last = await put(rig.writer, rig.prefix + b"a")
-            await rig.writer.compact(last)
-            await rig.catch_up()
-            with pytest.raises(Compacted):
-                await take(watch, 3)
+    async def test_a_wait_overtaken_by_compaction_ends_or_is_told_so(self, rig: Rig) -> None:
+        key = rig.prefix + b"a"
+        await put(rig.store, key)
+        async with waiting(rig, key, await now(rig)) as wait:
+            await delete(rig.writer, key)
+            await rig.writer.compact(await put(rig.writer, key))
+            with suppress(Compacted):
+                await ended(wait)
 
     async def test_a_read_of_compacted_history_is_told_so(self, rig: Rig) -> None:
         old = await put(rig.store, rig.prefix + b"a")
@@ -384,20 +413,18 @@ class Compaction:
 
 
 class Leases:
-    async def test_an_expired_lease_takes_its_keys_along_and_watches_hear_of_it(
-        self, rig: Rig
-    ) -> None:
+    async def test_an_expired_lease_takes_its_keys_along_at_one_revision(self, rig: Rig) -> None:
         lease = await rig.store.grant_lease(1)
         keys = [rig.prefix + b"a", rig.prefix + b"b"]
         made = committed(
             await rig.store.commit(Txn(puts=tuple(Put(key, b"", lease.id) for key in keys)))
         )
-        async with rig.store.watch(rig.prefix, Revision(made + 1)) as watch:
+        async with waiting(rig, keys[0], Revision(made + 1)) as wait:
             await rig.pass_time(lease.ttl_s)
-            events = await take(watch, 2)
-        assert told(events) == [(key, b"", True) for key in keys]
-        assert events[0].kv.mod_revision == events[1].kv.mod_revision
-        assert await rig.store.get(keys[0]) is None
+            await ended(wait)
+        await ended(rig.store.wait_deleted(keys[1], Revision(made + 1)))
+        snapshot = await rig.store.read(rig.prefix)
+        assert (snapshot.revision, snapshot.items) == (made + 1, ())
         with pytest.raises(LeaseExpired):
             await rig.store.keep_lease(lease.id)
 
@@ -433,7 +460,7 @@ class Leases:
         assert await rig.store.get(rig.prefix + b"a") is None
 
 
-class StoreContract(ReadsAndTransactions, Watches, Compaction, Leases):
+class StoreContract(ReadsAndTransactions, Waits, Compaction, Leases):
     """All of it."""
 
 

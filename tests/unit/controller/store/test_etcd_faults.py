@@ -14,7 +14,7 @@ from controller.store.base import (
     StoreTooLarge,
     StoreUnavailable,
 )
-from controller.store.etcd_faults import AnswerTooLarge, Kind, is_denial, understand
+from controller.store.etcd_faults import AnswerTooLarge, Kind, cancelled_watch, understand
 
 Code = grpc.StatusCode
 
@@ -91,7 +91,29 @@ def test_the_text_names_the_endpoint_and_what_it_said() -> None:
     assert str(fault.error) == "etcd 10.0.0.1:2379: Socket closed"
 
 
-def test_a_watch_without_permission_is_told_from_one_that_broke() -> None:
-    assert is_denial("rpc error: code = PermissionDenied desc = etcdserver: permission denied")
-    assert is_denial("rpc error: code = Unauthenticated desc = etcdserver: invalid auth token")
-    assert not is_denial("etcdserver: mvcc: required revision has been compacted")
+CANCELLED: list[tuple[str, int, Kind, type[StoreError]]] = [
+    ("etcdserver: mvcc: required revision has been compacted", 7, Kind.REFUSED, Compacted),
+    (
+        "rpc error: code = PermissionDenied desc = etcdserver: permission denied",
+        0,
+        Kind.TOKEN,
+        StoreDenied,
+    ),
+    (
+        "rpc error: code = Unauthenticated desc = etcdserver: invalid auth token",
+        0,
+        Kind.TOKEN,
+        StoreDenied,
+    ),
+    ("etcdserver: no leader", 0, Kind.LOST, StoreAmbiguous),
+    ("", 0, Kind.LOST, StoreAmbiguous),
+]
+
+
+@pytest.mark.parametrize(("reason", "compact_revision", "kind", "error"), CANCELLED)
+def test_a_cancelled_watch_is_sorted(
+    reason: str, compact_revision: int, kind: Kind, error: type[StoreError]
+) -> None:
+    fault = cancelled_watch(reason, compact_revision, "10.0.0.1:2379")
+    assert fault.kind is kind
+    assert type(fault.error) is error

@@ -34,17 +34,6 @@ def test_an_empty_store_is_at_revision_one() -> None:
     assert put(MemoryKv(), b"a") == 2
 
 
-def test_events_since_gives_one_batch_per_revision() -> None:
-    kv = MemoryKv()
-    put(kv, b"a/1", b"a/2")
-    put(kv, b"b")
-    put(kv, b"a/1")
-    batches = kv.events_since(b"a/", Revision(1))
-    assert [batch.revision for batch in batches] == [2, 4]
-    assert [event.kv.key for event in batches[0].events] == [b"a/1", b"a/2"]
-    assert kv.events_since(b"a/", Revision(5)) == ()
-
-
 def test_a_lease_expires_at_its_time_and_not_before() -> None:
     kv = MemoryKv()
     lease = kv.grant(2, START)
@@ -70,8 +59,8 @@ def test_leases_due_together_expire_in_order_of_their_time() -> None:
     late, early = kv.grant(5, START), kv.grant(1, START)
     kv.commit(Txn(puts=(Put(b"late", b"", late.id), Put(b"early", b"", early.id))))
     kv.expire(Instant(START + 9 * SECOND))
-    batches = kv.events_since(b"", Revision(3))
-    assert [batch.events[0].kv.key for batch in batches] == [b"early", b"late"]
+    assert [item.key for item in kv.read(b"", Revision(3)).items] == [b"late"]
+    assert kv.read(b"", Revision(4)).items == ()
 
 
 def test_compaction_forgets_history_but_no_key() -> None:
@@ -81,8 +70,8 @@ def test_compaction_forgets_history_but_no_key() -> None:
     kv.compact(last)
     assert [item.key for item in kv.read(b"").items] == [b"a", b"b"]
     with pytest.raises(Compacted):
-        kv.events_since(b"", last)
-    assert kv.events_since(b"", Revision(last + 1)) == ()
+        kv.deleted_since(b"a", last)
+    assert not kv.deleted_since(b"a", Revision(last + 1))
 
 
 def test_listeners_hear_of_every_revision() -> None:
@@ -118,21 +107,20 @@ def test_prop_every_past_revision_reads_as_it_was(
             assert kv.read(prefix, revision).items == wanted
 
 
-@given(st.lists(st.tuples(PUTS, KEYS, st.booleans()), max_size=12), st.integers(1, 12))
-def test_prop_events_replayed_over_a_snapshot_give_the_present(
-    steps: list[tuple[list[bytes], bytes, bool]], start: int
+@given(st.lists(st.tuples(PUTS, KEYS, st.booleans()), max_size=12), st.integers(0, 12))
+def test_prop_every_deletion_is_known_by_its_revision(
+    steps: list[tuple[list[bytes], bytes, bool]], compacted: int
 ) -> None:
     kv = MemoryKv()
+    deleted: set[tuple[bytes, int]] = set()
     for puts, victim, is_prefix in steps:
-        put(kv, *puts, value=b"%d" % kv.revision)
+        put(kv, *puts)
+        there = {item.key for item in kv.read(b"").items}
         kv.commit(Txn(deletes=(Delete(victim, is_prefix),)))
-    start = min(start, kv.revision)
-    state = {item.key: item for item in kv.read(b"", Revision(start)).items}
-    for batch in kv.events_since(b"", Revision(start + 1)):
-        for event in batch.events:
-            if event.is_delete:
-                del state[event.kv.key]
-            else:
-                state[event.kv.key] = event.kv
-    assert sorted(state) == [item.key for item in kv.read(b"").items]
-    assert set(state.values()) == set(kv.read(b"").items)
+        left = {item.key for item in kv.read(b"").items}
+        deleted |= {(key, kv.revision) for key in there - left}
+    kv.compact(Revision(min(compacted, kv.revision)))
+    for since in range(kv.compact_revision + 1, kv.revision + 2):
+        for key in (b"a", b"a/1", b"a/2", b"b", b"b\xff", b"c"):
+            known = any(one == key and revision >= since for one, revision in deleted)
+            assert kv.deleted_since(key, Revision(since)) is known

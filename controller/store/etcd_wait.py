@@ -1,0 +1,97 @@
+"""Waiting for a key's deletion: one watch of etcd's per wait. SHELL.
+
+A watch that breaks is not resumed: the caller reads the key anew, which answers the same question.
+"""
+
+import asyncio
+
+from grpc import aio
+
+from controller.store.base import Revision, StoreUnavailable
+from controller.store.etcd_endpoints import CallFailed, Endpoint, Endpoints, Metadata
+from controller.store.etcd_faults import Fault, Kind, broken_stream, cancelled_watch, understand
+from pyswarm_core.etcd.v1 import mvcc_pb2, rpc_pb2
+
+_HAS_LEADER = ("hasleader", "true")
+"""Makes a member that lost its leader end the stream instead of staying silent."""
+
+_OPEN_TIMEOUT_S = 3.0
+
+_Stream = aio.StreamStreamCall[rpc_pb2.WatchRequest, rpc_pb2.WatchResponse]
+
+
+async def wait_deleted(endpoints: Endpoints, key: bytes, since: Revision) -> None:
+    """See the Store protocol. Raises StoreDenied for credentials that do not reach the key."""
+    # etcd calls an outdated token a lack of permission: believe it the second time.
+    may_be_outdated = bool(endpoints.settings.username)
+    while True:
+        endpoint = endpoints.current()
+        credentials: Metadata = ()
+        try:
+            credentials = await endpoints.credentials(endpoint)
+            fault = await _watch(endpoint, credentials, key, since)
+        except CallFailed as failed:
+            fault = failed.fault
+        if fault is None:
+            return
+        if fault.kind is Kind.TOKEN and may_be_outdated:
+            endpoints.drop(credentials)
+            may_be_outdated = False
+            continue
+        if fault.kind in (Kind.TOKEN, Kind.REFUSED):
+            raise fault.error
+        endpoints.leave(endpoint)
+        raise StoreUnavailable(str(fault.error))
+
+
+async def _watch(
+    endpoint: Endpoint, credentials: Metadata, key: bytes, since: Revision
+) -> Fault | None:
+    """Return None when the key was deleted, else why this watch cannot know."""
+    stream = endpoint.watch.Watch(None, metadata=(_HAS_LEADER, *credentials))
+    try:
+        return await _follow(stream, endpoint, key, since)
+    except asyncio.CancelledError:
+        if _is_cancelled():
+            raise
+        return broken_stream(endpoint.address, "the watch was cut")
+    except asyncio.InvalidStateError:  # what a write to a finished stream raises
+        return understand(await stream.code(), await stream.details(), endpoint.address)
+    except aio.AioRpcError as error:
+        return understand(error.code(), error.details(), endpoint.address)
+    finally:
+        # Else the watch stays registered at etcd: an open stream is never collected.
+        stream.cancel()
+
+
+async def _follow(stream: _Stream, endpoint: Endpoint, key: bytes, since: Revision) -> Fault | None:
+    # etcd serves a watch from the compacted revision itself, although deletions of that revision
+    # may be gone. Asked for one revision more, it refuses, and no deletion is missed.
+    create = rpc_pb2.WatchCreateRequest(
+        key=key,
+        start_revision=max(1, since - 1),
+        filters=(rpc_pb2.WatchCreateRequest.NOPUT,),
+    )
+    try:
+        async with asyncio.timeout(_OPEN_TIMEOUT_S):
+            await stream.write(rpc_pb2.WatchRequest(create_request=create))
+            answer = await stream.read()
+    except TimeoutError:
+        return broken_stream(endpoint.address, f"no watch within {_OPEN_TIMEOUT_S} s")
+    while isinstance(answer, rpc_pb2.WatchResponse):
+        if answer.canceled:
+            return cancelled_watch(answer.cancel_reason, answer.compact_revision, endpoint.address)
+        if any(_is_deletion(event, since) for event in answer.events):
+            return None
+        answer = await stream.read()
+    return broken_stream(endpoint.address, "the watch's stream ended")
+
+
+def _is_deletion(event: mvcc_pb2.Event, since: Revision) -> bool:
+    return event.type == mvcc_pb2.Event.DELETE and event.kv.mod_revision >= since
+
+
+def _is_cancelled() -> bool:
+    """Was this task cancelled, or only the stream it read from?"""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
