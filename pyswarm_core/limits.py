@@ -331,7 +331,7 @@ BARRIER_MAX = 10 * SECOND
 them (Docker's grace period of a stop; Swarm sleeps 2 s before every stop and hopes).
 """
 BARRIER_SILENT_MAX = 3 * SECOND
-"""And by the nodes whose agents are not heard meanwhile: twice the down verdict of a small fleet.
+"""And where those nodes are not ready: twice the down verdict of a small fleet.
 """
 REQUESTS_PER_CALLER = 200
 """Requests of one host, or of the controller's own socket, that are under way at once."""

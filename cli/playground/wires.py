@@ -81,10 +81,10 @@ def _made(name: str) -> Iterator[IPRoute]:
 def _links(name: str) -> Iterator[IPRoute]:
     """The links of a namespace."""
     try:
-        with IPRoute(netns=name) as links:
+        with IPRoute(netns=name, flags=0) as links:  # it is not made anew
             yield links
     except (NetlinkError, OSError) as error:
-        raise WireFailed(f"namespace {name}: {error}") from None
+        raise WireFailed(f"the playground's links: {error}") from None
 
 
 def _index(links: IPRoute, name: str) -> int:

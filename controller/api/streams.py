@@ -79,6 +79,7 @@ async def follow_events(
     Raises InvalidArgument for an unknown filter, Unavailable when leadership is lost.
     """
     filters = parse_event_filters(wanted.filters)
+    step = max(1, EVENTS_TOLD // max(1, sum(map(len, filters.values()))))
     leader = leadership.current()
 
     def passes(event: Event) -> bool:
@@ -86,12 +87,12 @@ async def follow_events(
         return event.type == MISSED or (in_time and event_passes(event, filters))
 
     async def tell(events: Sequence[Event]) -> None:
-        if told := [event for event in events if passes(event)]:
-            async with leader.watches.telling:
-                pass  # few in one pass of the event loop
+        told: list[Event] = []
+        for first in range(0, len(events), step):
+            async with leader.watches.telling:  # few in one pass of the event loop
+                told += [event for event in events[first : first + step] if passes(event)]
+        if told:
             await send(told)
-        else:
-            await asyncio.sleep(0)  # thousands may be passed over, each held against many filters
 
     left_s = seconds(wanted.until - clock.now()) if wanted.until else None
     if not wanted.follow or (left_s is not None and left_s <= 0):

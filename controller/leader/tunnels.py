@@ -70,6 +70,7 @@ class Tunnels:
         (tunnel_id,) = self._ids.draw(1)
         request.tunnel_id = tunnel_id
         awaited = self._awaited[tunnel_id] = asyncio.get_running_loop().create_future()
+        tunnel = None
         try:
             self._ask(node_id, request)
             async with asyncio.timeout(DIAL_TIMEOUT_S):
@@ -80,11 +81,12 @@ class Tunnels:
             ) from None
         finally:
             del self._awaited[tunnel_id]
+            if tunnel is None and _has_result(awaited):  # it came as we gave up
+                self._end(awaited.result())
         try:
             yield tunnel
         finally:
-            self._open.discard(tunnel)
-            tunnel.close()
+            self._end(tunnel)
 
     def accept(self, tunnel_id: str, tunnel: Tunnel) -> None:
         """An agent dialled back. Raises NotFound for a tunnel that nobody waits for (any more)."""
@@ -94,6 +96,10 @@ class Tunnels:
         self._open.add(tunnel)
         awaited.set_result(tunnel)
 
+    def _end(self, tunnel: Tunnel) -> None:
+        self._open.discard(tunnel)
+        tunnel.close()
+
     def close(self) -> None:
         """End every tunnel: leadership is lost."""
         for tunnel in tuple(self._open):
@@ -101,3 +107,7 @@ class Tunnels:
         for awaited in self._awaited.values():
             if not awaited.done():
                 awaited.set_exception(errors.Unavailable("this controller no longer leads"))
+
+
+def _has_result(future: "asyncio.Future[Tunnel]") -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None

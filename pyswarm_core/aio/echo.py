@@ -84,7 +84,7 @@ class Echoes:
         self._nonce = os.urandom(8)
         self._socket, self._raw = _open()
         if self._socket is not None:
-            asyncio.get_running_loop().add_reader(self._socket.fileno(), self.hear)
+            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._read)
 
     def ask(self, key: str, address: str, window: int) -> bool:
         """See `Asker`; `address` is one of IPv4."""
@@ -133,7 +133,14 @@ class Echoes:
 
     def hear(self) -> None:
         """See `Asker`."""
-        for _ in range(READS_AT_ONCE):
+        self._take(ECHOES_PER_WINDOW * ECHOES_AT_ONCE)
+
+    def _read(self) -> None:
+        self._take(READS_AT_ONCE)
+
+    def _take(self, count: int) -> None:
+        """Read so many packets, or all that are there."""
+        for _ in range(count):
             if self._socket is None:
                 return
             try:

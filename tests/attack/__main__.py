@@ -37,6 +37,7 @@ REPLICAS = 6
 CALL_EVERY_S = 0.05
 CALL_LIMIT_S = 5.0
 P99_MAX_S = 0.100
+CHURN_P99_MAX_S = 1.0
 RSS_GROWTH_MAX = 1.20
 TRACE_LENGTH = 4_000
 HOSTS = ("host1", "host2", "host3")
@@ -99,9 +100,14 @@ def broken(outcome: Outcome) -> list[str]:
 
 def slow(outcome: Outcome) -> list[str]:
     """What took too long; for a quiet machine."""
-    if outcome.p99_s <= P99_MAX_S:
-        return []
-    return [f"p99 of a plain call: {1000 * outcome.p99_s:.0f} ms, at most {1000 * P99_MAX_S:.0f}"]
+    found = []
+    for told, p99_s, most_s in (
+        ("a plain call", outcome.p99_s, P99_MAX_S),
+        ("a plain call with churn", _p99(outcome.churned_s), CHURN_P99_MAX_S),
+    ):
+        if p99_s > most_s:
+            found.append(f"p99 of {told}: {1000 * p99_s:.0f} ms, at most {1000 * most_s:.0f}")
+    return found
 
 
 class Watcher:
@@ -175,7 +181,7 @@ def attack(fleet: Fleet, seconds: float, seed: int, settle_s: float) -> Outcome:
     with watcher.watching():
         sent = _run_load(fleet, seconds * 2 / 3, seed)
         before_churn = len(watcher.calls_s)
-        sent += _run_load(fleet, seconds / 3, seed, "churn")
+        sent += _run_load(fleet, seconds / 3, seed + 1, "churn")
     fleet.until(lambda: not _leftovers(fleet), "nothing is left of the attack")
     time.sleep(settle_s)
     return Outcome(

@@ -194,12 +194,12 @@ class _Excuse(NamedTuple):
         verdict = watch.first(one.began, _is(one.host, "down"))
         back = watch.first(one.ended, _is(one.host, "ready"))
         returned = one.ended + (float("inf") if back is None else back) + RETURN_S
+        # A host that returned before its verdict was among the backends all the time.
+        followed = returned if verdict is None else one.began + verdict + FOLLOW_S
         for other in outcome.breakages:
             # Its agent was broken before it had everything again.
             if other.host == one.host and one.ended <= other.began <= returned:
                 returned = max(returned, other.ended + RETURN_S)
-        # A host that returned before its verdict was among the backends all the time.
-        followed = returned if verdict is None else one.began + verdict + FOLLOW_S
         return cls(one.host, one.began - LATE_S, min(followed, returned), returned)
 
     def covers(self, at: float, host: str) -> bool:

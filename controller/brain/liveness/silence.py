@@ -115,7 +115,7 @@ class _Silence(msgspec.Struct):
     late: int = 0
     """Windows in a row that were judged late."""
     unanswered: int = 0
-    """Windows in a row without an answer."""
+    """Windows in a row in which somebody asked and nobody heard an answer."""
     answered: bool = False
     """Whether the host lived after its agent had fallen silent: one window without an answer, of a
     busy host or network, is then no sign of its death.
@@ -280,8 +280,9 @@ class Liveness:
             silence.late += 1  # an answer may be waiting to be read
             self._probe(node_id, now, found)
             return
-        silence.unanswered += 1
-        if silence.answered and silence.unanswered < WINDOWS_OF_A_LIVING_HOST:
+        silence.unanswered += silence.tried
+        is_alive = silence.answered and silence.unanswered < WINDOWS_OF_A_LIVING_HOST
+        if is_alive and now < self._end_of_grace(silence):
             self._probe(node_id, now, found)
         elif silent_for_long or (silence.tried and self.calibration.passes(node_id)):
             self._call_down(node_id, silence, now, found)

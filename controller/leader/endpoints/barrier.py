@@ -121,14 +121,15 @@ class Barrier:
         finished: list[Finished] = []
         for wait in [wait for wait in self._waits if wait.deadline <= now]:
             last = after(wait.since, BARRIER_MAX)
-            node_id = wait.nodes[wait.position]
-            if now < last and self._is_ready(node_id):
-                wait.deadline = min(after(now, SECOND), last)
-                continue
-            del self._looking_at[node_id][wait]
-            wait.outcome = Outcome.TIMED_OUT
-            wait.position = wait.position + 1 if now < last else len(wait.nodes)
-            finished += self._look([wait])
+            while wait in self._waits:
+                node_id = wait.nodes[wait.position]
+                if now < last and self._is_ready(node_id):
+                    wait.deadline = min(after(now, SECOND), last)
+                    break
+                del self._looking_at[node_id][wait]
+                wait.outcome = Outcome.TIMED_OUT
+                wait.position = wait.position + 1 if now < last else len(wait.nodes)
+                finished += self._look([wait])
         return finished
 
     def next_deadline(self) -> Instant:

@@ -30,7 +30,7 @@ def test_down_leaves_nothing_even_of_a_fleet_in_trouble(tmp_path: Path) -> None:
 def test_a_heal_that_failed_halfway_is_repeated(tmp_path: Path) -> None:
     with playground(tmp_path, 2) as fleet:
         fleet("playground", "kill", "host2")
-        netns.create(Path(fleet.netns("host2")).name)
+        netns.create(Path(fleet.netns("host2")).name)  # as after half of a heal
         fleet("playground", "heal", "host2")
         fleet.until(
             lambda: all(row["Status"] == "Ready" for row in fleet.rows("node", "ls")),

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from pyswarm_core.aio import echo
-from pyswarm_core.aio.echo import Echoes
+from pyswarm_core.aio.echo import READS_AT_ONCE, Echoes
 from pyswarm_core.clock import MILLISECOND, SECOND
 
 
@@ -54,6 +54,19 @@ async def test_an_answer_that_nobody_has_read_counts(monkeypatch: pytest.MonkeyP
         echoes._go_on(1)  # the window's end comes first
         assert outcomes.told.get_nowait() == ("a", True)
         assert outcomes.told.get_nowait() == ("b", True)
+    finally:
+        echoes.close()
+
+
+async def test_all_answers_that_wait_are_heard() -> None:
+    outcomes = Outcomes()
+    echoes = Echoes(outcomes.done)
+    try:
+        for number in range(2 * READS_AT_ONCE):
+            assert echoes.ask(str(number), f"127.0.0.{number + 1}", 30 * SECOND)
+        time.sleep(0.05)  # the loop does not run  # noqa: ASYNC251
+        echoes.hear()
+        assert outcomes.told.qsize() == 2 * READS_AT_ONCE
     finally:
         echoes.close()
 

@@ -120,6 +120,25 @@ async def test_tunnels_that_are_open_are_bounded() -> None:
             pass
 
 
+async def test_a_tunnel_that_comes_as_its_opener_gives_up_is_closed() -> None:
+    asked: list[dispatcher_pb2.OpenTunnel] = []
+    tunnels = Tunnels(Numbered(), lambda node_id, request: asked.append(request))
+
+    async def open_one() -> None:
+        async with tunnels.open(NodeId("n1"), dispatcher_pb2.OpenTunnel()):
+            pytest.fail("it was cancelled")
+
+    opener = asyncio.create_task(open_one())
+    await asyncio.sleep(0)
+    tunnel = GrpcTunnel(None)  # type: ignore[arg-type]  # nothing is read
+    tunnels.accept(asked[0].tunnel_id, tunnel)
+    opener.cancel()
+    await asyncio.wait([opener])
+    assert len(tunnels) == 0
+    async with asyncio.timeout(5):
+        await tunnel.wait_closed()
+
+
 def test_services_and_networks_are_bounded_in_number() -> None:
     state = build.state()
     web, net = build.service("web"), build.network("net")

@@ -7,9 +7,10 @@ from collections.abc import Callable, Coroutine
 import pytest
 from msgspec.structs import replace
 
+from controller.api import streams
 from controller.api.streams import EventQuery, Send, follow_events, watch_service
 from pyswarm_core.decision import Note, NoteKind, Writes
-from pyswarm_core.limits import TOLD_AT_ONCE
+from pyswarm_core.limits import EVENTS_TOLD, TOLD_AT_ONCE
 from tests.fixtures import build
 from tests.fixtures.build import Numbered
 from tests.fixtures.desk import Desk, StoppedClock, Term
@@ -22,16 +23,16 @@ class Passes:
 
     def __init__(self) -> None:
         self.writes = Counter[int]()
-        self._pass = 0
+        self.number = 0
 
     async def count(self) -> None:
         """For ever."""
         while True:
-            self._pass += 1
+            self.number += 1
             await asyncio.sleep(0)
 
     async def write(self, message: object) -> None:
-        self.writes[self._pass] += 1
+        self.writes[self.number] += 1
 
 
 Follow = Callable[[Term, Send[object]], Coroutine[None, None, None]]
@@ -62,3 +63,33 @@ async def test_few_are_told_in_one_pass(follow: Follow, told: int) -> None:
     for task in tasks:
         task.cancel()
     assert max(passes.writes.values()) <= TOLD_AT_ONCE == 16
+
+
+@pytest.mark.parametrize("filters", [0, 100])
+async def test_few_events_are_held_against_filters_in_one_pass(
+    filters: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(build.state(), Numbered())
+    passes, term = Passes(), Term(desk)
+    held = Counter[int]()
+
+    def counted(*_: object) -> bool:
+        held[passes.number] += 1
+        return True
+
+    monkeypatch.setattr(streams, "event_passes", counted)
+    wanted = EventQuery(follow=True, filters=tuple(f"service=s{n}" for n in range(filters)))
+    following = [
+        follow_events(term, wanted, StoppedClock(), passes.write) for _ in range(FOLLOWERS)
+    ]
+    tasks = [asyncio.create_task(work) for work in (passes.count(), *following)]
+    for _ in range(100):
+        await asyncio.sleep(0)
+    desk.events.record([Note(NoteKind.SERVICE_UPDATED, "web", "web")] * EVENTS_TOLD, build.NOW, 1)
+    for _ in range(20_000):
+        await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert held.total() == FOLLOWERS * EVENTS_TOLD
+    assert max(held.values()) * max(1, filters) <= TOLD_AT_ONCE * max(EVENTS_TOLD, filters)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from controller.brain.liveness.calibration import PATIENCE
 from controller.leader.node_watch import ANSWERS, NodeWatch
-from pyswarm_core.aio.echo import NoEchoes
+from pyswarm_core.aio.echo import Asker, Done, NoEchoes
 from pyswarm_core.clock import MILLISECOND, SECOND, Instant
 from pyswarm_core.decision import Note, Writes
 from pyswarm_core.ids import NodeId
@@ -22,7 +22,7 @@ class Fleet:
     echoes, and of the agents it asks one only.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, echoes: Callable[[Done], Asker] = NoEchoes) -> None:
         self._now = NOW
         self.state = build.state(nodes=build.nodes(3))
         self.probes: list[NodeId] = []
@@ -30,7 +30,7 @@ class Fleet:
             self.state,
             SECOND,
             self,
-            echoes=NoEchoes,
+            echoes=echoes,
             ask_agents=self._ask,
             changed=self._changed,
         )
@@ -120,3 +120,28 @@ def test_what_was_asked_is_forgotten_after_a_while() -> None:
     fleet.run(lambda: False, 120 * SECOND)
     assert len(fleet.probes) > 10
     assert len(fleet.watch._asked) <= 3
+
+
+class Unread:
+    """Echoes that were answered; nobody has read that."""
+
+    def __init__(self, done: Done) -> None:
+        self._done = done
+        self._asked: list[str] = []
+
+    def ask(self, key: str, address: str, window: int) -> bool:
+        self._asked.append(key)
+        return True
+
+    def hear(self) -> None:
+        while self._asked:
+            self._done(self._asked.pop(), True)
+
+    def close(self) -> None:
+        pass
+
+
+def test_answers_that_wait_are_read_before_a_verdict() -> None:
+    fleet = Fleet(Unread)
+    fleet.run(lambda: False)
+    assert fleet.is_in(NodeState.DISCONNECTED)

@@ -196,6 +196,21 @@ def test_a_living_host_may_miss_one_window() -> None:
     assert WINDOWS_OF_A_LIVING_HOST == 2
 
 
+def test_a_window_in_which_nobody_could_ask_is_no_sign() -> None:
+    fleet = Fleet()
+    fleet.run(5)
+    fleet.stop("a", host=False)
+    fleet.run(7.1)
+    fleet.can_probe = False
+    fleet.run(7.3)  # a window begins, and nobody asks
+    fleet.can_probe = True
+    fleet.answering.discard(A)
+    fleet.run(7.5)  # one is asked for nothing
+    fleet.answering.add(A)
+    fleet.run(14)
+    assert fleet.down == []
+
+
 def test_where_echoes_are_filtered_three_missed_heartbeats_are_the_verdict() -> None:
     fleet = Fleet()
     fleet.answering.discard(A)

@@ -163,3 +163,12 @@ def test_a_task_can_be_withheld_before_its_wait_begins() -> None:
     assert T1 in barrier
     barrier.wait((T1,), (N1,), 7, NOW)
     assert barrier.heard(N1, 7) == [Finished((T1,), Outcome.ACKNOWLEDGED, NOW)]
+
+
+def test_very_many_silent_nodes_are_passed_over_at_once() -> None:
+    nodes = fleet(50)
+    for node_id in nodes:
+        nodes[node_id] = build.node(node_id, state=NodeState.DISCONNECTED)
+    barrier = waiting(nodes, tuple(nodes))
+    assert barrier.expire(Instant(NOW + BARRIER_SILENT_MAX)) == done(Outcome.TIMED_OUT)
+    assert barrier.next_deadline() == NEVER
