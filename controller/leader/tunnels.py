@@ -70,19 +70,20 @@ class Tunnels:
         (tunnel_id,) = self._ids.draw(1)
         request.tunnel_id = tunnel_id
         awaited = self._awaited[tunnel_id] = asyncio.get_running_loop().create_future()
-        tunnel = None
         try:
             self._ask(node_id, request)
             async with asyncio.timeout(DIAL_TIMEOUT_S):
                 tunnel = await awaited
-        except TimeoutError:
+        except BaseException as error:
+            if _has_result(awaited):  # it came as we gave up
+                self._end(awaited.result())
+            if not isinstance(error, TimeoutError):
+                raise
             raise errors.Unavailable(
                 f"node {node_id} did not answer within {DIAL_TIMEOUT_S:g} s"
             ) from None
         finally:
             del self._awaited[tunnel_id]
-            if tunnel is None and _has_result(awaited):  # it came as we gave up
-                self._end(awaited.result())
         try:
             yield tunnel
         finally:
