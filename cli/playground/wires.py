@@ -83,6 +83,11 @@ def _links(name: str) -> Iterator[IPRoute]:
     try:
         with IPRoute(netns=name, flags=0) as links:  # it is not made anew
             yield links
+    except FileNotFoundError:
+        raise WireFailed(
+            f"the playground's network namespaces are gone, {name} is the first: take it down with"
+            " `pyswarm playground down` and up again"
+        ) from None
     except (NetlinkError, OSError) as error:
         raise WireFailed(f"the playground's links: {error}") from None
 

@@ -38,6 +38,15 @@ def test_a_heal_that_failed_halfway_is_repeated(tmp_path: Path) -> None:
         )
 
 
+def test_a_playground_without_its_namespaces_says_so_and_makes_none(tmp_path: Path) -> None:
+    with playground(tmp_path, 1) as fleet:
+        lan = Path(fleet.netns("lan"))
+        netns.remove(lan.name)
+        for verb in ("cut", "kill"):
+            assert "pyswarm playground down" in fleet.refused("playground", verb, "host1")
+        assert not lan.exists()
+
+
 def test_a_playground_that_cannot_be_is_refused(tmp_path: Path) -> None:
     with playground(tmp_path, 1) as fleet:
         said = fleet.refused("playground", "up", "--name", fleet.name)
