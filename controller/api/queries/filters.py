@@ -42,7 +42,7 @@ def parse(filters: Iterable[str], keys: Mapping[str, Key[T]], what: str) -> Filt
             )
         if name not in keys:
             raise InvalidArgument(
-                f"filter {shown(name)} is not one of a {what}'s: want one of {valid}"
+                f"filter {shown(name)} is not valid for {what}s: want one of {valid}"
                 f"{similar(name, keys)}"
             )
         known = keys[name].values
