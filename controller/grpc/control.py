@@ -219,7 +219,7 @@ class Control(control_pb2_grpc.ControlServicer):
     async def Logs(self, request: pb.LogsRequest, context: Context) -> None:  # type: ignore[override]
         write = in_turn(context.write)
 
-        async def send(told: gather.Logs) -> None:
+        async def send(told: gather.LogPart) -> None:
             await write(pb.LogsReply(**msgspec.structs.asdict(told)))
 
         await gather.send_logs(self._leadership, read(gather.LogsQuery, request), send)

@@ -47,7 +47,7 @@ class LogsQuery(msgspec.Struct, frozen=True):
     since: Instant = ANY_TIME
 
 
-class Logs(msgspec.Struct, frozen=True):
+class LogPart(msgspec.Struct, frozen=True):
     """Lines of one task, or a warning why some are missing."""
 
     task_id: str = ""
@@ -58,7 +58,7 @@ class Logs(msgspec.Struct, frozen=True):
     warning: str = ""
 
 
-async def send_logs(leadership: Leadership, wanted: LogsQuery, send: Send[Logs]) -> None:
+async def send_logs(leadership: Leadership, wanted: LogsQuery, send: Send[LogPart]) -> None:
     """Send the lines, and a warning for every node whose lines are missing.
 
     Raises NotFound, and Unavailable when leadership is lost while following.
@@ -71,7 +71,7 @@ async def send_logs(leadership: Leadership, wanted: LogsQuery, send: Send[Logs])
         return
     found = (await turns.run(log_sources(leader.state, named.id, ANY_TIME))).value
     for missing in found.missing.values():
-        await send(Logs(warning=missing))
+        await send(LogPart(warning=missing))
     warned: set[NodeId] = set()
     for start in range(0, len(found.sources), MERGED_AT_ONCE):
         group = found.sources[start : start + MERGED_AT_ONCE]
@@ -83,7 +83,7 @@ async def _send_merged(
     sources: Sequence[LogSource],
     wanted: LogsQuery,
     warned: set[NodeId],
-    send: Send[Logs],
+    send: Send[LogPart],
 ) -> None:
     feeds = [_Feed(source) for source in sources]
     async with asyncio.TaskGroup() as readers:
@@ -94,7 +94,7 @@ async def _send_merged(
     for feed in feeds:
         if feed.warning and feed.source.node_id not in warned:
             warned.add(feed.source.node_id)
-            await send(Logs(warning=feed.warning, node_name=feed.source.node_name))
+            await send(LogPart(warning=feed.warning, node_name=feed.source.node_name))
 
 
 class _Feed:
@@ -169,7 +169,9 @@ def _behind(place: _Place, lines: Lines) -> _Place:
 class _Follower:
     """Follows what there is and what appears, until the service or task is gone."""
 
-    def __init__(self, leader: Leader, wanted: LogsQuery, named_id: str, send: Send[Logs]) -> None:
+    def __init__(
+        self, leader: Leader, wanted: LogsQuery, named_id: str, send: Send[LogPart]
+    ) -> None:
         self._leader = leader
         self._wanted = wanted
         self._send = send
@@ -273,7 +275,7 @@ class _Follower:
     async def _warn(self, node_id: NodeId, warning: str) -> None:
         if node_id not in self._warned:
             self._warned.add(node_id)
-            await self._send(Logs(warning=warning))
+            await self._send(LogPart(warning=warning))
 
 
 async def _frames(
@@ -307,8 +309,8 @@ def _runs(lines: Lines) -> Iterable[tuple[TaskId, Lines]]:
             start = end
 
 
-def _told(source: LogSource, lines: Lines) -> Logs:
-    return Logs(
+def _told(source: LogSource, lines: Lines) -> LogPart:
+    return LogPart(
         task_id=source.task_id,
         task_name=source.task_name,
         node_name=source.node_name,
