@@ -13,7 +13,7 @@ from agent.network.base import Backend, EndpointKey, EndpointWanted
 from controller.leader.loop import Loop
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
-from pyswarm_core.limits import BARRIER_SILENT_MAX
+from pyswarm_core.limits import BARRIER_MAX, BARRIER_SILENT_MAX
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import PublishMode
 from pyswarm_core.states import NodeState, TaskState, occupies
@@ -35,7 +35,8 @@ class _Decision(msgspec.Struct, frozen=True):
 
 class NobodyIsSentToTheStopping:
     """A container gets its stop signal when no live host sends connections to it any more, or
-    BARRIER_SILENT_MAX after the decision.
+    BARRIER_MAX after the decision, or BARRIER_SILENT_MAX if only hosts still do that were not ready
+    all the time.
     """
 
     rule = Rule.STOPS_WAIT
@@ -65,7 +66,7 @@ class NobodyIsSentToTheStopping:
         leaders = [machine for machine in self._machines if machine.loop is not None]
         if decision is None or task is None or len(leaders) != 1:
             return
-        late = self._scheduler.now >= decision.at + BARRIER_SILENT_MAX
+        late = self._scheduler.now >= decision.at + BARRIER_MAX
         if task.detail.serving and late:
             self._marks.hit("stop waited as long as it may")
         if late or task.node_id in decision.down:
@@ -84,10 +85,13 @@ class NobodyIsSentToTheStopping:
         node = loop.state.nodes.get(host.node_id) if host.node_id else None
         if node is None or node.id in decision.down or node.status.state is NodeState.DOWN:
             return False
-        return not any(
-            event.type == "node" and event.action == "down" and event.id == node.id
-            for event in loop.events.kept()
-        )
+        told = [e for e in loop.events.kept() if e.type == "node" and e.id == node.id]
+        if any(event.action == "down" for event in told):
+            return False
+        if self._scheduler.now < decision.at + BARRIER_SILENT_MAX:
+            return True
+        changed = any(event.at >= decision.at for event in told)
+        return node.status.state is NodeState.READY and not changed
 
     def _down(self, client: str) -> frozenset[NodeId]:
         loop = next((m.loop for m in self._machines if m.name == client), None)

@@ -211,6 +211,18 @@ def test_a_window_in_which_nobody_could_ask_is_no_sign() -> None:
     assert fleet.down == []
 
 
+def test_a_host_that_nobody_can_ask_any_more_is_down_when_its_grace_is_over() -> None:
+    fleet = Fleet()
+    fleet.run(5)
+    fleet.stop("a", host=False)
+    fleet.run(7.1)
+    fleet.can_probe = False
+    fleet.run(60)
+    ((when, node_id),) = fleet.down
+    assert node_id == A
+    assert when == pytest.approx(5 + GRACE / SECOND, abs=0.3)
+
+
 def test_where_echoes_are_filtered_three_missed_heartbeats_are_the_verdict() -> None:
     fleet = Fleet()
     fleet.answering.discard(A)
