@@ -33,8 +33,8 @@ done
 
 END_TIMEOUT_S = 10.0
 CONTROLLER_NICE = -10
-"""A controller and its etcd go before agents and tasks of their host: a fleet that they could slow
-down would lose its leader to one busy task.
+"""The controller and its etcd run before agents and tasks of their host, so that a busy task does
+not cost the fleet its leader.
 """
 
 

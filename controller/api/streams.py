@@ -1,7 +1,8 @@
 """What users follow: events, and the progress of a service. SHELL.
 
-A stream is a function that is given what it sends to. It is no generator: it runs task groups and
-timeouts while its reader takes an item, which a generator may not (PEP 789).
+A streaming use case takes a function, `send`. It is not a generator, because task groups and
+timeouts are open while the reader takes an item, and a generator must not yield inside them
+(PEP 789).
 """
 
 import asyncio

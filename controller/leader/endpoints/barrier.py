@@ -4,7 +4,7 @@ A task that may receive connections leaves the endpoint sets when it is to stop.
 that was told of it has acknowledged a revision at or after the one without it, its own agent is
 told to keep it running: nobody sends a connection to a process that has had its stop signal. A node
 that is down or gone is not waited for, one that is not ready for BARRIER_SILENT_MAX at most, and
-nobody for longer than BARRIER_MAX: an agent that is heard and slow is worth the time.
+nobody for longer than BARRIER_MAX: a slow agent that is heard still acknowledges.
 
 A wait looks at one node at a time, the first that has not acknowledged: an acknowledgement that
 nobody looks for costs a look into a dict, however many nodes and waits there are.
