@@ -13,11 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from pyswarm_core.clock import SECOND
 from pyswarm_core.decision import Writes
 from pyswarm_core.limits import DECISION_COST, DECISION_NETWORKS, EXPLAINED_PER_SECOND, PLACING_COST
 from pyswarm_core.objects import Block, Service, Task
 from pyswarm_core.specs import EndpointSpec, PortConfig, PublishMode
-from pyswarm_core.states import TaskState
+from pyswarm_core.states import Availability, TaskState
 from tests.fixtures import build
 from tests.fixtures.build import GIB
 from tests.fixtures.turns import Leader
@@ -86,6 +87,27 @@ def _follow(events: list[tuple[str, Any]], shown: int, cost: int) -> None:
         mode = service.spec.mode.replicated
         if mode and not service.removing and service.id not in world.state.unplaced:
             assert len(world.state.tasks_of_service(service.id).slots) >= mode.replicas
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"availability": Availability.DRAIN}, {"labels": {"zone": "b"}}],
+    ids=["drained", "relabelled"],
+)
+def test_an_update_does_not_wait_for_a_node_that_gets_no_task_any_more(
+    change: dict[str, Any],
+) -> None:
+    def wanted(generation: int) -> Service:
+        template = build.template(constraints=("node.labels.zone==a",), window=generation)
+        return build.service("agent", replicas=None, spec=template)
+
+    world = Leader(build.state(nodes=[build.node(n, labels={"zone": "a"}) for n in HOSTS[:2]]))
+    for generation in (0, 20 * SECOND):
+        happen(world, "service", wanted(generation))
+        world.turns()
+    happen(world, "node", build.node("n1", **{"labels": {"zone": "a"}, **change}))
+    world.turns()
+    assert not world.missing()
 
 
 def _waits(task: Task) -> bool:
