@@ -91,7 +91,7 @@ def cut(plan: Fleet, host: Host) -> Fleet:
 def heal(plan: Fleet, host: Host) -> Fleet:
     """Power and cable back: a killed host boots with its disk as it was."""
     if host.name in plan.killed:
-        power.cut_power(host)  # what is left of one that failed
+        power.end_all(host)  # what a heal that was interrupted began
         wires.connect(plan, host)
         if host.number == 1:
             daemons.start(power.controller(plan))

@@ -112,12 +112,17 @@ def stop_registry(fleet: Fleet) -> None:
 
 def cut_power(host: Host) -> None:
     """What a power loss leaves: the disk. Processes, mounts, namespaces and /run are gone."""
-    cgroups.kill_all(host.cgroup)
+    end_all(host)
     unmount(host.run_dir)
     unmount(host.state_dir)
-    wires.remove(host.netns)
     cgroups.remove(host.cgroup)
     shutil.rmtree(host.run_dir, ignore_errors=True)
+
+
+def end_all(host: Host) -> None:
+    """End the host's processes and its network; what is mounted stays."""
+    cgroups.kill_all(host.cgroup)
+    wires.remove(host.netns)
 
 
 def mount_run(fleet: Fleet) -> None:
