@@ -176,7 +176,10 @@ class State:
         if old is not None and len(network.blocks) < len(old.blocks):
             self._make_room(network.id)
         self.networks[network.id] = network
-        self.idle_blocks.put_network(network.id, old, network)
+        gone, came = self.idle_blocks.put_network(network.id, old, network)
+        if gone:  # tasks that wait for a node to have addresses may wait for one of these
+            for number in dict.fromkeys(block.node_number for block in came):
+                self.node_table.free(self.node_of_number.get(number, NodeId("")))
         self.network_of_name[network.spec.name] = network.id
         if network.spec.ingress:
             self.ingress_network = network.id

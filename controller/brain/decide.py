@@ -31,8 +31,8 @@ def decide(
     """
     changed = sorted(dirty.nodes)
     slots, is_all = evictions(state, changed, dirty.quarantined)
-    for service_id, numbers in global_service.concerned(state, changed).items():
-        slots.setdefault(service_id, {}).update(numbers)
+    for service_id, lacking in global_service.lacking(state, changed).items():
+        slots.setdefault(service_id, {}).update(lacking)
     draft = Draft(state, now, ids, cost)
     draft.unfinished = not is_all
     candidates = Candidates(state, dirty, draft.placing.ledger, draft.placing.blocks)

@@ -180,7 +180,8 @@ class Agenda:
             else:
                 self._resumed[service_id] = cursor
                 self.services.setdefault(service_id, False)
-        self._unfinished |= decision.unfinished
+        # A block that it took from one node and gave to another may help who waits.
+        self._unfinished |= decision.unfinished or bool(decision.writes.networks)
 
     def _set_wakes(self, wakes: Mapping[ServiceId, Instant]) -> None:
         for service_id, at in wakes.items():

@@ -154,7 +154,7 @@ class NodeTable:
         self.opened_at: IntColumn = np.zeros(0, np.int64)
         """The version at which the row accepted a task again after it had been full."""
         self.freed_at: IntColumn = np.zeros(0, np.int64)
-        """The version at which last a task of the row ended; 0 if none has."""
+        """The version at which the row last had more to give than before; 0 if it never had."""
         self.lacks_esp: BoolColumn = np.zeros(0, np.bool_)
         self.lacks_ipv6: BoolColumn = np.zeros(0, np.bool_)
 
@@ -280,7 +280,7 @@ class NodeTable:
         self.reserved_memory[row] += memory
 
     def free(self, node_id: NodeId) -> None:
-        """A task of the node gave back what it took."""
+        """A task of the node gave back what it took, or the node got addresses."""
         row = self.rows.get(node_id)
         if row is not None:
             self.version += 1

@@ -69,8 +69,10 @@ class IdleBlocks:
 
     def put_network(
         self, network_id: NetworkId, before: Network | None, network: Network | None
-    ) -> None:
-        """The network's blocks are these now; None if it was removed, or is new."""
+    ) -> tuple[tuple[Block, ...], tuple[Block, ...]]:
+        """The network's blocks are these now; None if it was removed, or is new. Return the blocks
+        that went, and those that came.
+        """
         gone, came = changed_blocks(
             before.blocks if before else (), network.blocks if network else ()
         )
@@ -92,6 +94,7 @@ class IdleBlocks:
             self.refresh(network_id, number)
         if network is None:
             self.derived.pop(network_id, None)
+        return gone, came
 
     def put_node(self, number: int) -> None:
         """The node of that number came, went, or is ready or no longer ready."""

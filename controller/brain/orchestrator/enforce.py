@@ -46,10 +46,10 @@ def evictions(
     Those of nodes that may run nothing, whoever noticed, and of nodes that were removed: about
     EVICTIONS of them, without those of services that are left alone. And of the nodes that
     `changed` those of services whose constraints they violate, and whatever waits for its end on a
-    node that is down.
+    node that is down or being drained: its slot waits for that end on no such node.
     """
     slots: dict[ServiceId, dict[int, None]] = {}
-    found = 0
+    found, table = 0, state.node_table
     for task in _on_unfit_nodes(state):
         if task.service_id in left_alone or task.service_id not in state.services:
             continue
@@ -58,11 +58,11 @@ def evictions(
         found += 1
         slots.setdefault(task.service_id, {})[task.slot] = None
     for node_id in changed:
-        node = state.nodes.get(node_id)
-        down = node is not None and node.status.state is NodeState.DOWN
+        row = table.rows.get(node_id)
+        unfit = row is not None and (table.gone[row] or table.draining[row])
         for task in state.tasks_of_node(node_id).values():
             # Of a node that was removed, ends may be forgotten too that nobody needs any more.
-            if node is None or (down and occupies(task.state)) or _violates(state, task):
+            if row is None or (unfit and occupies(task.state)) or _violates(state, task):
                 slots.setdefault(task.service_id, {})[task.slot] = None
     return slots, True
 

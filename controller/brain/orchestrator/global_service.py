@@ -21,20 +21,16 @@ from pyswarm_core.state import State
 _ELIGIBLE = (NoteKind.TASK_CREATED, "one on every eligible node")
 
 
-def concerned(state: State, changed: Iterable[NodeId]) -> dict[ServiceId, dict[int, None]]:
-    """By global service, the slots of nodes that changed which may lack their task, or whose task
-    is on its way out: an update waits for it only while the node should have another.
-    """
+def lacking(state: State, changed: Iterable[NodeId]) -> dict[ServiceId, dict[int, None]]:
+    """By global service, the slots of the nodes that changed which may lack their task."""
     table = state.node_table
     numbers: dict[ServiceId, dict[int, None]] = {}
     rows = [table.rows[node_id] for node_id in changed if node_id in table.rows]
-    for row in rows:
+    for row in [row for row in rows if table.schedulable[row]]:
         number = int(table.number[row])
         for service_id in state.global_services:
             tasks = state.tasks_of_service(service_id)
-            if number in tasks.unsettled:
-                numbers.setdefault(service_id, {})[number] = None
-            if number in tasks.slots or not table.schedulable[row]:
+            if number in tasks.slots and number not in tasks.unsettled:
                 continue
             placement = state.services[service_id].spec.task_template.placement
             try:

@@ -15,10 +15,11 @@ from msgspec.structs import replace
 
 from pyswarm_core.clock import SECOND
 from pyswarm_core.decision import Writes
+from pyswarm_core.indexes.tasks import is_wanted
 from pyswarm_core.limits import DECISION_COST, DECISION_NETWORKS, EXPLAINED_PER_SECOND, PLACING_COST
 from pyswarm_core.objects import Block, Service, Task
 from pyswarm_core.specs import EndpointSpec, PortConfig, PublishMode
-from pyswarm_core.states import Availability, TaskState
+from pyswarm_core.states import Availability, NodeState, TaskState
 from tests.fixtures import build
 from tests.fixtures.build import GIB
 from tests.fixtures.turns import Leader
@@ -89,25 +90,48 @@ def _follow(events: list[tuple[str, Any]], shown: int, cost: int) -> None:
             assert len(world.state.tasks_of_service(service.id).slots) >= mode.replicas
 
 
+@pytest.mark.parametrize("replicas", [None, 1], ids=["global", "replicated"])
 @pytest.mark.parametrize(
     "change",
-    [{"availability": Availability.DRAIN}, {"labels": {"zone": "b"}}],
-    ids=["drained", "relabelled"],
+    [
+        {"availability": Availability.DRAIN},
+        {"labels": {"zone": "b"}},
+        {"state": NodeState.DOWN},
+    ],
+    ids=["drained", "relabelled", "down"],
 )
-def test_an_update_does_not_wait_for_a_node_that_gets_no_task_any_more(
-    change: dict[str, Any],
+def test_a_slot_waits_for_no_end_on_a_node_that_keeps_no_task(
+    change: dict[str, Any], replicas: int | None
 ) -> None:
     def wanted(generation: int) -> Service:
         template = build.template(constraints=("node.labels.zone==a",), window=generation)
-        return build.service("agent", replicas=None, spec=template)
+        return build.service("agent", replicas=replicas, spec=template)
 
     world = Leader(build.state(nodes=[build.node(n, labels={"zone": "a"}) for n in HOSTS[:2]]))
     for generation in (0, 20 * SECOND):
         happen(world, "service", wanted(generation))
         world.turns()
-    happen(world, "node", build.node("n1", **{"labels": {"zone": "a"}, **change}))
+    (ending,) = [task for task in world.state.tasks.values() if not is_wanted(task)]
+    happen(world, "node", build.node(ending.node_id, **{"labels": {"zone": "a"}, **change}))
     world.turns()
     assert not world.missing()
+
+
+def test_a_node_that_is_given_anothers_addresses_gets_who_waits_for_it() -> None:
+    nodes = [build.node(n, labels={"zone": "a"}) for n in HOSTS[:2]]
+    # Two blocks, one for each of these nodes: none is left for n3.
+    world = Leader(build.state(nodes=nodes, networks=[build.network("net", "10.128.0.0/28")]))
+    happen(
+        world, "service", build.service("api", replicas=2, spec=build.template(networks=("net",)))
+    )
+    world.turns()
+    happen(world, "node", build.node("n3", labels={"zone": "b"}))
+    there = build.template(constraints=("node.labels.zone==b",), networks=("net",))
+    happen(world, "service", build.service("web", replicas=1, spec=there))
+    world.turns()
+    happen(world, "lose", "n1")
+    world.turns()
+    assert Counter(task.node_id for task in world.state.tasks.values()) == {"n2": 1, "n3": 2}
 
 
 def _waits(task: Task) -> bool:
@@ -229,7 +253,7 @@ def test_blocks_of_many_networks_are_given_back_in_slices() -> None:
     ]
     world = Leader(build.state(nodes=build.nodes(1), networks=held))
     world.turns()
-    assert [work.networks for work in world.work] == [DECISION_NETWORKS, 10]
+    assert [work.networks for work in world.work] == [DECISION_NETWORKS, 10, 0]
     assert not any(network.blocks for network in world.state.networks.values())
 
 
