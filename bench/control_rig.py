@@ -22,12 +22,11 @@ from controller.store.etcd import EtcdStore
 from controller.store.etcd_endpoints import EtcdSettings
 from pyswarm_core.aio.echo import NoEchoes
 from pyswarm_core.aio.system import RandomIds, SystemClock
-from pyswarm_core.api.v1 import objects_pb2
 from pyswarm_core.clock import SECOND
-from pyswarm_core.codec import to_proto
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NodeId
 from pyswarm_core.keys import Keys
+from pyswarm_core.kinds import NODE, encode
 from pyswarm_core.limits import TXN_PUTS
 from pyswarm_core.objects import Cluster, Node, NodeDescription, NodeResources, NodeStatus
 from pyswarm_core.specs import (
@@ -74,7 +73,7 @@ def fleet(nodes: int) -> State:
     )
     state = State(cluster)
     ids = RandomIds().draw(nodes)
-    state.apply(Writes(nodes=tuple(_node(NodeId(i), n) for n, i in enumerate(ids, 1))))
+    state.apply(Writes(objects=tuple(_node(NodeId(i), n) for n, i in enumerate(ids, 1))))
     return state
 
 
@@ -121,12 +120,8 @@ def wish(index: int, replicas: int) -> ServiceSpec:
 async def fill(store: Store, state: State) -> None:
     """Put cluster and nodes into the store."""
     keys = Keys()
-    message = to_proto(state.cluster, objects_pb2.Cluster())
-    puts = [Put(keys.cluster, message.SerializeToString())]
-    puts += [
-        Put(keys.node(node.id), to_proto(node, objects_pb2.Node()).SerializeToString())
-        for node in state.nodes.values()
-    ]
+    puts = [Put(keys.cluster, encode(state.cluster))]
+    puts += [Put(keys.object(NODE, one.id), encode(one)) for one in state.nodes.values()]
     for first in range(0, len(puts), TXN_PUTS):
         await store.commit(Txn(puts=tuple(puts[first : first + TXN_PUTS])))
 

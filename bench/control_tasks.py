@@ -35,6 +35,7 @@ from pyswarm_core.aio.system import RandomIds, SystemClock
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Dirty, Writes
 from pyswarm_core.ids import IdSource
+from pyswarm_core.kinds import SERVICE
 from pyswarm_core.objects import Service
 from pyswarm_core.specs import ServiceSpec
 from pyswarm_core.state import State
@@ -104,7 +105,7 @@ def _decided(state: State) -> Figure:
         decision = decide(state, dirty, now, ids)
         took_ms.append(1000 * (time.perf_counter() - began))
         assert len(decision.writes.tasks) == 10
-        state.apply(Writes(removed_services=(service.id,)))
+        state.apply(Writes(removed=(SERVICE.object_name(service.id),)))
     return Figure(
         "10 replicas more on the full fleet, decided",
         statistics.median(took_ms),

@@ -104,7 +104,7 @@ class _Brain:
     def create(self, spec: ServiceSpec) -> None:
         """A service; the spec needs no validation."""
         service = Service(id=ServiceId(self._ids.draw(1)[0]), spec=spec, spec_version=1)
-        self._apply(Writes(services=(service,)))
+        self._apply(Writes(objects=(service,)))
 
     def occupy(self, index: int, numbers: list[int]) -> None:
         """A network on which each of these nodes has a task."""
@@ -120,7 +120,7 @@ class _Brain:
         )
         nodes = [self.state.node_of_number[number] for number in numbers]
         self.state.network_load[network.id] = dict.fromkeys(nodes, 1)
-        self.state.apply(Writes(networks=(network,)))
+        self.state.apply(Writes(objects=(network,)))
 
     def fail_one(self) -> float:
         """A task of the first service fails; return what was decided about it took, in ms."""
@@ -134,7 +134,7 @@ class _Brain:
     def touch_node(self) -> float:
         """A node changes in nothing that matters; return what was decided about it took, in ms."""
         node = next(iter(self.state.nodes.values()))
-        self._apply(Writes(nodes=(replace(node, updated_at=self._now),)))
+        self._apply(Writes(objects=(replace(node, updated_at=self._now),)))
         return self.settle()[0]
 
     def wait(self, seconds: int) -> tuple[float, int]:

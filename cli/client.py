@@ -23,6 +23,7 @@ from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1.control_pb2_grpc import ControlStub
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.errors import NO_LEADER, InvalidArgument, PyswarmError, Unavailable
+from pyswarm_core.kinds import Id, Item, Kind
 from pyswarm_core.objects import Network, Node, Service
 from pyswarm_core.plaintext import is_utf8
 from pyswarm_core.specs import NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
@@ -247,6 +248,21 @@ class Client:
         """Remove it. Raises Conflict if a service uses it."""
         reply = self._ask(self._stub.RemoveNetwork, pb.RefRequest(ref=ref))
         return from_proto(Network, reply.network)
+
+    def objects(self, kind: Kind[Item, Id], filters: Iterable[str] = ()) -> list[Item]:
+        """The objects of a kind that pass the filters."""
+        request = pb.ListObjectsRequest(kind=kind.name, filters=filters)
+        reply = self._ask(_whole(self._stub.ListObjects, pb.ListObjectsReply), request)
+        return [kind.decode(item.value) for item in reply.objects]
+
+    def object(self, kind: Kind[Item, Id], ref: str) -> Item:
+        """The object of a kind that `ref` names."""
+        request = pb.ObjectRequest(kind=kind.name, ref=ref)
+        return kind.decode(self._ask(self._stub.GetObject, request).value)
+
+    def remove_object(self, kind: Kind[Item, Id], ref: str) -> None:
+        """Remove it. Raises Conflict if that cannot be."""
+        self._ask(self._stub.RemoveObject, pb.ObjectRequest(kind=kind.name, ref=ref))
 
     def trace_network(self, source: str, target: str, port: int) -> list[Hop]:
         """The hops from a task to what `target` names, up to the first broken one."""

@@ -91,7 +91,7 @@ class Group(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click's."""
-        if not ctx.resilient_parsing and args[0] not in self.list_commands(ctx):
+        if not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
             from difflib import get_close_matches
 
             similar = get_close_matches(args[0], self.list_commands(ctx))

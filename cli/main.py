@@ -52,8 +52,20 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
         ctx.exit()
 
 
+class Root(LazyGroup):
+    """Kinds of objects without commands of their own have those that every kind has."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """As LazyGroup's, or the commands of a kind."""
+        if cmd_name in self.list_commands(ctx):
+            return super().get_command(ctx, cmd_name)
+        from cli import objects
+
+        return objects.group(cmd_name)
+
+
 @click.group(
-    cls=LazyGroup,
+    cls=Root,
     commands_at=COMMANDS,
     help="Run services on a fleet of Linux hosts, in Docker Swarm's words.",
     context_settings={"help_option_names": ["-h", "--help"]},

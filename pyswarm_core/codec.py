@@ -15,31 +15,11 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 import msgspec
 from google.protobuf.message import Message
 
-from pyswarm_core.api.v1 import objects_pb2
-from pyswarm_core.objects import Cluster, Network, Node, NodeDescription, PreviousSpec, Service
-
-Storable = Cluster | Node | Network | Service | PreviousSpec | NodeDescription
-
 M = TypeVar("M", bound=Message)
 S = TypeVar("S", bound=msgspec.Struct)
 
 _Write = Callable[[Message, Any], None]
 _Read = Callable[[Message], Any]
-
-
-_MESSAGES: dict[type[Storable], type[Message]] = {
-    Cluster: objects_pb2.Cluster,
-    Node: objects_pb2.Node,
-    NodeDescription: objects_pb2.NodeDescription,
-    Network: objects_pb2.Network,
-    Service: objects_pb2.Service,
-    PreviousSpec: objects_pb2.PreviousSpec,
-}
-
-
-def encode(value: Storable) -> bytes:
-    """The object as it is stored. Raises ValueError or TypeError if no message can hold it."""
-    return to_proto(value, _MESSAGES[type(value)]()).SerializeToString()
 
 
 def to_proto(value: msgspec.Struct, message: M) -> M:

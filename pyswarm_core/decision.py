@@ -12,26 +12,19 @@ import msgspec
 
 from pyswarm_core.clock import NEVER, Instant
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
-from pyswarm_core.objects import Cluster, Network, Node, Service, Task
+from pyswarm_core.kinds import Id, Item, Kind, ObjectName, split_name
+from pyswarm_core.objects import Cluster, Object, Task
 
 
 class NoteKind(StrEnum):
-    """What a note tells; the name under which it is counted and shown in `pyswarm events`."""
+    """What a note tells, as `TYPE.ACTION` of `pyswarm events`. Of objects of every kind it is also
+    told that they were created, updated, removed or quarantined: `service.create` and so on.
+    """
 
-    SERVICE_CREATED = "service.create"
-    SERVICE_UPDATED = "service.update"
     SERVICE_REMOVED = "service.remove"
-    SERVICE_QUARANTINED = "service.quarantine"
-    NODE_JOINED = "node.create"
-    NODE_UPDATED = "node.update"
     NODE_READY = "node.ready"
     NODE_DISCONNECTED = "node.disconnected"
     NODE_DOWN = "node.down"
-    NODE_REMOVED = "node.remove"
-    NODE_QUARANTINED = "node.quarantine"
-    NETWORK_CREATED = "network.create"
-    NETWORK_REMOVED = "network.remove"
-    NETWORK_QUARANTINED = "network.quarantine"
     TASK_STATE = "task.state"
     TASK_CREATED = "task.create"
     TASK_REPLACED = "task.replace"
@@ -42,7 +35,8 @@ class NoteKind(StrEnum):
 class Note(msgspec.Struct, frozen=True, gc=False):
     """A fact for people and metrics: what happened to which object, and why."""
 
-    kind: NoteKind
+    kind: str
+    """A NoteKind, or what is told of every kind."""
     subject: str
     """The object's id."""
     name: str = ""
@@ -57,28 +51,26 @@ class Writes(msgspec.Struct, frozen=True):
     """Objects to put and to delete. Empty tuples and lists mean nothing to do."""
 
     cluster: Cluster | None = None
-    nodes: tuple[Node, ...] = ()
-    services: tuple[Service, ...] = ()
-    networks: tuple[Network, ...] = ()
+    objects: tuple[Object, ...] = ()
+    """Created and changed, of all kinds."""
     tasks: list[Task] = []
     """Created and changed tasks alike; a task appears at most once."""
-    removed_nodes: tuple[NodeId, ...] = ()
-    removed_services: tuple[ServiceId, ...] = ()
-    removed_networks: tuple[NetworkId, ...] = ()
+    removed: tuple[ObjectName, ...] = ()
     removed_tasks: list[TaskId] = []
 
     def __bool__(self) -> bool:
         return bool(
-            self.cluster
-            or self.nodes
-            or self.services
-            or self.networks
-            or self.tasks
-            or self.removed_nodes
-            or self.removed_services
-            or self.removed_networks
-            or self.removed_tasks
+            self.cluster or self.objects or self.tasks or self.removed or self.removed_tasks
         )
+
+    def of(self, kind: Kind[Item, Id]) -> list[Item]:
+        """The objects of that kind to put."""
+        return [item for item in self.objects if isinstance(item, kind.struct)]
+
+    def removed_of(self, kind: Kind[Item, Id]) -> list[Id]:
+        """The ids of the objects of that kind to delete."""
+        named = map(split_name, self.removed)
+        return [kind.id_type(object_id) for name, object_id in named if name == kind.name]
 
 
 class Proof(NamedTuple):

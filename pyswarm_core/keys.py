@@ -1,18 +1,17 @@
 """Where things are in the store. PURE: the only module that spells a key.
 
 <prefix>/cluster               Cluster
-<prefix>/node/<id>             Node
-<prefix>/service/<id>          Service
-<prefix>/network/<id>          Network
+<prefix>/<kind>/<id>           an object of one of the kinds of kinds.py: node/…, service/…
 <prefix>/chunk/<service>/<n>   TaskChunk: the tasks of one service with slot // 128 == n
 <prefix>/unreadable/chunk/…    bytes that were found under a chunk's key and are none
 <prefix>/controller/<id>       a living controller's name and address, attached to its lease
 <prefix>/leader                the leader's name, attached to its lease
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from pyswarm_core.ids import NetworkId, NodeId, ServiceId
+from pyswarm_core.ids import ServiceId
+from pyswarm_core.kinds import Kind
 from pyswarm_core.limits import CHUNK_SLOTS
 
 DEFAULT_PREFIX = "/pyswarm"
@@ -38,23 +37,18 @@ class Keys:
         self.cluster = self.root + b"cluster"
         self.leader = self.root + b"leader"
         self.controllers = self.root + b"controller/"
-        self.nodes = self.root + b"node/"
-        self.services = self.root + b"service/"
-        self.networks = self.root + b"network/"
         self.chunks = self.root + b"chunk/"
         self.unreadable = self.root + b"unreadable/"
 
     def controller(self, controller_id: str) -> bytes:
         return self.controllers + controller_id.encode()
 
-    def node(self, node_id: NodeId) -> bytes:
-        return self.nodes + node_id.encode()
+    def objects(self, kind: Kind[Any, Any]) -> bytes:
+        """The prefix of all objects of a kind."""
+        return self.root + kind.name.encode() + b"/"
 
-    def service(self, service_id: ServiceId) -> bytes:
-        return self.services + service_id.encode()
-
-    def network(self, network_id: NetworkId) -> bytes:
-        return self.networks + network_id.encode()
+    def object(self, kind: Kind[Any, Any], object_id: str) -> bytes:
+        return self.objects(kind) + object_id.encode()
 
     def chunks_of(self, service_id: ServiceId) -> bytes:
         """The prefix of all chunks of a service."""

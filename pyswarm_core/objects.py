@@ -32,6 +32,30 @@ class Version(Model, frozen=True):
     index: int = 0
 
 
+class Object(Model, frozen=True):
+    """What is stored under an id of its own. The struct of every kind has these as fields."""
+
+    @property
+    def id(self) -> str:
+        """Unique among its kind, and never used again."""
+        raise NotImplementedError
+
+    @property
+    def version(self) -> Version:
+        """Moves on with every change that a user makes."""
+        raise NotImplementedError
+
+    @property
+    def created_at(self) -> Instant:
+        """When it was accepted."""
+        raise NotImplementedError
+
+    @property
+    def updated_at(self) -> Instant:
+        """When it changed last."""
+        raise NotImplementedError
+
+
 class PreviousSpec(Model, frozen=True):
     """A spec that a service had, for tasks still made from it and for going back."""
 
@@ -54,7 +78,7 @@ class Endpoint(Model, frozen=True):
     virtual_ips: tuple[VirtualIp, ...] = ()
 
 
-class Service(Model, frozen=True):
+class Service(Object, frozen=True):
     """A service and its decided facts."""
 
     id: ServiceId
@@ -250,7 +274,7 @@ class NodeStatus(Model, frozen=True):
     """What it cannot do of its networks, as its agent said last."""
 
 
-class Node(Model, frozen=True):
+class Node(Object, frozen=True):
     """A host that joined."""
 
     id: NodeId
@@ -271,7 +295,7 @@ class Block(Model, frozen=True):
     node_number: int
 
 
-class Network(Model, frozen=True):
+class Network(Object, frozen=True):
     """An overlay network and what was allocated for it."""
 
     id: NetworkId
@@ -307,7 +331,7 @@ class EncryptionKey(Model, frozen=True):
     created_at: Instant = Instant(0)
 
 
-class Cluster(Model, frozen=True):
+class Cluster(Object, frozen=True):
     """The fleet's settings and counters; there is exactly one."""
 
     id: str

@@ -7,10 +7,11 @@ exists. Iteration orders are insertion orders, so the same history gives the sam
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Address
 from itertools import groupby
 from operator import attrgetter
+from typing import Any, cast
 
 import numpy as np
 
@@ -29,8 +30,20 @@ from pyswarm_core.indexes.tasks import (
     split,
 )
 from pyswarm_core.keys import ChunkKey, chunk_of
+from pyswarm_core.kinds import (
+    KINDS,
+    NETWORK,
+    NODE,
+    SERVICE,
+    Id,
+    Item,
+    Kind,
+    ObjectName,
+    kind_of,
+    split_name,
+)
 from pyswarm_core.limits import CHUNK_SLOTS
-from pyswarm_core.objects import Cluster, Endpoint, Network, Node, Service, Task, TaskStatus
+from pyswarm_core.objects import Cluster, Endpoint, Network, Node, Object, Service, Task, TaskStatus
 from pyswarm_core.specs import PortConfig, Protocol
 from pyswarm_core.states import TaskState, ends_by_itself, is_terminal, occupies, reported_by_agent
 
@@ -54,16 +67,18 @@ class State:
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
-        self.nodes: dict[NodeId, Node] = {}
-        self.services: dict[ServiceId, Service] = {}
-        self.networks: dict[NetworkId, Network] = {}
+        self._objects: dict[str, dict[str, Any]] = {name: {} for name in KINDS}
+        self._names: dict[str, dict[str, Any]] = {name: {} for name in KINDS}
+        self.nodes = self.of(NODE)
+        self.services = self.of(SERVICE)
+        self.networks = self.of(NETWORK)
         self.tasks: dict[TaskId, Task] = {}
         self.unreadable: dict[str, str] = {}
-        """What the store holds that could not be read, as `service/<id>`, and why: removable."""
+        """What the store holds that could not be read, by object name, and why: removable."""
         self.node_table = NodeTable()
         self.node_of_number: dict[int, NodeId] = {}
-        self.service_of_name: dict[str, ServiceId] = {}
-        self.network_of_name: dict[str, NetworkId] = {}
+        self.service_of_name = self.ids_of_names(SERVICE)
+        self.network_of_name = self.ids_of_names(NETWORK)
         self.unplaced = Unplaced(self.services)
         self.global_services: dict[ServiceId, None] = {}
         self.tasks_in_state = [0] * len(TaskState)
@@ -83,6 +98,14 @@ class State:
         """Who has which virtual address of a network; addresses as numbers."""
         self.published: dict[tuple[Protocol, int], dict[ServiceId, tuple[PortConfig, ...]]] = {}
         """Who publishes a port, in either mode; a port that agents choose is not here."""
+
+    def of(self, kind: Kind[Item, Id]) -> dict[Id, Item]:
+        """The objects of a kind by their ids."""
+        return cast(dict[Id, Item], self._objects[kind.name])
+
+    def ids_of_names(self, kind: Kind[Item, Id]) -> dict[str, Id]:
+        """Who holds which unique name of a kind."""
+        return cast(dict[str, Id], self._names[kind.name])
 
     def tasks_of_service(self, service_id: ServiceId) -> ServiceTasks:
         """The service's tasks by slot; empty if it has none."""
@@ -108,23 +131,15 @@ class State:
         """Make the writes true; return the chunks whose content changed."""
         if writes.cluster is not None:
             self.cluster = writes.cluster
-        for service in writes.services:
-            self._put_service(service)
-        for network in writes.networks:
-            self._put_network(network)
-        for node in writes.nodes:
-            self._put_node(node)
+        for item in writes.objects:
+            self._put(item)
         chunks = self._put_tasks(writes.tasks)
         for task_id in writes.removed_tasks:
             task = self.tasks[task_id]
             self._forget_task(task)
             chunks.add(chunk_of(task.service_id, task.slot))
-        for service_id in writes.removed_services:
-            self._remove_service(service_id)
-        for network_id in writes.removed_networks:
-            self._remove_network(network_id)
-        for node_id in writes.removed_nodes:
-            self._remove_node(node_id)
+        for name in writes.removed:
+            self._remove(name)
         return chunks
 
     def observe(self, node_id: NodeId, statuses: Iterable[TaskStatus], now: Instant) -> list[Task]:
@@ -161,8 +176,51 @@ class State:
         self._put_tasks(changed)
         return changed
 
-    def _put_node(self, node: Node) -> None:
-        self.nodes[node.id] = node
+    def _put(self, item: Object) -> None:
+        kind = kind_of(item)
+        objects = self._objects[kind.name]
+        old = objects.get(item.id)
+        objects[item.id] = item
+        if (index := _INDEXES.get(kind.name)) is not None:
+            try:
+                index(self, item.id, old, item)
+            except Exception:  # of a damaged object: it is left out, or stays as it was
+                if old is None:
+                    del objects[item.id]
+                else:
+                    objects[item.id] = old
+                raise
+        self._rename(kind, old, item)
+
+    def _remove(self, name: ObjectName) -> None:
+        """Objects that could not be read have nothing but their name."""
+        kind_name, object_id = split_name(name)
+        is_unreadable = self.unreadable.pop(name, None) is not None
+        old = None if is_unreadable else self._objects[kind_name].pop(object_id)
+        self._rename(KINDS[kind_name], old, None)
+        if (index := _INDEXES.get(kind_name)) is not None:
+            index(self, object_id, old, None)
+
+    def _rename(self, kind: Kind[Any, Any], old: Object | None, new: Object | None) -> None:
+        names = self._names[kind.name]
+        before = kind.unique_name(old) if old is not None else None
+        after = kind.unique_name(new) if new is not None else None
+        if old is not None and before is not None and before != after:
+            drop(names, before, old.id)
+        if new is not None and after is not None:
+            names[after] = new.id
+
+    def _index_node(self, node_id: NodeId, old: Node | None, node: Node | None) -> None:
+        if node is not None:
+            self._index_put_node(node)
+        elif old is not None:
+            for task in self.tasks_of_node(node_id).values():
+                self._count_lost(task, 1)
+            drop(self.node_of_number, old.number, node_id)
+            self.node_table.remove(node_id)
+            self.idle_blocks.put_node(old.number)
+
+    def _index_put_node(self, node: Node) -> None:
         self.node_of_number[node.number] = node.id
         row = self.node_table.rows.get(node.id)
         was_ready = row is not None and bool(self.node_table.ready[row])
@@ -171,63 +229,51 @@ class State:
         if was_ready != self.node_table.ready[row]:
             self.idle_blocks.put_node(node.number)
 
-    def _put_network(self, network: Network) -> None:
-        old = self.networks.get(network.id)
-        if old is not None and len(network.blocks) < len(old.blocks):
-            self._make_room(network.id)
-        self.networks[network.id] = network
-        gone, came = self.idle_blocks.put_network(network.id, old, network)
+    def _index_network(
+        self, network_id: NetworkId, old: Network | None, network: Network | None
+    ) -> None:
+        if network is not None and old is not None and len(network.blocks) < len(old.blocks):
+            self._make_room(network_id)
+        gone, came = self.idle_blocks.put_network(network_id, old, network)
+        if network is None:
+            self.roomier.pop(network_id, None)
+            if network_id == self.ingress_network:
+                self.ingress_network = None
+            return
         if gone:  # tasks that wait for a node to have addresses may wait for one of these
             for number in dict.fromkeys(block.node_number for block in came):
                 self.node_table.free(self.node_of_number.get(number, NodeId("")))
-        self.network_of_name[network.spec.name] = network.id
         if network.spec.ingress:
-            self.ingress_network = network.id
+            self.ingress_network = network_id
 
     def _make_room(self, network_id: NetworkId) -> None:
         self.node_table.version += 1
         self.roomier.pop(network_id, None)
         self.roomier[network_id] = self.node_table.version
 
-    def _remove_network(self, network_id: NetworkId) -> None:
-        if self.unreadable.pop(f"network/{network_id}", None):
-            return
-        network = self.networks.pop(network_id)
-        drop(self.network_of_name, network.spec.name, network_id)
-        self.idle_blocks.put_network(network_id, network, None)
-        self.roomier.pop(network_id, None)
-        if network_id == self.ingress_network:
-            self.ingress_network = None
-
-    def _put_service(self, service: Service) -> None:
-        old = self.services.get(service.id)
-        self._put_endpoint(service.id, old.endpoint if old else _NO_ENDPOINT, service.endpoint)
-        self.services[service.id] = service
-        self.unplaced.respecified(service.id)
-        if service.spec.mode.global_ is not None:
-            self.global_services[service.id] = None
-        else:
-            self.global_services.pop(service.id, None)
-        name = service.spec.name
-        if not service.removing:
-            self.service_of_name[name] = service.id
-        else:
-            drop(self.service_of_name, name, service.id)
-
-    def _remove_service(self, service_id: ServiceId) -> None:
-        if self.unreadable.pop(f"service/{service_id}", None):
-            self._of_service.pop(service_id, None)
+    def _index_service(
+        self, service_id: ServiceId, old: Service | None, service: Service | None
+    ) -> None:
+        self._put_endpoint(
+            service_id,
+            old.endpoint if old is not None else _NO_ENDPOINT,
+            service.endpoint if service is not None else _NO_ENDPOINT,
+        )
+        if service is None:
+            remaining = self._of_service.pop(service_id, None)
+            assert old is None or remaining is None or not remaining.slots, (
+                "a service was removed before its tasks"
+            )
             self.unplaced.discard(service_id)
+            self.global_services.pop(service_id, None)
+            for key in [key for key in self._footprints if key[0] == service_id]:
+                del self._footprints[key]
             return
-        service = self.services.pop(service_id)
-        self._put_endpoint(service_id, service.endpoint, _NO_ENDPOINT)
-        drop(self.service_of_name, service.spec.name, service_id)
-        remaining = self._of_service.pop(service_id, None)
-        assert remaining is None or not remaining.slots, "a service was removed before its tasks"
-        self.unplaced.discard(service_id)
-        self.global_services.pop(service_id, None)
-        for key in [key for key in self._footprints if key[0] == service_id]:
-            del self._footprints[key]
+        self.unplaced.respecified(service_id)
+        if service.spec.mode.global_ is not None:
+            self.global_services[service_id] = None
+        else:
+            self.global_services.pop(service_id, None)
 
     def _put_endpoint(self, service_id: ServiceId, old: Endpoint, new: Endpoint) -> None:
         if new == old:
@@ -252,16 +298,6 @@ class State:
                 key = (port.protocol, port.published_port)
                 holders = self.published.setdefault(key, {})
                 holders[service_id] = (*holders.get(service_id, ()), port)
-
-    def _remove_node(self, node_id: NodeId) -> None:
-        if self.unreadable.pop(f"node/{node_id}", None):
-            return
-        number = self.nodes.pop(node_id).number
-        for task in self.tasks_of_node(node_id).values():
-            self._count_lost(task, 1)
-        drop(self.node_of_number, number, node_id)
-        self.node_table.remove(node_id)
-        self.idle_blocks.put_node(number)
 
     def _put_tasks(self, tasks: Iterable[Task]) -> set[ChunkKey]:
         chunks: set[ChunkKey] = set()
@@ -421,3 +457,11 @@ class State:
         node_tasks.pop(task.id, None)
         if not node_tasks:
             del self._of_node[task.node_id]
+
+
+_INDEXES: Mapping[str, Callable[[State, Any, Any, Any], None]] = {
+    NODE.name: State._index_node,
+    NETWORK.name: State._index_network,
+    SERVICE.name: State._index_service,
+}
+"""What kinds of objects have beside names: told of an id, the object before, and the object now."""

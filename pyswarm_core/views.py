@@ -138,13 +138,19 @@ class NetworkMembers(msgspec.Struct, frozen=True):
     peers: tuple[NetworkPeer, ...]
 
 
+class EncodedObject(msgspec.Struct, frozen=True):
+    """An object as its kind's message."""
+
+    value: bytes
+
+
 class Event(msgspec.Struct, frozen=True):
     """Something that happened to an object."""
 
     at: Instant
     revision: int
     type: str
-    """service, task, node, network; events: the reader was too slow for some."""
+    """The kind of an object, or task; events: the reader was too slow for some."""
     action: str
     id: str = ""
     name: str = ""

@@ -12,14 +12,15 @@ from typing import TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from controller.api.queries.filters import event_passes, parse_event_filters
-from controller.api.queries.lookup import find_service
+from controller.api.queries.filters import event_keys, event_passes, parse
+from controller.api.queries.lookup import find
 from controller.api.queries.progress import look_at_progress
 from controller.leader.events import MISSED
 from controller.leader.leadership import Leader, Leadership
 from controller.leader.watches import Seen
 from pyswarm_core.clock import Clock, Instant, seconds
 from pyswarm_core.errors import Unavailable
+from pyswarm_core.kinds import SERVICE
 from pyswarm_core.limits import EVENTS_TOLD
 from pyswarm_core.views import Event, ServiceProgress
 
@@ -49,7 +50,7 @@ async def watch_service(
     With `follow` until it is gone. Raises NotFound, and Unavailable when leadership is lost.
     """
     leader = leadership.current()
-    service_id = find_service(leader.state, ref).id
+    service_id = find(leader.state, SERVICE, ref).id
     sent: ServiceProgress | None = None
     with leader.watches.watching(service_id, look_at_progress, service_id) as watcher:
         while True:
@@ -79,13 +80,14 @@ async def follow_events(
 
     Raises InvalidArgument for an unknown filter, Unavailable when leadership is lost.
     """
-    filters = parse_event_filters(wanted.filters)
+    keys = event_keys()
+    filters = parse(wanted.filters, keys, "event")
     step = max(1, EVENTS_TOLD // max(1, sum(map(len, filters.values()))))
     leader = leadership.current()
 
     def passes(event: Event) -> bool:
         in_time = event.at >= wanted.since and (not wanted.until or event.at <= wanted.until)
-        return event.type == MISSED or (in_time and event_passes(event, filters))
+        return event.type == MISSED or (in_time and event_passes(event, filters, keys))
 
     async def tell(events: Sequence[Event]) -> None:
         told: list[Event] = []

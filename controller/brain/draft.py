@@ -9,6 +9,7 @@ from pyswarm_core.clock import NEVER, Instant
 from pyswarm_core.decision import Cursor, Decision, Proof, Work, Writes
 from pyswarm_core.errors import told
 from pyswarm_core.ids import IdSource, ServiceId
+from pyswarm_core.kinds import SERVICE
 from pyswarm_core.limits import DECISION_NETWORKS, PLACING_COST
 from pyswarm_core.objects import Cluster
 from pyswarm_core.state import State
@@ -75,10 +76,10 @@ class Draft:
         plans = self._plans
         writes = Writes(
             cluster=self._cluster,
-            networks=self.placing.networks(),
+            objects=self.placing.networks(),
             tasks=[task for plan in plans for task in plan.changed.values()],
             removed_tasks=[task_id for plan in plans for task_id in plan.removed],
-            removed_services=tuple(self.removed_services),
+            removed=tuple(map(SERVICE.object_name, self.removed_services)),
         )
         wakes = {plan.service.id: plan.wake for plan in plans if plan.wake < NEVER}
         failed = self.failed | self.placing.failed

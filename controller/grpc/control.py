@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from controller.api import streams
 from controller.api.changes import networks, nodes, services
+from controller.api.changes.removal import remove_object
 from controller.api.changes.unreadable import why_unreadable
 from controller.api.images import digests
 from controller.api.images import nodes as images
@@ -29,6 +30,7 @@ from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc
 from pyswarm_core.clock import Clock
 from pyswarm_core.codec import to_proto
+from pyswarm_core.kinds import NETWORK, NODE, SERVICE
 from pyswarm_core.limits import EVENTS_KEPT
 from pyswarm_core.objects import Network, Node, Service, Version
 from pyswarm_core.specs import NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
@@ -83,7 +85,7 @@ class Control(control_pb2_grpc.ControlServicer):
         warnings: tuple[str, ...] = ()
         if request.query_registry:
             leader = self._leader()
-            known = login or lookup.find_service(leader.state, request.ref).registry_login
+            known = login or lookup.find(leader.state, SERVICE, request.ref).registry_login
             spec, warnings = await digests.pinned(leader, spec, known)
         update = services.Update(request.ref, based_on, spec, login)
         routes = self._routes()
@@ -100,12 +102,12 @@ class Control(control_pb2_grpc.ControlServicer):
         )
 
     async def GetService(self, request: pb.RefRequest, context: Context) -> pb.ServiceReply:
-        return _service(lookup.find_service(self._leader().state, request.ref))
+        return _service(lookup.find(self._leader().state, SERVICE, request.ref))
 
     async def ListServices(self, request: pb.ListRequest, context: Context) -> None:  # type: ignore[override]
         leader = self._leader()
         held = leader.quarantine.ids()
-        found = lists.find_services(leader.state, request.filters)
+        found = lists.find_all(leader.state, SERVICE, request.filters)
         view = partial(views.listed_service, leader.state, quarantined=held)
         await self._list(found, view, pb.ListServicesReply, "services", context)
 
@@ -139,11 +141,11 @@ class Control(control_pb2_grpc.ControlServicer):
     # Nodes
 
     async def GetNode(self, request: pb.RefRequest, context: Context) -> pb.NodeReply:
-        return self._node(lookup.find_node(self._leader().state, request.ref))
+        return self._node(lookup.find(self._leader().state, NODE, request.ref))
 
     async def ListNodes(self, request: pb.ListRequest, context: Context) -> None:  # type: ignore[override]
         leader = self._leader()
-        found = lists.find_nodes(leader.state, request.filters)
+        found = lists.find_all(leader.state, NODE, request.filters)
         view = partial(views.listed_node, leader.state, controllers=leader.controllers)
         await self._list(found, view, pb.ListNodesReply, "nodes", context)
 
@@ -179,7 +181,7 @@ class Control(control_pb2_grpc.ControlServicer):
     async def GetNetwork(self, request: pb.GetNetworkRequest, context: Context) -> None:  # type: ignore[override]
         leader = self._leader()
         turns, state = leader.watches.turns, leader.state
-        network = lookup.find_network(state, request.ref)
+        network = lookup.find(state, NETWORK, request.ref)
         await context.write(_network(network))
         if not request.verbose:
             return
@@ -193,7 +195,7 @@ class Control(control_pb2_grpc.ControlServicer):
 
     async def ListNetworks(self, request: pb.ListRequest, context: Context) -> None:  # type: ignore[override]
         state = self._leader().state
-        found = lists.find_networks(state, request.filters)
+        found = lists.find_all(state, NETWORK, request.filters)
         await self._list(found, state.networks.get, pb.ListNetworksReply, "networks", context)
 
     async def RemoveNetwork(self, request: pb.RefRequest, context: Context) -> pb.NetworkReply:
@@ -206,6 +208,26 @@ class Control(control_pb2_grpc.ControlServicer):
     ) -> pb.TraceNetworkReply:
         hops = await trace.trace(self._leader(), request.source, request.target, request.port)
         return pb.TraceNetworkReply(hops=[to_proto(hop, pb.TraceHop()) for hop in hops])
+
+    # Objects of any kind
+
+    async def GetObject(self, request: pb.ObjectRequest, context: Context) -> pb.EncodedObject:
+        kind = lookup.kind_named(request.kind)
+        found = lookup.find(self._leader().state, kind, request.ref)
+        return to_proto(views.encoded(kind, found), pb.EncodedObject())
+
+    async def ListObjects(self, request: pb.ListObjectsRequest, context: Context) -> None:  # type: ignore[override]
+        state, kind = self._leader().state, lookup.kind_named(request.kind)
+        found = lists.find_all(state, kind, request.filters)
+        view = partial(views.listed, state, kind)
+        await self._list(found, view, pb.ListObjectsReply, "objects", context)
+
+    async def RemoveObject(
+        self, request: pb.ObjectRequest, context: Context
+    ) -> pb.RemoveObjectReply:
+        kind = lookup.kind_named(request.kind)
+        await self._submit(lambda state, now, ids: remove_object(state, kind, request.ref, now))
+        return pb.RemoveObjectReply()
 
     # Streams and what agents are asked
 
@@ -276,7 +298,7 @@ def _login(request: pb.CreateServiceRequest | pb.UpdateServiceRequest) -> Regist
 
 
 def _service(service: Service, warnings: Sequence[str] = ()) -> pb.ServiceReply:
-    shown = to_proto(views.shown(service), pb.ServiceReply().service)
+    shown = to_proto(SERVICE.shown(service), pb.ServiceReply().service)
     return pb.ServiceReply(service=shown, warnings=warnings)
 
 

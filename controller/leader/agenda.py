@@ -11,6 +11,7 @@ from itertools import islice
 from pyswarm_core.clock import NEVER, SECOND, Instant, after
 from pyswarm_core.decision import BEGINNING, Cursor, Decision, Dirty, Writes
 from pyswarm_core.ids import NodeId, ServiceId
+from pyswarm_core.kinds import NETWORK, NODE, SERVICE
 from pyswarm_core.limits import (
     DECISION_COST,
     DECISION_FITS,
@@ -65,11 +66,13 @@ class Agenda:
 
     def add_writes(self, writes: Writes, state: State) -> None:
         """What users' writes, not applied yet, make worth another look."""
-        self.add_services(service.id for service in writes.services)
+        self.add_services(service.id for service in writes.of(SERVICE))
         self.add_services(task.service_id for task in writes.tasks)
         self.add_services(state.tasks[task_id].service_id for task_id in writes.removed_tasks)
-        self.add_nodes(node.id for node in writes.nodes)
-        self.add_nodes(writes.removed_nodes)  # for the blocks they had, and for who waits and why
+        self.add_nodes(node.id for node in writes.of(NODE))
+        self.add_nodes(
+            writes.removed_of(NODE)
+        )  # for the blocks they had, and for who waits and why
         if writes.cluster is not None:
             self.add_cluster()
             self.add_services(state.services)
@@ -181,7 +184,7 @@ class Agenda:
                 self._resumed[service_id] = cursor
                 self.services.setdefault(service_id, False)
         # A block that it took from one node and gave to another may help who waits.
-        self._unfinished |= decision.unfinished or bool(decision.writes.networks)
+        self._unfinished |= decision.unfinished or bool(decision.writes.of(NETWORK))
 
     def _set_wakes(self, wakes: Mapping[ServiceId, Instant]) -> None:
         for service_id, at in wakes.items():

@@ -22,6 +22,7 @@ from pyswarm_core.codec import to_proto
 from pyswarm_core.errors import told
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.indexes.columns import pack_ids
+from pyswarm_core.kinds import SERVICE
 from pyswarm_core.limits import (
     ASSIGNMENT_BYTES,
     ASSIGNMENT_TASK_BYTES,
@@ -57,7 +58,7 @@ class Templates:
                 made = _template(state, service_id, spec_version)
             except Exception as error:
                 # Only the tasks of this service suffer: their agents cannot make new ones.
-                self.failed[f"service/{service_id}"] = told(error)
+                self.failed[SERVICE.object_name(service_id)] = told(error)
                 bare = dispatcher_pb2.TaskTemplate(service_id=service_id, spec_version=spec_version)
                 made = bare.SerializeToString(deterministic=True)
             self._made[key] = made

@@ -7,15 +7,16 @@ the ring holds. The ring dies with the leadership.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from itertools import islice
+from typing import Any
 
 from controller.brain.orchestrator.quarantine import Failure
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Note, NoteKind, Writes
-from pyswarm_core.ids import NetworkId, NodeId, ServiceId
+from pyswarm_core.kinds import KINDS, NODE, SERVICE, Kind, kind_of, split_name
 from pyswarm_core.limits import DETAIL_LENGTH_MAX, EVENTS_KEPT, EVENTS_TOLD
-from pyswarm_core.objects import clipped
+from pyswarm_core.objects import Node, Object, Service, clipped
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
 from pyswarm_core.views import Event
@@ -27,49 +28,53 @@ MISSED = "events"
 def notes_of(state: State, writes: Writes) -> list[Note]:
     """What users' writes mean to people, told against the state before they are applied."""
     notes: list[Note] = []
-    for service in writes.services:
-        old = state.services.get(service.id)
-        kind = NoteKind.SERVICE_CREATED if old is None else NoteKind.SERVICE_UPDATED
-        if service.removing:
-            continue  # told when its last task is gone
-        notes.append(Note(kind, service.id, service.spec.name))
-    notes += (
-        Note(NoteKind.NETWORK_CREATED, network.id, network.spec.name)
-        for network in writes.networks
-        if network.id not in state.networks
-    )
-    for node in writes.nodes:
-        kind, name, reason = NoteKind.NODE_JOINED, node.description.hostname, ""
-        if (old_node := state.nodes.get(node.id)) is not None:
-            was_down = old_node.status.state is NodeState.DOWN
-            is_lost = node.status.state is NodeState.DOWN and not was_down
-            kind = NoteKind.NODE_DOWN if is_lost else NoteKind.NODE_UPDATED
-            reason = node.status.message if is_lost else ""
-        notes.append(Note(kind, node.id, name, reason))
-    for network_id in writes.removed_networks:
-        network = state.networks.get(network_id)
-        name = network.spec.name if network else ""
-        notes.append(Note(NoteKind.NETWORK_REMOVED, network_id, name))
-    for node_id in writes.removed_nodes:
-        gone = state.nodes.get(node_id)
-        name = gone.description.hostname if gone else ""
-        notes.append(Note(NoteKind.NODE_REMOVED, node_id, name))
+    for item in writes.objects:
+        kind = kind_of(item)
+        told = _TOLD.get(kind.name, _change)(kind, state.of(kind).get(item.id), item)
+        notes += (told,) if told else ()
+    for name in writes.removed:
+        kind_name, object_id = split_name(name)
+        notes.append(Note(f"{kind_name}.remove", object_id, _title(state, kind_name, object_id)))
     return notes
 
 
 def note_of_quarantine(state: State, failure: Failure) -> Note:
     """What people are told of an object that was quarantined."""
-    object_id = failure.object_id
-    service = state.services.get(ServiceId(object_id))
-    network = state.networks.get(NetworkId(object_id))
-    host = state.nodes.get(NodeId(object_id))
-    if network is not None or failure.name.startswith("network/"):
-        kind, name = NoteKind.NETWORK_QUARANTINED, network.spec.name if network else ""
-    elif host is not None or failure.name.startswith("node/"):
-        kind, name = NoteKind.NODE_QUARANTINED, host.description.hostname if host else ""
-    else:
-        kind, name = NoteKind.SERVICE_QUARANTINED, service.spec.name if service else ""
-    return Note(kind, object_id, name, failure.reason)
+    kind_name, object_id = split_name(failure.name)
+    name = _title(state, kind_name, object_id)
+    return Note(f"{kind_name}.quarantine", object_id or kind_name, name, failure.reason)
+
+
+def _title(state: State, kind_name: str, object_id: str) -> str:
+    """Empty for one that does not exist, or could not be read."""
+    kind = KINDS.get(kind_name)
+    item = state.of(kind).get(object_id) if kind else None
+    return kind.title(item) if kind and item else ""
+
+
+def _change(kind: Kind[Any, Any], old: Object | None, item: Object) -> Note | None:
+    action = "create" if old is None else "update"
+    return Note(f"{kind.name}.{action}", item.id, kind.title(item))
+
+
+def _service_change(kind: Kind[Any, Any], old: Service | None, service: Service) -> Note | None:
+    if service.removing:
+        return None  # told when its last task is gone
+    return _change(kind, old, service)
+
+
+def _node_change(kind: Kind[Any, Any], old: Node | None, node: Node) -> Note | None:
+    down = NodeState.DOWN
+    if old is not None and node.status.state is down and old.status.state is not down:
+        return Note(NoteKind.NODE_DOWN, node.id, kind.title(node), node.status.message)
+    return _change(kind, old, node)
+
+
+_TOLD: Mapping[str, Callable[[Kind[Any, Any], Any, Any], Note | None]] = {
+    SERVICE.name: _service_change,
+    NODE.name: _node_change,
+}
+"""Kinds of which something else is told than that an object was created or updated."""
 
 
 class EventLog:

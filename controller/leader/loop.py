@@ -7,7 +7,7 @@ that was decided. Reports are written behind. An exception ends the loop and wit
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
@@ -42,9 +42,10 @@ from pyswarm_core.aio.echo import Asker, Done
 from pyswarm_core.clock import Clock, Instant, after, seconds
 from pyswarm_core.decision import Decision, Dirty, Note, Writes
 from pyswarm_core.errors import Unavailable
-from pyswarm_core.ids import IdSource, NodeId, ServiceId
+from pyswarm_core.ids import IdSource, NetworkId, NodeId, ServiceId
+from pyswarm_core.kinds import KINDS, Subscriber
 from pyswarm_core.limits import DECISIONS_PER_TURN, STATUS_FLUSH_PERIOD
-from pyswarm_core.objects import Network, Node, NodeFault, Task, TaskStatus
+from pyswarm_core.objects import Network, Node, NodeFault, Service, Task, TaskStatus
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
 
@@ -353,15 +354,15 @@ class Loop:
         self.quarantine.forget(writes)
         self._reach.deciding(writes)
         turn.tasks += [self.state.tasks[task_id] for task_id in writes.removed_tasks]
-        turn.services += [service.id for service in writes.services]
-        turn.services += writes.removed_services
         turn.networks += rekeyed(self.state, writes)
         turn.unsaved.add(writes, self.state.apply(writes))
         turn.tasks += writes.tasks
         self._young.made(len(writes.tasks))
-        turn.networks += writes.networks
-        if writes.nodes or writes.removed_nodes:
-            self._nodes_changed(writes)
+        for kind in KINDS.values():
+            put, removed = writes.of(kind), writes.removed_of(kind)
+            if put or removed:
+                for subscriber in kind.subscribers:
+                    _SUBSCRIBERS[subscriber](self, turn, put, removed)
 
     async def _save(self, unsaved: Unsaved, *, is_report: bool) -> None:
         self._behind.drop(unsaved)
@@ -428,29 +429,40 @@ class Loop:
         self._tell(note)
 
     def _observe_node(self, node: Node) -> None:
-        writes = Writes(nodes=(node,))
+        writes = Writes(objects=(node,))
         self._behind.add(writes, self.state.apply(writes))
         self._agenda.add_nodes((node.id,))
         self._agenda.add_services(self.quarantine.undecided())
         self.watches.touch_node(node.id)
         self._work.set()
 
-    def _nodes_changed(self, writes: Writes) -> None:
+    def _services_changed(
+        self, turn: _Turn, put: Sequence[Service], removed: Sequence[ServiceId]
+    ) -> None:
+        turn.services += [service.id for service in put]
+        turn.services += removed
+
+    def _networks_changed(
+        self, turn: _Turn, put: Sequence[Network], removed: Sequence[NetworkId]
+    ) -> None:
+        turn.networks += put
+
+    def _nodes_changed(self, turn: _Turn, put: Sequence[Node], removed: Sequence[NodeId]) -> None:
         now = self._tools.clock.now()
         self._agenda.add_services(self.quarantine.undecided())
         self.watches.touch_all()
         joined = False
-        for node_id in writes.removed_nodes:
+        for node_id in removed:
             self.silence.forget(node_id)
-        down = (node.id for node in writes.nodes if node.status.state is NodeState.DOWN)
-        for node_id in (*writes.removed_nodes, *down):
+        down = (node.id for node in put if node.status.state is NodeState.DOWN)
+        for node_id in (*removed, *down):
             self.sessions.close_node(node_id)
             self._release(self._reach.barrier.lost(node_id))
-        for node in writes.nodes:
+        for node in put:
             if node.status.state is NodeState.UNKNOWN:
                 self.silence.await_hello((node.id,), now)
                 joined = True
-        if (joined or writes.removed_nodes) and self._reach.endpoints.mesh:
+        if (joined or removed) and self._reach.endpoints.mesh:
             self.sessions.overlays_changed(self.source.overlays.mesh_changed())
         period = self.heartbeat_period
         if period != self.silence.period:
@@ -471,3 +483,11 @@ class Loop:
         self.node_watch.close()
         self.tunnels.close()
         self.sessions.close_all()
+
+
+_SUBSCRIBERS: Mapping[Subscriber, Callable[[Loop, _Turn, list[Any], list[Any]], None]] = {
+    Subscriber.WATCHES: Loop._services_changed,
+    Subscriber.OVERLAYS: Loop._networks_changed,
+    Subscriber.NODES: Loop._nodes_changed,
+}
+"""Told of the objects of a kind that were put, and of the ids of those removed."""

@@ -6,12 +6,14 @@ it is dear, that deciding twice gives the same and changes nothing.
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 from controller.brain.decide import decide
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Decision, Dirty, NoteKind
 from pyswarm_core.ids import IdSource
 from pyswarm_core.indexes.tasks import waits_for_node
+from pyswarm_core.kinds import KINDS, NETWORK, SERVICE
 from pyswarm_core.limits import DECISION_COST, DETAIL_LENGTH_MAX, PENDING_SHOWN, WRITE_COST
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
@@ -58,10 +60,10 @@ class Brain:
         return decision
 
     def _check_pure(self, state: State, dirty: Dirty, now: Instant, ids: SeededIds) -> None:
-        before = (dict(state.tasks), dict(state.services), dict(state.nodes), dict(state.networks))
+        before = _everything(state)
         first = self._decide(state, dirty, now, ids.fork())
         second = self._decide(state, dirty, now, ids.fork())
-        after = (dict(state.tasks), dict(state.services), dict(state.nodes), dict(state.networks))
+        after = _everything(state)
         if first != second:
             self._fail(Rule.PURE, "deciding twice gave two decisions")
         if before != after:
@@ -77,9 +79,13 @@ class Brain:
             old = state.tasks.get(task.id)
             if old is not None and old.state is TaskState.FAILED:
                 self._marks.hit("task failed and was replaced")
-        for network in decision.writes.networks:
+        for network in decision.writes.of(NETWORK):
             if len(network.blocks) < len(state.networks[network.id].blocks):
                 self._marks.hit("block released")
+
+
+def _everything(state: State) -> list[dict[Any, Any]]:
+    return [dict(state.tasks), *(dict(state.of(kind)) for kind in KINDS.values())]
 
 
 def _problems(state: State, decision: Decision, now: Instant) -> Iterator[Problem]:
@@ -122,8 +128,8 @@ def _summary(decision: Decision) -> str:
         parts.append(f"and {len(writes.tasks) - 6} more")
     if writes.removed_tasks:
         parts.append(f"forgets {len(writes.removed_tasks)}")
-    if writes.removed_services:
-        parts.append("removes " + " ".join(i[:6] for i in writes.removed_services))
-    parts += [f"{n.spec.name} has {len(n.blocks)} blocks" for n in writes.networks]
+    if removed := writes.removed_of(SERVICE):
+        parts.append("removes " + " ".join(i[:6] for i in removed))
+    parts += [f"{n.spec.name} has {len(n.blocks)} blocks" for n in writes.of(NETWORK)]
     reasons = sorted({note.reason for note in decision.notes if note.reason})
     return f"decides {', '.join(parts)}" + (f" ({'; '.join(reasons)})" if reasons else "")

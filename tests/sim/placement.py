@@ -11,6 +11,7 @@ import msgspec
 
 from pyswarm_core.decision import Decision
 from pyswarm_core.ids import NetworkId, NodeId, TaskId
+from pyswarm_core.kinds import NETWORK
 from pyswarm_core.objects import Capability, Network, Node, Task
 from pyswarm_core.specs import PortConfig, PublishMode, ServiceSpec
 from pyswarm_core.state import State
@@ -73,7 +74,7 @@ def after(state: State, decision: Decision) -> After:
         tasks: dict[TaskId, Task] = dict(state.tasks_of_node(node_id))
         tasks.update({i: task for i, task in changed.items() if task.node_id == node_id})
         on_node[node_id] = [t for i, t in tasks.items() if i not in gone and occupies(t)]
-    networks = {**state.networks, **{network.id: network for network in writes.networks}}
+    networks = {**state.networks, **{network.id: network for network in writes.of(NETWORK)}}
     return After(state, placed, on_node, networks)
 
 

@@ -13,6 +13,7 @@ from controller.store.base import NO_LEASE, Compare
 from pyswarm_core import limits
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.indexes.tasks import is_wanted
+from pyswarm_core.kinds import NETWORK, SERVICE
 from pyswarm_core.objects import Network, Task
 from pyswarm_core.specs import ServiceSpec
 from pyswarm_core.states import TaskState, is_terminal
@@ -130,7 +131,7 @@ class SpecsAreTheUsers:
         self._asked = asked
 
     def broken_by(self, change: Change, view: View) -> Iterator[str]:
-        for old, new in change.services:
+        for old, new in change.of(SERVICE):
             if new is None:
                 yield from self._removed(old.id if old else ServiceId(""))
                 continue
@@ -168,7 +169,7 @@ class NetworksStayApart:
     rule = Rule.NETWORKS_APART
 
     def broken_by(self, change: Change, view: View) -> Iterator[str]:
-        if not any(new for _, new in change.networks):
+        if not any(new for _, new in change.of(NETWORK)):
             return
         networks = list(view.networks.values())
         for index, one in enumerate(networks):
@@ -199,7 +200,7 @@ class BlocksAreFree:
         self._hosts = hosts
 
     def broken_by(self, change: Change, view: View) -> Iterator[str]:
-        for _, network in change.networks:
+        for _, network in change.of(NETWORK):
             if network is not None:
                 for host in self._hosts.values():
                     yield from self._intruders(network, host, view)
@@ -262,7 +263,7 @@ class SizesHold:
         size = sum(len(put.key) + len(put.value) for put in txn.puts)
         if size > TXN_BYTES_MAX:
             yield f"a transaction of {size} bytes"
-        for _, service in change.services:
+        for _, service in change.of(SERVICE):
             if service and len(service.previous_specs) > limits.PREVIOUS_SPECS + 64:
                 yield f"service {service.spec.name} keeps {len(service.previous_specs)} specs"
         for _, task in change.tasks:

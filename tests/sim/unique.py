@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
 from pyswarm_core.ids import NetworkId, NodeId, TaskId
+from pyswarm_core.kinds import NETWORK, SERVICE
 from pyswarm_core.objects import Task
 from pyswarm_core.specs import PublishMode
 from tests.sim.placement import number, occupies
@@ -17,7 +18,7 @@ class VirtualAddresses:
     rule = Rule.VIRTUAL_IPS
 
     def broken_by(self, change: Change, view: View) -> Iterator[str]:
-        if not change.services and not change.networks:
+        if not change.of(SERVICE) and not change.of(NETWORK):
             return
         holders: dict[tuple[NetworkId, str], str] = {}
         for service in view.services.values():
@@ -70,7 +71,7 @@ class PublishedPorts:
     rule = Rule.PUBLISHED_PORTS
 
     def broken_by(self, change: Change, view: View) -> Iterator[str]:
-        if not change.services:
+        if not change.of(SERVICE):
             return
         holders: dict[tuple[str, int], tuple[str, PublishMode]] = {}
         for service in view.services.values():

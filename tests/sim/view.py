@@ -1,15 +1,16 @@
 """What the store says, decoded commit by commit: the ground truth that invariants look at."""
 
+from typing import Any, cast
+
 import msgspec
 
 from controller.store.base import Outcome, Txn
 from controller.store.memory import MemoryKv
-from pyswarm_core.api.v1 import objects_pb2
 from pyswarm_core.chunks import decode_chunk
-from pyswarm_core.codec import from_proto
-from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
+from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.keys import ChunkKey
-from pyswarm_core.objects import Cluster, Network, Node, Service, Task
+from pyswarm_core.kinds import CLUSTER, KINDS, NETWORK, NODE, SERVICE, Id, Item, Kind, split_name
+from pyswarm_core.objects import Cluster, Object, Task
 from tests.sim.controllers import KEYS
 from tests.sim.process import Process
 
@@ -21,9 +22,7 @@ class Change(msgspec.Struct):
     txn: Txn
     outcome: Outcome
     revision: int
-    services: list[tuple[Service | None, Service | None]] = []
-    nodes: list[tuple[Node | None, Node | None]] = []
-    networks: list[tuple[Network | None, Network | None]] = []
+    objects: list[tuple[Kind[Any, Any], Object | None, Object | None]] = []
     tasks: list[tuple[Task | None, Task | None]] = []
     chunks: list[ChunkKey] = []
 
@@ -32,6 +31,10 @@ class Change(msgspec.Struct):
         """Who made it."""
         return self.process.name
 
+    def of(self, kind: Kind[Item, Id]) -> list[tuple[Item | None, Item | None]]:
+        """The objects of a kind, before and after."""
+        return [cast(Any, (old, new)) for one, old, new in self.objects if one is kind]
+
 
 class View:
     """The objects that are stored now."""
@@ -39,11 +42,16 @@ class View:
     def __init__(self, kv: MemoryKv) -> None:
         self._kv = kv
         self.cluster: Cluster | None = None
-        self.services: dict[ServiceId, Service] = {}
-        self.nodes: dict[NodeId, Node] = {}
-        self.networks: dict[NetworkId, Network] = {}
+        self._objects: dict[str, dict[str, Any]] = {name: {} for name in KINDS}
+        self.services = self.of(SERVICE)
+        self.nodes = self.of(NODE)
+        self.networks = self.of(NETWORK)
         self.tasks: dict[TaskId, Task] = {}
         self.chunks: dict[ChunkKey, list[Task]] = {}
+
+    def of(self, kind: Kind[Item, Id]) -> dict[Id, Item]:
+        """The objects of a kind by their ids."""
+        return cast(dict[Id, Item], self._objects[kind.name])
 
     def tasks_of_node(self, node_id: NodeId) -> dict[TaskId, Task]:
         """Every stored task of a node."""
@@ -72,30 +80,16 @@ class View:
 
     def _follow(self, change: Change, name: bytes, value: bytes | None) -> None:
         if name == KEYS.cluster and value is not None:
-            self.cluster = from_proto(Cluster, objects_pb2.Cluster.FromString(value))
-        elif name.startswith(KEYS.services):
-            service_id = ServiceId(name[len(KEYS.services) :].decode())
-            old_service = self.services.pop(service_id, None)
-            service = None
-            if value is not None:
-                service = from_proto(Service, objects_pb2.Service.FromString(value))
-                self.services[service_id] = service
-            change.services.append((old_service, service))
-        elif name.startswith(KEYS.nodes):
-            node_id = NodeId(name[len(KEYS.nodes) :].decode())
-            old_node = self.nodes.pop(node_id, None)
-            node = None
-            if value is not None:
-                node = self.nodes[node_id] = from_proto(Node, objects_pb2.Node.FromString(value))
-            change.nodes.append((old_node, node))
-        elif name.startswith(KEYS.networks):
-            network_id = NetworkId(name[len(KEYS.networks) :].decode())
-            old_network = self.networks.pop(network_id, None)
-            network = None
-            if value is not None:
-                network = from_proto(Network, objects_pb2.Network.FromString(value))
-                self.networks[network_id] = network
-            change.networks.append((old_network, network))
+            self.cluster = CLUSTER.decode(value)
+        kind_name, object_id = split_name(KEYS.name_of(name))
+        kind = KINDS.get(kind_name)
+        if kind is None or not name.startswith(KEYS.objects(kind)):
+            return
+        old = self.of(kind).pop(object_id, None)
+        new = None
+        if value is not None:
+            new = self.of(kind)[object_id] = kind.decode(value)
+        change.objects.append((kind, old, new))
 
     def _follow_chunk(self, change: Change, key: ChunkKey, value: bytes) -> None:
         numbers = {node.number: node.id for node in self.nodes.values()}

@@ -26,6 +26,7 @@ from pyswarm_core import limits
 from pyswarm_core.clock import SECOND
 from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.indexes.tasks import is_wanted
+from pyswarm_core.kinds import NODE
 from pyswarm_core.objects import Capability, NodeResources, Service
 from pyswarm_core.states import Availability, NodeState
 from tests.sim.brain import Brain
@@ -371,7 +372,7 @@ class World:
             self.story.tell(client.name, "commit refused")
 
     def _tell_change(self, change: Change) -> None:
-        for _, node in change.nodes:
+        for _, node in change.of(NODE):
             if node is not None:
                 self._tell_node(node.id, node.status.state, node.spec.availability)
         for old, task in change.tasks:

@@ -2,9 +2,10 @@
 
 from msgspec.structs import replace
 
-from controller.api.queries.lookup import find_network
+from controller.api.queries.lookup import find
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.ids import NetworkId
+from pyswarm_core.kinds import NETWORK
 from pyswarm_core.ports import has_ingress_ports
 from pyswarm_core.specs import PREDEFINED_NETWORKS, NetworkAttachment, ServiceSpec
 from pyswarm_core.state import State
@@ -40,4 +41,4 @@ def attached(
 def _target(state: State, attachment: NetworkAttachment) -> str:
     if attachment.target in PREDEFINED_NETWORKS:
         return attachment.target
-    return find_network(state, attachment.target).id
+    return find(state, NETWORK, attachment.target).id

@@ -95,7 +95,7 @@ def join(
     node = promoted(node, controllers)
     counted = msgspec.structs.replace(cluster, next_node_number=node.number + 1)
     former = (moved(one, NodeState.DOWN, now, "it left the fleet") for one in left.values())
-    return Writes(cluster=counted, nodes=(node, *former)), node
+    return Writes(cluster=counted, objects=(node, *former)), node
 
 
 def require_protocol(description: NodeDescription) -> None:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import msgspec
 
 from controller.api.changes.storable import require_storable
-from controller.api.changes.unreadable import remove_unreadable_network
-from controller.api.queries.lookup import find_network
+from controller.api.changes.unreadable import NAME, remove_unreadable
+from controller.api.queries.lookup import find
 from controller.brain.allocator.encryption import with_first_key
 from controller.brain.allocator.subnets import (
     check_subnet,
@@ -23,6 +23,7 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import AlreadyExists, Conflict, InvalidArgument, Unavailable
 from pyswarm_core.ids import IdSource, NetworkId
+from pyswarm_core.kinds import NETWORK
 from pyswarm_core.objects import Network, Version
 from pyswarm_core.specs import NetworkSpec, ServiceSpec, ipv4_config, ipv6_config
 from pyswarm_core.state import State
@@ -73,7 +74,7 @@ def create_network(
     cluster = msgspec.structs.replace(state.cluster, next_vni=allocated.next_vni)
     if spec.encrypted:
         cluster = with_first_key(cluster, now, ids)
-    return Writes(cluster=cluster, networks=(network,)), network
+    return Writes(cluster=cluster, objects=(network,)), network
 
 
 def remove_network(state: State, ref: str) -> tuple[Writes, Network]:
@@ -81,9 +82,10 @@ def remove_network(state: State, ref: str) -> tuple[Writes, Network]:
 
     Raises NotFound, and Conflict naming the services that still use it.
     """
-    if (unreadable := remove_unreadable_network(state, ref)) is not None:
-        return unreadable
-    network = find_network(state, ref)
+    if (unreadable := remove_unreadable(state, NETWORK, ref)) is not None:
+        writes, network_id = unreadable
+        return writes, Network(id=network_id, spec=NetworkSpec(name=NAME), subnet="", vni=0)
+    network = find(state, NETWORK, ref)
     users = list(islice(_users(state, network.id), _NAMED + 1))
     if users:
         more = " and others" if len(users) > _NAMED else ""
@@ -95,7 +97,7 @@ def remove_network(state: State, ref: str) -> tuple[Writes, Network]:
     others = (other for other in state.networks.values() if other.id != network.id)
     if network.spec.encrypted and not any(other.spec.encrypted for other in others):
         cluster = msgspec.structs.replace(state.cluster, encryption_keys=())
-    return Writes(cluster=cluster, removed_networks=(network.id,)), network
+    return Writes(cluster=cluster, removed=(NETWORK.object_name(network.id),)), network
 
 
 def _require_new(state: State, spec: NetworkSpec) -> None:

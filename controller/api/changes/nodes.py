@@ -9,12 +9,13 @@ from collections.abc import Iterable
 import msgspec
 
 from controller.api.changes.storable import require_storable
-from controller.api.changes.unreadable import remove_unreadable_node
-from controller.api.queries.lookup import find_node
+from controller.api.changes.unreadable import NAME, remove_unreadable
+from controller.api.queries.lookup import find, find_removable_node
 from controller.brain.nodes import MANAGER, runs_controller
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Conflict
+from pyswarm_core.kinds import NODE
 from pyswarm_core.limits import NODE_BYTES_MAX, VALUE_BYTES_MAX
 from pyswarm_core.objects import Node, NodeDescription, Version
 from pyswarm_core.specs import NodeSpec
@@ -40,7 +41,7 @@ def update_node(
     Raises InvalidArgument, NotFound, Conflict (another update came first; the role is other than
     what runs there).
     """
-    old = find_node(state, ref)
+    old = find(state, NODE, ref)
     require(node_problems(spec))
     if based_on.index != old.version.index:
         raise Conflict(
@@ -55,7 +56,7 @@ def update_node(
     silent = replace(node, description=NodeDescription(hostname=""))
     name = shown(old.description.hostname)
     require_storable(f"node {name}", silent, VALUE_BYTES_MAX - 2 * NODE_BYTES_MAX)
-    return Writes(nodes=(node,)), node
+    return Writes(objects=(node,)), node
 
 
 def _require_role(node: Node, role: str, controllers: Iterable[str]) -> None:
@@ -75,9 +76,10 @@ def remove_node(state: State, ref: str, *, force: bool) -> tuple[Writes, Node]:
     Whoever removes a node answers for its being gone: its tasks are replaced at once, its blocks of
     addresses given to others. Raises NotFound, Conflict.
     """
-    if (unreadable := remove_unreadable_node(state, ref)) is not None:
-        return unreadable
-    node = find_node(state, ref, prefer_living=False)
+    if (unreadable := remove_unreadable(state, NODE, ref)) is not None:
+        writes, node_id = unreadable
+        return writes, Node(id=node_id, number=0, description=NodeDescription(hostname=NAME))
+    node = find_removable_node(state, ref)
     hostname = node.description.hostname
     if node.status.state is not NodeState.DOWN and not force:
         raise Conflict(
@@ -85,6 +87,6 @@ def remove_node(state: State, ref: str, *, force: bool) -> tuple[Writes, Node]:
         )
     writes = Writes(
         removed_tasks=list(state.tasks_of_node(node.id)),
-        removed_nodes=(node.id,),
+        removed=(NODE.object_name(node.id),),
     )
     return writes, node

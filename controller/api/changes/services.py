@@ -18,15 +18,15 @@ from controller.api.changes.attachments import attached
 from controller.api.changes.names import random_name
 from controller.api.changes.networks import INGRESS, create_network
 from controller.api.changes.storable import require_storable
-from controller.api.changes.unreadable import remove_unreadable_service
-from controller.api.queries.lookup import find_service
+from controller.api.changes.unreadable import remove_unreadable, unreadable_service
+from controller.api.queries.lookup import find
 from controller.brain.allocator.endpoints import allocate_endpoint
 from pyswarm_core import limits
 from pyswarm_core.clock import Instant
-from pyswarm_core.codec import encode
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import AlreadyExists, Conflict, InvalidArgument, Unavailable
 from pyswarm_core.ids import IdSource, NetworkId, ServiceId
+from pyswarm_core.kinds import SERVICE, encode
 from pyswarm_core.objects import Endpoint, PreviousSpec, Service, Version
 from pyswarm_core.ports import has_ingress_ports
 from pyswarm_core.specs import (
@@ -85,7 +85,7 @@ def create_service(
         registry_login=login,
     )
     require_storable(f"service {shown(spec.name)}", service, RECORD_BYTES_MAX)
-    return replace(mesh, services=(service,)), service
+    return replace(mesh, objects=(*mesh.objects, service)), service
 
 
 class Update(NamedTuple):
@@ -107,7 +107,7 @@ def update_service(
     or an address cannot be had).
     """
     spec, login = update.spec, update.login
-    old = find_service(state, update.ref)
+    old = find(state, SERVICE, update.ref)
     _require_updatable(old, update.based_on)
     require([*service_problems(spec), *(login_problems(login) if login else ())])
     _require_same_identity(old.spec, spec)
@@ -130,21 +130,25 @@ def update_service(
         endpoint=endpoint,
     )
     service = replace(service, previous_specs=_kept_specs(state, service))
-    return replace(mesh, services=(service,)), service
+    return replace(mesh, objects=(*mesh.objects, service)), service
 
 
 def remove_service(state: State, ref: str, now: Instant) -> tuple[Writes, Service]:
     """The service on its way out: name, ports and virtual addresses are free at once, its tasks
     end. Twice is once.
     """
-    if (unreadable := remove_unreadable_service(state, ref)) is not None:
-        return unreadable
-    old = find_service(state, ref)
+    if (unreadable := remove_unreadable(state, SERVICE, ref)) is not None:
+        writes, service_id = unreadable
+        tasks = [task.id for task in state.tasks_of_service(service_id)]
+        stand_in = unreadable_service(state, service_id)
+        assert stand_in is not None
+        return replace(writes, removed_tasks=tasks), stand_in
+    old = find(state, SERVICE, ref)
     if old.removing:
         return Writes(), old
     version = Version(index=old.version.index + 1)
     service = replace(old, removing=True, version=version, updated_at=now, endpoint=Endpoint())
-    return Writes(services=(service,)), service
+    return Writes(objects=(service,)), service
 
 
 def _mesh(

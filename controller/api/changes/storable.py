@@ -1,7 +1,7 @@
 """Whether an object fits the store: asked before it is accepted. PURE."""
 
-from pyswarm_core.codec import Storable, encode
 from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.kinds import Storable, encode
 from pyswarm_core.units import human_size
 
 

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 from controller.api.queries import filters
 from controller.api.queries.filters import Filters, Key
-from controller.api.queries.lookup import find_node
+from controller.api.queries.lookup import find
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.ids import NodeId
+from pyswarm_core.kinds import NODE
 from pyswarm_core.objects import Node
 from pyswarm_core.reference import parse_reference
 from pyswarm_core.specs import ServiceSpec
@@ -68,7 +69,7 @@ def eligible_nodes(state: State, spec: ServiceSpec) -> list[NodeId]:
 def target_nodes(state: State, refs: Sequence[str]) -> list[Node]:
     """The nodes named, or all that are ready, in the order in which they joined."""
     if refs:
-        named = {node.id: node for node in (find_node(state, ref) for ref in refs)}
+        named = {node.id: node for node in (find(state, NODE, ref) for ref in refs)}
         return list(named.values())
     ready = [node for node in state.nodes.values() if node.status.state is NodeState.READY]
     return sorted(ready, key=lambda node: node.number)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from pyswarm_core.errors import InvalidArgument, similar
+from pyswarm_core.kinds import KINDS
 from pyswarm_core.validation.problem import shown
 
 T = TypeVar("T")
@@ -89,20 +90,17 @@ def _about_event(kind: str) -> Key[Happening]:
     )
 
 
-_EVENT_TYPES = ("service", "task", "node", "network")
-_EVENT_KEYS: dict[str, Key[Happening]] = {
-    "type": Key(lambda event, value: event.type == value, _EVENT_TYPES),
-    "event": Key(lambda event, value: event.action == value),
-    "scope": Key(lambda _, value: value == "swarm", ("swarm", "local")),
-    **{kind: _about_event(kind) for kind in _EVENT_TYPES},
-}
+def event_keys() -> Mapping[str, Key[Happening]]:
+    """The filter keys of events: among others one for each type of event."""
+    types = (*KINDS, "task")
+    return {
+        "type": Key(lambda event, value: event.type == value, types),
+        "event": Key(lambda event, value: event.action == value),
+        "scope": Key(lambda _, value: value == "swarm", ("swarm", "local")),
+        **{kind: _about_event(kind) for kind in types},
+    }
 
 
-def parse_event_filters(wanted: Sequence[str]) -> Filters:
-    """The filters by key. Raises InvalidArgument for a key that events do not have."""
-    return parse(wanted, _EVENT_KEYS, "event")
-
-
-def event_passes(event: Happening, wanted: Filters) -> bool:
+def event_passes(event: Happening, wanted: Filters, keys: Mapping[str, Key[Happening]]) -> bool:
     """Whether the event passes all keys, each by one of its values; what was missed always does."""
-    return event.type == "events" or matches(event, wanted, _EVENT_KEYS)
+    return event.type == "events" or matches(event, wanted, keys)

@@ -4,6 +4,7 @@ import msgspec
 
 from controller.api.queries.views import speaks_another
 from controller.leader.leadership import Leadership
+from pyswarm_core.kinds import CLUSTER
 from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState
@@ -27,7 +28,7 @@ def info(leadership: Leadership, facts: Facts) -> Info:
     leader = leadership.current()
     state = leader.state
     return Info(
-        cluster=msgspec.structs.replace(state.cluster, encryption_keys=()),
+        cluster=CLUSTER.shown(state.cluster),
         controller=leadership.controller,
         leader=leadership.leader,
         version=facts.version,

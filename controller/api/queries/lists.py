@@ -1,23 +1,24 @@
-"""The lists: services, tasks, nodes and networks that pass the filters, in a steady order. PURE.
+"""The lists: objects of every kind, and tasks, that pass the filters, in a steady order. PURE.
 
 A list is made in slices. First the ids of what passes, in order; each object is then shown as it is
 when its turn comes. Every list is bounded: past LIST_MAX objects the caller is asked to narrow it,
 instead of being sent a part that looks like all.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from heapq import merge
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from controller.api.changes.unreadable import unreadable_services
 from controller.api.queries import filters
 from controller.api.queries.filters import Filters, Key
-from controller.api.queries.lookup import find_node, find_service, find_task, task_name
+from controller.api.queries.lookup import find, find_task, task_name
 from controller.brain.slices import Slices, batches
 from pyswarm_core.errors import InvalidArgument
-from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
+from pyswarm_core.ids import ServiceId, TaskId
+from pyswarm_core.kinds import NETWORK, NODE, SERVICE, Id, Item, Kind
 from pyswarm_core.limits import LIST_MAX, REFS_MAX, SLICE_TASKS
 from pyswarm_core.objects import Network, Node, Service, Task
 from pyswarm_core.specs import ROLES
@@ -27,14 +28,9 @@ from pyswarm_core.states import DESIRED_STATES, Availability, NodeState, TaskSta
 T = TypeVar("T")
 
 _SERVICE_KEYS: dict[str, Key[Service]] = {
-    "id": Key(lambda service, value: service.id.startswith(value)),
-    "name": Key(lambda service, value: service.spec.name.startswith(value)),
-    "label": Key(lambda service, value: filters.has_label(service.spec.labels, value)),
     "mode": Key(lambda service, value: mode_of(service) == value, ("replicated", "global")),
 }
 _NODE_KEYS: dict[str, Key[Node]] = {
-    "id": Key(lambda node, value: node.id.startswith(value)),
-    "name": Key(lambda node, value: node.description.hostname.startswith(value)),
     "label": Key(lambda node, value: filters.has_label(node.description.engine_labels, value)),
     "node.label": Key(lambda node, value: filters.has_label(node.spec.labels, value)),
     "membership": Key(lambda _, value: value == "accepted", ("accepted", "pending")),
@@ -43,13 +39,17 @@ _NODE_KEYS: dict[str, Key[Node]] = {
     "status": Key(lambda node, value: node.status.state == value, tuple(NodeState)),
 }
 _NETWORK_KEYS: dict[str, Key[Network]] = {
-    "id": Key(lambda network, value: network.id.startswith(value)),
     "name": Key(lambda network, value: value in network.spec.name),
-    "label": Key(lambda network, value: filters.has_label(network.spec.labels, value)),
     "driver": Key(lambda network, value: network.spec.driver == value),
     "scope": Key(lambda _, value: value == "swarm", ("swarm", "global", "local")),
     "type": Key(lambda _, value: value == "custom", ("custom", "builtin")),
 }
+_KEYS: Mapping[str, Mapping[str, Key[Any]]] = {
+    SERVICE.name: _SERVICE_KEYS,
+    NODE.name: _NODE_KEYS,
+    NETWORK.name: _NETWORK_KEYS,
+}
+"""Filters of some kinds, beside or instead of those that every kind has."""
 
 
 class Named(msgspec.Struct, frozen=True):
@@ -105,29 +105,37 @@ class TaskQuery(msgspec.Struct, frozen=True):
     filters: tuple[str, ...] = ()
 
 
-def find_services(state: State, wanted: Sequence[str]) -> Slices[list[ServiceId]]:
-    """Services that are not being removed, by name, and those that cannot be read."""
-    left = [service for service in state.services.values() if not service.removing]
-    left += unreadable_services(state)
-    parsed = filters.parse(wanted, _SERVICE_KEYS, "service")
-    found = yield from _passing(left, parsed, _SERVICE_KEYS)
-    return [service.id for service in sorted(found, key=lambda service: service.spec.name)]
+def _keys_of(kind: Kind[Item, Id]) -> Mapping[str, Key[Item]]:
+    return {
+        "id": Key(lambda item, value: item.id.startswith(value)),
+        "name": Key(lambda item, value: kind.title(item).startswith(value)),
+        "label": Key(lambda item, value: filters.has_label(kind.labels(item), value)),
+        **_KEYS.get(kind.name, {}),
+    }
 
 
-def find_nodes(state: State, wanted: Sequence[str]) -> Slices[list[NodeId]]:
-    """Nodes in the order in which they joined."""
-    nodes = list(state.nodes.values())
-    parsed = filters.parse(wanted, _NODE_KEYS, "node")
-    found = yield from _passing(nodes, parsed, _NODE_KEYS)
-    return [node.id for node in sorted(found, key=lambda node: node.number)]
+def find_all(state: State, kind: Kind[Item, Id], wanted: Sequence[str]) -> Slices[list[Id]]:
+    """The ids of a kind's objects that pass the filters, in the kind's order."""
+    keys = _keys_of(kind)
+    parsed = filters.parse(wanted, keys, kind.name)
+    found = yield from _passing(_LISTED.get(kind.name, _all)(state, kind), parsed, keys)
+    return [kind.id_type(item.id) for item in sorted(found, key=kind.order)]
 
 
-def find_networks(state: State, wanted: Sequence[str]) -> Slices[list[NetworkId]]:
-    """Networks by name."""
-    networks = list(state.networks.values())
-    parsed = filters.parse(wanted, _NETWORK_KEYS, "network")
-    found = yield from _passing(networks, parsed, _NETWORK_KEYS)
-    return [network.id for network in sorted(found, key=lambda network: network.spec.name)]
+def _all(state: State, kind: Kind[Item, Id]) -> list[Item]:
+    return list(state.of(kind).values())
+
+
+def _listed_services(state: State, kind: Kind[Service, ServiceId]) -> list[Service]:
+    """Those that are not being removed, and those that cannot be read."""
+    left = [service for service in _all(state, kind) if not service.removing]
+    return [*left, *unreadable_services(state)]
+
+
+_LISTED: Mapping[str, Callable[[State, Kind[Any, Any]], list[Any]]] = {
+    SERVICE.name: _listed_services
+}
+"""Kinds of which a list does not hold exactly what exists."""
 
 
 def find_tasks(state: State, query: TaskQuery) -> Slices[list[TaskId]]:
@@ -173,8 +181,8 @@ def _candidates(state: State, query: TaskQuery) -> Slices[Iterator[Task]]:
             task = yield from find_task(state, ref)
             named[task.id] = task
         return iter(named.values())
-    services = {find_service(state, ref).id: None for ref in query.services}
-    nodes = {find_node(state, ref).id: None for ref in query.nodes}
+    services = {find(state, SERVICE, ref).id: None for ref in query.services}
+    nodes = {find(state, NODE, ref).id: None for ref in query.nodes}
     if nodes and not services:
         return (task for node in nodes for task in list(state.tasks_of_node(node).values()))
     groups = map(state.tasks_of_service, services or list(state.services))

@@ -4,15 +4,16 @@ An exact id wins over a name, a name over a prefix, as in Docker. Raises NotFoun
 quoted (and cut); an ambiguous prefix lists whom it could mean.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from controller.brain.slices import Slices, batches
-from pyswarm_core.errors import NotFound
-from pyswarm_core.ids import ID_ALPHABET, ID_LENGTH, NetworkId, NodeId, ServiceId, TaskId, short
+from pyswarm_core.errors import InvalidArgument, NotFound
+from pyswarm_core.ids import ID_ALPHABET, ID_LENGTH, NodeId, TaskId, short
+from pyswarm_core.kinds import KINDS, NODE, SERVICE, Id, Item, Kind
 from pyswarm_core.limits import SLICE_TASKS
-from pyswarm_core.objects import Network, Node, Service, Task
+from pyswarm_core.objects import Node, Object, Service, Task
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
 from pyswarm_core.validation.problem import shown
@@ -24,41 +25,53 @@ IDS_COMPARED_AT_ONCE = 10 * SLICE_TASKS
 _ID_LETTERS = frozenset(ID_ALPHABET)
 
 
-def find_service(state: State, ref: str) -> Service:
-    """The service of that name (unless it is being removed), id or prefix."""
-    found = state.services.get(ServiceId(ref))
-    if found is None and ref in state.service_of_name:
-        found = state.services[state.service_of_name[ref]]
-    if found is None:
-        key = _by_prefix("service", ref, state.services)
-        found = state.services[key]
-    return found
+def kind_named(word: str) -> Kind[Any, Any]:
+    """The kind of that name. Raises InvalidArgument."""
+    if (kind := KINDS.get(word)) is None:
+        known = ", ".join(sorted(KINDS))
+        raise InvalidArgument(f"kind {shown(word)} is not valid: want one of {known}")
+    return kind
 
 
-def find_network(state: State, ref: str) -> Network:
-    """The network of that name, id or prefix."""
-    found = state.networks.get(NetworkId(ref))
-    if found is None and ref in state.network_of_name:
-        found = state.networks[state.network_of_name[ref]]
-    return found or state.networks[_by_prefix("network", ref, state.networks)]
-
-
-def find_node(state: State, ref: str, *, prefer_living: bool = True) -> Node:
-    """The node of that hostname, id or prefix.
-
-    A host that left and joined again has a former node that is down: its name means the living one,
-    unless asked otherwise.
+def find(state: State, kind: Kind[Item, Id], ref: str) -> Item:
+    """The object of that id, name or prefix. Of services that are being removed the name is free:
+    they are found by their id.
     """
-    found = state.nodes.get(NodeId(ref))
-    if found is not None:
-        return found
-    named = [state.nodes[node_id] for node_id in state.node_table.named(ref)]
+    objects = state.of(kind)
+    found = objects.get(kind.id_type(ref)) or _named(state, kind, ref)
+    return found or objects[_by_prefix(kind.name, ref, objects)]
+
+
+def _named(state: State, kind: Kind[Item, Id], ref: str) -> Item | None:
+    if (by_name := _BY_NAME.get(kind.name)) is not None:
+        return cast(Item | None, by_name(state, ref))
+    object_id = state.ids_of_names(kind).get(ref)
+    return None if object_id is None else state.of(kind)[object_id]
+
+
+def _living_node(state: State, ref: str) -> Node | None:
+    """The node of that hostname. A host that left and joined again has a former node that is down:
+    its name means the living one.
+    """
+    named = _nodes_named(state, ref)
     living = [node for node in named if node.status.state is not NodeState.DOWN]
-    if prefer_living and len(living) == 1:
-        return living[0]
+    return living[0] if len(living) == 1 else _only_node(ref, named)
+
+
+def find_removable_node(state: State, ref: str) -> Node:
+    """As `find`, but the name of a living node and of a former one is ambiguous."""
+    found = state.nodes.get(NodeId(ref)) or _only_node(ref, _nodes_named(state, ref))
+    return found or state.nodes[_by_prefix(NODE.name, ref, state.nodes)]
+
+
+def _nodes_named(state: State, ref: str) -> list[Node]:
+    return [state.nodes[node_id] for node_id in state.node_table.named(ref)]
+
+
+def _only_node(ref: str, named: Sequence[Node]) -> Node | None:
     if len(named) > 1:
         raise _ambiguous("node", ref, [f"{short(n.id)} ({n.status.state})" for n in named])
-    return named[0] if named else state.nodes[_by_prefix("node", ref, state.nodes)]
+    return named[0] if named else None
 
 
 def find_task(state: State, ref: str) -> Slices[Task]:
@@ -73,7 +86,7 @@ def find_task(state: State, ref: str) -> Slices[Task]:
 def find_service_or_task(state: State, ref: str) -> Slices[Service | Task]:
     """Whichever of the two the ref names; a service wins. In slices."""
     try:
-        return find_service(state, ref)
+        return find(state, SERVICE, ref)
     except NotFound:
         pass
     try:
@@ -155,3 +168,7 @@ def _ambiguous(what: str, ref: str, candidates: Iterable[str]) -> NotFound:
     listed = ", ".join(told[:_CANDIDATES])
     more = " and others" if len(told) > _CANDIDATES else ""
     return NotFound(f"{what} {shown(ref)} is ambiguous: it could be {listed}{more}")
+
+
+_BY_NAME: Mapping[str, Callable[[State, str], Object | None]] = {NODE.name: _living_node}
+"""Kinds of which several objects may have the same name."""

@@ -10,16 +10,12 @@ from controller.api.queries.lookup import task_name
 from controller.brain.nodes import runs_controller
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.indexes.nodes import BoolColumn
+from pyswarm_core.kinds import SERVICE, Id, Item, Kind, encode
 from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import Node, NodeResources, Service, Task
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
-from pyswarm_core.views import NodeView, ServiceSummary, TaskView
-
-
-def shown(service: Service) -> Service:
-    """The service as anybody may see it: without its registry login."""
-    return msgspec.structs.replace(service, registry_login=None)
+from pyswarm_core.views import EncodedObject, NodeView, ServiceSummary, TaskView
 
 
 def service_summary(
@@ -29,7 +25,7 @@ def service_summary(
     cannot be worked out is quarantined, and wants none.
     """
     running = state.tasks_of_service(service.id).running
-    listed = msgspec.structs.replace(shown(service), previous_specs=())
+    listed = msgspec.structs.replace(SERVICE.shown(service), previous_specs=())
     try:
         desired = desired_tasks(state, service)
     except Exception:
@@ -101,6 +97,17 @@ def listed_service(
     """The service by its id, one that cannot be read too; None if it is gone."""
     service = state.services.get(service_id) or unreadable_service(state, service_id)
     return service_summary(state, service, quarantined) if service else None
+
+
+def listed(state: State, kind: Kind[Item, Id], object_id: Id) -> EncodedObject | None:
+    """The object by its id; None if it is gone."""
+    item = state.of(kind).get(object_id)
+    return encoded(kind, item) if item is not None else None
+
+
+def encoded(kind: Kind[Item, Id], item: Item) -> EncodedObject:
+    """The object as anybody may see it."""
+    return EncodedObject(encode(kind.shown(item)))
 
 
 def listed_task(state: State, task_id: TaskId, *, with_spec: bool) -> TaskView | None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from pyswarm_core.decision import Decision, Dirty, Writes
 from pyswarm_core.ids import ServiceId
+from pyswarm_core.kinds import NETWORK, SERVICE, split_name
 
 
 class Stage(StrEnum):
@@ -72,10 +73,10 @@ class Quarantine:
 
     def forget(self, writes: Writes) -> None:
         """Objects that are removed are held no more."""
-        gone = {*writes.removed_services, *writes.removed_networks, *writes.removed_nodes}
+        gone = set(map(split_name, writes.removed))
         if gone:
             for held in self._held.values():
-                for name in [name for name in held if _id(name) in gone]:
+                for name in [name for name in held if split_name(name) in gone]:
                     del held[name]
 
     def ids(self) -> frozenset[str]:
@@ -100,14 +101,16 @@ class Quarantine:
     def decided(self, dirty: Dirty, decision: Decision) -> list[Failure]:
         """After a decision about `dirty`: hold what failed, lift what did not; return the news."""
         succeeded = dirty.services - decision.again.keys() - decision.failed.keys()
-        self.lift(Stage.DECIDE, map(_SERVICE.format, succeeded))
-        self.lift(Stage.ALLOCATE, [_NETWORK.format(one.id) for one in decision.writes.networks])
+        self.lift(Stage.DECIDE, map(SERVICE.object_name, succeeded))
+        self.lift(
+            Stage.ALLOCATE, [NETWORK.object_name(one.id) for one in decision.writes.of(NETWORK)]
+        )
         failures = [
-            Failure(Stage.DECIDE, _SERVICE.format(service_id), reason)
+            Failure(Stage.DECIDE, SERVICE.object_name(service_id), reason)
             for service_id, reason in decision.failed.items()
         ]
         failures += (
-            Failure(Stage.ALLOCATE, _NETWORK.format(network_id), reason)
+            Failure(Stage.ALLOCATE, NETWORK.object_name(network_id), reason)
             for network_id, reason in decision.failed_networks.items()
         )
         return self.hold(failures)
@@ -123,9 +126,5 @@ class Quarantine:
         return self.hold(Failure(stage, name, reason) for name, reason in failed.items())
 
 
-_SERVICE = "service/{}"
-_NETWORK = "network/{}"
-
-
 def _id(name: str) -> str:
-    return name.split("/")[1] if "/" in name else name
+    return split_name(name)[1] or name

@@ -21,6 +21,7 @@ from controller.leader.endpoints.sets import Endpoints, overlays_of
 from pyswarm_core.clock import NEVER, Instant, after
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
+from pyswarm_core.kinds import SERVICE
 from pyswarm_core.limits import ENDPOINT_PERIOD, ENDPOINT_SLICE, NODES_MAX, SLICE_TASKS
 from pyswarm_core.objects import Task
 from pyswarm_core.state import State
@@ -96,8 +97,8 @@ class Reach:
 
     def deciding(self, writes: Writes) -> None:
         """These writes are about to be applied."""
-        self._marked.update((service.id, None) for service in writes.services)
-        self._marked.update(dict.fromkeys(writes.removed_services))
+        self._marked.update((service.id, None) for service in writes.of(SERVICE))
+        self._marked.update(dict.fromkeys(writes.removed_of(SERVICE)))
         for task in writes.tasks:
             if task.state < _RUNNING:
                 continue

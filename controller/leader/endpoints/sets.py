@@ -20,6 +20,7 @@ from pyswarm_core.codec import to_proto
 from pyswarm_core.errors import told
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.indexes.columns import endpoint_digest, pack_ids
+from pyswarm_core.kinds import SERVICE
 from pyswarm_core.limits import ENDPOINT_CHANGES, ENDPOINT_LEAST, ENDPOINT_SLICE, NODES_MAX
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import PublishMode
@@ -85,9 +86,9 @@ class Endpoints:
             try:
                 yield from self._refresh(service_id, changed)
             except Exception as error:
-                self.failed[f"service/{service_id}"] = told(error)
+                self.failed[SERVICE.object_name(service_id)] = told(error)
             else:
-                self.failed.pop(f"service/{service_id}", None)
+                self.failed.pop(SERVICE.object_name(service_id), None)
             if self._look(ENDPOINT_LEAST):
                 yield
         return changed

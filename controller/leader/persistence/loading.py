@@ -4,37 +4,32 @@ Chunks are read in buckets (one per first letter of the service's id), several a
 prefix would be paged in quadratic time. What was read is decoded and goes into the state in short
 slices, one at a time, so that others run meanwhile.
 
-What cannot be read is left out, and named in State.unreadable. A node, network or service stays in
-the store as it is until a user removes it by its id; the tasks of such a service stay as well, and
-so do their containers. A chunk's bytes are put aside, and its slots are filled anew.
+What cannot be read is left out, and named in State.unreadable. An object stays in the store as it
+is until a user removes it by its id; the tasks of such a service stay as well, and so do their
+containers. A chunk's bytes are put aside, and its slots are filled anew.
 """
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from ipaddress import IPv4Network, IPv6Network
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
-from google.protobuf.message import Message
 
 from controller.brain.nodes import moved
 from controller.leader.persistence.saving import Breathe, Unsaved, pause
 from controller.store.base import Compacted, KeyValue, Store, StoreMisuse
-from pyswarm_core.api.v1 import objects_pb2
 from pyswarm_core.chunks import decode_chunk
 from pyswarm_core.clock import Instant
-from pyswarm_core.codec import from_proto
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import told
 from pyswarm_core.ids import ID_ALPHABET
 from pyswarm_core.keys import Keys
+from pyswarm_core.kinds import CLUSTER, KINDS, NODE, SERVICE, Kind
 from pyswarm_core.limits import SLICE_BYTES, SLICE_OBJECT_BYTES, SLICE_TASKS, VALUE_BYTES_MAX
-from pyswarm_core.objects import Cluster, Network, Node, Service, Task
+from pyswarm_core.objects import Cluster, Node, Object, Task
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState
-
-M = TypeVar("M", bound=Message)
 
 BUCKETS_IN_FLIGHT = 4
 ATTEMPTS = 5
@@ -83,21 +78,11 @@ async def _load(
     state = State(_cluster(found.items[0]) if found.items else first())
     revision = found.revision
     loaded = Loaded(state, revision, unsaved)
-    nodes, services, networks = await asyncio.gather(
-        store.read(keys.nodes, revision),
-        store.read(keys.services, revision),
-        store.read(keys.networks, revision),
-    )
-    reader = _Reader(loaded, keys, breathe)
-    await reader.read(
-        nodes.items, objects_pb2.Node, lambda m: Writes(nodes=(_unheard(from_proto(Node, m), now),))
-    )
-    await reader.read(
-        services.items, objects_pb2.Service, lambda m: Writes(services=(from_proto(Service, m),))
-    )
-    await reader.read(
-        networks.items, objects_pb2.Network, lambda m: Writes(networks=(_network(m),))
-    )
+    kinds = tuple(KINDS.values())
+    reads = (store.read(keys.objects(kind), revision) for kind in kinds)
+    reader = _Reader(loaded, keys, now, breathe)
+    for kind, stored in zip(kinds, await asyncio.gather(*reads), strict=True):
+        await reader.read(kind, stored.items)
     buckets = iter(ID_ALPHABET)
     taking = asyncio.Lock()
 
@@ -121,7 +106,7 @@ async def _load(
 def _cluster(item: KeyValue) -> Cluster:
     """Nothing can be led without it: neither tokens nor numbers may be made up."""
     try:
-        return from_proto(Cluster, objects_pb2.Cluster.FromString(item.value))
+        return CLUSTER.decode(item.value)
     except Exception as error:
         raise StoreMisuse(
             f"{item.key.decode(errors='replace')} cannot be read: restore it from a backup of the"
@@ -132,19 +117,20 @@ def _cluster(item: KeyValue) -> Cluster:
 class _Reader:
     """Puts what was read into the state, but for what cannot be read."""
 
-    def __init__(self, loaded: Loaded, keys: Keys, breathe: Breathe) -> None:
+    def __init__(self, loaded: Loaded, keys: Keys, now: Instant, breathe: Breathe) -> None:
         self._loaded = loaded
         self._keys = keys
+        self._now = now
         self._breathe = breathe
 
-    async def read(
-        self, items: Sequence[KeyValue], message: type[M], writes_of: Callable[[M], Writes]
-    ) -> None:
+    async def read(self, kind: Kind[Any, Any], items: Sequence[KeyValue]) -> None:
         """Objects of one kind, about SLICE_BYTES at a time."""
+        come_back = _COME_BACK.get(kind.name, _as_it_was)
         weight = 0
         for item in items:
             try:
-                self._loaded.state.apply(writes_of(message.FromString(item.value)))
+                found = come_back(kind.decode(item.value), self._now)
+                self._loaded.state.apply(Writes(objects=(found,)))
             except Exception as error:
                 self._leave_out(item.key, error)
             weight += SLICE_OBJECT_BYTES + len(item.value)
@@ -159,7 +145,7 @@ class _Reader:
         for item in items:
             try:
                 key = self._keys.parse_chunk(item.key)
-                is_unreadable = f"service/{key.service_id}" in state.unreadable
+                is_unreadable = SERVICE.object_name(key.service_id) in state.unreadable
                 if key.service_id not in state.services and not is_unreadable:
                     unsaved.chunks[key] = None
                     continue
@@ -179,15 +165,8 @@ class _Reader:
         self._loaded.state.unreadable[self._keys.name_of(key)] = told(error)
 
 
-def _network(message: objects_pb2.Network) -> Network:
-    """Raises ValueError for subnets that are none: whoever compares those of all networks, for a
-    new network or a host's address, would fail at it.
-    """
-    network = from_proto(Network, message)
-    IPv4Network(network.subnet)
-    if network.subnet6:
-        IPv6Network(network.subnet6)
-    return network
+def _as_it_was(item: Object, _: Instant) -> Object:
+    return item
 
 
 def _unheard(node: Node, now: Instant) -> Node:
@@ -198,3 +177,7 @@ def _unheard(node: Node, now: Instant) -> Node:
     # Stored by a version that kept no such time; it wrote `updated_at` with the state.
     status = msgspec.structs.replace(node.status, since=node.updated_at)
     return msgspec.structs.replace(node, status=status)
+
+
+_COME_BACK: Mapping[str, Callable[[Any, Instant], Object]] = {NODE.name: _unheard}
+"""Kinds whose objects come back other than they were stored."""

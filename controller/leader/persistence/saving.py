@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from controller.leader.election import Term
 from controller.store.base import (
@@ -33,11 +33,11 @@ from controller.store.base import (
     Txn,
 )
 from pyswarm_core.chunks import encode_chunk
-from pyswarm_core.codec import Storable, encode
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import told
-from pyswarm_core.ids import NetworkId, NodeId, ServiceId
+from pyswarm_core.ids import NodeId
 from pyswarm_core.keys import ChunkKey, Keys, chunk_of
+from pyswarm_core.kinds import KINDS, Kind, ObjectName, Storable, encode, kind_of, split_name
 from pyswarm_core.limits import (
     CHUNK_SLOTS,
     TXN_BYTES_MAX,
@@ -70,35 +70,26 @@ class Unsaved:
 
     def __init__(self) -> None:
         self.cluster = False
-        self.nodes: dict[NodeId, None] = {}
-        self.services: dict[ServiceId, None] = {}
-        self.networks: dict[NetworkId, None] = {}
+        self.objects: dict[ObjectName, None] = {}
         self.chunks: dict[ChunkKey, None] = {}
         self.aside: dict[bytes, bytes] = {}
         """Bytes to keep under another key; set by loading alone."""
 
     def __len__(self) -> int:
-        objects = len(self.nodes) + len(self.services) + len(self.networks)
-        return self.cluster + objects + len(self.chunks) + len(self.aside)
+        return self.cluster + len(self.objects) + len(self.chunks) + len(self.aside)
 
     def add(self, writes: Writes, chunks: Iterable[ChunkKey]) -> None:
         """Everything that the writes name, and the chunks that `State.apply` said they changed."""
         self.cluster = self.cluster or writes.cluster is not None
-        self.nodes.update((node.id, None) for node in writes.nodes)
-        self.nodes.update(dict.fromkeys(writes.removed_nodes))
-        self.services.update((service.id, None) for service in writes.services)
-        self.services.update(dict.fromkeys(writes.removed_services))
-        self.networks.update((network.id, None) for network in writes.networks)
-        self.networks.update(dict.fromkeys(writes.removed_networks))
+        self.objects.update((kind_of(one).object_name(one.id), None) for one in writes.objects)
+        self.objects.update(dict.fromkeys(writes.removed))
         self.chunks.update(dict.fromkeys(sorted(chunks)))
 
     def names(self) -> Iterator[str]:
         """What is named, as Keys.name_of has it."""
         if self.cluster:
             yield "cluster"
-        yield from (f"node/{one}" for one in self.nodes)
-        yield from (f"service/{one}" for one in self.services)
-        yield from (f"network/{one}" for one in self.networks)
+        yield from self.objects
         yield from (f"chunk/{key.service_id}/{key.block:08d}" for key in self.chunks)
 
     def add_tasks(self, tasks: Iterable[Task]) -> None:
@@ -107,18 +98,14 @@ class Unsaved:
 
     def drop(self, saved: "Unsaved") -> None:
         """These are being saved: no need to do it again."""
-        _drop(self.nodes, saved.nodes)
-        _drop(self.services, saved.services)
-        _drop(self.networks, saved.networks)
+        _drop(self.objects, saved.objects)
         _drop(self.chunks, saved.chunks)
 
     def take(self, count: int) -> "Unsaved":
         """Remove and return up to `count` chunks, with all else."""
         taken = Unsaved()
         taken.cluster, self.cluster = self.cluster, False
-        taken.nodes, self.nodes = self.nodes, {}
-        taken.services, self.services = self.services, {}
-        taken.networks, self.networks = self.networks, {}
+        taken.objects, self.objects = self.objects, {}
         taken.aside, self.aside = self.aside, {}
         for key in list(self.chunks)[:count]:
             taken.chunks[key] = self.chunks.pop(key)
@@ -136,19 +123,12 @@ class Encoder:
 
     def puts(self, unsaved: Unsaved) -> Iterator[Operation]:
         """The objects that exist."""
-        state, keys = self._state, self._keys
         yield from (Put(key, value) for key, value in unsaved.aside.items())
         if unsaved.cluster:
-            yield from self._put(keys.cluster, state.cluster)
-        for node_id in unsaved.nodes:
-            if (node := state.nodes.get(node_id)) is not None:
-                yield from self._put(keys.node(node_id), node)
-        for network_id in unsaved.networks:
-            if (network := state.networks.get(network_id)) is not None:
-                yield from self._put(keys.network(network_id), network)
-        for service_id in unsaved.services:
-            if (service := state.services.get(service_id)) is not None:
-                yield from self._put(keys.service(service_id), service)
+            yield from self._put(self._keys.cluster, self._state.cluster)
+        for kind, object_id in _by_kind(unsaved.objects):
+            if (item := self._state.of(kind).get(object_id)) is not None:
+                yield from self._put(self._keys.object(kind, object_id), item)
 
     def chunks(self, unsaved: Unsaved) -> Iterator[Operation]:
         """Chunks of tasks; an empty one is deleted."""
@@ -187,10 +167,9 @@ class Encoder:
 
     def deletes(self, unsaved: Unsaved) -> Iterator[Operation]:
         """The objects that are gone; after their chunks, which nobody would find without them."""
-        state, keys = self._state, self._keys
-        yield from (Delete(keys.service(i)) for i in unsaved.services if i not in state.services)
-        yield from (Delete(keys.network(i)) for i in unsaved.networks if i not in state.networks)
-        yield from (Delete(keys.node(i)) for i in unsaved.nodes if i not in state.nodes)
+        for kind, object_id in reversed(_by_kind(unsaved.objects)):
+            if object_id not in self._state.of(kind):
+                yield Delete(self._keys.object(kind, object_id))
 
 
 class Saver:
@@ -334,6 +313,15 @@ class Saver:
                 raise Deposed("another controller leads")
             self._fence = found.mod_revision
             return
+
+
+def _by_kind(names: Iterable[ObjectName]) -> list[tuple[Kind[Any, Any], str]]:
+    """In the order of the table: what is referred to comes before what refers to it."""
+    ids: dict[str, list[str]] = {name: [] for name in KINDS}
+    for name in names:
+        kind_name, object_id = split_name(name)
+        ids[kind_name].append(object_id)
+    return [(kind, object_id) for name, kind in KINDS.items() for object_id in ids[name]]
 
 
 def _drop(names: dict[N, None], gone: dict[N, None]) -> None:

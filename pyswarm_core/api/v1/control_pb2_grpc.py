@@ -124,6 +124,21 @@ class ControlStub:
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.TraceNetworkRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.TraceNetworkReply.FromString,
                 _registered_method=True)
+        self.GetObject = channel.unary_unary(
+                '/pyswarm.v1.Control/GetObject',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ObjectRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.EncodedObject.FromString,
+                _registered_method=True)
+        self.ListObjects = channel.unary_stream(
+                '/pyswarm.v1.Control/ListObjects',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListObjectsRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListObjectsReply.FromString,
+                _registered_method=True)
+        self.RemoveObject = channel.unary_unary(
+                '/pyswarm.v1.Control/RemoveObject',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ObjectRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RemoveObjectReply.FromString,
+                _registered_method=True)
         self.Events = channel.unary_stream(
                 '/pyswarm.v1.Control/Events',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.EventsRequest.SerializeToString,
@@ -266,6 +281,25 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetObject(self, request, context):
+        """Of any kind, among them those without calls of their own: see pyswarm_core/kinds.py.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListObjects(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveObject(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Events(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -389,6 +423,21 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.TraceNetwork,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.TraceNetworkRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.TraceNetworkReply.SerializeToString,
+            ),
+            'GetObject': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetObject,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ObjectRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.EncodedObject.SerializeToString,
+            ),
+            'ListObjects': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListObjects,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListObjectsRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListObjectsReply.SerializeToString,
+            ),
+            'RemoveObject': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveObject,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ObjectRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RemoveObjectReply.SerializeToString,
             ),
             'Events': grpc.unary_stream_rpc_method_handler(
                     servicer.Events,
@@ -902,6 +951,87 @@ class Control:
             '/pyswarm.v1.Control/TraceNetwork',
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.TraceNetworkRequest.SerializeToString,
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.TraceNetworkReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetObject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/GetObject',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.ObjectRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.EncodedObject.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListObjects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/pyswarm.v1.Control/ListObjects',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListObjectsRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListObjectsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveObject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/RemoveObject',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.ObjectRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.RemoveObjectReply.FromString,
             options,
             channel_credentials,
             insecure,

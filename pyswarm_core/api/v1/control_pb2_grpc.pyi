@@ -55,6 +55,10 @@ class ControlStub:
     RemoveNetwork: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.NetworkReply]
     TraceNetwork: _grpc.UnaryUnaryMultiCallable[_control_pb2.TraceNetworkRequest, _control_pb2.TraceNetworkReply]
     """Follows the way from a task to another task, a service, a name or an address; ends with the first broken hop."""
+    GetObject: _grpc.UnaryUnaryMultiCallable[_control_pb2.ObjectRequest, _control_pb2.EncodedObject]
+    """Of any kind, among them those without calls of their own: see pyswarm_core/kinds.py."""
+    ListObjects: _grpc.UnaryStreamMultiCallable[_control_pb2.ListObjectsRequest, _control_pb2.ListObjectsReply]
+    RemoveObject: _grpc.UnaryUnaryMultiCallable[_control_pb2.ObjectRequest, _control_pb2.RemoveObjectReply]
     Events: _grpc.UnaryStreamMultiCallable[_control_pb2.EventsRequest, _control_pb2.EventsReply]
     Logs: _grpc.UnaryStreamMultiCallable[_control_pb2.LogsRequest, _control_pb2.LogsReply]
     PullImage: _grpc.UnaryStreamMultiCallable[_control_pb2.PullImageRequest, _control_pb2.NodeImageProgress]
@@ -87,6 +91,10 @@ class ControlAsyncStub(ControlStub):
     RemoveNetwork: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.NetworkReply]  # type: ignore[assignment]
     TraceNetwork: _aio.UnaryUnaryMultiCallable[_control_pb2.TraceNetworkRequest, _control_pb2.TraceNetworkReply]  # type: ignore[assignment]
     """Follows the way from a task to another task, a service, a name or an address; ends with the first broken hop."""
+    GetObject: _aio.UnaryUnaryMultiCallable[_control_pb2.ObjectRequest, _control_pb2.EncodedObject]  # type: ignore[assignment]
+    """Of any kind, among them those without calls of their own: see pyswarm_core/kinds.py."""
+    ListObjects: _aio.UnaryStreamMultiCallable[_control_pb2.ListObjectsRequest, _control_pb2.ListObjectsReply]  # type: ignore[assignment]
+    RemoveObject: _aio.UnaryUnaryMultiCallable[_control_pb2.ObjectRequest, _control_pb2.RemoveObjectReply]  # type: ignore[assignment]
     Events: _aio.UnaryStreamMultiCallable[_control_pb2.EventsRequest, _control_pb2.EventsReply]  # type: ignore[assignment]
     Logs: _aio.UnaryStreamMultiCallable[_control_pb2.LogsRequest, _control_pb2.LogsReply]  # type: ignore[assignment]
     PullImage: _aio.UnaryStreamMultiCallable[_control_pb2.PullImageRequest, _control_pb2.NodeImageProgress]  # type: ignore[assignment]
@@ -224,6 +232,28 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.TraceNetworkReply, _abc.Awaitable[_control_pb2.TraceNetworkReply]]:
         """Follows the way from a task to another task, a service, a name or an address; ends with the first broken hop."""
+
+    @_abc_1.abstractmethod
+    def GetObject(
+        self,
+        request: _control_pb2.ObjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.EncodedObject, _abc.Awaitable[_control_pb2.EncodedObject]]:
+        """Of any kind, among them those without calls of their own: see pyswarm_core/kinds.py."""
+
+    @_abc_1.abstractmethod
+    def ListObjects(
+        self,
+        request: _control_pb2.ListObjectsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_control_pb2.ListObjectsReply], _abc.AsyncIterator[_control_pb2.ListObjectsReply]]: ...
+
+    @_abc_1.abstractmethod
+    def RemoveObject(
+        self,
+        request: _control_pb2.ObjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.RemoveObjectReply, _abc.Awaitable[_control_pb2.RemoveObjectReply]]: ...
 
     @_abc_1.abstractmethod
     def Events(

@@ -13,6 +13,7 @@ from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import objects_pb2, specs_pb2
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.decision import Writes
+from pyswarm_core.kinds import SERVICE
 from pyswarm_core.objects import Network, Node, Service
 from pyswarm_core.specs import EndpointSpec, NetworkSpec, PortConfig
 from pyswarm_core.states import Availability, TaskState
@@ -167,7 +168,7 @@ async def test_networks_come_and_go_and_are_kept_while_used(api: Api) -> None:
     assert service.spec.task_template.networks[0].target == network.id
     used = await refused(api.stub.RemoveNetwork(pb.RefRequest(ref="app")), grpc.StatusCode.ABORTED)
     assert "'web'" in used
-    api.desk.put(Writes(removed_services=(service.id,)))
+    api.desk.put(Writes(removed=(SERVICE.object_name(service.id),)))
     await api.stub.RemoveNetwork(pb.RefRequest(ref="app"))
     assert not (await whole(pb.ListNetworksReply, api.stub.ListNetworks(pb.ListRequest()))).networks
 
@@ -230,7 +231,7 @@ async def test_a_watch_ends_when_the_service_is_gone(api: Api) -> None:
     watch = api.stub.WatchService(pb.WatchServiceRequest(ref=service.id, follow=True))
     stream = watch.__aiter__()
     await anext(stream)
-    api.desk.put(Writes(removed_services=(service.id,)))
+    api.desk.put(Writes(removed=(SERVICE.object_name(service.id),)))
     assert [progress.gone async for progress in stream][-1]
 
 

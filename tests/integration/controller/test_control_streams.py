@@ -11,6 +11,7 @@ from pyswarm_core.api.v1 import dispatcher_pb2 as dp
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Note, NoteKind, Writes
 from pyswarm_core.ids import NodeId
+from pyswarm_core.kinds import SERVICE
 from pyswarm_core.objects import Task
 from pyswarm_core.states import NodeState, TaskState
 from tests.fixtures import build
@@ -22,7 +23,7 @@ WEB = build.service("web", replicas=2)
 
 
 def with_tasks(api: Api, *tasks: Task) -> None:
-    api.desk.put(Writes(services=(WEB,), tasks=list(tasks)))
+    api.desk.put(Writes(objects=(WEB,), tasks=list(tasks)))
 
 
 def agent(logs: dict[str, Sequence[tuple[int, str]]]) -> Answer:
@@ -64,7 +65,7 @@ async def test_the_logs_of_all_tasks_are_merged_by_time(api: Api) -> None:
 
 async def test_a_node_that_cannot_be_asked_costs_a_warning_only(api: Api) -> None:
     down = build.node("n3", state=NodeState.DOWN)
-    api.desk.put(Writes(nodes=(down,)))
+    api.desk.put(Writes(objects=(down,)))
     with_tasks(api, *(build.task(f"web.{n}", node=f"n{n}") for n in (1, 2, 3)))
     api.desk.agents[NodeId("n1")] = agent({"web.1": [(1, "a")]})
     lines, warnings = await read_logs(api, ref="web", tail=-1)
@@ -92,7 +93,7 @@ async def test_following_takes_up_tasks_that_appear_and_ends_with_the_service(ap
     with_tasks(api, second)
     assert (await anext(stream)).lines[0].text == b"b"
     api.desk.put(Writes(removed_tasks=[first.id, second.id]))
-    api.desk.put(Writes(removed_services=(WEB.id,)))
+    api.desk.put(Writes(removed=(SERVICE.object_name(WEB.id),)))
     async with asyncio.timeout(5):
         assert [reply async for reply in stream] == []
 
@@ -159,7 +160,7 @@ async def test_an_image_that_no_node_has_is_not_found(api: Api) -> None:
 
 
 async def test_events_are_told_from_memory_and_as_they_happen(api: Api) -> None:
-    api.desk.events.record([Note(NoteKind.SERVICE_CREATED, "id1", "web")], build.NOW, 1)
+    api.desk.events.record([Note("service.create", "id1", "web")], build.NOW, 1)
     api.desk.events.record([Note(NoteKind.NODE_READY, "n1", "n1")], build.NOW, 1)
     request = pb.EventsRequest(filters=["type=service"])
     kept = await whole(pb.EventsReply, api.stub.Events(request))
@@ -177,7 +178,7 @@ async def test_following_events_until_the_past_tells_those_kept_and_ends(
     api: Api, since: int
 ) -> None:
     for name, at in (("web", build.NOW - 2), ("db", build.NOW)):
-        note = Note(NoteKind.SERVICE_CREATED, name, name)
+        note = Note("service.create", name, name)
         api.desk.events.record([note], Instant(at), 1)
     request = pb.EventsRequest(since=since, follow=True, until=build.NOW - 1)
     told = await whole(pb.EventsReply, api.stub.Events(request))

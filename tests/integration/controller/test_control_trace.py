@@ -58,11 +58,7 @@ class Agents:
             endpoint=Endpoint(virtual_ips=(VirtualIp(network_id=NET, addr=VIP),)),
         )
         desk.put(
-            Writes(
-                networks=tuple(stored.networks.values()),
-                services=(service,),
-                tasks=list(stored.tasks.values()),
-            )
+            Writes(objects=(*stored.networks.values(), service), tasks=list(stored.tasks.values()))
         )
         for name in ("n1", "n2"):
             desk.agents[NodeId(name)] = self.telling(name, WHOLE)

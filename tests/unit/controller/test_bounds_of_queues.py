@@ -32,6 +32,7 @@ from pyswarm_core.decision import Note, NoteKind, Writes
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.keys import Keys
+from pyswarm_core.kinds import NODE
 from pyswarm_core.limits import (
     ASSIGNMENT_CHANGES,
     ASSIGNMENT_QUEUE,
@@ -208,6 +209,6 @@ async def test_transactions_under_way_are_bounded() -> None:
     term = Term(0, 2, won.revision, won.revision, NOW)
     saver = Saver(Slow(kv, Stopped()), keys, term, b"me", on_error=lambda error: None)
     unsaved = Unsaved()
-    unsaved.nodes.update(dict.fromkeys(state.nodes))
+    unsaved.objects.update(dict.fromkeys(map(NODE.object_name, state.nodes)))
     await saver.save(state, unsaved)
     assert most == TXN_IN_FLIGHT == 4

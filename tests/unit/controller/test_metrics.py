@@ -62,14 +62,14 @@ def test_virtual_addresses_and_the_gateway_close_blocks() -> None:
     state = full_world("10.128.0.0/24").state
     vip = Endpoint(virtual_ips=(VirtualIp(network_id=NET, addr="10.128.0.254"),))
     held: Network = replace(made, blocks=state.networks[NET].blocks)
-    state.apply(Writes(networks=(held,), services=(replace(service("db"), endpoint=vip),)))
+    state.apply(Writes(objects=(held, replace(service("db"), endpoint=vip))))
     load, virtual = state.network_load[NET].values(), state.virtual_ips[NET]
     assert usage(held, load, virtual) == Usage(3, 2, 11, 12, 1)
 
 
 def test_a_network_that_cannot_be_worked_out_does_not_end_the_scrape() -> None:
     state = full_world("10.128.0.0/28").state
-    state.apply(Writes(networks=(build.network("torn", subnet="not a subnet"),)))
+    state.apply(Writes(objects=(build.network("torn", subnet="not a subnet"),)))
     metrics = Metrics()
     leading: Watched = Leading(state)
     metrics.watch(lambda: leading)

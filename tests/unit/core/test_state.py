@@ -12,6 +12,7 @@ from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.indexes.nodes import NodeTable
 from pyswarm_core.indexes.tasks import ServiceTasks
 from pyswarm_core.keys import ChunkKey
+from pyswarm_core.kinds import NETWORK, NODE, SERVICE
 from pyswarm_core.limits import CHUNK_SLOTS
 from pyswarm_core.objects import NO_DETAIL, Block, Endpoint, Task, TaskDetail, TaskStatus, VirtualIp
 from pyswarm_core.specs import NetworkSpec
@@ -131,13 +132,15 @@ def test_what_two_have_by_a_store_s_mistake_can_be_removed() -> None:
     networks = [replace(build.network(name), spec=NetworkSpec(name="net")) for name in ("n", "m")]
     state = build.state(services=services, networks=networks)
     nodes = [replace(build.node(name), number=7) for name in ("n1", "n2")]
-    state.apply(Writes(nodes=tuple(nodes)))
+    state.apply(Writes(objects=tuple(nodes)))
     for left in ("b", ""):
         gone = "a" if left else "b"
-        state.apply(Writes(removed_services=(ServiceId(gone),)))
+        state.apply(Writes(removed=(SERVICE.object_name(ServiceId(gone)),)))
         assert list(state.services) == [left] * bool(left)
-    state.apply(Writes(removed_networks=(NetworkId("n"), NetworkId("m"))))
-    state.apply(Writes(removed_nodes=(NodeId("n1"), NodeId("n2"))))
+    state.apply(
+        Writes(removed=(NETWORK.object_name(NetworkId("n")), NETWORK.object_name(NetworkId("m"))))
+    )
+    state.apply(Writes(removed=(NODE.object_name(NodeId("n1")), NODE.object_name(NodeId("n2")))))
     for index in (state.virtual_ips, state.network_of_name, state.node_of_number):
         assert not index
 

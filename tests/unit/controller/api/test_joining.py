@@ -10,6 +10,7 @@ from controller.leader.events import notes_of
 from pyswarm_core.decision import NoteKind, Writes
 from pyswarm_core.errors import AlreadyExists, InvalidArgument, NotFound, PermissionDenied
 from pyswarm_core.ids import NodeId
+from pyswarm_core.kinds import NODE
 from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import Node, NodeDescription, NodeResources
 from pyswarm_core.state import State
@@ -30,7 +31,7 @@ def world(*nodes: Node) -> State:
 def join_as(state: State, hostname: str = "new", addr: str = "192.0.2.99", **more: object) -> Node:
     wish = JoinWish(TOKEN, NodeDescription(hostname=hostname, **more), addr)  # type: ignore[arg-type]
     writes, node = join(state, wish, build.NOW, build.Numbered())
-    assert writes.nodes == (node,)
+    assert writes.objects == (node,)
     return node
 
 
@@ -72,7 +73,9 @@ def test_a_host_that_left_joins_again_with_its_name_and_address() -> None:
     fleet = world(build.node("n1", addr="192.0.2.1", state=NodeState.DOWN))
     node = join_as(fleet, "n1", "192.0.2.1")
     assert node.id != "n1"
-    fleet.apply(Writes(nodes=(replace(node, status=replace(node.status, state=NodeState.READY)),)))
+    fleet.apply(
+        Writes(objects=(replace(node, status=replace(node.status, state=NodeState.READY)),))
+    )
     # What was taken over is not taken back.
     with pytest.raises(AlreadyExists, match="hostname n1 belongs to node 0000"):
         greet(fleet, NodeId("n1"), NodeDescription(hostname="n1"), "192.0.2.1", ())
@@ -92,12 +95,12 @@ def test_a_node_that_was_emptied_and_fell_silent_is_down_when_its_host_joins_aga
     writes, node = join(
         fleet, JoinWish(TOKEN, NodeDescription(hostname="n1"), "192.0.2.1"), NOW, build.Numbered()
     )
-    joined, former = writes.nodes
+    joined, former = writes.of(NODE)
     assert (joined, former.id) == (node, "n1")
     assert (former.status.state, former.status.since) == (NodeState.DOWN, NOW)
     told = notes_of(fleet, writes)
     assert [(n.kind, n.subject) for n in told] == [
-        (NoteKind.NODE_JOINED, node.id),
+        ("node.create", node.id),
         (NoteKind.NODE_DOWN, "n1"),
     ]
     fleet.apply(writes)
@@ -129,14 +132,14 @@ def test_a_node_that_is_heard_or_not_emptied_keeps_name_and_address(
 
 def test_a_name_is_free_again_once_its_node_is_removed_or_renamed() -> None:
     fleet = world(build.node("n1", addr="192.0.2.1"), build.node("n2", addr="192.0.2.2"))
-    fleet.apply(Writes(removed_nodes=(NodeId("n1"),)))
+    fleet.apply(Writes(removed=(NODE.object_name(NodeId("n1")),)))
     join_as(fleet, "n1", "192.0.2.1")
     moved = replace(
         fleet.nodes[NodeId("n2")],
         description=NodeDescription(hostname="other"),
         status=replace(fleet.nodes[NodeId("n2")].status, addr="192.0.2.3"),
     )
-    fleet.apply(Writes(nodes=(moved,)))
+    fleet.apply(Writes(objects=(moved,)))
     join_as(fleet, "n2", "192.0.2.2")
     with pytest.raises(AlreadyExists):
         join_as(fleet, "other")
@@ -203,7 +206,7 @@ def test_a_node_with_a_controller_from_before_becomes_a_manager_once() -> None:
     fleet = world(build.node("n1", addr="192.0.2.1"), build.node("n2", addr="192.0.2.2"))
     (manager,) = managers(fleet, CONTROLLERS)
     assert (manager.id, manager.spec.role, manager.version.index) == ("n1", "manager", 1)
-    fleet.apply(Writes(nodes=(manager,)))
+    fleet.apply(Writes(objects=(manager,)))
     assert managers(fleet, CONTROLLERS) == []
     # It stays one while its controller is away: tasks do not move for that.
     assert managers(fleet, ()) == []

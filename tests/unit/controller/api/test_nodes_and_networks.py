@@ -80,7 +80,7 @@ def test_a_node_that_is_up_is_removed_only_by_force_and_with_its_tasks() -> None
 
 def test_a_node_that_is_down_is_removed() -> None:
     state = build.state(nodes=[build.node("n1", state=NodeState.DOWN)])
-    assert nodes.remove_node(state, "n1", force=False)[0].removed_nodes == ("n1",)
+    assert nodes.remove_node(state, "n1", force=False)[0].removed == ("node/n1",)
 
 
 def test_a_network_gets_a_free_subnet_and_a_vni_of_its_own() -> None:
@@ -108,7 +108,7 @@ def test_a_networks_name_is_taken_once() -> None:
 
 def test_a_network_is_removed_when_nobody_uses_it() -> None:
     state = build.state(networks=[build.network("app")])
-    assert networks.remove_network(state, "app")[0].removed_networks == ("app",)
+    assert networks.remove_network(state, "app")[0].removed == ("network/app",)
 
 
 def test_a_network_in_use_names_its_users() -> None:

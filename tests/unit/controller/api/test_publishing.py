@@ -8,6 +8,7 @@ from controller.api.changes.services import Update
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import AlreadyExists, Conflict, InvalidArgument
 from pyswarm_core.ids import ServiceId
+from pyswarm_core.kinds import SERVICE
 from pyswarm_core.objects import Endpoint, Service
 from pyswarm_core.specs import (
     DnsConfig,
@@ -109,7 +110,7 @@ def test_the_ingress_network_is_removed_when_nothing_publishes() -> None:
     service = create(state, on(ports=(port(),)))
     with pytest.raises(Conflict, match="'ingress' is in use by service 'web'"):
         networks.remove_network(state, "ingress")
-    state.apply(Writes(removed_services=(service.id,)))
+    state.apply(Writes(removed=(SERVICE.object_name(service.id),)))
     state.apply(networks.remove_network(state, "ingress")[0])
     assert state.ingress_network is None
     create(state, on(ports=(port(),)))
@@ -212,7 +213,7 @@ def test_what_was_allocated_is_kept_over_updates() -> None:
 def test_a_service_without_an_endpoint_gets_one_with_its_next_update() -> None:
     state = app_state()
     service = create(state, on("app"))
-    state.apply(Writes(services=(replace(service, endpoint=Endpoint()),)))
+    state.apply(Writes(objects=(replace(service, endpoint=Endpoint()),)))
     assert update(state, service.spec).endpoint == service.endpoint
 
 

@@ -7,13 +7,14 @@ from controller.api.queries import lists as queries
 from controller.api.queries import views
 from controller.api.queries.filters import has_label
 from controller.api.queries.lists import TaskQuery
-from controller.api.queries.lookup import find_node, find_service, find_task, task_name
+from controller.api.queries.lookup import find, find_task, task_name
 from controller.api.queries.progress import SLOTS_SHOWN, service_progress
 from controller.api.queries.views import desired_tasks
 from controller.brain.slices import finish
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.errors import InvalidArgument, NotFound
 from pyswarm_core.ids import NodeId, ServiceId
+from pyswarm_core.kinds import NETWORK, NODE, SERVICE
 from pyswarm_core.limits import UPDATE_MONITOR
 from pyswarm_core.objects import Service, Task, TaskDetail
 from pyswarm_core.state import State
@@ -34,17 +35,17 @@ def test_a_ref_is_an_id_a_name_or_one_ids_beginning() -> None:
     state = build.state(
         services=[service("web", "abc1"), service("abc1x", "abd2"), service("db", "abd3")]  # type: ignore[list-item]
     )
-    assert find_service(state, "abc1").spec.name == "web"
-    assert find_service(state, "abc1x").spec.name == "abc1x"
-    assert find_service(state, "abc").spec.name == "web"
+    assert find(state, SERVICE, "abc1").spec.name == "web"
+    assert find(state, SERVICE, "abc1x").spec.name == "abc1x"
+    assert find(state, SERVICE, "abc").spec.name == "web"
     with pytest.raises(NotFound, match="'abd' is ambiguous: it could be abd2, abd3"):
-        find_service(state, "abd")
+        find(state, SERVICE, "abd")
 
 
 @pytest.mark.parametrize("ref", ["", "nope", "x" * 10_000_000, "a\0b", "\x1b[2J", "wéb"])
 def test_a_ref_that_names_nothing_is_quoted_harmlessly(ref: str) -> None:
     with pytest.raises(NotFound, match="no such service: ") as caught:
-        find_service(build.state(services=[build.service("web")]), ref)
+        find(build.state(services=[build.service("web")]), SERVICE, ref)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 200
 
@@ -52,10 +53,10 @@ def test_a_ref_that_names_nothing_is_quoted_harmlessly(ref: str) -> None:
 def test_a_hostname_that_two_nodes_have_is_ambiguous() -> None:
     twin = replace(build.node("n2"), description=build.node("n1").description)
     state = build.state(nodes=[build.node("n1"), twin])
-    assert find_node(state, "n1").id == "n1"
+    assert find(state, NODE, "n1").id == "n1"
     state = build.state(nodes=[replace(build.node("n1"), id=NodeId("n3")), twin])
     with pytest.raises(NotFound, match=r"ambiguous: it could be n3 \(ready\), n2 \(ready\)"):
-        find_node(state, "n1")
+        find(state, NODE, "n1")
 
 
 def test_a_slots_name_means_its_newest_task() -> None:
@@ -87,7 +88,9 @@ def test_values_of_one_filter_are_alternatives_and_filters_all_hold() -> None:
     )
 
     def names(*filters: str) -> list[str]:
-        return [state.services[i].spec.name for i in finish(queries.find_services(state, filters))]
+        return [
+            state.services[i].spec.name for i in finish(queries.find_all(state, SERVICE, filters))
+        ]
 
     assert names() == ["db", "web", "webdb"]
     assert names("name=web") == ["web", "webdb"]
@@ -108,7 +111,7 @@ def test_values_of_one_filter_are_alternatives_and_filters_all_hold() -> None:
 )
 def test_a_filter_that_does_not_exist_is_refused(text: str, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message) as caught:
-        finish(queries.find_services(build.state(), [text]))
+        finish(queries.find_all(build.state(), SERVICE, [text]))
     assert len(str(caught.value)) < 300
 
 
@@ -121,7 +124,7 @@ def test_nodes_are_filtered_by_role_label_and_state() -> None:
     )
 
     def ids(*filters: str) -> list[str]:
-        return [*finish(queries.find_nodes(state, filters))]
+        return [*finish(queries.find_all(state, NODE, filters))]
 
     assert ids() == ["n1", "n2"]
     assert ids("role=manager") == ["n1"]
@@ -138,7 +141,7 @@ def test_nodes_are_filtered_by_role_label_and_state() -> None:
 
 def test_networks_are_filtered_by_part_of_their_name() -> None:
     state = build.state(networks=[build.network("shop_app"), build.network("db")])
-    found = finish(queries.find_networks(state, ["name=app", "driver=overlay", "scope=swarm"]))
+    found = finish(queries.find_all(state, NETWORK, ["name=app", "driver=overlay", "scope=swarm"]))
     assert found == ["shop_app"]
 
 
@@ -408,7 +411,7 @@ def test_a_service_whose_number_cannot_be_worked_out_is_listed_as_quarantined(
     monkeypatch.setattr(views, "desired_tasks", torn)
     services = [build.service(name) for name in ("calm", "torn", "web")]
     state = build.state(services=services)
-    ids = finish(queries.find_services(state, ()))
+    ids = finish(queries.find_all(state, SERVICE, ()))
     listed = (views.listed_service(state, service_id, quarantined={"web"}) for service_id in ids)
     found = [summary for summary in listed if summary is not None]
     assert [(one.service.id, one.desired, one.quarantined) for one in found] == [

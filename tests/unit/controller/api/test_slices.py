@@ -18,6 +18,7 @@ from pyswarm_core.api.v1 import control_pb2
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import InvalidArgument, NotFound
 from pyswarm_core.ids import ServiceId
+from pyswarm_core.kinds import NODE
 from pyswarm_core.limits import LIST_MAX, REFS_MAX, SLICE_BYTES, SLICE_OBJECT_BYTES, SLICE_TASKS
 from pyswarm_core.objects import Task
 from pyswarm_core.state import State
@@ -94,7 +95,7 @@ def _failing(work: Slices[object]) -> Slices[None]:
 
 def test_a_part_of_a_list_is_bounded_in_bytes() -> None:
     state = build.state(nodes=build.nodes(500))
-    found = finish(queries.find_nodes(state, []))
+    found = finish(queries.find_all(state, NODE, []))
     replies = [*_node_parts(state, found)]
     shown = [view.node.id for reply in replies for view in reply.nodes]
     assert shown == found

@@ -9,9 +9,9 @@ from controller.api.changes.nodes import update_node
 from controller.api.changes.services import Update, create_service, remove_service, update_service
 from controller.brain.allocator.encryption import rotated, with_first_key
 from pyswarm_core.clock import Instant
-from pyswarm_core.codec import encode
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
+from pyswarm_core.kinds import encode
 from pyswarm_core.limits import (
     ADDRESSES_PER_TASK,
     DETAIL_LENGTH_MAX,

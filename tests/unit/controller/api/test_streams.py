@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from controller.api import streams
 from controller.api.streams import EventQuery, Send, follow_events, watch_service
-from pyswarm_core.decision import Note, NoteKind, Writes
+from pyswarm_core.decision import Note, Writes
 from pyswarm_core.limits import EVENTS_TOLD, TOLD_AT_ONCE
 from tests.fixtures import build
 from tests.fixtures.build import Numbered
@@ -55,8 +55,8 @@ async def test_few_are_told_in_one_pass(follow: Follow, told: int) -> None:
     tasks += [asyncio.create_task(follow(term, passes.write)) for _ in range(FOLLOWERS)]
     for _ in range(200):
         await asyncio.sleep(0)
-    desk.events.record([Note(NoteKind.SERVICE_UPDATED, "web", "web")], build.NOW, 1)
-    desk.put(Writes(services=(replace(web, spec=build.service("web", replicas=3).spec),)))
+    desk.events.record([Note("service.update", "web", "web")], build.NOW, 1)
+    desk.put(Writes(objects=(replace(web, spec=build.service("web", replicas=3).spec),)))
     async with asyncio.timeout(20):
         while passes.writes.total() < told * FOLLOWERS:  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0.01)
@@ -85,7 +85,7 @@ async def test_few_events_are_held_against_filters_in_one_pass(
     tasks = [asyncio.create_task(work) for work in (passes.count(), *following)]
     for _ in range(100):
         await asyncio.sleep(0)
-    desk.events.record([Note(NoteKind.SERVICE_UPDATED, "web", "web")] * EVENTS_TOLD, build.NOW, 1)
+    desk.events.record([Note("service.update", "web", "web")] * EVENTS_TOLD, build.NOW, 1)
     for _ in range(20_000):
         await asyncio.sleep(0)
     for task in tasks:

@@ -46,4 +46,4 @@ def test_removed_service_loses_its_tasks_first_then_itself() -> None:
     assert last.writes.removed_tasks == ["web.1"]
     assert list(last.again) == ["web"]
     state.apply(last.writes)
-    assert decide(state, dirty("web"), NOW, Numbered()).writes.removed_services == ("web",)
+    assert decide(state, dirty("web"), NOW, Numbered()).writes.removed == ("service/web",)

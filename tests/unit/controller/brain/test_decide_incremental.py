@@ -45,7 +45,7 @@ def _happens(world: Leader, kind: str, what: Any) -> None:
         spec = replace(service.spec, endpoint_spec=_port)
         version = service.spec_version + 1
         changed = replace(service, spec=spec, spec_version=version, template_version=version)
-        world.state.apply(Writes(services=(changed,)))
+        world.state.apply(Writes(objects=(changed,)))
     elif kind == "seconds":
         world.wait(what)
     else:
@@ -178,7 +178,7 @@ def test_what_a_task_gives_back_goes_to_who_waits_for_it(what: str) -> None:
     assert _placed(world, "b") == 0
     ending = world.wanted("a")[0]
     gone = replace(world.state.services[ending.service_id], removing=True)
-    world.state.apply(Writes(services=(gone,)))
+    world.state.apply(Writes(objects=(gone,)))
     world.turns()
     assert _placed(world, "b") == 0, "nothing has ended yet"
     world.report("n1", world.state.tasks[ending.id], TaskState.SHUTDOWN)
@@ -197,7 +197,7 @@ def test_a_block_that_is_given_back_goes_to_who_waits_for_addresses() -> None:
     assert (_placed(world, "a"), _placed(world, "b")) == (1, 0)
     ending = world.wanted("a")[0]
     gone = replace(world.state.services[ending.service_id], removing=True)
-    world.state.apply(Writes(services=(gone,)))
+    world.state.apply(Writes(objects=(gone,)))
     world.turns()
     world.report("n1", world.state.tasks[ending.id], TaskState.SHUTDOWN)
     world.turns()

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Writes
+from pyswarm_core.kinds import NODE
 from pyswarm_core.objects import PreviousSpec, Service, Task
 from pyswarm_core.states import Availability, NodeState, TaskState, occupies
 from tests.fixtures import build
@@ -77,12 +78,12 @@ def happen(world: BrainWorld, kind: str, what: Any) -> None:
     if kind == "service":
         _put_service(world, what)
     elif kind == "remove" and what in state.services:
-        state.apply(Writes(services=(replace(state.services[what], removing=True),)))
+        state.apply(Writes(objects=(replace(state.services[what], removing=True),)))
     elif kind == "node" and what.id not in state.lost_nodes:
         old = state.nodes.get(what.id, what)
         world.put_node(replace(old, spec=what.spec, status=what.status, updated_at=world.now))
     elif kind == "lose" and what in state.nodes:
-        state.apply(Writes(removed_nodes=(state.nodes[what].id,)))
+        state.apply(Writes(removed=(NODE.object_name(state.nodes[what].id),)))
     elif kind == "agents":
         for task in _chosen(world, what):
             world.advance(task)
@@ -107,14 +108,14 @@ def _end(world: BrainWorld, bits: int, state: TaskState) -> None:
 def _put_service(world: BrainWorld, new: Service) -> None:
     old = world.state.services.get(new.id)
     if old is None:
-        world.state.apply(Writes(services=(new,)))
+        world.state.apply(Writes(objects=(new,)))
     elif not old.removing:
         version = old.spec_version + 1
         same = old.spec.task_template == new.spec.task_template
         previous = (PreviousSpec(version=old.spec_version, spec=old.spec), *old.previous_specs)
         world.state.apply(
             Writes(
-                services=(
+                objects=(
                     replace(
                         old,
                         spec=new.spec,

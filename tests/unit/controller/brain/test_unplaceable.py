@@ -39,7 +39,7 @@ def _change(world: Leader, *, replicas: int | None = None, memory: int | None = 
         spec = replace(spec, task_template=build.template(memory=memory * GIB))
         template_version = version
     new = replace(old, spec=spec, spec_version=version, template_version=template_version)
-    world.state.apply(Writes(services=(new,)))
+    world.state.apply(Writes(objects=(new,)))
     world.turns()
 
 
@@ -97,7 +97,7 @@ def test_an_update_that_fits_places_all_replicas() -> None:
 
 def test_removed_it_is_gone_at_once() -> None:
     world = _leader(_big())
-    world.state.apply(Writes(services=(replace(world.state.services[BIG], removing=True),)))
+    world.state.apply(Writes(objects=(replace(world.state.services[BIG], removing=True),)))
     world.turns()
     assert BIG not in world.state.services
     assert not world.state.tasks

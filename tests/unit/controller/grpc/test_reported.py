@@ -89,7 +89,7 @@ def test_an_address_that_the_task_cannot_have_is_left_out(address: Address) -> N
 def test_a_network_whose_blocks_cannot_be_read_costs_its_addresses_alone() -> None:
     state = world()
     torn = replace(state.networks[NET], blocks=(Block("nonsense", 1),))
-    state.apply(Writes(networks=(torn,)))
+    state.apply(Writes(objects=(torn,)))
     detail, refused = told(state, Address(NET, "10.128.0.5"))
     assert detail.addresses == ()
     assert len(refused) == 1

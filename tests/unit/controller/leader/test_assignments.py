@@ -119,7 +119,7 @@ def test_tasks_of_one_spec_version_share_a_template() -> None:
 
 def test_a_template_that_is_no_longer_kept_is_sent_without_a_spec() -> None:
     state = world(build.task("web.1", node="n1", version=0, task_id=identified("web.1")))
-    state.apply(Writes(services=(build.service("web", version=9, template_version=9),)))
+    state.apply(Writes(objects=(build.service("web", version=9, template_version=9),)))
     message = full_assignments(state)
     assert not dispatcher_pb2.TaskTemplate.FromString(message.templates[0]).HasField("spec")
 
@@ -163,7 +163,7 @@ def test_a_changed_network_is_sent_again() -> None:
     assert not changed_of(source, changed).overlays
     told = changed.overlays_sent[NET]
     network = state.networks[NET]
-    state.apply(Writes(networks=(replace(network, blocks=network.blocks[:1]),)))
+    state.apply(Writes(objects=(replace(network, blocks=network.blocks[:1]),)))
     (overlay,) = overlays_in(whole(assignments.changed_assignments(source, N1, changed, 2)))
     assert not overlay.peers
     assert changed.overlays_sent[NET] > told
@@ -197,7 +197,7 @@ def test_a_template_brings_the_login_for_its_image() -> None:
     state = world(task("web.1"))
     (service,) = (s for s in state.services.values() if s.spec.name == "web")
     login = RegistryLogin(registry="registry.test", username="ann", password="right")
-    state.apply(Writes(services=(replace(service, registry_login=login),)))
+    state.apply(Writes(objects=(replace(service, registry_login=login),)))
     (sent,) = full_assignments(state).templates
     template = dispatcher_pb2.TaskTemplate.FromString(sent)
     assert from_proto(RegistryLogin, template.registry_login) == login
@@ -220,8 +220,10 @@ def meshed() -> State:
     state = world()
     state.apply(
         Writes(
-            networks=(replace(plain, spec=spec, blocks=(block,)),),
-            services=(build.service("pub", spec=build.template(networks=["mesh"])),),
+            objects=(
+                replace(plain, spec=spec, blocks=(block,)),
+                build.service("pub", spec=build.template(networks=["mesh"])),
+            )
         )
     )
     state.apply(Writes(tasks=[task("pub.1", node="n2")]))
@@ -256,7 +258,7 @@ def test_the_endpoint_of_a_service_that_is_gone_is_said_to_be_gone() -> None:
     source = source_of(state)
     told = Changes({NET: 0}, source.endpoints.sequence)
     service = state.services[ServiceId("net-web")]
-    state.apply(Writes(services=(replace(service, removing=True),)))
+    state.apply(Writes(objects=(replace(service, removing=True),)))
     finish(source.endpoints.refresh([service.id]))
     message = changed_of(source, told)
     assert (endpoint_keys(message), removed_keys(message)) == ([], [("net-web", "net")])
@@ -277,7 +279,7 @@ def test_an_overlay_and_its_last_service_may_go_at_the_same_time() -> None:
     told = Changes({NET: 0}, source.endpoints.sequence)
     told.overlays_may_differ = True
     service = state.services[ServiceId("net-web")]
-    state.apply(Writes(services=(replace(service, removing=True),)))
+    state.apply(Writes(objects=(replace(service, removing=True),)))
     finish(source.endpoints.refresh([service.id]))
     message = changed_of(source, told)
     assert (list(message.removed_overlays), removed_keys(message)) == (
@@ -304,7 +306,7 @@ def test_the_mesh_comes_with_whatever_is_told_next() -> None:
 
 def test_the_mesh_goes_with_its_last_service() -> None:
     state = meshed()
-    state.apply(Writes(services=(replace(state.services[ServiceId("pub")], removing=True),)))
+    state.apply(Writes(objects=(replace(state.services[ServiceId("pub")], removing=True),)))
     changed = changes(sent=(NetworkId("mesh"),))
     changed.overlays_may_differ = True
     assert list(changed_assignments(state, changed).removed_overlays) == ["mesh"]
@@ -322,7 +324,7 @@ def test_an_overlay_says_gateway_ipv6_and_the_keys_of_an_encrypted_network() -> 
     state.apply(
         Writes(
             cluster=replace(state.cluster, encryption_keys=(key,)),
-            networks=(replace(network, spec=spec, subnet6="fd00::/64"),),
+            objects=(replace(network, spec=spec, subnet6="fd00::/64"),),
         )
     )
     (overlay,) = overlays_in(full_assignments(state))
@@ -336,7 +338,7 @@ def test_an_encrypted_network_is_told_as_such_without_keys_too() -> None:
     network = state.networks[NET]
     assert not overlays_in(full_assignments(state))[0].encrypted
     secret = replace(network, spec=replace(network.spec, encrypted=True))
-    state.apply(Writes(networks=(secret,)))
+    state.apply(Writes(objects=(secret,)))
     (overlay,) = overlays_in(full_assignments(state))
     assert (overlay.encrypted, list(overlay.encryption_keys)) == (True, [])
 
@@ -351,10 +353,13 @@ def test_only_a_dual_stack_mesh_tells_peers_addresses_of_ipv6(
     own = ("2001:db8::1", "2001:db8::2")
     state.apply(
         Writes(
-            networks=(replace(network, spec=replace(network.spec, ingress=ingress), **changes),),
-            nodes=tuple(
-                replace(one, status=replace(one.status, addrs6=own)) for one in state.nodes.values()
-            ),
+            objects=(
+                *(
+                    replace(one, status=replace(one.status, addrs6=own))
+                    for one in state.nodes.values()
+                ),
+                replace(network, spec=replace(network.spec, ingress=ingress), **changes),
+            )
         )
     )
     (overlay,) = overlays_in(full_assignments(state))
@@ -376,7 +381,7 @@ def test_a_template_names_published_ports_with_their_numbers() -> None:
     service = state.services[ServiceId("web")]
     spec = replace(service.spec, endpoint_spec=EndpointSpec(ports=(asked,)))
     given = Endpoint(ports=(replace(asked, published_port=30_000),))
-    state.apply(Writes(services=(replace(service, spec=spec, endpoint=given),)))
+    state.apply(Writes(objects=(replace(service, spec=spec, endpoint=given),)))
     template = dispatcher_pb2.TaskTemplate.FromString(full_assignments(state).templates[0])
     assert [(port.target_port, port.published_port) for port in template.ports] == [(80, 30_000)]
 

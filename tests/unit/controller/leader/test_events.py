@@ -4,14 +4,15 @@ import asyncio
 
 from controller.leader.events import EventLog, notes_of
 from pyswarm_core.clock import Instant
-from pyswarm_core.decision import Note, NoteKind, Writes
+from pyswarm_core.decision import Note, Writes
+from pyswarm_core.kinds import NODE
 from pyswarm_core.limits import EVENTS_TOLD
 from pyswarm_core.views import Event
 from tests.fixtures import build
 
 
 def note(name: str) -> Note:
-    return Note(NoteKind.SERVICE_CREATED, "id", name)
+    return Note("service.create", "id", name)
 
 
 async def take(log: EventLog, count: int, *, from_start: bool = False) -> list[Event]:
@@ -71,13 +72,12 @@ async def test_a_follower_is_told_of_few_events_at_once() -> None:
 def test_users_writes_are_told_against_the_state_before_them() -> None:
     state = build.state(nodes=build.nodes(1), services=[build.service("old")])
     writes = Writes(
-        services=(build.service("old"), build.service("new")),
-        networks=(build.network("net"),),
-        removed_nodes=(build.node("n1").id,),
+        objects=(build.network("net"), build.service("old"), build.service("new")),
+        removed=(NODE.object_name(build.node("n1").id),),
     )
     assert [(told.kind, told.name) for told in notes_of(state, writes)] == [
-        (NoteKind.SERVICE_UPDATED, "old"),
-        (NoteKind.SERVICE_CREATED, "new"),
-        (NoteKind.NETWORK_CREATED, "net"),
-        (NoteKind.NODE_REMOVED, "n1"),
+        ("service.update", "old"),
+        ("service.create", "new"),
+        ("network.create", "net"),
+        ("node.remove", "n1"),
     ]

@@ -62,7 +62,7 @@ class Fleet:
         return [ASKED]
 
     def _changed(self, node: Node, note: Note) -> None:
-        self.state.apply(Writes(nodes=(node,)))
+        self.state.apply(Writes(objects=(node,)))
 
 
 def silent_and_probed() -> Fleet:

@@ -9,6 +9,7 @@ from controller.leader.overlays import Overlays
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId
+from pyswarm_core.kinds import NETWORK
 from pyswarm_core.objects import Block, EncryptionKey, Network, Node
 from pyswarm_core.state import State
 from tests.fixtures import build
@@ -114,7 +115,7 @@ def test_what_changes_while_it_is_made_is_another_version(monkeypatch: pytest.Mo
     overlays = overlays_of(state)
     work = overlays.told(NET, N1)
     next(work)
-    state.apply(Writes(networks=(carried(state.networks[NET], range(1, 6)),)))
+    state.apply(Writes(objects=(carried(state.networks[NET], range(1, 6)),)))
     overlays.version(NET)  # another session asks meanwhile
     told = finish(work)
     assert told is not None
@@ -130,14 +131,14 @@ def test_a_network_that_goes_while_it_is_made_is_told_to_nobody(
     overlays = overlays_of(state)
     work = overlays.told(NET, N1)
     next(work)
-    state.apply(Writes(removed_networks=(NET,)))
+    state.apply(Writes(removed=(NETWORK.object_name(NET),)))
     assert finish(work) is None
 
 
 def moved(state: State, node_id: NodeId, **status: object) -> tuple[Node, Node]:
     old = state.nodes[node_id]
     new = replace(old, status=replace(old.status, **status))
-    state.apply(Writes(nodes=(new,)))
+    state.apply(Writes(objects=(new,)))
     return old, new
 
 
@@ -170,7 +171,7 @@ def test_who_carries_any_of_very_many_networks_is_everybody(
 def test_the_ingress_network_concerns_everybody() -> None:
     state = world()
     mesh = replace(ingress("ingress"), blocks=(), subnet6="fd00::/64")
-    state.apply(Writes(networks=(mesh,)))
+    state.apply(Writes(objects=(mesh,)))
     overlays = overlays_of(state)
     before = overlays.version(MESH), overlays.version(NET)
     assert list(overlays.moved(*moved(state, N1, addrs6=("2001:db8::1",)))) == list(state.nodes)
@@ -183,7 +184,7 @@ def test_the_ingress_network_concerns_everybody() -> None:
 def test_other_keys_are_another_version_of_encrypted_networks_alone() -> None:
     state = world()
     far = state.networks[FAR]
-    state.apply(Writes(networks=(replace(far, spec=replace(far.spec, encrypted=True)),)))
+    state.apply(Writes(objects=(replace(far, spec=replace(far.spec, encrypted=True)),)))
     overlays = overlays_of(state)
     before = overlays.version(NET), overlays.version(FAR)
     key = EncryptionKey(number=1, secret=b"s")
@@ -208,7 +209,7 @@ def test_networks_that_are_gone_are_forgotten() -> None:
     overlays = overlays_of(state)
     for number in range(100):
         network = build.network(f"x{number}", "10.131.0.0/16", 5000)
-        state.apply(Writes(networks=(network,)))
+        state.apply(Writes(objects=(network,)))
         overlays.version(network.id)
-        state.apply(Writes(removed_networks=(network.id,)))
+        state.apply(Writes(removed=(NETWORK.object_name(network.id),)))
     assert len(overlays._versions) <= len(state.networks) + 1

@@ -113,7 +113,7 @@ def test_no_part_means_more_than_the_last_one_said() -> None:
     moved = replace(network, blocks=network.blocks[:5])
     stopped = replace(state.tasks[identified(0)], desired_state=TaskState.SHUTDOWN)
     failed = replace(state.tasks[identified(1)], state=TaskState.FAILED)
-    state.apply(Writes(networks=(moved,), tasks=[stopped, failed]))
+    state.apply(Writes(objects=(moved,), tasks=[stopped, failed]))
     source.overlays.changed([network.id])
     finish(source.endpoints.refresh(["s0"]))  # type: ignore[list-item]
     session.task_changed(stopped)

@@ -7,7 +7,7 @@ from controller.api.changes.networks import remove_network
 from controller.api.changes.nodes import remove_node
 from controller.api.changes.services import remove_service
 from controller.api.changes.unreadable import why_unreadable
-from controller.api.queries.lists import find_services
+from controller.api.queries.lists import find_all
 from controller.api.queries.views import listed_service
 from controller.brain.orchestrator.quarantine import Quarantine, Stage
 from controller.brain.slices import finish
@@ -19,6 +19,7 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.errors import NotFound
 from pyswarm_core.ids import NetworkId, NodeId
 from pyswarm_core.keys import ChunkKey
+from pyswarm_core.kinds import NETWORK, NODE, SERVICE
 from pyswarm_core.limits import TXN_BYTES_MAX, VALUE_BYTES_MAX
 from pyswarm_core.objects import NO_DETAIL, Service, VirtualIp
 from pyswarm_core.state import State
@@ -56,8 +57,8 @@ async def test_no_transaction_has_more_bytes_than_it_may(size: int) -> None:
     rig.store = watched = Watched(rig)
     saver = await rig.start()
     services = tuple(_large(f"s{number}", size) for number in range(70))
-    assert not await saver.save(rig.state, rig.write(Writes(services=services[:20])))
-    assert not await saver.save(rig.state, rig.write(Writes(services=services)))
+    assert not await saver.save(rig.state, rig.write(Writes(objects=services[:20])))
+    assert not await saver.save(rig.state, rig.write(Writes(objects=services)))
     assert max(watched.sizes) <= TXN_BYTES_MAX
     assert (await _stored(rig)).services == rig.state.services
 
@@ -68,12 +69,12 @@ async def test_an_object_that_is_too_large_keeps_its_last_version_and_the_rest_i
     await saver.save(rig.state, rig.write(everything(10)))
     app, other = service("app"), service("other")
     poison = replace(app, spec=_large("app", VALUE_BYTES_MAX).spec)
-    failed = await saver.save(rig.state, rig.write(Writes(services=(poison, other))))
+    failed = await saver.save(rig.state, rig.write(Writes(objects=(poison, other))))
     assert failed.keys() == {f"service/{app.id}"}
     assert "at most 1048576 fit" in failed[f"service/{app.id}"]
     assert (await _stored(rig)).services == {app.id: app, other.id: other}
     again = replace(app, updated_at=build.NOW)
-    assert not await saver.save(rig.state, rig.write(Writes(services=(again,))))
+    assert not await saver.save(rig.state, rig.write(Writes(objects=(again,))))
 
 
 async def test_a_task_that_cannot_be_encoded_costs_its_chunk_alone() -> None:
@@ -99,7 +100,7 @@ async def test_a_store_that_takes_less_gets_less_at_once() -> None:
     saver = await rig.start()
     services = tuple(_large(f"s{number}", 30_000) for number in range(10))
     huge = _large("huge", 200_000)
-    failed = await saver.save(rig.state, rig.write(Writes(services=(*services, huge))))
+    failed = await saver.save(rig.state, rig.write(Writes(objects=(*services, huge))))
     assert list(failed) == [f"service/{huge.id}"]
     assert (await _stored(rig)).services.keys() == {one.id for one in services}
     assert any(size > 100_000 for size in watched.sizes)
@@ -120,9 +121,9 @@ async def test_what_cannot_be_read_is_left_out_and_stays_as_it_is() -> None:
     saver = await rig.start()
     await saver.save(rig.state, rig.write(everything(300)))
     keys = [
-        KEYS.service(APP.id),
-        KEYS.node(NodeId("n1")),
-        KEYS.network(NetworkId("net")),
+        KEYS.object(SERVICE, APP.id),
+        KEYS.object(NODE, NodeId("n1")),
+        KEYS.object(NETWORK, NetworkId("net")),
     ]
     loaded = await _with(rig, dict.fromkeys(keys, GARBAGE))
     state = loaded.state
@@ -132,7 +133,7 @@ async def test_what_cannot_be_read_is_left_out_and_stays_as_it_is() -> None:
     assert not loaded.unsaved
     after = {item.key: item.value for item in (await rig.store.read(KEYS.root)).items}
     assert [after[key] for key in keys] == [GARBAGE] * 3
-    (found,) = finish(find_services(state, ()))
+    (found,) = finish(find_all(state, SERVICE, ()))
     listed = listed_service(state, found, quarantined=())
     assert listed is not None
     assert (listed.service.id, listed.service.spec.name) == (APP.id, "(unreadable)")
@@ -144,9 +145,9 @@ async def test_what_cannot_be_read_can_be_removed() -> None:
     saver = await rig.start()
     await saver.save(rig.state, rig.write(everything(300)))
     garbage = {
-        KEYS.service(APP.id): GARBAGE,
-        KEYS.node(NodeId("n1")): GARBAGE,
-        KEYS.network(NetworkId("net")): GARBAGE,
+        KEYS.object(SERVICE, APP.id): GARBAGE,
+        KEYS.object(NODE, NodeId("n1")): GARBAGE,
+        KEYS.object(NETWORK, NetworkId("net")): GARBAGE,
     }
     state = (await _with(rig, garbage)).state
     unsaved = Unsaved()
@@ -159,7 +160,7 @@ async def test_what_cannot_be_read_can_be_removed() -> None:
     assert not state.unreadable
     await saver.save(state, unsaved)
     left = [item.key for item in (await rig.store.read(KEYS.root)).items]
-    assert left == [KEYS.cluster, KEYS.leader, KEYS.node(NodeId("n2"))]
+    assert left == [KEYS.cluster, KEYS.leader, KEYS.object(NODE, NodeId("n2"))]
     with pytest.raises(NotFound):
         remove_service(state, APP.id, build.NOW)
 
@@ -186,7 +187,7 @@ async def test_an_object_that_no_index_takes_is_left_out() -> None:
     torn = replace(APP, endpoint=replace(APP.endpoint, virtual_ips=(nowhere,)))
     rig.state.services[APP.id] = torn
     unsaved = Unsaved()
-    unsaved.services[APP.id] = None
+    unsaved.objects[SERVICE.object_name(APP.id)] = None
     await saver.save(rig.state, unsaved)
     loaded = await rig.load()
     assert list(loaded.state.unreadable) == [f"service/{APP.id}"]
@@ -199,7 +200,7 @@ async def test_a_network_with_a_subnet_that_is_none_is_left_out(torn: dict[str, 
     saver = await rig.start()
     poison = replace(build.network("poison", "10.9.0.0/16"), **torn)
     await saver.save(rig.state, rig.write(everything(1)))
-    await saver.save(rig.state, rig.write(Writes(networks=(poison,))))
+    await saver.save(rig.state, rig.write(Writes(objects=(poison,))))
     state = (await rig.load()).state
     assert list(state.unreadable) == ["network/poison"]
     assert list(state.networks) == ["net"]

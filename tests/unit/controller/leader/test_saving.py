@@ -21,6 +21,7 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import ServiceId, TaskId
 from pyswarm_core.keys import ChunkKey, Keys
+from pyswarm_core.kinds import kind_of
 from pyswarm_core.objects import NO_DETAIL, Cluster, Service, Task, TaskDetail
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState
@@ -107,9 +108,7 @@ def everything(count: int) -> Writes:
     web = service("app")
     return Writes(
         cluster=Cluster(id="cluster", next_node_number=3),
-        nodes=tuple(build.nodes(2)),
-        services=(web,),
-        networks=(build.network("net"),),
+        objects=(*build.nodes(2), build.network("net"), web),
         tasks=tasks(web, count),
     )
 
@@ -128,7 +127,7 @@ async def test_what_was_saved_is_loaded_again(rig: Rig) -> None:
 async def test_ready_nodes_come_back_unknown(rig: Rig) -> None:
     saver = await rig.start()
     down = build.node("n2", state=NodeState.DOWN)
-    await saver.save(rig.state, rig.write(Writes(nodes=(build.node("n1"), down))))
+    await saver.save(rig.state, rig.write(Writes(objects=(build.node("n1"), down))))
     loaded = await rig.load()
     states = [node.status.state for node in loaded.state.nodes.values()]
     assert states == [NodeState.UNKNOWN, NodeState.DOWN]
@@ -141,7 +140,7 @@ async def test_a_node_stored_without_the_time_of_its_state_gets_that_of_its_last
 ) -> None:
     saver = await rig.start()
     await saver.save(
-        rig.state, rig.write(Writes(nodes=(build.node("n1", state=NodeState.DOWN, since=0),)))
+        rig.state, rig.write(Writes(objects=(build.node("n1", state=NodeState.DOWN, since=0),)))
     )
     (node,) = (await rig.load()).state.nodes.values()
     assert node.status.since == node.updated_at == build.NOW
@@ -167,9 +166,7 @@ async def test_removed_objects_leave_nothing_behind(rig: Rig) -> None:
     gone = rig.write(
         Writes(
             removed_tasks=[task.id for task in writes.tasks],
-            removed_services=(writes.services[0].id,),
-            removed_networks=(writes.networks[0].id,),
-            removed_nodes=tuple(node.id for node in writes.nodes),
+            removed=(*(kind_of(one).object_name(one.id) for one in writes.objects),),
         )
     )
     await saver.save(rig.state, gone)
@@ -251,7 +248,7 @@ async def test_transactions_stay_within_the_stores_limits(rig: Rig) -> None:
     long = [
         replace(task, detail=TaskDetail(message=text, error=text)) for task in tasks(web, 20_000)
     ]
-    await saver.save(rig.state, rig.write(Writes(services=(web,), tasks=long)))
+    await saver.save(rig.state, rig.write(Writes(objects=(web,), tasks=long)))
     loaded = await rig.load()
     assert len(loaded.state.tasks) == 20_000
 

@@ -51,7 +51,7 @@ def reached(**changes: object) -> Service:
 @pytest.fixture
 def state() -> State:
     found = world(backend("web.1"), backend("web.2", "n2"))
-    found.apply(Writes(services=(reached(),)))
+    found.apply(Writes(objects=(reached(),)))
     return found
 
 
@@ -116,7 +116,7 @@ def test_a_virtual_address_is_known_by_service_and_by_itself(state: State) -> No
 
 def test_a_service_of_mode_dnsrr_has_none(state: State) -> None:
     spec = EndpointSpec(mode=EndpointMode.DNSRR)
-    state.apply(Writes(services=(reached(endpoint_spec=spec),)))
+    state.apply(Writes(objects=(reached(endpoint_spec=spec),)))
     assert virtual_address(state, meant(state, "web")) is None
 
 
@@ -144,7 +144,7 @@ def test_the_end_of_a_task_on_another_network_is_there(state: State) -> None:
     spec = reached().spec.task_template
     there = replace(spec, networks=(NetworkAttachment(target=OTHER),))
     plain = state.services[backend("plain.1").service_id]
-    state.apply(Writes(services=(replace(plain, spec=replace(plain.spec, task_template=there)),)))
+    state.apply(Writes(objects=(replace(plain, spec=replace(plain.spec, task_template=there)),)))
     put(state, backend("plain.1", network=OTHER))
     found = finish(end(state, meant(state, "plain.1"), []))
     assert found is not None

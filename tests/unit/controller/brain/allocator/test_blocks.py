@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId
+from pyswarm_core.kinds import NETWORK
 from pyswarm_core.limits import BRIDGE_PORTS
 from pyswarm_core.objects import Block
 from pyswarm_core.states import NodeState, TaskState
@@ -28,7 +29,7 @@ def _world(hosts: int, replicas: int, subnet: str = "10.128.0.0/16") -> BrainWor
 
 
 def _blocks(writes: Writes) -> list[tuple[str, int]]:
-    return [(block.cidr, block.node_number) for net in writes.networks for block in net.blocks]
+    return [(block.cidr, block.node_number) for net in writes.of(NETWORK) for block in net.blocks]
 
 
 def test_each_node_gets_a_block_with_its_first_task() -> None:
@@ -39,8 +40,8 @@ def test_each_node_gets_a_block_with_its_first_task() -> None:
 def test_second_task_on_a_node_needs_no_write_of_the_network() -> None:
     world = _world(1, 1)
     world.settle(dirty("web"))
-    world.state.apply(Writes(services=(service("web", replicas=2, spec=SPEC),)))
-    assert world.decide(dirty("web")).writes.networks == ()
+    world.state.apply(Writes(objects=(service("web", replicas=2, spec=SPEC),)))
+    assert world.decide(dirty("web")).writes.objects == ()
 
 
 def test_a_node_with_more_tasks_than_addresses_gets_another_block() -> None:
@@ -52,7 +53,7 @@ def test_block_is_given_back_after_the_last_task_ended() -> None:
     world = _world(1, 1)
     world.settle(dirty("web"))
     (held,) = world.state.tasks.values()
-    world.state.apply(Writes(services=(service("web", replicas=0, spec=SPEC),)))
+    world.state.apply(Writes(objects=(service("web", replicas=0, spec=SPEC),)))
     world.settle(dirty("web"))
     assert len(world.state.networks[NET].blocks) == 1
     world.report("n1", world.state.tasks[held.id], TaskState.SHUTDOWN)
@@ -72,8 +73,8 @@ def test_block_of_a_lost_node_is_not_given_to_another() -> None:
 def test_block_of_a_removed_node_is_free_again() -> None:
     world = _world(1, 0)
     held = replace(network("net"), blocks=(Block(cidr="10.128.0.0/26", node_number=7),))
-    world.state.apply(Writes(networks=(held,)))
-    assert [net.blocks for net in world.decide().writes.networks] == [()]
+    world.state.apply(Writes(objects=(held,)))
+    assert [net.blocks for net in world.decide().writes.of(NETWORK)] == [()]
 
 
 def test_restart_on_the_same_node_keeps_its_block() -> None:
@@ -81,7 +82,7 @@ def test_restart_on_the_same_node_keeps_its_block() -> None:
     world.settle(dirty("web"))
     (held,) = world.state.tasks.values()
     world.report("n1", held, TaskState.FAILED)
-    assert world.decide(dirty("web")).writes.networks == ()
+    assert world.decide(dirty("web")).writes.objects == ()
 
 
 def test_tasks_beyond_the_subnets_addresses_wait_and_say_so() -> None:

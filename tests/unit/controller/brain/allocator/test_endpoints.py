@@ -13,6 +13,7 @@ from controller.brain.allocator.usage import usage
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Conflict, InvalidArgument
 from pyswarm_core.ids import NetworkId, ServiceId
+from pyswarm_core.kinds import SERVICE
 from pyswarm_core.objects import Block, Endpoint, Network, Service
 from pyswarm_core.ports import overlaps
 from pyswarm_core.specs import (
@@ -54,7 +55,7 @@ def put(state: State, spec: ServiceSpec) -> Service:
     old = state.services.get(service_id)
     endpoint = allocate_endpoint(state, service_id, spec, old.endpoint if old else Endpoint())
     service = replace(build.service(spec.name), spec=spec, endpoint=endpoint)
-    state.apply(Writes(services=(service,)))
+    state.apply(Writes(objects=(service,)))
     return service
 
 
@@ -90,7 +91,7 @@ def test_a_virtual_address_is_free_when_its_service_left_the_network_or_is_gone(
         put(state, spec_of(name, networks=("net",)))
     put(state, spec_of("a"))
     put(state, spec_of("b", networks=("net",), mode="dnsrr"))
-    state.apply(Writes(removed_services=(ServiceId("c"),)))
+    state.apply(Writes(removed=(SERVICE.object_name(ServiceId("c")),)))
     assert state.virtual_ips == {}
     assert vips(put(state, spec_of("d", networks=("net",)))) == ["10.128.255.254"]
 
@@ -277,7 +278,11 @@ def test_ports_are_free_when_their_service_drops_them_or_is_gone() -> None:
     put(state, spec_of("web", port(80), port(81)))
     put(state, spec_of("web", port(81)))
     put(state, spec_of("shop", port(80)))
-    state.apply(Writes(removed_services=(ServiceId("web"), ServiceId("shop"))))
+    state.apply(
+        Writes(
+            removed=(SERVICE.object_name(ServiceId("web")), SERVICE.object_name(ServiceId("shop")))
+        )
+    )
     assert state.published == {}
 
 
@@ -346,10 +351,10 @@ def _happen(world: BrainWorld, kind: str, what: object) -> None:
         except Conflict:
             return
     elif kind == "remove" and what in state.services:
-        state.apply(Writes(removed_services=(ServiceId(str(what)),)))
+        state.apply(Writes(removed=(SERVICE.object_name(ServiceId(str(what))),)))
     elif kind == "scale" and isinstance(what, int):
         template = build.template(networks=["net"])
-        state.apply(Writes(services=(build.service("load", replicas=what, spec=template),)))
+        state.apply(Writes(objects=(build.service("load", replicas=what, spec=template),)))
         world.settle(dirty("load"))
         for task in list(state.tasks.values()):
             world.advance(task)

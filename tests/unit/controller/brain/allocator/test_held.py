@@ -10,6 +10,7 @@ from controller.brain.allocator.held import held_of
 from controller.brain.allocator.subnets import read_block
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId
+from pyswarm_core.kinds import NETWORK
 from pyswarm_core.objects import Block, Network
 from pyswarm_core.state import State
 from tests.fixtures import build
@@ -62,9 +63,9 @@ def test_changes_leave_what_is_worked_out_anew(seed: int) -> None:
     for _ in range(15):
         network = network_with(*changed(rand, state.networks[NET].blocks))
         if rand.random() < 0.1:
-            state.apply(Writes(removed_networks=(NET,)))
+            state.apply(Writes(removed=(NETWORK.object_name(NET),)))
             assert not state.idle_blocks.derived
-        state.apply(Writes(networks=(network,)))
+        state.apply(Writes(objects=(network,)))
         anew = build.state(nodes=fleet, services=[web], networks=[network], tasks=tasks)
         assert known_of(state) == known_of(anew)
 
@@ -99,7 +100,7 @@ def test_a_decision_reads_the_blocks_that_changed_and_no_others(
     monkeypatch.setattr(held, "read_block", counted)
     for replicas, blocks in ((301, 300 + 1), (302, 1), (303, 0)):
         del read[:]
-        state.apply(Writes(services=(build.service("all", replicas=replicas, spec=spec),)))
+        state.apply(Writes(objects=(build.service("all", replicas=replicas, spec=spec),)))
         world.settle(build.dirty("all"))
         held_of(state.networks[NET], state)
         assert len(read) == blocks

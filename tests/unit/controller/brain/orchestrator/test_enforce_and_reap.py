@@ -7,6 +7,7 @@ from controller.api.changes.nodes import update_node
 from pyswarm_core.clock import HOUR, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NodeId
+from pyswarm_core.kinds import NODE
 from pyswarm_core.limits import DETAIL_LENGTH_OLD, HISTORY_MAX, UNFINISHED_MAX
 from pyswarm_core.objects import Task, TaskDetail
 from pyswarm_core.states import Availability, NodeState, TaskState
@@ -53,7 +54,7 @@ def test_constraint_that_is_new_moves_the_tasks_that_do_not_meet_it() -> None:
         tasks=[task("web.1", node="n1")],
     )
     spec = build.template(constraints=["node.labels.zone==a"])
-    state.apply(Writes(services=(service("web", spec=spec, version=2),)))
+    state.apply(Writes(objects=(service("web", spec=spec, version=2),)))
     written = BrainWorld(state).decide(dirty("web")).writes.tasks
     assert [(t.node_id, t.desired_state) for t in written] == [
         ("n1", SHUTDOWN),
@@ -70,7 +71,7 @@ def test_paused_or_unknown_node_keeps_what_it_has() -> None:
 
 def test_tasks_of_a_removed_node_are_replaced_and_forgotten() -> None:
     state = build.state(nodes=nodes(2), services=[service("web")], tasks=[task("web.1", node="n1")])
-    state.apply(Writes(removed_nodes=(node("n1").id,)))
+    state.apply(Writes(removed=(NODE.object_name(node("n1").id),)))
     writes = BrainWorld(state).decide(dirty(nodes=["n1"])).writes
     assert writes.removed_tasks == ["web.1"]
     assert [t.node_id for t in writes.tasks] == ["n2"]

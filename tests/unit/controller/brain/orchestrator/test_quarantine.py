@@ -21,6 +21,7 @@ from controller.metrics import Metrics
 from pyswarm_core.aio.echo import NoEchoes
 from pyswarm_core.decision import BEGINNING, Decision, Dirty, Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
+from pyswarm_core.kinds import SERVICE
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState
 from tests.fixtures import build
@@ -100,9 +101,9 @@ def test_a_network_that_cannot_be_worked_out_makes_its_services_wait_and_be_remo
     assert by_service[BAD].state is TaskState.PENDING
     assert "is broken" in by_service[BAD].detail.message
     state.apply(decision.writes)
-    state.apply(Writes(services=(service("bad", spec=spec, removing=True),)))
+    state.apply(Writes(objects=(service("bad", spec=spec, removing=True),)))
     state.apply(decide(state, dirty("bad"), NOW, Numbered(10)).writes)
-    assert decide(state, dirty("bad"), NOW, Numbered(20)).writes.removed_services == (BAD,)
+    assert decide(state, dirty("bad"), NOW, Numbered(20)).writes.removed_of(SERVICE) == [BAD]
 
 
 @pytest.mark.usefixtures("broken_orchestrator")
@@ -188,7 +189,7 @@ def test_success_and_removal_lift_it_and_repetition_is_no_news() -> None:
     quarantine.decided(dirty("bad"), Decision())
     assert len(quarantine) == 0
     quarantine.decided(dirty("bad"), failed)
-    quarantine.forget(Writes(removed_services=(BAD,)))
+    quarantine.forget(Writes(removed=(SERVICE.object_name(BAD),)))
     assert len(quarantine) == 0
 
 

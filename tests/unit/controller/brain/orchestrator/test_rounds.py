@@ -13,6 +13,7 @@ from pyswarm_core.clock import MINUTE, SECOND, Instant
 from pyswarm_core.decision import Cursor, Writes
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.indexes.tasks import is_wanted
+from pyswarm_core.kinds import NODE
 from pyswarm_core.limits import (
     DECISION_COST,
     FAILURES_PENALISED,
@@ -69,7 +70,7 @@ def _pass(world: Leader, time: int) -> None:
 
 def _change(world: Leader, **fields: object) -> None:
     service = replace(world.state.services[WEB], **fields)
-    world.state.apply(Writes(services=(service,)))
+    world.state.apply(Writes(objects=(service,)))
     world.turns()
 
 
@@ -211,7 +212,7 @@ def test_what_was_chosen_to_be_given_up_is_given_up_only_as_far_as_it_still_is_t
     spec = world.state.services[WEB].spec
     mode = ServiceMode(replicated=ReplicatedMode(replicas=HUGE - 3))
     world.state.apply(
-        Writes(services=(replace(world.state.services[WEB], spec=replace(spec, mode=mode)),))
+        Writes(objects=(replace(world.state.services[WEB], spec=replace(spec, mode=mode)),))
     )
     dirty.resumed[WEB] = Cursor(AFTER_ALL, surplus=(HUGE + 7, 1, 2, 3, 4, 5))
     written = world.decide(dirty).writes.tasks
@@ -235,7 +236,7 @@ def test_tasks_are_moved_off_drained_nodes_in_parts() -> None:
     world.turns()
     before = len(world.work)
     for host in list(world.state.nodes.values())[:3]:
-        world.state.apply(Writes(nodes=(changed(host, availability=Availability.DRAIN),)))
+        world.state.apply(Writes(objects=(changed(host, availability=Availability.DRAIN),)))
     world.turns()
     assert {task.node_id for task in world.wanted("web")} == {"n4"}
     assert max(work.slots for work in world.work[before:]) <= FEW + 1_000
@@ -245,7 +246,7 @@ def test_tasks_are_moved_off_drained_nodes_in_parts() -> None:
 def test_tasks_of_a_quarantined_service_on_a_drained_node_hold_up_nobody() -> None:
     world = _world(replicas=2 * FEW, hosts=2)
     host = next(iter(world.state.nodes.values()))
-    world.state.apply(Writes(nodes=(changed(host, availability=Availability.DRAIN),)))
+    world.state.apply(Writes(objects=(changed(host, availability=Availability.DRAIN),)))
     dirty = build.dirty(nodes=[host.id])
     dirty.quarantined = ("web",)
     decision = world.decide(dirty)
@@ -259,7 +260,7 @@ def test_constraints_that_change_move_tasks_in_parts() -> None:
     _report(world, TaskState.RUNNING)
     world.turns()
     host = next(iter(world.state.nodes.values()))
-    world.state.apply(Writes(nodes=(changed(host, labels={"disk": "ssd"}),)))
+    world.state.apply(Writes(objects=(changed(host, labels={"disk": "ssd"}),)))
     world.turns()
     before = len(world.work)
     spec = build.service(
@@ -355,7 +356,7 @@ def test_a_small_service_does_not_wait_for_the_round_of_a_huge_one() -> None:
     dirty = world.agenda.take(world.state)
     world.agenda.follow_up(dirty, decision := world.decide(dirty))
     world.state.apply(decision.writes)
-    world.state.apply(Writes(services=(build.service("z"),)))
+    world.state.apply(Writes(objects=(build.service("z"),)))
     for _ in range(2):
         dirty = world.agenda.take(world.state)
         world.agenda.follow_up(dirty, decision := world.decide(dirty))
@@ -395,7 +396,7 @@ def test_a_task_on_a_node_that_is_gone_is_replaced_by_a_new_leader() -> None:
 def test_ends_on_nodes_that_are_gone_are_not_looked_at_again() -> None:
     ended = build.task("web.1", node="n1", state=TaskState.COMPLETE, desired=TaskState.SHUTDOWN)
     state = build.state(nodes=nodes(1), services=[_service(1)], tasks=[ended])
-    state.apply(Writes(removed_nodes=(NodeId("n1"),)))
+    state.apply(Writes(removed=(NODE.object_name(NodeId("n1")),)))
     assert not state.lost_nodes
 
 

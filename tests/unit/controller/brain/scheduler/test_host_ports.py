@@ -51,7 +51,7 @@ def test_why_says_what_would_help() -> None:
         tasks=[build.task("web.1", node="n1"), build.task("shop.1", state=TaskState.PENDING)],
     )
     paused = replace(state.nodes[build.node("n2").id].spec, availability="pause")
-    state.apply(Writes(nodes=(replace(state.nodes[build.node("n2").id], spec=paused),)))
+    state.apply(Writes(objects=(replace(state.nodes[build.node("n2").id], spec=paused),)))
     assert why(state, "shop.1", NOW)[1:] == [
         "1 of 2 nodes are paused or drained",
         "1 of 2 nodes have host port 10.0.0.5:8080/tcp in use",
@@ -74,7 +74,7 @@ def test_services_on_one_port_share_the_nodes_and_addresses_keep_them_apart() ->
 def test_a_global_service_waits_on_the_nodes_whose_port_is_held() -> None:
     world = BrainWorld(build.state(nodes=nodes(3), services=[on_port("web")]))
     world.settle(dirty("web"))
-    world.state.apply(Writes(services=(on_port("agent", replicas=None),)))
+    world.state.apply(Writes(objects=(on_port("agent", replicas=None),)))
     world.settle(dirty("agent"))
     held = placed(world.state, "web")
     assert set(placed(world.state, "agent")) == {"n1", "n2", "n3"} - set(held)
@@ -90,7 +90,7 @@ def test_a_port_is_free_when_its_task_has_ended() -> None:
     (task,) = [task for task in world.state.tasks.values() if task.node_id]
     other = "b" if task.service_id == "a" else "a"
     gone = replace(world.state.services[task.service_id], removing=True)
-    world.state.apply(Writes(services=(gone,)))
+    world.state.apply(Writes(objects=(gone,)))
     world.settle(dirty(gone.id))
     assert placed(world.state, other) == []
     world.report("n1", world.state.tasks[task.id], TaskState.SHUTDOWN)
@@ -107,7 +107,7 @@ def test_tasks_of_an_older_spec_hold_the_port_that_they_were_made_with() -> None
     assert world.state.footprint(task).ports == (
         HostPort(old.spec.endpoint_spec.ports[0].protocol, 8080),
     )
-    world.state.apply(Writes(services=(on_port("shop", 8080),)))
+    world.state.apply(Writes(objects=(on_port("shop", 8080),)))
     world.settle(dirty("shop"))
     assert placed(world.state, "shop") == []
 
@@ -133,7 +133,7 @@ def test_prop_no_port_of_a_node_is_held_twice(events: list[Service | int]) -> No
     for event in events:
         if isinstance(event, Service):
             if event.id not in world.state.services:
-                world.state.apply(Writes(services=(event,)))
+                world.state.apply(Writes(objects=(event,)))
         else:
             _end_some(world, event)
         world.settle()

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 from controller.api.queries.why import why
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId
+from pyswarm_core.kinds import NODE
 from pyswarm_core.objects import Network, Node, NodeFault
 from pyswarm_core.states import TaskState
 from tests.fixtures import build
@@ -61,7 +62,7 @@ def test_a_task_that_no_kernel_can_take_says_how_many_lack_what_and_the_remedy()
 def test_a_node_that_comes_back_with_another_kernel_takes_what_waited() -> None:
     world = _world(SECRET, lacks=(("esp",),), replicas=1)
     world.settle(dirty("web"))
-    world.state.apply(Writes(nodes=(node("n1"),)))
+    world.state.apply(Writes(objects=(node("n1"),)))
     (placed,) = world.decide(dirty(nodes=["n1"])).writes.tasks
     assert (placed.state, placed.node_id) == (TaskState.ASSIGNED, "n1")
 
@@ -81,9 +82,9 @@ def test_no_remedy_is_a_kernel_where_something_else_is_short() -> None:
 def test_a_node_that_cannot_carry_a_network_gets_no_tasks_of_it_until_it_can() -> None:
     world = _world(PLAIN, lacks=((), (), ()))
     broken = _faulty(world.state.nodes[NodeId("n2")], NodeFault(PLAIN.id, "no device", blocks=True))
-    world.state.apply(Writes(nodes=(broken,)))
+    world.state.apply(Writes(objects=(broken,)))
     assert {task.node_id for task in world.decide(dirty("web")).writes.tasks} == {"n1", "n3"}
-    world.state.apply(Writes(nodes=(_faulty(broken),)))
+    world.state.apply(Writes(objects=(_faulty(broken),)))
     assert len({task.node_id for task in world.decide(dirty("web")).writes.tasks}) == 3
 
 
@@ -97,7 +98,7 @@ def test_a_node_that_cannot_carry_a_network_gets_no_tasks_of_it_until_it_can() -
 )
 def test_only_what_concerns_its_networks_keeps_a_task_away(fault: NodeFault, *, able: bool) -> None:
     world = _world(PLAIN, lacks=((),), replicas=1)
-    world.state.apply(Writes(nodes=(_faulty(world.state.nodes[NodeId("n1")], fault),)))
+    world.state.apply(Writes(objects=(_faulty(world.state.nodes[NodeId("n1")], fault),)))
     (task,) = world.decide(dirty("web")).writes.tasks
     assert (task.node_id == "n1") is able
 
@@ -106,7 +107,7 @@ def test_a_task_that_waits_for_a_network_says_what_the_host_said() -> None:
     world = _world(PLAIN, lacks=((), ()), replicas=1)
     fault = NodeFault(PLAIN.id, "the kernel refused: File exists", blocks=True)
     nodes = tuple(_faulty(one, fault) for one in world.state.nodes.values())
-    world.state.apply(Writes(nodes=nodes))
+    world.state.apply(Writes(objects=nodes))
     world.settle(dirty("web"))
     (waiting,) = world.state.tasks.values()
     text = "2 of 2 nodes cannot carry network plain (n1: the kernel refused: File exists)"
@@ -117,10 +118,10 @@ def test_a_task_that_waits_for_a_network_says_what_the_host_said() -> None:
 def test_a_removed_nodes_faults_are_forgotten() -> None:
     world = _world(PLAIN, lacks=((), ()))
     fault = NodeFault(PLAIN.id, "no device", blocks=True)
-    world.state.apply(Writes(nodes=(_faulty(world.state.nodes[NodeId("n1")], fault),)))
+    world.state.apply(Writes(objects=(_faulty(world.state.nodes[NodeId("n1")], fault),)))
     table = world.state.node_table
     assert table.blocked(PLAIN.id) == [table.rows[NodeId("n1")]]
-    world.state.apply(Writes(removed_nodes=(NodeId("n1"),)))
+    world.state.apply(Writes(removed=(NODE.object_name(NodeId("n1")),)))
     assert table.blocked(PLAIN.id) == []
 
 

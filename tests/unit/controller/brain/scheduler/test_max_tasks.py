@@ -3,6 +3,7 @@
 from controller.api.queries.why import why
 from pyswarm_core.decision import Dirty, Writes
 from pyswarm_core.ids import ServiceId, TaskId
+from pyswarm_core.kinds import SERVICE
 from pyswarm_core.states import TaskState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
@@ -63,6 +64,8 @@ def test_the_end_of_a_task_on_a_full_node_helps_a_service_that_reserves_nothing(
     world = BrainWorld(state)
     world.settle(dirty("api"))
     assert [t.node_id for t in state.tasks_of_service(ServiceId("api"))] == [""]
-    state.apply(Writes(removed_tasks=[TaskId("web.1")], removed_services=(ServiceId("web"),)))
+    state.apply(
+        Writes(removed_tasks=[TaskId("web.1")], removed=(SERVICE.object_name(ServiceId("web")),))
+    )
     world.settle(Dirty())
     assert [t.node_id for t in state.tasks_of_service(ServiceId("api"))] == ["n1"]

@@ -19,14 +19,14 @@ def faulty(node: Node, *faults: NodeFault) -> Node:
 
 def test_other_nodes_take_the_tasks_of_a_host_that_cannot_start_any() -> None:
     world = _world(PLAIN, lacks=((), ()), replicas=4)
-    world.state.apply(Writes(nodes=(faulty(world.state.nodes[NodeId("n1")], FAULT),)))
+    world.state.apply(Writes(objects=(faulty(world.state.nodes[NodeId("n1")], FAULT),)))
     assert {task.node_id for task in world.decide(dirty("web")).writes.tasks} == {"n2"}
 
 
 def test_what_waits_says_why_and_is_placed_once_the_host_is_able() -> None:
     world = _world(PLAIN, lacks=((),), replicas=1)
     node = world.state.nodes[NodeId("n1")]
-    world.state.apply(Writes(nodes=(faulty(node, FAULT),)))
+    world.state.apply(Writes(objects=(faulty(node, FAULT),)))
     world.settle(dirty("web"))
     (waiting,) = world.state.tasks.values()
     text = f"1 of 1 nodes can start no task now (n1: {FULL})"
@@ -34,7 +34,7 @@ def test_what_waits_says_why_and_is_placed_once_the_host_is_able() -> None:
     said = "\n".join(why(world.state, "web", NOW))
     assert text in said
     assert "see to n1" in said
-    world.state.apply(Writes(nodes=(node,)))
+    world.state.apply(Writes(objects=(node,)))
     world.settle(dirty("web"))
     (placed,) = world.state.tasks.values()
     assert placed.node_id == "n1"
@@ -43,5 +43,5 @@ def test_what_waits_says_why_and_is_placed_once_the_host_is_able() -> None:
 def test_a_fault_that_does_not_block_keeps_nothing_away() -> None:
     world = _world(PLAIN, lacks=((),), replicas=1)
     node = faulty(world.state.nodes[NodeId("n1")], replace(FAULT, blocks=False))
-    world.state.apply(Writes(nodes=(node,)))
+    world.state.apply(Writes(objects=(node,)))
     assert [task.node_id for task in world.decide(dirty("web")).writes.tasks] == ["n1"]

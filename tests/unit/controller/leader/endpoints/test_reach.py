@@ -76,7 +76,7 @@ def test_a_hundred_stops_of_one_service_are_one_wait() -> None:
     reach = begun(state)
     removed = replace(state.services[WEB], removing=True)
     ends = [replace(task, desired_state=TaskState.REMOVE) for task in tasks]
-    decide(reach, state, Writes(services=(removed,), tasks=ends), 7)
+    decide(reach, state, Writes(objects=(removed,), tasks=ends), 7)
     assert len(reach.barrier) == 100
     finish(reach.flush(NOW))
     finished = [*reach.barrier.heard(N1, 7), *reach.barrier.heard(N2, 7)]
@@ -100,7 +100,7 @@ def test_who_is_no_backend_is_stopped_at_once() -> None:
 def test_who_is_on_a_node_that_is_down_is_stopped_at_once() -> None:
     state = world(backend("web.1", "n2"))
     reach = begun(state)
-    state.apply(Writes(nodes=(build.node("n2", state=NodeState.DOWN),)))
+    state.apply(Writes(objects=(build.node("n2", state=NodeState.DOWN),)))
     decide(reach, state, stop(backend("web.1", "n2")), 7)
     assert len(reach.barrier) == 0
 
@@ -118,7 +118,7 @@ def test_another_word_about_a_task_that_is_to_stop_already_does_not_withhold_it_
 
 def test_nodes_of_another_network_are_not_waited_for() -> None:
     state = world(backend("web.1"))
-    state.apply(Writes(services=(build.service("far", spec=build.template(networks=["other"])),)))
+    state.apply(Writes(objects=(build.service("far", spec=build.template(networks=["other"])),)))
     put(state, backend("far.2", "n2", network=NetworkId("other")))
     reach = begun(state)
     decide(reach, state, stop(backend("web.1")), 7)
@@ -195,7 +195,7 @@ def test_reports_that_change_no_endpoint_tell_nobody() -> None:
 def test_a_service_without_networks_costs_no_flush() -> None:
     state = world()
     reach = begun(state)
-    decide(reach, state, Writes(services=(build.service("more"),)), 7)
+    decide(reach, state, Writes(objects=(build.service("more"),)), 7)
     assert reach.due == NEVER
 
 
@@ -203,9 +203,9 @@ def test_the_mesh_s_coming_and_going_is_told() -> None:
     state = world(networks=(ingress(),))
     reach = begun(state)
     meshed = build.service("web", spec=build.template(networks=["net", "ingress"]))
-    assert decide(reach, state, Writes(services=(meshed,)), 7)
-    assert not decide(reach, state, Writes(services=(meshed,)), 8)
-    assert decide(reach, state, Writes(services=(replace(meshed, removing=True),)), 9)
+    assert decide(reach, state, Writes(objects=(meshed,)), 7)
+    assert not decide(reach, state, Writes(objects=(meshed,)), 8)
+    assert decide(reach, state, Writes(objects=(replace(meshed, removing=True),)), 9)
 
 
 def test_a_change_that_nobody_was_told_of_is_acknowledged_all_the_same() -> None:

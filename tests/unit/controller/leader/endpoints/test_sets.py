@@ -43,7 +43,7 @@ HOST_PORT = PortConfig(target_port=81, publish_mode=PublishMode.HOST)
 def rejoin(state: State, *networks: str) -> None:
     """The service is updated to join these instead."""
     spec = build.template(networks=networks)
-    state.apply(Writes(services=(build.service("web", spec=spec, version=2),)))
+    state.apply(Writes(objects=(build.service("web", spec=spec, version=2),)))
 
 
 def test_a_backend_runs_should_run_and_serves() -> None:
@@ -81,7 +81,7 @@ def test_a_message_names_address_aliases_and_mode_of_its_network_only() -> None:
             ),
         ),
     )
-    state.apply(Writes(services=(service,)))
+    state.apply(Writes(objects=(service,)))
     message = read(known(state).message(KEY))
     assert (message.vip, list(message.aliases)) == ("10.128.255.254", ["w"])
     assert getattr(message, "global")
@@ -92,7 +92,7 @@ def test_the_mesh_s_endpoint_names_the_ports_of_mode_ingress() -> None:
     state = world(networks=(ingress(),))
     rejoin(state, "net", "ingress")
     endpoint = Endpoint(ports=(PORT, HOST_PORT))
-    state.apply(Writes(services=(replace(state.services[WEB], endpoint=endpoint),)))
+    state.apply(Writes(objects=(replace(state.services[WEB], endpoint=endpoint),)))
     (port,) = read(known(state).message((WEB, MESH))).ports
     assert (port.target_port, port.published_port) == (80, 8080)
 
@@ -121,7 +121,7 @@ def test_a_service_on_its_way_out_has_no_endpoints() -> None:
     state = world(backend("web.1"))
     endpoints = known(state)
     before = endpoints.sequence
-    state.apply(Writes(services=(replace(state.services[WEB], removing=True),)))
+    state.apply(Writes(objects=(replace(state.services[WEB], removing=True),)))
     assert finish(endpoints.refresh([WEB])) == {NET: None}
     assert endpoints.changed_since(before) == [KEY]
     assert endpoints.message(KEY) is None
@@ -237,7 +237,7 @@ def test_an_endpoint_spec_does_not_show_unless_it_was_allocated() -> None:
     state = world()
     service = state.services[WEB]
     spec = replace(service.spec, endpoint_spec=EndpointSpec(ports=(PORT,)))
-    state.apply(Writes(services=(replace(service, spec=spec),)))
+    state.apply(Writes(objects=(replace(service, spec=spec),)))
     assert not read(known(state).message(KEY)).ports
 
 
@@ -246,7 +246,7 @@ def test_a_service_whose_endpoint_cannot_be_worked_out_costs_itself_alone(
 ) -> None:
     state = world(backend("web.1"))
     other = build.service("other", spec=build.template(networks=["net"]))
-    state.apply(Writes(services=(other,)))
+    state.apply(Writes(objects=(other,)))
     endpoints = known(state)
     told = endpoints.message(KEY)
     real = sets.endpoint_message

@@ -70,7 +70,7 @@ def test_many_small_services_take_slices_as_well() -> None:
     state = world()
     names = [f"s{number}" for number in range(40)]
     spec = build.template(networks=["net"])
-    state.apply(Writes(services=tuple(build.service(name, spec=spec) for name in names)))
+    state.apply(Writes(objects=tuple(build.service(name, spec=spec) for name in names)))
     endpoints = Endpoints(state)
     taken = list(steps(endpoints, endpoints.refresh(state.services)))
     assert max(taken) < 2 * SLICE
@@ -127,7 +127,7 @@ def test_a_flush_looks_at_one_slice_of_what_was_reported_and_the_rest_follows() 
     state = world()
     spec = build.template(networks=["net"])
     names = [f"s{number}" for number in range(40)]
-    state.apply(Writes(services=tuple(build.service(name, spec=spec) for name in names)))
+    state.apply(Writes(objects=tuple(build.service(name, spec=spec) for name in names)))
     reach = begun(state)
     for name in names:
         reported(reach, state, backend(f"{name}.1"), NOW)

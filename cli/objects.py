@@ -1,0 +1,94 @@
+"""The commands that every kind of objects has: `ls`, `inspect` and `rm`.
+
+A kind whose lists or documents show more than names and times has files of its own instead.
+"""
+
+from typing import Any
+
+import click
+
+from cli import flags, session
+from cli.failures import Failures
+from cli.lazy import Group, Verb
+from cli.render import listing
+from cli.render.listing import Layout, Row
+from pyswarm_core.docker import documents
+from pyswarm_core.kinds import KINDS, Id, Item, Kind
+from pyswarm_core.units import format_time
+
+LAYOUT = Layout(
+    headings={
+        "ID": "ID",
+        "Name": "NAME",
+        "CreatedAt": "CREATED",
+        "UpdatedAt": "UPDATED",
+        "Labels": "LABELS",
+    },
+    columns=("ID", "Name", "CreatedAt", "UpdatedAt"),
+)
+
+
+def group(name: str) -> click.Group | None:
+    """The commands of the kind of that name, if there is one."""
+    if (kind := KINDS.get(name)) is None:
+        return None
+    verbs = [list_command(kind), inspect_command(kind), remove_command(kind)]
+    return Group(name, help=f"List, show and remove {name}s.", commands=verbs)
+
+
+def list_command(kind: Kind[Item, Id]) -> click.Command:
+    """`ls` of a kind."""
+
+    @click.command(name="ls", cls=Verb, help=f"List {kind.name}s.")
+    @flags.quiet_ids
+    @flags.filter_
+    @flags.format_
+    def ls_(*, quiet: bool, filters: tuple[str, ...], form: str) -> None:
+        rows = [row(kind, item) for item in session.connect().objects(kind, filters)]
+        for line in listing.show(LAYOUT, rows, form, quiet=quiet):
+            click.echo(line)
+
+    return ls_
+
+
+def inspect_command(kind: Kind[Any, Any]) -> click.Command:
+    """`inspect` of a kind."""
+
+    @click.command(name="inspect", cls=Verb, help=f"Show {kind.name}s in full.")
+    @flags.inspect_format
+    @click.argument("refs", nargs=-1, required=True, metavar=f"{kind.name.upper()}...")
+    def inspect(*, form: str, refs: tuple[str, ...]) -> None:
+        from cli import inspection
+
+        client = session.connect()
+        inspection.inspect_all(refs, form, lambda ref: documents.document(client.object(kind, ref)))
+
+    return inspect
+
+
+def remove_command(kind: Kind[Any, Any]) -> click.Command:
+    """`rm` of a kind."""
+
+    @click.command(name="rm", cls=Verb, help=f"Remove {kind.name}s.")
+    @click.argument("refs", nargs=-1, required=True, metavar=f"{kind.name.upper()}...")
+    def rm(*, refs: tuple[str, ...]) -> None:
+        client = session.connect()
+        with Failures() as failures:
+            for ref in refs:
+                with failures.collected():
+                    client.remove_object(kind, ref)
+                    click.echo(ref)
+
+    return rm
+
+
+def row(kind: Kind[Item, Id], item: Item) -> Row:
+    """A line of the list."""
+    labels = kind.labels(item)
+    return {
+        "ID": item.id,
+        "Name": kind.title(item),
+        "CreatedAt": format_time(item.created_at),
+        "UpdatedAt": format_time(item.updated_at),
+        "Labels": ",".join(f"{key}={labels[key]}" for key in sorted(labels)),
+    }

@@ -1,0 +1,37 @@
+"""Removing an object of any kind. PURE: state and request in, writes or an error out."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from controller.api.changes.networks import remove_network
+from controller.api.changes.nodes import remove_node
+from controller.api.changes.services import remove_service
+from controller.api.changes.unreadable import remove_unreadable
+from controller.api.queries.lookup import find
+from pyswarm_core.clock import Instant
+from pyswarm_core.decision import Writes
+from pyswarm_core.kinds import NETWORK, NODE, SERVICE, Kind
+from pyswarm_core.state import State
+
+
+def remove_object(
+    state: State, kind: Kind[Any, Any], ref: str, now: Instant
+) -> tuple[Writes, object]:
+    """Forget the object that `ref` names, or what of its kind's own removal is first.
+
+    Raises NotFound, and what that raises.
+    """
+    if (remove := _REMOVE.get(kind.name)) is not None:
+        return remove(state, ref, now)
+    if (unreadable := remove_unreadable(state, kind, ref)) is not None:
+        return unreadable
+    item = find(state, kind, ref)
+    return Writes(removed=(kind.object_name(item.id),)), item
+
+
+_REMOVE: Mapping[str, Callable[[State, str, Instant], tuple[Writes, object]]] = {
+    SERVICE.name: remove_service,
+    NODE.name: lambda state, ref, _: remove_node(state, ref, force=False),
+    NETWORK.name: lambda state, ref, _: remove_network(state, ref),
+}
+"""Kinds whose objects are not simply forgotten."""

@@ -1,0 +1,190 @@
+"""The kinds of stored objects, one entry each. PURE.
+
+Everything that treats all kinds alike walks this table: keys, encoding, saving, loading, the state
+and its names, events, lookup, `ls`, `inspect` and `rm`. What only some kinds do is a hook in the
+layer that does it, found by the kind's name. CONTRIBUTING.md has the checklist for a new kind.
+
+Tasks are no entry: many of them share one value of the store (chunks.py), and there may be a
+million. The cluster is one, but not in `KINDS`: there is exactly one, so nobody looks it up.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any, Generic, NewType, TypeVar
+
+import msgspec
+from google.protobuf.message import Message
+
+from pyswarm_core.api.v1 import objects_pb2
+from pyswarm_core.codec import from_proto, to_proto
+from pyswarm_core.ids import NetworkId, NodeId, ServiceId
+from pyswarm_core.objects import (
+    Cluster,
+    Network,
+    Node,
+    NodeDescription,
+    Object,
+    PreviousSpec,
+    Service,
+)
+
+Item = TypeVar("Item", bound=Object)
+Id = TypeVar("Id", bound=str)
+S = TypeVar("S", bound=msgspec.Struct)
+ObjectName = NewType("ObjectName", str)
+"""`service/<id>`: what an object is called in writes, in quarantine and in the log."""
+Storable = Object | PreviousSpec | NodeDescription
+
+
+class Subscriber(StrEnum):
+    """Who in the leader is told of changed objects, beside the store and events, which are told of
+    all of them.
+    """
+
+    WATCHES = "watches"
+    """Users who watch a service."""
+    OVERLAYS = "overlays"
+    """Sessions of the nodes that are on a network."""
+    NODES = "nodes"
+    """What judges nodes, and their sessions."""
+
+
+class Kind(msgspec.Struct, Generic[Item, Id], frozen=True, kw_only=True):
+    """What there is to know of a kind of objects."""
+
+    name: str
+    """The word for it in keys (`<prefix>/service/<id>`), events, errors and commands."""
+    id_type: Callable[[str], Id]
+    struct: type[Item]
+    message: type[Message]
+    """How it is stored and sent: the struct's fields, by name."""
+    title: Callable[[Item], str] = lambda item: _spec(item).name
+    """What people call an object."""
+    unique_name: Callable[[Item], str | None] = lambda item: _spec(item).name
+    """The name that the object alone has among its kind; None: it holds none."""
+    labels: Callable[[Item], Mapping[str, str]] = lambda item: _spec(item).labels
+    order: Callable[[Item], Any] = lambda item: _spec(item).name
+    """The order of lists."""
+    sensitive: tuple[str, ...] = ()
+    """Fields that nobody is shown, as `spec.data`; each has a default."""
+    check: Callable[[Item], None] = lambda _: None
+    """Raises ValueError for an object of the store that nothing can be made of."""
+    subscribers: tuple[Subscriber, ...] = ()
+
+    def object_name(self, object_id: Id) -> ObjectName:
+        """The name of the object with that id."""
+        return ObjectName(f"{self.name}/{object_id}")
+
+    def decode(self, data: bytes) -> Item:
+        """The object that was stored. Raises an error if the bytes are none."""
+        item = from_proto(self.struct, self.message.FromString(data))
+        self.check(item)
+        return item
+
+    def shown(self, item: Item) -> Item:
+        """The object as anybody may see it: sensitive fields have their defaults."""
+        for path in self.sensitive:
+            item = _without(item, path)
+        return item
+
+
+def _spec(item: Any) -> Any:
+    return item.spec
+
+
+def _check_network(network: Network) -> None:
+    """Whoever compares the subnets of all networks, for a new network or a host's address, would
+    fail at one that is none.
+    """
+    IPv4Network(network.subnet)
+    if network.subnet6:
+        IPv6Network(network.subnet6)
+
+
+CLUSTER = Kind(
+    name="cluster",
+    id_type=str,
+    struct=Cluster,
+    message=objects_pb2.Cluster,
+    sensitive=("encryption_keys",),
+)
+NODE = Kind(
+    name="node",
+    id_type=NodeId,
+    struct=Node,
+    message=objects_pb2.Node,
+    title=lambda node: node.description.hostname,
+    unique_name=lambda _: None,  # a host that left and joined again has its former name
+    order=lambda node: node.number,
+    subscribers=(Subscriber.NODES,),
+)
+NETWORK = Kind(
+    name="network",
+    id_type=NetworkId,
+    struct=Network,
+    message=objects_pb2.Network,
+    check=_check_network,
+    subscribers=(Subscriber.OVERLAYS,),
+)
+SERVICE = Kind(
+    name="service",
+    id_type=ServiceId,
+    struct=Service,
+    message=objects_pb2.Service,
+    unique_name=lambda service: None if service.removing else service.spec.name,
+    sensitive=("registry_login",),
+    subscribers=(Subscriber.WATCHES,),
+)
+
+KINDS: dict[str, Kind[Any, Any]] = {kind.name: kind for kind in (NODE, NETWORK, SERVICE)}
+"""By name. What refers to objects of another kind comes after it: objects are put in this order,
+and deleted in the reverse one.
+"""
+
+_PARTS: Mapping[type[msgspec.Struct], type[Message]] = {
+    PreviousSpec: objects_pb2.PreviousSpec,
+    NodeDescription: objects_pb2.NodeDescription,
+}
+
+
+def kind_of(item: Object) -> Kind[Any, Any]:
+    """The kind of an object."""
+    struct = type(item)
+    return next(kind for kind in _all() if kind.struct is struct)
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """The kind's name and the object's id; of `cluster` the id is empty. A chunk of tasks, named as
+    Keys.name_of has it, counts as its service.
+    """
+    kind, _, object_id = name.partition("/")
+    return (SERVICE.name, object_id.partition("/")[0]) if kind == "chunk" else (kind, object_id)
+
+
+def encode(value: Storable) -> bytes:
+    """The object as it is stored. Raises ValueError or TypeError if no message can hold it."""
+    message = _PARTS.get(type(value)) or kind_of(value).message  # type: ignore[arg-type]
+    return to_proto(value, message()).SerializeToString()
+
+
+def _all() -> Iterator[Kind[Any, Any]]:
+    yield from KINDS.values()
+    yield CLUSTER
+
+
+def _without(item: S, path: str) -> S:
+    field, _, rest = path.partition(".")
+    if rest:
+        return msgspec.structs.replace(item, **{field: _without(getattr(item, field), rest)})
+    return msgspec.structs.replace(item, **{field: default_of(type(item), field)})
+
+
+def default_of(struct: type[msgspec.Struct], name: str) -> Any:
+    """What the field is if nobody says otherwise. Raises ValueError if it has no default."""
+    field = next(field for field in msgspec.structs.fields(struct) if field.name == name)
+    if field.default_factory is not msgspec.NODEFAULT:
+        return field.default_factory()
+    if field.default is msgspec.NODEFAULT:
+        raise ValueError(f"{struct.__name__}.{name} has no default")
+    return field.default
