@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from controller.leader.election import Term
 from controller.store.base import (
@@ -37,7 +37,7 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.errors import told
 from pyswarm_core.ids import NodeId
 from pyswarm_core.keys import ChunkKey, Keys, chunk_of
-from pyswarm_core.kinds import KINDS, Kind, ObjectName, Storable, encode, kind_of, split_name
+from pyswarm_core.kinds import KINDS, Storable, encode, kind_of, split_name
 from pyswarm_core.limits import (
     CHUNK_SLOTS,
     TXN_BYTES_MAX,
@@ -70,26 +70,31 @@ class Unsaved:
 
     def __init__(self) -> None:
         self.cluster = False
-        self.objects: dict[ObjectName, None] = {}
+        self.objects: dict[str, dict[str, None]] = {kind: {} for kind in KINDS}
+        """Ids by the names of their kinds."""
         self.chunks: dict[ChunkKey, None] = {}
         self.aside: dict[bytes, bytes] = {}
         """Bytes to keep under another key; set by loading alone."""
 
     def __len__(self) -> int:
-        return self.cluster + len(self.objects) + len(self.chunks) + len(self.aside)
+        objects = sum(map(len, self.objects.values()))
+        return self.cluster + objects + len(self.chunks) + len(self.aside)
 
     def add(self, writes: Writes, chunks: Iterable[ChunkKey]) -> None:
         """Everything that the writes name, and the chunks that `State.apply` said they changed."""
         self.cluster = self.cluster or writes.cluster is not None
-        self.objects.update((kind_of(one).object_name(one.id), None) for one in writes.objects)
-        self.objects.update(dict.fromkeys(writes.removed))
+        for item in writes.objects:
+            self.objects[kind_of(item).name][item.id] = None
+        for kind, object_id in map(split_name, writes.removed):
+            self.objects[kind][object_id] = None
         self.chunks.update(dict.fromkeys(sorted(chunks)))
 
     def names(self) -> Iterator[str]:
         """What is named, as Keys.name_of has it."""
         if self.cluster:
             yield "cluster"
-        yield from self.objects
+        for kind, ids in self.objects.items():
+            yield from (f"{kind}/{object_id}" for object_id in ids)
         yield from (f"chunk/{key.service_id}/{key.block:08d}" for key in self.chunks)
 
     def add_tasks(self, tasks: Iterable[Task]) -> None:
@@ -98,14 +103,15 @@ class Unsaved:
 
     def drop(self, saved: "Unsaved") -> None:
         """These are being saved: no need to do it again."""
-        _drop(self.objects, saved.objects)
+        for kind, ids in saved.objects.items():
+            _drop(self.objects[kind], ids)
         _drop(self.chunks, saved.chunks)
 
     def take(self, count: int) -> "Unsaved":
         """Remove and return up to `count` chunks, with all else."""
         taken = Unsaved()
         taken.cluster, self.cluster = self.cluster, False
-        taken.objects, self.objects = self.objects, {}
+        taken.objects, self.objects = self.objects, taken.objects
         taken.aside, self.aside = self.aside, {}
         for key in list(self.chunks)[:count]:
             taken.chunks[key] = self.chunks.pop(key)
@@ -126,9 +132,11 @@ class Encoder:
         yield from (Put(key, value) for key, value in unsaved.aside.items())
         if unsaved.cluster:
             yield from self._put(self._keys.cluster, self._state.cluster)
-        for kind, object_id in _by_kind(unsaved.objects):
-            if (item := self._state.of(kind).get(object_id)) is not None:
-                yield from self._put(self._keys.object(kind, object_id), item)
+        for kind in KINDS.values():
+            objects = self._state.of(kind)
+            for object_id in unsaved.objects[kind.name]:
+                if (item := objects.get(object_id)) is not None:
+                    yield from self._put(self._keys.object(kind, object_id), item)
 
     def chunks(self, unsaved: Unsaved) -> Iterator[Operation]:
         """Chunks of tasks; an empty one is deleted."""
@@ -167,9 +175,9 @@ class Encoder:
 
     def deletes(self, unsaved: Unsaved) -> Iterator[Operation]:
         """The objects that are gone; after their chunks, which nobody would find without them."""
-        for kind, object_id in reversed(_by_kind(unsaved.objects)):
-            if object_id not in self._state.of(kind):
-                yield Delete(self._keys.object(kind, object_id))
+        for kind in reversed(KINDS.values()):
+            objects, ids = self._state.of(kind), unsaved.objects[kind.name]
+            yield from (Delete(self._keys.object(kind, i)) for i in ids if i not in objects)
 
 
 class Saver:
@@ -313,15 +321,6 @@ class Saver:
                 raise Deposed("another controller leads")
             self._fence = found.mod_revision
             return
-
-
-def _by_kind(names: Iterable[ObjectName]) -> list[tuple[Kind[Any, Any], str]]:
-    """In the order of the table: what is referred to comes before what refers to it."""
-    ids: dict[str, list[str]] = {name: [] for name in KINDS}
-    for name in names:
-        kind_name, object_id = split_name(name)
-        ids[kind_name].append(object_id)
-    return [(kind, object_id) for name, kind in KINDS.items() for object_id in ids[name]]
 
 
 def _drop(names: dict[N, None], gone: dict[N, None]) -> None:

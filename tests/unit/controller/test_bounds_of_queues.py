@@ -209,6 +209,6 @@ async def test_transactions_under_way_are_bounded() -> None:
     term = Term(0, 2, won.revision, won.revision, NOW)
     saver = Saver(Slow(kv, Stopped()), keys, term, b"me", on_error=lambda error: None)
     unsaved = Unsaved()
-    unsaved.objects.update(dict.fromkeys(map(NODE.object_name, state.nodes)))
+    unsaved.objects[NODE.name].update(dict.fromkeys(state.nodes))
     await saver.save(state, unsaved)
     assert most == TXN_IN_FLIGHT == 4

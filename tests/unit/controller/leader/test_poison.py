@@ -187,7 +187,7 @@ async def test_an_object_that_no_index_takes_is_left_out() -> None:
     torn = replace(APP, endpoint=replace(APP.endpoint, virtual_ips=(nowhere,)))
     rig.state.services[APP.id] = torn
     unsaved = Unsaved()
-    unsaved.objects[SERVICE.object_name(APP.id)] = None
+    unsaved.objects[SERVICE.name][APP.id] = None
     await saver.save(rig.state, unsaved)
     loaded = await rig.load()
     assert list(loaded.state.unreadable) == [f"service/{APP.id}"]
