@@ -238,17 +238,6 @@ class Client:
         whole.peers.extend(reply.peers)
         return from_proto(views.NetworkMembers, whole)
 
-    def networks(self, filters: Iterable[str] = ()) -> list[Network]:
-        """The networks that pass the filters."""
-        request = pb.ListRequest(filters=filters)
-        reply = self._ask(_whole(self._stub.ListNetworks, pb.ListNetworksReply), request)
-        return [from_proto(Network, network) for network in reply.networks]
-
-    def remove_network(self, ref: str) -> Network:
-        """Remove it. Raises Conflict if a service uses it."""
-        reply = self._ask(self._stub.RemoveNetwork, pb.RefRequest(ref=ref))
-        return from_proto(Network, reply.network)
-
     def objects(self, kind: Kind[Item, Id], filters: Iterable[str] = ()) -> list[Item]:
         """The objects of a kind that pass the filters."""
         request = pb.ListObjectsRequest(kind=kind.name, filters=filters)

@@ -7,6 +7,7 @@ from cli.lazy import Verb
 from cli.render import listing
 from cli.render.listing import Layout, Row
 from pyswarm_core.ids import short
+from pyswarm_core.kinds import NETWORK
 from pyswarm_core.objects import Network
 from pyswarm_core.units import format_time
 
@@ -39,7 +40,7 @@ LAYOUT = Layout(
 @flags.filter_
 @flags.format_
 def ls_(*, quiet: bool, no_trunc: bool, filters: tuple[str, ...], form: str) -> None:
-    found = session.connect().networks(filters)
+    found = session.connect().objects(NETWORK, filters)
     rows = [row(network, long=no_trunc) for network in found]
     for line in listing.show(LAYOUT, rows, form, quiet=quiet):
         click.echo(line)

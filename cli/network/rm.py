@@ -6,6 +6,7 @@ from cli import session
 from cli.failures import Failures
 from cli.lazy import Verb
 from pyswarm_core.errors import NotFound
+from pyswarm_core.kinds import NETWORK
 
 
 @click.command(cls=Verb, help="Remove networks.\n\nExample: pyswarm network rm app")
@@ -17,7 +18,7 @@ def rm(*, force: bool, networks: tuple[str, ...]) -> None:
         for ref in networks:
             with failures.collected():
                 try:
-                    client.remove_network(ref)
+                    client.remove_object(NETWORK, ref)
                 except NotFound:
                     if not force:
                         raise

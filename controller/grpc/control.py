@@ -193,16 +193,6 @@ class Control(control_pb2_grpc.ControlServicer):
         async for part in turns.each(parts(peers, _as_it_is, pb.NetworkReply, "peers")):
             await context.write(part)
 
-    async def ListNetworks(self, request: pb.ListRequest, context: Context) -> None:  # type: ignore[override]
-        state = self._leader().state
-        found = lists.find_all(state, NETWORK, request.filters)
-        await self._list(found, state.networks.get, pb.ListNetworksReply, "networks", context)
-
-    async def RemoveNetwork(self, request: pb.RefRequest, context: Context) -> pb.NetworkReply:
-        return _network(
-            await self._submit(lambda state, now, ids: networks.remove_network(state, request.ref))
-        )
-
     async def TraceNetwork(
         self, request: pb.TraceNetworkRequest, context: Context
     ) -> pb.TraceNetworkReply:

@@ -9,6 +9,7 @@ import grpc
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc
 from pyswarm_core.codec import to_proto
+from pyswarm_core.kinds import NETWORK
 from pyswarm_core.limits import REPLICAS_MAX
 from pyswarm_core.specs import (
     ContainerSpec,
@@ -89,8 +90,8 @@ class Churn:
                 made.append(number)
                 await asyncio.sleep(PAUSE_S)
             for number in made:
-                request = pb.RefRequest(ref=_network(number).name)
-                await self._call("network remove", self._users.RemoveNetwork, request)
+                request = pb.ObjectRequest(kind=NETWORK.name, ref=_network(number).name)
+                await self._call("network remove", self._users.RemoveObject, request)
 
     async def relabel(self) -> None:
         """Give every host another label, all the time; in the end none."""

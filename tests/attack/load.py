@@ -19,6 +19,7 @@ from pyswarm_core.aio.channel import CHANNEL_OPTIONS
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.codec import to_proto
+from pyswarm_core.kinds import NETWORK
 from pyswarm_core.specs import (
     ContainerSpec,
     GlobalMode,
@@ -238,17 +239,20 @@ class Load:
                         pb.RefRequest(ref=one.service.id), timeout=CALL_TIMEOUT_S
                     ),
                 )
-        for network in (
+        for listed in (
             await whole(
-                pb.ListNetworksReply,
-                self._users.ListNetworks(pb.ListRequest(), timeout=CALL_TIMEOUT_S),
+                pb.ListObjectsReply,
+                self._users.ListObjects(
+                    pb.ListObjectsRequest(kind=NETWORK.name), timeout=CALL_TIMEOUT_S
+                ),
             )
-        ).networks:
+        ).objects:
+            network = NETWORK.decode(listed.value)
             if network.spec.name != "ingress":
                 await self._count(
                     "remove",
-                    self._users.RemoveNetwork(
-                        pb.RefRequest(ref=network.id), timeout=CALL_TIMEOUT_S
+                    self._users.RemoveObject(
+                        pb.ObjectRequest(kind=NETWORK.name, ref=network.id), timeout=CALL_TIMEOUT_S
                     ),
                 )
         if self._over():

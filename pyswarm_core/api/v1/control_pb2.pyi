@@ -810,26 +810,6 @@ class NetworkReply(_message.Message):
 Global___NetworkReply: _TypeAlias = NetworkReply  # noqa: Y015
 
 @_typing.final
-class ListNetworksReply(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    NETWORKS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def networks(self) -> _containers.RepeatedCompositeFieldContainer[_objects_pb2.Network]: ...
-    def __init__(
-        self,
-        *,
-        networks: _abc.Iterable[_objects_pb2.Network] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["networks", b"networks"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ListNetworksReply: _TypeAlias = ListNetworksReply  # noqa: Y015
-
-@_typing.final
 class ObjectRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -109,16 +109,6 @@ class ControlStub:
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetNetworkRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.NetworkReply.FromString,
                 _registered_method=True)
-        self.ListNetworks = channel.unary_stream(
-                '/pyswarm.v1.Control/ListNetworks',
-                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListRequest.SerializeToString,
-                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListNetworksReply.FromString,
-                _registered_method=True)
-        self.RemoveNetwork = channel.unary_unary(
-                '/pyswarm.v1.Control/RemoveNetwork',
-                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
-                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.NetworkReply.FromString,
-                _registered_method=True)
         self.TraceNetwork = channel.unary_unary(
                 '/pyswarm.v1.Control/TraceNetwork',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.TraceNetworkRequest.SerializeToString,
@@ -262,18 +252,6 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ListNetworks(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def RemoveNetwork(self, request, context):
-        """Missing associated documentation comment in .proto file."""
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
     def TraceNetwork(self, request, context):
         """Follows the way from a task to another task, a service, a name or an address; ends with the first broken hop.
         """
@@ -282,7 +260,7 @@ class ControlServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetObject(self, request, context):
-        """Of any kind, among them those without calls of their own: see pyswarm_core/kinds.py.
+        """Objects of any kind, see pyswarm_core/kinds.py. Some kinds have calls of their own that tell more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -407,16 +385,6 @@ def add_ControlServicer_to_server(servicer, server):
             'GetNetwork': grpc.unary_stream_rpc_method_handler(
                     servicer.GetNetwork,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetNetworkRequest.FromString,
-                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.NetworkReply.SerializeToString,
-            ),
-            'ListNetworks': grpc.unary_stream_rpc_method_handler(
-                    servicer.ListNetworks,
-                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListRequest.FromString,
-                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListNetworksReply.SerializeToString,
-            ),
-            'RemoveNetwork': grpc.unary_unary_rpc_method_handler(
-                    servicer.RemoveNetwork,
-                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.NetworkReply.SerializeToString,
             ),
             'TraceNetwork': grpc.unary_unary_rpc_method_handler(
@@ -869,60 +837,6 @@ class Control:
             target,
             '/pyswarm.v1.Control/GetNetwork',
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.GetNetworkRequest.SerializeToString,
-            pyswarm__core_dot_api_dot_v1_dot_control__pb2.NetworkReply.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ListNetworks(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
-            target,
-            '/pyswarm.v1.Control/ListNetworks',
-            pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListRequest.SerializeToString,
-            pyswarm__core_dot_api_dot_v1_dot_control__pb2.ListNetworksReply.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def RemoveNetwork(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/pyswarm.v1.Control/RemoveNetwork',
-            pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.NetworkReply.FromString,
             options,
             channel_credentials,

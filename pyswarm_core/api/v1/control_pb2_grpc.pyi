@@ -51,12 +51,10 @@ class ControlStub:
     CreateNetwork: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreateNetworkRequest, _control_pb2.NetworkReply]
     GetNetwork: _grpc.UnaryStreamMultiCallable[_control_pb2.GetNetworkRequest, _control_pb2.NetworkReply]
     """With `verbose` who is on it, in parts as lists; a service with many tasks comes in several, by the same name."""
-    ListNetworks: _grpc.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListNetworksReply]
-    RemoveNetwork: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.NetworkReply]
     TraceNetwork: _grpc.UnaryUnaryMultiCallable[_control_pb2.TraceNetworkRequest, _control_pb2.TraceNetworkReply]
     """Follows the way from a task to another task, a service, a name or an address; ends with the first broken hop."""
     GetObject: _grpc.UnaryUnaryMultiCallable[_control_pb2.ObjectRequest, _control_pb2.EncodedObject]
-    """Of any kind, among them those without calls of their own: see pyswarm_core/kinds.py."""
+    """Objects of any kind, see pyswarm_core/kinds.py. Some kinds have calls of their own that tell more."""
     ListObjects: _grpc.UnaryStreamMultiCallable[_control_pb2.ListObjectsRequest, _control_pb2.ListObjectsReply]
     RemoveObject: _grpc.UnaryUnaryMultiCallable[_control_pb2.ObjectRequest, _control_pb2.RemoveObjectReply]
     Events: _grpc.UnaryStreamMultiCallable[_control_pb2.EventsRequest, _control_pb2.EventsReply]
@@ -87,12 +85,10 @@ class ControlAsyncStub(ControlStub):
     CreateNetwork: _aio.UnaryUnaryMultiCallable[_control_pb2.CreateNetworkRequest, _control_pb2.NetworkReply]  # type: ignore[assignment]
     GetNetwork: _aio.UnaryStreamMultiCallable[_control_pb2.GetNetworkRequest, _control_pb2.NetworkReply]  # type: ignore[assignment]
     """With `verbose` who is on it, in parts as lists; a service with many tasks comes in several, by the same name."""
-    ListNetworks: _aio.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListNetworksReply]  # type: ignore[assignment]
-    RemoveNetwork: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.NetworkReply]  # type: ignore[assignment]
     TraceNetwork: _aio.UnaryUnaryMultiCallable[_control_pb2.TraceNetworkRequest, _control_pb2.TraceNetworkReply]  # type: ignore[assignment]
     """Follows the way from a task to another task, a service, a name or an address; ends with the first broken hop."""
     GetObject: _aio.UnaryUnaryMultiCallable[_control_pb2.ObjectRequest, _control_pb2.EncodedObject]  # type: ignore[assignment]
-    """Of any kind, among them those without calls of their own: see pyswarm_core/kinds.py."""
+    """Objects of any kind, see pyswarm_core/kinds.py. Some kinds have calls of their own that tell more."""
     ListObjects: _aio.UnaryStreamMultiCallable[_control_pb2.ListObjectsRequest, _control_pb2.ListObjectsReply]  # type: ignore[assignment]
     RemoveObject: _aio.UnaryUnaryMultiCallable[_control_pb2.ObjectRequest, _control_pb2.RemoveObjectReply]  # type: ignore[assignment]
     Events: _aio.UnaryStreamMultiCallable[_control_pb2.EventsRequest, _control_pb2.EventsReply]  # type: ignore[assignment]
@@ -212,20 +208,6 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         """With `verbose` who is on it, in parts as lists; a service with many tasks comes in several, by the same name."""
 
     @_abc_1.abstractmethod
-    def ListNetworks(
-        self,
-        request: _control_pb2.ListRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_control_pb2.ListNetworksReply], _abc.AsyncIterator[_control_pb2.ListNetworksReply]]: ...
-
-    @_abc_1.abstractmethod
-    def RemoveNetwork(
-        self,
-        request: _control_pb2.RefRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.NetworkReply, _abc.Awaitable[_control_pb2.NetworkReply]]: ...
-
-    @_abc_1.abstractmethod
     def TraceNetwork(
         self,
         request: _control_pb2.TraceNetworkRequest,
@@ -239,7 +221,7 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.ObjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.EncodedObject, _abc.Awaitable[_control_pb2.EncodedObject]]:
-        """Of any kind, among them those without calls of their own: see pyswarm_core/kinds.py."""
+        """Objects of any kind, see pyswarm_core/kinds.py. Some kinds have calls of their own that tell more."""
 
     @_abc_1.abstractmethod
     def ListObjects(

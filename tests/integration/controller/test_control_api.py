@@ -13,7 +13,7 @@ from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import objects_pb2, specs_pb2
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.decision import Writes
-from pyswarm_core.kinds import SERVICE
+from pyswarm_core.kinds import NODE, SERVICE
 from pyswarm_core.objects import Network, Node, Service
 from pyswarm_core.specs import EndpointSpec, NetworkSpec, PortConfig
 from pyswarm_core.states import Availability, TaskState
@@ -164,13 +164,35 @@ async def test_networks_come_and_go_and_are_kept_while_used(api: Api) -> None:
     network = from_proto(Network, (await api.stub.CreateNetwork(request)).network)
     assert (network.subnet, network.vni) == ("10.128.0.0/16", 4096)
     template = build.template(networks=["app"])
+    app = pb.ObjectRequest(kind="network", ref="app")
     service = await create(api, "web", task_template=template)
     assert service.spec.task_template.networks[0].target == network.id
-    used = await refused(api.stub.RemoveNetwork(pb.RefRequest(ref="app")), grpc.StatusCode.ABORTED)
+    used = await refused(api.stub.RemoveObject(app), grpc.StatusCode.ABORTED)
     assert "'web'" in used
     api.desk.put(Writes(removed=(SERVICE.object_name(service.id),)))
-    await api.stub.RemoveNetwork(pb.RefRequest(ref="app"))
-    assert not (await whole(pb.ListNetworksReply, api.stub.ListNetworks(pb.ListRequest()))).networks
+    await api.stub.RemoveObject(app)
+    left = api.stub.ListObjects(pb.ListObjectsRequest(kind="network"))
+    assert not (await whole(pb.ListObjectsReply, left)).objects
+
+
+async def test_objects_of_any_kind_are_found_listed_and_removed(api: Api) -> None:
+    login = specs_pb2.RegistryLogin(registry="docker.io", username="me", password="secret")
+    request = pb.CreateServiceRequest(spec=message("web"), registry_login=login)
+    made = (await api.stub.CreateService(request)).service
+    web = pb.ObjectRequest(kind="service", ref="web")
+    found = SERVICE.decode((await api.stub.GetObject(web)).value)
+    assert (found.id, found.registry_login) == (made.id, None)
+    assert api.desk.state.services[found.id].registry_login is not None
+    nodes = api.stub.ListObjects(pb.ListObjectsRequest(kind="node", filters=["name=n2"]))
+    (node,) = (await whole(pb.ListObjectsReply, nodes)).objects
+    assert NODE.decode(node.value).description.hostname == "n2"
+    await api.stub.RemoveObject(web)
+    assert api.desk.state.services[found.id].removing
+    living = api.stub.RemoveObject(pb.ObjectRequest(kind="node", ref="n2"))
+    assert "not down" in await refused(living, grpc.StatusCode.ABORTED)
+    odd = api.stub.GetObject(pb.ObjectRequest(kind="cluster", ref="x"))
+    told = await refused(odd, grpc.StatusCode.INVALID_ARGUMENT)
+    assert told == "kind 'cluster' is not valid: want one of network, node, service"
 
 
 async def test_tasks_are_listed_with_the_names_people_know(api: Api) -> None:

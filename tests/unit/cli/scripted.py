@@ -68,7 +68,7 @@ def _stream(script: Script, rpc: str) -> Callable[..., Iterator[Message]]:
     return call
 
 
-_LISTS = ("ListServices", "ListTasks", "ListNodes", "ListNetworks", "GetNetwork", "ListImages")
+_LISTS = ("ListServices", "ListTasks", "ListNodes", "ListObjects", "GetNetwork", "ListImages")
 _STREAMS = ("WatchService", "Events", "Logs", "PullImage", *_LISTS)
 
 

@@ -8,6 +8,7 @@ from cli.node.inspect import document as node_document
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.codec import to_proto
 from pyswarm_core.ids import NetworkId, NodeId, TaskId
+from pyswarm_core.kinds import encode
 from pyswarm_core.objects import Cluster, Network, Task
 from pyswarm_core.specs import ContainerSpec as Container
 from pyswarm_core.specs import NetworkSpec, Placement, TaskSpec
@@ -48,8 +49,7 @@ def fleet(script: Script) -> Script:
         id=NetworkId("w" * 25), spec=NetworkSpec(name="app"), subnet="10.128.0.0/16", vni=4096,
         created_at=CREATED, updated_at=CREATED,
     )  # fmt: skip
-    networks = pb.ListNetworksReply()
-    to_proto(network, networks.networks.add())
+    networks = pb.ListObjectsReply(objects=[pb.EncodedObject(value=encode(network))])
     images = pb.ListImagesReply()
     node = images.nodes.add(node_name="host1")
     node.images.add(
@@ -70,7 +70,7 @@ def fleet(script: Script) -> Script:
         .on("ListNodes", pb.ListNodesReply(nodes=[node_view(leader=True), node_view("host2")]))
         .on("GetNode", pb.NodeReply(node=node_view()))
         .on("GetService", service_reply(db))
-        .on("ListNetworks", networks)
+        .on("ListObjects", networks)
         .on("GetNetwork", network_reply(network))
         .on("ListImages", images)
         .on("GetInfo", info)

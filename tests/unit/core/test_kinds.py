@@ -37,7 +37,7 @@ def test_what_is_sensitive_has_a_default_to_be_shown_instead(kind: object) -> No
 
 
 def test_what_is_shown_lacks_what_is_sensitive_and_nothing_else() -> None:
-    login = RegistryLogin(username="me", password="secret")
+    login = RegistryLogin(registry="docker.io", username="me", password="secret")
     web = build.service("web")
     assert SERVICE.shown(replace(web, registry_login=login)) == web
     key = EncryptionKey(number=1, secret=b"secret")
