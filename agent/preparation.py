@@ -28,9 +28,9 @@ from agent.tasks.machine import Prepared
 from agent.tasks.ocispec import HostFacts, Surroundings, oci_config
 from agent.tasks.record import Record
 from pyswarm_core.clock import seconds
+from pyswarm_core.docker.reference import parse_reference
 from pyswarm_core.ids import NetworkId, short
 from pyswarm_core.limits import CREATION_MAX, PULL_STALL_MAX
-from pyswarm_core.reference import parse_reference
 from pyswarm_core.units import decimal_size, format_duration
 
 Say = Callable[[str], None]

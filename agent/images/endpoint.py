@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from pyswarm_core.docker.reference import DEFAULT_REGISTRY, Reference, parse_reference
 from pyswarm_core.errors import InvalidArgument
-from pyswarm_core.reference import DEFAULT_REGISTRY, Reference, parse_reference
 
 _LOOPBACK = ("127.0.0.0/8", "::1/128", "localhost")
 

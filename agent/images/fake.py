@@ -24,7 +24,7 @@ from agent.images.base import (
     Unauthorized,
 )
 from agent.images.sharing import SharedPulls
-from pyswarm_core.reference import Reference, parse_reference
+from pyswarm_core.docker.reference import Reference, parse_reference
 
 
 class FakeRegistry:

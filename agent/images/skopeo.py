@@ -21,7 +21,7 @@ from agent.images.endpoint import Endpoint
 from agent.images.failure import failure, silent
 from agent.images.settings import ImageSettings
 from agent.images.tool import Limits, Output, run_tool
-from pyswarm_core.reference import Reference
+from pyswarm_core.docker.reference import Reference
 from pyswarm_core.units import decimal_size
 
 _POLICY = Path("/etc/containers/policy.json")

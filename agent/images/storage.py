@@ -18,7 +18,7 @@ from agent.images.imageconfig import (
     parse_images,
     parse_layers,
 )
-from pyswarm_core.reference import Reference
+from pyswarm_core.docker.reference import Reference
 
 Stamp = tuple[int, int, int]
 _ABSENT: Stamp = (0, 0, 0)

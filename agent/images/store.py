@@ -33,8 +33,8 @@ from agent.images.sharing import SharedPulls
 from agent.images.skopeo import Skopeo
 from agent.images.storage import Storage
 from agent.images.tool import Limits, run_tool
+from pyswarm_core.docker.reference import Reference, parse_reference
 from pyswarm_core.plaintext import split_lines
-from pyswarm_core.reference import Reference, parse_reference
 
 # A removal waits while a pull unpacks a layer, so it gets longer than its own work takes.
 _STORAGE_LIMITS = Limits(stall_s=120.0, total_s=120.0)

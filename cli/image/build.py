@@ -8,7 +8,7 @@ from cli import session
 from cli.image import builder
 from cli.image.builder import Recipe
 from cli.lazy import Verb
-from pyswarm_core.reference import parse_reference
+from pyswarm_core.docker.reference import parse_reference
 
 
 @click.command(

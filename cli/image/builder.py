@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 
 from cli.context import Context
+from pyswarm_core.docker.reference import DEFAULT_REGISTRY, Reference
 from pyswarm_core.errors import InvalidArgument, PyswarmError, Unavailable
-from pyswarm_core.reference import DEFAULT_REGISTRY, Reference
 
 HOST_POLICY = Path("/etc/containers/policy.json")
 

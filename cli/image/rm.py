@@ -5,8 +5,8 @@ import click
 from cli import session
 from cli.failures import Failures
 from cli.lazy import Verb
+from pyswarm_core.docker.reference import parse_reference
 from pyswarm_core.errors import Unavailable
-from pyswarm_core.reference import parse_reference
 
 
 @click.command(cls=Verb, help="Remove images from all nodes.\n\nExample: pyswarm image rm web:1")

@@ -14,8 +14,8 @@ from typing import Any
 
 import click
 
+from pyswarm_core.docker.reference import DEFAULT_REGISTRY, Reference, parse_reference
 from pyswarm_core.errors import InvalidArgument
-from pyswarm_core.reference import DEFAULT_REGISTRY, Reference, parse_reference
 from pyswarm_core.specs import RegistryLogin, ServiceSpec
 
 HELPER_TIMEOUT_S = 30.0

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 import msgspec
 
 from pyswarm_core.constraints import check, parse_preference
+from pyswarm_core.docker.reference import NAME_LENGTH_MAX as REGISTRY_LENGTH_MAX
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.limits import REPLICAS_MAX, RESTARTS_REMEMBERED, SPEC_BYTES_MAX
-from pyswarm_core.reference import NAME_LENGTH_MAX as REGISTRY_LENGTH_MAX
 from pyswarm_core.specs import (
     Placement,
     RegistryLogin,

@@ -15,10 +15,10 @@ from msgspec.structs import replace
 from controller.api.images.targets import eligible_nodes
 from controller.leader.leadership import Leader
 from pyswarm_core.api.v1 import dispatcher_pb2
+from pyswarm_core.docker.reference import Reference, parse_reference
 from pyswarm_core.errors import PyswarmError
 from pyswarm_core.ids import NodeId
 from pyswarm_core.limits import RESOLVERS_ASKED, RESOLVES_AT_ONCE
-from pyswarm_core.reference import Reference, parse_reference
 from pyswarm_core.specs import RegistryLogin, ServiceSpec
 from pyswarm_core.validation import require, service_problems
 

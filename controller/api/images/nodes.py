@@ -16,10 +16,10 @@ from controller.brain.slices import batches
 from controller.leader.leadership import Leader
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.codec import from_proto
+from pyswarm_core.docker.reference import parse_reference
 from pyswarm_core.errors import NotFound, PyswarmError, Unavailable
 from pyswarm_core.limits import IMAGES_PER_NODE_MAX
 from pyswarm_core.objects import Node
-from pyswarm_core.reference import parse_reference
 from pyswarm_core.validation.problem import shown
 from pyswarm_core.views import ImageProgress, NodeImageProgress
 

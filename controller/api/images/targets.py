@@ -7,11 +7,11 @@ from typing import NamedTuple
 from controller.api.queries import filters
 from controller.api.queries.filters import Filters, Key
 from controller.api.queries.lookup import find
+from pyswarm_core.docker.reference import parse_reference
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.ids import NodeId
 from pyswarm_core.kinds import NODE
 from pyswarm_core.objects import Node
-from pyswarm_core.reference import parse_reference
 from pyswarm_core.specs import ServiceSpec
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cli.image import builder
-from pyswarm_core.reference import parse_reference
+from pyswarm_core.docker.reference import parse_reference
 
 
 def test_an_image_is_built_where_the_file_system_is_an_overlay(

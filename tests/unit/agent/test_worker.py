@@ -25,9 +25,9 @@ from agent.tasks.record import Record
 from agent.worker import Worker
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.clock import MILLISECOND
+from pyswarm_core.docker.reference import Reference
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.objects import TaskStatus
-from pyswarm_core.reference import Reference
 from pyswarm_core.specs import (
     ContainerSpec,
     NetworkAttachment,

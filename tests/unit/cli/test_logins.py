@@ -9,8 +9,8 @@ import pytest
 
 from cli.service.logins import login_for
 from pyswarm_core.codec import from_proto
+from pyswarm_core.docker.reference import parse_reference
 from pyswarm_core.errors import InvalidArgument
-from pyswarm_core.reference import parse_reference
 from pyswarm_core.specs import RegistryLogin
 from tests.unit.cli.conftest import Pyswarm
 from tests.unit.cli.objects import service_reply

@@ -16,10 +16,10 @@ from cli.render.progress import Screen, changes, lines, reasons
 from cli.service.edits import merged
 from cli.swarm.host import Host, unit_text
 from pyswarm_core.docker.entries import Entry, env_lines, environment
+from pyswarm_core.docker.reference import parse_reference
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.ids import NodeId
 from pyswarm_core.objects import Node, NodeDescription, NodeResources
-from pyswarm_core.reference import parse_reference
 from pyswarm_core.states import TaskState
 from pyswarm_core.views import NodeView, ServiceProgress, SlotProgress
 from tests.unit.cli.conftest import Pyswarm

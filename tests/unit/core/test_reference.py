@@ -4,8 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyswarm_core.docker.reference import (
+    INPUT_LENGTH_MAX,
+    NAME_LENGTH_MAX,
+    Reference,
+    parse_reference,
+)
 from pyswarm_core.errors import InvalidArgument
-from pyswarm_core.reference import INPUT_LENGTH_MAX, NAME_LENGTH_MAX, Reference, parse_reference
 
 HEX = "0123456789abcdef" * 4
 DIGEST = f"sha256:{HEX}"

@@ -3,8 +3,8 @@
 import pytest
 
 from agent.images.endpoint import endpoints, is_insecure
+from pyswarm_core.docker.reference import parse_reference
 from pyswarm_core.errors import InvalidArgument
-from pyswarm_core.reference import parse_reference
 
 DIGEST = "sha256:" + "ab" * 32
 
