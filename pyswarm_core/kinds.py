@@ -164,7 +164,7 @@ def split_name(name: str) -> tuple[str, str]:
 
 def encode(value: Storable) -> bytes:
     """The object as it is stored. Raises ValueError or TypeError if no message can hold it."""
-    message = _PARTS.get(type(value)) or kind_of(value).message  # type: ignore[arg-type]
+    message = kind_of(value).message if isinstance(value, Object) else _PARTS[type(value)]
     return to_proto(value, message()).SerializeToString()
 
 
