@@ -10,8 +10,9 @@ million. The cluster is one, but not in `KINDS`: there is exactly one, so nobody
 
 from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
+from functools import cache
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any, Generic, NewType, TypeVar
+from typing import Any, Generic, NewType, TypeVar, cast
 
 import msgspec
 from google.protobuf.message import Message
@@ -138,8 +139,8 @@ SERVICE = Kind(
 )
 
 KINDS: dict[str, Kind[Any, Any]] = {kind.name: kind for kind in (NODE, NETWORK, SERVICE)}
-"""By name. What refers to objects of another kind comes after it: objects are put in this order,
-and deleted in the reverse one.
+"""By name. What refers to objects of another kind comes after it: objects are saved in this
+order, and deleted in the reverse one.
 """
 
 _PARTS: Mapping[type[msgspec.Struct], type[Message]] = {
@@ -182,9 +183,16 @@ def _without(item: S, path: str) -> S:
 
 def default_of(struct: type[msgspec.Struct], name: str) -> Any:
     """What the field is if nobody says otherwise. Raises ValueError if it has no default."""
+    make = _default_of(struct, name)
+    if make is None:
+        raise ValueError(f"{struct.__name__}.{name} has no default")
+    return make()
+
+
+@cache
+def _default_of(struct: type[msgspec.Struct], name: str) -> Callable[[], Any] | None:
     field = next(field for field in msgspec.structs.fields(struct) if field.name == name)
     if field.default_factory is not msgspec.NODEFAULT:
-        return field.default_factory()
-    if field.default is msgspec.NODEFAULT:
-        raise ValueError(f"{struct.__name__}.{name} has no default")
-    return field.default
+        return cast(Callable[[], Any], field.default_factory)
+    default = field.default
+    return None if default is msgspec.NODEFAULT else lambda: default
