@@ -25,12 +25,17 @@ MISSED = "events"
 """The type of what tells a follower that it was too slow."""
 
 
+_Tell = Callable[[Kind[Any, Any], Any, Any], Note | None]
+"""What is told of an object's change: its kind, the object before, and the object now."""
+
+
 def notes_of(state: State, writes: Writes) -> list[Note]:
     """What users' writes mean to people, told against the state before they are applied."""
     notes: list[Note] = []
     for item in writes.objects:
         kind = kind_of(item)
-        told = _TOLD.get(kind.name, _change)(kind, state.of(kind).get(item.id), item)
+        tell: _Tell = _TOLD.get(kind.name, _change)
+        told = tell(kind, state.of(kind).get(item.id), item)
         notes += (told,) if told else ()
     for name in writes.removed:
         kind_name, object_id = split_name(name)
@@ -70,7 +75,7 @@ def _node_change(kind: Kind[Any, Any], old: Node | None, node: Node) -> Note | N
     return _change(kind, old, node)
 
 
-_TOLD: Mapping[str, Callable[[Kind[Any, Any], Any, Any], Note | None]] = {
+_TOLD: Mapping[str, _Tell] = {
     SERVICE.name: _service_change,
     NODE.name: _node_change,
 }

@@ -76,8 +76,8 @@ def test_users_writes_are_told_against_the_state_before_them() -> None:
         removed=(NODE.object_name(build.node("n1").id),),
     )
     assert [(told.kind, told.name) for told in notes_of(state, writes)] == [
+        ("network.create", "net"),
         ("service.update", "old"),
         ("service.create", "new"),
-        ("network.create", "net"),
         ("node.remove", "n1"),
     ]
