@@ -330,9 +330,6 @@ BARRIER_MAX = 10 * SECOND
 """A task that left the endpoint sets is stopped at most this late, whoever has yet to acknowledge
 them (Docker's grace period of a stop; Swarm sleeps 2 s before every stop and hopes).
 """
-BARRIER_SILENT_MAX = 3 * SECOND
-"""And where those nodes are not ready: twice the down verdict of a small fleet.
-"""
 REQUESTS_PER_CALLER = 200
 """Requests of one host, or of the controller's own socket, that are under way at once."""
 REQUESTS_MAX = 1_000

@@ -34,7 +34,7 @@ PAUSE_S = (0.5, 4.0)
 RETURN_S = 2.0 * LATE_S
 """So long after its node is ready a host that came back has everything that it publishes."""
 FOLLOW_S = 2.0 * LATE_S
-"""So long after a verdict other hosts may have yet to follow: what a barrier waits at most."""
+"""So long after a verdict other hosts may have yet to follow."""
 
 
 class Breakage(NamedTuple):
@@ -162,14 +162,16 @@ def broken(outcome: Outcome) -> list[str]:
     """What must not have happened and did, a line each."""
     found = list(outcome.left)
     excuses = [_Excuse.of(one, outcome) for one in outcome.breakages if one.fault.takes_host]
-    failed = [one for one in outcome.watch.requests if not one.answered]
+    failed = [one for one in outcome.watch.requests if one.failure]
     for request in failed:
         if not any(excuse.covers(request.began, request.host) for excuse in excuses):
-            last = [one for one in outcome.breakages if one.began <= request.began][-1:]
-            after = (
-                f" {request.began - last[0].began:.1f} s after {_named(last[0])}" if last else ""
-            )
-            found.append(f"a request to {request.host} failed{after}")
+            last = [one for one in outcome.breakages if one.began <= request.began][-3:]
+            after = [
+                f"{request.began - one.began:.1f} s after {_named(one)},"
+                f" which took {one.ended - one.began:.1f} s"
+                for one in last
+            ]
+            found.append("; ".join([f"a request to {request.host}: {request.failure}", *after]))
     found += [
         f"{one.host} was called down while {_named(one)}"
         for one in outcome.breakages
@@ -236,7 +238,7 @@ def _named(one: Breakage) -> str:
 def report(outcome: Outcome) -> None:
     """Requests, and how long detection and recovery took."""
     requests = outcome.watch.requests
-    failed = sum(not one.answered for one in requests)
+    failed = sum(bool(one.failure) for one in requests)
     print(f"{len(requests)} requests, {failed} failed (at hosts that were away, or as told below)")
     detection: dict[str, list[float]] = defaultdict(list)
     recovery: dict[str, list[float]] = defaultdict(list)

@@ -13,7 +13,7 @@ from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc, objects_pb2
 from tests.chaos.faults import HOSTS
 from tests.e2e.acceptance.fleet import Fleet
-from tests.e2e.acceptance.web import LATE_S, ask_from
+from tests.e2e.acceptance.web import LATE_S, PAGE, page_at, read
 from tests.fixtures.parts import joined
 
 LOOK_EVERY_S = 0.05
@@ -28,7 +28,8 @@ class Request(NamedTuple):
     began: float
     host: str
     """Whose address was asked."""
-    answered: bool
+    failure: str = ""
+    """Why there was no answer; empty if there was one."""
 
 
 class Sight(NamedTuple):
@@ -111,7 +112,12 @@ class Watch:
         )
 
     def _ask(self, host: str) -> None:
+        url = f"http://{ADDRESSES[host]}:{self._port}{PAGE}"
         while not self._ended.wait(ASK_EVERY_S):
-            began = time.monotonic()
-            answer = ask_from(self._fleet, "lan", ADDRESSES[host], self._port, LATE_S)
-            self.requests.append(Request(began, host, answer is not None))
+            began, failure = time.monotonic(), ""
+            try:
+                if read(page_at(self._fleet, "lan", url, LATE_S)) is None:
+                    failure = "another page"
+            except OSError as error:
+                failure = str(error)
+            self.requests.append(Request(began, host, failure))

@@ -13,7 +13,7 @@ from agent.network.base import Backend, EndpointKey, EndpointWanted
 from controller.leader.loop import Loop
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
-from pyswarm_core.limits import BARRIER_MAX, BARRIER_SILENT_MAX
+from pyswarm_core.limits import BARRIER_MAX
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import PublishMode
 from pyswarm_core.states import NodeState, TaskState, occupies
@@ -35,8 +35,7 @@ class _Decision(msgspec.Struct, frozen=True):
 
 class NobodyIsSentToTheStopping:
     """A container gets its stop signal when no live host sends connections to it any more, or
-    BARRIER_MAX after the decision, or BARRIER_SILENT_MAX if only hosts still do that were not ready
-    all the time.
+    BARRIER_MAX after the decision.
     """
 
     rule = Rule.STOPS_WAIT
@@ -86,12 +85,7 @@ class NobodyIsSentToTheStopping:
         if node is None or node.id in decision.down or node.status.state is NodeState.DOWN:
             return False
         told = [e for e in loop.events.kept() if e.type == "node" and e.id == node.id]
-        if any(event.action == "down" for event in told):
-            return False
-        if self._scheduler.now < decision.at + BARRIER_SILENT_MAX:
-            return True
-        changed = any(event.at >= decision.at for event in told)
-        return node.status.state is NodeState.READY and not changed
+        return not any(event.action == "down" for event in told)
 
     def _down(self, client: str) -> frozenset[NodeId]:
         loop = next((m.loop for m in self._machines if m.name == client), None)

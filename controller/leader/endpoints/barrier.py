@@ -3,8 +3,8 @@
 A task that may receive connections leaves the endpoint sets when it is to stop. Until every node
 that was told of it has acknowledged a revision at or after the one without it, its own agent is
 told to keep it running: nobody sends a connection to a process that has had its stop signal. A node
-that is down or gone is not waited for, one that is not ready for BARRIER_SILENT_MAX at most, and
-nobody for longer than BARRIER_MAX: a slow agent that is heard still acknowledges.
+that is down or gone is not waited for, and nobody for longer than BARRIER_MAX. A node whose agent
+is not heard is waited for as any other: its kernel still sends connections where it was told last.
 
 A wait looks at one node at a time, the first that has not acknowledged: an acknowledgement that
 nobody looks for costs a look into a dict, however many nodes and waits there are.
@@ -15,9 +15,9 @@ from enum import StrEnum
 
 import msgspec
 
-from pyswarm_core.clock import NEVER, SECOND, Instant, after
+from pyswarm_core.clock import NEVER, Instant, after
 from pyswarm_core.ids import NodeId, TaskId
-from pyswarm_core.limits import BARRIER_MAX, BARRIER_SILENT_MAX
+from pyswarm_core.limits import BARRIER_MAX
 from pyswarm_core.objects import Node
 from pyswarm_core.states import NodeState
 
@@ -50,8 +50,7 @@ class _Wait:
         self.nodes = nodes
         self.revision = revision
         self.since = since
-        self.deadline = after(since, BARRIER_SILENT_MAX)
-        """When the node that is looked at is to be judged."""
+        self.deadline = after(since, BARRIER_MAX)
         self.position = 0
         self.outcome = Outcome.ACKNOWLEDGED
 
@@ -117,19 +116,13 @@ class Barrier:
         return self._look(waits) if waits else []
 
     def expire(self, now: Instant) -> list[Finished]:
-        """Wait no longer for those that were waited for long enough."""
+        """End the waits that took long enough."""
         finished: list[Finished] = []
         for wait in [wait for wait in self._waits if wait.deadline <= now]:
-            last = after(wait.since, BARRIER_MAX)
-            while wait in self._waits:
-                node_id = wait.nodes[wait.position]
-                if now < last and self._is_ready(node_id):
-                    wait.deadline = min(after(now, SECOND), last)
-                    break
-                del self._looking_at[node_id][wait]
-                wait.outcome = Outcome.TIMED_OUT
-                wait.position = wait.position + 1 if now < last else len(wait.nodes)
-                finished += self._look([wait])
+            del self._looking_at[wait.nodes[wait.position]][wait]
+            del self._waits[wait]
+            wait.outcome = Outcome.TIMED_OUT
+            finished.append(self._finish(wait))
         return finished
 
     def next_deadline(self) -> Instant:
@@ -163,7 +156,3 @@ class Barrier:
     def _is_lost(self, node_id: NodeId) -> bool:
         node = self._nodes.get(node_id)
         return node is None or node.status.state is NodeState.DOWN
-
-    def _is_ready(self, node_id: NodeId) -> bool:
-        node = self._nodes.get(node_id)
-        return node is not None and node.status.state is NodeState.READY

@@ -116,15 +116,20 @@ def metric(fleet: Fleet, address: str, name: str) -> float:
 
 def fetch(fleet: Fleet, place: str, url: str, timeout_s: float = TIMEOUT_S) -> str:
     """What is found at a URL; "" if nothing."""
+    try:
+        return page_at(fleet, place, url, timeout_s)
+    except OSError:
+        return ""
+
+
+def page_at(fleet: Fleet, place: str, url: str, timeout_s: float) -> str:
+    """What is found at a URL. Raises OSError, which says why nothing is."""
 
     def get() -> str:
         with _open(url, timeout=timeout_s) as reply:
             return str(reply.read().decode())
 
-    try:
-        return inside(fleet.netns(place), get)
-    except OSError:
-        return ""
+    return inside(fleet.netns(place), get)
 
 
 _open = build_opener(ProxyHandler({})).open

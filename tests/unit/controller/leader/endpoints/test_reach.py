@@ -8,7 +8,7 @@ from controller.leader.endpoints.reach import Reach
 from pyswarm_core.clock import MILLISECOND, NEVER, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, TaskId
-from pyswarm_core.limits import BARRIER_MAX, BARRIER_SILENT_MAX, ENDPOINT_PERIOD
+from pyswarm_core.limits import BARRIER_MAX, ENDPOINT_PERIOD
 from pyswarm_core.objects import Task
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState
@@ -164,7 +164,7 @@ def test_the_bound_counts_from_the_commit() -> None:
     reach = begun(state)
     decide(reach, state, stop(backend("web.1")), 7)
     finish(reach.flush(LATER))
-    assert reach.next_deadline() == NOW + BARRIER_SILENT_MAX
+    assert reach.next_deadline() == NOW + BARRIER_MAX
     (over,) = reach.barrier.expire(Instant(NOW + BARRIER_MAX))
     assert (over.tasks, over.outcome) == ((T1,), Outcome.TIMED_OUT)
 
