@@ -27,7 +27,7 @@ from agent.network.filter.published import (
     Scope,
     ports,
 )
-from agent.network.filter.senders import SPOOFED, senders
+from agent.network.filter.senders import BY_ENTRY, ENTRY_ZONE, SPOOFED, senders
 from agent.network.filter.table import Chain, Elements, Table, Unit, units
 from agent.network.names import MARK_KIND, MARK_KIND_MASK, MARK_MASK, SEAL_MASK, Names, way_mark
 from agent.network.names import vtep_mac as mac_of
@@ -89,9 +89,9 @@ def part_of(
 
 def spares(table: Table) -> list[Unit]:
     """What the table can do without, should nft refuse it: what leads to other hosts and to
-    published ports. Whatever keeps networks apart it cannot.
+    published ports, and conntrack zones. Whatever keeps networks apart it cannot.
     """
-    return units(table, _SPARES, PORT_CHAINS)
+    return units(table, _SPARES, (PORT_CHAINS, ENTRY_ZONE))
 
 
 def _frames(sealed: Sequence[OverlayWanted], data_path_port: int) -> str:
@@ -206,6 +206,7 @@ def _before_routing(names: Names, underlay: Underlay, *, meshed: bool) -> dict[s
         )),
     }  # fmt: skip
     if meshed:
+        chains[ENTRY_ZONE] = BY_ENTRY
         is_ours = f"ct mark & {MARK_KIND_MASK:#x} == {MARK_KIND:#x}"
         chains["way_back"] = Chain(hook="type filter hook prerouting priority mangle;", rules=(
             f"iifname != {devices} accept",

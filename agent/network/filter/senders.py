@@ -4,6 +4,11 @@ A task sends from its network's addresses of this host only. What goes from task
 network is never translated on a host, so conntrack is spared it, which is worth some percent of the
 throughput between hosts. On the ingress network it may be the answer to a translated packet, and so
 it may where one end is this host itself.
+
+A client may use one source port for connections to a published port of several hosts. Where these
+hosts choose the same task, the connections have the same addresses and ports, and differ in the
+host that they entered by alone: its node number is their conntrack zone, in the original direction
+only. Their answers share a zone, so the kernel gives the later ones another source port.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,6 +21,11 @@ from pyswarm_core.addresses import address6, block6
 
 SPOOFED = "spoofed"
 """The counter of packets with a source that their sender does not have."""
+
+ENTRY_ZONE = "entry_zone"
+"""The chain that puts connections of the routing mesh in the zone of the host they entered by."""
+BY_ENTRY = Chain(("ct original zone set @ll,80,16",))
+"""The last two bytes of the source MAC, the VTEP's: node numbers 65,536 apart share a zone."""
 
 # route_localnet is on where localhost's published ports need it: not for tasks.
 _NOT_TO_LOCALHOST = "ip daddr 127.0.0.0/8 drop"
@@ -32,7 +42,8 @@ def senders(
     yield f"from_{bridge}", Chain((_NOT_TO_LOCALHOST, *_own(overlay), *to_hosts, *_direct(overlay)))
     if overlay.vni:
         to_this = _to_this_host(overlay, data_path_port)
-        yield f"from_{vxlan}", Chain((_NOT_TO_LOCALHOST, *to_this, *_direct(overlay)))
+        zone = (f"jump {ENTRY_ZONE}",) if overlay.ingress else ()
+        yield f"from_{vxlan}", Chain((_NOT_TO_LOCALHOST, *to_this, *zone, *_direct(overlay)))
 
 
 def _own(overlay: OverlayWanted) -> Iterator[str]:

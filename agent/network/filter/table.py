@@ -47,8 +47,8 @@ class Unit(NamedTuple):
         return f"{self.label} {{ {self.item} }}" if self.item else f"chain {self.label}"
 
 
-def units(table: Table, labels: Container[str], chains: str) -> list[Unit]:
-    """The items of these sets and maps, and the chains whose names begin with `chains`."""
+def units(table: Table, labels: Container[str], chains: tuple[str, ...]) -> list[Unit]:
+    """The items of these sets and maps, and the chains whose names begin with one of `chains`."""
     found = [
         Unit(label, item)
         for label, elements in table.elements.items()

@@ -1,13 +1,17 @@
 """Published ports: every host answers, backends see who asks, and a deploy loses nothing."""
 
 import re
+import socket
 import sys
+from contextlib import ExitStack
+from functools import partial
 from itertools import count
 
 import pytest
 
 from tests.e2e.acceptance.fleet import IMAGE, PYSWARM, ROOT, RUNNING, Fleet
-from tests.e2e.acceptance.web import PAGE, answers, ask_from_outside, reached
+from tests.e2e.acceptance.web import LATE_S, PAGE, Answer, answers, ask_from_outside, reached, read
+from tests.fixtures.netns import inside
 
 HOSTS = {"host1": "10.99.0.1", "host2": "10.99.0.2", "host3": "10.99.0.3"}
 OUTSIDE = "10.99.0.250"
@@ -20,6 +24,36 @@ def test_every_host_answers_and_the_backend_sees_who_asks(fleet: Fleet, service:
     for address in HOSTS.values():
         found = answers(fleet, "lan", address, port, 2)
         assert {answer.client for answer in found} == {OUTSIDE}
+
+
+def test_connections_from_one_client_port_by_all_hosts_to_one_task(
+    fleet: Fleet, service: str
+) -> None:
+    """A load balancer that keeps its clients' ports opens such connections at the same time."""
+    port = next(_ports)
+    fleet("service", "create", "--name", service, "-p", f"{port}:80", IMAGE)
+    for address in HOSTS.values():
+        reached(fleet, "lan", address, port)
+
+    def asked_at_once(own: int) -> list[Answer | None]:
+        with ExitStack() as stack:
+            opened = [stack.enter_context(_from_port(own, a, port)) for a in HOSTS.values()]
+            for connection in opened:
+                connection.sendall(f"GET {PAGE} HTTP/1.0\r\n\r\n".encode())
+            return [read(one.makefile().read()) for one in opened]
+
+    for own in range(20_001, 20_021, 2):
+        found = inside(fleet.netns("lan"), partial(asked_at_once, own))
+        assert [answer and answer.client for answer in found] == 3 * [OUTSIDE]
+
+
+def _from_port(own: int, address: str, port: int) -> socket.socket:
+    connection = socket.socket()
+    connection.settimeout(LATE_S)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    connection.bind((OUTSIDE, own))
+    connection.connect((address, port))
+    return connection
 
 
 def test_the_host_itself_reaches_it(fleet: Fleet, service: str) -> None:

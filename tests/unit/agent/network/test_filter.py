@@ -29,7 +29,7 @@ from agent.network.filter.table import (
     whole,
     without,
 )
-from agent.network.names import Names, way_mark
+from agent.network.names import Names, vtep_mac, way_mark
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.objects import EncryptionKey
 from pyswarm_core.specs import PortConfig, Protocol, PublishMode
@@ -306,12 +306,21 @@ def test_frames_of_encrypted_networks_alone_are_marked_and_dropped_in_the_clear(
     assert not any("ipsec" in rule for rule in rules)
 
 
+def test_connections_of_the_mesh_are_in_the_zone_of_their_host_of_entry() -> None:
+    made = host_table([network(OPEN, "10.8.0.0/16"), mesh()], [], [], NAMES, UNDERLAY)
+    assert made is not None
+    zoned = {label for label, chain in made.chains.items() if "jump entry_zone" in chain.rules}
+    assert zoned == {f"from_{NAMES.vxlan(MESH)}"}
+    assert made.chains["entry_zone"].rules == ("ct original zone set @ll,80,16",)
+    assert vtep_mac(258).endswith(":01:02")  # the number's bytes in the frame's last two of 96 bits
+
+
 def test_what_the_table_can_do_without_leads_to_hosts_and_ports_and_separates_nobody() -> None:
     overlays = [host_bridge("10.127.0.0/16"), network(CLOSED, "10.8.0.0/16", internal=True), mesh()]
     table = host_table(overlays, [web("10.9.0.2")], [], NAMES, UNDERLAY)
     assert table is not None
     labels = {unit.label for unit in spares(table)}
-    assert labels == {"entries", "peers_tasks", "mesh", "mesh_tcp_8080"}
+    assert labels == {"entries", "entry_zone", "peers_tasks", "mesh", "mesh_tcp_8080"}
     assert Unit("mesh", "tcp . 8080 : goto mesh_tcp_8080") in spares(table)
 
 
@@ -357,7 +366,7 @@ async def test_what_nft_refuses_is_found_by_halving_and_left_out(
     monkeypatch.setattr(nft, "refusal", refusal)
     monkeypatch.setattr(nft, "apply", apply)
     monkeypatch.setattr(nft, "listing", nothing)
-    keeper = Keeper("t", generation, spares=lambda table: units(table, {"entries"}, "mesh_"))
+    keeper = Keeper("t", generation, spares=lambda table: units(table, {"entries"}, ("mesh_",)))
     await keeper.sync(table)
     assert set(keeper.refused) == bad
     assert runs < 60
@@ -387,7 +396,7 @@ async def test_a_table_that_cannot_be_without_what_nft_refuses_fails(
     monkeypatch.setattr(nft, "refusal", refusal)
     monkeypatch.setattr(nft, "apply", apply)
     table = Table(elements={"entries": Elements("mark", frozenset("12"))}, chains={})
-    keeper = Keeper("t", generation, spares=lambda table: units(table, {"entries"}, "mesh_"))
+    keeper = Keeper("t", generation, spares=lambda table: units(table, {"entries"}, ("mesh_",)))
     with pytest.raises(NetworkFailed, match="nft: cannot"):
         await keeper.sync(table)
 
