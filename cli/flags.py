@@ -15,17 +15,38 @@ def number(text: object) -> int:
 AVAILABILITY = click.Choice(["active", "pause", "drain"])
 
 format_ = click.option(
-    "--format", "form", default="", metavar="FORMAT", help="table, json, TEMPLATE or table TEMPLATE"
+    "--format",
+    "form",
+    default="",
+    metavar="FORMAT",
+    help="Format output: table, json, TEMPLATE or table TEMPLATE",
 )
 inspect_format = click.option(
-    "-f", "--format", "form", default="", metavar="FORMAT", help="json, or a Go template"
+    "-f",
+    "--format",
+    "form",
+    default="",
+    metavar="FORMAT",
+    help="Format output: json or a Go template",
 )
 filter_ = click.option(
-    "-f", "--filter", "filters", multiple=True, metavar="KEY=VALUE", help="Only what matches"
+    "-f",
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Filter output based on conditions provided",
 )
-quiet_ids = click.option("-q", "--quiet", is_flag=True, help="Only ids")
-no_trunc = click.option("--no-trunc", is_flag=True, help="Do not shorten anything")
-no_resolve = click.option("--no-resolve", is_flag=True, help="Show ids instead of names")
-pretty = click.option("--pretty", is_flag=True, help="For people, not for programs")
-detach = click.option("-d", "--detach", is_flag=True, help="Do not wait until it has converged")
-quiet_progress = click.option("-q", "--quiet", is_flag=True, help="Show no progress")
+quiet_ids = click.option("-q", "--quiet", is_flag=True, help="Only display IDs")
+no_trunc = click.option("--no-trunc", is_flag=True, help="Do not truncate output")
+no_resolve = click.option("--no-resolve", is_flag=True, help="Do not map IDs to names")
+pretty = click.option(
+    "--pretty", is_flag=True, help="Print the information in a human friendly format"
+)
+detach = click.option(
+    "-d",
+    "--detach",
+    is_flag=True,
+    help="Exit immediately instead of waiting for the service to converge",
+)
+quiet_progress = click.option("-q", "--quiet", is_flag=True, help="Suppress progress output")

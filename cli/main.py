@@ -70,10 +70,12 @@ class Root(LazyGroup):
     help="Run services on a fleet of Linux hosts, in Docker Swarm's words.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.option("-H", "--host", metavar="ADDRESS", help="Controller: unix:///PATH or HOST:PORT")
+@click.option(
+    "-H", "--host", metavar="ADDRESS", help="Controller to connect to: unix:///PATH or HOST:PORT"
+)
 @click.option(
     "-v", "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version,
-    help="Show the version",
+    help="Print the version and exit",
 )  # fmt: skip
 def root(host: str | None) -> None:
     del host  # Read from the root's parameters by whoever connects.

@@ -12,6 +12,6 @@ VERBS = {
 }
 
 
-@click.group(cls=LazyGroup, commands_at=VERBS, help="Build, pull and remove images.")
+@click.group(cls=LazyGroup, commands_at=VERBS, help="Manage images")
 def image() -> None:
     pass

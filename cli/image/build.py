@@ -13,16 +13,37 @@ from pyswarm_core.docker.reference import parse_reference
 
 @click.command(
     cls=Verb,
-    help="Build an image and push it where the fleet's nodes pull from.\n\n"
+    help="Build an image and push it to the fleet's registry\n\n"
     "Example: pyswarm image build -t web:1 examples/web",
 )
-@click.option("-t", "--tag", "tags", multiple=True, required=True, metavar="NAME", help="Its names")
-@click.option("-f", "--file", type=click.Path(path_type=Path), help="[default: Containerfile]")
-@click.option("--build-arg", "build_args", multiple=True, metavar="NAME=VALUE", help="Arguments")
-@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Labels of the image")
-@click.option("--target", default="", metavar="STAGE", help="Build up to this stage")
-@click.option("--no-cache", is_flag=True, help="Build every layer anew")
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress")
+@click.option(
+    "-t",
+    "--tag",
+    "tags",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="Name and optionally a tag, NAME:TAG",
+)
+@click.option(
+    "-f",
+    "--file",
+    type=click.Path(path_type=Path),
+    help="Name of the Containerfile [default: Containerfile]",
+)
+@click.option(
+    "--build-arg",
+    "build_args",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Set build-time variables",
+)
+@click.option(
+    "--label", "labels", multiple=True, metavar="KEY=VALUE", help="Set metadata for an image"
+)
+@click.option("--target", default="", metavar="STAGE", help="Set the target build stage to build")
+@click.option("--no-cache", is_flag=True, help="Do not use cache when building the image")
+@click.option("-q", "--quiet", is_flag=True, help="Suppress progress output")
 @click.argument("path", type=click.Path(path_type=Path))
 def build(
     *,

@@ -35,7 +35,7 @@ NONE = "<none>"
 @click.command(
     name="ls",
     cls=Verb,
-    help="List the images that nodes have.\n\nExample: pyswarm image ls --filter node=host2",
+    help="List the images on nodes\n\nExample: pyswarm image ls --filter node=host2",
 )
 @flags.quiet_ids
 @flags.no_trunc

@@ -18,13 +18,15 @@ from pyswarm_core.views import NodeImageProgress
 
 @click.command(
     cls=Verb,
-    help="Pull an image on nodes before it is needed.\n\n"
+    help="Download an image to nodes\n\n"
     "Example: pyswarm image pull --node host2 --node host3 web:1",
 )
-@click.option("--node", "nodes", multiple=True, metavar="NODE", help="Only on these [default: all]")
-@click.option("--username", default="", help="User of the registry")
-@click.option("--password-stdin", is_flag=True, help="Read the password from standard input")
-@click.option("-q", "--quiet", is_flag=True, help="Show no progress")
+@click.option(
+    "--node", "nodes", multiple=True, metavar="NODE", help="Nodes to download to [default: all]"
+)
+@click.option("--username", default="", help="Username for the registry")
+@click.option("--password-stdin", is_flag=True, help="Take the password from stdin")
+@click.option("-q", "--quiet", is_flag=True, help="Suppress progress output")
 @click.argument("image")
 def pull(
     *, nodes: tuple[str, ...], username: str, password_stdin: bool, quiet: bool, image: str

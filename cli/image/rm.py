@@ -9,7 +9,9 @@ from pyswarm_core.docker.reference import parse_reference
 from pyswarm_core.errors import Unavailable
 
 
-@click.command(cls=Verb, help="Remove images from all nodes.\n\nExample: pyswarm image rm web:1")
+@click.command(
+    cls=Verb, help="Remove one or more images from all nodes\n\nExample: pyswarm image rm web:1"
+)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 def rm(*, images: tuple[str, ...]) -> None:
     for image in images:

@@ -7,6 +7,6 @@ from cli.lazy import LazyGroup
 VERBS = {"trace": ("cli.net.trace:trace", "Follow the way from a task, hop by hop")}
 
 
-@click.group(cls=LazyGroup, commands_at=VERBS, help="Look for faults between tasks.")
+@click.group(cls=LazyGroup, commands_at=VERBS, help="Diagnose networking between tasks")
 def net() -> None:
     pass

@@ -26,7 +26,7 @@ _PORT_MAX = 65535
 
 @click.command(
     cls=Verb,
-    help="Follow the way from a task to another one, hop by hop, as its packets go.\n\n"
+    help="Trace the route between two tasks, hop by hop\n\n"
     "It ends with the first hop that is broken, and says what to do about it. FROM is a task, or a"
     " service (its first running task); TO is a task, a service, a name or an address. Without PORT"
     " it is the first that the service publishes or the image exposes.\n\n"

@@ -12,6 +12,6 @@ VERBS = {
 }
 
 
-@click.group(cls=LazyGroup, commands_at=VERBS, help="Create and remove overlay networks.")
+@click.group(cls=LazyGroup, commands_at=VERBS, help="Manage networks")
 def network() -> None:
     pass

@@ -17,21 +17,35 @@ MTU_OPTIONS = ("mtu", "com.docker.network.driver.mtu")
 
 @click.command(
     cls=Verb,
-    help="Create an overlay network that tasks of all hosts can share.\n\n"
+    help="Create an overlay network\n\n"
     "Example: pyswarm network create -d overlay --subnet 10.20.0.0/16 app",
 )
-@click.option("-d", "--driver", default="overlay", show_default=True, help="Driver")
-@click.option("--subnet", multiple=True, metavar="CIDR", help="Its addresses [default: a free one]")
-@click.option("--gateway", multiple=True, metavar="IP", help="The tasks' next hop, on every host")
 @click.option(
-    "--ip-range", multiple=True, metavar="CIDR", help="Take addresses from this part only"
+    "-d", "--driver", default="overlay", show_default=True, help="Driver to manage the network"
 )
-@click.option("--ipv6", is_flag=True, help="IPv6 too [default subnet: one of fd00::/8]")
-@click.option("--internal", is_flag=True, help="No way out of the network")
-@click.option("--attachable", is_flag=True, help="Taken from Docker's users; services join anyway")
-@click.option("--ingress", is_flag=True, help="The network of the routing mesh")
-@click.option("--label", multiple=True, metavar="KEY=VALUE", help="Labels")
-@click.option("-o", "--opt", multiple=True, metavar="KEY=VALUE", help="encrypted, mtu=BYTES")
+@click.option(
+    "--subnet", multiple=True, metavar="CIDR", help="Subnet in CIDR format [default: a free one]"
+)
+@click.option(
+    "--gateway", multiple=True, metavar="IP", help="Gateway of the subnet, the same on every host"
+)
+@click.option(
+    "--ip-range", multiple=True, metavar="CIDR", help="Allocate addresses from a sub-range"
+)
+@click.option("--ipv6", is_flag=True, help="Enable IPv6 [default subnet: one of fd00::/8]")
+@click.option("--internal", is_flag=True, help="Restrict external access to the network")
+@click.option(
+    "--attachable", is_flag=True, help="Accepted for compatibility; services can join in any case"
+)
+@click.option("--ingress", is_flag=True, help="Create the network of the routing mesh")
+@click.option("--label", multiple=True, metavar="KEY=VALUE", help="Set metadata on a network")
+@click.option(
+    "-o",
+    "--opt",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set driver options: encrypted, mtu=BYTES",
+)
 @click.argument("name")
 def create(*, name: str, **given: Any) -> None:
     spec = spec_of(name, given)

@@ -15,10 +15,11 @@ from pyswarm_core.views import NetworkMembers
 
 @click.command(
     cls=Verb,
-    help="Show networks in full.\n\nExample: pyswarm network inspect app --format '{{.Subnet}}'",
+    help="Display detailed information on one or more networks\n\n"
+    "Example: pyswarm network inspect app --format '{{.Subnet}}'",
 )
 @flags.inspect_format
-@click.option("-v", "--verbose", is_flag=True, help="Also services, tasks and hosts on it")
+@click.option("-v", "--verbose", is_flag=True, help="Include services, tasks and hosts")
 @click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
 def inspect(*, form: str, verbose: bool, networks: tuple[str, ...]) -> None:
     client = session.connect()

@@ -33,7 +33,7 @@ LAYOUT = Layout(
 @click.command(
     name="ls",
     cls=Verb,
-    help="List networks.\n\nExample: pyswarm network ls --format '{{.Name}} {{.Subnet}}'",
+    help="List networks\n\nExample: pyswarm network ls --format '{{.Name}} {{.Subnet}}'",
 )
 @flags.quiet_ids
 @flags.no_trunc

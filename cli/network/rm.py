@@ -9,8 +9,8 @@ from pyswarm_core.errors import NotFound
 from pyswarm_core.kinds import NETWORK
 
 
-@click.command(cls=Verb, help="Remove networks.\n\nExample: pyswarm network rm app")
-@click.option("-f", "--force", is_flag=True, help="No error if there is none of that name")
+@click.command(cls=Verb, help="Remove one or more networks\n\nExample: pyswarm network rm app")
+@click.option("-f", "--force", is_flag=True, help="Do not error if the network does not exist")
 @click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
 def rm(*, force: bool, networks: tuple[str, ...]) -> None:
     client = session.connect()

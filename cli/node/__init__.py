@@ -13,6 +13,6 @@ VERBS = {
 }
 
 
-@click.group(cls=LazyGroup, commands_at=VERBS, help="Look into and change nodes.")
+@click.group(cls=LazyGroup, commands_at=VERBS, help="Manage nodes")
 def node() -> None:
     pass

@@ -14,7 +14,7 @@ from pyswarm_core.views import NodeView
 
 @click.command(
     cls=Verb,
-    help="Show nodes in full; `self` is the node that answers.\n\n"
+    help="Display detailed information on one or more nodes; `self` is the node that answers\n\n"
     "Example: pyswarm node inspect --pretty host2",
 )
 @flags.inspect_format

@@ -33,7 +33,7 @@ LAYOUT = Layout(
 @click.command(
     name="ls",
     cls=Verb,
-    help="List nodes.\n\n"
+    help="List nodes in the fleet\n\n"
     "Example: pyswarm node ls --format 'table {{.Hostname}}\\t{{.Tasks}}\\t{{.ReservedMemory}}'",
 )
 @flags.quiet_ids

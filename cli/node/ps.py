@@ -12,7 +12,7 @@ from pyswarm_core.aio.system import SystemClock
 
 @click.command(
     cls=Verb,
-    help="List the tasks of nodes, by default of the one that answers.\n\n"
+    help="List tasks running on one or more nodes (default: the node that answers)\n\n"
     "Example: pyswarm node ps host2 --filter desired-state=running",
 )
 @flags.quiet_ids

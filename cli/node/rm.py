@@ -8,9 +8,10 @@ from cli.lazy import Verb
 
 
 @click.command(
-    cls=Verb, help="Remove nodes that are down.\n\nExample: pyswarm node rm --force host3"
+    cls=Verb,
+    help="Remove one or more nodes from the fleet\n\nExample: pyswarm node rm --force host3",
 )
-@click.option("-f", "--force", is_flag=True, help="Even if it is not down")
+@click.option("-f", "--force", is_flag=True, help="Force remove a node from the fleet")
 @click.argument("nodes", nargs=-1, required=True, metavar="NODE...")
 def rm(*, force: bool, nodes: tuple[str, ...]) -> None:
     client = session.connect()

@@ -17,17 +17,16 @@ from pyswarm_core.validation import node_problems, require
 
 @click.command(
     cls=Verb,
-    help="Change a node's availability and labels.\n\n"
-    "Example: pyswarm node update --availability drain host2",
+    help="Update a node\n\nExample: pyswarm node update --availability drain host2",
 )
 @click.option(
     "--availability",
     type=click.Choice([word.value for word in Availability]),
-    help="active, pause (nothing new) or drain (empty it)",
+    help="active, pause (no new tasks) or drain (no tasks)",
 )
 @click.option("--role", type=click.Choice(["worker", "manager"]), help="Role of the node")
-@click.option("--label-add", multiple=True, metavar="KEY=VALUE", help="Add or change labels")
-@click.option("--label-rm", multiple=True, metavar="KEY", help="Remove labels")
+@click.option("--label-add", multiple=True, metavar="KEY=VALUE", help="Add or update a node label")
+@click.option("--label-rm", multiple=True, metavar="KEY", help="Remove a node label if exists")
 @click.argument("node")
 def update(*, node: str, **given: Any) -> None:
     if not any(given.values()):

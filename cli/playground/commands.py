@@ -23,7 +23,7 @@ _name = click.option(
     default=_in_use,
     show_default=f"the one in use, else {DEFAULT_NAME}",
     envvar="PYSWARM_PLAYGROUND",
-    help="Which playground",
+    help="Name of the playground",
 )
 
 
@@ -38,7 +38,7 @@ def _require_root() -> None:
 
 @click.group(cls=Group)
 def playground() -> None:
-    """A whole fleet on this machine, to try things and to break them.
+    """Run a whole fleet on this machine, to try things and to break them
 
     Each host is a network namespace on a common underlay, with its own agent, storage and cgroup
     subtree; the first also runs the controller and etcd. A registry is part of it.
@@ -47,11 +47,11 @@ def playground() -> None:
 
 @playground.command()
 @_name
-@click.option("--nodes", type=flags.number, default=3, show_default=True, help="How many hosts")
-@click.option("--cpus", default="", help="CPUs each host offers [default: all]")
-@click.option("--memory", default="", help="Memory each host offers, such as 2G [default: all]")
+@click.option("--nodes", type=flags.number, default=3, show_default=True, help="Number of hosts")
+@click.option("--cpus", default="", help="CPUs of each host [default: all]")
+@click.option("--memory", default="", help="Memory of each host, such as 2G [default: all]")
 def up(name: str, nodes: int, cpus: str, memory: str) -> None:
-    """Start a fleet and make it the one that pyswarm talks to.
+    """Start a fleet and make it the current one
 
     Example: pyswarm playground up --nodes 5 --cpus 2 --memory 1G
     """
@@ -65,7 +65,7 @@ def up(name: str, nodes: int, cpus: str, memory: str) -> None:
 @playground.command()
 @_name
 def down(name: str) -> None:
-    """End a fleet and remove everything of it.
+    """Stop a fleet and remove everything of it
 
     Example: pyswarm playground down
     """
@@ -75,9 +75,9 @@ def down(name: str) -> None:
 
 
 @playground.command(name="ls")
-@click.option("-q", "--quiet", is_flag=True, help="Only names")
+@click.option("-q", "--quiet", is_flag=True, help="Only display names")
 def ls_(quiet: bool) -> None:
-    """List the hosts of all playgrounds."""
+    """List the hosts of all playgrounds"""
     rows = [("PLAYGROUND", "HOST", "ADDRESS", "STATE", "AGENT PID")]
     for name in fleet.names():
         plan = fleet.load(name)
@@ -99,7 +99,7 @@ def ls_(quiet: bool) -> None:
 @click.argument("host")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(name: str, host: str, command: tuple[str, ...]) -> None:
-    """Run a command in a host's network namespace.
+    """Run a command on a host
 
     Example: pyswarm playground exec host2 -- ip route
     """
@@ -116,7 +116,7 @@ def exec_(name: str, host: str, command: tuple[str, ...]) -> None:
 @_name
 @click.argument("host")
 def kill(name: str, host: str) -> None:
-    """Take a host's power away: every process on it dies at once, its disk stays.
+    """Cut a host's power: every process on it dies at once, its disk stays
 
     Example: pyswarm playground kill host3
     """
@@ -132,7 +132,7 @@ def kill(name: str, host: str) -> None:
 @_name
 @click.argument("host")
 def cut(name: str, host: str) -> None:
-    """Cut a host off the network; what runs on it goes on.
+    """Disconnect a host from the network; its containers go on
 
     Example: pyswarm playground cut host2
     """
@@ -146,7 +146,7 @@ def cut(name: str, host: str) -> None:
 @_name
 @click.argument("host")
 def heal(name: str, host: str) -> None:
-    """Undo `kill` or `cut`: power and cable are back.
+    """Undo `kill` or `cut`: reconnect a host, or switch it on
 
     Example: pyswarm playground heal host3
     """

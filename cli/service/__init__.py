@@ -16,6 +16,6 @@ VERBS = {
 }
 
 
-@click.group(cls=LazyGroup, commands_at=VERBS, help="Create, watch, scale and remove services.")
+@click.group(cls=LazyGroup, commands_at=VERBS, help="Manage services")
 def service() -> None:
     pass

@@ -37,32 +37,43 @@ _REPLICATED = ServiceMode(replicated=ReplicatedMode())
 @click.command(
     cls=Verb,
     context_settings={"allow_interspersed_args": False},
-    help="Create a service and wait until it runs.\n\n"
+    help="Create a new service and wait for it to converge\n\n"
     "Example: pyswarm service create --name web --replicas 3 --network app web:1",
 )
-@click.option("--name", default="", help="Name of the service")
+@click.option("--name", default="", help="Service name")
 @click.option(
     "--mode", type=click.Choice(["replicated", "global"]), default="replicated", show_default=True,
-    help="A number of tasks, or one on each node",
+    help="Service mode",
 )  # fmt: skip
 @options.template
-@many("--constraint", metavar="KEY==VALUE", help="Where tasks may run")
-@many("--placement-pref", metavar="spread=LABEL", help="What tasks spread over")
-@many("-e", "--env", metavar="NAME=VALUE", help="Environment")
-@many("--env-file", metavar="FILE", help="Read environment from a file")
-@many("-l", "--label", metavar="KEY=VALUE", help="Labels of the service")
-@many("--container-label", metavar="KEY=VALUE", help="Labels of its containers")
-@many("--network", metavar="NETWORK", help="NAME, or name=NAME,alias=ALIAS,ip=ADDRESS")
-@many("-p", "--publish", metavar="PORT", help="[[IP:]PUBLISHED:]TARGET[/PROTOCOL], or target=,…")
-@many("--dns", metavar="IP", help="Name servers beside the fleet's names")
-@many("--dns-search", metavar="DOMAIN", help="Domains in which names are looked up")
-@many("--dns-option", metavar="OPTION", help="Options of the resolver, as ndots:2")
-@many("--host", metavar="NAME:IP", help="Further names in /etc/hosts")
-@many("--group", metavar="GROUP", help="Further groups of the user")
+@many("--constraint", metavar="KEY==VALUE", help="Placement constraints")
+@many("--placement-pref", metavar="spread=LABEL", help="Add a placement preference")
+@many("-e", "--env", metavar="NAME=VALUE", help="Set environment variables")
+@many("--env-file", metavar="FILE", help="Read in a file of environment variables")
+@many("-l", "--label", metavar="KEY=VALUE", help="Service labels")
+@many("--container-label", metavar="KEY=VALUE", help="Container labels")
+@many(
+    "--network",
+    metavar="NETWORK",
+    help="Network attachments: NAME, or name=NAME,alias=ALIAS,ip=ADDRESS",
+)
+@many(
+    "-p",
+    "--publish",
+    metavar="PORT",
+    help="Publish a port: [PUBLISHED:]TARGET[/PROTOCOL], or target=,…",
+)
+@many("--dns", metavar="IP", help="Set custom DNS servers")
+@many("--dns-search", metavar="DOMAIN", help="Set custom DNS search domains")
+@many("--dns-option", metavar="OPTION", help="Set DNS options, such as ndots:2")
+@many("--host", metavar="NAME:IP", help="Set one or more custom host-to-IP mappings")
+@many(
+    "--group", metavar="GROUP", help="Set one or more supplementary user groups for the container"
+)
 @many("--cap-add", metavar="CAPABILITY", help="Add Linux capabilities")
 @many("--cap-drop", metavar="CAPABILITY", help="Drop Linux capabilities")
-@many("--sysctl", metavar="KEY=VALUE", help="Kernel settings of the container")
-@many("--ulimit", metavar="NAME=SOFT[:HARD]", help="Resource limits of processes")
+@many("--sysctl", metavar="KEY=VALUE", help="Sysctl options")
+@many("--ulimit", metavar="NAME=SOFT[:HARD]", help="Ulimit options")
 @options.with_registry_auth
 @digests.no_resolve_image
 @flags.detach

@@ -14,7 +14,7 @@ PATIENCE_S = 1.0
 no_resolve_image = click.option(
     "--no-resolve-image",
     is_flag=True,
-    help="Do not look up the image's digest: each node pulls what the tag then means",
+    help="Do not query the registry to resolve the image's digest",
 )
 
 

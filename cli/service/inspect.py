@@ -12,7 +12,7 @@ from pyswarm_core.objects import Service
 
 @click.command(
     cls=Verb,
-    help="Show services in full.\n\n"
+    help="Display detailed information on one or more services\n\n"
     "Example: pyswarm service inspect web --format '{{.Spec.TaskTemplate.ContainerSpec.Image}}'",
 )
 @flags.inspect_format

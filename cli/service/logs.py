@@ -17,15 +17,26 @@ TAIL_MAX = 2**31 - 1
 
 @click.command(
     cls=Verb,
-    help="Show what the tasks of a service, or one task, wrote.\n\n"
+    help="Fetch the logs of a service or task\n\n"
     "Example: pyswarm service logs --follow --tail 10 web",
 )
-@click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on")
-@click.option("-n", "--tail", default="all", metavar="LINES", help="Only the last lines of each")
-@click.option("--since", default="", metavar="TIME", help="Only since 2026-01-31T08:00:00, or 10m")
-@click.option("-t", "--timestamps", is_flag=True, help="Show when each line was written")
-@click.option("--raw", is_flag=True, help="Only what was written")
-@click.option("--no-task-ids", is_flag=True, help="Leave task ids out")
+@click.option("-f", "--follow", is_flag=True, help="Follow log output")
+@click.option(
+    "-n",
+    "--tail",
+    default="all",
+    metavar="LINES",
+    help="Number of lines to show from the end of the logs of each task",
+)
+@click.option(
+    "--since",
+    default="",
+    metavar="TIME",
+    help="Show logs since timestamp (2026-01-31T08:00:00) or relative (10m)",
+)
+@click.option("-t", "--timestamps", is_flag=True, help="Show timestamps")
+@click.option("--raw", is_flag=True, help="Do not neatly format logs")
+@click.option("--no-task-ids", is_flag=True, help="Do not include task IDs in output")
 @flags.no_resolve
 @flags.no_trunc
 @click.argument("ref", metavar="SERVICE|TASK")

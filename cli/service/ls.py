@@ -26,7 +26,7 @@ LAYOUT = Layout(
 @click.command(
     name="ls",
     cls=Verb,
-    help="List services.\n\nExample: pyswarm service ls --filter label=app=web",
+    help="List services\n\nExample: pyswarm service ls --filter label=app=web",
 )
 @flags.quiet_ids
 @flags.filter_

@@ -30,32 +30,56 @@ def many(*names: str, metavar: str, help: str) -> Callable[[F], F]:
 
 TEMPLATE = (
     _number("--replicas", help="Number of tasks"),
-    _number("--replicas-max-per-node", help="Most tasks per node (0 = no limit)"),
+    _number(
+        "--replicas-max-per-node", help="Maximum number of tasks per node (default 0 = unlimited)"
+    ),
     _text("--limit-cpu", metavar="DECIMAL", help="Limit CPUs"),
     _text("--limit-memory", metavar="BYTES", help="Limit memory"),
-    _number("--limit-pids", help="Limit processes (0 = unlimited)"),
+    _number("--limit-pids", help="Limit maximum number of processes (default 0 = unlimited)"),
     _text("--reserve-cpu", metavar="DECIMAL", help="Reserve CPUs"),
     _text("--reserve-memory", metavar="BYTES", help="Reserve memory"),
-    _text("--memory-swap", metavar="BYTES", help="Swap (-1 for unlimited)"),
-    _number("--memory-swappiness", help="Memory swappiness, 0 to 100 (-1 = the kernel's)"),
-    _number("--oom-score-adj", help="Preference of the OOM killer, -1000 to 1000"),
-    _text("--entrypoint", metavar="COMMAND", help="Replace the image's entrypoint"),
-    _text("--hostname", metavar="NAME", help="Host name of the containers"),
-    _text("-w", "--workdir", metavar="DIR", help="Working directory in the container"),
-    _text("-u", "--user", metavar="USER[:GROUP]", help="Name or number of user and group"),
-    _switch("-t", "--tty", help="Give it a terminal"),
-    _switch("--init", help="Run an init that forwards signals and reaps processes"),
-    _switch("--read-only", help="Mount the container's root read-only"),
-    _text("--stop-signal", metavar="SIGNAL", help="Signal to stop the containers with"),
-    _text("--stop-grace-period", metavar="DURATION", help="Time before SIGKILL (default 10s)"),
-    click.option("--restart-condition", type=click.Choice(CONDITIONS), help="When to restart"),
-    _text("--restart-delay", metavar="DURATION", help="Delay between restarts (default 5s)"),
-    _number("--restart-max-attempts", help="Restarts before giving up (0 = endless)"),
-    _text("--restart-window", metavar="DURATION", help="Time in which restarts count"),
+    _text("--memory-swap", metavar="BYTES", help="Swap in bytes (-1 for unlimited)"),
+    _number("--memory-swappiness", help="Tune memory swappiness, 0 to 100 (-1 = the kernel's)"),
+    _number("--oom-score-adj", help="Tune host's OOM preferences, -1000 to 1000"),
+    _text("--entrypoint", metavar="COMMAND", help="Overwrite the default ENTRYPOINT of the image"),
+    _text("--hostname", metavar="NAME", help="Container hostname"),
+    _text("-w", "--workdir", metavar="DIR", help="Working directory inside the container"),
+    _text(
+        "-u",
+        "--user",
+        metavar="USER[:GROUP]",
+        help="Username or UID (format: <name|uid>[:<group|gid>])",
+    ),
+    _switch("-t", "--tty", help="Allocate a pseudo-TTY"),
+    _switch(
+        "--init", help="Use an init inside each container to forward signals and reap processes"
+    ),
+    _switch("--read-only", help="Mount the container's root filesystem as read only"),
+    _text("--stop-signal", metavar="SIGNAL", help="Signal to stop the container"),
+    _text(
+        "--stop-grace-period",
+        metavar="DURATION",
+        help="Time to wait before force killing a container (default 10s)",
+    ),
+    click.option(
+        "--restart-condition",
+        type=click.Choice(CONDITIONS),
+        help="Restart when condition is met (default any)",
+    ),
+    _text(
+        "--restart-delay", metavar="DURATION", help="Delay between restart attempts (default 5s)"
+    ),
+    _number(
+        "--restart-max-attempts",
+        help="Maximum number of restarts before giving up (default 0 = unlimited)",
+    ),
+    _text(
+        "--restart-window", metavar="DURATION", help="Window used to evaluate the restart policy"
+    ),
     click.option(
         "--endpoint-mode",
         type=click.Choice(ENDPOINT_MODES),
-        help="The name leads to one address (vip, the default), or to each task's (dnsrr)",
+        help="Endpoint mode (default vip)",
     ),
 )
 
@@ -63,7 +87,7 @@ TEMPLATE = (
 with_registry_auth = click.option(
     "--with-registry-auth",
     is_flag=True,
-    help="Send this user's login for the image's registry to the agents",
+    help="Send registry authentication details to agents",
 )
 
 

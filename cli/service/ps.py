@@ -11,7 +11,7 @@ from pyswarm_core.aio.system import SystemClock
 
 @click.command(
     cls=Verb,
-    help="List the tasks of services, ended ones too.\n\n"
+    help="List the tasks of one or more services\n\n"
     "Example: pyswarm service ps web --filter desired-state=running",
 )
 @flags.quiet_ids

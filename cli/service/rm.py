@@ -10,7 +10,7 @@ from cli.lazy import Verb
 
 @click.command(
     cls=Verb,
-    help="Remove services and wait until their tasks have ended.\n\n"
+    help="Remove one or more services and wait for their tasks to end\n\n"
     "Example: pyswarm service rm web db",
 )
 @flags.detach

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=Verb,
-    help="Change how many replicas services have.\n\nExample: pyswarm service scale web=5 db=2",
+    help="Scale one or multiple replicated services and wait for them to converge\n\n"
+    "Example: pyswarm service scale web=5 db=2",
 )
 @flags.detach
 @flags.quiet_progress

@@ -23,43 +23,55 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=Verb,
-    help="Change a service and wait until it runs so.\n\n"
+    help="Update a service and wait for it to converge\n\n"
     "Example: pyswarm service update --replicas 5 --env-add LEVEL=debug web",
 )
 @options.template
-@click.option("--image", metavar="IMAGE", help="Another image")
-@click.option("--args", metavar="COMMAND", help="Other arguments of the image's command")
-@click.option("--force", is_flag=True, help="Replace all tasks even if nothing changed")
-@many("--constraint-add", metavar="KEY==VALUE", help="Add placement constraints")
-@many("--constraint-rm", metavar="KEY==VALUE", help="Remove placement constraints")
-@many("--placement-pref-add", metavar="spread=LABEL", help="Add placement preferences")
-@many("--placement-pref-rm", metavar="spread=LABEL", help="Remove placement preferences")
-@many("--env-add", metavar="NAME=VALUE", help="Add or change environment")
-@many("--env-rm", metavar="NAME", help="Remove environment")
-@many("--label-add", metavar="KEY=VALUE", help="Add or change labels of the service")
-@many("--label-rm", metavar="KEY", help="Remove labels of the service")
-@many("--container-label-add", metavar="KEY=VALUE", help="Add or change labels of containers")
-@many("--container-label-rm", metavar="KEY", help="Remove labels of containers")
-@many("--network-add", metavar="NETWORK", help="Join NAME, or name=NAME,alias=ALIAS,ip=ADDRESS")
-@many("--network-rm", metavar="NETWORK", help="Leave a network")
-@many("--publish-add", metavar="PORT", help="Publish a port, or change what is published there")
-@many("--publish-rm", metavar="TARGET", help="No longer publish a target port")
-@many("--dns-add", metavar="IP", help="Add name servers")
-@many("--dns-rm", metavar="IP", help="Remove name servers")
-@many("--dns-search-add", metavar="DOMAIN", help="Add domains in which names are looked up")
-@many("--dns-search-rm", metavar="DOMAIN", help="Remove domains in which names are looked up")
-@many("--dns-option-add", metavar="OPTION", help="Add options of the resolver")
-@many("--dns-option-rm", metavar="OPTION", help="Remove options of the resolver")
-@many("--host-add", metavar="NAME:IP", help="Add names to /etc/hosts")
-@many("--host-rm", metavar="NAME[:IP]", help="Remove names from /etc/hosts")
-@many("--group-add", metavar="GROUP", help="Add further groups of the user")
-@many("--group-rm", metavar="GROUP", help="Remove further groups of the user")
+@click.option("--image", metavar="IMAGE", help="Service image tag")
+@click.option("--args", metavar="COMMAND", help="Service command args")
+@click.option("--force", is_flag=True, help="Force update even if no changes require it")
+@many("--constraint-add", metavar="KEY==VALUE", help="Add a placement constraint")
+@many("--constraint-rm", metavar="KEY==VALUE", help="Remove a constraint")
+@many("--placement-pref-add", metavar="spread=LABEL", help="Add a placement preference")
+@many("--placement-pref-rm", metavar="spread=LABEL", help="Remove a placement preference")
+@many("--env-add", metavar="NAME=VALUE", help="Add or update an environment variable")
+@many("--env-rm", metavar="NAME", help="Remove an environment variable")
+@many("--label-add", metavar="KEY=VALUE", help="Add or update a service label")
+@many("--label-rm", metavar="KEY", help="Remove a label by its key")
+@many("--container-label-add", metavar="KEY=VALUE", help="Add or update a container label")
+@many("--container-label-rm", metavar="KEY", help="Remove a container label by its key")
+@many(
+    "--network-add",
+    metavar="NETWORK",
+    help="Add a network: NAME, or name=NAME,alias=ALIAS,ip=ADDRESS",
+)
+@many("--network-rm", metavar="NETWORK", help="Remove a network")
+@many("--publish-add", metavar="PORT", help="Add or update a published port")
+@many("--publish-rm", metavar="TARGET", help="Remove a published port by its target port")
+@many("--dns-add", metavar="IP", help="Add or update a custom DNS server")
+@many("--dns-rm", metavar="IP", help="Remove a custom DNS server")
+@many("--dns-search-add", metavar="DOMAIN", help="Add or update a custom DNS search domain")
+@many("--dns-search-rm", metavar="DOMAIN", help="Remove a DNS search domain")
+@many("--dns-option-add", metavar="OPTION", help="Add or update a DNS option")
+@many("--dns-option-rm", metavar="OPTION", help="Remove a DNS option")
+@many("--host-add", metavar="NAME:IP", help="Add a custom host-to-IP mapping")
+@many("--host-rm", metavar="NAME[:IP]", help="Remove a custom host-to-IP mapping")
+@many(
+    "--group-add",
+    metavar="GROUP",
+    help="Add an additional supplementary user group to the container",
+)
+@many(
+    "--group-rm",
+    metavar="GROUP",
+    help="Remove a previously added supplementary user group from the container",
+)
 @many("--cap-add", metavar="CAPABILITY", help="Add Linux capabilities")
 @many("--cap-drop", metavar="CAPABILITY", help="Drop Linux capabilities")
-@many("--sysctl-add", metavar="KEY=VALUE", help="Add or change kernel settings")
-@many("--sysctl-rm", metavar="KEY", help="Remove kernel settings")
-@many("--ulimit-add", metavar="NAME=SOFT[:HARD]", help="Add or change resource limits")
-@many("--ulimit-rm", metavar="NAME", help="Remove resource limits")
+@many("--sysctl-add", metavar="KEY=VALUE", help="Add or update a Sysctl option")
+@many("--sysctl-rm", metavar="KEY", help="Remove a Sysctl option")
+@many("--ulimit-add", metavar="NAME=SOFT[:HARD]", help="Add or update a ulimit option")
+@many("--ulimit-rm", metavar="NAME", help="Remove a ulimit option")
 @options.with_registry_auth
 @digests.no_resolve_image
 @flags.detach

@@ -13,6 +13,6 @@ VERBS = {
 }
 
 
-@click.group(cls=LazyGroup, commands_at=VERBS, help="Make, join and leave a fleet.")
+@click.group(cls=LazyGroup, commands_at=VERBS, help="Manage the fleet")
 def swarm() -> None:
     pass

@@ -14,7 +14,7 @@ from pyswarm_core.views import Info
 
 @click.command(
     cls=Verb,
-    help="Show the fleet and its settings.\n\n"
+    help="Display the fleet and its settings\n\n"
     "Example: pyswarm swarm info --format '{{.NodesReady}}'",
 )
 @flags.inspect_format

@@ -22,22 +22,40 @@ from pyswarm_core.views import Info
 
 @click.command(
     cls=Verb,
-    help="Make this host the first of a fleet: a controller (with its own etcd) and an agent.\n\n"
+    help="Initialize a fleet: start a controller (with its own etcd) and an agent on this host\n\n"
     "Example: pyswarm swarm init --advertise-addr 192.0.2.10",
 )
-@click.option("--advertise-addr", default="", metavar="IP[:PORT]", help="Where others reach it")
-@click.option("--listen-addr", default=f"0.0.0.0:{API_PORT}", show_default=True, help="IP:PORT")
-@click.option("--etcd-endpoints", default="", metavar="HOST:PORT,...", help="An etcd you run")
-@click.option("--default-addr-pool", multiple=True, metavar="SUBNET", help="Networks get subnets")
-@click.option("--default-addr-pool-mask-length", type=flags.number, help="Their prefix length")
+@click.option("--advertise-addr", default="", metavar="IP[:PORT]", help="Advertised address")
+@click.option(
+    "--listen-addr",
+    default=f"0.0.0.0:{API_PORT}",
+    show_default=True,
+    help="Listen address, IP:PORT",
+)
+@click.option(
+    "--etcd-endpoints", default="", metavar="HOST:PORT,...", help="External etcd instead of its own"
+)
+@click.option(
+    "--default-addr-pool",
+    multiple=True,
+    metavar="SUBNET",
+    help="Address pool for networks' subnets",
+)
+@click.option(
+    "--default-addr-pool-mask-length", type=flags.number, help="Prefix length of the pool's subnets"
+)
 @click.option("--data-path-port", type=flags.number, help="UDP port of VXLAN [default: 4789]")
-@click.option("--availability", type=flags.AVAILABILITY, default="active", help="Of this node")
-@click.option("--task-history-limit", type=flags.number, help="Ended tasks per slot [default: 5]")
-@click.option("--dispatcher-heartbeat", metavar="DURATION", help="Of agents [default: 1s]")
-@click.option("--agent-grace", metavar="DURATION", help="Of a silent agent whose host answers"
+@click.option(
+    "--availability", type=flags.AVAILABILITY, default="active", help="Availability of the node"
+)
+@click.option(
+    "--task-history-limit", type=flags.number, help="Task history retention limit [default: 5]"
+)
+@click.option("--dispatcher-heartbeat", metavar="DURATION", help="Heartbeat period [default: 1s]")
+@click.option("--agent-grace", metavar="DURATION", help="Time until a disconnected node is down"
               " [default: 15s]")  # fmt: skip
 @click.option("--state-dir", type=click.Path(path_type=Path), default=STATE_DIR, show_default=True,
-              help="What must survive")  # fmt: skip
+              help="Directory for persistent state")  # fmt: skip
 def init(*, state_dir: Path, **given: Any) -> None:
     check(given)
     host = Host(state_dir.absolute())

@@ -14,15 +14,21 @@ from pyswarm_core.limits import API_PORT
 
 @click.command(
     cls=Verb,
-    help="Make this host a node of a fleet.\n\n"
-    "Example: pyswarm swarm join --token TOKEN 192.0.2.10:2377",
+    help="Join a fleet as a node\n\nExample: pyswarm swarm join --token TOKEN 192.0.2.10:2377",
 )
-@click.option("--token", required=True, metavar="TOKEN", help="As `swarm join-token` shows it")
-@click.option("--advertise-addr", default="", metavar="IP", help="Where other nodes reach it")
-@click.option("--availability", type=flags.AVAILABILITY, default="active", help="Of this node")
+@click.option(
+    "--token",
+    required=True,
+    metavar="TOKEN",
+    help="Token for entry into the fleet, from `swarm join-token`",
+)
+@click.option("--advertise-addr", default="", metavar="IP", help="Advertised address")
+@click.option(
+    "--availability", type=flags.AVAILABILITY, default="active", help="Availability of the node"
+)
 @click.option("--data-path-port", type=flags.number, help="UDP port of VXLAN [default: 4789]")
 @click.option("--state-dir", type=click.Path(path_type=Path), default=STATE_DIR, show_default=True,
-              help="What must survive")  # fmt: skip
+              help="Directory for persistent state")  # fmt: skip
 @click.argument("address", metavar="HOST:PORT")
 def join(
     *,

@@ -10,10 +10,10 @@ from pyswarm_core.errors import InvalidArgument
 @click.command(
     name="join-token",
     cls=Verb,
-    help="Show the command with which other hosts join.\n\n"
+    help="Show the command that joins a host to the fleet\n\n"
     "Example: pyswarm swarm join-token worker",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Only the token")
+@click.option("-q", "--quiet", is_flag=True, help="Only display token")
 @click.argument("role", type=click.Choice(["worker", "manager"]))
 def join_token(*, quiet: bool, role: str) -> None:
     if role == "manager":

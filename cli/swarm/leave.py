@@ -23,12 +23,17 @@ _PAUSE_S = 0.2
 
 @click.command(
     cls=Verb,
-    help="Take this host out of its fleet: its tasks end and are replaced elsewhere.\n\n"
+    help="Leave the fleet: this host's tasks end and are replaced on other hosts\n\n"
     "The node stays in `node ls` as down until `node rm`.\n\nExample: pyswarm swarm leave",
 )
-@click.option("-f", "--force", is_flag=True, help="Even if its tasks or its controller are lost")
+@click.option(
+    "-f",
+    "--force",
+    is_flag=True,
+    help="Force this node to leave, even if its tasks or its controller are lost",
+)
 @click.option("--state-dir", type=click.Path(path_type=Path), default=STATE_DIR, show_default=True,
-              help="As given to `swarm init` or `swarm join`")  # fmt: skip
+              help="Directory given to `swarm init` or `swarm join`")  # fmt: skip
 def leave(*, force: bool, state_dir: Path) -> None:
     host = Host(state_dir.absolute())
     keeper = supervisor()

@@ -14,7 +14,8 @@ from pyswarm_core.views import TaskView
 
 @click.command(
     cls=Verb,
-    help="Show tasks in full.\n\nExample: pyswarm task inspect web.1 --format '{{.Status.State}}'",
+    help="Display detailed information on one or more tasks\n\n"
+    "Example: pyswarm task inspect web.1 --format '{{.Status.State}}'",
 )
 @flags.inspect_format
 @click.argument("tasks", nargs=-1, required=True, metavar="TASK...")

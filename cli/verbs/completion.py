@@ -8,7 +8,7 @@ from cli.lazy import Verb
 
 @click.command(
     cls=Verb,
-    help="Print a shell's completion script.\n\n"
+    help="Generate the completion script of a shell\n\n"
     "Example: pyswarm completion bash > /etc/bash_completion.d/pyswarm",
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))

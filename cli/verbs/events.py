@@ -20,13 +20,15 @@ Printer = Callable[[Row], str]
 
 @click.command(
     cls=Verb,
-    help="Show what happens in the fleet, until interrupted.\n\n"
+    help="Get real time events from the fleet\n\n"
     "Example: pyswarm events --since 10m --filter type=node",
 )
-@click.option("--since", default="", metavar="TIME", help="Begin with what happened since")
-@click.option("--until", default="", metavar="TIME", help="End with what happened until")
+@click.option("--since", default="", metavar="TIME", help="Show all events created since timestamp")
+@click.option("--until", default="", metavar="TIME", help="Stream events until this timestamp")
 @flags.filter_
-@click.option("--format", "form", default="", metavar="FORMAT", help="json, or a Go template")
+@click.option(
+    "--format", "form", default="", metavar="FORMAT", help="Format output: json or a Go template"
+)
 def events(*, since: str, until: str, filters: tuple[str, ...], form: str) -> None:
     show = _printer(form)
     start = instant(since) if since else 0

@@ -13,7 +13,7 @@ from pyswarm_core.errors import PyswarmError
 
 @click.command(
     cls=Verb,
-    help="Show the versions of CLI and controller.\n\n"
+    help="Show the version information of CLI and controller\n\n"
     "Example: pyswarm version --format '{{.Server.Version}}'",
 )
 @flags.inspect_format

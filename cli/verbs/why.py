@@ -9,7 +9,7 @@ from cli.render.listing import one_line
 
 @click.command(
     cls=Verb,
-    help="Say why a task or service is as it is: the cause, the numbers, what would fix it.\n\n"
+    help="Explain the state of a task or service: the cause, the numbers, the remedy\n\n"
     "Example: pyswarm why web.3",
 )
 @click.argument("ref", metavar="TASK|SERVICE")
