@@ -35,7 +35,7 @@ from agent.session.conversation import Greeting, Session
 from agent.session.faults import WHOLE_HOST
 from agent.session.identity import Identity, Joining, join
 from agent.session.outbox import Outbox
-from agent.session.tunnels import Tunnels
+from agent.session.tunnels import Dialer
 from agent.tracing import Tracer
 from agent.worker import Worker
 from pyswarm_core.aio.daemon import own_folder
@@ -124,7 +124,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
             parts.worker,
             assign=assign,
             probe=echoes.ask,
-            open_tunnel=Tunnels(parts.worker, parts.images, parts.runtime, parts.tracer.trace).open,
+            open_tunnel=Dialer(parts.worker, parts.images, parts.runtime, parts.tracer.trace).open,
             worn_key=parts.dataplane.worn_key,
             faults=lambda: (*_host_faults(parts.worker), *parts.overlays.faults),
         )

@@ -15,7 +15,7 @@ import grpc
 import msgspec
 from google.protobuf.message import Message
 
-from cli.faults import NoAnswer, Unreachable
+from cli.errors import NoAnswer, Unreachable
 from pyswarm_core import views
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS
 from pyswarm_core.aio.status import error_of

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from cli.faults import GoalUnreachable, NoAnswer, NotConverged
+from cli.errors import GoalUnreachable, NoAnswer, NotConverged
 from cli.render.progress import Screen, changes, lines, verdict
 from cli.terminal import width
 from pyswarm_core.errors import NotFound, PyswarmError, Unavailable

@@ -9,8 +9,8 @@ from typing import NoReturn
 
 import click
 
+from cli.errors import GoalUnreachable, NoAnswer, NotConverged
 from cli.exits import Exit
-from cli.faults import GoalUnreachable, NoAnswer, NotConverged
 from cli.lazy import LazyGroup
 from pyswarm_core.errors import InvalidArgument, PyswarmError
 from pyswarm_core.plaintext import is_utf8

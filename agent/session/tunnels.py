@@ -50,7 +50,7 @@ Queue = asyncio.Queue[dispatcher_pb2.TunnelFrame]
 Trace = Callable[[Probe], Awaitable[Facts]]
 
 
-class Tunnels:
+class Dialer:
     """Answers OpenTunnel."""
 
     def __init__(self, worker: Worker, images: Images, runtime: Runtime, trace: Trace) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from cli import daemons
 from cli.daemons import Daemon
-from cli.faults import NotConverged
+from cli.errors import NotConverged
 from cli.swarm.host import Host, Supervisor
 from pyswarm_core.errors import InvalidArgument, PyswarmError, Unavailable
 from pyswarm_core.validation import address_problems, require

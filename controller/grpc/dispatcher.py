@@ -1,7 +1,7 @@
 """The agents' side of the controller: joining, sessions, tunnels. SHELL.
 
 A session is two loops over one stream. Reading takes in what the agent says at once (a heartbeat
-costs one write to a dict); writing sends what `Session.take` says is due whenever the stream is
+costs one write to a dict); writing sends what `NodeSession.take` says is due whenever the stream is
 free. The end of a stream means nothing: only silence does.
 """
 
@@ -19,8 +19,7 @@ from controller.grpc.tunnels import GrpcTunnel
 from controller.leader.leadership import ANONYMOUS, CONTROLLER
 from controller.leader.loop import Loop
 from controller.leader.pacing import Pace
-from controller.leader.sessions import Message
-from controller.leader.sessions import Session as AgentSession
+from controller.leader.sessions import Message, NodeSession
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.errors import Exhausted, InvalidArgument, Unavailable
@@ -186,7 +185,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         finally:
             tunnel.close()
 
-    async def _converse(self, loop: Loop, session: AgentSession, context: Context) -> None:
+    async def _converse(self, loop: Loop, session: NodeSession, context: Context) -> None:
         """Until either side ends it. Whatever one half fails with ends the other."""
         try:
             async with asyncio.TaskGroup() as group:
@@ -199,7 +198,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             raise failed.exceptions[0] from None
 
     async def _read(
-        self, loop: Loop, session: AgentSession, context: Context, group: asyncio.TaskGroup
+        self, loop: Loop, session: NodeSession, context: Context, group: asyncio.TaskGroup
     ) -> None:
         renewing: asyncio.Task[None] | None = None
         try:
@@ -216,7 +215,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 renewing.cancel()
 
     async def _take(
-        self, loop: Loop, session: AgentSession, message: dispatcher_pb2.AgentMessage
+        self, loop: Loop, session: NodeSession, message: dispatcher_pb2.AgentMessage
     ) -> None:
         node_id = session.node_id
         loop.heard(node_id)
@@ -238,7 +237,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 pass  # a newer agent's word
 
     async def _take_statuses(
-        self, loop: Loop, session: AgentSession, message: dispatcher_pb2.TaskStatuses
+        self, loop: Loop, session: NodeSession, message: dispatcher_pb2.TaskStatuses
     ) -> None:
         """Take in a report, STATUSES_PER_MESSAGE at a time: an agent that is older than that limit
         says all at once.
@@ -260,7 +259,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                     raise InvalidArgument(f"statuses cannot be read: {error}") from error
                 _intake(loop, session.node_id, statuses)
 
-    async def _write(self, loop: Loop, session: AgentSession, context: Context) -> None:
+    async def _write(self, loop: Loop, session: NodeSession, context: Context) -> None:
         settings = loop.sessions.settings(loop.state.cluster, loop.heartbeat_period)
         await _send(context, [settings])
         while True:
@@ -271,7 +270,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             if not await self._tell(loop, session, context):
                 return
 
-    async def _tell(self, loop: Loop, session: AgentSession, context: Context) -> bool:
+    async def _tell(self, loop: Loop, session: NodeSession, context: Context) -> bool:
         """Send what changed, part by part; return whether the session goes on."""
         telling: Iterator[Message | None] | None = None
         is_last = False
@@ -311,7 +310,7 @@ async def _renew(loop: Loop, worn: int) -> None:
         await loop.submit(renewal(worn), CONTROLLER)
 
 
-def _open(loop: Loop, hello: dispatcher_pb2.Hello) -> AgentSession:
+def _open(loop: Loop, hello: dispatcher_pb2.Hello) -> NodeSession:
     node_id = NodeId(hello.node_id)
     role_of(loop.state.cluster, hello.token)
     description = read(NodeDescription, hello.description)

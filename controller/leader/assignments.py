@@ -87,7 +87,7 @@ Parts = Iterator[Assignments | None]
 _Used = dict[tuple[ServiceId, int], None]
 
 
-class Changes:
+class Unsent:
     """What a session has to be told next. Mutable; bounded by its owner."""
 
     def __init__(
@@ -120,7 +120,7 @@ def full_assignments(
     yield message.end()
 
 
-def changed_assignments(source: Source, node_id: NodeId, changes: Changes, revision: int) -> Parts:
+def changed_assignments(source: Source, node_id: NodeId, changes: Unsent, revision: int) -> Parts:
     """What changed; `changes.overlays_sent` is brought up to date."""
     state, endpoints, sent = source.state, source.endpoints, changes.overlays_sent
     message = _Message(source, node_id, Assignments(revision=revision))

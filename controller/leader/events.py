@@ -82,7 +82,7 @@ _TOLD: Mapping[str, _Tell] = {
 """Kinds of which something else is told than that an object was created or updated."""
 
 
-class EventLog:
+class EventHistory:
     """The newest events, oldest first."""
 
     def __init__(self, kept: int = EVENTS_KEPT) -> None:

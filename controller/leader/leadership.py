@@ -16,7 +16,7 @@ from pyswarm_core.ids import IdSource, NodeId
 from pyswarm_core.state import State
 
 if TYPE_CHECKING:
-    from controller.leader.events import EventLog
+    from controller.leader.events import EventHistory
     from controller.leader.tunnels import Tunnels
     from controller.leader.watches import Watches
 
@@ -71,7 +71,7 @@ class Leader(Protocol):
         ...
 
     @property
-    def events(self) -> "EventLog":
+    def events(self) -> "EventHistory":
         """What happened lately. The loop records what mutations write by itself."""
         ...
 

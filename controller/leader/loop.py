@@ -22,7 +22,7 @@ from controller.leader.agenda import Agenda
 from controller.leader.assignments import Source, Templates
 from controller.leader.endpoints.barrier import Finished
 from controller.leader.endpoints.reach import Reach
-from controller.leader.events import EventLog, note_of_quarantine, notes_of
+from controller.leader.events import EventHistory, note_of_quarantine, notes_of
 from controller.leader.garbage import YoungObjects
 from controller.leader.leadership import Caller, Mutation
 from controller.leader.node_watch import NodeWatch
@@ -32,7 +32,7 @@ from controller.leader.persistence.budget import FLUSH_CHUNKS, Budget
 from controller.leader.persistence.loading import Loaded
 from controller.leader.persistence.saving import Saver, Unsaved
 from controller.leader.requests import Requests, store_full
-from controller.leader.sessions import Session, Sessions
+from controller.leader.sessions import NodeSession, Sessions
 from controller.leader.tunnels import Tunnels
 from controller.leader.watches import Watches
 from controller.metrics import Metrics
@@ -86,7 +86,7 @@ class Loop:
 
     def __init__(self, loaded: Loaded, tools: Tools) -> None:
         self.state = loaded.state
-        self.events = EventLog()
+        self.events = EventHistory()
         self.quarantine = Quarantine()
         """Objects that something failed for: they alone are left out."""
         self.sessions = Sessions(tools.controllers)
@@ -217,12 +217,12 @@ class Loop:
         self.watches.touch(services)
         self._work.set()
 
-    def opened(self, node_id: NodeId) -> Session:
+    def opened(self, node_id: NodeId) -> NodeSession:
         """A new session of the node; it replaces an older one."""
         self._reach.barrier.opened(node_id)
         return self.sessions.open(node_id)
 
-    def acknowledge(self, session: Session, revision: int, digest: int | None = None) -> bool:
+    def acknowledge(self, session: NodeSession, revision: int, digest: int | None = None) -> bool:
         """The agent follows everything up to this revision. Whether the endpoints that it has are
         not those it was told; then it is told everything anew. Of what it was not told yet, it can
         acknowledge nothing.

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from controller.leader.assignments import (
-    Changes,
     Source,
+    Unsent,
     changed_assignments,
     full_assignments,
     networks_of,
@@ -31,7 +31,7 @@ DIGESTS_KEPT = 64
 """Of the messages sent last; an agent that is further behind is compared once it has caught up."""
 
 
-class Session:
+class NodeSession:
     """One agent's stream, seen from the controller."""
 
     def __init__(self, node_id: NodeId) -> None:
@@ -43,7 +43,7 @@ class Session:
         self._digests: deque[tuple[int, int]] = deque(maxlen=DIGESTS_KEPT)
         self._is_healing = False
         self._needs_full = True
-        self._changes = Changes()
+        self._changes = Unsent()
         self._notices: deque[Message] = deque()
         self.wake.set()
 
@@ -117,7 +117,7 @@ class Session:
         sent: dict[NetworkId, int] = {} if is_full else changes.overlays_sent
         # From here on: what changes before the last part is told, is told again.
         self._needs_full = False
-        self._changes = Changes(sent, endpoints.sequence)
+        self._changes = Unsent(sent, endpoints.sequence)
         self.sent_revision = revision
         if is_full:
             parts = full_assignments(source, self.node_id, sent, revision)
@@ -139,25 +139,25 @@ class Sessions:
     def __init__(self, controllers: Iterable[str]) -> None:
         self.controllers = tuple(controllers)
         """Where controllers answer, the leader first."""
-        self._of_node: dict[NodeId, Session] = {}
+        self._of_node: dict[NodeId, NodeSession] = {}
 
     def __len__(self) -> int:
         return len(self._of_node)
 
-    def __iter__(self) -> Iterator[Session]:
+    def __iter__(self) -> Iterator[NodeSession]:
         return iter(tuple(self._of_node.values()))
 
-    def open(self, node_id: NodeId) -> Session:
+    def open(self, node_id: NodeId) -> NodeSession:
         """A new session; an older one of the same node is closed."""
         self.close_node(node_id)
-        session = self._of_node[node_id] = Session(node_id)
+        session = self._of_node[node_id] = NodeSession(node_id)
         return session
 
-    def holds(self, session: Session) -> bool:
+    def holds(self, session: NodeSession) -> bool:
         """Whether it is still its node's."""
         return self._of_node.get(session.node_id) is session
 
-    def close(self, session: Session) -> None:
+    def close(self, session: NodeSession) -> None:
         """The stream has ended. A newer session of the node stays."""
         session.close()
         if self._of_node.get(session.node_id) is session:

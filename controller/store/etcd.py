@@ -32,7 +32,7 @@ from controller.store.base import (
     check_txn,
     txn_size,
 )
-from controller.store.etcd_endpoints import Effect, Endpoint, Endpoints, EtcdSettings
+from controller.store.etcd_endpoints import Effect, EtcdEndpoint, EtcdEndpoints, EtcdSettings
 from controller.store.etcd_faults import AnswerTooLarge
 from controller.store.etcd_lease import Renewals
 from controller.store.etcd_log import EntryLog
@@ -50,7 +50,7 @@ class EtcdStore:
 
     def __init__(self, settings: EtcdSettings) -> None:
         self._settings = settings
-        self._endpoints = Endpoints(settings)
+        self._endpoints = EtcdEndpoints(settings)
         self._log = EntryLog() if settings.pads_log else None
         self._renewals = Renewals(settings)
         self._renewing = ThreadPoolExecutor(1, thread_name_prefix="renewal")
@@ -201,48 +201,48 @@ class EtcdStore:
 
 
 def _range(
-    endpoint: Endpoint,
+    endpoint: EtcdEndpoint,
 ) -> aio.UnaryUnaryMultiCallable[rpc_pb2.RangeRequest, rpc_pb2.RangeResponse]:
     return endpoint.kv.Range
 
 
 def _txn(
-    endpoint: Endpoint,
+    endpoint: EtcdEndpoint,
 ) -> aio.UnaryUnaryMultiCallable[rpc_pb2.TxnRequest, rpc_pb2.TxnResponse]:
     return endpoint.kv.Txn
 
 
 def _alarm(
-    endpoint: Endpoint,
+    endpoint: EtcdEndpoint,
 ) -> aio.UnaryUnaryMultiCallable[rpc_pb2.AlarmRequest, rpc_pb2.AlarmResponse]:
     return endpoint.maintenance.Alarm
 
 
 def _defragment(
-    endpoint: Endpoint,
+    endpoint: EtcdEndpoint,
 ) -> aio.UnaryUnaryMultiCallable[rpc_pb2.DefragmentRequest, rpc_pb2.DefragmentResponse]:
     return endpoint.maintenance.Defragment
 
 
 def _compact(
-    endpoint: Endpoint,
+    endpoint: EtcdEndpoint,
 ) -> aio.UnaryUnaryMultiCallable[rpc_pb2.CompactionRequest, rpc_pb2.CompactionResponse]:
     return endpoint.kv.Compact
 
 
 def _grant(
-    endpoint: Endpoint,
+    endpoint: EtcdEndpoint,
 ) -> aio.UnaryUnaryMultiCallable[rpc_pb2.LeaseGrantRequest, rpc_pb2.LeaseGrantResponse]:
     return endpoint.lease.LeaseGrant
 
 
 def _revoke(
-    endpoint: Endpoint,
+    endpoint: EtcdEndpoint,
 ) -> aio.UnaryUnaryMultiCallable[rpc_pb2.LeaseRevokeRequest, rpc_pb2.LeaseRevokeResponse]:
     return endpoint.lease.LeaseRevoke
 
 
 def _status(
-    endpoint: Endpoint,
+    endpoint: EtcdEndpoint,
 ) -> aio.UnaryUnaryMultiCallable[rpc_pb2.StatusRequest, rpc_pb2.StatusResponse]:
     return endpoint.maintenance.Status

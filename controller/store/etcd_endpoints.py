@@ -60,7 +60,7 @@ class Effect(Enum):
     """A transaction: only who reads again can know."""
 
 
-class Endpoint:
+class EtcdEndpoint:
     """One member: its channel and stubs."""
 
     def __init__(self, address: str, settings: EtcdSettings) -> None:
@@ -87,30 +87,30 @@ class CallFailed(Exception):
         self.fault = fault
 
 
-class Endpoints:
+class EtcdEndpoints:
     """The members of one cluster and our credentials there."""
 
     def __init__(self, settings: EtcdSettings) -> None:
         if not settings.endpoints:
             raise StoreMisuse("etcd endpoints: none given; at least one host:port is needed")
         self.settings = settings
-        self._all = tuple(Endpoint(address, settings) for address in settings.endpoints)
+        self._all = tuple(EtcdEndpoint(address, settings) for address in settings.endpoints)
         self._current = 0
         self._token = ""
         self._token_lock = asyncio.Lock()
 
-    def current(self) -> Endpoint:
+    def current(self) -> EtcdEndpoint:
         """The endpoint to use now."""
         if not self._all:
             raise StoreMisuse("the store is closed")
         return self._all[self._current]
 
-    def leave(self, endpoint: Endpoint) -> None:
+    def leave(self, endpoint: EtcdEndpoint) -> None:
         """This endpoint failed: use the next one, unless somebody else moved on already."""
         if self._all and self.current() is endpoint:
             self._current = (self._current + 1) % len(self._all)
 
-    async def credentials(self, endpoint: Endpoint) -> Metadata:
+    async def credentials(self, endpoint: EtcdEndpoint) -> Metadata:
         """Metadata that carries a token, fetched if need be; empty without a user name.
 
         Raises CallFailed; whatever was to be sent with the token has not been sent then.
@@ -129,7 +129,7 @@ class Endpoints:
 
     async def call(
         self,
-        method: Callable[[Endpoint], aio.UnaryUnaryMultiCallable[Q, R]],
+        method: Callable[[EtcdEndpoint], aio.UnaryUnaryMultiCallable[Q, R]],
         request: Q,
         effect: Effect = Effect.HARMLESS,
         timeout_s: float = 0.0,
@@ -140,14 +140,14 @@ class Endpoints:
         """
         timeout = timeout_s or self.settings.call_timeout_s
 
-        async def once(endpoint: Endpoint, metadata: Metadata) -> R:
+        async def once(endpoint: EtcdEndpoint, metadata: Metadata) -> R:
             return await method(endpoint)(request, timeout=timeout, metadata=metadata)
 
         return await self.attempt(once, effect)
 
     async def attempt(
         self,
-        once: Callable[[Endpoint, Metadata], Coroutine[object, object, R]],
+        once: Callable[[EtcdEndpoint, Metadata], Coroutine[object, object, R]],
         effect: Effect = Effect.HARMLESS,
     ) -> R:
         """`call` for whatever needs more than one message."""
@@ -182,8 +182,8 @@ class Endpoints:
 
     async def _once(
         self,
-        endpoint: Endpoint,
-        once: Callable[[Endpoint, Metadata], Coroutine[object, object, R]],
+        endpoint: EtcdEndpoint,
+        once: Callable[[EtcdEndpoint, Metadata], Coroutine[object, object, R]],
     ) -> R:
         credentials = await self.credentials(endpoint)
         try:
@@ -196,7 +196,7 @@ class Endpoints:
                 self.drop(credentials)
             raise CallFailed(fault) from None
 
-    async def _authenticate(self, endpoint: Endpoint) -> str:
+    async def _authenticate(self, endpoint: EtcdEndpoint) -> str:
         request = rpc_pb2.AuthenticateRequest(
             name=self.settings.username, password=self.settings.password
         )

@@ -8,7 +8,7 @@ import asyncio
 from grpc import aio
 
 from controller.store.base import Revision, StoreUnavailable
-from controller.store.etcd_endpoints import CallFailed, Endpoint, Endpoints, Metadata
+from controller.store.etcd_endpoints import CallFailed, EtcdEndpoint, EtcdEndpoints, Metadata
 from controller.store.etcd_faults import Fault, Kind, broken_stream, cancelled_watch, understand
 from pyswarm_core.etcd.v1 import mvcc_pb2, rpc_pb2
 
@@ -20,7 +20,7 @@ _OPEN_TIMEOUT_S = 3.0
 _Stream = aio.StreamStreamCall[rpc_pb2.WatchRequest, rpc_pb2.WatchResponse]
 
 
-async def wait_deleted(endpoints: Endpoints, key: bytes, since: Revision) -> None:
+async def wait_deleted(endpoints: EtcdEndpoints, key: bytes, since: Revision) -> None:
     """See the Store protocol. Raises StoreDenied for credentials that do not reach the key."""
     # etcd calls an outdated token a lack of permission: believe it the second time.
     may_be_outdated = bool(endpoints.settings.username)
@@ -45,7 +45,7 @@ async def wait_deleted(endpoints: Endpoints, key: bytes, since: Revision) -> Non
 
 
 async def _watch(
-    endpoint: Endpoint, credentials: Metadata, key: bytes, since: Revision
+    endpoint: EtcdEndpoint, credentials: Metadata, key: bytes, since: Revision
 ) -> Fault | None:
     """Return None when the key was deleted, else why this watch cannot know."""
     stream = endpoint.watch.Watch(None, metadata=(_HAS_LEADER, *credentials))
@@ -64,7 +64,9 @@ async def _watch(
         stream.cancel()
 
 
-async def _follow(stream: _Stream, endpoint: Endpoint, key: bytes, since: Revision) -> Fault | None:
+async def _follow(
+    stream: _Stream, endpoint: EtcdEndpoint, key: bytes, since: Revision
+) -> Fault | None:
     # etcd serves a watch from the compacted revision itself, although deletions of that revision
     # may be gone. Asked for one revision more, it refuses, and no deletion is missed.
     create = rpc_pb2.WatchCreateRequest(

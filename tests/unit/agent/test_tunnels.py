@@ -1,4 +1,4 @@
-"""Tunnels over real gRPC in this process: what the controller asks for, and what it gets back."""
+"""Dialer over real gRPC in this process: what is requested of it, and what it sends."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,7 +10,7 @@ import grpc
 from agent.images.base import Image
 from agent.images.fake import FakeImages, FakeRegistry
 from agent.runtime.fake import FakeRuntime
-from agent.session.tunnels import Tunnels
+from agent.session.tunnels import Dialer
 from pyswarm_core.api.v1 import dispatcher_pb2 as pb
 from pyswarm_core.api.v1 import dispatcher_pb2_grpc
 from pyswarm_core.traces import Facts, Probe
@@ -70,7 +70,7 @@ async def ask(tmp_path: Path, request: pb.OpenTunnel, enough: int = 1_000) -> li
     async with asyncio.TaskGroup() as group, host.worker() as worker, dialled(enough) as (stub, at):
         images = FakeImages(registry, group)
         await images.resolve(IMAGE)
-        tunnels = Tunnels(worker, images, _Logs(tmp_path), _traced)
+        tunnels = Dialer(worker, images, _Logs(tmp_path), _traced)
         await tunnels.open(stub, request)  # type: ignore[arg-type]
     return at.frames
 
@@ -130,7 +130,7 @@ async def test_a_tunnel_that_was_hung_up_on_leaves_no_work_and_no_file_behind(
     pull = pb.OpenTunnel(tunnel_id="p", image_pull=pb.ImagePull(reference=IMAGE))
     logs = pb.OpenTunnel(logs=pb.LogsOptions(task_ids=["t1"], follow=True, tail=-1))
     async with asyncio.TaskGroup() as group, host.worker() as worker, dialled(1) as (stub, _):
-        tunnels = Tunnels(worker, _Forever(FakeRegistry(), group), _Logs(tmp_path), _traced)
+        tunnels = Dialer(worker, _Forever(FakeRegistry(), group), _Logs(tmp_path), _traced)
         running = asyncio.all_tasks()
         for request in (pull, logs):
             await tunnels.open(stub, request)  # type: ignore[arg-type]

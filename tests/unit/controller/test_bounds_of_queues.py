@@ -13,12 +13,12 @@ from controller.brain.orchestrator.plan import Plan
 from controller.brain.placing import demand_of
 from controller.grpc.tunnels import GrpcTunnel
 from controller.leader.election import Term
-from controller.leader.events import EventLog
+from controller.leader.events import EventHistory
 from controller.leader.leadership import ANONYMOUS
 from controller.leader.loop import Loop, Tools
 from controller.leader.persistence.loading import Loaded
 from controller.leader.persistence.saving import Saver, Unsaved
-from controller.leader.sessions import Session
+from controller.leader.sessions import NodeSession
 from controller.leader.tunnels import Tunnels
 from controller.metrics import Metrics
 from controller.store.base import Outcome, Put, Txn
@@ -86,7 +86,7 @@ async def test_requests_that_wait_are_bounded() -> None:
 
 
 def test_notices_for_a_slow_agent_are_bounded() -> None:
-    session = Session(NodeId("n1"))
+    session = NodeSession(NodeId("n1"))
     for _ in range(ASSIGNMENT_QUEUE):
         session.notify(dispatcher_pb2.ControllerMessage())
     assert ASSIGNMENT_QUEUE == 64
@@ -95,7 +95,7 @@ def test_notices_for_a_slow_agent_are_bounded() -> None:
 
 
 def test_changes_for_a_slow_agent_are_bounded() -> None:
-    session = Session(NodeId("n1"))
+    session = NodeSession(NodeId("n1"))
     for number in range(ASSIGNMENT_CHANGES + 1):
         session.task_changed(build.task(f"web.{number + 1}"))
     assert len(session._changes.tasks) < ASSIGNMENT_CHANGES == 1_000
@@ -103,7 +103,7 @@ def test_changes_for_a_slow_agent_are_bounded() -> None:
 
 
 def test_events_that_are_kept_are_bounded() -> None:
-    log = EventLog()
+    log = EventHistory()
     note = Note(NoteKind.NODE_DOWN, "n1")
     log.record([note] * (EVENTS_KEPT + 10), NOW, 1)
     log.record([Note(NoteKind.TASK_UNPLACED, "web", reason="no " * 10_000)], NOW, 1)

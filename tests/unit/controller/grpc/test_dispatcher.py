@@ -8,7 +8,7 @@ import pytest
 
 from controller.grpc import dispatcher
 from controller.grpc.dispatcher import Dispatcher
-from controller.leader.sessions import Session
+from controller.leader.sessions import NodeSession
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.api.v1.dispatcher_pb2 import ControllerMessage as Message
 from pyswarm_core.errors import InvalidArgument
@@ -102,7 +102,7 @@ async def test_a_session_that_was_replaced_tells_no_further_part() -> None:
 class Intake:
     """A loop that notes what it is told of tasks."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: NodeSession) -> None:
         self.state = build.state()
         self.taken: list[int] = []
         self.heard_of = 0
@@ -119,7 +119,7 @@ class Intake:
 
 async def taken(count: int, closes_after: int = 10) -> Intake:
     """What comes of one report of so many statuses."""
-    session = Session(NodeId("n1"))
+    session = NodeSession(NodeId("n1"))
     loop = Intake(session)
     loop.closes_after = closes_after
     told = pack_statuses(
@@ -164,6 +164,6 @@ async def test_a_worn_key_does_not_keep_heartbeats_from_being_heard_while_the_st
     leading: Any = None
     context: Any = Says([beat] * 4)
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
-        await Dispatcher(leading)._read(loop, Session(NodeId("n1")), context, group)
+        await Dispatcher(leading)._read(loop, NodeSession(NodeId("n1")), context, group)
     assert loop.heard_of == ["n1"] * 4
     assert loop.submitted == 1

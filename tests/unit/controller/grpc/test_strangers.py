@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from controller.grpc.admission import STRANGERS, Gate
 from controller.grpc.dispatcher import Dispatcher
-from controller.leader.sessions import Session
+from controller.leader.sessions import NodeSession
 from pyswarm_core.api.v1 import dispatcher_pb2, objects_pb2
 from pyswarm_core.codec import to_proto
 from pyswarm_core.errors import Exhausted
@@ -35,14 +35,14 @@ class Leader:
     async def settled(self) -> None:
         pass
 
-    def opened(self, node_id: NodeId) -> Session:
+    def opened(self, node_id: NodeId) -> NodeSession:
         self.opened_for.append(node_id)
-        return Session(node_id)
+        return NodeSession(node_id)
 
     def hello(self, node_id: NodeId, greeted: object) -> None:
         pass
 
-    def close(self, session: Session) -> None:
+    def close(self, session: NodeSession) -> None:
         pass
 
 

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from controller.brain.slices import finish
 from controller.leader import assignments
-from controller.leader.assignments import Changes, Parts, Source, Templates
+from controller.leader.assignments import Parts, Source, Templates, Unsent
 from controller.leader.overlays import Overlays
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.api.v1.dispatcher_pb2 import Assignments, Overlay
@@ -77,19 +77,19 @@ def full_assignments(
     return full_of(source_of(state, withheld), revision)
 
 
-def changed_of(source: Source, changes: Changes, revision: int = 1) -> Assignments:
+def changed_of(source: Source, changes: Unsent, revision: int = 1) -> Assignments:
     """With `changes`, what it was sent is as it is now."""
     for network_id in changes.overlays_sent:
         changes.overlays_sent[network_id] = source.overlays.version(network_id)
     return whole(assignments.changed_assignments(source, N1, changes, revision))
 
 
-def changed_assignments(state: State, changes: Changes, revision: int = 1) -> Assignments:
+def changed_assignments(state: State, changes: Unsent, revision: int = 1) -> Assignments:
     return changed_of(source_of(state), changes, revision)
 
 
-def changes(*names: str, sent: tuple[NetworkId, ...] = ()) -> Changes:
-    found = Changes(dict.fromkeys(sent, 0))
+def changes(*names: str, sent: tuple[NetworkId, ...] = ()) -> Unsent:
+    found = Unsent(dict.fromkeys(sent, 0))
     found.tasks.update((identified(name), None) for name in names)
     return found
 
@@ -187,7 +187,7 @@ def test_a_task_that_still_waits_for_room_on_its_node_is_not_told_to_it() -> Non
     state = world(task("web.1", state=TaskState.PENDING))
     full = full_assignments(state)
     assert (full.ids, list(full.overlays)) == (b"", [])
-    changes = Changes()
+    changes = Unsent()
     changes.tasks[identified("web.1")] = None
     changed = changed_assignments(state, changes)
     assert (changed.ids, changed.removed_ids, list(changed.overlays)) == (b"", b"", [])
@@ -249,14 +249,14 @@ def test_a_changed_endpoint_goes_to_who_knows_its_network() -> None:
 def test_what_was_told_before_is_not_told_again() -> None:
     state = world(task("net-web.1"))
     source = source_of(state)
-    told = Changes({NET: 0}, source.endpoints.sequence)
+    told = Unsent({NET: 0}, source.endpoints.sequence)
     assert endpoint_keys(changed_of(source, told)) == []
 
 
 def test_the_endpoint_of_a_service_that_is_gone_is_said_to_be_gone() -> None:
     state = world(task("net-web.1"))
     source = source_of(state)
-    told = Changes({NET: 0}, source.endpoints.sequence)
+    told = Unsent({NET: 0}, source.endpoints.sequence)
     service = state.services[ServiceId("net-web")]
     state.apply(Writes(objects=(replace(service, removing=True),)))
     finish(source.endpoints.refresh([service.id]))
@@ -267,7 +267,7 @@ def test_the_endpoint_of_a_service_that_is_gone_is_said_to_be_gone() -> None:
 def test_an_overlay_that_goes_takes_its_endpoints_with_it() -> None:
     state = world(task("net-web.1", state=TaskState.COMPLETE))
     source = source_of(state)
-    told = Changes({NET: 0}, source.endpoints.sequence)
+    told = Unsent({NET: 0}, source.endpoints.sequence)
     told.overlays_may_differ = True
     message = changed_of(source, told)
     assert (endpoint_keys(message), removed_keys(message)) == ([], [("net-web", "net")])
@@ -276,7 +276,7 @@ def test_an_overlay_that_goes_takes_its_endpoints_with_it() -> None:
 def test_an_overlay_and_its_last_service_may_go_at_the_same_time() -> None:
     state = world(task("net-web.1", state=TaskState.COMPLETE))
     source = source_of(state)
-    told = Changes({NET: 0}, source.endpoints.sequence)
+    told = Unsent({NET: 0}, source.endpoints.sequence)
     told.overlays_may_differ = True
     service = state.services[ServiceId("net-web")]
     state.apply(Writes(objects=(replace(service, removing=True),)))

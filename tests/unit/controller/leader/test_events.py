@@ -2,7 +2,7 @@
 
 import asyncio
 
-from controller.leader.events import EventLog, notes_of
+from controller.leader.events import EventHistory, notes_of
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Note, Writes
 from pyswarm_core.kinds import NODE
@@ -15,7 +15,7 @@ def note(name: str) -> Note:
     return Note("service.create", "id", name)
 
 
-async def take(log: EventLog, count: int, *, from_start: bool = False) -> list[Event]:
+async def take(log: EventHistory, count: int, *, from_start: bool = False) -> list[Event]:
     found: list[Event] = []
     async with asyncio.timeout(5):
         async for events in log.follow(from_start=from_start):
@@ -26,14 +26,14 @@ async def take(log: EventLog, count: int, *, from_start: bool = False) -> list[E
 
 
 async def test_an_event_says_what_happened_to_what() -> None:
-    log = EventLog()
+    log = EventHistory()
     log.record([note("web")], Instant(5), 9)
     (event,) = log.kept()
     assert (event.type, event.action, event.name, event.revision) == ("service", "create", "web", 9)
 
 
 async def test_a_follower_gets_what_happens_from_now_on() -> None:
-    log = EventLog()
+    log = EventHistory()
     log.record([note("old")], Instant(1), 1)
     following = asyncio.create_task(take(log, 2))
     await asyncio.sleep(0)
@@ -42,14 +42,14 @@ async def test_a_follower_gets_what_happens_from_now_on() -> None:
 
 
 async def test_a_follower_from_the_start_gets_what_is_remembered_first() -> None:
-    log = EventLog()
+    log = EventHistory()
     for at in (1, 2, 3):
         log.record([note(str(at))], Instant(at), at)
     assert [event.name for event in await take(log, 3, from_start=True)] == ["1", "2", "3"]
 
 
 async def test_the_ring_is_bounded_and_a_slow_follower_learns_what_it_missed() -> None:
-    log = EventLog(kept=3)
+    log = EventHistory(kept=3)
     reader = log.follow(from_start=True)
     log.record([note("0")], Instant(1), 1)
     assert [event.name for event in await anext(reader)] == ["0"]
@@ -62,7 +62,7 @@ async def test_the_ring_is_bounded_and_a_slow_follower_learns_what_it_missed() -
 
 
 async def test_a_follower_is_told_of_few_events_at_once() -> None:
-    log = EventLog()
+    log = EventHistory()
     reader = log.follow(from_start=True)
     log.record([note(str(number)) for number in range(100)], Instant(1), 1)
     assert [len(await anext(reader)) for _ in range(2)] == [EVENTS_TOLD, 100 - EVENTS_TOLD]

@@ -7,7 +7,7 @@ from controller.brain.slices import finish
 from controller.leader import assignments
 from controller.leader.assignments import Source, Templates, full_assignments
 from controller.leader.overlays import Overlays
-from controller.leader.sessions import Message, Session
+from controller.leader.sessions import Message, NodeSession
 from pyswarm_core.api.v1.dispatcher_pb2 import Assignments, Overlay, ServiceEndpoint
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, TaskId
@@ -106,7 +106,7 @@ def test_no_part_means_more_than_the_last_one_said() -> None:
     """What changes after the first part is told again with the next message."""
     state = world()
     source = source_of(state)
-    session = Session(N1)
+    session = NodeSession(N1)
     telling = session.take(source, 7)
     told = [_assignments(next(telling))]
     network = state.networks[NetworkId("net0")]
@@ -134,7 +134,7 @@ def test_no_part_means_more_than_the_last_one_said() -> None:
 def test_a_digest_is_compared_only_if_nothing_changed_between_parts() -> None:
     source = source_of(world())
     for changes in (False, True):
-        session = Session(N1)
+        session = NodeSession(N1)
         telling = session.take(source, 7)
         next(telling)
         if changes:

@@ -5,7 +5,7 @@ import pytest
 from controller.brain.slices import finish
 from controller.leader.assignments import Source, Templates
 from controller.leader.overlays import Overlays
-from controller.leader.sessions import Session
+from controller.leader.sessions import NodeSession
 from pyswarm_core.api.v1.dispatcher_pb2 import Assignments
 from pyswarm_core.indexes.columns import endpoint_digest
 from tests.unit.controller.leader.endpoints.build import N1, WEB, backend, known, put, world
@@ -19,7 +19,7 @@ class Told:
         self.endpoints = known(self.state)
         overlays = Overlays(self.state, self.endpoints)
         self.source = Source(self.state, self.endpoints, overlays, Templates())
-        self.session = Session(N1)
+        self.session = NodeSession(N1)
 
     def take(self, revision: int) -> Assignments:
         """What is sent at a revision."""
