@@ -31,7 +31,7 @@ from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import NEVER, Clock
 from pyswarm_core.errors import InvalidArgument, PyswarmError, reason_of
 from pyswarm_core.ids import NodeId, TaskId
-from pyswarm_core.objects import TaskDetail, TaskStatus
+from pyswarm_core.objects import TaskStatus
 from pyswarm_core.plaintext import as_utf8
 from pyswarm_core.specs import PortConfig
 from pyswarm_core.states import TaskState
@@ -43,7 +43,7 @@ REATTACHING_AT_ONCE = 8
 ASSIGNED_AT_ONCE = 32
 """Tasks taken on between two chances for others to run: one costs a write to the disk."""
 WITHDRAW_MAX_S = 1.0
-"""So long at most the stop signal waits for the host's ports to lead elsewhere."""
+"""So long at most the stop signal waits until no port of the host is forwarded to the task."""
 CLEAN_RETRY_S = (0.2, 1.0, 5.0, 30.0)
 EXITS_RETRY_S = 1.0
 EXPECTED = (ImageError, NetworkFailed, RuntimeFailed, PyswarmError, OSError)
@@ -172,35 +172,31 @@ class Worker:
         record = self._records.get(task_id)
         if record is None:
             return
-        now = self._clock.now()
-        outcome = machine.step(record, event, now)
-        unsaved = self._keep(record, outcome.record, saved=not isinstance(event, machine.Progress))
-        if unsaved and outcome.record.state is TaskState.STARTING:
-            # Whoever restarts this agent would start it once more.
-            self.handle(task_id, machine.StartFailed(unsaved))
-            return
+        outcome = machine.step(record, event, self._clock.now())
+        error = self._keep(record, outcome.record, saved=not isinstance(event, machine.Progress))
+        if error and (ended := machine.unsaved(outcome, error)) is not outcome:
+            self._keep(outcome.record, ended.record, saved=True)
+            outcome = ended
         self._timers.set(task_id, outcome.record.wake_at)
         for effect in outcome.effects:
             self._carry_out(effect, outcome.record)
 
     def _accept(self, record: Record) -> None:
-        """Take on a task that is new here; it is on disk before anything of it is begun."""
-        if record.desired_state > TaskState.RUNNING:
-            # Nothing of it was ever here.
-            self._outbox.put(TaskStatus(record.task_id, TaskState.SHUTDOWN, TaskDetail()))
+        """Take on a task that is new here; it is on disk before anything of it is begun. One that
+        ends with its first step is reported and not remembered.
+        """
+        outcome = machine.accept(record)
+        if not outcome.record.ended and (error := self._save(outcome.record)):
+            outcome = machine.unsaved(outcome, error)
+        self._outbox.put(outcome.record.status())
+        if outcome.record.ended:
             return
-        try:
-            self._store.save(record)
-        except OSError as error:
-            self._failed(error)
-            reason = TaskDetail(error=f"cannot write the task's record: {reason_of(error)}")
-            self._outbox.put(TaskStatus(record.task_id, TaskState.REJECTED, reason))
-            return
-        self._records[record.task_id] = record
-        self.handle(record.task_id, machine.Accepted())
+        self._records[record.task_id] = outcome.record
+        for effect in outcome.effects:
+            self._carry_out(effect, outcome.record)
 
     def _keep(self, before: Record, after: Record, *, saved: bool) -> str:
-        """Remember, save and report; why it could not be saved, or nothing."""
+        """Remember, report and save; why it could not be saved, or nothing."""
         if after == before:
             return ""
         self._records[after.task_id] = after
@@ -209,15 +205,16 @@ class Worker:
         if (after.state, after.detail) != (before.state, before.detail):
             self._outbox.put(after.status())
             self._stopwatch.moved(before, after)
-        if after.detail.serving and not before.detail.serving and after.detail.ports:
-            self._spawn(self._publish(after.task_id, after.detail.ports))
-        if saved:
-            try:
-                self._store.save(after)
-            except OSError as error:
-                self._failed(error)
-                _log.error("record.save_failed", task=after.task_id, error=error)
-                return f"cannot write the task's record: {reason_of(error)}"
+        return self._save(after) if saved else ""
+
+    def _save(self, record: Record) -> str:
+        """Write the record; why that failed, or nothing."""
+        try:
+            self._store.save(record)
+        except OSError as error:
+            self._failed(error)
+            _log.error("record.save_failed", task=record.task_id, error=error)
+            return f"cannot write the task's record: {reason_of(error)}"
         return ""
 
     def _carry_out(self, effect: Effect, record: Record) -> None:
@@ -231,8 +228,13 @@ class Worker:
                 self._spawn(self._start(record.task_id))
             case Effect.LISTEN:
                 self._spawn(self._listen(record.task_id))
+            case Effect.PUBLISH:
+                self._spawn(self._publish(record.task_id, record.detail.ports))
+            case Effect.WITHDRAW:
+                self._spawn(self._withdraw(record.task_id))
             case Effect.STOP:
-                self._spawn(self._stop(record))
+                number = _number(record.stop_signal)
+                self._spawn(self._signal(record, number, everyone=False))
             case Effect.KILL:
                 self._spawn(self._signal(record, signal.SIGKILL, everyone=True))
             case Effect.CLEAN:
@@ -250,7 +252,8 @@ class Worker:
             if not record.clean:
                 self._overlays.adopt(record.task_id, record.detail.addresses, record.detail.ports)
         found = await self._runtime.found()
-        adoption = adopt(self._records, found, await self._overlays.found())
+        networks = await self._overlays.found() | self._overlays.published
+        adoption = adopt(self._records, found, networks)
         _log.info("agent.adopted", records=len(self._records), containers=len(found))
         for task_id, event in adoption.events:
             if isinstance(event, machine.Accepted):
@@ -261,19 +264,12 @@ class Worker:
             self._spawn(self._start(task_id))
         for task_id in adoption.unclean:
             self._spawn(self._clean(task_id))
-        self._publish_again()
         for record in self._records.values():
             if not record.ended and record.detail.addresses:
                 self._spawn(self._reattach(record))
         for name in sorted({*adoption.stray_containers, *adoption.stray_networks}):
             _log.warning("agent.stray_removed", id=name)
             self._spawn(self._clean(TaskId(name)))
-
-    def _publish_again(self) -> None:
-        """Have the host's ports lead to the tasks that serve, and to no other."""
-        serving = {r.task_id: r.detail.ports for r in self._records.values() if r.detail.serving}
-        for task_id in sorted({*self._overlays.published, *(t for t, p in serving.items() if p)}):
-            self._spawn(self._publish(task_id, serving.get(task_id, ())))
 
     async def _publish(self, task_id: TaskId, ports: tuple[PortConfig, ...]) -> None:
         try:
@@ -364,14 +360,14 @@ class Worker:
             await asyncio.sleep(pause)
             pause = min(POLL_MAX_S, 1.5 * pause)
 
-    async def _stop(self, record: Record) -> None:
-        # Nobody new is led to it by then; but a kernel that refuses delays no stop.
+    async def _withdraw(self, task_id: TaskId) -> None:
+        """Forward no port to the task any more; a kernel that refuses delays no stop for long."""
         try:
             async with asyncio.timeout(WITHDRAW_MAX_S):
-                await self._publish(record.task_id, ())
+                await self._publish(task_id, ())
         except TimeoutError:
-            _log.warning("task.ports_still_published", task=record.task_id)
-        await self._signal(record, _number(record.stop_signal), everyone=False)
+            _log.warning("task.ports_still_published", task=task_id)
+        self.handle(task_id, machine.Withdrawn())
 
     async def _signal(self, record: Record, number: int, *, everyone: bool) -> None:
         try:

@@ -36,6 +36,8 @@ class Effect(Enum):
     ABORT_PREPARE = "abort prepare"  # makes PREPARE answer, soon
     START = "start"  # Started or StartFailed
     LISTEN = "listen"  # Serving, once it listens; nothing if it ends before
+    PUBLISH = "publish"  # nothing: its ports of mode host are forwarded to it from now on
+    WITHDRAW = "withdraw"  # Withdrawn: those ports are forwarded to it no more, or a second passed
     STOP = "stop"  # the stop signal; the exit comes as Exited
     KILL = "kill"  # SIGKILL to everyone; the exit comes as Exited
     CLEAN = "clean"  # Cleaned
@@ -86,6 +88,10 @@ class Started(Event, frozen=True):
 
 class Serving(Event, frozen=True):
     """It listens on every TCP port that its service publishes."""
+
+
+class Withdrawn(Event, frozen=True):
+    """No new connection comes to it by the host's ports."""
 
 
 class StartFailed(Event, frozen=True):
@@ -143,6 +149,26 @@ def step(record: Record, event: Event, now: Instant) -> Step:
             return _answer(record, event, now)
 
 
+def accept(record: Record) -> Step:
+    """The first step of a task that is new here. One that should not run ends at once, and there is
+    nothing to clean.
+    """
+    if _wanted(record):
+        return _accepted(record)
+    return Step(replace(_accepted(record).record, clean=True))
+
+
+def unsaved(taken: Step, error: str) -> Step:
+    """What a step becomes when its record could not be written: nothing is begun that the next
+    agent on this host would not know of.
+    """
+    if Effect.PREPARE in taken.effects:
+        return _prepare_failed(taken.record, error)
+    if Effect.START in taken.effects:
+        return _start_failed(taken.record, error)
+    return taken
+
+
 def _within_reach(record: Record, now: Instant) -> Record:
     """The record with `kill_at` no farther away than it is ever set: the clock may have been set
     back since.
@@ -167,7 +193,9 @@ def _answer(record: Record, event: Event, now: Instant) -> Step:
         case StartFailed(error=error):
             return _start_failed(record, error)
         case Serving():
-            return Step(_serving(record) if record.starts_to_serve else record)
+            return _serving(record) if record.starts_to_serve else Step(record)
+        case Withdrawn():
+            return _withdrawn(record)
         case Exited():
             return _exited(record, event)
         case Cleaned():
@@ -248,7 +276,17 @@ def _stop(record: Record, now: Instant) -> Step:
     kill_at = after(now, record.spec.container_spec.stop_grace_period)
     detail = replace(record.detail, message="stopping", serving=False)
     stopping = replace(record, kill_at=kill_at, detail=detail)
-    return Step(stopping, (Effect.STOP,) if record.state is _S.RUNNING else ())
+    return _ask_to_end(stopping) if record.state is _S.RUNNING else Step(stopping)
+
+
+def _ask_to_end(record: Record) -> Step:
+    """Send the stop signal; before, new connections go elsewhere."""
+    return Step(record, (Effect.WITHDRAW if record.detail.ports else Effect.STOP,))
+
+
+def _withdrawn(record: Record) -> Step:
+    stopping = record.state is _S.RUNNING and record.kill_at
+    return Step(record, (Effect.STOP,) if stopping else ())
 
 
 def _prepared(record: Record, event: Prepared, now: Instant) -> Step:
@@ -290,18 +328,19 @@ def _started(record: Record, now: Instant) -> Step:
         return Step(record)
     if _wanted(record):
         return _serve(record)
-    return Step(record, (Effect.STOP,)) if record.kill_at else _stop(record, now)
+    return _ask_to_end(record) if record.kill_at else _stop(record, now)
 
 
 def _serve(record: Record) -> Step:
     """A running task receives connections: at once, or as soon as it listens for them."""
-    if not record.starts_to_serve:
-        return Step(record)
-    return Step(record, (Effect.LISTEN,)) if record.tcp_ports else Step(_serving(record))
+    if record.starts_to_serve and record.tcp_ports:
+        return Step(record, (Effect.LISTEN,))
+    return _serving(record)
 
 
-def _serving(record: Record) -> Record:
-    return replace(record, detail=replace(record.detail, serving=True))
+def _serving(record: Record) -> Step:
+    serving = replace(record, detail=replace(record.detail, serving=True))
+    return Step(serving, (Effect.PUBLISH,) if record.detail.ports else ())
 
 
 def _start_failed(record: Record, error: str) -> Step:

@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from agent import preparation
 from agent.images.base import Credentials, Image
 from agent.images.fake import FakeImages, FakeRegistry
-from agent.network.base import OverlayWanted, Underlay
+from agent.network.base import OverlayWanted, Published, Underlay
 from agent.network.fake import Fabric, FakeDataplane, FakeResolvers
 from agent.overlays import Overlays
 from agent.preparation import PREPARING_AT_ONCE, Preparation
@@ -22,6 +23,7 @@ from agent.session.assigned import Assigned, AssignedTask, Template
 from agent.session.outbox import Outbox
 from agent.tasks.ocispec import HostFacts
 from agent.tasks.record import Record
+from agent.wishes import Wish
 from agent.worker import Worker
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.clock import MILLISECOND
@@ -219,6 +221,20 @@ async def test_ports_of_mode_host_lead_to_a_task_while_it_serves(tmp_path: Path)
         await host.reaches(t1, TaskState.SHUTDOWN)
         await host.reaches(t2, TaskState.SHUTDOWN)
         assert host.published_when_signalled == {t1: False, t2: False}
+
+
+async def test_ports_of_a_task_that_nobody_remembers_are_withdrawn(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    left = Published(
+        task_id=TaskId("t9"), network_id=NET, address="10.128.0.9", ports=(host_port(53),)
+    )
+    kept = msgspec.json.encode(Wish((OVERLAY,), (), (left,)))
+    (tmp_path / "overlays.json").write_bytes(kept)
+    async with host.worker(), asyncio.timeout(30):
+        while host.overlays.published:
+            await asyncio.sleep(0)
+        await host.overlays.settled()
+        assert host.dataplane.published == {}
 
 
 async def test_a_returning_agent_goes_on_looking_whether_a_task_listens(tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ import pytest
 from msgspec.structs import replace
 
 from agent.tasks import machine
-from agent.tasks.machine import Effect, Event, step
+from agent.tasks.machine import Effect, Event, Step, accept, step, unsaved
 from agent.tasks.record import Record
 from pyswarm_core.clock import NEVER, SECOND, Instant
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
-from pyswarm_core.specs import ContainerSpec, PortConfig, Protocol, TaskSpec
+from pyswarm_core.objects import TaskDetail
+from pyswarm_core.specs import ContainerSpec, PortConfig, Protocol, PublishMode, TaskSpec
 from pyswarm_core.states import TaskState
 
 NOW = Instant(1_000 * SECOND)
@@ -64,6 +65,57 @@ def test_a_task_with_published_tcp_ports_serves_once_it_listens() -> None:
     serving, effects = run(started, machine.Serving())
     assert (serving.detail.serving, effects) == (True, [])
     assert run(serving, machine.Started()) == (serving, [])
+
+
+def with_host_port(state: TaskState, **changes: object) -> Record:
+    """A task that holds a port of its host."""
+    port = PortConfig(
+        target_port=53, published_port=53, protocol=Protocol.UDP, publish_mode=PublishMode.HOST
+    )
+    return replace(
+        record(state, ports=(port,), **changes), detail=TaskDetail(ports=(port,))
+    )
+
+
+def test_host_ports_are_published_once_the_task_serves_and_again_by_a_returning_agent() -> None:
+    serving, effects = run(with_host_port(TaskState.STARTING), machine.Started())
+    assert (serving.detail.serving, effects) == (True, [Effect.PUBLISH])
+    assert run(serving, machine.Started()) == (serving, [Effect.PUBLISH])
+    listening = replace(serving, ports=(replace(serving.ports[0], protocol=Protocol.TCP),))
+    listening = replace(listening, detail=replace(serving.detail, serving=False))
+    assert run(listening, machine.Started())[1] == [Effect.LISTEN]
+    assert run(listening, machine.Serving())[1] == [Effect.PUBLISH]
+
+
+def test_host_ports_are_withdrawn_before_the_stop_signal() -> None:
+    running = with_host_port(TaskState.RUNNING)
+    stopping, effects = run(running, machine.Desired(TaskState.SHUTDOWN))
+    assert (stopping.wake_at, effects) == (NOW + GRACE, [Effect.WITHDRAW])
+    assert run(stopping, machine.Withdrawn()) == (stopping, [Effect.STOP])
+    assert run(stopping, machine.Started()) == (stopping, [Effect.WITHDRAW])
+    ended, effects = run(stopping, machine.Exited(0), machine.Withdrawn())
+    assert (ended.state, effects) == (TaskState.SHUTDOWN, [Effect.CLEAN])
+    assert run(running, machine.Withdrawn()) == (running, []), "nobody asked it to stop"
+
+
+def test_a_new_task_is_prepared_unless_it_should_not_run() -> None:
+    first = accept(record())
+    assert (first.record.state, first.effects) == (TaskState.PREPARING, (Effect.PREPARE,))
+    ended = accept(record(desired_state=TaskState.SHUTDOWN))
+    assert (ended.record.state, ended.record.clean, ended.effects) == (TaskState.SHUTDOWN, True, ())
+
+
+def test_what_a_returning_agent_would_not_know_of_is_not_begun() -> None:
+    rejected = unsaved(accept(record()), "disk full")
+    assert (rejected.record.state, rejected.record.detail.error) == (
+        TaskState.REJECTED,
+        "disk full",
+    )
+    failed = unsaved(step(record(TaskState.PREPARING), PREPARED, NOW), "disk full")
+    assert (failed.record.state, failed.effects) == (TaskState.FAILED, (Effect.CLEAN,))
+    stopping = step(record(TaskState.RUNNING), machine.Desired(TaskState.SHUTDOWN), NOW)
+    assert unsaved(stopping, "disk full") is stopping, "a signal may be sent twice"
+    assert unsaved(Step(record()), "disk full") == Step(record())
 
 
 @pytest.mark.parametrize(
@@ -193,6 +245,7 @@ _events = st.one_of(
             machine.PrepareAborted(),
             machine.Started(),
             machine.Serving(),
+            machine.Withdrawn(),
             machine.StartFailed("e"),
             machine.Exited(0),
             machine.Exited(1),
@@ -225,4 +278,4 @@ def test_prop_what_has_ended_starts_nothing(state: TaskState, event: Event) -> N
     outcome = step(record(state), event, NOW)
     assert outcome.record.state is state
     assert outcome.record.wake_at == NEVER
-    assert not {Effect.PREPARE, Effect.START, Effect.STOP, Effect.KILL} & set(outcome.effects)
+    assert set(outcome.effects) <= {Effect.CLEAN, Effect.FORGET}
