@@ -97,11 +97,11 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
     parts = await _parts(config, stack, registry)
     async with asyncio.TaskGroup() as group:
         group.create_task(parts.overlays.run())
-        group.create_task(parts.dataplane.tend_paths())
-        group.create_task(parts.dataplane.tend_shortcuts())
+        group.create_task(parts.dataplane.tend())
         group.create_task(parts.runtime.tend())
         group.create_task(parts.worker.run())
-        description = _description(config, await parts.dataplane.lacks())
+        overlay = parts.dataplane.overlay
+        description = _description(config, await overlay.lacking())
         identity = known or await _join(config, description)
 
         identity.learn(config.controllers)
@@ -111,8 +111,8 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
 
         async def greeting() -> Greeting:
             # What the kernel lacks may have been loaded since.
-            lacks = await parts.dataplane.lacks()
-            addresses = await parts.dataplane.addresses6()
+            lacks = await overlay.lacking()
+            addresses = await overlay.addresses6()
             return Greeting(_description(config, lacks), config.advertise_addr, addresses)
 
         echoes = Echoes(parts.outbox.probed)
@@ -125,7 +125,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
             assign=assign,
             probe=echoes.ask,
             open_tunnel=Dialer(parts.worker, parts.images, parts.runtime, parts.tracer.trace).open,
-            worn_key=parts.dataplane.worn_key,
+            worn_key=overlay.worn_key,
             faults=lambda: (*_host_faults(parts.worker), *parts.overlays.faults),
         )
         parts.registry.register(
@@ -202,7 +202,9 @@ async def _network(
     config: Config, stack: AsyncExitStack, outbox: Outbox, registry: CollectorRegistry
 ) -> _Network:
     underlay = Underlay(address=config.advertise_addr, port=config.data_path_port)
-    dataplane = KernelDataplane(config.fleet, underlay, config.run_dir / "netns")
+    dataplane = KernelDataplane(
+        config.fleet, underlay, config.run_dir / "netns", fast_path=config.fast_path
+    )
     stack.callback(dataplane.close)
     namespaces = Namespaces(config.run_dir / "netns")
     stack.callback(namespaces.close)

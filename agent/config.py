@@ -38,6 +38,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     cgroup_parent: str = "/pyswarm"
     bridge_subnet: str = "10.127.0.0/16"
     data_path_port: int = 4789
+    fast_path: bool = True
     nano_cpus: int
     memory_bytes: int
     max_tasks: int

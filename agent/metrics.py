@@ -11,6 +11,9 @@ pyswarm_agent_network_drifts_healed_total     what somebody had disturbed and is
 pyswarm_agent_spoofed_packets_total           packets of tasks dropped for another's source address
 pyswarm_agent_unsealed_packets_total          packets of encrypted networks dropped in the clear
 pyswarm_agent_path_mtu_bytes{peer}            the largest packet that gets to another host whole
+pyswarm_agent_fast_path_on                    1 unless the fast path is off, or the kernel lacks it
+pyswarm_agent_fast_path_networks              networks with the fast path on this host
+pyswarm_agent_fast_path_interfaces            tasks' interfaces with rules of the fast path
 pyswarm_agent_conntrack_entries               connections that the host knows, of _conntrack_limit
 """
 
@@ -145,21 +148,22 @@ class AgentCollector(Collector):
         yield CounterMetricFamily(
             "pyswarm_agent_spoofed_packets",
             "Packets of tasks that were dropped for a source address which is not theirs",
-            value=self._dataplane.dropped(SPOOFED),
+            value=self._dataplane.filter.dropped(SPOOFED),
         )
         yield CounterMetricFamily(
             "pyswarm_agent_unsealed_packets",
             "Packets of encrypted networks that were dropped for being in the clear",
-            value=self._dataplane.dropped(UNSEALED),
+            value=self._dataplane.filter.dropped(UNSEALED),
         )
         paths = GaugeMetricFamily(
             "pyswarm_agent_path_mtu_bytes",
             "The largest packet that gets to another host whole",
             labels=["peer"],
         )
-        for peer, size in self._dataplane.path_mtus().items():
+        for peer, size in self._dataplane.path_mtu.measured.items():
             paths.add_metric([peer], size)
         yield paths
+        yield from self._fast_path()
         for name, text in _CONNTRACK.items():
             path = _NETFILTER / f"nf_conntrack_{name}"
             if path.exists():
@@ -168,3 +172,21 @@ class AgentCollector(Collector):
                     text,
                     value=int(path.read_text()),
                 )
+
+    def _fast_path(self) -> Iterable[Metric]:
+        use = self._dataplane.fast_path.use
+        yield GaugeMetricFamily(
+            "pyswarm_agent_fast_path_on",
+            "1 unless the fast path is turned off, or refused by the kernel",
+            value=int(use.on),
+        )
+        yield GaugeMetricFamily(
+            "pyswarm_agent_fast_path_networks",
+            "Networks whose packets between hosts take the fast path here",
+            value=use.networks,
+        )
+        yield GaugeMetricFamily(
+            "pyswarm_agent_fast_path_interfaces",
+            "Interfaces of tasks that have rules of the fast path of their own",
+            value=use.interfaces,
+        )

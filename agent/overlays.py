@@ -19,7 +19,6 @@ from agent.network.base import (
     HOST_NETWORK,
     NO_NETWORK,
     Attachment,
-    Dataplane,
     EndpointKey,
     EndpointWanted,
     Fault,
@@ -29,8 +28,9 @@ from agent.network.base import (
     Resolvers,
     host_bridge,
 )
+from agent.network.dataplane import Dataplane
 from agent.network.ipam import Exhausted, Pool, gateway
-from agent.network.plug import way_out
+from agent.network.overlay.plug import default_network
 from agent.session.assigned import Assigned
 from agent.session.faults import Faults
 from agent.session.sound import sound, sound_endpoint
@@ -278,7 +278,7 @@ class Overlays:
 
     def _way_out(self, task_id: TaskId) -> Address | None:
         addresses = self._held.get(task_id, ())
-        out = way_out([self._overlay(address.network_id) for address in addresses])
+        out = default_network([self._overlay(address.network_id) for address in addresses])
         return None if out is None else addresses[out]
 
     async def detach(self, task_id: TaskId) -> None:

@@ -232,11 +232,8 @@ class Worker:
                 self._spawn(self._publish(record.task_id, record.detail.ports))
             case Effect.WITHDRAW:
                 self._spawn(self._withdraw(record.task_id))
-            case Effect.STOP:
-                number = _number(record.stop_signal)
-                self._spawn(self._signal(record, number, everyone=False))
-            case Effect.KILL:
-                self._spawn(self._signal(record, signal.SIGKILL, everyone=True))
+            case Effect.STOP | Effect.KILL:
+                self._spawn(self._signal(record, kill=effect is Effect.KILL))
             case Effect.CLEAN:
                 self._spawn(self._clean(record.task_id))
             case Effect.FORGET:
@@ -369,9 +366,11 @@ class Worker:
             _log.warning("task.ports_still_published", task=task_id)
         self.handle(task_id, machine.Withdrawn())
 
-    async def _signal(self, record: Record, number: int, *, everyone: bool) -> None:
+    async def _signal(self, record: Record, *, kill: bool) -> None:
+        """Send the stop signal, or SIGKILL to everyone in the task's cgroup."""
+        number = signal.SIGKILL if kill else _number(record.stop_signal)
         try:
-            await self._runtime.kill(record.task_id, number, everyone=everyone)
+            await self._runtime.kill(record.task_id, number, everyone=kill)
         except Exception as error:
             text = _text(error)
             _log.warning("task.signal_failed", task=record.task_id, signal=number, error=text)

@@ -1,8 +1,7 @@
-"""The agent's one view of the kernel's network: values, errors and the `Dataplane` protocol.
+"""What the parts of the agent's network are told and tell: values, an error, and the `Resolvers`
+protocol. PURE: values only.
 
-PURE: values only. `dataplane.py` (real) and `fake.py` (in memory) implement `Dataplane` and pass
-the same contract tests. Invariant: everything is level-triggered. `sync` gets the whole wish every
-time, and what is found in the kernel decides what is done, never what an object remembers.
+Each part of the dataplane has its protocol in `<part>/base.py`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -167,69 +166,6 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, order=True):
     reason: str
     blocks: bool = True
     whole: bool = False
-
-
-class Dataplane(Protocol):
-    """The kernel's network of one host. Every method is idempotent and none blocks the event loop.
-
-    All may be called concurrently; calls for one task must not overlap. Each raises NetworkFailed
-    when the kernel refuses.
-    """
-
-    async def sync(
-        self,
-        overlays: Sequence[OverlayWanted],
-        endpoints: Sequence[EndpointWanted] = (),
-        published: Sequence[Published] = (),
-    ) -> tuple[Fault, ...]:
-        """Make the host's networks and what they lead to exactly these; heal what somebody
-        disturbed; remove what is no longer wanted.
-
-        An entry that the kernel refuses (a device, a route, a peer, an element) costs that entry
-        alone: all others are made, and it is told. NetworkFailed concerns the host as a whole.
-
-        When it returns, no new connection of any task here, and none that enters by this host's
-        published ports, goes to a backend that is not named. Networks must be synced before a task
-        attaches to them, and stay until its last task is detached. Connections that exist go on;
-        flows of UDP to a backend that left go to another one.
-        """
-        ...
-
-    async def update(
-        self, changed: Mapping[EndpointKey, EndpointWanted | None]
-    ) -> tuple[Fault, ...]:
-        """Make these endpoints what they are now (None: gone), and leave all else of the last sync.
-
-        It costs what changed, and promises the same as `sync`.
-        """
-        ...
-
-    async def attach(self, task_id: TaskId, attachments: Sequence[Attachment]) -> str:
-        """Make the task's network namespace with these interfaces, and return its path.
-
-        The default route goes through the first network that is not internal. Without attachments
-        there is only `lo`. For a namespace that exists (an adopted task), only what lacks on the
-        host's side is mended. If it fails, nothing is left of it.
-        """
-        ...
-
-    async def detach(self, task_id: TaskId) -> None:
-        """Let go of the task's namespace; the kernel removes it when no process is left in it.
-
-        Unknown: no error.
-        """
-        ...
-
-    async def found(self) -> set[TaskId]:
-        """The tasks whose namespaces exist, whoever made them."""
-        ...
-
-    async def check(self) -> tuple[Drift, ...]:
-        """What differs from the last `sync`, cheaply (some dumps; no process is started).
-
-        `sync` heals it.
-        """
-        ...
 
 
 class Resolvers(Protocol):

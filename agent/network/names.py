@@ -96,7 +96,7 @@ def link_local(mac: str) -> str:
     return str(IPv6Address(b"\xfe\x80" + bytes(6) + host))
 
 
-def way_mark(node_number: int) -> int:
+def return_mark(node_number: int) -> int:
     """The mark of connections that entered by a host, and of their answers' way back there."""
     return MARK_KIND | node_number % _MARK_NUMBERS << 8
 

@@ -14,8 +14,10 @@ import msgspec
 
 from agent.images.base import ImageNotFound
 from agent.network.base import Underlay
-from agent.network.fake import Fabric, FakeDataplane, FakeResolvers
+from agent.network.dns.fake import FakeResolvers
+from agent.network.fake import FakeDataplane
 from agent.network.names import Names
+from agent.network.overlay.fake import Fabric
 from agent.overlays import Overlays
 from agent.preparation import Say
 from agent.runtime.base import ContainerConfig
@@ -214,7 +216,7 @@ class Host:
     def _fresh_dataplane(self) -> FakeDataplane:
         underlay = Underlay(address=self.address)
         dataplane = FakeDataplane(self._world.fabric, underlay, FLEET)
-        dataplane.lacks = {
+        dataplane.overlay.lacks = {
             Capability(word): "not in this kernel" for word in self.description.lacks
         }
         return dataplane
@@ -243,7 +245,7 @@ class Host:
     def addresses(self, task_id: TaskId, network_id: NetworkId) -> list[IPv4Address]:
         """What a task here has on a network, by its interfaces."""
         bridge = NAMES.bridge(network_id)
-        plugs = self.dataplane.tasks.get(task_id, ())
+        plugs = self.dataplane.overlay.tasks.get(task_id, ())
         return [IPv4Address(p.cidr.partition("/")[0]) for p in plugs if p.bridge == bridge]
 
     def boot(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from agent.network.base import HOST_BRIDGE
-from agent.network.fake import Fabric
+from agent.network.overlay.fake import Fabric
 from controller.brain.allocator.audit import audit
 from controller.brain.decide import decide
 from pyswarm_core.clock import Instant
@@ -228,7 +228,7 @@ class Settled:
         runs = {i for i in host.running() if not self._belongs(i, restless)}
         if should != runs:
             yield f"{host.name} runs {sorted(runs)}, should run {sorted(should)}"
-        left = set(host.dataplane.tasks) - {
+        left = set(host.dataplane.overlay.tasks) - {
             i for i, r in host.worker.records.items() if not r.clean
         }
         if left:

@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 import msgspec
 
-from agent.network.fake import Fabric
+from agent.network.overlay.fake import Fabric
 from agent.tasks.record import Record
 from controller.leader import assignments
 from controller.leader.loop import Decide

@@ -17,28 +17,28 @@ from pyswarm_core.addresses import address6
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.specs import Protocol
 
-Ways = Mapping[int, frozenset[str]]
+Backends = Mapping[int, frozenset[str]]
 
 
-def udp_ways(
+def udp_backends(
     overlays: Mapping[NetworkId, OverlayWanted],
     endpoints: Collection[EndpointWanted],
     published: Sequence[Published],
-) -> Ways:
+) -> Backends:
     """Published UDP ports and the addresses that they may lead to."""
-    ways: dict[int, set[str]] = {}
+    found: dict[int, set[str]] = {}
     for endpoint in endpoints:
         for port in endpoint.ports:
             if port.protocol is Protocol.UDP:
-                to = ways.setdefault(port.published_port, set())
+                to = found.setdefault(port.published_port, set())
                 overlay = overlays.get(endpoint.network_id)
                 to.update(*(_both(overlay, backend.address) for backend in endpoint.backends))
     for task in published:
         for port in task.ports:
             if port.protocol is Protocol.UDP:
-                to = ways.setdefault(port.published_port, set())
+                to = found.setdefault(port.published_port, set())
                 to.update(_both(overlays.get(task.network_id), task.address))
-    return {port: frozenset(addresses) for port, addresses in ways.items()}
+    return {port: frozenset(addresses) for port, addresses in found.items()}
 
 
 def _both(overlay: OverlayWanted | None, address: str) -> tuple[str, ...]:
@@ -47,7 +47,7 @@ def _both(overlay: OverlayWanted | None, address: str) -> tuple[str, ...]:
     return address, address6(overlay.subnet, overlay.subnet6, address)
 
 
-def forget_stale(before: Ways, after: Ways, overlays: Collection[OverlayWanted]) -> None:
+def forget_stale(before: Backends, after: Backends, overlays: Collection[OverlayWanted]) -> None:
     """Drop the flows of changed ports that lead elsewhere in our networks than `after` says.
 
     Raises NetworkFailed.

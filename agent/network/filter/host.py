@@ -29,7 +29,7 @@ from agent.network.filter.published import (
 )
 from agent.network.filter.senders import BY_ENTRY, ENTRY_ZONE, SPOOFED, senders
 from agent.network.filter.table import Chain, Elements, Table, Unit, units
-from agent.network.names import MARK_KIND, MARK_KIND_MASK, MARK_MASK, SEAL_MASK, Names, way_mark
+from agent.network.names import MARK_KIND, MARK_KIND_MASK, MARK_MASK, SEAL_MASK, Names, return_mark
 from agent.network.names import vtep_mac as mac_of
 from pyswarm_core.addresses import block6
 from pyswarm_core.ids import NetworkId
@@ -150,7 +150,7 @@ def _mesh(
         "mesh_bridges": Elements("ifname", _set(f'"{names.bridge(o.network_id)}"' for o in meshed)),
         "entries": Elements(
             "ether_addr : mark",
-            _set(f"{mac_of(p.node_number)} : {way_mark(p.node_number)}" for p in peers if here),
+            _set(f"{mac_of(p.node_number)} : {return_mark(p.node_number)}" for p in peers if here),
             values=True,
         ),
         "peers_tasks": Elements(
@@ -208,7 +208,7 @@ def _before_routing(names: Names, underlay: Underlay, *, meshed: bool) -> dict[s
     if meshed:
         chains[ENTRY_ZONE] = BY_ENTRY
         is_ours = f"ct mark & {MARK_KIND_MASK:#x} == {MARK_KIND:#x}"
-        chains["way_back"] = Chain(hook="type filter hook prerouting priority mangle;", rules=(
+        chains["return_path"] = Chain(hook="type filter hook prerouting priority mangle;", rules=(
             f"iifname != {devices} accept",
             "iifname @mesh_tunnels ct state new ct mark set ether saddr map @entries",
             f"iifname @mesh_bridges ct direction reply {is_ours}"

@@ -1,12 +1,12 @@
-"""Programs services' virtual addresses into the tasks' network namespaces. SHELL; in pool threads.
+"""The real `Vips`: programs virtual addresses into the tasks' network namespaces. SHELL.
 
 Each task's namespace is talked to through a socket of its own that stays open: closing one makes
 the kernel wait for an RCU grace period (15 ms) if it still has parts of an old ruleset to free, and
 an open one spares entering the namespace. Tasks on the same networks have the same rules, so a
 change is put into bytes once and sent to all of them.
 
-Invariant: whoever holds a task's lock leaves its namespace either as it was or as the newest wish
-says. A task is entered here before its rules are made, so no `sync` can miss it.
+Invariant: whoever holds a task's lock leaves its namespace either as it was or as the newest
+`_Desired` says. A task is entered here before its rules are made, so no `sync` can miss it.
 """
 
 import errno
@@ -17,13 +17,16 @@ from ipaddress import ip_address
 
 from agent.network import conntrack
 from agent.network.base import (
+    Drift,
     EndpointKey,
     EndpointWanted,
     NetworkFailed,
     OverlayWanted,
 )
 from agent.network.netlink import Netlink, Refused
+from agent.network.threads import KernelThreads
 from agent.network.vips import nftables, ruleset
+from agent.network.vips.base import RefusedTask
 from agent.network.vips.ruleset import NAMES, TABLE, Gone, Ruleset, Vip
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.traces import RulesFact
@@ -33,8 +36,8 @@ _MANY = 16
 _NO_FILTER = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
 
 
-class _Wish:
-    """What tables should say, as of one `want`."""
+class _Desired:
+    """What tables should say, as of one `take`."""
 
     def __init__(self) -> None:
         self.vips: dict[NetworkId, dict[EndpointKey, tuple[EndpointWanted, Vip]]] = {}
@@ -52,14 +55,15 @@ class _Wish:
             made = self._made.setdefault(networks, made)
         return made
 
-    def without(self, changed: frozenset[NetworkId]) -> "_Wish":
+    def without(self, changed: frozenset[NetworkId]) -> "_Desired":
         """The same, but for these networks' virtual addresses, which are a copy."""
-        wish = _Wish()
-        wish.dual = self.dual
-        wish.vips = {**self.vips, **{n: dict(self.vips.get(n, {})) for n in changed}}
-        wish._made = {n: made for n, made in dict(self._made).items() if changed.isdisjoint(n)}
-        wish._batches = {k: b for k, b in dict(self._batches).items() if changed.isdisjoint(k[0])}
-        return wish
+        desired = _Desired()
+        desired.dual = self.dual
+        desired.vips = {**self.vips, **{n: dict(self.vips.get(n, {})) for n in changed}}
+        desired._made = {n: made for n, made in dict(self._made).items() if changed.isdisjoint(n)}
+        batches = dict(self._batches).items()
+        desired._batches = {k: b for k, b in batches if changed.isdisjoint(k[0])}
+        return desired
 
     def replacement(self, networks: tuple[NetworkId, ...], *, assume_udp: bool) -> bytes:
         """Made once for all tasks that start on the same networks."""
@@ -81,11 +85,12 @@ class _Task:
         """Backends that left, whose UDP flows are not forgotten yet."""
 
 
-class Programs:
+class NetlinkVips:
     """The tables of all attached tasks that have a network of services."""
 
-    def __init__(self) -> None:
-        self._wish = _Wish()
+    def __init__(self, threads: KernelThreads) -> None:
+        self._threads = threads
+        self._desired = _Desired()
         self._tasks: dict[TaskId, _Task] = {}
 
     def close(self) -> None:
@@ -93,43 +98,41 @@ class Programs:
         for task in self._tasks.values():
             task.netfilter.close()
 
-    def want(
+    def take(
         self, overlays: Mapping[NetworkId, OverlayWanted], endpoints: Iterable[EndpointWanted]
     ) -> None:
-        """Take the whole wish; `sync` carries it out."""
-        before, wish = self._wish, _Wish()
-        wish.dual = frozenset(n for n, overlay in overlays.items() if overlay.subnet6)
+        """See Vips."""
+        before, desired = self._desired, _Desired()
+        desired.dual = frozenset(n for n, overlay in overlays.items() if overlay.subnet6)
         for endpoint in endpoints:
             overlay = overlays.get(endpoint.network_id)
             if not endpoint.vip or (overlay and overlay.ingress):
                 continue
             old = before.vips.get(endpoint.network_id, {}).get(endpoint.key)
-            _put(wish, endpoint, overlay, old)
-        self._wish = wish
+            _put(desired, endpoint, overlay, old)
+        self._desired = desired
 
     def change(
         self,
         overlays: Mapping[NetworkId, OverlayWanted],
         changed: Mapping[EndpointKey, EndpointWanted | None],
     ) -> frozenset[NetworkId]:
-        """Take these endpoints (None: gone); `sync` carries it out on the networks returned."""
+        """See Vips."""
         networks = frozenset(network_id for _, network_id in changed)
-        wish = self._wish.without(networks)
+        desired = self._desired.without(networks)
         for key, endpoint in changed.items():
-            old = wish.vips[key[1]].pop(key, None)
+            old = desired.vips[key[1]].pop(key, None)
             overlay = overlays.get(key[1])
             if endpoint is not None and endpoint.vip and not (overlay and overlay.ingress):
-                _put(wish, endpoint, overlay, old)
-        self._wish = wish
+                _put(desired, endpoint, overlay, old)
+        self._desired = desired
         return networks
 
     @contextmanager
     def new(
         self, task_id: TaskId, networks: tuple[NetworkId, ...], connect: Callable[[], Netlink]
     ) -> Iterator[None]:
-        """Give a namespace that nobody has seen yet its table. Leave the block once it is bound; an
-        exception forgets the task.
-        """
+        """See InNamespace."""
         if not networks:
             yield
             return
@@ -137,7 +140,7 @@ class Programs:
         with task.lock:
             self._tasks[task_id] = task
             try:
-                _replace(task, self._wish, assume_udp=False)
+                _replace(task, self._desired, assume_udp=False)
                 yield
             except BaseException:
                 self._tasks.pop(task_id, None)
@@ -147,7 +150,7 @@ class Programs:
     def adopt(
         self, task_id: TaskId, networks: tuple[NetworkId, ...], connect: Callable[[], Netlink]
     ) -> None:
-        """Bring the table of a namespace that exists up to date, whoever made it."""
+        """See InNamespace."""
         task = self._tasks.get(task_id)
         if task is None and networks:
             task = self._tasks[task_id] = _Task(networks, connect())
@@ -156,19 +159,25 @@ class Programs:
                 self._follow(task, {})
 
     def forget(self, task_id: TaskId) -> None:
-        """The task is gone; unknown: no error."""
+        """See InNamespace."""
         if task := self._tasks.pop(task_id, None):
             with task.lock:
                 task.netfilter.close()
 
-    def sync(
-        self, networks: frozenset[NetworkId] | None = None
-    ) -> list[tuple[TaskId, tuple[NetworkId, ...], str]]:
-        """Make every table (of tasks on one of these networks, if any is named) say what is wanted,
-        and forget the UDP flows to backends that left.
+    async def sync(self, networks: frozenset[NetworkId] | None = None) -> list[RefusedTask]:
+        """See Vips."""
+        return await self._threads.run(lambda: self._sync(networks))
 
-        Tells the tasks whose kernel's tables refuse that, their networks, and why.
-        """
+    async def check(self) -> tuple[Drift, ...]:
+        """See Vips."""
+        disturbed = await self._threads.run(self._disturbed)
+        return tuple(Drift(kind="rules", detail=f"task {task_id}") for task_id in disturbed)
+
+    async def backends(self, task_id: TaskId, address: str) -> tuple[str, ...] | None:
+        """See Vips."""
+        return await self._threads.run(lambda: self._backends(task_id, address))
+
+    def _sync(self, networks: frozenset[NetworkId] | None) -> list[RefusedTask]:
         refused = []
         changes: _Changes = {}
         for task_id, task in list(self._tasks.items()):
@@ -180,11 +189,20 @@ class Programs:
             except (NetworkFailed, OSError) as error:
                 # Detached meanwhile: its socket is closed.
                 if task_id in self._tasks:
-                    refused.append((task_id, task.networks, str(error)))
+                    refused.append(RefusedTask(task_id, task.networks, str(error)))
         return refused
 
-    def disturbed(self) -> list[TaskId]:
-        """The tasks in whose namespaces somebody else changed a ruleset."""
+    def _backends(self, task_id: TaskId, address: str) -> tuple[str, ...] | None:
+        task = self._tasks.get(task_id)
+        if task is None:
+            return None
+        suffix, key = "6" if ":" in address else "", ip_address(address).packed
+        with task.lock, suppress(Refused):  # There is no such table.
+            if key in _elements(task.netfilter, f"vips{suffix}"):
+                return ruleset.places(key, _elements(task.netfilter, f"backends{suffix}"))
+        return None
+
+    def _disturbed(self) -> list[TaskId]:
         found = []
         for task_id, task in list(self._tasks.items()):
             with suppress(NetworkFailed, OSError), task.lock:
@@ -194,14 +212,14 @@ class Programs:
 
     def look(self, task_id: TaskId, address: str) -> RulesFact | None:
         """What the kernel's table in a task's namespace says of a virtual address (none: ""); None
-        if the task has no table.
+        if the task has no table. In a pool thread.
         """
         task = self._tasks.get(task_id)
         if task is None:
             return None
         with task.lock:
             disturbed = task.programmed is None or _generation(task) != task.generation
-            wanted = self._wish.ruleset(task.networks)
+            wanted = self._desired.ruleset(task.networks)
             names = _rules(task.netfilter, NAMES, ruleset.AT_LOOPBACK)
             if not wanted.vips:
                 return RulesFact(present=True, resolver=names, disturbed=disturbed)
@@ -223,11 +241,11 @@ class Programs:
         )
 
     def _follow(self, task: _Task, changes: "_Changes") -> None:
-        wish, programmed = self._wish, task.programmed
-        wanted = wish.ruleset(task.networks)
+        desired, programmed = self._desired, task.programmed
+        wanted = desired.ruleset(task.networks)
         if programmed is None or _generation(task) != task.generation:
             task.stale += _lost(task.netfilter, wanted)
-            _replace(task, wish, assume_udp=True)
+            _replace(task, desired, assume_udp=True)
         elif programmed is not wanted:
             batch, gone = _change(programmed, wanted, changes)
             task.stale += gone
@@ -240,7 +258,7 @@ class Programs:
 
 
 def _put(
-    wish: _Wish,
+    desired: _Desired,
     endpoint: EndpointWanted,
     overlay: OverlayWanted | None,
     old: tuple[EndpointWanted, Vip] | None,
@@ -248,7 +266,7 @@ def _put(
     known, vip = old or (None, None)
     if known != endpoint or vip is None or bool(vip.address6) != _is_dual(overlay):
         vip = ruleset.vip(endpoint, overlay, vip)
-    wish.vips.setdefault(endpoint.network_id, {})[endpoint.key] = endpoint, vip
+    desired.vips.setdefault(endpoint.network_id, {})[endpoint.key] = endpoint, vip
 
 
 def _rules(netfilter: Netlink, table: nftables.Table, chain: str) -> bool:
@@ -279,11 +297,11 @@ def _change(before: Ruleset, now: Ruleset, changes: _Changes) -> tuple[bytes, li
     return changes[key][1:]
 
 
-def _replace(task: _Task, wish: _Wish, *, assume_udp: bool) -> None:
+def _replace(task: _Task, desired: _Desired, *, assume_udp: bool) -> None:
     task.programmed = None
-    task.netfilter.commit(wish.replacement(task.networks, assume_udp=assume_udp))
+    task.netfilter.commit(desired.replacement(task.networks, assume_udp=assume_udp))
     task.generation = _generation(task)
-    task.programmed = wish.ruleset(task.networks)
+    task.programmed = desired.ruleset(task.networks)
 
 
 def _generation(task: _Task) -> int:

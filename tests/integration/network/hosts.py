@@ -115,8 +115,9 @@ class Host:
             ip -n {self.name} link set eth0 up
             ip -n {self.name} route add default via {UNDERLAY_GATEWAY}""")
 
-    def _new_dataplane(self) -> KernelDataplane:
-        return KernelDataplane("tst", Underlay(address=self.address), self.directory)
+    def _new_dataplane(self, *, fast_path: bool = True) -> KernelDataplane:
+        underlay = Underlay(address=self.address)
+        return KernelDataplane("tst", underlay, self.directory, fast_path=fast_path)
 
     def _serve(self) -> None:
         enter(self.netns)
@@ -143,10 +144,10 @@ class Host:
         self._work.put((lambda: coroutine, outcome))
         return outcome.result(30)
 
-    def restart(self) -> None:
+    def restart(self, *, fast_path: bool = True) -> None:
         """The agent dies and comes back; the kernel stays as it is."""
         self.call(self.dataplane.close)
-        self.dataplane = self.call(self._new_dataplane)
+        self.dataplane = self.call(lambda: self._new_dataplane(fast_path=fast_path))
 
     def ip(self, arguments: str) -> str:
         """Run `ip` in the host."""
@@ -189,6 +190,18 @@ class Rig:
         for host in self.hosts:
             host.close()
         sh(f"ip netns del {PREFIX}-u")
+
+
+@contextmanager
+def narrow(number: int, size: int) -> Iterator[None]:
+    """The underlay drops what is larger on its way to or from a host, which does not know."""
+    table, leg = f"ip netns exec {PREFIX}-u nft", f"{PREFIX}l{number}"
+    sh(f"""{table} add table bridge narrow
+        {table} add chain bridge narrow way '{{ type filter hook forward priority 0; }}'
+        {table} add rule bridge narrow way iifname {leg} ip length '>' {size} drop
+        {table} add rule bridge narrow way oifname {leg} ip length '>' {size} drop""")
+    yield
+    sh(f"{table} delete table bridge narrow")
 
 
 @contextmanager

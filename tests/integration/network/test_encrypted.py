@@ -304,13 +304,13 @@ def test_an_association_that_has_sent_half_of_its_packets_is_noticed(hosts: list
     for last_sent, worn in ((WORN_PACKETS - 2, 0), (WORN_PACKETS - 1, 1)):
         made_anew(host, last_sent)
         assert host.run(host.dataplane.check()) == ()
-        assert host.dataplane.worn_key() == 0
+        assert host.dataplane.overlay.worn_key() == 0
         assert ping(near, "10.128.2.2", timeout_s=5)
         assert host.run(host.dataplane.check()) == ()
-        assert host.dataplane.worn_key() == worn
+        assert host.dataplane.overlay.worn_key() == worn
     carry(host, ROTATIONS[1])
     assert host.run(host.dataplane.check()) == ()
-    assert host.dataplane.worn_key() == 0, "it sends with the next"
+    assert host.dataplane.overlay.worn_key() == 0, "it sends with the next"
 
 
 @needs_esp

@@ -319,7 +319,7 @@ def test_a_host_tells_its_own_addresses_and_no_others(hosts: list[Host]) -> None
     host = hosts[0]
     try:
         host.ip("addr add 2001:db8:d::1/64 dev lo nodad")
-        assert set(host.run(host.dataplane.addresses6())) == {outer(host), "2001:db8:d::1"}
+        assert set(host.run(host.dataplane.overlay.addresses6())) == {outer(host), "2001:db8:d::1"}
     finally:
         host.ip("addr del 2001:db8:d::1/64 dev lo")
 

@@ -305,7 +305,7 @@ def test_a_removed_fdb_entry_is_noticed_and_healed(hosts: list[Host]) -> None:
 def test_disturbed_rules_are_noticed_and_healed(hosts: list[Host], command: str) -> None:
     here = attach(hosts[0], "app", APP)
     attach(hosts[0], "other", OTHER)
-    hosts[0].run(hosts[0].dataplane.give_shortcuts())  # else they were about to be written anyway
+    hosts[0].run(hosts[0].dataplane.renew_fast_path())  # else they were about to be written anyway
     hosts[0].nsenter(f"nft {command}")
     assert {drift.kind for drift in hosts[0].run(hosts[0].dataplane.check())} == {"rules"}
     hosts[0].run(hosts[0].dataplane.sync(overlays(hosts[0])))

@@ -3,14 +3,13 @@
 import asyncio
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from agent.network.base import Attachment, NetworkFailed, OverlayWanted, Peer
 from agent.network.names import Names
 from pyswarm_core.ids import NetworkId, TaskId
-from tests.integration.network.hosts import PREFIX, Host, Rig, ping, sh
+from tests.integration.network.hosts import Host, Rig, narrow, ping, sh
 from tests.integration.network.traffic import PORT, Listeners, open_socket
 
 APP = NetworkId("netapp")
@@ -53,18 +52,6 @@ def overlay(host: Host) -> OverlayWanted:
     )  # fmt: skip
 
 
-@contextmanager
-def narrow(number: int, size: int) -> Iterator[None]:
-    """The underlay drops what is larger on its way to or from a host, which does not know."""
-    table, leg = f"ip netns exec {PREFIX}-u nft", f"{PREFIX}l{number}"
-    sh(f"""{table} add table bridge narrow
-        {table} add chain bridge narrow way '{{ type filter hook forward priority 0; }}'
-        {table} add rule bridge narrow way iifname {leg} ip length '>' {size} drop
-        {table} add rule bridge narrow way oifname {leg} ip length '>' {size} drop""")
-    yield
-    sh(f"{table} delete table bridge narrow")
-
-
 def measure(rig: Rig) -> None:
     for host in rig.hosts:
         host.run(host.dataplane.measure_paths())
@@ -100,7 +87,10 @@ def test_where_full_packets_are_lost_tasks_are_told_and_connections_go_on(
         assert not delivered(tasks[0], tasks[1], "10.128.2.2")
         measure(rig)
         assert routes_with_mtu(rig.hosts[0]) == ["10.128.2.0/26 mtu 1350"]
-        assert rig.hosts[0].dataplane.path_mtus() == {"192.168.77.12": 1400, "192.168.77.13": 1500}
+        assert rig.hosts[0].dataplane.path_mtu.measured == {
+            "192.168.77.12": 1400,
+            "192.168.77.13": 1500,
+        }
         assert delivered(tasks[0], tasks[1], "10.128.2.2")
         assert delivered(tasks[1], tasks[0], "10.128.1.2")
         assert ping(tasks[0], "10.128.2.2", payload=1350 - 28)
@@ -122,7 +112,7 @@ def test_paths_are_measured_beside_a_first_network(rig: Rig) -> None:
         await syncing
 
     host.run(both())
-    assert set(host.dataplane.path_mtus().values()) == {1500}
+    assert set(host.dataplane.path_mtu.measured.values()) == {1500}
     host.run(host.dataplane.sync(()))
 
 
@@ -134,7 +124,7 @@ def test_a_host_without_its_own_address_measures_nothing(rig: Rig) -> None:
         with pytest.raises(NetworkFailed, match="no device of this node has the data path address"):
             host.run(host.dataplane.sync([overlay(host)]))
         host.run(host.dataplane.measure_paths())
-        assert host.dataplane.path_mtus() == {}
+        assert host.dataplane.path_mtu.measured == {}
     finally:
         host.ip(f"addr add {host.address}/24 dev eth0")
         host.run(host.dataplane.sync(()))
@@ -149,7 +139,7 @@ def test_a_host_that_lets_no_echo_through_keeps_full_packets(rig: Rig, tasks: li
         rig.hosts[0].restart()
         rig.hosts[0].run(rig.hosts[0].dataplane.sync([overlay(rig.hosts[0])]))
         rig.hosts[0].run(rig.hosts[0].dataplane.measure_paths())
-        assert "192.168.77.13" not in rig.hosts[0].dataplane.path_mtus()
+        assert "192.168.77.13" not in rig.hosts[0].dataplane.path_mtu.measured
         assert routes_with_mtu(rig.hosts[0]) == []
     finally:
         deaf.nsenter("nft delete table ip deaf")

@@ -26,7 +26,7 @@ from agent.network.base import (
 from agent.network.netlink import NETFILTER, Netlink
 from agent.network.vips import ruleset
 from agent.network.vips.nftables import INET4
-from agent.network.vips.programs import Programs, forget_dumped_flows, forget_flows
+from agent.network.vips.programs import NetlinkVips, forget_dumped_flows, forget_flows
 from agent.network.vips.ruleset import Ruleset, Vip
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from tests.fixtures.netns import inside
@@ -400,13 +400,14 @@ def test_a_change_of_endpoints_alone_does_not_read_the_host_but_the_next_sync_do
     tasks: Tasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads = []
-    compare = tasks.host.dataplane._compare
+    overlay = tasks.host.dataplane.overlay
+    states = overlay._states
 
-    def counted() -> Any:
+    def counted(found: Any) -> Any:
         reads.append(1)
-        return compare()
+        return states(found)
 
-    monkeypatch.setattr(tasks.host.dataplane, "_compare", counted)
+    monkeypatch.setattr(overlay, "_states", counted)
     tasks.sync(endpoint(2))
     assert reads == []
     tasks.sync(endpoint(2))
@@ -438,9 +439,9 @@ def test_a_namespace_and_its_descriptor_go_with_the_task(tasks: Tasks) -> None:
     for number in (2, 3, 4):
         tasks.start(number)
         tasks.host.run(tasks.host.dataplane.detach(tasks.id(number)))
-    programs: Programs = tasks.host.dataplane._programs
-    assert programs.disturbed() == []
-    assert programs._tasks == {}
+    vips: NetlinkVips = tasks.host.dataplane.vips
+    assert tasks.host.run(vips.check()) == ()
+    assert vips._tasks == {}
 
 
 def test_ipv6_goes_the_same_way(tasks: Tasks) -> None:

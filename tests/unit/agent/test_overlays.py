@@ -20,8 +20,10 @@ from agent.network.base import (
     Published,
     Underlay,
 )
-from agent.network.fake import Fabric, FakeDataplane, FakeResolvers
-from agent.network.state import KernelState
+from agent.network.dns.fake import FakeResolvers
+from agent.network.fake import FakeDataplane
+from agent.network.overlay.fake import Fabric
+from agent.network.overlay.state import KernelState
 from agent.overlays import Overlays
 from agent.session.assigned import Assigned
 from agent.wishes import Wish
@@ -190,10 +192,10 @@ async def test_what_was_disturbed_is_counted_once_it_is_mended(
     async with running(dataplane, told, tmp_path / "o", watch) as overlays:
         await asyncio.sleep(0)  # it begins
         await overlays.settled()
-        wanted = dataplane.kernel
-        dataplane.kernel = KernelState()
+        wanted = dataplane.overlay.kernel
+        dataplane.overlay.kernel = KernelState()
         await watch.mended.wait()
-        assert (dataplane.kernel, watch.syncs) == (wanted, 2)
+        assert (dataplane.overlay.kernel, watch.syncs) == (wanted, 2)
 
 
 async def test_addresses_from_before_a_power_loss_are_not_given_out_while_held(
@@ -267,7 +269,7 @@ async def test_a_peer_that_cannot_be_is_left_out_told_and_stops_nobody(
         await overlays.assign(everything(overlay(NET, peer(address, 3), good), overlay(OTHER)))
         await overlays.attach(TaskId("a"), [NET])
         await overlays.attach(TaskId("b"), [OTHER])
-        assert {entry.vtep for entry in dataplane.kernel.fdb} == {"192.0.2.2"}
+        assert {entry.vtep for entry in dataplane.overlay.kernel.fdb} == {"192.0.2.2"}
         (fault,) = overlays.faults
         assert (fault.network_id, fault.blocks, fault.whole) == (NET, False, False)
         assert f"peer 3 at '{address}'" in fault.reason
@@ -291,7 +293,7 @@ async def test_a_network_that_the_kernel_refuses_rejects_its_tasks_and_stops_no_
 ) -> None:
     monkeypatch.setattr(module, "REPAIR_PERIOD_S", 0.01)
     dataplane, told = Brittle(), Told()
-    dataplane.lacks = {Capability.IPV6: "this host's kernel has no IPv6"}
+    dataplane.overlay.lacks = {Capability.IPV6: "this host's kernel has no IPv6"}
     async with running(dataplane, told, tmp_path / "o") as overlays:
         dual = msgspec.structs.replace(overlay(NET), subnet6="fd00::/112")
         await overlays.assign(everything(dual, overlay(OTHER)))

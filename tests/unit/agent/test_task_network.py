@@ -85,7 +85,7 @@ async def test_a_task_on_no_network_has_a_namespace_and_no_address(tmp_path: Pat
     status = await run(host, "none")
     assert namespaces(host)["network"] == f"/fake/netns/{TASK}"
     assert status.detail.addresses == ()
-    assert host.dataplane.tasks == {TASK: ()}
+    assert host.dataplane.overlay.tasks == {TASK: ()}
     assert host.resolvers.open_for == {}
 
 

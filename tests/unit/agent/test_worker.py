@@ -13,7 +13,9 @@ from agent import preparation
 from agent.images.base import Credentials, Image
 from agent.images.fake import FakeImages, FakeRegistry
 from agent.network.base import OverlayWanted, Published, Underlay
-from agent.network.fake import Fabric, FakeDataplane, FakeResolvers
+from agent.network.dns.fake import FakeResolvers
+from agent.network.fake import FakeDataplane
+from agent.network.overlay.fake import Fabric
 from agent.overlays import Overlays
 from agent.preparation import PREPARING_AT_ONCE, Preparation
 from agent.records import Records
@@ -231,10 +233,10 @@ async def test_ports_of_a_task_that_nobody_remembers_are_withdrawn(tmp_path: Pat
     kept = msgspec.json.encode(Wish((OVERLAY,), (), (left,)))
     (tmp_path / "overlays.json").write_bytes(kept)
     async with host.worker(), asyncio.timeout(30):
-        while host.overlays.published:
+        while host.dataplane.published or not host.dataplane.overlay.kernel.links:
+            await host.overlays.settled()
             await asyncio.sleep(0)
-        await host.overlays.settled()
-        assert host.dataplane.published == {}
+        assert host.overlays.published == frozenset()
 
 
 async def test_a_returning_agent_goes_on_looking_whether_a_task_listens(tmp_path: Path) -> None:

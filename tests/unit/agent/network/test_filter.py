@@ -29,7 +29,7 @@ from agent.network.filter.table import (
     whole,
     without,
 )
-from agent.network.names import Names, vtep_mac, way_mark
+from agent.network.names import Names, return_mark, vtep_mac
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.objects import EncryptionKey
 from pyswarm_core.specs import PortConfig, Protocol, PublishMode
@@ -241,13 +241,13 @@ def test_where_no_network_has_ipv6_no_rule_of_published_ports_speaks_of_it() -> 
 
 
 def test_connections_are_marked_with_the_host_they_entered_by_where_tasks_run() -> None:
-    entries = {f"02:70:00:00:00:0{n} : {way_mark(n)}" for n in (2, 3)}
+    entries = {f"02:70:00:00:00:0{n} : {return_mark(n)}" for n in (2, 3)}
     assert table(mesh()).elements["entries"].items == entries
     assert not table(mesh(local_blocks=())).elements["entries"].items
 
 
 def test_a_host_without_mesh_and_encryption_has_no_chains_for_them() -> None:
-    of_mesh = {"way_back", "into_tunnels"}
+    of_mesh = {"return_path", "into_tunnels"}
     assert of_mesh <= table(mesh()).chains.keys()
     assert "input" not in table(mesh()).chains
     assert table(network(OPEN, "10.1.0.0/16")).chains.keys().isdisjoint({"input", *of_mesh})

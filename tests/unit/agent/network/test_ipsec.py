@@ -22,7 +22,7 @@ from agent.network.encryption.ipsec import (
     worn_key,
 )
 from agent.network.names import MARK_KIND_MASK, Names
-from agent.network.plan import network_mtu
+from agent.network.overlay.plan import network_mtu
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.objects import EncryptionKey

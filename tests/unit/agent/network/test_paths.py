@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.network.paths import LEAST, Paths, largest
+from agent.network.pathmtu.measure import LEAST, EchoPathMtu, largest
 
 
 class Path:
@@ -43,7 +43,7 @@ class World:
     def __init__(self, **sizes: int) -> None:
         self.sizes = sizes
         self.asked: list[str] = []
-        self.paths = Paths(self._carries)
+        self.paths = EchoPathMtu(self._carries)
 
     async def _carries(self, address: str, size: int) -> bool:
         self.asked.append(address)

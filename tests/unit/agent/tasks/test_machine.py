@@ -72,9 +72,7 @@ def with_host_port(state: TaskState, **changes: object) -> Record:
     port = PortConfig(
         target_port=53, published_port=53, protocol=Protocol.UDP, publish_mode=PublishMode.HOST
     )
-    return replace(
-        record(state, ports=(port,), **changes), detail=TaskDetail(ports=(port,))
-    )
+    return replace(record(state, ports=(port,), **changes), detail=TaskDetail(ports=(port,)))
 
 
 def test_host_ports_are_published_once_the_task_serves_and_again_by_a_returning_agent() -> None:

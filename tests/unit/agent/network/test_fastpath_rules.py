@@ -1,15 +1,16 @@
-"""What goes the short way between two hosts, and what is left to routing."""
+"""What takes the fast path between two hosts, and what is left to routing."""
 
 from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from agent.network.base import Attachment, OverlayWanted, Peer
-from agent.network.filter.shortcut import shortcuts
+from agent.network.fastpath.base import Routed
+from agent.network.fastpath.rules import fast_path_table, users
 from agent.network.filter.table import Table, change, whole
 from agent.network.names import Names
-from agent.network.plan import NO_PATHS
-from agent.network.plug import Plug, plugs
+from agent.network.overlay.plan import NO_PATHS
+from agent.network.overlay.plug import Plug, plugs
 from pyswarm_core.ids import NetworkId, TaskId
 
 NAMES = Names("abc")
@@ -28,7 +29,7 @@ NETWORK = OverlayWanted(
 def made(
     *overlays: OverlayWanted, paths: Mapping[str, int] = NO_PATHS, tasks: Iterable[Plug] = ()
 ) -> Table:
-    table = shortcuts(overlays, NAMES, 1500, paths, tasks)
+    table = fast_path_table(Routed(overlays, 1500, paths, 0), NAMES, tasks)
     assert table is not None
     return table
 
@@ -101,11 +102,26 @@ def test_ipv6_goes_the_same_way() -> None:
     assert handed.endswith(f'ip6 daddr map {{ fd01::2 : "{one.port.name}" }}')
 
 
-def test_networks_that_translate_or_seal_have_no_short_way() -> None:
+def test_networks_that_translate_or_encrypt_have_no_fast_path() -> None:
     alone = {"vni": 0}, {"peers": ()}, {"local_blocks": ()}
     for changes in ({"ingress": True}, {"encrypted": True}, *alone):
         changed = msgspec.structs.replace(NETWORK, **changes)
-        assert shortcuts((changed,), NAMES, 1500, NO_PATHS, ()) is None
+        assert fast_path_table(Routed((changed,), 1500, NO_PATHS, 0), NAMES, ()) is None
+
+
+def test_users_are_networks_and_interfaces_of_tasks() -> None:
+    other = msgspec.structs.replace(
+        NETWORK, network_id=NetworkId("other"), subnet="10.2.0.0/16", local_blocks=("10.2.0.0/26",)
+    )
+    assert users(None, NAMES) == (0, 0)
+    assert users(made(NETWORK, other), NAMES) == (2, 0)
+    assert users(made(NETWORK, other, tasks=[task(2), task(3)]), NAMES) == (2, 2)
+
+
+def test_a_task_without_the_fast_path_needs_no_neighbour_on_its_host() -> None:
+    place = Attachment(network_id=APP, address="10.1.0.2")
+    (plug,) = plugs(TaskId("t"), [place], {APP: NETWORK}, NAMES, 1500, fast_path=False)
+    assert plug == msgspec.structs.replace(task(2), port=plug.port, neighbours=())
 
 
 def test_a_peer_that_comes_changes_a_map_alone() -> None:

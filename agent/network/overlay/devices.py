@@ -17,9 +17,9 @@ from agent.network.base import NetworkFailed, OverlayWanted
 from agent.network.message import AF_INET, AF_INET6
 from agent.network.names import Names
 from agent.network.netlink import Netlink
-from agent.network.plan import FORWARDING6, Changes, Refusal
-from agent.network.plug import Plug, inside_messages
-from agent.network.state import Address, Fdb, KernelState, Link, Neighbour, Route, Setting
+from agent.network.overlay.plan import FORWARDING6, Changes, Refusal
+from agent.network.overlay.plug import Plug, inside_messages
+from agent.network.overlay.state import Address, Fdb, KernelState, Link, Neighbour, Route, Setting
 from pyswarm_core.limits import ADDRESSES6_MAX
 from pyswarm_core.objects import KERNEL_WITH, Capability
 from pyswarm_core.plaintext import split_lines
@@ -263,14 +263,23 @@ def plug(host: Netlink, wiring: Sequence[Plug], inside: Netlink, host_fd: int) -
     inside.apply(inside_messages(wiring, host_fd))
     joins = [message.plug_in(port, bridge) for port, bridge in bridges]
     joins += [message.reflect(port) for port, _ in bridges]
-    joins += [
-        message.neighbour(socket.if_nametoindex(task.device), task)
-        for plug in wiring for task in plug.neighbours
-    ]  # fmt: skip
+    joins += _introductions(wiring)
     # All are up now: have the kernel let packets through before anyone sends one.
     ports = [name for plug in wiring for name in (plug.port.name, plug.bridge)]
     host.apply([*joins, *map(message.get_link, ports)])
     inside.apply([message.get_link(plug.inside.name) for plug in wiring])
+
+
+def introduce(host: Netlink, wiring: Sequence[Plug]) -> None:
+    """Tell the host which tasks are behind these ports. Raises NetworkFailed."""
+    host.apply(_introductions(wiring), gone_is_fine=True)
+
+
+def _introductions(wiring: Sequence[Plug]) -> list[bytes]:
+    return [
+        message.neighbour(socket.if_nametoindex(task.device), task)
+        for plug in wiring for task in plug.neighbours
+    ]  # fmt: skip
 
 
 def is_plugged(host: Netlink, plug: Plug) -> bool:

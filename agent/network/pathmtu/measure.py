@@ -1,4 +1,4 @@
-"""How large a packet gets to each of the other hosts whole, measured by echoes. SHELL.
+"""The real `PathMtu`: how large a packet gets to other hosts whole, measured by echoes. SHELL.
 
 A tunnel or a cloud's router below the overlay may carry less than this host's device says and drop
 the rest without a word: then connections open, and stall with their first full packet. Invariant:
@@ -26,8 +26,8 @@ Carries = Callable[[str, int], Awaitable[bool]]
 """Whether a packet of that size gets to that address."""
 
 
-class Paths:
-    """The paths from this host."""
+class EchoPathMtu:
+    """The paths from this host, measured by `carries`."""
 
     def __init__(self, carries: Carries) -> None:
         self._carries = carries

@@ -10,11 +10,13 @@ from agent.network.base import HOST_BRIDGE, Fault, NetworkFailed, OverlayWanted
 from agent.network.encryption.ipsec import is_encrypted
 from agent.network.filter.table import Unit
 from agent.network.names import Names
-from agent.network.plan import IPV6_MTU_MIN, Refusal, network_mtu
-from agent.network.state import Address, Link, Route
+from agent.network.overlay.plan import IPV6_MTU_MIN, Refusal, network_mtu
+from agent.network.overlay.state import Address, Link, Route
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.objects import Capability
 
+TaskRefusal = tuple[TaskId, tuple[NetworkId, ...], str]
+"""A task whose namespace refused its rules, its networks, and why."""
 _KEYLESS = "the controller has told this host no keys for it"
 
 
@@ -99,7 +101,7 @@ def gathered(
     uncarried: Mapping[NetworkId, str],
     kernel: Iterable[Fault],
     rules: Mapping[Unit, str],
-    tasks: Iterable[tuple[TaskId, tuple[NetworkId, ...], str]],
+    tasks: Iterable[TaskRefusal],
 ) -> tuple[Fault, ...]:
     """All of them: of networks that this host does not carry, of its devices, its packet filter and
     its tasks' rules; each once.
@@ -112,7 +114,7 @@ def gathered(
     return tuple(dict.fromkeys(found))
 
 
-def _of_tasks(tasks: Iterable[tuple[TaskId, tuple[NetworkId, ...], str]]) -> Iterator[Fault]:
+def _of_tasks(tasks: Iterable[TaskRefusal]) -> Iterator[Fault]:
     for task_id, networks, reason in tasks:
         for network_id in networks:
             yield Fault(network_id=network_id, reason=f"rules of task {task_id}: {reason}")

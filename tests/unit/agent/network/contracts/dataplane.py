@@ -1,129 +1,33 @@
-"""What every Dataplane keeps, the kernel's and the one in memory.
+"""What every Dataplane keeps, the kernel's and the one in memory."""
 
-A subclass provides `two_hosts`.
-"""
-
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Protocol, TypeVar
 
 import msgspec
 import pytest
 
-from agent.network.base import (
-    Attachment,
-    Backend,
-    Dataplane,
-    EndpointKey,
-    EndpointWanted,
-    Fault,
-    NetworkFailed,
-    OverlayWanted,
-    Peer,
-)
-from pyswarm_core.ids import NetworkId, ServiceId, TaskId
+from agent.network.base import NetworkFailed, Peer
+from pyswarm_core.ids import ServiceId, TaskId
 from pyswarm_core.objects import EncryptionKey
-
-T = TypeVar("T")
-APP, OTHER = NetworkId("netapp"), NetworkId("netother")
-SUBNETS = {APP: ("10.128", 4097), OTHER: ("10.129", 4098)}
-A, B = TaskId("task-a"), TaskId("task-b")
-VIP = "10.128.255.254"
-ADDRESSES = {A: "10.128.1.2", B: "10.128.2.2"}
-SIX = {A: "fd00:128::102", B: "fd00:128::202"}
-
-
-class Bench(Protocol):
-    """Two hosts, numbered 1 and 2, whose underlay addresses `address` gives."""
-
-    def address(self, number: int) -> str: ...
-
-    def dataplane(self, number: int) -> Dataplane: ...
-
-    def run(self, number: int, work: Callable[[], Awaitable[T]]) -> T:
-        """Await `work` where the host's dataplane lives."""
-        ...
-
-    def reaches(self, number: int, task_id: TaskId, address: str) -> bool: ...
-
-    def answers(self, number: int, task_id: TaskId, address: str) -> set[str]:
-        """The addresses of the tasks that the task's TCP connections to `address` end at, so many
-        made that each has its chance.
-        """
-        ...
-
-
-def overlay(
-    bench: Bench, number: int, network: NetworkId, keys: tuple[EncryptionKey, ...] = ()
-) -> OverlayWanted:
-    """The network as host 1 or 2 carries it, the other being its peer."""
-    prefix, vni = SUBNETS[network]
-    other = 3 - number
-    block = f"{prefix}.{other}.0/26"
-    return OverlayWanted(
-        network_id=network, name=network[3:], vni=vni, subnet=f"{prefix}.0.0/16",
-        node_number=number, local_blocks=(f"{prefix}.{number}.0/26",),
-        peers=(Peer(node_number=other, address=bench.address(other), blocks=(block,)),),
-        encrypted=bool(keys), encryption_keys=keys,
-    )  # fmt: skip
-
-
-def endpoint(*tasks: TaskId, network: NetworkId = APP, vip: str = VIP) -> EndpointWanted:
-    """A service whose backends are these tasks."""
-    return EndpointWanted(
-        service_id=ServiceId("web"), service_name="web", network_id=network, vip=vip,
-        backends=tuple(
-            Backend(task_id=task, slot=slot, address=ADDRESSES[task])
-            for slot, task in enumerate(tasks, 1)
-        ),
-    )  # fmt: skip
-
-
-def sync(
-    bench: Bench, number: int, *networks: NetworkId, endpoints: tuple[EndpointWanted, ...] = ()
-) -> None:
-    wanted = (overlay(bench, number, network) for network in networks)
-    sync_these(bench, number, *wanted, endpoints=endpoints)
-
-
-def sync_these(
-    bench: Bench,
-    number: int,
-    *overlays: OverlayWanted,
-    endpoints: tuple[EndpointWanted, ...] = (),
-) -> tuple[Fault, ...]:
-    return bench.run(number, lambda: bench.dataplane(number).sync(overlays, endpoints))
-
-
-def update(
-    bench: Bench, number: int, key: EndpointKey, now: EndpointWanted | None
-) -> tuple[Fault, ...]:
-    return bench.run(number, lambda: bench.dataplane(number).update({key: now}))
-
-
-def both(bench: Bench, *endpoints: EndpointWanted) -> None:
-    """Sync both hosts with task A on one and B on the other."""
-    for number, task in ((1, A), (2, B)):
-        sync(bench, number, APP, endpoints=endpoints)
-        if task not in found(bench, number):
-            attach(bench, number, task, APP, ADDRESSES[task])
-
-
-def attach(bench: Bench, number: int, task_id: TaskId, network: NetworkId, address: str) -> str:
-    place = Attachment(network_id=network, address=address)
-    return bench.run(number, lambda: bench.dataplane(number).attach(task_id, [place]))
-
-
-def detach(bench: Bench, number: int, task_id: TaskId) -> None:
-    bench.run(number, lambda: bench.dataplane(number).detach(task_id))
-
-
-def found(bench: Bench, number: int) -> set[TaskId]:
-    return bench.run(number, bench.dataplane(number).found)
-
-
-def check(bench: Bench, number: int) -> tuple[Any, ...]:
-    return bench.run(number, bench.dataplane(number).check)
+from tests.unit.agent.network.contracts.bench import (
+    ADDRESSES,
+    APP,
+    OTHER,
+    SIX,
+    VIP,
+    A,
+    B,
+    Bench,
+    attach,
+    both,
+    check,
+    detach,
+    endpoint,
+    found,
+    overlay,
+    sync,
+    sync_these,
+    update,
+)
 
 
 class DataplaneContract:
@@ -326,3 +230,16 @@ class DataplaneContract:
             attach(bench, 1, B, APP, "10.128.1.3")
             assert bench.reaches(1, A, "fd00:128::103")
             assert not bench.reaches(1, A, SIX[B])
+
+    def test_turned_off_the_fast_path_is_gone_and_turned_on_it_is_back(self, bench: Bench) -> None:
+        both(bench)
+        for on in (False, True):
+            bench.restart(1, fast_path=on)
+            sync(bench, 1, APP)
+            assert attach(bench, 1, A, APP, ADDRESSES[A])
+            sync(bench, 1, APP)
+            use = bench.dataplane(1).parts.fast_path.use
+            assert use == ((True, 1, 1) if on else (False, 0, 0))
+            assert bool(bench.fast_path_rules(1)) is on
+            assert check(bench, 1) == ()
+            assert bench.reaches(1, A, ADDRESSES[B])

@@ -82,7 +82,7 @@ def routed(host: Host) -> int:
 def give(rig: Rig) -> None:
     """Have the tasks get ways of their own."""
     for host in rig.hosts:
-        host.run(host.dataplane.give_shortcuts())
+        host.run(host.dataplane.renew_fast_path())
 
 
 def is_led_to(host: Host, task_id: str) -> bool:

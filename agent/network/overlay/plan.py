@@ -5,8 +5,8 @@ change to get there. PURE.
 applying a difference and finding again yields no difference. Per peer block there is one route, per
 peer one neighbour and one FDB entry; none of it depends on tasks, so that starting a task changes
 nothing on other hosts. Where tasks of the routing mesh run there are, per peer, a routing rule and
-a table of one route: the way back to the host that a connection entered by. A dual-stack network
-has all of it twice, but for the FDB: IPv6 follows from IPv4 (`Side`).
+a table of one route: the return path to the host that a connection entered by. A dual-stack network
+has all of it twice, but for the FDB: IPv6 follows from IPv4 (`AddressFamily`).
 """
 
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -25,10 +25,19 @@ from agent.network.names import (
     link_local,
     next_hop,
     next_hop6,
+    return_mark,
     vtep_mac,
-    way_mark,
 )
-from agent.network.state import Address, Fdb, KernelState, Link, Neighbour, Route, Rule, Setting
+from agent.network.overlay.state import (
+    Address,
+    Fdb,
+    KernelState,
+    Link,
+    Neighbour,
+    Route,
+    Rule,
+    Setting,
+)
 from pyswarm_core.addresses import address6, block6
 from pyswarm_core.ids import NetworkId
 
@@ -76,7 +85,7 @@ class Refusal(NamedTuple):
         return f"{told(self.entry)}: {self.reason}"
 
 
-class Far(msgspec.Struct, frozen=True):
+class RemotePeer(msgspec.Struct, frozen=True):
     """A peer in one IP version: its next hop and blocks. `mtu` 0: that of the network."""
 
     number: int
@@ -85,36 +94,38 @@ class Far(msgspec.Struct, frozen=True):
     mtu: int
 
 
-class Side(msgspec.Struct, frozen=True):
+class AddressFamily(msgspec.Struct, frozen=True):
     """One IP version of a network: its subnet and blocks, and its peers."""
 
     six: bool
     subnet: str
     local_blocks: tuple[str, ...]
-    peers: tuple[Far, ...]
+    peers: tuple[RemotePeer, ...]
     anywhere: str
     gateway: str
     """The tasks' next hop if it is the same on every host."""
 
 
-def sides(overlay: OverlayWanted, underlay_mtu: int, paths: Mapping[str, int]) -> Iterator[Side]:
+def families(
+    overlay: OverlayWanted, underlay_mtu: int, paths: Mapping[str, int]
+) -> Iterator[AddressFamily]:
     """The IP versions of a network."""
     most = network_mtu(overlay, underlay_mtu)
     mtus = {p: _narrower(overlay, paths.get(p.address, 0), most) for p in overlay.peers}
-    yield Side(
+    yield AddressFamily(
         False, overlay.subnet, overlay.local_blocks,
-        tuple(Far(p.node_number, next_hop(p.node_number), p.blocks, mtus[p]) for p in mtus),
+        tuple(RemotePeer(p.node_number, next_hop(p.node_number), p.blocks, mtus[p]) for p in mtus),
         "0.0.0.0/0", overlay.gateway,
     )  # fmt: skip
     if overlay.subnet6:
-        far = (
-            Far(p.node_number, next_hop6(p.node_number), blocks6(overlay, p.blocks),
+        peers = (
+            RemotePeer(p.node_number, next_hop6(p.node_number), blocks6(overlay, p.blocks),
                 mtus[p] and max(mtus[p], IPV6_MTU_MIN))
             for p in mtus
         )  # fmt: skip
         blocks = blocks6(overlay, overlay.local_blocks)
-        way = overlay.gateway and address6(overlay.subnet, overlay.subnet6, overlay.gateway)
-        yield Side(True, overlay.subnet6, blocks, tuple(far), "::/0", way)
+        via = overlay.gateway and address6(overlay.subnet, overlay.subnet6, overlay.gateway)
+        yield AddressFamily(True, overlay.subnet6, blocks, tuple(peers), "::/0", via)
 
 
 def blocks6(overlay: OverlayWanted, blocks: Iterable[str]) -> tuple[str, ...]:
@@ -131,9 +142,9 @@ def network_mtu(overlay: OverlayWanted, underlay_mtu: int) -> int:
     return underlay_mtu - VXLAN_OVERHEAD
 
 
-def has_shortcut(overlay: OverlayWanted) -> bool:
-    """Whether what its tasks send each other may pass the hosts' filter by, which neither
-    translates nor seals it.
+def has_fast_path(overlay: OverlayWanted) -> bool:
+    """Whether what its tasks send each other may bypass the hosts' filter, which neither translates
+    nor encrypts it.
     """
     return bool(overlay.vni) and not overlay.ingress and not is_encrypted(overlay)
 
@@ -156,8 +167,8 @@ def wanted(
     paths: Mapping[str, int] = NO_PATHS,
 ) -> KernelState:
     """What the kernel should hold for these networks. `ports` are the attached tasks' devices and
-    their bridges, `behind_ports` the tasks; to tasks of the `published` networks lead ports
-    of this host. `paths`: by underlay address, the largest packet that gets there.
+    their bridges, `behind_ports` the tasks; ports of this host are forwarded to tasks of the
+    `published` networks. `paths`: by underlay address, the largest packet that gets there.
     """
     links: dict[str, Link] = {}
     addresses: list[Address] = []
@@ -171,17 +182,17 @@ def wanted(
         own = {link.name: link for link in _links(overlay, names, underlay, mtu)}
         links |= own
         bridge, vxlan = names.bridge(overlay.network_id), names.vxlan(overlay.network_id)
-        for side in sides(overlay, underlay_mtu, paths):
-            addresses += (Address(bridge, cidr) for cidr in _bridge_cidrs(side))
-            routes += _routes(overlay, side, names)
+        for family in families(overlay, underlay_mtu, paths):
+            addresses += (Address(bridge, cidr) for cidr in _bridge_cidrs(family))
+            routes += _routes(overlay, family, names)
             if overlay.vni:
-                neighbours += (Neighbour(vxlan, p.via, vtep_mac(p.number)) for p in side.peers)
+                neighbours += (Neighbour(vxlan, p.via, vtep_mac(p.number)) for p in family.peers)
             if overlay.ingress and overlay.local_blocks:
-                rules += _rules_of_ways(side, bridge, names)
+                rules += _return_rules(family, bridge, names)
         if overlay.vni:
             fdb += (Fdb(vxlan, vtep_mac(p.node_number), p.address) for p in overlay.peers)
-        is_led_to = overlay.ingress or overlay.network_id in published
-        settings += _settings(own, six=bool(overlay.subnet6), is_led_to=is_led_to)
+        is_forwarded_to = overlay.ingress or overlay.network_id in published
+        settings += _settings(own, six=bool(overlay.subnet6), is_forwarded_to=is_forwarded_to)
         if overlay.subnet6:
             addresses += (Address(name, _link_cidr(link)) for name, link in own.items())
     ports = {port: bridge for port, bridge in ports.items() if bridge in links}
@@ -203,11 +214,11 @@ def _links(overlay: OverlayWanted, names: Names, underlay: Underlay, mtu: int) -
         )  # fmt: skip
 
 
-def _bridge_cidrs(side: Side) -> Iterator[str]:
-    own = {gateway(block): block.partition("/")[2] for block in side.local_blocks}
+def _bridge_cidrs(family: AddressFamily) -> Iterator[str]:
+    own = {gateway(block): block.partition("/")[2] for block in family.local_blocks}
     yield from (f"{address}/{prefix}" for address, prefix in own.items())
-    if own and side.gateway and side.gateway not in own:
-        yield f"{side.gateway}/{128 if side.six else 32}"
+    if own and family.gateway and family.gateway not in own:
+        yield f"{family.gateway}/{128 if family.six else 32}"
 
 
 def _link_cidr(link: Link) -> str:
@@ -216,41 +227,41 @@ def _link_cidr(link: Link) -> str:
     return f"{link_local(link.mac)}/64"
 
 
-def _routes(overlay: OverlayWanted, side: Side, names: Names) -> Iterator[Route]:
+def _routes(overlay: OverlayWanted, family: AddressFamily, names: Names) -> Iterator[Route]:
     bridge, vxlan = names.bridge(overlay.network_id), names.vxlan(overlay.network_id)
-    for block in side.local_blocks:
+    for block in family.local_blocks:
         yield Route(dst=block, device=bridge, source=gateway(block))
     if overlay.vni:
-        yield Route(dst=side.subnet, metric=names.last_resort_metric)
-        yield from _peer_routes(side, vxlan)
-    if overlay.ingress and side.local_blocks:
-        yield from _ways_back(side, vxlan, names)
+        yield Route(dst=family.subnet, metric=names.last_resort_metric)
+        yield from _peer_routes(family, vxlan)
+    if overlay.ingress and family.local_blocks:
+        yield from _return_routes(family, vxlan, names)
 
 
-def _peer_routes(side: Side, vxlan: str) -> Iterator[Route]:
+def _peer_routes(family: AddressFamily, vxlan: str) -> Iterator[Route]:
     # The host itself speaks from an address of the network: others can answer it.
-    source = gateway(side.local_blocks[0]) if side.local_blocks else ""
-    for far in side.peers:
-        for block in far.blocks:
+    source = gateway(family.local_blocks[0]) if family.local_blocks else ""
+    for peer in family.peers:
+        for block in peer.blocks:
             yield Route(
-                dst=block, device=vxlan, via=far.via, source=source, onlink=True, mtu=far.mtu
+                dst=block, device=vxlan, via=peer.via, source=source, onlink=True, mtu=peer.mtu
             )
 
 
-def _ways_back(side: Side, vxlan: str, names: Names) -> Iterator[Route]:
-    for far in side.peers:
-        table = names.table_towards(far.number)
+def _return_routes(family: AddressFamily, vxlan: str, names: Names) -> Iterator[Route]:
+    for peer in family.peers:
+        table = names.table_towards(peer.number)
         yield Route(
-            dst=side.anywhere, device=vxlan, via=far.via, onlink=True, table=table, mtu=far.mtu
+            dst=family.anywhere, device=vxlan, via=peer.via, onlink=True, table=table, mtu=peer.mtu
         )
 
 
-def _rules_of_ways(side: Side, bridge: str, names: Names) -> Iterator[Rule]:
+def _return_rules(family: AddressFamily, bridge: str, names: Names) -> Iterator[Rule]:
     # Rules are tried one by one: what has no mark of ours jumps over them all.
-    first, six = names.rule_priority, side.six
+    first, six = names.rule_priority, family.six
     yield Rule(priority=first, mask=MARK_KIND_MASK, goto=first + 2, six=six)
-    for far in side.peers:
-        mark, table = way_mark(far.number), names.table_towards(far.number)
+    for peer in family.peers:
+        mark, table = return_mark(peer.number), names.table_towards(peer.number)
         # By name of the device: VXLAN's outer packets, which we send ourselves, never match.
         yield Rule(priority=first + 1, iif=bridge, mark=mark, mask=MARK_MASK, table=table, six=six)
     yield Rule(priority=first + 2, six=six)
@@ -263,14 +274,14 @@ def _localhost(name: str) -> Setting:
     return Setting(f"ipv4/conf/{name}/route_localnet", "1", name)
 
 
-def _settings(devices: Iterable[str], *, six: bool, is_led_to: bool) -> Iterator[Setting]:
+def _settings(devices: Iterable[str], *, six: bool, is_forwarded_to: bool) -> Iterator[Setting]:
     yield FORWARDING
     if six:
         yield FORWARDING6
     for name in devices:
-        if is_led_to:
+        if is_forwarded_to:
             yield _localhost(name)
-        # Replies may take another way than requests did: no reverse path filter.
+        # Replies may take another path than requests did: no reverse path filter.
         yield Setting(f"ipv4/conf/{name}/rp_filter", "0", name)
         yield Setting(f"ipv6/conf/{name}/disable_ipv6", "0" if six else "1", name)
         if six:

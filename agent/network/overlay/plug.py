@@ -15,8 +15,8 @@ from agent.network import message
 from agent.network.base import Attachment, NetworkFailed, OverlayWanted
 from agent.network.ipam import gateway
 from agent.network.names import Names, gateway_mac, task_mac
-from agent.network.plan import has_shortcut, network_mtu
-from agent.network.state import Link, Neighbour, Route, Rule
+from agent.network.overlay.plan import has_fast_path, network_mtu
+from agent.network.overlay.state import Link, Neighbour, Route, Rule
 from pyswarm_core.addresses import address6, block6
 from pyswarm_core.ids import NetworkId, TaskId
 
@@ -37,8 +37,8 @@ class Six(msgspec.Struct, frozen=True, kw_only=True):
 class Plug(msgspec.Struct, frozen=True, kw_only=True):
     """One interface of a task, ready to be made. `routes` lead out of its block, for some packets
     by `rules`; `six` is None on a network without IPv6. `neighbours` are the
-    host's entries for the task behind the port, by which it is handed packets past the bridge; none
-    where nothing goes the short way.
+    host's entries for the task behind the port, by which the fast path hands it packets past the
+    bridge; none without it.
     """
 
     index: int
@@ -53,14 +53,14 @@ class Plug(msgspec.Struct, frozen=True, kw_only=True):
     six: Six | None = None
 
 
-class _Side(msgspec.Struct, frozen=True):
+class _Family(msgspec.Struct, frozen=True):
     """One IP version of an attachment."""
 
     subnet: str
     block: str
     address: str
-    way: str
-    """The next hop out of the block: the network's own, or the block's first address."""
+    next_hop: str
+    """Out of the block: the network's own, or the block's first address."""
     anywhere: str
 
 
@@ -70,22 +70,27 @@ def plugs(
     overlays: Mapping[NetworkId, OverlayWanted],
     names: Names,
     underlay_mtu: int,
+    *,
+    fast_path: bool = True,
 ) -> tuple[Plug, ...]:
-    """The task's plugs.
+    """The task's plugs; without the `fast_path` the host needs no neighbour for it.
 
     Raises NetworkFailed for a network or an address that is not this host's.
     """
     made = []
     joined = [overlays.get(attachment.network_id) for attachment in attachments]
-    out, out6 = way_out(joined), way_out([o if o and o.subnet6 else None for o in joined])
+    out, out6 = (
+        default_network(joined),
+        default_network([o if o and o.subnet6 else None for o in joined]),
+    )
     for number, attachment in enumerate(attachments):
         overlay = overlays.get(attachment.network_id)
         if overlay is None:
             raise NetworkFailed(f"network {attachment.network_id} is not on this node")
         block = _block_of(attachment.address, overlay)
         mtu = network_mtu(overlay, underlay_mtu)
-        side, ifname = (
-            _Side(
+        family, ifname = (
+            _Family(
                 overlay.subnet,
                 block,
                 attachment.address,
@@ -101,23 +106,25 @@ def plugs(
             bridge=names.bridge(overlay.network_id),
             port=Link(name=port, kind="veth", mtu=mtu),
             inside=Link(name=ifname, mac=mac, mtu=mtu),
-            cidr=_cidr(side),
-            gateway=_gateway(side, ifname, overlay),
-            routes=_routes(side, ifname, is_mesh=overlay.ingress, is_out=number == out),
-            rules=_rules(side.address) if overlay.ingress else (),
-            neighbours=(neighbour,) if has_shortcut(overlay) else (),
+            cidr=_cidr(family),
+            gateway=_gateway(family, ifname, overlay),
+            routes=_routes(family, ifname, is_mesh=overlay.ingress, is_out=number == out),
+            rules=_rules(family.address) if overlay.ingress else (),
+            neighbours=(neighbour,) if fast_path and has_fast_path(overlay) else (),
         )
-        made.append(_dual(plug, side, overlay, is_out=number == out6) if overlay.subnet6 else plug)
+        made.append(
+            _dual(plug, family, overlay, is_out=number == out6) if overlay.subnet6 else plug
+        )
     return tuple(made)
 
 
-def _dual(plug: Plug, side: _Side, overlay: OverlayWanted, *, is_out: bool) -> Plug:
+def _dual(plug: Plug, family: _Family, overlay: OverlayWanted, *, is_out: bool) -> Plug:
     pair = overlay.subnet, overlay.subnet6
-    six = _Side(
+    six = _Family(
         overlay.subnet6,
-        block6(*pair, side.block),
-        address6(*pair, side.address),
-        address6(*pair, side.way),
+        block6(*pair, family.block),
+        address6(*pair, family.address),
+        address6(*pair, family.next_hop),
         "::/0",
     )
     ifname = plug.inside.name
@@ -137,12 +144,12 @@ def _dual(plug: Plug, side: _Side, overlay: OverlayWanted, *, is_out: bool) -> P
     )
 
 
-def _cidr(side: _Side) -> str:
-    return f"{side.address}/{side.block.partition('/')[2]}"
+def _cidr(family: _Family) -> str:
+    return f"{family.address}/{family.block.partition('/')[2]}"
 
 
-def _gateway(side: _Side, ifname: str, overlay: OverlayWanted) -> Neighbour:
-    return Neighbour(ifname, side.way, gateway_mac(overlay.network_id))
+def _gateway(family: _Family, ifname: str, overlay: OverlayWanted) -> Neighbour:
+    return Neighbour(ifname, family.next_hop, gateway_mac(overlay.network_id))
 
 
 def inside_messages(wiring: Sequence[Plug], host_fd: int) -> list[bytes]:
@@ -154,26 +161,28 @@ def inside_messages(wiring: Sequence[Plug], host_fd: int) -> list[bytes]:
         if dual and not plug.six:
             messages.append(message.without_ipv6(plug.index))
         messages.append(message.up(plug.index))
-        for side in (plug, plug.six) if plug.six else (plug,):
-            messages.append(message.inside_address(plug.index, side.cidr))
-            messages.append(message.neighbour(plug.index, side.gateway))
+        for family in (plug, plug.six) if plug.six else (plug,):
+            messages.append(message.inside_address(plug.index, family.cidr))
+            messages.append(message.neighbour(plug.index, family.gateway))
         messages += (message.route(plug.index, entry) for entry in plug.routes)
         messages += (message.rule(entry) for entry in plug.rules)
     return messages
 
 
-def _routes(side: _Side, ifname: str, *, is_mesh: bool, is_out: bool) -> tuple[Route, ...]:
-    ways: tuple[Route, ...] = ()
+def _routes(family: _Family, ifname: str, *, is_mesh: bool, is_out: bool) -> tuple[Route, ...]:
+    mesh: tuple[Route, ...] = ()
     # A next hop that all hosts share lies in no task's block.
-    out = partial(Route, device=ifname, via=side.way, onlink=side.way != gateway(side.block))
+    out = partial(
+        Route, device=ifname, via=family.next_hop, onlink=family.next_hop != gateway(family.block)
+    )
     if is_mesh:
-        ways = (
-            Route(dst=side.block, device=ifname, table=_MESH_TABLE),
-            out(dst=side.anywhere, table=_MESH_TABLE),
+        mesh = (
+            Route(dst=family.block, device=ifname, table=_MESH_TABLE),
+            out(dst=family.anywhere, table=_MESH_TABLE),
         )
     if is_out:
-        return (*ways, out(dst=side.anywhere))
-    return (*ways, out(dst=side.subnet)) if side.subnet != side.block else ways
+        return (*mesh, out(dst=family.anywhere))
+    return (*mesh, out(dst=family.subnet)) if family.subnet != family.block else mesh
 
 
 def _rules(address: str) -> tuple[Rule, ...]:
@@ -184,7 +193,7 @@ def _rules(address: str) -> tuple[Rule, ...]:
     return (Rule(priority=_MESH_PRIORITY, source=address, table=_MESH_TABLE, six=six),)
 
 
-def way_out(overlays: Sequence[OverlayWanted | None]) -> int | None:
+def default_network(overlays: Sequence[OverlayWanted | None]) -> int | None:
     """Which of the networks leads out, and holds the default route.
 
     Answers to the routing mesh's clients must leave by its network; without it, the first that

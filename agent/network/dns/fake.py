@@ -1,0 +1,37 @@
+"""Resolvers in memory, for unit tests and the simulator."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+
+from agent.network.base import EndpointKey, EndpointWanted, OverlayWanted
+from pyswarm_core.ids import NetworkId, TaskId
+
+
+class FakeResolvers:
+    """Remembers which tasks have a resolver, and what those are told."""
+
+    def __init__(self) -> None:
+        self.open_for: dict[TaskId, tuple[tuple[NetworkId, ...], tuple[str, ...]]] = {}
+        """Networks and name servers of each task."""
+        self.opened = asyncio.Event()
+        self.endpoints: tuple[EndpointWanted, ...] = ()
+
+    def know(self, overlays: Iterable[OverlayWanted], endpoints: Iterable[EndpointWanted]) -> None:
+        """Remember the endpoints."""
+        self.endpoints = tuple(endpoints)
+
+    def change(self, changed: Mapping[EndpointKey, EndpointWanted | None]) -> None:
+        """Remember these, too."""
+        kept = [endpoint for endpoint in self.endpoints if endpoint.key not in changed]
+        self.endpoints = (*kept, *filter(None, changed.values()))
+
+    async def open(
+        self, task_id: TaskId, networks: Sequence[NetworkId], servers: Sequence[str]
+    ) -> None:
+        """Remember the task."""
+        self.open_for[task_id] = (tuple(networks), tuple(servers))
+        self.opened.set()
+
+    async def close(self, task_id: TaskId) -> None:
+        """Forget the task."""
+        self.open_for.pop(task_id, None)

@@ -1,0 +1,56 @@
+"""A `Filter` in memory, for unit tests and the simulator. Its rules come from the real plan."""
+
+from collections.abc import Mapping, Sequence
+
+from agent.network.base import Drift, EndpointWanted, OverlayWanted, Published, Underlay
+from agent.network.filter.host import host_table
+from agent.network.filter.table import Table, Unit
+from agent.network.names import Names
+
+
+class FakeFilter:
+    """One host's rules. `disturbed` may be set; `sync` heals it."""
+
+    def __init__(self, names: Names, underlay: Underlay) -> None:
+        self._names = names
+        self._underlay = underlay
+        self._overlays: tuple[OverlayWanted, ...] = ()
+        self._endpoints: dict[object, EndpointWanted] = {}
+        self._published: tuple[Published, ...] = ()
+        self.disturbed = False
+        self.refused: Mapping[Unit, str] = {}
+
+    @property
+    def table(self) -> Table | None:
+        """What the kernel would hold."""
+        endpoints = tuple(self._endpoints.values())
+        return host_table(self._overlays, endpoints, self._published, self._names, self._underlay)
+
+    async def sync(
+        self,
+        overlays: Sequence[OverlayWanted],
+        endpoints: Sequence[EndpointWanted] = (),
+        published: Sequence[Published] = (),
+    ) -> None:
+        """See Filter."""
+        self._overlays, self._published = tuple(overlays), tuple(published)
+        self._endpoints = {endpoint.key: endpoint for endpoint in endpoints}
+        self.disturbed = False
+
+    async def update(self, before: Sequence[EndpointWanted], now: Sequence[EndpointWanted]) -> bool:
+        """See Filter."""
+        for endpoint in before:
+            self._endpoints.pop(endpoint.key, None)
+        self._endpoints.update((endpoint.key, endpoint) for endpoint in now)
+        return not self.disturbed
+
+    async def check(self) -> tuple[Drift, ...]:
+        """See Filter."""
+        return (Drift(kind="rules", detail="of the host"),) if self.disturbed else ()
+
+    async def remember(self) -> None:
+        """See Filter."""
+
+    def dropped(self, counter: str) -> int:
+        """Nothing is."""
+        return 0

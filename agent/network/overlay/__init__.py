@@ -1,0 +1,1 @@
+"""The networks of this host: tunnels, bridges, routes and tasks' interfaces."""

@@ -1,0 +1,271 @@
+"""An `Overlay` in memory, for unit tests and the simulator. Its tables come from the real plan.
+
+A `Fabric` joins the hosts: it answers whether one task reaches another by walking the same routes,
+neighbours, FDB entries and tunnels that a packet would meet. `FakeOverlay.kernel` may be disturbed
+at will; `sync` heals it.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from ipaddress import ip_address, ip_network
+
+from msgspec.structs import replace
+
+from agent.network.base import (
+    HOST_BRIDGE,
+    Attachment,
+    Drift,
+    Fault,
+    NetworkFailed,
+    OverlayWanted,
+    Underlay,
+)
+from agent.network.encryption import ipsec
+from agent.network.encryption.ipsec import Sealing
+from agent.network.names import Names
+from agent.network.netlink import Netlink
+from agent.network.overlay import plan, refusal
+from agent.network.overlay.base import Wired
+from agent.network.overlay.plan import Refusal
+from agent.network.overlay.plug import Plug, plugs
+from agent.network.overlay.state import Fdb, KernelState, Route
+from agent.network.vips.base import InNamespace
+from pyswarm_core.ids import NetworkId, TaskId
+from pyswarm_core.objects import Capability
+
+
+class FakeOverlay:
+    """One host's tables. `kernel` and `tasks` outlive a restarted agent."""
+
+    def __init__(
+        self, fabric: "Fabric", names: Names, underlay: Underlay, *, fast_path: bool = True
+    ) -> None:
+        self.underlay = underlay
+        self.kernel = KernelState()
+        self.tasks: dict[TaskId, tuple[Plug, ...]] = {}
+        self.sealing = Sealing()
+        self.underlay_mtu = 1500
+        self.devices_made = 0
+        self.lacks: dict[Capability, str] = {}
+        """What the kernel has not, and why."""
+        self.refuses: Callable[[Route | Fdb], str] = _refuses
+        """Why the kernel refuses an entry; "" if it does not."""
+        self.carried: dict[NetworkId, OverlayWanted] = {}
+        self.refused: dict[NetworkId, str] = {}
+        self._names = names
+        self._fast_path = fast_path
+        self._published: frozenset[NetworkId] = frozenset()
+        self._paths: Mapping[str, int] = plan.NO_PATHS
+        fabric.hosts[underlay.address] = self
+
+    def plugs(self) -> list[Plug]:
+        """See Overlay."""
+        return [plug for wiring in self.tasks.values() for plug in wiring]
+
+    def plugs_of(self, task_id: TaskId) -> tuple[Plug, ...]:
+        """See Overlay."""
+        return self.tasks.get(task_id, ())
+
+    async def take(self, overlays: Sequence[OverlayWanted]) -> None:
+        """See Overlay."""
+        self.refused = refusal.refusals(overlays, self.lacks, self.underlay_mtu)
+        self.carried = {o.network_id: o for o in overlays if o.network_id not in self.refused}
+
+    async def sync(
+        self, published: Collection[NetworkId], paths: Mapping[str, int]
+    ) -> tuple[Fault, ...]:
+        """See Overlay."""
+        self._published, self._paths = frozenset(published), dict(paths)
+        before = self.kernel.links
+        self.kernel, refused = self._accepted(self._wanted())
+        self.devices_made += before != self.kernel.links
+        self.sealing = self._sealing()
+        return refusal.of_kernel(self.carried.values(), self._names, refused)
+
+    async def check(self) -> tuple[Drift, ...]:
+        """See Overlay."""
+        sealing = ipsec.difference(self._sealing(), self.sealing)
+        return plan.drifts(plan.difference(self._wanted(), self.kernel)) + ipsec.drifts(sealing)
+
+    async def attach(
+        self, task_id: TaskId, attachments: Sequence[Attachment], inside: InNamespace
+    ) -> Wired:
+        """See Overlay. The path is made up."""
+        for attachment in attachments:
+            if lack := self.refused.get(attachment.network_id):
+                raise NetworkFailed(lack)
+        wiring = plugs(
+            task_id, attachments, self.carried, self._names, self.underlay_mtu,
+            fast_path=self._fast_path,
+        )  # fmt: skip
+        holders = {plug.cidr for held, ps in self.tasks.items() if held != task_id for plug in ps}
+        if taken := [plug.cidr for plug in wiring if plug.cidr in holders]:
+            raise NetworkFailed(f"address {taken[0]} is in use")
+        networks = tuple(a.network_id for a in attachments if a.network_id != HOST_BRIDGE)
+        made = () if task_id in self.tasks else wiring
+        if task_id in self.tasks:
+            inside.adopt(task_id, networks, _no_netfilter)
+        else:
+            with inside.new(task_id, networks, _no_netfilter):
+                pass
+        self.tasks[task_id] = wiring
+        self.kernel, _ = self._accepted(self._wanted())
+        return Wired(f"/fake/netns/{task_id}", wiring, made)
+
+    async def detach(self, task_id: TaskId, inside: InNamespace) -> None:
+        """See Overlay."""
+        inside.forget(task_id)
+        if self.tasks.pop(task_id, None) is not None:
+            self.kernel, _ = self._accepted(self._wanted())
+
+    async def found(self) -> set[TaskId]:
+        """See Overlay."""
+        return set(self.tasks)
+
+    async def lacking(self) -> Mapping[Capability, str]:
+        """See Overlay."""
+        return self.lacks
+
+    async def addresses6(self) -> tuple[str, ...]:
+        """It has none."""
+        return ()
+
+    def worn_key(self) -> int:
+        """None is."""
+        return 0
+
+    def holder(self, address: str) -> TaskId | None:
+        """The task on this host that answers at the address."""
+        for task_id, wiring in self.tasks.items():
+            for plug in wiring:
+                if address in _addresses(plug):
+                    plugged = self.kernel.ports.get(plug.port.name) == plug.bridge
+                    return task_id if plugged else None
+        return None
+
+    def encrypts(self, tunnel: str) -> bool:
+        """Does what is sent into the tunnel leave this host encrypted?"""
+        encrypted = filter(ipsec.is_encrypted, self.carried.values())
+        return any(self._names.vxlan(overlay.network_id) == tunnel for overlay in encrypted)
+
+    def _accepted(self, want: KernelState) -> tuple[KernelState, list[Refusal]]:
+        """What the kernel makes of it, and what it refuses."""
+        asked: list[Route | Fdb] = [*want.routes, *want.fdb]
+        refused = [
+            Refusal(entry.device, entry, reason)
+            for entry in sorted(asked, key=str)
+            if (reason := self.refuses(entry))
+        ]
+        gone = {one.entry for one in refused}
+        kept = replace(want, routes=want.routes - gone, fdb=want.fdb - gone)
+        return kept, refused
+
+    def _sealing(self) -> Sealing:
+        return ipsec.wanted(self.carried.values(), self._names, self.underlay)
+
+    def _wanted(self) -> KernelState:
+        wirings = self.tasks.values()
+        ports = {plug.port.name: plug.bridge for wiring in wirings for plug in wiring}
+        overlays = list(self.carried.values())
+        return plan.wanted(
+            overlays, self._names, self.underlay, self.underlay_mtu, ports,
+            published=self._published, paths=self._paths,
+        )  # fmt: skip
+
+
+class Fabric:
+    """The underlay: hosts by their address.
+
+    `cut` names pairs of addresses that no packet passes between.
+    """
+
+    def __init__(self) -> None:
+        self.hosts: dict[str, FakeOverlay] = {}
+        self.cut: set[frozenset[str]] = set()
+
+    def reaches(self, host: str, task_id: TaskId, address: str) -> bool:
+        """Do packets of the task get to the task that has `address`, and answers back?"""
+        for plug in self.hosts[host].tasks.get(task_id, ()):
+            sources = [one for one in _addresses(plug) if (":" in one) == (":" in address)]
+            target = self._walk(host, plug, address) if sources else None
+            if target is None:
+                continue
+            far_host, far_task = target
+            for far_plug in self.hosts[far_host].tasks[far_task]:
+                if address in _addresses(far_plug):
+                    return self._walk(far_host, far_plug, sources[0]) == (host, task_id)
+        return False
+
+    def _walk(self, host: str, plug: Plug, address: str) -> tuple[str, TaskId] | None:
+        """Where a packet that leaves by the plug ends; None if it is lost or leaves its network."""
+        here = self.hosts[host]
+        tunnel = plug.bridge.replace("-b", "-x", 1)
+        route = _route(here.kernel, address)
+        if route is None or here.kernel.ports.get(plug.port.name) != plug.bridge:
+            return None
+        if route.device == plug.bridge:
+            return _held(host, here, address)
+        if route.device != tunnel:
+            return None
+        for far in _far_ends(here.kernel, route):
+            there = self.hosts.get(far)
+            if there is not None and frozenset((host, far)) not in self.cut:
+                if here.encrypts(tunnel) and not _opens(here.sealing, there.sealing, far):
+                    return None
+                return _arrive(far, there, here.kernel, tunnel, address)
+        return None
+
+
+def _refuses(entry: Route | Fdb) -> str:
+    """As Linux does."""
+    if isinstance(entry, Fdb) and ":" in entry.vtep:
+        return "the kernel refused: Address family not supported by protocol"
+    return ""
+
+
+def _route(kernel: KernelState, address: str) -> Route | None:
+    main = [route for route in kernel.routes if not route.table]
+    fits = [r for r in main if ip_address(address) in ip_network(r.dst)]
+    return max(fits, key=lambda r: ip_network(r.dst).prefixlen, default=None)
+
+
+def _addresses(plug: Plug) -> tuple[str, ...]:
+    """Those that the task has by this plug, of both versions."""
+    cidrs = (plug.cidr, plug.six.cidr) if plug.six else (plug.cidr,)
+    return tuple(cidr.partition("/")[0] for cidr in cidrs)
+
+
+def _far_ends(kernel: KernelState, route: Route) -> Iterator[str]:
+    macs = {n.mac for n in kernel.neighbours if (n.device, n.address) == (route.device, route.via)}
+    for entry in sorted(kernel.fdb, key=lambda fdb: fdb.vtep):
+        if entry.device == route.device and entry.mac in macs:
+            yield entry.vtep
+
+
+def _opens(here: Sealing, there: Sealing, far: str) -> bool:
+    """Has the far end the key of the association that our policy names?"""
+    named = {policy.spi for policy in here.policies if policy.destination == far}
+    ours = {(one.name, one.key) for one in here.associations if one.spi in named}
+    return any((one.name, one.key) in ours for one in there.associations)
+
+
+def _held(host: str, overlay: FakeOverlay, address: str) -> tuple[str, TaskId] | None:
+    task_id = overlay.holder(address)
+    return None if task_id is None else (host, task_id)
+
+
+def _arrive(
+    far: str, there: FakeOverlay, sender: KernelState, tunnel: str, address: str
+) -> tuple[str, TaskId] | None:
+    """The far end takes a packet only by a tunnel of the same VNI, to that network's bridge."""
+    vni = sender.links[tunnel].vni
+    bridges = {
+        n.replace("-x", "-b", 1) for n, link in there.kernel.links.items() if link.vni == vni
+    }
+    route = _route(there.kernel, address)
+    if route is None or route.device not in bridges:
+        return None
+    return _held(far, there, address)
+
+
+def _no_netfilter() -> Netlink:
+    raise NetworkFailed("there is no kernel here")

@@ -1,0 +1,331 @@
+"""The real `Overlay`: the kernel of the namespace the agent runs in. SHELL.
+
+Reads, has plan.py and ipsec.py compare, carries out. Attaching and detaching go on beside `sync`.
+"""
+
+import re
+import socket
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from agent.network import message
+from agent.network.base import (
+    HOST_BRIDGE,
+    Attachment,
+    Drift,
+    Fault,
+    NetworkFailed,
+    OverlayWanted,
+    Underlay,
+)
+from agent.network.encryption import ipsec
+from agent.network.encryption.sealer import Encryption
+from agent.network.names import Names
+from agent.network.netns import Namespaces
+from agent.network.overlay import devices, plan, refusal
+from agent.network.overlay.base import Wired
+from agent.network.overlay.plug import Plug, plugs
+from agent.network.overlay.state import KernelState
+from agent.network.threads import KernelThreads
+from agent.network.trace import look, way
+from agent.network.vips.base import InNamespace
+from pyswarm_core.ids import NetworkId, TaskId
+from pyswarm_core.objects import Capability
+
+_TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+
+
+class KernelOverlay:
+    """Carries networks and tasks in the current network namespace. Close it when done; what it made
+    stays.
+    """
+
+    def __init__(
+        self,
+        threads: KernelThreads,
+        names: Names,
+        underlay: Underlay,
+        netns_directory: Path,
+        *,
+        fast_path: bool,
+    ) -> None:
+        """The directory is ours alone. `fast_path`: hosts need neighbours for their tasks."""
+        self._threads = threads
+        self._names = names
+        self._underlay = underlay
+        self._fast_path = fast_path
+        self._namespaces = Namespaces(netns_directory)
+        self._carried: dict[NetworkId, OverlayWanted] = {}
+        self._refused: dict[NetworkId, str] = {}
+        self._set_aside: list[OverlayWanted] = []
+        self._underlay_mtu = 0
+        self._devices_made = 0
+        self._published: frozenset[NetworkId] = frozenset()
+        self._paths: Mapping[str, int] = {}
+        self._six = not devices.lacks_ipv6()
+        """Whether the kernel may hold anything of IPv6 that is ours."""
+        self._tasks: dict[TaskId, tuple[Plug, ...]] = {}
+        self._encryption = Encryption(names)
+
+    def close(self) -> None:
+        """Let go of the host's namespace. The kernel keeps what it has."""
+        self._namespaces.close()
+
+    @property
+    def carried(self) -> Mapping[NetworkId, OverlayWanted]:
+        """See Overlay."""
+        return self._carried
+
+    @property
+    def refused(self) -> Mapping[NetworkId, str]:
+        """See Overlay."""
+        return self._refused
+
+    @property
+    def underlay_mtu(self) -> int:
+        """See Overlay."""
+        return self._underlay_mtu
+
+    @property
+    def devices_made(self) -> int:
+        """See Overlay."""
+        return self._devices_made
+
+    def plugs(self) -> list[Plug]:
+        """See Overlay."""
+        there = {name for _, name in socket.if_nameindex()}
+        return [p for wiring in self._tasks.values() for p in wiring if p.port.name in there]
+
+    def plugs_of(self, task_id: TaskId) -> tuple[Plug, ...]:
+        """See Overlay."""
+        return self._tasks.get(task_id, ())
+
+    async def take(self, overlays: Sequence[OverlayWanted]) -> None:
+        """See Overlay. A network that the host cannot carry gets no device at all."""
+        new = [o for o in overlays if o.network_id not in self._carried or refusal.needed([o])]
+        self._refused = await self._threads.run(lambda: self._refusals(new)) if new else {}
+        self._set_aside = [o for o in new if o.network_id in self._refused]
+        self._carried = {o.network_id: o for o in overlays if o.network_id not in self._refused}
+
+    async def sync(
+        self, published: Collection[NetworkId], paths: Mapping[str, int]
+    ) -> tuple[Fault, ...]:
+        """See Overlay."""
+        self._published, self._paths = frozenset(published), dict(paths)
+        return await self._threads.run(self._sync)
+
+    async def check(self) -> tuple[Drift, ...]:
+        """See Overlay."""
+        drifts = plan.drifts(await self._threads.run(self._differences))
+        drifts += await self._threads.run(lambda: ipsec.drifts(self._unsealed()))
+        return drifts + (await self._threads.run(self._carriable) if self._set_aside else ())
+
+    async def attach(
+        self, task_id: TaskId, attachments: Sequence[Attachment], inside: InNamespace
+    ) -> Wired:
+        """See Overlay."""
+        if not _TASK_ID.fullmatch(task_id):
+            raise NetworkFailed(f"task id {task_id!r} cannot name a file")
+        for attachment in attachments:
+            if lack := self._refused.get(attachment.network_id):
+                raise NetworkFailed(lack)
+        wiring = plugs(
+            task_id, attachments, self._carried, self._names, self._underlay_mtu,
+            fast_path=self._fast_path,
+        )  # fmt: skip
+        networks = tuple(a.network_id for a in attachments if a.network_id != HOST_BRIDGE)
+        made = await self._threads.run(lambda: self._attach(task_id, wiring, networks, inside))
+        self._tasks[task_id] = wiring
+        return Wired(str(self._namespaces.path(task_id)), wiring, made)
+
+    async def detach(self, task_id: TaskId, inside: InNamespace) -> None:
+        """See Overlay."""
+        wiring = self._tasks.pop(task_id, ())
+        if _TASK_ID.fullmatch(task_id):
+            await self._threads.run(lambda: self._detach(task_id, wiring, inside))
+
+    async def found(self) -> set[TaskId]:
+        """See Overlay."""
+        return set(map(TaskId, await self._threads.run(self._namespaces.found)))
+
+    async def lacking(self) -> Mapping[Capability, str]:
+        """See Overlay."""
+        return await self._threads.run(lambda: self._lacking(Capability))
+
+    async def addresses6(self) -> tuple[str, ...]:
+        """See Overlay."""
+        host = self._threads.host
+        return await self._threads.run(lambda: devices.own_addresses6(host(), self._names))
+
+    def worn_key(self) -> int:
+        """See Overlay."""
+        return ipsec.worn_key(self._carried.values(), self._encryption.sent)
+
+    async def seen(
+        self, task_id: TaskId, network_id: NetworkId, address: str, *, disturbed: bool
+    ) -> way.Seen:
+        """How a task's path to an address over a network is, and how it should be. Raises
+        NetworkFailed if it has none.
+        """
+        return await self._threads.run(lambda: self._seen(task_id, network_id, address, disturbed))
+
+    def _seen(
+        self, task_id: TaskId, network_id: NetworkId, address: str, disturbed: bool
+    ) -> way.Seen:
+        names, overlay = self._names, self._carried.get(network_id)
+        bridge = names.bridge(network_id)
+        plug = next((p for p in self.plugs_of(task_id) if p.bridge == bridge), None)
+        if overlay is None or plug is None:
+            raise NetworkFailed(f"task {task_id} is not on network {network_id} here")
+        host = self._threads.host()
+        there = devices.Devices(host)
+        want, found = self._states(there)
+        by_index = {index: link.name for index, link in there.links.items()}
+        other = bridge if way.is_local(overlay, address) else names.vxlan(network_id)
+        with self._namespaces.inside(task_id) as inside:
+            held = look.inside(inside, address)
+        return way.Seen(
+            address=address, overlay=overlay, plug=plug, want=want, found=found, inside=held,
+            links={link.name: link for link in there.links.values()},
+            route=look.choice(host, by_index, address),
+            paired=look.paired(names, (bridge, other)), disturbed=disturbed,
+            unsealed=tuple(drift.detail for drift in ipsec.drifts(self._unsealed())),
+        )  # fmt: skip
+
+    def _states(self, found: devices.Devices) -> tuple[KernelState, KernelState]:
+        """What is desired, and what is there."""
+        if self._carried:
+            self._underlay_mtu = found.mtu_of(self._underlay.address)
+        wirings = list(self._tasks.values())
+        ports = {plug.port.name: plug.bridge for wiring in wirings for plug in wiring}
+        behind = [task for wiring in wirings for plug in wiring for task in plug.neighbours]
+        want = plan.wanted(
+            list(self._carried.values()), self._names, self._underlay, self._underlay_mtu, ports,
+            behind_ports=behind, published=self._published, paths=self._paths,
+        )  # fmt: skip
+        # What is left of the last dual-stack network, perhaps another agent's, is found as well.
+        self._six |= plan.FORWARDING6 in want.settings
+        host = self._threads.host()
+        return want, devices.find(host, found, self._names, want.settings, ports, six=self._six)
+
+    def _refusals(self, overlays: Sequence[OverlayWanted]) -> dict[NetworkId, str]:
+        """Why this host cannot carry some of these."""
+        needed = refusal.needed(overlays)
+        if Capability.IPV6 in needed and not self._underlay_mtu:
+            found = devices.Devices(self._threads.host())
+            self._underlay_mtu = found.mtu_of(self._underlay.address)
+        refused = refusal.refusals(overlays, self._lacking(needed), self._underlay_mtu)
+        for overlay in overlays:
+            # Of one that is here already, tasks would lose what they have.
+            is_new = overlay.vni and overlay.network_id not in self._carried
+            if is_new and (route := devices.overlapped(self._names, overlay)):
+                refused[overlay.network_id] = (
+                    f"network {overlay.name} ({overlay.subnet}) overlaps a route of this host"
+                    f" ({route}): make it with another --subnet, or change the route"
+                )
+        return refused
+
+    def _lacking(self, needed: Iterable[Capability]) -> dict[Capability, str]:
+        asked: dict[Capability, Callable[[], str]] = {
+            Capability.ESP: self._encryption.lack, Capability.IPV6: devices.lacks_ipv6
+        }  # fmt: skip
+        return {capability: lack for capability in needed if (lack := asked[capability]())}
+
+    def _carriable(self) -> tuple[Drift, ...]:
+        refused = self._refusals(self._set_aside)
+        free = [o.name for o in self._set_aside if o.network_id not in refused]
+        return tuple(
+            Drift(kind="link", detail=f"network {name} can be carried now") for name in free
+        )
+
+    def _unsealed(self) -> ipsec.Changes:
+        return self._encryption.compare(self._sealing())
+
+    def _sealing(self) -> ipsec.Sealing:
+        return ipsec.wanted(self._carried.values(), self._names, self._underlay)
+
+    def _differences(self) -> plan.Changes:
+        return plan.difference(*self._states(devices.Devices(self._threads.host())))
+
+    def _sync(self) -> tuple[Fault, ...]:
+        """What could not be made. Raises NetworkFailed for what concerns the host as a whole."""
+        overlays = self._carried.values()
+        try:
+            unsealed = self._encryption.sync(self._sealing())
+        finally:
+            refused = self._sync_devices()
+        return refusal.of_seals(overlays, unsealed) + refusal.of_kernel(
+            overlays, self._names, refused
+        )
+
+    def _sync_devices(self) -> list[plan.Refusal]:
+        refused: list[plan.Refusal] = []
+        host = self._threads.host()
+        want, found = self._states(devices.Devices(host))
+        changes = plan.difference(want, found)
+        if changes.drop_links or changes.make_links or changes.lost_ports:
+            self._devices_made += 1
+        if changes != plan.Changes():
+            refused = devices.carry_out(host, changes, want, self._aliases())
+        self._six = plan.FORWARDING6 in want.settings
+        for task_id, wiring in list(self._tasks.items()):
+            if any(plug.port.name in changes.lost_ports for plug in wiring):
+                refused += self._mend_unless_detached(task_id, wiring)
+        return refused
+
+    def _aliases(self) -> dict[str, str]:
+        """The texts that people see on devices."""
+        return {
+            name: f"pyswarm network {overlay.name} {network_id}"
+            for network_id, overlay in self._carried.items()
+            for name in (self._names.bridge(network_id), self._names.vxlan(network_id))
+        }
+
+    def _attach(
+        self,
+        task_id: TaskId,
+        wiring: tuple[Plug, ...],
+        networks: tuple[NetworkId, ...],
+        inside: InNamespace,
+    ) -> Sequence[Plug]:
+        """The plugs that had to be made."""
+        spaces, host = self._namespaces, self._threads.host()
+        if spaces.exists(task_id):
+            made = self._mend(task_id, wiring)
+            devices.introduce(host, wiring)
+            inside.adopt(task_id, networks, lambda: spaces.netfilter_of(task_id))
+            return made
+        # The kernel removes a namespace some time after its last use, and its pairs with it; those
+        # of an earlier attempt at this task would be in the way.
+        left = [message.drop_link_named(plug.port.name) for plug in wiring]
+        host.apply(left, gone_is_fine=True)
+        six = any(plug.six is not None for plug in wiring)
+        with spaces.new(six=six) as (descriptor, task):
+            devices.plug(host, wiring, task, spaces.host)
+            with inside.new(task_id, networks, lambda: spaces.netfilter(descriptor)):
+                spaces.keep(task_id, descriptor)
+        return wiring
+
+    def _detach(self, task_id: TaskId, wiring: tuple[Plug, ...], inside: InNamespace) -> None:
+        # A namespace may outlive its file by long; it must not answer for who has its address next.
+        down = [message.down(plug.port.name) for plug in wiring]
+        self._threads.host().apply(down, gone_is_fine=True)
+        self._namespaces.drop(task_id)
+        inside.forget(task_id)
+
+    def _mend_unless_detached(
+        self, task_id: TaskId, wiring: tuple[Plug, ...]
+    ) -> list[plan.Refusal]:
+        try:
+            self._mend(task_id, wiring)
+        except (NetworkFailed, OSError) as error:
+            if task_id in self._tasks:
+                return [plan.Refusal(p.bridge, p.port, f"task {task_id}: {error}") for p in wiring]
+        return []
+
+    def _mend(self, task_id: TaskId, wiring: tuple[Plug, ...]) -> Sequence[Plug]:
+        host = self._threads.host()
+        if lost := [plug for plug in wiring if not devices.is_plugged(host, plug)]:
+            with self._namespaces.inside(task_id) as inside:
+                devices.plug(host, lost, inside, self._namespaces.host)
+        return lost

@@ -1,0 +1,1 @@
+"""How large a packet gets to each of the other hosts whole."""
