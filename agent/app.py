@@ -12,6 +12,7 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from agent import preflight
+from agent.assigned import Assigned
 from agent.config import Config
 from agent.images.base import Images
 from agent.images.settings import ImageSettings
@@ -23,18 +24,18 @@ from agent.network.dataplane import KernelDataplane
 from agent.network.dns.forward import HostServers
 from agent.network.dns.server import serving_names
 from agent.network.netns import Namespaces
-from agent.overlays import Overlays
+from agent.outbox import Outbox
+from agent.overlays.faults import WHOLE_HOST
+from agent.overlays.overlays import Overlays
+from agent.overlays.plan import Plan
 from agent.preparation import Preparation
 from agent.records import Records
 from agent.runtime.base import LogLimits
 from agent.runtime.crun import ConmonRuntime
 from agent.runtime.layout import Layout
 from agent.runtime.room import shortage
-from agent.session.assigned import Assigned
 from agent.session.conversation import Greeting, Session
-from agent.session.faults import WHOLE_HOST
 from agent.session.identity import Identity, Joining, join
-from agent.session.outbox import Outbox
 from agent.session.tunnels import Dialer
 from agent.tracing import Tracer
 from agent.worker import Worker
@@ -213,11 +214,10 @@ async def _network(
     )
     overlays = Overlays(
         dataplane,
-        config.bridge_subnet,
+        Plan(config.bridge_subnet, config.advertise_addr),
         config.run_dir / "overlays.json",
         outbox.acknowledge,
         resolvers,
-        own_address=config.advertise_addr,
         watch=NetworkWork(registry),
     )
     return _Network(dataplane, namespaces, overlays)

@@ -28,7 +28,7 @@ from prometheus_client.registry import Collector
 from agent.network.dataplane import KernelDataplane
 from agent.network.filter.host import UNSEALED
 from agent.network.filter.senders import SPOOFED
-from agent.overlays import Overlays
+from agent.overlays.overlays import Overlays
 from agent.session.conversation import Session
 from agent.tasks.record import Record
 from agent.worker import Worker

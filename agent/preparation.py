@@ -21,7 +21,8 @@ from agent.images.base import (
     PullProgress,
 )
 from agent.network.base import RESOLVER_ADDRESS
-from agent.overlays import Attached, Overlays
+from agent.overlays.overlays import Overlays
+from agent.overlays.plan import Attached
 from agent.runtime.base import ContainerConfig, LogLimits, Runtime, RuntimeFailed
 from agent.runtime.mounts import read_from_layers
 from agent.tasks.machine import Prepared

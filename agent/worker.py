@@ -10,16 +10,16 @@ import signal
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 
+from agent.assigned import Assigned
 from agent.fitness import Fitness, is_of_host, looked, refused, started
 from agent.images.base import ImageError
 from agent.listening import POLL_FIRST_S, POLL_MAX_S
 from agent.network.base import NetworkFailed
-from agent.overlays import Overlays
+from agent.outbox import Outbox
+from agent.overlays.overlays import Overlays
 from agent.preparation import Preparation
 from agent.records import Records
 from agent.runtime.base import HostFailed, Runtime, RuntimeFailed
-from agent.session.assigned import Assigned
-from agent.session.outbox import Outbox
 from agent.stopwatch import Stopwatch
 from agent.tasks import machine
 from agent.tasks.machine import Effect, Event

@@ -13,10 +13,10 @@ import grpc
 import msgspec
 from google.protobuf.message import DecodeError
 
+from agent.assigned import Assigned, assigned_from, joined
 from agent.network.base import Fault
-from agent.session.assigned import Assigned, assigned_from, joined
+from agent.outbox import Outbox
 from agent.session.identity import Identity
-from agent.session.outbox import Outbox
 from agent.worker import Worker
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS
 from pyswarm_core.aio.logs import EventLog

@@ -12,19 +12,20 @@ from typing import Any
 
 import msgspec
 
+from agent.assigned import Assigned
 from agent.images.base import ImageNotFound
 from agent.network.base import Underlay
 from agent.network.dns.fake import FakeResolvers
 from agent.network.fake import FakeDataplane
 from agent.network.names import Names
 from agent.network.overlay.fake import Fabric
-from agent.overlays import Overlays
+from agent.outbox import Outbox
+from agent.overlays.overlays import Overlays
+from agent.overlays.plan import Plan
 from agent.preparation import Say
 from agent.runtime.base import ContainerConfig
-from agent.session.assigned import Assigned
 from agent.session.conversation import Greeting
 from agent.session.identity import Identity
-from agent.session.outbox import Outbox
 from agent.tasks.machine import Prepared
 from agent.tasks.record import Record
 from agent.worker import Worker
@@ -288,11 +289,10 @@ class Host:
         file = self._file(OVERLAYS)
         overlays = Overlays(
             self.dataplane,
-            "172.31.0.0/20",
+            Plan("172.31.0.0/20", self.address),
             file,
             outbox.acknowledge,
             FakeResolvers(),
-            own_address=self.address,
         )
         runtime = SimRuntime(self.engine)
         worker = Worker(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.session.assigned import assigned_from
+from agent.assigned import assigned_from
 from pyswarm_core.api.v1 import dispatcher_pb2
 
 

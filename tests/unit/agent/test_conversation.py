@@ -8,11 +8,11 @@ from pathlib import Path
 import grpc
 import pytest
 
+from agent.assigned import Assigned
+from agent.outbox import Outbox
 from agent.session import conversation
-from agent.session.assigned import Assigned
 from agent.session.conversation import Ended, Greeting, Session, too_old
 from agent.session.identity import Identity
-from agent.session.outbox import Outbox
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.ids import TaskId
 from pyswarm_core.limits import CONTROLLERS_MAX, PROTOCOL, STATUSES_PER_MESSAGE

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from agent.assigned import Assigned, AssignedTask, Template
 from agent.network.base import EndpointWanted
-from agent.session.assigned import Assigned, AssignedTask, Template
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.objects import TaskStatus
 from pyswarm_core.specs import ContainerSpec, DnsConfig, NetworkAttachment, TaskSpec

@@ -10,22 +10,22 @@ import pytest
 from msgspec.structs import replace
 
 from agent import preparation
+from agent.assigned import Assigned, AssignedTask, Template
 from agent.images.base import Credentials, Image
 from agent.images.fake import FakeImages, FakeRegistry
 from agent.network.base import OverlayWanted, Published, Underlay
 from agent.network.dns.fake import FakeResolvers
 from agent.network.fake import FakeDataplane
 from agent.network.overlay.fake import Fabric
-from agent.overlays import Overlays
+from agent.outbox import Outbox
+from agent.overlays.overlays import Overlays
+from agent.overlays.plan import Kept, Plan
 from agent.preparation import PREPARING_AT_ONCE, Preparation
 from agent.records import Records
 from agent.runtime.base import ContainerConfig, LogLimits
 from agent.runtime.fake import FakeRuntime, Script
-from agent.session.assigned import Assigned, AssignedTask, Template
-from agent.session.outbox import Outbox
 from agent.tasks.ocispec import HostFacts
 from agent.tasks.record import Record
-from agent.wishes import Wish
 from agent.worker import Worker
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.clock import MILLISECOND
@@ -98,7 +98,11 @@ class Host:
         async with asyncio.TaskGroup() as group:
             path = self.directory / "overlays.json"
             overlays = Overlays(
-                self.dataplane, "10.127.0.0/24", path, self.outbox.acknowledge, self.resolvers
+                self.dataplane,
+                Plan("10.127.0.0/24"),
+                path,
+                self.outbox.acknowledge,
+                self.resolvers,
             )
             preparation = Preparation(
                 images=FakeImages(self.registry, group),
@@ -230,7 +234,7 @@ async def test_ports_of_a_task_that_nobody_remembers_are_withdrawn(tmp_path: Pat
     left = Published(
         task_id=TaskId("t9"), network_id=NET, address="10.128.0.9", ports=(host_port(53),)
     )
-    kept = msgspec.json.encode(Wish((OVERLAY,), (), (left,)))
+    kept = msgspec.json.encode(Kept((OVERLAY,), (), (left,)))
     (tmp_path / "overlays.json").write_bytes(kept)
     async with host.worker(), asyncio.timeout(30):
         while host.dataplane.published or not host.dataplane.overlay.kernel.links:

@@ -1,6 +1,6 @@
 """Numbers for ports of mode host."""
 
-from agent.tasks.hostports import with_numbers
+from agent.overlays.hostports import with_numbers
 from pyswarm_core.ports import CHOSEN_BY_AGENTS
 from pyswarm_core.specs import PortConfig, Protocol, PublishMode
 

@@ -1,28 +1,21 @@
-"""Keeps on disk what this host's networks should be: networks and published ports in one file, each
-endpoint in a file beside it, so that a changed endpoint costs its own. SHELL.
+"""Keeps a host's plan on disk: networks and published ports in one file, each endpoint in a file
+beside it, so that a changed endpoint costs its own. SHELL.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
 import msgspec
 
-from agent.network.base import EndpointKey, EndpointWanted, OverlayWanted, Published
+from agent.network.base import EndpointKey, EndpointWanted
+from agent.overlays.plan import Kept
 from pyswarm_core.aio.logs import EventLog
 
-_log = EventLog("agent.wishes")
+_log = EventLog("agent.overlays.files")
 
 
-class Wish(msgspec.Struct, frozen=True):
-    """All of it."""
-
-    overlays: tuple[OverlayWanted, ...] = ()
-    endpoints: tuple[EndpointWanted, ...] = ()
-    published: tuple[Published, ...] = ()
-
-
-class Wishes:
+class NetworkFiles:
     """The files. What cannot be read or written is logged: the controller tells it again."""
 
     def __init__(self, path: Path) -> None:
@@ -30,15 +23,15 @@ class Wishes:
         self.written = 0
         """Files written or removed so far."""
 
-    def load(self) -> Wish:
+    def load(self) -> Kept:
         """What was kept; of the endpoints also those of one file, as earlier agents kept them."""
         if not self._path.exists():
-            return Wish()
+            return Kept()
         try:
-            kept = msgspec.json.decode(self._path.read_bytes(), type=Wish)
+            kept = msgspec.json.decode(self._path.read_bytes(), type=Kept)
         except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
             _log.error("network.unreadable", path=self._path, error=error)
-            return Wish()
+            return Kept()
         endpoints = {endpoint.key: endpoint for endpoint in kept.endpoints}
         for file in sorted(self._path.parent.glob(f"{self._path.stem}.*.*")):
             try:
@@ -49,9 +42,9 @@ class Wishes:
                 endpoints[endpoint.key] = endpoint
         return msgspec.structs.replace(kept, endpoints=tuple(endpoints.values()))
 
-    def save(self, overlays: Iterable[OverlayWanted], published: Iterable[Published]) -> None:
+    def save(self, kept: Kept) -> None:
         """Keep these networks and ports, and no others."""
-        self._write(self._path, Wish(tuple(overlays), (), tuple(published)))
+        self._write(self._path, kept)
 
     def save_endpoints(self, changed: Mapping[EndpointKey, EndpointWanted | None]) -> None:
         """Keep these endpoints as they are now; None: not any more."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent import overlays as module
+from agent.assigned import Assigned
 from agent.network.base import (
     Backend,
     EndpointKey,
@@ -24,9 +24,9 @@ from agent.network.dns.fake import FakeResolvers
 from agent.network.fake import FakeDataplane
 from agent.network.overlay.fake import Fabric
 from agent.network.overlay.state import KernelState
-from agent.overlays import Overlays
-from agent.session.assigned import Assigned
-from agent.wishes import Wish
+from agent.overlays import overlays as module
+from agent.overlays.overlays import Overlays
+from agent.overlays.plan import Kept, Plan
 from pyswarm_core.clock import MILLISECOND
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.limits import FAULT_AFTER, NETWORK_WAIT_MAX
@@ -107,11 +107,10 @@ async def running(
 ) -> AsyncIterator[Overlays]:
     overlays = Overlays(
         dataplane,
-        "10.127.0.0/24",
+        Plan("10.127.0.0/24", "192.0.2.1"),
         path,
         told.take,
         FakeResolvers(),
-        own_address="192.0.2.1",
         watch=watch,
     )
     async with asyncio.TaskGroup() as group:
@@ -368,13 +367,13 @@ async def test_a_changed_endpoint_costs_its_own_work_whatever_else_there_is(tmp_
         await overlays.assign(everything(overlay(NET), endpoints=many))
         await told.until(1)
         files = {file.name: file.stat().st_ino for file in tmp_path.iterdir()}
-        syncs, written = dataplane.syncs, overlays._wishes.written
+        syncs, written = dataplane.syncs, overlays._files.written
         changed = service(7, "10.1.0.5", "10.1.0.6", digest=70_000)
         await overlays.assign(assigned(2, changed))
         await told.until(2)
         assert dataplane.syncs == syncs
         assert dataplane.updates == [{changed.key: changed}]
-        assert overlays._wishes.written == written + 1
+        assert overlays._files.written == written + 1
         after = {file.name: file.stat().st_ino for file in tmp_path.iterdir()}
         assert {name for name in after if after[name] != files.get(name)} == {"overlays.net.s7"}
         assert told.digests[-1] == told.digests[-2] ^ 7 ^ 70_000
@@ -399,7 +398,7 @@ async def test_endpoints_that_an_earlier_agent_kept_in_one_file_are_taken_over(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "overlays.json"
-    kept = Wish((overlay(NET),), (service(1, "10.1.0.5"), service(2)))
+    kept = Kept((overlay(NET),), (service(1, "10.1.0.5"), service(2)))
     path.write_bytes(msgspec.json.encode(kept))
     (tmp_path / "overlays.net.broken").write_bytes(b"{")
     for _ in range(2):

@@ -1,7 +1,7 @@
 """What is told of a host's faults, and for how long."""
 
 from agent.network.base import Fault
-from agent.session.faults import Faults
+from agent.overlays.faults import Faults
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.limits import FAULT_AFTER, FAULT_KEPT, FAULTS_MAX

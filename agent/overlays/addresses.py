@@ -1,0 +1,80 @@
+"""Which addresses this host's tasks hold on its networks. PURE (mutable)."""
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+from agent.network.ipam import Exhausted, Pool
+from pyswarm_core.ids import NetworkId, TaskId
+from pyswarm_core.objects import Address
+
+
+class NoneFree(NamedTuple):
+    """A network without an address to give, and what it has."""
+
+    network_id: NetworkId
+    why: Exhausted
+
+
+class Addresses:
+    """A pool for each network, and what tasks hold of them."""
+
+    def __init__(self) -> None:
+        self._pools: dict[NetworkId, Pool] = {}
+        self._held: dict[TaskId, tuple[Address, ...]] = {}
+
+    def of(self, task_id: TaskId) -> tuple[Address, ...]:
+        """The task's; empty if it has none."""
+        return self._held.get(task_id, ())
+
+    def grant(self, network_id: NetworkId, blocks: tuple[str, ...]) -> None:
+        """Hand out from exactly these blocks of the network from now on."""
+        known = network_id in self._pools
+        pool = self._pools.setdefault(network_id, Pool())
+        pool.extend(blocks)
+        if not known:
+            # A power loss takes what is known of networks, but not which addresses tasks had.
+            for address in chain.from_iterable(self._held.values()):
+                if address.network_id == network_id:
+                    pool.take(address.address)
+
+    def adopt(self, task_id: TaskId, addresses: tuple[Address, ...]) -> None:
+        """A task that was here before holds these."""
+        for address in addresses:
+            if pool := self._pools.get(address.network_id):
+                pool.take(address.address)
+        self._held[task_id] = addresses
+
+    def allocate(
+        self, task_id: TaskId, networks: Sequence[NetworkId]
+    ) -> tuple[Address, ...] | NoneFree:
+        """One on each of these networks; or the network that has none left, and then the task holds
+        nothing.
+        """
+        given: list[Address] = []
+        for network_id in networks:
+            found = self._pools.get(network_id, Pool()).allocate()
+            if isinstance(found, Exhausted):
+                self._release(given)
+                return NoneFree(network_id, found)
+            given.append(Address(network_id=network_id, address=found))
+        self._held[task_id] = tuple(given)
+        return self._held[task_id]
+
+    def release(self, task_id: TaskId) -> None:
+        """Take the task's back. Unknown: no error."""
+        self._release(self._held.pop(task_id, ()))
+
+    def used(self, network_id: NetworkId) -> bool:
+        """Whether a task holds an address of the network."""
+        pool = self._pools.get(network_id)
+        return pool is not None and bool(pool.used)
+
+    def drop(self, network_id: NetworkId) -> None:
+        """The network has left this host."""
+        self._pools.pop(network_id, None)
+
+    def _release(self, addresses: Iterable[Address]) -> None:
+        for address in addresses:
+            if pool := self._pools.get(address.network_id):
+                pool.release(address.address)

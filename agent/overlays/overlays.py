@@ -1,0 +1,243 @@
+"""Keeps the kernel's network as the plan says. SHELL over `Plan`, `Dataplane` and `Resolvers`.
+
+What is planned is kept in files, so that a restarted agent restores the same network before, and
+without, any controller; a power loss, which leaves no task running, may take it.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from agent.assigned import Assigned
+from agent.network.base import HOST_BRIDGE, Attachment, Fault, NetworkFailed, Resolvers
+from agent.network.dataplane import Dataplane
+from agent.overlays.files import NetworkFiles
+from agent.overlays.plan import Attached, Plan, Work, own_networks
+from agent.stopwatch import NetworkWatch
+from pyswarm_core.aio.logs import EventLog
+from pyswarm_core.clock import SECOND, Instant, seconds
+from pyswarm_core.ids import NetworkId, TaskId
+from pyswarm_core.limits import NETWORK_WAIT_MAX
+from pyswarm_core.objects import Address
+from pyswarm_core.specs import PortConfig
+from pyswarm_core.units import format_duration
+
+_log = EventLog("agent.overlays")
+
+REPAIR_PERIOD_S = 15.0
+"""How often the kernel is compared with what it should be."""
+RETRY_S = 1.0
+
+
+def _now() -> Instant:
+    return Instant(int(asyncio.get_running_loop().time() * SECOND))
+
+
+class Overlays:
+    """Attaches tasks and syncs the dataplane. `run` does the work; the rest only asks for it."""
+
+    def __init__(
+        self,
+        dataplane: Dataplane,
+        plan: Plan,
+        path: Path,
+        acknowledge: Callable[[int, int], None],
+        resolvers: Resolvers,
+        *,
+        watch: NetworkWatch | None = None,
+    ) -> None:
+        """`acknowledge` is told the revision of the newest assignment that the kernel follows, and
+        the digest of its endpoints.
+        """
+        self._dataplane = dataplane
+        self._plan = plan
+        self._files = NetworkFiles(path)
+        self._tell = acknowledge
+        self._resolvers = resolvers
+        self._watch = watch
+        self.programmed = 0
+        """The newest revision that the kernel follows."""
+        self._synced = 0
+        """The version of the plan that the kernel follows."""
+        self._changed = asyncio.Condition()
+        plan.restore(self._files.load())
+
+    def adopt(
+        self, task_id: TaskId, addresses: tuple[Address, ...], ports: tuple[PortConfig, ...] = ()
+    ) -> None:
+        """Note the addresses and the host's ports that an adopted task has."""
+        self._plan.adopt(task_id, addresses, ports)
+
+    async def assign(self, assigned: Assigned) -> None:
+        """Take what the controller says; see Plan."""
+        if self._plan.assign(assigned):
+            await self._notify()
+        if self._synced == self._plan.version:
+            self._acknowledge(self._plan.revision, self._plan.digest)
+
+    async def attach(
+        self, task_id: TaskId, networks: Iterable[NetworkId], servers: Sequence[str] = ()
+    ) -> Attached:
+        """Give the task addresses, a network namespace and, on overlays, a resolver that asks
+        `servers` what it does not know (none: the host's). A task that has them keeps them.
+
+        Raises NetworkFailed: no address free, or the kernel refused.
+        """
+        desired = own_networks(networks)
+        if desired is None:
+            return Attached()
+        await self.ready(networks, is_new=not self._plan.addresses(task_id))
+        addresses = self._plan.join(task_id, desired)
+        path = await self._dataplane.attach(
+            task_id,
+            tuple(
+                Attachment(network_id=a.network_id, address=a.address, ifname=f"eth{index}")
+                for index, a in enumerate(addresses)
+            ),
+        )
+        overlays = [network_id for network_id in desired if network_id != HOST_BRIDGE]
+        if overlays:
+            await self._resolvers.open(task_id, overlays, servers)
+        return self._plan.attached(task_id, path, has_resolver=bool(overlays))
+
+    async def ready(self, networks: Iterable[NetworkId], *, is_new: bool = True) -> None:
+        """Return once a task may attach to these networks, or (not `is_new`) be mended there.
+
+        Raises NetworkFailed: one is not assigned, this host cannot carry one, or the kernel does
+        not follow in time.
+        """
+        desired = own_networks(networks) or ()
+        faults = self._plan.faults
+        if missing := self._plan.unassigned(desired):
+            told = faults.of(missing)
+            raise NetworkFailed(told or f"network {missing} is not assigned to this node")
+        try:
+            async with asyncio.timeout(seconds(NETWORK_WAIT_MAX)):
+                await self.settled()
+        except TimeoutError:
+            names = ", ".join(map(self._plan.name, desired)) or "none"
+            waited = format_duration(NETWORK_WAIT_MAX)
+            why = faults.trouble or "the kernel is still at work"
+            raise NetworkFailed(f"networks ({names}) not ready after {waited}: {why}") from None
+        for network_id in desired if is_new else ():
+            if reason := faults.of(network_id):
+                raise NetworkFailed(reason)
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """What this host cannot do of its networks now."""
+        return self._plan.faults.now(_now())
+
+    def claim(self, task_id: TaskId, ports: Iterable[PortConfig]) -> tuple[PortConfig, ...]:
+        """Ports of the host for the task; see Plan."""
+        return self._plan.claim(task_id, ports)
+
+    async def publish(self, task_id: TaskId, ports: tuple[PortConfig, ...]) -> None:
+        """Forward these ports of the host to the task, and no others; return once that is so."""
+        if self._plan.publish(task_id, ports):
+            await self._notify()
+            await self.settled()
+
+    @property
+    def published(self) -> frozenset[TaskId]:
+        """The tasks that ports of this host are forwarded to."""
+        return frozenset(self._plan.published)
+
+    async def detach(self, task_id: TaskId) -> None:
+        """Take namespace and addresses back; a task that has none is no error."""
+        await self._resolvers.close(task_id)
+        await self._dataplane.detach(task_id)
+        if self._plan.leave(task_id):
+            await self._notify()
+
+    async def found(self) -> set[TaskId]:
+        """The tasks that have a network namespace, whoever made it."""
+        return await self._dataplane.found()
+
+    async def settled(self) -> None:
+        """Return once everything asked for so far is programmed."""
+        target = self._plan.version
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._synced >= target)
+
+    async def run(self) -> None:
+        """Keep the kernel as planned, for ever: after every change, and in between what others
+        disturbed.
+        """
+        self._plan.change()
+        drifts, saved = 0, 0
+        while True:
+            work = self._plan.take()
+            # Before the kernel follows: who returns after a kill must not want less than that.
+            if work.anew and saved != work.version:
+                self._files.save(self._plan.kept())
+                saved = work.version
+            self._files.save_endpoints(work.changed)
+            if not await self._carry_out(work, drifts):
+                await asyncio.sleep(RETRY_S)
+                continue
+            async with self._changed:
+                self._synced = work.version
+                self._changed.notify_all()
+            # What came meanwhile and changed nothing is followed as well.
+            same = self._plan.version == work.version
+            if revision := self._plan.revision if same else work.revision:
+                self._acknowledge(revision, work.digest)
+            drifts = await self._wait_for_work(work.version)
+
+    async def _carry_out(self, work: Work, drifts: int) -> bool:
+        """Whether the kernel follows now."""
+        loop, plan = asyncio.get_running_loop(), self._plan
+        began = loop.time()
+        carried = [overlay.network_id for overlay in plan.carried] if work.anew else None
+        try:
+            faults = await self._sync(work)
+        except NetworkFailed as error:
+            _log.error("network.sync_failed", error=error)
+            plan.faults.failed(str(error))
+            plan.look_at_all()
+            return False
+        for fault in plan.faults.synced(faults, carried, _now()):
+            _log.error("network.fault", network=fault.network_id, reason=fault.reason)
+        if self._watch:
+            self._watch.synced(loop.time() - began)
+            self._watch.healed(drifts)
+        return True
+
+    async def _sync(self, work: Work) -> tuple[Fault, ...]:
+        if not work.anew:
+            self._resolvers.change(work.changed)
+            return await self._dataplane.update(work.changed)
+        carried, endpoints = self._plan.carried, self._plan.endpoints
+        self._resolvers.know(carried, endpoints)
+        published = tuple(self._plan.published.values())
+        return await self._dataplane.sync(carried, endpoints, published)
+
+    def _acknowledge(self, revision: int, digest: int) -> None:
+        self.programmed = max(self.programmed, revision)
+        self._tell(revision, digest)
+
+    async def _wait_for_work(self, version: int) -> int:
+        """Return when there is something to do: how much somebody has disturbed, if that is it."""
+        while True:
+            try:
+                async with asyncio.timeout(REPAIR_PERIOD_S), self._changed:
+                    await self._changed.wait_for(lambda: self._plan.version > version)
+                return 0
+            except TimeoutError:
+                pass
+            try:
+                drifts = await self._dataplane.check()
+            except NetworkFailed as error:
+                _log.warning("network.check_failed", error=error)
+                self._plan.look_at_all()
+                return 0
+            if drifts:
+                self._plan.look_at_all()
+                for drift in drifts[:10]:
+                    _log.warning("network.drift", kind=drift.kind, detail=drift.detail)
+                return len(drifts)
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
