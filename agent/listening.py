@@ -3,8 +3,8 @@
 import asyncio
 from pathlib import Path
 
+from agent.network.sockets import listens
 from agent.tasks.record import Record
-from agent.tasks.sockets import listens
 
 POLL_FIRST_S = 0.02
 POLL_MAX_S = 1.0

@@ -23,7 +23,7 @@ from agent.network import message
 from agent.network.names import task_mac
 from agent.network.netlink import Netlink
 from agent.network.netns import Namespaces
-from agent.network.overlay.state import Link, Route
+from agent.network.state import Link, Route
 from agent.runtime import mounts
 from bench import machine
 from bench.image import PROGRAM

@@ -81,7 +81,7 @@ class OverlayWanted(msgspec.Struct, frozen=True, kw_only=True):
     gateway: str = ""
     """The tasks' next hop; empty: the first address of each block."""
     ingress: bool = False
-    """Of the routing mesh: the way back to the host that a connection entered by."""
+    """Of the routing mesh: answers return by the host that a connection entered by."""
     encrypted: bool = False
     """Packets between hosts must be sealed; a host that cannot does not carry the network."""
     encryption_keys: tuple[EncryptionKey, ...] = ()

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from ipaddress import IPv6Address
 
-from agent.network.overlay.state import Address, Fdb, Link, Neighbour, Route, Rule
+from agent.network.state import Address, Fdb, Link, Neighbour, Route, Rule
 
 HEADER = struct.Struct("IHHII")  # length, type, flags, sequence, port
 _ATTR = struct.Struct("HH")

@@ -97,7 +97,7 @@ def link_local(mac: str) -> str:
 
 
 def return_mark(node_number: int) -> int:
-    """The mark of connections that entered by a host, and of their answers' way back there."""
+    """The mark of connections that entered by a host, and of their answers, which return there."""
     return MARK_KIND | node_number % _MARK_NUMBERS << 8
 
 

@@ -59,13 +59,13 @@ def host_table(
     known = {overlay.network_id: overlay for overlay in overlays}
     led = ports(known, endpoints, [task for task in published if task.network_id in known])
     meshed = [overlay for overlay in overlays if overlay.ingress]
-    led_to = [names.bridge(task.network_id) for task in published]
-    led_to += (name for overlay in meshed for name in _devices(overlay, names))
+    forwarded_to = [names.bridge(task.network_id) for task in published]
+    forwarded_to += (name for overlay in meshed for name in _devices(overlay, names))
     sealed = [overlay for overlay in overlays if is_encrypted(overlay)]
     frames = _frames(sealed, underlay.port)
     return Table(
         elements=_networks(overlays, names)
-        | _mesh(meshed, names, led_to)
+        | _mesh(meshed, names, forwarded_to)
         | {"sealed_tunnels": Elements("ifname", _tunnels(sealed, names))}
         | _ports(led),
         chains=_before_routing(names, underlay, meshed=bool(meshed))
@@ -140,12 +140,12 @@ def _networks(overlays: Sequence[OverlayWanted], names: Names) -> dict[str, Elem
 
 
 def _mesh(
-    meshed: Sequence[OverlayWanted], names: Names, led_to: Sequence[str]
+    meshed: Sequence[OverlayWanted], names: Names, forwarded_to: Sequence[str]
 ) -> dict[str, Elements]:
     peers = [peer for overlay in meshed for peer in overlay.peers]
     here = any(overlay.local_blocks for overlay in meshed)
     return {
-        "led_to": Elements("ifname", _set(f'"{name}"' for name in led_to)),
+        "forwarded_to": Elements("ifname", _set(f'"{name}"' for name in forwarded_to)),
         "mesh_tunnels": Elements("ifname", _tunnels(meshed, names)),
         "mesh_bridges": Elements("ifname", _set(f'"{names.bridge(o.network_id)}"' for o in meshed)),
         "entries": Elements(
@@ -247,8 +247,8 @@ def _on_the_way_out(names: Names) -> dict[str, Chain]:
         "forward": Chain(hook="type filter hook forward priority filter;", rules=(
             "iifname . oifname @same_network accept",
             "iifname @internal drop",
-            "ct status dnat ct direction original oifname @led_to accept",
-            "ct status dnat ct direction reply iifname @led_to accept",
+            "ct status dnat ct direction original oifname @forwarded_to accept",
+            "ct status dnat ct direction reply iifname @forwarded_to accept",
             f"iifname {ours} oifname {ours} drop",
             f"oifname {ours} ct state != {{ established, related }} drop",
         )),

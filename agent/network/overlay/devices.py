@@ -19,7 +19,7 @@ from agent.network.names import Names
 from agent.network.netlink import Netlink
 from agent.network.overlay.plan import FORWARDING6, Changes, Refusal
 from agent.network.overlay.plug import Plug, inside_messages
-from agent.network.overlay.state import Address, Fdb, KernelState, Link, Neighbour, Route, Setting
+from agent.network.state import Address, Fdb, KernelState, Link, Neighbour, Route, Setting
 from pyswarm_core.limits import ADDRESSES6_MAX
 from pyswarm_core.objects import KERNEL_WITH, Capability
 from pyswarm_core.plaintext import split_lines

@@ -27,7 +27,7 @@ from agent.network.overlay import plan, refusal
 from agent.network.overlay.base import Wired
 from agent.network.overlay.plan import Refusal
 from agent.network.overlay.plug import Plug, plugs
-from agent.network.overlay.state import Fdb, KernelState, Route
+from agent.network.state import Fdb, KernelState, Route
 from agent.network.vips.base import InNamespace
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.objects import Capability

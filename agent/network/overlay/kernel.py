@@ -25,9 +25,8 @@ from agent.network.netns import Namespaces
 from agent.network.overlay import devices, plan, refusal
 from agent.network.overlay.base import Wired
 from agent.network.overlay.plug import Plug, plugs
-from agent.network.overlay.state import KernelState
+from agent.network.state import KernelState
 from agent.network.threads import KernelThreads
-from agent.network.trace import look, way
 from agent.network.vips.base import InNamespace
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.objects import Capability
@@ -54,7 +53,7 @@ class KernelOverlay:
         self._names = names
         self._underlay = underlay
         self._fast_path = fast_path
-        self._namespaces = Namespaces(netns_directory)
+        self.namespaces = Namespaces(netns_directory)
         self._carried: dict[NetworkId, OverlayWanted] = {}
         self._refused: dict[NetworkId, str] = {}
         self._set_aside: list[OverlayWanted] = []
@@ -69,7 +68,7 @@ class KernelOverlay:
 
     def close(self) -> None:
         """Let go of the host's namespace. The kernel keeps what it has."""
-        self._namespaces.close()
+        self.namespaces.close()
 
     @property
     def carried(self) -> Mapping[NetworkId, OverlayWanted]:
@@ -117,7 +116,7 @@ class KernelOverlay:
     async def check(self) -> tuple[Drift, ...]:
         """See Overlay."""
         drifts = plan.drifts(await self._threads.run(self._differences))
-        drifts += await self._threads.run(lambda: ipsec.drifts(self._unsealed()))
+        drifts += await self._threads.run(self.unencrypted)
         return drifts + (await self._threads.run(self._carriable) if self._set_aside else ())
 
     async def attach(
@@ -136,7 +135,7 @@ class KernelOverlay:
         networks = tuple(a.network_id for a in attachments if a.network_id != HOST_BRIDGE)
         made = await self._threads.run(lambda: self._attach(task_id, wiring, networks, inside))
         self._tasks[task_id] = wiring
-        return Wired(str(self._namespaces.path(task_id)), wiring, made)
+        return Wired(str(self.namespaces.path(task_id)), wiring, made)
 
     async def detach(self, task_id: TaskId, inside: InNamespace) -> None:
         """See Overlay."""
@@ -146,7 +145,7 @@ class KernelOverlay:
 
     async def found(self) -> set[TaskId]:
         """See Overlay."""
-        return set(map(TaskId, await self._threads.run(self._namespaces.found)))
+        return set(map(TaskId, await self._threads.run(self.namespaces.found)))
 
     async def lacking(self) -> Mapping[Capability, str]:
         """See Overlay."""
@@ -161,39 +160,8 @@ class KernelOverlay:
         """See Overlay."""
         return ipsec.worn_key(self._carried.values(), self._encryption.sent)
 
-    async def seen(
-        self, task_id: TaskId, network_id: NetworkId, address: str, *, disturbed: bool
-    ) -> way.Seen:
-        """How a task's path to an address over a network is, and how it should be. Raises
-        NetworkFailed if it has none.
-        """
-        return await self._threads.run(lambda: self._seen(task_id, network_id, address, disturbed))
-
-    def _seen(
-        self, task_id: TaskId, network_id: NetworkId, address: str, disturbed: bool
-    ) -> way.Seen:
-        names, overlay = self._names, self._carried.get(network_id)
-        bridge = names.bridge(network_id)
-        plug = next((p for p in self.plugs_of(task_id) if p.bridge == bridge), None)
-        if overlay is None or plug is None:
-            raise NetworkFailed(f"task {task_id} is not on network {network_id} here")
-        host = self._threads.host()
-        there = devices.Devices(host)
-        want, found = self._states(there)
-        by_index = {index: link.name for index, link in there.links.items()}
-        other = bridge if way.is_local(overlay, address) else names.vxlan(network_id)
-        with self._namespaces.inside(task_id) as inside:
-            held = look.inside(inside, address)
-        return way.Seen(
-            address=address, overlay=overlay, plug=plug, want=want, found=found, inside=held,
-            links={link.name: link for link in there.links.values()},
-            route=look.choice(host, by_index, address),
-            paired=look.paired(names, (bridge, other)), disturbed=disturbed,
-            unsealed=tuple(drift.detail for drift in ipsec.drifts(self._unsealed())),
-        )  # fmt: skip
-
-    def _states(self, found: devices.Devices) -> tuple[KernelState, KernelState]:
-        """What is desired, and what is there."""
+    def states(self, found: devices.Devices) -> tuple[KernelState, KernelState]:
+        """What is desired, and what is there. In a pool thread."""
         if self._carried:
             self._underlay_mtu = found.mtu_of(self._underlay.address)
         wirings = list(self._tasks.values())
@@ -238,14 +206,15 @@ class KernelOverlay:
             Drift(kind="link", detail=f"network {name} can be carried now") for name in free
         )
 
-    def _unsealed(self) -> ipsec.Changes:
-        return self._encryption.compare(self._sealing())
+    def unencrypted(self) -> tuple[Drift, ...]:
+        """What differs of the encryption between hosts. In a pool thread."""
+        return ipsec.drifts(self._encryption.compare(self._sealing()))
 
     def _sealing(self) -> ipsec.Sealing:
         return ipsec.wanted(self._carried.values(), self._names, self._underlay)
 
     def _differences(self) -> plan.Changes:
-        return plan.difference(*self._states(devices.Devices(self._threads.host())))
+        return plan.difference(*self.states(devices.Devices(self._threads.host())))
 
     def _sync(self) -> tuple[Fault, ...]:
         """What could not be made. Raises NetworkFailed for what concerns the host as a whole."""
@@ -261,7 +230,7 @@ class KernelOverlay:
     def _sync_devices(self) -> list[plan.Refusal]:
         refused: list[plan.Refusal] = []
         host = self._threads.host()
-        want, found = self._states(devices.Devices(host))
+        want, found = self.states(devices.Devices(host))
         changes = plan.difference(want, found)
         if changes.drop_links or changes.make_links or changes.lost_ports:
             self._devices_made += 1
@@ -289,7 +258,7 @@ class KernelOverlay:
         inside: InNamespace,
     ) -> Sequence[Plug]:
         """The plugs that had to be made."""
-        spaces, host = self._namespaces, self._threads.host()
+        spaces, host = self.namespaces, self._threads.host()
         if spaces.exists(task_id):
             made = self._mend(task_id, wiring)
             devices.introduce(host, wiring)
@@ -310,7 +279,7 @@ class KernelOverlay:
         # A namespace may outlive its file by long; it must not answer for who has its address next.
         down = [message.down(plug.port.name) for plug in wiring]
         self._threads.host().apply(down, gone_is_fine=True)
-        self._namespaces.drop(task_id)
+        self.namespaces.drop(task_id)
         inside.forget(task_id)
 
     def _mend_unless_detached(
@@ -326,6 +295,6 @@ class KernelOverlay:
     def _mend(self, task_id: TaskId, wiring: tuple[Plug, ...]) -> Sequence[Plug]:
         host = self._threads.host()
         if lost := [plug for plug in wiring if not devices.is_plugged(host, plug)]:
-            with self._namespaces.inside(task_id) as inside:
-                devices.plug(host, lost, inside, self._namespaces.host)
+            with self.namespaces.inside(task_id) as inside:
+                devices.plug(host, lost, inside, self.namespaces.host)
         return lost

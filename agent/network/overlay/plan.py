@@ -28,7 +28,7 @@ from agent.network.names import (
     return_mark,
     vtep_mac,
 )
-from agent.network.overlay.state import (
+from agent.network.state import (
     Address,
     Fdb,
     KernelState,

@@ -16,7 +16,7 @@ from agent.network.base import Attachment, NetworkFailed, OverlayWanted
 from agent.network.ipam import gateway
 from agent.network.names import Names, gateway_mac, task_mac
 from agent.network.overlay.plan import has_fast_path, network_mtu
-from agent.network.overlay.state import Link, Neighbour, Route, Rule
+from agent.network.state import Link, Neighbour, Route, Rule
 from pyswarm_core.addresses import address6, block6
 from pyswarm_core.ids import NetworkId, TaskId
 

@@ -11,7 +11,7 @@ from agent.network.encryption.ipsec import is_encrypted
 from agent.network.filter.table import Unit
 from agent.network.names import Names
 from agent.network.overlay.plan import IPV6_MTU_MIN, Refusal, network_mtu
-from agent.network.overlay.state import Address, Link, Route
+from agent.network.state import Address, Link, Route
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.objects import Capability
 

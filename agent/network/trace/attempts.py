@@ -19,7 +19,7 @@ from dnslib import RCODE, DNSError, DNSRecord
 from agent.network.base import RESOLVER_ADDRESS
 from agent.network.dns.wire import NAME_ERROR, NO_ERROR
 from agent.network.netns import Namespaces
-from agent.tasks.sockets import listeners
+from agent.network.sockets import listeners
 from pyswarm_core.ids import TaskId
 from pyswarm_core.traces import ConnectionFact, EchoFact, NameFact
 

@@ -7,7 +7,7 @@ from agent.network.filter import netfilter
 from agent.network.names import Names
 from agent.network.netlink import NETFILTER, Netlink, Refused
 from agent.network.overlay.devices import Devices, neighbours
-from agent.network.overlay.state import Address, Neighbour, Route
+from agent.network.state import Address, Neighbour, Route
 from agent.network.trace.way import Inside
 from agent.network.vips.nftables import Table
 

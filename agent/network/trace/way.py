@@ -15,7 +15,7 @@ from agent.network.base import OverlayWanted, Peer
 from agent.network.encryption.ipsec import is_encrypted
 from agent.network.names import Names, next_hop
 from agent.network.overlay.plug import Plug
-from agent.network.overlay.state import Address, KernelState, Link, Neighbour, Route
+from agent.network.state import Address, KernelState, Link, Neighbour, Route
 from pyswarm_core.traces import Check
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""The short way between two hosts' tasks: that it is taken, by what alone, and that it heals."""
+"""The fast path between two hosts' tasks: that it is taken, by what alone, and that it heals."""
 
 import json
 import socket
@@ -29,7 +29,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 @pytest.fixture
 def task(rig: Rig) -> Iterator[str]:
     """A task on the first host, with another on the second; both hosts count what they see and what
-    they route. Neither task has a way of its own yet.
+    they route. Neither task has rules of its own yet.
     """
     paths = []
     for host in rig.hosts:
@@ -80,13 +80,13 @@ def routed(host: Host) -> int:
 
 
 def give(rig: Rig) -> None:
-    """Have the tasks get ways of their own."""
+    """Have the tasks get rules of their own."""
     for host in rig.hosts:
         host.run(host.dataplane.renew_fast_path())
 
 
-def is_led_to(host: Host, task_id: str) -> bool:
-    """Whether what comes for THERE is handed to this task's port; not left to the kernel, which may
+def is_forwarded_to(host: Host, task_id: str) -> bool:
+    """Whether packets to THERE are handed to this task's port; not left to the kernel, which may
     pass over a port that is gone, or not.
     """
     listed = host.nsenter(f"nft list chain netdev pyswarm_tst from_{NAMES.vxlan(APP)}")
@@ -94,7 +94,7 @@ def is_led_to(host: Host, task_id: str) -> bool:
 
 
 @pytest.mark.parametrize("there", [THERE, THERE6])
-def test_no_hook_of_ip_sees_what_a_task_with_its_own_way_sends(
+def test_no_hook_of_ip_sees_what_a_task_with_its_own_rules_sends(
     rig: Rig, task: str, there: str
 ) -> None:
     give(rig)
@@ -111,7 +111,7 @@ def test_a_task_that_comes_by_an_address_is_found_at_once(rig: Rig, task: str) -
     there.run(there.dataplane.detach(TaskId("t2")))
     assert not ping(task, THERE, timeout_s=0.3)
     there.run(there.dataplane.attach(TaskId("t3"), [Attachment(network_id=APP, address=THERE)]))
-    assert is_led_to(there, "t3")
+    assert is_forwarded_to(there, "t3")
     assert ping(task, THERE)
     assert routed(there) == 0
 
@@ -123,7 +123,7 @@ def test_a_port_that_is_made_anew_is_found(rig: Rig, task: str) -> None:
     assert "port" in [drift.kind for drift in there.run(there.dataplane.check())]
     there.run(there.dataplane.sync([overlay(there), overlay(there, OTHER)]))
     assert there.run(there.dataplane.check()) == ()
-    assert is_led_to(there, "t2")
+    assert is_forwarded_to(there, "t2")
     assert ping(task, THERE)
 
 

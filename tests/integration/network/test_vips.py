@@ -401,13 +401,13 @@ def test_a_change_of_endpoints_alone_does_not_read_the_host_but_the_next_sync_do
 ) -> None:
     reads = []
     overlay = tasks.host.dataplane.overlay
-    states = overlay._states
+    states = overlay.states
 
     def counted(found: Any) -> Any:
         reads.append(1)
         return states(found)
 
-    monkeypatch.setattr(overlay, "_states", counted)
+    monkeypatch.setattr(overlay, "states", counted)
     tasks.sync(endpoint(2))
     assert reads == []
     tasks.sync(endpoint(2))

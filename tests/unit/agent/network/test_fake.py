@@ -144,7 +144,7 @@ def test_a_lost_entry_separates_tasks_until_synced(bench: FakeBench, table: str)
     plane = joined(bench).dataplane(2).overlay
     plane.kernel = msgspec.structs.replace(plane.kernel, **{table: frozenset()})
     assert check(bench, 2) != ()
-    assert not bench.reaches(1, A, "10.128.2.2"), "the answer finds no way back"
+    assert not bench.reaches(1, A, "10.128.2.2"), "the answer finds no route back"
     sync(bench, 2, APP)
     assert bench.reaches(1, A, "10.128.2.2")
 

@@ -124,7 +124,7 @@ def test_every_rule_that_ends_a_packets_way_or_changes_it_names_our_own() -> Non
         "@internal",
         "@sealed_tunnels",
         "@mesh_",
-        "@led_to",
+        "@forwarded_to",
         "@same_network",
         "@sources",
         "@senders",
@@ -210,7 +210,7 @@ def test_a_port_of_mode_host_leads_to_its_task(host_ip: str, name: str, item: st
     )  # fmt: skip
     made = table(network(OPEN, "10.1.0.0/16"), published=(led(port),))
     assert made.elements[name].items == {item}
-    assert made.elements["led_to"].items == {f'"{NAMES.bridge(OPEN)}"'}
+    assert made.elements["forwarded_to"].items == {f'"{NAMES.bridge(OPEN)}"'}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from agent.network import message
-from agent.network.overlay.state import Address, Fdb, Link, Neighbour, Route, Rule
+from agent.network.state import Address, Fdb, Link, Neighbour, Route, Rule
 
 VXLAN = Link(
     name="abc-x1", kind="vxlan", mac="02:70:00:00:00:01", mtu=1450, vni=4097,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from agent.network.base import OverlayWanted, Peer, Underlay, host_bridge
 from agent.network.names import Names, gateway_mac, link_local, next_hop6, vtep_mac
 from agent.network.overlay.plan import Changes, difference, drifts, wanted
-from agent.network.overlay.state import Address, Fdb, KernelState, Neighbour, Route, Rule, Setting
+from agent.network.state import Address, Fdb, KernelState, Neighbour, Route, Rule, Setting
 from pyswarm_core.ids import NetworkId
 
 NAMES = Names("abc")

@@ -7,7 +7,7 @@ from agent.network import message
 from agent.network.base import Attachment, OverlayWanted
 from agent.network.names import Names, gateway_mac
 from agent.network.overlay.plug import Plug, Six, inside_messages, plugs
-from agent.network.overlay.state import Neighbour, Route, Rule
+from agent.network.state import Neighbour, Route, Rule
 from pyswarm_core.ids import NetworkId, TaskId
 
 NAMES = Names("abc")

@@ -10,7 +10,7 @@ from agent.network.base import Attachment, OverlayWanted, Peer, Underlay
 from agent.network.names import Names, vtep_mac
 from agent.network.overlay.plan import wanted
 from agent.network.overlay.plug import plugs
-from agent.network.overlay.state import Address, Fdb, KernelState, Link, Route
+from agent.network.state import Address, Fdb, KernelState, Link, Route
 from agent.network.trace.way import Inside, Seen, checks
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.objects import EncryptionKey

@@ -23,7 +23,7 @@ from agent.network.base import (
 from agent.network.dns.fake import FakeResolvers
 from agent.network.fake import FakeDataplane
 from agent.network.overlay.fake import Fabric
-from agent.network.overlay.state import KernelState
+from agent.network.state import KernelState
 from agent.overlays import overlays as module
 from agent.overlays.overlays import Overlays
 from agent.overlays.plan import Kept, Plan

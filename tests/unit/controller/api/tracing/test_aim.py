@@ -130,11 +130,11 @@ def test_backends_are_those_that_may_receive_connections(state: State) -> None:
 
 
 def test_the_end_is_the_first_that_is_not_the_source(state: State) -> None:
-    led_to = ["10.128.0.1", "10.128.0.2"]
-    found = finish(end(state, meant(state, "web"), led_to))
+    forwarded_to = ["10.128.0.1", "10.128.0.2"]
+    found = finish(end(state, meant(state, "web"), forwarded_to))
     assert found is not None
     assert (found.name, found.network_id) == ("web.2", NET)
-    alone = finish(end(state, meant(state, "web"), led_to[:1]))
+    alone = finish(end(state, meant(state, "web"), forwarded_to[:1]))
     assert alone is not None
     assert alone.name == "web.1"
     assert finish(end(state, meant(state, "web"), ["10.128.9.9", "192.0.2.9"])) is None

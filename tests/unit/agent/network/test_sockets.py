@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from agent.listening import listening
+from agent.network.sockets import listeners, listens
 from agent.tasks.record import Record
-from agent.tasks.sockets import listeners, listens
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.objects import TaskDetail
 from pyswarm_core.specs import ContainerSpec, PortConfig, TaskSpec
