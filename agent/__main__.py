@@ -136,8 +136,10 @@ def _pairs(words: tuple[str, ...]) -> dict[str, str]:
 @click.option("--data-path-port", default=4789, help="UDP port of VXLAN")
 @click.option(
     "--fast-path",
-    type=click.Choice(["on", "off"]),
-    default="on",
+    type=bool,
+    metavar="[on|off]",
+    default=True,
+    show_default="on",
     help="Forward packets between tasks of one network on two hosts past this host's packet filter;"
     " off: route them, so that every hook of IP sees them",
 )
@@ -197,7 +199,6 @@ def main(log_level: str, **flags: Any) -> None:
 
 def _config(flags: dict[str, Any]) -> Config:
     cpus, memory = flags.pop("cpus"), flags.pop("memory")
-    flags["fast_path"] = flags["fast_path"] == "on"
     flags["log_max_size"] = parse_size(flags["log_max_size"])
     flags["pull_stall_s"] = parse_duration(flags.pop("pull_stall")) / SECOND
     flags["labels"] = _pairs(flags["labels"])

@@ -25,7 +25,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from agent.network.dataplane import KernelDataplane
+from agent.network.dataplane import Dataplane
 from agent.network.filter.host import UNSEALED
 from agent.network.filter.senders import SPOOFED
 from agent.overlays.overlays import Overlays
@@ -120,9 +120,9 @@ class AgentCollector(Collector):
     """Reads worker, networks and session when Prometheus asks."""
 
     def __init__(
-        self, worker: Worker, overlays: Overlays, session: Session, dataplane: KernelDataplane
+        self, worker: Worker, overlays: Overlays, session: Session, dataplane: Dataplane
     ) -> None:
-        self._dataplane = dataplane
+        self._network = dataplane.parts
         self._worker = worker
         self._overlays = overlays
         self._session = session
@@ -148,19 +148,19 @@ class AgentCollector(Collector):
         yield CounterMetricFamily(
             "pyswarm_agent_spoofed_packets",
             "Packets of tasks that were dropped for a source address which is not theirs",
-            value=self._dataplane.filter.dropped(SPOOFED),
+            value=self._network.filter.dropped(SPOOFED),
         )
         yield CounterMetricFamily(
             "pyswarm_agent_unsealed_packets",
             "Packets of encrypted networks that were dropped for being in the clear",
-            value=self._dataplane.filter.dropped(UNSEALED),
+            value=self._network.filter.dropped(UNSEALED),
         )
         paths = GaugeMetricFamily(
             "pyswarm_agent_path_mtu_bytes",
             "The largest packet that gets to another host whole",
             labels=["peer"],
         )
-        for peer, size in self._dataplane.path_mtu.measured.items():
+        for peer, size in self._network.path_mtu.measured.items():
             paths.add_metric([peer], size)
         yield paths
         yield from self._fast_path()
@@ -174,7 +174,7 @@ class AgentCollector(Collector):
                 )
 
     def _fast_path(self) -> Iterable[Metric]:
-        use = self._dataplane.fast_path.use
+        use = self._network.fast_path.use
         yield GaugeMetricFamily(
             "pyswarm_agent_fast_path_on",
             "1 unless the fast path is turned off, or refused by the kernel",

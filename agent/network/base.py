@@ -125,7 +125,7 @@ EndpointKey = tuple[ServiceId, NetworkId]
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True):
-    """Ports of this host that lead to one of its own tasks (mode host), each with its number."""
+    """Ports of this host (mode host) that are forwarded to one of its tasks, with their numbers."""
 
     task_id: TaskId
     network_id: NetworkId

@@ -9,7 +9,7 @@ beside them.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -123,7 +123,7 @@ class Dataplane:
             if not await self._filter.update(before, now):
                 endpoints = [*self._endpoints.values()]
                 await self._filter.sync([*carried.values()], endpoints, self._published)
-            return self._faults([*carried.values()], await self._vips.sync(networks))
+            return self._faults(carried.values(), await self._vips.sync(networks))
 
     async def attach(self, task_id: TaskId, attachments: Sequence[Attachment]) -> str:
         """Make the task's network namespace with these interfaces, and return its path.
@@ -136,7 +136,7 @@ class Dataplane:
         self._fast_path.moved(wired.plugs)
         if self._fast_path.forwards_to(wired.made):
             async with self._lock:
-                await self._fast_path.rewrite(self._routed(), self._overlay.plugs)
+                await self._sync_fast_path(anew=True)
         return wired.path
 
     async def detach(self, task_id: TaskId) -> None:
@@ -198,19 +198,15 @@ class Dataplane:
         await self._sync_fast_path()
         self._host_is_synced = True
 
-    async def _sync_fast_path(self) -> None:
+    async def _sync_fast_path(self, *, anew: bool = False) -> None:
         await self._filter.remember()
-        await self._fast_path.sync(self._routed(), self._overlay.plugs)
-
-    def _routed(self) -> Routed:
-        overlay = self._overlay
-        return Routed(
-            [*overlay.carried.values()], overlay.underlay_mtu, self._path_mtu.measured,
-            overlay.devices_made,
-        )  # fmt: skip
+        overlay, paths = self._overlay, self._path_mtu.measured
+        carried = [*overlay.carried.values()]
+        routed = Routed(carried, overlay.underlay_mtu, paths, overlay.devices_made)
+        await self._fast_path.sync(routed, overlay.plugs, anew=anew)
 
     def _faults(
-        self, overlays: Sequence[OverlayWanted], tasks: Sequence[refusal.TaskRefusal]
+        self, overlays: Iterable[OverlayWanted], tasks: Iterable[refusal.TaskRefusal]
     ) -> tuple[Fault, ...]:
         return refusal.gathered(
             overlays, self._overlay.refused, self._kernel_faults, self._filter.refused, tasks

@@ -246,7 +246,7 @@ class Plan:
             raise NetworkFailed("every port of this host from 32768 to 60999 is published")
         if chosen and self._default_address(task_id) is None:
             raise NetworkFailed(
-                "ports of mode host lead to no task that has only internal networks"
+                "ports of mode host are forwarded to no task that has only internal networks"
             )
         self._ports.hold(task_id, chosen)
         return chosen

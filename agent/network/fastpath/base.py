@@ -52,14 +52,14 @@ class FastPath(Protocol):
         """Whether packets to the address of one of these interfaces take the fast path already."""
         ...
 
-    async def sync(self, routed: Routed, plugs: Callable[[], Sequence[Plug]]) -> None:
+    async def sync(
+        self, routed: Routed, plugs: Callable[[], Sequence[Plug]], *, anew: bool = False
+    ) -> None:
         """Have it for exactly these networks and the interfaces that are there; none if it is off.
+        `anew`: write the rules whatever they seem to be, since an interface was made anew.
+
         A kernel without it routes instead.
         """
-        ...
-
-    async def rewrite(self, routed: Routed, plugs: Callable[[], Sequence[Plug]]) -> None:
-        """The same, whatever the rules seem to be: an interface was made anew."""
         ...
 
     async def check(self) -> tuple[Drift, ...]:

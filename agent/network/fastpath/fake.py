@@ -49,17 +49,15 @@ class FakeFastPath:
         """See FastPath."""
         return not self._written.isdisjoint(addresses(plugs))
 
-    async def sync(self, routed: Routed, plugs: Callable[[], Sequence[Plug]]) -> None:
+    async def sync(
+        self, routed: Routed, plugs: Callable[[], Sequence[Plug]], *, anew: bool = False
+    ) -> None:
         """See FastPath."""
         self._due.clear()
         self._routed, self._plugs = routed, tuple(plugs())
         written = self._on and any(map(has_fast_path, routed.overlays))
         self._written = frozenset(addresses(self._plugs)) if written else frozenset()
         self.disturbed = False
-
-    async def rewrite(self, routed: Routed, plugs: Callable[[], Sequence[Plug]]) -> None:
-        """See FastPath."""
-        await self.sync(routed, plugs)
 
     async def check(self) -> tuple[Drift, ...]:
         """See FastPath."""

@@ -66,10 +66,12 @@ class NftFastPath:
         """See FastPath."""
         return not self._written.isdisjoint(addresses(plugs))
 
-    async def sync(self, routed: Routed, plugs: Callable[[], Sequence[Plug]]) -> None:
+    async def sync(
+        self, routed: Routed, plugs: Callable[[], Sequence[Plug]], *, anew: bool = False
+    ) -> None:
         """See FastPath."""
         self._due.clear()
-        if self._devices_made != routed.devices_made:
+        if anew or self._devices_made != routed.devices_made:
             self._keeper.distrust()
             self._devices_made = routed.devices_made
         while True:
@@ -90,11 +92,6 @@ class NftFastPath:
                 self._unavailable = False
                 self._networks, self._interfaces = users(table, self._names)
             return
-
-    async def rewrite(self, routed: Routed, plugs: Callable[[], Sequence[Plug]]) -> None:
-        """See FastPath."""
-        self._keeper.distrust()
-        await self.sync(routed, plugs)
 
     async def check(self) -> tuple[Drift, ...]:
         """See FastPath. What is about to be written anew is not judged."""

@@ -1,4 +1,4 @@
-"""Forgets UDP flows that lead to tasks which may no longer receive them. SHELL; in pool threads.
+"""Forgets UDP flows to tasks that may no longer receive them. SHELL; in pool threads.
 
 A UDP flow keeps the task that its first datagram was given, for as long as it is used; nothing else
 would ever move it. Invariant: only flows to a port that we publish are looked at, and of these only
@@ -25,7 +25,7 @@ def udp_backends(
     endpoints: Collection[EndpointWanted],
     published: Sequence[Published],
 ) -> Backends:
-    """Published UDP ports and the addresses that they may lead to."""
+    """Published UDP ports and the addresses that they may be forwarded to."""
     found: dict[int, set[str]] = {}
     for endpoint in endpoints:
         for port in endpoint.ports:
@@ -48,7 +48,7 @@ def _both(overlay: OverlayWanted | None, address: str) -> tuple[str, ...]:
 
 
 def forget_stale(before: Backends, after: Backends, overlays: Collection[OverlayWanted]) -> None:
-    """Drop the flows of changed ports that lead elsewhere in our networks than `after` says.
+    """Drop the flows of changed ports that go elsewhere in our networks than `after` says.
 
     Raises NetworkFailed.
     """

@@ -2,14 +2,14 @@
 
 Invariant: every rule names our own devices (by the fleet's prefix or in a set), our own subnets or
 ports that users published, and the policies accept, so that nothing else of the host is touched.
-Networks are kept apart, internal ones have no way out, nobody outside opens a connection to a task
-but by a published port, and what leaves a network for elsewhere carries the host's address.
+Networks are kept apart, internal ones have no route out, nobody outside opens a connection to a
+task but by a published port, and what leaves a network for elsewhere carries the host's address.
 
 The routing mesh never hides a client behind a host: on the backend's host a connection is marked
-with the host that it entered by, and that mark leads the answers back there (plan.py has the
-routes). docs/networking.md draws the way of a packet.
+with the host that it entered by, and answers are routed back by that mark (plan.py has the
+routes). docs/networking.md draws the path of a packet.
 
-Packets of encrypted networks are marked on their way into the tunnel: that is what IPsec's policies
+Packets of encrypted networks are marked as they enter the tunnel: that is what IPsec's policies
 look for. Whatever of these networks is about to leave or enter the host in the clear is dropped
 here, so that a lost policy costs packets and never secrecy.
 """
@@ -57,7 +57,7 @@ def host_table(
     if not overlays:
         return None
     known = {overlay.network_id: overlay for overlay in overlays}
-    led = ports(known, endpoints, [task for task in published if task.network_id in known])
+    forwarded = ports(known, endpoints, [task for task in published if task.network_id in known])
     meshed = [overlay for overlay in overlays if overlay.ingress]
     forwarded_to = [names.bridge(task.network_id) for task in published]
     forwarded_to += (name for overlay in meshed for name in _devices(overlay, names))
@@ -67,10 +67,10 @@ def host_table(
         elements=_networks(overlays, names)
         | _mesh(meshed, names, forwarded_to)
         | {"sealed_tunnels": Elements("ifname", _tunnels(sealed, names))}
-        | _ports(led),
+        | _ports(forwarded),
         chains=_before_routing(names, underlay, meshed=bool(meshed))
         | dict(chain for o in overlays for chain in senders(o, names, underlay.port))
-        | _published(led)
+        | _published(forwarded)
         | _on_the_way_out(names)
         | _around_tunnels(names, frames, meshed=bool(meshed)),
         counters=(SPOOFED, UNSEALED),
@@ -81,14 +81,14 @@ def part_of(
     overlays: Mapping[NetworkId, OverlayWanted], endpoints: Sequence[EndpointWanted]
 ) -> Table:
     """What these endpoints alone are of the table: their ports of the mesh."""
-    led = ports(overlays, endpoints, [])
+    forwarded = ports(overlays, endpoints, [])
     mesh = {f"mesh{scope.suffix}" for scope in SCOPES}
-    elements = {label: held for label, held in _ports(led).items() if label in mesh}
-    return Table(elements=elements, chains=led.chains)
+    elements = {label: held for label, held in _ports(forwarded).items() if label in mesh}
+    return Table(elements=elements, chains=forwarded.chains)
 
 
 def spares(table: Table) -> list[Unit]:
-    """What the table can do without, should nft refuse it: what leads to other hosts and to
+    """What the table can do without, should nft refuse it: what forwards to other hosts and to
     published ports, and conntrack zones. Whatever keeps networks apart it cannot.
     """
     return units(table, _SPARES, (PORT_CHAINS, ENTRY_ZONE))
@@ -173,16 +173,16 @@ def _mesh(
     }
 
 
-def _ports(led: Ports) -> dict[str, Elements]:
+def _ports(forwarded: Ports) -> dict[str, Elements]:
     made = {}
     for scope in SCOPES:
-        key, mesh = f"{scope.type}{_PORT}", led.mesh[scope]
+        key, mesh = f"{scope.type}{_PORT}", forwarded.mesh[scope]
         made[f"mesh{scope.suffix}"] = Elements(f"{key} : verdict", _items(mesh), values=True)
         made[f"host_ports{scope.suffix}"] = Elements(
-            f"{key} : {_TARGET}", _items(led.own[scope]), values=True
+            f"{key} : {_TARGET}", _items(forwarded.own[scope]), values=True
         )
         made[f"host_ports6{scope.suffix}"] = Elements(
-            f"{key} : {_TARGET6}", _items(led.own6[scope]), values=True
+            f"{key} : {_TARGET6}", _items(forwarded.own6[scope]), values=True
         )
     return made
 
@@ -221,7 +221,7 @@ def _port_of(scope: Scope) -> str:
     return f"{scope.match}meta l4proto . th dport"
 
 
-def _published(led: Ports) -> dict[str, Chain]:
+def _published(forwarded: Ports) -> dict[str, Chain]:
     return {
         "prerouting": Chain(hook="type nat hook prerouting priority dstnat;", rules=(
             "fib daddr type local jump published",
@@ -233,12 +233,12 @@ def _published(led: Ports) -> dict[str, Chain]:
             *(f"dnat ip to {_port_of(s)} map @host_ports{s.suffix}" for s in SCOPES),
             *(
                 f"{NOT_LOOPBACK6} dnat ip6 to {_port_of(s)} map @host_ports6{s.suffix}"
-                for s in SCOPES if led.own6[s]
+                for s in SCOPES if forwarded.own6[s]
             ),
             *(f"{_port_of(s)} vmap @mesh{s.suffix}" for s in SCOPES),
         )),
         REFUSED: Chain(rules=("meta l4proto tcp reject with tcp reset", "reject")),
-    } | led.chains  # fmt: skip
+    } | forwarded.chains  # fmt: skip
 
 
 def _on_the_way_out(names: Names) -> dict[str, Chain]:

@@ -1,9 +1,9 @@
 """Published ports as chains and map items of the host's table. PURE.
 
-Invariant: finding the way of a packet costs one look-up, however many ports are published. A port
-of the routing mesh has a chain of its own, which picks one of its service's backends; a port of
-mode host leads to one task, so a map says it all. `::1` leads nowhere: IPv6 takes an answer to it
-from no device but the loopback, so a connection would wait for ever; it is refused.
+Invariant: finding the target of a packet costs one look-up, however many ports are published. A
+port of the routing mesh has a chain of its own, which picks one of its service's backends; a port
+of mode host is forwarded to one task, so a map says it all. `::1` is refused: IPv6 takes an answer
+to it from no device but the loopback, so a connection would wait for ever.
 """
 
 import re
@@ -79,8 +79,8 @@ def ports(
             if scope is not BY_ADDRESS6:
                 own[scope][key] = f"{task.address} . {port.target_port}"
             if scope is not BY_ADDRESS and overlay is not None and overlay.subnet6:
-                far = address6(overlay.subnet, overlay.subnet6, task.address)
-                own6[scope][key] = f"{far} . {port.target_port}"
+                address = address6(overlay.subnet, overlay.subnet6, task.address)
+                own6[scope][key] = f"{address} . {port.target_port}"
     return Ports(mesh=mesh, own=own, own6=own6, chains=chains)
 
 
@@ -109,8 +109,8 @@ def _to_backends(
     if addresses:
         yield _dnat(port, "ip", addresses)
     if addresses and overlay is not None and overlay.subnet6:
-        far = [address6(overlay.subnet, overlay.subnet6, address) for address in addresses]
-        yield _dnat(port, "ip6", far)
+        six = [address6(overlay.subnet, overlay.subnet6, address) for address in addresses]
+        yield _dnat(port, "ip6", six)
     # No process of the host may answer in its stead.
     yield f"goto {REFUSED}"
 

@@ -89,16 +89,8 @@ def plugs(
             raise NetworkFailed(f"network {attachment.network_id} is not on this node")
         block = _block_of(attachment.address, overlay)
         mtu = network_mtu(overlay, underlay_mtu)
-        family, ifname = (
-            _Family(
-                overlay.subnet,
-                block,
-                attachment.address,
-                overlay.gateway or gateway(block),
-                "0.0.0.0/0",
-            ),
-            attachment.ifname,
-        )
+        via, ifname = overlay.gateway or gateway(block), attachment.ifname
+        family = _Family(overlay.subnet, block, attachment.address, via, "0.0.0.0/0")
         port, mac = names.veth(task_id, overlay.network_id), task_mac(attachment.address)
         neighbour = Neighbour(port, attachment.address, mac)
         plug = Plug(

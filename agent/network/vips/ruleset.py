@@ -3,11 +3,11 @@
 One table per task, once its networks have virtual addresses: before that nothing there is
 translated, and what the task sends and gets is spared conntrack. A packet's cost does not depend
 on how many services or backends there are: the first packet of a connection looks its destination
-up in `vips`, which leads to the chain for that *number* of backends, which looks the address and a
+up in `vips`, which goes to the chain for that *number* of backends, which looks the address and a
 random index up in `backends`. So a service is elements of two maps, and a changed service some
 elements fewer and some more.
 
-Questions for names are led to the agent's port by another table, at the loopback: each packet has
+Questions for names are sent to the agent's port by another table, at the loopback: each packet has
 its port changed as it comes in, and so has the answer, for which nobody need remember anything.
 
 Invariant: `change` from what was programmed and `replacement` of everything lead to the same table,
@@ -39,10 +39,10 @@ from pyswarm_core.addresses import address6
 
 TABLE = Table("pyswarm")
 NAMES, AT_LOOPBACK = Table("pyswarm", NFPROTO_NETDEV), "names"
-"""The table and the chain that lead questions for names to the agent."""
+"""The table and the chain that send questions for names to the agent."""
 OUTPUTS = "output", "output_again"
-"""The way in, twice: a packet that is half-way through while the kernel exchanges chains falls out
-of the first, and is led by the second.
+"""The base chain, twice: a packet that is half-way through while the kernel exchanges chains falls
+out of the first, and is translated by the second.
 """
 _REFUSED = "refused"
 _DNS_PORT = 53
@@ -70,7 +70,7 @@ class Ruleset(msgspec.Struct, frozen=True):
 
 
 class Gone(msgspec.Struct, frozen=True):
-    """A backend that a virtual address leads to no more, packed."""
+    """A backend that a virtual address is forwarded to no more, packed."""
 
     side: "Side"
     vip: bytes
@@ -139,14 +139,14 @@ def gone(before: Ruleset, now: Ruleset) -> list[Gone]:
 
 
 def strangers(side: Side, found: Iterable[tuple[bytes, bytes]], wanted: Ruleset) -> list[Gone]:
-    """The backends among elements found in a namespace to which `wanted` does not lead."""
-    leads = {
+    """The backends among elements found in a namespace to which `wanted` does not forward."""
+    forwarded = {
         (_packed(address), _packed(backend))
         for address, _, backends in _changed(side, _EMPTY, wanted)
         for backend in backends or ()
     }
     pairs = ((place[: -_INDEX.size], backend) for place, backend in found)
-    return [Gone(side, vip, backend) for vip, backend in pairs if (vip, backend) not in leads]
+    return [Gone(side, vip, backend) for vip, backend in pairs if (vip, backend) not in forwarded]
 
 
 def replacement(ruleset: Ruleset, *, assume_udp: bool = False) -> bytes:
@@ -164,8 +164,8 @@ def replacement(ruleset: Ruleset, *, assume_udp: bool = False) -> bytes:
         messages.append(TABLE.verdict_map(side.vips, 3 * number + 1, family))
         messages.append(TABLE.address_map(side.backends, 3 * number + 2, family))
         messages.append(TABLE.note_set(side.udp, 3 * number + 3, family))
-        way = nftables.family_is(family), nftables.go_by_destination(family, side.vips)
-        messages += (TABLE.rule(name, *way) for name in OUTPUTS)
+        lookup = nftables.family_is(family), nftables.go_by_destination(family, side.vips)
+        messages += (TABLE.rule(name, *lookup) for name in OUTPUTS)
     messages += _fixed_chains(sides(ruleset))
     for side in sides(ruleset):
         messages += _difference(side, _EMPTY, ruleset)
@@ -193,7 +193,7 @@ def targets(ruleset: Ruleset, address: str) -> tuple[str, ...] | None:
 
 
 def places(vip: bytes, elements: Mapping[bytes, bytes]) -> tuple[str, ...]:
-    """Where a virtual address leads, by elements found in a namespace."""
+    """Where a virtual address is forwarded to, by elements found in a namespace."""
     return tuple(
         str(ip_address(backend))
         for place, backend in sorted(elements.items())
@@ -218,7 +218,7 @@ def _names() -> list[bytes]:
     asked = nftables.is_ipv4(), nftables.destination_is(INET4, resolver)
     answered = nftables.is_ipv4(), nftables.source_is(INET4, resolver)
 
-    def led(protocol: int, offset: int, port: int, instead: int) -> bytes:
+    def translated(protocol: int, offset: int, port: int, instead: int) -> bytes:
         end = answered if port == RESOLVER_PORT else asked
         match = nftables.protocol_is(protocol), nftables.word_is(offset, port)
         goal = nftables.set_word(protocol, offset, instead)
@@ -229,10 +229,10 @@ def _names() -> list[bytes]:
         NAMES.drop(),
         NAMES.make(),
         NAMES.ingress_chain(AT_LOOPBACK, "lo"),
-        *(led(protocol, _TO, _DNS_PORT, RESOLVER_PORT) for protocol in (UDP, TCP)),
-        *(led(protocol, _FROM, RESOLVER_PORT, _DNS_PORT) for protocol in (UDP, TCP)),
+        *(translated(protocol, _TO, _DNS_PORT, RESOLVER_PORT) for protocol in (UDP, TCP)),
+        *(translated(protocol, _FROM, RESOLVER_PORT, _DNS_PORT) for protocol in (UDP, TCP)),
         # Without an agent the port is closed, and who asked shall hear it at once.
-        led(ICMP, _UNREACHABLE_TO, RESOLVER_PORT, _DNS_PORT),
+        translated(ICMP, _UNREACHABLE_TO, RESOLVER_PORT, _DNS_PORT),
     ]
 
 

@@ -104,7 +104,7 @@ def policies(host: Host) -> str:
 
 def unsealed(host: Host) -> int:
     """How many clear packets of encrypted networks the host dropped."""
-    return host.call(partial(host.dataplane.dropped, UNSEALED))
+    return host.call(partial(host.dataplane.filter.dropped, UNSEALED))
 
 
 def transfer(near: str, far: str, address: str, size: int = 1 << 20) -> bool:

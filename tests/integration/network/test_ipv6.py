@@ -213,7 +213,7 @@ def test_addresses_outside_every_block_are_unreachable_not_leaked(hosts: list[Ho
 
 def test_a_task_cannot_send_with_anothers_address(hosts: list[Host]) -> None:
     task = attach(hosts[0], "task", APP)
-    before = hosts[0].call(partial(hosts[0].dataplane.dropped, SPOOFED))
+    before = hosts[0].call(partial(hosts[0].dataplane.filter.dropped, SPOOFED))
     with echo(hosts[0].netns, 7001, "host", udp=True, six=True):
         with udp_client(task, six=True) as honest:
             assert ask_udp(honest, at6(APP, 1, 1), 7001) == ("host", at6(APP, 1))
@@ -222,7 +222,7 @@ def test_a_task_cannot_send_with_anothers_address(hosts: list[Host]) -> None:
             forged.bind((at6(APP, 3), 0))
             with pytest.raises(TimeoutError):
                 ask_udp(forged, at6(APP, 1, 1), 7001)
-    assert hosts[0].call(partial(hosts[0].dataplane.dropped, SPOOFED)) > before
+    assert hosts[0].call(partial(hosts[0].dataplane.filter.dropped, SPOOFED)) > before
 
 
 def service(*numbers: int) -> EndpointWanted:
@@ -423,7 +423,7 @@ def test_a_changed_setting_is_noticed_and_healed(hosts: list[Host], setting: str
     assert ping(near, at6(APP, 2))
 
 
-def test_a_lost_way_back_is_noticed_and_healed(
+def test_a_lost_return_path_is_noticed_and_healed(
     hosts: list[Host], published: list[str], client: str
 ) -> None:
     backend = hosts[1]

@@ -362,7 +362,7 @@ def test_a_task_cannot_send_with_anothers_address_nor_to_the_hosts_localhost(
             lost.bind(("10.200.2.7", 0))
             with pytest.raises(TimeoutError):
                 ask_udp(lost, "127.0.0.1", 7001)
-    assert host.call(partial(host.dataplane.dropped, SPOOFED)) >= 1
+    assert host.call(partial(host.dataplane.filter.dropped, SPOOFED)) >= 1
 
 
 def test_a_task_sends_no_frames_of_vxlan_to_other_hosts(hosts: list[Host], rig: Rig) -> None:

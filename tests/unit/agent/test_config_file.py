@@ -35,6 +35,21 @@ def test_a_file_names_flags_as_the_command_line_does(
     assert (config.labels, config.pull_stall_s, config.log_max_file) == ({"zone": "a"}, 3.0, 5)
 
 
+@pytest.mark.parametrize(
+    ("text", "on"), [("", True), ("fast-path: on", True), ("fast-path: off", False)]
+)
+def test_the_fast_path_is_on_unless_it_is_turned_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, on: bool
+) -> None:
+    config, said = read(tmp_path, monkeypatch, text)
+    assert config is not None, said
+    assert config.fast_path is on
+    monkeypatch.setenv("PYSWARM_AGENT_FAST_PATH", "off")
+    config, said = read(tmp_path, monkeypatch, "")
+    assert config is not None, said
+    assert not config.fast_path
+
+
 def test_a_key_that_is_no_flag_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config, said = read(tmp_path, monkeypatch, "insecure-registries: [r.test:5000]\n")
     assert config is None

@@ -46,7 +46,7 @@ def test_a_peer_costs_a_route_per_block_and_one_neighbour_and_fdb_entry() -> Non
     assert joined.links == alone.links
 
 
-def test_where_the_meshs_tasks_run_every_peer_gets_a_way_back() -> None:
+def test_where_the_meshs_tasks_run_every_peer_gets_a_return_path() -> None:
     overlay = msgspec.structs.replace(network(peer(2), peer(3, "10.128.3.0/26")), ingress=True)
     made = state(overlay)
     first = NAMES.rule_priority
@@ -65,7 +65,7 @@ def test_where_the_meshs_tasks_run_every_peer_gets_a_way_back() -> None:
     }  # fmt: skip
 
 
-def test_a_host_without_tasks_of_the_mesh_reaches_all_and_needs_no_way_back() -> None:
+def test_a_host_without_tasks_of_the_mesh_reaches_all_and_needs_no_return_path() -> None:
     overlay = network(peer(2), peer(3, "10.128.3.0/26"))
     made = state(msgspec.structs.replace(overlay, ingress=True, local_blocks=()))
     assert not made.rules
@@ -120,7 +120,7 @@ def test_without_ipv6_nothing_is_said_of_it_but_that_it_is_off() -> None:
     assert settings == {"disable_ipv6"}
 
 
-def test_a_dual_stack_mesh_has_a_way_back_of_each_version() -> None:
+def test_a_dual_stack_mesh_has_a_return_path_of_each_version() -> None:
     overlay = msgspec.structs.replace(network(peer(2)), ingress=True, **DUAL)
     made = state(overlay)
     four = {msgspec.structs.replace(rule, six=False) for rule in made.rules if rule.six}

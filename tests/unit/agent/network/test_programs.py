@@ -3,7 +3,8 @@
 from msgspec.structs import replace
 
 from agent.network.base import Backend, EndpointWanted, OverlayWanted
-from agent.network.vips.programs import Programs
+from agent.network.threads import KernelThreads
+from agent.network.vips.programs import NetlinkVips
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 
 APP, BACK, MESH = NetworkId("app"), NetworkId("back"), NetworkId("mesh")
@@ -40,26 +41,26 @@ INGRESS = endpoint("web", MESH, "10.3.255.1", "10.3.0.2")
 
 
 def test_a_change_is_what_wanting_all_anew_would_be_and_touches_no_other_network() -> None:
-    programs = Programs()
-    programs.want(OVERLAYS, [WEB, OTHER, FAR, INGRESS])
-    untouched = programs._wish.ruleset((BACK,))
-    before = programs._wish.ruleset((APP,))
+    vips = NetlinkVips(KernelThreads())
+    vips.take(OVERLAYS, [WEB, OTHER, FAR, INGRESS])
+    untouched = vips._desired.ruleset((BACK,))
+    before = vips._desired.ruleset((APP,))
     more = replace(WEB, backends=(*WEB.backends, Backend(TaskId("t"), 2, "10.1.0.4")))
-    assert programs.change(OVERLAYS, {WEB.key: more}) == {APP}
-    after = programs._wish.ruleset((APP,))
-    assert programs._wish.ruleset((BACK,)) is untouched
+    assert vips.change(OVERLAYS, {WEB.key: more}) == {APP}
+    after = vips._desired.ruleset((APP,))
+    assert vips._desired.ruleset((BACK,)) is untouched
     assert after.vips[OTHER.vip] is before.vips[OTHER.vip]
     assert before.vips[WEB.vip].backends == ("10.1.0.2",)
     assert set(after.vips[WEB.vip].backends) == {"10.1.0.2", "10.1.0.4"}
-    fresh = Programs()
-    fresh.want(OVERLAYS, [more, OTHER, FAR, INGRESS])
-    assert fresh._wish.ruleset((APP, BACK)) == programs._wish.ruleset((APP, BACK))
+    fresh = NetlinkVips(KernelThreads())
+    fresh.take(OVERLAYS, [more, OTHER, FAR, INGRESS])
+    assert fresh._desired.ruleset((APP, BACK)) == vips._desired.ruleset((APP, BACK))
 
 
 def test_endpoints_come_and_go_and_those_of_the_mesh_are_no_tasks() -> None:
-    programs = Programs()
-    programs.want(OVERLAYS, [WEB, INGRESS])
-    assert programs.change(OVERLAYS, {WEB.key: None, OTHER.key: OTHER}) == {APP}
-    assert set(programs._wish.ruleset((APP,)).vips) == {OTHER.vip}
-    programs.change(OVERLAYS, {INGRESS.key: INGRESS, OTHER.key: replace(OTHER, vip="")})
-    assert programs._wish.ruleset((APP, MESH)).vips == {}
+    vips = NetlinkVips(KernelThreads())
+    vips.take(OVERLAYS, [WEB, INGRESS])
+    assert vips.change(OVERLAYS, {WEB.key: None, OTHER.key: OTHER}) == {APP}
+    assert set(vips._desired.ruleset((APP,)).vips) == {OTHER.vip}
+    vips.change(OVERLAYS, {INGRESS.key: INGRESS, OTHER.key: replace(OTHER, vip="")})
+    assert vips._desired.ruleset((APP, MESH)).vips == {}

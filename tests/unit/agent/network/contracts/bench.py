@@ -17,6 +17,7 @@ from agent.network.base import (
 from agent.network.dataplane import Dataplane
 from agent.network.overlay.base import Wired
 from agent.network.overlay.plan import NO_PATHS
+from agent.network.overlay.plug import Plug
 from agent.network.vips.base import InNamespace
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.objects import EncryptionKey
@@ -173,6 +174,15 @@ def plug_in(bench: Bench, number: int, task_id: TaskId, inside: InNamespace) -> 
     part = bench.dataplane(number).parts.overlay
     places = [Attachment(network_id=APP, address=ADDRESSES[task_id])]
     return bench.run(number, lambda: part.attach(task_id, places, inside))
+
+
+def plugs(bench: Bench, number: int) -> list[Plug]:
+    """The interfaces of the host's tasks that are there."""
+
+    async def work() -> list[Plug]:
+        return bench.dataplane(number).parts.overlay.plugs()
+
+    return bench.run(number, work)
 
 
 class Inside:

@@ -13,6 +13,7 @@ from tests.unit.agent.network.contracts.bench import (
     carry,
     overlay,
     plug_in,
+    plugs,
 )
 
 
@@ -49,12 +50,12 @@ class FastPathContract:
     def test_it_forwards_to_what_was_written(self, bench: Bench) -> None:
         parts = bench.dataplane(1).parts
         networks = carried(bench)
-        plugs = parts.overlay.plugs()
-        assert not parts.fast_path.forwards_to(plugs)
+        there = plugs(bench, 1)
+        assert not parts.fast_path.forwards_to(there)
         sync(bench, *networks)
-        assert parts.fast_path.forwards_to(plugs)
+        assert parts.fast_path.forwards_to(there)
         sync(bench)
-        assert not parts.fast_path.forwards_to(plugs)
+        assert not parts.fast_path.forwards_to(there)
 
     def test_disturbed_rules_are_noticed_and_healed(self, bench: Bench) -> None:
         part = bench.dataplane(1).parts.fast_path
@@ -72,7 +73,7 @@ class FastPathContract:
         networks = carried(bench)
         sync(bench, *networks)
         assert bench.run(1, parts.fast_path.check) == ()
-        parts.fast_path.moved(parts.overlay.plugs())
+        parts.fast_path.moved(plugs(bench, 1))
         bench.disturb_fast_path(1)
         assert bench.run(1, parts.fast_path.check) == ()
         sync(bench, *networks)

@@ -18,6 +18,7 @@ from tests.unit.agent.network.contracts.bench import (
     carry,
     overlay,
     plug_in,
+    plugs,
 )
 
 
@@ -41,10 +42,10 @@ class OverlayContract:
         made = plug_in(bench, 1, A, inside)
         again = plug_in(bench, 1, A, inside)
         assert (again.plugs, tuple(again.made)) == (made.plugs, ())
-        assert part.plugs() == list(made.plugs) == list(part.plugs_of(A))
+        assert plugs(bench, 1) == list(made.plugs) == list(part.plugs_of(A))
         bench.run(1, lambda: part.detach(A, inside))
         assert inside.asked == [("new", A, (APP,)), ("adopt", A, (APP,)), ("forget", A, ())]
-        assert part.plugs() == []
+        assert plugs(bench, 1) == []
 
     def test_a_namespace_that_cannot_be_programmed_is_not_left(self, bench: Bench) -> None:
         part, inside = bench.dataplane(1).parts.overlay, Inside()

@@ -1,0 +1,49 @@
+"""What an agent tells Prometheus of its host's network."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from agent.metrics import AgentCollector
+from agent.network.base import Attachment, OverlayWanted, Peer, Underlay
+from agent.network.fake import FakeDataplane
+from agent.network.overlay.fake import Fabric
+from pyswarm_core.ids import NetworkId, TaskId
+
+NETWORK = OverlayWanted(
+    network_id=NetworkId("net"), name="net", vni=4097, subnet="10.1.0.0/16", node_number=1,
+    local_blocks=("10.1.1.0/26",),
+    peers=(Peer(node_number=2, address="192.0.2.2", blocks=("10.1.2.0/26",)),),
+)  # fmt: skip
+
+
+def measured(dataplane: FakeDataplane) -> dict[str, float]:
+    collector = AgentCollector(
+        SimpleNamespace(records={}),  # type: ignore[arg-type]
+        SimpleNamespace(programmed=7),  # type: ignore[arg-type]
+        SimpleNamespace(connected=True),  # type: ignore[arg-type]
+        dataplane,
+    )
+    return {
+        sample.name: sample.value for metric in collector.collect() for sample in metric.samples
+    }
+
+
+@pytest.mark.parametrize("on", [True, False])
+async def test_what_uses_the_fast_path_is_measured(on: bool) -> None:
+    dataplane = FakeDataplane(Fabric(), Underlay(address="192.0.2.1"), fast_path=on)
+    await dataplane.sync([NETWORK])
+    place = Attachment(network_id=NETWORK.network_id, address="10.1.1.2")
+    await dataplane.attach(TaskId("t"), [place])
+    await dataplane.sync([NETWORK])
+    found = measured(dataplane)
+    use = [found[f"pyswarm_agent_fast_path_{name}"] for name in ("on", "networks", "interfaces")]
+    assert use == ([1, 1, 1] if on else [0, 0, 0])
+
+
+async def test_path_mtus_are_measured_by_peer() -> None:
+    dataplane = FakeDataplane(Fabric(), Underlay(address="192.0.2.1"))
+    await dataplane.sync([NETWORK])
+    dataplane.path_mtu.sizes["192.0.2.2"] = 1400
+    await dataplane.measure_paths()
+    assert measured(dataplane)["pyswarm_agent_path_mtu_bytes"] == 1400
