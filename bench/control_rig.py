@@ -36,7 +36,6 @@ from pyswarm_core.specs import (
     ReplicatedMode,
     Reservations,
     Resources,
-    ServiceMode,
     ServiceSpec,
     TaskSpec,
 )
@@ -113,7 +112,7 @@ def wish(index: int, replicas: int) -> ServiceSpec:
                 max_replicas=2 if index % 5 == 0 else 0,
             ),
         ),
-        mode=ServiceMode(replicated=ReplicatedMode(replicas=replicas)),
+        mode=ReplicatedMode(replicas=replicas),
     )
 
 

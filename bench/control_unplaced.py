@@ -19,7 +19,7 @@ from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, ServiceId
 from pyswarm_core.objects import Block, Network, Service, TaskDetail, TaskStatus
-from pyswarm_core.specs import NetworkSpec, Placement, ReplicatedMode, ServiceMode, ServiceSpec
+from pyswarm_core.specs import NetworkSpec, Placement, ReplicatedMode, ServiceSpec
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
 
@@ -80,7 +80,7 @@ def _huge(index: int, replicas: int = 1) -> ServiceSpec:
     template = spec.task_template
     reservations = replace(template.resources.reservations, memory_bytes=1 << 50)
     resources = replace(template.resources, reservations=reservations)
-    mode = ServiceMode(replicated=ReplicatedMode(replicas=replicas))
+    mode = ReplicatedMode(replicas=replicas)
     return replace(spec, task_template=replace(template, resources=resources), mode=mode)
 
 

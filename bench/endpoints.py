@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from bench.fleet import Fleet, playground, service, wait_until
 from bench.report import Figure
-from pyswarm_core.specs import ReplicatedMode, ServiceMode
+from pyswarm_core.specs import ReplicatedMode
 
 _LAG = "pyswarm_controller_endpoint_lag_seconds"
 
@@ -47,7 +47,7 @@ def _lag(fleet: Fleet, created: str, backends: int) -> float:
 
 def _scale(fleet: Fleet, created: str, replicas: int) -> None:
     now = fleet.client.service(created)
-    mode = ServiceMode(replicated=ReplicatedMode(replicas=replicas))
+    mode = ReplicatedMode(replicas=replicas)
     fleet.client.update_service(now, replace(now.spec, mode=mode))
 
 

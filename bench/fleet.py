@@ -35,7 +35,6 @@ from pyswarm_core.specs import (
     ReplicatedMode,
     Resources,
     RestartPolicy,
-    ServiceMode,
     ServiceSpec,
     TaskSpec,
 )
@@ -148,7 +147,7 @@ def service(
     """Replicas of the waiting image on the overlay, limited like the floor's."""
     return ServiceSpec(
         name=name,
-        mode=ServiceMode(replicated=ReplicatedMode(replicas=replicas)),
+        mode=ReplicatedMode(replicas=replicas),
         task_template=TaskSpec(
             container_spec=ContainerSpec(image=image.NAME),
             resources=Resources(

@@ -50,8 +50,10 @@ def _accessors(hint: Any, name: str, default: Any) -> tuple[_Write, _Read]:
     if origin is dict:
         return _map(name)
     if origin in (UnionType, Union):
-        (inner,) = (arg for arg in get_args(hint) if arg is not NoneType)
-        return _submessage(inner, name, None)
+        inner = [arg for arg in get_args(hint) if arg is not NoneType]
+        return (
+            _submessage(inner[0], name, None) if len(inner) == 1 else _union(inner, name, default)
+        )
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
         return _submessage(hint, name, default)
     if isinstance(hint, type) and issubclass(hint, Enum):
@@ -81,6 +83,27 @@ def _submessage(cls: type[msgspec.Struct], name: str, default: Any) -> tuple[_Wr
         if not message.HasField(name) and default is not msgspec.NODEFAULT:
             return default
         return from_proto(cls, getattr(message, name))
+
+    return write, read
+
+
+def _union(classes: list[type[msgspec.Struct]], name: str, default: Any) -> tuple[_Write, _Read]:
+    """One of several tagged structs: a message with one field for each, named like its tag."""
+    by_tag = {str(cls.__struct_config__.tag): cls for cls in classes}
+
+    def write(message: Message, value: Any) -> None:
+        target = getattr(getattr(message, name), value.__struct_config__.tag)
+        target.SetInParent()
+        to_proto(value, target)
+
+    def read(message: Message) -> Any:
+        if not message.HasField(name) and default is not msgspec.NODEFAULT:
+            return default
+        held = getattr(message, name)
+        for tag, cls in by_tag.items():
+            if held.HasField(tag):
+                return from_proto(cls, getattr(held, tag))
+        raise ValueError(f"{name} is not valid: want one of {', '.join(by_tag)}")
 
     return write, read
 

@@ -5,7 +5,10 @@ bytes, CPUs in billionths), so that flags, templates and stack files carry over.
 says which values are allowed.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
+from typing import ClassVar
 
 from pyswarm_core.clock import SECOND
 from pyswarm_core.ids import NetworkId
@@ -152,22 +155,36 @@ class TaskSpec(Model, frozen=True):
         )
 
 
-class ReplicatedMode(Model, frozen=True):
+class Mode(Model, frozen=True):
+    """The base of a service's modes. The tag is the mode's name."""
+
+    per_node: ClassVar[bool] = False
+    """Whether each slot belongs to a node: its number is the node's, and its task runs there."""
+
+    @property
+    def word(self) -> str:
+        """The mode's name, as users write and see it."""
+        return str(self.__struct_config__.tag)
+
+
+class ReplicatedMode(Mode, frozen=True, tag="replicated"):
     """A number of replicas."""
 
     replicas: int = 1
 
 
-class GlobalMode(Model, frozen=True):
+class GlobalMode(Mode, frozen=True, tag="global"):
     """One task on every eligible node."""
 
+    per_node: ClassVar[bool] = True
 
-class ServiceMode(Model, frozen=True):
-    """Exactly one of the two is set."""
 
-    replicated: ReplicatedMode | None = None
-    # `global` is a Python keyword; docker_name drops the underscore.
-    global_: GlobalMode | None = None
+ServiceMode = ReplicatedMode | GlobalMode
+
+SERVICE_MODES: Mapping[str, type[ServiceMode]] = MappingProxyType(
+    {"replicated": ReplicatedMode, "global": GlobalMode}
+)
+"""By name. What a mode decides about tasks is in controller/brain/orchestrator/modes.py."""
 
 
 class EndpointMode(StrEnum):
@@ -217,7 +234,7 @@ class ServiceSpec(Model, frozen=True):
     name: str
     task_template: TaskSpec
     labels: dict[str, str] = {}
-    mode: ServiceMode = ServiceMode(replicated=ReplicatedMode())
+    mode: ServiceMode = ReplicatedMode()
     endpoint_spec: EndpointSpec = EndpointSpec()
 
 

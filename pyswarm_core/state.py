@@ -270,7 +270,7 @@ class State:
                 del self._footprints[key]
             return
         self.unplaced.respecified(service_id)
-        if service.spec.mode.global_ is not None:
+        if service.spec.mode.per_node:
             self.global_services[service_id] = None
         else:
             self.global_services.pop(service_id, None)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bench.system import Replica
-from pyswarm_core.specs import ServiceSpec
+from pyswarm_core.specs import ReplicatedMode, ServiceSpec
 
 
 def service(
@@ -16,8 +16,8 @@ def service(
     """Images go by id, because an engine looks for a newer image of a name at Docker Hub."""
     template = spec.task_template
     container, limits = template.container_spec, template.resources.limits
-    replicated, restart = spec.mode.replicated, template.restart_policy
-    assert replicated is not None
+    replicated, restart = spec.mode, template.restart_policy
+    assert isinstance(replicated, ReplicatedMode)
     return {
         "Name": spec.name,
         "Mode": {"Replicated": {"Replicas": replicated.replicas}},

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from cli.render.listing import one_line
 from pyswarm_core.objects import Service
-from pyswarm_core.specs import PortConfig, Resources, TaskSpec
+from pyswarm_core.specs import PortConfig, ReplicatedMode, Resources, TaskSpec
 from pyswarm_core.units import format_cpus, format_duration, format_time, human_size
 from pyswarm_core.views import NodeView
 
@@ -15,11 +15,9 @@ def service_lines(service: Service, names: Mapping[str, str]) -> Iterator[str]:
     yield f"ID:             {service.id}"
     yield f"Name:           {spec.name}"
     yield from _labels(spec.labels)
-    if spec.mode.replicated is not None:
-        yield "Service Mode:   Replicated"
-        yield f" Replicas:      {spec.mode.replicated.replicas}"
-    else:
-        yield "Service Mode:   Global"
+    yield f"Service Mode:   {spec.mode.word.capitalize()}"
+    if isinstance(spec.mode, ReplicatedMode):
+        yield f" Replicas:      {spec.mode.replicas}"
     yield from _placement(spec.task_template)
     yield from _container(spec.task_template)
     yield from _resources(spec.task_template.resources)

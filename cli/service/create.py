@@ -18,20 +18,15 @@ from pyswarm_core.docker import entries, publishing
 from pyswarm_core.docker.entries import Entry
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import (
+    SERVICE_MODES,
     ContainerSpec,
     DnsConfig,
     EndpointSpec,
-    GlobalMode,
     Placement,
-    ReplicatedMode,
-    ServiceMode,
     ServiceSpec,
     TaskSpec,
 )
 from pyswarm_core.validation import require, service_problems
-
-_GLOBAL = ServiceMode(global_=GlobalMode())
-_REPLICATED = ServiceMode(replicated=ReplicatedMode())
 
 
 @click.command(
@@ -42,7 +37,7 @@ _REPLICATED = ServiceMode(replicated=ReplicatedMode())
 )
 @click.option("--name", default="", help="Service name")
 @click.option(
-    "--mode", type=click.Choice(["replicated", "global"]), default="replicated", show_default=True,
+    "--mode", type=click.Choice(list(SERVICE_MODES)), default="replicated", show_default=True,
     help="Service mode",
 )  # fmt: skip
 @options.template
@@ -99,11 +94,10 @@ def create(
 
 def spec_of(given: Mapping[str, Any], own: Mapping[str, str]) -> ServiceSpec:
     """The spec that the flags describe. Raises InvalidArgument."""
-    is_global = given["mode"] == "global"
     spec = ServiceSpec(
         name=given["name"],
         labels=entries.labels("--label", given["label"]),
-        mode=_GLOBAL if is_global else _REPLICATED,
+        mode=SERVICE_MODES[given["mode"]](),
         task_template=TaskSpec(
             container_spec=_container(given, own),
             placement=Placement(

@@ -52,7 +52,7 @@ def row(summary: ServiceSummary, *, long: bool = False) -> Row:
     return {
         "ID": service.id if long else short(service.id),
         "Name": spec.name,
-        "Mode": "replicated" if spec.mode.global_ is None else "global",
+        "Mode": spec.mode.word,
         "Replicas": replicas,
         "Image": image.partition("@")[0],
         "Ports": ports.ingress_ports(service.endpoint.ports),

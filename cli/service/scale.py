@@ -3,16 +3,16 @@
 from typing import TYPE_CHECKING
 
 import click
-from msgspec.structs import replace
 
 from cli import converge, flags, session
 from cli.converge import Watched
 from cli.failures import Failures
 from cli.lazy import Verb
 from cli.service.change import changed
+from cli.service.template import with_replicas
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.limits import REPLICAS_MAX
-from pyswarm_core.specs import ReplicatedMode, ServiceMode, ServiceSpec
+from pyswarm_core.specs import ServiceSpec
 
 if TYPE_CHECKING:
     from cli.client import Client
@@ -52,9 +52,7 @@ def parse(target: str) -> tuple[str, int]:
 
 def _scale(client: "Client", ref: str, replicas: int) -> Watched:
     def resized(spec: ServiceSpec) -> ServiceSpec:
-        if spec.mode.replicated is None:
-            raise InvalidArgument(f"{ref}: scale can only be used with replicated mode")
-        return replace(spec, mode=ServiceMode(replicated=ReplicatedMode(replicas=replicas)))
+        return with_replicas(spec, replicas, given_as=f"{ref}: scale")
 
     service = changed(client, ref, resized)
     click.echo(f"{ref} scaled to {replicas}")

@@ -15,7 +15,6 @@ from pyswarm_core.specs import (
     EndpointMode,
     ReplicatedMode,
     RestartCondition,
-    ServiceMode,
     ServiceSpec,
 )
 from pyswarm_core.units import parse_cpus, parse_duration, parse_size
@@ -90,13 +89,15 @@ def with_single(spec: ServiceSpec, given: Mapping[str, Any]) -> ServiceSpec:
     return spec
 
 
-def with_replicas(spec: ServiceSpec, replicas: int | None) -> ServiceSpec:
-    """The spec with that many replicas; None leaves them. InvalidArgument for global mode."""
+def with_replicas(
+    spec: ServiceSpec, replicas: int | None, given_as: str = "--replicas"
+) -> ServiceSpec:
+    """The spec with that many replicas; None leaves them. InvalidArgument for another mode."""
     if replicas is None:
         return spec
-    if spec.mode.replicated is None:
-        raise InvalidArgument("--replicas can only be used with replicated mode")
-    return put(spec, "mode", ServiceMode(replicated=ReplicatedMode(replicas=replicas)))
+    if not isinstance(spec.mode, ReplicatedMode):
+        raise InvalidArgument(f"{given_as} can only be used with replicated mode")
+    return put(spec, "mode.replicas", replicas)
 
 
 def put(value: S, path: str, new: Any) -> S:

@@ -9,8 +9,9 @@ of the decision (`Decision.failed`); the others are decided.
 from collections.abc import Iterable, Iterator
 
 from controller.brain.draft import Draft
-from controller.brain.orchestrator import global_service, replicated_service
+from controller.brain.orchestrator import global_service
 from controller.brain.orchestrator.enforce import evictions
+from controller.brain.orchestrator.modes import orchestrator_of
 from controller.brain.orchestrator.plan import Plan
 from controller.brain.orchestrator.rounds import in_round
 from controller.brain.orchestrator.slots import discard
@@ -50,10 +51,8 @@ def decide(
         try:
             if service.removing:
                 _remove(plan, state, now, draft)
-            elif service.spec.mode.global_ is not None:
-                global_service.reconcile(plan, state, looked_at, now)
             else:
-                replicated_service.reconcile(plan, state, looked_at, now)
+                orchestrator_of(service).reconcile(plan, state, looked_at, now)
         except Exception as error:
             draft.failed[service_id] = told(error)
             continue

@@ -304,7 +304,7 @@ def demand_of(state: State, plan: Plan, now: Instant) -> Demand:
     table = state.node_table
     template = plan.service.spec.task_template
     tasks = state.tasks_of_service(plan.service.id)
-    if plan.service.spec.mode.global_ is not None:  # its tasks have no choice
+    if plan.service.spec.mode.per_node:  # its tasks have no choice
         return Demand(template, footprint_of(plan.service.spec), _per_row([], len(table.number)))
     row_of = table.rows.get
     on_node = np.zeros(len(table.number), np.int64)

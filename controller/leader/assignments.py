@@ -294,7 +294,7 @@ def _template(state: State, service_id: ServiceId, spec_version: int) -> bytes:
     service = state.services.get(service_id)
     if service is None:
         return message.SerializeToString(deterministic=True)
-    setattr(message, "global", service.spec.mode.global_ is not None)
+    setattr(message, "global", service.spec.mode.per_node)
     message.service_name = service.spec.name
     message.service_labels.update(service.spec.labels)
     if (spec := service.made_from(spec_version)) is not None:

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from pyswarm_core.model import Model, to_json_value
+from pyswarm_core.specs import SERVICE_MODES
 from pyswarm_core.units import format_time
 
 _TIMES = frozenset({"CreatedAt", "UpdatedAt", "Since"})
@@ -25,6 +26,10 @@ _UNSET = frozenset(
     }
 )
 """Numbers that mean nothing when they are 0."""
+
+
+_TAG = "type"
+"""The key of a tagged struct's tag, in msgspec's words."""
 
 
 def document(model: Model) -> dict[str, Any]:
@@ -56,6 +61,8 @@ def _readable(value: dict[str, Any]) -> dict[str, Any]:
 def _read(key: str, item: Any) -> Any:
     if key in _TIMES:
         return format_time(item)
+    if key == "Mode" and isinstance(item, dict):
+        return _mode(item)
     if key == "Preferences":
         return [{"Spread": {"SpreadDescriptor": label}} for label in item]
     if isinstance(item, dict):
@@ -63,6 +70,12 @@ def _read(key: str, item: Any) -> Any:
     if isinstance(item, list | tuple):
         return [_readable(one) if isinstance(one, dict) else one for one in item]
     return item
+
+
+def _mode(item: dict[str, Any]) -> dict[str, Any]:
+    """A service's mode: a key for each there is, of which one has a value."""
+    fields = {key: value for key, value in item.items() if key != _TAG}
+    return {word.capitalize(): fields if word == item[_TAG] else None for word in SERVICE_MODES}
 
 
 def _pruned(value: Any) -> Any:

@@ -14,6 +14,7 @@ from pyswarm_core.limits import REPLICAS_MAX, RESTARTS_REMEMBERED, SPEC_BYTES_MA
 from pyswarm_core.specs import (
     Placement,
     RegistryLogin,
+    ReplicatedMode,
     RestartPolicy,
     ServiceMode,
     ServiceSpec,
@@ -74,10 +75,8 @@ def login_problems(login: RegistryLogin) -> list[Problem]:
 
 
 def _mode_problems(mode: ServiceMode) -> Iterable[Problem]:
-    if (mode.replicated is None) == (mode.global_ is None):
-        yield Problem("mode", "", "want either replicated or global")
-    elif mode.replicated is not None:
-        yield from within("replicas", mode.replicated.replicas, 0, REPLICAS_MAX)
+    if isinstance(mode, ReplicatedMode):
+        yield from within("replicas", mode.replicas, 0, REPLICAS_MAX)
 
 
 def _restart_problems(policy: RestartPolicy) -> Iterable[Problem]:
@@ -104,7 +103,7 @@ def _placement_problems(placement: Placement, mode: ServiceMode) -> Iterable[Pro
                 "placement-pref", preference, "want node.labels.NAME or engine.labels.NAME"
             )
     yield from within("replicas-max-per-node", placement.max_replicas, 0, REPLICAS_MAX)
-    if placement.max_replicas and mode.global_ is not None:
+    if placement.max_replicas and mode.per_node:
         yield Problem(
             "replicas-max-per-node", placement.max_replicas, "want mode replicated with it"
         )

@@ -18,7 +18,6 @@ from pyswarm_core.specs import (
     NetworkSpec,
     ReplicatedMode,
     RestartPolicy,
-    ServiceMode,
     ServiceSpec,
     TaskSpec,
 )
@@ -127,7 +126,7 @@ def _failing(name: str, replicas: int, generation: int = 0) -> ServiceSpec:
     return ServiceSpec(
         name=name,
         task_template=TaskSpec(container_spec=container, restart_policy=policy),
-        mode=ServiceMode(replicated=ReplicatedMode(replicas=replicas)),
+        mode=ReplicatedMode(replicas=replicas),
     )
 
 

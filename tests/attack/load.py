@@ -27,7 +27,6 @@ from pyswarm_core.specs import (
     Placement,
     ReplicatedMode,
     RestartPolicy,
-    ServiceMode,
     ServiceSpec,
     TaskSpec,
 )
@@ -281,7 +280,7 @@ def absurd_specs() -> list[ServiceSpec]:
         return ServiceSpec(
             name=f"{PREFIX}{name}",
             task_template=TaskSpec(container_spec=container, **more),  # type: ignore[arg-type]
-            mode=ServiceMode(replicated=ReplicatedMode(replicas=replicas)),
+            mode=ReplicatedMode(replicas=replicas),
         )
 
     return [
@@ -293,7 +292,7 @@ def absurd_specs() -> list[ServiceSpec]:
         ServiceSpec(
             name=f"{PREFIX}5",
             task_template=TaskSpec(container_spec=absent, placement=nowhere),
-            mode=ServiceMode(global_=GlobalMode()),
+            mode=GlobalMode(),
         ),
         *(named(f"many{number}", 1, absent, placement=nowhere) for number in range(50)),
     ]

@@ -99,7 +99,7 @@ class Drills:
         return (
             service is not None
             and not service.removing
-            and service.spec.mode.replicated is not None
+            and not service.spec.mode.per_node
             and not self._settled.is_restless(service)
             and task.state is TaskState.RUNNING
             and task.desired_state is TaskState.RUNNING

@@ -154,7 +154,7 @@ def _endpoint(view: View, service: Service, network_id: NetworkId) -> EndpointWa
         service_id=service.id,
         service_name=service.spec.name,
         network_id=network_id,
-        global_service=service.spec.mode.global_ is not None,
+        global_service=service.spec.mode.per_node,
         vip=vips[0] if vips else "",
         aliases=tuple(alias for network in joined for alias in network.aliases),
         backends=tuple(

@@ -56,7 +56,7 @@ def _update(
             Rule.ONE_AT_A_TIME,
             f"an update of {service.spec.name} takes down {victims} while {down} are down",
         )
-    if service.spec.mode.global_ is not None:
+    if service.spec.mode.per_node:
         # Such a node is no longer the service's: what its task does says nothing of the template.
         leaving |= {one.new.id for one in changed if not _may_stay(state, service, one.new)}
     yield from _unproven(state, service, leaving.union(decision.writes.removed_tasks), now)

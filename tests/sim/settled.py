@@ -17,7 +17,7 @@ from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.indexes.tasks import is_wanted, waits_for_node
 from pyswarm_core.limits import PENDING_SHOWN
 from pyswarm_core.objects import Service, Task, shortened
-from pyswarm_core.specs import RestartCondition
+from pyswarm_core.specs import ReplicatedMode, RestartCondition
 from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState, TaskState, occupies
 from tests.sim.controllers import Machine
@@ -129,12 +129,13 @@ class Settled:
                 yield f"service {name} is being removed and has tasks in slots {sorted(slots)}"
             return
         wanted = {n: [t for t in tasks if is_wanted(t)] for n, tasks in slots.items()}
-        if service.spec.mode.replicated is not None:
+        if isinstance(service.spec.mode, ReplicatedMode):
+            replicas = service.spec.mode.replicas
             filled = [
                 n for n, tasks in slots.items() if wanted[n] or self._given_up(service, tasks)
             ]
-            if len(filled) != service.spec.mode.replicated.replicas and not _few_shown(wanted):
-                yield f"{name} fills slots {filled} of {service.spec.mode.replicated.replicas}"
+            if len(filled) != replicas and not _few_shown(wanted):
+                yield f"{name} fills slots {filled} of {replicas}"
         else:
             yield from self._global(service, slots, wanted)
         for number, tasks in wanted.items():

@@ -1,12 +1,12 @@
 """Periods of the leader, seen from outside: how late the store knows, how soon history goes."""
 
 from pyswarm_core.clock import MILLISECOND, SECOND
-from pyswarm_core.specs import ReplicatedMode, ServiceMode
+from pyswarm_core.specs import ReplicatedMode
 from pyswarm_core.states import TaskState
 from tests.sim.script import CALM, Step, create, play, ready
 from tests.sim.world import World
 
-ONE = ServiceMode(replicated=ReplicatedMode(replicas=1))
+ONE = ReplicatedMode(replicas=1)
 
 
 def test_what_a_host_reports_is_stored_half_a_second_later() -> None:

@@ -34,7 +34,6 @@ from pyswarm_core.specs import (
     Resources,
     RestartCondition,
     RestartPolicy,
-    ServiceMode,
     ServiceSpec,
     TaskSpec,
 )
@@ -119,10 +118,10 @@ class Users:
     def scale(self) -> None:
         """Another number of replicas."""
         service = self._some_service()
-        if service is None or service.spec.mode.replicated is None:
+        if service is None or service.spec.mode.per_node:
             return
         replicas = self._chance.randint(0, self._options.replicas_max)
-        mode = ServiceMode(replicated=ReplicatedMode(replicas=replicas))
+        mode = ReplicatedMode(replicas=replicas)
         self._update(service, replace(service.spec, mode=mode), f"to {replicas}")
 
     def change_image(self) -> None:
@@ -353,9 +352,7 @@ class Users:
                 networks=networks,
             ),
             endpoint_spec=self._endpoint_spec(),
-            mode=ServiceMode(global_=GlobalMode())
+            mode=GlobalMode()
             if is_global
-            else ServiceMode(
-                replicated=ReplicatedMode(replicas=chance.randint(0, self._options.replicas_max))
-            ),
+            else ReplicatedMode(replicas=chance.randint(0, self._options.replicas_max)),
         )

@@ -182,9 +182,10 @@ def _require_same_identity(old: ServiceSpec, new: ServiceSpec) -> None:
         raise InvalidArgument(
             f"name {shown(new.name)} is not valid: a service keeps its name {shown(old.name)}"
         )
-    if (new.mode.global_ is None) != (old.mode.global_ is None):
-        mode = "replicated" if old.mode.global_ is None else "global"
-        raise InvalidArgument(f"mode cannot be changed, want {mode}: create another service")
+    if type(new.mode) is not type(old.mode):
+        raise InvalidArgument(
+            f"mode cannot be changed, want {old.mode.word}: create another service"
+        )
 
 
 def _made_from(spec: ServiceSpec) -> tuple[TaskSpec, tuple[PortConfig, ...]]:

@@ -21,14 +21,14 @@ from pyswarm_core.ids import ServiceId, TaskId
 from pyswarm_core.kinds import NETWORK, NODE, SERVICE, Id, Item, Kind
 from pyswarm_core.limits import LIST_MAX, REFS_MAX, SLICE_TASKS
 from pyswarm_core.objects import Network, Node, Service, Task
-from pyswarm_core.specs import ROLES
+from pyswarm_core.specs import ROLES, SERVICE_MODES
 from pyswarm_core.state import State
 from pyswarm_core.states import DESIRED_STATES, Availability, NodeState, TaskState
 
 T = TypeVar("T")
 
 _SERVICE_KEYS: dict[str, Key[Service]] = {
-    "mode": Key(lambda service, value: mode_of(service) == value, ("replicated", "global")),
+    "mode": Key(lambda service, value: service.spec.mode.word == value, tuple(SERVICE_MODES)),
 }
 _NODE_KEYS: dict[str, Key[Node]] = {
     "label": Key(lambda node, value: filters.has_label(node.description.engine_labels, value)),
@@ -89,11 +89,6 @@ _TASK_KEYS: dict[str, Key[Named]] = {
     ),
     "state": Key(lambda item, value: item.task.state.word == value, _STATE_WORDS),
 }
-
-
-def mode_of(service: Service) -> str:
-    """`replicated` or `global`."""
-    return "replicated" if service.spec.mode.global_ is None else "global"
 
 
 class TaskQuery(msgspec.Struct, frozen=True):

@@ -101,7 +101,7 @@ def task_name(state: State, task: Task) -> str:
     service = state.services.get(task.service_id)
     if service is None:
         return f"{short(task.service_id)}.{task.slot}"
-    if service.spec.mode.global_ is None:
+    if not service.spec.mode.per_node:
         return f"{service.spec.name}.{task.slot}"
     node_id: str = task.node_id or state.node_of_number.get(task.slot) or str(task.slot)
     return f"{service.spec.name}.{node_id}"

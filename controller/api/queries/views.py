@@ -3,18 +3,16 @@
 from collections.abc import Collection, Container, Sequence
 
 import msgspec
-import numpy as np
 
 from controller.api.changes.unreadable import unreadable_service
 from controller.api.queries.lookup import task_name
 from controller.brain.nodes import runs_controller
+from controller.brain.orchestrator.modes import orchestrator_of
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
-from pyswarm_core.indexes.nodes import BoolColumn
 from pyswarm_core.kinds import SERVICE, Id, Item, Kind, encode
 from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import Node, NodeResources, Service, Task
 from pyswarm_core.state import State
-from pyswarm_core.states import TaskState
 from pyswarm_core.views import EncodedObject, NodeView, ServiceSummary, TaskView
 
 
@@ -48,47 +46,19 @@ def work(state: State, object_id: object) -> int:
 
 def unlisted_tasks(state: State, service: Service, desired: int) -> int:
     """How many of its replicas wait for a node without a stored task; see PENDING_SHOWN."""
-    tasks = state.tasks_of_service(service.id)
-    if service.removing or not tasks.pending:
+    if service.removing or not state.tasks_of_service(service.id).pending:
         return 0
-    if service.spec.mode.replicated is not None:
-        return max(0, desired - len(tasks.slots))
-    return max(0, desired - tasks.pending - sum(tasks.placed.values()))
+    return orchestrator_of(service).unlisted(state, service, desired)
 
 
 def desired_tasks(state: State, service: Service) -> int:
-    """How many tasks should run. Global: one on each eligible node, and those paused ones keep."""
-    if service.removing:
-        return 0
-    if service.spec.mode.replicated is not None:
-        return service.spec.mode.replicated.replicas
-    table = state.node_table
-    wanted = _eligible(state, service)
-    rows = [table.rows.get(node_id) for node_id in state.tasks_of_service(service.id).placed]
-    wanted[[row for row in rows if row is not None]] = True
-    return int(np.count_nonzero(wanted))
+    """How many tasks should run."""
+    return 0 if service.removing else orchestrator_of(service).desired(state, service)
 
 
 def wanted_slots(state: State, service: Service) -> Collection[int] | None:
-    """The slots of a global service that should be filled; None for a replicated one: any. A
-    service that is being removed wants none.
-    """
-    if service.removing:
-        return ()
-    if service.spec.mode.replicated is not None:
-        return None
-    wanted = dict.fromkeys(state.node_table.number[_eligible(state, service)].tolist())
-    for slot, tasks in state.tasks_of_service(service.id).slots.items():
-        if any(task.desired_state <= TaskState.RUNNING for task in tasks):
-            wanted[slot] = None
-    return wanted
-
-
-def _eligible(state: State, service: Service) -> BoolColumn:
-    table = state.node_table
-    return table.schedulable & table.satisfying_all(
-        service.spec.task_template.placement.constraints
-    )
+    """The slots that should be filled; None: any. A service that is being removed wants none."""
+    return () if service.removing else orchestrator_of(service).wanted_slots(state, service)
 
 
 def listed_service(

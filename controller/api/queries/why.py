@@ -10,6 +10,7 @@ import numpy as np
 
 from controller.api.queries.views import desired_tasks, unlisted_tasks
 from controller.brain.orchestrator.enforce import misfit
+from controller.brain.orchestrator.modes import orchestrator_of
 from controller.brain.orchestrator.quarantine import Quarantine
 from controller.brain.orchestrator.restart import ended_by_itself, refusal, starts_at
 from controller.brain.placing import current_demand
@@ -89,8 +90,7 @@ def _why_service(case: _Case, service: Service) -> Slices[list[str]]:
     if service.removing:
         left = sum(len(held) for held in tasks.slots.values())
         return [f"service {name} is being removed; {left} of its tasks have not ended yet"]
-    replicated = service.spec.mode.replicated
-    wanted = f"{replicated.replicas} wanted" if replicated else "one on every eligible node"
+    wanted = orchestrator_of(service).wanted(service)
     lines = [f"service {name} has {tasks.running} running tasks, {wanted}"]
     outdated = 0
     troubled: list[Task] = []

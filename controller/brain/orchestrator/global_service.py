@@ -4,7 +4,7 @@ One task on every node that is ready, active and satisfies the constraints; the 
 slot. A paused node keeps its task and gets no new one; a drained or lost node keeps none.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 from msgspec.structs import replace
@@ -16,7 +16,10 @@ from controller.brain.orchestrator.update import advance, has_outdated, prove
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import NoteKind
 from pyswarm_core.ids import NodeId, ServiceId
+from pyswarm_core.indexes.nodes import BoolColumn
+from pyswarm_core.objects import Service
 from pyswarm_core.state import State
+from pyswarm_core.states import TaskState
 
 _ELIGIBLE = (NoteKind.TASK_CREATED, "one on every eligible node")
 
@@ -76,12 +79,48 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
         advance(plan, tasks, slots, now)
 
 
+def wanted(service: Service) -> str:
+    """How many tasks it should have, for people."""
+    return "one on every eligible node"
+
+
+def desired(state: State, service: Service) -> int:
+    """How many tasks should run: one on each eligible node, and those paused ones keep."""
+    table = state.node_table
+    wanted = _eligible_rows(state, service)
+    rows = [table.rows.get(node_id) for node_id in state.tasks_of_service(service.id).placed]
+    wanted[[row for row in rows if row is not None]] = True
+    return int(np.count_nonzero(wanted))
+
+
+def wanted_slots(state: State, service: Service) -> Collection[int]:
+    """The slots of eligible nodes, and those whose task should run."""
+    table = state.node_table
+    wanted = dict.fromkeys(table.number[_eligible_rows(state, service)].tolist())
+    for slot, tasks in state.tasks_of_service(service.id).slots.items():
+        if any(task.desired_state <= TaskState.RUNNING for task in tasks):
+            wanted[slot] = None
+    return wanted
+
+
+def unlisted(state: State, service: Service, desired: int) -> int:
+    """How many of the desired tasks wait for a node without being stored."""
+    tasks = state.tasks_of_service(service.id)
+    return max(0, desired - tasks.pending - sum(tasks.placed.values()))
+
+
+def _eligible_rows(state: State, service: Service) -> BoolColumn:
+    table = state.node_table
+    constraints = service.spec.task_template.placement.constraints
+    return table.schedulable & table.satisfying_all(constraints)
+
+
 def _eligible(plan: Plan, state: State, only: Iterable[int] | None) -> dict[int, NodeId]:
     """The nodes that should have a task, by number: all of them, or `only` of these numbers."""
     table = state.node_table
     constraints = plan.service.spec.task_template.placement.constraints
     if only is None:
-        rows = np.flatnonzero(table.schedulable & table.satisfying_all(constraints)).tolist()
+        rows = np.flatnonzero(_eligible_rows(state, plan.service)).tolist()
     else:
         nodes = [state.node_of_number[number] for number in only if number in state.node_of_number]
         rows = [table.rows[node_id] for node_id in nodes]

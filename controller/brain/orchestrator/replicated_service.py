@@ -18,6 +18,8 @@ from pyswarm_core.decision import NoteKind
 from pyswarm_core.ids import NodeId
 from pyswarm_core.indexes.tasks import ServiceTasks
 from pyswarm_core.limits import PENDING_SHOWN, SURPLUS_CHOSEN
+from pyswarm_core.objects import Service
+from pyswarm_core.specs import ReplicatedMode
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
 
@@ -32,8 +34,7 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
     many are wanted once all were.
     """
     tasks = state.tasks_of_service(plan.service.id)
-    mode = plan.service.spec.mode.replicated
-    replicas = mode.replicas if mode else 0
+    replicas = _replicas(plan.service)
     slots = settled(plan, state, to_settle(plan, state, looked_at), now)
     if plan.is_cut:
         prove(plan, slots.values())
@@ -53,6 +54,31 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
     prove(plan, slots.values())
     if filled - len(given_up) <= replicas and has_outdated(plan, tasks):
         advance(plan, tasks, slots, now)
+
+
+def wanted(service: Service) -> str:
+    """How many tasks it should have, for people."""
+    return f"{_replicas(service)} wanted"
+
+
+def desired(state: State, service: Service) -> int:
+    """How many tasks should run."""
+    return _replicas(service)
+
+
+def wanted_slots(state: State, service: Service) -> None:
+    """Any slots may be filled."""
+
+
+def unlisted(state: State, service: Service, desired: int) -> int:
+    """How many of the desired tasks wait for a node without being stored."""
+    return max(0, desired - len(state.tasks_of_service(service.id).slots))
+
+
+def _replicas(service: Service) -> int:
+    mode = service.spec.mode
+    assert isinstance(mode, ReplicatedMode)
+    return mode.replicas
 
 
 def _fill(plan: Plan, tasks: ServiceTasks, slots: dict[int, Slot], count: int) -> None:

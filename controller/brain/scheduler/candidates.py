@@ -125,7 +125,7 @@ class Candidates:
     def _may_have(self, row: int, service: Service) -> bool:
         """Whether the node may have one more of its tasks: one in all, of a global service."""
         spec = service.spec
-        most = 1 if spec.mode.global_ else spec.task_template.placement.max_replicas
+        most = 1 if spec.mode.per_node else spec.task_template.placement.max_replicas
         if not most:
             return True
         held = self._on_row.get(row)

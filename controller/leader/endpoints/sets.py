@@ -288,7 +288,7 @@ def endpoint_message(
     message.service_name = service.spec.name
     vips = (vip.addr for vip in service.endpoint.virtual_ips if vip.network_id == network_id)
     message.vip = next(vips, "")
-    setattr(message, "global", service.spec.mode.global_ is not None)
+    setattr(message, "global", service.spec.mode.per_node)
     for joined in service.spec.task_template.networks:
         if joined.target == network_id:
             message.aliases.extend(joined.aliases)

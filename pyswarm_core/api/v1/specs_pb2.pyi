@@ -450,11 +450,13 @@ class ServiceMode(_message.Message):
         *,
         replicated: Global___ReplicatedMode | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["global", b"global", "replicated", b"replicated"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["global", b"global", "mode", b"mode", "replicated", b"replicated"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["global", b"global", "replicated", b"replicated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["global", b"global", "mode", b"mode", "replicated", b"replicated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_mode: _TypeAlias = _typing.Literal["replicated", "global"]  # noqa: Y015
+    _WhichOneofArgType_mode: _TypeAlias = _typing.Literal["mode", b"mode"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_mode) -> _WhichOneofReturnType_mode | None: ...
 
 Global___ServiceMode: _TypeAlias = ServiceMode  # noqa: Y015
 

@@ -12,7 +12,6 @@ from pyswarm_core.specs import (
     ContainerSpec,
     NetworkAttachment,
     ReplicatedMode,
-    ServiceMode,
     ServiceSpec,
     TaskSpec,
 )
@@ -167,7 +166,7 @@ def test_two_hundred_services_on_one_network(fleet: Fleet, service: str) -> None
 def _waiting(name: str, network: str, replicas: int) -> ServiceSpec:
     return ServiceSpec(
         name=name,
-        mode=ServiceMode(replicated=ReplicatedMode(replicas=replicas)),
+        mode=ReplicatedMode(replicas=replicas),
         task_template=TaskSpec(
             container_spec=ContainerSpec(image=IMAGE),
             networks=(NetworkAttachment(target=network),),

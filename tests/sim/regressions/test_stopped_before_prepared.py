@@ -4,12 +4,12 @@ Its assignment and its removal reach the agent at the same instant: both waited 
 """
 
 from pyswarm_core.clock import SECOND
-from pyswarm_core.specs import ReplicatedMode, ServiceMode
+from pyswarm_core.specs import ReplicatedMode
 from pyswarm_core.states import TaskState
 from tests.sim.script import CALM, Step, create, play, ready, remove
 from tests.sim.world import World
 
-ONE = ServiceMode(replicated=ReplicatedMode(replicas=1))
+ONE = ReplicatedMode(replicas=1)
 
 
 def _assigned(world: World) -> bool:

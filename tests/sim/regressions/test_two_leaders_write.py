@@ -4,11 +4,11 @@ The first is paused when it is to decide on a request; it goes on with that when
 """
 
 from pyswarm_core.clock import SECOND
-from pyswarm_core.specs import ReplicatedMode, ServiceMode
+from pyswarm_core.specs import ReplicatedMode
 from tests.sim.script import CALM, Step, after, create, leader, play, ready
 from tests.sim.world import World
 
-TWO = ServiceMode(replicated=ReplicatedMode(replicas=2))
+TWO = ReplicatedMode(replicas=2)
 
 
 def _is_to_decide(world: World) -> bool:

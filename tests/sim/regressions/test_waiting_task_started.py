@@ -1,12 +1,12 @@
 """A global service's task that waited for room on its node was sent to its agent, which ran it."""
 
-from pyswarm_core.specs import GlobalMode, ReplicatedMode, ServiceMode
+from pyswarm_core.specs import GlobalMode, ReplicatedMode
 from pyswarm_core.states import TaskState
 from tests.sim.script import CALM, Step, create, play, ready
 from tests.sim.world import World
 
-ONE = ServiceMode(replicated=ReplicatedMode(replicas=1))
-EVERYWHERE = ServiceMode(global_=GlobalMode())
+ONE = ReplicatedMode(replicas=1)
+EVERYWHERE = GlobalMode()
 
 
 def _fill(world: World) -> None:

@@ -15,7 +15,7 @@ from pyswarm_core.objects import (
     TaskDetail,
     Version,
 )
-from pyswarm_core.specs import ContainerSpec, ReplicatedMode, ServiceMode, ServiceSpec, TaskSpec
+from pyswarm_core.specs import ContainerSpec, ReplicatedMode, ServiceSpec, TaskSpec
 from pyswarm_core.states import NodeState, TaskState
 
 CREATED = Instant(1_700_000_000_000_000_000)
@@ -27,7 +27,7 @@ NODE_ID = NodeId("nnnnnnnnnnnnnnnnnnnnnnnnn")
 def service(name: str = "web", replicas: int = 3, **spec: object) -> Service:
     """A service that was created."""
     template = TaskSpec(container_spec=ContainerSpec(image="web:1"))
-    mode = ServiceMode(replicated=ReplicatedMode(replicas=replicas))
+    mode = ReplicatedMode(replicas=replicas)
     fields: dict[str, object] = {"task_template": template, "mode": mode, **spec}
     return Service(
         id=SERVICE_ID,

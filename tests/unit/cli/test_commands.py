@@ -25,7 +25,6 @@ from pyswarm_core.specs import (
     Resources,
     RestartCondition,
     RestartPolicy,
-    ServiceMode,
     ServiceSpec,
     TaskSpec,
     Ulimit,
@@ -49,7 +48,7 @@ SECOND = 1_000_000_000
 FULL = ServiceSpec(
     name="web",
     labels={"a": "b", "lone": ""},
-    mode=ServiceMode(replicated=ReplicatedMode(replicas=5)),
+    mode=ReplicatedMode(replicas=5),
     task_template=TaskSpec(
         container_spec=ContainerSpec(
             image="web:1",
@@ -143,7 +142,7 @@ def test_create_without_flags_has_dockers_defaults(fleet: Script, pyswarm: Pyswa
 
 def test_create_of_a_global_service(fleet: Script, pyswarm: Pyswarm) -> None:
     pyswarm("service", "create", "-d", "--mode", "global", "web")
-    assert created(fleet).mode == ServiceMode(global_=GlobalMode())
+    assert created(fleet).mode == GlobalMode()
 
 
 def test_switches_take_dockers_values(fleet: Script, pyswarm: Pyswarm) -> None:
@@ -219,7 +218,7 @@ def test_a_change_that_loses_twice_is_refused(fleet: Script, pyswarm: Pyswarm) -
 
 
 def test_global_services_cannot_be_scaled(fleet: Script, pyswarm: Pyswarm) -> None:
-    mode = ServiceMode(global_=GlobalMode())
+    mode = GlobalMode()
     fleet.on("GetService", service_reply(service(mode=mode)))
     ran = pyswarm("service", "scale", "web=5")
     assert ran.code == 2
@@ -275,7 +274,7 @@ def test_update_edits_lists_in_place(fleet: Script, pyswarm: Pyswarm) -> None:
     assert (container.args, container.image) == (("y", "z z"), "web:2")
     assert spec.labels == {"b": "2", "c": "3"}
     assert spec.task_template.placement == Placement(constraints=("node.hostname!=host1",))
-    assert spec.mode.replicated == ReplicatedMode(replicas=7)
+    assert spec.mode == ReplicatedMode(replicas=7)
 
 
 def test_update_leaves_alone_what_was_not_named(fleet: Script, pyswarm: Pyswarm) -> None:

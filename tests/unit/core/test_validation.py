@@ -53,7 +53,7 @@ def placement(**changes: object) -> specs.ServiceSpec:
 
 
 def replicas(count: int) -> specs.ServiceMode:
-    return specs.ServiceMode(replicated=specs.ReplicatedMode(replicas=count))
+    return specs.ReplicatedMode(replicas=count)
 
 
 def joined(*targets: str, aliases: tuple[str, ...] = ()) -> specs.ServiceSpec:
@@ -89,7 +89,7 @@ ALLOWED = {
     "limits": resources(nano_cpus=10_000_000, memory_bytes=6 * MIB, pids=10),
     "reservations": reservations(nano_cpus=1_000_000, memory_bytes=4 * MIB),
     "no replicas": service(mode=replicas(0)),
-    "global": service(mode=specs.ServiceMode(global_=specs.GlobalMode())),
+    "global": service(mode=specs.GlobalMode()),
     "placement": placement(
         constraints=("node.labels.zone==a", "node.role != manager"),
         preferences=("node.labels.rack",),
@@ -114,13 +114,6 @@ REFUSED = [
     ("label", service(labels={"a b": "x"})),
     ("label", service(labels={"a\u200bb": "x"})),
     ("label", service(labels={"a": "\x1b[2J"})),
-    ("mode", service(mode=specs.ServiceMode())),
-    (
-        "mode",
-        service(
-            mode=specs.ServiceMode(replicated=specs.ReplicatedMode(), global_=specs.GlobalMode())
-        ),
-    ),
     ("replicas", service(mode=replicas(REPLICAS_MAX + 1))),
     ("replicas", service(mode=replicas(-1))),
     ("image", container(image="")),
@@ -199,7 +192,7 @@ def test_what_is_wrong_is_named_by_its_field(field: str, spec: specs.ServiceSpec
 
 
 def test_a_global_service_has_no_cap_per_node() -> None:
-    spec = replace(placement(max_replicas=1), mode=specs.ServiceMode(global_=specs.GlobalMode()))
+    spec = replace(placement(max_replicas=1), mode=specs.GlobalMode())
     assert [problem.field for problem in service_problems(spec)] == ["replicas-max-per-node"]
 
 

@@ -112,7 +112,7 @@ def test_the_same_spec_again_changes_nothing() -> None:
         (replace(SPEC, task_template=build.template(delay=0)), False),
         (replace(SPEC, labels={"a": "1"}), False),
         (
-            replace(SPEC, mode=specs.ServiceMode(replicated=specs.ReplicatedMode(replicas=3))),
+            replace(SPEC, mode=specs.ReplicatedMode(replicas=3)),
             False,
         ),
     ],
@@ -133,7 +133,7 @@ def test_name_and_mode_stay() -> None:
     with pytest.raises(InvalidArgument, match="keeps its name 'web'"):
         update(state, replace(SPEC, name="shop"))
     with pytest.raises(InvalidArgument, match="mode cannot be changed"):
-        update(state, replace(SPEC, mode=specs.ServiceMode(global_=specs.GlobalMode())))
+        update(state, replace(SPEC, mode=specs.GlobalMode()))
 
 
 def test_previous_specs_are_kept_newest_first_up_to_the_limit() -> None:

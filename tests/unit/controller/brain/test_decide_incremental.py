@@ -18,7 +18,7 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.indexes.tasks import is_wanted
 from pyswarm_core.limits import DECISION_COST, DECISION_NETWORKS, EXPLAINED_PER_SECOND, PLACING_COST
 from pyswarm_core.objects import Block, Service, Task
-from pyswarm_core.specs import EndpointSpec, PortConfig, PublishMode
+from pyswarm_core.specs import EndpointSpec, PortConfig, PublishMode, ReplicatedMode
 from pyswarm_core.states import Availability, NodeState, TaskState
 from tests.fixtures import build
 from tests.fixtures.build import GIB
@@ -85,8 +85,10 @@ def _follow(events: list[tuple[str, Any]], shown: int, cost: int) -> None:
     of_service = Counter(task.service_id for task in waiting)
     assert max(of_service.values(), default=0) <= shown
     for service in world.state.services.values():
-        mode = service.spec.mode.replicated
-        if mode and not service.removing and service.id not in world.state.unplaced:
+        mode = service.spec.mode
+        if not isinstance(mode, ReplicatedMode) or service.removing:
+            continue
+        if service.id not in world.state.unplaced:
             assert len(world.state.tasks_of_service(service.id).slots) >= mode.replicas
 
 

@@ -10,6 +10,7 @@ from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.kinds import NODE
 from pyswarm_core.objects import PreviousSpec, Service, Task
+from pyswarm_core.specs import ReplicatedMode
 from pyswarm_core.states import Availability, NodeState, TaskState, occupies
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld, changed, prefixes
@@ -185,8 +186,8 @@ def test_prop_it_converges_to_what_was_asked(events: list[tuple[str, Any]]) -> N
         template = found.spec.task_template
         if template.restart_policy.condition != "any" or template.restart_policy.max_attempts:
             continue
-        if found.spec.mode.replicated:
-            assert len(world.wanted(found.id)) == found.spec.mode.replicated.replicas
+        if isinstance(found.spec.mode, ReplicatedMode):
+            assert len(world.wanted(found.id)) == found.spec.mode.replicas
         assert all(t.spec_version >= found.template_version for t in world.wanted(found.id)) or any(
             t.state is TaskState.PENDING for t in world.wanted(found.id)
         )

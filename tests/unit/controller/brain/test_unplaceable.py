@@ -8,7 +8,7 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.ids import ServiceId
 from pyswarm_core.limits import PENDING_SHOWN
 from pyswarm_core.objects import Service
-from pyswarm_core.specs import ReplicatedMode, ServiceMode
+from pyswarm_core.specs import ReplicatedMode
 from pyswarm_core.states import Availability, NodeState, TaskState
 from tests.fixtures import build
 from tests.fixtures.brain_world import changed
@@ -34,7 +34,7 @@ def _change(world: Leader, *, replicas: int | None = None, memory: int | None = 
     spec, version = old.spec, old.spec_version + 1
     template_version = old.template_version
     if replicas is not None:
-        spec = replace(spec, mode=ServiceMode(replicated=ReplicatedMode(replicas=replicas)))
+        spec = replace(spec, mode=ReplicatedMode(replicas=replicas))
     if memory is not None:
         spec = replace(spec, task_template=build.template(memory=memory * GIB))
         template_version = version

@@ -23,7 +23,7 @@ from pyswarm_core.limits import (
     WRITE_COST,
 )
 from pyswarm_core.objects import Service
-from pyswarm_core.specs import ReplicatedMode, ServiceMode
+from pyswarm_core.specs import ReplicatedMode
 from pyswarm_core.states import Availability, NodeState, TaskState, is_terminal
 from tests.fixtures import build
 from tests.fixtures.brain_world import changed
@@ -76,7 +76,7 @@ def _change(world: Leader, **fields: object) -> None:
 
 def _scaled(world: Leader, replicas: int) -> None:
     spec = world.state.services[WEB].spec
-    mode = ServiceMode(replicated=ReplicatedMode(replicas=replicas))
+    mode = ReplicatedMode(replicas=replicas)
     _change(world, spec=replace(spec, mode=mode))
 
 
@@ -210,7 +210,7 @@ def test_what_was_chosen_to_be_given_up_is_given_up_only_as_far_as_it_still_is_t
     dirty = build.dirty("web")
     _report(world, TaskState.RUNNING)
     spec = world.state.services[WEB].spec
-    mode = ServiceMode(replicated=ReplicatedMode(replicas=HUGE - 3))
+    mode = ReplicatedMode(replicas=HUGE - 3)
     world.state.apply(
         Writes(objects=(replace(world.state.services[WEB], spec=replace(spec, mode=mode)),))
     )
