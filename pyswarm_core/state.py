@@ -269,6 +269,8 @@ class State:
             for key in [key for key in self._footprints if key[0] == service_id]:
                 del self._footprints[key]
             return
+        if (group := self._of_service.get(service_id)) is not None:
+            group.expect(service.template_version)
         self.unplaced.respecified(service_id)
         if service.spec.mode.per_node:
             self.global_services[service_id] = None
@@ -305,7 +307,9 @@ class State:
         for service_id, run in groupby(tasks, _service_id):
             group = self._of_service.get(service_id)
             if group is None:
-                group = self._of_service[service_id] = ServiceTasks()
+                service = self.services.get(service_id)
+                group = ServiceTasks(service.template_version if service else 0)
+                self._of_service[service_id] = group
             first, others = split(group, run)
             if first:
                 self._put_first(first, group)
@@ -325,7 +329,7 @@ class State:
         """
         tasks = first.values()
         self.tasks.update([(task.id, task) for task in tasks])
-        group.slots.update(zip(first, zip(tasks), strict=True))
+        group.put_first(first)
         of_node = self._of_node
         for task in tasks:
             of_node[task.node_id][task.id] = task
@@ -333,7 +337,6 @@ class State:
                 self._count_lost(task, 1)
         for state, count in Counter([task.state for task in tasks]).items():
             self.tasks_in_state[state] += count
-        group.count_settled(tasks)
         for version in dict.fromkeys([task.spec_version for task in tasks]):
             alike = [task for task in tasks if task.spec_version == version]
             self._occupy(self.footprint(alike[0]), [task.node_id for task in alike])
@@ -368,6 +371,7 @@ class State:
         if task.node_id:
             self._of_node[task.node_id][task.id] = task
         self._count(task, group, 1, loads)
+        group.regroup()
         if old is not None and occupies(old.state) and not occupies(task.state):
             self.node_table.free(old.node_id)
 
@@ -449,6 +453,7 @@ class State:
             group.put_slot(task.slot, left, self.cluster.spec.history_kept)
         else:
             group.forget_slot(task.slot)
+        group.regroup()
         if task.node_id:
             self._forget_on_node(task)
 

@@ -12,6 +12,7 @@ import numpy as np
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.indexes.nodes import BoolColumn, IntColumn, NodeTable
+from pyswarm_core.indexes.rollout import Rollout
 from pyswarm_core.limits import UNFINISHED_MAX
 from pyswarm_core.objects import Block, Network, Service, Task
 from pyswarm_core.ports import HostPort, host_ports
@@ -241,19 +242,22 @@ class ServiceTasks:
     """The tasks of one service. `slots` maps a slot to its tasks, oldest first."""
 
     __slots__ = (
+        "_regroup",
         "crowded",
         "leaving",
         "pending",
         "placed",
+        "rollout",
         "running",
         "slots",
         "storied",
+        "template_version",
         "unfinished",
         "unsettled",
         "versions",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, template_version: int = 0) -> None:
         self.slots: dict[int, tuple[Task, ...]] = {}
         self.running = 0
         """Tasks that run and should."""
@@ -273,6 +277,12 @@ class ServiceTasks:
         """How many tasks that should run and have not ended there are of each spec version."""
         self.unfinished: dict[int, int] = {}
         """How many tasks that have not ended there are of each spec version, wanted or not."""
+        self.template_version = template_version
+        """The service's: tasks of older versions are outdated."""
+        self.rollout: Rollout | None = None
+        """The slots by version, while any task that should run is outdated."""
+        self._regroup = False
+        """Versions came or went since `regroup`."""
 
     def __iter__(self) -> Iterator[Task]:
         return (task for tasks in self.slots.values() for task in tasks)
@@ -300,6 +310,17 @@ class ServiceTasks:
             self.storied[slot] = None
         elif slot in self.storied:
             del self.storied[slot]
+        if self.rollout is not None:
+            self.rollout.put(slot, tasks, is_settled=slot not in self.unsettled)
+
+    def put_first(self, first: Mapping[int, Task]) -> None:
+        """By slot, tasks that settle slots which were empty, in bulk."""
+        self.slots.update(zip(first, zip(first.values()), strict=True))
+        self._count_settled(first.values())
+        if self.rollout is not None:
+            for slot, task in first.items():
+                self.rollout.put(slot, (task,), is_settled=True)
+        self.regroup()
 
     def forget_slot(self, slot: int) -> None:
         """The slot has no task any more."""
@@ -308,6 +329,8 @@ class ServiceTasks:
         self.leaving.pop(slot, None)
         self.crowded.pop(slot, None)
         self.storied.pop(slot, None)
+        if self.rollout is not None:
+            self.rollout.drop(slot)
 
     def count(self, task: Task, sign: int) -> None:
         """Count a task that has not ended in, or out."""
@@ -315,7 +338,7 @@ class ServiceTasks:
         _add(self.unfinished, version, sign)
         if task.desired_state > _RUNNING:
             return
-        _add(self.versions, version, sign)
+        self._regroup |= _add(self.versions, version, sign)
         if state is _RUNNING:
             self.running += sign
         if state < _ASSIGNED:
@@ -323,24 +346,47 @@ class ServiceTasks:
         elif task.node_id:
             _add(self.placed, task.node_id, sign)
 
-    def count_settled(self, tasks: Collection[Task]) -> None:
+    def regroup(self) -> None:
+        """Keep the slots by version if any task that should run is outdated, and only then. Called
+        when tasks and counts are those of one moment.
+        """
+        if not self._regroup:
+            return
+        self._regroup = False
+        if not any(version < self.template_version for version in self.versions):
+            self.rollout = None
+        elif self.rollout is None:
+            self.rollout = Rollout(self.template_version, self.slots, self.unsettled)
+
+    def expect(self, template_version: int) -> None:
+        """The service's tasks are to be of this version, or newer."""
+        if template_version != self.template_version:
+            self.template_version = template_version
+            self.rollout = None
+            self._regroup = True
+            self.regroup()
+
+    def _count_settled(self, tasks: Collection[Task]) -> None:
         """Count tasks in, in bulk, that settle their slots: each has a node and should run."""
         for state, count in Counter([task.state for task in tasks]).items():
             if state is _RUNNING:
                 self.running += count
         for version, count in Counter([task.spec_version for task in tasks]).items():
-            _add(self.versions, version, count)
+            self._regroup |= _add(self.versions, version, count)
             _add(self.unfinished, version, count)
         for node_id, count in Counter([task.node_id for task in tasks]).items():
             _add(self.placed, node_id, count)
 
 
-def _add(counts: dict[K, int], key: K, count: int) -> None:
-    left = counts.get(key, 0) + count
+def _add(counts: dict[K, int], key: K, count: int) -> bool:
+    """Whether the key came or went."""
+    before = counts.get(key, 0)
+    left = before + count
     if left:
         counts[key] = left
     else:
         del counts[key]
+    return not (before and left)
 
 
 def runs_as_wanted(task: Task) -> bool:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from controller.brain.orchestrator.plan import Plan, Vacancy
 from controller.brain.orchestrator.rounds import settled, to_settle
 from controller.brain.orchestrator.slots import Slot, SlotKind
-from controller.brain.orchestrator.update import advance, has_outdated, prove
+from controller.brain.orchestrator.update import advance, prove
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import NoteKind
 from pyswarm_core.ids import NodeId, ServiceId
@@ -52,7 +52,7 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
     lack their slot is asked once all were.
     """
     tasks = state.tasks_of_service(plan.service.id)
-    updating = has_outdated(plan, tasks)
+    updating = tasks.rollout is not None
     partial = plan.partial and not updating
     marked = dict.fromkeys(looked_at)
     eligible = _eligible(plan, state, marked if partial else None)

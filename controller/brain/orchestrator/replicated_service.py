@@ -12,7 +12,7 @@ import numpy as np
 from controller.brain.orchestrator.plan import AFTER_ALL, Plan, Vacancy
 from controller.brain.orchestrator.rounds import settled, to_settle
 from controller.brain.orchestrator.slots import Slot, SlotKind, discard
-from controller.brain.orchestrator.update import advance, has_outdated, prove
+from controller.brain.orchestrator.update import advance, prove
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import NoteKind
 from pyswarm_core.ids import NodeId
@@ -52,7 +52,7 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
         given_up = _shrink(plan, state, slots, filled - replicas, now)
         slots.update((number, Slot(number, SlotKind.EMPTY)) for number in given_up)
     prove(plan, slots.values())
-    if filled - len(given_up) <= replicas and has_outdated(plan, tasks):
+    if filled - len(given_up) <= replicas and tasks.rollout is not None:
         advance(plan, tasks, slots, now)
 
 

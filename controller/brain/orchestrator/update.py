@@ -15,15 +15,6 @@ from pyswarm_core.decision import Proof
 from pyswarm_core.indexes.tasks import ServiceTasks
 from pyswarm_core.limits import UPDATE_MONITOR
 from pyswarm_core.objects import Task
-from pyswarm_core.states import TaskState
-
-_RUNNING = TaskState.RUNNING
-
-
-def has_outdated(plan: Plan, tasks: ServiceTasks) -> bool:
-    """Whether any task that should run was made from an older template."""
-    current = plan.service.template_version
-    return any(version < current for version in tasks.versions)
 
 
 def prove(plan: Plan, slots: Iterable[Slot]) -> None:
@@ -68,28 +59,17 @@ def _glance(
 ) -> list[tuple[bool, int, Task]]:
     """Of the slots that this decision did not look at, the next outdated task, if there is one.
     What settled ones say is added to the plan's proof.
-
-    One loop that calls nothing: a service may have a hundred thousand slots.
     """
-    plan.scanned += len(tasks.slots)
-    current, unsettled = plan.service.template_version, tasks.unsettled
-    found: tuple[bool, int] | None = None
-    waits, first, restarted = False, NEVER, Instant(0)
-    for number, held in tasks.slots.items():
-        if number in seen:
-            continue
-        newest = held[-1]
-        if newest.spec_version < current:
-            if newest.desired_state <= _RUNNING and newest.state <= _RUNNING:
-                key = (newest.state is _RUNNING, number)
-                if found is None or key < found:
-                    found = key
-        elif number not in unsettled:
-            at = newest.status_at
-            waits |= newest.state is not _RUNNING
-            first = min(first, at)
-            if newest.restarts:
-                restarted = max(restarted, at)
+    rollout = tasks.rollout
+    if rollout is None:
+        return []
+    plan.scanned += len(seen)
+    first, restarted = rollout.running_since(seen), rollout.restarted_at(seen)
     proven = after(restarted, UPDATE_MONITOR) if restarted else restarted
-    plan.proof = plan.proof.joined(Proof(waits, after(first, UPDATE_MONITOR), proven))
-    return [(*found, tasks.slots[found[1]][-1])] if found else []
+    found = Proof(rollout.is_starting(seen), after(first, UPDATE_MONITOR), proven)
+    plan.proof = plan.proof.joined(found)
+    outdated = rollout.next_outdated(seen)
+    if outdated is None:
+        return []
+    runs, number = outdated
+    return [(bool(runs), number, tasks.slots[number][-1])]

@@ -24,6 +24,8 @@ A, B = ServiceId("a"), ServiceId("b")
 NUMBERS = {1: NodeId("n1"), 2: NodeId("n2")}
 PLACES = ("n1", "n2", "gone", "")
 DESIRED = (TaskState.RUNNING, TaskState.RUNNING, TaskState.READY, TaskState.SHUTDOWN)
+COUNTED = frozenset(ServiceTasks.__slots__) - {"rollout", "template_version"}
+"""What follows from the tasks alone; test_rollout.py is about the rest."""
 DETAILS = (NO_DETAIL, NO_DETAIL, TaskDetail(error="no"))
 
 
@@ -61,7 +63,7 @@ def indexes(state: State) -> dict[str, Any]:
         "in state": state.tasks_in_state,
         "of node": {place: dict(state.tasks_of_node(NodeId(place))) for place in PLACES},
         "of service": {
-            one: {name: getattr(group, name) for name in type(group).__slots__}
+            one: {name: getattr(group, name) for name in type(group).__slots__ if name in COUNTED}
             for one, group in groups.items()
         },
         "unplaced": state.unplaced.since,

@@ -1,9 +1,13 @@
 """Updates: one slot at a time, derived from stored tasks, stopped by a template that fails."""
 
+from typing import NoReturn
+
+import pytest
 from msgspec.structs import replace
 
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import NoteKind
+from pyswarm_core.ids import ServiceId
 from pyswarm_core.indexes.tasks import is_wanted
 from pyswarm_core.objects import PreviousSpec, Task
 from pyswarm_core.states import NodeState, TaskState
@@ -32,6 +36,27 @@ def _stopped(world: BrainWorld) -> list[int]:
 
 def test_first_slot_is_stopped_alone() -> None:
     assert _stopped(_world(*(_running(slot, 1) for slot in (1, 2, 3)))) == [1]
+
+
+class _Unread(dict[int, tuple[Task, ...]]):
+    """Slots that may be looked up one by one, and not gone through."""
+
+    def _all(self) -> NoReturn:
+        raise AssertionError("all slots were looked at")
+
+    __iter__ = keys = values = items = _all
+
+
+@pytest.mark.parametrize("updated", [0, 900])
+def test_a_step_looks_at_the_slots_in_flight_and_not_at_all(updated: int) -> None:
+    slots = range(1, 1001)
+    tasks = [task(f"web.{n}", node="n1", version=1 + (n <= updated)) for n in slots]
+    world = _world(*tasks, replicas=1000)
+    world.now = Instant(NOW + 5 * SECOND)
+    group = world.state.tasks_of_service(ServiceId("web"))
+    group.slots = _Unread(group.slots)
+    assert _stopped(world) == [updated + 1]
+    assert world.decide(dirty("web")).work.cost < 10
 
 
 def test_new_task_waits_until_the_old_one_has_ended() -> None:
