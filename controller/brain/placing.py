@@ -5,7 +5,7 @@ its networks have addresses left there. Tasks that find no node wait and say why
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import NamedTuple, cast
 
@@ -34,6 +34,7 @@ from pyswarm_core.limits import (
     PENDING_SHOWN,
 )
 from pyswarm_core.objects import NO_DETAIL, Capability, Network, Service, Task
+from pyswarm_core.specs import ServiceSpec
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
 
@@ -52,12 +53,23 @@ class Candidate(Struct, frozen=True, gc=False):
     task: Task | None = None
 
 
+class _Alike(NamedTuple):
+    """Candidates that are made from the same template; all are bound to nodes, or none is."""
+
+    spec: ServiceSpec
+    is_bound: bool
+    candidates: list[Candidate]
+
+
 class _Waiting(NamedTuple):
     """Tasks that found no node."""
 
     plan: Plan
     demand: Demand
+    is_bound: bool
     candidates: list[Candidate]
+    missing: int
+    """How many more of them there are beyond the candidates."""
 
 
 class Placing:
@@ -72,6 +84,8 @@ class Placing:
         """For how many services nodes were looked for."""
         self._blocks: dict[NetworkId, Blocks] = {}
         self._waiting: list[_Waiting] = []
+        self._shown: Counter[ServiceId] = Counter()
+        """How many tasks that wait are stored of a service, of those explained so far."""
         self.failed: dict[ServiceId, str] = {}
         """Services whose waiting could not be explained."""
         self.failed_networks: dict[NetworkId, str] = {}
@@ -85,20 +99,15 @@ class Placing:
         self.placings += 1
         waiting = [_candidate(task) for task in plan.pending.values()]
         waiting += [Candidate(plan.vacancies[number]) for number in sorted(plan.vacancies)]
-        demand = demand_of(self._state, plan, self._now)
-        if waiting[0].vacancy.node_id:
-            left = self._place_bound(plan, demand, waiting, max(plan.writes_left, BOUND_LEAST))
-        else:
-            room = max(1, plan.writes_left, len(plan.vacancies))
-            left = self._place_free(plan, demand, waiting[:room])
+        for spec, is_bound, alike in _alike(plan.service, waiting):
+            demand = demand_of(self._state, plan, spec, self._now)
+            missing = 0 if is_bound or spec is not plan.service.spec else plan.missing
+            if is_bound:
+                left = self._place_bound(plan, demand, alike, max(plan.writes_left, BOUND_LEAST))
+            else:
+                left = self._place_unbound(plan, demand, alike, missing)
             if left:
-                left += waiting[room:]
-            elif len(waiting) > room:
-                plan.cut(min(one.vacancy.slot for one in waiting[room:]))
-            elif plan.missing:
-                plan.cut(AFTER_ALL)
-        if left:
-            self._waiting.append(_Waiting(plan, demand, left))
+                self._waiting.append(_Waiting(plan, demand, is_bound, left, missing))
 
     def explain(self) -> None:
         """Say of tasks that found no node why, after everything else has been placed."""
@@ -112,21 +121,25 @@ class Placing:
         """Of a service at most PENDING_SHOWN are stored. The others are made when a node can take
         them: which they are follows from the service and its stored tasks.
         """
-        plan, demand, waiting = unplaced
+        plan, demand, is_bound, waiting, missing = unplaced
+        shown = self._shown[plan.service.id]
         stored = [one for one in waiting if one.task is not None]
-        for one in stored[PENDING_SHOWN:]:
+        kept = max(0, PENDING_SHOWN - shown)
+        for one in stored[kept:]:
             plan.remove(cast("Task", one.task))
+        stored = stored[:kept]
         unmade = [one for one in waiting if one.task is None]
         # Of a service that is looked at in parts others may wait already.
         known = (self._state.tasks.get(i) for i in plan.pending | plan.removed | plan.changed)
         seen = sum(one is not None and waits_for_node(one) for one in known)
         others = self._state.tasks_of_service(plan.service.id).pending - seen
-        room = max(0, PENDING_SHOWN - others - len(stored[:PENDING_SHOWN]))
-        candidates = [*stored[:PENDING_SHOWN], *unmade[:room]]
+        room = max(0, PENDING_SHOWN - others - shown - len(stored))
+        candidates = [*stored, *unmade[:room]]
         if not candidates:
             return
+        self._shown[plan.service.id] += len(candidates)
         demand = self._with_rooms(demand)
-        if candidates[0].vacancy.node_id:
+        if is_bound:
             of_row = messages_by_row(self.ledger, demand)
             rows = self._state.node_table.rows
             why = [of_row(rows.get(one.vacancy.node_id, -1)) for one in candidates]
@@ -139,7 +152,7 @@ class Placing:
                 self._keep_waiting(plan, one.task, reason)
         plan.changed.update(created)
         if plan.written > before:
-            plan.note(NoteKind.TASK_UNPLACED, why[0], len(waiting) + plan.missing)
+            plan.note(NoteKind.TASK_UNPLACED, why[0], len(waiting) + missing)
 
     def blocks(self, network_id: NetworkId) -> Blocks | None:
         """The blocks of a network as this decision leaves them; None if it does not exist, or they
@@ -171,6 +184,23 @@ class Placing:
             if network is not None:
                 changed.append(network)
         return tuple(changed)
+
+    def _place_unbound(
+        self, plan: Plan, demand: Demand, candidates: list[Candidate], missing: int
+    ) -> list[Candidate]:
+        """Place as many as there is room for, and go on in the next decision with the rest and
+        those `missing`; return those that no node can take.
+        """
+        vacancies = sum(one.task is None for one in candidates)
+        room = max(1, plan.writes_left, vacancies)
+        left = self._place_free(plan, demand, candidates[:room])
+        if left:
+            return left + candidates[room:]
+        if len(candidates) > room:
+            plan.cut(min(one.vacancy.slot for one in candidates[room:]))
+        elif missing:
+            plan.cut(AFTER_ALL)
+        return []
 
     def _place_free(
         self, plan: Plan, demand: Demand, candidates: list[Candidate]
@@ -257,7 +287,7 @@ class Placing:
         """New tasks for the candidates that have none: waiting if `why` is given, else assigned."""
         missing = sum(one.task is None for one in candidates)
         ids = iter(self._ids.draw(missing) if missing else ())
-        service_id, version, now = plan.service.id, plan.service.spec_version, self._now
+        service_id, now = plan.service.id, self._now
         policy = plan.service.spec.task_template.restart_policy
         state = _ASSIGNED if why is None else _PENDING
         created = {}
@@ -271,7 +301,7 @@ class Placing:
                     task_id,
                     service_id,
                     vacancy.slot,
-                    version,
+                    vacancy.version,
                     now,
                     node_id or vacancy.node_id,
                     vacancy.desired_state,
@@ -299,13 +329,13 @@ class Placing:
         )
 
 
-def demand_of(state: State, plan: Plan, now: Instant) -> Demand:
-    """What the service's current template asks of a node, given the tasks the plan leaves."""
+def demand_of(state: State, plan: Plan, spec: ServiceSpec, now: Instant) -> Demand:
+    """What a task made from this spec asks of a node, given the tasks the plan leaves."""
     table = state.node_table
-    template = plan.service.spec.task_template
+    template = spec.task_template
     tasks = state.tasks_of_service(plan.service.id)
-    if plan.service.spec.mode.per_node:  # its tasks have no choice
-        return Demand(template, footprint_of(plan.service.spec), _per_row([], len(table.number)))
+    if spec.mode.per_node:  # its tasks have no choice
+        return Demand(template, footprint_of(spec), _per_row([], len(table.number)))
     row_of = table.rows.get
     on_node = np.zeros(len(table.number), np.int64)
     rows = np.array([*map(row_of, tasks.placed)], np.float64)  # NaN: its node was removed
@@ -329,7 +359,7 @@ def demand_of(state: State, plan: Plan, now: Instant) -> Demand:
     failing = _per_row(failed, len(table.number)) >= FAILURES_PENALISED if failed else None
     return Demand(
         template,
-        footprint_of(plan.service.spec),
+        footprint_of(spec),
         on_node,
         None if failing is None else failing.astype(np.int64),
     )
@@ -342,7 +372,8 @@ def current_demand(state: State, service: Service, now: Instant) -> Demand:
         network = state.networks.get(network_id)
         return Blocks(network, state) if network else None
 
-    return _with_rooms(demand_of(state, Plan(service), now), state.node_table, blocks_of)
+    demand = demand_of(state, Plan(service), service.spec, now)
+    return _with_rooms(demand, state.node_table, blocks_of)
 
 
 def _with_rooms(
@@ -383,4 +414,18 @@ def _per_row(rows: list[int], length: int) -> IntColumn:
 
 
 def _candidate(task: Task) -> Candidate:
-    return Candidate(Vacancy(task.slot, task.desired_state, task.restarts, task.node_id), task)
+    vacancy = Vacancy(task.slot, task.spec_version, task.desired_state, task.restarts, task.node_id)
+    return Candidate(vacancy, task)
+
+
+def _alike(service: Service, candidates: list[Candidate]) -> Iterable[_Alike]:
+    """The candidates in groups of those that ask the same of nodes."""
+    groups: dict[tuple[int, bool], list[Candidate]] = {}
+    for one in candidates:
+        version = min(one.vacancy.version, service.template_version)
+        groups.setdefault((version, bool(one.vacancy.node_id)), []).append(one)
+    for (version, is_bound), group in groups.items():
+        spec = service.made_from(version)
+        if spec is None:
+            raise LookupError(f"spec version {version} of the service is no longer kept")
+        yield _Alike(spec, is_bound, group)

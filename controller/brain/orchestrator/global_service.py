@@ -74,7 +74,9 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
         lacking.update(one for one in eligible if one >= begin and one not in tasks.slots)
     plan.scanned += 8 * len(lacking)  # each becomes a vacancy, and is compared with its node
     for number in sorted(lacking & eligible.keys() - plan.vacancies.keys()):
-        plan.vacancies[number] = Vacancy(number, node_id=eligible[number], why=_ELIGIBLE)
+        plan.vacancies[number] = Vacancy(
+            number, plan.version, node_id=eligible[number], why=_ELIGIBLE
+        )
     if updating and not plan.is_cut:
         advance(plan, tasks, slots, now)
 

@@ -25,12 +25,15 @@ AFTER_ALL = 1 << 62
 
 
 class Vacancy(Struct, frozen=True, gc=False):
-    """A task to create. `node_id` is set where the task has no choice (global services)."""
+    """A task to create."""
 
     slot: int
+    version: int
+    """The spec version that it is made from."""
     desired_state: TaskState = TaskState.RUNNING
     restarts: int = 0
     node_id: NodeId = NodeId("")
+    """The only node that it may run on; empty: the scheduler chooses one."""
     restarted_at: tuple[Instant, ...] = ()
     why: tuple[NoteKind, str] | None = None
     """What to note when the task is made."""
@@ -74,6 +77,11 @@ class Plan:
         self.missing = 0
         """How many tasks are to be made beyond the vacancies."""
         self._notes: dict[tuple[NoteKind, str], int] = {}
+
+    @property
+    def version(self) -> int:
+        """The spec version that new tasks are made from."""
+        return self.service.spec_version
 
     @property
     def written(self) -> int:

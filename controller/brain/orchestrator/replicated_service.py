@@ -91,7 +91,7 @@ def _fill(plan: Plan, tasks: ServiceTasks, slots: dict[int, Slot], count: int) -
         else:
             free = number not in tasks.slots or (known is not None and not known.filled)
         if free and number not in plan.vacancies:
-            plan.vacancies[number] = Vacancy(number, why=_WANTED)
+            plan.vacancies[number] = Vacancy(number, plan.version, why=_WANTED)
             count -= 1
 
 

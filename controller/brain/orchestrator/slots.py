@@ -174,7 +174,9 @@ def _without_active(plan: Plan, state: State, number: int, tasks: list[Task], no
     if stopping and is_outdated(plan, last) and not misfit(state, plan.service, last):
         return Slot(number, SlotKind.STOPPING, last)
     known = () if is_outdated(plan, last) else last.restarted_at
-    plan.vacancies[number] = Vacancy(number, restarts=_restarts(plan, last), restarted_at=known)
+    plan.vacancies[number] = Vacancy(
+        number, plan.version, restarts=_restarts(plan, last), restarted_at=known
+    )
     return Slot(number, SlotKind.VACANT)
 
 
@@ -184,7 +186,8 @@ def _after_its_own_end(
     if last.desired_state is not _S.SHUTDOWN:
         plan.change(last, desired=_S.SHUTDOWN)
     if is_outdated(plan, last):
-        plan.vacancies[number] = Vacancy(number, why=(NoteKind.TASK_REPLACED, "outdated"))
+        why = (NoteKind.TASK_REPLACED, "outdated")
+        plan.vacancies[number] = Vacancy(number, plan.version, why=why)
         return Slot(number, SlotKind.VACANT)
     policy = plan.service.spec.task_template.restart_policy
     era = [task for task in tasks if not is_outdated(plan, task)]
@@ -197,6 +200,7 @@ def _after_its_own_end(
     waits = _S.READY if policy.delay > 0 else _S.RUNNING
     plan.vacancies[number] = Vacancy(
         number,
+        plan.version,
         waits,
         _restarts(plan, last) + 1,
         restarted_at=restarts_remembered(policy, last, era, now),

@@ -183,7 +183,7 @@ def test_a_node_is_avoided_after_five_failures_within_five_minutes(
     ]
     web = build.service("web")
     state = build.state(nodes=build.nodes(2), services=[web], tasks=failed)
-    failing = demand_of(state, Plan(web), NOW).failing
+    failing = demand_of(state, Plan(web), web.spec, NOW).failing
     row = state.node_table.rows[NodeId("n1")]
     assert (0 if failing is None else failing[row]) == last
     assert (FAILURES_PENALISED, FAILURE_WINDOW) == (5, 300 * SECOND)

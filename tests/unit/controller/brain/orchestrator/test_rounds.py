@@ -303,7 +303,7 @@ def test_history_of_a_bounded_number_of_slots_is_searched_for_failures() -> None
     ]
     state = build.state(nodes=nodes(3), services=[_service(HUGE)], tasks=failed)
     (web,) = state.services.values()
-    demand = demand_of(state, Plan(web), build.NOW)
+    demand = demand_of(state, Plan(web), web.spec, build.NOW)
     assert demand.failing is not None
     rows = state.node_table.rows
     assert [demand.failing[rows[NodeId(n)]] for n in ("n1", "n2")] == [0, 1]
