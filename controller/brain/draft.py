@@ -76,7 +76,10 @@ class Draft:
         plans = self._plans
         writes = Writes(
             cluster=self._cluster,
-            objects=self.placing.networks(),
+            objects=(
+                *(plan.recorded for plan in plans if plan.recorded is not None),
+                *self.placing.networks(),
+            ),
             tasks=[task for plan in plans for task in plan.changed.values()],
             removed_tasks=[task_id for plan in plans for task_id in plan.removed],
             removed=tuple(map(SERVICE.object_name, self.removed_services)),

@@ -15,6 +15,7 @@ from pyswarm_core.ids import IdSource
 from pyswarm_core.indexes.tasks import waits_for_node
 from pyswarm_core.kinds import KINDS, NETWORK, SERVICE
 from pyswarm_core.limits import DECISION_COST, DETAIL_LENGTH_MAX, PENDING_SHOWN, WRITE_COST
+from pyswarm_core.objects import Service
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
 from tests.sim import placement, rollout
@@ -24,6 +25,8 @@ from tests.sim.rand import Chance, SeededIds
 from tests.sim.rules import Fail, Rule
 
 PURITY_SAMPLE = 0.03
+RECORDED: tuple[str, ...] = ()
+"""The fields of a service that decisions write; all others are its users'."""
 EXPLAIN_AGAIN = 10 * SECOND
 """A message that waits is not rewritten sooner."""
 
@@ -102,11 +105,24 @@ def _problems(state: State, decision: Decision, now: Instant) -> Iterator[Proble
             age = now - old.status_at
             if old.detail.message and old.detail != task.detail and age < EXPLAIN_AGAIN:
                 yield Rule.EXPLAINED, f"task {task.id} is explained anew after {age / SECOND} s"
+    for service in decision.writes.of(SERVICE):
+        yield from _recorded(state.services.get(service.id), service)
     if len(decision.writes.tasks) > 2 * DECISION_COST // WRITE_COST:
         yield Rule.SLICE, f"a decision writes {len(decision.writes.tasks)} tasks"
     yield from _too_many_waiting(state, decision)
     yield from placement.misplaced(placement.after(state, decision))
     yield from rollout.problems(state, decision, now)
+
+
+def _recorded(old: Service | None, new: Service) -> Iterator[Problem]:
+    """What is wrong with a service that a decision writes."""
+    name = new.spec.name
+    if old is None or new == old:
+        yield Rule.RECORDED, f"service {name} is written as it was, or made"
+        return
+    for field in new.__struct_fields__:
+        if field not in RECORDED and getattr(new, field) != getattr(old, field):
+            yield Rule.RECORDED, f"{field} of service {name} is decided"
 
 
 def _too_many_waiting(state: State, decision: Decision) -> Iterator[Problem]:
@@ -130,6 +146,7 @@ def _summary(decision: Decision) -> str:
         parts.append(f"forgets {len(writes.removed_tasks)}")
     if removed := writes.removed_of(SERVICE):
         parts.append("removes " + " ".join(i[:6] for i in removed))
+    parts += [f"records {s.spec.name}" for s in writes.of(SERVICE)]
     parts += [f"{n.spec.name} has {len(n.blocks)} blocks" for n in writes.of(NETWORK)]
     reasons = sorted({note.reason for note in decision.notes if note.reason})
     return f"decides {', '.join(parts)}" + (f" ({'; '.join(reasons)})" if reasons else "")

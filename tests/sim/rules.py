@@ -27,6 +27,7 @@ class Rule(StrEnum):
     SIZES = "values, texts and transactions stay within their limits"
     # Decided, before it is applied
     PURE = "deciding twice gives the same and changes nothing"
+    RECORDED = "a decision changes of a service only what it records, and only if that changed"
     EXPLAINED = "a task that waits says why, in a text of limited length"
     ELIGIBLE = "a task is placed on a node that is ready and active"
     CONSTRAINTS = "a task is placed where its constraints hold"

@@ -51,6 +51,8 @@ class Plan:
         room: int = DECISION_COST,
     ) -> None:
         self.service = service
+        self.recorded: Service | None = None
+        """The service, if the decision writes it."""
         self.cursor = cursor
         """Where this decision goes on in the round over the service's slots."""
         self.room = room
@@ -85,8 +87,8 @@ class Plan:
 
     @property
     def written(self) -> int:
-        """How many tasks are written or deleted so far."""
-        return len(self.changed) + len(self.removed)
+        """How many objects are written or deleted so far."""
+        return len(self.changed) + len(self.removed) + (self.recorded is not None)
 
     @property
     def cost(self) -> int:
@@ -116,6 +118,10 @@ class Plan:
     def cut(self, slot: int) -> None:
         """Go on there in the next decision; a lower slot that was named stays."""
         self.resume = slot if self.resume is None else min(self.resume, slot)
+
+    def record(self, service: Service) -> None:
+        """Write the service itself: what is decided of it, never what its user asked for."""
+        self.service = self.recorded = service
 
     def change(self, task: Task, *, desired: TaskState) -> Task:
         """Write the task with another desired state; return it as it will be."""

@@ -109,7 +109,7 @@ def test_the_index_follows_every_change(seed: int) -> None:
             state.apply(Writes(removed_tasks=[rand.choice(known).id]))
         elif kind == "update":
             version = rand.randint(1, 3)
-            state.apply(Writes(services=tuple(world(version).services.values())))
+            state.apply(Writes(objects=tuple(world(version).services.values())))
         agrees(state, version, rand)
 
 
