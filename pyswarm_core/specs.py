@@ -187,6 +187,13 @@ SERVICE_MODES: Mapping[str, type[ServiceMode]] = MappingProxyType(
 """By name. What a mode decides about tasks is in controller/brain/orchestrator/modes.py."""
 
 
+class UpdateOrder(StrEnum):
+    """Whether an update ends a slot's old task before the new one starts, or once that runs."""
+
+    STOP_FIRST = "stop-first"
+    START_FIRST = "start-first"
+
+
 class EndpointMode(StrEnum):
     """What a service's name resolves to: one virtual address, or its tasks' addresses."""
 

@@ -13,11 +13,11 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
         Mutation(
             "controller.brain.orchestrator.update",
             "advance",
-            "_, _, task = min(outdated, key=lambda entry: entry[:2])\n"
-            '    shut_down(plan, task, "outdated")',
+            "_, _, task = min(outdated, key=lambda entry: entry[:2])",
             "for held in tasks.slots.values():\n"
             "        if is_outdated(plan, held[-1]):\n"
-            '            shut_down(plan, held[-1], "renewed")',
+            '            shut_down(plan, held[-1], "renewed")\n'
+            "    return",
         ),
         Rule.ONE_AT_A_TIME,
     ),

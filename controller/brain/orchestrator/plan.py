@@ -18,6 +18,7 @@ from pyswarm_core.limits import (
     WRITE_COST,
 )
 from pyswarm_core.objects import Service, Task, TaskDetail, clipped, shortened
+from pyswarm_core.specs import UpdateOrder
 from pyswarm_core.states import TaskState
 
 AFTER_ALL = 1 << 62
@@ -49,6 +50,7 @@ class Plan:
         partial: bool = False,
         cursor: Cursor = BEGINNING,
         room: int = DECISION_COST,
+        order: UpdateOrder = UpdateOrder.STOP_FIRST,
     ) -> None:
         self.service = service
         self.recorded: Service | None = None
@@ -57,6 +59,10 @@ class Plan:
         """Where this decision goes on in the round over the service's slots."""
         self.room = room
         """What it may cost, in units of DECISION_COST."""
+        self.order = order
+        """How an outdated task is replaced. With start-first, a slot may hold two tasks that should
+        run: the outdated one, and the new one until it runs.
+        """
         self.partial = partial
         """Only slots of nodes that changed are looked at: the service itself has not changed."""
         self.changed: dict[TaskId, Task] = {}

@@ -3,6 +3,9 @@
 `settle` looks at the tasks of one slot and brings it towards exactly one task that should run: it
 shuts down what may not stay, declares a vacancy where a task must be replaced, starts what waited
 for its restart delay, and forgets history. It knows nothing of how many slots there should be.
+
+In an update that starts first (`Plan.order`) the slot's new tasks are looked at by themselves, and
+one outdated task runs beside them until the new one does.
 """
 
 from enum import Enum
@@ -22,6 +25,7 @@ from pyswarm_core.decision import NoteKind
 from pyswarm_core.indexes.tasks import is_wanted
 from pyswarm_core.limits import TEXTS_PER_SLOT, UNFINISHED_MAX
 from pyswarm_core.objects import Task
+from pyswarm_core.specs import UpdateOrder
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState, is_terminal
 
@@ -92,6 +96,37 @@ def _is_crowded(plan: Plan, state: State, tasks: list[Task], now: Instant) -> bo
 
 
 def _fill(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant) -> Slot:
+    if plan.order is UpdateOrder.STOP_FIRST:
+        return _fill_with_one(plan, state, number, tasks, now)
+    # What serves is worth more than what is newer.
+    tasks = sorted(tasks, key=lambda task: task.state is _S.RUNNING and is_wanted(task))
+    new = [task for task in tasks if not is_outdated(plan, task)]
+    if all(task.desired_state is _S.REMOVE for task in new):
+        return _fill_with_one(plan, state, number, tasks, now)
+    slot = _fill_with_one(plan, state, number, new, now)
+    done = slot.runs or (slot.task is not None and slot.task.state is _S.COMPLETE)
+    _run_beside(plan, state, [task for task in tasks if is_outdated(plan, task)], done, now)
+    return slot
+
+
+def _run_beside(plan: Plan, state: State, outdated: list[Task], done: bool, now: Instant) -> None:
+    """Keep one of the outdated tasks, the last that may stay, until the update of the slot is done;
+    it is not replaced should it end.
+    """
+    for task in reversed(outdated):
+        if not is_wanted(task):
+            if ended_by_itself(task) and task.desired_state < _S.SHUTDOWN:
+                plan.change(task, desired=_S.SHUTDOWN)
+        elif done:
+            shut_down(plan, task, "outdated")
+        elif (kept := _keep(plan, state, task)) is None:
+            _dismiss(plan, state, task, now)
+        else:
+            _start(plan, kept, now)
+            done = True
+
+
+def _fill_with_one(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant) -> Slot:
     active: Task | None = None
     for task in reversed(tasks):
         if is_wanted(task):

@@ -1,20 +1,23 @@
 """Which outdated task is replaced next. PURE.
 
-One slot at a time, the old task ended before the new one starts. How far an update has come is read
-from the tasks, so it survives any interruption. A template that fails takes down one slot and no
-more: the next slot waits until every new task runs, until one of them has run for UPDATE_MONITOR,
-and until those that had to be restarted have done so too.
+One slot at a time. Stop-first, the old task ends before the new one starts; start-first, the new
+one is made beside it, and `slots` ends the old one once the new one runs. How far an update has
+come is read from the tasks, so it survives any interruption. A template that fails takes down one
+slot and no more: the next slot waits until every new task runs, until one of them has run for
+UPDATE_MONITOR, and until those that had to be restarted have done so too.
 """
 
 from collections.abc import Iterable, Mapping
 
-from controller.brain.orchestrator.plan import Plan
+from controller.brain.orchestrator.plan import Plan, Vacancy
 from controller.brain.orchestrator.slots import Slot, SlotKind, is_outdated, shut_down
 from pyswarm_core.clock import NEVER, Instant, after
-from pyswarm_core.decision import Proof
+from pyswarm_core.decision import NoteKind, Proof
+from pyswarm_core.ids import NodeId
 from pyswarm_core.indexes.tasks import ServiceTasks
 from pyswarm_core.limits import UPDATE_MONITOR
 from pyswarm_core.objects import Task
+from pyswarm_core.specs import UpdateOrder
 
 
 def prove(plan: Plan, slots: Iterable[Slot]) -> None:
@@ -24,8 +27,9 @@ def prove(plan: Plan, slots: Iterable[Slot]) -> None:
 
 
 def advance(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], now: Instant) -> None:
-    """Shut down the next outdated task, if it is time, at the end of a round: `seen` are the slots
-    that this decision looked at, and `plan.proof` says what they and those before them say.
+    """Shut down the next outdated task, or make the new one beside it, if it is time, at the end of
+    a round: `seen` are the slots that this decision looked at, and `plan.proof` says what they and
+    those before them say.
     """
     outdated = [
         (slot.runs, slot.number, slot.task)
@@ -40,7 +44,12 @@ def advance(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], now: Inst
         plan.wake_at(at)
         return
     _, _, task = min(outdated, key=lambda entry: entry[:2])
-    shut_down(plan, task, "outdated")
+    if plan.order is UpdateOrder.START_FIRST:
+        node_id = task.node_id if plan.service.spec.mode.per_node else NodeId("")
+        why = (NoteKind.TASK_REPLACED, "outdated")
+        plan.vacancies[task.slot] = Vacancy(task.slot, plan.version, node_id=node_id, why=why)
+    else:
+        shut_down(plan, task, "outdated")
 
 
 def _proof(plan: Plan, slot: Slot) -> Proof:

@@ -10,7 +10,7 @@ from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.kinds import NODE
 from pyswarm_core.objects import PreviousSpec, Service, Task
-from pyswarm_core.specs import ReplicatedMode
+from pyswarm_core.specs import ReplicatedMode, UpdateOrder
 from pyswarm_core.states import Availability, NodeState, TaskState, occupies
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld, changed, prefixes
@@ -67,10 +67,13 @@ _events = st.lists(EVENT, max_size=14)
 _quick = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def _world() -> BrainWorld:
+_orders = st.sampled_from(UpdateOrder)
+
+
+def _world(order: UpdateOrder = UpdateOrder.STOP_FIRST) -> BrainWorld:
     start = [node(name, labels={"zone": "a"}) for name in HOSTS[:2]]
     return BrainWorld(
-        build.state(nodes=start, networks=[network("net", "10.128.0.0/27")], history=2)
+        build.state(nodes=start, networks=[network("net", "10.128.0.0/27")], history=2), order
     )
 
 
@@ -130,20 +133,22 @@ def _put_service(world: BrainWorld, new: Service) -> None:
 
 
 @_quick
-@given(_events)
-def test_prop_laws_hold_and_deciding_again_writes_nothing(events: list[tuple[str, Any]]) -> None:
-    world = _world()
+@given(_events, _orders)
+def test_prop_laws_hold_and_deciding_again_writes_nothing(
+    events: list[tuple[str, Any]], order: UpdateOrder
+) -> None:
+    world = _world(order)
     for kind, what in events:
         happen(world, kind, what)
         world.settle()
 
 
 @_quick
-@given(_events, st.integers(0, 6))
+@given(_events, st.integers(0, 6), _orders)
 def test_prop_a_decision_stored_in_part_leads_to_the_same_end(
-    events: list[tuple[str, Any]], kept: int
+    events: list[tuple[str, Any]], kept: int, order: UpdateOrder
 ) -> None:
-    whole, cut = _world(), _world()
+    whole, cut = _world(order), _world(order)
     for kind, what in events:
         for world in (whole, cut):
             happen(world, kind, what)
@@ -168,9 +173,11 @@ def test_prop_a_decision_stored_in_part_leads_to_the_same_end(
 
 
 @_quick
-@given(_events)
-def test_prop_it_converges_to_what_was_asked(events: list[tuple[str, Any]]) -> None:
-    world = _world()
+@given(_events, _orders)
+def test_prop_it_converges_to_what_was_asked(
+    events: list[tuple[str, Any]], order: UpdateOrder
+) -> None:
+    world = _world(order)
     for kind, what in events:
         happen(world, kind, what)
         world.settle()
@@ -187,7 +194,7 @@ def test_prop_it_converges_to_what_was_asked(events: list[tuple[str, Any]]) -> N
         if template.restart_policy.condition != "any" or template.restart_policy.max_attempts:
             continue
         if isinstance(found.spec.mode, ReplicatedMode):
-            assert len(world.wanted(found.id)) == found.spec.mode.replicas
+            assert len({task.slot for task in world.wanted(found.id)}) == found.spec.mode.replicas
         assert all(t.spec_version >= found.template_version for t in world.wanted(found.id)) or any(
             t.state is TaskState.PENDING for t in world.wanted(found.id)
         )
