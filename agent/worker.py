@@ -34,7 +34,7 @@ from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.objects import TaskStatus
 from pyswarm_core.plaintext import as_utf8
 from pyswarm_core.specs import PortConfig
-from pyswarm_core.states import TaskState
+from pyswarm_core.states import lives
 
 _log = EventLog("agent.worker")
 
@@ -312,7 +312,7 @@ class Worker:
         if self._preparing.get(task_id) is not work:
             return
         del self._preparing[task_id]
-        if self._records[task_id].desired_state > TaskState.RUNNING:
+        if not lives(self._records[task_id].desired_state):
             self.handle(task_id, machine.PrepareAborted())
 
     async def _prepare(self, record: Record) -> None:
@@ -323,7 +323,7 @@ class Worker:
                 record, lambda text: self.handle(task_id, machine.Progress(text))
             )
         except asyncio.CancelledError:
-            if self._records[task_id].desired_state <= TaskState.RUNNING:
+            if lives(self._records[task_id].desired_state):
                 raise
             event = machine.PrepareAborted()
         except Exception as error:

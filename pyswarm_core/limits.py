@@ -6,12 +6,14 @@ exceeded.
 
 from pyswarm_core.clock import HOUR, MILLISECOND, MINUTE, SECOND
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Of what agents and controllers say to each other; raised when a message's meaning changes. 1 is
-all that came before it was told; 3 takes assignments in parts.
+all that came before it was told; 3 takes assignments in parts; 4 knows frozen tasks.
 """
 PROTOCOL_PARTS = 3
 """Older agents are sent their assignments as one message, however large it is."""
+PROTOCOL_FREEZES = 4
+"""Older agents are told of a frozen task that it should run."""
 PROTOCOL_OLDEST = 1
 """The oldest that is still understood."""
 

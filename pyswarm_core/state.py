@@ -49,10 +49,11 @@ from pyswarm_core.states import TaskState, ends_by_itself, is_terminal, occupies
 
 _RUNNING = TaskState.RUNNING
 _ASSIGNED = TaskState.ASSIGNED
+_FROZEN = TaskState.FROZEN
 _service_id = attrgetter("service_id")
 
 _Loads = dict[NodeId, list[int]]
-"""By node, how many more tasks are wanted and active there, and what these reserve."""
+"""By node, how many more tasks are to stay and are active there, and what these reserve."""
 
 
 _NO_TASKS = ServiceTasks()
@@ -400,7 +401,7 @@ class State:
             load = loads.get(task.node_id)
             if load is None:
                 load = loads[task.node_id] = [0, 0, 0, 0]
-            if wanted:
+            if wanted or task.desired_state is _FROZEN:
                 load[0] += sign
             if state >= _ASSIGNED:
                 self._count_occupied(task, sign, load)

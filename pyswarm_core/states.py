@@ -2,8 +2,9 @@
 
 Two rules for tasks. State only moves forward, in the order of the enum (swarmkit's order).
 Everything that may happen is an edge of `TRANSITIONS`, whose value says when it does; code that
-moves a task consults the table, tests walk it, and docs/task-model.md draws it. `NODE_TRANSITIONS`
-is the same for nodes, which may return to a state.
+moves a task consults the table, tests walk it, and docs/task-model.md draws it.
+`DESIRED_TRANSITIONS` is the same for desired states, `NODE_TRANSITIONS` for nodes, which may return
+to a state.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from types import MappingProxyType
 
 
 class TaskState(IntEnum):
-    """How far a task has come, and (READY, RUNNING, SHUTDOWN, REMOVE) how far it should go."""
+    """How far a task has come, and (those of DESIRED_STATES) how far it should go."""
 
     NEW = 0
     PENDING = 1
@@ -28,6 +29,7 @@ class TaskState(IntEnum):
     REJECTED = 11
     REMOVE = 12
     ORPHANED = 13
+    FROZEN = 14
 
     @property
     def word(self) -> str:
@@ -35,7 +37,14 @@ class TaskState(IntEnum):
         return self.name.lower()
 
 
-DESIRED_STATES = (TaskState.READY, TaskState.RUNNING, TaskState.SHUTDOWN, TaskState.REMOVE)
+DESIRED_STATES = (
+    TaskState.READY,
+    TaskState.RUNNING,
+    TaskState.FROZEN,
+    TaskState.SHUTDOWN,
+    TaskState.REMOVE,
+)
+"""In their order, which is not that of their numbers."""
 TERMINAL_STATES = frozenset(
     {
         TaskState.COMPLETE,
@@ -110,6 +119,21 @@ TRANSITIONS: Mapping[tuple[TaskState, TaskState], str] = MappingProxyType(
     }
 )
 
+DESIRED_TRANSITIONS: Mapping[tuple[TaskState, TaskState], str] = MappingProxyType(
+    {
+        (_S.READY, _S.RUNNING): "its restart delay is over",
+        (_S.READY, _S.SHUTDOWN): "replaced, or no longer wanted",
+        (_S.READY, _S.REMOVE): "its slot was given up or its service removed",
+        (_S.RUNNING, _S.FROZEN): "kept aside while another version receives its connections",
+        (_S.RUNNING, _S.SHUTDOWN): "replaced, or no longer wanted",
+        (_S.RUNNING, _S.REMOVE): "its slot was given up or its service removed",
+        (_S.FROZEN, _S.RUNNING): "its version receives connections again",
+        (_S.FROZEN, _S.SHUTDOWN): "nobody goes back to its version",
+        (_S.FROZEN, _S.REMOVE): "its slot was given up or its service removed",
+        (_S.SHUTDOWN, _S.REMOVE): "its slot was given up or its service removed",
+    }
+)
+
 _N = NodeState
 
 NODE_TRANSITIONS: Mapping[tuple[NodeState, NodeState], str] = MappingProxyType(
@@ -141,11 +165,21 @@ def is_terminal(state: TaskState) -> bool:
     return state in TERMINAL_STATES
 
 
+def lives(desired: TaskState) -> bool:
+    """Whether a task with this desired state keeps its container until that ends by itself: it
+    should run, or is frozen.
+    """
+    return desired <= TaskState.RUNNING or desired is TaskState.FROZEN
+
+
 def occupies(state: TaskState) -> bool:
     """Whether a task in this state holds its node's resources (it has a node and has not ended)."""
     return TaskState.ASSIGNED <= state <= TaskState.RUNNING
 
 
+_NEVER_REPORTED = frozenset({TaskState.REMOVE, TaskState.ORPHANED, TaskState.FROZEN})
+
+
 def reported_by_agent(state: TaskState) -> bool:
     """Whether this state may come from an agent."""
-    return state >= TaskState.ACCEPTED and state not in (TaskState.REMOVE, TaskState.ORPHANED)
+    return state >= TaskState.ACCEPTED and state not in _NEVER_REPORTED

@@ -19,7 +19,13 @@ from agent.tasks.record import Record
 from pyswarm_core.clock import SECOND, Instant, after
 from pyswarm_core.objects import Address
 from pyswarm_core.specs import PortConfig
-from pyswarm_core.states import TRANSITIONS, InvalidTransition, TaskState
+from pyswarm_core.states import (
+    DESIRED_TRANSITIONS,
+    TRANSITIONS,
+    InvalidTransition,
+    TaskState,
+    lives,
+)
 
 _S = TaskState
 
@@ -153,6 +159,8 @@ def accept(record: Record) -> Step:
     """The first step of a task that is new here. One that should not run ends at once, and there is
     nothing to clean.
     """
+    if record.desired_state is _S.FROZEN:  # what was to be kept is not here
+        record = replace(record, desired_state=_S.SHUTDOWN)
     if _wanted(record):
         return _accepted(record)
     return Step(replace(_accepted(record).record, clean=True))
@@ -222,7 +230,7 @@ def _end(record: Record, state: TaskState, message: str, **detail: object) -> St
 
 
 def _wanted(record: Record) -> bool:
-    return record.desired_state <= _S.RUNNING
+    return lives(record.desired_state)
 
 
 def _accepted(record: Record) -> Step:
@@ -236,7 +244,7 @@ def _accepted(record: Record) -> Step:
 
 
 def _desired(record: Record, state: TaskState, now: Instant) -> Step:
-    if state <= record.desired_state:
+    if (record.desired_state, state) not in DESIRED_TRANSITIONS:
         return Step(record)
     return _pursue(replace(record, desired_state=state), now)
 
@@ -253,7 +261,9 @@ def _pursue(record: Record, now: Instant) -> Step:
     if record.ended:
         return Step(record)
     if _wanted(record):
-        return _start(record) if record.state is _S.READY else Step(record)
+        if record.state is _S.READY:
+            return _start(record)
+        return _serve(record) if record.state is _S.RUNNING else Step(record)
     match record.state:
         case _S.ACCEPTED | _S.READY:
             return _end(record, _S.SHUTDOWN, "shut down before it was started")
@@ -332,7 +342,12 @@ def _started(record: Record, now: Instant) -> Step:
 
 
 def _serve(record: Record) -> Step:
-    """A running task receives connections: at once, or as soon as it listens for them."""
+    """A running task receives connections: at once, or as soon as it listens for them; a frozen one
+    receives none, and runs on.
+    """
+    if record.desired_state is _S.FROZEN:
+        frozen = replace(record, detail=replace(record.detail, serving=False))
+        return Step(frozen, (Effect.WITHDRAW,) if record.detail.ports else ())
     if record.starts_to_serve and record.tcp_ports:
         return Step(record, (Effect.LISTEN,))
     return _serving(record)

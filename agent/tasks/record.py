@@ -70,7 +70,8 @@ class Record(Model, frozen=True):
     def starts_to_serve(self) -> bool:
         """It runs and shall run on, but nobody is sent to it yet."""
         running = self.state is TaskState.RUNNING and not self.kill_at
-        return running and not self.detail.serving
+        frozen = self.desired_state is TaskState.FROZEN
+        return running and not frozen and not self.detail.serving
 
     def status(self) -> TaskStatus:
         """What the controller is told of it."""

@@ -26,6 +26,7 @@ from pyswarm_core.kinds import SERVICE
 from pyswarm_core.limits import (
     ASSIGNMENT_BYTES,
     ASSIGNMENT_TASK_BYTES,
+    PROTOCOL_FREEZES,
     PROTOCOL_PARTS,
     SLICE_OBJECT_BYTES,
     SLICE_TASKS,
@@ -179,8 +180,9 @@ class _Message:
         self._part = begun
         self._weight = 0
         node = source.state.nodes.get(node_id)
-        takes_parts = node is not None and node.description.protocol >= PROTOCOL_PARTS
-        self._most = ASSIGNMENT_BYTES if takes_parts else None
+        protocol = node.description.protocol if node is not None else 0
+        self._most = ASSIGNMENT_BYTES if protocol >= PROTOCOL_PARTS else None
+        self._freezes = protocol >= PROTOCOL_FREEZES
 
     def end(self) -> Assignments:
         """The last part."""
@@ -220,6 +222,8 @@ class _Message:
             slots.append(task.slot)
             wanted = task.desired_state
             if wanted > TaskState.RUNNING and task.id in withheld and state is TaskState.RUNNING:
+                wanted = TaskState.RUNNING
+            if wanted is TaskState.FROZEN and not self._freezes:
                 wanted = TaskState.RUNNING
             desired.append(wanted)
             self._weight += ASSIGNMENT_TASK_BYTES

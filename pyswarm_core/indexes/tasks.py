@@ -17,7 +17,7 @@ from pyswarm_core.limits import UNFINISHED_MAX
 from pyswarm_core.objects import Block, Network, Service, Task
 from pyswarm_core.ports import HostPort, host_ports
 from pyswarm_core.specs import ServiceSpec
-from pyswarm_core.states import TaskState, is_terminal
+from pyswarm_core.states import TaskState, is_terminal, lives
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -402,6 +402,11 @@ def waits_for_node(task: Task) -> bool:
 def is_wanted(task: Task) -> bool:
     """Whether it should run and has not ended."""
     return task.desired_state <= _RUNNING and task.state <= _RUNNING
+
+
+def stays(task: Task) -> bool:
+    """Whether it is to stay on its node: it should run or is frozen, and has not ended."""
+    return task.state <= _RUNNING and lives(task.desired_state)
 
 
 def is_placed(task: Task) -> bool:

@@ -16,7 +16,12 @@ from pyswarm_core.indexes.tasks import is_wanted
 from pyswarm_core.kinds import NETWORK, SERVICE
 from pyswarm_core.objects import Network, Task
 from pyswarm_core.specs import ServiceSpec
-from pyswarm_core.states import TaskState, is_terminal
+from pyswarm_core.states import (
+    DESIRED_STATES,
+    DESIRED_TRANSITIONS,
+    TaskState,
+    is_terminal,
+)
 from tests.sim.controllers import KEYS
 from tests.sim.hosts import Host
 from tests.sim.rules import Rule
@@ -63,7 +68,8 @@ def _moved(old: Task, new: Task, view: View) -> Iterator[str]:
         yield f"task {new.id} moved back from {old.state.word} to {new.state.word}"
     if old.state < TaskState.ASSIGNED < new.state and new.state is not TaskState.SHUTDOWN:
         yield f"task {new.id} became {new.state.word} before it was assigned"
-    if new.desired_state < old.desired_state:
+    back = DESIRED_STATES.index(new.desired_state) < DESIRED_STATES.index(old.desired_state)
+    if back and (old.desired_state, new.desired_state) not in DESIRED_TRANSITIONS:
         yield f"task {new.id} is wanted again: {old.desired_state.word} to {new.desired_state.word}"
     if old.node_id and new.node_id != old.node_id and old.node_id in view.nodes:
         yield f"task {new.id} moved from node {old.node_id} to {new.node_id}"

@@ -89,6 +89,8 @@ class _Tally:
             self._completed += ended == ""
             self._failures += [ended] if ended else []
         for task in tasks:
+            if task.desired_state is TaskState.FROZEN:
+                continue
             if not is_terminal(task.state) and not _never_started(task):
                 is_lost = _is_on_lost_host(self._state, task)
                 self._lost += is_lost

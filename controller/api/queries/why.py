@@ -267,7 +267,9 @@ def _why_on_node(state: State, service: Service, task: Task, now: Instant) -> li
         lines.append(_not_ready(node, now))
     if task.detail.message or task.detail.error:
         lines.append(task.detail.error or task.detail.message)
-    if not is_wanted(task):
+    if task.desired_state is TaskState.FROZEN:
+        lines.append("it is frozen: it receives no connections until its version is used again")
+    elif not is_wanted(task):
         lines.append(_why_unwanted(state, service, task))
     elif task.desired_state is TaskState.READY:
         at = starts_at(service.spec.task_template.restart_policy, task)

@@ -12,7 +12,7 @@ import numpy as np
 from controller.brain.orchestrator.restart import ended_by_itself
 from pyswarm_core.clock import NEVER, Instant, after
 from pyswarm_core.ids import NodeId, ServiceId
-from pyswarm_core.indexes.tasks import is_wanted
+from pyswarm_core.indexes.tasks import is_wanted, stays
 from pyswarm_core.limits import EVICTIONS, ORPHAN_AFTER
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.state import State
@@ -72,7 +72,8 @@ def _on_unfit_nodes(state: State) -> Iterator[Task]:
     table = state.node_table
     unfit = np.flatnonzero((table.gone | table.draining) & (table.wanted_tasks > 0))
     for node_id in (table.ids[row] for row in unfit.tolist()):
-        yield from (task for task in state.tasks_of_node(node_id).values() if is_wanted(task))
+        tasks = state.tasks_of_node(node_id).values()
+        yield from (task for task in tasks if stays(task))
     for node_id in state.lost_nodes:
         # An end by itself explains why a slot is empty and may stay: nothing to look at.
         tasks = state.tasks_of_node(node_id).values()

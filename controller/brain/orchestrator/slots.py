@@ -27,7 +27,7 @@ from pyswarm_core.limits import TEXTS_PER_SLOT, UNFINISHED_MAX
 from pyswarm_core.objects import Task
 from pyswarm_core.specs import UpdateOrder
 from pyswarm_core.state import State
-from pyswarm_core.states import TaskState, is_terminal
+from pyswarm_core.states import TaskState, is_terminal, lives
 
 _S = TaskState
 
@@ -72,7 +72,7 @@ def settle(plan: Plan, state: State, number: int, now: Instant) -> Slot:
     """Bring one slot forward; the changes go to the plan."""
     plan.slots += 1
     tasks = _present(plan, state, number, now)
-    slot = _fill(plan, state, number, tasks, now)
+    slot = _fill(plan, state, number, _without_frozen(plan, state, tasks), now)
     makes_one = slot.kind in (SlotKind.VACANT, SlotKind.EMPTY)
     if makes_one and len(tasks) >= UNFINISHED_MAX and _is_crowded(plan, state, tasks, now):
         plan.vacancies.pop(number, None)
@@ -86,13 +86,26 @@ def _is_crowded(plan: Plan, state: State, tasks: list[Task], now: Instant) -> bo
     nodes that are down, the oldest first, are given up before that.
     """
     left = [plan.changed.get(task.id, task) for task in tasks if task.id not in plan.removed]
-    unfinished = [task for task in left if not is_wanted(task) and not is_terminal(task.state)]
+    unfinished = [
+        task for task in left if not lives(task.desired_state) and not is_terminal(task.state)
+    ]
     surplus = max(0, len(unfinished) - UNFINISHED_MAX + 1)
     lost = [task for task in unfinished if orphaned_at(state, task) < NEVER][:surplus]
     for task in lost:
         plan.note(NoteKind.TASK_STATE, "orphaned: its node is down and its slot has too many tasks")
         plan.end(task, _S.ORPHANED, now)
     return len(lost) < surplus
+
+
+def _without_frozen(plan: Plan, state: State, tasks: list[Task]) -> list[Task]:
+    """The tasks that may fill the slot. Frozen ones fill none; those that may not stay end."""
+    frozen = [task for task in tasks if task.desired_state is _S.FROZEN]
+    for task in frozen:
+        if is_terminal(task.state):
+            plan.change(task, desired=_S.SHUTDOWN)
+        elif reason := misfit(state, plan.service, task):
+            shut_down(plan, task, reason)
+    return [task for task in tasks if task.desired_state is not _S.FROZEN] if frozen else tasks
 
 
 def _fill(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant) -> Slot:

@@ -42,6 +42,8 @@ class _TaskStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskState.V
     TASK_STATE_REJECTED: _TaskState.ValueType  # 11
     TASK_STATE_REMOVE: _TaskState.ValueType  # 12
     TASK_STATE_ORPHANED: _TaskState.ValueType  # 13
+    TASK_STATE_FROZEN: _TaskState.ValueType  # 14
+    """A desired state only, between running and shutdown."""
 
 class TaskState(_TaskState, metaclass=_TaskStateEnumTypeWrapper):
     """Numbers are those of pyswarm_core/states.py; zero is `new`."""
@@ -60,6 +62,8 @@ TASK_STATE_FAILED: TaskState.ValueType  # 10
 TASK_STATE_REJECTED: TaskState.ValueType  # 11
 TASK_STATE_REMOVE: TaskState.ValueType  # 12
 TASK_STATE_ORPHANED: TaskState.ValueType  # 13
+TASK_STATE_FROZEN: TaskState.ValueType  # 14
+"""A desired state only, between running and shutdown."""
 Global___TaskState: _TypeAlias = TaskState  # noqa: Y015
 
 @_typing.final

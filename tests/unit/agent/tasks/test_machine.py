@@ -277,3 +277,59 @@ def test_prop_what_has_ended_starts_nothing(state: TaskState, event: Event) -> N
     assert outcome.record.state is state
     assert outcome.record.wake_at == NEVER
     assert set(outcome.effects) <= {Effect.CLEAN, Effect.FORGET}
+
+
+FREEZE, THAW = machine.Desired(TaskState.FROZEN), machine.Desired(TaskState.RUNNING)
+
+
+def test_a_frozen_task_runs_on_and_does_not_serve_until_it_is_to_run_again() -> None:
+    serving, _ = run(record(TaskState.STARTING), machine.Started())
+    frozen, effects = run(serving, FREEZE)
+    assert (frozen.state, frozen.detail.serving, effects) == (TaskState.RUNNING, False, [])
+    assert (frozen.starts_to_serve, frozen.kill_at, frozen.wake_at) == (False, 0, NEVER)
+    thawed, effects = run(frozen, THAW)
+    assert (thawed.detail.serving, effects) == (True, [])
+
+
+def test_a_frozen_task_that_listens_does_not_serve_for_it() -> None:
+    ports = (PortConfig(target_port=80, published_port=8080),)
+    serving, _ = run(record(TaskState.STARTING, ports=ports), machine.Started(), machine.Serving())
+    frozen, effects = run(serving, FREEZE, machine.Serving(), machine.Started())
+    assert (frozen.detail.serving, effects) == (False, [])
+    thawed, effects = run(frozen, THAW, machine.Serving())
+    assert (thawed.detail.serving, effects) == (True, [Effect.LISTEN])
+
+
+def test_a_frozen_task_is_told_to_stop_as_any_other() -> None:
+    serving, _ = run(record(TaskState.STARTING), machine.Started())
+    stopping, effects = run(serving, FREEZE, machine.Desired(TaskState.SHUTDOWN), FREEZE)
+    assert effects == [Effect.STOP]
+    assert (stopping.desired_state, stopping.kill_at) == (TaskState.SHUTDOWN, NOW + GRACE)
+
+
+@pytest.mark.parametrize(
+    ("code", "state"), [(0, TaskState.COMPLETE), (1, TaskState.FAILED)], ids=["zero", "one"]
+)
+def test_a_frozen_task_may_end_by_itself(code: int, state: TaskState) -> None:
+    serving, _ = run(record(TaskState.STARTING), machine.Started())
+    ended, _ = run(serving, FREEZE, machine.Exited(code=code))
+    assert ended.state is state
+
+
+def test_the_ports_of_a_frozen_task_are_forwarded_to_it_no_more() -> None:
+    ports = (PortConfig(target_port=80, published_port=8080),)
+    prepared = replace(PREPARED, ports=ports)
+    start = record(TaskState.PREPARING, ports=ports)
+    serving, _ = run(start, prepared, machine.Started(), machine.Serving())
+    frozen, effects = run(serving, FREEZE, machine.Withdrawn())
+    assert (frozen.state, frozen.detail.serving, effects) == (
+        TaskState.RUNNING,
+        False,
+        [Effect.WITHDRAW],
+    )
+    assert run(frozen, THAW, machine.Serving())[1] == [Effect.LISTEN, Effect.PUBLISH]
+
+
+def test_a_frozen_task_that_is_not_here_has_ended() -> None:
+    outcome = machine.accept(record(desired_state=TaskState.FROZEN))
+    assert (outcome.record.state, outcome.effects) == (TaskState.SHUTDOWN, ())

@@ -1,5 +1,6 @@
 """Reach: when nodes are told of changed endpoints, and which stops wait."""
 
+import pytest
 from msgspec.structs import replace
 
 from controller.brain.slices import finish
@@ -51,10 +52,11 @@ def acknowledged(*tasks: TaskId, since: Instant = NOW) -> list[Finished]:
     return [Finished(tasks, Outcome.ACKNOWLEDGED, since)]
 
 
-def test_a_backend_is_withheld_until_its_nodes_know() -> None:
+@pytest.mark.parametrize("desired", [TaskState.SHUTDOWN, TaskState.FROZEN])
+def test_a_backend_is_withheld_until_its_nodes_know(desired: TaskState) -> None:
     state = world(backend("web.1"), backend("web.2", "n2"))
     reach = begun(state)
-    decide(reach, state, stop(backend("web.1")), 7)
+    decide(reach, state, stop(backend("web.1"), desired), 7)
     assert T1 in reach.barrier
     flushed = finish(reach.flush(NOW))
     assert (flushed.networks, flushed.finished) == ((NET,), [])
@@ -62,11 +64,23 @@ def test_a_backend_is_withheld_until_its_nodes_know() -> None:
     assert reach.barrier.heard(N2, 7) == acknowledged(T1)
 
 
-def test_the_sets_are_without_it_as_soon_as_the_store_has_the_decision() -> None:
+@pytest.mark.parametrize("desired", [TaskState.SHUTDOWN, TaskState.FROZEN])
+def test_the_sets_are_without_it_as_soon_as_the_store_has_the_decision(desired: TaskState) -> None:
     state = world(backend("web.1"))
     reach = begun(state)
     before = reach.endpoints.sequence
-    decide(reach, state, stop(backend("web.1")), 7)
+    decide(reach, state, stop(backend("web.1"), desired), 7)
+    assert reach.endpoints.changed_since(before) == [KEY]
+
+
+def test_a_frozen_task_that_is_to_run_again_is_back_in_the_sets_once_it_serves() -> None:
+    state = world(backend("web.1", serving=False))
+    reach = begun(state)
+    decide(reach, state, stop(backend("web.1", serving=False), TaskState.FROZEN), 7)
+    before = reach.endpoints.sequence
+    decide(reach, state, stop(backend("web.1", serving=False), TaskState.RUNNING), 8)
+    assert reach.endpoints.changed_since(before) == []
+    decide(reach, state, Writes(tasks=[backend("web.1")]), 9)
     assert reach.endpoints.changed_since(before) == [KEY]
 
 
