@@ -16,10 +16,10 @@ from pathlib import Path
 import msgspec
 
 KEEPER = """
-echo $$ > "$1"; shift
-log=$1; shift
 for membership in $CGROUP_PROCS; do echo $$ > "$membership"; done
 unset CGROUP_PROCS
+echo $$ > "$1"; shift
+log=$1; shift
 { renice -n "$NICE" -p $$ && echo "$NICE" > /proc/$$/autogroup; } > /dev/null 2>&1 || :
 unset NICE
 trap '' HUP INT
@@ -46,8 +46,9 @@ class Daemon(msgspec.Struct, frozen=True, kw_only=True):
     arguments: tuple[str, ...]
     directory: Path
     """Holds NAME.pid (the keeper's) and NAME.log."""
-    netns: str = ""
-    """A namespace file to start it in; empty is the current one."""
+    netns: Path | None = None
+    mountns: Path | None = None
+    """Files of the namespaces in which keeper and daemon run; None is the current one."""
     cgroup_procs: tuple[Path, ...] = ()
     """Files that take the keeper's pid, so that all its children are in those cgroups."""
     nice: int = 0
@@ -64,9 +65,17 @@ class Daemon(msgspec.Struct, frozen=True, kw_only=True):
         return self.directory / f"{self.name}.log"
 
     def command(self) -> list[str]:
-        """What the keeper runs."""
-        enter = ["nsenter", f"--net={self.netns}"] if self.netns else []
-        return [*enter, sys.executable, "-m", self.module, *self.arguments]
+        """The keeper, which runs the daemon."""
+        keeper = ["sh", "-c", KEEPER, "keeper", str(self.pid_file), str(self.log_file)]
+        daemon = [sys.executable, "-m", self.module, *self.arguments]
+        return [*entering(self.netns, self.mountns), *keeper, *daemon]
+
+
+def entering(netns: Path | None, mountns: Path | None) -> list[str]:
+    """The beginning of a command line that is run in these namespaces."""
+    files = {"net": netns, "mount": mountns}
+    flags = [f"--{kind}={file}" for kind, file in files.items() if file]
+    return ["nsenter", *flags, "--"] if flags else []
 
 
 def start(daemon: Daemon) -> None:
@@ -82,7 +91,7 @@ def start(daemon: Daemon) -> None:
         "PYTHONUNBUFFERED": "1",
     }
     subprocess.Popen(
-        ["sh", "-c", KEEPER, "keeper", daemon.pid_file, daemon.log_file, *daemon.command()],
+        daemon.command(),
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -1,3 +1,1 @@
-"""`pyswarm playground`: a whole fleet on one machine, each host a network namespace with its own
-agent.
-"""
+"""`pyswarm playground`: a whole fleet on one machine. Hosts are network and mount namespaces."""

@@ -8,7 +8,7 @@ import msgspec
 
 from cli import context, daemons
 from cli.context import Context
-from cli.playground import cgroups, fleet, power, wires
+from cli.playground import cgroups, disks, fleet, power, wires
 from cli.playground.fleet import Fleet, Host
 from pyswarm_core.errors import AlreadyExists, InvalidArgument
 
@@ -30,12 +30,14 @@ def up(plan: Fleet, say: Say) -> None:
 
 def _up(plan: Fleet, say: Say) -> None:
     fleet.save(plan)
-    power.mount_run(plan)
+    cgroups.mount_all()
+    disks.mount_run(plan)
     say("underlay and registry")
     wires.lay_underlay(plan)
     power.start_registry(plan)
     for host in plan.hosts:
-        wires.connect(plan, host)
+        disks.make_disk(plan, host)
+        power.switch_on(plan, host)
     say(f"controller and etcd on {plan.hosts[0].name}")
     daemons.start(power.controller(plan))
     power.wait_for_socket(plan)
@@ -62,8 +64,8 @@ def down(plan: Fleet, say: Say) -> None:
         power.cut_power(host)
     power.stop_registry(plan)
     wires.remove(plan.lan)
-    power.unmount(plan.state_dir)
-    power.unmount(plan.run_dir)
+    disks.unmount(plan.state_dir)
+    disks.unmount(plan.run_dir)
     cgroups.remove(plan.cgroup)
     for directory in (plan.state_dir, plan.run_dir):
         shutil.rmtree(directory, ignore_errors=True)
@@ -91,8 +93,8 @@ def cut(plan: Fleet, host: Host) -> Fleet:
 def heal(plan: Fleet, host: Host) -> Fleet:
     """Power and cable back: a killed host boots with its disk as it was."""
     if host.name in plan.killed:
-        power.end_all(host)  # what a heal that was interrupted began
-        wires.connect(plan, host)
+        power.cut_power(host)  # what a heal that was interrupted began
+        power.switch_on(plan, host)
         if host.number == 1:
             daemons.start(power.controller(plan))
             power.wait_for_socket(plan)

@@ -4,6 +4,7 @@ cgroup file systems.
 
 import errno
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,21 @@ def roots() -> list[Path]:
     """The mount points of all cgroup hierarchies, v1 and v2."""
     rows = [line.split(" ") for line in split_lines(_MOUNTS.read_text())]
     return [Path(row[1]) for row in rows if row[2] in ("cgroup", "cgroup2")]
+
+
+def mount_all() -> None:
+    """Mount the v1 controllers that a machine with v1 and v2 left on v2.
+
+    An agent does so too, but in its host's mount namespace, where this module would not see them.
+    """
+    rows = [line.split(" ") for line in split_lines(_MOUNTS.read_text())]
+    unified = [Path(row[1]) for row in rows if row[2] == "cgroup2"][:1]
+    if not any(row[2] == "cgroup" for row in rows):
+        return
+    for name in (unified[0] / "cgroup.controllers").read_text().split() if unified else ():
+        target = unified[0].parent / name
+        target.mkdir(exist_ok=True)
+        subprocess.run(["mount", "-t", "cgroup", "-o", name, "none", target], check=True)
 
 
 def make(path: str) -> tuple[Path, ...]:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -40,8 +41,8 @@ def _require_root() -> None:
 def playground() -> None:
     """Run a whole fleet on this machine, to try things and to break them
 
-    Each host is a network namespace on a common underlay, with its own agent, storage and cgroup
-    subtree; the first also runs the controller and etcd. A registry is part of it.
+    Each host has its own agent, network, cgroups, disk, /etc, /run and /var/lib; the first also
+    runs the controller and etcd. A registry is part of it.
     """
 
 
@@ -50,14 +51,15 @@ def playground() -> None:
 @click.option("--nodes", type=flags.number, default=3, show_default=True, help="Number of hosts")
 @click.option("--cpus", default="", help="CPUs of each host [default: all]")
 @click.option("--memory", default="", help="Memory of each host, such as 2G [default: all]")
-def up(name: str, nodes: int, cpus: str, memory: str) -> None:
+@click.option("--disk", default="", help="Disk of each host, such as 2G [default: no limit]")
+def up(name: str, nodes: int, cpus: str, memory: str, disk: str) -> None:
     """Start a fleet and make it the current one
 
     Example: pyswarm playground up --nodes 5 --cpus 2 --memory 1G
     """
     _require_root()
     fleet.check(name, nodes)
-    plan = Fleet(name=name, nodes=nodes, cpus=cpus, memory=memory)
+    plan = Fleet(name=name, nodes=nodes, cpus=cpus, memory=memory, disk=fleet.disk_bytes(disk))
     boot.up(plan, _say)
     click.echo(f"Playground {name} is up: {nodes} hosts. Try: pyswarm node ls")
 
@@ -105,9 +107,11 @@ def exec_(name: str, host: str, command: tuple[str, ...]) -> None:
     """
     _require_root()
     found = fleet.load(name).host(host)
-    if not found.netns_path.exists():
+    if not found.mountns_path.exists():
         raise Unavailable(f"{host} has no power: pyswarm playground heal {host}")
-    words = ["nsenter", f"--net={found.netns_path}", "--", *command]
+    # A mount namespace is entered at its root.
+    here = ["sh", "-c", 'cd "$0" 2>/dev/null; exec "$@"', str(Path.cwd())]
+    words = [*daemons.entering(found.netns_path, found.mountns_path), *here, *command]
     sys.stdout.flush()
     os.execvp(words[0], words)
 

@@ -1,6 +1,7 @@
 """A playground's plan: names, addresses and paths of its hosts, and the file that keeps it. SHELL.
 
 network namespaces   <name>-lan (bridge, registry), <name>-host1, <name>-host2, …
+mount namespaces     of each host: its own /etc, /run and /var/lib
 underlay             10.99.0.0/24; host N is .N, the registry .250
 cgroups              /pyswarm-<name>/<host>/{daemons,containers}
 
@@ -13,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from pyswarm_core.errors import InvalidArgument, NotFound
+from pyswarm_core.units import parse_size
 
 STATE_ROOT = Path("/var/lib/pyswarm/playground")
 RUN_ROOT = Path("/run/pyswarm/playground")
@@ -49,9 +51,18 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
         return NETNS_ROOT / self.netns
 
     @property
+    def mountns_path(self) -> Path:
+        return self.run_dir / "mount.namespace"
+
+    @property
     def state_dir(self) -> Path:
-        """What survives a power loss."""
+        """The host's disk: what survives a power loss."""
         return STATE_ROOT / self.fleet / self.name
+
+    @property
+    def root(self) -> Path:
+        """Where its /etc and /var/lib are on its disk."""
+        return self.state_dir / "root"
 
     @property
     def run_dir(self) -> Path:
@@ -70,6 +81,8 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
     nodes: int
     cpus: str = ""
     memory: str = ""
+    disk: int = 0
+    """Bytes of each host's disk; 0: what the machine's disk has."""
     killed: tuple[str, ...] = ()
     """Hosts without power."""
     cut: tuple[str, ...] = ()
@@ -123,6 +136,19 @@ def check(name: str, nodes: int) -> None:
         )
     if not 1 <= nodes <= HOSTS_MAX:
         raise InvalidArgument(f"--nodes {nodes}: must be between 1 and {HOSTS_MAX}")
+
+
+def disk_bytes(text: str) -> int:
+    """`--disk` in bytes; 0 if it is not given. Raises InvalidArgument."""
+    if not text:
+        return 0
+    try:
+        size = parse_size(text)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"--disk: {error}") from None
+    if not size:
+        raise InvalidArgument(f"--disk {text}: must be more than 0")
+    return size
 
 
 def load(name: str) -> Fleet:

@@ -9,7 +9,7 @@ from pathlib import Path
 from cli import daemons
 from cli.client import Client
 from cli.daemons import Daemon
-from cli.playground import cgroups, wires
+from cli.playground import cgroups, disks, wires
 from cli.playground.fleet import API_PORT, REGISTRY_ADDRESS, REGISTRY_PORT, Fleet, Host
 from pyswarm_core.errors import PyswarmError, Unavailable
 from pyswarm_core.plaintext import split_lines
@@ -24,7 +24,7 @@ def controller(fleet: Fleet) -> Daemon:
         name="controller",
         module="controller",
         arguments=(
-            f"--state-dir={fleet.state_dir}/controller",
+            f"--state-dir={host.state_dir}/controller",
             f"--listen=0.0.0.0:{API_PORT}",
             f"--listen=unix://{fleet.socket}",
             f"--advertise-addr={host.address}:{API_PORT}",
@@ -32,7 +32,8 @@ def controller(fleet: Fleet) -> Daemon:
             f"--name={host.name}",
         ),
         directory=host.run_dir,
-        netns=str(host.netns_path),
+        netns=host.netns_path,
+        mountns=host.mountns_path,
         cgroup_procs=cgroups.make(f"{host.cgroup}/daemons"),
         nice=daemons.CONTROLLER_NICE,
     )
@@ -59,7 +60,8 @@ def agent(fleet: Fleet, host: Host, token: str) -> Daemon:
             *size,
         ),
         directory=host.run_dir,
-        netns=str(host.netns_path),
+        netns=host.netns_path,
+        mountns=host.mountns_path,
         cgroup_procs=cgroups.make(f"{host.cgroup}/daemons"),
     )
 
@@ -110,37 +112,19 @@ def stop_registry(fleet: Fleet) -> None:
         daemons.wait_gone([pid], daemons.END_TIMEOUT_S)
 
 
+def switch_on(fleet: Fleet, host: Host) -> None:
+    """Make the host's namespaces; its daemons are not started yet."""
+    wires.connect(fleet, host)
+    disks.make_namespace(fleet, host)
+
+
 def cut_power(host: Host) -> None:
     """What a power loss leaves: the disk. Processes, mounts, namespaces and /run are gone."""
-    end_all(host)
-    unmount(host.run_dir)
-    unmount(host.state_dir)
-    cgroups.remove(host.cgroup)
-    shutil.rmtree(host.run_dir, ignore_errors=True)
-
-
-def end_all(host: Host) -> None:
-    """End the host's processes and its network; what is mounted stays."""
     cgroups.kill_all(host.cgroup)
     wires.remove(host.netns)
-
-
-def mount_run(fleet: Fleet) -> None:
-    """Keep what a power loss takes in memory, as a real host's /run is, whatever /run is here."""
-    fleet.run_dir.mkdir(parents=True, exist_ok=True)
-    subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "mode=0755", "pyswarm", fleet.run_dir], check=True
-    )
-
-
-def unmount(directory: Path) -> None:
-    """Unmount everything at and under a directory, the innermost first."""
-    rows = [line.split(" ") for line in split_lines(Path("/proc/self/mounts").read_text())]
-    targets = [
-        row[1] for row in rows if row[1] == str(directory) or directory in Path(row[1]).parents
-    ]
-    for target in reversed(targets):
-        subprocess.run(["umount", "--lazy", target], check=False, capture_output=True)
+    disks.unmount(host.run_dir)
+    cgroups.remove(host.cgroup)
+    shutil.rmtree(host.run_dir, ignore_errors=True)
 
 
 def wait_for_socket(fleet: Fleet) -> None:

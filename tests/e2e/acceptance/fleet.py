@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cli.daemons import entering
 from tests.fixtures import commands
 from tests.fixtures.commands import Done
 
@@ -126,8 +127,9 @@ class Fleet:
         return self.on("lan", *command)
 
     def on(self, host: str, *command: str) -> Done:
-        """Run a command in a host's network namespace."""
-        return self.on_machine(["nsenter", f"--net=/run/netns/{self.name}-{host}", *command])
+        """Run a command on a host, or on the underlay ("lan")."""
+        files = None if host == "lan" else self.run_dir / host / "mount.namespace"
+        return self.on_machine([*entering(Path(self.netns(host)), files), *command])
 
     def on_machine(self, command: Sequence[str]) -> Done:
         """Run a command here."""

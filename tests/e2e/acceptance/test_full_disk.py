@@ -4,60 +4,37 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.acceptance.fleet import Fleet
+from tests.e2e.acceptance.fleet import Fleet, playground
 
 HOST = "host3"
+DISK = "256m"
 FAT = "fat:1"
 FAT_BYTES = 8 * 2**20
-SMALL = "6m"
-LARGE = "64m"
+FREE_BYTES = 6 * 2**20
+BALLAST = "/var/lib/ballast"
 QUICK = ("--restart-delay", "100ms")
 
 
 @pytest.fixture(scope="module")
-def fleet(own_fleet: Fleet) -> Fleet:
-    """One of its hosts is switched off and on."""
-    return own_fleet
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Its hosts have small disks."""
+    with playground(tmp_path_factory.mktemp("home"), 3, "--disk", DISK) as found:
+        yield found
 
 
 @contextmanager
-def small_disk(fleet: Fleet, folder: str) -> Iterator[Path]:
-    """A small file system under a folder of the host's state, from one boot to the next."""
-    path = fleet.state_dir / HOST / folder
-    shut_down(fleet)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL}", "small", path], check=True)
-    boot(fleet)
+def little_space(fleet: Fleet) -> Iterator[None]:
+    """The host's disk is full but for FREE_BYTES."""
+    left = os.statvfs(fleet.state_dir / HOST)
+    ballast = left.f_bavail * left.f_frsize - FREE_BYTES
+    assert fleet.on(HOST, "fallocate", "--length", str(ballast), BALLAST).code == 0
     try:
-        yield path
+        yield
     finally:
-        shut_down(fleet)
-        subprocess.run(["umount", "--lazy", path], check=False, capture_output=True)
-        boot(fleet)
-
-
-def shut_down(fleet: Fleet) -> None:
-    """Power off; the fleet has noticed."""
-    fleet("playground", "kill", HOST)
-    fleet.until(
-        lambda: "Down" in {row["Status"] for row in fleet.rows("node", "ls")}, "its loss is seen"
-    )
-
-
-def boot(fleet: Fleet) -> None:
-    """Power on; the node is ready."""
-    fleet("playground", "heal", HOST)
-    fleet.until(
-        lambda: {row["Status"] for row in fleet.rows("node", "ls")} == {"Ready"}, "all are ready"
-    )
-
-
-def resize(path: Path, size: str) -> None:
-    """Give the small disk another size."""
-    subprocess.run(["mount", "-o", f"remount,size={size}", path], check=True)
+        assert fleet.on(HOST, "rm", BALLAST).code == 0
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +54,7 @@ def fat(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_an_image_that_does_not_fit_is_said_so_and_runs_elsewhere(
     fleet: Fleet, service: str, fat: str
 ) -> None:
-    with small_disk(fleet, "storage") as disk:
+    with little_space(fleet):
         fleet("service", "create", "-d", "--name", service, "--replicas", "3", *QUICK, fat)
         fleet.until(
             lambda: (
@@ -93,12 +70,11 @@ def test_an_image_that_does_not_fit_is_said_so_and_runs_elsewhere(
         # The texts of a slot's older tasks are shortened.
         whole = [error for error in errors if f"{HOST} has " in error]
         assert whole
-        assert all(f" of 6.29MB free in {disk}" in error for error in whole)
+        assert all(f" of 268MB free in {fleet.state_dir / HOST}/" in error for error in whole)
         nothing_half_made(fleet, fat)
-        resize(disk, LARGE)
-        fleet("service", "create", "--name", f"{service}f", *on_host(), fat)
-        assert [task["Node"] for task in fleet.running(f"{service}f")] == [HOST]
-        fleet("service", "rm", f"{service}f")
+    fleet("service", "create", "--name", f"{service}f", *on_host(), fat)
+    assert [task["Node"] for task in fleet.running(f"{service}f")] == [HOST]
+    fleet("service", "rm", f"{service}f")
 
 
 def on_host() -> tuple[str, ...]:

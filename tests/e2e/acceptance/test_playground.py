@@ -1,11 +1,14 @@
-"""A playground leaves nothing behind, whatever happened in it."""
+"""A playground's hosts are hosts of their own, and it leaves nothing behind, whatever happened."""
 
 import os
+import subprocess
 from pathlib import Path
 
 from pyroute2 import netns
 
-from tests.e2e.acceptance.fleet import IMAGE, playground
+from tests.e2e.acceptance.fleet import IMAGE, PYSWARM, Fleet, playground
+
+OWN = ("/etc", "/run", "/var/lib")
 
 
 def _traces(name: str) -> list[str]:
@@ -63,3 +66,49 @@ def test_a_controller_and_its_etcd_go_before_agents(tmp_path: Path) -> None:
         assert os.getpriority(os.PRIO_PROCESS, fleet.daemon("host1")) == 0
         session = Path(f"/proc/{first[0]}/autogroup")
         assert not session.exists() or session.read_text().split()[1:] == ["nice", "-10"]
+
+
+def test_what_a_host_writes_is_on_that_host_alone_and_outlives_a_power_loss_on_its_disk(
+    tmp_path: Path,
+) -> None:
+    with playground(tmp_path, 2) as fleet:
+
+        def has(host: str) -> list[str]:
+            found = fleet.on(host, "find", *OWN, "-maxdepth", "1", "-name", "mine").out.split()
+            return [path.removesuffix("/mine") for path in found]
+
+        run = [str(PYSWARM), "playground", "exec", "host2", "--"]
+        assert fleet.on_machine([*run, "mkdir", *(f"{place}/mine" for place in OWN)]).code == 0
+        assert (has("host1"), has("host2")) == ([], list(OWN))
+        assert [place for place in OWN if Path(place, "mine").exists()] == []
+        fleet("playground", "kill", "host2")
+        assert "has no power" in fleet.refused("playground", "exec", "host2", "true")
+        fleet("playground", "heal", "host2")
+        assert has("host2") == ["/etc", "/var/lib"]
+
+
+def test_exec_enters_the_host_and_stays_in_the_folder(tmp_path: Path) -> None:
+    with playground(tmp_path, 2) as fleet:
+        script = "cat /etc/hostname; ip -o -4 addr show eth0; pwd; exit 7"
+        done = fleet.on_machine([str(PYSWARM), "playground", "exec", "host2", "sh", "-c", script])
+        name, address, folder = done.out.splitlines()
+        assert (done.code, name, folder) == (7, "host2", str(Path.cwd()))
+        assert "10.99.0.2/24" in address
+        # The daemons of a host are on it too.
+        here = fleet.on("host2", "readlink", "/proc/self/ns/mnt", "/proc/self/ns/net").out.split()
+        agent = Path(f"/proc/{fleet.daemon('host2')}/ns")
+        assert [str((agent / kind).readlink()) for kind in ("mnt", "net")] == here
+
+
+def test_down_leaves_nothing_of_an_up_that_was_killed(tmp_path: Path) -> None:
+    fleet = Fleet("killedup", tmp_path)
+    begun = fleet.run_dir / "pyswarm.sock"
+    words = [str(PYSWARM), "playground", "up", "--disk", "256m"]
+    process = subprocess.Popen(words, env=fleet.environment, stderr=subprocess.DEVNULL)
+    try:
+        fleet.until(lambda: begun.exists() or process.poll() is not None, "its controller is up")
+    finally:
+        process.kill()
+        process.wait()
+        fleet.run("playground", "down")
+    assert _traces(fleet.name) == []

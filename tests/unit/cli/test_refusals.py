@@ -25,6 +25,8 @@ WRONG = [
     (["servce", "ls"], "'servce' is not a command of pyswarm: did you mean service?"),
     (["service", "crate"], "did you mean create"),
     (["playground", "kil"], "'kil' is not a command of pyswarm playground: did you mean kill?"),
+    (["playground", "up", "--disk", "2q"], "--disk: size '2q'"),
+    (["playground", "up", "--disk", "0"], "--disk 0: must be more than 0"),
     (["service", "create", "--replica", "1", "web"], "'--replicas'"),
     (["service", "create"], "IMAGE"),
     (["service", "create", "--nmae", "x", "web"], "--nmae"),
