@@ -18,7 +18,7 @@ from controller.grpc.reported import Reports, faults
 from controller.grpc.tunnels import GrpcTunnel
 from controller.leader.leadership import ANONYMOUS, CONTROLLER
 from controller.leader.loop import Loop
-from controller.leader.pacing import Pace
+from controller.leader.pacing import RateLimiter
 from controller.leader.sessions import Message, NodeSession
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
@@ -81,10 +81,10 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         self._joins = Gate(JOINS)
         self._in_line: set[NodeId] = set()
         """Nodes with a session that waits to be opened."""
-        self._opening = Pace(OPENING_AT_ONCE, OPENING_PAUSE_S)
-        self._sending = Pace(SENDING_AT_ONCE, SENDING_PAUSE_S)
-        self._going_on = Pace(1)
-        self._taking = Pace(TAKING_AT_ONCE)
+        self._opening = RateLimiter(OPENING_AT_ONCE, OPENING_PAUSE_S)
+        self._sending = RateLimiter(SENDING_AT_ONCE, SENDING_PAUSE_S)
+        self._going_on = RateLimiter(1)
+        self._taking = RateLimiter(TAKING_AT_ONCE)
 
     async def Join(
         self, request: dispatcher_pb2.JoinRequest, context: Context

@@ -21,7 +21,7 @@ from controller.brain.orchestrator.quarantine import Failure, Quarantine, Stage
 from controller.leader.agenda import Agenda
 from controller.leader.assignments import Source, Templates
 from controller.leader.endpoints.barrier import Finished
-from controller.leader.endpoints.reach import Reach
+from controller.leader.endpoints.tracker import EndpointTracker
 from controller.leader.events import EventHistory, note_of_quarantine, notes_of
 from controller.leader.garbage import YoungObjects
 from controller.leader.leadership import Caller, Mutation
@@ -105,9 +105,9 @@ class Loop:
         self._budget = Budget(now)
         self._hurries = True
         """More is decided about than what agents reported of tasks."""
-        self._reach = Reach(self.state, tools.saver.revision, now)
-        endpoints, overlays = self._reach.endpoints, Overlays(self.state, self._reach.endpoints)
-        self.source = Source(self.state, endpoints, overlays, Templates(), self._reach.barrier)
+        self._tracker = EndpointTracker(self.state, tools.saver.revision, now)
+        endpoints, overlays = self._tracker.endpoints, Overlays(self.state, self._tracker.endpoints)
+        self.source = Source(self.state, endpoints, overlays, Templates(), self._tracker.barrier)
         """What agents' messages are made of."""
         self.node_watch = NodeWatch(
             self.state,
@@ -171,12 +171,12 @@ class Loop:
     @property
     def tasks_withheld(self) -> int:
         """Tasks that are to stop once nobody sends connections to them any more."""
-        return len(self._reach.barrier)
+        return len(self._tracker.barrier)
 
     @property
     def acknowledged(self) -> Mapping[NodeId, int]:
         """The newest revision that each node has acknowledged in its session."""
-        return self._reach.barrier.acknowledged
+        return self._tracker.barrier.acknowledged
 
     def heard(self, node_id: NodeId) -> None:
         """Any message of the node arrived; one that was not ready is ready again."""
@@ -213,13 +213,13 @@ class Loop:
         services = dict.fromkeys(task.service_id for task in changed)
         self._agenda.add_services(services)
         self.sessions.tasks_observed(self.state, changed)
-        self._reach.observed(changed, self._tools.clock.now())
+        self._tracker.observed(changed, self._tools.clock.now())
         self.watches.touch(services)
         self._work.set()
 
     def opened(self, node_id: NodeId) -> NodeSession:
         """A new session of the node; it replaces an older one."""
-        self._reach.barrier.opened(node_id)
+        self._tracker.barrier.opened(node_id)
         return self.sessions.open(node_id)
 
     def acknowledge(self, session: NodeSession, revision: int, digest: int | None = None) -> bool:
@@ -233,7 +233,7 @@ class Loop:
         self._tools.metrics.endpoints_healed_total.inc(differs)
         if revision > session.acknowledged:
             session.acknowledged = revision
-            self._release(self._reach.barrier.heard(session.node_id, revision))
+            self._release(self._tracker.barrier.heard(session.node_id, revision))
         return differs
 
     @property
@@ -253,7 +253,7 @@ class Loop:
     async def run(self) -> None:
         """Take turns until cancelled, deposed or broken."""
         try:
-            await breathing(self._reach.begin(), self._tools.saver.breathe)
+            await breathing(self._tracker.begin(), self._tools.saver.breathe)
             while True:
                 await self._wait()
                 await self._turn()
@@ -266,7 +266,7 @@ class Loop:
         due = min(
             self._agenda.next_wake(),
             self.silence.next_deadline(),
-            self._reach.next_deadline(),
+            self._tracker.next_deadline(),
             after(now, TICK_PERIOD),
             self._flushes_at() if self._behind else after(now, TICK_PERIOD),
             self._budget.ready_at() if self._agenda else after(now, TICK_PERIOD),
@@ -290,7 +290,7 @@ class Loop:
         now = self._tools.clock.now()
         for node in self.node_watch.judge(now):
             self._tools.metrics.nodes_lost_total.inc()
-            self._release(self._reach.barrier.lost(node.id))
+            self._release(self._tracker.barrier.lost(node.id))
             self.sessions.close_node(node.id)  # it comes back by a hello, which is checked
         turn = _Turn()
         await self._serve_requests(turn, now)
@@ -352,7 +352,7 @@ class Loop:
             return
         self._saved.clear()
         self.quarantine.forget(writes)
-        self._reach.deciding(writes)
+        self._tracker.deciding(writes)
         turn.tasks += [self.state.tasks[task_id] for task_id in writes.removed_tasks]
         turn.networks += rekeyed(self.state, writes)
         turn.unsaved.add(writes, self.state.apply(writes))
@@ -386,7 +386,7 @@ class Loop:
         return self._tools.saver.bytes_written - before
 
     async def _publish(self, turn: _Turn, now: Instant) -> None:
-        telling = self._reach.published(self.revision, self._tools.clock.now())
+        telling = self._tracker.published(self.revision, self._tools.clock.now())
         if await breathing(telling, self._tools.saver.breathe):
             self.sessions.overlays_changed(self.source.overlays.mesh_changed())
         self.sessions.tasks_changed(t for t in turn.tasks if t.id not in self.source.withheld)
@@ -403,14 +403,14 @@ class Loop:
         """Who concerned is told of changed endpoints, when it is time; who waited long enough ends
         its wait.
         """
-        reach, now = self._reach, self._tools.clock.now()
+        tracker, now = self._tracker, self._tools.clock.now()
         self._report(self.quarantine.sync(Stage.REACH, self.source.failed))
-        if now >= reach.due:
-            flushed = await breathing(reach.flush(now), self._tools.saver.breathe)
-            nodes = reach.endpoints.nodes_of(flushed.networks)
-            self.sessions.endpoints_changed(nodes, reach.endpoints.sequence)
+        if now >= tracker.due:
+            flushed = await breathing(tracker.flush(now), self._tools.saver.breathe)
+            nodes = tracker.endpoints.nodes_of(flushed.networks)
+            self.sessions.endpoints_changed(nodes, tracker.endpoints.sequence)
             self._release(flushed.finished)
-        self._release(reach.barrier.expire(now))
+        self._release(tracker.barrier.expire(now))
 
     def _release(self, finished: Iterable[Finished]) -> None:
         """These waits are over: their tasks are told to stop."""
@@ -457,12 +457,12 @@ class Loop:
         down = (node.id for node in put if node.status.state is NodeState.DOWN)
         for node_id in (*removed, *down):
             self.sessions.close_node(node_id)
-            self._release(self._reach.barrier.lost(node_id))
+            self._release(self._tracker.barrier.lost(node_id))
         for node in put:
             if node.status.state is NodeState.UNKNOWN:
                 self.silence.await_hello((node.id,), now)
                 joined = True
-        if (joined or removed) and self._reach.endpoints.mesh:
+        if (joined or removed) and self._tracker.endpoints.mesh:
             self.sessions.overlays_changed(self.source.overlays.mesh_changed())
         period = self.heartbeat_period
         if period != self.silence.period:

@@ -17,8 +17,8 @@ K = TypeVar("K")
 R = TypeVar("R", bound=Message)
 
 
-class Pace:
-    """`async with pace:` lets `at_once` in, and each place stays taken for `pause_s` afterwards.
+class RateLimiter:
+    """`async with limiter:` lets `at_once` in, and each place stays taken for `pause_s` afterwards.
 
     One alone goes through at once; of very many, at most `at_once / pause_s` a second do. With no
     pause a place is free again after a pass of the event loop.
@@ -86,7 +86,7 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self._pace = Pace(1)
+        self._limiter = RateLimiter(1)
 
     async def run(self, work: Slices[T]) -> T:
         """The result of the work. What it raises ends it."""
@@ -98,7 +98,7 @@ class Turns:
         slices = 0
         while True:
             slices += 1
-            async with self._pace:
+            async with self._limiter:
                 try:
                     next(work)
                 except StopIteration as done:
@@ -108,7 +108,7 @@ class Turns:
         """The items of an iterator whose every step is a slice."""
         source = iter(items)
         while True:
-            async with self._pace:
+            async with self._limiter:
                 try:
                     item = next(source)
                 except StopIteration:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from controller.brain.slices import Found, Slices
-from controller.leader.pacing import Pace, Turns
+from controller.leader.pacing import RateLimiter, Turns
 from pyswarm_core.clock import NEVER, Clock, Instant, seconds
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.ids import NodeId, ServiceId
@@ -127,7 +127,7 @@ class Watches:
     def __init__(self, state: State, clock: Clock) -> None:
         self.turns = Turns()
         """Of all sliced work of this term's requests."""
-        self.telling = Pace(TOLD_AT_ONCE)
+        self.telling = RateLimiter(TOLD_AT_ONCE)
         """Entered before each write to a stream that many may follow, and left before it waits."""
         self._state = state
         self._clock = clock

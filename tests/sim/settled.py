@@ -20,11 +20,11 @@ from pyswarm_core.objects import Service, Task, shortened
 from pyswarm_core.specs import ReplicatedMode, RestartCondition
 from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState, TaskState, occupies
+from tests.sim.connections import wrong_endpoints
 from tests.sim.controllers import Machine
 from tests.sim.hosts import Host
 from tests.sim.placement import satisfies
 from tests.sim.rand import SeededIds
-from tests.sim.reach import wrong_endpoints
 from tests.sim.runtime import behaviour_of
 from tests.sim.view import View
 from tests.sim.workload import Asked

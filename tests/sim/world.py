@@ -31,6 +31,7 @@ from pyswarm_core.objects import Capability, NodeResources, Service
 from pyswarm_core.states import Availability, NodeState
 from tests.sim.brain import Brain
 from tests.sim.clock import Scheduler, Spinning
+from tests.sim.connections import NobodyIsSentToTheStopping, stale
 from tests.sim.controllers import KEYS, ControllerWorld, Machine, deciding_by
 from tests.sim.drills import Drills
 from tests.sim.faults import Faults
@@ -41,7 +42,6 @@ from tests.sim.net import Net
 from tests.sim.options import Options, options_of
 from tests.sim.process import Process
 from tests.sim.rand import Seed, SeededIds
-from tests.sim.reach import NobodyIsSentToTheStopping, stale
 from tests.sim.rules import Fail, Rule, Violation
 from tests.sim.safety import laws
 from tests.sim.settled import Settled, unreachable

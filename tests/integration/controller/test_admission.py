@@ -107,7 +107,7 @@ async def test_a_fleet_behind_one_address_gets_in_though_few_may_be_strangers_at
 async def test_a_wrong_token_waits_in_no_line(
     controller: Controller, settings: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("controller.grpc.dispatcher.Pace.__aenter__", _never)
+    monkeypatch.setattr("controller.grpc.dispatcher.RateLimiter.__aenter__", _never)
     async with _dial(settings) as channel:
         stub: Any = dispatcher_pb2_grpc.DispatcherStub(channel)
         call = stub.Session(None)
@@ -122,7 +122,7 @@ async def test_joins_with_a_valid_token_wait_in_a_line_of_their_own(
 ) -> None:
     token = controller.current().state.cluster.worker_token
     waiting: list[object] = []
-    monkeypatch.setattr("controller.grpc.dispatcher.Pace.__aenter__", _noted(waiting))
+    monkeypatch.setattr("controller.grpc.dispatcher.RateLimiter.__aenter__", _noted(waiting))
     async with _dial(settings) as channel, AsyncExitStack() as stack:
         stub: Any = dispatcher_pb2_grpc.DispatcherStub(channel)
         for _ in range(FEW):

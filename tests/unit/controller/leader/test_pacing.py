@@ -1,9 +1,9 @@
-"""A pace lets few in at once, and holds their places for a while after them."""
+"""A limiter lets few in at once, and holds their places for a while after them."""
 
 import asyncio
 
 from controller.brain.slices import Slices
-from controller.leader.pacing import Pace, Turns
+from controller.leader.pacing import RateLimiter, Turns
 
 
 async def passes(count: int) -> None:
@@ -12,39 +12,39 @@ async def passes(count: int) -> None:
         await asyncio.sleep(0)
 
 
-async def go_through(pace: Pace, gone: list[int], number: int) -> None:
-    async with pace:
+async def go_through(limiter: RateLimiter, gone: list[int], number: int) -> None:
+    async with limiter:
         gone.append(number)
 
 
 async def test_no_more_than_its_places_go_through_in_one_pass() -> None:
-    pace, gone = Pace(2), list[int]()
+    limiter, gone = RateLimiter(2), list[int]()
     async with asyncio.TaskGroup() as group:
         for number in range(5):
-            group.create_task(go_through(pace, gone, number))
+            group.create_task(go_through(limiter, gone, number))
         await asyncio.sleep(0)
         assert gone == [0, 1]
     assert gone == [0, 1, 2, 3, 4]
 
 
 async def test_a_place_stays_taken_during_the_pause() -> None:
-    pace, gone = Pace(1, pause_s=3600), list[int]()
-    await go_through(pace, gone, 1)
-    waiting = asyncio.create_task(go_through(pace, gone, 2))
+    limiter, gone = RateLimiter(1, pause_s=3600), list[int]()
+    await go_through(limiter, gone, 1)
+    waiting = asyncio.create_task(go_through(limiter, gone, 2))
     await passes(10)
     assert gone == [1]
     waiting.cancel()
 
 
 async def test_a_failure_inside_gives_the_place_back() -> None:
-    pace = Pace(1)
+    limiter = RateLimiter(1)
     try:
-        async with pace:
+        async with limiter:
             raise ValueError
     except ValueError:
         pass
     gone = list[int]()
-    await go_through(pace, gone, 1)
+    await go_through(limiter, gone, 1)
     assert gone == [1]
 
 

@@ -6,10 +6,10 @@ from itertools import pairwise
 import pytest
 
 from controller.brain.slices import Slices, T, finish
-from controller.leader.endpoints import reach as reaching
 from controller.leader.endpoints import sets
-from controller.leader.endpoints.reach import Reach
+from controller.leader.endpoints import tracker as reaching
 from controller.leader.endpoints.sets import Endpoints
+from controller.leader.endpoints.tracker import EndpointTracker
 from pyswarm_core.clock import NEVER, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NodeId, ServiceId
@@ -79,15 +79,15 @@ def test_many_small_services_take_slices_as_well() -> None:
 
 def test_what_changes_between_slices_is_looked_at_again() -> None:
     state = large()
-    reach = Reach(state, 5, NOW)
-    begin = reach.begin()
+    tracker = EndpointTracker(state, 5, NOW)
+    begin = tracker.begin()
     next(begin)
     ended = backend("web.1", "n2", state=TaskState.FAILED)
     put(state, ended)
-    reach.observed([ended], NOW)
+    tracker.observed([ended], NOW)
     finish(begin)
-    finish(reach.flush(reach.due))
-    assert list(read(reach.endpoints.message(KEY)).slots) == list(range(2, REPLICAS + 1))
+    finish(tracker.flush(tracker.due))
+    assert list(read(tracker.endpoints.message(KEY)).slots) == list(range(2, REPLICAS + 1))
 
 
 def test_a_term_begins_in_slices_with_what_waits_for_its_end(
@@ -95,32 +95,32 @@ def test_a_term_begins_in_slices_with_what_waits_for_its_end(
 ) -> None:
     monkeypatch.setattr(reaching, "SLICE_TASKS", SLICE)
     held = [backend(f"web.{slot}", desired=TaskState.SHUTDOWN) for slot in range(1, REPLICAS + 1)]
-    reach = Reach(world(*held), 5, NOW)
-    counts = [len(reach.barrier) for _ in reach.begin()]
+    tracker = EndpointTracker(world(*held), 5, NOW)
+    counts = [len(tracker.barrier) for _ in tracker.begin()]
     grown = [after - before for before, after in pairwise(counts)]
     assert max(grown) == SLICE
-    assert len(reach.barrier) == REPLICAS
+    assert len(tracker.barrier) == REPLICAS
 
 
-def reported(reach: Reach, state: State, task: Task, now: Instant) -> None:
+def reported(tracker: EndpointTracker, state: State, task: Task, now: Instant) -> None:
     put(state, task)
-    reach.observed([task], now)
+    tracker.observed([task], now)
 
 
-def begun(state: State) -> Reach:
-    reach = Reach(state, 5, NOW)
-    finish(reach.begin())
-    return reach
+def begun(state: State) -> EndpointTracker:
+    tracker = EndpointTracker(state, 5, NOW)
+    finish(tracker.begin())
+    return tracker
 
 
 def test_a_large_service_that_keeps_changing_is_looked_at_a_period_later_for_each_slice() -> None:
     state = large()
-    reach = begun(state)
-    reported(reach, state, backend("web.1", state=TaskState.FAILED), NOW)
-    finish(reach.flush(NOW))
-    reported(reach, state, backend("web.2", state=TaskState.FAILED), LATER)
+    tracker = begun(state)
+    reported(tracker, state, backend("web.1", state=TaskState.FAILED), NOW)
+    finish(tracker.flush(NOW))
+    reported(tracker, state, backend("web.2", state=TaskState.FAILED), LATER)
     slices = -(-(REPLICAS + 2 * LEAST) // SLICE)
-    assert reach.due == NOW + slices * ENDPOINT_PERIOD
+    assert tracker.due == NOW + slices * ENDPOINT_PERIOD
 
 
 def test_a_flush_looks_at_one_slice_of_what_was_reported_and_the_rest_follows() -> None:
@@ -128,33 +128,33 @@ def test_a_flush_looks_at_one_slice_of_what_was_reported_and_the_rest_follows() 
     spec = build.template(networks=["net"])
     names = [f"s{number}" for number in range(40)]
     state.apply(Writes(objects=tuple(build.service(name, spec=spec) for name in names)))
-    reach = begun(state)
+    tracker = begun(state)
     for name in names:
-        reported(reach, state, backend(f"{name}.1"), NOW)
+        reported(tracker, state, backend(f"{name}.1"), NOW)
     flushes = 0
-    while reach.due != NEVER:
-        before = reach.endpoints.looked_at
-        finish(reach.flush(reach.due))
-        assert reach.endpoints.looked_at - before < 2 * SLICE
+    while tracker.due != NEVER:
+        before = tracker.endpoints.looked_at
+        finish(tracker.flush(tracker.due))
+        assert tracker.endpoints.looked_at - before < 2 * SLICE
         flushes += 1
     assert flushes > len(names) * 2 * LEAST / (2 * SLICE)
     for name in names:
-        assert read(reach.endpoints.message((ServiceId(name), NET))).slots
+        assert read(tracker.endpoints.message((ServiceId(name), NET))).slots
 
 
 def test_a_stop_does_not_wait_for_what_was_reported() -> None:
     state = large()
-    reach = begun(state)
-    reported(reach, state, backend("web.1", state=TaskState.FAILED), NOW)
-    finish(reach.flush(NOW))
-    reported(reach, state, backend("web.2", state=TaskState.FAILED), NOW)
+    tracker = begun(state)
+    reported(tracker, state, backend("web.1", state=TaskState.FAILED), NOW)
+    finish(tracker.flush(NOW))
+    reported(tracker, state, backend("web.2", state=TaskState.FAILED), NOW)
     stopped = backend("web.3", "n2", desired=TaskState.SHUTDOWN)
-    reach.deciding(Writes(tasks=[stopped]))
+    tracker.deciding(Writes(tasks=[stopped]))
     put(state, stopped)
-    finish(reach.published(7, NOW))
-    assert reach.due == LATER
-    assert finish(reach.flush(LATER)).networks == (NET,)
-    assert stopped.id in reach.barrier
+    finish(tracker.published(7, NOW))
+    assert tracker.due == LATER
+    assert finish(tracker.flush(LATER)).networks == (NET,)
+    assert stopped.id in tracker.barrier
 
 
 def test_who_is_told_of_very_many_networks_is_everybody(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ class Flushed(msgspec.Struct, frozen=True):
     finished: list[Finished]
 
 
-class Reach:
+class EndpointTracker:
     """The endpoints and the barrier of one term, which `begin` makes of what was loaded."""
 
     def __init__(self, state: State, revision: int, now: Instant) -> None:

@@ -1,11 +1,11 @@
-"""Reach: when nodes are told of changed endpoints, and which stops wait."""
+"""EndpointTracker: when nodes are told of changed endpoints, and which stops wait."""
 
 import pytest
 from msgspec.structs import replace
 
 from controller.brain.slices import finish
 from controller.leader.endpoints.barrier import Finished, Outcome
-from controller.leader.endpoints.reach import Reach
+from controller.leader.endpoints.tracker import EndpointTracker
 from pyswarm_core.clock import MILLISECOND, NEVER, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, TaskId
@@ -32,20 +32,22 @@ T1 = identified("web.1")
 LATER = Instant(NOW + 10 * MILLISECOND)
 
 
-def decide(reach: Reach, state: State, writes: Writes, revision: int, now: Instant = NOW) -> bool:
-    reach.deciding(writes)
+def decide(
+    tracker: EndpointTracker, state: State, writes: Writes, revision: int, now: Instant = NOW
+) -> bool:
+    tracker.deciding(writes)
     state.apply(writes)
-    return finish(reach.published(revision, now))
+    return finish(tracker.published(revision, now))
 
 
 def stop(task: Task, desired: TaskState = TaskState.SHUTDOWN) -> Writes:
     return Writes(tasks=[replace(task, desired_state=desired)])
 
 
-def begun(state: State) -> Reach:
-    reach = Reach(state, 5, NOW)
-    finish(reach.begin())
-    return reach
+def begun(state: State) -> EndpointTracker:
+    tracker = EndpointTracker(state, 5, NOW)
+    finish(tracker.begin())
+    return tracker
 
 
 def acknowledged(*tasks: TaskId, since: Instant = NOW) -> list[Finished]:
@@ -55,47 +57,47 @@ def acknowledged(*tasks: TaskId, since: Instant = NOW) -> list[Finished]:
 @pytest.mark.parametrize("desired", [TaskState.SHUTDOWN, TaskState.FROZEN])
 def test_a_backend_is_withheld_until_its_nodes_know(desired: TaskState) -> None:
     state = world(backend("web.1"), backend("web.2", "n2"))
-    reach = begun(state)
-    decide(reach, state, stop(backend("web.1"), desired), 7)
-    assert T1 in reach.barrier
-    flushed = finish(reach.flush(NOW))
+    tracker = begun(state)
+    decide(tracker, state, stop(backend("web.1"), desired), 7)
+    assert T1 in tracker.barrier
+    flushed = finish(tracker.flush(NOW))
     assert (flushed.networks, flushed.finished) == ((NET,), [])
-    assert reach.barrier.heard(N1, 7) == []
-    assert reach.barrier.heard(N2, 7) == acknowledged(T1)
+    assert tracker.barrier.heard(N1, 7) == []
+    assert tracker.barrier.heard(N2, 7) == acknowledged(T1)
 
 
 @pytest.mark.parametrize("desired", [TaskState.SHUTDOWN, TaskState.FROZEN])
 def test_the_sets_are_without_it_as_soon_as_the_store_has_the_decision(desired: TaskState) -> None:
     state = world(backend("web.1"))
-    reach = begun(state)
-    before = reach.endpoints.sequence
-    decide(reach, state, stop(backend("web.1"), desired), 7)
-    assert reach.endpoints.changed_since(before) == [KEY]
+    tracker = begun(state)
+    before = tracker.endpoints.sequence
+    decide(tracker, state, stop(backend("web.1"), desired), 7)
+    assert tracker.endpoints.changed_since(before) == [KEY]
 
 
 def test_a_frozen_task_that_is_to_run_again_is_back_in_the_sets_once_it_serves() -> None:
     state = world(backend("web.1", serving=False))
-    reach = begun(state)
-    decide(reach, state, stop(backend("web.1", serving=False), TaskState.FROZEN), 7)
-    before = reach.endpoints.sequence
-    decide(reach, state, stop(backend("web.1", serving=False), TaskState.RUNNING), 8)
-    assert reach.endpoints.changed_since(before) == []
-    decide(reach, state, Writes(tasks=[backend("web.1")]), 9)
-    assert reach.endpoints.changed_since(before) == [KEY]
+    tracker = begun(state)
+    decide(tracker, state, stop(backend("web.1", serving=False), TaskState.FROZEN), 7)
+    before = tracker.endpoints.sequence
+    decide(tracker, state, stop(backend("web.1", serving=False), TaskState.RUNNING), 8)
+    assert tracker.endpoints.changed_since(before) == []
+    decide(tracker, state, Writes(tasks=[backend("web.1")]), 9)
+    assert tracker.endpoints.changed_since(before) == [KEY]
 
 
 def test_a_hundred_stops_of_one_service_are_one_wait() -> None:
     tasks = [backend(f"web.{slot}", f"n{slot % 3 + 1}") for slot in range(1, 101)]
     state = world(*tasks)
-    reach = begun(state)
+    tracker = begun(state)
     removed = replace(state.services[WEB], removing=True)
     ends = [replace(task, desired_state=TaskState.REMOVE) for task in tasks]
-    decide(reach, state, Writes(objects=(removed,), tasks=ends), 7)
-    assert len(reach.barrier) == 100
-    finish(reach.flush(NOW))
-    finished = [*reach.barrier.heard(N1, 7), *reach.barrier.heard(N2, 7)]
+    decide(tracker, state, Writes(objects=(removed,), tasks=ends), 7)
+    assert len(tracker.barrier) == 100
+    finish(tracker.flush(NOW))
+    finished = [*tracker.barrier.heard(N1, 7), *tracker.barrier.heard(N2, 7)]
     assert finished == []
-    (over,) = reach.barrier.heard(NodeId("n3"), 7)
+    (over,) = tracker.barrier.heard(NodeId("n3"), 7)
     assert len(over.tasks) == 100
 
 
@@ -105,127 +107,127 @@ def test_who_is_no_backend_is_stopped_at_once() -> None:
     failed = backend("web.3", state=TaskState.FAILED)
     quiet = backend("web.1", serving=False)
     state = world(quiet, starting, failed, no_network)
-    reach = begun(state)
+    tracker = begun(state)
     for task in (quiet, starting, failed, no_network):
-        decide(reach, state, stop(task), 7)
-    assert len(reach.barrier) == 0
+        decide(tracker, state, stop(task), 7)
+    assert len(tracker.barrier) == 0
 
 
 def test_who_is_on_a_node_that_is_down_is_stopped_at_once() -> None:
     state = world(backend("web.1", "n2"))
-    reach = begun(state)
+    tracker = begun(state)
     state.apply(Writes(objects=(build.node("n2", state=NodeState.DOWN),)))
-    decide(reach, state, stop(backend("web.1", "n2")), 7)
-    assert len(reach.barrier) == 0
+    decide(tracker, state, stop(backend("web.1", "n2")), 7)
+    assert len(tracker.barrier) == 0
 
 
 def test_another_word_about_a_task_that_is_to_stop_already_does_not_withhold_it_anew() -> None:
     task = backend("web.1")
     state = world(task)
-    reach = begun(state)
-    decide(reach, state, stop(task), 7)
-    finish(reach.flush(NOW))
-    reach.barrier.heard(N1, 7)
-    decide(reach, state, stop(task, TaskState.REMOVE), 9)
-    assert T1 not in reach.barrier
+    tracker = begun(state)
+    decide(tracker, state, stop(task), 7)
+    finish(tracker.flush(NOW))
+    tracker.barrier.heard(N1, 7)
+    decide(tracker, state, stop(task, TaskState.REMOVE), 9)
+    assert T1 not in tracker.barrier
 
 
 def test_nodes_of_another_network_are_not_waited_for() -> None:
     state = world(backend("web.1"))
     state.apply(Writes(objects=(build.service("far", spec=build.template(networks=["other"])),)))
     put(state, backend("far.2", "n2", network=NetworkId("other")))
-    reach = begun(state)
-    decide(reach, state, stop(backend("web.1")), 7)
-    finish(reach.flush(NOW))
-    assert reach.barrier.heard(N1, 7) == acknowledged(T1)
+    tracker = begun(state)
+    decide(tracker, state, stop(backend("web.1")), 7)
+    finish(tracker.flush(NOW))
+    assert tracker.barrier.heard(N1, 7) == acknowledged(T1)
 
 
 def test_a_new_term_withholds_anew_and_believes_only_its_own_sessions() -> None:
     state = world(backend("web.1", desired=TaskState.SHUTDOWN), backend("web.2", "n2"))
-    reach = begun(state)
-    assert T1 in reach.barrier
-    reach.barrier.heard(N1, 4)
-    reach.barrier.heard(N2, 5)
-    assert T1 in reach.barrier
-    assert reach.barrier.heard(N1, 5) == acknowledged(T1)
+    tracker = begun(state)
+    assert T1 in tracker.barrier
+    tracker.barrier.heard(N1, 4)
+    tracker.barrier.heard(N2, 5)
+    assert T1 in tracker.barrier
+    assert tracker.barrier.heard(N1, 5) == acknowledged(T1)
 
 
 def test_a_backend_of_an_earlier_term_is_withheld_when_it_is_heard_of() -> None:
     stopping = backend("web.1", state=TaskState.STARTING, desired=TaskState.SHUTDOWN)
     state = world(stopping, backend("web.2", "n2"))
-    reach = begun(state)
-    assert len(reach.barrier) == 0
+    tracker = begun(state)
+    assert len(tracker.barrier) == 0
     running = replace(stopping, state=TaskState.RUNNING)
     put(state, running)
-    reach.observed([running], LATER)
-    assert T1 in reach.barrier
-    reach.barrier.heard(N2, 5)
-    assert reach.barrier.heard(N1, 5) == acknowledged(T1, since=LATER)
+    tracker.observed([running], LATER)
+    assert T1 in tracker.barrier
+    tracker.barrier.heard(N2, 5)
+    assert tracker.barrier.heard(N1, 5) == acknowledged(T1, since=LATER)
 
 
 def test_a_withheld_task_that_ends_by_itself_is_withheld_no_more() -> None:
     state = world(backend("web.1"))
-    reach = begun(state)
-    decide(reach, state, stop(backend("web.1")), 7)
+    tracker = begun(state)
+    decide(tracker, state, stop(backend("web.1")), 7)
     ended = backend("web.1", state=TaskState.FAILED, desired=TaskState.SHUTDOWN)
     put(state, ended)
-    reach.observed([ended], NOW)
-    assert len(reach.barrier) == 0
+    tracker.observed([ended], NOW)
+    assert len(tracker.barrier) == 0
 
 
 def test_the_bound_counts_from_the_commit() -> None:
     state = world(backend("web.1"))
-    reach = begun(state)
-    decide(reach, state, stop(backend("web.1")), 7)
-    finish(reach.flush(LATER))
-    assert reach.next_deadline() == NOW + BARRIER_MAX
-    (over,) = reach.barrier.expire(Instant(NOW + BARRIER_MAX))
+    tracker = begun(state)
+    decide(tracker, state, stop(backend("web.1")), 7)
+    finish(tracker.flush(LATER))
+    assert tracker.next_deadline() == NOW + BARRIER_MAX
+    (over,) = tracker.barrier.expire(Instant(NOW + BARRIER_MAX))
     assert (over.tasks, over.outcome) == ((T1,), Outcome.TIMED_OUT)
 
 
 def test_the_first_change_is_told_at_once_and_the_next_a_period_later() -> None:
     state = world(backend("web.1"))
-    reach = begun(state)
-    assert reach.due == NEVER
+    tracker = begun(state)
+    assert tracker.due == NEVER
     put(state, backend("web.2", "n2"))
-    reach.observed([backend("web.2", "n2")], NOW)
-    assert reach.due == NOW
-    assert finish(reach.flush(NOW)).networks == (NET,)
+    tracker.observed([backend("web.2", "n2")], NOW)
+    assert tracker.due == NOW
+    assert finish(tracker.flush(NOW)).networks == (NET,)
     put(state, backend("web.3", "n2"))
-    reach.observed([backend("web.3", "n2")], LATER)
-    assert reach.due == NOW + ENDPOINT_PERIOD
+    tracker.observed([backend("web.3", "n2")], LATER)
+    assert tracker.due == NOW + ENDPOINT_PERIOD
 
 
 def test_reports_that_change_no_endpoint_tell_nobody() -> None:
     state = world(backend("web.1"))
-    reach = begun(state)
+    tracker = begun(state)
     starting = backend("web.2", state=TaskState.STARTING)
     plain = build.task("plain.1", node="n1", state=TaskState.RUNNING)
     put(state, starting, plain)
-    reach.observed([starting, plain], NOW)
-    assert reach.due == NEVER
+    tracker.observed([starting, plain], NOW)
+    assert tracker.due == NEVER
 
 
 def test_a_service_without_networks_costs_no_flush() -> None:
     state = world()
-    reach = begun(state)
-    decide(reach, state, Writes(objects=(build.service("more"),)), 7)
-    assert reach.due == NEVER
+    tracker = begun(state)
+    decide(tracker, state, Writes(objects=(build.service("more"),)), 7)
+    assert tracker.due == NEVER
 
 
 def test_the_mesh_s_coming_and_going_is_told() -> None:
     state = world(networks=(ingress(),))
-    reach = begun(state)
+    tracker = begun(state)
     meshed = build.service("web", spec=build.template(networks=["net", "ingress"]))
-    assert decide(reach, state, Writes(objects=(meshed,)), 7)
-    assert not decide(reach, state, Writes(objects=(meshed,)), 8)
-    assert decide(reach, state, Writes(objects=(replace(meshed, removing=True),)), 9)
+    assert decide(tracker, state, Writes(objects=(meshed,)), 7)
+    assert not decide(tracker, state, Writes(objects=(meshed,)), 8)
+    assert decide(tracker, state, Writes(objects=(replace(meshed, removing=True),)), 9)
 
 
 def test_a_change_that_nobody_was_told_of_is_acknowledged_all_the_same() -> None:
     state = world(backend("web.1"))
-    reach = begun(state)
-    before = reach.endpoints.sequence
-    decide(reach, state, stop(backend("web.1")), 7)
-    assert reach.endpoints.sequence > before
-    assert finish(reach.flush(NOW)).networks == (NET,)
+    tracker = begun(state)
+    before = tracker.endpoints.sequence
+    decide(tracker, state, stop(backend("web.1")), 7)
+    assert tracker.endpoints.sequence > before
+    assert finish(tracker.flush(NOW)).networks == (NET,)
