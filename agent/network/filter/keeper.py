@@ -44,9 +44,13 @@ class Keeper:
         self._generation = -1
         self._listing: str | None = None
         self._begun = False
+        self._tries_again = False
+        """Have the next `sync` try what was refused."""
 
     async def sync(self, table: Table | None) -> None:
         """Make the kernel's table this one, but for what nft refuses; None: there shall be none."""
+        if self._tries_again:
+            self.refused, self._tries_again, self._begun = {}, False, False
         table = table and without(table, self.refused)
         disturbed = not self._begun or await self._disturbed()
         if disturbed or table is None or self._table is None:
@@ -99,9 +103,7 @@ class Keeper:
         if not self._begun:
             return False
         if self.refused:
-            # Perhaps it is no longer.
-            self.refused = {}
-            self.distrust()
+            self._tries_again = True  # perhaps it is no longer refused
             return True
         if self._listing is None:
             # Since the last change nobody looked: if somebody was at work meanwhile, whether on our
