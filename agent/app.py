@@ -185,8 +185,9 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
     tracer = Tracer(
         network.dataplane,
         network.namespaces,
+        network.dataplane.names,
         lambda: overlays.programmed,
-        lambda task_id: _exposed(task_id, worker, images),
+        lambda task_id, protocol: _exposed(task_id, protocol, worker, images),
     )
     stack.callback(tracer.close)
     dataplane = network.dataplane
@@ -223,12 +224,14 @@ async def _network(
     return _Network(dataplane, namespaces, overlays)
 
 
-async def _exposed(task_id: TaskId, worker: Worker, images: Images) -> tuple[int, ...]:
-    """The TCP ports that the task's image names."""
+async def _exposed(
+    task_id: TaskId, protocol: str, worker: Worker, images: Images
+) -> tuple[int, ...]:
+    """The ports of the protocol that the task's image names."""
     record = worker.records.get(task_id)
     found = [i for i in await images.list() if record is not None and i.id == record.image_id]
     ports = [port.partition("/") for image in found for port in image.config.exposed_ports]
-    return tuple(int(number) for number, _, protocol in ports if protocol in ("", "tcp"))
+    return tuple(int(number) for number, _, named in ports if (named or "tcp") == protocol)
 
 
 async def _assign(assigned: Assigned, identity: Identity, parts: _Parts) -> None:

@@ -1,44 +1,62 @@
-"""Answers what the controller asks of one end of a way through a network. SHELL.
+"""Answers what the controller asks of one end of a network path. SHELL.
 
-Reads the kernel and tries things for real, changes nothing. Invariant: a probe of a task that is
-not here, or no longer, is an error and never a fact.
+Reads the kernel and sends probes, changes nothing. Invariant: a probe of a task that is not here,
+or no longer, is an error and never a fact.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from msgspec.structs import replace
 
-from agent.network.base import NetworkFailed
-from agent.network.dataplane import KernelDataplane
+from agent.network.base import Drift, NetworkFailed
+from agent.network.names import Names
+from agent.network.netlink import Netlink
 from agent.network.netns import Namespaces
-from agent.network.trace import attempts
+from agent.network.trace import look
+from agent.network.trace.differences import of_plan, of_route
+from agent.network.trace.probes import Probes
 from pyswarm_core.errors import NotFound, Unavailable
 from pyswarm_core.ids import NetworkId, TaskId
-from pyswarm_core.traces import ConnectionFact, Facts, Probe
+from pyswarm_core.traces import Facts, Probe
 
 T = TypeVar("T")
 AT_ONCE = 4
 """Probes wait for seconds; each holds a thread."""
+Exposed = Callable[[TaskId, str], Awaitable[Sequence[int]]]
+
+
+class Plan(Protocol):
+    """What the dataplane tells of its plan and the kernel."""
+
+    async def check(self) -> tuple[Drift, ...]:
+        """What differs."""
+        ...
+
+    async def backends(self, task_id: TaskId, address: str) -> tuple[str, ...] | None:
+        """Where the task's namespace forwards connections to a virtual address."""
+        ...
 
 
 class Tracer:
-    """Traces ways of this host's tasks. Close it when done."""
+    """Traces paths of this host's tasks. Close it when done."""
 
     def __init__(
         self,
-        dataplane: KernelDataplane,
+        plan: Plan,
         namespaces: Namespaces,
+        names: Names,
         programmed: Callable[[], int],
-        exposed: Callable[[TaskId], Awaitable[Sequence[int]]],
+        exposed: Exposed,
     ) -> None:
-        """`programmed` tells the newest revision that the kernel follows, `exposed` the TCP ports
-        that a task's image names.
+        """`programmed` tells the newest revision that the kernel follows, `exposed` the ports of a
+        protocol that a task's image names.
         """
-        self._dataplane = dataplane
+        self._plan = plan
         self._spaces = namespaces
+        self._names = names
         self._programmed = programmed
         self._exposed = exposed
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="trace")
@@ -52,42 +70,39 @@ class Tracer:
         task_id = TaskId(probe.task_id)
         if not self._spaces.exists(task_id):
             raise NotFound(f"task {task_id} has no network namespace on this host")
+        facts, probes = Facts(revision=self._programmed()), Probes(self._spaces, task_id)
         try:
-            return await self._facts(task_id, probe)
+            if name := probe.name:
+                facts = replace(facts, name=await self._run(lambda: probes.ask_name(name)))
+            answers = facts.name.addresses if facts.name else (probe.vip,)
+            for vip in filter(None, answers[:1]):
+                backends = await self._plan.backends(task_id, vip)
+                facts = replace(facts, backends=backends or ())
+            if probe.listeners:
+                exposed = await self._exposed(task_id, "udp" if probe.udp else "tcp")
+                facts = replace(facts, exposed_ports=tuple(exposed))
+            drifts = () if probe.connect_to else await self._plan.check()
+            return await self._run(lambda: self._probe(facts, probes, probe, drifts))
         except (NetworkFailed, FileNotFoundError) as error:
             raise Unavailable(f"this host cannot look: {error}") from error
 
-    async def _facts(self, task_id: TaskId, probe: Probe) -> Facts:
-        facts = Facts(revision=self._programmed())
-        if probe.name or probe.vip:
-            facts = replace(facts, rules=await self._dataplane.look_at_rules(task_id, probe.vip))
-        if name := probe.name:
-            answer = await self._run(lambda: attempts.ask_name(self._spaces, task_id, name))
-            facts = replace(facts, name=answer)
-        if probe.address:
-            facts = await self._way(facts, task_id, probe)
-        if probe.listeners:
-            listeners = await self._run(lambda: attempts.listening_on(self._spaces, task_id))
-            exposed = tuple(await self._exposed(task_id))
-            facts = replace(facts, listeners=listeners, exposed_ports=exposed)
-        for address in probe.connect_to:
-            tried = await self._connect(task_id, address, probe.port)
-            facts = replace(facts, connections=(*facts.connections, tried))
-        return facts
-
-    async def _way(self, facts: Facts, task_id: TaskId, probe: Probe) -> Facts:
+    def _probe(self, facts: Facts, probes: Probes, probe: Probe, drifts: Sequence[Drift]) -> Facts:
         network_id, address = NetworkId(probe.network_id), probe.address
-        checks, mtu = await self._dataplane.look(task_id, network_id, address)
-        dropping = await self._dataplane.dropping()
-        echo = await self._run(lambda: attempts.echo(self._spaces, task_id, address))
-        facts = replace(facts, checks=checks, dropping=dropping, echo=echo)
-        if echo.answered:
-            full = await self._run(lambda: attempts.echo(self._spaces, task_id, address, mtu))
-            facts = replace(facts, full_echo=full)
-        return facts
-
-    async def _connect(self, task_id: TaskId, address: str, port: int) -> ConnectionFact:
-        return await self._run(lambda: attempts.connect(self._spaces, task_id, address, port))
+        differences = [*of_plan(drifts, self._names, probes.task_id, network_id)]
+        if address:
+            with self._spaces.inside(probes.task_id) as inside, Netlink() as outside:
+                task, host = look.route(inside, address), look.route(outside, address)
+            differences += of_route(host, self._names, network_id, address)
+            echo = probes.echo(address)
+            facts = replace(
+                facts, task_route=str(task), host_route=str(host), echo=echo,
+                full_echo=None if echo.error else probes.echo(address, task.mtu),
+                dropping=look.dropping(self._names.table),
+            )  # fmt: skip
+        if probe.listeners:
+            facts = replace(facts, listeners=probes.listeners(udp=probe.udp))
+        connections = [probes.connect(to, probe.port, udp=probe.udp) for to in probe.connect_to]
+        return replace(facts, differences=tuple(differences), connections=tuple(connections))
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)

@@ -253,9 +253,9 @@ class Client:
         """Remove it. Raises Conflict if that cannot be."""
         self._ask(self._stub.RemoveObject, pb.ObjectRequest(kind=kind.name, ref=ref))
 
-    def trace_network(self, source: str, target: str, port: int) -> list[Hop]:
+    def trace_network(self, source: str, target: str, port: int, *, udp: bool) -> list[Hop]:
         """The hops from a task to what `target` names, up to the first broken one."""
-        request = pb.TraceNetworkRequest(source=source, target=target, port=port)
+        request = pb.TraceNetworkRequest(source=source, target=target, port=port, udp=udp)
         reply = self._ask(self._stub.TraceNetwork, request)
         return [from_proto(Hop, hop) for hop in reply.hops]
 

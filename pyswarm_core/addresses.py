@@ -15,6 +15,14 @@ def address6(subnet: str, subnet6: str, address: str) -> str:
     return str(IPv6Address(first6 + int(IPv4Address(address)) - first))
 
 
+def address4(subnet: str, subnet6: str, address: str) -> str:
+    """The IPv4 address that goes with `address` of `subnet6`. Raises ValueError if it is of no
+    host of `subnet`.
+    """
+    first, first6 = _first(subnet, subnet6)
+    return str(IPv4Address(first + int(IPv6Address(address)) - first6))
+
+
 def packed6(subnet: str, subnet6: str, packed: bytes) -> bytes:
     """The same of addresses as packets hold them: four bytes to sixteen."""
     first, first6 = _first(subnet, subnet6)

@@ -1,70 +1,47 @@
-"""What two agents find along a way through a network, and what became of each hop. PURE values."""
+"""What a network trace asks agents, what they find, and its hops. PURE values."""
+
+from collections.abc import Sequence
 
 from pyswarm_core.model import Model
 
 
-class NameFact(Model, frozen=True):
-    """What the task's resolver answers; no addresses and no `error`: there is no such name."""
+class Probe(Model, frozen=True):
+    """What an agent is asked about one of its tasks; what is empty is left out."""
 
+    task_id: str
+    name: str = ""
+    """To ask the task's resolver for."""
+    vip: str = ""
+    """A virtual address whose DNAT rules are read; with a name, it is the first answer."""
+    address: str = ""
+    """The other end: look at the path there over the network, and send echoes."""
+    network_id: str = ""
+    listeners: bool = False
+    """Tell what listens in the namespace, and what the image exposes."""
+    connect_to: tuple[str, ...] = ()
+    port: int = 0
+    udp: bool = False
+
+
+class Attempt(Model, frozen=True):
+    """Something that was tried from the task's namespace; it failed if there is an `error`."""
+
+    to: str = ""
+    error: str = ""
+    elapsed: int = 0
     addresses: tuple[str, ...] = ()
-    error: str = ""
-    elapsed: int = 0
-
-
-class RulesFact(Model, frozen=True):
-    """What the kernel's rules in a task's namespace say of a virtual address."""
-
-    present: bool = False
-    """The table is there, and its way in has rules; or no network has an address to lead."""
-    resolver: bool = False
-    """Questions for names are led to the agent."""
-    leads: bool = False
-    """The virtual address is known; to `backends`."""
-    backends: tuple[str, ...] = ()
-    told: tuple[str, ...] = ()
-    """The backends that the agent was told of."""
-    disturbed: bool = False
-    """Somebody else has changed some rules of the namespace since the agent last looked."""
-
-
-class Check(Model, frozen=True):
-    """One thing in the kernel, of the hop it matters to: as wanted, and as it is (empty: not
-    there).
-    """
-
-    hop: str
-    what: str
-    wanted: str
-    found: str
-    heals: bool = False
-    """The agent notices by itself when it is not so, and mends it."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether it is as it should be."""
-        return self.wanted == self.found
-
-
-class EchoFact(Model, frozen=True):
-    """An ICMP echo to the other end, tried for a while.
-
-    `heard`: meanwhile the other end's own echoes came in here.
-    """
-
+    """The resolver's answer; none: there is no such name."""
     bytes: int = 0
-    """Of the whole packet."""
-    answered: bool = False
+    """Of an echo's whole packet."""
     heard: bool = False
-    error: str = ""
-    elapsed: int = 0
+    """While an echo was unanswered, echoes of the other end came in."""
 
 
-class ConnectionFact(Model, frozen=True):
-    """A TCP connection that was tried."""
+class Difference(Model, frozen=True):
+    """Between plan and kernel. `where`: task_rules, host, route, peer or rules."""
 
-    address: str
-    error: str = ""
-    elapsed: int = 0
+    where: str
+    text: str
 
 
 class Facts(Model, frozen=True):
@@ -72,35 +49,26 @@ class Facts(Model, frozen=True):
 
     revision: int = 0
     """The newest that its kernel follows."""
-    name: NameFact | None = None
-    rules: RulesFact | None = None
-    checks: tuple[Check, ...] = ()
-    """In the order of a packet's way."""
+    differences: tuple[Difference, ...] = ()
+    name: Attempt | None = None
+    backends: tuple[str, ...] = ()
+    """Where the kernel forwards connections to the virtual address."""
+    task_route: str = ""
+    """The kernel's choice in the task's namespace, as of `ip route get`; empty: none."""
+    host_route: str = ""
     dropping: tuple[str, ...] = ()
-    """Others' chains on the host's forwarding that drop what they do not accept."""
-    echo: EchoFact | None = None
-    full_echo: EchoFact | None = None
+    """Others' chains on the host's forward hook that drop what they do not accept."""
+    echo: Attempt | None = None
+    full_echo: Attempt | None = None
+    """With packets of the task's MTU."""
     listeners: tuple[str, ...] = ()
-    """`address:port` of each listening TCP socket."""
+    """`address:port` of each listening socket."""
     exposed_ports: tuple[int, ...] = ()
-    connections: tuple[ConnectionFact, ...] = ()
-
-
-class Probe(Model, frozen=True):
-    """What an agent is asked to look at and to try; empty: not."""
-
-    task_id: str
-    name: str = ""
-    vip: str = ""
-    address: str = ""
-    network_id: str = ""
-    listeners: bool = False
-    connect_to: tuple[str, ...] = ()
-    port: int = 0
+    connections: tuple[Attempt, ...] = ()
 
 
 class Hop(Model, frozen=True):
-    """One step of the way, and what to do if it is broken."""
+    """One step of the path, and what to do if it is broken."""
 
     hop: str
     place: str
@@ -108,3 +76,8 @@ class Hop(Model, frozen=True):
     found: str
     remedy: str = ""
     elapsed: int = 0
+
+
+def listed(items: Sequence[str]) -> str:
+    """The first eight of them, for people."""
+    return ", ".join(items[:8]) + (f" and {len(items) - 8} more" if items[8:] else "") or "nobody"

@@ -31,17 +31,14 @@ from agent.network.filter.nft import NftFilter
 from agent.network.names import Names
 from agent.network.overlay import refusal
 from agent.network.overlay.base import Overlay
-from agent.network.overlay.devices import Devices
 from agent.network.overlay.kernel import KernelOverlay
 from agent.network.pathmtu.base import PathMtu
 from agent.network.pathmtu.measure import LOOK_PERIOD_S, EchoPathMtu, answers
 from agent.network.threads import KernelThreads
-from agent.network.trace import look, way
 from agent.network.vips.base import Vips
 from agent.network.vips.programs import NetlinkVips
 from pyswarm_core.aio.logs import EventLog
-from pyswarm_core.ids import NetworkId, TaskId
-from pyswarm_core.traces import Check, RulesFact
+from pyswarm_core.ids import TaskId
 
 _log = EventLog("agent.dataplane")
 
@@ -164,6 +161,10 @@ class Dataplane:
             self._host_is_synced &= not (devices or fast_path)
             return (*devices, *rules, *fast_path, *await self._vips.check())
 
+    async def backends(self, task_id: TaskId, address: str) -> tuple[str, ...] | None:
+        """Where the task's namespace forwards connections to a virtual address; see Vips."""
+        return await self._vips.backends(task_id, address)
+
     async def tend(self) -> None:
         """Measure path MTUs, and give tasks the fast path as they come and go; for ever."""
         async with asyncio.TaskGroup() as group:
@@ -253,50 +254,6 @@ class KernelDataplane(Dataplane):
 
         self.path_mtu = EchoPathMtu(carries)
         super().__init__(Parts(self.overlay, self.filter, self.vips, self.fast_path, self.path_mtu))
-
-    async def look(
-        self, task_id: TaskId, network_id: NetworkId, address: str
-    ) -> tuple[tuple[Check, ...], int]:
-        """How a task's path to an address over a network is, against how it should be; and the
-        largest packet that the task may send. Raises NetworkFailed if it has no such path.
-        """
-        async with self._lock:
-            disturbed = bool(await self.filter.check())
-            seen = await self.threads.run(
-                lambda: self._seen(task_id, network_id, address, disturbed=disturbed)
-            )
-        return way.checks(seen, self.names), seen.plug.inside.mtu
-
-    async def look_at_rules(self, task_id: TaskId, address: str) -> RulesFact | None:
-        """What the kernel's rules in the task's namespace say of a virtual address."""
-        return await self.threads.run(lambda: self.vips.look(task_id, address))
-
-    async def dropping(self) -> tuple[str, ...]:
-        """Others' chains that drop what this host forwards, unless something accepts it."""
-        return await self.threads.run(lambda: look.dropping(self.names))
-
-    def _seen(
-        self, task_id: TaskId, network_id: NetworkId, address: str, *, disturbed: bool
-    ) -> way.Seen:
-        names, overlay = self.names, self.overlay.carried.get(network_id)
-        bridge = names.bridge(network_id)
-        plug = next((p for p in self.overlay.plugs_of(task_id) if p.bridge == bridge), None)
-        if overlay is None or plug is None:
-            raise NetworkFailed(f"task {task_id} is not on network {network_id} here")
-        host = self.threads.host()
-        devices = Devices(host)
-        want, found = self.overlay.states(devices)
-        by_index = {index: link.name for index, link in devices.links.items()}
-        other = bridge if way.is_local(overlay, address) else names.vxlan(network_id)
-        with self.overlay.namespaces.inside(task_id) as inside:
-            held = look.inside(inside, address)
-        return way.Seen(
-            address=address, overlay=overlay, plug=plug, want=want, found=found, inside=held,
-            links={link.name: link for link in devices.links.values()},
-            route=look.choice(host, by_index, address),
-            paired=look.paired(names, (bridge, other)), disturbed=disturbed,
-            unsealed=tuple(drift.detail for drift in self.overlay.unencrypted()),
-        )  # fmt: skip
 
     def close(self) -> None:
         """Stop the threads and close the sockets. The kernel keeps what it has."""

@@ -300,8 +300,8 @@ def dump_routes(family: int = AF_INET) -> bytes:
 
 
 def get_route(address: str) -> bytes:
-    """Ask which way the namespace's own packets to an address go."""
-    body = _RTMSG.pack(AF_INET, 32, 0, 0, 0, 0, 0, 0, 0)
+    """Ask which route the namespace's own packets to an address take."""
+    body = _RTMSG.pack(_family(address), 128 if ":" in address else 32, 0, 0, 0, 0, 0, 0, 0)
     return message(GETROUTE, 0, body + _ip(1, address))
 
 
@@ -369,10 +369,10 @@ def read_route(body: bytes) -> tuple[int, Route] | None:
     )  # fmt: skip
 
 
-def read_choice(body: bytes) -> tuple[int, str]:
-    """(index, next hop or "") of the way that was chosen."""
+def read_choice(body: bytes) -> tuple[int, str, str]:
+    """(index, next hop or "", source address) of the route that was chosen."""
     found = attributes(body, 12)
-    return _number(found.get(4)), _written(found.get(5))
+    return _number(found.get(4)), _written(found.get(5)), _written(found.get(7))
 
 
 def read_rule(body: bytes) -> Rule | None:

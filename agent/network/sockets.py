@@ -1,14 +1,15 @@
-"""Who listens on which TCP ports, out of the kernel's own table. PURE.
+"""Who listens on which ports, out of the kernel's own table. PURE.
 
-The table is /proc/<pid>/net/tcp or tcp6: one socket a line, addresses as hexadecimal words in the
-machine's byte order.
+The table is /proc/<pid>/net/tcp, tcp6, udp or udp6: one socket a line, addresses as hexadecimal
+words in the machine's byte order.
 """
 
 import sys
 from collections.abc import Iterator
 from ipaddress import IPv6Address, ip_address
 
-_LISTEN = b"0A"
+_LISTENS, _BOUND = b"0A", b"07"
+"""The states of a TCP socket that listens, and of a UDP socket that no peer is chosen for."""
 _ANYWHERE = frozenset({"0.0.0.0", "::"})
 
 
@@ -20,11 +21,12 @@ def listens(table: bytes, ports: frozenset[int], addresses: frozenset[str]) -> f
     )
 
 
-def listeners(table: bytes) -> Iterator[tuple[str, int]]:
+def listeners(table: bytes, *, udp: bool = False) -> Iterator[tuple[str, int]]:
     """The (address, port) of every listening socket in the table."""
+    state = _BOUND if udp else _LISTENS
     for line in table.split(b"\n")[1:]:
         fields = line.split(maxsplit=4)
-        if len(fields) > 3 and fields[3] == _LISTEN:
+        if len(fields) > 3 and fields[3] == state:
             address, _, port = fields[1].partition(b":")
             yield _address(address.decode()), int(port, 16)
 

@@ -1,5 +1,7 @@
 """`pyswarm net trace`."""
 
+import re
+
 import click
 
 from cli import flags, session
@@ -22,24 +24,25 @@ LAYOUT = Layout(
     columns=("Hop", "Place", "State", "Time", "Found"),
 )
 _PORT_MAX = 65535
+_TARGET = re.compile(r"([^:\[\]]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5})(?:/(tcp|udp))?)?", re.ASCII)
 
 
 @click.command(
     cls=Verb,
     help="Trace the route between two tasks, hop by hop\n\n"
     "It ends with the first hop that is broken, and says what to do about it. FROM is a task, or a"
-    " service (its first running task); TO is a task, a service, a name or an address. Without PORT"
-    " it is the first that the service publishes or the image exposes.\n\n"
+    " service (its first running task); TO is a task, a service, a name or an address. PORT/udp"
+    " traces UDP; without PORT it is the first that the service publishes or the image exposes.\n\n"
     "Exit code 1: a hop is broken.\n\n"
     "Example: pyswarm net trace web.1 db:5432",
 )
 @flags.format_
 @click.argument("source", metavar="FROM")
-@click.argument("target", metavar="TO[:PORT]")
+@click.argument("target", metavar="TO[:PORT[/PROTOCOL]]")
 @click.pass_context
 def trace(ctx: click.Context, *, form: str, source: str, target: str) -> None:
-    to, port = split(target)
-    hops = session.connect().trace_network(source, to, port)
+    to, port, udp = split(target)
+    hops = session.connect().trace_network(source, to, port, udp=udp)
     for line in listing.show(LAYOUT, [row(hop) for hop in hops], form):
         click.echo(line)
     last = hops[-1]
@@ -50,14 +53,16 @@ def trace(ctx: click.Context, *, form: str, source: str, target: str) -> None:
         ctx.exit(Exit.FAILED)
 
 
-def split(target: str) -> tuple[str, int]:
-    """`db:5432` -> db and 5432; 0: no port is named."""
-    name, colon, port = target.rpartition(":")
-    if not colon or ":" in name:
-        return target, 0
-    if not (name and port.isascii() and port.isdecimal() and 0 < int(port[:9]) <= _PORT_MAX):
-        raise click.UsageError(f"{target[:80]!r} is not valid: want TO or TO:PORT, PORT 1 to 65535")
-    return name, int(port)
+def split(target: str) -> tuple[str, int, bool]:
+    """`db:5432/udp` -> db, 5432, True; `[fd00::1]:80` alike. Port 0: none is named."""
+    if target.count(":") > 1 and not target.startswith("["):
+        return target, 0, False
+    match = _TARGET.fullmatch(target)
+    if match is None or (match[2] and not 0 < int(match[2]) <= _PORT_MAX):
+        raise click.UsageError(
+            f"{target[:80]!r} is not valid: want TO, TO:PORT or TO:PORT/udp, PORT 1 to 65535"
+        )
+    return match[1].strip("[]"), int(match[2] or 0), match[3] == "udp"
 
 
 def row(hop: Hop) -> Row:

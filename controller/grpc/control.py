@@ -196,7 +196,7 @@ class Control(control_pb2_grpc.ControlServicer):
     async def TraceNetwork(
         self, request: pb.TraceNetworkRequest, context: Context
     ) -> pb.TraceNetworkReply:
-        hops = await trace.trace(self._leader(), request.source, request.target, request.port)
+        hops = await trace.trace(self._leader(), read(trace.Request, request))
         return pb.TraceNetworkReply(hops=[to_proto(hop, pb.TraceHop()) for hop in hops])
 
     # Objects of any kind

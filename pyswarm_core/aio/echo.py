@@ -10,7 +10,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pyswarm_core.clock import seconds
 from pyswarm_core.limits import ECHOES_AT_ONCE, ECHOES_PER_WINDOW
@@ -19,11 +19,22 @@ Done = Callable[[str, bool], None]
 
 READS_AT_ONCE = 64
 """Packets between two chances for others to run."""
-_REPLY, _REQUEST = 0, 8
 _SOL_RAW, _ICMP_FILTER = 255, 1
 _HEADER = struct.Struct("!BBHHH")
-_BODY = struct.Struct("!8sI")
+ECHO_HEADER = _HEADER.size
+NONCE_BYTES = 8
+_BODY = struct.Struct(f"!{NONCE_BYTES}sI")
 """Whose echo it is, and which: a ping socket's identifier is the kernel's own."""
+
+
+class EchoKinds(NamedTuple):
+    """The types of request and reply in one IP version."""
+
+    request: int
+    reply: int
+
+
+V4, V6 = EchoKinds(8, 0), EchoKinds(128, 129)
 
 
 class Asker(Protocol):
@@ -160,20 +171,21 @@ class Echoes:
         return asked
 
 
-def request(body: bytes, sequence: int) -> bytes:
-    """An echo request with this body."""
-    packet = _HEADER.pack(_REQUEST, 0, 0, 0, sequence) + body
-    total = sum(struct.unpack(f"!{len(packet) // 2}H", packet))
+def request(body: bytes, sequence: int, kinds: EchoKinds = V4) -> bytes:
+    """An echo request with this body. The checksum is IPv4's: the kernel writes that of IPv6."""
+    packet = _HEADER.pack(kinds.request, 0, 0, 0, sequence) + body
+    padded = packet + bytes(len(packet) % 2)
+    total = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
     total = (total & 0xFFFF) + (total >> 16)
     checksum: int = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
     return packet[:2] + checksum.to_bytes(2) + packet[4:]
 
 
-def answered(packet: bytes, nonce: bytes, *, with_ip: bool) -> int | None:
+def answered(packet: bytes, nonce: bytes, kinds: EchoKinds = V4, *, with_ip: bool) -> int | None:
     """The number of our echo that this packet answers; None if it answers none."""
     start = (packet[0] & 15) * 4 if with_ip and packet else 0
     body = packet[start + _HEADER.size :]
-    if len(body) < _BODY.size or packet[start] != _REPLY:
+    if len(body) < _BODY.size or packet[start] != kinds.reply:
         return None
     whose, number = _BODY.unpack_from(body)
     return int(number) if whose == nonce else None
@@ -188,6 +200,8 @@ def _open() -> tuple[socket.socket | None, bool]:
         opened.setblocking(False)
         if kind is socket.SOCK_RAW:
             # Replies only: a raw socket is given every ICMP packet of the host.
-            opened.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("I", ~(1 << _REPLY) & 0xFFFFFFFF))
+            opened.setsockopt(
+                _SOL_RAW, _ICMP_FILTER, struct.pack("I", ~(1 << V4.reply) & 0xFFFFFFFF)
+            )
         return opened, kind is socket.SOCK_RAW
     return None, False

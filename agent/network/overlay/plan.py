@@ -377,7 +377,7 @@ def drifts(changes: Changes) -> tuple[Drift, ...]:
     """The changes as facts for people and metrics."""
     named: tuple[tuple[str, Collection[object]], ...] = (
         ("link", (*changes.drop_links, *(link.name for link in changes.make_links))),
-        ("link", tuple(link.name for link in changes.set_links)),
+        ("link", tuple(f"{link.name} mtu {link.mtu} up" for link in changes.set_links)),
         ("setting", changes.settings),
         ("port", (*changes.set_ports, *changes.lost_ports)),
         ("address", (*changes.add_addresses, *changes.drop_addresses)),

@@ -9,7 +9,7 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 
-from agent.network.trace.attempts import echo_by
+from agent.network.trace.probes import echo_by
 from pyswarm_core.aio.logs import EventLog
 
 _log = EventLog("agent.paths")
@@ -95,4 +95,4 @@ def answers(source: str, address: str, size: int) -> bool:
     """Does a host answer an echo of that size, which must not be fragmented? Raises OSError."""
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
         raw.bind((source, 0))
-        return echo_by(raw, address, size, _PATIENCE_S).answered
+        return not echo_by(raw, address, size, _PATIENCE_S).error

@@ -1,1 +1,1 @@
-"""One end's share of `pyswarm net trace`: what the kernel holds, and what goes through."""
+"""One end's share of `pyswarm net trace`: what the kernel lacks of the plan, and probes."""

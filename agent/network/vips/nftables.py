@@ -15,7 +15,7 @@ NFPROTO_INET, IPV4, NFPROTO_NETDEV, IPV6 = 1, 2, 5, 10
 ICMP, TCP, UDP = 1, 6, 17
 
 _SUBSYSTEM = 10 << 8
-_NEWTABLE, _DELTABLE, _NEWCHAIN, _DELCHAIN, _NEWRULE, _GETRULE = 0, 2, 3, 5, 6, 7
+_NEWTABLE, _DELTABLE, _NEWCHAIN, _DELCHAIN, _NEWRULE = 0, 2, 3, 5, 6
 _NEWSET, _NEWSETELEM, _GETSETELEM, _DELSETELEM, _GETGEN = 9, 12, 13, 14, 16
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _APPEND = 0x800
@@ -147,10 +147,6 @@ class Table:
     def dump(self, name: str) -> bytes:
         """Ask for all elements of a map."""
         return self._message(_GETSETELEM, DUMP, _text(2, name))
-
-    def dump_rules(self, chain: str) -> bytes:
-        """Ask for a chain's rules."""
-        return self._message(_GETRULE, DUMP, _text(2, chain))
 
     def _elements(self, kind: int, flags: int, name: str, elements: Sequence[bytes]) -> list[bytes]:
         # The length of an attribute has 16 bits.

@@ -27,9 +27,8 @@ from agent.network.netlink import Netlink, Refused
 from agent.network.threads import KernelThreads
 from agent.network.vips import nftables, ruleset
 from agent.network.vips.base import RefusedTask
-from agent.network.vips.ruleset import NAMES, TABLE, Gone, Ruleset, Vip
+from agent.network.vips.ruleset import TABLE, Gone, Ruleset, Vip
 from pyswarm_core.ids import NetworkId, TaskId
-from pyswarm_core.traces import RulesFact
 
 _MANY = 16
 """So many backends of one service are cheaper to look for in a dump of its flows."""
@@ -210,36 +209,6 @@ class NetlinkVips:
                     found.append(task_id)
         return found
 
-    def look(self, task_id: TaskId, address: str) -> RulesFact | None:
-        """What the kernel's table in a task's namespace says of a virtual address (none: ""); None
-        if the task has no table. In a pool thread.
-        """
-        task = self._tasks.get(task_id)
-        if task is None:
-            return None
-        with task.lock:
-            disturbed = task.programmed is None or _generation(task) != task.generation
-            wanted = self._desired.ruleset(task.networks)
-            names = _rules(task.netfilter, NAMES, ruleset.AT_LOOPBACK)
-            if not wanted.vips:
-                return RulesFact(present=True, resolver=names, disturbed=disturbed)
-            ways_in = [_rules(task.netfilter, TABLE, name) for name in ruleset.OUTPUTS]
-            try:
-                vips = _elements(task.netfilter, "vips")
-                backends = _elements(task.netfilter, "backends")
-            except Refused:
-                return RulesFact(resolver=names, disturbed=disturbed)
-        told = ruleset.targets(wanted, address) or ()
-        key = ip_address(address).packed if address else b""
-        return RulesFact(
-            present=all(ways_in),
-            resolver=names,
-            leads=key in vips,
-            backends=ruleset.places(key, backends),
-            told=told,
-            disturbed=disturbed,
-        )
-
     def _follow(self, task: _Task, changes: "_Changes") -> None:
         desired, programmed = self._desired, task.programmed
         wanted = desired.ruleset(task.networks)
@@ -267,14 +236,6 @@ def _put(
     if known != endpoint or vip is None or bool(vip.address6) != _is_dual(overlay):
         vip = ruleset.vip(endpoint, overlay, vip)
     desired.vips.setdefault(endpoint.network_id, {})[endpoint.key] = endpoint, vip
-
-
-def _rules(netfilter: Netlink, table: nftables.Table, chain: str) -> bool:
-    """Whether a chain is there and has rules."""
-    try:
-        return bool(netfilter.dump(table.dump_rules(chain)))
-    except Refused:
-        return False
 
 
 def _elements(netfilter: Netlink, name: str) -> dict[bytes, bytes]:

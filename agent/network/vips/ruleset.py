@@ -183,15 +183,6 @@ def change(before: Ruleset, now: Ruleset) -> bytes:
     return nftables.batch(messages) if messages else b""
 
 
-def targets(ruleset: Ruleset, address: str) -> tuple[str, ...] | None:
-    """Where connections to an address may go; None if it is no virtual address."""
-    for side in sides(ruleset):
-        for key, _, backends in _changed(side, _EMPTY, ruleset):
-            if key == address:
-                return backends
-    return None
-
-
 def places(vip: bytes, elements: Mapping[bytes, bytes]) -> tuple[str, ...]:
     """Where a virtual address is forwarded to, by elements found in a namespace."""
     return tuple(

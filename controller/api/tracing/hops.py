@@ -1,361 +1,271 @@
-"""What the facts of each hop mean, and what to do about a broken one. PURE: facts in, hops out.
+"""What the facts of a network path mean, hop by hop, and the remedy of a broken one. PURE.
 
-HOPS is the way in the order of a packet, in three stages: what follows needs facts that are asked
-for only when everything before is whole. `judge` ends with the first hop that is broken: what lies
-behind it cannot be told from its consequences.
-
-Rules come before the tunnel: a packet that a host drops on purpose would look like a lost one.
+The hops come in the order of a packet. One with a remedy is broken; what lies behind it cannot be
+told from its consequences, so nobody asks for it (trace.py). Rules come before the tunnel: a packet
+that a host drops on purpose would look like a lost one.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 
 import msgspec
 
-from pyswarm_core.traces import Check, ConnectionFact, EchoFact, Facts, Hop
+from controller.api.tracing.ends import End, Target, Vip
+from pyswarm_core.states import TaskState
+from pyswarm_core.traces import Attempt, Difference, Hop, listed
 
 _REPAIR = (
-    "the agent mends this within 15 s; if it comes back, look who changes it"
+    "the agent repairs this within 15 s; if it comes back, look who changes it"
     " (the agent's log names it as network.drift)"
 )
 _REPLACE = (
     "only root on the host, or a process of the task that may administer its network, can have done"
     " this: end the task, its successor gets everything anew"
 )
+_FOREIGN = "another route or routing rule of the host wins: remove it, or use another --subnet"
 _SAFE_MTU = 1280
 """What nearly any underlay carries with VXLAN around it."""
-_ANYWHERE = ("0.0.0.0", "[::]")
-
-
-class Side(msgspec.Struct, frozen=True, kw_only=True):
-    """A task of the way, its host, and what that host's agent found."""
-
-    task: str
-    host: str
-    underlay: str = ""
-    address: str = ""
-    facts: Facts | None = None
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is known of a way. Its names are for people."""
+    """All that is known of a path so far."""
 
-    near: Side
-    service: str = ""
-    """Of the near task."""
-    target: str
-    """What was to be reached, in the user's words."""
-    name: str = ""
-    """What the resolver was asked for."""
-    strangers: str = ""
-    """Why the two share no network; empty: they do, or it is not known whom they mean."""
-    join: str = ""
-    """A network that would help."""
-    vip: str = ""
-    backends: tuple[str, ...] = ()
-    """Those of the virtual address, as the controller knows them."""
+    near: End
+    target: Target
+    unjoined: str = ""
+    """The network of the target, of whose networks the source has joined none."""
+    vip: Vip | None = None
+    far: End | None = None
+    outside: bool = False
+    """The address is of no network of the fleet."""
     revision: int = 0
     """The controller's newest."""
-    far: Side | None = None
-    trouble: str = ""
-    """What is wrong with the task at the other end."""
-    outside: bool = False
-    """The address is none of the fleet's."""
     port: int = 0
+    udp: bool = False
 
 
-def judge(stage: "Iterable[Judge]", case: Case) -> tuple[Hop, ...]:
-    """The hops of a stage, up to the first broken one."""
-    told: list[Hop] = []
-    for judgement in stage:
-        for hop in judgement(case):
-            told.append(hop)
-            if not hop.ok:
-                return tuple(told)
-    return tuple(told)
+def resolved(case: Case) -> Iterator[Hop]:
+    """Does the name resolve, do the virtual address's rules forward to the backends that there are,
+    and is there a task at the other end?
+    """
+    near, text = case.near, case.target.text
+    if case.unjoined:
+        found = f"{near.name} and {text} share no network: {text} is on {case.unjoined}"
+        yield _hop("name", near.name, found, _join(case, case.unjoined))
+    if near.facts.name:
+        yield _name(case, near.facts.name)
+    if case.vip:
+        yield _forwarded(case, case.vip)
+    yield _backend(case)
 
 
-def name_hop(case: Case) -> Iterator[Hop]:
-    """Does the task's resolver answer, and with what it should?"""
-    facts, place = _facts(case.near), case.near.task
-    if case.strangers:
-        yield Hop(hop="name", place=place, ok=False, found=case.strangers, remedy=_join(case))
-    if facts.name is None:
+def carried(case: Case) -> Iterator[Hop]:
+    """Do packets come through between the two tasks, both ways, and does something listen?"""
+    near, far = case.near, case.far
+    if far is None:
         return
-    addresses, elapsed = ", ".join(facts.name.addresses), facts.name.elapsed
-    rules = facts.rules
-    if facts.name.error:
-        found, remedy = f"asking 127.0.0.11 for {case.name}: {facts.name.error}", ""
-        if rules is None or not (rules.present and rules.resolver):
-            found += "; the rules in the task's namespace do not lead to the resolver"
-            remedy = _REPAIR
-        elif case.vip or case.far:
-            remedy = f"the agent of {case.near.host} answers names: see its log"
+    yield from (_silent(end) for end in (near, far) if end.error)
+    if far.task_id != near.task_id:
+        hosts = ((near, far), (far, near)) if near.host != far.host else ((near, far),)
+        yield _task(near, far)
+        yield from (_host(case, end, other) for end, other in hosts)
+        yield _task(far, near)
+        yield from (_rules(end, passes=_came(end) and _came(other)) for end, other in hosts)
+        yield from _tunnel(near, far)
+        yield from (_mtu(here, there) for here, there in ((near, far), (far, near)))
+    if case.port:
+        yield _listener(case, far)
+
+
+def connected(case: Case) -> Iterator[Hop]:
+    """Does a connection come about: to the backend, and by the virtual address?"""
+    yield from (_silent(end) for end in (case.near,) if end.error)
+    accepts = "refuses no datagram" if case.udp else "accepts the connection"
+    for tried in case.near.facts.connections:
+        at = f"[{tried.to}]:{case.port}" if ":" in tried.to else f"{tried.to}:{case.port}"
+        found, remedy = f"{at} {accepts}", ""
+        if tried.error:
+            found = f"{at}: {tried.error}"
+            remedy = (
+                "everything before is whole: does the program accept in time, or does it filter?"
+            )
+            if case.vip and tried.to == case.vip.address:
+                remedy = "another backend may have been chosen: trace to each of them by its name"
+        yield _hop("connect", case.near.name, found, remedy, tried.elapsed)
+
+
+def _name(case: Case, asked: Attempt) -> Hop:
+    near, text, remedy = case.near, case.target.text, ""
+    found = f"{asked.to} is {', '.join(asked.addresses)}"
+    if asked.error:
+        found = f"asking 127.0.0.11 for {asked.to}: {asked.error}"
+        if broken := _difference(near, "task_rules"):
+            found, remedy = f"{found}; {broken.text}", _REPAIR
+        elif case.target.service:
+            remedy = f"the agent of {near.host} answers names: see its log"
         else:
             remedy = (
-                f"no service, alias or task of the fleet is called {case.name} (`pyswarm service"
-                f" ls`); other names are asked of --dns servers, or of those of {case.near.host}"
+                f"no service, alias or task of the fleet is called {asked.to} (`pyswarm service"
+                f" ls`); other names are asked of --dns servers, or of those of {near.host}"
             )
-    elif not addresses:
-        found = f"there is no address for {case.name} on the networks of {place}"
-        remedy = f"`pyswarm service ls` and `pyswarm why {case.target}` tell what there is"
-    elif case.vip and case.vip not in facts.name.addresses:
-        found = f"{case.name} is {addresses}, and should be {case.vip}"
-        remedy = _behind(case, facts)
-    else:
-        found = f"{case.name} is {addresses}"
-        yield Hop(hop="name", place=place, ok=True, found=found, elapsed=elapsed)
-        return
-    yield Hop(hop="name", place=place, ok=False, found=found, remedy=remedy, elapsed=elapsed)
+    elif not asked.addresses:
+        found = f"there is no address for {asked.to} on the networks of {near.name}"
+        remedy = f"`pyswarm service ls` and `pyswarm why {text}` tell what there is"
+    elif case.vip and case.vip.address not in asked.addresses:
+        found, remedy = f"{found}, and should be {case.vip.address}", _behind(case, near)
+    return _hop("name", near.name, found, remedy, asked.elapsed)
 
 
-def vip_hop(case: Case) -> Iterator[Hop]:
-    """Do the kernel's rules lead the virtual address to the backends that there are?"""
-    facts, vip = _facts(case.near), case.vip
-    if not vip:
-        return
-    rules, remedy = facts.rules, _REPAIR
-    if rules is None or not rules.present:
-        found = "the rules in the task's namespace (table inet pyswarm) are gone or have no way in"
-    elif not rules.leads:
-        found = f"the rules in the task's namespace do not know {vip}"
-    elif sorted(rules.backends) != sorted(rules.told):
-        found = (
-            f"the rules lead {vip} to {_list(rules.backends)}, and should to {_list(rules.told)}"
-        )
-    elif sorted(rules.told) != sorted(case.backends):
-        told, wanted = _list(rules.told), _list(case.backends)
-        found, remedy = f"{vip} leads to {told}, and should to {wanted}", _behind(case, facts)
-    elif not rules.backends:
-        found = f"{vip} has no backend: no task of {case.target} serves"
-        remedy = f"`pyswarm why {case.target}` tells what it waits for"
-    else:
-        found = f"{vip} leads to {_list(rules.backends)} (revision {facts.revision})"
-        yield Hop(hop="vip", place=case.near.task, ok=True, found=found)
-        return
-    yield Hop(hop="vip", place=case.near.task, ok=False, found=found, remedy=remedy)
+def _forwarded(case: Case, vip: Vip) -> Hop:
+    near, text, remedy = case.near, case.target.text, ""
+    backends = near.facts.backends
+    found = f"{vip.address} is forwarded to {listed(backends)} (revision {near.facts.revision})"
+    if broken := _difference(near, "task_rules"):
+        found, remedy = broken.text, _REPAIR
+    elif sorted(backends) != sorted(vip.backends):
+        found, remedy = f"{found}, and should be to {listed(vip.backends)}", _behind(case, near)
+    elif not backends:
+        found = f"{vip.address} has no backend: no task of {text} serves"
+        remedy = f"`pyswarm why {text}` tells what it waits for"
+    return _hop("vip", near.name, found, remedy)
 
 
-def backend_hop(case: Case) -> Iterator[Hop]:
-    """Is there a task at the other end that could answer?"""
-    far = case.far
+def _backend(case: Case) -> Hop:
+    near, far, text = case.near, case.far, case.target.text
     if case.outside:
-        found = f"{case.target} is outside the fleet; {case.near.host} forwards to it"
-        yield Hop(hop="backend", place=case.near.host, ok=True, found=found)
-        return
+        return _hop(
+            "backend", near.host, f"{text} is outside the fleet; {near.host} forwards to it"
+        )
     if far is None:
-        found, place = f"no running task has the address that {case.target} is", case.near.task
-        remedy = f"`pyswarm why {case.target}` tells what became of it"
-        yield Hop(hop="backend", place=place, ok=False, found=found, remedy=remedy)
-        return
-    if case.trouble:
-        remedy = _join(case) or f"`pyswarm why {far.task}` tells the cause"
-        yield Hop(hop="backend", place=far.task, ok=False, found=case.trouble, remedy=remedy)
-        return
-    yield Hop(hop="backend", place=far.task, ok=True, found=f"{far.address} on {far.host}")
+        remedy = f"`pyswarm why {text}` tells what became of it"
+        return _hop("backend", near.name, f"no running task has the address of {text}", remedy)
+    found, remedy = f"{far.address} on {far.host}", ""
+    if far.network_id not in near.addresses:
+        found = f"{far.address} is on network {far.network}, which {near.name} has not joined"
+        remedy = _join(case, far.network)
+    elif far.state is not TaskState.RUNNING:
+        found, remedy = f"the task is {far.state.word}", f"`pyswarm why {far.name}` tells the cause"
+    return _hop("backend", far.name, found, remedy)
 
 
-def agent_hop(case: Case) -> Iterator[Hop]:
-    """Can the other end be asked?"""
-    if case.far is not None and case.trouble:
-        remedy = f"is the agent of {case.far.host} running? `pyswarm node ls`"
-        yield Hop(hop="backend", place=case.far.host, ok=False, found=case.trouble, remedy=remedy)
+def _silent(end: End) -> Hop:
+    remedy = f"is the agent of {end.host} running? `pyswarm node ls`"
+    return _hop("backend", end.host, end.error, remedy)
 
 
-def task_hops(case: Case) -> Iterator[Hop]:
-    """Routes, gateways and interfaces of the two tasks, and of the two hosts between them."""
-    near, far = case.near, _apart(case)
-    if far is None:
-        return
-    yield _checked("task", near.task, near, f"{far.address} %s")
-    yield _checked("host", near.host, near, f"{far.address} %s")
-    if near.host != far.host:
-        yield _checked("host", far.host, far, f"{near.address} %s")
-    yield _checked("task", far.task, far, f"{near.address} %s")
+def _task(end: End, other: End) -> Hop:
+    """Does the task send to the other end by its own address?"""
+    route, remedy = end.facts.task_route or "unreachable", ""
+    if f"src {end.address}" not in route:
+        route, remedy = f"{route}, which should have src {end.address}", _REPLACE
+    return _hop("task", end.name, f"{other.address} {route}", remedy)
 
 
-def rules_hops(case: Case) -> Iterator[Hop]:
-    """Does each host's packet filter let the pair pass?"""
-    far = _apart(case)
-    if far is None:
-        return
-    passes = _answered(case.near) and _answered(far)
-    for side in (case.near,) if case.near.host == far.host else (case.near, far):
-        facts = _facts(side)
-        broken = _first_broken("rules", facts)
-        found, remedy = "the pair may pass", ""
-        if broken:
-            found, remedy = _told(broken), _remedy(broken)
-        elif facts.dropping:
-            chains = ", ".join(facts.dropping)
-            found = f"{chains} drops what it does not accept"
-            if passes:
-                found += ", but lets the pair pass"
-            else:
-                remedy = (
-                    "have it accept the fleet's devices in both directions"
-                    " (Docker's: in chain DOCKER-USER)"
-                )
-        ok = not remedy
-        yield Hop(hop="rules", place=side.host, ok=ok, found=found, remedy=remedy)
+def _host(case: Case, end: End, other: End) -> Hop:
+    """Is the host's network as planned, and does its route lead there?"""
+    found, remedy = f"{other.address} {end.facts.host_route}", ""
+    if broken := _difference(end, "host", "peer", "route"):
+        found = broken.text
+        remedy = {"host": _REPAIR, "route": _FOREIGN}.get(broken.where) or _behind(case, end)
+    return _hop("host", end.host, found, remedy)
 
 
-def tunnel_hops(case: Case) -> Iterator[Hop]:
-    """Do packets come through there, and back?"""
-    near, far = case.near, _apart(case)
-    if far is None:
-        return
-    word = "bridge" if near.host == far.host else "tunnel"
-    for here, there in ((near, far), (far, near)):
-        echo, theirs = _facts(here).echo or EchoFact(), _facts(there).echo
-        place = f"{here.task} to {there.task}"
-        if echo.answered:
-            found = f"{there.address} answers"
-            yield Hop(hop=word, place=place, ok=True, found=found, elapsed=echo.elapsed)
-        elif theirs is not None and theirs.heard:
-            found = f"{there.task} hears {here.task}"
-            yield Hop(hop=word, place=place, ok=True, found=found)
-            back = f"{there.task} to {here.task}"
-            yield _lost(word, back, there, here)
+def _rules(end: End, *, passes: bool) -> Hop:
+    """Does the host's packet filter let the pair pass?"""
+    found, remedy = "the pair may pass", ""
+    if broken := _difference(end, "rules"):
+        found, remedy = broken.text, _REPAIR
+    elif end.facts.dropping:
+        found = f"{', '.join(end.facts.dropping)} drops what it does not accept"
+        if passes:
+            found += ", but lets the pair pass"
         else:
-            yield _lost(word, place, here, there, echo.error)
-
-
-def mtu_hop(case: Case) -> Iterator[Hop]:
-    """Do packets of the full size come through whole?"""
-    far = _apart(case)
-    if far is None:
-        return
-    for here, there in ((case.near, far), (far, case.near)):
-        facts = _facts(here)
-        echo, broken = facts.full_echo, _first_broken("mtu", facts)
-        place, size = f"{here.task} to {there.task}", echo.bytes if echo else 0
-        if broken:
-            found = f"on {here.host}: {_told(broken)}"
-            yield Hop(hop="mtu", place=place, ok=False, found=found, remedy=_remedy(broken))
-        elif echo is None or not echo.answered:
-            error = f" ({echo.error})" if echo and echo.error else ""
-            found = f"packets of {size} bytes are lost, small ones pass{error}"
             remedy = (
-                f"the network between {here.host} and {there.host} must carry {size + 50} bytes"
-                " (38 more if the overlay is encrypted); or make it with `network create --opt"
-                f" mtu={_SAFE_MTU}`"
+                "have it accept the fleet's devices in both directions"
+                " (Docker's: in chain DOCKER-USER)"
             )
-            yield Hop(hop="mtu", place=place, ok=False, found=found, remedy=remedy)
+    return _hop("rules", end.host, found, remedy)
+
+
+def _tunnel(near: End, far: End) -> Iterator[Hop]:
+    """Do packets come through there, and back?"""
+    hop = "bridge" if near.host == far.host else "tunnel"
+    for here, there in ((near, far), (far, near)):
+        echo, place = here.facts.echo or _NOT_TRIED, f"{here.name} to {there.name}"
+        if not echo.error:
+            yield _hop(hop, place, f"{there.address} answers", elapsed=echo.elapsed)
+        elif there.facts.echo and there.facts.echo.heard:
+            yield _hop(hop, place, f"{there.name} hears {here.name}")
+            yield _lost(hop, there, here, "the answers are lost")
         else:
-            found = f"{size} bytes pass whole"
-            yield Hop(hop="mtu", place=place, ok=True, found=found, elapsed=echo.elapsed)
+            yield _lost(hop, here, there, echo.error)
 
 
-def listener_hop(case: Case) -> Iterator[Hop]:
-    """Does something listen where the connection comes in?"""
-    far, port = case.far, case.port
-    if far is None or not port:
-        return
-    listeners = _facts(far).listeners
-    at = [text.rpartition(":")[0] for text in listeners if text.rpartition(":")[2] == str(port)]
-    place = far.task
-    if any(address in (*_ANYWHERE, far.address) for address in at):
-        yield Hop(hop="listener", place=place, ok=True, found=f"listens on port {port}")
-    elif at:
-        found = f"listens on port {port} of {_list(at)} only, not of {far.address}"
-        remedy = "have the program bind 0.0.0.0 (or the task's address)"
-        yield Hop(hop="listener", place=place, ok=False, found=found, remedy=remedy)
-    else:
-        found = f"nothing listens on port {port}; there is {_list(listeners)}"
-        remedy = (
-            f"`pyswarm service logs {far.task}` tells what the program does; is the port right?"
-        )
-        yield Hop(hop="listener", place=place, ok=False, found=found, remedy=remedy)
-
-
-def connect_hops(case: Case) -> Iterator[Hop]:
-    """Does a connection come about for real: to the backend, and by the virtual address?"""
-    for tried in _facts(case.near).connections:
-        yield _connected(case, tried)
-
-
-Judge = Callable[[Case], Iterator[Hop]]
-
-HOPS: tuple[tuple[Judge, ...], ...] = (
-    (name_hop, vip_hop, backend_hop),
-    (agent_hop, task_hops, rules_hops, tunnel_hops, mtu_hop, listener_hop),
-    (connect_hops,),
-)
-
-
-def _apart(case: Case) -> Side | None:
-    """The other end; None if there is none, or it is the near task itself."""
-    return case.far if case.far and case.far.task != case.near.task else None
-
-
-def _checked(hop: str, place: str, side: Side, found: str) -> Hop:
-    facts = _facts(side)
-    if broken := _first_broken(hop, facts):
-        remedy = _remedy(broken)
-        return Hop(hop=hop, place=place, ok=False, found=_told(broken), remedy=remedy)
-    routes = (check.found for check in facts.checks if check.hop == hop and "route" in check.what)
-    return Hop(hop=hop, place=place, ok=True, found=found % next(routes, "is reached"))
-
-
-def _lost(word: str, place: str, here: Side, there: Side, error: str = "") -> Hop:
-    why = f" ({error})" if error else ""
-    if word == "bridge":
-        found = f"packets from {here.address} do not reach {there.address}{why}"
+def _lost(hop: str, here: End, there: End, error: str) -> Hop:
+    found = f"packets from {here.host} do not come out on {there.host} ({error})"
+    remedy = (
+        f"VXLAN from {here.underlay} to {there.underlay} is lost: is its UDP port (4789; ESP if the"
+        f" overlay is encrypted) open on {there.host} and between the hosts?"
+    )
+    if hop == "bridge":
+        found = f"packets from {here.address} do not reach {there.address} ({error})"
         remedy = f"look at the bridge's ports on {here.host}: `bridge link`, `nft list ruleset`"
-    else:
-        found = f"packets from {here.host} do not come out on {there.host}{why}"
+    return _hop(hop, f"{here.name} to {there.name}", found, remedy)
+
+
+def _mtu(here: End, there: End) -> Hop:
+    """Do packets of the full size come through whole?"""
+    echo = here.facts.full_echo or _NOT_TRIED
+    found, remedy = f"{echo.bytes} bytes pass whole", ""
+    if echo.error:
+        found = f"packets of {echo.bytes} bytes are lost, small ones pass ({echo.error})"
         remedy = (
-            f"VXLAN from {here.underlay} to {there.underlay} is lost: is its UDP port (4789;"
-            f" ESP if the overlay is encrypted) open on {there.host} and between the hosts?"
+            f"the network between {here.host} and {there.host} must carry {echo.bytes + 50} bytes"
+            " (38 more if the overlay is encrypted); or make it with `network create --opt"
+            f" mtu={_SAFE_MTU}`"
         )
-    return Hop(hop=word, place=place, ok=False, found=found, remedy=remedy)
+    return _hop("mtu", f"{here.name} to {there.name}", found, remedy, echo.elapsed)
 
 
-def _connected(case: Case, tried: ConnectionFact) -> Hop:
-    place, at = case.near.task, f"{tried.address}:{case.port}"
-    if not tried.error:
-        found = f"{at} accepts the connection"
-        return Hop(hop="connect", place=place, ok=True, found=found, elapsed=tried.elapsed)
-    remedy = "everything before is whole: does the program accept in time, or does it filter?"
-    if tried.address == case.vip:
-        remedy = "the rules may have led to another backend: trace to each of them by its name"
-    found = f"{at}: {tried.error}"
-    return Hop(hop="connect", place=place, ok=False, found=found, remedy=remedy)
+def _listener(case: Case, far: End) -> Hop:
+    """Does something listen where the connection comes in?"""
+    listeners, found, remedy = far.facts.listeners, f"listens on port {case.port}", ""
+    pairs = [text.rpartition(":") for text in listeners]
+    at = [address for address, _, port in pairs if port == str(case.port)]
+    open_to = ("::", far.address) if ":" in far.address else ("0.0.0.0", "::", far.address)
+    if not at:
+        found = f"nothing {found}{'/udp' if case.udp else ''}; there is {listed(listeners)}"
+        remedy = (
+            f"`pyswarm service logs {far.name}` tells what the program does; is the port right?"
+        )
+    elif not any(address.strip("[]") in open_to for address in at):
+        found += f" of {listed(at)} only, not of {far.address}"
+        remedy = "have the program bind 0.0.0.0 (or the task's address)"
+    return _hop("listener", far.name, found, remedy)
 
 
-def _behind(case: Case, facts: Facts) -> str:
+_NOT_TRIED = Attempt(error="not tried")
+
+
+def _came(end: End) -> bool:
+    return not (end.facts.echo or _NOT_TRIED).error
+
+
+def _difference(end: End, *wheres: str) -> Difference | None:
+    """The first at one of these places."""
+    return next((one for one in end.facts.differences if one.where in wheres), None)
+
+
+def _behind(case: Case, end: End) -> str:
     return (
-        f"{case.near.host} follows revision {facts.revision}, the fleet is at {case.revision}: ask"
+        f"{end.host} follows revision {end.facts.revision}, the fleet is at {case.revision}: ask"
         " again; if it stays, restart the agent there and see its log"
     )
 
 
-def _join(case: Case) -> str:
-    if not case.join:
-        return ""
-    return f"`pyswarm service update --network-add {case.join} {case.service}`"
+def _join(case: Case, network: str) -> str:
+    service = case.near.name.rpartition(".")[0]
+    return f"`pyswarm service update --network-add {network} {service}`"
 
 
-def _first_broken(hop: str, facts: Facts) -> Check | None:
-    return next((check for check in facts.checks if check.hop == hop and not check.ok), None)
-
-
-def _remedy(check: Check) -> str:
-    return _REPAIR if check.heals else _REPLACE
-
-
-def _told(check: Check) -> str:
-    return f"{check.what}: wanted {check.wanted}, found {check.found or 'nothing'}"
-
-
-def _facts(side: Side) -> Facts:
-    return side.facts or Facts()
-
-
-def _answered(side: Side) -> bool:
-    echo = _facts(side).echo
-    return echo is not None and echo.answered
-
-
-def _list(items: Sequence[str]) -> str:
-    return ", ".join(items[:8]) + (f" and {len(items) - 8} more" if items[8:] else "") or "nobody"
+def _hop(hop: str, place: str, found: str, remedy: str = "", elapsed: int = 0) -> Hop:
+    return Hop(hop=hop, place=place, ok=not remedy, found=found, remedy=remedy, elapsed=elapsed)

@@ -1,214 +1,122 @@
-"""Traces a way: asks the agents at both ends, has pure code judge what they found. SHELL.
+"""Traces a path: asks the agents at its ends, has hops.py judge what they found. SHELL.
 
-In three steps, each only if the one before found nothing broken: where the name leads; the way
-there and back, asked of both ends at once, because each hears the other's echoes; a connection.
+In three steps, each only if nothing before is broken: where the name leads; the path there and
+back, asked of both ends at once, because each hears the other's echoes; a connection.
 """
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from msgspec.structs import replace
 
-from controller.api.queries.lookup import task_name
-from controller.api.tracing.aim import (
-    Aim,
-    End,
-    aim,
-    backends,
-    end,
-    first_port,
-    network_of,
-    networks_of,
-    overlays,
-    to,
-    virtual_address,
-)
-from controller.api.tracing.hops import HOPS, Case, Side, judge
+from controller.api.tracing import ends, hops
+from controller.api.tracing.ends import End
+from controller.api.tracing.hops import Case
 from controller.leader.leadership import Leader
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.codec import from_proto, to_proto
-from pyswarm_core.errors import PyswarmError, Unavailable
-from pyswarm_core.ids import NetworkId, NodeId
-from pyswarm_core.state import State
-from pyswarm_core.states import TaskState
+from pyswarm_core.errors import InvalidArgument, PyswarmError, Unavailable
+from pyswarm_core.model import Model
 from pyswarm_core.traces import Facts, Hop, Probe
 
 FACTS_TIMEOUT_S = 15.0
+_PORT_MAX = 65535
 
 
-async def trace(leader: Leader, source: str, target: str, port: int) -> tuple[Hop, ...]:
+class Request(Model, frozen=True):
+    """From a task, or a service's first running one, to a task, service, name or address. Port 0 is
+    the first of the protocol that the service publishes or the image exposes.
+    """
+
+    source: str
+    target: str
+    port: int = 0
+    udp: bool = False
+
+
+async def trace(leader: Leader, request: Request) -> tuple[Hop, ...]:
     """The hops up to the first broken one.
 
     Raises InvalidArgument, NotFound, Conflict, and Unavailable if the first agent cannot be asked.
     """
-    aimed = await leader.watches.turns.run(aim(leader.state, source, target))
-    return await _hops(leader, aimed, port)
-
-
-async def _hops(leader: Leader, aimed: Aim, port: int) -> tuple[Hop, ...]:
-    case, other = await _first(leader, aimed)
-    hops = judge(HOPS[0], case)
-    if not hops[-1].ok:
-        return hops
-    if other is not None:
-        case = await _second(leader, aimed, other, case, port)
-        hops += judge(HOPS[1], case)
-        if not hops[-1].ok:
-            return hops
-    else:
-        case = replace(case, port=port)
-    return hops + judge(HOPS[2], await _third(leader, aimed, case))
-
-
-async def _first(leader: Leader, aimed: Aim) -> tuple[Case, End | None]:
-    """Where the name leads, by the resolver and the kernel."""
-    state = leader.state
-    strangers = _strangers(state, aimed)
-    by_vip = virtual_address(state, aimed)
-    facts = Facts()
-    if not strangers:
-        vip = by_vip[0] if by_vip else ""
-        facts = await _ask_first(leader, aimed, vip)
-        answers = facts.name.addresses if facts.name else ()
-        if answers and not vip and (by_vip := virtual_address(state, to(aimed, answers[0]))):
-            # An alias, or another way to name a service.
-            rules = (await _ask_first(leader, to(aimed, answers[0]), by_vip[0])).rules
-            facts = replace(facts, rules=rules)
-    vip = by_vip[0] if by_vip else ""
+    if request.port > _PORT_MAX:
+        raise InvalidArgument(f"port {request.port} is not valid: want 1 to {_PORT_MAX}")
+    run, state = leader.watches.turns.run, leader.state
     case = Case(
-        near=Side(
-            task=task_name(state, aimed.source),
-            host=aimed.node.description.hostname,
-            underlay=aimed.node.status.addr,
-            facts=facts,
-        ),
-        service=_service_name(state, aimed),
-        target=aimed.text,
-        name=aimed.name,
-        strangers=strangers,
-        vip=vip,
-        backends=tuple(b.address for b in backends(state, by_vip[2], by_vip[1])) if by_vip else (),
-        revision=leader.revision,
-    )
-    if strangers:
-        return replace(case, join=_joinable(state, networks_of(state, aimed.service))), None
-    answers = facts.name.addresses if facts.name else (aimed.address,)
-    led_to = facts.rules.backends if vip and facts.rules else answers
-    led_to = tuple(filter(None, led_to))
-    other = await leader.watches.turns.run(end(state, aimed, led_to))
-    return _with_end(state, aimed, case, led_to, other)
+        near=await run(ends.source(state, request.source)),
+        target=await run(ends.target(state, request.target)),
+        revision=leader.revision, port=request.port, udp=request.udp,
+    )  # fmt: skip
+    told: list[Hop] = []
+    async with aclosing(_hops(leader, case)) as found:
+        async for hop in found:
+            told.append(hop)
+            if not hop.ok:
+                break
+    return tuple(told)
 
 
-def _with_end(
-    state: State, aimed: Aim, case: Case, led_to: tuple[str, ...], other: End | None
-) -> tuple[Case, End | None]:
-    if other is None:
-        outside = bool(led_to) and all(network_of(state, a) is None for a in led_to)
-        return replace(case, outside=outside), None
-    own = overlays(state, aimed.source)
-    node = other.node
-    far = Side(
-        task=other.name,
-        host=node.description.hostname if node else "?",
-        underlay=node.status.addr if node else "",
-        address=other.address,
-    )
-    if other.network_id not in own:
-        network = state.networks[other.network_id].spec.name
-        trouble = f"{other.address} is on network {network}, which {case.near.task} has not joined"
-        return replace(case, far=far, trouble=trouble, join=network), other
-    trouble = ""
-    if other.task.state is not TaskState.RUNNING:
-        trouble = f"the task is {other.task.state.word}"
-    near = replace(case.near, address=own[other.network_id])
-    return replace(case, near=near, far=far, trouble=trouble), other
+async def _hops(leader: Leader, case: Case) -> AsyncGenerator[Hop, None]:
+    case = await _resolve(leader, case)
+    for hop in hops.resolved(case):
+        yield hop
+    if case.far is not None:
+        case = await _carry(leader, case, case.far)
+        for hop in hops.carried(case):
+            yield hop
+    if case.port:
+        address = case.far.address if case.far else case.target.address
+        to = (address, case.vip.address if case.vip else "")
+        probe = Probe(
+            task_id=case.near.task_id, connect_to=tuple(filter(None, to)),
+            port=case.port, udp=case.udp,
+        )  # fmt: skip
+        for hop in hops.connected(replace(case, near=await _asked(leader, case.near, probe))):
+            yield hop
 
 
-async def _second(leader: Leader, aimed: Aim, other: End, case: Case, port: int) -> Case:
-    """The way there and back, and who listens."""
-    near, far = case.near, case.far
-    assert far is not None
-    alone = other.task.id == aimed.source.id
+async def _resolve(leader: Leader, case: Case) -> Case:
+    """Where the name leads, by the resolver, the kernel and the state."""
+    state, reached = leader.state, case.target
+    if unjoined := ends.unjoined(state, case.near, reached):
+        return replace(case, unjoined=state.networks[unjoined[0]].spec.name)
+    probe = Probe(task_id=case.near.task_id, name=reached.name, vip=reached.address)
+    near = await _asked(leader, case.near, probe)
+    if near.error:
+        raise Unavailable(near.error)
+    answers = near.facts.name.addresses if near.facts.name else (reached.address,)
+    vip = ends.vip_of(state, near, reached, next(iter(answers), ""))
+    addresses = near.facts.backends if vip else answers
+    far = ends.far_end(state, near, reached, addresses)
+    outside = bool(addresses) and not any(ends.network_of(state, one) for one in addresses)
+    return replace(case, near=near, vip=vip, far=far, outside=outside)
+
+
+async def _carry(leader: Leader, case: Case, far: End) -> Case:
+    """The path there and back, and who listens."""
+    near = ends.on(leader.state, case.near, far.network_id, six=":" in far.address)
+    alone = near.task_id == far.task_id
     there = Probe(
-        task_id=other.task.id,
-        address="" if alone else near.address,
-        network_id=other.network_id,
-        listeners=True,
-    )
-    here = Probe(task_id=aimed.source.id, address=far.address, network_id=other.network_id)
-    try:
-        async with asyncio.TaskGroup() as group:
-            asked_there = group.create_task(_ask_end(leader, other.task.node_id, there))
-            asked_here = group.create_task(_ask(leader, aimed.node.id, here)) if not alone else None
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    found = asked_there.result()
-    if isinstance(found, str):
-        return replace(case, trouble=found)
-    port = port or first_port(leader.state.services.get(other.task.service_id))
-    port = port or next(iter(found.exposed_ports), 0)
-    here_found = asked_here.result() if asked_here else None
-    return replace(
-        case, port=port, near=replace(near, facts=here_found), far=replace(far, facts=found)
-    )
+        task_id=far.task_id, network_id=far.network_id, address="" if alone else near.address,
+        listeners=True, udp=case.udp,
+    )  # fmt: skip
+    here = Probe(task_id=near.task_id, network_id=far.network_id, address=far.address)
+    asked = [_asked(leader, far, there), *(() if alone else (_asked(leader, near, here),))]
+    far, *others = await asyncio.gather(*asked)
+    port = case.port or ends.first_port(leader.state, far, udp=case.udp)
+    port = port or next(iter(far.facts.exposed_ports), 0)
+    return replace(case, near=others[0] if others else near, far=far, port=port)
 
 
-async def _third(leader: Leader, aimed: Aim, case: Case) -> Case:
-    """A connection to the backend, and one by the virtual address."""
-    if not case.port:
-        return replace(case, near=replace(case.near, facts=Facts()))
-    address = case.far.address if case.far else aimed.address
-    both = tuple(filter(None, (address, case.vip)))
-    probe = Probe(task_id=aimed.source.id, connect_to=both, port=case.port)
-    return replace(case, near=replace(case.near, facts=await _ask(leader, aimed.node.id, probe)))
-
-
-async def _ask_first(leader: Leader, aimed: Aim, vip: str) -> Facts:
-    probe = Probe(task_id=aimed.source.id, name=aimed.name, vip=vip)
-    return await _ask(leader, aimed.node.id, probe)
-
-
-async def _ask(leader: Leader, node_id: NodeId, probe: Probe) -> Facts:
+async def _asked(leader: Leader, end: End, probe: Probe) -> End:
+    """The end with what its agent finds, or with the reason why it cannot be asked."""
     request = dispatcher_pb2.OpenTunnel(trace=to_proto(probe, dispatcher_pb2.TraceProbe()))
-    async with leader.tunnels.open(node_id, request) as tunnel:
-        frame = await tunnel.read(FACTS_TIMEOUT_S)
-    if frame is None:
-        raise Unavailable("the agent told nothing")
-    return from_proto(Facts, frame.trace_facts)
-
-
-async def _ask_end(leader: Leader, node_id: NodeId, probe: Probe) -> Facts | str:
-    """The facts, or why there are none."""
     try:
-        return await _ask(leader, node_id, probe)
+        async with leader.tunnels.open(end.node_id, request) as tunnel:
+            frame = await tunnel.read(FACTS_TIMEOUT_S)
     except PyswarmError as error:
-        return str(error)
-
-
-def _strangers(state: State, aimed: Aim) -> str:
-    """Why source and target share no network; empty if they do."""
-    if aimed.service is None:
-        return ""
-    own = overlays(state, aimed.source)
-    theirs = networks_of(state, aimed.service)
-    if any(network_id in own for network_id in theirs):
-        return ""
-    name, other = task_name(state, aimed.source), aimed.text
-    if not theirs:
-        return f"{other} is on no network of the fleet"
-    return (
-        f"{name} and {other} share no network:"
-        f" {name} is on {_names(state, own)}, {other} on {_names(state, theirs)}"
-    )
-
-
-def _joinable(state: State, networks: tuple[NetworkId, ...]) -> str:
-    return state.networks[networks[0]].spec.name if networks else ""
-
-
-def _names(state: State, networks: "tuple[NetworkId, ...] | dict[NetworkId, str]") -> str:
-    return ", ".join(state.networks[network_id].spec.name for network_id in networks)
-
-
-def _service_name(state: State, aimed: Aim) -> str:
-    service = state.services.get(aimed.source.service_id)
-    return service.spec.name if service else ""
+        return replace(end, error=str(error))
+    if frame is None:
+        return replace(end, error="the agent told nothing")
+    return replace(end, facts=from_proto(Facts, frame.trace_facts))

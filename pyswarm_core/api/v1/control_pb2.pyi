@@ -1175,21 +1175,25 @@ class TraceNetworkRequest(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     TARGET_FIELD_NUMBER: _builtins.int
     PORT_FIELD_NUMBER: _builtins.int
+    UDP_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     """A task, or a service: its first running task."""
     target: _builtins.str
     port: _builtins.int
-    """0: the first TCP port that the service publishes or the image exposes."""
+    """0: the first port of the protocol that the service publishes or the image exposes."""
+    udp: _builtins.bool
+    """By UDP instead of TCP."""
     def __init__(
         self,
         *,
         source: _builtins.str = ...,
         target: _builtins.str = ...,
         port: _builtins.int = ...,
+        udp: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["port", b"port", "source", b"source", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["port", b"port", "source", b"source", "target", b"target", "udp", b"udp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

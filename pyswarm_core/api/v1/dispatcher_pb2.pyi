@@ -722,8 +722,8 @@ class OpenTunnel(_message.Message):
     IMAGE_PULL_FIELD_NUMBER: _builtins.int
     IMAGE_LIST_FIELD_NUMBER: _builtins.int
     IMAGE_REMOVE_FIELD_NUMBER: _builtins.int
-    TRACE_FIELD_NUMBER: _builtins.int
     IMAGE_RESOLVE_FIELD_NUMBER: _builtins.int
+    TRACE_FIELD_NUMBER: _builtins.int
     tunnel_id: _builtins.str
     @_builtins.property
     def logs(self) -> Global___LogsOptions: ...
@@ -734,9 +734,9 @@ class OpenTunnel(_message.Message):
     @_builtins.property
     def image_remove(self) -> Global___ImageRemove: ...
     @_builtins.property
-    def trace(self) -> Global___TraceProbe: ...
-    @_builtins.property
     def image_resolve(self) -> Global___ImageResolve: ...
+    @_builtins.property
+    def trace(self) -> Global___TraceProbe: ...
     def __init__(
         self,
         *,
@@ -745,14 +745,14 @@ class OpenTunnel(_message.Message):
         image_pull: Global___ImagePull | None = ...,
         image_list: Global___ImageList | None = ...,
         image_remove: Global___ImageRemove | None = ...,
-        trace: Global___TraceProbe | None = ...,
         image_resolve: Global___ImageResolve | None = ...,
+        trace: Global___TraceProbe | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "trace", b"trace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "trace", b"trace", "tunnel_id", b"tunnel_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["logs", "image_pull", "image_list", "image_remove", "trace", "image_resolve"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["logs", "image_pull", "image_list", "image_remove", "image_resolve", "trace"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1090,7 +1090,7 @@ Global___ImageReport: _TypeAlias = ImageReport  # noqa: Y015
 
 @_typing.final
 class TraceProbe(_message.Message):
-    """What one end of a way is to look at and to try; what is empty is left out."""
+    """What an agent is to look at and to try for one of its tasks; what is empty is left out."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1102,21 +1102,24 @@ class TraceProbe(_message.Message):
     LISTENERS_FIELD_NUMBER: _builtins.int
     CONNECT_TO_FIELD_NUMBER: _builtins.int
     PORT_FIELD_NUMBER: _builtins.int
+    UDP_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """In whose network namespace."""
     name: _builtins.str
     """To ask the task's resolver for."""
     vip: _builtins.str
-    """A virtual address to look up in the task's rules."""
+    """A virtual address, whose DNAT rules are read; with a name, that is the first answer."""
     address: _builtins.str
-    """The task at the other end: the way there over this network, and echoes to it."""
+    """The task at the other end: look at the path there over this network, and send echoes."""
     network_id: _builtins.str
     listeners: _builtins.bool
-    """Who listens in the namespace, and what the image exposes."""
+    """What listens in the namespace, and what the image exposes."""
     port: _builtins.int
+    udp: _builtins.bool
+    """By UDP instead of TCP."""
     @_builtins.property
     def connect_to(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """To connect to by TCP."""
+        """To connect to."""
 
     def __init__(
         self,
@@ -1129,10 +1132,11 @@ class TraceProbe(_message.Message):
         listeners: _builtins.bool = ...,
         connect_to: _abc.Iterable[_builtins.str] | None = ...,
         port: _builtins.int = ...,
+        udp: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "connect_to", b"connect_to", "listeners", b"listeners", "name", b"name", "network_id", b"network_id", "port", b"port", "task_id", b"task_id", "vip", b"vip"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "connect_to", b"connect_to", "listeners", b"listeners", "name", b"name", "network_id", b"network_id", "port", b"port", "task_id", b"task_id", "udp", b"udp", "vip", b"vip"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1145,9 +1149,11 @@ class TraceFacts(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
-    RULES_FIELD_NUMBER: _builtins.int
-    CHECKS_FIELD_NUMBER: _builtins.int
+    BACKENDS_FIELD_NUMBER: _builtins.int
+    TASK_ROUTE_FIELD_NUMBER: _builtins.int
+    HOST_ROUTE_FIELD_NUMBER: _builtins.int
     DROPPING_FIELD_NUMBER: _builtins.int
     ECHO_FIELD_NUMBER: _builtins.int
     FULL_ECHO_FIELD_NUMBER: _builtins.int
@@ -1155,191 +1161,103 @@ class TraceFacts(_message.Message):
     EXPOSED_PORTS_FIELD_NUMBER: _builtins.int
     CONNECTIONS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
+    task_route: _builtins.str
+    host_route: _builtins.str
     @_builtins.property
-    def name(self) -> Global___TraceName: ...
+    def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___TraceDifference]: ...
     @_builtins.property
-    def rules(self) -> Global___TraceRules: ...
+    def name(self) -> Global___TraceAttempt: ...
     @_builtins.property
-    def checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TraceCheck]: ...
+    def backends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def dropping(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
-    def echo(self) -> Global___TraceEcho: ...
+    def echo(self) -> Global___TraceAttempt: ...
     @_builtins.property
-    def full_echo(self) -> Global___TraceEcho: ...
+    def full_echo(self) -> Global___TraceAttempt: ...
     @_builtins.property
     def listeners(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def exposed_ports(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
-    def connections(self) -> _containers.RepeatedCompositeFieldContainer[Global___TraceConnection]: ...
+    def connections(self) -> _containers.RepeatedCompositeFieldContainer[Global___TraceAttempt]: ...
     def __init__(
         self,
         *,
         revision: _builtins.int = ...,
-        name: Global___TraceName | None = ...,
-        rules: Global___TraceRules | None = ...,
-        checks: _abc.Iterable[Global___TraceCheck] | None = ...,
+        differences: _abc.Iterable[Global___TraceDifference] | None = ...,
+        name: Global___TraceAttempt | None = ...,
+        backends: _abc.Iterable[_builtins.str] | None = ...,
+        task_route: _builtins.str = ...,
+        host_route: _builtins.str = ...,
         dropping: _abc.Iterable[_builtins.str] | None = ...,
-        echo: Global___TraceEcho | None = ...,
-        full_echo: Global___TraceEcho | None = ...,
+        echo: Global___TraceAttempt | None = ...,
+        full_echo: Global___TraceAttempt | None = ...,
         listeners: _abc.Iterable[_builtins.str] | None = ...,
         exposed_ports: _abc.Iterable[_builtins.int] | None = ...,
-        connections: _abc.Iterable[Global___TraceConnection] | None = ...,
+        connections: _abc.Iterable[Global___TraceAttempt] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["echo", b"echo", "full_echo", b"full_echo", "name", b"name", "rules", b"rules"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["echo", b"echo", "full_echo", b"full_echo", "name", b"name"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks", "connections", b"connections", "dropping", b"dropping", "echo", b"echo", "exposed_ports", b"exposed_ports", "full_echo", b"full_echo", "listeners", b"listeners", "name", b"name", "revision", b"revision", "rules", b"rules"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "connections", b"connections", "differences", b"differences", "dropping", b"dropping", "echo", b"echo", "exposed_ports", b"exposed_ports", "full_echo", b"full_echo", "host_route", b"host_route", "listeners", b"listeners", "name", b"name", "revision", b"revision", "task_route", b"task_route"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TraceFacts: _TypeAlias = TraceFacts  # noqa: Y015
 
 @_typing.final
-class TraceName(_message.Message):
+class TraceAttempt(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    ADDRESSES_FIELD_NUMBER: _builtins.int
+    TO_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     ELAPSED_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    HEARD_FIELD_NUMBER: _builtins.int
+    to: _builtins.str
     error: _builtins.str
     elapsed: _builtins.int
+    bytes: _builtins.int
+    heard: _builtins.bool
     @_builtins.property
     def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
+        to: _builtins.str = ...,
+        error: _builtins.str = ...,
+        elapsed: _builtins.int = ...,
         addresses: _abc.Iterable[_builtins.str] | None = ...,
-        error: _builtins.str = ...,
-        elapsed: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "elapsed", b"elapsed", "error", b"error"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___TraceName: _TypeAlias = TraceName  # noqa: Y015
-
-@_typing.final
-class TraceRules(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PRESENT_FIELD_NUMBER: _builtins.int
-    RESOLVER_FIELD_NUMBER: _builtins.int
-    LEADS_FIELD_NUMBER: _builtins.int
-    BACKENDS_FIELD_NUMBER: _builtins.int
-    TOLD_FIELD_NUMBER: _builtins.int
-    DISTURBED_FIELD_NUMBER: _builtins.int
-    present: _builtins.bool
-    resolver: _builtins.bool
-    leads: _builtins.bool
-    disturbed: _builtins.bool
-    @_builtins.property
-    def backends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
-    @_builtins.property
-    def told(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
-    def __init__(
-        self,
-        *,
-        present: _builtins.bool = ...,
-        resolver: _builtins.bool = ...,
-        leads: _builtins.bool = ...,
-        backends: _abc.Iterable[_builtins.str] | None = ...,
-        told: _abc.Iterable[_builtins.str] | None = ...,
-        disturbed: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "disturbed", b"disturbed", "leads", b"leads", "present", b"present", "resolver", b"resolver", "told", b"told"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___TraceRules: _TypeAlias = TraceRules  # noqa: Y015
-
-@_typing.final
-class TraceCheck(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    HOP_FIELD_NUMBER: _builtins.int
-    WHAT_FIELD_NUMBER: _builtins.int
-    WANTED_FIELD_NUMBER: _builtins.int
-    FOUND_FIELD_NUMBER: _builtins.int
-    HEALS_FIELD_NUMBER: _builtins.int
-    hop: _builtins.str
-    what: _builtins.str
-    wanted: _builtins.str
-    found: _builtins.str
-    heals: _builtins.bool
-    def __init__(
-        self,
-        *,
-        hop: _builtins.str = ...,
-        what: _builtins.str = ...,
-        wanted: _builtins.str = ...,
-        found: _builtins.str = ...,
-        heals: _builtins.bool = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["found", b"found", "heals", b"heals", "hop", b"hop", "wanted", b"wanted", "what", b"what"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___TraceCheck: _TypeAlias = TraceCheck  # noqa: Y015
-
-@_typing.final
-class TraceEcho(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    BYTES_FIELD_NUMBER: _builtins.int
-    ANSWERED_FIELD_NUMBER: _builtins.int
-    HEARD_FIELD_NUMBER: _builtins.int
-    ERROR_FIELD_NUMBER: _builtins.int
-    ELAPSED_FIELD_NUMBER: _builtins.int
-    bytes: _builtins.int
-    answered: _builtins.bool
-    heard: _builtins.bool
-    error: _builtins.str
-    elapsed: _builtins.int
-    def __init__(
-        self,
-        *,
         bytes: _builtins.int = ...,
-        answered: _builtins.bool = ...,
         heard: _builtins.bool = ...,
-        error: _builtins.str = ...,
-        elapsed: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "bytes", b"bytes", "elapsed", b"elapsed", "error", b"error", "heard", b"heard"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "bytes", b"bytes", "elapsed", b"elapsed", "error", b"error", "heard", b"heard", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TraceEcho: _TypeAlias = TraceEcho  # noqa: Y015
+Global___TraceAttempt: _TypeAlias = TraceAttempt  # noqa: Y015
 
 @_typing.final
-class TraceConnection(_message.Message):
+class TraceDifference(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    ADDRESS_FIELD_NUMBER: _builtins.int
-    ERROR_FIELD_NUMBER: _builtins.int
-    ELAPSED_FIELD_NUMBER: _builtins.int
-    address: _builtins.str
-    error: _builtins.str
-    elapsed: _builtins.int
+    WHERE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    where: _builtins.str
+    text: _builtins.str
     def __init__(
         self,
         *,
-        address: _builtins.str = ...,
-        error: _builtins.str = ...,
-        elapsed: _builtins.int = ...,
+        where: _builtins.str = ...,
+        text: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "elapsed", b"elapsed", "error", b"error"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text", "where", b"where"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TraceConnection: _TypeAlias = TraceConnection  # noqa: Y015
+Global___TraceDifference: _TypeAlias = TraceDifference  # noqa: Y015

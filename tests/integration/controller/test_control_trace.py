@@ -13,36 +13,25 @@ from pyswarm_core.api.v1 import dispatcher_pb2 as dp
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NodeId
-from pyswarm_core.objects import Endpoint, VirtualIp
-from pyswarm_core.traces import (
-    Check,
-    ConnectionFact,
-    EchoFact,
-    Facts,
-    Hop,
-    NameFact,
-    Probe,
-    RulesFact,
-)
+from pyswarm_core.objects import Block, Endpoint, VirtualIp
+from pyswarm_core.traces import Attempt, Difference, Facts, Hop, Probe
 from tests.fixtures.build import Numbered
 from tests.integration.controller.conftest import Api
 from tests.unit.controller.leader.endpoints.build import NET, WEB, backend, world
 
 VIP, THERE = "10.128.255.254", "10.128.0.2"
-ECHO = EchoFact(bytes=84, answered=True)
 WHOLE = Facts(
     revision=1,
-    name=NameFact(addresses=(VIP,)),
-    rules=RulesFact(
-        present=True, resolver=True, leads=True,
-        backends=("10.128.0.1", THERE), told=("10.128.0.1", THERE),
-    ),
-    echo=ECHO,
-    full_echo=ECHO,
+    name=Attempt(to="web", addresses=(VIP,)),
+    backends=("10.128.0.1", THERE),
+    task_route="src 10.128.0.1 src 10.128.0.2",
+    echo=Attempt(bytes=84),
+    full_echo=Attempt(bytes=1450),
     listeners=("0.0.0.0:80",),
     exposed_ports=(80,),
-    connections=(ConnectionFact(address=THERE), ConnectionFact(address=VIP)),
-)  # fmt: skip
+    connections=(Attempt(to=THERE), Attempt(to=VIP)),
+)
+BLOCKS = (Block(cidr="10.128.0.1/32", node_number=1), Block(cidr=f"{THERE}/32", node_number=2))
 Frames = Sequence[dp.TunnelFrame | None]
 
 
@@ -58,7 +47,10 @@ class Agents:
             endpoint=Endpoint(virtual_ips=(VirtualIp(network_id=NET, addr=VIP),)),
         )
         desk.put(
-            Writes(objects=(*stored.networks.values(), service), tasks=list(stored.tasks.values()))
+            Writes(
+                objects=(replace(stored.networks[NET], blocks=BLOCKS), service),
+                tasks=list(stored.tasks.values()),
+            )
         )
         for name in ("n1", "n2"):
             desk.agents[NodeId(name)] = self.telling(name, WHOLE)
@@ -82,7 +74,7 @@ async def test_both_ends_are_asked_and_their_facts_judged(api: Api) -> None:
     assert all(hop.ok for hop in hops), hops
     assert [hop.hop for hop in hops][-3:] == ["listener", "connect", "connect"]
     first, *way, last = agents.probes
-    assert (first[0], first[1].name, first[1].vip) == ("n1", "web", VIP)
+    assert (first[0], first[1].name, first[1].vip) == ("n1", "web", "")
     asked = {(name, p.address, p.network_id, p.listeners) for name, p in way}
     assert asked == {("n1", THERE, "net", False), ("n2", "10.128.0.1", "net", True)}
     assert (last[0], last[1].connect_to, last[1].port) == ("n1", (THERE, VIP), 80)
@@ -90,8 +82,8 @@ async def test_both_ends_are_asked_and_their_facts_judged(api: Api) -> None:
 
 async def test_nothing_behind_a_broken_hop_is_asked_for(api: Api) -> None:
     agents = Agents(api)
-    broken = Check(hop="host", what="FDB entry", wanted="dst 192.0.2.1", found="")
-    api.desk.agents[NodeId("n2")] = agents.telling("n2", replace(WHOLE, checks=(broken,)))
+    broken = Difference(where="host", text="fdb is missing")
+    api.desk.agents[NodeId("n2")] = agents.telling("n2", replace(WHOLE, differences=(broken,)))
     last = (await traced(api))[-1]
     assert (last.hop, last.place, last.ok) == ("host", "n2", False)
     assert not [p for _, p in agents.probes if p.connect_to]

@@ -29,7 +29,7 @@ def test_a_whole_way_is_a_table_and_exit_code_0(pyswarm: Pyswarm, script: Script
         ["listener", "db.1", "ok", "port", "80"],
     ]
     (sent,) = script.requests("TraceNetwork")
-    assert (sent.source, sent.target, sent.port) == ("web.1", "db", 5432)
+    assert (sent.source, sent.target, sent.port, sent.udp) == ("web.1", "db", 5432, False)
 
 
 def test_a_broken_hop_ends_with_its_remedy_and_exit_code_1(
@@ -50,14 +50,25 @@ def test_json_has_a_hop_a_line_with_the_remedy(pyswarm: Pyswarm, script: Script)
     assert (last["Hop"], last["State"], last["Remedy"]) == ("listener", "broken", "bind")
 
 
-@pytest.mark.parametrize("target", ["db:", "db:0", "db:65536", "db:http", ":80"])
+@pytest.mark.parametrize("target", ["db:", "db:0", "db:65536", "db:http", ":80", "db:80/sctp"])
 def test_a_port_that_is_none_is_refused(pyswarm: Pyswarm, script: Script, target: str) -> None:
     ran = pyswarm("net", "trace", "web", target)
     assert ran.code == 2
     assert script.requests("TraceNetwork") == []
 
 
-def test_an_ipv6_address_is_no_name_with_a_port(pyswarm: Pyswarm, script: Script) -> None:
+@pytest.mark.parametrize(
+    ("target", "sent"),
+    [
+        ("dns:53/udp", ("dns", 53, True)),
+        ("fd00::1", ("fd00::1", 0, False)),
+        ("[fd00::1]:80", ("fd00::1", 80, False)),
+    ],
+)
+def test_udp_and_addresses_of_ipv6(
+    pyswarm: Pyswarm, script: Script, target: str, sent: tuple[str, int, bool]
+) -> None:
     script.on("TraceNetwork", NotFound("x"))
-    assert pyswarm("net", "trace", "web", "fd00::1").code == 1
-    assert script.requests("TraceNetwork")[0].target == "fd00::1"
+    assert pyswarm("net", "trace", "web", target).code == 1
+    (request,) = script.requests("TraceNetwork")
+    assert (request.target, request.port, request.udp) == sent

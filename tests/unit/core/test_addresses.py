@@ -2,11 +2,16 @@
 
 from ipaddress import IPv4Address, IPv6Address
 
-from pyswarm_core.addresses import address6, block6, packed6
+import pytest
+
+from pyswarm_core.addresses import address4, address6, block6, packed6
 
 
 def test_host_n_of_one_subnet_is_host_n_of_the_other() -> None:
     assert address6("10.128.0.0/16", "fd00:1::/64", "10.128.1.5") == "fd00:1::105"
+    assert address4("10.128.0.0/16", "fd00:1::/64", "fd00:1::105") == "10.128.1.5"
+    with pytest.raises(ValueError, match="IPv4"):
+        address4("10.128.0.0/16", "fd00:1::/64", "fd00:1::1:0:0")
 
 
 def test_packed_addresses_follow_in_the_same_way() -> None:

@@ -143,8 +143,8 @@ def test_texts_are_one_printable_line() -> None:
 def test_every_text_of_a_message_is_cleaned() -> None:
     frame = dispatcher_pb2.TunnelFrame(
         trace_facts=dispatcher_pb2.TraceFacts(
-            name=dispatcher_pb2.TraceName(addresses=["10.0.0.1", "\x1b"], error="a\nb"),
-            checks=[dispatcher_pb2.TraceCheck(hop="x", found="\x07", heals=True)],
+            name=dispatcher_pb2.TraceAttempt(addresses=["10.0.0.1", "\x1b"], error="a\nb"),
+            differences=[dispatcher_pb2.TraceDifference(where="host", text="\x07")],
             exposed_ports=[80],
         )
     )
@@ -152,8 +152,7 @@ def test_every_text_of_a_message_is_cleaned() -> None:
     facts = frame.trace_facts
     assert list(facts.name.addresses) == ["10.0.0.1", "\\x1b"]
     assert facts.name.error == "a b"
-    assert facts.checks[0].found == "\\x07"
-    assert facts.checks[0].heals
+    assert facts.differences[0].text == "\\x07"
     assert list(facts.exposed_ports) == [80]
 
 

@@ -1,90 +1,82 @@
-"""Faults injected into the facts of a whole way: each is named at its hop, with a remedy."""
+"""Faults put into the facts of a whole path: each is named at its hop, with a remedy."""
 
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from controller.api.tracing.hops import HOPS, Case, Side, judge
-from pyswarm_core.traces import (
-    Check,
-    ConnectionFact,
-    EchoFact,
-    Facts,
-    Hop,
-    NameFact,
-    RulesFact,
-)
+from controller.api.tracing.ends import End, Target, Vip
+from controller.api.tracing.hops import Case, carried, connected, resolved
+from pyswarm_core.ids import NetworkId, TaskId
+from pyswarm_core.states import TaskState
+from pyswarm_core.traces import Attempt, Difference, Facts, Hop
+from tests.unit.controller.leader.endpoints.build import WEB, world
 
 VIP, HERE, THERE = "10.128.255.254", "10.128.0.2", "10.128.0.66"
-ECHO, FULL = EchoFact(bytes=84, answered=True, elapsed=5), EchoFact(bytes=1450, answered=True)
-SILENT = EchoFact(bytes=84)
-HEARS = EchoFact(bytes=84, heard=True)
-RULES = RulesFact(present=True, resolver=True, leads=True, backends=(THERE,), told=(THERE,))
+NET, BACK = NetworkId("net"), NetworkId("back")
+ECHO, FULL = Attempt(bytes=84, elapsed=5), Attempt(bytes=1450)
+LOST = Attempt(bytes=84, error="no answer within 2 s")
+HEARS = replace(LOST, heard=True)
 
 
-def check(hop: str, what: str, wanted: str = "right", found: str = "right") -> Check:
-    return Check(hop=hop, what=what, wanted=wanted, found=found)
+def end(name: str, host: str, address: str) -> End:
+    facts = Facts(
+        revision=7,
+        name=Attempt(to="db", addresses=(VIP,), elapsed=3),
+        backends=(THERE,),
+        task_route=f"via 10.128.0.1 dev eth0 src {address}",
+        host_route="via 240.0.0.2 dev f-x1",
+        echo=ECHO,
+        full_echo=FULL,
+        listeners=("0.0.0.0:80",),
+        connections=(Attempt(to=THERE, elapsed=9), Attempt(to=VIP)),
+    )
+    return End(
+        name=name, host=host, underlay=f"192.0.2.{host[-1]}", task_id=TaskId(name),
+        addresses={NET: address}, network_id=NET, network="net", address=address, facts=facts,
+    )  # fmt: skip
 
 
-CHECKS = (
-    check("task", "the task's route to it", "dev eth0", "dev eth0"),
-    check("host", "the host's route to it", "dev x", "dev x"),
-    check("mtu", "MTU of x", "1450", "1450"),
-    check("rules", "table inet pyswarm_f"),
-)
-FOUND = Facts(
-    revision=7,
-    name=NameFact(addresses=(VIP,), elapsed=3),
-    rules=RULES,
-    checks=CHECKS,
-    echo=ECHO,
-    full_echo=FULL,
-    listeners=("0.0.0.0:80",),
-    connections=(ConnectionFact(address=THERE, elapsed=9), ConnectionFact(address=VIP)),
-)
+NEAR, FAR = end("web.1", "host1", HERE), end("db.1", "host2", THERE)
+SERVICE = world().services[WEB]
 WHOLE = Case(
-    near=Side(task="web.1", host="host1", underlay="192.0.2.1", address=HERE, facts=FOUND),
-    far=Side(task="db.1", host="host2", underlay="192.0.2.2", address=THERE, facts=FOUND),
-    service="web",
-    target="db",
-    name="db",
-    vip=VIP,
-    backends=(THERE,),
+    near=NEAR,
+    far=FAR,
+    target=Target(text="db", name="db", service=SERVICE),
+    vip=Vip(VIP, (THERE,)),
     revision=9,
     port=80,
 )
 
 
-def near(**changes: Any) -> Case:
-    return replace(WHOLE, near=replace(WHOLE.near, facts=replace(FOUND, **changes)))
+def near(**facts: Any) -> Case:
+    return replace(WHOLE, near=replace(NEAR, facts=replace(NEAR.facts, **facts)))
 
 
-def far(**changes: Any) -> Case:
-    assert WHOLE.far is not None
-    return replace(WHOLE, far=replace(WHOLE.far, facts=replace(FOUND, **changes)))
+def far(**facts: Any) -> Case:
+    return replace(WHOLE, far=replace(FAR, facts=replace(FAR.facts, **facts)))
 
 
-def both(here: EchoFact, there: EchoFact, **changes: Any) -> Case:
-    case = near(echo=here, **changes)
-    return replace(case, far=far(echo=there).far)
+def both(here: Attempt, there: Attempt, **facts: Any) -> Case:
+    return replace(near(echo=here, **facts), far=far(echo=there).far)
 
 
-def harmed(hop: str) -> tuple[Check, ...]:
-    """The checks with that hop's thing missing."""
-    return tuple(replace(c, found="") if c.hop == hop else c for c in CHECKS)
+def differing(where: str) -> dict[str, Any]:
+    return {"differences": (Difference(where=where, text=f"{where} differs"),)}
 
 
 def walked(case: Case) -> list[Hop]:
+    """The hops up to the first broken one."""
     hops: list[Hop] = []
-    for stage in HOPS:
-        hops += judge(stage, case)
-        if hops and not hops[-1].ok:
-            break
+    for stage in (resolved, carried, connected):
+        for hop in stage(case):
+            hops.append(hop)
+            if not hop.ok:
+                return hops
     return hops
 
 
-def test_a_whole_way_is_told_hop_by_hop() -> None:
+def test_a_whole_path_is_told_hop_by_hop() -> None:
     hops = walked(WHOLE)
     assert [hop.hop for hop in hops] == [
         *("name", "vip", "backend", "task", "host", "host", "task", "rules", "rules"),
@@ -92,89 +84,101 @@ def test_a_whole_way_is_told_hop_by_hop() -> None:
     ]
     assert all(hop.ok and not hop.remedy for hop in hops)
     assert (hops[0].elapsed, hops[-2].elapsed) == (3, 9)
+    assert hops[3].found == f"{THERE} via 10.128.0.1 dev eth0 src {HERE}"
 
 
 def test_of_one_host_the_bridge_is_told_instead_of_a_tunnel() -> None:
-    assert WHOLE.far is not None
-    hops = walked(replace(WHOLE, far=replace(WHOLE.far, host="host1")))
-    words = [hop.hop for hop in hops]
+    words = [hop.hop for hop in walked(replace(WHOLE, far=replace(FAR, host="host1")))]
     assert words.count("host") == words.count("rules") == 1
     assert "bridge" in words
     assert "tunnel" not in words
 
 
-def test_a_task_that_reaches_itself_has_no_way_between() -> None:
-    hops = walked(replace(WHOLE, far=replace(WHOLE.near)))
-    assert [hop.hop for hop in hops][3:] == ["listener", "connect", "connect"]
+def test_a_task_that_reaches_itself_has_no_path_between() -> None:
+    assert [hop.hop for hop in walked(replace(WHOLE, far=NEAR))][3:] == [
+        *("listener", "connect", "connect")
+    ]
 
 
+NOBODYS = Target(text="nope", name="nope")
 BROKEN: dict[str, tuple[Case, str, str, str]] = {
     "no network in common": (
-        replace(WHOLE, strangers="web.1 and db share no network", join="back"),
-        "name", "web.1", "--network-add back web",
+        replace(WHOLE, unjoined="back"), "name", "web.1", "--network-add back web",
     ),
-    "no resolver": (
-        near(name=NameFact(error="Connection refused"), rules=RulesFact()),
-        "name", "web.1", "do not lead to the resolver",
+    "changed rules": (
+        near(name=Attempt(error="Connection refused"), **differing("task_rules")),
+        "name", "web.1", "task_rules differs",
     ),
     "a resolver that is silent": (
-        near(name=NameFact(error="no answer within 2 s")), "name", "web.1", "agent of host1",
+        near(name=Attempt(error="no answer")), "name", "web.1", "agent of host1",
     ),
     "a name of nobody's that other servers fail at": (
         replace(
-            near(name=NameFact(error="the resolver was told SERVFAIL")),
-            name="nope", target="nope", vip="", backends=(), far=None,
+            near(name=Attempt(to="nope", error="SERVFAIL")), target=NOBODYS, vip=None, far=None
         ),
         "name", "web.1", "no service, alias or task of the fleet is called nope",
     ),
-    "no such name": (near(name=NameFact()), "name", "web.1", "there is no address for db"),
+    "no such name": (near(name=Attempt(to="db")), "name", "web.1", "there is no address for db"),
     "an old answer": (
-        near(name=NameFact(addresses=("10.128.255.1",))), "name", "web.1", f"should be {VIP}",
+        near(name=Attempt(addresses=("10.128.255.1",))), "name", "web.1", f"should be {VIP}",
     ),
-    "no rules": (near(rules=RulesFact()), "vip", "web.1", "are gone"),
-    "an unknown virtual address": (
-        near(rules=replace(RULES, leads=False)), "vip", "web.1", f"do not know {VIP}",
+    "changed rules of a virtual address": (
+        near(**differing("task_rules"), backends=()), "vip", "web.1", "repairs this",
     ),
-    "rules that lead elsewhere": (
-        near(rules=replace(RULES, backends=("10.128.0.9",))), "vip", "web.1", "mends this",
-    ),
-    "a host that lags": (
-        replace(WHOLE, backends=(THERE, "10.128.0.99")),
+    "a host that is behind": (
+        replace(WHOLE, vip=Vip(VIP, (THERE, "10.128.0.99"))),
         "vip", "web.1", "host1 follows revision 7, the fleet is at 9",
     ),
     "nobody serves": (
-        replace(near(rules=replace(RULES, backends=(), told=())), backends=()),
-        "vip", "web.1", "`pyswarm why db`",
+        replace(near(backends=()), vip=Vip(VIP, ())), "vip", "web.1", "`pyswarm why db`",
     ),
     "nobody has the address": (replace(WHOLE, far=None), "backend", "web.1", "no running task"),
     "a task that has ended": (
-        replace(WHOLE, trouble="the task is failed"), "backend", "db.1", "`pyswarm why db.1`",
+        replace(WHOLE, far=replace(FAR, state=TaskState.FAILED)),
+        "backend", "db.1", "`pyswarm why db.1`",
     ),
-    "the near task's route": (near(checks=harmed("task")), "task", "web.1", "found nothing"),
-    "the near host's route": (near(checks=harmed("host")), "host", "host1", "found nothing"),
-    "the far host's route": (far(checks=harmed("host")), "host", "host2", "found nothing"),
-    "the far task's route": (far(checks=harmed("task")), "task", "db.1", "found nothing"),
-    "our rules": (far(checks=harmed("rules")), "rules", "host2", "table inet pyswarm_f"),
+    "a task of another network": (
+        replace(WHOLE, far=replace(FAR, network_id=BACK, network="back")),
+        "backend", "db.1", "--network-add back web",
+    ),
+    "an agent that is away": (
+        replace(WHOLE, far=replace(FAR, error="no answer")),
+        "backend", "host2", "`pyswarm node ls`",
+    ),
+    "no route in the task": (near(task_route=""), "task", "web.1", "unreachable"),
+    "another source": (far(task_route="dev eth0 src 10.9.9.9"), "task", "db.1", f"src {THERE}"),
+    "a host's network": (far(**differing("host")), "host", "host2", "repairs this"),
+    "a foreign route": (near(**differing("route")), "host", "host1", "--subnet"),
+    "a host that was not told": (
+        near(**differing("peer")), "host", "host1", "host1 follows revision 7",
+    ),
+    "a host's rules": (far(**differing("rules")), "rules", "host2", "repairs this"),
     "Docker's rules": (
-        both(SILENT, SILENT, dropping=("table ip filter chain FORWARD",)),
+        both(LOST, LOST, dropping=("table ip filter chain FORWARD",)),
         "rules", "host1", "DOCKER-USER",
     ),
-    "a tunnel there": (both(SILENT, SILENT), "tunnel", "web.1 to db.1", "192.0.2.1 to 192.0.2.2"),
-    "a tunnel back": (both(SILENT, HEARS), "tunnel", "db.1 to web.1", "192.0.2.2 to 192.0.2.1"),
-    "a device's MTU": (near(checks=harmed("mtu")), "mtu", "web.1 to db.1", "on host1: MTU of x"),
+    "a tunnel there": (both(LOST, LOST), "tunnel", "web.1 to db.1", "192.0.2.1 to 192.0.2.2"),
+    "a tunnel back": (both(LOST, HEARS), "tunnel", "db.1 to web.1", "192.0.2.2 to 192.0.2.1"),
     "the underlay's MTU": (
-        far(full_echo=EchoFact(bytes=1450)), "mtu", "db.1 to web.1", "must carry 1500 bytes",
+        far(full_echo=Attempt(bytes=1450, error="lost")),
+        "mtu", "db.1 to web.1", "must carry 1500 bytes",
     ),
     "nothing listens": (far(listeners=("0.0.0.0:22",)), "listener", "db.1", "there is 0.0.0.0:22"),
     "it listens to itself": (
         far(listeners=("127.0.0.1:80", "[::1]:80")), "listener", "db.1", "bind 0.0.0.0",
     ),
+    "it listens to the other IP version": (
+        replace(
+            WHOLE, far=replace(FAR, address="fd00::42"), near=replace(NEAR, task_id=FAR.task_id)
+        ),
+        "listener", "db.1", "not of fd00::42",
+    ),
     "it accepts nobody": (
-        near(connections=(ConnectionFact(address=THERE, error="refused"),)),
+        near(connections=(Attempt(to=THERE, error="refused"),)),
         "connect", "web.1", f"{THERE}:80: refused",
     ),
     "another backend accepts nobody": (
-        near(connections=(ConnectionFact(address=VIP, error="refused"),)),
+        near(connections=(Attempt(to=VIP, error="refused"),)),
         "connect", "web.1", "another backend",
     ),
 }  # fmt: skip
@@ -182,19 +186,10 @@ BROKEN: dict[str, tuple[Case, str, str, str]] = {
 
 @pytest.mark.parametrize(("case", "hop", "place", "says"), BROKEN.values(), ids=BROKEN)
 def test_a_fault_is_named_at_its_hop(case: Case, hop: str, place: str, says: str) -> None:
-    hops = walked(case)
-    assert all(before.ok for before in hops[:-1])
-    last = hops[-1]
+    last = walked(case)[-1]
     assert (last.hop, last.place, last.ok) == (hop, place, False)
     assert says in f"{last.found} {last.remedy}"
     assert last.remedy
-
-
-def test_the_remedy_says_whether_the_agent_mends_it() -> None:
-    for heals, says in ((True, "mends this within 15 s"), (False, "end the task")):
-        broken = replace(check("task", "eth0", "up", "down"), heals=heals)
-        (*_, last) = walked(near(checks=(broken,)))
-        assert says in last.remedy
 
 
 def test_a_foreign_policy_that_lets_the_pair_pass_is_no_fault() -> None:
@@ -203,13 +198,15 @@ def test_a_foreign_policy_that_lets_the_pair_pass_is_no_fault() -> None:
     assert "lets the pair pass" in next(hop.found for hop in hops if hop.hop == "rules")
 
 
-def test_an_agent_that_cannot_be_asked_is_named() -> None:
-    (hop,) = judge(HOPS[1], replace(WHOLE, trouble="node host2 is not connected"))
-    assert (hop.hop, hop.place, hop.ok) == ("backend", "host2", False)
-    assert "host2" in hop.remedy
-
-
 def test_an_address_outside_the_fleet_is_only_connected_to() -> None:
-    case = replace(WHOLE, far=None, outside=True, name="", vip="", near=replace(WHOLE.near))
-    outside = replace(case, near=replace(case.near, facts=replace(FOUND, name=None, rules=None)))
+    facts = replace(NEAR.facts, name=None)
+    outside = replace(
+        WHOLE, near=replace(NEAR, facts=facts), far=None, vip=None, outside=True,
+        target=Target(text="192.0.2.9", address="192.0.2.9"),
+    )  # fmt: skip
     assert [hop.hop for hop in walked(outside)] == ["backend", "connect", "connect"]
+
+
+def test_of_udp_only_a_refusal_is_told() -> None:
+    hop = walked(replace(WHOLE, udp=True))[-1]
+    assert (hop.ok, hop.found) == (True, f"{VIP}:80 refuses no datagram")

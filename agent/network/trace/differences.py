@@ -1,0 +1,58 @@
+"""What differs between plan and kernel on a path from a task. PURE.
+
+Most is what the dataplane's `check` finds and its `sync` repairs. What names only devices of other
+networks is left out.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from agent.network.base import Drift
+from agent.network.names import Names
+from pyswarm_core.ids import NetworkId, TaskId
+from pyswarm_core.traces import Difference
+
+
+class Chosen(msgspec.Struct, frozen=True, kw_only=True):
+    """The route that the kernel chooses to an address; without a device: there is none."""
+
+    device: str = ""
+    via: str = ""
+    source: str = ""
+    mtu: int = 0
+    """Of the device."""
+
+    def __str__(self) -> str:
+        words = {"via": self.via, "dev": self.device, "src": self.source}
+        return " ".join(f"{word} {value}" for word, value in words.items() if value)
+
+
+def of_plan(
+    drifts: Iterable[Drift], names: Names, task_id: TaskId, network_id: NetworkId
+) -> Iterator[Difference]:
+    """Those of the task's rules, the host and its rules, and the network's devices."""
+    ours = (names.bridge(network_id), names.vxlan(network_id), names.veth(task_id, network_id))
+    for drift in drifts:
+        devices = re.findall(rf"{names.prefix}[a-z][0-9a-f]+", drift.detail)
+        if drift.detail == f"task {task_id}":
+            text = "somebody changed the rules in the task's namespace (table inet pyswarm)"
+            yield Difference(where="task_rules", text=text)
+        elif drift.kind == "rules" and names.table in drift.detail:
+            yield Difference(where="rules", text=f"somebody changed table {drift.detail}")
+        elif drift.kind != "rules" and (not devices or any(one in ours for one in devices)):
+            text = f"{drift.kind} {drift.detail} differs between plan and kernel"
+            yield Difference(where="host", text=text)
+
+
+def of_route(
+    route: Chosen, names: Names, network_id: NetworkId, address: str
+) -> Iterator[Difference]:
+    """Whether the host's route to the address does not lead into the network."""
+    if not route.device:
+        text = f"the host has no route to {address}: it was not told which host has it"
+        yield Difference(where="peer", text=text)
+    elif route.device not in (names.bridge(network_id), names.vxlan(network_id)):
+        text = f"the host's route to {address} is {route}, which is not of the network"
+        yield Difference(where="route", text=text)
