@@ -363,6 +363,9 @@ RESOLVES_AT_ONCE = 32
 """Images whose digests one controller has looked up at once; more wait, and are made without."""
 RESOLVERS_ASKED = 3
 """Agents that are asked for one digest: not every host reaches every registry."""
+EXEC_OUTPUT_MAX = 4_096
+"""Bytes kept of what a command in a container writes; Docker keeps as many of a health check."""
+
 DETAIL_LENGTH_MAX = 512
 """Bytes (of UTF-8) kept of a task's message and of its error."""
 DETAIL_LENGTH_OLD = 64

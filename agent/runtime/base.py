@@ -11,6 +11,8 @@ from typing import Protocol
 
 import msgspec
 
+CPU_PERIOD_US = 100_000
+
 
 class RuntimeFailed(Exception):
     """The container cannot be made or run; the text is the OCI runtime's own, fit for a task."""
@@ -71,22 +73,63 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True):
 class Found(msgspec.Struct, frozen=True, kw_only=True):
     """A container that is there, whoever made it.
 
-    `pid` is 0 once stopped. `exit` is set exactly when stopped.
+    `pid` is 0 once stopped. `exit` is set exactly when stopped. `paused` may be set while running.
     """
 
     id: str
     state: ContainerState
     pid: int = 0
     exit: Exit | None = None
+    paused: bool = False
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """One reading of a container's cgroup. `memory_bytes` leaves out cache the kernel can drop."""
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """One reading of a container's cgroup.
+
+    `memory_bytes` leaves out cache the kernel can drop. A limit of 0 is none. `cpu_ns` and the
+    bytes read from and written to disks count from the container's start.
+    """
 
     memory_bytes: int = 0
     memory_limit_bytes: int = 0
     cpu_ns: int = 0
     pids: int = 0
+    io_read_bytes: int = 0
+    io_write_bytes: int = 0
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the kernel lets a container use; 0 is unlimited. `cpu_quota_us` is per CPU_PERIOD_US."""
+
+    cpu_quota_us: int = 0
+    memory_bytes: int = 0
+    memory_and_swap_bytes: int = 0
+    pids: int = 0
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """A command for a running container. What is left empty is as for the container's own program.
+
+    `env` (NAME=VALUE) is added. `user` is Docker's `USER[:GROUP]`, by the container's own files.
+    """
+
+    args: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    user: str = ""
+    workdir: str = ""
+
+
+class CommandResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How a command ended.
+
+    `code` is 127 if its program is not there, 126 if it cannot be run (`output` says why), and
+    128 + the signal that ended it. `output` is the first EXEC_OUTPUT_MAX bytes of what it wrote to
+    both streams.
+    """
+
+    code: int
+    output: bytes = b""
+    timed_out: bool = False
 
 
 class Runtime(Protocol):
@@ -138,7 +181,38 @@ class Runtime(Protocol):
         """Every exit not yet removed, then each new one as it happens; one may come twice."""
         ...
 
-    async def usage(self, container_id: str) -> Usage | None:
+    async def exec(self, container_id: str, command: Command, timeout_s: float) -> CommandResult:
+        """Run a command in a running container, without input, and wait for it.
+
+        Nothing of it is left afterwards: what it started is killed when it ends, when the time is
+        over, and when this call is cancelled. Raises RuntimeFailed if the container is not running
+        or is paused, or if there is no such user.
+        """
+        ...
+
+    async def pause(self, container_id: str) -> None:
+        """Stop every process of a running container where it is. May be repeated.
+
+        SIGKILL and `remove` end a paused container; other signals wait for `resume`.
+        Raises RuntimeFailed if it is not running or will not stop.
+        """
+        ...
+
+    async def resume(self, container_id: str) -> None:
+        """Let a paused container go on; one that is not paused does anyway.
+
+        Raises RuntimeFailed if it is not running.
+        """
+        ...
+
+    async def update(self, container_id: str, limits: Limits) -> None:
+        """Change a container's limits while it runs.
+
+        Raises RuntimeFailed if it is not there or the kernel refuses; then none has changed.
+        """
+        ...
+
+    async def stats(self, container_id: str) -> Stats | None:
         """What the container uses now; None if it is not there."""
         ...
 

@@ -6,6 +6,7 @@ nothing outside the parent that the agent's configuration names is ever written 
 
 import errno
 import os
+import re
 import signal
 import threading
 import time
@@ -15,12 +16,14 @@ from pathlib import Path
 
 import msgspec
 
-from agent.runtime.base import RuntimeFailed, Usage
+from agent.runtime.base import RuntimeFailed, Stats
 from pyswarm_core.plaintext import split_lines
 
 _UNLIMITED = 1 << 60
 _REMOVE_TIMEOUT_S = 10.0
 _PAUSE_S = 0.0005
+_READ = re.compile(r" (?:rbytes=|Read )([0-9]+)")
+_WRITTEN = re.compile(r" (?:wbytes=|Write )([0-9]+)")
 
 
 class CgroupMode(StrEnum):
@@ -75,27 +78,31 @@ def mounted() -> Hierarchies:
     return parse_mounts(Path("/proc/self/mountinfo").read_text())
 
 
-def usage(hierarchies: Hierarchies, path: str) -> Usage | None:
-    """What the processes in cgroup `path` use now; None if there is no such cgroup."""
+def stats(hierarchies: Hierarchies, path: str) -> Stats | None:
+    """What the processes in cgroup `path` use; None if there is no such cgroup."""
     memory = hierarchies.controller("memory", path)
     if memory is None or not memory.is_dir():
         return None
     pids = hierarchies.controller("pids", path)
+    disks = hierarchies.controller("io" if not hierarchies.v1 else "blkio", path)
     if not hierarchies.v1:
-        used, limit = _number(memory / "memory.current"), _number(memory / "memory.max")
+        used, limit = number(memory / "memory.current"), number(memory / "memory.max")
         droppable = _field(memory / "memory.stat", "inactive_file")
         cpu_ns = _field(memory / "cpu.stat", "usage_usec") * 1000
     else:
-        used = _number(memory / "memory.usage_in_bytes")
-        limit = _number(memory / "memory.limit_in_bytes")
+        used = number(memory / "memory.usage_in_bytes")
+        limit = number(memory / "memory.limit_in_bytes")
         droppable = _field(memory / "memory.stat", "total_inactive_file")
         accounting = hierarchies.controller("cpuacct", path)
-        cpu_ns = _number(accounting / "cpuacct.usage") if accounting else 0
-    return Usage(
+        cpu_ns = number(accounting / "cpuacct.usage") if accounting else 0
+    read, written = _disk_bytes(disks) if disks else (0, 0)
+    return Stats(
         memory_bytes=max(0, used - droppable),
         memory_limit_bytes=limit if limit < _UNLIMITED else 0,
         cpu_ns=cpu_ns,
-        pids=_number(pids / "pids.current") if pids else 0,
+        pids=number(pids / "pids.current") if pids else 0,
+        io_read_bytes=read,
+        io_write_bytes=written,
     )
 
 
@@ -131,12 +138,16 @@ def remove(hierarchies: Hierarchies, path: str) -> None:
                 raise RuntimeFailed(f"cgroup {root}{path} stays busy; processes left: {left}")
             # Those that were told to die already take a moment to leave.
             if pause_s > 4 * _PAUSE_S:
-                _kill_everyone(hierarchies, path)
+                kill(hierarchies, path)
             time.sleep(pause_s)
             pause_s = min(pause_s * 2, 0.1)
 
 
-def _kill_everyone(hierarchies: Hierarchies, path: str) -> None:
+def kill(hierarchies: Hierarchies, path: str) -> None:
+    """SIGKILL every process in cgroup `path` and below, also those that fork meanwhile.
+
+    Some may be left where they cannot be frozen; `remove` goes on until none is.
+    """
     if not hierarchies.v1:
         with suppress(OSError):
             Path(f"{hierarchies.unified}{path}/cgroup.kill").write_text("1")
@@ -198,7 +209,24 @@ def _try_remove(directory: Path) -> bool:
     return True
 
 
-def _number(path: Path) -> int:
+def _disk_bytes(directory: Path) -> tuple[int, int]:
+    """Bytes read from and written to all disks."""
+    for name in ("io.stat", "blkio.throttle.io_service_bytes_recursive"):
+        with suppress(OSError):
+            return io_bytes((directory / name).read_text())
+    return 0, 0
+
+
+def io_bytes(text: str) -> tuple[int, int]:
+    """The bytes read and written that v2's `io.stat` or v1's `io_service_bytes` tell. PURE.
+
+    v2: `8:0 rbytes=90 wbytes=0 …`, a line for each disk. v1: `8:0 Read 90`, one for each number.
+    """
+    return sum(map(int, _READ.findall(text))), sum(map(int, _WRITTEN.findall(text)))
+
+
+def number(path: Path) -> int:
+    """The number in a file; 0 if it is not there, and very large for `max`."""
     try:
         text = path.read_text().strip()
     except OSError:

@@ -167,7 +167,7 @@ def plain_message(raw: str) -> str:
     _, found, rest = text.partition(' msg="')
     if found:
         text = rest.rpartition('"')[0].replace('\\"', '"')
-    return text.removeprefix("runc create failed: ")
+    return text.removeprefix("runc create failed: ").removeprefix("exec failed: ")
 
 
 def reopen_log(bundle: Path) -> bool:

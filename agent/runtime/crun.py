@@ -13,11 +13,22 @@ from typing import ParamSpec, TypeVar
 from asyncinotify import Mask
 
 from agent.runtime import cgroups, logrotate
-from agent.runtime.base import ContainerConfig, Exit, Found, Usage
+from agent.runtime.base import (
+    Command,
+    CommandResult,
+    ContainerConfig,
+    Exit,
+    Found,
+    Limits,
+    RuntimeFailed,
+    Stats,
+)
 from agent.runtime.cgroups import Hierarchies
 from agent.runtime.conmon import Binaries
 from agent.runtime.layout import Layout
 from agent.runtime.procs import Process
+from agent.runtime.running import execs
+from agent.runtime.running.execs import Running
 from agent.runtime.steps import Steps
 from agent.runtime.watch import FileWatch, MonitorWatch
 from pyswarm_core.aio.logs import EventLog
@@ -96,9 +107,48 @@ class ConmonRuntime:
                 told = ended
                 await watch.changed(_EXITS_PERIOD_S)
 
-    async def usage(self, container_id: str) -> Usage | None:
+    async def exec(self, container_id: str, command: Command, timeout_s: float) -> CommandResult:
         """See `Runtime`."""
-        return cgroups.usage(self._hierarchies, self._layout.cgroup(container_id))
+        begun = self._making.submit(self._steps.begin_exec, container_id, command)
+        try:
+            running = await asyncio.wrap_future(begun)
+        except asyncio.CancelledError:
+            begun.add_done_callback(self._end_abandoned)
+            raise
+        try:
+            output, timed_out = await execs.heard(running, timeout_s)
+        except asyncio.CancelledError:
+            with suppress(RuntimeFailed):
+                await asyncio.shield(self._end_command(running, b"", True))
+            raise
+        return await asyncio.shield(self._end_command(running, output, timed_out))
+
+    async def _end_command(self, running: Running, output: bytes, timed_out: bool) -> CommandResult:
+        return await self._run(
+            self._ending, self._steps.execs.end, running, output, timed_out=timed_out
+        )
+
+    def _end_abandoned(self, begun: "Future[Running]") -> None:
+        """Called in any thread, for a command whose caller was cancelled while it began."""
+        if not begun.cancelled() and not begun.exception():
+            self._ending.submit(self._steps.execs.end, begun.result(), b"", timed_out=True)
+
+    async def pause(self, container_id: str) -> None:
+        """See `Runtime`."""
+        await self._run(self._ending, self._steps.pause, container_id)
+
+    async def resume(self, container_id: str) -> None:
+        """See `Runtime`."""
+        await self._run(self._ending, self._steps.resume, container_id)
+
+    async def update(self, container_id: str, limits: Limits) -> None:
+        """See `Runtime`."""
+        await self._run(self._ending, self._steps.update, container_id, limits)
+
+    async def stats(self, container_id: str) -> Stats | None:
+        """See `Runtime`."""
+        cgroup = self._layout.cgroup(container_id)
+        return await self._run(self._ending, cgroups.stats, self._hierarchies, cgroup)
 
     async def tend(self) -> None:
         """See `Runtime`."""

@@ -8,20 +8,36 @@ real one, an exit is told until the container is removed.
 import asyncio
 import signal as signals
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import msgspec
 
 from agent.runtime.base import (
+    Command,
+    CommandResult,
     ContainerConfig,
     ContainerState,
     Exit,
     Found,
+    Limits,
     RuntimeFailed,
-    Usage,
+    Stats,
 )
+from pyswarm_core.limits import EXEC_OUTPUT_MAX
 
 _FIRST_PID = 1_000_000
+
+
+class CommandScript(msgspec.Struct, frozen=True, kw_only=True):
+    """How a command in a container behaves."""
+
+    code: int = 0
+    output: bytes = b""
+    takes_s: float = 0.0
+    """Seconds from start to its end."""
+
+
+_NO_PROGRAM = CommandScript(code=127, output=b"no such program in this container")
 
 
 class Script(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +51,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     oom: bool = False
     ignores: frozenset[int] = frozenset()
     """Signals it does not heed. SIGKILL can't be ignored."""
+    commands: Mapping[str, CommandScript] = {}
+    """What `exec` can run, by the first word."""
 
 
 class _Container(msgspec.Struct):
@@ -44,6 +62,10 @@ class _Container(msgspec.Struct):
     state: ContainerState = ContainerState.CREATED
     exit: Exit | None = None
     timer: asyncio.TimerHandle | None = None
+    limits: Limits = Limits()
+    paused: bool = False
+    pending: int = 0
+    """The signal that waits until it is resumed; 0: none."""
 
 
 class FakeRuntime:
@@ -101,6 +123,9 @@ class FakeRuntime:
         if container is None or container.state is ContainerState.STOPPED:
             return
         self.signals.append((container_id, signal))
+        if container.paused and signal != signals.SIGKILL:
+            container.pending = signal
+            return
         heeds = signal not in container.script.ignores and (
             container.state is ContainerState.RUNNING
         )
@@ -121,6 +146,7 @@ class FakeRuntime:
                 state=container.state,
                 pid=0 if container.exit else container.pid,
                 exit=container.exit,
+                paused=container.paused,
             )
             for container_id, container in sorted(self._containers.items())
         )
@@ -136,10 +162,50 @@ class FakeRuntime:
             self._changed.clear()
             await self._changed.wait()
 
-    async def usage(self, container_id: str) -> Usage | None:
-        """See `Runtime`. A fake container uses nothing."""
+    async def exec(self, container_id: str, command: Command, timeout_s: float) -> CommandResult:
+        """See `Runtime`."""
+        container = self._running(container_id)
+        if container.paused:
+            raise RuntimeFailed(f"container {container_id} is paused")
+        script = container.script.commands.get(command.args[0], _NO_PROGRAM)
+        await asyncio.sleep(min(script.takes_s, timeout_s))
+        output = script.output[:EXEC_OUTPUT_MAX]
+        if script.takes_s >= timeout_s or container.exit:
+            late = script.takes_s >= timeout_s
+            return CommandResult(code=128 + signals.SIGKILL, output=output, timed_out=late)
+        return CommandResult(code=script.code, output=output)
+
+    async def pause(self, container_id: str) -> None:
+        """See `Runtime`."""
+        self._running(container_id).paused = True
+
+    async def resume(self, container_id: str) -> None:
+        """See `Runtime`."""
+        container = self._running(container_id)
+        container.paused, signal, container.pending = False, container.pending, 0
+        if signal:
+            await self.kill(container_id, signal)
+
+    async def update(self, container_id: str, limits: Limits) -> None:
+        """See `Runtime`. Nothing is refused."""
         container = self._containers.get(container_id)
-        return Usage() if container and not container.exit else None
+        if container is None or container.exit:
+            raise RuntimeFailed(f"container {container_id} is not there to be changed")
+        container.limits = limits
+
+    async def stats(self, container_id: str) -> Stats | None:
+        """See `Runtime`. A fake container is one process that uses nothing."""
+        container = self._containers.get(container_id)
+        if container is None:
+            return None
+        memory = container.limits.memory_bytes
+        return Stats(memory_limit_bytes=memory, pids=0 if container.exit else 1)
+
+    def _running(self, container_id: str) -> _Container:
+        container = self._containers.get(container_id)
+        if container is None or container.state is not ContainerState.RUNNING:
+            raise RuntimeFailed(f"container {container_id} is not running")
+        return container
 
     async def tend(self) -> None:
         """See `Runtime`. There are no logs to rotate."""
@@ -151,7 +217,7 @@ class FakeRuntime:
             return
         if container.timer:
             container.timer.cancel()
-        container.state = ContainerState.STOPPED
+        container.state, container.paused = ContainerState.STOPPED, False
         container.exit = Exit(
             id=container_id,
             code=code,

@@ -21,11 +21,13 @@ import msgspec
 from agent.fitness import is_of_host, says_host
 from agent.runtime import cgroups, conmon, launch, logrotate, mounts, procs
 from agent.runtime.base import (
+    Command,
     ContainerConfig,
     ContainerState,
     Exit,
     Found,
     HostFailed,
+    Limits,
     LogLimits,
     RuntimeFailed,
 )
@@ -36,6 +38,8 @@ from agent.runtime.layout import UNSEEN_EXIT_CODE, Layout, Record
 from agent.runtime.procs import Process
 from agent.runtime.program.inspection import explain
 from agent.runtime.room import shortage
+from agent.runtime.running import freezer, limits
+from agent.runtime.running.execs import Execs, Running
 from pyswarm_core.errors import reason_of
 
 _CREATE_TIMEOUT_S = 60.0
@@ -57,6 +61,7 @@ class Steps:
         watch: WatchMonitor,
     ) -> None:
         layout.prepare()
+        self.execs = Execs(binaries, layout, hierarchies)
         self._binaries = binaries
         self._layout = layout
         self._hierarchies = hierarchies
@@ -233,6 +238,44 @@ class Steps:
         record = self._layout.read_record(container_id)
         if record:
             procs.send(record.container, signal)
+        if signal == signals.SIGKILL:
+            # In v1's freezer a process dies only once it is thawed.
+            freezer.thaw(self._hierarchies, self._layout.cgroup(container_id))
+
+    def begin_exec(self, container_id: str, command: Command) -> Running:
+        """The first half of `Runtime.exec`; `execs.end` is the last."""
+        with self._alone(container_id):
+            if self._is_paused(container_id):
+                raise RuntimeFailed(f"container {container_id} is paused")
+            return self.execs.begin(container_id, command)
+
+    def pause(self, container_id: str) -> None:
+        """See `Runtime.pause`."""
+        with self._alone(container_id):
+            if not self._is_paused(container_id):
+                freezer.freeze(self._hierarchies, self._layout.cgroup(container_id))
+
+    def resume(self, container_id: str) -> None:
+        """See `Runtime.resume`."""
+        with self._alone(container_id):
+            if self._is_paused(container_id):
+                freezer.thaw(self._hierarchies, self._layout.cgroup(container_id))
+
+    def _is_paused(self, container_id: str) -> bool:
+        """Whether a container that runs is paused. Raises RuntimeFailed if it is not running."""
+        record = self._layout.read_record(container_id)
+        started = record and self._layout.is_started(container_id)
+        if not record or not started or not procs.is_alive(record.container):
+            raise RuntimeFailed(f"container {container_id} is not running")
+        return freezer.is_frozen(self._hierarchies, self._layout.cgroup(container_id))
+
+    def update(self, container_id: str, wanted: Limits) -> None:
+        """See `Runtime.update`."""
+        with self._alone(container_id):
+            record = self._layout.read_record(container_id)
+            if not record or not procs.is_alive(record.container):
+                raise RuntimeFailed(f"container {container_id} is not there to be changed")
+            limits.change(self._hierarchies, self._layout.cgroup(container_id), wanted)
 
     def remove(self, container_id: str, keep_logs: bool) -> None:
         """See `Runtime.remove`."""
@@ -256,7 +299,9 @@ class Steps:
             # Half-made by an agent that died: a conmon may still be at it.
             self._end_monitor(procs.find_by_argument("conmon", str(bundle)))
             return
-        procs.send(record.container, signals.SIGKILL)
+        if procs.is_alive(record.container):
+            procs.send(record.container, signals.SIGKILL)
+            freezer.thaw(self._hierarchies, self._layout.cgroup(container_id))
         if not procs.wait_gone(record.container, _DEATH_TIMEOUT_S):
             pid = record.container.pid
             raise RuntimeFailed(f"process {pid} of container {container_id} can't be killed")
@@ -280,7 +325,8 @@ class Steps:
         self._watch(container_id, record.monitor)
         started = self._layout.is_started(container_id)
         state = ContainerState.RUNNING if started else ContainerState.CREATED
-        return Found(id=container_id, state=state, pid=record.container.pid)
+        paused = freezer.is_frozen(self._hierarchies, self._layout.cgroup(container_id))
+        return Found(id=container_id, state=state, pid=record.container.pid, paused=paused)
 
     def _settle(self, container_id: str, record: Record) -> Exit | None:
         """How a container ended; one without its monitor is ended: its output goes nowhere."""

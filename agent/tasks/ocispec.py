@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 
 from agent.images.base import ImageConfig
+from agent.runtime.program.users import resolve_user
 from agent.tasks import ocispec_mounts as mounts
 from agent.tasks import ocispec_process as process
 from agent.tasks.ocispec_resources import resources_section
 from agent.tasks.ocispec_seccomp import seccomp_section
-from agent.tasks.ocispec_user import resolve_user
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import ContainerSpec, TaskSpec
 

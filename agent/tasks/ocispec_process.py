@@ -11,7 +11,7 @@ from signal import SIGRTMAX, SIGRTMIN, Signals
 from typing import Any
 
 from agent.images.base import ImageConfig
-from agent.tasks.ocispec_user import User
+from agent.runtime.program.users import User
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import ContainerSpec
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from agent.runtime.base import CPU_PERIOD_US
 from pyswarm_core.specs import Resources
 
-CPU_PERIOD_US = 100_000
 # The kernel refuses a smaller quota.
 _CPU_QUOTA_MIN_US = 1_000
 _BILLION = 1_000_000_000

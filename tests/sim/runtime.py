@@ -11,12 +11,15 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from agent.runtime.base import (
+    Command,
+    CommandResult,
     ContainerConfig,
     ContainerState,
     Exit,
     Found,
+    Limits,
     RuntimeFailed,
-    Usage,
+    Stats,
 )
 from pyswarm_core.clock import MILLISECOND, SECOND
 from pyswarm_core.ids import TaskId
@@ -66,6 +69,7 @@ class Container(msgspec.Struct):
     image: str
     state: ContainerState = ContainerState.CREATED
     exit: Exit | None = None
+    paused: bool = False
 
     @property
     def running(self) -> bool:
@@ -190,7 +194,13 @@ class SimRuntime:
 
     async def found(self) -> tuple[Found, ...]:
         return tuple(
-            Found(id=c.id, state=c.state, pid=1000 if c.running else 0, exit=c.exit)
+            Found(
+                id=c.id,
+                state=c.state,
+                pid=1000 if c.running else 0,
+                exit=c.exit,
+                paused=c.running and c.paused,
+            )
             for _, c in sorted(self._engine.containers.items())
         )
 
@@ -206,8 +216,32 @@ class SimRuntime:
             told = dict.fromkeys(ended)
             await self._changed.wait()
 
-    async def usage(self, container_id: str) -> Usage | None:
-        return None
+    async def exec(self, container_id: str, command: Command, timeout_s: float) -> CommandResult:
+        container = self._running(container_id)
+        await self._takes(10, 60)
+        return CommandResult(code=0 if container.running else 128 + signals.SIGKILL)
+
+    async def pause(self, container_id: str) -> None:
+        await self._takes(1, 5)
+        self._running(container_id).paused = True
+
+    async def resume(self, container_id: str) -> None:
+        await self._takes(1, 5)
+        self._running(container_id).paused = False
+
+    async def update(self, container_id: str, limits: Limits) -> None:
+        await self._takes(1, 5)
+        self._running(container_id)
+
+    async def stats(self, container_id: str) -> Stats | None:
+        container = self._engine.containers.get(TaskId(container_id))
+        return Stats(pids=1) if container is not None and container.running else None
+
+    def _running(self, container_id: str) -> Container:
+        container = self._engine.containers.get(TaskId(container_id))
+        if container is None or not container.running:
+            raise RuntimeFailed(f"container {container_id} is not running")
+        return container
 
     async def tend(self) -> None:
         await asyncio.get_running_loop().create_future()

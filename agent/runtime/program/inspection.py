@@ -48,14 +48,23 @@ class _Refused(Exception):
     """The text says why the program cannot be run."""
 
 
-def explain(said: str, bundle: Path) -> str:
-    """What was `said` by the OCI runtime of the container at `bundle`, as path and cause."""
-    if not _ABOUT_PROGRAM.match(said) or not os.path.ismount(bundle / "rootfs"):
+def is_about_program(said: str) -> bool:
+    """Whether the OCI runtime refused the program or its working directory."""
+    return _ABOUT_PROGRAM.match(said) is not None
+
+
+def explain(said: str, bundle: Path, process: dict[str, Any] | None = None) -> str:
+    """What was `said` by the OCI runtime of the container at `bundle`, as path and cause.
+
+    `process` is the OCI section of another program than the container's own.
+    """
+    if not is_about_program(said) or not os.path.ismount(bundle / "rootfs"):
         return said
     try:
         config = msgspec.json.decode((bundle / "config.json").read_bytes())
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return said
+    config["process"] = process or config["process"]
     found = fault(bundle / "rootfs", config)
     return found or _with_path(said, str(config["process"]["args"][0]))
 

@@ -13,14 +13,14 @@ from agent import preflight
 from agent.images.base import ImageConfig
 from agent.preflight import Preflight
 from agent.runtime import cgroups
-from agent.runtime.base import ContainerConfig, LogLimits
+from agent.runtime.base import Command, ContainerConfig, LogLimits
 from agent.runtime.conmon import Binaries
 from agent.runtime.crun import ConmonRuntime
 from agent.runtime.layout import Layout
 from agent.tasks.ocispec import Surroundings, oci_config
 from pyswarm_core.specs import ContainerSpec, Limits, Resources, TaskSpec
 from tests.fixtures.rootfs import make_rootfs
-from tests.fixtures.runtime_contract import Behaviour
+from tests.fixtures.runtime_contract import Behaviour, CommandBehaviour
 
 COMMANDS: dict[Behaviour, tuple[str, ...]] = {
     Behaviour.RUNS: ("/bin/sh", "-c", "trap 'exit 143' TERM; while true; do sleep 0.05; done"),
@@ -29,6 +29,23 @@ COMMANDS: dict[Behaviour, tuple[str, ...]] = {
     Behaviour.NO_PROGRAM: ("/bin/nothing",),
     Behaviour.BAD_PROGRAM: ("/bin/garbage",),
     Behaviour.OUT_OF_MEMORY: ("/bin/dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=2"),
+}
+
+
+RUN_INSIDE: dict[CommandBehaviour, tuple[str, ...]] = {
+    CommandBehaviour.EXITS_WITH_7: ("/bin/sh", "-c", "echo hello; exit 7"),
+    CommandBehaviour.WRITES_4_MIB: (
+        "/bin/sh",
+        "-c",
+        "dd if=/dev/zero bs=64k count=64 2>/dev/null; exit 3",
+    ),
+    # One in a session of its own, one whose parent is gone, and the program itself.
+    CommandBehaviour.HANGS: (
+        "/bin/sh",
+        "-c",
+        "busybox setsid sleep 1000 & (sleep 1000 &); sleep 1000",
+    ),
+    CommandBehaviour.NO_PROGRAM: ("/bin/nothing",),
 }
 
 
@@ -51,6 +68,10 @@ class RealWorld:
         """A container that behaves as the contract says."""
         memory = 16 << 20 if behaviour is Behaviour.OUT_OF_MEMORY else 0
         return self.custom(container_id, COMMANDS[behaviour], memory=memory)
+
+    def command(self, behaviour: CommandBehaviour) -> Command:
+        """A command that behaves as the contract says."""
+        return Command(args=RUN_INSIDE[behaviour])
 
     def custom(
         self,

@@ -122,23 +122,23 @@ async def test_fork_bomb_stays_in_its_limit_and_is_removed(world: RealWorld) -> 
     await world.runtime.start("a1")
 
     async def is_full() -> bool:
-        usage = await world.runtime.usage("a1")
-        return usage is not None and 45 <= usage.pids <= 50
+        stats = await world.runtime.stats("a1")
+        return stats is not None and 45 <= stats.pids <= 50
 
     await until(is_full)
     await world.runtime.remove("a1", keep_logs=False)
     assert await world.runtime.found() == ()
 
 
-async def test_usage_counts_memory_and_processes(world: RealWorld) -> None:
+async def test_stats_count_memory_processes_and_cpu(world: RealWorld) -> None:
     config = world.custom("a1", ("/bin/sleep", "1000"), memory=64 << 20)
     await world.runtime.create(config)
     await world.runtime.start("a1")
-    usage = await world.runtime.usage("a1")
-    assert usage
-    assert usage.pids == 1
-    assert usage.memory_limit_bytes == 64 << 20
-    assert usage.cpu_ns > 0
+    stats = await world.runtime.stats("a1")
+    assert stats
+    assert stats.pids == 1
+    assert stats.memory_limit_bytes == 64 << 20
+    assert stats.cpu_ns > 0
 
 
 async def test_hundred_layers_fit_in_one_mount(world: RealWorld, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from agent.images.base import ImageConfig
+from agent.runtime.program.users import User, resolve_user
 from agent.tasks.ocispec import HostFacts, Surroundings, oci_config
 from agent.tasks.ocispec_process import (
     capabilities,
@@ -13,7 +14,6 @@ from agent.tasks.ocispec_process import (
     signal_number,
 )
 from agent.tasks.ocispec_resources import resources_section
-from agent.tasks.ocispec_user import User, resolve_user
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import ContainerSpec, Limits, Resources, TaskSpec
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.etcfiles import hosts_of_host, nameservers
-from agent.tasks.ocispec_user import resolve_user
+from agent.runtime.program.users import resolve_user
 from pyswarm_core.docker import entries
 from pyswarm_core.docker.entries import Entry
 from pyswarm_core.errors import InvalidArgument

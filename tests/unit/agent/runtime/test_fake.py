@@ -2,14 +2,19 @@
 
 import pytest
 
-from agent.runtime.base import ContainerConfig
-from agent.runtime.fake import FakeRuntime, Script
-from tests.fixtures.runtime_contract import Behaviour, RuntimeContract
+from agent.runtime.base import Command, ContainerConfig
+from agent.runtime.fake import CommandScript, FakeRuntime, Script
+from tests.fixtures.runtime_contract import Behaviour, CommandBehaviour, RuntimeContract
 
+COMMANDS = {
+    CommandBehaviour.EXITS_WITH_7.name: CommandScript(code=7, output=b"hello\n"),
+    CommandBehaviour.WRITES_4_MIB.name: CommandScript(code=3, output=bytes(4 << 20)),
+    CommandBehaviour.HANGS.name: CommandScript(takes_s=1000),
+}
 SCRIPTS = {
-    Behaviour.RUNS: Script(),
+    Behaviour.RUNS: Script(commands=COMMANDS),
     Behaviour.EXITS_WITH_7: Script(exits_after_s=0, exit_code=7),
-    Behaviour.IGNORES_TERM: Script(ignores=frozenset({15})),
+    Behaviour.IGNORES_TERM: Script(ignores=frozenset({15}), commands=COMMANDS),
     Behaviour.NO_PROGRAM: Script(fails_create="executable file `/bin/nothing` not found"),
     Behaviour.BAD_PROGRAM: Script(fails_start="exec format error"),
     Behaviour.OUT_OF_MEMORY: Script(exits_after_s=0, exit_code=137, oom=True),
@@ -23,6 +28,9 @@ class FakeWorld:
     def config(self, container_id: str, behaviour: Behaviour) -> ContainerConfig:
         self.runtime.scripts[container_id] = SCRIPTS[behaviour]
         return ContainerConfig(id=container_id, oci={}, layers=())
+
+    def command(self, behaviour: CommandBehaviour) -> Command:
+        return Command(args=(behaviour.name,))
 
 
 @pytest.fixture

@@ -1,0 +1,257 @@
+"""Commands in running containers: `crun exec` with a cgroup of their own. SHELL.
+
+The OCI runtime moves the command into `<container>/exec-<token>` of every hierarchy, so that it is
+under the container's limits, and everything that it starts can be found and killed. The runtime's
+own process stays until the command has ended, and ends with its exit code.
+
+A command that was under way when an agent died is ended by the next agent's next command in that
+container.
+"""
+
+import asyncio
+import fcntl
+import os
+import select
+import signal as signals
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agent.runtime import cgroups, conmon
+from agent.runtime.base import Command, CommandResult, RuntimeFailed
+from agent.runtime.cgroups import Hierarchies
+from agent.runtime.conmon import Binaries
+from agent.runtime.layout import Layout
+from agent.runtime.program.beneath import Root
+from agent.runtime.program.inspection import explain, is_about_program
+from agent.runtime.program.users import resolve_user
+from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.limits import EXEC_OUTPUT_MAX
+
+_PREFIX = "exec-"
+_SPEC_FD, _LOG_FD = 3, 4
+_USER_FILE_MAX = 1 << 20
+_PIPE_BYTES = 1 << 16
+_WORDS_MAX = 1024
+_END_TIMEOUT_S = 10.0
+_CPUSET = ("cpuset.cpus", "cpuset.mems")
+
+
+class Running(msgspec.Struct):
+    """A command under way. `process` is its OCI section; the others are descriptors and a pid."""
+
+    container_id: str
+    cgroup: str
+    process: dict[str, Any]
+    pid: int
+    pidfd: int
+    output: int
+    log: int
+
+
+class Execs:
+    """Begins and ends commands, blocking; between the two, `heard` waits in the event loop."""
+
+    def __init__(self, binaries: Binaries, layout: Layout, hierarchies: Hierarchies) -> None:
+        self._binaries = binaries
+        self._layout = layout
+        self._hierarchies = hierarchies
+        self._ours: set[str] = set()
+
+    def begin(self, container_id: str, command: Command) -> Running:
+        """Start a command in a container that runs. Raises RuntimeFailed."""
+        process = self._process(container_id, command)
+        parent = self._layout.cgroup(container_id)
+        name = f"{_PREFIX}{os.urandom(8).hex()}"
+        cgroup = f"{parent}/{name}"
+        self._ours.add(cgroup)
+        try:
+            self._end_others(parent)
+            _make_cgroup(self._hierarchies, parent, name)
+            return self._spawn(container_id, name, process)
+        except OSError as error:
+            self._remove_cgroup(cgroup)
+            raise RuntimeFailed(f"cannot start a command: {error.strerror}") from error
+
+    def _process(self, container_id: str, command: Command) -> dict[str, Any]:
+        """The OCI section: the container's own with what the command asks for."""
+        bundle = self._layout.bundle(container_id)
+        try:
+            config = msgspec.json.decode((bundle / "config.json").read_bytes())
+        except OSError as error:
+            raise RuntimeFailed(f"container {container_id} is not there") from error
+        process: dict[str, Any] = {**config["process"], "terminal": False}
+        env = _variables(process.get("env", ()))
+        if command.user:
+            root = Root(bundle / "rootfs")
+            passwd, group = (_content(root, name) for name in ("/etc/passwd", "/etc/group"))
+            try:
+                user = resolve_user(command.user, (), passwd, group)
+            except InvalidArgument as error:
+                raise RuntimeFailed(str(error)) from error
+            ids = {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.additional_gids)}
+            bounding = process["capabilities"]["bounding"]
+            effective = bounding if user.uid == 0 else []
+            sets = {"bounding": bounding, "effective": effective, "permitted": effective}
+            process |= {"user": ids, "capabilities": sets}
+            env["HOME"] = user.home
+        env |= _variables(command.env)
+        process["args"] = list(command.args)
+        process["env"] = [f"{name}={value}" for name, value in env.items()]
+        process["cwd"] = command.workdir or process["cwd"]
+        return process
+
+    def _spawn(self, container_id: str, name: str, process: dict[str, Any]) -> Running:
+        words = [self._binaries.oci, "--root", str(self._layout.oci_root)]
+        words += ["--log", f"/proc/self/fd/{_LOG_FD}", "exec", "--cgroup", name]
+        words += ["--process", f"/proc/self/fd/{_SPEC_FD}", container_id]
+        with ExitStack() as ours, ExitStack() as kept:
+            spec, log = _memory_file(), _memory_file()
+            ours.callback(os.close, spec)
+            kept.callback(os.close, log)
+            os.write(spec, msgspec.json.encode(process))
+            output, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            kept.callback(os.close, output)
+            ours.callback(os.close, theirs)
+            os.set_blocking(theirs, True)
+            actions = [
+                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, theirs, 1),
+                (os.POSIX_SPAWN_DUP2, theirs, 2),
+                (os.POSIX_SPAWN_DUP2, spec, _SPEC_FD),
+                (os.POSIX_SPAWN_DUP2, log, _LOG_FD),
+            ]
+            environment = conmon.ENVIRONMENT
+            pid = os.posix_spawn(words[0], words, environment, file_actions=actions, setsid=True)
+            pidfd = os.pidfd_open(pid)
+            kept.pop_all()
+        cgroup = f"{self._layout.cgroup(container_id)}/{name}"
+        return Running(container_id, cgroup, process, pid, pidfd, output, log)
+
+    def end(self, running: Running, output: bytes, *, timed_out: bool) -> CommandResult:
+        """Kill whatever is left of a command. Raises RuntimeFailed if the OCI runtime failed, or if
+        a process will not die.
+        """
+        try:
+            # The OCI runtime first: what it has not let go yet ends with it.
+            with suppress(ProcessLookupError):
+                signals.pidfd_send_signal(running.pidfd, signals.SIGKILL)
+            if timed_out:
+                cgroups.kill(self._hierarchies, running.cgroup)
+            self._remove_cgroup(running.cgroup)
+            code = _exit_code(running.pidfd)
+            said = conmon.plain_message(
+                os.pread(running.log, _WORDS_MAX, 0).decode(errors="replace")
+            )
+        finally:
+            for descriptor in (running.pidfd, running.output, running.log):
+                os.close(descriptor)
+        if timed_out or not code or not said:
+            return CommandResult(code=code, output=output, timed_out=timed_out)
+        if not is_about_program(said):
+            raise RuntimeFailed(said)
+        bundle = self._layout.bundle(running.container_id)
+        why = explain(said, bundle, running.process)
+        missing = any(words in why.lower() for words in ("no such file", "not found"))
+        return CommandResult(code=127 if missing else 126, output=why.encode()[:EXEC_OUTPUT_MAX])
+
+    def _remove_cgroup(self, cgroup: str) -> None:
+        cgroups.remove(self._hierarchies, cgroup)
+        self._ours.discard(cgroup)
+
+    def _end_others(self, parent: str) -> None:
+        """End the commands of an agent that died."""
+        top = self._hierarchies.roots()[0]
+        for entry in os.scandir(top + parent):
+            cgroup = f"{parent}/{entry.name}"
+            if entry.name.startswith(_PREFIX) and cgroup not in self._ours:
+                cgroups.kill(self._hierarchies, cgroup)
+                cgroups.remove(self._hierarchies, cgroup)
+
+
+async def heard(running: Running, timeout_s: float) -> tuple[bytes, bool]:
+    """Wait for a command's end; what it wrote, and whether the time was over first."""
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+    kept = bytearray()
+    timed_out = False
+
+    def read() -> None:
+        if _read(running.output, kept) == b"":
+            loop.remove_reader(running.output)
+
+    def end() -> None:
+        loop.remove_reader(running.pidfd)
+        ended.set_result(None)
+
+    loop.add_reader(running.output, read)
+    loop.add_reader(running.pidfd, end)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await ended
+    except TimeoutError:
+        timed_out = True
+    finally:
+        loop.remove_reader(running.output)
+        loop.remove_reader(running.pidfd)
+    while len(kept) < EXEC_OUTPUT_MAX and _read(running.output, kept):
+        continue
+    return bytes(kept), timed_out
+
+
+def _read(pipe: int, kept: bytearray) -> bytes | None:
+    """Take what is in the pipe and keep what fits; None if nothing is there, empty at its end."""
+    try:
+        found = os.read(pipe, _PIPE_BYTES)
+    except BlockingIOError:
+        return None
+    kept += found[: EXEC_OUTPUT_MAX - len(kept)]
+    return found
+
+
+def _variables(env: Iterable[str]) -> dict[str, str]:
+    return {name: value for name, _, value in (entry.partition("=") for entry in env)}
+
+
+def _memory_file() -> int:
+    """A file that takes no inode of a disk that may be full; its number is none of a child's."""
+    low = os.memfd_create("exec", os.MFD_CLOEXEC)
+    try:
+        return fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _LOG_FD + 1)
+    finally:
+        os.close(low)
+
+
+def _exit_code(pidfd: int) -> int:
+    """Wait for a child and collect it."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    if not poll.poll(_END_TIMEOUT_S * 1000):
+        raise RuntimeFailed("the OCI runtime cannot be killed")
+    ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    if ended is None:
+        raise RuntimeFailed("the OCI runtime cannot be killed")
+    exited = ended.si_code == os.CLD_EXITED
+    return ended.si_status if exited else 128 + ended.si_status
+
+
+def _make_cgroup(hierarchies: Hierarchies, parent: str, name: str) -> None:
+    """In every hierarchy where the container is: crun leaves a process in the agent's own cgroup
+    where there is none for it.
+    """
+    for root in hierarchies.roots():
+        directory = Path(root + parent)
+        with suppress(FileNotFoundError):
+            (directory / name).mkdir()
+            for setting in _CPUSET if root == hierarchies.v1.get("cpuset") else ():
+                (directory / name / setting).write_text((directory / setting).read_text())
+
+
+def _content(root: Root, path: str) -> bytes:
+    try:
+        return root.head(path, _USER_FILE_MAX)
+    except OSError:
+        return b""

@@ -1,0 +1,84 @@
+"""Changing the limits of a running container. SHELL over cgroupfs.
+
+The files are written in an order in which each step is allowed. Invariant: after a refusal the
+limits are as they were before.
+"""
+
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from agent.runtime import cgroups
+from agent.runtime.base import CPU_PERIOD_US, Limits, RuntimeFailed
+from agent.runtime.cgroups import Hierarchies
+from pyswarm_core.units import human_size
+
+_NONE_V1 = "-1"
+_NONE = "max"
+
+
+class Write(msgspec.Struct, frozen=True):
+    """A limit as a cgroup file: `what` names it to people."""
+
+    what: str
+    file: Path
+    value: str
+
+
+def change(hierarchies: Hierarchies, path: str, limits: Limits) -> None:
+    """Give cgroup `path` these limits. Raises RuntimeFailed naming the one that was refused."""
+    written: list[tuple[Path, str]] = []
+    if not hierarchies.v1:
+        _check_memory(hierarchies, path, limits.memory_bytes)
+    for write in _writes(hierarchies, path, limits):
+        try:
+            before = write.file.read_text().strip()
+            write.file.write_text(write.value)
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and write.value in (_NONE_V1, _NONE):
+                continue  # a limit that this kernel does not have is no limit
+            for file, value in reversed(written):
+                with suppress(OSError):
+                    file.write_text(value)
+            reason = (error.strerror or str(error)).lower()
+            raise RuntimeFailed(f"cannot change {write.what}: {reason}") from error
+        written.append((write.file, before))
+
+
+def _check_memory(hierarchies: Hierarchies, path: str, wanted: int) -> None:
+    """v1 refuses a limit below what is in use; v2 takes it and kills a process."""
+    now = cgroups.stats(hierarchies, path)
+    if wanted and now and now.memory_bytes > wanted:
+        raise RuntimeFailed(
+            f"cannot change the memory limit to {human_size(wanted)}:"
+            f" {human_size(now.memory_bytes)} are in use"
+        )
+
+
+def _writes(hierarchies: Hierarchies, path: str, limits: Limits) -> list[Write]:
+    def file(controller: str, name: str) -> Path:
+        directory = hierarchies.controller(controller, path)
+        if directory is None:
+            raise RuntimeFailed(f"this host has no cgroup controller {controller}")
+        return directory / name
+
+    pids = Write("the limit of processes", file("pids", "pids.max"), str(limits.pids or _NONE))
+    quota, swap = limits.cpu_quota_us, limits.memory_and_swap_bytes
+    cpu_limit, memory_limit, swap_limit = "the CPU limit", "the memory limit", "the swap limit"
+    if not hierarchies.v1:
+        only_swap = str(max(0, swap - limits.memory_bytes)) if swap else _NONE
+        return [
+            pids,
+            Write(cpu_limit, file("cpu", "cpu.max"), f"{quota or _NONE} {CPU_PERIOD_US}"),
+            Write(memory_limit, file("memory", "memory.max"), str(limits.memory_bytes or _NONE)),
+            Write(swap_limit, file("memory", "memory.swap.max"), only_swap),
+        ]
+    cpu = Write(cpu_limit, file("cpu", "cpu.cfs_quota_us"), str(quota or _NONE_V1))
+    memory_file = file("memory", "memory.limit_in_bytes")
+    memory = Write(memory_limit, memory_file, str(limits.memory_bytes or _NONE_V1))
+    both_file = file("memory", "memory.memsw.limit_in_bytes")
+    both = Write(swap_limit, both_file, str(swap or _NONE_V1))
+    # The limit of both together is never below that of memory.
+    grows = not swap or swap > cgroups.number(both_file)
+    return [pids, cpu, both, memory] if grows else [pids, cpu, memory, both]

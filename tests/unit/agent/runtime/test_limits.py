@@ -1,0 +1,133 @@
+"""Which cgroup files a change of limits writes, in which order; what is undone after a refusal."""
+
+from pathlib import Path
+
+import pytest
+
+from agent.runtime import cgroups
+from agent.runtime.base import Limits, RuntimeFailed
+from agent.runtime.cgroups import Hierarchies
+from agent.runtime.running import freezer
+from agent.runtime.running.limits import change
+
+MIB = 1 << 20
+V2 = {"pids.max": "max", "cpu.max": "max 100000", "memory.max": "max", "memory.swap.max": "max"}
+V1 = {
+    "pids/pids.max": "max",
+    "cpu/cpu.cfs_quota_us": "-1",
+    "memory/memory.limit_in_bytes": str(32 * MIB),
+    "memory/memory.memsw.limit_in_bytes": str(64 * MIB),
+}
+SOME = Limits(cpu_quota_us=20_000, memory_bytes=48 * MIB, memory_and_swap_bytes=80 * MIB, pids=9)
+
+
+def filled(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+def content(root: Path, files: dict[str, str]) -> dict[str, str]:
+    return {name: (root / name).read_text() for name in files}
+
+
+@pytest.fixture
+def v2(tmp_path: Path) -> Hierarchies:
+    filled(tmp_path / "c", V2)
+    return Hierarchies(str(tmp_path))
+
+
+@pytest.fixture
+def v1(tmp_path: Path) -> Hierarchies:
+    filled(tmp_path, {name.replace("/", "/c/"): text for name, text in V1.items()})
+    return Hierarchies("", {name: f"{tmp_path}/{name}" for name in ("pids", "cpu", "memory")})
+
+
+def test_v2_counts_swap_apart_from_memory(v2: Hierarchies, tmp_path: Path) -> None:
+    change(v2, "/c", SOME)
+    assert content(tmp_path / "c", V2) == {
+        "pids.max": "9",
+        "cpu.max": "20000 100000",
+        "memory.max": str(48 * MIB),
+        "memory.swap.max": str(32 * MIB),
+    }
+    change(v2, "/c", Limits())
+    assert content(tmp_path / "c", V2) == V2
+
+
+@pytest.mark.parametrize(
+    ("both", "first"), [(80, "memory.memsw.limit_in_bytes"), (50, "memory.limit_in_bytes")]
+)
+def test_v1_never_has_less_for_both_than_for_memory(
+    v1: Hierarchies, both: int, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    write = Path.write_text
+
+    def noted(path: Path, text: str) -> int:
+        written.append(path.name)
+        return write(path, text)
+
+    monkeypatch.setattr(Path, "write_text", noted)
+    change(v1, "/c", Limits(memory_bytes=48 * MIB, memory_and_swap_bytes=both * MIB))
+    assert next(name for name in written if name.startswith("memory")) == first
+    assert written[:2] == ["pids.max", "cpu.cfs_quota_us"]
+
+
+def test_after_a_refusal_all_is_as_before(v2: Hierarchies, tmp_path: Path) -> None:
+    (tmp_path / "c/memory.max").unlink()
+    (tmp_path / "c/memory.max").mkdir()
+    with pytest.raises(RuntimeFailed, match="cannot change the memory limit: is a directory"):
+        change(v2, "/c", SOME)
+    left = ("pids.max", "cpu.max", "memory.swap.max")
+    assert [(tmp_path / "c" / name).read_text() for name in left] == [V2[name] for name in left]
+
+
+def test_v2_is_not_told_a_limit_below_what_is_in_use(v2: Hierarchies, tmp_path: Path) -> None:
+    used = {"memory.current": str(60 * MIB), "memory.stat": f"inactive_file {4 * MIB}\n"}
+    filled(tmp_path / "c", used)
+    with pytest.raises(RuntimeFailed, match="memory limit to 48MiB: 56MiB are in use"):
+        change(v2, "/c", SOME)
+    assert content(tmp_path / "c", V2) == V2
+
+
+def test_a_limit_that_the_kernel_does_not_have_may_be_none(v2: Hierarchies, tmp_path: Path) -> None:
+    (tmp_path / "c/memory.swap.max").unlink()
+    change(v2, "/c", Limits(memory_bytes=MIB))
+    with pytest.raises(RuntimeFailed, match="cannot change the swap limit: no such file"):
+        change(v2, "/c", SOME)
+
+
+@pytest.mark.parametrize(
+    ("text", "read", "written"),
+    [
+        ("", 0, 0),
+        ("254:0 Read 90\n254:0 Write 7\n254:0 Sync 1\n254:16 Read 10\nTotal 107\n", 100, 7),
+        ("8:0 rbytes=90 wbytes=7 rios=3 wios=4 dbytes=5 dios=6\n8:16 rbytes=10 wbytes=1\n", 100, 8),
+    ],
+    ids=["none", "v1", "v2"],
+)
+def test_bytes_of_disks_are_added_up(text: str, read: int, written: int) -> None:
+    assert cgroups.io_bytes(text) == (read, written)
+
+
+def test_the_freezer_of_v1_is_used_where_v2_has_no_process(tmp_path: Path) -> None:
+    unified, v1 = tmp_path / "unified", tmp_path / "freezer"
+    filled(unified / "c", {"cgroup.freeze": "0", "cgroup.procs": "", "cgroup.events": "frozen 0"})
+    filled(v1 / "c", {"freezer.state": "THAWED"})
+    both = Hierarchies(str(unified), {"freezer": str(v1)})
+    freezer.freeze(both, "/c")
+    assert (v1 / "c/freezer.state").read_text() == "FROZEN"
+    assert (unified / "c/cgroup.freeze").read_text() == "0"
+    assert freezer.is_frozen(both, "/c")
+    freezer.thaw(both, "/c")
+    assert not freezer.is_frozen(both, "/c")
+    filled(unified / "c", {"cgroup.procs": "7\n", "cgroup.events": "populated 1\nfrozen 1\n"})
+    freezer.freeze(both, "/c")
+    assert (unified / "c/cgroup.freeze").read_text() == "1"
+    assert (v1 / "c/freezer.state").read_text() == "THAWED"
+
+
+def test_a_host_without_a_freezer_says_so() -> None:
+    with pytest.raises(RuntimeFailed, match="no freezer"):
+        freezer.freeze(Hierarchies("", {"memory": "/nowhere"}), "/c")
