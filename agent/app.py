@@ -20,9 +20,9 @@ from agent.images.store import open_images
 from agent.listening import listening
 from agent.metrics import AgentCollector, NetworkWork, PhaseLatency, Questions
 from agent.network.base import Fault, Underlay
-from agent.network.dataplane import KernelDataplane
 from agent.network.dns.forward import HostServers
 from agent.network.dns.server import serving_names
+from agent.network.kernel import KernelDataplane
 from agent.network.netns import Namespaces
 from agent.outbox import Outbox
 from agent.overlays.faults import WHOLE_HOST

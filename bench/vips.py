@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 
 from agent.network.base import Attachment, Backend, EndpointWanted, OverlayWanted, Underlay
-from agent.network.dataplane import KernelDataplane
+from agent.network.kernel import KernelDataplane
 from bench.report import Figure
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 

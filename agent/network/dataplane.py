@@ -10,7 +10,6 @@ beside them.
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from agent.network.base import (
@@ -22,21 +21,13 @@ from agent.network.base import (
     NetworkFailed,
     OverlayWanted,
     Published,
-    Underlay,
 )
 from agent.network.fastpath.base import FastPath, Routed
-from agent.network.fastpath.nft import NftFastPath
 from agent.network.filter.base import Filter
-from agent.network.filter.nft import NftFilter
-from agent.network.names import Names
 from agent.network.overlay import refusal
 from agent.network.overlay.base import Overlay
-from agent.network.overlay.kernel import KernelOverlay
-from agent.network.pathmtu.base import PathMtu
-from agent.network.pathmtu.measure import LOOK_PERIOD_S, EchoPathMtu, answers
-from agent.network.threads import KernelThreads
+from agent.network.pathmtu.base import LOOK_PERIOD_S, PathMtu
 from agent.network.vips.base import Vips
-from agent.network.vips.programs import NetlinkVips
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.ids import TaskId
 
@@ -227,36 +218,3 @@ class Dataplane:
                 await self.renew_fast_path()
             except (NetworkFailed, OSError) as error:
                 _log.warning("network.fast_path_unknown", error=error)
-
-
-class KernelDataplane(Dataplane):
-    """The dataplane of the network namespace that the agent runs in. Close it when done; what it
-    made stays.
-    """
-
-    def __init__(
-        self, fleet: str, underlay: Underlay, netns_directory: Path, *, fast_path: bool = True
-    ) -> None:
-        """`fleet` is one to five letters and digits, unique on the machine. The directory is ours
-        alone. Without `fast_path` what an earlier agent made of it is removed.
-        """
-        self.names = Names(fleet)
-        self.threads = KernelThreads()
-        self.overlay = KernelOverlay(
-            self.threads, self.names, underlay, netns_directory, fast_path=fast_path
-        )
-        self.filter = NftFilter(self.threads, self.names, underlay)
-        self.vips = NetlinkVips(self.threads)
-        self.fast_path = NftFastPath(self.names, self.threads.nft_generation, on=fast_path)
-
-        async def carries(address: str, size: int) -> bool:
-            return await self.threads.run(lambda: answers(underlay.address, address, size))
-
-        self.path_mtu = EchoPathMtu(carries)
-        super().__init__(Parts(self.overlay, self.filter, self.vips, self.fast_path, self.path_mtu))
-
-    def close(self) -> None:
-        """Stop the threads and close the sockets. The kernel keeps what it has."""
-        self.threads.close()
-        self.vips.close()
-        self.overlay.close()

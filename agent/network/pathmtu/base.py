@@ -6,6 +6,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+LOOK_PERIOD_S = 5.0
+"""How often new hosts are met, and hosts looked at again that do not get full packets."""
+
 
 class PathMtu(Protocol):
     """Path MTUs from this host."""

@@ -16,8 +16,6 @@ _log = EventLog("agent.paths")
 
 LEAST = 576
 """What every host of IPv4 accepts (RFC 791)."""
-LOOK_PERIOD_S = 5.0
-"""How often new hosts are met, and hosts looked at again that do not get full packets."""
 MEASURE_PERIOD_S = 120.0
 """How often everybody is measured."""
 _PATIENCE_S = 0.5

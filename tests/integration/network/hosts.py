@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agent.network.base import Underlay
-from agent.network.dataplane import KernelDataplane
+from agent.network.kernel import KernelDataplane
 from tests.fixtures.netns import enter, inside
 
 T = TypeVar("T")

@@ -17,8 +17,8 @@ from agent.network.base import (
     Underlay,
     host_bridge,
 )
-from agent.network.dataplane import KernelDataplane
 from agent.network.filter.senders import SPOOFED
+from agent.network.kernel import KernelDataplane
 from agent.network.names import Names
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.specs import PortConfig, Protocol, PublishMode
