@@ -191,7 +191,7 @@ class Placing:
         """Place as many as there is room for, and go on in the next decision with the rest and
         those `missing`; return those that no node can take.
         """
-        vacancies = sum(one.task is None for one in candidates)
+        vacancies = [one.task for one in candidates].count(None)
         room = max(1, plan.writes_left, vacancies)
         left = self._place_free(plan, demand, candidates[:room])
         if left:
@@ -421,9 +421,14 @@ def _candidate(task: Task) -> Candidate:
 def _alike(service: Service, candidates: list[Candidate]) -> Iterable[_Alike]:
     """The candidates in groups of those that ask the same of nodes."""
     groups: dict[tuple[int, bool], list[Candidate]] = {}
+    current = service.template_version
     for one in candidates:
-        version = min(one.vacancy.version, service.template_version)
-        groups.setdefault((version, bool(one.vacancy.node_id)), []).append(one)
+        version, is_bound = one.vacancy.version, one.vacancy.node_id != _NOWHERE
+        key = (version if version < current else current, is_bound)
+        group = groups.get(key)
+        if group is None:
+            group = groups[key] = []
+        group.append(one)
     for (version, is_bound), group in groups.items():
         spec = service.made_from(version)
         if spec is None:

@@ -30,6 +30,8 @@ from pyswarm_core.state import State
 from pyswarm_core.states import TaskState, is_terminal, lives
 
 _S = TaskState
+_FROZEN = TaskState.FROZEN
+_STOP_FIRST = UpdateOrder.STOP_FIRST
 
 
 class SlotKind(Enum):
@@ -99,17 +101,21 @@ def _is_crowded(plan: Plan, state: State, tasks: list[Task], now: Instant) -> bo
 
 def _without_frozen(plan: Plan, state: State, tasks: list[Task]) -> list[Task]:
     """The tasks that may fill the slot. Frozen ones fill none; those that may not stay end."""
-    frozen = [task for task in tasks if task.desired_state is _S.FROZEN]
-    for task in frozen:
+    others = [task for task in tasks if task.desired_state is not _FROZEN]
+    if len(others) == len(tasks):
+        return tasks
+    for task in tasks:
+        if task.desired_state is not _FROZEN:
+            continue
         if is_terminal(task.state):
             plan.change(task, desired=_S.SHUTDOWN)
         elif reason := misfit(state, plan.service, task):
             shut_down(plan, task, reason)
-    return [task for task in tasks if task.desired_state is not _S.FROZEN] if frozen else tasks
+    return others
 
 
 def _fill(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant) -> Slot:
-    if plan.order is UpdateOrder.STOP_FIRST:
+    if plan.order is _STOP_FIRST:
         return _fill_with_one(plan, state, number, tasks, now)
     # What serves is worth more than what is newer.
     tasks = sorted(tasks, key=lambda task: task.state is _S.RUNNING and is_wanted(task))
