@@ -20,9 +20,9 @@ from pyswarm_core.aio import logs
 from pyswarm_core.aio.daemon import run_daemon
 from pyswarm_core.aio.memory import give_back_freed_memory
 from pyswarm_core.clock import SECOND
+from pyswarm_core.docker.units import parse_cpus, parse_duration, parse_size
 from pyswarm_core.errors import InvalidArgument, reason_of
 from pyswarm_core.limits import API_PORT, NODE_TASKS_LIMIT, NODE_TASKS_MAX
-from pyswarm_core.units import parse_cpus, parse_duration, parse_size
 from pyswarm_core.validation import require
 
 _ANYWHERE = "192.0.2.1"

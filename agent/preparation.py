@@ -30,9 +30,9 @@ from agent.tasks.ocispec import HostFacts, Surroundings, oci_config
 from agent.tasks.record import Record
 from pyswarm_core.clock import seconds
 from pyswarm_core.docker.reference import parse_reference
+from pyswarm_core.docker.units import decimal_size, format_duration
 from pyswarm_core.ids import NetworkId, short
 from pyswarm_core.limits import CREATION_MAX, PULL_STALL_MAX
-from pyswarm_core.units import decimal_size, format_duration
 
 Say = Callable[[str], None]
 

@@ -13,8 +13,8 @@ from cli.lazy import Group, Verb
 from cli.render import listing
 from cli.render.listing import Layout, Row
 from pyswarm_core.docker import documents
+from pyswarm_core.docker.units import format_time
 from pyswarm_core.kinds import KINDS, Id, Item, Kind
-from pyswarm_core.units import format_time
 
 LAYOUT = Layout(
     headings={

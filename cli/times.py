@@ -4,7 +4,7 @@ import datetime
 
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.clock import Instant
-from pyswarm_core.units import parse_time
+from pyswarm_core.docker.units import parse_time
 
 
 def instant(text: str) -> Instant:

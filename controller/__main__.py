@@ -14,9 +14,9 @@ from pyswarm_core.aio import logs
 from pyswarm_core.aio.daemon import run_daemon
 from pyswarm_core.aio.held import TimedSelector, run_measured
 from pyswarm_core.aio.memory import give_back_freed_memory
+from pyswarm_core.docker.units import parse_duration
 from pyswarm_core.limits import API_PORT, CONTROLLER_METRICS_PORT
 from pyswarm_core.specs import ClusterSpec
-from pyswarm_core.units import parse_duration
 from pyswarm_core.validation import require
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)

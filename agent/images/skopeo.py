@@ -22,7 +22,7 @@ from agent.images.failure import failure, silent
 from agent.images.settings import ImageSettings
 from agent.images.tool import Limits, Output, run_tool
 from pyswarm_core.docker.reference import Reference
-from pyswarm_core.units import decimal_size
+from pyswarm_core.docker.units import decimal_size
 
 _POLICY = Path("/etc/containers/policy.json")
 _MANIFEST_LIMITS_S = 60.0

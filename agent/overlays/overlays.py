@@ -16,11 +16,11 @@ from agent.overlays.plan import Attached, Plan, Work, own_networks
 from agent.stopwatch import NetworkWatch
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import SECOND, Instant, seconds
+from pyswarm_core.docker.units import format_duration
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.limits import NETWORK_WAIT_MAX
 from pyswarm_core.objects import Address
 from pyswarm_core.specs import PortConfig
-from pyswarm_core.units import format_duration
 
 _log = EventLog("agent.overlays")
 

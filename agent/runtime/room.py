@@ -11,8 +11,8 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from pyswarm_core.docker.units import decimal_size
 from pyswarm_core.errors import reason_of
-from pyswarm_core.units import decimal_size
 
 INODES_NEEDED = 32
 """A container takes about 20 of the run directory and 10 of the state directory."""

@@ -12,8 +12,8 @@ from cli.render.listing import Layout, Row
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.clock import Instant
 from pyswarm_core.docker.reference import parse_reference
+from pyswarm_core.docker.units import ago, decimal_size, parse_time
 from pyswarm_core.errors import InvalidArgument, Unavailable
-from pyswarm_core.units import ago, decimal_size, parse_time
 from pyswarm_core.views import Image, NodeImages
 
 LAYOUT = Layout(

@@ -10,9 +10,9 @@ from cli.lazy import Verb
 from cli.render.progress import Screen
 from cli.terminal import width
 from pyswarm_core.docker.reference import parse_reference
+from pyswarm_core.docker.units import decimal_size
 from pyswarm_core.errors import InvalidArgument, Unavailable
 from pyswarm_core.plaintext import split_lines
-from pyswarm_core.units import decimal_size
 from pyswarm_core.views import NodeImageProgress
 
 

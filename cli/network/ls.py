@@ -6,10 +6,10 @@ from cli import flags, session
 from cli.lazy import Verb
 from cli.render import listing
 from cli.render.listing import Layout, Row
+from pyswarm_core.docker.units import format_time
 from pyswarm_core.ids import short
 from pyswarm_core.kinds import NETWORK
 from pyswarm_core.objects import Network
-from pyswarm_core.units import format_time
 
 LAYOUT = Layout(
     headings={

@@ -6,8 +6,8 @@ from cli import flags, session
 from cli.lazy import Verb
 from cli.render import listing
 from cli.render.listing import Layout, Row
+from pyswarm_core.docker.units import format_cpus, human_size
 from pyswarm_core.objects import NodeStatus
-from pyswarm_core.units import format_cpus, human_size
 from pyswarm_core.views import NodeView
 
 LAYOUT = Layout(

@@ -5,8 +5,8 @@ Docker prints what a process wrote unchanged, escape codes included, and so do w
 
 import msgspec
 
+from pyswarm_core.docker.units import format_time
 from pyswarm_core.ids import short
-from pyswarm_core.units import format_time
 from pyswarm_core.views import LogLine, Logs
 
 STDERR = 2

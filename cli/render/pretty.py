@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from cli.render.listing import one_line
+from pyswarm_core.docker.units import format_cpus, format_duration, format_time, human_size
 from pyswarm_core.objects import Service
 from pyswarm_core.specs import PortConfig, ReplicatedMode, Resources, TaskSpec
-from pyswarm_core.units import format_cpus, format_duration, format_time, human_size
 from pyswarm_core.views import NodeView
 
 

@@ -7,9 +7,9 @@ import msgspec
 from cli.render.listing import Layout, Row, ellipsis, one_line
 from pyswarm_core.clock import Instant
 from pyswarm_core.docker import ports
+from pyswarm_core.docker.units import ago
 from pyswarm_core.ids import short
 from pyswarm_core.states import TaskState
-from pyswarm_core.units import ago
 from pyswarm_core.views import ServiceSummary, TaskView
 
 ERROR_SHOWN = 30

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from pyswarm_core.docker.units import parse_cpus, parse_duration, parse_size
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import (
     EndpointMode,
@@ -17,7 +18,6 @@ from pyswarm_core.specs import (
     RestartCondition,
     ServiceSpec,
 )
-from pyswarm_core.units import parse_cpus, parse_duration, parse_size
 
 S = TypeVar("S", bound=msgspec.Struct)
 Read = Callable[[Any], Any]

@@ -8,7 +8,7 @@ import click
 from cli import flags, session
 from cli.lazy import Verb
 from pyswarm_core.docker import documents
-from pyswarm_core.units import format_duration
+from pyswarm_core.docker.units import format_duration
 from pyswarm_core.views import Info
 
 

@@ -12,10 +12,10 @@ from cli.daemons import Daemon
 from cli.lazy import Verb
 from cli.swarm import joining
 from cli.swarm.host import STATE_DIR, Host, Supervisor, supervisor
+from pyswarm_core.docker.units import parse_duration
 from pyswarm_core.errors import AlreadyExists
 from pyswarm_core.limits import API_PORT
 from pyswarm_core.specs import ClusterSpec
-from pyswarm_core.units import parse_duration
 from pyswarm_core.validation import cluster_problems, require
 from pyswarm_core.views import Info
 

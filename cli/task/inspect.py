@@ -7,8 +7,8 @@ import click
 from cli import flags, inspection, session
 from cli.lazy import Verb
 from pyswarm_core.docker import documents
+from pyswarm_core.docker.units import format_time
 from pyswarm_core.errors import NotFound
-from pyswarm_core.units import format_time
 from pyswarm_core.views import TaskView
 
 

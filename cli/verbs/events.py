@@ -11,8 +11,8 @@ from cli.render.listing import Row, one_line
 from cli.times import instant
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.clock import Instant
+from pyswarm_core.docker.units import format_time
 from pyswarm_core.errors import InvalidArgument
-from pyswarm_core.units import format_time
 from pyswarm_core.views import Event
 
 Printer = Callable[[Row], str]

@@ -17,10 +17,10 @@ from google.protobuf.message import Message
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.aio.status import code_of
 from pyswarm_core.codec import from_proto
+from pyswarm_core.docker.units import human_size
 from pyswarm_core.errors import InvalidArgument, PyswarmError
 from pyswarm_core.ids import IdSource, short
 from pyswarm_core.limits import REQUEST_BYTES_MAX, TUNNEL_FRAME_BYTES
-from pyswarm_core.units import human_size
 
 STREAMS_OF_AGENTS = frozenset({"/pyswarm.v1.Dispatcher/Session", "/pyswarm.v1.Dispatcher/Tunnel"})
 DETAILS_MAX = 2_000

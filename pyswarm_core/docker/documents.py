@@ -4,9 +4,9 @@ from typing import Any
 
 import msgspec
 
+from pyswarm_core.docker.units import format_time
 from pyswarm_core.model import Model, to_json_value
 from pyswarm_core.specs import SERVICE_MODES
-from pyswarm_core.units import format_time
 
 _TIMES = frozenset({"CreatedAt", "UpdatedAt", "Since"})
 _KEPT = frozenset(

@@ -7,9 +7,9 @@ from itertools import pairwise
 import msgspec
 
 from pyswarm_core.clock import HOUR, MILLISECOND, MINUTE
+from pyswarm_core.docker.units import format_duration, human_size
 from pyswarm_core.limits import HISTORY_MAX, SPEC_BYTES_MAX
 from pyswarm_core.specs import ROLES, ClusterSpec, NodeSpec
-from pyswarm_core.units import format_duration, human_size
 from pyswarm_core.validation import text
 from pyswarm_core.validation.network import SUBNET_PREFIX_MAX, subnet_problems
 from pyswarm_core.validation.problem import Problem, within

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterable, Sequence
 
 from pyswarm_core.docker.reference import parse_reference
+from pyswarm_core.docker.units import INT64_MAX, NANO_CPUS, format_cpus, format_duration, human_size
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import ContainerSpec, Resources, Ulimit
-from pyswarm_core.units import INT64_MAX, NANO_CPUS, format_cpus, format_duration, human_size
 from pyswarm_core.validation import text
 from pyswarm_core.validation.endpoint import dns_problems, hosts_problems
 from pyswarm_core.validation.problem import Problem, shown, within

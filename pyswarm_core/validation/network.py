@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import msgspec
 
+from pyswarm_core.docker.units import human_size
 from pyswarm_core.limits import NAME_LENGTH_MAX, SPEC_BYTES_MAX
 from pyswarm_core.specs import PREDEFINED_NETWORKS, Ipam, IpamConfig, NetworkSpec
-from pyswarm_core.units import human_size
 from pyswarm_core.validation import text
 from pyswarm_core.validation.problem import Problem
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address
 
+from pyswarm_core.docker.units import human_size
 from pyswarm_core.limits import (
     ENGINE_LABELS_BYTES_MAX,
     ENGINE_LABELS_MAX,
@@ -17,7 +18,6 @@ from pyswarm_core.limits import (
     NODE_TASKS_LIMIT,
 )
 from pyswarm_core.objects import NodeDescription
-from pyswarm_core.units import human_size
 from pyswarm_core.validation import text
 from pyswarm_core.validation.network import UNICAST6
 from pyswarm_core.validation.problem import Problem, within

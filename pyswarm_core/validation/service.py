@@ -9,6 +9,7 @@ import msgspec
 
 from pyswarm_core.constraints import check, parse_preference
 from pyswarm_core.docker.reference import NAME_LENGTH_MAX as REGISTRY_LENGTH_MAX
+from pyswarm_core.docker.units import human_size
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.limits import REPLICAS_MAX, RESTARTS_REMEMBERED, SPEC_BYTES_MAX
 from pyswarm_core.specs import (
@@ -19,7 +20,6 @@ from pyswarm_core.specs import (
     ServiceMode,
     ServiceSpec,
 )
-from pyswarm_core.units import human_size
 from pyswarm_core.validation import text
 from pyswarm_core.validation.container import (
     container_problems,

@@ -12,7 +12,7 @@ import msgspec
 from agent.runtime import cgroups
 from agent.runtime.base import CPU_PERIOD_US, Limits, RuntimeFailed
 from agent.runtime.cgroups import Hierarchies
-from pyswarm_core.units import human_size
+from pyswarm_core.docker.units import human_size
 
 _NONE_V1 = "-1"
 _NONE = "max"

@@ -1,8 +1,8 @@
 """Whether an object fits the store: asked before it is accepted. PURE."""
 
+from pyswarm_core.docker.units import human_size
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.kinds import Storable, encode
-from pyswarm_core.units import human_size
 
 
 def require_storable(what: str, value: Storable, most: int) -> None:
