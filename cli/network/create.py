@@ -1,18 +1,15 @@
 """`pyswarm network create`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from cli import session
 from cli.lazy import Verb
-from pyswarm_core.docker import entries
-from pyswarm_core.errors import InvalidArgument
-from pyswarm_core.specs import Ipam, IpamConfig, NetworkSpec
+from pyswarm_core.docker import entries, networking
+from pyswarm_core.specs import Ipam, NetworkSpec
 from pyswarm_core.validation import network_problems, require
-
-MTU_OPTIONS = ("mtu", "com.docker.network.driver.mtu")
 
 
 @click.command(
@@ -55,7 +52,7 @@ def create(*, name: str, **given: Any) -> None:
 
 def spec_of(name: str, given: Mapping[str, Any]) -> NetworkSpec:
     """The spec that the flags describe. Raises InvalidArgument."""
-    mtu, encrypted = _options(given["opt"])
+    options = networking.options(given["opt"])
     return NetworkSpec(
         name=name,
         driver=given["driver"],
@@ -64,41 +61,7 @@ def spec_of(name: str, given: Mapping[str, Any]) -> NetworkSpec:
         attachable=given["attachable"],
         ingress=given["ingress"],
         enable_ipv6=given["ipv6"],
-        encrypted=encrypted,
-        ipam=Ipam(config=_pools(given["subnet"], given["gateway"], given["ip_range"])),
-        mtu=mtu,
+        encrypted=options.encrypted,
+        ipam=Ipam(config=networking.pools(given["subnet"], given["gateway"], given["ip_range"])),
+        mtu=options.mtu,
     )
-
-
-def _pools(
-    subnets: Sequence[str], gateways: Sequence[str], ranges: Sequence[str]
-) -> tuple[IpamConfig, ...]:
-    """A pool per subnet; gateway and range go to the pool of their IP version."""
-    pools = {subnet: {"subnet": subnet} for subnet in subnets}
-    for field, flag, values in (("gateway", "gateway", gateways), ("ip_range", "ip-range", ranges)):
-        for value in values:
-            is_six = ":" in value
-            subnet = next((subnet for subnet in subnets if (":" in subnet) == is_six), "")
-            pool = pools.setdefault(subnet, {"subnet": ""})
-            if field in pool:
-                raise InvalidArgument(f"--{flag} {value[:80]!r} is not valid: {subnet} has one")
-            pool[field] = value
-    return tuple(IpamConfig(**pool) for pool in pools.values())
-
-
-def _options(options: Sequence[str]) -> tuple[int, bool]:
-    """(MTU or 0, whether it is encrypted)."""
-    mtu, encrypted = 0, False
-    for option in options:
-        key, _, value = option.partition("=")
-        if key == "encrypted" and value in ("", "true", "false"):
-            encrypted = value != "false"
-        elif key not in MTU_OPTIONS:
-            raise InvalidArgument(
-                f"--opt {option[:80]!r} is not known: want encrypted or mtu=BYTES"
-            )
-        elif not value.isascii() or not value.isdecimal() or len(value) > 9:
-            raise InvalidArgument(f"--opt {option[:80]!r} is not valid: want mtu=BYTES")
-        else:
-            mtu = int(value)
-    return mtu, encrypted

@@ -1,15 +1,11 @@
 """`pyswarm node inspect`."""
 
-from typing import Any
-
 import click
 
 from cli import flags, inspection, session
 from cli.lazy import Verb
-from cli.node.ls import manager_status
 from cli.node.self_ import node_of
-from pyswarm_core.docker import documents
-from pyswarm_core.views import NodeView
+from pyswarm_core.docker import objects
 
 
 @click.command(
@@ -29,16 +25,4 @@ def inspect(*, form: str, pretty: bool, nodes: tuple[str, ...]) -> None:
             for line in node_lines(node_of(client, ref)):
                 click.echo(line)
         return
-    inspection.inspect_all(nodes, form, lambda ref: document(node_of(client, ref)))
-
-
-def document(view: NodeView) -> dict[str, Any]:
-    """The node with Docker's keys, and what it carries."""
-    found = documents.document(view.node)
-    if view.leader:
-        found["ManagerStatus"] = {"Leader": True, "Reachability": "reachable"}
-    elif status := manager_status(view):
-        found["ManagerStatus"] = {"Leader": False, "Reachability": status.lower()}
-    found["Tasks"] = view.tasks
-    found["Reserved"] = documents.document(view.reserved)
-    return found
+    inspection.inspect_all(nodes, form, lambda ref: objects.of_node(node_of(client, ref)))

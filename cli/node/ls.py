@@ -6,6 +6,7 @@ from cli import flags, session
 from cli.lazy import Verb
 from cli.render import listing
 from cli.render.listing import Layout, Row
+from pyswarm_core.docker.objects import manager_status
 from pyswarm_core.docker.units import format_cpus, human_size
 from pyswarm_core.objects import NodeStatus
 from pyswarm_core.views import NodeView
@@ -57,15 +58,6 @@ def engine_version(view: NodeView) -> str:
     told = view.node.description
     other = f" (protocol {told.spoken})" if view.other_protocol else ""
     return f"{told.engine_version}{other}"
-
-
-def manager_status(view: NodeView) -> str:
-    """Docker's words; empty for a node that is no manager."""
-    if view.leader:
-        return "Leader"
-    if view.controller:
-        return "Reachable"
-    return "Unreachable" if view.node.spec.role == "manager" else ""
 
 
 def row(view: NodeView, *, mark: bool = False) -> Row:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from cli.service.template import put, with_replicas, with_single, words
+from cli.service.template import put, with_replicas, with_single
 from pyswarm_core.docker import entries, publishing
 from pyswarm_core.docker.entries import Entry
 from pyswarm_core.specs import ContainerSpec, DnsConfig, NetworkAttachment, Placement, ServiceSpec
@@ -24,7 +24,7 @@ def updated(spec: ServiceSpec, given: Mapping[str, Any], own: Mapping[str, str])
     """
     spec = with_replicas(with_single(spec, given), given["replicas"])
     if given["args"] is not None:
-        spec = put(spec, "task_template.container_spec.args", words(given["args"]))
+        spec = put(spec, "task_template.container_spec.args", entries.command(given["args"]))
     template = spec.task_template
     template = replace(
         template,

@@ -1,13 +1,10 @@
 """`pyswarm service inspect`."""
 
-from typing import Any
-
 import click
 
 from cli import flags, inspection, session
 from cli.lazy import Verb
-from pyswarm_core.docker import documents
-from pyswarm_core.objects import Service
+from pyswarm_core.docker import objects
 
 
 @click.command(
@@ -31,21 +28,7 @@ def inspect(*, form: str, pretty: bool, services: tuple[str, ...]) -> None:
                 click.echo(line)
         return
 
-    networks = inspection.Networks(client)
-    inspection.inspect_all(services, form, lambda ref: document(client.service(ref), networks))
-
-
-def document(service: Service, networks: inspection.Networks) -> dict[str, Any]:
-    """The service with Docker's keys: the newest earlier spec is its PreviousSpec; it has a virtual
-    address of each version that a network has.
-    """
-    found = documents.document(service)
-    found["Endpoint"]["VirtualIPs"] = [
-        {"NetworkID": vip.network_id, "Addr": address}
-        for vip in service.endpoint.virtual_ips
-        for address in networks.addresses(vip.network_id, vip.addr)
-    ]
-    previous = found.pop("PreviousSpecs")
-    found["PreviousSpec"] = previous[0]["Spec"] if previous else None
-    found["PreviousSpecs"] = previous
-    return found
+    addresses = inspection.Networks(client).addresses
+    inspection.inspect_all(
+        services, form, lambda ref: objects.of_service(client.service(ref), addresses)
+    )

@@ -4,12 +4,12 @@ Each flag is a row: where its value goes and how its text is read. A flag that w
 its value alone.
 """
 
-import shlex
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
 
+from pyswarm_core.docker import entries
 from pyswarm_core.docker.units import parse_cpus, parse_duration, parse_size
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import (
@@ -30,18 +30,6 @@ def _as_given(value: Any) -> Any:
     return value
 
 
-def _swap(text: str) -> int:
-    return -1 if text.strip() == "-1" else parse_size(text)
-
-
-def words(text: str) -> tuple[str, ...]:
-    """A command line as a shell would split it. Raises InvalidArgument."""
-    try:
-        return tuple(shlex.split(text))
-    except ValueError as error:
-        raise InvalidArgument(f"{text[:80]!r} is not valid: {str(error).lower()}") from None
-
-
 _CONTAINER = "task_template.container_spec."
 _LIMITS = "task_template.resources.limits."
 _RESERVED = "task_template.resources.reservations."
@@ -49,7 +37,7 @@ _RESTART = "task_template.restart_policy."
 
 SINGLE: Mapping[str, tuple[str, Read]] = {
     "image": (_CONTAINER + "image", _as_given),
-    "entrypoint": (_CONTAINER + "command", words),
+    "entrypoint": (_CONTAINER + "command", entries.command),
     "hostname": (_CONTAINER + "hostname", _as_given),
     "workdir": (_CONTAINER + "dir", _as_given),
     "user": (_CONTAINER + "user", _as_given),
@@ -64,7 +52,7 @@ SINGLE: Mapping[str, tuple[str, Read]] = {
     "limit_pids": (_LIMITS + "pids", _as_given),
     "reserve_cpu": (_RESERVED + "nano_cpus", parse_cpus),
     "reserve_memory": (_RESERVED + "memory_bytes", parse_size),
-    "memory_swap": ("task_template.resources.swap_bytes", _swap),
+    "memory_swap": ("task_template.resources.swap_bytes", entries.swap),
     "memory_swappiness": ("task_template.resources.memory_swappiness", _as_given),
     "restart_condition": (_RESTART + "condition", RestartCondition),
     "restart_delay": (_RESTART + "delay", parse_duration),

@@ -13,9 +13,9 @@ from cli.lazy import Verb
 from cli.service import digests, edits, logins, options
 from cli.service.change import changed
 from cli.service.options import many
-from pyswarm_core.docker import entries
+from pyswarm_core.docker import entries, networking
 from pyswarm_core.errors import InvalidArgument
-from pyswarm_core.specs import PREDEFINED_NETWORKS, NetworkAttachment, ServiceSpec
+from pyswarm_core.specs import NetworkAttachment, ServiceSpec
 
 if TYPE_CHECKING:
     from cli.client import Client
@@ -113,14 +113,11 @@ def _on_networks(
     given: Mapping[str, Any],
 ) -> ServiceSpec:
     """Specs hold ids of networks, users say names: only the controller knows both."""
-    joined = [replace(network, target=_target(client, network.target)) for network in added]
-    left = [_target(client, ref) for ref in given["network_rm"]]
+    find, target = client.network, networking.target
+    joined = [replace(network, target=target(network.target, find)) for network in added]
+    left = [target(ref, find) for ref in given["network_rm"]]
     targets = {attachment.target for attachment in spec.task_template.networks}
     for ref, network_id in zip(given["network_rm"], left, strict=True):
         if network_id not in targets:
             raise InvalidArgument(f"--network-rm {ref!r}: the service is not on that network")
     return edits.with_networks(spec, joined, left)
-
-
-def _target(client: "Client", ref: str) -> str:
-    return ref if ref in PREDEFINED_NETWORKS else client.network(ref).id

@@ -1,10 +1,12 @@
-"""Flags that may be given several times: their texts -> what a spec holds. PURE."""
+"""Flags of services: their texts -> what a spec holds. PURE."""
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from pyswarm_core.constraints import parse_preference
+from pyswarm_core.docker.units import parse_size
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.plaintext import is_utf8, split_lines
 from pyswarm_core.specs import NetworkAttachment, Ulimit
@@ -125,3 +127,16 @@ def ulimit(text: str) -> Ulimit:
         )
     soft = int(found["soft"])
     return Ulimit(name=found["name"], soft=soft, hard=int(found["hard"] or soft))
+
+
+def command(text: str) -> tuple[str, ...]:
+    """A command line as a shell would split it. Raises InvalidArgument."""
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise InvalidArgument(f"{text[:80]!r} is not valid: {str(error).lower()}") from None
+
+
+def swap(text: str) -> int:
+    """A size; -1: unlimited. Raises InvalidArgument."""
+    return -1 if text.strip() == "-1" else parse_size(text)

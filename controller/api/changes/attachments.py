@@ -1,13 +1,16 @@
 """Which networks a service's tasks join: the spec's own, and the ingress network. PURE."""
 
+from functools import partial
+
 from msgspec.structs import replace
 
 from controller.api.queries.lookup import find
+from pyswarm_core.docker import networking
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.kinds import NETWORK
 from pyswarm_core.ports import has_ingress_ports
-from pyswarm_core.specs import PREDEFINED_NETWORKS, NetworkAttachment, ServiceSpec
+from pyswarm_core.specs import NetworkAttachment, ServiceSpec
 from pyswarm_core.state import State
 from pyswarm_core.validation.problem import shown
 
@@ -23,7 +26,7 @@ def attached(
     joined = old.task_template.overlays if old else ()
     own = []
     for attachment in template.networks:
-        target = _target(state, attachment)
+        target = networking.target(attachment.target, partial(find, state, NETWORK))
         if target != ingress:
             own.append(replace(attachment, target=target))
         elif ingress not in joined:
@@ -36,9 +39,3 @@ def attached(
     if ingress is not None and has_ingress_ports(spec.endpoint_spec):
         own.append(NetworkAttachment(target=ingress))
     return replace(spec, task_template=replace(template, networks=tuple(own)))
-
-
-def _target(state: State, attachment: NetworkAttachment) -> str:
-    if attachment.target in PREDEFINED_NETWORKS:
-        return attachment.target
-    return find(state, NETWORK, attachment.target).id

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from cli.node.inspect import document as node_document
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.codec import to_proto
+from pyswarm_core.docker.objects import of_node
 from pyswarm_core.ids import NetworkId, NodeId, TaskId
 from pyswarm_core.kinds import encode
 from pyswarm_core.objects import Cluster, Network, Task
@@ -172,7 +172,7 @@ def test_node_document_tells_what_is_reserved() -> None:
     from pyswarm_core.codec import from_proto
     from pyswarm_core.views import NodeView
 
-    assert node_document(from_proto(NodeView, node_view()))["Reserved"] == {
+    assert of_node(from_proto(NodeView, node_view()))["Reserved"] == {
         "NanoCPUs": 500_000_000,
         "MemoryBytes": 1 << 30,
     }

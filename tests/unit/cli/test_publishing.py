@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from cli.network.inspect import document
 from pyswarm_core.codec import from_proto, to_proto
+from pyswarm_core.docker.objects import of_network
 from pyswarm_core.docker.ports import ingress_ports, shown
 from pyswarm_core.docker.publishing import ports, published
 from pyswarm_core.errors import InvalidArgument, NotFound
@@ -279,7 +279,7 @@ def test_network_create_sends_what_docker_has(script: Script, pyswarm: Pyswarm) 
         IpamConfig(subnet="fd00:9::/64"),
         IpamConfig(subnet="10.9.0.0/16", gateway="10.9.0.1", ip_range="10.9.4.0/24"),
     )
-    shown_as = document(
+    shown_as = of_network(
         Network(
             id=network.id, spec=spec, subnet="10.9.0.0/16", subnet6="fd00:9::/64", vni=1,
             created_at=CREATED,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyswarm_core import units
 from pyswarm_core.clock import HOUR, MILLISECOND, MINUTE, NEVER, SECOND, Instant, after
+from pyswarm_core.docker import units
 from pyswarm_core.errors import InvalidArgument
 
 NOW = Instant(1_780_000_000 * SECOND)

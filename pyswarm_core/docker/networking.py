@@ -1,0 +1,58 @@
+"""Networks in users' words: names, address pools, driver options -> what a spec holds. PURE."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.objects import Network
+from pyswarm_core.specs import PREDEFINED_NETWORKS, IpamConfig
+
+_MTU = frozenset({"mtu", "com.docker.network.driver.mtu"})
+
+
+def target(ref: str, find: Callable[[str], Network]) -> str:
+    """What a spec names for a network that a user names: a predefined one by its word, any other by
+    its id. Raises what `find` raises.
+    """
+    return ref if ref in PREDEFINED_NETWORKS else find(ref).id
+
+
+class Options(NamedTuple):
+    """What the driver's options ask for; `mtu` 0: nothing."""
+
+    mtu: int = 0
+    encrypted: bool = False
+
+
+def pools(
+    subnets: Sequence[str], gateways: Iterable[str], ranges: Iterable[str]
+) -> tuple[IpamConfig, ...]:
+    """A pool per subnet; gateway and range go to the pool of their IP version. Raises
+    InvalidArgument for a second one.
+    """
+    found = {subnet: {"subnet": subnet} for subnet in subnets}
+    for field, flag, values in (("gateway", "gateway", gateways), ("ip_range", "ip-range", ranges)):
+        for value in values:
+            is_six = ":" in value
+            subnet = next((subnet for subnet in subnets if (":" in subnet) == is_six), "")
+            pool = found.setdefault(subnet, {"subnet": ""})
+            if field in pool:
+                raise InvalidArgument(f"--{flag} {value[:80]!r} is not valid: {subnet} has one")
+            pool[field] = value
+    return tuple(IpamConfig(**pool) for pool in found.values())
+
+
+def options(texts: Iterable[str]) -> Options:
+    """`encrypted`, `encrypted=false`, `mtu=1400` (or Docker's long key). Raises InvalidArgument."""
+    found = Options()
+    for text in texts:
+        key, _, value = text.partition("=")
+        if key == "encrypted" and value in ("", "true", "false"):
+            found = found._replace(encrypted=value != "false")
+        elif key not in _MTU:
+            raise InvalidArgument(f"--opt {text[:80]!r} is not known: want encrypted or mtu=BYTES")
+        elif not value.isascii() or not value.isdecimal() or len(value) > 9:
+            raise InvalidArgument(f"--opt {text[:80]!r} is not valid: want mtu=BYTES")
+        else:
+            found = found._replace(mtu=int(value))
+    return found

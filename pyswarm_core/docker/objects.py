@@ -1,0 +1,169 @@
+"""Services, tasks, nodes and networks in the shape of Docker's API, as `inspect` shows them. PURE.
+
+Objects hold addresses of IPv4; `Addresses` adds those of IPv6 that go with them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pyswarm_core.addresses import address6
+from pyswarm_core.docker.documents import document
+from pyswarm_core.docker.units import format_time
+from pyswarm_core.ids import NetworkId
+from pyswarm_core.objects import Network, Service
+from pyswarm_core.specs import IpamConfig, ipv4_config
+from pyswarm_core.views import NetworkMembers, NodeView, TaskView
+
+Addresses = Callable[[NetworkId, str], Sequence[str]]
+"""An address on a network and, where that has IPv6, the one that goes with it."""
+
+
+def of_service(service: Service, addresses: Addresses) -> dict[str, Any]:
+    """The newest earlier spec is the PreviousSpec; the service has a virtual address of each IP
+    version that a network has.
+    """
+    found = document(service)
+    found["Endpoint"]["VirtualIPs"] = [
+        {"NetworkID": vip.network_id, "Addr": address}
+        for vip in service.endpoint.virtual_ips
+        for address in addresses(vip.network_id, vip.addr)
+    ]
+    previous = found.pop("PreviousSpecs")
+    found["PreviousSpec"] = previous[0]["Spec"] if previous else None
+    found["PreviousSpecs"] = previous
+    return found
+
+
+def of_task(view: TaskView, addresses: Addresses) -> dict[str, Any]:
+    """The task with its status and its addresses."""
+    task, detail = view.task, view.task.detail
+    return {
+        "ID": task.id,
+        "Version": {"Index": task.spec_version},
+        "CreatedAt": format_time(task.created_at),
+        "Name": view.name,
+        "Spec": document(view.spec) if view.spec else {},
+        "ServiceID": task.service_id,
+        "ServiceName": view.service_name,
+        "Slot": task.slot,
+        "NodeID": task.node_id,
+        "NodeName": view.node_name,
+        "Status": {
+            "Timestamp": format_time(task.status_at or task.created_at),
+            "State": task.state.word,
+            "Message": detail.message,
+            "Err": detail.error,
+            "OOM": detail.oom,
+            "ContainerStatus": {
+                "ContainerID": task.id if detail.pid else "",
+                "PID": detail.pid,
+                "ExitCode": detail.exit_code,
+            },
+        },
+        "DesiredState": task.desired_state.word,
+        "Restarts": task.restarts,
+        "NetworksAttachments": [
+            {
+                "Network": {"ID": held.network_id},
+                "Addresses": addresses(held.network_id, held.address),
+            }
+            for held in detail.addresses
+        ],
+    }
+
+
+def of_node(view: NodeView) -> dict[str, Any]:
+    """The node, and what its tasks reserve."""
+    found = document(view.node)
+    if view.leader:
+        found["ManagerStatus"] = {"Leader": True, "Reachability": "reachable"}
+    elif status := manager_status(view):
+        found["ManagerStatus"] = {"Leader": False, "Reachability": status.lower()}
+    found["Tasks"] = view.tasks
+    found["Reserved"] = document(view.reserved)
+    return found
+
+
+def manager_status(view: NodeView) -> str:
+    """Docker's words; empty for a node that is no manager."""
+    if view.leader:
+        return "Leader"
+    if view.controller:
+        return "Reachable"
+    return "Unreachable" if view.node.spec.role == "manager" else ""
+
+
+def of_network(network: Network) -> dict[str, Any]:
+    """The network with Docker's keys, then with those that only pyswarm has."""
+    found = document(network)
+    spec = network.spec
+    pools = [_pool(network.subnet, ipv4_config(spec))]
+    if network.subnet6:
+        pools.append(_pool(network.subnet6, IpamConfig()))
+    return {
+        "Name": spec.name,
+        "ID": network.id,
+        "Created": found.pop("CreatedAt"),
+        "Scope": "swarm",
+        "Driver": spec.driver,
+        "EnableIPv6": spec.enable_ipv6,
+        "IPAM": {"Driver": spec.ipam.driver, "Config": pools},
+        "Internal": spec.internal,
+        "Attachable": spec.attachable,
+        "Ingress": spec.ingress,
+        "Options": {"encrypted": ""} if spec.encrypted else {},
+        "Labels": spec.labels,
+        **{key: value for key, value in found.items() if key != "ID"},
+    }
+
+
+def of_members(members: NetworkMembers) -> dict[str, Any]:
+    """The network with the services and hosts on it; each host also with its blocks and the
+    revision that it acknowledged. IPv6 has keys of its own, where the network has it.
+    """
+    network = members.network
+    return {
+        **of_network(network),
+        "Services": {
+            service.name: {
+                "VIP": service.vip,
+                **_six(network, "VIPv6", service.vip),
+                "Ports": [
+                    f"Target: {port.target_port}/{port.protocol}, Publish: {port.published_port}"
+                    for port in service.ports
+                ],
+                "Tasks": [
+                    {
+                        "Name": task.name,
+                        "ID": task.task_id,
+                        "EndpointIP": task.address,
+                        **_six(network, "EndpointIPv6", task.address),
+                        "Node": task.node_name,
+                        "State": task.state.word,
+                    }
+                    for task in service.tasks
+                ],
+            }
+            for service in members.services
+        },
+        "Peers": [
+            {
+                "Name": peer.node_name,
+                "IP": peer.addr,
+                "Blocks": list(peer.blocks),
+                "Acknowledged": peer.acknowledged,
+            }
+            for peer in members.peers
+        ],
+    }
+
+
+def _six(network: Network, key: str, address: str) -> dict[str, str]:
+    if not network.subnet6 or not address:
+        return {}
+    return {key: address6(network.subnet, network.subnet6, address)}
+
+
+def _pool(subnet: str, config: IpamConfig) -> dict[str, str]:
+    pool = {"Subnet": subnet, "IPRange": config.ip_range, "Gateway": config.gateway}
+    return {key: value for key, value in pool.items() if value}
