@@ -143,11 +143,23 @@ def remove(hierarchies: Hierarchies, path: str) -> None:
             pause_s = min(pause_s * 2, 0.1)
 
 
-def kill(hierarchies: Hierarchies, path: str) -> None:
-    """SIGKILL every process in cgroup `path` and below, also those that fork meanwhile.
+def empty(hierarchies: Hierarchies, path: str) -> None:
+    """Kill all that is in cgroup `path`; return once nothing is. Blocks for a moment.
 
-    Some may be left where they cannot be frozen; `remove` goes on until none is.
+    Raises RuntimeFailed if processes are left after ten seconds (stuck in the kernel).
     """
+    deadline = time.monotonic() + _REMOVE_TIMEOUT_S
+    pause_s = _PAUSE_S
+    while left := _members(hierarchies, path):
+        if time.monotonic() > deadline:
+            raise RuntimeFailed(f"cgroup {path}: these processes do not end: {left}")
+        kill(hierarchies, path)
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 2, 0.1)
+
+
+def kill(hierarchies: Hierarchies, path: str) -> None:
+    """SIGKILL every process in cgroup `path` and below, also those that fork meanwhile."""
     if not hierarchies.v1:
         with suppress(OSError):
             Path(f"{hierarchies.unified}{path}/cgroup.kill").write_text("1")

@@ -1,11 +1,12 @@
 """Commands in running containers: `crun exec` with a cgroup of their own. SHELL.
 
-The OCI runtime moves the command into `<container>/exec-<token>` of every hierarchy, so that it is
+The OCI runtime moves the command into `<container>/exec-<number>` of every hierarchy, so that it is
 under the container's limits, and everything that it starts can be found and killed. The runtime's
 own process stays until the command has ended, and ends with its exit code.
 
-A command that was under way when an agent died is ended by the next agent's next command in that
-container.
+Such a cgroup is kept for the container's next command: making and removing it in every hierarchy
+costs as much as a fifth of the command. What is in one that none of this agent's commands uses was
+left by an agent that died; it is killed before the next command.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import select
 import signal as signals
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -59,22 +61,34 @@ class Execs:
         self._binaries = binaries
         self._layout = layout
         self._hierarchies = hierarchies
-        self._ours: set[str] = set()
+        self._busy: set[str] = set()
+        """The cgroups of commands under way."""
 
     def begin(self, container_id: str, command: Command) -> Running:
         """Start a command in a container that runs. Raises RuntimeFailed."""
         process = self._process(container_id, command)
-        parent = self._layout.cgroup(container_id)
-        name = f"{_PREFIX}{os.urandom(8).hex()}"
-        cgroup = f"{parent}/{name}"
-        self._ours.add(cgroup)
+        cgroup = ""
         try:
-            self._end_others(parent)
-            _make_cgroup(self._hierarchies, parent, name)
-            return self._spawn(container_id, name, process)
+            cgroup = self._take_cgroup(self._layout.cgroup(container_id))
+            return self._spawn(container_id, cgroup, process)
         except OSError as error:
-            self._remove_cgroup(cgroup)
+            self._busy.discard(cgroup)
             raise RuntimeFailed(f"cannot start a command: {error.strerror}") from error
+
+    def _take_cgroup(self, parent: str) -> str:
+        """An empty cgroup below a container's: an old one, else a new one."""
+        container = Path(self._hierarchies.roots()[0] + parent)
+        seen = [path.name for path in container.iterdir() if path.name.startswith(_PREFIX)]
+        free = [name for name in seen if f"{parent}/{name}" not in self._busy]
+        for name in free:
+            cgroups.empty(self._hierarchies, f"{parent}/{name}")
+        if free:
+            name = min(free)
+        else:
+            name = next(name for name in (f"{_PREFIX}{n}" for n in count()) if name not in seen)
+            _make_cgroup(self._hierarchies, parent, name)
+        self._busy.add(f"{parent}/{name}")
+        return f"{parent}/{name}"
 
     def _process(self, container_id: str, command: Command) -> dict[str, Any]:
         """The OCI section: the container's own with what the command asks for."""
@@ -104,9 +118,9 @@ class Execs:
         process["cwd"] = command.workdir or process["cwd"]
         return process
 
-    def _spawn(self, container_id: str, name: str, process: dict[str, Any]) -> Running:
+    def _spawn(self, container_id: str, cgroup: str, process: dict[str, Any]) -> Running:
         words = [self._binaries.oci, "--root", str(self._layout.oci_root)]
-        words += ["--log", f"/proc/self/fd/{_LOG_FD}", "exec", "--cgroup", name]
+        words += ["--log", f"/proc/self/fd/{_LOG_FD}", "exec", "--cgroup", Path(cgroup).name]
         words += ["--process", f"/proc/self/fd/{_SPEC_FD}", container_id]
         with ExitStack() as ours, ExitStack() as kept:
             spec, log = _memory_file(), _memory_file()
@@ -128,7 +142,6 @@ class Execs:
             pid = os.posix_spawn(words[0], words, environment, file_actions=actions, setsid=True)
             pidfd = os.pidfd_open(pid)
             kept.pop_all()
-        cgroup = f"{self._layout.cgroup(container_id)}/{name}"
         return Running(container_id, cgroup, process, pid, pidfd, output, log)
 
     def end(self, running: Running, output: bytes, *, timed_out: bool) -> CommandResult:
@@ -139,14 +152,13 @@ class Execs:
             # The OCI runtime first: what it has not let go yet ends with it.
             with suppress(ProcessLookupError):
                 signals.pidfd_send_signal(running.pidfd, signals.SIGKILL)
-            if timed_out:
-                cgroups.kill(self._hierarchies, running.cgroup)
-            self._remove_cgroup(running.cgroup)
+            cgroups.empty(self._hierarchies, running.cgroup)
             code = _exit_code(running.pidfd)
             said = conmon.plain_message(
                 os.pread(running.log, _WORDS_MAX, 0).decode(errors="replace")
             )
         finally:
+            self._busy.discard(running.cgroup)
             for descriptor in (running.pidfd, running.output, running.log):
                 os.close(descriptor)
         if timed_out or not code or not said:
@@ -157,19 +169,6 @@ class Execs:
         why = explain(said, bundle, running.process)
         missing = any(words in why.lower() for words in ("no such file", "not found"))
         return CommandResult(code=127 if missing else 126, output=why.encode()[:EXEC_OUTPUT_MAX])
-
-    def _remove_cgroup(self, cgroup: str) -> None:
-        cgroups.remove(self._hierarchies, cgroup)
-        self._ours.discard(cgroup)
-
-    def _end_others(self, parent: str) -> None:
-        """End the commands of an agent that died."""
-        top = self._hierarchies.roots()[0]
-        for entry in os.scandir(top + parent):
-            cgroup = f"{parent}/{entry.name}"
-            if entry.name.startswith(_PREFIX) and cgroup not in self._ours:
-                cgroups.kill(self._hierarchies, cgroup)
-                cgroups.remove(self._hierarchies, cgroup)
 
 
 async def heard(running: Running, timeout_s: float) -> tuple[bytes, bool]:
@@ -240,12 +239,12 @@ def _exit_code(pidfd: int) -> int:
 
 def _make_cgroup(hierarchies: Hierarchies, parent: str, name: str) -> None:
     """In every hierarchy where the container is: crun leaves a process in the agent's own cgroup
-    where there is none for it.
+    where there is none for it. That of the first hierarchy is made last: where it is, all are.
     """
-    for root in hierarchies.roots():
+    for root in reversed(hierarchies.roots()):
         directory = Path(root + parent)
         with suppress(FileNotFoundError):
-            (directory / name).mkdir()
+            (directory / name).mkdir(exist_ok=True)
             for setting in _CPUSET if root == hierarchies.v1.get("cpuset") else ():
                 (directory / name / setting).write_text((directory / setting).read_text())
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.runtime.base import Command, CommandResult, Limits, RuntimeFailed
+from agent.runtime.running.execs import Execs
 from tests.fixtures.runtime_contract import PATIENCE_S, Behaviour, CommandBehaviour, run, until
 from tests.integration.runtime.conftest import RealWorld
 
@@ -37,10 +38,10 @@ def limit(world: RealWorld, v1: str, v2: str) -> str:
     return (directory / (name if hierarchies.v1 else v2)).read_text().strip()
 
 
-def cgroups_of_commands(world: RealWorld) -> list[Path]:
-    roots = world.host.hierarchies.roots()
-    parent = world.layout.cgroup("a1")
-    return [path for root in roots for path in Path(root + parent).glob("exec-*")]
+def cgroups_of_commands(world: RealWorld) -> list[set[str]]:
+    """Their names in each hierarchy."""
+    tops = [Path(root + world.layout.cgroup("a1")) for root in world.host.hierarchies.roots()]
+    return [{path.name for path in top.glob("exec-*")} for top in tops]
 
 
 async def test_a_command_has_the_container_s_environment_folder_and_user(world: RealWorld) -> None:
@@ -118,7 +119,23 @@ async def test_a_command_is_under_the_container_s_limits_in_every_hierarchy(
     assert inside
     within = [line for line in its if f":{container}/exec-" in line]
     assert len(within) == len(inside)
-    assert cgroups_of_commands(world) == []
+
+
+async def test_cgroups_of_commands_are_used_again(world: RealWorld) -> None:
+    await run(world, "a1", Behaviour.IGNORES_TERM)
+    top = Path(world.host.hierarchies.roots()[-1] + world.layout.cgroup("a1"))
+    (top / "exec-0").mkdir()  # an agent died when it had made one of all
+    for _ in range(3):
+        assert (await execute(world, "cat /proc/self/cgroup")).code == 0
+        assert all(names == {"exec-0"} for names in cgroups_of_commands(world))
+    calls = (world.runtime.exec("a1", world.command(HANGS), PATIENCE_S) for _ in range(2))
+    tasks = [asyncio.create_task(call) for call in calls]
+    await until(lambda: both_run(world))
+    assert all(names == {"exec-0", "exec-1"} for names in cgroups_of_commands(world))
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert processes(world) == 1
 
 
 async def test_what_a_command_left_running_is_ended_with_it(world: RealWorld) -> None:
@@ -126,7 +143,6 @@ async def test_what_a_command_left_running_is_ended_with_it(world: RealWorld) ->
     result = await execute(world, "(sleep 1000 &); echo done")
     assert (result.code, result.output) == (0, b"done\n")
     assert processes(world) == 1
-    assert cgroups_of_commands(world) == []
 
 
 async def test_nothing_is_left_of_a_command_that_is_cancelled(world: RealWorld) -> None:
@@ -143,27 +159,27 @@ async def test_nothing_is_left_of_a_command_that_is_cancelled(world: RealWorld) 
         await until(lambda: nothing_left(world))
 
 
+async def both_run(world: RealWorld) -> bool:
+    return processes(world) >= 1 + 3 + 3
+
+
 async def more_than_one(world: RealWorld) -> bool:
     return processes(world) > 1
 
 
 async def nothing_left(world: RealWorld) -> bool:
-    return processes(world) == 1 and cgroups_of_commands(world) == []
+    return processes(world) == 1
 
 
 async def test_a_command_that_a_dead_agent_began_is_ended_by_the_next(world: RealWorld) -> None:
     await run(world, "a1", Behaviour.IGNORES_TERM)
-    async with asyncio.TaskGroup() as group:
-        begun = group.create_task(world.runtime.exec("a1", world.command(HANGS), PATIENCE_S))
-        await until(lambda: more_than_one(world))
-        after = world.another()
-        try:
-            result = await after.exec("a1", Command(args=("/bin/true",)), PATIENCE_S)
-        finally:
-            after.close()
+    dead = Execs(world.binaries, world.layout, world.host.hierarchies)
+    begun = dead.begin("a1", world.command(HANGS))
+    await until(lambda: more_than_one(world))
+    result = await world.runtime.exec("a1", Command(args=("/bin/true",)), PATIENCE_S)
     assert result.code == 0
-    assert begun.result().code == 128 + signal.SIGKILL
-    assert await nothing_left(world)
+    assert processes(world) == 1
+    assert dead.end(begun, b"", timed_out=False).code == 128 + signal.SIGKILL
 
 
 async def test_a_command_ends_with_its_container(world: RealWorld) -> None:
