@@ -8,9 +8,12 @@ MAKEFLAGS += --no-print-directory
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest
 SEEDS ?= 200
+# Tests of integration and e2e mostly wait: this many workers share two processors well.
+WORKERS ?= 3
+SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 export PYSWARM_SIM_SEEDS := $(SEEDS)
 
-.PHONY: help setup venv demo test unit sim mutants integration e2e vm fresh helm attack chaos bench lint types imports proto check-proto check fmt clean
+.PHONY: help setup venv demo test unit sim mutants integration e2e nightly vm fresh helm attack chaos bench lint types imports proto check-proto check fmt clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,7 +37,7 @@ fresh:
 check: check-proto lint types imports unit sim ## What needs no root: before every commit
 
 unit: venv ## Pure code, milliseconds a test
-	$(PYTEST) tests/unit
+	$(PYTEST) -n auto --dist loadfile tests/unit
 
 sim: venv ## The simulator over SEEDS=200 seeds
 	$(PYTEST) tests/sim
@@ -43,10 +46,11 @@ mutants: venv ## Put bugs into brain and task machine: each must fail a seed or 
 	$(PY) -m tests.mutants
 
 integration: setup ## Real etcd, killed, compacted and cut off
-	$(PYTEST) tests/integration
+	$(PYTEST) $(SPREAD) tests/integration
 
 e2e: setup ## Real containers on hosts made of network namespaces (root)
-	$(PYTEST) tests/e2e
+	$(PYTEST) $(SPREAD) -m "not alone and not nightly" tests/e2e
+	$(PYTEST) -m "alone and not nightly" tests/e2e
 
 helm: venv ## Lint and render the chart, check it against Kubernetes' schemas
 	$(PYTEST) tests/helm
@@ -56,6 +60,15 @@ attack: setup ## Attack a fleet for ATTACK_S=180 seconds: hostile calls, streams
 
 chaos: setup ## Break a fleet for CHAOS_S=600 seconds: kills, pauses, cuts, power losses (root)
 	$(PY) -m tests.chaos --seconds $(or $(CHAOS_S),600)
+
+nightly: export SEEDS := $(or $(NIGHTLY_SEEDS),2000)
+nightly: setup ## The long versions of what `test` samples, and `vm`: before a larger change is finished (root, 3 hours)
+	@$(MAKE) sim
+	$(PYTEST) -m nightly tests/e2e
+	@$(MAKE) attack
+	@$(MAKE) chaos
+	@$(MAKE) mutants
+	@$(MAKE) vm
 
 vm: setup ## Under a Debian kernel of its own, emulated (root, an hour): IPsec, and the demo where all is slow
 	scripts/vm -o build/vm -- tests/vm/run

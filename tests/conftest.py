@@ -1,5 +1,8 @@
 """What holds for every test: marks by folder, time limits, leaks, and the meaning of a skip.
 
+A run that touches the machine has a network and mounts of its own, and so has each worker of a run
+by several (pytest-xdist): none sees what another does.
+
 PYSWARM_TEST_STRICT=1 turns a skip into a failure: a run that skipped its proof is not green.
 PYSWARM_TIMEOUT_FACTOR stretches every limit on slow machines.
 """
@@ -13,7 +16,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests.fixtures import leaks, left_out
+from tests.fixtures import leaks, left_out, netns
 from tests.fixtures.leaks import no_leaks
 
 __all__ = ["no_leaks"]
@@ -41,15 +44,18 @@ def _folder(path: Path) -> str:
     return path.relative_to(root).parts[0] if path.is_relative_to(root) else ""
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Mark the processes of this run before the first one starts."""
-    leaks.mark_this_run()
+    leaks.mark_this_run(is_worker=hasattr(config, "workerinput"))
     # Else a look at the current loop makes one; nobody closes it, and any test is blamed.
     asyncio.set_event_loop(None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its folder's name and a scaled time limit: its own, or the folder's."""
+    """Mark each test with its folder's name and a scaled time limit: its own, or the folder's.
+
+    Slow modules begin first: one that began last would leave other workers nothing to do.
+    """
     for item in items:
         folder = _folder(item.path)
         if folder in LIMIT_S:
@@ -57,6 +63,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         own = item.get_closest_marker("timeout")
         limit_s = float(own.args[0]) if own else LIMIT_S.get(folder, 60.0)
         item.add_marker(pytest.mark.timeout(limit_s * FACTOR), append=False)
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Leave the machine's network and mounts, if a test touches them and this is root."""
+    if os.geteuid() == 0 and any(_folder(item.path) in WATCHED for item in session.items):
+        netns.unshare()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -86,6 +99,19 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.skipped and not hasattr(report, "wasxfail"):
         why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         left_out.note(report.nodeid, why)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker hands on what it left out."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["left_out"] = left_out.noted()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a worker left out, unless it crashed."""
+    left_out.add(getattr(node, "workeroutput", {}).get("left_out", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -3,11 +3,28 @@
 import os
 import signal
 import subprocess
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from cli.playground import cgroups
 from tests.fixtures import leaks
+from tests.fixtures.source import ROOT
+
+RUN = """
+import socket, subprocess, sys
+from tests.fixtures import leaks, netns
+netns.unshare()
+before = leaks.found()
+subprocess.run(["ip", "netns", "add", "same"], check=True)
+subprocess.run(["ip", "link", "add", "same", "type", "dummy"], check=True)
+subprocess.run(["nft", "add table ip same"], check=True)
+server = socket.create_server(("127.0.0.1", 2379))
+print(*sorted(name for name in leaks.found() - before if "same" in name), sep=",", flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -50,3 +67,49 @@ def test_what_a_session_keeps_is_no_leak(tmp_path: Path) -> None:
     with leaks.nothing_left():
         leaks.keep(leaks.found() - before)
     os.close(kept)
+
+
+def test_a_link_a_table_a_mount_and_a_named_namespace_are_named(tmp_path: Path) -> None:
+    undo = ExitStack()
+    with (
+        pytest.raises(pytest.fail.Exception) as raised,
+        leaks.nothing_left(),
+    ):
+        for made, gone in (
+            ("ip netns add left", "ip netns delete left"),
+            ("ip link add left type dummy", "ip link delete left"),
+            ("nft add table ip left", "nft delete table ip left"),
+            (f"mount -t tmpfs left {tmp_path}", f"umount {tmp_path}"),
+        ):
+            subprocess.run(made.split(), check=True)
+            undo.callback(subprocess.run, gone.split(), check=True)
+    undo.close()
+    said = str(raised.value)
+    for line in ("netns left", "link left", "nft table ip left", f"mount {tmp_path}"):
+        assert f"  {line}\n" in f"{said}\n"
+
+
+def test_a_cgroup_of_this_run_is_named_and_that_of_another_is_not() -> None:
+    ours, other = f"/pyswarm-{leaks.run_name()}left", "/pyswarm-other-left"
+    with pytest.raises(pytest.fail.Exception) as raised, leaks.nothing_left():
+        cgroups.make(ours)
+        cgroups.make(other)
+    cgroups.remove(ours)
+    cgroups.remove(other)
+    (line,) = str(raised.value).splitlines()[1:]
+    assert line.endswith(ours)
+
+
+def test_two_runs_may_use_the_same_names_and_ports() -> None:
+    command = [sys.executable, "-c", RUN]
+    runs = [
+        subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    said = [run.stdout.readline() if run.stdout else "" for run in runs]
+    for run in runs:
+        run.communicate()
+    assert said == ["link same,mount /run/netns/same,netns same,nft table ip same\n"] * 2
+    assert [run.returncode for run in runs] == [0, 0]

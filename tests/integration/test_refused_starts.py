@@ -19,6 +19,7 @@ import msgspec
 import pytest
 
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
+from tests.fixtures import leaks
 from tests.fixtures.source import ROOT
 
 TIMEOUT_S = 50.0 * float(os.environ.get("PYSWARM_TIMEOUT_FACTOR", "1"))
@@ -56,6 +57,7 @@ class Place(msgspec.Struct):
     def filled(self, words: str) -> list[str]:
         """The words of a row, one by one."""
         values = {"TMP": str(self.tmp), "CONTROLLER": self.controller, "TAKEN": self.taken}
+        values["RUN"] = leaks.run_name()
         for name, value in values.items():
             words = words.replace(name, value)
         return words.split()
@@ -81,7 +83,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         server.stop(None).wait()
 
 
-AGENT = "--controller CONTROLLER --join-token t --fleet tst1 --cgroup-parent /pyswarm-test-starts"
+AGENT = "--controller CONTROLLER --join-token t --fleet tst1 --cgroup-parent /pyswarm-RUN"
 AGENT += " --advertise-addr 192.0.2.7 --state-dir TMP/state --run-dir TMP/run --metrics-addr "
 FREE = "127.0.0.1:0"
 

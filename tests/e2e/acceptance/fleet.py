@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.daemons import entering
-from tests.fixtures import commands
+from tests.fixtures import commands, leaks
 from tests.fixtures.commands import Done
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -234,7 +234,7 @@ def playground(home: Path, nodes: int = 3, *more: str, **own: str) -> Iterator[F
 
     `own` is environment, of which agents take their settings: PYSWARM_AGENT_LOG_MAX_SIZE.
     """
-    fleet = Fleet(f"e{uuid.uuid4().hex[:7]}", home, **own)
+    fleet = Fleet(f"e{leaks.run_name()}{uuid.uuid4().hex}"[:11], home, **own)
     try:
         fleet("playground", "up", "--name", fleet.name, "--nodes", str(nodes), *more)
         context = home / "image"

@@ -5,6 +5,8 @@ import pytest
 from tests.attack.__main__ import attack, broken, report
 from tests.e2e.acceptance.fleet import Fleet
 
+pytestmark = pytest.mark.alone
+
 SECONDS = 30.0
 SEED = 1
 SETTLE_S = 10.0

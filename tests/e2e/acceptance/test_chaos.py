@@ -5,6 +5,8 @@ import pytest
 from tests.chaos.__main__ import break_it, broken, report
 from tests.e2e.acceptance.fleet import Fleet
 
+pytestmark = pytest.mark.alone
+
 SECONDS = 60.0
 SEED = 1
 

@@ -13,6 +13,8 @@ from tests.e2e.acceptance.rules import behind, vip_of
 from tests.e2e.acceptance.web import ask_from
 from tests.fixtures.netns import inside
 
+pytestmark = pytest.mark.alone
+
 COUNT = 500
 RESOLVER = "127.0.0.11"
 

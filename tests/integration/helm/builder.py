@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pyswarm_core.version import version
+from tests.fixtures.netns import on_the_machine
 from tests.fixtures.source import ROOT
 
 SUITE = "bookworm"
@@ -143,7 +144,9 @@ def builder() -> Iterator[Builder]:
         yield made
 
 
-def _output(*command: str) -> str:
+def _output(*words: str) -> str:
+    """What a command prints that may fetch packages."""
+    command = (*on_the_machine(), *words)
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=STEP_TIMEOUT_S
     )

@@ -1,7 +1,6 @@
 """A real runtime per test: its own state, run directory and cgroup parent, gone afterwards."""
 
 import asyncio
-import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from agent.runtime.crun import ConmonRuntime
 from agent.runtime.layout import Layout
 from agent.tasks.ocispec import Surroundings, oci_config
 from pyswarm_core.specs import ContainerSpec, Limits, Resources, TaskSpec
+from tests.fixtures import leaks
 from tests.fixtures.rootfs import make_rootfs
 from tests.fixtures.runtime_contract import Behaviour, CommandBehaviour
 
@@ -56,7 +56,7 @@ class RealWorld:
         self.host = host
         self.binaries = binaries
         self.layers: tuple[str, ...] = (str(rootfs),)
-        self.cgroup_parent = f"/pyswarm-test-{os.getpid()}"
+        self.cgroup_parent = f"/pyswarm-{leaks.run_name()}"
         self.layout = Layout(base / "state", base / "run", self.cgroup_parent)
         self.runtime = self.another()
 
