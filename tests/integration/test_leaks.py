@@ -19,7 +19,7 @@ from tests.fixtures import leaks, netns
 netns.unshare()
 before = leaks.found()
 subprocess.run(["ip", "netns", "add", "same"], check=True)
-subprocess.run(["ip", "link", "add", "same", "type", "dummy"], check=True)
+subprocess.run(["ip", "link", "add", "same", "type", "bridge"], check=True)
 subprocess.run(["nft", "add table ip same"], check=True)
 server = socket.create_server(("127.0.0.1", 2379))
 print(*sorted(name for name in leaks.found() - before if "same" in name), sep=",", flush=True)
@@ -77,7 +77,7 @@ def test_a_link_a_table_a_mount_and_a_named_namespace_are_named(tmp_path: Path) 
     ):
         for made, gone in (
             ("ip netns add left", "ip netns delete left"),
-            ("ip link add left type dummy", "ip link delete left"),
+            ("ip link add left type bridge", "ip link delete left"),
             ("nft add table ip left", "nft delete table ip left"),
             (f"mount -t tmpfs left {tmp_path}", f"umount {tmp_path}"),
         ):
