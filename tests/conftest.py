@@ -132,6 +132,12 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, 
     return result
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _folders_in_memory(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """An etcd waits for the disk with each write, and its tests for a disk that others keep busy."""
+    netns.keep_in_memory(tmp_path_factory.getbasetemp())
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _machine_as_it_was(request: pytest.FixtureRequest) -> Iterator[None]:
     if _folder(request.path) in WATCHED:

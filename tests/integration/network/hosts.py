@@ -7,6 +7,7 @@ would.
 import asyncio
 import os
 import queue
+import re
 import socket
 import struct
 import subprocess
@@ -152,6 +153,12 @@ class Host:
     def ip(self, arguments: str) -> str:
         """Run `ip` in the host."""
         return sh(f"ip -n {self.name} {arguments}")
+
+    def links(self) -> str:
+        """All links, but for what changes by itself: a bridge is down a moment after its last port
+        has left.
+        """
+        return re.sub(r"<\S+>|state \w+", "", self.ip("-o link"))
 
     def nsenter(self, command: str) -> str:
         """Run a command in the host's network namespace."""

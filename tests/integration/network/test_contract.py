@@ -64,7 +64,7 @@ class KernelBench:
         return self._hosts[number - 1].run(body())
 
     def reaches(self, number: int, task_id: TaskId, address: str) -> bool:
-        return ping(str(self._hosts[number - 1].directory / task_id), address, timeout_s=0.5)
+        return ping(str(self._hosts[number - 1].directory / task_id), address, timeout_s=2.0)
 
     def answers(self, number: int, task_id: TaskId, address: str) -> set[str]:
         tasks = [

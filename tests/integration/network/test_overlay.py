@@ -359,12 +359,12 @@ def test_networks_go_without_touching_those_that_stay(hosts: list[Host]) -> None
 def test_a_restarted_agent_adopts_its_tasks_without_disturbing_them(hosts: list[Host]) -> None:
     near = attach(hosts[0], "near", APP)
     attach(hosts[1], "far", APP)
-    links = hosts[0].ip("-o link")
+    links = hosts[0].links()
     hosts[0].restart()
     assert hosts[0].run(hosts[0].dataplane.found()) == {"near"}
     hosts[0].run(hosts[0].dataplane.sync(overlays(hosts[0])))
     assert attach(hosts[0], "near", APP) == near
-    assert hosts[0].ip("-o link") == links
+    assert hosts[0].links() == links
     assert ping(near, "10.128.2.2")
 
 

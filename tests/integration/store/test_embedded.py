@@ -32,9 +32,9 @@ asyncio.run(main())
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     # A test's own folder is too deep for a Unix socket's path.
-    with TemporaryDirectory(prefix="pyswarm-etcd-") as name:
+    with TemporaryDirectory(dir=tmp_path_factory.getbasetemp()) as name:
         yield Path(name) / "etcd"
 
 

@@ -26,9 +26,9 @@ QUOTA = 16 * 1024 * 1024
 
 
 @pytest.fixture
-def short() -> Iterator[Path]:
+def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     # A test's own folder is too deep for a Unix socket's path.
-    with TemporaryDirectory(prefix="pyswarm-full-") as name:
+    with TemporaryDirectory(dir=tmp_path_factory.getbasetemp()) as name:
         yield Path(name)
 
 

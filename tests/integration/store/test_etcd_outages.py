@@ -195,7 +195,8 @@ async def test_a_frozen_member_ends_waits_in_bounded_time(start_etcd: StartEtcd)
 
 async def test_a_wait_that_a_frozen_member_does_not_confirm_ends(start_etcd: StartEtcd) -> None:
     etcd = start_etcd()
-    async with EtcdStore(EtcdSettings((etcd.endpoint,))) as store:
+    settings = EtcdSettings((etcd.endpoint,), ping_timeout_s=60)  # no ping ends it before
+    async with EtcdStore(settings) as store:
         await commit_counting(store, 1)
         etcd.freeze()
         try:
