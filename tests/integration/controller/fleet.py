@@ -4,6 +4,7 @@ Agents here run nothing: they take every assigned task through its states at onc
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -31,7 +32,7 @@ from pyswarm_core.objects import NO_DETAIL, TaskStatus
 from pyswarm_core.states import TaskState
 
 HEARTBEAT = 100 * MILLISECOND
-WAIT_S = 15.0
+WAIT_S = 15.0 * float(os.environ.get("PYSWARM_TIMEOUT_FACTOR", "1"))
 
 AgentMessage = dispatcher_pb2.AgentMessage
 ControllerMessage = dispatcher_pb2.ControllerMessage
