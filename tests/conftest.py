@@ -134,7 +134,7 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, 
 
 @pytest.fixture(scope="session", autouse=True)
 def _folders_in_memory(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """An etcd waits for the disk with each write, and its tests for a disk that others keep busy."""
+    """An etcd waits for the disk with each write, and other workers keep that busy."""
     netns.keep_in_memory(tmp_path_factory.getbasetemp())
 
 
