@@ -111,8 +111,8 @@ def test_logs_are_told_apart_and_survive_their_container(fleet: Fleet, service: 
         lambda: fleet.tasks(service)[0]["CurrentState"].startswith("Complete"), "it completed"
     )
     done = fleet.run("service", "logs", "--raw", service)
+    assert (done.code, done.err.strip()) == (0, "oops")
     assert done.out.split() == [str(number) for number in range(1, 1001)]
-    assert done.err.strip() == "oops"
     assert fleet("service", "logs", "--raw", "--tail", "3", service).split()[-2:] == ["999", "1000"]
 
 

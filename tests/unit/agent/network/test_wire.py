@@ -107,7 +107,11 @@ def test_nonsense_is_refused_in_words(change: object, code: int) -> None:
     assert wire.code_of(found.reply) == code
 
 
-@pytest.mark.parametrize("raw", [b"", b"\0" * 11, dns.message.make_response(asked("w")).to_wire()])
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"\0" * 11, dns.message.make_response(asked("w")).to_wire()],
+    ids=["empty", "too short", "an answer"],
+)
 def test_what_is_no_question_gets_no_answer(raw: bytes) -> None:
     assert read(raw) == Unreadable()
 
