@@ -9,6 +9,8 @@ import pytest
 
 from tests.e2e.acceptance.fleet import Fleet, playground
 
+pytestmark = pytest.mark.slow
+
 HOST = "host3"
 DISK = "256m"
 FAT = "fat:1"

@@ -9,6 +9,8 @@ from tests.e2e.acceptance.fleet import IMAGE, Fleet
 from tests.e2e.acceptance.test_names import lookup
 from tests.e2e.acceptance.web import PAGE, answers, ask, listening
 
+pytestmark = pytest.mark.slow
+
 PORT = 18080
 
 

@@ -11,6 +11,8 @@ from tests.e2e.acceptance.fleet import IMAGE, PATIENT, Fleet
 from tests.e2e.acceptance.rules import vip_of
 from tests.e2e.acceptance.web import answers, ask, asking, metric
 
+pytestmark = pytest.mark.slow
+
 NIGHTLY = (pytest.mark.nightly, pytest.mark.timeout(900))
 ENVIRONMENT = PATIENT
 HOSTS = {"host1": "10.99.0.1", "host2": "10.99.0.2", "host3": "10.99.0.3"}

@@ -10,6 +10,8 @@ from tests.e2e.acceptance.rules import backends
 from tests.e2e.acceptance.test_names import lookup
 from tests.e2e.acceptance.web import answers, ask, ask_from, asking
 
+pytestmark = pytest.mark.slow
+
 HOSTS = {"host1": "10.99.0.1", "host2": "10.99.0.2", "host3": "10.99.0.3"}
 CUT = "host3"
 CUT_S = 30.0

@@ -21,6 +21,8 @@ from tests.e2e.acceptance.test_names import lookup
 from tests.e2e.acceptance.web import answers, ask, metric
 from tests.fixtures.netns import inside
 
+pytestmark = pytest.mark.slow
+
 HOSTS = {"host1": "10.99.0.1", "host2": "10.99.0.2", "host3": "10.99.0.3"}
 _ports = count(19080)
 

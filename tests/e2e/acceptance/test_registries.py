@@ -12,6 +12,8 @@ import pytest
 
 from tests.e2e.acceptance.fleet import IMAGE, Fleet, playground
 
+pytestmark = pytest.mark.slow
+
 UNDERLAY = "10.99.0.250"
 PORT = 5001
 PASSWORD = "open-sesame-7"

@@ -10,6 +10,8 @@ import pytest
 from tests.e2e.acceptance.fleet import IMAGE, PATIENT, Fleet
 from tests.e2e.acceptance.web import listening
 
+pytestmark = pytest.mark.slow
+
 HOSTS = {"host1": "10.99.0.1", "host2": "10.99.0.2", "host3": "10.99.0.3"}
 Hops = list[dict[str, Any]]
 
