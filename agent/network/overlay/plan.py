@@ -274,16 +274,19 @@ def _localhost(name: str) -> Setting:
     return Setting(f"ipv4/conf/{name}/route_localnet", "1", name)
 
 
-def _settings(devices: Iterable[str], *, six: bool, is_forwarded_to: bool) -> Iterator[Setting]:
+def _settings(
+    devices: Mapping[str, Link], *, six: bool, is_forwarded_to: bool
+) -> Iterator[Setting]:
     yield FORWARDING
     if six:
         yield FORWARDING6
-    for name in devices:
+    for name, link in devices.items():
         if is_forwarded_to:
             yield _localhost(name)
         # Replies may take another path than requests did: no reverse path filter.
         yield Setting(f"ipv4/conf/{name}/rp_filter", "0", name)
-        yield Setting(f"ipv6/conf/{name}/disable_ipv6", "0" if six else "1", name)
+        if link.mtu >= IPV6_MTU_MIN:  # below that the kernel knows no IPv6 of the device
+            yield Setting(f"ipv6/conf/{name}/disable_ipv6", "0" if six else "1", name)
         if six:
             # Tasks advertise no routes, and contest no address.
             yield Setting(f"ipv6/conf/{name}/accept_ra", "0", name)

@@ -267,6 +267,10 @@ def test_an_underlay_that_takes_only_smaller_packets(fleet: Fleet, ends: Ends) -
         hop = broken(fleet, ends.here, ends.there, lambda: None)
         assert (hop["Hop"], hop["Place"]) == ("host", "host2"), hop
         assert "mtu 1250" in hop["Found"]
+        fleet.until(
+            lambda: traced(fleet, ends.here, ends.there)[-1]["Hop"] == "mtu",
+            "host2's devices follow, and the path is still narrower than the tasks' devices",
+        )
     finally:
         fleet.on("host2", "ip", "link", "set", leg, "mtu", "1500")
     healthy(fleet, ends)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
+from msgspec.structs import replace
 
 from agent.network.base import Attachment, Backend, EndpointWanted, OverlayWanted, Peer
 from agent.network.names import Names
@@ -154,6 +155,18 @@ def test_a_virtual_address_is_known_by_the_kernels_rules(rig: Rig) -> None:
     facts = found(host, vip="10.128.255.254")
     assert facts.backends == ()
     assert [one.where for one in facts.differences] == ["task_rules"]
+
+
+def test_devices_too_small_for_ipv6_are_as_planned(rig: Rig) -> None:
+    host = rig.hosts[0]
+    small = OverlayWanted(
+        network_id=NetworkId("netsmall"), name="small", vni=4098, subnet="10.129.0.0/16",
+        node_number=1, local_blocks=("10.129.1.0/26",), mtu=1450,
+    )  # fmt: skip
+    for mtu in (1450, 1200):
+        wanted = replace(small, mtu=mtu)
+        assert host.run(host.dataplane.sync([overlay(host), wanted])) == ()
+        assert host.run(host.dataplane.check()) == ()
 
 
 def test_a_task_that_is_not_here_is_an_error(rig: Rig) -> None:

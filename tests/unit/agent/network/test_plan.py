@@ -120,6 +120,12 @@ def test_without_ipv6_nothing_is_said_of_it_but_that_it_is_off() -> None:
     assert settings == {"disable_ipv6"}
 
 
+@pytest.mark.parametrize(("mtu", "said"), [(1280, True), (1279, False)])
+def test_of_a_device_too_small_for_ipv6_nothing_is_said_of_it(mtu: int, said: bool) -> None:
+    settings = state(network(peer(2), mtu=mtu)).settings
+    assert any("ipv6" in setting.path for setting in settings) is said
+
+
 def test_a_dual_stack_mesh_has_a_return_path_of_each_version() -> None:
     overlay = msgspec.structs.replace(network(peer(2)), ingress=True, **DUAL)
     made = state(overlay)
