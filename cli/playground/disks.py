@@ -10,6 +10,7 @@ and the playground's run directory have the same paths on the host and on the ma
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from cli import daemons
@@ -34,11 +35,18 @@ for path; do
   mkdir -p "$root$path"
   mount -n --bind "$path" "$root$path"
 done
-mount -n --bind "$root/etc" /etc
+layers=lowerdir=/etc,upperdir=$root/etc/upper,workdir=$root/etc/work
+mount -n -t overlay -o "$layers" etc /etc 2>/dev/null || {
+  cp --archive --no-clobber /etc/. "$root/etc/upper"
+  mount -n --bind "$root/etc/upper" /etc
+}
 mount -n --move "$root/run" /run
 mount -n --move "$root/var/lib" /var/lib
 """
-"""Arguments: the host's root, and what it sees of the machine's /run and /var/lib."""
+"""Arguments: the host's root, and what it sees of the machine's /run and /var/lib.
+
+A machine whose /etc is on overlays over overlays allows no further one; there /etc is copied.
+"""
 
 
 class DiskFailed(PyswarmError):
@@ -54,21 +62,19 @@ def mount_run(fleet: Fleet) -> None:
 
 
 def make_disk(fleet: Fleet, host: Host) -> None:
-    """Make a host's disk, with a copy of the machine's /etc and an empty /var/lib."""
+    """Make a host's disk, with an empty /var/lib and its own files of /etc."""
     host.state_dir.mkdir(parents=True, exist_ok=True)
     if fleet.disk:
         options = f"mode=0755,size={fleet.disk}"
         _run("mount", "-t", "tmpfs", "-o", options, "disk", host.state_dir)
-    for own in _OWN:
+    for own in (*_OWN, "/etc/upper", "/etc/work"):
         (host.root / own.lstrip("/")).mkdir(parents=True)
-    etc = host.root / "etc"
-    _run("cp", "--archive", "/etc", etc)
+    etc = host.root / "etc/upper"
     (etc / "hostname").write_text(f"{host.name}\n")
-    resolv_conf = etc / "resolv.conf"
-    if resolv_conf.is_symlink():  # often into the machine's /run
-        resolv_conf.unlink()
-        if Path("/etc/resolv.conf").exists():
-            shutil.copy("/etc/resolv.conf", resolv_conf)
+    # Elsewhere these are links into /run, or files that a container engine has mounted.
+    for name in ("hosts", "resolv.conf"):
+        with suppress(FileNotFoundError):
+            shutil.copy(f"/etc/{name}", etc / name)
 
 
 def make_namespace(fleet: Fleet, host: Host) -> None:
