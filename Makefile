@@ -37,7 +37,7 @@ fresh:
 check: check-proto lint types imports unit sim ## What needs no root: before every commit
 
 unit: venv ## Pure code, milliseconds a test
-	$(PYTEST) tests/unit
+	$(PYTEST) -n auto --dist loadfile tests/unit
 
 sim: venv ## The simulator over SEEDS=200 seeds
 	$(PYTEST) tests/sim

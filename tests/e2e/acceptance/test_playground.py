@@ -4,9 +4,12 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
 from pyroute2 import netns
 
 from tests.e2e.acceptance.fleet import IMAGE, PYSWARM, Fleet, playground
+
+pytestmark = pytest.mark.slow
 
 OWN = ("/etc", "/run", "/var/lib")
 
