@@ -7,6 +7,7 @@ Invariants: what a host mounts is mounted on no other host and not on the machin
 and the playground's run directory have the same paths on the host and on the machine.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -86,7 +87,7 @@ def make_namespace(fleet: Fleet, host: Host) -> None:
     mounted = [path for own in _OWN for path in mounted_below(Path(own))]
     others = [path for path in mounted if not any(_overlap(path, one) for one in kept)]
     unshare = ("unshare", f"--mount={host.mountns_path}", "--propagation=slave")
-    _run(*unshare, "sh", "-c", _LET_GO, "sh", *others)
+    _run_on_a_processor_that_can(*unshare, "sh", "-c", _LET_GO, "sh", *others)
     enter = daemons.entering(None, host.mountns_path)
     _run(*enter, "sh", "-ec", _ASSEMBLE, "sh", host.root, *kept)
 
@@ -106,6 +107,21 @@ def mounted_below(directory: Path) -> list[Path]:
     rows = [line.split(" ") for line in split_lines(Path("/proc/self/mounts").read_text())]
     targets = [Path(row[1]) for row in rows]
     return [path for path in reversed(targets) if path.is_relative_to(directory)]
+
+
+def _run_on_a_processor_that_can(*words: str | Path) -> None:
+    """Run what binds a new mount namespace to a file. The kernel refuses one of a smaller number
+    than the namespace it is bound in has, and since Linux 6.18 each processor numbers them in a
+    range of its own: in a container it depends on the processor.
+    """
+    try:
+        _run(*words)
+    except DiskFailed:
+        for processor in sorted(os.sched_getaffinity(0)):
+            with suppress(DiskFailed):
+                _run("taskset", "--cpu-list", str(processor), *words)
+                return
+        raise
 
 
 def _run(*words: str | Path) -> None:

@@ -51,3 +51,32 @@ def test_a_program_below_a_host_s_own_folders_stays_visible(
     kept = ran[1][ran[1].index("-ec") + 4 :]
     assert let_go == ["/var/lib/other"]
     assert kept == [str(PLAN.run_dir), str(HOST.state_dir), str(python)]
+
+
+def test_a_namespace_that_cannot_be_bound_is_made_on_another_processor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ran: list[tuple[str, ...]] = []
+
+    def run(*words: str) -> None:
+        ran.append(words)
+        if words[:3] != ("taskset", "--cpu-list", "5"):
+            raise disks.DiskFailed("unshare: mount failed: Invalid argument")
+
+    monkeypatch.setattr(disks, "_run", run)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {7, 5, 3})
+    disks._run_on_a_processor_that_can("unshare", "sh")
+    assert [words[:-2] for words in ran] == [(), *(("taskset", "--cpu-list", p) for p in "35")]
+
+
+def test_a_namespace_that_no_processor_can_bind_is_refused_with_the_first_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failures = iter(["first", *(f"on {n}" for n in range(4096))])
+
+    def run(*_: str) -> None:
+        raise disks.DiskFailed(next(failures))
+
+    monkeypatch.setattr(disks, "_run", run)
+    with pytest.raises(disks.DiskFailed, match="first"):
+        disks._run_on_a_processor_that_can("unshare")
