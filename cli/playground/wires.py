@@ -6,6 +6,7 @@ Everything is made inside namespaces of the playground's own; the machine's link
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import IPv4Address
 
 from pyroute2 import IPRoute, netns
 from pyroute2.netlink.exceptions import NetlinkError
@@ -34,7 +35,7 @@ def lay_underlay(fleet: Fleet) -> None:
 def connect(fleet: Fleet, host: Host) -> None:
     """Make the host's namespace and put it on the underlay."""
     with _made(host.netns) as inside, _links(fleet.lan) as links:
-        peer = {"ifname": "eth0", "net_ns_fd": host.netns}
+        peer = {"ifname": "eth0", "net_ns_fd": host.netns, "address": _mac_of(host)}
         links.link("add", ifname=host.name, kind="veth", peer=peer)
         port = _index(links, host.name)
         links.link("set", index=port, master=_index(links, BRIDGE), state="up")
@@ -90,6 +91,11 @@ def _links(name: str) -> Iterator[IPRoute]:
         ) from None
     except (NetlinkError, OSError) as error:
         raise WireFailed(f"the playground's links: {error}") from None
+
+
+def _mac_of(host: Host) -> str:
+    """A MAC that survives a power loss: others would send to the old one until ARP gives it up."""
+    return ":".join(f"{byte:02x}" for byte in (2, 0, *IPv4Address(host.address).packed))
 
 
 def _index(links: IPRoute, name: str) -> int:

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from pyroute2 import netns
+from pyroute2 import IPRoute, netns
 
 from tests.e2e.acceptance.fleet import IMAGE, PYSWARM, Fleet, playground
 
@@ -51,6 +51,20 @@ def test_a_playground_without_its_namespaces_says_so_and_makes_none(tmp_path: Pa
         for verb in ("cut", "kill"):
             assert "pyswarm playground down" in fleet.refused("playground", verb, "host1")
         assert not lan.exists()
+
+
+def test_a_host_keeps_its_mac_over_a_power_loss(tmp_path: Path) -> None:
+    with playground(tmp_path, 2) as fleet:
+        before = _mac(fleet.netns("host2"))
+        fleet("playground", "kill", "host2")
+        fleet("playground", "heal", "host2")
+        assert _mac(fleet.netns("host2")) == before != _mac(fleet.netns("host1"))
+
+
+def _mac(host: str) -> str:
+    with IPRoute(netns=host, flags=0) as links:
+        (eth0,) = links.link("get", ifname="eth0")
+        return str(eth0.get_attr("IFLA_ADDRESS"))
 
 
 def test_a_playground_that_cannot_be_is_refused(tmp_path: Path) -> None:
