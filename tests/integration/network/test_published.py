@@ -1,6 +1,9 @@
 """Published ports on real kernels: who gets through from where, and whose address the task sees."""
 
+import socket
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 
@@ -22,7 +25,8 @@ from agent.network.kernel import KernelDataplane
 from agent.network.names import Names
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.specs import PortConfig, Protocol, PublishMode
-from tests.integration.network.echo import ask, ask_udp, echo, udp_client
+from tests.fixtures.netns import inside
+from tests.integration.network.echo import TIMEOUT_S, ask, ask_udp, echo, udp_client
 from tests.integration.network.hosts import PREFIX, UNDERLAY_GATEWAY, Host, Rig, bare_afterwards, sh
 
 MESH, APP = NetworkId("netmesh"), NetworkId("netapp")
@@ -216,6 +220,29 @@ def test_a_udp_flow_to_a_backend_that_left_goes_to_another(hosts: list[Host], cl
         assert ask_udp(flow, entry.address, 5353) == ("dns2", CLIENT), "nobody left"
         sync(entry, service(3, port=DNS, last=3))
         assert ask_udp(flow, entry.address, 5353) == ("dns3", CLIENT)
+
+
+def test_an_attempt_that_a_lost_backend_never_answered_goes_to_another(
+    hosts: list[Host], client: str
+) -> None:
+    with ExitStack() as stack:
+        for host in hosts[1:]:
+            path = attach(host, f"web{host.number}", (MESH, f"10.200.{host.number}.3"))
+            stack.enter_context(echo(path, 80, f"web{host.number}"))
+        entry = hosts[0]
+        # Nobody has the address: the first packet is lost on the way.
+        sync(entry, service(2, last=9))
+        attempt = inside(client, lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+        stack.enter_context(attempt)
+        attempt.settimeout(TIMEOUT_S * 3)
+        found = stack.enter_context(ThreadPoolExecutor(1)).submit(
+            attempt.connect, (entry.address, 8080)
+        )
+        time.sleep(0.3)
+        assert not found.done()
+        sync(entry, service(3, last=3))
+        found.result()
+        assert attempt.recv(100).split()[0] == b"web3"
 
 
 def host_port(
