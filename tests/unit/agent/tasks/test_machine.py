@@ -46,7 +46,7 @@ def run(start: Record, *events: Event) -> tuple[Record, list[Effect]]:
 def test_a_task_goes_from_accepted_to_running_in_three_effects() -> None:
     end, effects = run(record(), machine.Accepted(), PREPARED, machine.Started())
     assert end.state is TaskState.RUNNING
-    assert end.detail.pid == 7
+    assert (end.detail.pid, end.detail.message) == (7, "started")
     assert effects == [Effect.PREPARE, Effect.START]
 
 
@@ -158,6 +158,12 @@ def test_an_early_tick_only_waits_on() -> None:
 def test_a_returning_agent_repeats_the_stop_signal_that_may_be_lost() -> None:
     stopping = record(TaskState.RUNNING, desired_state=TaskState.SHUTDOWN, kill_at=NOW + 1)
     assert run(stopping, machine.Started()) == (stopping, [Effect.STOP])
+
+
+def test_a_task_found_to_run_that_should_not_gets_a_deadline() -> None:
+    found = record(TaskState.RUNNING, desired_state=TaskState.SHUTDOWN)
+    outcome = step(found, machine.Started(), NOW)
+    assert (outcome.effects, outcome.record.wake_at) == ((Effect.STOP,), NOW + GRACE)
 
 
 @pytest.mark.parametrize(
