@@ -1,18 +1,33 @@
-"""What the documents name exists: tests, and the files and headings that links lead to."""
+"""What the documents name exists: files, functions, tests, metrics, commands and their flags."""
 
 import ast
 import re
+import shlex
+from collections.abc import Iterator
+from configparser import ConfigParser
 from functools import cache
 from pathlib import Path
 
+import click
 import pytest
 
-from tests.fixtures.source import ROOT
+from cli.main import root
+from tests.fixtures.source import PACKAGES, ROOT, sources, text_files
 
 DOCUMENTS = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 _TEST = re.compile(r"`([\w/]+/test_\w+\.py)::(\w+)`")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+_PATH = re.compile(r"`((?!/)[\w./-]+(?:\.(?:py|md|toml|proto|yaml|sh)|/))`")
+_SYMBOL = re.compile(r"`((?!.*/test_)[\w/]+\.py)::([\w.]+)`")
+_METRIC = re.compile(r"pyswarm_((?:agent|controller)_\w+)")
+_LOG_EVENT = re.compile(r"`((?:endpoints|host|network|object|state|status)\.[a-z_]+)`")
+_MAKE = re.compile(r"(?:^|`)make ([a-z-]+)", re.MULTILINE)
+_FENCED = re.compile(r"^ *```\w*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+_IN_LINE = re.compile(r"`(pyswarm [^`\n]+)`")
+_PROMPT = re.compile(r"^(?:\w*[$] )?(?:\.venv/bin/)?pyswarm ")
+_NO_COMMAND = re.compile(r"…|\.\.\.|\b(?:KIND|NOUN|VERB|NAME|FROM)\b|[◀▶─│]")
+"""Of a line that shows a form, not a command."""
 
 
 @cache
@@ -55,3 +70,111 @@ def test_every_link_leads_somewhere(document: Path) -> None:
             continue
         broken.append(link)
     assert broken == []
+
+
+@cache
+def names(path: Path) -> frozenset[str]:
+    """What a module defines: its functions, classes and values, and `Class.method`."""
+    found = set[str]()
+    for node in ast.parse(path.read_text()).body if path.is_file() else []:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            found |= {
+                f"{node.name}.{inner.name}"
+                for inner in node.body
+                if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef)
+            }
+    return frozenset(found)
+
+
+@cache
+def tree() -> tuple[str, ...]:
+    """Every file of the checkout, and every directory with a slash at its end."""
+    files = [path.relative_to(ROOT) for path in text_files()]
+    folders = {parent for file in files for parent in file.parents}
+    return (*(f"/{file}" for file in files), *(f"/{folder}/" for folder in folders))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_file_that_a_document_names_exists(document: Path) -> None:
+    named = _PATH.findall(document.read_text())
+    assert [name for name in named if not any(p.endswith(f"/{name}") for p in tree())] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_function_that_a_document_names_exists(document: Path) -> None:
+    named = _SYMBOL.findall(document.read_text())
+    assert [f"{file}::{name}" for file, name in named if name not in names(ROOT / file)] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_metric_and_log_event_that_a_document_names_exists(document: Path) -> None:
+    text = "".join(source.text for source in sources(*PACKAGES))
+    metrics = (f"pyswarm_{name}" for name in _METRIC.findall(document.read_text()))
+    unknown = [
+        name
+        for name in metrics
+        if name not in text and f'"{name.removeprefix("pyswarm_controller_")}"' not in text
+    ]
+    unknown += [
+        name for name in _LOG_EVENT.findall(document.read_text()) if f'"{name}"' not in text
+    ]
+    assert unknown == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_target_of_make_that_a_document_names_exists(document: Path) -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(_MAKE.findall(document.read_text())) <= set(targets)
+
+
+def commands(document: Path) -> Iterator[str]:
+    """The command lines of pyswarm in a document, without their prompts."""
+    text = document.read_text()
+    lines = [line.strip() for block in _FENCED.findall(text) for line in block.splitlines()]
+    for line in (*lines, *_IN_LINE.findall(text)):
+        if _PROMPT.match(line) and not _NO_COMMAND.search(line):
+            yield _PROMPT.sub("", line).split(" > ")[0]
+
+
+def parse(command: click.Command, arguments: list[str], parent: click.Context | None) -> None:
+    """Parse a command line and run nothing. Raises click's error if it is wrong."""
+    context = command.make_context(command.name, list(arguments), parent=parent)
+    if not isinstance(command, click.Group):
+        return
+    name, verb, rest = command.resolve_command(context, [*context.protected_args, *context.args])
+    assert verb is not None, name
+    parse(verb, rest, context)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_that_a_document_shows_is_understood(document: Path) -> None:
+    wrong = []
+    for line in commands(document):
+        try:
+            parse(root, shlex.split(line, comments=True), None)
+        except click.exceptions.Exit:
+            continue  # --help and --version
+        except click.MissingParameter:
+            continue  # a command named without its arguments
+        except click.ClickException as error:
+            wrong.append(f"{line}: {error.format_message()}")
+    assert wrong == []
+
+
+def test_the_architecture_shows_every_package_and_the_layers_of_the_controller() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    packages = {
+        f"`{package}/{folder.name}/`"
+        for package in ("agent", "controller", "pyswarm_core")
+        for folder in (ROOT / package).iterdir()
+        if (folder / "__init__.py").exists()
+    }
+    unlisted = {"`pyswarm_core/indexes/`", "`pyswarm_core/validation/`"}  # in their parent's row
+    assert [name for name in sorted(packages - unlisted) if name not in text] == []
+    contracts = ConfigParser()
+    contracts.read(ROOT / ".importlinter")
+    layers = contracts["importlinter:contract:controller"]["layers"].split("\n")
+    drawn = "  →  ".join(layer.replace(" |", ",") for layer in layers if layer != "__main__")
+    assert drawn.strip(" →") in text
