@@ -22,7 +22,7 @@ from agent.records import Records
 from agent.runtime.base import HostFailed, Runtime, RuntimeFailed
 from agent.stopwatch import Stopwatch
 from agent.tasks import machine
-from agent.tasks.machine import Effect, Event
+from agent.tasks.machine import Effect, TaskEvent
 from agent.tasks.ocispec_process import signal_number
 from agent.tasks.reconcile import adopt, exited
 from agent.tasks.record import Record
@@ -146,7 +146,7 @@ class Worker:
             self._adopted.set()
             group.create_task(self._watch_exits())
             group.create_task(
-                self._timers.run(lambda task_id: self.handle(task_id, machine.Tick()))
+                self._timers.run(lambda task_id: self.handle(task_id, machine.TimerFired()))
             )
 
     async def assign(self, assigned: Assigned, node_id: NodeId) -> None:
@@ -167,14 +167,14 @@ class Worker:
                 await asyncio.sleep(0)
             self.handle(task_id, machine.Unassigned())
 
-    def handle(self, task_id: TaskId, event: Event) -> None:
+    def handle(self, task_id: TaskId, event: TaskEvent) -> None:
         """Let `event` happen to a task; one that is not known here is ignored."""
         record = self._records.get(task_id)
         if record is None:
             return
         outcome = machine.step(record, event, self._clock.now())
         error = self._keep(record, outcome.record, saved=not isinstance(event, machine.Progress))
-        if error and (ended := machine.unsaved(outcome, error)) is not outcome:
+        if error and (ended := machine.save_failed(outcome, error)) is not outcome:
             self._keep(outcome.record, ended.record, saved=True)
             outcome = ended
         self._timers.set(task_id, outcome.record.wake_at)
@@ -187,7 +187,7 @@ class Worker:
         """
         outcome = machine.accept(record)
         if not outcome.record.ended and (error := self._save(outcome.record)):
-            outcome = machine.unsaved(outcome, error)
+            outcome = machine.save_failed(outcome, error)
         self._outbox.put(outcome.record.status())
         if outcome.record.ended:
             return
@@ -226,7 +226,7 @@ class Worker:
                 self._abort(record.task_id)
             case Effect.START:
                 self._spawn(self._start(record.task_id))
-            case Effect.LISTEN:
+            case Effect.AWAIT_LISTENING:
                 self._spawn(self._listen(record.task_id))
             case Effect.PUBLISH:
                 self._spawn(self._publish(record.task_id, record.detail.ports))
@@ -257,7 +257,7 @@ class Worker:
                 self._spawn(self._begin_again(task_id))
             else:
                 self.handle(task_id, event)
-        for task_id in adoption.restart_start:
+        for task_id in adoption.unstarted:
             self._spawn(self._start(task_id))
         for task_id in adoption.unclean:
             self._spawn(self._clean(task_id))
@@ -317,7 +317,7 @@ class Worker:
 
     async def _prepare(self, record: Record) -> None:
         task_id = record.task_id
-        event: Event
+        event: TaskEvent
         try:
             event = await self._preparation.prepare(
                 record, lambda text: self.handle(task_id, machine.Progress(text))
@@ -346,7 +346,7 @@ class Worker:
 
     async def _listen(self, task_id: TaskId) -> None:
         pause = POLL_FIRST_S
-        while (record := self._records.get(task_id)) and record.starts_to_serve:
+        while (record := self._records.get(task_id)) and record.may_begin_serving:
             try:
                 if await self._listening(record):
                     self.handle(task_id, machine.Serving())

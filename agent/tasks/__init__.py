@@ -1,3 +1,1 @@
-"""What happens to a task on its node. PURE: the machine, its record, adoption after a restart, the
-OCI config.
-"""
+"""The tasks of a node. PURE: state machine, record, adoption after a restart, OCI config."""

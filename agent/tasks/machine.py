@@ -1,13 +1,16 @@
-"""The task machine: one task, one event, one step. PURE.
+"""The state machine of a task: a record and an event give the next record and effects. PURE.
 
-`step(record, event, now)` returns the record as it is after the event and the effects to carry out.
-The worker saves the record before it carries out any effect, so an effect may be repeated after a
-crash but never be forgotten; each effect's outcome comes back as an event.
+`step(record, event, now)` returns the record after the event and the effects to carry out. The
+worker saves the record before it carries out an effect, so a crash may repeat an effect but never
+lose one. The outcome of each effect is a later event.
 
-Rules. A process is started at most once: only the step READY -> STARTING asks for it. A task that
-must not run any more gets the stop signal, and SIGKILL to everyone in its cgroup when `kill_at` has
-come. The record alone holds deadlines (`Record.wake_at`), so no event can drop one. Every edge
-taken is in TRANSITIONS; a step that would leave the table is a bug and raises InvalidTransition.
+Invariants:
+- A process is started at most once: only the step READY -> STARTING requests it.
+- A task that must not run any more gets the stop signal, and at `kill_at` SIGKILL for every process
+  of its cgroup.
+- The record alone holds deadlines (`Record.wake_at`), so no event can drop one.
+- Every transition is in TRANSITIONS. A step that would leave the table is a bug and raises
+  InvalidTransition.
 """
 
 from enum import Enum
@@ -30,45 +33,45 @@ from pyswarm_core.states import (
 _S = TaskState
 
 KILL_AGAIN = 2 * SECOND
-"""SIGKILL is repeated this often until the exit is seen: sending it may fail, and a process in
-uninterruptible sleep takes its time.
+"""The period at which SIGKILL is repeated until the exit is seen: sending it may fail, and a
+process in uninterruptible sleep does not end at once.
 """
 
 
 class Effect(Enum):
-    """What the worker can be asked to do. The comment says which events it answers with."""
+    """What the worker carries out. Each comment names the events that follow."""
 
     PREPARE = "prepare"  # Prepared, PrepareFailed or PrepareAborted
-    ABORT_PREPARE = "abort prepare"  # makes PREPARE answer, soon
+    ABORT_PREPARE = "abort prepare"  # ends PREPARE soon
     START = "start"  # Started or StartFailed
-    LISTEN = "listen"  # Serving, once it listens; nothing if it ends before
-    PUBLISH = "publish"  # nothing: its ports of mode host are forwarded to it from now on
-    WITHDRAW = "withdraw"  # Withdrawn: those ports are forwarded to it no more, or a second passed
-    STOP = "stop"  # the stop signal; the exit comes as Exited
-    KILL = "kill"  # SIGKILL to everyone; the exit comes as Exited
+    AWAIT_LISTENING = "await listening"  # Serving once the task listens; none if it ends before
+    PUBLISH = "publish"  # none: forwards the host ports to the task
+    WITHDRAW = "withdraw"  # Withdrawn: host ports are not forwarded any more, or a second passed
+    STOP = "stop"  # sends the stop signal; Exited follows the exit
+    KILL = "kill"  # sends SIGKILL to every process of the cgroup; Exited follows the exit
     CLEAN = "clean"  # Cleaned
-    FORGET = "forget"  # nothing: record and log are gone
+    FORGET = "forget"  # none: removes record and log
 
 
-class Event(msgspec.Struct, frozen=True):
-    """Base of everything that can happen to a task."""
+class TaskEvent(msgspec.Struct, frozen=True):
+    """Base of the events of a task."""
 
 
-class Accepted(Event, frozen=True):
-    """The task is new here, or was found half prepared after a restart."""
+class Accepted(TaskEvent, frozen=True):
+    """The task is new on this node, or a restarted agent found it half prepared."""
 
 
-class Desired(Event, frozen=True):
-    """The controller wants it in this state."""
+class Desired(TaskEvent, frozen=True):
+    """The controller sent a desired state."""
 
     state: TaskState
 
 
-class Unassigned(Event, frozen=True):
-    """The store has forgotten the task."""
+class Unassigned(TaskEvent, frozen=True):
+    """The task was deleted from the store."""
 
 
-class Prepared(Event, frozen=True):
+class Prepared(TaskEvent, frozen=True):
     """Everything but the running process exists."""
 
     image_id: str
@@ -78,68 +81,70 @@ class Prepared(Event, frozen=True):
     ports: tuple[PortConfig, ...] = ()
 
 
-class PrepareFailed(Event, frozen=True):
-    """It cannot be made; the text says why."""
+class PrepareFailed(TaskEvent, frozen=True):
+    """Image, network or container could not be made; the text says why."""
 
     error: str
 
 
-class PrepareAborted(Event, frozen=True):
-    """Preparing stopped because it was asked to."""
+class PrepareAborted(TaskEvent, frozen=True):
+    """Preparing ended on request (ABORT_PREPARE)."""
 
 
-class Started(Event, frozen=True):
-    """The process runs. Told again by an agent that returns: the last one's effects may be lost."""
+class Started(TaskEvent, frozen=True):
+    """The process runs. A restarted agent repeats this event: effects of the former one may be
+    lost.
+    """
 
 
-class Serving(Event, frozen=True):
-    """It listens on every TCP port that its service publishes."""
+class Serving(TaskEvent, frozen=True):
+    """The task listens on every TCP port that its service publishes."""
 
 
-class Withdrawn(Event, frozen=True):
-    """No new connection comes to it by the host's ports."""
+class Withdrawn(TaskEvent, frozen=True):
+    """Host ports forward no new connection to the task."""
 
 
-class StartFailed(Event, frozen=True):
+class StartFailed(TaskEvent, frozen=True):
     """The process could not be started; the text says why."""
 
     error: str
 
 
-class Exited(Event, frozen=True):
+class Exited(TaskEvent, frozen=True):
     """The process ended."""
 
     code: int
     signal: int = 0
     oom: bool = False
     error: str = ""
-    """Set when more is known than the code: nobody saw the end, or the program never ran."""
+    """Set if the code does not explain the end: nobody saw it, or the program never ran."""
 
 
-class Progress(Event, frozen=True):
-    """What preparing is busy with, for people."""
+class Progress(TaskEvent, frozen=True):
+    """Preparing made progress; the message describes it for users."""
 
     message: str
 
 
-class Cleaned(Event, frozen=True):
-    """Container and network are gone, the log remains."""
+class Cleaned(TaskEvent, frozen=True):
+    """Container and network are removed; the log remains."""
 
 
-class Tick(Event, frozen=True):
-    """Time passed; a deadline may have come."""
+class TimerFired(TaskEvent, frozen=True):
+    """The task's timer fired; its deadline may have passed."""
 
 
 class Step(msgspec.Struct, frozen=True):
-    """The outcome of one step. A Tick is due at `record.wake_at`."""
+    """The result of one step. TimerFired is due at `record.wake_at`."""
 
     record: Record
     effects: tuple[Effect, ...] = ()
 
 
-def step(record: Record, event: Event, now: Instant) -> Step:
-    """What becomes of `record` when `event` happens. Late and repeated events change nothing."""
-    record = _within_reach(record, now)
+def step(record: Record, event: TaskEvent, now: Instant) -> Step:
+    """The step that `event` causes. Late and repeated events change nothing."""
+    record = _bounded(record, now)
     match event:
         case Accepted():
             return _accepted(record)
@@ -147,48 +152,48 @@ def step(record: Record, event: Event, now: Instant) -> Step:
             return _desired(record, state, now)
         case Unassigned():
             return _unassigned(record, now)
-        case Tick():
-            return _tick(record, now)
+        case TimerFired():
+            return _timer_fired(record, now)
         case Progress(message=message):
             return _progress(record, message)
         case _:
-            return _answer(record, event, now)
+            return _outcome(record, event, now)
 
 
 def accept(record: Record) -> Step:
-    """The first step of a task that is new here. One that should not run ends at once, and there is
-    nothing to clean.
+    """The first step of a task that is new on this node. A task that should not run ends at once;
+    nothing of it needs cleaning.
     """
-    if record.desired_state is _S.FROZEN:  # what was to be kept is not here
+    if record.desired_state is _S.FROZEN:  # the container to keep does not exist here
         record = replace(record, desired_state=_S.SHUTDOWN)
-    if _wanted(record):
+    if _should_run(record):
         return _accepted(record)
     return Step(replace(_accepted(record).record, clean=True))
 
 
-def unsaved(taken: Step, error: str) -> Step:
-    """What a step becomes when its record could not be written: nothing is begun that the next
-    agent on this host would not know of.
+def save_failed(failed: Step, error: str) -> Step:
+    """The step to take instead of one whose record could not be saved. It begins nothing that a
+    restarted agent would not find in a record.
     """
-    if Effect.PREPARE in taken.effects:
-        return _prepare_failed(taken.record, error)
-    if Effect.START in taken.effects:
-        return _start_failed(taken.record, error)
-    return taken
+    if Effect.PREPARE in failed.effects:
+        return _prepare_failed(failed.record, error)
+    if Effect.START in failed.effects:
+        return _start_failed(failed.record, error)
+    return failed
 
 
-def _within_reach(record: Record, now: Instant) -> Record:
-    """The record with `kill_at` no farther away than it is ever set: the clock may have been set
+def _bounded(record: Record, now: Instant) -> Record:
+    """The record with `kill_at` no later than a step would set it now: the clock may have been set
     back since.
     """
     if not record.kill_at:
         return record
-    farthest = after(now, max(record.spec.container_spec.stop_grace_period, KILL_AGAIN))
-    return replace(record, kill_at=farthest) if record.kill_at > farthest else record
+    latest = after(now, max(record.spec.container_spec.stop_grace_period, KILL_AGAIN))
+    return replace(record, kill_at=latest) if record.kill_at > latest else record
 
 
-def _answer(record: Record, event: Event, now: Instant) -> Step:
-    """An effect's outcome, or the end of the process."""
+def _outcome(record: Record, event: TaskEvent, now: Instant) -> Step:
+    """The step for the outcome of an effect, or for the end of the process."""
     match event:
         case Prepared():
             return _prepared(record, event, now)
@@ -201,7 +206,7 @@ def _answer(record: Record, event: Event, now: Instant) -> Step:
         case StartFailed(error=error):
             return _start_failed(record, error)
         case Serving():
-            return _serving(record) if record.starts_to_serve else Step(record)
+            return _serving(record) if record.may_begin_serving else Step(record)
         case Withdrawn():
             return _withdrawn(record)
         case Exited():
@@ -212,7 +217,7 @@ def _answer(record: Record, event: Event, now: Instant) -> Step:
             raise InvalidTransition(f"unknown event {event!r} for {record.name}")
 
 
-def _move(record: Record, state: TaskState, message: str, **changes: object) -> Record:
+def _transition(record: Record, state: TaskState, message: str, **changes: object) -> Record:
     if (record.state, state) not in TRANSITIONS:
         raise InvalidTransition(
             f"{record.name} ({record.task_id}) cannot move from {record.state.word}"
@@ -224,43 +229,43 @@ def _move(record: Record, state: TaskState, message: str, **changes: object) -> 
 
 
 def _end(record: Record, state: TaskState, message: str, **detail: object) -> Step:
-    ended = _move(record, state, message, login=None)
+    ended = _transition(record, state, message, login=None)
     detail = {"serving": False, **detail}
     return Step(replace(ended, detail=replace(ended.detail, **detail)), (Effect.CLEAN,))
 
 
-def _wanted(record: Record) -> bool:
+def _should_run(record: Record) -> bool:
     return lives(record.desired_state)
 
 
 def _accepted(record: Record) -> Step:
     if record.state not in (_S.ACCEPTED, _S.PREPARING):
         return Step(record)
-    if not _wanted(record):
+    if not _should_run(record):
         return _end(record, _S.SHUTDOWN, "shut down before it was prepared")
     if record.state is _S.PREPARING:
         return Step(record, (Effect.PREPARE,))
-    return Step(_move(record, _S.PREPARING, "preparing"), (Effect.PREPARE,))
+    return Step(_transition(record, _S.PREPARING, "preparing"), (Effect.PREPARE,))
 
 
 def _desired(record: Record, state: TaskState, now: Instant) -> Step:
     if (record.desired_state, state) not in DESIRED_TRANSITIONS:
         return Step(record)
-    return _pursue(replace(record, desired_state=state), now)
+    return _apply_desired(replace(record, desired_state=state), now)
 
 
 def _unassigned(record: Record, now: Instant) -> Step:
     forgotten = replace(record, unassigned=True, desired_state=_S.REMOVE)
     if record.clean:
         return Step(forgotten, (Effect.FORGET,))
-    return _pursue(forgotten, now)
+    return _apply_desired(forgotten, now)
 
 
-def _pursue(record: Record, now: Instant) -> Step:
-    """Do what a changed desired state asks for."""
+def _apply_desired(record: Record, now: Instant) -> Step:
+    """Act on a changed desired state."""
     if record.ended:
         return Step(record)
-    if _wanted(record):
+    if _should_run(record):
         if record.state is _S.READY:
             return _start(record)
         return _serve(record) if record.state is _S.RUNNING else Step(record)
@@ -276,21 +281,21 @@ def _pursue(record: Record, now: Instant) -> Step:
 def _start(record: Record) -> Step:
     if record.desired_state is not _S.RUNNING:
         return Step(record)
-    return Step(_move(record, _S.STARTING, "starting"), (Effect.START,))
+    return Step(_transition(record, _S.STARTING, "starting"), (Effect.START,))
 
 
 def _stop(record: Record, now: Instant) -> Step:
-    """The grace period begins. A process that is being started gets its signal once it runs."""
+    """Begin the grace period. A process that is being started gets the stop signal once it runs."""
     if record.kill_at:
         return Step(record)
     kill_at = after(now, record.spec.container_spec.stop_grace_period)
     detail = replace(record.detail, message="stopping", serving=False)
     stopping = replace(record, kill_at=kill_at, detail=detail)
-    return _ask_to_end(stopping) if record.state is _S.RUNNING else Step(stopping)
+    return _begin_stop(stopping) if record.state is _S.RUNNING else Step(stopping)
 
 
-def _ask_to_end(record: Record) -> Step:
-    """Send the stop signal; before, new connections go elsewhere."""
+def _begin_stop(record: Record) -> Step:
+    """Send the stop signal; first withdraw the host ports, if the task has any."""
     return Step(record, (Effect.WITHDRAW if record.detail.ports else Effect.STOP,))
 
 
@@ -302,7 +307,7 @@ def _withdrawn(record: Record) -> Step:
 def _prepared(record: Record, event: Prepared, now: Instant) -> Step:
     if record.state is not _S.PREPARING:
         return Step(record)
-    ready = _move(
+    ready = _transition(
         record,
         _S.READY,
         "ready",
@@ -313,13 +318,13 @@ def _prepared(record: Record, event: Prepared, now: Instant) -> Step:
     )
     detail = replace(ready.detail, pid=event.pid, addresses=event.addresses, ports=event.ports)
     ready = replace(ready, detail=detail)
-    return _pursue(ready, now)
+    return _apply_desired(ready, now)
 
 
 def _prepare_failed(record: Record, error: str) -> Step:
     if record.state is not _S.PREPARING:
         return Step(record)
-    if not _wanted(record):
+    if not _should_run(record):
         return _end(record, _S.SHUTDOWN, "shut down while preparing")
     return _end(record, _S.REJECTED, "could not be prepared", error=error)
 
@@ -333,23 +338,23 @@ def _prepare_aborted(record: Record) -> Step:
 def _started(record: Record, now: Instant) -> Step:
     if record.state is _S.STARTING:
         message = "stopping" if record.kill_at else "started"
-        record = _move(record, _S.RUNNING, message, started_at=now)
+        record = _transition(record, _S.RUNNING, message, started_at=now)
     if record.state is not _S.RUNNING:
         return Step(record)
-    if _wanted(record):
+    if _should_run(record):
         return _serve(record)
-    return _ask_to_end(record) if record.kill_at else _stop(record, now)
+    return _begin_stop(record) if record.kill_at else _stop(record, now)
 
 
 def _serve(record: Record) -> Step:
-    """A running task receives connections: at once, or as soon as it listens for them; a frozen one
-    receives none, and runs on.
+    """Have a running task serve: at once, or once it listens on its published TCP ports. A frozen
+    task serves no more and keeps running.
     """
     if record.desired_state is _S.FROZEN:
         frozen = replace(record, detail=replace(record.detail, serving=False))
         return Step(frozen, (Effect.WITHDRAW,) if record.detail.ports else ())
-    if record.starts_to_serve and record.tcp_ports:
-        return Step(record, (Effect.LISTEN,))
+    if record.may_begin_serving and record.tcp_ports:
+        return Step(record, (Effect.AWAIT_LISTENING,))
     return _serving(record)
 
 
@@ -361,19 +366,27 @@ def _serving(record: Record) -> Step:
 def _start_failed(record: Record, error: str) -> Step:
     if record.state is not _S.STARTING:
         return Step(record)
-    if not _wanted(record):
+    if not _should_run(record):
         return _end(record, _S.SHUTDOWN, "shut down while starting", pid=0)
     return _end(record, _S.FAILED, "could not be started", error=error, pid=0)
 
 
 def _exited(record: Record, event: Exited) -> Step:
     if record.state is _S.READY:
-        return _end(record, _S.FAILED, "vanished", error=_why(event), exit_code=event.code, pid=0)
+        error = _exit_error(event)
+        return _end(
+            record,
+            _S.FAILED,
+            "ended before it was started",
+            error=error,
+            exit_code=event.code,
+            pid=0,
+        )
     if record.state not in (_S.STARTING, _S.RUNNING):
         return Step(record)
     if record.state is _S.STARTING and event.error:
-        return _start_failed(record, event.error)  # seen before the start itself has answered
-    if record.kill_at or not _wanted(record):
+        return _start_failed(record, event.error)  # the exit arrived before the start's outcome
+    if record.kill_at or not _should_run(record):
         return _end(record, _S.SHUTDOWN, "shut down", exit_code=event.code, oom=event.oom, pid=0)
     if event.code == 0 and not event.oom and not event.error:
         return _end(record, _S.COMPLETE, "finished", pid=0)
@@ -381,14 +394,14 @@ def _exited(record: Record, event: Exited) -> Step:
         record,
         _S.FAILED,
         "failed",
-        error=_why(event),
+        error=_exit_error(event),
         exit_code=event.code,
         oom=event.oom,
         pid=0,
     )
 
 
-def _why(event: Exited) -> str:
+def _exit_error(event: Exited) -> str:
     if event.error:
         return event.error
     if event.oom:
@@ -411,7 +424,7 @@ def _cleaned(record: Record) -> Step:
     return Step(clean, (Effect.FORGET,) if clean.unassigned else ())
 
 
-def _tick(record: Record, now: Instant) -> Step:
+def _timer_fired(record: Record, now: Instant) -> Step:
     if now < record.wake_at:
         return Step(record)
     return Step(replace(record, kill_at=after(now, KILL_AGAIN)), (Effect.KILL,))

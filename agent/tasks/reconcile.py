@@ -1,7 +1,7 @@
-"""What a restarted agent makes of what it finds. PURE.
+"""How a restarted agent adopts tasks: compares records with the containers that exist. PURE.
 
-Invariant: nothing is started twice and no exit is lost. A record says what was asked; a container
-on disk says what really happened; where they disagree, the container is believed.
+Invariants: nothing is started twice, and no exit is lost. A record says what the former agent
+decided, a container what happened; where they disagree, the container is right.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,35 +9,37 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from agent.runtime.base import ContainerState, Exit, Found
-from agent.tasks.machine import Accepted, Event, Exited, Started, StartFailed
+from agent.tasks.machine import Accepted, TaskEvent, Exited, Started, StartFailed
 from agent.tasks.record import Record
 from pyswarm_core.ids import TaskId
 from pyswarm_core.states import TaskState
 
-_LOST = Exited(code=137, error="its container was gone when the agent returned (host restarted?)")
+_LOST = Exited(
+    code=137, error="container does not exist after the agent restarted (did the host restart?)"
+)
 
 
 class Adoption(msgspec.Struct, frozen=True):
-    """What to do about what was found."""
+    """What the worker does with the records and containers of a former agent."""
 
-    events: tuple[tuple[TaskId, Event], ...]
-    """Fed to the machine, in order."""
-    restart_start: tuple[TaskId, ...]
-    """Created, their start was ordered, but it did not happen: start them."""
+    events: tuple[tuple[TaskId, TaskEvent], ...]
+    """Events for the task machine, in order."""
+    unstarted: tuple[TaskId, ...]
+    """Tasks to start: the record says starting, but the container is only created."""
     unclean: tuple[TaskId, ...]
-    """Ended, but container or network may be left: clean up."""
+    """Tasks to clean: they ended, but container or network may be left."""
     stray_containers: tuple[str, ...]
     stray_networks: tuple[str, ...]
-    """Nobody remembers these: remove them."""
+    """Containers and networks to remove: they have no record."""
 
 
 def adopt(
     records: Mapping[TaskId, Record], found: Iterable[Found], networks: Iterable[str]
 ) -> Adoption:
-    """Compare records with containers and task networks that exist."""
+    """Compare records with the containers and task networks that exist."""
     containers = {TaskId(container.id): container for container in found}
-    events: list[tuple[TaskId, Event]] = []
-    restart_start: list[TaskId] = []
+    events: list[tuple[TaskId, TaskEvent]] = []
+    unstarted: list[TaskId] = []
     unclean: list[TaskId] = []
     for task_id, record in sorted(records.items()):
         if record.ended:
@@ -46,12 +48,12 @@ def adopt(
             continue
         container = containers.get(task_id)
         if record.state is TaskState.STARTING and _created(container):
-            restart_start.append(task_id)
+            unstarted.append(task_id)
         events.extend((task_id, event) for event in _events(record, container))
     kept = {task_id for task_id, record in records.items() if not record.clean}
     return Adoption(
         events=tuple(events),
-        restart_start=tuple(restart_start),
+        unstarted=tuple(unstarted),
         unclean=tuple(unclean),
         stray_containers=tuple(sorted(str(c) for c in containers if c not in kept)),
         stray_networks=tuple(sorted(n for n in networks if n not in kept)),
@@ -62,7 +64,7 @@ def _created(container: Found | None) -> bool:
     return container is not None and container.state is ContainerState.CREATED
 
 
-def _events(record: Record, container: Found | None) -> tuple[Event, ...]:
+def _events(record: Record, container: Found | None) -> tuple[TaskEvent, ...]:
     match record.state:
         case TaskState.ACCEPTED | TaskState.PREPARING:
             return (Accepted(),)
@@ -76,9 +78,9 @@ def _events(record: Record, container: Found | None) -> tuple[Event, ...]:
             return (_exit_of(container),)
 
 
-def _started(container: Found | None) -> tuple[Event, ...]:
+def _started(container: Found | None) -> tuple[TaskEvent, ...]:
     if container is None:
-        return (StartFailed("its container was gone when the agent returned"),)
+        return (StartFailed("container does not exist after the agent restarted"),)
     match container.state:
         case ContainerState.CREATED:
             return ()
@@ -96,5 +98,5 @@ def _exit_of(container: Found | None) -> Exited:
 
 
 def exited(end: Exit) -> Exited:
-    """A container's end as the machine hears of it."""
+    """The event for a container's exit."""
     return Exited(code=end.code, signal=end.signal, oom=end.oom, error=end.error)

@@ -1,8 +1,8 @@
-"""What an agent remembers of one task, on disk and in memory. PURE value.
+"""The record of one task that an agent keeps on disk and in memory. PURE value.
 
-A record exists before anything else of the task does and until the store has forgotten the task;
-whoever restarts the agent can tell from it alone what was asked, what was begun and what must never
-be done twice.
+A record exists before anything else of the task, and until the task is deleted from the store. From
+the record alone a restarted agent knows what was requested, what was begun and what must not be
+done twice.
 """
 
 from pyswarm_core.clock import NEVER, Instant
@@ -25,27 +25,27 @@ class Record(Model, frozen=True):
     global_service: bool = False
     spec_version: int = 0
     ports: tuple[PortConfig, ...] = ()
-    """What its service publishes."""
+    """The ports that its service publishes."""
     login: RegistryLogin | None = None
-    """For pulling the image; forgotten once that is over."""
+    """For pulling the image; removed once the image is pulled."""
     desired_state: TaskState = TaskState.RUNNING
     state: TaskState = TaskState.ACCEPTED
     detail: TaskDetail = NO_DETAIL
     image_id: str = ""
-    """The image it was prepared from; such an image is in use."""
+    """The image that the container was made from; it is in use until the task is clean."""
     stop_signal: str = ""
-    """What the prepared container wants as its stop signal: the spec's, the image's or SIGTERM."""
+    """The stop signal of the prepared container: the spec's, the image's or SIGTERM."""
     accepted_at: Instant = Instant(0)
     ready_at: Instant = Instant(0)
     started_at: Instant = Instant(0)
     kill_at: Instant = Instant(0)
-    """When SIGKILL is due: at the end of the grace period, then again and again until the exit is
-    seen; 0 while nobody asked it to stop.
+    """When SIGKILL is due: at the end of the grace period, then repeatedly until the exit is seen;
+    0 unless the task is being stopped.
     """
     clean: bool = False
-    """It has ended and nothing of it is left but its log."""
+    """The task has ended and nothing of it is left but its log."""
     unassigned: bool = False
-    """The store has forgotten it: forget it too, once it is clean."""
+    """The task was deleted from the store: the record is removed once the task is clean."""
 
     @property
     def name(self) -> str:
@@ -58,21 +58,21 @@ class Record(Model, frozen=True):
 
     @property
     def wake_at(self) -> Instant:
-        """When the machine must be sent a Tick, whatever else happens meanwhile."""
+        """When TimerFired is due, whatever other events come before."""
         return self.kill_at if self.kill_at and not self.ended else NEVER
 
     @property
     def tcp_ports(self) -> frozenset[int]:
-        """Where it must listen before it may receive connections."""
+        """The TCP ports on which it must listen before it serves."""
         return frozenset(p.target_port for p in self.ports if p.protocol is Protocol.TCP)
 
     @property
-    def starts_to_serve(self) -> bool:
-        """It runs and shall run on, but nobody is sent to it yet."""
+    def may_begin_serving(self) -> bool:
+        """Whether it runs, is not being stopped, is not frozen and does not serve yet."""
         running = self.state is TaskState.RUNNING and not self.kill_at
         frozen = self.desired_state is TaskState.FROZEN
         return running and not frozen and not self.detail.serving
 
     def status(self) -> TaskStatus:
-        """What the controller is told of it."""
+        """The status that the agent reports."""
         return TaskStatus(self.task_id, self.state, self.detail)

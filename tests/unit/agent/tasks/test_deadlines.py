@@ -1,7 +1,7 @@
 """Every stopped task has exited by its deadline, in whatever order its events come.
 
 `Host` is a model of one agent with one task whose process dies of SIGKILL alone. Effects are
-carried out, and their answers delivered, in the order that hypothesis draws; only a Tick that is
+carried out, and their answers delivered, in the order that hypothesis draws; only a timer that is
 due and SIGKILL are prompt. True time is kept apart from the host's clock, which may be set.
 """
 
@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from agent.runtime.base import ContainerState, Exit, Found
 from agent.tasks import machine
-from agent.tasks.machine import KILL_AGAIN, Effect, Event, step
+from agent.tasks.machine import KILL_AGAIN, Effect, TaskEvent, step
 from agent.tasks.reconcile import adopt
 from pyswarm_core.clock import HOUR, NEVER, SECOND, Instant
 from pyswarm_core.ids import TaskId
@@ -30,7 +30,7 @@ LATE = [
     machine.Progress("p"),
     machine.Serving(),
     machine.Started(),
-    machine.Tick(),
+    machine.TimerFired(),
     PREPARED,
     *map(machine.Desired, (TaskState.READY, TaskState.RUNNING)),
 ]
@@ -46,14 +46,14 @@ class Host:
         self.due = NEVER
         self.failing_kills = 0
         self.work: list[Effect] = []
-        self.answers: list[Event] = []
+        self.answers: list[TaskEvent] = []
         self.stopped_at = NEVER
         self.excuse = 0
         """How much later than the grace period the end may come, for what went wrong so far."""
         self.is_far = False
         """The clock was set back, and no step has brought the deadline near since."""
 
-    def handle(self, event: Event) -> None:
+    def handle(self, event: TaskEvent) -> None:
         """One step, as the worker takes it."""
         if self.record.unassigned and self.record.clean:
             return
@@ -82,7 +82,7 @@ class Host:
                 self.answers.append(machine.Started())
             case Effect.START:
                 self.answers.append(machine.StartFailed("there is nothing to start"))
-            case Effect.LISTEN:
+            case Effect.AWAIT_LISTENING:
                 self.answers.append(machine.Serving())
             case Effect.KILL if self.failing_kills:
                 self.failing_kills -= 1
@@ -101,12 +101,12 @@ class Host:
             self.answers.append(machine.Exited(137, signal=9))
 
     def advance(self, duration: int) -> None:
-        """Time passes; each Tick comes when it is due."""
+        """Time passes; the timer fires when it is due."""
         end = Instant(self.clock + duration)
         while self.due <= end:
             self.pass_until(max(self.due, self.clock))
             self.due = NEVER
-            self.handle(machine.Tick())
+            self.handle(machine.TimerFired())
         self.pass_until(end)
 
     def pass_until(self, instant: Instant) -> None:
@@ -129,7 +129,7 @@ class Host:
             if isinstance(event, machine.Accepted):
                 self.container = None
             self.handle(event)
-        self.work += [Effect.START for _ in adoption.restart_start]
+        self.work += [Effect.START for _ in adoption.unstarted]
         self.work += [Effect.CLEAN for _ in adoption.unclean]
 
     def found(self) -> list[Found]:
@@ -163,7 +163,7 @@ def _choose(host: Host, number: int) -> None:
         host.handle(host.answers.pop(index - len(host.work)))
 
 
-def _late(host: Host, event: Event) -> None:
+def _late(host: Host, event: TaskEvent) -> None:
     """An event that comes once more. The two that would be lies while preparing do not."""
     lie = isinstance(event, machine.Accepted | machine.Prepared)
     if not (lie and host.record.state is TaskState.PREPARING):
@@ -207,7 +207,9 @@ def test_a_stop_that_is_followed_by_serving_keeps_its_deadline() -> None:
 def test_a_task_stopped_while_starting_is_killed_though_its_start_never_answers() -> None:
     stopped = step(record(TaskState.STARTING), machine.Desired(TaskState.SHUTDOWN), NOW)
     assert (stopped.effects, stopped.record.wake_at) == ((), NOW + GRACE)
-    assert step(stopped.record, machine.Tick(), Instant(NOW + GRACE)).effects == (Effect.KILL,)
+    assert step(stopped.record, machine.TimerFired(), Instant(NOW + GRACE)).effects == (
+        Effect.KILL,
+    )
 
 
 def test_a_deadline_from_before_the_clock_was_set_back_is_brought_near() -> None:

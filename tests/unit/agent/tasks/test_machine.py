@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from agent.tasks import machine
-from agent.tasks.machine import Effect, Event, Step, accept, step, unsaved
+from agent.tasks.machine import Effect, TaskEvent, Step, accept, step, save_failed
 from agent.tasks.record import Record
 from pyswarm_core.clock import NEVER, SECOND, Instant
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
@@ -34,7 +34,7 @@ def record(state: TaskState = TaskState.ACCEPTED, **changes: object) -> Record:
     return replace(new, **changes)
 
 
-def run(start: Record, *events: Event) -> tuple[Record, list[Effect]]:
+def run(start: Record, *events: TaskEvent) -> tuple[Record, list[Effect]]:
     effects: list[Effect] = []
     for event in events:
         outcome = step(start, event, NOW)
@@ -60,8 +60,10 @@ def test_a_task_without_published_tcp_ports_serves_as_soon_as_it_runs() -> None:
 def test_a_task_with_published_tcp_ports_serves_once_it_listens() -> None:
     ports = (PortConfig(target_port=80, published_port=8080),)
     started, effects = run(record(TaskState.STARTING, ports=ports), machine.Started())
-    assert (started.detail.serving, effects) == (False, [Effect.LISTEN])
-    assert run(started, machine.Started()) == (started, [Effect.LISTEN]), "found by another agent"
+    assert (started.detail.serving, effects) == (False, [Effect.AWAIT_LISTENING])
+    assert run(started, machine.Started()) == (started, [Effect.AWAIT_LISTENING]), (
+        "found by another agent"
+    )
     serving, effects = run(started, machine.Serving())
     assert (serving.detail.serving, effects) == (True, [])
     assert run(serving, machine.Started()) == (serving, [])
@@ -81,7 +83,7 @@ def test_host_ports_are_published_once_the_task_serves_and_again_by_a_returning_
     assert run(serving, machine.Started()) == (serving, [Effect.PUBLISH])
     listening = replace(serving, ports=(replace(serving.ports[0], protocol=Protocol.TCP),))
     listening = replace(listening, detail=replace(serving.detail, serving=False))
-    assert run(listening, machine.Started())[1] == [Effect.LISTEN]
+    assert run(listening, machine.Started())[1] == [Effect.AWAIT_LISTENING]
     assert run(listening, machine.Serving())[1] == [Effect.PUBLISH]
 
 
@@ -104,22 +106,22 @@ def test_a_new_task_is_prepared_unless_it_should_not_run() -> None:
 
 
 def test_what_a_returning_agent_would_not_know_of_is_not_begun() -> None:
-    rejected = unsaved(accept(record()), "disk full")
+    rejected = save_failed(accept(record()), "disk full")
     assert (rejected.record.state, rejected.record.detail.error) == (
         TaskState.REJECTED,
         "disk full",
     )
-    failed = unsaved(step(record(TaskState.PREPARING), PREPARED, NOW), "disk full")
+    failed = save_failed(step(record(TaskState.PREPARING), PREPARED, NOW), "disk full")
     assert (failed.record.state, failed.effects) == (TaskState.FAILED, (Effect.CLEAN,))
     stopping = step(record(TaskState.RUNNING), machine.Desired(TaskState.SHUTDOWN), NOW)
-    assert unsaved(stopping, "disk full") is stopping, "a signal may be sent twice"
-    assert unsaved(Step(record()), "disk full") == Step(record())
+    assert save_failed(stopping, "disk full") is stopping, "a signal may be sent twice"
+    assert save_failed(Step(record()), "disk full") == Step(record())
 
 
 @pytest.mark.parametrize(
     "event", [machine.Desired(TaskState.SHUTDOWN), machine.Exited(0), machine.Exited(1)]
 )
-def test_a_task_that_is_stopped_or_ends_serves_no_more(event: Event) -> None:
+def test_a_task_that_is_stopped_or_ends_serves_no_more(event: TaskEvent) -> None:
     serving, _ = run(record(TaskState.STARTING), machine.Started())
     end, _ = run(serving, event, machine.Serving())
     assert not end.detail.serving
@@ -141,18 +143,18 @@ def test_shutdown_sends_the_stop_signal_and_sets_the_deadline() -> None:
 
 def test_the_deadline_kills_and_kills_again_until_the_exit_is_seen() -> None:
     stopping = record(TaskState.RUNNING, desired_state=TaskState.SHUTDOWN, kill_at=NOW)
-    first = step(stopping, machine.Tick(), NOW)
+    first = step(stopping, machine.TimerFired(), NOW)
     assert first.effects == (Effect.KILL,)
-    again = step(first.record, machine.Tick(), first.record.wake_at)
+    again = step(first.record, machine.TimerFired(), first.record.wake_at)
     assert again.effects == (Effect.KILL,)
     end = step(again.record, machine.Exited(137, signal=9), NOW)
     assert (end.record.state, end.effects) == (TaskState.SHUTDOWN, (Effect.CLEAN,))
 
 
-def test_an_early_tick_only_waits_on() -> None:
+def test_an_early_timer_changes_nothing() -> None:
     stopping = record(TaskState.RUNNING, desired_state=TaskState.SHUTDOWN, kill_at=NOW + 1)
-    assert step(stopping, machine.Tick(), NOW).effects == ()
-    assert step(stopping, machine.Tick(), NOW).record.wake_at == NOW + 1
+    assert step(stopping, machine.TimerFired(), NOW).effects == ()
+    assert step(stopping, machine.TimerFired(), NOW).record.wake_at == NOW + 1
 
 
 def test_a_returning_agent_repeats_the_stop_signal_that_may_be_lost() -> None:
@@ -255,7 +257,7 @@ _events = st.one_of(
             machine.Exited(1),
             machine.Progress("p"),
             machine.Cleaned(),
-            machine.Tick(),
+            machine.TimerFired(),
         ]
     ),
     st.sampled_from([TaskState.READY, TaskState.RUNNING, TaskState.SHUTDOWN, TaskState.REMOVE]).map(
@@ -265,7 +267,7 @@ _events = st.one_of(
 
 
 @hypothesis.given(st.lists(_events, max_size=30))
-def test_prop_no_order_of_events_leaves_the_table_or_starts_twice(events: list[Event]) -> None:
+def test_prop_no_order_of_events_leaves_the_table_or_starts_twice(events: list[TaskEvent]) -> None:
     now, current, starts = NOW, record(), 0
     for event in events:
         now = Instant(now + SECOND)
@@ -278,7 +280,7 @@ def test_prop_no_order_of_events_leaves_the_table_or_starts_twice(events: list[E
 
 
 @hypothesis.given(st.sampled_from(ENDED), _events)
-def test_prop_what_has_ended_starts_nothing(state: TaskState, event: Event) -> None:
+def test_prop_what_has_ended_starts_nothing(state: TaskState, event: TaskEvent) -> None:
     outcome = step(record(state), event, NOW)
     assert outcome.record.state is state
     assert outcome.record.wake_at == NEVER
@@ -292,7 +294,7 @@ def test_a_frozen_task_runs_on_and_does_not_serve_until_it_is_to_run_again() -> 
     serving, _ = run(record(TaskState.STARTING), machine.Started())
     frozen, effects = run(serving, FREEZE)
     assert (frozen.state, frozen.detail.serving, effects) == (TaskState.RUNNING, False, [])
-    assert (frozen.starts_to_serve, frozen.kill_at, frozen.wake_at) == (False, 0, NEVER)
+    assert (frozen.may_begin_serving, frozen.kill_at, frozen.wake_at) == (False, 0, NEVER)
     thawed, effects = run(frozen, THAW)
     assert (thawed.detail.serving, effects) == (True, [])
 
@@ -303,7 +305,7 @@ def test_a_frozen_task_that_listens_does_not_serve_for_it() -> None:
     frozen, effects = run(serving, FREEZE, machine.Serving(), machine.Started())
     assert (frozen.detail.serving, effects) == (False, [])
     thawed, effects = run(frozen, THAW, machine.Serving())
-    assert (thawed.detail.serving, effects) == (True, [Effect.LISTEN])
+    assert (thawed.detail.serving, effects) == (True, [Effect.AWAIT_LISTENING])
 
 
 def test_a_frozen_task_is_told_to_stop_as_any_other() -> None:
@@ -333,7 +335,7 @@ def test_the_ports_of_a_frozen_task_are_forwarded_to_it_no_more() -> None:
         False,
         [Effect.WITHDRAW],
     )
-    assert run(frozen, THAW, machine.Serving())[1] == [Effect.LISTEN, Effect.PUBLISH]
+    assert run(frozen, THAW, machine.Serving())[1] == [Effect.AWAIT_LISTENING, Effect.PUBLISH]
 
 
 def test_a_frozen_task_that_is_not_here_has_ended() -> None:

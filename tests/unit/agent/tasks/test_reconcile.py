@@ -4,7 +4,7 @@ import pytest
 
 from agent.runtime.base import ContainerState, Exit, Found
 from agent.tasks import machine
-from agent.tasks.machine import Event
+from agent.tasks.machine import TaskEvent
 from agent.tasks.reconcile import adopt
 from agent.tasks.record import Record
 from pyswarm_core.ids import TaskId
@@ -17,7 +17,7 @@ RUNNING = Found(id="t1", state=ContainerState.RUNNING, pid=5)
 STOPPED = Found(id="t1", state=ContainerState.STOPPED, exit=Exit(id="t1", code=3))
 
 
-def events_of(start: Record, *found: Found) -> list[Event]:
+def events_of(start: Record, *found: Found) -> list[TaskEvent]:
     return [event for _, event in adopt({T1: start}, found, ()).events]
 
 
@@ -41,7 +41,7 @@ def test_a_half_prepared_task_is_prepared_anew() -> None:
 
 def test_an_ordered_start_that_did_not_happen_is_made_up_for() -> None:
     adoption = adopt({T1: record(TaskState.STARTING)}, [CREATED], ())
-    assert (adoption.restart_start, adoption.events) == ((T1,), ())
+    assert (adoption.unstarted, adoption.events) == ((T1,), ())
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,11 @@ def test_an_ordered_start_that_did_not_happen_is_made_up_for() -> None:
         (STOPPED, [machine.Started(), machine.Exited(3)]),
     ],
 )
-def test_a_start_that_happened_unseen_is_not_repeated(found: Found, expected: list[Event]) -> None:
+def test_a_start_that_happened_unseen_is_not_repeated(
+    found: Found, expected: list[TaskEvent]
+) -> None:
     assert events_of(record(TaskState.STARTING), found) == expected
-    assert adopt({T1: record(TaskState.STARTING)}, [found], ()).restart_start == ()
+    assert adopt({T1: record(TaskState.STARTING)}, [found], ()).unstarted == ()
 
 
 def test_a_program_that_turned_out_to_be_none_was_never_started() -> None:
