@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from agent.runtime.base import ContainerState, Exit, Found
-from agent.tasks.machine import Accepted, TaskEvent, Exited, Started, StartFailed
+from agent.tasks.machine import Accepted, Exited, Started, StartFailed, TaskEvent
 from agent.tasks.record import Record
 from pyswarm_core.ids import TaskId
 from pyswarm_core.states import TaskState

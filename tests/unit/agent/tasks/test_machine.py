@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from agent.tasks import machine
-from agent.tasks.machine import Effect, TaskEvent, Step, accept, step, save_failed
+from agent.tasks.machine import Effect, Step, TaskEvent, accept, save_failed, step
 from agent.tasks.record import Record
 from pyswarm_core.clock import NEVER, SECOND, Instant
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
