@@ -102,7 +102,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
         group.create_task(parts.runtime.tend())
         group.create_task(parts.worker.run())
         overlay = parts.dataplane.overlay
-        description = _description(config, await overlay.lacking())
+        description = _description(config, await overlay.missing_capabilities())
         identity = known or await _join(config, description)
 
         identity.learn(config.controllers)
@@ -112,7 +112,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
 
         async def greeting() -> Greeting:
             # What the kernel lacks may have been loaded since.
-            lacks = await overlay.lacking()
+            lacks = await overlay.missing_capabilities()
             addresses = await overlay.addresses6()
             return Greeting(_description(config, lacks), config.advertise_addr, addresses)
 

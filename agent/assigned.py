@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 
 import msgspec
 
-from agent.network.base import Backend, EndpointKey, EndpointWanted, OverlayWanted, Peer
+from agent.network.base import Backend, DesiredEndpoint, DesiredOverlay, EndpointKey, Peer
 from agent.tasks.record import Record
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.clock import Instant
@@ -63,9 +63,9 @@ class Assigned(msgspec.Struct, frozen=True):
     revision: int
     tasks: tuple[AssignedTask, ...]
     removed: tuple[TaskId, ...]
-    overlays: tuple[OverlayWanted, ...]
+    overlays: tuple[DesiredOverlay, ...]
     removed_overlays: tuple[NetworkId, ...]
-    endpoints: tuple[EndpointWanted, ...] = ()
+    endpoints: tuple[DesiredEndpoint, ...] = ()
     removed_endpoints: tuple[EndpointKey, ...] = ()
 
 
@@ -133,9 +133,9 @@ def _login(message: dispatcher_pb2.TaskTemplate) -> RegistryLogin | None:
     return from_proto(RegistryLogin, message.registry_login) if given else None
 
 
-def _overlay(data: bytes) -> OverlayWanted:
+def _overlay(data: bytes) -> DesiredOverlay:
     message = dispatcher_pb2.Overlay.FromString(data)
-    return OverlayWanted(
+    return DesiredOverlay(
         network_id=NetworkId(message.network_id),
         name=message.name,
         subnet=message.subnet,
@@ -161,12 +161,12 @@ def _overlay(data: bytes) -> OverlayWanted:
     )
 
 
-def _endpoint(data: bytes) -> EndpointWanted:
+def _endpoint(data: bytes) -> DesiredEndpoint:
     message = dispatcher_pb2.ServiceEndpoint.FromString(data)
     packed = message.addresses
     addresses = [str(IPv4Address(packed[at : at + 4])) for at in range(0, len(packed), 4)]
     columns = zip(unpack_ids(message.task_ids), message.slots, addresses, strict=True)
-    return EndpointWanted(
+    return DesiredEndpoint(
         service_id=ServiceId(message.service_id),
         service_name=message.service_name,
         network_id=NetworkId(message.network_id),

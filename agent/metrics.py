@@ -9,7 +9,7 @@ pyswarm_agent_network_revision                the newest assignment that the ker
 pyswarm_agent_network_sync_seconds            how long making the kernel's network as wanted takes
 pyswarm_agent_network_drifts_healed_total     what somebody had disturbed and is mended
 pyswarm_agent_spoofed_packets_total           packets of tasks dropped for another's source address
-pyswarm_agent_unsealed_packets_total          packets of encrypted networks dropped in the clear
+pyswarm_agent_plaintext_packets_total         packets of encrypted networks dropped in the clear
 pyswarm_agent_path_mtu_bytes{peer}            the largest packet that gets to another host whole
 pyswarm_agent_fast_path_on                    1 unless the fast path is off, or the kernel lacks it
 pyswarm_agent_fast_path_networks              networks with the fast path on this host
@@ -26,7 +26,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from agent.network.dataplane import Dataplane
-from agent.network.filter.host import UNSEALED
+from agent.network.filter.host import PLAINTEXT
 from agent.network.filter.senders import SPOOFED
 from agent.overlays.overlays import Overlays
 from agent.session.conversation import Session
@@ -151,9 +151,9 @@ class AgentCollector(Collector):
             value=self._network.filter.dropped(SPOOFED),
         )
         yield CounterMetricFamily(
-            "pyswarm_agent_unsealed_packets",
+            "pyswarm_agent_plaintext_packets",
             "Packets of encrypted networks that were dropped for being in the clear",
-            value=self._network.filter.dropped(UNSEALED),
+            value=self._network.filter.dropped(PLAINTEXT),
         )
         paths = GaugeMetricFamily(
             "pyswarm_agent_path_mtu_bytes",

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 
-from agent.network.base import Attachment, Backend, EndpointWanted, OverlayWanted, Underlay
+from agent.network.base import Attachment, Backend, DesiredEndpoint, DesiredOverlay, Underlay
 from agent.network.kernel import KernelDataplane
 from bench.report import Figure
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
@@ -24,7 +24,7 @@ _NEWNET = 0x4000_0000
 _UNDERLAY = "192.0.2.1"
 _BACKENDS = 100
 _NETWORK = NetworkId("netbench")
-_OVERLAY = OverlayWanted(
+_OVERLAY = DesiredOverlay(
     network_id=_NETWORK, name="bench", vni=4097, subnet="10.128.0.0/16", node_number=1,
     local_blocks=("10.128.0.0/24",),
 )  # fmt: skip
@@ -91,9 +91,9 @@ async def _changed(plane: KernelDataplane, moved: int, rounds: int) -> float:
     return median(spans)
 
 
-def _service(number: int, first: int, count: int) -> EndpointWanted:
+def _service(number: int, first: int, count: int) -> DesiredEndpoint:
     """A service with `count` backends from the `first` address on."""
-    return EndpointWanted(
+    return DesiredEndpoint(
         service_id=ServiceId(f"s{number}"), service_name=f"s{number}", network_id=_NETWORK,
         vip=f"10.128.255.{number}", backends=tuple(_backends(first, count)),
     )  # fmt: skip

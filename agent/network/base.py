@@ -59,7 +59,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     """By which it comes when it asks this host by IPv6; only of the routing mesh."""
 
 
-class OverlayWanted(msgspec.Struct, frozen=True, kw_only=True):
+class DesiredOverlay(msgspec.Struct, frozen=True, kw_only=True):
     """One network as this host should carry it.
 
     `node_number` is this host's. `vni` 0 is a network of this host alone: no tunnel, no peers.
@@ -96,7 +96,7 @@ class Backend(msgspec.Struct, frozen=True, gc=False):
     address: str
 
 
-class EndpointWanted(msgspec.Struct, frozen=True, kw_only=True):
+class DesiredEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     """One service as the tasks of one network reach it.
 
     Without `vip` its name resolves to the backends. `ports` are those of the routing mesh, given
@@ -174,11 +174,13 @@ class Resolvers(Protocol):
     Calls for one task must not overlap.
     """
 
-    def know(self, overlays: Iterable[OverlayWanted], endpoints: Iterable[EndpointWanted]) -> None:
+    def replace(
+        self, overlays: Iterable[DesiredOverlay], endpoints: Iterable[DesiredEndpoint]
+    ) -> None:
         """Answer from exactly these from now on."""
         ...
 
-    def change(self, changed: Mapping[EndpointKey, EndpointWanted | None]) -> None:
+    def update(self, changed: Mapping[EndpointKey, DesiredEndpoint | None]) -> None:
         """These endpoints are others now (None: gone), and the rest is as it was."""
         ...
 
@@ -198,8 +200,8 @@ class Resolvers(Protocol):
         ...
 
 
-def host_bridge(subnet: str) -> OverlayWanted:
+def host_bridge(subnet: str) -> DesiredOverlay:
     """The network for tasks that join none: one block that is the whole subnet."""
-    return OverlayWanted(
+    return DesiredOverlay(
         network_id=HOST_BRIDGE, name="bridge", subnet=subnet, local_blocks=(subnet,)
     )

@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 from agent.network.base import (
     Attachment,
+    DesiredEndpoint,
+    DesiredOverlay,
     Drift,
     EndpointKey,
-    EndpointWanted,
     Fault,
     NetworkFailed,
-    OverlayWanted,
     Published,
 )
 from agent.network.fastpath.base import FastPath, Routed
@@ -55,15 +55,15 @@ class Dataplane:
         self.parts = parts
         self._overlay, self._filter, self._vips, self._fast_path, self._path_mtu = parts
         self._lock = asyncio.Lock()
-        self._endpoints: dict[EndpointKey, EndpointWanted] = {}
+        self._endpoints: dict[EndpointKey, DesiredEndpoint] = {}
         self._published: tuple[Published, ...] = ()
         self._host_is_synced = False
         self._kernel_faults: tuple[Fault, ...] = ()
 
     async def sync(
         self,
-        overlays: Sequence[OverlayWanted],
-        endpoints: Sequence[EndpointWanted] = (),
+        overlays: Sequence[DesiredOverlay],
+        endpoints: Sequence[DesiredEndpoint] = (),
         published: Sequence[Published] = (),
     ) -> tuple[Fault, ...]:
         """Make the host's networks, and what connections on them are forwarded to, exactly these;
@@ -79,7 +79,7 @@ class Dataplane:
         """
         async with self._lock:
             before = self._overlay.carried, self._published, self._endpoints
-            await self._overlay.take(overlays)
+            await self._overlay.set_desired(overlays)
             carried = self._overlay.carried
             self._endpoints = {endpoint.key: endpoint for endpoint in endpoints}
             self._published = tuple(published)
@@ -96,7 +96,7 @@ class Dataplane:
             return self._faults(overlays, await self._vips.sync())
 
     async def update(
-        self, changed: Mapping[EndpointKey, EndpointWanted | None]
+        self, changed: Mapping[EndpointKey, DesiredEndpoint | None]
     ) -> tuple[Fault, ...]:
         """Make these endpoints what they are now (None: gone), and leave all else of the last sync.
 
@@ -181,7 +181,7 @@ class Dataplane:
         await self._fast_path.due()
         async with self._lock:
             await self._sync_fast_path()
-            await self._fast_path.remember()
+            await self._fast_path.record_listing()
 
     async def _sync_host(self) -> None:
         self._host_is_synced = False
@@ -191,14 +191,14 @@ class Dataplane:
         self._host_is_synced = True
 
     async def _sync_fast_path(self, *, anew: bool = False) -> None:
-        await self._filter.remember()
+        await self._filter.record_listing()
         overlay, paths = self._overlay, self._path_mtu.measured
         carried = [*overlay.carried.values()]
         routed = Routed(carried, overlay.underlay_mtu, paths, overlay.devices_made)
         await self._fast_path.sync(routed, overlay.plugs, anew=anew)
 
     def _faults(
-        self, overlays: Iterable[OverlayWanted], tasks: Iterable[refusal.TaskRefusal]
+        self, overlays: Iterable[DesiredOverlay], tasks: Iterable[refusal.TaskRefusal]
     ) -> tuple[Fault, ...]:
         return refusal.gathered(
             overlays, self._overlay.refused, self._kernel_faults, self._filter.refused, tasks

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from agent.network.base import EndpointKey, EndpointWanted, Published, Underlay
+from agent.network.base import DesiredEndpoint, EndpointKey, Published, Underlay
 from agent.network.dataplane import Dataplane, Parts
 from agent.network.fastpath.fake import FakeFastPath
 from agent.network.filter.fake import FakeFilter
@@ -29,7 +29,7 @@ class FakeDataplane(Dataplane):
         super().__init__(Parts(self.overlay, self.filter, self.vips, self.fast_path, self.path_mtu))
 
     @property
-    def endpoints(self) -> Mapping[EndpointKey, EndpointWanted]:
+    def endpoints(self) -> Mapping[EndpointKey, DesiredEndpoint]:
         """Where connections of this host's tasks may go, as of the last sync or update."""
         return self._endpoints
 

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from ipaddress import IPv6Address
 
-from agent.network.state import Address, Fdb, Link, Neighbour, Route, Rule
+from agent.network.state import DeviceAddress, Fdb, Link, Neighbour, Route, Rule
 
 HEADER = struct.Struct("IHHII")  # length, type, flags, sequence, port
 _ATTR = struct.Struct("HH")
@@ -197,7 +197,7 @@ def up(index: int) -> bytes:
     return message(NEWLINK, 0, _ifinfo(index, True))
 
 
-def address(index: int, entry: Address, *, add: bool = True) -> bytes:
+def address(index: int, entry: DeviceAddress, *, add: bool = True) -> bytes:
     """Give or take an address. No route comes with it: routes are planned, and healed, by name."""
     body = _address(index, entry.cidr)
     if not add:

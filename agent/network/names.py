@@ -18,7 +18,7 @@ MARK_KIND, MARK_KIND_MASK = 0x9000_0000, 0xF000_0000
 """What tells our marks from others'."""
 MARK_MASK = 0xFFFF_FF00
 """The bits of a mark that are ours: the kind, and a node's number. The low eight are anybody's."""
-SEAL_MASK = MARK_MASK & ~MARK_KIND_MASK
+ENCRYPTION_MASK = MARK_MASK & ~MARK_KIND_MASK
 """The bits of the mark of packets that must leave encrypted. Their kind is none, so that they jump
 over the mesh's routing rules.
 """
@@ -40,7 +40,7 @@ class Names:
         self.rule_priority = _RULES_FROM + hashed % ((_RULES_TO - _RULES_FROM) // 3) * 3
         self._numbered = 0x8000_0000 | (hashed % 0x7FF) << 20
         # Never 0, which all packets without a mark have.
-        self.seal_mark = (hashed % (_MARK_NUMBERS - 1) + 1) << 8
+        self.encryption_mark = (hashed % (_MARK_NUMBERS - 1) + 1) << 8
 
     def bridge(self, network_id: str) -> str:
         """The device that a network's tasks on this host hang on."""

@@ -26,7 +26,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     learning: bool = False
 
 
-class Address(msgspec.Struct, frozen=True):
+class DeviceAddress(msgspec.Struct, frozen=True):
     """An address and prefix length on a device."""
 
     device: str
@@ -101,7 +101,7 @@ class KernelState(msgspec.Struct, frozen=True, kw_only=True):
 
     links: dict[str, Link] = {}
     ports: dict[str, str] = {}
-    addresses: frozenset[Address] = frozenset()
+    addresses: frozenset[DeviceAddress] = frozenset()
     routes: frozenset[Route] = frozenset()
     neighbours: frozenset[Neighbour] = frozenset()
     fdb: frozenset[Fdb] = frozenset()

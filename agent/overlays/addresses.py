@@ -9,7 +9,7 @@ from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.objects import Address
 
 
-class NoneFree(NamedTuple):
+class NoAddressFree(NamedTuple):
     """A network without an address to give, and what it has."""
 
     network_id: NetworkId
@@ -47,7 +47,7 @@ class Addresses:
 
     def allocate(
         self, task_id: TaskId, networks: Sequence[NetworkId]
-    ) -> tuple[Address, ...] | NoneFree:
+    ) -> tuple[Address, ...] | NoAddressFree:
         """One on each of these networks; or the network that has none left, and then the task holds
         nothing.
         """
@@ -56,7 +56,7 @@ class Addresses:
             found = self._pools.get(network_id, Pool()).allocate()
             if isinstance(found, Exhausted):
                 self._release(given)
-                return NoneFree(network_id, found)
+                return NoAddressFree(network_id, found)
             given.append(Address(network_id=network_id, address=found))
         self._held[task_id] = tuple(given)
         return self._held[task_id]

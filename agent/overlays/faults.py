@@ -17,28 +17,28 @@ class Faults:
     """Those of what the host was told, of its last sync, and of networks that left it since."""
 
     def __init__(self) -> None:
-        self.trouble = ""
+        self.sync_error = ""
         """Why the last sync failed as a whole; empty if it did not."""
         self._failures = 0
-        self._told: dict[Hashable, Sequence[Fault]] = {}
+        self._invalid: dict[Hashable, Sequence[Fault]] = {}
         self._kernel: tuple[Fault, ...] = ()
         self._left: dict[Fault, Instant] = {}
 
-    def told(self, key: Hashable, faults: Sequence[Fault]) -> None:
+    def set_invalid(self, key: Hashable, faults: Sequence[Fault]) -> None:
         """The host was told of the network or endpoint `key`, and this much was nonsense."""
         if faults:
-            self._told[key] = faults
-        elif self._told:
-            self._told.pop(key, None)
+            self._invalid[key] = faults
+        elif self._invalid:
+            self._invalid.pop(key, None)
 
-    def forget(self, keys: Iterable[Hashable] | None = None) -> None:
+    def clear_invalid(self, keys: Iterable[Hashable] | None = None) -> None:
         """The host was told that these are gone; None: everything will be told anew."""
-        for key in tuple(self._told) if keys is None else keys:
-            self._told.pop(key, None)
+        for key in tuple(self._invalid) if keys is None else keys:
+            self._invalid.pop(key, None)
 
-    def failed(self, reason: str) -> None:
+    def sync_failed(self, reason: str) -> None:
         """A sync failed as a whole."""
-        self.trouble = reason
+        self.sync_error = reason
         self._failures += 1
 
     def synced(
@@ -47,7 +47,7 @@ class Faults:
         """A sync of these networks (None: the same as before) ended with these faults; those that
         are new.
         """
-        self.trouble, self._failures = "", 0
+        self.sync_error, self._failures = "", 0
         for fault in self._kernel if carried is not None else ():
             if carried is not None and fault.network_id not in carried:
                 self._left.setdefault(fault, after(now, FAULT_KEPT))
@@ -58,17 +58,17 @@ class Faults:
         self._kernel = faults
         return new
 
-    def of(self, network_id: NetworkId) -> str:
+    def blocking(self, network_id: NetworkId) -> str:
         """Why no task can be on the network here; empty if one can."""
-        found = (*self._kernel, *self._told.get(network_id, ()))
+        found = (*self._kernel, *self._invalid.get(network_id, ()))
         return next((f.reason for f in found if f.network_id == network_id and f.whole), "")
 
-    def now(self, now: Instant) -> tuple[Fault, ...]:
+    def current(self, now: Instant) -> tuple[Fault, ...]:
         """What to tell, at most FAULTS_MAX: first what keeps tasks away."""
         found = [*self._kernel, *(fault for fault, until in self._left.items() if until > now)]
-        found += (fault for faults in self._told.values() for fault in faults)
+        found += (fault for faults in self._invalid.values() for fault in faults)
         if self._failures >= FAULT_AFTER:
-            found.append(Fault(network_id=WHOLE_HOST, reason=self.trouble))
+            found.append(Fault(network_id=WHOLE_HOST, reason=self.sync_error))
         return _most_important(found)
 
 

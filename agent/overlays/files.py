@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from agent.network.base import EndpointKey, EndpointWanted
-from agent.overlays.plan import Kept
+from agent.network.base import DesiredEndpoint, EndpointKey
+from agent.overlays.plan import SavedPlan
 from pyswarm_core.aio.logs import EventLog
 
 _log = EventLog("agent.overlays.files")
@@ -23,30 +23,30 @@ class NetworkFiles:
         self.written = 0
         """Files written or removed so far."""
 
-    def load(self) -> Kept:
+    def load(self) -> SavedPlan:
         """What was kept; of the endpoints also those of one file, as earlier agents kept them."""
         if not self._path.exists():
-            return Kept()
+            return SavedPlan()
         try:
-            kept = msgspec.json.decode(self._path.read_bytes(), type=Kept)
+            kept = msgspec.json.decode(self._path.read_bytes(), type=SavedPlan)
         except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
             _log.error("network.unreadable", path=self._path, error=error)
-            return Kept()
+            return SavedPlan()
         endpoints = {endpoint.key: endpoint for endpoint in kept.endpoints}
         for file in sorted(self._path.parent.glob(f"{self._path.stem}.*.*")):
             try:
-                endpoint = msgspec.json.decode(file.read_bytes(), type=EndpointWanted)
+                endpoint = msgspec.json.decode(file.read_bytes(), type=DesiredEndpoint)
             except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
                 _log.error("network.unreadable", path=file, error=error)
             else:
                 endpoints[endpoint.key] = endpoint
         return msgspec.structs.replace(kept, endpoints=tuple(endpoints.values()))
 
-    def save(self, kept: Kept) -> None:
+    def save(self, kept: SavedPlan) -> None:
         """Keep these networks and ports, and no others."""
         self._write(self._path, kept)
 
-    def save_endpoints(self, changed: Mapping[EndpointKey, EndpointWanted | None]) -> None:
+    def save_endpoints(self, changed: Mapping[EndpointKey, DesiredEndpoint | None]) -> None:
         """Keep these endpoints as they are now; None: not any more."""
         for (service_id, network_id), endpoint in changed.items():
             names = (quote(name, safe="") for name in (network_id, service_id))

@@ -52,7 +52,7 @@ class Overlays:
         self._dataplane = dataplane
         self._plan = plan
         self._files = NetworkFiles(path)
-        self._tell = acknowledge
+        self._on_acknowledge = acknowledge
         self._resolvers = resolvers
         self._watch = watch
         self.programmed = 0
@@ -109,7 +109,7 @@ class Overlays:
         desired = own_networks(networks) or ()
         faults = self._plan.faults
         if missing := self._plan.unassigned(desired):
-            told = faults.of(missing)
+            told = faults.blocking(missing)
             raise NetworkFailed(told or f"network {missing} is not assigned to this node")
         try:
             async with asyncio.timeout(seconds(NETWORK_WAIT_MAX)):
@@ -117,16 +117,16 @@ class Overlays:
         except TimeoutError:
             names = ", ".join(map(self._plan.name, desired)) or "none"
             waited = format_duration(NETWORK_WAIT_MAX)
-            why = faults.trouble or "the kernel is still at work"
+            why = faults.sync_error or "the kernel is still at work"
             raise NetworkFailed(f"networks ({names}) not ready after {waited}: {why}") from None
         for network_id in desired if is_new else ():
-            if reason := faults.of(network_id):
+            if reason := faults.blocking(network_id):
                 raise NetworkFailed(reason)
 
     @property
     def faults(self) -> tuple[Fault, ...]:
         """What this host cannot do of its networks now."""
-        return self._plan.faults.now(_now())
+        return self._plan.faults.current(_now())
 
     def claim(self, task_id: TaskId, ports: Iterable[PortConfig]) -> tuple[PortConfig, ...]:
         """Ports of the host for the task; see Plan."""
@@ -167,13 +167,13 @@ class Overlays:
         self._plan.change()
         drifts, saved = 0, 0
         while True:
-            work = self._plan.take()
+            work = self._plan.take_work()
             # Before the kernel follows: who returns after a kill must not want less than that.
             if work.anew and saved != work.version:
                 self._files.save(self._plan.kept())
                 saved = work.version
             self._files.save_endpoints(work.changed)
-            if not await self._carry_out(work, drifts):
+            if not await self._apply(work, drifts):
                 await asyncio.sleep(RETRY_S)
                 continue
             async with self._changed:
@@ -185,7 +185,7 @@ class Overlays:
                 self._acknowledge(revision, work.digest)
             drifts = await self._wait_for_work(work.version)
 
-    async def _carry_out(self, work: Work, drifts: int) -> bool:
+    async def _apply(self, work: Work, drifts: int) -> bool:
         """Whether the kernel follows now."""
         loop, plan = asyncio.get_running_loop(), self._plan
         began = loop.time()
@@ -194,7 +194,7 @@ class Overlays:
             faults = await self._sync(work)
         except NetworkFailed as error:
             _log.error("network.sync_failed", error=error)
-            plan.faults.failed(str(error))
+            plan.faults.sync_failed(str(error))
             plan.look_at_all()
             return False
         for fault in plan.faults.synced(faults, carried, _now()):
@@ -206,16 +206,16 @@ class Overlays:
 
     async def _sync(self, work: Work) -> tuple[Fault, ...]:
         if not work.anew:
-            self._resolvers.change(work.changed)
+            self._resolvers.update(work.changed)
             return await self._dataplane.update(work.changed)
         carried, endpoints = self._plan.carried, self._plan.endpoints
-        self._resolvers.know(carried, endpoints)
+        self._resolvers.replace(carried, endpoints)
         published = tuple(self._plan.published.values())
         return await self._dataplane.sync(carried, endpoints, published)
 
     def _acknowledge(self, revision: int, digest: int) -> None:
         self.programmed = max(self.programmed, revision)
-        self._tell(revision, digest)
+        self._on_acknowledge(revision, digest)
 
     async def _wait_for_work(self, version: int) -> int:
         """Return when there is something to do: how much somebody has disturbed, if that is it."""

@@ -2,8 +2,8 @@
 (mutable).
 
 It is what the controller assigned, networks that it withdrew and local tasks are still attached to,
-and the ports of this host that tasks hold. `take` says what the next sync has to do; `overlays.py`
-does it.
+and the ports of this host that tasks hold. `take_work` says what the next sync has to do;
+`overlays.py` does it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,30 +16,30 @@ from agent.network.base import (
     HOST_BRIDGE,
     HOST_NETWORK,
     NO_NETWORK,
+    DesiredEndpoint,
+    DesiredOverlay,
     EndpointKey,
-    EndpointWanted,
     NetworkFailed,
-    OverlayWanted,
     Published,
     host_bridge,
 )
 from agent.network.ipam import gateway
 from agent.network.overlay.plug import default_network
-from agent.overlays.addresses import Addresses, NoneFree
+from agent.overlays.addresses import Addresses, NoAddressFree
+from agent.overlays.checks import checked_overlay, endpoint_faults
 from agent.overlays.faults import Faults
 from agent.overlays.hostports import HostPorts, is_of_host
-from agent.overlays.sound import sound, sound_endpoint
 from pyswarm_core.addresses import address6
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.objects import Address
 from pyswarm_core.specs import PortConfig
 
 
-class Kept(msgspec.Struct, frozen=True):
+class SavedPlan(msgspec.Struct, frozen=True):
     """What outlives the agent."""
 
-    overlays: tuple[OverlayWanted, ...] = ()
-    endpoints: tuple[EndpointWanted, ...] = ()
+    overlays: tuple[DesiredOverlay, ...] = ()
+    endpoints: tuple[DesiredEndpoint, ...] = ()
     published: tuple[Published, ...] = ()
 
 
@@ -65,7 +65,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     revision: int
     digest: int
     anew: bool
-    changed: Mapping[EndpointKey, EndpointWanted | None]
+    changed: Mapping[EndpointKey, DesiredEndpoint | None]
 
 
 def own_networks(networks: Iterable[NetworkId]) -> tuple[NetworkId, ...] | None:
@@ -90,9 +90,9 @@ class Plan:
         """Of all endpoints: the exclusive or of theirs."""
         self._own_address = own_address
         self._bridge = host_bridge(bridge_subnet)
-        self._assigned: dict[NetworkId, OverlayWanted] = {}
-        self._leaving: dict[NetworkId, OverlayWanted] = {}
-        self._endpoints: dict[EndpointKey, EndpointWanted] = {}
+        self._assigned: dict[NetworkId, DesiredOverlay] = {}
+        self._leaving: dict[NetworkId, DesiredOverlay] = {}
+        self._endpoints: dict[EndpointKey, DesiredEndpoint] = {}
         self._published: dict[TaskId, Published] = {}
         self._dirty: dict[EndpointKey, None] = {}
         """Endpoints that have changed since a sync last began."""
@@ -102,14 +102,14 @@ class Plan:
         self._ports = HostPorts()
         self._addresses.grant(HOST_BRIDGE, self._bridge.local_blocks)
 
-    def restore(self, kept: Kept) -> None:
+    def restore(self, kept: SavedPlan) -> None:
         """Begin with what a former agent kept."""
-        for endpoint in filter(self._is_sound, kept.endpoints):
+        for endpoint in filter(self._is_valid, kept.endpoints):
             self._endpoints[endpoint.key] = endpoint
             self.digest ^= endpoint.digest
             self._dirty[endpoint.key] = None
         self._published.update((task.task_id, task) for task in kept.published)
-        for overlay in filter(None, map(self._sound, kept.overlays)):
+        for overlay in filter(None, map(self._checked, kept.overlays)):
             self._assigned[overlay.network_id] = overlay
             self._addresses.grant(overlay.network_id, overlay.local_blocks)
 
@@ -119,10 +119,10 @@ class Plan:
         """
         self.revision = assigned.revision
         full = assigned.full
-        self.faults.forget(
+        self.faults.clear_invalid(
             None if full else (*assigned.removed_overlays, *assigned.removed_endpoints)
         )
-        named = {o.network_id: o for o in map(self._sound, assigned.overlays) if o is not None}
+        named = {o.network_id: o for o in map(self._checked, assigned.overlays) if o is not None}
         gone = [n for n in self._assigned if n not in named] if full else assigned.removed_overlays
         anew = False
         for network_id in gone:
@@ -149,7 +149,7 @@ class Plan:
         """The kernel is not as it was made: the next sync looks at everything."""
         self._anew = True
 
-    def take(self) -> Work:
+    def take_work(self) -> Work:
         """What the next sync has to do; what changes from now on is left to the one after it."""
         work = Work(
             version=self.version, revision=self.revision, digest=self.digest, anew=self._anew,
@@ -158,18 +158,18 @@ class Plan:
         self._anew, self._dirty = False, {}
         return work
 
-    def kept(self) -> Kept:
+    def kept(self) -> SavedPlan:
         """Networks and ports to keep; endpoints are kept one by one."""
         overlays = (*self._assigned.values(), *self._leaving.values())
-        return Kept(overlays, (), tuple(self._published.values()))
+        return SavedPlan(overlays, (), tuple(self._published.values()))
 
     @property
-    def carried(self) -> tuple[OverlayWanted, ...]:
+    def carried(self) -> tuple[DesiredOverlay, ...]:
         """Every network that this host should carry."""
         return (self._bridge, *self._assigned.values(), *self._leaving.values())
 
     @property
-    def endpoints(self) -> tuple[EndpointWanted, ...]:
+    def endpoints(self) -> tuple[DesiredEndpoint, ...]:
         """Every endpoint that its tasks, or the routing mesh, may reach."""
         return tuple(self._endpoints.values())
 
@@ -206,7 +206,7 @@ class Plan:
         if held := self._addresses.of(task_id):
             return held
         given = self._addresses.allocate(task_id, networks)
-        if isinstance(given, NoneFree):
+        if isinstance(given, NoAddressFree):
             raise NetworkFailed(f"network {self.name(given.network_id)}: {given.why}")
         return given
 
@@ -278,7 +278,7 @@ class Plan:
 
     def _take_endpoints(self, assigned: Assigned) -> bool:
         """Whether any has changed."""
-        told = {e.key: e for e in assigned.endpoints if self._is_sound(e)}
+        told = {e.key: e for e in assigned.endpoints if self._is_valid(e)}
         gone = list(assigned.removed_endpoints)
         if assigned.full:
             gone += (key for key in self._endpoints if key not in told)
@@ -302,17 +302,17 @@ class Plan:
         place = default_network([self._overlay(address.network_id) for address in addresses])
         return None if place is None else addresses[place]
 
-    def _sound(self, overlay: OverlayWanted) -> OverlayWanted | None:
-        kept, faults = sound(overlay, self._own_address)
-        self.faults.told(overlay.network_id, faults)
+    def _checked(self, overlay: DesiredOverlay) -> DesiredOverlay | None:
+        kept, faults = checked_overlay(overlay, self._own_address)
+        self.faults.set_invalid(overlay.network_id, faults)
         return kept
 
-    def _is_sound(self, endpoint: EndpointWanted) -> bool:
-        faults = sound_endpoint(endpoint)
-        self.faults.told(endpoint.key, faults)
+    def _is_valid(self, endpoint: DesiredEndpoint) -> bool:
+        faults = endpoint_faults(endpoint)
+        self.faults.set_invalid(endpoint.key, faults)
         return not faults
 
-    def _overlay(self, network_id: NetworkId) -> OverlayWanted | None:
+    def _overlay(self, network_id: NetworkId) -> DesiredOverlay | None:
         if network_id == HOST_BRIDGE:
             return self._bridge
         return self._assigned.get(network_id) or self._leaving.get(network_id)

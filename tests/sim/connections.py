@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import msgspec
 from msgspec.structs import replace
 
-from agent.network.base import Backend, EndpointKey, EndpointWanted
+from agent.network.base import Backend, DesiredEndpoint, EndpointKey
 from controller.leader.loop import Loop
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
@@ -129,7 +129,7 @@ def wrong_endpoints(view: View, host: Host, ignored: set[ServiceId]) -> Iterator
             yield f"{host.name} reaches {key} by {have.get(key)}, should by {want.get(key)}"
 
 
-def _wanted(view: View, node_id: NodeId) -> dict[EndpointKey, EndpointWanted]:
+def _wanted(view: View, node_id: NodeId) -> dict[EndpointKey, DesiredEndpoint]:
     alive = {s.id: s for s in view.services.values() if not s.removing}
     on_node: set[str] = set()
     for task in view.tasks_of_node(node_id).values():
@@ -146,11 +146,11 @@ def _wanted(view: View, node_id: NodeId) -> dict[EndpointKey, EndpointWanted]:
     }
 
 
-def _endpoint(view: View, service: Service, network_id: NetworkId) -> EndpointWanted:
+def _endpoint(view: View, service: Service, network_id: NetworkId) -> DesiredEndpoint:
     ingress = view.networks[network_id].spec.ingress
     joined = [n for n in service.spec.task_template.networks if n.target == network_id]
     vips = [v.addr for v in service.endpoint.virtual_ips if v.network_id == network_id]
-    return EndpointWanted(
+    return DesiredEndpoint(
         service_id=service.id,
         service_name=service.spec.name,
         network_id=network_id,

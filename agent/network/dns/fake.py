@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
-from agent.network.base import EndpointKey, EndpointWanted, OverlayWanted
+from agent.network.base import DesiredEndpoint, DesiredOverlay, EndpointKey
 from pyswarm_core.ids import NetworkId, TaskId
 
 
@@ -14,13 +14,15 @@ class FakeResolvers:
         self.open_for: dict[TaskId, tuple[tuple[NetworkId, ...], tuple[str, ...]]] = {}
         """Networks and name servers of each task."""
         self.opened = asyncio.Event()
-        self.endpoints: tuple[EndpointWanted, ...] = ()
+        self.endpoints: tuple[DesiredEndpoint, ...] = ()
 
-    def know(self, overlays: Iterable[OverlayWanted], endpoints: Iterable[EndpointWanted]) -> None:
+    def replace(
+        self, overlays: Iterable[DesiredOverlay], endpoints: Iterable[DesiredEndpoint]
+    ) -> None:
         """Remember the endpoints."""
         self.endpoints = tuple(endpoints)
 
-    def change(self, changed: Mapping[EndpointKey, EndpointWanted | None]) -> None:
+    def update(self, changed: Mapping[EndpointKey, DesiredEndpoint | None]) -> None:
         """Remember these, too."""
         kept = [endpoint for endpoint in self.endpoints if endpoint.key not in changed]
         self.endpoints = (*kept, *filter(None, changed.values()))

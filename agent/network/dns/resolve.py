@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import msgspec
 
-from agent.network.base import EndpointKey, EndpointWanted, OverlayWanted
+from agent.network.base import DesiredEndpoint, DesiredOverlay, EndpointKey
 from agent.network.dns import wire
 from agent.network.dns.wire import Query
 from pyswarm_core.addresses import packed6
@@ -29,19 +29,21 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     """Each the data of one record."""
     more: bool = False
     """Further rows did not fit."""
-    nobody: bool = False
+    unknown: bool = False
     """There is no such name."""
 
 
 class Directory:
-    """The names of every network of a host. `learn` is given the whole truth each time."""
+    """The names of every network of a host. `replace` is given the whole truth each time."""
 
     def __init__(self) -> None:
         self._pages: dict[NetworkId, _Page] = {}
 
-    def learn(self, overlays: Iterable[OverlayWanted], endpoints: Iterable[EndpointWanted]) -> None:
+    def replace(
+        self, overlays: Iterable[DesiredOverlay], endpoints: Iterable[DesiredEndpoint]
+    ) -> None:
         """Know these endpoints, and no others."""
-        sorted_: dict[NetworkId, list[EndpointWanted]] = {}
+        sorted_: dict[NetworkId, list[DesiredEndpoint]] = {}
         for endpoint in endpoints:
             sorted_.setdefault(endpoint.network_id, []).append(endpoint)
         pages = {}
@@ -55,7 +57,7 @@ class Directory:
             )
         self._pages = pages
 
-    def change(self, changed: Mapping[EndpointKey, EndpointWanted | None]) -> None:
+    def update(self, changed: Mapping[EndpointKey, DesiredEndpoint | None]) -> None:
         """Know these endpoints as they are now (None: gone), and all others as before."""
         for key, endpoint in changed.items():
             page = self._pages.get(key[1])
@@ -63,7 +65,7 @@ class Directory:
             if page is not None and not page.overlay.ingress:
                 page.change(key, endpoint)
 
-    def has_way_out(self, networks: Iterable[NetworkId]) -> bool:
+    def has_external_network(self, networks: Iterable[NetworkId]) -> bool:
         """Is one of these networks not internal?"""
         return any(not page.overlay.internal for page in self._seen(networks))
 
@@ -98,8 +100,8 @@ class Directory:
         # Docker's `web.app`: of several networks this one.
         tries += [(page, name[: -len(page.suffix)]) for page in seen if name.endswith(page.suffix)]
         owner = None
-        for page, wanted in tries:
-            found = page.find(wanted)
+        for page, label in tries:
+            found = page.find(label)
             if found is None:
                 continue
             if found and not (six and not page.overlay.subnet6):
@@ -118,7 +120,7 @@ class Directory:
             ours = True
             if holder := page.holder(four):
                 return Answer(rows=(wire.encoded(holder),))
-        return Answer(nobody=True) if ours else None
+        return Answer(unknown=True) if ours else None
 
     def _seen(self, networks: Iterable[NetworkId]) -> list["_Page"]:
         return [page for n in networks if (page := self._pages.get(n)) is not None]
@@ -129,7 +131,7 @@ class _Entry:
 
     __slots__ = ("_packed", "_slots", "_vip", "endpoint")
 
-    def __init__(self, endpoint: EndpointWanted) -> None:
+    def __init__(self, endpoint: DesiredEndpoint) -> None:
         self.endpoint = endpoint
         self._vip = _packed(endpoint.vip) if endpoint.vip else b""
         self._packed: bytes | None = None
@@ -186,7 +188,7 @@ class _Page:
     """One network's names."""
 
     def __init__(
-        self, overlay: OverlayWanted, endpoints: list[EndpointWanted], before: "_Page | None"
+        self, overlay: DesiredOverlay, endpoints: list[DesiredEndpoint], before: "_Page | None"
     ) -> None:
         known = {} if before is None else before._entries
         self.overlay = overlay
@@ -203,14 +205,14 @@ class _Page:
         if overlay.subnet6:
             self._first6, self._last6 = _range(IPv6Network(overlay.subnet6))
 
-    def is_of(self, overlay: OverlayWanted, endpoints: list[EndpointWanted]) -> bool:
+    def is_of(self, overlay: DesiredOverlay, endpoints: list[DesiredEndpoint]) -> bool:
         """Was it made of these very values?"""
         if self.overlay != overlay or len(endpoints) != len(self._entries):
             return False
         known = self._entries
         return all((e := known.get(new.key)) and e.endpoint is new for new in endpoints)
 
-    def change(self, key: EndpointKey, endpoint: EndpointWanted | None) -> None:
+    def change(self, key: EndpointKey, endpoint: DesiredEndpoint | None) -> None:
         """The endpoint is another now; None: gone."""
         old = self._entries.pop(key, None) if endpoint is None else self._entries.get(key)
         if endpoint is None:
@@ -270,7 +272,7 @@ class _Page:
         return names
 
 
-def _names_of(endpoint: EndpointWanted) -> tuple[str, ...]:
+def _names_of(endpoint: DesiredEndpoint) -> tuple[str, ...]:
     """What it is called, each once."""
     names = (endpoint.service_name, *endpoint.aliases)
     return tuple(dict.fromkeys(name.lower() for name in names))

@@ -25,10 +25,10 @@ from typing import Any, ParamSpec, Protocol
 from agent.network.base import (
     RESOLVER_ADDRESS,
     RESOLVER_PORT,
+    DesiredEndpoint,
+    DesiredOverlay,
     EndpointKey,
-    EndpointWanted,
     NetworkFailed,
-    OverlayWanted,
 )
 from agent.network.dns import wire
 from agent.network.dns.forward import HostServers, Upstream
@@ -101,13 +101,15 @@ class NameServers:
         self._group = group
         self._resolvers: dict[TaskId, _Resolver] = {}
 
-    def know(self, overlays: Iterable[OverlayWanted], endpoints: Iterable[EndpointWanted]) -> None:
+    def replace(
+        self, overlays: Iterable[DesiredOverlay], endpoints: Iterable[DesiredEndpoint]
+    ) -> None:
         """Answer from these endpoints from now on."""
-        self.directory.learn(overlays, endpoints)
+        self.directory.replace(overlays, endpoints)
 
-    def change(self, changed: Mapping[EndpointKey, EndpointWanted | None]) -> None:
+    def update(self, changed: Mapping[EndpointKey, DesiredEndpoint | None]) -> None:
         """Answer from these endpoints, too, as they are now (None: gone)."""
-        self.directory.change(changed)
+        self.directory.update(changed)
 
     async def open(
         self, task_id: TaskId, networks: Sequence[NetworkId], servers: Sequence[str]
@@ -118,7 +120,7 @@ class NameServers:
             datagrams, streams = await self.inside(task_id, _listeners)
             resolver = self._resolvers[task_id] = _Resolver(self, task_id, datagrams, streams)
         resolver.networks = tuple(networks)
-        resolver.ask_these(servers)
+        resolver.set_upstream(servers)
 
     async def close(self, task_id: TaskId) -> None:
         """Answer the task no more, and let go of its namespace."""
@@ -177,10 +179,10 @@ class _Resolver:
         self._forwarding = 0
         self._loop = asyncio.get_running_loop()
         # By number: asyncio looks a socket up by an error that prints it.
-        self._loop.add_reader(datagrams.fileno(), self._hear)
+        self._loop.add_reader(datagrams.fileno(), self._read_datagrams)
         self._loop.add_reader(streams.fileno(), self._accept)
 
-    def ask_these(self, servers: Sequence[str]) -> None:
+    def set_upstream(self, servers: Sequence[str]) -> None:
         """Forward to these servers, from where the task is; none: to the host's own."""
         # Forwarding to ourselves would go round in circles.
         others = tuple(server for server in servers if server != RESOLVER_ADDRESS)
@@ -203,13 +205,13 @@ class _Resolver:
         for stream in list(self._open):
             stream.close()
 
-    def _hear(self) -> None:
+    def _read_datagrams(self) -> None:
         for _ in range(_DATAGRAMS_AT_ONCE):
             try:
                 raw, sender = self._datagrams.recvfrom(wire.QUERY_BYTES_MAX + 1)
             except OSError:
                 return
-            reply = self._say(raw)
+            reply = self._answer_locally(raw)
             if isinstance(reply, Query):
                 self._spawn(self._relay, reply, sender)
             else:
@@ -238,19 +240,19 @@ class _Resolver:
             return
         stream.setblocking(False)
         self._open.add(stream)
-        self._spawn(self._converse, stream)
+        self._spawn(self._serve_stream, stream)
 
     async def _accept_later(self) -> None:
         await asyncio.sleep(_ACCEPT_AGAIN_S)
         self._loop.add_reader(self._streams, self._accept)
 
-    async def _converse(self, stream: socket.socket) -> None:
+    async def _serve_stream(self, stream: socket.socket) -> None:
         """One connection: questions in, answers out, as each is ready."""
         slots, turn = asyncio.Semaphore(PIPELINED), asyncio.Lock()
 
         async def answer(raw: bytes) -> None:
             try:
-                reply = self._say(raw, limit_bytes=wire.TCP_BYTES)
+                reply = self._answer_locally(raw, limit_bytes=wire.TCP_BYTES)
                 if isinstance(reply, Query):
                     reply = await self._forward(reply, whole=True)
                 async with turn, asyncio.timeout(STREAM_S):
@@ -286,7 +288,7 @@ class _Resolver:
             found += part
         return found
 
-    def _say(self, raw: bytes, limit_bytes: int = 0) -> bytes | Query:
+    def _answer_locally(self, raw: bytes, limit_bytes: int = 0) -> bytes | Query:
         """The answer, empty if none is due; or the question, if somebody else must be asked."""
         query = wire.read(raw)
         tally = self._owner.tally
@@ -297,10 +299,10 @@ class _Resolver:
         turn = random.getrandbits(32)
         found = self._owner.directory.answer(self.networks, query, turn, limit)
         if found is not None:
-            tally.asked("unknown" if found.nobody else "answered" if found.rows else "empty")
-            code = wire.NAME_ERROR if found.nobody else wire.NO_ERROR
+            tally.asked("unknown" if found.unknown else "answered" if found.rows else "empty")
+            code = wire.NAME_ERROR if found.unknown else wire.NO_ERROR
             return wire.answer(query, found.rows, more=found.more, code=code)
-        if self._upstream is None and not self._owner.directory.has_way_out(self.networks):
+        if self._upstream is None and not self._owner.directory.has_external_network(self.networks):
             tally.asked("refused")
             return wire.answer(query, code=wire.REFUSED)
         return query

@@ -6,9 +6,9 @@ Invariants: no two directions share a key, and whatever a peer may send with is 
 key is only accepted until the next one comes, twelve hours later, and is sent with from then on. A
 host that hears from no controller for as long still understands all others and is understood.
 
-`difference` compares with what was found, as in plan.py. Policies say what is sealed on its way out
-(packets that carry the fleet's mark); that nothing else of these networks leaves or enters is the
-packet filter's part (filter/host.py).
+`difference` compares with what was found, as in plan.py. Policies say what is encrypted on its way
+out (packets that carry the fleet's mark); that nothing else of these networks leaves or enters is
+the packet filter's part (filter/host.py).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,13 +16,13 @@ from hashlib import blake2s
 
 import msgspec
 
-from agent.network.base import Drift, OverlayWanted, Underlay
+from agent.network.base import DesiredOverlay, Drift, Underlay
 from agent.network.names import Names
 from pyswarm_core.objects import EncryptionKey
 
 KEY_BYTES = 20
 """AES-128's key and the four bytes of salt that RFC 4106 puts before each nonce."""
-WORN_PACKETS = 1 << 31
+REKEY_PACKETS = 1 << 31
 """Half of what the kernel lets an association send: 2^32, so that no nonce ever comes twice."""
 _REDACTED = bytes(KEY_BYTES)
 _IP, _UDP, _VXLAN, _ETHERNET = 20, 8, 8, 14
@@ -67,14 +67,14 @@ class Policy(msgspec.Struct, frozen=True, order=True):
         return self.source, self.destination, self.port, self.mark
 
 
-class Sealing(msgspec.Struct, frozen=True):
+class IpsecState(msgspec.Struct, frozen=True):
     """All of a host's, wanted or found."""
 
     associations: frozenset[Association] = frozenset()
     policies: frozenset[Policy] = frozenset()
 
 
-class Changes(msgspec.Struct, frozen=True, kw_only=True):
+class IpsecChanges(msgspec.Struct, frozen=True, kw_only=True):
     """What to do, in the order of the fields: no packet ever lacks its association."""
 
     replace: tuple[Association, ...] = ()
@@ -85,14 +85,14 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     drop: tuple[Association, ...] = ()
 
 
-def is_encrypted(overlay: OverlayWanted) -> bool:
+def is_encrypted(overlay: DesiredOverlay) -> bool:
     """Whether the network's packets between hosts must be sealed. Keys alone say so too: what was
     kept on disk, or told by a controller, from before there was a word for it.
     """
     return overlay.encrypted or bool(overlay.encryption_keys)
 
 
-def sealed_mtu(underlay_mtu: int) -> int:
+def encrypted_mtu(underlay_mtu: int) -> int:
     """The largest packet of an encrypted network that leaves in one piece.
 
     What ESP encrypts (from UDP's header to its own trailer) is a multiple of four bytes long.
@@ -101,14 +101,16 @@ def sealed_mtu(underlay_mtu: int) -> int:
     return room // _ALIGNMENT * _ALIGNMENT - _TRAILER - _UDP - _VXLAN - _ETHERNET
 
 
-def wanted(overlays: Iterable[OverlayWanted], names: Names, underlay: Underlay) -> Sealing:
+def desired_state(
+    overlays: Iterable[DesiredOverlay], names: Names, underlay: Underlay
+) -> IpsecState:
     """What the kernel should hold for these networks."""
-    sealed = [overlay for overlay in overlays if overlay.encryption_keys]
-    if not sealed:
-        return Sealing()
-    keys = _newest(sealed)
-    own = sealed[0].node_number
-    peers = {peer.node_number: peer.address for overlay in sealed for peer in overlay.peers}
+    encrypted = [overlay for overlay in overlays if overlay.encryption_keys]
+    if not encrypted:
+        return IpsecState()
+    keys = _newest(encrypted)
+    own = encrypted[0].node_number
+    peers = {peer.node_number: peer.address for overlay in encrypted for peer in overlay.peers}
     associations: list[Association] = []
     policies: list[Policy] = []
     for number, address in peers.items():
@@ -121,27 +123,27 @@ def wanted(overlays: Iterable[OverlayWanted], names: Names, underlay: Underlay) 
         )
         policies.append(
             Policy(
-                underlay.address, address, underlay.port, names.seal_mark,
+                underlay.address, address, underlay.port, names.encryption_mark,
                 spi(sending_key(keys).number, own), reqid,
             )
         )  # fmt: skip
-    return Sealing(frozenset(associations), frozenset(policies))
+    return IpsecState(frozenset(associations), frozenset(policies))
 
 
-def _newest(sealed: Iterable[OverlayWanted]) -> Sequence[EncryptionKey]:
+def _newest(encrypted: Iterable[DesiredOverlay]) -> Sequence[EncryptionKey]:
     # All have the cluster's keys, but one that is being left may not have heard of the newest.
-    return max((o.encryption_keys for o in sealed), key=lambda kept: kept[0].created_at)
+    return max((o.encryption_keys for o in encrypted), key=lambda kept: kept[0].created_at)
 
 
-def worn_key(overlays: Iterable[OverlayWanted], sent: Mapping[int, int]) -> int:
+def worn_key(overlays: Iterable[DesiredOverlay], sent: Mapping[int, int]) -> int:
     """The number of the key that this host sends with, if an association has sent half of the
     packets that it may; 0: none has. `sent` is by SPI.
     """
-    sealed = [overlay for overlay in overlays if overlay.encryption_keys]
-    if not sealed:
+    encrypted = [overlay for overlay in overlays if overlay.encryption_keys]
+    if not encrypted:
         return 0
-    number = sending_key(_newest(sealed)).number
-    return number if sent.get(spi(number, sealed[0].node_number), 0) >= WORN_PACKETS else 0
+    number = sending_key(_newest(encrypted)).number
+    return number if sent.get(spi(number, encrypted[0].node_number), 0) >= REKEY_PACKETS else 0
 
 
 def sending_key(keys: Sequence[EncryptionKey]) -> EncryptionKey:
@@ -182,37 +184,37 @@ def _association(
     return Association(source, destination, spi(key.number, sender), reqid, port, secret)
 
 
-def difference(want: Sealing, found: Sealing) -> Changes:
+def difference(desired: IpsecState, found: IpsecState) -> IpsecChanges:
     """The changes that turn what was found into what is wanted."""
-    found = _readable(want, found)
-    kept = {one.name for one in want.associations}
-    extra = found.associations - want.associations
-    ruled = {policy.name for policy in want.policies}
-    return Changes(
+    found = _readable(desired, found)
+    kept = {one.name for one in desired.associations}
+    extra = found.associations - desired.associations
+    ruled = {policy.name for policy in desired.policies}
+    return IpsecChanges(
         replace=tuple(sorted(one for one in extra if one.name in kept)),
-        add=tuple(sorted(want.associations - found.associations)),
-        set_policies=tuple(sorted(want.policies - found.policies)),
+        add=tuple(sorted(desired.associations - found.associations)),
+        set_policies=tuple(sorted(desired.policies - found.policies)),
         drop_policies=tuple(sorted(p for p in found.policies if p.name not in ruled)),
         drop=tuple(sorted(one for one in extra if one.name not in kept)),
     )
 
 
-def _readable(want: Sealing, found: Sealing) -> Sealing:
+def _readable(desired: IpsecState, found: IpsecState) -> IpsecState:
     """A kernel in lockdown shows zeros for every key: what is wanted there counts as found."""
-    known = {one.name: one for one in want.associations}
+    known = {one.name: one for one in desired.associations}
     hidden = [one for one in found.associations if one.key == _REDACTED and one.name in known]
     if not hidden:
         return found
     seen = {msgspec.structs.replace(one, key=known[one.name].key) for one in hidden}
-    return Sealing(found.associations.difference(hidden) | seen, found.policies)
+    return IpsecState(found.associations.difference(hidden) | seen, found.policies)
 
 
-def drifts(changes: Changes) -> tuple[Drift, ...]:
+def drifts(changes: IpsecChanges) -> tuple[Drift, ...]:
     """The changes as facts for people and metrics; no key is told."""
-    return tuple(Drift(kind="xfrm", detail=detail) for detail in _told(changes))
+    return tuple(Drift(kind="xfrm", detail=detail) for detail in _describe(changes))
 
 
-def _told(changes: Changes) -> Iterator[str]:
+def _describe(changes: IpsecChanges) -> Iterator[str]:
     for one in sorted({*changes.replace, *changes.add, *changes.drop}):
         yield f"state src {one.source} dst {one.destination} spi {one.spi:#010x}"
     for policy in (*changes.set_policies, *changes.drop_policies):

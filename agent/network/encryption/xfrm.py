@@ -12,7 +12,7 @@ import msgspec
 
 from agent.network.encryption.ipsec import KEY_BYTES, Association, Policy
 from agent.network.message import AF_INET, CREATE, DUMP, EXCLUSIVE, attribute, attributes, message
-from agent.network.names import SEAL_MASK, Names
+from agent.network.names import ENCRYPTION_MASK, Names
 
 NEW_STATE, DROP_STATE, GET_STATE = 16, 17, 18
 DROP_POLICY, GET_POLICY, SET_POLICY = 20, 21, 25
@@ -62,7 +62,7 @@ def _selector(entry: Association | Policy) -> bytes:
 
 
 def _mark(mark: int) -> bytes:
-    return attribute(_MARKED, _MARK.pack(mark, SEAL_MASK))
+    return attribute(_MARKED, _MARK.pack(mark, ENCRYPTION_MASK))
 
 
 def _cipher(key: bytes) -> bytes:

@@ -7,7 +7,7 @@ hooks of IP (docs/decisions/0010, 0011). PURE: values and the protocol.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from agent.network.base import Drift, OverlayWanted
+from agent.network.base import DesiredOverlay, Drift
 from agent.network.overlay.plug import Plug
 
 
@@ -26,14 +26,14 @@ class Routed(NamedTuple):
     differs whenever a device may be another than before.
     """
 
-    overlays: Sequence[OverlayWanted]
+    overlays: Sequence[DesiredOverlay]
     underlay_mtu: int
     paths: Mapping[str, int]
     devices_made: int
 
 
 class FastPath(Protocol):
-    """`sync`, `differs` and `remember` must not overlap."""
+    """`sync`, `differs` and `record_listing` must not overlap."""
 
     @property
     def use(self) -> FastPathUse:
@@ -66,6 +66,6 @@ class FastPath(Protocol):
         """Whether somebody changed its rules; `sync` heals them."""
         ...
 
-    async def remember(self) -> None:
+    async def record_listing(self) -> None:
         """Read what was just written, before another table of the host is changed."""
         ...

@@ -64,5 +64,5 @@ class FakeFastPath:
         differs = self.disturbed and not self._due.is_set()
         return (Drift(kind="rules", detail="of the fast path"),) if differs else ()
 
-    async def remember(self) -> None:
+    async def record_listing(self) -> None:
         """See FastPath."""

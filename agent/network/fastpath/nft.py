@@ -72,7 +72,7 @@ class NftFastPath:
         """See FastPath."""
         self._due.clear()
         if anew or self._devices_made != routed.devices_made:
-            self._keeper.distrust()
+            self._keeper.force_rewrite()
             self._devices_made = routed.devices_made
         while True:
             there = plugs()
@@ -98,6 +98,6 @@ class NftFastPath:
         differs = not self._due.is_set() and await self._keeper.differs()
         return (Drift(kind="rules", detail=f"netdev {self._names.table}"),) if differs else ()
 
-    async def remember(self) -> None:
+    async def record_listing(self) -> None:
         """See FastPath."""
-        await self._keeper.remember()
+        await self._keeper.record_listing()

@@ -7,7 +7,7 @@ and forwards published ports.
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from agent.network.base import Drift, EndpointWanted, OverlayWanted, Published
+from agent.network.base import DesiredEndpoint, DesiredOverlay, Drift, Published
 from agent.network.filter.table import Unit
 
 
@@ -21,8 +21,8 @@ class Filter(Protocol):
 
     async def sync(
         self,
-        overlays: Sequence[OverlayWanted],
-        endpoints: Sequence[EndpointWanted] = (),
+        overlays: Sequence[DesiredOverlay],
+        endpoints: Sequence[DesiredEndpoint] = (),
         published: Sequence[Published] = (),
     ) -> None:
         """Have the rules of exactly these; without a network there are none. UDP flows to backends
@@ -30,7 +30,9 @@ class Filter(Protocol):
         """
         ...
 
-    async def update(self, before: Sequence[EndpointWanted], now: Sequence[EndpointWanted]) -> bool:
+    async def update(
+        self, before: Sequence[DesiredEndpoint], now: Sequence[DesiredEndpoint]
+    ) -> bool:
         """Have these endpoints as they are `now` instead of `before`; False if only `sync` can."""
         ...
 
@@ -38,10 +40,10 @@ class Filter(Protocol):
         """Whether somebody changed the rules; `sync` heals them."""
         ...
 
-    async def remember(self) -> None:
+    async def record_listing(self) -> None:
         """Read what was just written, before another table of the host is changed."""
         ...
 
     def dropped(self, counter: str) -> int:
-        """How many packets one of the counters (SPOOFED, UNSEALED) has seen; from any thread."""
+        """How many packets one of the counters (SPOOFED, PLAINTEXT) has seen; from any thread."""
         ...

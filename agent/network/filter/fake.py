@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from agent.network.base import Drift, EndpointWanted, OverlayWanted, Published, Underlay
+from agent.network.base import DesiredEndpoint, DesiredOverlay, Drift, Published, Underlay
 from agent.network.filter.host import host_table
 from agent.network.filter.table import Table, Unit
 from agent.network.names import Names
@@ -14,8 +14,8 @@ class FakeFilter:
     def __init__(self, names: Names, underlay: Underlay) -> None:
         self._names = names
         self._underlay = underlay
-        self._overlays: tuple[OverlayWanted, ...] = ()
-        self._endpoints: dict[object, EndpointWanted] = {}
+        self._overlays: tuple[DesiredOverlay, ...] = ()
+        self._endpoints: dict[object, DesiredEndpoint] = {}
         self._published: tuple[Published, ...] = ()
         self.disturbed = False
         self.refused: Mapping[Unit, str] = {}
@@ -28,8 +28,8 @@ class FakeFilter:
 
     async def sync(
         self,
-        overlays: Sequence[OverlayWanted],
-        endpoints: Sequence[EndpointWanted] = (),
+        overlays: Sequence[DesiredOverlay],
+        endpoints: Sequence[DesiredEndpoint] = (),
         published: Sequence[Published] = (),
     ) -> None:
         """See Filter."""
@@ -37,7 +37,9 @@ class FakeFilter:
         self._endpoints = {endpoint.key: endpoint for endpoint in endpoints}
         self.disturbed = False
 
-    async def update(self, before: Sequence[EndpointWanted], now: Sequence[EndpointWanted]) -> bool:
+    async def update(
+        self, before: Sequence[DesiredEndpoint], now: Sequence[DesiredEndpoint]
+    ) -> bool:
         """See Filter."""
         for endpoint in before:
             self._endpoints.pop(endpoint.key, None)
@@ -48,7 +50,7 @@ class FakeFilter:
         """See Filter."""
         return (Drift(kind="rules", detail="of the host"),) if self.disturbed else ()
 
-    async def remember(self) -> None:
+    async def record_listing(self) -> None:
         """See Filter."""
 
     def dropped(self, counter: str) -> int:

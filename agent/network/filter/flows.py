@@ -11,7 +11,9 @@ from collections.abc import Collection, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from agent.network import conntrack
-from agent.network.base import EndpointWanted, OverlayWanted, Published
+from agent.network.base import DesiredEndpoint as EndpointWanted
+from agent.network.base import DesiredOverlay as OverlayWanted
+from agent.network.base import Published
 from agent.network.filter import netfilter
 from agent.network.message import AF_INET, AF_INET6
 from agent.network.netlink import NETFILTER, Netlink

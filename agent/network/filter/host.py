@@ -16,7 +16,7 @@ here, so that a lost policy costs packets and never secrecy.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from agent.network.base import EndpointWanted, OverlayWanted, Published, Underlay
+from agent.network.base import DesiredEndpoint, DesiredOverlay, Published, Underlay
 from agent.network.encryption.ipsec import is_encrypted
 from agent.network.filter.published import (
     NOT_LOOPBACK6,
@@ -29,16 +29,23 @@ from agent.network.filter.published import (
 )
 from agent.network.filter.senders import BY_ENTRY, ENTRY_ZONE, SPOOFED, senders
 from agent.network.filter.table import Chain, Elements, Table, Unit, units
-from agent.network.names import MARK_KIND, MARK_KIND_MASK, MARK_MASK, SEAL_MASK, Names, return_mark
+from agent.network.names import (
+    ENCRYPTION_MASK,
+    MARK_KIND,
+    MARK_KIND_MASK,
+    MARK_MASK,
+    Names,
+    return_mark,
+)
 from agent.network.names import vtep_mac as mac_of
 from pyswarm_core.addresses import block6
 from pyswarm_core.ids import NetworkId
 
-UNSEALED = "unsealed"
+PLAINTEXT = "plaintext"
 """The counter of packets of encrypted networks that were met in the clear."""
 
 _MAPS_OF_PORTS = ("mesh", "host_ports", "host_ports6")
-_SPARES = frozenset(
+_OPTIONAL = frozenset(
     {"entries", "peers_tasks", "peers_tasks6"}
     | {f"{name}{scope.suffix}" for name in _MAPS_OF_PORTS for scope in SCOPES}
 )
@@ -47,8 +54,8 @@ _TARGET, _TARGET6 = "ipv4_addr . inet_service", "ipv6_addr . inet_service"
 
 
 def host_table(
-    overlays: Sequence[OverlayWanted],
-    endpoints: Sequence[EndpointWanted],
+    overlays: Sequence[DesiredOverlay],
+    endpoints: Sequence[DesiredEndpoint],
     published: Sequence[Published],
     names: Names,
     underlay: Underlay,
@@ -61,24 +68,24 @@ def host_table(
     meshed = [overlay for overlay in overlays if overlay.ingress]
     forwarded_to = [names.bridge(task.network_id) for task in published]
     forwarded_to += (name for overlay in meshed for name in _devices(overlay, names))
-    sealed = [overlay for overlay in overlays if is_encrypted(overlay)]
-    frames = _frames(sealed, underlay.port)
+    encrypted = [overlay for overlay in overlays if is_encrypted(overlay)]
+    frames = _frames(encrypted, underlay.port)
     return Table(
         elements=_networks(overlays, names)
         | _mesh(meshed, names, forwarded_to)
-        | {"sealed_tunnels": Elements("ifname", _tunnels(sealed, names))}
+        | {"encrypted_tunnels": Elements("ifname", _tunnels(encrypted, names))}
         | _ports(forwarded),
-        chains=_before_routing(names, underlay, meshed=bool(meshed))
+        chains=_prerouting_chains(names, underlay, meshed=bool(meshed))
         | dict(chain for o in overlays for chain in senders(o, names, underlay.port))
         | _published(forwarded)
-        | _on_the_way_out(names)
-        | _around_tunnels(names, frames, meshed=bool(meshed)),
-        counters=(SPOOFED, UNSEALED),
+        | _forwarding_chains(names)
+        | _tunnel_chains(names, frames, meshed=bool(meshed)),
+        counters=(SPOOFED, PLAINTEXT),
     )
 
 
 def part_of(
-    overlays: Mapping[NetworkId, OverlayWanted], endpoints: Sequence[EndpointWanted]
+    overlays: Mapping[NetworkId, DesiredOverlay], endpoints: Sequence[DesiredEndpoint]
 ) -> Table:
     """What these endpoints alone are of the table: their ports of the mesh."""
     forwarded = ports(overlays, endpoints, [])
@@ -87,25 +94,25 @@ def part_of(
     return Table(elements=elements, chains=forwarded.chains)
 
 
-def spares(table: Table) -> list[Unit]:
+def optional_units(table: Table) -> list[Unit]:
     """What the table can do without, should nft refuse it: what forwards to other hosts and to
     published ports, and conntrack zones. Whatever keeps networks apart it cannot.
     """
-    return units(table, _SPARES, (PORT_CHAINS, ENTRY_ZONE))
+    return units(table, _OPTIONAL, (PORT_CHAINS, ENTRY_ZONE))
 
 
-def _frames(sealed: Sequence[OverlayWanted], data_path_port: int) -> str:
+def _frames(encrypted: Sequence[DesiredOverlay], data_path_port: int) -> str:
     """What matches the frames of encrypted networks between hosts; "" if there are none."""
-    vnis = ", ".join(str(vni) for vni in sorted(overlay.vni for overlay in sealed))
+    vnis = ", ".join(str(vni) for vni in sorted(overlay.vni for overlay in encrypted))
     # VXLAN's header follows UDP's, and its upper half is flags.
     return f"udp dport {data_path_port} @th,96,24 {{ {vnis} }}" if vnis else ""
 
 
-def _tunnels(overlays: Iterable[OverlayWanted], names: Names) -> frozenset[str]:
+def _tunnels(overlays: Iterable[DesiredOverlay], names: Names) -> frozenset[str]:
     return _set(f'"{names.vxlan(overlay.network_id)}"' for overlay in overlays)
 
 
-def _networks(overlays: Sequence[OverlayWanted], names: Names) -> dict[str, Elements]:
+def _networks(overlays: Sequence[DesiredOverlay], names: Names) -> dict[str, Elements]:
     egress = [overlay for overlay in overlays if not overlay.internal]
     return {
         "same_network": Elements(
@@ -140,7 +147,7 @@ def _networks(overlays: Sequence[OverlayWanted], names: Names) -> dict[str, Elem
 
 
 def _mesh(
-    meshed: Sequence[OverlayWanted], names: Names, forwarded_to: Sequence[str]
+    meshed: Sequence[DesiredOverlay], names: Names, forwarded_to: Sequence[str]
 ) -> dict[str, Elements]:
     peers = [peer for overlay in meshed for peer in overlay.peers]
     here = any(overlay.local_blocks for overlay in meshed)
@@ -191,7 +198,7 @@ def _items(values: Mapping[str, str]) -> frozenset[str]:
     return frozenset(f"{key} : {value}" for key, value in values.items())
 
 
-def _before_routing(names: Names, underlay: Underlay, *, meshed: bool) -> dict[str, Chain]:
+def _prerouting_chains(names: Names, underlay: Underlay, *, meshed: bool) -> dict[str, Chain]:
     devices = _devices_of(names)
     tunnels = f"udp dport {underlay.port} ip"
     # Before conntrack: no packet here has been translated yet. VXLAN's own are nobody's
@@ -241,7 +248,7 @@ def _published(forwarded: Ports) -> dict[str, Chain]:
     } | forwarded.chains  # fmt: skip
 
 
-def _on_the_way_out(names: Names) -> dict[str, Chain]:
+def _forwarding_chains(names: Names) -> dict[str, Chain]:
     ours = _devices_of(names)
     return {
         "forward": Chain(hook="type filter hook forward priority filter;", rules=(
@@ -266,22 +273,22 @@ def _on_the_way_out(names: Names) -> dict[str, Chain]:
     }  # fmt: skip
 
 
-def _around_tunnels(names: Names, frames: str, *, meshed: bool) -> dict[str, Chain]:
+def _tunnel_chains(names: Names, frames: str, *, meshed: bool) -> dict[str, Chain]:
     """Every packet of the host would ask these: they are not there before somebody needs them."""
     chains = {}
     if frames:
         chains["input"] = Chain(hook="type filter hook input priority filter;", rules=(
-            f"{frames} meta ipsec missing counter name {UNSEALED} drop",
+            f"{frames} meta ipsec missing counter name {PLAINTEXT} drop",
         ))  # fmt: skip
     if frames or meshed:
         # VXLAN's outer packet inherits the mark.
+        encrypt = f"& {ENCRYPTION_MASK ^ 0xFFFFFFFF:#x} | {names.encryption_mark:#x}"
         chains["into_tunnels"] = Chain(hook="type filter hook postrouting priority mangle;", rules=(
-            *_if(frames, f"rt ipsec missing counter name {UNSEALED} drop"),
+            *_if(frames, f"rt ipsec missing counter name {PLAINTEXT} drop"),
             f"oifname != {_devices_of(names)} accept",
             f"oifname @mesh_tunnels meta mark & {MARK_KIND_MASK:#x} == {MARK_KIND:#x}"
             f" meta mark set meta mark & {MARK_MASK ^ 0xFFFFFFFF:#x}",
-            f"oifname @sealed_tunnels"
-            f" meta mark set meta mark & {SEAL_MASK ^ 0xFFFFFFFF:#x} | {names.seal_mark:#x}",
+            f"oifname @encrypted_tunnels meta mark set meta mark {encrypt}",
         ))  # fmt: skip
     return chains
 
@@ -295,12 +302,12 @@ def _if(match: str, verdict: str) -> tuple[str, ...]:
     return (f"{match} {verdict}",) if match else ()
 
 
-def _devices(overlay: OverlayWanted, names: Names) -> tuple[str, ...]:
+def _devices(overlay: DesiredOverlay, names: Names) -> tuple[str, ...]:
     bridge = names.bridge(overlay.network_id)
     return (bridge, names.vxlan(overlay.network_id)) if overlay.vni else (bridge,)
 
 
-def _pairs(overlay: OverlayWanted, names: Names) -> Iterator[str]:
+def _pairs(overlay: DesiredOverlay, names: Names) -> Iterator[str]:
     bridge, vxlan = names.bridge(overlay.network_id), names.vxlan(overlay.network_id)
     yield f'"{bridge}" . "{bridge}"'
     if overlay.vni:

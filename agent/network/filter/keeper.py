@@ -29,30 +29,30 @@ class Keeper:
         generation: Callable[[], Awaitable[int]],
         *,
         family: str = "inet",
-        spares: Callable[[Table], list[Unit]] = lambda table: [],
+        optional: Callable[[Table], list[Unit]] = lambda table: [],
     ) -> None:
-        """`generation` asks for the number that changes with every change of any ruleset; `spares`
-        are what a table may do without if nft refuses that.
+        """`generation` asks for the number that changes with every change of any ruleset;
+        `optional` are what a table may do without if nft refuses that.
         """
         self.refused: dict[Unit, str] = {}
         """What is left out since nft refused it, and why."""
-        self._spares = spares
+        self._optional = optional
         self._name = name
         self._family = family
-        self._ask = generation
+        self._read_generation = generation
         self._table: Table | None = None
         self._generation = -1
         self._listing: str | None = None
-        self._begun = False
-        self._tries_again = False
+        self._is_known = False
+        self._retry_refused = False
         """Have the next `sync` try what was refused."""
 
     async def sync(self, table: Table | None) -> None:
         """Make the kernel's table this one, but for what nft refuses; None: there shall be none."""
-        if self._tries_again:
-            self.refused, self._tries_again, self._begun = {}, False, False
+        if self._retry_refused:
+            self.refused, self._retry_refused, self._is_known = {}, False, False
         table = table and without(table, self.refused)
-        disturbed = not self._begun or await self._disturbed()
+        disturbed = not self._is_known or await self._disturbed()
         if disturbed or table is None or self._table is None:
             if not disturbed and table == self._table:
                 return
@@ -69,7 +69,7 @@ class Keeper:
         done without looking at the whole.
         """
         table = self._table
-        if table is None or not self._begun or self.refused or await self._disturbed():
+        if table is None or not self._is_known or self.refused or await self._disturbed():
             return False
         elements, chains = dict(table.elements), dict(table.chains)
         theirs = [label for label in new.chains if label in chains and label not in old.chains]
@@ -89,34 +89,34 @@ class Keeper:
             return False
         return True
 
-    def distrust(self) -> None:
+    def force_rewrite(self) -> None:
         """Have the next `sync` write the table, whatever it seems to be."""
-        self._begun = False
+        self._is_known = False
 
-    async def remember(self) -> None:
+    async def record_listing(self) -> None:
         """Read what was just written, before we change another table ourselves."""
-        if self._begun and self._listing is None:
-            await self._look()
+        if self._is_known and self._listing is None:
+            await self._read_listing()
 
     async def differs(self) -> bool:
         """Whether somebody changed the table since it was last synced."""
-        if not self._begun:
+        if not self._is_known:
             return False
         if self.refused:
-            self._tries_again = True  # perhaps it is no longer refused
+            self._retry_refused = True  # perhaps it is no longer refused
             return True
         if self._listing is None:
             # Since the last change nobody looked: if somebody was at work meanwhile, whether on our
             # table is not to be told. Writing it anew disturbs nobody.
-            if await self._ask() != self._generation:
+            if await self._read_generation() != self._generation:
                 await self._write(self._table)
             else:
-                await self._look()
+                await self._read_listing()
         return await self._disturbed()
 
     async def _disturbed(self) -> bool:
         # Asking whether anyone changed any ruleset is a thousand times cheaper than reading ours.
-        generation = await self._ask()
+        generation = await self._read_generation()
         if generation == self._generation:
             return False
         found = await nft.listing(self._name, self._family)
@@ -136,21 +136,21 @@ class Keeper:
             _log.warning("filter.refused", table=self._name, error=error, units=len(found))
             table = without(table, found)
             await self._apply(self._whole(table), table)
-        await self._look()
+        await self._read_listing()
 
     async def _find_refused(self, table: Table) -> dict[Unit, str]:
         """The parts that a table can do without and nft refuses, by halving. None if that is not
         what is wrong.
         """
-        spares = self._spares(table)
-        bare = without(table, spares)
-        if not spares or await nft.refusal(self._whole(bare)):
+        optional = self._optional(table)
+        bare = without(table, optional)
+        if not optional or await nft.refusal(self._whole(bare)):
             return {}
         found: dict[Unit, str] = {}
-        parts, tries = [spares], 0
+        parts, tries = [optional], 0
         while parts and (tries := tries + 1) <= TRIES_MAX:
             part = parts.pop()
-            tried = without(table, frozenset(spares).difference(part))
+            tried = without(table, frozenset(optional).difference(part))
             if reason := await nft.refusal(self._whole(tried)):
                 half = len(part) // 2
                 if half:
@@ -163,16 +163,16 @@ class Keeper:
     def _whole(self, table: Table | None) -> str:
         return whole(self._name, table) if table else removal(self._name, self._family)
 
-    async def _look(self) -> None:
+    async def _read_listing(self) -> None:
         """Remember what the table looks like; only worth knowing if nobody was faster."""
         listing = await nft.listing(self._name, self._family) if self._table else ""
-        if await self._ask() == self._generation:
+        if await self._read_generation() == self._generation:
             self._listing = listing
 
     async def _apply(self, text: str, table: Table | None) -> None:
-        self._begun = False
+        self._is_known = False
         await nft.apply(text)
-        self._generation = await self._ask()
+        self._generation = await self._read_generation()
         self._listing = None
         self._table = table
-        self._begun = True
+        self._is_known = True

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from agent.network.base import Drift, EndpointWanted, OverlayWanted, Published, Underlay
+from agent.network.base import DesiredEndpoint, DesiredOverlay, Drift, Published, Underlay
 from agent.network.filter import flows
-from agent.network.filter.host import host_table, part_of, spares
+from agent.network.filter.host import host_table, optional_units, part_of
 from agent.network.filter.keeper import Keeper
 from agent.network.filter.table import Unit
 from agent.network.names import Names
@@ -19,8 +19,8 @@ class NftFilter:
         self._threads = threads
         self._names = names
         self._underlay = underlay
-        self._keeper = Keeper(names.table, threads.nft_generation, spares=spares)
-        self._overlays: Mapping[NetworkId, OverlayWanted] = {}
+        self._keeper = Keeper(names.table, threads.nft_generation, optional=optional_units)
+        self._overlays: Mapping[NetworkId, DesiredOverlay] = {}
         self._backends: dict[flows.Port, frozenset[str]] = {}
         """By published port of UDP, the addresses that it may be forwarded to."""
 
@@ -31,8 +31,8 @@ class NftFilter:
 
     async def sync(
         self,
-        overlays: Sequence[OverlayWanted],
-        endpoints: Sequence[EndpointWanted] = (),
+        overlays: Sequence[DesiredOverlay],
+        endpoints: Sequence[DesiredEndpoint] = (),
         published: Sequence[Published] = (),
     ) -> None:
         """See Filter."""
@@ -44,7 +44,9 @@ class NftFilter:
             await self._forget(self._backends, now)
             self._backends = dict(now)
 
-    async def update(self, before: Sequence[EndpointWanted], now: Sequence[EndpointWanted]) -> bool:
+    async def update(
+        self, before: Sequence[DesiredEndpoint], now: Sequence[DesiredEndpoint]
+    ) -> bool:
         """See Filter."""
         if not any(endpoint.ports for endpoint in (*before, *now)):
             return True
@@ -63,9 +65,9 @@ class NftFilter:
         differs = await self._keeper.differs()
         return (Drift(kind="rules", detail=self._names.table),) if differs else ()
 
-    async def remember(self) -> None:
+    async def record_listing(self) -> None:
         """See Filter."""
-        await self._keeper.remember()
+        await self._keeper.record_listing()
 
     def dropped(self, counter: str) -> int:
         """See Filter."""

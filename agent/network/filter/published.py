@@ -12,7 +12,7 @@ from ipaddress import ip_address
 
 import msgspec
 
-from agent.network.base import EndpointWanted, OverlayWanted, Published
+from agent.network.base import DesiredEndpoint, DesiredOverlay, Published
 from agent.network.filter.table import Chain
 from pyswarm_core.addresses import address6
 from pyswarm_core.ids import NetworkId
@@ -55,8 +55,8 @@ class Ports(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ports(
-    overlays: Mapping[NetworkId, OverlayWanted],
-    endpoints: Sequence[EndpointWanted],
+    overlays: Mapping[NetworkId, DesiredOverlay],
+    endpoints: Sequence[DesiredEndpoint],
     published: Sequence[Published],
 ) -> Ports:
     """The ports of the routing mesh, and those of this host's own tasks."""
@@ -103,7 +103,7 @@ def _label(port: PortConfig) -> str:
 
 
 def _to_backends(
-    endpoint: EndpointWanted, port: PortConfig, overlay: OverlayWanted | None
+    endpoint: DesiredEndpoint, port: PortConfig, overlay: DesiredOverlay | None
 ) -> Iterator[str]:
     addresses = [backend.address for backend in endpoint.backends]
     if addresses:

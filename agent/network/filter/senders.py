@@ -13,7 +13,7 @@ only. Their answers share a zone, so the kernel gives the later ones another sou
 
 from collections.abc import Iterator, Sequence
 
-from agent.network.base import OverlayWanted
+from agent.network.base import DesiredOverlay
 from agent.network.filter.table import Chain
 from agent.network.ipam import gateway
 from agent.network.names import Names
@@ -33,7 +33,7 @@ _LINK_LOCAL = ("::", "fe80::/10")
 
 
 def senders(
-    overlay: OverlayWanted, names: Names, data_path_port: int
+    overlay: DesiredOverlay, names: Names, data_path_port: int
 ) -> Iterator[tuple[str, Chain]]:
     """The chains of the network's devices, by name."""
     bridge, vxlan = names.bridge(overlay.network_id), names.vxlan(overlay.network_id)
@@ -46,7 +46,7 @@ def senders(
         yield f"from_{vxlan}", Chain((_NOT_TO_LOCALHOST, *to_this, *zone, *_direct(overlay)))
 
 
-def _own(overlay: OverlayWanted) -> Iterator[str]:
+def _own(overlay: DesiredOverlay) -> Iterator[str]:
     spoofed = f"counter name {SPOOFED} drop"
     blocks = sorted(overlay.local_blocks)
     own = f"ip saddr != {_any(blocks)}" if blocks else "meta nfproto ipv4"
@@ -55,18 +55,18 @@ def _own(overlay: OverlayWanted) -> Iterator[str]:
     yield f"ip6 saddr != {_any((*_LINK_LOCAL, *blocks6))} {spoofed}"
 
 
-def _to_this_host(overlay: OverlayWanted, data_path_port: int) -> Iterator[str]:
+def _to_this_host(overlay: DesiredOverlay, data_path_port: int) -> Iterator[str]:
     """A frame of VXLAN that a task made itself would enter any network at the host it went to."""
     if here := _here(overlay):
         yield f"udp dport {data_path_port} ip daddr {_any(here)} drop"
 
 
-def _here(overlay: OverlayWanted) -> list[str]:
+def _here(overlay: DesiredOverlay) -> list[str]:
     """The addresses of the network that are this host itself."""
     return sorted({*map(gateway, overlay.local_blocks), overlay.gateway} - {""})
 
 
-def _direct(overlay: OverlayWanted) -> Iterator[str]:
+def _direct(overlay: DesiredOverlay) -> Iterator[str]:
     if overlay.ingress or not overlay.vni:
         return
     here = _here(overlay)

@@ -6,14 +6,14 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from agent.network.base import Attachment, Drift, Fault, OverlayWanted
+from agent.network.base import Attachment, DesiredOverlay, Drift, Fault
 from agent.network.overlay.plug import Plug
 from agent.network.vips.base import InNamespace
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.objects import Capability
 
 
-class Wired(NamedTuple):
+class AttachedTask(NamedTuple):
     """An attached task: the path of its namespace, its interfaces, and which were made just now."""
 
     path: str
@@ -22,13 +22,13 @@ class Wired(NamedTuple):
 
 
 class Overlay(Protocol):
-    """Every method is idempotent and none blocks the event loop. `take`, `sync` and `check` must
-    not overlap; attaching and detaching go on beside them, but not for one task. Each raises
+    """Every method is idempotent and none blocks the event loop. `set_desired`, `sync` and `check`
+    must not overlap; attaching and detaching go on beside them, but not for one task. Each raises
     NetworkFailed when the kernel refuses.
     """
 
     @property
-    def carried(self) -> Mapping[NetworkId, OverlayWanted]:
+    def carried(self) -> Mapping[NetworkId, DesiredOverlay]:
         """The networks that were taken and that this host can carry; another mapping each time."""
         ...
 
@@ -55,7 +55,7 @@ class Overlay(Protocol):
         """The interfaces of one attached task, there or not."""
         ...
 
-    async def take(self, overlays: Sequence[OverlayWanted]) -> None:
+    async def set_desired(self, overlays: Sequence[DesiredOverlay]) -> None:
         """Have these networks, and no others; `sync` makes them."""
         ...
 
@@ -76,7 +76,7 @@ class Overlay(Protocol):
 
     async def attach(
         self, task_id: TaskId, attachments: Sequence[Attachment], inside: InNamespace
-    ) -> Wired:
+    ) -> AttachedTask:
         """Make the task's namespace with these interfaces and with what `inside` programs there;
         of one that exists, mend the host's side. If it fails, nothing is left of it.
         """
@@ -90,7 +90,7 @@ class Overlay(Protocol):
         """The tasks whose namespaces exist, whoever made them."""
         ...
 
-    async def lacking(self) -> Mapping[Capability, str]:
+    async def missing_capabilities(self) -> Mapping[Capability, str]:
         """What this host's kernel has not, and a line for people on each."""
         ...
 

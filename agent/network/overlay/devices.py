@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.network import message
-from agent.network.base import NetworkFailed, OverlayWanted
+from agent.network.base import DesiredOverlay, NetworkFailed
 from agent.network.message import AF_INET, AF_INET6
 from agent.network.names import Names
 from agent.network.netlink import Netlink
-from agent.network.overlay.plan import FORWARDING6, Changes, Refusal
+from agent.network.overlay.plan import FORWARDING6, KernelChanges, Refusal
 from agent.network.overlay.plug import Plug, inside_messages
-from agent.network.state import Address, Fdb, KernelState, Link, Neighbour, Route, Setting
+from agent.network.state import DeviceAddress, Fdb, KernelState, Link, Neighbour, Route, Setting
 from pyswarm_core.limits import ADDRESSES6_MAX
 from pyswarm_core.objects import KERNEL_WITH, Capability
 from pyswarm_core.plaintext import split_lines
@@ -64,7 +64,7 @@ def own_addresses6(host: Netlink, names: Names) -> tuple[str, ...]:
     return tuple(own[:ADDRESSES6_MAX])
 
 
-def find(
+def read_state(
     host: Netlink,
     devices: Devices,
     names: Names,
@@ -91,7 +91,7 @@ def find(
             if link.kind == "veth" and link.name.startswith(names.prefix)
         },
         addresses=frozenset(
-            Address(ours[index], cidr) for index, cidr in addresses if index in ours
+            DeviceAddress(ours[index], cidr) for index, cidr in addresses if index in ours
         ),
         routes=frozenset(
             _named(route, ours.get(index, ""))
@@ -129,7 +129,7 @@ def _known(
     )
 
 
-def overlapped(names: Names, overlay: OverlayWanted) -> str:
+def overlapping_route(names: Names, overlay: DesiredOverlay) -> str:
     """The route of somebody else's that is in the way of a network's subnet, for people; empty if
     there is none, or the network has its device already. A default route is in nobody's way.
     """
@@ -153,8 +153,8 @@ class _Step(NamedTuple):
     message: Callable[[], bytes]
 
 
-def carry_out(
-    host: Netlink, changes: Changes, want: KernelState, aliases: Mapping[str, str]
+def apply_changes(
+    host: Netlink, changes: KernelChanges, desired: KernelState, aliases: Mapping[str, str]
 ) -> list[Refusal]:
     """Make the changes, devices first; tell those that could not be made. `aliases` are the texts
     that people see on devices.
@@ -175,14 +175,16 @@ def carry_out(
     refused += _attempt(host, sets)
     for setting in changes.settings:
         refused += _write(setting)
-    refused += _attempt(host, _joins(changes, want, index), gone_is_fine=True)
+    refused += _attempt(host, _joins(changes, desired, index), gone_is_fine=True)
     refused += _attempt(host, _additions(changes, index))
     refused += _attempt(host, _removals(changes, index), gone_is_fine=True)
     return refused
 
 
-def _joins(changes: Changes, want: KernelState, index: Mapping[str, int]) -> list[_Step]:
-    joined = {port: want.ports[port] for port in changes.set_ports if want.ports[port] in index}
+def _joins(changes: KernelChanges, desired: KernelState, index: Mapping[str, int]) -> list[_Step]:
+    joined = {
+        port: desired.ports[port] for port in changes.set_ports if desired.ports[port] in index
+    }
     pairs = list(joined.items())
     steps = [_Step(b, port, partial(message.plug_in, port, index[b])) for port, b in pairs]
     steps += [_Step(b, port, partial(message.reflect, port)) for port, b in pairs]
@@ -193,7 +195,7 @@ def _joins(changes: Changes, want: KernelState, index: Mapping[str, int]) -> lis
     return steps
 
 
-def _additions(changes: Changes, index: Mapping[str, int]) -> list[_Step]:
+def _additions(changes: KernelChanges, index: Mapping[str, int]) -> list[_Step]:
     there = (*index, "")
     return [
         *_steps(message.address, changes.add_addresses, index, index),
@@ -204,7 +206,7 @@ def _additions(changes: Changes, index: Mapping[str, int]) -> list[_Step]:
     ]
 
 
-def _removals(changes: Changes, index: Mapping[str, int]) -> list[_Step]:
+def _removals(changes: KernelChanges, index: Mapping[str, int]) -> list[_Step]:
     return [
         *(_Step(e.iif, e, partial(message.rule, e, add=False)) for e in changes.drop_rules),
         *_steps(message.route, changes.drop_routes, index, frozenset((*index, "")), add=False),
@@ -216,7 +218,7 @@ def _removals(changes: Changes, index: Mapping[str, int]) -> list[_Step]:
 
 def _steps(
     make: Callable[..., bytes],
-    entries: Iterable[Address | Route | Neighbour | Fdb],
+    entries: Iterable[DeviceAddress | Route | Neighbour | Fdb],
     index: Mapping[str, int],
     there: Container[str],
     *,
@@ -263,19 +265,19 @@ def plug(host: Netlink, wiring: Sequence[Plug], inside: Netlink, host_fd: int) -
     inside.apply(inside_messages(wiring, host_fd))
     joins = [message.plug_in(port, bridge) for port, bridge in bridges]
     joins += [message.reflect(port) for port, _ in bridges]
-    joins += _introductions(wiring)
+    joins += _task_neighbours(wiring)
     # All are up now: have the kernel let packets through before anyone sends one.
     ports = [name for plug in wiring for name in (plug.port.name, plug.bridge)]
     host.apply([*joins, *map(message.get_link, ports)])
     inside.apply([message.get_link(plug.inside.name) for plug in wiring])
 
 
-def introduce(host: Netlink, wiring: Sequence[Plug]) -> None:
+def add_task_neighbours(host: Netlink, wiring: Sequence[Plug]) -> None:
     """Tell the host which tasks are behind these ports. Raises NetworkFailed."""
-    host.apply(_introductions(wiring), gone_is_fine=True)
+    host.apply(_task_neighbours(wiring), gone_is_fine=True)
 
 
-def _introductions(wiring: Sequence[Plug]) -> list[bytes]:
+def _task_neighbours(wiring: Sequence[Plug]) -> list[bytes]:
     return [
         message.neighbour(socket.if_nametoindex(task.device), task)
         for plug in wiring for task in plug.neighbours

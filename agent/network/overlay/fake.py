@@ -13,18 +13,18 @@ from msgspec.structs import replace
 from agent.network.base import (
     HOST_BRIDGE,
     Attachment,
+    DesiredOverlay,
     Drift,
     Fault,
     NetworkFailed,
-    OverlayWanted,
     Underlay,
 )
 from agent.network.encryption import ipsec
-from agent.network.encryption.ipsec import Sealing
+from agent.network.encryption.ipsec import IpsecState
 from agent.network.names import Names
 from agent.network.netlink import Netlink
 from agent.network.overlay import plan, refusal
-from agent.network.overlay.base import Wired
+from agent.network.overlay.base import AttachedTask
 from agent.network.overlay.plan import Refusal
 from agent.network.overlay.plug import Plug, plugs
 from agent.network.state import Fdb, KernelState, Route
@@ -42,14 +42,14 @@ class FakeOverlay:
         self.underlay = underlay
         self.kernel = KernelState()
         self.tasks: dict[TaskId, tuple[Plug, ...]] = {}
-        self.sealing = Sealing()
+        self.ipsec_state = IpsecState()
         self.underlay_mtu = 1500
         self.devices_made = 0
         self.lacks: dict[Capability, str] = {}
         """What the kernel has not, and why."""
         self.refuses: Callable[[Route | Fdb], str] = _refuses
         """Why the kernel refuses an entry; "" if it does not."""
-        self.carried: dict[NetworkId, OverlayWanted] = {}
+        self.carried: dict[NetworkId, DesiredOverlay] = {}
         self.refused: dict[NetworkId, str] = {}
         self._names = names
         self._fast_path = fast_path
@@ -65,7 +65,7 @@ class FakeOverlay:
         """See Overlay."""
         return self.tasks.get(task_id, ())
 
-    async def take(self, overlays: Sequence[OverlayWanted]) -> None:
+    async def set_desired(self, overlays: Sequence[DesiredOverlay]) -> None:
         """See Overlay."""
         self.refused = refusal.refusals(overlays, self.lacks, self.underlay_mtu)
         self.carried = {o.network_id: o for o in overlays if o.network_id not in self.refused}
@@ -76,19 +76,21 @@ class FakeOverlay:
         """See Overlay."""
         self._published, self._paths = frozenset(published), dict(paths)
         before = self.kernel.links
-        self.kernel, refused = self._accepted(self._wanted())
+        self.kernel, refused = self._accepted(self._desired_state())
         self.devices_made += before != self.kernel.links
-        self.sealing = self._sealing()
+        self.ipsec_state = self._desired_ipsec()
         return refusal.of_kernel(self.carried.values(), self._names, refused)
 
     async def check(self) -> tuple[Drift, ...]:
         """See Overlay."""
-        sealing = ipsec.difference(self._sealing(), self.sealing)
-        return plan.drifts(plan.difference(self._wanted(), self.kernel)) + ipsec.drifts(sealing)
+        ipsec_changes = ipsec.difference(self._desired_ipsec(), self.ipsec_state)
+        return plan.drifts(plan.difference(self._desired_state(), self.kernel)) + ipsec.drifts(
+            ipsec_changes
+        )
 
     async def attach(
         self, task_id: TaskId, attachments: Sequence[Attachment], inside: InNamespace
-    ) -> Wired:
+    ) -> AttachedTask:
         """See Overlay. The path is made up."""
         for attachment in attachments:
             if lack := self.refused.get(attachment.network_id):
@@ -108,20 +110,20 @@ class FakeOverlay:
             with inside.new(task_id, networks, _no_netfilter):
                 pass
         self.tasks[task_id] = wiring
-        self.kernel, _ = self._accepted(self._wanted())
-        return Wired(f"/fake/netns/{task_id}", wiring, made)
+        self.kernel, _ = self._accepted(self._desired_state())
+        return AttachedTask(f"/fake/netns/{task_id}", wiring, made)
 
     async def detach(self, task_id: TaskId, inside: InNamespace) -> None:
         """See Overlay."""
         inside.forget(task_id)
         if self.tasks.pop(task_id, None) is not None:
-            self.kernel, _ = self._accepted(self._wanted())
+            self.kernel, _ = self._accepted(self._desired_state())
 
     async def found(self) -> set[TaskId]:
         """See Overlay."""
         return set(self.tasks)
 
-    async def lacking(self) -> Mapping[Capability, str]:
+    async def missing_capabilities(self) -> Mapping[Capability, str]:
         """See Overlay."""
         return self.lacks
 
@@ -147,26 +149,26 @@ class FakeOverlay:
         encrypted = filter(ipsec.is_encrypted, self.carried.values())
         return any(self._names.vxlan(overlay.network_id) == tunnel for overlay in encrypted)
 
-    def _accepted(self, want: KernelState) -> tuple[KernelState, list[Refusal]]:
+    def _accepted(self, desired: KernelState) -> tuple[KernelState, list[Refusal]]:
         """What the kernel makes of it, and what it refuses."""
-        asked: list[Route | Fdb] = [*want.routes, *want.fdb]
+        asked: list[Route | Fdb] = [*desired.routes, *desired.fdb]
         refused = [
             Refusal(entry.device, entry, reason)
             for entry in sorted(asked, key=str)
             if (reason := self.refuses(entry))
         ]
         gone = {one.entry for one in refused}
-        kept = replace(want, routes=want.routes - gone, fdb=want.fdb - gone)
+        kept = replace(desired, routes=desired.routes - gone, fdb=desired.fdb - gone)
         return kept, refused
 
-    def _sealing(self) -> Sealing:
-        return ipsec.wanted(self.carried.values(), self._names, self.underlay)
+    def _desired_ipsec(self) -> IpsecState:
+        return ipsec.desired_state(self.carried.values(), self._names, self.underlay)
 
-    def _wanted(self) -> KernelState:
+    def _desired_state(self) -> KernelState:
         wirings = self.tasks.values()
         ports = {plug.port.name: plug.bridge for wiring in wirings for plug in wiring}
         overlays = list(self.carried.values())
-        return plan.wanted(
+        return plan.desired_state(
             overlays, self._names, self.underlay, self.underlay_mtu, ports,
             published=self._published, paths=self._paths,
         )  # fmt: skip
@@ -209,7 +211,7 @@ class Fabric:
         for far in _far_ends(here.kernel, route):
             there = self.hosts.get(far)
             if there is not None and frozenset((host, far)) not in self.cut:
-                if here.encrypts(tunnel) and not _opens(here.sealing, there.sealing, far):
+                if here.encrypts(tunnel) and not _opens(here.ipsec_state, there.ipsec_state, far):
                     return None
                 return _arrive(far, there, here.kernel, tunnel, address)
         return None
@@ -241,7 +243,7 @@ def _far_ends(kernel: KernelState, route: Route) -> Iterator[str]:
             yield entry.vtep
 
 
-def _opens(here: Sealing, there: Sealing, far: str) -> bool:
+def _opens(here: IpsecState, there: IpsecState, far: str) -> bool:
     """Has the far end the key of the association that our policy names?"""
     named = {policy.spi for policy in here.policies if policy.destination == far}
     ours = {(one.name, one.key) for one in here.associations if one.spi in named}

@@ -12,18 +12,18 @@ from agent.network import message
 from agent.network.base import (
     HOST_BRIDGE,
     Attachment,
+    DesiredOverlay,
     Drift,
     Fault,
     NetworkFailed,
-    OverlayWanted,
     Underlay,
 )
 from agent.network.encryption import ipsec
-from agent.network.encryption.sealer import Encryption
+from agent.network.encryption.kernel import Encryption
 from agent.network.names import Names
 from agent.network.netns import Namespaces
 from agent.network.overlay import devices, plan, refusal
-from agent.network.overlay.base import Wired
+from agent.network.overlay.base import AttachedTask
 from agent.network.overlay.plug import Plug, plugs
 from agent.network.state import KernelState
 from agent.network.threads import KernelThreads
@@ -54,9 +54,9 @@ class KernelOverlay:
         self._underlay = underlay
         self._fast_path = fast_path
         self.namespaces = Namespaces(netns_directory)
-        self._carried: dict[NetworkId, OverlayWanted] = {}
+        self._carried: dict[NetworkId, DesiredOverlay] = {}
         self._refused: dict[NetworkId, str] = {}
-        self._set_aside: list[OverlayWanted] = []
+        self._set_aside: list[DesiredOverlay] = []
         self._underlay_mtu = 0
         self._devices_made = 0
         self._published: frozenset[NetworkId] = frozenset()
@@ -71,7 +71,7 @@ class KernelOverlay:
         self.namespaces.close()
 
     @property
-    def carried(self) -> Mapping[NetworkId, OverlayWanted]:
+    def carried(self) -> Mapping[NetworkId, DesiredOverlay]:
         """See Overlay."""
         return self._carried
 
@@ -99,7 +99,7 @@ class KernelOverlay:
         """See Overlay."""
         return self._tasks.get(task_id, ())
 
-    async def take(self, overlays: Sequence[OverlayWanted]) -> None:
+    async def set_desired(self, overlays: Sequence[DesiredOverlay]) -> None:
         """See Overlay. A network that the host cannot carry gets no device at all."""
         new = [o for o in overlays if o.network_id not in self._carried or refusal.needed([o])]
         self._refused = await self._threads.run(lambda: self._refusals(new)) if new else {}
@@ -117,11 +117,11 @@ class KernelOverlay:
         """See Overlay."""
         drifts = plan.drifts(await self._threads.run(self._differences))
         drifts += await self._threads.run(self.unencrypted)
-        return drifts + (await self._threads.run(self._carriable) if self._set_aside else ())
+        return drifts + (await self._threads.run(self._now_carriable) if self._set_aside else ())
 
     async def attach(
         self, task_id: TaskId, attachments: Sequence[Attachment], inside: InNamespace
-    ) -> Wired:
+    ) -> AttachedTask:
         """See Overlay."""
         if not _TASK_ID.fullmatch(task_id):
             raise NetworkFailed(f"task id {task_id!r} cannot name a file")
@@ -135,7 +135,7 @@ class KernelOverlay:
         networks = tuple(a.network_id for a in attachments if a.network_id != HOST_BRIDGE)
         made = await self._threads.run(lambda: self._attach(task_id, wiring, networks, inside))
         self._tasks[task_id] = wiring
-        return Wired(str(self.namespaces.path(task_id)), wiring, made)
+        return AttachedTask(str(self.namespaces.path(task_id)), wiring, made)
 
     async def detach(self, task_id: TaskId, inside: InNamespace) -> None:
         """See Overlay."""
@@ -147,9 +147,9 @@ class KernelOverlay:
         """See Overlay."""
         return set(map(TaskId, await self._threads.run(self.namespaces.found)))
 
-    async def lacking(self) -> Mapping[Capability, str]:
+    async def missing_capabilities(self) -> Mapping[Capability, str]:
         """See Overlay."""
-        return await self._threads.run(lambda: self._lacking(Capability))
+        return await self._threads.run(lambda: self._missing_capabilities(Capability))
 
     async def addresses6(self) -> tuple[str, ...]:
         """See Overlay."""
@@ -167,39 +167,41 @@ class KernelOverlay:
         wirings = list(self._tasks.values())
         ports = {plug.port.name: plug.bridge for wiring in wirings for plug in wiring}
         behind = [task for wiring in wirings for plug in wiring for task in plug.neighbours]
-        want = plan.wanted(
+        desired = plan.desired_state(
             list(self._carried.values()), self._names, self._underlay, self._underlay_mtu, ports,
             behind_ports=behind, published=self._published, paths=self._paths,
         )  # fmt: skip
         # What is left of the last dual-stack network, perhaps another agent's, is found as well.
-        self._six |= plan.FORWARDING6 in want.settings
+        self._six |= plan.FORWARDING6 in desired.settings
         host = self._threads.host()
-        return want, devices.find(host, found, self._names, want.settings, ports, six=self._six)
+        return desired, devices.read_state(
+            host, found, self._names, desired.settings, ports, six=self._six
+        )
 
-    def _refusals(self, overlays: Sequence[OverlayWanted]) -> dict[NetworkId, str]:
+    def _refusals(self, overlays: Sequence[DesiredOverlay]) -> dict[NetworkId, str]:
         """Why this host cannot carry some of these."""
         needed = refusal.needed(overlays)
         if Capability.IPV6 in needed and not self._underlay_mtu:
             found = devices.Devices(self._threads.host())
             self._underlay_mtu = found.mtu_of(self._underlay.address)
-        refused = refusal.refusals(overlays, self._lacking(needed), self._underlay_mtu)
+        refused = refusal.refusals(overlays, self._missing_capabilities(needed), self._underlay_mtu)
         for overlay in overlays:
             # Of one that is here already, tasks would lose what they have.
             is_new = overlay.vni and overlay.network_id not in self._carried
-            if is_new and (route := devices.overlapped(self._names, overlay)):
+            if is_new and (route := devices.overlapping_route(self._names, overlay)):
                 refused[overlay.network_id] = (
                     f"network {overlay.name} ({overlay.subnet}) overlaps a route of this host"
                     f" ({route}): make it with another --subnet, or change the route"
                 )
         return refused
 
-    def _lacking(self, needed: Iterable[Capability]) -> dict[Capability, str]:
+    def _missing_capabilities(self, needed: Iterable[Capability]) -> dict[Capability, str]:
         asked: dict[Capability, Callable[[], str]] = {
-            Capability.ESP: self._encryption.lack, Capability.IPV6: devices.lacks_ipv6
+            Capability.ESP: self._encryption.lacks_esp, Capability.IPV6: devices.lacks_ipv6
         }  # fmt: skip
         return {capability: lack for capability in needed if (lack := asked[capability]())}
 
-    def _carriable(self) -> tuple[Drift, ...]:
+    def _now_carriable(self) -> tuple[Drift, ...]:
         refused = self._refusals(self._set_aside)
         free = [o.name for o in self._set_aside if o.network_id not in refused]
         return tuple(
@@ -208,35 +210,35 @@ class KernelOverlay:
 
     def unencrypted(self) -> tuple[Drift, ...]:
         """What differs of the encryption between hosts. In a pool thread."""
-        return ipsec.drifts(self._encryption.compare(self._sealing()))
+        return ipsec.drifts(self._encryption.compare(self._desired_ipsec()))
 
-    def _sealing(self) -> ipsec.Sealing:
-        return ipsec.wanted(self._carried.values(), self._names, self._underlay)
+    def _desired_ipsec(self) -> ipsec.IpsecState:
+        return ipsec.desired_state(self._carried.values(), self._names, self._underlay)
 
-    def _differences(self) -> plan.Changes:
+    def _differences(self) -> plan.KernelChanges:
         return plan.difference(*self.states(devices.Devices(self._threads.host())))
 
     def _sync(self) -> tuple[Fault, ...]:
         """What could not be made. Raises NetworkFailed for what concerns the host as a whole."""
         overlays = self._carried.values()
         try:
-            unsealed = self._encryption.sync(self._sealing())
+            refused_peers = self._encryption.sync(self._desired_ipsec())
         finally:
             refused = self._sync_devices()
-        return refusal.of_seals(overlays, unsealed) + refusal.of_kernel(
+        return refusal.of_encryption(overlays, refused_peers) + refusal.of_kernel(
             overlays, self._names, refused
         )
 
     def _sync_devices(self) -> list[plan.Refusal]:
         refused: list[plan.Refusal] = []
         host = self._threads.host()
-        want, found = self.states(devices.Devices(host))
-        changes = plan.difference(want, found)
+        desired, found = self.states(devices.Devices(host))
+        changes = plan.difference(desired, found)
         if changes.drop_links or changes.make_links or changes.lost_ports:
             self._devices_made += 1
-        if changes != plan.Changes():
-            refused = devices.carry_out(host, changes, want, self._aliases())
-        self._six = plan.FORWARDING6 in want.settings
+        if changes != plan.KernelChanges():
+            refused = devices.apply_changes(host, changes, desired, self._aliases())
+        self._six = plan.FORWARDING6 in desired.settings
         for task_id, wiring in list(self._tasks.items()):
             if any(plug.port.name in changes.lost_ports for plug in wiring):
                 refused += self._mend_unless_detached(task_id, wiring)
@@ -261,7 +263,7 @@ class KernelOverlay:
         spaces, host = self.namespaces, self._threads.host()
         if spaces.exists(task_id):
             made = self._mend(task_id, wiring)
-            devices.introduce(host, wiring)
+            devices.add_task_neighbours(host, wiring)
             inside.adopt(task_id, networks, lambda: spaces.netfilter_of(task_id))
             return made
         # The kernel removes a namespace some time after its last use, and its pairs with it; those

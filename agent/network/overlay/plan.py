@@ -1,12 +1,12 @@
 """Which devices, addresses, routes, rules, neighbours and FDB entries a host needs, and what to
 change to get there. PURE.
 
-`wanted` turns networks into a KernelState; `difference` compares it with what was found. Invariant:
-applying a difference and finding again yields no difference. Per peer block there is one route, per
-peer one neighbour and one FDB entry; none of it depends on tasks, so that starting a task changes
-nothing on other hosts. Where tasks of the routing mesh run there are, per peer, a routing rule and
-a table of one route: the return path to the host that a connection entered by. A dual-stack network
-has all of it twice, but for the FDB: IPv6 follows from IPv4 (`AddressFamily`).
+`desired_state` turns networks into a KernelState; `difference` compares it with what was found.
+Invariant: applying a difference and finding again yields no difference. Per peer block there is one
+route, per peer one neighbour and one FDB entry; none of it depends on tasks, so that starting a
+task changes nothing on other hosts. Where tasks of the routing mesh run there are, per peer, a
+routing rule and a table of one route: the return path to the host that a connection entered by. A
+dual-stack network has all of it twice, but for the FDB: IPv6 follows from IPv4 (`AddressFamily`).
 """
 
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -14,8 +14,8 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from agent.network.base import VXLAN_OVERHEAD, Drift, OverlayWanted, Underlay
-from agent.network.encryption.ipsec import is_encrypted, sealed_mtu
+from agent.network.base import VXLAN_OVERHEAD, DesiredOverlay, Drift, Underlay
+from agent.network.encryption.ipsec import encrypted_mtu, is_encrypted
 from agent.network.ipam import gateway
 from agent.network.names import (
     MARK_KIND_MASK,
@@ -29,7 +29,7 @@ from agent.network.names import (
     vtep_mac,
 )
 from agent.network.state import (
-    Address,
+    DeviceAddress,
     Fdb,
     KernelState,
     Link,
@@ -50,7 +50,7 @@ FORWARDING = Setting("ipv4/ip_forward", "1")
 FORWARDING6 = Setting("ipv6/conf/all/forwarding", "1")
 
 
-class Changes(msgspec.Struct, frozen=True, kw_only=True):
+class KernelChanges(msgspec.Struct, frozen=True, kw_only=True):
     """What to do, in the order of the fields.
 
     A link must be made before what lies on it is added.
@@ -62,7 +62,7 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     settings: tuple[Setting, ...] = ()
     set_ports: tuple[str, ...] = ()
     lost_ports: tuple[str, ...] = ()
-    add_addresses: tuple[Address, ...] = ()
+    add_addresses: tuple[DeviceAddress, ...] = ()
     add_routes: tuple[Route, ...] = ()
     add_neighbours: tuple[Neighbour, ...] = ()
     add_fdb: tuple[Fdb, ...] = ()
@@ -71,7 +71,7 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     drop_routes: tuple[Route, ...] = ()
     drop_neighbours: tuple[Neighbour, ...] = ()
     drop_fdb: tuple[Fdb, ...] = ()
-    drop_addresses: tuple[Address, ...] = ()
+    drop_addresses: tuple[DeviceAddress, ...] = ()
 
 
 class Refusal(NamedTuple):
@@ -82,7 +82,7 @@ class Refusal(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
-        return f"{told(self.entry)}: {self.reason}"
+        return f"{describe(self.entry)}: {self.reason}"
 
 
 class RemotePeer(msgspec.Struct, frozen=True):
@@ -107,7 +107,7 @@ class AddressFamily(msgspec.Struct, frozen=True):
 
 
 def families(
-    overlay: OverlayWanted, underlay_mtu: int, paths: Mapping[str, int]
+    overlay: DesiredOverlay, underlay_mtu: int, paths: Mapping[str, int]
 ) -> Iterator[AddressFamily]:
     """The IP versions of a network."""
     most = network_mtu(overlay, underlay_mtu)
@@ -128,35 +128,35 @@ def families(
         yield AddressFamily(True, overlay.subnet6, blocks, tuple(peers), "::/0", via)
 
 
-def blocks6(overlay: OverlayWanted, blocks: Iterable[str]) -> tuple[str, ...]:
+def blocks6(overlay: DesiredOverlay, blocks: Iterable[str]) -> tuple[str, ...]:
     """The IPv6 blocks that go with these of a dual-stack network."""
     return tuple(block6(overlay.subnet, overlay.subnet6, block) for block in blocks)
 
 
-def network_mtu(overlay: OverlayWanted, underlay_mtu: int) -> int:
+def network_mtu(overlay: DesiredOverlay, underlay_mtu: int) -> int:
     """The MTU that a network's devices and tasks have."""
     if overlay.mtu or not overlay.vni:
         return overlay.mtu or underlay_mtu
     if is_encrypted(overlay):
-        return sealed_mtu(underlay_mtu)
+        return encrypted_mtu(underlay_mtu)
     return underlay_mtu - VXLAN_OVERHEAD
 
 
-def has_fast_path(overlay: OverlayWanted) -> bool:
+def has_fast_path(overlay: DesiredOverlay) -> bool:
     """Whether what its tasks send each other may bypass the hosts' filter, which neither translates
     nor encrypts it.
     """
     return bool(overlay.vni) and not overlay.ingress and not is_encrypted(overlay)
 
 
-def _narrower(overlay: OverlayWanted, path: int, most: int) -> int:
+def _narrower(overlay: DesiredOverlay, path: int, most: int) -> int:
     """The MTU of a peer's routes if packets of the network's would not get there, else 0."""
-    room = sealed_mtu(path) if is_encrypted(overlay) else path - VXLAN_OVERHEAD
+    room = encrypted_mtu(path) if is_encrypted(overlay) else path - VXLAN_OVERHEAD
     return room if path and room < most else 0
 
 
-def wanted(
-    overlays: Sequence[OverlayWanted],
+def desired_state(
+    overlays: Sequence[DesiredOverlay],
     names: Names,
     underlay: Underlay,
     underlay_mtu: int,
@@ -171,7 +171,7 @@ def wanted(
     `published` networks. `paths`: by underlay address, the largest packet that gets there.
     """
     links: dict[str, Link] = {}
-    addresses: list[Address] = []
+    addresses: list[DeviceAddress] = []
     routes: list[Route] = []
     neighbours: list[Neighbour] = []
     fdb: list[Fdb] = []
@@ -183,7 +183,7 @@ def wanted(
         links |= own
         bridge, vxlan = names.bridge(overlay.network_id), names.vxlan(overlay.network_id)
         for family in families(overlay, underlay_mtu, paths):
-            addresses += (Address(bridge, cidr) for cidr in _bridge_cidrs(family))
+            addresses += (DeviceAddress(bridge, cidr) for cidr in _bridge_cidrs(family))
             routes += _routes(overlay, family, names)
             if overlay.vni:
                 neighbours += (Neighbour(vxlan, p.via, vtep_mac(p.number)) for p in family.peers)
@@ -194,7 +194,7 @@ def wanted(
         is_forwarded_to = overlay.ingress or overlay.network_id in published
         settings += _settings(own, six=bool(overlay.subnet6), is_forwarded_to=is_forwarded_to)
         if overlay.subnet6:
-            addresses += (Address(name, _link_cidr(link)) for name, link in own.items())
+            addresses += (DeviceAddress(name, _link_cidr(link)) for name, link in own.items())
     ports = {port: bridge for port, bridge in ports.items() if bridge in links}
     neighbours += (task for task in behind_ports if task.device in ports)
     return KernelState(
@@ -204,7 +204,7 @@ def wanted(
     )  # fmt: skip
 
 
-def _links(overlay: OverlayWanted, names: Names, underlay: Underlay, mtu: int) -> Iterator[Link]:
+def _links(overlay: DesiredOverlay, names: Names, underlay: Underlay, mtu: int) -> Iterator[Link]:
     mac = gateway_mac(overlay.network_id)
     yield Link(name=names.bridge(overlay.network_id), kind="bridge", mac=mac, mtu=mtu)
     if overlay.vni:
@@ -227,7 +227,7 @@ def _link_cidr(link: Link) -> str:
     return f"{link_local(link.mac)}/64"
 
 
-def _routes(overlay: OverlayWanted, family: AddressFamily, names: Names) -> Iterator[Route]:
+def _routes(overlay: DesiredOverlay, family: AddressFamily, names: Names) -> Iterator[Route]:
     bridge, vxlan = names.bridge(overlay.network_id), names.vxlan(overlay.network_id)
     for block in family.local_blocks:
         yield Route(dst=block, device=bridge, source=gateway(block))
@@ -293,38 +293,38 @@ def _settings(
             yield Setting(f"ipv6/conf/{name}/accept_dad", "0", name)
 
 
-def difference(want: KernelState, found: KernelState) -> Changes:
+def difference(desired: KernelState, found: KernelState) -> KernelChanges:
     """The changes that turn what was found into what is wanted."""
-    unwanted = [name for name in found.links if name not in want.links]
+    unknown = [name for name in found.links if name not in desired.links]
     broken = [
-        name for name, link in want.links.items()
+        name for name, link in desired.links.items()
         if name in found.links and _identity(found.links[name]) != _identity(link)
     ]  # fmt: skip
-    dropped = {*unwanted, *broken}
+    dropped = {*unknown, *broken}
     kept = {name: link for name, link in found.links.items() if name not in dropped}
-    return Changes(
+    return KernelChanges(
         drop_links=tuple(sorted(dropped)),
-        make_links=tuple(link for name, link in want.links.items() if name not in kept),
+        make_links=tuple(link for name, link in desired.links.items() if name not in kept),
         set_links=tuple(
             _only_changed(link, kept[name])
-            for name, link in want.links.items() if name in kept and kept[name] != link
+            for name, link in desired.links.items() if name in kept and kept[name] != link
         ),
-        settings=_missing(want.settings, found.settings, dropped),
+        settings=_missing(desired.settings, found.settings, dropped),
         set_ports=tuple(
-            port for port, bridge in want.ports.items()
+            port for port, bridge in desired.ports.items()
             if port in found.ports and (found.ports[port] != bridge or bridge in dropped)
         ),
-        lost_ports=tuple(port for port in want.ports if port not in found.ports),
-        add_addresses=_missing(want.addresses, found.addresses, dropped),
-        add_routes=_missing(want.routes, found.routes, dropped),
-        add_neighbours=_missing(want.neighbours, found.neighbours, dropped),
-        add_fdb=_missing(want.fdb, found.fdb, dropped),
-        add_rules=_missing(want.rules, found.rules, dropped),
-        drop_rules=tuple(sorted(found.rules - want.rules)),
-        drop_routes=_left_over(want.routes, found.routes, dropped),
-        drop_neighbours=_left_over(want.neighbours, found.neighbours, dropped),
-        drop_fdb=_left_over(want.fdb, found.fdb, dropped),
-        drop_addresses=_left_over(want.addresses, found.addresses, dropped),
+        lost_ports=tuple(port for port in desired.ports if port not in found.ports),
+        add_addresses=_missing(desired.addresses, found.addresses, dropped),
+        add_routes=_missing(desired.routes, found.routes, dropped),
+        add_neighbours=_missing(desired.neighbours, found.neighbours, dropped),
+        add_fdb=_missing(desired.fdb, found.fdb, dropped),
+        add_rules=_missing(desired.rules, found.rules, dropped),
+        drop_rules=tuple(sorted(found.rules - desired.rules)),
+        drop_routes=_left_over(desired.routes, found.routes, dropped),
+        drop_neighbours=_left_over(desired.neighbours, found.neighbours, dropped),
+        drop_fdb=_left_over(desired.fdb, found.fdb, dropped),
+        drop_addresses=_left_over(desired.addresses, found.addresses, dropped),
     )  # fmt: skip
 
 
@@ -338,35 +338,37 @@ def _identity(link: Link) -> tuple[Hashable, ...]:
 
 
 def _only_changed(link: Link, found: Link) -> Link:
-    # To be told its own MAC again makes a device forget its neighbours.
+    # To be describe its own MAC again makes a device forget its neighbours.
     return msgspec.structs.replace(link, mac="") if link.mac == found.mac else link
 
 
-Entry = TypeVar("Entry", Address, Route, Neighbour, Fdb, Rule, Setting)
+Entry = TypeVar("Entry", DeviceAddress, Route, Neighbour, Fdb, Rule, Setting)
 
 
-def _missing(want: frozenset[Entry], found: frozenset[Entry], gone: set[str]) -> tuple[Entry, ...]:
+def _missing(
+    desired: frozenset[Entry], found: frozenset[Entry], gone: set[str]
+) -> tuple[Entry, ...]:
     # What lay on a device that is dropped went with it.
     there = {entry for entry in found if entry.device not in gone} if gone else found
-    return tuple(sorted(want - there, key=_key))
+    return tuple(sorted(desired - there, key=_key))
 
 
 def _left_over(
-    want: frozenset[Entry], found: frozenset[Entry], gone: set[str]
+    desired: frozenset[Entry], found: frozenset[Entry], gone: set[str]
 ) -> tuple[Entry, ...]:
     # Adding replaces what has the same key; removing that afterwards would remove the new one.
-    keys = {_key(entry) for entry in want}
-    extra = [e for e in sorted(found - want, key=_key) if e.device not in gone]
+    keys = {_key(entry) for entry in desired}
+    extra = [e for e in sorted(found - desired, key=_key) if e.device not in gone]
     return tuple(e for e in extra if _key(e) not in keys)
 
 
-def _key(entry: Address | Route | Neighbour | Fdb | Rule | Setting) -> tuple[str, str, int]:
+def _key(entry: DeviceAddress | Route | Neighbour | Fdb | Rule | Setting) -> tuple[str, str, int]:
     match entry:
         case Rule():
             return f"{entry.iif} {'six' if entry.six else ''}", str(entry.mark), entry.priority
         case Setting():
             return "", entry.path, 0
-        case Address():
+        case DeviceAddress():
             return entry.device, entry.cidr, 0
         case Route():
             return str(entry.table), entry.dst, entry.metric
@@ -376,7 +378,7 @@ def _key(entry: Address | Route | Neighbour | Fdb | Rule | Setting) -> tuple[str
             return entry.device, entry.mac, 0
 
 
-def drifts(changes: Changes) -> tuple[Drift, ...]:
+def drifts(changes: KernelChanges) -> tuple[Drift, ...]:
     """The changes as facts for people and metrics."""
     named: tuple[tuple[str, Collection[object]], ...] = (
         ("link", (*changes.drop_links, *(link.name for link in changes.make_links))),
@@ -390,18 +392,18 @@ def drifts(changes: Changes) -> tuple[Drift, ...]:
         ("rule", (*changes.add_rules, *changes.drop_rules)),
     )
     return tuple(
-        Drift(kind=kind, detail=detail) for kind, items in named for detail in _told(items)
+        Drift(kind=kind, detail=detail) for kind, items in named for detail in _describe_all(items)
     )
 
 
-def _told(items: Iterable[object]) -> Iterator[str]:
-    return map(told, items)
+def _describe_all(items: Iterable[object]) -> Iterator[str]:
+    return map(describe, items)
 
 
-def told(entry: object) -> str:
+def describe(entry: object) -> str:
     """An entry as people know it."""
     match entry:
-        case Address():
+        case DeviceAddress():
             return f"{entry.cidr} dev {entry.device}"
         case Route():
             table = f" table {entry.table}" if entry.table else ""

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv4Network
 import msgspec
 
 from agent.network import message
-from agent.network.base import Attachment, NetworkFailed, OverlayWanted
+from agent.network.base import Attachment, DesiredOverlay, NetworkFailed
 from agent.network.ipam import gateway
 from agent.network.names import Names, gateway_mac, task_mac
 from agent.network.overlay.plan import has_fast_path, network_mtu
@@ -27,7 +27,7 @@ _MESH_TABLE = 97
 _MESH_PRIORITY = 1000
 
 
-class Six(msgspec.Struct, frozen=True, kw_only=True):
+class Ipv6Interface(msgspec.Struct, frozen=True, kw_only=True):
     """The IPv6 of an interface; its routes and rules are among its plug's."""
 
     cidr: str
@@ -50,7 +50,7 @@ class Plug(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[Route, ...]
     rules: tuple[Rule, ...] = ()
     neighbours: tuple[Neighbour, ...] = ()
-    six: Six | None = None
+    six: Ipv6Interface | None = None
 
 
 class _Family(msgspec.Struct, frozen=True):
@@ -67,7 +67,7 @@ class _Family(msgspec.Struct, frozen=True):
 def plugs(
     task_id: TaskId,
     attachments: Sequence[Attachment],
-    overlays: Mapping[NetworkId, OverlayWanted],
+    overlays: Mapping[NetworkId, DesiredOverlay],
     names: Names,
     underlay_mtu: int,
     *,
@@ -110,7 +110,7 @@ def plugs(
     return tuple(made)
 
 
-def _dual(plug: Plug, family: _Family, overlay: OverlayWanted, *, is_out: bool) -> Plug:
+def _dual(plug: Plug, family: _Family, overlay: DesiredOverlay, *, is_out: bool) -> Plug:
     pair = overlay.subnet, overlay.subnet6
     six = _Family(
         overlay.subnet6,
@@ -132,7 +132,7 @@ def _dual(plug: Plug, family: _Family, overlay: OverlayWanted, *, is_out: bool) 
                 for neighbour in plug.neighbours
             ),
         ),
-        six=Six(cidr=_cidr(six), gateway=_gateway(six, ifname, overlay)),
+        six=Ipv6Interface(cidr=_cidr(six), gateway=_gateway(six, ifname, overlay)),
     )
 
 
@@ -140,7 +140,7 @@ def _cidr(family: _Family) -> str:
     return f"{family.address}/{family.block.partition('/')[2]}"
 
 
-def _gateway(family: _Family, ifname: str, overlay: OverlayWanted) -> Neighbour:
+def _gateway(family: _Family, ifname: str, overlay: DesiredOverlay) -> Neighbour:
     return Neighbour(ifname, family.next_hop, gateway_mac(overlay.network_id))
 
 
@@ -185,7 +185,7 @@ def _rules(address: str) -> tuple[Rule, ...]:
     return (Rule(priority=_MESH_PRIORITY, source=address, table=_MESH_TABLE, six=six),)
 
 
-def default_network(overlays: Sequence[OverlayWanted | None]) -> int | None:
+def default_network(overlays: Sequence[DesiredOverlay | None]) -> int | None:
     """Which of the networks leads out, and holds the default route.
 
     Answers to the routing mesh's clients must leave by its network; without it, the first that
@@ -195,7 +195,7 @@ def default_network(overlays: Sequence[OverlayWanted | None]) -> int | None:
     return min(ways)[1] if ways else None
 
 
-def _block_of(address: str, overlay: OverlayWanted) -> str:
+def _block_of(address: str, overlay: DesiredOverlay) -> str:
     for block in overlay.local_blocks:
         if int(IPv4Address(address)) in _hosts(block):
             return block

@@ -6,12 +6,12 @@ something.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from agent.network.base import HOST_BRIDGE, Fault, NetworkFailed, OverlayWanted
+from agent.network.base import HOST_BRIDGE, DesiredOverlay, Fault, NetworkFailed
 from agent.network.encryption.ipsec import is_encrypted
 from agent.network.filter.table import Unit
 from agent.network.names import Names
 from agent.network.overlay.plan import IPV6_MTU_MIN, Refusal, network_mtu
-from agent.network.state import Address, Link, Route
+from agent.network.state import DeviceAddress, Link, Route
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.objects import Capability
 
@@ -20,13 +20,13 @@ TaskRefusal = tuple[TaskId, tuple[NetworkId, ...], str]
 _KEYLESS = "the controller has told this host no keys for it"
 
 
-def needed(overlays: Iterable[OverlayWanted]) -> frozenset[Capability]:
+def needed(overlays: Iterable[DesiredOverlay]) -> frozenset[Capability]:
     """What the kernel must have to carry all of them."""
     return frozenset(capability for overlay in overlays for capability, _ in _needs(overlay))
 
 
 def refusals(
-    overlays: Iterable[OverlayWanted], lacks: Mapping[Capability, str], underlay_mtu: int
+    overlays: Iterable[DesiredOverlay], lacks: Mapping[Capability, str], underlay_mtu: int
 ) -> dict[NetworkId, str]:
     """The networks that cannot be carried, each with a line for its tasks; `lacks` says what keeps
     this host from it.
@@ -40,7 +40,7 @@ def refusals(
 
 
 def _reasons(
-    overlay: OverlayWanted, lacks: Mapping[Capability, str], underlay_mtu: int
+    overlay: DesiredOverlay, lacks: Mapping[Capability, str], underlay_mtu: int
 ) -> Iterator[str]:
     for capability, what in _needs(overlay):
         if capability in lacks:
@@ -55,7 +55,7 @@ def _reasons(
         )
 
 
-def _needs(overlay: OverlayWanted) -> Iterator[tuple[Capability, str]]:
+def _needs(overlay: DesiredOverlay) -> Iterator[tuple[Capability, str]]:
     if is_encrypted(overlay):
         yield Capability.ESP, "is encrypted"
     if overlay.subnet6:
@@ -63,7 +63,7 @@ def _needs(overlay: OverlayWanted) -> Iterator[tuple[Capability, str]]:
 
 
 def of_kernel(
-    overlays: Iterable[OverlayWanted], names: Names, refused: Sequence[Refusal]
+    overlays: Iterable[DesiredOverlay], names: Names, refused: Sequence[Refusal]
 ) -> tuple[Fault, ...]:
     """The faults of networks. Raises NetworkFailed for the first that is the host's as a whole."""
     owner: dict[str, NetworkId] = {}
@@ -78,26 +78,28 @@ def of_kernel(
         network_id = owner.get(place) if place else None
         if network_id is not None:
             # Without a device or an address of its own the network is not there at all.
-            whole = isinstance(one.entry, (Link, Address, str))
+            whole = isinstance(one.entry, (Link, DeviceAddress, str))
             found.append(Fault(network_id=network_id, reason=str(one), whole=whole))
         elif not place:
             raise NetworkFailed(str(one))
     return tuple(found)
 
 
-def of_seals(overlays: Iterable[OverlayWanted], unsealed: Mapping[str, str]) -> tuple[Fault, ...]:
-    """The faults of encrypted networks, `unsealed` being the hosts that packets to cannot be."""
+def of_encryption(
+    overlays: Iterable[DesiredOverlay], refused_peers: Mapping[str, str]
+) -> tuple[Fault, ...]:
+    """The faults of encrypted networks. `refused_peers`: hosts that nothing can be encrypted to."""
     return tuple(
-        Fault(network_id=o.network_id, reason=f"host {peer.address} {unsealed[peer.address]}")
+        Fault(network_id=o.network_id, reason=f"host {peer.address} {refused_peers[peer.address]}")
         for o in overlays
         if is_encrypted(o)
         for peer in o.peers
-        if peer.address in unsealed
+        if peer.address in refused_peers
     )
 
 
 def gathered(
-    overlays: Iterable[OverlayWanted],
+    overlays: Iterable[DesiredOverlay],
     uncarried: Mapping[NetworkId, str],
     kernel: Iterable[Fault],
     rules: Mapping[Unit, str],

@@ -54,7 +54,7 @@ class EchoPathMtu:
             size = await self._size(address, most)
             if size is not None:
                 self._measured[address] = size
-                self._tell(address, before.get(address, most), size, most)
+                self._log_change(address, before.get(address, most), size, most)
         return self._measured != before
 
     async def _size(self, address: str, most: int) -> int | None:
@@ -66,7 +66,7 @@ class EchoPathMtu:
         return await largest(lambda size: self._carries(address, size), most)
 
     @staticmethod
-    def _tell(address: str, before: int, size: int, most: int) -> None:
+    def _log_change(address: str, before: int, size: int, most: int) -> None:
         if size < min(before, most):
             _log.warning("network.narrow_path", to=address, carries=size, wanted=most)
         elif size > before:

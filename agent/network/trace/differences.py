@@ -15,7 +15,7 @@ from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.traces import Difference
 
 
-class Chosen(msgspec.Struct, frozen=True, kw_only=True):
+class ChosenRoute(msgspec.Struct, frozen=True, kw_only=True):
     """The route that the kernel chooses to an address; without a device: there is none."""
 
     device: str = ""
@@ -47,7 +47,7 @@ def of_plan(
 
 
 def of_route(
-    route: Chosen, names: Names, network_id: NetworkId, address: str
+    route: ChosenRoute, names: Names, network_id: NetworkId, address: str
 ) -> Iterator[Difference]:
     """Whether the host's route to the address does not lead into the network."""
     if not route.device:

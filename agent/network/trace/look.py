@@ -4,23 +4,23 @@ from agent.network import message
 from agent.network.filter import netfilter
 from agent.network.netlink import NETFILTER, Netlink, Refused
 from agent.network.overlay.devices import Devices
-from agent.network.trace.differences import Chosen
+from agent.network.trace.differences import ChosenRoute
 
 _FORWARD = 2
 _SEES_US = frozenset({"inet", "ip", "ip6", "bridge"})
 
 
-def route(socket: Netlink, address: str) -> Chosen:
+def route(socket: Netlink, address: str) -> ChosenRoute:
     """The route to the address that the kernel of the socket's namespace chooses."""
     try:
         body = socket.one(message.get_route(address))
     except Refused:
         body = None
     if body is None:
-        return Chosen()
+        return ChosenRoute()
     index, via, source = message.read_choice(body)
     link = Devices(socket).links[index]
-    return Chosen(device=link.name, via=via, source=source, mtu=link.mtu)
+    return ChosenRoute(device=link.name, via=via, source=source, mtu=link.mtu)
 
 
 def dropping(own_table: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
-from agent.network.base import Drift, EndpointKey, EndpointWanted, OverlayWanted
+from agent.network.base import DesiredEndpoint, DesiredOverlay, Drift, EndpointKey
 from agent.network.netlink import Netlink
 from pyswarm_core.ids import NetworkId, TaskId
 
@@ -48,7 +48,7 @@ class Vips(InNamespace, Protocol):
     """`take`, `change` and `sync` must not overlap; tasks may come and go beside them."""
 
     def take(
-        self, overlays: Mapping[NetworkId, OverlayWanted], endpoints: Iterable[EndpointWanted]
+        self, overlays: Mapping[NetworkId, DesiredOverlay], endpoints: Iterable[DesiredEndpoint]
     ) -> None:
         """Have the virtual addresses of exactly these endpoints; `sync` programs them. A task that
         comes in between has them already.
@@ -57,8 +57,8 @@ class Vips(InNamespace, Protocol):
 
     def change(
         self,
-        overlays: Mapping[NetworkId, OverlayWanted],
-        changed: Mapping[EndpointKey, EndpointWanted | None],
+        overlays: Mapping[NetworkId, DesiredOverlay],
+        changed: Mapping[EndpointKey, DesiredEndpoint | None],
     ) -> frozenset[NetworkId]:
         """Have these endpoints as they are now (None: gone); the networks on which `sync` has to
         program that.

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-from agent.network.base import Drift, EndpointKey, EndpointWanted, OverlayWanted
+from agent.network.base import DesiredEndpoint, DesiredOverlay, Drift, EndpointKey
 from agent.network.netlink import Netlink
 from agent.network.vips import ruleset
 from agent.network.vips.base import RefusedTask
@@ -16,13 +16,13 @@ class FakeVips:
     """
 
     def __init__(self) -> None:
-        self._overlays: Mapping[NetworkId, OverlayWanted] = {}
-        self._endpoints: dict[EndpointKey, EndpointWanted] = {}
+        self._overlays: Mapping[NetworkId, DesiredOverlay] = {}
+        self._endpoints: dict[EndpointKey, DesiredEndpoint] = {}
         self._tasks: dict[TaskId, tuple[NetworkId, ...]] = {}
         self.disturbed_tasks: set[TaskId] = set()
 
     def take(
-        self, overlays: Mapping[NetworkId, OverlayWanted], endpoints: Iterable[EndpointWanted]
+        self, overlays: Mapping[NetworkId, DesiredOverlay], endpoints: Iterable[DesiredEndpoint]
     ) -> None:
         """See Vips."""
         self._overlays = overlays
@@ -30,8 +30,8 @@ class FakeVips:
 
     def change(
         self,
-        overlays: Mapping[NetworkId, OverlayWanted],
-        changed: Mapping[EndpointKey, EndpointWanted | None],
+        overlays: Mapping[NetworkId, DesiredOverlay],
+        changed: Mapping[EndpointKey, DesiredEndpoint | None],
     ) -> frozenset[NetworkId]:
         """See Vips."""
         self._overlays = overlays

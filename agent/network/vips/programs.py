@@ -17,11 +17,15 @@ from ipaddress import ip_address
 
 from agent.network import conntrack
 from agent.network.base import (
+    DesiredEndpoint as EndpointWanted,
+)
+from agent.network.base import (
+    DesiredOverlay as OverlayWanted,
+)
+from agent.network.base import (
     Drift,
     EndpointKey,
-    EndpointWanted,
     NetworkFailed,
-    OverlayWanted,
 )
 from agent.network.netlink import Netlink, Refused
 from agent.network.threads import KernelThreads

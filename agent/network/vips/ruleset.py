@@ -23,7 +23,9 @@ from itertools import zip_longest
 
 import msgspec
 
-from agent.network.base import RESOLVER_ADDRESS, RESOLVER_PORT, EndpointWanted, OverlayWanted
+from agent.network.base import RESOLVER_ADDRESS, RESOLVER_PORT
+from agent.network.base import DesiredEndpoint as EndpointWanted
+from agent.network.base import DesiredOverlay as OverlayWanted
 from agent.network.vips import nftables
 from agent.network.vips.nftables import (
     ICMP,

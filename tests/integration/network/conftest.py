@@ -9,7 +9,7 @@ from functools import cache
 
 import pytest
 
-from agent.network.encryption.sealer import Encryption
+from agent.network.encryption.kernel import Encryption
 from agent.network.names import Names
 from tests.fixtures import left_out
 
@@ -23,7 +23,7 @@ def lacks_esp() -> str:
 
     def work() -> None:
         assert ctypes.CDLL(None).unshare(_CLONE_NEWNET) == 0, "want root"
-        answers.append(Encryption(Names("tst")).lack())
+        answers.append(Encryption(Names("tst")).lacks_esp())
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -1,4 +1,4 @@
-"""Encrypted networks between hosts: sealed where the kernel can, refused where it cannot.
+"""Encrypted networks between hosts: encrypted where the kernel can, refused where it cannot.
 
 The underlay is watched from outside, and clear frames are sent from there.
 """
@@ -12,9 +12,15 @@ from functools import partial
 
 import pytest
 
-from agent.network.base import Attachment, NetworkFailed, OverlayWanted, Peer
-from agent.network.encryption.ipsec import WORN_PACKETS, direction_key, sealed_mtu, sending_key, spi
-from agent.network.filter.host import UNSEALED
+from agent.network.base import Attachment, DesiredOverlay, NetworkFailed, Peer
+from agent.network.encryption.ipsec import (
+    REKEY_PACKETS,
+    direction_key,
+    encrypted_mtu,
+    sending_key,
+    spi,
+)
+from agent.network.filter.host import PLAINTEXT
 from agent.network.names import Names
 from pyswarm_core.addresses import address6
 from pyswarm_core.clock import Instant
@@ -75,13 +81,13 @@ def carry(host: Host, keys: tuple[EncryptionKey, ...], *networks: NetworkId) -> 
     host.run(host.dataplane.sync(wanted))
 
 
-def overlay(host: Host, network: NetworkId, keys: tuple[EncryptionKey, ...]) -> OverlayWanted:
+def overlay(host: Host, network: NetworkId, keys: tuple[EncryptionKey, ...]) -> DesiredOverlay:
     prefix, vni = SUBNETS[network]
     other = 3 - host.number
     peer = Peer(
         node_number=other, address=f"192.168.77.{10 + other}", blocks=(f"{prefix}.{other}.0/26",)
     )
-    return OverlayWanted(
+    return DesiredOverlay(
         network_id=network, name=network[3:], vni=vni, subnet=f"{prefix}.0.0/16",
         node_number=host.number, local_blocks=(f"{prefix}.{host.number}.0/26",), peers=(peer,),
         encrypted=network == SECRET, encryption_keys=keys if network == SECRET else (),
@@ -102,9 +108,9 @@ def policies(host: Host) -> str:
     return host.ip("xfrm policy")
 
 
-def unsealed(host: Host) -> int:
+def plaintext(host: Host) -> int:
     """How many clear packets of encrypted networks the host dropped."""
-    return host.call(partial(host.dataplane.filter.dropped, UNSEALED))
+    return host.call(partial(host.dataplane.filter.dropped, PLAINTEXT))
 
 
 def transfer(near: str, far: str, address: str, size: int = 1 << 20) -> bool:
@@ -134,7 +140,7 @@ def transfer(near: str, far: str, address: str, size: int = 1 << 20) -> bool:
 
 
 @needs_esp
-def test_what_tasks_say_is_sealed_between_hosts(hosts: list[Host], rig: Rig) -> None:
+def test_packets_of_tasks_are_encrypted_between_hosts(hosts: list[Host], rig: Rig) -> None:
     near, far = (attach(host, SECRET) for host in hosts)
     with Wire(rig, 1, PHRASE) as wire:
         assert ping(near, "10.128.2.2", timeout_s=5)
@@ -159,7 +165,7 @@ def test_a_plain_network_beside_it_stays_plain(hosts: list[Host], rig: Rig) -> N
 @needs_esp
 def test_the_largest_packet_leaves_in_one_piece(hosts: list[Host], rig: Rig) -> None:
     near, _ = (attach(host, SECRET) for host in hosts)
-    largest = sealed_mtu(1500)
+    largest = encrypted_mtu(1500)
     with Wire(rig, 1, PHRASE) as wire:
         assert ping(near, "10.128.2.2", payload=largest - 28, timeout_s=5)
         assert not ping(near, "10.128.2.2", payload=largest - 26, timeout_s=0.5)
@@ -201,7 +207,7 @@ def test_a_clear_frame_from_the_underlay_enters_only_a_plain_network(
         server.settimeout(1)
         with pytest.raises(TimeoutError):
             server.recv(100)
-    assert unsealed(hosts[0]) == 1
+    assert plaintext(hosts[0]) == 1
 
 
 @needs_esp
@@ -218,7 +224,7 @@ def test_without_its_policies_a_host_sends_nothing_and_heals(hosts: list[Host], 
         carry(hosts[0], FIRST)
         assert hosts[0].run(hosts[0].dataplane.check()) == ()
         assert ping(near, "10.128.2.2", timeout_s=5)
-    assert unsealed(hosts[0]) > 0
+    assert plaintext(hosts[0]) > 0
 
 
 class Stream:
@@ -301,7 +307,7 @@ def made_anew(host: Host, last_sent: int) -> None:
 def test_an_association_that_has_sent_half_of_its_packets_is_noticed(hosts: list[Host]) -> None:
     host = hosts[0]
     near, _ = (attach(host, SECRET) for host in hosts)
-    for last_sent, worn in ((WORN_PACKETS - 2, 0), (WORN_PACKETS - 1, 1)):
+    for last_sent, worn in ((REKEY_PACKETS - 2, 0), (REKEY_PACKETS - 1, 1)):
         made_anew(host, last_sent)
         assert host.run(host.dataplane.check()) == ()
         assert host.dataplane.overlay.worn_key() == 0
@@ -339,7 +345,7 @@ def test_iproute2_reads_what_we_wrote(hosts: list[Host]) -> None:
     assert key_words in out
     assert "src 192.168.77.11/32 dst 192.168.77.12/32 proto udp dport 4789" in policy
     assert "dir out" in policy
-    assert f"mark {NAMES.seal_mark:#x}/0xfffff00" in policy
+    assert f"mark {NAMES.encryption_mark:#x}/0xfffff00" in policy
 
 
 @needs_esp

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.network.base import Attachment, OverlayWanted, Peer
+from agent.network.base import Attachment, DesiredOverlay, Peer
 from agent.network.names import Names
 from pyswarm_core.ids import NetworkId, TaskId
 from tests.fixtures.netns import inside
@@ -51,10 +51,10 @@ def task(rig: Rig) -> Iterator[str]:
         assert "pyswarm" not in host.nsenter("nft list tables")
 
 
-def overlay(host: Host, network: NetworkId = APP) -> OverlayWanted:
+def overlay(host: Host, network: NetworkId = APP) -> DesiredOverlay:
     other, vni = 3 - host.number, VNIS[network]
     prefix = f"10.{vni - 4097 + 128}"
-    return OverlayWanted(
+    return DesiredOverlay(
         network_id=network, name=network[3:], vni=vni, subnet=f"{prefix}.0.0/16",
         subnet6=f"fd00:{vni}::/112",
         node_number=host.number, local_blocks=(f"{prefix}.{host.number}.0/26",),

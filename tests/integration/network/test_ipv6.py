@@ -11,8 +11,8 @@ import pytest
 from agent.network.base import (
     Attachment,
     Backend,
-    EndpointWanted,
-    OverlayWanted,
+    DesiredEndpoint,
+    DesiredOverlay,
     Peer,
     Published,
 )
@@ -71,9 +71,9 @@ def outer(host: Host) -> str:
     return f"{UNDERLAY}{10 + host.number}"
 
 
-def overlay(host: Host, network: NetworkId) -> OverlayWanted:
+def overlay(host: Host, network: NetworkId) -> DesiredOverlay:
     prefix, six, vni = SUBNETS[network]
-    return OverlayWanted(
+    return DesiredOverlay(
         network_id=network, name=network[3:], vni=vni, subnet=f"{prefix}.0.0/16",
         subnet6=f"{six}/64" if six else "", node_number=host.number, ingress=network == MESH,
         local_blocks=blocks(prefix, host.number, network),
@@ -102,7 +102,7 @@ def at6(network: NetworkId, number: int, last: int = 2) -> str:
 
 def sync(
     host: Host,
-    *endpoints: EndpointWanted,
+    *endpoints: DesiredEndpoint,
     published: tuple[Published, ...] = (),
     networks: tuple[NetworkId, ...] = tuple(SUBNETS),
 ) -> None:
@@ -225,8 +225,8 @@ def test_a_task_cannot_send_with_anothers_address(hosts: list[Host]) -> None:
     assert hosts[0].call(partial(hosts[0].dataplane.filter.dropped, SPOOFED)) > before
 
 
-def service(*numbers: int) -> EndpointWanted:
-    return EndpointWanted(
+def service(*numbers: int) -> DesiredEndpoint:
+    return DesiredEndpoint(
         service_id=ServiceId("app"), service_name="app", network_id=APP, vip=VIP,
         backends=tuple(Backend(TaskId(f"task{n}"), n, at(APP, n)) for n in numbers),
     )  # fmt: skip
@@ -258,8 +258,8 @@ def test_a_udp_flow_to_a_virtual_address_moves_when_its_backend_leaves(hosts: li
         assert ask_udp(flow, VIP6, 53) == ("3", at6(APP, 1))
 
 
-def web(*numbers: int, port: PortConfig = WEB) -> EndpointWanted:
-    return EndpointWanted(
+def web(*numbers: int, port: PortConfig = WEB) -> DesiredEndpoint:
+    return DesiredEndpoint(
         service_id=ServiceId("web"), service_name="web", network_id=MESH, ports=(port,),
         backends=tuple(Backend(TaskId(f"web{n}"), n, at(MESH, n)) for n in numbers),
     )  # fmt: skip

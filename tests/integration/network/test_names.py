@@ -19,9 +19,9 @@ from agent.network.base import (
     RESOLVER_ADDRESS,
     RESOLVER_PORT,
     Backend,
-    EndpointWanted,
+    DesiredEndpoint,
+    DesiredOverlay,
     NetworkFailed,
-    OverlayWanted,
 )
 from agent.network.dns.forward import HostServers
 from agent.network.dns.server import PIPELINED, NameServers, serving_names
@@ -75,7 +75,7 @@ class World:
     ) -> AsyncIterator[NameServers]:
         """An agent that knows the services and answers the task; at the end it dies."""
         async with serving_names(self.namespaces, host, self.tally) as names:
-            names.know(OVERLAYS, ENDPOINTS)
+            names.replace(OVERLAYS, ENDPOINTS)
             await names.open(TASK, networks or (APP,), servers)
             yield names
 
@@ -96,8 +96,8 @@ class World:
         self.namespaces.close()
 
 
-def overlay(network: NetworkId, prefix: str, *, internal: bool = False) -> OverlayWanted:
-    return OverlayWanted(
+def overlay(network: NetworkId, prefix: str, *, internal: bool = False) -> DesiredOverlay:
+    return DesiredOverlay(
         network_id=network, name=network[3:], subnet=f"{prefix}.0.0/16",
         local_blocks=(f"{prefix}.0.0/26",), internal=internal,
     )  # fmt: skip
@@ -105,13 +105,13 @@ def overlay(network: NetworkId, prefix: str, *, internal: bool = False) -> Overl
 
 OVERLAYS = (overlay(APP, "10.128"), overlay(CLOSED, "10.129", internal=True))
 ENDPOINTS = (
-    EndpointWanted(
+    DesiredEndpoint(
         service_id=ServiceId("s1"), service_name="web", network_id=APP, vip="10.128.255.254",
         backends=tuple(
             Backend(TaskId(f"t{n}"), n, f"10.128.{n // 250}.{n % 250}") for n in range(BACKENDS)
         ),
     ),
-    EndpointWanted(
+    DesiredEndpoint(
         service_id=ServiceId("s1"), service_name="web", network_id=CLOSED, vip="10.129.255.254"
     ),
 )  # fmt: skip
@@ -197,7 +197,7 @@ async def test_too_many_for_a_datagram_are_told_over_a_stream(
 
 async def test_new_endpoints_count_at_once(world: World, nowhere: HostServers) -> None:
     async with world.agent(nowhere) as names:
-        names.know(OVERLAYS, ())
+        names.replace(OVERLAYS, ())
         assert (await world.ask("web")).rcode() == dns.rcode.SERVFAIL
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from agent.network.base import (
     Attachment,
+    DesiredOverlay,
     NetworkFailed,
-    OverlayWanted,
     Peer,
     host_bridge,
 )
@@ -73,13 +73,13 @@ def footprint(host: Host) -> tuple[str, ...]:
 
 def overlays(
     host: Host, hosts: int = 3, networks: tuple[NetworkId, ...] = (APP, OTHER, CLOSED)
-) -> list[OverlayWanted]:
+) -> list[DesiredOverlay]:
     return [overlay(host, network, hosts) for network in networks]
 
 
-def overlay(host: Host, network: NetworkId, hosts: int = 3) -> OverlayWanted:
+def overlay(host: Host, network: NetworkId, hosts: int = 3) -> DesiredOverlay:
     prefix, vni = SUBNETS[network]
-    return OverlayWanted(
+    return DesiredOverlay(
         network_id=network, name=network[3:], vni=vni, subnet=f"{prefix}.0.0/16",
         node_number=host.number, internal=network == CLOSED,
         local_blocks=(f"{prefix}.{host.number}.0/26",),
@@ -335,7 +335,7 @@ def test_a_second_block_gets_its_own_gateway_and_reaches_the_first(hosts: list[H
     host = hosts[0]
     first = attach(host, "first", APP)
     wide = overlay(host, APP)
-    wide = OverlayWanted(
+    wide = DesiredOverlay(
         network_id=APP, name="app", vni=wide.vni, subnet=wide.subnet, node_number=1,
         local_blocks=(*wide.local_blocks, "10.128.1.64/26"), peers=wide.peers,
     )  # fmt: skip
@@ -427,7 +427,7 @@ def test_a_directory_that_cannot_be_written_fails_in_words_and_leaves_nothing(
 def test_a_vni_that_another_device_holds_is_named(hosts: list[Host]) -> None:
     host = hosts[0]
     host.ip("link add foreign type vxlan id 9999 local 192.168.77.11 dstport 4789")
-    taken = OverlayWanted(
+    taken = DesiredOverlay(
         network_id=NetworkId("clash"), name="clash", vni=9999, subnet="10.140.0.0/16",
         local_blocks=("10.140.1.0/26",), node_number=1,
     )  # fmt: skip

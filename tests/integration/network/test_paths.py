@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.network.base import Attachment, NetworkFailed, OverlayWanted, Peer
+from agent.network.base import Attachment, DesiredOverlay, NetworkFailed, Peer
 from agent.network.names import Names
 from pyswarm_core.ids import NetworkId, TaskId
 from tests.integration.network.hosts import Host, Rig, narrow, ping, sh
@@ -41,8 +41,8 @@ def tasks(rig: Rig) -> Iterator[list[str]]:
         host.run(host.dataplane.sync(()))
 
 
-def overlay(host: Host) -> OverlayWanted:
-    return OverlayWanted(
+def overlay(host: Host) -> DesiredOverlay:
+    return DesiredOverlay(
         network_id=APP, name="app", vni=4097, subnet="10.128.0.0/16", node_number=host.number,
         local_blocks=(f"10.128.{host.number}.0/26",),
         peers=tuple(

@@ -13,8 +13,8 @@ import pytest
 from agent.network.base import (
     Attachment,
     Backend,
-    EndpointWanted,
-    OverlayWanted,
+    DesiredEndpoint,
+    DesiredOverlay,
     Peer,
     Published,
     Underlay,
@@ -63,9 +63,9 @@ def client(rig: Rig) -> Iterator[str]:
     sh(f"ip netns del {name}")
 
 
-def mesh(host: Host, network: NetworkId = MESH) -> OverlayWanted:
+def mesh(host: Host, network: NetworkId = MESH) -> DesiredOverlay:
     prefix, vni = ("10.200", 4200) if network == MESH else ("10.201", 4201)
-    return OverlayWanted(
+    return DesiredOverlay(
         network_id=network, name="ingress" if network == MESH else "app", vni=vni,
         subnet=f"{prefix}.0.0/16", node_number=host.number, ingress=network == MESH,
         local_blocks=blocks(prefix, host.number, network),
@@ -80,14 +80,14 @@ def blocks(prefix: str, number: int, network: NetworkId) -> tuple[str, ...]:
     return (f"{prefix}.{number}.0/26",) if network == APP or number in TASK_HOSTS else ()
 
 
-def service(*numbers: int, port: PortConfig = WEB, last: int = 2) -> EndpointWanted:
-    return EndpointWanted(
+def service(*numbers: int, port: PortConfig = WEB, last: int = 2) -> DesiredEndpoint:
+    return DesiredEndpoint(
         service_id=ServiceId("web"), service_name="web", network_id=MESH, ports=(port,),
         backends=tuple(Backend(TaskId(f"web{n}"), n, f"10.200.{n}.{last}") for n in numbers),
     )  # fmt: skip
 
 
-def sync(host: Host, *endpoints: EndpointWanted, published: tuple[Published, ...] = ()) -> None:
+def sync(host: Host, *endpoints: DesiredEndpoint, published: tuple[Published, ...] = ()) -> None:
     networks = (BRIDGE, mesh(host), mesh(host, APP))
     host.run(host.dataplane.sync(networks, endpoints, published))
 
@@ -412,13 +412,13 @@ def test_a_second_fleet_and_others_rules_are_not_disturbed(
     underlay = Underlay(address=host.address, port=4790)
     directory = host.directory.with_name("second")
     second = host.call(lambda: KernelDataplane("two", underlay, directory))
-    own = OverlayWanted(
+    own = DesiredOverlay(
         network_id=MESH, name="ingress", vni=4300, subnet="10.210.0.0/16", node_number=2,
         ingress=True, local_blocks=("10.210.2.0/26",),
         peers=(Peer(node_number=1, address=hosts[0].address, blocks=("10.210.1.0/26",)),),
     )  # fmt: skip
     port = msgspec.structs.replace(WEB, published_port=8081)
-    endpoint = EndpointWanted(
+    endpoint = DesiredEndpoint(
         service_id=ServiceId("web"), service_name="web", network_id=MESH, ports=(port,),
         backends=(Backend(TaskId("other"), 1, "10.210.2.2"),),
     )  # fmt: skip

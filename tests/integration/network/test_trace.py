@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 from msgspec.structs import replace
 
-from agent.network.base import Attachment, Backend, EndpointWanted, OverlayWanted, Peer
+from agent.network.base import Attachment, Backend, DesiredEndpoint, DesiredOverlay, Peer
 from agent.network.names import Names
 from agent.network.netns import Namespaces
 from agent.tracing import Tracer
@@ -22,9 +22,9 @@ HERE, THERE = "10.128.1.2", "10.128.2.2"
 HERE6, THERE6 = "fd00:128::102", "fd00:128::202"
 
 
-def overlay(host: Host) -> OverlayWanted:
+def overlay(host: Host) -> DesiredOverlay:
     other = 3 - host.number
-    return OverlayWanted(
+    return DesiredOverlay(
         network_id=APP, name="app", vni=4097, subnet="10.128.0.0/16", subnet6="fd00:128::/64",
         node_number=host.number, local_blocks=(f"10.128.{host.number}.0/26",),
         peers=(
@@ -143,7 +143,7 @@ def test_connections_and_listeners(rig: Rig, udp: bool, port: int, address: str)
 def test_a_virtual_address_is_known_by_the_kernels_rules(rig: Rig) -> None:
     host = rig.hosts[0]
     backend = Backend(task_id=TaskId("b"), slot=1, address=THERE)
-    web = EndpointWanted(
+    web = DesiredEndpoint(
         service_id=ServiceId("web"), service_name="web", network_id=APP,
         vip="10.128.255.254", backends=(backend,),
     )  # fmt: skip
@@ -159,7 +159,7 @@ def test_a_virtual_address_is_known_by_the_kernels_rules(rig: Rig) -> None:
 
 def test_devices_too_small_for_ipv6_are_as_planned(rig: Rig) -> None:
     host = rig.hosts[0]
-    small = OverlayWanted(
+    small = DesiredOverlay(
         network_id=NetworkId("netsmall"), name="small", vni=4098, subnet="10.129.0.0/16",
         node_number=1, local_blocks=("10.129.1.0/26",), mtu=1450,
     )  # fmt: skip

@@ -20,8 +20,8 @@ from agent.network.base import (
     RESOLVER_PORT,
     Attachment,
     Backend,
-    EndpointWanted,
-    OverlayWanted,
+    DesiredEndpoint,
+    DesiredOverlay,
 )
 from agent.network.netlink import NETFILTER, Netlink
 from agent.network.vips import ruleset
@@ -35,16 +35,16 @@ from tests.integration.network.traffic import PORT, Listeners, open_socket, outc
 
 APP = NetworkId("netapp")
 VIP = "10.128.255.254"
-OVERLAY = OverlayWanted(
+OVERLAY = DesiredOverlay(
     network_id=APP, name="app", vni=4097, subnet="10.128.0.0/16", node_number=1,
     local_blocks=("10.128.0.0/24",),
 )  # fmt: skip
 
 
-def endpoint(*numbers: int, vip: str = VIP, name: str = "web") -> EndpointWanted:
+def endpoint(*numbers: int, vip: str = VIP, name: str = "web") -> DesiredEndpoint:
     """A service whose backends are the tasks of these numbers."""
     backends = tuple(Backend(task_id=TaskId(f"t{n}"), slot=n, address=at(n)) for n in numbers)
-    return EndpointWanted(
+    return DesiredEndpoint(
         service_id=ServiceId(name), service_name=name, network_id=APP, vip=vip, backends=backends
     )
 
@@ -66,7 +66,7 @@ class Tasks:
         """New in every test: the kernel removes a namespace later than it is let go."""
         return TaskId(f"r{self._round}t{number}")
 
-    def sync(self, *endpoints: EndpointWanted) -> None:
+    def sync(self, *endpoints: DesiredEndpoint) -> None:
         self.host.run(self.host.dataplane.sync([OVERLAY], endpoints))
 
     def start(self, number: int) -> str:
@@ -488,7 +488,7 @@ def test_five_hundred_backends_and_two_hundred_services(tasks: Tasks) -> None:
         Backend(task_id=TaskId(f"b{n}"), slot=n, address=f"10.128.{n // 200}.{n % 200 + 2}")
         for n in range(500)
     )
-    big = EndpointWanted(
+    big = DesiredEndpoint(
         service_id=ServiceId("web"), service_name="web", network_id=APP, vip=VIP, backends=many
     )
     tasks.sync(big, *others)

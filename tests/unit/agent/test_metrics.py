@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import pytest
 
 from agent.metrics import AgentCollector
-from agent.network.base import Attachment, OverlayWanted, Peer, Underlay
+from agent.network.base import Attachment, DesiredOverlay, Peer, Underlay
 from agent.network.fake import FakeDataplane
 from agent.network.overlay.fake import Fabric
 from pyswarm_core.ids import NetworkId, TaskId
 
-NETWORK = OverlayWanted(
+NETWORK = DesiredOverlay(
     network_id=NetworkId("net"), name="net", vni=4097, subnet="10.1.0.0/16", node_number=1,
     local_blocks=("10.1.1.0/26",),
     peers=(Peer(node_number=2, address="192.0.2.2", blocks=("10.1.2.0/26",)),),

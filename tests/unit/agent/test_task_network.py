@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.assigned import Assigned, AssignedTask, Template
-from agent.network.base import EndpointWanted
+from agent.network.base import DesiredEndpoint
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.objects import TaskStatus
 from pyswarm_core.specs import ContainerSpec, DnsConfig, NetworkAttachment, TaskSpec
@@ -91,7 +91,7 @@ async def test_a_task_on_no_network_has_a_namespace_and_no_address(tmp_path: Pat
 
 async def test_an_adopted_task_is_answered_again_from_what_is_on_disk(tmp_path: Path) -> None:
     host = Host(tmp_path)
-    endpoint = EndpointWanted(service_id=ServiceId("s"), service_name="web", network_id=NET)
+    endpoint = DesiredEndpoint(service_id=ServiceId("s"), service_name="web", network_id=NET)
     await run(host, NET, dns_config=DnsConfig(nameservers=("192.0.2.1",)))
     async with host.worker():
         said = Assigned(True, 2, (), (), (OVERLAY,), (), endpoints=(endpoint,))
@@ -99,7 +99,7 @@ async def test_an_adopted_task_is_answered_again_from_what_is_on_disk(tmp_path: 
         await host.overlays.settled()
     host.resolvers.open_for.clear()
     host.resolvers.opened.clear()
-    host.resolvers.know((), ())
+    host.resolvers.replace((), ())
     async with host.worker():
         await host.resolvers.opened.wait()
         assert host.resolvers.endpoints == (endpoint,)

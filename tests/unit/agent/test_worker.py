@@ -13,13 +13,13 @@ from agent import preparation
 from agent.assigned import Assigned, AssignedTask, Template
 from agent.images.base import Credentials, Image
 from agent.images.fake import FakeImages, FakeRegistry
-from agent.network.base import OverlayWanted, Published, Underlay
+from agent.network.base import DesiredOverlay, Published, Underlay
 from agent.network.dns.fake import FakeResolvers
 from agent.network.fake import FakeDataplane
 from agent.network.overlay.fake import Fabric
 from agent.outbox import Outbox
 from agent.overlays.overlays import Overlays
-from agent.overlays.plan import Kept, Plan
+from agent.overlays.plan import Plan, SavedPlan
 from agent.preparation import PREPARING_AT_ONCE, Preparation
 from agent.records import Records
 from agent.runtime.base import ContainerConfig, LogLimits
@@ -45,7 +45,7 @@ from pyswarm_core.states import TaskState
 
 NODE = NodeId("n1")
 NET = NetworkId("net1")
-OVERLAY = OverlayWanted(
+OVERLAY = DesiredOverlay(
     network_id=NET,
     name="app",
     subnet="10.128.0.0/16",
@@ -234,7 +234,7 @@ async def test_ports_of_a_task_that_nobody_remembers_are_withdrawn(tmp_path: Pat
     left = Published(
         task_id=TaskId("t9"), network_id=NET, address="10.128.0.9", ports=(host_port(53),)
     )
-    kept = msgspec.json.encode(Kept((OVERLAY,), (), (left,)))
+    kept = msgspec.json.encode(SavedPlan((OVERLAY,), (), (left,)))
     (tmp_path / "overlays.json").write_bytes(kept)
     async with host.worker(), asyncio.timeout(30):
         while host.dataplane.published or not host.dataplane.overlay.kernel.links:

@@ -2,11 +2,11 @@
 
 import pytest
 
-from agent.network.base import Drift, OverlayWanted, Peer, Underlay
+from agent.network.base import DesiredOverlay, Drift, Peer, Underlay
 from agent.network.names import Names
-from agent.network.overlay.plan import difference, drifts, wanted
+from agent.network.overlay.plan import desired_state, difference, drifts
 from agent.network.state import KernelState
-from agent.network.trace.differences import Chosen, of_plan, of_route
+from agent.network.trace.differences import ChosenRoute, of_plan, of_route
 from pyswarm_core.ids import NetworkId, TaskId
 
 NAMES = Names("abc")
@@ -22,7 +22,7 @@ def test_everything_of_the_network_that_the_kernel_lacks_concerns_it_and_nothing
     None
 ):
     overlays = [
-        OverlayWanted(
+        DesiredOverlay(
             network_id=network, name=network, vni=vni, subnet=f"10.{vni}.0.0/16", node_number=1,
             local_blocks=(f"10.{vni}.0.0/26",),
             peers=(Peer(node_number=2, address="192.0.2.2", blocks=(f"10.{vni}.0.64/26",)),),
@@ -30,7 +30,7 @@ def test_everything_of_the_network_that_the_kernel_lacks_concerns_it_and_nothing
         for network, vni in ((APP, 10), (OTHER, 20))
     ]  # fmt: skip
     plans = [
-        wanted(some, NAMES, Underlay(address="192.0.2.1"), 1500, {})
+        desired_state(some, NAMES, Underlay(address="192.0.2.1"), 1500, {})
         for some in (overlays, overlays[1:])
     ]
     missing = [drifts(difference(plans[0], found)) for found in (plans[1], KernelState())]
@@ -64,13 +64,13 @@ def test_a_difference_is_placed_where_it_matters(drift: Drift, where: str | None
 @pytest.mark.parametrize(
     ("route", "where"),
     [
-        (Chosen(device=VXLAN, via="240.0.0.2"), None),
-        (Chosen(device=BRIDGE), None),
-        (Chosen(device="tun0", source="10.8.0.2"), "route"),
-        (Chosen(), "peer"),
+        (ChosenRoute(device=VXLAN, via="240.0.0.2"), None),
+        (ChosenRoute(device=BRIDGE), None),
+        (ChosenRoute(device="tun0", source="10.8.0.2"), "route"),
+        (ChosenRoute(), "peer"),
     ],
 )
-def test_a_route_must_lead_into_the_network(route: Chosen, where: str | None) -> None:
+def test_a_route_must_lead_into_the_network(route: ChosenRoute, where: str | None) -> None:
     found = list(of_route(route, NAMES, APP, "10.10.0.66"))
     assert [one.where for one in found] == ([where] if where else [])
     assert all(str(route) in one.text and "10.10.0.66" in one.text for one in found)

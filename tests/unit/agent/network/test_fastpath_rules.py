@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from agent.network.base import Attachment, OverlayWanted, Peer
+from agent.network.base import Attachment, DesiredOverlay, Peer
 from agent.network.fastpath.base import Routed
 from agent.network.fastpath.rules import fast_path_table, users
 from agent.network.filter.table import Table, change, whole
@@ -17,7 +17,7 @@ NAMES = Names("abc")
 APP = NetworkId("app")
 BRIDGE, VXLAN = NAMES.bridge(APP), NAMES.vxlan(APP)
 HOPS = f"hops_{BRIDGE}"
-NETWORK = OverlayWanted(
+NETWORK = DesiredOverlay(
     network_id=APP, name="app", vni=4096, subnet="10.1.0.0/16", local_blocks=("10.1.0.0/26",),
     peers=(
         Peer(node_number=2, address="192.168.0.2", blocks=("10.1.0.64/26",)),
@@ -27,7 +27,7 @@ NETWORK = OverlayWanted(
 
 
 def made(
-    *overlays: OverlayWanted, paths: Mapping[str, int] = NO_PATHS, tasks: Iterable[Plug] = ()
+    *overlays: DesiredOverlay, paths: Mapping[str, int] = NO_PATHS, tasks: Iterable[Plug] = ()
 ) -> Table:
     table = fast_path_table(Routed(overlays, 1500, paths, 0), NAMES, tasks)
     assert table is not None

@@ -8,15 +8,15 @@ import pytest
 from agent.network import nft
 from agent.network.base import (
     Backend,
-    EndpointWanted,
+    DesiredEndpoint,
+    DesiredOverlay,
     NetworkFailed,
-    OverlayWanted,
     Peer,
     Published,
     Underlay,
     host_bridge,
 )
-from agent.network.filter.host import UNSEALED, host_table, part_of, spares
+from agent.network.filter.host import PLAINTEXT, host_table, optional_units, part_of
 from agent.network.filter.keeper import Keeper
 from agent.network.filter.table import (
     Chain,
@@ -40,14 +40,14 @@ OPEN, CLOSED, MESH = NetworkId("open"), NetworkId("closed"), NetworkId("mesh")
 WEB = PortConfig(target_port=80, published_port=8080)
 
 
-def network(network_id: NetworkId, subnet: str, **changes: object) -> OverlayWanted:
-    plain = OverlayWanted(
+def network(network_id: NetworkId, subnet: str, **changes: object) -> DesiredOverlay:
+    plain = DesiredOverlay(
         network_id=network_id, name=network_id, subnet=subnet, vni=4096, local_blocks=()
     )
     return msgspec.structs.replace(plain, **changes)
 
 
-def mesh(**changes: object) -> OverlayWanted:
+def mesh(**changes: object) -> DesiredOverlay:
     peers = (
         Peer(node_number=2, address="192.168.0.2", blocks=("10.9.1.0/26",)),
         Peer(node_number=3, address="192.168.0.3", blocks=()),
@@ -56,9 +56,9 @@ def mesh(**changes: object) -> OverlayWanted:
     return msgspec.structs.replace(base, **changes)
 
 
-def web(*addresses: str, ports: tuple[PortConfig, ...] = (WEB,)) -> EndpointWanted:
+def web(*addresses: str, ports: tuple[PortConfig, ...] = (WEB,)) -> DesiredEndpoint:
     backends = tuple(Backend(TaskId(f"t{n}"), n, a) for n, a in enumerate(addresses, 1))
-    return EndpointWanted(
+    return DesiredEndpoint(
         service_id=ServiceId("web"), service_name="web", network_id=MESH, backends=backends,
         ports=ports,
     )  # fmt: skip
@@ -69,8 +69,8 @@ def led(*ports: PortConfig) -> Published:
 
 
 def table(
-    *overlays: OverlayWanted,
-    endpoints: tuple[EndpointWanted, ...] = (),
+    *overlays: DesiredOverlay,
+    endpoints: tuple[DesiredEndpoint, ...] = (),
     published: tuple[Published, ...] = (),
 ) -> Table:
     made = host_table(overlays, endpoints, published, NAMES, UNDERLAY)
@@ -122,7 +122,7 @@ def test_every_rule_that_ends_a_packets_way_or_changes_it_names_our_own() -> Non
     ours = (
         '"abc-',
         "@internal",
-        "@sealed_tunnels",
+        "@encrypted_tunnels",
         "@mesh_",
         "@forwarded_to",
         "@same_network",
@@ -289,18 +289,19 @@ def test_the_table_is_replaced_in_one_transaction_and_removed_whether_there_or_n
 def test_frames_of_encrypted_networks_alone_are_marked_and_dropped_in_the_clear() -> None:
     plain = network(OPEN, "10.1.0.0/16", vni=4096)
     kept = (EncryptionKey(number=1, secret=bytes(20)),)
-    sealed = [network(CLOSED, "10.2.0.0/16", vni=4098, encryption_keys=kept)]
-    sealed.append(mesh(vni=4097, encryption_keys=kept))
-    made = table(plain, *sealed)
-    tunnels = {f'"{NAMES.vxlan(o.network_id)}"' for o in sealed}
-    assert made.elements["sealed_tunnels"].items == tunnels
+    encrypted = [network(CLOSED, "10.2.0.0/16", vni=4098, encryption_keys=kept)]
+    encrypted.append(mesh(vni=4097, encryption_keys=kept))
+    made = table(plain, *encrypted)
+    tunnels = {f'"{NAMES.vxlan(o.network_id)}"' for o in encrypted}
+    assert made.elements["encrypted_tunnels"].items == tunnels
     frames = "udp dport 4789 @th,96,24 { 4097, 4098 }"
     (into,) = made.chains["input"].rules
     out, *_, mark = made.chains["into_tunnels"].rules
-    assert into == f"{frames} meta ipsec missing counter name {UNSEALED} drop"
-    assert out == f"{frames} rt ipsec missing counter name {UNSEALED} drop"
+    assert into == f"{frames} meta ipsec missing counter name {PLAINTEXT} drop"
+    assert out == f"{frames} rt ipsec missing counter name {PLAINTEXT} drop"
     assert mark == (
-        f"oifname @sealed_tunnels meta mark set meta mark & 0xf00000ff | {NAMES.seal_mark:#x}"
+        "oifname @encrypted_tunnels meta mark set meta mark"
+        f" & 0xf00000ff | {NAMES.encryption_mark:#x}"
     )
     rules = [rule for chain in table(plain).chains.values() for rule in chain.rules]
     assert not any("ipsec" in rule for rule in rules)
@@ -319,9 +320,9 @@ def test_what_the_table_can_do_without_leads_to_hosts_and_ports_and_separates_no
     overlays = [host_bridge("10.127.0.0/16"), network(CLOSED, "10.8.0.0/16", internal=True), mesh()]
     table = host_table(overlays, [web("10.9.0.2")], [], NAMES, UNDERLAY)
     assert table is not None
-    labels = {unit.label for unit in spares(table)}
+    labels = {unit.label for unit in optional_units(table)}
     assert labels == {"entries", "entry_zone", "peers_tasks", "mesh", "mesh_tcp_8080"}
-    assert Unit("mesh", "tcp . 8080 : goto mesh_tcp_8080") in spares(table)
+    assert Unit("mesh", "tcp . 8080 : goto mesh_tcp_8080") in optional_units(table)
 
 
 def test_a_table_without_some_units_has_all_others() -> None:
@@ -366,7 +367,7 @@ async def test_what_nft_refuses_is_found_by_halving_and_left_out(
     monkeypatch.setattr(nft, "refusal", refusal)
     monkeypatch.setattr(nft, "apply", apply)
     monkeypatch.setattr(nft, "listing", nothing)
-    keeper = Keeper("t", generation, spares=lambda table: units(table, {"entries"}, ("mesh_",)))
+    keeper = Keeper("t", generation, optional=lambda table: units(table, {"entries"}, ("mesh_",)))
     await keeper.sync(table)
     assert set(keeper.refused) == bad
     assert runs < 60
@@ -397,7 +398,7 @@ async def test_a_table_that_cannot_be_without_what_nft_refuses_fails(
     monkeypatch.setattr(nft, "refusal", refusal)
     monkeypatch.setattr(nft, "apply", apply)
     table = Table(elements={"entries": Elements("mark", frozenset("12"))}, chains={})
-    keeper = Keeper("t", generation, spares=lambda table: units(table, {"entries"}, ("mesh_",)))
+    keeper = Keeper("t", generation, optional=lambda table: units(table, {"entries"}, ("mesh_",)))
     with pytest.raises(NetworkFailed, match="nft: cannot"):
         await keeper.sync(table)
 
@@ -422,7 +423,7 @@ async def test_a_changed_backend_of_a_published_port_costs_its_own_chain(
     overlays = [host_bridge("10.127.0.0/16"), mesh()]
     known = {overlay.network_id: overlay for overlay in overlays}
 
-    def numbered(number: int, *addresses: str) -> EndpointWanted:
+    def numbered(number: int, *addresses: str) -> DesiredEndpoint:
         port = PortConfig(target_port=80, published_port=1000 + number)
         made = web(*addresses, ports=(port,))
         return msgspec.structs.replace(made, service_id=ServiceId(f"s{number}"))

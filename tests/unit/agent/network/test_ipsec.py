@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.network.base import OverlayWanted, Peer, Underlay
+from agent.network.base import DesiredOverlay, Peer, Underlay
 from agent.network.encryption import ipsec
 from agent.network.encryption.ipsec import (
-    WORN_PACKETS,
+    REKEY_PACKETS,
     Association,
-    Changes,
-    Sealing,
+    IpsecChanges,
+    IpsecState,
+    desired_state,
     difference,
     direction_key,
     spi,
-    wanted,
     worn_key,
 )
 from agent.network.names import MARK_KIND_MASK, Names
@@ -39,9 +39,9 @@ ROTATIONS = [tuple(reversed(ALL[max(0, last - 3) : last])) for last in range(1, 
 
 def network(
     number: int, keys: Sequence[EncryptionKey], name: str = "app", peers: tuple[int, ...] = ()
-) -> OverlayWanted:
+) -> DesiredOverlay:
     """As the host of that number carries it."""
-    return OverlayWanted(
+    return DesiredOverlay(
         network_id=NetworkId(name), name=name, subnet="10.128.0.0/16", vni=4097,
         node_number=number, local_blocks=(), encryption_keys=tuple(keys),
         peers=tuple(
@@ -51,11 +51,11 @@ def network(
     )  # fmt: skip
 
 
-def sealing(number: int, *overlays: OverlayWanted) -> Sealing:
-    return wanted(overlays, NAMES, Underlay(address=ADDRESSES[number]))
+def ipsec_of(number: int, *overlays: DesiredOverlay) -> IpsecState:
+    return desired_state(overlays, NAMES, Underlay(address=ADDRESSES[number]))
 
 
-def towards(made: Sealing, number: int) -> Association:
+def towards(made: IpsecState, number: int) -> Association:
     """What seals packets to the host, by the policy."""
     (policy,) = [one for one in made.policies if one.destination == ADDRESSES[number]]
     (found,) = [
@@ -67,22 +67,22 @@ def towards(made: Sealing, number: int) -> Association:
 
 def test_what_one_host_sends_the_other_opens() -> None:
     for one, other in permutations(ADDRESSES, 2):
-        sent = towards(sealing(one, network(one, ALL[:1])), other)
-        opened = sealing(other, network(other, ALL[:1])).associations
+        sent = towards(ipsec_of(one, network(one, ALL[:1])), other)
+        opened = ipsec_of(other, network(other, ALL[:1])).associations
         assert msgspec.structs.replace(sent, reqid=NAMES.request_id(one)) in opened
 
 
 def test_a_host_that_is_a_rotation_ahead_or_behind_is_understood() -> None:
     for before, after in pairwise(ROTATIONS):
         for mine, yours in ((before, after), (after, before)):
-            sent = towards(sealing(1, network(1, mine)), 2)
-            opened = sealing(2, network(2, yours)).associations
+            sent = towards(ipsec_of(1, network(1, mine)), 2)
+            opened = ipsec_of(2, network(2, yours)).associations
             assert msgspec.structs.replace(sent, reqid=NAMES.request_id(1)) in opened
 
 
 def test_rotating_takes_away_nothing_in_use() -> None:
     for before, after in pairwise(ROTATIONS):
-        old, new = sealing(1, network(1, before)), sealing(1, network(1, after))
+        old, new = ipsec_of(1, network(1, before)), ipsec_of(1, network(1, after))
         changes = difference(new, old)
         assert (changes.replace, changes.drop_policies) == ((), ())
         assert towards(old, 2) in new.associations, "packets may be on their way out by it"
@@ -101,7 +101,7 @@ def test_no_two_directions_and_no_two_keys_share_a_secret() -> None:
 
 def test_names_of_associations_are_unique_and_allowed() -> None:
     for keys in ROTATIONS:
-        made = sealing(1, network(1, keys)).associations
+        made = ipsec_of(1, network(1, keys)).associations
         assert len({one.name for one in made}) == len(made)
     assert min(spi(key, source) for key in range(1, 600) for source in (1, 7)) >= 256
 
@@ -109,10 +109,10 @@ def test_names_of_associations_are_unique_and_allowed() -> None:
 def test_a_host_has_one_policy_per_peer_of_all_its_encrypted_networks() -> None:
     plain = network(1, ())
     one, two = network(1, ALL[:1], "one", (2,)), network(1, ALL[:1], "two", (2, 3))
-    assert sealing(1, plain) == Sealing()
-    made = sealing(1, plain, one, two)
+    assert ipsec_of(1, plain) == IpsecState()
+    made = ipsec_of(1, plain, one, two)
     assert sorted(policy.destination for policy in made.policies) == [ADDRESSES[2], ADDRESSES[3]]
-    assert {policy.mark for policy in made.policies} == {NAMES.seal_mark}
+    assert {policy.mark for policy in made.policies} == {NAMES.encryption_mark}
 
 
 def test_a_network_that_is_being_left_has_no_say_in_the_keys() -> None:
@@ -121,17 +121,17 @@ def test_a_network_that_is_being_left_has_no_say_in_the_keys() -> None:
         ALL[0], created_at=Instant(99)
     )])):  # fmt: skip
         for order in ((leaving, made), (made, leaving)):
-            assert sealing(1, *order) == sealing(1, made)
+            assert ipsec_of(1, *order) == ipsec_of(1, made)
 
 
 def test_the_mark_is_never_one_of_the_meshs_nor_none() -> None:
     for fleet in ("a", "abc", "zz9", "psw", "0"):
-        mark = Names(fleet).seal_mark
+        mark = Names(fleet).encryption_mark
         assert mark & 0xFF == mark & MARK_KIND_MASK == 0
         assert mark
 
 
-def sealed_bytes(packet: int) -> int:
+def encrypted_bytes(packet: int) -> int:
     """The length on the wire of a network's packet: VXLAN in UDP in ESP in IPv4."""
     datagram = 8 + 8 + 14 + packet
     encrypted = datagram + 2 + -(datagram + 2) % 4
@@ -140,17 +140,17 @@ def sealed_bytes(packet: int) -> int:
 
 @given(st.integers(200, 65535))
 def test_the_mtu_is_the_largest_that_fits(underlay: int) -> None:
-    mtu = ipsec.sealed_mtu(underlay)
-    assert sealed_bytes(mtu) <= underlay < sealed_bytes(mtu + 1)
+    mtu = ipsec.encrypted_mtu(underlay)
+    assert encrypted_bytes(mtu) <= underlay < encrypted_bytes(mtu + 1)
 
 
 def test_a_network_gets_the_mtu_of_what_it_is() -> None:
-    sealed, plain = network(1, ALL[:1]), network(1, ())
-    assert (network_mtu(sealed, 1500), network_mtu(plain, 1500)) == (1416, 1450)
-    assert network_mtu(msgspec.structs.replace(sealed, mtu=1300), 1500) == 1300
+    encrypted, plain = network(1, ALL[:1]), network(1, ())
+    assert (network_mtu(encrypted, 1500), network_mtu(plain, 1500)) == (1416, 1450)
+    assert network_mtu(msgspec.structs.replace(encrypted, mtu=1300), 1500) == 1300
 
 
-def applied(found: Sealing, changes: Changes) -> Sealing:
+def applied(found: IpsecState, changes: IpsecChanges) -> IpsecState:
     """What the kernel holds afterwards. It refuses what has the name of something there."""
     states = {one.name: one for one in found.associations}
     for one in changes.replace:
@@ -164,56 +164,56 @@ def applied(found: Sealing, changes: Changes) -> Sealing:
         del policies[policy.name]
     for one in changes.drop:
         del states[one.name]
-    return Sealing(frozenset(states.values()), frozenset(policies.values()))
+    return IpsecState(frozenset(states.values()), frozenset(policies.values()))
 
 
 HOLDINGS = st.builds(
-    lambda rotation, peers: sealing(1, network(1, ROTATIONS[rotation], peers=peers)),
+    lambda rotation, peers: ipsec_of(1, network(1, ROTATIONS[rotation], peers=peers)),
     st.integers(0, 5),
     st.sampled_from([(2,), (3,), (2, 3)]),
-) | st.just(Sealing())
+) | st.just(IpsecState())
 
 
 @given(HOLDINGS, HOLDINGS)
-def test_a_difference_applied_leaves_none(want: Sealing, found: Sealing) -> None:
-    assert applied(found, difference(want, found)) == want
-    assert difference(want, want) == Changes()
+def test_a_difference_applied_leaves_none(desired: IpsecState, found: IpsecState) -> None:
+    assert applied(found, difference(desired, found)) == desired
+    assert difference(desired, desired) == IpsecChanges()
 
 
 def test_an_association_with_another_key_is_made_anew() -> None:
-    want = sealing(1, network(1, ALL[:1]))
-    odd, *others = sorted(want.associations)
-    found = Sealing(
-        frozenset({msgspec.structs.replace(odd, key=b"x" * 20), *others}), want.policies
+    desired = ipsec_of(1, network(1, ALL[:1]))
+    odd, *others = sorted(desired.associations)
+    found = IpsecState(
+        frozenset({msgspec.structs.replace(odd, key=b"x" * 20), *others}), desired.policies
     )
-    changes = difference(want, found)
+    changes = difference(desired, found)
     assert [one.name for one in changes.replace] == [one.name for one in changes.add] == [odd.name]
-    assert applied(found, changes) == want
+    assert applied(found, changes) == desired
 
 
 def test_a_kernel_that_hides_keys_is_believed() -> None:
-    want = sealing(1, network(1, ALL[:1]))
-    hidden = {msgspec.structs.replace(one, key=bytes(20)) for one in want.associations}
-    assert difference(want, Sealing(frozenset(hidden), want.policies)) == Changes()
+    desired = ipsec_of(1, network(1, ALL[:1]))
+    hidden = {msgspec.structs.replace(one, key=bytes(20)) for one in desired.associations}
+    assert difference(desired, IpsecState(frozenset(hidden), desired.policies)) == IpsecChanges()
 
 
 @pytest.mark.parametrize("lost", ["associations", "policies"])
 def test_drift_names_what_is_lost_and_no_key(lost: str) -> None:
-    want = sealing(1, network(1, ALL[:1]))
-    found = msgspec.structs.replace(want, **{lost: frozenset()})
-    told = ipsec.drifts(difference(want, found))
+    desired = ipsec_of(1, network(1, ALL[:1]))
+    found = msgspec.structs.replace(desired, **{lost: frozenset()})
+    told = ipsec.drifts(difference(desired, found))
     assert {(drift.kind, drift.detail.split()[0]) for drift in told} == {
         ("xfrm", {"associations": "state", "policies": "policy"}[lost])
     }
-    assert not any(one.key.hex() in str(told) for one in want.associations)
+    assert not any(one.key.hex() in str(told) for one in desired.associations)
 
 
 def test_a_key_is_worn_once_half_of_an_associations_packets_are_sent() -> None:
     first, second = network(1, ROTATIONS[0]), network(1, ROTATIONS[2])
     assert worn_key([], {}) == worn_key([first], {}) == 0
-    assert worn_key([first], {spi(1, 1): WORN_PACKETS - 1}) == 0
-    assert worn_key([first], {spi(1, 1): WORN_PACKETS}) == 1
+    assert worn_key([first], {spi(1, 1): REKEY_PACKETS - 1}) == 0
+    assert worn_key([first], {spi(1, 1): REKEY_PACKETS}) == 1
     # The key that was sent with before does not matter, nor does what others send.
-    full = {spi(1, 1): WORN_PACKETS, spi(2, 7): WORN_PACKETS, spi(3, 1): WORN_PACKETS}
+    full = {spi(1, 1): REKEY_PACKETS, spi(2, 7): REKEY_PACKETS, spi(3, 1): REKEY_PACKETS}
     assert worn_key([second], full) == 0
-    assert worn_key([second], full | {spi(2, 1): WORN_PACKETS}) == 2
+    assert worn_key([second], full | {spi(2, 1): REKEY_PACKETS}) == 2

@@ -11,7 +11,7 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from agent.network import message
-from agent.network.state import Address, Fdb, Link, Neighbour, Route, Rule
+from agent.network.state import DeviceAddress, Fdb, Link, Neighbour, Route, Rule
 
 VXLAN = Link(
     name="abc-x1", kind="vxlan", mac="02:70:00:00:00:01", mtu=1450, vni=4097,
@@ -77,7 +77,7 @@ def test_neighbours_fdb_entries_and_addresses_say_what_others_read() -> None:
     assert neighbour.get_attr("NDA_LLADDR") == VXLAN.mac
     fdb = message.fdb(5, Fdb("x", VXLAN.mac, "192.168.0.2"))
     assert message.read_neighbour(fdb[16:]) == (5, "192.168.0.2", VXLAN.mac)
-    address = parsed(ifaddrmsg, message.address(5, Address("x", "10.1.0.1/26")))
+    address = parsed(ifaddrmsg, message.address(5, DeviceAddress("x", "10.1.0.1/26")))
     assert (address["prefixlen"], address.get_attr("IFA_LOCAL")) == (26, "10.1.0.1")
 
 
@@ -87,7 +87,8 @@ def test_what_is_said_of_ipv6_is_what_others_read() -> None:
     assert (other["family"], other.get_attr("NDA_DST")) == (AF_INET6, "fe80::1")
     assert message.read_neighbour(neighbour[16:]) == (5, "fe80::1", VXLAN.mac)
     for data in (
-        message.address(5, Address("x", "fd00::1/122")), message.inside_address(5, "fd00::1/122"),
+        message.address(5, DeviceAddress("x", "fd00::1/122")),
+        message.inside_address(5, "fd00::1/122"),
     ):  # fmt: skip
         address = parsed(ifaddrmsg, data)
         assert (address["family"], address["prefixlen"]) == (AF_INET6, 122)

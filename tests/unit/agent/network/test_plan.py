@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.network.base import OverlayWanted, Peer, Underlay, host_bridge
+from agent.network.base import DesiredOverlay, Peer, Underlay, host_bridge
 from agent.network.names import Names, gateway_mac, link_local, next_hop6, vtep_mac
-from agent.network.overlay.plan import Changes, difference, drifts, wanted
-from agent.network.state import Address, Fdb, KernelState, Neighbour, Route, Rule, Setting
+from agent.network.overlay.plan import KernelChanges, desired_state, difference, drifts
+from agent.network.state import DeviceAddress, Fdb, KernelState, Neighbour, Route, Rule, Setting
 from pyswarm_core.ids import NetworkId
 
 NAMES = Names("abc")
@@ -21,15 +21,15 @@ def peer(number: int, *blocks: str) -> Peer:
     return Peer(node_number=number, address=f"192.168.0.{number}", blocks=blocks)
 
 
-def network(*peers: Peer, mtu: int = 0, vni: int = 4096) -> OverlayWanted:
-    return OverlayWanted(
+def network(*peers: Peer, mtu: int = 0, vni: int = 4096) -> DesiredOverlay:
+    return DesiredOverlay(
         network_id=APP, name="app", subnet="10.128.0.0/16", vni=vni, node_number=1, mtu=mtu,
         local_blocks=("10.128.0.0/26",), peers=peers,
     )  # fmt: skip
 
 
-def state(*overlays: OverlayWanted, ports: dict[str, str] | None = None) -> KernelState:
-    return wanted(overlays, NAMES, UNDERLAY, 1500, ports or {})
+def state(*overlays: DesiredOverlay, ports: dict[str, str] | None = None) -> KernelState:
+    return desired_state(overlays, NAMES, UNDERLAY, 1500, ports or {})
 
 
 def test_a_peer_costs_a_route_per_block_and_one_neighbour_and_fdb_entry() -> None:
@@ -74,9 +74,9 @@ def test_a_host_without_tasks_of_the_mesh_reaches_all_and_needs_no_return_path()
 
 
 def test_localhost_may_leave_only_by_devices_that_published_ports_lead_to() -> None:
-    def settings(overlay: OverlayWanted, *published: NetworkId) -> set[str]:
-        want = wanted([overlay], NAMES, UNDERLAY, 1500, {}, published=published)
-        return {s.path.split("/")[2] for s in want.settings if s.path.endswith("route_localnet")}
+    def settings(overlay: DesiredOverlay, *published: NetworkId) -> set[str]:
+        desired = desired_state([overlay], NAMES, UNDERLAY, 1500, {}, published=published)
+        return {s.path.split("/")[2] for s in desired.settings if s.path.endswith("route_localnet")}
 
     assert settings(network()) == set()
     assert settings(network(), APP) == {BRIDGE, VXLAN}
@@ -97,9 +97,9 @@ def test_a_dual_stack_network_has_all_twice_but_for_the_fdb() -> None:
     }
     assert both.neighbours - four.neighbours == {Neighbour(VXLAN, far, vtep_mac(2))}
     assert both.addresses - four.addresses == {
-        Address(BRIDGE, "fd00:128::1/122"),
-        Address(BRIDGE, f"{link_local(gateway_mac(APP))}/64"),
-        Address(VXLAN, f"{next_hop6(1)}/64"),
+        DeviceAddress(BRIDGE, "fd00:128::1/122"),
+        DeviceAddress(BRIDGE, f"{link_local(gateway_mac(APP))}/64"),
+        DeviceAddress(VXLAN, f"{next_hop6(1)}/64"),
     }
     assert (both.links, both.fdb) == (four.links, four.fdb)
     assert {
@@ -136,7 +136,7 @@ def test_a_dual_stack_mesh_has_a_return_path_of_each_version() -> None:
     }  # fmt: skip
     lost = next(rule for rule in made.rules if rule.iif and rule.six)
     changes = difference(made, msgspec.structs.replace(made, rules=made.rules - {lost}))
-    assert changes == Changes(add_rules=(lost,))
+    assert changes == KernelChanges(add_rules=(lost,))
     assert drifts(changes)[0].detail.startswith("-6 ")
 
 
@@ -146,13 +146,13 @@ def test_a_device_of_a_mac_has_the_address_that_the_kernel_would_give_it() -> No
 
 
 def test_a_lost_rule_is_drift_and_made_again() -> None:
-    want = state(msgspec.structs.replace(network(peer(2)), ingress=True))
-    lost = next(rule for rule in want.rules if rule.iif)
-    found = msgspec.structs.replace(want, rules=want.rules - {lost})
-    changes = difference(want, found)
-    assert changes == Changes(add_rules=(lost,))
+    desired = state(msgspec.structs.replace(network(peer(2)), ingress=True))
+    lost = next(rule for rule in desired.rules if rule.iif)
+    found = msgspec.structs.replace(desired, rules=desired.rules - {lost})
+    changes = difference(desired, found)
+    assert changes == KernelChanges(add_rules=(lost,))
     assert [drift.kind for drift in drifts(changes)] == ["rule"]
-    assert difference(found, want) == Changes(drop_rules=(lost,))
+    assert difference(found, desired) == KernelChanges(drop_rules=(lost,))
 
 
 def test_two_fleets_keep_their_tables_and_rules_apart() -> None:
@@ -163,7 +163,7 @@ def test_two_fleets_keep_their_tables_and_rules_apart() -> None:
 
 
 def test_the_bridge_has_the_first_address_of_each_block() -> None:
-    assert state(network()).addresses == {Address(BRIDGE, "10.128.0.1/26")}
+    assert state(network()).addresses == {DeviceAddress(BRIDGE, "10.128.0.1/26")}
 
 
 def test_what_is_in_no_block_is_unreachable() -> None:
@@ -181,7 +181,7 @@ def test_the_mtu_is_the_underlays_less_the_tunnels_cost(mtu: int, vni: int, expe
 def test_routes_to_a_host_that_gets_no_full_packets_say_so(path: int, mtu: int) -> None:
     overlay = msgspec.structs.replace(network(peer(2, "10.128.1.0/26")), subnet6="fd00:128::/64")
     paths = {"192.168.0.2": path}
-    made = wanted([overlay], NAMES, UNDERLAY, 1500, {}, paths=paths)
+    made = desired_state([overlay], NAMES, UNDERLAY, 1500, {}, paths=paths)
     assert {route.mtu for route in made.routes if route.via} == {mtu}
     assert {link.mtu for link in made.links.values()} == {1450}
 
@@ -189,7 +189,7 @@ def test_routes_to_a_host_that_gets_no_full_packets_say_so(path: int, mtu: int) 
 def test_a_narrow_way_counts_where_the_users_own_mtu_is_larger() -> None:
     def mtus(mtu: int) -> set[int]:
         overlays = [network(peer(2, "10.128.1.0/26"), mtu=mtu)]
-        made = wanted(overlays, NAMES, UNDERLAY, 1500, {}, paths={"192.168.0.2": 1400})
+        made = desired_state(overlays, NAMES, UNDERLAY, 1500, {}, paths={"192.168.0.2": 1400})
         return {route.mtu for route in made.routes if route.via}
 
     assert (mtus(1350), mtus(1351)) == ({0}, {1350})
@@ -203,8 +203,8 @@ def test_the_host_bridge_is_a_bridge_and_nothing_else() -> None:
 
 
 def test_nothing_found_means_all_is_made() -> None:
-    want = state(network(peer(2, "10.128.1.0/26")))
-    changes = difference(want, KernelState())
+    desired = state(network(peer(2, "10.128.1.0/26")))
+    changes = difference(desired, KernelState())
     assert {link.name for link in changes.make_links} == {BRIDGE, VXLAN}
     assert len(changes.add_routes) == 3
     assert Setting("ipv4/ip_forward", "1") in changes.settings
@@ -213,14 +213,14 @@ def test_nothing_found_means_all_is_made() -> None:
 def test_nothing_wanted_means_the_devices_go_and_take_all_with_them() -> None:
     changes = difference(KernelState(), state(network(peer(2, "10.128.1.0/26"))))
     last_resort = Route(dst="10.128.0.0/16", metric=NAMES.last_resort_metric)
-    expected = Changes(drop_links=tuple(sorted((BRIDGE, VXLAN))), drop_routes=(last_resort,))
+    expected = KernelChanges(drop_links=tuple(sorted((BRIDGE, VXLAN))), drop_routes=(last_resort,))
     assert changes == expected
 
 
 def test_a_changed_entry_is_replaced_and_not_removed_afterwards() -> None:
     found = state(network(peer(2, "10.128.1.0/26")))
-    want = state(network(peer(3, "10.128.1.0/26")))
-    changes = difference(want, found)
+    desired = state(network(peer(3, "10.128.1.0/26")))
+    changes = difference(desired, found)
     assert [route.via for route in changes.add_routes] == ["240.0.0.3"]
     assert changes.drop_routes == ()
     assert changes.add_neighbours == (Neighbour(VXLAN, "240.0.0.3", vtep_mac(3)),)
@@ -243,16 +243,16 @@ def test_an_mtu_is_changed_without_touching_the_mac() -> None:
 
 
 def test_ports_off_their_bridge_are_plugged_and_missing_ones_reported() -> None:
-    want = state(network(), ports={"abc-t1": BRIDGE, "abc-t2": BRIDGE, "abc-t3": BRIDGE})
+    desired = state(network(), ports={"abc-t1": BRIDGE, "abc-t2": BRIDGE, "abc-t3": BRIDGE})
     ports = {"abc-t1": "", "abc-t2": BRIDGE, "abc-t9": ""}
-    changes = difference(want, msgspec.structs.replace(want, ports=ports))
+    changes = difference(desired, msgspec.structs.replace(desired, ports=ports))
     assert (changes.set_ports, changes.lost_ports) == (("abc-t1",), ("abc-t3",))
 
 
 def test_drift_is_told_in_words() -> None:
-    want = state(network(peer(2, "10.128.1.0/26")))
-    found = msgspec.structs.replace(want, fdb=frozenset())
-    told = [(drift.kind, drift.detail) for drift in drifts(difference(want, found))]
+    desired = state(network(peer(2, "10.128.1.0/26")))
+    found = msgspec.structs.replace(desired, fdb=frozenset())
+    told = [(drift.kind, drift.detail) for drift in drifts(difference(desired, found))]
     assert told == [("fdb", f"{vtep_mac(2)} dst 192.168.0.2 dev {VXLAN}")]
 
 
@@ -265,11 +265,11 @@ PEERS = st.lists(st.integers(min_value=2, max_value=9), unique=True, max_size=5)
 def test_prop_a_difference_names_exactly_what_differs(
     before: list[Peer], after: list[Peer]
 ) -> None:
-    found, want = state(network(*before)), state(network(*after))
-    changes = difference(want, found)
-    assert found.routes - set(changes.drop_routes) | set(changes.add_routes) == want.routes
-    assert found.fdb - set(changes.drop_fdb) | set(changes.add_fdb) == want.fdb
-    assert difference(want, want) == Changes()
+    found, desired = state(network(*before)), state(network(*after))
+    changes = difference(desired, found)
+    assert found.routes - set(changes.drop_routes) | set(changes.add_routes) == desired.routes
+    assert found.fdb - set(changes.drop_fdb) | set(changes.add_fdb) == desired.fdb
+    assert difference(desired, desired) == KernelChanges()
 
 
 def test_device_names_fit_and_differ_by_fleet_network_and_kind() -> None:

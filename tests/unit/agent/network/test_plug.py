@@ -4,9 +4,9 @@ import msgspec
 import pytest
 
 from agent.network import message
-from agent.network.base import Attachment, OverlayWanted
+from agent.network.base import Attachment, DesiredOverlay
 from agent.network.names import Names, gateway_mac
-from agent.network.overlay.plug import Plug, Six, inside_messages, plugs
+from agent.network.overlay.plug import Ipv6Interface, Plug, inside_messages, plugs
 from agent.network.state import Neighbour, Route, Rule
 from pyswarm_core.ids import NetworkId, TaskId
 
@@ -14,8 +14,8 @@ NAMES = Names("abc")
 APP, PLAIN, MESH = NetworkId("app"), NetworkId("plain"), NetworkId("mesh")
 
 
-def network(network_id: NetworkId, prefix: str, six: str = "", **changes: object) -> OverlayWanted:
-    made = OverlayWanted(
+def network(network_id: NetworkId, prefix: str, six: str = "", **changes: object) -> DesiredOverlay:
+    made = DesiredOverlay(
         network_id=network_id, name=network_id, subnet=f"{prefix}.0.0/16", vni=4096,
         local_blocks=(f"{prefix}.0.0/26",), subnet6=six,
     )  # fmt: skip
@@ -26,7 +26,7 @@ DUAL = network(APP, "10.1", "fd01::/64")
 FOUR = network(PLAIN, "10.2")
 
 
-def wiring(*overlays: OverlayWanted) -> tuple[Plug, ...]:
+def wiring(*overlays: DesiredOverlay) -> tuple[Plug, ...]:
     places = [
         Attachment(
             network_id=overlay.network_id, ifname=f"eth{n}",
@@ -46,7 +46,7 @@ def test_a_network_of_one_version_is_wired_as_if_there_were_no_other() -> None:
 
 def test_ipv6_follows_from_ipv4() -> None:
     (plug,) = wiring(DUAL)
-    assert plug.six == Six(
+    assert plug.six == Ipv6Interface(
         cidr="fd01::2/122", gateway=Neighbour("eth0", "fd01::1", gateway_mac(APP))
     )
     assert plug.routes == (
@@ -79,7 +79,7 @@ def test_answers_of_each_version_leave_by_the_mesh() -> None:
     ("overlays", "kept_off"), [((FOUR,), []), ((DUAL,), []), ((FOUR, DUAL), [64])]
 )
 def test_beside_a_dual_stack_network_one_without_ipv6_is_kept_off_it(
-    overlays: tuple[OverlayWanted, ...], kept_off: list[int]
+    overlays: tuple[DesiredOverlay, ...], kept_off: list[int]
 ) -> None:
     said = inside_messages(wiring(*overlays), 3)
     assert [n for n in (64, 65) if message.without_ipv6(n) in said] == kept_off

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from agent.network.base import Backend, EndpointWanted, OverlayWanted
+from agent.network.base import Backend, DesiredEndpoint, DesiredOverlay
 from agent.network.threads import KernelThreads
 from agent.network.vips.programs import NetlinkVips
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
@@ -10,8 +10,8 @@ from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 APP, BACK, MESH = NetworkId("app"), NetworkId("back"), NetworkId("mesh")
 
 
-def overlay(network_id: NetworkId, number: int) -> OverlayWanted:
-    return OverlayWanted(
+def overlay(network_id: NetworkId, number: int) -> DesiredOverlay:
+    return DesiredOverlay(
         network_id=network_id,
         name=network_id,
         subnet=f"10.{number}.0.0/16",
@@ -23,9 +23,9 @@ def overlay(network_id: NetworkId, number: int) -> OverlayWanted:
 OVERLAYS = {o.network_id: o for o in (overlay(APP, 1), overlay(BACK, 2), overlay(MESH, 3))}
 
 
-def endpoint(name: str, network_id: NetworkId, vip: str, *addresses: str) -> EndpointWanted:
+def endpoint(name: str, network_id: NetworkId, vip: str, *addresses: str) -> DesiredEndpoint:
     backends = tuple(Backend(TaskId(a), slot, a) for slot, a in enumerate(addresses, 1))
-    return EndpointWanted(
+    return DesiredEndpoint(
         service_id=ServiceId(name),
         service_name=name,
         network_id=network_id,

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 import msgspec
 import pytest
 
-from agent.network.base import Backend, EndpointWanted, OverlayWanted
+from agent.network.base import Backend, DesiredEndpoint, DesiredOverlay
 from agent.network.dns import wire
 from agent.network.dns.resolve import Answer, Directory
 from agent.network.dns.wire import Query
@@ -16,8 +16,8 @@ APP, BACK, MESH = NetworkId("net-app"), NetworkId("net-back"), NetworkId("net-me
 KINDS = {"A": wire.A, "AAAA": wire.AAAA, "PTR": wire.PTR, "ANY": wire.ANY, "MX": 15, "TXT": 16}
 
 
-def overlay(network: NetworkId, prefix: str, **more: object) -> OverlayWanted:
-    base = OverlayWanted(
+def overlay(network: NetworkId, prefix: str, **more: object) -> DesiredOverlay:
+    base = DesiredOverlay(
         network_id=network,
         name=network.removeprefix("net-"),
         subnet=f"{prefix}.0.0/16",
@@ -39,10 +39,10 @@ def endpoint(
     network: NetworkId = APP,
     slots: Sequence[int] = (),
     **more: object,
-) -> EndpointWanted:
+) -> DesiredEndpoint:
     """Backends of slots 1, 2 and so on (or `slots`), whose tasks are called idSLOT."""
     numbers = slots or range(1, len(addresses) + 1)
-    base = EndpointWanted(
+    base = DesiredEndpoint(
         service_id=ServiceId(f"s-{name}"),
         service_name=name,
         network_id=network,
@@ -54,9 +54,9 @@ def endpoint(
     return msgspec.structs.replace(base, **more)
 
 
-def directory(*endpoints: EndpointWanted) -> Directory:
+def directory(*endpoints: DesiredEndpoint) -> Directory:
     made = Directory()
-    made.learn(OVERLAYS, endpoints)
+    made.replace(OVERLAYS, endpoints)
     return made
 
 
@@ -77,7 +77,7 @@ def ask(
     found = known.answer(networks, question(name, kind), turn, wire.UDP_BYTES)
     if found is None:
         return None
-    assert not found.nobody
+    assert not found.unknown
     return [str(ip_address(row)) for row in found.rows]
 
 
@@ -88,7 +88,7 @@ def holder(known: Directory, address: str, networks: Sequence[NetworkId] = (APP,
     )
     if found is None:
         return None
-    assert found.nobody == (not found.rows)
+    assert found.unknown == (not found.rows)
     labels = []
     for row in found.rows:
         while row[0]:
@@ -101,7 +101,7 @@ WEB = endpoint("web", "10.128.0.2", "10.128.0.3", vip="10.128.255.254", aliases=
 
 
 @pytest.mark.parametrize(
-    ("name", "want"),
+    ("name", "expected"),
     [
         ("web", ["10.128.255.254"]),
         ("www", ["10.128.255.254"]),
@@ -118,7 +118,7 @@ WEB = endpoint("web", "10.128.0.2", "10.128.0.3", vip="10.128.255.254", aliases=
         ("3.web", []),
         ("web.3", []),
         ("web.2.id1", ["10.128.0.2"]),
-        ("web.2.nobody", []),
+        ("web.2.unknown", []),
         ("db", None),
         ("tasks.db", None),
         ("tasks", None),
@@ -131,8 +131,8 @@ WEB = endpoint("web", "10.128.0.2", "10.128.0.3", vip="10.128.255.254", aliases=
         (".", None),
     ],
 )  # fmt: skip
-def test_names_of_a_service(name: str, want: list[str] | None) -> None:
-    assert ask(directory(WEB), name) == want
+def test_names_of_a_service(name: str, expected: list[str] | None) -> None:
+    assert ask(directory(WEB), name) == expected
 
 
 def test_without_a_virtual_address_the_name_is_its_backends() -> None:
@@ -213,7 +213,7 @@ def test_networks_that_were_not_joined_are_not_seen() -> None:
 def test_the_meshs_network_has_no_names() -> None:
     known = directory(endpoint("web", "10.130.0.3", vip="10.130.255.254", network=MESH))
     assert ask(known, "web", networks=(APP, MESH)) is None
-    assert known.has_way_out((BACK, MESH))
+    assert known.has_external_network((BACK, MESH))
 
 
 def test_addresses_of_six_follow_from_those_of_four() -> None:
@@ -290,11 +290,11 @@ def test_half_an_address_is_not_ours(name: str) -> None:
 def test_what_is_learnt_replaces_what_was_known() -> None:
     known = directory(WEB)
     assert ask(known, "2.web") == ["10.128.0.3"]
-    known.learn(OVERLAYS, [msgspec.structs.replace(WEB, backends=WEB.backends[:1])])
+    known.replace(OVERLAYS, [msgspec.structs.replace(WEB, backends=WEB.backends[:1])])
     assert ask(known, "2.web") == []
-    known.learn(OVERLAYS, [endpoint("db", "10.128.0.7")])
+    known.replace(OVERLAYS, [endpoint("db", "10.128.0.7")])
     assert (ask(known, "web"), ask(known, "db")) == (None, ["10.128.0.7"])
-    known.learn((), ())
+    known.replace((), ())
     assert ask(known, "db") is None
 
 
@@ -303,18 +303,18 @@ def test_what_did_not_change_is_not_looked_at_again() -> None:
     known = directory(WEB, other)
     assert ask(known, "db") == ["10.128.0.7"]
     before = known._pages[APP]
-    known.learn(OVERLAYS, [WEB, other])
+    known.replace(OVERLAYS, [WEB, other])
     assert known._pages[APP] is before
-    known.learn(OVERLAYS, [msgspec.structs.replace(WEB, vip=""), other])
+    known.replace(OVERLAYS, [msgspec.structs.replace(WEB, vip=""), other])
     assert known._pages[APP] is not before
     assert known._pages[APP]._entries[other.key] is before._entries[other.key]
 
 
 def test_a_way_out_is_any_network_that_is_not_internal() -> None:
     known = directory()
-    assert known.has_way_out((APP, BACK))
-    assert not known.has_way_out((BACK,))
-    assert not known.has_way_out(())
+    assert known.has_external_network((APP, BACK))
+    assert not known.has_external_network((BACK,))
+    assert not known.has_external_network(())
 
 
 def test_an_answer_of_ours_without_rows_is_no_name_error() -> None:
@@ -325,7 +325,7 @@ def test_a_change_leads_to_what_learning_all_anew_would() -> None:
     web = endpoint("web", "10.128.0.2", aliases=("www", "shared"))
     db = endpoint("db", "10.128.0.9", aliases=("shared",))
     hidden = endpoint("mesh", "10.130.0.2", network=MESH)
-    steps: list[tuple[EndpointWanted, EndpointWanted | None]] = [
+    steps: list[tuple[DesiredEndpoint, DesiredEndpoint | None]] = [
         (web, endpoint("web", "10.128.0.2", "10.128.0.3", aliases=("www", "shared"))),
         (web, endpoint("web", "10.128.0.3", aliases=("shared", "new"))),
         (db, None),
@@ -339,7 +339,7 @@ def test_a_change_leads_to_what_learning_all_anew_would() -> None:
         for old, new in steps:
             if asked:
                 ask(known, "web")
-            known.change({old.key: new})
+            known.update({old.key: new})
             now.pop(old.key, None)
             if new is not None:
                 now[new.key] = new
@@ -351,5 +351,5 @@ def test_a_change_leads_to_what_learning_all_anew_would() -> None:
                 reverse = question(ip_address(address).reverse_pointer, "PTR")
                 answers = [one.answer((APP,), reverse, 0, 512) for one in (known, fresh)]
                 assert answers[0] == answers[1]
-        known.learn(OVERLAYS, [web, db, hidden])
+        known.replace(OVERLAYS, [web, db, hidden])
         now = {one.key: one for one in (web, db, hidden)}

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.network.base import Backend, EndpointWanted, OverlayWanted
+from agent.network.base import Backend, DesiredEndpoint, DesiredOverlay
 from agent.network.message import split
 from agent.network.vips import ruleset
 from agent.network.vips.nftables import batch
@@ -50,11 +50,11 @@ def test_two_hundred_services_are_elements_not_rules() -> None:
 
 
 def test_a_dual_stack_network_gives_every_address_its_twin() -> None:
-    overlay = OverlayWanted(
+    overlay = DesiredOverlay(
         network_id=NetworkId("n"), name="n", subnet="10.1.0.0/16", subnet6="fd00::/64",
         local_blocks=(),
     )  # fmt: skip
-    endpoint = EndpointWanted(
+    endpoint = DesiredEndpoint(
         service_id=ServiceId("s"), service_name="s", network_id=NetworkId("n"), vip="10.1.255.1",
         backends=(Backend(task_id=TaskId("t"), slot=1, address="10.1.0.2"),),
     )  # fmt: skip

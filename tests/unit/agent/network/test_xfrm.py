@@ -18,7 +18,12 @@ STATE = Association(
     key=bytes(range(1, 21)),
 )  # fmt: skip
 POLICY = Policy(
-    "192.168.0.1", "192.168.0.2", 4789, NAMES.seal_mark, spi=0x02000001, reqid=NAMES.request_id(2)
+    "192.168.0.1",
+    "192.168.0.2",
+    4789,
+    NAMES.encryption_mark,
+    spi=0x02000001,
+    reqid=NAMES.request_id(2),
 )
 
 

@@ -19,8 +19,8 @@ def test_a_fault_is_told_while_its_network_is_here_and_a_while_after() -> None:
     assert faults.synced((fault(),), [NET], Instant(1)) == []
     # Its tasks were taken away, and the network with them: nobody tries it now.
     faults.synced((), [OTHER], Instant(2))
-    assert faults.now(Instant(3)) == (fault(),)
-    assert faults.now(Instant(2 + FAULT_KEPT)) == ()
+    assert faults.current(Instant(3)) == (fault(),)
+    assert faults.current(Instant(2 + FAULT_KEPT)) == ()
 
 
 def test_a_network_that_is_tried_again_and_works_has_no_fault() -> None:
@@ -28,28 +28,28 @@ def test_a_network_that_is_tried_again_and_works_has_no_fault() -> None:
     faults.synced((fault(),), [NET], Instant(0))
     faults.synced((), [], Instant(1))
     faults.synced((), [NET], Instant(2))
-    assert faults.now(Instant(3)) == ()
+    assert faults.current(Instant(3)) == ()
 
 
 def test_a_host_is_at_fault_as_a_whole_after_some_tries() -> None:
     faults = Faults()
     for _ in range(FAULT_AFTER - 1):
-        faults.failed("no nft")
-    assert faults.now(Instant(0)) == ()
-    faults.failed("no nft")
-    assert faults.now(Instant(0)) == (fault(NetworkId(""), "no nft"),)
+        faults.sync_failed("no nft")
+    assert faults.current(Instant(0)) == ()
+    faults.sync_failed("no nft")
+    assert faults.current(Instant(0)) == (fault(NetworkId(""), "no nft"),)
     faults.synced((), [], Instant(0))
-    assert (faults.now(Instant(0)), faults.trouble) == ((), "")
+    assert (faults.current(Instant(0)), faults.sync_error) == ((), "")
 
 
 def test_of_many_those_that_keep_tasks_away_are_told_first_one_of_each_network() -> None:
     faults = Faults()
     for number in range(1000):
-        faults.told(number, [fault(OTHER, f"nonsense {number}", blocks=False)])
+        faults.set_invalid(number, [fault(OTHER, f"nonsense {number}", blocks=False)])
     many = tuple(fault(NET, f"entry {number}") for number in range(1000))
     last = fault(NetworkId("last"))
     faults.synced((*many, last), [NET, last.network_id], Instant(0))
-    found = faults.now(Instant(0))
+    found = faults.current(Instant(0))
     assert len(found) == FAULTS_MAX
     assert set(found[:2]) == {many[0], last}
     assert all(one.blocks for one in found)

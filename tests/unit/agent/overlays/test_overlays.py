@@ -11,11 +11,11 @@ import pytest
 from agent.assigned import Assigned
 from agent.network.base import (
     Backend,
+    DesiredEndpoint,
+    DesiredOverlay,
     EndpointKey,
-    EndpointWanted,
     Fault,
     NetworkFailed,
-    OverlayWanted,
     Peer,
     Published,
     Underlay,
@@ -26,7 +26,7 @@ from agent.network.overlay.fake import Fabric
 from agent.network.state import KernelState
 from agent.overlays import overlays as module
 from agent.overlays.overlays import Overlays
-from agent.overlays.plan import Kept, Plan
+from agent.overlays.plan import Plan, SavedPlan
 from pyswarm_core.clock import MILLISECOND
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.limits import FAULT_AFTER, NETWORK_WAIT_MAX
@@ -43,8 +43,8 @@ class SlowDataplane(FakeDataplane):
 
     async def sync(
         self,
-        overlays: Sequence[OverlayWanted],
-        endpoints: Sequence[EndpointWanted] = (),
+        overlays: Sequence[DesiredOverlay],
+        endpoints: Sequence[DesiredEndpoint] = (),
         published: Sequence[Published] = (),
     ) -> tuple[Fault, ...]:
         self.begun.release()
@@ -52,7 +52,7 @@ class SlowDataplane(FakeDataplane):
         return await super().sync(overlays, endpoints, published)
 
     async def update(
-        self, changed: Mapping[EndpointKey, EndpointWanted | None]
+        self, changed: Mapping[EndpointKey, DesiredEndpoint | None]
     ) -> tuple[Fault, ...]:
         self.begun.release()
         await self.let.acquire()
@@ -91,13 +91,13 @@ class Told:
             await self._more.wait()
 
 
-def endpoint(vip: str) -> EndpointWanted:
-    return EndpointWanted(
+def endpoint(vip: str) -> DesiredEndpoint:
+    return DesiredEndpoint(
         service_id=ServiceId("web"), service_name="web", network_id=NetworkId("net"), vip=vip
     )
 
 
-def assigned(revision: int, *endpoints: EndpointWanted, full: bool = False) -> Assigned:
+def assigned(revision: int, *endpoints: DesiredEndpoint, full: bool = False) -> Assigned:
     return Assigned(full, revision, (), (), (), (), endpoints)
 
 
@@ -201,7 +201,7 @@ async def test_addresses_from_before_a_power_loss_are_not_given_out_while_held(
     tmp_path: Path,
 ) -> None:
     network = NetworkId("net")
-    overlay = OverlayWanted(
+    overlay = DesiredOverlay(
         network_id=network, name="net", vni=4097, subnet="10.0.0.0/16",
         node_number=1, local_blocks=("10.0.0.0/24",),
     )  # fmt: skip
@@ -220,9 +220,9 @@ async def test_addresses_from_before_a_power_loss_are_not_given_out_while_held(
 NET, OTHER = NetworkId("net"), NetworkId("other")
 
 
-def overlay(network_id: NetworkId, *peers: Peer) -> OverlayWanted:
+def overlay(network_id: NetworkId, *peers: Peer) -> DesiredOverlay:
     number = 1 if network_id == NET else 2
-    return OverlayWanted(
+    return DesiredOverlay(
         network_id=network_id, name=network_id, vni=4096 + number, subnet=f"10.{number}.0.0/16",
         node_number=1, local_blocks=(f"10.{number}.0.0/26",), peers=peers,
     )  # fmt: skip
@@ -232,7 +232,7 @@ def peer(address: str, number: int = 2) -> Peer:
     return Peer(node_number=number, address=address, blocks=(f"10.1.{number}.0/26",))
 
 
-def everything(*overlays: OverlayWanted, endpoints: tuple[EndpointWanted, ...] = ()) -> Assigned:
+def everything(*overlays: DesiredOverlay, endpoints: tuple[DesiredEndpoint, ...] = ()) -> Assigned:
     return Assigned(True, 1, (), (), overlays, (), endpoints)
 
 
@@ -246,8 +246,8 @@ class Brittle(FakeDataplane):
 
     async def sync(
         self,
-        overlays: Sequence[OverlayWanted],
-        endpoints: Sequence[EndpointWanted] = (),
+        overlays: Sequence[DesiredOverlay],
+        endpoints: Sequence[DesiredEndpoint] = (),
         published: Sequence[Published] = (),
     ) -> tuple[Fault, ...]:
         if self.why:
@@ -282,7 +282,7 @@ async def test_a_network_that_makes_no_sense_stops_no_other(tmp_path: Path) -> N
         wrong = msgspec.structs.replace(endpoint("no address"), network_id=OTHER)
         await overlays.assign(everything(odd, overlay(OTHER), endpoints=(wrong,)))
         await overlays.attach(TaskId("b"), [OTHER])
-        with pytest.raises(NetworkFailed, match="network 'net' makes no sense"):
+        with pytest.raises(NetworkFailed, match="network 'net' is not valid"):
             await overlays.attach(TaskId("a"), [NET])
         assert {fault.network_id for fault in overlays.faults} == {NET, OTHER}
 
@@ -331,26 +331,26 @@ class Counting(FakeDataplane):
     def __init__(self) -> None:
         super().__init__(Fabric(), Underlay(address="192.0.2.1"))
         self.syncs = 0
-        self.updates: list[Mapping[EndpointKey, EndpointWanted | None]] = []
+        self.updates: list[Mapping[EndpointKey, DesiredEndpoint | None]] = []
 
     async def sync(
         self,
-        overlays: Sequence[OverlayWanted],
-        endpoints: Sequence[EndpointWanted] = (),
+        overlays: Sequence[DesiredOverlay],
+        endpoints: Sequence[DesiredEndpoint] = (),
         published: Sequence[Published] = (),
     ) -> tuple[Fault, ...]:
         self.syncs += 1
         return await super().sync(overlays, endpoints, published)
 
     async def update(
-        self, changed: Mapping[EndpointKey, EndpointWanted | None]
+        self, changed: Mapping[EndpointKey, DesiredEndpoint | None]
     ) -> tuple[Fault, ...]:
         self.updates.append(changed)
         return await super().update(changed)
 
 
-def service(number: int, *backends: str, digest: int = 0) -> EndpointWanted:
-    return EndpointWanted(
+def service(number: int, *backends: str, digest: int = 0) -> DesiredEndpoint:
+    return DesiredEndpoint(
         service_id=ServiceId(f"s{number}"),
         service_name=f"s{number}",
         network_id=NET,
@@ -398,7 +398,7 @@ async def test_endpoints_that_an_earlier_agent_kept_in_one_file_are_taken_over(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "overlays.json"
-    kept = Kept((overlay(NET),), (service(1, "10.1.0.5"), service(2)))
+    kept = SavedPlan((overlay(NET),), (service(1, "10.1.0.5"), service(2)))
     path.write_bytes(msgspec.json.encode(kept))
     (tmp_path / "overlays.net.broken").write_bytes(b"{")
     for _ in range(2):
@@ -416,7 +416,7 @@ async def test_an_update_that_fails_is_made_good_by_looking_at_all(
     monkeypatch.setattr(module, "RETRY_S", 0.001)
     dataplane, told = Counting(), Told()
 
-    async def refuse(changed: Mapping[EndpointKey, EndpointWanted | None]) -> tuple[Fault, ...]:
+    async def refuse(changed: Mapping[EndpointKey, DesiredEndpoint | None]) -> tuple[Fault, ...]:
         raise NetworkFailed("not now")
 
     async with running(dataplane, told, tmp_path / "o") as overlays:

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from agent.assigned import Assigned
-from agent.network.base import HOST_BRIDGE, EndpointWanted, NetworkFailed, OverlayWanted
+from agent.network.base import HOST_BRIDGE, DesiredEndpoint, DesiredOverlay, NetworkFailed
 from agent.overlays.plan import Plan, own_networks
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.specs import PortConfig, PublishMode
@@ -13,35 +13,35 @@ NET, OTHER = NetworkId("net"), NetworkId("other")
 A, B = TaskId("a"), TaskId("b")
 
 
-def overlay(network_id: NetworkId, prefix: int = 26, *, internal: bool = False) -> OverlayWanted:
+def overlay(network_id: NetworkId, prefix: int = 26, *, internal: bool = False) -> DesiredOverlay:
     number = 1 if network_id == NET else 2
-    return OverlayWanted(
+    return DesiredOverlay(
         network_id=network_id, name=f"n{number}", vni=4096 + number, subnet=f"10.{number}.0.0/16",
         node_number=1, local_blocks=(f"10.{number}.0.0/{prefix}",), internal=internal,
     )  # fmt: skip
 
 
-def endpoint(vip: str, name: str = "web", digest: int = 1, port: int = 0) -> EndpointWanted:
+def endpoint(vip: str, name: str = "web", digest: int = 1, port: int = 0) -> DesiredEndpoint:
     ports = (PortConfig(target_port=80, published_port=port),) if port else ()
-    return EndpointWanted(
+    return DesiredEndpoint(
         service_id=ServiceId(name), service_name=name, network_id=NET, vip=vip, digest=digest,
         ports=ports,
     )  # fmt: skip
 
 
-def everything(*overlays: OverlayWanted, endpoints: tuple[EndpointWanted, ...] = ()) -> Assigned:
+def everything(*overlays: DesiredOverlay, endpoints: tuple[DesiredEndpoint, ...] = ()) -> Assigned:
     return Assigned(True, 1, (), (), overlays, (), endpoints)
 
 
-def endpoints(revision: int, *changed: EndpointWanted) -> Assigned:
+def endpoints(revision: int, *changed: DesiredEndpoint) -> Assigned:
     return Assigned(False, revision, (), (), (), (), changed)
 
 
-def planned(*overlays: OverlayWanted) -> Plan:
+def planned(*overlays: DesiredOverlay) -> Plan:
     """A plan of these networks that the kernel follows."""
     plan = Plan("10.127.0.0/24")
     plan.assign(everything(*overlays))
-    plan.take()
+    plan.take_work()
     return plan
 
 
@@ -51,7 +51,7 @@ def host_port(published: int = 0) -> PortConfig:
 
 def test_a_new_plan_looks_at_everything_and_has_the_hosts_bridge() -> None:
     plan = Plan("10.127.0.0/24")
-    assert plan.take().anew
+    assert plan.take_work().anew
     assert [network.network_id for network in plan.carried] == [HOST_BRIDGE]
 
 
@@ -59,22 +59,22 @@ def test_a_changed_endpoint_is_the_whole_work_of_the_next_sync() -> None:
     plan = planned(overlay(NET))
     web, db = endpoint("10.1.255.1", digest=5), endpoint("10.1.255.2", "db", digest=6)
     assert plan.assign(endpoints(2, web, db))
-    work = plan.take()
+    work = plan.take_work()
     assert (work.anew, work.changed) == (False, {web.key: web, db.key: db})
     assert (work.revision, work.digest) == (2, 5 ^ 6)
     gone = msgspec.structs.replace(endpoints(3), removed_endpoints=(web.key,))
     assert plan.assign(gone)
-    assert (plan.take().changed, plan.digest) == ({web.key: None}, 6)
+    assert (plan.take_work().changed, plan.digest) == ({web.key: None}, 6)
 
 
 def test_what_changes_nothing_asks_for_nothing() -> None:
     plan, web = planned(overlay(NET)), endpoint("10.1.255.1")
     plan.assign(endpoints(2, web))
-    plan.take()
+    plan.take_work()
     version = plan.version
     assert not plan.assign(endpoints(3, web))
     assert not plan.assign(everything(overlay(NET), endpoints=(web,)))
-    assert (plan.version, plan.take().changed) == (version, {})
+    assert (plan.version, plan.take_work().changed) == (version, {})
 
 
 def test_a_withdrawn_network_stays_until_its_last_task_leaves() -> None:
@@ -136,7 +136,7 @@ def test_published_ports_are_a_change_until_the_task_leaves() -> None:
     plan.join(A, (NET,))
     assert not plan.publish(A, ())
     assert plan.publish(A, (host_port(80),))
-    assert plan.take().anew
+    assert plan.take_work().anew
     assert plan.published[A].address == "10.1.0.2"
     assert plan.leave(A)
     assert plan.published == {}
@@ -150,7 +150,7 @@ def test_a_plan_is_restored_from_what_was_kept() -> None:
     again.restore(msgspec.structs.replace(plan.kept(), endpoints=(web,)))
     assert again.kept() == plan.kept()
     assert (again.endpoints, again.digest) == ((web,), 9)
-    assert again.take().changed == {web.key: web}
+    assert again.take_work().changed == {web.key: web}
     again.adopt(A, plan.addresses(A), ())
     assert again.join(B, (NET,))[0].address == "10.1.0.3"
 

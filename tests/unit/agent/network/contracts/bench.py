@@ -7,15 +7,15 @@ from typing import Any, Protocol, TypeVar
 from agent.network.base import (
     Attachment,
     Backend,
+    DesiredEndpoint,
+    DesiredOverlay,
     EndpointKey,
-    EndpointWanted,
     Fault,
     NetworkFailed,
-    OverlayWanted,
     Peer,
 )
 from agent.network.dataplane import Dataplane
-from agent.network.overlay.base import Wired
+from agent.network.overlay.base import AttachedTask
 from agent.network.overlay.plan import NO_PATHS
 from agent.network.overlay.plug import Plug
 from agent.network.vips.base import InNamespace
@@ -81,12 +81,12 @@ class Bench(Protocol):
 
 def overlay(
     bench: Bench, number: int, network: NetworkId, keys: tuple[EncryptionKey, ...] = ()
-) -> OverlayWanted:
+) -> DesiredOverlay:
     """The network as host 1 or 2 carries it, the other being its peer."""
     prefix, vni = SUBNETS[network]
     other = 3 - number
     block = f"{prefix}.{other}.0/26"
-    return OverlayWanted(
+    return DesiredOverlay(
         network_id=network, name=network[3:], vni=vni, subnet=f"{prefix}.0.0/16",
         node_number=number, local_blocks=(f"{prefix}.{number}.0/26",),
         peers=(Peer(node_number=other, address=bench.address(other), blocks=(block,)),),
@@ -94,9 +94,9 @@ def overlay(
     )  # fmt: skip
 
 
-def endpoint(*tasks: TaskId, network: NetworkId = APP, vip: str = VIP) -> EndpointWanted:
+def endpoint(*tasks: TaskId, network: NetworkId = APP, vip: str = VIP) -> DesiredEndpoint:
     """A service whose backends are these tasks."""
-    return EndpointWanted(
+    return DesiredEndpoint(
         service_id=ServiceId("web"), service_name="web", network_id=network, vip=vip,
         backends=tuple(
             Backend(task_id=task, slot=slot, address=ADDRESSES[task])
@@ -106,7 +106,7 @@ def endpoint(*tasks: TaskId, network: NetworkId = APP, vip: str = VIP) -> Endpoi
 
 
 def sync(
-    bench: Bench, number: int, *networks: NetworkId, endpoints: tuple[EndpointWanted, ...] = ()
+    bench: Bench, number: int, *networks: NetworkId, endpoints: tuple[DesiredEndpoint, ...] = ()
 ) -> None:
     wanted = (overlay(bench, number, network) for network in networks)
     sync_these(bench, number, *wanted, endpoints=endpoints)
@@ -115,19 +115,19 @@ def sync(
 def sync_these(
     bench: Bench,
     number: int,
-    *overlays: OverlayWanted,
-    endpoints: tuple[EndpointWanted, ...] = (),
+    *overlays: DesiredOverlay,
+    endpoints: tuple[DesiredEndpoint, ...] = (),
 ) -> tuple[Fault, ...]:
     return bench.run(number, lambda: bench.dataplane(number).sync(overlays, endpoints))
 
 
 def update(
-    bench: Bench, number: int, key: EndpointKey, now: EndpointWanted | None
+    bench: Bench, number: int, key: EndpointKey, now: DesiredEndpoint | None
 ) -> tuple[Fault, ...]:
     return bench.run(number, lambda: bench.dataplane(number).update({key: now}))
 
 
-def both(bench: Bench, *endpoints: EndpointWanted) -> None:
+def both(bench: Bench, *endpoints: DesiredEndpoint) -> None:
     """Sync both hosts with task A on one and B on the other."""
     for number, task in ((1, A), (2, B)):
         sync(bench, number, APP, endpoints=endpoints)
@@ -155,7 +155,7 @@ def check(bench: Bench, number: int) -> tuple[Any, ...]:
 def carry(
     bench: Bench,
     number: int,
-    *overlays: OverlayWanted,
+    *overlays: DesiredOverlay,
     published: Collection[NetworkId] = (),
     paths: Mapping[str, int] = NO_PATHS,
 ) -> tuple[Fault, ...]:
@@ -163,13 +163,13 @@ def carry(
     part = bench.dataplane(number).parts.overlay
 
     async def work() -> tuple[Fault, ...]:
-        await part.take(overlays)
+        await part.set_desired(overlays)
         return await part.sync(published, paths)
 
     return bench.run(number, work)
 
 
-def plug_in(bench: Bench, number: int, task_id: TaskId, inside: InNamespace) -> Wired:
+def plug_in(bench: Bench, number: int, task_id: TaskId, inside: InNamespace) -> AttachedTask:
     """Have the overlay part alone attach a task to APP."""
     part = bench.dataplane(number).parts.overlay
     places = [Attachment(network_id=APP, address=ADDRESSES[task_id])]

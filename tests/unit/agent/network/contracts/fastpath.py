@@ -1,6 +1,6 @@
 """What every FastPath keeps: which rules there are, and what uses them."""
 
-from agent.network.base import OverlayWanted
+from agent.network.base import DesiredOverlay
 from agent.network.fastpath.base import Routed
 from agent.network.overlay.plan import NO_PATHS
 from tests.unit.agent.network.contracts.bench import (
@@ -17,13 +17,13 @@ from tests.unit.agent.network.contracts.bench import (
 )
 
 
-def sync(bench: Bench, *overlays: OverlayWanted) -> None:
+def sync(bench: Bench, *overlays: DesiredOverlay) -> None:
     parts = bench.dataplane(1).parts
     routed = Routed(overlays, 1500, NO_PATHS, parts.overlay.devices_made)
     bench.run(1, lambda: parts.fast_path.sync(routed, parts.overlay.plugs))
 
 
-def carried(bench: Bench) -> tuple[OverlayWanted, OverlayWanted]:
+def carried(bench: Bench) -> tuple[DesiredOverlay, DesiredOverlay]:
     """Two networks on the first host, with a task on one."""
     networks = overlay(bench, 1, APP), overlay(bench, 1, OTHER)
     carry(bench, 1, *networks)

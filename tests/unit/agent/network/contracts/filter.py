@@ -2,9 +2,9 @@
 
 import msgspec
 
-from agent.network.base import EndpointWanted, OverlayWanted
+from agent.network.base import DesiredEndpoint, DesiredOverlay
 from agent.network.filter.base import Filter
-from agent.network.filter.host import UNSEALED
+from agent.network.filter.host import PLAINTEXT
 from agent.network.filter.senders import SPOOFED
 from pyswarm_core.ids import TaskId
 from pyswarm_core.specs import PortConfig
@@ -22,11 +22,11 @@ PORT = PortConfig(target_port=80, published_port=8080)
 CHAIN = "mesh_tcp_8080"
 
 
-def mesh(bench: Bench) -> OverlayWanted:
+def mesh(bench: Bench) -> DesiredOverlay:
     return msgspec.structs.replace(overlay(bench, 1, APP), ingress=True)
 
 
-def published(*tasks: TaskId) -> EndpointWanted:
+def published(*tasks: TaskId) -> DesiredEndpoint:
     return msgspec.structs.replace(endpoint(*tasks), ports=(PORT,))
 
 
@@ -41,7 +41,7 @@ class FilterContract:
         bench.run(1, lambda: part.sync([]))
         assert bench.rules(1) == ""
         assert bench.run(1, part.check) == ()
-        assert (part.dropped(SPOOFED), part.dropped(UNSEALED)) == (0, 0)
+        assert (part.dropped(SPOOFED), part.dropped(PLAINTEXT)) == (0, 0)
         assert part.refused == {}
 
     def test_a_published_port_is_forwarded_to_its_backends_as_they_change(

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from agent.network.base import EndpointKey, EndpointWanted
+from agent.network.base import DesiredEndpoint, EndpointKey
 from pyswarm_core.ids import ServiceId, TaskId
 from tests.unit.agent.network.contracts.bench import (
     ADDRESSES,
@@ -21,11 +21,11 @@ from tests.unit.agent.network.contracts.bench import (
 OTHER_VIP = "10.128.255.253"
 
 
-def other() -> EndpointWanted:
+def other() -> DesiredEndpoint:
     return msgspec.structs.replace(endpoint(A, vip=OTHER_VIP), service_id=ServiceId("other"))
 
 
-def take(bench: Bench, *endpoints: EndpointWanted) -> None:
+def take(bench: Bench, *endpoints: DesiredEndpoint) -> None:
     parts = bench.dataplane(1).parts
 
     async def work() -> None:
@@ -35,7 +35,7 @@ def take(bench: Bench, *endpoints: EndpointWanted) -> None:
     bench.run(1, work)
 
 
-def change(bench: Bench, key: EndpointKey, now: EndpointWanted | None) -> None:
+def change(bench: Bench, key: EndpointKey, now: DesiredEndpoint | None) -> None:
     parts = bench.dataplane(1).parts
 
     async def work() -> None:

@@ -8,26 +8,28 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, 
 
 from msgspec.structs import replace
 
-from agent.network.base import EndpointWanted, Fault, OverlayWanted, Peer
+from agent.network.base import DesiredEndpoint, DesiredOverlay, Fault, Peer
 from pyswarm_core.limits import VNI_MAX
 from pyswarm_core.validation import address_problems
 
 
-def sound(overlay: OverlayWanted, own_address: str) -> tuple[OverlayWanted | None, list[Fault]]:
+def checked_overlay(
+    overlay: DesiredOverlay, own_address: str
+) -> tuple[DesiredOverlay | None, list[Fault]]:
     """The network without peers that cannot be; None if itself cannot be."""
-    if reason := _nonsense(overlay):
-        text = f"network {overlay.name[:64]!r} makes no sense: {reason}"
+    if reason := _invalid_reason(overlay):
+        text = f"network {overlay.name[:64]!r} is not valid: {reason}"
         fault = Fault(network_id=overlay.network_id, reason=text, blocks=False, whole=True)
         return None, [fault]
     subnet = IPv4Network(overlay.subnet)
     kept: dict[int, Peer] = {}
     faults = []
     for peer in overlay.peers:
-        wrong = _wrong_peer(peer, subnet, own_address)
+        wrong = _invalid_peer_reason(peer, subnet, own_address)
         if not wrong and peer.node_number in (*kept, overlay.node_number):
             wrong = "another host has its number"
         if wrong:
-            reason = f"peer {peer.node_number} at {peer.address[:64]!r} makes no sense: {wrong}"
+            reason = f"peer {peer.node_number} at {peer.address[:64]!r} is not valid: {wrong}"
             faults.append(Fault(network_id=overlay.network_id, reason=reason, blocks=False))
         else:
             kept[peer.node_number] = peer
@@ -36,7 +38,7 @@ def sound(overlay: OverlayWanted, own_address: str) -> tuple[OverlayWanted | Non
     return replace(overlay, peers=tuple(kept.values())), faults
 
 
-def sound_endpoint(endpoint: EndpointWanted) -> list[Fault]:
+def endpoint_faults(endpoint: DesiredEndpoint) -> list[Fault]:
     """Why the endpoint cannot be programmed; empty if it can."""
     wrong = "" if not endpoint.vip or _address4(endpoint.vip) else f"address {endpoint.vip[:64]!r}"
     numbers = (n for port in endpoint.ports for n in (port.published_port, port.target_port))
@@ -44,11 +46,11 @@ def sound_endpoint(endpoint: EndpointWanted) -> list[Fault]:
         wrong = "its ports"
     if not wrong:
         return []
-    reason = f"service {endpoint.service_name[:64]!r} makes no sense: {wrong}"
+    reason = f"service {endpoint.service_name[:64]!r} is not valid: {wrong}"
     return [Fault(network_id=endpoint.network_id, reason=reason, blocks=False)]
 
 
-def _nonsense(overlay: OverlayWanted) -> str:
+def _invalid_reason(overlay: DesiredOverlay) -> str:
     try:
         subnet = IPv4Network(overlay.subnet)
         blocks = [IPv4Network(block) for block in overlay.local_blocks]
@@ -63,7 +65,7 @@ def _nonsense(overlay: OverlayWanted) -> str:
     return ""
 
 
-def _wrong_peer(peer: Peer, subnet: IPv4Network, own_address: str) -> str:
+def _invalid_peer_reason(peer: Peer, subnet: IPv4Network, own_address: str) -> str:
     problems = list(address_problems(peer.address))
     if problems:
         return problems[0].expected

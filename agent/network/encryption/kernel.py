@@ -24,14 +24,14 @@ class Encryption:
 
     def __init__(self, names: Names) -> None:
         self._names = names
-        self._is_able = False
-        self._is_bare = False
+        self._is_supported = False
+        self._is_empty = False
         self.sent: dict[int, int] = {}
         """By SPI, the most packets that an association had sent when it was last looked at."""
 
-    def lack(self) -> str:
+    def lacks_esp(self) -> str:
         """Why this host cannot encrypt, as a line for people; "" if it can."""
-        if self._is_able:
+        if self._is_supported:
             return ""
         try:
             with Netlink(PROTOCOL) as kernel:
@@ -40,35 +40,35 @@ class Encryption:
                 kernel.apply([xfrm.drop(_TRIAL)])
         except (OSError, Refused) as error:
             return f"this host's kernel has no {KERNEL_WITH[Capability.ESP]}: {error}"
-        self._is_able = True
+        self._is_supported = True
         return ""
 
-    def compare(self, want: ipsec.Sealing) -> ipsec.Changes:
+    def compare(self, desired: ipsec.IpsecState) -> ipsec.IpsecChanges:
         """What differs from what is wanted. Raises NetworkFailed."""
-        if want == ipsec.Sealing() and self._is_bare:
-            return ipsec.Changes()
-        return ipsec.difference(want, self._found())
+        if desired == ipsec.IpsecState() and self._is_empty:
+            return ipsec.IpsecChanges()
+        return ipsec.difference(desired, self._found())
 
-    def sync(self, want: ipsec.Sealing) -> dict[str, str]:
+    def sync(self, desired: ipsec.IpsecState) -> dict[str, str]:
         """Make it as wanted; tell for which hosts (by address) the kernel refused that, and why.
 
         Raises NetworkFailed.
         """
-        changes = self.compare(want)
-        self._is_bare = False
+        changes = self.compare(desired)
+        self._is_empty = False
         refused: dict[str, str] = {}
-        if changes != ipsec.Changes():
+        if changes != ipsec.IpsecChanges():
             with Netlink(PROTOCOL) as kernel:
-                refused = _carry_out(kernel, changes)
-        self._is_bare = want == ipsec.Sealing()
+                refused = _apply(kernel, changes)
+        self._is_empty = desired == ipsec.IpsecState()
         return refused
 
-    def _found(self) -> ipsec.Sealing:
+    def _found(self) -> ipsec.IpsecState:
         try:
             kernel = Netlink(PROTOCOL)
         except OSError as error:
             if error.errno == errno.EPROTONOSUPPORT:
-                return ipsec.Sealing()
+                return ipsec.IpsecState()
             raise
         with kernel:
             states = kernel.dump(xfrm.dump_states())
@@ -79,13 +79,13 @@ class Encryption:
         for entry, sent in held:
             if entry is not None:
                 self.sent[entry.spi] = max(sent, self.sent.get(entry.spi, 0))
-        return ipsec.Sealing(
+        return ipsec.IpsecState(
             frozenset(entry for entry, _ in held if entry is not None),
             frozenset(filter(None, (xfrm.read_policy(body, names) for body in policies))),
         )
 
 
-def _carry_out(kernel: Netlink, changes: ipsec.Changes) -> dict[str, str]:
+def _apply(kernel: Netlink, changes: ipsec.IpsecChanges) -> dict[str, str]:
     kernel.apply([xfrm.drop(entry) for entry in changes.replace], gone_is_fine=True)
     steps = [(xfrm.add(one), one.source, one.destination) for one in changes.add]
     steps += [(xfrm.set_policy(one), one.source, one.destination) for one in changes.set_policies]
