@@ -47,4 +47,4 @@ class System(Protocol):
         """`kill`: the host loses power. `cut`: its cable is pulled."""
 
     def heal(self, host: str) -> None:
-        """Power and cable back; return once every host is ready."""
+        """Power and cable back; return once the host is ready."""

@@ -8,9 +8,10 @@ import msgspec
 
 from cli import context, daemons
 from cli.context import Context
-from cli.playground import cgroups, disks, fleet, power, wires
+from cli.errors import NotConverged
+from cli.playground import cgroups, disks, fleet, power, ready, wires
 from cli.playground.fleet import Fleet, Host
-from pyswarm_core.errors import AlreadyExists, InvalidArgument
+from pyswarm_core.errors import AlreadyExists, InvalidArgument, PyswarmError
 
 Say = Callable[[str], None]
 
@@ -40,13 +41,15 @@ def _up(plan: Fleet, say: Say) -> None:
         power.switch_on(plan, host)
     say(f"controller and etcd on {plan.hosts[0].name}")
     daemons.start(power.controller(plan))
-    power.wait_for_socket(plan)
-    token = power.worker_token(plan)
+    ready.wait_for_socket(plan)
+    token = ready.worker_token(plan)
     for host in plan.hosts:
         say(f"agent on {host.name} ({host.address})")
         daemons.start(power.agent(plan, host, token))
     say("waiting for all hosts to be ready")
-    power.wait_for_nodes(plan, len(plan.hosts))
+    for host in plan.hosts:
+        if missing := ready.wait_for_host(plan, host, say):
+            raise PyswarmError(f"{host.name} is not ready: {missing}\n{ready.log_tail(host)}")
     context.use(
         Context(
             host=f"unix://{plan.socket}",
@@ -91,17 +94,37 @@ def cut(plan: Fleet, host: Host) -> Fleet:
 
 
 def heal(plan: Fleet, host: Host) -> Fleet:
-    """Power and cable back: a killed host boots with its disk as it was."""
+    """Power and cable back: a killed host boots with its disk as it was. Does not wait for it."""
     if host.name in plan.killed:
         power.cut_power(host)  # what a heal that was interrupted began
         power.switch_on(plan, host)
         if host.number == 1:
             daemons.start(power.controller(plan))
-            power.wait_for_socket(plan)
         daemons.start(power.agent(plan, host, ""))
     elif host.name in plan.cut:
         wires.set_cable(plan, host, plugged=True)
     return _saved(plan, killed=_without(plan.killed, host), cut=_without(plan.cut, host))
+
+
+def wait_until_ready(plan: Fleet, host: Host, say: Say) -> None:
+    """Return once a healed host is ready. Raises NotConverged, with what to do next."""
+    first = plan.hosts[0]
+    if host != first and first.name in (*plan.killed, *plan.cut):
+        raise NotConverged(
+            f"{host.name} is back, but is ready only once {first.name}, which runs the controller,"
+            f" is back: pyswarm playground heal --name {plan.name} {first.name}"
+        )
+    try:
+        missing = ready.wait_for_host(plan, host, say)
+    except KeyboardInterrupt:
+        raise NotConverged(
+            f"no longer waiting; {host.name} continues to start: `pyswarm node ls` shows its state"
+        ) from None
+    if missing:
+        raise NotConverged(
+            f"{host.name} is back, but is not ready after {ready.READY_TIMEOUT_S:g} s: {missing};"
+            f" see `pyswarm node ls` and {ready.log_file(host)}"
+        )
 
 
 def state_of(plan: Fleet, host: Host) -> str:

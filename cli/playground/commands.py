@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from cli import daemons, flags, session
-from cli.lazy import Group
+from cli.lazy import Group, Verb
 from cli.playground import boot, fleet
 from cli.playground.fleet import Fleet
 from pyswarm_core.errors import Unavailable
@@ -146,15 +146,25 @@ def cut(name: str, host: str) -> None:
     click.echo(f"{host} is cut off.")
 
 
-@playground.command()
+@playground.command(cls=Verb)
 @_name
+@click.option(
+    "-d",
+    "--detach",
+    is_flag=True,
+    help="Exit immediately instead of waiting for the host to be ready",
+)
 @click.argument("host")
-def heal(name: str, host: str) -> None:
-    """Undo `kill` or `cut`: reconnect a host, or switch it on
+def heal(name: str, detach: bool, host: str) -> None:
+    """Undo `kill` or `cut` and wait for the host to be ready
 
     Example: pyswarm playground heal host3
     """
     _require_root()
     plan = fleet.load(name)
-    boot.heal(plan, plan.host(host))
-    click.echo(f"{host} is back.")
+    plan = boot.heal(plan, plan.host(host))
+    if detach:
+        click.echo(f"{host} is back.")
+        return
+    boot.wait_until_ready(plan, plan.host(host), _say)
+    click.echo(f"{host} is ready.")

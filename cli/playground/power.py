@@ -3,18 +3,14 @@
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 from cli import daemons
-from cli.client import Client
 from cli.daemons import Daemon
 from cli.playground import cgroups, disks, wires
-from cli.playground.fleet import API_PORT, REGISTRY_ADDRESS, REGISTRY_PORT, Fleet, Host
-from pyswarm_core.errors import PyswarmError, Unavailable
-from pyswarm_core.plaintext import split_lines
-
-READY_TIMEOUT_S = 120.0
+from cli.playground.fleet import REGISTRY_ADDRESS, REGISTRY_PORT, Fleet, Host
+from pyswarm_core.errors import PyswarmError
+from pyswarm_core.limits import AGENT_METRICS_PORT, API_PORT, CONTROLLER_METRICS_PORT
 
 
 def controller(fleet: Fleet) -> Daemon:
@@ -28,7 +24,7 @@ def controller(fleet: Fleet) -> Daemon:
             f"--listen=0.0.0.0:{API_PORT}",
             f"--listen=unix://{fleet.socket}",
             f"--advertise-addr={host.address}:{API_PORT}",
-            f"--metrics-addr={host.address}:9323",
+            f"--metrics-addr={host.address}:{CONTROLLER_METRICS_PORT}",
             f"--name={host.name}",
         ),
         directory=host.run_dir,
@@ -56,7 +52,7 @@ def agent(fleet: Fleet, host: Host, token: str) -> Daemon:
             f"--cgroup-parent={host.cgroup}/containers",
             f"--registry-mirror=http://{fleet.registry}",
             f"--insecure-registry={REGISTRY_ADDRESS}",
-            f"--metrics-addr={host.address}:9324",
+            f"--metrics-addr={host.address}:{AGENT_METRICS_PORT}",
             *size,
         ),
         directory=host.run_dir,
@@ -125,50 +121,3 @@ def cut_power(host: Host) -> None:
     disks.unmount(host.run_dir)
     cgroups.remove(host.cgroup)
     shutil.rmtree(host.run_dir, ignore_errors=True)
-
-
-def wait_for_socket(fleet: Fleet) -> None:
-    """Return once the controller listens. Raises TimeoutError with the end of its log."""
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    while not fleet.socket.exists():
-        if time.monotonic() > deadline:
-            tail = _tail(fleet.hosts[0].run_dir / "controller.log")
-            raise TimeoutError(f"the controller did not start:\n{tail}")
-        time.sleep(0.02)
-
-
-def worker_token(fleet: Fleet) -> str:
-    """The token that lets hosts join, once the controller leads. Raises TimeoutError."""
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    with Client(f"unix://{fleet.socket}") as client:
-        while True:
-            try:
-                return client.info().cluster.worker_token
-            except Unavailable as error:
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"the controller does not lead: {error}") from error
-                time.sleep(0.02)
-
-
-def wait_for_nodes(fleet: Fleet, count: int) -> None:
-    """Return once so many nodes are ready. Raises TimeoutError with the end of the logs."""
-    deadline = time.monotonic() + READY_TIMEOUT_S + count
-    with Client(f"unix://{fleet.socket}") as client:
-        while (ready := _ready(client)) < count:
-            if time.monotonic() > deadline:
-                tails = [_tail(host.run_dir / "agent.log") for host in fleet.hosts]
-                raise TimeoutError("\n".join([f"{ready} of {count} hosts are ready:", *tails]))
-            time.sleep(0.05)
-
-
-def _ready(client: Client) -> int:
-    """How many nodes are ready; none while nobody leads, as on a host that is very busy."""
-    try:
-        return client.info().nodes_ready
-    except Unavailable:
-        return 0
-
-
-def _tail(log: Path) -> str:
-    lines = split_lines(log.read_text()) if log.exists() else [f"{log} is empty"]
-    return "\n".join(lines[-12:])

@@ -59,7 +59,8 @@ class Hand:
         try:
             time.sleep(seconds)
         finally:
-            self.fleet("playground", "heal", "--name", self.fleet.name, host)
+            # A fault ends when the host is back, not when it is ready.
+            self.fleet("playground", "heal", "--detach", "--name", self.fleet.name, host)
 
 
 FAULTS = (

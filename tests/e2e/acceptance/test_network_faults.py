@@ -2,6 +2,7 @@
 
 import socket
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
 import pytest
@@ -18,7 +19,7 @@ from pyswarm_core.specs import (
 from tests.e2e.acceptance.fleet import IMAGE, PATIENCE_S, Fleet
 from tests.e2e.acceptance.test_killed import settled
 from tests.e2e.acceptance.test_names import lookup
-from tests.e2e.acceptance.web import answers, ask, metric
+from tests.e2e.acceptance.web import answers, ask, ask_from, metric
 from tests.fixtures.netns import inside
 
 pytestmark = pytest.mark.slow
@@ -51,12 +52,6 @@ def on_hosts(fleet: Fleet, service: str) -> dict[str, str]:
     return {task["Node"]: task["ID"] for task in fleet.running(service)}
 
 
-def everybody_ready(fleet: Fleet) -> None:
-    fleet.until(
-        lambda: {row["Status"] for row in fleet.rows("node", "ls")} == {"Ready"}, "all are ready"
-    )
-
-
 def test_a_lost_hosts_replicas_run_elsewhere_and_it_returns_empty(
     fleet: Fleet, service: str
 ) -> None:
@@ -70,7 +65,6 @@ def test_a_lost_hosts_replicas_run_elsewhere_and_it_returns_empty(
         "six run on the others",
     )
     fleet("playground", "heal", "host3")
-    everybody_ready(fleet)
     settled(fleet, service, 6)
 
 
@@ -84,8 +78,18 @@ def test_a_lost_host_holds_up_no_deploy(fleet: Fleet, service: str) -> None:
     fleet("service", "update", "--env-add", "GREETING=hello", service)
     answers(fleet, "lan", HOSTS["host1"], port, 4)
     fleet("playground", "heal", "host2")
-    everybody_ready(fleet)
     answers(fleet, "lan", HOSTS["host2"], port, 4)
+
+
+def test_a_healed_host_accepts_connections_as_soon_as_heal_returns(
+    fleet: Fleet, published: tuple[str, int]
+) -> None:
+    _, port = published
+    fleet("playground", "kill", "host2")
+    fleet("playground", "heal", "host2")  # before the leader has missed its agent
+    with ThreadPoolExecutor(20) as pool:
+        asked = [pool.submit(ask_from, fleet, "lan", HOSTS["host2"], port) for _ in range(20)]
+    assert all(one.result() for one in asked)
 
 
 def test_forged_sources_do_not_leave_their_bridge(fleet: Fleet, service: str) -> None:

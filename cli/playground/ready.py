@@ -1,0 +1,148 @@
+"""Waits until a playground's controller and hosts are ready. SHELL; `missing` decides.
+
+A host that `kill` took may still be ready for the leader, which has not missed its agent yet. So a
+host counts as ready only once its own agent has a session and has configured the network, too.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from functools import partial
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+from pyroute2 import netns
+
+from cli.client import Client
+from cli.playground.fleet import Fleet, Host
+from pyswarm_core.errors import Unavailable
+from pyswarm_core.limits import AGENT_METRICS_PORT
+from pyswarm_core.plaintext import split_lines
+from pyswarm_core.states import NodeState
+
+READY_TIMEOUT_S = 120.0
+PROGRESS_AFTER_S = 1.0
+_METRICS_TIMEOUT_S = 1.0
+_PAUSE_S = 0.05
+_LOG_LINES = 12
+_SESSION = "pyswarm_agent_session_connected"
+_REVISION = "pyswarm_agent_network_revision"
+_NEEDED = (_SESSION, _REVISION)
+
+
+def wait_for_socket(fleet: Fleet) -> None:
+    """Return once the controller listens. Raises TimeoutError with the end of its log."""
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while not fleet.socket.exists():
+        if time.monotonic() > deadline:
+            tail = log_tail(fleet.hosts[0], "controller")
+            raise TimeoutError(f"the controller did not start:\n{tail}")
+        time.sleep(0.02)
+
+
+def worker_token(fleet: Fleet) -> str:
+    """The token that lets hosts join, once the controller leads. Raises TimeoutError."""
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    with Client(f"unix://{fleet.socket}") as client:
+        while True:
+            try:
+                return client.info().cluster.worker_token
+            except Unavailable as error:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"the controller does not lead: {error}") from error
+                time.sleep(0.02)
+
+
+def wait_for_host(fleet: Fleet, host: Host, say: Callable[[str], None]) -> str:
+    """Wait until the host is ready, at most READY_TIMEOUT_S; return what is still missing then, ""
+    if nothing. What takes longer than a second is said.
+    """
+    with Client(f"unix://{fleet.socket}") as client:
+        return wait(partial(_look, client, host), lambda text: say(f"{host.name}: {text}"))
+
+
+def wait(
+    look: Callable[[], str],
+    say: Callable[[str], None],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> str:
+    """Call `look` until it returns "" or time is up; return what it returned last."""
+    began, told = clock(), ""
+    while lacks := look():
+        waited = clock() - began
+        if waited > READY_TIMEOUT_S:
+            break
+        if waited > PROGRESS_AFTER_S and lacks != told:
+            say(lacks)
+            told = lacks
+        sleep(_PAUSE_S)
+    return lacks
+
+
+def missing(metrics: Mapping[str, float], state: NodeState) -> str:
+    """What a host lacks to be ready, by its agent's metrics (none: no answer) and by the state that
+    the leader has of its node; "" if nothing.
+    """
+    if not metrics:
+        return "the agent is starting"
+    if not metrics.get(_SESSION):
+        return "the agent is connecting to the controller"
+    if not metrics.get(_REVISION):
+        return "the agent is configuring the network"
+    return "" if state is NodeState.READY else f"the node is {state}"
+
+
+def log_file(host: Host, daemon: str = "agent") -> Path:
+    """Where a daemon logs."""
+    return host.run_dir / f"{daemon}.log"
+
+
+def log_tail(host: Host, daemon: str = "agent") -> str:
+    """The end of a daemon's log."""
+    log = log_file(host, daemon)
+    lines = split_lines(log.read_text()) if log.exists() else [f"{log} is empty"]
+    return "\n".join(lines[-_LOG_LINES:])
+
+
+def _look(client: Client, host: Host) -> str:
+    metrics = _metrics(host)
+    # Without a session there may be no leader, which the client would wait for.
+    state = _state(client, host) if metrics.get(_SESSION) else NodeState.UNKNOWN
+    return missing(metrics, state)
+
+
+def _state(client: Client, host: Host) -> NodeState:
+    try:
+        return client.node(host.name).node.status.state
+    except Unavailable:
+        return NodeState.UNKNOWN
+
+
+def _metrics(host: Host) -> dict[str, float]:
+    """The metrics of the host's agent that `missing` needs; empty while it does not answer."""
+    answer: Future[str] = Future()
+    thread = threading.Thread(target=_read_metrics, args=(host, answer))
+    thread.start()
+    thread.join()
+    try:
+        rows = [line.split(" ") for line in split_lines(answer.result())]
+    except (OSError, HTTPException):
+        return {}
+    return {row[0]: float(row[1]) for row in rows if row[0] in _NEEDED}
+
+
+def _read_metrics(host: Host, answer: Future[str]) -> None:
+    """On a thread of its own, which stays in the host's network namespace."""
+    try:
+        netns.setns(str(host.netns_path), flags=0)
+        connection = HTTPConnection(host.address, AGENT_METRICS_PORT, timeout=_METRICS_TIMEOUT_S)
+        try:
+            connection.request("GET", "/metrics")
+            answer.set_result(connection.getresponse().read().decode())
+        finally:
+            connection.close()
+    except BaseException as error:
+        answer.set_exception(error)
