@@ -1,8 +1,8 @@
-"""The controller's API as plain calls over values. SHELL: the CLI's only module that knows gRPC.
+"""The controller's API as calls over values. SHELL: the only module of the CLI that imports gRPC.
 
-Every call raises PyswarmError only, with a line for people: what the controller said, or that it
-could not be reached and what to do about that. Streams end when they are done with; closing the
-client ends them all.
+Every call raises PyswarmError only, with one line of text: the controller's error, or that it
+cannot be reached and what to do. A stream is cancelled when its iterator is closed; closing the
+client cancels all.
 """
 
 import time
@@ -30,15 +30,17 @@ from pyswarm_core.specs import NetworkSpec, NodeSpec, RegistryLogin, ServiceSpec
 from pyswarm_core.traces import Hop
 
 CALL_TIMEOUT_S = 30.0
-"""For a call with one answer; a controller that leads answers in milliseconds."""
+"""Time limit of a call with one answer; a controller that leads answers in milliseconds."""
 IMAGES_TIMEOUT_S = 120.0
-"""For a call that waits for every node."""
-RESTART_PATIENCE_S = 4.0
-"""A controller that was killed answers again after about two seconds."""
+"""Time limit of a call that waits for every node."""
+RESTART_TIMEOUT_S = 4.0
+"""Time to wait for a controller that was killed; it answers again after about two seconds."""
 LEADER_POLL_S = 0.2
-"""A controller that was paused, or is loading, leads again after about two seconds."""
+"""Pause between attempts while there is no leader. A controller that was paused, or loads its
+state, leads after about two seconds.
+"""
 STREAM_TIMEOUT_S = 7 * 86_400.0
-"""Nobody follows longer; dead connections are noticed by keepalive long before."""
+"""Time limit of a stream; keepalive ends a dead connection long before."""
 
 _TRANSPORT = (
     "failed to connect",
@@ -47,9 +49,9 @@ _TRANSPORT = (
     "socket closed",
     "connection reset",
 )
-"""How gRPC begins what it makes up itself when there is no connection."""
+"""Prefixes of gRPC's own errors when there is no connection."""
 _SILENT = ("stream removed", "ping timeout", "keepalive watchdog")
-"""And when who took the request answers no more, not even the transport's own pings."""
+"""Prefixes of its errors when the server accepted the request and stopped answering pings."""
 
 Q = TypeVar("Q", bound=Message)
 Q_contra = TypeVar("Q_contra", bound=Message, contravariant=True)
@@ -63,7 +65,7 @@ class _Whole(Protocol[Q_contra, A_co]):
 
 
 def _whole(method: "grpc.UnaryStreamMultiCallable[Q, A]", reply: type[A]) -> _Whole[Q, A]:
-    """A call whose answer comes in parts, as a call with one answer."""
+    """A call that streams its answer in parts, as a call that returns the whole answer."""
 
     def call(request: Q, /, *, timeout: float) -> A:
         whole = reply()
@@ -75,7 +77,7 @@ def _whole(method: "grpc.UnaryStreamMultiCallable[Q, A]", reply: type[A]) -> _Wh
 
 
 def _waits_for_a_leader(error: grpc.RpcError) -> bool:
-    """Whether nothing was done because nobody leads yet; then, after a pause."""
+    """Whether the call did nothing because there is no leader; then returns after a pause."""
     if NO_LEADER not in (error.details() or ""):
         return False
     time.sleep(LEADER_POLL_S)
@@ -83,7 +85,7 @@ def _waits_for_a_leader(error: grpc.RpcError) -> bool:
 
 
 def checked(host: str) -> str:
-    """The address as gRPC takes it. Raises InvalidArgument."""
+    """The address as gRPC accepts it. Raises InvalidArgument."""
     target = host.removeprefix("tcp://")
     name, colon, port = target.rpartition(":")
     is_socket = target.startswith("unix:///") and is_utf8(target)
@@ -94,7 +96,7 @@ def checked(host: str) -> str:
 
 
 class Client:
-    """A connection to one controller, made when first used. `host`: unix:///PATH or HOST:PORT."""
+    """A connection to a controller, opened on first use. `host`: unix:///PATH or HOST:PORT."""
 
     def __init__(self, host: str) -> None:
         self.host = host
@@ -114,19 +116,20 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """End the connection and every stream on it."""
+        """Close the connection and cancel its streams."""
         self._channel.close()
 
     def info(self) -> views.Info:
-        """The fleet in numbers."""
+        """Counts and settings of the fleet."""
         return from_proto(views.Info, self._ask(self._stub.GetInfo, pb.GetInfoRequest()))
 
     def create_service(
         self, spec: ServiceSpec, login: RegistryLogin | None = None, *, query_registry: bool = False
     ) -> tuple[Service, Sequence[str]]:
-        """Create it, and what to warn of; an empty name gets a random one.
+        """Create a service; return it with the controller's warnings. Without a name it gets a
+        random one.
 
-        With `query_registry` the image's digest is looked up and stored.
+        With `query_registry` the controller looks up and stores the image's digest.
         """
         request = pb.CreateServiceRequest(query_registry=query_registry)
         to_proto(spec, request.spec)
@@ -143,9 +146,9 @@ class Client:
         *,
         query_registry: bool = False,
     ) -> tuple[Service, Sequence[str]]:
-        """Give `service`, as it was read, another spec. Raises Conflict if it changed since.
+        """Replace the spec of `service`. Raises Conflict if it has changed since it was read.
 
-        Without a login the service keeps the one it has. The rest is as in `create_service`.
+        Without a login the service keeps its current one. The rest is as in `create_service`.
         """
         request = pb.UpdateServiceRequest(ref=service.id, query_registry=query_registry)
         request.version.index = service.version.index
@@ -156,12 +159,12 @@ class Client:
         return from_proto(Service, reply.service), reply.warnings
 
     def remove_service(self, ref: str) -> Service:
-        """Begin to remove it."""
+        """Start the removal of a service."""
         reply = self._ask(self._stub.RemoveService, pb.RefRequest(ref=ref))
         return from_proto(Service, reply.service)
 
     def service(self, ref: str) -> Service:
-        """The service that `ref` names."""
+        """The service of that name, id or id prefix."""
         return from_proto(Service, self._ask(self._stub.GetService, pb.RefRequest(ref=ref)).service)
 
     def services(self, filters: Iterable[str] = ()) -> list[views.ServiceSummary]:
@@ -171,7 +174,7 @@ class Client:
         return [from_proto(views.ServiceSummary, service) for service in reply.services]
 
     def watch_service(self, ref: str, *, follow: bool = False) -> Iterator[views.ServiceProgress]:
-        """The service's progress, now and at every change, until it has converged or is gone."""
+        """The service's progress, now and at every change, until it has converged or is removed."""
         request = pb.WatchServiceRequest(ref=ref, follow=follow)
         return self._stream(views.ServiceProgress, self._stub.WatchService, request)
 
@@ -189,11 +192,11 @@ class Client:
         return [from_proto(views.TaskView, task) for task in reply.tasks]
 
     def why(self, ref: str) -> list[str]:
-        """Why a task or service is as it is, in lines for people."""
+        """The explanation of a task's or service's state, in lines."""
         return list(self._ask(self._stub.Why, pb.RefRequest(ref=ref)).lines)
 
     def node(self, ref: str) -> views.NodeView:
-        """The node that `ref` names."""
+        """The node of that name, id or id prefix."""
         reply = self._ask(self._stub.GetNode, pb.RefRequest(ref=ref))
         return from_proto(views.NodeView, reply.node)
 
@@ -204,32 +207,32 @@ class Client:
         return [from_proto(views.NodeView, node) for node in reply.nodes]
 
     def update_node(self, node: Node, spec: NodeSpec) -> views.NodeView:
-        """Give `node`, as it was read, another spec. Raises Conflict if it changed since."""
+        """Replace the spec of `node`. Raises Conflict if it has changed since it was read."""
         request = pb.UpdateNodeRequest(ref=node.id)
         request.version.index = node.version.index
         to_proto(spec, request.spec)
         return from_proto(views.NodeView, self._ask(self._stub.UpdateNode, request).node)
 
     def remove_node(self, ref: str, *, force: bool) -> None:
-        """Forget a node. Raises Conflict if it is not down and `force` is not set."""
+        """Remove a node. Raises Conflict if it is not down and `force` is not set."""
         self._ask(self._stub.RemoveNode, pb.RemoveNodeRequest(ref=ref, force=force))
 
     def create_network(self, spec: NetworkSpec) -> Network:
-        """Create it."""
+        """Create a network."""
         request = pb.CreateNetworkRequest()
         to_proto(spec, request.spec)
         return from_proto(Network, self._ask(self._stub.CreateNetwork, request).network)
 
     def network(self, ref: str) -> Network:
-        """The network that `ref` names."""
+        """The network of that name, id or id prefix."""
         return self.network_members(ref, verbose=False).network
 
     def network_members(self, ref: str, *, verbose: bool = True) -> views.NetworkMembers:
-        """The network that `ref` names, and who is on it."""
+        """The network, and with `verbose` its services, tasks and nodes."""
         request = pb.GetNetworkRequest(ref=ref, verbose=verbose)
         reply = self._ask(_whole(self._stub.GetNetwork, pb.NetworkReply), request)
         services: dict[str, pb.NetworkService] = {}
-        for part in reply.services:  # one with many tasks comes in several parts
+        for part in reply.services:  # a service with many tasks is split over several parts
             if (service := services.get(part.name)) is not None:
                 service.tasks.extend(part.tasks)
             else:
@@ -245,16 +248,16 @@ class Client:
         return [kind.decode(item.value) for item in reply.objects]
 
     def object(self, kind: Kind[Item, Id], ref: str) -> Item:
-        """The object of a kind that `ref` names."""
+        """The object of a kind with that name, id or id prefix."""
         request = pb.ObjectRequest(kind=kind.name, ref=ref)
         return kind.decode(self._ask(self._stub.GetObject, request).value)
 
     def remove_object(self, kind: Kind[Item, Id], ref: str) -> None:
-        """Remove it. Raises Conflict if that cannot be."""
+        """Remove an object. Raises Conflict if it is in use."""
         self._ask(self._stub.RemoveObject, pb.ObjectRequest(kind=kind.name, ref=ref))
 
     def trace_network(self, source: str, target: str, port: int, *, udp: bool) -> list[Hop]:
-        """The hops from a task to what `target` names, up to the first broken one."""
+        """The hops from a task to `target`, up to the first broken one."""
         request = pb.TraceNetworkRequest(source=source, target=target, port=port, udp=udp)
         reply = self._ask(self._stub.TraceNetwork, request)
         return [from_proto(Hop, hop) for hop in reply.hops]
@@ -262,7 +265,7 @@ class Client:
     def events(
         self, *, since: int = 0, until: int = 0, filters: Iterable[str] = (), follow: bool = True
     ) -> Iterator[views.Event]:
-        """What happened between the two instants (0: no bound), and what happens from now on."""
+        """Events between two instants (0: no bound); with `follow` also those to come."""
         request = pb.EventsRequest(since=since, until=until, filters=filters, follow=follow)
         for part in self._stream(views.Events, self._stub.Events, request):
             yield from part.events
@@ -270,21 +273,21 @@ class Client:
     def logs(
         self, ref: str, *, follow: bool = False, tail: int = -1, since: int = 0
     ) -> Iterator[views.Logs]:
-        """What a service's or a task's processes wrote; a negative `tail` is everything."""
+        """The logs of a service or task; a negative `tail` is all lines."""
         request = pb.LogsRequest(ref=ref, follow=follow, tail=tail, since=since)
         return self._stream(views.Logs, self._stub.Logs, request)
 
     def pull_image(
         self, reference: str, *, nodes: Sequence[str] = (), username: str = "", password: str = ""
     ) -> Iterator[views.NodeImageProgress]:
-        """Pull on these nodes (none: all), telling the progress of each."""
+        """Pull an image on these nodes (none: all); yields the progress of each."""
         request = pb.PullImageRequest(
             reference=reference, username=username, password=password, nodes=nodes
         )
         return self._stream(views.NodeImageProgress, self._stub.PullImage, request)
 
     def images(self, filters: Iterable[str] = ()) -> list[views.NodeImages]:
-        """Each node's images."""
+        """The images of each node."""
         request = pb.ListRequest(filters=filters)
         listing = _whole(self._stub.ListImages, pb.ListImagesReply)
         reply = self._ask(listing, request, IMAGES_TIMEOUT_S)
@@ -292,7 +295,7 @@ class Client:
         return [from_proto(views.NodeImages, node) for node in nodes]
 
     def remove_image(self, reference: str) -> list[views.NodeImages]:
-        """Remove it from every node; what each removed, or why it did not."""
+        """Remove an image from every node; returns what each removed, or its error."""
         reply = self._ask(self._stub.RemoveImage, pb.RefRequest(ref=reference), IMAGES_TIMEOUT_S)
         return [from_proto(views.NodeImages, node) for node in reply.nodes]
 
@@ -302,28 +305,28 @@ class Client:
         request: Q,
         timeout_s: float = CALL_TIMEOUT_S,
     ) -> A:
-        give_up_at = time.monotonic() + RESTART_PATIENCE_S
+        give_up_at = time.monotonic() + RESTART_TIMEOUT_S
         while True:
             try:
                 return method(request, timeout=timeout_s)
             except grpc.RpcError as error:
                 late = time.monotonic() >= give_up_at
                 if late or not (_waits_for_a_leader(error) or self._is_back(error)):
-                    raise self._told(error, timeout_s) from None
+                    raise self._error(error, timeout_s) from None
 
     def _is_back(self, error: grpc.RpcError) -> bool:
-        """Whether a request that never left can be sent now: a killed controller returns soon."""
+        """Whether a request that was never sent can be sent now: a killed controller restarts."""
         never_sent = (error.details() or "").lower().startswith("failed to connect")
         if not never_sent or not self._may_return():
             return False
         try:
-            grpc.channel_ready_future(self._channel).result(timeout=RESTART_PATIENCE_S)
+            grpc.channel_ready_future(self._channel).result(timeout=RESTART_TIMEOUT_S)
         except grpc.FutureTimeoutError:
             return False
         return True
 
     def _may_return(self) -> bool:
-        """A socket without a file has no controller; with one, it had one a moment ago."""
+        """Without its file a socket has no controller; with it, it had one recently."""
         return not self.host.startswith("unix://") or Path(self.host[7:]).exists()
 
     def _stream(
@@ -334,19 +337,23 @@ class Client:
             for message in call:
                 yield from_proto(cls, message)
         except grpc.RpcError as error:
-            raise self._told(error, STREAM_TIMEOUT_S) from None
+            raise self._error(error, STREAM_TIMEOUT_S) from None
         finally:
             call.cancel()  # type: ignore[no-untyped-call]
 
-    def _told(self, error: grpc.RpcError, timeout_s: float) -> PyswarmError:
+    def _error(self, error: grpc.RpcError, timeout_s: float) -> PyswarmError:
         code = error.code()
         details = (error.details() or "").lower()
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return NoAnswer(f"no answer from {self.host} within {timeout_s:g} s")
         if code is grpc.StatusCode.UNAVAILABLE and details.startswith(_SILENT):
-            return NoAnswer(f"no answer from {self.host}: it took the request and fell silent")
+            return NoAnswer(
+                f"no answer from {self.host}: it accepted the request and stopped answering"
+            )
         if code is grpc.StatusCode.UNIMPLEMENTED:
-            return Unavailable(f"the controller at {self.host} does not offer this: upgrade it")
+            return Unavailable(
+                f"the controller at {self.host} does not support this command: upgrade it"
+            )
         if code is grpc.StatusCode.UNAVAILABLE and details.startswith(_TRANSPORT):
             return Unreachable(
                 f"cannot reach a controller at {self.host}: is it running? "

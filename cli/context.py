@@ -1,7 +1,7 @@
-"""Which fleet the CLI talks to. SHELL over one small file.
+"""The fleet that the CLI connects to. SHELL over one file.
 
-In order: `--host`, the environment variable PYSWARM_HOST, the file that `swarm init` and
-`playground up` write, and the socket a controller on this host listens on.
+In order of precedence: `--host`, the environment variable PYSWARM_HOST, the file that `swarm init`
+and `playground up` write, the socket of a controller on this host.
 """
 
 import os
@@ -13,26 +13,26 @@ DEFAULT_HOST = "unix:///run/pyswarm/pyswarm.sock"
 
 
 class Context(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A fleet as the CLI sees it."""
+    """How the CLI reaches a fleet."""
 
     host: str = DEFAULT_HOST
     """`unix:///path` or `HOST:PORT` of a controller."""
     registry: str = ""
-    """Where built images go: HOST:PORT, reached without TLS."""
+    """HOST:PORT of the registry to which images are pushed, without TLS."""
     netns: str = ""
-    """The network namespace from which the registry is reached; empty is this one."""
+    """The network namespace from which the registry is reached; empty: the current one."""
     playground: str = ""
-    """The playground it is, if it is one."""
+    """Name of the playground; empty if the fleet is none."""
 
 
 def context_file() -> Path:
-    """Where the current context is kept: per user, under XDG_CONFIG_HOME."""
+    """The file of the current context, in the user's XDG_CONFIG_HOME."""
     base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(base) / "pyswarm" / "context.json"
 
 
 def current(host: str | None = None) -> Context:
-    """The context in force; `host` is the `--host` flag. A damaged file counts as none."""
+    """The selected context; `host` is the `--host` flag. A damaged file counts as absent."""
     chosen = host or os.environ.get("PYSWARM_HOST")
     saved = _load()
     if chosen:
@@ -41,14 +41,14 @@ def current(host: str | None = None) -> Context:
 
 
 def use(context: Context) -> None:
-    """Make it the current context."""
+    """Save it as the current context."""
     path = context_file()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.encode(context))
 
 
 def leave(host: str) -> None:
-    """Forget the current context if it is that fleet."""
+    """Remove the current context if it is that fleet's."""
     if _load().host == host:
         context_file().unlink(missing_ok=True)
 

@@ -1,8 +1,8 @@
-"""Starts and ends daemons that outlive the CLI and are restarted when they die. SHELL.
+"""Starts and stops daemons that outlive the CLI and are restarted when they exit. SHELL.
 
-A keeper is a shell loop in a session of its own: it starts the daemon, waits, starts it again.
-Where systemd runs, a unit does the same and survives a reboot; inside a playground, and where there
-is no systemd, the keeper does.
+A supervisor is a shell loop in its own session that starts the daemon again whenever it exits.
+Playgrounds and hosts without systemd use it; elsewhere a systemd unit does the same and survives a
+reboot.
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-KEEPER = """
+SUPERVISOR = """
 for membership in $CGROUP_PROCS; do echo $$ > "$membership"; done
 unset CGROUP_PROCS
 echo $$ > "$1"; shift
@@ -25,35 +25,35 @@ unset NICE
 trap '' HUP INT
 while :; do
   "$@" >> "$log" 2>&1 < /dev/null
-  echo "keeper: exit $? of $1; starting it again" >> "$log"
+  echo "supervisor: $1 exited with code $?; restarting" >> "$log"
   sleep 0.3
 done
 """
-"""Arguments: pid file, log file, command. The agent itself comes back in about a second."""
+"""Arguments: pid file, log file, command. An agent is back after about a second."""
 
 END_TIMEOUT_S = 10.0
 CONTROLLER_NICE = -10
-"""The controller and its etcd run before agents and tasks of their host, so that a busy task does
-not cost the fleet its leader.
+"""Niceness of the controller and its etcd. They run before agents and tasks of their host, so that
+a busy task does not end the leader's lease.
 """
 
 
 class Daemon(msgspec.Struct, frozen=True, kw_only=True):
-    """One daemon: `module` is started as `python -m MODULE ARGUMENTS`."""
+    """A daemon, started as `python -m MODULE ARGUMENTS`."""
 
     name: str
     module: str
     arguments: tuple[str, ...]
     directory: Path
-    """Holds NAME.pid (the keeper's) and NAME.log."""
+    """Holds NAME.pid, the supervisor's pid, and NAME.log."""
     netns: Path | None = None
     mountns: Path | None = None
-    """Files of the namespaces in which keeper and daemon run; None is the current one."""
+    """Files of the namespaces in which supervisor and daemon run; None: the current one."""
     cgroup_procs: tuple[Path, ...] = ()
-    """Files that take the keeper's pid, so that all its children are in those cgroups."""
+    """The cgroup.procs files of the cgroups of the supervisor and so of its children."""
     nice: int = 0
-    """As nice(1) counts; where that is not allowed it stays 0. The kernel weighs sessions first
-    (`autogroup`, sched(7)), so a keeper sets its session's niceness too.
+    """As in nice(1); 0 where setting it is not permitted. The kernel weighs sessions first
+    (`autogroup`, sched(7)), so a supervisor sets the niceness of its session, too.
     """
 
     @property
@@ -65,22 +65,22 @@ class Daemon(msgspec.Struct, frozen=True, kw_only=True):
         return self.directory / f"{self.name}.log"
 
     def command(self) -> list[str]:
-        """The keeper, which runs the daemon."""
-        keeper = ["sh", "-c", KEEPER, "keeper", str(self.pid_file), str(self.log_file)]
+        """The command line of the supervisor, which runs the daemon."""
+        loop = ["sh", "-c", SUPERVISOR, "supervisor", str(self.pid_file), str(self.log_file)]
         daemon = [sys.executable, "-m", self.module, *self.arguments]
-        return [*entering(self.netns, self.mountns), *keeper, *daemon]
+        return [*entering(self.netns, self.mountns), *loop, *daemon]
 
 
 def entering(netns: Path | None, mountns: Path | None) -> list[str]:
-    """The beginning of a command line that is run in these namespaces."""
+    """The prefix of a command line that runs in these namespaces."""
     files = {"net": netns, "mount": mountns}
     flags = [f"--{kind}={file}" for kind, file in files.items() if file]
     return ["nsenter", *flags, "--"] if flags else []
 
 
 def start(daemon: Daemon) -> None:
-    """Start the daemon under a keeper; no-op if its keeper lives."""
-    if keeper_of(daemon.pid_file):
+    """Start the daemon under a supervisor; no-op if that runs already. Raises TimeoutError."""
+    if supervisor_of(daemon.pid_file):
         return
     daemon.directory.mkdir(parents=True, exist_ok=True)
     environment = {
@@ -100,14 +100,14 @@ def start(daemon: Daemon) -> None:
         cwd="/",
     )
     deadline = time.monotonic() + END_TIMEOUT_S
-    while not keeper_of(daemon.pid_file):
+    while not supervisor_of(daemon.pid_file):
         if time.monotonic() > deadline:
             raise TimeoutError(f"{daemon.name} did not start; see {daemon.log_file}")
         time.sleep(0.01)
 
 
-def keeper_of(pid_file: Path) -> int:
-    """The living keeper's pid; 0 if there is none."""
+def supervisor_of(pid_file: Path) -> int:
+    """The pid of the running supervisor; 0 if there is none."""
     try:
         pid = int(pid_file.read_text())
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
@@ -117,20 +117,20 @@ def keeper_of(pid_file: Path) -> int:
 
 
 def daemon_pids(pid_file: Path) -> list[int]:
-    """The pids of what the keeper runs now."""
-    keeper = keeper_of(pid_file)
-    return children(keeper) if keeper else []
+    """The pids of the supervisor's children."""
+    supervisor = supervisor_of(pid_file)
+    return children(supervisor) if supervisor else []
 
 
-def stop(pid_file: Path, *, patience_s: float = END_TIMEOUT_S) -> None:
-    """End the keeper, then its daemon: SIGTERM, and SIGKILL when patience ends."""
-    keeper = keeper_of(pid_file)
-    running = children(keeper) if keeper else []
-    if keeper:
-        kill([keeper])
+def stop(pid_file: Path, *, timeout_s: float = END_TIMEOUT_S) -> None:
+    """Stop the supervisor, then its daemon: SIGTERM, and SIGKILL after `timeout_s`."""
+    supervisor = supervisor_of(pid_file)
+    running = children(supervisor) if supervisor else []
+    if supervisor:
+        kill([supervisor])
     for pid in running:
         _signal(pid, signal.SIGTERM)
-    if not wait_gone(running, patience_s):
+    if not wait_gone(running, timeout_s):
         kill(running)
     pid_file.unlink(missing_ok=True)
 
@@ -144,14 +144,14 @@ def children(pid: int) -> list[int]:
 
 
 def kill(pids: Iterable[int]) -> None:
-    """SIGKILL; pids that are gone are no error."""
+    """Send SIGKILL; a pid without a process is no error."""
     for pid in pids:
         _signal(pid, signal.SIGKILL)
 
 
-def wait_gone(pids: Sequence[int], patience_s: float) -> bool:
-    """Whether all have ended within `patience_s` (zombies count as ended)."""
-    deadline = time.monotonic() + patience_s
+def wait_gone(pids: Sequence[int], timeout_s: float) -> bool:
+    """Whether all have ended within `timeout_s`; zombies count as ended."""
+    deadline = time.monotonic() + timeout_s
     while any(_alive(pid) for pid in pids):
         if time.monotonic() > deadline:
             return False

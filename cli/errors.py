@@ -1,19 +1,19 @@
-"""Errors of the CLI's own, beside those that the controller tells. PURE."""
+"""Errors that the CLI itself raises, beside those that the controller returns. PURE."""
 
 from pyswarm_core.errors import PyswarmError, Unavailable
 
 
 class NoAnswer(Unavailable):
-    """The controller took the request but did not answer in time."""
+    """The controller accepted the request but did not answer in time."""
 
 
 class Unreachable(Unavailable):
-    """No controller answers there."""
+    """No controller answers at the address."""
 
 
 class NotConverged(PyswarmError):
-    """The wait ended before what was asked for was there; the service goes on."""
+    """The wait ended before the change was complete; the change continues."""
 
 
-class GoalUnreachable(PyswarmError):
-    """The wait ended because the service will not become what was asked."""
+class ConvergenceFailed(PyswarmError):
+    """The wait ended because the service cannot converge: its tasks fail."""

@@ -1,4 +1,4 @@
-"""What an ending means to scripts. PURE; docs/cli.md holds the same table."""
+"""Exit codes. PURE; docs/cli.md has the same table, and a test compares them."""
 
 from enum import IntEnum
 
@@ -6,15 +6,15 @@ from enum import IntEnum
 class Exit(IntEnum):
     """The exit code of every command."""
 
-    DONE = 0
-    FAILED = 1
-    """Refused or failed: no such object, name taken, no controller."""
-    WRONG = 2
-    """The command line or a value is wrong; nothing was changed."""
+    SUCCESS = 0
+    FAILURE = 1
+    """Refused or failed: no such object, name already in use, no controller."""
+    USAGE = 2
+    """The command line or a value is not valid; nothing was changed."""
     UNFINISHED = 3
-    """Accepted but not finished: waiting was interrupted, or no answer came in time."""
-    UNREACHABLE_GOAL = 4
-    """Accepted, but the service will not become what was asked: its tasks fail."""
+    """Accepted but not finished: the wait was interrupted or timed out."""
+    CONVERGENCE_FAILED = 4
+    """Accepted, but the service cannot converge: its tasks fail."""
     INTERRUPTED = 130
-    NO_READER = 141
-    """Whoever read the output went away."""
+    BROKEN_PIPE = 141
+    """The reader of the output closed it."""

@@ -1,4 +1,4 @@
-"""Doing the same to several things: one failure keeps none of the others from being done."""
+"""One change to several objects: the failure of one does not stop the others."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +9,8 @@ from pyswarm_core.errors import PyswarmError
 
 
 class Failures:
-    """Collects errors and raises them as one, of the first one's class, at its end; an error that
-    ends the block itself comes first.
+    """Collects errors and raises them as one at the end of the block, with the class of the first.
+    An error that ended the block comes first.
     """
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class Failures:
 
     @contextmanager
     def collected(self) -> Iterator[None]:
-        """Remember the PyswarmError of this block and go on behind it."""
+        """Catch and keep a PyswarmError of this block."""
         try:
             yield
         except PyswarmError as error:
@@ -35,6 +35,6 @@ class Failures:
     ) -> None:
         if not self._errors or (error is not None and not isinstance(error, PyswarmError)):
             return
-        # What ended the block weighs more, but hides none of the others.
+        # The error that ended the block decides the exit code; the others are printed too.
         errors = [error, *self._errors] if error is not None else self._errors
         raise type(errors[0])("; ".join(map(str, errors))) from None

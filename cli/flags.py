@@ -1,4 +1,4 @@
-"""Flags that many verbs share, with Docker's names."""
+"""Flags that several commands share, with Docker's names and help."""
 
 import re
 
@@ -6,7 +6,7 @@ import click
 
 
 def number(text: object) -> int:
-    """A whole number in ASCII digits; click's own also takes `1_0`, ` 3` and other scripts'."""
+    """An integer in ASCII digits. Click's own type also accepts `1_0`, ` 3` and other scripts."""
     if not re.fullmatch(r"[+-]?[0-9]{1,18}", str(text)):
         raise click.BadParameter(f"{str(text)[:40]!r} is not a valid integer.")
     return int(str(text))
@@ -41,7 +41,7 @@ quiet_ids = click.option("-q", "--quiet", is_flag=True, help="Only display IDs")
 no_trunc = click.option("--no-trunc", is_flag=True, help="Do not truncate output")
 no_resolve = click.option("--no-resolve", is_flag=True, help="Do not map IDs to names")
 pretty = click.option(
-    "--pretty", is_flag=True, help="Print the information in a human friendly format"
+    "--pretty", is_flag=True, help="Print the information in a human-friendly format"
 )
 detach = click.option(
     "-d",

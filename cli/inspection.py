@@ -1,7 +1,7 @@
-"""What every `inspect` does: several refs, one JSON array, and an error for those not found.
+"""`inspect` of several objects: one JSON array, and an error that names those not found.
 
-What was found is shown even if something else was not, as Docker does. `Networks` knows the IPv6
-addresses that objects have beside those of IPv4, which alone are stored.
+Objects that exist are printed even if others do not, as in Docker. `Networks` derives the IPv6
+addresses of objects; only IPv4 addresses are stored.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,22 +19,22 @@ from pyswarm_core.specs import PREDEFINED_NETWORKS
 
 
 class Networks:
-    """The networks that objects are on, each asked for once."""
+    """The networks of objects, each read once."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._known: dict[NetworkId, Network | None] = {}
 
     def addresses(self, network_id: NetworkId, address: str) -> list[str]:
-        """The address and, where the network has IPv6, the one that goes with it."""
+        """The address and, if the network has IPv6, the IPv6 address derived from it."""
         if network_id not in self._known:
-            self._known[network_id] = self._ask(network_id)
+            self._known[network_id] = self._read(network_id)
         network = self._known[network_id]
         if network is None or not network.subnet6:
             return [address]
         return [address, address6(network.subnet, network.subnet6, address)]
 
-    def _ask(self, network_id: NetworkId) -> Network | None:
+    def _read(self, network_id: NetworkId) -> Network | None:
         if network_id in PREDEFINED_NETWORKS:
             return None
         try:
@@ -44,7 +44,7 @@ class Networks:
 
 
 def inspect_all(refs: Sequence[str], form: str, read: Callable[[str], dict[str, Any]]) -> None:
-    """Print the documents that `read` gives. Raises NotFound, naming all that were missing."""
+    """Print the documents that `read` returns. Raises NotFound with all names that do not exist."""
     found, missing = [], []
     for ref in refs:
         try:

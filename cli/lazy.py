@@ -1,6 +1,6 @@
-"""Click groups that import a command when it is used: `service ls` never loads `image build`.
+"""Click groups that import a command when it is used: `service ls` does not import `image build`.
 
-A group knows of each command its module and one line of help; that is all `--help` needs.
+A group holds the module and one line of help of each command, which is all that `--help` needs.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,17 +26,17 @@ UNSUPPORTED = frozenset(
 
 
 class Verb(click.Command):
-    """A command that tells Docker's flags which are not supported yet from misspelt ones."""
+    """A command that reports Docker's flags that are not supported yet as such."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click's."""
+        """As click, with Docker's `--flag=false`."""
         try:
             return super().parse_args(ctx, list(self._switched(ctx, args)))
         except click.NoSuchOption as error:
             _explain(error)
 
     def _switched(self, ctx: click.Context, args: list[str]) -> Iterator[str]:
-        """Docker's `--detach=false` in click's words; nothing behind the first argument changes."""
+        """Docker's `--detach=false` as click writes it; words after the first argument stay."""
         options = {
             name: option
             for option in self.get_params(ctx)
@@ -78,10 +78,10 @@ def _explain(error: click.NoSuchOption) -> NoReturn:
 
 
 class Group(click.Group):
-    """A group answers with its help when called alone, and an unknown word with similar ones."""
+    """A group that prints its help without a command, and suggests similar commands."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click's."""
+        """As click, with help in place of an error if there are no arguments."""
         if not args and not ctx.resilient_parsing:
             click.echo(ctx.get_help())
             ctx.exit()
@@ -90,19 +90,19 @@ class Group(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click's."""
+        """As click, with similar commands in the error."""
         if not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
             from difflib import get_close_matches
 
             similar = get_close_matches(args[0], self.list_commands(ctx))
             hint = f": did you mean {' or '.join(similar)}?" if similar else ""
-            told = f"{args[0][:80]!a} is not a command of {ctx.command_path}{hint}"
-            raise click.UsageError(told, ctx)
+            text = f"{args[0][:80]!a} is not a command of {ctx.command_path}{hint}"
+            raise click.UsageError(text, ctx)
         return super().resolve_command(ctx, args)
 
 
 class LazyGroup(Group):
-    """A group whose commands are named as `module:attribute`."""
+    """A group whose commands are given as `module:attribute`."""
 
     def __init__(
         self, *args: object, commands_at: Mapping[str, tuple[str, str]], **kwargs: object
@@ -111,11 +111,11 @@ class LazyGroup(Group):
         self._at = commands_at
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in the order they were given."""
+        """The commands in the given order."""
         return list(self._at)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported now; None if there is none of that name."""
+        """Import the command; None if the group has none of that name."""
         if cmd_name not in self._at:
             return None
         module, _, attribute = self._at[cmd_name][0].partition(":")
@@ -124,6 +124,6 @@ class LazyGroup(Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands, without importing any."""
+        """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_) for name, (_, help_) in self._at.items()])

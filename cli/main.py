@@ -1,4 +1,4 @@
-"""`pyswarm`: the root of all commands, and how they end."""
+"""`pyswarm`: the root command, its errors and exit codes."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import click
 
-from cli.errors import GoalUnreachable, NoAnswer, NotConverged
+from cli.errors import ConvergenceFailed, NoAnswer, NotConverged
 from cli.exits import Exit
 from cli.lazy import LazyGroup
 from pyswarm_core.errors import InvalidArgument, PyswarmError
@@ -19,28 +19,28 @@ CODES: Mapping[type[Exception], Exit] = MappingProxyType(
     {
         NoAnswer: Exit.UNFINISHED,
         NotConverged: Exit.UNFINISHED,
-        GoalUnreachable: Exit.UNREACHABLE_GOAL,
-        InvalidArgument: Exit.WRONG,
-        PyswarmError: Exit.FAILED,
-        UnicodeError: Exit.WRONG,
-        OSError: Exit.FAILED,
+        ConvergenceFailed: Exit.CONVERGENCE_FAILED,
+        InvalidArgument: Exit.USAGE,
+        PyswarmError: Exit.FAILURE,
+        UnicodeError: Exit.USAGE,
+        OSError: Exit.FAILURE,
     }
 )
-"""What an error's end is worth; the first class that it belongs to counts."""
+"""Exit codes by error class; the first class that matches counts."""
 
 COMMANDS = {
-    "service": ("cli.service:service", "Create, watch, scale and remove services"),
-    "task": ("cli.task:task", "Look into tasks"),
-    "node": ("cli.node:node", "Look into and change nodes"),
-    "network": ("cli.network:network", "Create and remove overlay networks"),
-    "net": ("cli.net:net", "Look for faults between tasks"),
-    "image": ("cli.image:image", "Build, pull and remove images"),
-    "swarm": ("cli.swarm:swarm", "Make, join and leave a fleet"),
-    "playground": ("cli.playground.commands:playground", "A whole fleet on this machine"),
-    "events": ("cli.verbs.events:events", "Show what happens in the fleet"),
-    "why": ("cli.verbs.why:why", "Say why a task or service is not running"),
-    "version": ("cli.verbs.version:version", "Show the versions of CLI and controller"),
-    "completion": ("cli.verbs.completion:completion", "Print a shell's completion script"),
+    "service": ("cli.service:service", "Manage services"),
+    "task": ("cli.task:task", "Manage tasks"),
+    "node": ("cli.node:node", "Manage nodes"),
+    "network": ("cli.network:network", "Manage networks"),
+    "net": ("cli.net:net", "Diagnose networking between tasks"),
+    "image": ("cli.image:image", "Manage images"),
+    "swarm": ("cli.swarm:swarm", "Manage the fleet"),
+    "playground": ("cli.playground.commands:playground", "Run a fleet on this machine"),
+    "events": ("cli.verbs.events:events", "Get real time events from the fleet"),
+    "why": ("cli.verbs.why:why", "Explain the state of a task or service"),
+    "version": ("cli.verbs.version:version", "Show the version information of CLI and controller"),
+    "completion": ("cli.verbs.completion:completion", "Generate the completion script of a shell"),
 }
 
 
@@ -53,10 +53,10 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
 
 
 class Root(LazyGroup):
-    """Kinds of objects without commands of their own have those that every kind has."""
+    """A kind of objects without a folder of its own gets the commands of `cli/objects.py`."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """As LazyGroup's, or the commands of a kind."""
+        """A command of COMMANDS, or the generated commands of a kind."""
         if cmd_name in self.list_commands(ctx):
             return super().get_command(ctx, cmd_name)
         from cli import objects
@@ -67,7 +67,7 @@ class Root(LazyGroup):
 @click.group(
     cls=Root,
     commands_at=COMMANDS,
-    help="Run services on a fleet of Linux hosts, in Docker Swarm's words.",
+    help="Run services on a fleet of Linux hosts, with Docker Swarm's commands",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.option(
@@ -78,16 +78,16 @@ class Root(LazyGroup):
     help="Print the version and exit",
 )  # fmt: skip
 def root(host: str | None) -> None:
-    del host  # Read from the root's parameters by whoever connects.
+    del host  # `session.fleet` reads it from the root's parameters.
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line; errors become one line on stderr and an exit code."""
+    """Run one command line; print an error as one line on stderr and return the exit code."""
     stdout = sys.stdout
     try:
         _require_utf8(arguments)
         code = root.main(list(arguments), prog_name="pyswarm", standalone_mode=False)
-        return code if isinstance(code, int) else Exit.DONE
+        return code if isinstance(code, int) else Exit.SUCCESS
     except click.exceptions.Exit as ending:
         return ending.exit_code
     except click.ClickException as error:
@@ -95,24 +95,24 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
     except SystemExit:
-        # Click answers a BrokenPipeError by wrapping stdout and leaving with 1.
+        # On a BrokenPipeError, click wraps stdout and exits with 1.
         if sys.stdout is stdout:
             raise
-        return Exit.NO_READER
+        return Exit.BROKEN_PIPE
     except BrokenPipeError:
-        return Exit.NO_READER
+        return Exit.BROKEN_PIPE
     except tuple(CODES) as error:
-        return _told(error, next(code for cls, code in CODES.items() if isinstance(error, cls)))
+        return _fail(error, next(code for cls, code in CODES.items() if isinstance(error, cls)))
     except Exception as error:
-        return _told(f"a bug of pyswarm, {_place(error)}: {error!r}", Exit.FAILED)
+        return _fail(f"a bug of pyswarm at {_place(error)}: {error!r}", Exit.FAILURE)
 
 
 def _place(error: Exception) -> str:
-    """Where it was raised, as `FILE:LINE`."""
+    """`FILE:LINE` where the error was raised."""
     at = error.__traceback__
     while at is not None and at.tb_next is not None:
         at = at.tb_next
-    return f"{at.tb_frame.f_code.co_filename}:{at.tb_lineno}" if at else "somewhere"
+    return f"{at.tb_frame.f_code.co_filename}:{at.tb_lineno}" if at else "an unknown place"
 
 
 def _require_utf8(arguments: Sequence[str]) -> None:
@@ -126,36 +126,37 @@ def _require_utf8(arguments: Sequence[str]) -> None:
 def _usage(error: click.ClickException) -> int:
     context = error.ctx if isinstance(error, click.UsageError) else None
     hint = f"\nSee `{context.command_path} --help`." if context else ""
-    return _told(error.format_message(), error.exit_code, hint)
+    return _fail(error.format_message(), error.exit_code, hint)
 
 
-def _told(error: object, code: int, hint: str = "") -> int:
+def _fail(error: object, code: int, hint: str = "") -> int:
+    """Print the error; return the code."""
     try:
         click.echo(f"Error: {' '.join(str(error).split())}{hint}", err=True)
     except OSError:
-        return Exit.NO_READER
+        return Exit.BROKEN_PIPE
     return code
 
 
 def run_and_flush(arguments: Sequence[str]) -> int:
-    """`run`, with everything written out; returns the exit code."""
+    """`run`, then flush stdout and stderr; return the exit code."""
     code = run(arguments)
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except BrokenPipeError:
-        return Exit.NO_READER
+        return Exit.BROKEN_PIPE
     except OSError as error:
-        return _told(error, Exit.FAILED)
+        return _fail(error, Exit.FAILURE)
     return code
 
 
 def main() -> NoReturn:
-    """The console script. Ctrl-C raises KeyboardInterrupt once; the second one ends at once."""
+    """The console script. Ctrl-C raises KeyboardInterrupt; a second one ends the process."""
     sys.unraisablehook = _unraisable
     try:
         signal.signal(signal.SIGINT, _interrupt)
-        # Taking gRPC and the interpreter apart would be a sixth of what `service ls` costs.
+        # Shutting down gRPC and the interpreter would be a sixth of the time of `service ls`.
         os._exit(run_and_flush(sys.argv[1:]))
     except KeyboardInterrupt:
         os._exit(Exit.INTERRUPTED)
@@ -172,7 +173,7 @@ def _leave(*_: object) -> NoReturn:
 
 
 def _unraisable(ignored: "sys.UnraisableHookArgs") -> None:
-    """A KeyboardInterrupt in a destructor or a callback would be printed and lost."""
+    """End on a KeyboardInterrupt in a destructor or callback, which Python would drop."""
     if issubclass(ignored.exc_type, KeyboardInterrupt):
         os._exit(Exit.INTERRUPTED)
     sys.__unraisablehook__(ignored)

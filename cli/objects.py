@@ -1,6 +1,6 @@
-"""The commands that every kind of objects has: `ls`, `inspect` and `rm`.
+"""The commands of every kind of objects: `ls`, `inspect` and `rm`.
 
-A kind whose lists or documents show more than names and times has files of its own instead.
+A kind whose lists or documents show more than names and times has a folder of its own instead.
 """
 
 from typing import Any
@@ -29,17 +29,17 @@ LAYOUT = Layout(
 
 
 def group(name: str) -> click.Group | None:
-    """The commands of the kind of that name, if there is one."""
+    """The commands of a kind; None if there is no kind of that name."""
     if (kind := KINDS.get(name)) is None:
         return None
     verbs = [list_command(kind), inspect_command(kind), remove_command(kind)]
-    return Group(name, help=f"List, show and remove {name}s.", commands=verbs)
+    return Group(name, help=f"Manage {name}s", commands=verbs)
 
 
 def list_command(kind: Kind[Item, Id]) -> click.Command:
     """`ls` of a kind."""
 
-    @click.command(name="ls", cls=Verb, help=f"List {kind.name}s.")
+    @click.command(name="ls", cls=Verb, help=f"List {kind.name}s")
     @flags.quiet_ids
     @flags.filter_
     @flags.format_
@@ -54,7 +54,9 @@ def list_command(kind: Kind[Item, Id]) -> click.Command:
 def inspect_command(kind: Kind[Any, Any]) -> click.Command:
     """`inspect` of a kind."""
 
-    @click.command(name="inspect", cls=Verb, help=f"Show {kind.name}s in full.")
+    @click.command(
+        name="inspect", cls=Verb, help=f"Display detailed information on one or more {kind.name}s"
+    )
     @flags.inspect_format
     @click.argument("refs", nargs=-1, required=True, metavar=f"{kind.name.upper()}...")
     def inspect(*, form: str, refs: tuple[str, ...]) -> None:
@@ -69,7 +71,7 @@ def inspect_command(kind: Kind[Any, Any]) -> click.Command:
 def remove_command(kind: Kind[Any, Any]) -> click.Command:
     """`rm` of a kind."""
 
-    @click.command(name="rm", cls=Verb, help=f"Remove {kind.name}s.")
+    @click.command(name="rm", cls=Verb, help=f"Remove one or more {kind.name}s")
     @click.argument("refs", nargs=-1, required=True, metavar=f"{kind.name.upper()}...")
     def rm(*, refs: tuple[str, ...]) -> None:
         client = session.connect()
@@ -83,7 +85,7 @@ def remove_command(kind: Kind[Any, Any]) -> click.Command:
 
 
 def row(kind: Kind[Item, Id], item: Item) -> Row:
-    """A line of the list."""
+    """A row of the list."""
     labels = kind.labels(item)
     return {
         "ID": item.id,

@@ -1,6 +1,6 @@
-"""What one invocation of the CLI shares: which fleet it talks to. SHELL.
+"""The fleet and the client of one invocation of the CLI. SHELL.
 
-gRPC is imported when the first call is made: `--help` and refused flags never pay for it.
+`connect` imports gRPC, so that `--help` and usage errors do not.
 """
 
 import os
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def fleet() -> context.Context:
-    """The fleet in force: `--host`, PYSWARM_HOST, the saved context, this host's socket."""
+    """The selected fleet: `--host`, PYSWARM_HOST, the saved context, or this host's socket."""
     return context.current(click.get_current_context().find_root().params.get("host"))
 
 
 def connect() -> "Client":
-    """A client of the fleet in force; closed when the command ends."""
-    # gRPC's own log lines would mix with our one line of error.
+    """A client of the selected fleet; closed when the command ends."""
+    # gRPC would print log lines beside the one line of an error.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from cli.client import Client
 

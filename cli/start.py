@@ -1,7 +1,7 @@
-"""The console script's first lines: Ctrl-C ends it silently while everything else is loaded. SHELL.
+"""The start of the console script: Ctrl-C ends it without a traceback during imports. SHELL.
 
-`cli/pyswarm` starts the interpreter with SIGINT blocked, because Python answers one with a
-traceback until a program says otherwise.
+`scripts/pyswarm` starts the interpreter with SIGINT blocked, because Python prints a traceback on
+SIGINT until the program sets a handler.
 """
 
 import os
@@ -22,10 +22,10 @@ def main() -> NoReturn:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:
-            # A caller closed it; the next file opened gets its number.
+            # The caller closed the stream; without this the next opened file would get its number.
             os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w"))
-    # Text that the terminal's encoding lacks is shown escaped.
+    # Characters that the terminal's encoding lacks are escaped.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     from cli.main import main as run

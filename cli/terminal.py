@@ -1,4 +1,4 @@
-"""The terminal that progress is drawn on. SHELL."""
+"""The width of the terminal on which progress is drawn. SHELL."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ DEFAULT_WIDTH = 80
 
 
 def width() -> int:
-    """Columns of the terminal behind stderr."""
+    """Columns of the terminal of stderr; DEFAULT_WIDTH if it is none."""
     try:
         return os.get_terminal_size(sys.stderr.fileno()).columns or DEFAULT_WIDTH
     except (OSError, ValueError):

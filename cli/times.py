@@ -1,4 +1,4 @@
-"""Times as people type them. SHELL: a time without a zone is one of this host's wall clock."""
+"""Timestamps in flags. SHELL: a timestamp without a time zone is in this host's zone."""
 
 import datetime
 
@@ -8,6 +8,6 @@ from pyswarm_core.docker.units import parse_time
 
 
 def instant(text: str) -> Instant:
-    """`2026-01-31T08:00:00`, seconds since 1970, or `10m` ago. Raises InvalidArgument."""
+    """Parse `2026-01-31T08:00:00`, seconds since 1970, or `10m` (ago). Raises InvalidArgument."""
     zone = datetime.datetime.now().astimezone().tzinfo
     return parse_time(text, SystemClock().now(), zone or datetime.UTC)

@@ -5,10 +5,10 @@ import click
 from cli.lazy import LazyGroup
 
 VERBS = {
-    "build": ("cli.image.build:build", "Build an image and push it where nodes pull from"),
-    "ls": ("cli.image.ls:ls_", "List the images that nodes have"),
-    "pull": ("cli.image.pull:pull", "Pull an image on nodes"),
-    "rm": ("cli.image.rm:rm", "Remove images from all nodes"),
+    "build": ("cli.image.build:build", "Build an image and push it to the fleet's registry"),
+    "ls": ("cli.image.ls:ls_", "List the images on nodes"),
+    "pull": ("cli.image.pull:pull", "Download an image to nodes"),
+    "rm": ("cli.image.rm:rm", "Remove one or more images from all nodes"),
 }
 
 

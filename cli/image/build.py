@@ -29,7 +29,7 @@ from pyswarm_core.docker.reference import parse_reference
     "-f",
     "--file",
     type=click.Path(path_type=Path),
-    help="Name of the Containerfile [default: Containerfile]",
+    help="Name of the Containerfile (default Containerfile, then Dockerfile)",
 )
 @click.option(
     "--build-arg",

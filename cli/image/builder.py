@@ -1,7 +1,7 @@
-"""Builds images with buildah and pushes them to where the fleet pulls from. SHELL.
+"""Builds images with buildah and pushes them to the registry that the fleet pulls from. SHELL.
 
-buildah gets a storage of its own under the user's cache, so that it shares no mounts, locks or
-images with anything else on the host.
+buildah uses its own storage in the user's cache, so that it shares no mounts, locks or images with
+other programs of the host.
 """
 
 import os
@@ -20,7 +20,7 @@ HOST_POLICY = Path("/etc/containers/policy.json")
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """What `image build` was asked for."""
+    """The arguments of `image build`."""
 
     directory: Path
     file: Path | None = None
@@ -32,7 +32,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Destination(msgspec.Struct, frozen=True):
-    """Where a reference is pushed, and how that registry is reached."""
+    """The reference to push to, and how its registry is reached."""
 
     reference: str
     is_plain: bool
@@ -41,9 +41,9 @@ class Destination(msgspec.Struct, frozen=True):
 
 
 def destination(reference: Reference, context: Context) -> Destination:
-    """Familiar names go to the fleet's registry, whose images nodes take for Docker Hub's.
+    """Short names are pushed to the fleet's registry, which nodes use as a mirror of Docker Hub.
 
-    Raises InvalidArgument if there is none and the name has no registry of its own.
+    Raises InvalidArgument if the name is short and the fleet has no registry.
     """
     if reference.digest:
         raise InvalidArgument(f"--tag {str(reference)!r} is not valid: a build has no digest yet")
@@ -59,9 +59,9 @@ def destination(reference: Reference, context: Context) -> Destination:
 
 
 def build(recipe: Recipe, references: Sequence[Reference]) -> None:
-    """Build and give the result these names, in buildah's storage.
+    """Build an image into buildah's storage and tag it.
 
-    Raises InvalidArgument for a directory or file that is not there, PyswarmError if it fails.
+    Raises InvalidArgument if the directory or file does not exist, PyswarmError if the build fails.
     """
     command = ["build", "--isolation", "chroot", "--layers"]
     for reference in references:
@@ -77,7 +77,7 @@ def build(recipe: Recipe, references: Sequence[Reference]) -> None:
 
 
 def push(reference: Reference, target: Destination, *, quiet: bool) -> None:
-    """Push what was built. Raises PyswarmError."""
+    """Push the image. Raises PyswarmError."""
     command = ["push", "--quiet"] if quiet else ["push"]
     command += ["--tls-verify=false"] if target.is_plain else []
     command += [str(reference), f"docker://{target.reference}"]
@@ -95,7 +95,7 @@ def _file(recipe: Recipe) -> Path:
         if candidate.is_file():
             return candidate
     named = recipe.file or "Containerfile"
-    raise InvalidArgument(f"file {str(named)!r} is not there: name one with --file")
+    raise InvalidArgument(f"file {str(named)!r} does not exist: specify one with --file")
 
 
 def _buildah(arguments: Sequence[str], enter: Sequence[str], failure: str) -> None:
@@ -117,7 +117,7 @@ def _cache() -> Path:
 
 
 def _storage_conf() -> Path:
-    """Without skip_mount_home every run would leave a mount behind."""
+    """The file of buildah's storage settings. Without skip_mount_home every run leaves a mount."""
     cache = _cache()
     path = cache / "storage.conf"
     path.write_text(
@@ -128,20 +128,20 @@ def _storage_conf() -> Path:
 
 
 def _driver(directory: Path) -> str:
-    """overlay, or vfs (which copies every layer) where the file system is an overlay itself, as in
-    a container: the kernel does not put one on another.
+    """overlay; vfs, which copies every layer, on a file system that is an overlay itself, as in a
+    container, because the kernel does not stack them.
     """
-    told = subprocess.run(
+    done = subprocess.run(
         ["stat", "--file-system", "--format=%T", directory],
         capture_output=True,
         text=True,
         check=False,
     )
-    return "vfs" if told.stdout.strip() == "overlayfs" else "overlay"
+    return "vfs" if done.stdout.strip() == "overlayfs" else "overlay"
 
 
 def _policy() -> Path:
-    """The host's own signature policy; without one buildah would refuse to work at all."""
+    """The host's signature policy, or a permissive one: buildah does not push without one."""
     if HOST_POLICY.exists():
         return HOST_POLICY
     path = _cache() / "policy.json"

@@ -46,7 +46,7 @@ def ls_(*, quiet: bool, no_trunc: bool, filters: tuple[str, ...], form: str) -> 
     now = SystemClock().now()
     found = [row for node in nodes for row in rows(node, now, long=no_trunc)]
     if quiet:
-        # The same image on several nodes is one id.
+        # An image that several nodes have is printed once.
         found = list({row["ID"]: row for row in found}.values())
     for line in listing.show(LAYOUT, found, form, quiet=quiet):
         click.echo(line)
@@ -58,7 +58,7 @@ def ls_(*, quiet: bool, no_trunc: bool, filters: tuple[str, ...], form: str) -> 
 
 
 def rows(node: NodeImages, now: Instant, *, long: bool) -> Iterator[Row]:
-    """A line per name that the node has for an image."""
+    """A row per name of each image of a node."""
     for image in sorted(node.images, key=lambda image: image.names):
         for name in image.names or ("",):
             yield _row(node.node_name, image, name, now, long=long)

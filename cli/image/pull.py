@@ -22,10 +22,10 @@ from pyswarm_core.views import NodeImageProgress
     "Example: pyswarm image pull --node host2 --node host3 web:1",
 )
 @click.option(
-    "--node", "nodes", multiple=True, metavar="NODE", help="Nodes to download to [default: all]"
+    "--node", "nodes", multiple=True, metavar="NODE", help="Node to download to (default all)"
 )
 @click.option("--username", default="", help="Username for the registry")
-@click.option("--password-stdin", is_flag=True, help="Take the password from stdin")
+@click.option("--password-stdin", is_flag=True, help="Read the password from stdin")
 @click.option("-q", "--quiet", is_flag=True, help="Suppress progress output")
 @click.argument("image")
 def pull(
@@ -33,13 +33,13 @@ def pull(
 ) -> None:
     reference = str(parse_reference(image))
     password = _read_password() if password_stdin else ""
-    told = session.connect().pull_image(
+    updates = session.connect().pull_image(
         reference, nodes=nodes, username=username, password=password
     )
     screen = Screen(width()) if sys.stderr.isatty() and not quiet else None
     latest: dict[str, str] = {}
     with Failures() as failures:
-        for progress in told:
+        for progress in updates:
             text = line(progress)
             changed = latest.get(progress.node_name) != text
             latest[progress.node_name] = text
@@ -54,7 +54,7 @@ def pull(
 
 
 def _read_password() -> str:
-    """The first line of standard input; what else may end a line elsewhere belongs to it."""
+    """The first line of stdin. Only a line feed ends it; the password may have other separators."""
     try:
         text = sys.stdin.buffer.readline().decode()
     except UnicodeDecodeError:
@@ -62,14 +62,14 @@ def _read_password() -> str:
     return "".join(split_lines(text))
 
 
-def line(told: NodeImageProgress) -> str:
-    """How far one node is."""
-    progress = told.progress
-    if told.error:
-        return f"{told.node_name}: {told.error}"
+def line(update: NodeImageProgress) -> str:
+    """The progress of one node."""
+    progress = update.progress
+    if update.error:
+        return f"{update.node_name}: {update.error}"
     amount = ""
     if progress.done_bytes or progress.total_bytes:
         amount = f" {decimal_size(progress.done_bytes)}"
     if progress.total_bytes:
         amount += f"/{decimal_size(progress.total_bytes)}"
-    return f"{told.node_name}: {'done' if told.done else progress.status}{amount}"
+    return f"{update.node_name}: {'done' if update.done else progress.status}{amount}"

@@ -4,7 +4,7 @@ import click
 
 from cli.lazy import LazyGroup
 
-VERBS = {"trace": ("cli.net.trace:trace", "Trace the route between two tasks")}
+VERBS = {"trace": ("cli.net.trace:trace", "Trace the route between two tasks, hop by hop")}
 
 
 @click.group(cls=LazyGroup, commands_at=VERBS, help="Diagnose networking between tasks")

@@ -30,10 +30,10 @@ _TARGET = re.compile(r"([^:\[\]]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5})(?:/(tcp|ud
 @click.command(
     cls=Verb,
     help="Trace the route between two tasks, hop by hop\n\n"
-    "It ends with the first hop that is broken, and says what to do about it. FROM is a task, or a"
-    " service (its first running task); TO is a task, a service, a name or an address. PORT/udp"
-    " traces UDP; without PORT it is the first that the service publishes or the image exposes.\n\n"
-    "Exit code 1: a hop is broken.\n\n"
+    "The trace ends at the first broken hop and prints a remedy. FROM is a task, or a service (its"
+    " first running task). TO is a task, a service, a name or an address. PORT/udp traces UDP."
+    " PORT defaults to the first port that the service publishes or its image exposes.\n\n"
+    "The exit code is 1 if a hop is broken.\n\n"
     "Example: pyswarm net trace web.1 db:5432",
 )
 @flags.format_
@@ -50,11 +50,11 @@ def trace(ctx: click.Context, *, form: str, source: str, target: str) -> None:
         if form in ("", "table"):
             click.echo(f"\n{last.hop} is broken at {one_line(last.place)}.")
             click.echo(f"Remedy: {one_line(last.remedy)}")
-        ctx.exit(Exit.FAILED)
+        ctx.exit(Exit.FAILURE)
 
 
 def split(target: str) -> tuple[str, int, bool]:
-    """`db:5432/udp` -> db, 5432, True; `[fd00::1]:80` alike. Port 0: none is named."""
+    """Parse `db:5432/udp` into db, 5432, True. Port 0: none is given."""
     if target.count(":") > 1 and not target.startswith("["):
         return target, 0, False
     match = _TARGET.fullmatch(target)
@@ -66,7 +66,7 @@ def split(target: str) -> tuple[str, int, bool]:
 
 
 def row(hop: Hop) -> Row:
-    """A line of the list."""
+    """A row of the list."""
     return {
         "Hop": hop.hop,
         "Place": hop.place,

@@ -21,18 +21,18 @@ from pyswarm_core.validation import network_problems, require
     "-d", "--driver", default="overlay", show_default=True, help="Driver to manage the network"
 )
 @click.option(
-    "--subnet", multiple=True, metavar="CIDR", help="Subnet in CIDR format [default: a free one]"
+    "--subnet", multiple=True, metavar="CIDR", help="Subnet in CIDR format (default a free one)"
 )
 @click.option(
-    "--gateway", multiple=True, metavar="IP", help="Gateway of the subnet, the same on every host"
+    "--gateway", multiple=True, metavar="IP", help="Gateway of the subnet, the same on every node"
 )
 @click.option(
     "--ip-range", multiple=True, metavar="CIDR", help="Allocate addresses from a sub-range"
 )
-@click.option("--ipv6", is_flag=True, help="Enable IPv6 [default subnet: one of fd00::/8]")
+@click.option("--ipv6", is_flag=True, help="Enable IPv6 (default subnet a /64 of fd00::/8)")
 @click.option("--internal", is_flag=True, help="Restrict external access to the network")
 @click.option(
-    "--attachable", is_flag=True, help="Accepted for compatibility; services can join in any case"
+    "--attachable", is_flag=True, help="Accepted for compatibility: services can use every network"
 )
 @click.option("--ingress", is_flag=True, help="Create the network of the routing mesh")
 @click.option("--label", multiple=True, metavar="KEY=VALUE", help="Set metadata on a network")
@@ -51,7 +51,7 @@ def create(*, name: str, **given: Any) -> None:
 
 
 def spec_of(name: str, given: Mapping[str, Any]) -> NetworkSpec:
-    """The spec that the flags describe. Raises InvalidArgument."""
+    """The spec of the flags. Raises InvalidArgument."""
     options = networking.options(given["opt"])
     return NetworkSpec(
         name=name,

@@ -15,7 +15,7 @@ from pyswarm_core.docker import objects
     "Example: pyswarm network inspect app --format '{{.Subnet}}'",
 )
 @flags.inspect_format
-@click.option("-v", "--verbose", is_flag=True, help="Include services, tasks and hosts")
+@click.option("-v", "--verbose", is_flag=True, help="Include services, tasks and nodes")
 @click.argument("networks", nargs=-1, required=True, metavar="NETWORK...")
 def inspect(*, form: str, verbose: bool, networks: tuple[str, ...]) -> None:
     client = session.connect()

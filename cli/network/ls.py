@@ -47,7 +47,7 @@ def ls_(*, quiet: bool, no_trunc: bool, filters: tuple[str, ...], form: str) -> 
 
 
 def row(network: Network, *, long: bool) -> Row:
-    """A line of the list."""
+    """A row of the list."""
     labels = network.spec.labels
     return {
         "ID": network.id if long else short(network.id),

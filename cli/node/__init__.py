@@ -5,11 +5,11 @@ import click
 from cli.lazy import LazyGroup
 
 VERBS = {
-    "inspect": ("cli.node.inspect:inspect", "Show nodes in full"),
-    "ls": ("cli.node.ls:ls_", "List nodes"),
-    "ps": ("cli.node.ps:ps", "List the tasks of nodes"),
-    "rm": ("cli.node.rm:rm", "Remove nodes that left"),
-    "update": ("cli.node.update:update", "Change a node's availability and labels"),
+    "inspect": ("cli.node.inspect:inspect", "Display detailed information on one or more nodes"),
+    "ls": ("cli.node.ls:ls_", "List nodes in the fleet"),
+    "ps": ("cli.node.ps:ps", "List tasks running on one or more nodes"),
+    "rm": ("cli.node.rm:rm", "Remove one or more nodes from the fleet"),
+    "update": ("cli.node.update:update", "Update a node"),
 }
 
 

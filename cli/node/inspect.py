@@ -10,7 +10,7 @@ from pyswarm_core.docker import objects
 
 @click.command(
     cls=Verb,
-    help="Display detailed information on one or more nodes; `self` is the node that answers\n\n"
+    help="Display detailed information on one or more nodes; `self` is the controller's node\n\n"
     "Example: pyswarm node inspect --pretty host2",
 )
 @flags.inspect_format

@@ -54,14 +54,14 @@ def _status(status: NodeStatus) -> str:
 
 
 def engine_version(view: NodeView) -> str:
-    """What the agent is, and what it speaks if the controller speaks something else."""
-    told = view.node.description
-    other = f" (protocol {told.spoken})" if view.other_protocol else ""
-    return f"{told.engine_version}{other}"
+    """The agent's version, and its protocol if that is not the controller's."""
+    description = view.node.description
+    other = f" (protocol {description.spoken})" if view.other_protocol else ""
+    return f"{description.engine_version}{other}"
 
 
 def row(view: NodeView, *, mark: bool = False) -> Row:
-    """A line of the list; `mark` puts Docker's star behind the id of the node that answers."""
+    """A row of the list; `mark` appends Docker's star to the id of the controller's node."""
     node = view.node
     resources = node.description.resources
     star = (" *" if view.leader else "  ") if mark else ""

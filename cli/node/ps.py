@@ -12,7 +12,7 @@ from pyswarm_core.aio.system import SystemClock
 
 @click.command(
     cls=Verb,
-    help="List tasks running on one or more nodes (default: the node that answers)\n\n"
+    help="List tasks running on one or more nodes (default: the controller's node)\n\n"
     "Example: pyswarm node ps host2 --filter desired-state=running",
 )
 @flags.quiet_ids
@@ -31,8 +31,8 @@ def ps(
     nodes: tuple[str, ...],
 ) -> None:
     client = session.connect()
-    wanted = [node_of(client, ref).node.id for ref in nodes or ("self",)]
-    found = client.tasks(nodes=wanted, filters=filters)
+    node_ids = [node_of(client, ref).node.id for ref in nodes or ("self",)]
+    found = client.tasks(nodes=node_ids, filters=filters)
     is_table = not form or form.startswith("table")
     style = Style(truncate=not no_trunc and not quiet, resolve=not no_resolve, tree=is_table)
     rows = list(tasks.rows(found, SystemClock().now(), style))

@@ -1,4 +1,4 @@
-"""Which node `self` is: the one that answers, as in Docker."""
+"""`self`: the node of the controller that answers, as in Docker."""
 
 from typing import TYPE_CHECKING
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 def node_of(client: "Client", ref: str) -> NodeView:
-    """The node that `ref` names. Raises NotFound."""
+    """The node of that name, id, id prefix, or `self`. Raises NotFound."""
     if ref != "self":
         return client.node(ref)
     found = next((view for view in client.nodes() if view.leader), None)
     if found is None:
-        raise NotFound("self: the controller does not run on a node of the fleet; name a node")
+        raise NotFound("self: the controller does not run on a node of the fleet: specify a node")
     return found

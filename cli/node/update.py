@@ -22,15 +22,15 @@ from pyswarm_core.validation import node_problems, require
 @click.option(
     "--availability",
     type=click.Choice([word.value for word in Availability]),
-    help="active, pause (no new tasks) or drain (no tasks)",
+    help="Availability of the node: active, pause (no new tasks) or drain (no tasks)",
 )
 @click.option("--role", type=click.Choice(["worker", "manager"]), help="Role of the node")
 @click.option("--label-add", multiple=True, metavar="KEY=VALUE", help="Add or update a node label")
-@click.option("--label-rm", multiple=True, metavar="KEY", help="Remove a node label if exists")
+@click.option("--label-rm", multiple=True, metavar="KEY", help="Remove a node label if it exists")
 @click.argument("node")
 def update(*, node: str, **given: Any) -> None:
     if not any(given.values()):
-        raise click.UsageError("nothing to change: give at least one flag")
+        raise click.UsageError("nothing to update: specify at least one flag")
     entries.labels("--label-add", given["label_add"])
     client = session.connect()
     view = node_of(client, node)
@@ -43,7 +43,7 @@ def update(*, node: str, **given: Any) -> None:
 
 
 def changed(spec: NodeSpec, given: dict[str, Any]) -> NodeSpec:
-    """The spec after the flags. Raises InvalidArgument."""
+    """The spec changed by the flags. Raises InvalidArgument."""
     missing = [key for key in given["label_rm"] if key not in spec.labels]
     if missing:
         click.echo(f"warning: the node has no label {', '.join(missing)}", err=True)

@@ -1,4 +1,4 @@
-"""Whole playgrounds up and down, hosts on and off: the order of things. SHELL."""
+"""Starts and stops playgrounds and their hosts, in the order that this requires. SHELL."""
 
 import shutil
 from collections.abc import Callable
@@ -17,10 +17,11 @@ Say = Callable[[str], None]
 
 
 def up(plan: Fleet, say: Say) -> None:
-    """Start the playground. Raises AlreadyExists; what was begun is undone when it fails."""
+    """Start the playground. Raises AlreadyExists. After a failure nothing of it remains."""
     if plan.name in fleet.names():
         raise AlreadyExists(
-            f"playground {plan.name!r} is up already: pyswarm playground down --name {plan.name}"
+            f"playground {plan.name!r} is already up:"
+            f" run `pyswarm playground down --name {plan.name}`"
         )
     try:
         _up(plan, say)
@@ -33,18 +34,18 @@ def _up(plan: Fleet, say: Say) -> None:
     fleet.save(plan)
     cgroups.mount_all()
     disks.mount_run(plan)
-    say("underlay and registry")
+    say("starting underlay and registry")
     wires.lay_underlay(plan)
     power.start_registry(plan)
     for host in plan.hosts:
         disks.make_disk(plan, host)
         power.switch_on(plan, host)
-    say(f"controller and etcd on {plan.hosts[0].name}")
+    say(f"starting controller and etcd on {plan.hosts[0].name}")
     daemons.start(power.controller(plan))
     ready.wait_for_socket(plan)
     token = ready.worker_token(plan)
     for host in plan.hosts:
-        say(f"agent on {host.name} ({host.address})")
+        say(f"starting agent on {host.name} ({host.address})")
         daemons.start(power.agent(plan, host, token))
     say("waiting for all hosts to be ready")
     for host in plan.hosts:
@@ -61,9 +62,9 @@ def _up(plan: Fleet, say: Say) -> None:
 
 
 def down(plan: Fleet, say: Say) -> None:
-    """End the playground and leave nothing of it: no process, mount, namespace, cgroup or file."""
+    """Remove the playground: its processes, mounts, namespaces, cgroups and files."""
     for host in plan.hosts:
-        say(f"{host.name} off")
+        say(f"stopping {host.name}")
         power.cut_power(host)
     power.stop_registry(plan)
     wires.remove(plan.lan)
@@ -76,27 +77,29 @@ def down(plan: Fleet, say: Say) -> None:
 
 
 def kill(plan: Fleet, host: Host) -> Fleet:
-    """Take the host's power away."""
+    """Cut the host's power. Raises InvalidArgument if it has none."""
     if host.name in plan.killed:
-        raise InvalidArgument(f"{host.name} has no power already")
-    # Ending its processes takes a while, in which its kernel would go on answering.
+        raise InvalidArgument(f"{host.name} has no power: it was killed before")
+    # First, because its kernel would answer while its processes are being killed.
     wires.disconnect(plan, host)
     power.cut_power(host)
     return _saved(plan, killed=(*plan.killed, host.name), cut=_without(plan.cut, host))
 
 
 def cut(plan: Fleet, host: Host) -> Fleet:
-    """Pull the host's cable; its containers go on."""
+    """Disconnect the host from the underlay; its containers keep running."""
     if host.name in plan.killed:
-        raise InvalidArgument(f"{host.name} has no power: pyswarm playground heal {host.name}")
+        raise InvalidArgument(
+            f"{host.name} has no power: run `pyswarm playground heal {host.name}`"
+        )
     wires.set_cable(plan, host, plugged=False)
     return _saved(plan, cut=(*_without(plan.cut, host), host.name))
 
 
 def heal(plan: Fleet, host: Host) -> Fleet:
-    """Power and cable back: a killed host boots with its disk as it was. Does not wait for it."""
+    """Undo `kill` and `cut`, without waiting. A killed host boots with its disk as it was."""
     if host.name in plan.killed:
-        power.cut_power(host)  # what a heal that was interrupted began
+        power.cut_power(host)  # a heal that was interrupted leaves a part
         power.switch_on(plan, host)
         if host.number == 1:
             daemons.start(power.controller(plan))
@@ -111,24 +114,24 @@ def wait_until_ready(plan: Fleet, host: Host, say: Say) -> None:
     first = plan.hosts[0]
     if host != first and first.name in (*plan.killed, *plan.cut):
         raise NotConverged(
-            f"{host.name} is back, but is ready only once {first.name}, which runs the controller,"
-            f" is back: pyswarm playground heal --name {plan.name} {first.name}"
+            f"{host.name} cannot be ready without {first.name}, which runs the controller:"
+            f" run `pyswarm playground heal --name {plan.name} {first.name}`"
         )
     try:
         missing = ready.wait_for_host(plan, host, say)
     except KeyboardInterrupt:
         raise NotConverged(
-            f"no longer waiting; {host.name} continues to start: `pyswarm node ls` shows its state"
+            f"no longer waiting: {host.name} continues to start, `pyswarm node ls` shows its state"
         ) from None
     if missing:
         raise NotConverged(
-            f"{host.name} is back, but is not ready after {ready.READY_TIMEOUT_S:g} s: {missing};"
+            f"{host.name} is not ready after {ready.READY_TIMEOUT_S:g} s: {missing};"
             f" see `pyswarm node ls` and {ready.log_file(host)}"
         )
 
 
 def state_of(plan: Fleet, host: Host) -> str:
-    """In a word: up, cut, killed, or what is missing."""
+    """`up`, `cut`, `killed` or `agent down`."""
     if host.name in plan.killed:
         return "killed"
     if not daemons.daemon_pids(Path(host.run_dir) / "agent.pid"):

@@ -1,4 +1,4 @@
-"""The playground's cgroups: who belongs to a host, and how a host loses power. SHELL over the
+"""The cgroups of a playground's hosts: their processes, and how to kill them all. SHELL over the
 cgroup file systems.
 """
 
@@ -23,9 +23,9 @@ def roots() -> list[Path]:
 
 
 def mount_all() -> None:
-    """Mount the v1 controllers that a machine with v1 and v2 left on v2.
+    """On a machine with cgroups v1 and v2, mount the controllers of v2 as v1.
 
-    An agent does so too, but in its host's mount namespace, where this module would not see them.
+    An agent does the same, but in its host's mount namespace, which this module does not see.
     """
     rows = [line.split(" ") for line in split_lines(_MOUNTS.read_text())]
     unified = [Path(row[1]) for row in rows if row[2] == "cgroup2"][:1]
@@ -38,9 +38,9 @@ def mount_all() -> None:
 
 
 def make(path: str) -> tuple[Path, ...]:
-    """Make one cgroup where it can hold daemons; return the files that take pids.
+    """Create a cgroup for daemons; return its cgroup.procs files.
 
-    One hierarchy is enough to tell a process's host; it must be one that limits nothing here.
+    One hierarchy is enough to find a host's processes; it must be one without limits.
     """
     by_name = {root.name: root for root in roots()}
     chosen = [by_name[name] for name in ("unified", "cgroup", "systemd") if name in by_name][:1]
@@ -51,7 +51,7 @@ def make(path: str) -> tuple[Path, ...]:
 
 
 def processes(path: str) -> set[int]:
-    """Every process in this cgroup or below it, in any hierarchy."""
+    """The processes in this cgroup and those below it, in all hierarchies."""
     found: set[int] = set()
     for directory in _directories(path):
         try:
@@ -63,20 +63,22 @@ def processes(path: str) -> set[int]:
 
 
 def kill_all(path: str) -> None:
-    """SIGKILL everyone below until nobody is left. Raises TimeoutError."""
+    """Send SIGKILL to all processes below until none is left. Raises TimeoutError."""
     deadline = time.monotonic() + KILL_TIMEOUT_S
     while left := processes(path):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"processes of cgroup {path} do not end: {sorted(left)}")
+            raise TimeoutError(
+                f"cgroup {path} has processes after {KILL_TIMEOUT_S:g} s: {sorted(left)}"
+            )
         kill(left)
         time.sleep(0.02)
 
 
 def remove(path: str) -> None:
-    """Remove the cgroup and all below it in every hierarchy; nobody may be left in it.
+    """Remove the cgroup and those below it in all hierarchies; they must have no processes.
 
-    Raises OSError if it stays busy: a unified hierarchy does not list a process that is ending, and
-    is busy until it has ended.
+    Raises OSError if one stays busy. A unified hierarchy is busy until a process has ended, but
+    does not list it while it ends.
     """
     deadline = time.monotonic() + KILL_TIMEOUT_S
     for directory in _directories(path):
@@ -99,8 +101,8 @@ def _removed(directory: Path) -> bool:
 
 
 def _directories(path: str) -> Iterator[Path]:
-    """Deepest first."""
+    """The directories of a cgroup and those below it, the deepest first."""
     for root in roots():
-        # Unlike rglob, it passes over what an agent removes meanwhile.
+        # Unlike rglob, it skips directories that an agent removes at the same time.
         for directory, _, _ in os.walk(root / path.lstrip("/"), topdown=False):
             yield Path(directory)

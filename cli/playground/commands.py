@@ -1,4 +1,4 @@
-"""The verbs of `pyswarm playground`. SHELL over boot.py."""
+"""The commands of `pyswarm playground`. SHELL over boot.py."""
 
 import os
 import sys
@@ -15,14 +15,14 @@ from pyswarm_core.errors import Unavailable
 DEFAULT_NAME = "playground"
 
 
-def _in_use() -> str:
+def _current() -> str:
     return session.fleet().playground or DEFAULT_NAME
 
 
 _name = click.option(
     "--name",
-    default=_in_use,
-    show_default=f"the one in use, else {DEFAULT_NAME}",
+    default=_current,
+    show_default=f"the current one, else {DEFAULT_NAME}",
     envvar="PYSWARM_PLAYGROUND",
     help="Name of the playground",
 )
@@ -34,26 +34,26 @@ def _say(text: str) -> None:
 
 def _require_root() -> None:
     if os.geteuid() != 0:
-        raise Unavailable("a playground makes network namespaces and cgroups: run it as root")
+        raise Unavailable("a playground creates namespaces and cgroups: run this command as root")
 
 
 @click.group(cls=Group)
 def playground() -> None:
-    """Run a whole fleet on this machine, to try things and to break them
+    """Run a fleet on this machine
 
-    Each host has its own agent, network, cgroups, disk, /etc, /run and /var/lib; the first also
-    runs the controller and etcd. A registry is part of it.
+    Each host has its own agent, network, cgroups, disk, /etc, /run and /var/lib. The first host
+    also runs the controller and etcd. The playground includes a registry.
     """
 
 
 @playground.command()
 @_name
 @click.option("--nodes", type=flags.number, default=3, show_default=True, help="Number of hosts")
-@click.option("--cpus", default="", help="CPUs of each host [default: all]")
-@click.option("--memory", default="", help="Memory of each host, such as 2G [default: all]")
-@click.option("--disk", default="", help="Disk of each host, such as 2G [default: no limit]")
+@click.option("--cpus", default="", help="CPUs of each host (default all)")
+@click.option("--memory", default="", help="Memory of each host, such as 2G (default all)")
+@click.option("--disk", default="", help="Disk of each host, such as 2G (default unlimited)")
 def up(name: str, nodes: int, cpus: str, memory: str, disk: str) -> None:
-    """Start a fleet and make it the current one
+    """Start a playground and select it as the current fleet
 
     Example: pyswarm playground up --nodes 5 --cpus 2 --memory 1G
     """
@@ -61,19 +61,19 @@ def up(name: str, nodes: int, cpus: str, memory: str, disk: str) -> None:
     fleet.check(name, nodes)
     plan = Fleet(name=name, nodes=nodes, cpus=cpus, memory=memory, disk=fleet.disk_bytes(disk))
     boot.up(plan, _say)
-    click.echo(f"Playground {name} is up: {nodes} hosts. Try: pyswarm node ls")
+    click.echo(f"Playground {name} is up with {nodes} hosts. Try `pyswarm node ls`.")
 
 
 @playground.command()
 @_name
 def down(name: str) -> None:
-    """Stop a fleet and remove everything of it
+    """Stop a playground and remove everything of it
 
     Example: pyswarm playground down
     """
     _require_root()
     boot.down(fleet.load(name), _say)
-    click.echo(f"Playground {name} is gone.")
+    click.echo(f"Playground {name} is removed.")
 
 
 @playground.command(name="ls")
@@ -108,10 +108,10 @@ def exec_(name: str, host: str, command: tuple[str, ...]) -> None:
     _require_root()
     found = fleet.load(name).host(host)
     if not found.mountns_path.exists():
-        raise Unavailable(f"{host} has no power: pyswarm playground heal {host}")
-    # A mount namespace is entered at its root.
-    here = ["sh", "-c", 'cd "$0" 2>/dev/null; exec "$@"', str(Path.cwd())]
-    words = [*daemons.entering(found.netns_path, found.mountns_path), *here, *command]
+        raise Unavailable(f"{host} has no power: run `pyswarm playground heal {host}`")
+    # nsenter enters a mount namespace at its root.
+    in_directory = ["sh", "-c", 'cd "$0" 2>/dev/null; exec "$@"', str(Path.cwd())]
+    words = [*daemons.entering(found.netns_path, found.mountns_path), *in_directory, *command]
     sys.stdout.flush()
     os.execvp(words[0], words)
 
@@ -120,7 +120,7 @@ def exec_(name: str, host: str, command: tuple[str, ...]) -> None:
 @_name
 @click.argument("host")
 def kill(name: str, host: str) -> None:
-    """Cut a host's power: every process on it dies at once, its disk stays
+    """Cut a host's power: its processes are killed, its disk is kept
 
     Example: pyswarm playground kill host3
     """
@@ -129,21 +129,24 @@ def kill(name: str, host: str) -> None:
     boot.kill(plan, plan.host(host))
     click.echo(f"{host} has lost power.")
     if plan.host(host).number == 1:
-        click.echo("It ran the only controller: heal it to go on.", err=True)
+        click.echo(
+            f"{host} ran the only controller: run `pyswarm playground heal {host}` to continue",
+            err=True,
+        )
 
 
 @playground.command()
 @_name
 @click.argument("host")
 def cut(name: str, host: str) -> None:
-    """Disconnect a host from the network; its containers go on
+    """Disconnect a host from the network; its containers keep running
 
     Example: pyswarm playground cut host2
     """
     _require_root()
     plan = fleet.load(name)
     boot.cut(plan, plan.host(host))
-    click.echo(f"{host} is cut off.")
+    click.echo(f"{host} is disconnected.")
 
 
 @playground.command(cls=Verb)

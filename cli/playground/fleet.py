@@ -1,11 +1,11 @@
-"""A playground's plan: names, addresses and paths of its hosts, and the file that keeps it. SHELL.
+"""A playground's names, addresses and paths, and the file that stores it. SHELL.
 
 network namespaces   <name>-lan (bridge, registry), <name>-host1, <name>-host2, …
 mount namespaces     of each host: its own /etc, /run and /var/lib
 underlay             10.99.0.0/24; host N is .N, the registry .250
 cgroups              /pyswarm-<name>/<host>/{daemons,containers}
 
-`tasks` would be no name for a cgroup: every v1 cgroup holds a file of that name.
+A cgroup cannot be named `tasks`: every cgroup of v1 has a file of that name.
 """
 
 import re
@@ -28,7 +28,7 @@ _NAME = re.compile(r"[a-z][a-z0-9]{0,11}")
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
-    """One host of a playground."""
+    """A host of a playground."""
 
     fleet: str
     number: int
@@ -55,17 +55,17 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def state_dir(self) -> Path:
-        """The host's disk: what survives a power loss."""
+        """The host's disk, which survives a power loss."""
         return STATE_ROOT / self.fleet / self.name
 
     @property
     def root(self) -> Path:
-        """Where its /etc and /var/lib are on its disk."""
+        """The directory of its /etc and /var/lib on its disk."""
         return self.state_dir / "root"
 
     @property
     def run_dir(self) -> Path:
-        """What a power loss takes."""
+        """The directory that does not survive a power loss."""
         return RUN_ROOT / self.fleet / self.name
 
     @property
@@ -74,18 +74,18 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fleet(msgspec.Struct, frozen=True, kw_only=True):
-    """A playground as it was asked for. The first host also runs the controller and its etcd."""
+    """A playground. The first host also runs the controller and its etcd."""
 
     name: str
     nodes: int
     cpus: str = ""
     memory: str = ""
     disk: int = 0
-    """Bytes of each host's disk; 0: what the machine's disk has."""
+    """Bytes of each host's disk; 0: those of the machine's disk."""
     killed: tuple[str, ...] = ()
     """Hosts without power."""
     cut: tuple[str, ...] = ()
-    """Hosts off the underlay."""
+    """Hosts disconnected from the underlay."""
 
     @property
     def hosts(self) -> tuple[Host, ...]:
@@ -110,7 +110,7 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def socket(self) -> Path:
-        """Where the controller answers the CLI of this machine."""
+        """The controller's socket on this machine."""
         return self.run_dir / "pyswarm.sock"
 
     @property
@@ -123,11 +123,11 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
             if host.name == name:
                 return host
         names = ", ".join(host.name for host in self.hosts)
-        raise NotFound(f"playground {self.name} has no host {name!r}; it has {names}")
+        raise NotFound(f"playground {self.name!r} has no host {name!r}: expected one of {names}")
 
 
 def check(name: str, nodes: int) -> None:
-    """Raises InvalidArgument for a name or size that cannot be."""
+    """Validate name and number of hosts. Raises InvalidArgument."""
     if not _NAME.fullmatch(name):
         raise InvalidArgument(
             f"--name {name!r}: a playground's name is 1 to 12 lower-case letters and digits,"
@@ -138,7 +138,7 @@ def check(name: str, nodes: int) -> None:
 
 
 def disk_bytes(text: str) -> int:
-    """`--disk` in bytes; 0 if it is not given. Raises InvalidArgument."""
+    """`--disk` in bytes; 0 if it is empty. Raises InvalidArgument."""
     if not text:
         return 0
     try:
@@ -157,16 +157,16 @@ def load(name: str) -> Fleet:
         return msgspec.json.decode(path.read_bytes(), type=Fleet)
     except FileNotFoundError as error:
         raise NotFound(
-            f"no playground {name!r} is up; start one with: pyswarm playground up --nodes 3"
+            f"no playground {name!r} is up: run `pyswarm playground up --name {name}`"
         ) from error
 
 
 def save(fleet: Fleet) -> None:
-    """Remember it, for the other verbs."""
+    """Store the playground for later commands."""
     fleet.state_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     (fleet.state_dir / "playground.json").write_bytes(msgspec.json.encode(fleet))
 
 
 def names() -> list[str]:
-    """Every playground that is up."""
+    """The names of all playgrounds that are up."""
     return sorted(path.parent.name for path in STATE_ROOT.glob("*/playground.json"))

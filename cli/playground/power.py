@@ -1,4 +1,4 @@
-"""Hosts on and off: what runs on a playground's host, and what a power loss does to it. SHELL."""
+"""The daemons of a playground's hosts, and power on and off. SHELL."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from pyswarm_core.limits import AGENT_METRICS_PORT, API_PORT, CONTROLLER_METRICS
 
 
 def controller(fleet: Fleet) -> Daemon:
-    """The controller (with its own etcd) on the first host."""
+    """The controller, with its own etcd, on the first host."""
     host = fleet.hosts[0]
     return Daemon(
         name="controller",
@@ -36,7 +36,7 @@ def controller(fleet: Fleet) -> Daemon:
 
 
 def agent(fleet: Fleet, host: Host, token: str) -> Daemon:
-    """A host's agent, which offers what the playground says the host has."""
+    """A host's agent, with the resources that the playground gives each host."""
     size = [f"--cpus={fleet.cpus}"] if fleet.cpus else []
     size += [f"--memory={fleet.memory}"] if fleet.memory else []
     return Daemon(
@@ -63,7 +63,7 @@ def agent(fleet: Fleet, host: Host, token: str) -> Daemon:
 
 
 def start_registry(fleet: Fleet) -> None:
-    """Start the registry that all hosts reach; no-op if it runs."""
+    """Start the registry of the underlay; no-op if it runs."""
     if registry_pid(fleet):
         return
     binary = shutil.which("docker-registry") or shutil.which("registry")
@@ -85,14 +85,14 @@ def start_registry(fleet: Fleet) -> None:
             stderr=log,
             start_new_session=True,
             cwd="/",
-            # The registry would otherwise export traces somewhere.
+            # By default the registry exports traces.
             env={**os.environ, "OTEL_TRACES_EXPORTER": "none"},
         )
     (fleet.run_dir / "registry.pid").write_text(str(process.pid))
 
 
 def registry_pid(fleet: Fleet) -> int:
-    """The living registry's pid; 0 if there is none."""
+    """The pid of the running registry; 0 if there is none."""
     try:
         pid = int((fleet.run_dir / "registry.pid").read_text())
         words = Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -102,20 +102,20 @@ def registry_pid(fleet: Fleet) -> int:
 
 
 def stop_registry(fleet: Fleet) -> None:
-    """End the registry; what it holds stays."""
+    """Stop the registry; its images are kept."""
     if pid := registry_pid(fleet):
         daemons.kill([pid])
         daemons.wait_gone([pid], daemons.END_TIMEOUT_S)
 
 
 def switch_on(fleet: Fleet, host: Host) -> None:
-    """Make the host's namespaces; its daemons are not started yet."""
+    """Create the host's namespaces; does not start its daemons."""
     wires.connect(fleet, host)
     disks.make_namespace(fleet, host)
 
 
 def cut_power(host: Host) -> None:
-    """What a power loss leaves: the disk. Processes, mounts, namespaces and /run are gone."""
+    """Remove the host's processes, mounts, namespaces and /run. Its disk is kept."""
     cgroups.kill_all(host.cgroup)
     wires.remove(host.netns)
     disks.unmount(host.run_dir)

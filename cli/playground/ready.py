@@ -1,7 +1,7 @@
 """Waits until a playground's controller and hosts are ready. SHELL; `missing` decides.
 
-A host that `kill` took may still be ready for the leader, which has not missed its agent yet. So a
-host counts as ready only once its own agent has a session and has configured the network, too.
+Shortly after `kill` the leader may still have the host's node as ready. So a host is ready only
+once its own agent has a session and has configured the network, too.
 """
 
 import threading
@@ -55,8 +55,8 @@ def worker_token(fleet: Fleet) -> str:
 
 
 def wait_for_host(fleet: Fleet, host: Host, say: Callable[[str], None]) -> str:
-    """Wait until the host is ready, at most READY_TIMEOUT_S; return what is still missing then, ""
-    if nothing. What takes longer than a second is said.
+    """Wait until the host is ready, at most READY_TIMEOUT_S. Return what it lacks then, or "".
+    Progress is printed after a second.
     """
     with Client(f"unix://{fleet.socket}") as client:
         return wait(partial(_look, client, host), lambda text: say(f"{host.name}: {text}"))
@@ -69,22 +69,22 @@ def wait(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> str:
-    """Call `look` until it returns "" or time is up; return what it returned last."""
-    began, told = clock(), ""
+    """Call `look` until it returns "" or READY_TIMEOUT_S is over; return its last result."""
+    began, printed = clock(), ""
     while lacks := look():
         waited = clock() - began
         if waited > READY_TIMEOUT_S:
             break
-        if waited > PROGRESS_AFTER_S and lacks != told:
+        if waited > PROGRESS_AFTER_S and lacks != printed:
             say(lacks)
-            told = lacks
+            printed = lacks
         sleep(_PAUSE_S)
     return lacks
 
 
 def missing(metrics: Mapping[str, float], state: NodeState) -> str:
-    """What a host lacks to be ready, by its agent's metrics (none: no answer) and by the state that
-    the leader has of its node; "" if nothing.
+    """What a host lacks to be ready, or "". `metrics`: its agent's, empty if it does not answer;
+    `state`: its node's, according to the leader.
     """
     if not metrics:
         return "the agent is starting"
@@ -109,7 +109,7 @@ def log_tail(host: Host, daemon: str = "agent") -> str:
 
 def _look(client: Client, host: Host) -> str:
     metrics = _metrics(host)
-    # Without a session there may be no leader, which the client would wait for.
+    # Without a session there may be no leader, and the call would wait for one.
     state = _state(client, host) if metrics.get(_SESSION) else NodeState.UNKNOWN
     return missing(metrics, state)
 
@@ -135,7 +135,7 @@ def _metrics(host: Host) -> dict[str, float]:
 
 
 def _read_metrics(host: Host, answer: Future[str]) -> None:
-    """On a thread of its own, which stays in the host's network namespace."""
+    """Runs on its own thread, which enters the host's network namespace."""
     try:
         netns.setns(str(host.netns_path), flags=0)
         connection = HTTPConnection(host.address, AGENT_METRICS_PORT, timeout=_METRICS_TIMEOUT_S)

@@ -1,6 +1,6 @@
-"""The playground's links: namespaces, the underlay bridge, one veth pair per host. SHELL.
+"""The playground's network: namespaces, the underlay bridge, a veth pair per host. SHELL.
 
-Everything is made inside namespaces of the playground's own; the machine's links are never touched.
+All links are in the playground's own namespaces; the machine's links are never changed.
 """
 
 import errno
@@ -19,11 +19,11 @@ _PREFIX = 24
 
 
 class WireFailed(PyswarmError):
-    """The kernel refused; the text says what."""
+    """The kernel returned an error."""
 
 
 def lay_underlay(fleet: Fleet) -> None:
-    """Make the namespace with the bridge; the registry's address is on it."""
+    """Create the namespace with the bridge, which has the registry's address."""
     with _made(fleet.lan) as links:
         links.link("set", index=_index(links, "lo"), state="up")
         links.link("add", ifname=BRIDGE, kind="bridge", br_forward_delay=0)
@@ -33,7 +33,7 @@ def lay_underlay(fleet: Fleet) -> None:
 
 
 def connect(fleet: Fleet, host: Host) -> None:
-    """Make the host's namespace and put it on the underlay."""
+    """Create the host's namespace and connect it to the underlay."""
     with _made(host.netns) as inside, _links(fleet.lan) as links:
         peer = {"ifname": "eth0", "net_ns_fd": host.netns, "address": _mac_of(host)}
         links.link("add", ifname=host.name, kind="veth", peer=peer)
@@ -47,20 +47,20 @@ def connect(fleet: Fleet, host: Host) -> None:
 
 
 def set_cable(fleet: Fleet, host: Host, *, plugged: bool) -> None:
-    """Take the host's link down on the underlay, or up again."""
+    """Set the host's link on the underlay up or down."""
     with _links(fleet.lan) as links:
         state = "up" if plugged else "down"
         links.link("set", index=_index(links, host.name), state=state)
 
 
 def disconnect(fleet: Fleet, host: Host) -> None:
-    """Take the host off the underlay for good; `connect` makes it anew."""
+    """Remove the host's link from the underlay; `connect` creates a new one."""
     with _links(fleet.lan) as links:
         links.link("del", index=_index(links, host.name))
 
 
 def remove(name: str) -> None:
-    """Remove a namespace with all that is in it; one that is not there is no error."""
+    """Remove a namespace with its links; no error if it does not exist."""
     try:
         netns.remove(name)
     except OSError as error:
@@ -82,19 +82,19 @@ def _made(name: str) -> Iterator[IPRoute]:
 def _links(name: str) -> Iterator[IPRoute]:
     """The links of a namespace."""
     try:
-        with IPRoute(netns=name, flags=0) as links:  # it is not made anew
+        with IPRoute(netns=name, flags=0) as links:  # do not create it
             yield links
     except FileNotFoundError:
         raise WireFailed(
-            f"the playground's network namespaces are gone, {name} is the first: take it down with"
-            " `pyswarm playground down` and up again"
+            f"network namespace {name} of the playground does not exist:"
+            " run `pyswarm playground down`, then `pyswarm playground up`"
         ) from None
     except (NetlinkError, OSError) as error:
         raise WireFailed(f"the playground's links: {error}") from None
 
 
 def _mac_of(host: Host) -> str:
-    """A MAC that survives a power loss: others would send to the old one until ARP gives it up."""
+    """The same MAC after a power loss: others send to it until their ARP entries expire."""
     return ":".join(f"{byte:02x}" for byte in (2, 0, *IPv4Address(host.address).packed))
 
 

@@ -1,6 +1,6 @@
-"""Lists as Docker prints them: rows -> table, JSON lines or a template's text. PURE.
+"""Lists as Docker prints them: a table, JSON lines or the text of a template. PURE.
 
-A row maps Docker's placeholders (`Name` for `{{.Name}}`) to what their column shows.
+A row maps Docker's placeholders (`Name` for `{{.Name}}`) to the values of their columns.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,18 +17,18 @@ Row = Mapping[str, Any]
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """What a list can show: each placeholder's heading, and the columns of its table."""
+    """The headings of a list's placeholders, and the columns of its table."""
 
     headings: dict[str, str]
     columns: tuple[str, ...]
     quiet: str = "ID"
-    """What `-q` shows."""
+    """The placeholder that `-q` prints."""
 
 
 def show(layout: Layout, rows: Sequence[Row], form: str = "", *, quiet: bool = False) -> list[str]:
-    """The list's lines. `form` is `table`, `json`, a template or `table TEMPLATE`.
+    """The lines of a list. `form` is `table`, `json`, a template or `table TEMPLATE`.
 
-    Raises InvalidArgument for a template that cannot be read or names an unknown placeholder.
+    Raises InvalidArgument for a template that is not valid or has an unknown placeholder.
     """
     if quiet and form in ("", "table"):
         return [str(row[layout.quiet]) for row in rows]
@@ -42,7 +42,7 @@ def show(layout: Layout, rows: Sequence[Row], form: str = "", *, quiet: bool = F
 
     is_table, template = _template(form)
     nodes = parse(template)
-    # The headings go through the template too: an unknown placeholder is found in an empty list.
+    # Rendering the headings finds an unknown placeholder in an empty list, too.
     heading = render(nodes, layout.headings)
     texts = [render(nodes, row) for row in rows]
     if not is_table:
@@ -51,7 +51,7 @@ def show(layout: Layout, rows: Sequence[Row], form: str = "", *, quiet: bool = F
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns as wide as their widest cell and three spaces, at least ten characters."""
+    """Columns are three spaces wider than their widest cell, at least ten characters."""
     count = max(map(len, rows), default=0)
     widths = [
         max(
@@ -66,12 +66,12 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def ellipsis(text: str, length: int) -> str:
-    """The text, or so much of it that `…` fits behind it within `length`."""
+    """The text, cut to `length` characters with `…` at the end."""
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def one_line(text: str) -> str:
-    """The text without what a terminal would act upon."""
+    """The text with spaces in place of control characters."""
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() else " " for letter in text)
@@ -82,7 +82,7 @@ def _template(form: str) -> tuple[bool, str]:
     template = form.removeprefix("table").lstrip() if is_table else form
     if not template:
         raise InvalidArgument("format has no template: want json, table or a template")
-    # A shell passes \t and \n as two characters.
+    # Shells pass \t and \n as two characters.
     return is_table, template.replace("\\t", "\t").replace("\\n", "\n")
 
 

@@ -1,6 +1,6 @@
 """Log lines as `service logs` prints them: `web.1.r7kt…@host1    | text`. PURE.
 
-Docker prints what a process wrote unchanged, escape codes included, and so do we.
+As in Docker, the output of processes is printed unchanged, escape codes included.
 """
 
 import msgspec
@@ -13,7 +13,7 @@ STDERR = 2
 
 
 class Form(msgspec.Struct, frozen=True):
-    """What stands before each line."""
+    """The prefix of each line."""
 
     timestamps: bool = False
     prefix: bool = True
@@ -23,7 +23,7 @@ class Form(msgspec.Struct, frozen=True):
 
 
 def rendered(batch: Logs, form: Form) -> tuple[bytes, bytes]:
-    """What goes to stdout and what goes to stderr."""
+    """The bytes for stdout and those for stderr."""
     before = _prefix(batch, form)
     parts: tuple[list[bytes], list[bytes]] = ([], [])
     for line in batch.lines:
@@ -35,7 +35,7 @@ def _prefix(batch: Logs, form: Form) -> bytes:
     if not form.prefix:
         return b""
     task = short(batch.task_id) if form.truncate else batch.task_id
-    # Who has the task's full name from the controller has its id in it.
+    # The full name of a task ends with its id.
     named = batch.task_name.removesuffix(f".{batch.task_id}")
     name = named if form.resolve else task
     if form.task_ids and form.resolve:

@@ -1,4 +1,4 @@
-"""Objects as `inspect --pretty` prints them: Docker's headings, one value a line. PURE."""
+"""The output of `inspect --pretty`, with Docker's headings. PURE."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -10,7 +10,7 @@ from pyswarm_core.views import NodeView
 
 
 def service_lines(service: Service, names: Mapping[str, str]) -> Iterator[str]:
-    """A service for people; `names` are those of its networks, by id."""
+    """The lines of a service; `names` are the names of its networks, by id."""
     spec = service.spec
     yield f"ID:             {service.id}"
     yield f"Name:           {spec.name}"
@@ -30,7 +30,7 @@ def service_lines(service: Service, names: Mapping[str, str]) -> Iterator[str]:
 
 
 def node_lines(view: NodeView) -> Iterator[str]:
-    """A node for people."""
+    """The lines of a node."""
     node = view.node
     resources = node.description.resources
     platform = node.description.platform

@@ -1,7 +1,6 @@
-"""A service's way to what was asked of it: progress in, lines out. PURE.
+"""The lines that show a service's progress. PURE.
 
-On a terminal the lines are drawn over the ones before (`Screen` says how); in a pipe each change is
-a line of its own.
+On a terminal `Screen` redraws the lines in place; in a pipe each change is a new line.
 """
 
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pyswarm_core.states import TaskState
 from pyswarm_core.views import ServiceProgress, SlotProgress
 
 SLOTS_SHOWN = 20
-"""Beyond this many replicas Docker shows their sum only, and so do we."""
+"""Services with more replicas have no line per slot, as in Docker."""
 _BAR = 50
 _STEPS = (
     TaskState.NEW,
@@ -27,7 +26,7 @@ _WAITING = (TaskState.NEW, TaskState.PENDING)
 
 
 def lines(progress: ServiceProgress, *, removing: bool = False) -> list[str]:
-    """What a terminal shows of one service."""
+    """The lines of one service on a terminal."""
     if removing:
         return [removal(progress)]
     shown = [overall(progress)]
@@ -40,25 +39,25 @@ def lines(progress: ServiceProgress, *, removing: bool = False) -> list[str]:
 
 
 def changes(progress: ServiceProgress, *, removing: bool = False) -> list[str]:
-    """What a pipe is told of one moment; the caller leaves out what it was told already."""
+    """The lines of one service for a pipe; the caller leaves out those printed before."""
     if removing:
         return [removal(progress)]
     return [overall(progress), *reasons(progress.slots)]
 
 
 def overall(progress: ServiceProgress) -> str:
-    """`overall progress: 3 out of 5 tasks`; one that has completed counts."""
+    """`overall progress: 3 out of 5 tasks`; completed tasks count."""
     reached = progress.updated + progress.completed
     extra = progress.alive - progress.updated
     notes = [f"{progress.completed} completed"] if progress.completed else []
     if extra > 0 and reached == progress.desired:
         notes.append(f"{extra} more to end")
-    told = f" ({', '.join(notes)})" if notes else ""
-    return f"overall progress: {reached} out of {progress.desired} tasks{told}"
+    more = f" ({', '.join(notes)})" if notes else ""
+    return f"overall progress: {reached} out of {progress.desired} tasks{more}"
 
 
 def verdict(progress: ServiceProgress) -> str:
-    """The last line about a service that has become what was asked."""
+    """The last line about a service that has converged."""
     done = progress.completed and progress.completed == progress.desired
     return f"verify: Service {'completed' if done else 'converged'}"
 
@@ -70,7 +69,7 @@ def removal(progress: ServiceProgress) -> str:
 
 
 def reasons(slots: Sequence[SlotProgress]) -> list[str]:
-    """Why slots do not run, each reason once with how many it holds up."""
+    """Why slots do not run: each reason with the number of its slots."""
     counts: dict[str, int] = {}
     for slot in slots:
         reason = _reason(slot)
@@ -86,7 +85,7 @@ def _reason(slot: SlotProgress) -> str:
     if slot.state is TaskState.RUNNING:
         return ""
     if slot.state in _WAITING and slot.message:
-        return one_line(slot.message)  # the error is its predecessor's
+        return one_line(slot.message)  # the error is that of the slot's previous task
     return one_line(slot.error)
 
 
@@ -107,14 +106,14 @@ def _bar(state: TaskState) -> str:
 
 
 class Screen:
-    """Draws lists of lines over each other: what it returns is to be written to the terminal."""
+    """Redraws a block of lines on a terminal. `draw` returns the text to write."""
 
     def __init__(self, width: int) -> None:
         self._width = width
         self._drawn = 0
 
     def draw(self, shown: Sequence[str]) -> str:
-        """The lines in place of those drawn before."""
+        """The text that replaces the lines drawn before."""
         up = f"\x1b[{self._drawn}A" if self._drawn else ""
         self._drawn = len(shown)
         body = "".join(f"\r\x1b[2K{ellipsis(line, self._width)}\n" for line in shown)

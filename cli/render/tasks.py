@@ -1,4 +1,4 @@
-"""Lists of tasks as `service ps` and `node ps` print them. PURE."""
+"""The task lists of `service ps` and `node ps`. PURE."""
 
 from collections.abc import Iterable, Iterator
 
@@ -33,16 +33,16 @@ LAYOUT = Layout(
 
 
 class Style(msgspec.Struct, frozen=True):
-    """How a list of tasks is to be shown."""
+    """How a list of tasks is printed."""
 
     truncate: bool = True
     resolve: bool = True
     tree: bool = True
-    r"""Earlier tasks of a slot are marked by ` \_ `."""
+    r"""Mark earlier tasks of a slot with ` \_ `."""
 
 
 def rows(tasks: Iterable[TaskView], now: Instant, style: Style) -> Iterator[Row]:
-    """A line per task: by service and slot, newest first."""
+    """A row per task, by service and slot, newest first."""
     previous = ""
     for view in sorted(tasks, key=_order):
         name = view.name if style.resolve else f"{view.task.service_id}.{view.task.slot}"
@@ -52,10 +52,10 @@ def rows(tasks: Iterable[TaskView], now: Instant, style: Style) -> Iterator[Row]
 
 
 def unlisted(summary: ServiceSummary) -> str:
-    """Tells of the replicas that have no line, because they have no task yet."""
+    """The line about replicas without a task, which have no row."""
     name, number = summary.service.spec.name, summary.unlisted
     more = "replica waits" if number == 1 else "replicas wait"
-    return f"{name}: {number} more {more} for a node; `pyswarm why {name}` says what for"
+    return f"{name}: {number} more {more} for a node; see `pyswarm why {name}`"
 
 
 def _order(view: TaskView) -> tuple[str, int, bool, int, str]:
@@ -82,5 +82,5 @@ def _row(view: TaskView, now: Instant, style: Style, name: str) -> Row:
 
 
 def _waiting(view: TaskView) -> str:
-    """A pending task's message says why it waits; Docker shows that as its error too."""
+    """Why a pending task waits, from its message. Docker prints this as its error."""
     return view.task.detail.message if view.task.state in WAITING else ""

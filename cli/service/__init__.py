@@ -5,14 +5,17 @@ import click
 from cli.lazy import LazyGroup
 
 VERBS = {
-    "create": ("cli.service.create:create", "Create a service"),
-    "inspect": ("cli.service.inspect:inspect", "Show services in full"),
-    "logs": ("cli.service.logs:logs", "Show what a service or task wrote"),
+    "create": ("cli.service.create:create", "Create a new service"),
+    "inspect": (
+        "cli.service.inspect:inspect",
+        "Display detailed information on one or more services",
+    ),
+    "logs": ("cli.service.logs:logs", "Fetch the logs of a service or task"),
     "ls": ("cli.service.ls:ls_", "List services"),
-    "ps": ("cli.service.ps:ps", "List the tasks of services"),
-    "rm": ("cli.service.rm:rm", "Remove services"),
-    "scale": ("cli.service.scale:scale", "Change how many replicas services have"),
-    "update": ("cli.service.update:update", "Change a service"),
+    "ps": ("cli.service.ps:ps", "List the tasks of one or more services"),
+    "rm": ("cli.service.rm:rm", "Remove one or more services"),
+    "scale": ("cli.service.scale:scale", "Scale one or multiple replicated services"),
+    "update": ("cli.service.update:update", "Update a service"),
 }
 
 

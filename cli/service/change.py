@@ -1,6 +1,6 @@
-"""Optimistic changes of a service: read, change, send with what it was based on.
+"""Optimistic updates of a service: read it, change its spec, send both.
 
-If another change came first, once more from the beginning.
+On a conflict with another update, once more from the beginning.
 """
 
 from collections.abc import Callable
@@ -25,13 +25,13 @@ def changed(
     query_registry: bool = False,
     quiet: bool = False,
 ) -> Service:
-    """The service after the change. Raises InvalidArgument, NotFound, Conflict the second time."""
+    """Update a service. Raises InvalidArgument, NotFound, and Conflict the second time."""
 
     def sent(service: Service) -> Service:
         spec = change(service.spec)
         require(service_problems(spec))
         login = login_of(spec)
-        with lookup(spec, told=query_registry and not quiet):
+        with lookup(spec, announced=query_registry and not quiet):
             updated, warnings = client.update_service(
                 service, spec, login, query_registry=query_registry
             )

@@ -50,13 +50,13 @@ from pyswarm_core.validation import require, service_problems
 @many(
     "--network",
     metavar="NETWORK",
-    help="Network attachments: NAME, or name=NAME,alias=ALIAS,ip=ADDRESS",
+    help="Network attachments: NAME or name=NAME,alias=ALIAS,ip=ADDRESS",
 )
 @many(
     "-p",
     "--publish",
     metavar="PORT",
-    help="Publish a port: [PUBLISHED:]TARGET[/PROTOCOL], or target=,…",
+    help="Publish a port as a node port: [PUBLISHED:]TARGET[/PROTOCOL], or target=,…",
 )
 @many("--dns", metavar="IP", help="Set custom DNS servers")
 @many("--dns-search", metavar="DOMAIN", help="Set custom DNS search domains")
@@ -79,13 +79,13 @@ def create(
     *, detach: bool, quiet: bool, with_registry_auth: bool, no_resolve_image: bool, **given: Any
 ) -> None:
     spec = spec_of(given, os.environ)
-    named = spec if spec.name else replace(spec, name="drawn-by-the-controller")
+    named = spec if spec.name else replace(spec, name="chosen-by-the-controller")
     require(service_problems(named))
-    login = logins.asked_for(with_registry_auth)(spec)
+    login = logins.requested(with_registry_auth)(spec)
     client = session.connect()
-    asked = not no_resolve_image
-    with digests.lookup(spec, told=asked and not quiet):
-        service, warnings = client.create_service(spec, login, query_registry=asked)
+    query = not no_resolve_image
+    with digests.lookup(spec, announced=query and not quiet):
+        service, warnings = client.create_service(spec, login, query_registry=query)
     digests.warn(warnings)
     click.echo(service.id)
     if not detach:
@@ -93,7 +93,7 @@ def create(
 
 
 def spec_of(given: Mapping[str, Any], own: Mapping[str, str]) -> ServiceSpec:
-    """The spec that the flags describe. Raises InvalidArgument."""
+    """The spec of the flags; `own` is the environment. Raises InvalidArgument."""
     spec = ServiceSpec(
         name=given["name"],
         labels=entries.labels("--label", given["label"]),

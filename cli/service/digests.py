@@ -1,4 +1,4 @@
-"""Looking up an image's digest when a service is created or gets another image: flag and words."""
+"""The lookup of an image's digest by `service create` and `update`: flag and progress."""
 
 import threading
 from collections.abc import Iterable, Iterator
@@ -8,8 +8,8 @@ import click
 
 from pyswarm_core.specs import ServiceSpec
 
-PATIENCE_S = 1.0
-"""Whoever waits longer is told for what."""
+ANNOUNCE_AFTER_S = 1.0
+"""A lookup that takes longer is announced."""
 
 no_resolve_image = click.option(
     "--no-resolve-image",
@@ -19,13 +19,13 @@ no_resolve_image = click.option(
 
 
 @contextmanager
-def lookup(spec: ServiceSpec, *, told: bool) -> Iterator[None]:
-    """While the block waits for the controller, which asks the registry: say so after a second."""
+def lookup(spec: ServiceSpec, *, announced: bool) -> Iterator[None]:
+    """Print after a second that the controller resolves the digest, which the block waits for."""
     image = spec.task_template.container_spec.image
-    line = f"asking the registry for the digest of {image}"
-    timer = threading.Timer(PATIENCE_S, click.echo, (line,), {"err": True})
+    line = f"resolving the digest of {image}"
+    timer = threading.Timer(ANNOUNCE_AFTER_S, click.echo, (line,), {"err": True})
     timer.daemon = True
-    if told:
+    if announced:
         timer.start()
     try:
         yield
@@ -34,6 +34,6 @@ def lookup(spec: ServiceSpec, *, told: bool) -> Iterator[None]:
 
 
 def warn(warnings: Iterable[str]) -> None:
-    """What the controller warned of, on stderr."""
+    """Print the controller's warnings on stderr."""
     for warning in warnings:
         click.echo(warning, err=True)

@@ -1,6 +1,7 @@
-"""`--X-add` and `--X-rm` of `service update`: the lists of a spec, edited. PURE.
+"""`--X-add` and `--X-rm` of `service update`: changes of a spec's lists. PURE.
 
-What is added replaces what has the same key; removing what is not there is no error, as in Docker.
+An added entry replaces one of the same key; removing an entry that does not exist is no error, as
+in Docker.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ replace = msgspec.structs.replace
 
 
 def updated(spec: ServiceSpec, given: Mapping[str, Any], own: Mapping[str, str]) -> ServiceSpec:
-    """The spec after all flags of `service update`; networks are edited by `with_networks`.
+    """The spec after all flags of `service update` except networks, see `with_networks`.
 
     Raises InvalidArgument.
     """
@@ -43,7 +44,7 @@ def updated(spec: ServiceSpec, given: Mapping[str, Any], own: Mapping[str, str])
 def with_networks(
     spec: ServiceSpec, added: Iterable[NetworkAttachment], removed: Iterable[str]
 ) -> ServiceSpec:
-    """The spec on other networks; all are given by id."""
+    """The spec with networks added and removed, all given by id."""
     networks = merged(
         spec.task_template.networks, added, removed, lambda attachment: attachment.target
     )
@@ -53,7 +54,9 @@ def with_networks(
 def merged(
     old: Iterable[T], added: Iterable[T], removed: Iterable[str], key: Callable[[T], str]
 ) -> tuple[T, ...]:
-    """`old` without what is removed, then what is added; the later of one key stays, in place."""
+    """`old` without the removed entries, then the added ones; an added entry takes the place of one
+    with the same key.
+    """
     gone = frozenset(removed)
     found = {key(item): item for item in old if key(item) not in gone}
     found.update((key(item), item) for item in added)
@@ -93,7 +96,7 @@ def _dns(config: DnsConfig, given: Mapping[str, Any]) -> DnsConfig:
 
 
 def _hosts(old: Iterable[str], added: Iterable[str], removed: Sequence[str]) -> tuple[str, ...]:
-    """Lines of /etc/hosts; a name alone takes away every line of that name."""
+    """Lines of /etc/hosts; removing a name alone removes every line of that name."""
     lines = [entries.host(text) for text in removed if ":" in text or "=" in text]
     names = frozenset(text for text in removed if ":" not in text and "=" not in text)
     kept = [line for line in old if not names.intersection(line.split(" ")[1:])]
@@ -115,7 +118,7 @@ def _placement(placement: Placement, given: Mapping[str, Any]) -> Placement:
 def _capabilities(
     old: Iterable[str], added: Iterable[str], other: Iterable[str]
 ) -> tuple[str, ...]:
-    """What is added to one list leaves the other."""
+    """A capability added to one list is removed from the other."""
     return merged(old, added, (_capability(name) for name in other), _capability)
 
 

@@ -1,7 +1,7 @@
-"""The user's logins at registries, as docker, podman or skopeo wrote them. SHELL over their files.
+"""The user's registry logins, from the files of docker, podman and skopeo. SHELL.
 
-Searched in skopeo's order. A file may name a helper that keeps the passwords; it is asked. What is
-found goes to the controller only, never to a command line or to a terminal.
+The files are searched in skopeo's order. A file may name a credential helper, which is run. A login
+is sent to the controller only, and is never printed or put on a command line.
 """
 
 import json
@@ -20,15 +20,15 @@ from pyswarm_core.specs import RegistryLogin, ServiceSpec
 
 HELPER_TIMEOUT_S = 30.0
 _HUB = ("https://index.docker.io/v1/", "index.docker.io", DEFAULT_REGISTRY)
-"""How Docker Hub is called in such files."""
+"""Names of Docker Hub in such files."""
 _TOKEN_USER = "<token>"
 _NO_TOKENS = "log in with a user name and a password or access token instead"
 
 
-def asked_for(flag: bool) -> Callable[[ServiceSpec], RegistryLogin | None]:
-    """What `--with-registry-auth` finds for a service's image; nothing without the flag.
+def requested(flag: bool) -> Callable[[ServiceSpec], RegistryLogin | None]:
+    """Finds the login for a service's image with `--with-registry-auth`; None without the flag.
 
-    Having no login is a warning, not an error, as the image may be public.
+    A missing login is a warning, not an error: the image may be public.
     """
 
     def find(spec: ServiceSpec) -> RegistryLogin | None:
@@ -43,7 +43,7 @@ def asked_for(flag: bool) -> Callable[[ServiceSpec], RegistryLogin | None]:
 
 
 def auth_files(own: Mapping[str, str]) -> tuple[Path, ...]:
-    """Where logins may be, for this environment."""
+    """The files that may have logins, for this environment."""
     if explicit := own.get("REGISTRY_AUTH_FILE"):
         return (Path(explicit),)
     home = Path(own.get("HOME") or Path.home())
@@ -57,25 +57,25 @@ def auth_files(own: Mapping[str, str]) -> tuple[Path, ...]:
 def login_for(image: Reference, own: Mapping[str, str]) -> RegistryLogin | None:
     """The login for the image, from the first file that has one.
 
-    Raises InvalidArgument for a file or a helper's answer that cannot be understood.
+    Raises InvalidArgument for a file or a helper's answer that is not valid.
     """
     for path in auth_files(own):
         try:
-            told = json.loads(path.read_text())
+            document = json.loads(path.read_text())
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:
             raise InvalidArgument(f"the logins in {path} cannot be read: {error}") from None
-        if not isinstance(told, dict):
-            raise InvalidArgument(f"the logins in {path} cannot be read: want a JSON object")
+        if not isinstance(document, dict):
+            raise InvalidArgument(f"the logins in {path} cannot be read: expected a JSON object")
         for key in _keys(image):
-            if found := _login(told, key, image.registry, path):
+            if found := _login(document, key, image.registry, path):
                 return found
     return None
 
 
 def _keys(image: Reference) -> Iterator[str]:
-    """How a file may call the image's registry: containers' tools also name repositories in it."""
+    """Keys for the image's registry in a file; podman and skopeo also use repositories as keys."""
     parts = image.name.split("/")
     yield from ("/".join(parts[:count]) for count in range(len(parts), 1, -1))
     names = _HUB if image.registry == DEFAULT_REGISTRY else (image.registry,)
@@ -85,8 +85,8 @@ def _keys(image: Reference) -> Iterator[str]:
             yield f"{scheme}://{image.registry}{end}"
 
 
-def _login(told: dict[str, Any], key: str, registry: str, path: Path) -> RegistryLogin | None:
-    auths = _object(told, "auths")
+def _login(document: dict[str, Any], key: str, registry: str, path: Path) -> RegistryLogin | None:
+    auths = _object(document, "auths")
     entry = _object(auths, key)
     if entry.get("identitytoken"):
         raise InvalidArgument(
@@ -98,16 +98,16 @@ def _login(told: dict[str, Any], key: str, registry: str, path: Path) -> Registr
         return RegistryLogin(
             registry=registry, username=str(entry["username"]), password=str(entry["password"])
         )
-    helper = _object(told, "credHelpers").get(key)
-    # Where docker keeps everything with a helper, an empty entry says that it has this one.
+    helper = _object(document, "credHelpers").get(key)
+    # With credsStore, docker writes an empty entry for each login that the helper stores.
     if helper is None and key in auths:
-        helper = told.get("credsStore")
-    return _ask(str(helper), key, registry) if helper else None
+        helper = document.get("credsStore")
+    return _run_helper(str(helper), key, registry) if helper else None
 
 
-def _object(told: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """The object of that key; an empty one if it is none."""
-    found = told.get(key)
+def _object(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The object of that key; an empty one if it is missing or not an object."""
+    found = document.get(key)
     return found if isinstance(found, dict) else {}
 
 
@@ -122,8 +122,8 @@ def _unpacked(auth: str, registry: str, path: Path) -> RegistryLogin:
     return RegistryLogin(registry=registry, username=user, password=password.rstrip("\0"))
 
 
-def _ask(helper: str, key: str, registry: str) -> RegistryLogin | None:
-    """What `docker-credential-HELPER get` answers; None if it has no such login."""
+def _run_helper(helper: str, key: str, registry: str) -> RegistryLogin | None:
+    """Run `docker-credential-HELPER get`; None if it has no such login."""
     program = f"docker-credential-{helper}"
     try:
         done = subprocess.run(
@@ -135,19 +135,21 @@ def _ask(helper: str, key: str, registry: str) -> RegistryLogin | None:
             check=False,
         )
     except (OSError, UnicodeError, subprocess.TimeoutExpired) as error:
-        raise InvalidArgument(f"the login for {registry} is kept by {program}: {error}") from None
+        raise InvalidArgument(
+            f"the login for {registry} cannot be read with {program}: {error}"
+        ) from None
     if done.returncode:
         if "credentials not found" in done.stdout:
             return None
         why = " ".join((done.stderr or done.stdout).split())[:200]
-        raise InvalidArgument(f"the login for {registry} is kept by {program}, which failed: {why}")
+        raise InvalidArgument(f"the login for {registry} cannot be read with {program}: {why}")
     try:
         answer = json.loads(done.stdout)
         user, password = str(answer["Username"]), str(answer["Secret"])
     except (ValueError, LookupError, TypeError):
-        want = "want a JSON object with Username and Secret"
+        expected = "expected a JSON object with Username and Secret"
         raise InvalidArgument(
-            f"the login for {registry}: {program} gave no login: {want}"
+            f"the login for {registry}: the answer of {program} is not valid: {expected}"
         ) from None
     if user == _TOKEN_USER:
         raise InvalidArgument(f"the login for {registry} is an identity token: {_NO_TOKENS}")

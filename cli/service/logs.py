@@ -52,7 +52,7 @@ def logs(
     no_trunc: bool,
     ref: str,
 ) -> None:
-    count = lines_wanted(tail)
+    count = parse_tail(tail)
     start = instant(since) if since else 0
     form = Form(
         timestamps=timestamps,
@@ -71,7 +71,7 @@ def logs(
             _write(err, to_err)
     except Unavailable as error:
         if follow:
-            raise Unavailable(f"following ended: {error}") from None
+            raise Unavailable(f"the log stream ended: {error}") from None
         raise
 
 
@@ -81,8 +81,8 @@ def _write(stream: BinaryIO, text: bytes) -> None:
         stream.flush()
 
 
-def lines_wanted(tail: str) -> int:
-    """`all` or a number. Raises InvalidArgument."""
+def parse_tail(tail: str) -> int:
+    """Parse `all` or a number of lines. Raises InvalidArgument."""
     if tail == "all":
         return EVERYTHING
     if not tail.isascii() or not tail.isdecimal() or int(tail[:12]) > TAIL_MAX:

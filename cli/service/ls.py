@@ -39,7 +39,7 @@ def ls_(*, quiet: bool, filters: tuple[str, ...], form: str) -> None:
 
 
 def row(summary: ServiceSummary, *, long: bool = False) -> Row:
-    """A line of the list; short ids in the table, as Docker has them everywhere here."""
+    """A row of the list; ids are short in the table, as in Docker."""
     service = summary.service
     spec = service.spec
     placement = spec.task_template.placement

@@ -1,4 +1,4 @@
-"""Docker's flags for how a service's tasks run, as click options; for create and update alike."""
+"""Docker's flags of the task template, for `service create` and `service update`."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -24,7 +24,7 @@ def _switch(*names: str, help: str) -> Callable[[F], F]:
 
 
 def many(*names: str, metavar: str, help: str) -> Callable[[F], F]:
-    """A flag that may be given several times."""
+    """A flag that may be given more than once."""
     return click.option(*names, multiple=True, metavar=metavar, help=help)
 
 
@@ -92,7 +92,7 @@ with_registry_auth = click.option(
 
 
 def template(command: F) -> F:
-    """Decorate a verb with all flags that set one value of the task template."""
+    """Add all flags of TEMPLATE to a command."""
     for option in reversed(TEMPLATE):
         command = option(command)
     return command

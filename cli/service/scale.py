@@ -39,7 +39,7 @@ def scale(*, detach: bool, quiet: bool, targets: tuple[str, ...]) -> None:
 
 
 def parse(target: str) -> tuple[str, int]:
-    """`web=5`. Raises InvalidArgument."""
+    """Parse `web=5`. Raises InvalidArgument."""
     ref, _, number = target.rpartition("=")
     if not ref or not number.isascii() or not number.isdecimal() or len(number) > 9:
         raise InvalidArgument(

@@ -1,7 +1,7 @@
-"""Flags that set one value of a service, for create and update alike: flags -> spec. PURE.
+"""Flags that set one field of a service spec, for `service create` and `update`. PURE.
 
-Each flag is a row: where its value goes and how its text is read. A flag that was not given leaves
-its value alone.
+Each flag is a row of SINGLE: the path of its field and the function that parses its text. A flag
+that is not given leaves the field as it is.
 """
 
 from collections.abc import Callable, Mapping
@@ -61,11 +61,11 @@ SINGLE: Mapping[str, tuple[str, Read]] = {
     "endpoint_mode": ("endpoint_spec.mode", EndpointMode),
     "replicas_max_per_node": ("task_template.placement.max_replicas", _as_given),
 }
-"""Parameter name -> where in the spec, how its text is read."""
+"""Parameter -> path of the field in the spec, parser of its text."""
 
 
 def with_single(spec: ServiceSpec, given: Mapping[str, Any]) -> ServiceSpec:
-    """The spec with every single-valued flag that was given. Raises InvalidArgument."""
+    """The spec with the flags of SINGLE that were given. Raises InvalidArgument."""
     for name, (path, read) in SINGLE.items():
         value = given.get(name)
         if value is None:
@@ -80,7 +80,7 @@ def with_single(spec: ServiceSpec, given: Mapping[str, Any]) -> ServiceSpec:
 def with_replicas(
     spec: ServiceSpec, replicas: int | None, given_as: str = "--replicas"
 ) -> ServiceSpec:
-    """The spec with that many replicas; None leaves them. InvalidArgument for another mode."""
+    """The spec with that many replicas; None: unchanged. Raises InvalidArgument for other modes."""
     if replicas is None:
         return spec
     if not isinstance(spec.mode, ReplicatedMode):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @options.template
 @click.option("--image", metavar="IMAGE", help="Service image tag")
 @click.option("--args", metavar="COMMAND", help="Service command args")
-@click.option("--force", is_flag=True, help="Force update even if no changes require it")
+@click.option("--force", is_flag=True, help="Update the service even if no field changed")
 @many("--constraint-add", metavar="KEY==VALUE", help="Add a placement constraint")
 @many("--constraint-rm", metavar="KEY==VALUE", help="Remove a constraint")
 @many("--placement-pref-add", metavar="spread=LABEL", help="Add a placement preference")
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @many(
     "--network-add",
     metavar="NETWORK",
-    help="Add a network: NAME, or name=NAME,alias=ALIAS,ip=ADDRESS",
+    help="Add a network: NAME or name=NAME,alias=ALIAS,ip=ADDRESS",
 )
 @many("--network-rm", metavar="NETWORK", help="Remove a network")
 @many("--publish-add", metavar="PORT", help="Add or update a published port")
@@ -87,16 +87,16 @@ def update(
     **given: Any,
 ) -> None:
     if not with_registry_auth and not any(_was_given(value) for value in given.values()):
-        raise click.UsageError("nothing to change: give at least one flag")
+        raise click.UsageError("nothing to update: specify at least one flag")
     added = tuple(map(entries.network, given["network_add"]))
     client = session.connect()
 
     def change(spec: ServiceSpec) -> ServiceSpec:
         return _on_networks(client, edits.updated(spec, given, os.environ), added, given)
 
-    asked = given["image"] is not None and not no_resolve_image
-    login_of = logins.asked_for(with_registry_auth)
-    found = changed(client, service, change, login_of, query_registry=asked, quiet=quiet)
+    query = given["image"] is not None and not no_resolve_image
+    login_of = logins.requested(with_registry_auth)
+    found = changed(client, service, change, login_of, query_registry=query, quiet=quiet)
     click.echo(service)
     if not detach:
         converge.until_converged(client, [Watched(found.id, found.spec.name)], quiet=quiet)
@@ -112,7 +112,7 @@ def _on_networks(
     added: tuple[NetworkAttachment, ...],
     given: Mapping[str, Any],
 ) -> ServiceSpec:
-    """Specs hold ids of networks, users say names: only the controller knows both."""
+    """The spec with networks added and removed; their names are replaced by ids."""
     find, target = client.network, networking.target
     joined = [replace(network, target=target(network.target, find)) for network in added]
     left = [target(ref, find) for ref in given["network_rm"]]

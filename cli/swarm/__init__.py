@@ -5,11 +5,14 @@ import click
 from cli.lazy import LazyGroup
 
 VERBS = {
-    "info": ("cli.swarm.info:info", "Show the fleet and its settings"),
-    "init": ("cli.swarm.init:init", "Make this host the first of a fleet"),
-    "join": ("cli.swarm.join:join", "Make this host part of a fleet"),
-    "join-token": ("cli.swarm.join_token:join_token", "Show how hosts join"),
-    "leave": ("cli.swarm.leave:leave", "Take this host out of its fleet"),
+    "info": ("cli.swarm.info:info", "Display fleet-wide information"),
+    "init": ("cli.swarm.init:init", "Initialize a fleet"),
+    "join": ("cli.swarm.join:join", "Join a fleet as a node"),
+    "join-token": (
+        "cli.swarm.join_token:join_token",
+        "Display the command that joins a host to the fleet",
+    ),
+    "leave": ("cli.swarm.leave:leave", "Leave the fleet"),
 }
 
 

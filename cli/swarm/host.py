@@ -1,7 +1,7 @@
-"""This host's own controller and agent: where they live, and who keeps them alive. SHELL.
+"""The controller and the agent of this host: their files and their supervisor. SHELL.
 
-systemd does where it runs (units that survive a reboot and leave containers alone when the agent
-stops), a keeper of cli/daemons.py elsewhere.
+The supervisor is systemd where it runs, with units that survive a reboot and do not stop containers
+with the agent. Elsewhere it is the shell loop of cli/daemons.py.
 """
 
 import os
@@ -50,7 +50,7 @@ WantedBy=multi-user.target
 
 
 class Host(msgspec.Struct, frozen=True):
-    """Where this host's daemons keep their things."""
+    """The directories of this host's daemons."""
 
     state_dir: Path = STATE_DIR
     run_dir: Path = RUN_DIR
@@ -61,7 +61,7 @@ class Host(msgspec.Struct, frozen=True):
 
     @property
     def identity(self) -> Path:
-        """Exists once the agent has joined."""
+        """The file that exists once the agent has joined."""
         return self.state_dir / "agent" / "identity.json"
 
     def daemon(self, name: str, arguments: Sequence[str]) -> Daemon:
@@ -76,23 +76,23 @@ class Host(msgspec.Struct, frozen=True):
 
 
 class Supervisor(Protocol):
-    """Keeps daemons alive."""
+    """Starts daemons and restarts those that exit."""
 
     def start(self, daemon: Daemon) -> None:
-        """Start it and keep it alive; no-op if it runs."""
+        """Start a daemon; no-op if it runs."""
 
     def stop(self, daemon: Daemon) -> None:
-        """Stop it for good; no-op if it does not run."""
+        """Stop a daemon; no-op if it does not run."""
 
     def runs(self, daemon: Daemon) -> bool:
-        """Whether it is kept alive."""
+        """Whether the daemon is supervised."""
 
     def log_tail(self, daemon: Daemon) -> str:
-        """Its last words."""
+        """The last lines of its log."""
 
 
-class Keepers:
-    """Supervises by shell loops."""
+class ShellLoops:
+    """Supervision by the shell loops of cli/daemons.py."""
 
     def start(self, daemon: Daemon) -> None:
         daemons.start(daemon)
@@ -101,24 +101,24 @@ class Keepers:
         daemons.stop(daemon.pid_file)
 
     def runs(self, daemon: Daemon) -> bool:
-        return bool(daemons.keeper_of(daemon.pid_file))
+        return bool(daemons.supervisor_of(daemon.pid_file))
 
     def log_tail(self, daemon: Daemon) -> str:
         try:
             lines = split_lines(daemon.log_file.read_text(errors="replace"))
         except FileNotFoundError:
             return ""
-        own = [line for line in lines if not line.startswith("keeper: ")]
+        own = [line for line in lines if not line.startswith("supervisor: ")]
         return "\n".join(own[-LOG_LINES:])
 
 
 class Systemd:
-    """Supervises by units."""
+    """Supervision by systemd units."""
 
     def start(self, daemon: Daemon) -> None:
         path = UNITS / _unit(daemon)
         path.write_text(unit_text(daemon))
-        # The join token is in it.
+        # The file contains the join token.
         path.chmod(0o600)
         _systemctl("daemon-reload")
         _systemctl("enable", "--now", _unit(daemon))
@@ -138,15 +138,15 @@ class Systemd:
         return subprocess.run(command, check=False, capture_output=True, text=True).stdout
 
 
-def supervisor() -> Supervisor:
-    """Whoever keeps daemons alive on this host. Raises Unavailable if we are not root."""
+def host_supervisor() -> Supervisor:
+    """The supervisor of this host. Raises Unavailable without root."""
     if os.geteuid() != 0:
-        raise Unavailable("this changes the host's own daemons: run it as root")
-    return Systemd() if SYSTEMD.is_dir() else Keepers()
+        raise Unavailable("this command starts and stops the host's daemons: run it as root")
+    return Systemd() if SYSTEMD.is_dir() else ShellLoops()
 
 
 def unit_text(daemon: Daemon) -> str:
-    """The systemd unit of a daemon; `%` and `$` in arguments stay what they are."""
+    """The systemd unit of a daemon, with `%` and `$` in arguments escaped."""
     command = shlex.join([sys.executable, "-m", daemon.module, *daemon.arguments])
     escaped = command.replace("%", "%%").replace("$", "$$")
     path = Path(__file__).resolve().parents[2]

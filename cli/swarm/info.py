@@ -1,4 +1,4 @@
-"""`pyswarm swarm info`: what `docker info` tells of a swarm."""
+"""`pyswarm swarm info`: the swarm section of `docker info`."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,64 +14,63 @@ from pyswarm_core.views import Info
 
 @click.command(
     cls=Verb,
-    help="Display the fleet and its settings\n\n"
-    "Example: pyswarm swarm info --format '{{.NodesReady}}'",
+    help="Display fleet-wide information\n\nExample: pyswarm swarm info --format '{{.NodesReady}}'",
 )
 @flags.inspect_format
 def info(*, form: str) -> None:
-    told = session.connect().info()
+    found = session.connect().info()
     if form:
-        for line in documents.show([document(told)], form):
+        for line in documents.show([document(found)], form):
             click.echo(line)
         return
-    for line in lines(told):
+    for line in lines(found):
         click.echo(line)
 
 
-def document(told: Info) -> dict[str, Any]:
-    """The answer with Docker's keys, without its tokens."""
-    cluster = documents.document(told.cluster)
+def document(fleet: Info) -> dict[str, Any]:
+    """The info with Docker's keys, without the tokens."""
+    cluster = documents.document(fleet.cluster)
     cluster.pop("WorkerToken")
     cluster.pop("ManagerToken")
     return {
         "Cluster": cluster,
-        "Controller": told.controller,
-        "Leader": told.leader,
-        "Version": told.version,
-        "Nodes": told.nodes,
-        "NodesReady": told.nodes_ready,
-        "NodesDisconnected": told.nodes_disconnected,
-        "NodesHeld": told.nodes_held,
-        "NodesFiltered": told.nodes_filtered,
-        "Services": told.services,
-        "Tasks": told.tasks,
-        "TasksRunning": told.tasks_running,
-        "Store": told.store,
-        "Revision": told.revision,
-        "JoinAddr": told.join_addr,
-        "Protocol": told.protocol,
-        "NodesOtherProtocol": told.nodes_other_protocol,
+        "Controller": fleet.controller,
+        "Leader": fleet.leader,
+        "Version": fleet.version,
+        "Nodes": fleet.nodes,
+        "NodesReady": fleet.nodes_ready,
+        "NodesDisconnected": fleet.nodes_disconnected,
+        "NodesHeld": fleet.nodes_held,
+        "NodesFiltered": fleet.nodes_filtered,
+        "Services": fleet.services,
+        "Tasks": fleet.tasks,
+        "TasksRunning": fleet.tasks_running,
+        "Store": fleet.store,
+        "Revision": fleet.revision,
+        "JoinAddr": fleet.join_addr,
+        "Protocol": fleet.protocol,
+        "NodesOtherProtocol": fleet.nodes_other_protocol,
     }
 
 
-def _others(told: Info) -> str:
-    count = told.nodes_other_protocol
-    return f" ({count} nodes speak another: `pyswarm node ls`)" if count else ""
+def _others(fleet: Info) -> str:
+    count = fleet.nodes_other_protocol
+    return f" ({count} nodes use another: `pyswarm node ls`)" if count else ""
 
 
-def lines(told: Info) -> list[str]:
-    """The answer for people, in the order and words of `docker info`."""
-    spec = told.cluster.spec
+def lines(fleet: Info) -> list[str]:
+    """The lines of the output, in the order and words of `docker info`."""
+    spec = fleet.cluster.spec
     return [
         "Swarm: active",
-        f" ClusterID: {told.cluster.id}",
+        f" ClusterID: {fleet.cluster.id}",
         f" Name: {spec.name}",
-        f" Nodes: {told.nodes}",
-        f"  Ready: {told.nodes_ready}",
-        *_disconnected(told),
-        f" Services: {told.services}",
-        f" Tasks: {told.tasks}",
-        f"  Running: {told.tasks_running}",
+        f" Nodes: {fleet.nodes}",
+        f"  Ready: {fleet.nodes_ready}",
+        *_disconnected(fleet),
+        f" Services: {fleet.services}",
+        f" Tasks: {fleet.tasks}",
+        f"  Running: {fleet.tasks_running}",
         f" Default Address Pool: {'  '.join(spec.default_address_pool)}",
         f" SubnetSize: {spec.subnet_size}",
         f" Data Path Port: {spec.data_path_port}",
@@ -80,31 +79,31 @@ def lines(told: Info) -> list[str]:
         " Dispatcher:",
         f"  Heartbeat Period: {format_duration(spec.heartbeat_period)}",
         f"  Agent Grace: {format_duration(spec.agent_grace)}",
-        f"  Host Probes: {_probes(told)}",
+        f"  Host Probes: {_probes(fleet)}",
         " Controller:",
-        f"  Name: {told.controller}",
-        f"  Leader: {told.leader}",
-        f"  Version: {told.version}",
-        f"  Protocol: {told.protocol or 1}{_others(told)}",
-        f"  Join Address: {told.join_addr}",
+        f"  Name: {fleet.controller}",
+        f"  Leader: {fleet.leader}",
+        f"  Version: {fleet.version}",
+        f"  Protocol: {fleet.protocol or 1}{_others(fleet)}",
+        f"  Join Address: {fleet.join_addr}",
         " Store:",
-        f"  Endpoints: {told.store}",
-        f"  Revision: {told.revision}",
+        f"  Endpoints: {fleet.store}",
+        f"  Revision: {fleet.revision}",
     ]
 
 
-def _disconnected(told: Info) -> Iterator[str]:
-    if told.nodes_disconnected:
-        yield f"  Disconnected: {told.nodes_disconnected}"
-    if told.nodes_held:
+def _disconnected(fleet: Info) -> Iterator[str]:
+    if fleet.nodes_disconnected:
+        yield f"  Disconnected: {fleet.nodes_disconnected}"
+    if fleet.nodes_held:
         yield (
-            f"   Held back: {told.nodes_held} (at most {told.down_per_minute} are declared down per"
-            " minute while more are silent at once)"
+            f"   Held back: {fleet.nodes_held}"
+            f" (at most {fleet.down_per_minute} nodes become down per minute while more are silent)"
         )
 
 
-def _probes(told: Info) -> str:
-    if not told.nodes_filtered:
+def _probes(fleet: Info) -> str:
+    if not fleet.nodes_filtered:
         return "answered"
-    where = f"{told.nodes_filtered} of {told.nodes} nodes"
-    return f"filtered on {where}: verdict after three missed heartbeats"
+    where = f"{fleet.nodes_filtered} of {fleet.nodes} nodes"
+    return f"filtered on {where}: a node there is down after three missed heartbeats"

@@ -11,7 +11,7 @@ from cli.context import Context
 from cli.daemons import Daemon
 from cli.lazy import Verb
 from cli.swarm import joining
-from cli.swarm.host import STATE_DIR, Host, Supervisor, supervisor
+from cli.swarm.host import STATE_DIR, Host, Supervisor, host_supervisor
 from pyswarm_core.docker.units import parse_duration
 from pyswarm_core.errors import AlreadyExists
 from pyswarm_core.limits import API_PORT
@@ -33,50 +33,55 @@ from pyswarm_core.views import Info
     help="Listen address, IP:PORT",
 )
 @click.option(
-    "--etcd-endpoints", default="", metavar="HOST:PORT,...", help="External etcd instead of its own"
+    "--etcd-endpoints",
+    default="",
+    metavar="HOST:PORT,...",
+    help="Use an external etcd instead of an own one",
 )
 @click.option(
     "--default-addr-pool",
     multiple=True,
     metavar="SUBNET",
-    help="Address pool for networks' subnets",
+    help="Address pool for the subnets of networks",
 )
 @click.option(
     "--default-addr-pool-mask-length", type=flags.number, help="Prefix length of the pool's subnets"
 )
-@click.option("--data-path-port", type=flags.number, help="UDP port of VXLAN [default: 4789]")
+@click.option("--data-path-port", type=flags.number, help="UDP port of VXLAN (default 4789)")
 @click.option(
     "--availability", type=flags.AVAILABILITY, default="active", help="Availability of the node"
 )
 @click.option(
-    "--task-history-limit", type=flags.number, help="Task history retention limit [default: 5]"
+    "--task-history-limit", type=flags.number, help="Task history retention limit (default 5)"
 )
-@click.option("--dispatcher-heartbeat", metavar="DURATION", help="Heartbeat period [default: 1s]")
+@click.option("--dispatcher-heartbeat", metavar="DURATION", help="Heartbeat period (default 1s)")
 @click.option("--agent-grace", metavar="DURATION", help="Time until a disconnected node is down"
-              " [default: 15s]")  # fmt: skip
+              " (default 15s)")  # fmt: skip
 @click.option("--state-dir", type=click.Path(path_type=Path), default=STATE_DIR, show_default=True,
               help="Directory for persistent state")  # fmt: skip
 def init(*, state_dir: Path, **given: Any) -> None:
     check(given)
     host = Host(state_dir.absolute())
-    keeper = supervisor()
-    if keeper.runs(host.daemon("agent", ())) or keeper.runs(host.daemon("controller", ())):
-        raise AlreadyExists("this host is part of a fleet already: pyswarm swarm leave first")
-    started = host.daemon("controller", tuple(_controller(host, given)))
-    keeper.start(started)
+    supervisor = host_supervisor()
+    if supervisor.runs(host.daemon("agent", ())) or supervisor.runs(host.daemon("controller", ())):
+        raise AlreadyExists("this host is already part of a fleet: run `pyswarm swarm leave` first")
+    controller = host.daemon("controller", tuple(_controller(host, given)))
+    supervisor.start(controller)
     try:
-        info = _begin(host, keeper, started, given)
+        info = _begin(host, supervisor, controller, given)
     except BaseException:
-        # Half a fleet helps nobody: the next try begins anew.
-        keeper.stop(started)
+        # Leave nothing behind, so that the next attempt starts from the beginning.
+        supervisor.stop(controller)
         joining.forget(host)
         raise
     context.use(Context(host=f"unix://{host.socket}"))
     click.echo(_welcome(host, info.cluster.worker_token, info.join_addr))
 
 
-def _begin(host: Host, keeper: Supervisor, controller: Daemon, given: Mapping[str, Any]) -> Info:
-    info = joining.wait_for_leader(host, keeper, controller)
+def _begin(
+    host: Host, supervisor: Supervisor, controller: Daemon, given: Mapping[str, Any]
+) -> Info:
+    info = joining.wait_for_leader(host, supervisor, controller)
     arguments = joining.agent_arguments(
         host,
         controller=info.join_addr,
@@ -86,17 +91,17 @@ def _begin(host: Host, keeper: Supervisor, controller: Daemon, given: Mapping[st
         data_path_port=info.cluster.spec.data_path_port,
     )
     agent = host.daemon("agent", arguments)
-    keeper.start(agent)
-    joining.wait_until_joined(host, keeper, agent)
+    supervisor.start(agent)
+    joining.wait_until_joined(host, supervisor, agent)
     return info
 
 
 def check(given: Mapping[str, Any]) -> None:
-    """Refuse settings that the controller would refuse. Raises InvalidArgument."""
+    """Validate the settings as the controller does. Raises InvalidArgument."""
     joining.require_address("--listen-addr", given["listen_addr"], with_port=True)
     if given["advertise_addr"]:
         joining.require_address("--advertise-addr", given["advertise_addr"])
-    wanted = {
+    settings = {
         "default_address_pool": given["default_addr_pool"] or None,
         "subnet_size": given["default_addr_pool_mask_length"],
         "data_path_port": given["data_path_port"],
@@ -104,10 +109,10 @@ def check(given: Mapping[str, Any]) -> None:
     }
     heartbeat = given["dispatcher_heartbeat"]
     if heartbeat is not None:
-        wanted["heartbeat_period"] = parse_duration(heartbeat)
+        settings["heartbeat_period"] = parse_duration(heartbeat)
     if given["agent_grace"] is not None:
-        wanted["agent_grace"] = parse_duration(given["agent_grace"])
-    named = {name: value for name, value in wanted.items() if value is not None}
+        settings["agent_grace"] = parse_duration(given["agent_grace"])
+    named = {name: value for name, value in settings.items() if value is not None}
     require(cluster_problems(ClusterSpec(**named)))
     for endpoint in filter(None, given["etcd_endpoints"].split(",")):
         joining.require_endpoint("--etcd-endpoints", endpoint)

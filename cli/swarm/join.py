@@ -7,7 +7,7 @@ import click
 from cli import flags
 from cli.lazy import Verb
 from cli.swarm import joining
-from cli.swarm.host import STATE_DIR, Host, supervisor
+from cli.swarm.host import STATE_DIR, Host, host_supervisor
 from pyswarm_core.errors import AlreadyExists
 from pyswarm_core.limits import API_PORT
 
@@ -20,13 +20,13 @@ from pyswarm_core.limits import API_PORT
     "--token",
     required=True,
     metavar="TOKEN",
-    help="Token for entry into the fleet, from `swarm join-token`",
+    help="Token for entry into the fleet, see `swarm join-token`",
 )
 @click.option("--advertise-addr", default="", metavar="IP", help="Advertised address")
 @click.option(
     "--availability", type=flags.AVAILABILITY, default="active", help="Availability of the node"
 )
-@click.option("--data-path-port", type=flags.number, help="UDP port of VXLAN [default: 4789]")
+@click.option("--data-path-port", type=flags.number, help="UDP port of VXLAN (default 4789)")
 @click.option("--state-dir", type=click.Path(path_type=Path), default=STATE_DIR, show_default=True,
               help="Directory for persistent state")  # fmt: skip
 @click.argument("address", metavar="HOST:PORT")
@@ -44,9 +44,9 @@ def join(
     if advertise_addr:
         joining.require_address("--advertise-addr", advertise_addr)
     host = Host(state_dir.absolute())
-    keeper = supervisor()
-    if keeper.runs(host.daemon("agent", ())) or joining.identity(host) is not None:
-        raise AlreadyExists("this host is part of a fleet already: pyswarm swarm leave first")
+    supervisor = host_supervisor()
+    if supervisor.runs(host.daemon("agent", ())) or joining.identity(host) is not None:
+        raise AlreadyExists("this host is already part of a fleet: run `pyswarm swarm leave` first")
     arguments = joining.agent_arguments(
         host,
         controller=controller,
@@ -56,6 +56,6 @@ def join(
         data_path_port=data_path_port,
     )
     agent = host.daemon("agent", arguments)
-    keeper.start(agent)
-    joining.wait_until_joined(host, keeper, agent)
+    supervisor.start(agent)
+    joining.wait_until_joined(host, supervisor, agent)
     click.echo("This node joined a swarm as a worker.")

@@ -10,7 +10,7 @@ from pyswarm_core.errors import InvalidArgument
 @click.command(
     name="join-token",
     cls=Verb,
-    help="Show the command that joins a host to the fleet\n\n"
+    help="Display the command that joins a host to the fleet\n\n"
     "Example: pyswarm swarm join-token worker",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Only display token")

@@ -1,4 +1,4 @@
-"""How a host's agent becomes a node of a fleet, and how one waits for that. SHELL."""
+"""Starts a host's agent and waits until it has joined the fleet. SHELL."""
 
 import ipaddress
 import os
@@ -18,15 +18,15 @@ from pyswarm_core.validation import address_problems, require
 from pyswarm_core.views import Info
 
 READY_TIMEOUT_S = 60.0
-"""A first start makes etcd's data directory and elects a leader."""
+"""Time to the first leader; a first start also creates etcd's data directory."""
 JOIN_TIMEOUT_S = 30.0
 AGENT_CONFIG = Path("/etc/pyswarm/agent.yaml")
-"""The host's own settings for its agent, such as mirrors; used where it exists."""
+"""Settings of the host's agent, such as mirrors; used if the file exists."""
 _PAUSE_S = 0.1
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """What the agent keeps of its node."""
+    """The fields of the agent's identity file that the CLI reads."""
 
     node_id: str
     controllers: tuple[str, ...] = ()
@@ -58,8 +58,8 @@ def agent_arguments(
     return tuple(arguments)
 
 
-def wait_for_leader(host: Host, keeper: Supervisor, controller: Daemon) -> Info:
-    """What the controller tells once it leads. Raises NotConverged with its last words."""
+def wait_for_leader(host: Host, supervisor: Supervisor, controller: Daemon) -> Info:
+    """The controller's info, once it leads. Raises NotConverged with the end of its log."""
     from cli.client import Client
 
     deadline = time.monotonic() + READY_TIMEOUT_S
@@ -69,27 +69,26 @@ def wait_for_leader(host: Host, keeper: Supervisor, controller: Daemon) -> Info:
                 return client.info()
             except Unavailable as error:
                 if time.monotonic() > deadline:
-                    told = keeper.log_tail(controller) or str(error)
-                    raise NotConverged(f"the controller does not lead yet: {told}") from None
+                    reason = supervisor.log_tail(controller) or str(error)
+                    raise NotConverged(f"the controller does not lead yet: {reason}") from None
             time.sleep(_PAUSE_S)
 
 
-def wait_until_joined(host: Host, keeper: Supervisor, agent: Daemon) -> None:
-    """Return once the agent is a node; it is stopped if that takes too long.
-
-    Raises PyswarmError with its last words.
+def wait_until_joined(host: Host, supervisor: Supervisor, agent: Daemon) -> None:
+    """Return once the agent has joined. After JOIN_TIMEOUT_S, stop it and raise PyswarmError with
+    the end of its log.
     """
     deadline = time.monotonic() + JOIN_TIMEOUT_S
     while not host.identity.exists():
         if time.monotonic() > deadline:
-            told = keeper.log_tail(agent)
-            keeper.stop(agent)
-            raise PyswarmError(f"this host could not join: {told or 'the agent says nothing'}")
+            reason = supervisor.log_tail(agent) or "the agent has logged nothing"
+            supervisor.stop(agent)
+            raise PyswarmError(f"this host could not join: {reason}")
         time.sleep(_PAUSE_S)
 
 
 def identity(host: Host) -> Identity | None:
-    """Which node this host is; None if it has not joined."""
+    """The identity of this host's node; None if it has not joined."""
     try:
         return msgspec.json.decode(host.identity.read_bytes(), type=Identity)
     except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
@@ -103,19 +102,18 @@ def node_id(host: Host) -> str:
 
 
 def forget(host: Host) -> None:
-    """Make this host's next start a new node, and of a new fleet if the controller ran here.
-
-    The controller's own etcd, which outlives it, ends with its data.
+    """Remove this host's identity, and the controller's state with its own etcd, which outlives the
+    controller. The next start is a new node, and of a new fleet if the controller ran here.
     """
     host.identity.unlink(missing_ok=True)
-    stores = _stores(host)
-    daemons.kill(stores)
-    daemons.wait_gone(stores, daemons.END_TIMEOUT_S)
+    pids = _etcd_pids(host)
+    daemons.kill(pids)
+    daemons.wait_gone(pids, daemons.END_TIMEOUT_S)
     shutil.rmtree(host.state_dir / "controller", ignore_errors=True)
 
 
-def _stores(host: Host) -> list[int]:
-    """The pids of etcd over this host's data."""
+def _etcd_pids(host: Host) -> list[int]:
+    """The pids of the etcd processes that use this host's data."""
     flag = os.fsencode(f"--data-dir={host.state_dir}/controller/etcd/data")
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
@@ -126,7 +124,7 @@ def _stores(host: Host) -> list[int]:
 
 
 def require_address(flag: str, text: str, *, with_port: bool = False) -> None:
-    """An IP address, with a port behind it if that is wanted. Raises InvalidArgument."""
+    """Require an IPv4 address, followed by a port if `with_port`. Raises InvalidArgument."""
     name, colon, port = text.rpartition(":") if text.count(":") == 1 else (text, "", "")
     try:
         ipaddress.IPv4Address(name)
@@ -140,7 +138,7 @@ def require_address(flag: str, text: str, *, with_port: bool = False) -> None:
 
 
 def require_endpoint(flag: str, text: str) -> None:
-    """HOST:PORT. Raises InvalidArgument."""
+    """Require HOST:PORT. Raises InvalidArgument."""
     name, _, port = text.removeprefix("https://").removeprefix("http://").rpartition(":")
     if not name or not _is_port(port):
         raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: want HOST:PORT")

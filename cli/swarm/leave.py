@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from cli import context
 from cli.lazy import Verb
 from cli.swarm import joining
-from cli.swarm.host import STATE_DIR, Host, Supervisor, supervisor
+from cli.swarm.host import STATE_DIR, Host, Supervisor, host_supervisor
 from pyswarm_core.errors import Conflict, NotFound, PyswarmError, Unavailable
 from pyswarm_core.states import Availability
 
@@ -23,40 +23,43 @@ _PAUSE_S = 0.2
 
 @click.command(
     cls=Verb,
-    help="Leave the fleet: this host's tasks end and are replaced on other hosts\n\n"
-    "The node stays in `node ls` as down until `node rm`.\n\nExample: pyswarm swarm leave",
+    help="Leave the fleet, once the tasks of this host have ended\n\n"
+    "They are replaced on other hosts. The node stays in `node ls` as down until `node rm`.\n\n"
+    "Example: pyswarm swarm leave",
 )
 @click.option(
     "-f",
     "--force",
     is_flag=True,
-    help="Force this node to leave, even if its tasks or its controller are lost",
+    help="Force this node to leave the fleet, ignoring warnings",
 )
 @click.option("--state-dir", type=click.Path(path_type=Path), default=STATE_DIR, show_default=True,
-              help="Directory given to `swarm init` or `swarm join`")  # fmt: skip
+              help="State directory given to `swarm init` or `swarm join`")  # fmt: skip
 def leave(*, force: bool, state_dir: Path) -> None:
     host = Host(state_dir.absolute())
-    keeper = supervisor()
+    supervisor = host_supervisor()
     controller, agent = host.daemon("controller", ()), host.daemon("agent", ())
     identity = joining.identity(host)
-    if identity is None and not keeper.runs(agent) and not keeper.runs(controller):
+    if identity is None and not supervisor.runs(agent) and not supervisor.runs(controller):
         raise NotFound("this node is not part of a swarm")
-    if keeper.runs(controller) and not force:
+    if supervisor.runs(controller) and not force:
         raise Conflict(
-            "this host runs the controller, without which nothing in the fleet can be changed: "
+            "this host runs the only controller, without which the fleet cannot be changed: "
             "use --force to leave anyway"
         )
     if identity is not None:
-        _empty(host, keeper, identity, force=force)
-    keeper.stop(agent)
-    keeper.stop(controller)
+        _drain_node(host, supervisor, identity, force=force)
+    supervisor.stop(agent)
+    supervisor.stop(controller)
     joining.forget(host)
     context.leave(f"unix://{host.socket}")
     click.echo("Node left the swarm.")
 
 
-def _empty(host: Host, keeper: Supervisor, identity: joining.Identity, *, force: bool) -> None:
-    """Drain the node through a controller and wait until its tasks have ended."""
+def _drain_node(
+    host: Host, supervisor: Supervisor, identity: joining.Identity, *, force: bool
+) -> None:
+    """Drain the node and wait until its tasks have ended. Raises Unavailable."""
     from cli.client import Client
 
     address = identity.controllers[0] if identity.controllers else f"unix://{host.socket}"
@@ -68,9 +71,9 @@ def _empty(host: Host, keeper: Supervisor, identity: joining.Identity, *, force:
     except PyswarmError as error:
         if not force:
             raise Unavailable(
-                f"the node could not be emptied ({error}): use --force to leave all the same"
+                f"the node could not be drained ({error}): use --force to leave anyway"
             ) from None
-        click.echo(f"warning: the node was not emptied: {error}", err=True)
+        click.echo(f"warning: the node was not drained: {error}", err=True)
 
 
 def _drain(client: "Client", node_id: str) -> None:
@@ -79,5 +82,5 @@ def _drain(client: "Client", node_id: str) -> None:
     deadline = time.monotonic() + DRAIN_TIMEOUT_S
     while left := client.node(node_id).tasks:
         if time.monotonic() > deadline:
-            raise Unavailable(f"{left} tasks have not ended within {DRAIN_TIMEOUT_S:g} s")
+            raise Unavailable(f"{left} tasks have not ended after {DRAIN_TIMEOUT_S:g} s")
         time.sleep(_PAUSE_S)

@@ -4,7 +4,9 @@ import click
 
 from cli.lazy import LazyGroup
 
-VERBS = {"inspect": ("cli.task.inspect:inspect", "Show tasks in full")}
+VERBS = {
+    "inspect": ("cli.task.inspect:inspect", "Display detailed information on one or more tasks")
+}
 
 
 @click.group(cls=LazyGroup, commands_at=VERBS, help="Manage tasks")

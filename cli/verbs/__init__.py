@@ -1,1 +1,1 @@
-"""Commands without a noun: one file per verb."""
+"""Commands without a noun, one file per verb."""

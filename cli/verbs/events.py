@@ -35,18 +35,18 @@ def events(*, since: str, until: str, filters: tuple[str, ...], form: str) -> No
     end = instant(until) if until else 0
     if start and end and end < start:
         raise InvalidArgument(f"--until {until!r} is before --since {since!r}")
-    told = session.connect().events(
+    stream = session.connect().events(
         since=start,
         until=end,
         filters=filters,
         follow=not end or end > SystemClock().now(),
     )
-    for event in told:
+    for event in stream:
         click.echo(show(row(event)))
 
 
 def row(event: Event) -> Row:
-    """The event by its placeholders."""
+    """The event's placeholders."""
     return {
         "Time": format_time(event.at),
         "Revision": event.revision,

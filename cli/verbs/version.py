@@ -21,8 +21,8 @@ def version(*, form: str) -> None:
     missing: PyswarmError | None = None
     server: dict[str, Any] = {}
     try:
-        told = session.connect().info()
-        server = {"Version": told.version, "Controller": told.controller}
+        info = session.connect().info()
+        server = {"Version": info.version, "Controller": info.controller}
     except PyswarmError as error:
         missing = error
     if form:

@@ -67,7 +67,7 @@ def _mac(host: str) -> str:
 def test_a_playground_that_cannot_be_is_refused(tmp_path: Path) -> None:
     with playground(tmp_path, 1) as fleet:
         said = fleet.refused("playground", "up", "--name", fleet.name)
-        assert "is up already" in said
+        assert "is already up" in said
         for words in (("--nodes", "0"), ("--name", "No Good")):
             assert words[0] in fleet.refused("playground", "up", *words)
         assert [row["Hostname"] for row in fleet.rows("node", "ls")] == ["host1"]

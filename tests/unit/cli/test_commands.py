@@ -177,7 +177,7 @@ def test_a_wait_outlives_a_broken_connection(fleet: Script, pyswarm: Pyswarm) ->
     assert ran.err.endswith("verify: Service converged\n")
 
 
-def test_interrupted_wait_says_that_the_fleet_goes_on(
+def test_interrupted_wait_says_that_the_change_continues(
     fleet: Script, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object, **__: object) -> None:
@@ -186,7 +186,7 @@ def test_interrupted_wait_says_that_the_fleet_goes_on(
     monkeypatch.setattr("cli.converge._Display.update", interrupted)
     ran = pyswarm("service", "create", "web")
     assert (ran.code, ran.out) == (3, f"{SERVICE_ID}\n")
-    assert "the fleet goes on with it: `pyswarm service ps web`" in ran.err
+    assert "the change continues, `pyswarm service ps web`" in ran.err
 
 
 def test_scale_sends_all_and_shows_the_progress_of_each(fleet: Script, pyswarm: Pyswarm) -> None:
@@ -441,7 +441,7 @@ def test_what_the_controller_warns_of_is_told_on_stderr(fleet: Script, pyswarm: 
 def test_a_slow_registry_is_named_while_it_is_waited_for(
     fleet: Script, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cli.service.digests.PATIENCE_S", 0.0)
+    monkeypatch.setattr("cli.service.digests.ANNOUNCE_AFTER_S", 0.0)
     told = threading.Event()
     echo = click.echo
 
@@ -452,4 +452,4 @@ def test_a_slow_registry_is_named_while_it_is_waited_for(
     monkeypatch.setattr("cli.service.digests.click.echo", heard)
     fleet.on("CreateService", lambda _: (told.wait(20), service_reply())[1])
     ran = pyswarm("service", "create", "-d", "web:1")
-    assert ran.err == "asking the registry for the digest of web:1\n"
+    assert ran.err == "resolving the digest of web:1\n"

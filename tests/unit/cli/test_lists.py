@@ -190,6 +190,6 @@ def test_replicas_that_have_no_task_yet_are_told_beside_the_table(
     fleet.on("ListTasks", waiting).on("ListServices", summaries)
     ran = pyswarm("service", "ps", "web")
     assert ran.code == 0
-    assert ran.err == "web: 30 more replicas wait for a node; `pyswarm why web` says what for\n"
+    assert ran.err == "web: 30 more replicas wait for a node; see `pyswarm why web`\n"
     assert pyswarm("service", "ps", "--quiet", "web").err == ""
     assert list(fleet.requests("ListServices")[-1].filters) == [f"id={view.task.service_id}"]

@@ -69,7 +69,7 @@ def test_the_first_file_that_has_a_login_wins(tmp_path: Path) -> None:
     ("told", "said"),
     [
         ("{", "cannot be read"),
-        ("[]", "want a JSON object"),
+        ("[]", "expected a JSON object"),
         ({"auths": {"registry.test:5000": {"auth": "%"}}}, "not USER:PASSWORD"),
         ({"auths": {"registry.test:5000": {"identitytoken": "secret"}}}, "identity token"),
         ({"credHelpers": {"registry.test:5000": "none-such"}}, "docker-credential-none-such"),

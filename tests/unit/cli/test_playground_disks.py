@@ -65,7 +65,7 @@ def test_a_namespace_that_cannot_be_bound_is_made_on_another_processor(
 
     monkeypatch.setattr(disks, "_run", run)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {7, 5, 3})
-    disks._run_on_a_processor_that_can("unshare", "sh")
+    disks._run_on_any_processor("unshare", "sh")
     assert [words[:-2] for words in ran] == [(), *(("taskset", "--cpu-list", p) for p in "35")]
 
 
@@ -79,4 +79,4 @@ def test_a_namespace_that_no_processor_can_bind_is_refused_with_the_first_reason
 
     monkeypatch.setattr(disks, "_run", run)
     with pytest.raises(disks.DiskFailed, match="first"):
-        disks._run_on_a_processor_that_can("unshare")
+        disks._run_on_any_processor("unshare")

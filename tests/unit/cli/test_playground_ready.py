@@ -82,7 +82,7 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("flag", ["-d", "--detach", "--detach=true"])
 def test_a_detached_heal_does_not_wait(pyswarm: Pyswarm, flag: str) -> None:
     ran = pyswarm("playground", "heal", flag, "host3")
-    assert (ran.code, ran.out, ran.err) == (Exit.DONE, "host3 is back.\n", "")
+    assert (ran.code, ran.out, ran.err) == (Exit.SUCCESS, "host3 is back.\n", "")
 
 
 @pytest.mark.usefixtures("lab")
