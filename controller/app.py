@@ -235,8 +235,8 @@ class Controller:
                 continue
             found += 1
             if found <= SHOWN_TWICE:
-                _log.error("state.given_twice", what=text)
-        self._metrics.given_twice.set(found)
+                _log.error("state.duplicate_allocation", what=text)
+        self._metrics.duplicate_allocations.set(found)
 
     async def _compact(self, saver: Saver) -> None:
         """Forget history that is a period old, or older than COMPACT_BYTES: nobody needs it."""

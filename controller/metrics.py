@@ -88,8 +88,8 @@ class Metrics:
         self.endpoints_healed_total = self._counter(
             "endpoints_healed_total", "Agents told everything anew: their endpoints were others"
         )
-        self.given_twice = self._gauge(
-            "given_twice", "Addresses, blocks, subnets and VNIs that two had when this term began"
+        self.duplicate_allocations = self._gauge(
+            "duplicate_allocations", "Allocations with two holders when this term began"
         )
         self.barriers_total = Counter(
             "pyswarm_controller_barriers_total",

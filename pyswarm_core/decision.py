@@ -14,11 +14,12 @@ from pyswarm_core.clock import NEVER, Instant
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.kinds import Id, Item, Kind, ObjectName, split_name
 from pyswarm_core.objects import Cluster, Object, Task
+from pyswarm_core.views import Event
 
 
-class NoteKind(StrEnum):
-    """What a note tells, as `TYPE.ACTION` of `pyswarm events`. Of objects of every kind it is also
-    told that they were created, updated, removed or quarantined: `service.create` and so on.
+class EventKind(StrEnum):
+    """Kinds of events, as TYPE.ACTION. Objects of every kind also have the events create, update,
+    remove and quarantine: `service.create` and so on.
     """
 
     SERVICE_REMOVED = "service.remove"
@@ -30,21 +31,6 @@ class NoteKind(StrEnum):
     TASK_REPLACED = "task.replace"
     TASK_UNPLACED = "task.pending"
     TASK_SHUTDOWN = "task.shutdown"
-
-
-class Note(msgspec.Struct, frozen=True, gc=False):
-    """A fact for people and metrics: what happened to which object, and why."""
-
-    kind: str
-    """A NoteKind, or what is told of every kind."""
-    subject: str
-    """The object's id."""
-    name: str = ""
-    reason: str = ""
-    count: int = 1
-    """How many of the same a note stands for (a decision over a million tasks does not write a
-    million notes).
-    """
 
 
 class Writes(msgspec.Struct, frozen=True):
@@ -103,8 +89,8 @@ class Work(msgspec.Struct, frozen=True, gc=False):
     """Whose tasks were looked at one by one."""
     placings: int = 0
     """Services for whose tasks nodes were looked for: each looks at all nodes at once."""
-    candidates: int = 0
-    """Waiting services that were compared with nodes that changed."""
+    retried: int = 0
+    """Waiting services that were compared with the nodes that changed."""
     networks: int = 0
     """Whose blocks were looked at."""
 
@@ -141,7 +127,7 @@ class Decision(msgspec.Struct, frozen=True):
     """Services whose decision was cut to bound its size: decide again at once after applying the
     writes, from there on.
     """
-    notes: tuple[Note, ...] = ()
+    events: tuple[Event, ...] = ()
     work: Work = Work()
     unfinished: bool = False
     """Blocks are left to be given back, or tasks to be moved off nodes that may run nothing: decide

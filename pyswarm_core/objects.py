@@ -114,7 +114,7 @@ class Service(Object, frozen=True):
         return None if spec is None else spec.task_template
 
 
-class Address(Model, frozen=True):
+class TaskAddress(Model, frozen=True):
     """An address a task has on one network."""
 
     network_id: NetworkId
@@ -130,7 +130,7 @@ class TaskDetail(Model, frozen=True):
     exit_code: int = 0
     oom: bool = False
     pid: int = 0
-    addresses: tuple[Address, ...] = ()
+    addresses: tuple[TaskAddress, ...] = ()
     serving: bool = False
     """It may receive connections: it runs, and listens on the TCP ports it publishes."""
     ports: tuple[PortConfig, ...] = ()

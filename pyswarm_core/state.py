@@ -394,19 +394,19 @@ class State:
         if state > _RUNNING:
             return
         group.count(task, sign)
-        wanted = task.desired_state <= _RUNNING
-        if wanted and state < _ASSIGNED:
-            self._note_pending(task, group)
+        desired = task.desired_state <= _RUNNING
+        if desired and state < _ASSIGNED:
+            self._update_unplaced(task, group)
         if task.node_id:
             load = loads.get(task.node_id)
             if load is None:
                 load = loads[task.node_id] = [0, 0, 0, 0]
-            if wanted or task.desired_state is _FROZEN:
+            if desired or task.desired_state is _FROZEN:
                 load[0] += sign
             if state >= _ASSIGNED:
                 self._count_occupied(task, sign, load)
 
-    def _note_pending(self, task: Task, group: ServiceTasks) -> None:
+    def _update_unplaced(self, task: Task, group: ServiceTasks) -> None:
         if group.pending:
             self.unplaced.add(task.service_id, task.created_at)
         else:

@@ -144,11 +144,9 @@ class EncodedObject(msgspec.Struct, frozen=True):
     value: bytes
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """Something that happened to an object."""
 
-    at: Instant
-    revision: int
     type: str
     """The kind of an object, or task; events: the reader was too slow for some."""
     action: str
@@ -156,6 +154,23 @@ class Event(msgspec.Struct, frozen=True):
     name: str = ""
     reason: str = ""
     count: int = 1
+    """How many equal events this one stands for: a decision about a million tasks has few."""
+    at: Instant = Instant(0)
+    """When it was recorded; 0 before."""
+    revision: int = 0
+
+    @classmethod
+    def of(
+        cls, kind: str, object_id: str, name: str = "", reason: str = "", count: int = 1
+    ) -> "Event":
+        """An event that is not recorded yet. `kind` is TYPE.ACTION."""
+        type_, _, action = kind.partition(".")
+        return cls(type_, action, object_id, name, reason, count)
+
+    @property
+    def kind(self) -> str:
+        """TYPE.ACTION."""
+        return f"{self.type}.{self.action}"
 
 
 class Events(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from agent.network.ipam import Exhausted, Pool
 from pyswarm_core.ids import NetworkId, TaskId
-from pyswarm_core.objects import Address
+from pyswarm_core.objects import TaskAddress
 
 
 class NoAddressFree(NamedTuple):
@@ -21,9 +21,9 @@ class Addresses:
 
     def __init__(self) -> None:
         self._pools: dict[NetworkId, Pool] = {}
-        self._held: dict[TaskId, tuple[Address, ...]] = {}
+        self._held: dict[TaskId, tuple[TaskAddress, ...]] = {}
 
-    def of(self, task_id: TaskId) -> tuple[Address, ...]:
+    def of(self, task_id: TaskId) -> tuple[TaskAddress, ...]:
         """The task's; empty if it has none."""
         return self._held.get(task_id, ())
 
@@ -38,7 +38,7 @@ class Addresses:
                 if address.network_id == network_id:
                     pool.take(address.address)
 
-    def adopt(self, task_id: TaskId, addresses: tuple[Address, ...]) -> None:
+    def adopt(self, task_id: TaskId, addresses: tuple[TaskAddress, ...]) -> None:
         """A task that was here before holds these."""
         for address in addresses:
             if pool := self._pools.get(address.network_id):
@@ -47,17 +47,17 @@ class Addresses:
 
     def allocate(
         self, task_id: TaskId, networks: Sequence[NetworkId]
-    ) -> tuple[Address, ...] | NoAddressFree:
+    ) -> tuple[TaskAddress, ...] | NoAddressFree:
         """One on each of these networks; or the network that has none left, and then the task holds
         nothing.
         """
-        given: list[Address] = []
+        given: list[TaskAddress] = []
         for network_id in networks:
             found = self._pools.get(network_id, Pool()).allocate()
             if isinstance(found, Exhausted):
                 self._release(given)
                 return NoAddressFree(network_id, found)
-            given.append(Address(network_id=network_id, address=found))
+            given.append(TaskAddress(network_id=network_id, address=found))
         self._held[task_id] = tuple(given)
         return self._held[task_id]
 
@@ -74,7 +74,7 @@ class Addresses:
         """The network has left this host."""
         self._pools.pop(network_id, None)
 
-    def _release(self, addresses: Iterable[Address]) -> None:
+    def _release(self, addresses: Iterable[TaskAddress]) -> None:
         for address in addresses:
             if pool := self._pools.get(address.network_id):
                 pool.release(address.address)

@@ -19,7 +19,7 @@ from pyswarm_core.clock import SECOND, Instant, seconds
 from pyswarm_core.docker.units import format_duration
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.limits import NETWORK_WAIT_MAX
-from pyswarm_core.objects import Address
+from pyswarm_core.objects import TaskAddress
 from pyswarm_core.specs import PortConfig
 
 _log = EventLog("agent.overlays")
@@ -63,7 +63,10 @@ class Overlays:
         plan.restore(self._files.load())
 
     def adopt(
-        self, task_id: TaskId, addresses: tuple[Address, ...], ports: tuple[PortConfig, ...] = ()
+        self,
+        task_id: TaskId,
+        addresses: tuple[TaskAddress, ...],
+        ports: tuple[PortConfig, ...] = (),
     ) -> None:
         """Note the addresses and the host's ports that an adopted task has."""
         self._plan.adopt(task_id, addresses, ports)

@@ -31,7 +31,7 @@ from agent.overlays.faults import Faults
 from agent.overlays.hostports import HostPorts, is_of_host
 from pyswarm_core.addresses import address6
 from pyswarm_core.ids import NetworkId, TaskId
-from pyswarm_core.objects import Address
+from pyswarm_core.objects import TaskAddress
 from pyswarm_core.specs import PortConfig
 
 
@@ -48,7 +48,7 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True):
 
     netns_path: str = ""
     """Empty: it is in the host's namespace."""
-    addresses: tuple[Address, ...] = ()
+    addresses: tuple[TaskAddress, ...] = ()
     own: tuple[str, ...] = ()
     """Every address of its, of both versions."""
     gateway: str = "127.0.0.1"
@@ -189,17 +189,17 @@ class Plan:
         return overlay.name if overlay else str(network_id)
 
     def adopt(
-        self, task_id: TaskId, addresses: tuple[Address, ...], ports: tuple[PortConfig, ...]
+        self, task_id: TaskId, addresses: tuple[TaskAddress, ...], ports: tuple[PortConfig, ...]
     ) -> None:
         """A task that was here before has these addresses, and these ports of the host."""
         self._ports.hold(task_id, ports)
         self._addresses.adopt(task_id, addresses)
 
-    def addresses(self, task_id: TaskId) -> tuple[Address, ...]:
+    def addresses(self, task_id: TaskId) -> tuple[TaskAddress, ...]:
         """What the task holds."""
         return self._addresses.of(task_id)
 
-    def join(self, task_id: TaskId, networks: tuple[NetworkId, ...]) -> tuple[Address, ...]:
+    def join(self, task_id: TaskId, networks: tuple[NetworkId, ...]) -> tuple[TaskAddress, ...]:
         """An address on each of these networks, which the task keeps until it leaves. Raises
         NetworkFailed: none is free.
         """
@@ -296,7 +296,7 @@ class Plan:
             self._dirty[key] = None
         return (len(self._dirty), self.digest) != before
 
-    def _default_address(self, task_id: TaskId) -> Address | None:
+    def _default_address(self, task_id: TaskId) -> TaskAddress | None:
         """The task's address on the network that its default route goes through."""
         addresses = self._addresses.of(task_id)
         place = default_network([self._overlay(address.network_id) for address in addresses])

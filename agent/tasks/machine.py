@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from agent.tasks.record import Record
 from pyswarm_core.clock import SECOND, Instant, after
-from pyswarm_core.objects import Address
+from pyswarm_core.objects import TaskAddress
 from pyswarm_core.specs import PortConfig
 from pyswarm_core.states import (
     DESIRED_TRANSITIONS,
@@ -77,7 +77,7 @@ class Prepared(TaskEvent, frozen=True):
     image_id: str
     stop_signal: str
     pid: int
-    addresses: tuple[Address, ...] = ()
+    addresses: tuple[TaskAddress, ...] = ()
     ports: tuple[PortConfig, ...] = ()
 
 

@@ -10,7 +10,6 @@ from cli.lazy import Verb
 from cli.render.listing import Row, one_line
 from cli.times import instant
 from pyswarm_core.aio.system import SystemClock
-from pyswarm_core.clock import Instant
 from pyswarm_core.docker.units import format_time
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.views import Event
@@ -79,5 +78,5 @@ def _printer(form: str) -> Printer:
     from pyswarm_core.gotemplate.parse import parse
 
     nodes = parse(form)
-    render(nodes, row(Event(Instant(0), 0, "", "", "", "", "", 0)))
+    render(nodes, row(Event("", "")))
     return lambda found: render(nodes, found)

@@ -15,9 +15,9 @@ from controller.brain.orchestrator.modes import orchestrator_of
 from controller.brain.orchestrator.plan import Plan
 from controller.brain.orchestrator.rounds import in_round
 from controller.brain.orchestrator.slots import discard
-from controller.brain.scheduler.candidates import Candidates
+from controller.brain.scheduler.retries import Retries
 from pyswarm_core.clock import Instant
-from pyswarm_core.decision import BEGINNING, Decision, Dirty, NoteKind
+from pyswarm_core.decision import BEGINNING, Decision, Dirty, EventKind
 from pyswarm_core.errors import told
 from pyswarm_core.ids import IdSource, ServiceId
 from pyswarm_core.limits import DECISION_COST
@@ -36,8 +36,8 @@ def decide(
         slots.setdefault(service_id, {}).update(lacking)
     draft = Draft(state, now, ids, cost)
     draft.unfinished = not is_all
-    candidates = Candidates(state, dirty, draft.placing.ledger, draft.placing.blocks)
-    for service_id in _in_turn(state, dirty, slots, candidates):
+    retries = Retries(state, dirty, draft.placing.ledger, draft.placing.blocks)
+    for service_id in _in_turn(state, dirty, slots, retries):
         service = state.services.get(service_id)
         if service is None:
             continue
@@ -60,11 +60,11 @@ def decide(
     if dirty.cluster:
         draft.renew_keys()
     draft.give_back()
-    return draft.decision(candidates.asked)
+    return draft.decision(retries.asked)
 
 
 def _in_turn(
-    state: State, dirty: Dirty, slots: Iterable[ServiceId], candidates: Candidates
+    state: State, dirty: Dirty, slots: Iterable[ServiceId], retries: Retries
 ) -> Iterator[ServiceId]:
     """Those to decide, each once. Who waits longest for a node comes first.
 
@@ -78,19 +78,19 @@ def _in_turn(
             key=lambda one: (len(state.tasks_of_service(one).unsettled), one),
         )
     )
-    for service_id in state.unplaced.in_order({**named, **candidates.services}):
+    for service_id in state.unplaced.in_order({**named, **retries.services}):
         if service_id in left_alone:
             continue
-        if service_id in named or _could_be_placed(candidates, service_id):
+        if service_id in named or _could_be_placed(retries, service_id):
             yield service_id
     for service_id in named:
         if service_id not in state.unplaced and service_id not in left_alone:
             yield service_id
 
 
-def _could_be_placed(candidates: Candidates, service_id: ServiceId) -> bool:
+def _could_be_placed(retries: Retries, service_id: ServiceId) -> bool:
     try:
-        return candidates.could_be_placed(service_id)
+        return retries.could_be_placed(service_id)
     except Exception:
         return True  # deciding it fails likewise, and says of whom
 
@@ -99,7 +99,7 @@ def _remove(plan: Plan, state: State, now: Instant, draft: Draft) -> None:
     tasks = state.tasks_of_service(plan.service.id)
     if not tasks.slots:
         draft.removed_services.append(plan.service.id)
-        plan.note(NoteKind.SERVICE_REMOVED, "its last task is gone")
+        plan.report(EventKind.SERVICE_REMOVED, "its last task is gone")
         return
     for number in in_round(plan, tasks.slots):
         if plan.is_full:

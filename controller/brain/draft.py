@@ -70,7 +70,7 @@ class Draft:
         for network_id in islice(idle, DECISION_NETWORKS):
             self.placing.blocks(network_id)
 
-    def decision(self, candidates: int) -> Decision:
+    def decision(self, retried: int) -> Decision:
         """All of it, with how many waiting services were compared with nodes that changed."""
         self.placing.explain()
         plans = self._plans
@@ -93,13 +93,13 @@ class Draft:
             for plan in plans
             if plan.resume is not None
         }
-        notes = tuple(note for plan in plans for note in plan.notes())
+        events = tuple(event for plan in plans for event in plan.events())
         work = Work(
             cost=self._cost,
             services=len(plans),
             slots=sum(plan.slots for plan in plans),
             placings=self.placing.placings,
-            candidates=candidates,
+            retried=retried,
             networks=self.placing.networks_seen,
         )
         return Decision(
@@ -107,7 +107,7 @@ class Draft:
             wakes,
             self._cluster_wake,
             {one: cursor for one, cursor in again.items() if one not in failed},
-            notes,
+            events,
             work,
             unfinished=self.unfinished,
             failed=failed,

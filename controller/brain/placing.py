@@ -20,7 +20,7 @@ from controller.brain.scheduler.filters import UNLIMITED, Demand, capacity
 from controller.brain.scheduler.ledger import Ledger
 from controller.brain.scheduler.ranking import spread
 from pyswarm_core.clock import Instant, after
-from pyswarm_core.decision import NoteKind
+from pyswarm_core.decision import EventKind
 from pyswarm_core.errors import told
 from pyswarm_core.ids import IdSource, NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.indexes.nodes import IntColumn, NodeTable
@@ -46,7 +46,7 @@ _FAILED = frozenset({TaskState.FAILED, TaskState.REJECTED})
 _NOWHERE = NodeId("")
 
 
-class Candidate(Struct, frozen=True, gc=False):
+class UnassignedTask(Struct, frozen=True, gc=False):
     """A task to place: one that waits, or one to be made."""
 
     vacancy: Vacancy
@@ -54,11 +54,11 @@ class Candidate(Struct, frozen=True, gc=False):
 
 
 class _Alike(NamedTuple):
-    """Candidates that are made from the same template; all are bound to nodes, or none is."""
+    """Tasks that are made from the same template; all are bound to nodes, or none is."""
 
     spec: ServiceSpec
     is_bound: bool
-    candidates: list[Candidate]
+    unassigned: list[UnassignedTask]
 
 
 class _Waiting(NamedTuple):
@@ -67,9 +67,9 @@ class _Waiting(NamedTuple):
     plan: Plan
     demand: Demand
     is_bound: bool
-    candidates: list[Candidate]
+    unassigned: list[UnassignedTask]
     missing: int
-    """How many more of them there are beyond the candidates."""
+    """How many more of them are to be made."""
 
 
 class Placing:
@@ -92,13 +92,13 @@ class Placing:
         """Networks whose blocks could not be worked out."""
 
     def place(self, plan: Plan) -> None:
-        """Find nodes for the tasks that the plan wants placed, as many as there is room for.
+        """Find nodes for the tasks that the plan leaves to place, as many as there is room for.
 
         They become part of its changes; of those that found no node some do so in `explain`.
         """
         self.placings += 1
-        waiting = [_candidate(task) for task in plan.pending.values()]
-        waiting += [Candidate(plan.vacancies[number]) for number in sorted(plan.vacancies)]
+        waiting = [_unassigned(task) for task in plan.pending.values()]
+        waiting += [UnassignedTask(plan.vacancies[number]) for number in sorted(plan.vacancies)]
         for spec, is_bound, alike in _alike(plan.service, waiting):
             demand = demand_of(self._state, plan, spec, self._now)
             missing = 0 if is_bound or spec is not plan.service.spec else plan.missing
@@ -134,25 +134,25 @@ class Placing:
         seen = sum(one is not None and waits_for_node(one) for one in known)
         others = self._state.tasks_of_service(plan.service.id).pending - seen
         room = max(0, PENDING_SHOWN - others - shown - len(stored))
-        candidates = [*stored, *unmade[:room]]
-        if not candidates:
+        unassigned = [*stored, *unmade[:room]]
+        if not unassigned:
             return
-        self._shown[plan.service.id] += len(candidates)
+        self._shown[plan.service.id] += len(unassigned)
         demand = self._with_rooms(demand)
         if is_bound:
             of_row = messages_by_row(self.ledger, demand)
             rows = self._state.node_table.rows
-            why = [of_row(rows.get(one.vacancy.node_id, -1)) for one in candidates]
+            why = [of_row(rows.get(one.vacancy.node_id, -1)) for one in unassigned]
         else:
-            why = [message(self.ledger, demand)] * len(candidates)
+            why = [message(self.ledger, demand)] * len(unassigned)
         before = plan.written
-        created = self._created(plan, candidates, [_NOWHERE] * len(candidates), why)
-        for one, reason in zip(candidates, why, strict=True):
+        created = self._created(plan, unassigned, [_NOWHERE] * len(unassigned), why)
+        for one, reason in zip(unassigned, why, strict=True):
             if one.task is not None:
                 self._keep_waiting(plan, one.task, reason)
         plan.changed.update(created)
         if plan.written > before:
-            plan.note(NoteKind.TASK_UNPLACED, why[0], len(waiting) + missing)
+            plan.report(EventKind.TASK_UNPLACED, why[0], len(waiting) + missing)
 
     def blocks(self, network_id: NetworkId) -> Blocks | None:
         """The blocks of a network as this decision leaves them; None if it does not exist, or they
@@ -186,30 +186,30 @@ class Placing:
         return tuple(changed)
 
     def _place_unbound(
-        self, plan: Plan, demand: Demand, candidates: list[Candidate], missing: int
-    ) -> list[Candidate]:
+        self, plan: Plan, demand: Demand, unassigned: list[UnassignedTask], missing: int
+    ) -> list[UnassignedTask]:
         """Place as many as there is room for, and go on in the next decision with the rest and
         those `missing`; return those that no node can take.
         """
-        vacancies = [one.task for one in candidates].count(None)
+        vacancies = [one.task for one in unassigned].count(None)
         room = max(1, plan.writes_left, vacancies)
-        left = self._place_free(plan, demand, candidates[:room])
+        left = self._place_free(plan, demand, unassigned[:room])
         if left:
-            return left + candidates[room:]
-        if len(candidates) > room:
-            plan.cut(min(one.vacancy.slot for one in candidates[room:]))
+            return left + unassigned[room:]
+        if len(unassigned) > room:
+            plan.cut(min(one.vacancy.slot for one in unassigned[room:]))
         elif missing:
             plan.cut(AFTER_ALL)
         return []
 
     def _place_free(
-        self, plan: Plan, demand: Demand, candidates: list[Candidate]
-    ) -> list[Candidate]:
+        self, plan: Plan, demand: Demand, unassigned: list[UnassignedTask]
+    ) -> list[UnassignedTask]:
         rows: list[int] = []
-        while len(rows) < len(candidates):
+        while len(rows) < len(unassigned):
             demand = self._with_rooms(demand)
             room = capacity(self.ledger, demand)
-            chosen = spread(self.ledger, demand, room, len(candidates) - len(rows))
+            chosen = spread(self.ledger, demand, room, len(unassigned) - len(rows))
             taken = self._take(chosen, demand)
             rows += taken.tolist()
             np.add.at(demand.on_node, taken, 1)
@@ -217,29 +217,29 @@ class Placing:
             if len(taken) == len(chosen):
                 break
         ids = self._state.node_table.ids
-        self._assign(plan, candidates[: len(rows)], [ids[row] for row in rows])
-        return candidates[len(rows) :]
+        self._assign(plan, unassigned[: len(rows)], [ids[row] for row in rows])
+        return unassigned[len(rows) :]
 
     def _place_bound(
-        self, plan: Plan, demand: Demand, candidates: list[Candidate], most: int
-    ) -> list[Candidate]:
+        self, plan: Plan, demand: Demand, unassigned: list[UnassignedTask], most: int
+    ) -> list[UnassignedTask]:
         """Place at most so many; return those that their own nodes cannot take."""
         table = self._state.node_table
         demand = self._with_rooms(demand)
         room = capacity(self.ledger, demand)
-        wanted = [table.rows.get(one.vacancy.node_id, -1) for one in candidates]
-        fitting = [row for row in wanted if row >= 0 and room[row] > 0]
+        own_rows = [table.rows.get(one.vacancy.node_id, -1) for one in unassigned]
+        fitting = [row for row in own_rows if row >= 0 and room[row] > 0]
         rows = np.array(fitting[:most], np.int64)
         taken = dict.fromkeys(self._take(rows, demand).tolist())
         cut = dict.fromkeys(fitting[most:])
         if cut:
-            slots = zip(candidates, wanted, strict=True)
+            slots = zip(unassigned, own_rows, strict=True)
             plan.cut(min(one.vacancy.slot for one, row in slots if row in cut))
-        placed = [one for one, row in zip(candidates, wanted, strict=True) if row in taken]
+        placed = [one for one, row in zip(unassigned, own_rows, strict=True) if row in taken]
         self._assign(plan, placed, [one.vacancy.node_id for one in placed])
         return [
             one
-            for one, row in zip(candidates, wanted, strict=True)
+            for one, row in zip(unassigned, own_rows, strict=True)
             if row not in taken and row not in cut
         ]
 
@@ -265,8 +265,8 @@ class Placing:
                 blocks.take(node_id, number)
         return True
 
-    def _assign(self, plan: Plan, candidates: list[Candidate], nodes: list[NodeId]) -> None:
-        for one, node_id in zip(candidates, nodes, strict=True):
+    def _assign(self, plan: Plan, unassigned: list[UnassignedTask], nodes: list[NodeId]) -> None:
+        for one, node_id in zip(unassigned, nodes, strict=True):
             if one.task is not None:
                 plan.changed[one.task.id] = replace(
                     one.task,
@@ -275,23 +275,23 @@ class Placing:
                     status_at=self._now,
                     detail=NO_DETAIL,
                 )
-        plan.changed.update(self._created(plan, candidates, nodes, None))
+        plan.changed.update(self._created(plan, unassigned, nodes, None))
 
     def _created(
         self,
         plan: Plan,
-        candidates: list[Candidate],
+        unassigned: list[UnassignedTask],
         nodes: list[NodeId],
         why: list[str] | None,
     ) -> dict[TaskId, Task]:
-        """New tasks for the candidates that have none: waiting if `why` is given, else assigned."""
-        missing = sum(one.task is None for one in candidates)
+        """New tasks, of those that are not stored: waiting if `why` is given, else assigned."""
+        missing = sum(one.task is None for one in unassigned)
         ids = iter(self._ids.draw(missing) if missing else ())
         service_id, now = plan.service.id, self._now
         policy = plan.service.spec.task_template.restart_policy
         state = _ASSIGNED if why is None else _PENDING
         created = {}
-        for index, (one, node_id) in enumerate(zip(candidates, nodes, strict=True)):
+        for index, (one, node_id) in enumerate(zip(unassigned, nodes, strict=True)):
             if one.task is None:
                 vacancy = one.vacancy
                 task_id = cast("TaskId", next(ids))
@@ -311,10 +311,10 @@ class Placing:
                     explained(NO_DETAIL, why[index]) if why else NO_DETAIL,
                     vacancy.restarted_at,
                 )
-        notes = Counter(one.vacancy.why for one in candidates if one.task is None)
-        for note, count in notes.items():
-            if note is not None:
-                plan.note(*note, count)
+        events = Counter(one.vacancy.why for one in unassigned if one.task is None)
+        for event, count in events.items():
+            if event is not None:
+                plan.report(*event, count)
         return created
 
     def _keep_waiting(self, plan: Plan, task: Task, why: str) -> None:
@@ -413,16 +413,16 @@ def _per_row(rows: list[int], length: int) -> IntColumn:
     return np.bincount(found, minlength=length).astype(np.int64)
 
 
-def _candidate(task: Task) -> Candidate:
+def _unassigned(task: Task) -> UnassignedTask:
     vacancy = Vacancy(task.slot, task.spec_version, task.desired_state, task.restarts, task.node_id)
-    return Candidate(vacancy, task)
+    return UnassignedTask(vacancy, task)
 
 
-def _alike(service: Service, candidates: list[Candidate]) -> Iterable[_Alike]:
-    """The candidates in groups of those that ask the same of nodes."""
-    groups: dict[tuple[int, bool], list[Candidate]] = {}
+def _alike(service: Service, unassigned: list[UnassignedTask]) -> Iterable[_Alike]:
+    """The tasks in groups of those with the same template and binding."""
+    groups: dict[tuple[int, bool], list[UnassignedTask]] = {}
     current = service.template_version
-    for one in candidates:
+    for one in unassigned:
         version, is_bound = one.vacancy.version, one.vacancy.node_id != _NOWHERE
         key = (version if version < current else current, is_bound)
         group = groups.get(key)

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from pyswarm_core.api.v1 import objects_pb2
 from pyswarm_core.ids import NetworkId, NodeId
 from pyswarm_core.limits import DETAIL_LENGTH_MAX, FAULT_LENGTH_MAX, FAULTS_MAX
-from pyswarm_core.objects import Address, Node, NodeFault, Task, TaskDetail, TaskStatus
+from pyswarm_core.objects import Node, NodeFault, Task, TaskAddress, TaskDetail, TaskStatus
 from pyswarm_core.ports import CHOSEN_BY_AGENTS
 from pyswarm_core.specs import PREDEFINED_NETWORKS, PortConfig, PublishMode
 from pyswarm_core.state import State
@@ -60,11 +60,13 @@ class Reports:
         )
         return status if detail == told else TaskStatus(status.task_id, status.state, detail)
 
-    def _addresses(self, node: Node, task: Task, told: tuple[Address, ...]) -> tuple[Address, ...]:
+    def _addresses(
+        self, node: Node, task: Task, told: tuple[TaskAddress, ...]
+    ) -> tuple[TaskAddress, ...]:
         if told == task.detail.addresses:
             return told
         joined = self._state.footprint(task).networks
-        kept: dict[NetworkId, Address] = {}
+        kept: dict[NetworkId, TaskAddress] = {}
         for address in told:
             if self._has(node, joined, address) and address.network_id not in kept:
                 kept[address.network_id] = address
@@ -72,7 +74,7 @@ class Reports:
                 self._refuse(task, f"address {address.address[:64]!r}")
         return tuple(kept.values())
 
-    def _has(self, node: Node, joined: Sequence[NetworkId], told: Address) -> bool:
+    def _has(self, node: Node, joined: Sequence[NetworkId], told: TaskAddress) -> bool:
         """Whether the node may give the task this address."""
         try:
             number = int(IPv4Address(told.address))

@@ -111,7 +111,7 @@ class Unsent:
 def full_assignments(
     source: Source, node_id: NodeId, sent: dict[NetworkId, int], revision: int
 ) -> Parts:
-    """Everything the node should know; what is not named is not wanted any more. `sent` gets the
+    """Everything the node should know; what is not named is to be dropped. `sent` gets the
     overlays that are told.
     """
     message = _Message(source, node_id, Assignments(full=True, revision=revision))
@@ -131,8 +131,8 @@ def changed_assignments(source: Source, node_id: NodeId, changes: Unsent, revisi
     yield from message.add_tasks(tuple(changes.tasks), used)
     if changes.overlays_may_differ:
         yield from _use(source, node_id, used)
-    wanted = _networks_of_tasks(source, used)
-    gone = dict.fromkeys(i for i in sent if changes.overlays_may_differ and i not in wanted)
+    needed = _networks_of_tasks(source, used)
+    gone = dict.fromkeys(i for i in sent if changes.overlays_may_differ and i not in needed)
     news = [key for key in endpoints.changed_since(changes.sequence) if key[1] in sent]
     yield from message.add_endpoints(key for key in news if key[1] not in gone)
     yield from message.remove_endpoints(key for key in news if key[1] in gone)
@@ -140,7 +140,7 @@ def changed_assignments(source: Source, node_id: NodeId, changes: Unsent, revisi
         del sent[network_id]
         message.remove_overlay(network_id)
         yield from message.remove_endpoints(endpoints.on_network(network_id))
-    yield from message.add_overlays(wanted, sent)
+    yield from message.add_overlays(needed, sent)
     yield message.end()
 
 
@@ -220,12 +220,12 @@ class _Message:
             index_of_task.append(index)
             ids.append(task.id)
             slots.append(task.slot)
-            wanted = task.desired_state
-            if wanted > TaskState.RUNNING and task.id in withheld and state is TaskState.RUNNING:
-                wanted = TaskState.RUNNING
-            if wanted is TaskState.FROZEN and not self._freezes:
-                wanted = TaskState.RUNNING
-            desired.append(wanted)
+            shown = task.desired_state
+            if shown > TaskState.RUNNING and task.id in withheld and state is TaskState.RUNNING:
+                shown = TaskState.RUNNING
+            if shown is TaskState.FROZEN and not self._freezes:
+                shown = TaskState.RUNNING
+            desired.append(shown)
             self._weight += ASSIGNMENT_TASK_BYTES
             if self._is_full():
                 break

@@ -11,9 +11,11 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any
 
+from msgspec.structs import replace
+
 from controller.brain.orchestrator.quarantine import Failure
 from pyswarm_core.clock import Instant
-from pyswarm_core.decision import Note, NoteKind, Writes
+from pyswarm_core.decision import EventKind, Writes
 from pyswarm_core.kinds import KINDS, NODE, SERVICE, Kind, kind_of, split_name
 from pyswarm_core.limits import DETAIL_LENGTH_MAX, EVENTS_KEPT, EVENTS_TOLD
 from pyswarm_core.objects import Node, Object, Service, clipped
@@ -25,29 +27,31 @@ MISSED = "events"
 """The type of what tells a follower that it was too slow."""
 
 
-_Tell = Callable[[Kind[Any, Any], Any, Any], Note | None]
+_Tell = Callable[[Kind[Any, Any], Any, Any], Event | None]
 """What is told of an object's change: its kind, the object before, and the object now."""
 
 
-def notes_of(state: State, writes: Writes) -> list[Note]:
+def events_of(state: State, writes: Writes) -> list[Event]:
     """What users' writes mean to people, told against the state before they are applied."""
-    notes: list[Note] = []
+    events: list[Event] = []
     for item in writes.objects:
         kind = kind_of(item)
         tell: _Tell = _TOLD.get(kind.name, _change)
         told = tell(kind, state.of(kind).get(item.id), item)
-        notes += (told,) if told else ()
+        events += (told,) if told else ()
     for name in writes.removed:
         kind_name, object_id = split_name(name)
-        notes.append(Note(f"{kind_name}.remove", object_id, _title(state, kind_name, object_id)))
-    return notes
+        events.append(
+            Event.of(f"{kind_name}.remove", object_id, _title(state, kind_name, object_id))
+        )
+    return events
 
 
-def note_of_quarantine(state: State, failure: Failure) -> Note:
+def quarantine_event(state: State, failure: Failure) -> Event:
     """What people are told of an object that was quarantined."""
     kind_name, object_id = split_name(failure.name)
     name = _title(state, kind_name, object_id)
-    return Note(f"{kind_name}.quarantine", object_id or kind_name, name, failure.reason)
+    return Event.of(f"{kind_name}.quarantine", object_id or kind_name, name, failure.reason)
 
 
 def _title(state: State, kind_name: str, object_id: str) -> str:
@@ -57,21 +61,21 @@ def _title(state: State, kind_name: str, object_id: str) -> str:
     return kind.title(item) if kind and item else ""
 
 
-def _change(kind: Kind[Any, Any], old: Object | None, item: Object) -> Note | None:
+def _change(kind: Kind[Any, Any], old: Object | None, item: Object) -> Event | None:
     action = "create" if old is None else "update"
-    return Note(f"{kind.name}.{action}", item.id, kind.title(item))
+    return Event.of(f"{kind.name}.{action}", item.id, kind.title(item))
 
 
-def _service_change(kind: Kind[Any, Any], old: Service | None, service: Service) -> Note | None:
+def _service_change(kind: Kind[Any, Any], old: Service | None, service: Service) -> Event | None:
     if service.removing:
         return None  # told when its last task is gone
     return _change(kind, old, service)
 
 
-def _node_change(kind: Kind[Any, Any], old: Node | None, node: Node) -> Note | None:
+def _node_change(kind: Kind[Any, Any], old: Node | None, node: Node) -> Event | None:
     down = NodeState.DOWN
     if old is not None and node.status.state is down and old.status.state is not down:
-        return Note(NoteKind.NODE_DOWN, node.id, kind.title(node), node.status.message)
+        return Event.of(EventKind.NODE_DOWN, node.id, kind.title(node), node.status.message)
     return _change(kind, old, node)
 
 
@@ -90,21 +94,11 @@ class EventHistory:
         self._end = 0
         self._grown = asyncio.Event()
 
-    def record(self, notes: Iterable[Note], at: Instant, revision: int) -> None:
-        """Append what the notes tell and wake the followers."""
-        for note in notes:
-            kind, _, action = note.kind.partition(".")
-            event = Event(
-                at=at,
-                revision=revision,
-                type=kind,
-                action=action,
-                id=note.subject,
-                name=note.name,
-                reason=clipped(note.reason, DETAIL_LENGTH_MAX),
-                count=note.count,
-            )
-            self._ring.append(event)
+    def record(self, events: Iterable[Event], at: Instant, revision: int) -> None:
+        """Append the events, as of that instant and revision, and wake the followers."""
+        for event in events:
+            reason = clipped(event.reason, DETAIL_LENGTH_MAX)
+            self._ring.append(replace(event, at=at, revision=revision, reason=reason))
             self._end += 1
         self._grown.set()
         self._grown = asyncio.Event()

@@ -22,7 +22,7 @@ from controller.leader.agenda import Agenda
 from controller.leader.assignments import Source, Templates
 from controller.leader.endpoints.barrier import Finished
 from controller.leader.endpoints.tracker import EndpointTracker
-from controller.leader.events import EventHistory, note_of_quarantine, notes_of
+from controller.leader.events import EventHistory, events_of, quarantine_event
 from controller.leader.garbage import YoungObjects
 from controller.leader.leadership import Caller, Mutation
 from controller.leader.node_watch import NodeWatch
@@ -40,7 +40,7 @@ from controller.store.base import StoreFull
 from pyswarm_core.aio import logs
 from pyswarm_core.aio.echo import Asker, Done
 from pyswarm_core.clock import Clock, Instant, after, seconds
-from pyswarm_core.decision import Decision, Dirty, Note, Writes
+from pyswarm_core.decision import Decision, Dirty, Writes
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.ids import IdSource, NetworkId, NodeId, ServiceId
 from pyswarm_core.kinds import KINDS, Subscriber
@@ -48,6 +48,7 @@ from pyswarm_core.limits import DECISIONS_PER_TURN, STATUS_FLUSH_PERIOD
 from pyswarm_core.objects import Network, Node, NodeFault, Service, Task, TaskStatus
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
+from pyswarm_core.views import Event
 
 T = TypeVar("T")
 Decide = Callable[[State, Dirty, Instant, IdSource], Decision]
@@ -77,7 +78,7 @@ class _Turn:
         self.services: list[ServiceId] = []
         self.tasks: list[Task] = []
         self.networks: list[Network] = []
-        self.notes: list[Note] = []
+        self.events: list[Event] = []
         self.answers: list[tuple[asyncio.Future[Any], Any]] = []
 
 
@@ -318,7 +319,7 @@ class Loop:
             except Exception as error:  # the caller's to deal with: nothing has changed
                 request.answer.set_exception(error)
                 continue
-            turn.notes += notes_of(self.state, writes)
+            turn.events += events_of(self.state, writes)
             self._agenda.add_writes(writes, self.state)
             self._apply(turn, writes)
             turn.answers.append((request.answer, result))
@@ -331,7 +332,7 @@ class Loop:
             with self._tools.metrics.decide_seconds.time():
                 decision = self._tools.decide(self.state, dirty, now, self._tools.ids)
             self._agenda.follow_up(dirty, decision)
-            turn.notes += decision.notes
+            turn.events += decision.events
             self._report(self.quarantine.decided(dirty, decision))
             self._apply(turn, decision.writes)
             await self._tools.saver.breathe()
@@ -345,7 +346,7 @@ class Loop:
             stage, name, reason = failure
             self._tools.metrics.quarantines_total.labels(stage.value).inc()
             _log.error("object.quarantined", stage=stage.value, object=name, reason=reason)
-            self._tell(note_of_quarantine(self.state, failure))
+            self._tell(quarantine_event(self.state, failure))
 
     def _apply(self, turn: _Turn, writes: Writes) -> None:
         if not writes:
@@ -391,7 +392,7 @@ class Loop:
             self.sessions.overlays_changed(self.source.overlays.mesh_changed())
         self.sessions.tasks_changed(t for t in turn.tasks if t.id not in self.source.withheld)
         self.sessions.overlays_changed(self.source.overlays.changed(n.id for n in turn.networks))
-        self.events.record(turn.notes, now, self.revision)
+        self.events.record(turn.events, now, self.revision)
         for answer, result in turn.answers:
             if not answer.done():
                 answer.set_result(result)
@@ -404,7 +405,7 @@ class Loop:
         its wait.
         """
         tracker, now = self._tracker, self._tools.clock.now()
-        self._report(self.quarantine.sync(Stage.REACH, self.source.failed))
+        self._report(self.quarantine.sync(Stage.ENDPOINTS, self.source.failed))
         if now >= tracker.due:
             flushed = await breathing(tracker.flush(now), self._tools.saver.breathe)
             nodes = tracker.endpoints.nodes_of(flushed.networks)
@@ -424,9 +425,9 @@ class Loop:
 
     # Nodes
 
-    def _node_moved(self, node: Node, note: Note) -> None:
+    def _node_moved(self, node: Node, event: Event) -> None:
         self._observe_node(node)
-        self._tell(note)
+        self._tell(event)
 
     def _observe_node(self, node: Node) -> None:
         writes = Writes(objects=(node,))
@@ -471,8 +472,8 @@ class Loop:
 
     # Waking
 
-    def _tell(self, note: Note) -> None:
-        self.events.record((note,), self._tools.clock.now(), self.revision)
+    def _tell(self, event: Event) -> None:
+        self.events.record((event,), self._tools.clock.now(), self.revision)
 
     def _end(self) -> None:
         self._ended = True

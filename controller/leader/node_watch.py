@@ -10,11 +10,12 @@ from controller.brain.liveness.calibration import PATIENCE
 from controller.brain.liveness.silence import Liveness, probe_window
 from controller.brain.nodes import moved
 from pyswarm_core.clock import Clock, Instant, after
-from pyswarm_core.decision import Note, NoteKind
+from pyswarm_core.decision import EventKind
 from pyswarm_core.ids import NodeId
 from pyswarm_core.objects import Node
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
+from pyswarm_core.views import Event
 
 if TYPE_CHECKING:
     from pyswarm_core.aio.echo import Asker, Done
@@ -24,7 +25,7 @@ HELD_BACK = "heartbeat failure: not called down yet, because too many nodes are 
 
 AskAgents = Callable[[Node, tuple[NodeId, ...], int], list[NodeId]]
 """Have some of these agents send echoes to the node's host for so many nanoseconds; which do."""
-Changed = Callable[[Node, Note], None]
+Changed = Callable[[Node, Event], None]
 
 
 class NodeWatch:
@@ -61,8 +62,8 @@ class NodeWatch:
         now = self._clock.now()
         self.liveness.heard(node.id, now)
         if node.status.state is not NodeState.READY:
-            note = Note(NoteKind.NODE_READY, node.id, node.description.hostname)
-            self._changed(moved(node, NodeState.READY, now), note)
+            event = Event.of(EventKind.NODE_READY, node.id, node.description.hostname)
+            self._changed(moved(node, NodeState.READY, now), event)
 
     def reported(self, agent: NodeId, node_id: NodeId, *, answered: bool) -> None:
         """The agent says whether the node's host answered. That counts once, for a probe that this
@@ -89,7 +90,7 @@ class NodeWatch:
                 continue
             name, reason = node.description.hostname, "nothing was heard of it in time"
             down = moved(node, NodeState.DOWN, now, "heartbeat failure")
-            self._changed(down, Note(NoteKind.NODE_DOWN, node_id, name, reason))
+            self._changed(down, Event.of(EventKind.NODE_DOWN, node_id, name, reason))
             yield down
 
     def close(self) -> None:
@@ -128,5 +129,5 @@ class NodeWatch:
         disconnected = moved(node, NodeState.DISCONNECTED, now, message)
         if disconnected != node:
             name = node.description.hostname
-            note = Note(NoteKind.NODE_DISCONNECTED, node_id, name, message)
-            self._changed(disconnected, note)
+            event = Event.of(EventKind.NODE_DISCONNECTED, node_id, name, message)
+            self._changed(disconnected, event)

@@ -168,7 +168,7 @@ class Watches:
             self.touch(task.service_id for task in tasks)
 
     def touch_all(self) -> None:
-        """The fleet changed: how many tasks are wanted may depend on it."""
+        """The fleet changed: the number of desired tasks may depend on it."""
         self.touch(tuple(self._of_service))
 
     def close(self) -> None:

@@ -149,7 +149,7 @@ class NodeTable:
         """Tasks that occupy the node."""
         self.max_tasks: IntColumn = np.zeros(0, np.int64)
         """Tasks that the node accepts; a very large number if it does not say."""
-        self.wanted_tasks: IntColumn = np.zeros(0, np.int64)
+        self.desired_tasks: IntColumn = np.zeros(0, np.int64)
         """Tasks of the node that should run (or wait for its resources) and have not ended."""
         self.opened_at: IntColumn = np.zeros(0, np.int64)
         """The version at which the row accepted a task again after it had been full."""
@@ -189,7 +189,7 @@ class NodeTable:
             self.ids[row] = node.id
             self.rows[node.id] = row
             self.reserved_cpus[row] = self.reserved_memory[row] = 0
-            self.active_tasks[row] = self.wanted_tasks[row] = 0
+            self.active_tasks[row] = self.desired_tasks[row] = 0
         self.version += 1
         old, self.nodes[row] = self.nodes[row], node
         _move(self._named, node.id, _names(old), _names(node))
@@ -258,20 +258,20 @@ class NodeTable:
     def occupy(self, rows: IntColumn, nano_cpus: int, memory_bytes: int) -> None:
         """One more task that should run, and takes this much, on each row; rows may repeat."""
         self.version += 1
-        np.add.at(self.wanted_tasks, rows, 1)
+        np.add.at(self.desired_tasks, rows, 1)
         np.add.at(self.active_tasks, rows, 1)
         if nano_cpus:
             np.add.at(self.reserved_cpus, rows, nano_cpus)
         if memory_bytes:
             np.add.at(self.reserved_memory, rows, memory_bytes)
 
-    def load(self, node_id: NodeId, wanted: int, active: int, cpus: int, memory: int) -> None:
-        """So many more tasks are wanted and active on the node, and so much more is reserved."""
+    def load(self, node_id: NodeId, desired: int, active: int, cpus: int, memory: int) -> None:
+        """So many more tasks are desired and active on the node, and so much more is reserved."""
         row = self.rows.get(node_id)
         if row is None:
             return
         self.version += 1
-        self.wanted_tasks[row] += wanted
+        self.desired_tasks[row] += desired
         was_full = self.active_tasks[row] >= self.max_tasks[row]
         self.active_tasks[row] += active
         if was_full and self.active_tasks[row] < self.max_tasks[row]:

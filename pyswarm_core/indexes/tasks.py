@@ -276,7 +276,7 @@ class ServiceTasks:
         self.versions: dict[int, int] = {}
         """How many tasks that should run and have not ended there are of each spec version."""
         self.unfinished: dict[int, int] = {}
-        """How many tasks that have not ended there are of each spec version, wanted or not."""
+        """How many tasks that have not ended there are of each spec version, desired or not."""
         self.template_version = template_version
         """The service's: tasks of older versions are outdated."""
         self.rollout: Rollout | None = None
@@ -389,7 +389,7 @@ def _add(counts: dict[K, int], key: K, count: int) -> bool:
     return not (before and left)
 
 
-def runs_as_wanted(task: Task) -> bool:
+def runs_as_desired(task: Task) -> bool:
     """Whether it counts as a running replica."""
     return task.state is _RUNNING and task.desired_state <= _RUNNING
 
@@ -399,7 +399,7 @@ def waits_for_node(task: Task) -> bool:
     return task.state <= TaskState.PENDING and task.desired_state <= _RUNNING
 
 
-def is_wanted(task: Task) -> bool:
+def is_desired(task: Task) -> bool:
     """Whether it should run and has not ended."""
     return task.desired_state <= _RUNNING and task.state <= _RUNNING
 
@@ -411,7 +411,7 @@ def stays(task: Task) -> bool:
 
 def is_placed(task: Task) -> bool:
     """Whether it should run, has not ended, and has a node that has room for it."""
-    return is_wanted(task) and task.state >= _ASSIGNED and bool(task.node_id)
+    return is_desired(task) and task.state >= _ASSIGNED and bool(task.node_id)
 
 
 def is_settled(tasks: tuple[Task, ...]) -> bool:

@@ -20,8 +20,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("--about", default="", help="only mutants whose name has this in it")
     parser.add_argument("--each", type=int, default=OF_EACH_KIND, help="how many of each kind")
-    wanted = parser.parse_args()
-    living = _named(wanted.about) + _drawn(wanted.about, wanted.each)
+    arguments = parser.parse_args()
+    living = _named(arguments.about) + _drawn(arguments.about, arguments.each)
     print(f"{len(living)} live that should not" if living else "no mutant lives that should not")
     for name in living:
         print(" ", name)
@@ -36,7 +36,7 @@ def _named(about: str) -> list[str]:
     def tell(tried: Tried) -> None:
         name, rule = by_mutation[tried.mutation]
         if tried.verdict.rule != rule.name:
-            living.append(f"{name}: wants {rule.name}")
+            living.append(f"{name}: expected {rule.name}")
         _print(tried, name)
 
     judge_all(by_mutation, SEEDS_NAMED, unit=False, tell=tell)

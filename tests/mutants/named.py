@@ -9,7 +9,7 @@ from tests.mutants.mutation import Mutation
 from tests.sim.rules import Rule
 
 NAMED: Mapping[str, tuple[Mutation, Rule]] = {
-    "a whole update at once, its note renamed": (
+    "a whole update at once, its event renamed": (
         Mutation(
             "controller.brain.orchestrator.update",
             "advance",
@@ -25,7 +25,7 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
         Mutation(
             "controller.brain.allocator.endpoints",
             "_require_free",
-            "_in_the_way(state, service_id, port)",
+            "_conflicts(state, service_id, port)",
             "()",
         ),
         Rule.PUBLISHED_PORTS,

@@ -21,17 +21,17 @@ def main() -> int:
     parser.add_argument("--trace", action="store_true", help="print every event as it happens")
     parser.add_argument("--about", default="", help="of a failure, show only lines with this word")
     parser.add_argument("--json", action="store_true", help="print results for programs")
-    wanted = parser.parse_args()
+    arguments = parser.parse_args()
     failed = 0
-    for number in range(wanted.seed, wanted.seed + wanted.count):
+    for number in range(arguments.seed, arguments.seed + arguments.count):
         options = options_of(Seed(number).stream("options"))
-        if wanted.seconds:
-            options = replace(options, seconds=wanted.seconds)
+        if arguments.seconds:
+            options = replace(options, seconds=arguments.seconds)
         began = time.perf_counter()
-        result = simulate(number, options=options, trace=wanted.trace)
+        result = simulate(number, options=options, trace=arguments.trace)
         took = time.perf_counter() - began
         failed += bool(result.violations)
-        if wanted.json:
+        if arguments.json:
             print(msgspec.json.encode(result).decode(), flush=True)
             continue
         print(
@@ -39,7 +39,7 @@ def main() -> int:
             f"  {result.events:7d} events  {result.seconds:5.0f} s  {result.digest}"
         )
         if result.violations:
-            report(result, wanted.about)
+            report(result, arguments.about)
     return 1 if failed else 0
 
 

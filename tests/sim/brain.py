@@ -10,7 +10,7 @@ from typing import Any
 
 from controller.brain.decide import decide
 from pyswarm_core.clock import SECOND, Instant
-from pyswarm_core.decision import Decision, Dirty, NoteKind
+from pyswarm_core.decision import Decision, Dirty, EventKind
 from pyswarm_core.ids import IdSource
 from pyswarm_core.indexes.tasks import waits_for_node
 from pyswarm_core.kinds import KINDS, NETWORK, SERVICE
@@ -75,9 +75,9 @@ class Brain:
     def _mark(self, state: State, decision: Decision) -> None:
         if any(cursor.slot for cursor in decision.again.values()):
             self._marks.hit("service decided in a round")
-        for note in decision.notes:
-            if note.kind is NoteKind.TASK_UNPLACED:
-                self._marks.hit("wanted task had to wait for a node")
+        for event in decision.events:
+            if event.kind == EventKind.TASK_UNPLACED:
+                self._marks.hit("task had to wait for a node")
         for task in decision.writes.tasks:
             old = state.tasks.get(task.id)
             if old is not None and old.state is TaskState.FAILED:
@@ -148,5 +148,5 @@ def _summary(decision: Decision) -> str:
         parts.append("removes " + " ".join(i[:6] for i in removed))
     parts += [f"records {s.spec.name}" for s in writes.of(SERVICE)]
     parts += [f"{n.spec.name} has {len(n.blocks)} blocks" for n in writes.of(NETWORK)]
-    reasons = sorted({note.reason for note in decision.notes if note.reason})
+    reasons = sorted({event.reason for event in decision.events if event.reason})
     return f"decides {', '.join(parts)}" + (f" ({'; '.join(reasons)})" if reasons else "")

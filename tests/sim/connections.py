@@ -122,14 +122,14 @@ def stale(hosts: list[Host]) -> set[Stale]:
 def wrong_endpoints(view: View, host: Host, ignored: set[ServiceId]) -> Iterator[str]:
     """Where what the host sends to differs from what is stored."""
     assert host.node_id is not None
-    want = _wanted(view, host.node_id)
+    want = _desired(view, host.node_id)
     have = {key: replace(e, digest=0) for key, e in host.dataplane.endpoints.items()}
     for key in sorted({*want, *have}):
         if key[0] not in ignored and want.get(key) != have.get(key):
             yield f"{host.name} reaches {key} by {have.get(key)}, should by {want.get(key)}"
 
 
-def _wanted(view: View, node_id: NodeId) -> dict[EndpointKey, DesiredEndpoint]:
+def _desired(view: View, node_id: NodeId) -> dict[EndpointKey, DesiredEndpoint]:
     alive = {s.id: s for s in view.services.values() if not s.removing}
     on_node: set[str] = set()
     for task in view.tasks_of_node(node_id).values():

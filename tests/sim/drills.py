@@ -108,7 +108,7 @@ class Drills:
     def _unreplaced(self, before: list[Task]) -> Iterator[str]:
         for task in before:
             slots = self._view.slots_of(task.service_id)
-            successor = next((t for t in slots.get(task.slot, ()) if _is_wanted(t)), None)
+            successor = next((t for t in slots.get(task.slot, ()) if _is_desired(t)), None)
             if successor is None or successor.id == task.id:
                 yield f"slot {task.slot} of {task.service_id} has no other task"
             elif not successor.node_id and not successor.detail.message:
@@ -214,5 +214,5 @@ class Drills:
                 self._fail(Rule.SETTLED, f"{AGAIN / SECOND:.0f} s after a drill: {text}")
 
 
-def _is_wanted(task: Task) -> bool:
+def _is_desired(task: Task) -> bool:
     return task.desired_state <= TaskState.RUNNING and task.state <= TaskState.RUNNING

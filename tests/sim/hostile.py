@@ -11,7 +11,7 @@ from agent.tasks.record import Record
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.indexes.columns import pack_statuses
-from pyswarm_core.objects import Address, TaskDetail, TaskStatus
+from pyswarm_core.objects import TaskAddress, TaskDetail, TaskStatus
 from pyswarm_core.specs import PortConfig, PublishMode
 from pyswarm_core.states import TaskState
 from tests.sim.rand import Chance
@@ -65,7 +65,7 @@ class Liar:
             if task.id not in self._own()
             for held in task.detail.addresses
         ]
-        nowhere = Address(NetworkId("nowhere"), "0.0.0.0")  # an address, not a socket
+        nowhere = TaskAddress(NetworkId("nowhere"), "0.0.0.0")  # an address, not a socket
         ports = (PortConfig(22, published_port=22, publish_mode=PublishMode.HOST),) * 300
         for record in self._own().values():
             detail = TaskDetail(

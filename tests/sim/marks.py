@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-WANTED = (
+REQUIRED = (
     "reply lost",
     "store request arrived after its client gave up",
     "lease expired",
@@ -26,7 +26,7 @@ WANTED = (
     "task was killed for ignoring its stop signal",
     "node drained",
     "history compacted",
-    "wanted task had to wait for a node",
+    "task had to wait for a node",
     "service removed",
     "two controllers believed they led",
     "stop waited until nobody sends connections to it",

@@ -14,7 +14,7 @@ class Rule(StrEnum):
 
     # Stored, after every revision
     FORWARD = "a task's state and desired state only grow, and its node never changes"
-    ONE_WANTED = "a slot has at most one task that should run"
+    ONE_DESIRED = "a slot has at most one task that should run"
     FENCE = "every write compares the leader key's exact revision in its writer's own term"
     SPECS = "a stored spec is one that a user sent; what was acknowledged stays"
     NETWORKS_APART = "VNIs and subnets are unique, blocks disjoint and inside their subnet"
@@ -49,7 +49,7 @@ class Rule(StrEnum):
     ENDLESS = "events do not beget events without time passing"
     # In the end
     SETTLED = "the fleet becomes what its users asked for, or says why not"
-    REACH = "tasks of one network reach each other"
+    REACHABLE = "tasks of one network reach each other"
     QUIET = "a settled fleet writes nothing, and memory equals store"
     # Within a time
     TAKEOVER = "another controller leads soon after a leader's end"

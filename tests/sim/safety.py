@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from controller.store.base import NO_LEASE, Compare
 from pyswarm_core import limits
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
-from pyswarm_core.indexes.tasks import is_wanted
+from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.kinds import NETWORK, SERVICE
 from pyswarm_core.objects import Network, Task
 from pyswarm_core.specs import ServiceSpec
@@ -70,7 +70,7 @@ def _moved(old: Task, new: Task, view: View) -> Iterator[str]:
         yield f"task {new.id} became {new.state.word} before it was assigned"
     back = DESIRED_STATES.index(new.desired_state) < DESIRED_STATES.index(old.desired_state)
     if back and (old.desired_state, new.desired_state) not in DESIRED_TRANSITIONS:
-        yield f"task {new.id} is wanted again: {old.desired_state.word} to {new.desired_state.word}"
+        yield f"task {new.id} goes back from {old.desired_state.word} to {new.desired_state.word}"
     if old.node_id and new.node_id != old.node_id and old.node_id in view.nodes:
         yield f"task {new.id} moved from node {old.node_id} to {new.node_id}"
     if (old.slot, old.spec_version, old.created_at) != (
@@ -81,16 +81,16 @@ def _moved(old: Task, new: Task, view: View) -> Iterator[str]:
         yield f"task {new.id} changed its identity: {old} {new}"
 
 
-class OneWantedTaskPerSlot:
+class OneDesiredTaskPerSlot:
     """A slot has at most one task that should run and has not ended."""
 
-    rule = Rule.ONE_WANTED
+    rule = Rule.ONE_DESIRED
 
     def broken_by(self, change: Change, view: View) -> Iterator[str]:
         for key in change.chunks:
             seen: dict[int, Task] = {}
             for task in view.chunks.get(key, ()):
-                if not is_wanted(task):
+                if not is_desired(task):
                     continue
                 if task.slot in seen:
                     both = f"{seen[task.slot].id} and {task.id}"
@@ -194,7 +194,7 @@ def _blocks_wrong(network: Network) -> Iterator[str]:
         if not block.subnet_of(subnet):
             yield f"block {block} lies outside of {network.spec.name} ({subnet})"
         if any(block.overlaps(other) for other in blocks[:index]):
-            yield f"block {block} of {network.spec.name} is given twice"
+            yield f"block {block} of {network.spec.name} is allocated twice"
 
 
 class BlocksAreFree:
@@ -283,7 +283,7 @@ def laws(asked: Asked, hosts: dict[str, Host], puts: int) -> list[Law]:
     """All of them; a transaction has at most `puts` operations."""
     return [
         TasksMoveForward(),
-        OneWantedTaskPerSlot(),
+        OneDesiredTaskPerSlot(),
         WritesAreFenced(),
         SpecsAreTheUsers(asked),
         NetworksStayApart(),

@@ -14,7 +14,7 @@ from controller.brain.decide import decide
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Dirty
 from pyswarm_core.ids import NodeId, ServiceId
-from pyswarm_core.indexes.tasks import is_wanted, waits_for_node
+from pyswarm_core.indexes.tasks import is_desired, waits_for_node
 from pyswarm_core.limits import PENDING_SHOWN
 from pyswarm_core.objects import Service, Task, shortened
 from pyswarm_core.specs import ReplicatedMode, RestartCondition
@@ -128,29 +128,29 @@ class Settled:
             if slots and not self._held_by_lost_host(service):
                 yield f"service {name} is being removed and has tasks in slots {sorted(slots)}"
             return
-        wanted = {n: [t for t in tasks if is_wanted(t)] for n, tasks in slots.items()}
+        desired = {n: [t for t in tasks if is_desired(t)] for n, tasks in slots.items()}
         if isinstance(service.spec.mode, ReplicatedMode):
             replicas = service.spec.mode.replicas
             filled = [
-                n for n, tasks in slots.items() if wanted[n] or self._given_up(service, tasks)
+                n for n, tasks in slots.items() if desired[n] or self._given_up(service, tasks)
             ]
-            if len(filled) != replicas and not _few_shown(wanted):
+            if len(filled) != replicas and not _few_shown(desired):
                 yield f"{name} fills slots {filled} of {replicas}"
         else:
-            yield from self._global(service, slots, wanted)
-        for number, tasks in wanted.items():
+            yield from self._global(service, slots, desired)
+        for number, tasks in desired.items():
             for task in tasks:
-                yield from self._wanted(service, number, task)
+                yield from self._desired(service, number, task)
 
     def _global(
-        self, service: Service, slots: dict[int, list[Task]], wanted: dict[int, list[Task]]
+        self, service: Service, slots: dict[int, list[Task]], desired: dict[int, list[Task]]
     ) -> Iterator[str]:
         for node in self._view.nodes.values():
             if node.status.state is not NodeState.READY or not satisfies(service.spec, node):
                 continue
             have = (
-                _few_shown(wanted)
-                or bool(wanted.get(node.number))
+                _few_shown(desired)
+                or bool(desired.get(node.number))
                 or self._given_up(service, slots.get(node.number, []))
             )
             if node.spec.availability is Availability.ACTIVE and not have:
@@ -171,7 +171,7 @@ class Settled:
             or policy.max_attempts > 0
         )
 
-    def _wanted(self, service: Service, number: int, task: Task) -> Iterator[str]:
+    def _desired(self, service: Service, number: int, task: Task) -> Iterator[str]:
         label = f"{service.spec.name}.{number} ({task.id[:6]})"
         if task.state < TaskState.ASSIGNED:
             if not task.detail.message:
@@ -179,10 +179,10 @@ class Settled:
             return
         node = self._view.nodes.get(task.node_id)
         if node is None or node.status.state is not NodeState.READY:
-            yield f"{label} is wanted on {task.node_id}, which is not ready"
+            yield f"{label} should run on {task.node_id}, which is not ready"
             return
         if node.spec.availability is Availability.DRAIN:
-            yield f"{label} is wanted on {node.description.hostname}, which is being drained"
+            yield f"{label} should run on {node.description.hostname}, which is being drained"
         if not satisfies(service.spec, node):
             yield f"{label} is on {node.description.hostname} against its constraints"
         if _restless(service):
@@ -195,7 +195,7 @@ class Settled:
     def _update_waits(self, service: Service) -> bool:
         """Whether a new task does not run (and says why): then the update goes no further."""
         return any(
-            is_wanted(task)
+            is_desired(task)
             and task.state is not TaskState.RUNNING
             and task.spec_version >= service.template_version
             for tasks in self._view.slots_of(service.id).values()
@@ -240,9 +240,9 @@ class Settled:
         return task is not None and task.service_id in services
 
 
-def _few_shown(wanted: dict[int, list[Task]]) -> bool:
+def _few_shown(desired: dict[int, list[Task]]) -> bool:
     """Whether so many tasks wait for a node that no more are stored."""
-    tasks = [task for held in wanted.values() for task in held]
+    tasks = [task for held in desired.values() for task in held]
     return sum(map(waits_for_node, tasks)) >= PENDING_SHOWN
 
 

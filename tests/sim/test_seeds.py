@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from tests.sim.__main__ import report
-from tests.sim.marks import WANTED
+from tests.sim.marks import REQUIRED
 from tests.sim.world import Result
 
 ROOT = Path(__file__).parents[2]
@@ -59,5 +59,5 @@ def test_the_seeds_reach_the_branches_that_rarely_happen(batches: Batches) -> No
         for result in batch.result():
             reached.update(result.marks)
     if len(BATCHES) * BATCH >= ENOUGH_FOR_MARKS:
-        assert [name for name in WANTED if not reached[name]] == []
+        assert [name for name in REQUIRED if not reached[name]] == []
     assert reached

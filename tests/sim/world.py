@@ -25,7 +25,7 @@ from controller.store.base import Conflict, Outcome, Txn
 from pyswarm_core import limits
 from pyswarm_core.clock import SECOND
 from pyswarm_core.ids import NodeId, TaskId
-from pyswarm_core.indexes.tasks import is_wanted
+from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.kinds import NODE
 from pyswarm_core.objects import Capability, NodeResources, Service
 from pyswarm_core.states import Availability, NodeState
@@ -228,7 +228,7 @@ class World:
             raise Stopped
         self.story.tell("----", "settled")
         for text in unreachable(self.view, self.hosts, self.fabric):
-            self.fail(Rule.REACH, f"after healing: {text}")
+            self.fail(Rule.REACHABLE, f"after healing: {text}")
         if not settled.restless():
             self._be_quiet(settled)
         else:
@@ -388,7 +388,7 @@ class World:
                 task.spec_version < service.template_version
                 for tasks in self.view.slots_of(service.id).values()
                 for task in tasks
-                if is_wanted(task)
+                if is_desired(task)
             }
             if len(versions) == 2 and not service.removing:
                 self.marks.hit("update interrupted by a leader change")

@@ -30,11 +30,11 @@ from pyswarm_core.limits import (
     PROTOCOL_OLDEST,
 )
 from pyswarm_core.objects import (
-    Address,
     Cluster,
     Node,
     NodeDescription,
     NodeStatus,
+    TaskAddress,
     TaskDetail,
     TaskStatus,
     clipped,
@@ -227,7 +227,7 @@ def _fits(detail: TaskDetail) -> bool:
     return is_short and len(addresses) <= ADDRESSES_PER_TASK and all(map(_is_address, addresses))
 
 
-def _is_address(told: Address) -> bool:
+def _is_address(told: TaskAddress) -> bool:
     return len(told.network_id) <= ID_LENGTH and _is_ipv4(told.address)
 
 

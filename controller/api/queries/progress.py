@@ -14,12 +14,12 @@ less often where the restart delay is long.
 from collections.abc import Sequence
 from heapq import nsmallest
 
-from controller.api.queries.views import desired_tasks, wanted_slots
+from controller.api.queries.views import desired_slots, desired_tasks
 from controller.brain.orchestrator.restart import ended_by_itself, refusal
 from controller.brain.slices import Found, Slices, finish
 from pyswarm_core.clock import NEVER, Instant, after
 from pyswarm_core.ids import ServiceId
-from pyswarm_core.indexes.tasks import runs_as_wanted
+from pyswarm_core.indexes.tasks import runs_as_desired
 from pyswarm_core.limits import (
     FAILURES_OF_A_WAIT,
     FAILURES_WAITED_FOR,
@@ -50,14 +50,14 @@ def look_at_progress(state: State, ref: str, now: Instant) -> Slices[Found[Servi
     if service is None:
         return Found(ServiceProgress(gone=True))
     tally = _Tally(state, service, now)
-    wanted = wanted_slots(state, service)
+    wanted = desired_slots(state, service)
     slots = state.tasks_of_service(service.id).slots
     for number in list(slots):
         if tally.looked >= SLICE_TASKS:
             tally.end_slice()
             yield
         if tasks := slots.get(number):
-            tally.take(tasks, is_wanted=wanted is None or number in wanted)
+            tally.take(tasks, is_desired=wanted is None or number in wanted)
     desired = desired_tasks(state, service) if wanted is None else len(wanted)
     return Found(tally.progress(desired), tally.due)
 
@@ -78,12 +78,12 @@ class _Tally:
         self._shown: list[Task] = []
         self._failures: list[str] = []
 
-    def take(self, tasks: Sequence[Task], *, is_wanted: bool) -> None:
+    def take(self, tasks: Sequence[Task], *, is_desired: bool) -> None:
         """Count the tasks of one slot, oldest first."""
         service = self._service
         self.looked += 1 + len(tasks)
         self._newest.append(tasks[-1])
-        if is_wanted and tasks[-1].state is not TaskState.RUNNING:
+        if is_desired and tasks[-1].state is not TaskState.RUNNING:
             self.looked += _ENDED_WEIGHT
             ended = _ended(service, tasks, self._state.cluster.spec.task_history_limit)
             self._completed += ended == ""
@@ -95,7 +95,7 @@ class _Tally:
                 is_lost = _is_on_lost_host(self._state, task)
                 self._lost += is_lost
                 self._alive += not is_lost
-            if runs_as_wanted(task):
+            if runs_as_desired(task):
                 self._running += 1
                 if task.spec_version >= service.template_version:
                     proven_at = _proven_at(service, tasks, task)
@@ -214,7 +214,7 @@ def _first(service: Service, shown: list[Task], newest: list[Task]) -> list[Task
 
 
 def _done(service: Service, task: Task) -> bool:
-    return runs_as_wanted(task) and task.spec_version >= service.template_version
+    return runs_as_desired(task) and task.spec_version >= service.template_version
 
 
 def _slot(state: State, task: Task) -> SlotProgress:

@@ -56,9 +56,9 @@ def desired_tasks(state: State, service: Service) -> int:
     return 0 if service.removing else orchestrator_of(service).desired(state, service)
 
 
-def wanted_slots(state: State, service: Service) -> Collection[int] | None:
+def desired_slots(state: State, service: Service) -> Collection[int] | None:
     """The slots that should be filled; None: any. A service that is being removed wants none."""
-    return () if service.removing else orchestrator_of(service).wanted_slots(state, service)
+    return () if service.removing else orchestrator_of(service).desired_slots(state, service)
 
 
 def listed_service(

@@ -21,7 +21,7 @@ from controller.brain.slices import Slices, batches, finish
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.errors import NotFound, told
 from pyswarm_core.ids import ServiceId, TaskId
-from pyswarm_core.indexes.tasks import is_wanted, waits_for_node
+from pyswarm_core.indexes.tasks import is_desired, waits_for_node
 from pyswarm_core.limits import SLICE_TASKS
 from pyswarm_core.objects import Node, Service, Task
 from pyswarm_core.state import State
@@ -90,7 +90,7 @@ def _why_service(case: _Case, service: Service) -> Slices[list[str]]:
     if service.removing:
         left = sum(len(held) for held in tasks.slots.values())
         return [f"service {name} is being removed; {left} of its tasks have not ended yet"]
-    wanted = orchestrator_of(service).wanted(service)
+    wanted = orchestrator_of(service).desired_text(service)
     lines = [f"service {name} has {tasks.running} running tasks, {wanted}"]
     outdated = 0
     troubled: list[Task] = []
@@ -100,7 +100,7 @@ def _why_service(case: _Case, service: Service) -> Slices[list[str]]:
         newest = [held[-1] for number in numbers if (held := tasks.slots.get(number))]
         outdated += sum(_is_outdated(service, task) for task in newest)
         not_running = [task for task in newest if task.state is not TaskState.RUNNING]
-        waiting += [task for task in not_running if is_wanted(task)]
+        waiting += [task for task in not_running if is_desired(task)]
         troubled += not_running
     if outdated:
         count = len(tasks.slots)
@@ -127,7 +127,7 @@ def _why_service(case: _Case, service: Service) -> Slices[list[str]]:
 
 
 def _is_outdated(service: Service, task: Task) -> bool:
-    return is_wanted(task) and task.spec_version < service.template_version
+    return is_desired(task) and task.spec_version < service.template_version
 
 
 def _why_update_waits(service: Service, waiting: list[Task]) -> list[str]:
@@ -269,8 +269,8 @@ def _why_on_node(state: State, service: Service, task: Task, now: Instant) -> li
         lines.append(task.detail.error or task.detail.message)
     if task.desired_state is TaskState.FROZEN:
         lines.append("it is frozen: it receives no connections until its version is used again")
-    elif not is_wanted(task):
-        lines.append(_why_unwanted(state, service, task))
+    elif not is_desired(task):
+        lines.append(_why_undesired(state, service, task))
     elif task.desired_state is TaskState.READY:
         at = starts_at(service.spec.task_template.restart_policy, task)
         lines.append(f"it waits for the restart delay: starts in {_seconds(max(0, at - now))}")
@@ -279,12 +279,12 @@ def _why_on_node(state: State, service: Service, task: Task, now: Instant) -> li
     return lines
 
 
-def _why_unwanted(state: State, service: Service, task: Task) -> str:
+def _why_undesired(state: State, service: Service, task: Task) -> str:
     reason = misfit(state, service, task)
     if reason:
         return f"it has to leave: {reason}"
     if task.desired_state is TaskState.REMOVE:
-        return "it has to go: its service has more replicas than wanted, or is being removed"
+        return "it has to go: its service has more replicas than desired, or is being removed"
     if task.spec_version < service.template_version:
         return "it has to stop: its service was updated, a task of the new template follows"
     return "it was asked to stop; another task has its slot"

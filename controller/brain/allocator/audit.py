@@ -1,4 +1,4 @@
-"""Whether anything is given out twice: VNIs, subnets, blocks, virtual and tasks' addresses. PURE.
+"""Duplicate allocations: two holders of a VNI, subnet, block, virtual or task address. PURE.
 
 No decision and no request makes such a state. A new leader looks all the same: what it has loaded
 may come from an older version, a backup or somebody's hand, and two tasks with one address are
@@ -21,7 +21,7 @@ Holders = dict[NetworkId, dict[str, TaskId]]
 
 
 def audit(state: State) -> Iterator[str | None]:
-    """A sentence for everything that two have; None now and then, where the caller may pause and
+    """A sentence for every duplicate allocation; None now and then, where the caller may pause and
     the state may change.
     """
     yield from _tried("networks", _networks(state))
@@ -47,19 +47,19 @@ def _networks(state: State) -> Iterator[str]:
         name = network.spec.name
         if (first := vnis.setdefault(network.vni, name)) != name:
             yield f"networks {first} and {name} share VNI {network.vni}"
-    yield from _twice((IPv4Network(n.subnet), f"network {n.spec.name}") for n in networks)
+    yield from _overlaps((IPv4Network(n.subnet), f"network {n.spec.name}") for n in networks)
     virtual: defaultdict[NetworkId, list[Held]] = defaultdict(list)
     for service in state.services.values():
         for vip in service.endpoint.virtual_ips:
             virtual[vip.network_id].append((IPv4Network(vip.addr), f"service {service.spec.name}"))
     for network in networks:
         blocks = [(IPv4Network(b.cidr), f"node number {b.node_number}") for b in network.blocks]
-        for text in _twice([*blocks, *virtual[network.id]]):
+        for text in _overlaps([*blocks, *virtual[network.id]]):
             yield f"network {network.spec.name}: {text}"
 
 
-def _twice(held: Iterable[Held]) -> Iterator[str]:
-    """Who has addresses that somebody else has, too. Wide ones come before what lies in them."""
+def _overlaps(held: Iterable[Held]) -> Iterator[str]:
+    """Holders whose addresses overlap. Wide ones come before what lies in them."""
     last: Held | None = None
     for addresses, holder in sorted(held):
         if last and last[0].overlaps(addresses):

@@ -56,7 +56,7 @@ def _virtual_networks(state: State, spec: ServiceSpec) -> Iterator[tuple[Network
 
 
 def _chosen_ip(state: State, service_id: ServiceId, network_id: NetworkId, ip: str) -> VirtualIp:
-    """The address that the service's user wants, if it can be had."""
+    """The address that the user requested for the service, if it is free."""
     network, address = state.networks[network_id], IPv4Address(ip)
     name, span = network.spec.name, range_of(network)
     if address not in IPv4Network(network.subnet) or int(address) in span.reserved:
@@ -121,15 +121,17 @@ def _free_addresses(network: Network, held: Container[int]) -> Iterator[int]:
 def _ports(
     state: State, service_id: ServiceId, spec: ServiceSpec, old: Endpoint
 ) -> tuple[PortConfig, ...]:
-    wanted = spec.endpoint_spec.ports
-    for port in wanted:
+    requested = spec.endpoint_spec.ports
+    for port in requested:
         if port.published_port:
             _require_not_ours(state, port)
             _require_free(state, service_id, port)
-    taken = {(port.protocol, port.published_port): None for port in wanted if port.published_port}
+    taken = {
+        (port.protocol, port.published_port): None for port in requested if port.published_port
+    }
     untried = {protocol: iter(DYNAMIC_PORTS) for protocol in Protocol}
     given = []
-    for port in wanted:
+    for port in requested:
         if port.publish_mode is PublishMode.INGRESS and not port.published_port:
             candidates = chain(_chosen_before(old, port), untried[port.protocol])
             number = _free_port(state, service_id, port, candidates, taken)
@@ -151,7 +153,7 @@ def _require_not_ours(state: State, port: PortConfig) -> None:
 
 
 def _require_free(state: State, service_id: ServiceId, port: PortConfig) -> None:
-    for holder, held in _in_the_way(state, service_id, port):
+    for holder, held in _conflicts(state, service_id, port):
         name = state.services[holder].spec.name
         mode = f" in mode {held.publish_mode}" if held.publish_mode != port.publish_mode else ""
         raise Conflict(
@@ -160,7 +162,7 @@ def _require_free(state: State, service_id: ServiceId, port: PortConfig) -> None
         )
 
 
-def _in_the_way(
+def _conflicts(
     state: State, service_id: ServiceId, port: PortConfig
 ) -> Iterator[tuple[ServiceId, PortConfig]]:
     """Other services' ports that the mesh or a host could not tell from this one.

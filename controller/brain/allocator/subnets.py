@@ -21,7 +21,7 @@ SMALLEST_BLOCK = 29
 """Prefix length of the smallest block: five addresses for tasks."""
 NOT_FOR_TASKS = 3
 """Of every block: its network address, the bridge's, and broadcast."""
-_BLOCKS_WANTED = 16
+_BLOCKS_MIN = 16
 
 
 def parse_subnet(text: str) -> IPv4Network:
@@ -147,8 +147,8 @@ def _span(subnet: IPv4Network) -> tuple[int, int]:
 
 def block_prefix(subnet: IPv4Network) -> int:
     """Prefix length of a subnet's blocks: BLOCK_PREFIX, or smaller so that 16 nodes find room."""
-    wanted = subnet.prefixlen + _BLOCKS_WANTED.bit_length() - 1
-    return max(min(max(BLOCK_PREFIX, wanted), SMALLEST_BLOCK), subnet.prefixlen)
+    length = subnet.prefixlen + _BLOCKS_MIN.bit_length() - 1
+    return max(min(max(BLOCK_PREFIX, length), SMALLEST_BLOCK), subnet.prefixlen)
 
 
 class Range(msgspec.Struct, frozen=True):

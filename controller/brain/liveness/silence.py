@@ -83,7 +83,7 @@ class Probe(msgspec.Struct, frozen=True):
     agents: tuple[NodeId, ...]
 
 
-class Tick(msgspec.Struct):
+class Findings(msgspec.Struct):
     """What a tick found, each node once."""
 
     probes: list[Probe]
@@ -195,9 +195,9 @@ class Liveness:
 
     # What follows from it
 
-    def tick(self, now: Instant) -> Tick:
+    def tick(self, now: Instant) -> Findings:
         """Probes to send and verdicts, as of now; next at `next_deadline`."""
-        found = Tick([], [], [])
+        found = Findings([], [], [])
         late = now - self._ticked > DEAF_AFTER
         self._ticked = now
         if late:
@@ -242,7 +242,7 @@ class Liveness:
     def _timeout(self) -> int:
         return HEARTBEATS_MISSED * self.period
 
-    def _take_silent(self, now: Instant, found: Tick) -> None:
+    def _take_silent(self, now: Instant, found: Findings) -> None:
         for node_id, heard in list(islice(self._heard.items(), AT_ONCE)):
             if heard > now - self._missed:
                 return
@@ -250,7 +250,7 @@ class Liveness:
             self._silent[node_id] = _Silence(heard, _Phase.UNPROVEN, now)
             self._probe(node_id, now, found)
 
-    def _take_due(self, now: Instant, found: Tick) -> None:
+    def _take_due(self, now: Instant, found: Findings) -> None:
         for _ in range(AT_ONCE):
             if not self._deadlines or self._deadlines[0][0] > now:
                 return
@@ -259,7 +259,7 @@ class Liveness:
             if silence is not None and silence.deadline == deadline:
                 self._judge(node_id, silence, now, found)
 
-    def _judge(self, node_id: NodeId, silence: _Silence, now: Instant, found: Tick) -> None:
+    def _judge(self, node_id: NodeId, silence: _Silence, now: Instant, found: Findings) -> None:
         match silence.phase:
             case _Phase.AWAITED | _Phase.UNPROVEN | _Phase.HELD:
                 self._probe(node_id, now, found)
@@ -272,7 +272,7 @@ class Liveness:
                 self._judge_unanswered(node_id, silence, now, found)
 
     def _judge_unanswered(
-        self, node_id: NodeId, silence: _Silence, now: Instant, found: Tick
+        self, node_id: NodeId, silence: _Silence, now: Instant, found: Findings
     ) -> None:
         window = probe_window(self.period)
         silent_for_long = now - silence.since >= self._timeout
@@ -291,7 +291,7 @@ class Liveness:
             last = max(after(silence.since, self._timeout - window), after(now, window))
             self._enter(node_id, silence, _Phase.UNPROVEN, last)
 
-    def _probe(self, node_id: NodeId, now: Instant, found: Tick) -> None:
+    def _probe(self, node_id: NodeId, now: Instant, found: Findings) -> None:
         silence = self._silent[node_id]
         if self._probed >= PROBED_AT_ONCE and silence.phase is not _Phase.PROBED:
             self._enter(node_id, silence, silence.phase, after(now, self.period))
@@ -302,7 +302,7 @@ class Liveness:
         self._enter(node_id, silence, _Phase.PROBED, after(now, probe_window(self.period)))
         found.probes.append(Probe(node_id, self._others(node_id)))
 
-    def _call_down(self, node_id: NodeId, silence: _Silence, now: Instant, found: Tick) -> None:
+    def _call_down(self, node_id: NodeId, silence: _Silence, now: Instant, found: Findings) -> None:
         while self._fallen and next(iter(self._fallen.values())) <= now - MINUTE:
             self._fallen.popitem(last=False)
         if len(self._fallen) < self.down_per_minute:

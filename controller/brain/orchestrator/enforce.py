@@ -12,7 +12,7 @@ import numpy as np
 from controller.brain.orchestrator.restart import ended_by_itself
 from pyswarm_core.clock import NEVER, Instant, after
 from pyswarm_core.ids import NodeId, ServiceId
-from pyswarm_core.indexes.tasks import is_wanted, stays
+from pyswarm_core.indexes.tasks import is_desired, stays
 from pyswarm_core.limits import EVICTIONS, ORPHAN_AFTER
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.state import State
@@ -70,7 +70,7 @@ def evictions(
 def _on_unfit_nodes(state: State) -> Iterator[Task]:
     """The tasks that have to leave nodes that may run nothing, or were removed."""
     table = state.node_table
-    unfit = np.flatnonzero((table.gone | table.draining) & (table.wanted_tasks > 0))
+    unfit = np.flatnonzero((table.gone | table.draining) & (table.desired_tasks > 0))
     for node_id in (table.ids[row] for row in unfit.tolist()):
         tasks = state.tasks_of_node(node_id).values()
         yield from (task for task in tasks if stays(task))
@@ -109,7 +109,7 @@ def misplaced(state: State, service: Service, most: int) -> tuple[list[int], boo
         held = (task for node_id in wrong for task in state.tasks_of_node(node_id).values())
     slots: list[int] = []
     for task in held:
-        if task.node_id in wrong and task.service_id == service.id and is_wanted(task):
+        if task.node_id in wrong and task.service_id == service.id and is_desired(task):
             if len(slots) >= most:
                 return slots, False
             slots.append(task.slot)

@@ -14,14 +14,14 @@ from controller.brain.orchestrator.rounds import settled, to_settle
 from controller.brain.orchestrator.slots import Slot, SlotKind
 from controller.brain.orchestrator.update import advance, prove
 from pyswarm_core.clock import Instant
-from pyswarm_core.decision import NoteKind
+from pyswarm_core.decision import EventKind
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.indexes.nodes import BoolColumn
 from pyswarm_core.objects import Service
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
 
-_ELIGIBLE = (NoteKind.TASK_CREATED, "one on every eligible node")
+_ELIGIBLE = (EventKind.TASK_CREATED, "one on every eligible node")
 
 
 def lacking(state: State, changed: Iterable[NodeId]) -> dict[ServiceId, dict[int, None]]:
@@ -81,7 +81,7 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
         advance(plan, tasks, slots, now)
 
 
-def wanted(service: Service) -> str:
+def desired_text(service: Service) -> str:
     """How many tasks it should have, for people."""
     return "one on every eligible node"
 
@@ -89,20 +89,20 @@ def wanted(service: Service) -> str:
 def desired(state: State, service: Service) -> int:
     """How many tasks should run: one on each eligible node, and those paused ones keep."""
     table = state.node_table
-    wanted = _eligible_rows(state, service)
+    should_run = _eligible_rows(state, service)
     rows = [table.rows.get(node_id) for node_id in state.tasks_of_service(service.id).placed]
-    wanted[[row for row in rows if row is not None]] = True
-    return int(np.count_nonzero(wanted))
+    should_run[[row for row in rows if row is not None]] = True
+    return int(np.count_nonzero(should_run))
 
 
-def wanted_slots(state: State, service: Service) -> Collection[int]:
+def desired_slots(state: State, service: Service) -> Collection[int]:
     """The slots of eligible nodes, and those whose task should run."""
     table = state.node_table
-    wanted = dict.fromkeys(table.number[_eligible_rows(state, service)].tolist())
+    slots = dict.fromkeys(table.number[_eligible_rows(state, service)].tolist())
     for slot, tasks in state.tasks_of_service(service.id).slots.items():
         if any(task.desired_state <= TaskState.RUNNING for task in tasks):
-            wanted[slot] = None
-    return wanted
+            slots[slot] = None
+    return slots
 
 
 def unlisted(state: State, service: Service, desired: int) -> int:

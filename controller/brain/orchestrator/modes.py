@@ -21,13 +21,13 @@ class Orchestrator(Protocol):
     def reconcile(self, plan: Plan, state: State, looked_at: Iterable[int], now: Instant) -> None:
         """Plan what the service needs. `looked_at`: slots to look at, unsettled or not."""
 
-    def wanted(self, service: Service) -> str:
+    def desired_text(self, service: Service) -> str:
         """How many tasks it should have, for people."""
 
     def desired(self, state: State, service: Service) -> int:
         """How many tasks should run."""
 
-    def wanted_slots(self, state: State, service: Service) -> Collection[int] | None:
+    def desired_slots(self, state: State, service: Service) -> Collection[int] | None:
         """The slots that should be filled; None: any."""
 
     def unlisted(self, state: State, service: Service, desired: int) -> int:

@@ -1,4 +1,4 @@
-"""What an orchestrator wants for one service, before anything has a node. PURE.
+"""The changes that an orchestrator plans for one service, before tasks have nodes. PURE.
 
 A plan collects: later passes see what earlier ones changed, and a task is written at most once.
 """
@@ -7,7 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from pyswarm_core.clock import NEVER, Instant
-from pyswarm_core.decision import BEGINNING, Cursor, Note, NoteKind
+from pyswarm_core.decision import BEGINNING, Cursor, EventKind
 from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.limits import (
     DECISION_COST,
@@ -20,6 +20,7 @@ from pyswarm_core.limits import (
 from pyswarm_core.objects import Service, Task, TaskDetail, clipped, shortened
 from pyswarm_core.specs import UpdateOrder
 from pyswarm_core.states import TaskState
+from pyswarm_core.views import Event
 
 AFTER_ALL = 1 << 62
 """A slot number after all others: a round that goes on there has looked at every slot."""
@@ -36,8 +37,8 @@ class Vacancy(Struct, frozen=True, gc=False):
     node_id: NodeId = NodeId("")
     """The only node that it may run on; empty: the scheduler chooses one."""
     restarted_at: tuple[Instant, ...] = ()
-    why: tuple[NoteKind, str] | None = None
-    """What to note when the task is made."""
+    why: tuple[EventKind, str] | None = None
+    """What to report when the task is made."""
 
 
 class Plan:
@@ -84,7 +85,7 @@ class Plan:
         """Slots that were glanced at."""
         self.missing = 0
         """How many tasks are to be made beyond the vacancies."""
-        self._notes: dict[tuple[NoteKind, str], int] = {}
+        self._events: dict[tuple[EventKind, str], int] = {}
 
     @property
     def version(self) -> int:
@@ -159,17 +160,17 @@ class Plan:
         """Look again then, at the latest."""
         self.wake = min(self.wake, at)
 
-    def note(self, kind: NoteKind, reason: str, count: int = 1) -> None:
-        """Tell people and metrics; the same reason is told once, with a count."""
+    def report(self, kind: EventKind, reason: str, count: int = 1) -> None:
+        """Add an event about the service; events of the same kind and reason are counted in one."""
         key = (kind, reason)
-        self._notes[key] = self._notes.get(key, 0) + count
+        self._events[key] = self._events.get(key, 0) + count
 
-    def notes(self) -> list[Note]:
-        """What was noted, in the order of first mention."""
+    def events(self) -> list[Event]:
+        """The events reported, in the order in which each was first reported."""
         service = self.service
         return [
-            Note(kind, service.id, service.spec.name, reason, count)
-            for (kind, reason), count in self._notes.items()
+            Event.of(kind, service.id, service.spec.name, reason, count)
+            for (kind, reason), count in self._events.items()
         ]
 
 

@@ -21,7 +21,7 @@ class Stage(StrEnum):
     DECIDE = "decide"
     ALLOCATE = "allocate"
     SAVE = "save"
-    REACH = "reach"
+    ENDPOINTS = "endpoints"
 
 
 _MEANING = {
@@ -29,7 +29,7 @@ _MEANING = {
     Stage.DECIDE: "nothing is decided for it until it changes",
     Stage.ALLOCATE: "nothing is allocated on it",
     Stage.SAVE: "the store keeps its last version",
-    Stage.REACH: "nodes are not told how it is reached",
+    Stage.ENDPOINTS: "nodes do not receive its endpoints",
 }
 """What a failure at each stage means for the object, for people."""
 

@@ -14,7 +14,7 @@ from controller.brain.orchestrator.rounds import settled, to_settle
 from controller.brain.orchestrator.slots import Slot, SlotKind, discard
 from controller.brain.orchestrator.update import advance, prove
 from pyswarm_core.clock import Instant
-from pyswarm_core.decision import NoteKind
+from pyswarm_core.decision import EventKind
 from pyswarm_core.ids import NodeId
 from pyswarm_core.indexes.tasks import ServiceTasks
 from pyswarm_core.limits import PENDING_SHOWN, SURPLUS_CHOSEN
@@ -24,14 +24,14 @@ from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
 
 _RUNNING = TaskState.RUNNING
-_WANTED = (NoteKind.TASK_CREATED, "to have as many replicas as wanted")
+_TOO_FEW = (EventKind.TASK_CREATED, "fewer replicas than desired")
 
 
 def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) -> None:
     """Plan what a replicated service needs. `looked_at`: slots to look at, unsettled or not.
 
     Of many unsettled slots a part is looked at; how many replicas there are is compared with how
-    many are wanted once all were.
+    many are desired once all were.
     """
     tasks = state.tasks_of_service(plan.service.id)
     replicas = _replicas(plan.service)
@@ -56,9 +56,9 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
         advance(plan, tasks, slots, now)
 
 
-def wanted(service: Service) -> str:
+def desired_text(service: Service) -> str:
     """How many tasks it should have, for people."""
-    return f"{_replicas(service)} wanted"
+    return f"{_replicas(service)} desired"
 
 
 def desired(state: State, service: Service) -> int:
@@ -66,7 +66,7 @@ def desired(state: State, service: Service) -> int:
     return _replicas(service)
 
 
-def wanted_slots(state: State, service: Service) -> None:
+def desired_slots(state: State, service: Service) -> None:
     """Any slots may be filled."""
 
 
@@ -91,7 +91,7 @@ def _fill(plan: Plan, tasks: ServiceTasks, slots: dict[int, Slot], count: int) -
         else:
             free = number not in tasks.slots or (known is not None and not known.filled)
         if free and number not in plan.vacancies:
-            plan.vacancies[number] = Vacancy(number, plan.version, why=_WANTED)
+            plan.vacancies[number] = Vacancy(number, plan.version, why=_TOO_FEW)
             count -= 1
 
 
@@ -113,7 +113,7 @@ def _shrink(
         plan.cut(AFTER_ALL)
     elif plan.cursor.slot:
         plan.cut(0)  # what this round saw of slots that are given up now counts no more
-    plan.note(NoteKind.TASK_SHUTDOWN, "more replicas than wanted", len(given_up))
+    plan.report(EventKind.TASK_SHUTDOWN, "more replicas than desired", len(given_up))
     return given_up
 
 

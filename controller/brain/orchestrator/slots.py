@@ -21,8 +21,8 @@ from controller.brain.orchestrator.restart import (
     starts_at,
 )
 from pyswarm_core.clock import NEVER, Instant
-from pyswarm_core.decision import NoteKind
-from pyswarm_core.indexes.tasks import is_wanted
+from pyswarm_core.decision import EventKind
+from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.limits import TEXTS_PER_SLOT, UNFINISHED_MAX
 from pyswarm_core.objects import Task
 from pyswarm_core.specs import UpdateOrder
@@ -61,13 +61,13 @@ class Slot(NamedTuple):
 
     @property
     def filled(self) -> bool:
-        """Whether it counts as one of the wanted replicas."""
+        """Whether it counts as one of the desired replicas."""
         return self.kind is not SlotKind.EMPTY
 
     @property
     def runs(self) -> bool:
         """Whether its task runs."""
-        return self.task is not None and is_wanted(self.task) and self.task.state is _S.RUNNING
+        return self.task is not None and is_desired(self.task) and self.task.state is _S.RUNNING
 
 
 def settle(plan: Plan, state: State, number: int, now: Instant) -> Slot:
@@ -94,7 +94,9 @@ def _is_crowded(plan: Plan, state: State, tasks: list[Task], now: Instant) -> bo
     surplus = max(0, len(unfinished) - UNFINISHED_MAX + 1)
     lost = [task for task in unfinished if orphaned_at(state, task) < NEVER][:surplus]
     for task in lost:
-        plan.note(NoteKind.TASK_STATE, "orphaned: its node is down and its slot has too many tasks")
+        plan.report(
+            EventKind.TASK_STATE, "orphaned: its node is down and its slot has too many tasks"
+        )
         plan.end(task, _S.ORPHANED, now)
     return len(lost) < surplus
 
@@ -118,7 +120,7 @@ def _fill(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant
     if plan.order is _STOP_FIRST:
         return _fill_with_one(plan, state, number, tasks, now)
     # What serves is worth more than what is newer.
-    tasks = sorted(tasks, key=lambda task: task.state is _S.RUNNING and is_wanted(task))
+    tasks = sorted(tasks, key=lambda task: task.state is _S.RUNNING and is_desired(task))
     new = [task for task in tasks if not is_outdated(plan, task)]
     if all(task.desired_state is _S.REMOVE for task in new):
         return _fill_with_one(plan, state, number, tasks, now)
@@ -133,7 +135,7 @@ def _run_beside(plan: Plan, state: State, outdated: list[Task], done: bool, now:
     it is not replaced should it end.
     """
     for task in reversed(outdated):
-        if not is_wanted(task):
+        if not is_desired(task):
             if ended_by_itself(task) and task.desired_state < _S.SHUTDOWN:
                 plan.change(task, desired=_S.SHUTDOWN)
         elif done:
@@ -148,7 +150,7 @@ def _run_beside(plan: Plan, state: State, outdated: list[Task], done: bool, now:
 def _fill_with_one(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant) -> Slot:
     active: Task | None = None
     for task in reversed(tasks):
-        if is_wanted(task):
+        if is_desired(task):
             kept = None if active else _keep(plan, state, task)
             if kept is None:
                 _dismiss(plan, state, task, now)
@@ -171,7 +173,7 @@ def discard(plan: Plan, state: State, number: int, now: Instant) -> None:
 
 def shut_down(plan: Plan, task: Task, reason: str) -> None:
     """End a task; one that never had an agent is forgotten instead."""
-    plan.note(NoteKind.TASK_SHUTDOWN, reason)
+    plan.report(EventKind.TASK_SHUTDOWN, reason)
     if is_forgettable(task):
         plan.remove(task)
     else:
@@ -186,14 +188,14 @@ def is_outdated(plan: Plan, task: Task) -> bool:
 def _keep(plan: Plan, state: State, task: Task) -> Task | None:
     """The task if it may go on, else None after noting why."""
     if task.state < _S.ASSIGNED and is_outdated(plan, task):
-        plan.note(NoteKind.TASK_REPLACED, "outdated before it had a node")
+        plan.report(EventKind.TASK_REPLACED, "outdated before it had a node")
         return None
     if task.state >= _S.ASSIGNED and not task.node_id:
-        plan.note(NoteKind.TASK_REPLACED, "its node was removed")
+        plan.report(EventKind.TASK_REPLACED, "its node was removed")
         return None
     reason = misfit(state, plan.service, task)
     if reason:
-        plan.note(NoteKind.TASK_REPLACED, reason)
+        plan.report(EventKind.TASK_REPLACED, reason)
         return None
     return task
 
@@ -240,7 +242,7 @@ def _after_its_own_end(
     if last.desired_state is not _S.SHUTDOWN:
         plan.change(last, desired=_S.SHUTDOWN)
     if is_outdated(plan, last):
-        why = (NoteKind.TASK_REPLACED, "outdated")
+        why = (EventKind.TASK_REPLACED, "outdated")
         plan.vacancies[number] = Vacancy(number, plan.version, why=why)
         return Slot(number, SlotKind.VACANT)
     policy = plan.service.spec.task_template.restart_policy
@@ -250,7 +252,7 @@ def _after_its_own_end(
     if last.restarts and (at := starts_at(policy, last)) > now:
         plan.wake_at(at)
         return Slot(number, SlotKind.WAITING, last)
-    why = (NoteKind.TASK_REPLACED, _end(last))
+    why = (EventKind.TASK_REPLACED, _end(last))
     waits = _S.READY if policy.delay > 0 else _S.RUNNING
     plan.vacancies[number] = Vacancy(
         number,
@@ -282,7 +284,9 @@ def _present(plan: Plan, state: State, number: int, now: Instant) -> list[Task]:
         if task.id in plan.removed:
             continue
         kept = _orphan(plan, state, plan.changed.get(task.id, task), now)
-        gone = kept.node_id not in state.nodes and not is_wanted(kept) and not ended_by_itself(kept)
+        gone = (
+            kept.node_id not in state.nodes and not is_desired(kept) and not ended_by_itself(kept)
+        )
         if gone or (kept.desired_state is _S.REMOVE and is_forgettable(kept)):
             plan.remove(kept)
         else:
@@ -305,11 +309,11 @@ def _forget(plan: Plan, state: State, slot: Slot, tasks: list[Task]) -> None:
 
 
 def _orphan(plan: Plan, state: State, task: Task, now: Instant) -> Task:
-    if is_terminal(task.state) or is_wanted(task) or task.state < _S.ASSIGNED:
+    if is_terminal(task.state) or is_desired(task) or task.state < _S.ASSIGNED:
         return task
     at = orphaned_at(state, task)
     if at > now:
         plan.wake_at(at)
         return task
-    plan.note(NoteKind.TASK_STATE, "orphaned: its node stayed down")
+    plan.report(EventKind.TASK_STATE, "orphaned: its node stayed down")
     return plan.end(task, _S.ORPHANED, now)

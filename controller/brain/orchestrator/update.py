@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from controller.brain.orchestrator.plan import Plan, Vacancy
 from controller.brain.orchestrator.slots import Slot, SlotKind, is_outdated, shut_down
 from pyswarm_core.clock import NEVER, Instant, after
-from pyswarm_core.decision import NoteKind, Proof
+from pyswarm_core.decision import EventKind, Proof
 from pyswarm_core.ids import NodeId
 from pyswarm_core.indexes.tasks import ServiceTasks
 from pyswarm_core.limits import UPDATE_MONITOR
@@ -46,7 +46,7 @@ def advance(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], now: Inst
     _, _, task = min(outdated, key=lambda entry: entry[:2])
     if plan.order is UpdateOrder.START_FIRST:
         node_id = task.node_id if plan.service.spec.mode.per_node else NodeId("")
-        why = (NoteKind.TASK_REPLACED, "outdated")
+        why = (EventKind.TASK_REPLACED, "outdated")
         plan.vacancies[task.slot] = Vacancy(task.slot, plan.version, node_id=node_id, why=why)
     else:
         shut_down(plan, task, "outdated")

@@ -24,7 +24,7 @@ _MASK = (1 << _BITS) - 1
 
 
 class _Nodes(NamedTuple):
-    """Candidates as parallel columns."""
+    """Nodes as parallel columns."""
 
     rows: IntColumn
     room: IntColumn

@@ -106,7 +106,7 @@ class Endpoints:
             is_changed = yield from self._remake(service_id, network_id)
             if network_id not in before or is_changed:
                 changed[network_id] = None
-                self._note((service_id, network_id))
+                self._mark_changed((service_id, network_id))
 
     def _look(self, slots: int) -> bool:
         """Count the work; return whether the slice is over."""
@@ -204,7 +204,7 @@ class Endpoints:
             if network_id not in now:
                 if made := self._made.pop((service_id, network_id), None):
                     self._fold(network_id, made.digest)
-                self._note((service_id, network_id))
+                self._mark_changed((service_id, network_id))
                 services = self._on_network[network_id]
                 del services[service_id]
                 if not services:
@@ -219,7 +219,7 @@ class Endpoints:
         else:
             del self._of_service[service_id]
 
-    def _note(self, key: EndpointKey) -> None:
+    def _mark_changed(self, key: EndpointKey) -> None:
         self.sequence += 1
         self._log.pop(key, None)
         self._log[key] = self.sequence

@@ -264,7 +264,7 @@ class Saver:
             except StoreMisuse:
                 raise
             except StoreError as error:
-                self._note_error(error)
+                self._report_error(error)
                 await self._sleep(delay_s)
                 delay_s = min(2 * delay_s, RETRY_MAX_S)
                 if isinstance(error, StoreAmbiguous):
@@ -277,7 +277,7 @@ class Saver:
                 return
             await self._look_at_fence(fence)
 
-    def _note_error(self, error: StoreError) -> None:
+    def _report_error(self, error: StoreError) -> None:
         self.full = str(error) if isinstance(error, StoreFull) else self.full
         self._on_error(error)
 

@@ -9,11 +9,12 @@ import pytest
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import dispatcher_pb2 as dp
 from pyswarm_core.clock import Instant
-from pyswarm_core.decision import Note, NoteKind, Writes
+from pyswarm_core.decision import EventKind, Writes
 from pyswarm_core.ids import NodeId
 from pyswarm_core.kinds import SERVICE
 from pyswarm_core.objects import Task
 from pyswarm_core.states import NodeState, TaskState
+from pyswarm_core.views import Event
 from tests.fixtures import build
 from tests.fixtures.desk import Answer
 from tests.fixtures.parts import whole
@@ -160,8 +161,8 @@ async def test_an_image_that_no_node_has_is_not_found(api: Api) -> None:
 
 
 async def test_events_are_told_from_memory_and_as_they_happen(api: Api) -> None:
-    api.desk.events.record([Note("service.create", "id1", "web")], build.NOW, 1)
-    api.desk.events.record([Note(NoteKind.NODE_READY, "n1", "n1")], build.NOW, 1)
+    api.desk.events.record([Event.of("service.create", "id1", "web")], build.NOW, 1)
+    api.desk.events.record([Event.of(EventKind.NODE_READY, "n1", "n1")], build.NOW, 1)
     request = pb.EventsRequest(filters=["type=service"])
     kept = await whole(pb.EventsReply, api.stub.Events(request))
     assert [event.name for event in kept.events] == ["web"]
@@ -169,7 +170,7 @@ async def test_events_are_told_from_memory_and_as_they_happen(api: Api) -> None:
     stream = api.stub.Events(request).__aiter__()
     assert [event.action for event in (await anext(stream)).events] == ["create", "ready"]
     later = Instant(build.NOW + 1)
-    api.desk.events.record([Note(NoteKind.SERVICE_REMOVED, "id1", "web")], later, 2)
+    api.desk.events.record([Event.of(EventKind.SERVICE_REMOVED, "id1", "web")], later, 2)
     assert [event.action for event in (await anext(stream)).events] == ["remove"]
 
 
@@ -178,8 +179,8 @@ async def test_following_events_until_the_past_tells_those_kept_and_ends(
     api: Api, since: int
 ) -> None:
     for name, at in (("web", build.NOW - 2), ("db", build.NOW)):
-        note = Note("service.create", name, name)
-        api.desk.events.record([note], Instant(at), 1)
+        event = Event.of("service.create", name, name)
+        api.desk.events.record([event], Instant(at), 1)
     request = pb.EventsRequest(since=since, follow=True, until=build.NOW - 1)
     told = await whole(pb.EventsReply, api.stub.Events(request))
     assert [event.name for event in told.events] == ["web"]

@@ -28,7 +28,7 @@ from pyswarm_core.aio.channel import CHANNEL_OPTIONS, SERVER_OPTIONS
 from pyswarm_core.aio.echo import NoEchoes
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.clock import SECOND, Instant
-from pyswarm_core.decision import Note, NoteKind, Writes
+from pyswarm_core.decision import EventKind, Writes
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.keys import Keys
@@ -51,6 +51,7 @@ from pyswarm_core.limits import (
 from pyswarm_core.specs import NetworkSpec
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
+from pyswarm_core.views import Event
 from tests.fixtures import build
 from tests.fixtures.build import NOW, Numbered
 
@@ -104,9 +105,9 @@ def test_changes_for_a_slow_agent_are_bounded() -> None:
 
 def test_events_that_are_kept_are_bounded() -> None:
     log = EventHistory()
-    note = Note(NoteKind.NODE_DOWN, "n1")
-    log.record([note] * (EVENTS_KEPT + 10), NOW, 1)
-    log.record([Note(NoteKind.TASK_UNPLACED, "web", reason="no " * 10_000)], NOW, 1)
+    event = Event.of(EventKind.NODE_DOWN, "n1")
+    log.record([event] * (EVENTS_KEPT + 10), NOW, 1)
+    log.record([Event.of(EventKind.TASK_UNPLACED, "web", reason="no " * 10_000)], NOW, 1)
     assert len(log.kept()[-1].reason) == DETAIL_LENGTH_MAX == 512
     assert len(list(log.kept())) == EVENTS_KEPT == 4_096
 

@@ -18,7 +18,7 @@ from pyswarm_core.limits import (
     RESTARTS_REMEMBERED,
     UNFINISHED_MAX,
 )
-from pyswarm_core.objects import Address, Task, TaskDetail, clipped, shortened
+from pyswarm_core.objects import Task, TaskAddress, TaskDetail, clipped, shortened
 from pyswarm_core.specs import PortConfig, Protocol, PublishMode
 from pyswarm_core.states import TaskState
 from tests.fixtures import build
@@ -33,7 +33,7 @@ WORST = TaskDetail(
     oom=True,
     pid=2**32 - 1,
     addresses=tuple(
-        Address(network_id=NetworkId("n" * ID_LENGTH), address="255.255.255.255")
+        TaskAddress(network_id=NetworkId("n" * ID_LENGTH), address="255.255.255.255")
         for _ in range(ADDRESSES_PER_TASK)
     ),
     serving=True,

@@ -9,7 +9,7 @@ from pyswarm_core.clock import NEVER, SECOND, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import ServiceId
 from pyswarm_core.indexes.rollout import Ranking
-from pyswarm_core.indexes.tasks import ServiceTasks, is_wanted
+from pyswarm_core.indexes.tasks import ServiceTasks, is_desired
 from pyswarm_core.objects import Task
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
@@ -59,7 +59,7 @@ def looked_for(tasks: ServiceTasks, version: int, without: dict[int, None]) -> t
     outdated = [
         (int(task.state is TaskState.RUNNING), slot)
         for slot, task in newest.items()
-        if task.spec_version < version and is_wanted(task)
+        if task.spec_version < version and is_desired(task)
     ]
     current = [
         task
@@ -78,7 +78,7 @@ def looked_for(tasks: ServiceTasks, version: int, without: dict[int, None]) -> t
 def agrees(state: State, version: int, rand: Random) -> None:
     """The index is there if an update is under way, and answers right whoever is left out."""
     tasks = state.tasks_of_service(WEB)
-    under_way = any(is_wanted(task) and task.spec_version < version for task in tasks)
+    under_way = any(is_desired(task) and task.spec_version < version for task in tasks)
     assert (tasks.rollout is not None) == under_way
     if under_way:
         for count in (0, 2, SLOTS):

@@ -6,7 +6,7 @@ from pyswarm_core.api.v1 import dispatcher_pb2, objects_pb2
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.indexes.columns import pack_statuses, unpack_statuses
 from pyswarm_core.limits import ADDRESSES_PER_TASK, PORTS_PER_TASK
-from pyswarm_core.objects import NO_DETAIL, Address, TaskDetail, TaskStatus
+from pyswarm_core.objects import NO_DETAIL, TaskAddress, TaskDetail, TaskStatus
 from pyswarm_core.states import TaskState
 
 STATUSES = [
@@ -50,7 +50,7 @@ def test_details_without_a_task_are_found_too() -> None:
 
 
 def test_what_exceeds_the_addresses_and_ports_of_a_task_is_not_looked_at() -> None:
-    address = Address(NetworkId("net"), "10.128.0.5")
+    address = TaskAddress(NetworkId("net"), "10.128.0.5")
     message = dispatcher_pb2.TaskStatuses(ids=b"t" * 25, states=bytes([TaskState.RUNNING]))
     message.detail_index.append(0)
     detail = message.details.add()

@@ -30,7 +30,7 @@ from agent.overlays.plan import Plan, SavedPlan
 from pyswarm_core.clock import MILLISECOND
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.limits import FAULT_AFTER, NETWORK_WAIT_MAX
-from pyswarm_core.objects import Address, Capability
+from pyswarm_core.objects import Capability, TaskAddress
 
 
 class SlowDataplane(FakeDataplane):
@@ -207,7 +207,7 @@ async def test_addresses_from_before_a_power_loss_are_not_given_out_while_held(
     )  # fmt: skip
     dataplane = FakeDataplane(Fabric(), Underlay(address="192.0.2.1"))
     async with running(dataplane, Told(), tmp_path / "o") as overlays:
-        held = Address(network_id=network, address="10.0.0.2")
+        held = TaskAddress(network_id=network, address="10.0.0.2")
         overlays.adopt(TaskId("old"), (held,))
         await overlays.assign(Assigned(True, 1, (), (), (overlay,), (), ()))
         attached = await overlays.attach(TaskId("new"), [network])

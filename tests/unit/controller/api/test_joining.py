@@ -6,8 +6,8 @@ from msgspec.structs import replace
 from controller.api.changes import joining
 from controller.api.changes.joining import JoinWish, greet, join
 from controller.brain.nodes import managers, promoted
-from controller.leader.events import notes_of
-from pyswarm_core.decision import NoteKind, Writes
+from controller.leader.events import events_of
+from pyswarm_core.decision import EventKind, Writes
 from pyswarm_core.errors import AlreadyExists, InvalidArgument, NotFound, PermissionDenied
 from pyswarm_core.ids import NodeId
 from pyswarm_core.kinds import NODE
@@ -98,10 +98,10 @@ def test_a_node_that_was_emptied_and_fell_silent_is_down_when_its_host_joins_aga
     joined, former = writes.of(NODE)
     assert (joined, former.id) == (node, "n1")
     assert (former.status.state, former.status.since) == (NodeState.DOWN, NOW)
-    told = notes_of(fleet, writes)
-    assert [(n.kind, n.subject) for n in told] == [
+    told = events_of(fleet, writes)
+    assert [(event.kind, event.id) for event in told] == [
         ("node.create", node.id),
-        (NoteKind.NODE_DOWN, "n1"),
+        (EventKind.NODE_DOWN, "n1"),
     ]
     fleet.apply(writes)
     with pytest.raises(AlreadyExists, match="hostname n1 belongs to node 0000"):

@@ -6,12 +6,12 @@ from controller.api.queries.members import network_peers, network_service, servi
 from controller.brain.slices import finish
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.objects import (
-    Address,
     Block,
     Endpoint,
     Network,
     PreviousSpec,
     Service,
+    TaskAddress,
     TaskDetail,
     VirtualIp,
 )
@@ -40,7 +40,7 @@ def network(*, ingress: bool = False) -> Network:
 
 
 def test_services_are_told_with_address_and_living_tasks() -> None:
-    address = TaskDetail(addresses=(Address(network_id=NET, address="10.128.0.2/26"),))
+    address = TaskDetail(addresses=(TaskAddress(network_id=NET, address="10.128.0.2/26"),))
     state = build.state(
         nodes=build.nodes(2),
         services=[on_net("web", "10.128.255.254"), build.service("other")],

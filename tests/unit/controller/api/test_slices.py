@@ -176,4 +176,4 @@ def test_what_a_global_service_wants_is_counted_with_what_paused_nodes_keep() ->
     )
     (agent,) = state.services.values()
     assert views.desired_tasks(state, agent) == 3
-    assert len(views.wanted_slots(state, agent) or ()) == 3
+    assert len(views.desired_slots(state, agent) or ()) == 3

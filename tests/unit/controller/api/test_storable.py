@@ -25,11 +25,11 @@ from pyswarm_core.limits import (
     VALUE_BYTES_MAX,
 )
 from pyswarm_core.objects import (
-    Address,
     Block,
     Cluster,
     NodeDescription,
     Service,
+    TaskAddress,
     TaskDetail,
     TaskStatus,
     Version,
@@ -168,7 +168,7 @@ def test_a_status_is_cut_to_what_is_stored() -> None:
         message="\N{PILE OF POO}" * 10_000,
         error="e" * 10_000,
         addresses=tuple(
-            Address(network_id=NetworkId(network_id), address=address)
+            TaskAddress(network_id=NetworkId(network_id), address=address)
             for network_id, address in (
                 ("n", "10.0.0.1"),
                 ("n" * 10_000, "10.0.0.2"),
@@ -178,7 +178,7 @@ def test_a_status_is_cut_to_what_is_stored() -> None:
                 ("n", ""),
             )
         )
-        + (Address(network_id=NetworkId("n"), address="10.0.0.9"),) * 1000,
+        + (TaskAddress(network_id=NetworkId("n"), address="10.0.0.9"),) * 1000,
         ports=(PortConfig(target_port=1, host_ip="h" * 100_000), PortConfig(target_port=2)) * 500,
     )
     kept = bounded(TaskStatus(TaskId("t"), TaskState.RUNNING, hostile)).detail
@@ -190,7 +190,7 @@ def test_a_status_is_cut_to_what_is_stored() -> None:
 
 
 def test_an_honest_status_is_taken_as_it_is() -> None:
-    address = Address(network_id=NetworkId("n" * 25), address="10.0.0.1")
+    address = TaskAddress(network_id=NetworkId("n" * 25), address="10.0.0.1")
     status = TaskStatus(TaskId("t"), TaskState.RUNNING, TaskDetail(addresses=(address,), pid=7))
     assert bounded(status) is status
 

@@ -9,8 +9,9 @@ from msgspec.structs import replace
 
 from controller.api import streams
 from controller.api.streams import EventQuery, Send, follow_events, watch_service
-from pyswarm_core.decision import Note, Writes
+from pyswarm_core.decision import Writes
 from pyswarm_core.limits import EVENTS_TOLD, TOLD_AT_ONCE
+from pyswarm_core.views import Event
 from tests.fixtures import build
 from tests.fixtures.build import Numbered
 from tests.fixtures.desk import Desk, StoppedClock, Term
@@ -55,7 +56,7 @@ async def test_few_are_told_in_one_pass(follow: Follow, told: int) -> None:
     tasks += [asyncio.create_task(follow(term, passes.write)) for _ in range(FOLLOWERS)]
     for _ in range(200):
         await asyncio.sleep(0)
-    desk.events.record([Note("service.update", "web", "web")], build.NOW, 1)
+    desk.events.record([Event.of("service.update", "web", "web")], build.NOW, 1)
     desk.put(Writes(objects=(replace(web, spec=build.service("web", replicas=3).spec),)))
     async with asyncio.timeout(20):
         while passes.writes.total() < told * FOLLOWERS:  # noqa: ASYNC110  # nobody tells
@@ -85,7 +86,7 @@ async def test_few_events_are_held_against_filters_in_one_pass(
     tasks = [asyncio.create_task(work) for work in (passes.count(), *following)]
     for _ in range(100):
         await asyncio.sleep(0)
-    desk.events.record([Note("service.update", "web", "web")] * EVENTS_TOLD, build.NOW, 1)
+    desk.events.record([Event.of("service.update", "web", "web")] * EVENTS_TOLD, build.NOW, 1)
     for _ in range(20_000):
         await asyncio.sleep(0)
     for task in tasks:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from pyswarm_core.clock import SECOND
 from pyswarm_core.decision import Writes
-from pyswarm_core.indexes.tasks import is_wanted
+from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.limits import DECISION_COST, DECISION_NETWORKS, EXPLAINED_PER_SECOND, PLACING_COST
 from pyswarm_core.objects import Block, Service, Task
 from pyswarm_core.specs import EndpointSpec, PortConfig, PublishMode, ReplicatedMode
@@ -105,15 +105,15 @@ def _follow(events: list[tuple[str, Any]], shown: int, cost: int) -> None:
 def test_a_slot_waits_for_no_end_on_a_node_that_keeps_no_task(
     change: dict[str, Any], replicas: int | None
 ) -> None:
-    def wanted(generation: int) -> Service:
+    def desired(generation: int) -> Service:
         template = build.template(constraints=("node.labels.zone==a",), window=generation)
         return build.service("agent", replicas=replicas, spec=template)
 
     world = Leader(build.state(nodes=[build.node(n, labels={"zone": "a"}) for n in HOSTS[:2]]))
     for generation in (0, 20 * SECOND):
-        happen(world, "service", wanted(generation))
+        happen(world, "service", desired(generation))
         world.turns()
-    (ending,) = [task for task in world.state.tasks.values() if not is_wanted(task)]
+    (ending,) = [task for task in world.state.tasks.values() if not is_desired(task)]
     happen(world, "node", build.node(ending.node_id, **{"labels": {"zone": "a"}, **change}))
     world.turns()
     assert not world.missing()
@@ -151,7 +151,7 @@ def _leader(*services: Service, hosts: int = 1, subnet: str = "10.128.0.0/29") -
 
 
 def _placed(world: Leader, name: str) -> int:
-    return sum(task.node_id != "" for task in world.wanted(name))
+    return sum(task.node_id != "" for task in world.desired(name))
 
 
 def _needing(name: str, **needs: Any) -> Service:
@@ -178,7 +178,7 @@ FULL = {
 def test_what_a_task_gives_back_goes_to_who_waits_for_it(what: str) -> None:
     world = _leader(*FULL[what])
     assert _placed(world, "b") == 0
-    ending = world.wanted("a")[0]
+    ending = world.desired("a")[0]
     gone = replace(world.state.services[ending.service_id], removing=True)
     world.state.apply(Writes(objects=(gone,)))
     world.turns()
@@ -197,7 +197,7 @@ def test_a_block_that_is_given_back_goes_to_who_waits_for_addresses() -> None:
     world.put_node(build.node("n2", labels={"at": "2"}))
     world.turns()
     assert (_placed(world, "a"), _placed(world, "b")) == (1, 0)
-    ending = world.wanted("a")[0]
+    ending = world.desired("a")[0]
     gone = replace(world.state.services[ending.service_id], removing=True)
     world.state.apply(Writes(objects=(gone,)))
     world.turns()
@@ -211,12 +211,12 @@ def test_a_change_elsewhere_plans_none_of_a_thousand_services_that_wait() -> Non
     racks = [_needing(f"rack{n}", constraints=[f"node.labels.rack=={n}"]) for n in range(500)]
     huge = [build.service(f"huge{n}", spec=spec) for n in range(500)]
     world = _leader(build.service("web", replicas=3), *racks, *huge, hosts=3)
-    failed = world.wanted("web")[0]
+    failed = world.desired("web")[0]
     before = len(world.work)
     world.report(failed.node_id, failed, TaskState.FAILED)
     world.turns()
     assert [work.services for work in world.work[before:]] == [1]
-    assert [work.candidates for work in world.work[before:]] == [0]
+    assert [work.retried for work in world.work[before:]] == [0]
     assert [work.placings for work in world.work[before:]] == [1]
 
 

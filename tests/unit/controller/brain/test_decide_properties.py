@@ -194,13 +194,13 @@ def test_prop_it_converges_to_what_was_asked(
         if template.restart_policy.condition != "any" or template.restart_policy.max_attempts:
             continue
         if isinstance(found.spec.mode, ReplicatedMode):
-            assert len({task.slot for task in world.wanted(found.id)}) == found.spec.mode.replicas
-        assert all(t.spec_version >= found.template_version for t in world.wanted(found.id)) or any(
-            t.state is TaskState.PENDING for t in world.wanted(found.id)
-        )
+            assert len({task.slot for task in world.desired(found.id)}) == found.spec.mode.replicas
+        assert all(
+            t.spec_version >= found.template_version for t in world.desired(found.id)
+        ) or any(t.state is TaskState.PENDING for t in world.desired(found.id))
 
 
 def _shape(world: BrainWorld) -> dict[str, list[TaskState]]:
     return {
-        name: sorted(task.state for task in world.wanted(name)) for name in world.state.services
+        name: sorted(task.state for task in world.desired(name)) for name in world.state.services
     }

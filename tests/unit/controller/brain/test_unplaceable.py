@@ -44,7 +44,7 @@ def _change(world: Leader, *, replicas: int | None = None, memory: int | None = 
 
 
 def _states(world: Leader) -> dict[str, int]:
-    tasks = world.wanted(BIG)
+    tasks = world.desired(BIG)
     placed = sum(task.node_id != "" for task in tasks)
     return {"placed": placed, "pending": len(tasks) - placed}
 
@@ -53,7 +53,7 @@ def test_few_are_stored_and_then_nothing_is_left_to_decide() -> None:
     world = _leader(_big())
     assert len(world.work) == 1
     assert _states(world) == {"placed": 0, "pending": PENDING_SHOWN}
-    assert all("lack memory" in task.detail.message for task in world.wanted(BIG))
+    assert all("lack memory" in task.detail.message for task in world.desired(BIG))
     world.wait(300)
     assert sum(work.services for work in world.work) <= 2, "once more for its message at most"
 
@@ -67,13 +67,13 @@ def test_as_many_as_fit_are_made_and_the_rest_still_waits() -> None:
     summary = service_summary(world.state, world.state.services[BIG])
     assert summary.desired == MANY
     assert summary.unlisted == MANY - 80 - PENDING_SHOWN
-    slots = [task.slot for task in world.wanted(BIG)]
+    slots = [task.slot for task in world.desired(BIG)]
     assert sorted(slots) == list(range(1, 80 + PENDING_SHOWN + 1))
 
 
 def test_what_a_task_gives_back_is_filled_by_a_replica_that_had_no_task() -> None:
     world = _leader(_big(memory=1), build.service("other"))
-    ended = next(task for task in world.wanted(BIG) if task.node_id)
+    ended = next(task for task in world.desired(BIG) if task.node_id)
     world.report(ended.node_id, ended, TaskState.FAILED)
     world.turns()
     assert _states(world)["placed"] == 30
@@ -92,7 +92,7 @@ def test_an_update_that_fits_places_all_replicas() -> None:
     world = _leader(_big(replicas=200))
     _change(world, memory=0)
     assert _states(world) == {"placed": 200, "pending": 0}
-    assert {task.spec_version for task in world.wanted(BIG)} == {2}
+    assert {task.spec_version for task in world.desired(BIG)} == {2}
 
 
 def test_removed_it_is_gone_at_once() -> None:
@@ -129,7 +129,7 @@ def test_replacements_without_a_node_do_not_wake_the_leader() -> None:
     world = _leader(_big(replicas=30, memory=1))
     for node in list(world.state.nodes.values()):
         world.put_node(changed(node, availability=Availability.PAUSE))
-    for task in world.wanted(BIG):
+    for task in world.desired(BIG):
         world.report(task.node_id, task, TaskState.FAILED)
     world.turns()
     assert _states(world) == {"placed": 0, "pending": PENDING_SHOWN}
@@ -142,17 +142,17 @@ def test_replacements_without_a_node_do_not_wake_the_leader() -> None:
 def test_a_global_service_stores_few_waiting_tasks_and_places_on_whatever_node_can() -> None:
     hosts = PENDING_SHOWN + 30
     world = _leader(_big(replicas=None), hosts=hosts)
-    assert len(world.wanted(BIG)) == PENDING_SHOWN
-    shown = {task.node_id for task in world.wanted(BIG)}
+    assert len(world.desired(BIG)) == PENDING_SHOWN
+    shown = {task.node_id for task in world.desired(BIG)}
     hidden = sorted(node_id for node_id in world.state.nodes if node_id not in shown)[-1]
     assert service_summary(world.state, world.state.services[BIG]).unlisted == 30
     description = world.state.nodes[hidden].description
     larger = replace(description, resources=replace(description.resources, memory_bytes=200 * GIB))
     world.put_node(replace(world.state.nodes[hidden], description=larger))
     world.turns()
-    placed = [task for task in world.wanted(BIG) if task.state is TaskState.ASSIGNED]
+    placed = [task for task in world.desired(BIG) if task.state is TaskState.ASSIGNED]
     assert [task.node_id for task in placed] == [hidden]
-    assert len(world.wanted(BIG)) == PENDING_SHOWN + 1
+    assert len(world.desired(BIG)) == PENDING_SHOWN + 1
 
 
 def test_why_says_how_many_wait_for_which_reason() -> None:
@@ -164,9 +164,9 @@ def test_why_says_how_many_wait_for_which_reason() -> None:
 def test_events_tell_once_that_tasks_wait() -> None:
     world = Leader(build.state(nodes=build.nodes(1), services=[_big()]))
     first = world.everything()
-    assert [(note.kind, note.count) for note in first.notes] == [
+    assert [(event.kind, event.count) for event in first.events] == [
         ("task.create", PENDING_SHOWN),
         ("task.pending", MANY),
     ]
     world.turns()
-    assert world.everything().notes == ()
+    assert world.everything().events == ()

@@ -8,7 +8,7 @@ from pyswarm_core.api.v1 import dispatcher_pb2, objects_pb2
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.limits import DETAIL_LENGTH_MAX, FAULT_LENGTH_MAX, FAULTS_MAX
-from pyswarm_core.objects import Address, Block, NodeFault, TaskDetail, TaskStatus
+from pyswarm_core.objects import Block, NodeFault, TaskAddress, TaskDetail, TaskStatus
 from pyswarm_core.specs import EndpointSpec, PortConfig, PublishMode
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
@@ -37,7 +37,7 @@ def world(*ports: PortConfig) -> State:
 
 
 def told(
-    state: State, *addresses: Address, ports: tuple[PortConfig, ...] = ()
+    state: State, *addresses: TaskAddress, ports: tuple[PortConfig, ...] = ()
 ) -> tuple[TaskDetail, list[str]]:
     reports = Reports(state, NodeId("n1"))
     detail = TaskDetail(addresses=addresses, ports=ports, serving=True)
@@ -49,8 +49,8 @@ def told(
 
 def test_an_address_of_the_nodes_block_becomes_a_backend() -> None:
     state = world()
-    detail, refused = told(state, Address(NET, "10.128.0.5"))
-    assert detail.addresses == (Address(NET, "10.128.0.5"),)
+    detail, refused = told(state, TaskAddress(NET, "10.128.0.5"))
+    assert detail.addresses == (TaskAddress(NET, "10.128.0.5"),)
     assert not refused
     message = dispatcher_pb2.ServiceEndpoint.FromString(
         known(state).message((ServiceId("web"), NET)) or b""
@@ -61,23 +61,23 @@ def test_an_address_of_the_nodes_block_becomes_a_backend() -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        Address(NET, "10.128.0.70"),  # another node's block
-        Address(NET, "10.128.9.9"),  # nobody's
-        Address(NET, "192.0.2.1"),
-        Address(NET, "10.128.0.0"),
-        Address(NET, "10.128.0.63"),
-        Address(NET, "fd00::5"),
-        Address(NET, "10.128.0.5/16"),
-        Address(NET, "10.128.0.999"),
-        Address(NET, "10.128.0"),
-        Address(NET, "1.2.3.4.5.6.7"),
-        Address(NET, "\x1b[2J"),
-        Address(NET, ""),
-        Address(OTHER, "10.129.0.5"),  # a network that its service has not joined
-        Address(NetworkId("gone"), "10.128.0.5"),
+        TaskAddress(NET, "10.128.0.70"),  # another node's block
+        TaskAddress(NET, "10.128.9.9"),  # nobody's
+        TaskAddress(NET, "192.0.2.1"),
+        TaskAddress(NET, "10.128.0.0"),
+        TaskAddress(NET, "10.128.0.63"),
+        TaskAddress(NET, "fd00::5"),
+        TaskAddress(NET, "10.128.0.5/16"),
+        TaskAddress(NET, "10.128.0.999"),
+        TaskAddress(NET, "10.128.0"),
+        TaskAddress(NET, "1.2.3.4.5.6.7"),
+        TaskAddress(NET, "\x1b[2J"),
+        TaskAddress(NET, ""),
+        TaskAddress(OTHER, "10.129.0.5"),  # a network that its service has not joined
+        TaskAddress(NetworkId("gone"), "10.128.0.5"),
     ],
 )
-def test_an_address_that_the_task_cannot_have_is_left_out(address: Address) -> None:
+def test_an_address_that_the_task_cannot_have_is_left_out(address: TaskAddress) -> None:
     state = world()
     detail, refused = told(state, address)
     assert detail.addresses == ()
@@ -90,19 +90,19 @@ def test_a_network_whose_blocks_cannot_be_read_costs_its_addresses_alone() -> No
     state = world()
     torn = replace(state.networks[NET], blocks=(Block("nonsense", 1),))
     state.apply(Writes(objects=(torn,)))
-    detail, refused = told(state, Address(NET, "10.128.0.5"))
+    detail, refused = told(state, TaskAddress(NET, "10.128.0.5"))
     assert detail.addresses == ()
     assert len(refused) == 1
 
 
 def test_a_task_has_one_address_per_network() -> None:
-    detail, refused = told(world(), Address(NET, "10.128.0.5"), Address(NET, "10.128.0.6"))
-    assert detail.addresses == (Address(NET, "10.128.0.5"),)
+    detail, refused = told(world(), TaskAddress(NET, "10.128.0.5"), TaskAddress(NET, "10.128.0.6"))
+    assert detail.addresses == (TaskAddress(NET, "10.128.0.5"),)
     assert len(refused) == 1
 
 
 def test_the_hosts_own_bridge_is_nobody_elses() -> None:
-    bridge = Address(NetworkId("bridge"), "10.127.0.5")
+    bridge = TaskAddress(NetworkId("bridge"), "10.127.0.5")
     assert told(world(), bridge)[0].addresses == (bridge,)
 
 
@@ -158,7 +158,7 @@ def test_every_text_of_a_message_is_cleaned() -> None:
 
 def test_others_tasks_are_none_of_its_business() -> None:
     state = world()
-    detail = TaskDetail(addresses=(Address(NET, "10.128.0.70"),))
+    detail = TaskDetail(addresses=(TaskAddress(NET, "10.128.0.70"),))
     statuses = [TaskStatus(WEB, RUNNING, detail)]
     assert Reports(state, NodeId("n2")).checked(statuses) == statuses
     assert not state.observe(NodeId("n2"), statuses, build.NOW)

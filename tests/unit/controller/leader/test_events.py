@@ -2,17 +2,17 @@
 
 import asyncio
 
-from controller.leader.events import EventHistory, notes_of
+from controller.leader.events import EventHistory, events_of
 from pyswarm_core.clock import Instant
-from pyswarm_core.decision import Note, Writes
+from pyswarm_core.decision import Writes
 from pyswarm_core.kinds import NODE
 from pyswarm_core.limits import EVENTS_TOLD
 from pyswarm_core.views import Event
 from tests.fixtures import build
 
 
-def note(name: str) -> Note:
-    return Note("service.create", "id", name)
+def created(name: str) -> Event:
+    return Event.of("service.create", "id", name)
 
 
 async def take(log: EventHistory, count: int, *, from_start: bool = False) -> list[Event]:
@@ -27,34 +27,34 @@ async def take(log: EventHistory, count: int, *, from_start: bool = False) -> li
 
 async def test_an_event_says_what_happened_to_what() -> None:
     log = EventHistory()
-    log.record([note("web")], Instant(5), 9)
+    log.record([created("web")], Instant(5), 9)
     (event,) = log.kept()
     assert (event.type, event.action, event.name, event.revision) == ("service", "create", "web", 9)
 
 
 async def test_a_follower_gets_what_happens_from_now_on() -> None:
     log = EventHistory()
-    log.record([note("old")], Instant(1), 1)
+    log.record([created("old")], Instant(1), 1)
     following = asyncio.create_task(take(log, 2))
     await asyncio.sleep(0)
-    log.record([note("a"), note("b")], Instant(2), 2)
+    log.record([created("a"), created("b")], Instant(2), 2)
     assert [event.name for event in await following] == ["a", "b"]
 
 
 async def test_a_follower_from_the_start_gets_what_is_remembered_first() -> None:
     log = EventHistory()
     for at in (1, 2, 3):
-        log.record([note(str(at))], Instant(at), at)
+        log.record([created(str(at))], Instant(at), at)
     assert [event.name for event in await take(log, 3, from_start=True)] == ["1", "2", "3"]
 
 
 async def test_the_ring_is_bounded_and_a_slow_follower_learns_what_it_missed() -> None:
     log = EventHistory(kept=3)
     reader = log.follow(from_start=True)
-    log.record([note("0")], Instant(1), 1)
+    log.record([created("0")], Instant(1), 1)
     assert [event.name for event in await anext(reader)] == ["0"]
     for number in range(1, 8):
-        log.record([note(str(number))], Instant(1), 1)
+        log.record([created(str(number))], Instant(1), 1)
     assert len(log.kept()) == 3
     missed, *others = await anext(reader)
     assert (missed.type, missed.action, missed.count) == ("events", "missed", 4)
@@ -64,7 +64,7 @@ async def test_the_ring_is_bounded_and_a_slow_follower_learns_what_it_missed() -
 async def test_a_follower_is_told_of_few_events_at_once() -> None:
     log = EventHistory()
     reader = log.follow(from_start=True)
-    log.record([note(str(number)) for number in range(100)], Instant(1), 1)
+    log.record([created(str(number)) for number in range(100)], Instant(1), 1)
     assert [len(await anext(reader)) for _ in range(2)] == [EVENTS_TOLD, 100 - EVENTS_TOLD]
     assert EVENTS_TOLD == 64
 
@@ -75,7 +75,7 @@ def test_users_writes_are_told_against_the_state_before_them() -> None:
         objects=(build.network("net"), build.service("old"), build.service("new")),
         removed=(NODE.object_name(build.node("n1").id),),
     )
-    assert [(told.kind, told.name) for told in notes_of(state, writes)] == [
+    assert [(told.kind, told.name) for told in events_of(state, writes)] == [
         ("network.create", "net"),
         ("service.update", "old"),
         ("service.create", "new"),

@@ -6,10 +6,11 @@ from controller.brain.liveness.calibration import PATIENCE
 from controller.leader.node_watch import ANSWERS, NodeWatch
 from pyswarm_core.aio.echo import Asker, Done, NoEchoes
 from pyswarm_core.clock import MILLISECOND, SECOND, Instant
-from pyswarm_core.decision import Note, Writes
+from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NodeId
 from pyswarm_core.objects import Node
 from pyswarm_core.states import NodeState
+from pyswarm_core.views import Event
 from tests.fixtures import build
 from tests.fixtures.build import NOW
 
@@ -61,7 +62,7 @@ class Fleet:
         self.probes.append(node.id)
         return [ASKED]
 
-    def _changed(self, node: Node, note: Note) -> None:
+    def _changed(self, node: Node, event: Event) -> None:
         self.state.apply(Writes(objects=(node,)))
 
 

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from controller.brain.allocator.audit import audit
 from pyswarm_core.ids import NetworkId
-from pyswarm_core.objects import Address, Block, Endpoint, Network, Service, Task, VirtualIp
+from pyswarm_core.objects import Block, Endpoint, Network, Service, Task, TaskAddress, VirtualIp
 from pyswarm_core.objects import TaskDetail as Detail
 from pyswarm_core.states import TaskState
 from tests.fixtures import build
@@ -27,7 +27,7 @@ def with_vip(name: str, address: str) -> Service:
 def at(
     name: str, address: str, *, node: str = "n1", on: str = "net", state: str = "running"
 ) -> Task:
-    detail = Detail(addresses=(Address(network_id=NetworkId(on), address=address),))
+    detail = Detail(addresses=(TaskAddress(network_id=NetworkId(on), address=address),))
     return task(name, node=node, state=TaskState[state.upper()], detail=detail)
 
 

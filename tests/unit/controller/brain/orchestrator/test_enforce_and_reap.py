@@ -150,15 +150,15 @@ def _unfinished(count: int, where: str) -> list[Task]:
 
 
 def test_a_slot_whose_tasks_do_not_end_gets_no_further_ones() -> None:
-    def wanted(count: int) -> int:
+    def desired(count: int) -> int:
         tasks = _unfinished(count, "n1")
         state = build.state(nodes=nodes(2), services=[service("web")], tasks=tasks)
         world = BrainWorld(state)
         world.settle()
-        return len(world.wanted("web"))
+        return len(world.desired("web"))
 
-    assert wanted(UNFINISHED_MAX - 1) == 1
-    assert wanted(UNFINISHED_MAX) == 0
+    assert desired(UNFINISHED_MAX - 1) == 1
+    assert desired(UNFINISHED_MAX) == 0
 
 
 def test_nobody_waits_for_too_many_tasks_on_hosts_that_are_down() -> None:
@@ -169,7 +169,7 @@ def test_nobody_waits_for_too_many_tasks_on_hosts_that_are_down() -> None:
     )
     world = BrainWorld(state)
     world.settle()
-    assert [one.node_id for one in world.wanted("web")] == ["n2"]
+    assert [one.node_id for one in world.desired("web")] == ["n2"]
     orphans = [one.id for one in state.tasks.values() if one.state is TaskState.ORPHANED]
     assert orphans == ["old0"]
 

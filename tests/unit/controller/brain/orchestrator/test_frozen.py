@@ -37,7 +37,7 @@ def test_a_frozen_task_alone_fills_no_slot() -> None:
     (made,) = world.decide(dirty("web")).writes.tasks
     assert (made.slot, made.desired_state) == (1, TaskState.RUNNING)
     world.converge()
-    assert [(t.slot, t.state) for t in world.wanted("web")] == [(1, TaskState.RUNNING)]
+    assert [(t.slot, t.state) for t in world.desired("web")] == [(1, TaskState.RUNNING)]
     assert world.state.tasks[_frozen().id].desired_state is FROZEN
 
 

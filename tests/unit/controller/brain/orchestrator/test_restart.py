@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from pyswarm_core.clock import SECOND, Instant
-from pyswarm_core.decision import NoteKind
+from pyswarm_core.decision import EventKind
 from pyswarm_core.objects import Task
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState
@@ -134,7 +134,7 @@ def test_restarts_within_a_window_are_counted_without_the_tasks_that_ended() -> 
     world.settle()
     for _ in range(20):
         world.now = Instant(world.now + SECOND)
-        for held in world.wanted("web"):
+        for held in world.desired("web"):
             world.report("n1", held, FAILED)
         world.settle()
         assert len(state.tasks) <= 2
@@ -150,10 +150,10 @@ def test_only_restarts_within_the_window_are_remembered() -> None:
     world.settle()
     for _ in range(12):
         world.now = Instant(world.now + 4 * SECOND)
-        (held,) = world.wanted("web")
+        (held,) = world.desired("web")
         world.report("n1", held, FAILED)
         world.settle()
-    (running,) = world.wanted("web")
+    (running,) = world.desired("web")
     assert running.restarts == 12
     assert [world.now - at for at in running.restarted_at] == [8 * SECOND, 4 * SECOND, 0]
 
@@ -174,5 +174,5 @@ def test_a_task_that_moves_takes_the_count_with_it() -> None:
 def test_a_replacement_is_told() -> None:
     failed = task("web.1", node="n1", state=TaskState.FAILED)
     state = build.state(nodes=nodes(1), services=[service("web")], tasks=[failed])
-    notes = BrainWorld(state).decide(dirty("web")).notes
-    assert [note.count for note in notes if note.kind is NoteKind.TASK_REPLACED] == [1]
+    events = BrainWorld(state).decide(dirty("web")).events
+    assert [event.count for event in events if event.kind == EventKind.TASK_REPLACED] == [1]

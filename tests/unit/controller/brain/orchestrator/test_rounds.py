@@ -12,7 +12,7 @@ from controller.brain.placing import demand_of
 from pyswarm_core.clock import MINUTE, SECOND, Instant
 from pyswarm_core.decision import Cursor, Writes
 from pyswarm_core.ids import NodeId, ServiceId
-from pyswarm_core.indexes.tasks import is_wanted
+from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.kinds import NODE
 from pyswarm_core.limits import (
     DECISION_COST,
@@ -57,9 +57,9 @@ def _service(replicas: int | None) -> Service:
     return build.service("web", replicas=replicas, spec=build.template(max_attempts=0))
 
 
-def _report(world: Leader, state: TaskState, *, wanted: bool = True) -> None:
+def _report(world: Leader, state: TaskState, *, desired: bool = True) -> None:
     for task in list(world.state.tasks.values()):
-        if task.node_id and is_wanted(task) is wanted and not is_terminal(task.state):
+        if task.node_id and is_desired(task) is desired and not is_terminal(task.state):
             world.report(task.node_id, task, state)
 
 
@@ -81,7 +81,7 @@ def _scaled(world: Leader, replicas: int) -> None:
 
 
 def _slots(world: Leader) -> int:
-    return len({task.slot for task in world.state.tasks.values() if is_wanted(task)})
+    return len({task.slot for task in world.state.tasks.values() if is_desired(task)})
 
 
 def test_no_decision_about_a_huge_service_costs_more_than_its_bound() -> None:
@@ -97,11 +97,11 @@ def test_no_decision_about_a_huge_service_costs_more_than_its_bound() -> None:
     world.turns()
     _scaled(world, HUGE // 2)
     assert _slots(world) == HUGE // 2
-    _report(world, TaskState.SHUTDOWN, wanted=False)
+    _report(world, TaskState.SHUTDOWN, desired=False)
     world.turns()
     _change(world, removing=True)
     assert _slots(world) == 0
-    _report(world, TaskState.SHUTDOWN, wanted=False)
+    _report(world, TaskState.SHUTDOWN, desired=False)
     world.turns()
     assert not world.state.tasks
     assert not world.state.services
@@ -170,8 +170,8 @@ def test_an_update_heeds_what_every_part_of_a_round_saw(*, blocked: bool) -> Non
     world.agenda.add_services(world.state.services)
     world.turns()
     assert len(world.work) > 1, "the round takes several decisions"
-    stopped = [t.slot for t in world.wanted("web") if t.desired_state is TaskState.SHUTDOWN]
-    outdated = [t for t in world.wanted("web") if t.spec_version == 1]
+    stopped = [t.slot for t in world.desired("web") if t.desired_state is TaskState.SHUTDOWN]
+    outdated = [t for t in world.desired("web") if t.spec_version == 1]
     assert not stopped
     assert len(outdated) == (88 if blocked else 87)
 
@@ -238,7 +238,7 @@ def test_tasks_are_moved_off_drained_nodes_in_parts() -> None:
     for host in list(world.state.nodes.values())[:3]:
         world.state.apply(Writes(objects=(changed(host, availability=Availability.DRAIN),)))
     world.turns()
-    assert {task.node_id for task in world.wanted("web")} == {"n4"}
+    assert {task.node_id for task in world.desired("web")} == {"n4"}
     assert max(work.slots for work in world.work[before:]) <= FEW + 1_000
     assert max(work.cost for work in world.work[before:]) <= DECISION_COST + ONE_SLOT
 
@@ -267,7 +267,7 @@ def test_constraints_that_change_move_tasks_in_parts() -> None:
         "web", replicas=4 * FEW, spec=build.template(constraints=["node.labels.disk==ssd"])
     ).spec
     _change(world, spec=spec)
-    assert {task.node_id for task in world.wanted("web")} == {host.id}
+    assert {task.node_id for task in world.desired("web")} == {host.id}
     assert max(work.cost for work in world.work[before:]) <= DECISION_COST + ONE_SLOT
 
 
@@ -278,12 +278,12 @@ def test_few_tasks_of_a_service_that_is_decided_in_parts_wait() -> None:
     for host in list(world.state.nodes.values()):
         world.put_node(changed(host, state=NodeState.DOWN))
     world.turns()
-    waiting = [task for task in world.wanted("web") if task.state is TaskState.PENDING]
+    waiting = [task for task in world.desired("web") if task.state is TaskState.PENDING]
     assert len(waiting) == PENDING_SHOWN
     for host in list(world.state.nodes.values()):
         world.put_node(changed(host, state=NodeState.READY))
     world.turns()
-    assert len([t for t in world.wanted("web") if t.state is TaskState.ASSIGNED]) == HUGE
+    assert len([t for t in world.desired("web") if t.state is TaskState.ASSIGNED]) == HUGE
 
 
 def test_history_of_a_bounded_number_of_slots_is_searched_for_failures() -> None:
@@ -343,10 +343,10 @@ def test_slots_with_too_many_tasks_on_their_way_out_do_not_keep_a_decision_busy(
     world.turns()
     assert len(world.work) < 10
     _scaled(world, 3)
-    assert not world.wanted("web"), "their slots get no other tasks"
+    assert not world.desired("web"), "their slots get no other tasks"
     world.report("n1", tasks[0], TaskState.SHUTDOWN)
     world.turns()
-    assert not world.wanted("web"), "as many slots as are wanted are crowded still"
+    assert not world.desired("web"), "as many slots as are wanted are crowded still"
 
 
 def test_a_small_service_does_not_wait_for_the_round_of_a_huge_one() -> None:
@@ -361,7 +361,7 @@ def test_a_small_service_does_not_wait_for_the_round_of_a_huge_one() -> None:
         dirty = world.agenda.take(world.state)
         world.agenda.follow_up(dirty, decision := world.decide(dirty))
         world.followed.decided(decision.writes)
-    assert world.wanted("z")
+    assert world.desired("z")
 
 
 def test_a_node_that_changed_does_not_wait_for_a_huge_service() -> None:
@@ -378,7 +378,7 @@ def test_replicas_that_are_wanted_again_take_the_lowest_slots() -> None:
     world.turns()
     _scaled(world, 0)
     _scaled(world, 2_000)
-    assert sorted(task.slot for task in world.wanted("web")) == list(range(1, 2_001))
+    assert sorted(task.slot for task in world.desired("web")) == list(range(1, 2_001))
 
 
 def test_a_task_on_a_node_that_is_gone_is_replaced_by_a_new_leader() -> None:

@@ -4,8 +4,8 @@ import pytest
 from msgspec.structs import replace
 
 from pyswarm_core.clock import SECOND, Instant
-from pyswarm_core.decision import NoteKind
-from pyswarm_core.indexes.tasks import is_wanted
+from pyswarm_core.decision import EventKind
+from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.objects import PreviousSpec, Task
 from pyswarm_core.specs import UpdateOrder
 from pyswarm_core.states import NodeState, TaskState
@@ -38,8 +38,8 @@ def _running(slot: int, version: int, name: str = "", **fields: int) -> Task:
     )
 
 
-def _wanted(world: BrainWorld) -> list[tuple[int, int]]:
-    return sorted((t.slot, t.spec_version) for t in world.wanted("web"))
+def _desired(world: BrainWorld) -> list[tuple[int, int]]:
+    return sorted((t.slot, t.spec_version) for t in world.desired("web"))
 
 
 def test_a_new_task_is_made_beside_the_first_outdated_one() -> None:
@@ -47,11 +47,11 @@ def test_a_new_task_is_made_beside_the_first_outdated_one() -> None:
     decision = world.decide(dirty("web"))
     (new,) = decision.writes.tasks
     assert (new.slot, new.spec_version, new.state) == (1, 2, TaskState.ASSIGNED)
-    assert [note.reason for note in decision.notes if note.kind is NoteKind.TASK_REPLACED] == [
+    assert [event.reason for event in decision.events if event.kind == EventKind.TASK_REPLACED] == [
         "outdated"
     ]
     world.settle(dirty("web"))
-    assert _wanted(world) == [(1, 1), (1, 2), (2, 1), (3, 1)]
+    assert _desired(world) == [(1, 1), (1, 2), (2, 1), (3, 1)]
 
 
 def test_the_outdated_task_ends_once_the_new_one_runs() -> None:
@@ -66,10 +66,10 @@ def test_the_outdated_task_ends_once_the_new_one_runs() -> None:
 def test_no_more_than_one_slot_is_under_way() -> None:
     world = _world(_running(1, 1, "old"), _running(1, 2, "new"), _running(2, 1), _running(3, 1))
     world.settle(dirty("web"))
-    assert _wanted(world) == [(1, 2), (2, 1), (3, 1)]
+    assert _desired(world) == [(1, 2), (2, 1), (3, 1)]
     world.now = Instant(NOW + 5 * SECOND)
     world.settle(dirty("web"))
-    assert _wanted(world) == [(1, 2), (2, 1), (2, 2), (3, 1)]
+    assert _desired(world) == [(1, 2), (2, 1), (2, 2), (3, 1)]
 
 
 @pytest.mark.parametrize("replicas", [3, None], ids=["replicated", "global"])
@@ -79,13 +79,13 @@ def test_an_update_reaches_every_slot_and_no_replica_is_missing_meanwhile(
     world = _world(*(_running(slot, 1) for slot in (1, 2, 3)), replicas=replicas)
     for _ in range(100):
         world.settle()
-        running = [t for t in world.wanted("web") if t.state is R]
+        running = [t for t in world.desired("web") if t.state is R]
         assert sorted({t.slot for t in running}) == [1, 2, 3]
-        assert len(world.wanted("web")) <= 4
+        assert len(world.desired("web")) <= 4
         for found in list(world.state.tasks.values()):
             world.advance(found)
         world.now = Instant(world.now + SECOND)
-    assert _wanted(world) == [(1, 2), (2, 2), (3, 2)]
+    assert _desired(world) == [(1, 2), (2, 2), (3, 2)]
 
 
 def test_a_failing_template_takes_no_replica_down_and_is_restarted_as_its_policy_says() -> None:
@@ -98,7 +98,7 @@ def test_a_failing_template_takes_no_replica_down_and_is_restarted_as_its_policy
             else:
                 world.advance(found)
         world.now = Instant(world.now + SECOND)
-    old = [t for t in world.wanted("web") if t.spec_version == 1]
+    old = [t for t in world.desired("web") if t.spec_version == 1]
     assert [(t.slot, t.state) for t in old] == [(1, R), (2, R), (3, R)]
     made = [t for t in world.state.tasks.values() if t.spec_version == 2]
     assert {t.slot for t in made} == {1}
@@ -110,7 +110,7 @@ def test_an_outdated_task_that_ends_meanwhile_is_not_replaced() -> None:
     world = _world(_running(1, 1, "old"), starting, _running(2, 1), _running(3, 1))
     world.report("n1", world.state.tasks[task("web.1", task_id="old").id], TaskState.FAILED)
     world.settle(dirty("web"))
-    assert _wanted(world) == [(1, 2), (2, 1), (3, 1)]
+    assert _desired(world) == [(1, 2), (2, 1), (3, 1)]
 
 
 def test_an_outdated_task_on_a_lost_node_is_left_to_the_new_one() -> None:
@@ -118,14 +118,14 @@ def test_an_outdated_task_on_a_lost_node_is_left_to_the_new_one() -> None:
     world = _world(_running(1, 1, "old"), new, _running(2, 1), _running(3, 1))
     world.put_node(build.node("n1", state=NodeState.DOWN))
     world.settle(dirty(nodes=["n1"]))
-    assert _wanted(world) == [(1, 2), (2, 1), (3, 1)]
+    assert _desired(world) == [(1, 2), (2, 1), (3, 1)]
 
 
 def test_a_new_task_that_no_node_can_take_waits_and_the_outdated_one_runs_on() -> None:
     world = _world(*(_running(slot, 1) for slot in (1, 2, 3)), memory=100)
     world.converge()
-    assert _wanted(world) == [(1, 1), (1, 2), (2, 1), (3, 1)]
-    (waiting,) = (t for t in world.wanted("web") if t.spec_version == 2)
+    assert _desired(world) == [(1, 1), (1, 2), (2, 1), (3, 1)]
+    (waiting,) = (t for t in world.desired("web") if t.spec_version == 2)
     assert waiting.state is TaskState.PENDING
 
 
@@ -134,7 +134,7 @@ def test_of_two_outdated_tasks_the_one_that_runs_goes_on() -> None:
     starting = replace(_running(1, 1, "later"), state=TaskState.STARTING, created_at=NOW)
     world = _world(_running(1, 1, "first"), starting, _running(2, 1), _running(3, 1))
     world.settle(dirty("web"))
-    slot = [t for t in world.wanted("web") if t.slot == 1]
+    slot = [t for t in world.desired("web") if t.slot == 1]
     assert [(t.id, t.spec_version) for t in slot if t.spec_version == 1] == [("first", 1)]
     assert [t.state for t in slot if t.spec_version == 2] == [TaskState.ASSIGNED]
 
@@ -144,25 +144,25 @@ def test_a_slot_that_is_given_up_loses_both() -> None:
     tasks = [_running(1, 2), _running(2, 2), _running(3, 1, "old"), starting]
     world = _world(*tasks, replicas=2)
     world.settle(dirty("web"))
-    assert _wanted(world) == [(1, 2), (2, 2)]
+    assert _desired(world) == [(1, 2), (2, 2)]
 
 
 def test_a_new_task_that_completes_ends_the_update_of_its_slot() -> None:
     done = replace(_running(1, 2, "new"), state=TaskState.COMPLETE)
     world = _world(_running(1, 1, "old"), done, replicas=1, condition="none")
     world.settle(dirty("web"))
-    assert _wanted(world) == []
+    assert _desired(world) == []
 
 
 def test_a_new_task_that_fails_for_good_leaves_the_outdated_one() -> None:
     failed = replace(_running(1, 2, "new"), state=TaskState.FAILED)
     world = _world(_running(1, 1, "old"), failed, replicas=1, condition="none")
     world.settle(dirty("web"))
-    assert _wanted(world) == [(1, 1)]
+    assert _desired(world) == [(1, 1)]
 
 
 def test_stop_first_never_has_two() -> None:
     world = _world(_running(1, 1, "old"), _running(1, 2, "new"), _running(2, 1), _running(3, 1))
     world.order = UpdateOrder.STOP_FIRST
-    ended = [t.id for t in world.decide(dirty("web")).writes.tasks if not is_wanted(t)]
+    ended = [t.id for t in world.decide(dirty("web")).writes.tasks if not is_desired(t)]
     assert ended == ["old"]

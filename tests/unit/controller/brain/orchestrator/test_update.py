@@ -6,9 +6,9 @@ import pytest
 from msgspec.structs import replace
 
 from pyswarm_core.clock import SECOND, Instant
-from pyswarm_core.decision import NoteKind
+from pyswarm_core.decision import EventKind
 from pyswarm_core.ids import ServiceId
-from pyswarm_core.indexes.tasks import is_wanted
+from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.objects import PreviousSpec, Task
 from pyswarm_core.states import NodeState, TaskState
 from tests.fixtures import build
@@ -93,7 +93,7 @@ def test_a_failing_template_takes_down_one_slot_and_no_more() -> None:
             else:
                 world.advance(found)
         world.now = Instant(world.now + SECOND)
-    old = [t for t in world.wanted("web") if t.spec_version == 1]
+    old = [t for t in world.desired("web") if t.spec_version == 1]
     assert [(t.slot, t.state) for t in old] == [(2, TaskState.RUNNING), (3, TaskState.RUNNING)]
 
 
@@ -107,11 +107,11 @@ def test_update_reaches_every_slot_and_never_stops_two() -> None:
     for _ in range(100):
         world.settle()
         tasks = world.state.tasks.values()
-        assert sum(is_wanted(t) and t.state is TaskState.RUNNING for t in tasks) >= 2
+        assert sum(is_desired(t) and t.state is TaskState.RUNNING for t in tasks) >= 2
         for found in list(tasks):
             world.advance(found)
         world.now = Instant(world.now + SECOND)
-    assert [(t.slot, t.spec_version) for t in world.wanted("web")] == [(1, 2), (2, 2), (3, 2)]
+    assert [(t.slot, t.spec_version) for t in world.desired("web")] == [(1, 2), (2, 2), (3, 2)]
 
 
 def test_slot_whose_outdated_task_is_stopping_is_filled_when_its_node_goes_down() -> None:
@@ -119,11 +119,11 @@ def test_slot_whose_outdated_task_is_stopping_is_filled_when_its_node_goes_down(
     world = _world(stopping, _running(2, 1), _running(3, 1))
     world.put_node(build.node("n1", state=NodeState.DOWN))
     written = world.decide(dirty(nodes=["n1"])).writes.tasks
-    assert [(t.slot, t.spec_version) for t in written if is_wanted(t)] == [(1, 2)]
+    assert [(t.slot, t.spec_version) for t in written if is_desired(t)] == [(1, 2)]
 
 
 def test_what_replaces_an_outdated_task_that_ended_is_told_as_a_replacement() -> None:
     world = _world(_running(1, 1), replicas=1)
     world.report("n1", _running(1, 1), TaskState.FAILED)
-    notes = world.decide(dirty("web")).notes
-    assert [note.count for note in notes if note.kind is NoteKind.TASK_REPLACED] == [1]
+    events = world.decide(dirty("web")).events
+    assert [event.count for event in events if event.kind == EventKind.TASK_REPLACED] == [1]

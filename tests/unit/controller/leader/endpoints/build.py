@@ -7,7 +7,7 @@ from controller.leader.endpoints.sets import Endpoints
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
-from pyswarm_core.objects import Address, Network, Task, TaskDetail
+from pyswarm_core.objects import Network, Task, TaskAddress, TaskDetail
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
 from tests.fixtures import build
@@ -31,7 +31,7 @@ def backend(
     network: NetworkId = NET,
 ) -> Task:
     """Slot n has the address 10.128.0.n."""
-    address = Address(network_id=network, address=f"10.128.0.{name.rpartition('.')[2]}")
+    address = TaskAddress(network_id=network, address=f"10.128.0.{name.rpartition('.')[2]}")
     return build.task(
         name,
         node=node,

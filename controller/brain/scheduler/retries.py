@@ -16,7 +16,7 @@ from controller.brain.scheduler.ledger import Ledger
 from pyswarm_core.decision import Dirty
 from pyswarm_core.ids import NetworkId, ServiceId
 from pyswarm_core.indexes.nodes import BoolColumn, IntColumn
-from pyswarm_core.indexes.tasks import footprint_of, is_wanted
+from pyswarm_core.indexes.tasks import footprint_of, is_desired
 from pyswarm_core.objects import Service
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from controller.brain.allocator.blocks import Blocks
 
 
-class Candidates:
-    """The waiting services that may be helped by what is dirty.
+class Retries:
+    """The waiting services that what is dirty may help: they are planned again.
 
     `ledger` and `blocks_of` say what is left while the decision goes on.
     """
@@ -131,6 +131,6 @@ class Candidates:
         held = self._on_row.get(row)
         if held is None:
             tasks = self._state.tasks_of_node(self._state.node_table.ids[row]).values()
-            placed = [t for t in tasks if is_wanted(t) and t.state >= TaskState.ASSIGNED]
+            placed = [t for t in tasks if is_desired(t) and t.state >= TaskState.ASSIGNED]
             held = self._on_row[row] = Counter(task.service_id for task in placed)
         return held[service.id] < most
