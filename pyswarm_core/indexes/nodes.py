@@ -41,7 +41,7 @@ _COLUMNS = (
     "reserved_memory",
     "active_tasks",
     "max_tasks",
-    "wanted_tasks",
+    "desired_tasks",
     "freed_at",
     "opened_at",
     "lacks_esp",

@@ -57,7 +57,7 @@ def indexes(state: State) -> dict[str, Any]:
     """All that is maintained of tasks; of orders only that of a slot's tasks counts."""
     groups = {one: state.tasks_of_service(one) for one in (A, B)}
     table = state.node_table
-    columns = ("wanted_tasks", "active_tasks", "reserved_cpus", "reserved_memory")
+    columns = ("desired_tasks", "active_tasks", "reserved_cpus", "reserved_memory")
     return {
         "tasks": state.tasks,
         "in state": state.tasks_in_state,
