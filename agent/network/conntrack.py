@@ -1,10 +1,8 @@
-"""ctnetlink as bytes: UDP flows and attempts to connect, as they are read and forgotten. PURE.
+"""ctnetlink as bytes: UDP flows, as they are read and forgotten. PURE.
 
 A UDP flow keeps the task that its first datagram was given, for as long as it is used; nothing else
-would ever move it. An attempt to connect by TCP keeps the task for two minutes: the client's
-repetitions go there, and so does another attempt from the same port. Numbers are those of
-<linux/netfilter/nfnetlink_conntrack.h>. Invariant: no TCP connection that was answered is touched.
-A family is AF_INET or AF_INET6.
+would ever move it. Numbers are those of <linux/netfilter/nfnetlink_conntrack.h>. Invariant: every
+request names UDP, so no connection of TCP is ever touched. A family is AF_INET or AF_INET6.
 """
 
 import struct
@@ -17,12 +15,11 @@ _GET, _DELETE = 1 << 8 | 1, 1 << 8 | 2
 _NESTED = 0x8000
 _ORIGINAL, _REPLY, _FILTER = 1, 2, 25
 _BY_SOURCE, _BY_DESTINATION, _BY_PROTOCOL, _BY_TARGET_PORT = 1 << 0, 1 << 1, 1 << 3, 1 << 5
-_UDP, _TCP = bytes((17,)), bytes((6,))
-_STATUS, _SEEN_REPLY = 3, 1 << 1
+_UDP = bytes((17,))
 
 
 class Flow(msgspec.Struct, frozen=True):
-    """Where a flow's first packet was sent, and who answers, addresses packed."""
+    """Where a UDP flow's first datagram was sent, and who answers, addresses packed."""
 
     address: bytes
     port: int
@@ -31,13 +28,13 @@ class Flow(msgspec.Struct, frozen=True):
     """Its name, as the kernel wrote it."""
 
 
-def dump(family: int, *, address: bytes = b"", port: int = 0, tcp: bool = False) -> bytes:
-    """Ask for the flows of UDP, or of TCP, to an address, or to a port, or for all.
+def dump(family: int, *, address: bytes = b"", port: int = 0) -> bytes:
+    """Ask for the UDP flows to an address, or to a port, or for all.
 
     The answer may name others: a kernel before 5.8 does not filter, and none does by an address of
     IPv6 (its filter lets through just those that it should not).
     """
-    protocol, flags, to = attribute(1, _TCP if tcp else _UDP), _BY_PROTOCOL, b""
+    protocol, flags, to = attribute(1, _UDP), _BY_PROTOCOL, b""
     if port:
         protocol, flags = protocol + attribute(3, port.to_bytes(2)), flags | _BY_TARGET_PORT
     if address and family != AF_INET6:
@@ -46,12 +43,11 @@ def dump(family: int, *, address: bytes = b"", port: int = 0, tcp: bool = False)
 
 
 def read(body: bytes) -> Flow | None:
-    """A dumped flow; None if it is neither UDP nor an attempt to connect that nobody answered."""
+    """A dumped flow; None if it is not UDP."""
     found = attributes(body, 4)
     original, reply = (attributes(found.get(kind, b""), 0) for kind in (_ORIGINAL, _REPLY))
     protocol = attributes(original.get(2, b""), 0)
-    is_answered = int.from_bytes(found.get(_STATUS, b"")) & _SEEN_REPLY
-    if protocol.get(1) != _UDP and (protocol.get(1) != _TCP or is_answered):
+    if protocol.get(1) != _UDP:
         return None
     to, source = attributes(original.get(1, b""), 0), attributes(reply.get(1, b""), 0)
     return Flow(

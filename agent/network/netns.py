@@ -24,6 +24,11 @@ _HALF_CLOSED_S = b"10800"
 """A connection that one side has closed may stay idle for longer than the kernel's minute, at least
 until the other side's keepalive (every two hours) speaks.
 """
+_UNANSWERED = "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_syn_sent"
+_UNANSWERED_S = b"1"
+"""A program repeats its first packet after a second (RFC 6298, 2.1). By then the attempt to connect
+to a virtual address is forgotten, and the repetition goes to a backend drawn anew.
+"""
 # os.unshare and os.setns only came with Python 3.12.
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -76,6 +81,7 @@ class Namespaces:
             disabled = b"0" if six else b"1"
             _write("/proc/sys/net/ipv6/conf/default/disable_ipv6", disabled)
             _write(_HALF_CLOSED, _HALF_CLOSED_S)
+            _write(_UNANSWERED, _UNANSWERED_S)
             inside = Netlink()
         with inside:
             try:

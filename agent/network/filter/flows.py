@@ -1,10 +1,8 @@
-"""Forgets UDP flows, and attempts to connect that nobody answered, to tasks that may no longer
-receive them. SHELL; in pool threads.
+"""Forgets UDP flows to tasks that may no longer receive them. SHELL; in pool threads.
 
-A UDP flow keeps the task that its first datagram was given, for as long as it is used, and an
-attempt to connect keeps it for two minutes: a client that repeats its first packet would wait for a
-host that is known to be lost. Invariant: only flows to a port that we publish are looked at, and of
-these only those that a task of our networks answers are dropped.
+A UDP flow keeps the task that its first datagram was given, for as long as it is used; nothing else
+would ever move it. Invariant: only flows to a port that we publish are looked at, and of these only
+those that a task of our networks answers are dropped.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -21,28 +19,26 @@ from pyswarm_core.addresses import address6
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.specs import Protocol
 
-Port = tuple[Protocol, int]
-Backends = Mapping[Port, frozenset[str]]
-_FORGOTTEN = (Protocol.TCP, Protocol.UDP)
+Backends = Mapping[int, frozenset[str]]
 
 
-def backends_of(
+def udp_backends(
     overlays: Mapping[NetworkId, OverlayWanted],
     endpoints: Collection[EndpointWanted],
     published: Sequence[Published],
 ) -> Backends:
-    """Published ports and the addresses that they may be forwarded to."""
-    found: dict[Port, set[str]] = {}
+    """Published UDP ports and the addresses that they may be forwarded to."""
+    found: dict[int, set[str]] = {}
     for endpoint in endpoints:
         for port in endpoint.ports:
-            if port.protocol in _FORGOTTEN:
-                to = found.setdefault((port.protocol, port.published_port), set())
+            if port.protocol is Protocol.UDP:
+                to = found.setdefault(port.published_port, set())
                 overlay = overlays.get(endpoint.network_id)
                 to.update(*(_both(overlay, backend.address) for backend in endpoint.backends))
     for task in published:
         for port in task.ports:
-            if port.protocol in _FORGOTTEN:
-                to = found.setdefault((port.protocol, port.published_port), set())
+            if port.protocol is Protocol.UDP:
+                to = found.setdefault(port.published_port, set())
                 to.update(_both(overlays.get(task.network_id), task.address))
     return {port: frozenset(addresses) for port, addresses in found.items()}
 
@@ -58,7 +54,7 @@ def forget_stale(before: Backends, after: Backends, overlays: Collection[Overlay
 
     Raises NetworkFailed.
     """
-    ports = [port for port in sorted({*before, *after}) if _may_be_stale(port, before, after)]
+    ports = [p for p in sorted({*before, *after}) if before.get(p) != after.get(p)]
     subnets = [ip_network(text) for o in overlays for text in (o.subnet, o.subnet6) if text]
     if not ports or not subnets:
         return
@@ -69,26 +65,17 @@ def forget_stale(before: Backends, after: Backends, overlays: Collection[Overlay
                 _forget(kernel, family, port, after.get(port, frozenset()), subnets)
 
 
-def _may_be_stale(port: Port, before: Backends, after: Backends) -> bool:
-    """Whether flows to the port may go to a backend that left. Those of UDP may last for ever: an
-    agent that just began, and knows of no backend that left, looks for them too.
-    """
-    old, new = before.get(port, frozenset()), after.get(port, frozenset())
-    return old != new if port[0] is Protocol.UDP else bool(old - new)
-
-
 def _forget(
     kernel: Netlink,
     family: int,
-    port: Port,
+    port: int,
     allowed: frozenset[str],
     subnets: Sequence[IPv4Network | IPv6Network],
 ) -> None:
     stale = []
-    protocol, number = port
-    for body in kernel.dump(conntrack.dump(family, port=number, tcp=protocol is Protocol.TCP)):
+    for body in kernel.dump(conntrack.dump(family, port=port)):
         flow = conntrack.read(body)
-        if flow is None or flow.port != number or not flow.answers:
+        if flow is None or flow.port != port or not flow.answers:
             continue
         address = ip_address(flow.answers)
         if str(address) not in allowed and any(address in subnet for subnet in subnets):

@@ -19,10 +19,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from agent.network.base import DesiredEndpoint, DesiredOverlay, Published, Underlay
 from agent.network.encryption.ipsec import is_encrypted
 from agent.network.filter.published import (
+    FORGET_SOON,
     NOT_LOOPBACK6,
     PORT_CHAINS,
     REFUSED,
     SCOPES,
+    UNANSWERED,
+    UNANSWERED_TIMEOUT,
     Ports,
     Scope,
     ports,
@@ -81,6 +84,7 @@ def host_table(
         | _forwarding_chains(names)
         | _tunnel_chains(names, frames, meshed=bool(meshed)),
         counters=(SPOOFED, PLAINTEXT),
+        objects={UNANSWERED: UNANSWERED_TIMEOUT},
     )
 
 
@@ -96,9 +100,9 @@ def part_of(
 
 def optional_units(table: Table) -> list[Unit]:
     """What the table can do without, should nft refuse it: what forwards to other hosts and to
-    published ports, and conntrack zones. Whatever keeps networks apart it cannot.
+    published ports, conntrack zones and timeouts. Whatever keeps networks apart it cannot.
     """
-    return units(table, _OPTIONAL, (PORT_CHAINS, ENTRY_ZONE))
+    return units(table, _OPTIONAL, (PORT_CHAINS, ENTRY_ZONE, UNANSWERED))
 
 
 def _frames(encrypted: Sequence[DesiredOverlay], data_path_port: int) -> str:
@@ -244,6 +248,7 @@ def _published(forwarded: Ports) -> dict[str, Chain]:
             ),
             *(f"{_port_of(s)} vmap @mesh{s.suffix}" for s in SCOPES),
         )),
+        UNANSWERED: FORGET_SOON,
         REFUSED: Chain(rules=("meta l4proto tcp reject with tcp reset", "reject")),
     } | forwarded.chains  # fmt: skip
 

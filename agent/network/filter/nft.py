@@ -21,7 +21,7 @@ class NftFilter:
         self._underlay = underlay
         self._keeper = Keeper(names.table, threads.nft_generation, optional=optional_units)
         self._overlays: Mapping[NetworkId, DesiredOverlay] = {}
-        self._backends: dict[flows.Port, frozenset[str]] = {}
+        self._udp: dict[int, frozenset[str]] = {}
         """By published port of UDP, the addresses that it may be forwarded to."""
 
     @property
@@ -40,9 +40,9 @@ class NftFilter:
         table = host_table(overlays, endpoints, published, self._names, self._underlay)
         await self._keeper.sync(table)
         if table is not None:
-            now = flows.backends_of(self._overlays, endpoints, published)
-            await self._forget(self._backends, now)
-            self._backends = dict(now)
+            now = flows.udp_backends(self._overlays, endpoints, published)
+            await self._forget(self._udp, now)
+            self._udp = dict(now)
 
     async def update(
         self, before: Sequence[DesiredEndpoint], now: Sequence[DesiredEndpoint]
@@ -53,11 +53,9 @@ class NftFilter:
         overlays = self._overlays
         if not await self._keeper.patch(part_of(overlays, before), part_of(overlays, now)):
             return False
-        old, new = (flows.backends_of(overlays, part, ()) for part in (before, now))
+        old, new = (flows.udp_backends(overlays, part, ()) for part in (before, now))
         await self._forget(old, new)
-        self._backends = {
-            port: to for port, to in self._backends.items() if port not in old
-        } | dict(new)
+        self._udp = {port: to for port, to in self._udp.items() if port not in old} | dict(new)
         return True
 
     async def check(self) -> tuple[Drift, ...]:

@@ -16,7 +16,7 @@ from agent.network.base import DesiredEndpoint, DesiredOverlay, Published
 from agent.network.filter.table import Chain
 from pyswarm_core.addresses import address6
 from pyswarm_core.ids import NetworkId
-from pyswarm_core.specs import PortConfig, PublishMode
+from pyswarm_core.specs import PortConfig, Protocol, PublishMode
 
 _NO_WORD = re.compile(r"[^0-9A-Za-z]")
 
@@ -40,6 +40,14 @@ SCOPES = (BY_ADDRESS, BY_ADDRESS6, BY_DEVICE, ANYWHERE)
 """The narrowest first: it wins."""
 PORT_CHAINS = "mesh_"
 """The chains of the mesh's ports begin so."""
+UNANSWERED = "unanswered"
+"""The chain, and the timeout that it sets, of attempts to connect that no backend has answered."""
+UNANSWERED_TIMEOUT = f"ct timeout {UNANSWERED} {{ protocol tcp; policy = {{ syn_sent : 1 }}; }}"
+"""A client repeats its first packet after one second (RFC 6298, 2.1). By then conntrack has
+forgotten the attempt, and the repetition is forwarded to a backend drawn anew: a lost backend costs
+a client a second, not the two minutes of nf_conntrack_tcp_timeout_syn_sent.
+"""
+FORGET_SOON = Chain((f'ct timeout set "{UNANSWERED}"',))
 REFUSED = "refused"
 """The chain for what finds no backend."""
 NOT_LOOPBACK6 = "ip6 daddr != ::1"
@@ -106,6 +114,8 @@ def _to_backends(
     endpoint: DesiredEndpoint, port: PortConfig, overlay: DesiredOverlay | None
 ) -> Iterator[str]:
     addresses = [backend.address for backend in endpoint.backends]
+    if addresses and port.protocol is Protocol.TCP:
+        yield f"jump {UNANSWERED}"
     if addresses:
         yield _dnat(port, "ip", addresses)
     if addresses and overlay is not None and overlay.subnet6:

@@ -27,13 +27,15 @@ class Chain(msgspec.Struct, frozen=True):
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it. Counters are the same in every version; a chain that moves to another hook, or a
-    set that gets another type, makes it a new table.
+    """All of it. Counters and objects are the same in every version; a chain that moves to another
+    hook, or a set that gets another type, makes it a new table.
     """
 
     elements: Mapping[str, Elements]
     chains: Mapping[str, Chain]
     counters: tuple[str, ...] = ()
+    objects: Mapping[str, str] = {}
+    """By the name of the chain that uses it, an object as nft declares it."""
     family: str = "inet"
 
 
@@ -59,7 +61,9 @@ def units(table: Table, labels: Container[str], chains: tuple[str, ...]) -> list
 
 
 def without(table: Table, left_out: Collection[Unit]) -> Table:
-    """The table without these; a chain that loses its rules stays, for others lead to it."""
+    """The table without these. A chain that loses its rules stays, because other chains jump to it;
+    the object that it uses goes.
+    """
     if not left_out:
         return table
     items: dict[str, set[str]] = {}
@@ -75,7 +79,8 @@ def without(table: Table, left_out: Collection[Unit]) -> Table:
         label: Chain() if label in items and label not in table.elements else chain
         for label, chain in table.chains.items()
     }
-    return msgspec.structs.replace(table, elements=elements, chains=chains)
+    objects = {label: text for label, text in table.objects.items() if label not in items}
+    return msgspec.structs.replace(table, elements=elements, chains=chains, objects=objects)
 
 
 def removal(name: str, family: str = "inet") -> str:
@@ -88,6 +93,7 @@ def whole(name: str, table: Table) -> str:
     place = f"{table.family} {name}"
     lines = [f"table {place} {{"]
     lines += (f"  counter {counter} {{\n  }}" for counter in table.counters)
+    lines += (f"  {declaration}" for declaration in table.objects.values())
     lines += (
         f"  {_kind(elements)} {label} {{ {' '.join(_declared(elements))} }}"
         for label, elements in table.elements.items()

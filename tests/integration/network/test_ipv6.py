@@ -22,7 +22,7 @@ from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.specs import PortConfig, Protocol, PublishMode
 from tests.integration.network.echo import ask, ask_udp, echo, udp_client
 from tests.integration.network.hosts import PREFIX, Host, Rig, bare_afterwards, ping, sh
-from tests.integration.network.traffic import Listeners
+from tests.integration.network.traffic import Listeners, unanswered
 
 MESH, APP, OTHER, PLAIN = map(NetworkId, ("netmesh", "netapp", "netother", "netplain"))
 SUBNETS = {
@@ -328,6 +328,20 @@ def test_the_loopback_of_ipv6_is_refused_at_once(hosts: list[Host], published: l
     for host in hosts:
         with pytest.raises(ConnectionRefusedError):
             ask(host.netns, "::1", 8080)
+
+
+def test_an_attempt_that_a_lost_backend_never_answered_goes_to_another(
+    hosts: list[Host], client: str
+) -> None:
+    entry = hosts[0]
+    sync(entry, web(2))  # nobody has the address
+    path = attach(hosts[2], "web3", MESH)
+    with (
+        echo(path, 80, "web3", six=True),
+        unanswered(client, outer(entry), 8080, socket.AF_INET6) as attempt,
+    ):
+        sync(entry, web(3))
+        assert attempt.result() == "web3"
 
 
 def test_a_published_port_without_backend_refuses(hosts: list[Host], client: str) -> None:

@@ -1,9 +1,6 @@
 """Published ports on real kernels: who gets through from where, and whose address the task sees."""
 
-import socket
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 
@@ -25,9 +22,9 @@ from agent.network.kernel import KernelDataplane
 from agent.network.names import Names
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.specs import PortConfig, Protocol, PublishMode
-from tests.fixtures.netns import inside
-from tests.integration.network.echo import TIMEOUT_S, ask, ask_udp, echo, udp_client
+from tests.integration.network.echo import ask, ask_udp, echo, udp_client
 from tests.integration.network.hosts import PREFIX, UNDERLAY_GATEWAY, Host, Rig, bare_afterwards, sh
+from tests.integration.network.traffic import unanswered
 
 MESH, APP = NetworkId("netmesh"), NetworkId("netapp")
 NAMES = Names("tst")
@@ -232,17 +229,9 @@ def test_an_attempt_that_a_lost_backend_never_answered_goes_to_another(
         entry = hosts[0]
         # Nobody has the address: the first packet is lost on the way.
         sync(entry, service(2, last=9))
-        attempt = inside(client, lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-        stack.enter_context(attempt)
-        attempt.settimeout(TIMEOUT_S * 3)
-        found = stack.enter_context(ThreadPoolExecutor(1)).submit(
-            attempt.connect, (entry.address, 8080)
-        )
-        time.sleep(0.3)
-        assert not found.done()
-        sync(entry, service(3, last=3))
-        found.result()
-        assert attempt.recv(100).split()[0] == b"web3"
+        with unanswered(client, entry.address, 8080) as attempt:
+            sync(entry, service(3, last=3))
+            assert attempt.result() == "web3"
 
 
 def host_port(

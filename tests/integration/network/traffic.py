@@ -2,7 +2,10 @@
 
 import select
 import socket
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -27,6 +30,26 @@ def outcome(work: Callable[[], T]) -> T | OSError:
         return work()
     except OSError as error:
         return error
+
+
+@contextmanager
+def unanswered(
+    netns: str, address: str, port: int, family: int = socket.AF_INET
+) -> Iterator[Future[str]]:
+    """An attempt to connect whose first packet nobody has answered; the result is the first word
+    that who answers a later one says.
+    """
+
+    def connected() -> str:
+        near.connect((address, port))
+        return near.recv(100).split()[0].decode()
+
+    with open_socket(netns, socket.SOCK_STREAM, family) as near, ThreadPoolExecutor(1) as pool:
+        near.settimeout(20)
+        attempt = pool.submit(connected)
+        time.sleep(0.3)
+        assert not attempt.done()
+        yield attempt
 
 
 class Listeners:

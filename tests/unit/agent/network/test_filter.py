@@ -145,6 +145,7 @@ def test_a_published_port_leads_to_any_backend_of_its_service() -> None:
     made = table(mesh(), endpoints=(web("10.9.0.2", "10.9.1.2"),))
     assert made.elements["mesh"].items == {"tcp . 8080 : goto mesh_tcp_8080"}
     assert made.chains["mesh_tcp_8080"].rules == (
+        "jump unanswered",
         "meta l4proto tcp dnat ip to numgen random mod 2 map"
         " { 0 : 10.9.0.2 . 80, 1 : 10.9.1.2 . 80 }",
         "goto refused",
@@ -170,7 +171,7 @@ def test_a_port_bound_to_one_address_answers_there_only(
 
 def test_a_dual_stack_mesh_leads_both_families() -> None:
     made = table(mesh(subnet6="fd09::/112"), endpoints=(web("10.9.0.2"),))
-    assert made.chains["mesh_tcp_8080"].rules[1] == (
+    assert made.chains["mesh_tcp_8080"].rules[2] == (
         "ip6 daddr != ::1 meta l4proto tcp dnat ip6 to numgen random mod 1 map { 0 : fd09::2 . 80 }"
     )
 
@@ -321,7 +322,7 @@ def test_what_the_table_can_do_without_leads_to_hosts_and_ports_and_separates_no
     table = host_table(overlays, [web("10.9.0.2")], [], NAMES, UNDERLAY)
     assert table is not None
     labels = {unit.label for unit in optional_units(table)}
-    assert labels == {"entries", "entry_zone", "peers_tasks", "mesh", "mesh_tcp_8080"}
+    assert labels == {"entries", "entry_zone", "peers_tasks", "mesh", "mesh_tcp_8080", "unanswered"}
     assert Unit("mesh", "tcp . 8080 : goto mesh_tcp_8080") in optional_units(table)
 
 
@@ -329,8 +330,10 @@ def test_a_table_without_some_units_has_all_others() -> None:
     table = Table(
         elements={"a": Elements("x", frozenset("12")), "b": Elements("x", frozenset("3"))},
         chains={"mesh_1": Chain(("rule",)), "mesh_2": Chain(("other",))},
+        objects={"mesh_1": "ct timeout mesh_1 {}", "mesh_2": "ct timeout mesh_2 {}"},
     )
     less = without(table, {Unit("a", "1"), Unit("mesh_1")})
+    assert less.objects == {"mesh_2": "ct timeout mesh_2 {}"}
     assert less.elements["a"].items == {"2"}
     assert less.elements["b"] == table.elements["b"]
     assert less.chains == {"mesh_1": Chain(), "mesh_2": Chain(("other",))}
