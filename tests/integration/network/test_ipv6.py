@@ -22,7 +22,7 @@ from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.specs import PortConfig, Protocol, PublishMode
 from tests.integration.network.echo import ask, ask_udp, echo, udp_client
 from tests.integration.network.hosts import PREFIX, Host, Rig, bare_afterwards, ping, sh
-from tests.integration.network.traffic import Listeners, unanswered
+from tests.integration.network.traffic import PORT, Listeners, silence, unanswered
 
 MESH, APP, OTHER, PLAIN = map(NetworkId, ("netmesh", "netapp", "netother", "netplain"))
 SUBNETS = {
@@ -258,6 +258,23 @@ def test_a_udp_flow_to_a_virtual_address_moves_when_its_backend_leaves(hosts: li
         assert ask_udp(flow, VIP6, 53) == ("3", at6(APP, 1))
 
 
+@pytest.mark.parametrize(("vip", "family"), [(VIP, socket.AF_INET), (VIP6, socket.AF_INET6)])
+def test_a_virtual_address_tries_another_backend_a_second_after_a_lost_one(
+    hosts: list[Host], vip: str, family: int
+) -> None:
+    caller, lost, path = (attach(host, f"task{host.number}", APP) for host in hosts)
+    sync(hosts[0], service(2))
+    with Listeners([lost], family) as listeners:
+        assert listeners.call(caller, vip)  # neighbours know each other now
+    silence(lost)
+    with (
+        echo(path, PORT, "task3", six=family == socket.AF_INET6),
+        unanswered(caller, vip, PORT, family) as attempt,
+    ):
+        sync(hosts[0], service(3))
+        assert attempt.result() == "task3"
+
+
 def web(*numbers: int, port: PortConfig = WEB) -> DesiredEndpoint:
     return DesiredEndpoint(
         service_id=ServiceId("web"), service_name="web", network_id=MESH, ports=(port,),
@@ -334,8 +351,11 @@ def test_an_attempt_that_a_lost_backend_never_answered_goes_to_another(
     hosts: list[Host], client: str
 ) -> None:
     entry = hosts[0]
-    sync(entry, web(2))  # nobody has the address
-    path = attach(hosts[2], "web3", MESH)
+    sync(entry, web(2))
+    lost, path = (attach(host, f"web{host.number}", MESH) for host in hosts[1:])
+    with echo(lost, 80, "web2", six=True):
+        assert ask(client, outer(entry), 8080)[0] == "web2"  # neighbours know each other now
+    silence(lost)
     with (
         echo(path, 80, "web3", six=True),
         unanswered(client, outer(entry), 8080, socket.AF_INET6) as attempt,

@@ -24,7 +24,7 @@ from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.specs import PortConfig, Protocol, PublishMode
 from tests.integration.network.echo import ask, ask_udp, echo, udp_client
 from tests.integration.network.hosts import PREFIX, UNDERLAY_GATEWAY, Host, Rig, bare_afterwards, sh
-from tests.integration.network.traffic import unanswered
+from tests.integration.network.traffic import silence, unanswered
 
 MESH, APP = NetworkId("netmesh"), NetworkId("netapp")
 NAMES = Names("tst")
@@ -222,16 +222,15 @@ def test_a_udp_flow_to_a_backend_that_left_goes_to_another(hosts: list[Host], cl
 def test_an_attempt_that_a_lost_backend_never_answered_goes_to_another(
     hosts: list[Host], client: str
 ) -> None:
-    with ExitStack() as stack:
-        for host in hosts[1:]:
-            path = attach(host, f"web{host.number}", (MESH, f"10.200.{host.number}.3"))
-            stack.enter_context(echo(path, 80, f"web{host.number}"))
-        entry = hosts[0]
-        # Nobody has the address: the first packet is lost on the way.
-        sync(entry, service(2, last=9))
-        with unanswered(client, entry.address, 8080) as attempt:
-            sync(entry, service(3, last=3))
-            assert attempt.result() == "web3"
+    lost, path = (
+        attach(host, f"web{host.number}", (MESH, f"10.200.{host.number}.2")) for host in hosts[1:]
+    )
+    silence(lost)
+    entry = hosts[0]
+    sync(entry, service(2))
+    with echo(path, 80, "web3"), unanswered(client, entry.address, 8080) as attempt:
+        sync(entry, service(3))
+        assert attempt.result() == "web3"
 
 
 def host_port(

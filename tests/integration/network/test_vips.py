@@ -30,9 +30,8 @@ from agent.network.vips.programs import NetlinkVips, forget_dumped_flows, forget
 from agent.network.vips.ruleset import Ruleset, Vip
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from tests.fixtures.netns import inside
-from tests.integration.network.echo import echo
 from tests.integration.network.hosts import Host, Rig, sh
-from tests.integration.network.traffic import PORT, Listeners, open_socket, outcome, unanswered
+from tests.integration.network.traffic import PORT, Listeners, open_socket, outcome
 
 APP = NetworkId("netapp")
 VIP = "10.128.255.254"
@@ -242,14 +241,6 @@ def remembered_s(netns: str, state: str) -> int:
         if f" {state} " in line:
             return int(line.split()[4])
     raise AssertionError(line)
-
-
-def test_an_attempt_that_a_lost_backend_never_answered_goes_to_another(tasks: Tasks) -> None:
-    tasks.sync(endpoint(9))  # nobody has the address
-    caller, backend = tasks.start(2), tasks.start(3)
-    with echo(backend, PORT, "t3"), unanswered(caller, VIP, PORT) as attempt:
-        tasks.sync(endpoint(3))
-        assert attempt.result() == "t3"
 
 
 @pytest.mark.parametrize("left", [[3], list(range(3, 40))], ids=["one", "many"])

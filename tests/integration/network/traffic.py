@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from tests.fixtures.netns import inside
+from tests.integration.network.hosts import sh
 
 T = TypeVar("T")
 PORT = 8080
@@ -32,12 +33,18 @@ def outcome(work: Callable[[], T]) -> T | OSError:
         return error
 
 
+def silence(netns: str) -> None:
+    """Drop TCP that comes in, as on the way to a lost host."""
+    chain = "chain input { type filter hook input priority 0; meta l4proto tcp drop; }"
+    sh(f"echo 'table inet lost {{ {chain}; }}' | nsenter --net={netns} nft -f -")
+
+
 @contextmanager
 def unanswered(
     netns: str, address: str, port: int, family: int = socket.AF_INET
 ) -> Iterator[Future[str]]:
-    """An attempt to connect whose first packet nobody has answered; the result is the first word
-    that who answers a later one says.
+    """An attempt to connect whose first packet nobody has answered; its result is the first word
+    from the server that answers a later one.
     """
 
     def connected() -> str:
