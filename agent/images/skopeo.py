@@ -20,12 +20,12 @@ from agent.images.base import Credentials, PullPhase, PullProgress, ReportProgre
 from agent.images.endpoint import Endpoint
 from agent.images.failure import failure, silent
 from agent.images.settings import ImageSettings
-from agent.images.tool import Limits, Output, run_tool
+from agent.images.tool import Output, Timeouts, run_tool
 from pyswarm_core.docker.reference import Reference
 from pyswarm_core.docker.units import decimal_size
 
 _POLICY = Path("/etc/containers/policy.json")
-_MANIFEST_LIMITS_S = 60.0
+_MANIFEST_TIMEOUT_S = 60.0
 _PHASES = (
     (b"Getting image", PullPhase.COPYING),
     (b"Copying blob", PullPhase.COPYING),
@@ -48,7 +48,7 @@ class Skopeo:
     ) -> None:
         """Fetch from `endpoint` what is missing and store it as `reference`. Raises ImageError."""
         settings = self._settings
-        limits = Limits(settings.stall_s, settings.pull_limit_s)
+        timeouts = Timeouts(settings.stall_s, settings.pull_limit_s)
         with (
             _folder(settings.work) as work,
             _login(endpoint, credentials, self._settings.auth_file) as login,
@@ -65,20 +65,20 @@ class Skopeo:
                 output = await run_tool(
                     command,
                     env,
-                    limits,
+                    timeouts,
                     secret_fds=login.fds,
                     on_line=meter.line,
                     on_tick=meter.tick,
                 )
             except TimeoutError:
-                raise silent(reference.familiar, endpoint.registry, limits.stall_s) from None
+                raise silent(reference.familiar, endpoint.registry, timeouts.stall_s) from None
         self._check(output, endpoint, reference)
 
     async def digest(
         self, endpoint: Endpoint, reference: Reference, credentials: Credentials | None
     ) -> str:
         """The digest of the manifest, or of the list of manifests. Raises ImageError."""
-        limits = Limits(self._settings.stall_s, _MANIFEST_LIMITS_S)
+        timeouts = Timeouts(self._settings.stall_s, _MANIFEST_TIMEOUT_S)
         with _login(endpoint, credentials, self._settings.auth_file) as login:
             command = (
                 *(*self._base(), "inspect", "--raw", *login.flags("")),
@@ -86,9 +86,9 @@ class Skopeo:
                 f"docker://{endpoint.source}",
             )
             try:
-                output = await run_tool(command, {}, limits, secret_fds=login.fds)
+                output = await run_tool(command, {}, timeouts, secret_fds=login.fds)
             except TimeoutError:
-                raise silent(reference.familiar, endpoint.registry, limits.stall_s) from None
+                raise silent(reference.familiar, endpoint.registry, timeouts.stall_s) from None
         self._check(output, endpoint, reference)
         return f"sha256:{sha256(output.out).hexdigest()}"
 

@@ -32,12 +32,12 @@ from agent.images.settings import ImageSettings
 from agent.images.sharing import SharedPulls
 from agent.images.skopeo import Skopeo
 from agent.images.storage import Storage
-from agent.images.tool import Limits, run_tool
+from agent.images.tool import Timeouts, run_tool
 from pyswarm_core.docker.reference import Reference, parse_reference
 from pyswarm_core.plaintext import split_lines
 
 # A removal waits while a pull unpacks a layer, so it gets longer than its own work takes.
-_STORAGE_LIMITS = Limits(stall_s=120.0, total_s=120.0)
+_STORAGE_TIMEOUTS = Timeouts(stall_s=120.0, total_s=120.0)
 
 
 @asynccontextmanager
@@ -164,7 +164,7 @@ class StoredImages:
     async def _change(self, *arguments: str) -> None:
         env = {"CONTAINERS_STORAGE_CONF": str(self._settings.storage_conf)}
         try:
-            output = await run_tool(("containers-storage", *arguments), env, _STORAGE_LIMITS)
+            output = await run_tool(("containers-storage", *arguments), env, _STORAGE_TIMEOUTS)
         except TimeoutError:
             raise RegistryUnavailable("the image storage is busy; try again later") from None
         if output.code:
@@ -192,6 +192,6 @@ async def _sweep(settings: ImageSettings) -> None:
     lines = split_lines(Path("/proc/self/mountinfo").read_text(encoding="utf-8"))
     mounts = [line.split(" ")[4] for line in lines]
     for mount in reversed([mount for mount in mounts if mount.startswith(str(trials))]):
-        await run_tool(("umount", "--lazy", mount), {}, _STORAGE_LIMITS)
+        await run_tool(("umount", "--lazy", mount), {}, _STORAGE_TIMEOUTS)
     for trial in trials.parent.glob("compat*"):
         rmtree(trial, ignore_errors=True)

@@ -29,7 +29,7 @@ class Output(msgspec.Struct, frozen=True):
     err: str
 
 
-class Limits(msgspec.Struct, frozen=True):
+class Timeouts(msgspec.Struct, frozen=True):
     """Seconds without a sign of life, and seconds in all."""
 
     stall_s: float
@@ -39,7 +39,7 @@ class Limits(msgspec.Struct, frozen=True):
 async def run_tool(
     command: Sequence[str],
     env: Mapping[str, str],
-    limits: Limits,
+    timeouts: Timeouts,
     *,
     secret_fds: Sequence[int] = (),
     on_line: Callable[[bytes], None] = lambda line: None,
@@ -59,8 +59,8 @@ async def run_tool(
         start_new_session=True,
     )
     try:
-        async with asyncio.timeout(limits.total_s), asyncio.timeout(limits.stall_s) as patience:
-            return await _follow(process, patience, limits.stall_s, on_line, on_tick)
+        async with asyncio.timeout(timeouts.total_s), asyncio.timeout(timeouts.stall_s) as patience:
+            return await _follow(process, patience, timeouts.stall_s, on_line, on_tick)
     finally:
         await _end(process)
 

@@ -54,7 +54,7 @@ class ContainerConfig(msgspec.Struct, frozen=True, kw_only=True):
     terminal: bool = False
 
 
-class Exit(msgspec.Struct, frozen=True, kw_only=True):
+class ContainerExit(msgspec.Struct, frozen=True, kw_only=True):
     """How a container ended; `at_ns` is wall time.
 
     `signal` is inferred from `code` > 128 (0: none). A container whose end nobody could see (its
@@ -70,7 +70,7 @@ class Exit(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True):
+class FoundContainer(msgspec.Struct, frozen=True, kw_only=True):
     """A container that is there, whoever made it.
 
     `pid` is 0 once stopped. `exit` is set exactly when stopped. `paused` may be set while running.
@@ -79,7 +79,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     state: ContainerState
     pid: int = 0
-    exit: Exit | None = None
+    exit: ContainerExit | None = None
     paused: bool = False
 
 
@@ -98,7 +98,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     io_write_bytes: int = 0
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class CgroupLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What the kernel lets a container use; 0 is unlimited. `cpu_quota_us` is per CPU_PERIOD_US."""
 
     cpu_quota_us: int = 0
@@ -173,11 +173,11 @@ class Runtime(Protocol):
         """
         ...
 
-    async def found(self) -> tuple[Found, ...]:
+    async def found(self) -> tuple[FoundContainer, ...]:
         """Every container there is, from disk and /proc, in id order."""
         ...
 
-    def exits(self) -> AsyncIterator[Exit]:
+    def exits(self) -> AsyncIterator[ContainerExit]:
         """Every exit not yet removed, then each new one as it happens; one may come twice."""
         ...
 
@@ -205,7 +205,7 @@ class Runtime(Protocol):
         """
         ...
 
-    async def update(self, container_id: str, limits: Limits) -> None:
+    async def update(self, container_id: str, limits: CgroupLimits) -> None:
         """Change a container's limits while it runs.
 
         Raises RuntimeFailed if it is not there or the kernel refuses; then none has changed.

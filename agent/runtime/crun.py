@@ -14,12 +14,12 @@ from asyncinotify import Mask
 
 from agent.runtime import cgroups, logrotate
 from agent.runtime.base import (
+    CgroupLimits,
     Command,
     CommandResult,
     ContainerConfig,
-    Exit,
-    Found,
-    Limits,
+    ContainerExit,
+    FoundContainer,
     RuntimeFailed,
     Stats,
 )
@@ -90,11 +90,11 @@ class ConmonRuntime:
         """See `Runtime`."""
         await self._run(self._ending, self._steps.remove, container_id, keep_logs)
 
-    async def found(self) -> tuple[Found, ...]:
+    async def found(self) -> tuple[FoundContainer, ...]:
         """See `Runtime`. Also takes over the watch of monitors that an earlier agent started."""
         return await self._run(self._ending, self._steps.found)
 
-    async def exits(self) -> AsyncIterator[Exit]:
+    async def exits(self) -> AsyncIterator[ContainerExit]:
         """See `Runtime`."""
         told: frozenset[tuple[str, int]] = frozenset()
         with FileWatch(self._layout.exits, Mask.MOVED_TO | Mask.CLOSE_WRITE) as watch:
@@ -141,7 +141,7 @@ class ConmonRuntime:
         """See `Runtime`."""
         await self._run(self._ending, self._steps.resume, container_id)
 
-    async def update(self, container_id: str, limits: Limits) -> None:
+    async def update(self, container_id: str, limits: CgroupLimits) -> None:
         """See `Runtime`."""
         await self._run(self._ending, self._steps.update, container_id, limits)
 

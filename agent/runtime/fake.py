@@ -13,13 +13,13 @@ from collections.abc import AsyncIterator, Mapping
 import msgspec
 
 from agent.runtime.base import (
+    CgroupLimits,
     Command,
     CommandResult,
     ContainerConfig,
+    ContainerExit,
     ContainerState,
-    Exit,
-    Found,
-    Limits,
+    FoundContainer,
     RuntimeFailed,
     Stats,
 )
@@ -60,9 +60,9 @@ class _Container(msgspec.Struct):
     script: Script
     pid: int
     state: ContainerState = ContainerState.CREATED
-    exit: Exit | None = None
+    exit: ContainerExit | None = None
     timer: asyncio.TimerHandle | None = None
-    limits: Limits = Limits()
+    limits: CgroupLimits = CgroupLimits()
     paused: bool = False
     pending: int = 0
     """The signal that waits until it is resumed; 0: none."""
@@ -138,10 +138,10 @@ class FakeRuntime:
         if container and container.timer:
             container.timer.cancel()
 
-    async def found(self) -> tuple[Found, ...]:
+    async def found(self) -> tuple[FoundContainer, ...]:
         """See `Runtime`."""
         return tuple(
-            Found(
+            FoundContainer(
                 id=container_id,
                 state=container.state,
                 pid=0 if container.exit else container.pid,
@@ -151,7 +151,7 @@ class FakeRuntime:
             for container_id, container in sorted(self._containers.items())
         )
 
-    async def exits(self) -> AsyncIterator[Exit]:
+    async def exits(self) -> AsyncIterator[ContainerExit]:
         """See `Runtime`."""
         told: set[tuple[str, int]] = set()
         while True:
@@ -186,7 +186,7 @@ class FakeRuntime:
         if signal:
             await self.kill(container_id, signal)
 
-    async def update(self, container_id: str, limits: Limits) -> None:
+    async def update(self, container_id: str, limits: CgroupLimits) -> None:
         """See `Runtime`. Nothing is refused."""
         container = self._containers.get(container_id)
         if container is None or container.exit:
@@ -218,7 +218,7 @@ class FakeRuntime:
         if container.timer:
             container.timer.cancel()
         container.state, container.paused = ContainerState.STOPPED, False
-        container.exit = Exit(
+        container.exit = ContainerExit(
             id=container_id,
             code=code,
             signal=code - 128 if code > 128 else 0,

@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 
 from agent.runtime import cgroups, launch
-from agent.runtime.base import ContainerConfig, Exit, LogLimits
+from agent.runtime.base import ContainerConfig, ContainerExit, LogLimits
 from agent.runtime.cgroups import Hierarchies
 from agent.runtime.procs import Process
 from agent.runtime.program.inspection import explain
@@ -29,7 +29,7 @@ from agent.runtime.program.inspection import explain
 UNSEEN_EXIT_CODE = 137
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What must be known of a made container once the agent that made it is gone."""
 
     monitor: Process
@@ -90,18 +90,18 @@ class Layout:
             (bundle / "files" / name).write_bytes(content)
         return bundle
 
-    def write_record(self, container_id: str, record: Record) -> None:
+    def write_record(self, container_id: str, record: ContainerRecord) -> None:
         """Keep the record; a crash leaves the whole of it or nothing."""
         final = self.bundle(container_id) / "record"
         draft = final.with_suffix(".draft")
         draft.write_bytes(msgspec.json.encode(record))
         draft.replace(final)
 
-    def read_record(self, container_id: str) -> Record | None:
+    def read_record(self, container_id: str) -> ContainerRecord | None:
         """The record; None if the container is not, or only half, there."""
         try:
             return msgspec.json.decode(
-                (self.bundle(container_id) / "record").read_bytes(), type=Record
+                (self.bundle(container_id) / "record").read_bytes(), type=ContainerRecord
             )
         except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
             return None
@@ -125,7 +125,7 @@ class Layout:
                 found.add((entry.name, entry.stat().st_mtime_ns))
         return frozenset(found)
 
-    def read_exit(self, container_id: str, hierarchies: Hierarchies) -> Exit | None:
+    def read_exit(self, container_id: str, hierarchies: Hierarchies) -> ContainerExit | None:
         """How the container ended; None if it has not.
 
         A word of conmon's that a power loss or a full disk has damaged is an end that nobody saw.
@@ -143,7 +143,9 @@ class Layout:
         error = launch.refused_program(self.log(container_id)) if code else ""
         if error:
             error = explain(error, self.bundle(container_id))
-        return Exit(id=container_id, code=code, signal=signal, oom=oom, at_ns=at_ns, error=error)
+        return ContainerExit(
+            id=container_id, code=code, signal=signal, oom=oom, at_ns=at_ns, error=error
+        )
 
     def write_unseen_exit(self, container_id: str) -> None:
         """Write down, as conmon would, an end that nobody saw."""

@@ -33,7 +33,7 @@ _WAIT_S = 1.0
 _GATHER_S = 0.05
 
 
-class LogLine(msgspec.Struct, frozen=True, gc=False):
+class LogEntry(msgspec.Struct, frozen=True, gc=False):
     """One line as the container wrote it, without its end; `at_ns` is wall time of its end."""
 
     at_ns: int
@@ -62,7 +62,7 @@ class LineJoiner:
         self._second = b""
         self._second_ns = 0
 
-    def feed(self, block: bytes) -> list[LogLine]:
+    def feed(self, block: bytes) -> list[LogEntry]:
         """The lines that `block` completes. What is no record is left out."""
         *records, self._rest = (self._rest + block).split(b"\n")
         if len(self._rest) > LINE_BYTES_MAX:
@@ -74,7 +74,7 @@ class LineJoiner:
         """Whether the end of some line has not come."""
         return bool(self._held)
 
-    def pause(self) -> list[LogLine]:
+    def pause(self) -> list[LogEntry]:
         """Asked once per PAUSE_S: what is held of lines that nothing was added to since the last
         time, and of those held for PAUSES_MAX times.
         """
@@ -86,18 +86,18 @@ class LineJoiner:
                 due.append(stream)
         return self._flush(due)
 
-    def flush(self) -> list[LogLine]:
+    def flush(self) -> list[LogEntry]:
         """What is held of lines without their end, as lines; what follows of them is told apart."""
         return self._flush(list(self._held))
 
-    def _flush(self, streams: Sequence[bytes]) -> list[LogLine]:
+    def _flush(self, streams: Sequence[bytes]) -> list[LogEntry]:
         lines = []
         for stream in streams:
             at_ns = self._time_ns(self._piece_at[stream])
             text = self._taken(stream)
             self._told.add(stream)
             if at_ns >= 0:
-                lines.append(LogLine(at_ns, stream.decode(), text))
+                lines.append(LogEntry(at_ns, stream.decode(), text))
         return sorted(lines, key=lambda line: line.at_ns)
 
     def _taken(self, stream: bytes) -> bytes:
@@ -106,7 +106,7 @@ class LineJoiner:
         self._paused.pop(stream, None)
         return b"".join(self._pieces.pop(stream, ()))
 
-    def _line(self, record: bytes) -> LogLine | None:
+    def _line(self, record: bytes) -> LogEntry | None:
         fields = record.split(b" ", 3)
         if len(fields) < 4:
             return None
@@ -132,7 +132,7 @@ class LineJoiner:
         else:
             self._told.discard(stream)
         at_ns = self._time_ns(time)
-        return None if at_ns < 0 else LogLine(at_ns, stream.decode(), text)
+        return None if at_ns < 0 else LogEntry(at_ns, stream.decode(), text)
 
     def _time_ns(self, time: bytes) -> int:
         """Epoch nanoseconds of `2026-01-02T03:04:05.678901234+00:00`; -1 if it is no time."""
@@ -150,7 +150,7 @@ class LineJoiner:
 
 async def read_log(
     log: Path, query: LogQuery, ended: asyncio.Event | None = None
-) -> AsyncGenerator[list[LogLine], None]:
+) -> AsyncGenerator[list[LogEntry], None]:
     """Batches of lines, none empty, in the order they were written.
 
     With `follow` it goes on until `ended` is set and all was read, or for ever without it. A log
@@ -164,7 +164,7 @@ async def read_log(
         yield lines
 
 
-def _since(lines: list[LogLine], query: LogQuery) -> list[LogLine]:
+def _since(lines: list[LogEntry], query: LogQuery) -> list[LogEntry]:
     return [line for line in lines if line.at_ns >= query.since_ns] if query.since_ns else lines
 
 

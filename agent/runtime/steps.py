@@ -21,20 +21,20 @@ import msgspec
 from agent.fitness import is_of_host, says_host
 from agent.runtime import cgroups, conmon, launch, logrotate, mounts, procs
 from agent.runtime.base import (
+    CgroupLimits,
     Command,
     ContainerConfig,
+    ContainerExit,
     ContainerState,
-    Exit,
-    Found,
+    FoundContainer,
     HostFailed,
-    Limits,
     LogLimits,
     RuntimeFailed,
 )
 from agent.runtime.cgroups import Hierarchies, MonitorGroup
 from agent.runtime.conmon import Binaries, MonitorCall
 from agent.runtime.filters import ANNOTATION, CompiledFilters
-from agent.runtime.layout import UNSEEN_EXIT_CODE, Layout, Record
+from agent.runtime.layout import UNSEEN_EXIT_CODE, ContainerRecord, Layout
 from agent.runtime.procs import Process
 from agent.runtime.program.inspection import explain
 from agent.runtime.room import shortage
@@ -147,7 +147,7 @@ class Steps:
         of_host = is_of_host(error) if isinstance(error, OSError) else says_host(text)
         return HostFailed(text) if of_host else RuntimeFailed(text)
 
-    def _make(self, config: ContainerConfig, bundle: Path) -> Record:
+    def _make(self, config: ContainerConfig, bundle: Path) -> ContainerRecord:
         mounts.mount_overlay(config.layers, self._layout.writable(config.id), bundle / "rootfs")
         key, compiled = self._write_config(config, bundle)
         call = MonitorCall(
@@ -169,7 +169,7 @@ class Steps:
             if isinstance(error, RuntimeFailed):
                 raise RuntimeFailed(explain(str(error), bundle)) from error
             raise
-        record = Record(
+        record = ContainerRecord(
             monitor=monitor,
             container=procs.identify(container),
             log_limits=config.log_limits,
@@ -224,7 +224,7 @@ class Steps:
             said = conmon.plain_message(done.stderr.decode(errors="replace"))
             raise RuntimeFailed(said or f"{words[0]} start exited with {done.returncode}")
 
-    def _explain_failed_start(self, container_id: str, record: Record) -> None:
+    def _explain_failed_start(self, container_id: str, record: ContainerRecord) -> None:
         """Raise if the container ended because its program is none; any other end is an exit."""
         procs.wait_gone(record.monitor, _MONITOR_TIMEOUT_S)
         ended = self._layout.read_exit(container_id, self._hierarchies)
@@ -269,7 +269,7 @@ class Steps:
             raise RuntimeFailed(f"container {container_id} is not running")
         return freezer.is_frozen(self._hierarchies, self._layout.cgroup(container_id))
 
-    def update(self, container_id: str, wanted: Limits) -> None:
+    def update(self, container_id: str, wanted: CgroupLimits) -> None:
         """See `Runtime.update`."""
         with self._alone(container_id):
             record = self._layout.read_record(container_id)
@@ -309,26 +309,26 @@ class Steps:
         if not procs.wait_gone(record.monitor, _MONITOR_TIMEOUT_S):
             self._end_monitor(record.monitor)
 
-    def found(self) -> tuple[Found, ...]:
+    def found(self) -> tuple[FoundContainer, ...]:
         """See `Runtime.found`."""
         return tuple(self._find(container_id) for container_id in self._layout.ids())
 
-    def _find(self, container_id: str) -> Found:
+    def _find(self, container_id: str) -> FoundContainer:
         with self._alone(container_id):
             record = self._layout.read_record(container_id)
             if record is None:
-                unmade = Exit(id=container_id, code=UNSEEN_EXIT_CODE)
-                return Found(id=container_id, state=ContainerState.STOPPED, exit=unmade)
+                unmade = ContainerExit(id=container_id, code=UNSEEN_EXIT_CODE)
+                return FoundContainer(id=container_id, state=ContainerState.STOPPED, exit=unmade)
             ended = self._settle(container_id, record)
         if ended:
-            return Found(id=container_id, state=ContainerState.STOPPED, exit=ended)
+            return FoundContainer(id=container_id, state=ContainerState.STOPPED, exit=ended)
         self._watch(container_id, record.monitor)
         started = self._layout.is_started(container_id)
         state = ContainerState.RUNNING if started else ContainerState.CREATED
         paused = freezer.is_frozen(self._hierarchies, self._layout.cgroup(container_id))
-        return Found(id=container_id, state=state, pid=record.container.pid, paused=paused)
+        return FoundContainer(id=container_id, state=state, pid=record.container.pid, paused=paused)
 
-    def _settle(self, container_id: str, record: Record) -> Exit | None:
+    def _settle(self, container_id: str, record: ContainerRecord) -> ContainerExit | None:
         """How a container ended; one without its monitor is ended: its output goes nowhere."""
         ended = self._layout.read_exit(container_id, self._hierarchies)
         if ended is None and not procs.is_alive(record.monitor):

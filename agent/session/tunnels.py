@@ -21,7 +21,7 @@ from agent.images.base import (
     PullProgress,
 )
 from agent.runtime.base import Runtime
-from agent.runtime.logs import LogLine, LogQuery, read_log
+from agent.runtime.logs import LogEntry, LogQuery, read_log
 from agent.worker import Worker
 from pyswarm_core import errors
 from pyswarm_core.aio.logs import EventLog
@@ -178,7 +178,7 @@ def _end(queue: Queue) -> None:
     queue.put_nowait(Frame())
 
 
-def _log_frame(task_id: TaskId, lines: Sequence[LogLine]) -> dispatcher_pb2.TunnelFrame:
+def _log_frame(task_id: TaskId, lines: Sequence[LogEntry]) -> dispatcher_pb2.TunnelFrame:
     return Frame(
         log_lines=dispatcher_pb2.LogLines(
             lines=[

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from agent.runtime.base import ContainerState, Exit, Found
+from agent.runtime.base import ContainerExit, ContainerState, FoundContainer
 from agent.tasks.machine import Accepted, Exited, Started, StartFailed, TaskEvent
 from agent.tasks.record import Record
 from pyswarm_core.ids import TaskId
@@ -34,7 +34,7 @@ class Adoption(msgspec.Struct, frozen=True):
 
 
 def adopt(
-    records: Mapping[TaskId, Record], found: Iterable[Found], networks: Iterable[str]
+    records: Mapping[TaskId, Record], found: Iterable[FoundContainer], networks: Iterable[str]
 ) -> Adoption:
     """Compare records with the containers and task networks that exist."""
     containers = {TaskId(container.id): container for container in found}
@@ -60,11 +60,11 @@ def adopt(
     )
 
 
-def _created(container: Found | None) -> bool:
+def _created(container: FoundContainer | None) -> bool:
     return container is not None and container.state is ContainerState.CREATED
 
 
-def _events(record: Record, container: Found | None) -> tuple[TaskEvent, ...]:
+def _events(record: Record, container: FoundContainer | None) -> tuple[TaskEvent, ...]:
     match record.state:
         case TaskState.ACCEPTED | TaskState.PREPARING:
             return (Accepted(),)
@@ -78,7 +78,7 @@ def _events(record: Record, container: Found | None) -> tuple[TaskEvent, ...]:
             return (_exit_of(container),)
 
 
-def _started(container: Found | None) -> tuple[TaskEvent, ...]:
+def _started(container: FoundContainer | None) -> tuple[TaskEvent, ...]:
     if container is None:
         return (StartFailed("container does not exist after the agent restarted"),)
     match container.state:
@@ -91,12 +91,12 @@ def _started(container: Found | None) -> tuple[TaskEvent, ...]:
             return (ended,) if ended.error else (Started(), ended)
 
 
-def _exit_of(container: Found | None) -> Exited:
+def _exit_of(container: FoundContainer | None) -> Exited:
     if container is None or container.exit is None:
         return _LOST
     return exited(container.exit)
 
 
-def exited(end: Exit) -> Exited:
+def exited(end: ContainerExit) -> Exited:
     """The event for a container's exit."""
     return Exited(code=end.code, signal=end.signal, oom=end.oom, error=end.error)

@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from agent.runtime.base import (
+    CgroupLimits,
     Command,
     CommandResult,
     ContainerConfig,
+    ContainerExit,
     ContainerState,
-    Exit,
-    Found,
-    Limits,
+    FoundContainer,
     RuntimeFailed,
     Stats,
 )
@@ -68,7 +68,7 @@ class Container(msgspec.Struct):
     id: TaskId
     image: str
     state: ContainerState = ContainerState.CREATED
-    exit: Exit | None = None
+    exit: ContainerExit | None = None
     paused: bool = False
 
     @property
@@ -114,7 +114,7 @@ class Engine:
             return
         container.state = ContainerState.STOPPED
         number = code - 128 if code > 128 else 0
-        container.exit = Exit(
+        container.exit = ContainerExit(
             id=container.id,
             code=code,
             signal=number,
@@ -129,7 +129,7 @@ class Engine:
         for container in self.containers.values():
             if container.state is not ContainerState.STOPPED:
                 container.state = ContainerState.STOPPED
-                container.exit = Exit(id=container.id, code=137, at_ns=self.scheduler.now)
+                container.exit = ContainerExit(id=container.id, code=137, at_ns=self.scheduler.now)
 
 
 class SimRuntime:
@@ -192,9 +192,9 @@ class SimRuntime:
         if container is not None:
             self._engine.end(container, 137)
 
-    async def found(self) -> tuple[Found, ...]:
+    async def found(self) -> tuple[FoundContainer, ...]:
         return tuple(
-            Found(
+            FoundContainer(
                 id=c.id,
                 state=c.state,
                 pid=1000 if c.running else 0,
@@ -204,7 +204,7 @@ class SimRuntime:
             for _, c in sorted(self._engine.containers.items())
         )
 
-    async def exits(self) -> AsyncIterator[Exit]:
+    async def exits(self) -> AsyncIterator[ContainerExit]:
         told: dict[tuple[TaskId, int], None] = {}
         while True:
             self._changed.clear()
@@ -229,7 +229,7 @@ class SimRuntime:
         await self._takes(1, 5)
         self._running(container_id).paused = False
 
-    async def update(self, container_id: str, limits: Limits) -> None:
+    async def update(self, container_id: str, limits: CgroupLimits) -> None:
         await self._takes(1, 5)
         self._running(container_id)
 

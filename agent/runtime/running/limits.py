@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from agent.runtime import cgroups
-from agent.runtime.base import CPU_PERIOD_US, Limits, RuntimeFailed
+from agent.runtime.base import CPU_PERIOD_US, CgroupLimits, RuntimeFailed
 from agent.runtime.cgroups import Hierarchies
 from pyswarm_core.docker.units import human_size
 
@@ -26,7 +26,7 @@ class Write(msgspec.Struct, frozen=True):
     value: str
 
 
-def change(hierarchies: Hierarchies, path: str, limits: Limits) -> None:
+def change(hierarchies: Hierarchies, path: str, limits: CgroupLimits) -> None:
     """Give cgroup `path` these limits. Raises RuntimeFailed naming the one that was refused."""
     written: list[tuple[Path, str]] = []
     if not hierarchies.v1:
@@ -56,7 +56,7 @@ def _check_memory(hierarchies: Hierarchies, path: str, wanted: int) -> None:
         )
 
 
-def _writes(hierarchies: Hierarchies, path: str, limits: Limits) -> list[Write]:
+def _writes(hierarchies: Hierarchies, path: str, limits: CgroupLimits) -> list[Write]:
     def file(controller: str, name: str) -> Path:
         directory = hierarchies.controller(controller, path)
         if directory is None:

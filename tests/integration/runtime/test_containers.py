@@ -8,7 +8,7 @@ import pytest
 
 from agent.runtime import mounts
 from agent.runtime.base import LogLimits, RuntimeFailed
-from agent.runtime.logs import LogLine, LogQuery, read_log
+from agent.runtime.logs import LogEntry, LogQuery, read_log
 from pyswarm_core.specs import Ulimit
 from tests.fixtures.runtime_contract import PATIENCE_S, Behaviour, exit_of, run, until
 from tests.integration.runtime.conftest import COMMANDS, RealWorld
@@ -23,7 +23,7 @@ async def output(world: RealWorld, script: str, **spec: object) -> str:
     return "".join(line.text.decode() + "\n" for line in await lines(world, "a1"))
 
 
-async def lines(world: RealWorld, container_id: str) -> list[LogLine]:
+async def lines(world: RealWorld, container_id: str) -> list[LogEntry]:
     log = Path(world.runtime.log_path(container_id))
     return [line async for batch in read_log(log, LogQuery()) for line in batch]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.runtime.base import Command, CommandResult, Limits, RuntimeFailed
+from agent.runtime.base import CgroupLimits, Command, CommandResult, RuntimeFailed
 from agent.runtime.running.execs import Execs
 from tests.fixtures.runtime_contract import PATIENCE_S, Behaviour, CommandBehaviour, run, until
 from tests.integration.runtime.conftest import RealWorld
@@ -221,14 +221,14 @@ async def test_a_paused_container_uses_no_cpu_and_is_paused_for_the_next_agent(
 
 async def test_all_limits_change_and_are_taken_away(world: RealWorld) -> None:
     await run(world, "a1", Behaviour.IGNORES_TERM)
-    some = Limits(
+    some = CgroupLimits(
         cpu_quota_us=50_000, memory_bytes=64 << 20, memory_and_swap_bytes=64 << 20, pids=33
     )
     await world.runtime.update("a1", some)
     assert limit(world, "pids/pids.max", "pids.max") == "33"
     assert limit(world, "cpu/cpu.cfs_quota_us", "cpu.max").split()[0] == "50000"
     assert limit(world, "memory/memory.limit_in_bytes", "memory.max") == str(64 << 20)
-    await world.runtime.update("a1", Limits())
+    await world.runtime.update("a1", CgroupLimits())
     assert limit(world, "pids/pids.max", "pids.max") == "max"
     assert limit(world, "cpu/cpu.cfs_quota_us", "cpu.max").split()[0] in ("-1", "max")
     stats = await world.runtime.stats("a1")
@@ -240,10 +240,10 @@ async def test_a_limit_below_what_is_in_use_is_refused_and_nothing_changes(
     world: RealWorld,
 ) -> None:
     await run(world, "a1", Behaviour.IGNORES_TERM)
-    before = Limits(memory_bytes=128 << 20, memory_and_swap_bytes=128 << 20, pids=50)
+    before = CgroupLimits(memory_bytes=128 << 20, memory_and_swap_bytes=128 << 20, pids=50)
     await world.runtime.update("a1", before)
     await execute(world, "dd if=/dev/zero of=/dev/shm/x bs=1M count=40")
-    small = Limits(memory_bytes=16 << 20, memory_and_swap_bytes=16 << 20, pids=33)
+    small = CgroupLimits(memory_bytes=16 << 20, memory_and_swap_bytes=16 << 20, pids=33)
     with pytest.raises(RuntimeFailed, match="cannot change the memory limit"):
         await world.runtime.update("a1", small)
     assert limit(world, "pids/pids.max", "pids.max") == "50"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from agent.runtime import cgroups
-from agent.runtime.base import Limits, RuntimeFailed
+from agent.runtime.base import CgroupLimits, RuntimeFailed
 from agent.runtime.cgroups import Hierarchies
 from agent.runtime.running import freezer
 from agent.runtime.running.limits import change
@@ -18,7 +18,9 @@ V1 = {
     "memory/memory.limit_in_bytes": str(32 * MIB),
     "memory/memory.memsw.limit_in_bytes": str(64 * MIB),
 }
-SOME = Limits(cpu_quota_us=20_000, memory_bytes=48 * MIB, memory_and_swap_bytes=80 * MIB, pids=9)
+SOME = CgroupLimits(
+    cpu_quota_us=20_000, memory_bytes=48 * MIB, memory_and_swap_bytes=80 * MIB, pids=9
+)
 
 
 def filled(root: Path, files: dict[str, str]) -> None:
@@ -51,7 +53,7 @@ def test_v2_counts_swap_apart_from_memory(v2: Hierarchies, tmp_path: Path) -> No
         "memory.max": str(48 * MIB),
         "memory.swap.max": str(32 * MIB),
     }
-    change(v2, "/c", Limits())
+    change(v2, "/c", CgroupLimits())
     assert content(tmp_path / "c", V2) == V2
 
 
@@ -69,7 +71,7 @@ def test_v1_never_has_less_for_both_than_for_memory(
         return write(path, text)
 
     monkeypatch.setattr(Path, "write_text", noted)
-    change(v1, "/c", Limits(memory_bytes=48 * MIB, memory_and_swap_bytes=both * MIB))
+    change(v1, "/c", CgroupLimits(memory_bytes=48 * MIB, memory_and_swap_bytes=both * MIB))
     assert next(name for name in written if name.startswith("memory")) == first
     assert written[:2] == ["pids.max", "cpu.cfs_quota_us"]
 
@@ -93,7 +95,7 @@ def test_v2_is_not_told_a_limit_below_what_is_in_use(v2: Hierarchies, tmp_path: 
 
 def test_a_limit_that_the_kernel_does_not_have_may_be_none(v2: Hierarchies, tmp_path: Path) -> None:
     (tmp_path / "c/memory.swap.max").unlink()
-    change(v2, "/c", Limits(memory_bytes=MIB))
+    change(v2, "/c", CgroupLimits(memory_bytes=MIB))
     with pytest.raises(RuntimeFailed, match="cannot change the swap limit: no such file"):
         change(v2, "/c", SOME)
 

@@ -9,7 +9,7 @@ import pytest
 
 from agent.runtime import logrotate
 from agent.runtime.base import LogLimits
-from agent.runtime.logs import LINE_BYTES_MAX, PAUSES_MAX, LineJoiner, LogLine, LogQuery, read_log
+from agent.runtime.logs import LINE_BYTES_MAX, PAUSES_MAX, LineJoiner, LogEntry, LogQuery, read_log
 
 
 def record(second: int, text: str, stream: str = "stdout", flag: str = "F") -> str:
@@ -44,7 +44,7 @@ def test_blocks_may_end_anywhere() -> None:
 def test_time_is_in_nanoseconds_whatever_the_zone() -> None:
     joiner = LineJoiner()
     block = b"1970-01-01T01:00:01.000000007+01:00 stdout F x\n"
-    assert joiner.feed(block) == [LogLine(1_000_000_007, "stdout", b"x")]
+    assert joiner.feed(block) == [LogEntry(1_000_000_007, "stdout", b"x")]
 
 
 def test_what_is_no_record_is_left_out() -> None:

@@ -11,7 +11,7 @@ import hypothesis
 import hypothesis.strategies as st
 from msgspec.structs import replace
 
-from agent.runtime.base import ContainerState, Exit, Found
+from agent.runtime.base import ContainerExit, ContainerState, FoundContainer
 from agent.tasks import machine
 from agent.tasks.machine import KILL_AGAIN, Effect, TaskEvent, step
 from agent.tasks.reconcile import adopt
@@ -22,7 +22,7 @@ from pyswarm_core.states import TaskState
 from tests.unit.agent.tasks.test_machine import GRACE, NOW, PREPARED, record
 
 T1 = TaskId("t1")
-KILLED = Exit(id="t1", code=137, signal=9)
+KILLED = ContainerExit(id="t1", code=137, signal=9)
 LISTENS = (PortConfig(target_port=80, published_port=8080),)
 Act = Callable[["Host"], None]
 LATE = [
@@ -132,11 +132,11 @@ class Host:
         self.work += [Effect.START for _ in adoption.unstarted]
         self.work += [Effect.CLEAN for _ in adoption.unclean]
 
-    def found(self) -> list[Found]:
+    def found(self) -> list[FoundContainer]:
         if self.container is None:
             return []
         ended = KILLED if self.container is ContainerState.STOPPED else None
-        return [Found(id="t1", state=self.container, pid=7, exit=ended)]
+        return [FoundContainer(id="t1", state=self.container, pid=7, exit=ended)]
 
     def settle(self) -> None:
         """Everything is carried out and delivered, and all time passes."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.runtime.base import ContainerState, Exit, Found
+from agent.runtime.base import ContainerExit, ContainerState, FoundContainer
 from agent.tasks import machine
 from agent.tasks.machine import TaskEvent
 from agent.tasks.reconcile import adopt
@@ -12,12 +12,12 @@ from pyswarm_core.states import TaskState
 from tests.unit.agent.tasks.test_machine import record
 
 T1 = TaskId("t1")
-CREATED = Found(id="t1", state=ContainerState.CREATED, pid=5)
-RUNNING = Found(id="t1", state=ContainerState.RUNNING, pid=5)
-STOPPED = Found(id="t1", state=ContainerState.STOPPED, exit=Exit(id="t1", code=3))
+CREATED = FoundContainer(id="t1", state=ContainerState.CREATED, pid=5)
+RUNNING = FoundContainer(id="t1", state=ContainerState.RUNNING, pid=5)
+STOPPED = FoundContainer(id="t1", state=ContainerState.STOPPED, exit=ContainerExit(id="t1", code=3))
 
 
-def events_of(start: Record, *found: Found) -> list[TaskEvent]:
+def events_of(start: Record, *found: FoundContainer) -> list[TaskEvent]:
     return [event for _, event in adopt({T1: start}, found, ()).events]
 
 
@@ -52,15 +52,17 @@ def test_an_ordered_start_that_did_not_happen_is_made_up_for() -> None:
     ],
 )
 def test_a_start_that_happened_unseen_is_not_repeated(
-    found: Found, expected: list[TaskEvent]
+    found: FoundContainer, expected: list[TaskEvent]
 ) -> None:
     assert events_of(record(TaskState.STARTING), found) == expected
     assert adopt({T1: record(TaskState.STARTING)}, [found], ()).unstarted == ()
 
 
 def test_a_program_that_turned_out_to_be_none_was_never_started() -> None:
-    ended = Found(
-        id="t1", state=ContainerState.STOPPED, exit=Exit(id="t1", code=1, error="no such file")
+    ended = FoundContainer(
+        id="t1",
+        state=ContainerState.STOPPED,
+        exit=ContainerExit(id="t1", code=1, error="no such file"),
     )
     assert events_of(record(TaskState.STARTING), ended) == [machine.Exited(1, error="no such file")]
 
