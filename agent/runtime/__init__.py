@@ -1,1 +1,1 @@
-"""Containers on this host: made by crun or runc, kept by conmon, found again after a restart."""
+"""Containers on this host: made by crun or runc, monitored by conmon, adopted after a restart."""

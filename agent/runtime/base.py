@@ -1,8 +1,9 @@
-"""The agent's one view of containers: values, errors and the `Runtime` protocol. PURE: values only.
+"""The container interface of the agent: values, errors and the `Runtime` protocol. PURE: values
+only.
 
 `crun.py` (real) and `fake.py` (in memory) implement `Runtime` and pass the same contract tests.
-Invariant: a container id is used once. Every method may be repeated after an agent's death: what is
-on disk and in the kernel decides, never what an object remembers.
+Invariants: a container id is used once. Every method may be repeated after the agent died: the
+disk and the kernel hold the state, never an object in memory.
 """
 
 from collections.abc import AsyncIterator
@@ -15,15 +16,15 @@ CPU_PERIOD_US = 100_000
 
 
 class RuntimeFailed(Exception):
-    """The container cannot be made or run; the text is the OCI runtime's own, fit for a task."""
+    """The container cannot be made or run; the text is the OCI runtime's, and the task's error."""
 
 
 class HostFailed(RuntimeFailed):
-    """The host is the reason, not the container: something that every container needs ran out."""
+    """The host cannot make any container: a resource that every container needs is used up."""
 
 
 class ContainerState(StrEnum):
-    """What a container is doing, as far as disk and /proc tell."""
+    """The state of a container, from its files and /proc."""
 
     CREATED = "created"
     RUNNING = "running"
@@ -31,19 +32,21 @@ class ContainerState(StrEnum):
 
 
 class LogLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Docker's json-file words: `max_size` bytes a file (0: no limit), `max_file` files in all."""
+    """As in Docker's json-file driver: `max_size` bytes per file (0: no limit), `max_file` files in
+    all.
+    """
 
     max_size: int = 0
     max_file: int = 1
 
 
 class ContainerConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """All that one container is made from.
+    """Everything that one container is made from.
 
-    `oci` is the config.json without `root.path`, which the runtime sets. `layers` are the image's
-    unpacked directories, the uppermost first. `files` are small files, by plain name, written to
-    `Runtime.file_path(id, name)` before the container is made (hosts, hostname, resolv.conf): the
-    OCI config mounts them from there.
+    `oci` is the config.json without `root.path`, which the runtime sets. `layers` are the unpacked
+    directories of the image, the uppermost first. `files` maps plain names to small files (hosts,
+    hostname, resolv.conf). They are written to `Runtime.file_path(id, name)` before the container
+    is made, and the OCI config mounts them from there.
     """
 
     id: str
@@ -57,9 +60,9 @@ class ContainerConfig(msgspec.Struct, frozen=True, kw_only=True):
 class ContainerExit(msgspec.Struct, frozen=True, kw_only=True):
     """How a container ended; `at_ns` is wall time.
 
-    `signal` is inferred from `code` > 128 (0: none). A container whose end nobody could see (its
-    monitor was killed, the machine went down) has code 137. `error` is set if its program never
-    ran because it is none: the OCI runtime's own words, the same that `start` raises.
+    `signal` is inferred from `code` > 128 (0: none). A container whose exit was not observed (its
+    monitor was killed, the host went down) has code 137. `error` is set if its program could not be
+    executed: the OCI runtime's message, the same that `start` raises.
     """
 
     id: str
@@ -71,9 +74,9 @@ class ContainerExit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FoundContainer(msgspec.Struct, frozen=True, kw_only=True):
-    """A container that is there, whoever made it.
+    """A container that exists, made by this agent or a former one.
 
-    `pid` is 0 once stopped. `exit` is set exactly when stopped. `paused` may be set while running.
+    `pid` is 0 once stopped. `exit` is set if and only if stopped. A running one may be `paused`.
     """
 
     id: str
@@ -86,8 +89,8 @@ class FoundContainer(msgspec.Struct, frozen=True, kw_only=True):
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """One reading of a container's cgroup.
 
-    `memory_bytes` leaves out cache the kernel can drop. A limit of 0 is none. `cpu_ns` and the
-    bytes read from and written to disks count from the container's start.
+    `memory_bytes` excludes cache that the kernel can drop. A limit of 0 means none. `cpu_ns` and
+    the bytes read from and written to disks count from the container's start.
     """
 
     memory_bytes: int = 0
@@ -99,7 +102,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CgroupLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What the kernel lets a container use; 0 is unlimited. `cpu_quota_us` is per CPU_PERIOD_US."""
+    """The cgroup limits of a container; 0 is unlimited. `cpu_quota_us` is per CPU_PERIOD_US."""
 
     cpu_quota_us: int = 0
     memory_bytes: int = 0
@@ -108,9 +111,9 @@ class CgroupLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """A command for a running container. What is left empty is as for the container's own program.
+    """A command for a running container. Empty fields default to those of the container's program.
 
-    `env` (NAME=VALUE) is added. `user` is Docker's `USER[:GROUP]`, by the container's own files.
+    `env` (NAME=VALUE) is added. `user` is Docker's `USER[:GROUP]`, looked up in the container.
     """
 
     args: tuple[str, ...]
@@ -122,9 +125,9 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 class CommandResult(msgspec.Struct, frozen=True, kw_only=True):
     """How a command ended.
 
-    `code` is 127 if its program is not there, 126 if it cannot be run (`output` says why), and
-    128 + the signal that ended it. `output` is the first EXEC_OUTPUT_MAX bytes of what it wrote to
-    both streams.
+    `code` is 127 if its program does not exist, 126 if it cannot be executed (`output` says why),
+    and 128 + the signal that ended it. `output` is the first EXEC_OUTPUT_MAX bytes that it wrote to
+    stdout and stderr.
     """
 
     code: int
@@ -135,29 +138,29 @@ class CommandResult(msgspec.Struct, frozen=True, kw_only=True):
 class Runtime(Protocol):
     """Makes, starts, signals and removes containers that outlive this process.
 
-    `kill` and `remove` may be repeated; an id that is not there is no error. Nothing here blocks
-    the event loop.
+    `kill` and `remove` may be repeated; an id that does not exist is no error. No method blocks the
+    event loop.
     """
 
     def file_path(self, container_id: str, name: str) -> str:
-        """Where `ContainerConfig.files[name]` of a container lies on the host."""
+        """The path on the host of `ContainerConfig.files[name]` of a container."""
         ...
 
     def log_path(self, container_id: str) -> str:
-        """Where a container's log is, the current file of it; `logs.read_log` reads them all."""
+        """The path of a container's current log file; `logs.read_log` reads the older ones too."""
         ...
 
     async def create(self, config: ContainerConfig) -> int:
-        """Make everything up to, not including, the first instruction; return the pid.
+        """Make a container up to, not including, its first instruction; return the pid.
 
-        Raises RuntimeFailed with the real cause; then nothing of the container is left but its log.
+        Raises RuntimeFailed with the cause; then nothing of the container is left but its log.
         """
         ...
 
     async def start(self, container_id: str) -> None:
-        """Let a created container run.
+        """Run the program of a created container.
 
-        Raises RuntimeFailed if it is not there, or if its program turns out not to be one.
+        Raises RuntimeFailed if the container does not exist or its program cannot be executed.
         """
         ...
 
@@ -166,56 +169,56 @@ class Runtime(Protocol):
         ...
 
     async def remove(self, container_id: str, *, keep_logs: bool = True) -> None:
-        """Leave nothing of the container, however half-made, killing what still runs.
+        """Kill and remove a container, complete or half made.
 
-        A kept log can be removed later by asking again without `keep_logs`.
-        Raises RuntimeFailed if the kernel will not let go; then it may be asked again.
+        A kept log is removed by a later call without `keep_logs`. Raises RuntimeFailed if the
+        kernel does not release a resource; the call may be repeated then.
         """
         ...
 
     async def found(self) -> tuple[FoundContainer, ...]:
-        """Every container there is, from disk and /proc, in id order."""
+        """Every container that exists, from disk and /proc, in the order of ids."""
         ...
 
     def exits(self) -> AsyncIterator[ContainerExit]:
-        """Every exit not yet removed, then each new one as it happens; one may come twice."""
+        """The exits of all containers that exist, then each new one; an exit may come twice."""
         ...
 
     async def exec(self, container_id: str, command: Command, timeout_s: float) -> CommandResult:
         """Run a command in a running container, without input, and wait for it.
 
-        Nothing of it is left afterwards: what it started is killed when it ends, when the time is
-        over, and when this call is cancelled. Raises RuntimeFailed if the container is not running
-        or is paused, or if there is no such user.
+        All its processes are killed when it ends, at the timeout, and when this call is cancelled.
+        Raises RuntimeFailed if the container is not running or is paused, or if the user does not
+        exist.
         """
         ...
 
     async def pause(self, container_id: str) -> None:
-        """Stop every process of a running container where it is. May be repeated.
+        """Freeze every process of a running container. May be repeated.
 
-        SIGKILL and `remove` end a paused container; other signals wait for `resume`.
-        Raises RuntimeFailed if it is not running or will not stop.
+        SIGKILL and `remove` end a paused container; other signals are delivered by `resume`.
+        Raises RuntimeFailed if the container is not running or does not freeze.
         """
         ...
 
     async def resume(self, container_id: str) -> None:
-        """Let a paused container go on; one that is not paused does anyway.
+        """Resume a paused container; one that is not paused stays as it is.
 
         Raises RuntimeFailed if it is not running.
         """
         ...
 
     async def update(self, container_id: str, limits: CgroupLimits) -> None:
-        """Change a container's limits while it runs.
+        """Change the limits of a running container.
 
-        Raises RuntimeFailed if it is not there or the kernel refuses; then none has changed.
+        Raises RuntimeFailed if it does not exist or the kernel refuses; then no limit has changed.
         """
         ...
 
     async def stats(self, container_id: str) -> Stats | None:
-        """What the container uses now; None if it is not there."""
+        """What the container uses now; None if it does not exist."""
         ...
 
     async def tend(self) -> None:
-        """Rotate logs that outgrew their limits, for ever; runs in the agent's task group."""
+        """Rotate logs that exceed their limits, for ever; runs in the agent's task group."""
         ...

@@ -1,7 +1,7 @@
-"""The cgroups of containers, whatever mixture of v1 and v2 the host runs. SHELL over cgroupfs.
+"""The cgroups of containers, on hosts with v1, v2 or both. SHELL over cgroupfs.
 
-A container's cgroup has the same path in every mounted hierarchy (`Hierarchies.paths`). Invariant:
-nothing outside the parent that the agent's configuration names is ever written or removed.
+A container's cgroup has the same path in every mounted hierarchy (`Hierarchies.roots`). Invariant:
+nothing outside the configured cgroup parent is written or removed.
 """
 
 import errno
@@ -27,7 +27,7 @@ _WRITTEN = re.compile(r" (?:wbytes=|Write )([0-9]+)")
 
 
 class CgroupMode(StrEnum):
-    """Which kind of cgroups a host runs; `hybrid` is v1 with an empty v2 hierarchy beside it."""
+    """The cgroup version of a host; `hybrid` is v1 with an empty v2 hierarchy beside it."""
 
     V1 = "v1"
     HYBRID = "hybrid"
@@ -35,14 +35,14 @@ class CgroupMode(StrEnum):
 
 
 class Hierarchies(msgspec.Struct, frozen=True):
-    """Where cgroups are mounted: v2's one directory, or v1's by controller (`name=systemd` too)."""
+    """The cgroup mounts: v2's directory, and v1's by controller (`name=systemd` too)."""
 
     unified: str = ""
     v1: dict[str, str] = {}
 
     @property
     def mode(self) -> CgroupMode:
-        """What the mounts add up to."""
+        """The mode that follows from the mounts."""
         if not self.v1:
             return CgroupMode.V2
         return CgroupMode.HYBRID if self.unified else CgroupMode.V1
@@ -52,13 +52,13 @@ class Hierarchies(msgspec.Struct, frozen=True):
         return tuple(dict.fromkeys((*self.v1.values(), *filter(None, (self.unified,)))))
 
     def controller(self, name: str, path: str) -> Path | None:
-        """The directory of cgroup `path` that holds a controller's files; None if not mounted."""
+        """The directory of cgroup `path` with a controller's files; None if it is not mounted."""
         root = self.v1.get(name) or (self.unified if not self.v1 else "")
         return Path(root + path) if root else None
 
 
 def parse_mounts(mountinfo: str) -> Hierarchies:
-    """Read /proc/self/mountinfo. The first mount of a hierarchy counts. PURE."""
+    """Parse /proc/self/mountinfo. Only the first mount of a hierarchy is used. PURE."""
     unified, v1 = "", dict[str, str]()
     for line in split_lines(mountinfo):
         left, _, right = line.partition(" - ")
@@ -74,7 +74,7 @@ def parse_mounts(mountinfo: str) -> Hierarchies:
 
 
 def mounted() -> Hierarchies:
-    """The hierarchies that this process sees."""
+    """The hierarchies mounted in this process's mount namespace."""
     return parse_mounts(Path("/proc/self/mountinfo").read_text())
 
 
@@ -107,7 +107,7 @@ def stats(hierarchies: Hierarchies, path: str) -> Stats | None:
 
 
 def was_out_of_memory(hierarchies: Hierarchies, path: str) -> bool:
-    """Whether the kernel killed a process of cgroup `path` for want of memory."""
+    """Whether the kernel's OOM killer killed a process of cgroup `path`."""
     memory = hierarchies.controller("memory", path)
     if memory is None:
         return False
@@ -125,9 +125,9 @@ def signal_all(hierarchies: Hierarchies, path: str, number: int) -> None:
 
 
 def remove(hierarchies: Hierarchies, path: str) -> None:
-    """Kill all that is in cgroup `path` and remove it from every hierarchy. Blocks for a moment.
+    """Kill every process of cgroup `path` and remove it from every hierarchy. Blocks briefly.
 
-    Raises RuntimeFailed if processes are left after ten seconds (stuck in the kernel).
+    Raises RuntimeFailed if processes are left after ten seconds (they hang in the kernel).
     """
     deadline = time.monotonic() + _REMOVE_TIMEOUT_S
     for root in hierarchies.roots():
@@ -135,8 +135,8 @@ def remove(hierarchies: Hierarchies, path: str) -> None:
         while not _remove_tree(Path(root + path)):
             if time.monotonic() > deadline:
                 left = ", ".join(map(str, _members(hierarchies, path))) or "none"
-                raise RuntimeFailed(f"cgroup {root}{path} stays busy; processes left: {left}")
-            # Those that were told to die already take a moment to leave.
+                raise RuntimeFailed(f"cannot remove cgroup {root}{path}: processes left: {left}")
+            # Processes that were killed already take a moment to end.
             if pause_s > 4 * _PAUSE_S:
                 kill(hierarchies, path)
             time.sleep(pause_s)
@@ -144,27 +144,27 @@ def remove(hierarchies: Hierarchies, path: str) -> None:
 
 
 def empty(hierarchies: Hierarchies, path: str) -> None:
-    """Kill all that is in cgroup `path`; return once nothing is. Blocks for a moment.
+    """Kill every process of cgroup `path`; return once it is empty. Blocks briefly.
 
-    Raises RuntimeFailed if processes are left after ten seconds (stuck in the kernel).
+    Raises RuntimeFailed if processes are left after ten seconds (they hang in the kernel).
     """
     deadline = time.monotonic() + _REMOVE_TIMEOUT_S
     pause_s = _PAUSE_S
     while left := _members(hierarchies, path):
         if time.monotonic() > deadline:
-            raise RuntimeFailed(f"cgroup {path}: these processes do not end: {left}")
+            raise RuntimeFailed(f"cannot kill the processes of cgroup {path}: {left}")
         kill(hierarchies, path)
         time.sleep(pause_s)
         pause_s = min(pause_s * 2, 0.1)
 
 
 def kill(hierarchies: Hierarchies, path: str) -> None:
-    """SIGKILL every process in cgroup `path` and below, also those that fork meanwhile."""
+    """Send SIGKILL to every process of cgroup `path` and below, including new ones."""
     if not hierarchies.v1:
         with suppress(OSError):
             Path(f"{hierarchies.unified}{path}/cgroup.kill").write_text("1")
             return
-    # v1 has no such file: what is frozen can't fork away from its SIGKILL.
+    # v1 has no cgroup.kill: freeze, so that no process can fork before its SIGKILL arrives.
     freezer = hierarchies.controller("freezer", path)
     _set_frozen(freezer, "FROZEN")
     signal_all(hierarchies, path, signal.SIGKILL)
@@ -189,7 +189,7 @@ def _members(hierarchies: Hierarchies, path: str) -> tuple[int, ...]:
 
 
 def _remove_tree(top: Path) -> bool:
-    """Remove a cgroup and those made inside it; whether it is gone."""
+    """Remove a cgroup and its children; return whether it is gone."""
     try:
         top.rmdir()
     except FileNotFoundError:
@@ -230,15 +230,15 @@ def _disk_bytes(directory: Path) -> tuple[int, int]:
 
 
 def io_bytes(text: str) -> tuple[int, int]:
-    """The bytes read and written that v2's `io.stat` or v1's `io_service_bytes` tell. PURE.
+    """The bytes read and written, from v2's `io.stat` or v1's `io_service_bytes`. PURE.
 
-    v2: `8:0 rbytes=90 wbytes=0 …`, a line for each disk. v1: `8:0 Read 90`, one for each number.
+    v2: `8:0 rbytes=90 wbytes=0 …`, a line per disk. v1: `8:0 Read 90`, a line per number.
     """
     return sum(map(int, _READ.findall(text))), sum(map(int, _WRITTEN.findall(text)))
 
 
 def number(path: Path) -> int:
-    """The number in a file; 0 if it is not there, and very large for `max`."""
+    """The number in a file; 0 if it cannot be read, and `_UNLIMITED` for `max`."""
     try:
         text = path.read_text().strip()
     except OSError:
@@ -255,12 +255,12 @@ def _field(path: Path, name: str) -> int:
 
 
 class MonitorGroup:
-    """The cgroup that monitors live in, so that the agent's own limits and end don't reach them.
+    """The cgroup of monitors, so that the agent's own limits and its end do not affect them.
 
-    On v1 a thread can live in a cgroup of its own and its children inherit that: `enter_thread`,
-    once per thread that starts monitors, makes the move free. On v2 it is the monitor that must be
-    moved (`adopt`), before it starts anything. Where the agent is in a hierarchy's root there is
-    nothing to escape.
+    On v1 a thread can be in a cgroup of its own, and its children inherit that: `enter_thread`,
+    once per thread that starts monitors, makes the move free. On v2 each monitor must be moved
+    (`adopt`) before it starts anything. An agent in the root cgroup of a hierarchy has no limits
+    there, and nothing is moved.
     """
 
     def __init__(self, hierarchies: Hierarchies, path: str) -> None:
@@ -272,7 +272,7 @@ class MonitorGroup:
 
     @property
     def adopts(self) -> bool:
-        """Whether each monitor has to be moved by `adopt`."""
+        """Whether each monitor must be moved by `adopt`."""
         return bool(self._directories) and not self._by_thread
 
     def _prepare(self) -> None:
@@ -282,7 +282,7 @@ class MonitorGroup:
             self._ready.set()
 
     def enter_thread(self) -> None:
-        """Move the calling thread, where cgroups can hold single threads."""
+        """Move the calling thread, on v1."""
         if self._directories and self._by_thread:
             self._prepare()
             for directory in self._directories:
@@ -290,14 +290,14 @@ class MonitorGroup:
                     (directory / "tasks").write_text(str(threading.get_native_id()))
 
     def adopt(self, pid: int) -> None:
-        """Move a whole process."""
+        """Move a process."""
         if self.adopts:
             self._prepare()
             for directory in self._directories:
                 (directory / "cgroup.procs").write_text(str(pid))
 
     def remove(self) -> None:
-        """Remove the group if no monitor is left in it."""
+        """Remove the cgroup if no monitor is left in it."""
         for directory in self._directories:
             _try_remove(directory)
 
@@ -308,7 +308,7 @@ def _confined(hierarchies: Hierarchies, membership: Path) -> list[str]:
     for line in split_lines(membership.read_text()):
         _, controllers, path = line.split(":", 2)
         root = hierarchies.v1.get(controllers.split(",")[0]) if controllers else hierarchies.unified
-        # An empty v2 hierarchy beside v1 limits nothing, and single threads can't live in it.
+        # An empty v2 hierarchy beside v1 has no limits, and holds no single threads.
         if root and path != "/" and (controllers or not hierarchies.v1):
             roots.append(root)
     return roots

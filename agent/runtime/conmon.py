@@ -1,7 +1,8 @@
-"""conmon: the small process that holds a container's stdio, log and exit status. SHELL.
+"""conmon: the monitor process that holds a container's stdio, log and exit status. SHELL.
 
-One conmon per container, started in a session of its own; it outlives the agent. It reports over a
-pipe once the OCI runtime's `create` is through and writes `<exits>/<id>` when the container ends.
+Each container has one conmon, started in a session of its own; it outlives the agent. It reports
+over a pipe when the OCI runtime's `create` has ended, and writes `<exits>/<id>` when the container
+ends.
 """
 
 import fcntl
@@ -16,11 +17,11 @@ import msgspec
 from agent.runtime.base import LogLimits, RuntimeFailed
 from agent.runtime.cgroups import MonitorGroup
 
-# Where a started conmon finds its two pipes; far above anything conmon opens before it reads them.
+# The descriptors of conmon's two pipes; far above any that conmon opens before it reads them.
 _SYNC_FD, _START_FD = 100, 101
 _STDERR = 2
 _REPORT_MAX = 1 << 16
-_WORDS_MAX = 1024
+_MESSAGE_MAX = 1024
 _END_TIMEOUT_S = 5.0
 
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -36,7 +37,7 @@ class Binaries(msgspec.Struct, frozen=True):
 
 
 class MonitorCall(msgspec.Struct, frozen=True, kw_only=True):
-    """What one conmon is told."""
+    """The arguments of one conmon."""
 
     container_id: str
     bundle: str
@@ -48,13 +49,13 @@ class MonitorCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Monitor(msgspec.Struct, frozen=True):
-    """A conmon that was just started, and what it is heard by until the container is made."""
+    """A started conmon, and its output until the container is made."""
 
     pid: int
     report: int
     """The read end of the pipe that it reports on."""
-    words: int
-    """The memory file that is its standard error: it takes no inode of a disk that may be full."""
+    stderr: int
+    """The memory file that is its standard error: it needs no inode of a disk that may be full."""
 
 
 class _Report(msgspec.Struct):
@@ -65,9 +66,9 @@ class _Report(msgspec.Struct):
 def arguments(binaries: Binaries, call: MonitorCall) -> list[str]:
     """conmon's command line. PURE.
 
-    `--sync` spares a fork: conmon detaches all the same, having its own session. A log of several
-    files is rotated by the agent alone: conmon's own limit counts on when the agent has it open a
-    new file, and then throws the current one away.
+    `--sync` saves a fork: conmon is detached anyway, since it has a session of its own. The agent
+    alone rotates a log of several files: conmon's own size limit keeps counting when the agent has
+    it open a new file, and then truncates that file.
     """
     words = [binaries.conmon, "--api-version", "1", "--sync", "--full-attach", "--no-sync-log"]
     words += ["-c", call.container_id, "-u", call.container_id, "-n", call.container_id]
@@ -82,17 +83,17 @@ def arguments(binaries: Binaries, call: MonitorCall) -> list[str]:
 
 
 def start(words: list[str], group: MonitorGroup) -> Monitor:
-    """Start conmon. It is the caller's child."""
+    """Start conmon as a child of this process."""
     environment = ENVIRONMENT | {"_OCI_SYNCPIPE": str(_SYNC_FD)}
     with ExitStack() as ours, ExitStack() as kept:
-        said = os.memfd_create("conmon", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        kept.callback(os.close, said)
+        stderr = os.memfd_create("conmon", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        kept.callback(os.close, stderr)
         report_read, report_write = os.pipe()
         kept.callback(os.close, report_read)
         ours.callback(os.close, report_write)
         actions = [
             (os.POSIX_SPAWN_DUP2, report_write, _SYNC_FD),
-            (os.POSIX_SPAWN_DUP2, said, _STDERR),
+            (os.POSIX_SPAWN_DUP2, stderr, _STDERR),
         ]
         start_write = -1
         if group.adopts:
@@ -106,27 +107,27 @@ def start(words: list[str], group: MonitorGroup) -> Monitor:
             group.adopt(pid)
             os.write(start_write, b"\0")
         kept.pop_all()
-    return Monitor(pid, report_read, said)
+    return Monitor(pid, report_read, stderr)
 
 
 def read_report(monitor: Monitor, timeout_s: float) -> int:
-    """Wait for conmon's word; return the container's pid. Closes what the monitor was heard by.
+    """Wait for conmon's report; return the container's pid. Closes the monitor's descriptors.
 
-    Raises RuntimeFailed with the OCI runtime's own message, or conmon's.
+    Raises RuntimeFailed with the OCI runtime's message, or conmon's.
     """
     try:
         line = _report_line(monitor.report, timeout_s)
         if not line:
-            raise RuntimeFailed(f"conmon {_ending(monitor.pid)}: {_last_words(monitor.words)}")
+            raise RuntimeFailed(f"conmon {_ending(monitor.pid)}: {_stderr_of(monitor.stderr)}")
         report = msgspec.json.decode(line, type=_Report)
         if report.data <= 0:
-            message = plain_message(report.message) or _last_words(monitor.words)
+            message = plain_message(report.message) or _stderr_of(monitor.stderr)
             raise RuntimeFailed(message)
-        # What it says later is for nobody, and must take no memory.
-        fcntl.fcntl(monitor.words, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
+        # Nobody reads what it writes from here on, and it must use no memory.
+        fcntl.fcntl(monitor.stderr, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
     finally:
         os.close(monitor.report)
-        os.close(monitor.words)
+        os.close(monitor.stderr)
     return report.data
 
 
@@ -139,7 +140,7 @@ def _report_line(pipe: int, timeout_s: float) -> bytes:
 
 
 def _ending(pid: int) -> str:
-    """How a child ended that closed its pipe; it stays to be collected."""
+    """How a child that closed its pipe ended; the caller reaps it."""
     descriptor = os.pidfd_open(pid)
     try:
         poll = select.poll()
@@ -154,15 +155,15 @@ def _ending(pid: int) -> str:
     return f"{how} {ended.si_status}"
 
 
-def _last_words(file: int) -> str:
-    """What conmon wrote to its standard error, without its marks, on one bounded line."""
+def _stderr_of(file: int) -> str:
+    """What conmon wrote to its standard error, without prefixes, in one line of bounded length."""
     raw = os.pread(file, _REPORT_MAX, 0).decode(errors="replace")
     lines = (re.sub(r"^\[conmon:[a-z]+\]: ", "", line).strip() for line in raw.split("\n"))
-    return "; ".join(filter(None, lines))[-_WORDS_MAX:] or "it gave no reason"
+    return "; ".join(filter(None, lines))[-_MESSAGE_MAX:] or "it gave no reason"
 
 
 def plain_message(raw: str) -> str:
-    """The sentence in an OCI runtime's error output, if any: runc wraps it in a log line. PURE."""
+    """The message in an OCI runtime's error output; runc wraps it in a log line. PURE."""
     text = raw.strip()
     _, found, rest = text.partition(' msg="')
     if found:
@@ -171,7 +172,7 @@ def plain_message(raw: str) -> str:
 
 
 def reopen_log(bundle: Path) -> bool:
-    """Tell conmon to close its log and open a fresh one at the same path; False if it is gone."""
+    """Have conmon close its log and open a new one at the same path; False if it has ended."""
     try:
         control = os.open(bundle / "ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

@@ -1,7 +1,7 @@
-"""The real runtime: crun (or runc) makes containers, conmon keeps them. SHELL.
+"""The real runtime: crun (or runc) makes containers, conmon monitors them. SHELL.
 
-The asyncio half: `steps.py` does the blocking work in a few threads. Invariant: what this object
-holds is only watches; closing it, or killing the process, changes nothing for any container.
+This is the asyncio half; `steps.py` does the blocking work in a few threads. Invariant: this object
+holds only watches; closing it, or killing the process, affects no container.
 """
 
 import asyncio
@@ -53,14 +53,14 @@ class ConmonRuntime:
         self._loop = asyncio.get_running_loop()
         self._monitors = MonitorWatch(self._monitor_ended)
         self._steps = Steps(binaries, layout, hierarchies, self._watch_monitor)
-        # Removal may wait for a process to die, and must not hold up the making of others.
+        # A removal may wait for a process to end; it must not delay new containers.
         self._making = ThreadPoolExecutor(_THREADS, "make", self._steps.enter_thread)
         self._ending = ThreadPoolExecutor(_THREADS, "end")
-        # Signals wait for neither: a deadline may hang on them.
+        # Signals have threads of their own: SIGKILL has a deadline.
         self._signalling = ThreadPoolExecutor(_SIGNAL_THREADS, "signal")
 
     def close(self) -> None:
-        """Stop watching and let the threads go; containers stay as they are."""
+        """Stop watching and end the threads; containers stay as they are."""
         self._monitors.close()
         self._making.shutdown(wait=True)
         self._ending.shutdown(wait=True)
@@ -91,20 +91,20 @@ class ConmonRuntime:
         await self._run(self._ending, self._steps.remove, container_id, keep_logs)
 
     async def found(self) -> tuple[FoundContainer, ...]:
-        """See `Runtime`. Also takes over the watch of monitors that an earlier agent started."""
+        """See `Runtime`. Also watches the monitors that a former agent started."""
         return await self._run(self._ending, self._steps.found)
 
     async def exits(self) -> AsyncIterator[ContainerExit]:
         """See `Runtime`."""
-        told: frozenset[tuple[str, int]] = frozenset()
+        yielded: frozenset[tuple[str, int]] = frozenset()
         with FileWatch(self._layout.exits, Mask.MOVED_TO | Mask.CLOSE_WRITE) as watch:
             while True:
                 ended = self._layout.ends()
-                for container_id, _ in sorted(ended - told):
+                for container_id, _ in sorted(ended - yielded):
                     exit_ = self._layout.read_exit(container_id, self._hierarchies)
                     if exit_ is not None:
                         yield exit_
-                told = ended
+                yielded = ended
                 await watch.changed(_EXITS_PERIOD_S)
 
     async def exec(self, container_id: str, command: Command, timeout_s: float) -> CommandResult:
@@ -116,7 +116,7 @@ class ConmonRuntime:
             begun.add_done_callback(self._end_abandoned)
             raise
         try:
-            output, timed_out = await execs.heard(running, timeout_s)
+            output, timed_out = await execs.wait(running, timeout_s)
         except asyncio.CancelledError:
             with suppress(RuntimeFailed):
                 await asyncio.shield(self._end_command(running, b"", True))
@@ -162,7 +162,7 @@ class ConmonRuntime:
         return await self._loop.run_in_executor(pool, lambda: step(*args, **kwargs))
 
     def _watch_monitor(self, container_id: str, monitor: Process) -> None:
-        # Called in a thread; a loop that is closing down needs no more watches.
+        # Called in a thread; a loop that is closing needs no more watches.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._monitors.watch, container_id, monitor)
 
@@ -175,7 +175,7 @@ class ConmonRuntime:
             settled.add_done_callback(lambda done: self._settled(container_id, done))
 
     def _settled(self, container_id: str, done: "Future[None]") -> None:
-        """Called in a thread. An end that could not be written down (disk full) is tried again."""
+        """Called in a thread. An exit that could not be written (disk full) is tried again."""
         if error := done.exception():
             _log.error("monitor.settle_failed", id=container_id, error=error)
             with suppress(RuntimeError):

@@ -1,8 +1,8 @@
-"""A runtime in memory, for tests and trying out: containers that do as their script says.
+"""A runtime in memory for tests: containers follow a script.
 
-It passes the same contract tests as the real one. `Script` says how a container behaves; without
-one it runs until it is told to stop, and then ends with 128 + the signal. Invariant: as with the
-real one, an exit is told until the container is removed.
+It passes the same contract tests as the real one. `Script` defines how a container behaves; without
+one it runs until a signal ends it, with code 128 + the signal. Invariant: as in the real one,
+`exits` yields an exit until its container is removed.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ class CommandScript(msgspec.Struct, frozen=True, kw_only=True):
     code: int = 0
     output: bytes = b""
     takes_s: float = 0.0
-    """Seconds from start to its end."""
+    """Seconds that it runs."""
 
 
 _NO_PROGRAM = CommandScript(code=127, output=b"no such program in this container")
@@ -46,13 +46,13 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     fails_create: str = ""
     fails_start: str = ""
     exits_after_s: float = -1.0
-    """Seconds from start to its end; negative: runs until told."""
+    """Seconds that it runs; negative: until a signal ends it."""
     exit_code: int = 0
     oom: bool = False
     ignores: frozenset[int] = frozenset()
-    """Signals it does not heed. SIGKILL can't be ignored."""
+    """Signals that do not end it. SIGKILL cannot be ignored."""
     commands: Mapping[str, CommandScript] = {}
-    """What `exec` can run, by the first word."""
+    """The commands of `exec`, by their first word."""
 
 
 class _Container(msgspec.Struct):
@@ -65,11 +65,11 @@ class _Container(msgspec.Struct):
     limits: CgroupLimits = CgroupLimits()
     paused: bool = False
     pending: int = 0
-    """The signal that waits until it is resumed; 0: none."""
+    """The signal that is delivered when it is resumed; 0: none."""
 
 
 class FakeRuntime:
-    """`Runtime` without a kernel. `scripts` may be filled at any time before `create`, by id."""
+    """`Runtime` without a kernel. `scripts` maps ids to scripts, which `create` reads."""
 
     def __init__(self) -> None:
         self.scripts: dict[str, Script] = {}
@@ -84,11 +84,11 @@ class FakeRuntime:
         return f"/fake/{container_id}/files/{name}"
 
     def log_path(self, container_id: str) -> str:
-        """See `Runtime`. Nothing is ever there."""
+        """See `Runtime`. The file never exists."""
         return f"/fake/logs/{container_id}"
 
     def config(self, container_id: str) -> ContainerConfig:
-        """What a container was made from."""
+        """The configuration of a container."""
         return self._containers[container_id].config
 
     async def create(self, config: ContainerConfig) -> int:
@@ -106,7 +106,7 @@ class FakeRuntime:
         """See `Runtime`."""
         container = self._containers.get(container_id)
         if container is None or container.state is not ContainerState.CREATED:
-            raise RuntimeFailed(f"container {container_id} is not there to be started")
+            raise RuntimeFailed(f"cannot start container {container_id}: it is not created")
         script = container.script
         if script.fails_start:
             self._end(container_id, code=1, error=script.fails_start)
@@ -190,7 +190,7 @@ class FakeRuntime:
         """See `Runtime`. Nothing is refused."""
         container = self._containers.get(container_id)
         if container is None or container.exit:
-            raise RuntimeFailed(f"container {container_id} is not there to be changed")
+            raise RuntimeFailed(f"cannot update container {container_id}: it is not running")
         container.limits = limits
 
     async def stats(self, container_id: str) -> Stats | None:

@@ -1,9 +1,9 @@
-"""Compiled seccomp filters, so that one profile is compiled once and not for every container.
+"""A cache of compiled seccomp filters: each profile is compiled once, not per container. SHELL.
 
-SHELL over two directories. crun leaves the compiled program of a container it makes in that
-container's state, and takes one from an annotation instead of compiling (15 ms of CPU) again. The
-profile stays in config.json: a crun that does not know the annotation compiles it as ever.
-Invariant: a program is only reused for the very profile, crun and kernel it was compiled for.
+crun leaves the compiled filter in the container's state, and reads one from an annotation instead
+of compiling it again (15 ms of CPU). The profile stays in config.json: a crun that does not know
+the annotation compiles it.
+Invariant: a filter is only reused for the profile, crun version and kernel it was compiled for.
 """
 
 import base64
@@ -20,7 +20,7 @@ _KEPT = 64
 
 
 class CompiledFilters:
-    """A small cache in memory, backed by a directory that only root can write to."""
+    """A small cache in memory over a directory that only root can write to."""
 
     def __init__(self, directory: Path, version: str) -> None:
         self._directory = directory
@@ -28,12 +28,12 @@ class CompiledFilters:
         self._programs: dict[str, str] = {}
 
     def key(self, section: object) -> str:
-        """A name for one profile under this crun and kernel."""
+        """The cache key of a profile under this crun and kernel."""
         encoded = msgspec.json.encode(section, order="deterministic")
         return hashlib.sha256(self._salt + encoded).hexdigest()
 
     def program(self, key: str) -> str | None:
-        """The annotation's value for a profile, or None if it was never compiled."""
+        """The annotation's value for a profile, or None if it is not cached."""
         known = self._programs.get(key)
         if known is None:
             with suppress(FileNotFoundError):
@@ -42,12 +42,12 @@ class CompiledFilters:
         return known
 
     def learn(self, key: str, compiled: Path) -> None:
-        """Keep what crun compiled for a container that was just made."""
+        """Cache the filter that crun compiled for a new container."""
         try:
             content = compiled.read_bytes()
         except FileNotFoundError:
             return
-        # A classic BPF program is a row of 8-byte instructions; anything else is not one.
+        # A classic BPF program consists of 8-byte instructions.
         if not content or len(content) % 8:
             return
         draft = self._directory / f"{key}.{threading.get_native_id()}"

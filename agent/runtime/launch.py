@@ -1,7 +1,7 @@
-"""Letting a created container run its program, and telling whether it did. SHELL over /proc.
+"""Starting the program of a created container, and detecting whether it ran. SHELL over /proc.
 
-A program that the kernel refuses (another machine's, a script without its interpreter) is found
-out only after start: the container's first process is then still the OCI runtime, and dies of it.
+A program that the kernel refuses (of another architecture, a script whose interpreter is missing)
+fails after the start: the container's first process is still the OCI runtime then, and ends.
 """
 
 import os
@@ -13,7 +13,7 @@ from agent.runtime import procs
 from agent.runtime.procs import Process
 
 _EXEC_TIMEOUT_S = 2.0
-# All that is in a log when exec failed: the words of crun or runc, coloured on a terminal.
+# The whole log when exec failed: the message of crun or runc, coloured on a terminal.
 _REFUSED = re.compile(
     rb"\S+ std(?:err|out) F (?:\x1b\S+ )?"
     rb"(exec container process (?:\([^)]*\) )?`.*?|exec \S+: [a-z ]+)(?:\x1b\[0m)?\r?\n?"
@@ -21,7 +21,7 @@ _REFUSED = re.compile(
 
 
 def program(pid: int) -> tuple[int, int] | None:
-    """Which file a process runs, as device and inode; None if it is gone."""
+    """The executable of a process, as device and inode; None if the process has ended."""
     try:
         status = Path(f"/proc/{pid}/exe").stat()
     except OSError:
@@ -30,9 +30,9 @@ def program(pid: int) -> tuple[int, int] | None:
 
 
 def let_go(fifo: Path) -> bool:
-    """Do what `crun start` does: write to the fifo at which the container's process waits.
+    """Write to the fifo that the container's process reads, as `crun start` does.
 
-    False if nobody waits there; then it is for the OCI runtime to say why.
+    False if no process reads it; then the OCI runtime's `start` gives the reason.
     """
     try:
         descriptor = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -47,7 +47,7 @@ def let_go(fifo: Path) -> bool:
 
 
 def wait_for_program(process: Process, before: tuple[int, int] | None) -> bool:
-    """Wait until the process runs something else than `before`; False if it ended first."""
+    """Wait until the process runs another executable than `before`; False if it ended first."""
     deadline = time.monotonic() + _EXEC_TIMEOUT_S
     pause_s = 0.0003
     while time.monotonic() < deadline:
@@ -62,7 +62,7 @@ def wait_for_program(process: Process, before: tuple[int, int] | None) -> bool:
 
 
 def refused_program(log_path: Path) -> str:
-    """The OCI runtime's words in a log of a container whose program never ran, or nothing."""
+    """The OCI runtime's message in the log of a container whose program never ran; else empty."""
     try:
         with log_path.open("rb") as opened:
             head = opened.read(4096)

@@ -1,16 +1,15 @@
-"""Where a runtime keeps what it knows: bundles, records and exit files. SHELL over the file system.
+"""The files of containers: bundles, records and exit files. SHELL over the file system.
 
     state/writable/<id>/  upper/ work/: what the container writes
     state/logs/<id>       the log, and .1 (newer) ... .N (oldest) once rotated
     run/bundles/<id>/     config.json rootfs/ files/ record; conmon's pid, ctl, oom
-    run/exits/<id>        conmon's word that the container ended: its exit code
+    run/exits/<id>        the exit code, written by conmon when the container ends
     run/oci/<id>/         the OCI runtime's own state
 
-What a power loss makes void is below run, which hosts have in memory: there it costs no inode of a
-disk, the dearest part of a start where those are slow. Invariant: of a container one directory at
-least, writable or bundle, exists from before the first side effect until after the last is undone,
-so that whatever a dead agent, or a host that lost power, left half-made is found and can be
-removed.
+What a power loss invalidates is below run, which is in memory on most hosts: there it costs no
+inode of a disk, on slow disks the most expensive part of a start. Invariant: at least one directory
+of a container, writable or bundle, exists from before its first side effect until after the last
+one is undone, so a half-made container is found after a crash or power loss, and removed.
 """
 
 import os
@@ -30,7 +29,7 @@ UNSEEN_EXIT_CODE = 137
 
 
 class ContainerRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What must be known of a made container once the agent that made it is gone."""
+    """What a later agent needs to manage a container that this one made."""
 
     monitor: Process
     container: Process
@@ -53,18 +52,18 @@ class Layout:
         self.monitor_cgroup = f"{self.cgroup_parent}/monitors"
 
     def prepare(self) -> None:
-        """Make the directories; only root may look inside."""
+        """Make the directories, readable by root alone."""
         lasting = self.writables, self.logs
         for directory in (*lasting, self.bundles, self.exits, self.oci_root, self.filters):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def bundle(self, container_id: str) -> Path:
-        """The container's own directory."""
+        """The container's bundle directory."""
         assert container_id.isalnum(), f"container id {container_id!r} is not letters and digits"
         return self.bundles / container_id
 
     def writable(self, container_id: str) -> Path:
-        """Where what the container writes is kept."""
+        """The directory of the container's writable layer."""
         return self.writables / container_id
 
     def cgroup(self, container_id: str) -> str:
@@ -73,7 +72,7 @@ class Layout:
         return f"{self.cgroup_parent}/{container_id}"
 
     def log(self, container_id: str) -> Path:
-        """The container's log, the file that is being written."""
+        """The container's current log file."""
         return self.logs / container_id
 
     def make_bundle(self, config: ContainerConfig) -> Path:
@@ -91,14 +90,14 @@ class Layout:
         return bundle
 
     def write_record(self, container_id: str, record: ContainerRecord) -> None:
-        """Keep the record; a crash leaves the whole of it or nothing."""
+        """Write the record atomically: a crash leaves all of it or none."""
         final = self.bundle(container_id) / "record"
         draft = final.with_suffix(".draft")
         draft.write_bytes(msgspec.json.encode(record))
         draft.replace(final)
 
     def read_record(self, container_id: str) -> ContainerRecord | None:
-        """The record; None if the container is not, or only half, there."""
+        """The record; None if the container does not exist or is half made."""
         try:
             return msgspec.json.decode(
                 (self.bundle(container_id) / "record").read_bytes(), type=ContainerRecord
@@ -107,16 +106,16 @@ class Layout:
             return None
 
     def is_started(self, container_id: str) -> bool:
-        """Whether a made container was let go: its OCI runtime removes the fifo it waits at."""
+        """Whether a created container was started: starting removes the fifo that it waits at."""
         return not (self.oci_root / container_id / "exec.fifo").exists()
 
     def ids(self) -> tuple[str, ...]:
-        """Every container of which anything is left, in order."""
+        """The ids of all containers of which a directory exists, in order."""
         directories = self.bundles, self.writables
         return tuple(sorted({entry.name for each in directories for entry in os.scandir(each)}))
 
     def ends(self) -> frozenset[tuple[str, int]]:
-        """Containers whose end was written down, and when: one may have been made again since."""
+        """The containers with an exit file, and its time: one may have been made again since."""
         found = set()
         for entry in os.scandir(self.exits):
             if "." in entry.name:
@@ -128,14 +127,14 @@ class Layout:
     def read_exit(self, container_id: str, hierarchies: Hierarchies) -> ContainerExit | None:
         """How the container ended; None if it has not.
 
-        A word of conmon's that a power loss or a full disk has damaged is an end that nobody saw.
+        An exit file that a power loss or a full disk damaged counts as an unobserved exit.
         """
         path = self.exits / container_id
         try:
-            said, at_ns = path.read_bytes(), path.stat().st_mtime_ns
+            content, at_ns = path.read_bytes(), path.stat().st_mtime_ns
         except FileNotFoundError:
             return None
-        code = int(said) if said.isdigit() else UNSEEN_EXIT_CODE
+        code = int(content) if content.isdigit() else UNSEEN_EXIT_CODE
         oom = (self.bundle(container_id) / "oom").exists() or cgroups.was_out_of_memory(
             hierarchies, self.cgroup(container_id)
         )
@@ -148,13 +147,13 @@ class Layout:
         )
 
     def write_unseen_exit(self, container_id: str) -> None:
-        """Write down, as conmon would, an end that nobody saw."""
+        """Write the exit file of a container whose exit conmon did not record."""
         draft = self.exits / f"{container_id}.draft"
         draft.write_text(str(UNSEEN_EXIT_CODE))
         draft.replace(self.exits / container_id)
 
     def remove_files(self, container_id: str) -> None:
-        """Remove all but the log. The root file system must be unmounted."""
+        """Remove all files but the log. The root file system must be unmounted."""
         ours = self.writable(container_id), self.bundle(container_id)
         for directory in (self.oci_root / container_id, *ours):
             with suppress(FileNotFoundError):

@@ -1,11 +1,11 @@
-"""Reading container logs: the last lines, since when, and on as they come. SHELL over log files.
+"""Reading container logs: `tail`, `since` and `follow`. SHELL over log files.
 
-A log is conmon's k8s-file format, one record a line: `TIME STREAM P|F TEXT`, P for a piece whose
-line goes on. A line that has no end (yet) is told at the end of the log, and while it is followed
-once nothing more of it came for PAUSE_S, or at the latest after PAUSES_MAX of these. Invariant:
-memory is bounded by a block, one unfinished line per stream and the batch handed out, however long
-the log or its lines; no line is lost when files are rotated meanwhile: what counts is the file, not
-its name, which changes under a reader.
+The format is conmon's k8s-file, one record per line: `TIME STREAM P|F TEXT`; P marks a piece of a
+line that continues. A line without an end is yielded at the end of the log; with `follow`, once no
+piece of it came for PAUSE_S, and at the latest after PAUSES_MAX times PAUSE_S.
+Invariants: memory is bounded by one block, one unfinished line per stream and the yielded batch,
+whatever the size of the log and its lines. No line is lost when files are rotated meanwhile: files
+are identified by inode, because rotation changes their names.
 """
 
 import asyncio
@@ -25,16 +25,18 @@ from agent.runtime.watch import FileWatch
 BLOCK_BYTES = 64 * 1024
 LINE_BYTES_MAX = 1024 * 1024
 PAUSE_S = 0.2
-"""conmon writes the pieces of a long line in quick succession: what stops so long is a prompt."""
+"""conmon writes the pieces of a long line in quick succession; after such a pause the line is a
+prompt.
+"""
 PAUSES_MAX = 5
-"""What goes on for longer shows progress, as a row of dots does."""
+"""A line that grows for longer shows progress, as a row of dots does."""
 _WAIT_S = 1.0
-# Lines come in bursts: reading 20 times a second is soon enough for an eye and cheap at any rate.
+# Lines come in bursts: reading 20 times a second looks immediate and is cheap at any rate.
 _GATHER_S = 0.05
 
 
 class LogEntry(msgspec.Struct, frozen=True, gc=False):
-    """One line as the container wrote it, without its end; `at_ns` is wall time of its end."""
+    """One line of a container, without its line end; `at_ns` is the wall time of its end."""
 
     at_ns: int
     stream: str
@@ -42,7 +44,7 @@ class LogEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 class LogQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which lines: the last `tail` (-1: all) not before `since_ns`, then with `follow` new ones."""
+    """The lines to read: the last `tail` (-1: all) since `since_ns`; with `follow`, new ones too."""
 
     tail: int = -1
     since_ns: int = 0
@@ -50,7 +52,7 @@ class LogQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LineJoiner:
-    """Makes lines of a log's bytes, joining pieces per stream. PURE."""
+    """Splits the bytes of a log into lines, joining the pieces of each stream. PURE."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -58,12 +60,12 @@ class LineJoiner:
         self._held: dict[bytes, int] = {}
         self._paused: dict[bytes, tuple[int, int]] = {}
         self._piece_at: dict[bytes, bytes] = {}
-        self._told: set[bytes] = set()
+        self._yielded: set[bytes] = set()
         self._second = b""
         self._second_ns = 0
 
     def feed(self, block: bytes) -> list[LogEntry]:
-        """The lines that `block` completes. What is no record is left out."""
+        """The lines that `block` completes. Malformed records are skipped."""
         *records, self._rest = (self._rest + block).split(b"\n")
         if len(self._rest) > LINE_BYTES_MAX:
             self._rest = b""
@@ -71,12 +73,12 @@ class LineJoiner:
 
     @property
     def holds(self) -> bool:
-        """Whether the end of some line has not come."""
+        """Whether a line is unfinished."""
         return bool(self._held)
 
     def pause(self) -> list[LogEntry]:
-        """Asked once per PAUSE_S: what is held of lines that nothing was added to since the last
-        time, and of those held for PAUSES_MAX times.
+        """Called once per PAUSE_S: the unfinished lines that have not grown since the last call,
+        and those held for PAUSES_MAX calls.
         """
         due = []
         for stream, held in self._held.items():
@@ -87,7 +89,7 @@ class LineJoiner:
         return self._flush(due)
 
     def flush(self) -> list[LogEntry]:
-        """What is held of lines without their end, as lines; what follows of them is told apart."""
+        """The unfinished lines, as lines; later pieces of them become lines of their own."""
         return self._flush(list(self._held))
 
     def _flush(self, streams: Sequence[bytes]) -> list[LogEntry]:
@@ -95,13 +97,13 @@ class LineJoiner:
         for stream in streams:
             at_ns = self._time_ns(self._piece_at[stream])
             text = self._taken(stream)
-            self._told.add(stream)
+            self._yielded.add(stream)
             if at_ns >= 0:
                 lines.append(LogEntry(at_ns, stream.decode(), text))
         return sorted(lines, key=lambda line: line.at_ns)
 
     def _taken(self, stream: bytes) -> bytes:
-        """The pieces held of a stream's line, which are held no more."""
+        """Remove and return the pieces held of a stream's line."""
         self._held.pop(stream, None)
         self._paused.pop(stream, None)
         return b"".join(self._pieces.pop(stream, ()))
@@ -124,18 +126,18 @@ class LineJoiner:
             text = b""
         if self._held.get(stream):
             text = self._taken(stream) + text
-        elif stream in self._told and not text:
-            self._told.discard(stream)
-            return None  # no more than the end of a line that was told without it
+        elif stream in self._yielded and not text:
+            self._yielded.discard(stream)
+            return None  # the end of a line that was yielded without it
         if flag == b"P":
-            self._told.add(stream)
+            self._yielded.add(stream)
         else:
-            self._told.discard(stream)
+            self._yielded.discard(stream)
         at_ns = self._time_ns(time)
         return None if at_ns < 0 else LogEntry(at_ns, stream.decode(), text)
 
     def _time_ns(self, time: bytes) -> int:
-        """Epoch nanoseconds of `2026-01-02T03:04:05.678901234+00:00`; -1 if it is no time."""
+        """Epoch nanoseconds of `2026-01-02T03:04:05.678901234+00:00`; -1 if it is not a time."""
         second, zone = time[:19], time[29:]
         if second + zone != self._second:
             try:
@@ -151,10 +153,10 @@ class LineJoiner:
 async def read_log(
     log: Path, query: LogQuery, ended: asyncio.Event | None = None
 ) -> AsyncGenerator[list[LogEntry], None]:
-    """Batches of lines, none empty, in the order they were written.
+    """Non-empty batches of lines, in the order they were written.
 
-    With `follow` it goes on until `ended` is set and all was read, or for ever without it. A log
-    that is not there (yet) has no lines.
+    With `follow` it continues until `ended` is set and everything was read; without `ended`, for
+    ever. A log that does not exist (yet) has no lines.
     """
     joiner = LineJoiner()
     async for block in _blocks(log, query, ended, joiner):
@@ -171,7 +173,7 @@ def _since(lines: list[LogEntry], query: LogQuery) -> list[LogEntry]:
 async def _blocks(
     log: Path, query: LogQuery, ended: asyncio.Event | None, joiner: LineJoiner
 ) -> AsyncIterator[bytes]:
-    """The log's bytes; nothing (an empty block) per PAUSE_S for which the joiner holds a line."""
+    """The log's bytes; an empty block per PAUSE_S while the joiner holds a line."""
     descriptor = await asyncio.to_thread(_start, log, query.tail)
     try:
         while True:
@@ -183,7 +185,7 @@ async def _blocks(
             stop = partial(_is_over, log, _inode(descriptor), query.follow, ended)
             async for block in _blocks_of_file(descriptor, stop, joiner):
                 yield block
-            # Closed only then: as long as it is open, its inode belongs to no other file.
+            # Closed only after that: while it is open, no other file gets its inode.
             newer = _opened_after(log, _inode(descriptor))
             os.close(descriptor)
             descriptor = newer
@@ -195,19 +197,19 @@ async def _blocks(
 
 
 def _is_over(log: Path, inode: int, follow: bool, ended: asyncio.Event | None) -> bool:
-    """Whether a newer file takes over or nothing more will come."""
+    """Whether a newer file exists or nothing more will be written."""
     return not follow or bool(ended and ended.is_set()) or _has_newer(log, inode)
 
 
 async def _blocks_of_file(
     descriptor: int, stop: Callable[[], bool], joiner: LineJoiner
 ) -> AsyncIterator[bytes]:
-    """All of one file, up to where it is over."""
+    """The blocks of one file, until `stop`."""
     loop = asyncio.get_running_loop()
     paused_at = loop.time()
     with FileWatch(Path(f"/proc/self/fd/{descriptor}"), Mask.MODIFY) as watch:
         while True:
-            # Asked before reading: what is written until the change of files is still read here.
+            # Checked before reading, so that everything written before the rotation is read here.
             over = stop()
             while block := await asyncio.to_thread(os.read, descriptor, BLOCK_BYTES):
                 yield block
@@ -220,7 +222,7 @@ async def _blocks_of_file(
 
 
 async def _wait_for_more(descriptor: int, watch: FileWatch, timeout_s: float) -> None:
-    """Return once there is more to read of a file, at the latest after `timeout_s`."""
+    """Return once the file has more to read, at the latest after `timeout_s`."""
     loop = asyncio.get_running_loop()
     until = loop.time() + timeout_s
     while (left_s := until - loop.time()) > 0:
@@ -235,7 +237,7 @@ def _inode(descriptor: int) -> int:
 
 
 def _chain(log: Path) -> list[tuple[Path, int]]:
-    """The files with their inodes, the oldest first, as they were at one moment."""
+    """A consistent list of the files with their inodes, the oldest first."""
     before = _listed(log)
     while (now := _listed(log)) != before:
         before = now
@@ -256,8 +258,8 @@ def _has_newer(log: Path, inode: int) -> bool:
 
 
 def _opened_after(log: Path, inode: int) -> int | None:
-    """The file after the one with this inode, opened; the oldest if that one is gone, None if it
-    is the newest.
+    """Open the file after the one with this inode; the oldest if that file is gone, None if it is
+    the newest.
     """
     while True:
         chain = _chain(log)
@@ -270,7 +272,7 @@ def _opened_after(log: Path, inode: int) -> int | None:
 
 
 def _opened(path: Path, inode: int) -> int | None:
-    """The file with this inode, if that is still its name: files change names at any moment."""
+    """Open the file with this inode, if `path` is still its name: a rotation may rename it."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -282,7 +284,7 @@ def _opened(path: Path, inode: int) -> int | None:
 
 
 def _start(log: Path, tail: int) -> int | None:
-    """An opened file, at the place behind which `tail` lines follow (-1: all)."""
+    """An open file, positioned before the last `tail` lines of the log (-1: all)."""
     if tail < 0:
         return _opened_after(log, 0)
     while True:
@@ -293,15 +295,16 @@ def _start(log: Path, tail: int) -> int | None:
                     opened.append(descriptor)
                     stack.callback(os.close, descriptor)
             if len(opened) < len(_chain(log)):
-                continue  # a rotation came between
+                continue  # a rotation happened meanwhile
             if not opened:
                 return None
-            chosen = _behind_the_others(opened, tail)
-            return os.dup(chosen)
+            return os.dup(_seek_last(opened, tail))
 
 
-def _behind_the_others(opened: Sequence[int], wanted: int) -> int:
-    """Which of the files, the oldest first, holds the place; it is set to it."""
+def _seek_last(opened: Sequence[int], wanted: int) -> int:
+    """The file, of these from the oldest to the newest, in which the last `wanted` lines begin;
+    it is positioned there.
+    """
     streams: set[bytes] = set()
     for descriptor in reversed(opened):
         offset, counted = _offset_of_last(descriptor, wanted, streams)
@@ -314,10 +317,10 @@ def _behind_the_others(opened: Sequence[int], wanted: int) -> int:
 
 
 def _offset_of_last(descriptor: int, wanted: int, streams: set[bytes]) -> tuple[int, int]:
-    """Where the last `wanted` lines of a file begin, and how many there were of them.
+    """The offset of the last `wanted` lines of a file, and the number of lines found.
 
-    `streams` are those seen in newer files, to which this one's are added: the newest record of
-    each ends a line, or is a piece of one that has no end.
+    `streams` are those seen in newer files; this file's are added. The newest record of each stream
+    ends a line, or is a piece of an unfinished one.
     """
     counted = 0
     with os.fdopen(descriptor, "rb", closefd=False) as opened:
@@ -330,7 +333,7 @@ def _offset_of_last(descriptor: int, wanted: int, streams: set[bytes]) -> tuple[
             position -= size
             opened.seek(position)
             block = opened.read(size) + later
-            # The first record of a block may begin in the block before: it is counted there.
+            # The first record of a block may begin in the previous block: it is counted there.
             head, newline, rest = block.partition(b"\n") if position else (b"", b"", block)
             begin = position + len(head) + len(newline)
             records = rest.split(b"\n")

@@ -1,7 +1,7 @@
 """Root file systems: one overlay mount over a container's image layers. SHELL over mount(2).
 
-Invariant: an overlay's upper and work directories belong to one container, once; so the mount is
-`volatile` where the kernel knows it and unmounting never waits for a disk.
+Invariant: an overlay's upper and work directories are used once, by one container. So the mount is
+`volatile` where the kernel supports it, and unmounting never waits for a disk.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ from pathlib import Path
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _MNT_DETACH = 2
 
-# The kernel takes one page of mount options, its final NUL included.
+# The kernel accepts one page of mount options, including the final NUL.
 _OPTIONS_MAX = 4095
 
 
@@ -44,7 +44,7 @@ def _mount(target: bytes, options: bytes) -> int:
 
 @contextmanager
 def _short_options(layers: Sequence[str], writable: Path) -> Iterator[bytes]:
-    """The mount options; paths that would not fit or would need quoting become open directories."""
+    """The mount options; paths that do not fit or need quoting are passed as open directories."""
     upper, work = writable / "upper", writable / "work"
     lower = ":".join(layers)
     options = f"lowerdir={lower},upperdir={upper},workdir={work}"
@@ -68,7 +68,7 @@ def _short_options(layers: Sequence[str], writable: Path) -> Iterator[bytes]:
 
 
 def unmount(target: Path) -> None:
-    """Unmount whatever is mounted at `target`, even if busy; nothing mounted is no error."""
+    """Unmount everything at `target`, even if busy; no mount there is no error."""
     while not _LIBC.umount2(os.fsencode(target), _MNT_DETACH):
         continue
     number = ctypes.get_errno()
@@ -77,10 +77,10 @@ def unmount(target: Path) -> None:
 
 
 def read_from_layers(layers: Sequence[str], path: str, limit: int = 1 << 20) -> bytes | None:
-    """What the file `path` (relative, like `etc/passwd`) holds in an unmounted image.
+    """The content of the file `path` (relative, like `etc/passwd`) of an unmounted image.
 
-    None if no layer has it as a plain file of at most `limit` bytes. Symbolic links are not
-    followed: they could lead out of the image.
+    None unless it is a plain file of at most `limit` bytes. Symbolic links are not followed: they
+    could lead out of the image.
     """
     parts = Path(path).parts
     for layer in layers:
@@ -95,9 +95,9 @@ def read_from_layers(layers: Sequence[str], path: str, limit: int = 1 << 20) -> 
 
 
 def _lookup(layer: str, parts: tuple[str, ...]) -> tuple[Path | None, bool]:
-    """The plain file, if the layer has it, and whether the layer hides the path from those below.
+    """The plain file, if the layer has it, and whether the layer hides the path in lower layers.
 
-    Something else at that path (a whiteout, a link, a directory) hides it too.
+    A whiteout, link or directory at that path hides it too.
     """
     walked = Path(layer)
     hidden = False

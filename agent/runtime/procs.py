@@ -1,6 +1,6 @@
 """Processes by pid and start time, signalled and awaited through pidfds. SHELL over /proc.
 
-Invariant: a pid that was given to somebody else meanwhile is never signalled or waited for.
+Invariant: a pid that the kernel has reused for another process is never signalled or awaited.
 """
 
 import os
@@ -12,14 +12,14 @@ import msgspec
 
 
 class Process(msgspec.Struct, frozen=True):
-    """One process for all time: `started` is in clock ticks since boot. pid 0 is nobody."""
+    """One process, unique since boot: `started` is in clock ticks since boot. pid 0: no process."""
 
     pid: int = 0
     started: int = 0
 
 
 def identify(pid: int) -> Process:
-    """The process that has `pid` now; nobody if none has."""
+    """The process that has `pid` now; pid 0 if there is none."""
     return Process(pid, started) if (started := _start_time(pid)) else Process()
 
 
@@ -28,18 +28,18 @@ def _start_time(pid: int) -> int:
         text = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return 0
-    # The second field is the program's name and may hold anything; the rest follows its last `)`.
+    # The second field is the program's name, of any characters; the rest follows the last `)`.
     state, *fields = text[text.rindex(b")") + 2 :].split()
     return 0 if state in (b"Z", b"X") else int(fields[18])
 
 
 def is_alive(process: Process) -> bool:
-    """Whether the very process still runs; a zombie does not."""
+    """Whether this process still runs; a zombie does not."""
     return process.pid > 0 and _start_time(process.pid) == process.started
 
 
 def open_process(process: Process) -> int | None:
-    """A pidfd for exactly this process, or None if it is gone. The caller closes it."""
+    """A pidfd of this process, or None if it has ended. The caller closes it."""
     if process.pid <= 0:
         return None
     try:
@@ -53,7 +53,7 @@ def open_process(process: Process) -> int | None:
 
 
 def send(process: Process, signal: int) -> None:
-    """Signal the process if it is still there."""
+    """Signal the process if it still runs."""
     descriptor = open_process(process)
     if descriptor is None:
         return
@@ -66,7 +66,7 @@ def send(process: Process, signal: int) -> None:
 
 
 def wait_gone(process: Process, timeout_s: float) -> bool:
-    """Block until the process has ended, at most `timeout_s`; whether it has."""
+    """Block until the process has ended, at most `timeout_s`; return whether it has."""
     descriptor = open_process(process)
     if descriptor is None:
         return True
@@ -79,7 +79,7 @@ def wait_gone(process: Process, timeout_s: float) -> bool:
 
 
 def open_ended(process: Process) -> int | None:
-    """Like `open_process`, and also for a process that ended and was not collected yet."""
+    """Like `open_process`, and also for a zombie."""
     if process.pid <= 0:
         return None
     try:
@@ -93,7 +93,7 @@ def open_ended(process: Process) -> int | None:
 
 
 def reap(descriptor: int) -> None:
-    """Collect the dead child behind a pidfd; somebody else's process is left alone."""
+    """Reap the ended child of a pidfd; a process that is no child is left alone."""
     try:
         os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOHANG)
     except ChildProcessError:
@@ -101,7 +101,7 @@ def reap(descriptor: int) -> None:
 
 
 def find_by_argument(program: str, argument: str) -> Process:
-    """The process of a program that has `argument` among its own; nobody if none has."""
+    """The process of a program that has `argument` on its command line; pid 0 if there is none."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue

@@ -1,7 +1,7 @@
-"""Whether the file systems below a runtime have room for one more container. SHELL over statvfs(2).
+"""Whether the file systems of a runtime have space for one more container. SHELL over statvfs(2).
 
-What ran out is often lost on the way: conmon silences itself before it is through, and crun speaks
-of a file that is not there where it could not be made. So whoever fails looks here.
+The errors of conmon and crun often hide that a disk is full: conmon closes its stderr early, and
+crun reports a missing file where it could not make one. So this is checked after a failure.
 """
 
 import errno
@@ -15,13 +15,13 @@ from pyswarm_core.docker.units import decimal_size
 from pyswarm_core.errors import reason_of
 
 INODES_NEEDED = 32
-"""A container takes about 20 of the run directory and 10 of the state directory."""
+"""A container uses about 20 in the run directory and 10 in the state directory."""
 BYTES_NEEDED = 256 * 1024
-"""A container's config.json, its copies for crun and the compiled filter take half of it."""
+"""A container's config.json, its copies for crun and the compiled filter use half of it."""
 
 
 def shortage(directories: Iterable[Path]) -> str:
-    """What keeps a container from being made below these directories; empty if nothing does."""
+    """The error of making a container below these directories; empty if there is space."""
     for directory in directories:
         try:
             if found := _too_little(directory):
@@ -36,7 +36,7 @@ def _too_little(directory: Path) -> str:
     left = os.statvfs(directory)
     room = left.f_bavail * left.f_frsize
     full = f"{os.strerror(errno.ENOSPC).lower()}: {directory}"
-    if left.f_files and left.f_favail < INODES_NEEDED:  # some file systems count none
+    if left.f_files and left.f_favail < INODES_NEEDED:  # some file systems do not count inodes
         return f"{full} ({left.f_favail} of {left.f_files} inodes are free)"
     if room < BYTES_NEEDED:
         of = decimal_size(left.f_blocks * left.f_frsize)
@@ -45,7 +45,9 @@ def _too_little(directory: Path) -> str:
 
 
 def _try(directory: Path) -> None:
-    """Write below the directory and undo it: a quota or a read-only mount shows only so."""
+    """Write a file below the directory and remove it: only that detects a quota or a read-only
+    mount.
+    """
     made = tempfile.mkdtemp(prefix=".probe", dir=directory)
     try:
         Path(made, "file").write_bytes(bytes(4096))

@@ -1,8 +1,8 @@
-"""What the runtime does to a container, step by step, blocking. SHELL; runs in `crun.py`'s threads.
+"""The blocking operations of the runtime on a container. SHELL; runs in `crun.py`'s threads.
 
-Steps on one container never overlap. Nothing is remembered that disk, /proc or cgroupfs can tell.
-Starting and removing spare a process each: crun waits at a fifo whose other end we open as well as
-`crun start` does, and what `crun delete` does is to empty a cgroup and remove two directories.
+Operations on one container never overlap. Memory holds nothing that is on disk, in /proc or in
+cgroupfs. Starting and removing save a process each: crun waits at a fifo that the agent opens as
+`crun start` would, and `crun delete` only empties a cgroup and removes two directories.
 """
 
 import ctypes
@@ -51,7 +51,7 @@ WatchMonitor = Callable[[str, Process], None]
 
 
 class Steps:
-    """The blocking half of `ConmonRuntime`; `watch` is told of every monitor that lives."""
+    """The blocking half of `ConmonRuntime`; it calls `watch` with every monitor that runs."""
 
     def __init__(
         self,
@@ -73,19 +73,19 @@ class Steps:
         self._limits: dict[str, LogLimits] = {}
 
     def enter_thread(self) -> None:
-        """Give a thread its own working directory, which conmon inherits, and its own cgroup."""
+        """Give the thread a working directory of its own, which conmon inherits, and a cgroup."""
         ctypes.CDLL(None, use_errno=True).unshare(_CLONE_FS)
         self._group.enter_thread()
 
     def settle(self, container_id: str) -> None:
-        """See to a container whose monitor ended, perhaps without a word."""
+        """Handle the end of a container's monitor, which may not have written an exit file."""
         with self._alone(container_id):
             record = self._layout.read_record(container_id)
             if record:
                 self._settle(container_id, record)
 
     def rotate_logs(self) -> None:
-        """Rotate each container's log that outgrew its limits."""
+        """Rotate the logs that exceed their limits."""
         self._limits = {
             container_id: limits
             for container_id in self._layout.ids()
@@ -99,7 +99,9 @@ class Steps:
                     conmon.reopen_log(self._layout.bundle(container_id))
 
     def _limits_of(self, container_id: str) -> LogLimits | None:
-        """They never change, so each record is read once; None while there is no record."""
+        """The log limits of a container; None while it has no record. They never change, so each
+        record is read once.
+        """
         if container_id in self._limits:
             return self._limits[container_id]
         record = self._layout.read_record(container_id)
@@ -107,7 +109,7 @@ class Steps:
 
     @contextmanager
     def _alone(self, container_id: str) -> Iterator[None]:
-        """One step at a time on a container, also when a caller gave up waiting for the last."""
+        """Hold the lock of a container: a cancelled caller's operation may still be running."""
         with self._locks_guard:
             lock = self._locks.setdefault(container_id, threading.Lock())
         with lock:
@@ -133,13 +135,13 @@ class Steps:
         return record.container.pid
 
     def _failed(self, container_id: str, error: OSError | RuntimeFailed) -> RuntimeFailed:
-        """The error of a container that could not be made, with what ran out; undoes the half of
-        it that is there.
+        """The error of a container that could not be made, with the resource that is used up, if
+        any. Removes what was made of the container.
         """
         text = reason_of(error) if isinstance(error, OSError) else str(error)
-        # Asked before what was made gives its room back.
+        # Checked before removing what was made, which frees space.
         short = shortage((self._layout.run, self._layout.state))
-        # What cannot be undone now is undone when the ended task is cleaned.
+        # What cannot be removed now is removed when the worker cleans the ended task.
         with suppress(OSError, RuntimeFailed):
             self._undo(container_id)
         if short:
@@ -159,7 +161,7 @@ class Steps:
             log_limits=config.log_limits,
             terminal=config.terminal,
         )
-        os.chdir(bundle)  # conmon leaves its `oom` mark in its working directory
+        os.chdir(bundle)  # conmon writes its `oom` file to its working directory
         started = conmon.start(conmon.arguments(self._binaries, call), self._group)
         monitor = procs.identify(started.pid)
         try:
@@ -207,7 +209,7 @@ class Steps:
         with self._alone(container_id):
             record = self._layout.read_record(container_id)
             if record is None or not procs.is_alive(record.container):
-                raise RuntimeFailed(f"container {container_id} is not there to be started")
+                raise RuntimeFailed(f"cannot start container {container_id}: it is not created")
             program = launch.program(record.container.pid)
             fifo = self._layout.oci_root / container_id / "exec.fifo"
             if self._binaries.kind != "crun" or not launch.let_go(fifo):
@@ -221,11 +223,13 @@ class Steps:
             words, env=conmon.ENVIRONMENT, capture_output=True, timeout=_CREATE_TIMEOUT_S
         )
         if done.returncode:
-            said = conmon.plain_message(done.stderr.decode(errors="replace"))
-            raise RuntimeFailed(said or f"{words[0]} start exited with {done.returncode}")
+            message = conmon.plain_message(done.stderr.decode(errors="replace"))
+            raise RuntimeFailed(message or f"{words[0]} start exited with {done.returncode}")
 
     def _explain_failed_start(self, container_id: str, record: ContainerRecord) -> None:
-        """Raise if the container ended because its program is none; any other end is an exit."""
+        """Raise if the container ended because its program cannot be executed; any other end is an
+        exit.
+        """
         procs.wait_gone(record.monitor, _MONITOR_TIMEOUT_S)
         ended = self._layout.read_exit(container_id, self._hierarchies)
         if ended and ended.error:
@@ -239,11 +243,11 @@ class Steps:
         if record:
             procs.send(record.container, signal)
         if signal == signals.SIGKILL:
-            # In v1's freezer a process dies only once it is thawed.
+            # A process in v1's freezer dies of SIGKILL only once it is thawed.
             freezer.thaw(self._hierarchies, self._layout.cgroup(container_id))
 
     def begin_exec(self, container_id: str, command: Command) -> Running:
-        """The first half of `Runtime.exec`; `execs.end` is the last."""
+        """The first part of `Runtime.exec`; `execs.end` is the last."""
         with self._alone(container_id):
             if self._is_paused(container_id):
                 raise RuntimeFailed(f"container {container_id} is paused")
@@ -262,20 +266,20 @@ class Steps:
                 freezer.thaw(self._hierarchies, self._layout.cgroup(container_id))
 
     def _is_paused(self, container_id: str) -> bool:
-        """Whether a container that runs is paused. Raises RuntimeFailed if it is not running."""
+        """Whether a running container is paused. Raises RuntimeFailed if it is not running."""
         record = self._layout.read_record(container_id)
         started = record and self._layout.is_started(container_id)
         if not record or not started or not procs.is_alive(record.container):
             raise RuntimeFailed(f"container {container_id} is not running")
         return freezer.is_frozen(self._hierarchies, self._layout.cgroup(container_id))
 
-    def update(self, container_id: str, wanted: CgroupLimits) -> None:
+    def update(self, container_id: str, requested: CgroupLimits) -> None:
         """See `Runtime.update`."""
         with self._alone(container_id):
             record = self._layout.read_record(container_id)
             if not record or not procs.is_alive(record.container):
-                raise RuntimeFailed(f"container {container_id} is not there to be changed")
-            limits.change(self._hierarchies, self._layout.cgroup(container_id), wanted)
+                raise RuntimeFailed(f"cannot update container {container_id}: it is not running")
+            limits.change(self._hierarchies, self._layout.cgroup(container_id), requested)
 
     def remove(self, container_id: str, keep_logs: bool) -> None:
         """See `Runtime.remove`."""
@@ -296,7 +300,7 @@ class Steps:
     def _end_processes(self, container_id: str, bundle: Path) -> None:
         record = self._layout.read_record(container_id)
         if record is None:
-            # Half-made by an agent that died: a conmon may still be at it.
+            # A former agent died while it made the container: its conmon may still run.
             self._end_monitor(procs.find_by_argument("conmon", str(bundle)))
             return
         if procs.is_alive(record.container):
@@ -304,8 +308,8 @@ class Steps:
             freezer.thaw(self._hierarchies, self._layout.cgroup(container_id))
         if not procs.wait_gone(record.container, _DEATH_TIMEOUT_S):
             pid = record.container.pid
-            raise RuntimeFailed(f"process {pid} of container {container_id} can't be killed")
-        # conmon is about to write the exit file, which must not outlive the bundle.
+            raise RuntimeFailed(f"cannot kill process {pid} of container {container_id}")
+        # conmon may be about to write the exit file, which must not outlive the bundle.
         if not procs.wait_gone(record.monitor, _MONITOR_TIMEOUT_S):
             self._end_monitor(record.monitor)
 
@@ -329,7 +333,9 @@ class Steps:
         return FoundContainer(id=container_id, state=state, pid=record.container.pid, paused=paused)
 
     def _settle(self, container_id: str, record: ContainerRecord) -> ContainerExit | None:
-        """How a container ended; one without its monitor is ended: its output goes nowhere."""
+        """How a container ended, or None. One whose monitor has ended is killed: nothing reads its
+        output.
+        """
         ended = self._layout.read_exit(container_id, self._hierarchies)
         if ended is None and not procs.is_alive(record.monitor):
             procs.send(record.container, signals.SIGKILL)

@@ -1,7 +1,7 @@
 """Waiting for files to change and processes to end, without a thread or a timer each. SHELL.
 
-inotify instances are few on a default host (128 for all of root, and each conmon may take one), so
-a watch that gets none falls back to looking at intervals; callers look again after every wait.
+A default host has few inotify instances (128 for all of root, and each conmon may take one), so a
+watch that gets none polls; callers check the file again after every wait.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ _POLL_S = 0.25
 
 
 class FileWatch:
-    """Says when something below a directory, or one file, may have changed."""
+    """Waits for a change of a file, or of an entry of a directory."""
 
     def __init__(self, path: Path, mask: Mask) -> None:
         self._inotify: Inotify | None = None
@@ -41,13 +41,13 @@ class FileWatch:
         self.close()
 
     def close(self) -> None:
-        """Give the inotify instance back."""
+        """Release the inotify instance."""
         if self._inotify:
             self._inotify.close()
             self._inotify = None
 
     async def changed(self, timeout_s: float) -> None:
-        """Return at the next change, or after `timeout_s` at the latest."""
+        """Return at the next change, after `timeout_s` at the latest."""
         if self._inotify is None:
             await asyncio.sleep(min(_POLL_S, timeout_s))
             return
@@ -56,7 +56,7 @@ class FileWatch:
                 await self._inotify.get()
         except TimeoutError:
             return
-        # What else is queued tells nothing new: the caller looks at everything.
+        # Discard the other queued events: the caller checks everything.
         while True:
             try:
                 async with asyncio.timeout(0):
@@ -66,14 +66,14 @@ class FileWatch:
 
 
 class MonitorWatch:
-    """Calls back once for each monitor that ends, collecting those that are our children."""
+    """Calls back once for each monitor that ends, and reaps those that are our children."""
 
     def __init__(self, ended: Callable[[str], None]) -> None:
         self._ended = ended
         self._watched: dict[str, int] = {}
 
     def watch(self, container_id: str, monitor: Process) -> None:
-        """Begin to watch; one that is gone already is reported at once. Repeating does nothing."""
+        """Begin to watch; an ended monitor is reported at once. A repeated call does nothing."""
         if container_id in self._watched:
             return
         descriptor = procs.open_ended(monitor)
@@ -92,7 +92,7 @@ class MonitorWatch:
         self._ended(container_id)
 
     def close(self) -> None:
-        """Stop watching; the monitors go on."""
+        """Stop watching; the monitors keep running."""
         loop = asyncio.get_running_loop()
         for descriptor in self._watched.values():
             loop.remove_reader(descriptor)

@@ -1,1 +1,1 @@
-"""Why a program of a container cannot be run: its file is inspected."""
+"""Inspection of a container's program: why it cannot be executed, and as which user it runs."""

@@ -1,6 +1,6 @@
 """Opening files of a container's root file system from the host. SHELL over openat2(2).
 
-Invariant: no symbolic link, `..` or mount magic of an image leads out of its root: the kernel
+Invariant: no symbolic link, `..` or magic link of an image leads out of its root: the kernel
 resolves every path as if the process had that root (RESOLVE_IN_ROOT, Linux 5.6).
 """
 
@@ -26,14 +26,14 @@ class _How(ctypes.Structure):
 
 
 class Root:
-    """A root file system, and what lies beneath it."""
+    """A root file system."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     @contextmanager
     def opened(self, path: str, flags: int = os.O_PATH) -> Iterator[int]:
-        """A descriptor of `path`, which is resolved from the root. Raises OSError."""
+        """A descriptor of `path`, resolved in this root. Raises OSError."""
         how = _How(flags | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
         root = os.open(self._path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -51,12 +51,12 @@ class Root:
             os.close(descriptor)
 
     def stat(self, path: str, *, follow: bool = True) -> os.stat_result:
-        """Of the file itself, or of a link with `follow` off. Raises OSError."""
+        """The status of a file; with `follow` off, of the link itself. Raises OSError."""
         with self.opened(path, os.O_PATH if follow else os.O_PATH | os.O_NOFOLLOW) as descriptor:
             return os.fstat(descriptor)
 
     def target(self, path: str) -> str:
-        """Where a link leads; empty if it is none."""
+        """The target of a symbolic link; empty if the path is none."""
         try:
             with self.opened(path, os.O_PATH | os.O_NOFOLLOW) as descriptor:
                 return os.readlink("", dir_fd=descriptor)
@@ -64,13 +64,13 @@ class Root:
             return ""
 
     def resolved(self, path: str) -> str:
-        """The path without links, as the container would see it. Raises OSError."""
+        """The path without links, as seen in the container. Raises OSError."""
         with self.opened(path) as descriptor:
             found = str(Path(f"/proc/self/fd/{descriptor}").readlink())
         return found.removeprefix(str(self._path.resolve())) or "/"
 
     def head(self, path: str, size: int) -> bytes:
         """The first bytes of a regular file. Raises OSError."""
-        # Without O_NONBLOCK a FIFO would wait for its other end.
+        # Without O_NONBLOCK, opening a FIFO would block.
         with self.opened(path, os.O_RDONLY | os.O_NONBLOCK) as descriptor:
             return os.read(descriptor, size)

@@ -1,7 +1,7 @@
-"""What the first bytes of a program say about who can run it. PURE.
+"""Whether the kernel can execute a program, from its first bytes. PURE.
 
-The kernel (binfmt_elf, binfmt_script) reads 256 bytes of a script's first line; of an ELF file this
-module needs the header and its program headers, which linkers put into the first page.
+The kernel (binfmt_elf, binfmt_script) reads 256 bytes of a script's first line. Of an ELF file this
+module needs the header and the program headers, which linkers put into the first page.
 """
 
 import struct
@@ -11,7 +11,7 @@ import msgspec
 HEAD_BYTES = 4096
 _SCRIPT_LINE_MAX = 255
 _PT_INTERP = 3
-# e_machine, as Debian and `uname -m` call it.
+# e_machine: Debian's name, and the values of `uname -m` that run it.
 _MACHINES = {
     3: ("i386", ("i386", "i686", "x86_64")),
     8: ("mips", ("mips", "mips64")),
@@ -28,8 +28,9 @@ _MACHINES = {
 
 
 class Program(msgspec.Struct, frozen=True):
-    """`fault` is why no kernel of this machine runs it, or empty; `interpreter` is the path that a
-    script's first line or a dynamic ELF file names, and `line` that first line.
+    """`fault` is the reason why a kernel of this architecture cannot execute it, or empty;
+    `interpreter` is the path that a script's first line or a dynamic ELF file names, `line` that
+    first line.
     """
 
     fault: str = ""
@@ -38,7 +39,7 @@ class Program(msgspec.Struct, frozen=True):
 
 
 def read_program(head: bytes, machine: str) -> Program:
-    """Judge a program by its first HEAD_BYTES, on a machine of that `uname -m`."""
+    """Inspect the first HEAD_BYTES of a program, for a host with that `uname -m`."""
     if not head:
         return Program("the file is empty")
     if head.startswith(b"#!"):
@@ -57,7 +58,7 @@ def _script(head: bytes) -> Program:
     words = line[2:].strip(b" \t").split(None, 1) if line[2:].strip(b" \t\r") else []
     if not words:
         return Program("its first line names no interpreter after #!")
-    # The kernel splits at blanks alone: a carriage return belongs to the name.
+    # The kernel splits at blanks alone: a carriage return is part of the name.
     name = line[2:].strip(b" \t").replace(b"\t", b" ").split(b" ", 1)[0]
     return Program(interpreter=_text(name), line=_text(line))
 

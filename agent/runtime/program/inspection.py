@@ -1,8 +1,8 @@
-"""Why a container's program cannot be run: the file itself is looked at. SHELL over `Root`.
+"""Why a container's program cannot be executed: inspects the file. SHELL over `Root`.
 
-Asked only once the OCI runtime or the kernel has refused. The words are Docker's where it has some
-(`exec: "/x": stat /x: no such file or directory`), followed by what was found. Where nothing is
-found wrong (a volume hides the file, a security module refuses), the runtime's own words remain.
+Used only once the OCI runtime or the kernel has refused. The message is Docker's where it has one
+(`exec: "/x": stat /x: no such file or directory`), followed by what the inspection found. If it
+finds no fault (a volume hides the file, a security module refuses), the runtime's message remains.
 """
 
 import errno
@@ -22,9 +22,9 @@ from agent.runtime.program.binfmt import HEAD_BYTES, read_program
 from pyswarm_core.plaintext import as_utf8
 
 _SHOWN_MAX = 256
-# The kernel follows so many interpreters of interpreters.
+# The kernel follows this many nested interpreters.
 _INTERPRETERS_MAX = 5
-# What crun and runc say when it is the program or the working directory that they refuse.
+# Messages of crun and runc that are about the program or the working directory.
 _ABOUT_PROGRAM = re.compile(
     r"^(?:unable to start container process: )?(?:error during container init: )?"
     r"(?:(?:executable file|open executable|exec|chdir)\b|mkdir .*(?:not a directory|file exists)$)"
@@ -45,33 +45,33 @@ class _User(msgspec.Struct, frozen=True):
 
 
 class _Refused(Exception):
-    """The text says why the program cannot be run."""
+    """The text says why the program cannot be executed."""
 
 
-def is_about_program(said: str) -> bool:
+def is_about_program(message: str) -> bool:
     """Whether the OCI runtime refused the program or its working directory."""
-    return _ABOUT_PROGRAM.match(said) is not None
+    return _ABOUT_PROGRAM.match(message) is not None
 
 
-def explain(said: str, bundle: Path, process: dict[str, Any] | None = None) -> str:
-    """What was `said` by the OCI runtime of the container at `bundle`, as path and cause.
+def explain(message: str, bundle: Path, process: dict[str, Any] | None = None) -> str:
+    """The path and cause behind `message`, the OCI runtime's message for the container at `bundle`.
 
-    `process` is the OCI section of another program than the container's own.
+    `process` is the OCI section of a program other than the container's own.
     """
-    if not is_about_program(said) or not os.path.ismount(bundle / "rootfs"):
-        return said
+    if not is_about_program(message) or not os.path.ismount(bundle / "rootfs"):
+        return message
     try:
         config = msgspec.json.decode((bundle / "config.json").read_bytes())
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-        return said
+        return message
     config["process"] = process or config["process"]
     found = fault(bundle / "rootfs", config)
-    return found or _with_path(said, str(config["process"]["args"][0]))
+    return found or _with_path(message, str(config["process"]["args"][0]))
 
 
 def fault(rootfs: Path, config: dict[str, Any]) -> str:
-    """What is wrong with the program or the working directory of an OCI configuration; empty if
-    nothing is, or nobody can tell.
+    """The fault of the program or the working directory of an OCI configuration; empty if none is
+    found.
     """
     try:
         _Program(Root(rootfs), config).check()
@@ -82,17 +82,17 @@ def fault(rootfs: Path, config: dict[str, Any]) -> str:
     return ""
 
 
-def _with_path(said: str, name: str) -> str:
-    """The runtime's words, without its guesses and with the program's name."""
-    if found := _CRUN_EXEC.match(said):
+def _with_path(message: str, name: str) -> str:
+    """The runtime's message with the program's name, and without the runtime's guesses."""
+    if found := _CRUN_EXEC.match(message):
         return f"exec {_shown(found['path'])}: {found['cause'].lower()}"
-    if said.startswith("open executable"):
-        return f"exec: {_quoted(name)}: {said}"
-    return said
+    if message.startswith("open executable"):
+        return f"exec: {_quoted(name)}: {message}"
+    return message
 
 
 class _Program:
-    """The process of one container, about to be executed."""
+    """The program of one container."""
 
     def __init__(self, root: Root, config: dict[str, Any]) -> None:
         process = config["process"]
@@ -109,7 +109,7 @@ class _Program:
         )
 
     def check(self) -> None:
-        """Raise _Refused with the first thing that is wrong."""
+        """Raise _Refused with the first fault."""
         self._check_directory()
         path = self._found()
         if self._is_mounted(path):
@@ -118,7 +118,7 @@ class _Program:
         self._check_content(path, path, _INTERPRETERS_MAX)
 
     def _check_directory(self) -> None:
-        """The working directory; a missing one is made."""
+        """Check the working directory; the runtime makes a missing one."""
         try:
             found = self._root.stat(self._cwd)
         except FileNotFoundError:
@@ -129,11 +129,11 @@ class _Program:
             raise _Refused(f"working directory {_quoted(self._cwd)}: not a directory")
 
     def _is_mounted(self, path: str) -> bool:
-        """Whether the container has something else there than its image has."""
+        """Whether a mount of the container hides the image's file."""
         return any(Path(path).is_relative_to(mount) for mount in self._mounts)
 
     def _found(self) -> str:
-        """The program's path: as given, or the first in PATH that could be executed."""
+        """The program's path: as given, or the first in PATH that can be executed."""
         if not self._name:
             raise _Refused('exec: "": the command is empty')
         if "/" in self._name:
@@ -168,7 +168,7 @@ class _Program:
         return stat.S_ISREG(found.st_mode) and _may(self._user, found, stat.S_IXUSR)
 
     def _check_file(self, path: str, what: str) -> None:
-        """That it is there, a regular file, and executable for the user."""
+        """Check that it exists, is a regular file, and is executable for the user."""
         try:
             found = self._root.stat(path)
         except OSError as error:
@@ -176,7 +176,7 @@ class _Program:
             raise _Refused(f"{what}: stat {_shown(path)}: {_cause(error)}{hint}") from error
         if stat.S_ISDIR(found.st_mode):
             raise _Refused(f"{what}: is a directory")
-        self._check_way(path, what)
+        self._check_parents(path, what)
         for is_kind, kind in _KINDS:
             if is_kind(found.st_mode):
                 raise _Refused(f"{what}: permission denied ({_shown(path)} is {kind}, not a file)")
@@ -190,8 +190,8 @@ class _Program:
         who = f"user {self._user.uid}:{self._user.gid}"
         return f"{mode} and belongs to {found.st_uid}:{found.st_gid}: {who} may not execute it"
 
-    def _check_way(self, path: str, what: str) -> None:
-        """That the user may pass through every directory on the way to it."""
+    def _check_parents(self, path: str, what: str) -> None:
+        """Check that the user may search every parent directory."""
         for given in (path, self._root.resolved(path)):
             for parent in reversed(Path(given).parents):
                 found = self._root.stat(str(parent))
@@ -200,7 +200,7 @@ class _Program:
                     raise _Refused(f"{what}: stat {_shown(path)}: permission denied ({who})")
 
     def _missing_part(self, path: str, number: int | None) -> str:
-        """Which link is broken, or which part of the path is no directory or not there."""
+        """The broken link, or the part of the path that is missing or not a directory."""
         if number not in (errno.ENOENT, errno.ENOTDIR):
             return ""
         for part in (*reversed(Path(path).parents), Path(path)):
@@ -219,7 +219,7 @@ class _Program:
         return ""
 
     def _check_content(self, program: str, path: str, depth: int) -> None:
-        """That the kernel knows the file's format and finds its interpreter, in turn."""
+        """Check that the kernel knows the file's format, and finds its interpreters."""
         what = f"exec {_shown(program)}"
         found = read_program(self._root.head(path, HEAD_BYTES), platform.machine())
         if found.fault:
@@ -251,15 +251,15 @@ class _Program:
             raise _Refused(f"{what}: permission denied (its {kind} {denied})")
 
 
-def _may(user: _User, found: os.stat_result, want: int) -> bool:
-    """Whether the mode lets the user; `want` is the bit of the owner. Root may what anybody may."""
+def _may(user: _User, found: os.stat_result, bit: int) -> bool:
+    """Whether the mode permits the user; `bit` is the owner's. Root may what any user may."""
     if user.uid == 0:
-        return stat.S_ISDIR(found.st_mode) or bool(found.st_mode & (want | want >> 3 | want >> 6))
+        return stat.S_ISDIR(found.st_mode) or bool(found.st_mode & (bit | bit >> 3 | bit >> 6))
     if user.uid == found.st_uid:
-        return bool(found.st_mode & want)
+        return bool(found.st_mode & bit)
     if found.st_gid in (user.gid, *user.groups):
-        return bool(found.st_mode & want >> 3)
-    return bool(found.st_mode & want >> 6)
+        return bool(found.st_mode & bit >> 3)
+    return bool(found.st_mode & bit >> 6)
 
 
 def _cause(error: OSError) -> str:
@@ -267,7 +267,7 @@ def _cause(error: OSError) -> str:
 
 
 def _shown(text: str) -> str:
-    """A path for people: one printable line of bounded length."""
+    """A path for messages: one printable line of bounded length."""
     return _quoted(text)[1:-1]
 
 

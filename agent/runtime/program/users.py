@@ -1,6 +1,6 @@
-"""Who a container's process is: Docker's `USER[:GROUP]`, looked up in the image's own files. PURE.
+"""The user of a container's process: Docker's `USER[:GROUP]`, looked up in the image. PURE.
 
-Names come from the image's /etc/passwd and /etc/group; numbers need no entry there.
+Names must be in the image's /etc/passwd and /etc/group; numbers need no entry there.
 """
 
 import re
@@ -16,7 +16,7 @@ _ID = re.compile(r"[0-9]{1,10}")
 
 
 class User(msgspec.Struct, frozen=True):
-    """A process's ids, and the home directory that goes with them."""
+    """A process's user and group ids, and the user's home directory."""
 
     uid: int = 0
     gid: int = 0
@@ -37,13 +37,13 @@ class _Group(msgspec.Struct, frozen=True):
     members: tuple[str, ...]
 
 
-def resolve_user(wanted: str, groups: Sequence[str], passwd: bytes, group: bytes) -> User:
-    """The ids behind `wanted` (`name`, `uid`, `name:group`, `uid:gid`; empty is root).
+def resolve_user(text: str, groups: Sequence[str], passwd: bytes, group: bytes) -> User:
+    """The ids of `text` (`name`, `uid`, `name:group`, `uid:gid`; empty is root).
 
-    `groups` are supplementary ones on top of those that list the user. Raises InvalidArgument
-    naming what the image does not have.
+    `groups` are supplementary groups, in addition to those that list the user. Raises
+    InvalidArgument naming what the image does not have.
     """
-    who, _, explicit_group = wanted.partition(":")
+    who, _, explicit_group = text.partition(":")
     known_groups = _groups(group)
     account = _account(who or "0", _accounts(passwd))
     if explicit_group:
@@ -67,14 +67,14 @@ def _account(who: str, accounts: list[_Account]) -> _Account:
     )
 
 
-def _gid(wanted: str, groups: list[_Group]) -> int:
+def _gid(name: str, groups: list[_Group]) -> int:
     for group in groups:
-        if group.name == wanted:
+        if group.name == name:
             return group.gid
-    if _is_id(wanted):
-        return int(wanted)
+    if _is_id(name):
+        return int(name)
     raise InvalidArgument(
-        f"unable to find group {wanted}: no matching entries in group file (the image's /etc/group)"
+        f"unable to find group {name}: no matching entries in group file (the image's /etc/group)"
     )
 
 

@@ -1,1 +1,1 @@
-"""What can be done to a container while it runs: run a command, pause it, change its limits."""
+"""Operations on a running container: run a command, pause, change limits."""

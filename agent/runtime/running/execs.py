@@ -1,12 +1,12 @@
-"""Commands in running containers: `crun exec` with a cgroup of their own. SHELL.
+"""Commands in running containers: `crun exec` with a cgroup of its own. SHELL.
 
-The OCI runtime moves the command into `<container>/exec-<number>` of every hierarchy, so that it is
-under the container's limits, and everything that it starts can be found and killed. The runtime's
-own process stays until the command has ended, and ends with its exit code.
+The OCI runtime puts the command into the cgroup `<container>/exec-<number>` of every hierarchy: the
+container's limits apply to it, and all its processes can be found and killed. The runtime's own
+process runs until the command has ended, and exits with its code.
 
-Such a cgroup is kept for the container's next command: making and removing it in every hierarchy
-costs as much as a fifth of the command. What is in one that none of this agent's commands uses was
-left by an agent that died; it is killed before the next command.
+A cgroup is kept for the container's next command: making and removing it in every hierarchy costs a
+fifth of the command. Processes in a cgroup that no command of this agent uses are left from a
+former agent; they are killed before the next command.
 """
 
 import asyncio
@@ -37,13 +37,13 @@ _PREFIX = "exec-"
 _SPEC_FD, _LOG_FD = 3, 4
 _USER_FILE_MAX = 1 << 20
 _PIPE_BYTES = 1 << 16
-_WORDS_MAX = 1024
+_MESSAGE_MAX = 1024
 _END_TIMEOUT_S = 10.0
 _CPUSET = ("cpuset.cpus", "cpuset.mems")
 
 
 class Running(msgspec.Struct):
-    """A command under way. `process` is its OCI section; the others are descriptors and a pid."""
+    """A running command. `process` is its OCI section; `output` and `log` are descriptors."""
 
     container_id: str
     cgroup: str
@@ -55,17 +55,17 @@ class Running(msgspec.Struct):
 
 
 class Execs:
-    """Begins and ends commands, blocking; between the two, `heard` waits in the event loop."""
+    """Begins and ends commands, blocking; in between, `wait` runs in the event loop."""
 
     def __init__(self, binaries: Binaries, layout: Layout, hierarchies: Hierarchies) -> None:
         self._binaries = binaries
         self._layout = layout
         self._hierarchies = hierarchies
         self._busy: set[str] = set()
-        """The cgroups of commands under way."""
+        """The cgroups of running commands."""
 
     def begin(self, container_id: str, command: Command) -> Running:
-        """Start a command in a container that runs. Raises RuntimeFailed."""
+        """Start a command in a running container. Raises RuntimeFailed."""
         process = self._process(container_id, command)
         cgroup = ""
         try:
@@ -76,7 +76,7 @@ class Execs:
             raise RuntimeFailed(f"cannot start a command: {error.strerror}") from error
 
     def _take_cgroup(self, parent: str) -> str:
-        """An empty cgroup below a container's: an old one, else a new one."""
+        """An empty cgroup below a container's: an unused one, else a new one."""
         container = Path(self._hierarchies.roots()[0] + parent)
         seen = [path.name for path in container.iterdir() if path.name.startswith(_PREFIX)]
         free = [name for name in seen if f"{parent}/{name}" not in self._busy]
@@ -91,12 +91,12 @@ class Execs:
         return f"{parent}/{name}"
 
     def _process(self, container_id: str, command: Command) -> dict[str, Any]:
-        """The OCI section: the container's own with what the command asks for."""
+        """The OCI section: the container's, with the changes that the command requests."""
         bundle = self._layout.bundle(container_id)
         try:
             config = msgspec.json.decode((bundle / "config.json").read_bytes())
         except OSError as error:
-            raise RuntimeFailed(f"container {container_id} is not there") from error
+            raise RuntimeFailed(f"container {container_id} does not exist") from error
         process: dict[str, Any] = {**config["process"], "terminal": False}
         env = _variables(process.get("env", ()))
         if command.user:
@@ -145,34 +145,34 @@ class Execs:
         return Running(container_id, cgroup, process, pid, pidfd, output, log)
 
     def end(self, running: Running, output: bytes, *, timed_out: bool) -> CommandResult:
-        """Kill whatever is left of a command. Raises RuntimeFailed if the OCI runtime failed, or if
-        a process will not die.
+        """Kill what is left of a command. Raises RuntimeFailed if the OCI runtime failed, or if a
+        process does not end.
         """
         try:
-            # The OCI runtime first: what it has not let go yet ends with it.
+            # The OCI runtime first: a command that it has not started yet ends with it.
             with suppress(ProcessLookupError):
                 signals.pidfd_send_signal(running.pidfd, signals.SIGKILL)
             cgroups.empty(self._hierarchies, running.cgroup)
             code = _exit_code(running.pidfd)
-            said = conmon.plain_message(
-                os.pread(running.log, _WORDS_MAX, 0).decode(errors="replace")
+            message = conmon.plain_message(
+                os.pread(running.log, _MESSAGE_MAX, 0).decode(errors="replace")
             )
         finally:
             self._busy.discard(running.cgroup)
             for descriptor in (running.pidfd, running.output, running.log):
                 os.close(descriptor)
-        if timed_out or not code or not said:
+        if timed_out or not code or not message:
             return CommandResult(code=code, output=output, timed_out=timed_out)
-        if not is_about_program(said):
-            raise RuntimeFailed(said)
+        if not is_about_program(message):
+            raise RuntimeFailed(message)
         bundle = self._layout.bundle(running.container_id)
-        why = explain(said, bundle, running.process)
+        why = explain(message, bundle, running.process)
         missing = any(words in why.lower() for words in ("no such file", "not found"))
         return CommandResult(code=127 if missing else 126, output=why.encode()[:EXEC_OUTPUT_MAX])
 
 
-async def heard(running: Running, timeout_s: float) -> tuple[bytes, bool]:
-    """Wait for a command's end; what it wrote, and whether the time was over first."""
+async def wait(running: Running, timeout_s: float) -> tuple[bytes, bool]:
+    """Wait for a command's end; return its output, and whether the timeout came first."""
     loop = asyncio.get_running_loop()
     ended = loop.create_future()
     kept = bytearray()
@@ -202,7 +202,7 @@ async def heard(running: Running, timeout_s: float) -> tuple[bytes, bool]:
 
 
 def _read(pipe: int, kept: bytearray) -> bytes | None:
-    """Take what is in the pipe and keep what fits; None if nothing is there, empty at its end."""
+    """Read the pipe and keep what fits; None if it has no data now, empty at its end."""
     try:
         found = os.read(pipe, _PIPE_BYTES)
     except BlockingIOError:
@@ -216,7 +216,7 @@ def _variables(env: Iterable[str]) -> dict[str, str]:
 
 
 def _memory_file() -> int:
-    """A file that takes no inode of a disk that may be full; its number is none of a child's."""
+    """A file in memory (a disk may be full), with a descriptor that no child uses."""
     low = os.memfd_create("exec", os.MFD_CLOEXEC)
     try:
         return fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _LOG_FD + 1)
@@ -225,21 +225,22 @@ def _memory_file() -> int:
 
 
 def _exit_code(pidfd: int) -> int:
-    """Wait for a child and collect it."""
+    """Wait for a child and reap it."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     if not poll.poll(_END_TIMEOUT_S * 1000):
-        raise RuntimeFailed("the OCI runtime cannot be killed")
+        raise RuntimeFailed("cannot kill the OCI runtime")
     ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
     if ended is None:
-        raise RuntimeFailed("the OCI runtime cannot be killed")
+        raise RuntimeFailed("cannot kill the OCI runtime")
     exited = ended.si_code == os.CLD_EXITED
     return ended.si_status if exited else 128 + ended.si_status
 
 
 def _make_cgroup(hierarchies: Hierarchies, parent: str, name: str) -> None:
-    """In every hierarchy where the container is: crun leaves a process in the agent's own cgroup
-    where there is none for it. That of the first hierarchy is made last: where it is, all are.
+    """Make the cgroup in every hierarchy that the container is in: where it is missing, crun leaves
+    a process in the agent's own cgroup. The one of the first hierarchy is made last: if it exists,
+    all do.
     """
     for root in reversed(hierarchies.roots()):
         directory = Path(root + parent)

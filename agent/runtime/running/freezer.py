@@ -1,6 +1,6 @@
-"""Pausing all processes of a cgroup. SHELL over cgroup v2's freezer, or v1's where that is all.
+"""Pausing all processes of a cgroup. SHELL over cgroup v2's freezer, or v1's where there is no v2.
 
-v2's freezer is preferred: a process in it dies of SIGKILL at once, in v1's only when it is thawed.
+v2's freezer is preferred: SIGKILL ends a process in it at once, in v1's only when it is thawed.
 """
 
 import time
@@ -15,9 +15,9 @@ _PAUSE_S = 0.0005
 
 
 def freeze(hierarchies: Hierarchies, path: str) -> None:
-    """Return once no process of cgroup `path` runs any more.
+    """Return once every process of cgroup `path` is frozen.
 
-    Raises RuntimeFailed if that takes ten seconds (a process hangs in the kernel); then all go on.
+    Raises RuntimeFailed after ten seconds (a process hangs in the kernel); then all are thawed.
     """
     deadline = time.monotonic() + _FREEZE_TIMEOUT_S
     pause_s = _PAUSE_S
@@ -30,7 +30,7 @@ def freeze(hierarchies: Hierarchies, path: str) -> None:
 
 
 def thaw(hierarchies: Hierarchies, path: str) -> None:
-    """Let the processes go on; those that are not frozen do anyway."""
+    """Thaw the processes of the cgroup, if it is frozen."""
     for file, word in ((_v2(hierarchies, path), "0"), (_v1(hierarchies, path), "THAWED")):
         with suppress(OSError):
             if file:
@@ -38,7 +38,7 @@ def thaw(hierarchies: Hierarchies, path: str) -> None:
 
 
 def is_frozen(hierarchies: Hierarchies, path: str) -> bool:
-    """Whether the cgroup is frozen, or about to be."""
+    """Whether the cgroup is frozen or freezing."""
     return _read(_v2(hierarchies, path)) == "1" or _read(_v1(hierarchies, path)) in (
         "FREEZING",
         "FROZEN",
@@ -46,7 +46,7 @@ def is_frozen(hierarchies: Hierarchies, path: str) -> bool:
 
 
 def _has_frozen(hierarchies: Hierarchies, path: str) -> bool:
-    """Tell the cgroup to freeze; whether it has. v1 may have to be told more than once."""
+    """Freeze the cgroup; return whether it is frozen. v1 may need more than one write."""
     file = _v2(hierarchies, path)
     try:
         # A runtime that knows only v1 puts no process into the v2 hierarchy beside it.

@@ -1,7 +1,7 @@
 """Changing the limits of a running container. SHELL over cgroupfs.
 
-The files are written in an order in which each step is allowed. Invariant: after a refusal the
-limits are as they were before.
+The files are written in an order in which the kernel accepts each. Invariant: if the kernel refuses
+one, all limits are as before.
 """
 
 from contextlib import suppress
@@ -19,7 +19,7 @@ _NONE = "max"
 
 
 class Write(msgspec.Struct, frozen=True):
-    """A limit as a cgroup file: `what` names it to people."""
+    """A write to a cgroup file; `what` names the limit in errors."""
 
     what: str
     file: Path
@@ -27,7 +27,7 @@ class Write(msgspec.Struct, frozen=True):
 
 
 def change(hierarchies: Hierarchies, path: str, limits: CgroupLimits) -> None:
-    """Give cgroup `path` these limits. Raises RuntimeFailed naming the one that was refused."""
+    """Set the limits of cgroup `path`. Raises RuntimeFailed naming the one that was refused."""
     written: list[tuple[Path, str]] = []
     if not hierarchies.v1:
         _check_memory(hierarchies, path, limits.memory_bytes)
@@ -37,7 +37,7 @@ def change(hierarchies: Hierarchies, path: str, limits: CgroupLimits) -> None:
             write.file.write_text(write.value)
         except OSError as error:
             if isinstance(error, FileNotFoundError) and write.value in (_NONE_V1, _NONE):
-                continue  # a limit that this kernel does not have is no limit
+                continue  # "no limit" holds for a limit that this kernel does not have
             for file, value in reversed(written):
                 with suppress(OSError):
                     file.write_text(value)
@@ -46,12 +46,12 @@ def change(hierarchies: Hierarchies, path: str, limits: CgroupLimits) -> None:
         written.append((write.file, before))
 
 
-def _check_memory(hierarchies: Hierarchies, path: str, wanted: int) -> None:
-    """v1 refuses a limit below what is in use; v2 takes it and kills a process."""
+def _check_memory(hierarchies: Hierarchies, path: str, requested: int) -> None:
+    """Refuse a limit below the memory in use, as v1 does; v2 accepts it and kills a process."""
     now = cgroups.stats(hierarchies, path)
-    if wanted and now and now.memory_bytes > wanted:
+    if requested and now and now.memory_bytes > requested:
         raise RuntimeFailed(
-            f"cannot change the memory limit to {human_size(wanted)}:"
+            f"cannot change the memory limit to {human_size(requested)}:"
             f" {human_size(now.memory_bytes)} are in use"
         )
 
@@ -63,7 +63,7 @@ def _writes(hierarchies: Hierarchies, path: str, limits: CgroupLimits) -> list[W
             raise RuntimeFailed(f"this host has no cgroup controller {controller}")
         return directory / name
 
-    pids = Write("the limit of processes", file("pids", "pids.max"), str(limits.pids or _NONE))
+    pids = Write("the process limit", file("pids", "pids.max"), str(limits.pids or _NONE))
     quota, swap = limits.cpu_quota_us, limits.memory_and_swap_bytes
     cpu_limit, memory_limit, swap_limit = "the CPU limit", "the memory limit", "the swap limit"
     if not hierarchies.v1:
@@ -79,6 +79,6 @@ def _writes(hierarchies: Hierarchies, path: str, limits: CgroupLimits) -> list[W
     memory = Write(memory_limit, memory_file, str(limits.memory_bytes or _NONE_V1))
     both_file = file("memory", "memory.memsw.limit_in_bytes")
     both = Write(swap_limit, both_file, str(swap or _NONE_V1))
-    # The limit of both together is never below that of memory.
+    # The kernel requires the limit of memory and swap to be at least the limit of memory.
     grows = not swap or swap > cgroups.number(both_file)
     return [pids, cpu, both, memory] if grows else [pids, cpu, memory, both]
