@@ -1,1 +1,1 @@
-"""Images on this host: which ones are here, what they say, and how a missing one is fetched."""
+"""Images on this host: finding, pulling, listing and removing them."""

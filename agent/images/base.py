@@ -1,8 +1,7 @@
-"""The agent's one view of images: values, errors and the `Images` protocol.
+"""The image interface of the agent: values, errors and the `Images` protocol. PURE: values only.
 
-PURE: values only. `store.py` (real: containers-storage and skopeo) and `fake.py` (in memory)
-implement `Images` and pass the same contract tests. Invariant: an `Image` never changes; a tag
-that moves yields another one.
+`store.py` (real: containers-storage and skopeo) and `fake.py` (in memory) implement `Images` and
+pass the same contract tests. Invariant: an `Image` never changes; a moved tag names another one.
 """
 
 from collections.abc import Callable, Collection
@@ -13,51 +12,51 @@ import msgspec
 
 
 class ImageError(Exception):
-    """An image could not be had. The text is one line, fit for a task's message.
+    """An image could not be pulled, found or removed. The text is one line, fit for a task's error.
 
-    `temporary` says whether the same request may succeed later though nobody changes anything.
+    `temporary`: whether the same request may succeed later without a change.
     """
 
     temporary = False
 
 
 class ImageNotFound(ImageError):
-    """The registry answered: no such repository, tag or digest."""
+    """The registry answered that the repository, tag or digest does not exist."""
 
 
 class Unauthorized(ImageError):
-    """The registry wants (other) credentials."""
+    """The registry requires credentials, or refused those that it got."""
 
 
 class InvalidImage(ImageError):
-    """The registry has it, but it is corrupt, of an unknown kind, or for another platform."""
+    """The registry's image is corrupt, of an unknown format, or for another platform."""
 
 
 class DiskFull(ImageError):
-    """No space left on this host for the image; another host may have it."""
+    """This host has no space for the image; another host may have."""
 
 
 class RegistryUnavailable(ImageError):
-    """No registry answered, or one broke off. The only error worth repeating here."""
+    """No registry answered, or a connection broke. The only error that is worth a retry."""
 
     temporary = True
 
 
 class ImageInUse(ImageError):
-    """Refused to remove an image that a task here still needs."""
+    """The image was not removed: a task on this host uses it."""
 
 
 class PullPolicy(StrEnum):
-    """When to ask the registry."""
+    """When to pull from the registry."""
 
     MISSING = "missing"
-    """Only if no local image answers to the reference."""
+    """Only if no local image has the reference."""
     ALWAYS = "always"
-    """Every time, unless the reference names a digest that is here: a digest cannot move."""
+    """Every time, unless the reference names the digest of a local image: a digest cannot move."""
 
 
 class PullPhase(StrEnum):
-    """Where a pull stands."""
+    """The phase of a pull."""
 
     WAITING = "waiting"
     CONNECTING = "connecting"
@@ -66,7 +65,7 @@ class PullPhase(StrEnum):
 
 
 class PullProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """`blobs` were begun, `bytes` went through so far; neither has a promised total."""
+    """The number of `blobs` begun and of `bytes` received so far; the totals are not known."""
 
     reference: str
     phase: PullPhase
@@ -75,7 +74,9 @@ class PullProgress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
-    """A registry login. Never printed, on a command line, or in a file that outlives the pull."""
+    """A registry login. Never printed, on a command line, or in a file that remains after the
+    pull.
+    """
 
     username: str
     password: str
@@ -96,7 +97,7 @@ class HealthConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ImageConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What the image says about running it. `env` is `NAME=value`, `exposed_ports` is `80/tcp`."""
+    """The run configuration of an image. `env` is `NAME=value`, `exposed_ports` is `80/tcp`."""
 
     entrypoint: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ()
@@ -111,11 +112,11 @@ class ImageConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Image(msgspec.Struct, frozen=True, kw_only=True):
-    """An image that is here in full.
+    """A complete local image.
 
     `id` is the configuration's digest without `sha256:`; `digest` is the manifest's, with it.
-    `names` are full references (`docker.io/library/web:1`, `…@sha256:…`). `layers` are unpacked
-    directories, the uppermost first, by their short names: a deep image fits one mount's options.
+    `names` are full references (`docker.io/library/web:1`, `…@sha256:…`). `layers` are the unpacked
+    directories, the uppermost first, by short paths: those of a deep image fit one mount's options.
     """
 
     id: str
@@ -133,9 +134,9 @@ ReportProgress = Callable[[PullProgress], None]
 
 
 class Images(Protocol):
-    """Finds, fetches, lists and removes images. References come as users write them.
+    """Finds, pulls, lists and removes images. References are as users write them.
 
-    Every method raises InvalidArgument for a malformed reference, before it asks anyone.
+    Every method raises InvalidArgument for a malformed reference, before it contacts a registry.
     """
 
     async def resolve(
@@ -145,10 +146,10 @@ class Images(Protocol):
         progress: ReportProgress | None = None,
         policy: PullPolicy = PullPolicy.MISSING,
     ) -> Image:
-        """The image, pulled if need be; a local hit costs one stat. Raises ImageError.
+        """The image, pulled if needed; a local hit costs one stat. Raises ImageError.
 
-        Concurrent callers of one reference share one pull, and each is told of its progress; it
-        ends when the last caller is cancelled.
+        Concurrent callers of one reference share one pull, and each gets its progress. The pull is
+        cancelled with its last caller.
         """
         ...
 
@@ -162,7 +163,7 @@ class Images(Protocol):
         ...
 
     async def resolve_digest(self, reference: str, credentials: Credentials | None = None) -> str:
-        """The manifest digest the registry has for it now; fetches no layer. Raises ImageError."""
+        """The digest of the registry's current manifest; pulls no layer. Raises ImageError."""
         ...
 
     async def list(self) -> tuple[Image, ...]:
@@ -170,9 +171,9 @@ class Images(Protocol):
         ...
 
     async def remove(self, reference: str, in_use: Collection[str] = ()) -> None:
-        """Take the name away, and with the last name the image and the layers nobody else has.
+        """Remove the name, and with the last name the image and the layers that no other image has.
 
-        Raises ImageNotFound if no local image answers to it, ImageInUse if it is the last name of
-        an image whose id is `in_use`.
+        Raises ImageNotFound if no local image has the reference, ImageInUse if it is the last name
+        of an image whose id is `in_use`.
         """
         ...

@@ -1,7 +1,7 @@
-"""Where to ask for an image: the mirrors first, then the registry itself. PURE.
+"""The registries to pull an image from: the mirrors first, then its own registry. PURE.
 
-As in Docker, mirrors serve docker.io only, and plain HTTP (or a certificate nobody vouches for) is
-accepted from loopback and from the registries named insecure, by HOST[:PORT] or by CIDR.
+As in Docker, mirrors serve docker.io only, and plain HTTP (or an untrusted certificate) is accepted
+from loopback and from the registries named insecure, by HOST[:PORT] or by CIDR.
 """
 
 from ipaddress import ip_address, ip_network
@@ -16,7 +16,7 @@ _LOOPBACK = ("127.0.0.0/8", "::1/128", "localhost")
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A place to copy `source` (a reference without transport) from; `own`: no mirror."""
+    """A registry to copy `source` (a reference without transport) from; `own`: not a mirror."""
 
     source: str
     registry: str
@@ -27,7 +27,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 def endpoints(
     reference: Reference, mirrors: tuple[str, ...], insecure: tuple[str, ...]
 ) -> tuple[Endpoint, ...]:
-    """Every place that may have the reference, in the order to try them.
+    """The registries that may have the reference, in the order to try them.
 
     Raises InvalidArgument if a mirror is not `http[s]://HOST[:PORT]`.
     """
@@ -71,8 +71,12 @@ def _mirror(url: str) -> tuple[str, bool]:
     parts = urlsplit(url)
     bare = parts._replace(path=parts.path.rstrip("/"))
     if parts.scheme not in ("http", "https") or bare.geturl() != f"{parts.scheme}://{parts.netloc}":
-        raise InvalidArgument(f"registry mirror {url!r}: want http[s]://HOST[:PORT]")
-    # Whatever the grammar of references refuses as a registry is refused here too.
+        raise _invalid(url, "http[s]://HOST[:PORT]")
+    # A host that the grammar of references does not accept as a registry is not valid here either.
     if parse_reference(f"{parts.netloc}/x/x").registry != parts.netloc:
-        raise InvalidArgument(f"registry mirror {url!r}: write the host with a dot or with a port")
+        raise _invalid(url, "a host with a dot or with a port")
     return parts.netloc, parts.scheme == "http"
+
+
+def _invalid(url: str, expected: str) -> InvalidArgument:
+    return InvalidArgument(f'--registry-mirror: value "{url}" is not valid: expected {expected}')

@@ -1,7 +1,7 @@
-"""What a failed skopeo meant. PURE: its message in, the error with one readable line out.
+"""Classifies failures of skopeo. PURE: its output in, an ImageError with one readable line out.
 
-The texts are those of registries and of containers/image; what none of the patterns knows is
-reported as it came, as temporary, because a wrong retry costs less than a wrong verdict.
+The patterns match texts of registries and of containers/image. An unknown text is reported as it
+is, as a temporary error: a needless retry costs less than a wrong permanent failure.
 """
 
 import re
@@ -23,7 +23,7 @@ _NOISE = re.compile(
     r'|Get "[^"]*": )+'
 )
 
-# The first match decides: a digest mismatch may also speak of a closed connection.
+# The first match counts: the text of a digest mismatch may also mention a closed connection.
 _PATTERNS: tuple[tuple[type[ImageError], str, re.Pattern[str]], ...] = tuple(
     (error, says, re.compile(pattern, re.IGNORECASE))
     for error, says, pattern in (
@@ -54,7 +54,7 @@ _PATTERNS: tuple[tuple[type[ImageError], str, re.Pattern[str]], ...] = tuple(
         ),
         (
             RegistryUnavailable,
-            "registry speaks plain HTTP (name it in the insecure registries to allow that):",
+            "registry uses plain HTTP (to allow it, start the agent with --insecure-registry):",
             r"server gave HTTP response to HTTPS client",
         ),
         (
@@ -62,15 +62,15 @@ _PATTERNS: tuple[tuple[type[ImageError], str, re.Pattern[str]], ...] = tuple(
             "registry's certificate is not trusted:",
             r"x509: |certificate",
         ),
-        (RegistryUnavailable, "registry asks to wait:", r"toomanyrequests|status: 429"),
+        (RegistryUnavailable, "registry limits the rate of pulls:", r"toomanyrequests|status: 429"),
     )
 )
 
 
 def failure(text: str, image: str, registry: str, room: str = "") -> ImageError:
-    """The error that skopeo's output `text` means for `image` asked for at `registry`.
+    """The error for skopeo's output `text`, of a pull of `image` from `registry`.
 
-    `room` says how much space there is, for the case that there is too little.
+    `room` is the free space of the host, for the error of a full disk.
     """
     cause = _cause(text)
     for error, says, pattern in _PATTERNS:
@@ -81,14 +81,14 @@ def failure(text: str, image: str, registry: str, room: str = "") -> ImageError:
 
 
 def silent(image: str, registry: str, seconds: float) -> RegistryUnavailable:
-    """The error of a registry that took the connection and then said nothing for `seconds`."""
+    """The error of a registry that accepted the connection and sent nothing for `seconds`."""
     return RegistryUnavailable(
         f"cannot pull {image}: registry {registry} did not answer for {seconds:g} s"
     )
 
 
 def combined(errors: list[ImageError], registries: list[str]) -> ImageError:
-    """The last error, which is the registry's own, with what its mirrors said before it."""
+    """The last error, which is the registry's own, followed by those of its mirrors."""
     if len(errors) == 1:
         return errors[0]
     before = "; ".join(
@@ -106,4 +106,4 @@ def _cause(text: str) -> str:
 def _short(cause: str) -> str:
     line = _NOISE.sub("", " ".join(cause.split()))
     printable = "".join(letter if letter.isprintable() else "?" for letter in line)
-    return printable[:_SHOWN] or "skopeo failed without a word"
+    return printable[:_SHOWN] or "skopeo failed without a message"

@@ -1,7 +1,7 @@
-"""Images in memory, for tests and the simulator: a registry to fill, a host that pulls from it.
+"""Images in memory, for tests and the simulator: a registry, and a host that pulls from it.
 
-Keeps `Images`' promises (one pull per reference, names and removal, which errors), never a file or
-a process. `pulls` counts what went to the registry.
+It passes the contract tests of `Images` (one pull per reference, names, removal, errors) without
+files or processes. `pulls` counts the requests to the registry.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from pyswarm_core.docker.reference import Reference, parse_reference
 
 
 class FakeRegistry:
-    """What can be pulled. `login` is wanted if set; `silent` registries never answer."""
+    """A registry. `login` is required if set; a `silent` registry never answers."""
 
     def __init__(self) -> None:
         self.login: Credentials | None = None
@@ -36,14 +36,14 @@ class FakeRegistry:
         self._images: dict[str, Image] = {}
 
     def push(self, reference: str, config: ImageConfig | None = None) -> Image:
-        """Offer an image under that name; other content, other ids. Returns it as pulled."""
+        """Add an image under that name; its ids follow from its content. Returns it as pulled."""
         wanted = parse_reference(reference)
-        said = config or ImageConfig()
-        content = msgspec.json.encode((wanted.repository, said), order="deterministic")
+        config = config or ImageConfig()
+        content = msgspec.json.encode((wanted.repository, config), order="deterministic")
         identity = sha256(content).hexdigest()
         digest = f"sha256:{sha256(identity.encode()).hexdigest()}"
         image = Image(
-            id=identity, digest=digest, names=(), layers=(f"/layers/{identity}",), config=said
+            id=identity, digest=digest, names=(), layers=(f"/layers/{identity}",), config=config
         )
         self._images[wanted.canonical] = self._images[f"{wanted.name}@{digest}"] = image
         return image

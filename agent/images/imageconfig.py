@@ -1,6 +1,6 @@
-"""Read an image's configuration (OCI or Docker) and its place in containers-storage's index. PURE.
+"""Parses the configuration of an image (OCI or Docker) and containers-storage's index. PURE.
 
-Bytes in, values out. The bytes come from whoever built the image: a wrong type anywhere is an
+Bytes in, values out. The bytes are of whoever built the image: a wrong type anywhere is an
 InvalidImage, never a crash; null and absent mean the same.
 """
 
@@ -12,7 +12,7 @@ from agent.images.base import HealthConfig, ImageConfig, InvalidImage
 
 
 class LayerRecord(msgspec.Struct, frozen=True, rename="kebab"):
-    """One layer of the index. `flags` marks layers that are not complete yet."""
+    """One layer of the index. `flags` marks incomplete layers."""
 
     id: str
     parent: str = ""
@@ -21,7 +21,7 @@ class LayerRecord(msgspec.Struct, frozen=True, rename="kebab"):
 
 
 class ImageRecord(msgspec.Struct, frozen=True, rename="kebab"):
-    """One image of the index, named or not."""
+    """One image of the index, with or without names."""
 
     id: str
     digest: str = ""
@@ -52,7 +52,7 @@ class _Run(msgspec.Struct, rename="pascal"):
 
 
 class Configuration(msgspec.Struct):
-    """The configuration blob: what it says of the platform, and of running it (`run`)."""
+    """The configuration blob: the platform, and the run configuration (`run`)."""
 
     created: str | None = None
     architecture: str | None = None
@@ -61,7 +61,7 @@ class Configuration(msgspec.Struct):
 
     @property
     def run(self) -> ImageConfig:
-        """What a container made from the image starts with."""
+        """The run configuration of containers made from the image."""
         run = self.config or _Run()
         return ImageConfig(
             entrypoint=run.entrypoint or (),
@@ -84,7 +84,7 @@ _layers = msgspec.json.Decoder(tuple[LayerRecord, ...])
 
 
 def parse_configuration(blob: bytes) -> Configuration:
-    """Raises InvalidImage naming the field that is wrong."""
+    """Parse a configuration. Raises InvalidImage naming the invalid field."""
     try:
         return _configuration.decode(blob)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -92,17 +92,17 @@ def parse_configuration(blob: bytes) -> Configuration:
 
 
 def parse_images(blob: bytes) -> tuple[ImageRecord, ...]:
-    """The index of images. Raises InvalidImage if it is not one."""
+    """Parse the index of images. Raises InvalidImage if it is malformed."""
     return _index(_images, blob)
 
 
 def parse_layers(blob: bytes) -> dict[str, LayerRecord]:
-    """The index of layers, by id. Raises InvalidImage if it is not one."""
+    """Parse the index of layers, by id. Raises InvalidImage if it is malformed."""
     return {layer.id: layer for layer in _index(_layers, blob)}
 
 
 def layer_chain(top: str, layers: dict[str, LayerRecord]) -> tuple[LayerRecord, ...]:
-    """From the uppermost layer to the base; empty if one is missing, unfinished or in a loop."""
+    """The layers, the uppermost first; empty if one is missing, incomplete or in a loop."""
     chain: list[LayerRecord] = []
     while top:
         layer = layers.get(top)

@@ -1,4 +1,4 @@
-"""What the image part of an agent is told, with its defaults. PURE."""
+"""The settings of images, with their defaults. PURE."""
 
 from pathlib import Path
 
@@ -6,12 +6,13 @@ import msgspec
 
 
 class ImageSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """`root` holds images and layers, `run_root` what a reboot may lose, `work` unfinished pulls.
+    """`root` holds images and layers, `run_root` state that a reboot may lose, `work` unfinished
+    pulls.
 
-    `insecure_registries` are HOST[:PORT] or CIDR, beside loopback; `mirrors` are URLs that serve
-    docker.io; `auth_file` is the host's logins, as `docker login` or `skopeo login` writes them,
-    for pulls that bring none. A pull that moves nothing for `stall_s` is given up, as is any after
-    `pull_limit_s`. `name` is the host's, for people.
+    `insecure_registries` are HOST[:PORT] or CIDR, in addition to loopback; `mirrors` are URLs that
+    serve docker.io; `auth_file` holds the host's logins, as `docker login` or `skopeo login` writes
+    them, for pulls without credentials. A pull fails after `stall_s` without progress, and after
+    `pull_limit_s` in all. `name` is the host's name, for errors.
     """
 
     root: Path
@@ -28,12 +29,12 @@ class ImageSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def storage_conf(self) -> Path:
-        """The storage.conf that every tool of this agent is pointed to."""
+        """The storage.conf that every tool of this agent uses."""
         return self.root.parent / f"{self.root.name}.conf"
 
     @property
     def storage_conf_text(self) -> str:
-        """Its content. Without skip_mount_home every use would leave a mount of `overlay`."""
+        """Its content. Without skip_mount_home every use would leave a mount at `overlay`."""
         return (
             f'[storage]\ndriver = "overlay"\ngraphroot = "{self.root}"\n'
             f'runroot = "{self.run_root}"\n\n[storage.options.overlay]\nskip_mount_home = "true"\n'

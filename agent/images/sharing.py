@@ -1,7 +1,7 @@
-"""One pull per image, however many ask for it.
+"""One pull per image, shared by all its callers.
 
-Callers join the work that is under way; it is cancelled when the last of them leaves, and the next
-one to ask waits until it is gone. Invariant: for one key never two works run at the same time.
+Callers join the pull that is running. It is cancelled with its last caller, and the next caller
+waits until it has ended. Invariant: at most one pull runs per key.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ Work = Callable[[ReportProgress], Awaitable[None]]
 
 
 class _Flight:
-    """One work under way: who it is for, who listens, and how it ended."""
+    """One running pull: its callers, their progress callbacks, and its outcome."""
 
     def __init__(self, variant: Hashable) -> None:
         self.variant = variant
@@ -29,7 +29,7 @@ class _Flight:
 
 
 class SharedPulls:
-    """Runs works in the task group it is given; `close` before leaving the group."""
+    """Runs pulls in a task group; `close` before leaving the group."""
 
     def __init__(self, group: asyncio.TaskGroup) -> None:
         self._group = group
@@ -38,9 +38,10 @@ class SharedPulls:
     async def join(
         self, key: str, variant: Hashable, work: Work, progress: ReportProgress | None = None
     ) -> None:
-        """Wait for `key`'s work, starting it if none runs; raises what it raises.
+        """Wait for the pull of `key`, starting one if none runs; raises what the pull raises.
 
-        A work under way for another `variant` (other credentials) is waited for, not shared.
+        A pull that runs for another `variant` (other credentials) is not shared: this one starts
+        after it.
         """
         while (flight := self._flights.get(key)) and (flight.leaving or flight.variant != variant):
             await asyncio.wait([flight.ended])
@@ -49,7 +50,7 @@ class SharedPulls:
         await self._wait(flight, progress)
 
     def close(self) -> None:
-        """Cancel everything under way."""
+        """Cancel all pulls."""
         for flight in self._flights.values():
             self._abandon(flight)
 
@@ -61,13 +62,13 @@ class SharedPulls:
 
     def _landed(self, key: str, flight: _Flight, task: asyncio.Task[Exception | None]) -> None:
         del self._flights[key]
-        gone = RegistryUnavailable("the pull was given up: the agent is stopping")
-        error = gone if task.cancelled() else task.result()
+        cancelled = RegistryUnavailable("pull cancelled: the agent is stopping")
+        error = cancelled if task.cancelled() else task.result()
         if error is None:
             flight.ended.set_result(None)
         else:
             flight.ended.set_exception(error)
-            flight.ended.exception()  # seen: nobody may be waiting any more
+            flight.ended.exception()  # marks it as retrieved: there may be no caller any more
 
     async def _wait(self, flight: _Flight, progress: ReportProgress | None) -> None:
         flight.waiting += 1
@@ -89,7 +90,7 @@ class SharedPulls:
 
 
 async def _outcome(work: Work, report: ReportProgress) -> Exception | None:
-    """What the callers shall be told; raised, it would end every other pull of the group."""
+    """The error for the callers, or None. Raised here, it would cancel the whole group."""
     try:
         await work(report)
     except Exception as error:

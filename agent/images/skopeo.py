@@ -1,8 +1,8 @@
-"""Talks to registries, by skopeo.
+"""Access to registries through skopeo.
 
-Credentials reach it in an anonymous file in memory that only it inherits: nothing on a command
-line, nothing on disk. What a killed copy leaves in its own work folder is removed by whoever made
-the folder; what it leaves in the storage, containers-storage undoes by itself.
+skopeo gets credentials in an anonymous memory file that only it inherits: they are never on a
+command line or on disk. `_folder` removes what a killed copy leaves in its work directory;
+containers-storage undoes what it leaves in the storage.
 """
 
 import os
@@ -34,7 +34,7 @@ _PHASES = (
 
 
 class Skopeo:
-    """Copies images into the agent's storage and asks for manifests."""
+    """Copies images into the agent's storage and reads manifests."""
 
     def __init__(self, settings: ImageSettings) -> None:
         self._settings = settings
@@ -46,7 +46,7 @@ class Skopeo:
         credentials: Credentials | None,
         report: ReportProgress,
     ) -> None:
-        """Fetch from `endpoint` what is missing and store it as `reference`. Raises ImageError."""
+        """Pull what is missing from `endpoint` and store it as `reference`. Raises ImageError."""
         settings = self._settings
         timeouts = Timeouts(settings.stall_s, settings.pull_limit_s)
         with (
@@ -98,7 +98,7 @@ class Skopeo:
             raise failure(output.err, reference.familiar, endpoint.registry, room)
 
     def _base(self) -> tuple[str, ...]:
-        # A host's own signature policy is kept; without one skopeo would refuse to work at all.
+        # A host's own signature policy applies; without one skopeo refuses to run.
         return ("skopeo",) if _POLICY.exists() else ("skopeo", "--insecure-policy")
 
 
@@ -114,7 +114,7 @@ class _Login(msgspec.Struct, frozen=True):
 
 
 class _Meter:
-    """Turns skopeo's lines and the growth of its work folder into progress."""
+    """Reports progress from skopeo's output lines and the size of its work directory."""
 
     def __init__(self, image: str, work: Path, report: ReportProgress) -> None:
         self._work = work
@@ -146,17 +146,17 @@ def _size(path: Path) -> int:
 
 
 def _room(host: str, *folders: Path) -> str:
-    """How much space a host has for images now; one disk is named once."""
+    """The free space for images on this host, once per disk."""
     found: dict[int, tuple[Path, os.statvfs_result]] = {}
     for folder in folders:
         with suppress(FileNotFoundError):
             found.setdefault(folder.stat().st_dev, (folder, os.statvfs(folder)))
-    told = (
+    disks = (
         f"{decimal_size(disk.f_bavail * disk.f_frsize)} of"
         f" {decimal_size(disk.f_blocks * disk.f_frsize)} free in {folder}"
         for folder, disk in found.values()
     )
-    return f"{host} has {' and '.join(told)}"
+    return f"{host} has {' and '.join(disks)}"
 
 
 @contextmanager
@@ -172,9 +172,9 @@ def _folder(work: Path) -> Iterator[Path]:
 def _login(
     endpoint: Endpoint, credentials: Credentials | None, auth_file: Path | None
 ) -> Iterator[_Login]:
-    """A login for the registry itself; a mirror is another party and never sees it.
+    """The credentials for the image's own registry; mirrors never get them.
 
-    Without one, the host's own file of logins is used, which names each registry's.
+    Without credentials, skopeo uses the host's file of logins, which has one per registry.
     """
     if credentials is None and auth_file is not None and auth_file.exists():
         yield _Login(str(auth_file))

@@ -1,9 +1,9 @@
-"""Reads containers-storage's index and layers, straight from its files; writes nothing.
+"""Reads containers-storage's index and layers directly from its files; writes nothing.
 
-Its own command takes the storage's lock and so waits while any layer is unpacked, which would hold
-up every start on the host; the files are replaced by renaming, so a reader without a lock sees one
-whole version (docs/decisions/0009-image-storage-is-read-from-its-files.md). Invariant: an image is
-reported only if its configuration and every layer are there.
+The command containers-storage takes the storage's lock and so waits while a layer is unpacked,
+which would delay every start on the host. The files are replaced by rename, so a reader without a
+lock sees one complete version (docs/decisions/0009-image-storage-is-read-from-its-files.md).
+Invariant: an image is returned only if its configuration and every layer exist.
 """
 
 from base64 import b64encode
@@ -25,7 +25,7 @@ _ABSENT: Stamp = (0, 0, 0)
 
 
 class Storage:
-    """The images under one storage root. A lookup costs one stat while nothing changed."""
+    """The images under one storage root. A lookup costs one stat if nothing changed."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -36,7 +36,7 @@ class Storage:
         self._images: dict[str, Image | None] = {}
 
     def find(self, reference: Reference) -> Image | None:
-        """The complete image of that name; for a digest, any image with that manifest."""
+        """The complete image with that name; for a digest, any image with that manifest."""
         self._refresh()
         record = self._records.get(reference.canonical)
         if record is None and reference.digest:
@@ -51,7 +51,7 @@ class Storage:
         return tuple(image for image in found if image)
 
     def _refresh(self) -> None:
-        # The stamp is taken before the reading: a change in between is read again next time.
+        # The stamp is taken before reading: a change in between is then read the next time.
         stamp = _stamp(self._index)
         if stamp == self._stamp:
             return
@@ -74,7 +74,7 @@ class Storage:
         if not blob or (record.layer and not chain) or not all(links):
             return None
         try:
-            said = parse_configuration(blob)
+            configuration = parse_configuration(blob)
         except InvalidImage:
             return None
         return Image(
@@ -82,15 +82,15 @@ class Storage:
             digest=record.digest,
             names=tuple(sorted(record.names or ())),
             layers=links,
-            config=said.run,
+            config=configuration.run,
             size_bytes=sum(layer.diff_size for layer in chain),
-            created=said.created or "",
-            architecture=said.architecture or "",
-            os=said.os or "",
+            created=configuration.created or "",
+            architecture=configuration.architecture or "",
+            os=configuration.os or "",
         )
 
     def _link(self, layer: str) -> str:
-        """The layer's short name; empty if its directory is gone."""
+        """The layer's short path; empty if its directory does not exist."""
         overlay = self._root / "overlay"
         name = _read(overlay / layer / "link").decode("ascii", "replace").strip()
         path = overlay / "l" / name
@@ -98,7 +98,7 @@ class Storage:
 
 
 def _blob_name(image_id: str) -> str:
-    # containers-storage encodes names that are no safe file names, and a colon is not.
+    # containers-storage encodes names that are not safe file names; a colon is not safe.
     return "=" + b64encode(f"sha256:{image_id}".encode()).decode("ascii")
 
 

@@ -1,7 +1,7 @@
-"""The host's images: found in the storage, fetched by skopeo when missing, removed by name.
+"""The images of the host: found in the storage, pulled by skopeo when missing, removed by name.
 
-`open_images` is the way in. Invariant: one pull per reference at a time, at most so many in all and
-per registry, so that a registry that hangs holds up nobody else's images.
+`open_images` makes a store. Invariant: one pull per reference at a time, with bounds in all and per
+registry, so that a registry that hangs does not delay images of other registries.
 """
 
 import asyncio
@@ -36,16 +36,16 @@ from agent.images.tool import Timeouts, run_tool
 from pyswarm_core.docker.reference import Reference, parse_reference
 from pyswarm_core.plaintext import split_lines
 
-# A removal waits while a pull unpacks a layer, so it gets longer than its own work takes.
+# A removal waits while a pull unpacks a layer, so its timeout is longer than its own work takes.
 _STORAGE_TIMEOUTS = Timeouts(stall_s=120.0, total_s=120.0)
 
 
 @asynccontextmanager
 async def open_images(settings: ImageSettings) -> AsyncIterator[Images]:
-    """The images under `settings.root`, made if absent; pulls end with the block.
+    """The images under `settings.root`, made if absent; leaving the block cancels pulls.
 
-    Cleans up after an agent that was killed: unfinished downloads, and mounts the tools left.
-    Raises InvalidArgument for a malformed mirror.
+    Removes what a killed agent left: unfinished downloads, and mounts of the tools. Raises
+    InvalidArgument for a malformed mirror.
     """
     endpoints(parse_reference("any"), settings.mirrors, settings.insecure_registries)
     _prepare(settings)
@@ -80,8 +80,8 @@ class StoredImages:
     ) -> Image:
         """See `Images.resolve`."""
         wanted = parse_reference(reference)
-        may_be_here = policy is PullPolicy.MISSING or bool(wanted.digest)
-        if may_be_here and (image := self._storage.find(wanted)):
+        use_local = policy is PullPolicy.MISSING or bool(wanted.digest)
+        if use_local and (image := self._storage.find(wanted)):
             return image
         await self._pulls.join(
             wanted.canonical,
@@ -144,7 +144,7 @@ class StoredImages:
         report: ReportProgress,
         policy: PullPolicy,
     ) -> None:
-        # Another caller's pull, with other credentials, may have ended just now.
+        # A pull of another caller, with other credentials, may have just ended.
         if policy is PullPolicy.MISSING and self._storage.find(wanted):
             return
         errors: list[ImageError] = []
@@ -156,7 +156,7 @@ class StoredImages:
                     await self._skopeo.copy(place, wanted, credentials, report)
                     return
             except DiskFull:
-                raise  # no other registry has a smaller one
+                raise  # no other registry has a smaller image
             except ImageError as error:
                 errors.append(error)
         raise combined(errors, [place.registry for place in places])
@@ -166,14 +166,16 @@ class StoredImages:
         try:
             output = await run_tool(("containers-storage", *arguments), env, _STORAGE_TIMEOUTS)
         except TimeoutError:
-            raise RegistryUnavailable("the image storage is busy; try again later") from None
+            raise RegistryUnavailable("the image storage is busy: try again later") from None
         if output.code:
             why = " ".join(output.err.split())[:300]
-            raise ImageError(f"the image storage refused to change: {why}")
+            raise ImageError(f"cannot change the image storage: {why}")
 
 
 def _prepare(settings: ImageSettings) -> None:
-    """Make what is not there. A host whose disk is full writes nothing, and its agent returns."""
+    """Make what does not exist. It writes nothing on later starts, so an agent starts on a full
+    disk.
+    """
     for folder in (settings.root, settings.run_root, settings.work):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for left in settings.work.iterdir():
@@ -186,9 +188,9 @@ def _prepare(settings: ImageSettings) -> None:
 
 
 async def _sweep(settings: ImageSettings) -> None:
-    """Undo the trial mounts of a tool that was killed while it tried what the kernel can do."""
+    """Undo the trial mounts of a tool that was killed while it probed the kernel's features."""
     trials = settings.root / "overlay" / "compat"
-    # Not by Path.is_mount: it takes a mount from the same file system for a plain folder.
+    # Not by Path.is_mount: it does not detect a mount from the same file system.
     lines = split_lines(Path("/proc/self/mountinfo").read_text(encoding="utf-8"))
     mounts = [line.split(" ")[4] for line in lines]
     for mount in reversed([mount for mount in mounts if mount.startswith(str(trials))]):

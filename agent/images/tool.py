@@ -1,7 +1,7 @@
-"""Runs one storage or registry tool to its end, watched.
+"""Runs a storage or registry tool to its end.
 
-The tool dies with the agent, with the caller, and when it moves no bytes for too long, unless it
-waits for another tool's lock on the storage. What it prints is bounded here.
+The tool is killed with the agent, with the caller, and after a time without progress, unless it
+waits for another tool's lock on the storage. Its output is bounded here.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ from pyswarm_core.plaintext import split_lines
 
 KEPT_BYTES = 64 * 1024
 _TICK_S = 0.25
-_LIFE_SIGN_BYTES = 4096
+_PROGRESS_BYTES = 4096
 
 
 class Output(msgspec.Struct, frozen=True):
-    """How a tool ended; of each stream the last KEPT_BYTES."""
+    """The exit code of a tool, and the last KEPT_BYTES of each stream."""
 
     code: int
     out: bytes
@@ -30,7 +30,7 @@ class Output(msgspec.Struct, frozen=True):
 
 
 class Timeouts(msgspec.Struct, frozen=True):
-    """Seconds without a sign of life, and seconds in all."""
+    """Seconds without progress, and seconds in all, after which a tool is killed."""
 
     stall_s: float
     total_s: float
@@ -45,9 +45,10 @@ async def run_tool(
     on_line: Callable[[bytes], None] = lambda line: None,
     on_tick: Callable[[], None] = lambda: None,
 ) -> Output:
-    """Run `command` with `env` over the agent's own; `on_line` sees its lines, `on_tick` the time.
+    """Run `command` with `env` added to the agent's environment.
 
-    Raises TimeoutError when a limit is reached; the tool is gone whenever this returns or raises.
+    `on_line` is called with each line, `on_tick` periodically. Raises TimeoutError at a timeout;
+    the tool has ended whenever this returns or raises.
     """
     process = await asyncio.create_subprocess_exec(
         *("setpriv", "--pdeathsig", "KILL", "--", *command),
@@ -59,21 +60,21 @@ async def run_tool(
         start_new_session=True,
     )
     try:
-        async with asyncio.timeout(timeouts.total_s), asyncio.timeout(timeouts.stall_s) as patience:
-            return await _follow(process, patience, timeouts.stall_s, on_line, on_tick)
+        async with asyncio.timeout(timeouts.total_s), asyncio.timeout(timeouts.stall_s) as stall:
+            return await _follow(process, stall, timeouts.stall_s, on_line, on_tick)
     finally:
         await _end(process)
 
 
 async def _follow(
     process: Process,
-    patience: asyncio.Timeout,
+    stall: asyncio.Timeout,
     stall_s: float,
     on_line: Callable[[bytes], None],
     on_tick: Callable[[], None],
 ) -> Output:
     async with asyncio.TaskGroup() as group:
-        watch = group.create_task(_watch(process.pid, patience, stall_s, on_tick))
+        watch = group.create_task(_watch(process.pid, stall, stall_s, on_tick))
         out = group.create_task(_read(process.stdout, on_line))
         err = group.create_task(_read(process.stderr, lambda line: None))
         code = await process.wait()
@@ -92,21 +93,21 @@ async def _read(stream: asyncio.StreamReader | None, on_line: Callable[[bytes], 
 
 
 async def _watch(
-    pid: int, patience: asyncio.Timeout, stall_s: float, on_tick: Callable[[], None]
+    pid: int, stall: asyncio.Timeout, stall_s: float, on_tick: Callable[[], None]
 ) -> None:
     seen = 0
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(min(_TICK_S, stall_s / 4))
         moved = _bytes_moved(pid)
-        if moved - seen >= _LIFE_SIGN_BYTES or _waits_for_lock(pid):
+        if moved - seen >= _PROGRESS_BYTES or _waits_for_lock(pid):
             seen = moved
-            patience.reschedule(loop.time() + stall_s)
+            stall.reschedule(loop.time() + stall_s)
         on_tick()
 
 
 def _bytes_moved(pid: int) -> int:
-    """Bytes read and written so far, over sockets and pipes too."""
+    """Bytes read and written so far, including sockets and pipes."""
     try:
         lines = Path(f"/proc/{pid}/io").read_text(encoding="ascii").split()
     except (FileNotFoundError, ProcessLookupError):
@@ -115,7 +116,7 @@ def _bytes_moved(pid: int) -> int:
 
 
 def _waits_for_lock(pid: int) -> bool:
-    """Whether another process holds a file lock that this one wants."""
+    """Whether this process waits for a file lock of another one."""
     lines = split_lines(Path("/proc/locks").read_text(encoding="ascii"))
     waiting = (line.split() for line in lines if "->" in line)
     return any(fields[5] == str(pid) for fields in waiting)

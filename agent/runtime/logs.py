@@ -44,7 +44,7 @@ class LogEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 class LogQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """The lines to read: the last `tail` (-1: all) since `since_ns`; with `follow`, new ones too."""
+    """Lines to read: the last `tail` (-1: all) since `since_ns`, and new ones with `follow`."""
 
     tail: int = -1
     since_ns: int = 0

@@ -33,7 +33,7 @@ SAID = [
         'pinging container registry r:5000: Get \\"https://r:5000/v2/\\": http: server gave HTTP'
         " response to HTTPS client",
         RegistryUnavailable,
-        "registry speaks plain HTTP (name it in the insecure registries to allow that): "
+        "registry uses plain HTTP (to allow it, start the agent with --insecure-registry): "
         "r:5000/web:1 (http: server gave HTTP response to HTTPS client)",
     ),
 ]
@@ -80,7 +80,7 @@ def test_the_kind_of_a_failure_decides_what_happens_next(
 
 
 def test_a_failure_without_a_word_still_says_something() -> None:
-    assert "without a word" in str(failure("", "web:1", "docker.io"))
+    assert "without a message" in str(failure("", "web:1", "docker.io"))
 
 
 def test_a_hostile_registrys_text_stays_one_short_printable_line() -> None:
