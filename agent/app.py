@@ -1,4 +1,4 @@
-"""The agent's composition root: the one place that constructs its shells. SHELL."""
+"""Composition root of the agent: constructs its shells. SHELL."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ from agent.images.base import Images
 from agent.images.settings import ImageSettings
 from agent.images.store import open_images
 from agent.listening import listening
-from agent.metrics import AgentCollector, NetworkWork, PhaseLatency, Questions
+from agent.metrics import AgentCollector, NameQueries, NetworkSyncs, PhaseLatency
 from agent.network.base import Fault, Underlay
 from agent.network.dns.forward import HostServers
 from agent.network.dns.server import serving_names
@@ -58,9 +58,9 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
 
 async def run(config: Config) -> None:
-    """Run until SIGTERM or SIGINT. Containers stay; the next agent adopts them.
+    """Run until SIGTERM or SIGINT. Containers keep running; the next agent adopts them.
 
-    Raises PyswarmError when this host cannot run containers or may not join.
+    Raises PyswarmError if this host cannot run containers or may not join.
     """
     main = asyncio.current_task()
     assert main is not None
@@ -74,7 +74,7 @@ async def run(config: Config) -> None:
 
 
 class _Parts(msgspec.Struct, frozen=True):
-    """What an agent is made of, before it talks to anyone."""
+    """The components of an agent, before it connects to a controller."""
 
     images: Images
     runtime: ConmonRuntime
@@ -87,7 +87,7 @@ class _Parts(msgspec.Struct, frozen=True):
 
 
 async def _serve(config: Config, stack: AsyncExitStack) -> None:
-    """Everything that can fail comes before the host joins: a node that joined stays."""
+    """Run the agent. What can fail comes before joining: a node that joined is not removed."""
     known = _known(config)
     stack.enter_context(own_folder("state-dir", config.state_dir))
     stack.enter_context(own_folder("run-dir", config.run_dir))
@@ -111,7 +111,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
             await _assign(assigned, identity, parts)
 
         async def greeting() -> Greeting:
-            # What the kernel lacks may have been loaded since.
+            # A missing kernel module may have been loaded since.
             lacks = await overlay.missing_capabilities()
             addresses = await overlay.addresses6()
             return Greeting(_description(config, lacks), config.advertise_addr, addresses)
@@ -132,21 +132,21 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
         parts.registry.register(
             AgentCollector(parts.worker, parts.overlays, session, parts.dataplane)
         )
-        group.create_task(_look_at_room(config, parts.worker))
+        group.create_task(_check_room(config, parts.worker))
         await parts.worker.adopted()
         group.create_task(session.run())
 
 
 def _host_faults(worker: Worker) -> tuple[Fault, ...]:
-    """What keeps this host from starting any task now."""
+    """The fault that keeps this host from starting any task, if there is one."""
     reason = f"cannot start containers: {worker.unable}"
     return (Fault(network_id=WHOLE_HOST, reason=reason),) if worker.unable else ()
 
 
-async def _look_at_room(config: Config, worker: Worker) -> None:
-    """Have the agent know whether this host has room for containers, for ever."""
+async def _check_room(config: Config, worker: Worker) -> None:
+    """Check periodically whether this host has space for containers."""
     while True:
-        worker.looked(await asyncio.to_thread(shortage, (config.run_dir, config.state_dir)))
+        worker.room_checked(await asyncio.to_thread(shortage, (config.run_dir, config.state_dir)))
         await asyncio.sleep(ROOM_PERIOD_S)
 
 
@@ -179,7 +179,7 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         overlays=overlays,
         preparation=preparation,
         outbox=outbox,
-        stopwatch=PhaseLatency(registry),
+        observer=PhaseLatency(registry),
         listening=listening,
     )
     tracer = Tracer(
@@ -211,7 +211,7 @@ async def _network(
     namespaces = Namespaces(config.run_dir / "netns")
     stack.callback(namespaces.close)
     resolvers = await stack.enter_async_context(
-        serving_names(namespaces, HostServers(config.resolv_conf), Questions(registry))
+        serving_names(namespaces, HostServers(config.resolv_conf), NameQueries(registry))
     )
     overlays = Overlays(
         dataplane,
@@ -219,7 +219,7 @@ async def _network(
         config.run_dir / "overlays.json",
         outbox.acknowledge,
         resolvers,
-        watch=NetworkWork(registry),
+        watch=NetworkSyncs(registry),
     )
     return _Network(dataplane, namespaces, overlays)
 
@@ -227,7 +227,7 @@ async def _network(
 async def _exposed(
     task_id: TaskId, protocol: str, worker: Worker, images: Images
 ) -> tuple[int, ...]:
-    """The ports of the protocol that the task's image names."""
+    """The ports of the protocol that the task's image exposes."""
     record = worker.records.get(task_id)
     found = [i for i in await images.list() if record is not None and i.id == record.image_id]
     ports = [port.partition("/") for image in found for port in image.config.exposed_ports]
@@ -235,21 +235,23 @@ async def _exposed(
 
 
 async def _assign(assigned: Assigned, identity: Identity, parts: _Parts) -> None:
-    """Networks first, so that tasks find theirs; then tasks."""
+    """Apply networks first, then tasks, which attach to them."""
     await parts.overlays.assign(assigned)
     await parts.worker.assign(assigned, identity.node_id)
 
 
 def _known(config: Config) -> Identity | None:
-    """Who this node is already. Raises InvalidArgument if it is nobody and cannot join."""
+    """This node's identity; None if it must join. Raises InvalidArgument if flags to join are
+    missing.
+    """
     if os.geteuid():
-        raise PermissionDenied("the agent makes containers and networks: it must run as root")
+        raise PermissionDenied("the agent must run as root: it makes containers and networks")
     if identity := Identity.load(_identity_path(config)):
         return identity
     if not config.controllers or not config.join_token:
         raise InvalidArgument(
-            "this host has not joined a fleet: give --controller HOST:PORT and --join-token TOKEN"
-            " (`pyswarm swarm join-token worker` prints both)"
+            "this host has not joined a fleet: start the agent with --controller HOST:PORT and"
+            " --join-token TOKEN (`pyswarm swarm join-token worker` prints both)"
         )
     return None
 

@@ -1,4 +1,4 @@
-"""The files in /etc that a container gets from its agent. PURE."""
+"""The files in /etc that the agent gives a container. PURE."""
 
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
@@ -8,9 +8,9 @@ from pyswarm_core.specs import DnsConfig
 
 LOCAL = ("127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback")
 HOST_GATEWAY = "host-gateway"
-"""Docker's word, in the place of an address, for where a container reaches its host."""
+"""Docker's placeholder for the address at which a container reaches its host."""
 NO_SEARCH = "."
-"""Docker's word for: search nowhere."""
+"""Docker's value for no search domain."""
 
 
 def hosts(names: Sequence[str], addresses: Iterable[str], extra: Iterable[str] = ()) -> bytes:
@@ -35,10 +35,10 @@ def extra_hosts(lines: Iterable[str], gateway: str) -> tuple[str, ...]:
 
 
 def resolv_conf(of_host: str, dns: DnsConfig, *, loopback: bool = False) -> bytes:
-    """/etc/resolv.conf of a container that asks its own servers, or else the host's.
+    """/etc/resolv.conf of a container that uses the service's name servers, or else the host's.
 
-    Servers on the host's loopback are left out, unless `loopback` says that it is the container's
-    as well.
+    Servers on the host's loopback are left out, unless the container shares that loopback
+    (`loopback`).
     """
     lines = split_lines(of_host)
     if dns.nameservers:
@@ -54,18 +54,18 @@ def resolv_conf(of_host: str, dns: DnsConfig, *, loopback: bool = False) -> byte
 
 
 def resolver_conf(of_host: str, dns: DnsConfig, resolver: str) -> bytes:
-    """/etc/resolv.conf of a container that asks its agent's resolver for everything.
+    """/etc/resolv.conf of a container that uses its agent's resolver.
 
-    A name is first tried as it was written, however few dots it has: services have none.
+    A name is first tried as written, however few dots it has: names of services have none.
     """
     search = dns.search or _searched(of_host)
-    asked = any(option.startswith("ndots:") for option in dns.options)
-    options = dns.options if asked else ("ndots:0", *dns.options)
+    has_ndots = any(option.startswith("ndots:") for option in dns.options)
+    options = dns.options if has_ndots else ("ndots:0", *dns.options)
     return _text([f"nameserver {resolver}", *_search(search), f"options {' '.join(options)}"])
 
 
 def nameservers(resolv_conf: str) -> tuple[str, ...]:
-    """The servers that a resolv.conf names."""
+    """The name servers of a resolv.conf."""
     words = (line.split() for line in split_lines(resolv_conf))
     return tuple(w[1] for w in words if len(w) > 1 and w[0] == "nameserver" and _is_address(w[1]))
 
@@ -76,7 +76,7 @@ def hostname_file(hostname: str) -> bytes:
 
 
 def _searched(resolv_conf: str) -> tuple[str, ...]:
-    """The last `search` or `domain` line counts."""
+    """The search domains: the last `search` or `domain` line counts."""
     found: tuple[str, ...] = ()
     for line in split_lines(resolv_conf):
         word, *rest = line.split() or [""]

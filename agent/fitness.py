@@ -1,8 +1,8 @@
-"""Whether this host can start containers at all. PURE.
+"""Whether this host can start containers. PURE.
 
-It cannot if it has no room for one, or if as many starts in a row as REFUSALS_MAX failed for a
-reason of the host's. Then it says so and gets no new tasks. Room that comes back clears that at
-once; after failed starts it tries again when RETRY is over. A start that succeeds clears either.
+It cannot if it has no space for one, or if FAILURES_MAX starts in a row failed because of the host.
+Then it reports so and gets no new tasks. Free space clears that at once; after failed starts it
+tries again after RETRY. A successful start clears either.
 """
 
 import errno
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from agent.network.base import NetworkFailed
 from pyswarm_core.clock import SECOND, Instant, after
 
-REFUSALS_MAX = 3
+FAILURES_MAX = 3
 RETRY = 30 * SECOND
 _REASON_MAX = 256
 
@@ -24,63 +24,63 @@ _CHILDS = {
     errno.ENFILE: "too many open files in system",
     errno.EIO: "input/output error",
 }
-"""What every container would meet, and how a child process says it."""
+"""Errors that every container would get, with the text of child processes."""
 _OWN = {
     **_CHILDS,
     errno.EMFILE: "too many open files",
     errno.EROFS: "read-only file system",
 }
 _OWN_NUMBERS = {*_OWN, errno.EAGAIN, errno.ENOMEM, errno.EUSERS}
-"""What the agent's own calls meet for want of something. A child process also meets the others for
-a container's own limits or its read-only root.
+"""Errors of the agent's own calls for lack of a resource. A child process may also get the others
+because of a container's own limits or its read-only root.
 """
 _OWN_WORDS = re.compile("|".join(_OWN.values()), re.IGNORECASE)
-# At the end: what comes before may be a path, and so anything.
+# Matched at the end: the text before may be a path, and so of any words.
 _CHILDS_WORDS = re.compile(f": (?:{'|'.join(_CHILDS.values())})$", re.IGNORECASE)
 
 
 class Fitness(msgspec.Struct, frozen=True):
-    """What is known of it. `unable` is why it cannot start containers; empty: it can."""
+    """Whether it can start containers: `unable` is the reason why not, or empty."""
 
     shortage: str = ""
-    refusal: str = ""
-    refusals: int = 0
+    failure: str = ""
+    failures: int = 0
     retry_at: Instant = Instant(0)
 
     @property
     def unable(self) -> str:
-        """One line for people, of bounded length."""
-        return self.shortage or self.refusal
+        """One line for users, of bounded length."""
+        return self.shortage or self.failure
 
 
-def is_of_host(error: OSError | NetworkFailed) -> bool:
-    """Whether a call of the agent's own failed because something of the host ran out."""
+def is_host_error(error: OSError | NetworkFailed) -> bool:
+    """Whether a call of the agent failed because a resource of the host is used up."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in _OWN_NUMBERS
     return bool(_OWN_WORDS.search(str(error)))
 
 
-def says_host(words: str) -> bool:
-    """Whether a child process says that something of the host ran out."""
+def is_host_message(words: str) -> bool:
+    """Whether a child process reports that a resource of the host is used up."""
     return bool(_CHILDS_WORDS.search(words))
 
 
-def looked(fitness: Fitness, shortage: str, now: Instant) -> Fitness:
-    """After a look at the room there is; an empty `shortage` is enough of it."""
-    if fitness.refusal and now >= fitness.retry_at:
+def after_check(fitness: Fitness, shortage: str, now: Instant) -> Fitness:
+    """The fitness after a check of free space; an empty `shortage` means enough."""
+    if fitness.failure and now >= fitness.retry_at:
         fitness = Fitness()
     return replace(fitness, shortage=shortage[:_REASON_MAX])
 
 
-def started(fitness: Fitness) -> Fitness:
-    """After a container was made."""
-    return Fitness() if fitness.refusals else fitness
+def after_start(fitness: Fitness) -> Fitness:
+    """The fitness after a container was made."""
+    return Fitness() if fitness.failures else fitness
 
 
-def refused(fitness: Fitness, reason: str, now: Instant) -> Fitness:
-    """After a container could not be made for a reason of the host's."""
-    count = fitness.refusals + 1
-    if count < REFUSALS_MAX:
-        return replace(fitness, refusals=count)
-    refusal = reason[:_REASON_MAX]
-    return replace(fitness, refusals=count, refusal=refusal, retry_at=after(now, RETRY))
+def after_failure(fitness: Fitness, reason: str, now: Instant) -> Fitness:
+    """The fitness after a container could not be made because of the host."""
+    count = fitness.failures + 1
+    if count < FAILURES_MAX:
+        return replace(fitness, failures=count)
+    failure = reason[:_REASON_MAX]
+    return replace(fitness, failures=count, failure=failure, retry_at=after(now, RETRY))

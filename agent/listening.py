@@ -1,4 +1,4 @@
-"""Looks into a task's network namespace: does it listen yet? SHELL over /proc."""
+"""Whether a task listens on its ports, from its network namespace. SHELL over /proc."""
 
 import asyncio
 from pathlib import Path
@@ -8,11 +8,11 @@ from agent.tasks.record import Record
 
 POLL_FIRST_S = 0.02
 POLL_MAX_S = 1.0
-"""Between two looks: at first the former, then ever longer."""
+"""The time between two checks: the first, growing to the second."""
 
 
 async def listening(record: Record) -> bool:
-    """Whether something listens on every TCP port that the task's service publishes."""
+    """Whether a process of the task listens on every TCP port that its service publishes."""
     return await asyncio.to_thread(_listening, record)
 
 
@@ -33,6 +33,6 @@ def _read(path: Path) -> bytes:
     except (FileNotFoundError, ProcessLookupError):
         return b""
     except OSError as error:
-        if error.errno == 22:  # EINVAL: the namespace goes away while it is read
+        if error.errno == 22:  # EINVAL: the namespace is removed while it is read
             return b""
         raise

@@ -1,20 +1,21 @@
-"""What an agent measures. SHELL: the only importer of prometheus_client here.
+"""The agent's metrics. SHELL: the agent's only importer of prometheus_client.
 
 pyswarm_agent_tasks{state}                    tasks on this node
 pyswarm_agent_task_phase_seconds{phase}       prepare (accepted to ready), start (ready to running)
-pyswarm_agent_names_queries_total{outcome}    what became of tasks' questions for names
-pyswarm_agent_names_forward_seconds           how long other name servers took to answer
-pyswarm_agent_session_connected               1 while a session stands
-pyswarm_agent_network_revision                the newest assignment that the kernel follows
-pyswarm_agent_network_sync_seconds            how long making the kernel's network as wanted takes
-pyswarm_agent_network_drifts_healed_total     what somebody had disturbed and is mended
-pyswarm_agent_spoofed_packets_total           packets of tasks dropped for another's source address
+pyswarm_agent_names_queries_total{outcome}    DNS queries of tasks
+pyswarm_agent_names_forward_seconds           response time of other name servers
+pyswarm_agent_session_connected               1 if the session with the leader is established
+pyswarm_agent_network_revision                revision of which the kernel is configured
+pyswarm_agent_network_sync_seconds            duration of configuring the kernel's network
+pyswarm_agent_network_drifts_healed_total     differences of the kernel that were corrected
+pyswarm_agent_spoofed_packets_total           packets of tasks dropped for their source address
 pyswarm_agent_plaintext_packets_total         packets of encrypted networks dropped in the clear
-pyswarm_agent_path_mtu_bytes{peer}            the largest packet that gets to another host whole
+pyswarm_agent_path_mtu_bytes{peer}            largest packet that reaches another host unfragmented
 pyswarm_agent_fast_path_on                    1 unless the fast path is off, or the kernel lacks it
 pyswarm_agent_fast_path_networks              networks with the fast path on this host
 pyswarm_agent_fast_path_interfaces            tasks' interfaces with rules of the fast path
-pyswarm_agent_conntrack_entries               connections that the host knows, of _conntrack_limit
+pyswarm_agent_conntrack_entries               connections tracked by the host
+pyswarm_agent_conntrack_limit                 connections that the host can track
 """
 
 from collections import Counter as Tally
@@ -37,8 +38,8 @@ from pyswarm_core.states import TaskState
 
 _NETFILTER = Path("/proc/sys/net/netfilter")
 _CONNTRACK = {
-    "count": "Connections that the host's namespace knows",
-    "max": "How many it can know; of more, packets are dropped",
+    "count": "Connections that the host's namespace tracks",
+    "max": "Connections that the host's namespace can track; packets of further ones are dropped",
 }
 _FORWARD_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _SYNC_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
@@ -46,38 +47,38 @@ _PHASE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
 class PhaseLatency:
-    """A stopwatch that observes how long tasks take to prepare and to start."""
+    """A `TaskObserver` that measures how long tasks take to prepare and to start."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._seconds = Histogram(
             "pyswarm_agent_task_phase_seconds",
-            "How long the phases of a task's start take",
+            "Duration of the phases of a task's start",
             ["phase"],
             buckets=_PHASE_BUCKETS,
             registry=registry,
         )
 
     def moved(self, before: Record, after: Record) -> None:
-        """See `Stopwatch`."""
+        """See `TaskObserver`."""
         if after.ready_at != before.ready_at:
             self._seconds.labels("prepare").observe(seconds(after.ready_at - after.accepted_at))
         if after.started_at != before.started_at:
             self._seconds.labels("start").observe(seconds(after.started_at - after.ready_at))
 
 
-class Questions:
-    """Counts what tasks' resolvers are asked."""
+class NameQueries:
+    """Counts the queries to tasks' resolvers."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._queries = Counter(
             "pyswarm_agent_names_queries_total",
-            "What became of tasks' questions for names",
+            "DNS queries of tasks, by outcome",
             ["outcome"],
             registry=registry,
         )
         self._seconds = Histogram(
             "pyswarm_agent_names_forward_seconds",
-            "How long other name servers took to answer",
+            "Response time of other name servers",
             buckets=_FORWARD_BUCKETS,
             registry=registry,
         )
@@ -91,33 +92,33 @@ class Questions:
         self._seconds.observe(seconds)
 
 
-class NetworkWork:
-    """A `NetworkWatch` that counts."""
+class NetworkSyncs:
+    """A `NetworkObserver` that counts and measures."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._seconds = Histogram(
             "pyswarm_agent_network_sync_seconds",
-            "How long it takes to make the kernel's network as wanted",
+            "Duration of configuring the kernel's network",
             buckets=_SYNC_BUCKETS,
             registry=registry,
         )
         self._healed = Counter(
             "pyswarm_agent_network_drifts_healed_total",
-            "What somebody had disturbed in the kernel's network and is mended",
+            "Differences of the kernel's network from the desired state that were corrected",
             registry=registry,
         )
 
     def synced(self, duration_s: float) -> None:
-        """See `NetworkWatch`."""
+        """See `NetworkObserver`."""
         self._seconds.observe(duration_s)
 
     def healed(self, drifts: int) -> None:
-        """See `NetworkWatch`."""
+        """See `NetworkObserver`."""
         self._healed.inc(drifts)
 
 
 class AgentCollector(Collector):
-    """Reads worker, networks and session when Prometheus asks."""
+    """Reads worker, networks and session at each scrape."""
 
     def __init__(
         self, worker: Worker, overlays: Overlays, session: Session, dataplane: Dataplane
@@ -137,27 +138,27 @@ class AgentCollector(Collector):
         yield tasks
         yield GaugeMetricFamily(
             "pyswarm_agent_session_connected",
-            "1 while a session with the leader stands",
+            "1 if the session with the leader is established",
             value=int(self._session.connected),
         )
         yield GaugeMetricFamily(
             "pyswarm_agent_network_revision",
-            "The newest assignment that the kernel follows",
+            "Revision of the newest assignment of which the kernel is configured",
             value=self._overlays.programmed,
         )
         yield CounterMetricFamily(
             "pyswarm_agent_spoofed_packets",
-            "Packets of tasks that were dropped for a source address which is not theirs",
+            "Packets of tasks that were dropped because their source address is not the task's",
             value=self._network.filter.dropped(SPOOFED),
         )
         yield CounterMetricFamily(
             "pyswarm_agent_plaintext_packets",
-            "Packets of encrypted networks that were dropped for being in the clear",
+            "Packets of encrypted networks that were dropped because they were not encrypted",
             value=self._network.filter.dropped(PLAINTEXT),
         )
         paths = GaugeMetricFamily(
             "pyswarm_agent_path_mtu_bytes",
-            "The largest packet that gets to another host whole",
+            "Largest packet that reaches another host unfragmented",
             labels=["peer"],
         )
         for peer, size in self._network.path_mtu.measured.items():
@@ -177,16 +178,16 @@ class AgentCollector(Collector):
         use = self._network.fast_path.use
         yield GaugeMetricFamily(
             "pyswarm_agent_fast_path_on",
-            "1 unless the fast path is turned off, or refused by the kernel",
+            "1 unless the fast path is off, or the kernel lacks it",
             value=int(use.on),
         )
         yield GaugeMetricFamily(
             "pyswarm_agent_fast_path_networks",
-            "Networks whose packets between hosts take the fast path here",
+            "Networks with the fast path on this host",
             value=use.networks,
         )
         yield GaugeMetricFamily(
             "pyswarm_agent_fast_path_interfaces",
-            "Interfaces of tasks that have rules of the fast path of their own",
+            "Interfaces of tasks with rules of the fast path",
             value=use.interfaces,
         )

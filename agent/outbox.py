@@ -1,7 +1,6 @@
-"""Statuses on their way to the controller: only the latest of each task. Bounded by the number of
-tasks.
+"""Statuses to send to the controller: only the latest of each task. Bounded by the number of tasks.
 
-Nothing is lost by forgetting this: a new session begins with a full report.
+Losing them is harmless: a new session begins with a full report.
 """
 
 import asyncio
@@ -12,7 +11,7 @@ from pyswarm_core.objects import TaskStatus
 
 
 class Outbox:
-    """Coalesces statuses until a session drains them."""
+    """Coalesces statuses until the session sends them."""
 
     def __init__(self) -> None:
         self._statuses: dict[TaskId, TaskStatus] = {}
@@ -22,36 +21,38 @@ class Outbox:
         self._filled = asyncio.Event()
 
     def put(self, status: TaskStatus) -> None:
-        """Replace what was to be said of the task."""
+        """Queue a status; it replaces an earlier one of the task."""
         self._statuses[status.task_id] = status
         self._filled.set()
 
     def acknowledge(self, revision: int, digest: int) -> None:
-        """Everything up to this store revision is true here; `digest` is that of the endpoints."""
+        """Queue an acknowledgement: this node's kernel is configured as of this store revision;
+        `digest` is that of its endpoints.
+        """
         if revision >= self._revision:
             self._revision, self._digest = revision, digest
             self._filled.set()
 
     def probed(self, node_id: str, answered: bool) -> None:
-        """The node's host was probed for the leader. At most ECHOES_AT_ONCE wait: so many are
-        asked at once.
+        """Queue the result of a probe that the leader requested. At most ECHOES_AT_ONCE are queued:
+        no more probes run at once.
         """
         if len(self._probed) < ECHOES_AT_ONCE:
             self._probed[node_id] = answered
             self._filled.set()
 
     async def wait(self) -> None:
-        """Return once there is something to say."""
+        """Return once there is something to send."""
         await self._filled.wait()
 
     def take_probed(self) -> dict[str, bool]:
-        """Whether each probed host answered."""
+        """Remove and return the results of probes, by node."""
         taken, self._probed = self._probed, {}
         return taken
 
     def drain(self, limit: int) -> tuple[list[TaskStatus], int, int]:
-        """At most `limit` statuses, oldest first, and the revision to acknowledge (0: none) with
-        its digest.
+        """Remove and return at most `limit` statuses, oldest first, and the revision to acknowledge
+        (0: none) with its digest.
         """
         taken = [self._statuses.pop(task_id) for task_id in list(self._statuses)[:limit]]
         revision, self._revision = self._revision, 0
@@ -60,7 +61,7 @@ class Outbox:
         return taken, revision, self._digest
 
     def clear(self) -> None:
-        """Forget everything: a full report is about to be made, and a full assignment follows."""
+        """Drop everything: a full report follows, and a full assignment after it."""
         self._statuses.clear()
         self._revision = 0
         self._probed.clear()

@@ -1,11 +1,11 @@
 """Records on disk: one file per task. SHELL.
 
-Not synced: a record need only survive the agent's death, not the host's (with the host its
-containers died too). A file that a power cut left unreadable is set aside and reported.
+Records are not synced: they must survive a crash of the agent, not one of the host, which ends its
+containers too. A file that a power loss left unreadable is renamed and logged.
 
-A record that fits a page of memory is written over the one before, up to a line's end: the kernel
-copies a page whole or not at all, even into a process's death, and a new inode for each of a task's
-steps was the dearest part of starting one. A longer one replaces the file by rename.
+A record that fits a memory page overwrites the former one, up to a line end: the kernel copies a
+page completely or not at all, even if the process is killed. A new inode for each step of a task
+was the most expensive part of starting one. A longer record replaces the file by rename.
 """
 
 import errno
@@ -23,7 +23,7 @@ _PAGE = 4096
 
 
 class Records:
-    """The records under one directory, which nobody else writes."""
+    """The records under one directory, which no other process writes."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -38,7 +38,7 @@ class Records:
             try:
                 line = path.read_bytes().partition(b"\n")[0]
                 if not line:
-                    path.unlink()  # nothing was begun, or its host lost power
+                    path.unlink()  # no effect was carried out, or the host lost power
                     continue
                 record = self._decoder.decode(line)
             except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
@@ -49,7 +49,7 @@ class Records:
         return records
 
     def save(self, record: Record) -> None:
-        """Replace the task's record; it is whole at every moment. Raises OSError (disk full)."""
+        """Replace the task's record; a reader finds it complete. Raises OSError (disk full)."""
         path = f"{self._directory}/{record.task_id}.json"
         line = self._encoder.encode(record) + b"\n"
         if len(line) <= _PAGE:
@@ -59,7 +59,7 @@ class Records:
             os.replace(f"{path}.new", path)  # noqa: PTH105 -- on the hot path of every start
 
     def forget(self, task_id: TaskId) -> None:
-        """Remove the task's record; one that is not there is no error."""
+        """Remove the task's record, if there is one."""
         (self._directory / f"{task_id}.json").unlink(missing_ok=True)
 
 

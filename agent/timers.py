@@ -1,4 +1,4 @@
-"""One deadline per task, one sleeping coroutine for all. SHELL."""
+"""One deadline per task, and one coroutine that waits for all of them. SHELL."""
 
 import asyncio
 import heapq
@@ -9,9 +9,7 @@ from pyswarm_core.ids import TaskId
 
 
 class Timers:
-    """Calls back when a task's deadline has come. Setting a deadline replaces the task's earlier
-    one.
-    """
+    """Calls back at the deadlines of tasks. Setting a deadline replaces the task's earlier one."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -20,7 +18,7 @@ class Timers:
         self._earlier = asyncio.Event()
 
     def set(self, task_id: TaskId, at: Instant) -> None:
-        """Call back for this task at `at`; NEVER takes its deadline away."""
+        """Set the task's deadline; NEVER removes it."""
         if at == NEVER:
             self._due.pop(task_id, None)
             return
@@ -30,8 +28,8 @@ class Timers:
         heapq.heappush(self._heap, (at, task_id))
         self._earlier.set()
 
-    async def run(self, ring: Callable[[TaskId], None]) -> None:
-        """Ring for every deadline that comes, until cancelled."""
+    async def run(self, fire: Callable[[TaskId], None]) -> None:
+        """Call `fire` at every deadline, until cancelled."""
         while True:
             self._earlier.clear()
             now = self._clock.now()
@@ -39,7 +37,7 @@ class Timers:
                 at, task_id = heapq.heappop(self._heap)
                 if self._due.get(task_id) == at:
                     del self._due[task_id]
-                    ring(task_id)
+                    fire(task_id)
             wait = seconds(self._heap[0][0] - now) if self._heap else None
             try:
                 async with asyncio.timeout(wait):

@@ -1,7 +1,7 @@
-"""Feeds the task machine and carries out its effects. SHELL: decides nothing about tasks.
+"""Passes events to the task machine and carries out its effects. SHELL: decides nothing on tasks.
 
-One owner of all records. Every event goes through `handle`: step, save, report, then effects, each
-as a task of its own whose outcome is the next event. An effect that fails in a way nobody foresaw
+The worker alone changes records. Every event goes through `handle`: step, save, report, then the
+effects, each in an asyncio task whose outcome is the next event. An unexpected error of an effect
 ends its task, not the agent.
 """
 
@@ -11,16 +11,16 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 
 from agent.assigned import Assigned
-from agent.fitness import Fitness, is_of_host, looked, refused, started
+from agent.fitness import Fitness, after_check, after_failure, after_start, is_host_error
 from agent.images.base import ImageError
 from agent.listening import POLL_FIRST_S, POLL_MAX_S
 from agent.network.base import NetworkFailed
+from agent.observers import TaskObserver
 from agent.outbox import Outbox
 from agent.overlays.overlays import Overlays
 from agent.preparation import Preparation
 from agent.records import Records
 from agent.runtime.base import HostFailed, Runtime, RuntimeFailed
-from agent.stopwatch import Stopwatch
 from agent.tasks import machine
 from agent.tasks.machine import Effect, TaskEvent
 from agent.tasks.ocispec_process import signal_number
@@ -41,18 +41,18 @@ _log = EventLog("agent.worker")
 CLEANING_AT_ONCE = 8
 REATTACHING_AT_ONCE = 8
 ASSIGNED_AT_ONCE = 32
-"""Tasks taken on between two chances for others to run: one costs a write to the disk."""
+"""New tasks per turn of the event loop: each costs a write to the disk."""
 WITHDRAW_MAX_S = 1.0
-"""So long at most the stop signal waits until no port of the host is forwarded to the task."""
+"""The stop signal waits at most this long until host ports are not forwarded to the task."""
 CLEAN_RETRY_S = (0.2, 1.0, 5.0, 30.0)
 EXITS_RETRY_S = 1.0
 EXPECTED = (ImageError, NetworkFailed, RuntimeFailed, PyswarmError, OSError)
-"""What can go wrong with a task without anything being wrong with the agent. Anything else is
-logged with its trace, and ends the task all the same, not the agent."""
+"""Errors of a task that are no bugs of the agent. Any other error is logged with its trace; it ends
+the task too, not the agent."""
 
 
 class Worker:
-    """The tasks of this node. `run` must be running for anything to happen."""
+    """The tasks of this node. Nothing happens unless `run` is running."""
 
     def __init__(
         self,
@@ -63,25 +63,25 @@ class Worker:
         overlays: Overlays,
         preparation: Preparation,
         outbox: Outbox,
-        stopwatch: Stopwatch,
+        observer: TaskObserver,
         listening: Callable[[Record], Awaitable[bool]],
     ) -> None:
-        """`listening` looks whether a running task listens on the TCP ports it publishes."""
+        """`listening` returns whether a running task listens on the TCP ports that it publishes."""
         self._clock = clock
         self._store = records
         self._runtime = runtime
         self._overlays = overlays
         self._preparation = preparation
         self._outbox = outbox
-        self._stopwatch = stopwatch
+        self._observer = observer
         self._listening = listening
         self._records: dict[TaskId, Record] = records.load()
         self._preparing: dict[TaskId, asyncio.Task[None]] = {}
         self._ended: dict[TaskId, asyncio.Event] = {}
         self._timers = Timers(clock)
         self._fitness = Fitness()
-        self._clean_slots = asyncio.Semaphore(CLEANING_AT_ONCE)
-        self._reattach_slots = asyncio.Semaphore(REATTACHING_AT_ONCE)
+        self._cleaning = asyncio.Semaphore(CLEANING_AT_ONCE)
+        self._reattaching = asyncio.Semaphore(REATTACHING_AT_ONCE)
         self._group: asyncio.TaskGroup | None = None
         self._adopted = asyncio.Event()
 
@@ -90,40 +90,40 @@ class Worker:
         """Why this host cannot start containers now; empty if it can."""
         return self._fitness.unable
 
-    def looked(self, shortage: str) -> None:
-        """Take what a look at the host's room has found; empty if there is enough."""
-        self._assess(looked(self._fitness, shortage, self._clock.now()))
+    def room_checked(self, shortage: str) -> None:
+        """Record the outcome of a check of free space; an empty `shortage` means enough."""
+        self._set_fitness(after_check(self._fitness, shortage, self._clock.now()))
 
-    def _failed(self, error: Exception) -> None:
-        """Count a failure that is of the host's, not the task's.
+    def _count_host_failure(self, error: Exception) -> None:
+        """Count the failure if its cause is the host, not the task.
 
-        No other error counts, whatever its text says: it may hold a user's words, and an image that
-        is too large for the disk says nothing of others.
+        No other type of error counts, whatever its text: it may contain a user's words, and an
+        image that is too large for the disk does not affect other images.
         """
-        own = isinstance(error, (OSError, NetworkFailed)) and is_of_host(error)
+        own = isinstance(error, (OSError, NetworkFailed)) and is_host_error(error)
         if own or isinstance(error, HostFailed):
-            self._assess(refused(self._fitness, _text(error), self._clock.now()))
+            self._set_fitness(after_failure(self._fitness, _error_text(error), self._clock.now()))
 
-    def _assess(self, fitness: Fitness) -> None:
+    def _set_fitness(self, fitness: Fitness) -> None:
         before, self._fitness = self._fitness.unable, fitness
         if before != fitness.unable:
             _log.warning("host.fitness", unable=fitness.unable or "no more")
 
     @property
     def records(self) -> Mapping[TaskId, Record]:
-        """Every task this node knows; read only."""
+        """The records of all tasks of this node; read only."""
         return self._records
 
     def images_in_use(self) -> set[str]:
-        """Ids of images that a task which has not ended was made from."""
+        """Ids of the images of tasks that are not clean."""
         return {r.image_id for r in self._records.values() if r.image_id and not r.clean}
 
     def report(self) -> list[TaskStatus]:
-        """The status of every task: what a session begins with."""
+        """The status of every task: each session begins with it."""
         return [record.status() for record in self._records.values()]
 
     def ended(self, task_id: TaskId) -> asyncio.Event:
-        """Set once nothing of the task is left but its log; for those who follow the log."""
+        """An event that is set once nothing of the task is left but its log; for log followers."""
         record = self._records.get(task_id)
         event = self._ended.get(task_id) or asyncio.Event()
         if record is None or record.clean:
@@ -133,12 +133,12 @@ class Worker:
         return event
 
     async def adopted(self) -> None:
-        """Return once what was there is adopted: before, nothing may be assigned or reported."""
+        """Return once adoption is complete: nothing may be assigned or reported before."""
         await self._adopted.wait()
 
     async def run(self) -> None:
-        """Adopt what is there, then serve until cancelled. Cancellation leaves every container as
-        it is.
+        """Adopt existing tasks, then run until cancelled. Cancellation leaves containers as they
+        are.
         """
         async with asyncio.TaskGroup() as group:
             self._group = group
@@ -150,7 +150,7 @@ class Worker:
             )
 
     async def assign(self, assigned: Assigned, node_id: NodeId) -> None:
-        """Take what the controller says this node should run, in batches: heartbeats go between."""
+        """Apply an assignment, in batches, so that heartbeats are sent in between."""
         for number, task in enumerate(assigned.tasks, 1):
             if number % ASSIGNED_AT_ONCE == 0:
                 await asyncio.sleep(0)
@@ -168,22 +168,22 @@ class Worker:
             self.handle(task_id, machine.Unassigned())
 
     def handle(self, task_id: TaskId, event: TaskEvent) -> None:
-        """Let `event` happen to a task; one that is not known here is ignored."""
+        """Take the step that `event` causes. Events of unknown tasks are ignored."""
         record = self._records.get(task_id)
         if record is None:
             return
         outcome = machine.step(record, event, self._clock.now())
-        error = self._keep(record, outcome.record, saved=not isinstance(event, machine.Progress))
+        error = self._update(record, outcome.record, saved=not isinstance(event, machine.Progress))
         if error and (ended := machine.save_failed(outcome, error)) is not outcome:
-            self._keep(outcome.record, ended.record, saved=True)
+            self._update(outcome.record, ended.record, saved=True)
             outcome = ended
         self._timers.set(task_id, outcome.record.wake_at)
         for effect in outcome.effects:
             self._carry_out(effect, outcome.record)
 
     def _accept(self, record: Record) -> None:
-        """Take on a task that is new here; it is on disk before anything of it is begun. One that
-        ends with its first step is reported and not remembered.
+        """Accept a new task; its record is on disk before any effect. A task that ends with its
+        first step is reported and gets no record.
         """
         outcome = machine.accept(record)
         if not outcome.record.ended and (error := self._save(outcome.record)):
@@ -195,8 +195,8 @@ class Worker:
         for effect in outcome.effects:
             self._carry_out(effect, outcome.record)
 
-    def _keep(self, before: Record, after: Record, *, saved: bool) -> str:
-        """Remember, report and save; why it could not be saved, or nothing."""
+    def _update(self, before: Record, after: Record, *, saved: bool) -> str:
+        """Store and report the new record, save it to disk; return the error of saving, or ""."""
         if after == before:
             return ""
         self._records[after.task_id] = after
@@ -204,30 +204,30 @@ class Worker:
             followed.set()
         if (after.state, after.detail) != (before.state, before.detail):
             self._outbox.put(after.status())
-            self._stopwatch.moved(before, after)
+            self._observer.moved(before, after)
         return self._save(after) if saved else ""
 
     def _save(self, record: Record) -> str:
-        """Write the record; why that failed, or nothing."""
+        """Save the record to disk; return the error, or ""."""
         try:
             self._store.save(record)
         except OSError as error:
-            self._failed(error)
+            self._count_host_failure(error)
             _log.error("record.save_failed", task=record.task_id, error=error)
-            return f"cannot write the task's record: {reason_of(error)}"
+            return f"cannot save the task's record: {reason_of(error)}"
         return ""
 
     def _carry_out(self, effect: Effect, record: Record) -> None:
         match effect:
             case Effect.PREPARE:
                 work = self._preparing[record.task_id] = self._spawn(self._prepare(record))
-                work.add_done_callback(partial(self._never_began, record.task_id))
+                work.add_done_callback(partial(self._cancelled_before_start, record.task_id))
             case Effect.ABORT_PREPARE:
                 self._abort(record.task_id)
             case Effect.START:
                 self._spawn(self._start(record.task_id))
             case Effect.AWAIT_LISTENING:
-                self._spawn(self._listen(record.task_id))
+                self._spawn(self._await_listening(record.task_id))
             case Effect.PUBLISH:
                 self._spawn(self._publish(record.task_id, record.detail.ports))
             case Effect.WITHDRAW:
@@ -254,7 +254,7 @@ class Worker:
         _log.info("agent.adopted", records=len(self._records), containers=len(found))
         for task_id, event in adoption.events:
             if isinstance(event, machine.Accepted):
-                self._spawn(self._begin_again(task_id))
+                self._spawn(self._prepare_again(task_id))
             else:
                 self.handle(task_id, event)
         for task_id in adoption.unstarted:
@@ -272,24 +272,24 @@ class Worker:
         try:
             await self._overlays.publish(task_id, ports)
         except Exception as error:
-            _log.error("task.publish_failed", task=task_id, error=_text(error))
+            _log.error("task.publish_failed", task=task_id, error=_error_text(error))
 
-    async def _begin_again(self, task_id: TaskId) -> None:
-        """Half prepared when the agent died: from nothing."""
+    async def _prepare_again(self, task_id: TaskId) -> None:
+        """Prepare from the beginning a task that was half prepared when the agent died."""
         await self._remove_until_gone(task_id)
         self.handle(task_id, machine.Accepted())
 
     async def _reattach(self, record: Record) -> None:
-        """Have an adopted task's interfaces watched, mended where the host's side lacks, and its
-        resolver opened again: its sockets ended with the former agent.
+        """Attach an adopted task again: watch its interfaces, repair the host's side, and open its
+        resolver, whose sockets closed with the former agent.
         """
         networks = [address.network_id for address in record.detail.addresses]
         try:
             dns = record.spec.container_spec.dns_config
-            async with self._reattach_slots:
+            async with self._reattaching:
                 await self._overlays.attach(record.task_id, networks, dns.nameservers)
         except Exception as error:
-            _log.error("task.reattach_failed", task=record.task_id, error=_text(error))
+            _log.error("task.reattach_failed", task=record.task_id, error=_error_text(error))
 
     async def _watch_exits(self) -> None:
         while True:
@@ -297,7 +297,7 @@ class Worker:
                 async for ended in self._runtime.exits():
                     self.handle(TaskId(ended.id), exited(ended))
             except OSError as error:
-                _log.error("exits.unreadable", error=error, retry_s=EXITS_RETRY_S)
+                _log.error("exits.read_failed", error=error, retry_s=EXITS_RETRY_S)
             await asyncio.sleep(EXITS_RETRY_S)
 
     def _abort(self, task_id: TaskId) -> None:
@@ -307,8 +307,8 @@ class Worker:
         else:
             work.cancel()
 
-    def _never_began(self, task_id: TaskId, work: asyncio.Task[None]) -> None:
-        """What is cancelled before its first step runs nothing, not even `finally`."""
+    def _cancelled_before_start(self, task_id: TaskId, work: asyncio.Task[None]) -> None:
+        """Handle an asyncio task that was cancelled before its first step: it runs no `finally`."""
         if self._preparing.get(task_id) is not work:
             return
         del self._preparing[task_id]
@@ -327,10 +327,10 @@ class Worker:
                 raise
             event = machine.PrepareAborted()
         except Exception as error:
-            self._failed(error)
-            event = machine.PrepareFailed(_text(error))
+            self._count_host_failure(error)
+            event = machine.PrepareFailed(_error_text(error))
         else:
-            self._assess(started(self._fitness))
+            self._set_fitness(after_start(self._fitness))
         finally:
             self._preparing.pop(task_id, None)
         self.handle(task_id, event)
@@ -339,12 +339,12 @@ class Worker:
         try:
             await self._runtime.start(task_id)
         except Exception as error:
-            self._failed(error)
-            self.handle(task_id, machine.StartFailed(_text(error)))
+            self._count_host_failure(error)
+            self.handle(task_id, machine.StartFailed(_error_text(error)))
         else:
             self.handle(task_id, machine.Started())
 
-    async def _listen(self, task_id: TaskId) -> None:
+    async def _await_listening(self, task_id: TaskId) -> None:
         pause = POLL_FIRST_S
         while (record := self._records.get(task_id)) and record.may_begin_serving:
             try:
@@ -352,27 +352,29 @@ class Worker:
                     self.handle(task_id, machine.Serving())
                     return
             except Exception as error:
-                if pause == POLL_FIRST_S:  # once, not once a second
-                    _log.warning("task.listening_unknown", task=task_id, error=_text(error))
+                if pause == POLL_FIRST_S:  # log once, not every second
+                    _log.warning(
+                        "task.listening_check_failed", task=task_id, error=_error_text(error)
+                    )
             await asyncio.sleep(pause)
             pause = min(POLL_MAX_S, 1.5 * pause)
 
     async def _withdraw(self, task_id: TaskId) -> None:
-        """Forward no port to the task any more; a kernel that refuses delays no stop for long."""
+        """Withdraw the task's host ports; a kernel that refuses delays the stop by a second."""
         try:
             async with asyncio.timeout(WITHDRAW_MAX_S):
                 await self._publish(task_id, ())
         except TimeoutError:
-            _log.warning("task.ports_still_published", task=task_id)
+            _log.warning("task.withdraw_timeout", task=task_id)
         self.handle(task_id, machine.Withdrawn())
 
     async def _signal(self, record: Record, *, kill: bool) -> None:
-        """Send the stop signal, or SIGKILL to everyone in the task's cgroup."""
+        """Send the stop signal, or SIGKILL to every process of the task's cgroup."""
         number = signal.SIGKILL if kill else _number(record.stop_signal)
         try:
             await self._runtime.kill(record.task_id, number, everyone=kill)
         except Exception as error:
-            text = _text(error)
+            text = _error_text(error)
             _log.warning("task.signal_failed", task=record.task_id, signal=number, error=text)
 
     async def _clean(self, task_id: TaskId) -> None:
@@ -383,11 +385,13 @@ class Worker:
         attempt = 0
         while True:
             try:
-                async with self._clean_slots:
+                async with self._cleaning:
                     await self._remove(task_id)
             except Exception as error:
                 delay = CLEAN_RETRY_S[min(attempt, len(CLEAN_RETRY_S) - 1)]
-                _log.warning("task.clean_failed", task=task_id, error=_text(error), retry_s=delay)
+                _log.warning(
+                    "task.clean_failed", task=task_id, error=_error_text(error), retry_s=delay
+                )
                 attempt += 1
                 await asyncio.sleep(delay)
             else:
@@ -403,30 +407,30 @@ class Worker:
         try:
             self._store.forget(record.task_id)
         except OSError as error:
-            # Removed once the agent returns: no assignment names the task.
-            _log.warning("task.record_kept", task=record.task_id, error=error)
+            # A restarted agent removes it: no assignment names the task.
+            _log.warning("record.remove_failed", task=record.task_id, error=error)
         self._spawn(self._forget_log(record.task_id))
 
     async def _forget_log(self, task_id: TaskId) -> None:
         try:
             await self._runtime.remove(task_id, keep_logs=False)
         except Exception as error:
-            _log.warning("task.log_kept", task=task_id, error=_text(error))
+            _log.warning("task.log_remove_failed", task=task_id, error=_error_text(error))
 
 
 def _number(stop_signal: str) -> int:
-    """The stop signal; SIGTERM for one that there is not: an image may name anything."""
+    """The number of the stop signal; SIGTERM if it does not exist: an image may name any text."""
     try:
         return signal_number(stop_signal)
     except InvalidArgument:
         return signal.SIGTERM
 
 
-def _text(error: Exception) -> str:
-    """For people, and fit to be stored; what nobody foresaw is logged whole."""
+def _error_text(error: Exception) -> str:
+    """The error's text for users, fit to be stored; an unexpected error is also logged."""
     if not isinstance(error, EXPECTED):
-        _log.error("task.unforeseen", trace=True, error=error)
-        text = f"the agent failed: {type(error).__name__}: {error}"
+        _log.error("task.internal_error", trace=True, error=error)
+        text = f"internal error of the agent: {type(error).__name__}: {error}"
     else:
         text = reason_of(error) if isinstance(error, OSError) else str(error).strip()
     return as_utf8(text) or type(error).__name__

@@ -11,9 +11,9 @@ from pathlib import Path
 from agent.assigned import Assigned
 from agent.network.base import HOST_BRIDGE, Attachment, Fault, NetworkFailed, Resolvers
 from agent.network.dataplane import Dataplane
+from agent.observers import NetworkObserver
 from agent.overlays.files import NetworkFiles
 from agent.overlays.plan import Attached, Plan, Work, own_networks
-from agent.stopwatch import NetworkWatch
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import SECOND, Instant, seconds
 from pyswarm_core.docker.units import format_duration
@@ -44,7 +44,7 @@ class Overlays:
         acknowledge: Callable[[int, int], None],
         resolvers: Resolvers,
         *,
-        watch: NetworkWatch | None = None,
+        watch: NetworkObserver | None = None,
     ) -> None:
         """`acknowledge` is told the revision of the newest assignment that the kernel follows, and
         the digest of its endpoints.

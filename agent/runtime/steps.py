@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from agent.fitness import is_of_host, says_host
+from agent.fitness import is_host_error, is_host_message
 from agent.runtime import cgroups, conmon, launch, logrotate, mounts, procs
 from agent.runtime.base import (
     CgroupLimits,
@@ -146,7 +146,7 @@ class Steps:
             self._undo(container_id)
         if short:
             return HostFailed(short if short.startswith(text) else f"{text} ({short})")
-        of_host = is_of_host(error) if isinstance(error, OSError) else says_host(text)
+        of_host = is_host_error(error) if isinstance(error, OSError) else is_host_message(text)
         return HostFailed(text) if of_host else RuntimeFailed(text)
 
     def _make(self, config: ContainerConfig, bundle: Path) -> ContainerRecord:

@@ -145,7 +145,7 @@ class SimPreparation:
 
 
 class Deaf:
-    """A stopwatch nobody reads."""
+    """An observer that ignores everything."""
 
     def moved(self, before: Record, after: Record) -> None:
         """Nothing is measured."""
@@ -302,7 +302,7 @@ class Host:
             overlays=overlays,
             preparation=SimPreparation(self, overlays, runtime),  # type: ignore[arg-type]
             outbox=outbox,
-            stopwatch=Deaf(),
+            observer=Deaf(),
             listening=self._listening,
         )
         self.worker, self.overlays = worker, overlays

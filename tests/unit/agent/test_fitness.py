@@ -5,14 +5,14 @@ import errno
 import pytest
 
 from agent.fitness import (
-    REFUSALS_MAX,
+    FAILURES_MAX,
     RETRY,
     Fitness,
-    is_of_host,
-    looked,
-    refused,
-    says_host,
-    started,
+    after_check,
+    after_failure,
+    after_start,
+    is_host_error,
+    is_host_message,
 )
 from agent.network.base import NetworkFailed
 from pyswarm_core.clock import SECOND, Instant
@@ -21,35 +21,35 @@ from pyswarm_core.errors import reason_of
 NOW = Instant(1_000 * SECOND)
 
 
-def refused_often(count: int) -> Fitness:
+def failed_often(count: int) -> Fitness:
     fitness = Fitness()
     for _ in range(count):
-        fitness = refused(fitness, "too many open files", NOW)
+        fitness = after_failure(fitness, "too many open files", NOW)
     return fitness
 
 
 def test_a_host_without_room_is_unable_until_it_has_some() -> None:
-    full = looked(Fitness(), "no space left on device: /x", NOW)
+    full = after_check(Fitness(), "no space left on device: /x", NOW)
     assert full.unable == "no space left on device: /x"
-    assert looked(full, "", NOW).unable == ""
+    assert after_check(full, "", NOW).unable == ""
 
 
 def test_failures_in_a_row_make_a_host_unable_and_a_start_clears_it() -> None:
-    assert refused_often(REFUSALS_MAX - 1).unable == ""
-    unable = refused_often(REFUSALS_MAX)
+    assert failed_often(FAILURES_MAX - 1).unable == ""
+    unable = failed_often(FAILURES_MAX)
     assert unable.unable == "too many open files"
-    assert started(unable) == Fitness()
-    assert refused(started(refused_often(REFUSALS_MAX - 1)), "again", NOW).unable == ""
+    assert after_start(unable) == Fitness()
+    assert after_failure(after_start(failed_often(FAILURES_MAX - 1)), "again", NOW).unable == ""
 
 
-def test_a_host_that_was_refused_tries_again_after_a_while() -> None:
-    unable = refused_often(REFUSALS_MAX)
-    assert looked(unable, "", Instant(NOW + RETRY - 1)).unable
-    assert not looked(unable, "", Instant(NOW + RETRY)).unable
+def test_a_host_with_failed_starts_tries_again_after_a_while() -> None:
+    unable = failed_often(FAILURES_MAX)
+    assert after_check(unable, "", Instant(NOW + RETRY - 1)).unable
+    assert not after_check(unable, "", Instant(NOW + RETRY)).unable
 
 
 def test_a_reason_is_bounded() -> None:
-    assert len(looked(Fitness(), "x" * 10_000, NOW).unable) <= 256
+    assert len(after_check(Fitness(), "x" * 10_000, NOW).unable) <= 256
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_reason_is_bounded() -> None:
 def test_failures_of_the_host_are_told_from_those_of_a_task(
     error: OSError | NetworkFailed, of_host: bool
 ) -> None:
-    assert is_of_host(error) is of_host
+    assert is_host_error(error) is of_host
 
 
 @pytest.mark.parametrize(
@@ -82,8 +82,8 @@ def test_failures_of_the_host_are_told_from_those_of_a_task(
         ('exec: "/no space left on device": stat /no space left on device: not found', False),
     ],
 )
-def test_a_child_speaks_of_the_host_or_of_its_container(words: str, of_host: bool) -> None:
-    assert says_host(words) is of_host
+def test_messages_of_a_child_are_about_the_host_or_its_container(words: str, of_host: bool) -> None:
+    assert is_host_message(words) is of_host
 
 
 def test_an_error_of_the_system_is_told_with_its_path() -> None:

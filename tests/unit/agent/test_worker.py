@@ -121,7 +121,7 @@ class Host:
                 overlays=overlays,
                 preparation=preparation,
                 outbox=self.outbox,
-                stopwatch=_Deaf(),
+                observer=_Deaf(),
                 listening=self._listening,
             )
             self.overlays = overlays

@@ -9,7 +9,7 @@ from signal import SIGRTMIN, SIGTERM
 
 import pytest
 
-from agent.fitness import REFUSALS_MAX
+from agent.fitness import FAILURES_MAX
 from agent.images.base import ImageConfig
 from agent.runtime.base import ContainerConfig, HostFailed, RuntimeFailed
 from agent.runtime.fake import FakeRuntime, Script
@@ -117,7 +117,7 @@ async def test_a_host_that_fails_its_tasks_in_a_row_says_so_until_one_succeeds(
     host.runtime = runtime = Full()
     host.registry.push(IMAGE)
     async with host.worker() as worker:
-        for number in range(REFUSALS_MAX):
+        for number in range(FAILURES_MAX):
             assert worker.unable == ""
             await worker.assign(assigned(task(f"t{number}"), full=False), NODE)
             status = await host.reaches(TaskId(f"t{number}"), TaskState.REJECTED)
@@ -144,7 +144,7 @@ async def test_no_text_of_a_users_keeps_tasks_away_from_a_host(
     host.runtime = Refusing()
     host.registry.push(IMAGE, ImageConfig(user=user))
     async with host.worker() as worker:
-        for number in range(REFUSALS_MAX):
+        for number in range(FAILURES_MAX):
             await worker.assign(assigned(task(f"t{number}"), full=False), NODE)
             status = await host.reaches(TaskId(f"t{number}"), ended)
             assert "no space left on device" in status.detail.error
