@@ -1,1 +1,1 @@
-"""The daemon on each host: runs its tasks as containers and joins them to overlay networks."""
+"""The agent: the daemon on each host that runs tasks as containers on overlay networks."""

@@ -1,4 +1,4 @@
-"""What the controller assigned, as values: the wire message taken apart. PURE."""
+"""Assignments: decoding the controller's message into values. PURE."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -19,7 +19,7 @@ from pyswarm_core.states import TaskState
 
 
 class Template(msgspec.Struct, frozen=True, gc=False):
-    """What the tasks of one service and spec version have in common."""
+    """The fields that the tasks of one service and spec version share."""
 
     service_id: ServiceId
     service_name: str
@@ -31,7 +31,7 @@ class Template(msgspec.Struct, frozen=True, gc=False):
 
 
 class AssignedTask(msgspec.Struct, frozen=True, gc=False):
-    """One task this node has, and how far it should go."""
+    """One task of this node, with its desired state."""
 
     task_id: TaskId
     slot: int
@@ -39,7 +39,7 @@ class AssignedTask(msgspec.Struct, frozen=True, gc=False):
     template: Template
 
     def record(self, node_id: NodeId, now: Instant) -> Record:
-        """The record of a task that is new here."""
+        """The record of a task that is new on this node."""
         return Record(
             task_id=self.task_id,
             service_id=self.template.service_id,
@@ -57,7 +57,7 @@ class AssignedTask(msgspec.Struct, frozen=True, gc=False):
 
 
 class Assigned(msgspec.Struct, frozen=True):
-    """One message, or all parts of one. `full`: what is not named is not wanted any more."""
+    """One assignment, or a part of it. `full`: anything not named in it is to be removed."""
 
     full: bool
     revision: int
@@ -70,7 +70,7 @@ class Assigned(msgspec.Struct, frozen=True):
 
 
 def assigned_from(message: dispatcher_pb2.Assignments) -> Assigned:
-    """Take the message apart. Raises ValueError when its columns do not fit together."""
+    """Decode the message. Raises ValueError if its columns differ in length."""
     templates = [_template(data) for data in message.templates]
     columns = zip(
         unpack_ids(message.ids),
@@ -98,7 +98,7 @@ def assigned_from(message: dispatcher_pb2.Assignments) -> Assigned:
 
 
 def joined(parts: Sequence[Assigned]) -> Assigned:
-    """All parts of one message, at least one, as one."""
+    """Join the parts of one assignment, at least one."""
     last = parts[-1]
     if len(parts) == 1:
         return last

@@ -1,9 +1,8 @@
-"""Whether and how this host can run containers: programs, versions, cgroups. SHELL, mostly reading.
+"""Checks whether this host can run containers: programs, versions, cgroups. SHELL, mostly reading.
 
-`probe` looks and decides; `prepare` makes the two changes to a host that may be needed (a hybrid
-cgroup host's last v2 controller moves to v1, some of the kernel's limits are raised). Invariant:
-what is mounted is never unmounted or moved, no limit is lowered, and what is missing is named with
-the package that brings it.
+`probe` checks; `prepare` makes the two changes to a host that may be needed (it moves the remaining
+v2 controllers of a hybrid cgroup host to v1, and raises some limits of the kernel). Invariant:
+nothing is unmounted or moved, no limit is lowered, and an error names the package to install.
 """
 
 import os
@@ -47,9 +46,9 @@ LIMITS = {
     **{f"net/ipv4/neigh/default/{name}": least for name, least in _NEIGHBOURS.items()},
     **{f"net/ipv6/neigh/default/{name}": least for name, least in _NEIGHBOURS.items()},
 }
-"""What the kernel should allow at least. Neighbours: all namespaces of a machine share one table of
-1,024, and tasks that all talk to each other have an entry for each of the 60 others of their block;
-a thousand tasks may so have 60,000. Other hosts' tasks and gateways cost no entry that counts.
+"""Minimums of kernel limits. Neighbours: all namespaces of a host share one table of 1,024, and
+tasks that all communicate have an entry for each of the 60 others of their block: 60,000 for a
+thousand tasks. Entries of other hosts' tasks and of gateways are few.
 """
 _PROBE_TIMEOUT_S = 10.0
 
@@ -64,7 +63,7 @@ class Preflight(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def probe() -> Preflight:
-    """Look at this host. Raises Unavailable naming all that is missing and how to get it."""
+    """Check this host. Raises Unavailable naming everything that is missing and how to get it."""
     hierarchies = cgroups.mounted()
     conmon = _version("conmon")
     kind, version = choose_runtime(_version("crun"), _version("runc"))
@@ -72,7 +71,7 @@ def probe() -> Preflight:
     missing += [name for name, present in (("conmon", conmon), ("crun", kind)) if not present]
     problems = [*map(missing_program, missing), *cgroup_problems(hierarchies, _controllers())]
     if problems:
-        raise Unavailable("this host cannot run containers yet: " + "; ".join(problems))
+        raise Unavailable("this host cannot run containers: " + "; ".join(problems))
     return Preflight(
         binaries=Binaries(conmon=_path("conmon"), oci=_path(kind), kind=kind, version=version),
         conmon_version=conmon,
@@ -82,7 +81,7 @@ def probe() -> Preflight:
 
 
 def prepare() -> tuple[str, ...]:
-    """Make the host fit; return what was done, as sentences. Needs root.
+    """Prepare the host; return the changes, as sentences. Needs root.
 
     Raises Unavailable if a controller cannot be mounted.
     """
@@ -99,8 +98,8 @@ def prepare() -> tuple[str, ...]:
 
 
 def raised_files() -> Iterator[str]:
-    """Allow this process as many open files as it may allow itself: a login shell's 1,024, which it
-    may have inherited, are those of 250 tasks.
+    """Raise this process's limit of open files to the hard limit: a login shell's 1,024, which it
+    may have inherited, suffice for 250 tasks.
     """
     usual, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if usual != most:
@@ -109,8 +108,8 @@ def raised_files() -> Iterator[str]:
 
 
 def raised(settings: Path) -> Iterator[str]:
-    """Raise the limits under that directory, and say which. One that is not there (no IPv6, or the
-    table of neighbours is another namespace's to set) or may not be written stays as it is.
+    """Raise the limits under that directory; yield each change. A limit that does not exist (no
+    IPv6, or only another namespace has the table of neighbours) or is not writable stays as it is.
     """
     for name, least in LIMITS.items():
         path, word = settings / name, name.replace("/", ".")
@@ -125,9 +124,9 @@ def raised(settings: Path) -> Iterator[str]:
 
 
 def choose_runtime(crun_version: str, runc_version: str) -> tuple[str, str]:
-    """The OCI runtime to use and its version: crun where it runs, else runc. PURE.
+    """The OCI runtime to use and its version: crun if it runs, else runc. PURE.
 
-    A version is empty where the program is absent or cannot run; two empty strings: none.
+    A version is empty if the program is missing or cannot run; two empty strings: neither runs.
     """
     if crun_version:
         return "crun", crun_version
@@ -135,15 +134,15 @@ def choose_runtime(crun_version: str, runc_version: str) -> tuple[str, str]:
 
 
 def controllers_to_mount(hierarchies: Hierarchies, unified: tuple[str, ...]) -> tuple[str, ...]:
-    """v2 controllers of a hybrid host that must move to v1 before crun accepts it. PURE."""
+    """The v2 controllers of a hybrid host, which must move to v1 before crun accepts it. PURE."""
     return unified if hierarchies.v1 and hierarchies.unified else ()
 
 
 def cgroup_problems(hierarchies: Hierarchies, unified: tuple[str, ...]) -> tuple[str, ...]:
-    """What keeps limits from working, as sentences. PURE."""
+    """The reasons why cgroup limits do not work, as sentences. PURE."""
     stray = controllers_to_mount(hierarchies, unified)
     problems = [
-        f"cgroup controller {name} is left on v2 beside v1 controllers: "
+        f"cgroup controller {name} is on v2 beside v1 controllers: run "
         f"mkdir -p /sys/fs/cgroup/{name} && mount -t cgroup -o {name} none /sys/fs/cgroup/{name}"
         for name in stray
     ]
@@ -157,12 +156,12 @@ def cgroup_problems(hierarchies: Hierarchies, unified: tuple[str, ...]) -> tuple
 
 
 def missing_program(name: str) -> str:
-    """The sentence for something that is not installed. PURE."""
+    """The error of a program that is not installed. PURE."""
     return f"{name} is missing: install the Debian package {PACKAGES[name]}"
 
 
 def parse_version(output: str) -> str:
-    """The version that `--version` of conmon, crun or runc prints; empty if none. PURE."""
+    """The version in the output of `--version` of conmon, crun or runc, or empty. PURE."""
     found = re.search(r"version:? (\d[^\s]*)", output)
     return found.group(1) if found else ""
 
@@ -190,7 +189,7 @@ def _path(program: str) -> str:
 
 
 def _version(program: str) -> str:
-    """The version of an installed program that can run; empty otherwise."""
+    """The version of a program; empty if it is not installed or cannot run."""
     path = _path(program)
     if not path:
         return ""

@@ -1,8 +1,8 @@
-"""From a record to a container that could start: image, addresses, namespace, OCI config,
-container. SHELL.
+"""Makes everything of a task but its process: image, addresses, namespace, OCI config, container.
+SHELL.
 
-Takes the three ports in order and decides nothing; what each refuses becomes the task's error.
-Invariant: whatever was made when it fails is undone by `Runtime.remove` and `Overlays.detach`,
+Calls images, network and runtime in order and decides nothing; their errors become the task's.
+Invariant: what was made before a failure is removed by `Runtime.remove` and `Overlays.detach`,
 which the worker calls for every ended task.
 """
 
@@ -34,11 +34,11 @@ from pyswarm_core.docker.units import decimal_size, format_duration
 from pyswarm_core.ids import NetworkId, short
 from pyswarm_core.limits import CREATION_MAX, PULL_STALL_MAX
 
-Say = Callable[[str], None]
+ReportStatus = Callable[[str], None]
 
 PREPARING_AT_ONCE = 4
-"""More only makes each slower: container creation is bound by the CPU. Pulls have their own bound:
-a registry that hangs must not hold up tasks whose images are here."""
+"""More would only make each slower: container creation is bound by the CPU. Pulls have their own
+bound: a registry that hangs must not delay tasks whose images are on the host."""
 
 HOSTS = Path("/etc/hosts")
 
@@ -68,45 +68,45 @@ class Preparation:
         self._log_limits = log_limits
         self._slots = asyncio.Semaphore(PREPARING_AT_ONCE)
 
-    async def prepare(self, record: Record, say: Say) -> Prepared:
-        """Make everything but the running process; `say` what takes long.
+    async def prepare(self, record: Record, report: ReportStatus) -> Prepared:
+        """Make everything but the running process; `report` is called with each progress message.
 
-        Raises ImageError, NetworkFailed, RuntimeFailed or InvalidArgument, each with a line for
-        people.
+        Raises ImageError, NetworkFailed, RuntimeFailed or InvalidArgument, each with one line for
+        users.
         """
-        image = await self._image(record, say)
-        # Not in a slot: a network that cannot be made holds up no task of another.
+        image = await self._image(record, report)
+        # Outside the slots: a network that cannot be made must not delay tasks of other networks.
         await self._overlays.ready(_networks(record))
         async with self._slots:
-            patience = asyncio.timeout(seconds(CREATION_MAX))
+            timeout = asyncio.timeout(seconds(CREATION_MAX))
             try:
-                async with patience:
+                async with timeout:
                     return await self._create(record, image)
             except TimeoutError:
-                if not patience.expired():
+                if not timeout.expired():
                     raise
                 took = f"took longer than {format_duration(CREATION_MAX)}"
                 raise RuntimeFailed(f"making its namespace and container {took}") from None
 
-    async def _image(self, record: Record, say: Say) -> Image:
-        """The image, pulled if need be, as long as that shows any progress."""
+    async def _image(self, record: Record, report: ReportStatus) -> Image:
+        """The image, pulled if needed. Fails once the pull makes no progress for PULL_STALL_MAX."""
         now = asyncio.get_running_loop().time
-        patience = asyncio.timeout(seconds(PULL_STALL_MAX))
+        timeout = asyncio.timeout(seconds(PULL_STALL_MAX))
         last: PullProgress | None = None
 
-        def told(progress: PullProgress) -> None:
+        def on_progress(progress: PullProgress) -> None:
             nonlocal last
-            say(_pulling(progress))
-            if progress != last and not patience.expired():
-                patience.reschedule(now() + seconds(PULL_STALL_MAX))
+            report(_pulling(progress))
+            if progress != last and not timeout.expired():
+                timeout.reschedule(now() + seconds(PULL_STALL_MAX))
             last = progress
 
         name = record.spec.container_spec.image
         try:
-            async with patience:
-                return await self._images.resolve(name, _credentials(record), progress=told)
+            async with timeout:
+                return await self._images.resolve(name, _credentials(record), progress=on_progress)
         except TimeoutError:
-            if not patience.expired():
+            if not timeout.expired():
                 raise
             where = _pulling(last) if last else "looking for it on this host"
             stalled = f"no progress for {format_duration(PULL_STALL_MAX)}"
@@ -176,7 +176,7 @@ def _networks(record: Record) -> list[NetworkId]:
 
 
 def _read(path: Path) -> str:
-    """A file of the host; empty if there is none."""
+    """The content of a host's file; empty if it does not exist."""
     try:
         return path.read_text(errors="replace")
     except FileNotFoundError:
@@ -184,7 +184,7 @@ def _read(path: Path) -> str:
 
 
 def _credentials(record: Record) -> Credentials | None:
-    """The service's login, if it is one for the registry of this image."""
+    """The service's login, if it is for the registry of this image."""
     login = record.login
     image = record.spec.container_spec.image
     if login is None or parse_reference(image).registry != login.registry:
@@ -196,12 +196,12 @@ def _pulling(progress: PullProgress) -> str:
     if progress.phase is PullPhase.WAITING:
         return "waiting for other pulls"
     if progress.phase is PullPhase.CONNECTING:
-        return "pulling: asking the registry"
+        return "pulling: connecting to the registry"
     return f"pulling: {decimal_size(progress.bytes)} of {progress.blobs} blobs so far"
 
 
 def _accounts(image: ImageConfig, record: Record, layers: Sequence[str]) -> tuple[bytes, bytes]:
-    """The image's passwd and group, read only if somebody is called by a name."""
+    """The image's passwd and group, read only if the spec or the image names a user or group."""
     spec = record.spec.container_spec
     if not (spec.user or image.user or spec.groups):
         return b"", b""

@@ -1,7 +1,7 @@
-"""Answers what the controller asks of one end of a network path. SHELL.
+"""Collects the facts that `net trace` requests of one end of a path. SHELL.
 
-Reads the kernel and sends probes, changes nothing. Invariant: a probe of a task that is not here,
-or no longer, is an error and never a fact.
+Reads the kernel and sends probes; changes nothing. Invariant: a probe of a task that is not on this
+host is an error, never a fact.
 """
 
 import asyncio
@@ -24,37 +24,37 @@ from pyswarm_core.traces import Facts, Probe
 
 T = TypeVar("T")
 AT_ONCE = 4
-"""Probes wait for seconds; each holds a thread."""
+"""Probes take seconds, and each occupies a thread."""
 Exposed = Callable[[TaskId, str], Awaitable[Sequence[int]]]
 
 
-class Plan(Protocol):
-    """What the dataplane tells of its plan and the kernel."""
+class Checks(Protocol):
+    """The part of the dataplane that traces need."""
 
     async def check(self) -> tuple[Drift, ...]:
-        """What differs."""
+        """The differences between the kernel and the dataplane's plan."""
         ...
 
     async def backends(self, task_id: TaskId, address: str) -> tuple[str, ...] | None:
-        """Where the task's namespace forwards connections to a virtual address."""
+        """The backends to which the task's namespace forwards connections to a virtual address."""
         ...
 
 
 class Tracer:
-    """Traces paths of this host's tasks. Close it when done."""
+    """Traces paths of this host's tasks. The owner closes it."""
 
     def __init__(
         self,
-        plan: Plan,
+        checks: Checks,
         namespaces: Namespaces,
         names: Names,
         programmed: Callable[[], int],
         exposed: Exposed,
     ) -> None:
-        """`programmed` tells the newest revision that the kernel follows, `exposed` the ports of a
-        protocol that a task's image names.
+        """`programmed` returns the revision of which the kernel is configured, `exposed` the ports
+        of a protocol that a task's image exposes.
         """
-        self._plan = plan
+        self._checks = checks
         self._spaces = namespaces
         self._names = names
         self._programmed = programmed
@@ -62,11 +62,11 @@ class Tracer:
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="trace")
 
     def close(self) -> None:
-        """Wait for what is under way."""
+        """Wait for running probes."""
         self._pool.shutdown()
 
     async def trace(self, probe: Probe) -> Facts:
-        """Do all that the probe asks for. Raises NotFound, or Unavailable if the kernel refuses."""
+        """Carry out the probe. Raises NotFound, or Unavailable if the kernel refuses."""
         task_id = TaskId(probe.task_id)
         if not self._spaces.exists(task_id):
             raise NotFound(f"task {task_id} has no network namespace on this host")
@@ -76,15 +76,15 @@ class Tracer:
                 facts = replace(facts, name=await self._run(lambda: probes.ask_name(name)))
             answers = facts.name.addresses if facts.name else (probe.vip,)
             for vip in filter(None, answers[:1]):
-                backends = await self._plan.backends(task_id, vip)
+                backends = await self._checks.backends(task_id, vip)
                 facts = replace(facts, backends=backends or ())
             if probe.listeners:
                 exposed = await self._exposed(task_id, "udp" if probe.udp else "tcp")
                 facts = replace(facts, exposed_ports=tuple(exposed))
-            drifts = () if probe.connect_to else await self._plan.check()
+            drifts = () if probe.connect_to else await self._checks.check()
             return await self._run(lambda: self._probe(facts, probes, probe, drifts))
         except (NetworkFailed, FileNotFoundError) as error:
-            raise Unavailable(f"this host cannot look: {error}") from error
+            raise Unavailable(f"cannot probe on this host: {error}") from error
 
     def _probe(self, facts: Facts, probes: Probes, probe: Probe, drifts: Sequence[Drift]) -> Facts:
         network_id, address = NetworkId(probe.network_id), probe.address

@@ -1,3 +1,1 @@
-"""The agent's side of the conversation with the leader: who it is, what it says and
-what it is told.
-"""
+"""The agent's session with the leader: identity, reports and assignments, tunnels."""

@@ -1,8 +1,8 @@
-"""The agent's conversation with the leader: dial, greet, report, receive; and again when it breaks.
+"""The agent's session with the leader: dial, send hello, report, receive; reconnect when it breaks.
 SHELL.
 
-Nothing here is remembered beyond one stream: every session begins with a full report and a full
-assignment, so a lost message costs a reconnect, never a wrong state.
+No state outlives a stream: every session begins with a full report and a full assignment, so a lost
+message costs a reconnect and never causes a wrong state.
 """
 
 import asyncio
@@ -38,13 +38,13 @@ _log = EventLog("agent.session")
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 2.0
 BACKOFF_REFUSED_S = 6.5
-"""A controller that has too much to do is dialled again after 3 to 10 s: within LEADER_GRACE."""
+"""An overloaded controller is dialled again after 3 to 10 s: within LEADER_GRACE."""
 REFUSED = frozenset({grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL})
-"""Where the controller refuses a stream while the hello is being written, gRPC's client puts
-INTERNAL ("Internal error from Core", of the write that failed) in place of the status.
+"""If the controller refuses a stream while the client writes the hello, gRPC's client replaces the
+status by INTERNAL ("Internal error from Core", of the write that failed).
 """
 COALESCE_S = 0.01
-"""Statuses of one task that follow each other this closely travel as one."""
+"""Statuses of one task within this time are sent as one."""
 
 OpenTunnel = Callable[
     ["dispatcher_pb2_grpc.DispatcherAsyncStub", dispatcher_pb2.OpenTunnel],
@@ -52,12 +52,12 @@ OpenTunnel = Callable[
 ]
 
 
-class Ended(Exception):
-    """The session is over for a reason that is not a transport's."""
+class SessionEnded(Exception):
+    """The session ended for a reason other than the transport."""
 
 
 class Greeting(msgspec.Struct, frozen=True):
-    """What every session says first."""
+    """The description of this host in the hello, the first message of every session."""
 
     description: NodeDescription
     addr: str
@@ -65,7 +65,7 @@ class Greeting(msgspec.Struct, frozen=True):
 
 
 class Session:
-    """Keeps one stream to whoever leads. `run` returns only when cancelled."""
+    """Keeps a stream to the leader open. `run` returns only when cancelled."""
 
     def __init__(
         self,
@@ -93,35 +93,35 @@ class Session:
         self._leader = ""
         self._stream = 0
         self._parts: list[Assigned] = []
-        """Of an assignment that goes on."""
+        """The received parts of an incomplete assignment."""
         self.connected = False
 
     async def run(self) -> None:
-        """Converse for ever, with whichever controller leads."""
+        """Keep a session with the leader, until cancelled."""
         backoff = BACKOFF_FIRST_S
-        turn = 0
-        hopped = False
+        attempt = 0
+        redirected = False
         while True:
             refused = False
             controllers = self._identity.controllers
-            address = self._leader or controllers[turn % len(controllers)]
+            address = self._leader or controllers[attempt % len(controllers)]
             self._leader = ""
-            turn += 1
+            attempt += 1
             try:
-                await self._converse(address)
-            except* (grpc.RpcError, Ended, TimeoutError, OSError) as errors:
+                await self._stream_to(address)
+            except* (grpc.RpcError, SessionEnded, TimeoutError, OSError) as errors:
                 _log.warning("session.ended", controller=address, error=_reason(errors))
                 refused = not self.connected and _code(errors) in REFUSED
             backoff = BACKOFF_FIRST_S if self.connected else min(backoff * 2, BACKOFF_MAX_S)
             self.connected = False
-            # A redirect is followed at once, but not a chain of them: controllers that do not know
-            # yet who leads name each other.
-            hopped = bool(self._leader) and not hopped
-            if not hopped:
+            # One redirect is followed at once, a chain of them is not: controllers that do not know
+            # the new leader yet redirect to each other.
+            redirected = bool(self._leader) and not redirected
+            if not redirected:
                 pause = BACKOFF_REFUSED_S if refused else backoff
                 await asyncio.sleep(pause * random.uniform(0.5, 1.5))
 
-    async def _converse(self, address: str) -> None:
+    async def _stream_to(self, address: str) -> None:
         async with (
             grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel,
             asyncio.TaskGroup() as tunnels,
@@ -131,13 +131,13 @@ class Session:
             call = stub.Session(self._outgoing(self._stream))
             try:
                 async for message in call:
-                    await self._take(message, stub, tunnels)
+                    await self._receive(message, stub, tunnels)
             finally:
                 call.cancel()
-            raise Ended("the controller closed the session")
+            raise SessionEnded("the controller closed the session")
 
     def _begin(self) -> None:
-        """A new stream: what another said or was told in part does not count."""
+        """Begin a new stream: drop what was sent or received in part on the former one."""
         self._stream += 1
         self._parts = []
 
@@ -153,7 +153,7 @@ class Session:
                 continue
             await asyncio.sleep(COALESCE_S)
             if stream != self._stream:
-                return  # gRPC lets a dead stream's iterator wait on: it must not take our words
+                return  # gRPC keeps the iterator of a broken stream: it must not drain the outbox
             for node_id, answered in self._outbox.take_probed().items():
                 result = dispatcher_pb2.ProbeResult(node_id=node_id, answered=answered)
                 yield dispatcher_pb2.AgentMessage(probe_result=result)
@@ -189,10 +189,10 @@ class Session:
         report = self._worker.report()
         hello.statuses.CopyFrom(pack_statuses(report[:STATUSES_PER_MESSAGE]))
         for status in report[STATUSES_PER_MESSAGE:]:
-            self._outbox.put(status)  # each message is a heartbeat, too
+            self._outbox.put(status)  # each message is also a heartbeat
         return hello
 
-    async def _take(
+    async def _receive(
         self,
         message: dispatcher_pb2.ControllerMessage,
         stub: "dispatcher_pb2_grpc.DispatcherAsyncStub",
@@ -200,9 +200,9 @@ class Session:
     ) -> None:
         match message.WhichOneof("kind"):
             case "settings":
-                self._settle(message.settings)
+                self._apply_settings(message.settings)
             case "assignments":
-                await self._take_part(message.assignments)
+                await self._receive_part(message.assignments)
             case "probe":
                 probe = message.probe
                 self._probe(probe.node_id, probe.addr, probe.window)
@@ -210,25 +210,26 @@ class Session:
                 tunnels.create_task(self._open_tunnel(stub, message.open_tunnel))
             case "redirect":
                 self._leader = message.redirect.leader
-                raise Ended(f"redirected to {self._leader or 'nobody yet'}")
+                to = f"redirected to {self._leader}" if self._leader else "there is no leader yet"
+                raise SessionEnded(to)
             case _:
-                pass  # a newer controller's word
+                pass  # a message of a newer controller
 
-    async def _take_part(self, message: dispatcher_pb2.Assignments) -> None:
-        """With the last part all are acted upon at once: what is wanted is complete then."""
+    async def _receive_part(self, message: dispatcher_pb2.Assignments) -> None:
+        """Apply an assignment once its last part has arrived: only then is it complete."""
         if len(self._parts) >= ASSIGNMENT_PARTS:
-            raise Ended(f"the controller sent more than {ASSIGNMENT_PARTS} parts of one assignment")
+            raise SessionEnded(f"an assignment has more than {ASSIGNMENT_PARTS} parts")
         try:
             self._parts.append(assigned_from(message))
         except (ValueError, DecodeError) as error:
-            raise Ended(f"the controller sent nonsense: {error}") from error
+            raise SessionEnded(f"the controller sent a malformed assignment: {error}") from error
         if not message.more:
             parts, self._parts = self._parts, []
             await self._assign(joined(parts))
 
-    def _settle(self, settings: dispatcher_pb2.Settings) -> None:
-        if trouble := too_old(settings.protocol):
-            raise Ended(trouble)
+    def _apply_settings(self, settings: dispatcher_pb2.Settings) -> None:
+        if problem := too_old(settings.protocol):
+            raise SessionEnded(problem)
         if not self.connected:
             _log.info("session.started", node=self._identity.node_id)
         self.connected = True
@@ -237,11 +238,11 @@ class Session:
 
 
 def too_old(protocol: int) -> str:
-    """Why a controller that speaks this cannot be understood; "" if it can."""
+    """The error of a controller with an unsupported protocol; "" if it is supported."""
     if (protocol or 1) >= PROTOCOL_OLDEST:
         return ""
     return (
-        f"the controller speaks protocol {(protocol or 1)}, this agent {PROTOCOL_OLDEST} to"
+        f"the controller has protocol {(protocol or 1)}, this agent supports {PROTOCOL_OLDEST} to"
         f" {PROTOCOL}: upgrade pyswarm on the controller's host"
     )
 

@@ -1,5 +1,5 @@
-"""Who this node is: its id, its token and the controllers it knows, in one file of the state
-directory. SHELL.
+"""The identity of this node: id, token and known controllers, in one file of the state directory.
+SHELL.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _log = EventLog("agent.session.identity")
 JOIN_TIMEOUT_S = 10.0
 JOIN_RETRY_S = 0.3
 FORMER_NODE_S = 25.0
-"""A host that joins again waits so long for its former node to be down, which has its name."""
+"""A host that joins again waits this long for its former node, which has its name, to be down."""
 
 
 class _Saved(msgspec.Struct, frozen=True):
@@ -40,7 +40,7 @@ class _Saved(msgspec.Struct, frozen=True):
 
 
 class Identity:
-    """A node that has joined."""
+    """The identity of a node that has joined."""
 
     def __init__(self, path: Path, saved: _Saved) -> None:
         self._path = path
@@ -60,23 +60,23 @@ class Identity:
 
     @property
     def controllers(self) -> tuple[str, ...]:
-        """Addresses of all controllers, as last told; never empty."""
+        """The addresses of known controllers, running ones first; never empty."""
         return self._saved.controllers
 
     def learn(self, controllers: tuple[str, ...]) -> None:
-        """These controllers live; those known from before are remembered after them."""
+        """Record the running controllers; those known before are kept after them."""
         known = tuple(dict.fromkeys((*controllers, *self._saved.controllers)))[:CONTROLLERS_MAX]
         if known != self._saved.controllers:
             self._saved = msgspec.structs.replace(self._saved, controllers=known)
             try:
                 _write(self._path, self._saved)
             except OSError as error:
-                # The addresses that were written before will do for the next agent.
-                _log.warning("node.controllers_not_saved", error=error)
+                # A restarted agent uses the addresses that were saved before.
+                _log.warning("node.save_failed", error=error)
 
     @classmethod
     def load(cls, path: Path) -> "Identity | None":
-        """The identity of an earlier run, if there was one. Raises InvalidArgument if it is
+        """The identity of a node that has joined, or None. Raises InvalidArgument if the file is
         damaged.
         """
         if not path.exists():
@@ -86,13 +86,13 @@ class Identity:
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             text = reason_of(error) if isinstance(error, OSError) else str(error)
             raise InvalidArgument(
-                f"this node's identity {path} cannot be read ({text}): restore it, or remove it and"
-                " join again"
+                f"cannot read this node's identity {path} ({text}): restore the file, or remove it"
+                " and join again"
             ) from error
 
 
 class Joining(msgspec.Struct, frozen=True):
-    """What a new node shows at the door."""
+    """The arguments of a request to join."""
 
     token: str
     controllers: tuple[str, ...]
@@ -102,9 +102,9 @@ class Joining(msgspec.Struct, frozen=True):
 
 
 async def join(path: Path, joining: Joining) -> Identity:
-    """Become a node, asking the controllers in turn until one answers.
+    """Join the fleet; tries the controllers in turn until one answers.
 
-    Raises PyswarmError when a controller refuses (wrong token, another node's name).
+    Raises PyswarmError if a controller refuses (wrong token, another node has the name).
     """
     attempt = 0
     give_up_at = asyncio.get_running_loop().time() + FORMER_NODE_S
@@ -112,7 +112,7 @@ async def join(path: Path, joining: Joining) -> Identity:
         address = joining.controllers[attempt % len(joining.controllers)]
         attempt += 1
         try:
-            reply = await _ask(address, joining)
+            reply = await _request(address, joining)
         except (Unavailable, AlreadyExists) as error:
             is_over = asyncio.get_running_loop().time() > give_up_at
             if isinstance(error, AlreadyExists) and is_over:
@@ -131,7 +131,7 @@ async def join(path: Path, joining: Joining) -> Identity:
         return Identity(path, saved)
 
 
-async def _ask(address: str, joining: Joining) -> dispatcher_pb2.JoinReply:
+async def _request(address: str, joining: Joining) -> dispatcher_pb2.JoinReply:
     request = dispatcher_pb2.JoinRequest(
         token=joining.token,
         description=to_proto(joining.description, objects_pb2.NodeDescription()),

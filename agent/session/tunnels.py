@@ -1,8 +1,8 @@
-"""Bulk streams that the controller asks for: logs, what concerns images, traces. SHELL.
+"""Bulk streams that the controller requests: logs, images, traces. SHELL.
 
-The agent dials back, so no host needs an inbound port. The first frame carries the tunnel's id; an
-error or the end is the last: without it, the agent died. A broken tunnel ends alone: the session
-goes on.
+The agent dials back, so no host needs an inbound port. The first frame has the tunnel's id; the
+last one is an error or the end: without it, the agent died. A broken tunnel does not end the
+session.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ Trace = Callable[[Probe], Awaitable[Facts]]
 
 
 class Dialer:
-    """Answers OpenTunnel."""
+    """Opens the tunnels that the controller requests (OpenTunnel)."""
 
     def __init__(self, worker: Worker, images: Images, runtime: Runtime, trace: Trace) -> None:
         self._worker = worker
@@ -65,13 +65,13 @@ class Dialer:
         stub: "dispatcher_pb2_grpc.DispatcherAsyncStub",
         request: dispatcher_pb2.OpenTunnel,
     ) -> None:
-        """Dial back and stream until the frames end or the controller hangs up."""
+        """Dial back and stream until the last frame, or until the controller closes the stream."""
         queue: Queue = asyncio.Queue(FRAMES_QUEUED)
         async with self._slots, asyncio.TaskGroup() as group:
             work = group.create_task(self._fill(request, queue))
             call = stub.Tunnel(_framed(request.tunnel_id, queue))
             try:
-                # The controller sends nothing; reading tells when it hangs up.
+                # The controller sends nothing; reading detects that it closed the stream.
                 async for _ in call:
                     pass
             except grpc.RpcError as error:
@@ -89,8 +89,8 @@ class Dialer:
         except (ImageError, PyswarmError, OSError) as error:
             last = _error(_IMAGE_ERRORS.get(type(error), name_of(error)), str(error))
         except Exception as error:
-            _log.error("tunnel.unforeseen", trace=True, tunnel=request.tunnel_id, error=error)
-            last = _error(name_of(error), f"the agent failed: {type(error).__name__}")
+            _log.error("tunnel.internal_error", trace=True, tunnel=request.tunnel_id, error=error)
+            last = _error(name_of(error), f"internal error of the agent: {type(error).__name__}")
         await queue.put(last)
 
     async def _answer(self, request: dispatcher_pb2.OpenTunnel, queue: Queue) -> None:
@@ -111,7 +111,7 @@ class Dialer:
                 facts = await self._trace(from_proto(Probe, request.trace))
                 await queue.put(Frame(trace_facts=to_proto(facts, dispatcher_pb2.TraceFacts())))
             case other:
-                raise PyswarmError(f"this agent cannot open a tunnel of kind {other!r}")
+                raise PyswarmError(f"this agent does not support tunnels of kind {other!r}")
 
     async def _logs(self, options: dispatcher_pb2.LogsOptions, queue: Queue) -> None:
         async with asyncio.TaskGroup() as group:
@@ -124,7 +124,7 @@ class Dialer:
         query = LogQuery(tail=options.tail, since_ns=options.since, follow=options.follow)
         ended = self._worker.ended(task_id)
         log = Path(self._runtime.log_path(task_id))
-        # Closed by us: a reader that is left waiting for a full queue would keep the file open.
+        # Closed here: a reader that waits for a full queue would keep the file open.
         async with aclosing(read_log(log, query, ended)) as batches:
             async for lines in batches:
                 for start in range(0, len(lines), LINES_PER_FRAME):
@@ -132,8 +132,8 @@ class Dialer:
 
     async def _pull(self, request: dispatcher_pb2.ImagePull, queue: Queue) -> None:
         image = await self._images.pull(request.reference, _credentials(request), _reporter(queue))
-        told = dispatcher_pb2.ImageProgress(status=f"digest: {image.digest}")
-        await queue.put(Frame(image_progress=told))
+        digest = dispatcher_pb2.ImageProgress(status=f"digest: {image.digest}")
+        await queue.put(Frame(image_progress=digest))
 
     async def _resolve(self, request: dispatcher_pb2.ImageResolve) -> dispatcher_pb2.TunnelFrame:
         digest = await self._images.resolve_digest(request.reference, _credentials(request))
@@ -163,7 +163,7 @@ def _credentials(
 
 
 async def _framed(tunnel_id: str, queue: Queue) -> Frames:
-    """What gRPC sends. It owns nothing: gRPC lets the iterator of a call that ended wait on."""
+    """The frames that gRPC sends. It owns no resource: gRPC keeps the iterator of an ended call."""
     yield Frame(tunnel_id=tunnel_id)
     while kind := (frame := await queue.get()).WhichOneof("kind"):
         yield frame
@@ -172,7 +172,7 @@ async def _framed(tunnel_id: str, queue: Queue) -> Frames:
 
 
 def _end(queue: Queue) -> None:
-    """Have whoever still waits for frames end."""
+    """End the iterator that still waits for frames."""
     while not queue.empty():
         queue.get_nowait()
     queue.put_nowait(Frame())

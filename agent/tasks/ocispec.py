@@ -1,8 +1,8 @@
-"""From an image's configuration and a task's spec to an OCI config.json. PURE.
+"""Makes an OCI config.json from an image's configuration and a task's spec. PURE.
 
-What only the host knows (its cgroups, its kernel, where files lie) comes in as
-`Surroundings`. Invariant: the same inputs give the same bytes, and nothing here grants more than
-Docker does by default unless the spec asks for it.
+Facts of the host (its cgroups, its kernel, paths of files) are arguments. Invariants: the same
+inputs give the same bytes, and nothing is granted that Docker does not grant by default unless the
+spec requests it.
 """
 
 from collections.abc import Mapping
@@ -21,21 +21,21 @@ from pyswarm_core.specs import ContainerSpec, TaskSpec
 
 
 class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What is the same for every container of a host."""
+    """The facts that are the same for every container of a host."""
 
     machine: str = "x86_64"
     kernel: tuple[int, int] = (6, 1)
     unified_cgroups: bool = False
     swap_accounted: bool = True
     init_path: str = ""
-    """A static init on the host, for `--init`; empty if there is none."""
+    """The path of a static init on the host, for `--init`; empty if there is none."""
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
-    """What differs from one container to the next and is no part of its spec.
+    """The facts of one container that are not in its spec.
 
-    `netns_path` empty: an own, empty network namespace; `host_network`: none of its own. `files`
-    maps container paths (/etc/hosts) to host paths. `passwd` and `group` are the image's.
+    An empty `netns_path` means an empty network namespace of its own, `host_network` the host's.
+    `files` maps container paths (/etc/hosts) to host paths. `passwd` and `group` are the image's.
     `extra_mounts` are OCI mounts.
     """
 
@@ -52,10 +52,10 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
 def oci_config(
     image: ImageConfig, task: TaskSpec, host: HostFacts, around: Surroundings
 ) -> dict[str, Any]:
-    """The whole config.json but `root.path`, which whoever mounts the image fills in.
+    """The config.json without `root.path`, which the runtime sets.
 
-    Raises InvalidArgument for what this image or host cannot give: no command, an unknown user,
-    `--init` without an init, settings of the host's own network.
+    Raises InvalidArgument if the image has no command or lacks the user, the host has no init for
+    `--init`, or a task on the host's network sets its sysctls.
     """
     spec = task.container_spec
     user = resolve_user(spec.user or image.user, spec.groups, around.passwd, around.group)
@@ -101,7 +101,7 @@ def _linux_section(
     }
     if around.host_network and (theirs := [n for n in spec.sysctls if n.startswith("net.")]):
         raise InvalidArgument(
-            f"sysctl {theirs[0]}: a task on the network `host` may not change the host's network"
+            f"sysctl {theirs[0]}: a task on the network host cannot change the host's network"
         )
     if spec.sysctls:
         section["sysctl"] = dict(spec.sysctls)

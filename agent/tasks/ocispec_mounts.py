@@ -1,4 +1,4 @@
-"""What is mounted in a container besides its root file system, and what is hidden in it. PURE."""
+"""The mounts of a container besides its root file system, and its masked paths. PURE."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,7 +30,7 @@ def _mount(target: str, kind: str, source: str, *options: str) -> dict[str, Any]
 
 
 def default_mounts() -> list[dict[str, Any]]:
-    """The file systems every container has, as in Docker."""
+    """The file systems that every container has, as in Docker."""
     quiet = ("nosuid", "noexec", "nodev")
     pts = ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5")
     return [
@@ -45,13 +45,13 @@ def default_mounts() -> list[dict[str, Any]]:
 
 
 def bind_mount(source: str, target: str, *, read_only: bool = False) -> dict[str, Any]:
-    """Show a file or directory of the host at `target`."""
+    """A bind mount of a file or directory of the host at `target`."""
     mode = "ro" if read_only else "rw"
     return _mount(target, "bind", source, "rbind", "rprivate", mode)
 
 
 def tmpfs_mount(target: str, *, size_bytes: int = 0, mode: int = 0o1777) -> dict[str, Any]:
-    """An empty file system in memory; 0 bytes is the kernel's default size."""
+    """A file system in memory; a size of 0 means the kernel's default."""
     sized = (f"size={size_bytes}",) if size_bytes else ()
     return _mount(target, "tmpfs", "tmpfs", "nosuid", "nodev", f"mode={mode:o}", *sized)
 

@@ -1,8 +1,7 @@
-"""What a container runs: command line, environment, capabilities, limits of the process. PURE.
+"""The process of a container: command line, environment, capabilities, rlimits. PURE.
 
-Defaults are Docker's. An image's entrypoint and command give way to a service's as Docker has it:
-a command replaces the entrypoint and takes the image's arguments with it; arguments alone replace
-only the image's.
+Defaults are Docker's. As in Docker, a service's command replaces the image's entrypoint and its
+arguments; arguments alone replace only the image's arguments.
 """
 
 import re
@@ -53,20 +52,20 @@ _BASES = {"": 0, "RTMIN": SIGRTMIN, "RTMAX": SIGRTMAX}
 
 
 def command_line(image: ImageConfig, spec: ContainerSpec) -> tuple[str, ...]:
-    """What is executed. Raises InvalidArgument if neither image nor service says."""
+    """The command line. Raises InvalidArgument if neither image nor service has one."""
     if spec.command:
         words = (*spec.command, *spec.args)
     else:
         words = (*image.entrypoint, *(spec.args or image.cmd or ()))
     if not words:
         raise InvalidArgument(
-            f"image {spec.image} names no command: give the service one after the image's name"
+            f"image {spec.image} has no command: specify one after the image's name"
         )
     return words
 
 
 def environment(image: ImageConfig, spec: ContainerSpec, hostname: str, home: str) -> list[str]:
-    """`NAME=value` in order of first mention; later values win; a bare `NAME` removes one."""
+    """`NAME=value` in the order of first use; later values win; a bare `NAME` removes one."""
     values = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname}
     if spec.tty:
         values["TERM"] = "xterm"
@@ -81,9 +80,9 @@ def environment(image: ImageConfig, spec: ContainerSpec, hostname: str, home: st
 
 
 def capabilities(add: Iterable[str], drop: Iterable[str]) -> tuple[str, ...]:
-    """Docker's default set with changes, sorted. `ALL` stands for every one.
+    """Docker's default set with changes, sorted. `ALL` means every capability.
 
-    Raises InvalidArgument for a name the kernel does not have.
+    Raises InvalidArgument for an unknown capability.
     """
     added, dropped = _normal(add), _normal(drop)
     kept = set() if "ALL" in dropped else set(DEFAULT_CAPABILITIES) - dropped

@@ -15,8 +15,8 @@ def resources_section(
 ) -> dict[str, Any]:
     """The `linux.resources` section.
 
-    `swap_accounted` says whether this kernel limits swap (without it only memory is limited, as
-    Docker does); `unified` says cgroup v2, which has no swappiness.
+    `swap_accounted`: whether this kernel limits swap (without it only memory is limited, as in
+    Docker). `unified`: whether the host has cgroup v2, which has no swappiness.
     """
     limits = resources.limits
     section: dict[str, Any] = {"devices": [{"allow": False, "access": "rwm"}]}
@@ -38,7 +38,7 @@ def resources_section(
 
 
 def memory_and_swap(memory_bytes: int, swap_bytes: int) -> int:
-    """Bytes of memory and swap together: OCI counts both, the spec only what goes beyond memory."""
+    """The sum of memory and swap, which OCI limits; the spec has the swap alone."""
     if swap_bytes < 0:
         return -1
     return memory_bytes + (swap_bytes or memory_bytes)

@@ -1,10 +1,10 @@
 """The seccomp section of an OCI config: Docker's default profile for one set of capabilities. PURE.
 
-What Docker denies fails with EPERM, as there. A call that neither the profile nor the host's
-libseccomp knows fails with ENOSYS, so that programs built for newer kernels fall back to older
-calls; Docker's runtime answers the same. So the default is ENOSYS, and what is denied is written
-out: by name, and for calls whose arguments decide, by the arguments that are not allowed.
-`personality` alone, whose denied values cannot be written as conditions, fails with ENOSYS.
+Calls that Docker denies fail with EPERM, as in Docker. A call that neither the profile nor the
+host's libseccomp knows fails with ENOSYS, as in Docker, so that programs built for newer kernels
+fall back to older calls. So the default action is ENOSYS, and denied calls are listed: by name, and
+calls that are denied by their arguments with those arguments. `personality` alone, whose denied
+values cannot be written as conditions, fails with ENOSYS.
 """
 
 import errno
@@ -62,7 +62,7 @@ def _socket() -> Iterator[dict[str, Any]]:
 
 
 def _clone(*, flags_at: int) -> Iterator[dict[str, Any]]:
-    """`flags_at`: which argument holds the flags."""
+    """The rules of clone; `flags_at` is the index of the argument that holds the flags."""
     flags = rules.NAMESPACE_FLAGS.values()
     yield _masked(flags_at, sum(flags), 0, allow=True)
     for flag in flags:
@@ -76,7 +76,7 @@ def _masked(index: int, mask: int, value: int, *, allow: bool) -> dict[str, Any]
 
 
 def _when(name: str, operator: str, value: int, *, allow: bool = True) -> dict[str, Any]:
-    """A rule for a call whose first argument compares so."""
+    """A rule for a call with a condition on its first argument."""
     argument = {"index": 0, "value": value, "op": f"SCMP_CMP_{operator}"}
     rule: dict[str, Any] = {"names": [name], "action": _ALLOW, "args": [argument]}
     return rule if allow else {**rule, "action": _ERRNO, "errnoRet": errno.EPERM}

@@ -1,7 +1,7 @@
-"""Docker's default seccomp profile as facts: which system calls a container may make. PURE data.
+"""Docker's default seccomp profile: the system calls that a container may make. PURE data.
 
-As of moby's profiles in the summer of 2026. `ocispec_seccomp.py` makes an OCI section of it. An
-OCI runtime ignores names that its libseccomp does not know.
+As of moby's profiles in the summer of 2026. `ocispec_seccomp.py` makes the OCI section. An OCI
+runtime ignores names that its libseccomp does not know.
 """
 
 from collections.abc import Mapping
@@ -56,7 +56,7 @@ ALWAYS = frozenset(
     utimensat utimensat_time64 utimes vfork vmsplice wait4 waitid waitpid write writev
     """.split()
 )
-"""Allowed whatever the arguments."""
+"""Allowed with any arguments."""
 
 WITH_CAPABILITY: Mapping[str, frozenset[str]] = MappingProxyType(
     {
@@ -88,7 +88,7 @@ WITH_CAPABILITY: Mapping[str, frozenset[str]] = MappingProxyType(
         )
     }
 )
-"""Allowed to who has the capability."""
+"""Allowed with the capability."""
 
 ON_MACHINE: Mapping[str, frozenset[str]] = MappingProxyType(
     {
@@ -106,11 +106,11 @@ ON_MACHINE: Mapping[str, frozenset[str]] = MappingProxyType(
         )
     }
 )
-"""Allowed on one kind of machine, named as by uname."""
+"""Allowed on one architecture, by `uname -m`."""
 
 PTRACE = frozenset({"process_vm_readv", "process_vm_writev", "ptrace"})
 PTRACE_KERNEL = (4, 8)
-"""Before it, a traced process could leave its filter, so these need CAP_SYS_PTRACE."""
+"""On older kernels a traced process can escape its filter, so there these need CAP_SYS_PTRACE."""
 
 NEVER = frozenset(
     """
@@ -123,18 +123,18 @@ NEVER = frozenset(
     _sysctl sysfs tuxcall ulimit uselib userfaultfd ustat vm86 vm86old vserver
     """.split()
 )
-"""Known, and allowed to nobody."""
+"""Known, and never allowed."""
 
 PERSONALITIES = (0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
-"""What `personality` takes: Linux, 32-bit Linux, both with an old uname; and the question."""
+"""Allowed values of `personality`: Linux, 32-bit Linux, both with an old uname, and the query."""
 
 SOCKET_FAMILIES_BELOW = 12
 SOCKET_FAMILIES = (
     13, 14, 15, 16, 17, 18, 21, 22, 24, 26, 27, 28, 29,
     30, 31, 32, 33, 35, 36, 39, 41, 42, 43, 44, 45,
 )  # fmt: skip
-"""Families of `socket`: those below the number and these. What is between them, AF_VSOCK (40) and
-AF_ALG (38) among it, and all above are denied.
+"""Allowed families of `socket`: those below the number and these. The others, such as AF_VSOCK (40)
+and AF_ALG (38), are denied.
 """
 
 NAMESPACE_FLAGS = {
@@ -146,8 +146,8 @@ NAMESPACE_FLAGS = {
     "NEWPID": 0x20000000,
     "NEWNET": 0x40000000,
 }
-"""`clone`'s flags that need CAP_SYS_ADMIN. `clone3` hides its flags behind a pointer, so without
-that capability it does not exist, and programs use `clone`.
+"""Flags of `clone` that need CAP_SYS_ADMIN. A filter cannot read the flags of `clone3`, which are
+behind a pointer: without the capability `clone3` fails with ENOSYS, and programs use `clone`.
 """
 
 ARCHITECTURES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -159,4 +159,4 @@ ARCHITECTURES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "s390x": ("SCMP_ARCH_S390X", "SCMP_ARCH_S390"),
     }
 )
-"""A machine's own calling convention and those of older programs that it also runs."""
+"""The calling conventions of an architecture: its own, and those of older programs."""

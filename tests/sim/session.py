@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from agent.session.conversation import Ended, Session
+from agent.session.conversation import Session, SessionEnded
 from controller.grpc.dispatcher import Dispatcher
 from pyswarm_core.aio.status import code_of
 from pyswarm_core.api.v1 import dispatcher_pb2
@@ -89,7 +89,7 @@ class SimSession(Session):
     lies: Callable[[], Iterable[Any]] = staticmethod(lambda: ())
     """What a hostile agent says after each message."""
 
-    async def _converse(self, address: str) -> None:
+    async def _stream_to(self, address: str) -> None:
         end = await self.net.connect(self.process, self.process.name, address)
         self._begin()
         try:
@@ -97,9 +97,9 @@ class SimSession(Session):
                 group.create_task(self._speak(end))
                 while (message := await end.receive()) is not None:
                     if isinstance(message, Refusal):
-                        raise Ended(message.details)
-                    await self._take(message, None, group)  # type: ignore[arg-type]
-                raise Ended("the controller closed the session")
+                        raise SessionEnded(message.details)
+                    await self._receive(message, None, group)  # type: ignore[arg-type]
+                raise SessionEnded("the controller closed the session")
         finally:
             end.close()
 

@@ -97,7 +97,7 @@ def test_a_registry_that_hangs_holds_up_nobody_else_and_is_forgiven(
     with fleet.serving(sys.executable, "-c", HUNG, UNDERLAY, str(PORT)):
         fleet("service", "create", "-d", "--name", service, "--replicas", "18", *PATIENT, image)
         fleet.until(
-            lambda: any("asking the registry" in line for line in why(fleet, service)),
+            lambda: any("connecting to the registry" in line for line in why(fleet, service)),
             "it is said who is waited for",
         )
         # Its image is here: it starts although many tasks of each host wait for the registry.

@@ -11,7 +11,7 @@ import pytest
 from agent.assigned import Assigned
 from agent.outbox import Outbox
 from agent.session import conversation
-from agent.session.conversation import Ended, Greeting, Session, too_old
+from agent.session.conversation import Greeting, Session, SessionEnded, too_old
 from agent.session.identity import Identity
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.ids import TaskId
@@ -143,7 +143,7 @@ async def test_a_probe_that_the_leader_asks_for_is_made_and_its_outcome_told(
         )
         probe = dispatcher_pb2.Probe(node_id="other", addr="192.0.2.9", window=100)
         message = dispatcher_pb2.ControllerMessage(probe=probe)
-        await session._take(message, None, None)  # type: ignore[arg-type]
+        await session._receive(message, None, None)  # type: ignore[arg-type]
         assert asked == [("other", "192.0.2.9", 100)]
         said = session._outgoing(session._stream)
         await anext(said)
@@ -178,7 +178,7 @@ async def test_parts_of_an_assignment_are_acted_upon_at_once(tmp_path: Path) -> 
     async with _told(tmp_path) as (session, assigned):
         for number in range(3):
             assert assigned == []
-            await session._take_part(_part(number, more=number < 2))
+            await session._receive_part(_part(number, more=number < 2))
         (whole,) = assigned
         assert (whole.full, whole.revision) == (True, 5)
         assert [overlay.network_id for overlay in whole.overlays] == ["net0", "net1", "net2"]
@@ -186,9 +186,9 @@ async def test_parts_of_an_assignment_are_acted_upon_at_once(tmp_path: Path) -> 
 
 async def test_parts_of_another_stream_do_not_count(tmp_path: Path) -> None:
     async with _told(tmp_path) as (session, assigned):
-        await session._take_part(_part(0, more=True))
+        await session._receive_part(_part(0, more=True))
         session._begin()
-        await session._take_part(_part(1, more=False))
+        await session._receive_part(_part(1, more=False))
         (whole,) = assigned
         assert [overlay.network_id for overlay in whole.overlays] == ["net1"]
 
@@ -199,9 +199,9 @@ async def test_an_assignment_of_too_many_parts_ends_the_session(
     monkeypatch.setattr(conversation, "ASSIGNMENT_PARTS", 2)
     async with _told(tmp_path) as (session, assigned):
         for number in range(2):
-            await session._take_part(_part(number, more=True))
-        with pytest.raises(Ended, match="more than 2 parts"):
-            await session._take_part(_part(2, more=False))
+            await session._receive_part(_part(number, more=True))
+        with pytest.raises(SessionEnded, match="more than 2 parts"):
+            await session._receive_part(_part(2, more=False))
         assert assigned == []
 
 
@@ -232,7 +232,7 @@ async def test_an_agent_that_is_refused_dials_again_later(
             raise asyncio.CancelledError
 
     async with _told(tmp_path) as (session, _):
-        monkeypatch.setattr(session, "_converse", refuse)
+        monkeypatch.setattr(session, "_stream_to", refuse)
         with monkeypatch.context() as patched:
             patched.setattr("agent.session.conversation.asyncio.sleep", pause)
             with pytest.raises(asyncio.CancelledError):

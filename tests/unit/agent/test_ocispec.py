@@ -48,7 +48,7 @@ def test_command_replaces_entrypoint_and_args_replace_cmd(
 
 
 def test_image_without_command_needs_one() -> None:
-    with pytest.raises(InvalidArgument, match="web:1 names no command"):
+    with pytest.raises(InvalidArgument, match="web:1 has no command"):
         command_line(ImageConfig(), spec())
 
 
