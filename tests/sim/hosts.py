@@ -22,7 +22,7 @@ from agent.network.overlay.fake import Fabric
 from agent.outbox import Outbox
 from agent.overlays.overlays import Overlays
 from agent.overlays.plan import Plan
-from agent.preparation import Say
+from agent.preparation import ReportStatus
 from agent.runtime.base import ContainerConfig
 from agent.session.conversation import Greeting
 from agent.session.identity import Identity
@@ -123,12 +123,12 @@ class SimPreparation:
         self._overlays = overlays
         self._runtime = runtime
 
-    async def prepare(self, record: Record, say: Say) -> Prepared:
+    async def prepare(self, record: Record, report: ReportStatus) -> Prepared:
         """See `Preparation.prepare`."""
         image = record.spec.container_spec.image
         behaviour = behaviour_of(image)
         if image not in self._host.images:
-            say("pulling")
+            report("pulling")
             await asyncio.sleep(self._host.chance.duration(*behaviour.pull_ms) / SECOND)
             if behaviour.missing:
                 raise ImageNotFound(f"no such image: {image}")

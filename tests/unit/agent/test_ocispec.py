@@ -184,7 +184,7 @@ def test_a_task_in_the_hosts_network_has_no_network_namespace() -> None:
 
 
 def test_a_task_in_the_hosts_network_may_not_change_it() -> None:
-    with pytest.raises(InvalidArgument, match=r"net\.core\.somaxconn.*network `host`"):
+    with pytest.raises(InvalidArgument, match=r"net\.core\.somaxconn.*network host"):
         config(spec(sysctls={"net.core.somaxconn": "1"}), host_network=True)
     config(spec(sysctls={"kernel.msgmax": "1"}), host_network=True)
 
