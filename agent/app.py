@@ -12,7 +12,7 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from agent import preflight
-from agent.assigned import Assigned
+from agent.assignment import Assignment
 from agent.config import Config
 from agent.images.base import Images
 from agent.images.settings import ImageSettings
@@ -107,8 +107,8 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
 
         identity.learn(config.controllers)
 
-        async def assign(assigned: Assigned) -> None:
-            await _assign(assigned, identity, parts)
+        async def assign(assignment: Assignment) -> None:
+            await _assign(assignment, identity, parts)
 
         async def greeting() -> Greeting:
             # A missing kernel module may have been loaded since.
@@ -234,10 +234,10 @@ async def _exposed(
     return tuple(int(number) for number, _, named in ports if (named or "tcp") == protocol)
 
 
-async def _assign(assigned: Assigned, identity: Identity, parts: _Parts) -> None:
+async def _assign(assignment: Assignment, identity: Identity, parts: _Parts) -> None:
     """Apply networks first, then tasks, which attach to them."""
-    await parts.overlays.assign(assigned)
-    await parts.worker.assign(assigned, identity.node_id)
+    await parts.overlays.assign(assignment)
+    await parts.worker.assign(assignment, identity.node_id)
 
 
 def _known(config: Config) -> Identity | None:

@@ -10,7 +10,7 @@ import signal
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 
-from agent.assigned import Assigned
+from agent.assignment import Assignment
 from agent.fitness import Fitness, after_check, after_failure, after_start, is_host_error
 from agent.images.base import ImageError
 from agent.listening import POLL_FIRST_S, POLL_MAX_S
@@ -149,18 +149,18 @@ class Worker:
                 self._timers.run(lambda task_id: self.handle(task_id, machine.TimerFired()))
             )
 
-    async def assign(self, assigned: Assigned, node_id: NodeId) -> None:
+    async def assign(self, assignment: Assignment, node_id: NodeId) -> None:
         """Apply an assignment, in batches, so that heartbeats are sent in between."""
-        for number, task in enumerate(assigned.tasks, 1):
+        for number, task in enumerate(assignment.tasks, 1):
             if number % ASSIGNED_AT_ONCE == 0:
                 await asyncio.sleep(0)
             if task.task_id in self._records:
                 self.handle(task.task_id, machine.Desired(task.desired_state))
             else:
                 self._accept(task.record(node_id, self._clock.now()))
-        gone = list(assigned.removed)
-        if assigned.full:
-            named = {task.task_id for task in assigned.tasks}
+        gone = list(assignment.removed)
+        if assignment.full:
+            named = {task.task_id for task in assignment.tasks}
             gone = [task_id for task_id in self._records if task_id not in named]
         for number, task_id in enumerate(gone, 1):
             if number % ASSIGNED_AT_ONCE == 0:

@@ -37,28 +37,28 @@ class FakeRegistry:
 
     def push(self, reference: str, config: ImageConfig | None = None) -> Image:
         """Add an image under that name; its ids follow from its content. Returns it as pulled."""
-        wanted = parse_reference(reference)
+        ref = parse_reference(reference)
         config = config or ImageConfig()
-        content = msgspec.json.encode((wanted.repository, config), order="deterministic")
+        content = msgspec.json.encode((ref.repository, config), order="deterministic")
         identity = sha256(content).hexdigest()
         digest = f"sha256:{sha256(identity.encode()).hexdigest()}"
         image = Image(
             id=identity, digest=digest, names=(), layers=(f"/layers/{identity}",), config=config
         )
-        self._images[wanted.canonical] = self._images[f"{wanted.name}@{digest}"] = image
+        self._images[ref.canonical] = self._images[f"{ref.name}@{digest}"] = image
         return image
 
-    async def fetch(self, wanted: Reference, credentials: Credentials | None) -> Image:
+    async def fetch(self, ref: Reference, credentials: Credentials | None) -> Image:
         """Raises the ImageError that a real registry would cause."""
         await asyncio.sleep(0)
         if self.silent:
-            raise RegistryUnavailable(f"registry {wanted.registry} did not answer")
+            raise RegistryUnavailable(f"registry {ref.registry} did not answer")
         if self.login and credentials != self.login:
-            raise Unauthorized(f"not allowed to pull {wanted.familiar}")
+            raise Unauthorized(f"not allowed to pull {ref.familiar}")
         try:
-            return self._images[wanted.canonical]
+            return self._images[ref.canonical]
         except KeyError:
-            raise ImageNotFound(f"no such image: {wanted.familiar}") from None
+            raise ImageNotFound(f"no such image: {ref.familiar}") from None
 
 
 class FakeImages:
@@ -78,16 +78,16 @@ class FakeImages:
         policy: PullPolicy = PullPolicy.MISSING,
     ) -> Image:
         """See `Images.resolve`."""
-        wanted = parse_reference(reference)
-        here = self._find(wanted)
-        if here and (policy is PullPolicy.MISSING or wanted.digest):
+        ref = parse_reference(reference)
+        here = self._find(ref)
+        if here and (policy is PullPolicy.MISSING or ref.digest):
             return here
 
         async def work(report: ReportProgress) -> None:
-            await self._fetch(wanted, credentials, report)
+            await self._fetch(ref, credentials, report)
 
-        await self._shared.join(wanted.canonical, credentials, work, progress)
-        return self._local[wanted.canonical]
+        await self._shared.join(ref.canonical, credentials, work, progress)
+        return self._local[ref.canonical]
 
     async def pull(
         self,
@@ -108,34 +108,34 @@ class FakeImages:
 
     async def remove(self, reference: str, in_use: Collection[str] = ()) -> None:
         """See `Images.remove`."""
-        wanted = parse_reference(reference)
-        image = self._find(wanted)
+        ref = parse_reference(reference)
+        image = self._find(ref)
         if image is None:
-            raise ImageNotFound(f"no such image here: {wanted.familiar}")
-        left = set(image.names) - {wanted.canonical}
-        if not left or wanted.canonical not in image.names:
+            raise ImageNotFound(f"no such image here: {ref.familiar}")
+        left = set(image.names) - {ref.canonical}
+        if not left or ref.canonical not in image.names:
             if image.id in in_use:
-                raise ImageInUse(f"image {wanted.familiar} is used by a task on this host")
+                raise ImageInUse(f"image {ref.familiar} is used by a task on this host")
             left = set()
         self._store(image, left)
 
-    def _find(self, wanted: Reference) -> Image | None:
-        if image := self._local.get(wanted.canonical):
+    def _find(self, ref: Reference) -> Image | None:
+        if image := self._local.get(ref.canonical):
             return image
-        same = (image for image in self._local.values() if image.digest == wanted.digest)
-        return next(same, None) if wanted.digest else None
+        same = (image for image in self._local.values() if image.digest == ref.digest)
+        return next(same, None) if ref.digest else None
 
     async def _fetch(
-        self, wanted: Reference, credentials: Credentials | None, report: ReportProgress
+        self, ref: Reference, credentials: Credentials | None, report: ReportProgress
     ) -> None:
         self.pulls += 1
-        report(PullProgress(reference=wanted.familiar, phase=PullPhase.CONNECTING))
-        image = await self._registry.fetch(wanted, credentials)
-        report(PullProgress(reference=wanted.familiar, phase=PullPhase.STORING, blobs=1))
-        if (moved := self._local.get(wanted.canonical)) and moved.id != image.id:
-            self._store(moved, set(moved.names) - {wanted.canonical})
+        report(PullProgress(reference=ref.familiar, phase=PullPhase.CONNECTING))
+        image = await self._registry.fetch(ref, credentials)
+        report(PullProgress(reference=ref.familiar, phase=PullPhase.STORING, blobs=1))
+        if (moved := self._local.get(ref.canonical)) and moved.id != image.id:
+            self._store(moved, set(moved.names) - {ref.canonical})
         here = next((local for local in self._local.values() if local.id == image.id), image)
-        self._store(here, {*here.names, wanted.canonical})
+        self._store(here, {*here.names, ref.canonical})
 
     def _store(self, image: Image, names: set[str]) -> None:
         for name in image.names:

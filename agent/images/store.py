@@ -79,19 +79,19 @@ class StoredImages:
         policy: PullPolicy = PullPolicy.MISSING,
     ) -> Image:
         """See `Images.resolve`."""
-        wanted = parse_reference(reference)
-        use_local = policy is PullPolicy.MISSING or bool(wanted.digest)
-        if use_local and (image := self._storage.find(wanted)):
+        ref = parse_reference(reference)
+        use_local = policy is PullPolicy.MISSING or bool(ref.digest)
+        if use_local and (image := self._storage.find(ref)):
             return image
         await self._pulls.join(
-            wanted.canonical,
+            ref.canonical,
             credentials,
-            lambda report: self._fetch(wanted, credentials, report, policy),
+            lambda report: self._fetch(ref, credentials, report, policy),
             progress,
         )
-        if image := self._storage.find(wanted):
+        if image := self._storage.find(ref):
             return image
-        raise InvalidImage(f"broken image: {wanted.familiar} was pulled but cannot be read back")
+        raise InvalidImage(f"broken image: {ref.familiar} was pulled but cannot be read back")
 
     async def pull(
         self,
@@ -104,12 +104,12 @@ class StoredImages:
 
     async def resolve_digest(self, reference: str, credentials: Credentials | None = None) -> str:
         """See `Images.resolve_digest`."""
-        wanted = parse_reference(reference)
+        ref = parse_reference(reference)
         errors: list[ImageError] = []
-        places = self._endpoints(wanted)
+        places = self._endpoints(ref)
         for place in places:
             try:
-                return await self._skopeo.digest(place, wanted, credentials)
+                return await self._skopeo.digest(place, ref, credentials)
             except ImageError as error:
                 errors.append(error)
         raise combined(errors, [place.registry for place in places])
@@ -120,40 +120,40 @@ class StoredImages:
 
     async def remove(self, reference: str, in_use: Collection[str] = ()) -> None:
         """See `Images.remove`."""
-        wanted = parse_reference(reference)
-        image = self._storage.find(wanted)
+        ref = parse_reference(reference)
+        image = self._storage.find(ref)
         if image is None:
-            raise ImageNotFound(f"no such image here: {wanted.familiar}")
-        left = tuple(name for name in image.names if name != wanted.canonical)
-        if left and wanted.canonical in image.names:
+            raise ImageNotFound(f"no such image here: {ref.familiar}")
+        left = tuple(name for name in image.names if name != ref.canonical)
+        if left and ref.canonical in image.names:
             names = (argument for name in left for argument in ("--name", name))
             await self._change("set-names", *names, image.id)
         elif image.id in in_use:
-            raise ImageInUse(f"image {wanted.familiar} is used by a task on this host")
+            raise ImageInUse(f"image {ref.familiar} is used by a task on this host")
         else:
             await self._change("delete-image", image.id)
 
-    def _endpoints(self, wanted: Reference) -> tuple[Endpoint, ...]:
+    def _endpoints(self, ref: Reference) -> tuple[Endpoint, ...]:
         settings = self._settings
-        return endpoints(wanted, settings.mirrors, settings.insecure_registries)
+        return endpoints(ref, settings.mirrors, settings.insecure_registries)
 
     async def _fetch(
         self,
-        wanted: Reference,
+        ref: Reference,
         credentials: Credentials | None,
         report: ReportProgress,
         policy: PullPolicy,
     ) -> None:
         # A pull of another caller, with other credentials, may have just ended.
-        if policy is PullPolicy.MISSING and self._storage.find(wanted):
+        if policy is PullPolicy.MISSING and self._storage.find(ref):
             return
         errors: list[ImageError] = []
-        places = self._endpoints(wanted)
+        places = self._endpoints(ref)
         for place in places:
-            report(PullProgress(reference=wanted.familiar, phase=PullPhase.WAITING))
+            report(PullProgress(reference=ref.familiar, phase=PullPhase.WAITING))
             try:
                 async with self._registry_slots[place.registry], self._slots:
-                    await self._skopeo.copy(place, wanted, credentials, report)
+                    await self._skopeo.copy(place, ref, credentials, report)
                     return
             except DiskFull:
                 raise  # no other registry has a smaller image

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from agent.assigned import Assigned
+from agent.assignment import Assignment
 from agent.network.base import HOST_BRIDGE, Attachment, Fault, NetworkFailed, Resolvers
 from agent.network.dataplane import Dataplane
 from agent.observers import NetworkObserver
@@ -71,9 +71,9 @@ class Overlays:
         """Note the addresses and the host's ports that an adopted task has."""
         self._plan.adopt(task_id, addresses, ports)
 
-    async def assign(self, assigned: Assigned) -> None:
+    async def assign(self, assignment: Assignment) -> None:
         """Take what the controller says; see Plan."""
-        if self._plan.assign(assigned):
+        if self._plan.assign(assignment):
             await self._notify()
         if self._synced == self._plan.version:
             self._acknowledge(self._plan.revision, self._plan.digest)

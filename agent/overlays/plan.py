@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import msgspec
 
-from agent.assigned import Assigned
+from agent.assignment import Assignment
 from agent.network.base import (
     HOST_BRIDGE,
     HOST_NETWORK,
@@ -113,17 +113,19 @@ class Plan:
             self._assigned[overlay.network_id] = overlay
             self._addresses.grant(overlay.network_id, overlay.local_blocks)
 
-    def assign(self, assigned: Assigned) -> bool:
+    def assign(self, assignment: Assignment) -> bool:
         """Take what the controller says: some networks and endpoints changed, some are gone; a full
         assignment names them all. Whether a sync has to carry anything out.
         """
-        self.revision = assigned.revision
-        full = assigned.full
+        self.revision = assignment.revision
+        full = assignment.full
         self.faults.clear_invalid(
-            None if full else (*assigned.removed_overlays, *assigned.removed_endpoints)
+            None if full else (*assignment.removed_overlays, *assignment.removed_endpoints)
         )
-        named = {o.network_id: o for o in map(self._checked, assigned.overlays) if o is not None}
-        gone = [n for n in self._assigned if n not in named] if full else assigned.removed_overlays
+        named = {o.network_id: o for o in map(self._checked, assignment.overlays) if o is not None}
+        gone = (
+            [n for n in self._assigned if n not in named] if full else assignment.removed_overlays
+        )
         anew = False
         for network_id in gone:
             if overlay := self._assigned.pop(network_id, None):
@@ -134,7 +136,7 @@ class Plan:
             anew |= left is not None or self._assigned.get(network_id) != overlay
             self._assigned[network_id] = overlay
             self._addresses.grant(network_id, overlay.local_blocks)
-        changed = self._take_endpoints(assigned)
+        changed = self._take_endpoints(assignment)
         if anew or changed:
             self._drop_unused()
             self.change(anew=anew)
@@ -276,11 +278,11 @@ class Plan:
     def _meshed(self) -> Iterable[PortConfig]:
         return (port for endpoint in self._endpoints.values() for port in endpoint.ports)
 
-    def _take_endpoints(self, assigned: Assigned) -> bool:
+    def _take_endpoints(self, assignment: Assignment) -> bool:
         """Whether any has changed."""
-        told = {e.key: e for e in assigned.endpoints if self._is_valid(e)}
-        gone = list(assigned.removed_endpoints)
-        if assigned.full:
+        told = {e.key: e for e in assignment.endpoints if self._is_valid(e)}
+        gone = list(assignment.removed_endpoints)
+        if assignment.full:
             gone += (key for key in self._endpoints if key not in told)
         before = len(self._dirty), self.digest
         for key in gone:

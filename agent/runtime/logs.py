@@ -301,23 +301,23 @@ def _start(log: Path, tail: int) -> int | None:
             return os.dup(_seek_last(opened, tail))
 
 
-def _seek_last(opened: Sequence[int], wanted: int) -> int:
-    """The file, of these from the oldest to the newest, in which the last `wanted` lines begin;
+def _seek_last(opened: Sequence[int], tail: int) -> int:
+    """The file, of these from the oldest to the newest, in which the last `tail` lines begin;
     it is positioned there.
     """
     streams: set[bytes] = set()
     for descriptor in reversed(opened):
-        offset, counted = _offset_of_last(descriptor, wanted, streams)
+        offset, counted = _offset_of_last(descriptor, tail, streams)
         os.lseek(descriptor, offset, os.SEEK_SET)
-        if counted >= wanted:
+        if counted >= tail:
             return descriptor
-        wanted -= counted
+        tail -= counted
     os.lseek(opened[0], 0, os.SEEK_SET)
     return opened[0]
 
 
-def _offset_of_last(descriptor: int, wanted: int, streams: set[bytes]) -> tuple[int, int]:
-    """The offset of the last `wanted` lines of a file, and the number of lines found.
+def _offset_of_last(descriptor: int, tail: int, streams: set[bytes]) -> tuple[int, int]:
+    """The offset of the last `tail` lines of a file, and the number of lines found.
 
     `streams` are those seen in newer files; this file's are added. The newest record of each stream
     ends a line, or is a piece of an unfinished one.
@@ -325,7 +325,7 @@ def _offset_of_last(descriptor: int, wanted: int, streams: set[bytes]) -> tuple[
     counted = 0
     with os.fdopen(descriptor, "rb", closefd=False) as opened:
         position = end = opened.seek(0, os.SEEK_END)
-        if wanted == 0:
+        if tail == 0:
             return end, 0
         later = b""
         while position > 0:
@@ -340,7 +340,7 @@ def _offset_of_last(descriptor: int, wanted: int, streams: set[bytes]) -> tuple[
             for index in range(len(records) - 1, -1, -1):
                 _, stream, flag, *_ = (*records[index].split(b" ", 3), b"", b"", b"")
                 if flag == b"F" or (flag == b"P" and stream not in streams):
-                    if counted >= wanted:
+                    if counted >= tail:
                         skipped = sum(len(r) + 1 for r in records[: index + 1])
                         return begin + skipped, counted
                     counted += 1

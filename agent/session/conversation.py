@@ -13,7 +13,7 @@ import grpc
 import msgspec
 from google.protobuf.message import DecodeError
 
-from agent.assigned import Assigned, assigned_from, joined
+from agent.assignment import Assignment, join_parts, parse_assignment
 from agent.network.base import Fault
 from agent.outbox import Outbox
 from agent.session.identity import Identity
@@ -74,7 +74,7 @@ class Session:
         outbox: Outbox,
         worker: Worker,
         *,
-        assign: Callable[[Assigned], Awaitable[None]],
+        assign: Callable[[Assignment], Awaitable[None]],
         probe: Callable[[str, str, int], object],
         open_tunnel: OpenTunnel,
         worn_key: Callable[[], int] = lambda: 0,
@@ -92,7 +92,7 @@ class Session:
         self._heartbeat_s = 1.0
         self._leader = ""
         self._stream = 0
-        self._parts: list[Assigned] = []
+        self._parts: list[Assignment] = []
         """The received parts of an incomplete assignment."""
         self.connected = False
 
@@ -220,12 +220,12 @@ class Session:
         if len(self._parts) >= ASSIGNMENT_PARTS:
             raise SessionEnded(f"an assignment has more than {ASSIGNMENT_PARTS} parts")
         try:
-            self._parts.append(assigned_from(message))
+            self._parts.append(parse_assignment(message))
         except (ValueError, DecodeError) as error:
             raise SessionEnded(f"the controller sent a malformed assignment: {error}") from error
         if not message.more:
             parts, self._parts = self._parts, []
-            await self._assign(joined(parts))
+            await self._assign(join_parts(parts))
 
     def _apply_settings(self, settings: dispatcher_pb2.Settings) -> None:
         if problem := too_old(settings.protocol):

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from agent.assigned import Assigned
+from agent.assignment import Assignment
 from agent.images.base import ImageNotFound
 from agent.network.base import Underlay
 from agent.network.dns.fake import FakeResolvers
@@ -311,9 +311,9 @@ class Host:
             group.create_task(worker.run())
             identity = await self._identity(process)
 
-            async def assign(assigned: Assigned) -> None:
-                await overlays.assign(assigned)
-                await worker.assign(assigned, identity.node_id)
+            async def assign(assignment: Assignment) -> None:
+                await overlays.assign(assignment)
+                await worker.assign(assignment, identity.node_id)
 
             echoes = SimEchoes(self._world.net, process, outbox.probed)
             session = SimSession(

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from agent.assigned import Assigned
+from agent.assignment import Assignment
 from agent.outbox import Outbox
 from agent.session import conversation
 from agent.session.conversation import Greeting, Session, SessionEnded, too_old
@@ -247,14 +247,14 @@ def _part(number: int, *, more: bool) -> dispatcher_pb2.Assignments:
 
 
 @asynccontextmanager
-async def _told(tmp_path: Path) -> AsyncIterator[tuple[Session, list[Assigned]]]:
+async def _told(tmp_path: Path) -> AsyncIterator[tuple[Session, list[Assignment]]]:
     path = tmp_path / "identity.json"
     path.write_text('{"node_id":"n","cluster_id":"c","token":"t","controllers":["192.0.2.1:1"]}')
     identity = Identity.load(path)
     assert identity
-    assigned: list[Assigned] = []
+    assigned: list[Assignment] = []
 
-    async def assign(what: Assigned) -> None:
+    async def assign(what: Assignment) -> None:
         assigned.append(what)
 
     async with Host(tmp_path).worker() as worker:

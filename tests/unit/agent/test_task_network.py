@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from agent.assigned import Assigned, AssignedTask, Template
+from agent.assignment import AssignedTask, Assignment, Template
 from agent.network.base import DesiredEndpoint
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.objects import TaskStatus
@@ -27,7 +27,7 @@ async def run(host: Host, *networks: str, **fields: Any) -> TaskStatus:
     template = Template(ServiceId("s"), "web", 1, False, spec)
     task = AssignedTask(TASK, 1, TaskState.RUNNING, template)
     async with host.worker() as worker:
-        everything = Assigned(True, 1, (task,), (), (OVERLAY,), ())
+        everything = Assignment(True, 1, (task,), (), (OVERLAY,), ())
         await host.overlays.assign(everything)
         await worker.assign(everything, NODE)
         return await host.reaches(TASK, TaskState.RUNNING)
@@ -94,7 +94,7 @@ async def test_an_adopted_task_is_answered_again_from_what_is_on_disk(tmp_path: 
     endpoint = DesiredEndpoint(service_id=ServiceId("s"), service_name="web", network_id=NET)
     await run(host, NET, dns_config=DnsConfig(nameservers=("192.0.2.1",)))
     async with host.worker():
-        said = Assigned(True, 2, (), (), (OVERLAY,), (), endpoints=(endpoint,))
+        said = Assignment(True, 2, (), (), (OVERLAY,), (), endpoints=(endpoint,))
         await host.overlays.assign(said)
         await host.overlays.settled()
     host.resolvers.open_for.clear()
@@ -110,6 +110,6 @@ async def test_a_task_that_ended_is_answered_no_more(tmp_path: Path) -> None:
     host = Host(tmp_path)
     await run(host, NET)
     async with host.worker() as worker:
-        await worker.assign(Assigned(True, 2, (), (), (OVERLAY,), ()), NODE)
+        await worker.assign(Assignment(True, 2, (), (), (OVERLAY,), ()), NODE)
         await worker.ended(TASK).wait()
         assert host.resolvers.open_for == {}

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from agent import preparation
-from agent.assigned import Assigned, AssignedTask, Template
+from agent.assignment import AssignedTask, Assignment, Template
 from agent.images.base import Credentials, Image
 from agent.images.fake import FakeImages, FakeRegistry
 from agent.network.base import DesiredOverlay, Published, Underlay
@@ -145,8 +145,8 @@ class Host:
         return self.seen[task_id]
 
 
-def assigned(*tasks: AssignedTask, full: bool = True) -> Assigned:
-    return Assigned(full, 1, tasks, (), (OVERLAY,), ())
+def assigned(*tasks: AssignedTask, full: bool = True) -> Assignment:
+    return Assignment(full, 1, tasks, (), (OVERLAY,), ())
 
 
 def task(

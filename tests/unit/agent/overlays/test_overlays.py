@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent.assigned import Assigned
+from agent.assignment import Assignment
 from agent.network.base import (
     Backend,
     DesiredEndpoint,
@@ -97,8 +97,8 @@ def endpoint(vip: str) -> DesiredEndpoint:
     )
 
 
-def assigned(revision: int, *endpoints: DesiredEndpoint, full: bool = False) -> Assigned:
-    return Assigned(full, revision, (), (), (), (), endpoints)
+def assigned(revision: int, *endpoints: DesiredEndpoint, full: bool = False) -> Assignment:
+    return Assignment(full, revision, (), (), (), (), endpoints)
 
 
 @asynccontextmanager
@@ -209,7 +209,7 @@ async def test_addresses_from_before_a_power_loss_are_not_given_out_while_held(
     async with running(dataplane, Told(), tmp_path / "o") as overlays:
         held = TaskAddress(network_id=network, address="10.0.0.2")
         overlays.adopt(TaskId("old"), (held,))
-        await overlays.assign(Assigned(True, 1, (), (), (overlay,), (), ()))
+        await overlays.assign(Assignment(True, 1, (), (), (overlay,), (), ()))
         attached = await overlays.attach(TaskId("new"), [network])
         assert [a.address for a in attached.addresses] == ["10.0.0.3"]
         await overlays.detach(TaskId("old"))
@@ -232,8 +232,10 @@ def peer(address: str, number: int = 2) -> Peer:
     return Peer(node_number=number, address=address, blocks=(f"10.1.{number}.0/26",))
 
 
-def everything(*overlays: DesiredOverlay, endpoints: tuple[DesiredEndpoint, ...] = ()) -> Assigned:
-    return Assigned(True, 1, (), (), overlays, (), endpoints)
+def everything(
+    *overlays: DesiredOverlay, endpoints: tuple[DesiredEndpoint, ...] = ()
+) -> Assignment:
+    return Assignment(True, 1, (), (), overlays, (), endpoints)
 
 
 class Brittle(FakeDataplane):

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from agent.assigned import Assigned
+from agent.assignment import Assignment
 from agent.network.base import HOST_BRIDGE, DesiredEndpoint, DesiredOverlay, NetworkFailed
 from agent.overlays.plan import Plan, own_networks
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
@@ -29,12 +29,14 @@ def endpoint(vip: str, name: str = "web", digest: int = 1, port: int = 0) -> Des
     )  # fmt: skip
 
 
-def everything(*overlays: DesiredOverlay, endpoints: tuple[DesiredEndpoint, ...] = ()) -> Assigned:
-    return Assigned(True, 1, (), (), overlays, (), endpoints)
+def everything(
+    *overlays: DesiredOverlay, endpoints: tuple[DesiredEndpoint, ...] = ()
+) -> Assignment:
+    return Assignment(True, 1, (), (), overlays, (), endpoints)
 
 
-def endpoints(revision: int, *changed: DesiredEndpoint) -> Assigned:
-    return Assigned(False, revision, (), (), (), (), changed)
+def endpoints(revision: int, *changed: DesiredEndpoint) -> Assignment:
+    return Assignment(False, revision, (), (), (), (), changed)
 
 
 def planned(*overlays: DesiredOverlay) -> Plan:

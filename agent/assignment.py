@@ -56,7 +56,7 @@ class AssignedTask(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-class Assigned(msgspec.Struct, frozen=True):
+class Assignment(msgspec.Struct, frozen=True):
     """One assignment, or a part of it. `full`: anything not named in it is to be removed."""
 
     full: bool
@@ -69,7 +69,7 @@ class Assigned(msgspec.Struct, frozen=True):
     removed_endpoints: tuple[EndpointKey, ...] = ()
 
 
-def assigned_from(message: dispatcher_pb2.Assignments) -> Assigned:
+def parse_assignment(message: dispatcher_pb2.Assignments) -> Assignment:
     """Decode the message. Raises ValueError if its columns differ in length."""
     templates = [_template(data) for data in message.templates]
     columns = zip(
@@ -79,7 +79,7 @@ def assigned_from(message: dispatcher_pb2.Assignments) -> Assigned:
         message.template_index,
         strict=True,
     )
-    return Assigned(
+    return Assignment(
         full=message.full,
         revision=message.revision,
         tasks=tuple(
@@ -97,12 +97,12 @@ def assigned_from(message: dispatcher_pb2.Assignments) -> Assigned:
     )
 
 
-def joined(parts: Sequence[Assigned]) -> Assigned:
+def join_parts(parts: Sequence[Assignment]) -> Assignment:
     """Join the parts of one assignment, at least one."""
     last = parts[-1]
     if len(parts) == 1:
         return last
-    return Assigned(
+    return Assignment(
         full=last.full,
         revision=last.revision,
         tasks=tuple([task for part in parts for task in part.tasks]),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.assigned import assigned_from
+from agent.assignment import parse_assignment
 from pyswarm_core.api.v1 import dispatcher_pb2
 
 
@@ -11,5 +11,5 @@ def test_whether_a_network_is_encrypted_is_told_whatever_keys_there_are(encrypte
     message = dispatcher_pb2.Assignments()
     overlay = dispatcher_pb2.Overlay(network_id="net", encrypted=encrypted)
     message.overlays.append(overlay.SerializeToString())
-    (wanted,) = assigned_from(message).overlays
+    (wanted,) = parse_assignment(message).overlays
     assert (wanted.encrypted, wanted.encryption_keys) == (encrypted, ())
