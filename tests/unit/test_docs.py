@@ -131,6 +131,21 @@ def test_every_metric_and_log_event_that_a_document_names_exists(document: Path)
     assert unknown == []
 
 
+def test_the_document_for_operators_lists_every_metric() -> None:
+    text = (ROOT / "docs/operations.md").read_text()
+    _, controller, agent = re.split(r"^## Metrics of an? ", text, flags=re.MULTILINE)
+    listed = [set(re.findall(r"`(\w+)(?:\{[\w,]+\})?`", part)) for part in (controller, agent)]
+    for program, names_listed in zip(("controller", "agent"), listed, strict=True):
+        source = (ROOT / program / "metrics.py").read_text()
+        full = re.findall(rf'"pyswarm_{program}_(\w+)"', source)
+        short = re.findall(r'(?:_gauge|_counter|_histogram|_one|_by)\(\s*"(\w+)"', source)
+        known = {name.removesuffix("_total") for name in (*full, *short)}
+        missing = known - {name.removesuffix("_total") for name in names_listed}
+        assert missing == set()
+        unknown = {n.removesuffix("_total") for n in names_listed if n != f"pyswarm_{program}_"}
+        assert {n for n in unknown - known if not n.startswith("conntrack_")} == set()
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_target_of_make_that_a_document_names_exists(document: Path) -> None:
     targets = re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
