@@ -185,6 +185,14 @@ def test_every_command_that_a_document_shows_is_understood(
     assert wrong == []
 
 
+def test_the_index_lists_every_decision_with_its_title() -> None:
+    folder = ROOT / "docs/decisions"
+    index = (folder / "README.md").read_text()
+    for page in sorted(folder.glob("0*.md")):
+        number, title = page.read_text().splitlines()[0].removeprefix("# ").split(": ", 1)
+        assert f"| [{number}]({page.name}) | {title} |" in index
+
+
 def test_every_word_is_defined_once() -> None:
     words = re.findall(r"\*\*([^*]+)\*\*", (ROOT / "docs/nomenclature.md").read_text())
     assert sorted(words) == sorted(set(words))
