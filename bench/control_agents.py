@@ -27,7 +27,7 @@ from bench.control_rig import (
     open_store,
     resident_mib,
     scrape,
-    wish,
+    service_spec,
 )
 from bench.report import Figure
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS
@@ -168,7 +168,7 @@ async def _create(plane: Plane, services: int, replicas: int) -> None:
         for first in range(0, services, SERVICES_AT_ONCE):
             async with asyncio.TaskGroup() as group:
                 for index in range(first, min(first + SERVICES_AT_ONCE, services)):
-                    spec = to_proto(wish(index, replicas), specs_pb2.ServiceSpec())
+                    spec = to_proto(service_spec(index, replicas), specs_pb2.ServiceSpec())
                     group.create_task(_ask(stub, control_pb2.CreateServiceRequest(spec=spec)))
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 
-from bench.control_rig import fleet, wish
+from bench.control_rig import fleet, service_spec
 from bench.report import Figure
 from controller.api.changes.services import create_service
 from controller.brain.decide import decide
@@ -82,7 +82,7 @@ class _Brain:
         """Have that many, all of them placed."""
         state, agenda, now = self._state, Agenda(), SystemClock().now()
         for index in range(len(state.services), tasks // REPLICAS):
-            writes, _ = create_service(state, wish(index, REPLICAS), (), now, self._ids)
+            writes, _ = create_service(state, service_spec(index, REPLICAS), (), now, self._ids)
             agenda.add_writes(writes, state)
             state.apply(writes)
         while agenda:

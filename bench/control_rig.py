@@ -100,7 +100,7 @@ def address(number: int) -> str:
     return f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
 
 
-def wish(index: int, replicas: int) -> ServiceSpec:
+def service_spec(index: int, replicas: int) -> ServiceSpec:
     """One of many services: a third wants a disk, a fifth no more than two replicas on a node."""
     return ServiceSpec(
         name=f"service{index}",

@@ -18,7 +18,7 @@ from pathlib import Path
 import grpc
 from msgspec.structs import replace
 
-from bench.control_rig import embedded_etcd, fill, fleet, leader, open_store, wish
+from bench.control_rig import embedded_etcd, fill, fleet, leader, open_store, service_spec
 from bench.report import Figure
 from bench.slices import Longest, measured
 from controller.api.changes.nodes import update_node
@@ -97,10 +97,10 @@ def _figure(phase: str, longest: Longest, tasks: int) -> Figure:
 
 
 async def _fill_up(loop: Loop, services: int, replicas: int) -> None:
-    wishes = [wish(index, replicas) for index in range(services)]
+    specs = [service_spec(index, replicas) for index in range(services)]
     for first in range(0, services, REQUESTS_AT_ONCE):
         async with asyncio.TaskGroup() as group:
-            for spec in wishes[first : first + REQUESTS_AT_ONCE]:
+            for spec in specs[first : first + REQUESTS_AT_ONCE]:
                 group.create_task(loop.submit(partial(_creation, spec), ANONYMOUS))
     while loop.state.tasks_in_state[TaskState.ASSIGNED] < services * replicas:
         await _pause(loop)
@@ -128,7 +128,7 @@ async def _report(loop: Loop) -> None:
 
 
 async def _ask(loop: Loop, folder: Path) -> None:
-    heavy = wish(999_999, WAITING)
+    heavy = service_spec(999_999, WAITING)
     template = heavy.task_template
     reservations = template.resources.reservations
     huge = replace(reservations, memory_bytes=1 << 50)

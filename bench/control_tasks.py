@@ -23,7 +23,7 @@ from bench.control_rig import (
     leader,
     open_store,
     resident_mib,
-    wish,
+    service_spec,
 )
 from bench.report import Figure
 from controller.api.changes.services import create_service
@@ -67,11 +67,11 @@ async def _measure(folder: Path, nodes: int, services: int, replicas: int) -> li
 
 async def _fill_up(loop: Loop, etcd: EmbeddedEtcd, services: int, replicas: int) -> Figure:
     pid = etcd.pid or 0
-    wishes = [wish(index, replicas) for index in range(services)]
+    specs = [service_spec(index, replicas) for index in range(services)]
     used_s, etcd_s, began = time.process_time(), cpu_s(pid), time.monotonic()
     for first in range(0, services, REQUESTS_AT_ONCE):
         async with asyncio.TaskGroup() as group:
-            for spec in wishes[first : first + REQUESTS_AT_ONCE]:
+            for spec in specs[first : first + REQUESTS_AT_ONCE]:
                 group.create_task(loop.submit(partial(_creation, spec), ANONYMOUS))
     while loop.state.tasks_in_state[TaskState.ASSIGNED] < services * replicas:
         await asyncio.sleep(0.02)
@@ -98,7 +98,7 @@ def _decided(state: State) -> Figure:
     took_ms = []
     for index in range(ADDED):
         now, ids, dirty = SystemClock().now(), RandomIds(), Dirty()
-        writes, service = create_service(state, wish(1_000_000 + index, 10), (), now, ids)
+        writes, service = create_service(state, service_spec(1_000_000 + index, 10), (), now, ids)
         state.apply(writes)
         dirty.services.add(service.id)
         began = time.perf_counter()
@@ -120,7 +120,9 @@ async def _persisted(loop: Loop) -> Figure:
     took_ms = []
     for index in range(ADDED):
         began = time.perf_counter()
-        service = await loop.submit(partial(_creation, wish(1_000_000 + index, 10)), ANONYMOUS)
+        service = await loop.submit(
+            partial(_creation, service_spec(1_000_000 + index, 10)), ANONYMOUS
+        )
         await loop.wait_saved()
         assert len(loop.state.tasks_of_service(service.id).slots) == 10
         took_ms.append(1000 * (time.perf_counter() - began))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
-from bench.control_rig import fleet, wish
+from bench.control_rig import fleet, service_spec
 from bench.report import Figure
 from controller.brain.decide import decide
 from controller.leader.agenda import Agenda
@@ -42,7 +42,7 @@ def measure(quick: bool) -> Iterator[Figure]:
 def _one_change(nodes: int) -> Iterator[Figure]:
     """A task of another service fails beside services that no node can take."""
     brain = _Brain(nodes)
-    brain.create(wish(0, 1_000))
+    brain.create(service_spec(0, 1_000))
     for index in range(1, SERVICES + 1):
         brain.create(_constrained(index) if index % 2 else _huge(index))
     brain.settle()
@@ -76,7 +76,7 @@ def _idle(nodes: int) -> Iterator[Figure]:
 
 def _huge(index: int, replicas: int = 1) -> ServiceSpec:
     """Reserves more memory than any node has."""
-    spec = wish(index, replicas)
+    spec = service_spec(index, replicas)
     template = spec.task_template
     reservations = replace(template.resources.reservations, memory_bytes=1 << 50)
     resources = replace(template.resources, reservations=reservations)
@@ -86,7 +86,7 @@ def _huge(index: int, replicas: int = 1) -> ServiceSpec:
 
 def _constrained(index: int) -> ServiceSpec:
     """Wants a node that does not exist."""
-    spec = wish(index, 1)
+    spec = service_spec(index, 1)
     placement = Placement(constraints=(f"node.labels.rack=={index}",))
     return replace(spec, task_template=replace(spec.task_template, placement=placement))
 

@@ -84,9 +84,9 @@ async def _changed(plane: KernelDataplane, moved: int, rounds: int) -> float:
     await plane.sync([_OVERLAY], [_service(0, 0, _BACKENDS)])
     spans = []
     for turn in range(1, rounds + 1):
-        wanted = [_service(0, turn % 2 * moved, _BACKENDS)]
+        endpoints = [_service(0, turn % 2 * moved, _BACKENDS)]
         start = time.perf_counter()
-        await plane.sync([_OVERLAY], wanted)
+        await plane.sync([_OVERLAY], endpoints)
         spans.append((time.perf_counter() - start) * 1e3)
     return median(spans)
 

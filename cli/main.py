@@ -44,8 +44,8 @@ COMMANDS = {
 }
 
 
-def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
+def _print_version(ctx: click.Context, _: click.Parameter, is_given: bool) -> None:
+    if is_given and not ctx.resilient_parsing:
         from pyswarm_core.version import version
 
         click.echo(f"pyswarm version {version()}")

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 import pyswarm_core
-from controller.config import ClusterWishes, Config, EtcdConfig, config_problems
+from controller.config import ClusterOptions, Config, EtcdConfig, config_problems
 from pyswarm_core.aio import logs
 from pyswarm_core.aio.daemon import run_daemon
 from pyswarm_core.aio.held import TimedSelector, run_measured
@@ -106,7 +106,7 @@ def make_config(flags: dict[str, Any]) -> Config:
             password=password,
             prefix=flags["etcd_prefix"],
         ),
-        cluster=ClusterWishes(
+        cluster=ClusterOptions(
             heartbeat_period=parse_duration(period) if period else None,
             agent_grace=parse_duration(grace) if grace else None,
             task_history_limit=flags["task_history_limit"],
@@ -121,12 +121,14 @@ def make_config(flags: dict[str, Any]) -> Config:
     return config
 
 
-def _advertised(wanted: str, listen: tuple[str, ...]) -> str:
-    """`wanted`, completed by the port we listen on and this host's address."""
+def _advertised(address: str, listen: tuple[str, ...]) -> str:
+    """`address`, completed by the port we listen on and this host's address."""
     first = next((address for address in listen if not address.startswith("unix:")), "")
     own_host, _, port = first.rpartition(":")
-    if wanted:
-        return wanted if wanted.rpartition(":")[2].isdecimal() else f"{wanted}:{port or API_PORT}"
+    if address:
+        return (
+            address if address.rpartition(":")[2].isdecimal() else f"{address}:{port or API_PORT}"
+        )
     if own_host in ("", "0.0.0.0", "[::]"):
         own_host = _host_address()
     return f"{own_host}:{port or API_PORT}"

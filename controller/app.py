@@ -201,7 +201,7 @@ class Controller:
         with self._metrics.load_seconds.time(), unseen(self._freeze):
             now = self._clock.now()
             found = await load(self._store, self._keys, self._first_cluster, now, saver.breathe)
-            loaded = self._with_wishes(found)
+            loaded = self._with_options(found)
         state = loaded.state
         _log.info(
             "state.loaded",
@@ -290,7 +290,7 @@ class Controller:
             manager_token=f"PYSWM-1-{cluster_id}-{manager}",
         )
 
-    def _with_wishes(self, loaded: Loaded) -> Loaded:
+    def _with_options(self, loaded: Loaded) -> Loaded:
         """What this start's flags say of the fleet goes into the cluster's spec."""
         old = loaded.state.cluster
         try:

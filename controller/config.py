@@ -26,7 +26,7 @@ class EtcdConfig(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str = "/pyswarm"
 
 
-class ClusterWishes(msgspec.Struct, frozen=True, kw_only=True):
+class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of the fleet named on this start; None leaves what is stored."""
 
     heartbeat_period: int | None = None
@@ -37,12 +37,12 @@ class ClusterWishes(msgspec.Struct, frozen=True, kw_only=True):
     data_path_port: int | None = None
 
     def applied_to(self, spec: ClusterSpec) -> ClusterSpec:
-        """The spec with these wishes. Raises InvalidArgument if that is not allowed."""
+        """The spec with these options. Raises InvalidArgument if that is not allowed."""
         given = msgspec.structs.asdict(self).items()
         named = {name: value for name, value in given if value is not None}
-        wanted = msgspec.structs.replace(spec, **named)
-        require(cluster_problems(wanted))
-        return wanted
+        changed = msgspec.structs.replace(spec, **named)
+        require(cluster_problems(changed))
+        return changed
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +55,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """host:port where agents, users and other controllers reach this one."""
     etcd: EtcdConfig = EtcdConfig()
     metrics_addr: str = f"127.0.0.1:{CONTROLLER_METRICS_PORT}"
-    cluster: ClusterWishes = ClusterWishes()
+    cluster: ClusterOptions = ClusterOptions()
 
 
 def config_problems(config: Config) -> list[Problem]:

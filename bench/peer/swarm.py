@@ -81,7 +81,7 @@ class Swarm:
     def create(self, spec: ServiceSpec) -> str:
         """Create a service and return its id once all of it runs."""
         created: str = self.manager.post("/services/create", self._worded(spec))["ID"]
-        self._until(lambda: self._status(created)["RunningTasks"] == self._wanted(created))
+        self._until(lambda: self._status(created)["RunningTasks"] == self._desired(created))
         return created
 
     def update(self, service_id: str, spec: ServiceSpec) -> None:
@@ -93,17 +93,17 @@ class Swarm:
 
         def replaced() -> bool:
             now = {replica.task for replica in self.replicas(service_id)}
-            return len(now) == self._wanted(service_id) and not now & before
+            return len(now) == self._desired(service_id) and not now & before
 
         self._until(replaced)
 
     def remove(self, service_id: str) -> None:
         """Remove it and return once nothing of its containers is left on any host."""
         self.manager.delete(f"/services/{service_id}")
-        wanted = {"label": [f"com.docker.swarm.service.id={service_id}"]}
+        filters = {"label": [f"com.docker.swarm.service.id={service_id}"]}
 
         def gone(engine: Engine) -> bool:
-            return not engine.get("/containers/json", all="1", filters=wanted)
+            return not engine.get("/containers/json", all="1", filters=filters)
 
         self._until(lambda: all(map(gone, self.engines.values())))
 
@@ -136,11 +136,11 @@ class Swarm:
         return wording.service(spec, self._images, self._networks, mode)
 
     def _status(self, service_id: str) -> dict[str, int]:
-        wanted = {"id": [service_id]}
-        (found,) = self.manager.get("/services", status="true", filters=wanted)
+        filters = {"id": [service_id]}
+        (found,) = self.manager.get("/services", status="true", filters=filters)
         return dict(found["ServiceStatus"])
 
-    def _wanted(self, service_id: str) -> int:
+    def _desired(self, service_id: str) -> int:
         return self._status(service_id)["DesiredTasks"]
 
     def _all_ready(self) -> bool:

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 @flags.quiet_progress
 @click.argument("targets", nargs=-1, required=True, metavar="SERVICE=REPLICAS...")
 def scale(*, detach: bool, quiet: bool, targets: tuple[str, ...]) -> None:
-    wanted = dict(map(parse, targets))
+    replicas_of = dict(map(parse, targets))
     client = session.connect()
     scaled = []
     with Failures() as failures:
-        for ref, replicas in wanted.items():
+        for ref, replicas in replicas_of.items():
             with failures.collected():
                 scaled.append(_scale(client, ref, replicas))
         if scaled and not detach:

@@ -73,7 +73,7 @@ def _certain(seen: Seen[ServiceProgress]) -> ServiceProgress:
 
 
 async def follow_events(
-    leadership: Leadership, wanted: EventQuery, clock: Clock, send: Send[Sequence[Event]]
+    leadership: Leadership, query: EventQuery, clock: Clock, send: Send[Sequence[Event]]
 ) -> None:
     """Send the events from `since` to `until`. To follow until an instant that is past is not to
     follow.
@@ -81,12 +81,12 @@ async def follow_events(
     Raises InvalidArgument for an unknown filter, Unavailable when leadership is lost.
     """
     keys = event_keys()
-    filters = parse(wanted.filters, keys, "event")
+    filters = parse(query.filters, keys, "event")
     step = max(1, EVENTS_TOLD // max(1, sum(map(len, filters.values()))))
     leader = leadership.current()
 
     def passes(event: Event) -> bool:
-        in_time = event.at >= wanted.since and (not wanted.until or event.at <= wanted.until)
+        in_time = event.at >= query.since and (not query.until or event.at <= query.until)
         return event.type == MISSED or (in_time and event_passes(event, filters, keys))
 
     async def tell(events: Sequence[Event]) -> None:
@@ -97,8 +97,8 @@ async def follow_events(
         if told:
             await send(told)
 
-    left_s = seconds(wanted.until - clock.now()) if wanted.until else None
-    if not wanted.follow or (left_s is not None and left_s <= 0):
+    left_s = seconds(query.until - clock.now()) if query.until else None
+    if not query.follow or (left_s is not None and left_s <= 0):
         kept = leader.events.kept()
         for first in range(0, len(kept), EVENTS_TOLD):
             await tell(kept[first : first + EVENTS_TOLD])
@@ -106,7 +106,7 @@ async def follow_events(
     try:
         async with asyncio.timeout(left_s), asyncio.TaskGroup() as group:
             group.create_task(while_leading(leadership, leader))
-            async for events in leader.events.follow(from_start=bool(wanted.since)):
+            async for events in leader.events.follow(from_start=bool(query.since)):
                 await tell(events)
     except TimeoutError:
         return

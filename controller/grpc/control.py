@@ -225,8 +225,8 @@ class Control(control_pb2_grpc.ControlServicer):
         async def send(told: Sequence[Event]) -> None:
             await context.write(pb.EventsReply(events=map(_event, told)))
 
-        wanted = read(streams.EventQuery, request)
-        await streams.follow_events(self._leadership, wanted, self._clock, send)
+        query = read(streams.EventQuery, request)
+        await streams.follow_events(self._leadership, query, self._clock, send)
 
     async def Logs(self, request: pb.LogsRequest, context: Context) -> None:  # type: ignore[override]
         write = in_turn(context.write)

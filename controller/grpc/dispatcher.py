@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
-from controller.api.changes.joining import JoinWish, bounded, greet, join, member, role_of
+from controller.api.changes.joining import JoinRequest, bounded, greet, join, member, role_of
 from controller.brain.allocator.encryption import renewal
 from controller.grpc.admission import JOINS, STRANGERS, Gate, caller_of
 from controller.grpc.calls import Context, read, received
@@ -91,7 +91,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     ) -> dispatcher_pb2.JoinReply:
         role_of(self._leading.current().state.cluster, request.token)  # others wait in no line
         async with self._joining(context):
-            wish = JoinWish(
+            joining = JoinRequest(
                 request.token,
                 read(NodeDescription, request.description),
                 request.addr,
@@ -99,9 +99,9 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             )
             loop = self._leading.current()
             node = await loop.submit(
-                lambda state, now, ids: join(state, wish, now, ids, loop.controllers), ANONYMOUS
+                lambda state, now, ids: join(state, joining, now, ids, loop.controllers), ANONYMOUS
             )
-        _log.info("node.joined", node=node.id, hostname=wish.description.hostname)
+        _log.info("node.joined", node=node.id, hostname=joining.description.hostname)
         return dispatcher_pb2.JoinReply(
             node_id=node.id,
             cluster_id=loop.state.cluster.id,

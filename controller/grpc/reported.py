@@ -106,11 +106,11 @@ class Reports:
         left = [port for port in spec.endpoint_spec.ports if _of_host(port)] if spec else []
         kept = []
         for port in told:
-            wish = next((one for one in left if _fulfils(port, one)), None)
-            if wish is None:
+            requested = next((one for one in left if _fulfils(port, one)), None)
+            if requested is None:
                 self._refuse(task, f"port {port.published_port}")
             else:
-                left.remove(wish)
+                left.remove(requested)
                 kept.append(port)
         return tuple(kept)
 
@@ -161,9 +161,9 @@ def _of_host(port: PortConfig) -> bool:
     return port.publish_mode is PublishMode.HOST
 
 
-def _fulfils(told: PortConfig, wish: PortConfig) -> bool:
-    """Whether an agent may report this of a port that the spec wishes for."""
-    if wish.published_port:
-        return told == wish
+def _fulfils(told: PortConfig, requested: PortConfig) -> bool:
+    """Whether an agent may report this of a port that the spec requests."""
+    if requested.published_port:
+        return told == requested
     chosen = told.published_port in CHOSEN_BY_AGENTS
-    return chosen and replace(told, published_port=0) == wish
+    return chosen and replace(told, published_port=0) == requested

@@ -275,7 +275,7 @@ async def _ended(process: int, timeout_s: float | None) -> None:
 
 def _find(data: Path) -> int | None:
     """The process whose command line says that it keeps its data there."""
-    wanted = b"--data-dir=" + os.fsencode(data)
+    argument = b"--data-dir=" + os.fsencode(data)
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal():
             continue
@@ -284,6 +284,6 @@ def _find(data: Path) -> int | None:
             words = (entry / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if wanted in words:
+        if argument in words:
             return int(entry.name)
     return None

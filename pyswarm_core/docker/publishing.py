@@ -32,8 +32,8 @@ def published(
     there. Raises InvalidArgument for a removal that means none of them: one that names the
     published port, say.
     """
-    gone = [wish for text in removed for wish in _removals(text, old)]
-    kept = [port for port in old if not any(_is(port, wish) for wish in gone)]
+    gone = [removal for text in removed for removal in _removals(text, old)]
+    kept = [port for port in old if not any(_is(port, removal) for removal in gone)]
     found = {_place(port): port for port in kept}
     found.update((_place(port), port) for port in ports(added, "--publish-add"))
     return tuple(found.values())
@@ -48,15 +48,15 @@ def _place(port: PortConfig) -> tuple[object, ...]:
 def _removals(text: str, old: Sequence[PortConfig]) -> list[tuple[PortConfig, bool]]:
     """The ports meant, and whether a mode was said: without one either is."""
     with_mode = "=" in text and "mode=" in text
-    wishes = [(port, with_mode) for port in _ports("--publish-rm", text)]
-    if not any(_is(port, wish) for port in old for wish in wishes):
+    removals = [(port, with_mode) for port in _ports("--publish-rm", text)]
+    if not any(_is(port, removal) for port in old for removal in removals):
         there = f"want a target port of {shown(old)}" if old else "the service publishes nothing"
         raise InvalidArgument(f"--publish-rm {text[:80]!r} is not published: {there}")
-    return wishes
+    return removals
 
 
-def _is(port: PortConfig, wish: tuple[PortConfig, bool]) -> bool:
-    meant, with_mode = wish
+def _is(port: PortConfig, removal: tuple[PortConfig, bool]) -> bool:
+    meant, with_mode = removal
     return (
         (port.target_port, port.protocol) == (meant.target_port, meant.protocol)
         and meant.published_port in (0, port.published_port)
@@ -74,12 +74,12 @@ def _ports(flag: str, text: str) -> Iterator[PortConfig]:
         raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: {_WANT}")
     protocol = _word(flag, text, Protocol, (match["protocol"] or "tcp").lower())
     targets = _numbers(flag, text, match["target"])
-    wanted = _numbers(flag, text, match["published"]) if match["published"] else [0] * len(targets)
+    numbers = _numbers(flag, text, match["published"]) if match["published"] else [0] * len(targets)
     if len(targets) == 1:
-        targets *= len(wanted)
-    if len(targets) != len(wanted):
+        targets *= len(numbers)
+    if len(targets) != len(numbers):
         raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: want ranges of the same length")
-    for number, target in zip(wanted, targets, strict=True):
+    for number, target in zip(numbers, targets, strict=True):
         yield PortConfig(
             target_port=target,
             protocol=protocol,

@@ -264,19 +264,19 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=180.0, help="how long [180]")
     parser.add_argument("--seed", type=int, default=1, help="what is drawn [1]")
     parser.add_argument("--settle", type=float, default=60.0, help="seconds before memory is read")
-    wanted = parser.parse_args()
+    arguments = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="pyswarm-attack-") as home,
         commands.ready(),
         playground(Path(home)) as fleet,
     ):
         fleet("network", "create", "-d", "overlay", "app")
-        outcome = attack(fleet, wanted.seconds, wanted.seed, wanted.settle)
+        outcome = attack(fleet, arguments.seconds, arguments.seed, arguments.settle)
         report(outcome)
         found = broken(outcome) + slow(outcome)
     for line in found:
         print(f"BROKEN: {line}")
-    print("ok" if not found else f"again: python -m tests.attack --seed {wanted.seed}")
+    print("ok" if not found else f"again: python -m tests.attack --seed {arguments.seed}")
     return bool(found)
 
 

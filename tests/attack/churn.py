@@ -83,9 +83,9 @@ class Churn:
             for number in mine:
                 if self._over():
                     break
-                wanted = pb.CreateNetworkRequest()
-                to_proto(_network(number), wanted.spec)
-                await self._call("network", self._users.CreateNetwork, wanted)
+                creation = pb.CreateNetworkRequest()
+                to_proto(_network(number), creation.spec)
+                await self._call("network", self._users.CreateNetwork, creation)
                 made.append(number)
                 await asyncio.sleep(PAUSE_S)
             for number in made:

@@ -76,7 +76,7 @@ def break_it(fleet: Fleet, seconds: float, seed: int) -> Outcome:
             breakages.append(Breakage(fault, host, began, time.monotonic()))
             time.sleep(chance.uniform(*PAUSE_S))
         user.stop()
-        left = list(_settled(fleet, user.wanted))
+        left = list(_settled(fleet, user.desired))
     fleet("service", "rm", SERVICE)
     fleet.until(lambda: not fleet.containers(), "no container is left of a removed service")
     return Outcome(breakages, watch, [*left, *_remains(fleet)])
@@ -86,7 +86,7 @@ class User:
     """Scales and updates all the time, from a thread of its own."""
 
     def __init__(self, fleet: Fleet, chance: random.Random) -> None:
-        self.wanted = 6
+        self.desired = 6
         self._fleet = fleet
         self._chance = chance
         self._ended = threading.Event()
@@ -111,9 +111,9 @@ class User:
         while not self._ended.wait(self._chance.uniform(1.0, 6.0)):
             number += 1
             if number % 3:
-                wanted = self._chance.randint(*REPLICAS)
-                done = self._fleet.run("service", "scale", "-d", f"{SERVICE}={wanted}")
-                self.wanted = wanted if done.code == 0 else self._asked()
+                desired = self._chance.randint(*REPLICAS)
+                done = self._fleet.run("service", "scale", "-d", f"{SERVICE}={desired}")
+                self.desired = desired if done.code == 0 else self._asked()
             else:
                 words = ("service", "update", "-d", "--env-add", f"TURN={number}", SERVICE)
                 self._fleet.run(*words)
@@ -125,15 +125,15 @@ class User:
         return int(row["Replicas"].partition("/")[2])
 
 
-def _settled(fleet: Fleet, wanted: int) -> Iterator[str]:
+def _settled(fleet: Fleet, desired: int) -> Iterator[str]:
     def matches() -> bool:
         if fleet.run("service", "ls").code:
             return False
         running = {task["ID"] for task in fleet.running(SERVICE)}
-        return len(running) == wanted and fleet.containers() == running
+        return len(running) == desired and fleet.containers() == running
 
     try:
-        fleet.until(matches, f"{wanted} replicas run, and nothing else")
+        fleet.until(matches, f"{desired} replicas run, and nothing else")
         for number in range(len(HOSTS)):
             reached(fleet, "lan", f"10.99.0.{number + 1}", PORT)
     except AssertionError as error:
@@ -267,19 +267,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0, help="how long [600]")
     parser.add_argument("--seed", type=int, default=1, help="what is drawn [1]")
-    wanted = parser.parse_args()
+    arguments = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="pyswarm-chaos-") as home,
         commands.ready(),
         playground(Path(home)) as fleet,
     ):
         fleet("network", "create", "-d", "overlay", "app")
-        outcome = break_it(fleet, wanted.seconds, wanted.seed)
+        outcome = break_it(fleet, arguments.seconds, arguments.seed)
     report(outcome)
     found = broken(outcome)
     for line in found:
         print(f"BROKEN: {line}")
-    print("ok" if not found else f"again: python -m tests.chaos --seed {wanted.seed}")
+    print("ok" if not found else f"again: python -m tests.chaos --seed {arguments.seed}")
     return bool(found)
 
 

@@ -39,12 +39,12 @@ class Sight(NamedTuple):
     states: dict[str, str]
     running_on: tuple[str, ...]
     """The host of each running task of the service that should run."""
-    wanted: int
+    desired: int
     """Replicas that users asked for."""
 
     def recovered_without(self, host: str) -> bool:
         """Whether as many replicas as wanted run elsewhere."""
-        return sum(where != host for where in self.running_on) >= self.wanted
+        return sum(where != host for where in self.running_on) >= self.desired
 
 
 Condition = Callable[[Sight], bool]

@@ -125,11 +125,11 @@ def test_only_the_agent_has_power_over_its_node() -> None:
 def test_a_monitor_finds_the_metrics_of_controller_and_agents_only() -> None:
     found = rendered("everything")
     (monitor,) = found.of_kind("ServiceMonitor").values()
-    wanted = monitor["spec"]["selector"]["matchLabels"]
+    expected = monitor["spec"]["selector"]["matchLabels"]
     services = [
         (name.removeprefix("demo-pyswarm-"), each["spec"]["ports"])
         for name, each in found.of_kind("Service").items()
-        if wanted.items() <= each["metadata"]["labels"].items()
+        if expected.items() <= each["metadata"]["labels"].items()
     ]
     assert [name for name, _ in services] == ["agent-metrics", "controller-metrics"]
     (endpoint,) = monitor["spec"]["endpoints"]

@@ -73,10 +73,10 @@ def test_the_agent_understands_its_arguments(name: str, tmp_path: Path) -> None:
 
 def test_fleet_and_network_settings_reach_the_controller(tmp_path: Path) -> None:
     flags = parsed("controller", rendered("everything").arguments("controller"), tmp_path)
-    wishes = controller.__main__.make_config(flags).cluster
-    assert wishes.default_address_pool == ("10.160.0.0/12", "10.176.0.0/12")
-    assert (wishes.subnet_size, wishes.data_path_port) == (20, 14789)
-    assert wishes.task_history_limit == 0
+    options = controller.__main__.make_config(flags).cluster
+    assert options.default_address_pool == ("10.160.0.0/12", "10.176.0.0/12")
+    assert (options.subnet_size, options.data_path_port) == (20, 14789)
+    assert options.task_history_limit == 0
 
 
 def test_labels_with_spaces_reach_the_agent_whole(tmp_path: Path) -> None:

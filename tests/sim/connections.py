@@ -122,11 +122,11 @@ def stale(hosts: list[Host]) -> set[Stale]:
 def wrong_endpoints(view: View, host: Host, ignored: set[ServiceId]) -> Iterator[str]:
     """Where what the host sends to differs from what is stored."""
     assert host.node_id is not None
-    want = _desired(view, host.node_id)
+    expected = _desired(view, host.node_id)
     have = {key: replace(e, digest=0) for key, e in host.dataplane.endpoints.items()}
-    for key in sorted({*want, *have}):
-        if key[0] not in ignored and want.get(key) != have.get(key):
-            yield f"{host.name} reaches {key} by {have.get(key)}, should by {want.get(key)}"
+    for key in sorted({*expected, *have}):
+        if key[0] not in ignored and expected.get(key) != have.get(key):
+            yield f"{host.name} reaches {key} by {have.get(key)}, should by {expected.get(key)}"
 
 
 def _desired(view: View, node_id: NodeId) -> dict[EndpointKey, DesiredEndpoint]:

@@ -14,7 +14,7 @@ from unittest.mock import patch
 import msgspec
 
 from controller import app
-from controller.config import ClusterWishes, Config
+from controller.config import ClusterOptions, Config
 from controller.grpc.dispatcher import Dispatcher
 from controller.leader.election import Candidate
 from controller.leader.leadership import ANONYMOUS, Mutation
@@ -124,7 +124,7 @@ class Machine:
         store = SimStore(
             world.etcd, world.net, process, world.seed.stream(f"store/{self.name}"), world.options
         )
-        wishes = ClusterWishes(
+        options = ClusterOptions(
             task_history_limit=world.options.history_limit,
             default_address_pool=("10.128.0.0/12",),
             subnet_size=27 if world.options.small_subnets else 20,
@@ -133,7 +133,7 @@ class Machine:
             state_dir=Path("/nowhere"),
             name=self.name,
             advertise_addr=self.name,
-            cluster=wishes,
+            cluster=options,
         )
         controller = SimController(config, store, self._ids, world.net)
         self.controller = controller

@@ -117,9 +117,9 @@ class Settled:
                 if not host.lost and not host.removed:
                     yield f"host {host.name} is no node"
                 continue
-            want = NodeState.DOWN if host.lost else NodeState.READY
-            if node.status.state is not want:
-                yield f"node {host.name} is {node.status.state}, not {want}"
+            expected = NodeState.DOWN if host.lost else NodeState.READY
+            if node.status.state is not expected:
+                yield f"node {host.name} is {node.status.state}, not {expected}"
 
     def _service(self, service: Service) -> Iterator[str]:
         slots = self._view.slots_of(service.id)

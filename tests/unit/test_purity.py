@@ -159,17 +159,17 @@ def _is_keys(node: ast.expr) -> bool:
 
 def _declared_sets(scope: ast.AST, *, attributes: bool) -> set[str]:
     """Names, or self's attributes, that hold sets whose order differs between processes."""
-    wanted = ast.Attribute if attributes else ast.Name
+    node_type = ast.Attribute if attributes else ast.Name
     known: set[str] = set()
     for node in ast.walk(scope):
         if isinstance(node, ast.arg) and node.annotation and not attributes:
             if _is_set_type(ast.unparse(node.annotation)):
                 known.add(node.arg)
         elif isinstance(node, ast.AnnAssign):
-            if isinstance(node.target, wanted) and _is_set_type(ast.unparse(node.annotation)):
+            if isinstance(node.target, node_type) and _is_set_type(ast.unparse(node.annotation)):
                 known.add(ast.unparse(node.target))
         elif isinstance(node, ast.Assign) and _is_set(node.value, known):
-            known.update(ast.unparse(t) for t in node.targets if isinstance(t, wanted))
+            known.update(ast.unparse(t) for t in node.targets if isinstance(t, node_type))
     return known
 
 

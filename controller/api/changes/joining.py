@@ -50,7 +50,7 @@ HOST_IP_MAX = 64
 """Characters of a published port's address or device."""
 
 
-class JoinWish(msgspec.Struct, frozen=True):
+class JoinRequest(msgspec.Struct, frozen=True):
     """What a host says when it shows its token."""
 
     token: str
@@ -60,7 +60,7 @@ class JoinWish(msgspec.Struct, frozen=True):
 
 
 def join(
-    state: State, wish: JoinWish, now: Instant, ids: IdSource, controllers: Iterable[str] = ()
+    state: State, request: JoinRequest, now: Instant, ids: IdSource, controllers: Iterable[str] = ()
 ) -> tuple[Writes, Node]:
     """Make the host a node with a number of its own; the same host joining again is a new node, and
     its former one, if that was emptied and fell silent (`swarm leave`), is down.
@@ -69,28 +69,30 @@ def join(
     name or address), Unavailable when the fleet is full.
     """
     cluster = state.cluster
-    role = role_of(cluster, wish.token)
-    require_protocol(wish.description)
-    require([*description_problems(wish.description), *address_problems(wish.addr)])
-    hostname = wish.description.hostname
-    left = {node.id: node for node in _left(state, hostname, wish.addr)}
-    _require_unclaimed(state, left, hostname, wish.addr)
+    role = role_of(cluster, request.token)
+    require_protocol(request.description)
+    require([*description_problems(request.description), *address_problems(request.addr)])
+    hostname = request.description.hostname
+    left = {node.id: node for node in _left(state, hostname, request.addr)}
+    _require_unclaimed(state, left, hostname, request.addr)
     if len(state.nodes) >= NODES_MAX:
         raise Unavailable(f"there are {NODES_MAX} nodes, which is the limit")
     try:
-        availability = Availability(wish.availability or "active")
+        availability = Availability(request.availability or "active")
     except ValueError:
         words = ", ".join(word.value for word in Availability)
-        raise InvalidArgument(f"availability {wish.availability!r}: want one of {words}") from None
+        raise InvalidArgument(
+            f"availability {request.availability!r}: want one of {words}"
+        ) from None
     (node_id,) = ids.draw(1)
     node = Node(
         id=NodeId(node_id),
         number=cluster.next_node_number,
-        description=wish.description,
+        description=request.description,
         spec=NodeSpec(role=role, availability=availability),
         created_at=now,
         updated_at=now,
-        status=NodeStatus(since=now, addr=wish.addr),
+        status=NodeStatus(since=now, addr=request.addr),
     )
     node = promoted(node, controllers)
     counted = msgspec.structs.replace(cluster, next_node_number=node.number + 1)

@@ -122,9 +122,9 @@ def _require_room(network: Network) -> None:
 def _allocate(state: State, spec: NetworkSpec, routes: Iterable[str]) -> Allocated:
     networks = state.networks.values()
     taken = {network.spec.name: network.subnet for network in networks}
-    wanted = ipv4_config(spec).subnet
-    if wanted:
-        subnet = check_subnet(wanted, taken, routes)
+    requested = ipv4_config(spec).subnet
+    if requested:
+        subnet = check_subnet(requested, taken, routes)
     else:
         settings = state.cluster.spec
         pools, size = settings.default_address_pool, settings.subnet_size
@@ -133,10 +133,10 @@ def _allocate(state: State, spec: NetworkSpec, routes: Iterable[str]) -> Allocat
     subnet6 = ""
     if spec.enable_ipv6:
         taken6 = {network.spec.name: network.subnet6 for network in networks if network.subnet6}
-        wanted6 = ipv6_config(spec).subnet
+        requested6 = ipv6_config(spec).subnet
         subnet6 = str(
-            check_subnet6(wanted6, subnet, taken6)
-            if wanted6
+            check_subnet6(requested6, subnet, taken6)
+            if requested6
             else choose_subnet6(state.cluster.id, vni, taken6)
         )
     return Allocated(str(subnet), subnet6, vni, next_vni)

@@ -51,15 +51,15 @@ class ImagesOfNode(msgspec.Struct):
     error: str = ""
 
 
-async def pull_image(leader: Leader, wanted: Pull, send: Send[NodeImageProgress]) -> None:
+async def pull_image(leader: Leader, request: Pull, send: Send[NodeImageProgress]) -> None:
     """Have the nodes (if none is named, all that are ready) pull; send each one's progress.
 
     Raises InvalidArgument for the reference, NotFound for a node, Unavailable if there is no node.
     """
-    reference = str(parse_reference(wanted.reference))
-    nodes = _targets(leader, wanted.nodes)
+    reference = str(parse_reference(request.reference))
+    nodes = _targets(leader, request.nodes)
     pull = dispatcher_pb2.ImagePull(
-        reference=reference, username=wanted.username, password=wanted.password
+        reference=reference, username=request.username, password=request.password
     )
 
     async def on(node: Node) -> None:
@@ -78,12 +78,12 @@ async def pull_image(leader: Leader, wanted: Pull, send: Send[NodeImageProgress]
     await _on_each(nodes, on)
 
 
-async def list_images(leader: Leader, wanted: Sequence[str], send: Send[ImagesOfNode]) -> None:
+async def list_images(leader: Leader, given: Sequence[str], send: Send[ImagesOfNode]) -> None:
     """Send each node's images, or why it could not tell, as they answer.
 
     Raises InvalidArgument, NotFound.
     """
-    filters = parse_image_filters(wanted)
+    filters = parse_image_filters(given)
     nodes = target_nodes(leader.state, filters.get("node", ()))
 
     async def on(node: Node) -> None:

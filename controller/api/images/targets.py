@@ -48,14 +48,14 @@ _KEYS: dict[str, Key[ImageName]] = {
 }
 
 
-def parse_image_filters(wanted: Iterable[str]) -> Filters:
+def parse_image_filters(given: Iterable[str]) -> Filters:
     """The filters by key; `node` chooses whom to ask. Raises InvalidArgument."""
-    return filters.parse(wanted, _KEYS, "image")
+    return filters.parse(given, _KEYS, "image")
 
 
-def passes(image: ImageName, wanted: Filters) -> bool:
+def passes(image: ImageName, given: Filters) -> bool:
     """Whether the image passes."""
-    return filters.matches(image, wanted, _KEYS)
+    return filters.matches(image, given, _KEYS)
 
 
 def eligible_nodes(state: State, spec: ServiceSpec) -> list[NodeId]:

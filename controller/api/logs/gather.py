@@ -58,16 +58,16 @@ class LogPart(msgspec.Struct, frozen=True):
     warning: str = ""
 
 
-async def send_logs(leadership: Leadership, wanted: LogsQuery, send: Send[LogPart]) -> None:
+async def send_logs(leadership: Leadership, query: LogsQuery, send: Send[LogPart]) -> None:
     """Send the lines, and a warning for every node whose lines are missing.
 
     Raises NotFound, and Unavailable when leadership is lost while following.
     """
     leader = leadership.current()
     turns = leader.watches.turns
-    named = await turns.run(find_service_or_task(leader.state, wanted.ref))
-    if wanted.follow:
-        await _Follower(leader, wanted, named.id, send).run(_service_of(named))
+    named = await turns.run(find_service_or_task(leader.state, query.ref))
+    if query.follow:
+        await _Follower(leader, query, named.id, send).run(_service_of(named))
         return
     found = (await turns.run(log_sources(leader.state, named.id, ANY_TIME))).value
     for missing in found.missing.values():
@@ -75,20 +75,20 @@ async def send_logs(leadership: Leadership, wanted: LogsQuery, send: Send[LogPar
     warned: set[NodeId] = set()
     for start in range(0, len(found.sources), MERGED_AT_ONCE):
         group = found.sources[start : start + MERGED_AT_ONCE]
-        await _send_merged(leader, group, wanted, warned, send)
+        await _send_merged(leader, group, query, warned, send)
 
 
 async def _send_merged(
     leader: Leader,
     sources: Sequence[LogSource],
-    wanted: LogsQuery,
+    query: LogsQuery,
     warned: set[NodeId],
     send: Send[LogPart],
 ) -> None:
     feeds = [_Feed(source) for source in sources]
     async with asyncio.TaskGroup() as readers:
         for feed in feeds:
-            readers.create_task(feed.fill(leader, wanted))
+            readers.create_task(feed.fill(leader, query))
         async for source, lines in _merged(feeds):
             await send(_told(source, lines))
     for feed in feeds:
@@ -105,9 +105,9 @@ class _Feed:
         self.warning = ""
         self._frames: asyncio.Queue[Lines] = asyncio.Queue(1)
 
-    async def fill(self, leader: Leader, wanted: LogsQuery) -> None:
+    async def fill(self, leader: Leader, query: LogsQuery) -> None:
         """Read to the end; what goes wrong becomes the warning."""
-        options = _options([self.source], wanted)
+        options = _options([self.source], query)
         try:
             async for lines in _frames(leader, self.source.node_id, options, READ_TIMEOUT_S):
                 await self._frames.put(lines)
@@ -170,10 +170,10 @@ class _Follower:
     """Follows what there is and what appears, until the service or task is gone."""
 
     def __init__(
-        self, leader: Leader, wanted: LogsQuery, named_id: str, send: Send[LogPart]
+        self, leader: Leader, query: LogsQuery, named_id: str, send: Send[LogPart]
     ) -> None:
         self._leader = leader
-        self._wanted = wanted
+        self._query = query
         self._send = send
         self._named_id = named_id
         self._found = LogSources((), {}, ended=False)
@@ -226,7 +226,7 @@ class _Follower:
 
     async def _follow(self, node_id: NodeId, sources: Sequence[LogSource], first: bool) -> None:
         """Pass on the lines of these tasks of one node; of later ones from their beginning."""
-        options = _options(sources, self._wanted)
+        options = _options(sources, self._query)
         if not first:
             options.tail = -1
             resumed = [self._resumed.get(source.task_id, _Place()) for source in sources]
@@ -292,12 +292,12 @@ def _service_of(named: Service | Task) -> ServiceId:
     return named.service_id if isinstance(named, Task) else named.id
 
 
-def _options(sources: Iterable[LogSource], wanted: LogsQuery) -> dispatcher_pb2.LogsOptions:
+def _options(sources: Iterable[LogSource], query: LogsQuery) -> dispatcher_pb2.LogsOptions:
     return dispatcher_pb2.LogsOptions(
         task_ids=[source.task_id for source in sources],
-        follow=wanted.follow,
-        tail=wanted.tail,
-        since=wanted.since,
+        follow=query.follow,
+        tail=query.tail,
+        since=query.since,
     )
 
 

@@ -63,9 +63,9 @@ def matches(item: T, filters: Filters, keys: Mapping[str, Key[T]]) -> bool:
     )
 
 
-def has_label(labels: Mapping[str, str], wanted: str) -> bool:
+def has_label(labels: Mapping[str, str], label: str) -> bool:
     """Docker's `label=KEY` or `label=KEY=VALUE`."""
-    key, equals, value = wanted.partition("=")
+    key, equals, value = label.partition("=")
     return key in labels and (not equals or labels[key] == value)
 
 
@@ -101,6 +101,6 @@ def event_keys() -> Mapping[str, Key[Happening]]:
     }
 
 
-def event_passes(event: Happening, wanted: Filters, keys: Mapping[str, Key[Happening]]) -> bool:
+def event_passes(event: Happening, given: Filters, keys: Mapping[str, Key[Happening]]) -> bool:
     """Whether the event passes all keys, each by one of its values; what was missed always does."""
-    return event.type == "events" or matches(event, wanted, keys)
+    return event.type == "events" or matches(event, given, keys)

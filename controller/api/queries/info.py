@@ -49,5 +49,5 @@ def info(leadership: Leadership, facts: Facts) -> Info:
     )
 
 
-def _count(state: State, wanted: NodeState) -> int:
-    return sum(node.status.state is wanted for node in state.nodes.values())
+def _count(state: State, node_state: NodeState) -> int:
+    return sum(node.status.state is node_state for node in state.nodes.values())

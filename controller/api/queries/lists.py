@@ -69,10 +69,10 @@ def _node_is(item: Named, ref: str) -> bool:
     return node is not None and (node.id.startswith(ref) or node.description.hostname == ref)
 
 
-def _labelled(item: Named, wanted: str) -> bool:
+def _labelled(item: Named, given: str) -> bool:
     service = item.state.services.get(item.task.service_id)
     template = service.template(item.task.spec_version) if service else None
-    return template is not None and filters.has_label(template.container_spec.labels, wanted)
+    return template is not None and filters.has_label(template.container_spec.labels, given)
 
 
 _STATE_WORDS = tuple(state.word for state in TaskState)
@@ -109,10 +109,10 @@ def _keys_of(kind: Kind[Item, Id]) -> Mapping[str, Key[Item]]:
     }
 
 
-def find_all(state: State, kind: Kind[Item, Id], wanted: Sequence[str]) -> Slices[list[Id]]:
+def find_all(state: State, kind: Kind[Item, Id], given: Sequence[str]) -> Slices[list[Id]]:
     """The ids of a kind's objects that pass the filters, in the kind's order."""
     keys = _keys_of(kind)
-    parsed = filters.parse(wanted, keys, kind.name)
+    parsed = filters.parse(given, keys, kind.name)
     found = yield from _passing(_LISTED.get(kind.name, _all)(state, kind), parsed, keys)
     return [kind.id_type(item.id) for item in sorted(found, key=kind.order)]
 

@@ -50,15 +50,15 @@ def look_at_progress(state: State, ref: str, now: Instant) -> Slices[Found[Servi
     if service is None:
         return Found(ServiceProgress(gone=True))
     tally = _Tally(state, service, now)
-    wanted = desired_slots(state, service)
+    slots_desired = desired_slots(state, service)
     slots = state.tasks_of_service(service.id).slots
     for number in list(slots):
         if tally.looked >= SLICE_TASKS:
             tally.end_slice()
             yield
         if tasks := slots.get(number):
-            tally.take(tasks, is_desired=wanted is None or number in wanted)
-    desired = desired_tasks(state, service) if wanted is None else len(wanted)
+            tally.take(tasks, is_desired=slots_desired is None or number in slots_desired)
+    desired = desired_tasks(state, service) if slots_desired is None else len(slots_desired)
     return Found(tally.progress(desired), tally.due)
 
 
@@ -201,7 +201,7 @@ def _is_on_lost_host(state: State, task: Task) -> bool:
 
 def _first(service: Service, shown: list[Task], newest: list[Task]) -> list[Task]:
     """Those of both to show: at most SLOTS_SHOWN, those that do not run first."""
-    wanted = [
+    unfinished = [
         task
         for task in newest
         if task.desired_state <= TaskState.RUNNING
@@ -209,7 +209,7 @@ def _first(service: Service, shown: list[Task], newest: list[Task]) -> list[Task
         or (task.state in _FAILED and task.desired_state is TaskState.SHUTDOWN)
     ]
     return nsmallest(
-        SLOTS_SHOWN, [*shown, *wanted], key=lambda task: (_done(service, task), task.slot)
+        SLOTS_SHOWN, [*shown, *unfinished], key=lambda task: (_done(service, task), task.slot)
     )
 
 

@@ -90,8 +90,8 @@ def _why_service(case: _Case, service: Service) -> Slices[list[str]]:
     if service.removing:
         left = sum(len(held) for held in tasks.slots.values())
         return [f"service {name} is being removed; {left} of its tasks have not ended yet"]
-    wanted = orchestrator_of(service).desired_text(service)
-    lines = [f"service {name} has {tasks.running} running tasks, {wanted}"]
+    desired = orchestrator_of(service).desired_text(service)
+    lines = [f"service {name} has {tasks.running} running tasks, {desired}"]
     outdated = 0
     troubled: list[Task] = []
     waiting: list[Task] = []

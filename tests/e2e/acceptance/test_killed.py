@@ -164,14 +164,14 @@ def test_random_kills_under_churn_end_in_exactly_what_was_asked_for(
 ) -> None:
     chance = random.Random(7)
     fleet("service", "create", "--name", service, "--network", "app", "--replicas", "4", IMAGE)
-    wanted = 4
+    replicas = 4
     for _ in range(kills):
         victim = chance.choice(["host1", "host2", "host3", "controller"])
         fleet.kill(*(("host1", "controller") if victim == "controller" else (victim,)))
-        wanted = chance.randint(2, 12)
+        replicas = chance.randint(2, 12)
         fleet.until(
-            lambda n=wanted: fleet.run("service", "scale", "-d", f"{service}={n}").code == 0,  # type: ignore[misc]
+            lambda n=replicas: fleet.run("service", "scale", "-d", f"{service}={n}").code == 0,  # type: ignore[misc]
             "the change is taken",
         )
         time.sleep(chance.random())
-    settled(fleet, service, wanted)
+    settled(fleet, service, replicas)

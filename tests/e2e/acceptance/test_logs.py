@@ -80,8 +80,8 @@ def test_since_is_found_in_an_older_file(fleet: Fleet, talker: str) -> None:
     stamped = fleet("service", "logs", "--raw", "-t", talker).splitlines()
     start, _, _ = stamped[len(stamped) // 2].partition(" ")
     later = fleet("service", "logs", "--raw", "-t", "--since", start, talker).splitlines()
-    wanted = [line for line in stamped if line.partition(" ")[0] >= start]
-    assert later[: len(wanted)] == wanted
+    expected = [line for line in stamped if line.partition(" ")[0] >= start]
+    assert later[: len(expected)] == expected
     numbers([line.partition(" ")[2] for line in later])
 
 

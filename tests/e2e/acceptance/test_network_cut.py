@@ -108,14 +108,14 @@ def meanwhile(
 def after_all(fleet: Fleet, lost: list[str]) -> None:
     """Healed, it is a host as the others: nothing runs twice, and all know the same."""
 
-    def wanted() -> set[str]:
+    def expected() -> set[str]:
         return {task["ID"] for name in ("web", "peer") for task in fleet.running(name)}
 
     fleet.until(
-        lambda: len(on_hosts(fleet, "peer")) == 3 and fleet.containers() == wanted(),
+        lambda: len(on_hosts(fleet, "peer")) == 3 and fleet.containers() == expected(),
         "exactly what was asked for runs",
     )
-    assert not set(lost) & wanted()
+    assert not set(lost) & expected()
     peers = on_hosts(fleet, "peer")
     for host, peer in peers.items():
         fleet.until(

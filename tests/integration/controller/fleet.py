@@ -13,7 +13,7 @@ from zlib import crc32
 import grpc
 
 from controller.app import Controller
-from controller.config import ClusterWishes, Config
+from controller.config import ClusterOptions, Config
 from controller.store.base import Store
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS
 from pyswarm_core.aio.echo import NoEchoes
@@ -49,7 +49,7 @@ def config(folder: Path, name: str = "one") -> Config:
         listen=(address,),
         advertise_addr=address,
         metrics_addr="",
-        cluster=ClusterWishes(heartbeat_period=HEARTBEAT),
+        cluster=ClusterOptions(heartbeat_period=HEARTBEAT),
     )
 
 
@@ -88,7 +88,7 @@ async def user(settings: Config) -> AsyncIterator["control_pb2_grpc.ControlAsync
 
 
 def web(replicas: int, name: str = "web") -> control_pb2.CreateServiceRequest:
-    """A wish for a service that needs nothing."""
+    """A request for a service that needs nothing."""
     return control_pb2.CreateServiceRequest(
         spec=specs_pb2.ServiceSpec(
             name=name,

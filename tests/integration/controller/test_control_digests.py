@@ -51,7 +51,7 @@ def registry(api: Api) -> Registry:
     return found
 
 
-def wish(image: str = "web:1", **fields: object) -> pb.CreateServiceRequest:
+def creation(image: str = "web:1", **fields: object) -> pb.CreateServiceRequest:
     request = web(1)
     request.spec.task_template.container_spec.image = image
     request.MergeFrom(pb.CreateServiceRequest(query_registry=True, **fields))  # type: ignore[arg-type]
@@ -63,7 +63,7 @@ def image_of(reply: pb.ServiceReply) -> str:
 
 
 async def test_the_stored_image_has_its_tag_and_the_digest(api: Api, registry: Registry) -> None:
-    reply = await api.stub.CreateService(wish())
+    reply = await api.stub.CreateService(creation())
     assert (image_of(reply), list(reply.warnings)) == (f"web:1@{OLD}", [])
     assert [one.reference for one in registry.asked] == ["docker.io/library/web:1"]
     stored = api.desk.state.services[ServiceId(reply.service.id)]
@@ -71,10 +71,10 @@ async def test_the_stored_image_has_its_tag_and_the_digest(api: Api, registry: R
 
 
 async def test_who_does_not_want_it_is_not_asked_for(api: Api, registry: Registry) -> None:
-    request = wish()
+    request = creation()
     request.query_registry = False
     assert image_of(await api.stub.CreateService(request)) == "web:1"
-    pinned = wish(f"web@{NEW}")
+    pinned = creation(f"web@{NEW}")
     pinned.spec.name = "pinned"
     assert image_of(await api.stub.CreateService(pinned)) == f"web@{NEW}"
     assert registry.asked == []
@@ -83,7 +83,7 @@ async def test_who_does_not_want_it_is_not_asked_for(api: Api, registry: Registr
 async def test_an_update_to_the_same_tag_notices_that_it_moved(
     api: Api, registry: Registry
 ) -> None:
-    service = (await api.stub.CreateService(wish())).service
+    service = (await api.stub.CreateService(creation())).service
 
     async def updated() -> pb.ServiceReply:
         request = pb.UpdateServiceRequest(ref=service.id, query_registry=True)
@@ -103,7 +103,7 @@ async def test_another_agent_is_asked_when_one_does_not_reach_the_registry(
     api: Api, registry: Registry
 ) -> None:
     registry.reachable_from("n2")
-    assert image_of(await api.stub.CreateService(wish())) == f"web:1@{OLD}"
+    assert image_of(await api.stub.CreateService(creation())) == f"web:1@{OLD}"
     assert 1 <= len(registry.asked) <= RESOLVERS_ASKED
 
 
@@ -111,7 +111,7 @@ async def test_without_any_answer_the_service_is_made_with_a_warning(
     api: Api, registry: Registry
 ) -> None:
     registry.reachable_from()
-    reply = await api.stub.CreateService(wish())
+    reply = await api.stub.CreateService(creation())
     assert image_of(reply) == "web:1"
     (warning,) = reply.warnings
     assert warning.startswith(
@@ -122,7 +122,7 @@ async def test_without_any_answer_the_service_is_made_with_a_warning(
 
 
 async def test_no_node_at_all_is_a_warning_too(api: Api) -> None:
-    assert len((await api.stub.CreateService(wish())).warnings) == 1
+    assert len((await api.stub.CreateService(creation())).warnings) == 1
 
 
 async def test_a_silent_agent_holds_up_nobody_for_long(
@@ -141,18 +141,18 @@ async def test_a_silent_agent_holds_up_nobody_for_long(
 
     everybody = False
     monkeypatch.setattr(digests, "_ask", silent_first)
-    assert image_of(await api.stub.CreateService(wish())) == f"web:1@{OLD}"
+    assert image_of(await api.stub.CreateService(creation())) == f"web:1@{OLD}"
     assert len(asked) == 2
     everybody = True
-    request = wish()
+    request = creation()
     request.spec.name = "other"
     assert len((await api.stub.CreateService(request)).warnings) == 1
     assert len(asked) == 2 + RESOLVERS_ASKED
 
 
 async def test_a_login_goes_to_its_own_registry_only(api: Api, registry: Registry) -> None:
-    service = (await api.stub.CreateService(wish(registry_login=LOGIN))).service
-    other = wish("registry.example:5000/web:1", registry_login=LOGIN)
+    service = (await api.stub.CreateService(creation(registry_login=LOGIN))).service
+    other = creation("registry.example:5000/web:1", registry_login=LOGIN)
     other.spec.name = "other"
     await api.stub.CreateService(other)
     update = pb.UpdateServiceRequest(ref=service.id, version=service.version, query_registry=True)
@@ -168,7 +168,7 @@ async def test_a_login_goes_to_its_own_registry_only(api: Api, registry: Registr
 
 
 async def test_who_may_run_the_tasks_is_asked_first(api: Api, registry: Registry) -> None:
-    request = wish()
+    request = creation()
     request.spec.task_template.placement.constraints.append("node.hostname==n3")
     spec = build.service("web", spec=build.template(constraints=["node.hostname==n3"])).spec
     from controller.api.images.targets import eligible_nodes

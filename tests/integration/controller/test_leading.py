@@ -116,15 +116,15 @@ async def test_removed_tasks_are_forgotten_by_their_agents(
 async def test_new_keys_of_encrypted_networks_reach_their_nodes(
     controller: Controller, settings: Config
 ) -> None:
-    wish = control_pb2.CreateNetworkRequest()
-    to_proto(NetworkSpec(name="secret", encrypted=True), wish.spec)
+    request = control_pb2.CreateNetworkRequest()
+    to_proto(NetworkSpec(name="secret", encrypted=True), request.spec)
     service = web(2)
     async with (
         agents_of(settings.listen[0], token_of(controller), 2) as agents,
         user(settings) as stub,
     ):
         await until(lambda: ready_nodes(controller) == 2, "both nodes are ready")
-        made = await stub.CreateNetwork(wish, timeout=10)
+        made = await stub.CreateNetwork(request, timeout=10)
         service.spec.task_template.networks.add(target=made.network.id)
         await stub.CreateService(service, timeout=10)
         await until(lambda: running(controller) == 2, "both replicas run")
@@ -138,13 +138,13 @@ async def test_new_keys_of_encrypted_networks_reach_their_nodes(
 async def test_a_host_that_sent_too_much_gets_everybody_another_key(
     controller: Controller, settings: Config
 ) -> None:
-    wish = control_pb2.CreateNetworkRequest()
-    to_proto(NetworkSpec(name="secret", encrypted=True), wish.spec)
+    request = control_pb2.CreateNetworkRequest()
+    to_proto(NetworkSpec(name="secret", encrypted=True), request.spec)
     async with (
         agents_of(settings.listen[0], token_of(controller), 1) as (agent,),
         user(settings) as stub,
     ):
-        await stub.CreateNetwork(wish, timeout=10)
+        await stub.CreateNetwork(request, timeout=10)
         loop = controller.current()
         await loop.submit(partial(_aged, by=ENCRYPTION_KEY_PERIOD_MIN), CONTROLLER)
         agent.worn_key, target = 7, agent.beats + 3

@@ -120,17 +120,17 @@ class Builder:
 
     def _fetch_wheels(self) -> None:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-        wanted = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
+        expected = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
         stamp = self._wheels / "fetched"
-        if stamp.exists() and stamp.read_text() == repr(wanted):
+        if stamp.exists() and stamp.read_text() == repr(expected):
             return
         _output(
             *(sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:"),
             f"--python-version={PYTHON}",
             f"--dest={self._wheels}",
-            *wanted,
+            *expected,
         )
-        stamp.write_text(repr(wanted))
+        stamp.write_text(repr(expected))
 
 
 @contextmanager

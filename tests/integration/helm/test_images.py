@@ -52,8 +52,8 @@ def test_the_command_line_is_there_in_this_version(build: Builder, inside: tuple
 
 def test_its_user_is_the_charts(build: Builder, inside: tuple[str, str]) -> None:
     component, container = inside
-    wanted = rendered().pod(component).get("securityContext", {"runAsUser": 0})["runAsUser"]
-    assert build.run_inside(container, "id", "-u").strip() == str(wanted)
+    expected = rendered().pod(component).get("securityContext", {"runAsUser": 0})["runAsUser"]
+    assert build.run_inside(container, "id", "-u").strip() == str(expected)
 
 
 def test_every_module_of_its_program_can_be_imported(

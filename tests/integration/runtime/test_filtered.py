@@ -90,8 +90,8 @@ print(json.dumps(found))
 def _host_python() -> tuple[str, tuple[dict[str, Any], ...]]:
     """The interpreter's path, and mounts that bring it and its libraries into a container."""
     program = os.path.realpath(sys.executable)
-    wanted = ("/usr", "/lib", "/lib64", str(Path(program).parent.parent))
-    places = [place for place in dict.fromkeys(wanted) if Path(place).is_dir()]
+    paths = ("/usr", "/lib", "/lib64", str(Path(program).parent.parent))
+    places = [place for place in dict.fromkeys(paths) if Path(place).is_dir()]
     kept = [place for place in places if place == "/usr" or not place.startswith("/usr/")]
     return program, tuple(
         {"destination": place, "type": "bind", "source": place, "options": ["rbind", "ro"]}
@@ -101,8 +101,8 @@ def _host_python() -> tuple[str, tuple[dict[str, Any], ...]]:
 
 def _words(world: RealWorld, program: str, calls: Calls) -> tuple[str, ...]:
     which = 0 if world.host.facts.machine == "x86_64" else 1
-    wanted = [(name, call[which], call[2]) for name, call in calls.items()]
-    return (program, "-S", "-E", "-c", PROGRAM, json.dumps(wanted))
+    called = [(name, call[which], call[2]) for name, call in calls.items()]
+    return (program, "-S", "-E", "-c", PROGRAM, json.dumps(called))
 
 
 def unfiltered(world: RealWorld, calls: Calls) -> dict[str, int]:

@@ -18,7 +18,7 @@ def _forget() -> None:
 
 
 @pytest.mark.parametrize(
-    ("described", "wanted"),
+    ("described", "expected"),
     [
         ("v1.2.3-0-gabc1234", "1.2.3"),
         ("v1.2.3-4-gabc1234", "1.2.4.dev4+gabc1234"),
@@ -26,8 +26,8 @@ def _forget() -> None:
         ("v2.0.0rc1-2-gabc1234", "2.0.0rc1.dev2+gabc1234"),
     ],
 )
-def test_a_commit_is_on_its_way_to_the_release_after_its_tag(described: str, wanted: str) -> None:
-    assert from_description(described) == wanted
+def test_a_commit_is_on_its_way_to_the_release_after_its_tag(described: str, expected: str) -> None:
+    assert from_description(described) == expected
 
 
 def test_two_commits_of_a_checkout_have_two_versions(

@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from controller.api.changes import joining
-from controller.api.changes.joining import JoinWish, greet, join
+from controller.api.changes.joining import JoinRequest, greet, join
 from controller.brain.nodes import managers, promoted
 from controller.leader.events import events_of
 from pyswarm_core.decision import EventKind, Writes
@@ -29,8 +29,8 @@ def world(*nodes: Node) -> State:
 
 
 def join_as(state: State, hostname: str = "new", addr: str = "192.0.2.99", **more: object) -> Node:
-    wish = JoinWish(TOKEN, NodeDescription(hostname=hostname, **more), addr)  # type: ignore[arg-type]
-    writes, node = join(state, wish, build.NOW, build.Numbered())
+    request = JoinRequest(TOKEN, NodeDescription(hostname=hostname, **more), addr)  # type: ignore[arg-type]
+    writes, node = join(state, request, build.NOW, build.Numbered())
     assert writes.objects == (node,)
     return node
 
@@ -55,7 +55,7 @@ def test_a_host_that_lies_about_itself_may_not_join() -> None:
         join_as(world(), resources=NodeResources(nano_cpus=2**62))
     with pytest.raises(PermissionDenied):
         join(
-            world(), JoinWish("wrong", NodeDescription(hostname="a"), "192.0.2.9"), build.NOW,
+            world(), JoinRequest("wrong", NodeDescription(hostname="a"), "192.0.2.9"), build.NOW,
             build.Numbered(),
         )  # fmt: skip
 
@@ -93,7 +93,10 @@ def test_a_node_that_was_emptied_and_fell_silent_is_down_when_its_host_joins_aga
     fleet = world(left_alone(), build.node("n2", addr="192.0.2.2", availability=DRAIN))
     fleet.apply(Writes(tasks=[build.task("web.1", node="n1", state=TaskState.SHUTDOWN)]))
     writes, node = join(
-        fleet, JoinWish(TOKEN, NodeDescription(hostname="n1"), "192.0.2.1"), NOW, build.Numbered()
+        fleet,
+        JoinRequest(TOKEN, NodeDescription(hostname="n1"), "192.0.2.1"),
+        NOW,
+        build.Numbered(),
     )
     joined, former = writes.of(NODE)
     assert (joined, former.id) == (node, "n1")
@@ -192,8 +195,8 @@ CONTROLLERS = ("192.0.2.1:2377", "controller.example:2377", "[192.0.2.9]:2377")
 
 def test_a_node_is_a_manager_because_a_controller_runs_there() -> None:
     fleet = world(build.node("n2", addr="192.0.2.2"))
-    wish = JoinWish(TOKEN, NodeDescription(hostname="first"), "192.0.2.1")
-    _, first = join(fleet, wish, build.NOW, build.Numbered(), CONTROLLERS)
+    request = JoinRequest(TOKEN, NodeDescription(hostname="first"), "192.0.2.1")
+    _, first = join(fleet, request, build.NOW, build.Numbered(), CONTROLLERS)
     assert first.spec.role == "manager"
     plain = fleet.nodes[NodeId("n2")]
     assert promoted(plain, CONTROLLERS) is plain

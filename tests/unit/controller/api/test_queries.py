@@ -177,7 +177,7 @@ def test_labels_match_by_key_or_by_value() -> None:
 
 def test_a_global_service_wants_the_nodes_that_may_run_it() -> None:
     spec = build.template(constraints=["node.labels.zone==a"])
-    wanted = build.service("agent", replicas=None, spec=spec)
+    agent = build.service("agent", replicas=None, spec=spec)
     zone = {"zone": "a"}
     state = build.state(
         nodes=[
@@ -186,10 +186,10 @@ def test_a_global_service_wants_the_nodes_that_may_run_it() -> None:
             build.node("n3", labels=zone, availability=Availability.DRAIN),
             build.node("n4", labels=zone, availability=Availability.PAUSE),
         ],
-        services=[wanted],
+        services=[agent],
         tasks=[build.task("agent.4", node="n4")],
     )
-    assert desired_tasks(state, wanted) == 2
+    assert desired_tasks(state, agent) == 2
 
 
 def test_a_service_has_converged_when_exactly_what_is_wanted_runs() -> None:

@@ -79,10 +79,8 @@ async def test_few_events_are_held_against_filters_in_one_pass(
         return True
 
     monkeypatch.setattr(streams, "event_passes", counted)
-    wanted = EventQuery(follow=True, filters=tuple(f"service=s{n}" for n in range(filters)))
-    following = [
-        follow_events(term, wanted, StoppedClock(), passes.write) for _ in range(FOLLOWERS)
-    ]
+    query = EventQuery(follow=True, filters=tuple(f"service=s{n}" for n in range(filters)))
+    following = [follow_events(term, query, StoppedClock(), passes.write) for _ in range(FOLLOWERS)]
     tasks = [asyncio.create_task(work) for work in (passes.count(), *following)]
     for _ in range(100):
         await asyncio.sleep(0)

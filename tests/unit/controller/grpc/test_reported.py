@@ -107,7 +107,7 @@ def test_the_hosts_own_bridge_is_nobody_elses() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "port", "counts"),
+    ("requested", "port", "counts"),
     [
         (host_port(8080), host_port(8080), True),
         (host_port(8080), host_port(8081), False),
@@ -119,9 +119,9 @@ def test_the_hosts_own_bridge_is_nobody_elses() -> None:
     ],
 )
 def test_a_port_is_one_that_the_spec_publishes(
-    wish: PortConfig, port: PortConfig, *, counts: bool
+    requested: PortConfig, port: PortConfig, *, counts: bool
 ) -> None:
-    detail, refused = told(world(wish), ports=(port,))
+    detail, refused = told(world(requested), ports=(port,))
     assert detail.ports == ((port,) if counts else ())
     assert bool(refused) is not counts
 

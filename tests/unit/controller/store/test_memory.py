@@ -103,8 +103,8 @@ def test_prop_every_past_revision_reads_as_it_was(
     for revision, items in past.items():
         assert kv.read(b"", revision).items == items
         for prefix in (b"a", b"b\xff"):
-            wanted = tuple(item for item in items if item.key.startswith(prefix))
-            assert kv.read(prefix, revision).items == wanted
+            expected = tuple(item for item in items if item.key.startswith(prefix))
+            assert kv.read(prefix, revision).items == expected
 
 
 @given(st.lists(st.tuples(PUTS, KEYS, st.booleans()), max_size=12), st.integers(0, 12))
