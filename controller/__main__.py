@@ -123,7 +123,7 @@ def make_config(flags: dict[str, Any]) -> Config:
 
 def _advertised(address: str, listen: tuple[str, ...]) -> str:
     """`address`, completed by the port we listen on and this host's address."""
-    first = next((address for address in listen if not address.startswith("unix:")), "")
+    first = next((one for one in listen if not one.startswith("unix:")), "")
     own_host, _, port = first.rpartition(":")
     if address:
         return (

@@ -28,7 +28,7 @@ from controller.leader.persistence.aside import in_thread
 from controller.leader.persistence.campaign import Elector
 from controller.leader.persistence.loading import Loaded, load
 from controller.leader.persistence.registry import Registry
-from controller.leader.persistence.saving import Breathe, Deposed, Saver
+from controller.leader.persistence.saving import Deposed, Saver, YieldLoop
 from controller.metrics import Metrics
 from controller.store.base import Revision, Store, StoreError, StoreFull, StoreUnavailable
 from controller.store.embedded import EmbeddedEtcd, EmbeddedSettings
@@ -200,7 +200,7 @@ class Controller:
     async def _run_loop(self, saver: Saver, group: asyncio.TaskGroup) -> None:
         with self._metrics.load_seconds.time(), unseen(self._freeze):
             now = self._clock.now()
-            found = await load(self._store, self._keys, self._first_cluster, now, saver.breathe)
+            found = await load(self._store, self._keys, self._first_cluster, now, saver.yield_loop)
             loaded = self._with_options(found)
         state = loaded.state
         _log.info(
@@ -223,15 +223,15 @@ class Controller:
         self._announce()
         self._metrics.is_leader.set(1)
         await self._health.set_leading(True)
-        group.create_task(self._audit(state, saver.breathe))
+        group.create_task(self._audit(state, saver.yield_loop))
         await self._loop.run()
 
-    async def _audit(self, state: State, breathe: Breathe) -> None:
+    async def _audit(self, state: State, yield_loop: YieldLoop) -> None:
         """Say what is given out twice, which only people can put right."""
         found = 0
         for text in audit(state):
             if text is None:
-                await breathe()
+                await yield_loop()
                 continue
             found += 1
             if found <= SHOWN_TWICE:

@@ -1,10 +1,10 @@
-"""Work that is done in slices, so that no request holds up the leader's event loop. PURE.
+"""Work that is done in slices, so that no request blocks the leader's event loop. PURE.
 
 A sliced computation is a generator: it yields None after each slice, which is bounded in counted
-work (`SLICE_TASKS`, `SLICE_BYTES` of limits.py), and returns its result. Whoever runs it decides
-what happens between slices (`controller.leader.pacing.Turns`). The state may change there. So a
-sliced computation takes ids or slot numbers first and looks each up when its turn comes: it shows
-every object as of the moment it looked at it, and skips those that are gone by then.
+work (`SLICE_TASKS`, `SLICE_BYTES` of limits.py), and returns its result. The caller decides what
+runs between slices (`controller.leader.slicing.SliceRunner`), and the state may change there. A
+sliced computation therefore collects ids or slot numbers first and looks each up later: it shows
+each object as of the moment of the lookup, and skips objects that are gone.
 """
 
 from collections.abc import Generator, Iterable, Iterator
@@ -20,7 +20,7 @@ Slices = Generator[None, None, T]
 
 
 class Found(NamedTuple, Generic[T]):
-    """What somebody watches."""
+    """The answer to a watch."""
 
     value: T
     due: Instant = NEVER

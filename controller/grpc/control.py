@@ -25,7 +25,7 @@ from controller.api.tracing import trace
 from controller.brain.slices import Slices
 from controller.grpc.calls import Context, in_turn, read
 from controller.leader.leadership import ANONYMOUS, Leader, Leadership, Mutation
-from controller.leader.pacing import parts
+from controller.leader.slicing import parts
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc
 from pyswarm_core.clock import Clock
@@ -133,9 +133,9 @@ class Control(control_pb2_grpc.ControlServicer):
         leader = self._leader()
         if lines := why_unreadable(leader.state, request.ref):
             return pb.WhyReply(lines=lines)
-        turns, state, now = leader.watches.turns, leader.state, self._clock.now()
-        named = await turns.run(lookup.find_service_or_task(state, request.ref))
-        lines = await turns.run(look_at_why(state, named.id, now, leader.quarantine))
+        runner, state, now = leader.watches.runner, leader.state, self._clock.now()
+        named = await runner.run(lookup.find_service_or_task(state, request.ref))
+        lines = await runner.run(look_at_why(state, named.id, now, leader.quarantine))
         return pb.WhyReply(lines=lines)
 
     # Nodes
@@ -180,17 +180,17 @@ class Control(control_pb2_grpc.ControlServicer):
 
     async def GetNetwork(self, request: pb.GetNetworkRequest, context: Context) -> None:  # type: ignore[override]
         leader = self._leader()
-        turns, state = leader.watches.turns, leader.state
+        runner, state = leader.watches.runner, leader.state
         network = lookup.find(state, NETWORK, request.ref)
         await context.write(_network(network))
         if not request.verbose:
             return
-        for service_id in await turns.run(members.services_on(state, network.id)):
+        for service_id in await runner.run(members.services_on(state, network.id)):
             shown = members.network_service(state, network.id, service_id)
-            async for part in turns.each(parts(shown, _as_it_is, pb.NetworkReply, "services")):
+            async for part in runner.each(parts(shown, _as_it_is, pb.NetworkReply, "services")):
                 await context.write(part)
         peers = members.network_peers(state, network.id, leader.acknowledged)
-        async for part in turns.each(parts(peers, _as_it_is, pb.NetworkReply, "peers")):
+        async for part in runner.each(parts(peers, _as_it_is, pb.NetworkReply, "peers")):
             await context.write(part)
 
     async def TraceNetwork(
@@ -264,9 +264,9 @@ class Control(control_pb2_grpc.ControlServicer):
         context: Context,
     ) -> None:
         leader = self._leader()
-        turns, work = leader.watches.turns, partial(views.work, leader.state)
-        keys = await turns.run(found)
-        async for part in turns.each(parts(keys, view, reply, field, work)):
+        runner, work = leader.watches.runner, partial(views.work, leader.state)
+        keys = await runner.run(found)
+        async for part in runner.each(parts(keys, view, reply, field, work)):
             await context.write(part)
 
     async def _submit(self, mutation: Mutation[T]) -> T:

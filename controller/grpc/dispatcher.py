@@ -18,8 +18,8 @@ from controller.grpc.reported import Reports, faults
 from controller.grpc.tunnels import GrpcTunnel
 from controller.leader.leadership import ANONYMOUS, CONTROLLER
 from controller.leader.loop import Loop
-from controller.leader.pacing import RateLimiter
 from controller.leader.sessions import Message, NodeSession
+from controller.leader.slicing import RateLimiter
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.errors import Exhausted, InvalidArgument, Unavailable

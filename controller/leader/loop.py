@@ -27,12 +27,12 @@ from controller.leader.garbage import YoungObjects
 from controller.leader.leadership import Caller, Mutation
 from controller.leader.node_watch import NodeWatch
 from controller.leader.overlays import Overlays
-from controller.leader.pacing import breathing
 from controller.leader.persistence.budget import FLUSH_CHUNKS, Budget
 from controller.leader.persistence.loading import Loaded
 from controller.leader.persistence.saving import Saver, Unsaved
 from controller.leader.requests import Requests, store_full
 from controller.leader.sessions import NodeSession, Sessions
+from controller.leader.slicing import run_sliced
 from controller.leader.tunnels import Tunnels
 from controller.leader.watches import Watches
 from controller.metrics import Metrics
@@ -254,11 +254,11 @@ class Loop:
     async def run(self) -> None:
         """Take turns until cancelled, deposed or broken."""
         try:
-            await breathing(self._tracker.begin(), self._tools.saver.breathe)
+            await run_sliced(self._tracker.begin(), self._tools.saver.yield_loop)
             while True:
                 await self._wait()
                 await self._turn()
-                await self._tools.saver.breathe()
+                await self._tools.saver.yield_loop()
         finally:
             self._end()
 
@@ -310,7 +310,7 @@ class Loop:
 
     async def _serve_requests(self, turn: _Turn, now: Instant) -> None:
         for _ in range(len(self._requests)):
-            await self._tools.saver.breathe()  # each may be as large as a request may be
+            await self._tools.saver.yield_loop()  # each may be as large as a request may be
             request = self._requests.take()
             if request.answer.done():
                 continue
@@ -335,7 +335,7 @@ class Loop:
             turn.events += decision.events
             self._report(self.quarantine.decided(dirty, decision))
             self._apply(turn, decision.writes)
-            await self._tools.saver.breathe()
+            await self._tools.saver.yield_loop()
             if not decision.again:
                 return False
         return True
@@ -388,7 +388,7 @@ class Loop:
 
     async def _publish(self, turn: _Turn, now: Instant) -> None:
         telling = self._tracker.published(self.revision, self._tools.clock.now())
-        if await breathing(telling, self._tools.saver.breathe):
+        if await run_sliced(telling, self._tools.saver.yield_loop):
             self.sessions.overlays_changed(self.source.overlays.mesh_changed())
         self.sessions.tasks_changed(t for t in turn.tasks if t.id not in self.source.withheld)
         self.sessions.overlays_changed(self.source.overlays.changed(n.id for n in turn.networks))
@@ -407,7 +407,7 @@ class Loop:
         tracker, now = self._tracker, self._tools.clock.now()
         self._report(self.quarantine.sync(Stage.ENDPOINTS, self.source.failed))
         if now >= tracker.due:
-            flushed = await breathing(tracker.flush(now), self._tools.saver.breathe)
+            flushed = await run_sliced(tracker.flush(now), self._tools.saver.yield_loop)
             nodes = tracker.endpoints.nodes_of(flushed.networks)
             self.sessions.endpoints_changed(nodes, tracker.endpoints.sequence)
             self._release(flushed.finished)

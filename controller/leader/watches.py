@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from controller.brain.slices import Found, Slices
-from controller.leader.pacing import RateLimiter, Turns
+from controller.leader.slicing import RateLimiter, SliceRunner
 from pyswarm_core.clock import NEVER, Clock, Instant, seconds
 from pyswarm_core.errors import Unavailable
 from pyswarm_core.ids import NodeId, ServiceId
@@ -63,10 +63,10 @@ class _Watch(Generic[T]):
         self._news.set()
         self._news = asyncio.Event()
 
-    async def wait(self, turns: Turns) -> None:
+    async def wait(self, runner: SliceRunner) -> None:
         """Look if that is due and nobody does; else wait until something happens."""
         if self._dirty and not self._is_looking:
-            await self._look(turns)
+            await self._look(runner)
             return
         now = self._clock.now()
         try:
@@ -75,14 +75,14 @@ class _Watch(Generic[T]):
         except TimeoutError:
             self._dirty = self._dirty or not self._is_looking
 
-    async def _look(self, turns: Turns) -> None:
+    async def _look(self, runner: SliceRunner) -> None:
         now = asyncio.get_running_loop().time
         self._is_looking = True
         try:
             await sleep(self._not_before - now())
             self._dirty, self._due = False, NEVER
             try:
-                found, slices = await turns.counted(self._work())
+                found, slices = await runner.counted(self._work())
             except BaseException:
                 self._dirty = True  # the next one takes it up
                 raise
@@ -113,7 +113,7 @@ class Watcher(Generic[T]):
         watch = self._watch
         while watch.version == self._version or watch.seen is None:
             self._watches.check()
-            await watch.wait(self._watches.turns)
+            await watch.wait(self._watches.runner)
         self._version = watch.version
         return watch.seen
 
@@ -125,7 +125,7 @@ class Watches:
     """All watches of one term."""
 
     def __init__(self, state: State, clock: Clock) -> None:
-        self.turns = Turns()
+        self.runner = SliceRunner()
         """Of all sliced work of this term's requests."""
         self.telling = RateLimiter(TOLD_AT_ONCE)
         """Entered before each write to a stream that many may follow, and left before it waits."""

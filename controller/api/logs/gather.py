@@ -64,12 +64,12 @@ async def send_logs(leadership: Leadership, query: LogsQuery, send: Send[LogPart
     Raises NotFound, and Unavailable when leadership is lost while following.
     """
     leader = leadership.current()
-    turns = leader.watches.turns
-    named = await turns.run(find_service_or_task(leader.state, query.ref))
+    runner = leader.watches.runner
+    named = await runner.run(find_service_or_task(leader.state, query.ref))
     if query.follow:
         await _Follower(leader, query, named.id, send).run(_service_of(named))
         return
-    found = (await turns.run(log_sources(leader.state, named.id, ANY_TIME))).value
+    found = (await runner.run(log_sources(leader.state, named.id, ANY_TIME))).value
     for missing in found.missing.values():
         await send(LogPart(warning=missing))
     warned: set[NodeId] = set()

@@ -42,7 +42,7 @@ async def trace(leader: Leader, request: Request) -> tuple[Hop, ...]:
     """
     if request.port > _PORT_MAX:
         raise InvalidArgument(f"port {request.port} is not valid: want 1 to {_PORT_MAX}")
-    run, state = leader.watches.turns.run, leader.state
+    run, state = leader.watches.runner.run, leader.state
     case = Case(
         near=await run(ends.source(state, request.source)),
         target=await run(ends.target(state, request.target)),

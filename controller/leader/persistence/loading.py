@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from controller.brain.nodes import moved
-from controller.leader.persistence.saving import Breathe, Unsaved, pause
+from controller.leader.persistence.saving import Unsaved, YieldLoop, pause
 from controller.store.base import Compacted, KeyValue, Store, StoreMisuse
 from pyswarm_core.chunks import decode_chunk
 from pyswarm_core.clock import Instant
@@ -48,10 +48,10 @@ async def load(
     keys: Keys,
     first: Callable[[], Cluster],
     now: Instant,
-    breathe: Breathe = pause,
+    yield_loop: YieldLoop = pause,
 ) -> Loaded:
     """Read everything; a store without a cluster gets the one that `first` makes. Between slices
-    of work `breathe` is awaited.
+    of work `yield_loop` is awaited.
 
     Nodes that were not down come back as unknown since `now`: this leader has not heard of them.
     """
@@ -60,17 +60,17 @@ async def load(
     try:
         for _ in range(ATTEMPTS - 1):
             try:
-                return await _load(store, keys, first, now, breathe)
+                return await _load(store, keys, first, now, yield_loop)
             except Compacted:
                 continue
-        return await _load(store, keys, first, now, breathe)
+        return await _load(store, keys, first, now, yield_loop)
     finally:
         if was_enabled:
             gc.enable()
 
 
 async def _load(
-    store: Store, keys: Keys, first: Callable[[], Cluster], now: Instant, breathe: Breathe
+    store: Store, keys: Keys, first: Callable[[], Cluster], now: Instant, yield_loop: YieldLoop
 ) -> Loaded:
     found = await store.read(keys.cluster)
     unsaved = Unsaved()
@@ -80,7 +80,7 @@ async def _load(
     loaded = Loaded(state, revision, unsaved)
     kinds = tuple(KINDS.values())
     reads = (store.read(keys.objects(kind), revision) for kind in kinds)
-    reader = _Reader(loaded, keys, now, breathe)
+    reader = _Reader(loaded, keys, now, yield_loop)
     for kind, stored in zip(kinds, await asyncio.gather(*reads), strict=True):
         await reader.read(kind, stored.items)
     buckets = iter(ID_ALPHABET)
@@ -92,7 +92,7 @@ async def _load(
             async with taking:
                 for tasks in reader.slices(bucket.items):
                     state.apply(Writes(tasks=tasks))
-                    await breathe()
+                    await yield_loop()
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -117,11 +117,11 @@ def _cluster(item: KeyValue) -> Cluster:
 class _Reader:
     """Puts what was read into the state, but for what cannot be read."""
 
-    def __init__(self, loaded: Loaded, keys: Keys, now: Instant, breathe: Breathe) -> None:
+    def __init__(self, loaded: Loaded, keys: Keys, now: Instant, yield_loop: YieldLoop) -> None:
         self._loaded = loaded
         self._keys = keys
         self._now = now
-        self._breathe = breathe
+        self._yield_loop = yield_loop
 
     async def read(self, kind: Kind[Any, Any], items: Sequence[KeyValue]) -> None:
         """Objects of one kind, about SLICE_BYTES at a time."""
@@ -136,7 +136,7 @@ class _Reader:
             weight += SLICE_OBJECT_BYTES + len(item.value)
             if weight >= SLICE_BYTES:
                 weight = 0
-                await self._breathe()
+                await self._yield_loop()
 
     def slices(self, items: Iterable[KeyValue]) -> Iterator[list[Task]]:
         """The chunks' tasks, about SLICE_TASKS at a time; chunks of no service shall be dropped."""

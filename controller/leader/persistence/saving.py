@@ -51,7 +51,7 @@ from pyswarm_core.state import State
 RETRY_S = 0.1
 RETRY_MAX_S = 1.0
 
-Breathe = Callable[[], Awaitable[None]]
+YieldLoop = Callable[[], Awaitable[None]]
 Operation = Put | Delete
 N = TypeVar("N")
 
@@ -191,7 +191,7 @@ class Saver:
         leader_value: bytes,
         *,
         on_error: Callable[[StoreError], None],
-        breathe: Breathe = pause,
+        yield_loop: YieldLoop = pause,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._store = store
@@ -202,7 +202,7 @@ class Saver:
         self._moving = asyncio.Lock()
         self._on_error = on_error
         self._sleep = sleep
-        self.breathe = breathe
+        self.yield_loop = yield_loop
         """Awaited between slices of work: lets the lease be renewed."""
         self.revision = term.fence
         """Of the newest commit."""

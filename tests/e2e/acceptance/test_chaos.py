@@ -18,7 +18,7 @@ def fleet(own_fleet: Fleet) -> Fleet:
 
 
 @pytest.mark.timeout(300)
-def test_what_was_asked_for_runs_and_every_failed_request_is_excused(fleet: Fleet) -> None:
+def test_what_was_requested_runs_and_every_failed_request_is_excused(fleet: Fleet) -> None:
     outcome = break_it(fleet, SECONDS, SEED)
     report(outcome)
     assert not broken(outcome)

@@ -159,7 +159,7 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("kills", [15, pytest.param(150, marks=NIGHTLY)])
-def test_random_kills_under_churn_end_in_exactly_what_was_asked_for(
+def test_random_kills_under_churn_end_in_exactly_what_was_requested(
     fleet: Fleet, service: str, kills: int
 ) -> None:
     chance = random.Random(7)

@@ -176,7 +176,7 @@ def test_a_deleted_fdb_entry(fleet: Fleet, ends: Ends) -> None:
     healthy(fleet, ends, "host1")
 
 
-def test_a_deleted_route_of_the_way_back(fleet: Fleet, ends: Ends) -> None:
+def test_a_deleted_route_of_the_return_path(fleet: Fleet, ends: Ends) -> None:
     def harm() -> None:
         routes = fleet.on("host2", "ip", "-o", "route", "show", "proto", "97").out.splitlines()
         for line in routes:

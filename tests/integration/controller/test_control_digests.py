@@ -70,7 +70,9 @@ async def test_the_stored_image_has_its_tag_and_the_digest(api: Api, registry: R
     assert stored.spec.task_template.container_spec.image == f"web:1@{OLD}"
 
 
-async def test_who_does_not_want_it_is_not_asked_for(api: Api, registry: Registry) -> None:
+async def test_no_digest_is_looked_up_without_query_registry_or_for_a_pinned_image(
+    api: Api, registry: Registry
+) -> None:
     request = creation()
     request.query_registry = False
     assert image_of(await api.stub.CreateService(request)) == "web:1"

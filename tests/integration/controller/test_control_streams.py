@@ -186,7 +186,7 @@ async def test_following_events_until_the_past_tells_those_kept_and_ends(
     assert [event.name for event in told.events] == ["web"]
 
 
-async def test_following_events_ends_with_the_time_asked_for(api: Api) -> None:
+async def test_following_events_ends_at_until(api: Api) -> None:
     request = pb.EventsRequest(follow=True, until=build.NOW + 10**8)
     assert [part async for part in api.stub.Events(request)] == []
 

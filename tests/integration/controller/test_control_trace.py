@@ -80,7 +80,7 @@ async def test_both_ends_are_asked_and_their_facts_judged(api: Api) -> None:
     assert (last[0], last[1].connect_to, last[1].port) == ("n1", (THERE, VIP), 80)
 
 
-async def test_nothing_behind_a_broken_hop_is_asked_for(api: Api) -> None:
+async def test_hops_after_a_broken_one_are_not_probed(api: Api) -> None:
     agents = Agents(api)
     broken = Difference(where="host", text="fdb is missing")
     api.desk.agents[NodeId("n2")] = agents.telling("n2", replace(WHOLE, differences=(broken,)))

@@ -339,7 +339,7 @@ def test_logs_keep_the_streams_apart(script: Script, pyswarm: Pyswarm) -> None:
         ("--no-task-ids", "web.1@host1    | text\n"),
     ],
 )
-def test_log_lines_have_the_prefix_asked_for(
+def test_log_lines_have_the_requested_prefix(
     flags: str, line: str, script: Script, pyswarm: Pyswarm
 ) -> None:
     batch = pb.LogsReply(task_id="t" * 25, task_name="web.1", node_name="host1")

@@ -91,7 +91,7 @@ def test_a_login_that_cannot_be_used_is_said_so(tmp_path: Path, told: Any, said:
         ({"credsStore": "test", "auths": {}}, None),
     ],
 )
-def test_a_helper_is_asked_for_what_it_keeps(
+def test_a_credential_helper_is_queried(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     told: Any,

@@ -117,7 +117,7 @@ def test_the_ingress_network_is_removed_when_nothing_publishes() -> None:
     assert state.ingress_network is not None
 
 
-def test_another_network_of_that_name_is_in_the_way() -> None:
+def test_another_network_of_that_name_is_a_conflict() -> None:
     state = build.state(networks=[build.network("ingress")])
     with pytest.raises(Conflict, match="needs a network 'ingress', but that is another one"):
         create(state, on(ports=(port(),)))

@@ -175,7 +175,7 @@ def test_labels_match_by_key_or_by_value() -> None:
     assert not has_label({"a": "1"}, "a=")
 
 
-def test_a_global_service_wants_the_nodes_that_may_run_it() -> None:
+def test_a_global_service_has_one_desired_task_per_eligible_node() -> None:
     spec = build.template(constraints=["node.labels.zone==a"])
     agent = build.service("agent", replicas=None, spec=spec)
     zone = {"zone": "a"}
@@ -192,7 +192,7 @@ def test_a_global_service_wants_the_nodes_that_may_run_it() -> None:
     assert desired_tasks(state, agent) == 2
 
 
-def test_a_service_has_converged_when_exactly_what_is_wanted_runs() -> None:
+def test_a_service_has_converged_when_exactly_what_is_desired_runs() -> None:
     web = build.service("web", replicas=2, version=2, template_version=2)
     new = [build.task(f"web.{n}", node="n1", version=2) for n in (1, 2)]
     surplus = build.task("web.3", node="n1", version=2, desired=TaskState.REMOVE)

@@ -13,7 +13,7 @@ from controller.api.queries.lists import TaskQuery
 from controller.api.queries.why import look_at_why, why
 from controller.brain.scheduler.explain import exclusions
 from controller.brain.slices import Slices, finish
-from controller.leader.pacing import parts
+from controller.leader.slicing import parts
 from pyswarm_core.api.v1 import control_pb2
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import InvalidArgument, NotFound
@@ -167,7 +167,7 @@ def test_a_global_service_weighs_as_much_as_the_nodes_that_are_looked_at_for_it(
     assert [view.service.spec.name for part in replies for view in part.services] == names
 
 
-def test_what_a_global_service_wants_is_counted_with_what_paused_nodes_keep() -> None:
+def test_desired_tasks_of_a_global_service_include_those_on_paused_nodes() -> None:
     paused = build.node("n3", availability=Availability.PAUSE)
     state = build.state(
         nodes=[*build.nodes(2), paused],

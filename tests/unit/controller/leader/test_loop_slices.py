@@ -34,7 +34,7 @@ class Saver:
     def __init__(self) -> None:
         self.pauses = 0
 
-    async def breathe(self) -> None:
+    async def yield_loop(self) -> None:
         self.pauses += 1
         await asyncio.sleep(0)
 
@@ -115,8 +115,8 @@ class SlowSaver(Saver):
         self.paused = asyncio.Event()
         self.goes_on = asyncio.Event()
 
-    async def breathe(self) -> None:
-        await super().breathe()
+    async def yield_loop(self) -> None:
+        await super().yield_loop()
         self.paused.set()
         await self.goes_on.wait()
 

@@ -80,7 +80,7 @@ def test_the_answer_of_an_agent_that_was_asked_disconnects_the_node() -> None:
     assert fleet.state.nodes[SILENT].status.message == ANSWERS
 
 
-def test_that_no_answer_came_is_a_verdict_if_it_was_asked_for() -> None:
+def test_a_missing_answer_is_a_verdict_if_a_probe_was_requested() -> None:
     fleet = silent_and_probed()
     fleet.watch.reported(ASKED, SILENT, answered=False)
     fleet.run(lambda: fleet.is_in(NodeState.DOWN), SECOND // 2)
@@ -102,7 +102,7 @@ def test_an_agent_that_was_not_asked_brings_no_verdict() -> None:
     assert fleet.is_in(NodeState.READY)  # as if nobody could have tried
 
 
-def test_an_answer_counts_once_for_each_time_that_it_was_asked_for() -> None:
+def test_an_answer_counts_once_per_requested_probe() -> None:
     fleet = silent_and_probed()
     fleet.watch.reported(ASKED, SILENT, answered=False)
     fleet.watch.reported(ASKED, SILENT, answered=True)

@@ -47,7 +47,7 @@ def test_a_long_range_is_counted_a_few_times_not_once_per_page() -> None:
     assert counted < 5 * len(keys)
 
 
-def test_a_page_that_does_not_fit_is_asked_for_again_in_parts() -> None:
+def test_a_page_that_does_not_fit_is_requested_again_in_parts() -> None:
     pages = Pages(b"a", b"b")
     span = pages.next_range()
     limit = pages.limit

@@ -267,7 +267,7 @@ def test_chosen_ports_avoid_what_is_published_and_stay() -> None:
         put(state, spec_of("late", port(30_003)))
 
 
-def test_a_port_that_agents_choose_is_in_nobodys_way() -> None:
+def test_a_port_that_agents_choose_conflicts_with_nothing() -> None:
     state = build.state()
     assert published(put(state, spec_of("web", port(0, mode="host")))) == [0]
     assert state.published == {}

@@ -42,14 +42,14 @@ def test_second_pool_is_used_when_the_first_is_full() -> None:
     assert str(chosen) == "10.9.0.0/24"
 
 
-def test_overlap_names_what_is_in_the_way() -> None:
+def test_an_overlap_names_the_conflict() -> None:
     subnet = IPv4Network("10.1.0.0/16")
     assert overlap(subnet, {"app": "10.1.2.0/24"}) == "network app (10.1.2.0/24)"
     assert overlap(subnet, {}, ["10.0.0.0/8"]) == "a route of the host (10.0.0.0/8)"
     assert overlap(subnet, {"app": "10.2.0.0/16"}, ["0.0.0.0/0"]) == ""
 
 
-def test_wanted_subnet_that_is_taken_is_refused() -> None:
+def test_a_requested_subnet_that_is_taken_is_refused() -> None:
     with pytest.raises(Conflict, match="overlaps network app"):
         check_subnet("10.1.0.0/16", {"app": "10.1.0.0/24"})
 

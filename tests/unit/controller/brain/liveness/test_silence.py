@@ -429,7 +429,7 @@ def test_a_removed_node_is_forgotten() -> None:
     assert fleet.down == []
 
 
-def test_small_fleets_beat_at_the_period_asked_for() -> None:
+def test_small_fleets_beat_at_the_configured_period() -> None:
     assert heartbeat_period(SECOND, 2_000) == SECOND
     assert heartbeat_period(SECOND, 10_000) == 5 * SECOND
     assert heartbeat_period(SECOND // 10, 100) == SECOND // 10

@@ -142,7 +142,7 @@ class _Saves:
 
     revision, full, bytes_written = 1, "", 0
 
-    async def breathe(self) -> None: ...
+    async def yield_loop(self) -> None: ...
 
     async def save(self, state: State, unsaved: Unsaved) -> dict[str, str]:
         return {}

@@ -372,7 +372,7 @@ def test_a_node_that_changed_does_not_wait_for_a_huge_service() -> None:
     assert world.agenda.take(world.state).nodes == {"n11"}
 
 
-def test_replicas_that_are_wanted_again_take_the_lowest_slots() -> None:
+def test_replicas_that_are_desired_again_take_the_lowest_slots() -> None:
     world = _world(2_000)
     _report(world, TaskState.RUNNING)
     world.turns()

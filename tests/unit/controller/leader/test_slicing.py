@@ -3,7 +3,7 @@
 import asyncio
 
 from controller.brain.slices import Slices
-from controller.leader.pacing import RateLimiter, Turns
+from controller.leader.slicing import RateLimiter, SliceRunner
 
 
 async def passes(count: int) -> None:
@@ -49,7 +49,7 @@ async def test_a_failure_inside_gives_the_place_back() -> None:
 
 
 async def test_of_all_sliced_work_one_slice_runs_per_pass_in_turn() -> None:
-    turns, ran = Turns(), list[str]()
+    runner, ran = SliceRunner(), list[str]()
 
     def work(name: str) -> Slices[str]:
         for _ in range(2):
@@ -59,7 +59,7 @@ async def test_of_all_sliced_work_one_slice_runs_per_pass_in_turn() -> None:
         return name
 
     async with asyncio.TaskGroup() as group:
-        done = [group.create_task(turns.run(work(name))) for name in "abc"]
+        done = [group.create_task(runner.run(work(name))) for name in "abc"]
         most = 0
         while len(ran) < 9:
             before = len(ran)

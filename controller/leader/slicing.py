@@ -1,4 +1,4 @@
-"""Keeps the size of the fleet and of requests from holding up the leader's loop. SHELL (waits)."""
+"""Runs large work in slices, so that it does not block the event loop. SHELL (waits)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -18,10 +18,10 @@ R = TypeVar("R", bound=Message)
 
 
 class RateLimiter:
-    """`async with limiter:` lets `at_once` in, and each place stays taken for `pause_s` afterwards.
+    """`async with limiter:` admits `at_once`; each place stays taken for `pause_s` afterwards.
 
-    One alone goes through at once; of very many, at most `at_once / pause_s` a second do. With no
-    pause a place is free again after a pass of the event loop.
+    At most `at_once / pause_s` operations a second are admitted; a single one is admitted at once.
+    With no pause a place is free again after one pass of the event loop.
     """
 
     def __init__(self, at_once: int, pause_s: float = 0.0) -> None:
@@ -44,15 +44,15 @@ def _nothing_more(_: object) -> int:
     return 0
 
 
-async def breathing(work: Slices[T], breathe: Callable[[], Awaitable[None]]) -> T:
-    """The result of the leader's own work; others run between its slices."""
+async def run_sliced(work: Slices[T], yield_loop: Callable[[], Awaitable[None]]) -> T:
+    """The result of the leader's own work. `yield_loop` is awaited between its slices."""
     while True:
         try:
             next(work)
         except StopIteration as done:
             result: T = done.value
             return result
-        await breathe()
+        await yield_loop()
 
 
 def parts(
@@ -79,10 +79,10 @@ def parts(
         yield part
 
 
-class Turns:
-    """Runs sliced work: of all that is under way one slice per pass of the event loop, in turn.
+class SliceRunner:
+    """Runs sliced work of all requests: one slice per pass of the event loop, in turn.
 
-    However many requests there are, the loop is held for one slice at a time.
+    The loop is blocked for one slice at a time, however many requests there are.
     """
 
     def __init__(self) -> None:
