@@ -1,9 +1,9 @@
-"""The brain: what should change, given all that is known. PURE; `state` is never changed.
+"""Decides what should change, given the whole state. PURE; `state` is never changed.
 
-`decide` looks at the services that changed or fell due and at those whose nodes changed, lets each
-one's orchestrator plan, places what needs a node, and hands out what placed tasks need of networks.
-Deciding again after the writes were applied finds nothing to do. An error for one service is part
-of the decision (`Decision.failed`); the others are decided.
+`decide` covers the services that changed or fell due and those whose nodes changed. For each, its
+orchestrator makes a plan, the scheduler places the tasks that need a node, and the allocator
+assigns the addresses that they need. A second decision after the writes were applied is empty. An
+error for one service is part of the decision (`Decision.failed`); the other services are decided.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,8 +27,8 @@ from pyswarm_core.state import State
 def decide(
     state: State, dirty: Dirty, now: Instant, ids: IdSource, *, cost: int = DECISION_COST
 ) -> Decision:
-    """What to write, when to look again, and what to tell; it costs about as much as `cost` says,
-    in the units of DECISION_COST.
+    """What to write, when to decide again, and the events to record. `cost` bounds the work, in
+    units of DECISION_COST.
     """
     changed = sorted(dirty.nodes)
     slots, is_all = evictions(state, changed, dirty.quarantined)
@@ -66,12 +66,12 @@ def decide(
 def _in_turn(
     state: State, dirty: Dirty, slots: Iterable[ServiceId], retries: Retries
 ) -> Iterator[ServiceId]:
-    """Those to decide, each once. Who waits longest for a node comes first.
+    """The services to decide, each once. The one that has waited longest for a node comes first.
 
-    Whether a waiting service that did not change itself is decided is asked when its turn comes.
+    For a waiting service that has not changed, whether to decide it is checked last, just before.
     """
     left_alone = {one for one in dirty.quarantined if one not in dirty.services}
-    # Huge ones last: what there is room for is done of them.
+    # Services with many unsettled slots come last: a part of them is decided.
     named = dict.fromkeys(
         sorted(
             {*slots, *dirty.services},
@@ -92,7 +92,7 @@ def _could_be_placed(retries: Retries, service_id: ServiceId) -> bool:
     try:
         return retries.could_be_placed(service_id)
     except Exception:
-        return True  # deciding it fails likewise, and says of whom
+        return True  # deciding it fails in the same way, and names the service
 
 
 def _remove(plan: Plan, state: State, now: Instant, draft: Draft) -> None:
@@ -108,6 +108,6 @@ def _remove(plan: Plan, state: State, now: Instant, draft: Draft) -> None:
         discard(plan, state, number, now)
     removed = len(plan.removed)
     if removed >= len(tasks.slots) and removed == sum(map(len, tasks.slots.values())):
-        # The service goes in a decision of its own, after its last task: neither is lost for the
-        # other.
+        # A later decision removes the service, after its last task: if only part of a decision is
+        # stored, neither is left without the other.
         plan.cut(0)

@@ -1,4 +1,4 @@
-"""A decision in the making: plans go in, one `Decision` comes out. PURE."""
+"""Builds one `Decision` from the plans of services. PURE."""
 
 from itertools import islice
 
@@ -16,19 +16,19 @@ from pyswarm_core.state import State
 
 
 class Draft:
-    """What one decision has come to so far."""
+    """The decision under construction."""
 
     def __init__(self, state: State, now: Instant, ids: IdSource, room: int) -> None:
         """`room`: what the decision may cost, in units of DECISION_COST."""
         self.again: dict[ServiceId, Cursor] = {}
-        """Services that there was no room for."""
+        """Services for which the decision had no room."""
         self.unfinished = False
-        """More is to be decided than is dirty."""
+        """More is to be decided than what is dirty."""
         self.removed_services: list[ServiceId] = []
         self.failed: dict[ServiceId, str] = {}
         self._is_spoilt = False
-        """Placing failed halfway: what it had set aside is lost to this decision, so that the
-        remaining services are better decided in the next one.
+        """Placing failed halfway, and what it had reserved is lost to this decision. The next one
+        takes the remaining services.
         """
         self._state = state
         self._now = now
@@ -42,12 +42,12 @@ class Draft:
 
     @property
     def room(self) -> int:
-        """What the next plan may cost; 0 if it is for another decision."""
+        """What the next plan may cost; 0 if the decision is full."""
         left = self._room - self._cost
         return 0 if self._is_spoilt or left < PLACING_COST else left
 
     def take(self, plan: Plan) -> None:
-        """Place what the plan wants placed, and make its changes part of the decision."""
+        """Place the plan's tasks, and add its changes to the decision."""
         try:
             if plan.pending or plan.vacancies:
                 self.placing.place(plan)
@@ -59,19 +59,19 @@ class Draft:
         self._cost += 1 + plan.cost
 
     def renew_keys(self) -> None:
-        """Make the next key of encrypted networks if it is time, and say when it will be."""
+        """Make the next encryption key if it is due, and set when the one after it is."""
         self._cluster = rotated(self._state.cluster, self._now, self._ids)
         self._cluster_wake = rotates_at(self._cluster or self._state.cluster)
 
     def give_back(self) -> None:
-        """Take back blocks that no node needs, of up to DECISION_NETWORKS networks."""
+        """Take back idle blocks, of up to DECISION_NETWORKS networks."""
         idle = self._state.idle_blocks.networks
         self.unfinished |= len(idle) > DECISION_NETWORKS
         for network_id in islice(idle, DECISION_NETWORKS):
             self.placing.blocks(network_id)
 
     def decision(self, retried: int) -> Decision:
-        """All of it, with how many waiting services were compared with nodes that changed."""
+        """The decision. `retried`: how many waiting services were compared with changed nodes."""
         self.placing.explain()
         plans = self._plans
         writes = Writes(

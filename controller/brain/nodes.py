@@ -1,4 +1,4 @@
-"""Nodes: the one place that changes a node's state, and which nodes are managers. PURE.
+"""The only place that changes a node's state, and the rule for which nodes are managers. PURE.
 
 The edges of the state machine, and when each fires, are `pyswarm_core.states.NODE_TRANSITIONS`.
 """
@@ -16,7 +16,7 @@ MANAGER = "manager"
 
 
 def moved(node: Node, state: NodeState, now: Instant, message: str = "") -> Node:
-    """The node in this state since `now`; if it is in it already, only the message is new.
+    """The node in this state since `now`; if it already was, only the message is new.
 
     Raises InvalidTransition for an edge that the table does not have.
     """
@@ -57,7 +57,7 @@ def managers(state: State, controllers: Iterable[str]) -> list[Node]:
 
 
 class Greeted(msgspec.Struct, frozen=True):
-    """What a node says of itself when it opens a session, proven usable."""
+    """What a node reports of itself when it opens a session, validated."""
 
     description: NodeDescription
     addr: str

@@ -1,7 +1,7 @@
-"""Gives a plan's tasks their nodes. PURE.
+"""Assigns nodes to a plan's tasks. PURE.
 
-Brings together what scheduler and allocator know: a node can take a task if the filters let it and
-its networks have addresses left there. Tasks that find no node wait and say why.
+Combines scheduler and allocator: a node can take a task if the filters pass and if its networks
+have free addresses there. A task for which there is no node stays pending, with the reason.
 """
 
 from collections import Counter
@@ -47,7 +47,7 @@ _NOWHERE = NodeId("")
 
 
 class UnassignedTask(Struct, frozen=True, gc=False):
-    """A task to place: one that waits, or one to be made."""
+    """A task without a node: a stored one, or one to be made."""
 
     vacancy: Vacancy
     task: Task | None = None
@@ -85,16 +85,16 @@ class Placing:
         self._blocks: dict[NetworkId, Blocks] = {}
         self._waiting: list[_Waiting] = []
         self._shown: Counter[ServiceId] = Counter()
-        """How many tasks that wait are stored of a service, of those explained so far."""
+        """By service, how many pending tasks of those explained so far are stored."""
         self.failed: dict[ServiceId, str] = {}
-        """Services whose waiting could not be explained."""
+        """Services for whose pending tasks the reason could not be found."""
         self.failed_networks: dict[NetworkId, str] = {}
-        """Networks whose blocks could not be worked out."""
+        """Networks whose blocks could not be computed."""
 
     def place(self, plan: Plan) -> None:
-        """Find nodes for the tasks that the plan leaves to place, as many as there is room for.
+        """Find nodes for the plan's tasks, for as many as there is room for.
 
-        They become part of its changes; of those that found no node some do so in `explain`.
+        Placed tasks become changes of the plan. `explain` adds some of the others.
         """
         self.placings += 1
         waiting = [_unassigned(task) for task in plan.pending.values()]
@@ -110,7 +110,7 @@ class Placing:
                 self._waiting.append(_Waiting(plan, demand, is_bound, left, missing))
 
     def explain(self) -> None:
-        """Say of tasks that found no node why, after everything else has been placed."""
+        """Record why tasks have no node, after all other tasks have been placed."""
         for waiting in self._waiting:
             try:
                 self._explain(waiting)
@@ -118,8 +118,8 @@ class Placing:
                 self.failed[waiting.plan.service.id] = told(error)
 
     def _explain(self, unplaced: _Waiting) -> None:
-        """Of a service at most PENDING_SHOWN are stored. The others are made when a node can take
-        them: which they are follows from the service and its stored tasks.
+        """At most PENDING_SHOWN pending tasks of a service are stored. The others are made when a
+        node can take them; which ones these are follows from the service and its stored tasks.
         """
         plan, demand, is_bound, waiting, missing = unplaced
         shown = self._shown[plan.service.id]
@@ -129,7 +129,7 @@ class Placing:
             plan.remove(cast("Task", one.task))
         stored = stored[:kept]
         unmade = [one for one in waiting if one.task is None]
-        # Of a service that is looked at in parts others may wait already.
+        # If the service is decided in parts, others may be pending already.
         known = (self._state.tasks.get(i) for i in plan.pending | plan.removed | plan.changed)
         seen = sum(one is not None and waits_for_node(one) for one in known)
         others = self._state.tasks_of_service(plan.service.id).pending - seen
@@ -155,8 +155,8 @@ class Placing:
             plan.report(EventKind.TASK_UNPLACED, why[0], len(waiting) + missing)
 
     def blocks(self, network_id: NetworkId) -> Blocks | None:
-        """The blocks of a network as this decision leaves them; None if it does not exist, or they
-        cannot be worked out.
+        """The blocks of a network as this decision leaves them; None if the network does not exist
+        or its blocks cannot be computed.
         """
         found = self._blocks.get(network_id)
         network = self._state.networks.get(network_id)
@@ -188,8 +188,8 @@ class Placing:
     def _place_unbound(
         self, plan: Plan, demand: Demand, unassigned: list[UnassignedTask], missing: int
     ) -> list[UnassignedTask]:
-        """Place as many as there is room for, and go on in the next decision with the rest and
-        those `missing`; return those that no node can take.
+        """Place as many as there is room for; the next decision continues with the rest and with
+        those `missing`. Return those that no node can take.
         """
         vacancies = [one.task for one in unassigned].count(None)
         room = max(1, plan.writes_left, vacancies)
@@ -213,7 +213,7 @@ class Placing:
             taken = self._take(chosen, demand)
             rows += taken.tolist()
             np.add.at(demand.on_node, taken, 1)
-            # Blocks that ran out under our hands show in the next round's rooms.
+            # Blocks that ran out meanwhile show in the next pass.
             if len(taken) == len(chosen):
                 break
         ids = self._state.node_table.ids
@@ -223,7 +223,7 @@ class Placing:
     def _place_bound(
         self, plan: Plan, demand: Demand, unassigned: list[UnassignedTask], most: int
     ) -> list[UnassignedTask]:
-        """Place at most so many; return those that their own nodes cannot take."""
+        """Place at most `most`; return those that their own nodes cannot take."""
         table = self._state.node_table
         demand = self._with_rooms(demand)
         room = capacity(self.ledger, demand)
@@ -247,7 +247,7 @@ class Placing:
         return _with_rooms(demand, self._state.node_table, self.blocks)
 
     def _take(self, rows: IntColumn, demand: Demand) -> IntColumn:
-        """Set aside what tasks on these rows need; return the rows that got all of it."""
+        """Reserve what tasks on these rows need; return the rows where all of it was free."""
         networks = [self.blocks(network_id) for network_id in demand.footprint.networks]
         if networks:
             taken = [row for row in rows.tolist() if self._take_addresses(row, networks)]
@@ -284,7 +284,7 @@ class Placing:
         nodes: list[NodeId],
         why: list[str] | None,
     ) -> dict[TaskId, Task]:
-        """New tasks, of those that are not stored: waiting if `why` is given, else assigned."""
+        """New tasks for those that are not stored: pending if `why` is given, else assigned."""
         missing = sum(one.task is None for one in unassigned)
         ids = iter(self._ids.draw(missing) if missing else ())
         service_id, now = plan.service.id, self._now
@@ -330,11 +330,11 @@ class Placing:
 
 
 def demand_of(state: State, plan: Plan, spec: ServiceSpec, now: Instant) -> Demand:
-    """What a task made from this spec asks of a node, given the tasks the plan leaves."""
+    """What a task made from this spec requires of a node, given the plan's changes."""
     table = state.node_table
     template = spec.task_template
     tasks = state.tasks_of_service(plan.service.id)
-    if spec.mode.per_node:  # its tasks have no choice
+    if spec.mode.per_node:  # each of its tasks is bound to a node
         return Demand(template, footprint_of(spec), _per_row([], len(table.number)))
     row_of = table.rows.get
     on_node = np.zeros(len(table.number), np.int64)
@@ -366,7 +366,7 @@ def demand_of(state: State, plan: Plan, spec: ServiceSpec, now: Instant) -> Dema
 
 
 def current_demand(state: State, service: Service, now: Instant) -> Demand:
-    """What one more task of the service asks of a node now, its networks' addresses included."""
+    """What one more task of the service requires of a node now, addresses included."""
 
     def blocks_of(network_id: NetworkId) -> Blocks | None:
         network = state.networks.get(network_id)
@@ -379,7 +379,7 @@ def current_demand(state: State, service: Service, now: Instant) -> Demand:
 def _with_rooms(
     demand: Demand, table: NodeTable, blocks_of: Callable[[NetworkId], Blocks | None]
 ) -> Demand:
-    """The demand bounded by what its networks have room for, and by what they ask of kernels."""
+    """The demand, limited by the room of its networks and by what they require of kernels."""
     rooms: list[Room] = []
     needs: dict[Capability, str] = {}
     for network_id in demand.footprint.networks:
@@ -398,7 +398,7 @@ def _with_rooms(
 
 
 def _blocked(table: NodeTable, rows: list[int], network: Network, length: int) -> Room:
-    """No room on the nodes that say that they cannot carry the network; and what the first says."""
+    """No room on nodes that cannot carry the network, with the first one's reason."""
     room = np.full(length, UNLIMITED)
     room[rows] = 0
     node = table.nodes[rows[0]]

@@ -1,8 +1,7 @@
 """Duplicate allocations: two holders of a VNI, subnet, block, virtual or task address. PURE.
 
-No decision and no request makes such a state. A new leader looks all the same: what it has loaded
-may come from an older version, a backup or somebody's hand, and two tasks with one address are
-otherwise found by their users.
+No decision and no request makes such a state. A new leader checks what it loaded, because that may
+come from an older version, a backup or a manual edit. Otherwise users would find the error first.
 """
 
 from collections import defaultdict
@@ -16,13 +15,13 @@ from pyswarm_core.state import State
 from pyswarm_core.states import occupies
 
 Held = tuple[IPv4Network, str]
-"""Addresses, and who has them."""
+"""Addresses and their holder."""
 Holders = dict[NetworkId, dict[str, TaskId]]
 
 
 def audit(state: State) -> Iterator[str | None]:
-    """A sentence for every duplicate allocation; None now and then, where the caller may pause and
-    the state may change.
+    """A sentence for every duplicate allocation; None between slices, where the caller may
+    pause and the state may change.
     """
     yield from _tried("networks", _networks(state))
     yield None
@@ -33,7 +32,7 @@ def audit(state: State) -> Iterator[str | None]:
 
 
 def _tried(what: str, found: Iterator[str]) -> Iterator[str]:
-    """What was found, up to where looking failed."""
+    """What was found, up to the first error."""
     try:
         yield from found
     except Exception as error:
@@ -69,8 +68,8 @@ def _overlaps(held: Iterable[Held]) -> Iterator[str]:
 
 
 def _tasks(state: State, service_id: ServiceId, holders: Holders) -> Iterator[str]:
-    """The service's tasks with an address that a task before them has. Every host's own bridge has
-    the same addresses.
+    """The service's tasks with an address that an earlier task has. Networks that are no objects
+    are left out: the bridges of all hosts have the same addresses.
     """
     for tasks in state.tasks_of_service(service_id).slots.values():
         for task in tasks:
@@ -90,5 +89,5 @@ def _tasks(state: State, service_id: ServiceId, holders: Holders) -> Iterator[st
 
 
 def _holds(state: State, task: Task) -> bool:
-    """Whether its addresses are its own; those of a removed node are free."""
+    """Whether the task holds its addresses; those of a removed node's tasks are free."""
     return occupies(task.state) and task.node_id in state.nodes

@@ -1,10 +1,10 @@
 """Which nodes have which blocks of a network. PURE.
 
-A node gets a block when its first task of the network is assigned, and another when its tasks
-outnumber the addresses it has. It keeps them while it may still run one of them: a block is given
-back when its node has none and says so (it is ready), or was removed. A block that holds a virtual
-address or the network's gateway is nobody's. However many addresses there are, a node takes no more
-tasks of a network than a bridge has ports.
+A node gets a block when its first task on the network is assigned, and another when its tasks
+outnumber its addresses. The allocator takes a block back when its node has no task on the network
+and is ready, or was removed. No node gets a block that holds a virtual address or the network's
+gateway. A node takes no more tasks of a network than a bridge has ports, however many addresses
+there are.
 """
 
 from collections import Counter
@@ -23,14 +23,11 @@ from pyswarm_core.objects import Block, Network
 from pyswarm_core.state import State
 
 Room = tuple[str, IntColumn]
-"""What is said of rows without room, and how many more tasks each row can take."""
+"""The text for rows without room, and how many more tasks each row can take."""
 
 
 class Blocks:
-    """One network's blocks during one decision.
-
-    Begins by giving back the blocks that no node needs.
-    """
+    """One network's blocks during one decision. Idle blocks count as free from the beginning."""
 
     def __init__(self, network: Network, state: State) -> None:
         self.network = network
@@ -43,7 +40,7 @@ class Blocks:
         self._granted: list[Block] = []
         self._granted_room: dict[int, int] = {}
 
-    # What the blocks come to is read when first asked for: most decisions ask nothing.
+    # These are computed at first use: most decisions use none of them.
 
     @cached_property
     def _held(self) -> Held:
@@ -51,7 +48,7 @@ class Blocks:
 
     @cached_property
     def _returned(self) -> list[Block]:
-        """The blocks that are given back."""
+        """The blocks that the allocator takes back."""
         of_number = self._state.idle_blocks.of_network(self.network.id)
         return [
             Block(cidr=cidr, node_number=number)
@@ -61,7 +58,7 @@ class Blocks:
 
     @cached_property
     def _returned_indexes(self) -> list[int]:
-        """The indexes that nobody has once these blocks are given back."""
+        """The indexes that no node has once these blocks are taken back."""
         times = self._held.times
         indexes = Counter(self._range.index(block.cidr) for block in self._returned)
         return [index for index, count in indexes.items() if times.get(index) == count]
@@ -81,7 +78,7 @@ class Blocks:
 
     @cached_property
     def _given_back(self) -> dict[int, int]:
-        """By node, the block that it had."""
+        """By node, the index of the block that it had."""
         return {block.node_number: self._range.index(block.cidr) for block in self._returned}
 
     @cached_property
@@ -91,7 +88,7 @@ class Blocks:
 
     @property
     def exhausted(self) -> bool:
-        """Whether every block is given out, or as many as a stored network can have."""
+        """Whether every block is allocated, or as many as a stored network can have."""
         used = len(self._held.times) - len(self._returned_indexes) + len(self._granted)
         return used + len(self._closed) >= self._range.count or used >= NETWORK_BLOCKS_MAX
 
@@ -129,8 +126,8 @@ class Blocks:
         self._grant(Block(cidr=cidr, node_number=number))
 
     def rooms(self, table: NodeTable) -> list[Room]:
-        """What narrows where tasks can go: addresses once the last block is given out, ports of
-        bridges once a node has used all of them.
+        """What limits the nodes for more tasks: addresses, once the last block is allocated; ports
+        of bridges, once a node has used all of them.
         """
         name, rooms = self.network.spec.name, []
         if self.exhausted:
@@ -148,7 +145,7 @@ class Blocks:
         return {**self._held.room, **changed} if changed else self._held.room
 
     def _left(self, table: NodeTable, room: IntColumn) -> IntColumn:
-        """What is left of the rooms of rows: of a row without a node, and one without room, 0."""
+        """What is left of each row's room; 0 for a row without a node or without room."""
         row_of, left = table.rows.get, np.zeros(len(room), np.int64)
         rows = np.fromiter(table.rows.values(), np.int64)
         left[rows] = room[rows]
@@ -167,7 +164,7 @@ class Blocks:
         return replace(self.network, blocks=(*kept, *self._granted), updated_at=now)
 
     def _free_index(self, number: int) -> int:
-        """The block that the node just gave back, else the lowest free one."""
+        """The index of the block just taken back from the node, else the lowest free one."""
         taken = self._used | self._closed_bits
         bit = self._range.bit(self._given_back.pop(number, -1))
         if not bit or bit & taken:

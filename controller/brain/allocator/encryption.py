@@ -1,7 +1,7 @@
-"""The keys of encrypted networks: when they are made, replaced and forgotten. PURE.
+"""The keys of encrypted networks: when they are made, replaced and deleted. PURE.
 
-A key serves for KEY_PERIOD, or until a host has sent too much with it. The two before it are kept,
-so that a host that has not heard of the newest can still be understood.
+A key is used for ENCRYPTION_KEY_PERIOD, or until a host has sent too many packets with it. The two
+keys before it are kept, so that packets of a host without the newest key can be decrypted.
 """
 
 from collections.abc import Callable, Iterable
@@ -30,20 +30,20 @@ def with_first_key(cluster: Cluster, now: Instant, ids: IdSource) -> Cluster:
 
 
 def rotates_at(cluster: Cluster) -> Instant:
-    """When the newest key has served its time; NEVER if nothing is encrypted."""
+    """When the newest key is due for replacement; NEVER if no network is encrypted."""
     keys = cluster.encryption_keys
     return after(keys[0].created_at, ENCRYPTION_KEY_PERIOD) if keys else NEVER
 
 
 def rotated(cluster: Cluster, now: Instant, ids: IdSource) -> Cluster | None:
-    """The cluster with the next key; None if it is not time."""
+    """The cluster with the next key; None if it is not due."""
     return _with_new_key(cluster, now, ids) if rotates_at(cluster) <= now else None
 
 
 def replaced(cluster: Cluster, worn: int, now: Instant, ids: IdSource) -> Cluster | None:
-    """The cluster with the next key, before its time, because of a host that can send few packets
-    more by the key of that number; None if others are sent with by now, or nobody may be asked yet
-    to send with the newest.
+    """The cluster with the next key before it is due, because a host can send few more packets with
+    key number `worn`; None if hosts send with newer keys by now, or if the newest key is younger
+    than ENCRYPTION_KEY_PERIOD_MIN.
     """
     in_use = [key.number for key in cluster.encryption_keys[:2]]
     if worn not in in_use:
@@ -53,7 +53,7 @@ def replaced(cluster: Cluster, worn: int, now: Instant, ids: IdSource) -> Cluste
 
 
 def renewal(worn: int) -> Callable[[State, Instant, IdSource], tuple[Writes, None]]:
-    """The mutation that replaces the key of that number before its time, if it is to be."""
+    """The mutation that replaces key number `worn` early, if `replaced` says so."""
 
     def renew(state: State, now: Instant, ids: IdSource) -> tuple[Writes, None]:
         return Writes(cluster=replaced(state.cluster, worn, now, ids)), None
@@ -62,7 +62,7 @@ def renewal(worn: int) -> Callable[[State, Instant, IdSource], tuple[Writes, Non
 
 
 def rekeyed(state: State, writes: Writes) -> Iterable[Network]:
-    """The networks whose nodes are to be told of other keys once this is written."""
+    """The networks whose nodes need the new keys once this is written."""
     if writes.cluster is None or writes.cluster.encryption_keys == state.cluster.encryption_keys:
         return ()
     return [network for network in state.networks.values() if network.spec.encrypted]

@@ -1,9 +1,9 @@
-"""What reaches a service: a virtual address on each of its networks, and published ports. PURE.
+"""Allocates a service's endpoint: a virtual address on each network, and published ports. PURE.
 
-Virtual addresses come from the top of a network's range downwards and only from blocks that no node
-has, while nodes get their blocks from the bottom; the two meet when a network is full. One that a
-user chose may also lie outside the range. What a service has it keeps, whatever else of its spec
-changes. A refusal names who holds what was asked.
+Virtual addresses come from the end of a network's range and only from blocks that no node has.
+Nodes get their blocks from the beginning; the two meet when a network is full. An address that a
+user chose may also lie outside the range. A service keeps its addresses and ports when other parts
+of its spec change. An error names the holder of what was requested.
 """
 
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -23,13 +23,13 @@ from pyswarm_core.specs import EndpointMode, PortConfig, Protocol, PublishMode, 
 from pyswarm_core.state import State
 
 DYNAMIC_PORTS = range(30_000, 32_768)
-"""Where ports of the mesh are chosen from (Swarm's)."""
+"""The range of automatically chosen ports in mode ingress (the same as Swarm's)."""
 
 
 def allocate_endpoint(
     state: State, service_id: ServiceId, spec: ServiceSpec, old: Endpoint
 ) -> Endpoint:
-    """The endpoint that the spec asks for, keeping what the service has of it.
+    """The endpoint that the spec requests, keeping what the service has of it.
 
     Raises Conflict: a port is published by another service, no port or address is left.
     """
@@ -45,8 +45,8 @@ def allocate_endpoint(
 
 
 def _virtual_networks(state: State, spec: ServiceSpec) -> Iterator[tuple[NetworkId, str]]:
-    """Where the service has a virtual address, and which if its user chose it. The mesh needs none:
-    it knows ports.
+    """The networks on which the service has a virtual address, each with the address that the user
+    chose, or "". The ingress network has none: the mesh forwards by port.
     """
     chosen = {joined.target: joined.ip for joined in spec.task_template.networks}
     if spec.endpoint_spec.mode is EndpointMode.VIP:
@@ -82,7 +82,7 @@ def _chosen_ip(state: State, service_id: ServiceId, network_id: NetworkId, ip: s
 
 
 def _leaves_a_block(state: State, network: Network, address: int) -> bool:
-    """Whether nodes can have any block once somebody has that address."""
+    """Whether any block is left for nodes once the address is allocated."""
     span, shift = range_of(network), 32 - range_of(network).prefix
     closed = {(one - span.base) >> shift for one in state.virtual_ips.get(network.id, {})}
     closed.add((address - span.base) >> shift)
@@ -109,7 +109,7 @@ def _virtual_ip(state: State, network_id: NetworkId, old: Endpoint) -> VirtualIp
 
 
 def _free_addresses(network: Network, held: Container[int]) -> Iterator[int]:
-    """Addresses that no node hands out, highest first. The lowest block is left to the nodes."""
+    """Addresses outside nodes' blocks, highest first. The lowest block is left to the nodes."""
     span = range_of(network)
     for index in range(span.count - 1, 0, -1):
         if index not in held:
@@ -142,7 +142,7 @@ def _ports(
 
 
 def _require_not_ours(state: State, port: PortConfig) -> None:
-    """A host that sent these to a task would lose its controller or its networks."""
+    """A host that forwarded these ports to a task would lose its controller or its networks."""
     ours = {
         (Protocol.TCP, API_PORT): "controllers answer there",
         (Protocol.UDP, state.cluster.spec.data_path_port): "overlay networks use it between hosts",
@@ -165,9 +165,9 @@ def _require_free(state: State, service_id: ServiceId, port: PortConfig) -> None
 def _conflicts(
     state: State, service_id: ServiceId, port: PortConfig
 ) -> Iterator[tuple[ServiceId, PortConfig]]:
-    """Other services' ports that the mesh or a host could not tell from this one.
+    """Ports of other services that conflict with this one.
 
-    Two ports in mode host are kept apart by the scheduler.
+    Two ports in mode host do not: the scheduler places their tasks on different nodes.
     """
     holders = state.published.get((port.protocol, port.published_port), {})
     for holder, ports in holders.items():
@@ -178,7 +178,7 @@ def _conflicts(
 
 
 def _chosen_before(old: Endpoint, port: PortConfig) -> Iterator[int]:
-    """The numbers that were chosen for the same target."""
+    """The numbers that were chosen for the same target port before."""
     for before in old.ports:
         same = replace(before, published_port=0) == port
         if same and before.published_port in DYNAMIC_PORTS:

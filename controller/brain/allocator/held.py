@@ -1,7 +1,7 @@
-"""What the blocks of a network come to, kept from decision to decision. PURE (mutable: `held_of`
-alone changes it).
+"""Sums over the blocks of a network, kept from decision to decision. PURE (mutable: only `held_of`
+changes it).
 
-A network is immutable, and the next one differs from it in a few blocks: only these are read.
+A network is immutable, and its next version differs in a few blocks: only these are read.
 """
 
 from controller.brain.allocator.subnets import NOT_FOR_TASKS, Range, range_of, read_block
@@ -11,20 +11,20 @@ from pyswarm_core.state import State
 
 
 class Held:
-    """The blocks that nodes have of a network."""
+    """A network's blocks that nodes have."""
 
     def __init__(self, span: Range) -> None:
         self.span = span
         self.used = 0
         """Bit i is set if a node has the block of index i."""
         self.times: dict[int, int] = {}
-        """How many hold each index: one, unless what was loaded is wrong."""
+        """How many nodes hold each index: one, unless there is a duplicate allocation."""
         self.room: dict[int, int] = {}
-        """Addresses for tasks by the number of the node that has them."""
+        """Addresses for tasks, by their node's number."""
         self._blocks: tuple[Block, ...] = ()
 
     def follow(self, blocks: tuple[Block, ...]) -> None:
-        """The blocks are these now. Raises ValueError, and stays as it is, if one is unreadable."""
+        """Update to these blocks. Raises ValueError and changes nothing if one is unreadable."""
         if blocks is self._blocks:
             return
         changed = changed_blocks(self._blocks, blocks)
@@ -47,7 +47,7 @@ class Held:
 
 
 def held_of(network: Network, state: State) -> Held:
-    """What the blocks of the network come to. Costs what changed since it was last asked for."""
+    """The sums over the network's blocks. Costs what changed since the last call."""
     derived, span = state.idle_blocks.derived, range_of(network)
     held = derived.get(network.id)
     if not isinstance(held, Held) or held.span != span:

@@ -1,7 +1,7 @@
-"""Which subnet a network gets, and what of it nodes and services share out. PURE.
+"""Which subnet a network gets, and which part of it is for nodes and services. PURE.
 
-A chosen subnet is the lowest of the pools that overlaps neither another network nor a route of the
-host. Every refusal says what is in the way.
+The allocator chooses the lowest subnet of the pools that overlaps neither another network nor a
+route of the host. Every error names the conflict.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,7 +40,7 @@ def parse_subnet(text: str) -> IPv4Network:
 def overlap(subnet: IPv4Network, networks: Mapping[str, str], routes: Iterable[str] = ()) -> str:
     """What the subnet overlaps, for people; empty if nothing. `networks` maps names to subnets.
 
-    A default route is in nobody's way.
+    Default routes do not count.
     """
     first, last = _span(subnet)
     for name, taken in networks.items():
@@ -102,7 +102,7 @@ def check_subnet6(text: str, subnet: IPv4Network, networks: Mapping[str, str]) -
 
 
 def choose_subnet6(cluster_id: str, vni: int, networks: Mapping[str, str]) -> IPv6Network:
-    """A /64 of unique local addresses (RFC 4193) that follows from cluster and VNI."""
+    """A /64 of unique local addresses (RFC 4193), derived from cluster and VNI."""
     taken = [_subnet6(subnet) for subnet in networks.values()]
     for attempt in count():
         seed = f"{cluster_id} {vni} {attempt}".encode()
@@ -116,7 +116,7 @@ def choose_subnet6(cluster_id: str, vni: int, networks: Mapping[str, str]) -> IP
 def _free_subnets(
     pool: IPv4Network, prefix: int, taken: Sequence[tuple[int, int]]
 ) -> Iterator[IPv4Network]:
-    """Free subnets, lowest first; jumps over what is taken instead of trying every candidate."""
+    """Free subnets, lowest first; skips taken spans instead of trying every subnet."""
     step = 1 << (32 - prefix)
     address, end = _span(pool)
     for first, last in sorted(span for span in taken if span[0] <= end and address <= span[1]):
@@ -137,7 +137,7 @@ def _subnet6(text: str) -> IPv6Network:
 
 @lru_cache(2 * NETWORKS_MAX)
 def span_of(subnet: str) -> tuple[int, int]:
-    """A network's first and last address, as numbers. Asked for all networks at once."""
+    """A network's first and last address, as numbers. Called for all networks, so it is cached."""
     return _span(IPv4Network(subnet))
 
 
@@ -146,7 +146,7 @@ def _span(subnet: IPv4Network) -> tuple[int, int]:
 
 
 def block_prefix(subnet: IPv4Network) -> int:
-    """Prefix length of a subnet's blocks: BLOCK_PREFIX, or smaller so that 16 nodes find room."""
+    """Prefix length of a subnet's blocks: BLOCK_PREFIX, or smaller for at least 16."""
     length = subnet.prefixlen + _BLOCKS_MIN.bit_length() - 1
     return max(min(max(BLOCK_PREFIX, length), SMALLEST_BLOCK), subnet.prefixlen)
 
@@ -162,7 +162,7 @@ class Range(msgspec.Struct, frozen=True):
     count: int
     """How many blocks it has."""
     reserved: tuple[int, ...]
-    """Addresses that nobody gets: the subnet's first and last, and its gateway."""
+    """Addresses that are never allocated: the subnet's first and last, and its gateway."""
     gateway_block: int | None
     """The block that holds the gateway, unless at its first address, which no task gets anyway."""
 
@@ -175,11 +175,11 @@ class Range(msgspec.Struct, frozen=True):
         return self.index_of(read_block(block)[0])
 
     def index_of(self, address: int) -> int:
-        """The index of the block that the address is in; beyond 0 to `count` if it is elsewhere."""
+        """The index of the address's block; below 0 or at least `count` if outside the range."""
         return (address - self.base) >> (32 - self.prefix)
 
     def bit(self, index: int) -> int:
-        """The index as a bit; none if no block of the range has it."""
+        """The index as a bit; 0 if the range has no such block."""
         return 1 << index if 0 <= index < self.count else 0
 
     def addresses(self, index: int) -> range:
@@ -214,7 +214,7 @@ def _range(subnet: str, cidr: str, gateway: str) -> Range:
 def read_block(cidr: str) -> tuple[int, int]:
     """A stored block's first address and prefix length. Raises ValueError.
 
-    Asked for every block of every network: IPv4Network takes ten times as long.
+    Called for every block of every network: IPv4Network takes ten times as long.
     """
     address, _, prefix = cidr.partition("/")
     octets = bytes(map(int, address.split(".")))

@@ -1,4 +1,4 @@
-"""How much of a network is given out. PURE."""
+"""How much of a network is allocated. PURE."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -12,7 +12,7 @@ class Usage(NamedTuple):
 
     blocks_of_nodes: int
     blocks_of_services: int
-    """Those that no node can get: they hold a virtual address, or the gateway."""
+    """Blocks that no node can get: they hold a virtual address or the gateway."""
     blocks_free: int
     tasks: int
     """Addresses that tasks hold."""
@@ -21,7 +21,7 @@ class Usage(NamedTuple):
 
 
 def usage(network: Network, load: Iterable[int], virtual_ips: Iterable[int]) -> Usage:
-    """What nodes, tasks and services have of it. `load` is the tasks of each node."""
+    """What nodes, tasks and services hold. `load`: the number of tasks on each node."""
     span = range_of(network)
     held = {span.index(block.cidr) for block in network.blocks}
     addresses = list(virtual_ips)

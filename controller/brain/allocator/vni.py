@@ -1,7 +1,7 @@
 """Which VNI a network gets. PURE.
 
-They are handed out in turn, so that a number is not used again soon after its network was removed:
-a host that was away might still send frames with it.
+VNIs are allocated in turn, so that a number is not used again soon after its network was removed: a
+host that was disconnected might still send frames with it.
 """
 
 from collections.abc import Collection

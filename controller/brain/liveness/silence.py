@@ -1,7 +1,7 @@
-"""Which agents are silent, and whether their hosts live. PURE: what was heard, which host answered
-and the time come in; probes to send, verdicts and the next deadline go out.
+"""Which agents are silent, and whether their hosts are alive. PURE: input is what was heard, which
+hosts answered, and the time; output is probes to send, verdicts, and the next deadline.
 
-An agent that misses one heartbeat is silent: its host is probed by the leader and by other agents.
+An agent that misses one heartbeat is silent: the leader and other agents probe its host.
 
     silence:  period + margin      + window                             three periods
     heard ────────┴─ probes ──────────┴─ no answer: down (DOWN at once)     │
@@ -10,10 +10,10 @@ An agent that misses one heartbeat is silent: its host is probed by the leader a
                            when the agent's grace is over                   │
               host never known to answer a probe: ──────────────────────────┴─ down
 
-A broken stream is no sign at all. No verdict is passed on a time in which this controller did not
-run: after a pause everybody gets a full timeout anew, and a window that is judged late is opened
-again. Of many that are silent at once only so many are called down per minute; the others are held
-back. Hearing costs two writes to a dict, a tick costs what is due.
+A broken stream means nothing. Time in which this controller did not run does not count: after a
+pause every agent gets a full timeout again, and a window that is judged late is opened again. If
+many nodes are silent at once, only some per minute are declared down; the others are held back.
+A message costs two writes to a dict, a tick costs what is due.
 """
 
 import heapq
@@ -43,25 +43,26 @@ from pyswarm_core.limits import (
 TICK_PERIOD = SECOND // 2
 """Call `tick` at least this often."""
 DEAF_AFTER = TICK_PERIOD * 3 // 2
-"""A tick this late means that this controller did not run."""
+"""If a tick is this late, the controller was paused."""
 AT_ONCE = 500
-"""Silent nodes and deadlines of one tick; the next tick may follow at once, after others' turn.
+"""Silent nodes and deadlines of one tick at most; the next tick may follow at once, after other
+work.
 """
 _SHARE = 5
 """Margin and window are this share of the period: a dead host is down after 1.4 periods."""
 LATE_WINDOWS = 5
-"""Windows in a row that may be judged late and opened again."""
+"""Consecutive windows that may be judged late and opened again."""
 WINDOWS_OF_A_LIVING_HOST = 2
-"""Without an answer, in a row, of a host that has answered since its agent fell silent: dead."""
+"""Consecutive windows without an answer after which a host that had answered is dead."""
 _SPARE = 2
-"""Agents named for a probe beyond those needed: some may share the host that is probed."""
+"""Agents named for a probe beyond PROBERS: some may run on the host that is probed."""
 
 
 def heartbeat_period(base: int, nodes: int) -> int:
     """Nanoseconds between two heartbeats of each of `nodes` nodes.
 
-    `base`, stretched in steps of a second so that the fleet sends no more than
-    HEARTBEATS_PER_SECOND; steps, so that a growing fleet is not told a new period at every join.
+    `base`, extended in steps of a second so that the fleet sends no more than
+    HEARTBEATS_PER_SECOND; in steps, so that not every join changes the period.
     """
     needed = nodes * SECOND // HEARTBEATS_PER_SECOND
     if needed <= base:
@@ -75,7 +76,7 @@ def probe_window(period: int) -> int:
 
 
 class Probe(msgspec.Struct, frozen=True):
-    """A host to send echoes to now: by the leader, and by the first PROBERS of `agents` that are
+    """A host to probe now: from the leader, and from the first PROBERS of `agents` that are
     connected and on other hosts.
     """
 
@@ -84,61 +85,62 @@ class Probe(msgspec.Struct, frozen=True):
 
 
 class Findings(msgspec.Struct):
-    """What a tick found, each node once."""
+    """What a tick found; each node is listed once."""
 
     probes: list[Probe]
     down: list[NodeId]
     held: list[NodeId]
-    """Would be down, but too many are silent at once."""
+    """Held back: they would be down, but too many nodes are silent at once."""
 
 
 class _Phase(Enum):
     AWAITED = auto()
-    """A new leader, or a join: the node has time to open a session."""
+    """After a join or a change of leader: the node has time to open a session."""
     PROBED = auto()
-    """Probes are on their way; the deadline is the window's end."""
+    """Probes were sent; the deadline is the window's end."""
     UNPROVEN = auto()
-    """Nothing answered, but its host never did: only a longer silence means something."""
+    """Its host did not answer, but never has: only a longer silence counts."""
     DISCONNECTED = auto()
     """Its host answered; the deadline is the next probe or the end of the agent's grace."""
     HELD = auto()
-    """Down but for those before it; the deadline is when the next one may be called down."""
+    """Held back; the deadline is when the next node may be declared down."""
 
 
 class _Silence(msgspec.Struct):
     since: Instant
-    """When the agent was heard last, or began to be awaited."""
+    """When the agent was heard last, or when the wait for it began."""
     phase: _Phase
     deadline: Instant
     tried: bool = False
-    """Whether somebody could send echoes in this window and would have told of an answer."""
+    """Whether the leader or an agent sent echoes in this window and would have reported an answer.
+    """
     late: int = 0
-    """Windows in a row that were judged late."""
+    """Consecutive windows that were judged late."""
     unanswered: int = 0
-    """Windows in a row in which somebody asked and nobody heard an answer."""
+    """Consecutive windows with probes and without an answer."""
     answered: bool = False
-    """Whether the host lived after its agent had fallen silent: one window without an answer, of a
-    busy host or network, is then no sign of its death.
+    """Whether the host has answered since its agent fell silent. If so, one window without an
+    answer does not mean that it is dead: host or network may be busy.
     """
 
 
 class Liveness:
-    """When each agent was heard last, and what is known of the silent ones. Nodes that are down are
-    not tracked until heard again.
+    """When each agent was heard last, and the state of the silent ones. Nodes that are down are not
+    tracked until they are heard again.
     """
 
     def __init__(self, period: int, grace: int, now: Instant) -> None:
-        """`grace`: of an agent whose host answers probes. Both in nanoseconds."""
+        """`grace`: the agent grace. Both in nanoseconds."""
         self.period = period
         self.grace = grace
         self.calibration = Calibration()
         self._heard: OrderedDict[NodeId, Instant] = OrderedDict()
         self._silent: dict[NodeId, _Silence] = {}
         self._deadlines: list[tuple[Instant, NodeId]] = []
-        """Of the silent; an entry that is not its node's deadline is out of date."""
+        """A heap of silent nodes; an entry that is not its node's deadline is out of date."""
         self._probed = 0
         self._fallen: OrderedDict[NodeId, Instant] = OrderedDict()
-        """Called down within the last minute and not heard since."""
+        """Declared down within the last minute and not heard since."""
         self._turn = 0
         self._ticked = now
         self._lenient_until = now
@@ -154,7 +156,7 @@ class Liveness:
             self._await(node_id, silence)
 
     def heard(self, node_id: NodeId, now: Instant) -> None:
-        """Any message of the node arrived."""
+        """A message of the node arrived."""
         if self._heard.pop(node_id, None) is None:
             self._end_silence(node_id)
             self._fallen.pop(node_id, None)
@@ -162,7 +164,7 @@ class Liveness:
         self._heard[node_id] = now
 
     def answered(self, node_id: NodeId, now: Instant) -> bool:
-        """Its host answered a probe. Whether the node is disconnected because of that."""
+        """Its host answered a probe. Return whether the node becomes disconnected."""
         self.calibration.answered(node_id, now)
         silence = self._silent.get(node_id)
         if silence is None or silence.phase is _Phase.AWAITED:
@@ -174,8 +176,8 @@ class Liveness:
         return True
 
     def tried(self, node_id: NodeId) -> None:
-        """Somebody sent echoes to its host. Without an answer until the window ends, that is a sign
-        of death; that nobody could try is none.
+        """Echoes were sent to its host. A window without an answer counts only if this was called
+        in it.
         """
         if silence := self._silent.get(node_id):
             silence.tried = True
@@ -188,7 +190,7 @@ class Liveness:
         self.calibration.forget(node_id)
 
     def set_period(self, period: int, now: Instant) -> None:
-        """Change the heartbeat period. A shorter one binds once agents can have heard of it."""
+        """Change the heartbeat period. A shorter one applies after agents had time to learn it."""
         if period < self.period:
             self._lenient_until = max(self._lenient_until, after(now, self._timeout))
         self.period = period
@@ -196,7 +198,7 @@ class Liveness:
     # What follows from it
 
     def tick(self, now: Instant) -> Findings:
-        """Probes to send and verdicts, as of now; next at `next_deadline`."""
+        """Probes to send and verdicts as of now. Call it next at `next_deadline`."""
         found = Findings([], [], [])
         late = now - self._ticked > DEAF_AFTER
         self._ticked = now
@@ -210,7 +212,7 @@ class Liveness:
         return found
 
     def next_deadline(self) -> Instant:
-        """When `tick` may have something to say."""
+        """When the next tick may find something."""
         deadline = min(
             self._deadlines[0][0] if self._deadlines else NEVER, self.calibration.next_due()
         )
@@ -220,18 +222,18 @@ class Liveness:
 
     @property
     def nodes_held(self) -> int:
-        """Nodes that would be down, but for those that were called down before them."""
+        """Nodes that are held back."""
         return sum(silence.phase is _Phase.HELD for silence in self._silent.values())
 
     @property
     def down_per_minute(self) -> int:
-        """Nodes called down per minute at most, while more are silent at once."""
+        """How many nodes may be declared down per minute."""
         fleet = len(self._heard) + len(self._silent) + len(self._fallen)
         return max(DOWN_PER_MINUTE_MIN, fleet // DOWN_PER_MINUTE_SHARE)
 
     @property
     def nodes_filtered(self) -> int:
-        """Nodes whose hosts do not answer echoes although their agents are heard."""
+        """Nodes whose agents are heard and whose hosts do not answer echoes."""
         return self.calibration.filtered
 
     @property
@@ -265,7 +267,7 @@ class Liveness:
                 self._probe(node_id, now, found)
             case _Phase.DISCONNECTED:
                 if now >= self._end_of_grace(silence):
-                    self._call_down(node_id, silence, now, found)
+                    self._declare_down(node_id, silence, now, found)
                 else:
                     self._probe(node_id, now, found)
             case _Phase.PROBED:
@@ -285,9 +287,9 @@ class Liveness:
         if is_alive and now < self._end_of_grace(silence):
             self._probe(node_id, now, found)
         elif silent_for_long or (silence.tried and self.calibration.passes(node_id)):
-            self._call_down(node_id, silence, now, found)
+            self._declare_down(node_id, silence, now, found)
         else:
-            # With a last look that ends when three heartbeats are missed.
+            # The last window ends when three heartbeats are missed.
             last = max(after(silence.since, self._timeout - window), after(now, window))
             self._enter(node_id, silence, _Phase.UNPROVEN, last)
 
@@ -302,7 +304,9 @@ class Liveness:
         self._enter(node_id, silence, _Phase.PROBED, after(now, probe_window(self.period)))
         found.probes.append(Probe(node_id, self._others(node_id)))
 
-    def _call_down(self, node_id: NodeId, silence: _Silence, now: Instant, found: Findings) -> None:
+    def _declare_down(
+        self, node_id: NodeId, silence: _Silence, now: Instant, found: Findings
+    ) -> None:
         while self._fallen and next(iter(self._fallen.values())) <= now - MINUTE:
             self._fallen.popitem(last=False)
         if len(self._fallen) < self.down_per_minute:
@@ -315,7 +319,7 @@ class Liveness:
         found.held.append(node_id)
 
     def _others(self, node_id: NodeId) -> tuple[NodeId, ...]:
-        """Agents to probe the node's host: of those heard last, each time others."""
+        """Agents to probe the node's host: of those heard last, others each time."""
         recent = list(islice(reversed(self._heard), 4 * PROBERS))
         self._turn += 1
         turned = recent[self._turn % len(recent) :] + recent if recent else []

@@ -1,8 +1,8 @@
-"""Which tasks may not stay where they are. PURE.
+"""Which tasks may not stay on their nodes. PURE.
 
-A task leaves its node at once when the node is down, being drained or removed, or no longer meets a
-constraint of its service. Reservations are not enforced here: a node that shrank under its tasks
-keeps them, as in Swarm.
+A task leaves its node at once when the node is down, drained or removed, or no longer satisfies a
+constraint of its service. Reservations are not enforced here: a node with fewer resources than its
+tasks reserve keeps them, as in Swarm.
 """
 
 from collections.abc import Container, Iterable, Iterator
@@ -43,10 +43,10 @@ def evictions(
 ) -> tuple[dict[ServiceId, dict[int, None]], bool]:
     """The slots to look at because of their nodes, by service; and whether these are all.
 
-    Those of nodes that may run nothing, whoever noticed, and of nodes that were removed: about
-    EVICTIONS of them, without those of services that are left alone. And of the nodes that
-    `changed` those of services whose constraints they violate, and whatever waits for its end on a
-    node that is down or being drained: its slot waits for that end on no such node.
+    First, slots with tasks on any node that may run nothing or was removed: about EVICTIONS of
+    them, without those of services that are `left_alone`. Second, of the `changed` nodes, slots of
+    services whose constraints a node violates, and slots with tasks that have not ended on a node
+    that is down or drained: a slot does not wait for the end of a task on such a node.
     """
     slots: dict[ServiceId, dict[int, None]] = {}
     found, table = 0, state.node_table
@@ -61,21 +61,21 @@ def evictions(
         row = table.rows.get(node_id)
         unfit = row is not None and (table.gone[row] or table.draining[row])
         for task in state.tasks_of_node(node_id).values():
-            # Of a node that was removed, ends may be forgotten too that nobody needs any more.
+            # Ended tasks of a removed node may be deleted too.
             if row is None or (unfit and occupies(task.state)) or _violates(state, task):
                 slots.setdefault(task.service_id, {})[task.slot] = None
     return slots, True
 
 
 def _on_unfit_nodes(state: State) -> Iterator[Task]:
-    """The tasks that have to leave nodes that may run nothing, or were removed."""
+    """The tasks that have to leave nodes that may run nothing or were removed."""
     table = state.node_table
     unfit = np.flatnonzero((table.gone | table.draining) & (table.desired_tasks > 0))
     for node_id in (table.ids[row] for row in unfit.tolist()):
         tasks = state.tasks_of_node(node_id).values()
         yield from (task for task in tasks if stays(task))
     for node_id in state.lost_nodes:
-        # An end by itself explains why a slot is empty and may stay: nothing to look at.
+        # A task that ended by itself explains why a slot is empty and may stay.
         tasks = state.tasks_of_node(node_id).values()
         yield from (task for task in tasks if not ended_by_itself(task))
 
@@ -98,7 +98,7 @@ def misplaced(state: State, service: Service, most: int) -> tuple[list[int], boo
     if not constraints:
         return [], True
     fits, rows = state.node_table.satisfying_all(constraints), state.node_table.rows
-    # By the service's nodes, not by the fleet's: most services are small beside it.
+    # By the service's nodes, not by the fleet's: most services have tasks on few nodes.
     tasks = state.tasks_of_service(service.id)
     wrong = {one: None for one in tasks.placed if (row := rows.get(one)) is None or not fits[row]}
     on_them = sum(len(state.tasks_of_node(node_id)) for node_id in wrong)

@@ -1,7 +1,7 @@
 """On which nodes a global service has its task. PURE.
 
-One task on every node that is ready, active and satisfies the constraints; the node's number is the
-slot. A paused node keeps its task and gets no new one; a drained or lost node keeps none.
+One task runs on every node that is ready, active and satisfies the constraints; the node's number
+is the slot. A paused node keeps its task and gets no new one; a drained or lost node keeps none.
 """
 
 from collections.abc import Collection, Iterable
@@ -39,7 +39,7 @@ def lacking(state: State, changed: Iterable[NodeId]) -> dict[ServiceId, dict[int
             try:
                 fits = all(table.satisfying(one)[row] for one in placement.constraints)
             except Exception:
-                fits = True  # deciding it fails likewise, and says of whom
+                fits = True  # deciding it fails in the same way, and names the service
             if fits:
                 numbers.setdefault(service_id, {})[number] = None
     return numbers
@@ -48,8 +48,8 @@ def lacking(state: State, changed: Iterable[NodeId]) -> dict[ServiceId, dict[int
 def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) -> None:
     """Plan what a global service needs. `looked_at`: slots to look at, unsettled or not.
 
-    Of a `plan.partial` service only those. Of many unsettled slots a part is looked at; which nodes
-    lack their slot is asked once all were.
+    For a `plan.partial` service, these are the only ones. If there are many unsettled slots, a
+    decision looks at some; nodes without their slot are found after the last of them.
     """
     tasks = state.tasks_of_service(plan.service.id)
     updating = tasks.rollout is not None
@@ -63,7 +63,7 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
     slots = settled(plan, state, numbers, now)
     plan.scanned += 2 * len(eligible)
     if partial and plan.is_cut:
-        plan.cut(0)  # it becomes dirty itself: all its unsettled slots are looked at
+        plan.cut(0)  # the service becomes dirty: all its unsettled slots are looked at
     for number in tuple(slots):
         if not _bind(plan, eligible, number):
             slots[number] = Slot(number, SlotKind.EMPTY)
@@ -96,7 +96,7 @@ def desired(state: State, service: Service) -> int:
 
 
 def desired_slots(state: State, service: Service) -> Collection[int]:
-    """The slots of eligible nodes, and those whose task should run."""
+    """The slots of eligible nodes, and those with a task that should run."""
     table = state.node_table
     slots = dict.fromkeys(table.number[_eligible_rows(state, service)].tolist())
     for slot, tasks in state.tasks_of_service(service.id).slots.items():

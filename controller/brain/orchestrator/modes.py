@@ -16,7 +16,7 @@ from pyswarm_core.state import State
 
 
 class Orchestrator(Protocol):
-    """What a mode's module says of a service of this mode that is not being removed."""
+    """The functions of a mode's module, for a service of the mode that is not being removed."""
 
     def reconcile(self, plan: Plan, state: State, looked_at: Iterable[int], now: Instant) -> None:
         """Plan what the service needs. `looked_at`: slots to look at, unsettled or not."""

@@ -1,6 +1,6 @@
 """The changes that an orchestrator plans for one service, before tasks have nodes. PURE.
 
-A plan collects: later passes see what earlier ones changed, and a task is written at most once.
+Later passes see what earlier ones changed, and a task is written at most once.
 """
 
 from msgspec import Struct
@@ -23,7 +23,7 @@ from pyswarm_core.states import TaskState
 from pyswarm_core.views import Event
 
 AFTER_ALL = 1 << 62
-"""A slot number after all others: a round that goes on there has looked at every slot."""
+"""A slot number after all others: a round that continues there has looked at every slot."""
 
 
 class Vacancy(Struct, frozen=True, gc=False):
@@ -57,7 +57,7 @@ class Plan:
         self.recorded: Service | None = None
         """The service, if the decision writes it."""
         self.cursor = cursor
-        """Where this decision goes on in the round over the service's slots."""
+        """Where this decision continues the round over the service's slots."""
         self.room = room
         """What it may cost, in units of DECISION_COST."""
         self.order = order
@@ -76,13 +76,13 @@ class Plan:
         self.slots = 0
         """How many slots were looked at."""
         self.resume: int | None = None
-        """The slot at which to go on, if more is to be done than there was room for."""
+        """The slot at which the next decision continues; None if the plan is complete."""
         self.proof = cursor.proof
-        """What the slots that this round looked at say of an update."""
+        """What the slots that this round looked at show about an update."""
         self.surplus: tuple[int, ...] = ()
         """Slots that the next decision is to give up."""
         self.scanned = 0
-        """Slots that were glanced at."""
+        """Slots and nodes that were looked at briefly: many of them cost as much as one slot."""
         self.missing = 0
         """How many tasks are to be made beyond the vacancies."""
         self._events: dict[tuple[EventKind, str], int] = {}
@@ -99,7 +99,7 @@ class Plan:
 
     @property
     def cost(self) -> int:
-        """What it costs so far, in units of DECISION_COST."""
+        """The cost so far, in units of DECISION_COST."""
         return (
             SLOT_COST * self.slots
             + WRITE_COST * self.written
@@ -109,7 +109,7 @@ class Plan:
 
     @property
     def writes_left(self) -> int:
-        """How many more tasks may be written; vacancies become such."""
+        """How many more tasks may be written, vacancies included."""
         return max(0, self.room - self.cost) // WRITE_COST
 
     @property
@@ -123,11 +123,11 @@ class Plan:
         return self.resume is not None
 
     def cut(self, slot: int) -> None:
-        """Go on there in the next decision; a lower slot that was named stays."""
+        """Continue at the slot in the next decision, or at a lower one that was named before."""
         self.resume = slot if self.resume is None else min(self.resume, slot)
 
     def record(self, service: Service) -> None:
-        """Write the service itself: what is decided of it, never what its user asked for."""
+        """Write the service itself: the decided part of it, never its spec."""
         self.service = self.recorded = service
 
     def change(self, task: Task, *, desired: TaskState) -> Task:
@@ -139,12 +139,12 @@ class Plan:
         return changed
 
     def end(self, task: Task, state: TaskState, now: Instant) -> Task:
-        """Write the task as ended, without hearing its agent; return it as it will be."""
+        """Write the task as ended without a report of its agent; return it as it will be."""
         ended = self.changed[task.id] = replace(task, state=state, status_at=now)
         return ended
 
     def shorten(self, task: Task) -> None:
-        """Write of an ended task only what is kept of older ones, unless that is all it has."""
+        """Write an ended task with only what is kept of older ones, unless it has no more."""
         known = self.changed.get(task.id, task)
         detail = shortened(known.detail)
         if detail is not known.detail or known.restarted_at:
@@ -157,7 +157,7 @@ class Plan:
         self.removed[task.id] = task
 
     def wake_at(self, at: Instant) -> None:
-        """Look again then, at the latest."""
+        """Decide again then, at the latest."""
         self.wake = min(self.wake, at)
 
     def report(self, kind: EventKind, reason: str, count: int = 1) -> None:

@@ -1,7 +1,7 @@
-"""Objects that something failed for, and why. PURE (mutable; one owner).
+"""Objects for which a stage failed, and why. PURE (mutable; one owner).
 
-An error for one object stops neither the others nor the term. The object is held here with the
-stage that failed, is left alone by that stage until it changes, and is shown to users, who can
+An error for one object affects no other object and does not end the term. The object is held here
+with the stage that failed. That stage leaves the object out until it changes. Users see it and can
 change or remove it.
 """
 
@@ -15,7 +15,7 @@ from pyswarm_core.kinds import NETWORK, SERVICE, split_name
 
 
 class Stage(StrEnum):
-    """What failed for an object; a label of metrics."""
+    """The stage that failed for an object; a label of metrics."""
 
     LOAD = "load"
     DECIDE = "decide"
@@ -35,7 +35,7 @@ _MEANING = {
 
 
 class Failure(NamedTuple):
-    """Something failed for an object."""
+    """A stage failed for an object."""
 
     stage: Stage
     name: str
@@ -58,21 +58,21 @@ class Quarantine:
         return sum(map(len, self._held.values()))
 
     def hold(self, failures: Iterable[Failure]) -> list[Failure]:
-        """Hold these objects; return the failures that are news."""
+        """Hold these objects; return the failures that are new."""
         news = [one for one in failures if self._held[one.stage].get(one.name) != one.reason]
         for stage, name, reason in news:
             self._held[stage][name] = reason
         return news
 
     def lift(self, stage: Stage, names: Iterable[str]) -> None:
-        """The stage succeeded for these; no matter if they were not held."""
+        """The stage succeeded for these, held or not."""
         held = self._held[stage]
         if held:
             for name in names:
                 held.pop(name, None)
 
     def forget(self, writes: Writes) -> None:
-        """Objects that are removed are held no more."""
+        """Release objects that are removed."""
         gone = set(map(split_name, writes.removed))
         if gone:
             for held in self._held.values():
@@ -80,7 +80,7 @@ class Quarantine:
                     del held[name]
 
     def ids(self) -> frozenset[str]:
-        """Of all that is held."""
+        """The ids of all that is held."""
         return frozenset(_id(name) for held in self._held.values() for name in held)
 
     def reasons(self, object_id: str) -> list[str]:
@@ -93,13 +93,13 @@ class Quarantine:
         ]
 
     def undecided(self) -> set[ServiceId]:
-        """The services for which deciding failed: a decision leaves them alone unless they changed,
-        and they are tried again when any node changes.
+        """The services for which deciding failed. A decision leaves them out unless they changed;
+        any change of a node makes them due again.
         """
         return {ServiceId(_id(name)) for name in self._held[Stage.DECIDE]}
 
     def decided(self, dirty: Dirty, decision: Decision) -> list[Failure]:
-        """After a decision about `dirty`: hold what failed, lift what did not; return the news."""
+        """After a decision about `dirty`: hold what failed, lift the rest; return new failures."""
         succeeded = dirty.services - decision.again.keys() - decision.failed.keys()
         self.lift(Stage.DECIDE, map(SERVICE.object_name, succeeded))
         self.lift(
@@ -116,11 +116,11 @@ class Quarantine:
         return self.hold(failures)
 
     def sync(self, stage: Stage, failed: Mapping[str, str]) -> list[Failure]:
-        """These, and no others, fail at the stage now; return the news."""
+        """These, and no others, fail at the stage now; return new failures."""
         return self.tried(stage, list(self._held[stage]), failed)
 
     def tried(self, stage: Stage, names: Iterable[str], failed: Mapping[str, str]) -> list[Failure]:
-        """After a stage tried these: hold what failed, lift what did not; return the news."""
+        """After a stage tried these: hold what failed, lift the rest; return new failures."""
         if self._held[stage]:
             self.lift(stage, [name for name in names if name not in failed])
         return self.hold(Failure(stage, name, reason) for name, reason in failed.items())

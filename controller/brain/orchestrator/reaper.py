@@ -1,7 +1,7 @@
-"""Which tasks nobody needs to remember. PURE.
+"""Which ended tasks are deleted. PURE.
 
-Per slot the newest ended tasks stay, for people: `task_history_limit` of them, and never more than
-HISTORY_MAX. Restarts are counted by what the newest task knows of them, not by those kept.
+The newest ended tasks of each slot stay as history: `task_history_limit` of them, and never more
+than HISTORY_MAX. The newest task stores the number of restarts; history does not matter for it.
 """
 
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from pyswarm_core.states import TaskState, is_terminal
 
 
 def superfluous(tasks: Sequence[Task], history_kept: int) -> list[Task]:
-    """The ended tasks of one slot (oldest first) that may be forgotten."""
+    """The ended tasks of one slot (oldest first) that may be deleted."""
     ended = [task for task in tasks if is_terminal(task.state)]
     return ended[: max(0, len(ended) - history_kept)]
 
 
 def is_forgettable(task: Task) -> bool:
-    """Whether a task to be removed can go at once: it ended, or no agent ever heard of it."""
+    """Whether a task can be deleted at once: it ended, or was never sent to an agent."""
     return is_terminal(task.state) or task.state < TaskState.ASSIGNED

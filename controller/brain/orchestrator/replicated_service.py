@@ -1,8 +1,8 @@
 """How many tasks a replicated service has. PURE.
 
-Exactly `replicas` slots are filled. A new replica takes the lowest free slot. A surplus one leaves
-where it hurts least: what does not run first, then from the node with most tasks of the service,
-the highest slot on ties.
+Exactly `replicas` slots are filled. A new replica takes the lowest free slot. Surplus replicas are
+removed in this order: first those that do not run, then from the node with most tasks of the
+service, the highest slot on ties.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,8 +30,8 @@ _TOO_FEW = (EventKind.TASK_CREATED, "fewer replicas than desired")
 def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) -> None:
     """Plan what a replicated service needs. `looked_at`: slots to look at, unsettled or not.
 
-    Of many unsettled slots a part is looked at; how many replicas there are is compared with how
-    many are desired once all were.
+    If there are many unsettled slots, a decision looks at some; the number of replicas is compared
+    with the desired number after the last of them.
     """
     tasks = state.tasks_of_service(plan.service.id)
     replicas = _replicas(plan.service)
@@ -98,7 +98,7 @@ def _fill(plan: Plan, tasks: ServiceTasks, slots: dict[int, Slot], count: int) -
 def _shrink(
     plan: Plan, state: State, seen: Mapping[int, Slot], count: int, now: Instant
 ) -> list[int]:
-    """Remove that many filled slots, as far as there is room; return which."""
+    """Remove `count` filled slots, or as many as there is room for; return which."""
     tasks = state.tasks_of_service(plan.service.id)
     chosen = [one for one in plan.cursor.surplus if one in tasks.slots and one not in tasks.leaving]
     surplus = (chosen or _surplus(plan, tasks, seen, min(count, SURPLUS_CHOSEN)))[:count]
@@ -112,13 +112,13 @@ def _shrink(
     if len(given_up) < count:
         plan.cut(AFTER_ALL)
     elif plan.cursor.slot:
-        plan.cut(0)  # what this round saw of slots that are given up now counts no more
+        plan.cut(0)  # the round's proof includes slots that were removed: begin anew
     plan.report(EventKind.TASK_SHUTDOWN, "more replicas than desired", len(given_up))
     return given_up
 
 
 def _surplus(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], count: int) -> list[int]:
-    """The slots to give up, in order; all slots are glanced at."""
+    """The slots to remove, in order. Scans all slots."""
     idle: list[int] = []
     running: list[int] = []
     nodes: list[NodeId] = []
@@ -144,10 +144,9 @@ def _surplus(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], count: i
 
 
 def _from_fullest(slots: list[int], nodes: list[NodeId], count: int) -> list[int]:
-    """The running slots to give up: always of the node that has most left, its highest.
+    """The running slots to remove: each time the highest slot of the node that has most left.
 
-    A slot is given up after all slots that are above another on their nodes in as many as it is,
-    or in more: so these are those with most below them, the highest on ties.
+    Those are the slots with most slots of the same node below them, the highest on ties.
     """
     if count <= 0 or not slots:
         return []

@@ -1,8 +1,8 @@
 """Whether an ended task is replaced. PURE.
 
-Swarm's restart policy, derived from stored tasks alone: how many tasks of a slot ended before this
-one is counted in `Task.restarts`, and when they began is in `Task.restarted_at`. The answer depends
-on when the task ended, not on when the question is asked, so it never changes.
+Swarm's restart policy, derived from stored tasks alone: `Task.restarts` counts the tasks of a slot
+that ended before this one, and `Task.restarted_at` says when they began. The answer depends on when
+the task ended, not on the current time, so it never changes.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from pyswarm_core.states import TaskState, ends_by_itself
 
 
 def ended_by_itself(task: Task) -> bool:
-    """Whether it came to an end that nobody asked for."""
+    """Whether it ended without a request to end."""
     return ends_by_itself(task.state)
 
 
@@ -43,8 +43,8 @@ def refusal(policy: RestartPolicy, ended: Task, slot_tasks: Iterable[Task]) -> s
 def restarts_remembered(
     policy: RestartPolicy, ended: Task, slot_tasks: Iterable[Task], now: Instant
 ) -> tuple[Instant, ...]:
-    """When the restarts began that the replacement of an ended task has to know, its own (now)
-    included: no more than the policy allows within its window.
+    """When restarts began, as stored with the replacement of an ended task, its own (now) included:
+    at most as many as the policy allows within its window.
     """
     if policy.window <= 0 or policy.max_attempts <= 0:
         return ()
@@ -59,10 +59,10 @@ def _restarts_since(start: Instant, ended: Task, slot_tasks: Iterable[Task]) -> 
 
 
 def _restart_times(ended: Task, slot_tasks: Iterable[Task]) -> Iterable[Instant]:
-    """When the restarts that led to the task began, as far as that is known."""
+    """When the restarts before the task began, as far as that is known."""
     if ended.restarted_at:
         return ended.restarted_at
-    # Stored by an older version, or before the policy had a window: what the history tells.
+    # Stored by an older version, or before the policy had a window: derived from the history.
     began: dict[int, Instant] = {}
     for task in slot_tasks:
         if 1 <= task.restarts <= ended.restarts and task.created_at <= ended.created_at:

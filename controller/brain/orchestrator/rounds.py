@@ -1,7 +1,7 @@
 """A round over the slots of a service, in as many decisions as it needs. PURE.
 
-A service may have a hundred thousand slots that ask for something. A decision looks at as many as
-there is room for, in their order, and says where the next one goes on.
+A service may have a hundred thousand unsettled slots. A decision looks at as many as it has room
+for, in order, and sets the cursor at which the next decision continues.
 """
 
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ def in_round(plan: Plan, slots: Iterable[int], marked: Iterable[int] = ()) -> li
 
 
 def settled(plan: Plan, state: State, numbers: Iterable[int], now: Instant) -> dict[int, Slot]:
-    """Bring these slots forward while there is room."""
+    """Settle these slots while there is room."""
     slots: dict[int, Slot] = {}
     for number in numbers:
         if plan.is_full:

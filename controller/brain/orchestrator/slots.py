@@ -1,11 +1,11 @@
-"""What one slot needs: the step that both orchestrators share. PURE.
+"""Settles one slot: the step that both orchestrators share. PURE.
 
-`settle` looks at the tasks of one slot and brings it towards exactly one task that should run: it
-shuts down what may not stay, declares a vacancy where a task must be replaced, starts what waited
-for its restart delay, and forgets history. It knows nothing of how many slots there should be.
+`settle` moves one slot towards exactly one task that should run: it shuts down tasks that may not
+stay, adds a vacancy where a task must be replaced, starts tasks whose restart delay is over, and
+deletes history. The number of slots is not its concern.
 
-In an update that starts first (`Plan.order`) the slot's new tasks are looked at by themselves, and
-one outdated task runs beside them until the new one does.
+In a start-first update (`Plan.order`) the slot's new tasks are settled by themselves, and one
+outdated task runs beside them until the new one runs.
 """
 
 from enum import Enum
@@ -42,17 +42,17 @@ class SlotKind(Enum):
     VACANT = "vacant"
     """A task is to be made in this decision."""
     STOPPING = "stopping"
-    """Its outdated task is on its way out; it is replaced when it has ended."""
+    """Its outdated task is being stopped; it is replaced when it has ended."""
     WAITING = "waiting"
-    """Its task ended before its own restart delay was over; it is replaced when that is."""
+    """Its task ended before its own restart delay was over; it is replaced after the delay."""
     COMPLETED = "completed"
     """Its task ended and the restart policy does not replace it."""
     EMPTY = "empty"
-    """Nothing; whatever is left of it is being removed."""
+    """No task, or only tasks that are being removed."""
 
 
 class Slot(NamedTuple):
-    """A slot as `settle` leaves it."""
+    """A slot after `settle`."""
 
     number: int
     kind: SlotKind
@@ -71,7 +71,7 @@ class Slot(NamedTuple):
 
 
 def settle(plan: Plan, state: State, number: int, now: Instant) -> Slot:
-    """Bring one slot forward; the changes go to the plan."""
+    """Settle one slot; the changes go to the plan."""
     plan.slots += 1
     tasks = _present(plan, state, number, now)
     slot = _fill(plan, state, number, _without_frozen(plan, state, tasks), now)
@@ -84,8 +84,8 @@ def settle(plan: Plan, state: State, number: int, now: Instant) -> Slot:
 
 
 def _is_crowded(plan: Plan, state: State, tasks: list[Task], now: Instant) -> bool:
-    """Whether so many of the slot's tasks should end and have not that it gets no other. Those on
-    nodes that are down, the oldest first, are given up before that.
+    """Whether the slot gets no other task, because too many of its tasks should end and have not.
+    Tasks on nodes that are down, oldest first, are marked as orphaned before that.
     """
     left = [plan.changed.get(task.id, task) for task in tasks if task.id not in plan.removed]
     unfinished = [
@@ -102,7 +102,7 @@ def _is_crowded(plan: Plan, state: State, tasks: list[Task], now: Instant) -> bo
 
 
 def _without_frozen(plan: Plan, state: State, tasks: list[Task]) -> list[Task]:
-    """The tasks that may fill the slot. Frozen ones fill none; those that may not stay end."""
+    """The tasks that may fill the slot: all but frozen ones. Frozen tasks that may not stay end."""
     others = [task for task in tasks if task.desired_state is not _FROZEN]
     if len(others) == len(tasks):
         return tasks
@@ -119,7 +119,7 @@ def _without_frozen(plan: Plan, state: State, tasks: list[Task]) -> list[Task]:
 def _fill(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant) -> Slot:
     if plan.order is _STOP_FIRST:
         return _fill_with_one(plan, state, number, tasks, now)
-    # What serves is worth more than what is newer.
+    # A running task takes precedence over a newer one.
     tasks = sorted(tasks, key=lambda task: task.state is _S.RUNNING and is_desired(task))
     new = [task for task in tasks if not is_outdated(plan, task)]
     if all(task.desired_state is _S.REMOVE for task in new):
@@ -131,8 +131,8 @@ def _fill(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant
 
 
 def _run_beside(plan: Plan, state: State, outdated: list[Task], done: bool, now: Instant) -> None:
-    """Keep one of the outdated tasks, the last that may stay, until the update of the slot is done;
-    it is not replaced should it end.
+    """Keep one of the outdated tasks, the last that may stay, until the update of the slot is done.
+    If it ends, it is not replaced.
     """
     for task in reversed(outdated):
         if not is_desired(task):
@@ -161,7 +161,7 @@ def _fill_with_one(plan: Plan, state: State, number: int, tasks: list[Task], now
 
 
 def discard(plan: Plan, state: State, number: int, now: Instant) -> None:
-    """Nobody wants this slot any more: its tasks go at once, or when their agent ended them."""
+    """Remove the slot: its tasks are deleted at once, or when their agent has ended them."""
     plan.slots += 1
     plan.vacancies.pop(number, None)
     for task in _present(plan, state, number, now):
@@ -172,7 +172,7 @@ def discard(plan: Plan, state: State, number: int, now: Instant) -> None:
 
 
 def shut_down(plan: Plan, task: Task, reason: str) -> None:
-    """End a task; one that never had an agent is forgotten instead."""
+    """End a task; one that was never sent to an agent is deleted instead."""
     plan.report(EventKind.TASK_SHUTDOWN, reason)
     if is_forgettable(task):
         plan.remove(task)
@@ -186,7 +186,7 @@ def is_outdated(plan: Plan, task: Task) -> bool:
 
 
 def _keep(plan: Plan, state: State, task: Task) -> Task | None:
-    """The task if it may go on, else None after noting why."""
+    """The task if it may stay, else None, with an event that says why."""
     if task.state < _S.ASSIGNED and is_outdated(plan, task):
         plan.report(EventKind.TASK_REPLACED, "outdated before it had a node")
         return None
@@ -208,7 +208,7 @@ def _dismiss(plan: Plan, state: State, task: Task, now: Instant) -> None:
 
 
 def _start(plan: Plan, task: Task, now: Instant) -> Task:
-    """Let a task run whose restart delay is over; remember it if it still needs a node."""
+    """Start a task whose restart delay is over; add it to `pending` if it still needs a node."""
     if task.state < _S.ASSIGNED:
         plan.pending[task.id] = task
     if task.desired_state is _S.READY:
@@ -278,7 +278,7 @@ def _restarts(plan: Plan, last: Task) -> int:
 
 
 def _present(plan: Plan, state: State, number: int, now: Instant) -> list[Task]:
-    """The slot's tasks, orphans marked, without those that go whatever becomes of the slot."""
+    """The slot's tasks, orphans marked, without those that are deleted in any case."""
     tasks = []
     for task in state.tasks_of_service(plan.service.id).slots.get(number, ()):
         if task.id in plan.removed:
@@ -295,7 +295,7 @@ def _present(plan: Plan, state: State, number: int, now: Instant) -> list[Task]:
 
 
 def _forget(plan: Plan, state: State, slot: Slot, tasks: list[Task]) -> None:
-    """Drop history beyond its limit or of nodes that are gone, but never what fills the slot."""
+    """Delete history beyond its limit or of removed nodes, but never the task in the slot."""
     ended = [task for task in tasks if is_terminal(task.state) and task is not slot.task]
     for task in ended:
         if task.node_id not in state.nodes:

@@ -1,10 +1,10 @@
 """Which outdated task is replaced next. PURE.
 
-One slot at a time. Stop-first, the old task ends before the new one starts; start-first, the new
-one is made beside it, and `slots` ends the old one once the new one runs. How far an update has
-come is read from the tasks, so it survives any interruption. A template that fails takes down one
-slot and no more: the next slot waits until every new task runs, until one of them has run for
-UPDATE_MONITOR, and until those that had to be restarted have done so too.
+One slot at a time. With stop-first, the old task ends before the new one starts; with start-first,
+the new one is made beside it, and `slots` ends the old one once the new one runs. The tasks show
+the progress of an update, so it survives any interruption. A failing template affects one slot
+only: the next slot is updated when every new task runs, one of them has run for UPDATE_MONITOR, and
+those that had to be restarted have run that long too.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,15 +21,15 @@ from pyswarm_core.specs import UpdateOrder
 
 
 def prove(plan: Plan, slots: Iterable[Slot]) -> None:
-    """Add to the plan's proof what these slots say, which were looked at."""
+    """Add the proof of these slots, which were looked at, to the plan's."""
     for slot in slots:
         plan.proof = plan.proof.joined(_proof(plan, slot))
 
 
 def advance(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], now: Instant) -> None:
-    """Shut down the next outdated task, or make the new one beside it, if it is time, at the end of
-    a round: `seen` are the slots that this decision looked at, and `plan.proof` says what they and
-    those before them say.
+    """At the end of a round, shut down the next outdated task or make the new one beside it, if it
+    is due. `seen`: the slots that this decision looked at; `plan.proof` covers them and those
+    before them.
     """
     outdated = [
         (slot.runs, slot.number, slot.task)
@@ -66,8 +66,8 @@ def _proof(plan: Plan, slot: Slot) -> Proof:
 def _glance(
     plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot]
 ) -> list[tuple[bool, int, Task]]:
-    """Of the slots that this decision did not look at, the next outdated task, if there is one.
-    What settled ones say is added to the plan's proof.
+    """The next outdated task of the slots that this decision did not look at, if there is one. The
+    proof of settled slots is added to the plan's.
     """
     rollout = tasks.rollout
     if rollout is None:

@@ -1,7 +1,7 @@
-"""Why no node takes a task, in numbers. PURE.
+"""Why no node can take a task, in numbers. PURE.
 
-Asks the filters in their order; each node counts once, for the first filter that excludes it. The
-text is what `service ps` shows as the task's message, so it changes only when its numbers do.
+Runs the filters in order; each node counts once, for the first filter that excludes it. The text is
+the task's message in `service ps`; it changes only when its numbers do.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,22 +19,22 @@ _WORDS = {Capability.ESP: "ESP", Capability.IPV6: "IPv6"}
 
 
 class Exclusion(NamedTuple):
-    """What one filter says."""
+    """The nodes that one filter excludes."""
 
     filter: str
     """ready, able, availability, tasks, cpu, memory, constraint, port, max replicas, kernel, or
     what a network lacks.
     """
     rows: BoolColumn
-    """Those it excludes and no filter before it did."""
+    """Those that it excludes and no filter before it did."""
     text: str
     """Follows "N of M nodes"."""
     nearest: str = ""
-    """The host that lacks least, where that means anything."""
+    """The host that lacks least, if the filter is about an amount."""
 
 
 def exclusions(ledger: Ledger, demand: Demand) -> list[Exclusion]:
-    """Who excludes which nodes, in the order of the filters."""
+    """Which filter excludes which nodes, in the order of the filters."""
     left = in_use(ledger)
     found = []
     for name, excluded, describe in _filters(ledger, demand):
@@ -59,7 +59,7 @@ def message(ledger: Ledger, demand: Demand) -> str:
 
 
 def messages_by_row(ledger: Ledger, demand: Demand) -> Callable[[int], str]:
-    """The same for tasks that belong to one node each: says what excludes that row."""
+    """The same for tasks that are bound to one node each: why that row is excluded."""
     found = exclusions(ledger, demand)
     described = {one.filter: describe for one, describe in _described(ledger, demand, found)}
 
@@ -84,7 +84,7 @@ def _described(
 
 
 def in_use(ledger: Ledger) -> BoolColumn:
-    """The rows that nodes have."""
+    """The rows in use by nodes."""
     rows = np.zeros(len(ledger.table.number), np.bool_)
     rows[list(ledger.table.rows.values())] = True
     return rows

@@ -1,8 +1,8 @@
-"""How many tasks of one kind each node could take. PURE.
+"""How many identical tasks each node could take. PURE.
 
-Swarm's filters in Swarm's order: ready, resources, constraints, host ports, replicas per node; and
-how many tasks a node accepts, what the networks ask of a kernel, and room on their blocks. Each
-narrows a capacity column; `explain` asks the same filters who excluded whom.
+Swarm's filters in Swarm's order: ready, resources, constraints, host ports, replicas per node; then
+the tasks that a node accepts, what the networks require of a kernel, and free addresses. Each one
+lowers a capacity column. `explain` uses the same filters to say which one excluded which node.
 """
 
 from typing import NamedTuple
@@ -22,8 +22,8 @@ class Demand(NamedTuple):
     """Identical tasks to place.
 
     `on_node`: by row, tasks of the service that should run there. `failing`: rows where the service
-    failed too often. `rooms`: by what a network may lack, in words, how many more tasks each row
-    could take. `needs`: what its networks want of a kernel, each by the network's name.
+    failed too often. `rooms`: for networks, a text that says what one lacks, and how many more
+    tasks each row could take. `needs`: what networks require of a kernel, with their names.
     """
 
     template: TaskSpec
@@ -43,7 +43,7 @@ def capacity(ledger: Ledger, demand: Demand) -> IntColumn:
     if demand.footprint.memory_bytes > 0:
         np.minimum(room, ledger.free_memory // demand.footprint.memory_bytes, out=room)
     for port in demand.footprint.ports:
-        np.minimum(room, ~ledger.held(port), out=room)  # one task of a kind at most
+        np.minimum(room, ~ledger.held(port), out=room)  # at most one of these tasks per node
     if placement.max_replicas > 0:
         np.minimum(room, placement.max_replicas - demand.on_node, out=room)
     for _, left in demand.rooms:

@@ -1,6 +1,6 @@
 """What is free on the nodes while one decision places tasks. PURE.
 
-Copies the columns it changes: the state index stays as it is until the decision is applied.
+It changes copies of the columns: the state index changes when the decision is applied.
 """
 
 import numpy as np
@@ -41,7 +41,7 @@ class Ledger:
             held[rows] = True
 
     def held(self, port: HostPort) -> BoolColumn:
-        """By row, whether a task holds a port of the host that is in this one's way."""
+        """By row, whether a task holds a host port that conflicts with this one."""
         rows = self.table.holding(port)
         for other, held in self._held.items():
             if (other.protocol, other.port) == (port.protocol, port.port) and overlaps(

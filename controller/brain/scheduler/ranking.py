@@ -2,8 +2,9 @@
 
 Swarm's spread: each task goes to the node with fewest tasks of its service, then with fewest tasks
 in all, then with the lowest number; nodes where the service keeps failing come last. Preferences
-first divide tasks evenly over the values of a label, level by level. Done in bulk: water rises over
-the nodes' levels until all tasks are poured, which ends where one task after the other would end.
+first divide tasks evenly over the values of a label, level by level. All tasks are placed at once,
+by a binary search for the level that nodes are filled up to (water-filling); the result is the same
+as one task after the other.
 """
 
 from collections.abc import Sequence
@@ -17,8 +18,8 @@ from pyswarm_core.constraints import parse_preference
 from pyswarm_core.indexes.nodes import IntColumn
 
 _BITS = 20
-"""Of a level, a total or a number of a node: REPLICAS_MAX and NODE_TASKS_LIMIT fit, and the numbers
-of the first million hosts.
+"""Bits of a node's level, total or number: enough for REPLICAS_MAX, NODE_TASKS_LIMIT and the first
+million hosts.
 """
 _MASK = (1 << _BITS) - 1
 
@@ -60,8 +61,8 @@ def spread(ledger: Ledger, demand: Demand, room: IntColumn, count: int) -> IntCo
 
 
 def _lowest(nodes: _Nodes, count: int) -> IntColumn:
-    """The `count` nodes that come first: no other gets one of `count` tasks, as until the last is
-    given one of these has none and comes before all others.
+    """The `count` nodes that come first. No other node gets one of `count` tasks: until all are
+    given, one of these has none yet and comes first.
     """
     key = nodes.failing
     for column in (nodes.level, nodes.total, nodes.number):
@@ -76,7 +77,7 @@ def _over_branches(ledger: Ledger, nodes: _Nodes, keys: Sequence[str], count: in
     branches = ledger.table.branches(keys[0])
     codes, member = np.unique(branches.codes[nodes.rows], return_inverse=True)
     values = [branches.values[code] for code in codes.tolist()]
-    # None, the branch of the nodes without the label, goes before every value.
+    # None, the branch of the nodes without the label, comes before every value.
     by_value = sorted(range(len(values)), key=lambda i: (values[i] is not None, values[i] or ""))
     rank = np.empty(len(codes), np.int64)
     rank[by_value] = np.arange(len(codes))
@@ -113,7 +114,7 @@ def _pour(level: IntColumn, room: IntColumn, order: tuple[IntColumn, ...], count
     if int(room.sum()) <= count:
         return room.copy()
     low, high = int(level.min()), int(level.max()) + count
-    # Invariant: raising everybody to `low` takes at most `count`, to `high + 1` more.
+    # Invariant: raising all nodes to `low` takes at most `count`, to `high + 1` more.
     while low < high:
         middle = (low + high + 1) // 2
         if int(np.clip(middle - level, 0, room).sum()) <= count:

@@ -1,6 +1,7 @@
-"""What would let a waiting task run. PURE.
+"""Suggests changes that would let a pending task run. PURE.
 
-Looks for the node that lacks one thing only, and least of it; says the command where one helps.
+Each remedy is about one missing thing, on the node that lacks least of it, with the command where
+there is one.
 """
 
 from copy import copy
@@ -18,7 +19,7 @@ from pyswarm_core.specs import Placement, TaskSpec
 
 
 def remedies(ledger: Ledger, demand: Demand, service: str) -> list[str]:
-    """Each a sentence that alone would help, cheapest first; empty if no single one would."""
+    """Sentences, cheapest remedy first, each sufficient alone; empty if no single one is."""
     found = [
         _resources(ledger, demand, service),
         *(_label(ledger, demand, text) for text in demand.template.placement.constraints),

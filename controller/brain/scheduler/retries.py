@@ -1,9 +1,9 @@
-"""Which waiting services the nodes and networks that changed could help. PURE.
+"""Which waiting services to plan again after nodes or networks changed. PURE.
 
 A service that waits for a node is planned again only if a node that changed, or on which a task
-ended, could take one of its tasks now, or if a network of its got room. Most services are excluded
-all at once by what they reserve; each of the others is asked alone, with what is left after the
-services before it were placed.
+ended, could take one of its tasks now, or if one of its networks has free addresses again. One
+comparison of columns excludes most services by what they reserve. Each of the others is checked
+alone, with what is left after the services before it were placed.
 """
 
 from collections import Counter
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 class Retries:
-    """The waiting services that what is dirty may help: they are planned again.
+    """The waiting services that may find a node because of what is dirty.
 
-    `ledger` and `blocks_of` say what is left while the decision goes on.
+    `ledger` and `blocks_of` give what is left as the decision proceeds.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Retries:
         blocks_of: Callable[[NetworkId], "Blocks | None"],
     ) -> None:
         self.asked = 0
-        """How many services were asked alone."""
+        """How many services were checked alone."""
         self._state = state
         self._blocks_of = blocks_of
         self._ledger = ledger
@@ -56,14 +56,14 @@ class Retries:
         self._fitted_at = -1
         self._fit()
         self.services = dict(self._fitting)
-        """Those that cannot be excluded by what they reserve."""
+        """Those that are not excluded by what they reserve."""
         if self._roomier:
             services = state.services
             joined = {one: set(footprint_of(services[one].spec).networks) for one in state.unplaced}
             self.services.update((one, None) for one in joined if joined[one] & self._roomier)
 
     def could_be_placed(self, service_id: ServiceId) -> bool:
-        """Whether a task of the service finds a node, after what was placed so far."""
+        """Whether a node can take a task of the service, after what was placed so far."""
         self.asked += 1
         service = self._state.services[service_id]
         if any(
@@ -77,7 +77,7 @@ class Retries:
         return service_id in self._fitting and self._finds_row(service)
 
     def _fit(self) -> None:
-        """Which services could have what they reserve on one of the rows."""
+        """Find the services whose reservations fit on one of the rows."""
         self._fitted_at = self._ledger.version
         needs = self._state.unplaced.needs
         fits = np.zeros(len(needs.services), np.bool_)
@@ -91,7 +91,7 @@ class Retries:
         self._fitting = {needs.services[at]: None for at in np.flatnonzero(fits).tolist()}
 
     def _left(self, rows: IntColumn) -> tuple[IntColumn, IntColumn]:
-        """CPUs and bytes; a node that shrank under its tasks still takes what reserves nothing."""
+        """Free CPUs and bytes, at least 0: an overcommitted node can take what reserves nothing."""
         free_cpus, free_memory = self._ledger.free_cpus[rows], self._ledger.free_memory[rows]
         return np.maximum(free_cpus, 0), np.maximum(free_memory, 0)
 
@@ -123,7 +123,7 @@ class Retries:
         )
 
     def _may_have(self, row: int, service: Service) -> bool:
-        """Whether the node may have one more of its tasks: one in all, of a global service."""
+        """Whether the node may have one more task of the service; one at most if it is global."""
         spec = service.spec
         most = 1 if spec.mode.per_node else spec.task_template.placement.max_replicas
         if not most:
