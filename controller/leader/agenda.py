@@ -1,7 +1,7 @@
-"""What the loop has to look at, and when. PURE: what is dirty, and the wakes.
+"""What the loop has to decide about, and when. PURE: the dirty names and the wakes.
 
-A slice of it is decided per turn, bounded by the tasks it covers, so that a leader with a million
-tasks to look at still serves everybody else. Who became dirty first is looked at first.
+Each turn decides about a part of it, bounded by the tasks it covers, so that a leader with a
+million tasks to look at still answers requests. What became dirty first is decided first.
 """
 
 import heapq
@@ -21,9 +21,9 @@ from pyswarm_core.limits import (
 from pyswarm_core.state import State
 
 _TASKS_PER_SLOT = 16
-"""So many tasks of a node that changed cost what a slot does that is looked at by itself."""
+"""How many tasks of a changed node cost as much as one slot that is looked at by itself."""
 _SETTLED_PER_UNSETTLED = 8
-"""So many settled slots cost what one does that is looked at by itself."""
+"""How many settled slots cost as much as one that is looked at by itself."""
 
 
 class Agenda:
@@ -31,9 +31,10 @@ class Agenda:
 
     def __init__(self) -> None:
         self.services: dict[ServiceId, bool] = {}
-        """Each with whether it changed; of others a round over their slots goes on."""
+        """Each with whether it changed; the others are in the middle of a round over their slots.
+        """
         self._resumed: dict[ServiceId, Cursor] = {}
-        """Where rounds go on."""
+        """Where rounds continue."""
         self.nodes: dict[NodeId, None] = {}
         self.cluster = False
         self._unfinished = False
@@ -41,7 +42,7 @@ class Agenda:
         """The version of the node table up to which ends of tasks were looked at."""
         self._explain_wake: Instant = NEVER
         self._round: dict[ServiceId, None] = {}
-        """Waiting services whose messages are yet to be brought up to date in this round."""
+        """Waiting services whose messages this round has yet to update."""
         self._round_at = Instant(0)
         self._round_of = 0
         """The version of the node table at which the round began."""
@@ -53,32 +54,30 @@ class Agenda:
         return bool(self.services or self.nodes or self.cluster or self._unfinished)
 
     def add_services(self, services: Iterable[ServiceId]) -> None:
-        """These changed."""
+        """These objects changed."""
         self.services.update(dict.fromkeys(services, True))
 
     def add_nodes(self, nodes: Iterable[NodeId]) -> None:
-        """These changed."""
+        """These objects changed."""
         self.nodes.update(dict.fromkeys(nodes))
 
     def add_cluster(self) -> None:
-        """Its settings or keys changed, or were never looked at."""
+        """The cluster's settings or keys changed, or were never decided about."""
         self.cluster = True
 
     def add_writes(self, writes: Writes, state: State) -> None:
-        """What users' writes, not applied yet, make worth another look."""
+        """Add what users' writes, which are not applied yet, affect."""
         self.add_services(service.id for service in writes.of(SERVICE))
         self.add_services(task.service_id for task in writes.tasks)
         self.add_services(state.tasks[task_id].service_id for task_id in writes.removed_tasks)
         self.add_nodes(node.id for node in writes.of(NODE))
-        self.add_nodes(
-            writes.removed_of(NODE)
-        )  # for the blocks they had, and for who waits and why
+        self.add_nodes(writes.removed_of(NODE))  # their blocks, and messages of waiting tasks
         if writes.cluster is not None:
             self.add_cluster()
             self.add_services(state.services)
 
     def fall_due(self, now: Instant) -> None:
-        """What has its wake come is dirty."""
+        """Mark what is due as dirty."""
         if self._cluster_wake <= now:
             self._cluster_wake, self.cluster = NEVER, True
         while self._heap and self._heap[0][0] <= now:
@@ -88,15 +87,15 @@ class Agenda:
                 self.services[service_id] = True
 
     def next_wake(self) -> Instant:
-        """When `fall_due` may have something to do; never too late."""
+        """When `fall_due` may find something; never too late."""
         heap = self._heap[0][0] if self._heap else NEVER
         return min(self._cluster_wake, self._explain_wake, heap)
 
     def explain(self, state: State, now: Instant) -> None:
-        """Look again at waiting services whose messages may no longer be true, a few per second.
+        """Add waiting services whose messages may be out of date, a few per second.
 
-        A round goes over all of them. The next one begins EXPLAIN_PERIOD later, if nodes changed
-        or their tasks took or gave back something since.
+        A round covers all of them. The next one begins EXPLAIN_PERIOD later, if nodes or what
+        their tasks take changed since.
         """
         version = state.node_table.version
         if not self._round and version != self._round_of and now >= self._round_at:
@@ -120,11 +119,11 @@ class Agenda:
         self._unfinished = False
         self._take_freed(dirty, state)
         room = self._take_nodes(dirty, state)
-        # Not one `next(iter(...))` after the other: each passes over all that was deleted before.
+        # Repeated `next(iter(...))` would pass over all deleted entries each time.
         for service_id in tuple(islice(self.services, DECISION_COST)):
             cost = _cost(state, service_id)
             if dirty.services and room < cost:
-                break  # a huge one is decided alone: others do not wait for its round
+                break  # a large one is decided alone, so that others do not wait for its round
             changed = self.services.pop(service_id)
             dirty.services.add(service_id)
             room -= cost
@@ -149,7 +148,7 @@ class Agenda:
         return room
 
     def _take_freed(self, dirty: Dirty, state: State) -> None:
-        """Who waits may be helped by nodes on which tasks ended, and by networks that got room."""
+        """Add nodes on which tasks ended and networks with new room, if any service waits."""
         table = state.node_table
         if not state.unplaced:
             self._seen = table.version
@@ -166,9 +165,10 @@ class Agenda:
         self._seen = int(table.freed_at[some[-1]]) if self._unfinished else table.version
 
     def follow_up(self, dirty: Dirty, decision: Decision) -> None:
-        """After a decision about `dirty`: its wakes replace earlier ones, what was cut is dirty.
+        """After a decision about `dirty`: its wakes replace earlier ones, and what was cut is
+        dirty.
 
-        Not the nodes again: a service that is dirty is looked at for all of its nodes.
+        The nodes are not: a dirty service is planned for all of its nodes.
         """
         for service_id in sorted(dirty.services):
             if service_id not in dirty.resumed:
@@ -183,7 +183,7 @@ class Agenda:
             else:
                 self._resumed[service_id] = cursor
                 self.services.setdefault(service_id, False)
-        # A block that it took from one node and gave to another may help who waits.
+        # A block that moved from one node to another may let a waiting task run.
         self._unfinished |= decision.unfinished or bool(decision.writes.of(NETWORK))
 
     def _set_wakes(self, wakes: Mapping[ServiceId, Instant]) -> None:
@@ -198,7 +198,7 @@ class Agenda:
 
 
 def _cost(state: State, service_id: ServiceId) -> int:
-    """What planning the service looks at, in slots."""
+    """What planning the service costs, in slots."""
     tasks, service = state.tasks_of_service(service_id), state.services.get(service_id)
     if service is not None and service.removing:
         return 1 + len(tasks.slots)

@@ -1,12 +1,12 @@
-"""What a node is told: the whole of what it should run, or what changed of it. PURE.
+"""Makes assignments: all of what a node should run, or the changes. PURE.
 
-An agent holds every stored task of its node, ended ones too. Overlays, and the endpoints on them,
-go to the nodes that have a task on them which has not ended; the routing mesh goes to all. Tasks
-name their template by index; a template is serialized once per service and spec version and sent as
-bytes, endpoints and overlays once per change. A task that is withheld is told to go on.
+An agent holds every stored task of its node, ended ones too. A node receives an overlay and the
+endpoints on it while it has a task on it that has not ended; all nodes receive the ingress network.
+Tasks name their template by index. A template is serialized once per service and spec version,
+endpoints and overlays once per change. A withheld task is sent with desired state running.
 
-A message is made in parts of ASSIGNMENT_BYTES, and the state may change between them. So each part
-tells things as they are when it is made; what changes after the first part was begun is told again
+A message is made in parts of ASSIGNMENT_BYTES, and the state may change between them. Each part
+shows the state at the time it is made; what changes after the first part was begun is sent again
 afterwards.
 """
 
@@ -36,11 +36,11 @@ from pyswarm_core.state import State
 from pyswarm_core.states import TaskState, occupies
 
 TEMPLATES_KEPT = 4_096
-"""Serialized templates remembered; beyond that the oldest are made again when needed."""
+"""Serialized templates kept; beyond that the oldest are made again when needed."""
 
 
 class Templates:
-    """Serialized task templates. A cache: what a spec version's template says never changes."""
+    """A cache of serialized task templates; the template of a spec version never changes."""
 
     def __init__(self) -> None:
         self.failed: dict[str, str] = {}
@@ -58,7 +58,7 @@ class Templates:
             try:
                 made = _template(state, service_id, spec_version)
             except Exception as error:
-                # Only the tasks of this service suffer: their agents cannot make new ones.
+                # This affects the tasks of this service only: agents cannot start new ones.
                 self.failed[SERVICE.object_name(service_id)] = told(error)
                 bare = dispatcher_pb2.TaskTemplate(service_id=service_id, spec_version=spec_version)
                 made = bare.SerializeToString(deterministic=True)
@@ -74,11 +74,11 @@ class Source(msgspec.Struct, frozen=True):
     overlays: Overlays
     templates: Templates
     withheld: Container[TaskId] = ()
-    """Tasks that are to stop once nodes no longer send connections to them."""
+    """Tasks that stop when no node sends connections to them any more."""
 
     @property
     def failed(self) -> dict[str, str]:
-        """Services that nodes cannot be told of, as `service/<id>`, and why."""
+        """Services whose endpoints or templates cannot be made, as `service/<id>`, and why."""
         return self.endpoints.failed | self.templates.failed
 
 
@@ -89,7 +89,7 @@ _Used = dict[tuple[ServiceId, int], None]
 
 
 class Unsent:
-    """What a session has to be told next. Mutable; bounded by its owner."""
+    """What a session has yet to send. Mutable; bounded by its owner."""
 
     def __init__(
         self, overlays_sent: dict[NetworkId, int] | None = None, sequence: int = 0
@@ -98,11 +98,11 @@ class Unsent:
         self.overlays_may_differ = False
         """A task with networks ended, or networks changed."""
         self.endpoints = False
-        """Some changed, perhaps none that it knows of: it shall acknowledge all the same."""
+        """Endpoints changed, perhaps none that the node has: it is to acknowledge in any case."""
         self.overlays_sent = {} if overlays_sent is None else overlays_sent
-        """The versions that the node was told of before."""
+        """The versions that were sent to the node."""
         self.sequence = sequence
-        """Up to which change of the endpoints it was told."""
+        """The last change of endpoints that was sent."""
 
     def __bool__(self) -> bool:
         return bool(self.tasks or self.overlays_may_differ or self.endpoints)
@@ -111,9 +111,7 @@ class Unsent:
 def full_assignments(
     source: Source, node_id: NodeId, sent: dict[NetworkId, int], revision: int
 ) -> Parts:
-    """Everything the node should know; what is not named is to be dropped. `sent` gets the
-    overlays that are told.
-    """
+    """The full set: the agent drops what is not named. The overlays sent are added to `sent`."""
     message = _Message(source, node_id, Assignments(full=True, revision=revision))
     used: _Used = {}
     yield from message.add_tasks(tuple(source.state.tasks_of_node(node_id)), used)
@@ -122,7 +120,7 @@ def full_assignments(
 
 
 def changed_assignments(source: Source, node_id: NodeId, changes: Unsent, revision: int) -> Parts:
-    """What changed; `changes.overlays_sent` is brought up to date."""
+    """The changes. Updates `changes.overlays_sent`."""
     state, endpoints, sent = source.state, source.endpoints, changes.overlays_sent
     message = _Message(source, node_id, Assignments(revision=revision))
     own = state.tasks_of_node(node_id)
@@ -156,7 +154,7 @@ def _use(source: Source, node_id: NodeId, used: _Used) -> Slices[None]:
 
 
 def _networks_of_tasks(source: Source, used: _Used) -> dict[NetworkId, None]:
-    """The networks of such tasks that there are, and the mesh's."""
+    """The existing networks of such tasks, and the ingress network."""
     state, mesh = source.state, source.endpoints.mesh
     found: dict[NetworkId, None] = {} if mesh is None else {mesh: None}
     for service_id, spec_version in used:
@@ -189,7 +187,7 @@ class _Message:
         return self._part
 
     def add_tasks(self, ids: Iterable[TaskId], used: _Used) -> Parts:
-        """Those of these that the node has. `used` gets what unfinished ones are made from."""
+        """Add the tasks that the node has. `used` gets the templates of unfinished ones."""
         tasks, node_id = self._source.state.tasks, self._node_id
         found = (tasks.get(i) for i in ids)
         own = (task for task in found if task is not None and task.node_id == node_id)
@@ -207,7 +205,7 @@ class _Message:
         for task in tasks:
             state = task.state
             if state < TaskState.ASSIGNED:
-                continue  # bound to this node, but it has no room for it yet
+                continue  # bound to this node, which has no room for it yet
             key = (task.service_id, task.spec_version)
             index = indexes.get(key)
             if index is None:
@@ -236,11 +234,11 @@ class _Message:
         return self._is_full()
 
     def remove_tasks(self, ids: Iterable[TaskId]) -> None:
-        """The node shall forget these."""
+        """The node is to drop these tasks."""
         self._part.removed_ids = pack_ids(ids)
 
     def add_overlays(self, networks: Iterable[NetworkId], sent: dict[NetworkId, int]) -> Parts:
-        """Those that were not told as they are now; with one that is new, its endpoints."""
+        """Add the overlays whose current version was not sent; with a new one, its endpoints."""
         overlays, endpoints = self._source.overlays, self._source.endpoints
         for network_id in networks:
             if network_id not in self._source.state.networks:
@@ -258,11 +256,11 @@ class _Message:
                 yield from self.add_endpoints(endpoints.on_network(network_id))
 
     def remove_overlay(self, network_id: NetworkId) -> None:
-        """The node carries the network no more."""
+        """The node is to drop the network."""
         self._part.removed_overlays.append(network_id)
 
     def add_endpoints(self, keys: Iterable[EndpointKey]) -> Parts:
-        """Those that there are; the others are told to be gone."""
+        """Add the endpoints that exist, and the removal of the others."""
         gone: list[EndpointKey] = []
         for key in tuple(keys):
             made = self._source.endpoints.message(key)
@@ -274,7 +272,7 @@ class _Message:
         yield from self.remove_endpoints(gone)
 
     def remove_endpoints(self, keys: Iterable[EndpointKey]) -> Parts:
-        """These are gone."""
+        """Add the removal of these endpoints."""
         for service_id, network_id in tuple(keys):
             self._part.removed_endpoints.add(service_id=service_id, network_id=network_id)
             yield from self._cut(ASSIGNMENT_TASK_BYTES)
@@ -283,7 +281,7 @@ class _Message:
         return self._most is not None and self._weight >= self._most
 
     def _cut(self, weight: int) -> Parts:
-        """Count what was added; a full part is told."""
+        """Count what was added; yield the part if it is full."""
         self._weight += weight
         if self._is_full():
             part = self._part

@@ -1,10 +1,10 @@
-"""Who leads, and for how long. PURE: what a controller concludes from the leader key and its lease.
+"""Which controller leads, and until when, derived from the leader key and its lease. PURE.
 
-The leader key hangs on a lease of LEADER_TTL. Whoever creates it leads while the lease is renewed;
-every write of the leader compares the key's revision (the fence), so that a deposed leader cannot
-write even if it has not noticed. A leader that could not renew its lease in time steps down before
-the store lets the next one in: it counts from when it *sent* the last renewal that succeeded.
-Instants here are of a clock that never steps back.
+The leader key has a lease of LEADER_TTL. The controller that creates the key leads while the lease
+is renewed. Every write of the leader compares the key's revision (the fence), so a deposed leader
+cannot write even if it has not noticed yet. A leader that cannot renew its lease steps down before
+the store drops the lease: it counts from when it *sent* the last renewal that succeeded. Instants
+here are of a monotonic clock.
 """
 
 import msgspec
@@ -19,13 +19,13 @@ SAFETY_SHARE = 8
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """How a controller names itself in the leader key."""
+    """A controller as the leader key's value names it."""
 
     id: str
-    """Survives restarts: whoever finds its own id in the key may end that lease at once."""
+    """Survives restarts: a controller that finds its own id in the key may end that lease."""
     name: str
     addr: str
-    """Where its API answers, for redirects."""
+    """The address of its API, for redirects."""
 
 
 class Term(msgspec.Struct, frozen=True):
@@ -42,17 +42,17 @@ class Term(msgspec.Struct, frozen=True):
 
 
 class Campaign(msgspec.Struct, frozen=True):
-    """Nobody leads: try to create the key."""
+    """There is no leader: try to create the key."""
 
 
 class TakeBack(msgspec.Struct, frozen=True):
-    """The key is our own, of an earlier life: end its lease, then campaign."""
+    """The key is from an earlier run of this controller: end its lease, then campaign."""
 
     lease: int
 
 
 class Follow(msgspec.Struct, frozen=True):
-    """Somebody leads: wait until the key is gone."""
+    """Another controller leads: wait until the key is gone."""
 
     leader: Candidate
 
@@ -63,7 +63,7 @@ def encode_candidate(candidate: Candidate) -> bytes:
 
 
 def decode_candidate(value: bytes) -> Candidate:
-    """The inverse; a value that is not ours names nobody."""
+    """The inverse; an unreadable value gives a candidate without id and address."""
     try:
         return msgspec.json.decode(value, type=Candidate)
     except msgspec.MsgspecError:
@@ -81,7 +81,7 @@ def next_move(me: Candidate, value: bytes | None, lease: int) -> Campaign | Take
 
 
 def known_leader(seen: str, own: str, *, leads: bool) -> str:
-    """Where to send who asks for the leader: never to ourselves while we do not lead."""
+    """The leader's address for redirects; never this controller's own while it does not lead."""
     return "" if seen == own and not leads else seen
 
 
@@ -102,8 +102,8 @@ def step_down_at(term: Term) -> Instant:
 
 
 def may_renew(alive_at: Instant, now: Instant) -> bool:
-    """Whether a leader whose event loop ran last at `alive_at` is alive: renewals are sent by a
-    thread of their own, which must not keep a leader whose loop hangs.
+    """Whether a leader whose event loop last ran at `alive_at` is alive. A separate thread sends
+    renewals; it must not do so for a leader whose loop hangs.
     """
     return now - alive_at <= LOOP_SILENCE_MAX
 

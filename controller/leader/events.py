@@ -1,8 +1,8 @@
-"""What happened lately: a ring of events in memory, read by followers at their own pace. SHELL.
+"""The newest events in a ring in memory, and their followers. SHELL.
 
-A follower holds a position in the ring, not a queue: it costs nothing while it waits, takes what it
-has not seen yet together, and is told how many events it missed when it falls behind by more than
-the ring holds. The ring dies with the leadership.
+A follower holds a position in the ring, not a queue: it costs nothing while it waits and reads all
+new events together. If it falls behind by more than the ring holds, it gets the number of events
+that it missed. The ring ends with the term.
 """
 
 import asyncio
@@ -24,15 +24,15 @@ from pyswarm_core.states import NodeState
 from pyswarm_core.views import Event
 
 MISSED = "events"
-"""The type of what tells a follower that it was too slow."""
+"""The type of the event that counts what a slow follower missed."""
 
 
 _Tell = Callable[[Kind[Any, Any], Any, Any], Event | None]
-"""What is told of an object's change: its kind, the object before, and the object now."""
+"""Makes the event for a change: the kind, the object before, the object now."""
 
 
 def events_of(state: State, writes: Writes) -> list[Event]:
-    """What users' writes mean to people, told against the state before they are applied."""
+    """The events of users' writes, compared with the state before they are applied."""
     events: list[Event] = []
     for item in writes.objects:
         kind = kind_of(item)
@@ -48,14 +48,14 @@ def events_of(state: State, writes: Writes) -> list[Event]:
 
 
 def quarantine_event(state: State, failure: Failure) -> Event:
-    """What people are told of an object that was quarantined."""
+    """The event for an object that was quarantined."""
     kind_name, object_id = split_name(failure.name)
     name = _title(state, kind_name, object_id)
     return Event.of(f"{kind_name}.quarantine", object_id or kind_name, name, failure.reason)
 
 
 def _title(state: State, kind_name: str, object_id: str) -> str:
-    """Empty for one that does not exist, or could not be read."""
+    """The object's name; empty if it does not exist or could not be read."""
     kind = KINDS.get(kind_name)
     item = state.of(kind).get(object_id) if kind else None
     return kind.title(item) if kind and item else ""
@@ -68,7 +68,7 @@ def _change(kind: Kind[Any, Any], old: Object | None, item: Object) -> Event | N
 
 def _service_change(kind: Kind[Any, Any], old: Service | None, service: Service) -> Event | None:
     if service.removing:
-        return None  # told when its last task is gone
+        return None  # the event follows when its last task is gone
     return _change(kind, old, service)
 
 
@@ -83,7 +83,7 @@ _TOLD: Mapping[str, _Tell] = {
     SERVICE.name: _service_change,
     NODE.name: _node_change,
 }
-"""Kinds of which something else is told than that an object was created or updated."""
+"""Kinds with other events than create and update."""
 
 
 class EventHistory:
@@ -104,12 +104,12 @@ class EventHistory:
         self._grown = asyncio.Event()
 
     def kept(self) -> list[Event]:
-        """Every event that is still remembered."""
+        """Every event in the ring."""
         return list(self._ring)
 
     async def follow(self, *, from_start: bool = False) -> AsyncIterator[list[Event]]:
-        """Events as they happen, at most EVENTS_TOLD at once, for ever; first those remembered if
-        wanted.
+        """Yield events as they happen, at most EVENTS_TOLD at once, for ever; `from_start`: first
+        those in the ring.
         """
         position = self._end - len(self._ring) if from_start else self._end
         while True:

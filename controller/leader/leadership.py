@@ -1,7 +1,7 @@
-"""What the API servers see of the leader: protocols only; `app.py` and `loop.py` fulfil them.
+"""The leader's interface for the API: protocols only; `app.py` and `loop.py` implement them.
 
-A server keeps a `Leadership` and asks it for the leader anew in every call: leadership may be lost
-between two awaits, and a `Leader` of the past raises Unavailable from `submit`.
+A server holds a `Leadership` and gets the leader from it in every call: leadership may be lost
+between two awaits, and a former `Leader` raises Unavailable from `submit`.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,37 +23,37 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Mutation = Callable[[State, Instant, IdSource], tuple[Writes, T]]
-"""Decides a request: what to write, and the answer. Reads the state only; raises to refuse."""
+"""Decides a request: what to write, and the answer. Only reads the state; raises to reject."""
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who asks for a change."""
+    """Who requested a change."""
 
     name: str
 
 
 ANONYMOUS = Caller("anonymous")
-"""Any user: nobody proves yet who they are."""
+"""Any user: users are not authenticated yet."""
 CONTROLLER = Caller("controller")
-"""The fleet itself: nobody asked."""
+"""The controller itself, without a user's request."""
 
 
 class Silence(Protocol):
-    """What is known of silent agents and of probes."""
+    """Numbers about silent agents and probes."""
 
     @property
     def nodes_held(self) -> int:
-        """Nodes that would be down, but more are silent at once than are called down per minute."""
+        """Nodes that are held back: more are silent than may be declared down per minute."""
         ...
 
     @property
     def down_per_minute(self) -> int:
-        """How many that are."""
+        """How many nodes may be declared down per minute."""
         ...
 
     @property
     def nodes_filtered(self) -> int:
-        """Nodes whose hosts do not answer echoes although their agents are heard."""
+        """Nodes whose agents are heard and whose hosts do not answer echoes."""
         ...
 
 
@@ -62,7 +62,7 @@ class Leader(Protocol):
 
     @property
     def state(self) -> State:
-        """Everything, now. Read it without an await in between; never change it."""
+        """The current state. Read it without an await in between; never change it."""
         ...
 
     @property
@@ -72,12 +72,12 @@ class Leader(Protocol):
 
     @property
     def events(self) -> "EventHistory":
-        """What happened lately. The loop records what mutations write by itself."""
+        """The newest events. The loop records those of mutations."""
         ...
 
     @property
     def quarantine(self) -> Quarantine:
-        """The objects that something failed for, which alone are left out."""
+        """The objects for which a stage failed, and which it leaves out."""
         ...
 
     @property
@@ -87,17 +87,17 @@ class Leader(Protocol):
 
     @property
     def acknowledged(self) -> Mapping[NodeId, int]:
-        """The last revision that each connected agent carried out."""
+        """The last revision that each connected agent acknowledged."""
         ...
 
     @property
     def controllers(self) -> tuple[str, ...]:
-        """Where the living controllers answer, the leader first."""
+        """The addresses of running controllers, the leader first."""
         ...
 
     @property
     def silence(self) -> Silence:
-        """See there."""
+        """Numbers about silent agents."""
         ...
 
     async def submit(self, mutation: Mutation[T], caller: Caller) -> T:
@@ -110,7 +110,7 @@ class Leader(Protocol):
 
     @property
     def watches(self) -> "Watches":
-        """What users watch of services. The loop touches what it changes by itself."""
+        """Users' watches of services. The loop touches what it changes."""
         ...
 
 
@@ -124,7 +124,7 @@ class Leadership(Protocol):
 
     @property
     def leader(self) -> str:
-        """Where the leader answers, `host:port`; "" if nobody leads as far as is known."""
+        """The leader's address, `host:port`; "" if none is known."""
         ...
 
     def current(self) -> Leader:

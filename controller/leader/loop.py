@@ -1,9 +1,9 @@
-"""The leader's loop: gather what happened, decide, commit, publish. SHELL; it alone changes State.
+"""The leader's loop: apply requests, decide, commit, publish. SHELL; only it changes State.
 
 Everything that changes the state is a synchronous slice on one event loop: agents' reports are
-taken in as they come, and one task takes turns. A turn applies users' changes and a decision,
-commits, and only then answers users and tells agents; `wait_saved` returns while the store has all
-that was decided. Reports are written behind. An exception ends the loop and with it the leadership.
+applied as they arrive, and one task runs turns. A turn applies users' changes and a decision,
+commits, and only then answers users and notifies agents; `wait_saved` returns when the store has
+all that was decided. Reports are written behind. An exception ends the loop and with it the term.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ _log = logs.EventLog("controller.leader.loop")
 
 
 class Tools(msgspec.Struct, frozen=True):
-    """What the loop works with."""
+    """The loop's dependencies."""
 
     decide: Decide
     saver: Saver
@@ -65,13 +65,13 @@ class Tools(msgspec.Struct, frozen=True):
     ids: IdSource
     metrics: Metrics
     controllers: tuple[str, ...]
-    """Where controllers answer, as agents are told."""
+    """The addresses of controllers that agents receive."""
     echoes: Callable[[Done], Asker]
-    """Made anew for each term."""
+    """Makes the asker of a term."""
 
 
 class _Turn:
-    """What one turn changed, to be saved and then told."""
+    """What one turn changed: first saved, then published."""
 
     def __init__(self) -> None:
         self.unsaved = Unsaved()
@@ -83,13 +83,13 @@ class _Turn:
 
 
 class Loop:
-    """One term's leader: see `controller.leader.leadership.Leader` for what the servers may use."""
+    """One term's leader; `controller.leader.leadership.Leader` is its interface for the API."""
 
     def __init__(self, loaded: Loaded, tools: Tools) -> None:
         self.state = loaded.state
         self.events = EventHistory()
         self.quarantine = Quarantine()
-        """Objects that something failed for: they alone are left out."""
+        """The objects for which a stage failed, and which it leaves out."""
         self.sessions = Sessions(tools.controllers)
         self.tunnels = Tunnels(tools.ids, self.sessions.ask)
         self.watches = Watches(self.state, tools.clock)
@@ -105,11 +105,11 @@ class Loop:
         self._flush_at = now
         self._budget = Budget(now)
         self._hurries = True
-        """More is decided about than what agents reported of tasks."""
+        """Whether the last turn left more to decide than what agents reported."""
         self._tracker = EndpointTracker(self.state, tools.saver.revision, now)
         endpoints, overlays = self._tracker.endpoints, Overlays(self.state, self._tracker.endpoints)
         self.source = Source(self.state, endpoints, overlays, Templates(), self._tracker.barrier)
-        """What agents' messages are made of."""
+        """What agents' messages are made from."""
         self.node_watch = NodeWatch(
             self.state,
             self.heartbeat_period,
@@ -128,7 +128,7 @@ class Loop:
 
     @property
     def revision(self) -> int:
-        """Of the last commit."""
+        """The revision of the last commit."""
         return self._tools.saver.revision
 
     async def submit(self, mutation: Mutation[T], caller: Caller) -> T:
@@ -142,11 +142,11 @@ class Loop:
         return await self._requests.answered(answer)
 
     def refuse(self, error: StoreFull) -> None:
-        """The store takes no writes: say so at once to all who wait."""
+        """The store takes no writes: fail all waiting requests at once."""
         self._requests.fail(store_full(error))
 
     async def wait_saved(self) -> None:
-        """Return while the store has everything that was decided; read the state at once then."""
+        """Return when the store has everything that was decided; read the state before an await."""
         while not self._saved.is_set():
             await self._saved.wait()
         if self._ended:
@@ -156,12 +156,12 @@ class Loop:
 
     @property
     def heartbeat_period(self) -> int:
-        """Nanoseconds; what every agent is told."""
+        """In nanoseconds, as agents receive it."""
         return heartbeat_period(self.state.cluster.spec.heartbeat_period, len(self.state.nodes))
 
     @property
     def queue_depths(self) -> dict[str, int]:
-        """How much waits, by queue."""
+        """The lengths of queues, by name."""
         return {
             "requests": len(self._requests),
             "dirty_services": len(self._agenda.services),
@@ -171,7 +171,7 @@ class Loop:
 
     @property
     def tasks_withheld(self) -> int:
-        """Tasks that are to stop once nobody sends connections to them any more."""
+        """How many tasks are withheld by the barrier."""
         return len(self._tracker.barrier)
 
     @property
@@ -180,12 +180,12 @@ class Loop:
         return self._tracker.barrier.acknowledged
 
     def heard(self, node_id: NodeId) -> None:
-        """Any message of the node arrived; one that was not ready is ready again."""
+        """A message of the node arrived; if it was not ready, it is ready again."""
         if (node := self.state.nodes.get(node_id)) is not None:
             self.node_watch.heard(node)
 
     def hello(self, node_id: NodeId, told: Greeted) -> None:
-        """The node has opened a session: it is ready, and this is what it says of itself."""
+        """The node has opened a session: it is ready, and reports this of itself."""
         self.heard(node_id)
         old = self.state.nodes[node_id]
         status = msgspec.structs.replace(old.status, addr=told.addr, addrs6=told.addrs6)
@@ -197,7 +197,7 @@ class Loop:
         self.sessions.overlays_changed(self.source.overlays.moved(old, node))
 
     def faults(self, node_id: NodeId, faults: tuple[NodeFault, ...]) -> None:
-        """What the node cannot do of its networks; said with every heartbeat."""
+        """The node's faults, as every heartbeat reports them."""
         node = self.state.nodes.get(node_id)
         if node is not None and faults != node.status.faults:
             status = msgspec.structs.replace(node.status, faults=faults)
@@ -224,9 +224,9 @@ class Loop:
         return self.sessions.open(node_id)
 
     def acknowledge(self, session: NodeSession, revision: int, digest: int | None = None) -> bool:
-        """The agent follows everything up to this revision. Whether the endpoints that it has are
-        not those it was told; then it is told everything anew. Of what it was not told yet, it can
-        acknowledge nothing.
+        """The agent has applied everything up to this revision. Return whether its endpoints differ
+        from those that were sent; then everything is sent again. Revisions that were not sent yet
+        are ignored.
         """
         if revision > session.sent_revision:
             return False
@@ -243,7 +243,7 @@ class Loop:
         return self.sessions.controllers
 
     def controllers_changed(self, controllers: tuple[str, ...]) -> None:
-        """These live, the leader first: agents are told, and nodes with one are managers."""
+        """These controllers run, the leader first. Agents receive them; their nodes are managers."""
         self.sessions.controllers = controllers
         self.sessions.notify_settings(self.state.cluster, self.heartbeat_period)
         for node in managers(self.state, controllers):
@@ -252,7 +252,7 @@ class Loop:
     # Turns
 
     async def run(self) -> None:
-        """Take turns until cancelled, deposed or broken."""
+        """Run turns until cancelled, deposed or an error."""
         try:
             await run_sliced(self._tracker.begin(), self._tools.saver.yield_loop)
             while True:
@@ -282,7 +282,7 @@ class Loop:
         return max(self._flush_at, self._budget.ready_at())
 
     def _is_urgent(self) -> bool:
-        """Whether more is to be decided about than what agents reported of tasks."""
+        """Whether more is to be decided than what agents reported of tasks."""
         agenda = self._agenda
         return bool(agenda.nodes) or agenda.cluster or (self._hurries and bool(agenda))
 
@@ -292,7 +292,7 @@ class Loop:
         for node in self.node_watch.judge(now):
             self._tools.metrics.nodes_lost_total.inc()
             self._release(self._tracker.barrier.lost(node.id))
-            self.sessions.close_node(node.id)  # it comes back by a hello, which is checked
+            self.sessions.close_node(node.id)  # it returns with a hello, which is validated
         turn = _Turn()
         await self._serve_requests(turn, now)
         self._agenda.fall_due(now)
@@ -310,13 +310,13 @@ class Loop:
 
     async def _serve_requests(self, turn: _Turn, now: Instant) -> None:
         for _ in range(len(self._requests)):
-            await self._tools.saver.yield_loop()  # each may be as large as a request may be
+            await self._tools.saver.yield_loop()  # each may be as large as the limits of requests
             request = self._requests.take()
             if request.answer.done():
                 continue
             try:
                 writes, result = request.mutation(self.state, now, self._tools.ids)
-            except Exception as error:  # the caller's to deal with: nothing has changed
+            except Exception as error:  # the caller handles it: nothing has changed
                 request.answer.set_exception(error)
                 continue
             turn.events += events_of(self.state, writes)
@@ -325,7 +325,7 @@ class Loop:
             turn.answers.append((request.answer, result))
 
     async def _decide(self, turn: _Turn, now: Instant) -> bool:
-        """Decide what is dirty, slice by slice; return whether a part of it has to wait."""
+        """Decide about what is dirty, slice by slice; return whether some of it is left."""
         for _ in range(DECISIONS_PER_TURN):
             dirty = self._agenda.take(self.state)
             dirty.quarantined = self.quarantine.undecided()
@@ -341,7 +341,7 @@ class Loop:
         return True
 
     def _report(self, failures: Iterable[Failure]) -> None:
-        """Tell people, metrics and the log of what was quarantined."""
+        """Record in events, metrics and the log what was quarantined."""
         for failure in failures:
             stage, name, reason = failure
             self._tools.metrics.quarantines_total.labels(stage.value).inc()
@@ -401,8 +401,8 @@ class Loop:
     # Endpoints
 
     async def _tell_endpoints(self) -> None:
-        """Who concerned is told of changed endpoints, when it is time; who waited long enough ends
-        its wait.
+        """Notify the sessions whose endpoints changed, if that is due, and end the waits that are
+        over.
         """
         tracker, now = self._tracker, self._tools.clock.now()
         self._report(self.quarantine.sync(Stage.ENDPOINTS, self.source.failed))
@@ -414,7 +414,7 @@ class Loop:
         self._release(tracker.barrier.expire(now))
 
     def _release(self, finished: Iterable[Finished]) -> None:
-        """These waits are over: their tasks are told to stop."""
+        """These waits are over: send their tasks' stops."""
         metrics, now = self._tools.metrics, self._tools.clock.now()
         tasks = self.state.tasks
         for wait in finished:
@@ -491,4 +491,4 @@ _SUBSCRIBERS: Mapping[Subscriber, Callable[[Loop, _Turn, list[Any], list[Any]], 
     Subscriber.OVERLAYS: Loop._networks_changed,
     Subscriber.NODES: Loop._nodes_changed,
 }
-"""Told of the objects of a kind that were put, and of the ids of those removed."""
+"""Called with the objects of a kind that were put, and the ids of those removed."""

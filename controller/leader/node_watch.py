@@ -1,6 +1,4 @@
-"""Makes what is concluded of silent agents the states of their nodes, and has hosts probed. SHELL:
-decides nothing; `silence.py` does.
-"""
+"""Turns verdicts on silent agents into node states, and sends probes. SHELL over `silence.py`."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -21,16 +19,16 @@ if TYPE_CHECKING:
     from pyswarm_core.aio.echo import Asker, Done
 
 ANSWERS = "heartbeat failure: its host answers probes"
-HELD_BACK = "heartbeat failure: not called down yet, because too many nodes are silent at once"
+HELD_BACK = "heartbeat failure: not declared down yet, because too many nodes are silent at once"
 
 AskAgents = Callable[[Node, tuple[NodeId, ...], int], list[NodeId]]
-"""Have some of these agents send echoes to the node's host for so many nanoseconds; which do."""
+"""Have some of the agents probe the node's host for some nanoseconds; returns which do."""
 Changed = Callable[[Node, Event], None]
 
 
 class NodeWatch:
     """The nodes of one term, which begins now: those that are not down are awaited. `changed` is
-    told of each node that entered another state.
+    called with each node that entered another state.
     """
 
     def __init__(
@@ -49,8 +47,8 @@ class NodeWatch:
         self._changed = changed
         self._echoes = echoes(self._echoed)
         self._asked: OrderedDict[tuple[NodeId, NodeId], Instant] = OrderedDict()
-        """Until when an agent's word about a node's host counts, the oldest first. At most PROBERS
-        for each of PROBED_AT_ONCE hosts in a window.
+        """By agent and node, until when the agent's report about the node's host counts, oldest
+        first. At most PROBERS for each of PROBED_AT_ONCE hosts in a window.
         """
         now = clock.now()
         self.liveness = Liveness(period, state.cluster.spec.agent_grace, now)
@@ -58,7 +56,7 @@ class NodeWatch:
         self.liveness.await_hello(living, now)
 
     def heard(self, node: Node) -> None:
-        """Any message of the node arrived: it is ready."""
+        """A message of the node arrived: it is ready."""
         now = self._clock.now()
         self.liveness.heard(node.id, now)
         if node.status.state is not NodeState.READY:
@@ -66,8 +64,8 @@ class NodeWatch:
             self._changed(moved(node, NodeState.READY, now), event)
 
     def reported(self, agent: NodeId, node_id: NodeId, *, answered: bool) -> None:
-        """The agent says whether the node's host answered. That counts once, for a probe that this
-        agent was asked for shortly before.
+        """The agent reports whether the node's host answered. A report counts once, for a probe
+        that this agent was requested to send shortly before.
         """
         if self._asked.pop((agent, node_id), self._clock.now()) <= self._clock.now():
             return
@@ -77,7 +75,7 @@ class NodeWatch:
             self.liveness.tried(node_id)
 
     def judge(self, now: Instant) -> Iterator[Node]:
-        """Have hosts probed and conclude what is due; the nodes that are down now."""
+        """Send probes and apply verdicts that are due; yield the nodes that are down now."""
         self._echoes.hear()
         tick = self.liveness.tick(now)
         for probe in tick.probes:
@@ -94,7 +92,7 @@ class NodeWatch:
             yield down
 
     def close(self) -> None:
-        """Probe no more."""
+        """Stop probing."""
         self._echoes.close()
 
     def _probe(self, node_id: NodeId, agents: tuple[NodeId, ...]) -> None:
@@ -104,7 +102,7 @@ class NodeWatch:
         window = probe_window(self.liveness.period)
         if self._echoes.ask(node.id, node.status.addr, window):
             self.liveness.tried(node.id)
-        # An agent's word travels too: half of the window leaves it the time.
+        # Half of the window is for the agent's report to arrive.
         asked = self._ask_agents(node, agents, window // 2)
         now = self._clock.now()
         while self._asked and next(iter(self._asked.values())) <= now:

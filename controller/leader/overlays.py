@@ -1,8 +1,8 @@
-"""How networks reach nodes: the overlays that these are told. PURE (mutable; one owner).
+"""The overlays that nodes receive for their networks. PURE (mutable; one owner).
 
-What all nodes of a network are told alike, its peers above all, is put into bytes once per change,
-in slices of OVERLAY_SLICE peers; a node's message is those without itself, and its own blocks. Each
-change gives a network's overlay another version, by which a session knows what it was told.
+What is the same for all nodes of a network, mainly its peers, is serialized once per change, in
+slices of OVERLAY_SLICE peers; a node's message is that without itself, plus its own blocks. Each
+change gives a network's overlay a new version; sessions compare versions.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -19,7 +19,7 @@ from pyswarm_core.state import State
 
 
 class Overlay(NamedTuple):
-    """What one node is told of one network."""
+    """What one node receives for one network."""
 
     version: int
     message: bytes
@@ -33,7 +33,7 @@ class _Version(NamedTuple):
 
 
 class _Making:
-    """A version of a network that is put into bytes, by all who are to be told of it together."""
+    """A version of a network that is being serialized; all sessions that need it share the work."""
 
     def __init__(self, version: int, work: Slices[bytes]) -> None:
         self.version = version
@@ -42,11 +42,11 @@ class _Making:
         self._made: bytes | None = None
 
     def share(self) -> Slices[bytes]:
-        """Do slices of the work until all are done, by this caller or others."""
+        """Do slices of the work until it is done, by this caller or others."""
         while self._made is None:
             if self.is_broken:
-                raise RuntimeError("another session failed to put the network into bytes")
-            self.is_broken = True  # unless the slice ends well
+                raise RuntimeError("another session failed to serialize the network")
+            self.is_broken = True  # unless the slice succeeds
             try:
                 next(self._work)
             except StopIteration as done:
@@ -73,8 +73,8 @@ class Overlays:
         self._making: dict[NetworkId, _Making] = {}
 
     def changed(self, networks: Iterable[NetworkId]) -> Collection[NodeId]:
-        """What nodes are told of these networks changed: all nodes to tell. Where it takes more
-        than NODES_MAX looks to tell them apart, and for the ingress network, that is everybody.
+        """These networks changed: return the nodes to send that to. If it takes more than NODES_MAX
+        lookups to find them, and for the ingress network, these are all nodes.
         """
         state = self._state
         numbers: dict[int, None] = {}
@@ -93,8 +93,8 @@ class Overlays:
         return [node_id for node_id in found if node_id is not None]
 
     def moved(self, old: Node, node: Node) -> Collection[NodeId]:
-        """If the node answers elsewhere on the underlay, or is seen to come from elsewhere: all to
-        whom that matters on some network.
+        """The nodes to send a change of the node's addresses on the underlay to: those that share a
+        network with it.
         """
         state = self._state
         is_moved = old.status.addr != node.status.addr
@@ -106,12 +106,12 @@ class Overlays:
         return self.changed([n for n in networks if is_moved or state.networks[n].meshes6])
 
     def mesh_changed(self) -> Collection[NodeId]:
-        """The routing mesh came or went, or nodes did while there is one: everybody."""
+        """The ingress network, or its nodes, changed: return all nodes."""
         self.changed(filter(None, (self._state.ingress_network,)))
         return tuple(self._state.nodes)
 
     def version(self, network_id: NetworkId) -> int:
-        """Of what nodes are told of the network, which exists."""
+        """The version of the network's overlay. The network exists."""
         network = self._state.networks[network_id]
         keys = self._state.cluster.encryption_keys if network.spec.encrypted else ()
         known = self._versions.get(network_id)
@@ -126,7 +126,7 @@ class Overlays:
         return known.number
 
     def told(self, network_id: NetworkId, node_id: NodeId) -> Slices[Overlay | None]:
-        """What the node is told of the network; None if one of them is gone."""
+        """What the node receives for the network; None if one of them is gone."""
         if network_id not in self._state.networks:
             return None
         version = self.version(network_id)
@@ -141,7 +141,7 @@ class Overlays:
                 del self._making[network_id]
             if network_id not in self._state.networks:
                 return None
-            # Otherwise it changed meanwhile: whoever was told this is told again.
+            # Otherwise it changed meanwhile, and is sent again.
             if self.version(network_id) == version:
                 self._keep(network_id, shared)
         node = self._state.nodes.get(node_id)
@@ -174,7 +174,7 @@ class Overlays:
         return True
 
     def _members(self, network_id: NetworkId) -> Iterator[NodeId]:
-        """Who carries the network, with or without tasks on it: of the mesh, everybody."""
+        """The nodes of the network, with or without tasks on it; of the ingress network, all."""
         state = self._state
         if network_id == self._endpoints.mesh:
             yield from state.nodes
@@ -204,7 +204,7 @@ class Overlays:
         return overlay.SerializeToString(deterministic=True)
 
     def _peers(self, network: Network, nodes: Sequence[Node]) -> bytes:
-        """Of an Overlay that has only these peers: such messages in a row are one with all."""
+        """An Overlay with only these peers: such messages, concatenated, are one with all peers."""
         overlay = dispatcher_pb2.Overlay()
         blocks = self._state.idle_blocks.of_network(network.id)
         for node in nodes:
@@ -218,7 +218,7 @@ class Overlays:
 
     def _keep(self, network_id: NetworkId, shared: bytes) -> None:
         self._forget(network_id)
-        # What is kept stays: nodes need all in the same order, and would find the oldest gone.
+        # Nothing is evicted: nodes need all in the same order, so an LRU cache would always miss.
         if self._bytes_kept + len(shared) <= OVERLAY_BYTES_KEPT:
             self._shared[network_id] = shared
             self._bytes_kept += len(shared)

@@ -1,7 +1,7 @@
-"""Changes that users wait for. SHELL.
+"""Requested changes and their callers. SHELL.
 
-A request waits for the next turn, then for the store. Whoever waits is answered, refused or told
-that it is not known whether the change happens; nobody waits longer than SUBMIT_TIMEOUT_S.
+A request waits for the next turn, then for the store. Its caller gets the answer, an error, or
+after SUBMIT_TIMEOUT_S an error that says that the change may still happen.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Request(msgspec.Struct):
-    """A change, and who waits for it."""
+    """A change, its caller, and the future of its answer."""
 
     mutation: Mutation[Any]
     caller: Caller
@@ -39,7 +39,7 @@ class Requests:
         return len(self._waiting)
 
     def add(self, mutation: Mutation[T], caller: Caller) -> "asyncio.Future[T]":
-        """Have it wait for its turn. Raises Exhausted if too many do."""
+        """Queue the request. Raises Exhausted if too many are queued."""
         if len(self._waiting) >= REQUESTS_WAITING:
             raise Exhausted(
                 f"{REQUESTS_WAITING} changes of all users wait already: try again later"
@@ -50,11 +50,11 @@ class Requests:
         return answer
 
     def take(self) -> Request:
-        """The one that waits longest. There is one."""
+        """Remove and return the oldest request. There is one."""
         return self._waiting.popleft()
 
     async def answered(self, answer: "asyncio.Future[T]") -> T:
-        """What comes of a request that was added."""
+        """The answer to a request that was added. Raises what it raised, or Unavailable."""
         try:
             async with asyncio.timeout(SUBMIT_TIMEOUT_S):
                 return await answer
@@ -67,12 +67,12 @@ class Requests:
             del self._unanswered[answer]
 
     def fail(self, error: Unavailable) -> None:
-        """Nothing comes of those that were added: say so at once to all who wait."""
+        """Fail all requests that were added and not answered."""
         for answer in self._unanswered:
             if not answer.done():
                 answer.set_exception(error)
 
 
 def store_full(error: StoreFull | str) -> Unavailable:
-    """What users are told while the store takes no writes."""
+    """The error for users while the store takes no writes."""
     return Unavailable(f"nothing can be changed while the store has no space: {error}")

@@ -1,9 +1,9 @@
-"""The open sessions of agents, and what each has to be told next. SHELL (waits only, no IO).
+"""The open sessions of agents, and what each has yet to send. SHELL (waits only, no IO).
 
-A session never queues messages about tasks: it remembers *which* tasks changed, which versions of
-overlays it was told, and how far it has read the log of endpoints; a message is made of what the
-state holds when the stream is free. So a slow agent holds up nobody, changes coalesce by
-themselves, and past ASSIGNMENT_CHANGES or ENDPOINT_CHANGES a full set is sent instead.
+A session queues no messages about tasks. It records *which* tasks changed, which versions of
+overlays it sent, and its position in the log of endpoints; when the stream is free, a message is
+made from the current state. A slow agent therefore delays no other, changes coalesce, and beyond
+ASSIGNMENT_CHANGES or ENDPOINT_CHANGES a full set is sent instead.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from pyswarm_core.states import is_terminal
 
 Message = dispatcher_pb2.ControllerMessage
 DIGESTS_KEPT = 64
-"""Of the messages sent last; an agent that is further behind is compared once it has caught up."""
+"""Of the messages sent last; an agent that is further behind is compared after it caught up."""
 
 
 class NodeSession:
@@ -49,7 +49,7 @@ class NodeSession:
 
     @property
     def behind(self) -> int:
-        """How many revisions the agent has yet to acknowledge of what it was sent."""
+        """How many revisions that were sent the agent has yet to acknowledge."""
         return max(0, self.sent_revision - self.acknowledged)
 
     def close(self) -> None:
@@ -58,7 +58,7 @@ class NodeSession:
         self.wake.set()
 
     def notify(self, message: Message) -> None:
-        """Queue a message that is not about tasks. Raises Unavailable when too many wait."""
+        """Queue a message that is not about tasks. Raises Unavailable if too many are queued."""
         if len(self._notices) >= ASSIGNMENT_QUEUE:
             raise Unavailable(f"node {self.node_id} is too slow to take more requests")
         self._notices.append(message)
@@ -74,19 +74,19 @@ class NodeSession:
         self.wake.set()
 
     def overlays_changed(self) -> None:
-        """Some network changed, or a task that used some has ended."""
+        """A network changed, or a task on one has ended."""
         self._changes.overlays_may_differ = True
         self.wake.set()
 
     def endpoints_changed(self, sequence: int) -> None:
-        """Endpoints changed that it may know of, up to this place in their log."""
+        """Endpoints on the node's networks changed, up to this position in the log."""
         if self._changes.sequence < sequence:
             self._changes.endpoints = True
             self.wake.set()
 
     def verify(self, revision: int, digest: int) -> bool:
-        """Whether the endpoints that the agent has at this revision are not those it was told; then
-        it is told everything anew, once until they agree.
+        """Return whether the agent's endpoints at this revision differ from those that were sent.
+        If so, everything is sent again, once until they agree.
         """
         while self._digests and self._digests[0][0] < revision:
             self._digests.popleft()
@@ -101,21 +101,21 @@ class NodeSession:
         return True
 
     def take_notices(self) -> list[Message]:
-        """What is not about tasks, and waits for no store."""
+        """Messages that are not about tasks; they need no commit."""
         messages = list(self._notices)
         self._notices.clear()
         return messages
 
     def take(self, source: Source, revision: int) -> Iterator[Message | None]:
-        """The parts of what is to be told now, each as soon as it is made; None after a slice of
-        work without one. Take a step only while the store has what the state says.
+        """Yield the parts of the next message, each as soon as it is made; None after a slice of
+        work without one. Continue only while the store has what the state holds.
         """
         changes, endpoints = self._changes, source.endpoints
         is_full = self._needs_full or not endpoints.remembers(changes.sequence)
         if not is_full and not changes:
             return
         sent: dict[NetworkId, int] = {} if is_full else changes.overlays_sent
-        # From here on: what changes before the last part is told, is told again.
+        # From here on, what changes before the last part is sent again afterwards.
         self._needs_full = False
         self._changes = Unsent(sent, endpoints.sequence)
         self.sent_revision = revision
@@ -127,7 +127,7 @@ class NodeSession:
             if part is None:
                 yield None
                 continue
-            # Endpoints that changed meanwhile are perhaps told by their old messages.
+            # Endpoints that changed meanwhile may have been sent as they were before.
             if not part.more and endpoints.sequence == self._changes.sequence:
                 self._digests.append((revision, endpoints.digest(sent)))
             yield Message(assignments=part)
@@ -138,7 +138,7 @@ class Sessions:
 
     def __init__(self, controllers: Iterable[str]) -> None:
         self.controllers = tuple(controllers)
-        """Where controllers answer, the leader first."""
+        """Addresses of controllers, the leader first."""
         self._of_node: dict[NodeId, NodeSession] = {}
 
     def __len__(self) -> int:
@@ -154,7 +154,7 @@ class Sessions:
         return session
 
     def holds(self, session: NodeSession) -> bool:
-        """Whether it is still its node's."""
+        """Whether it is still its node's session."""
         return self._of_node.get(session.node_id) is session
 
     def close(self, session: NodeSession) -> None:
@@ -175,7 +175,7 @@ class Sessions:
             self.close_node(node_id)
 
     def settings(self, cluster: Cluster, heartbeat_period: int) -> Message:
-        """What every agent has to know beside its tasks."""
+        """The settings that every agent receives."""
         return Message(
             settings=dispatcher_pb2.Settings(
                 heartbeat_period=heartbeat_period,
@@ -186,7 +186,7 @@ class Sessions:
         )
 
     def notify_settings(self, cluster: Cluster, heartbeat_period: int) -> None:
-        """Tell every agent; one that is too slow to be told is closed and will ask anew."""
+        """Send the settings to every agent; the session of one that is too slow is closed."""
         message = self.settings(cluster, heartbeat_period)
         for session in tuple(self._of_node.values()):
             try:
@@ -204,8 +204,8 @@ class Sessions:
     def probe(
         self, state: State, node: Node, agents: Iterable[NodeId], window: int
     ) -> list[NodeId]:
-        """Have PROBERS of these agents, those that are connected and on other hosts, send echoes to
-        the node's host for `window` nanoseconds. Which are asked.
+        """Request PROBERS of these agents, connected and on other hosts, to probe the node's host
+        for `window` nanoseconds. Return those agents.
         """
         address = node.status.addr
         message = Message(probe=dispatcher_pb2.Probe(node_id=node.id, addr=address, window=window))
@@ -222,7 +222,7 @@ class Sessions:
         return told
 
     def tasks_changed(self, tasks: Iterable[Task]) -> None:
-        """These tasks were written or removed; whoever holds them is told."""
+        """These tasks were written or removed."""
         sessions = self._of_node
         for task in tasks:
             if (session := sessions.get(task.node_id)) is not None:
@@ -235,7 +235,7 @@ class Sessions:
                 session.overlays_changed()
 
     def endpoints_changed(self, nodes: Iterable[NodeId], sequence: int) -> None:
-        """Endpoints changed that these nodes may know of, up to this place in their log."""
+        """Endpoints on these nodes' networks changed, up to this position in the log."""
         for node_id in nodes:
             if (session := self._of_node.get(node_id)) is not None:
                 session.endpoints_changed(sequence)

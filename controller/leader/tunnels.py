@@ -1,7 +1,7 @@
-"""Streams that agents open when the leader asks for one: logs, images. SHELL.
+"""Streams that agents open at the leader's request, for logs, images and traces. SHELL.
 
-`Tunnels.open` tells the agent a tunnel id over its session and waits until the agent dials back and
-names it.
+`Tunnels.open` sends a tunnel id over the agent's session and waits until the agent dials back with
+that id.
 """
 
 import asyncio
@@ -75,7 +75,7 @@ class Tunnels:
             async with asyncio.timeout(DIAL_TIMEOUT_S):
                 tunnel = await awaited
         except BaseException as error:
-            if _has_result(awaited):  # it came as we gave up
+            if _has_result(awaited):  # it arrived as the wait ended
                 self._end(awaited.result())
             if not isinstance(error, TimeoutError):
                 raise
@@ -90,7 +90,7 @@ class Tunnels:
             self._end(tunnel)
 
     def accept(self, tunnel_id: str, tunnel: Tunnel) -> None:
-        """An agent dialled back. Raises NotFound for a tunnel that nobody waits for (any more)."""
+        """An agent dialled back. Raises NotFound for a tunnel that is not, or no longer, awaited."""
         awaited = self._awaited.get(tunnel_id)
         if awaited is None or awaited.done():
             raise errors.NotFound("nobody waits for this tunnel")

@@ -1,11 +1,11 @@
-"""What is watched of services: computed once per change, for all who watch. SHELL.
+"""Users' watches of services: computed once per change, for all watchers. SHELL.
 
-A watch is a `Look`, a sliced computation over one service. Whoever of its watchers finds it out of
-date first computes it, the others wait; what one leaves undone the next one takes up. A look runs
-again only when its service was touched, and after a pause that grows with its slices, so that
-watching takes a bounded share of the leader's time however many watch and however often things
-change. Level-triggered: what is shown is what the state held then; a change missed meanwhile is in
-the next look.
+A watch runs a `Look`, a sliced computation over one service. The first watcher that finds the
+result out of date computes it, and the others wait; if that watcher leaves, the next one does it. A
+look runs again only after its service was touched, and after a pause that grows with its slices, so
+that watches take a bounded share of the leader's time, whatever the number of watchers and changes.
+Level-triggered: a result shows the state at that time, and the next one includes changes that were
+missed.
 """
 
 import asyncio
@@ -33,13 +33,13 @@ class Seen(NamedTuple, Generic[T]):
 
     value: T
     settled: bool
-    """Whether the service stayed as it was while it was looked at. If not, parts of the value are
-    of different moments: nothing final may be concluded from it.
+    """Whether the service did not change during the look. If it did, parts of the value are from
+    different moments, so the value may not be taken as final.
     """
 
 
 class _Watch(Generic[T]):
-    """One look at one service, and all who wait for it."""
+    """One look at one service, and its watchers."""
 
     def __init__(self, work: Callable[[], Slices[Found[T]]], clock: Clock) -> None:
         self.seen: Seen[T] | None = None
@@ -59,12 +59,12 @@ class _Watch(Generic[T]):
         self.wake()
 
     def wake(self) -> None:
-        """Let all who wait look around."""
+        """Wake all watchers."""
         self._news.set()
         self._news = asyncio.Event()
 
     async def wait(self, runner: SliceRunner) -> None:
-        """Look if that is due and nobody does; else wait until something happens."""
+        """Look if that is due and no watcher does; else wait until something happens."""
         if self._dirty and not self._is_looking:
             await self._look(runner)
             return
@@ -84,7 +84,7 @@ class _Watch(Generic[T]):
             try:
                 found, slices = await runner.counted(self._work())
             except BaseException:
-                self._dirty = True  # the next one takes it up
+                self._dirty = True  # the next watcher does it
                 raise
             self._due = found.due
             seen = Seen(found.value, settled=not self._dirty)
@@ -98,7 +98,7 @@ class _Watch(Generic[T]):
 
 
 class Watcher(Generic[T]):
-    """One of those who watch."""
+    """A follower of one watch."""
 
     def __init__(self, watches: "Watches", watch: _Watch[T]) -> None:
         self._watches = watches
@@ -106,7 +106,7 @@ class Watcher(Generic[T]):
         self._version = 0
 
     async def next(self) -> Seen[T]:
-        """What there is to see, once it differs from what this watcher saw last.
+        """The next result that differs from the last one that this watcher got.
 
         Raises Unavailable when leadership is lost.
         """
@@ -126,9 +126,9 @@ class Watches:
 
     def __init__(self, state: State, clock: Clock) -> None:
         self.runner = SliceRunner()
-        """Of all sliced work of this term's requests."""
+        """Runs all sliced work of this term's requests."""
         self.telling = RateLimiter(TOLD_AT_ONCE)
-        """Entered before each write to a stream that many may follow, and left before it waits."""
+        """Held for each write to a stream that may have many followers."""
         self._state = state
         self._clock = clock
         self._of_service: dict[ServiceId, dict[tuple[Look[Any], str], _Watch[Any]]] = {}
@@ -139,7 +139,7 @@ class Watches:
 
     @contextmanager
     def watching(self, service_id: ServiceId, look: Look[T], ref: str) -> Iterator[Watcher[T]]:
-        """Watch what `look` finds at `ref`, which is the service or one of its tasks."""
+        """Watch the result of `look` at `ref`, which is the service or one of its tasks."""
         state, clock = self._state, self._clock
         watches = self._of_service.setdefault(service_id, {})
         key = (look, ref)
@@ -155,14 +155,14 @@ class Watches:
                     del self._of_service[service_id]
 
     def touch(self, services: Iterable[ServiceId]) -> None:
-        """Something of these services changed: the state has it already."""
+        """These services, or tasks of them, changed in the state."""
         if self._of_service:
             for service_id in dict.fromkeys(services):
                 for watch in self._of_service.get(service_id, _NOBODY).values():
                     watch.touch()
 
     def touch_node(self, node_id: NodeId) -> None:
-        """Something of the node changed: its name, or whether it is down."""
+        """The node changed: its name, or whether it is down."""
         if self._of_service:
             tasks = self._state.tasks_of_node(node_id).values()
             self.touch(task.service_id for task in tasks)

@@ -1,1 +1,1 @@
-"""How services are reached: what nodes are told of it, and which stops wait for that."""
+"""Services' endpoints: what nodes receive, and the stops that wait for acknowledgements."""

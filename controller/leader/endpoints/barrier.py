@@ -1,13 +1,14 @@
-"""Which stops wait, and for whom: the acknowledged endpoints. PURE (mutable; time is an argument).
+"""The barrier: which stops wait for which nodes' acknowledgements. PURE (mutable; time is an
+argument).
 
-A task that may receive connections leaves the endpoint sets when it is to stop. Until every node
-that was told of it has acknowledged a revision at or after the one without it, its own agent is
-told to keep it running: nobody sends a connection to a process that has had its stop signal. A node
-that is down or gone is not waited for, and nobody for longer than BARRIER_MAX. A node whose agent
-is not heard is waited for as any other: its kernel still sends connections where it was told last.
+A backend leaves the endpoint sets when it is to stop. Its own agent keeps it running until every
+node that has it as a backend has acknowledged a revision without it, so no connection is sent to a
+process that has had its stop signal. The barrier does not wait for nodes that are down or removed,
+and never longer than BARRIER_MAX. It does wait for disconnected nodes: their kernels still send
+connections to the backends that they have.
 
-A wait looks at one node at a time, the first that has not acknowledged: an acknowledgement that
-nobody looks for costs a look into a dict, however many nodes and waits there are.
+A wait checks one node at a time, the first that has not acknowledged. Other acknowledgements cost
+one lookup in a dict, whatever the number of nodes and waits.
 """
 
 from collections.abc import Iterable, Mapping
@@ -27,7 +28,7 @@ class Outcome(StrEnum):
 
     ACKNOWLEDGED = "acknowledged"
     NODE_DOWN = "node_down"
-    """By everybody else: a node was lost meanwhile."""
+    """Acknowledged by all others: a node was lost meanwhile."""
     TIMED_OUT = "timed_out"
 
 
@@ -35,7 +36,7 @@ class Finished(msgspec.Struct, frozen=True):
     """A wait that is over."""
 
     tasks: tuple[TaskId, ...]
-    """May be told to stop now."""
+    """Tasks that may stop now."""
     outcome: Outcome
     since: Instant
 
@@ -77,18 +78,18 @@ class Barrier:
         return len(self._withheld)
 
     def withhold(self, tasks: Iterable[TaskId]) -> None:
-        """From now on, and until a wait with them is over, these are told to go on."""
+        """Hold back the stop of these tasks until a wait with them is over."""
         self._withheld.update(dict.fromkeys(tasks))
 
     def forget(self, task_id: TaskId) -> None:
-        """It has ended by itself."""
+        """The task has ended by itself."""
         self._withheld.pop(task_id, None)
 
     def wait(
         self, tasks: Iterable[TaskId], nodes: Iterable[NodeId], revision: int, now: Instant
     ) -> list[Finished]:
-        """Hold these tasks until the nodes have acknowledged that revision. Those that are down
-        already are not asked.
+        """Withhold these tasks until the nodes have acknowledged that revision, except nodes that
+        are down.
         """
         awaited = [node_id for node_id in nodes if not self._is_lost(node_id)]
         wait = _Wait(tuple(tasks), tuple(awaited), revision, now)
@@ -126,11 +127,11 @@ class Barrier:
         return finished
 
     def next_deadline(self) -> Instant:
-        """When `expire` may have something to end."""
+        """When the next wait expires."""
         return min((wait.deadline for wait in self._waits), default=NEVER)
 
     def _look(self, waits: Iterable[_Wait]) -> list[Finished]:
-        """Go on to the next node that has not acknowledged."""
+        """Move each wait to the next node that has not acknowledged."""
         finished: list[Finished] = []
         for wait in waits:
             while not wait.over:

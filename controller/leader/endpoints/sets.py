@@ -1,12 +1,12 @@
-"""How services are reached: the endpoint sets that nodes are told. PURE (mutable; one owner).
+"""The endpoint sets that nodes receive. PURE (mutable; one owner).
 
-An endpoint is one service on one network: its name, its virtual address, and its backends, the
-tasks that may receive connections. `Endpoints` holds each as the bytes of its message, made once
-per change and sent to many, and a log of which changed when: a session remembers how far it has
-read, so marking a change costs nothing per session, and one that lags asks once for all it missed.
+An endpoint is one service on one network: its name, virtual address, published ports and backends.
+`Endpoints` holds each as the bytes of its message, made once per change for all nodes, and a log of
+changes. A session has a position in the log: a change costs nothing per session, and a session that
+is behind reads all that it missed at once.
 
-Messages are made in slices of ENDPOINT_SLICE slots. What changes in the state meanwhile is marked,
-and looked at again.
+Messages are made in slices of ENDPOINT_SLICE slots. Services that change meanwhile are marked and
+refreshed again.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -34,7 +34,7 @@ _OCTETS = {str(number): number for number in range(256)}
 
 
 def is_backend(task: Task) -> bool:
-    """Whether it may receive connections."""
+    """Whether the task may receive connections."""
     return (
         task.state is TaskState.RUNNING
         and task.desired_state is TaskState.RUNNING
@@ -60,12 +60,12 @@ class Endpoints:
         self.sequence = 0
         """Rises with every change."""
         self.mesh: NetworkId | None = None
-        """The ingress network while any service publishes through it: every node carries it."""
+        """The ingress network while a service publishes a port on it; every node has it."""
         self.looked_at = 0
         """The work done so far: slots, and ENDPOINT_LEAST for each service and endpoint."""
         self.failed: dict[str, str] = {}
-        """Services whose endpoints could not be worked out, as `service/<id>`, and why. Nodes keep
-        what they were told of them.
+        """Services whose endpoints could not be made, as `service/<id>`, and why. Nodes keep their
+        last ones.
         """
         self._state = state
         self._of_service: dict[ServiceId, tuple[NetworkId, ...]] = {}
@@ -80,7 +80,7 @@ class Endpoints:
         return service_id in self._of_service
 
     def refresh(self, services: Iterable[ServiceId]) -> Slices[dict[NetworkId, None]]:
-        """Look at these services anew; the networks on which any of their endpoints changed."""
+        """Make the endpoints of these services anew; return the networks with changed ones."""
         changed: dict[NetworkId, None] = {}
         for service_id in tuple(services):
             try:
@@ -117,19 +117,19 @@ class Endpoints:
         return True
 
     def touch(self) -> None:
-        """Have everybody who may be concerned say that they know all that there is to know."""
+        """Make all sessions on changed networks send, and so acknowledge, the current revision."""
         self.sequence += 1
 
     def nodes(self, network_id: NetworkId) -> Iterable[NodeId]:
-        """Those that are told of the network's endpoints, or were until just now."""
+        """The nodes that have, or just had, the network's endpoints."""
         network = self._state.networks.get(network_id)
         if network is not None and network.spec.ingress:
             return self._state.nodes
         return self._state.network_load.get(network_id, ())
 
     def nodes_of(self, networks: Iterable[NetworkId]) -> Collection[NodeId]:
-        """Those that are told of any of these networks' endpoints; all nodes where it takes more
-        than NODES_MAX looks to tell them apart.
+        """The nodes that have endpoints of any of these networks; all nodes if it takes more than
+        NODES_MAX lookups to find them.
         """
         found: dict[NodeId, None] = {}
         looks = 0
@@ -142,26 +142,24 @@ class Endpoints:
         return found
 
     def on_network(self, network_id: NetworkId) -> Iterator[EndpointKey]:
-        """All endpoints there."""
+        """All endpoints on the network."""
         return ((service_id, network_id) for service_id in self._on_network.get(network_id, ()))
 
     def message(self, key: EndpointKey) -> bytes | None:
-        """A ServiceEndpoint message; None if there is no such endpoint (any more), or it could not
-        be worked out.
-        """
+        """A ServiceEndpoint message; None if there is no such endpoint, or it could not be made."""
         made = self._made.get(key)
         return made.message if made else None
 
     def digest(self, networks: Iterable[NetworkId]) -> int:
-        """Of all endpoints on these networks: what a node that was told of them acknowledges."""
+        """The digest of all endpoints on these networks, as a node with them acknowledges it."""
         return reduce(xor, (self._digests.get(network_id, 0) for network_id in networks), 0)
 
     def remembers(self, sequence: int) -> bool:
-        """Whether everything that changed since then is known."""
+        """Whether the log holds all changes since then."""
         return sequence >= self._log_begins
 
     def changed_since(self, sequence: int) -> list[EndpointKey]:
-        """What changed since then, gone ones too."""
+        """The endpoints that changed since then, removed ones too."""
         found: list[EndpointKey] = []
         for key in reversed(self._log):
             if self._log[key] <= sequence:
@@ -170,7 +168,7 @@ class Endpoints:
         return found
 
     def _remake(self, service_id: ServiceId, network_id: NetworkId) -> Slices[bool]:
-        """Whether the message differs from the one that was made before."""
+        """Make the message; return whether it differs from the last one."""
         key = (service_id, network_id)
         backends = Backends(network_id)
         slots = self._state.tasks_of_service(service_id).slots
@@ -190,7 +188,7 @@ class Endpoints:
         return is_changed
 
     def _fold(self, network_id: NetworkId, change: int) -> None:
-        """Endpoints come to, or go from, the network's digest."""
+        """Add endpoints to the network's digest, or remove them."""
         digest = self._digests.get(network_id, 0) ^ change
         if digest:
             self._digests[network_id] = digest
@@ -229,7 +227,7 @@ class Endpoints:
 
 
 def _networks(state: State, service: Service) -> tuple[NetworkId, ...]:
-    """Where it has endpoints. A service on its way out is nobody's any more."""
+    """The networks on which the service has endpoints; none if it is being removed."""
     if service.removing:
         return ()
     targets = [NetworkId(joined.target) for joined in service.spec.task_template.networks]
@@ -246,7 +244,7 @@ class Backends:
         self._addresses: list[bytes] = []
 
     def add(self, tasks: Mapping[int, Iterable[Task]], slots: Iterable[int]) -> None:
-        """Those of these slots. A slot that is gone by now has none."""
+        """Add the backends of these slots; a slot that is gone has none."""
         network_id = self._network_id
         backends: list[Task] = []
         addresses: list[str] = []
@@ -263,7 +261,7 @@ class Backends:
                         addresses.append(held.address)
         if not backends:
             return
-        # All at once: a third of the time that it takes one by one.
+        # All at once takes a third of the time of one by one.
         packed = bytes(map(_OCTETS.__getitem__, ".".join(addresses).split(".")))
         if len(packed) != 4 * len(addresses):
             raise ValueError("an address has not four octets")
@@ -281,7 +279,7 @@ class Backends:
 def endpoint_message(
     state: State, service_id: ServiceId, network_id: NetworkId, backends: Backends
 ) -> bytes:
-    """The service as the network's tasks reach it: a ServiceEndpoint, backends by slot."""
+    """A ServiceEndpoint: the service on one network, backends by slot."""
     service = state.services[service_id]
     message = backends.settle()
     message.service_id = service_id

@@ -1,13 +1,13 @@
-"""What services are reached by, over one term: when nodes are told of changed endpoints, and which
-stops wait until they know. PURE (mutable; time is an argument).
+"""Tracks endpoints over one term: when nodes receive changed ones, and which stops wait for their
+acknowledgements. PURE (mutable; time is an argument).
 
-Observed and decided changes mark services; `flush` says which nodes to tell, at most once per
-ENDPOINT_PERIOD. What was decided is in the endpoint sets from `published` on, before any message of
-its revision is made: whoever acknowledges that revision, or a later one, has taken the sets without
-those that leave.
+Observed and decided changes mark services; `flush` returns the changed networks, at most once per
+ENDPOINT_PERIOD. `published` puts what was decided into the endpoint sets before any message of its
+revision is made: an agent that acknowledges that revision or a later one has the sets without the
+tasks that are to stop.
 
-What takes long is done in slices, see `controller.brain.slices`; only `observed` may be called
-between them. Services that agents' reports marked are looked at for a tenth of the time at most.
+Long work is done in slices, see `controller.brain.slices`; only `observed` may be called between
+them. Services marked by agents' reports take a tenth of the time at most.
 """
 
 from collections.abc import Iterable
@@ -30,21 +30,21 @@ from pyswarm_core.states import NodeState, TaskState, is_terminal
 _RUNNING = TaskState.RUNNING
 
 _Leaving = dict[tuple[NetworkId, ...], list[TaskId]]
-"""Backends that are to stop, by the networks they are reached on."""
+"""Backends that are to stop, by their networks."""
 
 
 class Flushed(msgspec.Struct, frozen=True):
-    """Whom to tell, and what that ended at once."""
+    """The networks with changed endpoints, and the waits that ended at once."""
 
     networks: tuple[NetworkId, ...]
     finished: list[Finished]
 
 
 class EndpointTracker:
-    """The endpoints and the barrier of one term, which `begin` makes of what was loaded."""
+    """The endpoints and the barrier of one term; `begin` makes them from the loaded state."""
 
     def __init__(self, state: State, revision: int, now: Instant) -> None:
-        """`revision`: where the term begins; no node was told anything at it, or since."""
+        """`revision`: where the term begins; nothing was sent at it, or since."""
         self.endpoints = Endpoints(state)
         self.barrier = Barrier(state.nodes)
         self.due = NEVER
@@ -54,7 +54,7 @@ class EndpointTracker:
         self._revision = revision
         self._told_at = Instant(now - ENDPOINT_PERIOD)
         self._look_at = now
-        """Before that no service is looked at because of reports."""
+        """Services marked by reports are not refreshed before that."""
         self._dirty: dict[ServiceId, None] = {}
         self._marked: dict[ServiceId, None] = {}
         self._networks: dict[NetworkId, None] = {}
@@ -63,7 +63,7 @@ class EndpointTracker:
         self._since = now
 
     def begin(self) -> Slices[None]:
-        """Look at everything that the term begins with, before any node is told anything."""
+        """Make all endpoints of the loaded state, before anything is sent to nodes."""
         state = self._state
         yield from self.endpoints.refresh(state.services)
         held: list[Task] = []
@@ -110,8 +110,8 @@ class EndpointTracker:
                     self._leave(task, self._leaving)
 
     def published(self, revision: int, now: Instant) -> Slices[bool]:
-        """The store has what was decided: it is told from the end of this on. Whether the mesh came
-        or went.
+        """The store has what was decided, which may be sent when this returns. Return whether the
+        ingress network came or went.
         """
         if not (self._marked or self._leaving):
             return False
@@ -132,7 +132,7 @@ class EndpointTracker:
         return self.endpoints.mesh != mesh
 
     def flush(self, now: Instant) -> Slices[Flushed]:
-        """Call it when it is due: whom to tell of what changed."""
+        """Call it when it is due. Return the changed networks and the waits that ended."""
         self.due = NEVER
         self._told_at = now
         yield from self._look(now)
@@ -159,8 +159,8 @@ class EndpointTracker:
         return Flushed(networks, finished)
 
     def _look(self, now: Instant) -> Slices[None]:
-        """Look at services that reports marked, who was marked first, for about one slice. The next
-        look is a period later for each slice that it took.
+        """Refresh services marked by reports, oldest mark first, for about one slice. The next time
+        is one period later for each slice that it took.
         """
         if now < self._look_at:
             return
@@ -173,19 +173,19 @@ class EndpointTracker:
         self._look_at = after(now, ENDPOINT_PERIOD * max(1, -(-looked_at // ENDPOINT_SLICE)))
 
     def next_deadline(self) -> Instant:
-        """When there may be something to flush or to end."""
+        """When there may be something to flush, or a wait to end."""
         return min(self.due, self.barrier.next_deadline())
 
     def _set_due(self, now: Instant) -> None:
-        """There is something to tell, or to look at if that is all."""
+        """Set `due`: there are changed networks, or services to refresh."""
         due = max(now, after(self._told_at, ENDPOINT_PERIOD))
         if not self._networks:
             due = max(due, self._look_at)
         self.due = min(self.due, due)
 
     def _withhold_since_then(self, tasks: Iterable[Task], now: Instant) -> None:
-        """Backends of an earlier term that are to stop: whoever was told of them has yet to hear
-        anything of this one.
+        """Withhold backends of an earlier term that are to stop: nodes may have them as backends,
+        and have acknowledged nothing in this term.
         """
         leaving: _Leaving = {}
         for task in tasks:
@@ -196,7 +196,7 @@ class EndpointTracker:
             self.barrier.wait(chain.from_iterable(leaving.values()), nodes, self._began, now)
 
     def _leave(self, task: Task, leaving: _Leaving) -> None:
-        """Note the task if it is a backend and its agent will hear of its end soon."""
+        """Add the task to `leaving` if it is a backend and its node is not down."""
         if task.state is not _RUNNING or not task.detail.serving or task.id in self.barrier:
             return
         node = self._state.nodes.get(task.node_id)

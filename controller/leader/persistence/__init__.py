@@ -1,1 +1,1 @@
-"""The leader and the store: winning and keeping a term, saving what changed, loading everything."""
+"""The leader's use of the store: elections, saving changes, loading the state."""

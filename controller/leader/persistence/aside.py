@@ -1,6 +1,6 @@
-"""Runs a coroutine beside the event loop, in a thread of its own. SHELL.
+"""Runs a coroutine on an event loop in a separate thread. SHELL.
 
-For what must go on while the event loop is busy or stuck: the renewal of the leader's lease.
+For the renewal of the leader's lease, which must continue while the main event loop is busy.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ async def in_thread(work: Coroutine[Any, Any, None]) -> None:
         with closing(loop):
             loop.run_until_complete(asyncio.wait((task,)))
         error = None if task.cancelled() else task.exception()
-        with suppress(RuntimeError):  # the caller's loop is closed: nobody waits
+        with suppress(RuntimeError):  # the caller's loop is closed
             caller.call_soon_threadsafe(finish, error)
 
     Thread(target=run, name="aside", daemon=True).start()
@@ -40,5 +40,5 @@ async def in_thread(work: Coroutine[Any, Any, None]) -> None:
         with suppress(RuntimeError):  # it has ended already
             loop.call_soon_threadsafe(task.cancel)
         await asyncio.wait((ended,))
-        ended.exception()  # of no interest: the caller was cancelled
+        ended.exception()  # retrieve and ignore it: the caller was cancelled
         raise

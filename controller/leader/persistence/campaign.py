@@ -1,6 +1,6 @@
 """Winning a term of leadership and keeping it. SHELL: the store's leases around `election`.
 
-The clock here is a steady one: what it says only measures how long ago a renewal was sent.
+The clock here is monotonic: it measures how long ago a renewal was sent.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ _log = EventLog("controller.leader.election")
 RETRY_S = 0.3
 SIGN_OF_LIFE_S = 1.0
 POLL_S = 2.0
-"""A follower looks at the key at least this often, even if nothing tells of its deletion."""
+"""A follower reads the key at least this often, even if no deletion is reported."""
 
 
 class Elector:
@@ -65,16 +65,16 @@ class Elector:
         self._clock = clock
         self._on_leader = on_leader
         self.trouble = ""
-        """Why nobody can be elected now, in the store's words; empty if the store answers."""
+        """The store's error that prevents elections; empty if the store answers."""
         self._term: Term | None = None
         self._alive_at = clock.now()
 
     def holds(self) -> bool:
-        """Whether the last term that was won still holds: a paused leader learns it here first."""
+        """Whether the last term that was won still holds; false after a long pause."""
         return self._term is not None and holds(self._term, self._clock.now())
 
     async def win(self) -> Term:
-        """Return when this controller leads. Rides out every failure of the store."""
+        """Return when this controller leads. Retries after every failure of the store."""
         while True:
             try:
                 term = await self._try()
@@ -93,10 +93,10 @@ class Elector:
                 return term
 
     async def keep(self, term: Term) -> None:
-        """Renew the lease for as long as that works. Raises Deposed when leadership has to end.
+        """Renew the lease while that succeeds. Raises Deposed when leadership has to end.
 
-        Runs on an event loop of its own, so that no work of the leader's delays it. It only reads
-        what `live` writes, and only writes what `holds` reads.
+        It runs on an event loop of its own, so that the leader's work does not delay it. It only
+        reads what `live` writes, and only writes what `holds` reads.
         """
         while True:
             wait_s = seconds(renew_at(term) - self._clock.now())
@@ -123,7 +123,7 @@ class Elector:
             await asyncio.sleep(SIGN_OF_LIFE_S)
 
     async def resign(self, term: Term) -> None:
-        """Let the next one in at once; no harm if that fails."""
+        """Revoke the lease, so that the next leader is elected at once; errors are ignored."""
         self._term = None
         try:
             async with asyncio.timeout(1.0):
@@ -159,12 +159,12 @@ class Elector:
         return Term(lease.id, lease.ttl_s * SECOND, revision, revision, sent_at)
 
     async def _until_gone(self, revision: Revision) -> None:
-        # Not from the key's own revision, which is old: the leader has long compacted it away.
+        # Not from the key's own revision, which is old and may have been compacted away.
         try:
             async with asyncio.timeout(POLL_S):
                 await self._store.wait_deleted(self._keys.leader, revision)
         except TimeoutError:
             return
         except (StoreUnavailable, Compacted):
-            # The key may exist all the same: the next read tells, or fails and says why.
+            # The key may still exist: the next read shows that, or fails with the reason.
             await asyncio.sleep(RETRY_S)

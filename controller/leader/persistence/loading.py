@@ -1,12 +1,12 @@
 """The whole state, read from the store at one revision. SHELL over the store.
 
-Chunks are read in buckets (one per first letter of the service's id), several at a time: one huge
-prefix would be paged in quadratic time. What was read is decoded and goes into the state in short
-slices, one at a time, so that others run meanwhile.
+Chunks are read in buckets (one per first letter of the service's id), several at a time: paging one
+huge prefix takes quadratic time. What was read is decoded and applied to the state in short slices,
+one at a time, so that other coroutines run meanwhile.
 
-What cannot be read is left out, and named in State.unreadable. An object stays in the store as it
-is until a user removes it by its id; the tasks of such a service stay as well, and so do their
-containers. A chunk's bytes are put aside, and its slots are filled anew.
+What cannot be read is left out and listed in State.unreadable. An unreadable object stays in the
+store unchanged until a user removes it by its id; tasks of an unreadable service stay too, and so
+do their containers. A chunk's bytes are copied to another key, and its slots are filled again.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ ATTEMPTS = 5
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """The state, and what of it the store does not have yet (a new cluster, leftovers to drop)."""
+    """The state, and what is to be saved at once (a new cluster, chunks to delete)."""
 
     state: State
     revision: int
@@ -50,13 +50,13 @@ async def load(
     now: Instant,
     yield_loop: YieldLoop = pause,
 ) -> Loaded:
-    """Read everything; a store without a cluster gets the one that `first` makes. Between slices
-    of work `yield_loop` is awaited.
+    """Read everything; a store without a cluster gets the one that `first` makes. `yield_loop` is
+    awaited between slices of work.
 
-    Nodes that were not down come back as unknown since `now`: this leader has not heard of them.
+    Nodes that were not down are unknown since `now`: this leader has not heard their agents.
     """
     was_enabled = gc.isenabled()
-    gc.disable()  # nothing that is loaded is garbage, and a million new objects would be searched
+    gc.disable()  # nothing that is loaded is garbage, and collections would traverse it all
     try:
         for _ in range(ATTEMPTS - 1):
             try:
@@ -104,7 +104,7 @@ async def _load(
 
 
 def _cluster(item: KeyValue) -> Cluster:
-    """Nothing can be led without it: neither tokens nor numbers may be made up."""
+    """The cluster. Without it there is no term: tokens and node numbers cannot be made up."""
     try:
         return CLUSTER.decode(item.value)
     except Exception as error:
@@ -115,7 +115,7 @@ def _cluster(item: KeyValue) -> Cluster:
 
 
 class _Reader:
-    """Puts what was read into the state, but for what cannot be read."""
+    """Applies to the state what can be read."""
 
     def __init__(self, loaded: Loaded, keys: Keys, now: Instant, yield_loop: YieldLoop) -> None:
         self._loaded = loaded
@@ -139,7 +139,7 @@ class _Reader:
                 await self._yield_loop()
 
     def slices(self, items: Iterable[KeyValue]) -> Iterator[list[Task]]:
-        """The chunks' tasks, about SLICE_TASKS at a time; chunks of no service shall be dropped."""
+        """The chunks' tasks, about SLICE_TASKS at a time; chunks without a service are deleted."""
         state, unsaved = self._loaded.state, self._loaded.unsaved
         tasks: list[Task] = []
         for item in items:
@@ -150,7 +150,7 @@ class _Reader:
                     unsaved.chunks[key] = None
                     continue
                 found = decode_chunk(key.service_id, item.value, state.node_of_number)
-                # Nobody would find nodes for those of a service that cannot be read.
+                # Unassigned tasks of a service that cannot be read could never be placed.
                 tasks += [t for t in found if not is_unreadable or t.state >= TaskState.ASSIGNED]
             except Exception as error:
                 self._leave_out(item.key, error)
@@ -174,10 +174,10 @@ def _unheard(node: Node, now: Instant) -> Node:
         return moved(node, NodeState.UNKNOWN, now)
     if node.status.since:
         return node
-    # Stored by a version that kept no such time; it wrote `updated_at` with the state.
+    # Stored by a version without `since`; it wrote `updated_at` with the state.
     status = msgspec.structs.replace(node.status, since=node.updated_at)
     return msgspec.structs.replace(node, status=status)
 
 
 _COME_BACK: Mapping[str, Callable[[Any, Instant], Object]] = {NODE.name: _unheard}
-"""Kinds whose objects come back other than they were stored."""
+"""Kinds whose objects change when they are loaded."""

@@ -1,8 +1,8 @@
-"""Which controllers live: those that follow tell so in the store, and all read who does. SHELL.
+"""Which controllers run: followers write an entry to the store, and all read the entries. SHELL.
 
-A follower's entry hangs on a lease that it renews, so that a dead one's goes by itself and nothing
-is written while nothing changes. A leader has no entry: it knows of itself, and renews one lease
-alone. Losing the store changes nothing: who was known last stays known.
+A follower's entry has a lease that the follower renews, so that the entry of a dead follower
+expires and nothing is written while nothing changes. The leader has no entry, and renews only the
+lease of the leader key. While the store does not answer, the last known addresses are kept.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _LEAVE_TIMEOUT_S = 1.0
 
 
 class Registry:
-    """One controller's part in it."""
+    """One controller's entry, and its view of the others."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Registry:
         on_change: Callable[[tuple[str, ...]], None],
         leads: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`on_change` is told the addresses of all others, whenever these are not the same."""
+        """`on_change` is called with the addresses of all others when they change."""
         self._store = store
         self._keys = keys
         self._me = me
@@ -43,7 +43,7 @@ class Registry:
         self._trouble = ""
 
     async def run(self) -> None:
-        """Tell and read for ever; at the end (cancelled) take the entry back."""
+        """Write the entry and read the others, for ever; delete the entry when cancelled."""
         try:
             while True:
                 await self._once()

@@ -1,12 +1,12 @@
-"""What the store does not have yet, and how it gets there. SHELL over the store.
+"""Saves what the store does not have yet. SHELL over the store.
 
-Saving is level-triggered: `Unsaved` holds names, and a request is made from what the state holds of
-them by then (gone means delete), so that coalescing is free and nothing older overtakes. Every
+Saving is level-triggered: `Unsaved` holds names, and a request is made from the current state of
+them (gone means delete), so that changes coalesce and nothing older overwrites newer data. Every
 transaction compares the leader key's revision, the fence. After an ambiguous outcome the fence is
-moved first: a transaction that is still under way somewhere can then no longer arrive.
+moved first: a transaction that is still in flight then fails.
 
-A transaction is cut before it exceeds its bounds. An object that cannot be encoded, or that the
-store finds too large, keeps the version stored last, and is named in what `save` returns.
+A transaction is split before it exceeds its limits. An object that cannot be encoded, or that is
+too large for the store, keeps its last stored version, and is named in what `save` returns.
 """
 
 import asyncio
@@ -57,16 +57,16 @@ N = TypeVar("N")
 
 
 async def pause() -> None:
-    """Let others run."""
+    """Let other coroutines run."""
     await asyncio.sleep(0)
 
 
 class Deposed(Exception):
-    """The leader key is no longer ours: stop, forget the state."""
+    """The leader key is no longer this controller's: stop and drop the state."""
 
 
 class Unsaved:
-    """Names of what the store has to be told. Mutable; insertion order is kept."""
+    """Names of what is to be saved. Mutable; insertion order is kept."""
 
     def __init__(self) -> None:
         self.cluster = False
@@ -74,7 +74,7 @@ class Unsaved:
         """Ids by the names of their kinds."""
         self.chunks: dict[ChunkKey, None] = {}
         self.aside: dict[bytes, bytes] = {}
-        """Bytes to keep under another key; set by loading alone."""
+        """Bytes to keep under another key; only loading sets it."""
 
     def __len__(self) -> int:
         objects = sum(map(len, self.objects.values()))
@@ -90,7 +90,7 @@ class Unsaved:
         self.chunks.update(dict.fromkeys(sorted(chunks)))
 
     def names(self) -> Iterator[str]:
-        """What is named, as Keys.name_of has it."""
+        """The names, as Keys.name_of makes them."""
         if self.cluster:
             yield "cluster"
         for kind, ids in self.objects.items():
@@ -102,7 +102,7 @@ class Unsaved:
         self.chunks.update((chunk_of(task.service_id, task.slot), None) for task in tasks)
 
     def drop(self, saved: "Unsaved") -> None:
-        """These are being saved: no need to do it again."""
+        """Remove what is being saved."""
         for kind, ids in saved.objects.items():
             _drop(self.objects[kind], ids)
         _drop(self.chunks, saved.chunks)
@@ -119,13 +119,13 @@ class Unsaved:
 
 
 class Encoder:
-    """Makes store operations of what the state holds now."""
+    """Makes store operations from the current state."""
 
     def __init__(self, state: State, keys: Keys) -> None:
         self._state = state
         self._keys = keys
         self.failed: dict[str, str] = {}
-        """Objects without an operation, as they cannot be stored, and why; see Keys.name_of."""
+        """Objects that cannot be stored, and why; see Keys.name_of."""
 
     def puts(self, unsaved: Unsaved) -> Iterator[Operation]:
         """The objects that exist."""
@@ -174,14 +174,14 @@ class Encoder:
         yield Put(key, value)
 
     def deletes(self, unsaved: Unsaved) -> Iterator[Operation]:
-        """The objects that are gone; after their chunks, which nobody would find without them."""
+        """Deletes of removed objects; after their chunks, which would be orphaned otherwise."""
         for kind in reversed(KINDS.values()):
             objects, ids = self._state.of(kind), unsaved.objects[kind.name]
             yield from (Delete(self._keys.object(kind, i)) for i in ids if i not in objects)
 
 
 class Saver:
-    """Writes for one term of leadership. Retries while the term lasts; whoever ends it cancels."""
+    """Writes for one term. Retries until it is cancelled at the end of the term."""
 
     def __init__(
         self,
@@ -203,11 +203,11 @@ class Saver:
         self._on_error = on_error
         self._sleep = sleep
         self.yield_loop = yield_loop
-        """Awaited between slices of work: lets the lease be renewed."""
+        """Awaited between slices of work, so that other coroutines run."""
         self.revision = term.fence
-        """Of the newest commit."""
+        """The revision of the newest commit."""
         self.full = ""
-        """Why the store takes no writes for want of space, in its words; empty while it does."""
+        """The store's error while it has no space for writes; empty otherwise."""
         self.bytes_written = 0
         """Keys and values so far."""
 
@@ -241,7 +241,7 @@ class Saver:
             raise raised.exceptions[0] from None
 
     async def _commit(self, pack: list[Operation], failed: dict[str, str]) -> None:
-        """Store a pack; where the store takes less at once than we think, in parts."""
+        """Store a pack; if it is too large for the store, in halves."""
         try:
             await self._commit_whole(pack)
         except StoreTooLarge as error:
@@ -282,7 +282,7 @@ class Saver:
         self._on_error(error)
 
     async def _move_fence(self, seen: int) -> None:
-        """Give the leader key a new revision, so that what compares the old one is void."""
+        """Give the leader key a new revision, so that transactions with the old one fail."""
         async with self._moving:
             while self._fence == seen:
                 guard = Compare(self._keys.leader, seen)
