@@ -243,7 +243,7 @@ class Loop:
         return self.sessions.controllers
 
     def controllers_changed(self, controllers: tuple[str, ...]) -> None:
-        """These controllers run, the leader first. Agents receive them; their nodes are managers."""
+        """These controllers run, the leader first: notify agents; their nodes are managers."""
         self.sessions.controllers = controllers
         self.sessions.notify_settings(self.state.cluster, self.heartbeat_period)
         for node in managers(self.state, controllers):

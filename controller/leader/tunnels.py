@@ -90,7 +90,7 @@ class Tunnels:
             self._end(tunnel)
 
     def accept(self, tunnel_id: str, tunnel: Tunnel) -> None:
-        """An agent dialled back. Raises NotFound for a tunnel that is not, or no longer, awaited."""
+        """An agent dialled back. Raises NotFound if the tunnel is not awaited, or no longer."""
         awaited = self._awaited.get(tunnel_id)
         if awaited is None or awaited.done():
             raise errors.NotFound("nobody waits for this tunnel")
