@@ -60,8 +60,8 @@ STEADY_S = 30.0
 """A term that lasted this long was no failure."""
 STOP_GRACE_S = 1.0
 ETCD_MIN = (3, 4)
-SHOWN_TWICE = 20
-"""So many of the things that are given out twice are named in the log."""
+DUPLICATES_SHOWN = 20
+"""How many duplicate allocations are named in the log."""
 
 
 async def run(config: Config, longest_pass: Callable[[], float]) -> None:
@@ -227,14 +227,14 @@ class Controller:
         await self._loop.run()
 
     async def _audit(self, state: State, yield_loop: YieldLoop) -> None:
-        """Say what is given out twice, which only people can put right."""
+        """Log duplicate allocations; only an operator can repair them."""
         found = 0
         for text in audit(state):
             if text is None:
                 await yield_loop()
                 continue
             found += 1
-            if found <= SHOWN_TWICE:
+            if found <= DUPLICATES_SHOWN:
                 _log.error("state.duplicate_allocation", what=text)
         self._metrics.duplicate_allocations.set(found)
 

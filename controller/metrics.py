@@ -1,6 +1,6 @@
-"""What Prometheus sees of a controller. SHELL: counters are kept, the rest is read when scraped.
+"""A controller's metrics for Prometheus. SHELL: counters are kept, gauges are read when scraped.
 
-A scrape comes from the metrics server's thread, so it reads single values and copies of lists only.
+A scrape runs in the metrics server's thread, so it reads single values and copies of lists only.
 """
 
 from collections import Counter as Tally
@@ -19,28 +19,28 @@ _LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 1
 
 
 class Following(Protocol):
-    """What an agent's session shows."""
+    """What the metrics read of an agent's session."""
 
     @property
     def behind(self) -> int:
-        """How far its acknowledgement is behind what it was sent last."""
+        """How many revisions that were sent the agent has yet to acknowledge."""
         ...
 
 
 class Watched(Protocol):
-    """What a leading loop shows."""
+    """What the metrics read of the leader's loop."""
 
     @property
     def state(self) -> State: ...
 
     @property
     def queue_depths(self) -> dict[str, int]:
-        """How much waits, by queue."""
+        """The lengths of queues, by name."""
         ...
 
     @property
     def quarantine(self) -> Sized:
-        """The objects that are left out."""
+        """The objects in quarantine."""
         ...
 
     @property
@@ -50,7 +50,7 @@ class Watched(Protocol):
 
     @property
     def tasks_withheld(self) -> int:
-        """Tasks whose stop waits until nobody sends connections to them any more."""
+        """How many tasks are withheld by the barrier."""
         ...
 
 
@@ -60,14 +60,14 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.decide_seconds = self._histogram("decide_seconds", "Time of one decision")
-        self.commit_seconds = self._histogram("commit_seconds", "Time until the store has it")
-        self.load_seconds = self._gauge("load_seconds", "Time the state's last loading took")
+        self.commit_seconds = self._histogram("commit_seconds", "Time of one commit to the store")
+        self.load_seconds = self._gauge("load_seconds", "Time of the last load of the state")
         self.longest_pass_seconds = self._gauge(
             "longest_pass_seconds",
-            "Longest processor time of a pass of the event loop since the start",
+            "Longest CPU time of one pass of the event loop since the start",
         )
         self.is_leader = self._gauge("is_leader", "1 while this controller leads")
-        self.statuses_total = self._counter("statuses_total", "Task statuses taken in")
+        self.statuses_total = self._counter("statuses_total", "Task statuses received from agents")
         self.store_errors_total = Counter(
             "pyswarm_controller_store_errors_total",
             "Failed requests to the store",
@@ -76,7 +76,7 @@ class Metrics:
         )
         self.quarantines_total = Counter(
             "pyswarm_controller_quarantines_total",
-            "Objects left out because something failed for them",
+            "Objects put into quarantine because a stage failed for them",
             ["stage"],
             registry=self.registry,
         )
@@ -86,20 +86,20 @@ class Metrics:
             "Time from the commit that changed endpoints until the last node acknowledged it",
         )
         self.endpoints_healed_total = self._counter(
-            "endpoints_healed_total", "Agents told everything anew: their endpoints were others"
+            "endpoints_healed_total", "Full sets sent because an agent had other endpoints"
         )
         self.duplicate_allocations = self._gauge(
             "duplicate_allocations", "Allocations with two holders when this term began"
         )
         self.barriers_total = Counter(
             "pyswarm_controller_barriers_total",
-            "Groups of stops that waited until nobody sends connections to them",
+            "Groups of task stops that waited for acknowledgements",
             ["outcome"],
             registry=self.registry,
         )
 
     def watch(self, leading: Callable[[], Watched | None]) -> None:
-        """Show what the loop holds whenever this controller leads."""
+        """Export the loop's gauges while this controller leads."""
         self.registry.register(_Leading(leading))
 
     def _histogram(self, name: str, text: str) -> Histogram:
@@ -128,33 +128,35 @@ class _Leading(Collector):
         tasks = list(state.tasks_in_state)
         counts = ((s.word, tasks[s]) for s in TaskState)
         yield _by("tasks", "Tasks by state", "state", counts)
-        yield _by("queue_depth", "What waits", "queue", loop.queue_depths.items())
+        yield _by("queue_depth", "Length of a queue", "queue", loop.queue_depths.items())
         yield _one("services", "Services", len(state.services))
         yield _one("services_unplaced", "Services with waiting tasks", len(state.unplaced))
-        yield _one("quarantined", "Objects left out until they change", len(loop.quarantine))
+        yield _one("quarantined", "Objects in quarantine", len(loop.quarantine))
         behind = [session.behind for session in loop.sessions]
         yield _one("sessions", "Agents connected", len(behind))
-        yield _one("sessions_behind", "Agents yet to acknowledge", sum(map(bool, behind)))
+        yield _one(
+            "sessions_behind", "Agents yet to acknowledge a revision", sum(map(bool, behind))
+        )
         yield _by(
             "sessions_behind_revisions",
-            "Agents that are behind by at least so many revisions",
+            "Agents that are at least this many revisions behind",
             "revisions",
             ((str(least), sum(by >= least for by in behind)) for least in (1, 10, 100, 1000)),
         )
-        yield _one("tasks_withheld", "Tasks whose stop waits", loop.tasks_withheld)
+        yield _one("tasks_withheld", "Tasks withheld by the barrier", loop.tasks_withheld)
         yield from _networks(state)
 
 
 def _networks(state: State) -> Iterator[GaugeMetricFamily]:
-    """How full each network is: without free blocks and with its nodes' full, tasks wait."""
+    """How full each network is. Without free blocks and addresses, tasks wait."""
     blocks = GaugeMetricFamily(
         "pyswarm_controller_network_blocks",
-        "Blocks of a network: nodes', kept from them by virtual addresses, free",
+        "Blocks of a network: held by nodes, holding virtual addresses, free",
         labels=["network", "use"],
     )
     addresses = GaugeMetricFamily(
         "pyswarm_controller_network_addresses",
-        "Addresses of a network that tasks and services have",
+        "Addresses of a network held by tasks and services",
         labels=["network", "use"],
     )
     for network in list(state.networks.values()):
