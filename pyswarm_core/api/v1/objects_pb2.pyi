@@ -188,7 +188,7 @@ Global___VirtualIp: _TypeAlias = VirtualIp  # noqa: Y015
 
 @_typing.final
 class Endpoint(_message.Message):
-    """How a service is reached: what was allocated for its endpoint spec."""
+    """What was allocated for a service's endpoint spec."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -414,9 +414,9 @@ class NodeDescription(_message.Message):
     hostname: _builtins.str
     engine_version: _builtins.str
     max_tasks: _builtins.int
-    """Tasks that it accepts at once, ended ones not counted; 0: it does not say."""
+    """How many tasks it accepts at once, not counting ended ones; 0: not reported."""
     protocol: _builtins.int
-    """What its agent speaks (pyswarm_core/version.py); 0 from before this was told, which is 1."""
+    """Its agent's protocol (pyswarm_core/version.py); 0, from agents that do not report it, means 1."""
     @_builtins.property
     def platform(self) -> Global___Platform: ...
     @_builtins.property
@@ -425,7 +425,7 @@ class NodeDescription(_message.Message):
     def engine_labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
     def lacks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What its kernel has not, of what some networks need: esp, ipv6."""
+        """Features of the kernel that are missing and that some networks require: esp, ipv6."""
 
     def __init__(
         self,
@@ -449,7 +449,7 @@ Global___NodeDescription: _TypeAlias = NodeDescription  # noqa: Y015
 
 @_typing.final
 class NodeFault(_message.Message):
-    """Something of one network (empty: of every network, or of any task) that a host cannot do."""
+    """A network (empty: all networks, or any task), or a part of one, that a host's kernel refuses."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -459,7 +459,7 @@ class NodeFault(_message.Message):
     network_id: _builtins.str
     reason: _builtins.str
     blocks: _builtins.bool
-    """Tasks of the network are better elsewhere."""
+    """The scheduler places no tasks of the network there."""
     def __init__(
         self,
         *,
@@ -749,7 +749,7 @@ class TaskChunk(_message.Message):
     """i64"""
     @_builtins.property
     def detail_index(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Only for tasks that have something to tell: detail_index[k] is the column index of details[k]."""
+        """Only for tasks with details: detail_index[k] is the column index of details[k]."""
 
     @_builtins.property
     def details(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskDetail]: ...
