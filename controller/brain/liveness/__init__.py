@@ -1,1 +1,1 @@
-"""Which agents are silent, and whether their hosts live. PURE."""
+"""Which agents are silent, and whether their hosts are alive. PURE."""

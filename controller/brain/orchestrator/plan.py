@@ -80,7 +80,7 @@ class Plan:
         self.proof = cursor.proof
         """What the slots that this round looked at show about an update."""
         self.surplus: tuple[int, ...] = ()
-        """Slots that the next decision is to give up."""
+        """Slots that the next decision is to remove."""
         self.scanned = 0
         """Slots and nodes that were looked at briefly: many of them cost as much as one slot."""
         self.missing = 0
