@@ -20,7 +20,7 @@ from agent.network.trace.differences import of_plan, of_route
 from agent.network.trace.probes import Probes
 from pyswarm_core.errors import NotFound, Unavailable
 from pyswarm_core.ids import NetworkId, TaskId
-from pyswarm_core.traces import Facts, Probe
+from pyswarm_core.traces import Facts, TraceProbe
 
 T = TypeVar("T")
 AT_ONCE = 4
@@ -65,7 +65,7 @@ class Tracer:
         """Wait for running probes."""
         self._pool.shutdown()
 
-    async def trace(self, probe: Probe) -> Facts:
+    async def trace(self, probe: TraceProbe) -> Facts:
         """Carry out the probe. Raises NotFound, or Unavailable if the kernel refuses."""
         task_id = TaskId(probe.task_id)
         if not self._spaces.exists(task_id):
@@ -86,7 +86,9 @@ class Tracer:
         except (NetworkFailed, FileNotFoundError) as error:
             raise Unavailable(f"cannot probe on this host: {error}") from error
 
-    def _probe(self, facts: Facts, probes: Probes, probe: Probe, drifts: Sequence[Drift]) -> Facts:
+    def _probe(
+        self, facts: Facts, probes: Probes, probe: TraceProbe, drifts: Sequence[Drift]
+    ) -> Facts:
         network_id, address = NetworkId(probe.network_id), probe.address
         differences = [*of_plan(drifts, self._names, probes.task_id, network_id)]
         if address:

@@ -10,20 +10,20 @@ from typing import NoReturn
 import click
 
 from cli.errors import ConvergenceFailed, NoAnswer, NotConverged
-from cli.exits import Exit
+from cli.exits import ExitCode
 from cli.lazy import LazyGroup
 from pyswarm_core.errors import InvalidArgument, PyswarmError
 from pyswarm_core.plaintext import is_utf8
 
-CODES: Mapping[type[Exception], Exit] = MappingProxyType(
+CODES: Mapping[type[Exception], ExitCode] = MappingProxyType(
     {
-        NoAnswer: Exit.UNFINISHED,
-        NotConverged: Exit.UNFINISHED,
-        ConvergenceFailed: Exit.CONVERGENCE_FAILED,
-        InvalidArgument: Exit.USAGE,
-        PyswarmError: Exit.FAILURE,
-        UnicodeError: Exit.USAGE,
-        OSError: Exit.FAILURE,
+        NoAnswer: ExitCode.UNFINISHED,
+        NotConverged: ExitCode.UNFINISHED,
+        ConvergenceFailed: ExitCode.CONVERGENCE_FAILED,
+        InvalidArgument: ExitCode.USAGE,
+        PyswarmError: ExitCode.FAILURE,
+        UnicodeError: ExitCode.USAGE,
+        OSError: ExitCode.FAILURE,
     }
 )
 """Exit codes by error class; the first class that matches counts."""
@@ -52,7 +52,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, is_given: bool) -> No
         ctx.exit()
 
 
-class Root(LazyGroup):
+class RootGroup(LazyGroup):
     """A kind of objects without a folder of its own gets the commands of `cli/objects.py`."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -65,7 +65,7 @@ class Root(LazyGroup):
 
 
 @click.group(
-    cls=Root,
+    cls=RootGroup,
     commands_at=COMMANDS,
     help="Run services on a fleet of Linux hosts, with Docker Swarm's commands",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -87,24 +87,24 @@ def run(arguments: Sequence[str]) -> int:
     try:
         _require_utf8(arguments)
         code = root.main(list(arguments), prog_name="pyswarm", standalone_mode=False)
-        return code if isinstance(code, int) else Exit.SUCCESS
+        return code if isinstance(code, int) else ExitCode.SUCCESS
     except click.exceptions.Exit as ending:
         return ending.exit_code
     except click.ClickException as error:
         return _usage(error)
     except (click.Abort, KeyboardInterrupt):
-        return Exit.INTERRUPTED
+        return ExitCode.INTERRUPTED
     except SystemExit:
         # On a BrokenPipeError, click wraps stdout and exits with 1.
         if sys.stdout is stdout:
             raise
-        return Exit.BROKEN_PIPE
+        return ExitCode.BROKEN_PIPE
     except BrokenPipeError:
-        return Exit.BROKEN_PIPE
+        return ExitCode.BROKEN_PIPE
     except tuple(CODES) as error:
         return _fail(error, next(code for cls, code in CODES.items() if isinstance(error, cls)))
     except Exception as error:
-        return _fail(f"a bug of pyswarm at {_place(error)}: {error!r}", Exit.FAILURE)
+        return _fail(f"a bug of pyswarm at {_place(error)}: {error!r}", ExitCode.FAILURE)
 
 
 def _place(error: Exception) -> str:
@@ -134,7 +134,7 @@ def _fail(error: object, code: int, hint: str = "") -> int:
     try:
         click.echo(f"Error: {' '.join(str(error).split())}{hint}", err=True)
     except OSError:
-        return Exit.BROKEN_PIPE
+        return ExitCode.BROKEN_PIPE
     return code
 
 
@@ -145,9 +145,9 @@ def run_and_flush(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
     except BrokenPipeError:
-        return Exit.BROKEN_PIPE
+        return ExitCode.BROKEN_PIPE
     except OSError as error:
-        return _fail(error, Exit.FAILURE)
+        return _fail(error, ExitCode.FAILURE)
     return code
 
 
@@ -159,7 +159,7 @@ def main() -> NoReturn:
         # Shutting down gRPC and the interpreter would be a sixth of the time of `service ls`.
         os._exit(run_and_flush(sys.argv[1:]))
     except KeyboardInterrupt:
-        os._exit(Exit.INTERRUPTED)
+        os._exit(ExitCode.INTERRUPTED)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -169,11 +169,11 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _leave(*_: object) -> NoReturn:
-    os._exit(Exit.INTERRUPTED)
+    os._exit(ExitCode.INTERRUPTED)
 
 
 def _unraisable(ignored: "sys.UnraisableHookArgs") -> None:
     """End on a KeyboardInterrupt in a destructor or callback, which Python would drop."""
     if issubclass(ignored.exc_type, KeyboardInterrupt):
-        os._exit(Exit.INTERRUPTED)
+        os._exit(ExitCode.INTERRUPTED)
     sys.__unraisablehook__(ignored)

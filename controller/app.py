@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import msgspec
 
-from controller.api.queries.info import Facts
+from controller.api.queries.info import ControllerFacts
 from controller.brain.allocator.audit import audit
 from controller.brain.decide import decide
 from controller.config import Config, EtcdConfig
@@ -258,7 +258,7 @@ class Controller:
         admission = Admission()
         interceptors = (ErrorsToStatus(self._ids), admission)
         server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
-        facts = Facts(version(), await self._store_name(), config.advertise_addr)
+        facts = ControllerFacts(version(), await self._store_name(), config.advertise_addr)
         control = Control(self, self._clock, facts, host_routes)
         control_pb2_grpc.add_ControlServicer_to_server(control, server)
         dispatcher = Dispatcher(self, admission.strangers)

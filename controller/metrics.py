@@ -18,7 +18,7 @@ from pyswarm_core.states import NodeState, TaskState
 _LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
 
-class Following(Protocol):
+class SessionState(Protocol):
     """What the metrics read of an agent's session."""
 
     @property
@@ -27,7 +27,7 @@ class Following(Protocol):
         ...
 
 
-class Watched(Protocol):
+class LeaderState(Protocol):
     """What the metrics read of the leader's loop."""
 
     @property
@@ -44,7 +44,7 @@ class Watched(Protocol):
         ...
 
     @property
-    def sessions(self) -> Iterable["Following"]:
+    def sessions(self) -> Iterable["SessionState"]:
         """The connected agents."""
         ...
 
@@ -98,7 +98,7 @@ class Metrics:
             registry=self.registry,
         )
 
-    def watch(self, leading: Callable[[], Watched | None]) -> None:
+    def watch(self, leading: Callable[[], LeaderState | None]) -> None:
         """Export the loop's gauges while this controller leads."""
         self.registry.register(_Leading(leading))
 
@@ -115,7 +115,7 @@ class Metrics:
 
 
 class _Leading(Collector):
-    def __init__(self, leading: Callable[[], Watched | None]) -> None:
+    def __init__(self, leading: Callable[[], LeaderState | None]) -> None:
         self._leading = leading
 
     def collect(self) -> Iterator[GaugeMetricFamily]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pyswarm_core.model import Model
 
 
-class Probe(Model, frozen=True):
+class TraceProbe(Model, frozen=True):
     """What an agent is asked about one of its tasks; what is empty is left out."""
 
     task_id: str

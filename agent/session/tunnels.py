@@ -30,7 +30,7 @@ from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.errors import PyswarmError
 from pyswarm_core.ids import TaskId
-from pyswarm_core.traces import Facts, Probe
+from pyswarm_core.traces import Facts, TraceProbe
 
 _log = EventLog("agent.session.tunnels")
 
@@ -47,7 +47,7 @@ _IMAGE_ERRORS: dict[type[Exception], str] = {
 Frame = dispatcher_pb2.TunnelFrame
 Frames = AsyncGenerator[dispatcher_pb2.TunnelFrame, None]
 Queue = asyncio.Queue[dispatcher_pb2.TunnelFrame]
-Trace = Callable[[Probe], Awaitable[Facts]]
+Trace = Callable[[TraceProbe], Awaitable[Facts]]
 
 
 class Dialer:
@@ -108,7 +108,7 @@ class Dialer:
                 await self._images.remove(reference, self._worker.images_in_use())
                 await queue.put(Frame(image_report=dispatcher_pb2.ImageReport()))
             case "trace":
-                facts = await self._trace(from_proto(Probe, request.trace))
+                facts = await self._trace(from_proto(TraceProbe, request.trace))
                 await queue.put(Frame(trace_facts=to_proto(facts, dispatcher_pb2.TraceFacts())))
             case other:
                 raise PyswarmError(f"this agent does not support tunnels of kind {other!r}")

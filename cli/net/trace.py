@@ -5,7 +5,7 @@ import re
 import click
 
 from cli import flags, session
-from cli.exits import Exit
+from cli.exits import ExitCode
 from cli.lazy import Verb
 from cli.render import listing
 from cli.render.listing import Layout, Row, one_line
@@ -50,7 +50,7 @@ def trace(ctx: click.Context, *, form: str, source: str, target: str) -> None:
         if form in ("", "table"):
             click.echo(f"\n{last.hop} is broken at {one_line(last.place)}.")
             click.echo(f"Remedy: {one_line(last.remedy)}")
-        ctx.exit(Exit.FAILURE)
+        ctx.exit(ExitCode.FAILURE)
 
 
 def split(target: str) -> tuple[str, int, bool]:

@@ -19,7 +19,7 @@ Slices = Generator[None, None, T]
 """Yields between slices, returns the result."""
 
 
-class Found(NamedTuple, Generic[T]):
+class WatchResult(NamedTuple, Generic[T]):
     """The answer to a watch."""
 
     value: T

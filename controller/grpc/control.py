@@ -19,7 +19,7 @@ from controller.api.images import digests
 from controller.api.images import nodes as images
 from controller.api.logs import gather
 from controller.api.queries import lists, lookup, members, views
-from controller.api.queries.info import Facts, info
+from controller.api.queries.info import ControllerFacts, info
 from controller.api.queries.why import look_at_why
 from controller.api.tracing import trace
 from controller.brain.slices import Slices
@@ -49,7 +49,7 @@ class Control(control_pb2_grpc.ControlServicer):
         self,
         leadership: Leadership,
         clock: Clock,
-        facts: Facts,
+        facts: ControllerFacts,
         routes: Callable[[], Sequence[str]],
     ) -> None:
         self._leadership = leadership
@@ -196,7 +196,7 @@ class Control(control_pb2_grpc.ControlServicer):
     async def TraceNetwork(
         self, request: pb.TraceNetworkRequest, context: Context
     ) -> pb.TraceNetworkReply:
-        hops = await trace.trace(self._leader(), read(trace.Request, request))
+        hops = await trace.trace(self._leader(), read(trace.TraceRequest, request))
         return pb.TraceNetworkReply(hops=[to_proto(hop, pb.TraceHop()) for hop in hops])
 
     # Objects of any kind

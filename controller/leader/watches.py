@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from controller.brain.slices import Found, Slices
+from controller.brain.slices import Slices, WatchResult
 from controller.leader.slicing import RateLimiter, SliceRunner
 from pyswarm_core.clock import NEVER, Clock, Instant, seconds
 from pyswarm_core.errors import Unavailable
@@ -24,7 +24,7 @@ from pyswarm_core.state import State
 
 T = TypeVar("T")
 
-Look = Callable[[State, str, Instant], Slices[Found[T]]]
+Look = Callable[[State, str, Instant], Slices[WatchResult[T]]]
 """Computes what is shown of a service, or of one of its tasks, by id."""
 
 
@@ -41,7 +41,7 @@ class Seen(NamedTuple, Generic[T]):
 class _Watch(Generic[T]):
     """One look at one service, and its watchers."""
 
-    def __init__(self, work: Callable[[], Slices[Found[T]]], clock: Clock) -> None:
+    def __init__(self, work: Callable[[], Slices[WatchResult[T]]], clock: Clock) -> None:
         self.seen: Seen[T] | None = None
         self.version = 0
         self.watchers = 0

@@ -10,8 +10,8 @@
         ├── StoreTooLarge  the request has more bytes than the store takes
         └── StoreDenied    these credentials may not do that
 
-A lost race is no error: `commit` answers `Conflict`. Revisions grow by one with every transaction
-that changes something.
+A lost race is no error: `commit` answers `CompareFailed`. Revisions grow by one with every
+transaction that changes something.
 """
 
 from collections.abc import Iterable
@@ -137,13 +137,13 @@ class Committed(msgspec.Struct, frozen=True, gc=False):
     revision: Revision
 
 
-class Conflict(msgspec.Struct, frozen=True, gc=False):
+class CompareFailed(msgspec.Struct, frozen=True, gc=False):
     """A compare did not hold at `revision`; nothing was written."""
 
     revision: Revision
 
 
-Outcome = Committed | Conflict
+Outcome = Committed | CompareFailed
 
 
 class Snapshot(msgspec.Struct, frozen=True):

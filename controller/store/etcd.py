@@ -16,7 +16,7 @@ from controller.store.base import (
     NO_LEASE,
     Committed,
     Compacted,
-    Conflict,
+    CompareFailed,
     Delete,
     KeyValue,
     Lease,
@@ -32,7 +32,7 @@ from controller.store.base import (
     check_txn,
     txn_size,
 )
-from controller.store.etcd_endpoints import Effect, EtcdEndpoint, EtcdEndpoints, EtcdSettings
+from controller.store.etcd_endpoints import EtcdEndpoint, EtcdEndpoints, EtcdSettings, Idempotency
 from controller.store.etcd_faults import AnswerTooLarge
 from controller.store.etcd_lease import Renewals
 from controller.store.etcd_log import EntryLog
@@ -85,14 +85,14 @@ class EtcdStore:
     async def commit(self, txn: Txn) -> Outcome:
         check_txn(txn)
         try:
-            answer = await self._endpoints.call(_txn, txn_request(txn), Effect.GUARDED)
+            answer = await self._endpoints.call(_txn, txn_request(txn), Idempotency.GUARDED)
         except LeaseExpired:
             leases = (put.lease for put in txn.puts if put.lease != NO_LEASE)
             raise LeaseExpired(next(leases, NO_LEASE)) from None
         if self._log is not None:
             await self._pad(txn, self._log.wrote(txn_size(txn)))
         revision = Revision(answer.header.revision)
-        return Committed(revision) if answer.succeeded else Conflict(revision)
+        return Committed(revision) if answer.succeeded else CompareFailed(revision)
 
     async def wait_deleted(self, key: bytes, since: Revision) -> None:
         await wait_deleted(self._endpoints, key, since)

@@ -14,7 +14,7 @@ import msgspec
 from grpc import aio
 
 from controller.store.base import StoreMisuse, StoreUnavailable
-from controller.store.etcd_faults import Fault, Kind, understand
+from controller.store.etcd_faults import CallFault, FaultKind, understand
 from pyswarm_core.etcd.v1 import rpc_pb2, rpc_pb2_grpc
 
 Q = TypeVar("Q")
@@ -52,7 +52,7 @@ class EtcdSettings(msgspec.Struct, frozen=True):
     receive_bytes_max: int = 64 * 1024 * 1024
 
 
-class Effect(Enum):
+class Idempotency(Enum):
     """What a call does if it is repeated."""
 
     HARMLESS = auto()
@@ -82,7 +82,7 @@ class EtcdEndpoint:
 class CallFailed(Exception):
     """A call to one endpoint failed; carries what that means."""
 
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: CallFault) -> None:
         super().__init__(str(fault.error))
         self.fault = fault
 
@@ -131,7 +131,7 @@ class EtcdEndpoints:
         self,
         method: Callable[[EtcdEndpoint], aio.UnaryUnaryMultiCallable[Q, R]],
         request: Q,
-        effect: Effect = Effect.HARMLESS,
+        idempotency: Idempotency = Idempotency.HARMLESS,
         timeout_s: float = 0.0,
     ) -> R:
         """Make a call, repeated on the next endpoint as far as its effect allows.
@@ -143,12 +143,12 @@ class EtcdEndpoints:
         async def once(endpoint: EtcdEndpoint, metadata: Metadata) -> R:
             return await method(endpoint)(request, timeout=timeout, metadata=metadata)
 
-        return await self.attempt(once, effect)
+        return await self.attempt(once, idempotency)
 
     async def attempt(
         self,
         once: Callable[[EtcdEndpoint, Metadata], Coroutine[object, object, R]],
-        effect: Effect = Effect.HARMLESS,
+        idempotency: Idempotency = Idempotency.HARMLESS,
     ) -> R:
         """`call` for whatever needs more than one message."""
         members = len(self._all)
@@ -160,11 +160,11 @@ class EtcdEndpoints:
                 return await self._once(endpoint, once)
             except CallFailed as failed:
                 fault = failed.fault
-            if fault.kind is Kind.REFUSED or (fault.kind is Kind.TOKEN and fresh_token):
+            if fault.kind is FaultKind.REFUSED or (fault.kind is FaultKind.TOKEN and fresh_token):
                 raise fault.error
-            if fault.kind is Kind.LOST and effect is Effect.GUARDED:
+            if fault.kind is FaultKind.LOST and idempotency is Idempotency.GUARDED:
                 raise fault.error
-            if fault.kind is Kind.TOKEN:
+            if fault.kind is FaultKind.TOKEN:
                 fresh_token = True
                 continue
             self.leave(endpoint)
@@ -190,7 +190,7 @@ class EtcdEndpoints:
             return await once(endpoint, credentials)
         except grpc.RpcError as error:
             fault = understand(error.code(), error.details(), endpoint.address)
-            if fault.kind is Kind.TOKEN:
+            if fault.kind is FaultKind.TOKEN:
                 if not self.settings.username:
                     raise fault.error from None
                 self.drop(credentials)
@@ -206,8 +206,8 @@ class EtcdEndpoints:
             if "authentication is not enabled" in (error.details() or ""):
                 return ""
             fault = understand(error.code(), error.details(), endpoint.address)
-            if fault.kind is Kind.LOST:
-                fault = Fault(Kind.UNSENT, fault.error)
+            if fault.kind is FaultKind.LOST:
+                fault = CallFault(FaultKind.UNSENT, fault.error)
             raise CallFailed(fault) from None
         return answer.token
 

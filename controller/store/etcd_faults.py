@@ -25,7 +25,7 @@ from controller.store.base import (
 )
 
 
-class Kind(Enum):
+class FaultKind(Enum):
     """What to do about a failed call."""
 
     UNSENT = auto()
@@ -38,10 +38,10 @@ class Kind(Enum):
     """Nothing happened and asking again will not help."""
 
 
-class Fault(msgspec.Struct, frozen=True):
+class CallFault(msgspec.Struct, frozen=True):
     """A failed call, understood. `error` is what to raise when it is not repeated."""
 
-    kind: Kind
+    kind: FaultKind
     error: StoreError
 
 
@@ -80,34 +80,34 @@ _TRANSIENT_CODES = frozenset(
 )
 
 
-def understand(code: grpc.StatusCode, details: str | None, address: str) -> Fault:
+def understand(code: grpc.StatusCode, details: str | None, address: str) -> CallFault:
     """What the failure of a call to this endpoint means."""
     text = (details or "").lower()
     said = f"etcd {address}: {details or code.name}"
     if any(known in text for known in _TOKEN_TEXTS):
-        return Fault(Kind.TOKEN, StoreDenied(said))
+        return CallFault(FaultKind.TOKEN, StoreDenied(said))
     if any(known in text for known in _UNSENT_TEXTS):
-        return Fault(Kind.UNSENT, StoreUnavailable(said))
+        return CallFault(FaultKind.UNSENT, StoreUnavailable(said))
     if code in _TRANSIENT_CODES:
-        return Fault(Kind.LOST, StoreAmbiguous(said))
-    return Fault(Kind.REFUSED, _refusal(code, text, said))
+        return CallFault(FaultKind.LOST, StoreAmbiguous(said))
+    return CallFault(FaultKind.REFUSED, _refusal(code, text, said))
 
 
-def broken_stream(address: str, why: str) -> Fault:
+def broken_stream(address: str, why: str) -> CallFault:
     """A stream that ended or stayed silent without a status."""
-    return Fault(Kind.LOST, StoreAmbiguous(f"etcd {address}: {why}"))
+    return CallFault(FaultKind.LOST, StoreAmbiguous(f"etcd {address}: {why}"))
 
 
-def cancelled_watch(reason: str, compact_revision: int, address: str) -> Fault:
+def cancelled_watch(reason: str, compact_revision: int, address: str) -> CallFault:
     """A watch that etcd cancelled, for a reason it may not give. `compact_revision`: 0, or the one
     that the watch's start lies before. An outdated token looks like a lack of permission here.
     """
     if compact_revision:
-        return Fault(Kind.REFUSED, Compacted(Revision(compact_revision)))
+        return CallFault(FaultKind.REFUSED, Compacted(Revision(compact_revision)))
     why = f"the watch was cancelled: {reason or 'no reason given'}"
     text = reason.lower().replace("permissiondenied", "permission denied")
     if any(known in text for known in _TOKEN_TEXTS + _DENIED_TEXTS):
-        return Fault(Kind.TOKEN, StoreDenied(f"etcd {address}: {why}"))
+        return CallFault(FaultKind.TOKEN, StoreDenied(f"etcd {address}: {why}"))
     return broken_stream(address, why)
 
 

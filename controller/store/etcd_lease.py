@@ -15,7 +15,7 @@ from controller.store.etcd_endpoints import (
     channel_options,
     target_of,
 )
-from controller.store.etcd_faults import Kind, broken_stream, understand
+from controller.store.etcd_faults import FaultKind, broken_stream, understand
 from pyswarm_core.etcd.v1 import rpc_pb2, rpc_pb2_grpc
 
 
@@ -65,9 +65,9 @@ class Renewals:
                     raise LeaseExpired(lease)
                 return ttl_s
             error = fault.error
-            if fault.kind is Kind.REFUSED:
+            if fault.kind is FaultKind.REFUSED:
                 raise error
-            if fault.kind is Kind.TOKEN and self._token:
+            if fault.kind is FaultKind.TOKEN and self._token:
                 self._token = ()
                 continue
             self._members.append(self._members.pop(0))

@@ -9,7 +9,13 @@ from grpc import aio
 
 from controller.store.base import Revision, StoreUnavailable
 from controller.store.etcd_endpoints import CallFailed, EtcdEndpoint, EtcdEndpoints, Metadata
-from controller.store.etcd_faults import Fault, Kind, broken_stream, cancelled_watch, understand
+from controller.store.etcd_faults import (
+    CallFault,
+    FaultKind,
+    broken_stream,
+    cancelled_watch,
+    understand,
+)
 from pyswarm_core.etcd.v1 import mvcc_pb2, rpc_pb2
 
 _HAS_LEADER = ("hasleader", "true")
@@ -34,11 +40,11 @@ async def wait_deleted(endpoints: EtcdEndpoints, key: bytes, since: Revision) ->
             fault = failed.fault
         if fault is None:
             return
-        if fault.kind is Kind.TOKEN and may_be_outdated:
+        if fault.kind is FaultKind.TOKEN and may_be_outdated:
             endpoints.drop(credentials)
             may_be_outdated = False
             continue
-        if fault.kind in (Kind.TOKEN, Kind.REFUSED):
+        if fault.kind in (FaultKind.TOKEN, FaultKind.REFUSED):
             raise fault.error
         endpoints.leave(endpoint)
         raise StoreUnavailable(str(fault.error))
@@ -46,7 +52,7 @@ async def wait_deleted(endpoints: EtcdEndpoints, key: bytes, since: Revision) ->
 
 async def _watch(
     endpoint: EtcdEndpoint, credentials: Metadata, key: bytes, since: Revision
-) -> Fault | None:
+) -> CallFault | None:
     """Return None when the key was deleted, else why this watch cannot know."""
     stream = endpoint.watch.Watch(None, metadata=(_HAS_LEADER, *credentials))
     try:
@@ -66,7 +72,7 @@ async def _watch(
 
 async def _follow(
     stream: _Stream, endpoint: EtcdEndpoint, key: bytes, since: Revision
-) -> Fault | None:
+) -> CallFault | None:
     # etcd serves a watch from the compacted revision itself, although deletions of that revision
     # may be gone. Asked for one revision more, it refuses, and no deletion is missed.
     create = rpc_pb2.WatchCreateRequest(

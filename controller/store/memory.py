@@ -15,7 +15,7 @@ from controller.store.base import (
     Committed,
     Compacted,
     Compare,
-    Conflict,
+    CompareFailed,
     Delete,
     KeyValue,
     Lease,
@@ -97,7 +97,7 @@ class MemoryKv:
         """Apply the transaction if every compare holds. Raises StoreMisuse and LeaseExpired."""
         check_txn(txn)
         if not all(self._holds(compare) for compare in txn.compares):
-            return Conflict(self.revision)
+            return CompareFailed(self.revision)
         for put in txn.puts:
             if put.lease != NO_LEASE and put.lease not in self._leases:
                 raise LeaseExpired(put.lease)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.gotemplate.parse import (
-    Block,
+    Branch,
     Call,
     Expression,
     Literal,
@@ -70,11 +70,11 @@ def _nodes(nodes: Sequence[Node], dot: Any, scope: Scope) -> Iterator[str]:
                     scope[variables[-1]] = value
                 else:
                     yield go_text(value)
-            case Block():
+            case Branch():
                 yield from _block(node, dot, scope)
 
 
-def _block(block: Block, dot: Any, scope: Scope) -> Iterator[str]:
+def _block(block: Branch, dot: Any, scope: Scope) -> Iterator[str]:
     value = _pipe(block.value, dot, scope)
     if not truth(value):
         yield from _nodes(block.otherwise, dot, dict(scope))

@@ -72,7 +72,7 @@ class Show(msgspec.Struct, frozen=True):
     variables: tuple[str, ...] = ()
 
 
-class Block(msgspec.Struct, frozen=True):
+class Branch(msgspec.Struct, frozen=True):
     """`if`, `range` or `with`, its body and what is done otherwise."""
 
     kind: str
@@ -82,7 +82,7 @@ class Block(msgspec.Struct, frozen=True):
     otherwise: tuple["Node", ...] = ()
 
 
-Node = Text | Show | Block
+Node = Text | Show | Branch
 
 
 def parse(template: str) -> tuple[Node, ...]:
@@ -151,7 +151,7 @@ class _Parser:
             return Show(value, variables)
         return self._block(keyword, piece.removeprefix(keyword), depth)
 
-    def _block(self, kind: str, head: str, depth: int) -> Block:
+    def _block(self, kind: str, head: str, depth: int) -> Branch:
         variables, value = _Tokens(head).statement()
         body, end = self.nodes(depth + 1)
         otherwise: tuple[Node, ...] = ()
@@ -161,11 +161,13 @@ class _Parser:
                 keyword, _, rest = condition.partition(" ")
                 if keyword not in ("if", "with"):
                     raise InvalidArgument(f"format has {{{{{end}}}}}: want else, or else if")
-                return Block(kind, value, variables, body, (self._block(keyword, rest, depth + 1),))
+                return Branch(
+                    kind, value, variables, body, (self._block(keyword, rest, depth + 1),)
+                )
             otherwise, end = self.nodes(depth + 1)
         if end != "end":
             raise InvalidArgument(f"format has {{{{{kind}}}}} without {{{{end}}}}")
-        return Block(kind, value, variables, body, otherwise)
+        return Branch(kind, value, variables, body, otherwise)
 
 
 class _Tokens:

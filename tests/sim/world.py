@@ -21,7 +21,7 @@ from agent.tasks.record import Record
 from controller.leader import assignments
 from controller.leader.loop import Decide
 from controller.leader.persistence import saving
-from controller.store.base import Conflict, Outcome, Txn
+from controller.store.base import CompareFailed, Outcome, Txn
 from pyswarm_core import limits
 from pyswarm_core.clock import SECOND
 from pyswarm_core.ids import NodeId, TaskId
@@ -138,7 +138,7 @@ class World:
 
     def applied(self, client: Process, txn: Txn, outcome: Outcome) -> None:
         """See `Observer`."""
-        if isinstance(outcome, Conflict):
+        if isinstance(outcome, CompareFailed):
             self._refused(client)
             return
         change = self.view.take(client, txn, outcome)

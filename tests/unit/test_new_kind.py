@@ -15,7 +15,7 @@ import grpc
 import pytest
 
 from cli.main import run
-from controller.api.queries.info import Facts
+from controller.api.queries.info import ControllerFacts
 from controller.brain.decide import decide
 from controller.grpc.calls import ErrorsToStatus
 from controller.grpc.control import Control
@@ -117,7 +117,7 @@ async def fleet(
     fleet = Fleet(capsys)
     await fleet.lead()
     server = grpc.aio.server(interceptors=[ErrorsToStatus(Numbered())])
-    facts = Facts(version="1.2.3", store="none", join_addr=fleet.leader)
+    facts = ControllerFacts(version="1.2.3", store="none", join_addr=fleet.leader)
     control = Control(fleet, StoppedClock(), facts, list)
     control_pb2_grpc.add_ControlServicer_to_server(control, server)
     server.add_insecure_port(f"unix://{tmp_path}/api.sock")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from controller.api.queries.lookup import task_name
-from controller.brain.slices import Found, Slices
+from controller.brain.slices import Slices, WatchResult
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.limits import SLICE_TASKS
@@ -31,7 +31,7 @@ class LogSources(NamedTuple):
     """No task will write more."""
 
 
-def log_sources(state: State, named_id: str, now: Instant) -> Slices[Found[LogSources]]:
+def log_sources(state: State, named_id: str, now: Instant) -> Slices[WatchResult[LogSources]]:
     """The tasks of a service (by slot, oldest first) or one task, by id, in slices.
 
     A task without a node has no log; one whose node is not ready cannot be asked.
@@ -49,7 +49,7 @@ def log_sources(state: State, named_id: str, now: Instant) -> Slices[Found[LogSo
             sources.append(LogSource(task.id, name, node.id, node.description.hostname))
         else:
             missing[node.id] = f"node {node.description.hostname} is {node.status.state}"
-    return Found(LogSources(tuple(sources), missing, log_ended(state, named_id)))
+    return WatchResult(LogSources(tuple(sources), missing, log_ended(state, named_id)))
 
 
 def log_ended(state: State, named_id: str) -> bool:

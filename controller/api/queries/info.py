@@ -11,7 +11,7 @@ from pyswarm_core.states import NodeState, TaskState
 from pyswarm_core.views import Info
 
 
-class Facts(msgspec.Struct, frozen=True):
+class ControllerFacts(msgspec.Struct, frozen=True):
     """What `info` tells of this controller."""
 
     version: str
@@ -21,7 +21,7 @@ class Facts(msgspec.Struct, frozen=True):
     """Where agents dial: `host:port`."""
 
 
-def info(leadership: Leadership, facts: Facts) -> Info:
+def info(leadership: Leadership, facts: ControllerFacts) -> Info:
     """The fleet in numbers, and who answers. Users have no business with the keys of encrypted
     networks.
     """

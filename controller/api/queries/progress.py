@@ -16,7 +16,7 @@ from heapq import nsmallest
 
 from controller.api.queries.views import desired_slots, desired_tasks
 from controller.brain.orchestrator.restart import ended_by_itself, refusal
-from controller.brain.slices import Found, Slices, finish
+from controller.brain.slices import Slices, WatchResult, finish
 from pyswarm_core.clock import NEVER, Instant, after
 from pyswarm_core.ids import ServiceId
 from pyswarm_core.indexes.tasks import runs_as_desired
@@ -44,11 +44,11 @@ def service_progress(state: State, service_id: ServiceId, now: Instant) -> Servi
     return finish(look_at_progress(state, service_id, now)).value
 
 
-def look_at_progress(state: State, ref: str, now: Instant) -> Slices[Found[ServiceProgress]]:
+def look_at_progress(state: State, ref: str, now: Instant) -> Slices[WatchResult[ServiceProgress]]:
     """The same in slices of about SLICE_TASKS tasks; `ref` is the service's id."""
     service = state.services.get(ServiceId(ref))
     if service is None:
-        return Found(ServiceProgress(gone=True))
+        return WatchResult(ServiceProgress(gone=True))
     tally = _Tally(state, service, now)
     slots_desired = desired_slots(state, service)
     slots = state.tasks_of_service(service.id).slots
@@ -59,7 +59,7 @@ def look_at_progress(state: State, ref: str, now: Instant) -> Slices[Found[Servi
         if tasks := slots.get(number):
             tally.take(tasks, is_desired=slots_desired is None or number in slots_desired)
     desired = desired_tasks(state, service) if slots_desired is None else len(slots_desired)
-    return Found(tally.progress(desired), tally.due)
+    return WatchResult(tally.progress(desired), tally.due)
 
 
 class _Tally:

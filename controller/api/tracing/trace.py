@@ -18,13 +18,13 @@ from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.errors import InvalidArgument, PyswarmError, Unavailable
 from pyswarm_core.model import Model
-from pyswarm_core.traces import Facts, Hop, Probe
+from pyswarm_core.traces import Facts, Hop, TraceProbe
 
 FACTS_TIMEOUT_S = 15.0
 _PORT_MAX = 65535
 
 
-class Request(Model, frozen=True):
+class TraceRequest(Model, frozen=True):
     """From a task, or a service's first running one, to a task, service, name or address. Port 0 is
     the first of the protocol that the service publishes or the image exposes.
     """
@@ -35,7 +35,7 @@ class Request(Model, frozen=True):
     udp: bool = False
 
 
-async def trace(leader: Leader, request: Request) -> tuple[Hop, ...]:
+async def trace(leader: Leader, request: TraceRequest) -> tuple[Hop, ...]:
     """The hops up to the first broken one.
 
     Raises InvalidArgument, NotFound, Conflict, and Unavailable if the first agent cannot be asked.
@@ -68,7 +68,7 @@ async def _hops(leader: Leader, case: Case) -> AsyncGenerator[Hop, None]:
     if case.port:
         address = case.far.address if case.far else case.target.address
         to = (address, case.vip.address if case.vip else "")
-        probe = Probe(
+        probe = TraceProbe(
             task_id=case.near.task_id, connect_to=tuple(filter(None, to)),
             port=case.port, udp=case.udp,
         )  # fmt: skip
@@ -81,7 +81,7 @@ async def _resolve(leader: Leader, case: Case) -> Case:
     state, reached = leader.state, case.target
     if unjoined := ends.unjoined(state, case.near, reached):
         return replace(case, unjoined=state.networks[unjoined[0]].spec.name)
-    probe = Probe(task_id=case.near.task_id, name=reached.name, vip=reached.address)
+    probe = TraceProbe(task_id=case.near.task_id, name=reached.name, vip=reached.address)
     near = await _asked(leader, case.near, probe)
     if near.error:
         raise Unavailable(near.error)
@@ -97,11 +97,11 @@ async def _carry(leader: Leader, case: Case, far: End) -> Case:
     """The path there and back, and who listens."""
     near = ends.on(leader.state, case.near, far.network_id, six=":" in far.address)
     alone = near.task_id == far.task_id
-    there = Probe(
+    there = TraceProbe(
         task_id=far.task_id, network_id=far.network_id, address="" if alone else near.address,
         listeners=True, udp=case.udp,
     )  # fmt: skip
-    here = Probe(task_id=near.task_id, network_id=far.network_id, address=far.address)
+    here = TraceProbe(task_id=near.task_id, network_id=far.network_id, address=far.address)
     asked = [_asked(leader, far, there), *(() if alone else (_asked(leader, near, here),))]
     far, *others = await asyncio.gather(*asked)
     port = case.port or ends.first_port(leader.state, far, udp=case.udp)
@@ -109,7 +109,7 @@ async def _carry(leader: Leader, case: Case, far: End) -> Case:
     return replace(case, near=others[0] if others else near, far=far, port=port)
 
 
-async def _asked(leader: Leader, end: End, probe: Probe) -> End:
+async def _asked(leader: Leader, end: End, probe: TraceProbe) -> End:
     """The end with what its agent finds, or with the reason why it cannot be asked."""
     request = dispatcher_pb2.OpenTunnel(trace=to_proto(probe, dispatcher_pb2.TraceProbe()))
     try:

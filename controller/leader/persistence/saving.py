@@ -19,7 +19,7 @@ from controller.leader.election import Term
 from controller.store.base import (
     Committed,
     Compare,
-    Conflict,
+    CompareFailed,
     Delete,
     LeaseExpired,
     LeaseId,
@@ -297,7 +297,7 @@ class Saver:
                     self._on_error(error)
                     await self._sleep(RETRY_S)
                     continue
-                if isinstance(outcome, Conflict):
+                if isinstance(outcome, CompareFailed):
                     await self._adopt_fence()
                     return
                 self._fence = outcome.revision

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
-from controller.api.queries.info import Facts
+from controller.api.queries.info import ControllerFacts
 from controller.grpc.admission import Admission
 from controller.grpc.calls import ErrorsToStatus
 from controller.grpc.control import Control
@@ -45,7 +45,7 @@ async def api() -> AsyncIterator[Api]:
     desk = Desk(build.state(nodes=build.nodes(3)), ids)
     term = Term(desk)
     server = grpc.aio.server(interceptors=[ErrorsToStatus(ids), admission], options=SERVER_OPTIONS)
-    facts = Facts(version="1.2.3", store="none", join_addr="192.0.2.1:2377")
+    facts = ControllerFacts(version="1.2.3", store="none", join_addr="192.0.2.1:2377")
     control = Control(term, StoppedClock(), facts, lambda: both_ends.routes())
     control_pb2_grpc.add_ControlServicer_to_server(control, server)
     port = server.add_insecure_port("127.0.0.1:0")

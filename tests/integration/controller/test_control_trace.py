@@ -14,7 +14,7 @@ from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NodeId
 from pyswarm_core.objects import Block, Endpoint, VirtualIp
-from pyswarm_core.traces import Attempt, Difference, Facts, Hop, Probe
+from pyswarm_core.traces import Attempt, Difference, Facts, Hop, TraceProbe
 from tests.fixtures.build import Numbered
 from tests.integration.controller.conftest import Api
 from tests.unit.controller.leader.endpoints.build import NET, WEB, backend, world
@@ -39,7 +39,7 @@ class Agents:
     """Answer every probe with the same facts, and remember who was asked what."""
 
     def __init__(self, api: Api) -> None:
-        self.probes: list[tuple[str, Probe]] = []
+        self.probes: list[tuple[str, TraceProbe]] = []
         desk = api.desk
         stored = world(backend("web.1"), backend("web.2", "n2"))
         service = replace(
@@ -57,7 +57,7 @@ class Agents:
 
     def telling(self, name: str, facts: Facts) -> Callable[[dp.OpenTunnel], Frames]:
         def answer(request: dp.OpenTunnel) -> Frames:
-            self.probes.append((name, from_proto(Probe, request.trace)))
+            self.probes.append((name, from_proto(TraceProbe, request.trace)))
             return [dp.TunnelFrame(trace_facts=to_proto(facts, dp.TraceFacts()))]
 
         return answer

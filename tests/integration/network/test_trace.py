@@ -12,7 +12,7 @@ from agent.network.netns import Namespaces
 from agent.tracing import Tracer
 from pyswarm_core.errors import NotFound
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
-from pyswarm_core.traces import Facts, Probe
+from pyswarm_core.traces import Facts, TraceProbe
 from tests.integration.network.echo import echo
 from tests.integration.network.hosts import Host, Rig, sh
 
@@ -66,7 +66,7 @@ def found(host: Host, **asked: object) -> Facts:
             closing(Namespaces(host.directory)) as spaces,
             closing(Tracer(host.dataplane, spaces, NAMES, lambda: 7, exposed)) as tracer,
         ):
-            return await tracer.trace(Probe(**{"task_id": "t"} | asked))  # type: ignore[arg-type]
+            return await tracer.trace(TraceProbe(**{"task_id": "t"} | asked))  # type: ignore[arg-type]
 
     return host.run(trace())
 

@@ -13,7 +13,7 @@ from agent.runtime.fake import FakeRuntime
 from agent.session.tunnels import Dialer
 from pyswarm_core.api.v1 import dispatcher_pb2 as pb
 from pyswarm_core.api.v1 import dispatcher_pb2_grpc
-from pyswarm_core.traces import Facts, Probe
+from pyswarm_core.traces import Facts, TraceProbe
 from tests.unit.agent.test_worker import IMAGE, Host
 
 LINE = "2026-01-02T03:04:05.678901234+00:00 stdout F hello\n"
@@ -30,7 +30,7 @@ class _Logs(FakeRuntime):
         return str(self._directory / container_id)
 
 
-async def _traced(probe: Probe) -> Facts:
+async def _traced(probe: TraceProbe) -> Facts:
     return Facts(listeners=(probe.task_id,))
 
 

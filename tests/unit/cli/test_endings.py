@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from cli.exits import Exit
+from cli.exits import ExitCode
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.errors import NotFound
 from pyswarm_core.states import TaskState
@@ -32,7 +32,7 @@ def test_a_wait_ends_when_the_goal_cannot_be_reached(script: Script, pyswarm: Py
     script.on("CreateService", service_reply())
     script.on("WatchService", [progress(0, 3), failed(2, 3)])
     ran = pyswarm("service", "create", "web")
-    assert (ran.code, ran.out) == (Exit.CONVERGENCE_FAILED, f"{SERVICE_ID}\n")
+    assert (ran.code, ran.out) == (ExitCode.CONVERGENCE_FAILED, f"{SERVICE_ID}\n")
     *_, last = ran.err.splitlines()
     assert last.startswith(f"Error: service web cannot converge: {FAILURE}")
     assert "`pyswarm service logs web`" in last
@@ -51,7 +51,7 @@ def test_one_that_fails_does_not_end_the_wait_for_the_others(
 
     script.on("WatchService", watched)
     ran = pyswarm("service", "scale", "web=1", "db=1")
-    assert ran.code == Exit.CONVERGENCE_FAILED
+    assert ran.code == ExitCode.CONVERGENCE_FAILED
     assert "db: verify: Service converged" in ran.err
 
 
@@ -62,7 +62,7 @@ def test_a_goal_that_cannot_be_reached_hides_no_other_failure(
     script.on("UpdateService", service_reply())
     script.on("WatchService", [failed(0, 1)])
     ran = pyswarm("service", "scale", "nosuch=2", "web=1")
-    assert ran.code == Exit.CONVERGENCE_FAILED
+    assert ran.code == ExitCode.CONVERGENCE_FAILED
     assert FAILURE in ran.err
     assert "no service 'nosuch'" in ran.err
 
@@ -73,7 +73,7 @@ def test_tasks_that_completed_are_what_was_asked(script: Script, pyswarm: Pyswar
     script.on("WatchService", [progress(0, 2), done])
     ran = pyswarm("service", "create", "--restart-condition", "none", "web")
     assert (ran.code, ran.err.splitlines()[-2:]) == (
-        Exit.SUCCESS,
+        ExitCode.SUCCESS,
         ["overall progress: 2 out of 2 tasks (2 completed)", "verify: Service completed"],
     )
 
@@ -81,7 +81,7 @@ def test_tasks_that_completed_are_what_was_asked(script: Script, pyswarm: Pyswar
 def test_the_manual_has_the_table_of_exit_codes() -> None:
     text = (ROOT / "docs" / "cli.md").read_text()
     rows = re.findall(r"^\| (\d+) \| `?(\w+)", text, re.MULTILINE)
-    assert [(int(code), name) for code, name in rows] == [(code, code.name) for code in Exit]
+    assert [(int(code), name) for code, name in rows] == [(code, code.name) for code in ExitCode]
 
 
 def _python(program: str, **options: object) -> "subprocess.CompletedProcess[str]":
@@ -115,7 +115,7 @@ def test_a_ctrl_c_from_before_the_first_line_ends_the_command_silently() -> None
         "from cli.start import main; main()"
     )
     done = _python(program)
-    assert (done.returncode, done.stdout, done.stderr) == (Exit.INTERRUPTED, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (ExitCode.INTERRUPTED, "", "")
 
 
 CTRL_C = "import os, signal; kill = lambda: os.kill(os.getpid(), signal.SIGINT);"
@@ -136,7 +136,7 @@ def test_ctrl_c_prints_no_traceback(moment: str) -> None:
         "m.main()"
     )
     done = _python(program)
-    assert (done.returncode, done.stdout, done.stderr) == (Exit.INTERRUPTED, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (ExitCode.INTERRUPTED, "", "")
 
 
 def test_nobody_reading_either_stream_is_no_traceback() -> None:
@@ -146,14 +146,14 @@ def test_nobody_reading_either_stream_is_no_traceback() -> None:
         command = [sys.executable, "-m", "tests.unit.cli.entry", *line]
         done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=writer, check=False)
         os.close(writer)
-        assert done.returncode == Exit.BROKEN_PIPE
+        assert done.returncode == ExitCode.BROKEN_PIPE
 
 
 def test_closed_streams_are_no_traceback() -> None:
     program = "from cli.start import main; main()"
     line = f'exec "{sys.executable}" -c "{program}" --help 0<&- 1>&-'
     done = subprocess.run(["sh", "-c", line], cwd=ROOT, stderr=subprocess.PIPE, check=False)
-    assert (done.returncode, done.stderr) == (Exit.SUCCESS, b"")
+    assert (done.returncode, done.stderr) == (ExitCode.SUCCESS, b"")
 
 
 def test_what_nobody_expected_is_one_line_that_says_where(
@@ -164,7 +164,7 @@ def test_what_nobody_expected_is_one_line_that_says_where(
 
     monkeypatch.setattr("cli.client.Client.why", broken)
     ran = pyswarm("why", "web")
-    assert (ran.code, ran.out) == (Exit.FAILURE, "")
+    assert (ran.code, ran.out) == (ExitCode.FAILURE, "")
     assert len(ran.err.splitlines()) == 1
     assert ran.err.startswith("Error: a bug of pyswarm at ")
     assert "test_endings.py:" in ran.err

@@ -6,7 +6,7 @@ from itertools import chain, repeat
 import pytest
 
 from cli.errors import NotConverged
-from cli.exits import Exit
+from cli.exits import ExitCode
 from cli.playground import boot, fleet, ready
 from cli.playground.fleet import Fleet, Host
 from pyswarm_core.states import NodeState
@@ -82,13 +82,13 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("flag", ["-d", "--detach", "--detach=true"])
 def test_a_detached_heal_does_not_wait(pyswarm: Pyswarm, flag: str) -> None:
     ran = pyswarm("playground", "heal", flag, "host3")
-    assert (ran.code, ran.out, ran.err) == (Exit.SUCCESS, "host3 is back.\n", "")
+    assert (ran.code, ran.out, ran.err) == (ExitCode.SUCCESS, "host3 is back.\n", "")
 
 
 @pytest.mark.usefixtures("lab")
 def test_a_heal_of_a_host_that_does_not_become_ready_says_what_to_look_at(pyswarm: Pyswarm) -> None:
     ran = pyswarm("playground", "heal", "host3")
-    assert (ran.code, ran.out) == (Exit.UNFINISHED, "")
+    assert (ran.code, ran.out) == (ExitCode.UNFINISHED, "")
     for part in ("not ready after 120 s: the agent is starting", "node ls", "host3/agent.log"):
         assert part in ran.err
 
@@ -102,7 +102,7 @@ def test_an_interrupted_heal_leaves_the_host_switched_on(
 
     monkeypatch.setattr(ready, "wait_for_host", interrupted)
     ran = pyswarm("playground", "heal", "host3")
-    assert ran.code == Exit.UNFINISHED
+    assert ran.code == ExitCode.UNFINISHED
     assert "no longer waiting" in ran.err
 
 

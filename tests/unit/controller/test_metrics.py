@@ -4,7 +4,7 @@ from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from controller.brain.allocator.usage import Usage, usage
-from controller.metrics import Following, Metrics, Watched
+from controller.metrics import LeaderState, Metrics, SessionState
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.objects import Endpoint, Network, VirtualIp
@@ -25,7 +25,7 @@ class Leading:
         self.state = state
         self.queue_depths: dict[str, int] = {}
         self.quarantine = ()
-        self.sessions: list[Following] = []
+        self.sessions: list[SessionState] = []
         self.tasks_withheld = 0
 
 
@@ -48,7 +48,7 @@ def scraped(registry: CollectorRegistry, name: str, use: str) -> float | None:
 
 def test_a_network_without_free_blocks_shows_before_tasks_wait_for_it() -> None:
     metrics = Metrics()
-    leading: Watched = Leading(full_world("10.128.0.0/28").state)
+    leading: LeaderState = Leading(full_world("10.128.0.0/28").state)
     metrics.watch(lambda: leading)
     told = {use: scraped(metrics.registry, "blocks", use) for use in ("nodes", "services", "free")}
     assert told == {"nodes": 2, "services": 0, "free": 0}
@@ -71,6 +71,6 @@ def test_a_network_that_cannot_be_worked_out_does_not_end_the_scrape() -> None:
     state = full_world("10.128.0.0/28").state
     state.apply(Writes(objects=(build.network("torn", subnet="not a subnet"),)))
     metrics = Metrics()
-    leading: Watched = Leading(state)
+    leading: LeaderState = Leading(state)
     metrics.watch(lambda: leading)
     assert scraped(metrics.registry, "blocks", "nodes") == 2

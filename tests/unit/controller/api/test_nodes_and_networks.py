@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from controller.api.changes import networks, nodes
-from controller.api.queries.info import Facts, info
+from controller.api.queries.info import ControllerFacts, info
 from pyswarm_core import specs
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import AlreadyExists, Conflict, InvalidArgument
@@ -185,5 +185,5 @@ def test_users_are_shown_no_key_of_encrypted_networks() -> None:
     state.apply(networks.create_network(state, spec, (), NOW, Numbered())[0])
     assert state.cluster.encryption_keys
     term = Term(Desk(state, Numbered()))
-    facts = Facts("1.2.3", "memory", "192.0.2.1:2377")
+    facts = ControllerFacts("1.2.3", "memory", "192.0.2.1:2377")
     assert not info(term, facts).cluster.encryption_keys

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from controller.api.queries.progress import look_at_progress, service_progress
-from controller.brain.slices import Found, Slices, finish
+from controller.brain.slices import Slices, WatchResult, finish
 from controller.leader import watches as watches_module
 from controller.leader.watches import Watches
 from pyswarm_core.clock import MILLISECOND, NEVER, Instant, seconds
@@ -44,14 +44,14 @@ class Counted:
         self.between: Callable[[], None] = lambda: None
         self._slices = slices
 
-    def __call__(self, state: State, ref: str, now: Instant) -> Slices[Found[int]]:
+    def __call__(self, state: State, ref: str, now: Instant) -> Slices[WatchResult[int]]:
         self.looks += 1
         for _ in range(self._slices - 1):
             self.slices += 1
             yield
             self.between()
         self.slices += 1
-        return Found(len(state.tasks), self.due)
+        return WatchResult(len(state.tasks), self.due)
 
 
 def tasks(count: int, state: TaskState = TaskState.RUNNING) -> list[Task]:

@@ -13,7 +13,7 @@ from controller.store.base import (
     Committed,
     Compacted,
     Compare,
-    Conflict,
+    CompareFailed,
     Delete,
     LeaseExpired,
     LeaseId,
@@ -153,7 +153,7 @@ class ReadsAndTransactions:
         key = rig.prefix + b"a"
         revision = await put(rig.store, key, b"kept")
         outcome = await rig.store.commit(Txn((Compare(key, revision - 1),), (Put(key, b"lost"),)))
-        assert outcome == Conflict(revision)
+        assert outcome == CompareFailed(revision)
         item = await rig.store.get(key)
         assert item is not None
         assert item.value == b"kept"
@@ -179,7 +179,7 @@ class ReadsAndTransactions:
         await rig.store.commit(Txn(deletes=(Delete(key),)))
         await put(rig.store, key)
         outcome = await rig.store.commit(Txn((Compare(key, made),)))
-        assert isinstance(outcome, Conflict)
+        assert isinstance(outcome, CompareFailed)
 
     async def test_deleting_nothing_makes_no_revision(self, rig: Rig) -> None:
         now = await put(rig.store, rig.prefix + b"a")
@@ -232,7 +232,7 @@ class ReadsAndTransactions:
             with pytest.raises(StoreAmbiguous):
                 await rig.store.commit(txn)
         item = await rig.store.get(key)
-        assert isinstance(await rig.store.commit(txn), Conflict)
+        assert isinstance(await rig.store.commit(txn), CompareFailed)
         assert item is not None
         assert (item.value, item.version) == (b"once", 1)
 
