@@ -246,21 +246,21 @@ class ControlServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetNetwork(self, request, context):
-        """With `verbose` who is on it, in parts as lists; a service with many tasks comes in several, by the same name.
+        """With `verbose` also its tasks and peers, in parts like lists; a service with many tasks comes in several, by the same name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TraceNetwork(self, request, context):
-        """Follows the way from a task to another task, a service, a name or an address; ends with the first broken hop.
+        """Follows the route from a task to another task, a service, a name or an address; ends with the first broken hop.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetObject(self, request, context):
-        """Objects of any kind, see pyswarm_core/kinds.py. Some kinds have calls of their own that tell more.
+        """Objects of any kind, see pyswarm_core/kinds.py. Some kinds have calls of their own that return more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

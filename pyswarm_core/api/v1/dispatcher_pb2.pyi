@@ -417,7 +417,7 @@ class Assignments(_message.Message):
     desired_states: _builtins.bytes
     """u8"""
     removed_ids: _builtins.bytes
-    """forget these"""
+    """the node drops these"""
     more: _builtins.bool
     """The next message continues this one: all parts are one message, up to one without this. Only for agents with
     protocol 3.

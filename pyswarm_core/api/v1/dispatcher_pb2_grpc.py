@@ -62,7 +62,7 @@ class DispatcherServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Session(self, request_iterator, context):
-        """One stream per agent, for as long as both live.
+        """One stream per agent, while both run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
