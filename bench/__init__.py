@@ -1,1 +1,1 @@
-"""What pyswarm takes of time, processor and memory, measured beside what it is held to."""
+"""Benchmarks: time, processor time and memory, each compared with a bound."""

@@ -1,8 +1,8 @@
 """`python -m bench [NAMES] [--quick]`: run the benchmarks and print one table. SHELL.
 
-NAMES are modules of this folder or the beginnings of their names (`control`, `control_agents`).
-With `--peer` they are those of the folder `peer`, which need Docker: `scripts/setup peer`.
-Each benchmark runs in a process of its own, so that none inherits another's memory.
+NAMES are modules of this folder or prefixes of their names (`control`, `control_agents`). With
+`--peer` they are modules of the folder `peer`, which need Docker: `scripts/setup peer`. Each
+benchmark runs in its own process, so that none inherits another's memory.
 """
 
 import json
@@ -20,11 +20,13 @@ from bench.report import Figure, line, table
 
 @click.command()
 @click.argument("names", nargs=-1)
-@click.option("--quick", is_flag=True, help="Small sizes: shows that it runs, measures nothing")
-@click.option("--peer", is_flag=True, help="Docker Swarm side by side with pyswarm")
+@click.option(
+    "--quick", is_flag=True, help="Use small sizes, which show only that the benchmarks run"
+)
+@click.option("--peer", is_flag=True, help="Measure Docker Swarm and pyswarm in turns")
 @click.option("--alone", hidden=True, is_flag=True)
 def main(names: tuple[str, ...], quick: bool, peer: bool, alone: bool) -> None:
-    """Measure what is named, or everything."""
+    """Run the benchmarks of these names, or all"""
     if alone:
         for figure in import_module(names[0]).measure(quick):
             print(json.dumps(figure), flush=True)
@@ -37,7 +39,9 @@ def main(names: tuple[str, ...], quick: bool, peer: bool, alone: bool) -> None:
     known = benchmarks("bench.peer" if peer else "bench")
     chosen = [name for name in known if not names or name.startswith(names)]
     if not chosen:
-        raise click.UsageError(f"no benchmark of {', '.join(known)} begins like that")
+        raise click.UsageError(
+            f"NAMES: no benchmark matches: expected prefixes of {', '.join(known)}"
+        )
     figures: list[Figure] = []
     failed: list[str] = []
     for name in chosen:
@@ -54,14 +58,14 @@ def main(names: tuple[str, ...], quick: bool, peer: bool, alone: bool) -> None:
 
 
 def benchmarks(package: str) -> dict[str, str]:
-    """The modules that measure something, by the one function they have in common."""
+    """The modules of a package that have a function `measure`."""
     (folder,) = import_module(package).__path__
     files = sorted(Path(folder).glob("*.py"))
     return {f.stem: f"{package}.{f.stem}" for f in files if "\ndef measure(" in f.read_text()}
 
 
 def run(module: str, quick: bool) -> Iterator[Figure]:
-    """The figures of one benchmark as they come. Raises CalledProcessError if it fails."""
+    """Run one benchmark; yields its figures. Raises CalledProcessError."""
     words = [sys.executable, "-m", "bench", module, "--alone", *(["--quick"] if quick else [])]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -1,7 +1,7 @@
-"""Many containers at once on a playground, beside the floor of the same minute and Docker Swarm.
+"""Many containers at once on a playground, compared with the floor and with Docker Swarm.
 
-The floor and the product take turns; each figure is the median. Processor time is what the hosts'
-cgroup used: agents, controller, etcd, monitors and containers.
+Floor and playground are measured in turns; each figure is the median. Processor time is that of the
+hosts' cgroup: agents, controller, etcd, monitors and containers.
 """
 
 import time
@@ -23,7 +23,7 @@ def measure(quick: bool) -> Iterable[Figure]:
     """Creating and removing services of many replicas."""
     rounds, replicas = (1, 6) if quick else (5, 50)
     with playground() as fleet:
-        floor.run(fleet.rootfs, replicas)  # what both need is in the page cache now
+        floor.run(fleet.rootfs, replicas)  # fills the page cache for both
         fleet.remove(fleet.create(service("warm", replicas)))
         pairs = [
             (floor.run(fleet.rootfs, replicas), create(fleet, replicas)) for _ in range(rounds)
@@ -55,16 +55,16 @@ def measure(quick: bool) -> Iterable[Figure]:
 
 
 class Created(NamedTuple):
-    """What it took to create a service."""
+    """The cost of creating a service."""
 
     rate: float
-    """Containers a second, from request to all running."""
+    """Containers per second, from the request until all run."""
     cpu_s: float
-    """Processor seconds of each."""
+    """Processor seconds per container."""
 
 
 def create(system: System, replicas: int) -> Created:
-    """Create one of so many, and remove it."""
+    """Create a service of that many replicas, and remove it."""
     used, began = system.cpu_seconds(), time.monotonic()
     created = system.create(service("many", replicas))
     took, cost = time.monotonic() - began, system.cpu_seconds() - used
@@ -73,7 +73,7 @@ def create(system: System, replicas: int) -> Created:
 
 
 def remove_s(system: System, replicas: int) -> float:
-    """Seconds until nothing is left of a service of so many."""
+    """Seconds until a service of that many replicas is removed from every host."""
     created = system.create(service("many", replicas))
     began = time.monotonic()
     system.remove(created)

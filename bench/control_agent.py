@@ -1,9 +1,9 @@
 """`python -m bench.control_agent`: many agents' sessions from one process. SHELL.
 
-Each agent has a connection of its own and speaks the real protocol; it runs nothing. The first
-line of the input says where to dial and which nodes to be; each further one names a task state, and
-every agent reports all its tasks in it. Lines of output say, as JSON, how many agents are connected
-and what they were told. The end of the input ends the process.
+Each agent has its own connection and uses the real protocol, but runs no tasks. The first line of
+the input has the controller's address and the nodes; each further line is a task state, in which
+every agent reports all its tasks. Lines of output are JSON: how many agents are connected and what
+they received. The end of the input ends the process.
 """
 
 import asyncio
@@ -33,15 +33,15 @@ SAY_EVERY_S = 0.2
 RETRY_S = 2.0
 """On average, as real agents do."""
 NICE = 15
-"""Agents are other hosts' load: they leave the processors to the controller and its etcd."""
+"""Niceness: agents would run on other hosts, so controller and etcd have precedence."""
 REPORTING_S = 4.0
-"""One agent after the other, evenly over this time: no fleet speaks in one breath."""
+"""Time over which the agents' reports are spread evenly."""
 OWN_CONNECTION = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
 HEARTBEAT = AgentMessage(heartbeat=dispatcher_pb2.Heartbeat())
 
 
 class Host(NamedTuple):
-    """A node that is in the store already."""
+    """A node that the store has."""
 
     node_id: str
     number: int
@@ -57,12 +57,12 @@ class Agent:
         """Sessions that failed."""
         self.tasks: dict[bytes, None] = {}
         self.told_at = 0.0
-        """When it was last told of a task."""
+        """When it last received a task."""
         self._call: Call | None = None
         self._writing = asyncio.Lock()
 
     async def run(self, target: str, starting: asyncio.Semaphore) -> None:
-        """Sessions for ever, one after the other, on one connection."""
+        """Hold sessions, one after the other, on one connection."""
         async with grpc.aio.insecure_channel(target, options=OWN_CONNECTION) as channel:
             stub = dispatcher_pb2_grpc.DispatcherStub(channel)
             while True:
@@ -119,7 +119,7 @@ class Agent:
         await self._say(AgentMessage(acknowledge=acknowledge))
 
     async def report(self, state: TaskState) -> None:
-        """Every task is in this state now."""
+        """Report every task in this state."""
         statuses = dispatcher_pb2.TaskStatuses(
             ids=b"".join(self.tasks), states=bytes([state]) * len(self.tasks)
         )
@@ -136,7 +136,7 @@ def _split(ids: bytes) -> list[bytes]:
 
 
 async def main() -> None:
-    """The first line of the input: where to dial, and the nodes to be."""
+    """The first line of the input: the controller's address and the nodes."""
     os.nice(NICE)
     reader = asyncio.StreamReader(limit=2**24)
     await asyncio.get_running_loop().connect_read_pipe(

@@ -1,8 +1,8 @@
-"""Ten thousand agents on one controller: held, told a million tasks, reporting them. SHELL.
+"""Ten thousand agents on one controller: idle, receiving a million tasks, reporting them. SHELL.
 
-The controller is `python -m controller` with the etcd it starts for itself; the agents live in a
-few other processes on the same machine, each with a connection of its own. What the controller does
-is read from its metrics and from /proc.
+The controller is `python -m controller` with its own etcd. The agents are in a few other processes
+on the same machine, each with its own connection. Figures of the controller are read from its
+metrics and from /proc.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ UNSAVED = 'pyswarm_controller_queue_depth{queue="unsaved"}'
 
 
 class Plane(NamedTuple):
-    """A controller that runs."""
+    """A running controller."""
 
     pid: int
     address: str
@@ -63,7 +63,7 @@ class Simulators:
         self._told: list[dict[str, Any]] = [{} for _ in processes]
 
     async def listen(self, index: int) -> None:
-        """Take in what one of them says, for ever."""
+        """Read the output of one process."""
         stdout = self._processes[index].stdout
         assert stdout is not None
         while line := await stdout.readline():
@@ -76,11 +76,11 @@ class Simulators:
 
     @property
     def told_at(self) -> float:
-        """When the last agent was last told of a task."""
+        """When the last agent received its last task."""
         return max(float(told.get("told_at", 0)) for told in self._told)
 
     def say(self, line: str) -> None:
-        """To all of them."""
+        """Write a line to all processes."""
         for process in self._processes:
             assert process.stdin is not None
             process.stdin.write(f"{line}\n".encode())
@@ -149,7 +149,7 @@ async def _tell(plane: Plane, sims: Simulators, services: int, tasks: int) -> li
             max(0.0, sims.told_at - decided_at),
             "s",
             10,
-            note="agents are told while later tasks are decided",
+            note="agents receive tasks while later ones are decided",
         ),
         Figure(
             f"{tasks:,} tasks: from the users' requests until every agent has its {each}",
@@ -207,7 +207,7 @@ async def _take_in(plane: Plane, sims: Simulators, tasks: int) -> Figure:
 
 @asynccontextmanager
 async def running_controller(folder: Path, etcd_pid: int) -> AsyncIterator[Plane]:
-    """`python -m controller` over the etcd that runs in `folder`, leading."""
+    """`python -m controller` with the etcd in `folder`, once it leads."""
     api, metrics = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
     words = ["-m", "controller", f"--state-dir={folder}", f"--listen={api}"]
     words += [f"--metrics-addr={metrics}", "--log-level=warning"]
@@ -255,7 +255,7 @@ async def _simulators(plane: Plane, hosts: list[Host]) -> AsyncIterator[Simulato
 async def _until(condition: Callable[[], bool], what: str) -> None:
     try:
         async with asyncio.timeout(PATIENCE_S):
-            while not condition():  # other processes tell nobody
+            while not condition():  # there is no notification from other processes
                 await asyncio.sleep(0.05)
     except TimeoutError:
-        raise RuntimeError(f"did not happen within {PATIENCE_S:g} s: {what}") from None
+        raise RuntimeError(f"timed out after {PATIENCE_S:g} s: {what}") from None

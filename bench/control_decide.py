@@ -1,7 +1,7 @@
-"""What a decision costs: by how much changed, and by how much exists. SHELL (takes the time only).
+"""The cost of a decision by the number of changes and by the number of objects. SHELL: a clock.
 
-The brain alone, without store and agents. Ten tasks of each of some services fail, and are decided
-in slices as the loop takes them; then they are made as they were, and fail again.
+The brain alone, without store and agents. Ten tasks of several services fail and are decided in the
+loop's slices. Then they are restored, and fail again.
 """
 
 import statistics
@@ -51,7 +51,7 @@ def measure(quick: bool) -> Iterator[Figure]:
         of_ten[most] / of_ten[least],
         "times",
         2,
-        note="a decision costs what changed, not what exists",
+        note="the cost follows the changes, not the number of objects",
     )
     yield Figure(
         f"{many:,} changed: cost of one over its cost when {few} change",
@@ -72,14 +72,14 @@ def _point(changed: int, existing: int, took_ms: float) -> Figure:
 
 
 class _Brain:
-    """A state that grows, and failures in it that leave no trace."""
+    """A state that can grow, and failures in it that are undone."""
 
     def __init__(self, nodes: int) -> None:
         self._state = fleet(nodes)
         self._ids = RandomIds()
 
     def grow(self, tasks: int) -> None:
-        """Have that many, all of them placed."""
+        """Grow to that many services, with all tasks placed."""
         state, agenda, now = self._state, Agenda(), SystemClock().now()
         for index in range(len(state.services), tasks // REPLICAS):
             writes, _ = create_service(state, service_spec(index, REPLICAS), (), now, self._ids)
@@ -93,7 +93,7 @@ class _Brain:
         assert len(state.tasks) == state.tasks_in_state[TaskState.ASSIGNED] == tasks
 
     def decided_ms(self, changed: int) -> float:
-        """Processor time of deciding what to do about that many failures: the median."""
+        """Median processor time of the decisions after that many failures."""
         return statistics.median(self._sample(changed) for _ in range(SAMPLES))
 
     def _sample(self, changed: int) -> float:

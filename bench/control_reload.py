@@ -1,4 +1,4 @@
-"""`python -m bench.control_reload ENDPOINT`: how long a fresh process takes to load the state."""
+"""`python -m bench.control_reload ENDPOINT`: the time in which a new process loads the state."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ async def main(endpoint: str) -> None:
 
 
 def _absent() -> Cluster:
-    raise SystemExit("the store holds no cluster")
+    raise SystemExit("the store has no cluster")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A control plane to measure: etcd, a fleet that is in it already, a controller. SHELL.
+"""A control plane to measure: etcd with a fleet in it, and a controller. SHELL.
 
-Nodes are written to the store directly, as ten thousand hosts would have joined over the years;
-everything else goes the way it goes in production.
+Nodes are written to the store directly, in place of ten thousand joins. Everything else is done as
+in production.
 """
 
 import asyncio
@@ -43,14 +43,14 @@ from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
 
 TOKEN = "PYSWM-1-bench"
-"""The join token of every fleet that is measured."""
+"""The join token of the measured fleets."""
 MIB = 1 << 20
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 @asynccontextmanager
 async def embedded_etcd(folder: Path) -> AsyncIterator[EmbeddedEtcd]:
-    """An etcd as the controller starts one for itself; it ends with the block."""
+    """An etcd as the controller starts it; stopped at the end of the block."""
     etcd = EmbeddedEtcd(EmbeddedSettings(folder / "etcd"))
     await etcd.start()
     try:
@@ -90,13 +90,13 @@ def _node(node_id: NodeId, number: int) -> Node:
 
 
 def description(number: int) -> NodeDescription:
-    """What the host of that number says of itself."""
+    """The description of the host of that number."""
     resources = NodeResources(nano_cpus=64 * 10**9, memory_bytes=512 * 1024 * MIB)
     return NodeDescription(hostname=f"host{number}", resources=resources)
 
 
 def address(number: int) -> str:
-    """Where the host of that number would be."""
+    """The address of the host of that number."""
     return f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
 
 
@@ -127,7 +127,7 @@ async def fill(store: Store, state: State) -> None:
 
 @asynccontextmanager
 async def leader(etcd: EmbeddedEtcd, folder: Path) -> AsyncIterator[Loop]:
-    """A controller in this process that leads; its nodes are heard of for as long as it does."""
+    """A leading controller in this process, with heartbeats of its nodes."""
     address = f"unix:{folder}/api.sock"
     config = Config(
         state_dir=folder, name="bench", listen=(address,), advertise_addr=address, metrics_addr=""
@@ -135,7 +135,7 @@ async def leader(etcd: EmbeddedEtcd, folder: Path) -> AsyncIterator[Loop]:
     async with open_store(etcd) as store, asyncio.TaskGroup() as group:
         controller = Controller(config, store, NoEchoes)
         serving = group.create_task(controller.serve())
-        while not controller.leading:  # nobody is told of an election
+        while not controller.leading:  # there is no notification of an election
             await asyncio.sleep(0.01)
         beating = group.create_task(_beat(controller.current()))
         await _settled(controller.current())
@@ -147,7 +147,7 @@ async def leader(etcd: EmbeddedEtcd, folder: Path) -> AsyncIterator[Loop]:
 
 
 async def _settled(loop: Loop) -> None:
-    """Return when every node is ready and nothing is left to decide or to save."""
+    """Return once every node is ready and everything is decided and saved."""
     while any(n.status.state is not NodeState.READY for n in loop.state.nodes.values()) or any(
         loop.queue_depths.values()
     ):
@@ -156,7 +156,7 @@ async def _settled(loop: Loop) -> None:
 
 
 async def _beat(loop: Loop) -> None:
-    """What the sessions of every node do when a heartbeat arrives."""
+    """Heartbeats of every node, as their sessions deliver them."""
     while True:
         began = time.monotonic()
         for number, node_id in enumerate(list(loop.state.nodes)):
@@ -167,13 +167,13 @@ async def _beat(loop: Loop) -> None:
 
 
 def cpu_s(pid: int) -> float:
-    """Processor seconds that a process has used, its own and the kernel's for it."""
+    """Processor seconds of a process, user and system."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
 def resident_mib(pid: int) -> float:
-    """Memory of a process that is in RAM."""
+    """Resident memory of a process."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / MIB
 
@@ -187,7 +187,7 @@ def free_port() -> int:
 
 
 async def scrape(address: str) -> dict[str, float]:
-    """What `/metrics` there says now; empty while nobody serves it."""
+    """The text of `/metrics`; empty while nothing serves it."""
     try:
         text = await asyncio.to_thread(_fetch, f"http://{address}/metrics")
     except OSError:

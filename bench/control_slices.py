@@ -1,8 +1,8 @@
 """The longest slice of a leader's event loop, with a million tasks on ten thousand nodes. SHELL.
 
-What is done meanwhile is what users, nodes and the leader itself do: services are created, placed
-and saved, tasks run, hosts are drained, a service that nothing can take waits, everything is listed
-and watched, a new leader loads it all. Garbage is looked for as a leader has it: young ones only.
+The load is that of users, nodes and the leader: services are created, placed and saved, tasks run,
+hosts are drained, a service that fits nowhere waits, everything is listed and watched, a new leader
+loads the state. Garbage collection is configured as in a leader: young generations only.
 """
 
 import asyncio
@@ -39,13 +39,13 @@ from pyswarm_core.states import Availability, TaskState
 
 BOUND_MS = 50.0
 YOUNG = 1
-"""The oldest generation that a leader looks at (`controller.leader.garbage`)."""
+"""The oldest generation that a leader collects (`controller.leader.garbage`)."""
 SHOWN = 4
 WATCHERS = 100
 WAITING = 4_000
-"""Replicas that no node can take."""
+"""Replicas that fit on no node."""
 REPORTED = 100_000
-"""Tasks whose agents report that they run."""
+"""Tasks whose agents report them as running."""
 REQUESTS_AT_ONCE = 100
 
 
@@ -114,7 +114,7 @@ def _creation(
 
 
 async def _report(loop: Loop) -> None:
-    """As sessions do: a node's tasks at a time."""
+    """Reports as sessions deliver them: the tasks of a node at a time."""
     left = REPORTED
     for node_id in list(loop.state.nodes):
         tasks = loop.state.tasks_of_node(node_id)
@@ -140,7 +140,7 @@ async def _ask(loop: Loop, folder: Path) -> None:
 
 
 def _be_users(address: str) -> None:
-    """Everything that users may ask, at once; in a process that is not measured."""
+    """All queries of users at once, in a process that is not measured."""
     calls: list[Callable[[ControlStub], object]] = [
         lambda stub: stub.GetInfo(pb.GetInfoRequest()),
         lambda stub: list(stub.ListServices(pb.ListRequest())),
@@ -180,7 +180,7 @@ async def _drain(loop: Loop, count: int) -> None:
 
 
 async def _pause(loop: Loop) -> None:
-    """Raises Unavailable if the term has ended: nothing would come of waiting."""
+    """Wait for a condition. Raises Unavailable if the term has ended."""
     await asyncio.sleep(0.1)
     await loop.wait_saved()
 

@@ -1,7 +1,7 @@
-"""A million tasks decided and persisted, loaded by a new leader, and one more service. SHELL.
+"""A million tasks decided, saved and loaded by a new leader, and one more service. SHELL.
 
-The controller is whole: election, lease, the path of users' requests, guarded transactions to an
-etcd of its own. Only the agents are missing: the nodes' heartbeats are given to the loop directly.
+The controller is complete: election, lease, users' requests, guarded transactions to its own etcd.
+Agents are replaced: the nodes' heartbeats go directly to the loop.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
 
 ADDED = 30
-"""Small services that are added to the full fleet."""
+"""Small services added to the full fleet."""
 RELOADS = 3
 REQUESTS_AT_ONCE = 100
 
@@ -94,7 +94,7 @@ def _creation(
 
 
 def _decided(state: State) -> Figure:
-    """Ten replicas more, decided and not applied."""
+    """Decide ten more replicas, without applying the decision."""
     took_ms = []
     for index in range(ADDED):
         now, ids, dirty = SystemClock().now(), RandomIds(), Dirty()
@@ -116,7 +116,7 @@ def _decided(state: State) -> Figure:
 
 
 async def _persisted(loop: Loop) -> Figure:
-    """Ten replicas more, from a user's request until the store has the placed tasks."""
+    """Ten more replicas, from the request until the store has the placed tasks."""
     took_ms = []
     for index in range(ADDED):
         began = time.perf_counter()

@@ -1,7 +1,7 @@
-"""What waits for a node costs while something else changes, and while nothing does. SHELL.
+"""The cost of tasks that wait for a node, with and without other changes. SHELL.
 
 The brain alone, without store and agents, on many nodes. Each figure is the processor time of all
-decisions that one change leads to.
+decisions after one change.
 """
 
 import statistics
@@ -28,7 +28,7 @@ NETWORKS = 1_000
 SERVICES = 1_000
 REPLICAS = 100_000
 ROUNDS = 50
-"""Decisions after which a brain that still finds something to do is left alone."""
+"""Limit of decisions after one change."""
 
 
 def measure(quick: bool) -> Iterator[Figure]:
@@ -40,7 +40,7 @@ def measure(quick: bool) -> Iterator[Figure]:
 
 
 def _one_change(nodes: int) -> Iterator[Figure]:
-    """A task of another service fails beside services that no node can take."""
+    """A task fails while other services fit on no node."""
     brain = _Brain(nodes)
     brain.create(service_spec(0, 1_000))
     for index in range(1, SERVICES + 1):
@@ -52,7 +52,7 @@ def _one_change(nodes: int) -> Iterator[Figure]:
 
 
 def _one_node(nodes: int) -> Iterator[Figure]:
-    """A node changes beside networks with blocks of many nodes."""
+    """A node changes while networks have blocks of many nodes."""
     brain = _Brain(nodes)
     numbers = [node.number for node in brain.state.nodes.values()]
     for index in range(NETWORKS):
@@ -63,7 +63,7 @@ def _one_node(nodes: int) -> Iterator[Figure]:
 
 
 def _idle(nodes: int) -> Iterator[Figure]:
-    """Nothing changes beside replicas that no node can take."""
+    """Nothing changes while replicas fit on no node."""
     brain = _Brain(nodes)
     brain.create(_huge(0, REPLICAS))
     took, rounds = brain.settle()
@@ -85,14 +85,14 @@ def _huge(index: int, replicas: int = 1) -> ServiceSpec:
 
 
 def _constrained(index: int) -> ServiceSpec:
-    """Wants a node that does not exist."""
+    """A constraint that no node matches."""
     spec = service_spec(index, 1)
     placement = Placement(constraints=(f"node.labels.rack=={index}",))
     return replace(spec, task_template=replace(spec.task_template, placement=placement))
 
 
 class _Brain:
-    """A state and what drives decisions about it."""
+    """A state, and the decisions about it."""
 
     def __init__(self, nodes: int) -> None:
         self.state: State = fleet(nodes)
@@ -102,12 +102,12 @@ class _Brain:
         self._agenda.add_nodes(self.state.nodes)
 
     def create(self, spec: ServiceSpec) -> None:
-        """A service; the spec needs no validation."""
+        """Add a service, without validation."""
         service = Service(id=ServiceId(self._ids.draw(1)[0]), spec=spec, spec_version=1)
         self._apply(Writes(objects=(service,)))
 
     def occupy(self, index: int, numbers: list[int]) -> None:
-        """A network on which each of these nodes has a task."""
+        """Add a network on which each of these nodes has a task."""
         network = Network(
             id=NetworkId(self._ids.draw(1)[0]),
             spec=NetworkSpec(name=f"network{index}"),
@@ -123,7 +123,7 @@ class _Brain:
         self.state.apply(Writes(objects=(network,)))
 
     def fail_one(self) -> float:
-        """A task of the first service fails; return what was decided about it took, in ms."""
+        """Fail a task of the first service; return the ms of the decisions."""
         service_id = next(iter(self.state.services))
         tasks = [task for task in self.state.tasks_of_service(service_id) if task.state < 8]
         status = TaskStatus(tasks[0].id, TaskState.FAILED, TaskDetail(exit_code=1))
@@ -132,13 +132,13 @@ class _Brain:
         return self.settle()[0]
 
     def touch_node(self) -> float:
-        """A node changes in nothing that matters; return what was decided about it took, in ms."""
+        """Change an irrelevant field of a node; return the ms of the decisions."""
         node = next(iter(self.state.nodes.values()))
         self._apply(Writes(objects=(replace(node, updated_at=self._now),)))
         return self.settle()[0]
 
     def wait(self, seconds: int) -> tuple[float, int]:
-        """Let time pass, second by second; return ms and how many decisions were made."""
+        """Advance the time by seconds; return ms and number of the decisions."""
         took, rounds = 0.0, 0
         for _ in range(seconds):
             self._now = Instant(self._now + SECOND)
@@ -149,7 +149,7 @@ class _Brain:
         return took, rounds
 
     def settle(self) -> tuple[float, int]:
-        """Decide until nothing is left; return ms and how many decisions that took."""
+        """Decide until nothing is left; return ms and number of the decisions."""
         took_s, rounds = 0.0, 0
         while self._agenda and rounds < ROUNDS:
             began = time.process_time()

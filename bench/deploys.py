@@ -1,8 +1,7 @@
-"""Requests that fail while every replica of a service is replaced, under wrk on every host.
+"""Failed requests while every replica of a service is replaced, with wrk on every host.
 
-Each request is a connection of its own: the example's web server says `Connection: close` with
-every answer, and wrk asks for it. The page is a file, because wrk takes an answer without a length
-for a failed read.
+Each request has its own connection: wrk and the example's web server send `Connection: close`. The
+page is a file, because wrk counts an answer without a length as a failed read.
 """
 
 import signal
@@ -29,15 +28,15 @@ _PAUSE_S = 1.0
 
 
 class Deploys(msgspec.Struct, frozen=True):
-    """What came of some updates."""
+    """The result of some updates."""
 
     counts: wrk.Counts
     took_s: list[float]
-    """Each update, from the request until all replicas are new."""
+    """Seconds of each update, from the request until all replicas are new."""
 
 
 def measure(quick: bool) -> Iterable[Figure]:
-    """Updates of a service, one after the other."""
+    """Update a service several times in a row."""
     replicas, rounds = (2, 1) if quick else (10, 3)
     with playground() as fleet, web() as context:
         fleet.load(IMAGE, context)
@@ -45,7 +44,7 @@ def measure(quick: bool) -> Iterable[Figure]:
 
 
 def figure(whose: str, done: Deploys, replicas: int, rounds: int) -> Figure:
-    """Failed requests, of which none is allowed."""
+    """The figure of failed requests; the bound is 0."""
     name = f"requests failed, {rounds} updates of {replicas} replicas{whose}"
     took = ", ".join(f"{span:.1f}" for span in done.took_s)
     return Figure(
@@ -55,7 +54,7 @@ def figure(whose: str, done: Deploys, replicas: int, rounds: int) -> Figure:
 
 @contextmanager
 def web() -> Iterator[Path]:
-    """A build context: the example's server with one page more."""
+    """A build context: the example's server with one more page."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
         subprocess.run([_CONTEXT, directory], check=True)
         (Path(directory) / "rootfs/www/index.html").write_text("It answers.\n")
@@ -63,7 +62,7 @@ def web() -> Iterator[Path]:
 
 
 def deploy(system: System, replicas: int, rounds: int) -> Deploys:
-    """Replace all replicas so many times, asked all the while."""
+    """Replace all replicas that many times under load."""
     spec = published(service("web", replicas), IMAGE, PORT)
     created = system.create(spec)
     wait_until(lambda: all(_answers(system, host.address) for host in system.plan.hosts))
@@ -79,7 +78,7 @@ def deploy(system: System, replicas: int, rounds: int) -> Deploys:
 
 
 def update_s(system: System, service_id: str, spec: ServiceSpec, number: int) -> float:
-    """Seconds until all replicas are new, after a change of nothing but their environment."""
+    """Seconds until all replicas are new after a change of their environment."""
     template = spec.task_template
     container = msgspec.structs.replace(template.container_spec, env=(f"ROUND={number}",))
     template = msgspec.structs.replace(template, container_spec=container)
@@ -88,13 +87,13 @@ def update_s(system: System, service_id: str, spec: ServiceSpec, number: int) ->
     system.update(service_id, msgspec.structs.replace(spec, task_template=template))
     took = time.monotonic() - began
     if before & {replica.task for replica in system.replicas(service_id)}:
-        raise RuntimeError("the update left replicas as they were")
+        raise RuntimeError("the update did not replace all replicas")
     return took
 
 
 @contextmanager
 def _asked(system: System) -> Iterator[list[wrk.Counts]]:
-    """Ask every host at once; the counts are there when the block has ended."""
+    """Send requests to all hosts during the block; the counts are set at its end."""
     counts: list[wrk.Counts] = []
     words = [_wrk(system, host.address, 3600, _CONNECTIONS) for host in system.plan.hosts]
     clients = [subprocess.Popen(w, stdout=subprocess.PIPE, text=True) for w in words]
@@ -106,7 +105,7 @@ def _asked(system: System) -> Iterator[list[wrk.Counts]]:
         said = [client.communicate()[0] for client in clients]
     counts += map(wrk.parse, said)
     if not all(each.asked for each in counts):
-        raise RuntimeError("a host was asked nothing")
+        raise RuntimeError("a host received no request")
 
 
 def _answers(system: System, address: str) -> bool:

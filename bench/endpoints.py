@@ -1,7 +1,7 @@
-"""How soon a fleet follows a service that changes: the controller's own measure, change by change.
+"""The time in which a fleet applies a change of a service's backends, from the controller's metric.
 
-It begins at the commit that takes a backend away and ends when the last of three hosts has said
-that its kernel follows: so long the backend is kept from its end.
+It starts at the commit that removes a backend and ends when the last of three hosts has
+acknowledged the change. Until then the backend is not stopped.
 """
 
 import subprocess
@@ -19,7 +19,7 @@ _LAG = "pyswarm_controller_endpoint_lag_seconds"
 
 
 def measure(quick: bool) -> Iterable[Figure]:
-    """A service of many backends loses one, again and again."""
+    """Remove backends of a service of many, one at a time."""
     rounds, backends = (2, 6) if quick else (15, 100)
     with playground() as fleet:
         created = fleet.create(service("many", backends))
@@ -35,7 +35,7 @@ def measure(quick: bool) -> Iterable[Figure]:
 
 
 def _lag(fleet: Fleet, created: str, backends: int) -> float:
-    """The seconds that one backend's leaving took; it is replaced afterwards."""
+    """The seconds of one backend's removal; the backend is replaced afterwards."""
     count, total = _seen(fleet)
     _scale(fleet, created, backends - 1)
     wait_until(lambda: _seen(fleet)[0] > count, period_s=0.5)
@@ -52,7 +52,7 @@ def _scale(fleet: Fleet, created: str, replicas: int) -> None:
 
 
 def _seen(fleet: Fleet) -> tuple[float, float]:
-    """How many changes every host has followed so far, and the seconds of all of them."""
+    """Count and seconds of the changes that all hosts have acknowledged."""
     host = fleet.plan.hosts[0]
     url = f"http://{host.address}:9323/metrics"
     read = f"import urllib.request as r; print(r.urlopen({url!r}, timeout=10).read().decode())"

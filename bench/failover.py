@@ -1,4 +1,4 @@
-"""How long a replica is missed: its process killed, its host without power, its host cut off."""
+"""The time without a replica: its process is killed, its host loses power or its network."""
 
 import os
 import random

@@ -1,7 +1,7 @@
-"""A playground to measure on: three hosts, an overlay network and the image, all gone afterwards.
+"""A playground to measure: three hosts, an overlay network and the image, removed afterwards.
 
-SHELL over the `pyswarm` command and the controller's API. Its CLI context is a directory of its
-own, so that nobody's current fleet changes.
+SHELL over the `pyswarm` command and the controller's API. It has its own directory for the CLI's
+context, so that the user's current fleet does not change.
 """
 
 import os
@@ -59,7 +59,7 @@ class Fleet:
         return machine.cpu_seconds(self.plan.cgroup)
 
     def agent_pid(self, host: str) -> int:
-        """The process that is the host's agent."""
+        """The pid of the host's agent."""
         pid, *_ = daemons.daemon_pids(self.plan.host(host).run_dir / "agent.pid")
         return pid
 
@@ -70,7 +70,7 @@ class Fleet:
         return service.id
 
     def update(self, service_id: str, spec: ServiceSpec) -> None:
-        """Give it another spec; return once all replicas are of that."""
+        """Update a service; return once all replicas have the new spec."""
         self._converge(changed(self.client, service_id, lambda _: spec).id)
 
     def _converge(self, service_id: str) -> None:
@@ -80,9 +80,9 @@ class Fleet:
         raise TimeoutError(f"service {service_id} did not converge")
 
     def remove(self, service_id: str) -> None:
-        """Remove a service and return once nothing of its containers is left on any host."""
+        """Remove a service; return once no host has anything of its containers."""
         self.client.remove_service(service_id)
-        with suppress(NotFound):  # it may be gone before it is watched
+        with suppress(NotFound):  # it may be removed before the watch starts
             for progress in self.client.watch_service(service_id):
                 if progress.gone:
                     break
@@ -90,12 +90,12 @@ class Fleet:
         wait_until(lambda: not any(any(path.iterdir()) for path in bundles))
 
     def running(self, service_id: str) -> list[TaskView]:
-        """Its running tasks."""
+        """The running tasks of a service."""
         views = self.client.tasks(services=[service_id])
         return [view for view in views if view.task.state is TaskState.RUNNING]
 
     def replicas(self, service_id: str) -> list[Replica]:
-        """Its running tasks, as every system tells them."""
+        """Its running tasks, in the form common to all systems."""
         return [
             Replica(
                 slot=view.task.slot,
@@ -108,23 +108,25 @@ class Fleet:
         ]
 
     def lose(self, host: str, verb: str) -> None:
-        """`kill`: the host loses power. `cut`: its cable is pulled."""
-        lose = {"kill": boot.kill, "cut": boot.cut}[verb]  # not the command, whose start takes time
+        """`kill`: cut the host's power. `cut`: disconnect it from the network."""
+        lose = {"kill": boot.kill, "cut": boot.cut}[
+            verb
+        ]  # not the command, which takes time to start
         lose(plans.load(NAME), self.plan.host(host))
 
     def heal(self, host: str) -> None:
-        """Power and cable back; return once the host is ready."""
+        """Undo `lose`; return once the host is ready."""
         pyswarm("playground", "heal", "--name", NAME, host)
 
     def load(self, name: str, context: Path) -> None:
-        """Build an image and have it on every host."""
+        """Build an image and pull it on every host."""
         pyswarm("image", "build", "--quiet", "-t", name, str(context))
         list(self.client.pull_image(name))
 
 
 @contextmanager
 def playground(nodes: int = 3) -> Iterator[Fleet]:
-    """Bring one up with network and image on every host; take it down whatever happens."""
+    """A playground with network and image on every host, removed at the end of the block."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
         os.environ["XDG_CONFIG_HOME"] = f"{directory}/config"
         rootfs = image.make_context(Path(directory) / "image")
@@ -143,7 +145,7 @@ def playground(nodes: int = 3) -> Iterator[Fleet]:
 def service(
     name: str, replicas: int, *, host: str = "", restart_delay: int = 5 * SECOND
 ) -> ServiceSpec:
-    """Replicas of the waiting image on the overlay, limited like the floor's."""
+    """A service of the waiting image on the overlay, with the floor's limits."""
     return ServiceSpec(
         name=name,
         mode=ReplicatedMode(replicas=replicas),
@@ -160,7 +162,7 @@ def service(
 
 
 def published(spec: ServiceSpec, image_name: str, port: int) -> ServiceSpec:
-    """The same of a web server's image, its port 80 published on every host."""
+    """The same with a web server's image, its port 80 published on every host."""
     template = spec.task_template
     container = msgspec.structs.replace(template.container_spec, image=image_name)
     return msgspec.structs.replace(
@@ -173,16 +175,16 @@ def published(spec: ServiceSpec, image_name: str, port: int) -> ServiceSpec:
 def wait_until(
     holds: Callable[[], bool], period_s: float = 0.01, timeout_s: float = _TIMEOUT_S
 ) -> None:
-    """Return once it holds. Raises TimeoutError."""
+    """Return once the condition is true. Raises TimeoutError."""
     deadline = time.monotonic() + timeout_s
     while not holds():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {timeout_s:g} s in vain")
+            raise TimeoutError(f"the condition is not true after {timeout_s:g} s")
         time.sleep(period_s)
 
 
 def pyswarm(*words: str) -> None:
-    """Run the command beside this Python. Raises CalledProcessError."""
+    """Run the `pyswarm` of this Python. Raises CalledProcessError."""
     subprocess.run(
         [Path(sys.executable).with_name("pyswarm"), *words],
         check=True,

@@ -1,8 +1,10 @@
-"""`python -m bench.floor ROOTFS`: containers at the pace of the machine itself, with no scheduler.
+"""`python -m bench.floor ROOTFS`: the rate at which the machine starts containers, without a
+scheduler.
 
-SHELL. Each gets an overlay mount, a network namespace with a veth pair on a bridge, limits, and
-conmon with crun; a few at once. No image, record, seccomp filter, tunnel or agreement. Runs in
-namespaces and a cgroup of its own and takes everything away again; prints one JSON object.
+SHELL. Each container has an overlay mount, a network namespace with a veth pair on a bridge,
+limits, conmon and crun; several are started at once. There is no image, record, seccomp filter,
+tunnel or store. Runs in its own namespaces and cgroup, removes everything and prints one JSON
+object.
 """
 
 import argparse
@@ -36,17 +38,17 @@ _WIDTHS = (2, 4, 8)
 
 
 class Floor(NamedTuple):
-    """What the machine did at its best parallelism."""
+    """The result at the best parallelism."""
 
     rate: float
-    """Containers a second, from nothing to started."""
+    """Containers started per second."""
     cpu_s: float
-    """Processor seconds of each."""
+    """Processor seconds per container."""
     width: int
 
 
 def run(rootfs: Path, count: int) -> Floor:
-    """Measure in a process of its own. Raises CalledProcessError."""
+    """Measure in a separate process. Raises CalledProcessError."""
     enter = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     words = [*enter, sys.executable, "-m", "bench.floor", str(rootfs), "--count", str(count)]
     try:
@@ -57,7 +59,7 @@ def run(rootfs: Path, count: int) -> Floor:
 
 
 class _Maker:
-    """Makes containers below one directory."""
+    """Starts containers below one directory."""
 
     def __init__(self, rootfs: Path, base: Path) -> None:
         self._rootfs = rootfs
@@ -70,7 +72,7 @@ class _Maker:
         self._crun = ["crun", "--root", f"{base}/crun"]
 
     def start(self, number: int) -> None:
-        """From nothing to a started container."""
+        """Create and start a container."""
         name = f"f{number}"
         bundle = self._base / name
         for part in ("upper", "work", "rootfs"):
@@ -82,7 +84,7 @@ class _Maker:
         subprocess.run([*self._crun, "start", name], check=True)
 
     def stop(self, number: int) -> None:
-        """Remove it; its bundle goes with the rest."""
+        """Remove a container; its bundle is removed at the end."""
         name = f"f{number}"
         subprocess.run([*self._crun, "delete", "--force", name], check=True)
         mounts.unmount(self._base / name / "rootfs")

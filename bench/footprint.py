@@ -1,4 +1,4 @@
-"""What a fleet takes when nothing happens: memory of an agent, processor time, the CLI's start."""
+"""The cost of an idle fleet: memory of an agent, processor time, the CLI's start."""
 
 import subprocess
 import sys
@@ -41,7 +41,7 @@ def measure(quick: bool) -> Iterable[Figure]:
 
 
 def _busy_share(fleet: Fleet, seconds: float) -> float:
-    """Of one processor, all hosts together."""
+    """Fraction of one processor, for all hosts together."""
     time.sleep(_SETTLE_S)
     used, began = fleet.cpu_seconds(), time.monotonic()
     time.sleep(seconds)
@@ -49,7 +49,7 @@ def _busy_share(fleet: Fleet, seconds: float) -> float:
 
 
 def _memory(fleet: Fleet) -> float:
-    """MiB of the agent and the monitors it started."""
+    """MiB of the agent and its monitors."""
     agent = fleet.agent_pid(_HOST)
     return machine.proportional_mib([agent, *machine.children(agent)])
 

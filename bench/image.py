@@ -1,7 +1,7 @@
-"""The image that the container benchmarks run: one process that waits, and ends on SIGTERM at once.
+"""The image of the container benchmarks: one process that waits, and ends on SIGTERM at once.
 
-SHELL. A static busybox and a script; reading a terminal that nobody writes to waits without a
-second process.
+SHELL. A static busybox and a script. The script waits without a second process by reading from a
+terminal without input.
 """
 
 import shutil

@@ -1,7 +1,7 @@
-"""What was used: processor time by cgroup, memory by process. SHELL over cgroupfs and /proc.
+"""Processor time by cgroup, memory by process. SHELL over cgroupfs and /proc.
 
-Every cgroup of the unified hierarchy counts its processor time, also beside v1 hierarchies, so a
-measurement is blind to whatever else the machine does.
+Every cgroup of the unified hierarchy counts its processor time, also beside v1 hierarchies, so
+other processes of the machine do not count.
 """
 
 from collections.abc import Iterable
@@ -17,11 +17,11 @@ def unified_root() -> Path:
         _, target, kind, *_ = row.split()
         if kind == "cgroup2":
             return Path(target)
-    raise RuntimeError("no unified cgroup hierarchy is mounted: processor time cannot be told")
+    raise RuntimeError("no unified cgroup hierarchy is mounted: processor time cannot be measured")
 
 
 def cpu_seconds(cgroup: str) -> float:
-    """Processor time of everything that was ever in the cgroup or below it."""
+    """Processor time of all processes that were ever in the cgroup or below it."""
     first, *_ = (unified_root() / cgroup.lstrip("/") / "cpu.stat").read_text().splitlines()
     return int(first.removeprefix("usage_usec")) / 1e6
 
@@ -32,12 +32,12 @@ def resident_mib(pid: int) -> float:
 
 
 def proportional_mib(pids: Iterable[int]) -> float:
-    """Memory of these processes, what they share counted once."""
+    """Memory of these processes; shared memory counts once."""
     return sum(_field_mib(Path(f"/proc/{pid}/smaps_rollup"), "Pss:") for pid in pids)
 
 
 def children(pid: int) -> list[int]:
-    """Direct children of a process, whichever of its threads started them."""
+    """Direct children of a process, of all its threads."""
     words = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
     return [int(word) for word in " ".join(words).split()]
 
@@ -46,4 +46,4 @@ def _field_mib(path: Path, name: str) -> float:
     for line in path.read_text().splitlines():
         if line.startswith(name):
             return int(line.split()[1]) * 1024 / _MIB
-    raise RuntimeError(f"{path} says nothing about {name}")
+    raise RuntimeError(f"{path} has no {name}")

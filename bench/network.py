@@ -1,8 +1,8 @@
-"""Paths between tasks on two hosts, each beside the same thing made by hand in the same moment.
+"""Paths between tasks on two hosts, each compared with a minimal path configured by the benchmark.
 
-Paths take many short turns, to and fro, and a ratio is the median of its rounds: what else the
-machine does then falls on both sides of it. All hosts share one machine, so every path is bound by
-the processor. What is made by hand is on the same hosts, under the same packet filter.
+Paths are measured in many short turns, and a ratio is the median of its rounds, so that other load
+of the machine affects both sides. All hosts share one machine, so the processor limits every path.
+The minimal paths are on the same hosts, under the same packet filter.
 """
 
 import subprocess
@@ -20,25 +20,25 @@ from pyswarm_core.specs import EndpointSpec, PortConfig
 
 PUBLISHED = 7171
 TRANSLATED = "198.51.100.7"
-"""An address that one rule by hand leads to the server (it is for documentation, nobody's)."""
+"""An address of a documentation range that one DNAT rule forwards to the server."""
 _KINDS = ("flood", "trip", "connect")
 _WHAT = {"flood": "throughput", "trip": "round trips", "connect": "connections"}
 
 
 class Path(NamedTuple):
-    """Where a client is and what it dials."""
+    """The place of a client, and the address that it dials."""
 
     client: traffic.Dialler
     address: str
     port: int = traffic.PORT
 
     def rate(self, kind: str, for_s: float) -> float:
-        """What comes through in so many seconds; see `traffic.Dialler`."""
+        """The traffic of that many seconds; see `traffic.Dialler`."""
         return self.client.measured(kind, self.address, self.port, for_s)
 
 
 def measure(quick: bool) -> Iterable[Figure]:
-    """Overlay, virtual address and published port over what they could be at best."""
+    """Overlay, virtual address and published port, compared with minimal paths."""
     rounds, for_s = (2, 0.1) if quick else (30, 0.15)
     with playground() as fleet, _paths(fleet) as paths:
         rates: dict[tuple[str, str], list[float]] = {
@@ -156,7 +156,7 @@ def _by_hand(fleet: Fleet) -> Iterator[Path]:
 
 
 def _forward(fleet: Fleet, address: str) -> None:
-    """One DNAT rule on host1, to the far end made by hand; the way back is masqueraded."""
+    """One DNAT rule on host1 to the minimal path's server, with masquerading."""
     rules = f"""
 table ip bench_hand {{
   chain pre {{
@@ -174,7 +174,7 @@ table ip bench_hand {{
 
 
 def _translate(enter: list[str], address: str) -> None:
-    """One DNAT rule in the client's namespace: what a virtual address is at the very least."""
+    """One DNAT rule in the client's namespace: the minimum of a virtual address."""
     rules = f"""
 table ip bench_hand {{
   chain output {{

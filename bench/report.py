@@ -1,7 +1,7 @@
-"""One measured figure, what it is held to, and the table that shows them all. PURE.
+"""A measured figure with its bound, and the table of all figures. PURE.
 
-A benchmark is a module of this folder with `measure(quick: bool) -> Iterable[Figure]`; `quick` asks
-for sizes that only show that it works. It yields each figure as soon as it has it.
+A benchmark is a module of this folder with `measure(quick: bool) -> Iterable[Figure]`. `quick`
+selects sizes that show only that it runs. It yields each figure as soon as it is measured.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,16 +9,16 @@ from typing import NamedTuple
 
 
 class Figure(NamedTuple):
-    """A measurement and its bound; a `bound` of None is shown and not judged."""
+    """A measurement and its bound; None: no bound."""
 
     name: str
     value: float
     unit: str
     bound: float | None = None
     at_least: bool = False
-    """The value has to reach the bound; otherwise it must not exceed it."""
+    """Whether the bound is a minimum; otherwise it is a maximum."""
     against: str = "target"
-    """What the bound is: a target, or a multiple of what a peer or a floor did."""
+    """The origin of the bound: a target, or a multiple of a peer's or the floor's figure."""
     note: str = ""
 
     @property
@@ -28,7 +28,7 @@ class Figure(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """met, short, or nothing where nothing is asked."""
+        """`met`, `short`, or "" without a bound."""
         if self.bound is None:
             return ""
         met = self.value >= self.bound if self.at_least else self.value <= self.bound
@@ -36,12 +36,12 @@ class Figure(NamedTuple):
 
 
 def faster(name: str, ours: float, theirs: float, unit: str, bound: float) -> Figure:
-    """What takes less is better: the peer's over ours."""
+    """The ratio of a figure of which less is better: the peer's over ours."""
     return _beside(name, theirs / ours, bound, (ours, theirs, unit))
 
 
 def ahead(name: str, ours: float, theirs: float, unit: str, bound: float) -> Figure:
-    """More is better: ours over the peer's."""
+    """The ratio of a figure of which more is better: ours over the peer's."""
     return _beside(name, ours / theirs, bound, (ours, theirs, unit))
 
 
@@ -60,12 +60,12 @@ def table(figures: Iterable[Figure]) -> str:
 
 
 def line(figure: Figure) -> str:
-    """One figure, for whoever waits for the table."""
+    """The line of one figure, printed before the table."""
     return "  ".join(filter(None, cells(figure)))
 
 
 def cells(figure: Figure) -> tuple[str, ...]:
-    """The figure's words, one per heading."""
+    """The cells of a figure, one per heading."""
     bound = ""
     if figure.bound is not None:
         sign = ">=" if figure.at_least else "<="

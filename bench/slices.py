@@ -1,8 +1,8 @@
-"""The longest slice: how long a callback held an event loop, in its thread's CPU time. SHELL.
+"""The longest slice: the CPU time for which a callback blocks an event loop. SHELL.
 
-Processor time, so that other work on the machine does not count. A garbage collection counts as
-part of the callback in which it happens, and by itself. A controller tells the longest pass of its
-event loop (`pyswarm_core.aio.held`), which costs less and names nothing.
+The thread's CPU time, so that other processes do not count. A garbage collection counts as part of
+its callback, and separately. A controller exports the longest pass of its event loop
+(`pyswarm_core.aio.held`), which costs less and names no callback.
 """
 
 import asyncio
@@ -16,24 +16,24 @@ WORTH_A_NAME_S = 0.002
 
 
 class Longest:
-    """The longest slice of each kind, in seconds, by the name of what ran."""
+    """The seconds of the longest slice of each callback, by its name."""
 
     def __init__(self) -> None:
         self.by_name: dict[str, float] = {}
 
     def note(self, name: str, took_s: float) -> None:
-        """One slice has ended."""
+        """Record a slice."""
         if took_s > self.by_name.get(name, 0.0):
             self.by_name[name] = took_s
 
     def top(self, count: int) -> list[tuple[str, float]]:
-        """The longest, longest first."""
+        """The longest slices, in descending order."""
         return sorted(self.by_name.items(), key=lambda item: -item[1])[:count]
 
 
 @contextmanager
 def measured(longest: Longest) -> Iterator[None]:
-    """While the block runs every callback of this process's event loops is measured."""
+    """Measure every callback of this process's event loops during the block."""
     run = asyncio.Handle._run
     clock = time.thread_time
     began = [0.0]
@@ -63,8 +63,8 @@ def measured(longest: Longest) -> Iterator[None]:
 
 
 def _place(handle: Any) -> str:
-    """Where the callback's coroutine waits: the innermost one's name."""
-    callback = getattr(handle, "_callback", None)  # gone if it was cancelled meanwhile
+    """The name of the callback's innermost coroutine."""
+    callback = getattr(handle, "_callback", None)  # removed if it was cancelled
     task = getattr(callback, "__self__", None)
     if not isinstance(task, asyncio.Task):
         return str(getattr(callback, "__qualname__", callback))

@@ -1,6 +1,6 @@
-"""What a benchmark asks of a system that runs services: pyswarm's playground, or a peer beside it.
+"""The interface of a measured system: pyswarm's playground, or a peer.
 
-One code measures both, so that a ratio tells about the systems.
+The same code measures both, so that a ratio depends on the systems alone.
 """
 
 from typing import NamedTuple, Protocol
@@ -15,14 +15,14 @@ class Replica(NamedTuple):
     slot: int
     task: str
     pid: int
-    """Of its process, as this machine numbers it."""
+    """The pid of its process in this machine's namespace."""
     host: str
     address: str
-    """On its first network."""
+    """Its address on its first network."""
 
 
 class System(Protocol):
-    """Three hosts named host1, host2 and host3, with an overlay network and an image on each."""
+    """Three hosts, host1 to host3, with an overlay network and an image on each."""
 
     @property
     def plan(self) -> Plan:
@@ -35,16 +35,16 @@ class System(Protocol):
         """Create a service and return its id once all of it runs."""
 
     def update(self, service_id: str, spec: ServiceSpec) -> None:
-        """Give it another spec; return once all replicas are of that."""
+        """Update a service; return once all replicas have the new spec."""
 
     def remove(self, service_id: str) -> None:
-        """Remove it and return once nothing of its containers is left on any host."""
+        """Remove a service; return once no host has anything of its containers."""
 
     def replicas(self, service_id: str) -> list[Replica]:
-        """Its running tasks."""
+        """The running tasks of a service."""
 
     def lose(self, host: str, verb: str) -> None:
-        """`kill`: the host loses power. `cut`: its cable is pulled."""
+        """`kill`: cut the host's power. `cut`: disconnect it from the network."""
 
     def heal(self, host: str) -> None:
-        """Power and cable back; return once the host is ready."""
+        """Undo `lose`; return once the host is ready."""

@@ -1,8 +1,8 @@
 """Bytes, round trips and connections between two network namespaces. SHELL.
 
-Both ends are the same few lines of Python on every path, entered by `nsenter`, so a ratio tells
-about the path. An end lives as long as the benchmark: to start one takes longer than to measure.
-Run as a program, this file is one end.
+Both ends run the same lines of Python on every path, so that a ratio depends on the path alone. An
+end runs as long as the benchmark, because a start takes longer than a measurement. Run as a
+program, this file is one end.
 """
 
 import socket
@@ -26,7 +26,7 @@ _KINDS = {"flood": b"f", "trip": b"t", "connect": b"c"}
 
 @contextmanager
 def serving(*enter: str) -> Iterator[None]:
-    """Serve all kinds of traffic behind `enter`, the words that lead into a namespace."""
+    """Serve all kinds of traffic in the namespace that the command prefix `enter` enters."""
     command = [*enter, sys.executable, str(Path(__file__).resolve()), "serve"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
         try:
@@ -38,7 +38,7 @@ def serving(*enter: str) -> Iterator[None]:
 
 
 class Dialler:
-    """A client behind `enter`."""
+    """A client in the namespace that `enter` enters."""
 
     def __init__(self, *enter: str) -> None:
         command = [*enter, sys.executable, str(Path(__file__).resolve()), "dial"]
@@ -64,7 +64,7 @@ def _serve() -> None:
     for port in PORTS:
         server = socket.create_server(("", port), backlog=1024)
         threading.Thread(target=_accept, args=(server,)).start()
-    print(flush=True)  # whoever started this waits for the line
+    print(flush=True)  # the parent process waits for this line
 
 
 def _accept(server: socket.socket) -> None:
@@ -123,7 +123,7 @@ def _measured(kind: str, to: tuple[str, int], for_s: float) -> float:
 
 
 def _wait_for(to: tuple[str, int]) -> None:
-    """Return once somebody answers: a service's address leads nowhere before its task serves."""
+    """Return once the address answers: a service has no backends before its task serves."""
     deadline = time.monotonic() + _TIMEOUT_S
     while True:
         try:

@@ -1,7 +1,7 @@
-"""What services cost a host of 50 tasks: a task's table as it starts, and a service that changes.
+"""The cost of services on a host of 50 tasks: the table of a new task, and a change of a service.
 
-In a network namespace of its own, with the real dataplane, held to what an `nft` process for each
-task would take to make the same change.
+In its own network namespace, with the real dataplane. The bound is the time in which one `nft`
+process per task would make the same change.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ _OVERLAY = DesiredOverlay(
 
 
 def measure(quick: bool) -> Iterable[Figure]:
-    """Attaching beside few and many services, then changes of one service."""
-    # A thread, because it never comes back from the namespace it enters.
+    """Attach with few and many services, then change one service."""
+    # On a thread, because it stays in the namespace that it enters.
     with ThreadPoolExecutor(1) as pool, tempfile.TemporaryDirectory() as directory:
         yield from pool.submit(_measure, Path(directory), *((5, 2) if quick else (50, 20))).result()
 
@@ -69,7 +69,7 @@ async def _host(plane: KernelDataplane, tasks: int, rounds: int) -> list[Figure]
 
 
 async def _attached(plane: KernelDataplane, round_: int, tasks: int) -> float:
-    """CPU of one attachment, after the last round's tasks are gone."""
+    """CPU time of one attachment, after the tasks of the last round are removed."""
     for task in await plane.found():
         await plane.detach(task)
     await asyncio.sleep(1)

@@ -1,4 +1,4 @@
-"""What wrk says when it ends, as numbers. PURE."""
+"""The report of wrk, as numbers. PURE."""
 
 import re
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ _STATUS = re.compile(r"Non-2xx or 3xx responses: (\d+)")
 
 
 class Counts(NamedTuple):
-    """Requests answered, and every way in which one can fail."""
+    """Counts of answered and of failed requests."""
 
     answered: int = 0
     connect: int = 0
@@ -30,21 +30,21 @@ class Counts(NamedTuple):
 
 
 def parse(text: str) -> Counts:
-    """Read wrk's report. Raises ValueError if it is none: wrk leaves out what did not happen."""
+    """Parse the report, which leaves out counts of 0. Raises ValueError."""
     answered = _REQUESTS.search(text)
     if answered is None:
-        raise ValueError(f"wrk reports nothing: {text.strip()!r}")
+        raise ValueError(f"not a report of wrk: {text.strip()!r}")
     errors, status = _ERRORS.search(text), _STATUS.search(text)
     sockets = errors.groups() if errors else ("0",) * 4
     return Counts._make(map(int, (answered[1], *sockets, status[1] if status else "0")))
 
 
 def total(counts: Iterable[Counts]) -> Counts:
-    """All of them together."""
+    """The sum of several counts."""
     return Counts._make(map(sum, zip(*counts, strict=True)))
 
 
 def told(counts: Counts) -> str:
-    """In words: how many of how many failed, and how."""
+    """A text: how many of how many failed, and how."""
     ways = [f"{n} {way}" for way, n in zip(counts._fields[1:], counts[1:], strict=True) if n]
     return ": ".join(filter(None, (f"{counts.failed:,} of {counts.asked:,}", ", ".join(ways))))

@@ -1,1 +1,1 @@
-"""Docker Swarm beside pyswarm: both on this machine at once, measured in turns by the same code."""
+"""Docker Swarm and pyswarm, both on this machine at once, measured in turns by the same code."""

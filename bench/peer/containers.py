@@ -1,4 +1,4 @@
-"""Containers at once, of both: created on an overlay network, and removed to the last trace."""
+"""Both systems: many containers created on an overlay network, and removed completely."""
 
 from collections.abc import Iterable
 from statistics import median
@@ -9,7 +9,7 @@ from bench.report import Figure, ahead, faster
 
 
 def measure(quick: bool) -> Iterable[Figure]:
-    """Turn and turn about; removing a hundred comes last."""
+    """In turns; the removal of a hundred is last."""
     rounds, replicas = (1, 6) if quick else (3, 50)
     with both() as (ours, theirs):
         for system in (ours, theirs):

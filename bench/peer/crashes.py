@@ -1,4 +1,4 @@
-"""How long a replica is missed, of both, whose process was killed."""
+"""Both systems: the time without a replica whose process was killed."""
 
 from collections.abc import Iterable
 from statistics import median

@@ -1,6 +1,6 @@
-"""Requests that fail while every replica is replaced, of both: one image, one wrk.
+"""Both systems: failed requests while every replica is replaced, with the same image and wrk.
 
-Both update as they do when nothing is said: Swarm replaces one replica at a time.
+Both use their default update settings: Swarm replaces one replica at a time.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from bench.report import Figure
 
 
 def measure(quick: bool) -> Iterable[Figure]:
-    """Ours, then Swarm's where the kernel lets it publish ports."""
+    """pyswarm, then Swarm if the kernel supports its published ports."""
     replicas, rounds = (2, 1) if quick else (10, 3)
     with both() as (ours, theirs), deploys.web() as context:
         ours.load(deploys.IMAGE, context)

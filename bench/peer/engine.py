@@ -1,8 +1,8 @@
-"""Docker's daemon on one of a playground's hosts, and its HTTP API. SHELL.
+"""Docker's daemon on a host of a playground, and its HTTP API. SHELL.
 
-The host is a network namespace on the underlay. The daemon adds a mount namespace in which /run is
-empty, and what it writes to /etc, /opt and /var/lib, whatever its options say, goes to the host's
-state directory. It runs in the host's cgroup, where a power loss finds it.
+The host is a network namespace on the underlay. The daemon has a mount namespace in which /run is
+empty, and /etc, /opt and /var/lib are in the host's state directory. It runs in the host's cgroup,
+so that a power loss kills it.
 """
 
 import http.client
@@ -40,14 +40,14 @@ exec dockerd --data-root /run/state/docker --host unix:///run/state/docker.sock 
 
 
 class Engine:
-    """One daemon."""
+    """A daemon."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Boot it; what it kept from before is still there. Raises Unavailable with its log."""
+        """Start the daemon with the state of its last run. Raises Unavailable with its log."""
         state = self.host.state_dir
         state.mkdir(parents=True, exist_ok=True)
         (state / "docker.sock").unlink(missing_ok=True)
@@ -68,27 +68,27 @@ class Engine:
         wait_until(self._is_up, 0.05)
 
     def reap(self) -> None:
-        """Return once the daemon, which somebody killed, has ended."""
+        """Return once the killed daemon has ended."""
         if self._process is not None:
             self._process.wait(_TIMEOUT_S)
 
     def load(self, archive: Path) -> None:
-        """Take in the image of a file that `docker load` would read."""
+        """Load an image from a file of `docker load`."""
         with archive.open("rb") as file:
             self._ask("POST", "/images/load?quiet=1", file, "application/x-tar")
 
     def get(self, path: str, **query: object) -> Any:
-        """What the API answers; what is no text is told as JSON."""
+        """GET a path; parameters that are no text are encoded as JSON."""
         words = [f"{name}={quote(_told(value))}" for name, value in query.items()]
         return json.loads(self._ask("GET", f"{path}?{'&'.join(words)}"))
 
     def post(self, path: str, body: object) -> Any:
-        """Send JSON; the answer, if there is one."""
+        """POST JSON; returns the answer, if there is one."""
         answer = self._ask("POST", path, json.dumps(body).encode(), "application/json")
         return json.loads(answer) if answer else None
 
     def delete(self, path: str) -> None:
-        """Delete what is at the path."""
+        """DELETE a path."""
         self._ask("DELETE", path)
 
     def _is_up(self) -> bool:

@@ -1,4 +1,4 @@
-"""How long replicas are missed, of both, whose host lost its cable or its power."""
+"""Both systems: the time without replicas whose host lost its network or its power."""
 
 from collections.abc import Iterable
 

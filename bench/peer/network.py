@@ -1,4 +1,4 @@
-"""Traffic between tasks on two hosts over the overlays of both, in turns."""
+"""Both systems: traffic between tasks on two hosts over the overlay, in turns."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -19,7 +19,7 @@ def measure(quick: bool) -> Iterable[Figure]:
     """Throughput and round trips of one connection, then new connections, in many short turns."""
     rounds, for_s = (1, 0.2) if quick else (60, 0.2)
     with both() as systems, ExitStack() as stack:
-        # Without IPVS Swarm's services have no virtual addresses; then ours shall have none.
+        # Without IPVS Swarm's services have no virtual addresses, so ours get none either.
         mode = EndpointMode.VIP if systems[1].publishes else EndpointMode.DNSRR
         paths = [stack.enter_context(_path(system, mode)) for system in systems]
         for kind in ("flood", "trip", "connect"):

@@ -1,7 +1,7 @@
-"""Docker Swarm on three hosts like a playground's: one manager that takes tasks too, two workers.
+"""Docker Swarm on three hosts of a playground: one manager, which also runs tasks, and two workers.
 
-SHELL. What Swarm needs and this kernel may lack is IPVS: without it services have no virtual
-addresses and no published ports, so that `publishes` is false and names lead to tasks' addresses.
+SHELL. Swarm needs IPVS. On a kernel without it services have no virtual addresses and no published
+ports: `publishes` is false, and names resolve to tasks' addresses.
 """
 
 import subprocess
@@ -27,7 +27,7 @@ _PERIOD_S = 0.05
 
 
 class Swarm:
-    """A swarm that is up. Engines are asked directly, without Docker's own command."""
+    """A running swarm, used through the engines' API."""
 
     def __init__(self, plan: plans.Fleet) -> None:
         self.plan = plan
@@ -40,7 +40,7 @@ class Swarm:
         self._killed: set[str] = set()
 
     def start(self) -> None:
-        """Boot all hosts, join them, make the network."""
+        """Start all hosts, join them, create the network."""
         with ThreadPoolExecutor() as pool:
             list(pool.map(Engine.start, self.engines.values()))
         first, *others = self.plan.hosts
@@ -62,7 +62,7 @@ class Swarm:
         self._networks[NETWORK] = made["Id"]
 
     def load(self, name: str, fleet: Fleet) -> None:
-        """Have an image that the fleet has on every host too, byte for byte."""
+        """Load an image of the fleet on every host, byte for byte."""
         with tempfile.TemporaryDirectory() as directory:
             archive = Path(directory) / "image.tar"
             source = f"docker://{fleet.plan.registry}/library/{name}"
@@ -85,7 +85,7 @@ class Swarm:
         return created
 
     def update(self, service_id: str, spec: ServiceSpec) -> None:
-        """Give it another spec; return once all replicas are of that."""
+        """Update a service; return once all replicas have the new spec."""
         before = {replica.task for replica in self.replicas(service_id)}
         found = self.manager.get(f"/services/{service_id}")
         version = found["Version"]["Index"]
@@ -98,7 +98,7 @@ class Swarm:
         self._until(replaced)
 
     def remove(self, service_id: str) -> None:
-        """Remove it and return once nothing of its containers is left on any host."""
+        """Remove a service; return once no host has anything of its containers."""
         self.manager.delete(f"/services/{service_id}")
         filters = {"label": [f"com.docker.swarm.service.id={service_id}"]}
 
@@ -108,12 +108,12 @@ class Swarm:
         self._until(lambda: all(map(gone, self.engines.values())))
 
     def replicas(self, service_id: str) -> list[Replica]:
-        """Its running tasks."""
+        """The running tasks of a service."""
         tasks = self.manager.get("/tasks", filters={"service": [service_id]})
         return wording.replicas(tasks, self._hosts, self._networks[NETWORK])
 
     def lose(self, host: str, verb: str) -> None:
-        """`kill`: the host loses power. `cut`: its cable is pulled."""
+        """`kill`: cut the host's power. `cut`: disconnect it from the network."""
         if verb == "cut":
             wires.set_cable(self.plan, self.plan.host(host), plugged=False)
             return
@@ -122,7 +122,7 @@ class Swarm:
         self._killed.add(host)
 
     def heal(self, host: str) -> None:
-        """Power and cable back; return once every host is ready."""
+        """Undo `lose`; return once every host is ready."""
         if host in self._killed:
             wires.connect(self.plan, self.plan.host(host))
             self.engines[host].start()
@@ -154,8 +154,8 @@ class Swarm:
 
 @contextmanager
 def both() -> Iterator[tuple[Fleet, Swarm]]:
-    """A playground and a swarm, each with the waiting image; nothing is left of either."""
-    # Docker loads it by itself; asked for here so that `publishes` is true where it can be.
+    """A playground and a swarm, each with the waiting image, removed at the end of the block."""
+    # Docker loads the module itself; loaded here first, so that `publishes` is right.
     subprocess.run(["modprobe", "--quiet", "ip_vs"], check=False)
     plan = plans.Fleet(name=NAME, nodes=3)
     with playground() as fleet:

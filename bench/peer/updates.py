@@ -1,6 +1,6 @@
-"""How long a rolling update takes both, when nothing is said of its pace.
+"""Both systems: the time of a rolling update with default settings.
 
-Both replace one replica at a time, and the update is over once all are new and run.
+Both replace one replica at a time, and the update ends once all new ones run.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from bench.system import System
 
 
 def measure(quick: bool) -> Iterable[Figure]:
-    """One update of ten replicas each."""
+    """An update of ten replicas."""
     replicas = 2 if quick else 10
     with both() as (ours, theirs):
         our_s, their_s = (_update_s(system, replicas) for system in (ours, theirs))

@@ -1,6 +1,6 @@
-"""A service's spec as Docker's API words it, and its tasks as every system tells them. PURE.
+"""Conversion of service specs to Docker's API, and of its tasks to `Replica`. PURE.
 
-Only what benchmarks ask for is said.
+Only the fields that benchmarks use are converted.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from pyswarm_core.specs import ReplicatedMode, ServiceSpec
 def service(
     spec: ServiceSpec, images: Mapping[str, str], networks: Mapping[str, str], mode: str
 ) -> dict[str, Any]:
-    """Images go by id, because an engine looks for a newer image of a name at Docker Hub."""
+    """The spec of a service. The image is an id, because an engine resolves names at Docker Hub."""
     template = spec.task_template
     container, limits = template.container_spec, template.resources.limits
     replicated, restart = spec.mode, template.restart_policy
@@ -52,7 +52,7 @@ def service(
 def replicas(
     tasks: Iterable[Mapping[str, Any]], hosts: Mapping[str, str], network: str
 ) -> list[Replica]:
-    """The running ones; `hosts` are the nodes' names by id, `network` is an id."""
+    """The running tasks; `hosts` are the nodes' names by id, `network` is an id."""
     return [
         Replica(
             slot=task["Slot"],

@@ -1,10 +1,10 @@
-{{/* Names, labels and addresses. The context of each is the root, unless it says otherwise. */}}
+{{/* Names, labels and addresses. The context is the root unless a comment gives another. */}}
 
 {{- define "pyswarm.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* 40 characters: the longest suffix must still fit a DNS label. */}}
+{{/* At most 40 characters, so that a name with the longest suffix is a DNS label. */}}
 {{- define "pyswarm.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
@@ -15,7 +15,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* (dict "root" $ "component" "agent"): what a selector may rest on, for ever. */}}
+{{/* (dict "root" $ "component" "agent"): the labels of selectors, which cannot change. */}}
 {{- define "pyswarm.selector" -}}
 app.kubernetes.io/name: {{ include "pyswarm.name" .root }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
@@ -46,8 +46,8 @@ annotations:
 {{- end }}
 {{- end -}}
 
-{{/* The same context: what every pod has. Service links would put variables into the programs'
-     environment that begin like their own. */}}
+{{/* The same context: the common part of every pod. Service links would set environment variables with
+     the prefix of the programs' own. */}}
 {{- define "pyswarm.podSpec" -}}
 serviceAccountName: {{ include "pyswarm.serviceAccount" . }}
 automountServiceAccountToken: false
@@ -80,7 +80,7 @@ default
 {{- printf "%s:%s" .image.repository (default .root.Chart.AppVersion .image.tag) -}}
 {{- end -}}
 
-{{/* Of those without rights on the node. */}}
+{{/* The security context of unprivileged containers. */}}
 {{- define "pyswarm.unprivileged" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
@@ -129,7 +129,7 @@ true
 {{- end -}}
 {{- end -}}
 
-{{/* The Secret with the certificates for etcd; empty where it is reached without TLS. */}}
+{{/* The Secret with the certificates for etcd; empty without TLS. */}}
 {{- define "pyswarm.etcdTlsSecret" -}}
 {{- if include "pyswarm.ownEtcd" . -}}
 {{- default (printf "%s-etcd-tls" (include "pyswarm.fullname" .)) .Values.etcd.tls.existingSecret -}}
