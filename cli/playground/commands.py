@@ -57,9 +57,9 @@ def up(name: str, nodes: int, cpus: str, memory: str, disk: str) -> None:
 
     Example: pyswarm playground up --nodes 5 --cpus 2 --memory 1G
     """
-    _require_root()
     fleet.check(name, nodes)
     plan = Fleet(name=name, nodes=nodes, cpus=cpus, memory=memory, disk=fleet.disk_bytes(disk))
+    _require_root()
     boot.up(plan, _say)
     click.echo(f"Playground {name} is up with {nodes} hosts. Try `pyswarm node ls`.")
 

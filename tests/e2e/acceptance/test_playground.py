@@ -14,6 +14,12 @@ pytestmark = pytest.mark.slow
 OWN = ("/etc", "/run", "/var/lib")
 
 
+@pytest.fixture(scope="module")
+def fleet(own_fleet: Fleet) -> Fleet:
+    """Its second host loses power, again and again."""
+    return own_fleet
+
+
 def _traces(name: str) -> list[str]:
     mounts = Path("/proc/self/mounts").read_text().splitlines()
     places = ("/run/netns", "/run/pyswarm/playground", "/var/lib/pyswarm/playground")
@@ -33,29 +39,18 @@ def test_down_leaves_nothing_even_of_a_fleet_in_trouble(tmp_path: Path) -> None:
         assert _traces(fleet.name) == []
 
 
-def test_a_heal_that_failed_halfway_is_repeated(tmp_path: Path) -> None:
-    with playground(tmp_path, 2) as fleet:
-        fleet("playground", "kill", "host2")
-        netns.create(Path(fleet.netns("host2")).name)  # as after half of a heal
-        fleet("playground", "heal", "host2")
-        assert {row["Status"] for row in fleet.rows("node", "ls")} == {"Ready"}
+def test_a_heal_that_failed_halfway_is_repeated(fleet: Fleet) -> None:
+    fleet("playground", "kill", "host2")
+    netns.create(Path(fleet.netns("host2")).name)  # as after half of a heal
+    fleet("playground", "heal", "host2")
+    assert {row["Status"] for row in fleet.rows("node", "ls")} == {"Ready"}
 
 
-def test_a_playground_without_its_namespaces_says_so_and_makes_none(tmp_path: Path) -> None:
-    with playground(tmp_path, 1) as fleet:
-        lan = Path(fleet.netns("lan"))
-        netns.remove(lan.name)
-        for verb in ("cut", "kill"):
-            assert "pyswarm playground down" in fleet.refused("playground", verb, "host1")
-        assert not lan.exists()
-
-
-def test_a_host_keeps_its_mac_over_a_power_loss(tmp_path: Path) -> None:
-    with playground(tmp_path, 2) as fleet:
-        before = _mac(fleet.netns("host2"))
-        fleet("playground", "kill", "host2")
-        fleet("playground", "heal", "host2")
-        assert _mac(fleet.netns("host2")) == before != _mac(fleet.netns("host1"))
+def test_a_host_keeps_its_mac_over_a_power_loss(fleet: Fleet) -> None:
+    before = _mac(fleet.netns("host2"))
+    fleet("playground", "kill", "host2")
+    fleet("playground", "heal", "host2")
+    assert _mac(fleet.netns("host2")) == before != _mac(fleet.netns("host1"))
 
 
 def _mac(host: str) -> str:
@@ -64,54 +59,41 @@ def _mac(host: str) -> str:
         return str(eth0.get_attr("IFLA_ADDRESS"))
 
 
-def test_a_playground_that_cannot_be_is_refused(tmp_path: Path) -> None:
-    with playground(tmp_path, 1) as fleet:
-        said = fleet.refused("playground", "up", "--name", fleet.name)
-        assert "is already up" in said
-        for words in (("--nodes", "0"), ("--name", "No Good")):
-            assert words[0] in fleet.refused("playground", "up", *words)
-        assert [row["Hostname"] for row in fleet.rows("node", "ls")] == ["host1"]
-
-
-def test_a_controller_and_its_etcd_go_before_agents(tmp_path: Path) -> None:
-    with playground(tmp_path, 1) as fleet:
-        first = (fleet.daemon("host1", "controller"), fleet.etcd())
-        assert [os.getpriority(os.PRIO_PROCESS, pid) for pid in first] == [-10, -10]
-        assert os.getpriority(os.PRIO_PROCESS, fleet.daemon("host1")) == 0
-        session = Path(f"/proc/{first[0]}/autogroup")
-        assert not session.exists() or session.read_text().split()[1:] == ["nice", "-10"]
+def test_a_controller_and_its_etcd_go_before_agents(fleet: Fleet) -> None:
+    first = (fleet.daemon("host1", "controller"), fleet.etcd())
+    assert [os.getpriority(os.PRIO_PROCESS, pid) for pid in first] == [-10, -10]
+    assert os.getpriority(os.PRIO_PROCESS, fleet.daemon("host1")) == 0
+    session = Path(f"/proc/{first[0]}/autogroup")
+    assert not session.exists() or session.read_text().split()[1:] == ["nice", "-10"]
 
 
 def test_what_a_host_writes_is_on_that_host_alone_and_outlives_a_power_loss_on_its_disk(
-    tmp_path: Path,
+    fleet: Fleet,
 ) -> None:
-    with playground(tmp_path, 2) as fleet:
+    def has(host: str) -> list[str]:
+        found = fleet.on(host, "find", *OWN, "-maxdepth", "1", "-name", "mine").out.split()
+        return [path.removesuffix("/mine") for path in found]
 
-        def has(host: str) -> list[str]:
-            found = fleet.on(host, "find", *OWN, "-maxdepth", "1", "-name", "mine").out.split()
-            return [path.removesuffix("/mine") for path in found]
-
-        run = [str(PYSWARM), "playground", "exec", "host2", "--"]
-        assert fleet.on_machine([*run, "mkdir", *(f"{place}/mine" for place in OWN)]).code == 0
-        assert (has("host1"), has("host2")) == ([], list(OWN))
-        assert [place for place in OWN if Path(place, "mine").exists()] == []
-        fleet("playground", "kill", "host2")
-        assert "has no power" in fleet.refused("playground", "exec", "host2", "true")
-        fleet("playground", "heal", "host2")
-        assert has("host2") == ["/etc", "/var/lib"]
+    run = [str(PYSWARM), "playground", "exec", "host2", "--"]
+    assert fleet.on_machine([*run, "mkdir", *(f"{place}/mine" for place in OWN)]).code == 0
+    assert (has("host1"), has("host2")) == ([], list(OWN))
+    assert [place for place in OWN if Path(place, "mine").exists()] == []
+    fleet("playground", "kill", "host2")
+    assert "has no power" in fleet.refused("playground", "exec", "host2", "true")
+    fleet("playground", "heal", "host2")
+    assert has("host2") == ["/etc", "/var/lib"]
 
 
-def test_exec_enters_the_host_and_stays_in_the_folder(tmp_path: Path) -> None:
-    with playground(tmp_path, 2) as fleet:
-        script = "cat /etc/hostname; ip -o -4 addr show eth0; pwd; exit 7"
-        done = fleet.on_machine([str(PYSWARM), "playground", "exec", "host2", "sh", "-c", script])
-        name, address, folder = done.out.splitlines()
-        assert (done.code, name, folder) == (7, "host2", str(Path.cwd()))
-        assert "10.99.0.2/24" in address
-        # The daemons of a host are on it too.
-        here = fleet.on("host2", "readlink", "/proc/self/ns/mnt", "/proc/self/ns/net").out.split()
-        agent = Path(f"/proc/{fleet.daemon('host2')}/ns")
-        assert [str((agent / kind).readlink()) for kind in ("mnt", "net")] == here
+def test_exec_enters_the_host_and_stays_in_the_folder(fleet: Fleet) -> None:
+    script = "cat /etc/hostname; ip -o -4 addr show eth0; pwd; exit 7"
+    done = fleet.on_machine([str(PYSWARM), "playground", "exec", "host2", "sh", "-c", script])
+    name, address, folder = done.out.splitlines()
+    assert (done.code, name, folder) == (7, "host2", str(Path.cwd()))
+    assert "10.99.0.2/24" in address
+    # The daemons of a host are on it too.
+    here = fleet.on("host2", "readlink", "/proc/self/ns/mnt", "/proc/self/ns/net").out.split()
+    agent = Path(f"/proc/{fleet.daemon('host2')}/ns")
+    assert [str((agent / kind).readlink()) for kind in ("mnt", "net")] == here
 
 
 def test_down_leaves_nothing_of_an_up_that_was_killed(tmp_path: Path) -> None:
