@@ -29,7 +29,7 @@ Call = grpc.aio.StreamStreamCall[AgentMessage, ControllerMessage]
 
 CALLS_STARTED_AT_ONCE = 50
 """Per process, of a few: a burst of some thousand breaks gRPC's client."""
-SAY_EVERY_S = 0.2
+REPORT_EVERY_S = 0.2
 RETRY_S = 2.0
 """On average, as real agents do."""
 NICE = 15
@@ -56,7 +56,7 @@ class Agent:
         self.lost = 0
         """Sessions that failed."""
         self.tasks: dict[bytes, None] = {}
-        self.told_at = 0.0
+        self.received_at = 0.0
         """When it last received a task."""
         self._call: Call | None = None
         self._writing = asyncio.Lock()
@@ -104,28 +104,28 @@ class Agent:
     async def _beat(self, call: Call, period_s: float) -> None:
         await asyncio.sleep(period_s * (self.host.number % 97) / 97)
         while call is self._call:
-            await self._say(HEARTBEAT)
+            await self._send(HEARTBEAT)
             await asyncio.sleep(period_s)
 
-    async def _take(self, told: dispatcher_pb2.Assignments) -> None:
-        if told.full:
+    async def _take(self, assignments: dispatcher_pb2.Assignments) -> None:
+        if assignments.full:
             self.tasks.clear()
-        self.tasks.update(dict.fromkeys(_split(told.ids)))
-        for task_id in _split(told.removed_ids):
+        self.tasks.update(dict.fromkeys(_split(assignments.ids)))
+        for task_id in _split(assignments.removed_ids):
             self.tasks.pop(task_id, None)
-        if told.ids:
-            self.told_at = time.time()
-        acknowledge = dispatcher_pb2.Acknowledge(revision=told.revision)
-        await self._say(AgentMessage(acknowledge=acknowledge))
+        if assignments.ids:
+            self.received_at = time.time()
+        acknowledge = dispatcher_pb2.Acknowledge(revision=assignments.revision)
+        await self._send(AgentMessage(acknowledge=acknowledge))
 
     async def report(self, state: TaskState) -> None:
         """Report every task in this state."""
         statuses = dispatcher_pb2.TaskStatuses(
             ids=b"".join(self.tasks), states=bytes([state]) * len(self.tasks)
         )
-        await self._say(AgentMessage(statuses=statuses))
+        await self._send(AgentMessage(statuses=statuses))
 
-    async def _say(self, message: dispatcher_pb2.AgentMessage) -> None:
+    async def _send(self, message: dispatcher_pb2.AgentMessage) -> None:
         assert self._call is not None, "not connected"
         async with self._writing:
             await self._call.write(message)
@@ -147,7 +147,7 @@ async def main() -> None:
     starting = asyncio.Semaphore(CALLS_STARTED_AT_ONCE)
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(agent.run(target, starting)) for agent in agents]
-        running.append(group.create_task(_tell(agents)))
+        running.append(group.create_task(_report(agents)))
         while words := (await reader.readline()).decode().split():
             state = TaskState[words[0]]
             for agent in agents:
@@ -157,7 +157,7 @@ async def main() -> None:
             task.cancel()
 
 
-async def _tell(agents: list[Agent]) -> None:
+async def _report(agents: list[Agent]) -> None:
     while True:
         print(
             json.dumps(
@@ -165,12 +165,12 @@ async def _tell(agents: list[Agent]) -> None:
                     "connected": sum(agent.connected for agent in agents),
                     "tasks": sum(len(agent.tasks) for agent in agents),
                     "lost": sum(agent.lost for agent in agents),
-                    "told_at": max(agent.told_at for agent in agents),
+                    "received_at": max(agent.received_at for agent in agents),
                 }
             ),
             flush=True,
         )
-        await asyncio.sleep(SAY_EVERY_S)
+        await asyncio.sleep(REPORT_EVERY_S)
 
 
 if __name__ == "__main__":

@@ -60,26 +60,26 @@ class Simulators:
 
     def __init__(self, processes: list[asyncio.subprocess.Process]) -> None:
         self._processes = processes
-        self._told: list[dict[str, Any]] = [{} for _ in processes]
+        self._reports: list[dict[str, Any]] = [{} for _ in processes]
 
     async def listen(self, index: int) -> None:
         """Read the output of one process."""
         stdout = self._processes[index].stdout
         assert stdout is not None
         while line := await stdout.readline():
-            self._told[index] = json.loads(line)
+            self._reports[index] = json.loads(line)
         raise RuntimeError("a process of simulated agents ended")
 
     def count(self, what: str) -> int:
         """The sum over all."""
-        return sum(told.get(what, 0) for told in self._told)
+        return sum(report.get(what, 0) for report in self._reports)
 
     @property
-    def told_at(self) -> float:
+    def received_at(self) -> float:
         """When the last agent received its last task."""
-        return max(float(told.get("told_at", 0)) for told in self._told)
+        return max(float(report.get("received_at", 0)) for report in self._reports)
 
-    def say(self, line: str) -> None:
+    def send(self, line: str) -> None:
         """Write a line to all processes."""
         for process in self._processes:
             assert process.stdin is not None
@@ -107,9 +107,9 @@ async def _measure(folder: Path, agents: int, services: int, held_s: float) -> l
         await _until(lambda: sims.count("connected") == agents, "all agents connected")
         connected_s = time.monotonic() - began
         held = await _hold(plane, sims, agents, held_s, connected_s)
-        told = await _tell(plane, sims, services, agents * TASKS_OF_NODE)
+        figures = await _receive(plane, sims, services, agents * TASKS_OF_NODE)
         taken = await _take_in(plane, sims, agents * TASKS_OF_NODE)
-        return [held, *told, taken]
+        return [held, *figures, taken]
 
 
 async def _hold(
@@ -132,7 +132,7 @@ async def _hold(
     )
 
 
-async def _tell(plane: Plane, sims: Simulators, services: int, tasks: int) -> list[Figure]:
+async def _receive(plane: Plane, sims: Simulators, services: int, tasks: int) -> list[Figure]:
     began, used_s = time.time(), cpu_s(plane.pid)
     await _create(plane, services, tasks // services)
     decided_at = 0.0
@@ -141,19 +141,19 @@ async def _tell(plane: Plane, sims: Simulators, services: int, tasks: int) -> li
             if not decided_at and (await scrape(plane.metrics))[ASSIGNED] == tasks:
                 decided_at = time.time()
             await asyncio.sleep(0.2)
-    decided_at = decided_at or sims.told_at
+    decided_at = decided_at or sims.received_at
     each = tasks // sims.count("connected")
     return [
         Figure(
             f"{tasks:,} tasks: from the last decided until every agent has its {each}",
-            max(0.0, sims.told_at - decided_at),
+            max(0.0, sims.received_at - decided_at),
             "s",
             10,
             note="agents receive tasks while later ones are decided",
         ),
         Figure(
             f"{tasks:,} tasks: from the users' requests until every agent has its {each}",
-            sims.told_at - began,
+            sims.received_at - began,
             "s",
             25,
             note=f"decided after {decided_at - began:.1f} s; "
@@ -185,7 +185,7 @@ async def _take_in(plane: Plane, sims: Simulators, tasks: int) -> Figure:
     changes = tasks * len(REPORTED)
     async with asyncio.timeout(PATIENCE_S):
         for wave, state in enumerate(REPORTED, 1):
-            sims.say(state)
+            sims.send(state)
             while (await scrape(plane.metrics))[STATUSES] < before + tasks * wave:
                 await asyncio.sleep(0.1)
         took_s = time.monotonic() - began

@@ -157,8 +157,8 @@ def _be_users(address: str) -> None:
         ThreadPoolExecutor(len(calls)) as pool,
     ):
         stub = ControlStub(channel)
-        for asked in [pool.submit(call, stub) for call in calls]:
-            asked.result()
+        for answer in [pool.submit(call, stub) for call in calls]:
+            answer.result()
 
 
 def _watch(stub: ControlStub) -> None:

@@ -48,7 +48,7 @@ def figure(whose: str, done: Deploys, replicas: int, rounds: int) -> Figure:
     name = f"requests failed, {rounds} updates of {replicas} replicas{whose}"
     took = ", ".join(f"{span:.1f}" for span in done.took_s)
     return Figure(
-        name, done.counts.failed, "", 0, note=f"{wrk.told(done.counts)}; updates took {took} s"
+        name, done.counts.failed, "", 0, note=f"{wrk.summary(done.counts)}; updates took {took} s"
     )
 
 
@@ -68,11 +68,11 @@ def deploy(system: System, replicas: int, rounds: int) -> Deploys:
     wait_until(lambda: all(_answers(system, host.address) for host in system.plan.hosts))
     took, counts = [], []
     for number in range(rounds):
-        with _asked(system) as asked:
+        with _load(system) as counted:
             time.sleep(_PAUSE_S)
             took.append(update_s(system, created, spec, number))
             time.sleep(_PAUSE_S)
-        counts += asked
+        counts += counted
     system.remove(created)
     return Deploys(wrk.total(counts), took)
 
@@ -92,7 +92,7 @@ def update_s(system: System, service_id: str, spec: ServiceSpec, number: int) ->
 
 
 @contextmanager
-def _asked(system: System) -> Iterator[list[wrk.Counts]]:
+def _load(system: System) -> Iterator[list[wrk.Counts]]:
     """Send requests to all hosts during the block; the counts are set at its end."""
     counts: list[wrk.Counts] = []
     words = [_wrk(system, host.address, 3600, _CONNECTIONS) for host in system.plan.hosts]
@@ -104,7 +104,7 @@ def _asked(system: System) -> Iterator[list[wrk.Counts]]:
             client.send_signal(signal.SIGINT)
         said = [client.communicate()[0] for client in clients]
     counts += map(wrk.parse, said)
-    if not all(each.asked for each in counts):
+    if not all(each.total for each in counts):
         raise RuntimeError("a host received no request")
 
 

@@ -58,18 +58,18 @@ def measure(quick: bool) -> Iterable[Figure]:
             pairs = zip(rates[name, kind], rates[floor, kind], strict=True)
             ratios = [ours / theirs for ours, theirs in pairs]
             low, _, high = quantiles(ratios, n=4)
-            asked = None if kind == "connect" and name == "overlay" else bound
+            required = None if kind == "connect" and name == "overlay" else bound
             yield Figure(
                 f"{_WHAT[kind]}: {name} over {floor}",
                 median(ratios),
                 "x",
-                asked,
+                required,
                 at_least=True,
-                note=f"{_told(kind, median(rates[name, kind]))}, half within {low:.2f}-{high:.2f}",
+                note=f"{_text(kind, median(rates[name, kind]))}, half within {low:.2f}-{high:.2f}",
             )
 
 
-def _told(kind: str, rate: float) -> str:
+def _text(kind: str, rate: float) -> str:
     if kind == "flood":
         return f"{rate / 1e9:.1f} Gbit/s"
     return f"{1e6 / rate:.0f} us" if kind == "trip" else f"{rate:,.0f}/s"

@@ -48,11 +48,11 @@ class Dialler:
 
     def measured(self, kind: str, address: str, port: int, for_s: float) -> float:
         """`flood`: bits a second; `trip`: round trips a second; `connect`: connections a second."""
-        asked, answered = self._process.stdin, self._process.stdout
-        assert asked is not None
-        assert answered is not None
-        print(kind, address, port, for_s, file=asked, flush=True)
-        return float(answered.readline())
+        requests, answers = self._process.stdin, self._process.stdout
+        assert requests is not None
+        assert answers is not None
+        print(kind, address, port, for_s, file=requests, flush=True)
+        return float(answers.readline())
 
     def close(self) -> None:
         """End it."""

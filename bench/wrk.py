@@ -25,7 +25,7 @@ class Counts(NamedTuple):
         return sum(self) - self.answered
 
     @property
-    def asked(self) -> int:
+    def total(self) -> int:
         return sum(self) - self.status
 
 
@@ -44,7 +44,7 @@ def total(counts: Iterable[Counts]) -> Counts:
     return Counts._make(map(sum, zip(*counts, strict=True)))
 
 
-def told(counts: Counts) -> str:
+def summary(counts: Counts) -> str:
     """A text: how many of how many failed, and how."""
     ways = [f"{n} {way}" for way, n in zip(counts._fields[1:], counts[1:], strict=True) if n]
-    return ": ".join(filter(None, (f"{counts.failed:,} of {counts.asked:,}", ", ".join(ways))))
+    return ": ".join(filter(None, (f"{counts.failed:,} of {counts.total:,}", ", ".join(ways))))

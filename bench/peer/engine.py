@@ -79,7 +79,7 @@ class Engine:
 
     def get(self, path: str, **query: object) -> Any:
         """GET a path; parameters that are no text are encoded as JSON."""
-        words = [f"{name}={quote(_told(value))}" for name, value in query.items()]
+        words = [f"{name}={quote(_text(value))}" for name, value in query.items()]
         return json.loads(self._ask("GET", f"{path}?{'&'.join(words)}"))
 
     def post(self, path: str, body: object) -> Any:
@@ -127,5 +127,5 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def _told(value: object) -> str:
+def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)

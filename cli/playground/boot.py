@@ -13,10 +13,10 @@ from cli.playground import cgroups, disks, fleet, power, ready, wires
 from cli.playground.fleet import Fleet, Host
 from pyswarm_core.errors import AlreadyExists, InvalidArgument, PyswarmError
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
-def up(plan: Fleet, say: Say) -> None:
+def up(plan: Fleet, report: Report) -> None:
     """Start the playground. Raises AlreadyExists. After a failure nothing of it remains."""
     if plan.name in fleet.names():
         raise AlreadyExists(
@@ -24,32 +24,32 @@ def up(plan: Fleet, say: Say) -> None:
             f" run `pyswarm playground down --name {plan.name}`"
         )
     try:
-        _up(plan, say)
+        _up(plan, report)
     except BaseException:
         down(plan, lambda _: None)
         raise
 
 
-def _up(plan: Fleet, say: Say) -> None:
+def _up(plan: Fleet, report: Report) -> None:
     fleet.save(plan)
     cgroups.mount_all()
     disks.mount_run(plan)
-    say("starting underlay and registry")
+    report("starting underlay and registry")
     wires.lay_underlay(plan)
     power.start_registry(plan)
     for host in plan.hosts:
         disks.make_disk(plan, host)
         power.switch_on(plan, host)
-    say(f"starting controller and etcd on {plan.hosts[0].name}")
+    report(f"starting controller and etcd on {plan.hosts[0].name}")
     daemons.start(power.controller(plan))
     ready.wait_for_socket(plan)
     token = ready.worker_token(plan)
     for host in plan.hosts:
-        say(f"starting agent on {host.name} ({host.address})")
+        report(f"starting agent on {host.name} ({host.address})")
         daemons.start(power.agent(plan, host, token))
-    say("waiting for all hosts to be ready")
+    report("waiting for all hosts to be ready")
     for host in plan.hosts:
-        if missing := ready.wait_for_host(plan, host, say):
+        if missing := ready.wait_for_host(plan, host, report):
             raise PyswarmError(f"{host.name} is not ready: {missing}\n{ready.log_tail(host)}")
     context.use(
         Context(
@@ -61,10 +61,10 @@ def _up(plan: Fleet, say: Say) -> None:
     )
 
 
-def down(plan: Fleet, say: Say) -> None:
+def down(plan: Fleet, report: Report) -> None:
     """Remove the playground: its processes, mounts, namespaces, cgroups and files."""
     for host in plan.hosts:
-        say(f"stopping {host.name}")
+        report(f"stopping {host.name}")
         power.cut_power(host)
     power.stop_registry(plan)
     wires.remove(plan.lan)
@@ -109,7 +109,7 @@ def heal(plan: Fleet, host: Host) -> Fleet:
     return _saved(plan, killed=_without(plan.killed, host), cut=_without(plan.cut, host))
 
 
-def wait_until_ready(plan: Fleet, host: Host, say: Say) -> None:
+def wait_until_ready(plan: Fleet, host: Host, report: Report) -> None:
     """Return once a healed host is ready. Raises NotConverged, with what to do next."""
     first = plan.hosts[0]
     if host != first and first.name in (*plan.killed, *plan.cut):
@@ -118,7 +118,7 @@ def wait_until_ready(plan: Fleet, host: Host, say: Say) -> None:
             f" run `pyswarm playground heal --name {plan.name} {first.name}`"
         )
     try:
-        missing = ready.wait_for_host(plan, host, say)
+        missing = ready.wait_for_host(plan, host, report)
     except KeyboardInterrupt:
         raise NotConverged(
             f"no longer waiting: {host.name} continues to start, `pyswarm node ls` shows its state"

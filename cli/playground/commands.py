@@ -28,7 +28,7 @@ _name = click.option(
 )
 
 
-def _say(text: str) -> None:
+def _report(text: str) -> None:
     click.echo(f"  {text}", err=True)
 
 
@@ -60,7 +60,7 @@ def up(name: str, nodes: int, cpus: str, memory: str, disk: str) -> None:
     fleet.check(name, nodes)
     plan = Fleet(name=name, nodes=nodes, cpus=cpus, memory=memory, disk=fleet.disk_bytes(disk))
     _require_root()
-    boot.up(plan, _say)
+    boot.up(plan, _report)
     click.echo(f"Playground {name} is up with {nodes} hosts. Try `pyswarm node ls`.")
 
 
@@ -72,7 +72,7 @@ def down(name: str) -> None:
     Example: pyswarm playground down
     """
     _require_root()
-    boot.down(fleet.load(name), _say)
+    boot.down(fleet.load(name), _report)
     click.echo(f"Playground {name} is removed.")
 
 
@@ -169,5 +169,5 @@ def heal(name: str, detach: bool, host: str) -> None:
     if detach:
         click.echo(f"{host} is back.")
         return
-    boot.wait_until_ready(plan, plan.host(host), _say)
+    boot.wait_until_ready(plan, plan.host(host), _report)
     click.echo(f"{host} is ready.")

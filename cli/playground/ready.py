@@ -54,17 +54,17 @@ def worker_token(fleet: Fleet) -> str:
                 time.sleep(0.02)
 
 
-def wait_for_host(fleet: Fleet, host: Host, say: Callable[[str], None]) -> str:
+def wait_for_host(fleet: Fleet, host: Host, report: Callable[[str], None]) -> str:
     """Wait until the host is ready, at most READY_TIMEOUT_S. Return what it lacks then, or "".
     Progress is printed after a second.
     """
     with Client(f"unix://{fleet.socket}") as client:
-        return wait(partial(_look, client, host), lambda text: say(f"{host.name}: {text}"))
+        return wait(partial(_look, client, host), lambda text: report(f"{host.name}: {text}"))
 
 
 def wait(
     look: Callable[[], str],
-    say: Callable[[str], None],
+    report: Callable[[str], None],
     *,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -76,7 +76,7 @@ def wait(
         if waited > READY_TIMEOUT_S:
             break
         if waited > PROGRESS_AFTER_S and lacks != printed:
-            say(lacks)
+            report(lacks)
             printed = lacks
         sleep(_PAUSE_S)
     return lacks

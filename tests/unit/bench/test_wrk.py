@@ -33,8 +33,8 @@ def test_each_way_of_failing_counts() -> None:
 
 
 def test_an_answer_that_is_an_error_was_asked_once() -> None:
-    assert Counts(answered=10, status=4).asked == 10
-    assert Counts(answered=10, read=4).asked == 14
+    assert Counts(answered=10, status=4).total == 10
+    assert Counts(answered=10, read=4).total == 14
 
 
 def test_no_report_is_no_success() -> None:
@@ -49,5 +49,5 @@ def test_clients_are_added_up() -> None:
 
 
 def test_told_in_words() -> None:
-    assert wrk.told(Counts(1200)) == "0 of 1,200"
-    assert wrk.told(Counts(7, connect=2, timeout=1)) == "3 of 10: 2 connect, 1 timeout"
+    assert wrk.summary(Counts(1200)) == "0 of 1,200"
+    assert wrk.summary(Counts(7, connect=2, timeout=1)) == "3 of 10: 2 connect, 1 timeout"
