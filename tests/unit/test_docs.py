@@ -198,7 +198,7 @@ def test_every_word_is_defined_once() -> None:
     assert sorted(words) == sorted(set(words))
 
 
-def test_the_architecture_shows_every_package_and_the_layers_of_the_controller() -> None:
+def test_the_architecture_shows_every_package() -> None:
     text = (ROOT / "docs/architecture.md").read_text()
     packages = {
         f"`{package}/{folder.name}/`"
@@ -208,8 +208,16 @@ def test_the_architecture_shows_every_package_and_the_layers_of_the_controller()
     }
     unlisted = {"`pyswarm_core/indexes/`", "`pyswarm_core/validation/`"}  # in their parent's row
     assert [name for name in sorted(packages - unlisted) if name not in text] == []
+
+
+def test_the_architecture_shows_the_layers_of_controller_and_agent() -> None:
     contracts = ConfigParser()
     contracts.read(ROOT / ".importlinter")
-    layers = contracts["importlinter:contract:controller"]["layers"].split("\n")
-    drawn = "  →  ".join(layer.replace(" |", ",") for layer in layers if layer != "__main__")
-    assert drawn.strip(" →") in text
+    text, _, _ = (ROOT / "docs/architecture.md").read_text().partition("## From the command")
+    rows = re.findall(r"^\| \d+ \|(.*)\|(.*)\|$", text, re.MULTILINE)
+    for program, column in (("controller", 0), ("agent", 1)):
+        layers = contracts[f"importlinter:contract:{program}"]["layers"].split("\n")
+        shown = [re.findall(r"\w+", row[column]) for row in rows]
+        assert [names_of for names_of in shown if names_of] == [
+            re.findall(r"\w+", layer) for layer in layers if layer and layer != "__main__"
+        ]
