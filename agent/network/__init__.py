@@ -1,4 +1,4 @@
 """A host's network.
 
-Overlays, the tasks' network namespaces, and the rules that keep networks apart.
+Overlays, the tasks' network namespaces, and the packet filter.
 """

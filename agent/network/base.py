@@ -1,7 +1,7 @@
-"""What the parts of the agent's network are told and tell: values, an error, and the `Resolvers`
-protocol. PURE: values only.
+"""Values that the parts of the agent's network share, their error, and the `Resolvers` protocol.
+PURE: values only.
 
-Each part of the dataplane has its protocol in `<part>/base.py`.
+Each part of the dataplane defines its protocol in `<part>/base.py`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,32 +17,32 @@ VXLAN_OVERHEAD = 50
 """Outer Ethernet, IPv4, UDP and VXLAN headers, in bytes."""
 
 HOST_BRIDGE = NetworkId("bridge")
-"""The network of tasks that join none: local to the host, with a way out (Docker's `bridge`)."""
+"""The network of tasks that join no other: local to the host, not internal (Docker's `bridge`)."""
 
 HOST_NETWORK = NetworkId("host")
 """No network of its own: the host's namespace (Docker's `host`)."""
 NO_NETWORK = NetworkId("none")
-"""Only a loopback (Docker's `none`)."""
+"""A loopback only (Docker's `none`)."""
 
 RESOLVER_ADDRESS = "127.0.0.11"
-"""Where a task that has an overlay asks for names, on port 53 (Docker's)."""
+"""The resolver's address for tasks that have an overlay, on port 53 (Docker's)."""
 RESOLVER_PORT = 61053
-"""Where the agent answers instead, on the same address: the task may listen on port 53 itself.
-Above the kernel's ephemeral ports, so no connection of the task ever holds it.
+"""The port that the agent listens on instead, at the same address: the task may listen on port 53
+itself. It is above the kernel's ephemeral ports, so no connection of the task can occupy it.
 """
 
 
 class NetworkFailed(Exception):
-    """The kernel's network could not be made as wanted.
+    """The kernel's network could not be configured as desired.
 
-    The text is one line, fit for a task's message.
+    The text is one line, suitable as a task's message.
     """
 
 
 class Underlay(msgspec.Struct, frozen=True, kw_only=True):
-    """Where this host's end of every tunnel is.
+    """This host's end of every tunnel.
 
-    An address one of its devices has, and the fleet's UDP port.
+    `address` belongs to one of the host's devices; `port` is the fleet's UDP port.
     """
 
     address: str
@@ -50,21 +50,21 @@ class Underlay(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True):
-    """Another host of one network: its underlay address and the blocks whose tasks live there."""
+    """Another host of a network: its underlay address and its blocks."""
 
     node_number: int
     address: str
     blocks: tuple[str, ...]
     addresses6: tuple[str, ...] = ()
-    """By which it comes when it asks this host by IPv6; only of the routing mesh."""
+    """The source addresses of its IPv6 requests to this host; only for the routing mesh."""
 
 
 class DesiredOverlay(msgspec.Struct, frozen=True, kw_only=True):
     """One network as this host should carry it.
 
     `node_number` is this host's. `vni` 0 is a network of this host alone: no tunnel, no peers.
-    `mtu` 0 is derived from the underlay's. `internal`: no way out. Blocks lie in `subnet` and
-    belong to one host each.
+    `mtu` 0 is derived from the underlay's. `internal`: no route out. Blocks lie in `subnet`, and
+    each belongs to one host.
     """
 
     network_id: NetworkId
@@ -77,13 +77,17 @@ class DesiredOverlay(msgspec.Struct, frozen=True, kw_only=True):
     internal: bool = False
     peers: tuple[Peer, ...] = ()
     subnet6: str = ""
-    """Its IPv6 addresses follow from those of IPv4; empty: none."""
+    """IPv6 addresses are computed from the IPv4 addresses; empty: the network has no IPv6."""
     gateway: str = ""
     """The tasks' next hop; empty: the first address of each block."""
     ingress: bool = False
-    """Of the routing mesh: answers return by the host that a connection entered by."""
+    """The network of the routing mesh: answers return through the host that accepted the
+    connection.
+    """
     encrypted: bool = False
-    """Packets between hosts must be sealed; a host that cannot does not carry the network."""
+    """Packets between hosts must be encrypted; a host that cannot encrypt does not carry the
+    network.
+    """
     encryption_keys: tuple[EncryptionKey, ...] = ()
     """Newest first."""
 
@@ -99,9 +103,8 @@ class Backend(msgspec.Struct, frozen=True, gc=False):
 class DesiredEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     """One service as the tasks of one network reach it.
 
-    Without `vip` its name resolves to the backends. `ports` are those of the routing mesh, given
-    only with the ingress network's endpoint. `slot` of a global service's backend is its node's
-    number.
+    Without `vip` its name resolves to the backends. `ports` are those of the routing mesh, set only
+    on the ingress network's endpoint. `slot` of a global service's backend is its node's number.
     """
 
     service_id: ServiceId
@@ -113,11 +116,11 @@ class DesiredEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     backends: tuple[Backend, ...] = ()
     ports: tuple[PortConfig, ...] = ()
     digest: int = 0
-    """Of the message that it was told by (pyswarm_core/indexes/columns.py)."""
+    """The hash of the message that carried it (pyswarm_core/indexes/columns.py)."""
 
     @property
     def key(self) -> "EndpointKey":
-        """What it is known by."""
+        """The key that identifies the endpoint."""
         return self.service_id, self.network_id
 
 
@@ -125,7 +128,9 @@ EndpointKey = tuple[ServiceId, NetworkId]
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True):
-    """Ports of this host (mode host) that are forwarded to one of its tasks, with their numbers."""
+    """Ports of this host (mode host), with their numbers, that are forwarded to one of its
+    tasks.
+    """
 
     task_id: TaskId
     network_id: NetworkId
@@ -145,7 +150,7 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True, order=True):
-    """One thing that is not as it should be.
+    """One difference between plan and kernel.
 
     `kind` is link, address, route, neighbour, fdb, rule, port, setting, xfrm or rules.
     """
@@ -155,11 +160,11 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True, order=True):
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, order=True):
-    """Something of one network that this host cannot do. `reason` is one line for people.
+    """A part of one network that this host cannot implement. `reason` is one line for operators.
 
-    `blocks`: this host's kernel is to blame, so that tasks of the network are better elsewhere;
-    otherwise what the host was told makes no sense, and would nowhere. `whole`: no task can be on
-    the network here.
+    `blocks`: this host's kernel is the cause, so the scheduler avoids this node for tasks of the
+    network; otherwise the input is invalid, which no other host could implement either. `whole`: no
+    task can use the network on this host.
     """
 
     network_id: NetworkId
@@ -169,7 +174,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, order=True):
 
 
 class Resolvers(Protocol):
-    """The resolvers that tasks ask for names. Every method is idempotent.
+    """The DNS resolvers of tasks. Every method is idempotent.
 
     Calls for one task must not overlap.
     """
@@ -177,31 +182,31 @@ class Resolvers(Protocol):
     def replace(
         self, overlays: Iterable[DesiredOverlay], endpoints: Iterable[DesiredEndpoint]
     ) -> None:
-        """Answer from exactly these from now on."""
+        """Answer from exactly these networks and endpoints from now on."""
         ...
 
     def update(self, changed: Mapping[EndpointKey, DesiredEndpoint | None]) -> None:
-        """These endpoints are others now (None: gone), and the rest is as it was."""
+        """Replace these endpoints (None: remove); all others stay."""
         ...
 
     async def open(
         self, task_id: TaskId, networks: Sequence[NetworkId], servers: Sequence[str]
     ) -> None:
-        """Answer the task, whose namespace exists, as one of these networks, the first of which
-        counts most. Other names are asked of `servers` from inside the namespace, or of the
-        host's own if there are none.
+        """Serve the task, whose namespace exists, with the names of these networks; the first has
+        precedence. Other names are forwarded to `servers` from inside the namespace, or to the
+        host's servers if there are none.
 
         Raises NetworkFailed.
         """
         ...
 
     async def close(self, task_id: TaskId) -> None:
-        """Let go of the task's namespace. Unknown: no error."""
+        """Close the task's sockets, which hold its namespace. An unknown task is no error."""
         ...
 
 
 def host_bridge(subnet: str) -> DesiredOverlay:
-    """The network for tasks that join none: one block that is the whole subnet."""
+    """The network for tasks that join no other: one block, the whole subnet."""
     return DesiredOverlay(
         network_id=HOST_BRIDGE, name="bridge", subnet=subnet, local_blocks=(subnet,)
     )

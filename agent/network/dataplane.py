@@ -1,11 +1,11 @@
-"""The kernel's network of one host, made of its parts: overlay, filter, virtual addresses, fast
+"""The kernel's network of one host, composed of its parts: overlay, filter, virtual addresses, fast
 path and path MTU. SHELL.
 
-It touches nothing of the kernel itself: it says in which order the parts follow a change. Rules
-come first, so that no packet passes unfiltered; when all is removed, rules go last. Invariant:
-everything is level-triggered. What is found in the kernel decides what is done, never what an
-object remembers. `sync`, `update` and `check` exclude each other; attaching and detaching go on
-beside them.
+It does not touch the kernel itself; it defines the order in which the parts apply a change. Filter
+rules are applied first, so that no packet passes unfiltered, and removed last. Invariant:
+everything is level-triggered. The state found in the kernel decides what is done, never the state
+in memory. `sync`, `update` and `check` exclude each other; attaching and detaching run concurrently
+with them.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ _log = EventLog("agent.dataplane")
 
 
 class Parts(NamedTuple):
-    """What a dataplane is made of."""
+    """The parts of a dataplane."""
 
     overlay: Overlay
     filter: Filter
@@ -66,16 +66,17 @@ class Dataplane:
         endpoints: Sequence[DesiredEndpoint] = (),
         published: Sequence[Published] = (),
     ) -> tuple[Fault, ...]:
-        """Make the host's networks, and what connections on them are forwarded to, exactly these;
-        heal what somebody disturbed; remove what is no longer desired.
+        """Make the host's networks, and the forwarding of connections on them, exactly these:
+        repair what others changed, remove what is no longer desired.
 
         An entry that the kernel refuses (a device, a route, a peer, an element) costs that entry
-        alone: all others are made, and it is told. NetworkFailed concerns the host as a whole.
+        only: all others are made, and a fault is returned. NetworkFailed concerns the host as a
+        whole.
 
-        When it returns, no new connection of any task here, and none that enters by this host's
-        published ports, goes to a backend that is not named. Networks must be synced before a task
-        attaches to them, and stay until its last task is detached. Connections that exist go on;
-        flows of UDP to a backend that left go to another one.
+        When it returns, no new connection of a task on this host, and none accepted at this host's
+        published ports, is forwarded to a backend that is not listed. Networks must be synced
+        before a task attaches to them, and must stay until their last task is detached. Existing
+        connections are kept; UDP flows to a removed backend move to another one.
         """
         async with self._lock:
             before = self._overlay.carried, self._published, self._endpoints
@@ -86,8 +87,8 @@ class Dataplane:
             self._vips.take(carried, endpoints)
             if carried:
                 await self._filter.sync([*carried.values()], endpoints, published)
-            # Reading the whole host takes longer than programming a service everywhere: who changes
-            # endpoints alone does not wait for it, and the next check heals whatever else.
+            # Reading the whole host takes longer than programming a service in all tasks: a change
+            # of endpoints alone does not wait for it, and the next check repairs the rest.
             same_host = before[:2] == (carried, self._published)
             if not (same_host and before[2] != self._endpoints and self._host_is_synced):
                 await self._sync_host()
@@ -98,9 +99,9 @@ class Dataplane:
     async def update(
         self, changed: Mapping[EndpointKey, DesiredEndpoint | None]
     ) -> tuple[Fault, ...]:
-        """Make these endpoints what they are now (None: gone), and leave all else of the last sync.
+        """Replace these endpoints (None: remove) and leave the rest of the last sync.
 
-        It costs what changed, and promises the same as `sync`.
+        The cost is proportional to the change; the guarantees are those of `sync`.
         """
         async with self._lock:
             before = [old for key in changed if (old := self._endpoints.pop(key, None))]
@@ -114,11 +115,11 @@ class Dataplane:
             return self._faults(carried.values(), await self._vips.sync(networks))
 
     async def attach(self, task_id: TaskId, attachments: Sequence[Attachment]) -> str:
-        """Make the task's network namespace with these interfaces, and return its path.
+        """Create the task's network namespace with these interfaces, and return its path.
 
-        The default route goes through the first network that is not internal. Without attachments
-        there is only `lo`. For a namespace that exists (an adopted task), only what lacks on the
-        host's side is mended. If it fails, nothing is left of it.
+        The default route uses the first network that is not internal. Without attachments there is
+        only `lo`. In a namespace that exists (an adopted task), only what is missing on the host's
+        side is repaired. After a failure nothing is left of it.
         """
         wired = await self._overlay.attach(task_id, attachments, self._vips)
         self._fast_path.moved(wired.plugs)
@@ -128,45 +129,49 @@ class Dataplane:
         return wired.path
 
     async def detach(self, task_id: TaskId) -> None:
-        """Let go of the task's namespace; the kernel removes it when no process is left in it.
+        """Remove the task's namespace; the kernel frees it when its last process ends.
 
-        Unknown: no error.
+        An unknown task is no error.
         """
         self._fast_path.moved(self._overlay.plugs_of(task_id))
         await self._overlay.detach(task_id, self._vips)
 
     async def found(self) -> set[TaskId]:
-        """The tasks whose namespaces exist, whoever made them."""
+        """The tasks whose namespaces exist, whoever created them."""
         return await self._overlay.found()
 
     async def check(self) -> tuple[Drift, ...]:
-        """What differs from the last `sync`, cheaply (some dumps; no process is started).
+        """The differences from the last `sync`. Cheap: some dumps, no process is started.
 
-        `sync` heals it.
+        `sync` repairs them.
         """
         async with self._lock:
             devices = await self._overlay.check()
             rules = await self._filter.check()
             fast_path = await self._fast_path.check()
-            # Only a sync that looks at the whole host mends these.
+            # Only a sync of the whole host repairs these.
             self._host_is_synced &= not (devices or fast_path)
             return (*devices, *rules, *fast_path, *await self._vips.check())
 
     async def backends(self, task_id: TaskId, address: str) -> tuple[str, ...] | None:
-        """Where the task's namespace forwards connections to a virtual address; see Vips."""
+        """The backends that the task's namespace forwards connections to a virtual address to; see
+        Vips.
+        """
         return await self._vips.backends(task_id, address)
 
     async def tend(self) -> None:
-        """Measure path MTUs, and give tasks the fast path as they come and go; for ever."""
+        """Measure path MTUs, and update the fast path as tasks come and go; runs for ever."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tend_paths())
             group.create_task(self._tend_fast_path())
 
     async def measure_paths(self) -> None:
-        """Ask those peers whose turn it is; where full packets are lost, routes say how large they
-        may be, so that tasks are told instead. Raises NetworkFailed.
+        """Measure the peers that are due. Where full packets are lost, set the MTU of the routes,
+        so that tasks get an error instead. Raises NetworkFailed.
         """
-        async with self._lock:  # nothing is known of the host's own device before networks are made
+        async with (
+            self._lock
+        ):  # The MTU of the host's own device is unknown before networks are made.
             networks = [o for o in self._overlay.carried.values() if o.vni]
             most = self._overlay.underlay_mtu
         peers = {peer.address: None for overlay in networks for peer in overlay.peers}
@@ -175,7 +180,7 @@ class Dataplane:
                 await self._sync_host()
 
     async def renew_fast_path(self) -> None:
-        """Wait until tasks came or went and no more do; then write the rules of the fast path.
+        """Wait until no more tasks come or go after a change; then write the fast path's rules.
         Raises NetworkFailed.
         """
         await self._fast_path.due()
@@ -209,7 +214,7 @@ class Dataplane:
             try:
                 await self.measure_paths()
             except NetworkFailed as error:
-                _log.warning("network.paths_unknown", error=error)
+                _log.warning("network.path_mtu_failed", error=error)
             await asyncio.sleep(LOOK_PERIOD_S)
 
     async def _tend_fast_path(self) -> None:
@@ -217,4 +222,4 @@ class Dataplane:
             try:
                 await self.renew_fast_path()
             except (NetworkFailed, OSError) as error:
-                _log.warning("network.fast_path_unknown", error=error)
+                _log.warning("network.fast_path_failed", error=error)

@@ -1,4 +1,4 @@
-"""A dataplane in memory, for unit tests and the simulator: the real one over fakes of its parts."""
+"""A dataplane in memory, for unit tests and the simulator: the real one, composed of fake parts."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ from pyswarm_core.ids import TaskId
 
 
 class FakeDataplane(Dataplane):
-    """One host's. It outlives a restarted agent: hand it to its successor."""
+    """One host's dataplane. It outlives a restarted agent: pass it to the next one."""
 
     def __init__(
         self, fabric: Fabric, underlay: Underlay, fleet: str = "fake", *, fast_path: bool = True
@@ -30,16 +30,18 @@ class FakeDataplane(Dataplane):
 
     @property
     def endpoints(self) -> Mapping[EndpointKey, DesiredEndpoint]:
-        """Where connections of this host's tasks may go, as of the last sync or update."""
+        """The endpoints that this host's tasks may connect to, as of the last sync or update."""
         return self._endpoints
 
     @property
     def published(self) -> dict[TaskId, Published]:
-        """Which of this host's own ports are forwarded to which task, as of the last sync."""
+        """The host ports forwarded to each task, as of the last sync."""
         return {task.task_id: task for task in self._published}
 
     def answers(self, task_id: TaskId, address: str) -> set[str]:
-        """The addresses that connections of the task to `address` end at, all chances taken."""
+        """The addresses at which connections of the task to `address` may end, over all random
+        choices.
+        """
         backends = self.vips.chosen(task_id, address)
         targets = (address,) if backends is None else backends
         host = self.overlay.underlay.address

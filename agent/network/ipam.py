@@ -1,8 +1,8 @@
-"""Which address of this host's blocks a task gets. PURE.
+"""Assigns addresses of this host's blocks to tasks. PURE.
 
-Lowest free address first, but one that was just given back comes last: connections, ARP entries and
-conntrack flows of its former holder must not meet the new one. A block's network, gateway (first)
-and broadcast address are never given.
+The lowest free address first, but a released address last: connections, ARP entries and conntrack
+flows of its former holder must not reach the new one. A block's network, gateway (first) and
+broadcast address are never assigned.
 """
 
 from functools import lru_cache
@@ -12,7 +12,7 @@ import msgspec
 
 
 class Exhausted(msgspec.Struct, frozen=True):
-    """No address is free: how many the blocks hold, and how many of them tasks use."""
+    """No address is free: the blocks and the number of addresses that they hold."""
 
     blocks: tuple[str, ...]
     size: int
@@ -24,22 +24,22 @@ class Exhausted(msgspec.Struct, frozen=True):
 
 @lru_cache(maxsize=4096)
 def gateway(block: str) -> str:
-    """The block's first address, of either version, which its host's bridge has.
+    """The block's first address, IPv4 or IPv6, which its host's bridge has.
 
-    The block is /30 or wider, of IPv6 /126.
+    The block is /30 or wider, for IPv6 /126.
     """
     return str(IPv6Network(block)[1] if ":" in block else IPv4Network(block)[1])
 
 
 def capacity(blocks: tuple[str, ...]) -> int:
-    """How many tasks the blocks have addresses for."""
+    """The number of tasks that the blocks have addresses for."""
     return sum(max(0, IPv4Network(block).num_addresses - 3) for block in blocks)
 
 
 class Pool:
     """The addresses of one network on this host.
 
-    Give it the running tasks' addresses with `take` after a restart.
+    After a restart, claim the running tasks' addresses with `take`.
     """
 
     def __init__(self, blocks: tuple[str, ...] = ()) -> None:
@@ -53,18 +53,18 @@ class Pool:
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """The blocks that addresses come from, in the order they were granted."""
+        """The blocks that addresses come from, in the order in which they were granted."""
         return self._blocks
 
     @property
     def used(self) -> int:
-        """How many addresses tasks hold."""
+        """The number of addresses that tasks hold."""
         return len(self._used)
 
     def extend(self, blocks: tuple[str, ...]) -> None:
-        """Hand out from exactly these blocks from now on.
+        """Assign addresses from exactly these blocks from now on.
 
-        Addresses in use elsewhere stay in use.
+        Addresses in use outside of them stay in use.
         """
         self._blocks = blocks
         networks = [IPv4Network(block) for block in blocks]
@@ -75,7 +75,7 @@ class Pool:
         self._lowest = 0
 
     def allocate(self) -> str | Exhausted:
-        """A free address, which is the caller's until `release`."""
+        """A free address, held by the caller until `release`."""
         value = self._next()
         if value is None:
             return Exhausted(self._blocks, capacity(self._blocks))
@@ -83,9 +83,9 @@ class Pool:
         return str(IPv4Address(value))
 
     def take(self, address: str) -> bool:
-        """Claim this very address, say of an adopted task.
+        """Claim this address, for example for an adopted task.
 
-        False if a task has it already or no block holds it.
+        False if a task holds it already or no block contains it.
         """
         value = int(IPv4Address(address))
         if value in self._used or not self._owns(value):
@@ -94,7 +94,7 @@ class Pool:
         return True
 
     def release(self, address: str) -> None:
-        """Give an address back. One that nobody holds is no error."""
+        """Release an address. One that nobody holds is no error."""
         value = int(IPv4Address(address))
         if value in self._used:
             self._used.remove(value)
@@ -102,7 +102,7 @@ class Pool:
                 self._freed[value] = None
 
     def _next(self) -> int | None:
-        # Every position below `_lowest` is in use or was freed, so the search never starts over.
+        # Every position below `_lowest` is in use or was released, so the search never starts over.
         position = 0
         for span in self._ranges:
             for value in span[max(0, self._lowest - position) :]:

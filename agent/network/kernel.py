@@ -1,4 +1,4 @@
-"""The dataplane of the kernel: the parts that are real. SHELL."""
+"""The dataplane of the kernel, composed of the real parts. SHELL."""
 
 from pathlib import Path
 
@@ -14,15 +14,15 @@ from agent.network.vips.programs import NetlinkVips
 
 
 class KernelDataplane(Dataplane):
-    """The dataplane of the network namespace that the agent runs in. Close it when done; what it
-    made stays.
+    """The dataplane of the network namespace that the agent runs in. Close it when done; the
+    kernel's state stays.
     """
 
     def __init__(
         self, fleet: str, underlay: Underlay, netns_directory: Path, *, fast_path: bool = True
     ) -> None:
-        """`fleet` is one to five letters and digits, unique on the machine. The directory is ours
-        alone. Without `fast_path` what an earlier agent made of it is removed.
+        """`fleet` is one to five letters and digits, unique on the machine. `netns_directory`
+        belongs to this object alone. Without `fast_path`, that of an earlier agent is removed.
         """
         self.names = Names(fleet)
         self.threads = KernelThreads()
@@ -40,7 +40,7 @@ class KernelDataplane(Dataplane):
         super().__init__(Parts(self.overlay, self.filter, self.vips, self.fast_path, self.path_mtu))
 
     def close(self) -> None:
-        """Stop the threads and close the sockets. The kernel keeps what it has."""
+        """Stop the threads and close the sockets. The kernel's state stays."""
         self.threads.close()
         self.vips.close()
         self.overlay.close()

@@ -1,7 +1,7 @@
-"""rtnetlink as bytes: the few messages the agent sends and the four kinds it reads. PURE.
+"""rtnetlink messages: those that the agent sends and the four kinds that it reads. PURE.
 
 Own code, because a general library's objects cost more than the whole budget of a container's start
-(docs/decisions/0004-own-rtnetlink.md has the figures). Builders return whole messages without a
+(docs/decisions/0004-own-rtnetlink.md has the figures). Builders return complete messages without a
 sequence number, which the socket fills in. Numbers are those of <linux/rtnetlink.h>,
 <linux/if_link.h> and <linux/neighbour.h>.
 """
@@ -32,7 +32,7 @@ REPLACE, EXCLUSIVE, CREATE = 0x100, 0x200, 0x400
 
 AF_BRIDGE, AF_INET, AF_INET6 = 7, 2, 10
 ROUTE_PROTOCOL = 97
-"""Marks our routes (`proto 97`), so that nobody else's are ever looked at."""
+"""Marks the fleet's routes (`proto 97`); routes of others are ignored."""
 _UP = 1
 _MAIN_TABLE = 254
 _LOOK_UP, _GO_TO, _LANDING = 1, 2, 3
@@ -44,7 +44,7 @@ _PERMANENT, _NOARP = 0x80, 0x40
 _NTF_SELF = 2
 _NO_PREFIX_ROUTE, _NOBODY_ELSES = 0x200, 0x02
 _METRIC6 = 1024
-"""What the kernel writes for an IPv6 route that names none."""
+"""The kernel's metric for an IPv6 route that specifies none."""
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -53,7 +53,7 @@ def attribute(kind: int, value: bytes) -> bytes:
 
 
 def attributes(data: bytes, offset: int) -> dict[int, bytes]:
-    """The attributes from `offset` on; flag bits of the kind are cut off."""
+    """The attributes from `offset` on; flag bits of the kind are removed."""
     found = {}
     end = len(data)
     while offset + 4 <= end:
@@ -66,7 +66,7 @@ def attributes(data: bytes, offset: int) -> dict[int, bytes]:
 
 
 def message(kind: int, flags: int, body: bytes) -> bytes:
-    """A request; the socket adds what identifies it."""
+    """A request; the socket adds its sequence number."""
     return HEADER.pack(16 + len(body), kind, flags | REQUEST, 0, 0) + body
 
 
@@ -109,7 +109,7 @@ def _ifinfo(index: int = 0, up: bool | None = None) -> bytes:
 _NO_COUNTERS = _u32(29, 8)
 
 
-# What a kind of device is made with: (attribute, value) inside IFLA_INFO_DATA.
+# The options of each kind of device: attributes inside IFLA_INFO_DATA.
 def _bridge_data() -> bytes:
     forward_delay, stp_state, snooping = _u32(1, 0), _u32(5, 0), attribute(23, b"\0")
     return forward_delay + stp_state + snooping
@@ -118,7 +118,7 @@ def _bridge_data() -> bytes:
 def _vxlan_data(link: Link) -> bytes:
     vni, local = _u32(1, link.vni), _ip(4, link.local)
     learning, port = attribute(7, b"\0"), attribute(15, link.port.to_bytes(2))
-    # No checksum of the outer packet, as RFC 7348 recommends: the inner one has its own.
+    # No checksum of the outer packet, as RFC 7348 recommends: the inner packet has its own.
     checksum = attribute(18, b"\0")
     return vni + local + learning + port + checksum
 
@@ -132,39 +132,41 @@ def make_link(link: Link) -> bytes:
 
 
 def set_link(index: int, link: Link) -> bytes:
-    """Give a device its MTU, and its MAC if one is named, and bring it up."""
+    """Set a device's MTU, and its MAC if one is given, and set it up."""
     mac = _mac(1, link.mac) if link.mac else b""
     return message(NEWLINK, 0, _ifinfo(index, True) + mac + _u32(4, link.mtu))
 
 
 def set_alias(name: str, alias: str) -> bytes:
-    """The text that `ip link` shows below a device."""
+    """Set the text that `ip link` shows below a device."""
     return message(NEWLINK, 0, _ifinfo() + _text(3, name) + _text(20, alias))
 
 
 def drop_link(index: int) -> bytes:
-    """Delete a device; its addresses, routes, neighbours and FDB entries go with it."""
+    """Delete a device; its addresses, routes, neighbours and FDB entries are deleted with it."""
     return message(DELLINK, 0, _ifinfo(index))
 
 
 def drop_link_named(name: str) -> bytes:
-    """Delete a device that may not be there; see `drop_link`."""
+    """Delete a device that may not exist; see `drop_link`."""
     return message(DELLINK, 0, _ifinfo() + _text(3, name))
 
 
 def get_link(name: str) -> bytes:
-    """Ask for one device, without its counters.
+    """Request one device, without its counters.
 
-    Asking makes the kernel act on a change of carrier at once; until it has, packets are dropped.
+    The request makes the kernel process a change of carrier at once; until then packets are
+    dropped.
     """
     return message(GETLINK, 0, _ifinfo() + _text(3, name) + _NO_COUNTERS)
 
 
 def make_veth(inside: Link, index: int, port: Link, host_fd: int) -> bytes:
-    """Made in a task's namespace: `inside` here, under a chosen index; `port` in the host's.
+    """Create a veth pair from a task's namespace: `inside` in it, with a chosen index; `port` in
+    the host's.
 
-    Neither end is up: none can be before both exist. (Of a pair the first end alone can choose its
-    index, hence the pair is made from the inside out.)
+    Neither end is up: both must exist first. (Only the first end of a pair can have a chosen index,
+    so the pair is created from inside.)
     """
     far = _ifinfo() + _text(3, port.name) + _u32(4, port.mtu) + _u32(28, host_fd)
     info = attribute(18, _text(1, "veth") + attribute(2, attribute(1, far)))
@@ -173,32 +175,32 @@ def make_veth(inside: Link, index: int, port: Link, host_fd: int) -> bytes:
 
 
 def plug_in(name: str, master: int) -> bytes:
-    """Hang a device on a bridge, and bring it up."""
+    """Attach a device to a bridge, and set it up."""
     return message(NEWLINK, 0, _ifinfo(up=True) + _text(3, name) + _u32(10, master))
 
 
 def down(name: str) -> bytes:
-    """Let nothing through a device any more."""
+    """Set a device down."""
     return message(NEWLINK, 0, _ifinfo(up=False) + _text(3, name))
 
 
 def reflect(name: str) -> bytes:
-    """Let a bridge send packets back by the port that they came from.
+    """Let a bridge port send packets back to where they came from (hairpin mode).
 
-    Where br_netfilter is on, a task's connection to itself by a published port of its host is
-    bridged, not routed.
+    With br_netfilter, a task's connection to itself by a published port of its host is bridged, not
+    routed.
     """
     port = _text(4, "bridge") + attribute(5, attribute(4, b"\1"))
     return message(NEWLINK, 0, _ifinfo() + _text(3, name) + attribute(18, port))
 
 
 def up(index: int) -> bytes:
-    """Bring a device up."""
+    """Set a device up."""
     return message(NEWLINK, 0, _ifinfo(index, True))
 
 
 def address(index: int, entry: DeviceAddress, *, add: bool = True) -> bytes:
-    """Give or take an address. No route comes with it: routes are planned, and healed, by name."""
+    """Add or remove an address. The kernel adds no route for it: routes are part of the plan."""
     body = _address(index, entry.cidr)
     if not add:
         return message(DELADDR, 0, body)
@@ -207,10 +209,10 @@ def address(index: int, entry: DeviceAddress, *, add: bool = True) -> bytes:
 
 
 def inside_address(index: int, cidr: str) -> bytes:
-    """A task's own address, with the route to its block that the kernel makes of it."""
+    """Add a task's own address, with the route to its block that the kernel derives from it."""
     body = _address(index, cidr)
     if _family(cidr) == AF_INET6:
-        # Usable at once: nobody else can have it, so nobody is asked (no DAD).
+        # Usable at once, without duplicate address detection: the address is unique.
         body += _u32(8, _NOBODY_ELSES)
     return message(NEWADDR, CREATE | EXCLUSIVE, body)
 
@@ -222,13 +224,13 @@ def _address(index: int, cidr: str) -> bytes:
 
 
 def without_ipv6(index: int) -> bytes:
-    """Let a device that is not up yet take no IPv6 address of its own making."""
+    """Disable automatic IPv6 addresses on a device that is not up yet."""
     mode = attribute(10, attribute(8, b"\1"))
     return message(NEWLINK, 0, _ifinfo(index) + attribute(26, mode))
 
 
 def route(index: int, entry: Route, *, add: bool = True) -> bytes:
-    """Make (or remove) a route."""
+    """Add or remove a route."""
     target, _, length = entry.dst.partition("/")
     unreachable = not entry.device
     scope = 0 if unreachable or entry.via else _SCOPE_LINK
@@ -253,7 +255,7 @@ def route(index: int, entry: Route, *, add: bool = True) -> bytes:
 
 
 def rule(entry: Rule, *, add: bool = True) -> bytes:
-    """Make (or remove) a routing rule."""
+    """Add or remove a routing rule."""
     action = _LOOK_UP if entry.table else _GO_TO if entry.goto else _LANDING
     family, whole = (AF_INET6, 128) if entry.six else (AF_INET, 32)
     source = whole if entry.source else 0
@@ -267,7 +269,7 @@ def rule(entry: Rule, *, add: bool = True) -> bytes:
 
 
 def neighbour(index: int, entry: Neighbour, *, add: bool = True) -> bytes:
-    """Say for good which MAC an address has."""
+    """Add or remove a permanent neighbour: an address and its MAC."""
     family = _family(entry.address)
     body = _NDMSG.pack(family, index, _PERMANENT, 0, 0) + _ip(1, entry.address)
     if not add:
@@ -276,7 +278,7 @@ def neighbour(index: int, entry: Neighbour, *, add: bool = True) -> bytes:
 
 
 def fdb(index: int, entry: Fdb, *, add: bool = True) -> bytes:
-    """Say for good behind which VTEP a MAC lives."""
+    """Add or remove a permanent FDB entry: a MAC and its VTEP."""
     body = _NDMSG.pack(AF_BRIDGE, index, _PERMANENT | _NOARP, _NTF_SELF, 0) + _mac(2, entry.mac)
     if not add:
         return message(DELNEIGH, 0, body)
@@ -284,34 +286,34 @@ def fdb(index: int, entry: Fdb, *, add: bool = True) -> bytes:
 
 
 def dump_links() -> bytes:
-    """Ask for every device."""
+    """Request all devices."""
     return message(GETLINK, DUMP, _ifinfo() + _NO_COUNTERS)
 
 
 def dump_addresses(family: int = AF_INET) -> bytes:
-    """Ask for every address of one family."""
+    """Request all addresses of one family."""
     return message(GETADDR, DUMP, _IFADDR.pack(family, 0, 0, 0, 0))
 
 
 def dump_routes(family: int = AF_INET) -> bytes:
-    """Ask for our own routes in all tables; the kernel leaves out everybody else's."""
+    """Request the fleet's routes in all tables; the kernel leaves out all others."""
     body = _RTMSG.pack(family, 0, 0, 0, 0, ROUTE_PROTOCOL, 0, 0, 0)
     return message(GETROUTE, DUMP, body)
 
 
 def get_route(address: str) -> bytes:
-    """Ask which route the namespace's own packets to an address take."""
+    """Request the route of the namespace's own packets to an address."""
     body = _RTMSG.pack(_family(address), 128 if ":" in address else 32, 0, 0, 0, 0, 0, 0, 0)
     return message(GETROUTE, 0, body + _ip(1, address))
 
 
 def dump_rules(family: int = AF_INET) -> bytes:
-    """Ask for every routing rule of one family."""
+    """Request all routing rules of one family."""
     return message(GETRULE, DUMP, _RULEHDR.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
 
 
 def dump_neighbours(family: int) -> bytes:
-    """Ask for every neighbour (AF_INET, AF_INET6) or FDB entry (AF_BRIDGE)."""
+    """Request all neighbours (AF_INET, AF_INET6) or FDB entries (AF_BRIDGE)."""
     return message(GETNEIGH, DUMP, _NDMSG.pack(family, 0, 0, 0, 0))
 
 
@@ -345,13 +347,13 @@ def read_address(body: bytes) -> tuple[int, str]:
 
 
 def is_global(body: bytes) -> bool:
-    """Whether an address is unicast beyond its link and its host, and has been found unique."""
+    """Whether an address is global unicast, and passed duplicate address detection."""
     _, _, flags, scope, _ = _IFADDR.unpack_from(body)
     return not scope and not flags & (_TENTATIVE | _DUPLICATE)
 
 
 def read_route(body: bytes) -> tuple[int, Route] | None:
-    """(index or 0, the route); None for one that is not ours."""
+    """(index or 0, the route); None for one that is not the fleet's."""
     family, length, _, _, table, protocol, _, kind, flags = _RTMSG.unpack_from(body)
     if protocol != ROUTE_PROTOCOL or kind not in (_UNICAST, _UNREACHABLE):
         return None
@@ -370,13 +372,13 @@ def read_route(body: bytes) -> tuple[int, Route] | None:
 
 
 def read_choice(body: bytes) -> tuple[int, str, str]:
-    """(index, next hop or "", source address) of the route that was chosen."""
+    """(index, next hop or "", source address) of the chosen route."""
     found = attributes(body, 12)
     return _number(found.get(4)), _written(found.get(5)), _written(found.get(7))
 
 
 def read_rule(body: bytes) -> Rule | None:
-    """The routing rule; None for one that is not ours."""
+    """The routing rule; None for one that is not the fleet's."""
     found = attributes(body, _RULEHDR.size)
     if found.get(21) != bytes((ROUTE_PROTOCOL,)):
         return None
@@ -389,9 +391,7 @@ def read_rule(body: bytes) -> Rule | None:
 
 
 def read_neighbour(body: bytes) -> tuple[int, str, str] | None:
-    """(index, address, MAC) of a permanent entry, or (index, VTEP, MAC) of an FDB entry that has
-    one.
-    """
+    """(index, address, MAC) of a permanent neighbour, or (index, VTEP, MAC) of an FDB entry."""
     _, index, state, _, _ = _NDMSG.unpack_from(body)
     found = attributes(body, 12)
     if not state & _PERMANENT or 1 not in found or len(found.get(2, b"")) != 6:

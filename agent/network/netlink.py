@@ -1,8 +1,8 @@
-"""A blocking rtnetlink socket for use in worker threads. SHELL: sends and reads, decides nothing.
+"""A blocking netlink socket for worker threads. SHELL: sends and reads, decides nothing.
 
-The kernel answers while `send` runs, so nothing here waits for anyone but the kernel's own locks;
-the timeout only guards against the impossible. Invariant: a socket belongs to the namespace its
-thread was in when it was opened, and to one thread at a time.
+The kernel answers while `send` runs, so a call waits only for the kernel's own locks; the timeout
+is a safeguard. Invariant: a socket belongs to the namespace in which its thread opened it, and to
+one thread at a time.
 """
 
 import errno
@@ -27,13 +27,13 @@ _RECEIVE_BYTES = 1 << 16
 _SEND_BYTES = 1 << 16
 _SO_SNDBUFFORCE = 32
 NETFILTER = 12
-"""The protocol of nft's and conntrack's sockets."""
+"""The protocol of the sockets of nf_tables and conntrack."""
 _GET_GENERATION = (10 << 8) | 16
 _NETFILTER_BODY = b"\0\0\0\0"
 
 
 class Refused(NetworkFailed):
-    """The kernel's answer to one message; `number` is its errno."""
+    """The kernel's error for one message; `number` is its errno."""
 
     def __init__(self, number: int, text: str) -> None:
         super().__init__(f"the kernel refused: {text or os.strerror(number)}")
@@ -41,7 +41,7 @@ class Refused(NetworkFailed):
 
 
 class Netlink:
-    """One socket to the kernel of the current thread's network namespace."""
+    """A socket to the kernel of the current thread's network namespace."""
 
     def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
@@ -67,11 +67,11 @@ class Netlink:
         self._socket.close()
 
     def apply(self, messages: Sequence[bytes], *, gone_is_fine: bool = False) -> None:
-        """Carry out all messages in order, few system calls for many. Raises Refused for the first
-        that failed.
+        """Execute all messages in order, in few system calls. Raises Refused for the first that
+        failed.
 
-        A failure does not stop the ones after it. `gone_is_fine`: what is to be removed may be gone
-        already.
+        A failure does not stop the ones after it. `gone_is_fine`: what is to be removed may be
+        missing.
         """
         for refused in self.attempt(messages, gone_is_fine=gone_is_fine).values():
             raise refused
@@ -79,7 +79,7 @@ class Netlink:
     def attempt(
         self, messages: Sequence[bytes], *, gone_is_fine: bool = False
     ) -> dict[int, Refused]:
-        """The same, but tell what was refused: by place in `messages`, the first one first."""
+        """The same, but return the failures by index in `messages`, the first one first."""
         found: dict[int, Refused] = {}
         for start in range(0, len(messages), _BATCH):
             for place, refused in self._apply(messages[start : start + _BATCH]):
@@ -88,7 +88,7 @@ class Netlink:
         return found
 
     def dump(self, request: bytes) -> list[bytes]:
-        """The bodies of everything a dump request yields."""
+        """The bodies of all objects in the answer to a dump request."""
         for _ in range(5):
             self._send([request], 0)
             bodies, interrupted = self._collect()
@@ -97,7 +97,7 @@ class Netlink:
         raise NetworkFailed("the kernel's tables change faster than they can be read")
 
     def one(self, request: bytes) -> bytes | None:
-        """The body of the answer to a request for one object; None if there is no such object."""
+        """The body of the answer to a request for one object; None if the object does not exist."""
         self._send([request], 0)
         kind, _, body = next(message.split(self._socket.recv(_RECEIVE_BYTES)))
         if kind != _ERROR:
@@ -108,7 +108,7 @@ class Netlink:
         return None
 
     def commit(self, batch: bytes) -> None:
-        """Carry out one transaction of nf_tables. Raises Refused; then nothing of it was done."""
+        """Execute one transaction of nf_tables. Raises Refused; then nothing of it was applied."""
         if len(batch) > _SEND_BYTES:
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, 2 * len(batch))
         self._socket.send(batch)
@@ -121,13 +121,14 @@ class Netlink:
                     return
 
     def _drain(self) -> None:
-        # What else the kernel has to say about it is there already.
+        # The kernel's remaining answers are in the socket already.
         with suppress(BlockingIOError):
             while True:
                 self._socket.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
 
     def _apply(self, batch: Sequence[bytes]) -> list[tuple[int, Refused]]:
-        # Only the last is acknowledged; the kernel reports every failure unasked, and in order.
+        # Only the last message requests an acknowledgement; the kernel reports every failure
+        # anyway, in order.
         last = self._send(batch, message.ACK)
         first = last - len(batch) + 1
         failures = []
@@ -170,7 +171,7 @@ class Netlink:
 
 
 def nft_generation() -> int:
-    """A number that changes whenever anybody changes any nft table of this namespace."""
+    """The generation number, which changes with every change of any nft table of this namespace."""
     with Netlink(NETFILTER) as netfilter:
         body = netfilter.one(message.message(_GET_GENERATION, 0, _NETFILTER_BODY))
     found = message.attributes(body or b"", 4)
@@ -181,7 +182,7 @@ def _refusal(body: bytes) -> Refused | None:
     number = -struct.unpack_from("i", body)[0]
     if not number:
         return None
-    # With the payload capped, the kernel's own words follow its copy of our header.
+    # With a capped payload, the kernel's message follows its copy of our header.
     text = message.attributes(body, 20).get(1, b"").rstrip(b"\0").decode(errors="replace")
     known = os.strerror(number)
     return Refused(number, f"{known} ({text})" if text else known)

@@ -1,9 +1,9 @@
-"""Network namespaces of tasks: made, entered, and kept as files. SHELL.
+"""Network namespaces of tasks: created, entered, and bound to files. SHELL.
 
-A namespace is bound to its file last, when everything in it is done: a file that is a mount is a
-whole namespace, and an agent that dies half-way leaves nothing behind. Invariant: a thread of the
-pool is back in the host's namespace whenever it is idle; one that cannot return ends the process,
-because everything it did afterwards would be wrong.
+A namespace is bound to its file last, when its configuration is complete: a file that is a mount
+point is a complete namespace, and an agent that dies earlier leaves nothing behind. Invariant: an
+idle thread of the pool is in the host's namespace; if a thread cannot return, the process aborts,
+because all its later work would happen in the wrong namespace.
 """
 
 import ctypes
@@ -21,20 +21,20 @@ _DETACH = 2
 _HERE = "/proc/thread-self/ns/net"
 _HALF_CLOSED = "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait"
 _HALF_CLOSED_S = b"10800"
-"""A connection that one side has closed may stay idle for longer than the kernel's minute, at least
-until the other side's keepalive (every two hours) speaks.
+"""A half-closed connection may be idle for longer than the kernel's default of one minute: at least
+until the other side's keepalive (every two hours).
 """
 _UNANSWERED = "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_syn_sent"
 _UNANSWERED_S = b"1"
-"""A program repeats its first packet after a second (RFC 6298, 2.1). By then the attempt to connect
-to a virtual address is forgotten, and the repetition goes to a backend drawn anew.
+"""TCP retransmits its first packet after one second (RFC 6298, 2.1). By then conntrack has deleted
+the attempt to connect to a virtual address, and the packet is forwarded to another random backend.
 """
-# os.unshare and os.setns only came with Python 3.12.
+# os.unshare and os.setns exist only since Python 3.12.
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Namespaces:
-    """The namespaces kept in one directory, one file each, named by task."""
+    """The namespaces bound in one directory, one file each, named by task."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -42,7 +42,7 @@ class Namespaces:
         self._host = os.open(_HERE, os.O_RDONLY | os.O_CLOEXEC)
 
     def close(self) -> None:
-        """Let go of the host's namespace."""
+        """Close the descriptor of the host's namespace."""
         os.close(self._host)
 
     @property
@@ -51,16 +51,16 @@ class Namespaces:
         return self._host
 
     def path(self, name: str) -> Path:
-        """Where a namespace is, or would be."""
+        """The file of a namespace, whether it exists or not."""
         return self._directory / name
 
     def found(self) -> set[str]:
-        """The names of all that exist."""
+        """The names of all namespaces that exist."""
         here = self._directory.stat().st_dev
         return {entry.name for entry in self._directory.iterdir() if entry.stat().st_dev != here}
 
     def exists(self, name: str) -> bool:
-        """Is there a whole namespace of this name?"""
+        """Whether a complete namespace of this name exists."""
         try:
             return self.path(name).stat().st_dev != self._directory.stat().st_dev
         except FileNotFoundError:
@@ -68,14 +68,14 @@ class Namespaces:
 
     @contextmanager
     def new(self, *, six: bool = False) -> Iterator[tuple[int, Netlink]]:
-        """A new namespace (its descriptor and a socket in it), which lives on only if `keep` binds
+        """A new namespace (its descriptor and a socket in it), which persists only if `keep` binds
         it. Without `six` its interfaces have no IPv6.
         """
         with self._away():
-            _check(_libc.unshare(_NEWNET), "make a network namespace")
+            _check(_libc.unshare(_NEWNET), "create a network namespace")
             descriptor = os.open(_HERE, os.O_RDONLY | os.O_CLOEXEC)
-            # Spare every interface its search for an address, or for others that have its own and
-            # for routers.
+            # Skip duplicate address detection and router solicitation on every interface: addresses
+            # are unique, and there are no routers.
             for setting in ("accept_dad", "accept_ra") if six else ():
                 _write(f"/proc/sys/net/ipv6/conf/default/{setting}", b"0")
             disabled = b"0" if six else b"1"
@@ -91,7 +91,7 @@ class Namespaces:
 
     @contextmanager
     def entered(self, name: str) -> Iterator[None]:
-        """The calling thread is in a namespace that exists."""
+        """Run the block with the calling thread in an existing namespace."""
         descriptor = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC)
         try:
             with self._away():
@@ -102,14 +102,14 @@ class Namespaces:
 
     @contextmanager
     def inside(self, name: str) -> Iterator[Netlink]:
-        """A socket in a namespace that exists."""
+        """A rtnetlink socket in an existing namespace."""
         with self.entered(name):
             inside = Netlink()
         with inside:
             yield inside
 
     def netfilter(self, descriptor: int) -> Netlink:
-        """A socket to the packet filter of a namespace, which lives at least as long."""
+        """A netfilter socket in a namespace that exists at least as long as the socket."""
         with self._away():
             _check(_libc.setns(descriptor, _NEWNET), "enter a task's network namespace")
             return Netlink(NETFILTER)
@@ -132,9 +132,9 @@ class Namespaces:
             raise
 
     def drop(self, name: str) -> None:
-        """Unbind a namespace and remove its file; none is no error."""
+        """Unbind a namespace and remove its file; a missing file is no error."""
         path = self.path(name)
-        # EINVAL: a file that was never bound.
+        # EINVAL: the file was never bound.
         _libc.umount2(os.fsencode(path), _DETACH)
         with suppress(FileNotFoundError):
             path.unlink()
@@ -154,7 +154,7 @@ def _check(result: int, what: str) -> None:
 
 
 def _write(path: str, value: bytes) -> None:
-    # A kernel without IPv6, or without connection tracking, has no such file, and needs none.
+    # A kernel without IPv6, or without connection tracking, has no such file and needs no setting.
     with suppress(FileNotFoundError):
         descriptor = os.open(path, os.O_WRONLY)
         try:

@@ -1,4 +1,4 @@
-"""Runs nft, one process per change of the ruleset and never for a task. SHELL."""
+"""Runs nft: one process per change of a ruleset, never one per task. SHELL."""
 
 import asyncio
 import subprocess
@@ -10,13 +10,13 @@ _TIMEOUT_S = 20.0
 
 
 async def apply(ruleset: str) -> None:
-    """Make a ruleset true in one transaction. Raises NetworkFailed with nft's own words."""
+    """Apply a ruleset in one transaction. Raises NetworkFailed with nft's message."""
     if reason := await _refusal(("-f", "-"), ruleset):
         raise NetworkFailed(reason)
 
 
 async def refusal(ruleset: str) -> str:
-    """Why the kernel would refuse the ruleset, in nft's words; "" if it would not."""
+    """nft's message if the kernel would refuse the ruleset; "" if it would accept it."""
     return await _refusal(("--check", "-f", "-"), ruleset)
 
 
@@ -28,7 +28,7 @@ async def _refusal(arguments: tuple[str, ...], ruleset: str) -> str:
 
 
 async def listing(table: str, family: str = "inet") -> str:
-    """The table as nft prints it, without counters; "" if there is none."""
+    """The table as nft prints it, without counters; "" if it does not exist."""
     code, text, _ = await _run(("-s", "list", "table", family, table), "")
     return "" if code else text
 

@@ -1,6 +1,6 @@
-"""Who listens on which ports, out of the kernel's own table. PURE.
+"""Listening ports, read from the kernel's socket tables. PURE.
 
-The table is /proc/<pid>/net/tcp, tcp6, udp or udp6: one socket a line, addresses as hexadecimal
+A table is /proc/<pid>/net/tcp, tcp6, udp or udp6: one socket per line, addresses as hexadecimal
 words in the machine's byte order.
 """
 
@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from ipaddress import IPv6Address, ip_address
 
 _LISTENS, _BOUND = b"0A", b"07"
-"""The states of a TCP socket that listens, and of a UDP socket that no peer is chosen for."""
+"""The states of a listening TCP socket, and of an unconnected UDP socket."""
 _ANYWHERE = frozenset({"0.0.0.0", "::"})
 
 
 def listens(table: bytes, ports: frozenset[int], addresses: frozenset[str]) -> frozenset[int]:
-    """Which of the ports a client finds open who comes to one of the addresses."""
+    """The ports that a client finds open at one of the addresses."""
     reachable = _ANYWHERE | addresses
     return frozenset(
         port for address, port in listeners(table) if port in ports and address in reachable
@@ -36,6 +36,6 @@ def _address(words: str) -> str:
         int(words[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(words), 8)
     )
     address = ip_address(raw)
-    # A socket of both kinds that is bound to an IPv4 address.
+    # A dual-stack socket that is bound to an IPv4 address.
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return str(mapped or address)

@@ -1,8 +1,7 @@
-"""What a host's kernel holds for our networks, as values: the common tongue of plan, messages and
-fake. PURE.
+"""The kernel's state for the fleet's networks, as values shared by plan, messages and fake. PURE.
 
-Devices are named, not numbered: an index is only known once a device exists, and changes when it is
-made anew.
+Devices are referred to by name: an index exists only once the device does, and changes when the
+device is recreated.
 """
 
 import msgspec
@@ -11,7 +10,8 @@ import msgspec
 class Link(msgspec.Struct, frozen=True, kw_only=True):
     """A device.
 
-    `master` is the bridge it hangs on; `vni`, `local`, `port`, `learning` are VXLAN's.
+    `master` is the bridge that it is attached to; `vni`, `local`, `port`, `learning` are those of
+    VXLAN.
     """
 
     name: str
@@ -34,8 +34,8 @@ class DeviceAddress(msgspec.Struct, frozen=True):
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """A route; without a device it says that `dst` is unreachable. `table` 0 is the main one, `mtu`
-    0 the device's.
+    """A route; without a device, `dst` is unreachable. `table` 0 is the main table, `mtu` 0 the
+    device's.
     """
 
     dst: str
@@ -49,9 +49,9 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, order=True):
-    """A routing rule: packets whose mark is `mark` under `mask`, and that come from `iif` and have
-    the source if these are named, look into `table` or go on at the rule of priority `goto`.
-    Without both it is a landing. `six`: of IPv6.
+    """A routing rule. It matches packets whose mark under `mask` is `mark`, and that come from
+    `iif` and have the source address if these are set. It looks up `table`, or jumps to the rule of
+    priority `goto`; without either it is the target of a jump. `six`: for IPv6.
     """
 
     priority: int
@@ -65,12 +65,12 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, order=True):
 
     @property
     def device(self) -> str:
-        """It outlives its device, and takes effect again with the next of that name."""
+        """Empty: a rule outlives its device, and matches the next device of that name."""
         return ""
 
 
 class Neighbour(msgspec.Struct, frozen=True):
-    """A permanent neighbour."""
+    """A permanent neighbour entry."""
 
     device: str
     address: str
@@ -78,7 +78,7 @@ class Neighbour(msgspec.Struct, frozen=True):
 
 
 class Fdb(msgspec.Struct, frozen=True):
-    """Behind which VTEP a MAC lives."""
+    """An FDB entry: the VTEP behind which a MAC is reached."""
 
     device: str
     mac: str
@@ -86,7 +86,7 @@ class Fdb(msgspec.Struct, frozen=True):
 
 
 class Setting(msgspec.Struct, frozen=True, order=True):
-    """A value under /proc/sys/net; `device` is the one it dies with, if any."""
+    """A value under /proc/sys/net; `device` is the device that it disappears with, if any."""
 
     path: str
     value: str
@@ -94,9 +94,9 @@ class Setting(msgspec.Struct, frozen=True, order=True):
 
 
 class KernelState(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it, wanted or found.
+    """The desired or the actual state.
 
-    `links` holds bridges and VXLAN devices, `ports` tasks' devices and their bridges.
+    `links` holds bridges and VXLAN devices, `ports` maps tasks' devices to their bridges.
     """
 
     links: dict[str, Link] = {}

@@ -1,6 +1,6 @@
-"""Runs work that enters the kernel in a pool of threads. SHELL.
+"""Runs blocking kernel calls in a pool of threads. SHELL.
 
-Making a namespace and waiting for the kernel's network lock take milliseconds, so none of it runs
+Creating a namespace, and waiting for the kernel's network lock, take milliseconds, so neither runs
 on the event loop. Invariant: each thread has one socket of its own in the host's namespace.
 """
 
@@ -26,7 +26,7 @@ class KernelThreads:
         self._sockets: list[Netlink] = []
 
     def close(self) -> None:
-        """Stop the threads and close their sockets. The kernel keeps what it has."""
+        """Stop the threads and close their sockets. The kernel's state stays."""
         self._pool.shutdown()
         for host in self._sockets:
             host.close()
@@ -42,7 +42,7 @@ class KernelThreads:
     async def run(self, work: Callable[[], T]) -> T:
         """Run in a thread. Raises NetworkFailed for an OSError.
 
-        A cancelled caller waits for the end, so that nothing goes on behind its back.
+        A cancelled caller waits until the work has ended, so that nothing continues unobserved.
         """
         future = asyncio.get_running_loop().run_in_executor(self._pool, work)
         try:
@@ -54,5 +54,7 @@ class KernelThreads:
             raise NetworkFailed(f"the node's network cannot be changed: {error}") from error
 
     async def nft_generation(self) -> int:
-        """The number that changes with every change of any nft table of the host's namespace."""
+        """The generation number, which changes with every change of any nft table of the host's
+        namespace.
+        """
         return await self.run(nft_generation)

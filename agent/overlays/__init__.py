@@ -1,1 +1,1 @@
-"""Which networks this host carries, and which addresses and ports of them its tasks hold."""
+"""The networks of this host, and the addresses and host ports that its tasks hold."""

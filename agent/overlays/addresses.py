@@ -1,4 +1,4 @@
-"""Which addresses this host's tasks hold on its networks. PURE (mutable)."""
+"""The addresses that this host's tasks hold on its networks. PURE (mutable)."""
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -10,36 +10,37 @@ from pyswarm_core.objects import TaskAddress
 
 
 class NoAddressFree(NamedTuple):
-    """A network without an address to give, and what it has."""
+    """A network without a free address, and the state of its blocks."""
 
     network_id: NetworkId
     why: Exhausted
 
 
 class Addresses:
-    """A pool for each network, and what tasks hold of them."""
+    """One pool per network, and the addresses that each task holds."""
 
     def __init__(self) -> None:
         self._pools: dict[NetworkId, Pool] = {}
         self._held: dict[TaskId, tuple[TaskAddress, ...]] = {}
 
     def of(self, task_id: TaskId) -> tuple[TaskAddress, ...]:
-        """The task's; empty if it has none."""
+        """The task's addresses; empty if it has none."""
         return self._held.get(task_id, ())
 
     def grant(self, network_id: NetworkId, blocks: tuple[str, ...]) -> None:
-        """Hand out from exactly these blocks of the network from now on."""
+        """Assign addresses of the network from exactly these blocks from now on."""
         known = network_id in self._pools
         pool = self._pools.setdefault(network_id, Pool())
         pool.extend(blocks)
         if not known:
-            # A power loss takes what is known of networks, but not which addresses tasks had.
+            # After a power loss the file of networks may be missing while tasks' addresses are
+            # known.
             for address in chain.from_iterable(self._held.values()):
                 if address.network_id == network_id:
                     pool.take(address.address)
 
     def adopt(self, task_id: TaskId, addresses: tuple[TaskAddress, ...]) -> None:
-        """A task that was here before holds these."""
+        """Record the addresses of a task that an earlier agent started."""
         for address in addresses:
             if pool := self._pools.get(address.network_id):
                 pool.take(address.address)
@@ -48,8 +49,8 @@ class Addresses:
     def allocate(
         self, task_id: TaskId, networks: Sequence[NetworkId]
     ) -> tuple[TaskAddress, ...] | NoAddressFree:
-        """One on each of these networks; or the network that has none left, and then the task holds
-        nothing.
+        """One address on each of these networks. If a network has none left, return that network;
+        the task then holds nothing.
         """
         given: list[TaskAddress] = []
         for network_id in networks:
@@ -62,7 +63,7 @@ class Addresses:
         return self._held[task_id]
 
     def release(self, task_id: TaskId) -> None:
-        """Take the task's back. Unknown: no error."""
+        """Release the task's addresses. An unknown task is no error."""
         self._release(self._held.pop(task_id, ()))
 
     def used(self, network_id: NetworkId) -> bool:
@@ -71,7 +72,7 @@ class Addresses:
         return pool is not None and bool(pool.used)
 
     def drop(self, network_id: NetworkId) -> None:
-        """The network has left this host."""
+        """Remove the network's pool."""
         self._pools.pop(network_id, None)
 
     def _release(self, addresses: Iterable[TaskAddress]) -> None:

@@ -1,5 +1,5 @@
-"""What this host cannot do of its networks, for as long as that is worth telling. PURE (mutable;
-time is an argument).
+"""The faults of this host's networks, and how long each is reported. PURE (mutable; time is an
+argument).
 """
 
 from collections.abc import Collection, Hashable, Iterable, Sequence
@@ -14,38 +14,40 @@ WHOLE_HOST = NetworkId("")
 
 
 class Faults:
-    """Those of what the host was told, of its last sync, and of networks that left it since."""
+    """Faults of invalid input, of the last sync, and of networks that were removed since."""
 
     def __init__(self) -> None:
         self.sync_error = ""
-        """Why the last sync failed as a whole; empty if it did not."""
+        """Why the last sync failed as a whole; empty if it succeeded."""
         self._failures = 0
         self._invalid: dict[Hashable, Sequence[Fault]] = {}
         self._kernel: tuple[Fault, ...] = ()
         self._left: dict[Fault, Instant] = {}
 
     def set_invalid(self, key: Hashable, faults: Sequence[Fault]) -> None:
-        """The host was told of the network or endpoint `key`, and this much was nonsense."""
+        """Record what is invalid in the network or endpoint `key` that the host received."""
         if faults:
             self._invalid[key] = faults
         elif self._invalid:
             self._invalid.pop(key, None)
 
     def clear_invalid(self, keys: Iterable[Hashable] | None = None) -> None:
-        """The host was told that these are gone; None: everything will be told anew."""
+        """Forget the faults of these removed networks and endpoints; None: of all, since a full
+        assignment follows.
+        """
         for key in tuple(self._invalid) if keys is None else keys:
             self._invalid.pop(key, None)
 
     def sync_failed(self, reason: str) -> None:
-        """A sync failed as a whole."""
+        """Record that a sync failed as a whole."""
         self.sync_error = reason
         self._failures += 1
 
     def synced(
         self, faults: tuple[Fault, ...], carried: Collection[NetworkId] | None, now: Instant
     ) -> list[Fault]:
-        """A sync of these networks (None: the same as before) ended with these faults; those that
-        are new.
+        """Record the faults of a sync of these networks (None: the same as before). Returns the
+        faults that are new.
         """
         self.sync_error, self._failures = "", 0
         for fault in self._kernel if carried is not None else ():
@@ -59,12 +61,12 @@ class Faults:
         return new
 
     def blocking(self, network_id: NetworkId) -> str:
-        """Why no task can be on the network here; empty if one can."""
+        """Why no task can use the network on this host; empty if one can."""
         found = (*self._kernel, *self._invalid.get(network_id, ()))
         return next((f.reason for f in found if f.network_id == network_id and f.whole), "")
 
     def current(self, now: Instant) -> tuple[Fault, ...]:
-        """What to tell, at most FAULTS_MAX: first what keeps tasks away."""
+        """The faults to report, at most FAULTS_MAX: those that block tasks come first."""
         found = [*self._kernel, *(fault for fault, until in self._left.items() if until > now)]
         found += (fault for faults in self._invalid.values() for fault in faults)
         if self._failures >= FAULT_AFTER:
@@ -73,7 +75,7 @@ class Faults:
 
 
 def _most_important(faults: Iterable[Fault]) -> tuple[Fault, ...]:
-    """One of each network before a second of any, blocking ones first."""
+    """The first fault of each network precedes any second one; blocking faults come first."""
     rank: dict[NetworkId, int] = {}
     ranked = []
     for fault in sorted(dict.fromkeys(faults), key=lambda f: (not f.blocks, not f.whole)):

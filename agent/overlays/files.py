@@ -1,5 +1,5 @@
-"""Keeps a host's plan on disk: networks and published ports in one file, each endpoint in a file
-beside it, so that a changed endpoint costs its own. SHELL.
+"""Stores a host's plan on disk: one file for networks and published ports, and one file per
+endpoint, so that a changed endpoint costs one write. SHELL.
 """
 
 from collections.abc import Mapping
@@ -16,15 +16,19 @@ _log = EventLog("agent.overlays.files")
 
 
 class NetworkFiles:
-    """The files. What cannot be read or written is logged: the controller tells it again."""
+    """The files of one agent. A file that cannot be read or written is logged: the controller sends
+    its content again.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.written = 0
-        """Files written or removed so far."""
+        """Number of files written or removed."""
 
     def load(self) -> SavedPlan:
-        """What was kept; of the endpoints also those of one file, as earlier agents kept them."""
+        """The stored plan. Endpoints are also read from the single file in which earlier agents
+        stored them.
+        """
         if not self._path.exists():
             return SavedPlan()
         try:
@@ -43,11 +47,11 @@ class NetworkFiles:
         return msgspec.structs.replace(kept, endpoints=tuple(endpoints.values()))
 
     def save(self, kept: SavedPlan) -> None:
-        """Keep these networks and ports, and no others."""
+        """Store exactly these networks and ports."""
         self._write(self._path, kept)
 
     def save_endpoints(self, changed: Mapping[EndpointKey, DesiredEndpoint | None]) -> None:
-        """Keep these endpoints as they are now; None: not any more."""
+        """Store these endpoints as they are now; None: remove the file."""
         for (service_id, network_id), endpoint in changed.items():
             names = (quote(name, safe="") for name in (network_id, service_id))
             file = self._path.with_suffix(f".{'.'.join(names)}")

@@ -1,7 +1,8 @@
-"""Which ports of this host its tasks hold (mode host), and to which each is forwarded. PURE.
+"""The ports of this host that its tasks hold (mode host), and the task that each is forwarded to.
+PURE.
 
-A port that asked for no number gets the lowest free one of the kernel's range for such purposes.
-Invariant: a number is given to one task of this host at a time.
+A port without a number gets the lowest free one of the kernel's range for such purposes. Invariant:
+one task of this host holds a number at a time.
 """
 
 from collections.abc import Collection, Iterable
@@ -22,38 +23,38 @@ class HostPorts:
         self._held: dict[TaskId, tuple[PortConfig, ...]] = {}
 
     def hold(self, task_id: TaskId, ports: tuple[PortConfig, ...]) -> None:
-        """The task holds these, and no others."""
+        """Assign exactly these ports to the task."""
         self._held[task_id] = ports
 
     def choose(
         self, ports: Iterable[PortConfig], meshed: Iterable[PortConfig]
     ) -> tuple[PortConfig, ...] | None:
         """The ports of mode host among these, with numbers that neither a task nor the routing mesh
-        has; None if there are too few.
+        uses; None if too few are free.
         """
         taken = {number(port) for held in self._held.values() for port in held}
         taken |= {number(port) for port in meshed}
         return with_numbers(ports, taken)
 
     def release(self, task_id: TaskId) -> None:
-        """The task holds none any more. Unknown: no error."""
+        """Release the task's ports. An unknown task is no error."""
         self._held.pop(task_id, None)
 
 
 def is_of_host(port: PortConfig) -> bool:
-    """Whether the port is one of the task's own host."""
+    """Whether the port is published on the task's own host only."""
     return port.publish_mode is PublishMode.HOST
 
 
 def number(port: PortConfig) -> Number:
-    """What a host has only once."""
+    """The part of a port that must be unique on a host."""
     return port.protocol, port.published_port
 
 
 def with_numbers(
     ports: Iterable[PortConfig], taken: Collection[Number]
 ) -> tuple[PortConfig, ...] | None:
-    """The ports of mode host, each with its number; None if there are too few."""
+    """The ports of mode host, each with its number; None if too few are free."""
     given = set(taken)
     chosen = []
     for port in filter(is_of_host, ports):

@@ -1,7 +1,7 @@
-"""Keeps the kernel's network as the plan says. SHELL over `Plan`, `Dataplane` and `Resolvers`.
+"""Applies the plan to the kernel's network. SHELL over `Plan`, `Dataplane` and `Resolvers`.
 
-What is planned is kept in files, so that a restarted agent restores the same network before, and
-without, any controller; a power loss, which leaves no task running, may take it.
+The plan is stored in files, so that a restarted agent restores the same network before it reaches a
+controller, or without one. A power loss may destroy the files, but then no task is left running.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from pyswarm_core.specs import PortConfig
 _log = EventLog("agent.overlays")
 
 REPAIR_PERIOD_S = 15.0
-"""How often the kernel is compared with what it should be."""
+"""How often the kernel is compared with the plan."""
 RETRY_S = 1.0
 
 
@@ -34,7 +34,7 @@ def _now() -> Instant:
 
 
 class Overlays:
-    """Attaches tasks and syncs the dataplane. `run` does the work; the rest only asks for it."""
+    """Attaches tasks and syncs the dataplane. `run` does the work; the other methods request it."""
 
     def __init__(
         self,
@@ -46,8 +46,8 @@ class Overlays:
         *,
         watch: NetworkObserver | None = None,
     ) -> None:
-        """`acknowledge` is told the revision of the newest assignment that the kernel follows, and
-        the digest of its endpoints.
+        """`acknowledge` receives the revision of the newest assignment that the kernel implements,
+        and the digest of its endpoints.
         """
         self._dataplane = dataplane
         self._plan = plan
@@ -56,9 +56,9 @@ class Overlays:
         self._resolvers = resolvers
         self._watch = watch
         self.programmed = 0
-        """The newest revision that the kernel follows."""
+        """The newest revision that the kernel implements."""
         self._synced = 0
-        """The version of the plan that the kernel follows."""
+        """The version of the plan that the kernel implements."""
         self._changed = asyncio.Condition()
         plan.restore(self._files.load())
 
@@ -68,11 +68,11 @@ class Overlays:
         addresses: tuple[TaskAddress, ...],
         ports: tuple[PortConfig, ...] = (),
     ) -> None:
-        """Note the addresses and the host's ports that an adopted task has."""
+        """Record the addresses and host ports of an adopted task."""
         self._plan.adopt(task_id, addresses, ports)
 
     async def assign(self, assignment: Assignment) -> None:
-        """Take what the controller says; see Plan."""
+        """Apply an assignment to the plan; see Plan."""
         if self._plan.assign(assignment):
             await self._notify()
         if self._synced == self._plan.version:
@@ -81,10 +81,10 @@ class Overlays:
     async def attach(
         self, task_id: TaskId, networks: Iterable[NetworkId], servers: Sequence[str] = ()
     ) -> Attached:
-        """Give the task addresses, a network namespace and, on overlays, a resolver that asks
-        `servers` what it does not know (none: the host's). A task that has them keeps them.
+        """Give the task addresses, a network namespace and, on overlays, a resolver that forwards
+        unknown names to `servers` (none: the host's servers). A task that has them keeps them.
 
-        Raises NetworkFailed: no address free, or the kernel refused.
+        Raises NetworkFailed: no address is free, or the kernel refused.
         """
         desired = own_networks(networks)
         if desired is None:
@@ -104,10 +104,10 @@ class Overlays:
         return self._plan.attached(task_id, path, has_resolver=bool(overlays))
 
     async def ready(self, networks: Iterable[NetworkId], *, is_new: bool = True) -> None:
-        """Return once a task may attach to these networks, or (not `is_new`) be mended there.
+        """Return once a task may attach to these networks or, if not `is_new`, be repaired on them.
 
-        Raises NetworkFailed: one is not assigned, this host cannot carry one, or the kernel does
-        not follow in time.
+        Raises NetworkFailed: a network is not assigned, this host cannot carry it, or the kernel is
+        not configured in time.
         """
         desired = own_networks(networks) or ()
         faults = self._plan.faults
@@ -120,7 +120,7 @@ class Overlays:
         except TimeoutError:
             names = ", ".join(map(self._plan.name, desired)) or "none"
             waited = format_duration(NETWORK_WAIT_MAX)
-            why = faults.sync_error or "the kernel is still at work"
+            why = faults.sync_error or "the kernel is still being configured"
             raise NetworkFailed(f"networks ({names}) not ready after {waited}: {why}") from None
         for network_id in desired if is_new else ():
             if reason := faults.blocking(network_id):
@@ -128,15 +128,15 @@ class Overlays:
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """What this host cannot do of its networks now."""
+        """The current faults of this host's networks."""
         return self._plan.faults.current(_now())
 
     def claim(self, task_id: TaskId, ports: Iterable[PortConfig]) -> tuple[PortConfig, ...]:
-        """Ports of the host for the task; see Plan."""
+        """Assign host ports to the task; see Plan."""
         return self._plan.claim(task_id, ports)
 
     async def publish(self, task_id: TaskId, ports: tuple[PortConfig, ...]) -> None:
-        """Forward these ports of the host to the task, and no others; return once that is so."""
+        """Forward exactly these ports of the host to the task; return once the kernel does."""
         if self._plan.publish(task_id, ports):
             await self._notify()
             await self.settled()
@@ -147,31 +147,34 @@ class Overlays:
         return frozenset(self._plan.published)
 
     async def detach(self, task_id: TaskId) -> None:
-        """Take namespace and addresses back; a task that has none is no error."""
+        """Remove the task's namespace and release its addresses; a task without them is no
+        error.
+        """
         await self._resolvers.close(task_id)
         await self._dataplane.detach(task_id)
         if self._plan.leave(task_id):
             await self._notify()
 
     async def found(self) -> set[TaskId]:
-        """The tasks that have a network namespace, whoever made it."""
+        """The tasks that have a network namespace, whoever created it."""
         return await self._dataplane.found()
 
     async def settled(self) -> None:
-        """Return once everything asked for so far is programmed."""
+        """Return once the kernel implements everything requested so far."""
         target = self._plan.version
         async with self._changed:
             await self._changed.wait_for(lambda: self._synced >= target)
 
     async def run(self) -> None:
-        """Keep the kernel as planned, for ever: after every change, and in between what others
-        disturbed.
+        """Keep the kernel equal to the plan, for ever: sync after every change, and repair what
+        others changed in between.
         """
         self._plan.change()
         drifts, saved = 0, 0
         while True:
             work = self._plan.take_work()
-            # Before the kernel follows: who returns after a kill must not want less than that.
+            # Saved before the kernel is changed: an agent that restarts after a kill must not plan
+            # for less than the kernel holds.
             if work.anew and saved != work.version:
                 self._files.save(self._plan.kept())
                 saved = work.version
@@ -182,14 +185,14 @@ class Overlays:
             async with self._changed:
                 self._synced = work.version
                 self._changed.notify_all()
-            # What came meanwhile and changed nothing is followed as well.
+            # An assignment that arrived meanwhile and changed nothing is acknowledged as well.
             same = self._plan.version == work.version
             if revision := self._plan.revision if same else work.revision:
                 self._acknowledge(revision, work.digest)
             drifts = await self._wait_for_work(work.version)
 
     async def _apply(self, work: Work, drifts: int) -> bool:
-        """Whether the kernel follows now."""
+        """Whether the kernel implements the work now."""
         loop, plan = asyncio.get_running_loop(), self._plan
         began = loop.time()
         carried = [overlay.network_id for overlay in plan.carried] if work.anew else None
@@ -221,7 +224,7 @@ class Overlays:
         self._on_acknowledge(revision, digest)
 
     async def _wait_for_work(self, version: int) -> int:
-        """Return when there is something to do: how much somebody has disturbed, if that is it."""
+        """Return when a sync is due: the number of drifts found, 0 if the plan changed."""
         while True:
             try:
                 async with asyncio.timeout(REPAIR_PERIOD_S), self._changed:

@@ -1,9 +1,9 @@
-"""What this host's networks should be, and what of that the kernel does not follow yet. PURE
-(mutable).
+"""The desired networks of this host, and the part of them that the kernel does not implement yet.
+PURE (mutable).
 
-It is what the controller assigned, networks that it withdrew and local tasks are still attached to,
-and the ports of this host that tasks hold. `take_work` says what the next sync has to do;
-`overlays.py` does it.
+The plan consists of what the controller assigned, of networks that it withdrew while local tasks
+are still attached, and of the host ports that tasks hold. `take_work` returns what the next sync
+has to do; `overlays.py` does it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -36,7 +36,7 @@ from pyswarm_core.specs import PortConfig
 
 
 class SavedPlan(msgspec.Struct, frozen=True):
-    """What outlives the agent."""
+    """The part of the plan that outlives the agent."""
 
     overlays: tuple[DesiredOverlay, ...] = ()
     endpoints: tuple[DesiredEndpoint, ...] = ()
@@ -44,21 +44,22 @@ class SavedPlan(msgspec.Struct, frozen=True):
 
 
 class Attached(msgspec.Struct, frozen=True, kw_only=True):
-    """How a task is on the network."""
+    """A task's network as its container sees it."""
 
     netns_path: str = ""
-    """Empty: it is in the host's namespace."""
+    """Empty: the task is in the host's namespace."""
     addresses: tuple[TaskAddress, ...] = ()
     own: tuple[str, ...] = ()
-    """Every address of its, of both versions."""
+    """All addresses of the task, IPv4 and IPv6."""
     gateway: str = "127.0.0.1"
-    """Where it reaches the host."""
+    """The address at which the task reaches the host."""
     has_resolver: bool = False
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
-    """What one sync has to do. `version`: of the plan. `anew`: look at everything; otherwise only
-    these endpoints changed (None: gone). Then `revision` and `digest` are followed.
+    """What one sync has to do. `version` is that of the plan. `anew`: compare everything; otherwise
+    only the endpoints in `changed` differ (None: removed). After the sync the kernel implements
+    `revision` and `digest`.
     """
 
     version: int
@@ -69,7 +70,9 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def own_networks(networks: Iterable[NetworkId]) -> tuple[NetworkId, ...] | None:
-    """Those that a task of these gets interfaces in; None: it is in the host's namespace."""
+    """The networks that a task on these gets interfaces on; None: the task is in the host's
+    namespace.
+    """
     desired = tuple(networks) or (HOST_BRIDGE,)
     if desired == (HOST_NETWORK,):
         return None
@@ -80,14 +83,14 @@ class Plan:
     """The desired networks of one host."""
 
     def __init__(self, bridge_subnet: str, own_address: str = "") -> None:
-        """`own_address` is this host's on the underlay."""
+        """`own_address` is this host's address on the underlay."""
         self.faults = Faults()
         self.version = 0
-        """Rises with every change that a sync has to carry out."""
+        """Incremented by every change that requires a sync."""
         self.revision = 0
-        """Of the newest assignment."""
+        """The revision of the newest assignment."""
         self.digest = 0
-        """Of all endpoints: the exclusive or of theirs."""
+        """The exclusive or of all endpoints' digests."""
         self._own_address = own_address
         self._bridge = host_bridge(bridge_subnet)
         self._assigned: dict[NetworkId, DesiredOverlay] = {}
@@ -95,15 +98,17 @@ class Plan:
         self._endpoints: dict[EndpointKey, DesiredEndpoint] = {}
         self._published: dict[TaskId, Published] = {}
         self._dirty: dict[EndpointKey, None] = {}
-        """Endpoints that have changed since a sync last began."""
+        """The endpoints that changed since the last sync began."""
         self._anew = True
-        """Something else has changed as well, or the kernel: then all is looked at."""
+        """Something other than endpoints changed, or the kernel did: the next sync compares
+        everything.
+        """
         self._addresses = Addresses()
         self._ports = HostPorts()
         self._addresses.grant(HOST_BRIDGE, self._bridge.local_blocks)
 
     def restore(self, kept: SavedPlan) -> None:
-        """Begin with what a former agent kept."""
+        """Load what an earlier agent stored."""
         for endpoint in filter(self._is_valid, kept.endpoints):
             self._endpoints[endpoint.key] = endpoint
             self.digest ^= endpoint.digest
@@ -114,8 +119,8 @@ class Plan:
             self._addresses.grant(overlay.network_id, overlay.local_blocks)
 
     def assign(self, assignment: Assignment) -> bool:
-        """Take what the controller says: some networks and endpoints changed, some are gone; a full
-        assignment names them all. Whether a sync has to carry anything out.
+        """Apply an assignment: changed and removed networks and endpoints; a full assignment names
+        all of them. Returns whether a sync is required.
         """
         self.revision = assignment.revision
         full = assignment.full
@@ -143,16 +148,16 @@ class Plan:
         return anew or changed
 
     def change(self, *, anew: bool = True) -> None:
-        """The next sync has something to do; everything, unless endpoints alone changed."""
+        """Require a sync: of everything, or (not `anew`) of the changed endpoints only."""
         self._anew |= anew
         self.version += 1
 
     def look_at_all(self) -> None:
-        """The kernel is not as it was made: the next sync looks at everything."""
+        """The kernel was changed by others: the next sync compares everything."""
         self._anew = True
 
     def take_work(self) -> Work:
-        """What the next sync has to do; what changes from now on is left to the one after it."""
+        """The work of the next sync. Later changes are left to the one after it."""
         work = Work(
             version=self.version, revision=self.revision, digest=self.digest, anew=self._anew,
             changed={key: self._endpoints.get(key) for key in self._dirty},
@@ -161,18 +166,18 @@ class Plan:
         return work
 
     def kept(self) -> SavedPlan:
-        """Networks and ports to keep; endpoints are kept one by one."""
+        """The networks and ports to store; endpoints are stored one by one."""
         overlays = (*self._assigned.values(), *self._leaving.values())
         return SavedPlan(overlays, (), tuple(self._published.values()))
 
     @property
     def carried(self) -> tuple[DesiredOverlay, ...]:
-        """Every network that this host should carry."""
+        """All networks that this host should carry."""
         return (self._bridge, *self._assigned.values(), *self._leaving.values())
 
     @property
     def endpoints(self) -> tuple[DesiredEndpoint, ...]:
-        """Every endpoint that its tasks, or the routing mesh, may reach."""
+        """All endpoints that the host's tasks, or the routing mesh, may reach."""
         return tuple(self._endpoints.values())
 
     @property
@@ -181,29 +186,29 @@ class Plan:
         return self._published
 
     def unassigned(self, networks: Iterable[NetworkId]) -> NetworkId | None:
-        """One of these that this host was not assigned; None: it has them all."""
+        """One of these networks that is not assigned to this host; None if all are."""
         known = (HOST_BRIDGE, *self._assigned)
         return next((network_id for network_id in networks if network_id not in known), None)
 
     def name(self, network_id: NetworkId) -> str:
-        """What people call the network."""
+        """The network's name; its id if the network is unknown."""
         overlay = self._assigned.get(network_id)
         return overlay.name if overlay else str(network_id)
 
     def adopt(
         self, task_id: TaskId, addresses: tuple[TaskAddress, ...], ports: tuple[PortConfig, ...]
     ) -> None:
-        """A task that was here before has these addresses, and these ports of the host."""
+        """Record the addresses and host ports of a task that an earlier agent started."""
         self._ports.hold(task_id, ports)
         self._addresses.adopt(task_id, addresses)
 
     def addresses(self, task_id: TaskId) -> tuple[TaskAddress, ...]:
-        """What the task holds."""
+        """The addresses that the task holds."""
         return self._addresses.of(task_id)
 
     def join(self, task_id: TaskId, networks: tuple[NetworkId, ...]) -> tuple[TaskAddress, ...]:
-        """An address on each of these networks, which the task keeps until it leaves. Raises
-        NetworkFailed: none is free.
+        """One address on each of these networks, held until the task leaves. Raises NetworkFailed:
+        none is free.
         """
         if held := self._addresses.of(task_id):
             return held
@@ -213,7 +218,7 @@ class Plan:
         return given
 
     def attached(self, task_id: TaskId, path: str, *, has_resolver: bool) -> Attached:
-        """How a task that has joined is on the network."""
+        """The network of a task that has joined, as its container sees it."""
         addresses = self._addresses.of(task_id)
         own: list[str] = []
         gateways: list[str] = []
@@ -235,26 +240,28 @@ class Plan:
         )  # fmt: skip
 
     def claim(self, task_id: TaskId, ports: Iterable[PortConfig]) -> tuple[PortConfig, ...]:
-        """The ports of mode host among these, with numbers of which the task is sure until it
-        leaves; none if the task is on no network of its own (host, none). Raises NetworkFailed: no
-        number is free, or the task has no default route.
+        """Assign host ports: the ports of mode host among these, with numbers that the task holds
+        until it leaves; none if the task has no network of its own (host, none). Raises
+        NetworkFailed: no number is free, or the task has no default route.
         """
         if not self._addresses.of(task_id):
             return ()
         desired = tuple(filter(is_of_host, ports))
-        # Only who asks for one pays for a look at all that are taken.
+        # Collecting the ports in use is skipped for tasks that request none.
         chosen = self._ports.choose(desired, self._meshed()) if desired else ()
         if chosen is None:
-            raise NetworkFailed("every port of this host from 32768 to 60999 is published")
+            raise NetworkFailed("no host port is free: all from 32768 to 60999 are published")
         if chosen and self._default_address(task_id) is None:
             raise NetworkFailed(
-                "ports of mode host are forwarded to no task that has only internal networks"
+                "a task that has only internal networks cannot publish ports in mode host"
             )
         self._ports.hold(task_id, chosen)
         return chosen
 
     def publish(self, task_id: TaskId, ports: tuple[PortConfig, ...]) -> bool:
-        """Forward these ports of the host to the task, and no others; whether a sync has to."""
+        """Forward exactly these ports of the host to the task. Returns whether a sync is
+        required.
+        """
         address = self._default_address(task_id)
         if ports and address is not None:
             self._published[task_id] = Published(
@@ -266,7 +273,7 @@ class Plan:
         return True
 
     def leave(self, task_id: TaskId) -> bool:
-        """The task is gone, with its addresses and ports; whether a sync has something to do."""
+        """Release the task's addresses and ports. Returns whether a sync is required."""
         self._ports.release(task_id)
         withdrawn = self._published.pop(task_id, None)
         self._addresses.release(task_id)
@@ -279,7 +286,7 @@ class Plan:
         return (port for endpoint in self._endpoints.values() for port in endpoint.ports)
 
     def _take_endpoints(self, assignment: Assignment) -> bool:
-        """Whether any has changed."""
+        """Whether an endpoint changed."""
         told = {e.key: e for e in assignment.endpoints if self._is_valid(e)}
         gone = list(assignment.removed_endpoints)
         if assignment.full:
@@ -299,7 +306,7 @@ class Plan:
         return (len(self._dirty), self.digest) != before
 
     def _default_address(self, task_id: TaskId) -> TaskAddress | None:
-        """The task's address on the network that its default route goes through."""
+        """The task's address on the network of its default route."""
         addresses = self._addresses.of(task_id)
         place = default_network([self._overlay(address.network_id) for address in addresses])
         return None if place is None else addresses[place]

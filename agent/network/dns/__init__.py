@@ -1,1 +1,1 @@
-"""Names of services and tasks, answered to every task on its own loopback."""
+"""DNS: names of services and tasks, answered to every task on its own loopback."""

@@ -8,7 +8,7 @@ from pyswarm_core.ids import NetworkId, TaskId
 
 
 class FakeResolvers:
-    """Remembers which tasks have a resolver, and what those are told."""
+    """Records which tasks have a resolver, and what it answers from."""
 
     def __init__(self) -> None:
         self.open_for: dict[TaskId, tuple[tuple[NetworkId, ...], tuple[str, ...]]] = {}
@@ -19,21 +19,21 @@ class FakeResolvers:
     def replace(
         self, overlays: Iterable[DesiredOverlay], endpoints: Iterable[DesiredEndpoint]
     ) -> None:
-        """Remember the endpoints."""
+        """See Resolvers."""
         self.endpoints = tuple(endpoints)
 
     def update(self, changed: Mapping[EndpointKey, DesiredEndpoint | None]) -> None:
-        """Remember these, too."""
+        """See Resolvers."""
         kept = [endpoint for endpoint in self.endpoints if endpoint.key not in changed]
         self.endpoints = (*kept, *filter(None, changed.values()))
 
     async def open(
         self, task_id: TaskId, networks: Sequence[NetworkId], servers: Sequence[str]
     ) -> None:
-        """Remember the task."""
+        """See Resolvers."""
         self.open_for[task_id] = (tuple(networks), tuple(servers))
         self.opened.set()
 
     async def close(self, task_id: TaskId) -> None:
-        """Forget the task."""
+        """See Resolvers."""
         self.open_for.pop(task_id, None)

@@ -1,8 +1,8 @@
-"""Asking other name servers what the fleet does not know. SHELL over sockets.
+"""Forwards queries for names outside the fleet to other name servers. SHELL over sockets.
 
-The answer is relayed byte for byte; only what answers the very question counts. Servers are tried
-in turn within a time limit each, beginning with the one that answered last. Invariant: no socket
-outlives its question.
+The answer is relayed unchanged; only a reply to the same question counts. Servers are tried in turn
+with a time limit each, beginning with the one that answered last. Invariant: no socket outlives its
+query.
 """
 
 import asyncio
@@ -17,20 +17,20 @@ from agent.network.dns import wire
 from agent.network.dns.wire import Query
 
 SERVERS_MAX = 3
-"""Servers that are asked, as in the C library."""
+"""The maximum number of servers to try, as in the C library."""
 ATTEMPT_S = 1.5
-"""For one server. Three take less than the five seconds after which a task asks again."""
+"""Time limit per server. Three take less than the five seconds after which a task retries."""
 PORT = 53
 
 MakeSocket = Callable[[socket.AddressFamily, socket.SocketKind], Awaitable[socket.socket]]
-"""Makes a socket that does not block, in the namespace that the servers are reached from."""
+"""Creates a non-blocking socket in the namespace from which the servers are reached."""
 
-# Another server may know better than one that says this.
+# After such an answer the next server is tried.
 _UNHELPFUL = (wire.SERVER_FAILURE, wire.NOT_IMPLEMENTED, wire.REFUSED)
 
 
 class Upstream:
-    """Some name servers, in the order they are to be tried."""
+    """Name servers, in the order in which they are tried."""
 
     def __init__(self, servers: tuple[str, ...], make: MakeSocket, port: int = PORT) -> None:
         self.servers = servers[:SERVERS_MAX]
@@ -39,9 +39,9 @@ class Upstream:
         self._first = 0
 
     async def ask(self, query: Query, *, whole: bool) -> bytes | None:
-        """The answer of the first server that has one; None: nobody answered in time.
+        """The answer of the first server that has one; None: no server answered in time.
 
-        `whole`: whoever asked can take it in any length, so a truncated one is asked for again.
+        `whole`: the client accepts any length, so a truncated answer is requested again over TCP.
         """
         unhelpful = None
         for number in range(len(self.servers)):
@@ -66,7 +66,8 @@ class Upstream:
     async def _by_datagram(self, server: str, query: Query) -> bytes:
         loop = asyncio.get_running_loop()
         with closing(await self._make(_family(server), socket.SOCK_DGRAM)) as asking:
-            # Connected: the kernel drops what others send, and says at once that nobody listens.
+            # Connected: the kernel drops other senders' datagrams, and reports a closed port at
+            # once.
             asking.connect((server, self._port))
             asking.send(query.raw)
             while True:
@@ -87,7 +88,9 @@ class Upstream:
 
 
 class HostServers:
-    """The host's own name servers, asked from the host's namespace: also those on its loopback."""
+    """The host's own name servers, reached from the host's namespace: also those on its
+    loopback.
+    """
 
     def __init__(self, resolv_conf: Path, port: int = PORT) -> None:
         self._path = resolv_conf
@@ -96,7 +99,7 @@ class HostServers:
         self._upstream = Upstream((), _plain_socket, port)
 
     def upstream(self) -> Upstream:
-        """The servers as the file names them now."""
+        """The servers that the file names now."""
         try:
             found = self._path.stat()
         except FileNotFoundError:
@@ -116,7 +119,7 @@ async def _plain_socket(family: socket.AddressFamily, kind: socket.SocketKind) -
 
 
 async def _exactly(sock: socket.socket, count: int) -> bytes:
-    """So many bytes; EOFError if the other side closes before."""
+    """Exactly `count` bytes; EOFError if the other side closes before."""
     loop = asyncio.get_running_loop()
     parts: list[bytes] = []
     while count:

@@ -1,10 +1,10 @@
-"""What a name means to a task: addresses of services, slots and tasks on the networks it joined.
+"""Resolves names for a task: addresses of services, slots and tasks on the networks that it joined.
 PURE.
 
-A task sees the endpoints of its networks, in the order it joined them; the first network that has
-addresses of a name answers. Only backends that may receive connections are known at all. What is
-not known here (None) is somebody else's to answer. The index of a network is made when somebody
-first asks and thrown away when its endpoints change; an endpoint's is kept as long as the endpoint.
+A task sees the endpoints of its networks, in the order in which it joined them; the first network
+that has addresses for a name answers. Only backends that may receive connections are included. A
+name that is not found here (None) is forwarded. A network's index is built at the first query and
+dropped when its endpoints change; an endpoint's is kept as long as the endpoint.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,18 +23,18 @@ _V4, _V6 = 4, 16
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """What is to be said. No rows: the name is ours, and there is nothing of that kind."""
+    """An answer. No rows: the name exists, and has no record of that type."""
 
     rows: tuple[bytes, ...] = ()
-    """Each the data of one record."""
+    """The data of one record each."""
     more: bool = False
-    """Further rows did not fit."""
+    """Some rows did not fit."""
     unknown: bool = False
-    """There is no such name."""
+    """The name does not exist (NXDOMAIN)."""
 
 
 class Directory:
-    """The names of every network of a host. `replace` is given the whole truth each time."""
+    """The names of all networks of a host. `replace` receives all of them each time."""
 
     def __init__(self) -> None:
         self._pages: dict[NetworkId, _Page] = {}
@@ -42,13 +42,14 @@ class Directory:
     def replace(
         self, overlays: Iterable[DesiredOverlay], endpoints: Iterable[DesiredEndpoint]
     ) -> None:
-        """Know these endpoints, and no others."""
+        """Use exactly these networks and endpoints."""
         sorted_: dict[NetworkId, list[DesiredEndpoint]] = {}
         for endpoint in endpoints:
             sorted_.setdefault(endpoint.network_id, []).append(endpoint)
         pages = {}
         for overlay in overlays:
-            # The mesh's network carries connections, not names: a task's own networks do.
+            # The ingress network carries connections, not names: those are on a task's other
+            # networks.
             named = [] if overlay.ingress else sorted_.get(overlay.network_id, [])
             before = self._pages.get(overlay.network_id)
             same = before is not None and before.is_of(overlay, named)
@@ -58,23 +59,23 @@ class Directory:
         self._pages = pages
 
     def update(self, changed: Mapping[EndpointKey, DesiredEndpoint | None]) -> None:
-        """Know these endpoints as they are now (None: gone), and all others as before."""
+        """Replace these endpoints (None: remove); all others stay."""
         for key, endpoint in changed.items():
             page = self._pages.get(key[1])
-            # The mesh's network carries connections, not names.
+            # The ingress network carries connections, not names.
             if page is not None and not page.overlay.ingress:
                 page.change(key, endpoint)
 
     def has_external_network(self, networks: Iterable[NetworkId]) -> bool:
-        """Is one of these networks not internal?"""
+        """Whether one of these networks is not internal."""
         return any(not page.overlay.internal for page in self._seen(networks))
 
     def answer(
         self, networks: Sequence[NetworkId], query: Query, turn: int, limit_bytes: int
     ) -> Answer | None:
-        """What a task on these networks is told; None: not ours to say.
+        """The answer for a task on these networks; None: the query must be forwarded.
 
-        `turn` is any number: which of several addresses comes first.
+        `turn` is any number: it selects which of several addresses comes first.
         """
         if query.klass != wire.INTERNET:
             return None
@@ -94,10 +95,10 @@ class Directory:
     def _find(
         self, networks: Sequence[NetworkId], name: str, *, six: bool
     ) -> tuple["_Page | None", bytes]:
-        """The network whose word counts, and the addresses there, four bytes each."""
+        """The network that answers, and the addresses there, four bytes each."""
         seen = self._seen(networks)
         tries = [(page, name) for page in seen]
-        # Docker's `web.app`: of several networks this one.
+        # Docker's `web.app`: the name `web` on network `app`.
         tries += [(page, name[: -len(page.suffix)]) for page in seen if name.endswith(page.suffix)]
         owner = None
         for page, label in tries:
@@ -127,7 +128,7 @@ class Directory:
 
 
 class _Entry:
-    """One endpoint, with what is looked up in it made at the first asking."""
+    """One endpoint; its lookup tables are built at the first query."""
 
     __slots__ = ("_packed", "_slots", "_vip", "endpoint")
 
@@ -147,12 +148,12 @@ class _Entry:
 
     @property
     def reached(self) -> bytes:
-        """What the service's name stands for."""
+        """The addresses of the service's name."""
         return self._vip or self.packed
 
     def slot(self, number: int) -> bytes:
-        """The address of the slot's backend. Where two overlap in an update: always the same one,
-        as long as it is there.
+        """The address of the slot's backend. If two overlap during an update, the result is stable
+        while its task exists.
         """
         if self._slots is None:
             backends = self.endpoint.backends
@@ -169,7 +170,7 @@ class _Entry:
         return b""
 
     def holder(self, address: bytes) -> str:
-        """The name of whoever has the address: the service, or one of its tasks."""
+        """The name of the holder of the address: the service, or one of its tasks."""
         if self._vip == address:
             return self.endpoint.service_name
         at = self.packed.find(address)
@@ -206,14 +207,14 @@ class _Page:
             self._first6, self._last6 = _range(IPv6Network(overlay.subnet6))
 
     def is_of(self, overlay: DesiredOverlay, endpoints: list[DesiredEndpoint]) -> bool:
-        """Was it made of these very values?"""
+        """Whether it was built from these objects."""
         if self.overlay != overlay or len(endpoints) != len(self._entries):
             return False
         known = self._entries
         return all((e := known.get(new.key)) and e.endpoint is new for new in endpoints)
 
     def change(self, key: EndpointKey, endpoint: DesiredEndpoint | None) -> None:
-        """The endpoint is another now; None: gone."""
+        """Replace the endpoint; None: remove it."""
         old = self._entries.pop(key, None) if endpoint is None else self._entries.get(key)
         if endpoint is None:
             self._names = None
@@ -228,7 +229,7 @@ class _Page:
             entries[entries.index(old)] = new
 
     def find(self, name: str) -> bytes | None:
-        """The addresses of a name; None: not one of this network."""
+        """The addresses of a name; None: the network has no such name."""
         names = self._names
         if names is None:
             names = self._names = self._index()
@@ -245,11 +246,13 @@ class _Page:
         return None
 
     def holder(self, address: bytes) -> str:
-        """The name of whoever has the address."""
+        """The name of the holder of the address."""
         return next(filter(None, (e.holder(address) for e in self._entries.values())), "")
 
     def as_v4(self, address: IPv4Address | IPv6Address) -> bytes | None:
-        """The IPv4 address that it is or goes with; None: not of this network."""
+        """The IPv4 address itself, or the one that corresponds to an IPv6 address; None: outside
+        the network.
+        """
         number = int(address)
         if address.version == 6:
             if not self._first6 <= number <= self._last6:
@@ -260,7 +263,7 @@ class _Page:
         return number.to_bytes(_V4)
 
     def rows6(self, rows: Iterable[bytes]) -> tuple[bytes, ...]:
-        """The IPv6 addresses that go with these."""
+        """The IPv6 addresses that correspond to these."""
         subnet, subnet6 = self.overlay.subnet, self.overlay.subnet6
         return tuple(packed6(subnet, subnet6, row) for row in rows)
 
@@ -273,7 +276,7 @@ class _Page:
 
 
 def _names_of(endpoint: DesiredEndpoint) -> tuple[str, ...]:
-    """What it is called, each once."""
+    """The endpoint's names, without duplicates."""
     names = (endpoint.service_name, *endpoint.aliases)
     return tuple(dict.fromkeys(name.lower() for name in names))
 
@@ -292,14 +295,14 @@ def _is_number(label: str) -> bool:
 
 
 def _rows(found: bytes, turn: int, most: int) -> tuple[bytes, ...]:
-    """As many addresses as fit, beginning with another one at every turn."""
+    """As many addresses as fit, starting at the place that `turn` selects."""
     count = len(found) // _V4
     places = ((turn + step) % count for step in range(min(most, count)))
     return tuple(found[place * _V4 : (place + 1) * _V4] for place in places)
 
 
 def _packed(addresses: str) -> bytes:
-    # One or many, joined by dots: far faster than an IPv4Address each, and there may be very many.
+    # One or many, joined by dots: far faster than one IPv4Address each, and there may be many.
     return bytes(map(int, addresses.split(".")))
 
 
@@ -308,7 +311,7 @@ def _range(network: IPv4Network | IPv6Network) -> tuple[int, int]:
 
 
 def _address_of(name: str) -> IPv4Address | IPv6Address | None:
-    """The address that a name below in-addr.arpa or ip6.arpa speaks of."""
+    """The address of a name below in-addr.arpa or ip6.arpa."""
     labels = name.split(".")
     digits = labels[-3::-1]
     try:

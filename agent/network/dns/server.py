@@ -1,9 +1,9 @@
-"""The resolver of every task: answers on its loopback what the agent knows, asks others the rest.
+"""The DNS resolver of every task: answers on the task's loopback, and forwards unknown names.
 SHELL.
 
-The sockets are made inside the task's network namespace and served on the agent's one event loop.
-They hold the namespace, so `close` lets go of all of them. Invariant: whatever a task sends, it
-costs the agent a bounded number of sockets and tasks, and never an exception.
+The sockets are created inside the task's network namespace and served on the agent's one event
+loop. They hold the namespace, so `close` closes all of them. Invariant: whatever a task sends costs
+the agent a bounded number of sockets and tasks, and never raises an exception.
 """
 
 import asyncio
@@ -47,26 +47,26 @@ P = ParamSpec("P")
 _log = EventLog("agent.names")
 
 PIPELINED = 16
-"""Questions of one connection that are worked on at once; the next ones wait in the kernel."""
+"""Queries of one connection that are processed at once; further ones wait in the kernel."""
 STREAM_S = 10.0
-"""A connection may be silent, or refuse our answers, for so long."""
+"""How long a connection may be silent, or not read our answers."""
 _DATAGRAMS_AT_ONCE = 32
-"""Then others have a turn, whatever one task sends."""
+"""Datagrams read before other sockets are served."""
 _BACKLOG = 64
 _ACCEPT_AGAIN_S = 1.0
 
 
 class Tally(Protocol):
-    """Hears what became of each question."""
+    """Counts the outcome of each query."""
 
     def asked(self, outcome: str) -> None:
-        """One was answered: `answered`, `empty`, `unknown`, `forwarded`, `failed`, `refused`,
-        `busy` or `malformed`.
+        """A query ended: `answered`, `empty`, `unknown`, `forwarded`, `failed`, `refused`, `busy`
+        or `malformed`.
         """
         ...
 
     def forwarded(self, seconds: float) -> None:
-        """Somebody else took so long to answer."""
+        """Another name server took so long to answer."""
         ...
 
 
@@ -104,17 +104,17 @@ class NameServers:
     def replace(
         self, overlays: Iterable[DesiredOverlay], endpoints: Iterable[DesiredEndpoint]
     ) -> None:
-        """Answer from these endpoints from now on."""
+        """See Resolvers."""
         self.directory.replace(overlays, endpoints)
 
     def update(self, changed: Mapping[EndpointKey, DesiredEndpoint | None]) -> None:
-        """Answer from these endpoints, too, as they are now (None: gone)."""
+        """See Resolvers."""
         self.directory.update(changed)
 
     async def open(
         self, task_id: TaskId, networks: Sequence[NetworkId], servers: Sequence[str]
     ) -> None:
-        """Answer the task; if it is answered already, as one of these networks."""
+        """See Resolvers."""
         resolver = self._resolvers.get(task_id)
         if resolver is None:
             datagrams, streams = await self.inside(task_id, _listeners)
@@ -123,23 +123,23 @@ class NameServers:
         resolver.set_upstream(servers)
 
     async def close(self, task_id: TaskId) -> None:
-        """Answer the task no more, and let go of its namespace."""
+        """See Resolvers."""
         if resolver := self._resolvers.pop(task_id, None):
             await resolver.close()
 
     async def close_all(self) -> None:
-        """Let go of every namespace."""
+        """Close the sockets of every task."""
         for task_id in list(self._resolvers):
             await self.close(task_id)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Work that ends with the servers at the latest."""
+        """Run work that ends with the servers at the latest."""
         return self._group.create_task(work)
 
     async def inside(
         self, task_id: TaskId, make: Callable[[], tuple[socket.socket, ...]]
     ) -> tuple[socket.socket, ...]:
-        """Sockets made in the task's namespace. Raises NetworkFailed."""
+        """Sockets created in the task's namespace. Raises NetworkFailed."""
 
         def work() -> tuple[socket.socket, ...]:
             with self._namespaces.entered(task_id):
@@ -178,13 +178,13 @@ class _Resolver:
         self._open: set[socket.socket] = set()
         self._forwarding = 0
         self._loop = asyncio.get_running_loop()
-        # By number: asyncio looks a socket up by an error that prints it.
+        # By number: asyncio looks a socket up by an error whose text includes the socket.
         self._loop.add_reader(datagrams.fileno(), self._read_datagrams)
         self._loop.add_reader(streams.fileno(), self._accept)
 
     def set_upstream(self, servers: Sequence[str]) -> None:
-        """Forward to these servers, from where the task is; none: to the host's own."""
-        # Forwarding to ourselves would go round in circles.
+        """Forward to these servers, from the task's namespace; none: to the host's servers."""
+        # Forwarding to this resolver itself would loop.
         others = tuple(server for server in servers if server != RESOLVER_ADDRESS)
         if not others:
             self._upstream = None
@@ -192,7 +192,7 @@ class _Resolver:
             self._upstream = Upstream(others, self._make_socket)
 
     async def close(self) -> None:
-        """Close every socket of it."""
+        """Close all its sockets."""
         self._loop.remove_reader(self._datagrams)
         self._loop.remove_reader(self._streams)
         self._datagrams.close()
@@ -201,7 +201,7 @@ class _Resolver:
             for work in self._work:
                 work.cancel()
             await asyncio.wait(self._work)
-        # One whose task was ended before it began.
+        # Connections whose task was cancelled before it began.
         for stream in list(self._open):
             stream.close()
 
@@ -222,7 +222,7 @@ class _Resolver:
 
     def _send(self, reply: bytes, sender: Any) -> None:
         if reply and self._datagrams.fileno() >= 0:
-            # A full buffer loses an answer as any network may: it is asked for again.
+            # With a full buffer the answer is lost, and the client retries.
             with suppress(OSError):
                 self._datagrams.sendto(reply, sender)
 
@@ -247,7 +247,7 @@ class _Resolver:
         self._loop.add_reader(self._streams, self._accept)
 
     async def _serve_stream(self, stream: socket.socket) -> None:
-        """One connection: questions in, answers out, as each is ready."""
+        """Serve one connection: read queries, and send each answer when it is ready."""
         slots, turn = asyncio.Semaphore(PIPELINED), asyncio.Lock()
 
         async def answer(raw: bytes) -> None:
@@ -266,14 +266,14 @@ class _Resolver:
                     await slots.acquire()
                     group.create_task(answer(raw))
         except* OSError:
-            # It went away, or was too slow.
+            # The client closed the connection, or was too slow.
             pass
         finally:
             self._open.discard(stream)
             stream.close()
 
     async def _question(self, stream: socket.socket) -> bytes:
-        """The next question of a connection; empty: there is none to wait for."""
+        """The next query of a connection; empty: no further one is valid."""
         async with asyncio.timeout(STREAM_S):
             head = await self._exactly(stream, 2)
             length = int.from_bytes(head)
@@ -289,7 +289,7 @@ class _Resolver:
         return found
 
     def _answer_locally(self, raw: bytes, limit_bytes: int = 0) -> bytes | Query:
-        """The answer, empty if none is due; or the question, if somebody else must be asked."""
+        """The answer, empty if none is due; or the query, if it must be forwarded."""
         query = wire.read(raw)
         tally = self._owner.tally
         if isinstance(query, Unreadable):
@@ -308,7 +308,7 @@ class _Resolver:
         return query
 
     async def _forward(self, query: Query, *, whole: bool) -> bytes:
-        """What others say to it; a failure if nobody does."""
+        """The answer of another name server; SERVFAIL if there is none."""
         owner = self._owner
         if (
             self._forwarding >= NAMES_FORWARDED_PER_TASK
@@ -358,14 +358,14 @@ class _Resolver:
 
 
 def _listeners() -> tuple[socket.socket, ...]:
-    """A task's two sockets, made in the namespace the thread is in."""
+    """A task's two sockets, created in the calling thread's namespace."""
     place = RESOLVER_ADDRESS, RESOLVER_PORT
     datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     streams = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         for listener in (datagrams, streams):
             listener.setblocking(False)
-        # Connections of an agent that was killed may linger at this very address.
+        # Connections of a killed agent may linger at this address.
         streams.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         datagrams.bind(place)
         streams.bind(place)

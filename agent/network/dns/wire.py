@@ -1,9 +1,9 @@
-"""DNS messages as tasks send and get them (RFC 1035, RFC 6891). PURE: bytes in, bytes out.
+"""Encodes and decodes DNS messages (RFC 1035, RFC 6891). PURE: bytes in, bytes out.
 
-The wire format is dnslib's. Only the header, the question and EDNS of a query are ever read, and
-whatever is wrong with them ends as a value, never as an error of ours. An answer's records all
-belong to the question's name, so each is a pointer to it and ten fixed bytes: they are written
-here, because a library's object per record would cost a hundred times more.
+dnslib parses the wire format. Only the header, the question and EDNS of a query are read, and
+malformed ones result in a value, never in an exception. An answer's records all belong to the
+question's name, so each is a pointer to it and ten fixed bytes: they are encoded here, because a
+library's object per record would cost a hundred times more.
 """
 
 import struct
@@ -21,17 +21,19 @@ INTERNET = 1
 NO_ERROR, FORMAT_ERROR, SERVER_FAILURE, NAME_ERROR, NOT_IMPLEMENTED, REFUSED = range(6)
 
 TTL_S = 2
-"""How long a resolver may keep an answer: about as long as the fleet takes to replace a task.
+"""How long a resolver may cache an answer: about as long as the fleet takes to replace a task.
 
-Swarm's 600 s leave users with the addresses of tasks that are long gone. Asking again costs a
-task a fifth of a millisecond.
+With Swarm's 600 s, clients keep the addresses of tasks that are long gone. A query costs a task a
+fifth of a millisecond.
 """
 
 QUERY_BYTES_MAX = 4096
 UDP_BYTES = 512
-"""What every resolver takes in one datagram (RFC 1035)."""
+"""The datagram size that every resolver accepts (RFC 1035)."""
 UDP_BYTES_MAX = 1232
-"""What we send at most to those who take more: it passes any network whole (DNS flag day 2020)."""
+"""The maximum datagram sent to clients that accept more: it is never fragmented (DNS flag day
+2020).
+"""
 TCP_BYTES = 65535
 
 _HEADER = struct.Struct("!HHHHHH")
@@ -42,7 +44,7 @@ _LABEL_MAX, _NAME_MAX = 63, 253
 
 
 class Query(msgspec.Struct, frozen=True, gc=False):
-    """One question. `name` is in small letters, without the last dot."""
+    """One query. `name` is in lower case, without the last dot."""
 
     raw: bytes
     id: int
@@ -51,19 +53,19 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     kind: int
     klass: int
     question: bytes
-    """As it was asked: whoever asked may have mixed capitals in to know its answers by."""
+    """The question as sent: clients may mix upper and lower case to recognise their answers."""
     payload: int = 0
-    """The largest datagram it takes by its own words; 0: it does not speak EDNS."""
+    """The largest datagram that the client accepts by EDNS; 0: no EDNS."""
 
 
 class Unreadable(msgspec.Struct, frozen=True, gc=False):
-    """What was no question for us. `reply` empty: nothing can be said to that."""
+    """A message that is not a valid query. `reply` empty: it gets no answer."""
 
     reply: bytes = b""
 
 
 def read(raw: bytes) -> Query | Unreadable:
-    """What a message asks."""
+    """Parse a message."""
     if len(raw) < _HEADER.size:
         return Unreadable()
     ident, flags, questions, *_, additional = _HEADER.unpack_from(raw)
@@ -107,12 +109,12 @@ def _query(raw: bytes, ident: int, flags: int, additional: int) -> Query:
 
 
 def datagram_bytes(query: Query) -> int:
-    """How long a datagram may be that answers it."""
+    """The maximum size of a datagram that answers the query."""
     return min(max(UDP_BYTES, query.payload), UDP_BYTES_MAX)
 
 
 def rows_that_fit(query: Query, row_bytes: int, limit_bytes: int) -> int:
-    """How many records of that size an answer can hold."""
+    """How many records of that size fit into an answer."""
     room = limit_bytes - _HEADER.size - len(query.question) - len(_edns(query))
     return max(room // (_ROW.size + row_bytes), 0)
 
@@ -120,7 +122,9 @@ def rows_that_fit(query: Query, row_bytes: int, limit_bytes: int) -> int:
 def answer(
     query: Query, rows: Sequence[bytes] = (), *, more: bool = False, code: int = NO_ERROR
 ) -> bytes:
-    """The answer, of the question's kind. `more`: it did not hold all, ask again over TCP."""
+    """The answer, of the question's type. `more`: rows are missing, so the client retries over
+    TCP.
+    """
     flags = _REPLY | _AVAILABLE | query.flags & _DESIRED | code | (_TRUNCATED if more else 0)
     kind = A if query.kind == ANY else query.kind
     edns = _edns(query)
@@ -138,7 +142,7 @@ def encoded(name: str) -> bytes:
 
 
 def is_reply(query: Query, raw: bytes) -> bool:
-    """Does this message answer that very question? An error may leave the question out."""
+    """Whether the message answers this query. An error may omit the question."""
     try:
         buffer = DNSBuffer(raw)
         header: Any = DNSHeader.parse(buffer)
@@ -154,7 +158,7 @@ def is_reply(query: Query, raw: bytes) -> bool:
 
 
 def is_truncated(raw: bytes) -> bool:
-    """Does this message say that it is not whole?"""
+    """Whether the message is truncated."""
     return bool(_HEADER.unpack_from(raw)[1] & _TRUNCATED)
 
 

@@ -1,1 +1,1 @@
-"""Encrypted networks: what the kernel's IPsec should hold, its bytes, and who keeps it so."""
+"""Encrypted networks: the desired IPsec state, and how the kernel gets it."""

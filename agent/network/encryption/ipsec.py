@@ -1,14 +1,14 @@
-"""Which IPsec associations and policies seal encrypted networks between this host and its peers.
-PURE.
+"""The IPsec associations and policies that encrypt networks between this host and its peers. PURE.
 
-Every host derives the key of each direction from the cluster's by itself, so nothing is negotiated.
-Invariants: no two directions share a key, and whatever a peer may send with is accepted here: a new
-key is only accepted until the next one comes, twelve hours later, and is sent with from then on. A
-host that hears from no controller for as long still understands all others and is understood.
+Every host derives the key of each direction from the cluster's key, so nothing is negotiated.
+Invariants: no two directions share a key, and this host accepts every key that a peer may send
+with: a new key is only accepted until the next one arrives, twelve hours later, and is used for
+sending from then on. A host that is without a controller for as long still understands all others,
+and they understand it.
 
-`difference` compares with what was found, as in plan.py. Policies say what is encrypted on its way
-out (packets that carry the fleet's mark); that nothing else of these networks leaves or enters is
-the packet filter's part (filter/host.py).
+`difference` compares with the actual state, as in plan.py. Policies select the packets to encrypt
+on their way out (those that carry the fleet's mark); the packet filter (filter/host.py) drops all
+other packets of these networks that leave or enter.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ from pyswarm_core.objects import EncryptionKey
 KEY_BYTES = 20
 """AES-128's key and the four bytes of salt that RFC 4106 puts before each nonce."""
 REKEY_PACKETS = 1 << 31
-"""Half of what the kernel lets an association send: 2^32, so that no nonce ever comes twice."""
+"""Half of the kernel's maximum per association: 2^32, so that no nonce is used twice."""
 _REDACTED = bytes(KEY_BYTES)
 _IP, _UDP, _VXLAN, _ETHERNET = 20, 8, 8, 14
 _ESP_HEADER, _NONCE, _TRAILER, _INTEGRITY = 8, 8, 2, 16
@@ -33,8 +33,8 @@ _NODES = 1 << 24
 
 
 class Association(msgspec.Struct, frozen=True, order=True):
-    """One direction between two hosts under one key: the kernel's `xfrm state`. `port` is where
-    the datagrams that it seals go.
+    """One direction between two hosts under one key: the kernel's `xfrm state`. `port` is the
+    destination port of the datagrams that it encrypts.
     """
 
     source: str
@@ -43,16 +43,16 @@ class Association(msgspec.Struct, frozen=True, order=True):
     reqid: int
     port: int
     key: bytes
-    """Empty: it was found with another cipher, mode or protocol than ours."""
+    """Empty: the kernel's entry has another cipher, mode or protocol than the fleet's."""
 
     @property
     def name(self) -> tuple[str, int]:
-        """What tells it from others on this host."""
+        """The kernel's unique key of an association."""
         return self.destination, self.spi
 
 
 class Policy(msgspec.Struct, frozen=True, order=True):
-    """Which association seals what this host sends to another: the kernel's `xfrm policy`."""
+    """The association that encrypts what this host sends to another: the kernel's `xfrm policy`."""
 
     source: str
     destination: str
@@ -63,22 +63,24 @@ class Policy(msgspec.Struct, frozen=True, order=True):
 
     @property
     def name(self) -> tuple[str, str, int, int]:
-        """What tells it from others on this host."""
+        """The kernel's unique key of a policy."""
         return self.source, self.destination, self.port, self.mark
 
 
 class IpsecState(msgspec.Struct, frozen=True):
-    """All of a host's, wanted or found."""
+    """The associations and policies of a host, desired or actual."""
 
     associations: frozenset[Association] = frozenset()
     policies: frozenset[Policy] = frozenset()
 
 
 class IpsecChanges(msgspec.Struct, frozen=True, kw_only=True):
-    """What to do, in the order of the fields: no packet ever lacks its association."""
+    """Changes, in the order in which they must be applied: no packet is ever without its
+    association.
+    """
 
     replace: tuple[Association, ...] = ()
-    """To be dropped before what has their name is added: a key cannot be changed."""
+    """Dropped before the entry of the same name is added: a key cannot be changed."""
     add: tuple[Association, ...] = ()
     set_policies: tuple[Policy, ...] = ()
     drop_policies: tuple[Policy, ...] = ()
@@ -86,16 +88,16 @@ class IpsecChanges(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_encrypted(overlay: DesiredOverlay) -> bool:
-    """Whether the network's packets between hosts must be sealed. Keys alone say so too: what was
-    kept on disk, or told by a controller, from before there was a word for it.
+    """Whether the network's packets between hosts must be encrypted. Keys alone imply it too: files
+    and controllers from before the field existed have only keys.
     """
     return overlay.encrypted or bool(overlay.encryption_keys)
 
 
 def encrypted_mtu(underlay_mtu: int) -> int:
-    """The largest packet of an encrypted network that leaves in one piece.
+    """The largest packet of an encrypted network that is sent unfragmented.
 
-    What ESP encrypts (from UDP's header to its own trailer) is a multiple of four bytes long.
+    The length that ESP encrypts (from UDP's header to its own trailer) is a multiple of four bytes.
     """
     room = underlay_mtu - _IP - _ESP_HEADER - _NONCE - _INTEGRITY
     return room // _ALIGNMENT * _ALIGNMENT - _TRAILER - _UDP - _VXLAN - _ETHERNET
@@ -104,7 +106,7 @@ def encrypted_mtu(underlay_mtu: int) -> int:
 def desired_state(
     overlays: Iterable[DesiredOverlay], names: Names, underlay: Underlay
 ) -> IpsecState:
-    """What the kernel should hold for these networks."""
+    """The desired state for these networks."""
     encrypted = [overlay for overlay in overlays if overlay.encryption_keys]
     if not encrypted:
         return IpsecState()
@@ -131,13 +133,13 @@ def desired_state(
 
 
 def _newest(encrypted: Iterable[DesiredOverlay]) -> Sequence[EncryptionKey]:
-    # All have the cluster's keys, but one that is being left may not have heard of the newest.
+    # All networks have the cluster's keys, but one that is being withdrawn may lack the newest.
     return max((o.encryption_keys for o in encrypted), key=lambda kept: kept[0].created_at)
 
 
 def worn_key(overlays: Iterable[DesiredOverlay], sent: Mapping[int, int]) -> int:
     """The number of the key that this host sends with, if an association has sent half of the
-    packets that it may; 0: none has. `sent` is by SPI.
+    packets that it may; 0 otherwise. `sent` is by SPI.
     """
     encrypted = [overlay for overlay in overlays if overlay.encryption_keys]
     if not encrypted:
@@ -147,31 +149,32 @@ def worn_key(overlays: Iterable[DesiredOverlay], sent: Mapping[int, int]) -> int
 
 
 def sending_key(keys: Sequence[EncryptionKey]) -> EncryptionKey:
-    """The key to send with. The newest is only accepted until the next comes, so that by then every
-    peer has it; the first of all is used at once, since a peer has the network no sooner than it.
+    """The key to send with. The newest key is only accepted until the next one arrives, so that
+    every peer has it by then; the very first is used at once, since a peer gets the network and
+    that key together.
     """
     return keys[1] if len(keys) > 1 else keys[0]
 
 
 def keys_to_hold(keys: Sequence[EncryptionKey]) -> Sequence[EncryptionKey]:
-    """The sending keys: today's and the one before, by which packets may still be on their way
-    out.
+    """The current sending key and the previous one, under which packets may still be in the send
+    queues.
     """
     today = keys.index(sending_key(keys))
     return keys[today : today + 2]
 
 
 def spi(key_number: int, source: int) -> int:
-    """The number on each packet: the key's in the upper 8 bits, its sender's node number below.
+    """The SPI of each packet: the key's number in the upper 8 bits, the sender's node number below.
 
-    The receiver's address is part of an association's name, so that this is unique for every
-    direction and key (RFC 4303 reserves what is below 256).
+    An association's name includes the receiver's address, so the SPI is unique for every direction
+    and key (RFC 4303 reserves values below 256).
     """
     return (key_number % _KEY_SLOTS + 1) << 24 | source % _NODES
 
 
 def direction_key(secret: bytes, source: int, destination: int) -> bytes:
-    """Key and salt of what one node sends to another: keyed BLAKE2s over their numbers."""
+    """Key and salt of one direction: keyed BLAKE2s over both node numbers."""
     direction = source.to_bytes(8) + destination.to_bytes(8)
     return blake2s(direction, digest_size=KEY_BYTES, key=secret, person=b"pyswesp").digest()
 
@@ -185,7 +188,7 @@ def _association(
 
 
 def difference(desired: IpsecState, found: IpsecState) -> IpsecChanges:
-    """The changes that turn what was found into what is wanted."""
+    """The changes that turn the actual state into the desired one."""
     found = _readable(desired, found)
     kept = {one.name for one in desired.associations}
     extra = found.associations - desired.associations
@@ -200,7 +203,7 @@ def difference(desired: IpsecState, found: IpsecState) -> IpsecChanges:
 
 
 def _readable(desired: IpsecState, found: IpsecState) -> IpsecState:
-    """A kernel in lockdown shows zeros for every key: what is wanted there counts as found."""
+    """A kernel in lockdown shows zeros for every key: such an entry counts as the desired one."""
     known = {one.name: one for one in desired.associations}
     hidden = [one for one in found.associations if one.key == _REDACTED and one.name in known]
     if not hidden:
@@ -210,7 +213,7 @@ def _readable(desired: IpsecState, found: IpsecState) -> IpsecState:
 
 
 def drifts(changes: IpsecChanges) -> tuple[Drift, ...]:
-    """The changes as facts for people and metrics; no key is told."""
+    """The changes as values for logs and metrics; keys are left out."""
     return tuple(Drift(kind="xfrm", detail=detail) for detail in _describe(changes))
 
 

@@ -1,7 +1,9 @@
-"""Keeps this host's IPsec as encrypted networks need it. SHELL over NETLINK_XFRM; in pool threads.
+"""Applies the desired IPsec state of encrypted networks to the kernel. SHELL over NETLINK_XFRM; in
+pool threads.
 
-Reads, has ipsec.py compare, carries out. Invariant: what carries no request id of the fleet is
-never touched, and without an encrypted network it is read but once, for what a predecessor left.
+It reads the kernel's state, compares it by ipsec.py, and applies the difference. Invariant: an
+entry without a request id of the fleet is never touched; without an encrypted network the state is
+read once, to remove what an earlier agent left.
 """
 
 import errno
@@ -16,7 +18,7 @@ PROTOCOL = 6
 _TRIAL = ipsec.Association(
     "127.0.0.1", "127.0.0.1", spi=256, reqid=0, port=0, key=bytes(ipsec.KEY_BYTES)
 )
-"""No association of ours has so low an SPI, and no policy leads to it."""
+"""No association of the fleet has so low an SPI, and no policy uses it."""
 
 
 class Encryption:
@@ -27,10 +29,11 @@ class Encryption:
         self._is_supported = False
         self._is_empty = False
         self.sent: dict[int, int] = {}
-        """By SPI, the most packets that an association had sent when it was last looked at."""
+        """By SPI, the highest number of packets that an association had sent when it was last read.
+        """
 
     def lacks_esp(self) -> str:
-        """Why this host cannot encrypt, as a line for people; "" if it can."""
+        """Why this host cannot encrypt, as one line for operators; "" if it can."""
         if self._is_supported:
             return ""
         try:
@@ -44,13 +47,14 @@ class Encryption:
         return ""
 
     def compare(self, desired: ipsec.IpsecState) -> ipsec.IpsecChanges:
-        """What differs from what is wanted. Raises NetworkFailed."""
+        """The differences from the desired state. Raises NetworkFailed."""
         if desired == ipsec.IpsecState() and self._is_empty:
             return ipsec.IpsecChanges()
         return ipsec.difference(desired, self._found())
 
     def sync(self, desired: ipsec.IpsecState) -> dict[str, str]:
-        """Make it as wanted; tell for which hosts (by address) the kernel refused that, and why.
+        """Apply the desired state. Returns the hosts (by address) for which the kernel refused, and
+        why.
 
         Raises NetworkFailed.
         """
@@ -92,7 +96,7 @@ def _apply(kernel: Netlink, changes: ipsec.IpsecChanges) -> dict[str, str]:
     refused: dict[str, str] = {}
     for place, reason in kernel.attempt([data for data, _, _ in steps]).items():
         # One of the two is this host.
-        refused |= dict.fromkeys(steps[place][1:], f"cannot be sealed: {reason}")
+        refused |= dict.fromkeys(steps[place][1:], str(reason))
     removals = [xfrm.drop_policy(entry) for entry in changes.drop_policies]
     removals += [xfrm.drop(entry) for entry in changes.drop]
     kernel.apply(removals, gone_is_fine=True)

@@ -1,8 +1,8 @@
-"""The kernel's IPsec as netlink bytes: associations (`xfrm state`) and policies. PURE.
+"""The kernel's IPsec as netlink messages: associations (`xfrm state`) and policies. PURE.
 
 ESP (RFC 4303) in transport mode with AES-GCM (RFC 4106, 16 bytes of integrity), around the UDP
-datagrams to one port. Numbers and layouts are those of <linux/xfrm.h>. Invariant: nothing is read
-that carries no request id of the fleet.
+datagrams to one port. Numbers and layouts are those of <linux/xfrm.h>. Invariant: entries without a
+request id of the fleet are ignored.
 """
 
 import struct
@@ -70,10 +70,10 @@ def _cipher(key: bytes) -> bytes:
 
 
 def add(entry: Association) -> bytes:
-    """Make an association.
+    """Add an association.
 
-    Without a window against replays: a host that starts again counts its packets from one, with a
-    key that it has used before (seqiv gives each of its lives nonces of its own).
+    It has no replay window: a host that restarts counts its packets from one again, under a key
+    that it has used before (seqiv gives each boot its own nonces).
     """
     body = _selector(entry)
     body += _ID.pack(_packed(entry.destination), entry.spi.to_bytes(4), _ESP)
@@ -91,7 +91,7 @@ def drop(entry: Association) -> bytes:
 
 
 def set_policy(entry: Policy) -> bytes:
-    """Make a policy, or have the one of that name use another association from now on."""
+    """Add a policy, or make the policy of that name use another association."""
     body = _selector(entry) + _UNLIMITED + _UNUSED
     body += _POLICY_TAIL.pack(_PRIORITY, 0, _OUT, _ALLOW, 0, 0)
     return message(SET_POLICY, 0, body + attribute(_TEMPLATE, _template(entry)) + _mark(entry.mark))
@@ -110,12 +110,12 @@ def drop_policy(entry: Policy) -> bytes:
 
 
 def dump_states() -> bytes:
-    """Ask for every association."""
+    """Request all associations."""
     return message(GET_STATE, DUMP, b"")
 
 
 def dump_policies() -> bytes:
-    """Ask for every policy."""
+    """Request all policies."""
     return message(GET_POLICY, DUMP, b"")
 
 
@@ -137,13 +137,13 @@ def read_state(body: bytes, names: Names) -> Association | None:
 
 
 def read_sent(body: bytes) -> int:
-    """How many packets have left by the association: the sequence number of the last."""
+    """The number of packets sent under the association: the sequence number of the last one."""
     return int.from_bytes(attributes(body, _STATE_BYTES).get(_COUNTERS, b"")[:4], byteorder)
 
 
 def read_policy(body: bytes, names: Names) -> Policy | None:
-    """The policy; None for one that is not the fleet's. One that does not do what ours do has an
-    SPI of 0.
+    """The policy; None for one that is not the fleet's. A policy that differs from the fleet's in
+    anything else has SPI 0.
     """
     found = attributes(body, _POLICY_BYTES)
     template = found.get(_TEMPLATE, b"")

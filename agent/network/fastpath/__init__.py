@@ -1,1 +1,1 @@
-"""The fast path between tasks of one network on two hosts, past the hooks of IP."""
+"""The fast path: packets between tasks of one network on two hosts bypass the hooks of IP."""

@@ -1,4 +1,4 @@
-"""The part of a dataplane that takes packets between tasks of one network on two hosts past the
+"""The part of a dataplane that forwards packets between tasks of one network on two hosts past the
 hooks of IP (docs/decisions/0010, 0011). PURE: values and the protocol.
 
 `nft.py` (real) and `fake.py` (in memory) implement `FastPath` and pass the same contract tests.
@@ -12,8 +12,8 @@ from agent.network.overlay.plug import Plug
 
 
 class FastPathUse(NamedTuple):
-    """What uses the fast path on this host: so many networks, and interfaces of tasks with rules of
-    their own. `on`: neither turned off nor refused by the kernel.
+    """The use of the fast path on this host: numbers of networks, and of tasks' interfaces with
+    rules of their own. `on`: neither turned off nor refused by the kernel.
     """
 
     on: bool
@@ -22,8 +22,8 @@ class FastPathUse(NamedTuple):
 
 
 class Routed(NamedTuple):
-    """What the fast path is made from: the carried networks as they are routed. `devices_made`
-    differs whenever a device may be another than before.
+    """The input of the fast path: the carried networks and their paths. `devices_made` changes
+    whenever a device may have been replaced.
     """
 
     overlays: Sequence[DesiredOverlay]
@@ -33,19 +33,19 @@ class Routed(NamedTuple):
 
 
 class FastPath(Protocol):
-    """`sync`, `differs` and `record_listing` must not overlap."""
+    """`sync`, `check` and `record_listing` must not overlap."""
 
     @property
     def use(self) -> FastPathUse:
-        """What uses it, as of the last sync."""
+        """The use of the fast path as of the last sync."""
         ...
 
     def moved(self, plugs: Iterable[Plug]) -> None:
-        """A task with these interfaces came or went: `due` returns once."""
+        """Record that a task with these interfaces came or went: `due` returns once."""
         ...
 
     async def due(self) -> None:
-        """Return once tasks came or went and a `sync` is worth it."""
+        """Return once tasks came or went and a `sync` is worthwhile."""
         ...
 
     def forwards_to(self, plugs: Iterable[Plug]) -> bool:
@@ -55,17 +55,18 @@ class FastPath(Protocol):
     async def sync(
         self, routed: Routed, plugs: Callable[[], Sequence[Plug]], *, anew: bool = False
     ) -> None:
-        """Have it for exactly these networks and the interfaces that are there; none if it is off.
-        `anew`: write the rules whatever they seem to be, since an interface was made anew.
+        """Write the rules for exactly these networks and the interfaces that exist; none if it is
+        off. `anew`: rewrite the rules even if they look unchanged, because an interface was
+        recreated.
 
-        A kernel without it routes instead.
+        A kernel without support routes instead.
         """
         ...
 
     async def check(self) -> tuple[Drift, ...]:
-        """Whether somebody changed its rules; `sync` heals them."""
+        """Whether others changed its rules; `sync` repairs them."""
         ...
 
     async def record_listing(self) -> None:
-        """Read what was just written, before another table of the host is changed."""
+        """Read the table that was just written, before another table of the host is changed."""
         ...

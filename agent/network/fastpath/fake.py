@@ -13,7 +13,7 @@ from agent.network.overlay.plug import Plug
 
 
 class FakeFastPath:
-    """One host's rules. `disturbed` may be set; `sync` heals it."""
+    """One host's rules. Tests may set `disturbed`; `sync` repairs it."""
 
     def __init__(self, names: Names, *, on: bool = True) -> None:
         self._names = names
@@ -26,7 +26,7 @@ class FakeFastPath:
 
     @property
     def table(self) -> Table | None:
-        """What the kernel would hold."""
+        """The table that the kernel would hold."""
         if not self._on or self._routed is None:
             return None
         return fast_path_table(self._routed, self._names, self._plugs)

@@ -1,9 +1,8 @@
 """The real `FastPath`: a netdev table of nft. SHELL.
 
-The bridge's rules serve a new task at once; it gets rules of its own a while later, when tasks have
-stopped coming and going: starting a task never waits for nft, and fifty that start together cost
-one change. Invariant: what was written about an address is written anew before another task may
-have it.
+The bridge's rules serve a new task at once; its own rules follow once no more tasks come or go:
+starting a task never waits for nft, and fifty tasks that start together cost one change. Invariant:
+the rules of an address are rewritten before another task may hold it.
 """
 
 import asyncio
@@ -21,15 +20,15 @@ _log = EventLog("agent.network.fastpath")
 
 _QUIET_S = 1.0
 _PATIENCE = 5
-"""So many times a quiet second is waited for, and no more."""
+"""The maximum number of seconds to wait for one without changes."""
 
 
 class NftFastPath:
     """The netdev table of one fleet."""
 
     def __init__(self, names: Names, generation: Callable[[], Awaitable[int]], *, on: bool) -> None:
-        """`generation` asks for the number that changes with every change of any ruleset. `on`: if
-        not, the table of an earlier agent is removed and none is made.
+        """`generation` reads the number that changes with every change of any ruleset. If not `on`,
+        the table of an earlier agent is removed and none is written.
         """
         self._names = names
         self._on = on
@@ -81,8 +80,8 @@ class NftFastPath:
                 await self._keeper.sync(table)
             except NetworkFailed as error:
                 if there != plugs():
-                    continue  # One went while its chain was made.
-                # A kernel without it (nft_fwd_netdev) routes: slower, and no less right.
+                    continue  # An interface disappeared while its chain was written.
+                # A kernel without nft_fwd_netdev routes: slower, but correct.
                 if not self._unavailable:
                     _log.warning("network.fast_path_unavailable", error=error)
                 self._unavailable = True

@@ -1,1 +1,3 @@
-"""The host's packet filter: what its table holds, and how one version of it becomes the next."""
+"""The host's packet filter: the content of its nft table, and the changes from one version to the
+next.
+"""

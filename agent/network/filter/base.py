@@ -1,5 +1,5 @@
-"""The part of a dataplane that filters and translates the host's packets: it keeps networks apart
-and forwards published ports.
+"""The part of a dataplane that filters and translates the host's packets: it isolates networks and
+forwards published ports.
 
 `nft.py` (real) and `fake.py` (in memory) implement `Filter` and pass the same contract tests.
 """
@@ -12,11 +12,11 @@ from agent.network.filter.table import Unit
 
 
 class Filter(Protocol):
-    """No two of the async methods may overlap. Each raises NetworkFailed when nft refuses."""
+    """Async methods must not overlap. Each raises NetworkFailed when nft refuses."""
 
     @property
     def refused(self) -> Mapping[Unit, str]:
-        """What is left out of the rules since the kernel refused it, and why."""
+        """The parts left out of the rules because the kernel refused them, and why."""
         ...
 
     async def sync(
@@ -25,25 +25,27 @@ class Filter(Protocol):
         endpoints: Sequence[DesiredEndpoint] = (),
         published: Sequence[Published] = (),
     ) -> None:
-        """Have the rules of exactly these; without a network there are none. UDP flows to backends
-        that left are forgotten.
+        """Write the rules for exactly these; without a network there are none. UDP flows to removed
+        backends are deleted.
         """
         ...
 
     async def update(
         self, before: Sequence[DesiredEndpoint], now: Sequence[DesiredEndpoint]
     ) -> bool:
-        """Have these endpoints as they are `now` instead of `before`; False if only `sync` can."""
+        """Replace the endpoints `before` by `now`; False if only `sync` can."""
         ...
 
     async def check(self) -> tuple[Drift, ...]:
-        """Whether somebody changed the rules; `sync` heals them."""
+        """Whether others changed the rules; `sync` repairs them."""
         ...
 
     async def record_listing(self) -> None:
-        """Read what was just written, before another table of the host is changed."""
+        """Read the table that was just written, before another table of the host is changed."""
         ...
 
     def dropped(self, counter: str) -> int:
-        """How many packets one of the counters (SPOOFED, PLAINTEXT) has seen; from any thread."""
+        """The number of packets that a counter (SPOOFED, PLAINTEXT) has seen; callable from any
+        thread.
+        """
         ...

@@ -9,7 +9,7 @@ from agent.network.names import Names
 
 
 class FakeFilter:
-    """One host's rules. `disturbed` may be set; `sync` heals it."""
+    """One host's rules. Tests may set `disturbed`; `sync` repairs it."""
 
     def __init__(self, names: Names, underlay: Underlay) -> None:
         self._names = names
@@ -22,7 +22,7 @@ class FakeFilter:
 
     @property
     def table(self) -> Table | None:
-        """What the kernel would hold."""
+        """The table that the kernel would hold."""
         endpoints = tuple(self._endpoints.values())
         return host_table(self._overlays, endpoints, self._published, self._names, self._underlay)
 
@@ -54,5 +54,5 @@ class FakeFilter:
         """See Filter."""
 
     def dropped(self, counter: str) -> int:
-        """Nothing is."""
+        """See Filter. None is dropped."""
         return 0

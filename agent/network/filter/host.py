@@ -1,17 +1,17 @@
-"""What a host's nft table holds for its networks and published ports. PURE.
+"""The content of a host's nft table for its networks and published ports. PURE.
 
-Invariant: every rule names our own devices (by the fleet's prefix or in a set), our own subnets or
-ports that users published, and the policies accept, so that nothing else of the host is touched.
-Networks are kept apart, internal ones have no route out, nobody outside opens a connection to a
-task but by a published port, and what leaves a network for elsewhere carries the host's address.
+Invariant: every rule matches the fleet's own devices (by prefix or in a set), its own subnets, or
+published ports, and the policies accept, so that no other traffic of the host is affected. Networks
+are isolated from each other, internal ones have no route out, connections from outside to a task
+require a published port, and packets that leave a network get the host's source address.
 
-The routing mesh never hides a client behind a host: on the backend's host a connection is marked
-with the host that it entered by, and answers are routed back by that mark (plan.py has the
-routes). docs/networking.md draws the path of a packet.
+The routing mesh preserves clients' addresses: on the backend's host a connection is marked with the
+host that accepted it, and answers are routed back by that mark (plan.py has the routes).
+docs/networking.md shows the path of a packet.
 
-Packets of encrypted networks are marked as they enter the tunnel: that is what IPsec's policies
-look for. Whatever of these networks is about to leave or enter the host in the clear is dropped
-here, so that a lost policy costs packets and never secrecy.
+Packets of encrypted networks are marked when they enter the tunnel: IPsec's policies match that
+mark. The table drops every packet of these networks that would leave or enter the host in
+plaintext, so a lost policy costs packets, never secrecy.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -45,7 +45,7 @@ from pyswarm_core.addresses import block6
 from pyswarm_core.ids import NetworkId
 
 PLAINTEXT = "plaintext"
-"""The counter of packets of encrypted networks that were met in the clear."""
+"""The counter of dropped plaintext packets of encrypted networks."""
 
 _MAPS_OF_PORTS = ("mesh", "host_ports", "host_ports6")
 _OPTIONAL = frozenset(
@@ -63,7 +63,7 @@ def host_table(
     names: Names,
     underlay: Underlay,
 ) -> Table | None:
-    """The whole table; None if there is nothing to rule."""
+    """The whole table; None if there is no network."""
     if not overlays:
         return None
     known = {overlay.network_id: overlay for overlay in overlays}
@@ -91,7 +91,7 @@ def host_table(
 def part_of(
     overlays: Mapping[NetworkId, DesiredOverlay], endpoints: Sequence[DesiredEndpoint]
 ) -> Table:
-    """What these endpoints alone are of the table: their ports of the mesh."""
+    """The part of the table that belongs to these endpoints: their ports of the mesh."""
     forwarded = ports(overlays, endpoints, [])
     mesh = {f"mesh{scope.suffix}" for scope in SCOPES}
     elements = {label: held for label, held in _ports(forwarded).items() if label in mesh}
@@ -99,14 +99,14 @@ def part_of(
 
 
 def optional_units(table: Table) -> list[Unit]:
-    """What the table can do without, should nft refuse it: what forwards to other hosts and to
-    published ports, conntrack zones and timeouts. Whatever keeps networks apart it cannot.
+    """The parts that the table may omit if nft refuses them: forwarding to other hosts and to
+    published ports, conntrack zones and timeouts. The rules that isolate networks are never omitted.
     """
     return units(table, _OPTIONAL, (PORT_CHAINS, ENTRY_ZONE, UNANSWERED))
 
 
 def _frames(encrypted: Sequence[DesiredOverlay], data_path_port: int) -> str:
-    """What matches the frames of encrypted networks between hosts; "" if there are none."""
+    """The match for VXLAN frames of encrypted networks between hosts; "" if there are none."""
     vnis = ", ".join(str(vni) for vni in sorted(overlay.vni for overlay in encrypted))
     # VXLAN's header follows UDP's, and its upper half is flags.
     return f"udp dport {data_path_port} @th,96,24 {{ {vnis} }}" if vnis else ""
@@ -205,8 +205,8 @@ def _items(values: Mapping[str, str]) -> frozenset[str]:
 def _prerouting_chains(names: Names, underlay: Underlay, *, meshed: bool) -> dict[str, Chain]:
     devices = _devices_of(names)
     tunnels = f"udp dport {underlay.port} ip"
-    # Before conntrack: no packet here has been translated yet. VXLAN's own are nobody's
-    # connections: each flow inside has a source port of its own, and no answer to it.
+    # Before conntrack: no packet is translated yet. VXLAN's own packets need no conntrack: each
+    # inner flow has its own source port, and gets no answer to it.
     chains = {
         "of_tasks": Chain(hook="type filter hook prerouting priority raw;", rules=(
             f"iifname {devices} iifname vmap @senders",
@@ -267,8 +267,8 @@ def _forwarding_chains(names: Names) -> dict[str, Chain]:
         "postrouting": Chain(hook="type nat hook postrouting priority srcnat;", rules=(
             f"oifname != {ours} ip saddr @egress masquerade",
             f"oifname != {ours} ip6 saddr @egress6 masquerade",
-            # Nobody can answer these where they are: localhost, a neighbour on the same bridge
-            # (answers would pass us by), and the very host that the chosen task runs on.
+            # Answers to these sources would not return through this host: localhost, a task on the
+            # same bridge, and the host that the chosen task runs on.
             f"oifname {ours} ip saddr 127.0.0.0/8 masquerade",
             "ct status dnat oifname . ip saddr @sources masquerade",
             "ct status dnat oifname . ip6 saddr @sources6 masquerade",
@@ -279,7 +279,7 @@ def _forwarding_chains(names: Names) -> dict[str, Chain]:
 
 
 def _tunnel_chains(names: Names, frames: str, *, meshed: bool) -> dict[str, Chain]:
-    """Every packet of the host would ask these: they are not there before somebody needs them."""
+    """Every packet of the host evaluates these chains: they exist only while they are needed."""
     chains = {}
     if frames:
         chains["input"] = Chain(hook="type filter hook input priority filter;", rules=(
@@ -299,7 +299,7 @@ def _tunnel_chains(names: Names, frames: str, *, meshed: bool) -> dict[str, Chai
 
 
 def _devices_of(names: Names) -> str:
-    """What the names of all our devices match: cheaper to ask than any set."""
+    """The match for the names of all devices of the fleet: cheaper than any set."""
     return f'"{names.prefix}*"'
 
 

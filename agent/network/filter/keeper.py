@@ -1,8 +1,8 @@
-"""Keeps the host's nft table as wanted. SHELL over nft.
+"""Applies the desired version of an nft table of the host. SHELL over nft.
 
-Invariant: what is believed of the kernel's table is believed only while the ruleset's generation
-number says that nobody has touched anything since; then a change costs what differs. Else the table
-is read, and written anew unless it is word for word what it was.
+Invariant: the recorded content of the kernel's table is used only while the generation number shows
+that nobody has changed a ruleset since; then a change costs the difference. Otherwise the table is
+read, and rewritten unless its listing is unchanged.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,8 @@ from pyswarm_core.aio.logs import EventLog
 _log = EventLog("agent.network.filter")
 
 TRIES_MAX = 200
-"""Runs of nft to find what it refuses: ten entries among a million."""
+"""The maximum number of nft runs to find what it refuses: enough for ten entries among a million.
+"""
 
 
 class Keeper:
@@ -31,11 +32,11 @@ class Keeper:
         family: str = "inet",
         optional: Callable[[Table], list[Unit]] = lambda table: [],
     ) -> None:
-        """`generation` asks for the number that changes with every change of any ruleset;
-        `optional` are what a table may do without if nft refuses that.
+        """`generation` reads the number that changes with every change of any ruleset; `optional`
+        returns the parts that a table may omit if nft refuses them.
         """
         self.refused: dict[Unit, str] = {}
-        """What is left out since nft refused it, and why."""
+        """The parts left out because nft refused them, and why."""
         self._optional = optional
         self._name = name
         self._family = family
@@ -45,10 +46,10 @@ class Keeper:
         self._listing: str | None = None
         self._is_known = False
         self._retry_refused = False
-        """Have the next `sync` try what was refused."""
+        """The next `sync` retries what was refused."""
 
     async def sync(self, table: Table | None) -> None:
-        """Make the kernel's table this one, but for what nft refuses; None: there shall be none."""
+        """Make the kernel's table this one, except for what nft refuses; None: remove it."""
         if self._retry_refused:
             self.refused, self._retry_refused, self._is_known = {}, False, False
         table = table and without(table, self.refused)
@@ -65,8 +66,8 @@ class Keeper:
                 await self._write(table)
 
     async def patch(self, old: Table, new: Table) -> bool:
-        """Make of the part `old` of the kernel's table the part `new`; False if that cannot be
-        done without looking at the whole.
+        """Replace the part `old` of the kernel's table by `new`; False if that requires a
+        comparison of the whole table.
         """
         table = self._table
         if table is None or not self._is_known or self.refused or await self._disturbed():
@@ -74,7 +75,7 @@ class Keeper:
         elements, chains = dict(table.elements), dict(table.chains)
         theirs = [label for label in new.chains if label in chains and label not in old.chains]
         if theirs or any(chains.get(label) != chain for label, chain in old.chains.items()):
-            return False  # another endpoint has this port, too
+            return False  # another endpoint publishes this port, too
         for label, held in new.elements.items():
             kept = elements[label].items - old.elements[label].items | held.items
             elements[label] = replace(elements[label], items=kept)
@@ -90,24 +91,24 @@ class Keeper:
         return True
 
     def force_rewrite(self) -> None:
-        """Have the next `sync` write the table, whatever it seems to be."""
+        """Make the next `sync` rewrite the table, even if it looks unchanged."""
         self._is_known = False
 
     async def record_listing(self) -> None:
-        """Read what was just written, before we change another table ourselves."""
+        """Read the table that was just written, before the agent changes another table."""
         if self._is_known and self._listing is None:
             await self._read_listing()
 
     async def differs(self) -> bool:
-        """Whether somebody changed the table since it was last synced."""
+        """Whether others changed the table since the last sync."""
         if not self._is_known:
             return False
         if self.refused:
-            self._retry_refused = True  # perhaps it is no longer refused
+            self._retry_refused = True  # it may be accepted now
             return True
         if self._listing is None:
-            # Since the last change nobody looked: if somebody was at work meanwhile, whether on our
-            # table is not to be told. Writing it anew disturbs nobody.
+            # The table has not been read since the last change, so if the generation differs,
+            # whether this table was changed is unknown. Rewriting it is harmless.
             if await self._read_generation() != self._generation:
                 await self._write(self._table)
             else:
@@ -115,7 +116,7 @@ class Keeper:
         return await self._disturbed()
 
     async def _disturbed(self) -> bool:
-        # Asking whether anyone changed any ruleset is a thousand times cheaper than reading ours.
+        # Reading the generation number is a thousand times cheaper than listing the table.
         generation = await self._read_generation()
         if generation == self._generation:
             return False
@@ -139,8 +140,8 @@ class Keeper:
         await self._read_listing()
 
     async def _find_refused(self, table: Table) -> dict[Unit, str]:
-        """The parts that a table can do without and nft refuses, by halving. None if that is not
-        what is wrong.
+        """The optional parts that nft refuses, found by bisection. Empty if they are not the
+        cause.
         """
         optional = self._optional(table)
         bare = without(table, optional)
@@ -157,14 +158,14 @@ class Keeper:
                     parts += part[:half], part[half:]
                 else:
                     found[part[0]] = reason
-        # Whatever was not looked at is left out, too: the rest of the table matters more.
+        # Parts that were not tried are left out, too: the rest of the table matters more.
         return found | {unit: "it was not tried" for part in parts for unit in part}
 
     def _whole(self, table: Table | None) -> str:
         return whole(self._name, table) if table else removal(self._name, self._family)
 
     async def _read_listing(self) -> None:
-        """Remember what the table looks like; only worth knowing if nobody was faster."""
+        """Record the table's listing, if nobody has changed a ruleset since it was written."""
         listing = await nft.listing(self._name, self._family) if self._table else ""
         if await self._read_generation() == self._generation:
             self._listing = listing

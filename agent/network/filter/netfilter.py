@@ -1,4 +1,4 @@
-"""nf_tables as bytes: everybody's base chains, and a counter. PURE; nothing here changes a table.
+"""nf_tables messages: all tables' base chains, and a counter. PURE; nothing here changes a table.
 
 Numbers are those of <linux/netfilter/nf_tables.h>; integers inside attributes are big-endian.
 """
@@ -18,7 +18,9 @@ def _head(family: int) -> bytes:
 
 
 class BaseChain(msgspec.Struct, frozen=True):
-    """A chain that the kernel calls by itself: `hook` is forward's 2, `drops` its policy."""
+    """A chain attached to a hook of the kernel: `hook` 2 is forward; `drops`: its policy is
+    drop.
+    """
 
     family: str
     table: str
@@ -28,12 +30,12 @@ class BaseChain(msgspec.Struct, frozen=True):
 
 
 def dump_chains() -> bytes:
-    """Ask for all chains of all tables."""
+    """Request all chains of all tables."""
     return message(_NFTABLES | _GET_CHAIN, DUMP, _head(0))
 
 
 def read_chain(body: bytes) -> BaseChain | None:
-    """A dumped chain; None for one that only others lead to."""
+    """A chain of a dump; None if it is not a base chain."""
     found = attributes(body, 4)
     if 4 not in found:
         return None
@@ -45,13 +47,13 @@ def read_chain(body: bytes) -> BaseChain | None:
 
 
 def get_counter(table: str, name: str) -> bytes:
-    """Ask for a named counter of an inet table."""
+    """Request a named counter of an inet table."""
     words = attribute(1, table.encode() + b"\0") + attribute(2, name.encode() + b"\0")
     kind = attribute(3, _COUNTER.to_bytes(4))
     return message(_NFTABLES | _GET_OBJECT, 0, _head(_INET) + words + kind)
 
 
 def read_counter(body: bytes) -> int:
-    """How many packets it counted."""
+    """The number of packets that it counted."""
     data = attributes(attributes(body, 4).get(4, b""), 0)
     return int.from_bytes(data.get(2, b""))

@@ -1,4 +1,6 @@
-"""The real `Filter`: one nft table of the host, and the UDP flows that outlive its rules. SHELL."""
+"""The real `Filter`: one nft table of the host, and the conntrack flows that outlive its rules.
+SHELL.
+"""
 
 from collections.abc import Mapping, Sequence
 

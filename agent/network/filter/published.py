@@ -1,9 +1,9 @@
 """Published ports as chains and map items of the host's table. PURE.
 
-Invariant: finding the target of a packet costs one look-up, however many ports are published. A
-port of the routing mesh has a chain of its own, which picks one of its service's backends; a port
-of mode host is forwarded to one task, so a map says it all. `::1` is refused: IPv6 takes an answer
-to it from no device but the loopback, so a connection would wait for ever.
+Invariant: finding the target of a packet costs one lookup, however many ports are published. A port
+of the routing mesh has its own chain, which selects one of its service's backends; a port of mode
+host is forwarded to one task, so a map suffices. `::1` is refused: IPv6 accepts answers to it from
+the loopback only, so a connection would hang.
 """
 
 import re
@@ -22,9 +22,9 @@ _NO_WORD = re.compile(r"[^0-9A-Za-z]")
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """Which of a host's addresses a port answers on, as a suffix of maps' names.
+    """The addresses of a host on which a port is published, as a suffix of maps' names.
 
-    `type` and `match` come before protocol and port in a map's type and in its look-up.
+    `type` and `match` precede protocol and port in a map's type and in its lookup.
     """
 
     suffix: str
@@ -37,24 +37,26 @@ BY_ADDRESS = Scope("_by_address", "ipv4_addr . ", "ip daddr . ")
 BY_ADDRESS6 = Scope("_by_address6", "ipv6_addr . ", "ip6 daddr . ")
 BY_DEVICE = Scope("_by_device", "ifname . ", "iifname . ")
 SCOPES = (BY_ADDRESS, BY_ADDRESS6, BY_DEVICE, ANYWHERE)
-"""The narrowest first: it wins."""
+"""The narrowest first: it has precedence."""
 PORT_CHAINS = "mesh_"
-"""The chains of the mesh's ports begin so."""
+"""The prefix of the names of the mesh's chains."""
 UNANSWERED = "unanswered"
 """The chain, and the timeout that it sets, of attempts to connect that no backend has answered."""
 UNANSWERED_TIMEOUT = f"ct timeout {UNANSWERED} {{ protocol tcp; policy = {{ syn_sent : 1 }}; }}"
-"""A client repeats its first packet after one second (RFC 6298, 2.1). By then conntrack has
-forgotten the attempt, and the repetition is forwarded to a backend drawn anew: a lost backend costs
-a client a second, not the two minutes of nf_conntrack_tcp_timeout_syn_sent.
+"""A client retransmits its first packet after one second (RFC 6298, 2.1). By then conntrack has
+deleted the attempt, and the packet is forwarded to another random backend: a lost backend costs a
+client one second, not the two minutes of nf_conntrack_tcp_timeout_syn_sent.
 """
 FORGET_SOON = Chain((f'ct timeout set "{UNANSWERED}"',))
 REFUSED = "refused"
-"""The chain for what finds no backend."""
+"""The chain for packets without a backend."""
 NOT_LOOPBACK6 = "ip6 daddr != ::1"
 
 
 class Ports(msgspec.Struct, frozen=True, kw_only=True):
-    """What the table's maps hold: by scope, key (address or device, protocol, port) to target."""
+    """The items of the table's maps: by scope, key (address or device, protocol, port) to
+    target.
+    """
 
     mesh: dict[Scope, dict[str, str]]
     own: dict[Scope, dict[str, str]]
@@ -93,7 +95,7 @@ def ports(
 
 
 def _key(port: PortConfig) -> tuple[Scope, str]:
-    """Which map a port is in, and under what key."""
+    """The map that a port is in, and its key."""
     key = f"{port.protocol} . {port.published_port}"
     if not port.host_ip or port.host_ip in ("0.0.0.0", "::"):
         return ANYWHERE, key
@@ -105,7 +107,7 @@ def _key(port: PortConfig) -> tuple[Scope, str]:
 
 
 def _label(port: PortConfig) -> str:
-    """The name of a port's chain: `mesh_tcp_80`, with who answers for it if not all do."""
+    """The name of a port's chain: `mesh_tcp_80`, with the address or device if it has one."""
     label = f"{PORT_CHAINS}{port.protocol}_{port.published_port}"
     return f"{label}_{_NO_WORD.sub('_', port.host_ip)}" if port.host_ip else label
 
@@ -121,7 +123,7 @@ def _to_backends(
     if addresses and overlay is not None and overlay.subnet6:
         six = [address6(overlay.subnet, overlay.subnet6, address) for address in addresses]
         yield _dnat(port, "ip6", six)
-    # No process of the host may answer in its stead.
+    # No process of the host may answer instead.
     yield f"goto {REFUSED}"
 
 

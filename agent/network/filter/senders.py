@@ -1,14 +1,14 @@
-"""What is asked of a packet as it comes in by a network's device, before conntrack sees it. PURE.
+"""Checks of packets that enter by a network's device, before conntrack. PURE.
 
-A task sends from its network's addresses of this host only. What goes from task to task of one
-network is never translated on a host, so conntrack is spared it, which is worth some percent of the
-throughput between hosts. On the ingress network it may be the answer to a translated packet, and so
-it may where one end is this host itself.
+A task may only send from its own network's addresses on this host. Packets between tasks of one
+network are never translated on a host, so they bypass conntrack, which is worth some percent of the
+throughput between hosts. This excludes the ingress network and packets from or to this host itself:
+they may be answers to translated packets.
 
-A client may use one source port for connections to a published port of several hosts. Where these
-hosts choose the same task, the connections have the same addresses and ports, and differ in the
-host that they entered by alone: its node number is their conntrack zone, in the original direction
-only. Their answers share a zone, so the kernel gives the later ones another source port.
+A client may use one source port for connections to a published port of several hosts. If these
+hosts choose the same task, the connections have equal addresses and ports, and differ only in the
+host that accepted them: its node number is their conntrack zone, in the original direction only.
+Their answers share a zone, so the kernel gives the later ones another source port.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,14 +20,15 @@ from agent.network.names import Names
 from pyswarm_core.addresses import address6, block6
 
 SPOOFED = "spoofed"
-"""The counter of packets with a source that their sender does not have."""
+"""The counter of dropped packets whose source address is not their sender's."""
 
 ENTRY_ZONE = "entry_zone"
-"""The chain that puts connections of the routing mesh in the zone of the host they entered by."""
+"""The chain that puts connections of the routing mesh in the zone of the host that accepted them.
+"""
 BY_ENTRY = Chain(("ct original zone set @ll,80,16",))
 """The last two bytes of the source MAC, the VTEP's: node numbers 65,536 apart share a zone."""
 
-# route_localnet is on where localhost's published ports need it: not for tasks.
+# route_localnet is on for localhost's published ports; tasks may not use it.
 _NOT_TO_LOCALHOST = "ip daddr 127.0.0.0/8 drop"
 _LINK_LOCAL = ("::", "fe80::/10")
 
@@ -56,13 +57,13 @@ def _own(overlay: DesiredOverlay) -> Iterator[str]:
 
 
 def _to_this_host(overlay: DesiredOverlay, data_path_port: int) -> Iterator[str]:
-    """A frame of VXLAN that a task made itself would enter any network at the host it went to."""
+    """Drop VXLAN frames made by a task: they would enter any network on the destination host."""
     if here := _here(overlay):
         yield f"udp dport {data_path_port} ip daddr {_any(here)} drop"
 
 
 def _here(overlay: DesiredOverlay) -> list[str]:
-    """The addresses of the network that are this host itself."""
+    """The addresses of the network that belong to this host itself."""
     return sorted({*map(gateway, overlay.local_blocks), overlay.gateway} - {""})
 
 

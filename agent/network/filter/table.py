@@ -1,7 +1,8 @@
-"""An nft table as a value, written out whole or as the way from one version to the next. PURE.
+"""An nft table as a value, and the nft commands that write it or change one version into the next.
+PURE.
 
-Invariant: `change` turns the kernel's `old` into exactly what `whole(new)` would make, in one
-transaction, and names only what differs: one service's new backends cost one chain.
+Invariant: `change` turns the kernel's `old` into exactly what `whole(new)` would write, in one
+transaction, and contains only the difference: new backends of one service cost one chain.
 """
 
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping
@@ -11,7 +12,7 @@ import msgspec
 
 
 class Elements(msgspec.Struct, frozen=True):
-    """A set, or a map if `values`; its items are in nft's words: `tcp . 80 : goto web`."""
+    """A set, or a map if `values`; items are in nft's syntax: `tcp . 80 : goto web`."""
 
     type: str
     items: frozenset[str] = frozenset()
@@ -27,8 +28,8 @@ class Chain(msgspec.Struct, frozen=True):
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it. Counters and objects are the same in every version; a chain that moves to another
-    hook, or a set that gets another type, makes it a new table.
+    """The content of a table. Counters and objects are the same in every version; a chain with
+    another hook, or a set with another type, requires a rewrite.
     """
 
     elements: Mapping[str, Elements]
@@ -40,7 +41,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Unit(NamedTuple):
-    """A part that a table can do without: an item of a set or map, or (no item) a chain's rules."""
+    """A part that a table can omit: an item of a set or map, or (no item) a chain's rules."""
 
     label: str
     item: str = ""
@@ -61,8 +62,8 @@ def units(table: Table, labels: Container[str], chains: tuple[str, ...]) -> list
 
 
 def without(table: Table, left_out: Collection[Unit]) -> Table:
-    """The table without these. A chain that loses its rules stays, because other chains jump to it;
-    the object that it uses goes.
+    """The table without these parts. A chain without its rules stays, because other rules jump to
+    it; the object that it uses is removed.
     """
     if not left_out:
         return table
@@ -84,12 +85,12 @@ def without(table: Table, left_out: Collection[Unit]) -> Table:
 
 
 def removal(name: str, family: str = "inet") -> str:
-    """Removes the table, there or not."""
+    """The commands that remove the table, whether it exists or not."""
     return f"table {family} {name} {{\n}}\ndelete table {family} {name}\n"
 
 
 def whole(name: str, table: Table) -> str:
-    """Replaces the table, whatever it held."""
+    """The commands that replace the table, whatever it contained."""
     place = f"{table.family} {name}"
     lines = [f"table {place} {{"]
     lines += (f"  counter {counter} {{\n  }}" for counter in table.counters)
@@ -98,7 +99,7 @@ def whole(name: str, table: Table) -> str:
         f"  {_kind(elements)} {label} {{ {' '.join(_declared(elements))} }}"
         for label, elements in table.elements.items()
     )
-    # Every chain before the first rule: rules and maps may name any of them.
+    # All chains before the first rule: rules and maps may refer to any of them.
     lines += (
         f"  chain {label} {{\n  }}" for label, chain in table.chains.items() if not chain.hook
     )
@@ -112,7 +113,7 @@ def whole(name: str, table: Table) -> str:
 
 
 def change(name: str, old: Table, new: Table) -> str:
-    """What to tell nft when the kernel holds `old`; "" if that is `new`."""
+    """The commands that turn `old` in the kernel into `new`; "" if they are equal."""
     if _shape(old, new) != _shape(new, old):
         return whole(name, new)
     place = f"{new.family} {name}"
@@ -130,7 +131,7 @@ def change(name: str, old: Table, new: Table) -> str:
         before_items = old.elements[label].items if label in old.elements else frozenset()
         lines += _with_items("delete", place, label, before_items - elements.items)
         lines += _with_items("add", place, label, elements.items - before_items)
-    # A chain of a device that is gone may be gone as well: it is added to be deleted.
+    # A chain of a removed device may be gone as well: it is added so that it can be deleted.
     verbs = ("add", "flush", "delete") if new.family == "netdev" else ("flush", "delete")
     for label in old.chains:
         if label not in new.chains:
@@ -147,7 +148,7 @@ def _added(place: str, label: str, chain: Chain) -> str:
 
 
 def _shape(table: Table, other: Table) -> list[object]:
-    """What cannot change of what both have."""
+    """The properties that cannot be changed, of what both tables have."""
     hooks = {n: chain.hook for n, chain in table.chains.items() if n in other.chains}
     types = {n: (_kind(e), *_declared(e)) for n, e in table.elements.items() if n in other.elements}
     return [hooks, types]

@@ -14,7 +14,9 @@ from pyswarm_core.objects import Capability
 
 
 class AttachedTask(NamedTuple):
-    """An attached task: the path of its namespace, its interfaces, and which were made just now."""
+    """An attached task: the path of its namespace, its interfaces, and those that were just
+    created.
+    """
 
     path: str
     plugs: tuple[Plug, ...]
@@ -23,13 +25,13 @@ class AttachedTask(NamedTuple):
 
 class Overlay(Protocol):
     """Every method is idempotent and none blocks the event loop. `set_desired`, `sync` and `check`
-    must not overlap; attaching and detaching go on beside them, but not for one task. Each raises
-    NetworkFailed when the kernel refuses.
+    must not overlap; attaching and detaching run concurrently with them, but not for one task. Each
+    raises NetworkFailed when the kernel refuses.
     """
 
     @property
     def carried(self) -> Mapping[NetworkId, DesiredOverlay]:
-        """The networks that were taken and that this host can carry; another mapping each time."""
+        """The desired networks that this host can carry; a new mapping after each change."""
         ...
 
     @property
@@ -44,60 +46,62 @@ class Overlay(Protocol):
 
     @property
     def devices_made(self) -> int:
-        """Rises whenever devices were made or removed: what names devices is to be written anew."""
+        """Incremented whenever devices are created or removed: rules that name devices must be
+        rewritten.
+        """
         ...
 
     def plugs(self) -> list[Plug]:
-        """The interfaces of attached tasks that are there."""
+        """The interfaces of attached tasks that exist."""
         ...
 
     def plugs_of(self, task_id: TaskId) -> tuple[Plug, ...]:
-        """The interfaces of one attached task, there or not."""
+        """The interfaces of one attached task, whether they exist or not."""
         ...
 
     async def set_desired(self, overlays: Sequence[DesiredOverlay]) -> None:
-        """Have these networks, and no others; `sync` makes them."""
+        """Set exactly these networks as desired; `sync` creates them."""
         ...
 
     async def sync(
         self, published: Collection[NetworkId], paths: Mapping[str, int]
     ) -> tuple[Fault, ...]:
-        """Make the devices, routes and encryption of the carried networks, heal what somebody
-        disturbed, remove what is no longer desired. Ports of this host are forwarded to tasks of
-        the `published` networks; `paths` are path MTUs by peer.
+        """Create the devices, routes and encryption of the carried networks, repair what others
+        changed, remove what is no longer desired. Ports of this host are forwarded to tasks of the
+        `published` networks; `paths` are path MTUs by peer.
 
-        An entry that the kernel refuses costs that entry alone, and is told.
+        An entry that the kernel refuses costs that entry only, and a fault is returned.
         """
         ...
 
     async def check(self) -> tuple[Drift, ...]:
-        """What differs from what `sync` makes, cheaply."""
+        """The differences from what `sync` configures. Cheap."""
         ...
 
     async def attach(
         self, task_id: TaskId, attachments: Sequence[Attachment], inside: InNamespace
     ) -> AttachedTask:
-        """Make the task's namespace with these interfaces and with what `inside` programs there;
-        of one that exists, mend the host's side. If it fails, nothing is left of it.
+        """Create the task's namespace with these interfaces and with what `inside` programs in it.
+        If it exists, repair the host's side. After a failure nothing is left of it.
         """
         ...
 
     async def detach(self, task_id: TaskId, inside: InNamespace) -> None:
-        """Let go of the task's namespace. Unknown: no error."""
+        """Remove the task's namespace. An unknown task is no error."""
         ...
 
     async def found(self) -> set[TaskId]:
-        """The tasks whose namespaces exist, whoever made them."""
+        """The tasks whose namespaces exist, whoever created them."""
         ...
 
     async def missing_capabilities(self) -> Mapping[Capability, str]:
-        """What this host's kernel has not, and a line for people on each."""
+        """The capabilities that this host's kernel lacks, with one line for operators on each."""
         ...
 
     async def addresses6(self) -> tuple[str, ...]:
-        """The host's own addresses of IPv6."""
+        """The host's own IPv6 addresses."""
         ...
 
     def worn_key(self) -> int:
-        """The number of the key that encrypted networks need a new one for; 0 if they do not."""
+        """The number of the key that must be replaced on encrypted networks; 0 if none must."""
         ...

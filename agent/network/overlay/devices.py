@@ -1,6 +1,6 @@
-"""Reads a host's networks from the kernel, and carries out a plan's changes. SHELL.
+"""Reads a host's networks from the kernel, and applies a plan's changes. SHELL.
 
-Runs in a worker thread. Invariant: a change that fails does not keep the others from being made.
+Runs in a worker thread. Invariant: a change that fails does not prevent the others.
 """
 
 import socket
@@ -27,11 +27,11 @@ from pyswarm_core.plaintext import split_lines
 _SETTINGS = Path("/proc/sys/net")
 _ROUTES = Path("/proc/thread-self/net/route")
 _REJECTS = "*"
-"""What the kernel writes for the device of a route that leads nowhere."""
+"""The kernel's device name for a route that rejects packets."""
 
 
 class Devices:
-    """All devices of the namespace and the addresses on them, as of one moment."""
+    """A snapshot of all devices of the namespace and their addresses."""
 
     def __init__(self, host: Netlink) -> None:
         read = [message.read_link(body) for body in host.dump(message.dump_links())]
@@ -50,9 +50,7 @@ class Devices:
 
 
 def own_addresses6(host: Netlink, names: Names) -> tuple[str, ...]:
-    """The host's own addresses of IPv6: none of a network of ours, nor any that means something on
-    one link alone.
-    """
+    """The host's own IPv6 addresses: global ones, and none of the fleet's networks."""
     names_of = dict(socket.if_nameindex())
     bodies = host.dump(message.dump_addresses(AF_INET6)) if not lacks_ipv6() else []
     found = [message.read_address(body) for body in bodies if message.is_global(body)]
@@ -73,8 +71,8 @@ def read_state(
     *,
     six: bool,
 ) -> KernelState:
-    """What the kernel holds on the fleet's devices, of IPv6 too if it is asked for, which of the
-    settings are as wanted, and who is behind these ports.
+    """The kernel's state of the fleet's devices (of IPv6 too if `six`), the settings that have the
+    desired values, and the neighbours behind these ports.
     """
     ours = {index: link.name for index, link in devices.links.items() if names.carries(link.name)}
     families = (AF_INET, AF_INET6) if six else (AF_INET,)
@@ -130,8 +128,8 @@ def _known(
 
 
 def overlapping_route(names: Names, overlay: DesiredOverlay) -> str:
-    """The route of somebody else's that is in the way of a network's subnet, for people; empty if
-    there is none, or the network has its device already. A default route is in nobody's way.
+    """The foreign route that overlaps a network's subnet, for operators; empty if there is none, or
+    if the network's device exists already. A default route does not count.
     """
     subnet, device = IPv4Network(overlay.subnet), names.vxlan(overlay.network_id)
     with suppress(OSError):
@@ -156,8 +154,8 @@ class _Step(NamedTuple):
 def apply_changes(
     host: Netlink, changes: KernelChanges, desired: KernelState, aliases: Mapping[str, str]
 ) -> list[Refusal]:
-    """Make the changes, devices first; tell those that could not be made. `aliases` are the texts
-    that people see on devices.
+    """Apply the changes, devices first, and return those that failed. `aliases` are the texts that
+    `ip link` shows on devices.
     """
     devices = Devices(host)
     refused: list[Refusal] = []
@@ -188,7 +186,7 @@ def _joins(changes: KernelChanges, desired: KernelState, index: Mapping[str, int
     pairs = list(joined.items())
     steps = [_Step(b, port, partial(message.plug_in, port, index[b])) for port, b in pairs]
     steps += [_Step(b, port, partial(message.reflect, port)) for port, b in pairs]
-    # Asking makes the kernel let packets through at once.
+    # Reading a link makes the kernel activate it at once.
     steps += [
         _Step(b, port, partial(message.get_link, name)) for port, b in pairs for name in (port, b)
     ]
@@ -224,7 +222,7 @@ def _steps(
     *,
     add: bool = True,
 ) -> Iterator[_Step]:
-    """One step for each entry whose device is there."""
+    """One step for each entry whose device exists."""
     for entry in entries:
         if entry.device in there:
             number = index.get(entry.device, 0)
@@ -232,8 +230,8 @@ def _steps(
 
 
 def _attempt(host: Netlink, steps: Iterable[_Step], *, gone_is_fine: bool = False) -> list[Refusal]:
-    """Take every step; tell those that failed, some before the kernel was asked: their entry cannot
-    be put into a message.
+    """Try every step and return those that failed. An entry that cannot be encoded as a message
+    fails before it reaches the kernel.
     """
     refused: list[Refusal] = []
     sent: list[tuple[_Step, bytes]] = []
@@ -254,26 +252,28 @@ def _make(host: Netlink, link: Link, alias: str) -> list[Refusal]:
         host.apply([message.make_link(link), message.set_alias(link.name, alias)])
     except (NetworkFailed, ValueError, struct.error) as failure:
         what = f"VXLAN device for VNI {link.vni} on port {link.port}" if link.vni else "bridge"
-        return [Refusal(link.name, f"cannot make the {what}", str(failure))]
+        return [Refusal(link.name, f"cannot create the {what}", str(failure))]
     return []
 
 
 def plug(host: Netlink, wiring: Sequence[Plug], inside: Netlink, host_fd: int) -> None:
-    """Make these interfaces of a task, whose namespace `inside` speaks to. Raises NetworkFailed."""
-    # Looked up first: a bridge that is not there is the likelier fault, and cheap to undo.
+    """Create these interfaces of a task, in whose namespace the socket `inside` is. Raises
+    NetworkFailed.
+    """
+    # Looked up first: a missing bridge is the likelier failure, and nothing has to be undone then.
     bridges = [(plug.port.name, _bridge_index(plug.bridge)) for plug in wiring]
     inside.apply(inside_messages(wiring, host_fd))
     joins = [message.plug_in(port, bridge) for port, bridge in bridges]
     joins += [message.reflect(port) for port, _ in bridges]
     joins += _task_neighbours(wiring)
-    # All are up now: have the kernel let packets through before anyone sends one.
+    # All interfaces are up: reading them makes the kernel activate them before a packet is sent.
     ports = [name for plug in wiring for name in (plug.port.name, plug.bridge)]
     host.apply([*joins, *map(message.get_link, ports)])
     inside.apply([message.get_link(plug.inside.name) for plug in wiring])
 
 
 def add_task_neighbours(host: Netlink, wiring: Sequence[Plug]) -> None:
-    """Tell the host which tasks are behind these ports. Raises NetworkFailed."""
+    """Add the host's neighbour entries for the tasks behind these ports. Raises NetworkFailed."""
     host.apply(_task_neighbours(wiring), gone_is_fine=True)
 
 
@@ -285,7 +285,7 @@ def _task_neighbours(wiring: Sequence[Plug]) -> list[bytes]:
 
 
 def is_plugged(host: Netlink, plug: Plug) -> bool:
-    """Whether the interface is there; then it is on its bridge, and up, from now on."""
+    """Whether the interface exists. If it does, it is attached to its bridge and set up."""
     body = host.one(message.get_link(plug.port.name))
     if body is None:
         return False
@@ -301,7 +301,7 @@ def _bridge_index(bridge: str) -> int:
     try:
         return socket.if_nametoindex(bridge)
     except OSError as error:
-        raise NetworkFailed(f"bridge {bridge} is not there: {error.strerror}") from error
+        raise NetworkFailed(f"bridge {bridge} does not exist: {error.strerror}") from error
 
 
 def _named(route: Route, device: str) -> Route:
@@ -318,7 +318,7 @@ def neighbours(host: Netlink, family: int) -> Iterable[tuple[int, str, str]]:
 
 
 def lacks_ipv6() -> str:
-    """Why the kernel cannot carry IPv6, as a line for people; "" if it can."""
+    """Why the kernel cannot carry IPv6, as one line for operators; "" if it can."""
     if (_SETTINGS / "ipv6").exists():
         return ""
     return f"this host's kernel has no {KERNEL_WITH[Capability.IPV6]}"
@@ -329,7 +329,8 @@ def _holds(setting: Setting) -> bool:
     try:
         return path.read_text().strip() == setting.value
     except FileNotFoundError:
-        # A kernel without IPv6 has nothing to turn off; a device that is not there holds nothing.
+        # Without IPv6 in the kernel there is nothing to disable; the setting of a missing device is
+        # unset.
         return setting.path.startswith("ipv6/") and bool(lacks_ipv6())
 
 
@@ -344,8 +345,8 @@ def _write(setting: Setting) -> list[Refusal]:
 
 
 def _keep_advertised_routes() -> None:
-    """A host that forwards no longer listens to routers, unless it is told to (2), and forgets the
-    default route that it has of them.
+    """Forwarding makes the kernel ignore router advertisements, and drop the default route learned
+    from one, unless accept_ra is 2.
     """
     for accepts in _SETTINGS.glob("ipv6/conf/*/accept_ra"):
         if accepts.parent.name not in ("all", "default") and accepts.read_text().strip() == "1":

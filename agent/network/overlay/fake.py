@@ -1,8 +1,8 @@
 """An `Overlay` in memory, for unit tests and the simulator. Its tables come from the real plan.
 
-A `Fabric` joins the hosts: it answers whether one task reaches another by walking the same routes,
-neighbours, FDB entries and tunnels that a packet would meet. `FakeOverlay.kernel` may be disturbed
-at will; `sync` heals it.
+A `Fabric` connects the hosts: it computes whether one task reaches another from the routes,
+neighbours, FDB entries and tunnels that a packet would use. Tests may change `FakeOverlay.kernel`;
+`sync` repairs it.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -46,9 +46,9 @@ class FakeOverlay:
         self.underlay_mtu = 1500
         self.devices_made = 0
         self.lacks: dict[Capability, str] = {}
-        """What the kernel has not, and why."""
+        """The capabilities that the kernel lacks, and why."""
         self.refuses: Callable[[Route | Fdb], str] = _refuses
-        """Why the kernel refuses an entry; "" if it does not."""
+        """Why the kernel refuses an entry; "" if it accepts it."""
         self.carried: dict[NetworkId, DesiredOverlay] = {}
         self.refused: dict[NetworkId, str] = {}
         self._names = names
@@ -128,15 +128,15 @@ class FakeOverlay:
         return self.lacks
 
     async def addresses6(self) -> tuple[str, ...]:
-        """It has none."""
+        """See Overlay. There are none."""
         return ()
 
     def worn_key(self) -> int:
-        """None is."""
+        """See Overlay. No key must be replaced."""
         return 0
 
     def holder(self, address: str) -> TaskId | None:
-        """The task on this host that answers at the address."""
+        """The task on this host that has the address and is attached to its bridge."""
         for task_id, wiring in self.tasks.items():
             for plug in wiring:
                 if address in _addresses(plug):
@@ -145,12 +145,12 @@ class FakeOverlay:
         return None
 
     def encrypts(self, tunnel: str) -> bool:
-        """Does what is sent into the tunnel leave this host encrypted?"""
+        """Whether packets sent into the tunnel leave this host encrypted."""
         encrypted = filter(ipsec.is_encrypted, self.carried.values())
         return any(self._names.vxlan(overlay.network_id) == tunnel for overlay in encrypted)
 
     def _accepted(self, desired: KernelState) -> tuple[KernelState, list[Refusal]]:
-        """What the kernel makes of it, and what it refuses."""
+        """The state that results in the kernel, and the entries that it refuses."""
         asked: list[Route | Fdb] = [*desired.routes, *desired.fdb]
         refused = [
             Refusal(entry.device, entry, reason)
@@ -177,7 +177,7 @@ class FakeOverlay:
 class Fabric:
     """The underlay: hosts by their address.
 
-    `cut` names pairs of addresses that no packet passes between.
+    `cut` holds pairs of addresses between which every packet is lost.
     """
 
     def __init__(self) -> None:
@@ -185,7 +185,7 @@ class Fabric:
         self.cut: set[frozenset[str]] = set()
 
     def reaches(self, host: str, task_id: TaskId, address: str) -> bool:
-        """Do packets of the task get to the task that has `address`, and answers back?"""
+        """Whether packets of the task reach the task that has `address`, and answers return."""
         for plug in self.hosts[host].tasks.get(task_id, ()):
             sources = [one for one in _addresses(plug) if (":" in one) == (":" in address)]
             target = self._walk(host, plug, address) if sources else None
@@ -198,7 +198,9 @@ class Fabric:
         return False
 
     def _walk(self, host: str, plug: Plug, address: str) -> tuple[str, TaskId] | None:
-        """Where a packet that leaves by the plug ends; None if it is lost or leaves its network."""
+        """The destination of a packet sent by the interface; None if it is lost or leaves its
+        network.
+        """
         here = self.hosts[host]
         tunnel = plug.bridge.replace("-b", "-x", 1)
         route = _route(here.kernel, address)
@@ -218,7 +220,7 @@ class Fabric:
 
 
 def _refuses(entry: Route | Fdb) -> str:
-    """As Linux does."""
+    """What Linux refuses."""
     if isinstance(entry, Fdb) and ":" in entry.vtep:
         return "the kernel refused: Address family not supported by protocol"
     return ""
@@ -231,7 +233,7 @@ def _route(kernel: KernelState, address: str) -> Route | None:
 
 
 def _addresses(plug: Plug) -> tuple[str, ...]:
-    """Those that the task has by this plug, of both versions."""
+    """The task's addresses on this interface, of both versions."""
     cidrs = (plug.cidr, plug.six.cidr) if plug.six else (plug.cidr,)
     return tuple(cidr.partition("/")[0] for cidr in cidrs)
 
@@ -244,7 +246,7 @@ def _far_ends(kernel: KernelState, route: Route) -> Iterator[str]:
 
 
 def _opens(here: IpsecState, there: IpsecState, far: str) -> bool:
-    """Has the far end the key of the association that our policy names?"""
+    """Whether the far end has the key of the association that our policy uses."""
     named = {policy.spi for policy in here.policies if policy.destination == far}
     ours = {(one.name, one.key) for one in here.associations if one.spi in named}
     return any((one.name, one.key) in ours for one in there.associations)
@@ -258,7 +260,9 @@ def _held(host: str, overlay: FakeOverlay, address: str) -> tuple[str, TaskId] |
 def _arrive(
     far: str, there: FakeOverlay, sender: KernelState, tunnel: str, address: str
 ) -> tuple[str, TaskId] | None:
-    """The far end takes a packet only by a tunnel of the same VNI, to that network's bridge."""
+    """The task that receives the packet at the far end, which accepts it only from a tunnel of the
+    same VNI, and only to that network's bridge.
+    """
     vni = sender.links[tunnel].vni
     bridges = {
         n.replace("-x", "-b", 1) for n, link in there.kernel.links.items() if link.vni == vni
@@ -270,4 +274,4 @@ def _arrive(
 
 
 def _no_netfilter() -> Netlink:
-    raise NetworkFailed("there is no kernel here")
+    raise NetworkFailed("a fake has no kernel")

@@ -1,6 +1,7 @@
-"""The real `Overlay`: the kernel of the namespace the agent runs in. SHELL.
+"""The real `Overlay`: the kernel of the namespace that the agent runs in. SHELL.
 
-Reads, has plan.py and ipsec.py compare, carries out. Attaching and detaching go on beside `sync`.
+It reads the kernel's state, compares it by plan.py and ipsec.py, and applies the difference.
+Attaching and detaching run concurrently with `sync`.
 """
 
 import re
@@ -35,8 +36,8 @@ _TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
 class KernelOverlay:
-    """Carries networks and tasks in the current network namespace. Close it when done; what it made
-    stays.
+    """Carries networks and tasks in the current network namespace. Close it when done; the kernel's
+    state stays.
     """
 
     def __init__(
@@ -48,7 +49,9 @@ class KernelOverlay:
         *,
         fast_path: bool,
     ) -> None:
-        """The directory is ours alone. `fast_path`: hosts need neighbours for their tasks."""
+        """`netns_directory` belongs to this object alone. `fast_path`: the host needs neighbour
+        entries for its tasks.
+        """
         self._threads = threads
         self._names = names
         self._underlay = underlay
@@ -62,12 +65,12 @@ class KernelOverlay:
         self._published: frozenset[NetworkId] = frozenset()
         self._paths: Mapping[str, int] = {}
         self._six = not devices.lacks_ipv6()
-        """Whether the kernel may hold anything of IPv6 that is ours."""
+        """Whether the kernel may hold IPv6 state of the fleet."""
         self._tasks: dict[TaskId, tuple[Plug, ...]] = {}
         self._encryption = Encryption(names)
 
     def close(self) -> None:
-        """Let go of the host's namespace. The kernel keeps what it has."""
+        """Close the descriptor of the host's namespace. The kernel's state stays."""
         self.namespaces.close()
 
     @property
@@ -124,7 +127,7 @@ class KernelOverlay:
     ) -> AttachedTask:
         """See Overlay."""
         if not _TASK_ID.fullmatch(task_id):
-            raise NetworkFailed(f"task id {task_id!r} cannot name a file")
+            raise NetworkFailed(f"task id {task_id!r} is not valid as a file name")
         for attachment in attachments:
             if lack := self._refused.get(attachment.network_id):
                 raise NetworkFailed(lack)
@@ -161,7 +164,7 @@ class KernelOverlay:
         return ipsec.worn_key(self._carried.values(), self._encryption.sent)
 
     def states(self, found: devices.Devices) -> tuple[KernelState, KernelState]:
-        """What is desired, and what is there. In a pool thread."""
+        """The desired and the actual state. In a pool thread."""
         if self._carried:
             self._underlay_mtu = found.mtu_of(self._underlay.address)
         wirings = list(self._tasks.values())
@@ -171,7 +174,7 @@ class KernelOverlay:
             list(self._carried.values()), self._names, self._underlay, self._underlay_mtu, ports,
             behind_ports=behind, published=self._published, paths=self._paths,
         )  # fmt: skip
-        # What is left of the last dual-stack network, perhaps another agent's, is found as well.
+        # State of the last dual-stack network, perhaps an earlier agent's, is read as well.
         self._six |= plan.FORWARDING6 in desired.settings
         host = self._threads.host()
         return desired, devices.read_state(
@@ -179,19 +182,19 @@ class KernelOverlay:
         )
 
     def _refusals(self, overlays: Sequence[DesiredOverlay]) -> dict[NetworkId, str]:
-        """Why this host cannot carry some of these."""
+        """The networks among these that this host cannot carry, and why."""
         needed = refusal.needed(overlays)
         if Capability.IPV6 in needed and not self._underlay_mtu:
             found = devices.Devices(self._threads.host())
             self._underlay_mtu = found.mtu_of(self._underlay.address)
         refused = refusal.refusals(overlays, self._missing_capabilities(needed), self._underlay_mtu)
         for overlay in overlays:
-            # Of one that is here already, tasks would lose what they have.
+            # A network that is carried already is kept: its tasks would lose their connections.
             is_new = overlay.vni and overlay.network_id not in self._carried
             if is_new and (route := devices.overlapping_route(self._names, overlay)):
                 refused[overlay.network_id] = (
                     f"network {overlay.name} ({overlay.subnet}) overlaps a route of this host"
-                    f" ({route}): make it with another --subnet, or change the route"
+                    f" ({route}): create it with another --subnet, or change the route"
                 )
         return refused
 
@@ -204,12 +207,10 @@ class KernelOverlay:
     def _now_carriable(self) -> tuple[Drift, ...]:
         refused = self._refusals(self._set_aside)
         free = [o.name for o in self._set_aside if o.network_id not in refused]
-        return tuple(
-            Drift(kind="link", detail=f"network {name} can be carried now") for name in free
-        )
+        return tuple(Drift(kind="link", detail=f"network {name} can be carried") for name in free)
 
     def unencrypted(self) -> tuple[Drift, ...]:
-        """What differs of the encryption between hosts. In a pool thread."""
+        """The differences in the encryption between hosts. In a pool thread."""
         return ipsec.drifts(self._encryption.compare(self._desired_ipsec()))
 
     def _desired_ipsec(self) -> ipsec.IpsecState:
@@ -219,7 +220,7 @@ class KernelOverlay:
         return plan.difference(*self.states(devices.Devices(self._threads.host())))
 
     def _sync(self) -> tuple[Fault, ...]:
-        """What could not be made. Raises NetworkFailed for what concerns the host as a whole."""
+        """Sync and return the faults. Raises NetworkFailed if the host as a whole failed."""
         overlays = self._carried.values()
         try:
             refused_peers = self._encryption.sync(self._desired_ipsec())
@@ -245,7 +246,7 @@ class KernelOverlay:
         return refused
 
     def _aliases(self) -> dict[str, str]:
-        """The texts that people see on devices."""
+        """The texts that `ip link` shows on devices."""
         return {
             name: f"pyswarm network {overlay.name} {network_id}"
             for network_id, overlay in self._carried.items()
@@ -259,15 +260,15 @@ class KernelOverlay:
         networks: tuple[NetworkId, ...],
         inside: InNamespace,
     ) -> Sequence[Plug]:
-        """The plugs that had to be made."""
+        """The interfaces that had to be created."""
         spaces, host = self.namespaces, self._threads.host()
         if spaces.exists(task_id):
             made = self._mend(task_id, wiring)
             devices.add_task_neighbours(host, wiring)
             inside.adopt(task_id, networks, lambda: spaces.netfilter_of(task_id))
             return made
-        # The kernel removes a namespace some time after its last use, and its pairs with it; those
-        # of an earlier attempt at this task would be in the way.
+        # The kernel removes a namespace, and with it its veth pairs, some time after its last use;
+        # those of an earlier attempt at this task would conflict.
         left = [message.drop_link_named(plug.port.name) for plug in wiring]
         host.apply(left, gone_is_fine=True)
         six = any(plug.six is not None for plug in wiring)
@@ -278,7 +279,8 @@ class KernelOverlay:
         return wiring
 
     def _detach(self, task_id: TaskId, wiring: tuple[Plug, ...], inside: InNamespace) -> None:
-        # A namespace may outlive its file by long; it must not answer for who has its address next.
+        # A namespace may outlive its file by far; its interfaces must not answer for the next
+        # holder of its addresses.
         down = [message.down(plug.port.name) for plug in wiring]
         self._threads.host().apply(down, gone_is_fine=True)
         self.namespaces.drop(task_id)

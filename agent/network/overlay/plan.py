@@ -1,12 +1,12 @@
-"""Which devices, addresses, routes, rules, neighbours and FDB entries a host needs, and what to
-change to get there. PURE.
+"""The devices, addresses, routes, rules, neighbours and FDB entries that a host needs, and the
+changes that lead there. PURE.
 
-`desired_state` turns networks into a KernelState; `difference` compares it with what was found.
-Invariant: applying a difference and finding again yields no difference. Per peer block there is one
-route, per peer one neighbour and one FDB entry; none of it depends on tasks, so that starting a
-task changes nothing on other hosts. Where tasks of the routing mesh run there are, per peer, a
-routing rule and a table of one route: the return path to the host that a connection entered by. A
-dual-stack network has all of it twice, but for the FDB: IPv6 follows from IPv4 (`AddressFamily`).
+`desired_state` turns networks into a KernelState; `difference` compares it with the actual state.
+Invariant: after a difference is applied, the next one is empty. There is one route per peer block,
+one neighbour and one FDB entry per peer; none depends on tasks, so starting a task changes nothing
+on other hosts. Where tasks of the routing mesh run there are, per peer, a routing rule and a table
+of one route: the return path to the host that accepted the connection. A dual-stack network has all
+of it twice, except the FDB: IPv6 follows from IPv4 (`AddressFamily`).
 """
 
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -44,16 +44,16 @@ from pyswarm_core.ids import NetworkId
 T = TypeVar("T")
 
 IPV6_MTU_MIN = 1280
-"""What every link of IPv6 must carry (RFC 8200)."""
+"""The minimum MTU of every IPv6 link (RFC 8200)."""
 NO_PATHS: Mapping[str, int] = {}
 FORWARDING = Setting("ipv4/ip_forward", "1")
 FORWARDING6 = Setting("ipv6/conf/all/forwarding", "1")
 
 
 class KernelChanges(msgspec.Struct, frozen=True, kw_only=True):
-    """What to do, in the order of the fields.
+    """Changes, in the order in which they must be applied.
 
-    A link must be made before what lies on it is added.
+    A link is created before entries are added to it.
     """
 
     drop_links: tuple[str, ...] = ()
@@ -75,7 +75,7 @@ class KernelChanges(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refusal(NamedTuple):
-    """One change that could not be made. `device`: what it lies on; empty: the host as a whole."""
+    """A change that failed. `device`: the device of the entry; empty: the host as a whole."""
 
     device: str
     entry: object
@@ -86,7 +86,7 @@ class Refusal(NamedTuple):
 
 
 class RemotePeer(msgspec.Struct, frozen=True):
-    """A peer in one IP version: its next hop and blocks. `mtu` 0: that of the network."""
+    """A peer in one IP version: its next hop and blocks. `mtu` 0: the network's MTU."""
 
     number: int
     via: str
@@ -129,12 +129,12 @@ def families(
 
 
 def blocks6(overlay: DesiredOverlay, blocks: Iterable[str]) -> tuple[str, ...]:
-    """The IPv6 blocks that go with these of a dual-stack network."""
+    """The IPv6 blocks that correspond to these of a dual-stack network."""
     return tuple(block6(overlay.subnet, overlay.subnet6, block) for block in blocks)
 
 
 def network_mtu(overlay: DesiredOverlay, underlay_mtu: int) -> int:
-    """The MTU that a network's devices and tasks have."""
+    """The MTU of a network's devices and tasks."""
     if overlay.mtu or not overlay.vni:
         return overlay.mtu or underlay_mtu
     if is_encrypted(overlay):
@@ -143,14 +143,14 @@ def network_mtu(overlay: DesiredOverlay, underlay_mtu: int) -> int:
 
 
 def has_fast_path(overlay: DesiredOverlay) -> bool:
-    """Whether what its tasks send each other may bypass the hosts' filter, which neither translates
-    nor encrypts it.
+    """Whether packets between its tasks may bypass the hosts' filter, which neither translates nor
+    encrypts them.
     """
     return bool(overlay.vni) and not overlay.ingress and not is_encrypted(overlay)
 
 
 def _narrower(overlay: DesiredOverlay, path: int, most: int) -> int:
-    """The MTU of a peer's routes if packets of the network's would not get there, else 0."""
+    """The MTU of a peer's routes if full packets of the network would not reach it, else 0."""
     room = encrypted_mtu(path) if is_encrypted(overlay) else path - VXLAN_OVERHEAD
     return room if path and room < most else 0
 
@@ -166,9 +166,9 @@ def desired_state(
     published: Collection[NetworkId] = (),
     paths: Mapping[str, int] = NO_PATHS,
 ) -> KernelState:
-    """What the kernel should hold for these networks. `ports` are the attached tasks' devices and
-    their bridges, `behind_ports` the tasks; ports of this host are forwarded to tasks of the
-    `published` networks. `paths`: by underlay address, the largest packet that gets there.
+    """The desired state for these networks. `ports` are the attached tasks' devices and their
+    bridges, `behind_ports` the tasks' neighbour entries; ports of this host are forwarded to tasks
+    of the `published` networks. `paths`: the path MTU by underlay address.
     """
     links: dict[str, Link] = {}
     addresses: list[DeviceAddress] = []
@@ -222,8 +222,8 @@ def _bridge_cidrs(family: AddressFamily) -> Iterator[str]:
 
 
 def _link_cidr(link: Link) -> str:
-    # The kernel gives it by itself, but waits whether others have it, and may have been told not
-    # to; without it a bridge cannot ask where its tasks are.
+    # The kernel would assign it, but only after duplicate address detection, and not if that is
+    # disabled; without it a bridge cannot resolve its tasks' addresses.
     return f"{link_local(link.mac)}/64"
 
 
@@ -239,7 +239,7 @@ def _routes(overlay: DesiredOverlay, family: AddressFamily, names: Names) -> Ite
 
 
 def _peer_routes(family: AddressFamily, vxlan: str) -> Iterator[Route]:
-    # The host itself speaks from an address of the network: others can answer it.
+    # The host's own packets have a source address of the network, so that other hosts can answer.
     source = gateway(family.local_blocks[0]) if family.local_blocks else ""
     for peer in family.peers:
         for block in peer.blocks:
@@ -257,19 +257,19 @@ def _return_routes(family: AddressFamily, vxlan: str, names: Names) -> Iterator[
 
 
 def _return_rules(family: AddressFamily, bridge: str, names: Names) -> Iterator[Rule]:
-    # Rules are tried one by one: what has no mark of ours jumps over them all.
+    # Rules are evaluated in order: a packet without a mark of the fleet jumps over all of them.
     first, six = names.rule_priority, family.six
     yield Rule(priority=first, mask=MARK_KIND_MASK, goto=first + 2, six=six)
     for peer in family.peers:
         mark, table = return_mark(peer.number), names.table_towards(peer.number)
-        # By name of the device: VXLAN's outer packets, which we send ourselves, never match.
+        # Matching the device excludes VXLAN's outer packets, which the host itself sends.
         yield Rule(priority=first + 1, iif=bridge, mark=mark, mask=MARK_MASK, table=table, six=six)
     yield Rule(priority=first + 2, six=six)
 
 
 def _localhost(name: str) -> Setting:
-    """Packets from 127.0.0.1 may leave by the device, and answers come back (the packet filter
-    keeps everybody else off it).
+    """Packets from 127.0.0.1 may leave by the device, and answers may return (the packet filter
+    blocks all other use).
     """
     return Setting(f"ipv4/conf/{name}/route_localnet", "1", name)
 
@@ -283,18 +283,18 @@ def _settings(
     for name, link in devices.items():
         if is_forwarded_to:
             yield _localhost(name)
-        # Replies may take another path than requests did: no reverse path filter.
+        # Replies may take another path than requests: reverse path filtering must be off.
         yield Setting(f"ipv4/conf/{name}/rp_filter", "0", name)
-        if link.mtu >= IPV6_MTU_MIN:  # below that the kernel knows no IPv6 of the device
+        if link.mtu >= IPV6_MTU_MIN:  # below it the kernel has no IPv6 settings for the device
             yield Setting(f"ipv6/conf/{name}/disable_ipv6", "0" if six else "1", name)
         if six:
-            # Tasks advertise no routes, and contest no address.
+            # Tasks send no router advertisements, and addresses are unique.
             yield Setting(f"ipv6/conf/{name}/accept_ra", "0", name)
             yield Setting(f"ipv6/conf/{name}/accept_dad", "0", name)
 
 
 def difference(desired: KernelState, found: KernelState) -> KernelChanges:
-    """The changes that turn what was found into what is wanted."""
+    """The changes that turn the actual state into the desired one."""
     unknown = [name for name in found.links if name not in desired.links]
     broken = [
         name for name, link in desired.links.items()
@@ -329,8 +329,8 @@ def difference(desired: KernelState, found: KernelState) -> KernelChanges:
 
 
 def _identity(link: Link) -> tuple[Hashable, ...]:
-    """What cannot be changed on a living device (a VXLAN device forgets its neighbours with its
-    MAC).
+    """The properties that cannot be changed on an existing device (a VXLAN device drops its
+    neighbours when its MAC changes).
     """
     if link.kind != "vxlan":
         return (link.kind,)
@@ -338,7 +338,7 @@ def _identity(link: Link) -> tuple[Hashable, ...]:
 
 
 def _only_changed(link: Link, found: Link) -> Link:
-    # To be describe its own MAC again makes a device forget its neighbours.
+    # Setting the MAC drops a device's neighbours, even if the MAC is the same.
     return msgspec.structs.replace(link, mac="") if link.mac == found.mac else link
 
 
@@ -348,7 +348,7 @@ Entry = TypeVar("Entry", DeviceAddress, Route, Neighbour, Fdb, Rule, Setting)
 def _missing(
     desired: frozenset[Entry], found: frozenset[Entry], gone: set[str]
 ) -> tuple[Entry, ...]:
-    # What lay on a device that is dropped went with it.
+    # Entries of a removed device are removed with it.
     there = {entry for entry in found if entry.device not in gone} if gone else found
     return tuple(sorted(desired - there, key=_key))
 
@@ -356,7 +356,8 @@ def _missing(
 def _left_over(
     desired: frozenset[Entry], found: frozenset[Entry], gone: set[str]
 ) -> tuple[Entry, ...]:
-    # Adding replaces what has the same key; removing that afterwards would remove the new one.
+    # Adding replaces an entry of the same key; removing the old one afterwards would remove the new
+    # one.
     keys = {_key(entry) for entry in desired}
     extra = [e for e in sorted(found - desired, key=_key) if e.device not in gone]
     return tuple(e for e in extra if _key(e) not in keys)
@@ -379,7 +380,7 @@ def _key(entry: DeviceAddress | Route | Neighbour | Fdb | Rule | Setting) -> tup
 
 
 def drifts(changes: KernelChanges) -> tuple[Drift, ...]:
-    """The changes as facts for people and metrics."""
+    """The changes as values for logs and metrics."""
     named: tuple[tuple[str, Collection[object]], ...] = (
         ("link", (*changes.drop_links, *(link.name for link in changes.make_links))),
         ("link", tuple(f"{link.name} mtu {link.mtu} up" for link in changes.set_links)),
@@ -401,7 +402,7 @@ def _describe_all(items: Iterable[object]) -> Iterator[str]:
 
 
 def describe(entry: object) -> str:
-    """An entry as people know it."""
+    """An entry in the notation of `ip`."""
     match entry:
         case DeviceAddress():
             return f"{entry.cidr} dev {entry.device}"

@@ -1,8 +1,8 @@
-"""How a task is wired to its networks: a plug per attachment, and the messages that set up its
-inside. PURE.
+"""The interfaces of a task: a plug per attachment, and the messages that configure the inside of
+its namespace. PURE.
 
-Invariant: a task's wiring follows from its id, its attachments and the networks alone, so an
-adopted task's can be computed again and compared with what is there.
+Invariant: a task's plugs depend only on its id, its attachments and the networks, so an adopted
+task's plugs can be recomputed and compared with what exists.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,24 +21,24 @@ from pyswarm_core.addresses import address6, block6
 from pyswarm_core.ids import NetworkId, TaskId
 
 _LOOPBACK = 1
-# A new namespace may hold fallback tunnel devices (tunl0, sit0 and so on) with the first numbers.
+# A new namespace may hold fallback tunnel devices (tunl0, sit0 and so on) with the first indexes.
 _FIRST_INDEX = 64
 _MESH_TABLE = 97
 _MESH_PRIORITY = 1000
 
 
 class Ipv6Interface(msgspec.Struct, frozen=True, kw_only=True):
-    """The IPv6 of an interface; its routes and rules are among its plug's."""
+    """The IPv6 of an interface; its routes and rules are those of its plug."""
 
     cidr: str
     gateway: Neighbour
 
 
 class Plug(msgspec.Struct, frozen=True, kw_only=True):
-    """One interface of a task, ready to be made. `routes` lead out of its block, for some packets
-    by `rules`; `six` is None on a network without IPv6. `neighbours` are the
-    host's entries for the task behind the port, by which the fast path hands it packets past the
-    bridge; none without it.
+    """One interface of a task, ready to be created. `routes` lead out of its block, for some
+    packets by `rules`; `six` is None on a network without IPv6. `neighbours` are the host's entries
+    for the task behind the port, which the fast path uses to bypass the bridge; empty without the
+    fast path.
     """
 
     index: int
@@ -60,7 +60,7 @@ class _Family(msgspec.Struct, frozen=True):
     block: str
     address: str
     next_hop: str
-    """Out of the block: the network's own, or the block's first address."""
+    """Out of the block: the network's gateway, or the block's first address."""
     anywhere: str
 
 
@@ -73,7 +73,7 @@ def plugs(
     *,
     fast_path: bool = True,
 ) -> tuple[Plug, ...]:
-    """The task's plugs; without the `fast_path` the host needs no neighbour for it.
+    """The task's plugs; without `fast_path` they have no neighbour entries on the host.
 
     Raises NetworkFailed for a network or an address that is not this host's.
     """
@@ -145,7 +145,7 @@ def _gateway(family: _Family, ifname: str, overlay: DesiredOverlay) -> Neighbour
 
 
 def inside_messages(wiring: Sequence[Plug], host_fd: int) -> list[bytes]:
-    """All that is done inside the namespace, in one go: the pairs, then addresses and routes."""
+    """The whole configuration inside the namespace: veth pairs first, then addresses and routes."""
     messages = [message.up(_LOOPBACK)]
     dual = any(plug.six for plug in wiring)
     for plug in wiring:
@@ -163,7 +163,7 @@ def inside_messages(wiring: Sequence[Plug], host_fd: int) -> list[bytes]:
 
 def _routes(family: _Family, ifname: str, *, is_mesh: bool, is_out: bool) -> tuple[Route, ...]:
     mesh: tuple[Route, ...] = ()
-    # A next hop that all hosts share lies in no task's block.
+    # A next hop shared by all hosts is outside the task's block.
     out = partial(
         Route, device=ifname, via=family.next_hop, onlink=family.next_hop != gateway(family.block)
     )
@@ -178,18 +178,18 @@ def _routes(family: _Family, ifname: str, *, is_mesh: bool, is_out: bool) -> tup
 
 
 def _rules(address: str) -> tuple[Rule, ...]:
-    """Answers leave by the routing mesh, through which the question came, even to a client whose
-    network the task is on: the host must see both.
+    """Answers leave by the routing mesh, through which the request came, even to a client whose
+    network the task has joined: the host must see both directions.
     """
     six = ":" in address
     return (Rule(priority=_MESH_PRIORITY, source=address, table=_MESH_TABLE, six=six),)
 
 
 def default_network(overlays: Sequence[DesiredOverlay | None]) -> int | None:
-    """Which of the networks leads out, and holds the default route.
+    """The index of the network that holds the default route.
 
-    Answers to the routing mesh's clients must leave by its network; without it, the first that
-    isn't internal.
+    Answers to clients of the routing mesh must leave by its network; without it, the first network
+    that is not internal.
     """
     ways = [(not o.ingress, n) for n, o in enumerate(overlays) if o is not None and not o.internal]
     return min(ways)[1] if ways else None

@@ -1,7 +1,7 @@
-"""Which networks this host must not carry, and what its kernel refused of the others. PURE.
+"""The networks that this host must not carry, and the faults of the others. PURE.
 
-The former get no device at all: what is to be encrypted never leaves in the clear for want of
-something.
+A network that is not carried has no device: packets that must be encrypted never leave in plaintext
+because something is missing.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,19 +17,18 @@ from pyswarm_core.objects import Capability
 
 TaskRefusal = tuple[TaskId, tuple[NetworkId, ...], str]
 """A task whose namespace refused its rules, its networks, and why."""
-_KEYLESS = "the controller has told this host no keys for it"
 
 
 def needed(overlays: Iterable[DesiredOverlay]) -> frozenset[Capability]:
-    """What the kernel must have to carry all of them."""
+    """The kernel capabilities that these networks need."""
     return frozenset(capability for overlay in overlays for capability, _ in _needs(overlay))
 
 
 def refusals(
     overlays: Iterable[DesiredOverlay], lacks: Mapping[Capability, str], underlay_mtu: int
 ) -> dict[NetworkId, str]:
-    """The networks that cannot be carried, each with a line for its tasks; `lacks` says what keeps
-    this host from it.
+    """The networks that cannot be carried, each with one line for its tasks; `lacks` gives the
+    reason for each missing capability.
     """
     reasons = {o.network_id: (o.name, list(_reasons(o, lacks, underlay_mtu))) for o in overlays}
     return {
@@ -46,12 +45,12 @@ def _reasons(
         if capability in lacks:
             yield f"{what}: {lacks[capability]}"
     if is_encrypted(overlay) and not overlay.encryption_keys:
-        yield f"is encrypted: {_KEYLESS}"
+        yield "is encrypted: this host has received no keys for it"
     if overlay.subnet6 and (mtu := network_mtu(overlay, underlay_mtu)) < IPV6_MTU_MIN:
-        # The kernel takes IPv6 off a device with less.
+        # The kernel disables IPv6 on a device with a smaller MTU.
         yield (
-            f"is dual-stack, which needs packets of {IPV6_MTU_MIN} bytes: with an MTU of"
-            f" {underlay_mtu} between hosts it has {mtu}"
+            f"is dual-stack, which requires an MTU of at least {IPV6_MTU_MIN} bytes: with"
+            f" {underlay_mtu} between hosts it is {mtu}"
         )
 
 
@@ -65,19 +64,21 @@ def _needs(overlay: DesiredOverlay) -> Iterator[tuple[Capability, str]]:
 def of_kernel(
     overlays: Iterable[DesiredOverlay], names: Names, refused: Sequence[Refusal]
 ) -> tuple[Fault, ...]:
-    """The faults of networks. Raises NetworkFailed for the first that is the host's as a whole."""
+    """The faults of networks. Raises NetworkFailed for the first that concerns the host as a
+    whole.
+    """
     owner: dict[str, NetworkId] = {}
     for overlay in overlays:
         owner[names.bridge(overlay.network_id)] = overlay.network_id
         owner[names.vxlan(overlay.network_id)] = overlay.network_id
-        # Where a network's addresses lead that no host has: a route without a device.
+        # The unreachable route to a network's unassigned addresses has no device.
         owner[overlay.subnet] = owner[overlay.subnet6] = overlay.network_id
     found = []
     for one in refused:
         place = one.device or (one.entry.dst if isinstance(one.entry, Route) else "")
         network_id = owner.get(place) if place else None
         if network_id is not None:
-            # Without a device or an address of its own the network is not there at all.
+            # Without a device, or an address of its own, the network does not work at all.
             whole = isinstance(one.entry, (Link, DeviceAddress, str))
             found.append(Fault(network_id=network_id, reason=str(one), whole=whole))
         elif not place:
@@ -88,9 +89,14 @@ def of_kernel(
 def of_encryption(
     overlays: Iterable[DesiredOverlay], refused_peers: Mapping[str, str]
 ) -> tuple[Fault, ...]:
-    """The faults of encrypted networks. `refused_peers`: hosts that nothing can be encrypted to."""
+    """The faults of encrypted networks. `refused_peers`: hosts to which encryption failed, and
+    why.
+    """
     return tuple(
-        Fault(network_id=o.network_id, reason=f"host {peer.address} {refused_peers[peer.address]}")
+        Fault(
+            network_id=o.network_id,
+            reason=f"cannot encrypt to host {peer.address}: {refused_peers[peer.address]}",
+        )
         for o in overlays
         if is_encrypted(o)
         for peer in o.peers
@@ -105,8 +111,8 @@ def gathered(
     rules: Mapping[Unit, str],
     tasks: Iterable[TaskRefusal],
 ) -> tuple[Fault, ...]:
-    """All of them: of networks that this host does not carry, of its devices, its packet filter and
-    its tasks' rules; each once.
+    """All faults, each once: of networks that this host does not carry, of its devices, its packet
+    filter, and its tasks' rules.
     """
     mesh = next((o.network_id for o in overlays if o.ingress), HOST_BRIDGE)
     found = [Fault(network_id=n, reason=reason, whole=True) for n, reason in uncarried.items()]

@@ -1,1 +1,1 @@
-"""How large a packet gets to each of the other hosts whole."""
+"""Path MTUs: the largest packet that reaches each of the other hosts unfragmented."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 LOOK_PERIOD_S = 5.0
-"""How often new hosts are met, and hosts looked at again that do not get full packets."""
+"""How often new hosts, and hosts that full packets do not reach, are measured."""
 
 
 class PathMtu(Protocol):
@@ -15,11 +15,11 @@ class PathMtu(Protocol):
 
     @property
     def measured(self) -> Mapping[str, int]:
-        """By address, the largest packet that gets there; who never answered is left out."""
+        """The path MTU by address; hosts that never answered are left out."""
         ...
 
     async def measure(self, addresses: Iterable[str], most: int) -> bool:
-        """Measure those whose turn it is, up to the size that this host's own device takes; whether
-        anything is other than it was.
+        """Measure the hosts that are due, up to the MTU `most` of this host's own device. Returns
+        whether a path MTU changed.
         """
         ...

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 
 class FakePathMtu:
-    """Finds what `sizes` says; a host of size 0 answers no echo."""
+    """Returns the values of `sizes`; a host of size 0 answers no echo."""
 
     def __init__(self) -> None:
         self.sizes: dict[str, int] = {}

@@ -1,8 +1,8 @@
-"""The real `PathMtu`: how large a packet gets to other hosts whole, measured by echoes. SHELL.
+"""The real `PathMtu`: measures path MTUs by ICMP echoes. SHELL.
 
-A tunnel or a cloud's router below the overlay may carry less than this host's device says and drop
-the rest without a word: then connections open, and stall with their first full packet. Invariant:
-a host that answers no echo at all is not judged, since many networks let none through.
+A tunnel or router below the overlay may carry less than this host's device and drop larger packets
+silently: connections open, and stall with their first full packet. Invariant: a host that answers
+no echo at all is not judged, since many networks drop echoes.
 """
 
 import asyncio
@@ -15,13 +15,13 @@ from pyswarm_core.aio.logs import EventLog
 _log = EventLog("agent.paths")
 
 LEAST = 576
-"""What every host of IPv4 accepts (RFC 791)."""
+"""The packet size that every IPv4 host accepts (RFC 791)."""
 MEASURE_PERIOD_S = 120.0
-"""How often everybody is measured."""
+"""How often every host is measured."""
 _PATIENCE_S = 0.5
 
 Carries = Callable[[str, int], Awaitable[bool]]
-"""Whether a packet of that size gets to that address."""
+"""Whether a packet of that size reaches that address."""
 
 
 class EchoPathMtu:
@@ -34,13 +34,11 @@ class EchoPathMtu:
 
     @property
     def measured(self) -> dict[str, int]:
-        """By address, the largest packet that gets there; who never answered is left out."""
+        """See PathMtu."""
         return dict(self._measured)
 
     async def measure(self, addresses: Iterable[str], most: int) -> bool:
-        """Measure those whose turn it is, up to the size that this host's own device takes; say
-        whether anything is other than it was.
-        """
+        """See PathMtu."""
         before = self.measured
         now = asyncio.get_running_loop().time()
         known = dict.fromkeys(addresses)
@@ -59,7 +57,7 @@ class EchoPathMtu:
 
     async def _size(self, address: str, most: int) -> int | None:
         narrow = self._measured.get(address, most)
-        # As it was, most likely: a search would take many lost echoes.
+        # Most likely it is unchanged: a search would wait for many lost echoes.
         same = narrow < most and await self._carries(address, narrow)
         if same and not await self._carries(address, narrow + 1):
             return narrow
@@ -68,13 +66,13 @@ class EchoPathMtu:
     @staticmethod
     def _log_change(address: str, before: int, size: int, most: int) -> None:
         if size < min(before, most):
-            _log.warning("network.narrow_path", to=address, carries=size, wanted=most)
+            _log.warning("network.narrow_path", to=address, carries=size, device=most)
         elif size > before:
             _log.info("network.path_widened", to=address, carries=size)
 
 
 async def largest(carries: Callable[[int], Awaitable[bool]], most: int) -> int | None:
-    """The largest size that is carried, at most `most`; None if not even the smallest is."""
+    """The largest size up to `most` that is carried; None if not even the smallest is."""
     if await carries(most):
         return most
     if not await carries(LEAST):
@@ -90,7 +88,7 @@ async def largest(carries: Callable[[int], Awaitable[bool]], most: int) -> int |
 
 
 def answers(source: str, address: str, size: int) -> bool:
-    """Does a host answer an echo of that size, which must not be fragmented? Raises OSError."""
+    """Whether a host answers an echo of that size, which must not be fragmented. Raises OSError."""
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
         raw.bind((source, 0))
         return not echo_by(raw, address, size, _PATIENCE_S).error

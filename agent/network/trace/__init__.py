@@ -1,1 +1,1 @@
-"""One end's share of `pyswarm net trace`: what the kernel lacks of the plan, and probes."""
+"""One end of `pyswarm net trace`: differences between plan and kernel, and probes."""

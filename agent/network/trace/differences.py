@@ -1,7 +1,7 @@
-"""What differs between plan and kernel on a path from a task. PURE.
+"""The differences between plan and kernel on a path from a task. PURE.
 
-Most is what the dataplane's `check` finds and its `sync` repairs. What names only devices of other
-networks is left out.
+Most are found by the dataplane's `check` and repaired by its `sync`. Differences of other networks'
+devices are left out.
 """
 
 import re
@@ -16,13 +16,13 @@ from pyswarm_core.traces import Difference
 
 
 class ChosenRoute(msgspec.Struct, frozen=True, kw_only=True):
-    """The route that the kernel chooses to an address; without a device: there is none."""
+    """The route that the kernel chooses to an address; without a device there is none."""
 
     device: str = ""
     via: str = ""
     source: str = ""
     mtu: int = 0
-    """Of the device."""
+    """The device's MTU."""
 
     def __str__(self) -> str:
         words = {"via": self.via, "dev": self.device, "src": self.source}
@@ -32,7 +32,7 @@ class ChosenRoute(msgspec.Struct, frozen=True, kw_only=True):
 def of_plan(
     drifts: Iterable[Drift], names: Names, task_id: TaskId, network_id: NetworkId
 ) -> Iterator[Difference]:
-    """Those of the task's rules, the host and its rules, and the network's devices."""
+    """The differences in the task's rules, the host, its rules, and the network's devices."""
     ours = (names.bridge(network_id), names.vxlan(network_id), names.veth(task_id, network_id))
     for drift in drifts:
         devices = re.findall(rf"{names.prefix}[a-z][0-9a-f]+", drift.detail)
@@ -49,10 +49,10 @@ def of_plan(
 def of_route(
     route: ChosenRoute, names: Names, network_id: NetworkId, address: str
 ) -> Iterator[Difference]:
-    """Whether the host's route to the address does not lead into the network."""
+    """A difference if the host's route to the address does not use the network's devices."""
     if not route.device:
-        text = f"the host has no route to {address}: it was not told which host has it"
+        text = f"the host has no route to {address}: it has received no peer with that address"
         yield Difference(where="peer", text=text)
     elif route.device not in (names.bridge(network_id), names.vxlan(network_id)):
-        text = f"the host's route to {address} is {route}, which is not of the network"
+        text = f"the host's route to {address} is {route}, outside the network"
         yield Difference(where="route", text=text)

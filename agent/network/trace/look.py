@@ -1,4 +1,4 @@
-"""Reads from the kernel what lies on a task's path and is in no plan. SHELL; in pool threads."""
+"""Reads kernel state on a task's path that no plan contains. SHELL; in pool threads."""
 
 from agent.network import message
 from agent.network.filter import netfilter
@@ -24,7 +24,7 @@ def route(socket: Netlink, address: str) -> ChosenRoute:
 
 
 def dropping(own_table: str) -> tuple[str, ...]:
-    """Others' chains that see what the host forwards and drop what they do not accept."""
+    """Foreign chains in the forward hook that drop packets by default."""
     with Netlink(NETFILTER) as host:
         chains = [netfilter.read_chain(body) for body in host.dump(netfilter.dump_chains())]
     return tuple(

@@ -1,7 +1,7 @@
-"""Probes from a task's network namespace: a question for a name, echoes, connections. SHELL.
+"""Trace probes from a task's network namespace: DNS queries, echoes, connections. SHELL.
 
-Blocking, in pool threads. Invariant: a socket is made inside the task's namespace and used outside;
-no thread stays in there while it waits.
+Blocking, in pool threads. Invariant: a socket is created inside the task's namespace and used
+outside; no thread stays in the namespace while it waits.
 """
 
 import os
@@ -33,13 +33,15 @@ from pyswarm_core.traces import Attempt
 
 TIMEOUT_S = 2.0
 REFUSAL_TIMEOUT_S = 0.5
-"""So long a UDP probe waits to be refused."""
+"""How long a UDP probe waits for a refusal."""
 ECHO_PERIOD_S = 0.1
 ECHO_PATIENCE_S = 2.0
-"""So long an end sends echoes and listens for the other's, who may begin a little later."""
+"""How long an end sends echoes and listens for those of the other end, which may begin a little
+later.
+"""
 
 _DISCOVERY_PROBE = 3
-"""IP_PMTUDISC_PROBE: never fragment, and ignore what is known of the path's MTU."""
+"""IP_PMTUDISC_PROBE: never fragment, and ignore the known path MTU."""
 _SMALL = 84
 _NUMBER = struct.Struct("!I")
 _ERROR = struct.Struct("!BB4xH")
@@ -47,7 +49,7 @@ _ERROR = struct.Struct("!BB4xH")
 
 
 class _Version(NamedTuple):
-    """What differs between echoes of IPv4 and IPv6."""
+    """The differences between echoes of IPv4 and IPv6."""
 
     family: socket.AddressFamily
     protocol: int
@@ -64,14 +66,14 @@ _V6 = _Version(socket.AF_INET6, socket.IPPROTO_ICMPV6, socket.IPPROTO_IPV6, 23, 
 
 
 class Probes:
-    """From one task's network namespace."""
+    """Probes from one task's network namespace."""
 
     def __init__(self, spaces: Namespaces, task_id: TaskId) -> None:
         self._spaces = spaces
         self.task_id = task_id
 
     def ask_name(self, name: str) -> Attempt:
-        """What the task's resolver answers to a question for a name."""
+        """Ask the task's resolver for a name."""
         began, error = time.monotonic_ns(), ""
         try:
             with self._socket(RESOLVER_ADDRESS, socket.SOCK_DGRAM) as asking:
@@ -82,8 +84,9 @@ class Probes:
         except (OSError, DNSError) as failed:
             return Attempt(to=name, error=_text(failed))
         if answer.header.rcode not in (NO_ERROR, NAME_ERROR):
-            # Of names that it knows it never says so: other name servers were asked.
-            error = f"the resolver was told {RCODE.get(answer.header.rcode)}"
+            # The resolver never returns such codes for names that it holds: the query was
+            # forwarded.
+            error = f"another name server answered {RCODE.get(answer.header.rcode)}"
         addresses = tuple(str(record.rdata) for record in answer.rr if record.rtype == 1)
         elapsed = time.monotonic_ns() - began
         return Attempt(to=name, error=error, addresses=addresses, elapsed=elapsed)
@@ -97,8 +100,8 @@ class Probes:
             return Attempt(to=address, bytes=size, error=_text(error))
 
     def connect(self, address: str, port: int, *, udp: bool) -> Attempt:
-        """Open and close a TCP connection; of UDP, send an empty datagram, which fails if the other
-        end refuses it.
+        """Open and close a TCP connection; for UDP, send an empty datagram, which fails if the
+        other end refuses it.
         """
         kind = socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
         began = time.monotonic_ns()
@@ -116,7 +119,7 @@ class Probes:
         return Attempt(to=address, elapsed=time.monotonic_ns() - began)
 
     def listeners(self, *, udp: bool) -> tuple[str, ...]:
-        """`address:port` of every socket that listens in the namespace."""
+        """`address:port` of every listening socket in the namespace."""
         found: set[tuple[int, str]] = set()
         with self._spaces.entered(self.task_id):
             for name in ("udp", "udp6") if udp else ("tcp", "tcp6"):
@@ -131,10 +134,10 @@ class Probes:
 
 
 def echo_by(raw: socket.socket, address: str, size: int, patience_s: float) -> Attempt:
-    """Send echoes of that size by a raw socket of ICMP, for so long. Raises OSError."""
+    """Send echoes of that size by a raw ICMP socket, for `patience_s`. Raises OSError."""
     raw.setsockopt(_version(address).level, _version(address).mtu_discover, _DISCOVERY_PROBE)
     raw.setblocking(False)
-    arriving = select.poll()  # select() takes no descriptor above 1,023
+    arriving = select.poll()  # select() accepts no descriptor above 1,023
     arriving.register(raw, select.POLLIN)
     echoes = _Echoes(raw, address, size)
     last, error = time.monotonic() + patience_s, f"no answer within {patience_s:g} s"
@@ -148,7 +151,7 @@ def echo_by(raw: socket.socket, address: str, size: int, patience_s: float) -> A
 
 
 class _Echoes:
-    """Those sent to one address."""
+    """The echoes sent to one address."""
 
     def __init__(self, raw: socket.socket, address: str, size: int) -> None:
         self._raw = raw
@@ -162,7 +165,7 @@ class _Echoes:
         self.error = ""
 
     def send(self) -> str:
-        """Send one; why not, if the kernel refuses."""
+        """Send one echo. Returns the error if the kernel refuses."""
         body = self._nonce + _NUMBER.pack(len(self._sent)) + self._padding
         packet = request(body, len(self._sent) & 0xFFFF, self._version.kinds)
         self._sent.append(time.monotonic_ns())
@@ -173,7 +176,7 @@ class _Echoes:
         return ""
 
     def receive(self) -> int:
-        """Read a packet: how long an answer took; 0: it was none of ours."""
+        """Read a packet. Returns the round-trip time of an answer, 0 for any other packet."""
         version = self._version
         with suppress(OSError, struct.error):
             packet, (sender, *_) = self._raw.recvfrom(65536)
@@ -184,9 +187,9 @@ class _Echoes:
             kind, code, largest = _ERROR.unpack_from(packet, version.ip_header if with_ip else 0)
             if kind == version.kinds.request:
                 self.heard |= sender == self._address
-            elif self._nonce in packet:  # an error quotes the packet that it is about
+            elif self._nonce in packet:  # an error quotes the packet that caused it
                 too_big = (kind, code) == version.too_big
-                reason = f"takes at most {largest} bytes" if too_big else "says: unreachable"
+                reason = f"accepts at most {largest} bytes" if too_big else "reports: unreachable"
                 self.error = f"{sender} {reason}"
         return 0
 

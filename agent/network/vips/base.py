@@ -21,37 +21,39 @@ class RefusedTask(NamedTuple):
 
 
 class InNamespace(Protocol):
-    """What is programmed inside a task's namespace. Its methods may block: they are called in a
-    thread of the pool. `connect` opens a socket to the namespace's packet filter.
+    """The rules inside a task's namespace. The methods may block: they are called in a thread of
+    the pool. `connect` opens a netfilter socket in the namespace.
     """
 
     def new(
         self, task_id: TaskId, networks: tuple[NetworkId, ...], connect: Callable[[], Netlink]
     ) -> AbstractContextManager[None]:
-        """Program a namespace that nobody has seen yet. Leave the block once it is bound; an
-        exception forgets the task.
+        """Program a new namespace. The block ends once the namespace is bound; an exception forgets
+        the task.
         """
         ...
 
     def adopt(
         self, task_id: TaskId, networks: tuple[NetworkId, ...], connect: Callable[[], Netlink]
     ) -> None:
-        """Bring a namespace that exists up to date, whoever made it."""
+        """Program a namespace that exists, whoever created it."""
         ...
 
     def forget(self, task_id: TaskId) -> None:
-        """The task is gone; unknown: no error."""
+        """Forget a removed task. An unknown task is no error."""
         ...
 
 
 class Vips(InNamespace, Protocol):
-    """`take`, `change` and `sync` must not overlap; tasks may come and go beside them."""
+    """`set_desired`, `update_desired` and `sync` must not overlap; tasks may come and go
+    concurrently.
+    """
 
     def take(
         self, overlays: Mapping[NetworkId, DesiredOverlay], endpoints: Iterable[DesiredEndpoint]
     ) -> None:
-        """Have the virtual addresses of exactly these endpoints; `sync` programs them. A task that
-        comes in between has them already.
+        """Set the virtual addresses of exactly these endpoints as desired; `sync` programs them. A
+        task that is attached in between gets them at once.
         """
         ...
 
@@ -60,23 +62,23 @@ class Vips(InNamespace, Protocol):
         overlays: Mapping[NetworkId, DesiredOverlay],
         changed: Mapping[EndpointKey, DesiredEndpoint | None],
     ) -> frozenset[NetworkId]:
-        """Have these endpoints as they are now (None: gone); the networks on which `sync` has to
-        program that.
+        """Replace these endpoints (None: remove). Returns the networks that `sync` has to
+        program.
         """
         ...
 
     async def sync(self, networks: frozenset[NetworkId] | None = None) -> list[RefusedTask]:
-        """Program every task (on one of these networks, if any is named), and forget the UDP flows
-        to backends that left. A task that refuses its rules costs that task alone.
+        """Program every task (on one of these networks, if given), and delete the UDP flows to
+        removed backends. A task that refuses its rules costs that task only.
         """
         ...
 
     async def check(self) -> tuple[Drift, ...]:
-        """The tasks in whose namespaces somebody else changed the rules; `sync` heals them."""
+        """The tasks in whose namespaces others changed the rules; `sync` repairs them."""
         ...
 
     async def backends(self, task_id: TaskId, address: str) -> tuple[str, ...] | None:
-        """Where the task's namespace sends connections to a virtual address, in any order; None if
-        it translates none to it.
+        """The backends that the task's namespace forwards a virtual address to, in any order; None
+        if it does not translate that address.
         """
         ...

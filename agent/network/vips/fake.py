@@ -11,9 +11,7 @@ from pyswarm_core.ids import NetworkId, TaskId
 
 
 class FakeVips:
-    """One host's tasks and the endpoints that they are sent by. `disturbed_tasks` may be set;
-    `sync` heals them.
-    """
+    """One host's tasks and endpoints. Tests may set `disturbed_tasks`; `sync` repairs them."""
 
     def __init__(self) -> None:
         self._overlays: Mapping[NetworkId, DesiredOverlay] = {}
@@ -84,7 +82,9 @@ class FakeVips:
         return self.chosen(task_id, address)
 
     def chosen(self, task_id: TaskId, address: str) -> tuple[str, ...] | None:
-        """Where the task's connections to an address go; None if it is no virtual address."""
+        """The backends of the task's connections to an address; None if it is no virtual
+        address.
+        """
         if task_id in self.disturbed_tasks:
             return None
         for network_id in self._tasks.get(task_id, ()):
