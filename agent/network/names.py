@@ -80,7 +80,7 @@ def vtep_mac(node_number: int) -> str:
 def next_hop(node_number: int) -> str:
     """The next hop that stands for a host on a VXLAN device.
 
-    It is out of 240.0.0.0/4, which nobody may assign; no interface and no packet has it.
+    It is out of 240.0.0.0/4, which is reserved; no interface and no packet has it.
     """
     return str(IPv4Address("240.0.0.0") + node_number)
 

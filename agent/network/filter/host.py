@@ -100,7 +100,8 @@ def part_of(
 
 def optional_units(table: Table) -> list[Unit]:
     """The parts that the table may omit if nft refuses them: forwarding to other hosts and to
-    published ports, conntrack zones and timeouts. The rules that isolate networks are never omitted.
+    published ports, conntrack zones and timeouts. The rules that isolate networks are never
+    omitted.
     """
     return units(table, _OPTIONAL, (PORT_CHAINS, ENTRY_ZONE, UNANSWERED))
 

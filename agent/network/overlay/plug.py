@@ -35,10 +35,10 @@ class Ipv6Interface(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plug(msgspec.Struct, frozen=True, kw_only=True):
-    """One interface of a task, ready to be created. `routes` lead out of its block, for some
-    packets by `rules`; `six` is None on a network without IPv6. `neighbours` are the host's entries
-    for the task behind the port, which the fast path uses to bypass the bridge; empty without the
-    fast path.
+    """One interface of a task, ready to be created. `routes` are those out of its block, used for
+    some packets by `rules`; `six` is None on a network without IPv6. `neighbours` are the host's
+    entries for the task behind the port, which the fast path uses to bypass the bridge; empty
+    without the fast path.
     """
 
     index: int

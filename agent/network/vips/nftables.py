@@ -1,9 +1,9 @@
-"""nf_tables as bytes: the tables, chains, maps and rules that a task's namespace holds. PURE.
+"""nf_tables messages: the tables, chains, maps and rules in a task's namespace. PURE.
 
-Like message.py for rtnetlink: builders return whole messages, and `batch` makes one transaction of
-them that can be sent as it is into any number of namespaces. Numbers are those of
+As in message.py for rtnetlink, builders return complete messages; `batch` joins them into one
+transaction that can be sent unchanged into any number of namespaces. Numbers are those of
 <linux/netfilter/nf_tables.h>; integers inside attributes are big-endian, unlike rtnetlink's.
-Invariant: what is built here reads in `nft list ruleset` as a person would have written it.
+Invariant: `nft list ruleset` prints the result as a person would have written it.
 """
 
 import struct
@@ -29,7 +29,7 @@ _ETHERTYPE, _NFPROTO, _L4PROTO = 1, 15, 16
 _NETWORK, _TRANSPORT = 1, 2
 _FIRST, _SECOND, _FIRST_AND_A_WORD = 1, 2, 9
 _CHECKSUMS = {ICMP: 2, UDP: 6, TCP: 16}
-"""Where each protocol's header has its checksum."""
+"""The offset of the checksum in each protocol's header."""
 _ELEMENTS_PER_MESSAGE = 1000
 
 
@@ -46,7 +46,7 @@ def _text(kind: int, value: str) -> bytes:
 
 
 class Family:
-    """What differs between the two kinds of address."""
+    """The differences between IPv4 and IPv6 addresses."""
 
     def __init__(self, nfproto: int, length: int, offset: int, datatype: int, second: int) -> None:
         self.nfproto = nfproto
@@ -63,7 +63,7 @@ INET6 = Family(IPV6, 16, 24, _IPV6_ADDR, _SECOND)
 
 
 class Table:
-    """The messages about one table."""
+    """Builds the messages about one table."""
 
     def __init__(self, name: str, nfproto: int = NFPROTO_INET) -> None:
         self._name = _text(1, name)
@@ -74,33 +74,33 @@ class Table:
         return message(_SUBSYSTEM | kind, flags, body)
 
     def make(self) -> bytes:
-        """Make the table; one that exists stays."""
+        """Create the table; one that exists stays."""
         return self._message(_NEWTABLE, CREATE, _u32(2, 0))
 
     def drop(self) -> bytes:
-        """Remove the table and all in it."""
+        """Remove the table and its content."""
         return self._message(_DELTABLE, 0)
 
     def output_chain(self, name: str, place: int) -> bytes:
-        """A chain that sees the first packet of every connection which the namespace opens, unless
-        one of an earlier place led it elsewhere.
+        """Create a chain that sees the first packet of every connection that the namespace opens,
+        unless a chain of an earlier place ends its evaluation.
         """
         hook = _nest(4, _u32(1, _LOCAL_OUT), _u32(2, _DSTNAT + place))
         return self._message(_NEWCHAIN, CREATE, _text(3, name), _text(7, "nat"), _u32(5, 1), hook)
 
     def ingress_chain(self, name: str, device: str) -> bytes:
-        """A chain that sees all that comes in by a device, before anything of IP does."""
+        """Create a chain that sees all packets that enter by a device, before the hooks of IP."""
         hook = _nest(4, _u32(1, _INGRESS), _u32(2, 0), _text(3, device))
         return self._message(
             _NEWCHAIN, CREATE, _text(3, name), _text(7, "filter"), _u32(5, 1), hook
         )
 
     def chain(self, name: str) -> bytes:
-        """A chain that others lead to."""
+        """Create a chain that rules and maps jump to."""
         return self._message(_NEWCHAIN, CREATE, _text(3, name))
 
     def drop_chain(self, name: str) -> bytes:
-        """Remove a chain that nothing leads to any more, and its rules."""
+        """Remove a chain that nothing jumps to any more, and its rules."""
         return self._message(_DELCHAIN, 0, _text(3, name))
 
     def rule(self, chain: str, *expressions: bytes) -> bytes:
@@ -108,18 +108,21 @@ class Table:
         return self._message(_NEWRULE, CREATE | _APPEND, _text(2, chain), _nest(4, *expressions))
 
     def verdict_map(self, name: str, number: int, family: Family) -> bytes:
-        """Address → chain. `number` is unique in the transaction."""
+        """Create a map: address → chain. `number` is unique in the transaction."""
         return self._map(name, number, (family.datatype, family.length), (_VERDICT, 0))
 
     def address_map(self, name: str, number: int, family: Family) -> bytes:
-        """Address and a number (as nft's `mark`, a number in the host's byte order) → address."""
+        """Create a map: address and a number (nft's `mark`, a number in the host's byte order) →
+        address.
+        """
         key = (family.datatype << 6 | _MARK, family.length + 4)
         return self._map(name, number, key, (family.datatype, family.length))
 
     def note_set(self, name: str, number: int, family: Family) -> bytes:
-        """A set of addresses that rules put there.
+        """Create a set of addresses that rules add to.
 
-        The kernel bounds it at 65,535; told so, it would make room for them all: 1 MiB each.
+        The kernel limits it to 65,535 elements; with an explicit size it would allocate memory for
+        all of them: 1 MiB each.
         """
         return self._message(
             _NEWSET, CREATE, _text(2, name), _u32(3, _DYNAMIC), _u32(4, family.datatype),
@@ -133,19 +136,19 @@ class Table:
         )  # fmt: skip
 
     def add(self, name: str, elements: Sequence[bytes]) -> list[bytes]:
-        """Put elements into a map."""
+        """Add elements to a map."""
         return self._elements(_NEWSETELEM, CREATE, name, elements)
 
     def remove(self, name: str, elements: Sequence[bytes]) -> list[bytes]:
-        """Take elements, named by their keys alone, out of a map."""
+        """Remove elements, given by their keys only, from a map."""
         return self._elements(_DELSETELEM, 0, name, elements)
 
     def look_up(self, name: str, key: bytes) -> bytes:
-        """Ask for one element."""
+        """Request one element."""
         return self._message(_GETSETELEM, 0, _text(2, name), _nest(3, element(key)))
 
     def dump(self, name: str) -> bytes:
-        """Ask for all elements of a map."""
+        """Request all elements of a map."""
         return self._message(_GETSETELEM, DUMP, _text(2, name))
 
     def _elements(self, kind: int, flags: int, name: str, elements: Sequence[bytes]) -> list[bytes]:
@@ -164,12 +167,12 @@ def element(key: bytes, data: bytes = b"") -> bytes:
 
 
 def value(data: bytes) -> bytes:
-    """What an address map's element leads to."""
+    """The value of an address map's element."""
     return _nest(2, attribute(1, data))
 
 
 def verdict(chain: str) -> bytes:
-    """What a verdict map's element leads to."""
+    """The verdict of a verdict map's element."""
     return _nest(2, _nest(2, _u32(1, _GOTO), _text(2, chain)))
 
 
@@ -184,7 +187,7 @@ def read_elements(body: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def ask_generation() -> bytes:
-    """Ask for the number that every change of any table raises by one."""
+    """Request the generation number, which every change of any table increments."""
     return message(_SUBSYSTEM | _GETGEN, 0, b"\0\0\0\0")
 
 
@@ -202,7 +205,7 @@ def _is(data: bytes) -> bytes:
 
 
 def family_is(family: Family) -> bytes:
-    """`meta nfproto`: the packet is one of this family."""
+    """`meta nfproto`: the packet is of this family."""
     return _meta(_NFPROTO) + _is(bytes((family.nfproto,)))
 
 
@@ -212,34 +215,34 @@ def protocol_is(number: int) -> bytes:
 
 
 def is_ipv4() -> bytes:
-    """`meta protocol ip`: where a table is no IP family's."""
+    """`meta protocol ip`: for tables that are not of an IP family."""
     return _meta(_ETHERTYPE) + _is(b"\x08\x00")
 
 
 def destination_is(family: Family, address: bytes) -> bytes:
-    """`ip daddr`: the packet goes there."""
+    """`ip daddr`: the packet's destination."""
     return _destination(family) + _is(address)
 
 
 def source_is(family: Family, address: bytes) -> bytes:
-    """`ip saddr`: the packet comes from there."""
+    """`ip saddr`: the packet's source."""
     return _payload(_NETWORK, family.offset - family.length, family.length) + _is(address)
 
 
 def word_is(offset: int, value: int) -> bytes:
-    """`@th`: the two bytes that lie there in the transport header and after."""
+    """`@th`: the two bytes at this offset of the transport header."""
     return _payload(_TRANSPORT, offset, 2) + _is(value.to_bytes(2))
 
 
 def set_word(protocol: int, offset: int, value: int) -> bytes:
-    """`@th … set`: write two bytes there, and mend the protocol's checksum."""
+    """`@th … set`: write two bytes at this offset, and update the protocol's checksum."""
     written = _u32(2, _TRANSPORT), _u32(3, offset), _u32(4, 2), _u32(5, _FIRST)
     mended = _u32(6, 1), _u32(7, _CHECKSUMS[protocol])
     return _immediate(_FIRST, value.to_bytes(2)) + _expression("payload", *written, *mended)
 
 
 def go_by_destination(family: Family, name: str) -> bytes:
-    """`ip daddr vmap @name`: go where the map says."""
+    """`ip daddr vmap @name`: jump to the chain in the map."""
     return _destination(family) + _lookup(name, 0)
 
 
@@ -288,8 +291,8 @@ def _lookup(name: str, into: int) -> bytes:
 
 
 def batch(messages: Iterable[bytes]) -> bytes:
-    """One transaction: all of it becomes true at once, or nothing. Its last message asks for the
-    kernel's answer.
+    """One transaction: the kernel applies all of it or nothing. The last message requests an
+    acknowledgement.
     """
     changes = list(messages)
     last = bytearray(changes[-1])
