@@ -1,8 +1,8 @@
-"""ctnetlink as bytes: UDP flows, as they are read and forgotten. PURE.
+"""ctnetlink messages: reads and deletes UDP flows. PURE.
 
-A UDP flow keeps the task that its first datagram was given, for as long as it is used; nothing else
-would ever move it. Numbers are those of <linux/netfilter/nfnetlink_conntrack.h>. Invariant: every
-request names UDP, so no connection of TCP is ever touched. A family is AF_INET or AF_INET6.
+A UDP flow stays with the task that its first datagram was sent to, for as long as it is used.
+Numbers are those of <linux/netfilter/nfnetlink_conntrack.h>. Invariant: every request specifies
+UDP, so no TCP connection is ever touched. A family is AF_INET or AF_INET6.
 """
 
 import struct
@@ -19,20 +19,22 @@ _UDP = bytes((17,))
 
 
 class Flow(msgspec.Struct, frozen=True):
-    """Where a UDP flow's first datagram was sent, and who answers, addresses packed."""
+    """The destination of a UDP flow's first datagram, and the address that answers, addresses
+    packed.
+    """
 
     address: bytes
     port: int
     answers: bytes
     original: bytes
-    """Its name, as the kernel wrote it."""
+    """The original direction as the kernel wrote it, which identifies the flow."""
 
 
 def dump(family: int, *, address: bytes = b"", port: int = 0) -> bytes:
-    """Ask for the UDP flows to an address, or to a port, or for all.
+    """Request the UDP flows to an address, or to a port, or all.
 
-    The answer may name others: a kernel before 5.8 does not filter, and none does by an address of
-    IPv6 (its filter lets through just those that it should not).
+    The answer may contain others: kernels before 5.8 do not filter, and none filters by an IPv6
+    address (its filter returns exactly the wrong flows).
     """
     protocol, flags, to = attribute(1, _UDP), _BY_PROTOCOL, b""
     if port:
@@ -43,7 +45,7 @@ def dump(family: int, *, address: bytes = b"", port: int = 0) -> bytes:
 
 
 def read(body: bytes) -> Flow | None:
-    """A dumped flow; None if it is not UDP."""
+    """A flow of a dump; None if it is not UDP."""
     found = attributes(body, 4)
     original, reply = (attributes(found.get(kind, b""), 0) for kind in (_ORIGINAL, _REPLY))
     protocol = attributes(original.get(2, b""), 0)
@@ -59,12 +61,12 @@ def read(body: bytes) -> Flow | None:
 
 
 def forget(family: int, flow: Flow) -> bytes:
-    """Forget one flow, as it was dumped."""
+    """Delete one flow of a dump."""
     return _message(_DELETE, 0, family, _nest(_ORIGINAL, flow.original))
 
 
 def forget_all(family: int, address: bytes, answers: bytes) -> bytes:
-    """Forget the flows to an address, of IPv4, that this one answers.
+    """Delete the IPv4 flows to an address that `answers` answers.
 
     Kernels older than about 6.11 refuse it as invalid; `dump` and `forget` do the same there.
     """

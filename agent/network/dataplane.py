@@ -84,7 +84,7 @@ class Dataplane:
             carried = self._overlay.carried
             self._endpoints = {endpoint.key: endpoint for endpoint in endpoints}
             self._published = tuple(published)
-            self._vips.take(carried, endpoints)
+            self._vips.set_desired(carried, endpoints)
             if carried:
                 await self._filter.sync([*carried.values()], endpoints, published)
             # Reading the whole host takes longer than programming a service in all tasks: a change
@@ -108,7 +108,7 @@ class Dataplane:
             now = [endpoint for endpoint in changed.values() if endpoint is not None]
             self._endpoints.update((endpoint.key, endpoint) for endpoint in now)
             carried = self._overlay.carried
-            networks = self._vips.change(carried, changed)
+            networks = self._vips.update_desired(carried, changed)
             if not await self._filter.update(before, now):
                 endpoints = [*self._endpoints.values()]
                 await self._filter.sync([*carried.values()], endpoints, self._published)

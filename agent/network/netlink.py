@@ -66,24 +66,24 @@ class Netlink:
         """Close the socket."""
         self._socket.close()
 
-    def apply(self, messages: Sequence[bytes], *, gone_is_fine: bool = False) -> None:
+    def apply(self, messages: Sequence[bytes], *, ignore_missing: bool = False) -> None:
         """Execute all messages in order, in few system calls. Raises Refused for the first that
         failed.
 
-        A failure does not stop the ones after it. `gone_is_fine`: what is to be removed may be
+        A failure does not stop the ones after it. `ignore_missing`: what is to be removed may be
         missing.
         """
-        for refused in self.attempt(messages, gone_is_fine=gone_is_fine).values():
+        for refused in self.attempt(messages, ignore_missing=ignore_missing).values():
             raise refused
 
     def attempt(
-        self, messages: Sequence[bytes], *, gone_is_fine: bool = False
+        self, messages: Sequence[bytes], *, ignore_missing: bool = False
     ) -> dict[int, Refused]:
         """The same, but return the failures by index in `messages`, the first one first."""
         found: dict[int, Refused] = {}
         for start in range(0, len(messages), _BATCH):
             for place, refused in self._apply(messages[start : start + _BATCH]):
-                if not (gone_is_fine and refused.number in _GONE):
+                if not (ignore_missing and refused.number in _GONE):
                     found[start + place] = refused
         return found
 

@@ -38,7 +38,7 @@ class Encryption:
             return ""
         try:
             with Netlink(PROTOCOL) as kernel:
-                kernel.apply([xfrm.drop(_TRIAL)], gone_is_fine=True)
+                kernel.apply([xfrm.drop(_TRIAL)], ignore_missing=True)
                 kernel.apply([xfrm.add(_TRIAL)])
                 kernel.apply([xfrm.drop(_TRIAL)])
         except (OSError, Refused) as error:
@@ -90,7 +90,7 @@ class Encryption:
 
 
 def _apply(kernel: Netlink, changes: ipsec.IpsecChanges) -> dict[str, str]:
-    kernel.apply([xfrm.drop(entry) for entry in changes.replace], gone_is_fine=True)
+    kernel.apply([xfrm.drop(entry) for entry in changes.replace], ignore_missing=True)
     steps = [(xfrm.add(one), one.source, one.destination) for one in changes.add]
     steps += [(xfrm.set_policy(one), one.source, one.destination) for one in changes.set_policies]
     refused: dict[str, str] = {}
@@ -99,5 +99,5 @@ def _apply(kernel: Netlink, changes: ipsec.IpsecChanges) -> dict[str, str]:
         refused |= dict.fromkeys(steps[place][1:], str(reason))
     removals = [xfrm.drop_policy(entry) for entry in changes.drop_policies]
     removals += [xfrm.drop(entry) for entry in changes.drop]
-    kernel.apply(removals, gone_is_fine=True)
+    kernel.apply(removals, ignore_missing=True)
     return refused

@@ -1,17 +1,15 @@
-"""Forgets UDP flows to tasks that may no longer receive them. SHELL; in pool threads.
+"""Deletes UDP flows to tasks that may no longer receive them. SHELL; in pool threads.
 
-A UDP flow keeps the task that its first datagram was given, for as long as it is used; nothing else
-would ever move it. Invariant: only flows to a port that we publish are looked at, and of these only
-those that a task of our networks answers are dropped.
+A UDP flow stays with the task that its first datagram was sent to, for as long as it is used.
+Invariant: only flows to a published port are read, and of these only those that a task of the
+fleet's networks answers are deleted.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from agent.network import conntrack
-from agent.network.base import DesiredEndpoint as EndpointWanted
-from agent.network.base import DesiredOverlay as OverlayWanted
-from agent.network.base import Published
+from agent.network.base import DesiredEndpoint, DesiredOverlay, Published
 from agent.network.filter import netfilter
 from agent.network.message import AF_INET, AF_INET6
 from agent.network.netlink import NETFILTER, Netlink
@@ -23,8 +21,8 @@ Backends = Mapping[int, frozenset[str]]
 
 
 def udp_backends(
-    overlays: Mapping[NetworkId, OverlayWanted],
-    endpoints: Collection[EndpointWanted],
+    overlays: Mapping[NetworkId, DesiredOverlay],
+    endpoints: Collection[DesiredEndpoint],
     published: Sequence[Published],
 ) -> Backends:
     """Published UDP ports and the addresses that they may be forwarded to."""
@@ -43,14 +41,15 @@ def udp_backends(
     return {port: frozenset(addresses) for port, addresses in found.items()}
 
 
-def _both(overlay: OverlayWanted | None, address: str) -> tuple[str, ...]:
+def _both(overlay: DesiredOverlay | None, address: str) -> tuple[str, ...]:
     if overlay is None or not overlay.subnet6:
         return (address,)
     return address, address6(overlay.subnet, overlay.subnet6, address)
 
 
-def forget_stale(before: Backends, after: Backends, overlays: Collection[OverlayWanted]) -> None:
-    """Drop the flows of changed ports that go elsewhere in our networks than `after` says.
+def forget_stale(before: Backends, after: Backends, overlays: Collection[DesiredOverlay]) -> None:
+    """Delete the flows of changed ports that are forwarded elsewhere in the fleet's networks than
+    `after` allows.
 
     Raises NetworkFailed.
     """
@@ -80,11 +79,13 @@ def _forget(
         address = ip_address(flow.answers)
         if str(address) not in allowed and any(address in subnet for subnet in subnets):
             stale.append(conntrack.forget(family, flow))
-    kernel.apply(stale, gone_is_fine=True)
+    kernel.apply(stale, ignore_missing=True)
 
 
 def count(table: str, name: str) -> int:
-    """The packets that a named counter of an inet table has seen; 0 if there is none."""
+    """The number of packets that a named counter of an inet table has seen; 0 if it does not
+    exist.
+    """
     with Netlink(NETFILTER) as netlink:
         body = netlink.one(netfilter.get_counter(table, name))
     return netfilter.read_counter(body) if body else 0

@@ -161,7 +161,7 @@ def apply_changes(
     refused: list[Refusal] = []
     index = devices.index
     drops = [_Step(n, n, partial(message.drop_link, index[n])) for n in changes.drop_links]
-    refused += _attempt(host, drops, gone_is_fine=True)
+    refused += _attempt(host, drops, ignore_missing=True)
     for link in changes.make_links:
         refused += _make(host, link, aliases.get(link.name, ""))
     if changes.drop_links or changes.make_links:
@@ -173,9 +173,9 @@ def apply_changes(
     refused += _attempt(host, sets)
     for setting in changes.settings:
         refused += _write(setting)
-    refused += _attempt(host, _joins(changes, desired, index), gone_is_fine=True)
+    refused += _attempt(host, _joins(changes, desired, index), ignore_missing=True)
     refused += _attempt(host, _additions(changes, index))
-    refused += _attempt(host, _removals(changes, index), gone_is_fine=True)
+    refused += _attempt(host, _removals(changes, index), ignore_missing=True)
     return refused
 
 
@@ -229,7 +229,9 @@ def _steps(
             yield _Step(entry.device, entry, partial(make, number, entry, add=add))
 
 
-def _attempt(host: Netlink, steps: Iterable[_Step], *, gone_is_fine: bool = False) -> list[Refusal]:
+def _attempt(
+    host: Netlink, steps: Iterable[_Step], *, ignore_missing: bool = False
+) -> list[Refusal]:
     """Try every step and return those that failed. An entry that cannot be encoded as a message
     fails before it reaches the kernel.
     """
@@ -240,7 +242,7 @@ def _attempt(host: Netlink, steps: Iterable[_Step], *, gone_is_fine: bool = Fals
             sent.append((step, step.message()))
         except (ValueError, struct.error) as error:
             refused.append(Refusal(step.device, step.entry, str(error)))
-    answer = host.attempt([data for _, data in sent], gone_is_fine=gone_is_fine)
+    answer = host.attempt([data for _, data in sent], ignore_missing=ignore_missing)
     for place, reason in answer.items():
         step, _ = sent[place]
         refused.append(Refusal(step.device, step.entry, str(reason)))
@@ -274,7 +276,7 @@ def plug(host: Netlink, wiring: Sequence[Plug], inside: Netlink, host_fd: int) -
 
 def add_task_neighbours(host: Netlink, wiring: Sequence[Plug]) -> None:
     """Add the host's neighbour entries for the tasks behind these ports. Raises NetworkFailed."""
-    host.apply(_task_neighbours(wiring), gone_is_fine=True)
+    host.apply(_task_neighbours(wiring), ignore_missing=True)
 
 
 def _task_neighbours(wiring: Sequence[Plug]) -> list[bytes]:

@@ -270,7 +270,7 @@ class KernelOverlay:
         # The kernel removes a namespace, and with it its veth pairs, some time after its last use;
         # those of an earlier attempt at this task would conflict.
         left = [message.drop_link_named(plug.port.name) for plug in wiring]
-        host.apply(left, gone_is_fine=True)
+        host.apply(left, ignore_missing=True)
         six = any(plug.six is not None for plug in wiring)
         with spaces.new(six=six) as (descriptor, task):
             devices.plug(host, wiring, task, spaces.host)
@@ -282,7 +282,7 @@ class KernelOverlay:
         # A namespace may outlive its file by far; its interfaces must not answer for the next
         # holder of its addresses.
         down = [message.down(plug.port.name) for plug in wiring]
-        self._threads.host().apply(down, gone_is_fine=True)
+        self._threads.host().apply(down, ignore_missing=True)
         self.namespaces.drop(task_id)
         inside.forget(task_id)
 

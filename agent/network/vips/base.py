@@ -49,7 +49,7 @@ class Vips(InNamespace, Protocol):
     concurrently.
     """
 
-    def take(
+    def set_desired(
         self, overlays: Mapping[NetworkId, DesiredOverlay], endpoints: Iterable[DesiredEndpoint]
     ) -> None:
         """Set the virtual addresses of exactly these endpoints as desired; `sync` programs them. A
@@ -57,7 +57,7 @@ class Vips(InNamespace, Protocol):
         """
         ...
 
-    def change(
+    def update_desired(
         self,
         overlays: Mapping[NetworkId, DesiredOverlay],
         changed: Mapping[EndpointKey, DesiredEndpoint | None],

@@ -19,14 +19,14 @@ class FakeVips:
         self._tasks: dict[TaskId, tuple[NetworkId, ...]] = {}
         self.disturbed_tasks: set[TaskId] = set()
 
-    def take(
+    def set_desired(
         self, overlays: Mapping[NetworkId, DesiredOverlay], endpoints: Iterable[DesiredEndpoint]
     ) -> None:
         """See Vips."""
         self._overlays = overlays
         self._endpoints = {endpoint.key: endpoint for endpoint in endpoints}
 
-    def change(
+    def update_desired(
         self,
         overlays: Mapping[NetworkId, DesiredOverlay],
         changed: Mapping[EndpointKey, DesiredEndpoint | None],

@@ -62,7 +62,7 @@ INET4 = Family(IPV4, 4, 16, _IPV4_ADDR, _FIRST_AND_A_WORD)
 INET6 = Family(IPV6, 16, 24, _IPV6_ADDR, _SECOND)
 
 
-class Table:
+class TableMessages:
     """Builds the messages about one table."""
 
     def __init__(self, name: str, nfproto: int = NFPROTO_INET) -> None:
@@ -118,7 +118,7 @@ class Table:
         key = (family.datatype << 6 | _MARK, family.length + 4)
         return self._map(name, number, key, (family.datatype, family.length))
 
-    def note_set(self, name: str, number: int, family: Family) -> bytes:
+    def dynamic_set(self, name: str, number: int, family: Family) -> bytes:
         """Create a set of addresses that rules add to.
 
         The kernel limits it to 65,535 elements; with an explicit size it would allocate memory for
@@ -254,10 +254,10 @@ def change_to_any(family: Family, name: str, count: int) -> bytes:
     return _destination(family) + number + _lookup(name, _FIRST) + nat
 
 
-def note_destination(family: Family, name: str) -> bytes:
+def add_destination(family: Family, name: str) -> bytes:
     """`add @name { ip daddr }`."""
-    note = _expression("dynset", _text(1, name), _u32(3, 0), _u32(4, _FIRST))
-    return _destination(family) + note
+    update = _expression("dynset", _text(1, name), _u32(3, 0), _u32(4, _FIRST))
+    return _destination(family) + update
 
 
 def reset() -> bytes:

@@ -1,12 +1,12 @@
 """The real `Vips`: programs virtual addresses into the tasks' network namespaces. SHELL.
 
-Each task's namespace is talked to through a socket of its own that stays open: closing one makes
-the kernel wait for an RCU grace period (15 ms) if it still has parts of an old ruleset to free, and
-an open one spares entering the namespace. Tasks on the same networks have the same rules, so a
-change is put into bytes once and sent to all of them.
+Each task's namespace has a socket that stays open: closing one makes the kernel wait for an RCU
+grace period (15 ms) if it still has parts of an old ruleset to free, and an open socket avoids
+entering the namespace. Tasks on the same networks have the same rules, so a change is encoded once
+and sent to all of them.
 
-Invariant: whoever holds a task's lock leaves its namespace either as it was or as the newest
-`_Desired` says. A task is entered here before its rules are made, so no `sync` can miss it.
+Invariant: the holder of a task's lock leaves its namespace either unchanged or as the newest
+`_Desired` specifies. A task is registered before its rules are written, so no `sync` misses it.
 """
 
 import errno
@@ -17,12 +17,8 @@ from ipaddress import ip_address
 
 from agent.network import conntrack
 from agent.network.base import (
-    DesiredEndpoint as EndpointWanted,
-)
-from agent.network.base import (
-    DesiredOverlay as OverlayWanted,
-)
-from agent.network.base import (
+    DesiredEndpoint,
+    DesiredOverlay,
     Drift,
     EndpointKey,
     NetworkFailed,
@@ -31,19 +27,19 @@ from agent.network.netlink import Netlink, Refused
 from agent.network.threads import KernelThreads
 from agent.network.vips import nftables, ruleset
 from agent.network.vips.base import RefusedTask
-from agent.network.vips.ruleset import TABLE, Gone, Ruleset, Vip
+from agent.network.vips.ruleset import TABLE, RemovedBackend, Ruleset, Vip
 from pyswarm_core.ids import NetworkId, TaskId
 
 _MANY = 16
-"""So many backends of one service are cheaper to look for in a dump of its flows."""
+"""From this number of backends of one service on, a dump of its flows is cheaper."""
 _NO_FILTER = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
 
 
 class _Desired:
-    """What tables should say, as of one `take`."""
+    """The desired tables, as of one `set_desired`."""
 
     def __init__(self) -> None:
-        self.vips: dict[NetworkId, dict[EndpointKey, tuple[EndpointWanted, Vip]]] = {}
+        self.vips: dict[NetworkId, dict[EndpointKey, tuple[DesiredEndpoint, Vip]]] = {}
         self.dual: frozenset[NetworkId] = frozenset()
         self._made: dict[tuple[NetworkId, ...], Ruleset] = {}
         self._batches: dict[tuple[tuple[NetworkId, ...], bool], bytes] = {}
@@ -54,12 +50,12 @@ class _Desired:
             of_networks = (self.vips.get(network_id, {}).values() for network_id in networks)
             vips = {vip.address: vip for held in of_networks for _, vip in held}
             made = Ruleset(vips, dual=not self.dual.isdisjoint(networks))
-            # Two threads may make it at once: they make the same, and one is kept.
+            # Two threads may build it at once: the results are equal, and one is kept.
             made = self._made.setdefault(networks, made)
         return made
 
     def without(self, changed: frozenset[NetworkId]) -> "_Desired":
-        """The same, but for these networks' virtual addresses, which are a copy."""
+        """A copy without these networks' rulesets; their virtual addresses may be changed in it."""
         desired = _Desired()
         desired.dual = self.dual
         desired.vips = {**self.vips, **{n: dict(self.vips.get(n, {})) for n in changed}}
@@ -69,7 +65,7 @@ class _Desired:
         return desired
 
     def replacement(self, networks: tuple[NetworkId, ...], *, assume_udp: bool) -> bytes:
-        """Made once for all tasks that start on the same networks."""
+        """Built once for all tasks that start on the same networks."""
         batch = self._batches.get((networks, assume_udp))
         if batch is None:
             batch = ruleset.replacement(self.ruleset(networks), assume_udp=assume_udp)
@@ -84,12 +80,12 @@ class _Task:
         self.lock = threading.Lock()
         self.programmed: Ruleset | None = None
         self.generation = -1
-        self.stale: list[Gone] = []
-        """Backends that left, whose UDP flows are not forgotten yet."""
+        self.stale: list[RemovedBackend] = []
+        """Removed backends whose UDP flows still have to be deleted."""
 
 
 class NetlinkVips:
-    """The tables of all attached tasks that have a network of services."""
+    """The tables of all attached tasks that are on a network with services."""
 
     def __init__(self, threads: KernelThreads) -> None:
         self._threads = threads
@@ -97,12 +93,12 @@ class NetlinkVips:
         self._tasks: dict[TaskId, _Task] = {}
 
     def close(self) -> None:
-        """Close the sockets. The kernel keeps what it has."""
+        """Close the sockets. The kernel's state stays."""
         for task in self._tasks.values():
             task.netfilter.close()
 
-    def take(
-        self, overlays: Mapping[NetworkId, OverlayWanted], endpoints: Iterable[EndpointWanted]
+    def set_desired(
+        self, overlays: Mapping[NetworkId, DesiredOverlay], endpoints: Iterable[DesiredEndpoint]
     ) -> None:
         """See Vips."""
         before, desired = self._desired, _Desired()
@@ -115,10 +111,10 @@ class NetlinkVips:
             _put(desired, endpoint, overlay, old)
         self._desired = desired
 
-    def change(
+    def update_desired(
         self,
-        overlays: Mapping[NetworkId, OverlayWanted],
-        changed: Mapping[EndpointKey, EndpointWanted | None],
+        overlays: Mapping[NetworkId, DesiredOverlay],
+        changed: Mapping[EndpointKey, DesiredEndpoint | None],
     ) -> frozenset[NetworkId]:
         """See Vips."""
         networks = frozenset(network_id for _, network_id in changed)
@@ -182,7 +178,7 @@ class NetlinkVips:
 
     def _sync(self, networks: frozenset[NetworkId] | None) -> list[RefusedTask]:
         refused = []
-        changes: _Changes = {}
+        changes: _Transactions = {}
         for task_id, task in list(self._tasks.items()):
             if networks is not None and networks.isdisjoint(task.networks):
                 continue
@@ -190,7 +186,7 @@ class NetlinkVips:
                 with task.lock:
                     self._follow(task, changes)
             except (NetworkFailed, OSError) as error:
-                # Detached meanwhile: its socket is closed.
+                # A task detached meanwhile: its socket is closed.
                 if task_id in self._tasks:
                     refused.append(RefusedTask(task_id, task.networks, str(error)))
         return refused
@@ -200,7 +196,7 @@ class NetlinkVips:
         if task is None:
             return None
         suffix, key = "6" if ":" in address else "", ip_address(address).packed
-        with task.lock, suppress(Refused):  # There is no such table.
+        with task.lock, suppress(Refused):  # The table does not exist.
             if key in _elements(task.netfilter, f"vips{suffix}"):
                 return ruleset.places(key, _elements(task.netfilter, f"backends{suffix}"))
         return None
@@ -213,28 +209,28 @@ class NetlinkVips:
                     found.append(task_id)
         return found
 
-    def _follow(self, task: _Task, changes: "_Changes") -> None:
+    def _follow(self, task: _Task, changes: "_Transactions") -> None:
         desired, programmed = self._desired, task.programmed
-        wanted = desired.ruleset(task.networks)
+        desired = desired.ruleset(task.networks)
         if programmed is None or _generation(task) != task.generation:
-            task.stale += _lost(task.netfilter, wanted)
+            task.stale += _stale_backends(task.netfilter, desired)
             _replace(task, desired, assume_udp=True)
-        elif programmed is not wanted:
-            batch, gone = _change(programmed, wanted, changes)
+        elif programmed is not desired:
+            batch, gone = _change(programmed, desired, changes)
             task.stale += gone
             if batch:
                 task.programmed = None
                 task.netfilter.commit(batch)
                 task.generation += 1
-            task.programmed = wanted
+            task.programmed = desired
         _forget_flows(task)
 
 
 def _put(
     desired: _Desired,
-    endpoint: EndpointWanted,
-    overlay: OverlayWanted | None,
-    old: tuple[EndpointWanted, Vip] | None,
+    endpoint: DesiredEndpoint,
+    overlay: DesiredOverlay | None,
+    old: tuple[DesiredEndpoint, Vip] | None,
 ) -> None:
     known, vip = old or (None, None)
     if known != endpoint or vip is None or bool(vip.address6) != _is_dual(overlay):
@@ -247,18 +243,20 @@ def _elements(netfilter: Netlink, name: str) -> dict[bytes, bytes]:
     return {key: value for body in bodies for key, value in nftables.read_elements(body)}
 
 
-def _is_dual(overlay: OverlayWanted | None) -> bool:
+def _is_dual(overlay: DesiredOverlay | None) -> bool:
     return overlay is not None and bool(overlay.subnet6)
 
 
-# By the ids of two rulesets, which are kept with it: the bytes that lead from one to the other.
-_Changes = dict[tuple[int, int], tuple[Ruleset, bytes, list[Gone]]]
+# By the ids of two rulesets (which are kept alive by the value): the transaction between them.
+_Transactions = dict[tuple[int, int], tuple[Ruleset, bytes, list[RemovedBackend]]]
 
 
-def _change(before: Ruleset, now: Ruleset, changes: _Changes) -> tuple[bytes, list[Gone]]:
+def _change(
+    before: Ruleset, now: Ruleset, changes: _Transactions
+) -> tuple[bytes, list[RemovedBackend]]:
     key = id(before), id(now)
     if key not in changes:
-        changes[key] = before, ruleset.change(before, now), ruleset.gone(before, now)
+        changes[key] = before, ruleset.change(before, now), ruleset.removed(before, now)
     return changes[key][1:]
 
 
@@ -273,35 +271,35 @@ def _generation(task: _Task) -> int:
     return nftables.read_generation(task.netfilter.one(nftables.ask_generation()) or b"")
 
 
-def _lost(netfilter: Netlink, wanted: Ruleset) -> list[Gone]:
-    """The backends that a table of unknown origin leads to, and should not."""
+def _stale_backends(netfilter: Netlink, desired: Ruleset) -> list[RemovedBackend]:
+    """The backends that a table of unknown origin forwards to, and must not."""
     found = []
-    for side in ruleset.sides(wanted):
-        with suppress(Refused):  # There is no such table.
-            for body in netfilter.dump(TABLE.dump(side.backends)):
-                found += ruleset.strangers(side, nftables.read_elements(body), wanted)
+    for rules in ruleset.families(desired):
+        with suppress(Refused):  # The table does not exist.
+            for body in netfilter.dump(TABLE.dump(rules.backends)):
+                found += ruleset.stale_backends(rules, nftables.read_elements(body), desired)
     return found
 
 
 def _forget_flows(task: _Task) -> None:
-    flows: dict[tuple[ruleset.Side, bytes], list[bytes]] = {}
+    flows: dict[tuple[ruleset.FamilyRules, bytes], list[bytes]] = {}
     for gone in task.stale:
-        flows.setdefault((gone.side, gone.vip), []).append(gone.backend)
-    for (side, vip), backends in flows.items():
-        # Looking through all connections of the host costs half a millisecond, even for none.
-        if task.netfilter.one(TABLE.look_up(side.udp, vip)) is not None:
-            forget_flows(task.netfilter, side.family, vip, backends)
+        flows.setdefault((gone.rules, gone.vip), []).append(gone.backend)
+    for (rules, vip), backends in flows.items():
+        # Reading all connections of the host takes half a millisecond, even if there are none.
+        if task.netfilter.one(TABLE.look_up(rules.udp, vip)) is not None:
+            forget_flows(task.netfilter, rules.family, vip, backends)
     task.stale.clear()
 
 
 def forget_flows(
     netfilter: Netlink, family: nftables.Family, vip: bytes, backends: Collection[bytes]
 ) -> None:
-    """Forget the UDP flows to a virtual address that go to one of these backends."""
+    """Delete the UDP flows from a virtual address to one of these backends."""
     if len(backends) < _MANY and family is not nftables.INET6:
         messages = [conntrack.forget_all(family.nfproto, vip, backend) for backend in backends]
         try:
-            netfilter.apply(messages, gone_is_fine=True)
+            netfilter.apply(messages, ignore_missing=True)
         except Refused as refused:
             if refused.number not in _NO_FILTER:
                 raise
@@ -313,11 +311,11 @@ def forget_flows(
 def forget_dumped_flows(
     netfilter: Netlink, family: nftables.Family, vip: bytes, backends: Collection[bytes]
 ) -> None:
-    """The same by reading all UDP flows to the address: for many backends, and kernels that cannot
-    filter.
+    """The same by a dump of all UDP flows to the address: for many backends, and for kernels that
+    cannot filter.
     """
     bodies = netfilter.dump(conntrack.dump(family.nfproto, address=vip))
     flows = [flow for flow in map(conntrack.read, bodies) if flow is not None]
     stale = [flow for flow in flows if flow.address == vip and flow.answers in backends]
     messages = [conntrack.forget(family.nfproto, flow) for flow in stale]
-    netfilter.apply(messages, gone_is_fine=True)
+    netfilter.apply(messages, ignore_missing=True)

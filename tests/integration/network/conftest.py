@@ -22,7 +22,7 @@ def lacks_esp() -> str:
     answers: list[str] = []
 
     def work() -> None:
-        assert ctypes.CDLL(None).unshare(_CLONE_NEWNET) == 0, "want root"
+        assert ctypes.CDLL(None).unshare(_CLONE_NEWNET) == 0, "root is required"
         answers.append(Encryption(Names("tst")).lacks_esp())
 
     thread = threading.Thread(target=work)

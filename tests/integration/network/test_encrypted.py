@@ -77,8 +77,8 @@ def hosts(rig: Rig) -> Iterator[list[Host]]:
 
 
 def carry(host: Host, keys: tuple[EncryptionKey, ...], *networks: NetworkId) -> None:
-    wanted = [overlay(host, network, keys) for network in networks or (SECRET, PLAIN)]
-    host.run(host.dataplane.sync(wanted))
+    desired = [overlay(host, network, keys) for network in networks or (SECRET, PLAIN)]
+    host.run(host.dataplane.sync(desired))
 
 
 def overlay(host: Host, network: NetworkId, keys: tuple[EncryptionKey, ...]) -> DesiredOverlay:

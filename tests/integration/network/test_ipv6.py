@@ -106,8 +106,8 @@ def sync(
     published: tuple[Published, ...] = (),
     networks: tuple[NetworkId, ...] = tuple(SUBNETS),
 ) -> None:
-    wanted = [overlay(host, network) for network in networks]
-    host.run(host.dataplane.sync(wanted, endpoints, published))
+    desired = [overlay(host, network) for network in networks]
+    host.run(host.dataplane.sync(desired, endpoints, published))
 
 
 def attach(host: Host, task: str, *networks: NetworkId, last: int = 2) -> str:

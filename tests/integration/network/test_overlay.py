@@ -131,8 +131,8 @@ def test_a_task_of_two_networks_reaches_both(hosts: list[Host]) -> None:
 def test_a_gateway_that_hosts_share_leads_out_and_to_peers(hosts: list[Host]) -> None:
     way = "10.128.200.1"
     shared = [msgspec.structs.replace(overlay(host, APP), gateway=way) for host in hosts]
-    for host, wanted in zip(hosts, shared, strict=True):
-        host.run(host.dataplane.sync([wanted]))
+    for host, desired in zip(hosts, shared, strict=True):
+        host.run(host.dataplane.sync([desired]))
         assert host.run(host.dataplane.check()) == ()
     task = attach(hosts[0], "task", APP)
     attach(hosts[1], "far", APP)
@@ -444,7 +444,7 @@ def test_a_vni_that_another_device_holds_is_named(hosts: list[Host]) -> None:
 
 def test_a_network_in_the_way_of_the_hosts_routes_is_refused_and_named(hosts: list[Host]) -> None:
     host, lan = hosts[0], NetworkId("netlan")
-    wanted = [*overlays(host), msgspec.structs.replace(
+    desired = [*overlays(host), msgspec.structs.replace(
         overlay(host, OTHER), network_id=lan, name="lan", vni=4100, subnet="10.140.0.0/16",
         local_blocks=("10.140.1.0/26",), peers=(),
     )]  # fmt: skip
@@ -453,7 +453,7 @@ def test_a_network_in_the_way_of_the_hosts_routes_is_refused_and_named(hosts: li
     host.ip("link set lan0 up")
     host.ip("route add 10.140.7.0/24 dev lan0")
     try:
-        host.run(host.dataplane.sync(wanted))
+        host.run(host.dataplane.sync(desired))
         with pytest.raises(
             NetworkFailed, match=r"lan \(10.140.0.0/16\) .* \(10.140.7.0/24 dev lan0"
         ):
@@ -466,12 +466,12 @@ def test_a_network_in_the_way_of_the_hosts_routes_is_refused_and_named(hosts: li
         assert [drift.detail for drift in host.run(host.dataplane.check())] == [
             "network lan can be carried"
         ]
-        host.run(host.dataplane.sync(wanted))
+        host.run(host.dataplane.sync(desired))
         host.run(host.dataplane.attach(TaskId("on-lan"), place))
         # What is there already stays, whatever routes come; a restarted agent does not cut it.
         host.ip("route add 10.140.7.0/24 dev lan0")
         host.restart()
-        host.run(host.dataplane.sync(wanted))
+        host.run(host.dataplane.sync(desired))
         assert NAMES.vxlan(lan) in host.ip("-o link")
     finally:
         host.ip("link del lan0")

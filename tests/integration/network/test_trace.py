@@ -164,8 +164,8 @@ def test_devices_too_small_for_ipv6_are_as_planned(rig: Rig) -> None:
         node_number=1, local_blocks=("10.129.1.0/26",), mtu=1450,
     )  # fmt: skip
     for mtu in (1450, 1200):
-        wanted = replace(small, mtu=mtu)
-        assert host.run(host.dataplane.sync([overlay(host), wanted])) == ()
+        desired = replace(small, mtu=mtu)
+        assert host.run(host.dataplane.sync([overlay(host), desired])) == ()
         assert host.run(host.dataplane.check()) == ()
 
 

@@ -187,7 +187,7 @@ def test_where_packets_are_too_small_for_ipv6_a_dual_stack_network_is_refused(
 def test_hosts_with_other_keys_do_not_understand_each_other(bench: FakeBench) -> None:
     for number, task in ((1, A), (2, B)):
         key = EncryptionKey(number=1, secret=bytes((number,)) * 20)
-        wanted = overlay(bench, number, APP, (key,))
-        asyncio.run(bench.dataplane(number).sync([wanted]))
+        desired = overlay(bench, number, APP, (key,))
+        asyncio.run(bench.dataplane(number).sync([desired]))
         attach(bench, number, task, APP, f"10.128.{number}.2")
     assert not bench.reaches(1, A, "10.128.2.2")

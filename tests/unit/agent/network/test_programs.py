@@ -42,25 +42,25 @@ INGRESS = endpoint("web", MESH, "10.3.255.1", "10.3.0.2")
 
 def test_a_change_is_what_wanting_all_anew_would_be_and_touches_no_other_network() -> None:
     vips = NetlinkVips(KernelThreads())
-    vips.take(OVERLAYS, [WEB, OTHER, FAR, INGRESS])
+    vips.set_desired(OVERLAYS, [WEB, OTHER, FAR, INGRESS])
     untouched = vips._desired.ruleset((BACK,))
     before = vips._desired.ruleset((APP,))
     more = replace(WEB, backends=(*WEB.backends, Backend(TaskId("t"), 2, "10.1.0.4")))
-    assert vips.change(OVERLAYS, {WEB.key: more}) == {APP}
+    assert vips.update_desired(OVERLAYS, {WEB.key: more}) == {APP}
     after = vips._desired.ruleset((APP,))
     assert vips._desired.ruleset((BACK,)) is untouched
     assert after.vips[OTHER.vip] is before.vips[OTHER.vip]
     assert before.vips[WEB.vip].backends == ("10.1.0.2",)
     assert set(after.vips[WEB.vip].backends) == {"10.1.0.2", "10.1.0.4"}
     fresh = NetlinkVips(KernelThreads())
-    fresh.take(OVERLAYS, [more, OTHER, FAR, INGRESS])
+    fresh.set_desired(OVERLAYS, [more, OTHER, FAR, INGRESS])
     assert fresh._desired.ruleset((APP, BACK)) == vips._desired.ruleset((APP, BACK))
 
 
 def test_endpoints_come_and_go_and_those_of_the_mesh_are_no_tasks() -> None:
     vips = NetlinkVips(KernelThreads())
-    vips.take(OVERLAYS, [WEB, INGRESS])
-    assert vips.change(OVERLAYS, {WEB.key: None, OTHER.key: OTHER}) == {APP}
+    vips.set_desired(OVERLAYS, [WEB, INGRESS])
+    assert vips.update_desired(OVERLAYS, {WEB.key: None, OTHER.key: OTHER}) == {APP}
     assert set(vips._desired.ruleset((APP,)).vips) == {OTHER.vip}
-    vips.change(OVERLAYS, {INGRESS.key: INGRESS, OTHER.key: replace(OTHER, vip="")})
+    vips.update_desired(OVERLAYS, {INGRESS.key: INGRESS, OTHER.key: replace(OTHER, vip="")})
     assert vips._desired.ruleset((APP, MESH)).vips == {}

@@ -345,8 +345,8 @@ def test_a_change_leads_to_what_learning_all_anew_would() -> None:
                 now[new.key] = new
             fresh = directory(*now.values())
             for name in names:
-                found, wanted = ask(known, name), ask(fresh, name)
-                assert sorted(found or ()) == sorted(wanted or ()), (name, new)
+                found, desired = ask(known, name), ask(fresh, name)
+                assert sorted(found or ()) == sorted(desired or ()), (name, new)
             for address in ("10.128.0.2", "10.128.0.3", "10.128.0.9"):
                 reverse = question(ip_address(address).reverse_pointer, "PTR")
                 answers = [one.answer((APP,), reverse, 0, 512) for one in (known, fresh)]

@@ -191,10 +191,10 @@ async def test_what_was_disturbed_is_counted_once_it_is_mended(
     async with running(dataplane, told, tmp_path / "o", watch) as overlays:
         await asyncio.sleep(0)  # it begins
         await overlays.settled()
-        wanted = dataplane.overlay.kernel
+        desired = dataplane.overlay.kernel
         dataplane.overlay.kernel = KernelState()
         await watch.mended.wait()
-        assert (dataplane.overlay.kernel, watch.syncs) == (wanted, 2)
+        assert (dataplane.overlay.kernel, watch.syncs) == (desired, 2)
 
 
 async def test_addresses_from_before_a_power_loss_are_not_given_out_while_held(

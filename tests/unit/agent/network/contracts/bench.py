@@ -108,8 +108,8 @@ def endpoint(*tasks: TaskId, network: NetworkId = APP, vip: str = VIP) -> Desire
 def sync(
     bench: Bench, number: int, *networks: NetworkId, endpoints: tuple[DesiredEndpoint, ...] = ()
 ) -> None:
-    wanted = (overlay(bench, number, network) for network in networks)
-    sync_these(bench, number, *wanted, endpoints=endpoints)
+    desired = (overlay(bench, number, network) for network in networks)
+    sync_these(bench, number, *desired, endpoints=endpoints)
 
 
 def sync_these(

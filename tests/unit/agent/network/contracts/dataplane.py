@@ -130,9 +130,9 @@ class DataplaneContract:
 
     def test_a_service_that_changes_changes_for_tasks_that_run(self, bench: Bench) -> None:
         both(bench)
-        for wanted in (endpoint(B), endpoint(A, B), endpoint(A)):
-            both(bench, wanted)
-            addresses = {backend.address for backend in wanted.backends}
+        for desired in (endpoint(B), endpoint(A, B), endpoint(A)):
+            both(bench, desired)
+            addresses = {backend.address for backend in desired.backends}
             assert bench.answers(1, A, VIP) == bench.answers(2, B, VIP) == addresses
 
     def test_an_update_changes_its_endpoints_and_nothing_else(self, bench: Bench) -> None:
@@ -162,8 +162,8 @@ class DataplaneContract:
         assert bench.answers(1, A, VIP) == set()
 
     def test_a_virtual_address_of_another_network_leads_nowhere(self, bench: Bench) -> None:
-        wanted = (endpoint(A),)
-        sync(bench, 1, APP, OTHER, endpoints=wanted)
+        desired = (endpoint(A),)
+        sync(bench, 1, APP, OTHER, endpoints=desired)
         attach(bench, 1, A, APP, ADDRESSES[A])
         attach(bench, 1, B, OTHER, "10.129.1.2")
         assert bench.answers(1, B, VIP) == set()

@@ -29,7 +29,7 @@ def take(bench: Bench, *endpoints: DesiredEndpoint) -> None:
     parts = bench.dataplane(1).parts
 
     async def work() -> None:
-        parts.vips.take(parts.overlay.carried, endpoints)
+        parts.vips.set_desired(parts.overlay.carried, endpoints)
         assert await parts.vips.sync() == []
 
     bench.run(1, work)
@@ -39,7 +39,7 @@ def change(bench: Bench, key: EndpointKey, now: DesiredEndpoint | None) -> None:
     parts = bench.dataplane(1).parts
 
     async def work() -> None:
-        networks = parts.vips.change(parts.overlay.carried, {key: now})
+        networks = parts.vips.update_desired(parts.overlay.carried, {key: now})
         assert networks == {APP}
         assert await parts.vips.sync(networks) == []
 
