@@ -1,1 +1,1 @@
-"""The pure parts of the agent's network, and the contract every Dataplane keeps."""
+"""The pure parts of the agent's network, and the contract of every Dataplane."""

@@ -1,4 +1,4 @@
-"""UDP flows as the kernel's bytes: what is asked for reads back as a flow."""
+"""UDP flows as netlink messages: what was encoded is decoded as the same flow."""
 
 from agent.network import conntrack
 from agent.network.message import AF_INET, AF_INET6

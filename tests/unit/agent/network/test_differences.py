@@ -1,4 +1,4 @@
-"""Which differences between plan and kernel concern a path."""
+"""The differences between plan and kernel that concern a path."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def test_everything_of_the_network_that_the_kernel_lacks_concerns_it_and_nothing
     assert {where for where, _ in concerning} == {"host"}
     of_other = NAMES.vxlan(OTHER), NAMES.bridge(OTHER)
     texts = [text for _, text in told(*missing[1])]
-    # And that the host forwards at all, and that the rest of the other's subnet is unreachable.
+    # Plus the host's forwarding, and the unreachable rest of the other network's subnet.
     assert len(texts) == len(concerning) + 2
     assert not [text for text in texts if any(device in text for device in of_other)]
 

@@ -1,4 +1,4 @@
-"""The dataplane in memory keeps the contract, and can be cut and disturbed."""
+"""The dataplane in memory fulfils the contract; links can be cut and rules changed."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -174,7 +174,7 @@ def test_where_packets_are_too_small_for_ipv6_a_dual_stack_network_is_refused(
     keys = (EncryptionKey(number=1, secret=bytes(20)),) if encrypted else ()
     dual = msgspec.structs.replace(overlay(bench, 1, APP, keys), subnet6="fd00:128::/64")
     plane = bench.dataplane(1).overlay
-    # 50 bytes are VXLAN's; 84 with ESP's.
+    # VXLAN adds 50 bytes; ESP adds 84 in total.
     plane.underlay_mtu = 1364 if encrypted else 1330
     sync_these(bench, 1, dual)
     attach(bench, 1, A, APP, ADDRESSES[A])

@@ -1,4 +1,4 @@
-"""When rules of the fast path are due to be written, and how long that is put off."""
+"""When the fast path's rules are due, and how long they are postponed."""
 
 import asyncio
 

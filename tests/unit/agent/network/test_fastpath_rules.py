@@ -1,4 +1,4 @@
-"""What takes the fast path between two hosts, and what is left to routing."""
+"""The packets that take the fast path between two hosts, and those that are routed."""
 
 from collections.abc import Iterable, Mapping
 
@@ -141,7 +141,7 @@ def test_a_task_that_comes_adds_its_chain_and_one_that_goes_takes_it() -> None:
     coming, going = change("t", first, both), change("t", both, first)
     hook = f'type filter hook ingress device "{two.port.name}" priority 0; policy accept;'
     assert coming.startswith(f"add chain netdev t from_{two.port.name} {{ {hook} }}\n")
-    # It may have gone with its device, so it is made before it is deleted.
+    # The chain may be gone with its device, so it is added before it is deleted.
     assert going.endswith(
         f"add chain netdev t from_{two.port.name}\nflush chain netdev t from_{two.port.name}\n"
         f"delete chain netdev t from_{two.port.name}\n"

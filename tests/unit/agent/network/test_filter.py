@@ -1,4 +1,4 @@
-"""The host's table: what it says, that it names only our own, and how it changes."""
+"""The host's table: its content, that it matches the fleet's own devices only, and its changes."""
 
 import re
 
@@ -375,12 +375,12 @@ async def test_what_nft_refuses_is_found_by_halving_and_left_out(
     assert set(keeper.refused) == bad
     assert runs < 60
     assert applied == [whole("t", without(table, bad))]
-    # Nothing is tried anew before somebody looks; then it is.
+    # Nothing is retried before a check; after it, everything is.
     runs = 0
     await keeper.sync(table)
     assert runs == 0
     assert await keeper.differs()
-    assert await keeper.differs()  # whoever else looks takes nothing from who repairs
+    assert await keeper.differs()  # a second check takes nothing from the sync that repairs
     bad.clear()
     await keeper.sync(table)
     assert (keeper.refused, applied[-1]) == ({}, whole("t", table))
@@ -438,7 +438,7 @@ async def test_a_changed_backend_of_a_published_port_costs_its_own_chain(
     patched = applied[-1]
     assert patched.count("\n") == len(part_of(known, [new]).chains["mesh_tcp_1007"].rules) + 1
     assert all("1007" in line for line in patched.splitlines())
-    # What is kept of the table is what the whole would be: nothing is left to do.
+    # The recorded table equals a full rewrite: the next sync has nothing to do.
     after = [*before[:7], new, *before[8:]]
     count = len(applied)
     await keeper.sync(host_table(overlays, after, [], NAMES, UNDERLAY))
@@ -447,6 +447,6 @@ async def test_a_changed_backend_of_a_published_port_costs_its_own_chain(
     count = len(applied)
     await keeper.sync(host_table(overlays, [*before[:7], *before[8:]], [], NAMES, UNDERLAY))
     assert len(applied) == count
-    # A port that two have is no part of either.
+    # A port that two endpoints publish belongs to the part of neither.
     twin = msgspec.structs.replace(before[8], service_id=ServiceId("twin"))
     assert not await keeper.patch(part_of(known, []), part_of(known, [twin]))

@@ -1,4 +1,4 @@
-"""Addresses of a host's blocks: lowest first, just freed last, never one that is not for tasks."""
+"""Addresses of a host's blocks: lowest first, just released last, never a reserved one."""
 
 from hypothesis import given
 from hypothesis import strategies as st

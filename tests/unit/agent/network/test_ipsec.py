@@ -1,4 +1,4 @@
-"""Encrypted networks: whose key seals what, how keys change, and what fits."""
+"""Encrypted networks: the key of each direction, rotation, and the MTU."""
 
 from collections.abc import Sequence
 from itertools import pairwise, permutations
@@ -34,13 +34,13 @@ ALL = [
     for n in range(1, 600)
 ]
 ROTATIONS = [tuple(reversed(ALL[max(0, last - 3) : last])) for last in range(1, 600)]
-"""The keys as the controller hands them out, rotation by rotation."""
+"""The keys as the controller sends them, rotation by rotation."""
 
 
 def network(
     number: int, keys: Sequence[EncryptionKey], name: str = "app", peers: tuple[int, ...] = ()
 ) -> DesiredOverlay:
-    """As the host of that number carries it."""
+    """The network as the host of that number carries it."""
     return DesiredOverlay(
         network_id=NetworkId(name), name=name, subnet="10.128.0.0/16", vni=4097,
         node_number=number, local_blocks=(), encryption_keys=tuple(keys),
@@ -56,7 +56,7 @@ def ipsec_of(number: int, *overlays: DesiredOverlay) -> IpsecState:
 
 
 def towards(made: IpsecState, number: int) -> Association:
-    """What seals packets to the host, by the policy."""
+    """The association that encrypts packets to the host, according to the policy."""
     (policy,) = [one for one in made.policies if one.destination == ADDRESSES[number]]
     (found,) = [
         one for one in made.associations
@@ -151,7 +151,7 @@ def test_a_network_gets_the_mtu_of_what_it_is() -> None:
 
 
 def applied(found: IpsecState, changes: IpsecChanges) -> IpsecState:
-    """What the kernel holds afterwards. It refuses what has the name of something there."""
+    """The kernel's state after the changes. It refuses to add an entry whose name exists."""
     states = {one.name: one for one in found.associations}
     for one in changes.replace:
         del states[one.name]
@@ -213,7 +213,7 @@ def test_a_key_is_worn_once_half_of_an_associations_packets_are_sent() -> None:
     assert worn_key([], {}) == worn_key([first], {}) == 0
     assert worn_key([first], {spi(1, 1): REKEY_PACKETS - 1}) == 0
     assert worn_key([first], {spi(1, 1): REKEY_PACKETS}) == 1
-    # The key that was sent with before does not matter, nor does what others send.
+    # Neither the previous sending key nor the packets of other hosts count.
     full = {spi(1, 1): REKEY_PACKETS, spi(2, 7): REKEY_PACKETS, spi(3, 1): REKEY_PACKETS}
     assert worn_key([second], full) == 0
     assert worn_key([second], full | {spi(2, 1): REKEY_PACKETS}) == 2

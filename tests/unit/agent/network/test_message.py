@@ -1,4 +1,4 @@
-"""The rtnetlink codec, checked against an independent reader of the same bytes."""
+"""The rtnetlink codec, checked against an independent decoder of the same bytes."""
 
 from socket import AF_INET, AF_INET6
 from typing import Any

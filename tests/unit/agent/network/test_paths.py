@@ -1,4 +1,4 @@
-"""The largest packet that gets to a host, found with few questions and kept while it is so."""
+"""Path MTUs: found with few echoes, and kept while they are unchanged."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +7,7 @@ from agent.network.pathmtu.measure import LEAST, EchoPathMtu, largest
 
 
 class Path:
-    """Carries packets of some size; 0: nothing answers at the other end."""
+    """Carries packets up to this size; 0: the other end does not answer."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -38,7 +38,7 @@ async def test_prop_the_largest_size_is_found_with_few_questions(size: int, most
 
 
 class World:
-    """Hosts by address, and who was asked."""
+    """The path MTU by host, and the hosts that were sent echoes."""
 
     def __init__(self, **sizes: int) -> None:
         self.sizes = sizes

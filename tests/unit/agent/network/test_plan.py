@@ -1,4 +1,6 @@
-"""What a host needs for its networks, and the way there from whatever is found."""
+"""The kernel state that a host needs for its networks, and the changes from any other state to
+it.
+"""
 
 import msgspec
 import pytest

@@ -1,4 +1,4 @@
-"""How a task is wired: addresses, gateways, ways out, of one IP version or both."""
+"""The interfaces of a task: addresses, gateways, default routes, of one IP version or both."""
 
 import msgspec
 import pytest

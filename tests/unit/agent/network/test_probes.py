@@ -1,4 +1,4 @@
-"""What a host tries for real is tried whatever else it has open."""
+"""Probes work however many descriptors are open."""
 
 import fcntl
 import resource
@@ -11,7 +11,7 @@ import pytest
 from agent.network.trace.probes import echo_by
 
 MANY = 1_024
-"""select() takes no descriptor from here on (FD_SETSIZE)."""
+"""select() accepts no descriptor from here on (FD_SETSIZE)."""
 
 
 @pytest.fixture
@@ -28,7 +28,8 @@ def many_files() -> Iterator[None]:
 def test_an_agent_with_a_thousand_open_files_sends_echoes() -> None:
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as usual:
         number = fcntl.fcntl(usual.fileno(), fcntl.F_DUPFD_CLOEXEC, MANY)
-    # Not a raw socket, which needs privileges: it refuses to send to port 0, and says so.
+    # Not a raw socket, which requires privileges: this one refuses to send to port 0 and returns
+    # the error.
     with socket.socket(fileno=number) as late:
         assert late.fileno() >= MANY
         fact = echo_by(late, "127.0.0.1", 84, 0.01)

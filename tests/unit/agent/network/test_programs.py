@@ -1,4 +1,4 @@
-"""What tasks' tables should say, changed endpoint by endpoint."""
+"""The desired tables of tasks, changed endpoint by endpoint."""
 
 from msgspec.structs import replace
 

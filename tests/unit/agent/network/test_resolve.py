@@ -1,4 +1,4 @@
-"""What names mean: services, slots, tasks, addresses, over one network and several."""
+"""Name resolution: services, slots, tasks, addresses, on one network and several."""
 
 from collections.abc import Sequence
 from ipaddress import ip_address
@@ -40,7 +40,7 @@ def endpoint(
     slots: Sequence[int] = (),
     **more: object,
 ) -> DesiredEndpoint:
-    """Backends of slots 1, 2 and so on (or `slots`), whose tasks are called idSLOT."""
+    """Backends of slots 1, 2 and so on (or `slots`), whose task ids are idSLOT."""
     numbers = slots or range(1, len(addresses) + 1)
     base = DesiredEndpoint(
         service_id=ServiceId(f"s-{name}"),
@@ -73,7 +73,7 @@ def ask(
     networks: Sequence[NetworkId] = (APP,),
     turn: int = 0,
 ) -> list[str] | None:
-    """Addresses; None: not ours."""
+    """The addresses; None: the query is forwarded."""
     found = known.answer(networks, question(name, kind), turn, wire.UDP_BYTES)
     if found is None:
         return None
@@ -82,7 +82,7 @@ def ask(
 
 
 def holder(known: Directory, address: str, networks: Sequence[NetworkId] = (APP,)) -> str | None:
-    """The name that an address has; empty: nobody's; None: not ours."""
+    """The name of an address; empty: it has none; None: the query is forwarded."""
     found = known.answer(
         networks, question(ip_address(address).reverse_pointer, "PTR"), 0, wire.UDP_BYTES
     )
@@ -164,7 +164,7 @@ def test_more_than_fit_are_a_share_and_said_to_be() -> None:
 
 
 def test_a_slots_address_does_not_change_while_its_task_lives() -> None:
-    # An update that starts the new task first has two for a while.
+    # An update that starts the new task first has two tasks in a slot for a while.
     known = directory(endpoint("web", "10.128.0.9", "10.128.0.2", slots=(1, 1)))
     assert len({tuple(ask(known, "1.web", turn=turn) or ()) for turn in range(4)}) == 1
 
@@ -335,7 +335,7 @@ def test_a_change_leads_to_what_learning_all_anew_would() -> None:
     ]
     known, now = directory(web, db, hidden), {one.key: one for one in (web, db, hidden)}
     names = ("web", "www", "shared", "new", "db", "web.1", "tasks.web", "mesh", "web.2")
-    for asked in (True, False):  # an index that is there is changed, too
+    for asked in (True, False):  # an index that was built is updated, too
         for old, new in steps:
             if asked:
                 ask(known, "web")

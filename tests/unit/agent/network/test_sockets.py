@@ -1,4 +1,4 @@
-"""The kernel's table of sockets, read for those that listen; the tables are real ones."""
+"""Listening ports, read from real copies of the kernel's socket tables."""
 
 import os
 import socket

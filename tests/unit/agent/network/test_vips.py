@@ -1,4 +1,4 @@
-"""Which rules a task's namespace should hold, and how few bytes a change of them takes."""
+"""The desired rules of a task's namespace, and the size of their changes."""
 
 from hypothesis import given
 from hypothesis import strategies as st

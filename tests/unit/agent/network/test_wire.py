@@ -1,4 +1,4 @@
-"""DNS messages, with dnspython as a second opinion on every byte."""
+"""DNS messages, compared with dnspython's byte by byte."""
 
 import dns.edns
 import dns.flags

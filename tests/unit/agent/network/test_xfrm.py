@@ -1,4 +1,4 @@
-"""IPsec's netlink messages: read back as they were written; iproute2 reads them in the integration
+"""IPsec's netlink messages: decoded as they were encoded; iproute2 decodes them in the integration
 tests.
 """
 
@@ -28,7 +28,7 @@ POLICY = Policy(
 
 
 def body(data: bytes, kind: int, length: int) -> bytes:
-    """A message without its header, whose kind and fixed part are these."""
+    """The message without its header, which must have this kind and at least this length."""
     assert HEADER.unpack_from(data)[:2] == (len(data), kind)
     assert len(data) >= 16 + length
     return data[16:]

@@ -1,4 +1,4 @@
-"""What is told of a host's faults, and for how long."""
+"""The faults that a host reports, and for how long."""
 
 from agent.network.base import Fault
 from agent.overlays.faults import Faults
@@ -17,7 +17,7 @@ def test_a_fault_is_told_while_its_network_is_here_and_a_while_after() -> None:
     faults = Faults()
     assert faults.synced((fault(),), [NET], Instant(0)) == [fault()]
     assert faults.synced((fault(),), [NET], Instant(1)) == []
-    # Its tasks were taken away, and the network with them: nobody tries it now.
+    # Its tasks were moved away, and the network with them: nothing tries the entry now.
     faults.synced((), [OTHER], Instant(2))
     assert faults.current(Instant(3)) == (fault(),)
     assert faults.current(Instant(2 + FAULT_KEPT)) == ()

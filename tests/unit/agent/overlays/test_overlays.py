@@ -34,7 +34,7 @@ from pyswarm_core.objects import Capability, TaskAddress
 
 
 class SlowDataplane(FakeDataplane):
-    """Syncs when it is let to."""
+    """A dataplane that syncs when the test permits it."""
 
     def __init__(self) -> None:
         super().__init__(Fabric(), Underlay(address="192.0.2.1"))
@@ -73,7 +73,7 @@ class Watch:
 
 
 class Told:
-    """What was acknowledged, and a way to wait for it."""
+    """The acknowledgements, and a method to wait for one."""
 
     def __init__(self) -> None:
         self.revisions: list[int] = []
@@ -239,7 +239,7 @@ def everything(
 
 
 class Brittle(FakeDataplane):
-    """Fails as a whole as long as it is told to."""
+    """A dataplane that fails as a whole while it is told to."""
 
     def __init__(self) -> None:
         super().__init__(Fabric(), Underlay(address="192.0.2.1"))
@@ -328,7 +328,7 @@ async def test_a_host_whose_network_cannot_be_changed_says_so_and_rejects_tasks_
 
 
 class Counting(FakeDataplane):
-    """Notes what each call is given."""
+    """Records the arguments of each call."""
 
     def __init__(self) -> None:
         super().__init__(Fabric(), Underlay(address="192.0.2.1"))
@@ -379,7 +379,7 @@ async def test_a_changed_endpoint_costs_its_own_work_whatever_else_there_is(tmp_
         after = {file.name: file.stat().st_ino for file in tmp_path.iterdir()}
         assert {name for name in after if after[name] != files.get(name)} == {"overlays.net.s7"}
         assert told.digests[-1] == told.digests[-2] ^ 7 ^ 70_000
-        # The same again is nothing; a removal is one file less.
+        # An unchanged endpoint writes nothing; a removal deletes one file.
         await overlays.assign(assigned(3, changed))
         await told.until(3)
         gone = msgspec.structs.replace(assigned(4), removed_endpoints=(changed.key,))

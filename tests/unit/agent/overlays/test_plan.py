@@ -1,4 +1,4 @@
-"""What a host's networks should be: the plan alone, without a kernel."""
+"""The desired networks of a host: the plan alone, without a kernel."""
 
 import msgspec
 import pytest
@@ -40,7 +40,7 @@ def endpoints(revision: int, *changed: DesiredEndpoint) -> Assignment:
 
 
 def planned(*overlays: DesiredOverlay) -> Plan:
-    """A plan of these networks that the kernel follows."""
+    """A plan of these networks that the kernel implements."""
     plan = Plan("10.127.0.0/24")
     plan.assign(everything(*overlays))
     plan.take_work()

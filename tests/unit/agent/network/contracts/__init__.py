@@ -1,1 +1,1 @@
-"""What every dataplane and each of its parts keep, those of the kernel and those in memory."""
+"""The contracts of every dataplane and its parts, real and in memory."""

@@ -1,4 +1,4 @@
-"""Two hosts on which the contracts of a dataplane and its parts are tried."""
+"""Two hosts for the contracts of a dataplane and its parts."""
 
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -32,25 +32,25 @@ SIX = {A: "fd00:128::102", B: "fd00:128::202"}
 
 
 class Bench(Protocol):
-    """Two hosts, numbered 1 and 2, whose underlay addresses `address` gives."""
+    """Two hosts, numbered 1 and 2; `address` returns their underlay addresses."""
 
     def address(self, number: int) -> str: ...
 
     def dataplane(self, number: int) -> Dataplane: ...
 
     def restart(self, number: int, *, fast_path: bool = True) -> None:
-        """The host's agent dies and comes back; the kernel stays as it is."""
+        """The host's agent is killed and restarted; the kernel's state stays."""
         ...
 
     def run(self, number: int, work: Callable[[], Awaitable[T]]) -> T:
-        """Await `work` where the host's dataplane lives."""
+        """Await `work` in the host's namespace."""
         ...
 
     def reaches(self, number: int, task_id: TaskId, address: str) -> bool: ...
 
     def answers(self, number: int, task_id: TaskId, address: str) -> set[str]:
-        """The addresses of the tasks that the task's TCP connections to `address` end at, so many
-        made that each has its chance.
+        """The addresses at which the task's TCP connections to `address` end, over enough
+        connections to meet every backend.
         """
         ...
 
@@ -63,26 +63,26 @@ class Bench(Protocol):
         ...
 
     def disturb_rules(self, number: int) -> None:
-        """Somebody changes the filter's rules."""
+        """Change the filter's rules from outside."""
         ...
 
     def disturb_fast_path(self, number: int) -> None:
-        """Somebody changes the rules of the fast path."""
+        """Change the fast path's rules from outside."""
         ...
 
     def disturb_task(self, number: int, task_id: TaskId) -> None:
-        """Somebody changes the rules in a task's namespace."""
+        """Change the rules in a task's namespace from outside."""
         ...
 
     def narrow(self, number: int, size: int) -> AbstractContextManager[None]:
-        """Larger packets to and from the host are lost, and nobody is told."""
+        """Drop larger packets to and from the host silently."""
         ...
 
 
 def overlay(
     bench: Bench, number: int, network: NetworkId, keys: tuple[EncryptionKey, ...] = ()
 ) -> DesiredOverlay:
-    """The network as host 1 or 2 carries it, the other being its peer."""
+    """The network as host 1 or 2 carries it, with the other as its peer."""
     prefix, vni = SUBNETS[network]
     other = 3 - number
     block = f"{prefix}.{other}.0/26"
@@ -95,7 +95,7 @@ def overlay(
 
 
 def endpoint(*tasks: TaskId, network: NetworkId = APP, vip: str = VIP) -> DesiredEndpoint:
-    """A service whose backends are these tasks."""
+    """A service with these tasks as backends."""
     return DesiredEndpoint(
         service_id=ServiceId("web"), service_name="web", network_id=network, vip=vip,
         backends=tuple(
@@ -159,7 +159,7 @@ def carry(
     published: Collection[NetworkId] = (),
     paths: Mapping[str, int] = NO_PATHS,
 ) -> tuple[Fault, ...]:
-    """Have the overlay part alone carry these networks."""
+    """Make the overlay part alone carry these networks."""
     part = bench.dataplane(number).parts.overlay
 
     async def work() -> tuple[Fault, ...]:
@@ -170,14 +170,14 @@ def carry(
 
 
 def plug_in(bench: Bench, number: int, task_id: TaskId, inside: InNamespace) -> AttachedTask:
-    """Have the overlay part alone attach a task to APP."""
+    """Make the overlay part alone attach a task to APP."""
     part = bench.dataplane(number).parts.overlay
     places = [Attachment(network_id=APP, address=ADDRESSES[task_id])]
     return bench.run(number, lambda: part.attach(task_id, places, inside))
 
 
 def plugs(bench: Bench, number: int) -> list[Plug]:
-    """The interfaces of the host's tasks that are there."""
+    """The interfaces of the host's tasks that exist."""
 
     async def work() -> list[Plug]:
         return bench.dataplane(number).parts.overlay.plugs()
@@ -186,7 +186,7 @@ def plugs(bench: Bench, number: int) -> list[Plug]:
 
 
 class Inside:
-    """Notes what it is asked to program; `refuses` once told so."""
+    """Records the tasks that it should program; `refuses` makes it raise."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, TaskId, tuple[NetworkId, ...]]] = []

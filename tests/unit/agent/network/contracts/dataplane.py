@@ -1,4 +1,4 @@
-"""What every Dataplane keeps, the kernel's and the one in memory."""
+"""The contract of every Dataplane, the kernel's and the one in memory."""
 
 from contextlib import suppress
 
@@ -31,7 +31,9 @@ from tests.unit.agent.network.contracts.bench import (
 
 
 class DataplaneContract:
-    """Inherit and provide the fixture `bench`, which leaves both hosts bare afterwards."""
+    """Inherit and provide the fixture `bench`, which removes everything from both hosts
+    afterwards.
+    """
 
     def test_tasks_of_one_network_reach_each_other(self, bench: Bench) -> None:
         for number, task in ((1, A), (2, B)):

@@ -1,4 +1,4 @@
-"""What every FastPath keeps: which rules there are, and what uses them."""
+"""The contract of every FastPath: its rules and its use."""
 
 from agent.network.base import DesiredOverlay
 from agent.network.fastpath.base import Routed
@@ -32,7 +32,9 @@ def carried(bench: Bench) -> tuple[DesiredOverlay, DesiredOverlay]:
 
 
 class FastPathContract:
-    """Inherit and provide the fixture `bench`, which leaves both hosts bare afterwards."""
+    """Inherit and provide the fixture `bench`, which removes everything from both hosts
+    afterwards.
+    """
 
     def test_networks_and_tasks_have_rules_while_they_are_there(self, bench: Bench) -> None:
         part = bench.dataplane(1).parts.fast_path

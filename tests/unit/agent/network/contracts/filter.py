@@ -1,4 +1,4 @@
-"""What every Filter keeps: rules that come, change, heal and go."""
+"""The contract of every Filter: rules are written, changed, repaired and removed."""
 
 import msgspec
 
@@ -31,7 +31,9 @@ def published(*tasks: TaskId) -> DesiredEndpoint:
 
 
 class FilterContract:
-    """Inherit and provide the fixture `bench`, which leaves both hosts bare afterwards."""
+    """Inherit and provide the fixture `bench`, which removes everything from both hosts
+    afterwards.
+    """
 
     def test_rules_come_with_the_first_network_and_go_with_the_last(self, bench: Bench) -> None:
         part = bench.dataplane(1).parts.filter

@@ -1,4 +1,4 @@
-"""What every Overlay keeps: devices, routes and tasks' interfaces, without any rules."""
+"""The contract of every Overlay: devices, routes and tasks' interfaces, without rules."""
 
 from itertools import pairwise
 
@@ -23,7 +23,9 @@ from tests.unit.agent.network.contracts.bench import (
 
 
 class OverlayContract:
-    """Inherit and provide the fixture `bench`, which leaves both hosts bare afterwards."""
+    """Inherit and provide the fixture `bench`, which removes everything from both hosts
+    afterwards.
+    """
 
     def test_tasks_of_one_network_reach_each_other_without_any_rules(self, bench: Bench) -> None:
         for number, task in ((1, A), (2, B)):

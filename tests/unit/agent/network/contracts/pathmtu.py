@@ -1,4 +1,4 @@
-"""What every PathMtu keeps: what is measured, and who is not judged."""
+"""The contract of every PathMtu: what is measured, and which hosts are not judged."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,9 @@ def measure(bench: Bench, *addresses: str) -> tuple[bool, Mapping[str, int]]:
 
 
 class PathMtuContract:
-    """Inherit and provide the fixture `bench`, which leaves both hosts bare afterwards."""
+    """Inherit and provide the fixture `bench`, which removes everything from both hosts
+    afterwards.
+    """
 
     def test_a_host_that_gets_full_packets_is_measured_whole(self, bench: Bench) -> None:
         bench.restart(1)

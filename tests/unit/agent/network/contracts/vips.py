@@ -1,4 +1,4 @@
-"""What every Vips keeps: virtual addresses inside tasks' namespaces."""
+"""The contract of every Vips: virtual addresses inside tasks' namespaces."""
 
 import msgspec
 import pytest
@@ -47,13 +47,15 @@ def change(bench: Bench, key: EndpointKey, now: DesiredEndpoint | None) -> None:
 
 
 def leads(bench: Bench, task: TaskId, address: str) -> set[str] | None:
-    """Where connections of the task to an address go; None if they are not translated."""
+    """The backends of the task's connections to an address; None if it is not translated."""
     found = bench.run(1, lambda: bench.dataplane(1).parts.vips.backends(task, address))
     return None if found is None else set(found)
 
 
 class VipsContract:
-    """Inherit and provide the fixture `bench`, which leaves both hosts bare afterwards."""
+    """Inherit and provide the fixture `bench`, which removes everything from both hosts
+    afterwards.
+    """
 
     @pytest.fixture
     def task(self, bench: Bench) -> TaskId:
