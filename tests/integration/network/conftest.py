@@ -1,6 +1,8 @@
-"""Which kernel the tests run on: those that are about another one are not applicable, and named.
+"""Selects the tests for the kernel that they run on: tests for another kind of kernel are not
+applicable, and listed.
 
-A kernel with IPsec's ESP proves that encrypted networks are; one without, that they are refused.
+A kernel with IPsec's ESP proves that packets are encrypted; one without, that encrypted networks
+are refused.
 """
 
 import ctypes
@@ -18,7 +20,7 @@ _CLONE_NEWNET = 0x40000000
 
 @cache
 def lacks_esp() -> str:
-    """Why the kernel cannot encrypt; "" if it can. Asked in a namespace of its own."""
+    """Why the kernel cannot encrypt; "" if it can. Tried in a namespace of its own."""
     answers: list[str] = []
 
     def work() -> None:
@@ -32,7 +34,7 @@ def lacks_esp() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Set aside what is about a kernel of the other kind."""
+    """Deselect the tests for a kernel of the other kind."""
     others = []
     for item in items:
         marker = item.get_closest_marker("esp")

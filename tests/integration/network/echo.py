@@ -1,6 +1,4 @@
-"""A tiny server in a task's namespace that tells everybody who comes which address it saw, and its
-client.
-"""
+"""A small server in a task's namespace that answers with the client's address, and its client."""
 
 import socket
 import threading
@@ -20,8 +18,8 @@ def _open(kind: socket.SocketKind, protocol: int, *, six: bool = False) -> socke
 def echo(
     netns: str, port: int, name: str, *, udp: bool = False, protocol: int = 0, six: bool = False
 ) -> Iterator[None]:
-    """Answer `<name> <the client's address>` to everybody, by TCP or UDP, until left; of one IP
-    version.
+    """Answer `<name> <the client's address>` to every client, by TCP or UDP and one IP version,
+    until the block ends.
     """
     kind = socket.SOCK_DGRAM if udp else socket.SOCK_STREAM
     server = inside(netns, lambda: _open(kind, protocol, six=six))
@@ -65,9 +63,9 @@ def _wake(netns: str, port: int, *, six: bool) -> None:
 
 
 def ask(netns: str, address: str, port: int, *, protocol: int = 0) -> tuple[str, str]:
-    """Who answers by TCP at the port, and the address it saw.
+    """The name of the server that answers by TCP at the port, and the address that it saw.
 
-    Raises ConnectionRefusedError, or TimeoutError if nobody says anything.
+    Raises ConnectionRefusedError, or TimeoutError without an answer.
     """
     six = ":" in address
     with inside(netns, lambda: _open(socket.SOCK_STREAM, protocol, six=six)) as client:
@@ -77,7 +75,7 @@ def ask(netns: str, address: str, port: int, *, protocol: int = 0) -> tuple[str,
 
 
 def ask_udp(client: socket.socket, address: str, port: int) -> tuple[str, str]:
-    """The same by UDP; `client` keeps its port, so that all it sends is one flow."""
+    """The same by UDP; `client` keeps its port, so that all its datagrams are one flow."""
     client.settimeout(TIMEOUT_S)
     client.sendto(b"?", (address, port))
     return _parsed(client.recv(100))

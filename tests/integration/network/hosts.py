@@ -1,4 +1,4 @@
-"""Hosts for tests: namespaces on an underlay bridge that lives in a namespace of its own.
+"""Hosts for tests: namespaces on an underlay bridge in a namespace of its own.
 
 A host runs its dataplane in a thread inside its namespace, as an agent started by `nsenter --net`
 would.
@@ -37,8 +37,8 @@ def sh(command: str) -> str:
 
 
 def ping(netns: str, address: str, payload: int = 56, timeout_s: float = 5.0) -> bool:
-    """Does `address` answer an ICMP echo that must not be fragmented? `payload` excludes 28 bytes
-    of headers, of IPv6 48. It is asked again every second.
+    """Whether `address` answers an ICMP echo that must not be fragmented. `payload` excludes the
+    headers: 28 bytes, for IPv6 48. The echo is repeated every second.
     """
     deadline = time.monotonic() + timeout_s
     while (left := deadline - time.monotonic()) > 0:
@@ -91,7 +91,7 @@ def _ping6(address: str, payload: int, timeout_s: float) -> bool:
 
 
 class Host:
-    """A namespace with a leg on the underlay, and a dataplane in it."""
+    """A namespace with an interface on the underlay, and a dataplane in it."""
 
     def __init__(self, number: int, directory: Path) -> None:
         self.number = number
@@ -140,13 +140,13 @@ class Host:
         return outcome.result(30)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine of the dataplane to its end."""
+        """Run a coroutine of the dataplane to completion."""
         outcome: Future[T] = Future()
         self._work.put((lambda: coroutine, outcome))
         return outcome.result(30)
 
     def restart(self, *, fast_path: bool = True) -> None:
-        """The agent dies and comes back; the kernel stays as it is."""
+        """The agent is killed and restarted; the kernel's state stays."""
         self.call(self.dataplane.close)
         self.dataplane = self.call(lambda: self._new_dataplane(fast_path=fast_path))
 
@@ -155,8 +155,8 @@ class Host:
         return sh(f"ip -n {self.name} {arguments}")
 
     def links(self) -> str:
-        """All links, but for what changes by itself: a bridge is down a moment after its last port
-        has left.
+        """All links, without what changes by itself: a bridge is down some time after its last port
+        is removed.
         """
         return re.sub(r"<\S+>|state \w+", "", self.ip("-o link"))
 
@@ -165,13 +165,13 @@ class Host:
         return sh(f"nsenter --net={self.netns} {command}")
 
     def empty(self) -> None:
-        """Take everything from the host."""
+        """Remove everything from the host."""
         for task in self.run(self.dataplane.found()):
             self.run(self.dataplane.detach(task))
         self.run(self.dataplane.sync(()))
 
     def close(self) -> None:
-        """Remove the host, whatever is left in it."""
+        """Remove the host and everything in it."""
         for task in self.run(self.dataplane.found()):
             self.run(self.dataplane.detach(task))
         self.call(self.dataplane.close)
@@ -201,7 +201,7 @@ class Rig:
 
 @contextmanager
 def narrow(number: int, size: int) -> Iterator[None]:
-    """The underlay drops what is larger on its way to or from a host, which does not know."""
+    """The underlay drops larger packets to and from a host, which gets no error."""
     table, leg = f"ip netns exec {PREFIX}-u nft", f"{PREFIX}l{number}"
     sh(f"""{table} add table bridge narrow
         {table} add chain bridge narrow way '{{ type filter hook forward priority 0; }}'
@@ -213,7 +213,7 @@ def narrow(number: int, size: int) -> Iterator[None]:
 
 @contextmanager
 def bare_afterwards(rig: Rig, footprint: Callable[[Host], object]) -> Iterator[None]:
-    """Take everything from the hosts at the end; then their footprints must be as before."""
+    """Remove everything from the hosts at the end; then their footprints must be as before."""
     before = [footprint(host) for host in rig.hosts]
     yield
     with ThreadPoolExecutor() as pool:

@@ -1,4 +1,4 @@
-"""The kernel's dataplane and its parts keep their contracts."""
+"""The kernel's dataplane and its parts fulfil their contracts."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
@@ -75,7 +75,7 @@ class KernelBench:
         with Listeners(tasks) as listeners:
             caller = str(self._hosts[number - 1].directory / task_id)
             found: set[str] = set()
-            # Where nobody answers once, nobody answers.
+            # Without an answer to one echo there is none to others.
             for _ in range(30):
                 if not (where := listeners.call(caller, address)):
                     break

@@ -12,7 +12,7 @@ from pyswarm_core.clock import MILLISECOND, SECOND
 
 
 class Outcomes:
-    """What was told of each host asked."""
+    """The answers of each host."""
 
     def __init__(self) -> None:
         self.told: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
@@ -51,7 +51,7 @@ async def test_an_answer_that_nobody_has_read_counts(monkeypatch: pytest.MonkeyP
         for name in ("a", "b"):
             assert echoes.ask(name, "127.0.0.1", 30 * SECOND)
         time.sleep(0.05)  # the loop does not run  # noqa: ASYNC251
-        echoes._go_on(1)  # the window's end comes first
+        echoes._go_on(1)  # the end of the window is reached first
         assert outcomes.told.get_nowait() == ("a", True)
         assert outcomes.told.get_nowait() == ("b", True)
     finally:

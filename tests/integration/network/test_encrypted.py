@@ -1,6 +1,6 @@
 """Encrypted networks between hosts: encrypted where the kernel can, refused where it cannot.
 
-The underlay is watched from outside, and clear frames are sent from there.
+The underlay is captured from outside, and plaintext frames are sent from there.
 """
 
 import hashlib
@@ -65,7 +65,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 @pytest.fixture
 def hosts(rig: Rig) -> Iterator[list[Host]]:
-    """Two hosts that carry an encrypted and a plain network; nothing may stay behind."""
+    """Two hosts that carry an encrypted and a plain network; nothing may be left behind."""
     for host in rig.hosts:
         carry(host, FIRST)
     yield rig.hosts
@@ -109,12 +109,14 @@ def policies(host: Host) -> str:
 
 
 def plaintext(host: Host) -> int:
-    """How many clear packets of encrypted networks the host dropped."""
+    """The number of plaintext packets of encrypted networks that the host dropped."""
     return host.call(partial(host.dataplane.filter.dropped, PLAINTEXT))
 
 
 def transfer(near: str, far: str, address: str, size: int = 1 << 20) -> bool:
-    """Send the phrase by TCP from one namespace to another, over and over; did it arrive whole?"""
+    """Send the phrase by TCP from one namespace to another many times. Returns whether all of it
+    arrived.
+    """
     sent = PHRASE * (size // len(PHRASE))
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     server, client = (open_socket(task, socket.SOCK_STREAM, family) for task in (far, near))
@@ -228,7 +230,7 @@ def test_without_its_policies_a_host_sends_nothing_and_heals(hosts: list[Host], 
 
 
 class Stream:
-    """Datagrams from one task to another for as long as it is entered, each with its number."""
+    """Numbered datagrams from one task to another until the block ends."""
 
     def __init__(self, near: str, far: str, address: str) -> None:
         self._client, self._server = (open_socket(task, socket.SOCK_DGRAM) for task in (near, far))
@@ -291,7 +293,7 @@ def test_new_keys_lose_no_packet_whoever_hears_first(
 
 
 def made_anew(host: Host, last_sent: int) -> None:
-    """The association to the other host, as if so many packets had left by it."""
+    """Set the number of packets sent by the association to the other host."""
     near, far = host.address, f"192.168.77.{13 - host.number}"
     name = f"src {near} dst {far} proto esp spi {spi(1, host.number):#x}"
     host.ip(f"xfrm state delete {name}")

@@ -1,4 +1,6 @@
-"""The fast path between two hosts' tasks: that it is taken, by what alone, and that it heals."""
+"""The fast path between two hosts' tasks: that packets take it, which ones do, and that it is
+repaired.
+"""
 
 import json
 import socket
@@ -28,8 +30,8 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 @pytest.fixture
 def task(rig: Rig) -> Iterator[str]:
-    """A task on the first host, with another on the second; both hosts count what they see and what
-    they route. Neither task has rules of its own yet.
+    """A task on the first host, with another on the second; both hosts count the packets that they
+    see and that they route. Neither task has rules of its own yet.
     """
     paths = []
     for host in rig.hosts:
@@ -69,25 +71,25 @@ def overlay(host: Host, network: NetworkId = APP) -> DesiredOverlay:
 
 
 def seen(host: Host, hook: str = "prerouting") -> int:
-    """How many echoes of either IP version came by a hook so far."""
+    """The number of echoes of either IP version at a hook so far."""
     listed = host.nsenter(f"nft list chain inet count {hook}")
     return sum(int(counted.split()[0]) for counted in listed.split("packets ")[1:])
 
 
 def routed(host: Host) -> int:
-    """How many echoes the host has forwarded by its routes so far."""
+    """The number of echoes that the host has routed so far."""
     return seen(host, "forward")
 
 
 def give(rig: Rig) -> None:
-    """Have the tasks get rules of their own."""
+    """Write the tasks' own rules."""
     for host in rig.hosts:
         host.run(host.dataplane.renew_fast_path())
 
 
 def is_forwarded_to(host: Host, task_id: str) -> bool:
-    """Whether packets to THERE are handed to this task's port; not left to the kernel, which may
-    pass over a port that is gone, or not.
+    """Whether the rules send packets to THERE to this task's port; the kernel may skip a port that
+    is gone.
     """
     listed = host.nsenter(f"nft list chain netdev pyswarm_tst from_{NAMES.vxlan(APP)}")
     return f'{THERE} : "{NAMES.veth(task_id, APP)}"' in listed
@@ -189,6 +191,6 @@ def test_a_frame_that_a_task_made_enters_no_network(rig: Rig, task: str, there: 
     )
     with inside(task, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sender:
         sender.sendto(frame.ljust(100, b"\0"), (there, 4789))
-    assert ping(task, THERE)  # by now the frame has arrived
+    assert ping(task, THERE)  # the frame has arrived by now
     seen = rig.hosts[1].ip(f"-j -s link show {NAMES.vxlan(OTHER)}")
     assert json.loads(seen)[0]["stats64"]["rx"]["packets"] == 0

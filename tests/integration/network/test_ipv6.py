@@ -1,4 +1,6 @@
-"""Dual-stack networks on real kernels: all that IPv4 has, by the addresses that follow from it."""
+"""Dual-stack networks on real kernels: everything that IPv4 has, at the corresponding IPv6
+addresses.
+"""
 
 import socket
 from collections.abc import Iterator
@@ -41,7 +43,7 @@ VIP6 = "fd00:128::fffe"
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    """Hosts that clients reach by IPv6; their tunnels are of IPv4."""
+    """Hosts that clients reach by IPv6; their tunnels use IPv4."""
     made = Rig(tmp_path_factory.mktemp("six"), 3)
     sh(f"ip -n {PREFIX}-u addr add {UNDERLAY}1/64 dev br0 nodad")
     for host in made.hosts:
@@ -53,7 +55,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 @pytest.fixture(scope="module")
 def client(rig: Rig) -> Iterator[str]:
-    """A namespace beyond the underlay's gateway: answers that come from elsewhere are lost."""
+    """A namespace beyond the underlay's gateway: answers from another host are lost."""
     name, under = f"{PREFIX}-c", f"{PREFIX}-u"
     sh(f"""ip netns add {name}
         ip -n {under} link add {PREFIX}c type veth peer name eth0 netns {name}
@@ -88,7 +90,7 @@ def overlay(host: Host, network: NetworkId) -> DesiredOverlay:
 
 
 def blocks(prefix: str, number: int, network: NetworkId) -> tuple[str, ...]:
-    """Host 1 has no task of the mesh: it only lets connections in."""
+    """Host 1 runs no task of the mesh: it only accepts connections."""
     return () if (network, number) == (MESH, 1) else (f"{prefix}.{number}.0/26",)
 
 
@@ -265,7 +267,7 @@ def test_a_virtual_address_tries_another_backend_a_second_after_a_lost_one(
     caller, lost, path = (attach(host, f"task{host.number}", APP) for host in hosts)
     sync(hosts[0], service(2))
     with Listeners([lost], family) as listeners:
-        assert listeners.call(caller, vip)  # neighbours know each other now
+        assert listeners.call(caller, vip)  # neighbours are resolved now
     silence(lost)
     with (
         echo(path, PORT, "task3", six=family == socket.AF_INET6),
@@ -354,7 +356,7 @@ def test_an_attempt_that_a_lost_backend_never_answered_goes_to_another(
     sync(entry, web(2))
     lost, path = (attach(host, f"web{host.number}", MESH) for host in hosts[1:])
     with echo(lost, 80, "web2", six=True):
-        assert ask(client, outer(entry), 8080)[0] == "web2"  # neighbours know each other now
+        assert ask(client, outer(entry), 8080)[0] == "web2"  # neighbours are resolved now
     silence(lost)
     with (
         echo(path, 80, "web3", six=True),
@@ -447,7 +449,7 @@ def test_a_changed_setting_is_noticed_and_healed(hosts: list[Host], setting: str
     attach(hosts[1], "far", APP)
     path = setting.format(bridge=NAMES.bridge(APP)).replace("/", ".")
     hosts[0].nsenter(f"sysctl -qw net.ipv6.conf.{path}")
-    # A host's own address: what goes to tasks is not routed, and so does not need all of it.
+    # A host's own address: packets to tasks are not routed, and do not use all of it.
     there = at6(APP, 2, last=1)
     assert not ping(near, there, timeout_s=0.3)
     assert "setting" in {drift.kind for drift in hosts[0].run(hosts[0].dataplane.check())}

@@ -1,4 +1,4 @@
-"""Resolvers in real namespaces of tasks, asked by a client inside them."""
+"""Resolvers in real namespaces of tasks, queried by a client inside them."""
 
 import asyncio
 import socket
@@ -43,7 +43,7 @@ BACKENDS = 300
 
 
 class Heard(Counter[str]):
-    """A tally that anyone can read."""
+    """A tally that tests can read."""
 
     def asked(self, outcome: str) -> None:
         self[outcome] += 1
@@ -54,7 +54,7 @@ class Heard(Counter[str]):
 
 
 class World:
-    """One host's agent, as far as names go, and the namespace of one task."""
+    """The resolvers of one host's agent, and the namespace of one task."""
 
     def __init__(self, directory: Path) -> None:
         self.namespaces = Namespaces(directory / "netns")
@@ -73,7 +73,7 @@ class World:
     async def agent(
         self, host: HostServers, *networks: NetworkId, servers: tuple[str, ...] = ()
     ) -> AsyncIterator[NameServers]:
-        """An agent that knows the services and answers the task; at the end it dies."""
+        """An agent that has the services and serves the task; it is killed at the end."""
         async with serving_names(self.namespaces, host, self.tally) as names:
             names.replace(OVERLAYS, ENDPOINTS)
             await names.open(TASK, networks or (APP,), servers)
@@ -83,7 +83,7 @@ class World:
         return await asyncio.to_thread(inside, self.path(), work)
 
     async def ask(self, name: str, kind: str = "A", *, tcp: bool = False) -> dns.message.Message:
-        """What a client in the task is told."""
+        """The answer to a client in the task."""
         query = dns.message.make_query(name, kind)
         how = dns.query.tcp if tcp else dns.query.udp
         return await self.inside(
@@ -148,7 +148,7 @@ async def test_a_task_is_told_its_services_address(
 
 
 def led(world: World) -> str:
-    """The task's namespace, in which questions for names are led to the agent's port."""
+    """The task's namespace, in which DNS queries are redirected to the agent's port."""
     with inside(world.path(), lambda: Netlink(NETFILTER)) as netfilter:
         netfilter.commit(replacement(Ruleset()))
     return world.path()
@@ -216,7 +216,8 @@ async def test_a_restarted_agent_answers_where_the_killed_one_did(
     lingering = []
     for _ in range(2):
         async with world.agent(nowhere):
-            # Closed from the agent's side first: its end lingers in the kernel.
+            # Closed from the agent's side first: the closed connection stays in the kernel for a
+            # while.
             lingering.append(await world.inside(connected))
             assert addresses(await world.ask("web", tcp=True)) == ["10.128.255.254"]
     with pytest.raises(ConnectionRefusedError):
@@ -385,7 +386,7 @@ async def test_a_services_own_servers_are_asked_from_inside_the_task(
 
     server = await world.inside(listen)
     with server:
-        # Even from an internal network: what it sends cannot leave that.
+        # Also from an internal network, which the query cannot leave.
         async with world.agent(nowhere, CLOSED, servers=(RESOLVER_ADDRESS, "127.0.0.1")):
             async with asyncio.TaskGroup() as group:
                 group.create_task(asyncio.to_thread(answer_one, server))

@@ -1,6 +1,6 @@
 """Overlays between hosts.
 
-Who reaches whom, with which MTU, what heals, and that nothing is left.
+Reachability, MTU, repair, and that nothing is left behind.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 @pytest.fixture
 def hosts(rig: Rig) -> Iterator[list[Host]]:
-    """Hosts that carry all three networks; afterwards they must be as bare as before."""
+    """Hosts that carry all three networks; afterwards they must have as little state as before."""
     with bare_afterwards(rig, footprint):
         for host in rig.hosts:
             host.run(host.dataplane.sync(overlays(host)))
@@ -52,7 +52,7 @@ def hosts(rig: Rig) -> Iterator[list[Host]]:
 
 
 def footprint(host: Host) -> tuple[str, ...]:
-    """All that a dataplane may leave in a host, but for the devices that die with a task's
+    """All state that a dataplane may leave in a host, except devices that disappear with a task's
     namespace.
     """
     links = [
@@ -171,7 +171,7 @@ def test_an_internal_network_has_no_way_out(hosts: list[Host]) -> None:
     assert ping(far, "10.130.1.2")
     assert not ping(task, UNDERLAY_GATEWAY, timeout_s=0.3)
     assert "default" not in sh(f"nsenter --net={task} ip route")
-    # Nor with a route of the task's own making.
+    # Nor with a route that the task adds.
     sh(f"nsenter --net={task} ip route add default via 10.130.1.1")
     assert not ping(task, UNDERLAY_GATEWAY, timeout_s=0.3)
 
@@ -222,7 +222,7 @@ def test_talking_to_other_hosts_takes_no_place_in_the_table_of_neighbours(
 
 
 def counted(neighbours: str) -> list[str]:
-    """The addresses of entries that count against the table's limit."""
+    """The addresses of entries that count towards the table's limit."""
     lines = neighbours.splitlines()
     return [ln.split()[0] for ln in lines if "PERMANENT" not in ln and "NOARP" not in ln]
 
@@ -305,7 +305,7 @@ def test_a_removed_fdb_entry_is_noticed_and_healed(hosts: list[Host]) -> None:
 def test_disturbed_rules_are_noticed_and_healed(hosts: list[Host], command: str) -> None:
     here = attach(hosts[0], "app", APP)
     attach(hosts[0], "other", OTHER)
-    hosts[0].run(hosts[0].dataplane.renew_fast_path())  # else they were about to be written anyway
+    hosts[0].run(hosts[0].dataplane.renew_fast_path())  # otherwise they would be rewritten anyway
     hosts[0].nsenter(f"nft {command}")
     assert {drift.kind for drift in hosts[0].run(hosts[0].dataplane.check())} == {"rules"}
     hosts[0].run(hosts[0].dataplane.sync(overlays(hosts[0])))
@@ -371,7 +371,7 @@ def test_a_restarted_agent_adopts_its_tasks_without_disturbing_them(hosts: list[
 def test_a_task_is_attached_again_though_its_last_namespace_lingers(hosts: list[Host]) -> None:
     here, there = hosts[0], hosts[1]
     attach(there, "task-b", APP)
-    with Path(attach(here, "task-a", APP)).open("rb"):  # as a dying process may hold it
+    with Path(attach(here, "task-a", APP)).open("rb"):  # as an ending process may hold it
         here.run(here.dataplane.detach(TaskId("task-a")))
         assert ping(attach(here, "task-a", APP), "10.128.2.2")
 
@@ -468,7 +468,8 @@ def test_a_network_in_the_way_of_the_hosts_routes_is_refused_and_named(hosts: li
         ]
         host.run(host.dataplane.sync(desired))
         host.run(host.dataplane.attach(TaskId("on-lan"), place))
-        # What is there already stays, whatever routes come; a restarted agent does not cut it.
+        # A network that is carried stays, whatever routes are added; a restarted agent does not
+        # remove it.
         host.ip("route add 10.140.7.0/24 dev lan0")
         host.restart()
         host.run(host.dataplane.sync(desired))

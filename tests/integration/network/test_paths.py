@@ -1,4 +1,4 @@
-"""An underlay that carries less than the hosts' devices say, and drops the rest without a word."""
+"""An underlay that carries less than the hosts' devices allow, and drops the rest silently."""
 
 import asyncio
 import socket
@@ -33,7 +33,7 @@ def tasks(rig: Rig) -> Iterator[list[str]]:
         host.run(host.dataplane.sync([overlay(host)]))
         place = Attachment(network_id=APP, address=f"10.128.{host.number}.2")
         paths.append(host.run(host.dataplane.attach(TaskId(f"t{host.number}"), [place])))
-        # A wire knows no packets of 64 KiB.
+        # A wire carries no packets of 64 KiB.
         sh(f"nsenter --net={paths[-1]} ip link set eth0 gso_max_segs 1")
     yield paths
     for host in rig.hosts:
@@ -63,7 +63,9 @@ def routes_with_mtu(host: Host) -> list[str]:
 
 
 def delivered(near: str, far: str, address: str, size: int = 200_000) -> bool:
-    """Do that many bytes get through a connection in two seconds without progress at most?"""
+    """Whether that many bytes get through a connection, with at most two seconds without
+    progress.
+    """
     with Listeners([far]) as listeners, open_socket(near) as sender:
         sender.connect((address, PORT))
         receiver, _ = listeners.accept()
@@ -107,7 +109,7 @@ def test_paths_are_measured_beside_a_first_network(rig: Rig) -> None:
 
     async def both() -> None:
         syncing = asyncio.create_task(host.dataplane.sync([overlay(host)]))
-        await asyncio.sleep(0)  # the network is known now, and nothing of the host
+        await asyncio.sleep(0)  # the network is known now, and no path of the host
         await host.dataplane.measure_paths()
         await syncing
 

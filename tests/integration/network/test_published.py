@@ -1,4 +1,6 @@
-"""Published ports on real kernels: who gets through from where, and whose address the task sees."""
+"""Published ports on real kernels: who may connect, from where, and the client address that the
+task sees.
+"""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -30,7 +32,7 @@ MESH, APP = NetworkId("netmesh"), NetworkId("netapp")
 NAMES = Names("tst")
 BRIDGE = host_bridge("10.127.0.0/24")
 TASK_HOSTS = (2, 3)
-"""Tasks of the mesh run there; host 1 only lets connections in, and has no block."""
+"""These run tasks of the mesh; host 1 only accepts connections, and has no block."""
 WEB = PortConfig(target_port=80, published_port=8080)
 DNS = PortConfig(target_port=53, published_port=5353, protocol=Protocol.UDP)
 CLIENT = "203.0.113.2"
@@ -45,7 +47,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 @pytest.fixture(scope="module")
 def client(rig: Rig) -> Iterator[str]:
-    """A namespace beyond the underlay's gateway: answers that come from elsewhere are lost."""
+    """A namespace beyond the underlay's gateway: answers from another host are lost."""
     name = f"{PREFIX}-c"
     under = f"{PREFIX}-u"
     sh(f"""ip netns add {name}
@@ -109,7 +111,7 @@ def footprint(host: Host) -> tuple[str, ...]:
 
 @pytest.fixture
 def hosts(rig: Rig) -> Iterator[list[Host]]:
-    """Hosts that carry the mesh; afterwards they must be as bare as before."""
+    """Hosts that carry the mesh; afterwards they must have as little state as before."""
     with bare_afterwards(rig, footprint):
         for host in rig.hosts:
             sync(host)
@@ -132,7 +134,7 @@ def web(hosts: list[Host]) -> Iterator[list[str]]:
 
 
 def answers(netns: str, address: str, port: int = 8080) -> set[tuple[str, str]]:
-    """What asking often enough brings, so that every backend is met."""
+    """The answers of enough requests to meet every backend."""
     return {ask(netns, address, port) for _ in range(24)}
 
 
@@ -186,7 +188,7 @@ def test_tasks_reach_published_ports_by_their_hosts_address(
     plain = attach(hosts[1], "plain", (APP, "10.201.2.9"))
     assert answers(plain, hosts[1].address) == {("web2", "10.201.2.9"), ("web3", "10.201.2.9")}
     assert {name for name, _ in answers(plain, hosts[0].address)} == {"web2", "web3"}
-    # Tasks of the mesh itself: its own port, on the very bridge that it is on.
+    # Tasks of the mesh itself: their own port, on the bridge that they are attached to.
     assert {name for name, _ in answers(web[0], hosts[1].address)} == {"web2", "web3"}
 
 
@@ -368,7 +370,7 @@ def test_a_task_cannot_send_with_anothers_address_nor_to_the_hosts_localhost(
             forged.bind(("10.200.3.9", 0))
             with pytest.raises(TimeoutError):
                 ask_udp(forged, "10.200.2.1", 7001)
-        # The task's own table of local addresses gives way to a route through its gateway.
+        # The task's table of local addresses loses precedence to a route through its gateway.
         sh(f"""nsenter --net={task} ip rule add pref 1 from all lookup 9
             nsenter --net={task} ip rule del pref 0
             nsenter --net={task} ip route add 127.0.0.0/8 via 10.200.2.1 table 9

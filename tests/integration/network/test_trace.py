@@ -1,4 +1,6 @@
-"""One end of a network trace on real kernels: what is found of a whole path, and of broken ones."""
+"""One end of a network trace on real kernels: its findings on a working path, and on broken
+ones.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -50,7 +52,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 @pytest.fixture(autouse=True)
 def repaired(rig: Rig) -> Iterator[None]:
-    """What a test breaks is repaired, as an agent would by itself."""
+    """What a test breaks is repaired, as an agent would."""
     yield
     for host in rig.hosts:
         host.run(host.dataplane.check())

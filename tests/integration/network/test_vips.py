@@ -1,4 +1,4 @@
-"""Virtual addresses in tasks' namespaces: who answers, what outlives a change, what heals."""
+"""Virtual addresses in tasks' namespaces: who answers, what outlives a change, what is repaired."""
 
 import asyncio
 import errno
@@ -42,7 +42,7 @@ OVERLAY = DesiredOverlay(
 
 
 def endpoint(*numbers: int, vip: str = VIP, name: str = "web") -> DesiredEndpoint:
-    """A service whose backends are the tasks of these numbers."""
+    """A service with the tasks of these numbers as backends."""
     backends = tuple(Backend(task_id=TaskId(f"t{n}"), slot=n, address=at(n)) for n in numbers)
     return DesiredEndpoint(
         service_id=ServiceId(name), service_name=name, network_id=APP, vip=vip, backends=backends
@@ -54,7 +54,7 @@ def at(number: int) -> str:
 
 
 class Tasks:
-    """Numbered tasks of one host, and what services they see."""
+    """Numbered tasks of one host, and the services that they see."""
 
     _rounds = itertools.count()
 
@@ -63,7 +63,7 @@ class Tasks:
         self._round = next(self._rounds)
 
     def id(self, number: int) -> TaskId:
-        """New in every test: the kernel removes a namespace later than it is let go."""
+        """New in every test: the kernel removes a namespace some time after its last use."""
         return TaskId(f"r{self._round}t{number}")
 
     def sync(self, *endpoints: DesiredEndpoint) -> None:
@@ -95,7 +95,9 @@ def tasks(rig: Rig) -> Iterator[Tasks]:
 
 
 def table(netns: str) -> Any:
-    """The task's table in nft's own words, in an order of its own, without handles and notes."""
+    """The task's table as nft prints it, in a canonical order, without handles and recorded
+    addresses.
+    """
     listed = json.loads(sh(f"nsenter --net={netns} nft -j list table inet pyswarm"))["nftables"][1:]
     listed = [item for item in listed if "set" not in item]
     for item in listed:
@@ -146,7 +148,7 @@ def test_nothing_is_tracked_before_there_is_a_virtual_address(tasks: Tasks) -> N
 
 
 def test_every_change_leads_where_a_replacement_leads(tasks: Tasks) -> None:
-    """Twenty random changes, each against the whole table made in another namespace."""
+    """Twenty random changes, each compared with the complete table in another namespace."""
     changed, replaced = tasks.start(2), tasks.start(3)
     draw = random.Random(7)
 
@@ -185,7 +187,7 @@ def test_a_service_without_backends_is_refused_at_once(tasks: Tasks) -> None:
         stream.settimeout(20)
         near.settimeout(20)
         near.connect((VIP, PORT))
-        # A datagram's sender hears it at once, and once more from the ICMP message.
+        # A datagram's sender gets an error at once, and a second one from the ICMP message.
         for work, number in (
             (partial(stream.connect, (VIP, PORT)), errno.ECONNREFUSED),
             (partial(near.send, b"?"), errno.EPERM),
@@ -231,9 +233,7 @@ def test_an_idle_connection_is_remembered_for_days_and_a_half_closed_one_for_hou
 
 
 def remembered_s(netns: str, state: str) -> int:
-    """How long the kernel will still know of the connection to the VIP, once it is in that state,
-    if nobody says a word.
-    """
+    """The remaining conntrack timeout of the connection to the VIP, once it is in that state."""
     line = ""
     for _ in range(50):
         known = sh(f"nsenter --net={netns} cat /proc/net/nf_conntrack").splitlines()
@@ -251,7 +251,7 @@ def test_udp_moves_to_a_living_backend_with_the_next_datagram(
     caller, backends = tasks.start(2), [tasks.start(n) for n in (3, 50)]
     with ExitStack() as stack:
         listeners = stack.enter_context(Listeners(backends))
-        # Of many backends only t3 exists: so many flows are begun that one gets there.
+        # Of many backends only t3 exists: enough flows are started for one to reach it.
         near = stack.enter_context(open_socket(caller, socket.SOCK_DGRAM))
         near.sendto(b"!", (VIP, PORT))
         while not listeners.takers(0.01):
@@ -445,7 +445,7 @@ def test_a_namespace_and_its_descriptor_go_with_the_task(tasks: Tasks) -> None:
 
 
 def test_ipv6_goes_the_same_way(tasks: Tasks) -> None:
-    """The table alone: addresses of IPv6 on a lone interface, which the task is given here."""
+    """The table alone: IPv6 addresses on a single interface, which the task gets here."""
     netns = tasks.start(2)
     sh(f"""nsenter --net={netns} sh -ec '
         echo 0 > /proc/sys/net/ipv6/conf/all/disable_ipv6
@@ -466,7 +466,7 @@ def test_ipv6_goes_the_same_way(tasks: Tasks) -> None:
 
 
 def test_sctp_is_led_like_any_other_protocol(tasks: Tasks) -> None:
-    """The kernel here may lack SCTP sockets, so its first packet is sent by hand."""
+    """The kernel here may lack SCTP sockets, so its first packet is crafted."""
     tasks.sync(endpoint(3))
     caller, backend = tasks.start(2), tasks.start(3)
     near = inside(caller, lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 132))

@@ -26,7 +26,7 @@ def open_socket(
 
 
 def outcome(work: Callable[[], T]) -> T | OSError:
-    """What the work returns, or the error that the kernel gave."""
+    """The result of the work, or the kernel's error."""
     try:
         return work()
     except OSError as error:
@@ -34,7 +34,7 @@ def outcome(work: Callable[[], T]) -> T | OSError:
 
 
 def silence(netns: str) -> None:
-    """Drop TCP that comes in, as on the way to a lost host."""
+    """Drop incoming TCP, as on the path to a lost host."""
     chain = "chain input { type filter hook input priority 0; meta l4proto tcp drop; }"
     sh(f"echo 'table inet lost {{ {chain}; }}' | nsenter --net={netns} nft -f -")
 
@@ -43,8 +43,8 @@ def silence(netns: str) -> None:
 def unanswered(
     netns: str, address: str, port: int, family: int = socket.AF_INET
 ) -> Iterator[Future[str]]:
-    """An attempt to connect whose first packet nobody has answered; its result is the first word
-    from the server that answers a later one.
+    """An attempt to connect whose first packet is not answered; its result is the first word of the
+    server that answers a retransmission.
     """
 
     def connected() -> str:
@@ -60,7 +60,7 @@ def unanswered(
 
 
 class Listeners:
-    """In every given namespace somebody who accepts connections and takes datagrams on PORT."""
+    """A server in every given namespace that accepts connections and receives datagrams on PORT."""
 
     def __init__(self, tasks: Sequence[str], family: int = socket.AF_INET) -> None:
         self._family = family
@@ -85,7 +85,9 @@ class Listeners:
             listener.close()
 
     def call(self, caller: str, address: str) -> str:
-        """Connect from a namespace; the address of whoever accepted, "" if nobody did."""
+        """Connect from a namespace. Returns the address of the server that accepted, "" if none
+        did.
+        """
         with open_socket(caller, socket.SOCK_STREAM, self._family) as near:
             if isinstance(outcome(lambda: near.connect((address, PORT))), OSError):
                 return ""
@@ -94,13 +96,13 @@ class Listeners:
             return where
 
     def accept(self) -> tuple[socket.socket, str]:
-        """The connection that has come, and the address at which."""
+        """The next connection, and the server's address."""
         ready, _, _ = select.select(self.tcp, [], [], 2)
         far, _ = ready[0].accept()
         return far, str(far.getsockname()[0])
 
     def takers(self, timeout_s: float = 2) -> list[int]:
-        """Which of the namespaces, by index, have a datagram; it is taken."""
+        """The indexes of the namespaces that have a datagram, which is read."""
         ready, _, _ = select.select(self.udp, [], [], timeout_s)
         for listener in ready:
             listener.recv(100)

@@ -1,4 +1,4 @@
-"""Name servers of all characters, for tests of forwarding: they know one name, `db.example`."""
+"""Name servers of all kinds, for tests of forwarding: they have one name, `db.example`."""
 
 import asyncio
 import socket
@@ -18,7 +18,9 @@ Replies = Callable[[dns.message.Message], list[bytes]]
 
 
 def honest(query: dns.message.Message) -> list[bytes]:
-    """One address; an unusual order and a record of its own show that nobody rewrites it."""
+    """One address; an unusual order and an extra record prove that the answer is relayed
+    unchanged.
+    """
     reply = dns.message.make_response(query)
     name = query.question[0].name
     reply.answer.append(dns.rrset.from_text(name, 77, "IN", "A", "192.0.2.7"))
@@ -27,26 +29,26 @@ def honest(query: dns.message.Message) -> list[bytes]:
 
 
 def silent(query: dns.message.Message) -> list[bytes]:
-    """Never a word."""
+    """Never answers."""
     return []
 
 
 def failing(query: dns.message.Message) -> list[bytes]:
-    """It has troubles of its own."""
+    """Answers SERVFAIL."""
     reply = dns.message.make_response(query)
     reply.set_rcode(dns.rcode.SERVFAIL)
     return [reply.to_wire()]
 
 
 def unknowing(query: dns.message.Message) -> list[bytes]:
-    """There is no such name."""
+    """Answers NXDOMAIN."""
     reply = dns.message.make_response(query)
     reply.set_rcode(dns.rcode.NXDOMAIN)
     return [reply.to_wire()]
 
 
 def lying(query: dns.message.Message) -> list[bytes]:
-    """Answers to what nobody asked, and rubbish; the truth comes last."""
+    """Answers to other questions, and garbage; the valid answer comes last."""
     (truth,) = honest(query)
     other = dns.message.make_query("bank.example", "A", id=query.id)
     return [
@@ -60,7 +62,7 @@ def lying(query: dns.message.Message) -> list[bytes]:
 
 
 def terse(query: dns.message.Message) -> list[bytes]:
-    """The whole answer does not fit a datagram."""
+    """The whole answer does not fit into a datagram."""
     reply = dns.message.make_response(query)
     reply.flags |= dns.flags.TC
     return [reply.to_wire()]
@@ -82,7 +84,7 @@ class Upstream:
         self._transport = None
 
     def error_received(self, error: Exception) -> None:
-        """Whoever asked has gone."""
+        """The client closed the connection."""
 
     def datagram_received(self, raw: bytes, sender: Any) -> None:
         self.asked += 1
@@ -103,7 +105,7 @@ class Upstream:
 async def upstreams(
     resolv_conf: Path, *characters: Replies | None
 ) -> AsyncIterator[tuple[HostServers, list[Upstream]]]:
-    """Servers on 127.0.0.1, 127.0.0.2 and so on, and the file that names them. None: nobody
+    """Servers on 127.0.0.1, 127.0.0.2 and so on, and the file that lists them. None: no server
     listens there.
     """
     loop = asyncio.get_running_loop()

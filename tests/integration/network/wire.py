@@ -1,4 +1,4 @@
-"""What passes on the underlay, as somebody in between would see it."""
+"""Captures packets on the underlay."""
 
 import select
 import socket
@@ -16,12 +16,12 @@ _RCVBUFFORCE = 33
 
 
 class Wire:
-    """Looks at every IPv4 packet on a host's leg while it is entered; `phrases` is how many
-    contained `secret`.
+    """Inspects every IPv4 packet on a host's interface until the block ends; `phrases` is the
+    number that contained `secret`.
     """
 
     def __init__(self, rig: Rig, number: int, secret: bytes) -> None:
-        # Without a protocol it hears nothing until it is bound.
+        # Without a protocol it receives nothing until it is bound.
         self._tap = inside(rig.netns, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
         self._tap.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, 64 << 20)
         self._tap.bind((f"{PREFIX}l{number}", _EVERYTHING))
