@@ -52,7 +52,7 @@ class Association(msgspec.Struct, frozen=True, order=True):
 
 
 class Policy(msgspec.Struct, frozen=True, order=True):
-    """The association that encrypts what this host sends to another: the kernel's `xfrm policy`."""
+    """Selects the association for packets to another host: the kernel's `xfrm policy`."""
 
     source: str
     destination: str
