@@ -210,14 +210,14 @@ class NetlinkVips:
         return found
 
     def _follow(self, task: _Task, changes: "_Transactions") -> None:
-        desired, programmed = self._desired, task.programmed
-        desired = desired.ruleset(task.networks)
+        newest, programmed = self._desired, task.programmed
+        desired = newest.ruleset(task.networks)
         if programmed is None or _generation(task) != task.generation:
             task.stale += _stale_backends(task.netfilter, desired)
-            _replace(task, desired, assume_udp=True)
+            _replace(task, newest, assume_udp=True)
         elif programmed is not desired:
-            batch, gone = _change(programmed, desired, changes)
-            task.stale += gone
+            batch, removed = _change(programmed, desired, changes)
+            task.stale += removed
             if batch:
                 task.programmed = None
                 task.netfilter.commit(batch)
@@ -283,8 +283,8 @@ def _stale_backends(netfilter: Netlink, desired: Ruleset) -> list[RemovedBackend
 
 def _forget_flows(task: _Task) -> None:
     flows: dict[tuple[ruleset.FamilyRules, bytes], list[bytes]] = {}
-    for gone in task.stale:
-        flows.setdefault((gone.rules, gone.vip), []).append(gone.backend)
+    for one in task.stale:
+        flows.setdefault((one.rules, one.vip), []).append(one.backend)
     for (rules, vip), backends in flows.items():
         # Reading all connections of the host takes half a millisecond, even if there are none.
         if task.netfilter.one(TABLE.look_up(rules.udp, vip)) is not None:

@@ -7,7 +7,7 @@ from agent.network.base import Backend, DesiredEndpoint, DesiredOverlay
 from agent.network.message import split
 from agent.network.vips import ruleset
 from agent.network.vips.nftables import batch
-from agent.network.vips.ruleset import Ruleset, Vip, change, gone, placed, replacement
+from agent.network.vips.ruleset import Ruleset, Vip, change, placed, removed, replacement
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 
 addresses = st.lists(st.integers(1, 12).map(lambda n: f"10.1.0.{n}"), max_size=8)
@@ -33,14 +33,14 @@ def test_a_changed_backend_costs_two_elements_however_many_there_are() -> None:
     many = tuple(f"10.1.{n // 200}.{n % 200 + 2}" for n in range(500))
     before, after = rules(s1=many), rules(s1=placed(many, (*many[:250], *many[251:], "10.1.9.9")))
     assert len(change(before, after)) < 300 < 16_000 < len(replacement(after))
-    assert [(g.vip, g.backend) for g in gone(before, after)] == [
+    assert [(g.vip, g.backend) for g in removed(before, after)] == [
         (bytes((10, 1, 255, 1)), bytes((10, 1, 1, 52)))
     ]
 
 
 def test_what_does_not_differ_needs_no_bytes() -> None:
     assert change(rules(s1=("10.1.0.2",)), rules(s1=("10.1.0.2",))) == b""
-    assert gone(rules(s1=("10.1.0.2",)), rules(s1=("10.1.0.2",))) == []
+    assert removed(rules(s1=("10.1.0.2",)), rules(s1=("10.1.0.2",))) == []
 
 
 def test_two_hundred_services_are_elements_not_rules() -> None:
