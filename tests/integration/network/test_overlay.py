@@ -52,9 +52,7 @@ def hosts(rig: Rig) -> Iterator[list[Host]]:
 
 
 def footprint(host: Host) -> tuple[str, ...]:
-    """All state that a dataplane may leave in a host, except devices that disappear with a task's
-    namespace.
-    """
+    """The state that a dataplane may leave in a host, without devices of tasks' namespaces."""
     links = [
         line.split(": ")[1].split("@")[0]
         for line in host.ip("-o link").splitlines()
