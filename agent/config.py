@@ -58,12 +58,12 @@ def config_problems(config: Config) -> list[Problem]:
     return [
         *hostname_problems(config.hostname),
         *address_problems(config.advertise_addr),
-        *within("data-path-port", config.data_path_port, 1, 65_535),
-        *within("log-max-file", config.log_max_file, 1, 1_000),
-        *_shaped("fleet", (config.fleet,), _FLEET, "1 to 5 lower-case letters and digits"),
-        *_shaped("controller", config.controllers, _ADDRESS, "HOST:PORT"),
-        *_shaped("registry-mirror", config.registry_mirrors, _MIRROR, "http(s)://HOST[:PORT]"),
-        *_shaped("insecure-registry", config.insecure_registries, _REGISTRY, "HOST[:PORT]"),
+        *within("--data-path-port", config.data_path_port, 1, 65_535),
+        *within("--log-max-file", config.log_max_file, 1, 1_000),
+        *_shaped("--fleet", (config.fleet,), _FLEET, "1 to 5 lower-case letters and digits"),
+        *_shaped("--controller", config.controllers, _ADDRESS, "HOST:PORT"),
+        *_shaped("--registry-mirror", config.registry_mirrors, _MIRROR, "http(s)://HOST[:PORT]"),
+        *_shaped("--insecure-registry", config.insecure_registries, _REGISTRY, "HOST[:PORT]"),
         *_path_problems(config),
         *_subnet_problems(config.bridge_subnet),
         *_size_problems(config),
@@ -71,15 +71,15 @@ def config_problems(config: Config) -> list[Problem]:
 
 
 def _shaped(
-    field: str, values: Iterable[str], shape: re.Pattern[str], want: str
+    field: str, values: Iterable[str], shape: re.Pattern[str], form: str
 ) -> Iterable[Problem]:
-    return [Problem(field, v, f"want {want}") for v in values if not shape.fullmatch(v)]
+    return [Problem(field, v, f"expected {form}") for v in values if not shape.fullmatch(v)]
 
 
 def _path_problems(config: Config) -> Iterable[Problem]:
     parts = config.cgroup_parent.split("/")
     if parts[0] or not "".join(parts) or {".", ".."} & set(parts):
-        yield Problem("cgroup-parent", config.cgroup_parent, "want a path such as /pyswarm")
+        yield Problem("--cgroup-parent", config.cgroup_parent, "expected a path such as /pyswarm")
 
 
 def _subnet_problems(subnet: str) -> Iterable[Problem]:
@@ -88,16 +88,16 @@ def _subnet_problems(subnet: str) -> Iterable[Problem]:
     except ValueError:
         fits = False
     if not fits:
-        yield Problem("bridge-subnet", subnet, "want an IPv4 subnet such as 10.127.0.0/16")
+        yield Problem("--bridge-subnet", subnet, "expected an IPv4 subnet such as 10.127.0.0/16")
 
 
 def _size_problems(config: Config) -> Iterable[Problem]:
     if config.nano_cpus <= 0:
-        yield Problem("cpus", config.nano_cpus / 10**9, "want more than 0")
+        yield Problem("--cpus", config.nano_cpus / 10**9, "expected more than 0")
     if config.memory_bytes <= 0:
-        yield Problem("memory", config.memory_bytes, "want more than 0, such as 2G")
+        yield Problem("--memory", config.memory_bytes, "expected more than 0, such as 2G")
     if config.pull_stall_s <= 0:
-        yield Problem("pull-stall", f"{config.pull_stall_s:g}s", "want more than 0s")
+        yield Problem("--pull-stall", f"{config.pull_stall_s:g}s", "expected more than 0s")
 
 
 def accepted_tasks(memory_bytes: int, pids: int, files: int) -> int:

@@ -43,7 +43,7 @@ from pyswarm_core.aio.system import RandomIds, SteadyClock, SystemClock
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2_grpc
 from pyswarm_core.clock import seconds
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import NO_LEADER, InvalidArgument, Unavailable, reason_of
+from pyswarm_core.errors import NO_LEADER, InvalidArgument, Unavailable, invalid, reason_of
 from pyswarm_core.keys import Keys
 from pyswarm_core.limits import COMPACT_BYTES, COMPACT_PERIOD
 from pyswarm_core.objects import Cluster, Version
@@ -339,7 +339,9 @@ def etcd_name(version: str) -> str:
     numbers = version.split(".")[:2]
     if all(n.isdecimal() for n in numbers) and tuple(map(int, numbers)) < ETCD_MIN:
         least = ".".join(map(str, ETCD_MIN))
-        raise InvalidArgument(f"etcd-endpoints: etcd {version} is too old: want {least} or later")
+        raise InvalidArgument(
+            f"--etcd-endpoints: etcd {version} is too old: expected {least} or later"
+        )
     return f"etcd {version}"
 
 
@@ -390,18 +392,20 @@ def _check_tls(config: EtcdConfig) -> None:
     """Raise InvalidArgument for files that TLS cannot use: gRPC would say that nobody answers."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     for flag, file, use in (
-        ("etcd-cacert", config.ca_file, context.load_verify_locations),
-        ("etcd-cert", config.cert_file, partial(context.load_cert_chain, keyfile=config.key_file)),
+        ("--etcd-cacert", config.ca_file, context.load_verify_locations),
+        (
+            "--etcd-cert",
+            config.cert_file,
+            partial(context.load_cert_chain, keyfile=config.key_file),
+        ),
     ):
         try:
             if file:
                 use(file)
         except OSError as error:  # ssl.SSLError is one
             reason = "it is no PEM" if isinstance(error, ssl.SSLError) else reason_of(error)
-            raise InvalidArgument(
-                f"{flag} {file} cannot be used ({reason}): want a PEM file, and the key that"
-                " belongs to a certificate"
-            ) from None
+            expected = "expected a PEM file, and the key that belongs to a certificate"
+            raise invalid(flag, str(file), f"{reason}: {expected}") from None
 
 
 def _identity(state_dir: Path, ids: RandomIds) -> str:

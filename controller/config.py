@@ -63,16 +63,16 @@ def config_problems(config: Config) -> list[Problem]:
     listen = [address for address in config.listen if not address.startswith("unix:")]
     etcd = config.etcd
     problems = [
-        *_addresses("listen", listen),
-        *_addresses("advertise-addr", [config.advertise_addr]),
-        *_addresses("etcd-endpoints", map(_bare, etcd.endpoints)),
-        *_addresses("metrics-addr", filter(None, [config.metrics_addr])),
+        *_addresses("--listen", listen),
+        *_addresses("--advertise-addr", [config.advertise_addr]),
+        *_addresses("--etcd-endpoints", map(_bare, etcd.endpoints)),
+        *_addresses("--metrics-addr", filter(None, [config.metrics_addr])),
     ]
     if bool(etcd.cert_file) != bool(etcd.key_file):
         given = etcd.cert_file or etcd.key_file
-        problems.append(Problem("etcd-cert", str(given), "want it together with --etcd-key"))
+        problems.append(Problem("--etcd-cert", str(given), "expected --etcd-key as well"))
     if not config.name:
-        problems.append(Problem("name", "", "want what tells this controller from others"))
+        problems.append(Problem("--name", "", "expected a name that no other controller has"))
     return problems
 
 
@@ -82,4 +82,8 @@ def _bare(endpoint: str) -> str:
 
 
 def _addresses(field: str, addresses: Iterable[str]) -> Iterable[Problem]:
-    return [Problem(field, a, "want HOST:PORT") for a in addresses if not _ADDRESS.fullmatch(a)]
+    return [
+        Problem(field, address, "expected HOST:PORT")
+        for address in addresses
+        if not _ADDRESS.fullmatch(address)
+    ]

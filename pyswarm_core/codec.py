@@ -103,7 +103,7 @@ def _union(classes: list[type[msgspec.Struct]], name: str, default: Any) -> tupl
         for tag, cls in by_tag.items():
             if held.HasField(tag):
                 return from_proto(cls, getattr(held, tag))
-        raise ValueError(f"{name} is not valid: want one of {', '.join(by_tag)}")
+        raise ValueError(f"{name} is not valid: expected one of {', '.join(by_tag)}")
 
     return write, read
 

@@ -19,7 +19,7 @@ from ipaddress import (
 
 import msgspec
 
-from pyswarm_core.errors import InvalidArgument, similar
+from pyswarm_core.errors import InvalidArgument, invalid, similar
 from pyswarm_core.objects import Node
 from pyswarm_core.specs import ROLES
 
@@ -100,18 +100,14 @@ def parse(text: str) -> Constraint:
     """The constraint that `text` spells. Raises InvalidArgument that says what would be valid."""
     found = _FORM.fullmatch(text)
     if found is None or not text.isprintable():
-        raise InvalidArgument(f"constraint {text!r}: write KEY==VALUE or KEY!=VALUE")
+        raise _invalid(text, "expected KEY==VALUE or KEY!=VALUE")
     key, value = found["key"], found["value"]
     if not value:
-        raise InvalidArgument(f"constraint {text!r}: the value after {found['operator']} is empty")
+        raise _invalid(text, f"expected a value after {found['operator']}")
     if not _known(key):
-        raise InvalidArgument(
-            f"constraint {text!r}: unknown key {key!r}, valid are {', '.join(KEYS)}"
-        )
+        raise _invalid(text, f"expected a key of {', '.join(KEYS)}{similar(key, KEYS)}")
     if key == IP and network_of(value) is None:
-        raise InvalidArgument(
-            f"constraint {text!r}: {value!r} is neither an address nor a CIDR network"
-        )
+        raise _invalid(text, "expected an address or a CIDR network as the value")
     if key == "node.platform.arch":
         value = _platform_word(value)
     return Constraint(key, found["operator"] == "==", value)
@@ -124,9 +120,8 @@ def check(text: str) -> Constraint:
     found = parse(text)
     words = VALUES.get(found.key, ())
     if words and found.value.casefold() not in words:
-        raise InvalidArgument(
-            f"constraint {text!r}: want one of {', '.join(words)}{similar(found.value, words)}"
-        )
+        expected = f"expected one of {', '.join(words)}{similar(found.value, words)}"
+        raise _invalid(text, expected)
     return found
 
 
@@ -137,11 +132,13 @@ def parse_preference(text: str) -> str:
     """
     key = text.strip(" ").removeprefix("spread=").strip(" ")
     if not key.startswith((NODE_LABEL, ENGINE_LABEL)) or not _known(key):
-        raise InvalidArgument(
-            f"placement preference {text!r}: write spread={NODE_LABEL}NAME"
-            f" or spread={ENGINE_LABEL}NAME"
-        )
+        expected = f"expected spread={NODE_LABEL}NAME or spread={ENGINE_LABEL}NAME"
+        raise invalid("--placement-pref", text, expected)
     return key
+
+
+def _invalid(text: str, reason: str) -> InvalidArgument:
+    return invalid("--constraint", text, reason)
 
 
 def _known(key: str) -> bool:

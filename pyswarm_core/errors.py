@@ -20,6 +20,8 @@ from difflib import get_close_matches
 _TEXT_MAX = 400
 """Characters kept of an error's text by `told`."""
 _PLACES = 4
+_QUOTED_MAX = 80
+"""Characters of a user's value that an error quotes."""
 
 NO_LEADER = "there is no leader now"
 """In the text of an Unavailable: nothing was done, and soon somebody will lead."""
@@ -62,6 +64,9 @@ class PyswarmError(Exception):
 class InvalidArgument(PyswarmError):
     """The request is wrong and will stay wrong."""
 
+    reason = ""
+    """What is expected instead, of an error that `invalid` made."""
+
 
 class NotFound(PyswarmError):
     """No such object, or the prefix is ambiguous."""
@@ -85,6 +90,27 @@ class Exhausted(Unavailable):
 
 class PermissionDenied(PyswarmError):
     """Not with this token or role."""
+
+
+def quoted(value: object) -> str:
+    """The value in printable ASCII, at most 80 characters of it; strings in double quotes."""
+    if isinstance(value, str):
+        cut = value if len(value) <= _QUOTED_MAX else value[:_QUOTED_MAX] + "..."
+        return '"' + cut.encode("unicode_escape").decode("ascii").replace('"', '\\"') + '"'
+    text = ascii(value)
+    return text if len(text) <= _QUOTED_MAX else text[:_QUOTED_MAX] + "..."
+
+
+def not_valid(field: str, value: object, reason: str, what: str = "value") -> str:
+    """`--replicas: value "5x" is not valid: expected an integer of at least 0`."""
+    return f"{field}: {what} {quoted(value)} is not valid: {reason}"
+
+
+def invalid(field: str, value: object, reason: str, what: str = "value") -> InvalidArgument:
+    """The error of one field of a request: `reason` says what is expected instead."""
+    error = InvalidArgument(not_valid(field, value, reason, what))
+    error.reason = reason
+    return error
 
 
 def told(error: BaseException) -> str:

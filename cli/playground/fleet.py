@@ -144,7 +144,7 @@ def disk_bytes(text: str) -> int:
     try:
         size = parse_size(text)
     except InvalidArgument as error:
-        raise InvalidArgument(f"--disk: {error}") from None
+        raise invalid("--disk", text, error.reason) from None
     if not size:
         raise InvalidArgument(f"--disk {text}: must be more than 0")
     return size

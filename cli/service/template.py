@@ -11,7 +11,7 @@ import msgspec
 
 from pyswarm_core.docker import entries
 from pyswarm_core.docker.units import parse_cpus, parse_duration, parse_size
-from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.errors import InvalidArgument, invalid
 from pyswarm_core.specs import (
     EndpointMode,
     ReplicatedMode,
@@ -73,7 +73,7 @@ def with_single(spec: ServiceSpec, given: Mapping[str, Any]) -> ServiceSpec:
         try:
             spec = put(spec, path, read(value))
         except InvalidArgument as error:
-            raise InvalidArgument(f"--{name.replace('_', '-')}: {error}") from None
+            raise invalid(f"--{name.replace('_', '-')}", str(value), error.reason) from None
     return spec
 
 

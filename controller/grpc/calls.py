@@ -161,7 +161,7 @@ def _decoder(decode: Callable[[bytes], object], bytes_max: int) -> Callable[[byt
             return Undecodable(
                 InvalidArgument(
                     f"message of {human_size(len(data))} is too large: "
-                    f"want at most {human_size(bytes_max)}"
+                    f"expected at most {human_size(bytes_max)}"
                 )
             )
         try:
@@ -171,7 +171,7 @@ def _decoder(decode: Callable[[bytes], object], bytes_max: int) -> Callable[[byt
             return Undecodable(
                 InvalidArgument(
                     f"message of {len(data)} bytes cannot be decoded ({reason}): "
-                    "want the type that proto/ names for this method"
+                    "expected the type that proto/ names for this method"
                 )
             )
 

@@ -22,7 +22,7 @@ from controller.leader.sessions import Message, NodeSession
 from controller.leader.slicing import RateLimiter
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.api.v1 import dispatcher_pb2, dispatcher_pb2_grpc
-from pyswarm_core.errors import Exhausted, InvalidArgument, Unavailable
+from pyswarm_core.errors import Exhausted, InvalidArgument, Unavailable, invalid
 from pyswarm_core.ids import NodeId, short
 from pyswarm_core.indexes.columns import unpack_statuses
 from pyswarm_core.limits import HELLOS_PER_SECOND, PROTOCOL, STATUSES_MAX, STATUSES_PER_MESSAGE
@@ -246,7 +246,9 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             return
         count = len(message.states)
         if count > STATUSES_MAX:
-            raise InvalidArgument(f"statuses: {count} in one message, want at most {STATUSES_MAX}")
+            raise invalid(
+                "statuses", count, f"expected at most {STATUSES_MAX} in one message", "count"
+            )
         parts = unpack_statuses(message, STATUSES_PER_MESSAGE)
         for _ in range(0, max(1, count), STATUSES_PER_MESSAGE):
             async with self._taking:

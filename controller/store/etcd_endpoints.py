@@ -15,6 +15,7 @@ from grpc import aio
 
 from controller.store.base import StoreMisuse, StoreUnavailable
 from controller.store.etcd_faults import CallFault, FaultKind, understand
+from pyswarm_core.errors import quoted
 from pyswarm_core.etcd.v1 import rpc_pb2, rpc_pb2_grpc
 
 Q = TypeVar("Q")
@@ -221,7 +222,7 @@ def target_of(address: str, settings: EtcdSettings) -> tuple[str, grpc.ChannelCr
     rest = rest.rstrip("/")
     if scheme not in ("", "http", "https") or not _is_host_port(rest):
         raise StoreMisuse(
-            f"etcd endpoint {address!r}: want host:port, http://host:port or https://host:port"
+            f"etcd endpoint {quoted(address)} is not valid: expected HOST:PORT, http://… or https://…"
         )
     if scheme == "http" or (not scheme and not has_tls_files):
         return rest, None

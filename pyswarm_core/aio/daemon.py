@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import click
 
-from pyswarm_core.errors import InvalidArgument, causes, line_of, reason_of
+from pyswarm_core.errors import InvalidArgument, causes, invalid, line_of, reason_of
 
 FAILED = 1
 WRONG = 2
@@ -54,16 +54,14 @@ def own_folder(flag: str, folder: Path) -> Iterator[None]:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        want = "want a directory that can be made and written"
-        text = f"{flag} {folder} cannot be used ({reason_of(error)}): {want}"
-        raise InvalidArgument(text) from None
+        expected = "expected a directory that can be created and written"
+        raise invalid(flag, str(folder), f"{reason_of(error)}: {expected}") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise InvalidArgument(
-            f"{flag} {folder} is in use by another process: want one of its own"
-        ) from None
+        reason = "it is in use by another process: expected one of its own"
+        raise invalid(flag, str(folder), reason) from None
     try:
         yield
     finally:
@@ -85,15 +83,12 @@ def check_free(flag: str, address: str) -> None:
             probe.listen()
     except (OSError, ValueError, OverflowError) as error:
         reason = reason_of(error) if isinstance(error, OSError) else str(error)
-        raise InvalidArgument(
-            f"{flag} {address!r} cannot be used ({reason}): want a free HOST:PORT of this host"
-        ) from None
+        expected = f"{reason}: expected a free HOST:PORT of this host"
+        raise invalid(flag, address, expected) from None
 
 
 def _check_socket(flag: str, address: str) -> None:
     path = Path(address.removeprefix("unix:").removeprefix("//"))
     if not path.parent.is_dir() or len(os.fsencode(path)) > _SOCKET_PATH_MAX:
-        raise InvalidArgument(
-            f"{flag} {address!r} cannot be used: want a path of at most {_SOCKET_PATH_MAX} bytes in"
-            " a directory that exists"
-        )
+        form = f"a path of at most {_SOCKET_PATH_MAX} bytes in a directory that exists"
+        raise invalid(flag, address, f"expected {form}")

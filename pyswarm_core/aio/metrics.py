@@ -12,7 +12,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, make_wsgi_app
 
-from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.errors import invalid
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -45,9 +45,8 @@ def serve_metrics(address: str, registry: CollectorRegistry) -> Iterator[int]:
     try:
         server = _Server((host.strip("[]") or "0.0.0.0", int(port)), _Quiet)
     except (OSError, ValueError, OverflowError) as error:
-        raise InvalidArgument(
-            f"metrics address {address!r} cannot be used ({error}): want a free host:port"
-        ) from None
+        expected = f"{error}: expected a free HOST:PORT"
+        raise invalid("--metrics-addr", address, expected) from None
     server.set_app(make_wsgi_app(registry))
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 from pyswarm_core.constraints import parse_preference
 from pyswarm_core.docker.units import parse_size
-from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.errors import InvalidArgument, invalid
 from pyswarm_core.plaintext import is_utf8, split_lines
 from pyswarm_core.specs import NetworkAttachment, Ulimit
-from pyswarm_core.validation.problem import shown
 from pyswarm_core.validation.text import is_word
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
@@ -31,7 +30,7 @@ def labels(flag: str, texts: Iterable[str]) -> dict[str, str]:
     for text in texts:
         key, _, value = text.partition("=")
         if not key:
-            raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: want KEY=VALUE")
+            raise invalid(flag, text, "expected KEY=VALUE")
         found[key] = value
     return found
 
@@ -46,12 +45,15 @@ def environment(entries: Iterable[Entry], own: Mapping[str, str]) -> tuple[str, 
     for source, text in entries:
         name, equals, value = text.partition("=")
         if not (is_word(name) if equals else _VARIABLE.fullmatch(name)):
-            raise InvalidArgument(
-                f"{source} {shown(text)} is not valid: want NAME=VALUE, the name without spaces,"
-                " or the NAME of a variable that is set here"
+            expected = (
+                "expected NAME=VALUE, the name without spaces,"
+                " or the NAME of a variable of this environment"
             )
+            raise invalid(source, text, expected)
         if not equals and not is_utf8(own.get(name, "")):
-            raise InvalidArgument(f"{source} {name!r}: the value that is set here is not UTF-8")
+            raise invalid(
+                source, name, "expected UTF-8 in its value in this environment", "variable"
+            )
         if equals:
             found[name] = value
         elif name in own:
@@ -81,9 +83,7 @@ def preferences(texts: Iterable[str]) -> tuple[str, ...]:
     """`spread=node.labels.zone`. Raises InvalidArgument."""
     for text in texts:
         if not text.startswith("spread="):
-            raise InvalidArgument(
-                f"--placement-pref {text[:80]!r} is not valid: want spread=node.labels.NAME"
-            )
+            raise invalid("--placement-pref", text, "expected spread=node.labels.NAME")
     return tuple(map(parse_preference, texts))
 
 
@@ -101,12 +101,9 @@ def network(text: str) -> NetworkAttachment:
         elif key == "ip" and value and not ip:
             ip = value
         else:
-            raise InvalidArgument(
-                f"--network {text[:80]!r} is not valid: want NAME or"
-                " name=NAME,alias=ALIAS,ip=ADDRESS"
-            )
+            raise invalid("--network", text, "expected NAME or name=NAME,alias=ALIAS,ip=ADDRESS")
     if not target:
-        raise InvalidArgument(f"--network {text[:80]!r} is not valid: it names no network")
+        raise invalid("--network", text, "expected name=NAME")
     return NetworkAttachment(target=target, aliases=tuple(aliases), ip=ip)
 
 
@@ -114,7 +111,7 @@ def host(text: str) -> str:
     """`NAME:IP` (or `NAME=IP`) as a line of /etc/hosts: `IP NAME`. Raises InvalidArgument."""
     name, _, address = text.replace("=", ":", 1).partition(":")
     if not name or not address:
-        raise InvalidArgument(f"--host {text[:80]!r} is not valid: want NAME:IP")
+        raise invalid("--host", text, "expected NAME:IP")
     return f"{address.strip('[]')} {name}"
 
 
@@ -122,9 +119,7 @@ def ulimit(text: str) -> Ulimit:
     """`nofile=1024:2048` or `nofile=1024`. Raises InvalidArgument."""
     found = _ULIMIT.fullmatch(text)
     if found is None:
-        raise InvalidArgument(
-            f"--ulimit {text[:80]!r} is not valid: want NAME=SOFT[:HARD], as in nofile=1024:2048"
-        )
+        raise invalid("--ulimit", text, "expected NAME=SOFT[:HARD], as in nofile=1024:2048")
     soft = int(found["soft"])
     return Ulimit(name=found["name"], soft=soft, hard=int(found["hard"] or soft))
 
@@ -134,7 +129,7 @@ def command(text: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(text))
     except ValueError as error:
-        raise InvalidArgument(f"{text[:80]!r} is not valid: {str(error).lower()}") from None
+        raise invalid("command", text, str(error).lower()) from None
 
 
 def swap(text: str) -> int:

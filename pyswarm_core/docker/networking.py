@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.errors import invalid
 from pyswarm_core.objects import Network
 from pyswarm_core.specs import PREDEFINED_NETWORKS, IpamConfig
 
@@ -37,7 +37,7 @@ def pools(
             subnet = next((subnet for subnet in subnets if (":" in subnet) == is_six), "")
             pool = found.setdefault(subnet, {"subnet": ""})
             if field in pool:
-                raise InvalidArgument(f"--{flag} {value[:80]!r} is not valid: {subnet} has one")
+                raise invalid(f"--{flag}", value, f"subnet {subnet} has a {flag} already")
             pool[field] = value
     return tuple(IpamConfig(**pool) for pool in found.values())
 
@@ -50,9 +50,9 @@ def options(texts: Iterable[str]) -> Options:
         if key == "encrypted" and value in ("", "true", "false"):
             found = found._replace(encrypted=value != "false")
         elif key not in _MTU:
-            raise InvalidArgument(f"--opt {text[:80]!r} is not known: want encrypted or mtu=BYTES")
+            raise invalid("--opt", text, "expected encrypted or mtu=BYTES")
         elif not value.isascii() or not value.isdecimal() or len(value) > 9:
-            raise InvalidArgument(f"--opt {text[:80]!r} is not valid: want mtu=BYTES")
+            raise invalid("--opt", text, "expected mtu=BYTES")
         else:
             found = found._replace(mtu=int(value))
     return found

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from pyswarm_core.docker.ports import shown
-from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.errors import invalid
 from pyswarm_core.specs import PortConfig, Protocol, PublishMode
 
 E = TypeVar("E", bound=StrEnum)
@@ -16,7 +16,9 @@ _SHORT = re.compile(
     rf"(?:(?:(?P<ip>\[[^\]]*\]|[^:\[\]]*):)?(?P<published>{_RANGE})?:)?"
     rf"(?P<target>{_RANGE})(?:/(?P<protocol>[a-zA-Z]+))?"
 )
-_WANT = "want [[IP:]PUBLISHED:]TARGET[/PROTOCOL] or published=,target=,protocol=,mode=,host_ip="
+_EXPECTED = (
+    "expected [[IP:]PUBLISHED:]TARGET[/PROTOCOL] or published=,target=,protocol=,mode=,host_ip="
+)
 _KEYS = ("published", "target", "protocol", "mode", "host_ip")
 
 
@@ -50,8 +52,8 @@ def _removals(text: str, old: Sequence[PortConfig]) -> list[tuple[PortConfig, bo
     with_mode = "=" in text and "mode=" in text
     removals = [(port, with_mode) for port in _ports("--publish-rm", text)]
     if not any(_is(port, removal) for port in old for removal in removals):
-        there = f"want a target port of {shown(old)}" if old else "the service publishes nothing"
-        raise InvalidArgument(f"--publish-rm {text[:80]!r} is not published: {there}")
+        expected = f"expected a target port of {shown(old)}" if old else "no port is published"
+        raise invalid("--publish-rm", text, expected)
     return removals
 
 
@@ -71,14 +73,14 @@ def _ports(flag: str, text: str) -> Iterator[PortConfig]:
         return
     match = _SHORT.fullmatch(text)
     if match is None:
-        raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: {_WANT}")
+        raise invalid(flag, text, _EXPECTED)
     protocol = _word(flag, text, Protocol, (match["protocol"] or "tcp").lower())
     targets = _numbers(flag, text, match["target"])
     numbers = _numbers(flag, text, match["published"]) if match["published"] else [0] * len(targets)
     if len(targets) == 1:
         targets *= len(numbers)
     if len(targets) != len(numbers):
-        raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: want ranges of the same length")
+        raise invalid(flag, text, "expected ranges of the same length")
     for number, target in zip(numbers, targets, strict=True):
         yield PortConfig(
             target_port=target,
@@ -94,10 +96,10 @@ def _long(flag: str, text: str) -> PortConfig:
         key, _, value = part.partition("=")
         key, value = key.strip(" ").lower().replace("host-ip", "host_ip"), value.strip(" ")
         if not value or found.get(key) != "":
-            raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: {_WANT}, each once")
+            raise invalid(flag, text, f"{_EXPECTED}, each once")
         found[key] = value
     if not found["target"]:
-        raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: it has no target")
+        raise invalid(flag, text, "expected target=PORT")
     return PortConfig(
         target_port=_number(flag, text, found["target"]),
         protocol=_word(flag, text, Protocol, found["protocol"].lower() or "tcp"),
@@ -116,13 +118,13 @@ def _numbers(flag: str, text: str, span: str) -> list[int]:
     start = _number(flag, text, first)
     end = _number(flag, text, last) if dash else start
     if end < start:
-        raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: {span} ends before it begins")
+        raise invalid(flag, text, f"range {span} ends before it begins")
     return list(range(start, end + 1))
 
 
 def _number(flag: str, text: str, number: str) -> int:
     if not (number.isascii() and number.isdecimal() and int(number[:6]) <= 65535):
-        raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: want ports of 1 to 65535")
+        raise invalid(flag, text, "expected ports of 1 to 65535")
     return int(number)
 
 
@@ -130,5 +132,4 @@ def _word(flag: str, text: str, words: type[E], word: str) -> E:
     try:
         return words(word)
     except ValueError:
-        want = ", ".join(words)
-        raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: want one of {want}") from None
+        raise invalid(flag, text, f"expected one of {', '.join(words)}") from None

@@ -10,7 +10,7 @@ import re
 
 import msgspec
 
-from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.errors import InvalidArgument, invalid
 
 DEFAULT_REGISTRY = "docker.io"
 DEFAULT_TAG = "latest"
@@ -19,7 +19,6 @@ NAME_LENGTH_MAX = 255
 INPUT_LENGTH_MAX = NAME_LENGTH_MAX + 1 + 128 + 1 + 7 + 128
 """A full name, a full tag and the longest digest."""
 _OFFICIAL = "library/"
-_SHOWN = 80
 
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
 _HOST = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])"
@@ -77,16 +76,17 @@ def parse_reference(text: str) -> Reference:
     Raises InvalidArgument naming the part that is wrong and what would be valid.
     """
     if not text:
-        raise InvalidArgument("image is empty: want [REGISTRY/]NAME[:TAG][@DIGEST]")
+        raise _invalid(text, "expected [REGISTRY/]NAME[:TAG][@DIGEST]")
     if len(text) > INPUT_LENGTH_MAX:
-        raise _invalid(text, f"has {len(text)} characters, at most {INPUT_LENGTH_MAX} are allowed")
+        raise _invalid(text, f"expected at most {INPUT_LENGTH_MAX} characters, got {len(text)}")
     if _IMAGE_ID.fullmatch(text):
-        raise _invalid(text, "is an image id, which other hosts do not know: use NAME@sha256:…")
+        raise _invalid(text, "expected NAME@sha256:…: other hosts do not know an image id")
     rest, at, digest = text.partition("@")
     digest = _checked_digest(text, digest) if at else ""
     name, tag = _split_tag(rest)
     if tag is not None and not _TAG.fullmatch(tag):
-        raise _invalid(text, "has a bad tag: want 1-128 of A-Z a-z 0-9 _ . -, not beginning . or -")
+        form = "1 to 128 of A-Z a-z 0-9 _ . -, not beginning with . or -"
+        raise _invalid(text, f"expected a tag of {form}")
     registry, repository = _split_registry(name)
     _check_name(text, registry, repository)
     return Reference(registry, repository, tag or ("" if digest else DEFAULT_TAG), digest)
@@ -116,21 +116,20 @@ def _split_registry(name: str) -> tuple[str, str]:
 def _check_name(text: str, registry: str, repository: str) -> None:
     host = _REGISTRY.fullmatch(registry)
     if host is None or not (host[1] is None or 0 < int(host[1]) < 65536):
-        raise _invalid(text, "has a bad registry: want HOST[:PORT], the port 1-65535")
+        raise _invalid(text, "expected a registry HOST[:PORT] with a port of 1 to 65535")
     if repository != repository.lower():
-        raise _invalid(text, "has upper case in the repository: write it in lower case")
+        raise _invalid(text, "expected the repository in lower case")
     if not all(_REPOSITORY_PART.fullmatch(part) for part in repository.split("/")):
-        raise _invalid(text, "has a bad repository: want a-z 0-9, joined by . _ __ - or /")
+        raise _invalid(text, "expected a repository of a-z 0-9, joined by . _ __ - or /")
     if len(registry) + 1 + len(repository) > NAME_LENGTH_MAX:
-        raise _invalid(text, f"has a name of more than {NAME_LENGTH_MAX} characters")
+        raise _invalid(text, f"expected a name of at most {NAME_LENGTH_MAX} characters")
 
 
 def _checked_digest(text: str, digest: str) -> str:
     if not _DIGEST.fullmatch(digest):
-        raise _invalid(text, "has a bad digest: want sha256: and 64 of 0-9 a-f")
+        raise _invalid(text, "expected a digest of sha256: and 64 of 0-9 a-f")
     return digest
 
 
-def _invalid(text: str, why: str) -> InvalidArgument:
-    shown = ascii(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
-    return InvalidArgument(f"image {shown} {why}")
+def _invalid(text: str, reason: str) -> InvalidArgument:
+    return invalid("image", text, reason)

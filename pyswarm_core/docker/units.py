@@ -11,13 +11,12 @@ import re
 from decimal import Decimal
 
 from pyswarm_core.clock import HOUR, MICROSECOND, MILLISECOND, MINUTE, SECOND, Instant
-from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.errors import InvalidArgument, invalid
 
 INT64_MAX = 2**63 - 1
 NANO_CPUS = 1_000_000_000
 DAY = 24 * HOUR
 
-_SHOWN = 40
 _LENGTH_MAX = 28
 """Decimal keeps 28 digits; nothing sensible is longer."""
 _UNITS = {
@@ -204,6 +203,5 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _invalid(what: str, text: str, want: str) -> InvalidArgument:
-    shown = ascii(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
-    return InvalidArgument(f"{what} {shown} is not valid: want {want}")
+def _invalid(field: str, text: str, expected: str) -> InvalidArgument:
+    return invalid(field, text, f"expected {expected}")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.errors import InvalidArgument, invalid, quoted
 from pyswarm_core.gotemplate.parse import (
     Branch,
     Call,
@@ -95,7 +95,7 @@ def _items(value: Any) -> Iterator[tuple[Any, Any]]:
     elif isinstance(value, list | tuple):
         yield from enumerate(value)
     else:
-        raise InvalidArgument(f"format cannot range over {go_text(value)!r}")
+        raise InvalidArgument(f"--format: cannot range over {quoted(go_text(value))}")
 
 
 def truth(value: Any) -> bool:
@@ -111,7 +111,7 @@ def _pipe(pipe: Pipe, dot: Any, scope: Scope) -> Any:
         elif isinstance(stage, Call):
             value = _call(stage, dot, scope, (value,))
         else:
-            raise InvalidArgument("format has a value behind |, where a function is wanted")
+            raise InvalidArgument("--format: a value follows |: expected a function")
     return _fields(value, pipe.fields)
 
 
@@ -123,7 +123,7 @@ def _value(expression: Expression, dot: Any, scope: Scope) -> Any:
             return _fields(dot, fields)
         case Path(variable=variable, fields=fields):
             if variable not in scope:
-                raise InvalidArgument(f"format uses {variable}, which is not set")
+                raise InvalidArgument(f"--format: variable {variable} is not set")
             return _fields(scope[variable], fields)
         case Call():
             return _call(expression, dot, scope, ())
@@ -140,25 +140,25 @@ def _fields(value: Any, fields: Sequence[str]) -> Any:
         elif isinstance(value, _Free) or value is MISSING:
             value = MISSING
         else:
-            raise InvalidArgument(f"format has .{field}, {_known(value)}")
+            raise InvalidArgument(f"--format: field .{field} does not exist: {_known(value)}")
     return value
 
 
 def _known(value: Any) -> str:
     if isinstance(value, dict) and value:
-        return f"which is not one of {', '.join('.' + key for key in sorted(value))}"
-    return f"but {go_text(value)[:40]!r} has no fields"
+        return f"expected one of {', '.join('.' + key for key in sorted(value))}"
+    return f"{quoted(go_text(value))} has no fields"
 
 
 def _call(call: Call, dot: Any, scope: Scope, last: tuple[Any, ...]) -> Any:
     if call.name not in FUNCTIONS:
         known = ", ".join(sorted(FUNCTIONS))
-        raise InvalidArgument(f"format uses {call.name}, which is not one of {known}")
+        raise invalid("--format", call.name, f"expected one of {known}", "function")
     arguments = [_value(argument, dot, scope) for argument in call.arguments]
     try:
         return FUNCTIONS[call.name](*arguments, *last)
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise InvalidArgument(f"format cannot call {call.name}: {error}") from None
+        raise InvalidArgument(f"--format: cannot call {call.name}: {error}") from None
 
 
 def _json(value: Any) -> str:
@@ -175,7 +175,7 @@ def _index(value: Any, *keys: Any) -> Any:
                 raise ValueError(f"index {key} is out of range")
             value = value[key]
         else:
-            raise TypeError(f"{go_text(value)[:40]!r} cannot be indexed by {key!r}")
+            raise TypeError(f"{quoted(go_text(value))} cannot be indexed by {quoted(key)}")
     return value
 
 
@@ -194,13 +194,13 @@ def _printf(form: str, *values: Any) -> str:
 
     rest = _VERB.sub("", form)
     if "%" in rest:
-        raise ValueError(f"it knows %v %s %q %t %d %f %x, not %{rest.partition('%')[2][:10]}")
+        raise ValueError(f"expected %v %s %q %t %d %f or %x, got %{rest.partition('%')[2][:10]}")
     return _VERB.sub(shown, form)
 
 
 def _pad(text: str, before: int, after: int) -> str:
     if not 0 <= max(before, after) <= PADDING_MAX:
-        raise ValueError(f"want 0 to {PADDING_MAX} spaces")
+        raise ValueError(f"expected 0 to {PADDING_MAX} spaces")
     return " " * before + text + " " * after if text else text
 
 

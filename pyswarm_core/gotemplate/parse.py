@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.errors import InvalidArgument, invalid, quoted
 
 TEMPLATE_LENGTH_MAX = 10_000
 DEPTH_MAX = 50
@@ -88,13 +88,12 @@ Node = Text | Show | Branch
 def parse(template: str) -> tuple[Node, ...]:
     """The template's nodes. Raises InvalidArgument."""
     if len(template) > TEMPLATE_LENGTH_MAX:
-        raise InvalidArgument(
-            f"format has {len(template)} characters, want at most {TEMPLATE_LENGTH_MAX}"
-        )
+        reason = f"expected at most {TEMPLATE_LENGTH_MAX}"
+        raise invalid("--format", len(template), reason, "length")
     parser = _Parser(list(_pieces(template)))
     nodes, end = parser.nodes(0)
     if end:
-        raise InvalidArgument(f"format has {{{{{end}}}}} without a block before it")
+        raise InvalidArgument(f"--format: {{{{{end}}}}} without a block before it")
     return nodes
 
 
@@ -115,7 +114,7 @@ def _pieces(template: str) -> Iterator[Text | str]:
 def _text(text: str) -> Iterator[Text]:
     if "{{" in text:
         raise InvalidArgument(
-            f"format has an action that does not end: {text[text.index('{{') :]!r}"
+            f"--format: an action does not end: {quoted(text[text.index('{{') :])}"
         )
     if text:
         yield Text(text)
@@ -129,7 +128,7 @@ class _Parser:
     def nodes(self, depth: int) -> tuple[tuple[Node, ...], str]:
         """Nodes up to the end of the block, and the action that ended it."""
         if depth > DEPTH_MAX:
-            raise InvalidArgument(f"format nests more than {DEPTH_MAX} blocks")
+            raise InvalidArgument(f"--format: more than {DEPTH_MAX} nested blocks")
         found: list[Node] = []
         while self._next < len(self._pieces):
             piece = self._pieces[self._next]
@@ -145,7 +144,7 @@ class _Parser:
 
     def _action(self, keyword: str, piece: str, depth: int) -> Node:
         if keyword in _REFUSED:
-            raise InvalidArgument(f"format uses {keyword}, which is not supported")
+            raise InvalidArgument(f"--format: {keyword} is not supported")
         if keyword not in _BLOCKS:
             variables, value = _Tokens(piece).statement()
             return Show(value, variables)
@@ -160,13 +159,15 @@ class _Parser:
             if condition:
                 keyword, _, rest = condition.partition(" ")
                 if keyword not in ("if", "with"):
-                    raise InvalidArgument(f"format has {{{{{end}}}}}: want else, or else if")
+                    raise InvalidArgument(
+                        f"--format: {{{{{end}}}}} is not valid: expected else, or else if"
+                    )
                 return Branch(
                     kind, value, variables, body, (self._block(keyword, rest, depth + 1),)
                 )
             otherwise, end = self.nodes(depth + 1)
         if end != "end":
-            raise InvalidArgument(f"format has {{{{{kind}}}}} without {{{{end}}}}")
+            raise InvalidArgument(f"--format: {{{{{kind}}}}} without {{{{end}}}}")
         return Branch(kind, value, variables, body, otherwise)
 
 
@@ -186,7 +187,7 @@ class _Tokens:
             variables = tuple(self._variables())
         pipe = self._pipe(0)
         if self._at < len(self._tokens):
-            raise self._wrong(f"{self._tokens[self._at][1]!r} is unexpected")
+            raise self._wrong(f"{quoted(self._tokens[self._at][1])} is unexpected")
         return variables, pipe
 
     def _split(self) -> Iterator[tuple[str, str, tuple[str, ...]]]:
@@ -194,7 +195,7 @@ class _Tokens:
         while position < len(self._source):
             match = _TOKEN.match(self._source, position)
             if match is None or match.lastgroup is None:
-                raise self._wrong(f"cannot read {self._source[position:].strip()!r}")
+                raise self._wrong(f"cannot read {quoted(self._source[position:].strip())}")
             text, chain = match[match.lastgroup], ""
             if match.lastgroup in ("variable", "sign"):
                 text, _, chain = text.partition(".")
@@ -261,7 +262,7 @@ class _Tokens:
             case "word":
                 return Literal(_CONSTANTS[text]) if text in _CONSTANTS else Call(text, ())
             case _:
-                raise self._wrong(f"{text!r} is unexpected")
+                raise self._wrong(f"{quoted(text)} is unexpected")
 
     def _unquoted(self, text: str) -> str:
         try:
@@ -274,5 +275,4 @@ class _Tokens:
         return self._tokens[self._at][1] if self._at < len(self._tokens) else ""
 
     def _wrong(self, why: str) -> InvalidArgument:
-        shown = self._source if len(self._source) <= 80 else self._source[:80] + "..."
-        return InvalidArgument(f"format {{{{{shown}}}}} is not valid: {why}")
+        return invalid("--format", f"{{{{{self._source}}}}}", why, "action")

@@ -24,43 +24,49 @@ def node_problems(spec: NodeSpec) -> list[Problem]:
     """Everything that is wrong with what the operator wants of a node."""
     size = len(msgspec.msgpack.encode(spec))
     if size > SPEC_BYTES_MAX:
-        return [Problem("node", human_size(size), f"want at most {human_size(SPEC_BYTES_MAX)}")]
-    problems = list(text.label_problems("label", spec.labels))
+        return [
+            Problem(
+                "node", human_size(size), f"expected at most {human_size(SPEC_BYTES_MAX)}", "size"
+            )
+        ]
+    problems = list(text.label_problems("--label", spec.labels))
     if spec.role not in ROLES:
-        problems.append(Problem("role", spec.role, f"want {' or '.join(ROLES)}"))
+        problems.append(Problem("--role", spec.role, f"expected {' or '.join(ROLES)}"))
     return problems
 
 
 def cluster_problems(spec: ClusterSpec) -> list[Problem]:
     """Everything that is wrong with the fleet's settings."""
     problems = [
-        *text.name_problems("name", spec.name),
-        *within("task-history-limit", spec.task_history_limit, 0, HISTORY_MAX),
-        *within("data-path-port", spec.data_path_port, 1024, 49151),
+        *text.name_problems("--name", spec.name),
+        *within("--task-history-limit", spec.task_history_limit, 0, HISTORY_MAX),
+        *within("--data-path-port", spec.data_path_port, 1024, 49151),
         *_pool_problems(spec),
     ]
     if not HEARTBEAT_MIN <= spec.heartbeat_period <= HEARTBEAT_MAX:
-        want = f"want {format_duration(HEARTBEAT_MIN)} to {format_duration(HEARTBEAT_MAX)}"
+        expected = f"expected {format_duration(HEARTBEAT_MIN)} to {format_duration(HEARTBEAT_MAX)}"
         value = format_duration(spec.heartbeat_period)
-        problems.append(Problem("dispatcher-heartbeat", value, want))
+        problems.append(Problem("--dispatcher-heartbeat", value, expected))
     if not 0 <= spec.agent_grace <= AGENT_GRACE_MAX:
-        want = f"want 0s to {format_duration(AGENT_GRACE_MAX)}"
-        problems.append(Problem("agent-grace", format_duration(spec.agent_grace), want))
+        expected = f"expected 0s to {format_duration(AGENT_GRACE_MAX)}"
+        problems.append(Problem("--agent-grace", format_duration(spec.agent_grace), expected))
     return problems
 
 
 def _pool_problems(spec: ClusterSpec) -> Iterable[Problem]:
     pools = spec.default_address_pool
     if not 1 <= len(pools) <= POOLS_MAX:
-        yield Problem("default-addr-pool", f"{len(pools)} of them", f"want 1 to {POOLS_MAX}")
+        yield Problem("--default-addr-pool", len(pools), f"expected 1 to {POOLS_MAX}", "count")
         return
-    wrong = [problem for pool in pools for problem in subnet_problems("default-addr-pool", pool)]
+    wrong = [problem for pool in pools for problem in subnet_problems("--default-addr-pool", pool)]
     if wrong:
         yield from wrong
         return
     subnets = sorted(ipaddress.IPv4Network(pool) for pool in pools)
     for one, other in pairwise(subnets):
         if one.overlaps(other):
-            yield Problem("default-addr-pool", str(other), f"want no overlap with {one}")
+            yield Problem("--default-addr-pool", str(other), f"expected no overlap with {one}")
     longest = max(subnet.prefixlen for subnet in subnets)
-    yield from within("default-addr-pool-mask-length", spec.subnet_size, longest, SUBNET_PREFIX_MAX)
+    yield from within(
+        "--default-addr-pool-mask-length", spec.subnet_size, longest, SUBNET_PREFIX_MAX
+    )

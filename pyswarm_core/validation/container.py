@@ -13,7 +13,7 @@ from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import ContainerSpec, Resources, Ulimit
 from pyswarm_core.validation import text
 from pyswarm_core.validation.endpoint import dns_problems, hosts_problems
-from pyswarm_core.validation.problem import Problem, shown, within
+from pyswarm_core.validation.problem import Problem, within
 
 LIMIT_CPUS_MIN = NANO_CPUS // 100
 """The kernel's smallest quota: 1 ms of every 100 ms."""
@@ -52,21 +52,21 @@ _KERNEL_SYSCTL = re.compile(
 def container_problems(spec: ContainerSpec) -> Iterable[Problem]:
     """What is wrong with how to run one container."""
     yield from _image_problems(spec.image)
-    yield from text.label_problems("container-label", spec.labels)
-    yield from text.argument_problems("entrypoint", spec.command)
+    yield from text.label_problems("--container-label", spec.labels)
+    yield from text.argument_problems("--entrypoint", spec.command)
     yield from text.argument_problems("args", spec.args)
     yield from text.env_problems(spec.env)
-    yield from text.directory_problems("workdir", spec.dir)
+    yield from text.directory_problems("--workdir", spec.dir)
     yield from text.user_problems(spec.user, spec.groups)
-    yield from text.hostname_problems("hostname", spec.hostname)
+    yield from text.hostname_problems("--hostname", spec.hostname)
     yield from _signal_problems(spec.stop_signal)
-    yield from duration_problems("stop-grace-period", spec.stop_grace_period)
-    yield from _capability_problems("cap-add", spec.capability_add)
-    yield from _capability_problems("cap-drop", spec.capability_drop)
+    yield from duration_problems("--stop-grace-period", spec.stop_grace_period)
+    yield from _capability_problems("--cap-add", spec.capability_add)
+    yield from _capability_problems("--cap-drop", spec.capability_drop)
     for key, value in spec.sysctls.items():
         yield from _sysctl_problems(key, value)
     yield from _ulimit_problems(spec.ulimits)
-    yield from within("oom-score-adj", spec.oom_score_adj, -1000, 1000)
+    yield from within("--oom-score-adj", spec.oom_score_adj, -1000, 1000)
     yield from hosts_problems(spec.hosts)
     yield from dns_problems(spec.dns_config)
 
@@ -74,30 +74,29 @@ def container_problems(spec: ContainerSpec) -> Iterable[Problem]:
 def resources_problems(resources: Resources) -> Iterable[Problem]:
     """What is wrong with limits and reservations."""
     limits, reservations = resources.limits, resources.reservations
-    yield from _cpus_problems("limit-cpu", limits.nano_cpus, LIMIT_CPUS_MIN)
-    yield from _cpus_problems("reserve-cpu", reservations.nano_cpus, RESERVE_CPUS_MIN)
-    yield from _memory_problems("limit-memory", limits.memory_bytes, LIMIT_MEMORY_MIN)
-    yield from _memory_problems("reserve-memory", reservations.memory_bytes, RESERVE_MEMORY_MIN)
-    yield from within("limit-pids", limits.pids, 0, PIDS_MAX)
+    yield from _cpus_problems("--limit-cpu", limits.nano_cpus, LIMIT_CPUS_MIN)
+    yield from _cpus_problems("--reserve-cpu", reservations.nano_cpus, RESERVE_CPUS_MIN)
+    yield from _memory_problems("--limit-memory", limits.memory_bytes, LIMIT_MEMORY_MIN)
+    yield from _memory_problems("--reserve-memory", reservations.memory_bytes, RESERVE_MEMORY_MIN)
+    yield from within("--limit-pids", limits.pids, 0, PIDS_MAX)
     if resources.swap_bytes < -1 or resources.swap_bytes > INT64_MAX:
-        yield Problem("memory-swap", resources.swap_bytes, "want bytes, or -1 for unlimited")
+        yield Problem("--memory-swap", resources.swap_bytes, "expected bytes, or -1 for unlimited")
     elif resources.swap_bytes and not limits.memory_bytes:
-        yield Problem("memory-swap", resources.swap_bytes, "want limit-memory with it")
-    yield from within("memory-swappiness", resources.memory_swappiness, -1, 100)
+        yield Problem("--memory-swap", resources.swap_bytes, "expected --limit-memory as well")
+    yield from within("--memory-swappiness", resources.memory_swappiness, -1, 100)
 
 
 def duration_problems(field: str, duration: int) -> Iterable[Problem]:
     """A duration is not negative."""
     if not 0 <= duration <= INT64_MAX:
-        yield Problem(field, format_duration(duration), "want 0s or more")
+        yield Problem(field, format_duration(duration), "expected 0s or more")
 
 
 def _image_problems(image: str) -> Iterable[Problem]:
     try:
         parse_reference(image)
     except InvalidArgument as error:
-        reason = str(error).removeprefix("image ").removeprefix(shown(image) + " ")
-        yield Problem("image", image, reason)
+        yield Problem("image", image, error.reason)
 
 
 def _signal_problems(name: str) -> Iterable[Problem]:
@@ -106,43 +105,43 @@ def _signal_problems(name: str) -> Iterable[Problem]:
     word = name.upper().removeprefix("SIG")
     known = word in SIGNALS or _REALTIME_SIGNAL.fullmatch(word) or _NUMBERED_SIGNAL.fullmatch(name)
     if not known:
-        yield Problem("stop-signal", name, "want a signal such as SIGTERM, or its number")
+        yield Problem("--stop-signal", name, "expected a signal such as SIGTERM, or its number")
 
 
 def _capability_problems(field: str, names: Sequence[str]) -> Iterable[Problem]:
     for name in names:
         word = name.upper().removeprefix("CAP_")
         if word not in CAPABILITIES and word != "ALL":
-            yield Problem(field, name, "want a capability such as NET_ADMIN, or ALL")
+            yield Problem(field, name, "expected a capability such as NET_ADMIN, or ALL")
 
 
 def _sysctl_problems(key: str, value: str) -> Iterable[Problem]:
     if not (_SYSCTL.fullmatch(key) or _KERNEL_SYSCTL.fullmatch(key)):
         yield Problem(
-            "sysctl",
+            "--sysctl",
             key,
-            "want one that containers have of their own: net.*, fs.mqueue.*, kernel.sem…",
+            "expected a namespaced one: net.*, fs.mqueue.*, kernel.sem…",
         )
     if not value or not value.replace("\t", " ").isprintable():
-        yield Problem("sysctl", f"{key}={value}", "want a value on one line")
+        yield Problem("--sysctl", f"{key}={value}", "expected a value on one line")
 
 
 def _ulimit_problems(ulimits: Sequence[Ulimit]) -> Iterable[Problem]:
     for ulimit in ulimits:
         entry = f"{ulimit.name}={ulimit.soft}:{ulimit.hard}"
         if ulimit.name not in ULIMITS:
-            yield Problem("ulimit", entry, f"want one of {', '.join(sorted(ULIMITS))}")
+            yield Problem("--ulimit", entry, f"expected one of {', '.join(sorted(ULIMITS))}")
         elif ulimit.soft < -1 or ulimit.hard < -1:
-            yield Problem("ulimit", entry, "want numbers, or -1 for unlimited")
+            yield Problem("--ulimit", entry, "expected numbers, or -1 for unlimited")
         elif ulimit.hard != -1 and not -1 < ulimit.soft <= ulimit.hard:
-            yield Problem("ulimit", entry, "want a soft limit of at most the hard one")
+            yield Problem("--ulimit", entry, "expected a soft limit of at most the hard one")
 
 
 def _cpus_problems(field: str, nano_cpus: int, least: int) -> Iterable[Problem]:
     if nano_cpus != 0 and not least <= nano_cpus <= CPUS_MAX:
-        yield Problem(field, format_cpus(nano_cpus), f"want 0 or {format_cpus(least)} and more")
+        yield Problem(field, format_cpus(nano_cpus), f"expected 0 or at least {format_cpus(least)}")
 
 
 def _memory_problems(field: str, size: int, least: int) -> Iterable[Problem]:
     if size != 0 and not least <= size <= INT64_MAX:
-        yield Problem(field, size, f"want 0 or at least {human_size(least)}")
+        yield Problem(field, size, f"expected 0 or at least {human_size(least)}")

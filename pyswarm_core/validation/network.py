@@ -29,22 +29,24 @@ def network_problems(spec: NetworkSpec) -> list[Problem]:
     """Everything that is wrong with the spec; empty if it may be stored."""
     size = len(msgspec.msgpack.encode(spec))
     if size > SPEC_BYTES_MAX:
-        return [Problem("network", human_size(size), f"want at most {human_size(SPEC_BYTES_MAX)}")]
+        expected = f"expected at most {human_size(SPEC_BYTES_MAX)}"
+        return [Problem("network", human_size(size), expected, "size")]
     problems = [
-        *text.label_problems("label", spec.labels),
+        *text.label_problems("--label", spec.labels),
         *_ipam_problems(spec.ipam, spec.enable_ipv6),
         *_ingress_problems(spec),
     ]
     if len(spec.name) > NAME_LENGTH_MAX or not _NAME.fullmatch(spec.name):
-        want = f"want 1 to {NAME_LENGTH_MAX} of a-z A-Z 0-9 _ . -, beginning with a letter or digit"
-        problems.append(Problem("name", spec.name, want))
+        expected = f"expected 1 to {NAME_LENGTH_MAX} of a-z A-Z 0-9 _ . -, a letter or digit first"
+        problems.append(Problem("name", spec.name, expected))
     elif spec.name in PREDEFINED_NETWORKS:
-        problems.append(Problem("name", spec.name, "every host has a network of that name"))
+        problems.append(Problem("name", spec.name, "it is the name of a predefined network"))
     if spec.driver != "overlay":
-        problems.append(Problem("driver", spec.driver, "want overlay"))
-    least, why = (MTU_MIN6, " with ipv6") if spec.enable_ipv6 else (MTU_MIN, "")
+        problems.append(Problem("--driver", spec.driver, "expected overlay"))
+    least, why = (MTU_MIN6, " with --ipv6") if spec.enable_ipv6 else (MTU_MIN, "")
     if spec.mtu and not least <= spec.mtu <= MTU_MAX:
-        problems.append(Problem("mtu", spec.mtu, f"want 0 or {least} to {MTU_MAX}{why}"))
+        expected = f"expected 0 or {least} to {MTU_MAX}{why}"
+        problems.append(Problem("--opt", spec.mtu, expected, "mtu"))
     return problems
 
 
@@ -53,15 +55,14 @@ def subnet_problems(field: str, text_: str) -> Iterable[Problem]:
     try:
         subnet = ipaddress.IPv4Network(text_[:64])
     except ValueError:
-        yield Problem(
-            field, text_, "want an IPv4 subnet such as 10.20.0.0/16, no bit set behind its prefix"
-        )
+        expected = "expected an IPv4 subnet such as 10.20.0.0/16, no bit set behind its prefix"
+        yield Problem(field, text_, expected)
         return
     if not SUBNET_PREFIX_MIN <= subnet.prefixlen <= SUBNET_PREFIX_MAX:
-        want = f"want a prefix length of {SUBNET_PREFIX_MIN} to {SUBNET_PREFIX_MAX}"
-        yield Problem(field, text_, want)
+        expected = f"expected a prefix length of {SUBNET_PREFIX_MIN} to {SUBNET_PREFIX_MAX}"
+        yield Problem(field, text_, expected)
     elif _is_special(subnet):
-        yield Problem(field, text_, "want addresses that hosts may have, such as 10.0.0.0/8's")
+        yield Problem(field, text_, "expected unicast addresses such as those of 10.0.0.0/8")
 
 
 def _is_special(subnet: ipaddress.IPv4Network) -> bool:
@@ -75,35 +76,35 @@ def _is_special(subnet: ipaddress.IPv4Network) -> bool:
 
 
 def _ingress_problems(spec: NetworkSpec) -> Iterable[Problem]:
-    """The routing mesh leads from outside to its tasks, and nobody else joins its network."""
+    """The ingress network routes connections from outside, and only services join it."""
     if spec.ingress and spec.internal:
-        yield Problem("ingress", spec.name, "want it without internal")
+        yield Problem("--internal", "true", "expected false with --ingress")
     if spec.ingress and spec.attachable:
-        yield Problem("ingress", spec.name, "want it without attachable")
+        yield Problem("--attachable", "true", "expected false with --ingress")
 
 
 def _ipam_problems(ipam: Ipam, enable_ipv6: bool) -> Iterable[Problem]:
     if ipam.driver not in ("", "default"):
-        yield Problem("ipam-driver", ipam.driver, "want default")
+        yield Problem("--ipam-driver", ipam.driver, "expected default")
     six = [config for config in ipam.config if ":" in config.subnet]
     four = [config for config in ipam.config if ":" not in config.subnet]
     if len(four) > 1 or len(six) > 1:
         count = f"{len(four)} of IPv4 and {len(six)} of IPv6"
-        yield Problem("subnet", count, "want one of each at most")
+        yield Problem("--subnet", count, "expected at most one of each", "count")
     for config in four:
         yield from _ipv4_problems(config)
     for config in six:
         if not enable_ipv6:
-            yield Problem("subnet", config.subnet, "want ipv6 with it")
+            yield Problem("--subnet", config.subnet, "expected --ipv6 as well")
         yield from _ipv6_problems(config)
 
 
 def _ipv4_problems(config: IpamConfig) -> Iterable[Problem]:
-    problems = list(subnet_problems("subnet", config.subnet)) if config.subnet else []
+    problems = list(subnet_problems("--subnet", config.subnet)) if config.subnet else []
     yield from problems
-    for field, value in (("gateway", config.gateway), ("ip-range", config.ip_range)):
+    for field, value in (("--gateway", config.gateway), ("--ip-range", config.ip_range)):
         if value and not config.subnet:
-            yield Problem(field, value, "want subnet with it")
+            yield Problem(field, value, "expected --subnet as well")
     if problems or not config.subnet:
         return
     subnet = ipaddress.IPv4Network(config.subnet)
@@ -117,29 +118,31 @@ def _gateway_problems(gateway: str, subnet: ipaddress.IPv4Network) -> Iterable[P
     try:
         address = ipaddress.IPv4Address(gateway[:64])
     except ValueError:
-        yield Problem("gateway", gateway, "want an IPv4 address")
+        yield Problem("--gateway", gateway, "expected an IPv4 address")
         return
     if address not in subnet or address in (subnet.network_address, subnet.broadcast_address):
-        yield Problem("gateway", gateway, f"want an address of {subnet}, not its first or last")
+        expected = f"expected an address of {subnet}, not its first or last"
+        yield Problem("--gateway", gateway, expected)
 
 
 def _ip_range_problems(ip_range: str, subnet: ipaddress.IPv4Network) -> Iterable[Problem]:
-    problems = list(subnet_problems("ip-range", ip_range))
+    problems = list(subnet_problems("--ip-range", ip_range))
     yield from problems
     if not problems and not ipaddress.IPv4Network(ip_range).subnet_of(subnet):
-        yield Problem("ip-range", ip_range, f"want a part of {subnet}")
+        yield Problem("--ip-range", ip_range, f"expected a part of {subnet}")
 
 
 def _ipv6_problems(config: IpamConfig) -> Iterable[Problem]:
-    for field, value in (("gateway", config.gateway), ("ip-range", config.ip_range)):
+    for field, value in (("--gateway", config.gateway), ("--ip-range", config.ip_range)):
         if value:
-            yield Problem(field, value, "want that of IPv4 alone, IPv6 follows from it")
+            yield Problem(field, value, "expected an IPv4 one: those of IPv6 follow from it")
     try:
         address, _, prefix = config.subnet[:64].partition("/")
         subnet = ipaddress.IPv6Network((address.replace("%", "/"), prefix))
     except ValueError:
-        want = "want an IPv6 subnet such as fd00:1::/64, no bit set behind its prefix"
-        yield Problem("subnet", config.subnet, want)
+        expected = "expected an IPv6 subnet such as fd00:1::/64, no bit set behind its prefix"
+        yield Problem("--subnet", config.subnet, expected)
         return
     if not any(subnet.subnet_of(usable) for usable in UNICAST6):
-        yield Problem("subnet", config.subnet, "want addresses that hosts may have, as fd00::/8's")
+        expected = "expected unicast addresses such as those of fd00::/8"
+        yield Problem("--subnet", config.subnet, expected)

@@ -20,7 +20,7 @@ from pyswarm_core.limits import (
 from pyswarm_core.objects import NodeDescription
 from pyswarm_core.validation import text
 from pyswarm_core.validation.network import UNICAST6
-from pyswarm_core.validation.problem import Problem, within
+from pyswarm_core.validation.problem import Problem, at_most, within
 
 HOSTNAME_MAX = 253
 LABEL_MAX = 63
@@ -44,9 +44,9 @@ def description_problems(description: NodeDescription) -> list[Problem]:
     platform = description.platform
     return [
         *hostname_problems(description.hostname),
-        *within("cpus", resources.nano_cpus, 0, NODE_CPUS_MAX * 10**9),
-        *within("memory", resources.memory_bytes, 0, NODE_MEMORY_MAX),
-        *within("max-tasks", description.max_tasks, 0, NODE_TASKS_LIMIT),
+        *within("--cpus", resources.nano_cpus, 0, NODE_CPUS_MAX * 10**9),
+        *within("--memory", resources.memory_bytes, 0, NODE_MEMORY_MAX),
+        *within("--max-tasks", description.max_tasks, 0, NODE_TASKS_LIMIT),
         *_word_problems("os", platform.os),
         *_word_problems("architecture", platform.architecture),
         *_version_problems(description.engine_version),
@@ -59,24 +59,21 @@ def hostname_problems(name: str) -> Iterable[Problem]:
     """A host name by RFC 1123."""
     fits = len(name) <= HOSTNAME_MAX and all(len(one) <= LABEL_MAX for one in name.split("."))
     if not fits or not text.HOSTNAME.fullmatch(name):
-        want = (
-            f"want 1 to {HOSTNAME_MAX} letters, digits, - and . (RFC 1123); choose it with"
-            " the agent's --hostname"
-        )
-        yield Problem("hostname", name, want)
+        expected = f"expected 1 to {HOSTNAME_MAX} letters, digits, - and . (RFC 1123)"
+        yield Problem("--hostname", name, expected)
 
 
 def address_problems(address: str) -> Iterable[Problem]:
     """The IPv4 address at which other hosts reach this one: VXLAN's tunnels end there."""
-    want = "want the host's own IPv4 address on the network between the hosts"
+    expected = "expected the host's own IPv4 address on the network between the hosts"
     try:
         found = IPv4Address(address)
     except AddressValueError:
-        yield Problem("advertise-addr", address, want)
+        yield Problem("--advertise-addr", address, expected)
         return
     for kind, network in _UNUSABLE:
         if found in network:
-            yield Problem("advertise-addr", address, f"{want}, not a {kind} address")
+            yield Problem("--advertise-addr", address, f"{expected}, not a {kind} address")
 
 
 def usable6(addresses: Iterable[str]) -> tuple[str, ...]:
@@ -91,28 +88,29 @@ def usable6(addresses: Iterable[str]) -> tuple[str, ...]:
 
 def _word_problems(field: str, word: str) -> Iterable[Problem]:
     if word and not _WORD.fullmatch(word):
-        yield Problem(field, word, "want at most 32 letters, digits, _ - and .")
+        yield Problem(field, word, "expected at most 32 letters, digits, _ - and .")
 
 
 def _version_problems(version: str) -> Iterable[Problem]:
     if version and not _VERSION.fullmatch(version):
-        yield Problem("engine version", version, "want at most 128 letters, digits, _ - . + and ~")
+        expected = "expected at most 128 letters, digits, _ - . + and ~"
+        yield Problem("engine version", version, expected)
 
 
 def _engine_label_problems(labels: dict[str, str]) -> Iterable[Problem]:
     size = sum(len(key.encode()) + len(value.encode()) for key, value in labels.items())
     if len(labels) > ENGINE_LABELS_MAX or size > ENGINE_LABELS_BYTES_MAX:
         most = human_size(ENGINE_LABELS_BYTES_MAX)
-        want = f"want at most {ENGINE_LABELS_MAX} labels of {most} altogether"
-        yield Problem("engine labels", f"{len(labels)} of {human_size(size)}", want)
+        expected = f"expected at most {ENGINE_LABELS_MAX} labels of {most} altogether"
+        yield Problem("--label", f"{len(labels)} labels of {human_size(size)}", expected)
         return
-    yield from text.label_problems("engine label", labels)
+    yield from text.label_problems("--label", labels)
 
 
 def _lacks_problems(lacks: tuple[str, ...]) -> Iterable[Problem]:
     if len(lacks) > LACKS_MAX:
-        yield Problem("lacks", f"{len(lacks)} words", f"want at most {LACKS_MAX}")
+        yield from at_most("lacks", lacks, LACKS_MAX)
         return
     for word in lacks:
         if not _WORD.fullmatch(word):
-            yield Problem("lacks", word, "want words of at most 32 letters, digits, _ - and .")
+            yield Problem("lacks", word, "expected words of at most 32 letters, digits, _ - and .")

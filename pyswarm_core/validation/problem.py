@@ -1,50 +1,50 @@
-"""What is wrong with a spec, as a value, and how it is said. PURE.
+"""An invalid field of a spec as a value, and its text in errors. PURE.
 
 Values are quoted in ASCII and cut: a name of ten megabytes or full of terminal codes stays one
 harmless line.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 
 import msgspec
 
-from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.errors import InvalidArgument, not_valid
 
-_SHOWN = 80
-_TOLD = 10
+_PROBLEMS_MAX = 10
+"""Problems that one error names."""
 
 
 class Problem(msgspec.Struct, frozen=True):
     """One field whose value is not allowed."""
 
     field: str
-    """The word users type for it: `limit-memory`, `env`."""
+    """The flag that sets it (`--limit-memory`), or its name in the API (`image`)."""
     value: object
     expected: str
-    """A clause that says what would be valid: `want 0 or at least 6MiB`."""
+    """A clause that says what would be valid: `expected 0 or at least 6MiB`."""
+    what: str = "value"
+    """The part of the field that `value` is: `key`, `count`, `size`."""
 
     def __str__(self) -> str:
-        return f"{self.field} {shown(self.value)} is not valid: {self.expected}"
-
-
-def shown(value: object) -> str:
-    """The value quoted, in printable ASCII, at most 80 characters of it."""
-    if isinstance(value, str):
-        return ascii(value if len(value) <= _SHOWN else value[:_SHOWN] + "...")
-    text = ascii(value)
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+        return not_valid(self.field, self.value, self.expected, self.what)
 
 
 def require(problems: Sequence[Problem]) -> None:
     """Raise InvalidArgument naming the problems (ten at most) if there are any."""
     if not problems:
         return
-    told = "; ".join(str(problem) for problem in problems[:_TOLD])
-    more = len(problems) - _TOLD
-    raise InvalidArgument(told if more <= 0 else f"{told}; and {more} more")
+    named = "; ".join(str(problem) for problem in problems[:_PROBLEMS_MAX])
+    more = len(problems) - _PROBLEMS_MAX
+    raise InvalidArgument(named if more <= 0 else f"{named}; and {more} more")
 
 
-def within(field: str, value: int, low: int, high: int) -> Iterable[Problem]:
+def within(field: str, value: int, low: int, high: int, what: str = "value") -> Iterable[Problem]:
     """A problem if the value is not in low..high."""
     if not low <= value <= high:
-        yield Problem(field, value, f"want {low} to {high}")
+        yield Problem(field, value, f"expected {low} to {high}", what)
+
+
+def at_most(field: str, values: Sized, most: int) -> Iterable[Problem]:
+    """A problem if there are more values than `most`."""
+    if len(values) > most:
+        yield Problem(field, len(values), f"expected at most {most}", "count")

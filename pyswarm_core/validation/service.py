@@ -27,7 +27,7 @@ from pyswarm_core.validation.container import (
     resources_problems,
 )
 from pyswarm_core.validation.endpoint import attachment_problems, endpoint_problems
-from pyswarm_core.validation.problem import Problem, within
+from pyswarm_core.validation.problem import Problem, at_most, within
 
 LOGIN_BYTES_MAX = 16 * 1024
 """Of user and password each; tokens of cloud registries have up to 5 KiB."""
@@ -41,14 +41,13 @@ def service_problems(spec: ServiceSpec) -> list[Problem]:
     """Everything that is wrong with the spec; empty if it may be stored."""
     size = len(msgspec.msgpack.encode(spec))
     if size > SPEC_BYTES_MAX:
-        want = (
-            f"want at most {human_size(SPEC_BYTES_MAX)} of names, labels, environment and arguments"
-        )
-        return [Problem("service", human_size(size), want)]
+        most = human_size(SPEC_BYTES_MAX)
+        expected = f"expected at most {most} of names, labels, environment and arguments"
+        return [Problem("service", human_size(size), expected, "size")]
     template = spec.task_template
     return [
-        *text.name_problems("name", spec.name),
-        *text.label_problems("label", spec.labels),
+        *text.name_problems("--name", spec.name),
+        *text.label_problems("--label", spec.labels),
         *_mode_problems(spec.mode),
         *container_problems(template.container_spec),
         *resources_problems(template.resources),
@@ -56,7 +55,7 @@ def service_problems(spec: ServiceSpec) -> list[Problem]:
         *_placement_problems(template.placement, spec.mode),
         *attachment_problems(template.networks),
         *endpoint_problems(spec.endpoint_spec, template.networks),
-        *within("force-update", template.force_update, 0, 2**32 - 1),
+        *within("--force-update", template.force_update, 0, 2**32 - 1),
     ]
 
 
@@ -64,49 +63,43 @@ def login_problems(login: RegistryLogin) -> list[Problem]:
     """Everything that is wrong with a registry's login; a password is not quoted."""
     found = []
     if not text.is_word(login.registry) or len(login.registry) > REGISTRY_LENGTH_MAX:
-        found.append(Problem("registry", login.registry, "want HOST[:PORT]"))
+        found.append(Problem("registry", login.registry, "expected HOST[:PORT]"))
     if not text.is_word(login.username) or ":" in login.username:
-        found.append(Problem("username", login.username, "want a name without space or colon"))
+        found.append(Problem("username", login.username, "expected a name without space or colon"))
     if not login.password or not login.password.isprintable():
-        found.append(Problem("password", "", "want one line of printable characters"))
+        found.append(Problem("password", "", "expected one line of printable characters"))
     if max(len(login.username.encode()), len(login.password.encode())) > LOGIN_BYTES_MAX:
-        found.append(Problem("password", "", f"want at most {human_size(LOGIN_BYTES_MAX)}"))
+        found.append(Problem("password", "", f"expected at most {human_size(LOGIN_BYTES_MAX)}"))
     return found
 
 
 def _mode_problems(mode: ServiceMode) -> Iterable[Problem]:
     if isinstance(mode, ReplicatedMode):
-        yield from within("replicas", mode.replicas, 0, REPLICAS_MAX)
+        yield from within("--replicas", mode.replicas, 0, REPLICAS_MAX)
 
 
 def _restart_problems(policy: RestartPolicy) -> Iterable[Problem]:
-    yield from duration_problems("restart-delay", policy.delay)
-    yield from duration_problems("restart-window", policy.window)
+    yield from duration_problems("--restart-delay", policy.delay)
+    yield from duration_problems("--restart-window", policy.window)
     most = RESTARTS_REMEMBERED if policy.window else ATTEMPTS_MAX
     if not 0 <= policy.max_attempts <= most:
-        want = f"want 0 to {most}{' with restart-window' if policy.window else ''}"
-        yield Problem("restart-max-attempts", policy.max_attempts, want)
+        expected = f"expected 0 to {most}{' with --restart-window' if policy.window else ''}"
+        yield Problem("--restart-max-attempts", policy.max_attempts, expected)
 
 
 def _placement_problems(placement: Placement, mode: ServiceMode) -> Iterable[Problem]:
-    if len(placement.constraints) > CONSTRAINTS_MAX:
-        count = f"{len(placement.constraints)} of them"
-        yield Problem("constraint", count, f"want at most {CONSTRAINTS_MAX}")
-    if len(placement.preferences) > PREFERENCES_MAX:
-        count = f"{len(placement.preferences)} of them"
-        yield Problem("placement-pref", count, f"want at most {PREFERENCES_MAX}")
+    yield from at_most("--constraint", placement.constraints, CONSTRAINTS_MAX)
+    yield from at_most("--placement-pref", placement.preferences, PREFERENCES_MAX)
     for constraint in placement.constraints[:CONSTRAINTS_MAX]:
         yield from _constraint_problems(constraint)
     for preference in placement.preferences:
         if not _is_preference(preference):
-            yield Problem(
-                "placement-pref", preference, "want node.labels.NAME or engine.labels.NAME"
-            )
-    yield from within("replicas-max-per-node", placement.max_replicas, 0, REPLICAS_MAX)
+            expected = "expected node.labels.NAME or engine.labels.NAME"
+            yield Problem("--placement-pref", preference, expected)
+    yield from within("--replicas-max-per-node", placement.max_replicas, 0, REPLICAS_MAX)
     if placement.max_replicas and mode.per_node:
-        yield Problem(
-            "replicas-max-per-node", placement.max_replicas, "want mode replicated with it"
-        )
+        expected = "expected --mode replicated as well"
+        yield Problem("--replicas-max-per-node", placement.max_replicas, expected)
 
 
 def _is_preference(key: str) -> bool:
@@ -118,10 +111,10 @@ def _is_preference(key: str) -> bool:
 
 def _constraint_problems(constraint: str) -> Iterable[Problem]:
     if len(constraint) > CONSTRAINT_LENGTH_MAX or not constraint.isprintable():
-        want = f"want at most {CONSTRAINT_LENGTH_MAX} printable characters"
-        yield Problem("constraint", constraint, want)
+        expected = f"expected at most {CONSTRAINT_LENGTH_MAX} printable characters"
+        yield Problem("--constraint", constraint, expected)
         return
     try:
         check(constraint)
     except InvalidArgument as error:
-        yield Problem("constraint", constraint, str(error).partition(f"{constraint!r}: ")[2])
+        yield Problem("--constraint", constraint, error.reason)

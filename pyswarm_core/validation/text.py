@@ -24,35 +24,32 @@ _USER = re.compile(rf"{_ACCOUNT}(?::{_ACCOUNT})?")
 _GROUP = re.compile(_ACCOUNT)
 
 
-def name_problems(field: str, name: str) -> Iterable[Problem]:
+def name_problems(field: str, name: str, what: str = "value") -> Iterable[Problem]:
     """A name is a DNS label; `_` is allowed inside because stacks join names with it."""
     if len(name) > NAME_LENGTH_MAX or not _NAME.fullmatch(name):
         yield Problem(
             field,
             name,
-            f"want 1 to {NAME_LENGTH_MAX} of a-z A-Z 0-9 - _, a letter or digit at both ends",
+            f"expected 1 to {NAME_LENGTH_MAX} of a-z A-Z 0-9 - _, a letter or digit at both ends",
+            what,
         )
 
 
 def hostname_problems(field: str, name: str) -> Iterable[Problem]:
     """A host name as Linux takes it; empty is allowed."""
     if name and (len(name) > HOSTNAME_MAX or not HOSTNAME.fullmatch(name)):
-        yield Problem(
-            field, name, f"want letters, digits, - and . between, at most {HOSTNAME_MAX} characters"
-        )
+        expected = f"expected at most {HOSTNAME_MAX} letters and digits, - and . between them"
+        yield Problem(field, name, expected)
 
 
 def label_problems(field: str, labels: Mapping[str, str]) -> Iterable[Problem]:
     """Keys are printable, without spaces or `=`; values may have lines and tabs."""
     for key, value in labels.items():
         if not is_word(key) or "=" in key or len(key) > LABEL_KEY_MAX:
-            yield Problem(
-                field,
-                key,
-                f"want a key of 1 to {LABEL_KEY_MAX} printable characters without space or =",
-            )
+            expected = f"expected 1 to {LABEL_KEY_MAX} printable characters without space or ="
+            yield Problem(field, key, expected, "key")
         if not is_text(value):
-            yield Problem(field, f"{key}={value}", "want a value without control characters")
+            yield Problem(field, f"{key}={value}", "expected no control characters")
 
 
 def env_problems(env: Sequence[str]) -> Iterable[Problem]:
@@ -60,35 +57,34 @@ def env_problems(env: Sequence[str]) -> Iterable[Problem]:
     for entry in env:
         name, equals, value = entry.partition("=")
         if not equals or not is_word(name):
-            yield Problem("env", entry, "want NAME=VALUE, the name without spaces")
+            yield Problem("--env", entry, "expected NAME=VALUE, the name without spaces")
         elif "\0" in value:
-            yield Problem("env", entry, "want a value without NUL")
+            yield Problem("--env", entry, "expected no NUL in the value")
 
 
 def argument_problems(field: str, arguments: Sequence[str]) -> Iterable[Problem]:
     """Anything that exec can pass on: no NUL."""
     for argument in arguments:
         if "\0" in argument:
-            yield Problem(field, argument, "want arguments without NUL")
-    if arguments and not arguments[0] and field == "entrypoint":
-        yield Problem(field, "", "want a program first")
+            yield Problem(field, argument, "expected no NUL")
+    if arguments and not arguments[0] and field == "--entrypoint":
+        yield Problem(field, "", "expected a program first")
 
 
 def directory_problems(field: str, path: str) -> Iterable[Problem]:
     """An absolute path; empty is allowed."""
     if path and not (path.startswith("/") and len(path) <= PATH_MAX and path.isprintable()):
-        yield Problem(
-            field, path, f"want an absolute path of at most {PATH_MAX} printable characters"
-        )
+        expected = f"expected an absolute path of at most {PATH_MAX} printable characters"
+        yield Problem(field, path, expected)
 
 
 def user_problems(user: str, groups: Sequence[str]) -> Iterable[Problem]:
     """`name`, `uid`, `name:group` or `uid:gid`; an empty user is allowed."""
     if user and not _USER.fullmatch(user):
-        yield Problem("user", user, "want NAME|UID[:GROUP|GID]")
+        yield Problem("--user", user, "expected NAME|UID[:GROUP|GID]")
     for group in groups:
         if not _GROUP.fullmatch(group):
-            yield Problem("group", group, "want a group's name or number")
+            yield Problem("--group", group, "expected a group's name or number")
 
 
 def is_word(text: str) -> bool:

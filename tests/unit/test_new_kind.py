@@ -152,7 +152,7 @@ async def test_it_is_listed(fleet: Fleet) -> None:
     assert await fleet.pyswarm("gadget", "ls", "-q", "-f", "label=room=2") == f"{lamp.id}\n"
     assert await fleet.pyswarm("gadget", "ls", "-q", "-f", f"id={fan.id}") == f"{fan.id}\n"
     assert await fleet.pyswarm("gadget", "ls", "--format", "{{.Name}}") == "fan\nlamp\n"
-    assert "want one of id, label, name" in await fleet.pyswarm("gadget", "ls", "-f", "x=1")
+    assert "expected one of id, label, name" in await fleet.pyswarm("gadget", "ls", "-f", "x=1")
 
 
 async def test_it_is_inspected_without_what_is_sensitive(fleet: Fleet) -> None:
@@ -162,7 +162,7 @@ async def test_it_is_inspected_without_what_is_sensitive(fleet: Fleet) -> None:
         assert document["ID"] == fan.id
         assert document["Spec"] == {"Name": "fan", "Labels": {"room": "1"}}
     assert await fleet.pyswarm("gadget", "inspect", "-f", "{{.Spec.Name}}", "fan") == "fan\n"
-    assert "no such gadget: 'lamp'" in await fleet.pyswarm("gadget", "inspect", "lamp")
+    assert 'no such gadget: "lamp"' in await fleet.pyswarm("gadget", "inspect", "lamp")
 
 
 async def test_it_is_told_of_in_events(fleet: Fleet) -> None:
@@ -181,7 +181,7 @@ _ACTIONS = ("create", "update", "remove")
 async def test_it_is_removed(fleet: Fleet) -> None:
     fan, lamp = await fleet.put(FAN), await fleet.put(LAMP)
     assert await fleet.pyswarm("gadget", "rm", "fan") == "fan\n"
-    assert "no such gadget: 'fan'" in await fleet.pyswarm("gadget", "rm", "fan")
+    assert 'no such gadget: "fan"' in await fleet.pyswarm("gadget", "rm", "fan")
     assert await fleet.store.get(KEYS.object(GADGET, fan.id)) is None
     assert (await fleet.lead()).of(GADGET) == {lamp.id: lamp}
 

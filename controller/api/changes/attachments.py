@@ -6,13 +6,12 @@ from msgspec.structs import replace
 
 from controller.api.queries.lookup import find
 from pyswarm_core.docker import networking
-from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.errors import invalid
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.kinds import NETWORK
 from pyswarm_core.ports import has_ingress_ports
 from pyswarm_core.specs import NetworkAttachment, ServiceSpec
 from pyswarm_core.state import State
-from pyswarm_core.validation.problem import shown
 
 
 def attached(
@@ -30,12 +29,10 @@ def attached(
         if target != ingress:
             own.append(replace(attachment, target=target))
         elif ingress not in joined:
-            raise InvalidArgument(
-                f"network {shown(attachment.target)} is not valid: services join the ingress"
-                " network by publishing a port in mode ingress"
-            )
+            reason = "services join the ingress network by publishing a port in mode ingress"
+            raise invalid("--network", attachment.target, reason)
         if [one.target for one in own].count(target) > 1:
-            raise InvalidArgument(f"network {shown(attachment.target)} is named twice")
+            raise invalid("--network", attachment.target, "expected each network once")
     if ingress is not None and has_ingress_ports(spec.endpoint_spec):
         own.append(NetworkAttachment(target=ingress))
     return replace(spec, task_template=replace(template, networks=tuple(own)))

@@ -18,6 +18,8 @@ from pyswarm_core.errors import (
     NotFound,
     PermissionDenied,
     Unavailable,
+    invalid,
+    quoted,
 )
 from pyswarm_core.ids import ID_LENGTH, IdSource, NodeId, short
 from pyswarm_core.limits import (
@@ -44,7 +46,6 @@ from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState, is_terminal
 from pyswarm_core.validation import address_problems, description_problems, require
 from pyswarm_core.validation.node import usable6
-from pyswarm_core.validation.problem import shown
 
 HOST_IP_MAX = 64
 """Characters of a published port's address or device."""
@@ -81,9 +82,7 @@ def join(
         availability = Availability(request.availability or "active")
     except ValueError:
         words = ", ".join(word.value for word in Availability)
-        raise InvalidArgument(
-            f"availability {request.availability!r}: want one of {words}"
-        ) from None
+        raise invalid("--availability", request.availability, f"expected one of {words}") from None
     (node_id,) = ids.draw(1)
     node = Node(
         id=NodeId(node_id),
@@ -106,7 +105,7 @@ def require_protocol(description: NodeDescription) -> None:
     """
     if description.spoken < PROTOCOL_OLDEST:
         raise InvalidArgument(
-            f"this host's agent (pyswarm {shown(description.engine_version)}) speaks protocol"
+            f"this host's agent (pyswarm {quoted(description.engine_version)}) speaks protocol"
             f" {description.spoken}, the controller {PROTOCOL_OLDEST} to {PROTOCOL}: upgrade"
             " pyswarm on the host"
         )
@@ -123,7 +122,7 @@ def role_of(cluster: Cluster, token: str) -> str:
 def member(state: State, node_id: NodeId) -> Node:
     """The node of that id. Raises NotFound."""
     if (node := state.nodes.get(node_id)) is None:
-        raise NotFound(f"node {shown(node_id)} is not (any more) of this cluster: join again")
+        raise NotFound(f"node {quoted(node_id)} is not (any more) of this cluster: join again")
     return node
 
 
@@ -202,7 +201,8 @@ def _addresses6(told: Iterable[str]) -> tuple[str, ...]:
     try:
         return usable6(islice(told, ADDRESSES6_MAX))
     except ValueError as error:
-        raise InvalidArgument(f"{shown(str(error))}: want the host's addresses of IPv6") from None
+        reason = f"{quoted(str(error))}: expected the host's IPv6 addresses"
+        raise InvalidArgument(reason) from None
 
 
 def bounded(status: TaskStatus) -> TaskStatus:

@@ -21,14 +21,13 @@ from controller.brain.allocator.vni import allocate_vni
 from pyswarm_core import limits
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import AlreadyExists, Conflict, InvalidArgument, Unavailable
+from pyswarm_core.errors import AlreadyExists, Conflict, Unavailable, invalid, quoted
 from pyswarm_core.ids import IdSource, NetworkId
 from pyswarm_core.kinds import NETWORK
 from pyswarm_core.objects import Network, Version
 from pyswarm_core.specs import NetworkSpec, ServiceSpec, ipv4_config, ipv6_config
 from pyswarm_core.state import State
 from pyswarm_core.validation import network_problems, require
-from pyswarm_core.validation.problem import shown
 
 _NAMED = 5
 INGRESS = NetworkSpec(name="ingress", ingress=True)
@@ -70,7 +69,7 @@ def create_network(
         updated_at=now,
     )
     _require_room(network)
-    require_storable(f"network {shown(spec.name)}", network, limits.NETWORK_BYTES_MAX)
+    require_storable(f"network {quoted(spec.name)}", network, limits.NETWORK_BYTES_MAX)
     cluster = msgspec.structs.replace(state.cluster, next_vni=allocated.next_vni)
     if spec.encrypted:
         cluster = with_first_key(cluster, now, ids)
@@ -90,7 +89,7 @@ def remove_network(state: State, ref: str) -> tuple[Writes, Network]:
     if users:
         more = " and others" if len(users) > _NAMED else ""
         raise Conflict(
-            f"network {shown(network.spec.name)} is in use by {', '.join(users[:_NAMED])}{more}: "
+            f"network {quoted(network.spec.name)} is in use by {', '.join(users[:_NAMED])}{more}: "
             "remove them first"
         )
     cluster = None
@@ -103,20 +102,18 @@ def remove_network(state: State, ref: str) -> tuple[Writes, Network]:
 def _require_new(state: State, spec: NetworkSpec) -> None:
     if spec.name in state.network_of_name:
         taken = state.network_of_name[spec.name]
-        raise AlreadyExists(f"network {shown(spec.name)} exists already, with the id {taken}")
+        raise AlreadyExists(f"network {quoted(spec.name)} exists already, with the id {taken}")
     if spec.ingress and state.ingress_network is not None:
         name = state.networks[state.ingress_network].spec.name
-        raise AlreadyExists(f"network {shown(name)} is the ingress network: there can be only one")
+        raise AlreadyExists(f"network {quoted(name)} is the ingress network: there can be only one")
 
 
 def _require_room(network: Network) -> None:
     span = range_of(network)
     if span.count == 1 and span.gateway_block is not None:
         config = ipv4_config(network.spec)
-        raise InvalidArgument(
-            f"gateway {config.gateway!r} is not valid: {span.cidr} is a single block, want its"
-            " first address, or a larger subnet"
-        )
+        reason = f"{span.cidr} is a single block: expected its first address, or a larger subnet"
+        raise invalid("--gateway", config.gateway, reason)
 
 
 def _allocate(state: State, spec: NetworkSpec, routes: Iterable[str]) -> Allocated:
@@ -150,7 +147,7 @@ def _users(state: State, network_id: NetworkId) -> Iterator[str]:
         previous = [one.spec for one in service.previous_specs] if is_mixed else ()
         if any(_joins(spec, network_id) for spec in (service.spec, *previous)):
             leaving = " (being removed)" if service.removing else ""
-            yield f"service {shown(service.spec.name)}{leaving}"
+            yield f"service {quoted(service.spec.name)}{leaving}"
 
 
 def _joins(spec: ServiceSpec, network_id: NetworkId) -> bool:

@@ -14,7 +14,7 @@ from controller.api.queries.lookup import find, find_removable_node
 from controller.brain.nodes import MANAGER, runs_controller
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import Conflict
+from pyswarm_core.errors import Conflict, quoted
 from pyswarm_core.kinds import NODE
 from pyswarm_core.limits import NODE_BYTES_MAX, VALUE_BYTES_MAX
 from pyswarm_core.objects import Node, NodeDescription, Version
@@ -22,7 +22,6 @@ from pyswarm_core.specs import NodeSpec
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
 from pyswarm_core.validation import node_problems, require
-from pyswarm_core.validation.problem import shown
 
 replace = msgspec.structs.replace
 
@@ -45,7 +44,7 @@ def update_node(
     require(node_problems(spec))
     if based_on.index != old.version.index:
         raise Conflict(
-            f"update out of sequence: node {shown(old.description.hostname)} is at version "
+            f"update out of sequence: node {quoted(old.description.hostname)} is at version "
             f"{old.version.index}, the update was made from {based_on.index}; read it again"
         )
     _require_role(old, spec.role, controllers)
@@ -54,7 +53,7 @@ def update_node(
     node = replace(old, spec=spec, version=Version(index=old.version.index + 1), updated_at=now)
     # Whatever its host may say of itself later has to fit as well.
     silent = replace(node, description=NodeDescription(hostname=""))
-    name = shown(old.description.hostname)
+    name = quoted(old.description.hostname)
     require_storable(f"node {name}", silent, VALUE_BYTES_MAX - 2 * NODE_BYTES_MAX)
     return Writes(objects=(node,)), node
 
@@ -63,7 +62,7 @@ def _require_role(node: Node, role: str, controllers: Iterable[str]) -> None:
     """A node is a manager because a controller runs there, and for no other reason."""
     if role == node.spec.role:
         return
-    is_manager, name = runs_controller(node, controllers), shown(node.description.hostname)
+    is_manager, name = runs_controller(node, controllers), quoted(node.description.hostname)
     if role == MANAGER and not is_manager:
         raise Conflict(f"role manager: no controller runs on node {name}; start one there first")
     if role != MANAGER and is_manager:
@@ -83,7 +82,8 @@ def remove_node(state: State, ref: str, *, force: bool) -> tuple[Writes, Node]:
     hostname = node.description.hostname
     if node.status.state is not NodeState.DOWN and not force:
         raise Conflict(
-            f"node {shown(hostname)} is {node.status.state}, not down: let it leave first, or force"
+            f"node {quoted(hostname)} is {node.status.state}, not down: let it leave first,"
+            " or use --force"
         )
     writes = Writes(
         removed_tasks=list(state.tasks_of_node(node.id)),

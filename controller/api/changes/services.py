@@ -24,7 +24,7 @@ from controller.brain.allocator.endpoints import allocate_endpoint
 from pyswarm_core import limits
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import AlreadyExists, Conflict, InvalidArgument, Unavailable
+from pyswarm_core.errors import AlreadyExists, Conflict, Unavailable, invalid, quoted
 from pyswarm_core.ids import IdSource, NetworkId, ServiceId
 from pyswarm_core.kinds import SERVICE, encode
 from pyswarm_core.objects import Endpoint, PreviousSpec, Service, Version
@@ -40,7 +40,6 @@ from pyswarm_core.specs import (
 )
 from pyswarm_core.state import State
 from pyswarm_core.validation import login_problems, require, service_problems
-from pyswarm_core.validation.problem import shown
 
 replace = msgspec.structs.replace
 
@@ -72,7 +71,7 @@ def create_service(
     require([*service_problems(spec), *(login_problems(login) if login else ())])
     if spec.name in state.service_of_name:
         taken = state.service_of_name[spec.name]
-        raise AlreadyExists(f"service {shown(spec.name)} exists already, with the id {taken}")
+        raise AlreadyExists(f"service {quoted(spec.name)} exists already, with the id {taken}")
     mesh, ingress = _mesh(state, spec, routes, now, ids)
     spec = attached(state, spec, ingress)
     service = Service(
@@ -84,7 +83,7 @@ def create_service(
         endpoint=allocate_endpoint(state, ServiceId(service_id), spec, Endpoint()),
         registry_login=login,
     )
-    require_storable(f"service {shown(spec.name)}", service, RECORD_BYTES_MAX)
+    require_storable(f"service {quoted(spec.name)}", service, RECORD_BYTES_MAX)
     return replace(mesh, objects=(*mesh.objects, service)), service
 
 
@@ -159,7 +158,7 @@ def _mesh(
         return Writes(), state.ingress_network
     if INGRESS.name in state.network_of_name:
         raise Conflict(
-            f"the routing mesh needs a network {INGRESS.name!r}, but that is another one:"
+            f"the routing mesh needs a network {quoted(INGRESS.name)}, but that is another one:"
             " remove it, or create one with --ingress"
         )
     writes, network = create_network(state, INGRESS, routes, now, ids)
@@ -167,7 +166,7 @@ def _mesh(
 
 
 def _require_updatable(service: Service, based_on: Version) -> None:
-    name = shown(service.spec.name)
+    name = quoted(service.spec.name)
     if service.removing:
         raise Conflict(f"service {name} is being removed")
     if based_on.index != service.version.index:
@@ -179,13 +178,11 @@ def _require_updatable(service: Service, based_on: Version) -> None:
 
 def _require_same_identity(old: ServiceSpec, new: ServiceSpec) -> None:
     if new.name != old.name:
-        raise InvalidArgument(
-            f"name {shown(new.name)} is not valid: a service keeps its name {shown(old.name)}"
-        )
+        reason = f"the name of a service cannot change: expected {quoted(old.name)}"
+        raise invalid("--name", new.name, reason)
     if type(new.mode) is not type(old.mode):
-        raise InvalidArgument(
-            f"mode cannot be changed, want {old.mode.word}: create another service"
-        )
+        reason = f"the mode of a service cannot change: expected {old.mode.word}"
+        raise invalid("--mode", new.mode.word, reason)
 
 
 def _made_from(spec: ServiceSpec) -> tuple[TaskSpec, tuple[PortConfig, ...]]:
@@ -208,12 +205,12 @@ def _kept_specs(state: State, service: Service) -> tuple[PreviousSpec, ...]:
     previous = service.previous_specs
     needed = _needed_versions(state, service)
     alone = replace(service, previous_specs=())
-    require_storable(f"service {shown(service.spec.name)}", alone, RECORD_BYTES_MAX)
+    require_storable(f"service {quoted(service.spec.name)}", alone, RECORD_BYTES_MAX)
     room = RECORD_BYTES_MAX - len(encode(alone))
     room -= sum(_size(p) for p in previous if p.version in needed)
     if room < 0:
         raise Conflict(
-            f"service {shown(service.spec.name)} still has tasks of too many large specs: "
+            f"service {quoted(service.spec.name)} still has tasks of too many large specs: "
             "wait until the update under way has replaced them"
         )
     kept = []

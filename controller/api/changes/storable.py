@@ -16,5 +16,5 @@ def require_storable(what: str, value: Storable, most: int) -> None:
     if size > most:
         raise InvalidArgument(
             f"{what} is too large: it takes {human_size(size)} in the store,"
-            f" want at most {human_size(most)}"
+            f" expected at most {human_size(most)}"
         )

@@ -17,10 +17,9 @@ from controller.leader.leadership import Leader
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.codec import from_proto
 from pyswarm_core.docker.reference import parse_reference
-from pyswarm_core.errors import NotFound, PyswarmError, Unavailable
+from pyswarm_core.errors import NotFound, PyswarmError, Unavailable, quoted
 from pyswarm_core.limits import IMAGES_PER_NODE_MAX
 from pyswarm_core.objects import Node
-from pyswarm_core.validation.problem import shown
 from pyswarm_core.views import ImageProgress, NodeImageProgress
 
 R = TypeVar("R")
@@ -120,7 +119,7 @@ async def remove_image(leader: Leader, reference: str) -> list[ImagesOfNode]:
 
     replies = await _on_each(nodes, on)
     if len(absent) == len(nodes):
-        raise NotFound(f"no such image on any node: {shown(reference)}")
+        raise NotFound(f"no such image on any node: {quoted(reference)}")
     return [reply for reply in replies if reply is not None]
 
 

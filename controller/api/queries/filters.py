@@ -8,9 +8,8 @@ everything.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from pyswarm_core.errors import InvalidArgument, similar
+from pyswarm_core.errors import invalid, similar
 from pyswarm_core.kinds import KINDS
-from pyswarm_core.validation.problem import shown
 
 T = TypeVar("T")
 FILTERS_MAX = 100
@@ -33,25 +32,19 @@ def parse(filters: Iterable[str], keys: Mapping[str, Key[T]], what: str) -> Filt
     parsed: dict[str, list[str]] = {}
     for number, text in enumerate(filters):
         if number >= FILTERS_MAX:
-            raise InvalidArgument(f"there are more than {FILTERS_MAX} filters")
+            raise invalid("--filter", number + 1, f"expected at most {FILTERS_MAX}", "count")
         name, equals, value = text.partition("=")
         name, value = name.strip(" ").lower(), value.strip(" ")
         valid = ", ".join(sorted(keys))
         if not equals:
-            raise InvalidArgument(
-                f"filter {shown(text)} is not valid: want KEY=VALUE, KEY of {valid}"
-            )
+            raise invalid("--filter", text, f"expected KEY=VALUE, KEY of {valid}")
         if name not in keys:
-            raise InvalidArgument(
-                f"filter {shown(name)} is not valid for {what}s: want one of {valid}"
-                f"{similar(name, keys)}"
-            )
+            expected = f"expected one of {valid}{similar(name, keys)}"
+            raise invalid("--filter", name, expected, f"{what} key")
         known = keys[name].values
         if known and value not in known:
-            raise InvalidArgument(
-                f"filter {name}={shown(value)} is not valid: want one of {', '.join(known)}"
-                f"{similar(value, known)}"
-            )
+            expected = f"expected one of {', '.join(known)}{similar(value, known)}"
+            raise invalid("--filter", value, expected, name)
         parsed.setdefault(name, []).append(value)
     return parsed
 

@@ -16,7 +16,7 @@ from controller.api.queries import filters
 from controller.api.queries.filters import Filters, Key
 from controller.api.queries.lookup import find, find_task, task_name
 from controller.brain.slices import Slices, batches
-from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.errors import InvalidArgument, invalid
 from pyswarm_core.ids import ServiceId, TaskId
 from pyswarm_core.kinds import NETWORK, NODE, SERVICE, Id, Item, Kind
 from pyswarm_core.limits import LIST_MAX, REFS_MAX, SLICE_TASKS
@@ -141,7 +141,7 @@ def find_tasks(state: State, query: TaskQuery) -> Slices[list[TaskId]]:
     """
     refs = len(query.services) + len(query.nodes) + len(query.tasks)
     if refs > REFS_MAX:
-        raise InvalidArgument(f"{refs} names are given at once: want at most {REFS_MAX}")
+        raise invalid("names", refs, f"expected at most {REFS_MAX}", "count")
     parsed = filters.parse(query.filters, _TASK_KEYS, "task")
     found: list[Task] = []
     for part in batches((yield from _candidates(state, query)), _at_once(parsed)):

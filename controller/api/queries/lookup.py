@@ -9,14 +9,13 @@ from itertools import islice
 from typing import Any, TypeVar, cast
 
 from controller.brain.slices import Slices, batches
-from pyswarm_core.errors import InvalidArgument, NotFound
+from pyswarm_core.errors import NotFound, invalid, quoted
 from pyswarm_core.ids import ID_ALPHABET, ID_LENGTH, NodeId, TaskId, short
 from pyswarm_core.kinds import KINDS, NODE, SERVICE, Id, Item, Kind
 from pyswarm_core.limits import SLICE_TASKS
 from pyswarm_core.objects import Node, Object, Service, Task
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
-from pyswarm_core.validation.problem import shown
 
 K = TypeVar("K", bound=str)
 _CANDIDATES = 5
@@ -29,7 +28,7 @@ def kind_named(word: str) -> Kind[Any, Any]:
     """The kind of that name. Raises InvalidArgument."""
     if (kind := KINDS.get(word)) is None:
         known = ", ".join(sorted(KINDS))
-        raise InvalidArgument(f"kind {shown(word)} is not valid: want one of {known}")
+        raise invalid("kind", word, f"expected one of {known}")
     return kind
 
 
@@ -160,14 +159,14 @@ def _only(what: str, ref: str, matches: Sequence[K]) -> K:
 
 
 def _missing(what: str, ref: str) -> NotFound:
-    return NotFound(f"no such {what}: {shown(ref)}")
+    return NotFound(f"no such {what}: {quoted(ref)}")
 
 
 def _ambiguous(what: str, ref: str, candidates: Iterable[str]) -> NotFound:
     told = list(islice(candidates, _CANDIDATES + 1))
     listed = ", ".join(told[:_CANDIDATES])
     more = " and others" if len(told) > _CANDIDATES else ""
-    return NotFound(f"{what} {shown(ref)} is ambiguous: it could be {listed}{more}")
+    return NotFound(f"{what} {quoted(ref)} is ambiguous: it could be {listed}{more}")
 
 
 _BY_NAME: Mapping[str, Callable[[State, str], Object | None]] = {NODE.name: _living_node}

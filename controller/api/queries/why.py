@@ -19,7 +19,7 @@ from controller.brain.scheduler.ledger import Ledger
 from controller.brain.scheduler.remedy import remedies
 from controller.brain.slices import Slices, batches, finish
 from pyswarm_core.clock import SECOND, Instant
-from pyswarm_core.errors import NotFound, told
+from pyswarm_core.errors import NotFound, quoted, told
 from pyswarm_core.ids import ServiceId, TaskId
 from pyswarm_core.indexes.tasks import is_desired, waits_for_node
 from pyswarm_core.limits import SLICE_TASKS
@@ -70,7 +70,7 @@ def look_at_why(
     if task is not None:
         service_id = task.service_id
     if service_id is None:
-        raise NotFound(f"no task and no service is called {ref!r}")
+        raise NotFound(f"no such service or task: {quoted(ref)}")
     held = quarantine.reasons(service_id) if quarantine else []
     try:
         if task is not None:

@@ -91,7 +91,7 @@ def target(state: State, text: str) -> Slices[Target]:
     Raises InvalidArgument if there is none.
     """
     if not text:
-        raise InvalidArgument("there is nothing to trace to: want a task, service, name or address")
+        raise InvalidArgument("no trace target: expected a task, service, name or address")
     if _is_address(text):
         return Target(text=text, address=text)
     named: Service | Task | None = None

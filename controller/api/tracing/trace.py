@@ -16,7 +16,7 @@ from controller.api.tracing.hops import Case
 from controller.leader.leadership import Leader
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.codec import from_proto, to_proto
-from pyswarm_core.errors import InvalidArgument, PyswarmError, Unavailable
+from pyswarm_core.errors import PyswarmError, Unavailable, invalid
 from pyswarm_core.model import Model
 from pyswarm_core.traces import Facts, Hop, TraceProbe
 
@@ -41,7 +41,7 @@ async def trace(leader: Leader, request: TraceRequest) -> tuple[Hop, ...]:
     Raises InvalidArgument, NotFound, Conflict, and Unavailable if the first agent cannot be asked.
     """
     if request.port > _PORT_MAX:
-        raise InvalidArgument(f"port {request.port} is not valid: want 1 to {_PORT_MAX}")
+        raise invalid("port", request.port, f"expected 1 to {_PORT_MAX}")
     run, state = leader.watches.runner.run, leader.state
     case = Case(
         near=await run(ends.source(state, request.source)),

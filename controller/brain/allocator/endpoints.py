@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from controller.brain.allocator.held import held_of
 from controller.brain.allocator.subnets import range_of
-from pyswarm_core.errors import Conflict, InvalidArgument
+from pyswarm_core.errors import Conflict, invalid, quoted
 from pyswarm_core.ids import NetworkId, ServiceId
 from pyswarm_core.limits import API_PORT
 from pyswarm_core.objects import Endpoint, Network, VirtualIp
@@ -60,24 +60,30 @@ def _chosen_ip(state: State, service_id: ServiceId, network_id: NetworkId, ip: s
     network, address = state.networks[network_id], IPv4Address(ip)
     name, span = network.spec.name, range_of(network)
     if address not in IPv4Network(network.subnet) or int(address) in span.reserved:
-        raise InvalidArgument(
-            f"network ip {ip!r} is not valid: want an address of network {name!r}"
-            f" ({network.subnet}), not its first, its last or its gateway"
+        expected = (
+            f"expected an address of network {quoted(name)} ({network.subnet}),"
+            " not its first, its last or its gateway"
         )
+        raise invalid("--network", ip, expected, "ip")
     holder = state.virtual_ips.get(network_id, {}).get(int(address), service_id)
     if holder != service_id:
         holder_name = state.services[holder].spec.name
-        raise Conflict(f"address {ip} of network {name!r} is that of service {holder_name!r}")
+        raise Conflict(
+            f"address {ip} of network {quoted(name)} is already that of service"
+            f" {quoted(holder_name)}"
+        )
     index = span.index_of(int(address))
     if index in held_of(network, state).times:
         block = next(block for block in network.blocks if span.index(block.cidr) == index)
         raise Conflict(
-            f"address {ip} of network {name!r} is in block {block.cidr}, whose addresses go to"
-            f" tasks of node number {block.node_number}; take one from the subnet's end, or"
-            " make the network with an --ip-range that leaves some out"
+            f"address {ip} of network {quoted(name)} is in block {block.cidr}, which belongs to the"
+            f" tasks of node number {block.node_number}: choose one at the subnet's end, or create"
+            " the network with an --ip-range that leaves some out"
         )
     if not _leaves_a_block(state, network, int(address)):
-        raise Conflict(f"address {ip} of network {name!r} is in the last block that tasks can have")
+        raise Conflict(
+            f"address {ip} of network {quoted(name)} is in the last block left for tasks"
+        )
     return VirtualIp(network_id=network_id, addr=ip)
 
 
@@ -101,7 +107,7 @@ def _virtual_ip(state: State, network_id: NetworkId, old: Endpoint) -> VirtualIp
         if number not in used:
             return VirtualIp(network_id=network_id, addr=str(IPv4Address(number)))
     raise Conflict(
-        f"network {network.spec.name!r} has no address left for another service: nodes have"
+        f"network {quoted(network.spec.name)} has no address left for another service: nodes have"
         f" {len(network.blocks)} of the {range_of(network).count} blocks of"
         f" {range_of(network).cidr} and {len(used)} services the rest; use --endpoint-mode dnsrr,"
         " or a network with a larger --subnet"
@@ -157,7 +163,7 @@ def _require_free(state: State, service_id: ServiceId, port: PortConfig) -> None
         name = state.services[holder].spec.name
         mode = f" in mode {held.publish_mode}" if held.publish_mode != port.publish_mode else ""
         raise Conflict(
-            f"port {published_word(port)} is published by service {name!r}{mode}"
+            f"port {published_word(port)} is published by service {quoted(name)}{mode}"
             + (f" as {published_word(held)}" if held.host_ip != port.host_ip else "")
         )
 

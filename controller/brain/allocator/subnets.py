@@ -12,7 +12,7 @@ from itertools import count
 
 import msgspec
 
-from pyswarm_core.errors import Conflict, InvalidArgument
+from pyswarm_core.errors import Conflict, invalid, quoted
 from pyswarm_core.limits import BLOCK_PREFIX, NETWORKS_MAX
 from pyswarm_core.objects import Network
 from pyswarm_core.specs import ipv4_config
@@ -29,11 +29,10 @@ def parse_subnet(text: str) -> IPv4Network:
     try:
         subnet = IPv4Network(text)
     except ValueError as error:
-        raise InvalidArgument(f"subnet {text!r}: {error}; write it as 10.128.0.0/16") from error
+        raise invalid("--subnet", text, f"{error}: expected one such as 10.128.0.0/16") from error
     if subnet.prefixlen > SMALLEST_BLOCK:
-        raise InvalidArgument(
-            f"subnet {text!r}: too small, at most /{SMALLEST_BLOCK} leaves addresses for tasks"
-        )
+        reason = f"expected /{SMALLEST_BLOCK} or larger, which leaves addresses for tasks"
+        raise invalid("--subnet", text, reason)
     return subnet
 
 
@@ -92,9 +91,8 @@ def check_subnet6(text: str, subnet: IPv4Network, networks: Mapping[str, str]) -
     subnet6 = IPv6Network(text)
     longest = 128 - (32 - subnet.prefixlen)
     if subnet6.prefixlen > longest:
-        raise InvalidArgument(
-            f"subnet {text!r}: too small for the hosts of {subnet}, want /{longest} or larger"
-        )
+        reason = f"expected /{longest} or larger, for as many hosts as {subnet} has"
+        raise invalid("--subnet", text, reason)
     for name, taken in networks.items():
         if subnet6.overlaps(_subnet6(taken)):
             raise Conflict(f"subnet {subnet6} overlaps network {name} ({taken})")
@@ -219,5 +217,5 @@ def read_block(cidr: str) -> tuple[int, int]:
     address, _, prefix = cidr.partition("/")
     octets = bytes(map(int, address.split(".")))
     if len(octets) != 4 or not 0 <= int(prefix) <= 32:
-        raise ValueError(f"block {cidr!r}: want one like 10.128.0.0/26")
+        raise ValueError(f"block {quoted(cidr)} is not valid: expected one such as 10.128.0.0/26")
     return int.from_bytes(octets), int(prefix)

@@ -10,8 +10,8 @@ TIGHT = ("--restart-condition", "none", "--stop-grace-period", "1s")
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--name", "a b", IMAGE), "'a b' is not valid"),
-        (("--limit-memory", "1x", IMAGE), "'1x' is not valid"),
+        (("--name", "a b", IMAGE), '"a b" is not valid'),
+        (("--limit-memory", "1x", IMAGE), '"1x" is not valid'),
         (("--limit-memory", "1k", IMAGE), "limit-memory"),
         (("--replicas", "-1", IMAGE), "-1"),
         (("--constraint", "node.foo=3", IMAGE), "KEY==VALUE"),

@@ -158,4 +158,4 @@ async def test_a_request_that_is_too_large_is_not_decoded(
         request = control_pb2.RefRequest(ref="x" * REQUEST_BYTES_MAX)
         code, details = await _answer(stub.GetService(request))
         assert code is grpc.StatusCode.INVALID_ARGUMENT
-        assert "is too large: want at most 512" in details
+        assert "is too large: expected at most 512" in details

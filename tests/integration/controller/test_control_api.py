@@ -155,7 +155,7 @@ async def test_nodes_are_listed_updated_and_removed(api: Api) -> None:
     assert "not down" in await refused(api.stub.RemoveNode(removal), grpc.StatusCode.ABORTED)
     await api.stub.RemoveNode(pb.RemoveNodeRequest(ref="n2", force=True))
     missing = await refused(api.stub.GetNode(pb.RefRequest(ref="n2")), grpc.StatusCode.NOT_FOUND)
-    assert missing == "no such node: 'n2'"
+    assert missing == 'no such node: "n2"'
 
 
 async def test_networks_come_and_go_and_are_kept_while_used(api: Api) -> None:
@@ -192,7 +192,7 @@ async def test_objects_of_any_kind_are_found_listed_and_removed(api: Api) -> Non
     assert "not down" in await refused(living, grpc.StatusCode.ABORTED)
     odd = api.stub.GetObject(pb.ObjectRequest(kind="cluster", ref="x"))
     told = await refused(odd, grpc.StatusCode.INVALID_ARGUMENT)
-    assert told == "kind 'cluster' is not valid: want one of network, node, service"
+    assert told == 'kind: value "cluster" is not valid: expected one of network, node, service'
 
 
 async def test_tasks_are_listed_with_the_names_people_know(api: Api) -> None:

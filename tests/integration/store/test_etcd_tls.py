@@ -89,5 +89,5 @@ async def test_mutual_tls_serves_calls_and_waits_and_refuses_strangers(tmp_path:
 
 @pytest.mark.parametrize("address", ["", "host", "host:0", "ftp://host:1", "host:port"])
 async def test_an_endpoint_that_is_none_is_named(address: str) -> None:
-    with pytest.raises(StoreMisuse, match="want host:port"):
+    with pytest.raises(StoreMisuse, match="expected HOST:PORT"):
         EtcdStore(EtcdSettings((address,)))

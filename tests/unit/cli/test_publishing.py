@@ -108,9 +108,11 @@ def test_publishing_is_edited_by_target_and_by_place(
 
 @pytest.mark.parametrize("removed", ["9090:80", "8080", "53", "target=443,mode=ingress"])
 def test_a_removal_that_means_no_port_says_which_there_are(removed: str) -> None:
-    with pytest.raises(InvalidArgument, match=r"not published: want a target port of .*8080->80"):
+    with pytest.raises(
+        InvalidArgument, match=r"is not valid: expected a target port of .*8080->80"
+    ):
         published(OLD, (), (removed,))
-    with pytest.raises(InvalidArgument, match="publishes nothing"):
+    with pytest.raises(InvalidArgument, match="no port is published"):
         published((), (), (removed,))
 
 

@@ -39,5 +39,5 @@ def test_a_mode_that_is_none_of_them_is_refused() -> None:
     message = to_proto(SPEC, specs_pb2.ServiceSpec())
     message.mode.Clear()
     message.mode.SetInParent()
-    with pytest.raises(ValueError, match="mode is not valid: want one of replicated, global"):
+    with pytest.raises(ValueError, match="mode is not valid: expected one of replicated, global"):
         from_proto(ServiceSpec, message)

@@ -47,8 +47,8 @@ def test_constraint_holds(text: str, holds: bool) -> None:
     [
         ("node.labels.zone", "KEY==VALUE"),
         ("node.labels.zone=a", "KEY==VALUE"),
-        ("node.labels.zone==", "empty"),
-        ("node.labels.==a", "unknown key"),
+        ("node.labels.zone==", "a value after =="),
+        ("node.labels.==a", "expected a key of node.id"),
         ("node.zone==a", "node.labels.NAME"),
         ("node.ip==here", "CIDR"),
     ],
@@ -72,10 +72,10 @@ def test_preference_is_a_label_with_or_without_its_strategy() -> None:
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        ("node.role==manger", "want one of worker, manager; did you mean manager"),
-        ("node.role!=leader", "want one of worker, manager"),
+        ("node.role==manger", "expected one of worker, manager; did you mean manager"),
+        ("node.role!=leader", "expected one of worker, manager"),
         ("node.platform.os==linus", "did you mean linux"),
-        ("node.platform.arch==x86", "want one of amd64, arm64"),
+        ("node.platform.arch==x86", "expected one of amd64, arm64"),
         ("node.platform.arch==amd46", "did you mean amd64"),
     ],
 )

@@ -105,75 +105,75 @@ def test_what_docker_takes_is_allowed(spec: specs.ServiceSpec) -> None:
 
 
 REFUSED = [
-    ("name", service(name="")),
-    ("name", service(name="web.1")),
-    ("name", service(name="-web")),
-    ("name", service(name="w" * 64)),
-    ("name", service(name="web\n")),
-    ("label", service(labels={"": "x"})),
-    ("label", service(labels={"a b": "x"})),
-    ("label", service(labels={"a\u200bb": "x"})),
-    ("label", service(labels={"a": "\x1b[2J"})),
-    ("replicas", service(mode=replicas(REPLICAS_MAX + 1))),
-    ("replicas", service(mode=replicas(-1))),
+    ("--name", service(name="")),
+    ("--name", service(name="web.1")),
+    ("--name", service(name="-web")),
+    ("--name", service(name="w" * 64)),
+    ("--name", service(name="web\n")),
+    ("--label", service(labels={"": "x"})),
+    ("--label", service(labels={"a b": "x"})),
+    ("--label", service(labels={"a\u200bb": "x"})),
+    ("--label", service(labels={"a": "\x1b[2J"})),
+    ("--replicas", service(mode=replicas(REPLICAS_MAX + 1))),
+    ("--replicas", service(mode=replicas(-1))),
     ("image", container(image="")),
     ("image", container(image="Web")),
     ("image", container(image="web; rm -rf /")),
-    ("container-label", container(labels={"a=b": ""})),
-    ("entrypoint", container(command=("",))),
+    ("--container-label", container(labels={"a=b": ""})),
+    ("--entrypoint", container(command=("",))),
     ("args", container(args=("a\0b",))),
-    ("env", container(env=("NAME",))),
-    ("env", container(env=("=value",))),
-    ("env", container(env=("A B=c",))),
-    ("env", container(env=("A=\0",))),
-    ("workdir", container(dir="srv")),
-    ("workdir", container(dir="/a\0")),
-    ("user", container(user="a b")),
-    ("group", container(groups=("",))),
-    ("hostname", container(hostname="-a")),
-    ("hostname", container(hostname="a" * 65)),
-    ("stop-signal", container(stop_signal="SIGNOW")),
-    ("stop-signal", container(stop_signal="65")),
-    ("stop-grace-period", container(stop_grace_period=-SECOND)),
-    ("cap-add", container(capability_add=("FLY",))),
-    ("cap-drop", container(capability_drop=("",))),
-    ("sysctl", container(sysctls={"kernel.panic": "1"})),
-    ("sysctl", container(sysctls={"net.core.somaxconn": "1\n2"})),
-    ("ulimit", container(ulimits=(specs.Ulimit(name="files", soft=1, hard=1),))),
-    ("ulimit", container(ulimits=(specs.Ulimit(name="nofile", soft=2, hard=1),))),
-    ("ulimit", container(ulimits=(specs.Ulimit(name="nofile", soft=-1, hard=1),))),
-    ("oom-score-adj", container(oom_score_adj=1001)),
-    ("limit-cpu", resources(nano_cpus=9_999_999)),
-    ("limit-cpu", resources(nano_cpus=-1)),
-    ("limit-memory", resources(memory_bytes=6 * MIB - 1)),
-    ("limit-memory", resources(memory_bytes=-1)),
-    ("limit-pids", resources(pids=-1)),
-    ("reserve-cpu", reservations(nano_cpus=1)),
-    ("reserve-memory", reservations(memory_bytes=1)),
-    ("memory-swap", template(resources=specs.Resources(swap_bytes=-2))),
-    ("memory-swap", template(resources=specs.Resources(swap_bytes=MIB))),
-    ("memory-swappiness", template(resources=specs.Resources(memory_swappiness=101))),
-    ("restart-delay", template(restart_policy=specs.RestartPolicy(delay=-1))),
-    ("restart-window", template(restart_policy=specs.RestartPolicy(window=-1))),
-    ("restart-max-attempts", template(restart_policy=specs.RestartPolicy(max_attempts=-1))),
+    ("--env", container(env=("NAME",))),
+    ("--env", container(env=("=value",))),
+    ("--env", container(env=("A B=c",))),
+    ("--env", container(env=("A=\0",))),
+    ("--workdir", container(dir="srv")),
+    ("--workdir", container(dir="/a\0")),
+    ("--user", container(user="a b")),
+    ("--group", container(groups=("",))),
+    ("--hostname", container(hostname="-a")),
+    ("--hostname", container(hostname="a" * 65)),
+    ("--stop-signal", container(stop_signal="SIGNOW")),
+    ("--stop-signal", container(stop_signal="65")),
+    ("--stop-grace-period", container(stop_grace_period=-SECOND)),
+    ("--cap-add", container(capability_add=("FLY",))),
+    ("--cap-drop", container(capability_drop=("",))),
+    ("--sysctl", container(sysctls={"kernel.panic": "1"})),
+    ("--sysctl", container(sysctls={"net.core.somaxconn": "1\n2"})),
+    ("--ulimit", container(ulimits=(specs.Ulimit(name="files", soft=1, hard=1),))),
+    ("--ulimit", container(ulimits=(specs.Ulimit(name="nofile", soft=2, hard=1),))),
+    ("--ulimit", container(ulimits=(specs.Ulimit(name="nofile", soft=-1, hard=1),))),
+    ("--oom-score-adj", container(oom_score_adj=1001)),
+    ("--limit-cpu", resources(nano_cpus=9_999_999)),
+    ("--limit-cpu", resources(nano_cpus=-1)),
+    ("--limit-memory", resources(memory_bytes=6 * MIB - 1)),
+    ("--limit-memory", resources(memory_bytes=-1)),
+    ("--limit-pids", resources(pids=-1)),
+    ("--reserve-cpu", reservations(nano_cpus=1)),
+    ("--reserve-memory", reservations(memory_bytes=1)),
+    ("--memory-swap", template(resources=specs.Resources(swap_bytes=-2))),
+    ("--memory-swap", template(resources=specs.Resources(swap_bytes=MIB))),
+    ("--memory-swappiness", template(resources=specs.Resources(memory_swappiness=101))),
+    ("--restart-delay", template(restart_policy=specs.RestartPolicy(delay=-1))),
+    ("--restart-window", template(restart_policy=specs.RestartPolicy(window=-1))),
+    ("--restart-max-attempts", template(restart_policy=specs.RestartPolicy(max_attempts=-1))),
     (
-        "restart-max-attempts",
+        "--restart-max-attempts",
         template(restart_policy=specs.RestartPolicy(max_attempts=101, window=SECOND)),
     ),
-    ("constraint", placement(constraints=("node.labels.zone=a",))),
-    ("constraint", placement(constraints=("node.colour==red",))),
-    ("constraint", placement(constraints=("node.id==" + "a" * 600,))),
-    ("constraint", placement(constraints=("node.id==\x1b[2J",))),
-    ("constraint", placement(constraints=("node.role==worker",) * 65)),
-    ("placement-pref", placement(preferences=("zone",))),
-    ("placement-pref", placement(preferences=("node.labels.ü",))),
-    ("placement-pref", placement(preferences=("spread=node.labels.a",))),
-    ("placement-pref", placement(preferences=("node.labels.a",) * 9)),
-    ("replicas-max-per-node", placement(max_replicas=-1)),
-    ("network", joined("")),
-    ("network", joined("app", "app")),
-    ("network", joined(*(f"n{number}" for number in range(17)))),
-    ("network alias", joined("app", aliases=("a b",))),
+    ("--constraint", placement(constraints=("node.labels.zone=a",))),
+    ("--constraint", placement(constraints=("node.colour==red",))),
+    ("--constraint", placement(constraints=("node.id==" + "a" * 600,))),
+    ("--constraint", placement(constraints=("node.id==\x1b[2J",))),
+    ("--constraint", placement(constraints=("node.role==worker",) * 65)),
+    ("--placement-pref", placement(preferences=("zone",))),
+    ("--placement-pref", placement(preferences=("node.labels.ü",))),
+    ("--placement-pref", placement(preferences=("spread=node.labels.a",))),
+    ("--placement-pref", placement(preferences=("node.labels.a",) * 9)),
+    ("--replicas-max-per-node", placement(max_replicas=-1)),
+    ("--network", joined("")),
+    ("--network", joined("app", "app")),
+    ("--network", joined(*(f"n{number}" for number in range(17)))),
+    ("--network", joined("app", aliases=("a b",))),
     ("service", service(labels={"big": "x" * SPEC_BYTES_MAX})),
 ]
 
@@ -193,13 +193,13 @@ def test_what_is_wrong_is_named_by_its_field(field: str, spec: specs.ServiceSpec
 
 def test_a_global_service_has_no_cap_per_node() -> None:
     spec = replace(placement(max_replicas=1), mode=specs.GlobalMode())
-    assert [problem.field for problem in service_problems(spec)] == ["replicas-max-per-node"]
+    assert [problem.field for problem in service_problems(spec)] == ["--replicas-max-per-node"]
 
 
 def test_problems_are_raised_together_and_not_without_end() -> None:
     require([])
-    many = [Problem("env", f"{number}", "want NAME=VALUE") for number in range(12)]
-    with pytest.raises(InvalidArgument, match=r"env '0' is not valid: .*; and 2 more$"):
+    many = [Problem("--env", f"{number}", "expected NAME=VALUE") for number in range(12)]
+    with pytest.raises(InvalidArgument, match=r'--env: value "0" is not valid: .*; and 2 more$'):
         require(many)
 
 
@@ -225,13 +225,13 @@ def test_prop_no_text_in_any_field_breaks_validation(text: str) -> None:
     [
         ("name", specs.NetworkSpec(name="a b")),
         ("name", specs.NetworkSpec(name="")),
-        ("driver", specs.NetworkSpec(name="app", driver="bridge")),
-        ("mtu", specs.NetworkSpec(name="app", mtu=100)),
-        ("label", specs.NetworkSpec(name="app", labels={"a b": ""})),
-        ("ipam-driver", specs.NetworkSpec(name="app", ipam=specs.Ipam(driver="cloud"))),
+        ("--driver", specs.NetworkSpec(name="app", driver="bridge")),
+        ("--opt", specs.NetworkSpec(name="app", mtu=100)),
+        ("--label", specs.NetworkSpec(name="app", labels={"a b": ""})),
+        ("--ipam-driver", specs.NetworkSpec(name="app", ipam=specs.Ipam(driver="cloud"))),
         *(
             (
-                "subnet",
+                "--subnet",
                 specs.NetworkSpec(
                     name="app", ipam=specs.Ipam(config=(specs.IpamConfig(subnet=subnet),))
                 ),
@@ -263,21 +263,21 @@ def test_a_network_may_choose_its_subnet() -> None:
 def test_a_node_has_one_of_two_roles_and_clean_labels() -> None:
     assert node_problems(specs.NodeSpec(labels={"zone": "a"})) == []
     bad = specs.NodeSpec(labels={"a b": "c"}, role="king")
-    assert [problem.field for problem in node_problems(bad)] == ["label", "role"]
+    assert [problem.field for problem in node_problems(bad)] == ["--label", "--role"]
 
 
 @pytest.mark.parametrize(
     ("field", "changes"),
     [
-        ("name", {"name": ""}),
-        ("dispatcher-heartbeat", {"heartbeat_period": 0}),
-        ("task-history-limit", {"task_history_limit": -1}),
-        ("data-path-port", {"data_path_port": 80}),
-        ("default-addr-pool", {"default_address_pool": ()}),
-        ("default-addr-pool", {"default_address_pool": ("x",)}),
-        ("default-addr-pool", {"default_address_pool": ("10.0.0.0/8", "10.1.0.0/16")}),
-        ("default-addr-pool-mask-length", {"subnet_size": 8}),
-        ("default-addr-pool-mask-length", {"subnet_size": 30}),
+        ("--name", {"name": ""}),
+        ("--dispatcher-heartbeat", {"heartbeat_period": 0}),
+        ("--task-history-limit", {"task_history_limit": -1}),
+        ("--data-path-port", {"data_path_port": 80}),
+        ("--default-addr-pool", {"default_address_pool": ()}),
+        ("--default-addr-pool", {"default_address_pool": ("x",)}),
+        ("--default-addr-pool", {"default_address_pool": ("10.0.0.0/8", "10.1.0.0/16")}),
+        ("--default-addr-pool-mask-length", {"subnet_size": 8}),
+        ("--default-addr-pool-mask-length", {"subnet_size": 30}),
     ],
 )
 def test_cluster_problems_are_named(field: str, changes: dict[str, object]) -> None:

@@ -101,14 +101,14 @@ def test_an_ingress_network_can_be_made_beforehand_and_there_is_one() -> None:
     writes, mesh = networks.create_network(state, spec, (), NOW, Numbered(7))
     state.apply(writes)
     assert targets(create(state, on(ports=(port(),)))) == [mesh.id]
-    with pytest.raises(AlreadyExists, match="'mesh' is the ingress network"):
+    with pytest.raises(AlreadyExists, match='"mesh" is the ingress network'):
         networks.create_network(state, replace(spec, name="two"), (), NOW, Numbered(8))
 
 
 def test_the_ingress_network_is_removed_when_nothing_publishes() -> None:
     state = build.state()
     service = create(state, on(ports=(port(),)))
-    with pytest.raises(Conflict, match="'ingress' is in use by service 'web'"):
+    with pytest.raises(Conflict, match='"ingress" is in use by service "web"'):
         networks.remove_network(state, "ingress")
     state.apply(Writes(removed=(SERVICE.object_name(service.id),)))
     state.apply(networks.remove_network(state, "ingress")[0])
@@ -119,7 +119,7 @@ def test_the_ingress_network_is_removed_when_nothing_publishes() -> None:
 
 def test_another_network_of_that_name_is_a_conflict() -> None:
     state = build.state(networks=[build.network("ingress")])
-    with pytest.raises(Conflict, match="needs a network 'ingress', but that is another one"):
+    with pytest.raises(Conflict, match='needs a network "ingress", but that is another one'):
         create(state, on(ports=(port(),)))
 
 
@@ -130,7 +130,7 @@ def test_nobody_names_the_ingress_network_but_what_was_read_may_be_sent_back() -
     ports = EndpointSpec(ports=(port(), port(81)))
     changed = update(state, replace(service.spec, endpoint_spec=ports))
     assert targets(changed) == [state.ingress_network]
-    with pytest.raises(InvalidArgument, match="'ingress' is not valid: services join the ingress"):
+    with pytest.raises(InvalidArgument, match='"ingress" is not valid: services join the ingress'):
         create(state, replace(on("ingress"), name="shop"))
 
 
@@ -232,7 +232,7 @@ def test_a_taken_port_refuses_an_update_too() -> None:
     state = build.state()
     create(state, on(ports=(port(),)))
     create(state, replace(on(ports=(port(81),)), name="shop"))
-    with pytest.raises(Conflict, match="port 8080/tcp is published by service 'web'"):
+    with pytest.raises(Conflict, match='port 8080/tcp is published by service "web"'):
         update(state, replace(on(ports=(port(),)), name="shop"))
 
 

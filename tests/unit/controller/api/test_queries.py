@@ -38,7 +38,7 @@ def test_a_ref_is_an_id_a_name_or_one_ids_beginning() -> None:
     assert find(state, SERVICE, "abc1").spec.name == "web"
     assert find(state, SERVICE, "abc1x").spec.name == "abc1x"
     assert find(state, SERVICE, "abc").spec.name == "web"
-    with pytest.raises(NotFound, match="'abd' is ambiguous: it could be abd2, abd3"):
+    with pytest.raises(NotFound, match='"abd" is ambiguous: it could be abd2, abd3'):
         find(state, SERVICE, "abd")
 
 
@@ -103,10 +103,10 @@ def test_values_of_one_filter_are_alternatives_and_filters_all_hold() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("web", "want KEY=VALUE"),
-        ("colour=red", "want one of id, label, mode, name"),
-        ("mode=both", "want one of replicated, global"),
-        ("x" * 1_000_000 + "=1", "want one of"),
+        ("web", "expected KEY=VALUE"),
+        ("colour=red", "expected one of id, label, mode, name"),
+        ("mode=both", "expected one of replicated, global"),
+        ("x" * 1_000_000 + "=1", "expected one of"),
     ],
 )
 def test_a_filter_that_does_not_exist_is_refused(text: str, message: str) -> None:

@@ -77,7 +77,7 @@ def test_a_list_that_is_too_long_is_refused_with_what_to_do() -> None:
 
 def test_too_many_names_are_refused() -> None:
     query = TaskQuery(tasks=("web.1",) * (REFS_MAX + 1))
-    with pytest.raises(InvalidArgument, match=f"want at most {REFS_MAX}"):
+    with pytest.raises(InvalidArgument, match=f"expected at most {REFS_MAX}"):
         finish(queries.find_tasks(crowded(1), query))
 
 

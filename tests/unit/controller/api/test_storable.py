@@ -120,7 +120,7 @@ def test_the_largest_network_on_the_largest_fleet_fits() -> None:
 
 def test_a_network_whose_labels_leave_no_room_for_blocks_is_refused() -> None:
     spec = NetworkSpec(name="n", labels=_labels(SPEC_BYTES_MAX * 3 // 4))
-    with pytest.raises(InvalidArgument, match=r"network 'n' is too large: .* want at most 256"):
+    with pytest.raises(InvalidArgument, match=r'network "n" is too large: .* expected at most 256'):
         create_network(build.state(), spec, (), NOW, Numbered())
 
 
@@ -198,6 +198,6 @@ def test_an_honest_status_is_taken_as_it_is() -> None:
 def test_what_no_message_can_hold_is_refused() -> None:
     state = build.state(services=[replace(build.service("web"), spec_version=-2)])
     update = Update("web", Version(), build.service("web", replicas=3).spec)
-    with pytest.raises(InvalidArgument, match="service 'web' cannot be stored"):
+    with pytest.raises(InvalidArgument, match='service "web" cannot be stored'):
         update_service(state, update, (), NOW, Numbered())
     assert state.services[ServiceId("web")].spec_version == -2

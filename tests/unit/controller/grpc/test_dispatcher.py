@@ -147,7 +147,7 @@ async def test_a_large_report_is_taken_in_by_slices_and_is_a_sign_of_life_in_eac
 @pytest.mark.usefixtures("small")
 async def test_a_report_of_absurdly_many_tasks_is_refused() -> None:
     assert (await taken(6)).taken == [2, 2, 2]
-    with pytest.raises(InvalidArgument, match="statuses: 7 in one message, want at most 6"):
+    with pytest.raises(InvalidArgument, match="statuses: count 7 is not valid: expected at most 6"):
         await taken(7)
 
 

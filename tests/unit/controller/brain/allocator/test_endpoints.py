@@ -142,11 +142,11 @@ def test_a_chosen_virtual_address_may_lie_outside_the_range_and_takes_no_block()
 @pytest.mark.parametrize(
     ("ip", "why"),
     [
-        ("10.129.0.1", r"want an address of network 'net' \(10.128.0.0/16\)"),
+        ("10.129.0.1", r'expected an address of network "net" \(10.128.0.0/16\)'),
         ("10.128.255.255", "not its first, its last or its gateway"),
         ("10.128.7.7", "not its first, its last or its gateway"),
-        ("10.128.0.5", "is in block 10.128.0.0/26, .* node number 1; take one from the subnet's"),
-        ("10.128.3.3", "is that of service 'db'"),
+        ("10.128.0.5", "is in block 10.128.0.0/26, .* node number 1: choose one at the subnet's"),
+        ("10.128.3.3", 'is already that of service "db"'),
     ],
 )
 def test_a_chosen_virtual_address_that_cannot_be_had_is_refused(ip: str, why: str) -> None:
@@ -159,7 +159,7 @@ def test_a_chosen_virtual_address_that_cannot_be_had_is_refused(ip: str, why: st
 def test_chosen_virtual_addresses_leave_tasks_a_block() -> None:
     state = build.state(networks=[network("10.128.0.0/28")])
     put(state, with_ip("db", "10.128.0.9"))
-    with pytest.raises(Conflict, match="is in the last block that tasks can have"):
+    with pytest.raises(Conflict, match="is in the last block left for tasks"):
         put(state, with_ip("web", "10.128.0.2"))
     assert vips(put(state, with_ip("web", "10.128.0.10"))) == ["10.128.0.10"]
 
@@ -168,7 +168,7 @@ def test_services_leave_the_nodes_a_block_and_are_told_when_nothing_is_left() ->
     state = build.state(networks=[network("10.128.0.0/28")])
     for number in range(7):  # the upper half but for the broadcast address
         put(state, spec_of(f"s{number}", networks=("net",)))
-    with pytest.raises(Conflict, match=r"'net' has no address left .* 7 services .* dnsrr"):
+    with pytest.raises(Conflict, match=r'"net" has no address left .* 7 services .* dnsrr'):
         put(state, spec_of("more", networks=("net",)))
     put(state, spec_of("more", networks=("net",), mode="dnsrr"))
 
@@ -206,9 +206,9 @@ def test_a_node_never_gets_the_block_of_a_virtual_address_or_of_the_gateway() ->
 def test_a_taken_port_names_its_holder() -> None:
     state = build.state()
     put(state, spec_of("web", port(8080)))
-    with pytest.raises(Conflict, match=r"port 8080/tcp is published by service 'web'$"):
+    with pytest.raises(Conflict, match=r'port 8080/tcp is published by service "web"$'):
         put(state, spec_of("shop", port(8080)))
-    with pytest.raises(Conflict, match="'web' in mode ingress"):
+    with pytest.raises(Conflict, match='"web" in mode ingress'):
         put(state, spec_of("shop", port(8080, mode="host")))
     udp = replace(port(8080), protocol=Protocol.UDP)
     assert published(put(state, spec_of("dns", udp))) == [8080]
@@ -234,7 +234,7 @@ def test_ports_conflict_where_their_addresses_overlap(one: str, other: str, conf
     state = build.state()
     put(state, spec_of("web", port(80, ip=one)))
     if conflict:
-        with pytest.raises(Conflict, match="published by service 'web'"):
+        with pytest.raises(Conflict, match='published by service "web"'):
             put(state, spec_of("shop", port(80, mode="host", ip=other)))
     else:
         put(state, spec_of("shop", port(80, mode="host", ip=other)))
@@ -244,7 +244,7 @@ def test_two_services_in_mode_host_are_the_schedulers_to_keep_apart() -> None:
     state = build.state()
     put(state, spec_of("web", port(80, mode="host")))
     put(state, spec_of("shop", port(80, mode="host")))
-    with pytest.raises(Conflict, match="'web' in mode host"):
+    with pytest.raises(Conflict, match='"web" in mode host'):
         put(state, spec_of("mesh", port(80)))
 
 
@@ -263,7 +263,7 @@ def test_chosen_ports_avoid_what_is_published_and_stay() -> None:
     assert published(put(state, spec_of("web", port(0, 80), port(0, 443)))) == [30_002, 30_003]
     assert published(put(state, spec_of("web", port(0, 443)))) == [30_003]
     assert published(put(state, spec_of("web", port(0, 443), port(0, 80)))) == [30_003, 30_002]
-    with pytest.raises(Conflict, match="by service 'web'"):
+    with pytest.raises(Conflict, match='by service "web"'):
         put(state, spec_of("late", port(30_003)))
 
 
