@@ -1,1 +1,1 @@
-"""The brain of the fleet: keeps what users asked for and decides which node runs what."""
+"""The controller: stores what users request and decides which node runs which task."""

@@ -33,48 +33,62 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     "--state-dir",
     type=click.Path(path_type=Path, file_okay=False),
     default="/var/lib/pyswarm/controller",
-    help="What must survive: identity and, without --etcd-endpoints, etcd's data",
+    help="Directory of persistent data: identity and, without --etcd-endpoints, etcd's data",
 )
-@click.option("--name", default=platform.node(), help="How this controller calls itself")
+@click.option("--name", default=platform.node(), help="Name of this controller")
 @click.option(
     "--listen",
     multiple=True,
     default=(f"0.0.0.0:{API_PORT}",),
     metavar="HOST:PORT|unix:///PATH",
-    help="Where to serve (repeatable)",
+    help="Listen address (repeatable)",
 )
-@click.option("--advertise-addr", default="", help="host[:port] where others reach this controller")
+@click.option(
+    "--advertise-addr",
+    default="",
+    help="Address of this controller for agents, users and other controllers: HOST[:PORT]",
+)
 @click.option(
     "--etcd-endpoints",
     default="",
     metavar="HOST:PORT,...",
-    help="An etcd that exists already; without it the controller runs its own",
+    help="Endpoints of an existing etcd (default: an embedded etcd)",
 )
-@click.option("--etcd-cacert", type=_FILE, help="Whom to trust as etcd")
-@click.option("--etcd-cert", type=_FILE, help="Our certificate for etcd")
-@click.option("--etcd-key", type=_FILE, help="Our certificate's key")
-@click.option("--etcd-user", default="", metavar="NAME[:PASSWORD]", help="Our user of etcd")
-@click.option("--etcd-prefix", default="/pyswarm", help="Keys begin with this")
+@click.option("--etcd-cacert", type=_FILE, help="CA certificate file to verify etcd")
+@click.option("--etcd-cert", type=_FILE, help="Client certificate file for etcd")
+@click.option("--etcd-key", type=_FILE, help="Client key file for etcd")
+@click.option("--etcd-user", default="", metavar="NAME[:PASSWORD]", help="User for etcd")
+@click.option("--etcd-prefix", default="/pyswarm", help="Prefix of the keys in etcd")
 @click.option(
     "--metrics-addr",
     default=f"127.0.0.1:{CONTROLLER_METRICS_PORT}",
-    help="Where Prometheus may scrape; empty: nowhere",
+    help="Listen address for Prometheus; empty to disable",
 )
 @click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info"
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    help="Level of the log",
 )
 @click.option(
-    "--default-addr-pool", multiple=True, metavar="SUBNET", help="Where overlays get subnets"
+    "--default-addr-pool",
+    multiple=True,
+    metavar="SUBNET",
+    help="Address pool for overlay networks (repeatable)",
 )
-@click.option("--subnet-size", type=int, help="Prefix length of an overlay's subnet [16]")
-@click.option("--data-path-port", type=int, help="UDP port of VXLAN [4789]")
-@click.option("--heartbeat-period", metavar="DURATION", help="Of small fleets [1s]")
+@click.option("--subnet-size", type=int, help="Prefix length of overlay subnets (default 16)")
+@click.option("--data-path-port", type=int, help="UDP port of VXLAN (default 4789)")
 @click.option(
-    "--agent-grace", metavar="DURATION", help="Of a silent agent whose host answers probes [15s]"
+    "--heartbeat-period", metavar="DURATION", help="Heartbeat period of a small fleet (default 1s)"
 )
-@click.option("--task-history-limit", type=int, help="Ended tasks kept per slot [5]")
+@click.option(
+    "--agent-grace",
+    metavar="DURATION",
+    help="Time until a silent agent on a responding host counts as down (default 15s)",
+)
+@click.option("--task-history-limit", type=int, help="Ended tasks kept per slot (default 5)")
 def main(log_level: str, **flags: Any) -> None:
-    """Decide what runs where, and tell the agents."""
+    """Store services in etcd, decide which node runs which task, and send assignments to agents."""
     _check_package()
     logs.set_up(log_level)
     give_back_freed_memory()
@@ -87,7 +101,7 @@ def main(log_level: str, **flags: Any) -> None:
 
 
 def make_config(flags: dict[str, Any]) -> Config:
-    """The Config that the flags mean. Raises InvalidArgument."""
+    """The Config of the flags. Raises InvalidArgument."""
     listen = tuple(flags["listen"])
     period, grace = flags["heartbeat_period"], flags["agent_grace"]
     user, _, password = flags["etcd_user"].partition(":")
@@ -116,13 +130,13 @@ def make_config(flags: dict[str, Any]) -> Config:
         ),
     )
     require(config_problems(config))
-    # What is stored may differ, but what is wrong by itself never becomes right.
+    # The stored settings may differ, but a value that is not valid by itself never becomes valid.
     config.cluster.applied_to(ClusterSpec())
     return config
 
 
 def _advertised(address: str, listen: tuple[str, ...]) -> str:
-    """`address`, completed by the port we listen on and this host's address."""
+    """`address`, completed by the listening port and this host's address."""
     first = next((one for one in listen if not one.startswith("unix:")), "")
     own_host, _, port = first.rpartition(":")
     if address:
@@ -135,7 +149,7 @@ def _advertised(address: str, listen: tuple[str, ...]) -> str:
 
 
 def _host_address() -> str:
-    """The address this host uses towards the world: a route lookup, no packet is sent."""
+    """This host's address on its default route: a route lookup, no packet is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", API_PORT))

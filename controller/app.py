@@ -1,4 +1,4 @@
-"""The controller's composition root: the one place that constructs its shells. SHELL."""
+"""The controller's composition root: the one module that constructs its shells. SHELL."""
 
 import asyncio
 import signal
@@ -57,7 +57,7 @@ RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 5.0
 COMPACT_LOOK_S = 1.0
 STEADY_S = 30.0
-"""A term that lasted this long was no failure."""
+"""A term that lasted this long does not count as a failure."""
 STOP_GRACE_S = 1.0
 ETCD_MIN = (3, 4)
 DUPLICATES_SHOWN = 20
@@ -65,9 +65,9 @@ DUPLICATES_SHOWN = 20
 
 
 async def run(config: Config, longest_pass: Callable[[], float]) -> None:
-    """Run until SIGTERM or SIGINT. Agents and containers do not need us meanwhile.
+    """Run until SIGTERM or SIGINT. Agents and containers continue meanwhile.
 
-    Raises PyswarmError when this host cannot be a controller as configured.
+    Raises PyswarmError if this host cannot be a controller with this configuration.
     """
     main = asyncio.current_task()
     assert main is not None
@@ -136,7 +136,7 @@ class Controller:
         raise Unavailable(f"this controller does not lead: {where}")
 
     async def settled(self) -> None:
-        """Return when this controller leads or knows who does."""
+        """Return when this controller leads or knows the leader."""
         while not (self.leading or self.leader):
             await self._news.wait()
 
@@ -157,7 +157,7 @@ class Controller:
                 await server.stop(STOP_GRACE_S)
 
     async def _stand(self, elector: Elector, me: Candidate) -> None:
-        """Win terms and serve them, for ever; slower while they end in failure."""
+        """Win and serve terms until cancelled; with a growing pause while they end in failure."""
         self._elector = elector
         now = asyncio.get_running_loop().time
         pause_s = RETRY_FIRST_S
@@ -172,7 +172,7 @@ class Controller:
             except* StoreError as reasons:
                 _log.warning("leadership.failed", reason=reasons.exceptions[0])
             except* Exception:
-                _log.error("leadership.broken", trace=True)
+                _log.error("leadership.error", trace=True)
             pause_s = RETRY_FIRST_S if now() - began > STEADY_S else min(pause_s * 2, RETRY_MAX_S)
             await asyncio.sleep(pause_s)
 
@@ -239,7 +239,7 @@ class Controller:
         self._metrics.duplicate_allocations.set(found)
 
     async def _compact(self, saver: Saver) -> None:
-        """Forget history that is a period old, or older than COMPACT_BYTES: nobody needs it."""
+        """Compact history that is a period old, or older than COMPACT_BYTES."""
         seen, written, waited_s = saver.revision, saver.bytes_written, 0.0
         while True:
             await asyncio.sleep(COMPACT_LOOK_S)
@@ -276,7 +276,7 @@ class Controller:
         try:
             return etcd_name((await self._store.status()).version)
         except StoreUnavailable as error:
-            _log.warning("store.absent", error=error)
+            _log.warning("store.unavailable", error=error)
             return "etcd"
 
     def _first_cluster(self) -> Cluster:
@@ -291,7 +291,7 @@ class Controller:
         )
 
     def _with_options(self, loaded: Loaded) -> Loaded:
-        """What this start's flags say of the fleet goes into the cluster's spec."""
+        """Merge the settings of this start's flags into the cluster's spec."""
         old = loaded.state.cluster
         try:
             spec = self._config.cluster.applied_to(old.spec)
@@ -316,14 +316,14 @@ class Controller:
         return Registry(self._store, self._keys, me, self._meet, lambda: self._loop is not None)
 
     def _meet(self, controllers: tuple[str, ...]) -> None:
-        """These controllers live beside this one."""
+        """Set the other controllers that run."""
         self._controllers = (self._config.advertise_addr, *controllers)
         _log.info("controllers.changed", addresses=",".join(self._controllers))
         if self._loop is not None:
             self._loop.controllers_changed(self._controllers)
 
     def _announce(self) -> None:
-        """Somebody may lead now."""
+        """Wake the waits for a leader."""
         self._news.set()
         self._news = asyncio.Event()
 
@@ -347,7 +347,7 @@ def etcd_name(version: str) -> str:
 
 @asynccontextmanager
 async def _store(config: Config) -> AsyncIterator[Store]:
-    """The etcd that was named, or our own."""
+    """The etcd of --etcd-endpoints, or the embedded one."""
     if config.etcd.endpoints:
         async with EtcdStore(_etcd_settings(config.etcd)) as store:
             yield store
@@ -389,7 +389,7 @@ def _etcd_settings(config: EtcdConfig) -> EtcdSettings:
 
 
 def _check_tls(config: EtcdConfig) -> None:
-    """Raise InvalidArgument for files that TLS cannot use: gRPC would say that nobody answers."""
+    """Raise InvalidArgument for files that TLS cannot use: gRPC would report no connection."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     for flag, file, use in (
         ("--etcd-cacert", config.ca_file, context.load_verify_locations),
@@ -421,7 +421,7 @@ def _identity(state_dir: Path, ids: RandomIds) -> str:
 
 
 def host_routes() -> list[str]:
-    """The subnets that this host routes, default routes left out."""
+    """The subnets that this host routes, without default routes."""
     routes = []
     for line in split_lines(Path("/proc/net/route").read_text())[1:]:
         _, destination, _, _, _, _, _, mask, *_ = line.split()

@@ -1,4 +1,4 @@
-"""What a controller is told at its start: one frozen value, made once. PURE."""
+"""A controller's settings: one frozen value, made once at its start. PURE."""
 
 import re
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]*):(\d{1,5})")
 
 
 class EtcdConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Which etcd to use; without endpoints the controller brings its own."""
+    """The etcd to use; without endpoints the controller starts its own."""
 
     endpoints: tuple[str, ...] = ()
     ca_file: Path | None = None
@@ -27,7 +27,7 @@ class EtcdConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of the fleet named on this start; None leaves what is stored."""
+    """Settings of the fleet among the flags of this start; None keeps the stored value."""
 
     heartbeat_period: int | None = None
     agent_grace: int | None = None
@@ -52,14 +52,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     listen: tuple[str, ...] = (f"0.0.0.0:{API_PORT}",)
     advertise_addr: str
-    """host:port where agents, users and other controllers reach this one."""
+    """host:port at which agents, users and other controllers reach this one."""
     etcd: EtcdConfig = EtcdConfig()
     metrics_addr: str = f"127.0.0.1:{CONTROLLER_METRICS_PORT}"
     cluster: ClusterOptions = ClusterOptions()
 
 
 def config_problems(config: Config) -> list[Problem]:
-    """Everything that can be known to be wrong before anything is touched."""
+    """The problems that can be found before anything is changed."""
     listen = [address for address in config.listen if not address.startswith("unix:")]
     etcd = config.etcd
     problems = [

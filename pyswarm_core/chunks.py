@@ -1,11 +1,9 @@
 """Tasks in the store: a chunk's bytes from its tasks, and back. PURE.
 
-Nothing else knows this layout.
-
-Columns keep a million tasks to some 60 MB and a second of work (one message per task: thirty times
-that). Nodes are stored by number. A task whose node no longer exists comes back without one; the
-reaper removes it. A chunk has at most CHUNK_BYTES_MAX: where its tasks have more to tell, what is
-told of them is cut.
+No other module knows this layout. Columns keep a million tasks to some 60 MB and a second of work
+(one message per task: thirty times that). Nodes are stored by number. A task whose node no longer
+exists is decoded without one; the reaper removes it. A chunk has at most CHUNK_BYTES_MAX: details
+that do not fit are cut.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,16 +41,16 @@ _WIDTHS = {
 
 
 class _Kept(NamedTuple):
-    """How much is stored of details."""
+    """How much of details is stored."""
 
     newest: int
     """Bytes of each text of a slot's newest task."""
     others: int
     """The same of the slot's other tasks."""
     reach: bool
-    """Addresses and ports of the others."""
+    """Addresses and ports of the other tasks."""
     ports: bool
-    """Ports of the newest."""
+    """Ports of the newest task."""
 
 
 _KEPT = (
@@ -60,7 +58,7 @@ _KEPT = (
     _Kept(DETAIL_LENGTH_MAX, DETAIL_LENGTH_OLD, reach=False, ports=True),
     _Kept(DETAIL_LENGTH_OLD, 0, reach=False, ports=False),
 )
-"""Tried in turn where a chunk with all its details is too large. The last one always fits."""
+"""Tried in turn if a chunk with all its details is too large. The last one always fits."""
 
 
 def encode_chunk(tasks: Sequence[Task], number_of_node: Callable[[NodeId], int]) -> bytes:
@@ -126,8 +124,8 @@ def _cut(detail: TaskDetail, kept: _Kept, *, newest: bool) -> TaskDetail:
 def decode_chunk(
     service_id: ServiceId, data: bytes, node_of_number: Mapping[int, NodeId]
 ) -> list[Task]:
-    """The tasks that `encode_chunk` was given, in the same order. Raises an exception, of whatever
-    kind, for bytes that are no chunk.
+    """The tasks that `encode_chunk` serialized, in the same order. Raises any exception for bytes
+    that are no chunk.
     """
     chunk = objects_pb2.TaskChunk.FromString(data)
     ids = chunk.ids.decode("ascii")
@@ -182,9 +180,9 @@ def _pack(values: list[int], dtype: str) -> bytes:
 
 
 def _unpack(data: bytes, dtype: str) -> Iterable[int]:
-    """The column's values; endlessly the first if they are all the same, as in most columns.
+    """The column's values; an endless iterator of the first if they are equal, as in most columns.
 
-    A million tasks then share their ints, which is less to make and less to keep.
+    A million tasks then share their ints, which takes less time and memory.
     """
     size = np.dtype(dtype).itemsize
     first = data[:size]

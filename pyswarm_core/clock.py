@@ -1,6 +1,5 @@
-"""Time as a value.
-
-PURE: instants and durations are integers of nanoseconds; nobody here asks what time it is.
+"""Time as a value. PURE: instants and durations are integers of nanoseconds, and no function here
+reads a clock.
 
 `Instant` counts nanoseconds since the Unix epoch. Durations are plain `int` nanoseconds, as in
 Docker's API.
@@ -20,7 +19,7 @@ NEVER = Instant(2**63 - 1)
 
 
 class Clock(Protocol):
-    """Tells the time to shells, which pass it on to pure code as an argument."""
+    """The clock of a shell, which passes the time to pure code as an argument."""
 
     def now(self) -> Instant:
         """Nanoseconds since the Unix epoch."""

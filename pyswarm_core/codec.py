@@ -1,9 +1,10 @@
-"""Models to protobuf and back. PURE.
+"""Conversion between structs and protobuf messages. PURE.
 
-Structs and messages share field names, so one rule converts them all.
+Structs and messages have the same field names, so one rule converts all of them.
 
-`to_proto`/`from_proto` serve whatever is not hot: the plan of a class is worked out once, from its
-annotations. Tasks in bulk go through `chunks.py` (store) and `columns.py` (sessions).
+`to_proto` and `from_proto` are for everything outside the hot paths: the plan of a class is
+computed once, from its annotations. `chunks.py` (store) and `columns.py` (sessions) convert tasks
+in bulk.
 """
 
 from collections.abc import Callable
@@ -30,7 +31,7 @@ def to_proto(value: msgspec.Struct, message: M) -> M:
 
 
 def from_proto(cls: type[S], message: Message) -> S:
-    """The struct that `message` describes. Raises ValueError for an unknown word of an enum."""
+    """The struct of a message. Raises ValueError for an unknown word of an enum."""
     return cls(**{name: read(message) for name, _, read in _plan(cls)})
 
 

@@ -1,7 +1,7 @@
 """Placement constraints: `node.labels.zone==a`, parsed and matched against a node. PURE.
 
 Swarm's language: a key, `==` or `!=`, a value; values compare without regard to case; a label that
-a node lacks is equal to nothing. Validation refuses what `parse` refuses, so stored constraints
+a node lacks is equal to no value. Validation refuses what `parse` refuses, so stored constraints
 always parse.
 """
 
@@ -54,7 +54,9 @@ VALUES: Mapping[str, tuple[str, ...]] = {
         "amd64", "arm64", "arm", "386", "loong64", "mips64le", "ppc64le", "riscv64", "s390x",
     ),
 }  # fmt: skip
-"""The keys whose values are a closed set, in Go's words: another one would wait for ever."""
+"""The keys with a closed set of values, in Go's words: a task with another value would wait
+forever.
+"""
 
 
 class Constraint(msgspec.Struct, frozen=True):
@@ -76,7 +78,7 @@ class Constraint(msgspec.Struct, frozen=True):
 
 
 def attribute(node: Node, key: str) -> str | None:
-    """What the node has under a constraint's or preference's key; None if it lacks that label."""
+    """The node's value of a constraint's or preference's key; None if it lacks that label."""
     if key.startswith(NODE_LABEL):
         return node.spec.labels.get(key[len(NODE_LABEL) :])
     if key.startswith(ENGINE_LABEL):
@@ -86,7 +88,7 @@ def attribute(node: Node, key: str) -> str | None:
 
 
 def attributes(node: Node) -> Iterator[tuple[str, str]]:
-    """The keys for which `attribute` finds something on the node, and what it finds."""
+    """The keys and values that `attribute` finds on the node."""
     for key, field in _FIELDS.items():
         yield key, field(node)
     for name, value in node.spec.labels.items():
@@ -97,7 +99,7 @@ def attributes(node: Node) -> Iterator[tuple[str, str]]:
 
 @lru_cache(4096)
 def parse(text: str) -> Constraint:
-    """The constraint that `text` spells. Raises InvalidArgument that says what would be valid."""
+    """Parse a constraint. Raises InvalidArgument that says what is expected."""
     found = _FORM.fullmatch(text)
     if found is None or not text.isprintable():
         raise _invalid(text, "expected KEY==VALUE or KEY!=VALUE")
@@ -114,8 +116,8 @@ def parse(text: str) -> Constraint:
 
 
 def check(text: str) -> Constraint:
-    """The same as `parse`, and the value must be one that a node may have. For new constraints:
-    what is stored was checked by the rules of its time.
+    """As `parse`, and the value must be one that a node may have. For new constraints: stored ones
+    were checked by the rules of their time.
     """
     found = parse(text)
     words = VALUES.get(found.key, ())
@@ -126,9 +128,8 @@ def check(text: str) -> Constraint:
 
 
 def parse_preference(text: str) -> str:
-    """The key that a placement preference spreads over; `spread=` in front of it may be missing.
-
-    Raises InvalidArgument.
+    """The key that a placement preference spreads over; the prefix `spread=` is optional. Raises
+    InvalidArgument.
     """
     key = text.strip(" ").removeprefix("spread=").strip(" ")
     if not key.startswith((NODE_LABEL, ENGINE_LABEL)) or not _known(key):
@@ -150,7 +151,7 @@ def _known(key: str) -> bool:
 
 @lru_cache(1024)
 def network_of(text: str) -> IPv4Network | IPv6Network | None:
-    """The network that a constraint on `node.ip` names; None if it names none."""
+    """The network of a constraint on `node.ip`; None if the value is none."""
     try:
         return ip_network(text, strict=False)
     except ValueError:
@@ -158,7 +159,7 @@ def network_of(text: str) -> IPv4Network | IPv6Network | None:
 
 
 def address_of(text: str) -> IPv4Address | IPv6Address | None:
-    """A node's address, reported with or without a port; None if it is none."""
+    """A node's address, reported with or without a port; None if it is not an address."""
     host = text.rpartition(":")[0] if text.count(":") == 1 else text
     try:
         return ip_address(host)

@@ -1,4 +1,4 @@
-"""What deciding returns. PURE values: nothing here acts.
+"""The result of a decision. PURE values: nothing here acts.
 
 `Writes` name whole objects to put or ids to delete, each valid alone and in any order within one
 decision.
@@ -34,13 +34,13 @@ class EventKind(StrEnum):
 
 
 class Writes(msgspec.Struct, frozen=True):
-    """Objects to put and to delete. Empty tuples and lists mean nothing to do."""
+    """Objects to put and to delete. Empty tuples and lists: no change."""
 
     cluster: Cluster | None = None
     objects: tuple[Object, ...] = ()
-    """Created and changed, of all kinds."""
+    """Created and changed objects of all kinds."""
     tasks: list[Task] = []
-    """Created and changed tasks alike; a task appears at most once."""
+    """Created and changed tasks; a task appears at most once."""
     removed: tuple[ObjectName, ...] = ()
     removed_tasks: list[TaskId] = []
 
@@ -60,17 +60,17 @@ class Writes(msgspec.Struct, frozen=True):
 
 
 class Proof(NamedTuple):
-    """What tasks of a service's current template say of an update to it."""
+    """The progress of an update, as the tasks of a service's current template show it."""
 
     waits: bool = False
     """A slot's task is about to be replaced, or one does not run yet."""
     first: Instant = NEVER
-    """When the first of them has proven itself."""
+    """When the first of them has run for UPDATE_MONITOR."""
     restarted: Instant = Instant(0)
-    """When the last of those that had to be restarted has."""
+    """When the last of the restarted ones has."""
 
     def joined(self, other: "Proof") -> "Proof":
-        """What both say."""
+        """The progress of both parts together."""
         return Proof(
             self.waits or other.waits,
             min(self.first, other.first),
@@ -79,66 +79,65 @@ class Proof(NamedTuple):
 
 
 class Work(msgspec.Struct, frozen=True, gc=False):
-    """What a decision looked at: its cost, counted."""
+    """What a decision examined: its cost, counted."""
 
     cost: int = 0
     """In units of DECISION_COST."""
     services: int = 0
-    """Planned."""
+    """Services that were planned."""
     slots: int = 0
-    """Whose tasks were looked at one by one."""
+    """Slots whose tasks were examined one by one."""
     placings: int = 0
-    """Services for whose tasks nodes were looked for: each looks at all nodes at once."""
+    """Services for whose tasks nodes were searched: each search examines all nodes at once."""
     retried: int = 0
-    """Waiting services that were compared with the nodes that changed."""
+    """Waiting services that were compared with the changed nodes."""
     networks: int = 0
-    """Whose blocks were looked at."""
+    """Networks whose blocks were examined."""
 
 
 class Cursor(NamedTuple):
-    """Where to go on with a service of which a decision looked at a part: a round over its slots
-    takes as many decisions as it needs.
+    """Where the next decision continues with a service that was examined in part: a round over its
+    slots takes as many decisions as it needs.
     """
 
     slot: int = 0
-    """The lowest slot that this round has yet to look at."""
+    """The lowest slot that this round has not examined."""
     proof: Proof = Proof()
-    """What the slots that it looked at say of an update."""
+    """The progress of the update in the slots that it examined."""
     surplus: tuple[int, ...] = ()
-    """Slots that were chosen to be given up next: a choice looks at all slots."""
+    """Slots chosen to be removed next: a choice examines all slots."""
 
 
 BEGINNING = Cursor()
-"""Of a round."""
+"""The start of a round."""
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """The outcome of one `decide`."""
+    """The result of one `decide`."""
 
     writes: Writes = Writes()
     wakes: dict[ServiceId, Instant] = {}
-    """When each service could change by time alone: the caller marks it dirty then.
-
-    Replaces earlier wakes.
+    """When each service can next change by time alone; the caller marks it dirty then. Replaces
+    earlier wakes.
     """
     cluster_wake: Instant = NEVER
-    """When the cluster itself could change by time alone, if it was decided about."""
+    """When the cluster can next change by time alone, if this decision examined it."""
     again: dict[ServiceId, Cursor] = {}
-    """Services whose decision was cut to bound its size: decide again at once after applying the
-    writes, from there on.
+    """Services whose decision was cut to bound its size: decide again, from this position, after
+    applying the writes.
     """
     events: tuple[Event, ...] = ()
     work: Work = Work()
     unfinished: bool = False
-    """Blocks are left to be given back, or tasks to be moved off nodes that may run nothing: decide
-    again after applying the writes.
+    """More blocks to release, or more tasks to move off nodes that may run nothing: decide again
+    after applying the writes.
     """
     failed: dict[ServiceId, str] = {}
-    """Services for which deciding raised an error, and which one: the caller leaves them alone
-    until they change. What the writes hold for them is valid, but not all that they need.
+    """Services whose decision raised an error, and the error: the caller leaves them out until they
+    change. Their writes are valid, but incomplete.
     """
     failed_networks: dict[NetworkId, str] = {}
-    """Networks whose blocks could not be worked out; their services wait."""
+    """Networks whose blocks could not be computed; their services wait."""
 
 
 class Dirty:
@@ -147,17 +146,19 @@ class Dirty:
     def __init__(self) -> None:
         self.services: set[ServiceId] = set()
         self.resumed: dict[ServiceId, Cursor] = {}
-        """Where to go on with those of them that an earlier decision looked at a part of."""
+        """Where to continue with services that an earlier decision examined in part."""
         self.nodes: set[NodeId] = set()
         self.freed: set[NodeId] = set()
-        """Nodes on which tasks ended: what they took may help services that wait."""
+        """Nodes on which tasks ended: waiting services may fit there now."""
         self.opened: set[NodeId] = set()
-        """Those among them that had as many tasks as they accept: that may help any service."""
+        """Those among them that ran as many tasks as they accept: any waiting service may fit
+        there.
+        """
         self.networks: set[NetworkId] = set()
-        """Networks that got room: a block, or a virtual address, was given back."""
+        """Networks in which a block or a virtual address was released."""
         self.cluster = False
         self.quarantined: Collection[str] = ()
-        """Services to leave alone unless they are in `services`."""
+        """Services to leave out unless they are in `services`."""
 
     def __bool__(self) -> bool:
         return bool(self.services or self.nodes or self.freed or self.networks or self.cluster)

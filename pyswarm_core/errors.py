@@ -1,17 +1,17 @@
-"""The errors that cross a border. PURE.
+"""The errors between modules. PURE.
 
     PyswarmError
-    ├── InvalidArgument    the request is wrong: names field, value and what would be valid
-    ├── NotFound           no object answers to that name or id (or several do)
+    ├── InvalidArgument    the request is wrong: names field, value and what is expected
+    ├── NotFound           no object has that name or id (or several do)
     ├── AlreadyExists      the name is taken
     ├── Conflict           it changed since it was read, or is in use: read again, then retry
-    ├── Unavailable        no leader, or the store is away: the same request may succeed later
-    │   └── Exhausted      too much is under way: names the limit
+    ├── Unavailable        no leader, or no store: the same request may succeed later
+    │   └── Exhausted      too many requests: names the limit
     └── PermissionDenied   the token or role does not allow it
 
-Expected outcomes inside pure code are values, not exceptions. A broken invariant is an
-AssertionError: the object that it concerns is quarantined, or the term ends. `aio/status.py` maps
-this tree to gRPC status codes, in one table.
+Expected outcomes in pure code are values, not exceptions. A broken invariant is an AssertionError:
+the object that it concerns is quarantined, or the term ends. `aio/status.py` maps this tree to gRPC
+status codes, in one table.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,11 +24,11 @@ _QUOTED_MAX = 80
 """Characters of a user's value that an error quotes."""
 
 NO_LEADER = "there is no leader now"
-"""In the text of an Unavailable: nothing was done, and soon somebody will lead."""
+"""In the text of an Unavailable: nothing was done, and a leader will be elected soon."""
 
 
 def reason_of(error: OSError, path: str = "") -> str:
-    """`no space left on device: /var/lib/x`; `path` stands in where the error names none."""
+    """`no space left on device: /var/lib/x`; `path` is used if the error names none."""
     if error.strerror is None:
         return str(error) or type(error).__name__
     name = error.filename if error.filename is not None else path
@@ -47,7 +47,9 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def line_of(error: BaseException) -> str:
-    """An error, or a group of them, for people; of what nobody foresaw, its place too."""
+    """The text of an error or a group of errors, in one line; an unexpected error has its place as
+    well.
+    """
     return "; ".join(dict.fromkeys(_line_of(cause) for cause in causes(error)))
 
 
@@ -58,11 +60,11 @@ def _line_of(cause: BaseException) -> str:
 
 
 class PyswarmError(Exception):
-    """Base of the tree; its text is one line for people."""
+    """Base of the tree; its text is one line."""
 
 
 class InvalidArgument(PyswarmError):
-    """The request is wrong and will stay wrong."""
+    """The request is wrong, and a retry fails as well."""
 
     reason = ""
     """What is expected instead, of an error that `invalid` made."""
@@ -81,15 +83,15 @@ class Conflict(PyswarmError):
 
 
 class Unavailable(PyswarmError):
-    """Cannot be served now; retrying may help."""
+    """The request cannot be served now; a retry may succeed."""
 
 
 class Exhausted(Unavailable):
-    """A limit on what is under way is reached; retrying helps once there is less."""
+    """A limit on concurrent requests is reached; a retry succeeds when there are fewer."""
 
 
 class PermissionDenied(PyswarmError):
-    """Not with this token or role."""
+    """The token or role does not allow it."""
 
 
 def quoted(value: object) -> str:
@@ -114,7 +116,7 @@ def invalid(field: str, value: object, reason: str, what: str = "value") -> Inva
 
 
 def told(error: BaseException) -> str:
-    """The error in one line: its type, its text, and the innermost places it came through."""
+    """The error in one line: its type, its text, and the innermost places of its traceback."""
     places = []
     trace = error.__traceback__
     while trace is not None:
@@ -127,6 +129,6 @@ def told(error: BaseException) -> str:
 
 
 def similar(word: str, words: Iterable[str]) -> str:
-    """`; did you mean manager?`, to follow the list of what is valid; empty if nothing is close."""
+    """`; did you mean manager?`, to follow the list of valid words; empty if none is close."""
     close = get_close_matches(word[:64].casefold(), list(words), n=1)
     return f"; did you mean {close[0]}?" if close else ""

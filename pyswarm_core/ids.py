@@ -1,7 +1,7 @@
-"""Identifiers. PURE: who draws them is passed in as an `IdSource`.
+"""Identifiers. PURE: the source of new ids is an argument, an `IdSource`.
 
 An id is 25 characters of a 32-letter alphabet (125 random bits), as long and as lower-case as
-Docker's, so that tables, prefixes and muscle memory carry over.
+Docker's, so that tables and prefixes look the same.
 """
 
 from typing import NewType, Protocol
@@ -19,7 +19,7 @@ _LETTERS = bytes(ord(ID_ALPHABET[value % len(ID_ALPHABET)]) for value in range(2
 
 
 class IdSource(Protocol):
-    """Where new ids come from: random in production, seeded in the simulator."""
+    """The source of new ids: random in production, seeded in the simulator."""
 
     def draw(self, count: int) -> list[str]:
         """Return `count` ids that were never returned before."""

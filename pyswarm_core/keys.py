@@ -1,10 +1,10 @@
-"""Where things are in the store. PURE: the only module that spells a key.
+"""The keys of the store. PURE: the only module that builds one.
 
 <prefix>/cluster               Cluster
 <prefix>/<kind>/<id>           an object of one of the kinds of kinds.py: node/…, service/…
 <prefix>/chunk/<service>/<n>   TaskChunk: the tasks of one service with slot // 128 == n
-<prefix>/unreadable/chunk/…    bytes that were found under a chunk's key and are none
-<prefix>/controller/<id>       a living controller's name and address, attached to its lease
+<prefix>/unreadable/chunk/…    bytes found under a chunk's key that are no chunk
+<prefix>/controller/<id>       a running controller's name and address, attached to its lease
 <prefix>/leader                the leader's name, attached to its lease
 """
 
@@ -18,7 +18,7 @@ DEFAULT_PREFIX = "/pyswarm"
 
 
 class ChunkKey(NamedTuple):
-    """Names a chunk of tasks."""
+    """The key of a chunk of tasks."""
 
     service_id: ServiceId
     block: int
@@ -62,7 +62,7 @@ class Keys:
         return key[len(self.root) :].decode(errors="replace")
 
     def aside(self, key: bytes) -> bytes:
-        """Where the bytes of a chunk are kept that cannot be read."""
+        """The key under which the bytes of an unreadable chunk are kept."""
         return self.unreadable + key[len(self.root) :]
 
     def parse_chunk(self, key: bytes) -> ChunkKey:

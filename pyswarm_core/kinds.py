@@ -1,11 +1,12 @@
 """The kinds of stored objects, one entry each. PURE.
 
-Everything that treats all kinds alike walks this table: keys, encoding, saving, loading, the state
-and its names, events, lookup, `ls`, `inspect` and `rm`. What only some kinds do is a hook in the
-layer that does it, found by the kind's name. CONTRIBUTING.md has the checklist for a new kind.
+Code that treats all kinds alike iterates over this table: keys, encoding, saving, loading, the
+state and its names, events, lookup, `ls`, `inspect` and `rm`. Behaviour of single kinds is a hook
+in the layer that has it, found by the kind's name. CONTRIBUTING.md has the checklist for a new
+kind.
 
 Tasks are no entry: many of them share one value of the store (chunks.py), and there may be a
-million. The cluster is one, but not in `KINDS`: there is exactly one, so nobody looks it up.
+million. The cluster is an entry, but not in `KINDS`: there is exactly one, and it is not looked up.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -34,57 +35,57 @@ Item = TypeVar("Item", bound=Object)
 Id = TypeVar("Id", bound=str)
 S = TypeVar("S", bound=msgspec.Struct)
 ObjectName = NewType("ObjectName", str)
-"""`service/<id>`: what an object is called in writes, in quarantine and in the log."""
+"""`service/<id>`: the name of an object in writes, quarantine and log."""
 Storable = Object | PreviousSpec | NodeDescription
 
 
 class Subscriber(StrEnum):
-    """Who in the leader is told of changed objects, beside the store and events, which are told of
-    all of them.
+    """Parts of the leader that receive changed objects, beside the store and the events, which
+    receive all of them.
     """
 
     WATCHES = "watches"
-    """Users who watch a service."""
+    """Watches of a service."""
     OVERLAYS = "overlays"
     """Sessions of the nodes that are on a network."""
     NODES = "nodes"
-    """What judges nodes, and their sessions."""
+    """Liveness of nodes, and their sessions."""
 
 
 class Kind(msgspec.Struct, Generic[Item, Id], frozen=True, kw_only=True):
-    """What there is to know of a kind of objects."""
+    """A kind of objects."""
 
     name: str
-    """The word for it in keys (`<prefix>/service/<id>`), events, errors and commands."""
+    """Its word in keys (`<prefix>/service/<id>`), events, errors and commands."""
     id_type: Callable[[str], Id]
     struct: type[Item]
     message: type[Message]
-    """How it is stored and sent: the struct's fields, by name."""
+    """Its message, in the store and on the wire: the struct's fields, by name."""
     title: Callable[[Item], str] = lambda item: _spec(item).name
-    """What people call an object."""
+    """The display name of an object."""
     unique_name: Callable[[Item], str | None] = lambda item: _spec(item).name
-    """The name that the object alone has among its kind; None: it holds none."""
+    """The name that is unique within the kind; None: the object has none."""
     labels: Callable[[Item], Mapping[str, str]] = lambda item: _spec(item).labels
     order: Callable[[Item], Any] = lambda item: _spec(item).name
     """The order of lists."""
     sensitive: tuple[str, ...] = ()
-    """Fields that nobody is shown, as `spec.data`; each has a default."""
+    """Fields that no API returns, as `spec.data`; each has a default."""
     check: Callable[[Item], None] = lambda _: None
-    """Raises ValueError for an object of the store that nothing can be made of."""
+    """Raises ValueError for an object of the store that is not usable."""
     subscribers: tuple[Subscriber, ...] = ()
 
     def object_name(self, object_id: Id) -> ObjectName:
-        """The name of the object with that id."""
+        """The object name of that id."""
         return ObjectName(f"{self.name}/{object_id}")
 
     def decode(self, data: bytes) -> Item:
-        """The object that was stored. Raises an error if the bytes are none."""
+        """Decode a stored object. Raises an error for bytes of anything else."""
         item = from_proto(self.struct, self.message.FromString(data))
         self.check(item)
         return item
 
     def shown(self, item: Item) -> Item:
-        """The object as anybody may see it: sensitive fields have their defaults."""
+        """The object with the defaults of its sensitive fields, as any caller may see it."""
         for path in self.sensitive:
             item = _without(item, path)
         return item
@@ -95,8 +96,8 @@ def _spec(item: Any) -> Any:
 
 
 def _check_network(network: Network) -> None:
-    """Whoever compares the subnets of all networks, for a new network or a host's address, would
-    fail at one that is none.
+    """Raise ValueError for subnets that are none: every comparison with the subnets of all networks
+    would fail at them.
     """
     IPv4Network(network.subnet)
     if network.subnet6:
@@ -139,8 +140,8 @@ SERVICE = Kind(
 )
 
 KINDS: dict[str, Kind[Any, Any]] = {kind.name: kind for kind in (NODE, NETWORK, SERVICE)}
-"""By name. What refers to objects of another kind comes after it: objects are saved in this
-order, and deleted in the reverse one.
+"""By name. A kind comes after the kinds that it refers to: objects are saved in this order, and
+deleted in the reverse one.
 """
 
 _PARTS: Mapping[type[msgspec.Struct], type[Message]] = {
@@ -156,8 +157,8 @@ def kind_of(item: Object) -> Kind[Any, Any]:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """The kind's name and the object's id; of `cluster` the id is empty. A chunk of tasks, named as
-    Keys.name_of has it, counts as its service.
+    """The kind's name and the object's id; the id of `cluster` is empty. A chunk of tasks, named as
+    by Keys.name_of, counts as its service.
     """
     kind, _, object_id = name.partition("/")
     return (SERVICE.name, object_id.partition("/")[0]) if kind == "chunk" else (kind, object_id)
@@ -182,7 +183,7 @@ def _without(item: S, path: str) -> S:
 
 
 def default_of(struct: type[msgspec.Struct], name: str) -> Any:
-    """What the field is if nobody says otherwise. Raises ValueError if it has no default."""
+    """The default of the field. Raises ValueError if it has none."""
     make = _default_of(struct, name)
     if make is None:
         raise ValueError(f"{struct.__name__}.{name} has no default")

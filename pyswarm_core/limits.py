@@ -1,32 +1,33 @@
-"""Every bound and every default that is not part of a spec, with where it comes from. PURE.
+"""Every bound and every default that is not part of a spec, with its reason. PURE.
 
-Nothing in the system grows without a limit from this file; the simulator checks that none is
+Everything in the system is bounded by a limit of this file; the simulator checks that none is
 exceeded.
 """
 
 from pyswarm_core.clock import HOUR, MILLISECOND, MINUTE, SECOND
 
 PROTOCOL = 4
-"""Of what agents and controllers say to each other; raised when a message's meaning changes. 1 is
-all that came before it was told; 3 takes assignments in parts; 4 knows frozen tasks.
+"""The protocol between agents and controllers; raised when the meaning of a message changes. 1:
+every version before the number was sent; 3: an agent accepts assignments in parts; 4: an agent
+knows frozen tasks.
 """
 PROTOCOL_PARTS = 3
-"""Older agents are sent their assignments as one message, however large it is."""
+"""Older agents receive an assignment as one message of any size."""
 PROTOCOL_FREEZES = 4
-"""Older agents are told of a frozen task that it should run."""
+"""Older agents receive a frozen task with the desired state running."""
 PROTOCOL_OLDEST = 1
-"""The oldest that is still understood."""
+"""The oldest protocol that is still supported."""
 
 CHUNK_SLOTS = 128
-"""Slots per stored chunk: smallest write amplification at the same load time."""
+"""Slots per stored chunk: the smallest write amplification at the same load time."""
 
 CHUNK_BYTES_MAX = 512 * 1024
-"""An encoded chunk: details are cut until it fits. 128 slots of at most HISTORY_MAX +
+"""An encoded chunk; details are cut until it fits. 128 slots of at most HISTORY_MAX +
 UNFINISHED_MAX + 1 tasks are 212 kB of columns, 102 kB of restarts and 195 kB of cut details.
 """
 
 VALUE_BYTES_MAX = 1 << 20
-"""An encoded value; what is larger is never sent. Every kind of object has a bound below it."""
+"""An encoded value; a larger one is never sent. Every kind of object has a bound below it."""
 
 TXN_BYTES_MAX = 1_200_000
 """Keys and values of one store transaction: room for the largest value, and within etcd's default
@@ -40,176 +41,178 @@ etcd allows 128 operations and every put carries a compare of the leader key.
 """
 
 TXN_IN_FLIGHT = 4
-"""Transactions under way at once; more gains nothing."""
+"""Concurrent transactions; more gains nothing."""
 
 DECISION_COST = 1_200
-"""What one decision does before others run, in units of about 10 us, applying it included."""
+"""The cost of one decision, its application included, before it yields, in units of about 10 us."""
 SLOT_COST = 1
-"""A slot that is looked at by itself."""
+"""One slot that is examined individually."""
 WRITE_COST = 3
-"""A task that is written or deleted."""
+"""One task that is written or deleted."""
 PLACING_COST = 50
-"""Looking at all nodes for the tasks of one service: half a millisecond with 10,000 nodes."""
+"""A search of all nodes for the tasks of one service: half a millisecond with 10,000 nodes."""
 SLOTS_SCANNED_PER_COST = 64
-"""Slots of a service that are glanced at, when one of all of them is chosen."""
+"""Slots of a service that are scanned to choose one of them."""
 
 DECISIONS_PER_TURN = 20
-"""Decisions that are saved together: what is saved at once costs less."""
+"""Decisions that are saved together, which costs less per decision."""
 
 EVICTIONS = 10_000
-"""Tasks on nodes that may run nothing that one decision looks for (2 ms); more are for the next."""
+"""Tasks on nodes that may run nothing, found by one decision (2 ms); the next finds more."""
 
 BOUND_LEAST = 256
-"""Tasks of a global service that a decision makes at least: finding its nodes costs as much."""
+"""The least number of tasks of a global service that a decision creates: finding their nodes costs
+as much.
+"""
 SURPLUS_CHOSEN = 5_000
-"""Replicas to give up that are chosen at once; several decisions give them up."""
+"""Surplus replicas chosen at once; several decisions remove them."""
 
 DECISION_NETWORKS = 200
-"""Networks whose blocks one decision takes back."""
+"""Networks whose blocks one decision releases."""
 
 DECISION_FITS = 1_000_000
 """Comparisons of one waiting service with one node in a decision: some nanoseconds each."""
 
 SLICE_TASKS = 2_000
-"""Tasks that one slice of a request looks at before others run (about 5 ms)."""
+"""Tasks that one slice of a request examines before it yields (about 5 ms)."""
 
 SLICE_BYTES = 64 * 1024
-"""Bytes that one slice turns into messages before others run (5 to 10 ms)."""
+"""Bytes that one slice converts to messages before it yields (5 to 10 ms)."""
 SLICE_OBJECT_BYTES = 512
-"""What an object counts at least towards SLICE_BYTES: small ones cost more than their bytes."""
+"""The least size of an object in SLICE_BYTES: small ones cost more than their bytes."""
 
 TOLD_AT_ONCE = 16
-"""Followers of events and watchers that are written to in one pass of the event loop (about 60 us
-each).
-"""
+"""Event streams and watches that are written in one pass of the event loop (about 60 us each)."""
 
 LIST_MAX = 100_000
-"""Objects of one list; who asks for more is told to narrow it."""
+"""Objects of one list; a longer list is refused."""
 REFS_MAX = 1_000
 """Names, ids and prefixes of one request."""
 
 WATCH_PAUSE = 50 * MILLISECOND
-"""A watched service is looked at again at the earliest this long after its last look, once for each
-slice of that: watching takes at most a tenth of the leader's time.
+"""A watched service is evaluated again at the earliest this long after its last evaluation, times
+the slices of that one: watches take at most a tenth of the leader's time.
 """
 
 STATUS_FLUSH_PERIOD = 500 * MILLISECOND
-"""Observed state reaches the store at most this late."""
+"""The longest delay before observed state is written to the store."""
 
 STATUS_BYTES_PER_SECOND = 2 * 1024 * 1024
-"""What is written because of agents' reports, on average: a storm of them coalesces."""
+"""Average rate of writes that follow from agents' reports; above it reports coalesce."""
 STATUS_BYTES_BURST = 8 * 1024 * 1024
-"""And at once after a calm."""
+"""The burst above that rate after a quiet time."""
 STATUS_DELAY_MAX = 500 * MILLISECOND
-"""However much was written, decisions that follow from reports wait no longer than this for it."""
+"""The longest delay, at any write rate, of decisions that follow from reports."""
 
 COMPACT_PERIOD = 30 * SECOND
-"""How often the leader compacts the store's history."""
+"""Period at which the leader compacts the store's history."""
 COMPACT_BYTES = 64 * 1024 * 1024
-"""And sooner when it has written this much."""
+"""Bytes written after which it compacts sooner."""
 
 LEADER_TTL = 2 * SECOND
-"""The leader's lease. etcd's smallest useful one; keeps takeover within three seconds."""
+"""The leader's lease: etcd's smallest useful one, for a takeover within three seconds."""
 
 LOOP_SILENCE_MAX = 10 * SECOND
-"""A leader whose event loop shows no sign of life for this long stops renewing its lease. Longer
-than any known pause (a full garbage collection, a stalled disk).
+"""A leader stops renewing its lease when its event loop has not run for this long. Longer than any
+known pause (a full garbage collection, a stalled disk).
 """
 
 CONTROLLER_PERIOD = 5 * SECOND
 CONTROLLER_TTL = 15 * SECOND
-"""A controller says so often that it lives, and is forgotten when it has not for so long."""
+"""Period at which a controller renews its registration, and the registration's lifetime."""
 CONTROLLERS_MAX = 16
-"""Controllers that agents are told of, and remember."""
+"""Controllers that agents receive and store."""
 
 HEARTBEATS_MISSED = 3
-"""A host whose echoes are filtered is down after this many periods without a sign of life."""
+"""A host whose echoes are filtered is down after this many heartbeat periods without a message."""
 
 AGENT_GRACE = 15 * SECOND
-"""A silent agent whose host answers probes is down after this long (Swarm's verdict)."""
+"""A silent agent whose host answers probes is down after this long (as in Swarm)."""
 
 PROBE_WINDOW_MIN = 200 * MILLISECOND
-"""A host has at least this long to answer a probe: a hundred round trips of a local network."""
+"""The least time for a host to answer a probe: a hundred round trips of a local network."""
 PROBERS = 2
-"""Agents that probe a silent host beside the leader."""
+"""Agents that probe a silent host in addition to the leader."""
 PROBED_AT_ONCE = 256
 """Hosts probed at once: nine echoes each within a window."""
 ECHOES_PER_WINDOW = 3
-"""Sent to one host by each prober: two may be lost."""
+"""Echoes that each prober sends to one host: two may be lost."""
 ECHOES_AT_ONCE = 1_024
-"""Hosts that one process may be asking."""
+"""Hosts that one process may probe at once."""
 CALIBRATIONS_AT_ONCE = 16
 CALIBRATION_PAUSE = 250 * MILLISECOND
-"""While the fleet is healthy, so many hosts are asked for an echo in so long: 64 a second."""
+"""Hosts that are calibrated at once, and the pause in between, while the fleet is healthy: 64 a
+second.
+"""
 DOWN_PER_MINUTE_MIN = 3
 DOWN_PER_MINUTE_SHARE = 10
-"""While more are silent at once, at most so many nodes, or one in so many, are called down per
-minute: it is more likely a partition or an overloaded controller than so many dead hosts.
+"""While more nodes are silent at once, the leader declares at most so many nodes, or one in so
+many, down per minute: a partition or an overloaded controller is more likely than so many dead
+hosts.
 """
 
 HEARTBEATS_PER_SECOND = 2_000
-"""The heartbeat period is stretched so that the fleet sends no more than this."""
+"""Heartbeats of the whole fleet; the heartbeat period is stretched to stay below this."""
 
 HEARTBEAT_PERIOD_MAX = 10 * SECOND
 
 LEADER_GRACE = 10 * SECOND
-"""A new leader gives every node this long to reconnect before it may be called down."""
+"""The time a new leader gives every node to reconnect before it may be declared down."""
 
 HELLOS_PER_SECOND = 250
-"""Sessions opened per second when a whole fleet comes back; the grace is longer by that time."""
+"""Sessions opened per second when a whole fleet reconnects; extends the grace by that time."""
 
 ORPHAN_AFTER = 24 * HOUR
-"""A down node's tasks become orphaned after this long (Swarm's default)."""
+"""The tasks of a down node are orphaned after this long (Swarm's default)."""
 
 UPDATE_MONITOR = 5 * SECOND
-"""A new template has proven itself when a task made from it has run this long (Swarm's monitor)."""
+"""A new template counts as working when a task made from it has run this long (Swarm's monitor)."""
 
 FAILURES_OF_A_WAIT = 3
-"""A wait for a service ends with an error once one slot's tasks ended this often since the change:
-with the default restart delay of 5 s after about 15 s.
+"""A wait for a service ends with an error once the tasks of one slot ended this often since the
+change: with the default restart delay of 5 s after about 15 s.
 """
 FAILURES_WAITED_FOR = MINUTE
-"""With a restart delay that makes that longer, it ends with the last failure within this time."""
+"""With a longer restart delay the wait ends with the last failure within this time."""
 
 PENDING_SHOWN = 20
 """Tasks of one service that are stored while they wait for a node: as many as `service create`
-shows one by one. Further replicas that wait are a number, and become tasks when a node can take
-them.
+shows one by one. Further waiting replicas are a number, and become tasks when a node can run them.
 """
 
 EXPLAIN_PERIOD = 10 * SECOND
-"""A waiting task's message is rewritten at most this often."""
+"""The shortest time between two messages of a waiting task."""
 EXPLAINED_PER_SECOND = 20
-"""Waiting services whose messages are brought up to date in a second while nodes change: a
-hundredth of the leader's time with 10,000 nodes.
+"""Waiting services whose messages are updated in a second while nodes change: a hundredth of the
+leader's time with 10,000 nodes.
 """
 
 RESTARTS_REMEMBERED = 100
-"""Restarts of a slot whose times are kept, to count those within a window; eight bytes each."""
+"""Restarts of a slot whose times are kept to count those within a window; eight bytes each."""
 
 HISTORY_MAX = 20
-"""Ended tasks kept per slot at most, whatever the fleet's settings say: 57 bytes each without text.
-"""
+"""Ended tasks kept per slot at most, whatever the cluster spec says: 57 bytes each without text."""
 
 TEXTS_PER_SLOT = 2
-"""Ended tasks of a slot, the newest, whose message and error are kept whole."""
+"""The newest ended tasks of a slot, whose message and error are kept whole."""
 
 UNFINISHED_MAX = 8
-"""Tasks of a slot that should end and have not, at most. Past that those on nodes that are down
-count as orphaned, and the slot gets no further task until others have ended.
+"""Tasks of a slot whose desired state is shutdown or remove and that have not ended, at most.
+Beyond it those on down nodes count as orphaned, and the slot gets no new task until others have
+ended.
 """
 
 FAILURE_SLOTS = 2_000
-"""Slots of one service whose history is searched for failures, those that got one last first."""
+"""Slots of one service whose history is searched for failures, those of the newest tasks first."""
 FAILURES_PENALISED = 5
 FAILURE_WINDOW = 300 * SECOND
-"""A node on which a service failed this often within the window ranks last for it (swarmkit's
-scheduler).
+"""A node on which tasks of a service failed this often within the window ranks last for it
+(swarmkit's scheduler).
 """
 
 PREVIOUS_SPECS = 10
-"""Specs kept per service, as many as Kubernetes keeps revisions; fewer where they do not fit into
-the service's value.
+"""Specs kept per service, as many as Kubernetes keeps revisions; fewer if they do not fit into the
+service's value.
 """
 
 REPLICAS_MAX = 100_000
@@ -220,10 +223,10 @@ NAME_LENGTH_MAX = 63
 """A service name is a DNS label (RFC 1035)."""
 
 SPEC_BYTES_MAX = 256 * 1024
-"""A spec as users send it. Stored it may have twice that, as every short text costs some bytes."""
+"""A spec in a request. Stored it may take twice that, as every short text costs some bytes."""
 
 NODE_BYTES_MAX = 64 * 1024
-"""What a host may say of itself, stored: its labels above all."""
+"""A stored node description; its labels are most of it."""
 
 NETWORK_BYTES_MAX = 256 * 1024
 """A stored network without its blocks."""
@@ -237,38 +240,38 @@ BLOCK_PREFIX = 26
 """A node's block of an overlay: 64 addresses, 61 for tasks."""
 
 NETWORK_WAIT_MAX = 60 * SECOND
-"""A task waits so long for its host's kernel to follow what was assigned; then it is rejected."""
+"""A task is rejected when its host's kernel has not applied the assignment after this long."""
 PULL_STALL_MAX = 15 * MINUTE
-"""A task waits so long for a pull that shows no progress, its own or the ones before it."""
+"""A task waits this long for a pull without progress, its own or the ones before it."""
 CREATION_MAX = 2 * MINUTE
-"""So long a container's namespace and root may take to make once image and networks are there."""
+"""A container's namespace and root must be ready this long after image and networks are."""
 FAULT_AFTER = 3
-"""Syncs of a host's network that fail one after the other, a second apart, before it is told."""
+"""Consecutive failed syncs of a host's network, a second apart, before it is reported."""
 FAULT_KEPT = 5 * MINUTE
-"""A fault of a network that left its host is told for so long: without its tasks nobody tries it
-again (as FAILURE_WINDOW).
+"""A fault of a network without tasks on the host is reported for this long: nothing retries it (as
+FAILURE_WINDOW).
 """
 FAULTS_MAX = 16
 FAULT_LENGTH_MAX = 256
-"""Faults that a host tells of, and characters of each."""
+"""Faults that a host reports, and characters of each."""
 
 BRIDGE_PORTS = 1_023
-"""Tasks of one network on one host: Linux's bridges have no more ports (BR_MAX_PORTS)."""
+"""Tasks of one network on one host: a Linux bridge has no more ports (BR_MAX_PORTS)."""
 
 NODE_TASKS_MAX = 1_000
-"""Tasks that an agent accepts unless it is told otherwise: few enough for its heartbeats, and those
-without a network share one bridge.
+"""Default of the tasks that an agent accepts: few enough for its heartbeats, and tasks without a
+network share one bridge.
 """
 NODE_TASKS_LIMIT = 100_000
-"""The most that it can be told."""
+"""The highest value of that setting."""
 NODE_TASK_BYTES = 4 * 1024 * 1024
-"""Memory that an agent counts per task it accepts: about ten times what an idle container and its
-monitor take, for what the kernel keeps of it and for what runs in it.
+"""Memory per task that an agent accepts: about ten times what an idle container and its monitor
+take, for the kernel's share and for the container's processes.
 """
 NODE_TASK_PIDS = 32
-"""Process numbers that an agent counts per task it accepts."""
+"""Process ids per task that an agent accepts."""
 NODE_TASK_FILES = 8
-"""Open files that it counts per task: twice what it holds of a task on a network."""
+"""Open files per task that an agent accepts: twice what it holds for a task on a network."""
 
 VNI_MIN = 4096
 VNI_MAX = 2**24 - 1
@@ -276,83 +279,85 @@ VNI_MAX = 2**24 - 1
 
 NODE_CPUS_MAX = 65_536
 NODE_MEMORY_MAX = 2**48
-"""CPUs, and bytes of memory, that a host may report: several times what any machine has, and summed
-over NODES_MAX hosts still an int64.
+"""CPUs, and bytes of memory, that a host may report: several times those of any machine, and their
+sum over NODES_MAX hosts still an int64.
 """
 ENGINE_LABELS_MAX = 128
 ENGINE_LABELS_BYTES_MAX = 16 * 1024
 LACKS_MAX = 16
-"""Labels of a host's agent, their keys and values together, and capabilities that it reports: a
-stored node stays small.
+"""Labels of a host's agent, the size of their keys and values together, and missing capabilities
+that it reports: a stored node stays small.
 """
 
 ADDRESSES6_MAX = 16
-"""A host's own of IPv6 that others are told of."""
+"""IPv6 addresses of a host that other hosts receive."""
 
 ENCRYPTION_KEY_PERIOD = 12 * HOUR
-"""A key of encrypted networks is replaced after this long (Swarm's)."""
+"""A key of encrypted networks is replaced after this long (as in Swarm)."""
 ENCRYPTION_KEY_PERIOD_MIN = 10 * MINUTE
-"""So long one is kept even if it is sent with too much: a host that is cut off from the controllers
-for less has the newest.
+"""The least age of a key before it is replaced, even if too many packets used it: a host that is
+cut off from the controllers for less has the newest.
 """
 ENCRYPTION_KEYS_KEPT = 3
-"""The newest and those that hosts may still use (Swarm's)."""
+"""The newest key and those that hosts may still use (as in Swarm)."""
 
 STATUSES_PER_MESSAGE = 1_000
-"""Of tasks; and so many are taken in before others run (5 to 20 ms)."""
+"""Task statuses per message, and statuses that are processed before others run (5 to 20 ms)."""
 STATUSES_MAX = 2 * NODE_TASKS_LIMIT
-"""Statuses of one message that are taken: an old agent says all at once, ended tasks too."""
+"""Statuses accepted in one message: an old agent sends all at once, ended tasks too."""
 ASSIGNMENT_QUEUE = 64
 """Messages other than assignments that wait for one slow agent."""
 ASSIGNMENT_BYTES = 256 * 1024
-"""Of one part of what a node is told, about; and what is made of it before others run (5 ms)."""
+"""The size of one part of an assignment, about; also the work before others run (5 ms)."""
 ASSIGNMENT_TASK_BYTES = 128
-"""A task counts for this many of them, and each template for SLICE_OBJECT_BYTES beside its own."""
+"""The size of a task in that; a template counts SLICE_OBJECT_BYTES plus its own size."""
 ASSIGNMENT_PARTS = 4_096
-"""Parts of one assignment that an agent takes: 1 GiB."""
+"""Parts of one assignment that an agent accepts: 1 GiB."""
 OVERLAY_SLICE = 1_000
-"""Peers of networks that are put into bytes before others run (2 to 4 ms)."""
+"""Peers of networks that are encoded before others run (2 to 4 ms)."""
 OVERLAY_BYTES_KEPT = 256 * 1024 * 1024
-"""Of networks' peers, 35 each, made once for all nodes; what exceeds that is made for each node. A
-thousand networks of a thousand nodes each have 35 MB.
+"""Encoded peers of networks, 35 bytes each, shared by all nodes; what exceeds that is encoded for
+each node. A thousand networks of a thousand nodes each have 35 MB.
 """
 ASSIGNMENT_CHANGES = 1_000
-"""Changed tasks remembered for one slow agent; past that it gets the full set."""
+"""Changed tasks kept for one slow agent; beyond it the agent gets the full set."""
 ENDPOINT_PERIOD = 50 * MILLISECOND
-"""Nodes are told of changed endpoints at most this late, and at most this often."""
+"""Period at which nodes receive changed endpoints."""
 ENDPOINT_SLICE = 10_000
-"""Slots of services that are looked at for endpoints before others run (about 5 ms), and because of
-agents' reports in each ENDPOINT_PERIOD: at most a tenth of the leader's time.
+"""Slots of services examined for endpoints before others run (about 5 ms), and because of agents'
+reports in each ENDPOINT_PERIOD: at most a tenth of the leader's time.
 """
 ENDPOINT_LEAST = 50
-"""Slots that each service, and each endpoint, counts for beside its own."""
+"""The cost of each service and each endpoint in addition to its slots."""
 ENDPOINT_CHANGES = 4_096
-"""Changed endpoints remembered for all slow agents; who missed more gets the full set."""
+"""Changed endpoints kept for all slow agents; an agent that missed more gets the full set."""
 BARRIER_MAX = 10 * SECOND
-"""A task that left the endpoint sets is stopped at most this late, whoever has yet to acknowledge
-them (Docker's grace period of a stop; Swarm sleeps 2 s before every stop and hopes).
+"""A task that left the endpoint sets is stopped after at most this long, even if some node has not
+acknowledged them (Docker's grace period of a stop; Swarm sleeps 2 s before every stop).
 """
 REQUESTS_PER_CALLER = 200
-"""Requests of one host, or of the controller's own socket, that are under way at once."""
+"""Concurrent requests of one host, or of the controller's own socket."""
 REQUESTS_MAX = 1_000
-"""Of all users."""
+"""Concurrent requests of all users."""
 STREAMS_PER_CALLER = 500
-"""Watches, followed events and logs, pulls of one caller; each costs memory, hardly any time."""
+"""Watches, event streams, logs and pulls of one caller; each costs memory and little time."""
 STREAMS_MAX = 2_000
-"""Of all users."""
+"""Streams of all users."""
 STRANGERS_PER_CALLER = 500
 """Calls of one host (with IPv6: of one /64) for agents that have not shown a valid token or tunnel
 yet; as many joins with a valid token may wait. A fleet behind one address translation is one host:
-10,000 agents that dial at once get in within seconds, as each counts for milliseconds and dials
-again when it was refused.
+10,000 agents that connect at once get in within seconds, as each call takes milliseconds and a
+refused agent connects again.
 """
 STRANGERS_MAX = 2_000
-"""Of all hosts. When all places are taken, a newcomer takes the oldest of the host with most."""
+"""Those calls of all hosts. When all places are taken, a new call replaces the oldest one of the
+host with most.
+"""
 REQUESTS_WAITING = 1_000
-"""Changes that users wait for at once; more are refused."""
+"""Concurrent changes of users; further ones are refused."""
 EVENTS_KEPT = 4_096
 EVENTS_TOLD = 64
-"""In one message, and held against a follower's filters in one slice."""
+"""Events in one message, and events compared with a stream's filters in one slice."""
 TUNNEL_FRAME_BYTES = 16 * 1024 * 1024
 """One frame of a tunnel: 500 log lines of 16 KiB, with their times, are half of it."""
 IMAGES_PER_NODE_MAX = 10_000
@@ -360,33 +365,33 @@ IMAGES_PER_NODE_MAX = 10_000
 TUNNELS_MAX = 1_000
 """Streams to agents that one leader keeps open at once."""
 RESOLVES_AT_ONCE = 32
-"""Images whose digests one controller has looked up at once; more wait, and are made without."""
+"""Images whose digests one controller looks up at once; more wait, and are deployed without one."""
 RESOLVERS_ASKED = 3
 """Agents that are asked for one digest: not every host reaches every registry."""
 EXEC_OUTPUT_MAX = 4_096
-"""Bytes kept of what a command in a container writes; Docker keeps as many of a health check."""
+"""Bytes kept of the output of a command in a container; Docker keeps as many of a health check."""
 
 DETAIL_LENGTH_MAX = 512
 """Bytes (of UTF-8) kept of a task's message and of its error."""
 DETAIL_LENGTH_OLD = 64
-"""The same of ended tasks that are not among TEXTS_PER_SLOT."""
+"""The same of ended tasks beyond TEXTS_PER_SLOT."""
 ADDRESSES_PER_TASK = 18
-"""A spec's networks (16), the routing mesh's and the host's own."""
+"""A spec's networks (16), the ingress network and the host's own."""
 PORTS_PER_TASK = 16
-"""Chosen ports of a task that are kept, for people."""
+"""Ports of a task in mode host whose chosen numbers are kept for display."""
 
 NAMES_FORWARDED_PER_TASK = 64
-"""Questions of one task that other name servers are asked at once; more fail at once."""
+"""DNS queries of one task that are forwarded at once; more fail immediately."""
 NAMES_FORWARDED_AT_ONCE = 512
-"""Of all tasks of a host: each holds a socket."""
+"""Forwarded queries of all tasks of a host: each holds a socket."""
 NAMES_CONNECTIONS_PER_TASK = 16
 """TCP connections to one task's resolver; it closes further ones."""
 
 REQUEST_BYTES_MAX = 2 * SPEC_BYTES_MAX
-"""A user's or a joining host's request; what is larger is not decoded."""
+"""The request of a user or a joining host; a larger one is not decoded."""
 GRPC_MESSAGE_BYTES = 64 * 1024 * 1024
-"""Largest message that a controller sends; a full sync of one node is far smaller. It accepts
-TUNNEL_FRAME_BYTES.
+"""The largest message that a controller sends; a full sync of one node is far smaller. A controller
+accepts TUNNEL_FRAME_BYTES.
 """
 
 API_PORT = 2377

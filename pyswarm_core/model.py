@@ -1,9 +1,9 @@
 """The base of all specs and objects: frozen msgspec structs that print as Docker's JSON. PURE.
 
-Field names are snake_case in code and proto; `docker_name` gives the key Docker's API uses for the
-same thing, so that `inspect` output and `--format '{{.Spec.Name}}'` are what Docker users know.
-`gc=False` is safe because values never form cycles, and keeps a million of them cheap for the
-garbage collector.
+Field names are snake_case in code and proto; `docker_name` gives the key of the same field in
+Docker's API, so that `inspect` output and `--format '{{.Spec.Name}}'` are what Docker users know.
+`gc=False` is safe because values never form cycles, and saves the garbage collector from tracking a
+million of them.
 """
 
 from typing import Any

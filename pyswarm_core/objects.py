@@ -1,8 +1,8 @@
-"""What is stored: specs plus what the system decided and observed. PURE values.
+"""Stored objects: a spec plus what the system decided and observed. PURE values.
 
-A `Task` is flat and small because there may be a million of them; what only few tasks have (an
-error's text, an exit code, addresses) is in `TaskDetail`, shared and empty for the rest.
-docs/task-model.md states a task's laws.
+A `Task` is flat and small because there may be a million of them; what only few tasks have (the
+text of an error, an exit code, addresses) is in `TaskDetail`, which is shared and empty for the
+rest. docs/task-model.md states the rules of a task.
 """
 
 from enum import StrEnum
@@ -27,59 +27,59 @@ from pyswarm_core.states import NodeState, TaskState
 
 
 class Version(Model, frozen=True):
-    """For optimistic updates: an update names the index it is based on."""
+    """The version for optimistic updates: an update names the index that it is based on."""
 
     index: int = 0
 
 
 class Object(Model, frozen=True):
-    """What is stored under an id of its own. The struct of every kind has these as fields."""
+    """A value that is stored under its own id. The struct of every kind has these fields."""
 
     @property
     def id(self) -> str:
-        """Unique among its kind, and never used again."""
+        """Unique within its kind, and never reused."""
         raise NotImplementedError
 
     @property
     def version(self) -> Version:
-        """Moves on with every change that a user makes."""
+        """Increases with every change of a user."""
         raise NotImplementedError
 
     @property
     def created_at(self) -> Instant:
-        """When it was accepted."""
+        """The time of its creation."""
         raise NotImplementedError
 
     @property
     def updated_at(self) -> Instant:
-        """When it changed last."""
+        """The time of its last change."""
         raise NotImplementedError
 
 
 class PreviousSpec(Model, frozen=True):
-    """A spec that a service had, for tasks still made from it and for going back."""
+    """An earlier spec of a service, for tasks made from it and for a rollback."""
 
     version: int
     spec: ServiceSpec
 
 
 class VirtualIp(Model, frozen=True):
-    """The address that stands for a service on one network."""
+    """The virtual address of a service on one network."""
 
     network_id: NetworkId
     addr: str
 
 
 class Endpoint(Model, frozen=True):
-    """How a service is reached: what was allocated for its endpoint spec."""
+    """What the allocator assigned for a service's endpoint spec."""
 
     ports: tuple[PortConfig, ...] = ()
-    """As the spec's, with every published port of the mesh chosen."""
+    """The ports of the spec, with a number for every published port of mode ingress."""
     virtual_ips: tuple[VirtualIp, ...] = ()
 
 
 class Service(Object, frozen=True):
-    """A service and its decided facts."""
+    """A service and what the system decided about it."""
 
     id: ServiceId
     spec: ServiceSpec
@@ -97,10 +97,10 @@ class Service(Object, frozen=True):
     """Its tasks are being shut down; its name is free again."""
     endpoint: Endpoint = Endpoint()
     registry_login: RegistryLogin | None = None
-    """For pulling its image; nobody is ever told of it but agents that run its tasks."""
+    """The login for pulling its image; only agents that run its tasks receive it."""
 
     def made_from(self, spec_version: int) -> ServiceSpec | None:
-        """The spec that tasks of that version are made from; None if it is no longer kept."""
+        """The spec of that version, from which tasks are made; None if it is no longer kept."""
         if spec_version >= self.template_version:
             return self.spec
         for previous in self.previous_specs:
@@ -122,10 +122,10 @@ class TaskAddress(Model, frozen=True):
 
 
 class TaskDetail(Model, frozen=True):
-    """What only some tasks have to tell."""
+    """The details that only some tasks have."""
 
     message: str = ""
-    """What is going on, for people."""
+    """The current activity, for display."""
     error: str = ""
     exit_code: int = 0
     oom: bool = False
@@ -134,14 +134,14 @@ class TaskDetail(Model, frozen=True):
     serving: bool = False
     """It may receive connections: it runs, and listens on the TCP ports it publishes."""
     ports: tuple[PortConfig, ...] = ()
-    """Published on its own host, with the numbers that were chosen."""
+    """Its ports published in mode host, with the chosen numbers."""
 
 
 NO_DETAIL = TaskDetail()
 
 
 def clipped(text: str, size: int) -> str:
-    """The text, cut where needed to at most `size` bytes of UTF-8."""
+    """The text, cut to at most `size` bytes of UTF-8."""
     if 4 * len(text) <= size:
         return text
     data = text.encode(errors="replace")
@@ -152,7 +152,7 @@ def clipped(text: str, size: int) -> str:
 
 
 def shortened(detail: TaskDetail) -> TaskDetail:
-    """What is kept of a task that ended some tasks ago; the same object if that is all of it."""
+    """The details kept of an old ended task; the same object if nothing is cut."""
     if not (detail.addresses or detail.ports or detail.message or detail.error):
         return detail
     short = TaskDetail(
@@ -166,7 +166,9 @@ def shortened(detail: TaskDetail) -> TaskDetail:
 
 
 class Task(msgspec.Struct, frozen=True, gc=False, rename=docker_name):
-    """One execution of a service's template. Positional order is the hot path's; do not reorder."""
+    """One execution of a service's template. The hot path uses the positional order: do not
+    reorder.
+    """
 
     id: TaskId
     service_id: ServiceId
@@ -180,16 +182,16 @@ class Task(msgspec.Struct, frozen=True, gc=False, rename=docker_name):
     status_at: Instant = Instant(0)
     """When `state` was last reported, by the controller's clock."""
     restarts: int = 0
-    """How many tasks with the same spec version ended by themselves in this slot before it."""
+    """Earlier tasks of this slot with the same spec version that ended by themselves."""
     detail: TaskDetail = NO_DETAIL
     restarted_at: tuple[Instant, ...] = ()
     """When the restarts that led to it began, oldest first: as many as the policy needs to count
-    those within its window, at most RESTARTS_REMEMBERED. Stored of the newest task of a slot.
+    those within its window, at most RESTARTS_REMEMBERED. Stored for the newest task of a slot.
     """
 
 
 class TaskStatus(NamedTuple):
-    """What an agent reports of one task."""
+    """An agent's report about one task."""
 
     task_id: TaskId
     state: TaskState
@@ -197,14 +199,14 @@ class TaskStatus(NamedTuple):
 
 
 class Platform(Model, frozen=True):
-    """What a node can execute, in Go's words (amd64, linux)."""
+    """The platform of a node, in Go's words (amd64, linux)."""
 
     architecture: str = "amd64"
     os: str = "linux"
 
 
 class NodeResources(Model, frozen=True):
-    """What a node has to give."""
+    """The resources of a node."""
 
     nano_cpus: int = 0
     memory_bytes: int = 0
@@ -214,20 +216,20 @@ class Capability(StrEnum):
     """A part of the kernel that some networks need and some hosts lack."""
 
     ESP = "esp"
-    """IPsec's, with AES-GCM: for encrypted networks."""
+    """IPsec with AES-GCM, for encrypted networks."""
     IPV6 = "ipv6"
-    """For dual-stack networks."""
+    """IPv6, for dual-stack networks."""
 
 
 KERNEL_WITH = {
     Capability.ESP: "IPsec ESP and AES-GCM (CONFIG_XFRM_USER, CONFIG_INET_ESP, CONFIG_CRYPTO_GCM)",
     Capability.IPV6: "IPv6 (CONFIG_IPV6, and not ipv6.disable=1)",
 }
-"""What a host that lacks it wants of its kernel, for people."""
+"""The kernel configuration that each capability needs, for messages."""
 
 
 class NodeDescription(Model, frozen=True):
-    """What an agent says of its host."""
+    """An agent's description of its host."""
 
     hostname: str
     platform: Platform = Platform()
@@ -235,51 +237,51 @@ class NodeDescription(Model, frozen=True):
     engine_version: str = ""
     engine_labels: dict[str, str] = {}
     lacks: tuple[str, ...] = ()
-    """The capabilities that its kernel has not. Words of another version say nothing."""
+    """The capabilities that its kernel lacks. Unknown words of other versions are ignored."""
     max_tasks: int = 0
-    """Tasks that it accepts at once, ended ones not counted; 0: it does not say."""
+    """Tasks that it accepts at once, without ended ones; 0: not reported."""
     protocol: int = 0
-    """What its agent speaks (limits.py); 0: it told none."""
+    """The protocol of its agent (limits.py); 0: not reported."""
 
     @property
     def spoken(self) -> int:
-        """The protocol that its agent speaks; one that tells none is the first version's."""
+        """The protocol of its agent; an agent that reports none has the first."""
         return self.protocol or 1
 
 
 class NodeFault(Model, frozen=True):
-    """Something of one network that a host cannot do, in its agent's words."""
+    """Something that a host cannot do for one network, as its agent reported it."""
 
     network_id: NetworkId
-    """Empty: it concerns every network, and with `blocks` every task."""
+    """Empty: every network, and with `blocks` every task."""
     reason: str
     blocks: bool = False
-    """Tasks of the network are better elsewhere."""
+    """The scheduler prefers other nodes for tasks of the network."""
 
 
 class NodeStatus(Model, frozen=True):
-    """What the leader knows of a node."""
+    """What the leader knows about a node."""
 
     state: NodeState = NodeState.UNKNOWN
     since: Instant = Instant(0)
-    """When it entered this state. Nothing else moves it: what counts from the state counts from
-    here.
+    """When it entered this state. Only a change of state changes it: deadlines of the state are
+    computed from it.
     """
     message: str = ""
     addr: str = ""
-    """Its address on the underlay: where the others' VXLAN packets go."""
+    """Its address on the underlay, the destination of other hosts' VXLAN packets."""
     addrs6: tuple[str, ...] = ()
-    """Its own of IPv6, by which the routing mesh's hosts know it when it asks one of them."""
+    """Its IPv6 addresses, by which hosts of the routing mesh recognise its connections."""
     faults: tuple[NodeFault, ...] = ()
-    """What it cannot do of its networks, as its agent said last."""
+    """The faults that its agent reported last."""
 
 
 class Node(Object, frozen=True):
-    """A host that joined."""
+    """A host that joined the fleet."""
 
     id: NodeId
     number: int
-    """1, 2, 3…; never given to another node."""
+    """1, 2, 3…; never reused for another node."""
     description: NodeDescription
     spec: NodeSpec = NodeSpec()
     version: Version = Version()
@@ -289,14 +291,14 @@ class Node(Object, frozen=True):
 
 
 class Block(Model, frozen=True):
-    """A piece of a network's subnet and the node that hands out its addresses."""
+    """A part of a network's subnet, and the node that assigns its addresses."""
 
     cidr: str
     node_number: int
 
 
 class Network(Object, frozen=True):
-    """An overlay network and what was allocated for it."""
+    """An overlay network and what the allocator assigned to it."""
 
     id: NetworkId
     spec: NetworkSpec
@@ -307,22 +309,22 @@ class Network(Object, frozen=True):
     updated_at: Instant = Instant(0)
     blocks: tuple[Block, ...] = ()
     subnet6: str = ""
-    """Its addresses follow from those of IPv4, see addresses.py; empty: no IPv6."""
+    """Empty: no IPv6. Its addresses follow from those of IPv4, see addresses.py."""
 
     @property
     def meshes6(self) -> bool:
-        """Whether it is of the routing mesh and has IPv6."""
+        """Whether it is the ingress network and has IPv6."""
         return self.spec.ingress and bool(self.subnet6)
 
     @property
     def needs(self) -> tuple[Capability, ...]:
-        """What a host's kernel must have to carry it."""
+        """The capabilities that a host's kernel must have to carry it."""
         esp = (Capability.ESP,) if self.spec.encrypted else ()
         return (*esp, Capability.IPV6) if self.subnet6 else esp
 
 
 class EncryptionKey(Model, frozen=True):
-    """Of IPsec between hosts; made and replaced by the leader."""
+    """A key of IPsec between hosts; the leader creates and replaces it."""
 
     number: int
     """Part of the SPI; 1, 2, 3…"""

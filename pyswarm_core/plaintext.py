@@ -1,4 +1,4 @@
-"""Text as files and command lines hold it. PURE."""
+"""Lines and characters of files and command lines. PURE."""
 
 
 def split_lines(text: str) -> list[str]:
@@ -12,10 +12,10 @@ def split_lines(text: str) -> list[str]:
 
 
 def as_utf8(text: str) -> str:
-    """The text with what cannot be written as UTF-8 escaped: names of files may be any bytes."""
+    """The text with characters that UTF-8 cannot encode escaped: a file name may be any bytes."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def is_utf8(text: str) -> bool:
-    """Whether it can be written as UTF-8. Python reads bytes that are not as surrogates."""
+    """Whether UTF-8 can encode it. Python reads other bytes as surrogates."""
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)

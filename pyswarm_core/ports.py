@@ -1,4 +1,4 @@
-"""Published ports: which of them are in each other's way, and how they are told. PURE."""
+"""Published ports: conflicts between them, and their display. PURE."""
 
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -7,11 +7,11 @@ from typing import NamedTuple
 from pyswarm_core.specs import EndpointSpec, PortConfig, Protocol, PublishMode
 
 CHOSEN_BY_AGENTS = range(32768, 61000)
-"""The numbers of ports in mode host that asked for none (the kernel's default ephemeral range)."""
+"""The numbers of ports in mode host that specify none (the kernel's default ephemeral range)."""
 
 
 class HostPort(NamedTuple):
-    """A port of a host that a task in mode host takes for itself."""
+    """A port of a host that a task in mode host occupies."""
 
     protocol: Protocol
     port: int
@@ -22,7 +22,9 @@ class HostPort(NamedTuple):
 
 
 def host_ports(spec: EndpointSpec) -> tuple[HostPort, ...]:
-    """Those that a task takes of its host; a port that its agent chooses is in nobody's way."""
+    """The ports of its host that a task occupies, without those that its agent chooses, which
+    conflict with none.
+    """
     return tuple(
         HostPort(port.protocol, port.published_port, port.host_ip)
         for port in spec.ports
@@ -31,7 +33,7 @@ def host_ports(spec: EndpointSpec) -> tuple[HostPort, ...]:
 
 
 def has_ingress_ports(spec: EndpointSpec) -> bool:
-    """Whether the service is reached through the routing mesh."""
+    """Whether the service publishes through the routing mesh."""
     return any(port.publish_mode is PublishMode.INGRESS for port in spec.ports)
 
 
@@ -43,21 +45,20 @@ def port_word(port: int, protocol: str, host_ip: str = "") -> str:
 
 
 def published_word(port: PortConfig) -> str:
-    """The published side of a port as people know it."""
+    """The published side of a port, for display."""
     return port_word(port.published_port, port.protocol, port.host_ip)
 
 
 @lru_cache(maxsize=4096)
 def overlaps(one: str, other: str) -> bool:
-    """Whether two host_ips name an address in common.
-
-    Which addresses a device has is not known here: it may have any.
+    """Whether two host_ips have an address in common. A device may have any address: its addresses
+    are not known here.
     """
     if one == other or not one or not other:
         return True
     first, second = _address(one), _address(other)
     if first is None or second is None:
-        return first is not second  # two devices are two; a device and an address may be one
+        return first is not second  # two devices differ; a device and an address may be the same
     if first.version != second.version:
         return False
     return first == second or first.is_unspecified or second.is_unspecified

@@ -1,8 +1,8 @@
-"""What users ask for. PURE values; never edited by the system once accepted.
+"""Specs: what users request. PURE values; the system never edits an accepted one.
 
 The shapes, names and defaults are those of Docker's Engine API (durations in nanoseconds, sizes in
-bytes, CPUs in billionths), so that flags, templates and stack files carry over. `validation.py`
-says which values are allowed.
+bytes, CPUs in billionths), so that flags, templates and stack files carry over. `validation/` says
+which values are allowed.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ class Ulimit(Model, frozen=True):
 
 
 class DnsConfig(Model, frozen=True):
-    """What a container's resolver is told beside the fleet's names. Empty: as the host's."""
+    """The DNS configuration of a container, in addition to the fleet's names. Empty: the host's."""
 
     nameservers: tuple[str, ...] = ()
     search: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class DnsConfig(Model, frozen=True):
 
 
 class ContainerSpec(Model, frozen=True):
-    """How to run one container. Empty means: as the image says."""
+    """How to run one container. Empty fields: the image's settings."""
 
     image: str
     labels: dict[str, str] = {}
@@ -68,12 +68,12 @@ class ContainerSpec(Model, frozen=True):
     ulimits: tuple[Ulimit, ...] = ()
     oom_score_adj: int = 0
     hosts: tuple[str, ...] = ()
-    """Further lines of /etc/hosts: `10.0.0.5 db db.example`."""
+    """Additional lines of /etc/hosts: `10.0.0.5 db db.example`."""
     dns_config: DnsConfig = DnsConfig()
 
 
 class Limits(Model, frozen=True):
-    """What the kernel enforces; 0 is unlimited."""
+    """Limits that the kernel enforces; 0 is unlimited."""
 
     nano_cpus: int = 0
     memory_bytes: int = 0
@@ -81,7 +81,7 @@ class Limits(Model, frozen=True):
 
 
 class Reservations(Model, frozen=True):
-    """What the scheduler sets aside on a node."""
+    """Resources that the scheduler reserves on a node."""
 
     nano_cpus: int = 0
     memory_bytes: int = 0
@@ -104,9 +104,9 @@ class RestartPolicy(Model, frozen=True):
     condition: RestartCondition = RestartCondition.ANY
     delay: int = 5 * SECOND
     max_attempts: int = 0
-    """0 is endless."""
+    """0 is unlimited."""
     window: int = 0
-    """Nanoseconds within which attempts count; 0 is for ever."""
+    """Nanoseconds within which attempts count; 0 is unlimited."""
 
 
 class Placement(Model, frozen=True):
@@ -117,11 +117,12 @@ class Placement(Model, frozen=True):
     preferences: tuple[str, ...] = ()
     """Labels to spread over, outermost first: `node.labels.zone`."""
     max_replicas: int = 0
-    """Per node; 0 is no cap."""
+    """Per node; 0 is unlimited."""
 
 
 PREDEFINED_NETWORKS = ("host", "none", "bridge")
-"""Networks that every host has by itself. They are no objects, and a service names one alone."""
+"""Networks that every host has. They are not objects, and a service that names one names no other.
+"""
 
 
 class NetworkAttachment(Model, frozen=True):
@@ -131,7 +132,7 @@ class NetworkAttachment(Model, frozen=True):
     """The network's id (the API resolves names before it stores a spec), or a predefined name."""
     aliases: tuple[str, ...] = ()
     ip: str = ""
-    """The service's virtual address there; empty: one is chosen."""
+    """The service's virtual address on it; empty: the allocator chooses one."""
 
 
 class TaskSpec(Model, frozen=True):
@@ -147,7 +148,7 @@ class TaskSpec(Model, frozen=True):
 
     @property
     def overlays(self) -> tuple[NetworkId, ...]:
-        """The networks of the fleet among those its tasks join."""
+        """The overlay networks among those that its tasks join."""
         return tuple(
             NetworkId(attachment.target)
             for attachment in self.networks
@@ -184,11 +185,11 @@ ServiceMode = ReplicatedMode | GlobalMode
 SERVICE_MODES: Mapping[str, type[ServiceMode]] = MappingProxyType(
     {"replicated": ReplicatedMode, "global": GlobalMode}
 )
-"""By name. What a mode decides about tasks is in controller/brain/orchestrator/modes.py."""
+"""By name. controller/brain/orchestrator/modes.py has the orchestrator of each mode."""
 
 
 class UpdateOrder(StrEnum):
-    """Whether an update ends a slot's old task before the new one starts, or once that runs."""
+    """Whether an update ends a slot's old task before the new one starts, or after it runs."""
 
     STOP_FIRST = "stop-first"
     START_FIRST = "start-first"
@@ -202,7 +203,7 @@ class EndpointMode(StrEnum):
 
 
 class Protocol(StrEnum):
-    """Of a published port."""
+    """The protocol of a published port."""
 
     TCP = "tcp"
     UDP = "udp"
@@ -210,7 +211,9 @@ class Protocol(StrEnum):
 
 
 class PublishMode(StrEnum):
-    """Where a published port answers: on every host, or on those that run a task of the service."""
+    """Where connections to a published port are accepted: on every host, or on those that run a
+    task of the service.
+    """
 
     INGRESS = "ingress"
     HOST = "host"
@@ -222,21 +225,21 @@ class PortConfig(Model, frozen=True):
     target_port: int
     protocol: Protocol = Protocol.TCP
     published_port: int = 0
-    """0: one is chosen."""
+    """0: the allocator chooses one."""
     publish_mode: PublishMode = PublishMode.INGRESS
     host_ip: str = ""
     """An address or the name of a device of the host; empty: all of them."""
 
 
 class EndpointSpec(Model, frozen=True):
-    """How a service is to be reached."""
+    """How clients reach a service."""
 
     mode: EndpointMode = EndpointMode.VIP
     ports: tuple[PortConfig, ...] = ()
 
 
 class ServiceSpec(Model, frozen=True):
-    """A service as its user wrote it."""
+    """A service as its user specified it."""
 
     name: str
     task_template: TaskSpec
@@ -246,10 +249,12 @@ class ServiceSpec(Model, frozen=True):
 
 
 class RegistryLogin(Model, frozen=True):
-    """What opens a registry to the tasks of one service. Kept beside its spec; never shown."""
+    """A login to one registry for the tasks of one service. Stored beside its spec; no API returns
+    it.
+    """
 
     registry: str
-    """HOST[:PORT]; no other registry is shown it."""
+    """HOST[:PORT]; it is sent to no other registry."""
     username: str
     password: str
 
@@ -262,7 +267,7 @@ ROLES = ("worker", "manager")
 
 
 class NodeSpec(Model, frozen=True):
-    """What the operator wants of a node."""
+    """What the operator specifies about a node."""
 
     labels: dict[str, str] = {}
     role: str = "worker"
@@ -270,7 +275,9 @@ class NodeSpec(Model, frozen=True):
 
 
 class IpamConfig(Model, frozen=True):
-    """One pool of addresses; an empty subnet means: choose one. At most one of each IP version."""
+    """One pool of addresses; with an empty subnet the allocator chooses one. At most one pool per
+    IP version.
+    """
 
     subnet: str = ""
     gateway: str = ""
@@ -287,32 +294,32 @@ class Ipam(Model, frozen=True):
 
 
 class NetworkSpec(Model, frozen=True):
-    """A network as its user wrote it."""
+    """A network as its user specified it."""
 
     name: str
     driver: str = "overlay"
     labels: dict[str, str] = {}
     internal: bool = False
-    """No way out to addresses that are not on the network."""
+    """No connections to addresses outside the network."""
     ipam: Ipam = Ipam()
     mtu: int = 0
     """0 is the underlay's MTU less 50, the cost of VXLAN."""
     attachable: bool = False
-    """Kept as Docker's users know it; only services join networks."""
+    """Accepted for compatibility with Docker; only services join networks."""
     ingress: bool = False
-    """The network of the routing mesh; there is at most one."""
+    """The ingress network; there is at most one."""
     enable_ipv6: bool = False
     encrypted: bool = False
     """IPsec between hosts (RFC 4303, RFC 4106)."""
 
 
 def ipv4_config(spec: NetworkSpec) -> IpamConfig:
-    """What is asked of the IPv4 addresses."""
+    """The pool of IPv4 addresses."""
     return next((one for one in spec.ipam.config if ":" not in one.subnet), IpamConfig())
 
 
 def ipv6_config(spec: NetworkSpec) -> IpamConfig:
-    """What is asked of the IPv6 addresses."""
+    """The pool of IPv6 addresses."""
     return next((one for one in spec.ipam.config if ":" in one.subnet), IpamConfig())
 
 
@@ -321,9 +328,10 @@ class ClusterSpec(Model, frozen=True):
 
     name: str = "default"
     heartbeat_period: int = 1 * SECOND
-    """For small fleets; stretched as the fleet grows."""
+    """The heartbeat period of a small fleet; it grows with the fleet."""
     agent_grace: int = AGENT_GRACE
-    """A silent agent whose host answers probes is down after this long, never before three periods.
+    """A silent agent whose host answers probes is down after this long, and never before three
+    heartbeat periods.
     """
     task_history_limit: int = 5
     """Ended tasks kept per slot (Swarm's default)."""

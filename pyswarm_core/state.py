@@ -1,9 +1,10 @@
-"""All objects in memory at one revision, with the indexes that deciding needs. PURE (no clock, no
+"""All objects in memory at one revision, with the indexes that decisions need. PURE (no clock, no
 IO; mutable).
 
-One owner mutates it, through `apply` (decisions, loads) and `observe` (agents' reports); everybody
-else reads. Every index is maintained incrementally: the cost of a change does not grow with what
-exists. Iteration orders are insertion orders, so the same history gives the same decisions.
+One owner mutates it, through `apply` (decisions, loads) and `observe` (agents' reports); all other
+code reads. Every index is maintained incrementally: the cost of a change does not grow with the
+number of objects. Iteration orders are insertion orders, so the same history gives the same
+decisions.
 """
 
 from collections import Counter, defaultdict
@@ -53,7 +54,7 @@ _FROZEN = TaskState.FROZEN
 _service_id = attrgetter("service_id")
 
 _Loads = dict[NodeId, list[int]]
-"""By node, how many more tasks are to stay and are active there, and what these reserve."""
+"""By node, the change in numbers of desired and active tasks, and of reserved resources."""
 
 
 _NO_TASKS = ServiceTasks()
@@ -75,7 +76,8 @@ class State:
         self.networks = self.of(NETWORK)
         self.tasks: dict[TaskId, Task] = {}
         self.unreadable: dict[str, str] = {}
-        """What the store holds that could not be read, by object name, and why: removable."""
+        """Values of the store that could not be read, by object name, and why. They can be removed.
+        """
         self.node_table = NodeTable()
         self.node_of_number: dict[int, NodeId] = {}
         self.service_of_name = self.ids_of_names(SERVICE)
@@ -89,23 +91,27 @@ class State:
         self.lost_nodes: dict[NodeId, int] = {}
         """Nodes that do not exist, and how many of their tasks did not end by themselves."""
         self.network_load: dict[NetworkId, dict[NodeId, int]] = {}
-        """How many tasks that occupy a node are on each network."""
+        """How many tasks that occupy a node are on each network, by node."""
         self.idle_blocks = IdleBlocks(self.node_of_number, self.node_table, self.network_load)
         self.roomier: dict[NetworkId, int] = {}
-        """Networks that got room, each with the node table's version then, the latest last."""
+        """Networks in which an address was released, each with the node table's version at that
+        time, the latest last.
+        """
         self.ingress_network: NetworkId | None = None
-        """The network of the routing mesh, if there is one."""
+        """The ingress network, if there is one."""
         self.virtual_ips: dict[NetworkId, dict[int, ServiceId]] = {}
-        """Who has which virtual address of a network; addresses as numbers."""
+        """The service of each virtual address of a network; addresses as numbers."""
         self.published: dict[tuple[Protocol, int], dict[ServiceId, tuple[PortConfig, ...]]] = {}
-        """Who publishes a port, in either mode; a port that agents choose is not here."""
+        """The services that publish a port, in either mode, without ports whose number the agent
+        chooses.
+        """
 
     def of(self, kind: Kind[Item, Id]) -> dict[Id, Item]:
         """The objects of a kind by their ids."""
         return cast(dict[Id, Item], self._objects[kind.name])
 
     def ids_of_names(self, kind: Kind[Item, Id]) -> dict[str, Id]:
-        """Who holds which unique name of a kind."""
+        """The id of the object with each unique name of a kind."""
         return cast(dict[str, Id], self._names[kind.name])
 
     def tasks_of_service(self, service_id: ServiceId) -> ServiceTasks:
@@ -113,11 +119,11 @@ class State:
         return self._of_service.get(service_id, _NO_TASKS)
 
     def tasks_of_node(self, node_id: NodeId) -> Mapping[TaskId, Task]:
-        """Every stored task of that node, ended ones too; a removed node may still have some."""
+        """Every stored task of that node, with ended ones; a removed node may still have some."""
         return self._of_node.get(node_id, _NO_NODE_TASKS)
 
     def footprint(self, task: Task) -> Footprint:
-        """What the task takes of its node; nothing if its template is no longer known."""
+        """What the task takes of its node; nothing if its template is no longer stored."""
         key = (task.service_id, task.spec_version)
         found = self._footprints.get(key)
         if found is None:
@@ -129,7 +135,7 @@ class State:
         return found
 
     def apply(self, writes: Writes) -> set[ChunkKey]:
-        """Make the writes true; return the chunks whose content changed."""
+        """Apply the writes; return the chunks whose content changed."""
         if writes.cluster is not None:
             self.cluster = writes.cluster
         for item in writes.objects:
@@ -144,8 +150,7 @@ class State:
         return chunks
 
     def observe(self, node_id: NodeId, statuses: Iterable[TaskStatus], now: Instant) -> list[Task]:
-        """Take what an agent reports of its own tasks; return the tasks that changed, as they are
-        now.
+        """Apply an agent's report on its own tasks; return the changed tasks.
 
         Reports of unknown tasks, of other nodes' tasks, of tasks that wait for room on the node,
         and reports that would move a state back are ignored.
@@ -185,7 +190,7 @@ class State:
         if (index := _INDEXES.get(kind.name)) is not None:
             try:
                 index(self, item.id, old, item)
-            except Exception:  # of a damaged object: it is left out, or stays as it was
+            except Exception:  # a damaged object is left out, or stays as it was
                 if old is None:
                     del objects[item.id]
                 else:
@@ -194,7 +199,7 @@ class State:
         self._rename(kind, old, item)
 
     def _remove(self, name: ObjectName) -> None:
-        """Objects that could not be read have nothing but their name."""
+        """Remove an object. One that could not be read has nothing but its name."""
         kind_name, object_id = split_name(name)
         is_unreadable = self.unreadable.pop(name, None) is not None
         old = None if is_unreadable else self._objects[kind_name].pop(object_id)
@@ -323,10 +328,10 @@ class State:
         return chunks
 
     def _put_first(self, first: dict[int, Task], group: ServiceTasks) -> None:
-        """Put tasks of one service that settle their slots, which were empty.
+        """Put tasks of one service into slots that were empty and need no further task.
 
-        In bulk what `_put_task` does one by one: nearly all tasks of a load, and most of those that
-        a decision makes, are such.
+        The bulk version of `_put_task`, for nearly all tasks of a load and most tasks that a
+        decision creates.
         """
         tasks = first.values()
         self.tasks.update([(task.id, task) for task in tasks])
@@ -343,7 +348,7 @@ class State:
             self._occupy(self.footprint(alike[0]), [task.node_id for task in alike])
 
     def _occupy(self, footprint: Footprint, node_ids: list[NodeId]) -> None:
-        """One more task that should run on each of these nodes, which may repeat."""
+        """Count one more desired task on each of these nodes, which may repeat."""
         rows = [row for row in map(self.node_table.rows.get, node_ids) if row is not None]
         taken = np.array(rows, np.int64)
         self.node_table.occupy(taken, footprint.nano_cpus, footprint.memory_bytes)
@@ -377,7 +382,7 @@ class State:
             self.node_table.free(old.node_id)
 
     def _count_lost(self, task: Task, sign: int) -> None:
-        """Count a task of a node that does not exist."""
+        """Count a task whose node does not exist."""
         if not ends_by_itself(task.state):
             left = self.lost_nodes.get(task.node_id, 0) + sign
             if left:
@@ -386,7 +391,9 @@ class State:
                 del self.lost_nodes[task.node_id]
 
     def _count(self, task: Task, group: ServiceTasks, sign: int, loads: _Loads) -> None:
-        """Count the task in, or out; what that does to its node is added to `loads`."""
+        """Count the task, or remove it from the counts; the change for its node is added to
+        `loads`.
+        """
         state = task.state
         self.tasks_in_state[state] += sign
         if task.node_id and task.node_id not in self.nodes:
@@ -426,7 +433,7 @@ class State:
                 on_network[task.node_id] = left
             else:
                 del on_network[task.node_id]
-            if left == (sign > 0):  # the first came, or the last went
+            if left == (sign > 0):  # the first one was added, or the last one removed
                 self._refresh_blocks(network_id, task.node_id)
         if footprint.ports and (row := self.node_table.rows.get(task.node_id)) is not None:
             self.node_table.hold(np.array([row]), footprint.ports, sign)
@@ -470,4 +477,4 @@ _INDEXES: Mapping[str, Callable[[State, Any, Any, Any], None]] = {
     NETWORK.name: State._index_network,
     SERVICE.name: State._index_service,
 }
-"""What kinds of objects have beside names: told of an id, the object before, and the object now."""
+"""The indexes of single kinds, beside names: called with an id, the old object and the new one."""

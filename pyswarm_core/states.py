@@ -1,10 +1,9 @@
-"""States of tasks and nodes, and the only tables of how they may move. PURE.
+"""States of tasks and nodes, and the tables of their transitions. PURE.
 
-Two rules for tasks. State only moves forward, in the order of the enum (swarmkit's order).
-Everything that may happen is an edge of `TRANSITIONS`, whose value says when it does; code that
-moves a task consults the table, tests walk it, and docs/task-model.md draws it.
-`DESIRED_TRANSITIONS` is the same for desired states, `NODE_TRANSITIONS` for nodes, which may return
-to a state.
+A task's state only moves forward, in the order of the enum (swarmkit's order). Every possible
+transition is an edge of `TRANSITIONS`, whose value says when it happens; code that moves a task
+consults the table, tests walk it, and docs/task-model.md draws it. `DESIRED_TRANSITIONS` is the
+same for desired states, `NODE_TRANSITIONS` for nodes, which may return to a state.
 """
 
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from types import MappingProxyType
 
 
 class TaskState(IntEnum):
-    """How far a task has come, and (those of DESIRED_STATES) how far it should go."""
+    """The state of a task, and (those of DESIRED_STATES) its desired state."""
 
     NEW = 0
     PENDING = 1
@@ -33,7 +32,7 @@ class TaskState(IntEnum):
 
     @property
     def word(self) -> str:
-        """The lower-case word that users, logs and metrics see."""
+        """The lower-case word in tables, logs and metrics."""
         return self.name.lower()
 
 
@@ -57,8 +56,8 @@ TERMINAL_STATES = frozenset(
 
 
 class NodeState(StrEnum):
-    """What the leader knows of a node. UNKNOWN: a new leader has not heard of it yet. DISCONNECTED:
-    its agent is silent but not given up; it keeps its tasks and gets no new ones.
+    """What the leader knows about a node. UNKNOWN: a new leader has received nothing from it yet.
+    DISCONNECTED: its agent is silent; the node keeps its tasks and gets no new ones.
     """
 
     UNKNOWN = "unknown"
@@ -68,7 +67,7 @@ class NodeState(StrEnum):
 
 
 class Availability(StrEnum):
-    """What the operator wants of a node."""
+    """The operator's setting of a node's availability."""
 
     ACTIVE = "active"
     PAUSE = "pause"
@@ -76,9 +75,7 @@ class Availability(StrEnum):
 
 
 class InvalidTransition(Exception):
-    """A task or node was asked to move along an edge that its table does not have: a bug, never
-    user input.
-    """
+    """A transition of a task or node that its table does not have: a bug, never user input."""
 
 
 _S = TaskState
@@ -156,18 +153,18 @@ _BY_ITSELF = frozenset({TaskState.COMPLETE, TaskState.FAILED, TaskState.REJECTED
 
 
 def ends_by_itself(state: TaskState) -> bool:
-    """Whether it is an end that nobody asked for."""
+    """Whether the task ended without a request."""
     return state in _BY_ITSELF
 
 
 def is_terminal(state: TaskState) -> bool:
-    """Whether a task in this state has ended for good."""
+    """Whether a task in this state has ended."""
     return state in TERMINAL_STATES
 
 
 def lives(desired: TaskState) -> bool:
-    """Whether a task with this desired state keeps its container until that ends by itself: it
-    should run, or is frozen.
+    """Whether a task with this desired state keeps its container until that ends by itself: it is
+    to run, or is frozen.
     """
     return desired <= TaskState.RUNNING or desired is TaskState.FROZEN
 

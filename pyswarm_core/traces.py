@@ -1,4 +1,4 @@
-"""What a network trace asks agents, what they find, and its hops. PURE values."""
+"""Requests of a network trace to agents, their findings, and the hops. PURE values."""
 
 from collections.abc import Sequence
 
@@ -6,58 +6,58 @@ from pyswarm_core.model import Model
 
 
 class TraceProbe(Model, frozen=True):
-    """What an agent is asked about one of its tasks; what is empty is left out."""
+    """A request to an agent about one of its tasks; empty fields are left out."""
 
     task_id: str
     name: str = ""
-    """To ask the task's resolver for."""
+    """The name to query from the task's resolver."""
     vip: str = ""
-    """A virtual address whose DNAT rules are read; with a name, it is the first answer."""
+    """A virtual address whose DNAT rules are read; with a name, its first answer is used."""
     address: str = ""
-    """The other end: look at the path there over the network, and send echoes."""
+    """The address of the other end: examine the route to it, and send echoes."""
     network_id: str = ""
     listeners: bool = False
-    """Tell what listens in the namespace, and what the image exposes."""
+    """Report listening sockets in the namespace, and the ports that the image exposes."""
     connect_to: tuple[str, ...] = ()
     port: int = 0
     udp: bool = False
 
 
 class Attempt(Model, frozen=True):
-    """Something that was tried from the task's namespace; it failed if there is an `error`."""
+    """The result of one attempt from the task's namespace; it failed if there is an `error`."""
 
     to: str = ""
     error: str = ""
     elapsed: int = 0
     addresses: tuple[str, ...] = ()
-    """The resolver's answer; none: there is no such name."""
+    """The resolver's answer; empty: the name does not exist."""
     bytes: int = 0
-    """Of an echo's whole packet."""
+    """Size of an echo's whole packet."""
     heard: bool = False
-    """While an echo was unanswered, echoes of the other end came in."""
+    """Echoes of the other end arrived while an echo was unanswered."""
 
 
 class Difference(Model, frozen=True):
-    """Between plan and kernel. `where`: task_rules, host, route, peer or rules."""
+    """A difference between plan and kernel. `where`: task_rules, host, route, peer or rules."""
 
     where: str
     text: str
 
 
 class Facts(Model, frozen=True):
-    """What one agent found; None and empty: it was not asked."""
+    """The findings of one agent; None or empty: not requested."""
 
     revision: int = 0
-    """The newest that its kernel follows."""
+    """The newest revision that its kernel applies."""
     differences: tuple[Difference, ...] = ()
     name: Attempt | None = None
     backends: tuple[str, ...] = ()
     """Where the kernel forwards connections to the virtual address."""
     task_route: str = ""
-    """The kernel's choice in the task's namespace, as of `ip route get`; empty: none."""
+    """The kernel's route in the task's namespace, as of `ip route get`; empty: none."""
     host_route: str = ""
     dropping: tuple[str, ...] = ()
-    """Others' chains on the host's forward hook that drop what they do not accept."""
+    """Chains of other programs on the host's forward hook that drop what they do not accept."""
     echo: Attempt | None = None
     full_echo: Attempt | None = None
     """With packets of the task's MTU."""
@@ -68,7 +68,7 @@ class Facts(Model, frozen=True):
 
 
 class Hop(Model, frozen=True):
-    """One step of the path, and what to do if it is broken."""
+    """One step of the route, and the remedy if it is broken."""
 
     hop: str
     place: str
@@ -79,5 +79,5 @@ class Hop(Model, frozen=True):
 
 
 def listed(items: Sequence[str]) -> str:
-    """The first eight of them, for people."""
+    """The first eight of them, for display."""
     return ", ".join(items[:8]) + (f" and {len(items) - 8} more" if items[8:] else "") or "nobody"

@@ -1,6 +1,6 @@
-"""Which pyswarm this is. SHELL: asks git in a checkout.
+"""The version of this build. SHELL: runs git in a checkout.
 
-The build executes this file alone, so it imports nothing of ours.
+The build executes this file alone, so it imports no module of this package.
 """
 
 import subprocess
@@ -9,15 +9,15 @@ from importlib import metadata
 from pathlib import Path
 
 _BASE = "0.1.0"
-"""The release that commits without a tag before them lead to."""
+"""The next release, for commits without a tag before them."""
 _GIT_TIMEOUT_S = 5.0
 _HERE = Path(__file__).resolve().parent
 
 
 @cache
 def version() -> str:
-    """A PEP 440 version: of the checkout by its newest tag `vX.Y.Z` and the commits since, else as
-    it was built.
+    """A PEP 440 version: in a checkout from its newest tag `vX.Y.Z` and the commits since,
+    otherwise from the build.
     """
     return _of_checkout() or _as_built() or _BASE
 
@@ -35,7 +35,7 @@ def _of_checkout() -> str:
 def from_description(described: str) -> str:
     """`v1.2.3-4-gabc1234-dirty`, as git describes a commit, as a version: `1.2.4.dev4+gabc1234`.
 
-    A commit after a tag is on its way to the next release, so that it is newer than the tag's.
+    A commit after a tag gets the number of the next release, so that it sorts after the tag's.
     """
     plain = described.removesuffix("-dirty")
     dirty = ".dirty" if plain != described else ""
@@ -50,7 +50,7 @@ def from_description(described: str) -> str:
 
 def _git(*words: str) -> str:
     try:
-        # Whoever owns the checkout: nothing of it is executed.
+        # The checkout may belong to another user: git executes nothing of it here.
         done = subprocess.run(
             ["git", "-c", "safe.directory=*", "-C", str(_HERE.parent), *words],
             capture_output=True,
@@ -65,7 +65,7 @@ def _git(*words: str) -> str:
 
 def _as_built() -> str:
     try:
-        # Written by the build, and by it alone.
+        # Only the build writes it.
         lines = (_HERE / "_version.py").read_text().split("\n")
         return next(line.split('"')[1] for line in lines if line.startswith("VERSION = "))
     except (OSError, StopIteration, IndexError):

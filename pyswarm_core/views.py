@@ -1,4 +1,4 @@
-"""What the controller answers, as values: objects with what is known about them. PURE.
+"""The controller's answers as values: objects with what is known about them. PURE.
 
 Field names are those of control.proto.
 """
@@ -12,7 +12,7 @@ from pyswarm_core.states import TaskState
 
 
 class Info(msgspec.Struct, frozen=True):
-    """The fleet in numbers, and who answered."""
+    """The fleet in numbers, and the controller that answered."""
 
     cluster: Cluster
     controller: str
@@ -32,24 +32,24 @@ class Info(msgspec.Struct, frozen=True):
     nodes_filtered: int
     protocol: int = 1
     nodes_other_protocol: int = 0
-    """Nodes whose agents speak another one."""
+    """Nodes whose agents have another protocol than the controller."""
 
 
 class ServiceSummary(msgspec.Struct, frozen=True):
-    """A service and how much of it runs."""
+    """A service and how many of its tasks run."""
 
     service: Service
     running: int
     desired: int
-    """Replicas wanted: the spec's number, or for a global service the nodes that should run it."""
+    """Desired replicas: the spec's number, or the eligible nodes of a global service."""
     quarantined: bool = False
-    """Something failed for it, and it is left alone until it changes: `why` says what."""
+    """Something failed for it, and it is left out until it changes: `why` has the reason."""
     unlisted: int = 0
-    """Of the desired, how many wait for a node and have no task yet."""
+    """How many of the desired tasks wait for a node and do not exist yet."""
 
 
 class SlotProgress(msgspec.Struct, frozen=True):
-    """Where the newest task of one slot is."""
+    """The newest task of one slot."""
 
     slot: int
     node: str
@@ -59,27 +59,27 @@ class SlotProgress(msgspec.Struct, frozen=True):
 
 
 class ServiceProgress(msgspec.Struct, frozen=True):
-    """A service at one moment."""
+    """The progress of a service at one moment."""
 
     running: int = 0
     desired: int = 0
     updated: int = 0
-    """Running, on the newest template."""
+    """Running tasks of the newest template."""
     converged: bool = False
     slots: tuple[SlotProgress, ...] = ()
-    """At most SLOTS_SHOWN, those that do not run first."""
+    """At most SLOTS_SHOWN, first those that do not run."""
     gone: bool = False
-    """Removed, and all of its tasks are gone."""
+    """The service was removed, and all of its tasks have ended."""
     alive: int = 0
-    """Tasks that have not ended, wanted or not, those on lost hosts aside."""
+    """Tasks that have not ended, of any desired state, without those on lost hosts."""
     completed: int = 0
-    """Slots whose newest task, of the newest template, ended with 0 and is not to run again."""
+    """Slots whose newest task, of the newest template, ended with 0 and is not restarted."""
     failure: str = ""
     """Why it will not converge unless the user changes something."""
 
 
 class TaskView(msgspec.Struct, frozen=True):
-    """A task with the names that people know its parts by."""
+    """A task with the names of its service, node and image."""
 
     task: Task
     name: str
@@ -90,7 +90,7 @@ class TaskView(msgspec.Struct, frozen=True):
 
 
 class NodeView(msgspec.Struct, frozen=True):
-    """A node and what it carries."""
+    """A node, its tasks and their reservations."""
 
     node: Node
     leader: bool
@@ -99,11 +99,11 @@ class NodeView(msgspec.Struct, frozen=True):
     controller: bool = False
     """A controller runs there."""
     other_protocol: bool = False
-    """Its agent speaks another protocol than the controller."""
+    """Its agent has another protocol than the controller."""
 
 
 class NetworkTask(msgspec.Struct, frozen=True):
-    """A task that has, or is about to have, an address of the network."""
+    """A task that has an address of the network, or is about to get one."""
 
     name: str
     task_id: str
@@ -113,7 +113,7 @@ class NetworkTask(msgspec.Struct, frozen=True):
 
 
 class NetworkService(msgspec.Struct, frozen=True):
-    """A service as the network knows it; without a `vip` its name leads to its tasks."""
+    """A service on the network; without a `vip` its name resolves to its tasks."""
 
     name: str
     vip: str
@@ -122,7 +122,7 @@ class NetworkService(msgspec.Struct, frozen=True):
 
 
 class NetworkPeer(msgspec.Struct, frozen=True):
-    """A host that carries the network, and the revision its agent carried out last."""
+    """A host that carries the network, and the revision that its agent applied last."""
 
     node_name: str
     addr: str
@@ -131,7 +131,7 @@ class NetworkPeer(msgspec.Struct, frozen=True):
 
 
 class NetworkMembers(msgspec.Struct, frozen=True):
-    """A network and, if asked for, who is on it."""
+    """A network and, if requested, its services, tasks and hosts."""
 
     network: Network
     services: tuple[NetworkService, ...]
@@ -148,7 +148,9 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """Something that happened to an object."""
 
     type: str
-    """The kind of an object, or task; events: the reader was too slow for some."""
+    """The kind of an object, or task; `events`: some events were dropped because the reader was too
+    slow.
+    """
     action: str
     id: str = ""
     name: str = ""
@@ -174,7 +176,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 
 class Events(msgspec.Struct, frozen=True):
-    """What happened at once."""
+    """Events that happened at once."""
 
     events: tuple[Event, ...]
 
@@ -189,7 +191,7 @@ class LogLine(msgspec.Struct, frozen=True):
 
 
 class Logs(msgspec.Struct, frozen=True):
-    """Lines of one task, or a warning why some are missing."""
+    """Lines of one task, or a warning that some are missing."""
 
     task_id: str
     task_name: str
@@ -199,7 +201,7 @@ class Logs(msgspec.Struct, frozen=True):
 
 
 class ImageProgress(msgspec.Struct, frozen=True):
-    """How far a pull is; a total of 0 is not known yet."""
+    """The progress of a pull; a total of 0 is unknown."""
 
     status: str = ""
     done_bytes: int = 0
@@ -207,11 +209,11 @@ class ImageProgress(msgspec.Struct, frozen=True):
 
 
 class NodeImageProgress(msgspec.Struct, frozen=True):
-    """How far one node's pull is."""
+    """The progress of one node's pull."""
 
     node_name: str
     progress: ImageProgress = ImageProgress()
-    """The last that was told, when it is done."""
+    """The last one received, if it is done."""
     error: str = ""
     done: bool = False
 
@@ -227,7 +229,7 @@ class Image(msgspec.Struct, frozen=True):
 
 
 class NodeImages(msgspec.Struct, frozen=True):
-    """The images of one node, or why it could not tell."""
+    """The images of one node, or the error."""
 
     node_name: str
     images: tuple[Image, ...]

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from pyswarm_core.docker.units import parse_size
-from pyswarm_core.errors import InvalidArgument, NotFound
+from pyswarm_core.errors import InvalidArgument, NotFound, invalid
 
 STATE_ROOT = Path("/var/lib/pyswarm/playground")
 RUN_ROOT = Path("/run/pyswarm/playground")

@@ -1,1 +1,1 @@
-"""Use cases: state and request in; writes, views or streams out. Knows no transport."""
+"""Use cases: state and request in; writes, views or streams out. No transport is imported."""

@@ -1,8 +1,8 @@
-"""What users follow: events, and the progress of a service. SHELL.
+"""Streams for users: events, and the progress of a service. SHELL.
 
 A streaming use case takes a function, `send`. It is not a generator, because task groups and
-timeouts are open while the reader takes an item, and a generator must not yield inside them
-(PEP 789).
+timeouts are open while the reader takes an item, and a generator must not yield inside them (PEP
+789).
 """
 
 import asyncio
@@ -28,14 +28,14 @@ LOOK_AT_LEADER_EVERY_S = 1.0
 
 T = TypeVar("T")
 Send = Callable[[T], Awaitable[None]]
-"""Takes one item of a stream; waits while the reader is slow."""
+"""Sends one item of a stream; waits while the reader is slow."""
 
 
 class EventQuery(msgspec.Struct, frozen=True):
-    """Which events are asked for. Shaped as the wire's request."""
+    """The filters of an event stream. Has the fields of the request's message."""
 
     since: Instant = Instant(0)
-    """0: from now on if following, else all that are remembered."""
+    """0: from now if the stream follows, otherwise all events that are kept."""
     until: Instant = Instant(0)
     """0: no end."""
     filters: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ async def watch_service(
 
 
 def _certain(seen: Seen[ServiceProgress]) -> ServiceProgress:
-    """Without verdicts that mix moments: another look follows."""
+    """Without verdicts that mix two moments: another evaluation follows."""
     if seen.settled:
         return seen.value
     return replace(seen.value, converged=False, gone=False, failure="")
@@ -75,8 +75,7 @@ def _certain(seen: Seen[ServiceProgress]) -> ServiceProgress:
 async def follow_events(
     leadership: Leadership, query: EventQuery, clock: Clock, send: Send[Sequence[Event]]
 ) -> None:
-    """Send the events from `since` to `until`. To follow until an instant that is past is not to
-    follow.
+    """Send the events from `since` to `until`. An end in the past also ends a stream that follows.
 
     Raises InvalidArgument for an unknown filter, Unavailable when leadership is lost.
     """

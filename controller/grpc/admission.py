@@ -1,11 +1,11 @@
-"""How many calls may be under way: of each caller, and all together. SHELL.
+"""Limits on concurrent calls: of each caller, and of all together. SHELL.
 
-A caller is a host, or everybody on the controller's own socket. Past a limit a call is refused at
-once with what the limit is and what to do; nothing waits, so nothing piles up. A call counts from
-its first byte on: gRPC would hand it over with its request, for which it would wait for ever.
+A caller is a host, or all users of the controller's own socket. A call beyond a limit is refused at
+once with the limit and the remedy; nothing is queued. A call counts from its first byte: gRPC would
+pass it on with its request, for which it would wait without a limit.
 
-Many hosts that say nothing could hold all places of strangers. A newcomer then takes the place of
-the oldest call of the caller that has most: an agent with a token needs its place for one message.
+Many silent hosts could hold all places of strangers. A new call then replaces the oldest call of
+the caller that has most: an agent with a token needs its place for one message.
 """
 
 import asyncio
@@ -35,18 +35,18 @@ LASTING = frozenset({"WatchService", "Events", "Logs", "PullImage"})
 JOIN = "/pyswarm.v1.Dispatcher/Join"
 HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
 REQUEST_TIMEOUT_S = 10.0
-"""A caller has so long to send its request."""
+"""The time in which a caller has to send its request."""
 
 
 class Limit(msgspec.Struct, frozen=True):
-    """How many calls of one kind may be under way."""
+    """The limits on concurrent calls of one kind."""
 
     what: str
     per_caller: int
     total: int
     remedy: str
     yields: bool = False
-    """Whether a newcomer ends a call of the caller that has most, instead of being refused."""
+    """Whether a new call replaces one of the caller that has most, instead of being refused."""
 
 
 REQUESTS = Limit("requests", REQUESTS_PER_CALLER, REQUESTS_MAX, "wait for answers")
@@ -64,11 +64,11 @@ JOINS = Limit(
     "joins with a valid token", STRANGERS_PER_CALLER, STRANGERS_MAX, "join again when they are done"
 )
 IPV6_PREFIX = 64
-"""Bits of an IPv6 address that name its owner: one link has a /64 (RFC 4291)."""
+"""Bits of an IPv6 address that identify its owner: one link has a /64 (RFC 4291)."""
 
 
 class Gate:
-    """Counts the calls of one kind that are under way."""
+    """Counts the concurrent calls of one kind."""
 
     def __init__(self, limit: Limit) -> None:
         self.total = 0
@@ -78,8 +78,8 @@ class Gate:
 
     @contextmanager
     def passing(self, caller: str) -> Iterator[None]:
-        """While the block runs the call counts. Raises Exhausted where a limit is reached, and in
-        the block if the call has to yield to a newcomer.
+        """Count the call while the block runs. Raises Exhausted at a limit, and in the block if a
+        new call replaces this one.
         """
         limit, own = self._limit, len(self._of_caller.get(caller, ()))
         if own >= limit.per_caller:
@@ -107,8 +107,8 @@ class Gate:
                 self._remove(caller, call)
 
     def _yield_to(self, own: int) -> bool:
-        """End the oldest call of the caller that has most, if those are more than the newcomer's
-        own; return whether there is a place now.
+        """End the oldest call of the caller that has most, if those are more than the new call's
+        caller has; return whether there is a place now.
         """
         caller, calls = max(self._of_caller.items(), key=lambda item: len(item[1]))
         if len(calls) <= own:
@@ -129,18 +129,18 @@ class Gate:
 
 
 class _Call:
-    """A call under way, and the task that serves it."""
+    """A call in progress, and the task that serves it."""
 
     def __init__(self, task: asyncio.Task[Any] | None) -> None:
         self.task = task
         self.ended = False
-        """Whether it had to yield."""
+        """Whether a new call replaced it."""
 
 
 class Admission(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no generic at run time
-    """Counts the calls of users, and the joins of agents until their request is there. The
+    """Counts the calls of users, and the joins of agents until their request has arrived. The
     dispatcher counts agents' streams by `strangers` until they have shown that they belong to the
-    fleet; then there is one per node, or one that the leader asked for.
+    fleet; then there is one per node, or one that the leader requested.
     """
 
     def __init__(self) -> None:
@@ -178,8 +178,8 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no gene
 def _counted(
     gate: Gate, behaviour: Callable[[Any, Context], Awaitable[Any]], *, lasts: bool
 ) -> Any:
-    """A handler of streamed requests, which is called before the request is there. The call counts
-    until it is answered, or, unless that `lasts`, until its request is there.
+    """A handler of streamed requests, which is called before the request has arrived. The call
+    counts until it is answered or, unless it `lasts`, until its request has arrived.
     """
 
     async def call(_: object, context: Context) -> Any:
@@ -206,9 +206,9 @@ async def _request(context: Context) -> object:
 
 
 def caller_of(peer: str) -> str:
-    """The host of gRPC's name for a peer: `ipv4:192.0.2.1:4711`, `ipv6:[::1]:4711`, `unix:…`.
+    """The host in gRPC's name for a peer: `ipv4:192.0.2.1:4711`, `ipv6:[::1]:4711`, `unix:…`.
 
-    A host with IPv6 has as many addresses as it likes: the caller is their common prefix.
+    A host with IPv6 has any number of addresses: the caller is their common prefix.
     """
     kind, _, address = peer.partition(":")
     if kind not in ("ipv4", "ipv6"):

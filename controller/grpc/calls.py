@@ -1,9 +1,9 @@
-"""What every call has in common: requests read, errors answered, nothing leaked. SHELL.
+"""What every call has in common: reading requests, answering errors, and no leaks. SHELL.
 
-One interceptor turns our errors into gRPC statuses by the table of `pyswarm_core/aio/status.py`.
-An unexpected error is logged under a short id; the caller gets the id, never the traceback. gRPC
-would answer a message that it cannot decode with UNKNOWN and log a traceback, so decoders here
-return an `Undecodable` instead of raising.
+One interceptor converts errors to gRPC statuses by the table of `pyswarm_core/aio/status.py`. An
+unexpected error is logged under a short id; the caller gets the id, never the traceback. gRPC would
+answer a message that it cannot decode with UNKNOWN and log a traceback, so decoders here return an
+`Undecodable` instead of raising.
 """
 
 import asyncio
@@ -35,18 +35,18 @@ Write = Callable[[Any], Awaitable[None]]
 _log = EventLog("controller.api")
 
 LOG_PERIOD_S = 10.0
-"""One line per period about calls that fail the same way, however many a client makes."""
+"""One line per period about calls that fail in the same way, however many a client makes."""
 
 
 class Undecodable(msgspec.Struct, frozen=True):
-    """Stands for a message that is too large, or not of the method's type."""
+    """Replaces a message that is too large, or not of the method's type."""
 
     error: InvalidArgument
     """For the caller."""
 
 
 def read(cls: type[S], message: Message) -> S:
-    """The struct that the message describes. Raises InvalidArgument for a word that none knows."""
+    """The struct of the message. Raises InvalidArgument for an unknown word of an enum."""
     try:
         return from_proto(cls, message)
     except ValueError as error:
@@ -54,7 +54,7 @@ def read(cls: type[S], message: Message) -> S:
 
 
 def received(message: object, cls: type[M]) -> M | None:
-    """What a stream's read returned: the message, or None at the stream's end.
+    """The result of a read from a stream: the message, or None at the stream's end.
 
     Raises InvalidArgument for a message that cannot be decoded.
     """
@@ -64,7 +64,7 @@ def received(message: object, cls: type[M]) -> M | None:
 
 
 def in_turn(write: Write) -> Write:
-    """The same for several writers: gRPC takes one message at a time, else the call fails."""
+    """The same for several writers: gRPC accepts one message at a time, else the call fails."""
     turn = asyncio.Lock()
 
     async def write_in_turn(message: Any) -> None:
@@ -75,7 +75,7 @@ def in_turn(write: Write) -> Write:
 
 
 class ErrorsToStatus(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no generic at run time
-    """Ends every call with a status that tells its caller what to do."""
+    """Ends every failed call with a status that tells its caller what to do."""
 
     def __init__(self, ids: IdSource) -> None:
         self._ids = ids
@@ -115,12 +115,12 @@ class ErrorsToStatus(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
         return call
 
     def _fail(self, raised: BaseException, method: str, context: Context) -> None:
-        """Give the call its status. `context.abort` would raise an error that refers to this call's
-        frames, which refer to the error.
+        """Set the status of the call. `context.abort` would raise an error that refers to this
+        call's frames, which refer to the error.
         """
         error = _cause(raised)
         if isinstance(error, grpc.aio.InternalError):
-            return  # from writing to a caller who went away: nobody is there to be told
+            return  # from writing to a caller that went away: nobody receives a status
         if not isinstance(error, PyswarmError):
             error = self._unexpected(method)
         if isinstance(error, InvalidArgument):
@@ -139,7 +139,7 @@ class ErrorsToStatus(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # no
 
 
 def _kind(handler: Any) -> tuple[Callable[..., Any], Callable[[Any, Context], Awaitable[Any]]]:
-    """How a handler of the same kind is made, and the behaviour of this one."""
+    """The function that creates a handler of the same kind, and the behaviour of this one."""
     match handler.request_streaming, handler.response_streaming:
         case False, False:
             return grpc.unary_unary_rpc_method_handler, handler.unary_unary
@@ -179,11 +179,12 @@ def _decoder(decode: Callable[[bytes], object], bytes_max: int) -> Callable[[byt
 
 
 def _unlink(raised: BaseException) -> None:
-    """Take from an error, and from those it came with, what refers to frames and to other errors.
+    """Remove from an error, and from its causes, the references to frames and other errors.
 
-    A traceback refers to frames, and the frame of `TaskGroup.__aexit__` (or of whoever keeps the
-    error in a variable) refers to the error, as does a group that it was part of. Such a cycle
-    keeps what the call used until the garbage collector looks at all objects; no leader does.
+    A traceback refers to frames, and the frame of `TaskGroup.__aexit__` (or of any code that keeps
+    the error in a variable) refers to the error, as does a group that it was part of. Such a cycle
+    keeps the objects of the call until the garbage collector runs on all objects; a leader does not
+    run it.
     """
     left, seen = [raised], set[int]()
     while left:
@@ -198,7 +199,7 @@ def _unlink(raised: BaseException) -> None:
 
 
 def _cause(raised: BaseException) -> BaseException:
-    """Of a group of errors the first of ours, or else the first."""
+    """Of a group of errors the first PyswarmError, otherwise the first."""
     if not isinstance(raised, BaseExceptionGroup):
         return raised
     causes = [_cause(inner) for inner in raised.exceptions]

@@ -1,7 +1,8 @@
-"""The API of users: gRPC's Control service. SHELL: message in, one pure function, message out.
+"""The API of users: gRPC's Control service. SHELL: message in, one use case, message out.
 
-Every call asks anew for the leader, so that one that lost its leadership answers Unavailable and
-names its successor. Reads come from the state in memory; changes go through the leader's `submit`.
+Every call asks for the current leader, so that a controller that lost its leadership answers
+Unavailable and names its successor. Reads come from the state in memory; changes go through the
+leader's `submit`.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,7 +44,7 @@ R = TypeVar("R", bound=Message)
 
 
 class Control(control_pb2_grpc.ControlServicer):
-    """Serves users. `routes` tells the host's routes, which no network's subnet may overlap."""
+    """Serves users. `routes` returns the host's routes, which no network's subnet may overlap."""
 
     def __init__(
         self,
@@ -219,7 +220,7 @@ class Control(control_pb2_grpc.ControlServicer):
         await self._submit(lambda state, now, ids: remove_object(state, kind, request.ref, now))
         return pb.RemoveObjectReply()
 
-    # Streams and what agents are asked
+    # Streams and requests to agents
 
     async def Events(self, request: pb.EventsRequest, context: Context) -> None:  # type: ignore[override]
         async def send(told: Sequence[Event]) -> None:
@@ -298,7 +299,7 @@ def _network(network: Network) -> pb.NetworkReply:
 
 @lru_cache(EVENTS_KEPT)
 def _event(event: Event) -> pb.Event:
-    """Encoded once, however many follow."""
+    """Encoded once, however many streams follow."""
     return to_proto(event, pb.Event())
 
 

@@ -1,8 +1,8 @@
-"""The agents' side of the controller: joining, sessions, tunnels. SHELL.
+"""The controller's API for agents: joins, sessions, tunnels. SHELL.
 
-A session is two loops over one stream. Reading takes in what the agent says at once (a heartbeat
-costs one write to a dict); writing sends what `NodeSession.take` says is due whenever the stream is
-free. The end of a stream means nothing: only silence does.
+A session is two loops over one stream. Reading processes the agent's messages at once (a heartbeat
+costs one write to a dict); writing sends what `NodeSession.take` returns whenever the stream is
+free. The end of a stream changes nothing: only silence makes a node disconnected or down.
 """
 
 import asyncio
@@ -32,23 +32,23 @@ _log = EventLog("controller.dispatcher")
 
 HELLO_TIMEOUT_S = 10.0
 WRITE_TIMEOUT_S = 30.0
-"""An agent that does not take a message for this long has to open a new session."""
+"""An agent that does not accept a message for this long has to open a new session."""
 TUNNEL_HELLO_TIMEOUT_S = 5.0
 ELECTION_TIMEOUT_S = 10.0
-"""A session waits this long for somebody to lead: an election, and a large state's load."""
+"""The wait of a session for a leader: an election, and the load of a large state."""
 SENDING_AT_ONCE = 32
 SENDING_PAUSE_S = 0.016
-"""So many sessions send what changed, each so long after the one before in its place: 2,000 a
-second. One change goes out at once; when all of a large fleet changes, what changes meanwhile goes
-along, and deciding and the lease keep half of the processor.
+"""Sessions that send changes at once, and the pause of each place between two: 2,000 sends a
+second. One change is sent at once; when all of a large fleet changes, later changes are sent along,
+and decisions and the lease keep half of the processor.
 """
 TAKING_AT_ONCE = 8
-"""Reports of statuses taken in during one pass of the event loop; others run between."""
+"""Reports of statuses processed in one pass of the event loop; others run between."""
 _NOTHING = Message()
 OPENING_AT_ONCE = 16
 OPENING_PAUSE_S = OPENING_AT_ONCE / HELLOS_PER_SECOND
-"""So many hosts join or say hello at once. A whole fleet that comes back waits in line: a session
-costs a millisecond to open, and what has one sends heartbeats.
+"""Hosts that join or open a session at once. The sessions of a whole returning fleet wait in a
+queue: one takes a millisecond to open, and an open one sends heartbeats.
 """
 
 
@@ -57,7 +57,7 @@ class Leading(Protocol):
 
     @property
     def leader(self) -> str:
-        """Where the leader answers; "" if that is not known."""
+        """The leader's address; "" if it is not known."""
         ...
 
     def current(self) -> Loop:
@@ -65,14 +65,14 @@ class Leading(Protocol):
         ...
 
     async def settled(self) -> None:
-        """Return when this controller leads or knows who does."""
+        """Return when this controller leads or knows the leader."""
         ...
 
 
 class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     """Serves agents while this controller leads; names the leader otherwise.
 
-    `strangers` counts the calls that have not shown yet that they are of an agent of the fleet.
+    `strangers` counts the calls that have not shown yet that they come from an agent of the fleet.
     """
 
     def __init__(self, leading: Leading, strangers: Gate | None = None) -> None:
@@ -89,7 +89,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     async def Join(
         self, request: dispatcher_pb2.JoinRequest, context: Context
     ) -> dispatcher_pb2.JoinReply:
-        role_of(self._leading.current().state.cluster, request.token)  # others wait in no line
+        role_of(self._leading.current().state.cluster, request.token)  # others wait in no queue
         async with self._joining(context):
             joining = JoinRequest(
                 request.token,
@@ -137,15 +137,15 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
 
     @asynccontextmanager
     async def _joining(self, context: Context) -> AsyncIterator[None]:
-        """The block runs when it is the join's turn. Raises Exhausted if too many wait for that."""
+        """Run the block when it is the join's turn. Raises Exhausted if too many wait."""
         with self._joins.passing(caller_of(context.peer())):
             async with self._opening:
                 yield
 
     @asynccontextmanager
     async def _line(self, node_id: NodeId) -> AsyncIterator[None]:
-        """The block runs when it is the session's turn to be opened. Raises Exhausted if another
-        one of the node waits for that.
+        """Run the block when it is the session's turn to be opened. Raises Exhausted if another
+        session of the node waits for that.
         """
         if node_id in self._in_line:
             raise Exhausted(f"a session of node {short(node_id)} waits already, which is the limit")
@@ -157,8 +157,9 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             self._in_line.discard(node_id)
 
     async def _elected(self) -> Loop | None:
-        """The loop, if this controller leads. While nobody leads yet, agents wait here for a while:
-        a fleet that dials again and again would delay what it waits for."""
+        """The loop, if this controller leads. While there is no leader, agents wait here for a
+        while: a fleet that reconnects repeatedly would delay the election that it waits for.
+        """
         try:
             async with asyncio.timeout(ELECTION_TIMEOUT_S):
                 await self._leading.settled()
@@ -186,7 +187,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             tunnel.close()
 
     async def _converse(self, loop: Loop, session: NodeSession, context: Context) -> None:
-        """Until either side ends it. Whatever one half fails with ends the other."""
+        """Serve both halves until one ends. The error of one half ends the other."""
         try:
             async with asyncio.TaskGroup() as group:
                 reader = group.create_task(self._read(loop, session, context, group))
@@ -234,13 +235,13 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 about = NodeId(probed.node_id)
                 loop.node_watch.reported(node_id, about, answered=probed.answered)
             case _:
-                pass  # a newer agent's word
+                pass  # a word of a newer agent
 
     async def _take_statuses(
         self, loop: Loop, session: NodeSession, message: dispatcher_pb2.TaskStatuses
     ) -> None:
-        """Take in a report, STATUSES_PER_MESSAGE at a time: an agent that is older than that limit
-        says all at once.
+        """Process a report, STATUSES_PER_MESSAGE at a time: an agent older than that limit sends
+        all at once.
         """
         if not (message.ids or message.states):
             return
@@ -254,7 +255,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             async with self._taking:
                 if session.closed:
                     return
-                loop.heard(session.node_id)  # what it says after this waits meanwhile
+                loop.heard(session.node_id)  # its next messages wait meanwhile
                 try:
                     statuses = [bounded(status) for status in next(parts)]
                 except ValueError as error:
@@ -273,7 +274,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 return
 
     async def _tell(self, loop: Loop, session: NodeSession, context: Context) -> bool:
-        """Send what changed, part by part; return whether the session goes on."""
+        """Send the changes, part by part; return whether the session goes on."""
         telling: Iterator[Message | None] | None = None
         is_last = False
         while not is_last:
@@ -307,8 +308,10 @@ async def _hello(context: Context) -> dispatcher_pb2.Hello:
 
 
 async def _renew(loop: Loop, worn: int) -> None:
-    """Not awaited by who reads, as the store may be slow and unread heartbeats are silence."""
-    with suppress(Unavailable):  # it is said again with the next heartbeat
+    """Not awaited by the reading loop, as the store may be slow and unread heartbeats count as
+    silence.
+    """
+    with suppress(Unavailable):  # the next heartbeat requests it again
         await loop.submit(renewal(worn), CONTROLLER)
 
 

@@ -11,17 +11,17 @@ SERVICES = ("pyswarm.v1.Control", "pyswarm.v1.Dispatcher")
 
 
 class Health:
-    """What this controller says of itself."""
+    """The health of this controller's services."""
 
     def __init__(self) -> None:
         self._servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs lack it
 
     def add_to(self, server: grpc.aio.Server) -> None:
-        """Let the server answer for us."""
+        """Add the health service to the server."""
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
 
     async def set_leading(self, leading: bool) -> None:
-        """Say whether this controller serves users and agents."""
+        """Set whether this controller serves users and agents."""
         status = health_pb2.HealthCheckResponse
         for service in SERVICES:
             await self._servicer.set(service, status.SERVING if leading else status.NOT_SERVING)

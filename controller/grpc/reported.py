@@ -1,7 +1,8 @@
-"""What a node reports of its tasks, as far as it can be true. PURE.
+"""Validation of a node's reports about its tasks. PURE.
 
 An agent is not trusted: the addresses that it reports become backends, which every other agent
-programs. An address or a port that the task cannot have is left out; the rest of the report counts.
+programs into its kernel. An address or a port that the task cannot have is left out; the rest of
+the report counts.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,18 +26,18 @@ _Blocks = list[tuple[int, int]]
 
 
 class Reports:
-    """Checks one message of one node."""
+    """Validates one message of one node."""
 
     def __init__(self, state: State, node_id: NodeId) -> None:
         self.refused: list[str] = []
-        """What was left out, each as a line for people."""
+        """What was left out, a line each, for the log."""
         self._state = state
         self._node = state.nodes.get(node_id)
         self._blocks: dict[NetworkId, _Blocks] = {}
 
     def checked(self, statuses: Iterable[TaskStatus]) -> list[TaskStatus]:
-        """The statuses without what cannot be true. Those of other nodes' tasks are left alone:
-        nobody takes them in.
+        """The statuses without impossible values. Those of other nodes' tasks are unchanged: they
+        are ignored later.
         """
         return [self._checked(status) for status in statuses]
 
@@ -81,7 +82,7 @@ class Reports:
         except AddressValueError:
             return False
         if told.network_id in PREDEFINED_NETWORKS:
-            return True  # of its host alone: nobody else is told
+            return True  # of its host alone: no other host receives it
         if told.network_id not in joined:
             return False
         return any(first < number < last for first, last in self._blocks_of(node, told.network_id))
@@ -119,7 +120,7 @@ class Reports:
 
 
 def faults(state: State, told: Iterable[objects_pb2.NodeFault]) -> tuple[NodeFault, ...]:
-    """The faults that a node tells of, of networks that there are, as many as are kept."""
+    """The faults that a node reports, of existing networks, up to the number that is kept."""
     found = []
     for fault in islice(told, FAULTS_MAX):
         network_id = NetworkId(fault.network_id)
@@ -130,15 +131,15 @@ def faults(state: State, told: Iterable[objects_pb2.NodeFault]) -> tuple[NodeFau
 
 
 def printable(text: str) -> str:
-    """The text as one line without a character that a terminal acts upon."""
+    """The text in one line without characters that a terminal interprets."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else " " if c in "\n\r\t" else ascii(c)[1:-1] for c in text)
 
 
 def _shown(text: str) -> str:
-    """Printable, and no longer than what is stored: an escape has more characters than it stands
-    for.
+    """The text in printable characters, no longer than the stored length: an escape has more
+    characters than the character it replaces.
     """
     return printable(text)[:DETAIL_LENGTH_MAX]
 

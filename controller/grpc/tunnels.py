@@ -1,7 +1,7 @@
-"""A stream that an agent opened by a Tunnel call, as `leader/tunnels.py` hands it out. SHELL.
+"""A stream that an agent opened by a Tunnel call, as `leader/tunnels.py` passes it on. SHELL.
 
-Frames flow straight between two calls, so the slower side holds up the other and nothing is queued.
-Every wait has a limit, and whoever goes first, the other side sees the end.
+Frames flow directly between two calls, so a slow side slows the other down and nothing is queued.
+Every wait has a limit, and when one side ends, the other side receives the end.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ class GrpcTunnel:
         self._closed = asyncio.Event()
 
     async def read(self, timeout_s: float | None = None) -> dispatcher_pb2.TunnelFrame | None:
-        """The next frame, None at the end. Raises the error the agent sent, Unavailable when it is
-        gone or silent. Without `timeout_s` waits while the connection lives (keepalive ends dead
-        ones), as followed logs must.
+        """The next frame, None at the end. Raises the error that the agent sent, Unavailable when
+        it is gone or silent. Without `timeout_s` it waits while the connection exists (keepalive
+        ends dead ones), as for followed logs.
         """
         try:
             async with asyncio.timeout(timeout_s):
@@ -40,14 +40,14 @@ class GrpcTunnel:
         except (grpc.RpcError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
             raise errors.Unavailable("the agent's connection was lost") from error
         frame = received(frame, dispatcher_pb2.TunnelFrame)
-        if frame is None:  # grpc.aio's EOF, also of the dead
+        if frame is None:  # grpc.aio's EOF, also of dead connections
             raise errors.Unavailable("the agent's connection was lost")
         if frame.ByteSize() > TUNNEL_FRAME_BYTES:
             raise errors.Unavailable(
                 f"the agent sent {frame.ByteSize()} bytes at once, more than {TUNNEL_FRAME_BYTES}"
             )
         kind = frame.WhichOneof("kind")
-        if kind != "log_lines":  # those are a program's, and may be anything
+        if kind != "log_lines":  # those are written by a program, and may be anything
             clean(frame)
         if kind == "error":
             raise error_named(frame.error.kind, frame.error.message)
@@ -58,7 +58,7 @@ class GrpcTunnel:
             yield frame
 
     async def write(self, frame: dispatcher_pb2.TunnelFrame, timeout_s: float = 10.0) -> None:
-        """Send a frame to the agent; Unavailable when it does not take it in time."""
+        """Send a frame to the agent; Unavailable when it does not accept it in time."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._context.write(frame)

@@ -1,1 +1,3 @@
-"""Where the fleet's state lives: one protocol (base), kept by memory (for tests) and by etcd."""
+"""The store of the fleet's state: one protocol (base), implemented in memory (for tests) and by
+etcd.
+"""

@@ -1,14 +1,14 @@
-"""The store's contract: its values, its errors, and the protocol its implementations keep. PURE.
+"""The store's contract: its values, its errors, and the protocol of its implementations. PURE.
 
     StoreError
-    ├── StoreUnavailable   nobody answered and nothing was written: retry
-    ├── StoreAmbiguous     a write whose outcome is unknown: read again (writes are guarded)
-    ├── Compacted          the history asked for is gone: read everything again
+    ├── StoreUnavailable   no member answered and nothing was written: retry
+    ├── StoreAmbiguous     a write with an unknown outcome: read again (writes are guarded)
+    ├── Compacted          the requested history is gone: read everything again
     ├── LeaseExpired       the lease does not exist (any more)
     ├── StoreFull          etcd's space quota is used up: compact, defragment, disarm the alarm
-    └── StoreMisuse        the request or the credentials are wrong and will stay wrong
-        ├── StoreTooLarge  the request has more bytes than the store takes
-        └── StoreDenied    these credentials may not do that
+    └── StoreMisuse        the request or the credentials are wrong, and a retry fails as well
+        ├── StoreTooLarge  the request has more bytes than the store accepts
+        └── StoreDenied    the credentials do not allow it
 
 A lost race is no error: `commit` answers `CompareFailed`. Revisions grow by one with every
 transaction that changes something.
@@ -31,11 +31,11 @@ MAX_TXN_OPS = 128
 """etcd's default for compares and, counted apart, for puts and deletes together."""
 
 MAX_TXN_BYTES = 1_400_000
-"""Keys and values of one transaction; etcd's default of 1.5 MiB less the encoding's overhead."""
+"""Keys and values of one transaction; etcd's default of 1.5 MiB minus the encoding's overhead."""
 
 
 class StoreError(PyswarmError):
-    """Base of the tree; its text is one line for people."""
+    """Base of the tree; its text is one line."""
 
 
 class StoreUnavailable(StoreError, Unavailable):
@@ -43,11 +43,11 @@ class StoreUnavailable(StoreError, Unavailable):
 
 
 class StoreAmbiguous(StoreError, Unavailable):
-    """The write may or may not have happened, or may yet happen. Read again before you decide."""
+    """The write may or may not have happened, or may yet happen. Read again before deciding."""
 
 
 class Compacted(StoreError):
-    """The history asked for is gone (revision 0: up to where is unknown): read anew."""
+    """The requested history is gone (revision 0: of unknown extent): read everything again."""
 
     def __init__(self, compact_revision: Revision) -> None:
         super().__init__(f"history up to revision {compact_revision} is compacted")
@@ -67,7 +67,7 @@ class StoreFull(StoreError):
 
 
 class StoreMisuse(StoreError):
-    """Asking again will fail again: a limit exceeded, a key named twice, a bad configuration."""
+    """A retry fails as well: a limit exceeded, a key named twice, a bad configuration."""
 
 
 class StoreTooLarge(StoreMisuse):
@@ -75,25 +75,25 @@ class StoreTooLarge(StoreMisuse):
 
 
 class StoreDenied(StoreMisuse):
-    """The credentials are wrong or do not reach that far."""
+    """The credentials are wrong or do not allow the request."""
 
 
 class KeyValue(msgspec.Struct, frozen=True, gc=False):
-    """A key as it was at some revision."""
+    """A key at some revision."""
 
     key: bytes
     value: bytes
     create_revision: Revision
-    """Changes only when the key is deleted and made again: what a leader's fence compares."""
+    """Changes only when the key is deleted and created again: a leader's fence compares it."""
     mod_revision: Revision
-    """Changes with every put: what an update's guard compares."""
+    """Changes with every put: an update's guard compares it."""
     version: int
     """Puts since creation, from 1."""
     lease: LeaseId = NO_LEASE
 
 
 class Compare(msgspec.Struct, frozen=True, gc=False):
-    """A condition of a transaction: nobody put or deleted the key since."""
+    """A condition of a transaction: the key was neither put nor deleted since."""
 
     key: bytes
     mod_revision: int
@@ -106,7 +106,7 @@ class Compare(msgspec.Struct, frozen=True, gc=False):
 
 
 class Put(msgspec.Struct, frozen=True, gc=False):
-    """Write a value; with a lease the key goes when the lease goes."""
+    """Write a value; with a lease, the key is deleted when the lease ends."""
 
     key: bytes
     value: bytes
@@ -121,7 +121,7 @@ class Delete(msgspec.Struct, frozen=True, gc=False):
 
 
 class Txn(msgspec.Struct, frozen=True, gc=False):
-    """If every compare holds: all puts, then all deletes, as one revision; else nothing.
+    """If every compare holds: all puts, then all deletes, as one revision; otherwise nothing.
 
     No key may be put twice, nor put and deleted. At most MAX_TXN_OPS and MAX_TXN_BYTES.
     """
@@ -132,7 +132,7 @@ class Txn(msgspec.Struct, frozen=True, gc=False):
 
 
 class Committed(msgspec.Struct, frozen=True, gc=False):
-    """It happened; `revision` is its own (the store's current one if it changed nothing)."""
+    """It was applied; `revision` is its own (the store's current one if it changed nothing)."""
 
     revision: Revision
 
@@ -154,21 +154,21 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class Lease(msgspec.Struct, frozen=True, gc=False):
-    """A granted lease; the store may have raised the time to live that was asked for."""
+    """A granted lease; the store may have raised the requested time to live."""
 
     id: LeaseId
     ttl_s: int
 
 
 class StoreStatus(msgspec.Struct, frozen=True):
-    """How the store is."""
+    """The state of the store."""
 
     version: str
     revision: Revision
     has_leader: bool
     size_bytes: int
     used_bytes: int
-    """What is left of size_bytes once freed pages are subtracted."""
+    """The bytes of size_bytes without freed pages."""
     alarms: tuple[str, ...] = ()
 
 
@@ -180,26 +180,30 @@ class Store(Protocol):
         ...
 
     async def read(self, prefix: bytes, revision: Revision | None = None) -> Snapshot:
-        """All keys under a prefix, at the given or the current revision. Pass the revision of a
-        first read to later ones and all belong together. Compacted only for a given revision."""
+        """All keys under a prefix, at the given or the current revision. Pass the revision of the
+        first read to later ones for a consistent snapshot. Raises Compacted only for a given
+        revision.
+        """
         ...
 
     async def commit(self, txn: Txn) -> Outcome:
-        """Apply a transaction. Never sent again once it may have arrived: then StoreAmbiguous."""
+        """Apply a transaction. It is never sent again once it may have arrived: then
+        StoreAmbiguous.
+        """
         ...
 
     async def wait_deleted(self, key: bytes, since: Revision) -> None:
-        """Return when the key was deleted at revision `since` or later; that may be never.
+        """Return when the key was deleted at revision `since` or later, which may never happen.
 
         Raises StoreUnavailable when it cannot be known any more: the connection broke, the member
         has no leader, the store was closed. Raises Compacted unless `since` is newer than the
         compacted revision; a later compaction raises it or is ignored, and hides no deletion. Read
-        the key anew after either. A cancelled wait leaves nothing registered.
+        the key again after either. A cancelled wait leaves nothing registered.
         """
         ...
 
     async def grant_lease(self, ttl_s: int) -> Lease:
-        """A new lease. An ambiguous outcome costs no more than a lease nobody uses."""
+        """A new lease. An ambiguous outcome costs at most an unused lease."""
         ...
 
     async def keep_lease(self, lease: LeaseId) -> int:
@@ -215,7 +219,7 @@ class Store(Protocol):
         ...
 
     async def compact(self, revision: Revision) -> None:
-        """Forget history before `revision`; no error if that is forgotten already."""
+        """Compact history before `revision`; no error if it is compacted already."""
         ...
 
     async def status(self) -> StoreStatus:
@@ -223,7 +227,7 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of connections; waits raise StoreUnavailable. The store is unusable afterwards."""
+        """Close connections; waits raise StoreUnavailable. The store is unusable afterwards."""
         ...
 
 

@@ -1,8 +1,8 @@
-"""An etcd for those who bring none: one member, started by the controller and outliving it. SHELL.
+"""The embedded etcd: one member, which the controller starts and which outlives it. SHELL.
 
 It runs in a session of its own and listens on a Unix socket inside the state directory, which only
-the controller's user may enter. A controller that comes back finds it by its command line, which
-names the data directory: no pid file can go stale.
+the controller's user may enter. A restarted controller finds it by its command line, which names
+the data directory: no pid file can be outdated.
 """
 
 import asyncio
@@ -27,23 +27,23 @@ from pyswarm_core.plaintext import split_lines
 log = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 30.0
-"""A gigabyte of data takes etcd about ten seconds to load."""
+"""etcd loads a gigabyte of data in about ten seconds."""
 
 _STOP_TIMEOUT_S = 10.0
 _PAUSE_MIN_S = 0.1
 _PAUSE_MAX_S = 5.0
 _SETTLED_S = 10.0
-"""An etcd that lived this long before it died is started again at once."""
+"""An etcd that lived this long before it died is restarted without a pause."""
 
 _RELIEF_PAUSE_S = 1.0
-"""Between two looks at etcd's alarms."""
+"""Period of checking etcd's alarms."""
 _RELIEF_PAUSE_MAX_S = 60.0
 
 _LOG_BYTES_MAX = 10 * 1024 * 1024
 _SOCKET_PATH_MAX = 107
 """Longest path of a Unix socket on Linux."""
 
-# etcd insists on host:port and makes a socket of that name in its working directory.
+# etcd requires host:port and creates a socket of that name in its working directory.
 _CLIENT_SOCKET = "client.sock:0"
 _PEER_SOCKET = "peer.sock:0"
 _NO_PEER = "http://127.0.0.1:1"
@@ -56,17 +56,17 @@ _NOT_INSTALLED = (
 
 
 class EmbeddedSettings(msgspec.Struct, frozen=True):
-    """Where the embedded etcd lives, and how large it may grow."""
+    """The directory of the embedded etcd, and its limits."""
 
     folder: Path
     binary: str = "etcd"
     client_port: int = 0
-    """Listen on this loopback port too; 0: on the Unix socket alone."""
+    """An additional loopback port to listen on; 0: the Unix socket alone."""
     quota_bytes: int = 4 * 1024**3
 
 
 class EmbeddedEtcd:
-    """One etcd process over one folder. Several controllers may share it: the first starts it."""
+    """One etcd process on one directory. Several controllers may share it: the first starts it."""
 
     def __init__(self, settings: EmbeddedSettings) -> None:
         self._settings = settings
@@ -82,7 +82,7 @@ class EmbeddedEtcd:
 
     @property
     def endpoint(self) -> str:
-        """The endpoint to give to EtcdSettings; it stays the same over restarts."""
+        """The endpoint for EtcdSettings; it stays the same over restarts."""
         return f"unix:{self._socket}"
 
     @property
@@ -92,29 +92,29 @@ class EmbeddedEtcd:
         return _find(self._data)
 
     async def start(self) -> str:
-        """Adopt the etcd that runs on our data, or start one; wait until it serves.
+        """Adopt the etcd that runs on this data directory, or start one; wait until it serves.
 
-        Returns the endpoint. Raises StoreMisuse if there is no etcd to start, StoreUnavailable if
-        it does not come up.
+        Returns the endpoint. Raises StoreMisuse if there is no etcd program, StoreUnavailable if it
+        does not come up.
         """
         with self._locked():
             pid = self.pid
             if pid is None:
                 self._launch()
             else:
-                log.info("etcd.adopt", extra={"pid": pid})
+                log.info("etcd.adopted", extra={"pid": pid})
         await self._serving()
         return self.endpoint
 
     async def supervise(self) -> None:
-        """Start etcd again whenever it dies, for ever. Call after `start`."""
+        """Restart etcd whenever it dies, until cancelled. Call after `start`."""
         clock = asyncio.get_running_loop().time
         pause_s = _PAUSE_MIN_S
         while True:
             began = clock()
             await self._death()
             pause_s = _PAUSE_MIN_S if clock() - began > _SETTLED_S else pause_s
-            log.warning("etcd.restart", extra={"pause_s": pause_s})
+            log.warning("etcd.died", extra={"pause_s": pause_s})
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _PAUSE_MAX_S)
             try:
@@ -123,7 +123,7 @@ class EmbeddedEtcd:
                 log.warning("etcd.start_failed", extra={"reason": str(error)})
 
     async def relieve(self, store: EtcdStore) -> None:
-        """For ever: make room when etcd accepts no more writes, so that it does again."""
+        """Free space whenever etcd accepts no more writes, until cancelled."""
         pause_s = _RELIEF_PAUSE_S
         while True:
             await asyncio.sleep(pause_s)
@@ -134,14 +134,14 @@ class EmbeddedEtcd:
                     continue
                 log.warning("etcd.full", extra={"size_bytes": status.size_bytes})
                 size = await store.make_room(status.revision)
-                log.warning("etcd.relieved", extra={"size_bytes": size})
+                log.warning("etcd.defragmented", extra={"size_bytes": size})
             except StoreError as error:
-                log.warning("etcd.relief_failed", extra={"reason": str(error)})
-            # What is full of what is needed stays full, and defragmenting stops etcd for seconds.
+                log.warning("etcd.defragment_failed", extra={"reason": str(error)})
+            # A store full of needed data stays full, and defragmenting stops etcd for seconds.
             pause_s = min(2 * pause_s, _RELIEF_PAUSE_MAX_S)
 
     async def stop(self) -> None:
-        """End etcd in an orderly way; its data stays. Nothing happens if it does not run."""
+        """Stop etcd in an orderly way; its data stays. No effect if it does not run."""
         pid = self.pid
         if pid is None:
             return
@@ -159,10 +159,10 @@ class EmbeddedEtcd:
         if binary is None:
             raise StoreMisuse(_NOT_INSTALLED)
         if self._child is not None:
-            # It is past its command line, and will be gone in a moment.
+            # The process has no command line any more, and is about to end.
             self._child.wait(_STOP_TIMEOUT_S)
         for name in (_CLIENT_SOCKET, _PEER_SOCKET):
-            # What a killed etcd leaves keeps the next one from listening.
+            # A socket left by a killed etcd keeps the next one from listening.
             (self._folder / name).unlink(missing_ok=True)
         path = self._folder / "etcd.log"
         mode = "wb" if path.exists() and path.stat().st_size > _LOG_BYTES_MAX else "ab"
@@ -173,11 +173,11 @@ class EmbeddedEtcd:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                # etcd would read ETCD_* variables that are meant for somebody else's.
+                # etcd would read ETCD_* variables meant for another etcd.
                 env={k: v for k, v in os.environ.items() if not k.startswith("ETCD_")},
                 start_new_session=True,
             )
-        log.info("etcd.start", extra={"pid": self._child.pid})
+        log.info("etcd.started", extra={"pid": self._child.pid})
 
     def _arguments(self) -> list[str]:
         clients = f"unix://{_CLIENT_SOCKET}"
@@ -191,11 +191,11 @@ class EmbeddedEtcd:
             f"--listen-peer-urls=unix://{_PEER_SOCKET}",
             f"--initial-advertise-peer-urls={_NO_PEER}",
             f"--initial-cluster=pyswarm={_NO_PEER}",
-            # A lone member has nobody to send heartbeats to. A quarter of a second keeps it idle
-            # and leases of two seconds possible (the least is 1.5 elections, rounded to ticks).
+            # A single member sends no heartbeats to others. A quarter of a second keeps it idle and
+            # leases of two seconds possible (the least is 1.5 elections, rounded to ticks).
             "--heartbeat-interval=250",
             "--election-timeout=1250",
-            # What of the log is older than this, and 5,000 entries, leaves etcd's memory.
+            # Entries of the log older than this, beyond 5,000, leave etcd's memory.
             f"--snapshot-count={SNAPSHOT_ENTRIES}",
             "--max-snapshots=2",
             "--max-wals=2",
@@ -206,7 +206,7 @@ class EmbeddedEtcd:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Only one controller at a time may look for an etcd and start one."""
+        """Only one controller at a time may search for an etcd and start one."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self._folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -233,7 +233,7 @@ class EmbeddedEtcd:
             return False
 
     async def _death(self) -> None:
-        """Return when etcd does not run (any more). Costs nothing while it does."""
+        """Return when etcd does not run (any more), without polling."""
         pid = self.pid
         if pid is None:
             return
@@ -253,7 +253,7 @@ class EmbeddedEtcd:
 
 @contextlib.contextmanager
 def _process(pid: int) -> Iterator[int]:
-    """A descriptor of the process, which no other one can take over. ProcessLookupError if gone."""
+    """A descriptor of the process, immune to reuse of its id. ProcessLookupError if it is gone."""
     handle = os.pidfd_open(pid)
     try:
         yield handle
@@ -274,7 +274,7 @@ async def _ended(process: int, timeout_s: float | None) -> None:
 
 
 def _find(data: Path) -> int | None:
-    """The process whose command line says that it keeps its data there."""
+    """The process whose command line names this data directory."""
     argument = b"--data-dir=" + os.fsencode(data)
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal():

@@ -1,7 +1,7 @@
 """The store on etcd, version 3.4 or later. SHELL: thin calls over the endpoints.
 
 Reads, leases and compactions are repeated when a member fails; a transaction is repeated only if it
-cannot have been received. Nothing is left running when a caller is cancelled.
+cannot have been received. A cancelled call leaves nothing running.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ _READS = 3
 
 
 class EtcdStore:
-    """A Store on an etcd cluster. Make and use it inside one running event loop."""
+    """A Store on an etcd cluster. Create and use it inside one running event loop."""
 
     def __init__(self, settings: EtcdSettings) -> None:
         self._settings = settings
@@ -121,8 +121,8 @@ class EtcdStore:
             return
 
     async def make_room(self, revision: Revision) -> int:
-        """Forget all history before `revision`, give free pages back and allow writes again if the
-        file is smaller then; returns its size in bytes. Raises StoreError.
+        """Compact all history before `revision`, return free pages to the file system and allow
+        writes again if the file is smaller then; returns its size in bytes. Raises StoreError.
         """
         limit = self._settings.room_timeout_s
         compaction = rpc_pb2.CompactionRequest(revision=revision, physical=True)
@@ -163,12 +163,12 @@ class EtcdStore:
         await self._endpoints.close()
 
     async def _pad(self, txn: Txn, count: int) -> None:
-        """Write transactions that change nothing. They are no part of the one before, which has
-        happened whatever becomes of them.
+        """Write transactions that change nothing, to bound etcd's log. They are independent of the
+        one before, which was applied.
         """
         if not count or not txn.puts:
             return
-        # Nobody has such a key, and whoever may write the one may delete the other.
+        # The key never exists, and the users who may write the one key may delete the other.
         nothing = txn_request(Txn(deletes=(Delete(txn.puts[0].key + b"\0"),)))
         with contextlib.suppress(StoreError):
             await asyncio.gather(*(self._endpoints.call(_txn, nothing) for _ in range(count)))

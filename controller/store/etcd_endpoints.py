@@ -1,7 +1,8 @@
-"""Channels to etcd's members, the token, and the place where calls are made and repeated. SHELL.
+"""Channels to etcd's members, the token, and the repetition of calls. SHELL.
 
-One endpoint is current; a call that fails moves everybody on to the next. Repeated is only what
-cannot have taken effect, or what is harmless twice. Every call ends within its timeout.
+One endpoint is current; a failed call makes the next one current for all calls. Only calls that
+cannot have taken effect, or that are harmless twice, are repeated. Every call ends within its
+timeout.
 """
 
 import asyncio
@@ -23,15 +24,16 @@ R = TypeVar("R")
 Metadata = tuple[tuple[str, str], ...]
 
 _CYCLES = 2
-"""How often a call goes round all endpoints before it gives up."""
+"""How often a call tries all endpoints before it fails."""
 _CYCLE_PAUSE_S = 0.05
 AUTHENTICATE_TIMEOUT_S = 5.0
-"""etcd checks passwords with bcrypt, which is slow on purpose."""
+"""etcd checks passwords with bcrypt, which is slow by design."""
 
 
 class EtcdSettings(msgspec.Struct, frozen=True):
-    """How to reach etcd. Endpoints are host:port, http://host:port, https://host:port or
-    unix:/path."""
+    """The endpoints and credentials of etcd. Endpoints are host:port, http://host:port,
+    https://host:port or unix:/path.
+    """
 
     endpoints: tuple[str, ...]
     username: str = ""
@@ -41,24 +43,24 @@ class EtcdSettings(msgspec.Struct, frozen=True):
     key_pem: bytes = b""
     call_timeout_s: float = 1.0
     page_timeout_s: float = 5.0
-    """For calls whose work grows with the data: a page of a read, a compaction."""
+    """For calls whose duration grows with the data: a page of a read, a compaction."""
     room_timeout_s: float = 60.0
-    """For making room: etcd rewrites its whole file, some 100 MB a second."""
+    """For defragmentation: etcd rewrites its whole file, some 100 MB a second."""
     pads_log: bool = False
-    """Bound etcd's log in memory, see etcd_log.py: for an etcd that is our own."""
+    """Bound etcd's log in memory, see etcd_log.py: for the embedded etcd."""
     keepalive_s: float = 10.0
-    """Between pings on a silent connection; etcd hangs up on less than 5."""
+    """Between pings on an idle connection; etcd closes connections with shorter ones."""
     ping_timeout_s: float = 3.0
     """How long a ping may stay unanswered before the connection counts as dead."""
     receive_bytes_max: int = 64 * 1024 * 1024
 
 
 class Idempotency(Enum):
-    """What a call does if it is repeated."""
+    """The effect of repeating a call."""
 
     HARMLESS = auto()
     GUARDED = auto()
-    """A transaction: only who reads again can know."""
+    """A transaction: only reading again shows the outcome."""
 
 
 class EtcdEndpoint:
@@ -81,7 +83,7 @@ class EtcdEndpoint:
 
 
 class CallFailed(Exception):
-    """A call to one endpoint failed; carries what that means."""
+    """A call to one endpoint failed; carries the fault."""
 
     def __init__(self, fault: CallFault) -> None:
         super().__init__(str(fault.error))
@@ -89,7 +91,7 @@ class CallFailed(Exception):
 
 
 class EtcdEndpoints:
-    """The members of one cluster and our credentials there."""
+    """The members of one cluster and the credentials for them."""
 
     def __init__(self, settings: EtcdSettings) -> None:
         if not settings.endpoints:
@@ -107,14 +109,14 @@ class EtcdEndpoints:
         return self._all[self._current]
 
     def leave(self, endpoint: EtcdEndpoint) -> None:
-        """This endpoint failed: use the next one, unless somebody else moved on already."""
+        """This endpoint failed: use the next one, unless another call has changed it already."""
         if self._all and self.current() is endpoint:
             self._current = (self._current + 1) % len(self._all)
 
     async def credentials(self, endpoint: EtcdEndpoint) -> Metadata:
-        """Metadata that carries a token, fetched if need be; empty without a user name.
+        """Metadata with a token, fetched if necessary; empty without a user name.
 
-        Raises CallFailed; whatever was to be sent with the token has not been sent then.
+        Raises CallFailed; the call that needs the token has not been sent then.
         """
         if not self.settings.username:
             return ()
@@ -137,7 +139,7 @@ class EtcdEndpoints:
     ) -> R:
         """Make a call, repeated on the next endpoint as far as its effect allows.
 
-        Raises what the last failure means; a harmless call is never ambiguous.
+        Raises the error of the last failure; a harmless call is never ambiguous.
         """
         timeout = timeout_s or self.settings.call_timeout_s
 
@@ -151,7 +153,7 @@ class EtcdEndpoints:
         once: Callable[[EtcdEndpoint, Metadata], Coroutine[object, object, R]],
         idempotency: Idempotency = Idempotency.HARMLESS,
     ) -> R:
-        """`call` for whatever needs more than one message."""
+        """`call` for operations of more than one message."""
         members = len(self._all)
         left = _CYCLES * members
         fresh_token = False
@@ -176,7 +178,7 @@ class EtcdEndpoints:
                 await asyncio.sleep(_CYCLE_PAUSE_S)
 
     async def close(self) -> None:
-        """Close every channel and let go of it; calls under way are cancelled."""
+        """Close every channel; calls in progress are cancelled."""
         endpoints, self._all = self._all, ()
         for endpoint in endpoints:
             await endpoint.channel.close(grace=None)
@@ -214,7 +216,7 @@ class EtcdEndpoints:
 
 
 def target_of(address: str, settings: EtcdSettings) -> tuple[str, grpc.ChannelCredentials | None]:
-    """gRPC's name for an endpoint, and credentials if it is to be reached over TLS."""
+    """gRPC's name for an endpoint, and credentials if it uses TLS."""
     if address.startswith("unix:/"):
         return address, None
     has_tls_files = bool(settings.ca_pem or settings.cert_pem)
@@ -237,19 +239,19 @@ def _is_host_port(text: str) -> bool:
 
 
 def channel_options(settings: EtcdSettings) -> list[tuple[str, int]]:
-    """How every channel to a member is made."""
+    """The options of every channel to a member."""
     return [
         ("grpc.max_receive_message_length", settings.receive_bytes_max),
         ("grpc.max_send_message_length", -1),
         ("grpc.keepalive_time_ms", int(settings.keepalive_s * 1000)),
         ("grpc.keepalive_timeout_ms", int(settings.ping_timeout_s * 1000)),
-        # Without this a dead connection is noticed only after more than a minute.
+        # Without this a dead connection is detected only after more than a minute.
         ("grpc.http2.ping_timeout_ms", int(settings.ping_timeout_s * 1000)),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 1000),
         ("grpc.max_reconnect_backoff_ms", 1000),
-        # Repeating is our decision: only we know what is harmless twice.
+        # This module repeats calls: gRPC cannot know which are harmless twice.
         ("grpc.enable_retries", 0),
         ("grpc.enable_http_proxy", 0),
         ("grpc.use_local_subchannel_pool", 1),

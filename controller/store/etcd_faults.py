@@ -1,8 +1,8 @@
-"""What a failed call to etcd means: retry, fetch a token, ambiguous, or never again.
+"""The meaning of a failed call to etcd: retry, fetch a token, ambiguous, or final.
 
-etcd spreads its errors over gRPC codes with little system, so a few are told apart by their text.
-Whatever is not known to have been refused before it took effect counts as ambiguous. Decides only,
-but in the words of gRPC, which no pure module imports.
+etcd's errors do not follow gRPC codes systematically, so a few are recognised by their text. An
+error counts as ambiguous unless the request is known to have been refused before it took effect.
+Decides only, but on gRPC's values, which no pure module imports.
 """
 
 from enum import Enum, auto
@@ -26,27 +26,27 @@ from controller.store.base import (
 
 
 class FaultKind(Enum):
-    """What to do about a failed call."""
+    """The reaction to a failed call."""
 
     UNSENT = auto()
-    """Nothing happened: another endpoint, or later, may serve it."""
+    """It had no effect: another endpoint, or the same one later, may serve it."""
     LOST = auto()
-    """It may have happened: repeat it only if repeating is harmless."""
+    """It may have taken effect: repeat it only if repeating is harmless."""
     TOKEN = auto()
-    """Nothing happened; the token is not valid (any more)."""
+    """It had no effect; the token is not valid (any more)."""
     REFUSED = auto()
-    """Nothing happened and asking again will not help."""
+    """It had no effect, and a retry fails as well."""
 
 
 class CallFault(msgspec.Struct, frozen=True):
-    """A failed call, understood. `error` is what to raise when it is not repeated."""
+    """A classified failure of a call. `error` is raised if the call is not repeated."""
 
     kind: FaultKind
     error: StoreError
 
 
 class AnswerTooLarge(StoreTooLarge):
-    """The answer exceeds what we receive: ask for fewer keys. Or the request what etcd receives."""
+    """The answer exceeds the receive limit: request fewer keys. Or the request exceeds etcd's."""
 
 
 _UNSENT_TEXTS = (
@@ -57,7 +57,7 @@ _UNSENT_TEXTS = (
     "etcdserver: too many requests",
     "rpc not supported for learner",
 )
-"""Refused before etcd looked at the request. Seen in lower case."""
+"""Refused before etcd processed the request. Compared in lower case."""
 
 _TOKEN_TEXTS = (
     "invalid auth token",
@@ -81,7 +81,7 @@ _TRANSIENT_CODES = frozenset(
 
 
 def understand(code: grpc.StatusCode, details: str | None, address: str) -> CallFault:
-    """What the failure of a call to this endpoint means."""
+    """The fault of a failed call to this endpoint."""
     text = (details or "").lower()
     said = f"etcd {address}: {details or code.name}"
     if any(known in text for known in _TOKEN_TEXTS):
@@ -94,13 +94,14 @@ def understand(code: grpc.StatusCode, details: str | None, address: str) -> Call
 
 
 def broken_stream(address: str, why: str) -> CallFault:
-    """A stream that ended or stayed silent without a status."""
+    """The fault of a stream that ended or stayed silent without a status."""
     return CallFault(FaultKind.LOST, StoreAmbiguous(f"etcd {address}: {why}"))
 
 
 def cancelled_watch(reason: str, compact_revision: int, address: str) -> CallFault:
-    """A watch that etcd cancelled, for a reason it may not give. `compact_revision`: 0, or the one
-    that the watch's start lies before. An outdated token looks like a lack of permission here.
+    """The fault of a watch that etcd cancelled, often without a reason. `compact_revision`: 0, or
+    the one that the watch's start lies before. An outdated token looks like a lack of permission
+    here.
     """
     if compact_revision:
         return CallFault(FaultKind.REFUSED, Compacted(Revision(compact_revision)))

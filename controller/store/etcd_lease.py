@@ -1,8 +1,8 @@
 """Renewals of leases, on connections of their own. SHELL: blocks; called from threads.
 
-Shares nothing with the other calls to etcd: not their connections, not their token, not gRPC's one
-queue of answers for all event loops, in which a renewal would wait behind everything that agents
-say. So a renewal needs no event loop to make progress but the caller's.
+Shares nothing with the other calls to etcd: no connection, no token, and not gRPC's one completion
+queue for all event loops, in which a renewal would wait behind the messages of all agents. So a
+renewal depends on no other event loop than the caller's.
 """
 
 import grpc
@@ -35,7 +35,7 @@ class _Member:
 
 
 class Renewals:
-    """Renews leases, one call at a time. Remembers the member that answered last."""
+    """Renews leases, one call at a time. Starts at the member that answered last."""
 
     def __init__(self, settings: EtcdSettings) -> None:
         self._settings = settings
@@ -46,10 +46,10 @@ class Renewals:
         """The lease's full time to live in seconds, from now on.
 
         Asks each member once, for at most `call_timeout_s` each. Raises LeaseExpired; StoreMisuse
-        for wrong credentials; else StoreUnavailable: renewing again later is harmless.
+        for wrong credentials; otherwise StoreUnavailable: renewing again later is harmless.
         """
         error: StoreError = StoreUnavailable("the store is closed")
-        tries = 2 * len(self._members)  # a token may have to be fetched anew once per member
+        tries = 2 * len(self._members)  # each member may need a new token once
         asked = 0
         while asked < len(self._members) and tries:
             tries -= 1
@@ -75,7 +75,7 @@ class Renewals:
         raise StoreUnavailable(str(error))
 
     def close(self) -> None:
-        """Close the channels; a call under way fails."""
+        """Close the channels; a call in progress fails."""
         members, self._members = self._members, []
         for member in members:
             member.channel.close()

@@ -1,18 +1,18 @@
-"""How large the log of transactions gets that etcd keeps in memory. PURE (mutable).
+"""The size of the log of transactions that etcd keeps in memory. PURE (mutable).
 
-etcd 3.4 keeps its newest transactions in memory for members that lag, counted and not weighed:
-5,000 of them and those since the last snapshot, which no setting changes. A megabyte each were
-gigabytes. What bounds them by weight is small transactions among the large ones.
+etcd 3.4 keeps its newest transactions in memory for members that lag, bounded by number and not by
+size: 5,000 of them and those since the last snapshot, which no setting changes. With a megabyte
+each they are gigabytes. Small transactions among the large ones bound their size.
 """
 
 SNAPSHOT_ENTRIES = 1_000
 """Transactions between two snapshots."""
 ENTRIES = 5_000 + SNAPSHOT_ENTRIES
 LOG_BYTES = 128 * 1024 * 1024
-"""What the log may weigh once over; any ENTRIES in a row weigh at most twice as much."""
+"""The intended size of the log; any ENTRIES in a row have at most twice as much."""
 
 _FREE = LOG_BYTES / ENTRIES
-"""What a transaction may weigh without any other's having to weigh less: 22 kB."""
+"""The size of a transaction that needs no small ones: 22 kB."""
 
 
 class EntryLog:
@@ -22,7 +22,9 @@ class EntryLog:
         self._level = 0.0
 
     def wrote(self, size: int) -> int:
-        """A transaction of that many bytes was written: how many empty ones are to follow it."""
+        """Count a written transaction of that many bytes; return how many empty ones should follow
+        it.
+        """
         self._level = max(0.0, self._level + size - _FREE)
         due = max(0, -int((LOG_BYTES - self._level) // _FREE))
         self._level -= due * _FREE

@@ -1,7 +1,7 @@
-"""The store's values as etcd's messages, and back. PURE.
+"""Conversion between the store's values and etcd's messages. PURE.
 
 A million tasks pass through here as 4 KB values, 64 to a transaction: no message is built twice and
-no reply is looked at beyond what is needed.
+no more of a reply is read than needed.
 """
 
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ def prefix_range(prefix: bytes) -> tuple[bytes, bytes]:
 
 
 def is_open(range_end: bytes) -> bool:
-    """Does a range with this end have no upper bound?"""
+    """Whether a range with this end has no upper bound."""
     return range_end == _ZERO
 
 

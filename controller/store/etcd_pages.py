@@ -1,8 +1,8 @@
-"""Which keys to ask for next when a range is too large for one answer. PURE.
+"""The next page of a range that is too large for one answer. PURE.
 
 etcd counts every remaining key for each page, so paging through one long range costs the square of
-its size. Here a long remainder is halved by key until the parts are short; nothing need be known
-about the keys.
+its size. A long remainder is therefore halved by key until the parts are short; this needs no
+knowledge about the keys.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from controller.store.etcd_messages import is_open, key_after
 
 PAGE_BYTES = 4 * 1024 * 1024
-"""What one page should weigh."""
+"""The intended size of one page."""
 
 SPLIT_KEYS = 20_000
 """A longer remainder is halved."""
@@ -22,7 +22,7 @@ _DEPTH = 8
 
 
 class _Span(NamedTuple):
-    """A range still to be read, and how many keys it holds (0: not known yet)."""
+    """A range to read, and how many keys it holds (0: unknown)."""
 
     first: bytes
     end: bytes
@@ -30,10 +30,10 @@ class _Span(NamedTuple):
 
 
 class Pages:
-    """The ranges still to be read, and the limit for the next page. One question at a time.
+    """The ranges to read, and the limit for the next page. One request at a time.
 
-    Of a long range the upper half is read first: if it is empty that cost nothing, and either way
-    the size of the lower half is known without asking. So keys come in no particular order.
+    The upper half of a long range is read first: if it is empty that costs nothing, and in either
+    case the size of the lower half follows. So keys come in no particular order.
     """
 
     def __init__(self, first: bytes, end: bytes) -> None:
@@ -43,7 +43,7 @@ class Pages:
         self._middle: bytes | None = None
 
     def next_range(self) -> tuple[bytes, bytes] | None:
-        """The range to ask for now; None when everything has been read."""
+        """The next range to request; None when everything has been read."""
         if not self._spans:
             return None
         span = self._popped = self._spans.pop()
@@ -51,7 +51,7 @@ class Pages:
         return self._middle or span.first, span.end
 
     def got(self, last_key: bytes, returned: int, counted: int) -> None:
-        """The page held `returned` of the `counted` keys that the range has, up to last_key."""
+        """Record a page: it held `returned` of the `counted` keys of the range, up to last_key."""
         first, end, keys = self._popped
         if self._middle is not None and keys > counted:
             self._spans.append(_Span(first, self._middle, keys - counted))
@@ -59,12 +59,12 @@ class Pages:
             self._spans.append(_Span(key_after(last_key), end, counted - returned))
 
     def weighed(self, keys: int, size_bytes: int) -> None:
-        """Fit the limit to what the last page's keys weighed."""
+        """Adapt the limit to the sizes of the last page's keys."""
         average = max(1, size_bytes // max(1, keys))
         self.limit = min(max(PAGE_BYTES // average, 1), _LIMIT_MAX)
 
     def too_large(self) -> bool:
-        """The answer did not fit: ask for fewer keys. False if it was one key."""
+        """The answer was too large: request fewer keys. False if it was one key."""
         if self.limit == 1:
             return False
         self.limit = max(1, self.limit // 4)

@@ -1,6 +1,6 @@
-"""Waiting for a key's deletion: one watch of etcd's per wait. SHELL.
+"""Waiting for a key's deletion: one etcd watch per wait. SHELL.
 
-A watch that breaks is not resumed: the caller reads the key anew, which answers the same question.
+A broken watch is not resumed: the caller reads the key again, which gives the same answer.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from controller.store.etcd_faults import (
 from pyswarm_core.etcd.v1 import mvcc_pb2, rpc_pb2
 
 _HAS_LEADER = ("hasleader", "true")
-"""Makes a member that lost its leader end the stream instead of staying silent."""
+"""A member that lost its leader ends the stream instead of staying silent."""
 
 _OPEN_TIMEOUT_S = 3.0
 
@@ -27,8 +27,8 @@ _Stream = aio.StreamStreamCall[rpc_pb2.WatchRequest, rpc_pb2.WatchResponse]
 
 
 async def wait_deleted(endpoints: EtcdEndpoints, key: bytes, since: Revision) -> None:
-    """See the Store protocol. Raises StoreDenied for credentials that do not reach the key."""
-    # etcd calls an outdated token a lack of permission: believe it the second time.
+    """See the Store protocol. Raises StoreDenied for credentials that cannot read the key."""
+    # etcd reports an outdated token as a lack of permission: only the second such error is final.
     may_be_outdated = bool(endpoints.settings.username)
     while True:
         endpoint = endpoints.current()
@@ -53,7 +53,7 @@ async def wait_deleted(endpoints: EtcdEndpoints, key: bytes, since: Revision) ->
 async def _watch(
     endpoint: EtcdEndpoint, credentials: Metadata, key: bytes, since: Revision
 ) -> CallFault | None:
-    """Return None when the key was deleted, else why this watch cannot know."""
+    """Return None when the key was deleted, otherwise why this watch cannot know."""
     stream = endpoint.watch.Watch(None, metadata=(_HAS_LEADER, *credentials))
     try:
         return await _follow(stream, endpoint, key, since)
@@ -66,7 +66,7 @@ async def _watch(
     except aio.AioRpcError as error:
         return understand(error.code(), error.details(), endpoint.address)
     finally:
-        # Else the watch stays registered at etcd: an open stream is never collected.
+        # Otherwise the watch stays registered at etcd: an open stream is never collected.
         stream.cancel()
 
 
@@ -74,7 +74,7 @@ async def _follow(
     stream: _Stream, endpoint: EtcdEndpoint, key: bytes, since: Revision
 ) -> CallFault | None:
     # etcd serves a watch from the compacted revision itself, although deletions of that revision
-    # may be gone. Asked for one revision more, it refuses, and no deletion is missed.
+    # may be gone. A request for one revision more is refused, and no deletion is missed.
     create = rpc_pb2.WatchCreateRequest(
         key=key,
         start_revision=max(1, since - 1),
@@ -100,6 +100,6 @@ def _is_deletion(event: mvcc_pb2.Event, since: Revision) -> bool:
 
 
 def _is_cancelled() -> bool:
-    """Was this task cancelled, or only the stream it read from?"""
+    """Whether this task was cancelled, and not only the stream that it read from."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

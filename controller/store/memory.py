@@ -2,7 +2,7 @@
 
 Synchronous and deterministic: time is an argument, lease ids are counted, keys are kept in order.
 The simulator drives it directly and injects faults around it. Every revision after the first has
-exactly one entry in the history; going back in time means undoing entries from the newest.
+exactly one entry in the history; reading an earlier revision undoes entries from the newest.
 """
 
 from bisect import bisect_left, insort
@@ -76,10 +76,10 @@ class MemoryKv:
         return Snapshot(revision, self._as_of(prefix, revision))
 
     def deleted_since(self, key: bytes, revision: Revision) -> bool:
-        """Whether the key was deleted at `revision` or later, even if it was made again.
+        """Whether the key was deleted at `revision` or later, even if it was created again.
 
-        Raises Compacted unless `revision` is newer than the compacted one: etcd keeps the values
-        of the compacted revision itself, but not its deletions.
+        Raises Compacted unless `revision` is newer than the compacted one: etcd keeps the values of
+        the compacted revision itself, but not its deletions.
         """
         if max(revision - 1, FIRST_REVISION) < self.compact_revision:
             raise Compacted(self.compact_revision)
@@ -113,7 +113,7 @@ class MemoryKv:
         return Committed(self.revision)
 
     def compact(self, revision: Revision) -> None:
-        """Forget what happened before `revision`. Already forgotten: nothing happens."""
+        """Compact history before `revision`. No effect if it is compacted already."""
         if revision > self.revision:
             raise StoreMisuse(f"revision {revision} is in the future: now is {self.revision}")
         if revision <= self.compact_revision:
@@ -125,7 +125,7 @@ class MemoryKv:
     # Leases
 
     def grant(self, ttl_s: int, now: Instant) -> Lease:
-        """A new lease, alive for `ttl_s` seconds from now."""
+        """A new lease that ends in `ttl_s` seconds."""
         if ttl_s < 1:
             raise StoreMisuse(f"a lease of {ttl_s} s: at least 1")
         self._lease_count += 1
@@ -134,7 +134,7 @@ class MemoryKv:
         return Lease(lease, ttl_s)
 
     def keep(self, lease: LeaseId, now: Instant) -> int:
-        """Give the lease its full time to live again, and return that in seconds."""
+        """Extend the lease by its full time to live, and return that in seconds."""
         state = self._leases.get(lease)
         if state is None or state.expires_at <= now:
             raise LeaseExpired(lease)
@@ -142,7 +142,7 @@ class MemoryKv:
         return state.ttl_s
 
     def revoke(self, lease: LeaseId) -> None:
-        """End the lease and delete its keys in one revision. Gone already: nothing happens."""
+        """End the lease and delete its keys in one revision. No effect if it is gone."""
         state = self._leases.pop(lease, None)
         if state is None:
             return
@@ -162,7 +162,7 @@ class MemoryKv:
         """Keys and values that exist now."""
         return sum(len(item.key) + len(item.value) for item in self._items.values())
 
-    # Inside
+    # Private
 
     def _oldest(self) -> int:
         """The revision of the first entry in the history (or of the one to come)."""

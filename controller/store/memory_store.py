@@ -1,7 +1,7 @@
-"""The asynchronous face of `MemoryKv`: a Store for tests. SHELL (asyncio only).
+"""The asynchronous interface of `MemoryKv`: a Store for tests. SHELL (asyncio only).
 
-Keeps the same contract as etcd's store, and can be told to misbehave: to be away, to lose the
-reply of a commit, to cut its waits. Several stores over one `MemoryKv` are several clients.
+Keeps the same contract as etcd's store, and can inject faults: being unavailable, losing the reply
+of a commit, breaking its waits. Several stores over one `MemoryKv` are several clients.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _LONGEST_WAIT_S = 3600.0
 
 
 class MemoryStore:
-    """A client of a `MemoryKv`. Lease expiry happens whenever a client looks or waits."""
+    """A client of a `MemoryKv`. Leases expire whenever a client reads or waits."""
 
     def __init__(self, kv: MemoryKv, clock: Clock) -> None:
         self.kv = kv
@@ -44,7 +44,7 @@ class MemoryStore:
             self.cut_waits()
 
     def set_replies_lost(self, lost: bool) -> None:
-        """While they are lost commits happen, but their callers get StoreAmbiguous."""
+        """While set, commits happen, but their callers get StoreAmbiguous."""
         self._replies_lost = lost
 
     def cut_waits(self) -> None:
@@ -109,7 +109,7 @@ class MemoryStore:
         if self._wake in self.kv.listeners:
             self.kv.listeners.remove(self._wake)
 
-    # Inside
+    # Private
 
     def _seconds_to_expiry(self) -> float:
         """How long a wait may sleep before a lease has to be expired."""

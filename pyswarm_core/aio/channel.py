@@ -1,6 +1,6 @@
-"""How gRPC connections are made: one set of options for every channel and server. SHELL.
+"""One set of options for every gRPC channel and server. SHELL.
 
-Keepalive needs `ping_timeout_ms` too: without it a half-open connection is noticed only after a
+Keepalive needs `ping_timeout_ms` too: without it a half-open connection is detected only after a
 minute.
 """
 

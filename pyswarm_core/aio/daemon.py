@@ -1,5 +1,5 @@
-"""How a daemon begins and ends: what it needs is checked before it changes anything, and what keeps
-it from running is one line on stderr. SHELL.
+"""Start and end of a daemon: it checks its settings before it changes anything, and prints the
+reason of a failed start as one line on stderr. SHELL.
 """
 
 import fcntl
@@ -24,7 +24,7 @@ _SOCKET_PATH_MAX = 107
 
 
 def run_daemon(command: click.Command) -> NoReturn:
-    """Run a daemon's command line and exit: 0 if it was told to stop."""
+    """Run a daemon's command line and exit: 0 if it was asked to stop."""
     try:
         command.main(standalone_mode=False)
     except click.exceptions.Exit as ending:
@@ -46,7 +46,7 @@ def _leave(text: str, code: int) -> NoReturn:
 
 @contextmanager
 def own_folder(flag: str, folder: Path) -> Iterator[None]:
-    """The folder, made if it is not there, ours alone while the block runs.
+    """Create the folder if it is missing, and lock it while the block runs.
 
     Raises InvalidArgument if it cannot be written or another process has it.
     """
@@ -69,7 +69,7 @@ def own_folder(flag: str, folder: Path) -> Iterator[None]:
 
 
 def check_free(flag: str, address: str) -> None:
-    """Raise InvalidArgument unless one can listen on `host:port` or `unix:///path`."""
+    """Raise InvalidArgument unless this process can listen on `host:port` or `unix:///path`."""
     if address.startswith("unix:"):
         _check_socket(flag, address)
         return

@@ -1,8 +1,8 @@
-"""Asks hosts for ICMP echoes (RFC 792) and hears who answers. SHELL.
+"""Sends ICMP echoes (RFC 792) to hosts and receives the replies. SHELL.
 
-One raw socket for all, or one of Linux's ping sockets where there is no CAP_NET_RAW but
-`net.ipv4.ping_group_range` allows it; without both nothing can be asked. Nothing here waits: the
-event loop tells when something arrived and when a window is over.
+One raw socket for all hosts, or one of Linux's ping sockets where there is no CAP_NET_RAW but
+`net.ipv4.ping_group_range` allows it; without both no echo can be sent. Nothing here waits: the
+event loop calls back when a packet arrives and when a window ends.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ from pyswarm_core.limits import ECHOES_AT_ONCE, ECHOES_PER_WINDOW
 Done = Callable[[str, bool], None]
 
 READS_AT_ONCE = 64
-"""Packets between two chances for others to run."""
+"""Packets that are read before others run."""
 _SOL_RAW, _ICMP_FILTER = 255, 1
 _HEADER = struct.Struct("!BBHHH")
 ECHO_HEADER = _HEADER.size
 NONCE_BYTES = 8
 _BODY = struct.Struct(f"!{NONCE_BYTES}sI")
-"""Whose echo it is, and which: a ping socket's identifier is the kernel's own."""
+"""The owner and number of an echo in its body: the kernel sets a ping socket's identifier."""
 
 
 class EchoKinds(NamedTuple):
@@ -38,27 +38,27 @@ V4, V6 = EchoKinds(8, 0), EchoKinds(128, 129)
 
 
 class Asker(Protocol):
-    """Asks hosts whether they live; `Echoes` is the real one."""
+    """Probes hosts; `Echoes` is the real one."""
 
     def ask(self, key: str, address: str, window: int) -> bool:
-        """Ask the host at `address` for `window` nanoseconds. Whether that is possible; then the
-        outcome is told with `key`.
+        """Send echoes to the host at `address` for `window` nanoseconds. Return whether that is
+        possible; then the outcome is reported with `key`.
         """
         ...
 
     def hear(self) -> None:
-        """Tell of answers that have arrived and nobody has read: call it before concluding that
-        there is none.
+        """Report replies that have arrived and were not read: call it before concluding that there
+        is none.
         """
         ...
 
     def close(self) -> None:
-        """Ask and hear no more."""
+        """Stop sending and receiving."""
         ...
 
 
 class NoEchoes:
-    """Where nobody can be asked."""
+    """The Asker for hosts that cannot send echoes."""
 
     def __init__(self, done: Done) -> None:
         """`done` is never called."""
@@ -86,7 +86,7 @@ class _Asked:
 
 
 class Echoes:
-    """`done(key, answered)` is called once per host asked, at the latest when its window ends."""
+    """`done(key, answered)` is called once per probed host, at the latest when its window ends."""
 
     def __init__(self, done: Done) -> None:
         self._done = done
@@ -98,7 +98,7 @@ class Echoes:
             asyncio.get_running_loop().add_reader(self._socket.fileno(), self._read)
 
     def ask(self, key: str, address: str, window: int) -> bool:
-        """See `Asker`; `address` is one of IPv4."""
+        """See `Asker`; `address` is an IPv4 address."""
         if self._socket is None or len(self._asked) >= ECHOES_AT_ONCE:
             return False
         self._number = (self._number + 1) & 0xFFFFFFFF
@@ -120,7 +120,7 @@ class Echoes:
             self._socket = None
 
     def _send(self, number: int, asked: _Asked) -> bool:
-        """Send one echo and plan the next step; False if the host cannot be sent to."""
+        """Send one echo and schedule the next step; False if none can be sent to the host."""
         assert self._socket is not None
         packet = request(_BODY.pack(self._nonce, number), asked.sent)
         try:
@@ -150,14 +150,14 @@ class Echoes:
         self._take(READS_AT_ONCE)
 
     def _take(self, count: int) -> None:
-        """Read so many packets, or all that are there."""
+        """Read up to a limit of packets, or all that have arrived."""
         for _ in range(count):
             if self._socket is None:
                 return
             try:
                 packet = self._socket.recv(2048)
             except ConnectionError:
-                continue  # a host said that it is unreachable: the window's end will say so
+                continue  # a host reported that it is unreachable: the end of the window covers it
             except OSError:
                 return
             number = answered(packet, self._nonce, with_ip=self._raw)
@@ -182,7 +182,7 @@ def request(body: bytes, sequence: int, kinds: EchoKinds = V4) -> bytes:
 
 
 def answered(packet: bytes, nonce: bytes, kinds: EchoKinds = V4, *, with_ip: bool) -> int | None:
-    """The number of our echo that this packet answers; None if it answers none."""
+    """The number of the echo that this packet answers; None if it answers none of ours."""
     start = (packet[0] & 15) * 4 if with_ip and packet else 0
     body = packet[start + _HEADER.size :]
     if len(body) < _BODY.size or packet[start] != kinds.reply:
@@ -199,7 +199,7 @@ def _open() -> tuple[socket.socket | None, bool]:
             continue
         opened.setblocking(False)
         if kind is socket.SOCK_RAW:
-            # Replies only: a raw socket is given every ICMP packet of the host.
+            # Replies only: a raw socket receives every ICMP packet of the host.
             opened.setsockopt(
                 _SOL_RAW, _ICMP_FILTER, struct.pack("I", ~(1 << V4.reply) & 0xFFFFFFFF)
             )

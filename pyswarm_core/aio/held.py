@@ -1,8 +1,8 @@
-"""How long the event loop was held. SHELL.
+"""Measures how long the event loop was blocked. SHELL.
 
-The loop asks its selector for news once per pass, and runs what is ready in between. So the time
-between two questions, in the thread's processor time, is at least that of the longest slice in the
-pass. A reading costs a microsecond per pass; nothing is added to a callback.
+The loop calls its selector once per pass, and runs ready callbacks in between. So the processor
+time of the thread between two calls is at least that of the longest slice in the pass. A
+measurement costs a microsecond per pass and nothing per callback.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class TimedSelector(selectors.DefaultSelector):
-    """Measures the passes of the event loop that it is given to."""
+    """A selector that measures the passes of its event loop."""
 
     def __init__(self, clock: Callable[[], float] = time.thread_time) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class TimedSelector(selectors.DefaultSelector):
         self._began = clock()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """What is ready; a pass has ended and the next one begins."""
+        """Select; a pass has ended and the next one begins."""
         now = self._clock()
         self.longest_s = max(self.longest_s, now - self._began)
         self._began = now

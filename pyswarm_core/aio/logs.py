@@ -1,4 +1,4 @@
-"""Log lines of the daemons: one event per line, `noun.verb` and its facts as key=value. SHELL."""
+"""Log lines of the daemons: one event per line, `noun.verb` and its fields as key=value. SHELL."""
 
 import logging
 import sys
@@ -16,7 +16,7 @@ def set_up(level: str = "info") -> None:
 
 
 class EventLog:
-    """Writes events of one component."""
+    """Writes the events of one component."""
 
     def __init__(self, component: str) -> None:
         self._log = logging.getLogger(component)
@@ -28,8 +28,8 @@ class EventLog:
             self._log.debug(_line(event, facts))
 
     def info(self, event: str, *, every_s: float = 0.0, **facts: Any) -> None:
-        """With `every_s`: at most one line of this event in so many seconds; the next line says in
-        `left_out` how many were not written. For what a client can cause at any rate.
+        """With `every_s`: at most one line of this event in so many seconds; the next line has the
+        number of omitted lines in `left_out`. For events that clients can cause at any rate.
         """
         if self._is_due(event, every_s, facts):
             self._log.info(_line(event, facts))

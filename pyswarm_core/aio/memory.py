@@ -1,8 +1,8 @@
-"""How glibc's allocator gives memory back to the kernel. SHELL.
+"""Settings of glibc's allocator for returning memory to the kernel. SHELL.
 
 By default freed memory stays with the process: each thread may have an arena of its own, and the
-size from which blocks are mapped singly grows with the largest block that was ever freed. A daemon
-that has once received many large messages would keep their memory for ever.
+size from which blocks are mapped individually grows with the largest block that was ever freed. A
+daemon that once received many large messages would keep their memory.
 """
 
 import ctypes
@@ -13,8 +13,8 @@ _M_ARENA_MAX = -8
 """Numbers of mallopt(3), from glibc's malloc.h."""
 
 MAPPED_FROM_BYTES = 64 * 1024
-"""A block of this size is mapped by itself and goes back when it is freed. A smaller number costs
-system calls for ordinary messages; setting it also ends its growth.
+"""A block of at least this size is mapped by itself and returned when it is freed. A smaller number
+costs system calls for ordinary messages; setting it also stops its growth.
 """
 TRIM_FROM_BYTES = 1024 * 1024
 ARENAS = 2

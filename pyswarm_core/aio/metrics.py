@@ -19,7 +19,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
     def server_bind(self) -> None:
-        # Not HTTPServer's, which asks DNS for the host's own name: ten seconds where none answers.
+        # Not HTTPServer's, which resolves the host's own name: ten seconds without a DNS server.
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
         self.setup_environ()
@@ -27,12 +27,13 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 class _Quiet(WSGIRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- its base's name
-        """A scrape is no event."""
+        """Do not log scrapes."""
 
 
 @contextmanager
 def serve_metrics(address: str, registry: CollectorRegistry) -> Iterator[int]:
-    """Serve `registry` at `host:port` while the block runs; yields the port (asked for as 0).
+    """Serve `registry` at `host:port` while the block runs; yields the port (with port 0, the
+    chosen one).
 
     An empty address serves nothing. Raises InvalidArgument if the address cannot be used.
     """

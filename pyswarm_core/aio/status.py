@@ -1,4 +1,4 @@
-"""Our errors as gRPC statuses and back: one table. SHELL."""
+"""Conversion between this project's errors and gRPC statuses: one table. SHELL."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -28,18 +28,18 @@ def code_of(error: errors.PyswarmError) -> grpc.StatusCode:
 
 
 def name_of(error: Exception) -> str:
-    """The name under which a tunnel's frame carries this error; Unavailable for all but ours."""
+    """The name of this error in a tunnel's frame; Unavailable for any other error."""
     name = type(error).__name__
     return name if name in _NAMED else errors.Unavailable.__name__
 
 
 def error_named(name: str, text: str) -> errors.PyswarmError:
-    """The error that a tunnel's frame carried; Unavailable for a name that is not in the table."""
+    """The error of a name in a tunnel's frame; Unavailable for a name that is not in the table."""
     return _NAMED.get(name, errors.Unavailable)(text)
 
 
 def error_of(call_error: grpc.RpcError) -> errors.PyswarmError:
-    """The error that a failed call carried; Unavailable for everything the transport made up."""
+    """The error of a failed call; Unavailable for every error of the transport."""
     code = call_error.code()
     details = call_error.details() or code.name
     return _ERRORS.get(code, errors.Unavailable)(details)

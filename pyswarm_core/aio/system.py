@@ -1,4 +1,4 @@
-"""The real clock and the real source of ids. SHELL: everything else gets them as arguments."""
+"""The system clock and the random source of ids. SHELL: other code gets them as arguments."""
 
 import os
 import time
@@ -15,8 +15,8 @@ class SystemClock:
 
 
 class UnsteppedClock:
-    """The host's wall clock as it was when this was made, and steady from then on: a host's clock
-    that is set neither delays nor hastens a deadline.
+    """The host's wall clock as of the creation of this object, then steady: setting the host's
+    clock neither delays nor advances a deadline.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class UnsteppedClock:
 
 
 class SteadyClock:
-    """Counts from an unspecified start and is never set: for leases, not for timestamps."""
+    """A clock with an unspecified start that is never set: for leases, not for timestamps."""
 
     def now(self) -> Instant:
         return Instant(time.monotonic_ns())

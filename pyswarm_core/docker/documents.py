@@ -1,4 +1,4 @@
-"""Objects as `inspect` prints them: Docker's keys, RFC 3339 times, nothing that is empty. PURE."""
+"""Objects as `inspect` prints them: Docker's keys, RFC 3339 times, no empty fields. PURE."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _TIMES = frozenset({"CreatedAt", "UpdatedAt", "Since"})
 _KEPT = frozenset(
     {"Spec", "Labels", "Resources", "Limits", "Reservations", "Global", "Placement", "Version"}
 )
-"""Maps that Docker shows even when they are empty."""
+"""Maps that Docker shows even if they are empty."""
 _UNSET = frozenset(
     {
         "NanoCPUs",
@@ -25,11 +25,11 @@ _UNSET = frozenset(
         "MTU",
     }
 )
-"""Numbers that mean nothing when they are 0."""
+"""Numbers that are left out if they are 0."""
 
 
 _TAG = "type"
-"""The key of a tagged struct's tag, in msgspec's words."""
+"""The key of a tagged struct's tag in msgspec."""
 
 
 def document(model: Model) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def document(model: Model) -> dict[str, Any]:
 def show(documents: list[dict[str, Any]], form: str = "") -> list[str]:
     """The objects as a JSON array, one JSON line each (`json`), or a template's text each.
 
-    Raises InvalidArgument for a template that cannot be read or names an unknown key.
+    Raises InvalidArgument for a template that is not valid or names an unknown key.
     """
     if not form:
         pruned = [_pruned(found) for found in documents]
@@ -73,7 +73,7 @@ def _read(key: str, item: Any) -> Any:
 
 
 def _mode(item: dict[str, Any]) -> dict[str, Any]:
-    """A service's mode: a key for each there is, of which one has a value."""
+    """A service's mode: a key for each mode, one of them with a value."""
     fields = {key: value for key, value in item.items() if key != _TAG}
     return {word.capitalize(): fields if word == item[_TAG] else None for word in SERVICE_MODES}
 

@@ -1,4 +1,4 @@
-"""Flags of services: their texts -> what a spec holds. PURE."""
+"""Values of service flags: text -> parts of a spec. PURE."""
 
 import re
 import shlex
@@ -18,14 +18,14 @@ _BLANKS = " \t"
 
 
 class Entry(NamedTuple):
-    """A piece of environment and where it was written: `--env`, `--env-file 'FILE' line 3`."""
+    """A part of the environment and its source: `--env`, `--env-file 'FILE' line 3`."""
 
     source: str
     text: str
 
 
 def labels(flag: str, texts: Iterable[str]) -> dict[str, str]:
-    """`KEY=VALUE`; a lone KEY has the empty value, as in Docker. Raises InvalidArgument."""
+    """`KEY=VALUE`; a KEY alone has the empty value, as in Docker. Raises InvalidArgument."""
     found = {}
     for text in texts:
         key, _, value = text.partition("=")
@@ -36,9 +36,9 @@ def labels(flag: str, texts: Iterable[str]) -> dict[str, str]:
 
 
 def environment(entries: Iterable[Entry], own: Mapping[str, str]) -> tuple[str, ...]:
-    """`NAME=VALUE` of the entries; the later of one name wins.
+    """`NAME=VALUE` of the entries; of equal names the last one wins.
 
-    A lone NAME takes its value from `own`, and is left out if it has none there, as in Docker.
+    A NAME alone takes its value from `own`, and is left out if it has none there, as in Docker.
     Raises InvalidArgument.
     """
     found: dict[str, str] = {}
@@ -62,9 +62,9 @@ def environment(entries: Iterable[Entry], own: Mapping[str, str]) -> tuple[str, 
 
 
 def env_lines(source: str, content: bytes) -> list[Entry]:
-    """The lines of an env file that are no comments. Raises InvalidArgument if it is not UTF-8.
+    """The lines of an env file without its comments. Raises InvalidArgument if it is not UTF-8.
 
-    Docker's rules: blanks before a line do not count, quotes are part of the value.
+    Docker's rules: blanks before a line are ignored, quotes are part of the value.
     """
     try:
         text = content.decode().removeprefix("\ufeff")

@@ -1,4 +1,4 @@
-"""Networks in users' words: names, address pools, driver options -> what a spec holds. PURE."""
+"""Networks in flags: names, address pools, driver options -> parts of a spec. PURE."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -11,14 +11,14 @@ _MTU = frozenset({"mtu", "com.docker.network.driver.mtu"})
 
 
 def target(ref: str, find: Callable[[str], Network]) -> str:
-    """What a spec names for a network that a user names: a predefined one by its word, any other by
-    its id. Raises what `find` raises.
+    """The target of an attachment: the word of a predefined network, the id of any other. Raises
+    what `find` raises.
     """
     return ref if ref in PREDEFINED_NETWORKS else find(ref).id
 
 
 class Options(NamedTuple):
-    """What the driver's options ask for; `mtu` 0: nothing."""
+    """The driver's options; `mtu` 0: not given."""
 
     mtu: int = 0
     encrypted: bool = False

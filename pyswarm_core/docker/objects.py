@@ -1,6 +1,6 @@
-"""Services, tasks, nodes and networks in the shape of Docker's API, as `inspect` shows them. PURE.
+"""Services, tasks, nodes and networks in the form of Docker's API, as `inspect` shows them. PURE.
 
-Objects hold addresses of IPv4; `Addresses` adds those of IPv6 that go with them.
+Objects have IPv4 addresses; `Addresses` adds the IPv6 addresses that belong to them.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,12 +15,12 @@ from pyswarm_core.specs import IpamConfig, ipv4_config
 from pyswarm_core.views import NetworkMembers, NodeView, TaskView
 
 Addresses = Callable[[NetworkId, str], Sequence[str]]
-"""An address on a network and, where that has IPv6, the one that goes with it."""
+"""An address on a network and, if the network has IPv6, the IPv6 address that belongs to it."""
 
 
 def of_service(service: Service, addresses: Addresses) -> dict[str, Any]:
-    """The newest earlier spec is the PreviousSpec; the service has a virtual address of each IP
-    version that a network has.
+    """The service; the newest earlier spec is its PreviousSpec. It has a virtual address of each IP
+    version of a network.
     """
     found = document(service)
     found["Endpoint"]["VirtualIPs"] = [
@@ -73,7 +73,7 @@ def of_task(view: TaskView, addresses: Addresses) -> dict[str, Any]:
 
 
 def of_node(view: NodeView) -> dict[str, Any]:
-    """The node, and what its tasks reserve."""
+    """The node, and the reservations of its tasks."""
     found = document(view.node)
     if view.leader:
         found["ManagerStatus"] = {"Leader": True, "Reachability": "reachable"}
@@ -85,7 +85,7 @@ def of_node(view: NodeView) -> dict[str, Any]:
 
 
 def manager_status(view: NodeView) -> str:
-    """Docker's words; empty for a node that is no manager."""
+    """Docker's words; empty for a node that is not a manager."""
     if view.leader:
         return "Leader"
     if view.controller:
@@ -94,7 +94,7 @@ def manager_status(view: NodeView) -> str:
 
 
 def of_network(network: Network) -> dict[str, Any]:
-    """The network with Docker's keys, then with those that only pyswarm has."""
+    """The network with Docker's keys, then with those of pyswarm alone."""
     found = document(network)
     spec = network.spec
     pools = [_pool(network.subnet, ipv4_config(spec))]
@@ -118,8 +118,8 @@ def of_network(network: Network) -> dict[str, Any]:
 
 
 def of_members(members: NetworkMembers) -> dict[str, Any]:
-    """The network with the services and hosts on it; each host also with its blocks and the
-    revision that it acknowledged. IPv6 has keys of its own, where the network has it.
+    """The network with its services and hosts; each host also with its blocks and the revision that
+    it acknowledged. A network with IPv6 has additional keys.
     """
     network = members.network
     return {

@@ -1,4 +1,6 @@
-"""Published ports as Docker's tables show them: `*:8080->80/tcp`, neighbours folded. PURE."""
+"""Published ports as Docker's tables show them: `*:8080->80/tcp`, consecutive ones as a range.
+PURE.
+"""
 
 from collections.abc import Iterable, Iterator
 
@@ -8,7 +10,7 @@ from pyswarm_core.specs import PortConfig, PublishMode
 
 
 class _Span(msgspec.Struct):
-    """Consecutive published ports that lead to one target, or to consecutive ones."""
+    """Consecutive published ports with one target port, or consecutive ones."""
 
     host_ip: str
     protocol: str
@@ -20,7 +22,7 @@ class _Span(msgspec.Struct):
         return f"{host}:{_range(self.published)}->{_range(self.target)}/{self.protocol}"
 
     def takes(self, port: PortConfig) -> bool:
-        """Whether the port goes on where the span ends; it is then part of it."""
+        """Add the port if it continues the span; return whether it does."""
         first, last = self.published
         begin, end = self.target
         same_place = (port.host_ip, port.protocol) == (self.host_ip, self.protocol)
@@ -35,7 +37,7 @@ class _Span(msgspec.Struct):
 
 
 def ingress_ports(ports: Iterable[PortConfig]) -> str:
-    """Those of the routing mesh, as `service ls` shows them."""
+    """The ports of mode ingress, as `service ls` shows them."""
     return shown(port for port in ports if port.publish_mode is PublishMode.INGRESS)
 
 

@@ -1,4 +1,4 @@
-"""`--publish` and its relatives: Docker's short and long forms -> ports. PURE."""
+"""`--publish`, `--publish-add` and `--publish-rm`: Docker's short and long forms -> ports. PURE."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,16 +23,16 @@ _KEYS = ("published", "target", "protocol", "mode", "host_ip")
 
 
 def ports(texts: Iterable[str], flag: str = "--publish") -> tuple[PortConfig, ...]:
-    """The ports that the flags publish. Raises InvalidArgument."""
+    """The ports of the flags. Raises InvalidArgument."""
     return tuple(port for text in texts for port in _ports(flag, text))
 
 
 def published(
     old: Sequence[PortConfig], added: Iterable[str], removed: Iterable[str]
 ) -> tuple[PortConfig, ...]:
-    """The ports after `--publish-add` and `--publish-rm`; what is added replaces what was published
-    there. Raises InvalidArgument for a removal that means none of them: one that names the
-    published port, say.
+    """The ports after `--publish-add` and `--publish-rm`; an added port replaces one with the same
+    published port. Raises InvalidArgument for a removal that matches no port, such as one that
+    names a published port.
     """
     gone = [removal for text in removed for removal in _removals(text, old)]
     kept = [port for port in old if not any(_is(port, removal) for removal in gone)]
@@ -48,7 +48,7 @@ def _place(port: PortConfig) -> tuple[object, ...]:
 
 
 def _removals(text: str, old: Sequence[PortConfig]) -> list[tuple[PortConfig, bool]]:
-    """The ports meant, and whether a mode was said: without one either is."""
+    """The ports to remove, and whether the mode was given: otherwise both modes match."""
     with_mode = "=" in text and "mode=" in text
     removals = [(port, with_mode) for port in _ports("--publish-rm", text)]
     if not any(_is(port, removal) for port in old for removal in removals):

@@ -1,9 +1,9 @@
-"""Image references as Docker writes them: parse, normalise, print. PURE.
+"""Image references in Docker's syntax: parse, normalise, print. PURE.
 
 `web` means `docker.io/library/web:latest`, `registry:5000/team/web@sha256:…` exactly that manifest.
-The grammar is the one that Docker, Podman and every registry share, so what parses here can be
-handed to any of them, and holds no character that a command line, a URL or a file name would take
-for something else. Invariant: `parse_reference(str(r)) == r == parse_reference(r.familiar)`.
+The grammar is that of Docker, Podman and every registry, so each of them accepts what parses here,
+and it has no character that a command line, a URL or a file name interprets. Invariant:
+`parse_reference(str(r)) == r == parse_reference(r.familiar)`.
 """
 
 import re
@@ -47,21 +47,21 @@ class Reference(msgspec.Struct, frozen=True):
 
     @property
     def canonical(self) -> str:
-        """The name it is fetched and stored under: a tag beside a digest says nothing and goes."""
+        """The name under which it is pulled and stored: without a tag beside a digest."""
         return f"{self.name}@{self.digest}" if self.digest else f"{self.name}:{self.tag}"
 
     @property
     def familiar(self) -> str:
-        """The shortest text that means the same: `web:1`, `team/web:1`, `registry:5000/web:1`."""
+        """The shortest text of the same reference: `web:1`, `team/web:1`, `registry:5000/web:1`."""
         short = self.repository.removeprefix(_OFFICIAL)
         text = short + self._suffix()
         same = _split_registry(short) == (self.registry, self.repository)
         return text if same and not _IMAGE_ID.fullmatch(text) else str(self)
 
     def pinned(self, digest: str) -> "Reference":
-        """The same reference, fixed to one manifest; the tag stays for people to read.
+        """The same reference, pinned to one manifest; the tag stays for display.
 
-        Raises InvalidArgument if `digest` is none.
+        Raises InvalidArgument if `digest` is not one.
         """
         return Reference(self.registry, self.repository, self.tag, _checked_digest(digest, digest))
 
@@ -71,9 +71,10 @@ class Reference(msgspec.Struct, frozen=True):
 
 
 def parse_reference(text: str) -> Reference:
-    """Read a reference as Docker does: no registry is docker.io, no tag and no digest is `latest`.
+    """Parse a reference as Docker does: the default registry is docker.io, the default tag
+    `latest`.
 
-    Raises InvalidArgument naming the part that is wrong and what would be valid.
+    Raises InvalidArgument that names the invalid part and what is expected.
     """
     if not text:
         raise _invalid(text, "expected [REGISTRY/]NAME[:TAG][@DIGEST]")

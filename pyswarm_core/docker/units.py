@@ -1,9 +1,9 @@
-"""Durations, sizes, CPUs and times, read and written as Docker writes them. PURE.
+"""Durations, sizes, CPUs and times in Docker's syntax. PURE.
 
-Small on purpose and our own: kept libraries read another language (`64M` as 64 million bytes,
-durations cut to microseconds, days and spaces that Docker refuses) and cost every command 14-40 ms
-of import. What is read is exact: no value goes through a float. Every parser raises InvalidArgument
-naming the text and what would be valid.
+Own code because maintained libraries have another syntax (`64M` as 64 million bytes, durations cut
+to microseconds, days and spaces that Docker refuses) and cost every command 14-40 ms of import.
+Parsing is exact: no value goes through a float. Every parser raises InvalidArgument with the text
+and what is expected.
 """
 
 import datetime
@@ -18,7 +18,7 @@ NANO_CPUS = 1_000_000_000
 DAY = 24 * HOUR
 
 _LENGTH_MAX = 28
-"""Decimal keeps 28 digits; nothing sensible is longer."""
+"""Decimal keeps 28 digits; no valid value is longer."""
 _UNITS = {
     "ns": 1,
     "us": MICROSECOND,
@@ -142,7 +142,7 @@ def format_time(at: Instant) -> str:
 
 
 def human_duration(duration: int) -> str:
-    """Nanoseconds in one rough unit, as Docker says them: `2 hours`, `About a minute`."""
+    """Nanoseconds in one rough unit, as Docker shows them: `2 hours`, `About a minute`."""
     if duration < SECOND:
         return "Less than a second"
     if duration < MINUTE:
@@ -165,7 +165,7 @@ def human_duration(duration: int) -> str:
 
 
 def ago(at: Instant, now: Instant) -> str:
-    """How long ago, for people: `2 hours ago`."""
+    """The time since, for display: `2 hours ago`."""
     return f"{human_duration(max(0, now - at))} ago"
 
 

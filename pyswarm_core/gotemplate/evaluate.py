@@ -1,7 +1,7 @@
-"""A parsed template over plain values: nodes, data -> text. PURE.
+"""Evaluation of a parsed template on plain values: nodes, data -> text. PURE.
 
 Values are dicts, lists, strings, numbers, bools and None; they print as Go prints them. A field
-that an object lacks is an error that names those it has; only labels (string maps) answer nothing.
+that an object lacks is an error that names its fields; only labels (string maps) yield no value.
 """
 
 import json
@@ -25,7 +25,7 @@ from pyswarm_core.gotemplate.parse import (
 PADDING_MAX = 1000
 _VERB = re.compile(r"%([-+0 ]*[0-9]{0,3}(?:\.[0-9]{0,3})?)([vsqtdfx%])")
 _FREE_FORM = ("Labels", "Sysctls")
-"""Maps whose keys users choose: a missing key is no mistake."""
+"""Maps whose keys users choose: a missing key is no error."""
 
 
 class _Free(dict[str, Any]):
@@ -33,7 +33,7 @@ class _Free(dict[str, Any]):
 
 
 class _Missing:
-    """What a missing key of such a map yields."""
+    """The value of a missing key of such a map."""
 
 
 MISSING = _Missing()

@@ -60,7 +60,7 @@ Expression = Literal | Path | Call | Pipe
 
 
 class Text(msgspec.Struct, frozen=True):
-    """What stands between actions."""
+    """The text between actions."""
 
     text: str
 
@@ -73,7 +73,7 @@ class Show(msgspec.Struct, frozen=True):
 
 
 class Branch(msgspec.Struct, frozen=True):
-    """`if`, `range` or `with`, its body and what is done otherwise."""
+    """`if`, `range` or `with`, its body and its else branch."""
 
     kind: str
     value: Pipe
@@ -126,7 +126,7 @@ class _Parser:
         self._next = 0
 
     def nodes(self, depth: int) -> tuple[tuple[Node, ...], str]:
-        """Nodes up to the end of the block, and the action that ended it."""
+        """Nodes up to the end of the block, and the action that ends it."""
         if depth > DEPTH_MAX:
             raise InvalidArgument(f"--format: more than {DEPTH_MAX} nested blocks")
         found: list[Node] = []
@@ -172,7 +172,7 @@ class _Parser:
 
 
 class _Tokens:
-    """The inside of one action, token by token."""
+    """The tokens of one action."""
 
     def __init__(self, text: str) -> None:
         self._source = text.strip()
@@ -180,7 +180,7 @@ class _Tokens:
         self._at = 0
 
     def statement(self) -> tuple[tuple[str, ...], Pipe]:
-        """A pipeline, maybe with variables that take its value."""
+        """A pipeline, optionally with variables that take its value."""
         variables: tuple[str, ...] = ()
         signs = [text for kind, text, _ in self._tokens if kind == "sign"]
         if ":=" in signs or "=" in signs:

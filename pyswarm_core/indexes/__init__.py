@@ -1,1 +1,1 @@
-"""Indexes of the state, kept in step with it: tasks by service, nodes in columns. PURE."""
+"""Indexes that the state maintains: tasks by service, nodes in columns. PURE."""

@@ -1,5 +1,5 @@
-"""Ids and statuses on sessions: columns instead of nested messages. PURE. The hot path between
-controller and agents.
+"""Ids and statuses on sessions: columns instead of nested messages, for the hot path between
+controller and agents. PURE.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,8 +29,8 @@ def unpack_ids(data: bytes) -> list[TaskId]:
 
 
 def endpoint_digest(message: bytes) -> int:
-    """Of one serialized ServiceEndpoint. The digest of several is the exclusive or of theirs, so
-    that one comes or goes at no cost.
+    """The digest of one serialized ServiceEndpoint. The digest of several is the exclusive or of
+    theirs, so that adding or removing one needs no other.
     """
     return int.from_bytes(blake2s(message, digest_size=8).digest())
 
@@ -74,7 +74,7 @@ def unpack_statuses(message: dispatcher_pb2.TaskStatuses, most: int) -> Iterator
 
 
 def _detail(message: objects_pb2.TaskDetail) -> TaskDetail:
-    """Without the addresses and ports that exceed what is kept: there may be a million."""
+    """The detail without addresses and ports beyond the limits: there may be a million."""
     del message.addresses[ADDRESSES_PER_TASK:]
     del message.ports[PORTS_PER_TASK:]
     return from_proto(TaskDetail, message)

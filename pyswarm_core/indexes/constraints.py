@@ -1,8 +1,8 @@
-"""What constraints say of every node, as numpy columns. PURE (deterministic, mutated only by
-`NodeTable`).
+"""The result of each constraint for every node, as numpy columns. PURE (deterministic, mutated only
+by `NodeTable`).
 
-Nodes are listed by what they have under each key, so that the column of a constraint nobody asked
-before is made without looking at the nodes one by one.
+Nodes are indexed by their values under each key, so that the column of a new constraint is computed
+without examining every node.
 """
 
 import numpy as np
@@ -16,12 +16,12 @@ BoolColumn = npt.NDArray[np.bool_]
 Words = npt.NDArray[np.uint64]
 
 CACHED_COLUMNS = 1024
-"""Columns that are kept; the oldest goes when there are more."""
+"""Columns that are kept; the oldest is dropped when there are more."""
 _LOW = (1 << 64) - 1
 
 
 class ConstraintColumns:
-    """A column per constraint, made when first asked for and maintained since."""
+    """A column per constraint, computed at its first use and maintained since."""
 
     def __init__(self) -> None:
         self._used: BoolColumn = np.zeros(0, np.bool_)
@@ -31,7 +31,7 @@ class ConstraintColumns:
         """The upper 64 bits of the address."""
         self._ip_low: Words = np.zeros(0, np.uint64)
         self._holders: dict[str, dict[str, set[int]]] = {}
-        """By key and casefolded value: the rows of the nodes that have it."""
+        """By key and casefolded value: the rows of the nodes with that value."""
         self._columns: dict[str, BoolColumn] = {}
         self._asking: dict[tuple[str, str], dict[str, bool]] = {}
         """By key and casefolded value: the constraints among the columns, and whether each asks for

@@ -1,8 +1,9 @@
-"""Nodes as numpy columns: what bulk placement reads. PURE (deterministic, mutated only by `State`).
+"""Nodes as numpy columns, for bulk placement. PURE (deterministic, mutated only by `State`).
 
 A node keeps its row while it exists; rows of removed nodes are reused. Columns are plain arrays so
-that the scheduler can filter and rank ten thousand nodes in one expression. What a constraint or a
-label says of every node is kept as a column too, made when first asked for and maintained since.
+that the scheduler can filter and rank ten thousand nodes in one expression. The result of a
+constraint, and the value of a label, is a column too, computed at its first use and maintained
+since.
 """
 
 from collections.abc import Iterable
@@ -24,9 +25,9 @@ BoolColumn = npt.NDArray[np.bool_]
 _EVERY = NetworkId("")
 _ANY_NUMBER = 1 << 40
 _CACHED_BRANCHES = 1024
-"""Labels whose columns are kept; the oldest goes when there are more."""
+"""Labels whose columns are kept; the oldest is dropped when there are more."""
 _BRANCHES_PER_ROW = 4
-"""Values remembered of a label, by row: nodes may report others at will."""
+"""Values kept per label and row: nodes may report any number of different ones."""
 
 _COLUMNS = (
     "number",
@@ -59,7 +60,7 @@ class Branches:
         self._code_of: dict[str | None, int] = {None: 0}
 
     def put(self, row: int, value: str | None) -> None:
-        """Say what the node of that row has."""
+        """Set the value of the row's node."""
         code = self._code_of.get(value)
         if code is None:
             code = self._code_of[value] = len(self.values)
@@ -70,15 +71,15 @@ class Branches:
 class HeldPorts:
     """By row, how many tasks hold each port of their host.
 
-    A port has a column per `host_ip` it was asked with, made when it is first held and dropped with
-    its last holder.
+    A port has a column per `host_ip` of its published ports, created with its first holder and
+    dropped with the last.
     """
 
     def __init__(self) -> None:
         self._columns: dict[tuple[Protocol, int], dict[str, IntColumn]] = {}
 
     def count(self, rows: IntColumn, port: HostPort, sign: int, length: int) -> None:
-        """One task more, or less, holds the port on each of the rows; the table has `length`."""
+        """Count one holder more, or less, on each of the rows; the table has `length`."""
         by_ip = self._columns.setdefault((port.protocol, port.port), {})
         column = by_ip.get(port.host_ip)
         if column is None or len(column) < length:
@@ -88,7 +89,7 @@ class HeldPorts:
             self._drop_unheld((port.protocol, port.port))
 
     def held(self, port: HostPort, length: int) -> BoolColumn:
-        """By row, whether somebody holds a port that is in this one's way."""
+        """By row, whether a task holds a port that conflicts with this one."""
         rows = np.zeros(length, np.bool_)
         for host_ip, column in self._columns.get((port.protocol, port.port), {}).items():
             if overlaps(host_ip, port.host_ip):
@@ -96,7 +97,7 @@ class HeldPorts:
         return rows
 
     def forget_row(self, row: int) -> None:
-        """The node of that row is gone, and what it held with it."""
+        """Remove the ports of the row: its node was removed."""
         for key, by_ip in list(self._columns.items()):
             for column in by_ip.values():
                 column[row : row + 1] = 0
@@ -122,8 +123,8 @@ class NodeTable:
         self.nodes: list[Node | None] = []
         """The node of each row; None where it is free."""
         self.attributes_version = self.version = 0
-        """The first rises whenever a node comes, goes or changes in what a constraint could ask,
-        the second with every change of a node or of what its tasks take.
+        """The first rises whenever a node is added, removed or changes in what a constraint may
+        test, the second with every change of a node or of its tasks' resources.
         """
         self._held_ports = HeldPorts()
         self._named: dict[str, dict[NodeId, None]] = {}
@@ -136,10 +137,10 @@ class NodeTable:
         self.schedulable: BoolColumn = np.zeros(0, np.bool_)
         """Ready, active and able: may get new tasks."""
         self.unable: BoolColumn = np.zeros(0, np.bool_)
-        """Whose hosts say that they can start no task now."""
+        """Nodes whose agents report that they can start no task now."""
         self.ready: BoolColumn = np.zeros(0, np.bool_)
         self.gone: BoolColumn = np.zeros(0, np.bool_)
-        """Down: whatever ran there must run elsewhere."""
+        """Down nodes: their tasks have to run elsewhere."""
         self.draining: BoolColumn = np.zeros(0, np.bool_)
         self.nano_cpus: IntColumn = np.zeros(0, np.int64)
         self.memory_bytes: IntColumn = np.zeros(0, np.int64)
@@ -148,18 +149,19 @@ class NodeTable:
         self.active_tasks: IntColumn = np.zeros(0, np.int64)
         """Tasks that occupy the node."""
         self.max_tasks: IntColumn = np.zeros(0, np.int64)
-        """Tasks that the node accepts; a very large number if it does not say."""
+        """Tasks that the node accepts; a very large number if it does not report one."""
         self.desired_tasks: IntColumn = np.zeros(0, np.int64)
-        """Tasks of the node that should run (or wait for its resources) and have not ended."""
+        """Desired tasks of the node (also those that wait for its resources) that have not ended.
+        """
         self.opened_at: IntColumn = np.zeros(0, np.int64)
         """The version at which the row accepted a task again after it had been full."""
         self.freed_at: IntColumn = np.zeros(0, np.int64)
-        """The version at which the row last had more to give than before; 0 if it never had."""
+        """The version at which resources of the row were last released; 0: never."""
         self.lacks_esp: BoolColumn = np.zeros(0, np.bool_)
         self.lacks_ipv6: BoolColumn = np.zeros(0, np.bool_)
 
     def lacking(self, capability: Capability) -> BoolColumn:
-        """Which rows' kernels have it not. Do not write to it."""
+        """The rows whose kernels lack the capability. Do not write to it."""
         match capability:
             case Capability.ESP:
                 return self.lacks_esp
@@ -168,7 +170,9 @@ class NodeTable:
 
     @property
     def free_cpus(self) -> IntColumn:
-        """Unreserved CPUs by row, in billionths; negative when a node shrank under its tasks."""
+        """Unreserved CPUs by row, in billionths; negative when a node became smaller than its
+        reservations.
+        """
         return self.nano_cpus - self.reserved_cpus
 
     @property
@@ -182,7 +186,7 @@ class NodeTable:
         return self.max_tasks - self.active_tasks
 
     def put(self, node: Node) -> int:
-        """Add or refresh a node; return its row."""
+        """Add or update a node; return its row."""
         row = self.rows.get(node.id)
         if row is None:
             row = self._free.pop() if self._free else self._grow()
@@ -213,12 +217,12 @@ class NodeTable:
         return row
 
     def hold(self, rows: IntColumn, ports: Iterable[HostPort], sign: int) -> None:
-        """One task more, or less, holds these ports on each of the rows, which may repeat."""
+        """Count one holder of these ports more, or less, on each of the rows, which may repeat."""
         for port in ports:
             self._held_ports.count(rows, port, sign, len(self.number))
 
     def holding(self, port: HostPort) -> BoolColumn:
-        """By row, whether a task holds a port of the host that is in this one's way."""
+        """By row, whether a task holds a port of the host that conflicts with this one."""
         return self._held_ports.held(port, len(self.number))
 
     def remove(self, node_id: NodeId) -> None:
@@ -250,13 +254,13 @@ class NodeTable:
         return sorted({**self._blocked.get(network_id, {}), **self._blocked.get(_EVERY, {})})
 
     def inability(self, row: int) -> str:
-        """Why the row's host can start no task now, in its agent's words; empty if it can."""
+        """Why the row's host can start no task now, as its agent reported; empty if it can."""
         node = self.nodes[row]
         faults = node.status.faults if node else ()
         return next((f.reason for f in faults if f.blocks and f.network_id == _EVERY), "")
 
     def occupy(self, rows: IntColumn, nano_cpus: int, memory_bytes: int) -> None:
-        """One more task that should run, and takes this much, on each row; rows may repeat."""
+        """Count one more desired task with these resources on each row; rows may repeat."""
         self.version += 1
         np.add.at(self.desired_tasks, rows, 1)
         np.add.at(self.active_tasks, rows, 1)
@@ -266,7 +270,7 @@ class NodeTable:
             np.add.at(self.reserved_memory, rows, memory_bytes)
 
     def load(self, node_id: NodeId, desired: int, active: int, cpus: int, memory: int) -> None:
-        """So many more tasks are desired and active on the node, and so much more is reserved."""
+        """Add to the node's desired and active tasks and to its reserved resources."""
         row = self.rows.get(node_id)
         if row is None:
             return
@@ -280,31 +284,31 @@ class NodeTable:
         self.reserved_memory[row] += memory
 
     def free(self, node_id: NodeId) -> None:
-        """A task of the node gave back what it took, or the node got addresses."""
+        """Record that a task of the node released resources, or that the node got addresses."""
         row = self.rows.get(node_id)
         if row is not None:
             self.version += 1
             self.freed_at[row] = self.version
 
     def freed_since(self, version: int) -> IntColumn:
-        """The rows on which a task ended after that version, who was first comes first."""
+        """The rows on which a task ended after that version, the earliest first."""
         rows = np.flatnonzero(self.freed_at > version)
         ordered: IntColumn = rows[np.argsort(self.freed_at[rows])]
         return ordered
 
     def satisfying(self, constraint: str) -> BoolColumn:
-        """Which rows satisfy the constraint; none if it cannot be parsed. Do not write to it."""
+        """The rows that satisfy the constraint; none if it cannot be parsed. Do not write to it."""
         return self._constraints.of(constraint)
 
     def satisfying_all(self, constraints: Iterable[str]) -> BoolColumn:
-        """Which rows satisfy every one of the constraints."""
+        """The rows that satisfy every one of the constraints."""
         rows = np.ones(len(self.number), np.bool_)
         for constraint in constraints:
             rows &= self.satisfying(constraint)
         return rows
 
     def branches(self, key: str) -> Branches:
-        """The values that the nodes have under a label's key. Do not write to it."""
+        """The nodes' values of a label. Do not write to it."""
         found = self._branches.get(key)
         if found is None:
             if len(self._branches) >= _CACHED_BRANCHES:
@@ -333,7 +337,7 @@ class NodeTable:
         for key, branches in list(self._branches.items()):
             branches.put(row, attribute(node, key))
             if len(branches.values) > _BRANCHES_PER_ROW * len(self.number):
-                del self._branches[key]  # most of its values are no node's any more
+                del self._branches[key]  # most of its values belong to no node any more
 
     def _grow(self) -> int:
         row = len(self.ids)
@@ -369,7 +373,7 @@ def _move(
     before: tuple[str, ...],
     now: tuple[str, ...],
 ) -> None:
-    """The node is listed under other words than before."""
+    """Update the index of nodes by hostname and address."""
     if before == now:
         return
     for word in before:

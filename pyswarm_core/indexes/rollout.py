@@ -1,8 +1,8 @@
-"""The slots of one service by spec version, while an update replaces outdated tasks. PURE
-(mutable: `ServiceTasks` alone changes it).
+"""The slots of one service by spec version, while an update replaces outdated tasks. PURE (mutable:
+only `ServiceTasks` changes it).
 
-An update asks at every step which outdated task is next, and whether the new tasks run and for how
-long. Here each answer costs the slots that are left out of it, not all slots of the service.
+An update needs at every step the next outdated task, whether the new tasks run, and for how long.
+Each answer costs the slots that are left out of it, not all slots of the service.
 """
 
 import heapq
@@ -16,24 +16,26 @@ _RUNNING = TaskState.RUNNING
 
 
 _BITS = 40
-"""Of a slot's number in a key."""
+"""Bits of a slot's number in a key."""
 _SLOT = (1 << _BITS) - 1
 
 
 class Ranking:
-    """Slots, each with a number; finds the slot with the lowest, of equal ones the lowest slot."""
+    """Slots, each with a number; finds the slot with the lowest number, of equal ones the lowest
+    slot.
+    """
 
     __slots__ = ("_heap", "numbers")
 
     def __init__(self) -> None:
         self.numbers: dict[int, int] = {}
         self._heap: list[int] | None = None
-        """Keys of number and slot, every current one among them; others are removed when they come
-        up. None until it is needed.
+        """Keys of number and slot: all current ones, and outdated ones, which are removed when they
+        reach the top. None until the first use.
         """
 
     def put(self, slot: int, number: int) -> None:
-        """The slot has this number now."""
+        """Set the number of the slot."""
         if self.numbers.get(slot) == number:
             return
         self.numbers[slot] = number
@@ -43,7 +45,7 @@ class Ranking:
                 self._heap = None
 
     def drop(self, slot: int) -> None:
-        """The slot has no number any more."""
+        """Remove the slot."""
         self.numbers.pop(slot, None)
 
     def lowest(self, without: Collection[int]) -> tuple[int, int] | None:
@@ -77,17 +79,17 @@ class Rollout:
     ) -> None:
         self.version = version
         self._outdated = Ranking()
-        """By whether their task runs (0 or 1): it should run, and is older than the version."""
+        """By whether their task runs (0 or 1): the desired tasks older than the version."""
         self._starting: dict[int, None] = {}
-        """Settled slots whose task is of the version or newer, and does not run yet."""
+        """Slots that need nothing, with a task of the version or newer that does not run yet."""
         self._oldest = Ranking()
-        """Settled slots whose such task runs, by since when."""
+        """Such slots whose task runs, by the time it started to."""
         self._restarted = Ranking()
         """Those of them whose task follows one that ended by itself, the last to run first."""
         self._begin(slots, unsettled)
 
     def _begin(self, slots: Mapping[int, tuple[Task, ...]], unsettled: Collection[int]) -> None:
-        """Put all of them; one loop that calls nothing, for there may be a hundred thousand."""
+        """Put all slots, in one loop without calls: there may be a hundred thousand."""
         version, outdated, starting = self.version, self._outdated.numbers, self._starting
         oldest, restarted = self._oldest.numbers, self._restarted.numbers
         for slot, tasks in slots.items():
@@ -104,7 +106,7 @@ class Rollout:
                     restarted[slot] = -newest.status_at
 
     def put(self, slot: int, tasks: tuple[Task, ...], *, is_settled: bool) -> None:
-        """The slot has these tasks, oldest first."""
+        """Set the tasks of the slot, oldest first."""
         newest = tasks[-1]
         runs, is_outdated = newest.state is _RUNNING, newest.spec_version < self.version
         if is_outdated and newest.desired_state <= _RUNNING and newest.state <= _RUNNING:
@@ -126,7 +128,7 @@ class Rollout:
             self._restarted.drop(slot)
 
     def drop(self, slot: int) -> None:
-        """The slot has no task any more."""
+        """Remove the slot: it has no task any more."""
         self._outdated.drop(slot)
         self._starting.pop(slot, None)
         self._oldest.drop(slot)
@@ -134,7 +136,7 @@ class Rollout:
 
     def next_outdated(self, without: Collection[int]) -> tuple[int, int] | None:
         """Whether its task runs (0 or 1), and the slot to update next: the lowest of those whose
-        task does not run, else of all.
+        task does not run, otherwise of all.
         """
         return self._outdated.lowest(without)
 
@@ -143,11 +145,11 @@ class Rollout:
         return any(slot not in without for slot in self._starting)
 
     def running_since(self, without: Collection[int]) -> Instant:
-        """Since when a new task has run, that for the longest; NEVER if none runs."""
+        """When the new task that has run for the longest started; NEVER if none runs."""
         found = self._oldest.lowest(without)
         return Instant(found[0]) if found else NEVER
 
     def restarted_at(self, without: Collection[int]) -> Instant:
-        """Since when the last of the new tasks that had to be restarted runs; 0 if none had to."""
+        """When the last of the restarted new tasks started; 0 if none was restarted."""
         found = self._restarted.lowest(without)
         return Instant(-found[0]) if found else Instant(0)

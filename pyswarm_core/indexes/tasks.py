@@ -1,6 +1,5 @@
-"""Parts of the state index: the tasks of one service by slot, which blocks nobody needs, and which
-services wait for a node. PURE
-(mutable: `State` alone changes them).
+"""Parts of the state index: the tasks of one service by slot, idle blocks, and services that wait
+for a node. PURE (mutable: only `State` changes them).
 """
 
 from collections import Counter
@@ -28,7 +27,7 @@ _REMOVE = TaskState.REMOVE
 
 
 def drop(index: dict[K, V], key: K, holder: V) -> None:
-    """The holder has the key no more. What was loaded may give a key to two: one is indexed."""
+    """Remove the key if the holder has it. Stored objects may give a key to two: one is indexed."""
     if index.get(key) == holder:
         del index[key]
 
@@ -38,10 +37,10 @@ _NO_NETWORKS: Mapping[NetworkId, None] = {}
 
 
 class IdleBlocks:
-    """Who has which blocks; by network, the numbers of the nodes whose blocks are to be given back.
+    """The node of each block; by network, the numbers of the nodes whose blocks are idle.
 
-    A node needs its blocks of a network while it has a task on it, and while it cannot say that it
-    has none: that is, until it is ready or removed.
+    A node needs its blocks of a network while it has a task on it, and while its agent cannot
+    report that it has none: until it is ready or removed.
     """
 
     def __init__(
@@ -51,9 +50,9 @@ class IdleBlocks:
         load: dict[NetworkId, dict[NodeId, int]],
     ) -> None:
         self.networks: dict[NetworkId, dict[int, None]] = {}
-        """Only networks with such blocks."""
+        """Only networks with idle blocks."""
         self.derived: dict[NetworkId, object] = {}
-        """What the allocator keeps of a network's blocks, until the network is removed."""
+        """The allocator's data about a network's blocks, until the network is removed."""
         self._nodes = nodes
         self._table = table
         self._load = load
@@ -61,18 +60,18 @@ class IdleBlocks:
         self._networks_of: dict[int, dict[NetworkId, None]] = {}
 
     def of_network(self, network_id: NetworkId) -> Mapping[int, tuple[str, ...]]:
-        """The network's blocks by the number of the node that has them."""
+        """The network's blocks by the number of their node."""
         return self._held.get(network_id, _NO_BLOCKS)
 
     def networks_of(self, number: int) -> Mapping[NetworkId, None]:
-        """The networks of which the node of that number has blocks."""
+        """The networks of which the node with that number has blocks."""
         return self._networks_of.get(number, _NO_NETWORKS)
 
     def put_network(
         self, network_id: NetworkId, before: Network | None, network: Network | None
     ) -> tuple[tuple[Block, ...], tuple[Block, ...]]:
-        """The network's blocks are these now; None if it was removed, or is new. Return the blocks
-        that went, and those that came.
+        """Set the network's blocks; None if it was removed, or is new. Return the removed and the
+        added blocks.
         """
         gone, came = changed_blocks(
             before.blocks if before else (), network.blocks if network else ()
@@ -98,12 +97,12 @@ class IdleBlocks:
         return gone, came
 
     def put_node(self, number: int) -> None:
-        """The node of that number came, went, or is ready or no longer ready."""
+        """Update the node with that number: it was added or removed, or its readiness changed."""
         for network_id in self._networks_of.get(number, ()):
             self.refresh(network_id, number)
 
     def refresh(self, network_id: NetworkId, number: int) -> None:
-        """The blocks of one node, or its tasks on the network, changed."""
+        """Update one node's blocks of the network, or its number of tasks on it."""
         idle = self.networks.get(network_id)
         if number in self._held.get(network_id, ()) and not self._needs(network_id, number):
             if idle is None:
@@ -126,8 +125,8 @@ class IdleBlocks:
 def changed_blocks(
     before: tuple[Block, ...], after: tuple[Block, ...]
 ) -> tuple[tuple[Block, ...], tuple[Block, ...]]:
-    """The blocks that went, and those that came. Mostly some went here and there, and the others
-    kept their order; or some came at the end.
+    """The removed and the added blocks. Usually a few were removed in several places and the others
+    kept their order, or some were added at the end.
     """
     if after[: len(before)] == before:
         return (), after[len(before) :]
@@ -150,7 +149,7 @@ def _take_block(held: dict[int, tuple[str, ...]], block: Block) -> None:
 
 
 class Footprint(NamedTuple):
-    """What a task takes of its node."""
+    """The resources that a task takes of its node."""
 
     nano_cpus: int = 0
     memory_bytes: int = 0
@@ -162,7 +161,7 @@ NO_FOOTPRINT = Footprint()
 
 
 def footprint_of(spec: ServiceSpec) -> Footprint:
-    """What a task made from the spec takes of its node."""
+    """The resources that a task of the spec takes of its node."""
     template = spec.task_template
     reservations = template.resources.reservations
     return Footprint(
@@ -174,17 +173,17 @@ def footprint_of(spec: ServiceSpec) -> Footprint:
 
 
 class Needs(NamedTuple):
-    """What one task of each waiting service takes of a node, who waits longest first."""
+    """The needs of one task of each waiting service, the longest wait first."""
 
     services: tuple[ServiceId, ...]
     nano_cpus: IntColumn
     memory_bytes: IntColumn
     takes: BoolColumn
-    """Whether it needs anything that tasks give back when they end."""
+    """Whether it needs anything that other tasks release when they end."""
 
 
 class Unplaced:
-    """Services with tasks that wait for a node, each with the instant since when."""
+    """Services with tasks that wait for a node, each with the time since when."""
 
     def __init__(self, services: Mapping[ServiceId, Service]) -> None:
         self.since: dict[ServiceId, Instant] = {}
@@ -201,24 +200,24 @@ class Unplaced:
         return service_id in self.since
 
     def add(self, service_id: ServiceId, since: Instant) -> None:
-        """It has a task that waits; if others do already, nothing changes."""
+        """Add the service; nothing changes if it waits already."""
         if service_id not in self.since:
             self.since[service_id] = since
             self._needs = None
 
     def discard(self, service_id: ServiceId) -> None:
-        """None of its tasks waits."""
+        """Remove the service: none of its tasks waits."""
         if self.since.pop(service_id, None) is not None:
             self._needs = None
 
     def respecified(self, service_id: ServiceId) -> None:
-        """Its spec changed."""
+        """Update the needs of the service after its spec changed."""
         if service_id in self.since:
             self._needs = None
 
     @property
     def needs(self) -> Needs:
-        """What they need of a node."""
+        """The resources that they need of a node."""
         if self._needs is None:
             known = [service_id for service_id in self.since if service_id in self._services]
             services = tuple(self.in_order(known))
@@ -233,7 +232,7 @@ class Unplaced:
         return self._needs
 
     def in_order(self, services: Iterable[ServiceId]) -> list[ServiceId]:
-        """Those of the services that wait, who waits longest first."""
+        """The waiting services among these, the longest wait first."""
         waiting = [service_id for service_id in services if service_id in self.since]
         return sorted(waiting, key=lambda service_id: (self.since[service_id], service_id))
 
@@ -260,35 +259,39 @@ class ServiceTasks:
     def __init__(self, template_version: int = 0) -> None:
         self.slots: dict[int, tuple[Task, ...]] = {}
         self.running = 0
-        """Tasks that run and should."""
+        """Desired tasks that run."""
         self.pending = 0
         """Tasks that wait for a node."""
         self.placed: dict[NodeId, int] = {}
-        """How many tasks that have the node should run there and have not ended."""
+        """How many tasks with a node are desired there and have not ended."""
         self.unsettled: dict[int, None] = {}
-        """Slots that are not settled: the only ones that can ask for something by themselves."""
+        """Slots that may need a change by themselves: those that are not settled."""
         self.leaving: dict[int, None] = {}
-        """Slots of which only tasks are left that are to be removed: they fill no replica."""
+        """Slots whose tasks are all to be removed: they count as no replica."""
         self.crowded: dict[int, None] = {}
-        """Those of them with so many tasks that they get no other before some have ended."""
+        """Those of them that get no further task before some have ended, because they have too
+        many.
+        """
         self.storied: dict[int, None] = {}
-        """Slots with more than one task, which remember failures; the last to get one is last."""
+        """Slots with more than one task, in which failures may be found; the last to get a task is
+        last.
+        """
         self.versions: dict[int, int] = {}
-        """How many tasks that should run and have not ended there are of each spec version."""
+        """How many desired tasks that have not ended there are of each spec version."""
         self.unfinished: dict[int, int] = {}
         """How many tasks that have not ended there are of each spec version, desired or not."""
         self.template_version = template_version
-        """The service's: tasks of older versions are outdated."""
+        """The template version of the service: tasks of older versions are outdated."""
         self.rollout: Rollout | None = None
-        """The slots by version, while any task that should run is outdated."""
+        """The slots by version, while any desired task is outdated."""
         self._regroup = False
-        """Versions came or went since `regroup`."""
+        """Whether versions were added or removed since `regroup`."""
 
     def __iter__(self) -> Iterator[Task]:
         return (task for tasks in self.slots.values() for task in tasks)
 
     def put_slot(self, slot: int, tasks: tuple[Task, ...], history_kept: int) -> None:
-        """The slot has these tasks; it is settled only with at most `history_kept` ended ones."""
+        """Set the tasks of the slot; it is settled only with at most `history_kept` ended ones."""
         before = self.slots.get(slot)
         self.slots[slot] = tasks
         if not is_settled(tasks) or history_kept < len(tasks) - 1:
@@ -314,7 +317,7 @@ class ServiceTasks:
             self.rollout.put(slot, tasks, is_settled=slot not in self.unsettled)
 
     def put_first(self, first: Mapping[int, Task]) -> None:
-        """By slot, tasks that settle slots which were empty, in bulk."""
+        """Set tasks of slots that were empty and are settled by them, in bulk."""
         self.slots.update(zip(first, zip(first.values()), strict=True))
         self._count_settled(first.values())
         if self.rollout is not None:
@@ -323,7 +326,7 @@ class ServiceTasks:
         self.regroup()
 
     def forget_slot(self, slot: int) -> None:
-        """The slot has no task any more."""
+        """Remove the slot: it has no task any more."""
         del self.slots[slot]
         self.unsettled.pop(slot, None)
         self.leaving.pop(slot, None)
@@ -333,7 +336,7 @@ class ServiceTasks:
             self.rollout.drop(slot)
 
     def count(self, task: Task, sign: int) -> None:
-        """Count a task that has not ended in, or out."""
+        """Add a task that has not ended to the counts, or subtract it."""
         version, state = task.spec_version, task.state
         _add(self.unfinished, version, sign)
         if task.desired_state > _RUNNING:
@@ -347,8 +350,8 @@ class ServiceTasks:
             _add(self.placed, task.node_id, sign)
 
     def regroup(self) -> None:
-        """Keep the slots by version if any task that should run is outdated, and only then. Called
-        when tasks and counts are those of one moment.
+        """Keep the slots by version exactly while a desired task is outdated. Called when tasks and
+        counts agree.
         """
         if not self._regroup:
             return
@@ -359,7 +362,7 @@ class ServiceTasks:
             self.rollout = Rollout(self.template_version, self.slots, self.unsettled)
 
     def expect(self, template_version: int) -> None:
-        """The service's tasks are to be of this version, or newer."""
+        """Set the version that the service's tasks are to have at least."""
         if template_version != self.template_version:
             self.template_version = template_version
             self.rollout = None
@@ -367,7 +370,7 @@ class ServiceTasks:
             self.regroup()
 
     def _count_settled(self, tasks: Collection[Task]) -> None:
-        """Count tasks in, in bulk, that settle their slots: each has a node and should run."""
+        """Count tasks with a node, desired, that settle their slots, in bulk."""
         for state, count in Counter([task.state for task in tasks]).items():
             if state is _RUNNING:
                 self.running += count
@@ -379,7 +382,7 @@ class ServiceTasks:
 
 
 def _add(counts: dict[K, int], key: K, count: int) -> bool:
-    """Whether the key came or went."""
+    """Change the count of a key; return whether the key was added or removed."""
     before = counts.get(key, 0)
     left = before + count
     if left:
@@ -395,29 +398,29 @@ def runs_as_desired(task: Task) -> bool:
 
 
 def waits_for_node(task: Task) -> bool:
-    """Whether the scheduler still has to place it."""
+    """Whether the scheduler has yet to place it."""
     return task.state <= TaskState.PENDING and task.desired_state <= _RUNNING
 
 
 def is_desired(task: Task) -> bool:
-    """Whether it should run and has not ended."""
+    """Whether it is desired and has not ended."""
     return task.desired_state <= _RUNNING and task.state <= _RUNNING
 
 
 def stays(task: Task) -> bool:
-    """Whether it is to stay on its node: it should run or is frozen, and has not ended."""
+    """Whether it stays on its node: it is desired or frozen, and has not ended."""
     return task.state <= _RUNNING and lives(task.desired_state)
 
 
 def is_placed(task: Task) -> bool:
-    """Whether it should run, has not ended, and has a node that has room for it."""
+    """Whether it is desired, has not ended, and has a node with room for it."""
     return is_desired(task) and task.state >= _ASSIGNED and bool(task.node_id)
 
 
 def is_settled(tasks: tuple[Task, ...]) -> bool:
-    """Whether a slot needs nothing as long as its service's spec and its node stay as they are.
+    """Whether a slot needs no change as long as its service's spec and its node stay the same.
 
-    Its newest task has a node, should run and has not ended; all others have ended for good.
+    Its newest task has a node, is desired and has not ended; all others have ended.
     """
     newest = tasks[-1]
     if not (newest.desired_state is _RUNNING and _ASSIGNED <= newest.state <= _RUNNING):

@@ -1,9 +1,9 @@
-"""Which specs and descriptions of hosts are allowed: value -> problems. PURE; the CLI asks early,
-the API has the last word.
+"""Validation of specs and of hosts' descriptions: value -> problems. PURE; the CLI checks early,
+the API checks every request.
 
-Every check names the field by the word users type (`limit-memory`, `constraint`), the value, and
-what would be valid. An accepted spec needs no further check anywhere: no NUL reaches an exec, no
-control character a terminal, no number a kernel that would refuse it.
+Every problem has the field (`--limit-memory`, `image`), the value, and what is expected. An
+accepted spec needs no further check: it has no NUL for an exec, no control character for a
+terminal, and no number that the kernel would refuse.
 """
 
 from pyswarm_core.validation.cluster import cluster_problems, node_problems

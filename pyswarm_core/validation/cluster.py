@@ -1,4 +1,4 @@
-"""Which node and cluster specs are allowed. PURE."""
+"""Validation of node and cluster specs. PURE."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ POOLS_MAX = 16
 
 
 def node_problems(spec: NodeSpec) -> list[Problem]:
-    """Everything that is wrong with what the operator wants of a node."""
+    """The problems of a node spec."""
     size = len(msgspec.msgpack.encode(spec))
     if size > SPEC_BYTES_MAX:
         return [
@@ -36,7 +36,7 @@ def node_problems(spec: NodeSpec) -> list[Problem]:
 
 
 def cluster_problems(spec: ClusterSpec) -> list[Problem]:
-    """Everything that is wrong with the fleet's settings."""
+    """The problems of the fleet's settings."""
     problems = [
         *text.name_problems("--name", spec.name),
         *within("--task-history-limit", spec.task_history_limit, 0, HISTORY_MAX),

@@ -1,7 +1,6 @@
-"""Which container specs and resources are allowed. PURE.
+"""Validation of container specs and resources. PURE.
 
-Bounds are Docker's and the kernel's own: what passes here is not refused by the runtime later, when
-nobody is looking.
+Bounds are those of Docker and the kernel: the runtime accepts what passes here.
 """
 
 import re
@@ -50,7 +49,7 @@ _KERNEL_SYSCTL = re.compile(
 
 
 def container_problems(spec: ContainerSpec) -> Iterable[Problem]:
-    """What is wrong with how to run one container."""
+    """The problems of a container spec."""
     yield from _image_problems(spec.image)
     yield from text.label_problems("--container-label", spec.labels)
     yield from text.argument_problems("--entrypoint", spec.command)
@@ -72,7 +71,7 @@ def container_problems(spec: ContainerSpec) -> Iterable[Problem]:
 
 
 def resources_problems(resources: Resources) -> Iterable[Problem]:
-    """What is wrong with limits and reservations."""
+    """The problems of limits and reservations."""
     limits, reservations = resources.limits, resources.reservations
     yield from _cpus_problems("--limit-cpu", limits.nano_cpus, LIMIT_CPUS_MIN)
     yield from _cpus_problems("--reserve-cpu", reservations.nano_cpus, RESERVE_CPUS_MIN)

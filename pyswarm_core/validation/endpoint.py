@@ -39,7 +39,7 @@ _DNS_OPTION = re.compile(r"[a-z][a-z0-9-]*(?::[0-9]{1,5})?")
 def endpoint_problems(
     spec: EndpointSpec, networks: Sequence[NetworkAttachment]
 ) -> Iterable[Problem]:
-    """What is wrong with a service's endpoint spec on those networks."""
+    """The problems of a service's endpoint spec on those networks."""
     if len(spec.ports) > PORTS_MAX:
         yield from at_most("--publish", spec.ports, PORTS_MAX)
         return
@@ -64,7 +64,7 @@ def endpoint_problems(
 
 
 def attachment_problems(networks: Sequence[NetworkAttachment]) -> Iterable[Problem]:
-    """What is wrong with the networks of a task template."""
+    """The problems of a task template's networks."""
     yield from at_most("--network", networks, NETWORKS_MAX)
     seen: set[str] = set()
     for network in networks:
@@ -95,7 +95,7 @@ def _nameless_problems(network: NetworkAttachment) -> Iterable[Problem]:
 
 
 def dns_problems(config: DnsConfig) -> Iterable[Problem]:
-    """What is wrong with a container's DNS configuration."""
+    """The problems of a container's DNS configuration."""
     yield from at_most("--dns", config.nameservers, NAMESERVERS_MAX)
     yield from at_most("--dns-search", config.search, SEARCHED_MAX)
     yield from at_most("--dns-option", config.options, OPTIONS_MAX)
@@ -115,7 +115,7 @@ def dns_problems(config: DnsConfig) -> Iterable[Problem]:
 
 
 def hosts_problems(lines: Sequence[str]) -> Iterable[Problem]:
-    """What is wrong with further lines of /etc/hosts."""
+    """The problems of additional lines of /etc/hosts."""
     yield from at_most("--host", lines, HOSTS_MAX)
     for line in lines:
         address, *names = line.split(" ")

@@ -1,4 +1,4 @@
-"""Which network specs are allowed. PURE. Overlap with what exists is the allocator's to find."""
+"""Validation of network specs. PURE. The allocator checks for overlaps with other subnets."""
 
 import ipaddress
 import re
@@ -13,20 +13,20 @@ from pyswarm_core.validation import text
 from pyswarm_core.validation.problem import Problem
 
 MTU_MIN = 576
-"""What every IPv4 host must accept (RFC 791)."""
+"""The least that every IPv4 host must accept (RFC 791)."""
 MTU_MIN6 = 1280
-"""The same of IPv6 (RFC 8200); the kernel gives a device of less no address."""
+"""The same for IPv6 (RFC 8200); the kernel gives a device with less no address."""
 MTU_MAX = 65_485
 SUBNET_PREFIX_MIN = 8
 SUBNET_PREFIX_MAX = 29
-"""A smaller one has no address left for a task."""
+"""A smaller subnet has no address left for a task."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 UNICAST6 = (ipaddress.IPv6Network("2000::/3"), ipaddress.IPv6Network("fc00::/7"))
 """Global unicast (RFC 4291) and unique local (RFC 4193) addresses."""
 
 
 def network_problems(spec: NetworkSpec) -> list[Problem]:
-    """Everything that is wrong with the spec; empty if it may be stored."""
+    """The problems of the spec; empty if it may be stored."""
     size = len(msgspec.msgpack.encode(spec))
     if size > SPEC_BYTES_MAX:
         expected = f"expected at most {human_size(SPEC_BYTES_MAX)}"

@@ -1,7 +1,7 @@
-"""Which descriptions of a host are allowed, as its agent reports them. PURE.
+"""Validation of a host's description, as its agent reports it. PURE.
 
-An agent is not trusted: what it says of its host is shown on terminals, summed up by the scheduler,
-and programmed into the kernels of all other hosts.
+An agent is not trusted: its report appears on terminals, counts in the scheduler, and configures
+the kernels of all other hosts.
 """
 
 import re
@@ -24,7 +24,7 @@ from pyswarm_core.validation.problem import Problem, at_most, within
 
 HOSTNAME_MAX = 253
 LABEL_MAX = 63
-"""RFC 1035: of a whole name, and of what is between its dots."""
+"""RFC 1035: the length of a whole name, and of each label."""
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+~-]{0,127}")
@@ -35,11 +35,11 @@ _UNUSABLE = (
     ("multicast", IPv4Network("224.0.0.0/4")),
     ("reserved or broadcast", IPv4Network("240.0.0.0/4")),
 )
-"""Addresses that identify no host to the other hosts (RFC 6890)."""
+"""Addresses that identify no host to other hosts (RFC 6890)."""
 
 
 def description_problems(description: NodeDescription) -> list[Problem]:
-    """Everything that is wrong with what an agent says of its host."""
+    """The problems of an agent's description of its host."""
     resources = description.resources
     platform = description.platform
     return [
@@ -64,7 +64,7 @@ def hostname_problems(name: str) -> Iterable[Problem]:
 
 
 def address_problems(address: str) -> Iterable[Problem]:
-    """The IPv4 address at which other hosts reach this one: VXLAN's tunnels end there."""
+    """The IPv4 address by which other hosts reach this one: the destination of VXLAN packets."""
     expected = "expected the host's own IPv4 address on the network between the hosts"
     try:
         found = IPv4Address(address)
@@ -77,9 +77,9 @@ def address_problems(address: str) -> Iterable[Problem]:
 
 
 def usable6(addresses: Iterable[str]) -> tuple[str, ...]:
-    """Those of a host's IPv6 addresses by which others can know it, each written in one way.
+    """The IPv6 addresses of a host that identify it to others, each in its canonical form.
 
-    Others, such as link-local ones, are left out. Raises ValueError for what is no address.
+    Others, such as link-local ones, are left out. Raises ValueError for a text that is no address.
     """
     found = [IPv6Address(address) for address in addresses]
     usable = [a for a in found if not a.scope_id and any(a in network for network in UNICAST6)]

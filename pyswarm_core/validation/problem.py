@@ -15,7 +15,7 @@ _PROBLEMS_MAX = 10
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """One field whose value is not allowed."""
+    """One field whose value is not valid."""
 
     field: str
     """The flag that sets it (`--limit-memory`), or its name in the API (`image`)."""

@@ -1,6 +1,6 @@
-"""Which service specs are allowed. PURE.
+"""Validation of service specs. PURE.
 
-Whether a network exists or a name is taken is not known here: that is the API's to say.
+The API checks whether networks exist and names are free.
 """
 
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ from pyswarm_core.validation.endpoint import attachment_problems, endpoint_probl
 from pyswarm_core.validation.problem import Problem, at_most, within
 
 LOGIN_BYTES_MAX = 16 * 1024
-"""Of user and password each; tokens of cloud registries have up to 5 KiB."""
+"""Maximum for user and password each; tokens of cloud registries have up to 5 KiB."""
 CONSTRAINTS_MAX = 64
 CONSTRAINT_LENGTH_MAX = 512
 PREFERENCES_MAX = 8
@@ -38,7 +38,7 @@ ATTEMPTS_MAX = 1_000_000
 
 
 def service_problems(spec: ServiceSpec) -> list[Problem]:
-    """Everything that is wrong with the spec; empty if it may be stored."""
+    """The problems of the spec; empty if it may be stored."""
     size = len(msgspec.msgpack.encode(spec))
     if size > SPEC_BYTES_MAX:
         most = human_size(SPEC_BYTES_MAX)
@@ -60,7 +60,7 @@ def service_problems(spec: ServiceSpec) -> list[Problem]:
 
 
 def login_problems(login: RegistryLogin) -> list[Problem]:
-    """Everything that is wrong with a registry's login; a password is not quoted."""
+    """The problems of a registry's login; a password is not quoted."""
     found = []
     if not text.is_word(login.registry) or len(login.registry) > REGISTRY_LENGTH_MAX:
         found.append(Problem("registry", login.registry, "expected HOST[:PORT]"))

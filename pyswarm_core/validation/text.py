@@ -1,7 +1,7 @@
-"""Rules for the texts in specs: names, labels, environment, arguments, users, paths. PURE.
+"""Validation of texts in specs: names, labels, environment, arguments, users, paths. PURE.
 
-Names are ASCII, so that what looks the same is the same. Free text may be any language, but carries
-no character that a terminal or an exec would act upon.
+Names are ASCII, so that equal looks mean equal names. Free text may be of any language, but has no
+character that a terminal or an exec interprets.
 """
 
 import re
@@ -36,7 +36,7 @@ def name_problems(field: str, name: str, what: str = "value") -> Iterable[Proble
 
 
 def hostname_problems(field: str, name: str) -> Iterable[Problem]:
-    """A host name as Linux takes it; empty is allowed."""
+    """A host name that Linux accepts; empty is allowed."""
     if name and (len(name) > HOSTNAME_MAX or not HOSTNAME.fullmatch(name)):
         expected = f"expected at most {HOSTNAME_MAX} letters and digits, - and . between them"
         yield Problem(field, name, expected)
@@ -63,7 +63,7 @@ def env_problems(env: Sequence[str]) -> Iterable[Problem]:
 
 
 def argument_problems(field: str, arguments: Sequence[str]) -> Iterable[Problem]:
-    """Anything that exec can pass on: no NUL."""
+    """Any text that exec accepts: no NUL."""
     for argument in arguments:
         if "\0" in argument:
             yield Problem(field, argument, "expected no NUL")
@@ -93,7 +93,7 @@ def is_word(text: str) -> bool:
 
 
 def is_text(text: str) -> bool:
-    """Whether it is printable, but for line ends and tabs."""
+    """Whether it is printable, except for line ends and tabs."""
     return text.translate(_LAYOUT).isprintable()
 
 

@@ -1,1 +1,1 @@
-"""What users and agents change: state and request in, writes out. PURE."""
+"""Changes by users and agents: state and request in, writes out. PURE."""

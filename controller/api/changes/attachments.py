@@ -1,4 +1,4 @@
-"""Which networks a service's tasks join: the spec's own, and the ingress network. PURE."""
+"""The networks that a service's tasks join: the spec's own, and the ingress network. PURE."""
 
 from functools import partial
 
@@ -17,9 +17,9 @@ from pyswarm_core.state import State
 def attached(
     state: State, spec: ServiceSpec, ingress: NetworkId | None, old: ServiceSpec | None = None
 ) -> ServiceSpec:
-    """The spec with its networks named by id, and the ingress network last if it publishes there.
+    """The spec with the ids of its networks, and the ingress network last if it publishes there.
 
-    Raises NotFound; InvalidArgument for a duplicate and for who names the ingress network.
+    Raises NotFound; InvalidArgument for a duplicate and for a spec that names the ingress network.
     """
     template = spec.task_template
     joined = old.task_template.overlays if old else ()

@@ -1,4 +1,4 @@
-"""How a host becomes a node, and what an agent may say of it. PURE."""
+"""Joins of hosts, and validation of what agents report. PURE."""
 
 import hmac
 from collections.abc import Container, Iterable
@@ -52,7 +52,7 @@ HOST_IP_MAX = 64
 
 
 class JoinRequest(msgspec.Struct, frozen=True):
-    """What a host says when it shows its token."""
+    """A host's request to join, with its token."""
 
     token: str
     description: NodeDescription
@@ -63,8 +63,8 @@ class JoinRequest(msgspec.Struct, frozen=True):
 def join(
     state: State, request: JoinRequest, now: Instant, ids: IdSource, controllers: Iterable[str] = ()
 ) -> tuple[Writes, Node]:
-    """Make the host a node with a number of its own; the same host joining again is a new node, and
-    its former one, if that was emptied and fell silent (`swarm leave`), is down.
+    """Add the host as a node with a number of its own. A host that joins again is a new node, and
+    its former one, if it is drained, empty and silent (`swarm leave`), is down.
 
     Raises PermissionDenied for a wrong token, InvalidArgument, AlreadyExists (another node has its
     name or address), Unavailable when the fleet is full.
@@ -100,8 +100,8 @@ def join(
 
 
 def require_protocol(description: NodeDescription) -> None:
-    """Raise InvalidArgument for an agent that is too old to be understood. Whether it understands
-    an older controller is the agent's to say.
+    """Raise InvalidArgument for an agent whose protocol is too old. The agent checks the
+    controller's.
     """
     if description.spoken < PROTOCOL_OLDEST:
         raise InvalidArgument(
@@ -129,14 +129,14 @@ def member(state: State, node_id: NodeId) -> Node:
 def greet(
     state: State, node_id: NodeId, description: NodeDescription, addr: str, addrs6: Iterable[str]
 ) -> Greeted:
-    """What the node says of its host, if it may be so.
+    """The node with the description that its agent reported.
 
     Raises NotFound, InvalidArgument, AlreadyExists (another node has its name or address).
     """
     node = member(state, node_id)
     require_protocol(description)
     require([*description_problems(description), *address_problems(addr)])
-    # A node that is not down keeps what it has: it was free when it came.
+    # A node that is not down keeps its name and address: they were free when it joined.
     is_back = node.status.state is NodeState.DOWN
     if is_back or description.hostname != node.description.hostname or addr != node.status.addr:
         _require_unclaimed(state, {node_id}, description.hostname, addr)
@@ -146,7 +146,7 @@ def greet(
 
 
 def _left(state: State, hostname: str, addr: str) -> list[Node]:
-    """Nodes of that name or address whose host has left the fleet as it seems: drained, without
+    """Nodes of that name or address whose host seems to have left the fleet: drained, without
     tasks, and silent.
     """
     table = state.node_table
@@ -164,7 +164,7 @@ def _require_unclaimed(state: State, besides: Container[NodeId], hostname: str, 
     """Raise AlreadyExists if a node that is not down, other than these, has the name or the
     address, or a network has the address.
 
-    A host that left its fleet and joins again finds its former node down, or will soon.
+    A host that left its fleet and joins again finds its former node down, or soon down.
     """
     table = state.node_table
     for what, holders, option in (
@@ -197,7 +197,7 @@ def _living(state: State, besides: Container[NodeId], nodes: Iterable[NodeId]) -
 
 
 def _addresses6(told: Iterable[str]) -> tuple[str, ...]:
-    """A host's addresses of IPv6 as they are kept: usable, and not too many."""
+    """A host's IPv6 addresses as they are stored: usable ones, and not too many."""
     try:
         return usable6(islice(told, ADDRESSES6_MAX))
     except ValueError as error:
@@ -206,8 +206,8 @@ def _addresses6(told: Iterable[str]) -> tuple[str, ...]:
 
 
 def bounded(status: TaskStatus) -> TaskStatus:
-    """The status with its texts cut to what is stored, without addresses and ports that are none or
-    too many.
+    """The status with its texts cut to the stored lengths, without invalid or excess addresses and
+    ports.
     """
     detail = status.detail
     if not detail.ports and _fits(detail):

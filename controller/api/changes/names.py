@@ -1,4 +1,4 @@
-"""Names for services that were given none. PURE: the new id chooses, so there is no chance here."""
+"""Names for services without one. PURE: derived from the new id, not random."""
 
 from collections.abc import Container
 from itertools import count
@@ -25,7 +25,7 @@ SURNAMES = (
 
 
 def random_name(identifier: str, taken: Container[str]) -> str:
-    """`swift_hopper`; with a number behind it if that is taken."""
+    """`swift_hopper`, or `swift_hopper2` if that is taken."""
     number = 0
     for letter in identifier:
         number = number * len(ID_ALPHABET) + ID_ALPHABET.index(letter)

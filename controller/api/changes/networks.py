@@ -31,11 +31,11 @@ from pyswarm_core.validation import network_problems, require
 
 _NAMED = 5
 INGRESS = NetworkSpec(name="ingress", ingress=True)
-"""What the routing mesh gets if nobody made it another network."""
+"""The spec of the ingress network, if it is created for the first service that publishes."""
 
 
 class Allocated(NamedTuple):
-    """What a new network gets: its subnets, its VNI, and the VNI to look at next."""
+    """The allocations of a new network: its subnets, its VNI, and the next VNI to try."""
 
     subnet: str
     subnet6: str
@@ -46,7 +46,7 @@ class Allocated(NamedTuple):
 def create_network(
     state: State, spec: NetworkSpec, routes: Iterable[str], now: Instant, ids: IdSource
 ) -> tuple[Writes, Network]:
-    """A new network with the subnets asked for, or free ones of the cluster's.
+    """A new network with the requested subnets, or free ones of the cluster's pools.
 
     Raises InvalidArgument, AlreadyExists (the name, the ingress network), Conflict (the subnet
     overlaps a network or one of the host's `routes`; no subnet or VNI is left), Unavailable (too
@@ -77,7 +77,7 @@ def create_network(
 
 
 def remove_network(state: State, ref: str) -> tuple[Writes, Network]:
-    """Forget a network; with the last encrypted one, the keys.
+    """Remove a network; with the last encrypted one, the keys.
 
     Raises NotFound, and Conflict naming the services that still use it.
     """
@@ -140,7 +140,7 @@ def _allocate(state: State, spec: NetworkSpec, routes: Iterable[str]) -> Allocat
 
 
 def _users(state: State, network_id: NetworkId) -> Iterator[str]:
-    """Services that join it, and those with living tasks made from a spec that did."""
+    """Services that join it, and those with tasks, not ended, made from a spec that did."""
     for service in state.services.values():
         versions = state.tasks_of_service(service.id).unfinished
         is_mixed = any(version < service.spec_version for version in versions)

@@ -1,7 +1,7 @@
-"""What operators change about nodes. PURE.
+"""Operators' changes of nodes. PURE.
 
-`version.index` moves on with every change that a user makes, not with what is observed: a node that
-goes down while its labels are edited does not spoil the edit.
+`version.index` increases with every change of a user, not with observed state: a node that goes
+down while its labels are edited does not make the edit fail.
 """
 
 from collections.abc import Iterable
@@ -37,8 +37,8 @@ def update_node(
 ) -> tuple[Writes, Node]:
     """The node with other labels, role or availability. The same spec again changes nothing.
 
-    Raises InvalidArgument, NotFound, Conflict (another update came first; the role is other than
-    what runs there).
+    Raises InvalidArgument, NotFound, Conflict (another update came first; the role does not match
+    whether a controller runs there).
     """
     old = find(state, NODE, ref)
     require(node_problems(spec))
@@ -51,7 +51,7 @@ def update_node(
     if spec == old.spec:
         return Writes(), old
     node = replace(old, spec=spec, version=Version(index=old.version.index + 1), updated_at=now)
-    # Whatever its host may say of itself later has to fit as well.
+    # A later description of the host has to fit as well.
     silent = replace(node, description=NodeDescription(hostname=""))
     name = quoted(old.description.hostname)
     require_storable(f"node {name}", silent, VALUE_BYTES_MAX - 2 * NODE_BYTES_MAX)
@@ -59,7 +59,7 @@ def update_node(
 
 
 def _require_role(node: Node, role: str, controllers: Iterable[str]) -> None:
-    """A node is a manager because a controller runs there, and for no other reason."""
+    """A node is a manager exactly if a controller runs there."""
     if role == node.spec.role:
         return
     is_manager, name = runs_controller(node, controllers), quoted(node.description.hostname)
@@ -70,10 +70,10 @@ def _require_role(node: Node, role: str, controllers: Iterable[str]) -> None:
 
 
 def remove_node(state: State, ref: str, *, force: bool) -> tuple[Writes, Node]:
-    """Forget a node and its tasks. It must be down, unless forced.
+    """Remove a node and its tasks. It must be down, unless forced.
 
-    Whoever removes a node answers for its being gone: its tasks are replaced at once, its blocks of
-    addresses given to others. Raises NotFound, Conflict.
+    The user asserts that the host is gone: its tasks are replaced at once, and its blocks of
+    addresses are released. Raises NotFound, Conflict.
     """
     if (unreadable := remove_unreadable(state, NODE, ref)) is not None:
         writes, node_id = unreadable

@@ -1,4 +1,4 @@
-"""Removing an object of any kind. PURE: state and request in, writes or an error out."""
+"""Removal of an object of any kind. PURE: state and request in, writes or an error out."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,9 +17,9 @@ from pyswarm_core.state import State
 def remove_object(
     state: State, kind: Kind[Any, Any], ref: str, now: Instant
 ) -> tuple[Writes, object]:
-    """Forget the object that `ref` names, or what of its kind's own removal is first.
+    """Remove the object that `ref` names, by its kind's own removal if there is one.
 
-    Raises NotFound, and what that raises.
+    Raises NotFound, and the errors of that removal.
     """
     if (remove := _REMOVE.get(kind.name)) is not None:
         return remove(state, ref, now)
@@ -34,4 +34,4 @@ _REMOVE: Mapping[str, Callable[[State, str, Instant], tuple[Writes, object]]] = 
     NODE.name: lambda state, ref, _: remove_node(state, ref, force=False),
     NETWORK.name: lambda state, ref, _: remove_network(state, ref),
 }
-"""Kinds whose objects are not simply forgotten."""
+"""Kinds with a removal of their own."""

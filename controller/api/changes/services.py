@@ -1,12 +1,12 @@
 """Creating, updating and removing services. PURE: state and request in, writes or an error out.
 
-Every accepted change moves `version.index` on by one; an update names the index it was based on and
-is refused if another came first. `spec_version` moves with every changed spec, `template_version`
-only when running tasks would have been made differently. Previous specs are kept for going back and
-for the tasks still made from them, within what one store record may hold.
+Every accepted change increases `version.index` by one; an update names the index that it is based
+on and is refused if another came first. `spec_version` increases with every changed spec,
+`template_version` only if the change affects running tasks. Previous specs are kept for a rollback
+and for the tasks still made from them, within the size of one stored value.
 
-Virtual addresses and ports are allocated here and not later: what cannot be had is the answer. The
-first service that publishes through the routing mesh makes the network for it.
+Virtual addresses and ports are allocated here and not later, so that a conflict is the answer to
+the request. The first service that publishes through the routing mesh creates its network.
 """
 
 from collections.abc import Iterable, Sequence
@@ -44,7 +44,7 @@ from pyswarm_core.validation import login_problems, require, service_problems
 replace = msgspec.structs.replace
 
 RECORD_BYTES_MAX = limits.VALUE_BYTES_MAX - 4096
-"""A stored service with all its previous specs, so that it fits with what changes of it later."""
+"""A stored service with all its previous specs, with room for its later changes."""
 _FRAME = 8
 """Bytes of a message in a message: its tag and its length."""
 
@@ -58,10 +58,10 @@ def create_service(
     *,
     login: RegistryLogin | None = None,
 ) -> tuple[Writes, Service]:
-    """A new service; without a name it gets a random one.
+    """A new service; without a name it gets a generated one.
 
     Raises InvalidArgument, AlreadyExists (the name), NotFound (a network), Conflict (a port or an
-    address cannot be had; see `create_network` for `routes`), Unavailable (too many).
+    address is taken; see `create_network` for `routes`), Unavailable (too many services).
     """
     if len(state.services) >= limits.SERVICES_MAX:
         raise Unavailable(f"there are {limits.SERVICES_MAX} services, which is the limit")
@@ -88,13 +88,13 @@ def create_service(
 
 
 class Update(NamedTuple):
-    """A service is to have another spec, made from one version of it."""
+    """A request to replace a service's spec, based on one version of it."""
 
     ref: str
     based_on: Version
     spec: ServiceSpec
     login: RegistryLogin | None = None
-    """For the tasks that are made from now on; without one the stored one stays."""
+    """For tasks that are created from now on; None keeps the stored one."""
 
 
 def update_service(
@@ -103,7 +103,7 @@ def update_service(
     """The service with another spec. The same spec again changes nothing.
 
     Raises InvalidArgument, NotFound, Conflict (changed since it was read, or being removed; a port
-    or an address cannot be had).
+    or an address is taken).
     """
     spec, login = update.spec, update.login
     old = find(state, SERVICE, update.ref)
@@ -133,8 +133,8 @@ def update_service(
 
 
 def remove_service(state: State, ref: str, now: Instant) -> tuple[Writes, Service]:
-    """The service on its way out: name, ports and virtual addresses are free at once, its tasks
-    end. Twice is once.
+    """The service marked for removal: name, ports and virtual addresses are free at once, and its
+    tasks are shut down. A second removal changes nothing.
     """
     if (unreadable := remove_unreadable(state, SERVICE, ref)) is not None:
         writes, service_id = unreadable
@@ -153,7 +153,7 @@ def remove_service(state: State, ref: str, now: Instant) -> tuple[Writes, Servic
 def _mesh(
     state: State, spec: ServiceSpec, routes: Iterable[str], now: Instant, ids: IdSource
 ) -> tuple[Writes, NetworkId | None]:
-    """The ingress network, and what makes it if the spec is the first to need one."""
+    """The ingress network, and the writes that create it if the spec is the first to need one."""
     if state.ingress_network is not None or not has_ingress_ports(spec.endpoint_spec):
         return Writes(), state.ingress_network
     if INGRESS.name in state.network_of_name:
@@ -186,8 +186,8 @@ def _require_same_identity(old: ServiceSpec, new: ServiceSpec) -> None:
 
 
 def _made_from(spec: ServiceSpec) -> tuple[TaskSpec, tuple[PortConfig, ...]]:
-    """What of a spec is in its tasks: where they go and when they are replaced is not, and ports of
-    the mesh and virtual addresses are not, but the networks they are reached on are.
+    """The part of a spec that its tasks are made of: not their placement and replacement, ports of
+    mode ingress or virtual addresses, but the networks of these.
     """
     networks = tuple(replace(joined, ip="") for joined in spec.task_template.networks)
     template = replace(
@@ -201,7 +201,7 @@ def _made_from(spec: ServiceSpec) -> tuple[TaskSpec, tuple[PortConfig, ...]]:
 
 
 def _kept_specs(state: State, service: Service) -> tuple[PreviousSpec, ...]:
-    """The newest ones up to the limits, and all that tasks which have not ended are made from."""
+    """The newest specs up to the limits, and all those of tasks that have not ended."""
     previous = service.previous_specs
     needed = _needed_versions(state, service)
     alone = replace(service, previous_specs=())
@@ -230,7 +230,7 @@ def _needed_versions(state: State, service: Service) -> frozenset[int]:
 
 
 def _source(previous: Sequence[PreviousSpec], version: int) -> int:
-    """Which kept spec a task of that version is made from: the newest that is not newer."""
+    """The kept spec that a task of that version is made from: the newest one that is not newer."""
     return next((spec.version for spec in previous if spec.version <= version), 0)
 
 

@@ -1,4 +1,4 @@
-"""Whether an object fits the store: asked before it is accepted. PURE."""
+"""Whether an object fits into the store, checked before it is accepted. PURE."""
 
 from pyswarm_core.docker.units import human_size
 from pyswarm_core.errors import InvalidArgument
@@ -6,8 +6,8 @@ from pyswarm_core.kinds import Storable, encode
 
 
 def require_storable(what: str, value: Storable, most: int) -> None:
-    """Raise InvalidArgument if the value, encoded, has more than `most` bytes, or cannot be encoded
-    at all.
+    """Raise InvalidArgument if the encoded value has more than `most` bytes, or none can be
+    made.
     """
     try:
         size = len(encode(value))

@@ -1,4 +1,4 @@
-"""Objects in the store that cannot be read: all one can do is to remove them by their id. PURE."""
+"""Objects in the store that cannot be read: users can only remove them, by their id. PURE."""
 
 from collections.abc import Iterator
 
@@ -10,28 +10,28 @@ from pyswarm_core.specs import ContainerSpec, ServiceSpec, TaskSpec
 from pyswarm_core.state import State
 
 NAME = "(unreadable)"
-"""Shown where an object's name would be; no object can have it."""
+"""Shown instead of an object's name; no object can have it."""
 
 
 def unreadable_services(state: State) -> Iterator[Service]:
-    """Stand-ins for services: their ids alone are known."""
+    """Placeholders for services of which only the ids are known."""
     return map(_stand_in, _ids(state, SERVICE))
 
 
 def unreadable_service(state: State, service_id: ServiceId) -> Service | None:
-    """A stand-in for the service of that id, if it cannot be read."""
+    """A placeholder for the service of that id, if it cannot be read."""
     is_unreadable = SERVICE.object_name(service_id) in state.unreadable
     return _stand_in(service_id) if is_unreadable else None
 
 
 def remove_unreadable(state: State, kind: Kind[Item, Id], ref: str) -> tuple[Writes, Id] | None:
-    """What forgets the object, and its id; None if `ref` is no such object."""
+    """The writes that remove the object, and its id; None if `ref` is no such object."""
     found = _find(state, kind, ref)
     return None if found is None else (Writes(removed=(kind.object_name(found),)), found)
 
 
 def why_unreadable(state: State, ref: str) -> list[str]:
-    """What is known of an unreadable object of that id; empty if there is none."""
+    """The error of an unreadable object of that id; empty if there is none."""
     return [
         f"{kind.name} {found} cannot be read from the store: "
         f"{state.unreadable[kind.object_name(found)]}"
@@ -47,7 +47,7 @@ def _ids(state: State, kind: Kind[Item, Id]) -> list[Id]:
 
 
 def _find(state: State, kind: Kind[Item, Id], ref: str) -> Id | None:
-    """The id, or what begins with `ref` if that is only one."""
+    """The id that is `ref` or, if there is only one, begins with it."""
     found = [identifier for identifier in _ids(state, kind) if ref and identifier.startswith(ref)]
     return found[0] if len(found) == 1 else None
 

@@ -1,1 +1,1 @@
-"""What is known of images: where they lie, what they resolve to, and asking nodes for them."""
+"""Images: their digests, and the nodes that pull, list and remove them."""

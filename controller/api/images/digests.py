@@ -1,8 +1,8 @@
-"""Asks a registry, through agents, which digest a service's image has now. SHELL.
+"""Looks up, through agents, the digest of a service's image. SHELL.
 
-A tag may move, and each host that pulls it later would get something else: so the digest goes into
-the spec. One agent is asked; the next one when it fails or takes long, because not every host
-reaches every registry. That none can tell is a warning: the service is made with the tag.
+A tag may move, and each host that pulls it later would get another image: so the digest goes into
+the spec. One agent is asked, the next one when it fails or is slow, because not every host reaches
+every registry. If none finds the digest, the service is created with the tag and a warning.
 """
 
 import asyncio
@@ -23,9 +23,9 @@ from pyswarm_core.specs import RegistryLogin, ServiceSpec
 from pyswarm_core.validation import require, service_problems
 
 TIMEOUT_S = 5.0
-"""A user waits no longer for a registry."""
+"""The longest wait of a user for a registry."""
 PATIENCE_S = 1.5
-"""Then the next agent is asked as well."""
+"""The wait after which the next agent is asked as well."""
 
 _slots = asyncio.Semaphore(RESOLVES_AT_ONCE)
 
@@ -33,7 +33,7 @@ _slots = asyncio.Semaphore(RESOLVES_AT_ONCE)
 async def pinned(
     leader: Leader, spec: ServiceSpec, login: RegistryLogin | None
 ) -> tuple[ServiceSpec, tuple[str, ...]]:
-    """The spec with its image's digest, or as it is with a warning.
+    """The spec with its image's digest, or unchanged with a warning.
 
     Raises InvalidArgument for a spec that is not valid.
     """
@@ -61,7 +61,7 @@ def _warning(image: str) -> str:
 
 
 def _in_turn(nodes: Sequence[NodeId], image: Reference) -> list[NodeId]:
-    """The nodes to ask; other images begin with other nodes."""
+    """The nodes to ask, starting at a node that depends on the image."""
     start = crc32(str(image).encode()) % max(1, len(nodes))
     return [*nodes[start:], *nodes[:start]][:RESOLVERS_ASKED]
 
@@ -76,7 +76,7 @@ def _request(image: Reference, login: RegistryLogin | None) -> dispatcher_pb2.Im
 async def _first_answer(
     leader: Leader, nodes: Sequence[NodeId], request: dispatcher_pb2.ImageResolve
 ) -> str:
-    """The first digest that an agent tells; empty if none does."""
+    """The first digest that an agent finds; empty if none does."""
     answers: asyncio.Queue[str] = asyncio.Queue(RESOLVERS_ASKED)
     digest, answered = "", 0
 

@@ -1,7 +1,7 @@
-"""Asks nodes to pull, list and remove images. SHELL.
+"""Pulls, lists and removes images on nodes. SHELL.
 
-One node's failure is reported beside the others' results and stops nobody. A bounded number is
-asked at once, and each has a bounded time to answer.
+A node's failure is reported among the others' results and does not stop them. The number of
+concurrent requests and the time of each answer are bounded.
 """
 
 import asyncio
@@ -25,15 +25,15 @@ from pyswarm_core.views import ImageProgress, NodeImageProgress
 R = TypeVar("R")
 NODES_AT_ONCE = 32
 IMAGES_AT_ONCE = 10
-"""Images that are held against up to a hundred patterns before others run."""
+"""Images that are compared with up to a hundred patterns before others run."""
 LIST_TIMEOUT_S = 10.0
 REMOVE_TIMEOUT_S = 60.0
 SILENCE_MAX_S = 300.0
-"""A pull that tells nothing for so long has failed."""
+"""A pull without progress for this long has failed."""
 
 
 class Pull(msgspec.Struct, frozen=True):
-    """What is to be pulled where. Shaped as the wire's request."""
+    """The image to pull, and the nodes. Has the fields of the request's message."""
 
     reference: str
     username: str = ""
@@ -42,7 +42,7 @@ class Pull(msgspec.Struct, frozen=True):
 
 
 class ImagesOfNode(msgspec.Struct):
-    """The images of one node, or why it could not tell."""
+    """The images of one node, or its error."""
 
     node_name: str
     images: list[dispatcher_pb2.Image] = []
@@ -51,7 +51,7 @@ class ImagesOfNode(msgspec.Struct):
 
 
 async def pull_image(leader: Leader, request: Pull, send: Send[NodeImageProgress]) -> None:
-    """Have the nodes (if none is named, all that are ready) pull; send each one's progress.
+    """Pull on the nodes (by default all that are ready); send each one's progress.
 
     Raises InvalidArgument for the reference, NotFound for a node, Unavailable if there is no node.
     """
@@ -78,7 +78,7 @@ async def pull_image(leader: Leader, request: Pull, send: Send[NodeImageProgress
 
 
 async def list_images(leader: Leader, given: Sequence[str], send: Send[ImagesOfNode]) -> None:
-    """Send each node's images, or why it could not tell, as they answer.
+    """Send each node's images, or its error, as they answer.
 
     Raises InvalidArgument, NotFound.
     """
@@ -98,7 +98,7 @@ async def list_images(leader: Leader, given: Sequence[str], send: Send[ImagesOfN
 
 
 async def remove_image(leader: Leader, reference: str) -> list[ImagesOfNode]:
-    """Have every ready node remove the image: what each that had it removed.
+    """Remove the image on every ready node; the removed names by node, for nodes that had it.
 
     Raises InvalidArgument for the reference, NotFound if no node has it.
     """

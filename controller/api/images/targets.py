@@ -1,4 +1,4 @@
-"""Which nodes an image is pulled to, listed on and removed from. PURE."""
+"""The nodes on which an image is pulled, listed or removed. PURE."""
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
@@ -18,7 +18,7 @@ from pyswarm_core.states import NodeState
 
 
 class ImageName(NamedTuple):
-    """What of an image its filters ask."""
+    """The fields of an image that filters test."""
 
     id: str
     names: Sequence[str]
@@ -31,7 +31,7 @@ def _matches(image: ImageName, pattern: str) -> bool:
 
 
 def _shorter(name: str) -> tuple[str, ...]:
-    """The same image as people write it: with and without its tag."""
+    """The image under its names with and without the tag."""
     try:
         reference = parse_reference(name)
     except InvalidArgument:
@@ -49,7 +49,7 @@ _KEYS: dict[str, Key[ImageName]] = {
 
 
 def parse_image_filters(given: Iterable[str]) -> Filters:
-    """The filters by key; `node` chooses whom to ask. Raises InvalidArgument."""
+    """The filters by key; `node` selects the nodes. Raises InvalidArgument."""
     return filters.parse(given, _KEYS, "image")
 
 
@@ -67,7 +67,7 @@ def eligible_nodes(state: State, spec: ServiceSpec) -> list[NodeId]:
 
 
 def target_nodes(state: State, refs: Sequence[str]) -> list[Node]:
-    """The nodes named, or all that are ready, in the order in which they joined."""
+    """The named nodes, by default all that are ready, in the order in which they joined."""
     if refs:
         named = {node.id: node for node in (find(state, NODE, ref) for ref in refs)}
         return list(named.values())

@@ -1,1 +1,1 @@
-"""Logs of a service or a task, from the nodes where they lie."""
+"""Logs of a service or a task, read from their nodes."""

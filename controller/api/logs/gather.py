@@ -1,9 +1,9 @@
-"""Gathers the logs of a service or task from the nodes where they lie. SHELL.
+"""Reads the logs of a service or task from their nodes. SHELL.
 
 Without `follow` tasks are read in groups, each task through a tunnel of its own, and the lines of a
 group are merged by their time. With `follow` there is one tunnel per node and round of new tasks,
-lines are passed on as they come, and a stream that broke is taken up behind its last line. A node
-that cannot be asked costs a warning and a bounded wait, never the others' lines.
+lines are sent as they arrive, and a broken stream is resumed after its last line. A node that does
+not answer costs a warning and a bounded wait; the other nodes' lines are sent.
 """
 
 import asyncio
@@ -38,23 +38,23 @@ ANY_TIME = Instant(0)
 
 
 class LogsQuery(msgspec.Struct, frozen=True):
-    """Whose lines are asked for, and which. Shaped as the wire's request."""
+    """The logs to read. Has the fields of the request's message."""
 
     ref: str
     follow: bool = False
     tail: int = -1
-    """The last so many of each task; all if negative."""
+    """The last lines of each task, at most so many; all if negative."""
     since: Instant = ANY_TIME
 
 
 class LogPart(msgspec.Struct, frozen=True):
-    """Lines of one task, or a warning why some are missing."""
+    """Lines of one task, or a warning that some are missing."""
 
     task_id: str = ""
     task_name: str = ""
     node_name: str = ""
     lines: Lines = ()
-    """As the agent sent them: logs are to be fast."""
+    """As the agent sent them: logs are a hot path."""
     warning: str = ""
 
 
@@ -98,7 +98,7 @@ async def _send_merged(
 
 
 class _Feed:
-    """One task's lines: read by one task, a frame ahead of who merges them."""
+    """One task's lines, read by a task of its own one frame ahead of the merge."""
 
     def __init__(self, source: LogSource) -> None:
         self.source = source
@@ -106,7 +106,7 @@ class _Feed:
         self._frames: asyncio.Queue[Lines] = asyncio.Queue(1)
 
     async def fill(self, leader: Leader, query: LogsQuery) -> None:
-        """Read to the end; what goes wrong becomes the warning."""
+        """Read to the end; an error becomes the warning."""
         options = _options([self.source], query)
         try:
             async for lines in _frames(leader, self.source.node_id, options, READ_TIMEOUT_S):
@@ -141,7 +141,7 @@ async def _merged(feeds: Sequence[_Feed]) -> AsyncIterator[tuple[LogSource, Line
 
 
 def _end_of_run(heads: Sequence[tuple[int, int, int, Lines]], lines: Lines, start: int) -> int:
-    """Where the first task's lines stop being older than all others' next ones."""
+    """The first index at which the task's lines are not older than all others' next ones."""
     others = min((head[0] for head in heads[1:3]), default=None)
     if others is None:
         return len(lines)
@@ -152,8 +152,8 @@ def _end_of_run(heads: Sequence[tuple[int, int, int, Lines]], lines: Lines, star
 
 
 class _Place(NamedTuple):
-    """A place in a task's log: behind so many lines of that instant. What is written at once has
-    one instant for all of its lines.
+    """A position in a task's log: after so many lines of that instant. Lines written together have
+    the same instant.
     """
 
     at: int = 0
@@ -161,13 +161,13 @@ class _Place(NamedTuple):
 
 
 def _behind(place: _Place, lines: Lines) -> _Place:
-    """The place behind these lines, which follow `place`."""
+    """The position after these lines, which follow `place`."""
     at = lines[-1].at
     return _Place(at, sum(line.at == at for line in lines) + place.lines * (at == place.at))
 
 
 class _Follower:
-    """Follows what there is and what appears, until the service or task is gone."""
+    """Follows the tasks that exist and those that appear, until the service or task is gone."""
 
     def __init__(
         self, leader: Leader, query: LogsQuery, named_id: str, send: Send[LogPart]
@@ -181,13 +181,13 @@ class _Follower:
         self._followed: set[TaskId] = set()
         self._last: dict[TaskId, _Place] = {}
         self._resumed: dict[TaskId, _Place] = {}
-        """What is sent once more of tasks whose stream broke, and has been seen."""
+        """Lines that are sent again after a broken stream, and were sent to the reader before."""
         self._warned: set[NodeId] = set()
         self._open = 0
         self._first = True
 
     async def run(self, service_id: ServiceId) -> None:
-        """Look for tasks that are not followed yet, again and again."""
+        """Look for tasks that are not followed yet, periodically."""
         watches = self._leader.watches
         with watches.watching(service_id, log_sources, self._named_id) as watcher:
             async with asyncio.TaskGroup() as readers:
@@ -225,7 +225,7 @@ class _Follower:
         return taken
 
     async def _follow(self, node_id: NodeId, sources: Sequence[LogSource], first: bool) -> None:
-        """Pass on the lines of these tasks of one node; of later ones from their beginning."""
+        """Send the lines of these tasks of one node; of tasks found later from their beginning."""
         options = _options(sources, self._query)
         if not first:
             options.tail = -1
@@ -244,7 +244,7 @@ class _Follower:
             self._news.set()
 
     def _forget(self, sources: Sequence[LogSource]) -> None:
-        """Take them up again in the next round, behind their last line."""
+        """Resume them in the next round, after their last line."""
         for source in sources:
             self._followed.discard(source.task_id)
             if source.task_id in self._last:

@@ -1,4 +1,4 @@
-"""Whose logs a service's or task's log is made of, and on which nodes they lie. PURE."""
+"""The tasks whose logs make up a service's or task's log, and their nodes. PURE."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -23,7 +23,7 @@ class LogSource(NamedTuple):
 
 
 class LogSources(NamedTuple):
-    """Where to ask, and what is known to be missing, by node."""
+    """The tasks to read by node, and the nodes whose logs are known to be missing."""
 
     sources: tuple[LogSource, ...]
     missing: dict[NodeId, str]
@@ -34,7 +34,7 @@ class LogSources(NamedTuple):
 def log_sources(state: State, named_id: str, now: Instant) -> Slices[WatchResult[LogSources]]:
     """The tasks of a service (by slot, oldest first) or one task, by id, in slices.
 
-    A task without a node has no log; one whose node is not ready cannot be asked.
+    A task without a node has no log; the log of a task on a node that is not ready cannot be read.
     """
     sources: list[LogSource] = []
     missing: dict[NodeId, str] = {}

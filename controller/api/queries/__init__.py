@@ -1,1 +1,1 @@
-"""What users ask: state and question in, views out."""
+"""Queries of users: state and request in, views out."""

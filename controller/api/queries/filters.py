@@ -1,7 +1,7 @@
 """Docker's `--filter key=value`. PURE.
 
 Several values of one key are alternatives; several keys all hold. Raises InvalidArgument for a key
-or a value that the list does not know, naming those it knows: a misspelt filter never shows
+or a value that the list does not know, naming those it knows: a misspelt filter never lists
 everything.
 """
 
@@ -17,7 +17,7 @@ Match = Callable[[T, str], bool]
 
 
 class Key(Generic[T]):
-    """One filter key: how an object matches a value, and which values exist (none: any)."""
+    """One filter key: how an object matches a value, and the possible values (none: any)."""
 
     def __init__(self, match: Match[T], values: Sequence[str] = ()) -> None:
         self.match = match
@@ -63,7 +63,7 @@ def has_label(labels: Mapping[str, str], label: str) -> bool:
 
 
 class Happening(Protocol):
-    """What of an event its filters ask."""
+    """The fields of an event that filters test."""
 
     @property
     def type(self) -> str: ...
@@ -84,7 +84,7 @@ def _about_event(kind: str) -> Key[Happening]:
 
 
 def event_keys() -> Mapping[str, Key[Happening]]:
-    """The filter keys of events: among others one for each type of event."""
+    """The filter keys of events: also one for each type of event."""
     types = (*KINDS, "task")
     return {
         "type": Key(lambda event, value: event.type == value, types),
@@ -95,5 +95,7 @@ def event_keys() -> Mapping[str, Key[Happening]]:
 
 
 def event_passes(event: Happening, given: Filters, keys: Mapping[str, Key[Happening]]) -> bool:
-    """Whether the event passes all keys, each by one of its values; what was missed always does."""
+    """Whether the event passes all keys, each by one of its values; a report of dropped events
+    always does.
+    """
     return event.type == "events" or matches(event, given, keys)

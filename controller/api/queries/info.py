@@ -1,4 +1,4 @@
-"""`info`: the fleet in numbers, and who answers."""
+"""`info`: the fleet in numbers, and the controller that answers."""
 
 import msgspec
 
@@ -12,17 +12,17 @@ from pyswarm_core.views import Info
 
 
 class ControllerFacts(msgspec.Struct, frozen=True):
-    """What `info` tells of this controller."""
+    """This controller's part of `info`."""
 
     version: str
     store: str
-    """What keeps the state: `etcd 3.4.23 at …`, `memory`."""
+    """The store: `etcd 3.4.23 at …`, `memory`."""
     join_addr: str
-    """Where agents dial: `host:port`."""
+    """Where agents connect: `host:port`."""
 
 
 def info(leadership: Leadership, facts: ControllerFacts) -> Info:
-    """The fleet in numbers, and who answers. Users have no business with the keys of encrypted
+    """The fleet in numbers, and the controller that answers, without the keys of encrypted
     networks.
     """
     leader = leadership.current()

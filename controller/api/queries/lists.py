@@ -1,8 +1,8 @@
-"""The lists: objects of every kind, and tasks, that pass the filters, in a steady order. PURE.
+"""Lists of objects of every kind, and of tasks, by filters, in a stable order. PURE.
 
-A list is made in slices. First the ids of what passes, in order; each object is then shown as it is
-when its turn comes. Every list is bounded: past LIST_MAX objects the caller is asked to narrow it,
-instead of being sent a part that looks like all.
+A list is made in slices. First the ids that pass, in order; each object is then viewed in its turn,
+as it is at that time. Every list is bounded: a longer one than LIST_MAX is refused instead of
+truncated.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,7 +49,7 @@ _KEYS: Mapping[str, Mapping[str, Key[Any]]] = {
     NODE.name: _NODE_KEYS,
     NETWORK.name: _NETWORK_KEYS,
 }
-"""Filters of some kinds, beside or instead of those that every kind has."""
+"""Filters of single kinds, in addition to or instead of those of every kind."""
 
 
 class Named(msgspec.Struct, frozen=True):
@@ -83,7 +83,7 @@ _TASK_KEYS: dict[str, Key[Named]] = {
     "service": Key(_service_is),
     "node": Key(_node_is),
     "desired-state": Key(
-        # Docker's third word; a task is accepted while it is on its way to running.
+        # Docker's third word; a task is accepted before it runs.
         lambda item, value: item.task.desired_state.word == value.replace("accepted", "ready"),
         (*(state.word for state in DESIRED_STATES), "accepted"),
     ),
@@ -92,7 +92,7 @@ _TASK_KEYS: dict[str, Key[Named]] = {
 
 
 class TaskQuery(msgspec.Struct, frozen=True):
-    """Whose tasks: of any of these services, on any of these nodes, or these; empty is all."""
+    """The tasks to list: of any of these services, on any of these nodes, or these; empty: all."""
 
     services: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
@@ -122,7 +122,7 @@ def _all(state: State, kind: Kind[Item, Id]) -> list[Item]:
 
 
 def _listed_services(state: State, kind: Kind[Service, ServiceId]) -> list[Service]:
-    """Those that are not being removed, and those that cannot be read."""
+    """Services that are not being removed, and unreadable ones."""
     left = [service for service in _all(state, kind) if not service.removing]
     return [*left, *unreadable_services(state)]
 
@@ -130,13 +130,13 @@ def _listed_services(state: State, kind: Kind[Service, ServiceId]) -> list[Servi
 _LISTED: Mapping[str, Callable[[State, Kind[Any, Any]], list[Any]]] = {
     SERVICE.name: _listed_services
 }
-"""Kinds of which a list does not hold exactly what exists."""
+"""Kinds whose list differs from the objects in the state."""
 
 
 def find_tasks(state: State, query: TaskQuery) -> Slices[list[TaskId]]:
     """Tasks by service and slot, the newest of a slot first.
 
-    Raises NotFound for a ref that names nothing, InvalidArgument for more than LIST_MAX tasks or
+    Raises NotFound for a ref without an object, InvalidArgument for more than LIST_MAX tasks or
     more than REFS_MAX refs.
     """
     refs = len(query.services) + len(query.nodes) + len(query.tasks)
@@ -156,7 +156,7 @@ def find_tasks(state: State, query: TaskQuery) -> Slices[list[TaskId]]:
 
 
 def _at_once(parsed: Filters) -> int:
-    """Objects that one slice holds against these filters."""
+    """Objects that one slice compares with these filters."""
     return max(1, SLICE_TASKS // (1 + sum(map(len, parsed.values()))))
 
 
@@ -169,7 +169,7 @@ def _passing(items: Sequence[T], parsed: Filters, keys: Mapping[str, Key[T]]) ->
 
 
 def _candidates(state: State, query: TaskQuery) -> Slices[Iterator[Task]]:
-    """The tasks that the refs name, each once; services and nodes together mean both."""
+    """The tasks that the refs name, each once; with services and nodes, those of both."""
     if query.tasks:
         named: dict[TaskId, Task] = {}
         for ref in query.tasks:
@@ -186,7 +186,7 @@ def _candidates(state: State, query: TaskQuery) -> Slices[Iterator[Task]]:
 
 
 def _in_order(state: State, tasks: list[Task]) -> Slices[list[TaskId]]:
-    """A merge sort in slices: a hundred thousand at once would take too long."""
+    """A merge sort in slices: sorting a hundred thousand at once would take too long."""
     names = {
         service_id: service.spec.name
         for service_id in {task.service_id: None for task in tasks}

@@ -1,7 +1,7 @@
-"""What a `ref` names: an id, a name, or the beginning of exactly one id. PURE.
+"""The object that a `ref` names: by its id, its name, or the unique beginning of its id. PURE.
 
 An exact id wins over a name, a name over a prefix, as in Docker. Raises NotFound with the text
-quoted (and cut); an ambiguous prefix lists whom it could mean.
+quoted (and cut); for an ambiguous prefix it lists the candidates.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ from pyswarm_core.states import NodeState
 K = TypeVar("K", bound=str)
 _CANDIDATES = 5
 IDS_COMPARED_AT_ONCE = 10 * SLICE_TASKS
-"""Tasks whose ids one slice compares with a prefix, which is a tenth of looking at one."""
+"""Tasks whose ids one slice compares with a prefix, at a tenth of the cost of examining one."""
 _ID_LETTERS = frozenset(ID_ALPHABET)
 
 
@@ -33,8 +33,8 @@ def kind_named(word: str) -> Kind[Any, Any]:
 
 
 def find(state: State, kind: Kind[Item, Id], ref: str) -> Item:
-    """The object of that id, name or prefix. Of services that are being removed the name is free:
-    they are found by their id.
+    """The object of that id, name or prefix. The name of a service that is being removed is free:
+    it is found by its id.
     """
     objects = state.of(kind)
     found = objects.get(kind.id_type(ref)) or _named(state, kind, ref)
@@ -49,8 +49,8 @@ def _named(state: State, kind: Kind[Item, Id], ref: str) -> Item | None:
 
 
 def _living_node(state: State, ref: str) -> Node | None:
-    """The node of that hostname. A host that left and joined again has a former node that is down:
-    its name means the living one.
+    """The node of that hostname. If a host left and joined again, its former node is down, and the
+    name means the new one.
     """
     named = _nodes_named(state, ref)
     living = [node for node in named if node.status.state is not NodeState.DOWN]
@@ -58,7 +58,7 @@ def _living_node(state: State, ref: str) -> Node | None:
 
 
 def find_removable_node(state: State, ref: str) -> Node:
-    """As `find`, but the name of a living node and of a former one is ambiguous."""
+    """As `find`, but a name of two nodes is ambiguous even if one of them is down."""
     found = state.nodes.get(NodeId(ref)) or _only_node(ref, _nodes_named(state, ref))
     return found or state.nodes[_by_prefix(NODE.name, ref, state.nodes)]
 
@@ -83,7 +83,7 @@ def find_task(state: State, ref: str) -> Slices[Task]:
 
 
 def find_service_or_task(state: State, ref: str) -> Slices[Service | Task]:
-    """Whichever of the two the ref names; a service wins. In slices."""
+    """The service or task that the ref names; a service wins. In slices."""
     try:
         return find(state, SERVICE, ref)
     except NotFound:

@@ -1,4 +1,4 @@
-"""Who is on a network: services, their tasks, and the hosts that carry it. PURE."""
+"""The members of a network: services, their tasks, and hosts. PURE."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -14,13 +14,13 @@ from pyswarm_core.states import occupies
 from pyswarm_core.views import NetworkPeer, NetworkService, NetworkTask
 
 SERVICES_AT_ONCE = 500
-"""Services whose specs, old ones too, one slice looks at."""
+"""Services whose specs, also previous ones, one slice examines."""
 TASKS_AT_ONCE = 500
-"""Tasks of a service on a network that are shown in one part."""
+"""Tasks of a service on a network in one part of the answer."""
 
 
 def services_on(state: State, network_id: NetworkId) -> Slices[list[ServiceId]]:
-    """Those that join the network, and those that still have tasks made when they did; by name."""
+    """Services that join the network, and those with tasks of an earlier spec that did; by name."""
     found: list[Service] = []
     for services in batches(list(state.services.values()), SERVICES_AT_ONCE):
         yield
@@ -31,8 +31,8 @@ def services_on(state: State, network_id: NetworkId) -> Slices[list[ServiceId]]:
 def network_service(
     state: State, network_id: NetworkId, service_id: ServiceId
 ) -> Iterator[NetworkService | None]:
-    """The service with its living tasks on the network, TASKS_AT_ONCE at a time by the same name;
-    nothing if it is neither on it nor has any. None where tasks were looked at and none is on it.
+    """The service with its tasks on the network that have not ended, TASKS_AT_ONCE at a time under
+    the same name; nothing if it neither joins it nor has any. None after a slice that found none.
     """
     service = state.services.get(service_id)
     if service is None:
@@ -60,7 +60,7 @@ def network_service(
 def network_peers(
     state: State, network_id: NetworkId, acknowledged: Mapping[NodeId, int]
 ) -> Iterator[NetworkPeer]:
-    """The hosts with blocks of the network (all hosts, if it is the mesh's), by number."""
+    """The hosts with blocks of the network (of the ingress network: all hosts), by number."""
     network = state.networks.get(network_id)
     if network is None:
         return

@@ -1,14 +1,14 @@
-"""How far a service has come to what its user asked for. PURE.
+"""The progress of a service towards its spec. PURE.
 
-Converged: as many tasks as wanted run on the newest template, or have completed and are not to run
-again, and no other task is still alive. A service that is being removed converges to nothing and is
-then gone. What may still run on a host that is down is nobody's to wait for: it ends when that host
-returns. A task that follows one that ended since the last change counts once it has run for
-UPDATE_MONITOR, so that a command that fails again and again never looks as if it ran.
+Converged: as many tasks as desired run on the newest template, or have completed and are not
+restarted, and no other task remains. A service that is being removed converges to no tasks and is
+then gone. Tasks on a down host do not count: they end when the host returns. A task that follows
+one that ended since the last change counts once it has run for UPDATE_MONITOR, so that a command
+that fails repeatedly never counts as running.
 
 Failed: a slot will not run unless the user changes something. Its newest task ended and the restart
 policy does not replace it, or its tasks have ended FAILURES_OF_A_WAIT times since the last change,
-less often where the restart delay is long.
+less often if the restart delay is long.
 """
 
 from collections.abc import Sequence
@@ -34,13 +34,13 @@ from pyswarm_core.views import ServiceProgress, SlotProgress
 
 SLOTS_SHOWN = 50
 _ENDED_WEIGHT = 10
-"""What a slot that does not run counts towards SLICE_TASKS: its restart policy is asked."""
+"""The cost of a slot that does not run in SLICE_TASKS: its restart policy is evaluated."""
 _FAILED = (TaskState.FAILED, TaskState.REJECTED)
-"""Such a task is its slot's newest while its replacement waits, or if there will be none."""
+"""Such a task is its slot's newest while its replacement waits, or if there is no replacement."""
 
 
 def service_progress(state: State, service_id: ServiceId, now: Instant) -> ServiceProgress:
-    """The service's progress; `gone` if it no longer exists. Time alone may let it converge."""
+    """The service's progress; `gone` if it does not exist. It may converge by time alone."""
     return finish(look_at_progress(state, service_id, now)).value
 
 
@@ -63,13 +63,13 @@ def look_at_progress(state: State, ref: str, now: Instant) -> Slices[WatchResult
 
 
 class _Tally:
-    """What was seen of the service so far."""
+    """The parts of the service's progress found so far."""
 
     def __init__(self, state: State, service: Service, now: Instant) -> None:
         self.looked = 0
-        """In this slice, in tasks."""
+        """Cost of this slice, in tasks."""
         self.due = NEVER
-        """When a task will have proven itself."""
+        """When a task will have run for long enough."""
         self._state = state
         self._service = service
         self._now = now
@@ -129,7 +129,6 @@ class _Tally:
 
 def _ended(service: Service, tasks: Sequence[Task], history_limit: int) -> str | None:
     """Why the slot will not run, empty if it has completed; None if its task runs or may yet run.
-
     `tasks` are the slot's, oldest first.
     """
     last = tasks[-1]
@@ -164,7 +163,7 @@ def _ended_since(service: Service, task: Task) -> bool:
 
 
 def _proven_at(service: Service, slot: Sequence[Task], task: Task) -> Instant:
-    """From when on a running task will do, as far as the ends of its predecessors tell."""
+    """From when on a running task counts, given the ends of its predecessors."""
     if task.restarts and any(_ended_since(service, other) for other in slot):
         return after(task.status_at, UPDATE_MONITOR)
     return Instant(0)
@@ -188,19 +187,19 @@ def _told(failures: Sequence[str]) -> str:
 
 
 def _never_started(task: Task) -> bool:
-    """Ended by the controller before any node had it."""
+    """Ended by the controller before it had a node."""
     return not task.node_id and task.desired_state > TaskState.RUNNING
 
 
 def _is_on_lost_host(state: State, task: Task) -> bool:
-    """It ought to end, and nobody can tell whether it has."""
+    """Its desired state is shutdown or remove, and its host cannot report whether it ended."""
     node = state.nodes.get(task.node_id)
     gone = node is not None and node.status.state is NodeState.DOWN
     return gone and task.desired_state > TaskState.RUNNING
 
 
 def _first(service: Service, shown: list[Task], newest: list[Task]) -> list[Task]:
-    """Those of both to show: at most SLOTS_SHOWN, those that do not run first."""
+    """The tasks of both to show: at most SLOTS_SHOWN, first those that do not run."""
     unfinished = [
         task
         for task in newest
@@ -229,7 +228,7 @@ def _slot(state: State, task: Task) -> SlotProgress:
 
 
 def _last_error(state: State, task: Task) -> str:
-    """Why the task's predecessor in the slot ended, while it is on its way itself."""
+    """Why the task's predecessor in the slot ended, while the task itself does not run yet."""
     if task.state is TaskState.RUNNING:
         return ""
     tasks = state.tasks_of_service(task.service_id).slots.get(task.slot, ())

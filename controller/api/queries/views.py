@@ -1,4 +1,4 @@
-"""What lists and `inspect` show: objects with what is known about them. PURE."""
+"""Views of lists and `inspect`: objects with what is known about them. PURE."""
 
 from collections.abc import Collection, Container, Sequence
 
@@ -19,8 +19,8 @@ from pyswarm_core.views import EncodedObject, NodeView, ServiceSummary, TaskView
 def service_summary(
     state: State, service: Service, quarantined: Container[str] = ()
 ) -> ServiceSummary:
-    """The service, without its previous specs, and its running and wanted numbers; one whose number
-    cannot be worked out is quarantined, and wants none.
+    """The service, without its previous specs, and its running and desired numbers; one whose
+    number cannot be computed is quarantined, with 0 desired.
     """
     running = state.tasks_of_service(service.id).running
     listed = msgspec.structs.replace(SERVICE.shown(service), previous_specs=())
@@ -38,8 +38,8 @@ def service_summary(
 
 
 def work(state: State, object_id: object) -> int:
-    """What a view takes beyond its bytes, in bytes of SLICE_BYTES: of a global service all nodes
-    are looked at.
+    """The cost of a view beyond its bytes, in bytes of SLICE_BYTES: for a global service all nodes
+    are examined.
     """
     return 2 * len(state.nodes) if object_id in state.global_services else 0
 
@@ -52,19 +52,19 @@ def unlisted_tasks(state: State, service: Service, desired: int) -> int:
 
 
 def desired_tasks(state: State, service: Service) -> int:
-    """How many tasks should run."""
+    """The number of desired tasks."""
     return 0 if service.removing else orchestrator_of(service).desired(state, service)
 
 
 def desired_slots(state: State, service: Service) -> Collection[int] | None:
-    """The slots that should be filled; None: any. A service that is being removed wants none."""
+    """The slots to fill; None: any. A service that is being removed has none."""
     return () if service.removing else orchestrator_of(service).desired_slots(state, service)
 
 
 def listed_service(
     state: State, service_id: ServiceId, *, quarantined: Container[str]
 ) -> ServiceSummary | None:
-    """The service by its id, one that cannot be read too; None if it is gone."""
+    """The service by its id, also an unreadable one; None if it is gone."""
     service = state.services.get(service_id) or unreadable_service(state, service_id)
     return service_summary(state, service, quarantined) if service else None
 
@@ -76,7 +76,7 @@ def listed(state: State, kind: Kind[Item, Id], object_id: Id) -> EncodedObject |
 
 
 def encoded(kind: Kind[Item, Id], item: Item) -> EncodedObject:
-    """The object as anybody may see it."""
+    """The object without its sensitive fields."""
     return EncodedObject(encode(kind.shown(item)))
 
 
@@ -108,7 +108,7 @@ def task_view(state: State, task: Task, *, with_spec: bool = True) -> TaskView:
 
 
 def node_view(state: State, node: Node, controllers: Sequence[str] = ()) -> NodeView:
-    """The node with its load; of the controllers, the first leads."""
+    """The node with its load; the first of the controllers leads."""
     table = state.node_table
     row = table.rows[node.id]
     return NodeView(
@@ -124,5 +124,5 @@ def node_view(state: State, node: Node, controllers: Sequence[str] = ()) -> Node
 
 
 def speaks_another(node: Node) -> bool:
-    """Whether its agent speaks another protocol than the controller."""
+    """Whether its agent has another protocol than the controller."""
     return node.description.spoken != PROTOCOL

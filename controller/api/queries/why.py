@@ -1,6 +1,6 @@
-"""Why a task or service is as it is: a chain of causes, and what would change it. PURE.
+"""Why a task or service is in its state: a chain of causes, and what would change it. PURE.
 
-Asks the same filters and the same restart policy that decide; nothing is remembered for it.
+Evaluates the filters and the restart policy of the decisions; nothing is stored for it.
 """
 
 from collections.abc import Iterable
@@ -28,17 +28,17 @@ from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState, is_terminal
 
 _TASKS_TOLD = 3
-"""Tasks of a service that are told of one by one, worst first."""
+"""Tasks of a service that are listed one by one, the worst first."""
 _NODES_TOLD = 3
-"""Nodes that are not ready and told of one by one: those that may return first."""
+"""Nodes that are not ready and listed one by one: those that may return first."""
 _TASKS_JUDGED = 1_000
-"""Tasks of a service that do not run and are asked for their reason; more would tell no more."""
+"""Tasks of a service that do not run and are evaluated one by one; more would add nothing."""
 _JUDGED_AT_ONCE = 100
 """Of them in one slice; each may have a long history."""
 
 
 class _Case:
-    """What is asked: a moment, and what all waiting tasks of a service have in common."""
+    """The moment of the query, and what all waiting tasks of a service have in common."""
 
     def __init__(self, state: State, now: Instant) -> None:
         self.state = state
@@ -46,7 +46,7 @@ class _Case:
         self._waiting: dict[ServiceId, _Waiting] = {}
 
     def waiting(self, service: Service) -> "_Waiting":
-        """Why the service's tasks wait: judged over all nodes once, however many tasks wait."""
+        """Why the service's tasks wait: evaluated over all nodes once, however many tasks wait."""
         found = self._waiting.get(service.id)
         if found is None:
             found = self._waiting[service.id] = _Waiting(self.state, service, self.now)
@@ -113,7 +113,7 @@ def _why_service(case: _Case, service: Service) -> Slices[list[str]]:
         if number % _JUDGED_AT_ONCE == 0:
             yield
         told = _why_task(case, task)
-        # Replicas that wait for the same reason are told once.
+        # Replicas that wait for the same reason are listed once.
         if told[1:] and told[1] not in seen and len(seen) < _TASKS_TOLD:
             seen[told[1]] = None
             lines += told
@@ -131,7 +131,7 @@ def _is_outdated(service: Service, task: Task) -> bool:
 
 
 def _why_update_waits(service: Service, waiting: list[Task]) -> list[str]:
-    """The tasks of the new template that do not run yet: before they do, no other is replaced."""
+    """The tasks of the new template that do not run yet: no other is replaced before they do."""
     if not waiting:
         return []
     told = [
@@ -174,7 +174,7 @@ class _Waiting:
             self._silent = self._told_silent(next(silent, np.zeros(0))[:SLICE_TASKS].tolist())
 
     def lines(self, task: Task) -> list[str]:
-        """The reasons, in numbers, and what would help."""
+        """The reasons, in numbers, and the remedies."""
         if not self._total:
             return ["no node has joined", "join one: pyswarm swarm join"]
         if not task.node_id:

@@ -1,1 +1,1 @@
-"""Following the way from one task to another: who is meant, and what each hop's facts mean."""
+"""Traces of the route from one task to another: the two ends, and the findings of each hop."""

@@ -1,4 +1,4 @@
-"""The two ends of a trace: whom the user's words mean, and which task has an address. PURE."""
+"""The two ends of a trace: the tasks that the user's words name, or that have an address. PURE."""
 
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address, ip_network
@@ -23,7 +23,7 @@ _ID_SHOWN = 12
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
-    """A task at one end, and what its host's agent found."""
+    """A task at one end, and the findings of its host's agent."""
 
     name: str
     host: str
@@ -33,28 +33,28 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     node_id: NodeId = NodeId("")
     state: TaskState = TaskState.RUNNING
     addresses: dict[NetworkId, str] = {}
-    """On each network of the fleet but the ingress network."""
+    """Its addresses on the overlay networks other than the ingress network."""
     network_id: NetworkId = NetworkId("")
     network: str = ""
-    """The name of the path's."""
+    """The name of the route's network."""
     address: str = ""
-    """On it, in the IP version of the trace."""
+    """Its address there, in the IP version of the trace."""
     facts: Facts = Facts()
     error: str = ""
     """Why the agent could not be asked."""
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be reached."""
+    """The trace target."""
 
     text: str
-    """In the user's words."""
+    """As the user wrote it."""
     name: str = ""
-    """To ask the resolver for; empty: an address was given."""
+    """The name to query from the resolver; empty: an address was given."""
     address: str = ""
     service: Service | None = None
     end: End | None = None
-    """A certain task is meant."""
+    """The task, if a certain one is named."""
 
 
 class Vip(msgspec.Struct, frozen=True):
@@ -67,7 +67,7 @@ class Vip(msgspec.Struct, frozen=True):
 def source(state: State, ref: str) -> Slices[End]:
     """The task, or the first running one of the service. In slices.
 
-    Raises NotFound; Conflict if it does not run, or is on no network of the fleet.
+    Raises NotFound; Conflict if it does not run, or is on no overlay network.
     """
     named = yield from find_service_or_task(state, ref)
     if isinstance(named, Task):
@@ -118,8 +118,8 @@ def unjoined(state: State, near: End, reached: Target) -> list[NetworkId]:
 
 
 def vip_of(state: State, near: End, reached: Target, address: str) -> Vip | None:
-    """The virtual address on the path: the address if it is one on a network of the source, else
-    that of the target service.
+    """The virtual address on the route: the address if it is one on a network of the source,
+    otherwise that of the target service.
     """
     service = reached.service if reached.end is None else None
     with_vip = service is not None and service.spec.endpoint_spec.mode is EndpointMode.VIP
@@ -136,7 +136,7 @@ def vip_of(state: State, near: End, reached: Target, address: str) -> Vip | None
 
 
 def far_end(state: State, near: End, reached: Target, addresses: Sequence[str]) -> End | None:
-    """The task that is meant, or a running one that has the first of the addresses that is not the
+    """The task that is named, or a running one with the first of the addresses that is not the
     source's own; None if no task has one.
     """
     if (meant := reached.end) is not None:
@@ -159,7 +159,7 @@ def on(state: State, end: End, network_id: NetworkId, *, six: bool = False) -> E
 
 
 def network_of(state: State, address: str) -> Network | None:
-    """The fleet's network that the address is of."""
+    """The overlay network that the address belongs to."""
     for network in state.networks.values():
         subnets = filter(None, (network.subnet, network.subnet6))
         if any(ip_address(address) in ip_network(subnet) for subnet in subnets):
@@ -195,7 +195,7 @@ def _holder(state: State, network: Network, address: str) -> Task | None:
 
 
 def _ipv4(network: Network, address: str) -> str:
-    """The address, or that of IPv4 which goes with one of IPv6; empty if none does."""
+    """The address, or the IPv4 address that belongs to an IPv6 one; empty if none does."""
     if ":" not in address:
         return address
     try:

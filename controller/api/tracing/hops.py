@@ -1,8 +1,8 @@
-"""What the facts of a network path mean, hop by hop, and the remedy of a broken one. PURE.
+"""Hops of a trace from the agents' findings, with the remedy of a broken one. PURE.
 
-The hops come in the order of a packet. One with a remedy is broken; what lies behind it cannot be
-told from its consequences, so nobody asks for it (trace.py). Rules come before the tunnel: a packet
-that a host drops on purpose would look like a lost one.
+The hops are in the order of a packet. One with a remedy is broken; its consequences hide the state
+of those behind it, so these are not examined (trace.py). Rules come before the tunnel: a packet
+that a host drops by a rule would look like a lost one.
 """
 
 from collections.abc import Iterator
@@ -23,29 +23,29 @@ _REPLACE = (
 )
 _FOREIGN = "another route or routing rule of the host wins: remove it, or use another --subnet"
 _SAFE_MTU = 1280
-"""What nearly any underlay carries with VXLAN around it."""
+"""A size that nearly any underlay carries with VXLAN around it."""
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is known of a path so far."""
+    """Everything known about a route so far."""
 
     near: End
     target: Target
     unjoined: str = ""
-    """The network of the target, of whose networks the source has joined none."""
+    """The network of the target, if the source has joined none of its networks."""
     vip: Vip | None = None
     far: End | None = None
     outside: bool = False
-    """The address is of no network of the fleet."""
+    """The address belongs to no overlay network."""
     revision: int = 0
-    """The controller's newest."""
+    """The controller's newest revision."""
     port: int = 0
     udp: bool = False
 
 
 def resolved(case: Case) -> Iterator[Hop]:
-    """Does the name resolve, do the virtual address's rules forward to the backends that there are,
-    and is there a task at the other end?
+    """Does the name resolve, do the virtual address's rules forward to the service's backends, and
+    is there a task at the other end?
     """
     near, text = case.near, case.target.text
     if case.unjoined:
@@ -59,7 +59,7 @@ def resolved(case: Case) -> Iterator[Hop]:
 
 
 def carried(case: Case) -> Iterator[Hop]:
-    """Do packets come through between the two tasks, both ways, and does something listen?"""
+    """Do packets pass between the two tasks, both ways, and does a process listen?"""
     near, far = case.near, case.far
     if far is None:
         return
@@ -77,7 +77,7 @@ def carried(case: Case) -> Iterator[Hop]:
 
 
 def connected(case: Case) -> Iterator[Hop]:
-    """Does a connection come about: to the backend, and by the virtual address?"""
+    """Do connections succeed: to the backend, and to the virtual address?"""
     yield from (_silent(end) for end in (case.near,) if end.error)
     accepts = "refuses no datagram" if case.udp else "accepts the connection"
     for tried in case.near.facts.connections:
@@ -153,7 +153,7 @@ def _silent(end: End) -> Hop:
 
 
 def _task(end: End, other: End) -> Hop:
-    """Does the task send to the other end by its own address?"""
+    """Does the task send to the other end from its own address?"""
     route, remedy = end.facts.task_route or "unreachable", ""
     if f"src {end.address}" not in route:
         route, remedy = f"{route}, which should have src {end.address}", _REPLACE
@@ -161,7 +161,7 @@ def _task(end: End, other: End) -> Hop:
 
 
 def _host(case: Case, end: End, other: End) -> Hop:
-    """Is the host's network as planned, and does its route lead there?"""
+    """Is the host's network as planned, and does its route exist?"""
     found, remedy = f"{other.address} {end.facts.host_route}", ""
     if broken := _difference(end, "host", "peer", "route"):
         found = broken.text
@@ -170,7 +170,7 @@ def _host(case: Case, end: End, other: End) -> Hop:
 
 
 def _rules(end: End, *, passes: bool) -> Hop:
-    """Does the host's packet filter let the pair pass?"""
+    """Does the host's packet filter accept the packets of the two?"""
     found, remedy = "the pair may pass", ""
     if broken := _difference(end, "rules"):
         found, remedy = broken.text, _REPAIR
@@ -187,7 +187,7 @@ def _rules(end: End, *, passes: bool) -> Hop:
 
 
 def _tunnel(near: End, far: End) -> Iterator[Hop]:
-    """Do packets come through there, and back?"""
+    """Do packets pass there and back?"""
     hop = "bridge" if near.host == far.host else "tunnel"
     for here, there in ((near, far), (far, near)):
         echo, place = here.facts.echo or _NOT_TRIED, f"{here.name} to {there.name}"
@@ -213,7 +213,7 @@ def _lost(hop: str, here: End, there: End, error: str) -> Hop:
 
 
 def _mtu(here: End, there: End) -> Hop:
-    """Do packets of the full size come through whole?"""
+    """Do packets of the full size pass whole?"""
     echo = here.facts.full_echo or _NOT_TRIED
     found, remedy = f"{echo.bytes} bytes pass whole", ""
     if echo.error:
@@ -227,7 +227,7 @@ def _mtu(here: End, there: End) -> Hop:
 
 
 def _listener(case: Case, far: End) -> Hop:
-    """Does something listen where the connection comes in?"""
+    """Does a process listen on the port of the connection?"""
     listeners, found, remedy = far.facts.listeners, f"listens on port {case.port}", ""
     pairs = [text.rpartition(":") for text in listeners]
     at = [address for address, _, port in pairs if port == str(case.port)]
@@ -251,7 +251,7 @@ def _came(end: End) -> bool:
 
 
 def _difference(end: End, *wheres: str) -> Difference | None:
-    """The first at one of these places."""
+    """The first difference at one of these places."""
     return next((one for one in end.facts.differences if one.where in wheres), None)
 
 

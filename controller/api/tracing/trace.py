@@ -1,7 +1,7 @@
-"""Traces a path: asks the agents at its ends, has hops.py judge what they found. SHELL.
+"""Traces a route: requests findings from the agents at its ends, and has hops.py judge them. SHELL.
 
-In three steps, each only if nothing before is broken: where the name leads; the path there and
-back, asked of both ends at once, because each hears the other's echoes; a connection.
+In three steps, each only if nothing before is broken: the name's addresses; the route there and
+back, examined from both ends at once, because each receives the other's echoes; a connection.
 """
 
 import asyncio
@@ -77,7 +77,7 @@ async def _hops(leader: Leader, case: Case) -> AsyncGenerator[Hop, None]:
 
 
 async def _resolve(leader: Leader, case: Case) -> Case:
-    """Where the name leads, by the resolver, the kernel and the state."""
+    """The name's addresses, as the resolver, the kernel and the state have them."""
     state, reached = leader.state, case.target
     if unjoined := ends.unjoined(state, case.near, reached):
         return replace(case, unjoined=state.networks[unjoined[0]].spec.name)
@@ -94,7 +94,7 @@ async def _resolve(leader: Leader, case: Case) -> Case:
 
 
 async def _carry(leader: Leader, case: Case, far: End) -> Case:
-    """The path there and back, and who listens."""
+    """The route there and back, and the listening sockets."""
     near = ends.on(leader.state, case.near, far.network_id, six=":" in far.address)
     alone = near.task_id == far.task_id
     there = TraceProbe(
@@ -110,7 +110,7 @@ async def _carry(leader: Leader, case: Case, far: End) -> Case:
 
 
 async def _asked(leader: Leader, end: End, probe: TraceProbe) -> End:
-    """The end with what its agent finds, or with the reason why it cannot be asked."""
+    """The end with its agent's findings, or with the reason why it cannot be asked."""
     request = dispatcher_pb2.OpenTunnel(trace=to_proto(probe, dispatcher_pb2.TraceProbe()))
     try:
         async with leader.tunnels.open(end.node_id, request) as tunnel:
