@@ -5,7 +5,6 @@ Every wait has a limit, and when one side ends, the other side receives the end.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -21,7 +20,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class GrpcTunnel:
-    """One open stream to an agent. Iterate it for the agent's frames."""
+    """One open stream to an agent, as leader/tunnels.py uses it."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -52,18 +51,6 @@ class GrpcTunnel:
         if kind == "error":
             raise error_named(frame.error.kind, frame.error.message)
         return None if kind == "end" else frame
-
-    async def __aiter__(self) -> AsyncIterator[dispatcher_pb2.TunnelFrame]:
-        while (frame := await self.read()) is not None:
-            yield frame
-
-    async def write(self, frame: dispatcher_pb2.TunnelFrame, timeout_s: float = 10.0) -> None:
-        """Send a frame to the agent; Unavailable when it does not accept it in time."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._context.write(frame)
-        except (TimeoutError, grpc.RpcError, grpc.aio.UsageError) as error:
-            raise errors.Unavailable("the agent's connection was lost") from error
 
     def close(self) -> None:
         """End the agent's call."""

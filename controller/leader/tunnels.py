@@ -7,30 +7,30 @@ that id.
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
+import msgspec
+
+from controller.leader.exchanges import Exchange
 from pyswarm_core import errors
 from pyswarm_core.api.v1 import dispatcher_pb2
+from pyswarm_core.codec import to_proto
 from pyswarm_core.ids import IdSource, NodeId
 from pyswarm_core.limits import TUNNELS_MAX
 
+R = TypeVar("R", bound=msgspec.Struct)
+A = TypeVar("A")
 DIAL_TIMEOUT_S = 5.0
-"""How long an agent has to dial back."""
+"""The time in which an agent has to open the stream."""
 
 
 class Tunnel(Protocol):
-    """One open stream to an agent. Iterate it for the agent's frames."""
+    """One open stream to an agent."""
 
     async def read(self, timeout_s: float | None = None) -> dispatcher_pb2.TunnelFrame | None:
-        """The next frame, None at the end. Raises the error the agent sent, Unavailable when it is
-        gone or silent. Without `timeout_s` waits while the connection lives.
+        """The next frame, None at the end. Raises the error that the agent sent, Unavailable when
+        it is gone or silent. Without `timeout_s` it waits while the connection exists.
         """
-        ...
-
-    def __aiter__(self) -> AsyncIterator[dispatcher_pb2.TunnelFrame]: ...
-
-    async def write(self, frame: dispatcher_pb2.TunnelFrame, timeout_s: float = 10.0) -> None:
-        """Send a frame to the agent; Unavailable when it does not take it in time."""
         ...
 
     def close(self) -> None:
@@ -39,7 +39,20 @@ class Tunnel(Protocol):
 
 
 Ask = Callable[[NodeId, dispatcher_pb2.OpenTunnel], None]
-"""Sends the message down the node's session; raises Unavailable if it has none."""
+"""Sends the message over the node's session; raises Unavailable if it has none."""
+
+
+class Answers(Generic[A]):
+    """The answers that arrive through a tunnel."""
+
+    def __init__(self, tunnel: Tunnel, exchange: Exchange[R, A]) -> None:
+        self._tunnel = tunnel
+        self._answer = exchange.answer
+
+    async def read(self, timeout_s: float | None = None) -> A | None:
+        """The next answer, None at the end; see `Tunnel.read`."""
+        frame = await self._tunnel.read(timeout_s)
+        return None if frame is None else self._answer(frame)
 
 
 class Tunnels:
@@ -56,11 +69,11 @@ class Tunnels:
 
     @asynccontextmanager
     async def open(
-        self, node_id: NodeId, request: dispatcher_pb2.OpenTunnel
-    ) -> AsyncIterator[Tunnel]:
-        """Have the node's agent open a tunnel for `request` (its `tunnel_id` is set here).
+        self, node_id: NodeId, exchange: Exchange[R, A], request: R
+    ) -> AsyncIterator[Answers[A]]:
+        """Have the node's agent open a tunnel for `request`.
 
-        Raises Unavailable if the node has no session or does not dial back within DIAL_TIMEOUT_S.
+        Raises Unavailable if the node has no session or does not answer within DIAL_TIMEOUT_S.
         The tunnel is closed when the block is left.
         """
         if len(self) >= TUNNELS_MAX:
@@ -68,10 +81,13 @@ class Tunnels:
                 f"{TUNNELS_MAX} streams to agents are open already, which is the limit"
             )
         (tunnel_id,) = self._ids.draw(1)
-        request.tunnel_id = tunnel_id
+        message = dispatcher_pb2.OpenTunnel(tunnel_id=tunnel_id)
+        field = getattr(message, exchange.field)
+        field.SetInParent()
+        to_proto(request, field)
         awaited = self._awaited[tunnel_id] = asyncio.get_running_loop().create_future()
         try:
-            self._ask(node_id, request)
+            self._ask(node_id, message)
             async with asyncio.timeout(DIAL_TIMEOUT_S):
                 tunnel = await awaited
         except BaseException as error:
@@ -85,7 +101,7 @@ class Tunnels:
         finally:
             del self._awaited[tunnel_id]
         try:
-            yield tunnel
+            yield Answers(tunnel, exchange)
         finally:
             self._end(tunnel)
 
@@ -93,7 +109,7 @@ class Tunnels:
         """An agent dialled back. Raises NotFound if the tunnel is not awaited, or no longer."""
         awaited = self._awaited.get(tunnel_id)
         if awaited is None or awaited.done():
-            raise errors.NotFound("nobody waits for this tunnel")
+            raise errors.NotFound("this tunnel is not awaited (any more)")
         self._open.add(tunnel)
         awaited.set_result(tunnel)
 

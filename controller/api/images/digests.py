@@ -13,8 +13,8 @@ from zlib import crc32
 from msgspec.structs import replace
 
 from controller.api.images.targets import eligible_nodes
+from controller.leader.exchanges import IMAGE_RESOLVE, ImageResolve
 from controller.leader.leadership import Leader
-from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.docker.reference import Reference, parse_reference
 from pyswarm_core.errors import PyswarmError
 from pyswarm_core.ids import NodeId
@@ -66,16 +66,13 @@ def _in_turn(nodes: Sequence[NodeId], image: Reference) -> list[NodeId]:
     return [*nodes[start:], *nodes[:start]][:RESOLVERS_ASKED]
 
 
-def _request(image: Reference, login: RegistryLogin | None) -> dispatcher_pb2.ImageResolve:
-    request = dispatcher_pb2.ImageResolve(reference=str(image))
-    if login is not None and login.registry == image.registry:
-        request.username, request.password = login.username, login.password
-    return request
+def _request(image: Reference, login: RegistryLogin | None) -> ImageResolve:
+    if login is None or login.registry != image.registry:
+        return ImageResolve(str(image))
+    return ImageResolve(str(image), login.username, login.password)
 
 
-async def _first_answer(
-    leader: Leader, nodes: Sequence[NodeId], request: dispatcher_pb2.ImageResolve
-) -> str:
+async def _first_answer(leader: Leader, nodes: Sequence[NodeId], request: ImageResolve) -> str:
     """The first digest that an agent finds; empty if none does."""
     answers: asyncio.Queue[str] = asyncio.Queue(RESOLVERS_ASKED)
     digest, answered = "", 0
@@ -101,11 +98,10 @@ async def _first_answer(
     return digest
 
 
-async def _ask(leader: Leader, node_id: NodeId, request: dispatcher_pb2.ImageResolve) -> str:
-    ask = dispatcher_pb2.OpenTunnel(image_resolve=request)
+async def _ask(leader: Leader, node_id: NodeId, request: ImageResolve) -> str:
     with suppress(PyswarmError):
-        async with leader.tunnels.open(node_id, ask) as tunnel:
-            while (frame := await tunnel.read(TIMEOUT_S)) is not None:
-                for image in frame.image_report.images:
+        async with leader.tunnels.open(node_id, IMAGE_RESOLVE, request) as tunnel:
+            while (images := await tunnel.read(TIMEOUT_S)) is not None:
+                for image in images:
                     return image.digest
     return ""

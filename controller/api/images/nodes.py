@@ -13,9 +13,17 @@ import msgspec
 from controller.api.images.targets import ImageName, parse_image_filters, passes, target_nodes
 from controller.api.streams import Send
 from controller.brain.slices import batches
+from controller.leader.exchanges import (
+    IMAGE_LIST,
+    IMAGE_PULL,
+    IMAGE_REMOVE,
+    Exchange,
+    Image,
+    ImageList,
+    ImagePull,
+    ImageRemove,
+)
 from controller.leader.leadership import Leader
-from pyswarm_core.api.v1 import dispatcher_pb2
-from pyswarm_core.codec import from_proto
 from pyswarm_core.docker.reference import parse_reference
 from pyswarm_core.errors import NotFound, PyswarmError, Unavailable, quoted
 from pyswarm_core.limits import IMAGES_PER_NODE_MAX
@@ -23,6 +31,7 @@ from pyswarm_core.objects import Node
 from pyswarm_core.views import ImageProgress, NodeImageProgress
 
 R = TypeVar("R")
+Q = TypeVar("Q", ImageList, ImageRemove)
 NODES_AT_ONCE = 32
 IMAGES_AT_ONCE = 10
 """Images that are compared with up to a hundred patterns before others run."""
@@ -45,7 +54,7 @@ class ImagesOfNode(msgspec.Struct):
     """The images of one node, or its error."""
 
     node_name: str
-    images: list[dispatcher_pb2.Image] = []
+    images: list[Image] = []
     """As the agent sent them: there may be thousands."""
     error: str = ""
 
@@ -57,18 +66,15 @@ async def pull_image(leader: Leader, request: Pull, send: Send[NodeImageProgress
     """
     reference = str(parse_reference(request.reference))
     nodes = _targets(leader, request.nodes)
-    pull = dispatcher_pb2.ImagePull(
-        reference=reference, username=request.username, password=request.password
-    )
+    pull = ImagePull(reference, request.username, request.password)
 
     async def on(node: Node) -> None:
         name = node.description.hostname
-        ask = dispatcher_pb2.OpenTunnel(image_pull=pull)
         progress, failure = ImageProgress(), ""
         try:
-            async with leader.tunnels.open(node.id, ask) as tunnel:
-                while (frame := await tunnel.read(SILENCE_MAX_S)) is not None:
-                    progress = from_proto(ImageProgress, frame.image_progress)
+            async with leader.tunnels.open(node.id, IMAGE_PULL, pull) as tunnel:
+                while (answer := await tunnel.read(SILENCE_MAX_S)) is not None:
+                    progress = answer
                     await send(NodeImageProgress(name, progress))
         except PyswarmError as error:
             failure = str(error)
@@ -86,8 +92,10 @@ async def list_images(leader: Leader, given: Sequence[str], send: Send[ImagesOfN
     nodes = target_nodes(leader.state, filters.get("node", ()))
 
     async def on(node: Node) -> None:
-        ask = dispatcher_pb2.OpenTunnel(image_list=dispatcher_pb2.ImageList())
-        result = await _report(leader, node, ask, LIST_TIMEOUT_S)
+        try:
+            result = await _asked(leader, node, IMAGE_LIST, ImageList(), LIST_TIMEOUT_S)
+        except PyswarmError as error:
+            result = ImagesOfNode(node.description.hostname, error=str(error))
         kept = []
         for part in batches(result.images, IMAGES_AT_ONCE):
             kept += [image for image in part if passes(ImageName(image.id, image.names), filters)]
@@ -107,10 +115,9 @@ async def remove_image(leader: Leader, reference: str) -> list[ImagesOfNode]:
     absent: list[Node] = []
 
     async def on(node: Node) -> ImagesOfNode | None:
-        removal = dispatcher_pb2.ImageRemove(reference=normalised)
-        ask = dispatcher_pb2.OpenTunnel(image_remove=removal)
+        removal = ImageRemove(normalised)
         try:
-            return await _asked(leader, node, ask, REMOVE_TIMEOUT_S)
+            return await _asked(leader, node, IMAGE_REMOVE, removal, REMOVE_TIMEOUT_S)
         except NotFound:
             absent.append(node)
         except PyswarmError as error:
@@ -130,22 +137,17 @@ def _targets(leader: Leader, refs: Sequence[str]) -> list[Node]:
     return nodes
 
 
-async def _report(
-    leader: Leader, node: Node, ask: dispatcher_pb2.OpenTunnel, timeout_s: float
-) -> ImagesOfNode:
-    try:
-        return await _asked(leader, node, ask, timeout_s)
-    except PyswarmError as error:
-        return ImagesOfNode(node.description.hostname, error=str(error))
-
-
 async def _asked(
-    leader: Leader, node: Node, ask: dispatcher_pb2.OpenTunnel, timeout_s: float
+    leader: Leader,
+    node: Node,
+    exchange: Exchange[Q, Sequence[Image]],
+    request: Q,
+    timeout_s: float,
 ) -> ImagesOfNode:
     result = ImagesOfNode(node.description.hostname)
-    async with leader.tunnels.open(node.id, ask) as tunnel:
-        while (frame := await tunnel.read(timeout_s)) is not None:
-            result.images.extend(frame.image_report.images)
+    async with leader.tunnels.open(node.id, exchange, request) as tunnel:
+        while (images := await tunnel.read(timeout_s)) is not None:
+            result.images.extend(images)
             if len(result.images) > IMAGES_PER_NODE_MAX:
                 raise Unavailable(f"it lists more than {IMAGES_PER_NODE_MAX} images")
     return result

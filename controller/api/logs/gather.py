@@ -14,19 +14,20 @@ from heapq import heapify, heappop, heapreplace
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from controller.api.logs.sources import LogSource, LogSources, log_sources
 from controller.api.queries.lookup import find_service_or_task
 from controller.api.streams import Send
+from controller.leader.exchanges import LOGS, LogLine, LogsOptions
 from controller.leader.leadership import Leader, Leadership
 from controller.leader.watches import Watcher
-from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.clock import Instant
 from pyswarm_core.errors import PyswarmError
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.objects import Service, Task
 
-Lines = Sequence[dispatcher_pb2.LogLine]
+Lines = Sequence[LogLine]
 
 MERGED_AT_ONCE = 32
 """Tunnels of one reader; also within what one agent serves at once."""
@@ -228,9 +229,9 @@ class _Follower:
         """Send the lines of these tasks of one node; of tasks found later from their beginning."""
         options = _options(sources, self._query)
         if not first:
-            options.tail = -1
             resumed = [self._resumed.get(source.task_id, _Place()) for source in sources]
-            options.since = max(options.since, min(place.at for place in resumed))
+            since = max(options.since, Instant(min(place.at for place in resumed)))
+            options = replace(options, tail=-1, since=since)
         try:
             async with aclosing(_frames(self._leader, node_id, options, None)) as frames:
                 async for lines in frames:
@@ -279,22 +280,21 @@ class _Follower:
 
 
 async def _frames(
-    leader: Leader, node_id: NodeId, options: dispatcher_pb2.LogsOptions, timeout_s: float | None
+    leader: Leader, node_id: NodeId, options: LogsOptions, timeout_s: float | None
 ) -> AsyncGenerator[Lines, None]:
-    request = dispatcher_pb2.OpenTunnel(logs=options)
-    async with leader.tunnels.open(node_id, request) as tunnel:
-        while (frame := await tunnel.read(timeout_s)) is not None:
-            if frame.log_lines.lines:
-                yield frame.log_lines.lines
+    async with leader.tunnels.open(node_id, LOGS, options) as tunnel:
+        while (lines := await tunnel.read(timeout_s)) is not None:
+            if lines:
+                yield lines
 
 
 def _service_of(named: Service | Task) -> ServiceId:
     return named.service_id if isinstance(named, Task) else named.id
 
 
-def _options(sources: Iterable[LogSource], query: LogsQuery) -> dispatcher_pb2.LogsOptions:
-    return dispatcher_pb2.LogsOptions(
-        task_ids=[source.task_id for source in sources],
+def _options(sources: Iterable[LogSource], query: LogsQuery) -> LogsOptions:
+    return LogsOptions(
+        task_ids=tuple(source.task_id for source in sources),
         follow=query.follow,
         tail=query.tail,
         since=query.since,

@@ -13,12 +13,11 @@ from msgspec.structs import replace
 from controller.api.tracing import ends, hops
 from controller.api.tracing.ends import End
 from controller.api.tracing.hops import Case
+from controller.leader.exchanges import TRACE
 from controller.leader.leadership import Leader
-from pyswarm_core.api.v1 import dispatcher_pb2
-from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.errors import PyswarmError, Unavailable, invalid
 from pyswarm_core.model import Model
-from pyswarm_core.traces import Facts, Hop, TraceProbe
+from pyswarm_core.traces import Hop, TraceProbe
 
 FACTS_TIMEOUT_S = 15.0
 _PORT_MAX = 65535
@@ -111,12 +110,11 @@ async def _carry(leader: Leader, case: Case, far: End) -> Case:
 
 async def _asked(leader: Leader, end: End, probe: TraceProbe) -> End:
     """The end with its agent's findings, or with the reason why it cannot be asked."""
-    request = dispatcher_pb2.OpenTunnel(trace=to_proto(probe, dispatcher_pb2.TraceProbe()))
     try:
-        async with leader.tunnels.open(end.node_id, request) as tunnel:
-            frame = await tunnel.read(FACTS_TIMEOUT_S)
+        async with leader.tunnels.open(end.node_id, TRACE, probe) as tunnel:
+            facts = await tunnel.read(FACTS_TIMEOUT_S)
     except PyswarmError as error:
         return replace(end, error=str(error))
-    if frame is None:
-        return replace(end, error="the agent told nothing")
-    return replace(end, facts=from_proto(Facts, frame.trace_facts))
+    if facts is None:
+        return replace(end, error="the agent sent no answer")
+    return replace(end, facts=facts)

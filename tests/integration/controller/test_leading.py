@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from controller.app import Controller
 from controller.config import Config
+from controller.leader.exchanges import IMAGE_LIST, ImageList
 from controller.leader.leadership import CONTROLLER
 from controller.leader.persistence import registry
 from controller.store.memory import MemoryKv
@@ -384,18 +385,21 @@ async def test_a_tunnel_carries_frames_from_the_agent(
                 settings.listen[0], options=CHANNEL_OPTIONS
             ) as channel:
                 call = dispatcher_pb2_grpc.DispatcherStub(channel).Tunnel(None)
+                report = dispatcher_pb2.ImageReport(images=[dispatcher_pb2.Image(id="i1")])
                 for frame in (
                     dispatcher_pb2.TunnelFrame(tunnel_id=asked.tunnel_id),
-                    dispatcher_pb2.TunnelFrame(image_report=dispatcher_pb2.ImageReport()),
+                    dispatcher_pb2.TunnelFrame(image_report=report),
                     dispatcher_pb2.TunnelFrame(end=dispatcher_pb2.TunnelEnd()),
                 ):
                     await call.write(frame)
                 await call.done_writing()
                 assert not isinstance(await call.read(), dispatcher_pb2.TunnelFrame)
 
-        request = dispatcher_pb2.OpenTunnel(image_list=dispatcher_pb2.ImageList())
         dialing = asyncio.create_task(dial_back())
-        async with controller.current().tunnels.open(NodeId(agent.node_id), request) as tunnel:
-            frames = [frame async for frame in tunnel]
+        answers = []
+        node_id, tunnels = NodeId(agent.node_id), controller.current().tunnels
+        async with tunnels.open(node_id, IMAGE_LIST, ImageList()) as tunnel:
+            while (images := await tunnel.read()) is not None:
+                answers.append([image.id for image in images])
         await dialing
-        assert [frame.WhichOneof("kind") for frame in frames] == ["image_report"]
+        assert answers == [["i1"]]

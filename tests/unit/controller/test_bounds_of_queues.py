@@ -14,6 +14,7 @@ from controller.brain.placing import demand_of
 from controller.grpc.tunnels import GrpcTunnel
 from controller.leader.election import Term
 from controller.leader.events import EventHistory
+from controller.leader.exchanges import IMAGE_LIST, ImageList
 from controller.leader.leadership import ANONYMOUS
 from controller.leader.loop import Loop, Tools
 from controller.leader.persistence.loading import Loaded
@@ -118,7 +119,7 @@ async def test_tunnels_that_are_open_are_bounded() -> None:
     tunnels._awaited.update({str(number): never for number in range(TUNNELS_MAX)})
     assert TUNNELS_MAX == 1_000
     with pytest.raises(Unavailable, match="open already"):
-        async with tunnels.open(NodeId("n1"), dispatcher_pb2.OpenTunnel()):
+        async with tunnels.open(NodeId("n1"), IMAGE_LIST, ImageList()):
             pass
 
 
@@ -127,7 +128,7 @@ async def test_a_tunnel_that_comes_as_its_opener_gives_up_is_closed() -> None:
     tunnels = Tunnels(Numbered(), lambda node_id, request: asked.append(request))
 
     async def open_one() -> None:
-        async with tunnels.open(NodeId("n1"), dispatcher_pb2.OpenTunnel()):
+        async with tunnels.open(NodeId("n1"), IMAGE_LIST, ImageList()):
             pytest.fail("it was cancelled")
 
     opener = asyncio.create_task(open_one())

@@ -1,0 +1,102 @@
+"""The requests that agents answer through a tunnel, and their answers as values. PURE.
+
+A request is a struct with the fields of its message. Answers of which there may be many (log lines,
+images) stay the agent's own messages, behind a protocol: a copy of each would cost the hot path.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+from pyswarm_core.clock import Instant
+from pyswarm_core.codec import from_proto
+from pyswarm_core.traces import Facts, TraceProbe
+from pyswarm_core.views import ImageProgress
+
+R = TypeVar("R", bound=msgspec.Struct)
+A = TypeVar("A")
+
+
+class Exchange(NamedTuple, Generic[R, A]):
+    """A kind of request."""
+
+    field: str
+    """The field of OpenTunnel that holds the request."""
+    answer: Callable[[Any], A]
+    """What a frame of the agent holds; empty values if the frame is of another kind."""
+
+
+class LogsOptions(msgspec.Struct, frozen=True):
+    """The lines of some tasks of one node, the last `tail` of each; all if negative."""
+
+    task_ids: tuple[str, ...]
+    follow: bool
+    tail: int
+    since: Instant
+
+
+class LogLine(Protocol):
+    """One line that a task wrote."""
+
+    @property
+    def task_id(self) -> str: ...
+    @property
+    def at(self) -> int: ...
+
+
+class ImagePull(msgspec.Struct, frozen=True):
+    """Pull an image."""
+
+    reference: str
+    username: str = ""
+    password: str = ""
+
+
+class ImageResolve(msgspec.Struct, frozen=True):
+    """Look up the digest of an image at its registry."""
+
+    reference: str
+    username: str = ""
+    password: str = ""
+
+
+class ImageRemove(msgspec.Struct, frozen=True):
+    """Remove an image; the answer is what was removed."""
+
+    reference: str
+
+
+class ImageList(msgspec.Struct, frozen=True):
+    """List all images."""
+
+
+class Image(Protocol):
+    """An image in a node's storage."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def names(self) -> Sequence[str]: ...
+
+
+def _images(frame: Any) -> Sequence[Image]:
+    images: Sequence[Image] = frame.image_report.images
+    return images
+
+
+def _lines(frame: Any) -> Sequence[LogLine]:
+    lines: Sequence[LogLine] = frame.log_lines.lines
+    return lines
+
+
+LOGS = Exchange[LogsOptions, Sequence[LogLine]]("logs", _lines)
+IMAGE_PULL = Exchange[ImagePull, ImageProgress](
+    "image_pull", lambda frame: from_proto(ImageProgress, frame.image_progress)
+)
+IMAGE_LIST = Exchange[ImageList, Sequence[Image]]("image_list", _images)
+IMAGE_REMOVE = Exchange[ImageRemove, Sequence[Image]]("image_remove", _images)
+IMAGE_RESOLVE = Exchange[ImageResolve, Sequence[Image]]("image_resolve", _images)
+TRACE = Exchange[TraceProbe, Facts]("trace", lambda frame: from_proto(Facts, frame.trace_facts))
