@@ -291,7 +291,7 @@ async def test_a_published_service_is_told_with_the_network_it_made(api: Api) ->
     taken = message("shop", endpoint_spec=EndpointSpec(ports=service.endpoint.ports))
     call = api.stub.CreateService(pb.CreateServiceRequest(spec=taken))
     told_why = await refused(call, grpc.StatusCode.ABORTED)
-    assert "port 30000/tcp is published by service 'web'" in told_why
+    assert 'port 30000/tcp is published by service "web"' in told_why
 
 
 async def test_a_call_that_fails_leaves_nothing_to_the_garbage_collector(api: Api) -> None:

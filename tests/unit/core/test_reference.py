@@ -59,7 +59,7 @@ def test_the_familiar_form_is_the_shortest(text: str, familiar: str) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "empty"),
+        ("", r"REGISTRY/"),
         (" web", "repository"),
         ("web ", "repository"),
         ("web\n", "repository"),

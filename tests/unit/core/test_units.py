@@ -36,7 +36,7 @@ def test_durations_are_read_as_go_reads_them(text: str, duration: int) -> None:
     "text", ["", "10", "s", "1d", "10 s", "-1s", "1h30", "1,5s", "١s", "9" * 60 + "h", "1s\n"]
 )
 def test_other_durations_are_refused_with_an_example(text: str) -> None:
-    with pytest.raises(InvalidArgument, match=r"duration .* want"):
+    with pytest.raises(InvalidArgument, match=r"duration: .* expected"):
         units.parse_duration(text)
 
 
@@ -93,7 +93,7 @@ def test_sizes_are_read_in_powers_of_1024(text: str, size: int) -> None:
     "text", ["", "M", "-1", "-64M", "64X", "1.m", "64MM", "9999999p", "٣", "1\n"]
 )
 def test_other_sizes_are_refused(text: str) -> None:
-    with pytest.raises(InvalidArgument, match=r"size .* want"):
+    with pytest.raises(InvalidArgument, match=r"size: .* expected"):
         units.parse_size(text)
 
 
@@ -163,7 +163,7 @@ def test_a_time_without_zone_is_in_the_zone_of_its_reader() -> None:
     "text", ["", "yesterday", "2026-02-30", "2026-01-01T25:00:00Z", "1969-01-01", "9999-01-01"]
 )
 def test_other_times_are_refused(text: str) -> None:
-    with pytest.raises(InvalidArgument, match=r"time .* want"):
+    with pytest.raises(InvalidArgument, match=r"time: .* expected"):
         units.parse_time(text, NOW)
 
 
