@@ -1,18 +1,19 @@
 """The requests that agents answer through a tunnel, and their answers as values. PURE.
 
-A request is a struct with the fields of its message. Answers of which there may be many (log lines,
-images) stay the agent's own messages, behind a protocol: a copy of each would cost the hot path.
+A request is a struct with the fields of its message. Log lines and images stay the agent's
+messages, which have the fields of the views that they are typed as: there may be thousands, and a
+copy of each would slow down logs.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
 from pyswarm_core.clock import Instant
 from pyswarm_core.codec import from_proto
 from pyswarm_core.traces import Facts, TraceProbe
-from pyswarm_core.views import ImageProgress
+from pyswarm_core.views import Image, ImageProgress, LogLine
 
 R = TypeVar("R", bound=msgspec.Struct)
 A = TypeVar("A")
@@ -34,15 +35,6 @@ class LogsOptions(msgspec.Struct, frozen=True):
     follow: bool
     tail: int
     since: Instant
-
-
-class LogLine(Protocol):
-    """One line that a task wrote."""
-
-    @property
-    def task_id(self) -> str: ...
-    @property
-    def at(self) -> int: ...
 
 
 class ImagePull(msgspec.Struct, frozen=True):
@@ -69,17 +61,6 @@ class ImageRemove(msgspec.Struct, frozen=True):
 
 class ImageList(msgspec.Struct, frozen=True):
     """List all images."""
-
-
-class Image(Protocol):
-    """An image in a node's storage."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def digest(self) -> str: ...
-    @property
-    def names(self) -> Sequence[str]: ...
 
 
 def _images(frame: Any) -> Sequence[Image]:

@@ -18,7 +18,6 @@ from controller.leader.exchanges import (
     IMAGE_PULL,
     IMAGE_REMOVE,
     Exchange,
-    Image,
     ImageList,
     ImagePull,
     ImageRemove,
@@ -28,7 +27,7 @@ from pyswarm_core.docker.reference import parse_reference
 from pyswarm_core.errors import NotFound, PyswarmError, Unavailable, quoted
 from pyswarm_core.limits import IMAGES_PER_NODE_MAX
 from pyswarm_core.objects import Node
-from pyswarm_core.views import ImageProgress, NodeImageProgress
+from pyswarm_core.views import Image, ImageProgress, NodeImageProgress
 
 R = TypeVar("R")
 Q = TypeVar("Q", ImageList, ImageRemove)

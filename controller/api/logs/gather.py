@@ -19,13 +19,14 @@ from msgspec.structs import replace
 from controller.api.logs.sources import LogSource, LogSources, log_sources
 from controller.api.queries.lookup import find_service_or_task
 from controller.api.streams import Send
-from controller.leader.exchanges import LOGS, LogLine, LogsOptions
+from controller.leader.exchanges import LOGS, LogsOptions
 from controller.leader.leadership import Leader, Leadership
 from controller.leader.watches import Watcher
 from pyswarm_core.clock import Instant
 from pyswarm_core.errors import PyswarmError
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.objects import Service, Task
+from pyswarm_core.views import LogLine
 
 Lines = Sequence[LogLine]
 
