@@ -1,5 +1,5 @@
-"""`python -m agent`: flags, environment and configuration file become a Config; then the agent
-runs. SHELL.
+"""`python -m agent`: makes a Config of flags, environment and configuration file, runs the agent.
+SHELL.
 """
 
 import asyncio
@@ -18,10 +18,11 @@ import pyswarm_core
 from agent.config import Config, accepted_tasks, config_problems
 from pyswarm_core.aio import logs
 from pyswarm_core.aio.daemon import run_daemon
+from pyswarm_core.aio.flags import CPUS, DURATION, SIZE, flag
 from pyswarm_core.aio.memory import give_back_freed_memory
 from pyswarm_core.clock import SECOND
-from pyswarm_core.docker.units import parse_cpus, parse_duration, parse_size
-from pyswarm_core.errors import InvalidArgument, reason_of
+from pyswarm_core.docker.units import NANO_CPUS
+from pyswarm_core.errors import InvalidArgument, invalid, reason_of
 from pyswarm_core.limits import API_PORT, NODE_TASKS_LIMIT, NODE_TASKS_MAX
 from pyswarm_core.validation import require
 
@@ -35,19 +36,23 @@ def _from_file(context: click.Context, _: click.Parameter, path: Path | None) ->
     try:
         values = yaml.safe_load(path.read_text()) or {}
     except OSError as error:
-        raise click.BadParameter(f"cannot be read: {reason_of(error)}") from error
+        raise _not_valid(path, f"cannot read it: {reason_of(error)}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise click.BadParameter(f"{path} is not YAML: {error}") from error
+        raise _not_valid(path, f"expected YAML: {error}") from error
     if not isinstance(values, dict):
-        raise click.BadParameter(f"{path} must hold `flag: value` lines")
+        raise _not_valid(path, "expected a file of `flag: value` lines")
     names = {
-        flag.removeprefix("--"): parameter.name
+        word.removeprefix("--"): parameter.name
         for parameter in context.command.params
-        for flag in parameter.opts
+        for word in parameter.opts
     }
     if unknown := sorted(str(key) for key in values if key not in names):
-        raise click.BadParameter(f"{path} names no flag: {', '.join(unknown)}")
+        raise _not_valid(path, f"expected names of flags, found {', '.join(unknown)}")
     context.default_map = {str(names[key]): value for key, value in values.items()}
+
+
+def _not_valid(path: Path, reason: str) -> InvalidArgument:
+    return invalid("--config", str(path), reason)
 
 
 def _host_memory() -> int:
@@ -64,8 +69,8 @@ def _host_files() -> int:
 
 
 def _host_address(controllers: tuple[str, ...]) -> str:
-    """The address this host uses towards the first controller, or towards the world if that runs on
-    this very host: a route lookup, no packet.
+    """The source address towards the first controller, or towards the internet if that controller
+    runs on this host: a route lookup, without a packet.
     """
     host = controllers[0].rpartition(":")[0].strip("[]") if controllers else _ANYWHERE
     try:
@@ -73,7 +78,7 @@ def _host_address(controllers: tuple[str, ...]) -> str:
         return _source_address(_ANYWHERE) if address.startswith("127.") else address
     except OSError as error:
         raise click.UsageError(
-            f"--advertise-addr: cannot tell which address to use ({error}); name one"
+            f"--advertise-addr: cannot determine this host's address ({error}): specify one"
         ) from error
 
 
@@ -87,106 +92,133 @@ def _source_address(host: str) -> str:
 def _pairs(words: tuple[str, ...]) -> dict[str, str]:
     for word in words:
         if not word.partition("=")[1]:
-            raise InvalidArgument(f"label {word!r} is not valid: want NAME=VALUE")
+            raise invalid("--label", word, "expected NAME=VALUE")
     return {name: value for name, _, value in (word.partition("=") for word in words)}
 
 
 @click.command(context_settings={"auto_envvar_prefix": "PYSWARM_AGENT", "show_default": True})
-@click.option(
+@flag(
     "--config",
     type=click.Path(path_type=Path, exists=True),
     is_eager=True,
     expose_value=False,
     callback=_from_file,
-    help="YAML file of `flag: value` lines",
+    help="Configuration file: YAML with `flag: value` lines",
 )
-@click.option(
+@flag(
     "--state-dir",
     type=click.Path(path_type=Path),
     default="/var/lib/pyswarm/agent",
-    help="What must survive a reboot: identity, records, images, logs",
+    help="Directory for what must survive a reboot: identity, records, images, logs",
 )
-@click.option(
+@flag(
     "--run-dir",
     type=click.Path(path_type=Path),
     default="/run/pyswarm/agent",
-    help="What a reboot may lose",
+    help="Directory for what a reboot may lose",
 )
-@click.option(
+@flag(
     "--controller",
     "controllers",
     multiple=True,
     metavar="HOST:PORT",
-    help="Where a controller answers; only needed to join (repeatable)",
+    help="Controller to join (repeatable); not needed after that",
 )
-@click.option("--join-token", default="", help="Shown once, to join")
-@click.option("--hostname", default=platform.node(), help="The node's name")
-@click.option(
+@flag("--join-token", default="", help="Token to join with; not needed after that")
+@flag("--hostname", default=platform.node(), help="Name of the node")
+@flag(
     "--advertise-addr",
     default="",
     metavar="IP",
-    help="This host's address on the underlay [default: the one towards the controller]",
+    help="Address at which other hosts reach this one [default: the one towards the controller]",
 )
-@click.option("--availability", type=click.Choice(["active", "pause", "drain"]), default="active")
-@click.option(
-    "--fleet", default="psw", help="Short name, unique on this machine, for kernel objects"
+@flag(
+    "--availability",
+    type=click.Choice(["active", "pause", "drain"]),
+    default="active",
+    help="Availability of the node when it joins",
 )
-@click.option("--cgroup-parent", default="/pyswarm", help="The cgroup that holds every task's")
-@click.option("--bridge-subnet", default="10.127.0.0/16", help="For tasks without a network")
-@click.option("--data-path-port", default=4789, help="UDP port of VXLAN")
-@click.option(
+@flag(
+    "--fleet",
+    default="psw",
+    help="Short name, unique on this machine, that the names of kernel objects begin with",
+)
+@flag("--cgroup-parent", default="/pyswarm", help="Parent cgroup of all tasks")
+@flag("--bridge-subnet", default="10.127.0.0/16", help="Subnet of tasks without a network")
+@flag("--data-path-port", type=click.IntRange(1, 65_535), default=4789, help="UDP port of VXLAN")
+@flag(
     "--fast-path",
     type=bool,
     metavar="[on|off]",
     default=True,
     show_default="on",
     help="Forward packets between tasks of one network on two hosts past this host's packet filter;"
-    " off: route them, so that every hook of IP sees them",
+    " off: route them, so that they pass every hook of IP",
 )
-@click.option("--cpus", default="", help="CPUs to offer [default: all]")
-@click.option("--memory", default="", help="Memory to offer, such as 2G [default: all]")
-@click.option(
+@flag("--cpus", type=CPUS, help="CPUs to offer to tasks [default: all]")
+@flag("--memory", type=SIZE, help="Memory to offer to tasks, such as 2G [default: all]")
+@flag(
     "--max-tasks",
     type=click.IntRange(1, NODE_TASKS_LIMIT),
-    help="Tasks to accept at once [default: one per 4 MiB of memory and 32 process numbers, at most"
+    help="Maximum number of tasks [default: one per 4 MiB of memory and 32 process numbers, at most"
     f" {NODE_TASKS_MAX}]",
 )
-@click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Engine label")
-@click.option(
+@flag("--label", "labels", multiple=True, metavar="NAME=VALUE", help="Engine label (repeatable)")
+@flag(
     "--registry-mirror",
     "registry_mirrors",
     multiple=True,
     metavar="URL",
-    help="Tried before Docker Hub (repeatable)",
+    help="Mirror to try before Docker Hub (repeatable)",
 )
-@click.option(
+@flag(
     "--insecure-registry",
     "insecure_registries",
     multiple=True,
     metavar="HOST[:PORT]",
-    help="May be reached without TLS (repeatable)",
+    help="Registry to use without verified TLS (repeatable)",
 )
-@click.option(
+@flag(
     "--registry-auth-file",
     type=click.Path(path_type=Path),
     default="/root/.docker/config.json",
-    help="This host's logins, as docker login or skopeo login writes them",
+    help="Registry logins of this host, as docker login or skopeo login writes them",
 )
-@click.option("--pull-stall", default="30s", help="A pull that moves nothing so long has failed")
-@click.option("--log-max-size", default="10m", help="A task's log file is rotated at this size")
-@click.option("--log-max-file", default=3, help="Log files kept per task")
-@click.option("--metrics-addr", default="127.0.0.1:9324", help="Where Prometheus may scrape")
-@click.option(
+@flag(
+    "--pull-stall",
+    type=DURATION,
+    default="30s",
+    help="Time without progress after which a pull fails",
+)
+@flag(
+    "--log-max-size",
+    type=SIZE,
+    default="10m",
+    help="Size at which a task's log file is rotated",
+)
+@flag(
+    "--log-max-file", type=click.IntRange(1, 1_000), default=3, help="Number of log files per task"
+)
+@flag(
+    "--metrics-addr",
+    default="127.0.0.1:9324",
+    metavar="HOST:PORT",
+    help="Address to serve metrics for Prometheus at; empty: none",
+)
+@flag(
     "--resolv-conf",
     type=click.Path(path_type=Path),
     default="/etc/resolv.conf",
-    help="Given to containers",
+    help="Name servers and search domains of containers",
 )
-@click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info"
+@flag(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    help="Lowest level of events to log",
 )
 def main(log_level: str, **flags: Any) -> None:
-    """Run the tasks that the controller assigns to this host."""
+    """Run the tasks that the leader assigns to this host."""
     _check_package()
     logs.set_up(log_level)
     give_back_freed_memory()
@@ -199,17 +231,16 @@ def main(log_level: str, **flags: Any) -> None:
 
 def _config(flags: dict[str, Any]) -> Config:
     cpus, memory = flags.pop("cpus"), flags.pop("memory")
-    flags["log_max_size"] = parse_size(flags["log_max_size"])
-    flags["pull_stall_s"] = parse_duration(flags.pop("pull_stall")) / SECOND
+    flags["pull_stall_s"] = flags.pop("pull_stall") / SECOND
     flags["labels"] = _pairs(flags["labels"])
     flags["advertise_addr"] = flags["advertise_addr"] or _host_address(flags["controllers"])
     for name in ("state_dir", "run_dir"):
         flags[name] = flags[name].absolute()
-    memory_bytes = parse_size(memory) if memory else _host_memory()
+    memory_bytes = _host_memory() if memory is None else memory
     accepted = accepted_tasks(memory_bytes, _host_pids(), _host_files())
     max_tasks = flags.pop("max_tasks") or accepted
     config = Config(
-        nano_cpus=parse_cpus(cpus) if cpus else (os.cpu_count() or 1) * 10**9,
+        nano_cpus=(os.cpu_count() or 1) * NANO_CPUS if cpus is None else cpus,
         memory_bytes=memory_bytes,
         max_tasks=max_tasks,
         **flags,

@@ -89,8 +89,8 @@ class _Parts(msgspec.Struct, frozen=True):
 async def _serve(config: Config, stack: AsyncExitStack) -> None:
     """Run the agent. What can fail comes before joining: a node that joined is not removed."""
     known = _known(config)
-    stack.enter_context(own_folder("state-dir", config.state_dir))
-    stack.enter_context(own_folder("run-dir", config.run_dir))
+    stack.enter_context(own_folder("--state-dir", config.state_dir))
+    stack.enter_context(own_folder("--run-dir", config.run_dir))
     if known is None and (short := shortage((config.run_dir, config.state_dir))):
         raise Unavailable(f"this host cannot join: {short}")
     registry = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""What an agent is told at its start: one frozen value, made once. PURE."""
+"""The configuration of an agent: one frozen value, made once at its start. PURE."""
 
 import re
 from collections.abc import Iterable
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from pyswarm_core.docker.units import format_cpus
 from pyswarm_core.limits import (
     AGENT_METRICS_PORT,
     NODE_TASK_BYTES,
@@ -16,7 +17,7 @@ from pyswarm_core.limits import (
 )
 from pyswarm_core.validation import address_problems
 from pyswarm_core.validation.node import hostname_problems
-from pyswarm_core.validation.problem import Problem, within
+from pyswarm_core.validation.problem import Problem
 
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
 _FLEET = re.compile(r"[a-z0-9]{1,5}")
@@ -25,7 +26,7 @@ _REGISTRY = re.compile(r"[^\s/:]+(:\d{1,5})?")
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """An agent's settings; `python -m agent --help` explains each."""
+    """The settings of an agent; `python -m agent --help` describes each."""
 
     state_dir: Path
     run_dir: Path
@@ -54,12 +55,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def config_problems(config: Config) -> list[Problem]:
-    """Everything that can be known to be wrong before anything is touched."""
+    """Everything that is wrong with the settings and can be checked without side effects."""
     return [
         *hostname_problems(config.hostname),
         *address_problems(config.advertise_addr),
-        *within("--data-path-port", config.data_path_port, 1, 65_535),
-        *within("--log-max-file", config.log_max_file, 1, 1_000),
         *_shaped("--fleet", (config.fleet,), _FLEET, "1 to 5 lower-case letters and digits"),
         *_shaped("--controller", config.controllers, _ADDRESS, "HOST:PORT"),
         *_shaped("--registry-mirror", config.registry_mirrors, _MIRROR, "http(s)://HOST[:PORT]"),
@@ -93,7 +92,7 @@ def _subnet_problems(subnet: str) -> Iterable[Problem]:
 
 def _size_problems(config: Config) -> Iterable[Problem]:
     if config.nano_cpus <= 0:
-        yield Problem("--cpus", config.nano_cpus / 10**9, "expected more than 0")
+        yield Problem("--cpus", format_cpus(config.nano_cpus), "expected more than 0")
     if config.memory_bytes <= 0:
         yield Problem("--memory", config.memory_bytes, "expected more than 0, such as 2G")
     if config.pull_stall_s <= 0:
@@ -101,6 +100,6 @@ def _size_problems(config: Config) -> Iterable[Problem]:
 
 
 def accepted_tasks(memory_bytes: int, pids: int, files: int) -> int:
-    """How many tasks a host accepts by itself, whose agent may open so many files."""
+    """The default of --max-tasks on a host whose agent may open `files` files."""
     fit = min(memory_bytes // NODE_TASK_BYTES, pids // NODE_TASK_PIDS, files // NODE_TASK_FILES)
     return max(1, min(fit, NODE_TASKS_MAX))

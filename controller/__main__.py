@@ -12,9 +12,9 @@ import pyswarm_core
 from controller.config import ClusterOptions, Config, EtcdConfig, config_problems
 from pyswarm_core.aio import logs
 from pyswarm_core.aio.daemon import run_daemon
+from pyswarm_core.aio.flags import DURATION, flag
 from pyswarm_core.aio.held import TimedSelector, run_measured
 from pyswarm_core.aio.memory import give_back_freed_memory
-from pyswarm_core.docker.units import parse_duration
 from pyswarm_core.limits import API_PORT, CONTROLLER_METRICS_PORT
 from pyswarm_core.specs import ClusterSpec
 from pyswarm_core.validation import require
@@ -29,64 +29,62 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
         "help_option_names": ["-h", "--help"],
     }
 )
-@click.option(
+@flag(
     "--state-dir",
     type=click.Path(path_type=Path, file_okay=False),
     default="/var/lib/pyswarm/controller",
     help="Directory of persistent data: identity and, without --etcd-endpoints, etcd's data",
 )
-@click.option("--name", default=platform.node(), help="Name of this controller")
-@click.option(
+@flag("--name", default=platform.node(), help="Name of this controller")
+@flag(
     "--listen",
     multiple=True,
     default=(f"0.0.0.0:{API_PORT}",),
     metavar="HOST:PORT|unix:///PATH",
     help="Listen address (repeatable)",
 )
-@click.option(
+@flag(
     "--advertise-addr",
     default="",
     help="Address of this controller for agents, users and other controllers: HOST[:PORT]",
 )
-@click.option(
+@flag(
     "--etcd-endpoints",
     default="",
     metavar="HOST:PORT,...",
     help="Endpoints of an existing etcd (default: an embedded etcd)",
 )
-@click.option("--etcd-cacert", type=_FILE, help="CA certificate file to verify etcd")
-@click.option("--etcd-cert", type=_FILE, help="Client certificate file for etcd")
-@click.option("--etcd-key", type=_FILE, help="Client key file for etcd")
-@click.option("--etcd-user", default="", metavar="NAME[:PASSWORD]", help="User for etcd")
-@click.option("--etcd-prefix", default="/pyswarm", help="Prefix of the keys in etcd")
-@click.option(
+@flag("--etcd-cacert", type=_FILE, help="CA certificate file to verify etcd")
+@flag("--etcd-cert", type=_FILE, help="Client certificate file for etcd")
+@flag("--etcd-key", type=_FILE, help="Client key file for etcd")
+@flag("--etcd-user", default="", metavar="NAME[:PASSWORD]", help="User for etcd")
+@flag("--etcd-prefix", default="/pyswarm", help="Prefix of the keys in etcd")
+@flag(
     "--metrics-addr",
     default=f"127.0.0.1:{CONTROLLER_METRICS_PORT}",
     help="Listen address for Prometheus; empty to disable",
 )
-@click.option(
+@flag(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
     help="Level of the log",
 )
-@click.option(
+@flag(
     "--default-addr-pool",
     multiple=True,
     metavar="SUBNET",
     help="Address pool for overlay networks (repeatable)",
 )
-@click.option("--subnet-size", type=int, help="Prefix length of overlay subnets (default 16)")
-@click.option("--data-path-port", type=int, help="UDP port of VXLAN (default 4789)")
-@click.option(
-    "--heartbeat-period", metavar="DURATION", help="Heartbeat period of a small fleet (default 1s)"
-)
-@click.option(
+@flag("--subnet-size", type=int, help="Prefix length of overlay subnets (default 16)")
+@flag("--data-path-port", type=int, help="UDP port of VXLAN (default 4789)")
+@flag("--heartbeat-period", type=DURATION, help="Heartbeat period of a small fleet (default 1s)")
+@flag(
     "--agent-grace",
-    metavar="DURATION",
+    type=DURATION,
     help="Time until a silent agent on a responding host counts as down (default 15s)",
 )
-@click.option("--task-history-limit", type=int, help="Ended tasks kept per slot (default 5)")
+@flag("--task-history-limit", type=int, help="Ended tasks kept per slot (default 5)")
 def main(log_level: str, **flags: Any) -> None:
     """Store services in etcd, decide which node runs which task, and send assignments to agents."""
     _check_package()
@@ -103,7 +101,6 @@ def main(log_level: str, **flags: Any) -> None:
 def make_config(flags: dict[str, Any]) -> Config:
     """The Config of the flags. Raises InvalidArgument."""
     listen = tuple(flags["listen"])
-    period, grace = flags["heartbeat_period"], flags["agent_grace"]
     user, _, password = flags["etcd_user"].partition(":")
     config = Config(
         state_dir=flags["state_dir"].absolute(),
@@ -121,8 +118,8 @@ def make_config(flags: dict[str, Any]) -> Config:
             prefix=flags["etcd_prefix"],
         ),
         cluster=ClusterOptions(
-            heartbeat_period=parse_duration(period) if period else None,
-            agent_grace=parse_duration(grace) if grace else None,
+            heartbeat_period=flags["heartbeat_period"],
+            agent_grace=flags["agent_grace"],
             task_history_limit=flags["task_history_limit"],
             default_address_pool=tuple(flags["default_addr_pool"]) or None,
             subnet_size=flags["subnet_size"],

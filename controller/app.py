@@ -76,10 +76,10 @@ async def run(config: Config, longest_pass: Callable[[], float]) -> None:
     try:
         async with AsyncExitStack() as stack:
             for address in config.listen:
-                check_free("listen", address)
+                check_free("--listen", address)
             if config.metrics_addr:
-                check_free("metrics-addr", config.metrics_addr)
-            stack.enter_context(own_folder("state-dir", config.state_dir))
+                check_free("--metrics-addr", config.metrics_addr)
+            stack.enter_context(own_folder("--state-dir", config.state_dir))
             store = await stack.enter_async_context(_store(config))
             await Controller(config, store, longest_pass=longest_pass).serve()
     except asyncio.CancelledError:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from pyswarm_core.limits import API_PORT, CONTROLLER_METRICS_PORT
 from pyswarm_core.specs import ClusterSpec
@@ -12,6 +13,12 @@ from pyswarm_core.validation import cluster_problems, require
 from pyswarm_core.validation.problem import Problem
 
 _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]*):(\d{1,5})")
+
+_FLAGS = {
+    "--default-addr-pool-mask-length": "--subnet-size",
+    "--dispatcher-heartbeat": "--heartbeat-period",
+}
+"""Docker's names of flags, and the controller's."""
 
 
 class EtcdConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +48,8 @@ class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True):
         given = msgspec.structs.asdict(self).items()
         named = {name: value for name, value in given if value is not None}
         changed = msgspec.structs.replace(spec, **named)
-        require(cluster_problems(changed))
+        problems = cluster_problems(changed)
+        require([replace(each, field=_FLAGS.get(each.field, each.field)) for each in problems])
         return changed
 
 
