@@ -16,7 +16,7 @@ import msgspec
 
 from controller.brain.slices import Slices, batches
 from controller.leader.endpoints.sets import EndpointKey, Endpoints
-from controller.leader.overlays import Overlays
+from controller.leader.overlays import OverlayMessages
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.codec import to_proto
 from pyswarm_core.errors import told
@@ -71,7 +71,7 @@ class Source(msgspec.Struct, frozen=True):
 
     state: State
     endpoints: Endpoints
-    overlays: Overlays
+    overlays: OverlayMessages
     templates: Templates
     withheld: Container[TaskId] = ()
     """Tasks that stop when no node sends connections to them any more."""

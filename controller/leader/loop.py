@@ -26,7 +26,7 @@ from controller.leader.events import EventHistory, events_of, quarantine_event
 from controller.leader.garbage import YoungObjects
 from controller.leader.leadership import Caller, Mutation
 from controller.leader.node_watch import NodeWatch
-from controller.leader.overlays import Overlays
+from controller.leader.overlays import OverlayMessages
 from controller.leader.persistence.budget import FLUSH_CHUNKS, Budget
 from controller.leader.persistence.loading import Loaded
 from controller.leader.persistence.saving import Saver, Unsaved
@@ -107,7 +107,8 @@ class Loop:
         self._hurries = True
         """Whether the last turn left more to decide than what agents reported."""
         self._tracker = EndpointTracker(self.state, tools.saver.revision, now)
-        endpoints, overlays = self._tracker.endpoints, Overlays(self.state, self._tracker.endpoints)
+        endpoints = self._tracker.endpoints
+        overlays = OverlayMessages(self.state, endpoints)
         self.source = Source(self.state, endpoints, overlays, Templates(), self._tracker.barrier)
         """What agents' messages are made from."""
         self.node_watch = NodeWatch(

@@ -18,12 +18,12 @@ from pyswarm_core.objects import EncryptionKey, Network, Node
 from pyswarm_core.state import State
 
 
-class Overlay(NamedTuple):
+class OverlayMessage(NamedTuple):
     """What one node receives for one network."""
 
     version: int
     message: bytes
-    """An Overlay."""
+    """A serialized Overlay."""
 
 
 class _Version(NamedTuple):
@@ -57,7 +57,7 @@ class _Making:
         return self._made
 
 
-class Overlays:
+class OverlayMessages:
     """All overlays of one term."""
 
     def __init__(self, state: State, endpoints: Endpoints) -> None:
@@ -125,7 +125,7 @@ class Overlays:
             known = self._versions[network_id] = _Version(self._count, network, keys)
         return known.number
 
-    def told(self, network_id: NetworkId, node_id: NodeId) -> Slices[Overlay | None]:
+    def told(self, network_id: NetworkId, node_id: NodeId) -> Slices[OverlayMessage | None]:
         """What the node receives for the network; None if one of them is gone."""
         if network_id not in self._state.networks:
             return None
@@ -151,7 +151,7 @@ class Overlays:
         blocks = self._state.idle_blocks.of_network(network_id).get(node.number, ())
         own = dispatcher_pb2.Overlay(node_number=node.number, local_blocks=blocks)
         others = shared.replace(self._peers(network, [node]), b"", 1) if _is_peer(node) else shared
-        return Overlay(version, others + own.SerializeToString(deterministic=True))
+        return OverlayMessage(version, others + own.SerializeToString(deterministic=True))
 
     def _make(self, network_id: NetworkId) -> Slices[bytes]:
         """The network and all its peers."""

@@ -229,7 +229,7 @@ class Sessions:
                 session.task_changed(task)
 
     def overlays_changed(self, nodes: Iterable[NodeId]) -> None:
-        """Networks changed for these nodes, see `Overlays`."""
+        """Networks changed for these nodes, see `OverlayMessages`."""
         for node_id in nodes:
             if (session := self._of_node.get(node_id)) is not None:
                 session.overlays_changed()

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from controller.brain.slices import finish
 from controller.leader import assignments
 from controller.leader.assignments import Parts, Source, Templates, Unsent
-from controller.leader.overlays import Overlays
+from controller.leader.overlays import OverlayMessages
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.api.v1.dispatcher_pb2 import Assignments, Overlay
 from pyswarm_core.codec import from_proto
@@ -57,7 +57,7 @@ def world(*tasks: Task) -> State:
 
 def source_of(state: State, withheld: Container[TaskId] = ()) -> Source:
     endpoints = known(state)
-    return Source(state, endpoints, Overlays(state, endpoints), Templates(), withheld)
+    return Source(state, endpoints, OverlayMessages(state, endpoints), Templates(), withheld)
 
 
 def whole(parts: Parts) -> Assignments:

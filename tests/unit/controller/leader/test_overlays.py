@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from controller.brain.slices import finish
 from controller.leader import overlays as telling
-from controller.leader.overlays import Overlays
+from controller.leader.overlays import OverlayMessages
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId
@@ -32,11 +32,11 @@ def world() -> State:
     return build.state(nodes=build.nodes(NODES), networks=[everywhere, far])
 
 
-def overlays_of(state: State) -> Overlays:
-    return Overlays(state, known(state))
+def overlays_of(state: State) -> OverlayMessages:
+    return OverlayMessages(state, known(state))
 
 
-def read(overlays: Overlays, network: NetworkId, node: NodeId) -> dispatcher_pb2.Overlay:
+def read(overlays: OverlayMessages, network: NetworkId, node: NodeId) -> dispatcher_pb2.Overlay:
     told = finish(overlays.told(network, node))
     assert told is not None
     return dispatcher_pb2.Overlay.FromString(told.message)

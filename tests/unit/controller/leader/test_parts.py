@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from controller.brain.slices import finish
 from controller.leader import assignments
 from controller.leader.assignments import Source, Templates, full_assignments
-from controller.leader.overlays import Overlays
+from controller.leader.overlays import OverlayMessages
 from controller.leader.sessions import Message, NodeSession
 from pyswarm_core.api.v1.dispatcher_pb2 import Assignments, Overlay, ServiceEndpoint
 from pyswarm_core.decision import Writes
@@ -61,7 +61,7 @@ def identified(number: int) -> TaskId:
 
 def source_of(state: State) -> Source:
     endpoints = known(state)
-    return Source(state, endpoints, Overlays(state, endpoints), Templates())
+    return Source(state, endpoints, OverlayMessages(state, endpoints), Templates())
 
 
 def parts_of(state: State) -> list[Assignments]:

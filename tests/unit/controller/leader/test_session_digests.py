@@ -4,7 +4,7 @@ import pytest
 
 from controller.brain.slices import finish
 from controller.leader.assignments import Source, Templates
-from controller.leader.overlays import Overlays
+from controller.leader.overlays import OverlayMessages
 from controller.leader.sessions import NodeSession
 from pyswarm_core.api.v1.dispatcher_pb2 import Assignments
 from pyswarm_core.indexes.columns import endpoint_digest
@@ -17,7 +17,7 @@ class Told:
     def __init__(self) -> None:
         self.state = world(backend("web.1"))
         self.endpoints = known(self.state)
-        overlays = Overlays(self.state, self.endpoints)
+        overlays = OverlayMessages(self.state, self.endpoints)
         self.source = Source(self.state, self.endpoints, overlays, Templates())
         self.session = NodeSession(N1)
 
