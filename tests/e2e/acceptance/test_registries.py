@@ -1,4 +1,4 @@
-"""Registries that hang or want a login, under a fleet."""
+"""Registries that hang or require a login, under a fleet."""
 
 import json
 import shutil

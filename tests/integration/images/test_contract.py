@@ -23,7 +23,7 @@ class RealHost:
     def pulls(self) -> int:
         return self._registry.manifests_served()
 
-    def want_login(self) -> None:
+    def requires_login(self) -> None:
         self._registry.stop()
         self._registry.start(login=True)
 

@@ -11,5 +11,5 @@ def test_whether_a_network_is_encrypted_is_told_whatever_keys_there_are(encrypte
     message = dispatcher_pb2.Assignments()
     overlay = dispatcher_pb2.Overlay(network_id="net", encrypted=encrypted)
     message.overlays.append(overlay.SerializeToString())
-    (wanted,) = parse_assignment(message).overlays
-    assert (wanted.encrypted, wanted.encryption_keys) == (encrypted, ())
+    (desired,) = parse_assignment(message).overlays
+    assert (desired.encrypted, desired.encryption_keys) == (encrypted, ())

@@ -67,7 +67,7 @@ def test_environment_has_docker_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "user"),
+    ("requested", "user"),
     [
         ("", User(0, 0, (), "/root")),
         ("web", User(33, 34, (50,), "/srv")),
@@ -77,18 +77,18 @@ def test_environment_has_docker_defaults() -> None:
         ("1234:99", User(1234, 99, (), "/")),
     ],
 )
-def test_user_is_looked_up_in_the_image(wanted: str, user: User) -> None:
-    assert resolve_user(wanted, (), PASSWD, GROUP) == user
+def test_user_is_looked_up_in_the_image(requested: str, user: User) -> None:
+    assert resolve_user(requested, (), PASSWD, GROUP) == user
 
 
 def test_groups_add_to_those_that_list_the_user() -> None:
     assert resolve_user("web", ("root", "77"), PASSWD, GROUP).additional_gids == (50, 0, 77)
 
 
-@pytest.mark.parametrize("wanted", ["nobody", "web:nogroup", "-1", "99999999999"])
-def test_unknown_user_or_group_is_named(wanted: str) -> None:
+@pytest.mark.parametrize("requested", ["nobody", "web:nogroup", "-1", "99999999999"])
+def test_unknown_user_or_group_is_named(requested: str) -> None:
     with pytest.raises(InvalidArgument, match=r"no matching entries in (passwd|group) file"):
-        resolve_user(wanted, (), PASSWD, GROUP)
+        resolve_user(requested, (), PASSWD, GROUP)
 
 
 def test_image_without_passwd_still_has_root_and_numbers() -> None:

@@ -155,8 +155,8 @@ def _open_files() -> set[str]:
 
 
 async def test_a_digest_is_asked_of_the_registry_and_nothing_is_pulled(tmp_path: Path) -> None:
-    wanted = pb.ImageResolve(reference=IMAGE)
-    _, report, last = await ask(tmp_path, pb.OpenTunnel(tunnel_id="t", image_resolve=wanted))
+    request = pb.ImageResolve(reference=IMAGE)
+    _, report, last = await ask(tmp_path, pb.OpenTunnel(tunnel_id="t", image_resolve=request))
     (image,) = report.image_report.images
     assert image.digest.startswith("sha256:")
     assert last.HasField("end")

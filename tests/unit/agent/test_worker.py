@@ -266,11 +266,11 @@ async def test_an_image_nobody_has_rejects_the_task(tmp_path: Path) -> None:
 class HungRegistry(FakeRegistry):
     """Takes every call and answers only those for what was pushed."""
 
-    async def fetch(self, wanted: Reference, credentials: Credentials | None) -> Image:
+    async def fetch(self, reference: Reference, credentials: Credentials | None) -> Image:
         """See `FakeRegistry.fetch`."""
-        if wanted.repository == "hung":
+        if reference.repository == "hung":
             await asyncio.Event().wait()
-        return await super().fetch(wanted, credentials)
+        return await super().fetch(reference, credentials)
 
 
 async def test_tasks_that_wait_for_a_hung_registry_hold_up_no_other(tmp_path: Path) -> None:
@@ -392,7 +392,7 @@ async def test_an_unknown_task_that_should_not_run_is_reported_as_shut_down(
 class _Stuck(FakeRegistry):
     """Never gets to the end of a fetch."""
 
-    async def fetch(self, wanted: Reference, credentials: Credentials | None) -> Image:
+    async def fetch(self, reference: Reference, credentials: Credentials | None) -> Image:
         await asyncio.Event().wait()
         raise AssertionError
 

@@ -40,7 +40,7 @@ class Host(Protocol):
         """How often an image was fetched from the registry."""
         ...
 
-    def want_login(self) -> None:
+    def requires_login(self) -> None:
         """From now on only RIGHT may pull."""
         ...
 
@@ -116,9 +116,9 @@ class ImagesContract:
             await host.images.resolve_digest(host.name("web:2"))
         assert await host.images.list() == ()
 
-    async def test_a_registry_that_wants_a_login_refuses_others(self, host: Host) -> None:
+    async def test_a_registry_that_requires_a_login_refuses_others(self, host: Host) -> None:
         host.push("web:1", ImageConfig())
-        host.want_login()
+        host.requires_login()
         for credentials in (None, WRONG):
             with pytest.raises(Unauthorized, match="web:1") as caught:
                 await host.images.resolve(host.name("web:1"), credentials)
@@ -128,7 +128,7 @@ class ImagesContract:
 
     async def test_a_wrong_login_does_not_spoil_anothers_pull(self, host: Host) -> None:
         host.push("web:1", ImageConfig())
-        host.want_login()
+        host.requires_login()
         wrong, right = await asyncio.gather(
             host.images.resolve(host.name("web:1"), WRONG),
             host.images.resolve(host.name("web:1"), RIGHT),

@@ -27,7 +27,7 @@ class FakeHost:
     def pulls(self) -> int:
         return self.fake.pulls
 
-    def want_login(self) -> None:
+    def requires_login(self) -> None:
         self.registry.login = RIGHT
 
     def go_silent(self) -> None:

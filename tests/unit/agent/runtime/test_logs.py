@@ -192,8 +192,8 @@ def rotated_log(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("tail", [0, 1, 2, 3, 5, 6, 9])
 async def test_tail_counts_across_files(rotated_log: Path, tail: int) -> None:
-    wanted = [f"line {number}" for number in range(1, 7)][max(0, 6 - tail) :] if tail else []
-    assert await texts(rotated_log, LogQuery(tail=tail)) == wanted
+    expected = [f"line {number}" for number in range(1, 7)][max(0, 6 - tail) :] if tail else []
+    assert await texts(rotated_log, LogQuery(tail=tail)) == expected
 
 
 async def test_all_lines_come_oldest_first(rotated_log: Path) -> None:

@@ -57,9 +57,9 @@ class Host:
         """One step, as the worker takes it."""
         if self.record.unassigned and self.record.clean:
             return
-        wanted = self.record.desired_state <= TaskState.RUNNING
+        desired = self.record.desired_state <= TaskState.RUNNING
         self.record, effects = (out := step(self.record, event, self.clock)).record, out.effects
-        if wanted and self.record.desired_state > TaskState.RUNNING:
+        if desired and self.record.desired_state > TaskState.RUNNING:
             self.stopped_at = self.true
         self.due = self.record.wake_at
         self.is_far = False
