@@ -87,8 +87,10 @@ def test_task_of_a_node_that_stays_down_is_orphaned_after_a_day() -> None:
     world = BrainWorld(state)
     assert world.decide(dirty("web")).wakes == {"web": NOW + 24 * HOUR}
     world.now = Instant(NOW + 24 * HOUR)
-    (orphan,) = world.decide(dirty("web")).writes.tasks
+    decision = world.decide(dirty("web"))
+    (orphan,) = decision.writes.tasks
     assert (orphan.id, orphan.state) == ("lost", TaskState.ORPHANED)
+    assert [event.reason for event in decision.events] == ["orphaned: its node stayed down"]
 
 
 def test_an_edit_of_a_node_that_is_down_does_not_restart_its_orphan_period() -> None:

@@ -76,3 +76,14 @@ def test_a_task_that_failed_is_replaced_though_no_node_changed() -> None:
     )
     written = BrainWorld(state).decide(dirty("agent")).writes.tasks
     assert [(t.slot, t.node_id) for t in written if t.id != failed.id] == [(1, "n1")]
+
+
+def test_an_outdated_task_that_waits_for_its_node_is_deleted_since_no_agent_can_end_it() -> None:
+    waiting = task("agent.1", node="n1", state=TaskState.PENDING)
+    updated = service(
+        "agent", replicas=None, spec=build.template("new"), version=2, template_version=2
+    )
+    world = BrainWorld(build.state(nodes=nodes(1), services=[updated], tasks=[waiting]))
+    writes = world.decide(dirty("agent")).writes
+    assert writes.removed_tasks == [waiting.id]
+    assert [(t.slot, t.spec_version, t.state) for t in writes.tasks] == [(1, 2, TaskState.ASSIGNED)]
