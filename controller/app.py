@@ -266,6 +266,7 @@ class Controller:
         self._health.add_to(server)
         await self._health.set_leading(False)
         for address in config.listen:
+            check_free("--listen", address)  # a task may have taken it since this process started
             try:
                 server.add_insecure_port(address)
             except RuntimeError as error:
