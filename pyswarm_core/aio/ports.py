@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.ids import ID_ALPHABET, ID_LENGTH
+from pyswarm_core.plaintext import split_lines
 
 _log = EventLog("daemon.ports")
 
@@ -41,7 +42,7 @@ def take_back(port: int) -> bool:
 
 def task_of(cgroups: str) -> str:
     """The id of the task whose container has these cgroups (/proc/PID/cgroup); "" if none has."""
-    names = (name for line in cgroups.splitlines() for name in line.split("/")[1:])
+    names = (name for line in split_lines(cgroups) for name in line.split("/")[1:])
     return next((n for n in names if len(n) == ID_LENGTH and set(n) <= set(ID_ALPHABET)), "")
 
 
@@ -50,7 +51,7 @@ def _listening(port: int) -> frozenset[str]:
     found = set()
     for table in ("tcp", "tcp6"):
         with suppress(FileNotFoundError):  # a kernel without IPv6
-            for line in Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]:
+            for line in split_lines(Path(f"/proc/self/net/{table}").read_text())[1:]:
                 fields = line.split()
                 if fields[3] == _LISTENS and int(fields[1].rpartition(":")[2], 16) == port:
                     found.add(f"socket:[{fields[9]}]")
