@@ -1,14 +1,11 @@
 """Flags that several commands share, with Docker's names and help."""
 
 import re
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from pyswarm_core.errors import InvalidArgument, invalid, quoted
-
-T = TypeVar("T")
+from pyswarm_core.errors import quoted
 
 
 def number(text: object) -> int:
@@ -28,14 +25,6 @@ class Choice(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2
         except click.BadParameter:
             expected = f"expected one of {', '.join(self.choices)}"
             self.fail(f"value {quoted(value)} is not valid: {expected}", param, ctx)
-
-
-def parsed(flag: str, parse: Callable[[str], T], text: str) -> T:
-    """The value of a flag. Raises InvalidArgument, which names the flag."""
-    try:
-        return parse(text)
-    except InvalidArgument as error:
-        raise invalid(flag, text, error.reason) from None
 
 
 AVAILABILITY = Choice(["active", "pause", "drain"])

@@ -2,7 +2,7 @@
 
 import datetime
 
-from cli.flags import parsed
+from cli.errors import parsed
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.clock import Instant
 from pyswarm_core.docker.units import parse_time

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from cli.flags import parsed
+from cli.errors import parsed
 from pyswarm_core.docker.units import parse_size
 from pyswarm_core.errors import NotFound, invalid, quoted
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from cli.flags import parsed
+from cli.errors import parsed
 from pyswarm_core.docker import entries
 from pyswarm_core.docker.units import parse_cpus, parse_duration, parse_size
 from pyswarm_core.errors import InvalidArgument

@@ -9,6 +9,7 @@ import click
 from cli import context, flags
 from cli.context import Context
 from cli.daemons import Daemon
+from cli.errors import parsed
 from cli.lazy import Verb
 from cli.swarm import joining
 from cli.swarm.host import STATE_DIR, Host, Supervisor, host_supervisor
@@ -111,7 +112,7 @@ def check(given: Mapping[str, Any]) -> None:
         ("--dispatcher-heartbeat", "heartbeat_period", given["dispatcher_heartbeat"]),
         ("--agent-grace", "agent_grace", given["agent_grace"]),
     ):
-        settings[name] = None if text is None else flags.parsed(flag, parse_duration, text)
+        settings[name] = None if text is None else parsed(flag, parse_duration, text)
     named = {name: value for name, value in settings.items() if value is not None}
     require(cluster_problems(ClusterSpec(**named)))
     for endpoint in filter(None, given["etcd_endpoints"].split(",")):
