@@ -77,6 +77,7 @@ class Worker:
         self._listening = listening
         self._records: dict[TaskId, Record] = records.load()
         self._preparing: dict[TaskId, asyncio.Task[None]] = {}
+        self._repairing: dict[TaskId, asyncio.Task[None]] = {}
         self._ended: dict[TaskId, asyncio.Event] = {}
         self._timers = Timers(clock)
         self._fitness = Fitness()
@@ -263,7 +264,8 @@ class Worker:
             self._spawn(self._clean(task_id))
         for record in self._records.values():
             if not record.ended and record.detail.addresses:
-                self._spawn(self._reattach(record))
+                work = self._repairing[record.task_id] = self._spawn(self._reattach(record))
+                work.add_done_callback(partial(self._repaired, record.task_id))
         for name in sorted({*adoption.stray_containers, *adoption.stray_networks}):
             _log.warning("agent.stray_removed", id=name)
             self._spawn(self._clean(TaskId(name)))
@@ -290,6 +292,9 @@ class Worker:
                 await self._overlays.attach(record.task_id, networks, dns.nameservers)
         except Exception as error:
             _log.error("task.reattach_failed", task=record.task_id, error=_error_text(error))
+
+    def _repaired(self, task_id: TaskId, _: asyncio.Task[None]) -> None:
+        del self._repairing[task_id]
 
     async def _watch_exits(self) -> None:
         while True:
@@ -398,6 +403,10 @@ class Worker:
                 return
 
     async def _remove(self, task_id: TaskId) -> None:
+        # A repair may still wait for the kernel; it would create the namespace after its removal.
+        if work := self._repairing.get(task_id):
+            work.cancel()
+            await asyncio.wait([work])
         await self._runtime.remove(task_id, keep_logs=task_id in self._records)
         await self._overlays.detach(task_id)
 

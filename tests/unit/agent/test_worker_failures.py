@@ -9,15 +9,18 @@ from signal import SIGRTMIN, SIGTERM
 
 import pytest
 
+from agent import worker as worker_module
 from agent.fitness import FAILURES_MAX
 from agent.images.base import ImageConfig
+from agent.network.base import Fault, NetworkFailed
+from agent.overlays import overlays
 from agent.runtime.base import ContainerConfig, HostFailed, RuntimeFailed
 from agent.runtime.fake import FakeRuntime, Script
 from agent.tasks.record import Record
 from pyswarm_core.ids import TaskId
 from pyswarm_core.specs import PortConfig
 from pyswarm_core.states import TaskState
-from tests.unit.agent.test_worker import IMAGE, NODE, Host, assigned, task
+from tests.unit.agent.test_worker import IMAGE, NODE, Host, assigned, host_port, task
 
 
 async def test_a_task_found_to_listen_while_it_is_stopped_is_killed_all_the_same(
@@ -201,3 +204,32 @@ async def test_a_task_that_ignores_its_signal_is_killed(tmp_path: Path) -> None:
         await worker.assign(assigned(task(desired=TaskState.SHUTDOWN)), NODE)
         status = await host.reaches(TaskId("t1"), TaskState.SHUTDOWN)
         assert status.detail.exit_code == 137
+
+
+async def test_an_adopted_task_that_ends_before_its_network_is_repaired_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuses(*_: object) -> tuple[Fault, ...]:
+        raise NetworkFailed("the kernel refuses")
+
+    monkeypatch.setattr(overlays, "RETRY_S", 0.01)
+    monkeypatch.setattr(worker_module, "WITHDRAW_MAX_S", 0.01)
+    host = Host(tmp_path)
+    host.registry.push(IMAGE)
+    t1, ports = TaskId("t1"), (host_port(53),)
+    async with host.worker() as worker:
+        await worker.assign(assigned(task(ports=ports)), NODE)
+        await host.until(lambda seen: t1 in seen and seen[t1].detail.serving)
+        await host.overlays.settled()
+    sync = host.dataplane.sync
+    monkeypatch.setattr(host.dataplane, "sync", refuses)
+    async with host.worker() as worker, asyncio.timeout(30):
+        await worker.assign(assigned(), NODE)
+        await host.reaches(t1, TaskState.SHUTDOWN)
+        await worker.ended(t1).wait()
+        monkeypatch.setattr(host.dataplane, "sync", sync)
+        await host.overlays.settled()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert await host.overlays.found() == set()
+        assert host.resolvers.open_for == {}
