@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from shutil import rmtree
 from tempfile import mkdtemp
 
 import msgspec
@@ -21,6 +20,7 @@ from agent.images.endpoint import Endpoint
 from agent.images.failure import failure, silent
 from agent.images.settings import ImageSettings
 from agent.images.tool import Output, Timeouts, run_tool
+from pyswarm_core.aio.trees import remove_tree
 from pyswarm_core.docker.reference import Reference
 from pyswarm_core.docker.units import decimal_size
 
@@ -165,7 +165,8 @@ def _folder(work: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            remove_tree(folder)
 
 
 @contextmanager

@@ -7,9 +7,8 @@ registry, so that a registry that hangs does not delay images of other registrie
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from shutil import rmtree
 
 from agent.images.base import (
     Credentials,
@@ -33,6 +32,7 @@ from agent.images.sharing import SharedPulls
 from agent.images.skopeo import Skopeo
 from agent.images.storage import Storage
 from agent.images.tool import Timeouts, run_tool
+from pyswarm_core.aio.trees import remove_tree
 from pyswarm_core.docker.reference import Reference, parse_reference
 from pyswarm_core.plaintext import split_lines
 
@@ -179,7 +179,8 @@ def _prepare(settings: ImageSettings) -> None:
     for folder in (settings.root, settings.run_root, settings.work):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for left in settings.work.iterdir():
-        rmtree(left, ignore_errors=True)
+        with suppress(OSError):
+            remove_tree(left)
     conf, text = settings.storage_conf, settings.storage_conf_text
     if not conf.exists() or conf.read_text(encoding="utf-8") != text:
         fresh = conf.with_suffix(".new")
@@ -196,4 +197,5 @@ async def _sweep(settings: ImageSettings) -> None:
     for mount in reversed([mount for mount in mounts if mount.startswith(str(trials))]):
         await run_tool(("umount", "--lazy", mount), {}, _STORAGE_TIMEOUTS)
     for trial in trials.parent.glob("compat*"):
-        rmtree(trial, ignore_errors=True)
+        with suppress(OSError):
+            remove_tree(trial)

@@ -13,7 +13,6 @@ one is undone, so a half-made container is found after a crash or power loss, an
 """
 
 import os
-import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from agent.runtime.base import ContainerConfig, ContainerExit, LogLimits
 from agent.runtime.cgroups import Hierarchies
 from agent.runtime.procs import Process
 from agent.runtime.program.inspection import explain
+from pyswarm_core.aio.trees import remove_tree
 
 UNSEEN_EXIT_CODE = 137
 
@@ -156,7 +156,6 @@ class Layout:
         """Remove all files but the log. The root file system must be unmounted."""
         ours = self.writable(container_id), self.bundle(container_id)
         for directory in (self.oci_root / container_id, *ours):
-            with suppress(FileNotFoundError):
-                shutil.rmtree(directory)
+            remove_tree(directory)
         for name in (container_id, f"{container_id}.draft"):
             (self.exits / name).unlink(missing_ok=True)

@@ -6,11 +6,12 @@ crun reports a missing file where it could not make one. So this is checked afte
 
 import errno
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
+from pyswarm_core.aio.trees import remove_tree
 from pyswarm_core.docker.units import decimal_size
 from pyswarm_core.errors import reason_of
 
@@ -48,8 +49,9 @@ def _try(directory: Path) -> None:
     """Write a file below the directory and remove it: only that detects a quota or a read-only
     mount.
     """
-    made = tempfile.mkdtemp(prefix=".probe", dir=directory)
+    made = Path(tempfile.mkdtemp(prefix=".probe", dir=directory))
     try:
-        Path(made, "file").write_bytes(bytes(4096))
+        (made / "file").write_bytes(bytes(4096))
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        with suppress(OSError):
+            remove_tree(made)

@@ -1,7 +1,7 @@
 """Starts and stops playgrounds and their hosts, in the order that this requires. SHELL."""
 
-import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -11,6 +11,7 @@ from cli.context import Context
 from cli.errors import NotConverged
 from cli.playground import cgroups, disks, fleet, power, ready, wires
 from cli.playground.fleet import Fleet, Host
+from pyswarm_core.aio.trees import remove_tree
 from pyswarm_core.errors import AlreadyExists, InvalidArgument, PyswarmError
 
 Report = Callable[[str], None]
@@ -20,7 +21,7 @@ def up(plan: Fleet, report: Report) -> None:
     """Start the playground. Raises AlreadyExists. After a failure nothing of it remains."""
     if plan.name in fleet.names():
         raise AlreadyExists(
-            f"playground {plan.name} is already up:"
+            f"playground {plan.name!r} is already up:"
             f" run `pyswarm playground down --name {plan.name}`"
         )
     try:
@@ -72,7 +73,8 @@ def down(plan: Fleet, report: Report) -> None:
     disks.unmount(plan.run_dir)
     cgroups.remove(plan.cgroup)
     for directory in (plan.state_dir, plan.run_dir):
-        shutil.rmtree(directory, ignore_errors=True)
+        with suppress(OSError):
+            remove_tree(directory)
     context.leave(f"unix://{plan.socket}")
 
 

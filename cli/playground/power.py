@@ -3,12 +3,14 @@
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from cli import daemons
 from cli.daemons import Daemon
 from cli.playground import cgroups, disks, wires
 from cli.playground.fleet import REGISTRY_ADDRESS, REGISTRY_PORT, Fleet, Host
+from pyswarm_core.aio.trees import remove_tree
 from pyswarm_core.errors import PyswarmError
 from pyswarm_core.limits import AGENT_METRICS_PORT, API_PORT, CONTROLLER_METRICS_PORT
 
@@ -120,4 +122,5 @@ def cut_power(host: Host) -> None:
     wires.remove(host.netns)
     disks.unmount(host.run_dir)
     cgroups.remove(host.cgroup)
-    shutil.rmtree(host.run_dir, ignore_errors=True)
+    with suppress(OSError):
+        remove_tree(Path(host.run_dir))

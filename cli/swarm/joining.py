@@ -2,7 +2,6 @@
 
 import ipaddress
 import os
-import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +12,8 @@ from cli import daemons
 from cli.daemons import Daemon
 from cli.errors import NotConverged
 from cli.swarm.host import Host, Supervisor
-from pyswarm_core.errors import PyswarmError, Unavailable, invalid
+from pyswarm_core.aio.trees import remove_tree
+from pyswarm_core.errors import InvalidArgument, PyswarmError, Unavailable
 from pyswarm_core.validation import address_problems, require
 from pyswarm_core.views import Info
 
@@ -109,7 +109,8 @@ def forget(host: Host) -> None:
     pids = _etcd_pids(host)
     daemons.kill(pids)
     daemons.wait_gone(pids, daemons.END_TIMEOUT_S)
-    shutil.rmtree(host.state_dir / "controller", ignore_errors=True)
+    with suppress(OSError):
+        remove_tree(host.state_dir / "controller")
 
 
 def _etcd_pids(host: Host) -> list[int]:
@@ -129,19 +130,19 @@ def require_address(flag: str, text: str, *, with_port: bool = False) -> None:
     try:
         ipaddress.IPv4Address(name)
     except ValueError:
-        form = "IP:PORT" if with_port else "IP[:PORT]"
-        raise invalid(flag, text, f"expected {form}") from None
+        want = "IP:PORT" if with_port else "IP[:PORT]"
+        raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: want {want}") from None
     if flag == "--advertise-addr":
         require(list(address_problems(name)))
     if (with_port or colon) and not _is_port(port):
-        raise invalid(flag, text, "expected a port of 1 to 65535")
+        raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: want a port of 1-65535")
 
 
 def require_endpoint(flag: str, text: str) -> None:
     """Require HOST:PORT. Raises InvalidArgument."""
     name, _, port = text.removeprefix("https://").removeprefix("http://").rpartition(":")
     if not name or not _is_port(port):
-        raise invalid(flag, text, "expected HOST:PORT")
+        raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: want HOST:PORT")
 
 
 def _is_port(text: str) -> bool:
