@@ -22,7 +22,7 @@ from pyswarm_core.aio.status import error_of
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1.control_pb2_grpc import ControlStub
 from pyswarm_core.codec import from_proto, to_proto
-from pyswarm_core.errors import NO_LEADER, InvalidArgument, PyswarmError, Unavailable
+from pyswarm_core.errors import NO_LEADER, PyswarmError, Unavailable, invalid
 from pyswarm_core.kinds import Id, Item, Kind
 from pyswarm_core.objects import Network, Node, Service
 from pyswarm_core.plaintext import is_utf8
@@ -92,7 +92,7 @@ def checked(host: str) -> str:
     is_port = port.isascii() and port.isdecimal() and 0 < int(port[:9]) < 65536
     if is_socket or (name and is_utf8(name) and colon and is_port):
         return target
-    raise InvalidArgument(f"host {host[:80]!a} is not valid: want unix:///PATH or HOST:PORT")
+    raise invalid("--host", host, "expected unix:///PATH or HOST:PORT")
 
 
 class Client:

@@ -119,7 +119,7 @@ def _failed(service: Watched, progress: ServiceProgress) -> str:
 
 def _gone(service: Watched, display: _Display) -> None:
     if not display.removing:
-        raise NotFound(f"service {service.name!r} was removed during the wait")
+        raise NotFound(f"service {service.name} was removed during the wait")
     display.update(service, ServiceProgress(gone=True), done=True)
 
 

@@ -1,6 +1,11 @@
 """Errors that the CLI itself raises, beside those that the controller returns. PURE."""
 
-from pyswarm_core.errors import PyswarmError, Unavailable
+from collections.abc import Callable
+from typing import TypeVar
+
+from pyswarm_core.errors import InvalidArgument, PyswarmError, Unavailable, invalid
+
+T = TypeVar("T")
 
 
 class NoAnswer(Unavailable):
@@ -17,3 +22,11 @@ class NotConverged(PyswarmError):
 
 class ConvergenceFailed(PyswarmError):
     """The wait ended because the service cannot converge: its tasks fail."""
+
+
+def parsed(flag: str, parse: Callable[[str], T], text: str) -> T:
+    """The value of a flag. Raises InvalidArgument, which names the flag."""
+    try:
+        return parse(text)
+    except InvalidArgument as error:
+        raise invalid(flag, text, error.reason) from None

@@ -1,18 +1,33 @@
 """Flags that several commands share, with Docker's names and help."""
 
 import re
+from typing import Any
 
 import click
+
+from pyswarm_core.errors import quoted
 
 
 def number(text: object) -> int:
     """An integer in ASCII digits. Click's own type also accepts `1_0`, ` 3` and other scripts."""
     if not re.fullmatch(r"[+-]?[0-9]{1,18}", str(text)):
-        raise click.BadParameter(f"{str(text)[:40]!r} is not a valid integer.")
+        raise click.BadParameter(f"value {quoted(str(text))} is not valid: expected an integer")
     return int(str(text))
 
 
-AVAILABILITY = click.Choice(["active", "pause", "drain"])
+class Choice(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2
+    """One of several words."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """As click, with an error in the form of `errors.invalid`."""
+        try:
+            return str(super().convert(value, param, ctx))
+        except click.BadParameter:
+            expected = f"expected one of {', '.join(self.choices)}"
+            self.fail(f"value {quoted(value)} is not valid: {expected}", param, ctx)
+
+
+AVAILABILITY = Choice(["active", "pause", "drain"])
 
 format_ = click.option(
     "--format",

@@ -9,6 +9,8 @@ from typing import NoReturn
 
 import click
 
+from pyswarm_core.errors import not_valid, quoted
+
 UNSUPPORTED = frozenset(
     "--mount --mount-add --mount-rm --secret --secret-add --secret-rm --config --config-add "
     "--config-rm --update-parallelism --update-delay --update-monitor "
@@ -64,7 +66,7 @@ class Verb(click.Command):
 
 def _switch(option: click.Option | None, name: str, value: str) -> Iterator[str]:
     if option is None or value.lower() not in ("true", "1", "t", "false", "0", "f"):
-        raise click.UsageError(f"{name} {value!r} is not valid: want true or false")
+        raise click.UsageError(not_valid(name, value, "expected true or false"))
     if value.lower() in ("true", "1", "t"):
         yield name
     elif option.secondary_opts:
@@ -96,7 +98,7 @@ class Group(click.Group):
 
             similar = get_close_matches(args[0], self.list_commands(ctx))
             hint = f": did you mean {' or '.join(similar)}?" if similar else ""
-            text = f"{args[0][:80]!a} is not a command of {ctx.command_path}{hint}"
+            text = f"{quoted(args[0])} is not a command of {ctx.command_path}{hint}"
             raise click.UsageError(text, ctx)
         return super().resolve_command(ctx, args)
 

@@ -12,7 +12,7 @@ import click
 from cli.errors import ConvergenceFailed, NoAnswer, NotConverged
 from cli.exits import ExitCode
 from cli.lazy import LazyGroup
-from pyswarm_core.errors import InvalidArgument, PyswarmError
+from pyswarm_core.errors import InvalidArgument, PyswarmError, quoted
 from pyswarm_core.plaintext import is_utf8
 
 CODES: Mapping[type[Exception], ExitCode] = MappingProxyType(
@@ -120,13 +120,25 @@ def _require_utf8(arguments: Sequence[str]) -> None:
         if not is_utf8(word):
             before = arguments[number - 2] if number > 1 else ""
             flag = f" (of {before})" if before.startswith("-") else ""
-            raise InvalidArgument(f"argument {number}{flag}, {word[:80]!a}, is not valid UTF-8")
+            raise InvalidArgument(
+                f"argument {number}{flag}: value {quoted(word)} is not valid UTF-8"
+            )
 
 
 def _usage(error: click.ClickException) -> int:
     context = error.ctx if isinstance(error, click.UsageError) else None
     hint = f"\nSee `{context.command_path} --help`." if context else ""
-    return _fail(error.format_message(), error.exit_code, hint)
+    return _fail(_text(error), error.exit_code, hint)
+
+
+def _text(error: click.ClickException) -> str:
+    """The error's text; values that are not valid are reported in the form of `errors.invalid`."""
+    if type(error) is not click.BadParameter or error.param is None:
+        return error.format_message()
+    param = error.param
+    is_flag = isinstance(param, click.Option)
+    field = max(param.opts, key=len) if is_flag else param.human_readable_name
+    return f"{field}: {error.message}"
 
 
 def _fail(error: object, code: int, hint: str = "") -> int:

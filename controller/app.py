@@ -43,7 +43,7 @@ from pyswarm_core.aio.system import RandomIds, SteadyClock, SystemClock
 from pyswarm_core.api.v1 import control_pb2_grpc, dispatcher_pb2_grpc
 from pyswarm_core.clock import seconds
 from pyswarm_core.decision import Writes
-from pyswarm_core.errors import NO_LEADER, InvalidArgument, Unavailable, invalid, reason_of
+from pyswarm_core.errors import NO_LEADER, InvalidArgument, Unavailable, invalid, quoted, reason_of
 from pyswarm_core.keys import Keys
 from pyswarm_core.limits import COMPACT_BYTES, COMPACT_PERIOD
 from pyswarm_core.objects import Cluster, Version
@@ -266,10 +266,11 @@ class Controller:
         self._health.add_to(server)
         await self._health.set_leading(False)
         for address in config.listen:
+            check_free("--listen", address)  # a task may have taken it since this process started
             try:
                 server.add_insecure_port(address)
             except RuntimeError as error:
-                raise InvalidArgument(f"cannot listen on {address!r}: {error}") from None
+                raise InvalidArgument(f"cannot listen on {quoted(address)}: {error}") from None
         return server
 
     async def _store_name(self) -> str:

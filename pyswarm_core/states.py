@@ -125,7 +125,7 @@ DESIRED_TRANSITIONS: Mapping[tuple[TaskState, TaskState], str] = MappingProxyTyp
         (_S.RUNNING, _S.SHUTDOWN): "replaced, or no longer desired",
         (_S.RUNNING, _S.REMOVE): "its slot was given up or its service removed",
         (_S.FROZEN, _S.RUNNING): "its version receives connections again",
-        (_S.FROZEN, _S.SHUTDOWN): "nobody goes back to its version",
+        (_S.FROZEN, _S.SHUTDOWN): "its version is no longer needed for a rollback",
         (_S.FROZEN, _S.REMOVE): "its slot was given up or its service removed",
         (_S.SHUTDOWN, _S.REMOVE): "its slot was given up or its service removed",
     }
@@ -135,16 +135,19 @@ _N = NodeState
 
 NODE_TRANSITIONS: Mapping[tuple[NodeState, NodeState], str] = MappingProxyType(
     {
-        (_N.UNKNOWN, _N.READY): "its agent was heard",
+        (_N.UNKNOWN, _N.READY): "its agent sent a message",
         (_N.UNKNOWN, _N.DISCONNECTED): "no session in time, but its host answers probes",
         (_N.UNKNOWN, _N.DOWN): "no session in time, and no probe was answered",
-        (_N.READY, _N.UNKNOWN): "a new leader loaded it and has not heard of it yet",
+        (_N.READY, _N.UNKNOWN): "a new leader loaded it and has received nothing from it yet",
         (_N.READY, _N.DISCONNECTED): "it missed a heartbeat, but its host answers probes",
         (_N.READY, _N.DOWN): "it missed a heartbeat, and no probe was answered",
-        (_N.DISCONNECTED, _N.UNKNOWN): "a new leader loaded it and has not heard of it yet",
-        (_N.DISCONNECTED, _N.READY): "its agent was heard again",
+        (
+            _N.DISCONNECTED,
+            _N.UNKNOWN,
+        ): "a new leader loaded it and has received nothing from it yet",
+        (_N.DISCONNECTED, _N.READY): "its agent sent a message again",
         (_N.DISCONNECTED, _N.DOWN): "no probe answered, its agent's grace over, or joined anew",
-        (_N.DOWN, _N.READY): "its agent was heard again",
+        (_N.DOWN, _N.READY): "its agent sent a message again",
     }
 )
 

@@ -14,7 +14,7 @@ import msgspec
 
 from cli.context import Context
 from pyswarm_core.docker.reference import DEFAULT_REGISTRY, Reference
-from pyswarm_core.errors import InvalidArgument, PyswarmError, Unavailable
+from pyswarm_core.errors import PyswarmError, Unavailable, invalid
 
 HOST_POLICY = Path("/etc/containers/policy.json")
 
@@ -46,14 +46,12 @@ def destination(reference: Reference, context: Context) -> Destination:
     Raises InvalidArgument if the name is short and the fleet has no registry.
     """
     if reference.digest:
-        raise InvalidArgument(f"--tag {str(reference)!r} is not valid: a build has no digest yet")
+        raise invalid("--tag", str(reference), "expected a name without a digest")
     if reference.registry not in (DEFAULT_REGISTRY, context.registry):
         return Destination(str(reference), is_plain=False, netns="")
     if not context.registry:
-        raise InvalidArgument(
-            f"--tag {reference.familiar!r}: this fleet has no registry of its own; "
-            "use a full name such as registry.example.com/web:1"
-        )
+        expected = "the fleet has no registry: expected a name such as registry.example.com/web:1"
+        raise invalid("--tag", reference.familiar, expected)
     name = f"{context.registry}/{reference.repository}:{reference.tag}"
     return Destination(name, is_plain=True, netns=context.netns)
 
@@ -87,7 +85,7 @@ def push(reference: Reference, target: Destination, *, quiet: bool) -> None:
 
 def _file(recipe: Recipe) -> Path:
     if not recipe.directory.is_dir():
-        raise InvalidArgument(f"path {str(recipe.directory)!r} is not a directory")
+        raise invalid("PATH", str(recipe.directory), "expected a directory")
     candidates = [recipe.directory / name for name in ("Containerfile", "Dockerfile")]
     if recipe.file is not None:
         candidates = [recipe.file, recipe.directory / recipe.file]
@@ -95,7 +93,7 @@ def _file(recipe: Recipe) -> Path:
         if candidate.is_file():
             return candidate
     named = recipe.file or "Containerfile"
-    raise InvalidArgument(f"file {str(named)!r} does not exist: specify one with --file")
+    raise invalid("--file", str(named), "expected a file that exists")
 
 
 def _buildah(arguments: Sequence[str], enter: Sequence[str], failure: str) -> None:

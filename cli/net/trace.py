@@ -10,6 +10,7 @@ from cli.lazy import Verb
 from cli.render import listing
 from cli.render.listing import Layout, Row, one_line
 from pyswarm_core.clock import MILLISECOND
+from pyswarm_core.errors import not_valid
 from pyswarm_core.traces import Hop
 
 LAYOUT = Layout(
@@ -60,7 +61,7 @@ def split(target: str) -> tuple[str, int, bool]:
     match = _TARGET.fullmatch(target)
     if match is None or (match[2] and not 0 < int(match[2]) <= _PORT_MAX):
         raise click.UsageError(
-            f"{target[:80]!r} is not valid: want TO, TO:PORT or TO:PORT/udp, PORT 1 to 65535"
+            not_valid("TO", target, "expected TO, TO:PORT or TO:PORT/udp, PORT 1 to 65535")
         )
     return match[1].strip("[]"), int(match[2] or 0), match[3] == "udp"
 

@@ -5,7 +5,7 @@ from typing import Any
 import click
 from msgspec.structs import replace
 
-from cli import session
+from cli import flags, session
 from cli.lazy import Verb
 from cli.node.self_ import node_of
 from pyswarm_core.docker import entries
@@ -21,10 +21,10 @@ from pyswarm_core.validation import node_problems, require
 )
 @click.option(
     "--availability",
-    type=click.Choice([word.value for word in Availability]),
+    type=flags.AVAILABILITY,
     help="Availability of the node: active, pause (no new tasks) or drain (no tasks)",
 )
-@click.option("--role", type=click.Choice(["worker", "manager"]), help="Role of the node")
+@click.option("--role", type=flags.Choice(["worker", "manager"]), help="Role of the node")
 @click.option("--label-add", multiple=True, metavar="KEY=VALUE", help="Add or update a node label")
 @click.option("--label-rm", multiple=True, metavar="KEY", help="Remove a node label if it exists")
 @click.argument("node")

@@ -21,7 +21,7 @@ def up(plan: Fleet, report: Report) -> None:
     """Start the playground. Raises AlreadyExists. After a failure nothing of it remains."""
     if plan.name in fleet.names():
         raise AlreadyExists(
-            f"playground {plan.name!r} is already up:"
+            f"playground {plan.name} is already up:"
             f" run `pyswarm playground down --name {plan.name}`"
         )
     try:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import msgspec
 
+from cli.errors import parsed
 from pyswarm_core.docker.units import parse_size
-from pyswarm_core.errors import InvalidArgument, NotFound, invalid
+from pyswarm_core.errors import NotFound, invalid, quoted
 
 STATE_ROOT = Path("/var/lib/pyswarm/playground")
 RUN_ROOT = Path("/run/pyswarm/playground")
@@ -123,30 +124,26 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
             if host.name == name:
                 return host
         names = ", ".join(host.name for host in self.hosts)
-        raise NotFound(f"playground {self.name!r} has no host {name!r}: expected one of {names}")
+        raise NotFound(
+            f"playground {self.name} has no host {quoted(name)}: expected one of {names}"
+        )
 
 
 def check(name: str, nodes: int) -> None:
     """Validate name and number of hosts. Raises InvalidArgument."""
     if not _NAME.fullmatch(name):
-        raise InvalidArgument(
-            f"--name {name!r}: a playground's name is 1 to 12 lower-case letters and digits,"
-            " a letter first"
-        )
+        raise invalid("--name", name, "expected 1 to 12 of a-z 0-9, a letter first")
     if not 1 <= nodes <= HOSTS_MAX:
-        raise InvalidArgument(f"--nodes {nodes}: must be between 1 and {HOSTS_MAX}")
+        raise invalid("--nodes", nodes, f"expected 1 to {HOSTS_MAX}")
 
 
 def disk_bytes(text: str) -> int:
     """`--disk` in bytes; 0 if it is empty. Raises InvalidArgument."""
     if not text:
         return 0
-    try:
-        size = parse_size(text)
-    except InvalidArgument as error:
-        raise invalid("--disk", text, error.reason) from None
+    size = parsed("--disk", parse_size, text)
     if not size:
-        raise InvalidArgument(f"--disk {text}: must be more than 0")
+        raise invalid("--disk", text, "expected a size greater than 0, such as 2G")
     return size
 
 
@@ -157,7 +154,7 @@ def load(name: str) -> Fleet:
         return msgspec.json.decode(path.read_bytes(), type=Fleet)
     except FileNotFoundError as error:
         raise NotFound(
-            f"no playground {name!r} is up: run `pyswarm playground up --name {name}`"
+            f"no playground {quoted(name)} is up: run `pyswarm playground up --name {name}`"
         ) from error
 
 

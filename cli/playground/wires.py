@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 from pyroute2 import IPRoute, netns
 from pyroute2.netlink.exceptions import NetlinkError
 
-from cli.playground.fleet import REGISTRY_ADDRESS, Fleet, Host
+from cli.playground.fleet import NETNS_ROOT, REGISTRY_ADDRESS, Fleet, Host
 from pyswarm_core.errors import PyswarmError
 
 BRIDGE = "underlay"
@@ -81,14 +81,15 @@ def _made(name: str) -> Iterator[IPRoute]:
 @contextmanager
 def _links(name: str) -> Iterator[IPRoute]:
     """The links of a namespace."""
-    try:
-        with IPRoute(netns=name, flags=0) as links:  # do not create it
-            yield links
-    except FileNotFoundError:
+    # Not left to IPRoute, which keeps sockets open when it fails.
+    if not (NETNS_ROOT / name).exists():
         raise WireFailed(
             f"network namespace {name} of the playground does not exist:"
             " run `pyswarm playground down`, then `pyswarm playground up`"
-        ) from None
+        )
+    try:
+        with IPRoute(netns=name, flags=0) as links:  # do not create it
+            yield links
     except (NetlinkError, OSError) as error:
         raise WireFailed(f"the playground's links: {error}") from None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.errors import invalid
 
 MIN_WIDTH = 10
 GAP = 3
@@ -81,7 +81,7 @@ def _template(form: str) -> tuple[bool, str]:
     is_table = form.startswith(("table ", "table{"))
     template = form.removeprefix("table").lstrip() if is_table else form
     if not template:
-        raise InvalidArgument("format has no template: want json, table or a template")
+        raise invalid("--format", form, "expected json, table or a template")
     # Shells pass \t and \n as two characters.
     return is_table, template.replace("\\t", "\t").replace("\\n", "\n")
 

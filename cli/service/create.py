@@ -16,7 +16,7 @@ from cli.service.options import many
 from cli.service.template import with_replicas, with_single
 from pyswarm_core.docker import entries, publishing
 from pyswarm_core.docker.entries import Entry
-from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.errors import InvalidArgument, quoted
 from pyswarm_core.specs import (
     SERVICE_MODES,
     ContainerSpec,
@@ -37,7 +37,7 @@ from pyswarm_core.validation import require, service_problems
 )
 @click.option("--name", default="", help="Service name")
 @click.option(
-    "--mode", type=click.Choice(list(SERVICE_MODES)), default="replicated", show_default=True,
+    "--mode", type=flags.Choice(list(SERVICE_MODES)), default="replicated", show_default=True,
     help="Service mode",
 )  # fmt: skip
 @options.template
@@ -132,7 +132,7 @@ def _container(given: Mapping[str, Any], own: Mapping[str, str]) -> ContainerSpe
 
 
 def _env_file(path: str) -> list[Entry]:
-    source = f"--env-file {path!r}"
+    source = f"--env-file {quoted(path)}"
     try:
         return entries.env_lines(source, Path(path).read_bytes())
     except OSError as error:

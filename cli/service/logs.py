@@ -9,7 +9,7 @@ from cli import flags, session
 from cli.lazy import Verb
 from cli.render.loglines import Form, rendered
 from cli.times import instant
-from pyswarm_core.errors import InvalidArgument, Unavailable
+from pyswarm_core.errors import Unavailable, invalid
 
 EVERYTHING = -1
 TAIL_MAX = 2**31 - 1
@@ -53,7 +53,7 @@ def logs(
     ref: str,
 ) -> None:
     count = parse_tail(tail)
-    start = instant(since) if since else 0
+    start = instant("--since", since) if since else 0
     form = Form(
         timestamps=timestamps,
         prefix=not raw,
@@ -86,5 +86,5 @@ def parse_tail(tail: str) -> int:
     if tail == "all":
         return EVERYTHING
     if not tail.isascii() or not tail.isdecimal() or int(tail[:12]) > TAIL_MAX:
-        raise InvalidArgument(f"--tail {tail[:40]!r} is not valid: want all, or a number of lines")
+        raise invalid("--tail", tail, "expected all or an integer of at least 0")
     return int(tail)

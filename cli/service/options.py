@@ -63,7 +63,7 @@ TEMPLATE = (
     ),
     click.option(
         "--restart-condition",
-        type=click.Choice(CONDITIONS),
+        type=flags.Choice(CONDITIONS),
         help="Restart when condition is met (default any)",
     ),
     _text(
@@ -78,7 +78,7 @@ TEMPLATE = (
     ),
     click.option(
         "--endpoint-mode",
-        type=click.Choice(ENDPOINT_MODES),
+        type=flags.Choice(ENDPOINT_MODES),
         help="Endpoint mode (default vip)",
     ),
 )

@@ -10,7 +10,7 @@ from cli.failures import Failures
 from cli.lazy import Verb
 from cli.service.change import changed
 from cli.service.template import with_replicas
-from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.errors import invalid
 from pyswarm_core.limits import REPLICAS_MAX
 from pyswarm_core.specs import ServiceSpec
 
@@ -42,11 +42,9 @@ def parse(target: str) -> tuple[str, int]:
     """Parse `web=5`. Raises InvalidArgument."""
     ref, _, number = target.rpartition("=")
     if not ref or not number.isascii() or not number.isdecimal() or len(number) > 9:
-        raise InvalidArgument(
-            f"scale {target[:80]!r} is not valid: want SERVICE=REPLICAS, a number of 0 or more"
-        )
+        raise invalid("SERVICE=REPLICAS", target, "expected an integer of at least 0 for REPLICAS")
     if int(number) > REPLICAS_MAX:
-        raise InvalidArgument(f"replicas {number} is not valid: want 0 to {REPLICAS_MAX}")
+        raise invalid("SERVICE=REPLICAS", target, f"expected 0 to {REPLICAS_MAX} for REPLICAS")
     return ref, int(number)
 
 

@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from cli.errors import parsed
 from pyswarm_core.docker import entries
 from pyswarm_core.docker.units import parse_cpus, parse_duration, parse_size
-from pyswarm_core.errors import InvalidArgument, invalid
+from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import (
     EndpointMode,
     ReplicatedMode,
@@ -70,10 +71,7 @@ def with_single(spec: ServiceSpec, given: Mapping[str, Any]) -> ServiceSpec:
         value = given.get(name)
         if value is None:
             continue
-        try:
-            spec = put(spec, path, read(value))
-        except InvalidArgument as error:
-            raise invalid(f"--{name.replace('_', '-')}", str(value), error.reason) from None
+        spec = put(spec, path, parsed(f"--{name.replace('_', '-')}", read, value))
     return spec
 
 

@@ -14,7 +14,7 @@ from cli.service import digests, edits, logins, options
 from cli.service.change import changed
 from cli.service.options import many
 from pyswarm_core.docker import entries, networking
-from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.errors import invalid
 from pyswarm_core.specs import NetworkAttachment, ServiceSpec
 
 if TYPE_CHECKING:
@@ -119,5 +119,5 @@ def _on_networks(
     targets = {attachment.target for attachment in spec.task_template.networks}
     for ref, network_id in zip(given["network_rm"], left, strict=True):
         if network_id not in targets:
-            raise InvalidArgument(f"--network-rm {ref!r}: the service is not on that network")
+            raise invalid("--network-rm", ref, "expected a network of the service")
     return edits.with_networks(spec, joined, left)

@@ -9,6 +9,7 @@ import click
 from cli import context, flags
 from cli.context import Context
 from cli.daemons import Daemon
+from cli.errors import parsed
 from cli.lazy import Verb
 from cli.swarm import joining
 from cli.swarm.host import STATE_DIR, Host, Supervisor, host_supervisor
@@ -107,11 +108,11 @@ def check(given: Mapping[str, Any]) -> None:
         "data_path_port": given["data_path_port"],
         "task_history_limit": given["task_history_limit"],
     }
-    heartbeat = given["dispatcher_heartbeat"]
-    if heartbeat is not None:
-        settings["heartbeat_period"] = parse_duration(heartbeat)
-    if given["agent_grace"] is not None:
-        settings["agent_grace"] = parse_duration(given["agent_grace"])
+    for flag, name, text in (
+        ("--dispatcher-heartbeat", "heartbeat_period", given["dispatcher_heartbeat"]),
+        ("--agent-grace", "agent_grace", given["agent_grace"]),
+    ):
+        settings[name] = None if text is None else parsed(flag, parse_duration, text)
     named = {name: value for name, value in settings.items() if value is not None}
     require(cluster_problems(ClusterSpec(**named)))
     for endpoint in filter(None, given["etcd_endpoints"].split(",")):

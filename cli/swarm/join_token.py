@@ -2,9 +2,9 @@
 
 import click
 
-from cli import session
+from cli import flags, session
 from cli.lazy import Verb
-from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.errors import invalid
 
 
 @click.command(
@@ -14,10 +14,10 @@ from pyswarm_core.errors import InvalidArgument
     "Example: pyswarm swarm join-token worker",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Only display token")
-@click.argument("role", type=click.Choice(["worker", "manager"]))
+@click.argument("role", type=flags.Choice(["worker", "manager"]))
 def join_token(*, quiet: bool, role: str) -> None:
     if role == "manager":
-        raise InvalidArgument("managers cannot join yet: want worker")
+        raise invalid("ROLE", role, "managers cannot join yet: expected worker")
     info = session.connect().info()
     token = info.cluster.worker_token
     if quiet:

@@ -13,7 +13,7 @@ from cli.daemons import Daemon
 from cli.errors import NotConverged
 from cli.swarm.host import Host, Supervisor
 from pyswarm_core.aio.trees import remove_tree
-from pyswarm_core.errors import InvalidArgument, PyswarmError, Unavailable
+from pyswarm_core.errors import PyswarmError, Unavailable, invalid
 from pyswarm_core.validation import address_problems, require
 from pyswarm_core.views import Info
 
@@ -130,19 +130,19 @@ def require_address(flag: str, text: str, *, with_port: bool = False) -> None:
     try:
         ipaddress.IPv4Address(name)
     except ValueError:
-        want = "IP:PORT" if with_port else "IP[:PORT]"
-        raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: want {want}") from None
+        form = "IP:PORT" if with_port else "IP[:PORT]"
+        raise invalid(flag, text, f"expected {form}") from None
     if flag == "--advertise-addr":
         require(list(address_problems(name)))
     if (with_port or colon) and not _is_port(port):
-        raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: want a port of 1-65535")
+        raise invalid(flag, text, "expected a port of 1 to 65535")
 
 
 def require_endpoint(flag: str, text: str) -> None:
     """Require HOST:PORT. Raises InvalidArgument."""
     name, _, port = text.removeprefix("https://").removeprefix("http://").rpartition(":")
     if not name or not _is_port(port):
-        raise InvalidArgument(f"{flag} {text[:80]!r} is not valid: want HOST:PORT")
+        raise invalid(flag, text, "expected HOST:PORT")
 
 
 def _is_port(text: str) -> bool:

@@ -7,7 +7,7 @@ import click
 from cli import flags, inspection, session
 from cli.lazy import Verb
 from pyswarm_core.docker import objects
-from pyswarm_core.errors import NotFound
+from pyswarm_core.errors import NotFound, quoted
 
 
 @click.command(
@@ -24,7 +24,7 @@ def inspect(*, form: str, tasks: tuple[str, ...]) -> None:
     def read(ref: str) -> dict[str, Any]:
         found = client.tasks(tasks=(ref,))
         if not found:
-            raise NotFound(f"no such task: {ref!r}")
+            raise NotFound(f"no such task: {quoted(ref)}")
         return objects.of_task(found[0], networks.addresses)
 
     inspection.inspect_all(tasks, form, read)

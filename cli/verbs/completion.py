@@ -3,6 +3,7 @@
 import click
 from click.shell_completion import get_completion_class
 
+from cli import flags
 from cli.lazy import Verb
 
 
@@ -11,7 +12,7 @@ from cli.lazy import Verb
     help="Generate the completion script of a shell\n\n"
     "Example: pyswarm completion bash > /etc/bash_completion.d/pyswarm",
 )
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=flags.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, *, shell: str) -> None:
     complete = get_completion_class(shell)

@@ -11,7 +11,7 @@ from cli.render.listing import Row, one_line
 from cli.times import instant
 from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.docker.units import format_time
-from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.errors import invalid
 from pyswarm_core.views import Event
 
 Printer = Callable[[Row], str]
@@ -30,10 +30,10 @@ Printer = Callable[[Row], str]
 )
 def events(*, since: str, until: str, filters: tuple[str, ...], form: str) -> None:
     show = _printer(form)
-    start = instant(since) if since else 0
-    end = instant(until) if until else 0
+    start = instant("--since", since) if since else 0
+    end = instant("--until", until) if until else 0
     if start and end and end < start:
-        raise InvalidArgument(f"--until {until!r} is before --since {since!r}")
+        raise invalid("--until", until, f"expected a time after --since {since}")
     stream = session.connect().events(
         since=start,
         until=end,

@@ -115,5 +115,5 @@ async def while_leading(leadership: Leadership, leader: Leader) -> None:
     """Run until that leader is no longer the current one, then raise Unavailable."""
     while True:
         if leadership.current() is not leader:
-            raise Unavailable("another term of leadership began: ask again")
+            raise Unavailable("another term of leadership began: try again")
         await asyncio.sleep(LOOK_AT_LEADER_EVERY_S)

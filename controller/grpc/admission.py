@@ -84,11 +84,11 @@ class Gate:
         limit, own = self._limit, len(self._of_caller.get(caller, ()))
         if own >= limit.per_caller:
             raise Exhausted(
-                f"{caller} has {own} {limit.what} under way, which is the limit for one caller:"
+                f"{caller} has {own} {limit.what} in progress, which is the limit for one caller:"
                 f" {limit.remedy}"
             )
         full = (
-            f"{limit.total} {limit.what} of all callers are under way, which is the limit:"
+            f"{limit.total} {limit.what} of all callers are in progress, which is the limit:"
             " try again later"
         )
         if self.total >= limit.total and not (limit.yields and self._yield_to(own)):

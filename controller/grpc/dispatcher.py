@@ -339,4 +339,4 @@ async def _send(context: Context, messages: list[Message]) -> None:
             for message in messages:
                 await context.write(message)
     except TimeoutError:
-        raise Unavailable(f"the agent took nothing for {WRITE_TIMEOUT_S:g} s") from None
+        raise Unavailable(f"the agent accepted no message for {WRITE_TIMEOUT_S:g} s") from None

@@ -51,7 +51,8 @@ class NodeWatch:
         first. At most PROBERS for each of PROBED_AT_ONCE hosts in a window.
         """
         now = clock.now()
-        self.liveness = Liveness(period, state.cluster.spec.agent_grace, now)
+        grace = state.cluster.spec.agent_grace
+        self.liveness = Liveness(period, grace, now, is_empty=lambda n: not state.tasks_of_node(n))
         living = (n.id for n in state.nodes.values() if n.status.state is not NodeState.DOWN)
         self.liveness.await_hello(living, now)
 

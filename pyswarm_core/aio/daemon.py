@@ -2,6 +2,7 @@
 reason of a failed start as one line on stderr. SHELL.
 """
 
+import errno
 import fcntl
 import os
 import socket
@@ -13,6 +14,7 @@ from typing import NoReturn
 
 import click
 
+from pyswarm_core.aio.ports import take_back
 from pyswarm_core.errors import InvalidArgument, causes, invalid, line_of, reason_of
 
 FAILED = 1
@@ -69,7 +71,9 @@ def own_folder(flag: str, folder: Path) -> Iterator[None]:
 
 
 def check_free(flag: str, address: str) -> None:
-    """Raise InvalidArgument unless this process can listen on `host:port` or `unix:///path`."""
+    """Raise InvalidArgument unless this process can listen on `host:port` or `unix:///path`. A task
+    that listens on the port is killed: see `take_back`.
+    """
     if address.startswith("unix:"):
         _check_socket(flag, address)
         return
@@ -77,14 +81,23 @@ def check_free(flag: str, address: str) -> None:
     host = host.strip("[]") or "0.0.0.0"
     try:
         family, kind, _, _, target = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(target)
-            probe.listen()
+        try:
+            _listen(family, kind, target)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not take_back(int(port)):
+                raise
+            _listen(family, kind, target)
     except (OSError, ValueError, OverflowError) as error:
         reason = reason_of(error) if isinstance(error, OSError) else str(error)
         expected = f"{reason}: expected a free HOST:PORT of this host"
         raise invalid(flag, address, expected) from None
+
+
+def _listen(family: int, kind: int, target: tuple[object, ...]) -> None:
+    with socket.socket(family, kind) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(target)
+        probe.listen()
 
 
 def _check_socket(flag: str, address: str) -> None:

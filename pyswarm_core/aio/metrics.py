@@ -12,6 +12,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, make_wsgi_app
 
+from pyswarm_core.aio.daemon import check_free
 from pyswarm_core.errors import invalid
 
 
@@ -40,6 +41,7 @@ def serve_metrics(address: str, registry: CollectorRegistry) -> Iterator[int]:
     if not address:
         yield 0
         return
+    check_free("--metrics-addr", address)
     host, _, port = address.rpartition(":")
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)

@@ -1,6 +1,7 @@
 """Daemons that cannot start say why in one line, before anything is changed.
 
-Each row starts the real program with one thing wrong. A controller stands by that counts who joins.
+Each row starts the real program with one thing wrong of the host: tests/unit/test_refused_flags.py
+has the flags. A controller stands by that counts who joins.
 """
 
 import fcntl
@@ -67,8 +68,6 @@ class Place(msgspec.Struct):
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     tmp = tmp_path_factory.mktemp("starts")
     (tmp / "file").write_text("no folder, and no PEM\n")
-    (tmp / "file.yaml").write_text("controller: [\n")
-    (tmp / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     (tmp / "damaged").mkdir()
     (tmp / "damaged/identity.json").write_text('{"node_id": "n1", "tok')
     (tmp / "mangled").mkdir()
@@ -96,57 +95,12 @@ AGENTS = [
     (AGENT + f"{FREE} --run-dir TMP/file", WRONG, ("run-dir", "TMP/file", "expected a directory")),
     (AGENT + f"{FREE} --state-dir TMP/damaged", WRONG, ("TMP/damaged/identity.json", "join again")),
     (AGENT + f"{FREE} --state-dir TMP/mangled", WRONG, ("TMP/mangled/identity.json", "join again")),
-    (
-        AGENT + f"{FREE} --advertise-addr 127.0.0.1",
-        WRONG,
-        ("advertise-addr", "127.0.0.1", "expected"),
-    ),
-    (AGENT + f"{FREE} --advertise-addr ::1", WRONG, ("advertise-addr", "::1", "IPv4")),
-    (AGENT + f"{FREE} --hostname ../x", WRONG, ("hostname", "../x", "RFC 1123")),
-    (AGENT + f"{FREE} --bridge-subnet 10.0.0.0/33", WRONG, ("bridge-subnet", "such as 10.127")),
-    (AGENT + f"{FREE} --fleet Too-Long", WRONG, ("fleet", "Too-Long", "lower-case letters")),
-    (
-        AGENT + f"{FREE} --data-path-port 70000",
-        WRONG,
-        ("data-path-port", "70000", "integer from 1 to"),
-    ),
-    (AGENT + f"{FREE} --label nonsense", WRONG, ("label", "nonsense", "expected NAME=VALUE")),
-    (AGENT + f"{FREE} --cpus 0", WRONG, ("cpus", "expected more than 0")),
-    (AGENT + f"{FREE} --memory lots", WRONG, ("lots", "expected")),
-    (AGENT + f"{FREE} --log-max-size x", WRONG, ('"x"', "expected")),
-    (AGENT + f"{FREE} --pull-stall never", WRONG, ("never", "expected")),
-    (
-        AGENT + f"{FREE} --controller nowhere",
-        WRONG,
-        ("controller", "nowhere", "expected HOST:PORT"),
-    ),
-    (AGENT + f"{FREE} --registry-mirror x", WRONG, ("registry-mirror", '"x"', "http(s)://")),
-    (AGENT + f"{FREE} --cgroup-parent ../x", WRONG, ("cgroup-parent", "../x", "expected a path")),
-    (AGENT + f"{FREE} --no-such-flag", WRONG, ("No such option", "--no-such-flag")),
-    (AGENT + f"{FREE} --availability gone", WRONG, ("--availability", "gone", "drain")),
-    (
-        f"--config TMP/file.yaml {AGENT}{FREE}",
-        WRONG,
-        ("--config", "TMP/file.yaml", "expected YAML"),
-    ),
-    (
-        f"--config TMP/binary.yaml {AGENT}{FREE}",
-        WRONG,
-        ("--config", "TMP/binary.yaml", "expected YAML"),
-    ),
-    (f"--config TMP {AGENT}{FREE}", WRONG, ("is a directory",)),
-    (
-        f"--config TMP/none.yaml {AGENT}{FREE}",
-        WRONG,
-        ("TMP/none.yaml", "expected an existing file"),
-    ),
 ]
 
 CONTROLLER = "--state-dir TMP/c --listen 127.0.0.1:0 --metrics-addr "
 
 CONTROLLERS = [
     (CONTROLLER + "TAKEN", WRONG, ("metrics-addr", "TAKEN", "expected a free HOST:PORT")),
-    (CONTROLLER + "nonsense", WRONG, ("metrics-addr", "nonsense", "expected HOST:PORT")),
     (
         CONTROLLER + f"{FREE} --listen TAKEN",
         WRONG,
@@ -157,41 +111,13 @@ CONTROLLERS = [
         WRONG,
         ("listen", "192.0.2.9:1", "expected a free"),
     ),
-    (CONTROLLER + f"{FREE} --listen nonsense", WRONG, ("listen", "nonsense", "expected HOST:PORT")),
     (CONTROLLER + f"{FREE} --listen unix:///no/such/x", WRONG, ("listen", "unix:///no/such/x")),
     (CONTROLLER + f"{FREE} --state-dir TMP/file/x", WRONG, ("state-dir", "TMP/file/x", "expected")),
-    (CONTROLLER + f"{FREE} --state-dir TMP/file", WRONG, ("TMP/file", "expected a directory")),
-    (
-        CONTROLLER + f"{FREE} --advertise-addr a:b:c",
-        WRONG,
-        ("advertise-addr", "expected HOST:PORT"),
-    ),
-    (CONTROLLER + f"{FREE} --etcd-endpoints x", WRONG, ("etcd-endpoints", '"x"', "expected HOST")),
-    (
-        CONTROLLER + f"{FREE} --etcd-cacert TMP/none",
-        WRONG,
-        ("--etcd-cacert", "expected an existing file"),
-    ),
     (
         CONTROLLER + f"{FREE} --etcd-endpoints 127.0.0.1:1 --etcd-cacert TMP/file",
         WRONG,
         ("etcd-cacert", "TMP/file", "it is no PEM"),
     ),
-    (
-        CONTROLLER + f"{FREE} --etcd-cert TMP/file",
-        WRONG,
-        ("--etcd-cert", "expected --etcd-key as well"),
-    ),
-    (
-        CONTROLLER + f"{FREE} --subnet-size 99",
-        WRONG,
-        ("--subnet-size: value 99", "expected 9 to 29"),
-    ),
-    (CONTROLLER + f"{FREE} --default-addr-pool x", WRONG, ("default-addr-pool", '"x"')),
-    (CONTROLLER + f"{FREE} --data-path-port 1", WRONG, ("data-path-port", "1", "expected 1024")),
-    (CONTROLLER + f"{FREE} --heartbeat-period soon", WRONG, ("soon", "expected")),
-    (CONTROLLER + f"{FREE} --subnet-size many", WRONG, ("--subnet-size", "many", "integer")),
-    (CONTROLLER + f"{FREE} --no-such-flag", WRONG, ("No such option", "--no-such-flag")),
 ]
 
 ROWS = [("agent", *row) for row in AGENTS] + [("controller", *row) for row in CONTROLLERS]

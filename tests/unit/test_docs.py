@@ -23,6 +23,7 @@ _SYMBOL = re.compile(r"`((?!.*/test_)[\w/]+\.py)::([\w.]+)`")
 _METRIC = re.compile(r"pyswarm_((?:agent|controller)_\w+)")
 _LOG_EVENT = re.compile(r"`((?:endpoints|host|network|object|state|status)\.[a-z_]+)`")
 _MAKE = re.compile(r"`make ([a-z0-9-]+)")
+_MODULE = re.compile(r"python -m ([\w.]+)((?: [\w-]+)*)")
 _PLACEHOLDER = re.compile(r"\b(?:NOUN|VERB|NNNN)\b")
 _CODE_LINE = re.compile(r"(?:^|[;$] ?|--while )(?:\.venv/bin/)?pyswarm (.+)")
 _NOUN = r"(?:service|node|network|swarm|image|playground|net) "
@@ -144,6 +145,20 @@ def test_the_document_for_operators_lists_every_metric() -> None:
         assert missing == set()
         unknown = {n.removesuffix("_total") for n in names_listed if n != f"pyswarm_{program}_"}
         assert {n for n in unknown - known if not n.startswith("conntrack_")} == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_module_that_a_document_runs_exists(document: Path) -> None:
+    wrong = []
+    for module, words in _MODULE.findall(document.read_text()):
+        path = ROOT.joinpath(*module.split("."))
+        file = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+        flags = [word for word in words.split() if word.startswith("--") and word != "--help"]
+        known = file.is_file() and all(f'"{flag}"' in file.read_text() for flag in flags)
+        benchmarks = words.split() if module == "bench" and not flags else []
+        if not known or not all(list(path.glob(f"{name}*.py")) for name in benchmarks):
+            wrong.append(f"python -m {module}{words}")
+    assert wrong == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -226,4 +226,4 @@ async def test_the_simulator_s_view_follows_it(fleet: Fleet) -> None:
 
 async def test_a_kind_that_is_none_is_refused(fleet: Fleet) -> None:
     told = await fleet.pyswarm("gadgit", "ls")
-    assert "'gadgit' is not a command of pyswarm" in told
+    assert '"gadgit" is not a command of pyswarm' in told

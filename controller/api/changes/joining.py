@@ -122,7 +122,7 @@ def role_of(cluster: Cluster, token: str) -> str:
 def member(state: State, node_id: NodeId) -> Node:
     """The node of that id. Raises NotFound."""
     if (node := state.nodes.get(node_id)) is None:
-        raise NotFound(f"node {quoted(node_id)} is not (any more) of this cluster: join again")
+        raise NotFound(f"node {quoted(node_id)} is not in this cluster: join again")
     return node
 
 
@@ -175,7 +175,7 @@ def _require_unclaimed(state: State, besides: Container[NodeId], hostname: str, 
             raise AlreadyExists(
                 f"{what} belongs to node {short(holder.id)} ({holder.description.hostname}), which"
                 f" is {holder.status.state}: if it is this host's former node, wait until that is"
-                f" down; else give one of them another {option}"
+                f" down; otherwise give one of them another {option}"
             )
     address = int(IPv4Address(addr))
     for network in state.networks.values():
@@ -183,7 +183,7 @@ def _require_unclaimed(state: State, besides: Container[NodeId], hostname: str, 
         if first <= address <= last:
             raise AlreadyExists(
                 f"address {addr} belongs to network {network.spec.name} ({network.subnet}):"
-                " make that with another --subnet, or give another --advertise-addr"
+                " create that network with another --subnet, or choose another --advertise-addr"
             )
 
 

@@ -45,7 +45,7 @@ def update_node(
     if based_on.index != old.version.index:
         raise Conflict(
             f"update out of sequence: node {quoted(old.description.hostname)} is at version "
-            f"{old.version.index}, the update was made from {based_on.index}; read it again"
+            f"{old.version.index}, the update is based on {based_on.index}: read it again"
         )
     _require_role(old, spec.role, controllers)
     if spec == old.spec:
@@ -64,9 +64,9 @@ def _require_role(node: Node, role: str, controllers: Iterable[str]) -> None:
         return
     is_manager, name = runs_controller(node, controllers), quoted(node.description.hostname)
     if role == MANAGER and not is_manager:
-        raise Conflict(f"role manager: no controller runs on node {name}; start one there first")
+        raise Conflict(f"role manager: no controller runs on node {name}: start one there first")
     if role != MANAGER and is_manager:
-        raise Conflict(f"role {role}: a controller runs on node {name}; stop that first")
+        raise Conflict(f"role {role}: a controller runs on node {name}: stop it first")
 
 
 def remove_node(state: State, ref: str, *, force: bool) -> tuple[Writes, Node]:
@@ -82,8 +82,8 @@ def remove_node(state: State, ref: str, *, force: bool) -> tuple[Writes, Node]:
     hostname = node.description.hostname
     if node.status.state is not NodeState.DOWN and not force:
         raise Conflict(
-            f"node {quoted(hostname)} is {node.status.state}, not down: let it leave first,"
-            " or use --force"
+            f"node {quoted(hostname)} is {node.status.state}, not down:"
+            " run `pyswarm swarm leave` on it first, or use --force"
         )
     writes = Writes(
         removed_tasks=list(state.tasks_of_node(node.id)),

@@ -172,7 +172,7 @@ def _require_updatable(service: Service, based_on: Version) -> None:
     if based_on.index != service.version.index:
         raise Conflict(
             f"update out of sequence: service {name} is at version {service.version.index}, "
-            f"the update was made from {based_on.index}; read it again"
+            f"the update is based on {based_on.index}: read it again"
         )
 
 
@@ -211,7 +211,7 @@ def _kept_specs(state: State, service: Service) -> tuple[PreviousSpec, ...]:
     if room < 0:
         raise Conflict(
             f"service {quoted(service.spec.name)} still has tasks of too many large specs: "
-            "wait until the update under way has replaced them"
+            "wait until the current update has replaced them"
         )
     kept = []
     for count, spec in enumerate(previous):

@@ -80,7 +80,7 @@ def look_at_why(
     except Exception as error:
         if not held:
             raise
-        return [*held, f"its causes cannot be worked out: {told(error)}"]
+        return [*held, f"its causes cannot be computed: {told(error)}"]
 
 
 def _why_service(case: _Case, service: Service) -> Slices[list[str]]:
@@ -104,7 +104,7 @@ def _why_service(case: _Case, service: Service) -> Slices[list[str]]:
         troubled += not_running
     if outdated:
         count = len(tasks.slots)
-        lines.append(f"an update is under way: {outdated} of {count} tasks are to be replaced")
+        lines.append(f"an update is in progress: {outdated} of {count} tasks are to be replaced")
         lines += _why_update_waits(
             service, [task for task in waiting if not _is_outdated(service, task)]
         )
@@ -138,7 +138,7 @@ def _why_update_waits(service: Service, waiting: list[Task]) -> list[str]:
         f"{service.spec.name}.{task.slot} ({task.state.word})" for task in waiting[:_TASKS_TOLD]
     ]
     more = f" and {len(waiting) - _TASKS_TOLD} more" if len(waiting) > _TASKS_TOLD else ""
-    return [f"the update goes on when {', '.join(told)}{more} runs"]
+    return [f"the update continues when {', '.join(told)}{more} runs"]
 
 
 def _why_task(case: _Case, task: Task) -> list[str]:
@@ -179,7 +179,7 @@ class _Waiting:
             return ["no node has joined", "join one: pyswarm swarm join"]
         if not task.node_id:
             if self._has_room:
-                return ["a node that can take it was found; it is assigned with the next decision"]
+                return ["a node that can run it was found: the next decision assigns it"]
             return self._told(self._found, self._silent)
         row = self._rows.get(task.node_id, -1)
         found = [one for one in self._found if row >= 0 and one.rows[row]]
@@ -244,9 +244,9 @@ def _end(state: State, task: Task) -> str:
             f"it failed{where}: {detail.error or detail.message or f'exit code {detail.exit_code}'}"
         )
     if task.state is TaskState.REJECTED:
-        return f"it could not be made{where}: {detail.error or detail.message}"
+        return f"it could not be created{where}: {detail.error or detail.message}"
     if task.state is TaskState.ORPHANED:
-        return f"its node {_host(state, task)} was lost, nobody knows what became of it"
+        return f"its node {_host(state, task)} was lost, and its state there is unknown"
     if task.state is TaskState.COMPLETE:
         return f"it ended by itself{where} with exit code 0"
     return f"it was shut down{where}"
@@ -275,19 +275,19 @@ def _why_on_node(state: State, service: Service, task: Task, now: Instant) -> li
         at = starts_at(service.spec.task_template.restart_policy, task)
         lines.append(f"it waits for the restart delay: starts in {_seconds(max(0, at - now))}")
     elif task.spec_version < service.template_version:
-        lines.append("it is outdated and will be replaced when its turn comes")
+        lines.append("it is outdated and waits to be replaced")
     return lines
 
 
 def _why_undesired(state: State, service: Service, task: Task) -> str:
     reason = misfit(state, service, task)
     if reason:
-        return f"it has to leave: {reason}"
+        return f"it is moved off its node: {reason}"
     if task.desired_state is TaskState.REMOVE:
-        return "it has to go: its service has more replicas than desired, or is being removed"
+        return "it is being removed: its service was scaled down or removed"
     if task.spec_version < service.template_version:
-        return "it has to stop: its service was updated, a task of the new template follows"
-    return "it was asked to stop; another task has its slot"
+        return "it is being replaced: its service was updated"
+    return "it is being shut down: another task has its slot"
 
 
 def _host(state: State, task: Task) -> str:

@@ -76,12 +76,12 @@ def source(state: State, ref: str) -> Slices[End]:
         name = named.spec.name
         running = (task for task in _tasks(state, named) if task.state is TaskState.RUNNING)
         if (first := next(running, None)) is None:
-            raise Conflict(f"service {name} has no running task: `pyswarm why {name}` tells why")
+            raise Conflict(f"service {name} has no running task: see `pyswarm why {name}`")
         end = _end(state, first)
     if end.state is not TaskState.RUNNING:
         raise Conflict(f"{end.name} is {end.state.word}: only a running task can be traced from")
     if not end.addresses:
-        raise Conflict(f"{end.name} is on no overlay network: there is no path to trace")
+        raise Conflict(f"{end.name} is on no overlay network: there is no route to trace")
     return end
 
 

@@ -12,13 +12,14 @@ An agent that misses one heartbeat is silent: the leader and other agents probe 
 
 A broken stream means nothing. Time in which this controller did not run does not count: after a
 pause every agent gets a full timeout again, and a window that is judged late is opened again. If
-many nodes are silent at once, only some per minute are declared down; the others are held back.
+many nodes with tasks are silent at once, only some per minute are declared down; the others are
+held back.
 A message costs two writes to a dict, a tick costs what is due.
 """
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum, auto
 from itertools import islice
 
@@ -129,18 +130,21 @@ class Liveness:
     tracked until they are heard again.
     """
 
-    def __init__(self, period: int, grace: int, now: Instant) -> None:
-        """`grace`: the agent grace. Both in nanoseconds."""
+    def __init__(
+        self, period: int, grace: int, now: Instant, *, is_empty: Callable[[NodeId], bool]
+    ) -> None:
+        """`grace`: the agent grace. Both in nanoseconds. `is_empty`: whether a node has no task."""
         self.period = period
         self.grace = grace
         self.calibration = Calibration()
+        self._is_empty = is_empty
         self._heard: OrderedDict[NodeId, Instant] = OrderedDict()
         self._silent: dict[NodeId, _Silence] = {}
         self._deadlines: list[tuple[Instant, NodeId]] = []
         """A heap of silent nodes; an entry that is not its node's deadline is out of date."""
         self._probed = 0
         self._fallen: OrderedDict[NodeId, Instant] = OrderedDict()
-        """Declared down within the last minute and not heard since."""
+        """Declared down with tasks within the last minute, and not heard since."""
         self._turn = 0
         self._ticked = now
         self._lenient_until = now
@@ -227,7 +231,9 @@ class Liveness:
 
     @property
     def down_per_minute(self) -> int:
-        """How many nodes may be declared down per minute."""
+        """How many nodes with tasks may be declared down per minute. One without tasks makes no
+        work for the others.
+        """
         fleet = len(self._heard) + len(self._silent) + len(self._fallen)
         return max(DOWN_PER_MINUTE_MIN, fleet // DOWN_PER_MINUTE_SHARE)
 
@@ -309,9 +315,11 @@ class Liveness:
     ) -> None:
         while self._fallen and next(iter(self._fallen.values())) <= now - MINUTE:
             self._fallen.popitem(last=False)
-        if len(self._fallen) < self.down_per_minute:
+        is_empty = self._is_empty(node_id)
+        if is_empty or len(self._fallen) < self.down_per_minute:
             self._end_silence(node_id)
-            self._fallen[node_id] = now
+            if not is_empty:
+                self._fallen[node_id] = now
             found.down.append(node_id)
             return
         free = after(next(iter(self._fallen.values())), MINUTE)

@@ -10,42 +10,6 @@ TIGHT = ("--restart-condition", "none", "--stop-grace-period", "1s")
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--name", "a b", IMAGE), '"a b" is not valid'),
-        (("--limit-memory", "1x", IMAGE), '"1x" is not valid'),
-        (("--limit-memory", "1k", IMAGE), "limit-memory"),
-        (("--replicas", "-1", IMAGE), "-1"),
-        (("--constraint", "node.foo=3", IMAGE), "KEY==VALUE"),
-        (("--restart-condition", "maybe", IMAGE), "maybe"),
-        (("--network", "nowhere", IMAGE), "nowhere"),
-        (("--env", "=x", IMAGE), "env"),
-        (("web:1:2",), "web:1:2"),
-        (("../../etc/passwd",), "../../etc/passwd"),
-        (("web@sha256:12",), "web@sha256:12"),
-        (("--entrypoint", "x" * 600_000, IMAGE), ""),
-    ],
-)
-def test_a_bad_value_is_refused_before_anything_changes(
-    fleet: Fleet, words: tuple[str, ...], said: str
-) -> None:
-    if len(" ".join(words)) > 100_000:
-        words = ("--entrypoint", "x" * 100_000, "--label", "a=" + "y" * 100_000,
-                 "--label", "b=" + "y" * 100_000, IMAGE)  # fmt: skip
-    error = fleet.refused("service", "create", *words)
-    assert said in error
-    assert len(error.strip().splitlines()) <= 2
-    assert fleet.rows("service", "ls") == []
-
-
-def test_a_name_is_given_once(fleet: Fleet, service: str) -> None:
-    fleet("service", "create", "--name", service, IMAGE)
-    assert "exists" in fleet.refused("service", "create", "--name", service, IMAGE)
-    assert "exists" in fleet.refused("network", "create", "-d", "overlay", "app")
-    assert len(fleet.rows("service", "ls")) == 1
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
         (("--reserve-memory", "100T"), "lack memory (needs 100.0 TiB"),
         (("--constraint", "node.labels.no==such"), "node.labels.no==such"),
     ],

@@ -77,6 +77,31 @@ def test_agents_deaths_disturb_no_traffic(fleet: Fleet, service: str) -> None:
         fleet.until(lambda t=task: ask(fleet, t, service), "names are answered again")  # type: ignore[misc]
 
 
+@pytest.mark.parametrize(
+    ("host", "daemon", "port"),
+    [("host1", "controller", 2377), ("host1", "controller", 9323), ("host2", "agent", 9324)],
+)
+def test_a_task_that_took_a_daemons_port_is_killed(
+    fleet: Fleet, service: str, host: str, daemon: str, port: int
+) -> None:
+    script = f"while :; do nc -l -p {port} -e true || usleep 10000; done"
+    where = ("--network", "host", "--constraint", f"node.hostname=={host}")
+    quick = ("--restart-delay", "0s", "--entrypoint", "sh")
+    fleet("service", "create", "--name", service, *where, *quick, IMAGE, "-c", script)
+    log = fleet.run_dir / host / f"{daemon}.log"
+    before = log.stat().st_size
+    os.kill(fleet.daemon(host, daemon), signal.SIGKILL)
+    fleet.until(
+        lambda: f"port.taken_back port={port}" in log.read_text()[before:],
+        "the daemon took its port back",
+    )
+    fleet.until(lambda: fleet.run("service", "rm", service).code == 0, "the service is removed")
+    fleet.until(lambda: not fleet.containers(), "no container is left")
+    fleet.until(
+        lambda: {row["Status"] for row in fleet.rows("node", "ls")} == {"Ready"}, "all are ready"
+    )
+
+
 def everybody_follows(fleet: Fleet) -> None:
     """Every agent has a session and has programmed its kernel since it started."""
     for address in HOSTS.values():

@@ -34,7 +34,7 @@ def gone(fleet: Fleet, service: str) -> None:
     fleet.run("service", "rm", f"{service}c")
 
 
-def test_a_services_name_is_its_virtual_address_and_leads_to_every_replica(
+def test_a_services_name_is_its_virtual_address_and_reaches_every_replica(
     fleet: Fleet, service: str
 ) -> None:
     client, replicas = two(fleet, service)

@@ -44,7 +44,7 @@ def test_tasks_of_different_networks_do_not_reach_each_other(fleet: Fleet, servi
         fleet.until(lambda: fleet.run("network", "rm", "other").code == 0, "the network is gone")
 
 
-def test_the_way_out_leads_to_the_underlay(fleet: Fleet, service: str) -> None:
+def test_the_default_route_leaves_by_the_underlay(fleet: Fleet, service: str) -> None:
     on = spread(fleet, service, "app")
     assert fetch(fleet, on["host1"], "http://10.99.0.250:5000/v2/") == "{}"
 

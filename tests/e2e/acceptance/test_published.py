@@ -106,15 +106,6 @@ def test_a_port_bound_to_one_address_answers_there_only(fleet: Fleet, service: s
     assert ask_from_outside(fleet, HOSTS["host1"], port) is None
 
 
-def test_a_taken_port_is_refused_and_its_holder_named(fleet: Fleet, service: str) -> None:
-    port = next(_ports)
-    fleet("service", "create", "--name", service, "-p", f"{port}:80", IMAGE)
-    said = fleet.refused("service", "create", "--name", f"{service}x", "-p", f"{port}:81", IMAGE)
-    assert service in said
-    assert str(port) in said
-    assert f"*:{port}->80/tcp" in fleet("service", "ls", "--filter", f"name={service}")
-
-
 def test_a_port_nobody_chose_is_found_and_kept(fleet: Fleet, service: str) -> None:
     fleet("service", "create", "--name", service, "-p", "80", IMAGE)
     words = "{{range .Endpoint.Ports}}{{.PublishedPort}}{{end}}"

@@ -247,7 +247,7 @@ def test_a_tunnel_that_is_cut_one_way(
     assert hops[-1]["Hop"] == "tunnel"
 
 
-def test_a_foreign_table_that_drops_is_told_and_harms_no_pair_on_two_hosts(
+def test_a_foreign_table_that_drops_is_reported_and_harms_no_pair_on_two_hosts(
     fleet: Fleet, ends: Ends, firewall: Callable[[str, str], None]
 ) -> None:
     firewall("host1", "chain FORWARD { type filter hook forward priority 0; policy drop; }")

@@ -168,7 +168,7 @@ async def test_networks_come_and_go_and_are_kept_while_used(api: Api) -> None:
     service = await create(api, "web", task_template=template)
     assert service.spec.task_template.networks[0].target == network.id
     used = await refused(api.stub.RemoveObject(app), grpc.StatusCode.ABORTED)
-    assert "'web'" in used
+    assert '"web"' in used
     api.desk.put(Writes(removed=(SERVICE.object_name(service.id),)))
     await api.stub.RemoveObject(app)
     left = api.stub.ListObjects(pb.ListObjectsRequest(kind="network"))

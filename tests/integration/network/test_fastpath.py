@@ -129,7 +129,7 @@ def test_a_port_that_is_made_anew_is_found(rig: Rig, task: str) -> None:
     assert ping(task, THERE)
 
 
-def test_a_task_that_the_host_no_longer_knows_is_told_to_it(rig: Rig, task: str) -> None:
+def test_a_task_whose_neighbour_entry_is_gone_gets_it_back(rig: Rig, task: str) -> None:
     give(rig)
     there = rig.hosts[1]
     there.ip(f"neigh del {THERE} dev {NAMES.veth('t2', APP)}")

@@ -234,7 +234,7 @@ def service(*numbers: int) -> DesiredEndpoint:
     )  # fmt: skip
 
 
-def test_the_virtual_address_leads_to_every_backend_the_caller_included(hosts: list[Host]) -> None:
+def test_the_virtual_address_reaches_every_backend_the_caller_included(hosts: list[Host]) -> None:
     paths = [attach(host, f"task{host.number}", APP) for host in hosts]
     for host in hosts:
         sync(host, service(1, 2))
@@ -301,7 +301,7 @@ def answers(netns: str, address: str, port: int = 8080) -> set[tuple[str, str]]:
     return {ask(netns, address, port) for _ in range(24)}
 
 
-def test_every_host_leads_to_every_task_which_sees_the_clients_address(
+def test_every_host_forwards_to_every_task_which_sees_the_clients_address(
     hosts: list[Host], published: list[str], client: str
 ) -> None:
     for host in hosts:

@@ -134,7 +134,7 @@ def addresses(reply: dns.message.Message) -> list[str]:
 
 
 @pytest.mark.parametrize("tcp", [False, True])
-async def test_a_task_is_told_its_services_address(
+async def test_a_task_resolves_its_services_address(
     world: World, nowhere: HostServers, tcp: bool
 ) -> None:
     async with world.agent(nowhere):
@@ -183,7 +183,7 @@ def test_who_asks_when_no_agent_is_there_hears_it_at_once(world: World, kind: in
         inside(led(world), ask)
 
 
-async def test_too_many_for_a_datagram_are_told_over_a_stream(
+async def test_too_many_for_a_datagram_are_sent_over_a_stream(
     world: World, nowhere: HostServers
 ) -> None:
     async with world.agent(nowhere):

@@ -126,7 +126,7 @@ def test_a_task_of_two_networks_reaches_both(hosts: list[Host]) -> None:
     assert ping(both, "10.129.2.2")
 
 
-def test_a_gateway_that_hosts_share_leads_out_and_to_peers(hosts: list[Host]) -> None:
+def test_a_gateway_that_hosts_share_routes_out_and_to_peers(hosts: list[Host]) -> None:
     way = "10.128.200.1"
     shared = [msgspec.structs.replace(overlay(host, APP), gateway=way) for host in hosts]
     for host, desired in zip(hosts, shared, strict=True):

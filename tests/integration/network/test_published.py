@@ -138,7 +138,7 @@ def answers(netns: str, address: str, port: int = 8080) -> set[tuple[str, str]]:
     return {ask(netns, address, port) for _ in range(24)}
 
 
-def test_every_host_leads_to_every_task_which_sees_the_clients_address(
+def test_every_host_forwards_to_every_task_which_sees_the_clients_address(
     hosts: list[Host], web: list[str], client: str
 ) -> None:
     for host in hosts:
@@ -245,7 +245,7 @@ def host_port(
     return Published(task_id=TaskId(task), network_id=network, address=address, ports=(port,))
 
 
-def test_a_port_of_mode_host_leads_to_the_hosts_own_task_alone(
+def test_a_port_of_mode_host_is_forwarded_to_the_hosts_own_task_alone(
     hosts: list[Host], client: str
 ) -> None:
     host = hosts[0]

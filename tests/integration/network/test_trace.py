@@ -103,7 +103,7 @@ HARM: dict[str, tuple[Callable[[Host], object], str]] = {
 
 
 @pytest.mark.parametrize(("harm", "where"), HARM.values(), ids=HARM)
-def test_what_is_broken_on_the_host_is_told_first(
+def test_what_is_broken_on_the_host_is_reported_first(
     rig: Rig, harm: Callable[[Host], object], where: str
 ) -> None:
     host = rig.hosts[0]
@@ -114,7 +114,7 @@ def test_what_is_broken_on_the_host_is_told_first(
         sh(f"ip -n {host.name} route del {THERE} dev eth0 2>/dev/null || true")
 
 
-def test_a_task_without_its_route_is_told(rig: Rig) -> None:
+def test_a_task_without_its_route_is_reported(rig: Rig) -> None:
     host = rig.hosts[0]
     sh(f"nsenter --net={host.directory}/t ip route del default")
     try:

@@ -147,7 +147,7 @@ def test_nothing_is_tracked_before_there_is_a_virtual_address(tasks: Tasks) -> N
         far.close()
 
 
-def test_every_change_leads_where_a_replacement_leads(tasks: Tasks) -> None:
+def test_every_change_results_in_what_a_replacement_would(tasks: Tasks) -> None:
     """Twenty random changes, each compared with the complete table in another namespace."""
     changed, replaced = tasks.start(2), tasks.start(3)
     draw = random.Random(7)

@@ -174,12 +174,12 @@ def test_a_playground_is_named_by_flag_environment_or_context(
         told = [pyswarm("playground", verb, *flags, *rest).err for verb, *rest in lines]
         return {line.partition(" is up")[0] for line in told}
 
-    assert named() == {"Error: no playground 'playground'"}
+    assert named() == {'Error: no playground "playground"'}
     use(Context(playground="lab"))
-    assert named() == {"Error: no playground 'lab'"}
+    assert named() == {'Error: no playground "lab"'}
     monkeypatch.setenv("PYSWARM_PLAYGROUND", "env")
-    assert named() == {"Error: no playground 'env'"}
-    assert named("--name", "flag") == {"Error: no playground 'flag'"}
+    assert named() == {'Error: no playground "env"'}
+    assert named("--name", "flag") == {'Error: no playground "flag"'}
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"host": "\xff"}', b"[]"])

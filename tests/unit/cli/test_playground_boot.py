@@ -23,7 +23,7 @@ def test_a_playground_that_is_up_is_neither_started_again_nor_removed(
     fleet.save(Fleet(name="lab", nodes=3))
     monkeypatch.setattr(boot, "_up", _never)
     monkeypatch.setattr(boot, "down", _never)
-    with pytest.raises(AlreadyExists, match="'lab' is already up"):
+    with pytest.raises(AlreadyExists, match="playground lab is already up"):
         boot.up(Fleet(name="lab", nodes=1), _never)
     assert fleet.load("lab").nodes == 3
 

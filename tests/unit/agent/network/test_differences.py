@@ -70,7 +70,7 @@ def test_a_difference_is_placed_where_it_matters(drift: Drift, where: str | None
         (ChosenRoute(), "peer"),
     ],
 )
-def test_a_route_must_lead_into_the_network(route: ChosenRoute, where: str | None) -> None:
+def test_a_route_must_use_the_networks_devices(route: ChosenRoute, where: str | None) -> None:
     found = list(of_route(route, NAMES, APP, "10.10.0.66"))
     assert [one.where for one in found] == ([where] if where else [])
     assert all(str(route) in one.text and "10.10.0.66" in one.text for one in found)

@@ -141,7 +141,7 @@ def test_what_a_task_sends_must_come_from_the_blocks_of_its_bridge() -> None:
     assert made.elements["sources6"].items == {f'"{NAMES.bridge(OPEN)}" . fd01::/122'}
 
 
-def test_a_published_port_leads_to_any_backend_of_its_service() -> None:
+def test_a_published_port_is_forwarded_to_any_backend_of_its_service() -> None:
     made = table(mesh(), endpoints=(web("10.9.0.2", "10.9.1.2"),))
     assert made.elements["mesh"].items == {"tcp . 8080 : goto mesh_tcp_8080"}
     assert made.chains["mesh_tcp_8080"].rules == (
@@ -169,7 +169,7 @@ def test_a_port_bound_to_one_address_answers_there_only(
     assert not made.elements["mesh"].items
 
 
-def test_a_dual_stack_mesh_leads_both_families() -> None:
+def test_a_dual_stack_mesh_forwards_both_families() -> None:
     made = table(mesh(subnet6="fd09::/112"), endpoints=(web("10.9.0.2"),))
     assert made.chains["mesh_tcp_8080"].rules[2] == (
         "ip6 daddr != ::1 meta l4proto tcp dnat ip6 to numgen random mod 1 map { 0 : fd09::2 . 80 }"
@@ -204,7 +204,7 @@ def test_a_port_of_mode_host_is_not_led_into_the_mesh() -> None:
         ("eth1", "host_ports_by_device", '"eth1" . udp . 53 : 10.1.0.2 . 5353'),
     ],
 )
-def test_a_port_of_mode_host_leads_to_its_task(host_ip: str, name: str, item: str) -> None:
+def test_a_port_of_mode_host_is_forwarded_to_its_task(host_ip: str, name: str, item: str) -> None:
     port = PortConfig(
         target_port=5353, published_port=53, protocol=Protocol.UDP, host_ip=host_ip,
         publish_mode=PublishMode.HOST,
@@ -222,7 +222,7 @@ def test_a_port_of_mode_host_leads_to_its_task(host_ip: str, name: str, item: st
         ("eth1", "_by_device", '"eth1" . tcp . 8080'),
     ],
 )
-def test_a_port_of_mode_host_leads_to_its_task_by_ipv6_too(
+def test_a_port_of_mode_host_is_forwarded_to_its_task_by_ipv6_too(
     host_ip: str, scope: str, key: str
 ) -> None:
     port = msgspec.structs.replace(WEB, publish_mode=PublishMode.HOST, host_ip=host_ip)
@@ -317,7 +317,7 @@ def test_connections_of_the_mesh_are_in_the_zone_of_their_host_of_entry() -> Non
     assert vtep_mac(258).endswith(":01:02")  # the number's bytes in the frame's last two of 96 bits
 
 
-def test_what_the_table_can_do_without_leads_to_hosts_and_ports_and_separates_nobody() -> None:
+def test_optional_parts_of_the_table_forward_to_hosts_and_ports_and_isolate_nothing() -> None:
     overlays = [host_bridge("10.127.0.0/16"), network(CLOSED, "10.8.0.0/16", internal=True), mesh()]
     table = host_table(overlays, [web("10.9.0.2")], [], NAMES, UNDERLAY)
     assert table is not None

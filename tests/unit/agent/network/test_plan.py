@@ -75,7 +75,7 @@ def test_a_host_without_tasks_of_the_mesh_reaches_all_and_needs_no_return_path()
     assert {entry.address for entry in made.neighbours} == {"240.0.0.2", "240.0.0.3"}
 
 
-def test_localhost_may_leave_only_by_devices_that_published_ports_lead_to() -> None:
+def test_localhost_may_leave_only_by_devices_that_published_ports_forward_to() -> None:
     def settings(overlay: DesiredOverlay, *published: NetworkId) -> set[str]:
         desired = desired_state([overlay], NAMES, UNDERLAY, 1500, {}, published=published)
         return {s.path.split("/")[2] for s in desired.settings if s.path.endswith("route_localnet")}
@@ -212,7 +212,7 @@ def test_nothing_found_means_all_is_made() -> None:
     assert Setting("ipv4/ip_forward", "1") in changes.settings
 
 
-def test_nothing_wanted_means_the_devices_go_and_take_all_with_them() -> None:
+def test_without_networks_the_devices_are_removed_with_all_entries() -> None:
     changes = difference(KernelState(), state(network(peer(2, "10.128.1.0/26"))))
     last_resort = Route(dst="10.128.0.0/16", metric=NAMES.last_resort_metric)
     expected = KernelChanges(drop_links=tuple(sorted((BRIDGE, VXLAN))), drop_routes=(last_resort,))
@@ -251,7 +251,7 @@ def test_ports_off_their_bridge_are_plugged_and_missing_ones_reported() -> None:
     assert (changes.set_ports, changes.lost_ports) == (("abc-t1",), ("abc-t3",))
 
 
-def test_drift_is_told_in_words() -> None:
+def test_drift_is_described_in_words() -> None:
     desired = state(network(peer(2, "10.128.1.0/26")))
     found = msgspec.structs.replace(desired, fdb=frozenset())
     told = [(drift.kind, drift.detail) for drift in drifts(difference(desired, found))]

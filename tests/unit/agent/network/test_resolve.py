@@ -321,7 +321,7 @@ def test_an_answer_of_ours_without_rows_is_no_name_error() -> None:
     assert directory(endpoint("web")).answer((APP,), question("web"), 0, 512) == Answer()
 
 
-def test_a_change_leads_to_what_learning_all_anew_would() -> None:
+def test_an_update_results_in_what_replacing_everything_would() -> None:
     web = endpoint("web", "10.128.0.2", aliases=("www", "shared"))
     db = endpoint("db", "10.128.0.9", aliases=("shared",))
     hidden = endpoint("mesh", "10.130.0.2", network=MESH)

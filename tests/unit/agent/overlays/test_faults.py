@@ -13,7 +13,7 @@ def fault(network_id: NetworkId = NET, reason: str = "why", *, blocks: bool = Tr
     return Fault(network_id=network_id, reason=reason, blocks=blocks)
 
 
-def test_a_fault_is_told_while_its_network_is_here_and_a_while_after() -> None:
+def test_a_fault_is_reported_while_its_network_is_carried_and_a_while_after() -> None:
     faults = Faults()
     assert faults.synced((fault(),), [NET], Instant(0)) == [fault()]
     assert faults.synced((fault(),), [NET], Instant(1)) == []
@@ -42,7 +42,7 @@ def test_a_host_is_at_fault_as_a_whole_after_some_tries() -> None:
     assert (faults.current(Instant(0)), faults.sync_error) == ((), "")
 
 
-def test_of_many_those_that_keep_tasks_away_are_told_first_one_of_each_network() -> None:
+def test_of_many_blocking_faults_are_reported_first_one_of_each_network() -> None:
     faults = Faults()
     for number in range(1000):
         faults.set_invalid(number, [fault(OTHER, f"nonsense {number}", blocks=False)])

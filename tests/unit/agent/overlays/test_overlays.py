@@ -261,7 +261,7 @@ class Brittle(FakeDataplane):
 @pytest.mark.parametrize(
     "address", ["2001:db8::1", "0.0.0.0", "224.0.0.1", "127.0.0.1", "255.255.255.255", "192.0.2.1"]
 )
-async def test_a_peer_that_cannot_be_is_left_out_told_and_stops_nobody(
+async def test_an_invalid_peer_is_left_out_reported_and_stops_no_other(
     tmp_path: Path, address: str
 ) -> None:
     dataplane = Brittle()

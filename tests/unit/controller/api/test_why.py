@@ -99,7 +99,7 @@ def test_a_task_that_has_to_leave_its_node_says_why() -> None:
         services=[service("web")],
         tasks=[leaving],
     )
-    assert why(state, "web.1", NOW)[-1] == "it has to leave: node n1 is being drained"
+    assert why(state, "web.1", NOW)[-1] == "it is moved off its node: node n1 is being drained"
 
 
 def test_a_running_task_says_where_and_since_when() -> None:
@@ -125,8 +125,8 @@ def test_an_update_that_waits_for_a_task_that_fits_nowhere_says_so() -> None:
         tasks=[task("web.1", state=TaskState.PENDING, version=2), task("web.2", node="n1")],
     )
     assert why(state, "web", NOW)[1:4] == [
-        "an update is under way: 1 of 2 tasks are to be replaced",
-        "the update goes on when web.1 (pending) runs",
+        "an update is in progress: 1 of 2 tasks are to be replaced",
+        "the update continues when web.1 (pending) runs",
         "task web.1 is pending, desired running",
     ]
 

@@ -35,7 +35,7 @@ def test_one_caller_is_refused_past_its_own_limit_only() -> None:
     with ExitStack() as calls:
         for _ in range(2):
             calls.enter_context(gate.passing("192.0.2.1"))
-        refused = pytest.raises(Exhausted, match=r"192\.0\.2\.1 has 2 requests under way.* wait")
+        refused = pytest.raises(Exhausted, match=r"192\.0\.2\.1 has 2 requests in progress.* wait")
         with refused, gate.passing("192.0.2.1"):
             pass
         with gate.passing("192.0.2.2"):

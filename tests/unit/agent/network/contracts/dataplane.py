@@ -122,7 +122,7 @@ class DataplaneContract:
         assert sync_these(bench, 1, *plain) == ()
         assert check(bench, 1) == ()
 
-    def test_a_virtual_address_leads_to_every_backend_the_caller_included(
+    def test_a_virtual_address_reaches_every_backend_the_caller_included(
         self, bench: Bench
     ) -> None:
         both(bench, endpoint(A, B))
@@ -163,7 +163,7 @@ class DataplaneContract:
         both(bench)
         assert bench.answers(1, A, VIP) == set()
 
-    def test_a_virtual_address_of_another_network_leads_nowhere(self, bench: Bench) -> None:
+    def test_a_virtual_address_of_another_network_reaches_nothing(self, bench: Bench) -> None:
         desired = (endpoint(A),)
         sync(bench, 1, APP, OTHER, endpoints=desired)
         attach(bench, 1, A, APP, ADDRESSES[A])

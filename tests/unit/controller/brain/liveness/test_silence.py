@@ -44,7 +44,8 @@ class Fleet:
     """Agents that beat and hosts that answer, for a `Liveness` that is ticked as the loop does."""
 
     def __init__(self, names: Iterable[str] = "abcd", period: int = PERIOD) -> None:
-        self.liveness = Liveness(period, GRACE, at(0))
+        self.empty: set[NodeId] = set()
+        self.liveness = Liveness(period, GRACE, at(0), is_empty=self.empty.__contains__)
         self.names = [NodeId(name) for name in names]
         self.now = at(0)
         self.beating = set(self.names)
@@ -117,6 +118,10 @@ class Fleet:
                     self._answers.append((Instant(self.now + ROUND_TRIP), probe.node_id))
         self.down += [(self.now / SECOND, node_id) for node_id in tick.down]
         self.held += [(self.now / SECOND, node_id) for node_id in tick.held]
+
+
+def _has_tasks(_: NodeId) -> bool:
+    return False
 
 
 A = NodeId("a")
@@ -296,7 +301,7 @@ def test_after_our_own_pause_everyone_gets_a_full_timeout() -> None:
 
 
 def test_a_window_that_is_judged_late_is_opened_again_but_not_for_ever() -> None:
-    liveness = Liveness(PERIOD, GRACE, at(0))
+    liveness = Liveness(PERIOD, GRACE, at(0), is_empty=_has_tasks)
     liveness.heard(A, at(0))
     liveness.tick(at(0))
     liveness.answered(A, at(0))
@@ -325,7 +330,7 @@ def test_a_new_leader_gives_every_node_its_grace() -> None:
 
 
 def test_a_large_fleet_gets_the_time_that_its_hellos_take() -> None:
-    liveness = Liveness(PERIOD, GRACE, at(0))
+    liveness = Liveness(PERIOD, GRACE, at(0), is_empty=_has_tasks)
     liveness.await_hello([NodeId(f"n{n}") for n in range(4 * HELLOS_PER_SECOND)], at(0))
     assert liveness.next_deadline() == at(LEADER_GRACE / SECOND + 4)
 
@@ -342,6 +347,20 @@ def test_of_many_silent_nodes_so_many_are_called_down_per_minute() -> None:
     fleet.run(100)
     assert len(fleet.down) == 6
     assert fleet.liveness.nodes_held == 0
+
+
+def test_nodes_without_tasks_hold_nobody_back() -> None:
+    fleet = Fleet("abcdefgh")
+    fleet.empty.update(map(NodeId, "abcde"))
+    fleet.run(5)
+    for name in "abcde":
+        fleet.stop(name, host=True)
+    fleet.run(10)
+    for name in "fgh":
+        fleet.stop(name, host=True)
+    fleet.run(15)
+    assert [node_id for _, node_id in fleet.down] == list("abcdefgh")
+    assert fleet.held == []
 
 
 def test_who_is_heard_again_leaves_room_for_the_next() -> None:
@@ -381,7 +400,7 @@ def test_who_is_held_back_and_returns_is_no_longer_counted() -> None:
 
 
 def test_a_silent_fleet_is_judged_in_parts_that_leave_the_lease_its_turn() -> None:
-    liveness = Liveness(PERIOD, GRACE, at(0))
+    liveness = Liveness(PERIOD, GRACE, at(0), is_empty=_has_tasks)
     for number in range(2 * AT_ONCE + 1):
         liveness.heard(NodeId(f"n{number}"), at(0))
     for quarter in range(1, 5):
@@ -396,7 +415,7 @@ def test_a_silent_fleet_is_judged_in_parts_that_leave_the_lease_its_turn() -> No
 
 
 def test_probes_name_agents_that_were_heard_lately_and_each_time_others() -> None:
-    liveness = Liveness(PERIOD, GRACE, at(0))
+    liveness = Liveness(PERIOD, GRACE, at(0), is_empty=_has_tasks)
     for number in range(100):
         liveness.heard(NodeId(f"n{number}"), at(0))
     liveness.heard(NodeId("n0"), at(0.5))
@@ -450,7 +469,7 @@ def test_prop_the_fleet_sends_no_more_than_the_limit(nodes: int) -> None:
 def test_prop_nobody_is_called_down_before_a_missed_heartbeat_and_a_window(
     events: list[tuple[str, int, bool]],
 ) -> None:
-    liveness = Liveness(PERIOD, GRACE, at(0))
+    liveness = Liveness(PERIOD, GRACE, at(0), is_empty=_has_tasks)
     now = at(0)
     last: dict[NodeId, Instant] = {}
     for name, pause, answers in events:

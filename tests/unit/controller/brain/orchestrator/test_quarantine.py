@@ -203,4 +203,4 @@ def test_why_says_so_for_the_service_and_its_tasks() -> None:
     with patch("controller.api.queries.why._why_service", side_effect=ValueError("x")):
         lines = why(state, "bad", NOW, quarantine)
     assert lines[0] == line
-    assert lines[1].startswith("its causes cannot be worked out: ValueError: x")
+    assert lines[1].startswith("its causes cannot be computed: ValueError: x")
