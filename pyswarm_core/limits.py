@@ -279,8 +279,8 @@ VNI_MAX = 2**24 - 1
 
 NODE_CPUS_MAX = 65_536
 NODE_MEMORY_MAX = 2**48
-"""CPUs, and bytes of memory, that a host may report: several times those of any machine, and their
-sum over NODES_MAX hosts still an int64.
+"""CPUs, and bytes of memory, that a host may report and a spec may contain: several times those of
+any machine. The sum over NODES_MAX hosts, and the runtime's sum of memory and swap, are int64s.
 """
 ENGINE_LABELS_MAX = 128
 ENGINE_LABELS_BYTES_MAX = 16 * 1024

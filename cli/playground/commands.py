@@ -51,13 +51,16 @@ def playground() -> None:
 @click.option("--nodes", type=flags.number, default=3, show_default=True, help="Number of hosts")
 @click.option("--cpus", default="", help="CPUs of each host (default all)")
 @click.option("--memory", default="", help="Memory of each host, such as 2G (default all)")
-@click.option("--disk", default="", help="Disk of each host, such as 2G (default unlimited)")
+@click.option(
+    "--disk", default="", help="Disk of each host, such as 2G (default unlimited, minimum 192M)"
+)
 def up(name: str, nodes: int, cpus: str, memory: str, disk: str) -> None:
     """Start a playground and select it as the current fleet
 
     Example: pyswarm playground up --nodes 5 --cpus 2 --memory 1G
     """
     fleet.check(name, nodes)
+    fleet.check_resources(cpus, memory)
     plan = Fleet(name=name, nodes=nodes, cpus=cpus, memory=memory, disk=fleet.disk_bytes(disk))
     _require_root()
     boot.up(plan, _report)

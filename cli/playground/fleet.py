@@ -14,13 +14,16 @@ from pathlib import Path
 import msgspec
 
 from cli.errors import parsed
-from pyswarm_core.docker.units import parse_size
+from pyswarm_core.docker.units import human_size, parse_cpus, parse_size
 from pyswarm_core.errors import NotFound, invalid, quoted
+from pyswarm_core.limits import NODE_MEMORY_MAX
 
 STATE_ROOT = Path("/var/lib/pyswarm/playground")
 RUN_ROOT = Path("/run/pyswarm/playground")
 NETNS_ROOT = Path("/run/netns")
 HOSTS_MAX = 200
+DISK_MIN = 192 << 20
+"""etcd's first files on host1 are 128 MiB."""
 UNDERLAY = "10.99.0"
 REGISTRY_ADDRESS = f"{UNDERLAY}.250"
 REGISTRY_PORT = 5000
@@ -137,13 +140,21 @@ def check(name: str, nodes: int) -> None:
         raise invalid("--nodes", nodes, f"expected 1 to {HOSTS_MAX}")
 
 
+def check_resources(cpus: str, memory: str) -> None:
+    """Validate what each host offers; empty: all that it has. Raises InvalidArgument."""
+    for flag, text, parse in (("--cpus", cpus, parse_cpus), ("--memory", memory, parse_size)):
+        if text and not parsed(flag, parse, text):
+            raise invalid(flag, text, "expected more than 0")
+
+
 def disk_bytes(text: str) -> int:
     """`--disk` in bytes; 0 if it is empty. Raises InvalidArgument."""
     if not text:
         return 0
     size = parsed("--disk", parse_size, text)
-    if not size:
-        raise invalid("--disk", text, "expected a size greater than 0, such as 2G")
+    if size < DISK_MIN:
+        expected = f"expected {human_size(DISK_MIN)} to {human_size(NODE_MEMORY_MAX)}"
+        raise invalid("--disk", text, expected)
     return size
 
 

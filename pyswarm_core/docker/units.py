@@ -12,6 +12,7 @@ from decimal import Decimal
 
 from pyswarm_core.clock import HOUR, MICROSECOND, MILLISECOND, MINUTE, SECOND, Instant
 from pyswarm_core.errors import InvalidArgument, invalid
+from pyswarm_core.limits import NODE_CPUS_MAX, NODE_MEMORY_MAX
 
 INT64_MAX = 2**63 - 1
 NANO_CPUS = 1_000_000_000
@@ -82,8 +83,8 @@ def parse_size(text: str) -> int:
         raise _invalid("size", text, "a number with b, k, m, g, t or p, as in 64M, 1.5g, 512k")
     power = _SIZE_POWERS.index(match[2].lower() or " ")
     size = Decimal(match[1]) * 1024**power
-    if size > INT64_MAX:
-        raise _invalid("size", text, "less than 8 EiB")
+    if size > NODE_MEMORY_MAX:
+        raise _invalid("size", text, f"at most {human_size(NODE_MEMORY_MAX)}")
     return int(size)
 
 
@@ -104,8 +105,8 @@ def parse_cpus(text: str) -> int:
     nano_cpus = Decimal(text) * NANO_CPUS
     if nano_cpus != int(nano_cpus):
         raise _invalid("cpus", text, "at most nine decimals")
-    if nano_cpus > INT64_MAX:
-        raise _invalid("cpus", text, "at most nine billion")
+    if nano_cpus > NODE_CPUS_MAX * NANO_CPUS:
+        raise _invalid("cpus", text, f"at most {NODE_CPUS_MAX}")
     return int(nano_cpus)
 
 

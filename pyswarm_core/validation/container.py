@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pyswarm_core.docker.reference import parse_reference
 from pyswarm_core.docker.units import INT64_MAX, NANO_CPUS, format_cpus, format_duration, human_size
 from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.limits import NODE_CPUS_MAX, NODE_MEMORY_MAX
 from pyswarm_core.specs import ContainerSpec, Resources, Ulimit
 from pyswarm_core.validation import text
 from pyswarm_core.validation.endpoint import dns_problems, hosts_problems
@@ -17,7 +18,7 @@ from pyswarm_core.validation.problem import Problem, within
 LIMIT_CPUS_MIN = NANO_CPUS // 100
 """The kernel's smallest quota: 1 ms of every 100 ms."""
 RESERVE_CPUS_MIN = NANO_CPUS // 1000
-CPUS_MAX = 100_000 * NANO_CPUS
+CPUS_MAX = NODE_CPUS_MAX * NANO_CPUS
 LIMIT_MEMORY_MIN = 6 << 20
 """Docker's minimum: with less, a runtime cannot start the process."""
 RESERVE_MEMORY_MIN = 4 << 20
@@ -78,8 +79,9 @@ def resources_problems(resources: Resources) -> Iterable[Problem]:
     yield from _memory_problems("--limit-memory", limits.memory_bytes, LIMIT_MEMORY_MIN)
     yield from _memory_problems("--reserve-memory", reservations.memory_bytes, RESERVE_MEMORY_MIN)
     yield from within("--limit-pids", limits.pids, 0, PIDS_MAX)
-    if resources.swap_bytes < -1 or resources.swap_bytes > INT64_MAX:
-        yield Problem("--memory-swap", resources.swap_bytes, "expected bytes, or -1 for unlimited")
+    if not -1 <= resources.swap_bytes <= NODE_MEMORY_MAX:
+        expected = f"expected at most {human_size(NODE_MEMORY_MAX)}, or -1 for unlimited"
+        yield Problem("--memory-swap", resources.swap_bytes, expected)
     elif resources.swap_bytes and not limits.memory_bytes:
         yield Problem("--memory-swap", resources.swap_bytes, "expected --limit-memory as well")
     yield from within("--memory-swappiness", resources.memory_swappiness, -1, 100)
@@ -138,9 +140,11 @@ def _ulimit_problems(ulimits: Sequence[Ulimit]) -> Iterable[Problem]:
 
 def _cpus_problems(field: str, nano_cpus: int, least: int) -> Iterable[Problem]:
     if nano_cpus != 0 and not least <= nano_cpus <= CPUS_MAX:
-        yield Problem(field, format_cpus(nano_cpus), f"expected 0 or at least {format_cpus(least)}")
+        expected = f"expected 0, or {format_cpus(least)} to {format_cpus(CPUS_MAX)}"
+        yield Problem(field, format_cpus(nano_cpus), expected)
 
 
 def _memory_problems(field: str, size: int, least: int) -> Iterable[Problem]:
-    if size != 0 and not least <= size <= INT64_MAX:
-        yield Problem(field, size, f"expected 0 or at least {human_size(least)}")
+    if size != 0 and not least <= size <= NODE_MEMORY_MAX:
+        expected = f"expected 0, or {human_size(least)} to {human_size(NODE_MEMORY_MAX)}"
+        yield Problem(field, size, expected)

@@ -21,7 +21,7 @@ class Problem(msgspec.Struct, frozen=True):
     """The flag that sets it (`--limit-memory`), or its name in the API (`image`)."""
     value: object
     expected: str
-    """A clause that says what would be valid: `expected 0 or at least 6MiB`."""
+    """A clause that says what would be valid: `expected 0, or 6MiB to 256TiB`."""
     what: str = "value"
     """The part of the field that `value` is: `key`, `count`, `size`."""
 

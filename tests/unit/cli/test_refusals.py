@@ -26,12 +26,26 @@ WRONG = [
     (["service", "crate"], "did you mean create"),
     (["playground", "kil"], '"kil" is not a command of pyswarm playground: did you mean kill?'),
     (["playground", "up", "--disk", "2q"], '--disk: value "2q"'),
-    (
-        ["playground", "up", "--disk", "0"],
-        '--disk: value "0" is not valid: expected a size greater than 0',
-    ),
     (["playground", "up", "--nodes", "0"], "--nodes: value 0 is not valid: expected 1 to 200"),
     (["playground", "up", "--name", "No Good"], '--name: value "No Good"'),
+    *(
+        (["playground", "up", "--disk", value], f'--disk: value "{value}" is not valid: {told}')
+        for value, told in {
+            "0": "expected 192MiB to 256TiB",
+            "1k": "expected 192MiB to 256TiB",
+            "191m": "expected 192MiB to 256TiB",
+            "5000p": "expected at most 256TiB",
+        }.items()
+    ),
+    *(
+        (["playground", "up", flag, value], f'{flag}: value "{value}" is not valid: {told}')
+        for flag, told in (("--cpus", "expected a number"), ("--memory", "expected a number"))
+        for value in ("nan", "inf", "-inf", "1e3", "-1")
+    ),
+    (["playground", "up", "--cpus", "0"], '--cpus: value "0" is not valid: expected more than 0'),
+    (["playground", "up", "--cpus", "99999"], "--cpus: value"),
+    (["playground", "up", "--memory", "0"], '--memory: value "0" is not valid: expected more than'),
+    (["playground", "up", "--memory", "5000p"], "expected at most 256TiB"),
     (["service", "create", "--replica", "1", "web"], "'--replicas'"),
     (["service", "create"], "IMAGE"),
     (["service", "create", "--nmae", "x", "web"], "--nmae"),
@@ -83,7 +97,26 @@ WRONG = [
     (["service", "create", "--mode", "job", "web"], "--mode"),
     (["service", "create", "--mode", "global", "--replicas", "2", "web"], "replicated mode"),
     (["service", "create", "--limit-memory", "64Q", "web"], '--limit-memory: value "64Q"'),
-    (["service", "create", "--limit-memory", "1M", "web"], "expected 0 or at least 6MiB"),
+    (["service", "create", "--limit-memory", "1M", "web"], "expected 0, or 6MiB to 256TiB"),
+    *(
+        (["service", "create", flag, value, "web"], f'{flag}: value "{value}" is not valid: {told}')
+        for flag in ("--limit-memory", "--reserve-memory", "--memory-swap")
+        for value, told in {
+            "9223372036854775807": "expected at most 256TiB",
+            "5000p": "expected at most 256TiB",
+            "256.1t": "expected at most 256TiB",
+        }.items()
+    ),
+    *(
+        (["service", "create", flag, value, "web"], f'{flag}: value "{value}" is not valid: {told}')
+        for flag in ("--limit-cpu", "--reserve-cpu")
+        for value, told in {
+            "nan": "expected a number of CPUs",
+            "inf": "expected a number of CPUs",
+            "65537": "expected at most 65536",
+            "9223372036.854775807": "expected at most 65536",
+        }.items()
+    ),
     (["service", "create", "--limit-cpu", "much", "web"], '--limit-cpu: value "much"'),
     (["service", "create", "--stop-grace-period", "10", "web"], "--stop-grace-period: value"),
     (["service", "create", "--constraint", "node.role=worker", "web"], "KEY==VALUE"),

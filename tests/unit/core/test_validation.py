@@ -56,6 +56,10 @@ def replicas(count: int) -> specs.ServiceMode:
     return specs.ReplicatedMode(replicas=count)
 
 
+def limited_swap(swap_bytes: int) -> specs.Resources:
+    return specs.Resources(limits=specs.Limits(memory_bytes=6 * MIB), swap_bytes=swap_bytes)
+
+
 def joined(*targets: str, aliases: tuple[str, ...] = ()) -> specs.ServiceSpec:
     return template(
         networks=tuple(specs.NetworkAttachment(target=name, aliases=aliases) for name in targets)
@@ -147,10 +151,16 @@ REFUSED = [
     ("--limit-cpu", resources(nano_cpus=-1)),
     ("--limit-memory", resources(memory_bytes=6 * MIB - 1)),
     ("--limit-memory", resources(memory_bytes=-1)),
+    ("--limit-memory", resources(memory_bytes=2**48 + 1)),
+    ("--limit-memory", resources(memory_bytes=2**63 - 1)),
+    ("--limit-cpu", resources(nano_cpus=65_536 * 10**9 + 1)),
     ("--limit-pids", resources(pids=-1)),
     ("--reserve-cpu", reservations(nano_cpus=1)),
     ("--reserve-memory", reservations(memory_bytes=1)),
+    ("--reserve-cpu", reservations(nano_cpus=2**63 - 1)),
+    ("--reserve-memory", reservations(memory_bytes=2**48 + 1)),
     ("--memory-swap", template(resources=specs.Resources(swap_bytes=-2))),
+    ("--memory-swap", template(resources=limited_swap(2**48 + 1))),
     ("--memory-swap", template(resources=specs.Resources(swap_bytes=MIB))),
     ("--memory-swappiness", template(resources=specs.Resources(memory_swappiness=101))),
     ("--restart-delay", template(restart_policy=specs.RestartPolicy(delay=-1))),
@@ -189,6 +199,30 @@ def test_what_is_wrong_is_named_by_its_field(field: str, spec: specs.ServiceSpec
         assert str(problem).isprintable()
         assert problem.expected
         assert len(str(problem)) < 600
+
+
+def test_memory_and_cpus_are_bounded_and_the_error_names_the_maximum() -> None:
+    most = specs.Resources(
+        limits=specs.Limits(nano_cpus=65_536_000_000_000, memory_bytes=281_474_976_710_656),
+        reservations=specs.Reservations(
+            nano_cpus=65_536_000_000_000, memory_bytes=281_474_976_710_656
+        ),
+        swap_bytes=281_474_976_710_656,
+    )
+    assert service_problems(template(resources=most)) == []
+    assert most.limits.memory_bytes + most.swap_bytes < 2**63
+    beyond = specs.Resources(
+        limits=specs.Limits(nano_cpus=2**63 - 1, memory_bytes=2**63 - 1),
+        reservations=specs.Reservations(nano_cpus=2**63 - 1, memory_bytes=2**63 - 1),
+        swap_bytes=2**63 - 1,
+    )
+    assert [problem.expected for problem in service_problems(template(resources=beyond))] == [
+        "expected 0, or 0.01 to 65536",
+        "expected 0, or 0.001 to 65536",
+        "expected 0, or 6MiB to 256TiB",
+        "expected 0, or 4MiB to 256TiB",
+        "expected at most 256TiB, or -1 for unlimited",
+    ]
 
 
 def test_a_global_service_has_no_cap_per_node() -> None:
