@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from traceback import walk_tb
 from types import FrameType, MappingProxyType
 from typing import NoReturn
 
@@ -12,7 +13,7 @@ import click
 from cli.errors import ConvergenceFailed, NoAnswer, NotConverged
 from cli.exits import ExitCode
 from cli.lazy import LazyGroup
-from pyswarm_core.errors import InvalidArgument, PyswarmError, quoted
+from pyswarm_core.errors import InvalidArgument, PyswarmError, quoted, reason_of
 from pyswarm_core.plaintext import is_utf8
 
 CODES: Mapping[type[Exception], ExitCode] = MappingProxyType(
@@ -102,9 +103,22 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         return ExitCode.BROKEN_PIPE
     except tuple(CODES) as error:
-        return _fail(error, next(code for cls, code in CODES.items() if isinstance(error, cls)))
+        code = next(code for cls, code in CODES.items() if isinstance(error, cls))
+        return _fail(_message(error), code)
     except Exception as error:
         return _fail(f"a bug of pyswarm at {_place(error)}: {error!r}", ExitCode.FAILURE)
+
+
+def _message(error: Exception) -> str:
+    """The error's text; that of an OSError says whether it is about output."""
+    if not isinstance(error, OSError):
+        return str(error)
+    in_echo = any(frame.f_code is click.echo.__code__ for frame, _ in walk_tb(error.__traceback__))
+    return _unwritable(error) if in_echo else reason_of(error)
+
+
+def _unwritable(error: OSError) -> str:
+    return f"cannot write output: {error.strerror}"
 
 
 def _place(error: Exception) -> str:
@@ -159,7 +173,7 @@ def run_and_flush(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         return ExitCode.BROKEN_PIPE
     except OSError as error:
-        return _fail(error, ExitCode.FAILURE)
+        return code or _fail(_unwritable(error), ExitCode.FAILURE)
     return code
 
 

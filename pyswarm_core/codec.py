@@ -16,6 +16,8 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 import msgspec
 from google.protobuf.message import Message
 
+from pyswarm_core.errors import not_valid
+
 M = TypeVar("M", bound=Message)
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -68,7 +70,14 @@ def _scalar(name: str, enum: type[Enum] | None) -> tuple[_Write, _Read]:
 
     def read(message: Message) -> Any:
         value = getattr(message, name)
-        return enum(value) if enum else value
+        if enum is None:
+            return value
+        try:
+            return enum(value)
+        except ValueError:
+            field = f"{message.DESCRIPTOR.name}.{name}"
+            words = ", ".join(str(one.value) for one in enum)
+            raise ValueError(not_valid(field, value, f"expected one of {words}")) from None
 
     return write, read
 

@@ -1,8 +1,5 @@
 """`pyswarm service logs`."""
 
-import sys
-from typing import BinaryIO
-
 import click
 
 from cli import flags, session
@@ -61,24 +58,17 @@ def logs(
         resolve=not no_resolve,
         truncate=not no_trunc,
     )
-    out, err = sys.stdout.buffer, sys.stderr.buffer
     try:
         for batch in session.connect().logs(ref, follow=follow, tail=count, since=start):
             if batch.warning:
                 click.echo(f"warning: {batch.warning}", err=True)
             to_out, to_err = rendered(batch, form)
-            _write(out, to_out)
-            _write(err, to_err)
+            click.echo(to_out, nl=False)
+            click.echo(to_err, nl=False, err=True)
     except Unavailable as error:
         if follow:
             raise Unavailable(f"the log stream ended: {error}") from None
         raise
-
-
-def _write(stream: BinaryIO, text: bytes) -> None:
-    if text:
-        stream.write(text)
-        stream.flush()
 
 
 def parse_tail(tail: str) -> int:

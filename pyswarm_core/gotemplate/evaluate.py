@@ -23,6 +23,8 @@ from pyswarm_core.gotemplate.parse import (
 )
 
 PADDING_MAX = 1000
+_VARIADIC = 4
+"""CO_VARARGS of inspect, whose import would slow every command."""
 _VERB = re.compile(r"%([-+0 ]*[0-9]{0,3}(?:\.[0-9]{0,3})?)([vsqtdfx%])")
 _FREE_FORM = ("Labels", "Sysctls")
 """Maps whose keys users choose: a missing key is no error."""
@@ -154,11 +156,26 @@ def _call(call: Call, dot: Any, scope: Scope, last: tuple[Any, ...]) -> Any:
     if call.name not in FUNCTIONS:
         known = ", ".join(sorted(FUNCTIONS))
         raise invalid("--format", call.name, f"expected one of {known}", "function")
-    arguments = [_value(argument, dot, scope) for argument in call.arguments]
+    arguments = [*(_value(argument, dot, scope) for argument in call.arguments), *last]
+    function = FUNCTIONS[call.name]
+    _require_number(call.name, function, len(arguments))
     try:
-        return FUNCTIONS[call.name](*arguments, *last)
-    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        return function(*arguments)
+    except ValueError as error:
         raise InvalidArgument(f"--format: cannot call {call.name}: {error}") from None
+    except (TypeError, AttributeError, LookupError, OverflowError):
+        got = quoted(" ".join(map(go_text, arguments)))
+        reason = f"wrong type of argument: got {got}"
+        raise InvalidArgument(f"--format: cannot call {call.name}: {reason}") from None
+
+
+def _require_number(name: str, function: Any, got: int) -> None:
+    """Require as many arguments as the function has parameters; the text is Go's."""
+    least = function.__code__.co_argcount
+    is_variadic = bool(function.__code__.co_flags & _VARIADIC)
+    if got < least or (got > least and not is_variadic):
+        want = f"at least {least}" if is_variadic else str(least)
+        raise InvalidArgument(f"--format: wrong number of args for {name}: want {want} got {got}")
 
 
 def _json(value: Any) -> str:
@@ -175,7 +192,7 @@ def _index(value: Any, *keys: Any) -> Any:
                 raise ValueError(f"index {key} is out of range")
             value = value[key]
         else:
-            raise TypeError(f"{quoted(go_text(value))} cannot be indexed by {quoted(key)}")
+            raise ValueError(f"{quoted(go_text(value))} cannot be indexed by {quoted(key)}")
     return value
 
 
@@ -204,11 +221,13 @@ def _pad(text: str, before: int, after: int) -> str:
     return " " * before + text + " " * after if text else text
 
 
-def _and(*values: Any) -> Any:
+def _and(value: Any, *others: Any) -> Any:
+    values = (value, *others)
     return next((value for value in values if not truth(value)), values[-1])
 
 
-def _or(*values: Any) -> Any:
+def _or(value: Any, *others: Any) -> Any:
+    values = (value, *others)
     return next((value for value in values if truth(value)), values[-1])
 
 
@@ -225,7 +244,7 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "split": lambda text, separator: text.split(separator),
     "truncate": lambda text, length: text[:length],
     "pad": _pad,
-    "len": len,
+    "len": lambda value: len(value),
     "index": _index,
     "print": lambda *values: "".join(go_text(value) for value in values),
     "println": lambda *values: " ".join(go_text(value) for value in values) + "\n",

@@ -16,6 +16,8 @@ from pyswarm_core.errors import InvalidArgument, invalid, quoted
 
 TEMPLATE_LENGTH_MAX = 10_000
 DEPTH_MAX = 50
+NUMBER_LENGTH_MAX = 20
+"""Digits and sign of an int64."""
 
 _ACTION = re.compile(r"\{\{(- )?(.*?)( -)?\}\}", re.DOTALL)
 _TOKEN = re.compile(
@@ -252,7 +254,7 @@ class _Tokens:
             case "string":
                 return Literal(text[1:-1] if text[0] == "`" else self._unquoted(text))
             case "number":
-                return Literal(float(text) if "." in text else int(text))
+                return Literal(self._number(text))
             case "variable":
                 return Path(text, chain)
             case "field":
@@ -263,6 +265,13 @@ class _Tokens:
                 return Literal(_CONSTANTS[text]) if text in _CONSTANTS else Call(text, ())
             case _:
                 raise self._wrong(f"{quoted(text)} is unexpected")
+
+    def _number(self, text: str) -> int | float:
+        # int() refuses thousands of digits.
+        value = float(text) if "." in text or len(text) > NUMBER_LENGTH_MAX else int(text)
+        if not -(2**63) <= value < 2**63:
+            raise self._wrong("a number has more than 64 bits")
+        return value
 
     def _unquoted(self, text: str) -> str:
         try:

@@ -40,9 +40,6 @@ def endpoint_problems(
     spec: EndpointSpec, networks: Sequence[NetworkAttachment]
 ) -> Iterable[Problem]:
     """The problems of a service's endpoint spec on those networks."""
-    if len(spec.ports) > PORTS_MAX:
-        yield from at_most("--publish", spec.ports, PORTS_MAX)
-        return
     seen: dict[tuple[str, int], list[PortConfig]] = {}
     for port in spec.ports:
         yield from _port_problems(port)

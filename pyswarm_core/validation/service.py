@@ -26,7 +26,7 @@ from pyswarm_core.validation.container import (
     duration_problems,
     resources_problems,
 )
-from pyswarm_core.validation.endpoint import attachment_problems, endpoint_problems
+from pyswarm_core.validation.endpoint import PORTS_MAX, attachment_problems, endpoint_problems
 from pyswarm_core.validation.problem import Problem, at_most, within
 
 LOGIN_BYTES_MAX = 16 * 1024
@@ -39,6 +39,8 @@ ATTEMPTS_MAX = 1_000_000
 
 def service_problems(spec: ServiceSpec) -> list[Problem]:
     """The problems of the spec; empty if it may be stored."""
+    if len(spec.endpoint_spec.ports) > PORTS_MAX:
+        return list(at_most("--publish", spec.endpoint_spec.ports, PORTS_MAX))
     size = len(msgspec.msgpack.encode(spec))
     if size > SPEC_BYTES_MAX:
         most = human_size(SPEC_BYTES_MAX)

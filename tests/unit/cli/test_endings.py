@@ -91,6 +91,20 @@ def _python(program: str, **options: object) -> "subprocess.CompletedProcess[str
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["service", "--help"], ["completion", "bash"]]
+)
+def test_output_that_cannot_be_written_is_named(arguments: list[str]) -> None:
+    program = f"import sys; sys.argv[1:] = {arguments!r}; from cli.start import main; main()"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, stdout=full, stderr=subprocess.PIPE,
+            text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == ExitCode.FAILURE
+    assert done.stderr == "Error: cannot write output: No space left on device\n"
+
+
 def test_the_interpreter_starts_with_ctrl_c_held_back(tmp_path: Path) -> None:
     command = tmp_path / "pyswarm"
     shutil.copy(ROOT / "scripts" / "pyswarm", command)

@@ -54,6 +54,10 @@ WRONG = [
         '--publish: value "80:x" is not valid: expected [[IP:]',
     ),
     (["service", "create", "-p", "65536", "web"], "expected ports of 1 to 65535"),
+    (
+        ["service", "create", "-p", "1-65535", "web"],
+        "--publish: count 65535 is not valid: expected at most 1000",
+    ),
     (["service", "create", "-p", "80-70:80-70", "web"], "80-70 ends before it begins"),
     (["service", "create", "-p", "80-82:80-81", "web"], "expected ranges of the same length"),
     (["service", "create", "-p", "80/icmp", "web"], "expected one of tcp, udp, sctp"),

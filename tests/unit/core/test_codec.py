@@ -8,6 +8,7 @@ from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.specs import (
     SERVICE_MODES,
     GlobalMode,
+    NodeSpec,
     ReplicatedMode,
     ServiceMode,
     ServiceSpec,
@@ -41,3 +42,32 @@ def test_a_mode_that_is_none_of_them_is_refused() -> None:
     message.mode.SetInParent()
     with pytest.raises(ValueError, match="mode is not valid: expected one of replicated, global"):
         from_proto(ServiceSpec, message)
+
+
+def test_an_unknown_word_of_an_enum_is_answered_with_field_and_valid_words() -> None:
+    message = to_proto(SPEC, specs_pb2.ServiceSpec())
+    port = message.endpoint_spec.ports.add(target_port=80, protocol="tcp", publish_mode="ingress")
+    cases = {
+        "RestartPolicy.condition": (message.task_template.restart_policy, "none, on-failure, any"),
+        "EndpointSpec.mode": (message.endpoint_spec, "vip, dnsrr"),
+        "PortConfig.protocol": (port, "tcp, udp, sctp"),
+        "PortConfig.publish_mode": (port, "ingress, host"),
+    }
+    for name, (part, words) in cases.items():
+        field = name.partition(".")[2]
+        valid = getattr(part, field)
+        for wrong, shown in {"": '""', "x" * 5000: f'"{"x" * 80}..."'}.items():
+            setattr(part, field, wrong)
+            with pytest.raises(ValueError) as refused:  # noqa: PT011
+                from_proto(ServiceSpec, message)
+            text = f"{name}: value {shown} is not valid: expected one of {words}"
+            assert str(refused.value) == text
+        setattr(part, field, valid)
+    assert from_proto(ServiceSpec, message).endpoint_spec.ports[0].publish_mode == "ingress"
+
+
+def test_a_long_availability_is_cut() -> None:
+    with pytest.raises(
+        ValueError, match=r'value "x{80}\.\.\." is not valid: expected one of active'
+    ):
+        from_proto(NodeSpec, specs_pb2.NodeSpec(role="worker", availability="x" * 5000))

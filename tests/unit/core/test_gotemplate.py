@@ -88,7 +88,24 @@ def test_template_prints_what_go_prints(template: str, text: str | None) -> None
         ('{{printf "%999999999d" 1}}', "got %999999999d"),
         ('{{printf "%d"}}', "cannot call printf"),
         ("{{pad .Name 999999999 1}}", "expected 0 to 1000 spaces"),
-        ("{{upper 3}}", "cannot call upper"),
+        ("{{upper 3}}", 'cannot call upper: wrong type of argument: got "3"'),
+        ('{{printf "%d" "x"}}', 'cannot call printf: wrong type of argument: got "%d x"'),
+        ('{{truncate "x" "y"}}', "cannot call truncate: wrong type of argument"),
+        ("{{upper}}", "wrong number of args for upper: want 1 got 0"),
+        ('{{upper "a" "b"}}', "wrong number of args for upper: want 1 got 2"),
+        ('{{"b" | upper "a"}}', "wrong number of args for upper: want 1 got 2"),
+        ("{{len}}", "wrong number of args for len: want 1 got 0"),
+        ('{{pad "a" 1}}', "wrong number of args for pad: want 3 got 2"),
+        ("{{and}}", "wrong number of args for and: want at least 1 got 0"),
+        ("{{or}}", "wrong number of args for or: want at least 1 got 0"),
+        ("{{index}}", "wrong number of args for index: want at least 1 got 0"),
+        ("{{printf}}", "wrong number of args for printf: want at least 1 got 0"),
+        ("{{eq}}", "wrong number of args for eq: want at least 1 got 0"),
+        *(
+            (f"{{{{{sign}{number}}}}}", "a number has more than 64 bits")
+            for number in ("9" * 6000, "9" * 6000 + ".5", "9" * 19)
+            for sign in ("", "-")
+        ),
         ("{{.}}" * 5000, "expected at most"),
         ("{{if 1}}" * 60, "nested blocks"),
         ("{{" + "(" * 60 + "}}", "parentheses"),
