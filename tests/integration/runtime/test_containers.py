@@ -232,3 +232,12 @@ async def test_a_program_that_speaks_like_the_runtime_is_believed_to_have_run(
     await world.runtime.create(world.custom("a1", ("/bin/sh", "-c", said)))
     await world.runtime.start("a1")
     assert (await exit_of(world.runtime, "a1")).error == ""
+
+
+async def test_a_container_with_directories_nested_too_deep_for_recursion_is_removed(
+    world: RealWorld,
+) -> None:
+    script = "i=0; while [ $i -lt 1500 ]; do mkdir a && cd a || exit 1; i=$((i+1)); done; echo made"
+    assert (await output(world, script)).strip() == "made"
+    await world.runtime.remove("a1")
+    assert await world.runtime.found() == ()
