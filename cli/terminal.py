@@ -1,7 +1,15 @@
-"""The width of the terminal on which progress is drawn. SHELL."""
+"""Progress on stderr: the width of its terminal, and the line about a long wait. SHELL."""
 
 import os
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+ANNOUNCE_AFTER_S = 1.0
+"""A wait that takes longer is announced."""
 
 DEFAULT_WIDTH = 80
 
@@ -12,3 +20,15 @@ def width() -> int:
         return os.get_terminal_size(sys.stderr.fileno()).columns or DEFAULT_WIDTH
     except (OSError, ValueError):
         return DEFAULT_WIDTH
+
+
+@contextmanager
+def announced(line: str) -> Iterator[None]:
+    """Print after a second what the block waits for."""
+    timer = threading.Timer(ANNOUNCE_AFTER_S, click.echo, (line,), {"err": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -1,15 +1,12 @@
 """The lookup of an image's digest by `service create` and `update`: flag and progress."""
 
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 
 import click
 
+from cli import terminal
 from pyswarm_core.specs import ServiceSpec
-
-ANNOUNCE_AFTER_S = 1.0
-"""A lookup that takes longer is announced."""
 
 no_resolve_image = click.option(
     "--no-resolve-image",
@@ -18,19 +15,10 @@ no_resolve_image = click.option(
 )
 
 
-@contextmanager
-def lookup(spec: ServiceSpec, *, announced: bool) -> Iterator[None]:
+def lookup(spec: ServiceSpec, *, announced: bool) -> AbstractContextManager[None]:
     """Print after a second that the controller resolves the digest, which the block waits for."""
     image = spec.task_template.container_spec.image
-    line = f"resolving the digest of {image}"
-    timer = threading.Timer(ANNOUNCE_AFTER_S, click.echo, (line,), {"err": True})
-    timer.daemon = True
-    if announced:
-        timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+    return terminal.announced(f"resolving the digest of {image}") if announced else nullcontext()
 
 
 def warn(warnings: Iterable[str]) -> None:

@@ -93,7 +93,7 @@ def _begin(
     )
     agent = host.daemon("agent", arguments)
     supervisor.start(agent)
-    joining.wait_until_joined(host, supervisor, agent)
+    joining.wait_until_joined(host, supervisor, agent, info.join_addr)
     return info
 
 

@@ -57,5 +57,5 @@ def join(
     )
     agent = host.daemon("agent", arguments)
     supervisor.start(agent)
-    joining.wait_until_joined(host, supervisor, agent)
+    joining.wait_until_joined(host, supervisor, agent, controller)
     click.echo("This node joined a swarm as a worker.")

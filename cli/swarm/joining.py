@@ -1,14 +1,16 @@
 """Starts a host's agent and waits until it has joined the fleet. SHELL."""
 
+import ast
 import ipaddress
 import os
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from cli import daemons
+from cli import daemons, terminal
 from cli.daemons import Daemon
 from cli.errors import NotConverged
 from cli.swarm.host import Host, Supervisor
@@ -23,6 +25,7 @@ JOIN_TIMEOUT_S = 30.0
 AGENT_CONFIG = Path("/etc/pyswarm/agent.yaml")
 """Settings of the host's agent, such as mirrors; used if the file exists."""
 _PAUSE_S = 0.1
+_LOGGED_ERROR = re.compile(r" error=('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^\s'\"]\S*)")
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -74,17 +77,34 @@ def wait_for_leader(host: Host, supervisor: Supervisor, controller: Daemon) -> I
             time.sleep(_PAUSE_S)
 
 
-def wait_until_joined(host: Host, supervisor: Supervisor, agent: Daemon) -> None:
+def wait_until_joined(host: Host, supervisor: Supervisor, agent: Daemon, controller: str) -> None:
     """Return once the agent has joined. After JOIN_TIMEOUT_S, stop it and raise PyswarmError with
-    the end of its log.
+    the last error of its log.
     """
     deadline = time.monotonic() + JOIN_TIMEOUT_S
-    while not host.identity.exists():
-        if time.monotonic() > deadline:
-            reason = supervisor.log_tail(agent) or "the agent has logged nothing"
-            supervisor.stop(agent)
-            raise PyswarmError(f"this host could not join: {reason}")
-        time.sleep(_PAUSE_S)
+    with terminal.announced(f"joining through {controller}"):
+        while not host.identity.exists():
+            if time.monotonic() > deadline:
+                reason = _last_error(supervisor.log_tail(agent))
+                supervisor.stop(agent)
+                raise PyswarmError(
+                    f"cannot join through {controller}: {reason}. Check that a controller listens"
+                    " there, and the token (`pyswarm swarm join-token worker` on a manager), then"
+                    " run the command again"
+                )
+            time.sleep(_PAUSE_S)
+
+
+def _last_error(log: str) -> str:
+    """The error in the last line of a log: `Error: TEXT`, or an event with `error=TEXT`."""
+    last = log.strip().rpartition("\n")[2]
+    if not last:
+        return "the agent has logged nothing"
+    text = last.removeprefix("Error: ")
+    match = _LOGGED_ERROR.search(text)
+    if match is None:
+        return text
+    return str(ast.literal_eval(match[1])) if match[1][0] in "'\"" else match[1]
 
 
 def identity(host: Host) -> Identity | None:

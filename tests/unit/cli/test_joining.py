@@ -1,0 +1,72 @@
+"""What `swarm join` says while it waits, and why it ended."""
+
+from pathlib import Path
+
+import click
+import pytest
+
+from cli import terminal
+from cli.daemons import Daemon
+from cli.swarm import joining
+from cli.swarm.host import Host
+from pyswarm_core.errors import PyswarmError
+
+LOGS = {
+    "": "the agent has logged nothing",
+    "old\nx WARNING a node.join_failed controller=c:1 error='no answer from \\'x\\'' n=1\n": (
+        "no answer from 'x'"
+    ),
+    "x WARNING a node.join_failed controller=c error=refused": "refused",
+    'Error: --token: value "x" is not valid\n': '--token: value "x" is not valid',
+    "Segmentation fault": "Segmentation fault",
+}
+
+
+class Stopping:
+    """A supervisor whose agent has logged something and is stopped."""
+
+    def __init__(self, log: str) -> None:
+        self.log = log
+        self.stopped: list[str] = []
+
+    def start(self, daemon: Daemon) -> None:
+        raise AssertionError(daemon)
+
+    def stop(self, daemon: Daemon) -> None:
+        self.stopped.append(daemon.name)
+
+    def runs(self, daemon: Daemon) -> bool:
+        return daemon.name not in self.stopped
+
+    def log_tail(self, daemon: Daemon) -> str:
+        del daemon
+        return self.log
+
+
+@pytest.mark.parametrize(("log", "reason"), LOGS.items())
+def test_a_join_that_fails_names_the_controller_the_error_and_what_to_do(
+    log: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joining, "JOIN_TIMEOUT_S", -1.0)
+    host, supervisor = Host(tmp_path, tmp_path), Stopping(log)
+    with pytest.raises(PyswarmError) as refused:
+        joining.wait_until_joined(host, supervisor, host.daemon("agent", ()), "10.0.0.9:2377")
+    assert str(refused.value).startswith(f"cannot join through 10.0.0.9:2377: {reason}. Check ")
+    assert "pyswarm swarm join-token worker" in str(refused.value)
+    assert supervisor.stopped == ["agent"]
+
+
+def test_a_long_join_is_announced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(tmp_path, tmp_path)
+    host.identity.parent.mkdir()
+    told = []
+
+    def echo(line: str, *, err: bool) -> None:
+        assert err
+        told.append(line)
+        host.identity.touch()
+
+    monkeypatch.setattr(click, "echo", echo)
+    monkeypatch.setattr(terminal, "ANNOUNCE_AFTER_S", 0.0)
+    joining.wait_until_joined(host, Stopping(""), host.daemon("agent", ()), "10.0.0.9:2377")
+    assert told == ["joining through 10.0.0.9:2377"]
