@@ -66,7 +66,8 @@ def wait_for_leader(host: Host, supervisor: Supervisor, controller: Daemon) -> I
     from cli.client import Client
 
     deadline = time.monotonic() + READY_TIMEOUT_S
-    with Client(f"unix://{host.socket}") as client:
+    waiting = terminal.announced("waiting until the controller leads")
+    with waiting, Client(f"unix://{host.socket}") as client:
         while True:
             try:
                 return client.info()
