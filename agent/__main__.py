@@ -115,7 +115,7 @@ def _pairs(words: tuple[str, ...]) -> dict[str, str]:
     "--run-dir",
     type=click.Path(path_type=Path),
     default="/run/pyswarm/agent",
-    help="Directory for what a reboot may lose",
+    help="Directory for runtime data, lost at reboot",
 )
 @flag(
     "--controller",
@@ -203,7 +203,7 @@ def _pairs(words: tuple[str, ...]) -> dict[str, str]:
     "--metrics-addr",
     default="127.0.0.1:9324",
     metavar="HOST:PORT",
-    help="Address to serve metrics for Prometheus at; empty: none",
+    help="Listen address for Prometheus; empty to disable",
 )
 @flag(
     "--resolv-conf",
@@ -215,7 +215,7 @@ def _pairs(words: tuple[str, ...]) -> dict[str, str]:
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
-    help="Lowest level of events to log",
+    help="Minimum log level",
 )
 def main(log_level: str, **flags: Any) -> None:
     """Run the tasks that the leader assigns to this host."""

@@ -68,7 +68,7 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
-    help="Level of the log",
+    help="Minimum log level",
 )
 @flag(
     "--default-addr-pool",

@@ -132,7 +132,7 @@ class Controller:
             return self._loop
         where = f"the leader is at {self.leader}" if self.leader else NO_LEADER
         if self._elector is not None and (trouble := self._elector.trouble):
-            where = f"the store is away ({trouble})"
+            where = f"the store is unreachable ({trouble})"
         raise Unavailable(f"this controller does not lead: {where}")
 
     async def settled(self) -> None:

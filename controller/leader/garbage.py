@@ -27,8 +27,8 @@ def freeze() -> None:
 
 @contextmanager
 def unseen(then: Callable[[], None]) -> Iterator[None]:
-    """No collection while the block makes a million objects, none of them garbage. `then` runs
-    before the next one.
+    """Disable garbage collection in the block, which makes a million objects and no garbage. `then`
+    runs before the next collection.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -106,10 +106,10 @@ class Tunnels:
             self._end(tunnel)
 
     def accept(self, tunnel_id: str, tunnel: Tunnel) -> None:
-        """An agent dialled back. Raises NotFound if the tunnel is not awaited, or no longer."""
+        """An agent dialled back. Raises NotFound if no request waits for the tunnel."""
         awaited = self._awaited.get(tunnel_id)
         if awaited is None or awaited.done():
-            raise errors.NotFound("this tunnel is not awaited (any more)")
+            raise errors.NotFound("no request waits for this tunnel")
         self._open.add(tunnel)
         awaited.set_result(tunnel)
 

@@ -99,7 +99,7 @@ class EtcdStore:
 
     async def grant_lease(self, ttl_s: int) -> Lease:
         if ttl_s < 1:
-            raise StoreMisuse(f"a lease of {ttl_s} s: at least 1")
+            raise StoreMisuse(f"ttl_s: value {ttl_s} is not valid: expected at least 1")
         answer = await self._endpoints.call(_grant, rpc_pb2.LeaseGrantRequest(TTL=ttl_s))
         return Lease(LeaseId(answer.ID), answer.TTL)
 

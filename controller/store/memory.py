@@ -127,7 +127,7 @@ class MemoryKv:
     def grant(self, ttl_s: int, now: Instant) -> Lease:
         """A new lease that ends in `ttl_s` seconds."""
         if ttl_s < 1:
-            raise StoreMisuse(f"a lease of {ttl_s} s: at least 1")
+            raise StoreMisuse(f"ttl_s: value {ttl_s} is not valid: expected at least 1")
         self._lease_count += 1
         lease = LeaseId(self._lease_count)
         self._leases[lease] = _LeaseState(ttl_s, after(now, ttl_s * SECOND), {})

@@ -90,7 +90,7 @@ class MemoryStore:
     async def keep_lease(self, lease: LeaseId) -> int:
         # Expires nothing, which would wake waits: the caller may be in another thread.
         if self._away:
-            raise StoreUnavailable("the store is away")
+            raise StoreUnavailable("the store is unreachable")
         return self.kv.keep(lease, self._clock.now())
 
     async def revoke_lease(self, lease: LeaseId) -> None:
@@ -120,7 +120,7 @@ class MemoryStore:
 
     def _reach(self) -> MemoryKv:
         if self._away:
-            raise StoreUnavailable("the store is away")
+            raise StoreUnavailable("the store is unreachable")
         self.kv.expire(self._clock.now())
         return self.kv
 

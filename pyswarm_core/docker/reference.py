@@ -81,7 +81,7 @@ def parse_reference(text: str) -> Reference:
     if len(text) > INPUT_LENGTH_MAX:
         raise _invalid(text, f"expected at most {INPUT_LENGTH_MAX} characters, got {len(text)}")
     if _IMAGE_ID.fullmatch(text):
-        raise _invalid(text, "expected NAME@sha256:…: other hosts do not know an image id")
+        raise _invalid(text, "expected NAME@sha256:…: image ids are valid on one host only")
     rest, at, digest = text.partition("@")
     digest = _checked_digest(text, digest) if at else ""
     name, tag = _split_tag(rest)

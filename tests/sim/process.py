@@ -175,7 +175,7 @@ class Process(asyncio.AbstractEventLoop):
 
 
 def spawn(name: str, scheduler: Scheduler, on_crash: Callable[[str], None]) -> Process:
-    """A new process. `on_crash` is told of what nobody caught."""
+    """A new process. `on_crash` receives the text of an uncaught exception."""
     return Process(name, scheduler, on_crash)  # type: ignore[abstract]  # no sockets, no threads
 
 

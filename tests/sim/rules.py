@@ -46,7 +46,7 @@ class Rule(StrEnum):
     STOPS_WAIT = "nobody is sent to a process that was asked to stop"
     STALE = "nobody is sent for long to a process that is gone"
     CRASH = "no process ends by an exception, no term by anything but its lease"
-    ENDLESS = "events do not beget events without time passing"
+    ENDLESS = "events do not cause events without end at one time"
     # In the end
     SETTLED = "the fleet becomes what its users asked for, or says why not"
     REACHABLE = "tasks of one network reach each other"

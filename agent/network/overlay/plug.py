@@ -60,7 +60,7 @@ class _Family(msgspec.Struct, frozen=True):
     block: str
     address: str
     next_hop: str
-    """Out of the block: the network's gateway, or the block's first address."""
+    """Next hop outside the block: the network's gateway, or the block's first address."""
     anywhere: str
 
 

@@ -186,7 +186,7 @@ class _Program:
     def _denied(self, path: str, found: os.stat_result) -> str:
         mode = f"{_shown(path)} has mode {stat.S_IMODE(found.st_mode):04o}"
         if not found.st_mode & 0o111:
-            return f"{mode}: nobody may execute it; chmod +x it in the image"
+            return f"{mode}, no execute permission; chmod +x it in the image"
         who = f"user {self._user.uid}:{self._user.gid}"
         return f"{mode} and belongs to {found.st_uid}:{found.st_gid}: {who} may not execute it"
 

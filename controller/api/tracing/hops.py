@@ -109,7 +109,7 @@ def _name(case: Case, asked: Attempt) -> Hop:
             )
     elif not asked.addresses:
         found = f"there is no address for {asked.to} on the networks of {near.name}"
-        remedy = f"`pyswarm service ls` and `pyswarm why {text}` tell what there is"
+        remedy = f"run `pyswarm service ls` to list services, `pyswarm why {text}` for the reason"
     elif case.vip and case.vip.address not in asked.addresses:
         found, remedy = f"{found}, and should be {case.vip.address}", _behind(case, near)
     return _hop("name", near.name, found, remedy, asked.elapsed)
@@ -136,7 +136,7 @@ def _backend(case: Case) -> Hop:
             "backend", near.host, f"{text} is outside the fleet; {near.host} forwards to it"
         )
     if far is None:
-        remedy = f"`pyswarm why {text}` tells what became of it"
+        remedy = f"`pyswarm why {text}` shows why it ended"
         return _hop("backend", near.name, f"no running task has the address of {text}", remedy)
     found, remedy = f"{far.address} on {far.host}", ""
     if far.network_id not in near.addresses:
@@ -234,9 +234,7 @@ def _listener(case: Case, far: End) -> Hop:
     open_to = ("::", far.address) if ":" in far.address else ("0.0.0.0", "::", far.address)
     if not at:
         found = f"nothing {found}{'/udp' if case.udp else ''}; there is {listed(listeners)}"
-        remedy = (
-            f"`pyswarm service logs {far.name}` tells what the program does; is the port right?"
-        )
+        remedy = f"check the target port and the log: `pyswarm service logs {far.name}`"
     elif not any(address.strip("[]") in open_to for address in at):
         found += f" of {listed(at)} only, not of {far.address}"
         remedy = "have the program bind 0.0.0.0 (or the task's address)"

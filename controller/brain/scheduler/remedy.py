@@ -146,9 +146,9 @@ def _ready(ledger: Ledger, demand: Demand) -> str:
     for _, capability in demand.needs:
         fits &= ~table.lacking(capability)
     if unable := _hosts(ledger, fits & table.ready & table.unable):
-        return f"see to {unable[0]}: it takes tasks again by itself once it can start them"
+        return f"repair {unable[0]} (log: host.fitness)"
     paused = _hosts(ledger, fits & table.ready)
     if paused:
         return f"let a node take tasks again: pyswarm node update --availability active {paused[0]}"
     away = _hosts(ledger, fits & (table.number > 0))
-    return f"bring {away[0]} back: it could take the task" if away else ""
+    return f"restore {away[0]} to ready: it could take the task" if away else ""
