@@ -148,7 +148,7 @@ DOWN_PER_MINUTE_MIN = 3
 DOWN_PER_MINUTE_SHARE = 10
 """While more nodes are silent at once, the leader declares at most so many nodes, or one in so
 many, down per minute: a partition or an overloaded controller is more likely than so many dead
-hosts.
+hosts. Nodes without tasks do not count.
 """
 
 HEARTBEATS_PER_SECOND = 2_000

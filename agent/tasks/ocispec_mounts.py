@@ -50,12 +50,6 @@ def bind_mount(source: str, target: str, *, read_only: bool = False) -> dict[str
     return _mount(target, "bind", source, "rbind", "rprivate", mode)
 
 
-def tmpfs_mount(target: str, *, size_bytes: int = 0, mode: int = 0o1777) -> dict[str, Any]:
-    """A file system in memory; a size of 0 means the kernel's default."""
-    sized = (f"size={size_bytes}",) if size_bytes else ()
-    return _mount(target, "tmpfs", "tmpfs", "nosuid", "nodev", f"mode={mode:o}", *sized)
-
-
 def file_mounts(files: Mapping[str, str]) -> list[dict[str, Any]]:
     """Bind mounts of single files: container path to host path."""
     return [bind_mount(source, target) for target, source in sorted(files.items())]

@@ -48,7 +48,7 @@ class Silence(Protocol):
 
     @property
     def down_per_minute(self) -> int:
-        """How many nodes may be declared down per minute."""
+        """How many nodes with tasks may be declared down per minute."""
         ...
 
     @property

@@ -33,7 +33,7 @@ def test_what_waits_says_why_and_is_placed_once_the_host_is_able() -> None:
     assert waiting.detail.message == f"no suitable node: {text}"
     said = "\n".join(why(world.state, "web", NOW))
     assert text in said
-    assert "see to n1" in said
+    assert "repair n1" in said
     world.state.apply(Writes(objects=(node,)))
     world.settle(dirty("web"))
     (placed,) = world.state.tasks.values()
