@@ -38,11 +38,14 @@ def of_plan(
         devices = re.findall(rf"{names.prefix}[a-z][0-9a-f]+", drift.detail)
         if drift.detail == f"task {task_id}":
             text = (
-                "the rules in the task's namespace (table inet pyswarm) were changed outside pyswarm"
+                "the rules in the task's namespace were changed outside pyswarm "
+                "(table inet pyswarm)"
             )
             yield Difference(where="task_rules", text=text)
         elif drift.kind == "rules" and names.table in drift.detail:
-            yield Difference(where="rules", text=f"table {drift.detail} was changed outside pyswarm")
+            yield Difference(
+                where="rules", text=f"table {drift.detail} was changed outside pyswarm"
+            )
         elif drift.kind != "rules" and (not devices or any(one in ours for one in devices)):
             text = f"{drift.kind} {drift.detail} differs between plan and kernel"
             yield Difference(where="host", text=text)

@@ -159,7 +159,9 @@ def test_containers_go_on_while_etcd_is_away_and_users_are_told(
     os.kill(etcd, signal.SIGSTOP)
     try:
         end = time.monotonic() + seconds
-        fleet.until(lambda: "the store is unreachable" in fleet.run("service", "ls").err, "it is said")
+        fleet.until(
+            lambda: "the store is unreachable" in fleet.run("service", "ls").err, "it is said"
+        )
         os.kill(killed, signal.SIGKILL)
         while time.monotonic() < end:
             error = fleet.refused("service", "scale", "-d", f"{service}=9")
