@@ -25,8 +25,8 @@ from controller.api.queries.why import look_at_why
 from controller.api.tracing import trace
 from controller.brain.slices import Slices
 from controller.grpc.calls import Context, in_turn, read
+from controller.grpc.parts import parts
 from controller.leader.leadership import ANONYMOUS, Leader, Leadership, Mutation
-from controller.leader.slicing import parts
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc
 from pyswarm_core.clock import Clock

@@ -1,20 +1,13 @@
 """Runs large work in slices, so that it does not block the event loop. SHELL (waits)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import TypeVar
 
-from google.protobuf.message import Message
-from msgspec import Struct
-
 from controller.brain.slices import Slices
-from pyswarm_core.codec import to_proto
-from pyswarm_core.limits import SLICE_BYTES, SLICE_OBJECT_BYTES
 
 T = TypeVar("T")
-K = TypeVar("K")
-R = TypeVar("R", bound=Message)
 
 
 class RateLimiter:
@@ -40,10 +33,6 @@ class RateLimiter:
         asyncio.get_running_loop().call_later(self._pause_s, self._places.release)
 
 
-def _nothing_more(_: object) -> int:
-    return 0
-
-
 async def run_sliced(work: Slices[T], yield_loop: Callable[[], Awaitable[None]]) -> T:
     """The result of the leader's own work. `yield_loop` is awaited between its slices."""
     while True:
@@ -53,30 +42,6 @@ async def run_sliced(work: Slices[T], yield_loop: Callable[[], Awaitable[None]])
             result: T = done.value
             return result
         await yield_loop()
-
-
-def parts(
-    keys: Iterable[K],
-    view: Callable[[K], Struct | None],
-    reply: type[R],
-    field: str,
-    work: Callable[[K], int] = _nothing_more,
-) -> Iterator[R]:
-    """Replies with the views of all keys in their repeated `field`, about SLICE_BYTES in each.
-
-    A reply is one slice of work; it may be empty. A key whose view is None, because it is gone, is
-    left out. `work` says what making a key's view takes beyond its bytes, in bytes too.
-    """
-    part, weight = reply(), 0
-    for key in keys:
-        weight += SLICE_OBJECT_BYTES + work(key)
-        if (seen := view(key)) is not None:
-            weight += to_proto(seen, getattr(part, field).add()).ByteSize()
-        if weight >= SLICE_BYTES:
-            yield part
-            part, weight = reply(), 0
-    if weight:
-        yield part
 
 
 class SliceRunner:

@@ -13,7 +13,7 @@ from controller.api.queries.lists import TaskQuery
 from controller.api.queries.why import look_at_why, why
 from controller.brain.scheduler.explain import exclusions
 from controller.brain.slices import Slices, finish
-from controller.leader.slicing import parts
+from controller.grpc.parts import parts
 from pyswarm_core.api.v1 import control_pb2
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import InvalidArgument, NotFound
