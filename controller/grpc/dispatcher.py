@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
 from controller.api.changes.joining import JoinRequest, bounded, greet, join, member, role_of
+from controller.api.changes.reported import Reports, faults
 from controller.brain.allocator.encryption import renewal
 from controller.grpc.admission import JOINS, STRANGERS, Gate, caller_of
 from controller.grpc.calls import Context, read, received
-from controller.grpc.reported import Reports, faults
 from controller.grpc.tunnels import GrpcTunnel
 from controller.leader.leadership import ANONYMOUS, CONTROLLER
 from controller.leader.loop import Loop
@@ -26,7 +26,7 @@ from pyswarm_core.errors import Exhausted, InvalidArgument, Unavailable, invalid
 from pyswarm_core.ids import NodeId, short
 from pyswarm_core.indexes.columns import unpack_statuses
 from pyswarm_core.limits import HELLOS_PER_SECOND, PROTOCOL, STATUSES_MAX, STATUSES_PER_MESSAGE
-from pyswarm_core.objects import NodeDescription, TaskStatus
+from pyswarm_core.objects import NodeDescription, NodeFault, TaskStatus
 
 _log = EventLog("controller.dispatcher")
 
@@ -229,7 +229,8 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 if loop.acknowledge(session, told.revision, digest):
                     _log.error("endpoints.differ", node=node_id, revision=told.revision)
             case "heartbeat":
-                loop.faults(node_id, faults(loop.state, message.heartbeat.faults))
+                told_faults = (read(NodeFault, one) for one in message.heartbeat.faults)
+                loop.faults(node_id, faults(loop.state, told_faults))
             case "probe_result":
                 probed = message.probe_result
                 about = NodeId(probed.node_id)

@@ -8,9 +8,11 @@ import asyncio
 from typing import Any
 
 import grpc
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 
+from controller.api.changes.reported import printable
 from controller.grpc.calls import received
-from controller.grpc.reported import clean
 from pyswarm_core import errors
 from pyswarm_core.aio.status import error_named
 from pyswarm_core.api.v1 import dispatcher_pb2
@@ -59,3 +61,17 @@ class GrpcTunnel:
     async def wait_closed(self) -> None:
         """Return when the reader is done."""
         await self._closed.wait()
+
+
+def clean(message: Message) -> None:
+    """Make every text of the message printable."""
+    for field, value in message.ListFields():
+        repeated = field.is_repeated
+        if field.type == FieldDescriptor.TYPE_STRING:
+            if repeated:
+                value[:] = [printable(one) for one in value]
+            else:
+                setattr(message, field.name, printable(value))
+        elif field.type == FieldDescriptor.TYPE_MESSAGE:
+            for one in value if repeated else (value,):
+                clean(one)

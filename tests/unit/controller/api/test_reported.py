@@ -3,8 +3,9 @@
 import pytest
 from msgspec.structs import replace
 
-from controller.grpc.reported import Reports, clean, faults, printable
-from pyswarm_core.api.v1 import dispatcher_pb2, objects_pb2
+from controller.api.changes.reported import Reports, faults, printable
+from controller.grpc.tunnels import clean
+from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.limits import DETAIL_LENGTH_MAX, FAULT_LENGTH_MAX, FAULTS_MAX
@@ -166,10 +167,10 @@ def test_others_tasks_are_none_of_its_business() -> None:
 
 def test_faults_are_of_networks_that_there_are_few_and_short() -> None:
     told = [
-        objects_pb2.NodeFault(network_id="net", reason="a\nb\x1b" + "x" * 1000, blocks=True),
-        objects_pb2.NodeFault(network_id="gone", reason="?"),
-        objects_pb2.NodeFault(reason="every network"),
-        *(objects_pb2.NodeFault(network_id="other", reason=str(n)) for n in range(100)),
+        NodeFault(network_id=NET, reason="a\nb\x1b" + "x" * 1000, blocks=True),
+        NodeFault(network_id=NetworkId("gone"), reason="?"),
+        NodeFault(NetworkId(""), "every network"),
+        *(NodeFault(network_id=OTHER, reason=str(n)) for n in range(100)),
     ]
     found = faults(world(), told)
     assert len(found) <= FAULTS_MAX

@@ -9,11 +9,8 @@ from collections.abc import Iterable, Sequence
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from itertools import islice
 
-from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
 from msgspec.structs import replace
 
-from pyswarm_core.api.v1 import objects_pb2
 from pyswarm_core.ids import NetworkId, NodeId
 from pyswarm_core.limits import DETAIL_LENGTH_MAX, FAULT_LENGTH_MAX, FAULTS_MAX
 from pyswarm_core.objects import Node, NodeFault, Task, TaskAddress, TaskDetail, TaskStatus
@@ -119,14 +116,13 @@ class Reports:
         self.refused.append(f"task {task.id} cannot have {what}")
 
 
-def faults(state: State, told: Iterable[objects_pb2.NodeFault]) -> tuple[NodeFault, ...]:
+def faults(state: State, told: Iterable[NodeFault]) -> tuple[NodeFault, ...]:
     """The faults that a node reports, of existing networks, up to the number that is kept."""
     found = []
     for fault in islice(told, FAULTS_MAX):
-        network_id = NetworkId(fault.network_id)
-        if not network_id or network_id in state.networks:
+        if not fault.network_id or fault.network_id in state.networks:
             reason = printable(fault.reason[:FAULT_LENGTH_MAX])[:FAULT_LENGTH_MAX]
-            found.append(NodeFault(network_id=network_id, reason=reason, blocks=fault.blocks))
+            found.append(replace(fault, reason=reason))
     return tuple(dict.fromkeys(found))
 
 
@@ -142,20 +138,6 @@ def _shown(text: str) -> str:
     characters than the character it replaces.
     """
     return printable(text)[:DETAIL_LENGTH_MAX]
-
-
-def clean(message: Message) -> None:
-    """Make every text of the message printable."""
-    for field, value in message.ListFields():
-        repeated = field.is_repeated
-        if field.type == FieldDescriptor.TYPE_STRING:
-            if repeated:
-                value[:] = [printable(one) for one in value]
-            else:
-                setattr(message, field.name, printable(value))
-        elif field.type == FieldDescriptor.TYPE_MESSAGE:
-            for one in value if repeated else (value,):
-                clean(one)
 
 
 def _of_host(port: PortConfig) -> bool:
