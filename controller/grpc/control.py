@@ -6,7 +6,7 @@ leader's `submit`.
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
@@ -15,15 +15,15 @@ from google.protobuf.message import Message
 from controller.api import streams
 from controller.api.changes import networks, nodes, services
 from controller.api.changes.removal import remove_object
-from controller.api.changes.unreadable import why_unreadable
 from controller.api.images import digests
 from controller.api.images import nodes as images
 from controller.api.logs import gather
-from controller.api.queries import lists, lookup, members, views
+from controller.api.queries import listings, lookup, members, views
 from controller.api.queries.info import ControllerFacts, info
-from controller.api.queries.why import look_at_why
+from controller.api.queries.listings import Listing
+from controller.api.queries.lists import TaskQuery
+from controller.api.queries.why import explain
 from controller.api.tracing import trace
-from controller.brain.slices import Slices
 from controller.grpc.calls import Context, in_turn, read
 from controller.grpc.parts import parts
 from controller.leader.leadership import ANONYMOUS, Leader, Leadership, Mutation
@@ -106,11 +106,8 @@ class Control(control_pb2_grpc.ControlServicer):
         return _service(lookup.find(self._leader().state, SERVICE, request.ref))
 
     async def ListServices(self, request: pb.ListRequest, context: Context) -> None:  # type: ignore[override]
-        leader = self._leader()
-        held = leader.quarantine.ids()
-        found = lists.find_all(leader.state, SERVICE, request.filters)
-        view = partial(views.listed_service, leader.state, quarantined=held)
-        await self._list(found, view, pb.ListServicesReply, "services", context)
+        found = listings.services(self._leader(), request.filters)
+        await self._list(found, pb.ListServicesReply, "services", context)
 
     async def WatchService(self, request: pb.WatchServiceRequest, context: Context) -> None:  # type: ignore[override]
         send = _sent(context, pb.ServiceProgress)
@@ -119,25 +116,13 @@ class Control(control_pb2_grpc.ControlServicer):
     # Tasks
 
     async def ListTasks(self, request: pb.ListTasksRequest, context: Context) -> None:  # type: ignore[override]
-        state = self._leader().state
-        query = lists.TaskQuery(
-            services=tuple(request.services),
-            nodes=tuple(request.nodes),
-            tasks=tuple(request.tasks),
-            filters=tuple(request.filters),
-        )
-        view = partial(views.listed_task, state, with_spec=bool(query.tasks))
-        found = lists.find_tasks(state, query)
-        await self._list(found, view, pb.ListTasksReply, "tasks", context)
+        found = listings.tasks(self._leader(), read(TaskQuery, request))
+        await self._list(found, pb.ListTasksReply, "tasks", context)
 
     async def Why(self, request: pb.RefRequest, context: Context) -> pb.WhyReply:
         leader = self._leader()
-        if lines := why_unreadable(leader.state, request.ref):
-            return pb.WhyReply(lines=lines)
-        runner, state, now = leader.watches.runner, leader.state, self._clock.now()
-        named = await runner.run(lookup.find_service_or_task(state, request.ref))
-        lines = await runner.run(look_at_why(state, named.id, now, leader.quarantine))
-        return pb.WhyReply(lines=lines)
+        work = explain(leader.state, request.ref, self._clock.now(), leader.quarantine)
+        return pb.WhyReply(lines=await leader.watches.runner.run(work))
 
     # Nodes
 
@@ -145,10 +130,8 @@ class Control(control_pb2_grpc.ControlServicer):
         return self._node(lookup.find(self._leader().state, NODE, request.ref))
 
     async def ListNodes(self, request: pb.ListRequest, context: Context) -> None:  # type: ignore[override]
-        leader = self._leader()
-        found = lists.find_all(leader.state, NODE, request.filters)
-        view = partial(views.listed_node, leader.state, controllers=leader.controllers)
-        await self._list(found, view, pb.ListNodesReply, "nodes", context)
+        found = listings.nodes(self._leader(), request.filters)
+        await self._list(found, pb.ListNodesReply, "nodes", context)
 
     async def UpdateNode(self, request: pb.UpdateNodeRequest, context: Context) -> pb.NodeReply:
         spec, based_on = read(NodeSpec, request.spec), read(Version, request.version)
@@ -208,10 +191,8 @@ class Control(control_pb2_grpc.ControlServicer):
         return to_proto(views.encoded(kind, found), pb.EncodedObject())
 
     async def ListObjects(self, request: pb.ListObjectsRequest, context: Context) -> None:  # type: ignore[override]
-        state, kind = self._leader().state, lookup.kind_named(request.kind)
-        found = lists.find_all(state, kind, request.filters)
-        view = partial(views.listed, state, kind)
-        await self._list(found, view, pb.ListObjectsReply, "objects", context)
+        found = listings.objects(self._leader(), request.kind, request.filters)
+        await self._list(found, pb.ListObjectsReply, "objects", context)
 
     async def RemoveObject(
         self, request: pb.ObjectRequest, context: Context
@@ -257,17 +238,11 @@ class Control(control_pb2_grpc.ControlServicer):
         return self._leadership.current()
 
     async def _list(
-        self,
-        found: Slices[list[K]],
-        view: Callable[[K], msgspec.Struct | None],
-        reply: type[R],
-        field: str,
-        context: Context,
+        self, listing: Listing[K], reply: type[R], field: str, context: Context
     ) -> None:
-        leader = self._leader()
-        runner, work = leader.watches.runner, partial(views.work, leader.state)
-        keys = await runner.run(found)
-        async for part in runner.each(parts(keys, view, reply, field, work)):
+        runner = self._leader().watches.runner
+        keys = await runner.run(listing.found)
+        async for part in runner.each(parts(keys, listing.view, reply, field, listing.work)):
             await context.write(part)
 
     async def _submit(self, mutation: Mutation[T]) -> T:

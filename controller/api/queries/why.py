@@ -8,6 +8,8 @@ from heapq import nsmallest
 
 import numpy as np
 
+from controller.api.changes.unreadable import why_unreadable
+from controller.api.queries.lookup import find_service_or_task
 from controller.api.queries.views import desired_tasks, unlisted_tasks
 from controller.brain.orchestrator.enforce import misfit
 from controller.brain.orchestrator.modes import orchestrator_of
@@ -51,6 +53,17 @@ class _Case:
         if found is None:
             found = self._waiting[service.id] = _Waiting(self.state, service, self.now)
         return found
+
+
+def explain(state: State, ref: str, now: Instant, quarantine: Quarantine) -> Slices[list[str]]:
+    """The answer to `why`: the causes, or the error of an object that cannot be read. `ref` is an
+    id, a name or the beginning of an id. Raises NotFound.
+    """
+    if lines := why_unreadable(state, ref):
+        return lines
+    named = yield from find_service_or_task(state, ref)
+    yield
+    return (yield from look_at_why(state, named.id, now, quarantine))
 
 
 def why(state: State, ref: str, now: Instant, quarantine: Quarantine | None = None) -> list[str]:

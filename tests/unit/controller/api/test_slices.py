@@ -10,7 +10,8 @@ from controller.api.queries import lists as queries
 from controller.api.queries import lookup, views
 from controller.api.queries import why as why_module
 from controller.api.queries.lists import TaskQuery
-from controller.api.queries.why import look_at_why, why
+from controller.api.queries.why import explain, look_at_why, why
+from controller.brain.orchestrator.quarantine import Quarantine
 from controller.brain.scheduler.explain import exclusions
 from controller.brain.slices import Slices, finish
 from controller.grpc.parts import parts
@@ -154,6 +155,15 @@ def test_why_takes_slices_and_asks_a_bounded_number_of_tasks(state: TaskState) -
             most, before = max(most, len(asked) - before), len(asked)
     assert most <= why_module._JUDGED_AT_ONCE
     assert len(asked) == why_module._TASKS_JUDGED
+
+
+def test_why_by_a_beginning_takes_the_slices_of_the_lookup_and_of_the_judgement() -> None:
+    fleet = crowded(node="n1", state=TaskState.RUNNING)
+    with patch.object(lookup, "IDS_COMPARED_AT_ONCE", SLICE_TASKS):
+        for ref in ("web", *list(fleet.tasks)[:1]):
+            looked_up = steps(lookup.find_service_or_task(fleet, ref))
+            judged = steps(look_at_why(fleet, ref, NOW))
+            assert steps(explain(fleet, ref, NOW, Quarantine())) == looked_up + judged
 
 
 def test_a_global_service_weighs_as_much_as_the_nodes_that_are_looked_at_for_it() -> None:

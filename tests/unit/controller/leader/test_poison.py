@@ -6,9 +6,9 @@ from msgspec.structs import replace
 from controller.api.changes.networks import remove_network
 from controller.api.changes.nodes import remove_node
 from controller.api.changes.services import remove_service
-from controller.api.changes.unreadable import why_unreadable
 from controller.api.queries.lists import find_all
 from controller.api.queries.views import listed_service
+from controller.api.queries.why import explain
 from controller.brain.orchestrator.quarantine import Quarantine, Stage
 from controller.brain.slices import finish
 from controller.leader.persistence.loading import Loaded
@@ -137,7 +137,8 @@ async def test_what_cannot_be_read_is_left_out_and_stays_as_it_is() -> None:
     listed = listed_service(state, found, quarantined=())
     assert listed is not None
     assert (listed.service.id, listed.service.spec.name) == (APP.id, "(unreadable)")
-    assert why_unreadable(state, APP.id[:12])[0].startswith(f"service {APP.id} cannot be read")
+    (line,) = finish(explain(state, APP.id[:12], build.NOW, Quarantine()))
+    assert line.startswith(f"service {APP.id} cannot be read")
 
 
 async def test_what_cannot_be_read_can_be_removed() -> None:
