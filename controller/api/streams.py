@@ -1,4 +1,4 @@
-"""Streams for users: events, and the progress of a service. SHELL.
+"""Streams for users: events, the progress of a service, the members of a network. SHELL.
 
 A streaming use case takes a function, `send`. It is not a generator, because task groups and
 timeouts are open while the reader takes an item, and a generator must not yield inside them (PEP
@@ -6,20 +6,22 @@ timeouts are open while the reader takes an item, and a generator must not yield
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from controller.api.queries.filters import event_keys, event_passes, parse
 from controller.api.queries.lookup import find
+from controller.api.queries.members import network_peers, network_service, services_on
 from controller.api.queries.progress import look_at_progress
 from controller.leader.events import MISSED
 from controller.leader.leadership import Leader, Leadership
 from controller.leader.watches import Seen
 from pyswarm_core.clock import Clock, Instant, seconds
 from pyswarm_core.errors import Unavailable
+from pyswarm_core.ids import NetworkId
 from pyswarm_core.kinds import SERVICE
 from pyswarm_core.limits import EVENTS_TOLD
 from pyswarm_core.views import Event, ServiceProgress
@@ -109,6 +111,21 @@ async def follow_events(
                 await tell(events)
     except TimeoutError:
         return
+
+
+class Members(NamedTuple):
+    """Members of a network of one kind. Each step of the iterator is bounded."""
+
+    kind: Literal["services", "peers"]
+    found: Iterator[msgspec.Struct | None]
+
+
+async def send_members(leader: Leader, network_id: NetworkId, send: Send[Members]) -> None:
+    """Send one service after the other with its tasks on the network, then the hosts."""
+    state = leader.state
+    for service_id in await leader.watches.runner.run(services_on(state, network_id)):
+        await send(Members("services", network_service(state, network_id, service_id)))
+    await send(Members("peers", network_peers(state, network_id, leader.acknowledged)))
 
 
 async def while_leading(leadership: Leadership, leader: Leader) -> None:

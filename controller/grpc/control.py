@@ -18,7 +18,7 @@ from controller.api.changes.removal import remove_object
 from controller.api.images import digests
 from controller.api.images import nodes as images
 from controller.api.logs import gather
-from controller.api.queries import listings, lookup, members, views
+from controller.api.queries import listings, lookup, views
 from controller.api.queries.info import ControllerFacts, info
 from controller.api.queries.listings import Listing
 from controller.api.queries.lists import TaskQuery
@@ -164,18 +164,16 @@ class Control(control_pb2_grpc.ControlServicer):
 
     async def GetNetwork(self, request: pb.GetNetworkRequest, context: Context) -> None:  # type: ignore[override]
         leader = self._leader()
-        runner, state = leader.watches.runner, leader.state
-        network = lookup.find(state, NETWORK, request.ref)
-        await context.write(_network(network))
-        if not request.verbose:
-            return
-        for service_id in await runner.run(members.services_on(state, network.id)):
-            shown = members.network_service(state, network.id, service_id)
-            async for part in runner.each(parts(shown, _as_it_is, pb.NetworkReply, "services")):
+
+        async def send(told: streams.Members) -> None:
+            replies = parts(told.found, _as_it_is, pb.NetworkReply, told.kind)
+            async for part in leader.watches.runner.each(replies):
                 await context.write(part)
-        peers = members.network_peers(state, network.id, leader.acknowledged)
-        async for part in runner.each(parts(peers, _as_it_is, pb.NetworkReply, "peers")):
-            await context.write(part)
+
+        network = lookup.find(leader.state, NETWORK, request.ref)
+        await context.write(_network(network))
+        if request.verbose:
+            await streams.send_members(leader, network.id, send)
 
     async def TraceNetwork(
         self, request: pb.TraceNetworkRequest, context: Context
