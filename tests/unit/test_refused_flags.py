@@ -1,8 +1,10 @@
 """Flags of the agent and the controller that are refused in one line, before anything starts."""
 
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 
 import pytest
@@ -56,11 +58,14 @@ async def _started(*_: object) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "file").write_text("no folder, and no PEM\n")
-    (tmp_path / "file.yaml").write_text("controller: [\n")
-    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    return tmp_path
+def folder() -> Iterator[Path]:
+    """A folder with a short name: errors cut values at 80 characters."""
+    with TemporaryDirectory() as name:
+        path = Path(name)
+        (path / "file").write_text("no folder, and no PEM\n")
+        (path / "file.yaml").write_text("controller: [\n")
+        (path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+        yield path
 
 
 @pytest.mark.parametrize(("program", "flags", "parts"), ROWS)
