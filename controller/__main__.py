@@ -46,18 +46,26 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @flag(
     "--advertise-addr",
     default="",
+    show_default=False,
     help="Address of this controller for agents, users and other controllers: HOST[:PORT]",
 )
 @flag(
     "--etcd-endpoints",
     default="",
     metavar="HOST:PORT,...",
-    help="Endpoints of an existing etcd (default: an embedded etcd)",
+    show_default=False,
+    help="Endpoints of an existing etcd [default: an embedded etcd]",
 )
 @flag("--etcd-cacert", type=_FILE, help="CA certificate file to verify etcd")
 @flag("--etcd-cert", type=_FILE, help="Client certificate file for etcd")
 @flag("--etcd-key", type=_FILE, help="Client key file for etcd")
-@flag("--etcd-user", default="", metavar="NAME[:PASSWORD]", help="User for etcd")
+@flag(
+    "--etcd-user",
+    default="",
+    show_default=False,
+    metavar="NAME[:PASSWORD]",
+    help="User for etcd",
+)
 @flag("--etcd-prefix", default="/pyswarm", help="Prefix of the keys in etcd")
 @flag(
     "--metrics-addr",

@@ -41,7 +41,9 @@ def scale(*, detach: bool, quiet: bool, targets: tuple[str, ...]) -> None:
 def parse(target: str) -> tuple[str, int]:
     """Parse `web=5`. Raises InvalidArgument."""
     ref, _, number = target.rpartition("=")
-    if not ref or not number.isascii() or not number.isdecimal() or len(number) > 9:
+    if not ref:
+        raise invalid("SERVICE=REPLICAS", target, "expected a service and a number, as in web=5")
+    if not number.isascii() or not number.isdecimal() or len(number) > 9:
         raise invalid("SERVICE=REPLICAS", target, "expected an integer of at least 0 for REPLICAS")
     if int(number) > REPLICAS_MAX:
         raise invalid("SERVICE=REPLICAS", target, f"expected 0 to {REPLICAS_MAX} for REPLICAS")

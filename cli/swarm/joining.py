@@ -163,7 +163,7 @@ def require_endpoint(flag: str, text: str) -> None:
     """Require HOST:PORT. Raises InvalidArgument."""
     name, _, port = text.removeprefix("https://").removeprefix("http://").rpartition(":")
     if not name or not _is_port(port):
-        raise invalid(flag, text, "expected HOST:PORT")
+        raise invalid(flag, text, "expected HOST:PORT with a port of 1 to 65535")
 
 
 def _is_port(text: str) -> bool:
