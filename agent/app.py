@@ -34,7 +34,8 @@ from agent.runtime.base import LogLimits
 from agent.runtime.crun import ConmonRuntime
 from agent.runtime.layout import Layout
 from agent.runtime.room import shortage
-from agent.session.conversation import Greeting, Session
+from agent.session.conversation import Session
+from agent.session.greeting import Greeting, Greetings
 from agent.session.identity import Identity, Joining, join
 from agent.session.tunnels import Dialer
 from agent.tracing import Tracer
@@ -110,8 +111,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
         async def assign(assignment: Assignment) -> None:
             await _assign(assignment, identity, parts)
 
-        async def greeting() -> Greeting:
-            # A missing kernel module may have been loaded since.
+        async def examine() -> Greeting:
             lacks = await overlay.missing_capabilities()
             addresses = await overlay.addresses6()
             return Greeting(_description(config, lacks), config.advertise_addr, addresses)
@@ -120,7 +120,7 @@ async def _serve(config: Config, stack: AsyncExitStack) -> None:
         stack.callback(echoes.close)
         session = Session(
             identity,
-            greeting,
+            Greetings(examine, group).current,
             parts.outbox,
             parts.worker,
             assign=assign,

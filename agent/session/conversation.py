@@ -10,12 +10,12 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
 import grpc
-import msgspec
 from google.protobuf.message import DecodeError
 
 from agent.assignment import Assignment, join_parts, parse_assignment
 from agent.network.base import Fault
 from agent.outbox import Outbox
+from agent.session.greeting import Greeting
 from agent.session.identity import Identity
 from agent.worker import Worker
 from pyswarm_core.aio.channel import CHANNEL_OPTIONS
@@ -31,7 +31,6 @@ from pyswarm_core.limits import (
     PROTOCOL_OLDEST,
     STATUSES_PER_MESSAGE,
 )
-from pyswarm_core.objects import NodeDescription
 
 _log = EventLog("agent.session")
 
@@ -54,14 +53,6 @@ OpenTunnel = Callable[
 
 class SessionEnded(Exception):
     """The session ended for a reason other than the transport."""
-
-
-class Greeting(msgspec.Struct, frozen=True):
-    """The description of this host in the hello, the first message of every session."""
-
-    description: NodeDescription
-    addr: str
-    addrs6: tuple[str, ...] = ()
 
 
 class Session:

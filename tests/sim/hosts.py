@@ -24,7 +24,7 @@ from agent.overlays.overlays import Overlays
 from agent.overlays.plan import Plan
 from agent.preparation import ReportStatus
 from agent.runtime.base import ContainerConfig
-from agent.session.conversation import Greeting
+from agent.session.greeting import Greeting
 from agent.session.identity import Identity
 from agent.tasks.machine import Prepared
 from agent.tasks.record import Record

@@ -110,6 +110,8 @@ class _Phase(Enum):
 class _Silence(msgspec.Struct):
     since: Instant
     """When the agent was heard last, or when the wait for it began."""
+    grace_from: Instant
+    """When the agent's grace began: when it was heard last, or when the wait for it ended."""
     phase: _Phase
     deadline: Instant
     tried: bool = False
@@ -156,7 +158,7 @@ class Liveness:
         awaited = [node_id for node_id in nodes if node_id not in self._heard]
         deadline = after(now, LEADER_GRACE + len(awaited) // HELLOS_PER_SECOND * SECOND)
         for node_id in awaited:
-            self._silent[node_id] = silence = _Silence(now, _Phase.AWAITED, deadline)
+            self._silent[node_id] = silence = _Silence(now, deadline, _Phase.AWAITED, deadline)
             self._await(node_id, silence)
 
     def heard(self, node_id: NodeId, now: Instant) -> None:
@@ -255,7 +257,7 @@ class Liveness:
             if heard > now - self._missed:
                 return
             del self._heard[node_id]
-            self._silent[node_id] = _Silence(heard, _Phase.UNPROVEN, now)
+            self._silent[node_id] = _Silence(heard, heard, _Phase.UNPROVEN, now)
             self._probe(node_id, now, found)
 
     def _take_due(self, now: Instant, found: Findings) -> None:
@@ -338,7 +340,7 @@ class Liveness:
         return min(after(now, self.period), self._end_of_grace(silence))
 
     def _end_of_grace(self, silence: _Silence) -> Instant:
-        return after(silence.since, max(self.grace, self._timeout))
+        return after(silence.grace_from, max(self.grace, self._timeout))
 
     def _enter(self, node_id: NodeId, silence: _Silence, phase: _Phase, deadline: Instant) -> None:
         self._probed += (phase is _Phase.PROBED) - (silence.phase is _Phase.PROBED)

@@ -11,7 +11,8 @@ import pytest
 from agent.assignment import Assignment
 from agent.outbox import Outbox
 from agent.session import conversation
-from agent.session.conversation import Greeting, Session, SessionEnded, too_old
+from agent.session.conversation import Session, SessionEnded, too_old
+from agent.session.greeting import Greeting
 from agent.session.identity import Identity
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.ids import TaskId

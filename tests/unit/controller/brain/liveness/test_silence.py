@@ -325,7 +325,10 @@ def test_a_new_leader_gives_every_node_its_grace() -> None:
     fleet.run(grace - 0.1)
     assert fleet.down == fleet.disconnected == []
     fleet.run(60)
-    assert fleet.down == [(pytest.approx(grace + 0.2), A), (pytest.approx(15), NodeId("b"))]
+    assert fleet.down == [
+        (pytest.approx(grace + 0.2), A),
+        (pytest.approx(grace + GRACE / SECOND), NodeId("b")),
+    ]
     assert fleet.disconnected[0] == (pytest.approx(grace, abs=0.01), NodeId("b"))
 
 
