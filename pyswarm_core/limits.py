@@ -111,6 +111,12 @@ COMPACT_BYTES = 64 * 1024 * 1024
 
 LEADER_TTL = 2 * SECOND
 """The leader's lease: etcd's smallest useful one, for a takeover within three seconds."""
+LEADER_TTL_MAX = 16 * SECOND
+"""The lease of a leader whose store is slow: each term that ends because the store did not answer
+in time is followed by one with a lease twice as long.
+"""
+LEADER_TTL_MEMORY = 10 * MINUTE
+"""A term that lasted this long shows that its lease was long enough: doubling begins anew."""
 
 LOOP_SILENCE_MAX = 10 * SECOND
 """A leader stops renewing its lease when its event loop has not run for this long. Longer than any

@@ -1,16 +1,21 @@
 """Which controller leads, and until when, derived from the leader key and its lease. PURE.
 
-The leader key has a lease of LEADER_TTL. The controller that creates the key leads while the lease
-is renewed. Every write of the leader compares the key's revision (the fence), so a deposed leader
-cannot write even if it has not noticed yet. A leader that cannot renew its lease steps down before
-the store drops the lease: it counts from when it *sent* the last renewal that succeeded. Instants
-here are of a monotonic clock.
+The leader key has a lease of LEADER_TTL, or a longer one if the store was slow. The controller
+that creates the key leads while the lease is renewed. Every write of the leader compares the key's
+revision (the fence), so a deposed leader cannot write even if it has not noticed yet. A leader that
+cannot renew its lease steps down before the store drops the lease: it counts from when it *sent*
+the last renewal that succeeded. Instants here are of a monotonic clock.
 """
 
 import msgspec
 
 from pyswarm_core.clock import SECOND, Instant, after
-from pyswarm_core.limits import LOOP_SILENCE_MAX
+from pyswarm_core.limits import (
+    LEADER_TTL,
+    LEADER_TTL_MAX,
+    LEADER_TTL_MEMORY,
+    LOOP_SILENCE_MAX,
+)
 
 RENEWALS_PER_TTL = 4
 """Renewals tried within one time to live: two may be lost."""
@@ -106,6 +111,13 @@ def may_renew(alive_at: Instant, now: Instant) -> bool:
     renewals; it must not do so for a leader whose loop hangs.
     """
     return now - alive_at <= LOOP_SILENCE_MAX
+
+
+def next_ttl(ttl: int, lasted: int) -> int:
+    """The time to live of the next lease, after a term with this one ended because the store did
+    not answer in time. Otherwise an overloaded machine would have no leader for most of the time.
+    """
+    return min(2 * (ttl if lasted < LEADER_TTL_MEMORY else LEADER_TTL), LEADER_TTL_MAX)
 
 
 def holds(term: Term, now: Instant) -> bool:

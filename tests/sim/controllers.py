@@ -26,6 +26,7 @@ from pyswarm_core.decision import Decision, Dirty
 from pyswarm_core.errors import PyswarmError, Unavailable
 from pyswarm_core.ids import IdSource
 from pyswarm_core.keys import Keys
+from pyswarm_core.limits import LEADER_TTL
 from pyswarm_core.state import State
 from tests.sim.clock import Scheduler
 from tests.sim.net import Net, SimEchoes
@@ -63,6 +64,11 @@ class SimController(app.Controller):
     def loop(self) -> Loop | None:
         """The loop while it leads."""
         return self._loop
+
+    @property
+    def lease_ttl(self) -> int:
+        """The time to live of its leases: longer if the store was slow."""
+        return self._elector.ttl if self._elector else LEADER_TTL
 
     async def stand(self, elector: Elector, me: Candidate) -> None:
         """Stand for election for ever."""
@@ -113,6 +119,11 @@ class Machine:
     def loop(self) -> Loop | None:
         """Its loop, if it believes that it leads."""
         return self.controller.loop if self.up and self.controller else None
+
+    @property
+    def lease_ttl(self) -> int:
+        """The time to live of its leases."""
+        return self.controller.lease_ttl if self.controller else LEADER_TTL
 
     def boot(self) -> None:
         """Start a process, unless there is one."""

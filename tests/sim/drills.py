@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from pyswarm_core.clock import HOUR, MILLISECOND, MINUTE, SECOND
 from pyswarm_core.ids import NodeId, TaskId
+from pyswarm_core.limits import LEADER_TTL
 from pyswarm_core.objects import EncryptionKey, Task
 from pyswarm_core.states import NodeState, TaskState
 from tests.sim.clock import Scheduler
@@ -123,10 +124,11 @@ class Drills:
         if leader is None or len(alive) < 2:
             return
         self._marks.hit("drill: a leader died")
+        takeover = TAKEOVER + leader.lease_ttl - LEADER_TTL
         leader.kill()
         down = {node.id for node in self._view.nodes.values() if self._is_down(node.id)}
-        if not self._until(lambda: any(m.loop is not None for m in machines), TAKEOVER):
-            self._fail(Rule.TAKEOVER, f"nobody leads {TAKEOVER / SECOND} s after a leader's death")
+        if not self._until(lambda: any(m.loop is not None for m in machines), takeover):
+            self._fail(Rule.TAKEOVER, f"nobody leads {takeover / SECOND} s after a leader's death")
         leader.boot()
         self._run(GRACE)
         self._settle_again()

@@ -16,6 +16,7 @@ from controller.leader.election import (
     holds,
     may_renew,
     next_move,
+    next_ttl,
     renew_at,
     renewed,
     step_down_at,
@@ -66,6 +67,8 @@ class Elector:
         self._on_leader = on_leader
         self.trouble = ""
         """The store's error that prevents elections; empty if the store answers."""
+        self.ttl = LEADER_TTL
+        """The time to live of the lease of its next term."""
         self._term: Term | None = None
         self._alive_at = clock.now()
 
@@ -96,8 +99,9 @@ class Elector:
         """Renew the lease while that succeeds. Raises Deposed when leadership has to end.
 
         It runs on an event loop of its own, so that the leader's work does not delay it. It only
-        reads what `live` writes, and only writes what `holds` reads.
+        reads what `live` writes, and only writes what `holds` and the next `win` read.
         """
+        began = term.confirmed_at
         while True:
             wait_s = seconds(renew_at(term) - self._clock.now())
             await asyncio.sleep(max(wait_s, 0.0))
@@ -110,7 +114,10 @@ class Elector:
                 self._term = term = renewed(term, sent_at, ttl_s)
             except LeaseExpired as error:
                 raise Deposed(str(error)) from error
-            except (StoreError, TimeoutError) as error:
+            except TimeoutError:
+                self.ttl = next_ttl(term.ttl, self._clock.now() - began)
+                _log.warning("lease.late", error="the store does not answer", next_ttl=self.ttl)
+            except StoreError as error:
                 _log.warning("lease.late", error=error)
                 await asyncio.sleep(RETRY_S / 3)
             if not holds(term, self._clock.now()):
@@ -147,7 +154,7 @@ class Elector:
 
     async def _campaign(self) -> Term | None:
         sent_at = self._clock.now()
-        lease = await self._store.grant_lease(-(-LEADER_TTL // SECOND))
+        lease = await self._store.grant_lease(-(-self.ttl // SECOND))
         put = Put(self._keys.leader, encode_candidate(self._me), lease.id)
         txn = Txn((Compare.absent(self._keys.leader),), (put,))
         outcome = await self._store.commit(txn)

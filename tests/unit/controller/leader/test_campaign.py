@@ -12,6 +12,7 @@ from controller.leader.persistence.campaign import Elector
 from controller.leader.persistence.saving import Deposed
 from controller.store.base import (
     Compacted,
+    Lease,
     LeaseExpired,
     LeaseId,
     Put,
@@ -25,7 +26,7 @@ from controller.store.memory_store import MemoryStore
 from pyswarm_core.aio.system import SteadyClock
 from pyswarm_core.clock import SECOND, Clock, Instant
 from pyswarm_core.keys import Keys
-from pyswarm_core.limits import LOOP_SILENCE_MAX
+from pyswarm_core.limits import LEADER_TTL, LOOP_SILENCE_MAX
 
 ME = Candidate("me", "one", "192.0.2.1:2377")
 OTHER = Candidate("other", "two", "192.0.2.2:2377")
@@ -41,10 +42,20 @@ class Renewed(MemoryStore):
         self.renewals = 0
         self.renewed = threading.Event()
         self._expired = expired
+        self.granted: list[int] = []
+        self.answers = True
+
+    async def grant_lease(self, ttl_s: int) -> Lease:
+        self.granted.append(ttl_s)
+        return await super().grant_lease(ttl_s)
 
     async def keep_lease(self, lease: LeaseId) -> int:
         self.renewals += 1
         self.renewed.set()
+        if not self.answers:
+            await asyncio.Event().wait()
+        if self._away:
+            raise StoreUnavailable("the store is unreachable")
         if self._expired:
             raise LeaseExpired(lease)
         return TTL_S
@@ -164,6 +175,30 @@ async def test_a_loop_that_runs_says_so() -> None:
         await asyncio.sleep(0)
     for task in (living, keeping):
         task.cancel()
+
+
+async def test_a_store_that_does_not_answer_in_time_makes_the_next_lease_longer() -> None:
+    store, clock = Renewed(), Hands()
+    store.answers = False
+    elector = elector_over(store, clock)
+    for _ in range(5):
+        term = await elector.win()
+        clock.time = Instant(clock.time + term.ttl)
+        with pytest.raises(Deposed):
+            await elector.keep(term)
+        await elector.resign(term)
+    assert store.granted == [2, 4, 8, 16, 16]
+
+
+async def test_a_store_that_is_down_does_not_make_the_next_lease_longer() -> None:
+    store, clock = Renewed(), Hands()
+    elector = elector_over(store, clock)
+    term = await elector.win()
+    store.set_away(True)
+    clock.time = Instant(clock.time + term.ttl)
+    with pytest.raises(Deposed):
+        await elector.keep(term)
+    assert elector.ttl == LEADER_TTL == 2 * SECOND
 
 
 async def test_what_ends_the_lease_ends_the_term_from_its_thread() -> None:

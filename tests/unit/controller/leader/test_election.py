@@ -12,12 +12,13 @@ from controller.leader.election import (
     known_leader,
     may_renew,
     next_move,
+    next_ttl,
     renew_at,
     renewed,
     step_down_at,
 )
 from pyswarm_core.clock import SECOND, Instant
-from pyswarm_core.limits import LOOP_SILENCE_MAX
+from pyswarm_core.limits import LEADER_TTL_MAX, LEADER_TTL_MEMORY, LOOP_SILENCE_MAX
 
 ME = Candidate("me", "one", "192.0.2.1:2377")
 OTHER = Candidate("other", "two", "192.0.2.2:2377")
@@ -62,6 +63,15 @@ def test_a_late_answer_to_an_early_renewal_shortens_nothing() -> None:
 def test_two_renewals_may_be_lost() -> None:
     between = renew_at(TERM) - TERM.confirmed_at
     assert TERM.confirmed_at + 3 * between <= step_down_at(TERM)
+
+
+def test_the_next_lease_is_twice_as_long_unless_this_one_was_long_enough() -> None:
+    assert next_ttl(2 * SECOND, SECOND) == 4 * SECOND
+    assert next_ttl(8 * SECOND, SECOND) == LEADER_TTL_MAX == 16 * SECOND
+    assert next_ttl(16 * SECOND, SECOND) == LEADER_TTL_MAX
+    assert LEADER_TTL_MEMORY == 600 * SECOND
+    assert next_ttl(16 * SECOND, LEADER_TTL_MEMORY - 1) == LEADER_TTL_MAX
+    assert next_ttl(16 * SECOND, LEADER_TTL_MEMORY) == 4 * SECOND
 
 
 def test_a_controller_that_does_not_lead_never_names_itself() -> None:
