@@ -337,9 +337,10 @@ ENDPOINT_LEAST = 50
 """The cost of each service and each endpoint in addition to its slots."""
 ENDPOINT_CHANGES = 4_096
 """Changed endpoints kept for all slow agents; an agent that missed more gets the full set."""
-BARRIER_MAX = 10 * SECOND
+BARRIER_MAX = 30 * SECOND
 """A task that left the endpoint sets is stopped after at most this long, even if some node has not
-acknowledged them (Docker's grace period of a stop; Swarm sleeps 2 s before every stop).
+acknowledged them. Longer than AGENT_GRACE: a node whose agent hangs is down before, and a slow one
+loses no connection. (Swarm sleeps 2 s before every stop.)
 """
 REQUESTS_PER_CALLER = 200
 """Concurrent requests of one host, or of the controller's own socket."""
