@@ -39,7 +39,7 @@ from controller.store.base import (
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import SECOND, Clock, seconds
 from pyswarm_core.keys import Keys
-from pyswarm_core.limits import LEADER_TTL, LOOP_SILENCE_MAX
+from pyswarm_core.limits import LEADER_TTL, LEADER_TTL_MEMORY, LOOP_SILENCE_MAX
 
 _log = EventLog("controller.leader.election")
 
@@ -112,11 +112,19 @@ class Elector:
                 async with asyncio.timeout(max(seconds(step_down_at(term) - sent_at), 0.001)):
                     ttl_s = await self._store.keep_lease(LeaseId(term.lease))
                 self._term = term = renewed(term, sent_at, ttl_s)
+                if sent_at - began >= LEADER_TTL_MEMORY:
+                    self.ttl = LEADER_TTL
             except LeaseExpired as error:
                 raise Deposed(str(error)) from error
             except TimeoutError:
-                self.ttl = next_ttl(term.ttl, self._clock.now() - began)
-                _log.warning("lease.late", error="the store does not answer", next_ttl=self.ttl)
+                # A controller that was itself paused sends too late; the store is not to blame.
+                if holds(term, sent_at):
+                    self.ttl = next_ttl(term.ttl, self._clock.now() - began)
+                    _log.warning(
+                        "lease.late",
+                        error="the store does not answer",
+                        next_ttl_s=seconds(self.ttl),
+                    )
             except StoreError as error:
                 _log.warning("lease.late", error=error)
                 await asyncio.sleep(RETRY_S / 3)

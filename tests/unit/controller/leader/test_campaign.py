@@ -2,10 +2,11 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 
 import pytest
 
-from controller.leader.election import Candidate, Term, encode_candidate, holds
+from controller.leader.election import Candidate, Term, encode_candidate, holds, step_down_at
 from controller.leader.persistence import campaign
 from controller.leader.persistence.aside import in_thread
 from controller.leader.persistence.campaign import Elector
@@ -26,7 +27,7 @@ from controller.store.memory_store import MemoryStore
 from pyswarm_core.aio.system import SteadyClock
 from pyswarm_core.clock import SECOND, Clock, Instant
 from pyswarm_core.keys import Keys
-from pyswarm_core.limits import LEADER_TTL, LOOP_SILENCE_MAX
+from pyswarm_core.limits import LEADER_TTL, LEADER_TTL_MEMORY, LOOP_SILENCE_MAX
 
 ME = Candidate("me", "one", "192.0.2.1:2377")
 OTHER = Candidate("other", "two", "192.0.2.2:2377")
@@ -177,17 +178,63 @@ async def test_a_loop_that_runs_says_so() -> None:
         task.cancel()
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait; nobody sets an event on this loop."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+async def silent_term(store: Renewed, elector: Elector, clock: Hands) -> None:
+    """Win a term in which a renewal is sent in time and not answered."""
+    term, sent = await elector.win(), store.renewals
+    clock.time = Instant(step_down_at(term) - 1_000_000)
+    living = asyncio.create_task(elector.live())
+    await asyncio.sleep(0)
+    keeping = asyncio.create_task(elector.keep(term))
+    await until(lambda: store.renewals > sent)
+    clock.time = Instant(clock.time + term.ttl)
+    with pytest.raises(Deposed):
+        await keeping
+    living.cancel()
+    await elector.resign(term)
+
+
 async def test_a_store_that_does_not_answer_in_time_makes_the_next_lease_longer() -> None:
     store, clock = Renewed(), Hands()
     store.answers = False
     elector = elector_over(store, clock)
     for _ in range(5):
-        term = await elector.win()
-        clock.time = Instant(clock.time + term.ttl)
-        with pytest.raises(Deposed):
-            await elector.keep(term)
-        await elector.resign(term)
+        await silent_term(store, elector, clock)
     assert store.granted == [2, 4, 8, 16, 16]
+
+
+async def test_a_controller_that_was_paused_does_not_make_the_next_lease_longer() -> None:
+    store, clock = Renewed(), Hands()
+    store.answers = False
+    elector = elector_over(store, clock)
+    term = await elector.win()
+    clock.time = step_down_at(term)
+    with pytest.raises(Deposed):
+        await elector.keep(term)
+    assert elector.ttl == LEADER_TTL
+
+
+async def test_a_term_that_lasted_makes_the_next_lease_short_again() -> None:
+    store, clock = Renewed(), Hands()
+    store.answers = False
+    elector = elector_over(store, clock)
+    await silent_term(store, elector, clock)
+    assert elector.ttl == 2 * LEADER_TTL
+    store.answers = True
+    term = await elector.win()
+    clock.time = Instant(clock.time + LEADER_TTL_MEMORY)
+    living = asyncio.create_task(elector.live())
+    await asyncio.sleep(0)
+    keeping = asyncio.create_task(elector.keep(term))
+    await until(lambda: elector.ttl == LEADER_TTL)
+    for task in (living, keeping):
+        task.cancel()
 
 
 async def test_a_store_that_is_down_does_not_make_the_next_lease_longer() -> None:

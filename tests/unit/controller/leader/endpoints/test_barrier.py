@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from controller.leader.endpoints.barrier import Barrier, Finished, Outcome
 from pyswarm_core.clock import NEVER, SECOND, Instant, after
 from pyswarm_core.ids import NodeId, TaskId
-from pyswarm_core.limits import BARRIER_MAX
+from pyswarm_core.limits import AGENT_GRACE, BARRIER_MAX
 from pyswarm_core.objects import Node
 from pyswarm_core.states import NodeState
 from tests.fixtures import build
@@ -29,6 +29,10 @@ def waiting(
 
 def done(outcome: Outcome = Outcome.ACKNOWLEDGED) -> list[Finished]:
     return [Finished((T1, T2), outcome, NOW)]
+
+
+def test_a_stop_waits_longer_than_a_hanging_agent_may() -> None:
+    assert BARRIER_MAX > AGENT_GRACE
 
 
 def test_tasks_are_withheld_until_the_last_node_has_acknowledged() -> None:
