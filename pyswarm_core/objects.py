@@ -61,6 +61,44 @@ class PreviousSpec(Model, frozen=True):
 
     version: int
     spec: ServiceSpec
+    created_at: Instant = Instant(0)
+    """When it became the service's spec; 0: unknown, stored by an older version."""
+
+
+class VersionRange(Model, frozen=True):
+    """Spec versions, both ends included."""
+
+    first: int
+    last: int
+
+
+class UpdateState(StrEnum):
+    """The state of an update or a rollback, in Swarm's words."""
+
+    UPDATING = "updating"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    ROLLBACK_STARTED = "rollback_started"
+    ROLLBACK_PAUSED = "rollback_paused"
+    ROLLBACK_COMPLETED = "rollback_completed"
+
+
+class UpdateStatus(Model, frozen=True):
+    """The progress of a service's last update or rollback, as far as its tasks do not show it."""
+
+    state: UpdateState = UpdateState.UPDATING
+    started_at: Instant = Instant(0)
+    completed_at: Instant = Instant(0)
+    """0 until it is completed."""
+    message: str = ""
+    from_version: int = 0
+    """The spec version that an automatic rollback returns to: the last whose update completed."""
+    to_version: int = 0
+    """The spec version of its tasks."""
+    slots: int = 0
+    """Slots that it had to update when it began."""
+    failures: int = 0
+    """Of them, those whose first task failed within the monitored time."""
 
 
 class VirtualIp(Model, frozen=True):
@@ -98,6 +136,12 @@ class Service(Object, frozen=True):
     endpoint: Endpoint = Endpoint()
     registry_login: RegistryLogin | None = None
     """The login for pulling its image; only agents that run its tasks receive it."""
+    update_status: UpdateStatus | None = None
+    """None: it was never updated."""
+    same_template: tuple[VersionRange, ...] = ()
+    """Versions before `template_version` whose tasks have the current template: a rollback keeps
+    them.
+    """
 
     def made_from(self, spec_version: int) -> ServiceSpec | None:
         """The spec of that version, from which tasks are made; None if it is no longer kept."""
@@ -121,6 +165,15 @@ class TaskAddress(Model, frozen=True):
     address: str
 
 
+class HealthState(StrEnum):
+    """The result of a task's health check, in Docker's words; NONE: it has no check."""
+
+    NONE = ""
+    STARTING = "starting"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+
+
 class TaskDetail(Model, frozen=True):
     """The details that only some tasks have."""
 
@@ -135,6 +188,9 @@ class TaskDetail(Model, frozen=True):
     """It may receive connections: it runs, and listens on the TCP ports it publishes."""
     ports: tuple[PortConfig, ...] = ()
     """Its ports published in mode host, with the chosen numbers."""
+    health: HealthState = HealthState.NONE
+    ran: int = 0
+    """Nanoseconds that its process ran; 0 until it has ended."""
 
 
 NO_DETAIL = TaskDetail()
@@ -188,6 +244,12 @@ class Task(msgspec.Struct, frozen=True, gc=False, rename=docker_name):
     """When the restarts that led to it began, oldest first: as many as the policy needs to count
     those within its window, at most RESTARTS_REMEMBERED. Stored for the newest task of a slot.
     """
+    consecutive_restarts: int = 0
+    """Restarts in a row that led to it, without one task that ran for long; for the delay before
+    the next (RestartPolicy.max_delay).
+    """
+    failed_update: bool = False
+    """An earlier task of its slot and spec version failed while its update was monitored."""
 
 
 class TaskStatus(NamedTuple):

@@ -41,6 +41,22 @@ class DnsConfig(Model, frozen=True):
     options: tuple[str, ...] = ()
 
 
+class HealthConfig(Model, frozen=True):
+    """A periodic check of a task, as Docker's HEALTHCHECK. Durations in nanoseconds; a field that
+    is 0 or empty has the image's value, otherwise the engine's default.
+    """
+
+    test: tuple[str, ...] = ()
+    """`NONE`; `CMD`, ARG...; `CMD-SHELL`, COMMAND; and checks that the agent makes in the task's
+    network namespace: `HTTP`, PORT/PATH; `TCP`, PORT; `GRPC`, PORT[/SERVICE].
+    """
+    interval: int = 0
+    timeout: int = 0
+    start_period: int = 0
+    start_interval: int = 0
+    retries: int = 0
+
+
 class ContainerSpec(Model, frozen=True):
     """How to run one container. Empty fields: the image's settings."""
 
@@ -70,6 +86,10 @@ class ContainerSpec(Model, frozen=True):
     hosts: tuple[str, ...] = ()
     """Additional lines of /etc/hosts: `10.0.0.5 db db.example`."""
     dns_config: DnsConfig = DnsConfig()
+    healthcheck: HealthConfig = HealthConfig()
+    """A task whose check fails is stopped and replaced."""
+    readiness: HealthConfig = HealthConfig()
+    """A task whose check fails receives no connections; it is not replaced. No test: no check."""
 
 
 class Limits(Model, frozen=True):
@@ -107,6 +127,8 @@ class RestartPolicy(Model, frozen=True):
     """0 is unlimited."""
     window: int = 0
     """Nanoseconds within which attempts count; 0 is unlimited."""
+    max_delay: int = 0
+    """The delay doubles with every restart in a row, up to this; 0: it stays the same."""
 
 
 class Placement(Model, frozen=True):
@@ -195,6 +217,29 @@ class UpdateOrder(StrEnum):
     START_FIRST = "start-first"
 
 
+class FailureAction(StrEnum):
+    """What an update does when more of its tasks fail than tolerated."""
+
+    PAUSE = "pause"
+    CONTINUE = "continue"
+    ROLLBACK = "rollback"
+
+
+class UpdateConfig(Model, frozen=True):
+    """How an update or a rollback replaces tasks. Defaults are Swarm's."""
+
+    parallelism: int = 1
+    """Slots updated at once; 0 is all."""
+    delay: int = 0
+    """Nanoseconds between the end of one slot's update and the next slot."""
+    failure_action: FailureAction = FailureAction.PAUSE
+    monitor: int = 5 * SECOND
+    """Nanoseconds after a new task runs during which its end counts as a failure."""
+    max_failure_ratio: float = 0.0
+    """The share of failed slots to tolerate, 0 to 1."""
+    order: UpdateOrder = UpdateOrder.STOP_FIRST
+
+
 class EndpointMode(StrEnum):
     """What a service's name resolves to: one virtual address, or its tasks' addresses."""
 
@@ -246,6 +291,10 @@ class ServiceSpec(Model, frozen=True):
     labels: dict[str, str] = {}
     mode: ServiceMode = ReplicatedMode()
     endpoint_spec: EndpointSpec = EndpointSpec()
+    update_config: UpdateConfig = UpdateConfig()
+    rollback_config: UpdateConfig = UpdateConfig()
+    stopped: bool = False
+    """No task runs; the number of replicas is kept."""
 
 
 class RegistryLogin(Model, frozen=True):

@@ -91,7 +91,9 @@ class PreviousSpec(_message.Message):
 
     VERSION_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
     version: _builtins.int
+    created_at: _builtins.int
     @_builtins.property
     def spec(self) -> _specs_pb2.ServiceSpec: ...
     def __init__(
@@ -99,14 +101,79 @@ class PreviousSpec(_message.Message):
         *,
         version: _builtins.int = ...,
         spec: _specs_pb2.ServiceSpec | None = ...,
+        created_at: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "spec", b"spec", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PreviousSpec: _TypeAlias = PreviousSpec  # noqa: Y015
+
+@_typing.final
+class VersionRange(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    first: _builtins.int
+    last: _builtins.int
+    def __init__(
+        self,
+        *,
+        first: _builtins.int = ...,
+        last: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "last", b"last"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VersionRange: _TypeAlias = VersionRange  # noqa: Y015
+
+@_typing.final
+class UpdateStatus(_message.Message):
+    """The progress of the last update or rollback."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    COMPLETED_AT_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    FROM_VERSION_FIELD_NUMBER: _builtins.int
+    TO_VERSION_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    state: _builtins.str
+    started_at: _builtins.int
+    completed_at: _builtins.int
+    message: _builtins.str
+    from_version: _builtins.int
+    to_version: _builtins.int
+    slots: _builtins.int
+    failures: _builtins.int
+    def __init__(
+        self,
+        *,
+        state: _builtins.str = ...,
+        started_at: _builtins.int = ...,
+        completed_at: _builtins.int = ...,
+        message: _builtins.str = ...,
+        from_version: _builtins.int = ...,
+        to_version: _builtins.int = ...,
+        slots: _builtins.int = ...,
+        failures: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at", "failures", b"failures", "from_version", b"from_version", "message", b"message", "slots", b"slots", "started_at", b"started_at", "state", b"state", "to_version", b"to_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateStatus: _TypeAlias = UpdateStatus  # noqa: Y015
 
 @_typing.final
 class Service(_message.Message):
@@ -123,6 +190,8 @@ class Service(_message.Message):
     REMOVING_FIELD_NUMBER: _builtins.int
     ENDPOINT_FIELD_NUMBER: _builtins.int
     REGISTRY_LOGIN_FIELD_NUMBER: _builtins.int
+    UPDATE_STATUS_FIELD_NUMBER: _builtins.int
+    SAME_TEMPLATE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     created_at: _builtins.int
     updated_at: _builtins.int
@@ -141,6 +210,12 @@ class Service(_message.Message):
     def registry_login(self) -> _specs_pb2.RegistryLogin:
         """Stored, never in an answer."""
 
+    @_builtins.property
+    def update_status(self) -> Global___UpdateStatus: ...
+    @_builtins.property
+    def same_template(self) -> _containers.RepeatedCompositeFieldContainer[Global___VersionRange]:
+        """Spec versions before template_version whose tasks have the current template."""
+
     def __init__(
         self,
         *,
@@ -155,10 +230,12 @@ class Service(_message.Message):
         removing: _builtins.bool = ...,
         endpoint: Global___Endpoint | None = ...,
         registry_login: _specs_pb2.RegistryLogin | None = ...,
+        update_status: Global___UpdateStatus | None = ...,
+        same_template: _abc.Iterable[Global___VersionRange] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "registry_login", b"registry_login", "spec", b"spec", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "registry_login", b"registry_login", "spec", b"spec", "update_status", b"update_status", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "endpoint", b"endpoint", "id", b"id", "previous_specs", b"previous_specs", "registry_login", b"registry_login", "removing", b"removing", "spec", b"spec", "spec_version", b"spec_version", "template_version", b"template_version", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "endpoint", b"endpoint", "id", b"id", "previous_specs", b"previous_specs", "registry_login", b"registry_login", "removing", b"removing", "same_template", b"same_template", "spec", b"spec", "spec_version", b"spec_version", "template_version", b"template_version", "update_status", b"update_status", "updated_at", b"updated_at", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -246,6 +323,8 @@ class TaskDetail(_message.Message):
     ADDRESSES_FIELD_NUMBER: _builtins.int
     SERVING_FIELD_NUMBER: _builtins.int
     PORTS_FIELD_NUMBER: _builtins.int
+    HEALTH_FIELD_NUMBER: _builtins.int
+    RAN_FIELD_NUMBER: _builtins.int
     message: _builtins.str
     error: _builtins.str
     exit_code: _builtins.int
@@ -253,6 +332,10 @@ class TaskDetail(_message.Message):
     pid: _builtins.int
     serving: _builtins.bool
     """It may receive connections."""
+    health: _builtins.str
+    """starting, healthy, unhealthy; empty: no health check."""
+    ran: _builtins.int
+    """Nanoseconds that its process ran, once it has ended."""
     @_builtins.property
     def addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Address]: ...
     @_builtins.property
@@ -270,10 +353,12 @@ class TaskDetail(_message.Message):
         addresses: _abc.Iterable[Global___Address] | None = ...,
         serving: _builtins.bool = ...,
         ports: _abc.Iterable[_specs_pb2.PortConfig] | None = ...,
+        health: _builtins.str = ...,
+        ran: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "error", b"error", "exit_code", b"exit_code", "message", b"message", "oom", b"oom", "pid", b"pid", "ports", b"ports", "serving", b"serving"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "error", b"error", "exit_code", b"exit_code", "health", b"health", "message", b"message", "oom", b"oom", "pid", b"pid", "ports", b"ports", "ran", b"ran", "serving", b"serving"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -295,6 +380,8 @@ class Task(_message.Message):
     RESTARTS_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     RESTARTED_AT_FIELD_NUMBER: _builtins.int
+    CONSECUTIVE_RESTARTS_FIELD_NUMBER: _builtins.int
+    FAILED_UPDATE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     service_id: _builtins.str
     slot: _builtins.int
@@ -305,6 +392,8 @@ class Task(_message.Message):
     state: Global___TaskState.ValueType
     status_at: _builtins.int
     restarts: _builtins.int
+    consecutive_restarts: _builtins.int
+    failed_update: _builtins.bool
     @_builtins.property
     def detail(self) -> Global___TaskDetail: ...
     @_builtins.property
@@ -326,10 +415,12 @@ class Task(_message.Message):
         restarts: _builtins.int = ...,
         detail: Global___TaskDetail | None = ...,
         restarted_at: _abc.Iterable[_builtins.int] | None = ...,
+        consecutive_restarts: _builtins.int = ...,
+        failed_update: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "desired_state", b"desired_state", "detail", b"detail", "id", b"id", "node_id", b"node_id", "restarted_at", b"restarted_at", "restarts", b"restarts", "service_id", b"service_id", "slot", b"slot", "spec_version", b"spec_version", "state", b"state", "status_at", b"status_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consecutive_restarts", b"consecutive_restarts", "created_at", b"created_at", "desired_state", b"desired_state", "detail", b"detail", "failed_update", b"failed_update", "id", b"id", "node_id", b"node_id", "restarted_at", b"restarted_at", "restarts", b"restarts", "service_id", b"service_id", "slot", b"slot", "spec_version", b"spec_version", "state", b"state", "status_at", b"status_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -725,6 +816,8 @@ class TaskChunk(_message.Message):
     DETAILS_FIELD_NUMBER: _builtins.int
     RESTARTED_COUNTS_FIELD_NUMBER: _builtins.int
     RESTARTED_AT_FIELD_NUMBER: _builtins.int
+    CONSECUTIVE_RESTARTS_FIELD_NUMBER: _builtins.int
+    FAILED_UPDATE_FIELD_NUMBER: _builtins.int
     ids: _builtins.bytes
     """25 ASCII bytes each"""
     slots: _builtins.bytes
@@ -747,6 +840,12 @@ class TaskChunk(_message.Message):
     """How many of restarted_at each task has, u8; empty: none has any."""
     restarted_at: _builtins.bytes
     """i64"""
+    consecutive_restarts: _builtins.bytes
+    """Empty: all zero.
+    u16
+    """
+    failed_update: _builtins.bytes
+    """u8"""
     @_builtins.property
     def detail_index(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Only for tasks with details: detail_index[k] is the column index of details[k]."""
@@ -769,10 +868,12 @@ class TaskChunk(_message.Message):
         details: _abc.Iterable[Global___TaskDetail] | None = ...,
         restarted_counts: _builtins.bytes = ...,
         restarted_at: _builtins.bytes = ...,
+        consecutive_restarts: _builtins.bytes = ...,
+        failed_update: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "desired_states", b"desired_states", "detail_index", b"detail_index", "details", b"details", "ids", b"ids", "node_numbers", b"node_numbers", "restarted_at", b"restarted_at", "restarted_counts", b"restarted_counts", "restarts", b"restarts", "slots", b"slots", "spec_versions", b"spec_versions", "states", b"states", "status_at", b"status_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consecutive_restarts", b"consecutive_restarts", "created_at", b"created_at", "desired_states", b"desired_states", "detail_index", b"detail_index", "details", b"details", "failed_update", b"failed_update", "ids", b"ids", "node_numbers", b"node_numbers", "restarted_at", b"restarted_at", "restarted_counts", b"restarted_counts", "restarts", b"restarts", "slots", b"slots", "spec_versions", b"spec_versions", "states", b"states", "status_at", b"status_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -74,6 +74,45 @@ class DnsConfig(_message.Message):
 Global___DnsConfig: _TypeAlias = DnsConfig  # noqa: Y015
 
 @_typing.final
+class HealthConfig(_message.Message):
+    """A periodic check of a task. 0 and an empty test: the image's, otherwise the default."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEST_FIELD_NUMBER: _builtins.int
+    INTERVAL_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    START_PERIOD_FIELD_NUMBER: _builtins.int
+    START_INTERVAL_FIELD_NUMBER: _builtins.int
+    RETRIES_FIELD_NUMBER: _builtins.int
+    interval: _builtins.int
+    timeout: _builtins.int
+    start_period: _builtins.int
+    start_interval: _builtins.int
+    retries: _builtins.int
+    @_builtins.property
+    def test(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """NONE | CMD ARG... | CMD-SHELL COMMAND | HTTP PORT/PATH | TCP PORT | GRPC PORT[/SERVICE]"""
+
+    def __init__(
+        self,
+        *,
+        test: _abc.Iterable[_builtins.str] | None = ...,
+        interval: _builtins.int = ...,
+        timeout: _builtins.int = ...,
+        start_period: _builtins.int = ...,
+        start_interval: _builtins.int = ...,
+        retries: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["interval", b"interval", "retries", b"retries", "start_interval", b"start_interval", "start_period", b"start_period", "test", b"test", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HealthConfig: _TypeAlias = HealthConfig  # noqa: Y015
+
+@_typing.final
 class ContainerSpec(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -138,6 +177,8 @@ class ContainerSpec(_message.Message):
     OOM_SCORE_ADJ_FIELD_NUMBER: _builtins.int
     HOSTS_FIELD_NUMBER: _builtins.int
     DNS_CONFIG_FIELD_NUMBER: _builtins.int
+    HEALTHCHECK_FIELD_NUMBER: _builtins.int
+    READINESS_FIELD_NUMBER: _builtins.int
     image: _builtins.str
     dir: _builtins.str
     user: _builtins.str
@@ -172,6 +213,10 @@ class ContainerSpec(_message.Message):
 
     @_builtins.property
     def dns_config(self) -> Global___DnsConfig: ...
+    @_builtins.property
+    def healthcheck(self) -> Global___HealthConfig: ...
+    @_builtins.property
+    def readiness(self) -> Global___HealthConfig: ...
     def __init__(
         self,
         *,
@@ -196,10 +241,12 @@ class ContainerSpec(_message.Message):
         oom_score_adj: _builtins.int = ...,
         hosts: _abc.Iterable[_builtins.str] | None = ...,
         dns_config: Global___DnsConfig | None = ...,
+        healthcheck: Global___HealthConfig | None = ...,
+        readiness: Global___HealthConfig | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dns_config", b"dns_config"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dns_config", b"dns_config", "healthcheck", b"healthcheck", "readiness", b"readiness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "capability_add", b"capability_add", "capability_drop", b"capability_drop", "command", b"command", "dir", b"dir", "dns_config", b"dns_config", "env", b"env", "groups", b"groups", "hostname", b"hostname", "hosts", b"hosts", "image", b"image", "init", b"init", "labels", b"labels", "oom_score_adj", b"oom_score_adj", "read_only", b"read_only", "stop_grace_period", b"stop_grace_period", "stop_signal", b"stop_signal", "sysctls", b"sysctls", "tty", b"tty", "ulimits", b"ulimits", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["args", b"args", "capability_add", b"capability_add", "capability_drop", b"capability_drop", "command", b"command", "dir", b"dir", "dns_config", b"dns_config", "env", b"env", "groups", b"groups", "healthcheck", b"healthcheck", "hostname", b"hostname", "hosts", b"hosts", "image", b"image", "init", b"init", "labels", b"labels", "oom_score_adj", b"oom_score_adj", "read_only", b"read_only", "readiness", b"readiness", "stop_grace_period", b"stop_grace_period", "stop_signal", b"stop_signal", "sysctls", b"sysctls", "tty", b"tty", "ulimits", b"ulimits", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -290,10 +337,12 @@ class RestartPolicy(_message.Message):
     DELAY_FIELD_NUMBER: _builtins.int
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
+    MAX_DELAY_FIELD_NUMBER: _builtins.int
     condition: _builtins.str
     delay: _builtins.int
     max_attempts: _builtins.int
     window: _builtins.int
+    max_delay: _builtins.int
     def __init__(
         self,
         *,
@@ -301,10 +350,11 @@ class RestartPolicy(_message.Message):
         delay: _builtins.int = ...,
         max_attempts: _builtins.int = ...,
         window: _builtins.int = ...,
+        max_delay: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "delay", b"delay", "max_attempts", b"max_attempts", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "delay", b"delay", "max_attempts", b"max_attempts", "max_delay", b"max_delay", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -517,6 +567,41 @@ class EndpointSpec(_message.Message):
 Global___EndpointSpec: _TypeAlias = EndpointSpec  # noqa: Y015
 
 @_typing.final
+class UpdateConfig(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARALLELISM_FIELD_NUMBER: _builtins.int
+    DELAY_FIELD_NUMBER: _builtins.int
+    FAILURE_ACTION_FIELD_NUMBER: _builtins.int
+    MONITOR_FIELD_NUMBER: _builtins.int
+    MAX_FAILURE_RATIO_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    parallelism: _builtins.int
+    """0: all slots at once."""
+    delay: _builtins.int
+    failure_action: _builtins.str
+    monitor: _builtins.int
+    max_failure_ratio: _builtins.float
+    order: _builtins.str
+    def __init__(
+        self,
+        *,
+        parallelism: _builtins.int = ...,
+        delay: _builtins.int = ...,
+        failure_action: _builtins.str = ...,
+        monitor: _builtins.int = ...,
+        max_failure_ratio: _builtins.float = ...,
+        order: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delay", b"delay", "failure_action", b"failure_action", "max_failure_ratio", b"max_failure_ratio", "monitor", b"monitor", "order", b"order", "parallelism", b"parallelism"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateConfig: _TypeAlias = UpdateConfig  # noqa: Y015
+
+@_typing.final
 class ServiceSpec(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -545,7 +630,12 @@ class ServiceSpec(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
     ENDPOINT_SPEC_FIELD_NUMBER: _builtins.int
+    UPDATE_CONFIG_FIELD_NUMBER: _builtins.int
+    ROLLBACK_CONFIG_FIELD_NUMBER: _builtins.int
+    STOPPED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    stopped: _builtins.bool
+    """No task runs; the number of replicas is kept."""
     @_builtins.property
     def task_template(self) -> Global___TaskSpec: ...
     @_builtins.property
@@ -554,6 +644,10 @@ class ServiceSpec(_message.Message):
     def mode(self) -> Global___ServiceMode: ...
     @_builtins.property
     def endpoint_spec(self) -> Global___EndpointSpec: ...
+    @_builtins.property
+    def update_config(self) -> Global___UpdateConfig: ...
+    @_builtins.property
+    def rollback_config(self) -> Global___UpdateConfig: ...
     def __init__(
         self,
         *,
@@ -562,10 +656,13 @@ class ServiceSpec(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         mode: Global___ServiceMode | None = ...,
         endpoint_spec: Global___EndpointSpec | None = ...,
+        update_config: Global___UpdateConfig | None = ...,
+        rollback_config: Global___UpdateConfig | None = ...,
+        stopped: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint_spec", b"endpoint_spec", "mode", b"mode", "task_template", b"task_template"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint_spec", b"endpoint_spec", "mode", b"mode", "rollback_config", b"rollback_config", "task_template", b"task_template", "update_config", b"update_config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint_spec", b"endpoint_spec", "labels", b"labels", "mode", b"mode", "name", b"name", "task_template", b"task_template"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint_spec", b"endpoint_spec", "labels", b"labels", "mode", b"mode", "name", b"name", "rollback_config", b"rollback_config", "stopped", b"stopped", "task_template", b"task_template", "update_config", b"update_config"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
