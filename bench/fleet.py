@@ -70,8 +70,14 @@ class Fleet:
         return service.id
 
     def update(self, service_id: str, spec: ServiceSpec) -> None:
-        """Update a service; return once all replicas have the new spec."""
-        self._converge(changed(self.client, service_id, lambda _: spec).id)
+        """Update a service; return once all replicas have the new spec, before the update has been
+        monitored to its end.
+        """
+        changed(self.client, service_id, lambda _: spec)
+        for progress in self.client.watch_service(service_id):
+            if progress.updated == progress.alive == progress.desired:
+                return
+        raise TimeoutError(f"the update of service {service_id} did not end")
 
     def _converge(self, service_id: str) -> None:
         for progress in self.client.watch_service(service_id):

@@ -34,6 +34,14 @@ def service(
             "Placement": {"Constraints": list(template.placement.constraints)},
             "Networks": [{"Target": networks[n.target]} for n in template.networks],
         },
+        "UpdateConfig": {
+            "Parallelism": spec.update_config.parallelism,
+            "Delay": spec.update_config.delay,
+            "FailureAction": spec.update_config.failure_action.value,
+            "Monitor": spec.update_config.monitor,
+            "MaxFailureRatio": spec.update_config.max_failure_ratio,
+            "Order": spec.update_config.order.value,
+        },
         "EndpointSpec": {
             "Mode": mode,
             "Ports": [

@@ -27,6 +27,10 @@ def test_a_service_asks_for_the_same() -> None:
     assert template["Placement"] == {"Constraints": ["node.hostname==host2"]}
     assert template["Networks"] == [{"Target": "net1"}]
     assert said["EndpointSpec"] == {"Mode": "vip", "Ports": []}
+    assert said["UpdateConfig"] == {
+        "Parallelism": 1, "Delay": 0, "FailureAction": "pause", "Monitor": 5_000_000_000,
+        "MaxFailureRatio": 0.0, "Order": "stop-first",
+    }  # fmt: skip
 
 
 def test_a_published_port_answers_on_every_host() -> None:

@@ -1,0 +1,72 @@
+"""How executed pages are read and compared."""
+
+from tests.fixtures.pages import Step, masked, rewritten, same, screen, steps
+
+PAGE = """# Title
+
+```console
+$ pyswarm service create --name web web:1
+0123456789abcdefghijklmno
+verify: Service converged
+$ pyswarm service rm web
+```
+
+text
+
+```
+$ not executed
+```
+
+```console
+$ echo $?
+0
+```
+"""
+
+
+def test_commands_are_found_in_order_with_what_they_show() -> None:
+    assert list(steps(PAGE)) == [
+        Step(
+            "pyswarm service create --name web web:1",
+            ("0123456789abcdefghijklmno", "verify: Service converged"),
+            4,
+        ),
+        Step("pyswarm service rm web", (), 7),
+        Step("echo $?", ("0",), 17),
+    ]
+
+
+def test_outputs_are_replaced_below_their_commands() -> None:
+    page = rewritten(PAGE, {4: ["id"], 7: ["web"], 17: ["1", "2"]})
+    assert [(s.command[:6], s.shown) for s in steps(page)] == [
+        ("pyswar", ("id",)),
+        ("pyswar", ("web",)),
+        ("echo $", ("1", "2")),
+    ]
+
+
+def test_ids_digests_times_hosts_and_widths_are_masked() -> None:
+    row = "9k2vd0a4b1c7   web.1   web:1   host2   Running   Running about a minute ago"
+    assert masked(row) == "ID web.1 web:1 HOST Running Running SPAN"
+    assert masked("Running less than a second ago") == masked("Running 12 seconds ago")
+    assert masked("web:1@sha256:" + 64 * "a") == "web:1@DIGEST"
+    assert masked('"2026-11-29T02:40:21.123456789Z"') == '"TIME"'
+    assert masked("took 12ms, 0.5s") == "took SPAN, SPAN"
+
+
+def test_what_matters_is_not_masked() -> None:
+    for text in ("3/3", "unhealthy", "monitor 5s", "exit code 137", "web:2", "availability"):
+        assert masked(text) == text
+
+
+def test_a_page_may_leave_lines_out() -> None:
+    assert same(("a", "…", "d", ""), ["a", "b", "c", "d"])
+    assert same(("…",), [])
+    assert not same(("a", "…", "d"), ["a", "b"])
+    assert not same(("a",), ["a", "b"])
+
+
+def test_a_screen_shows_what_was_drawn_last() -> None:
+    drawn = "web\r\n\r\x1b[2K0 of 2\n\r\x1b[2K1/2: new\n\x1b[J\x1b[2A\r\x1b[2K2 of 2\n\x1b[J"
+    assert screen(drawn) == ["web", "2 of 2"]
+    assert screen("\x1b[1mbold\x1b[0m\r\n") == ["bold"]
