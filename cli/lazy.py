@@ -11,20 +11,42 @@ import click
 
 from pyswarm_core.errors import not_valid, quoted
 
-UNSUPPORTED = frozenset(
-    "--mount --mount-add --mount-rm --secret --secret-add --secret-rm --config --config-add "
-    "--config-rm --update-parallelism --update-delay --update-monitor "
-    "--update-max-failure-ratio --update-failure-action --update-order --rollback "
-    "--rollback-parallelism --rollback-delay --rollback-monitor --rollback-max-failure-ratio "
-    "--rollback-failure-action --rollback-order --health-cmd --health-interval --health-timeout "
-    "--health-retries --health-start-period --health-start-interval --no-healthcheck "
-    "--log-driver --log-opt --generic-resource --generic-resource-add "
-    "--generic-resource-rm --max-concurrent --isolation --credential-spec --autolock "
-    "--cert-expiry --external-ca --force-new-cluster --snapshot-interval --max-snapshots "
-    "--aux-address --ipam-driver --ipam-opt --ipv4 --scope --config-only --config-from "
-    "--details --rotate".split()
-)
-"""Docker's flags that pyswarm does not have yet."""
+UNSUPPORTED: Mapping[str, str] = {
+    flag: instead
+    for flags, instead in (
+        (
+            "--mount --mount-add --mount-rm",
+            "copy the files into the image; what a task writes ends with it",
+        ),
+        (
+            "--secret --secret-add --secret-rm --config --config-add --config-rm",
+            "use --env or --env-file, or copy the file into the image",
+        ),
+        (
+            "--log-driver --log-opt",
+            "logs are files on the task's host, limited by its agent's --log-max-size and"
+            " --log-max-file",
+        ),
+        (
+            "--generic-resource --generic-resource-add --generic-resource-rm",
+            "label the nodes and use --constraint node.labels.NAME==VALUE",
+        ),
+        (
+            "--max-concurrent",
+            "there are no jobs; use --restart-condition none with --replicas",
+        ),
+        ("--rollback", "use `pyswarm service update` with the flags of the earlier spec"),
+        ("--isolation --credential-spec", "they are for Windows containers"),
+        (
+            "--autolock --cert-expiry --external-ca --force-new-cluster --snapshot-interval "
+            "--max-snapshots --aux-address --ipam-driver --ipam-opt --ipv4 --scope --config-only "
+            "--config-from --details --rotate",
+            "",
+        ),
+    )
+    for flag in flags.split()
+}
+"""Docker's flags that pyswarm does not have yet, and what to use instead."""
 
 
 class Verb(click.Command):
@@ -74,8 +96,10 @@ def _switch(option: click.Option | None, name: str, value: str) -> Iterator[str]
 
 
 def _explain(error: click.NoSuchOption) -> NoReturn:
-    if error.option_name in UNSUPPORTED:
-        raise click.UsageError(f"{error.option_name} is not supported yet", error.ctx) from None
+    if (instead := UNSUPPORTED.get(error.option_name)) is not None:
+        reason = f": {instead}" if instead else ""
+        text = f"{error.option_name} is not supported yet{reason}"
+        raise click.UsageError(text, error.ctx) from None
     raise error
 
 

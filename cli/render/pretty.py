@@ -3,13 +3,21 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from cli.render.listing import one_line
-from pyswarm_core.docker.units import format_cpus, format_duration, format_time, human_size
-from pyswarm_core.objects import Service
-from pyswarm_core.specs import PortConfig, ReplicatedMode, Resources, TaskSpec
+from pyswarm_core.clock import Instant
+from pyswarm_core.docker.units import ago, format_cpus, format_duration, format_time, human_size
+from pyswarm_core.objects import Service, UpdateStatus
+from pyswarm_core.specs import (
+    HealthConfig,
+    PortConfig,
+    ReplicatedMode,
+    Resources,
+    TaskSpec,
+    UpdateConfig,
+)
 from pyswarm_core.views import NodeView
 
 
-def service_lines(service: Service, names: Mapping[str, str]) -> Iterator[str]:
+def service_lines(service: Service, names: Mapping[str, str], now: Instant) -> Iterator[str]:
     """The lines of a service; `names` are the names of its networks, by id."""
     spec = service.spec
     yield f"ID:             {service.id}"
@@ -18,8 +26,18 @@ def service_lines(service: Service, names: Mapping[str, str]) -> Iterator[str]:
     yield f"Service Mode:   {spec.mode.word.capitalize()}"
     if isinstance(spec.mode, ReplicatedMode):
         yield f" Replicas:      {spec.mode.replicas}"
+    if spec.stopped:
+        yield " Stopped:       true"
+    if service.update_status is not None:
+        yield from _status(service.update_status, now)
     yield from _placement(spec.task_template)
+    yield "UpdateConfig:"
+    yield from _config(spec.update_config, "Update")
+    yield "RollbackConfig:"
+    yield from _config(spec.rollback_config, "Rollback")
     yield from _container(spec.task_template)
+    yield from _check("Healthcheck", spec.task_template.container_spec.healthcheck)
+    yield from _check("Readiness", spec.task_template.container_spec.readiness)
     yield from _resources(spec.task_template.resources)
     yield from _restart(spec.task_template)
     joined = [network.target for network in spec.task_template.networks]
@@ -93,6 +111,44 @@ def _placement(template: TaskSpec) -> Iterator[str]:
         yield f" Max Replicas Per Node: {placement.max_replicas}"
 
 
+def _status(status: UpdateStatus, now: Instant) -> Iterator[str]:
+    yield "UpdateStatus:"
+    yield f" State:         {status.state.value}"
+    yield f" Started:       {ago(status.started_at, now)}"
+    if status.completed_at:
+        yield f" Completed:     {ago(status.completed_at, now)}"
+    yield f" Message:       {one_line(status.message)}"
+
+
+def _config(config: UpdateConfig, kind: str) -> Iterator[str]:
+    yield f" Parallelism:   {config.parallelism}"
+    if config.delay:
+        yield f" Delay:         {format_duration(config.delay)}"
+    yield f" On failure:    {config.failure_action.value}"
+    yield f" Monitoring Period: {format_duration(config.monitor)}"
+    yield f" Max failure ratio: {config.max_failure_ratio:g}"
+    yield f" {kind + ' order:':<18} {config.order.value}"
+
+
+def _check(heading: str, config: HealthConfig) -> Iterator[str]:
+    """What is configured; the rest is the image's, or the default."""
+    if config == HealthConfig():
+        return
+    yield f"{heading}:"
+    for name, duration in (
+        ("Interval", config.interval),
+        ("Timeout", config.timeout),
+        ("StartPeriod", config.start_period),
+        ("StartInterval", config.start_interval),
+    ):
+        if duration:
+            yield f" {name + ':':<14} {format_duration(duration)}"
+    if config.retries:
+        yield f" Retries:       {config.retries}"
+    if config.test:
+        yield f" Test:          {one_line(' '.join(config.test))}"
+
+
 def _container(template: TaskSpec) -> Iterator[str]:
     container = template.container_spec
     values = {
@@ -153,3 +209,5 @@ def _restart(template: TaskSpec) -> Iterator[str]:
     yield f" Condition:     {policy.condition.value}"
     yield f" Delay:         {format_duration(policy.delay)}"
     yield f" Max attempts:  {policy.max_attempts}"
+    if policy.max_delay:
+        yield f" Max delay:     {format_duration(policy.max_delay)}"

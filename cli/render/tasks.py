@@ -9,11 +9,14 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.docker import ports
 from pyswarm_core.docker.units import ago
 from pyswarm_core.ids import short
-from pyswarm_core.states import TaskState
+from pyswarm_core.objects import HealthState, Task
+from pyswarm_core.states import TaskState, is_terminal
 from pyswarm_core.views import ServiceSummary, TaskView
 
 ERROR_SHOWN = 30
 WAITING = (TaskState.NEW, TaskState.PENDING)
+NOT_READY = "not ready"
+"""The beginning of the message of a running task whose readiness check fails."""
 
 LAYOUT = Layout(
     headings={
@@ -25,6 +28,7 @@ LAYOUT = Layout(
         "CurrentState": "CURRENT STATE",
         "Error": "ERROR",
         "Ports": "PORTS",
+        "Health": "HEALTH",
     },
     columns=(
         "ID", "Name", "Image", "Node", "DesiredState", "CurrentState", "Error", "Ports"
@@ -75,12 +79,25 @@ def _row(view: TaskView, now: Instant, style: Style, name: str) -> Row:
         "Image": view.image if not style.truncate else view.image.partition("@")[0],
         "Node": view.node_name if style.resolve else task.node_id,
         "DesiredState": task.desired_state.word.capitalize(),
-        "CurrentState": f"{task.state.word.capitalize()} {ago(since, now).lower()}",
+        "CurrentState": f"{task.state.word.capitalize()} {ago(since, now).lower()}{_health(task)}",
         "Error": error,
         "Ports": ports.shown(task.detail.ports),
+        "Health": task.detail.health.value,
     }
 
 
+def _health(task: Task) -> str:
+    """The result of its health check while it runs, as `docker ps` shows it; else empty."""
+    health = task.detail.health
+    if health is HealthState.NONE or is_terminal(task.state):
+        return ""
+    return f" ({'health: ' if health is HealthState.STARTING else ''}{health.value})"
+
+
 def _waiting(view: TaskView) -> str:
-    """Why a pending task waits, from its message. Docker prints this as its error."""
-    return view.task.detail.message if view.task.state in WAITING else ""
+    """Why a pending task waits, or a running one receives no connections, from its message. Docker
+    prints the former as its error.
+    """
+    message = view.task.detail.message
+    is_unready = view.task.state is TaskState.RUNNING and message.startswith(NOT_READY)
+    return message if view.task.state in WAITING or is_unready else ""

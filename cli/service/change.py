@@ -6,7 +6,7 @@ On a conflict with another update, once more from the beginning.
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cli.service.digests import lookup, warn
+from cli.service.spec.digests import lookup, warn
 from pyswarm_core.errors import Conflict
 from pyswarm_core.objects import Service
 from pyswarm_core.specs import RegistryLogin, ServiceSpec

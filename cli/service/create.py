@@ -11,9 +11,10 @@ from msgspec.structs import replace
 from cli import converge, flags, session
 from cli.converge import Watched
 from cli.lazy import Verb
-from cli.service import digests, logins, options
-from cli.service.options import many
-from cli.service.template import with_replicas, with_single
+from cli.service.spec import digests, logins, options
+from cli.service.spec.checks import with_checks
+from cli.service.spec.options import many
+from cli.service.spec.template import with_replicas, with_single
 from pyswarm_core.docker import entries, publishing
 from pyswarm_core.docker.entries import Entry
 from pyswarm_core.errors import InvalidArgument, quoted
@@ -108,7 +109,8 @@ def spec_of(given: Mapping[str, Any], own: Mapping[str, str]) -> ServiceSpec:
         ),
         endpoint_spec=EndpointSpec(ports=publishing.ports(given["publish"])),
     )
-    return with_replicas(with_single(spec, given), given["replicas"])
+    spec = with_checks(with_single(spec, given), given)
+    return with_replicas(spec, given["replicas"])
 
 
 def _container(given: Mapping[str, Any], own: Mapping[str, str]) -> ContainerSpec:

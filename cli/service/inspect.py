@@ -4,6 +4,7 @@ import click
 
 from cli import flags, inspection, session
 from cli.lazy import Verb
+from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.docker import objects
 
 
@@ -24,7 +25,7 @@ def inspect(*, form: str, pretty: bool, services: tuple[str, ...]) -> None:
             service = client.service(ref)
             joined = service.spec.task_template.overlays
             names = {str(one): client.network(one).spec.name for one in joined}
-            for line in service_lines(service, names):
+            for line in service_lines(service, names, SystemClock().now()):
                 click.echo(line)
         return
 

@@ -8,6 +8,7 @@ from cli.render import listing
 from cli.render.listing import Layout, Row
 from pyswarm_core.docker import ports
 from pyswarm_core.ids import short
+from pyswarm_core.specs import ReplicatedMode
 from pyswarm_core.views import ServiceSummary
 
 LAYOUT = Layout(
@@ -38,12 +39,22 @@ def ls_(*, quiet: bool, filters: tuple[str, ...], form: str) -> None:
         click.echo(line)
 
 
+def _desired(summary: ServiceSummary) -> int:
+    """A stopped service keeps its number of replicas, though none of them is desired now."""
+    spec = summary.service.spec
+    if spec.stopped and isinstance(spec.mode, ReplicatedMode):
+        return spec.mode.replicas
+    return summary.desired
+
+
 def row(summary: ServiceSummary, *, long: bool = False) -> Row:
     """A row of the list; ids are short in the table, as in Docker."""
     service = summary.service
     spec = service.spec
     placement = spec.task_template.placement
-    replicas = f"{summary.running}/{summary.desired}"
+    replicas = f"{summary.running}/{_desired(summary)}"
+    if spec.stopped:
+        replicas += " (stopped)"
     if placement.max_replicas:
         replicas += f" (max {placement.max_replicas} per node)"
     if summary.quarantined:

@@ -9,7 +9,7 @@ from cli.converge import Watched
 from cli.failures import Failures
 from cli.lazy import Verb
 from cli.service.change import changed
-from cli.service.template import with_replicas
+from cli.service.spec.template import with_replicas
 from pyswarm_core.errors import invalid
 from pyswarm_core.limits import REPLICAS_MAX
 from pyswarm_core.specs import ServiceSpec

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 from cli import converge, flags, session
 from cli.converge import Watched
 from cli.lazy import Verb
-from cli.service import digests, edits, logins, options
 from cli.service.change import changed
-from cli.service.options import many
+from cli.service.spec import digests, edits, logins, options
+from cli.service.spec.options import many
 from pyswarm_core.docker import entries, networking
 from pyswarm_core.errors import invalid
 from pyswarm_core.specs import NetworkAttachment, ServiceSpec

@@ -8,7 +8,9 @@ from pyswarm_core.docker.units import format_time
 from pyswarm_core.model import Model, to_json_value
 from pyswarm_core.specs import SERVICE_MODES
 
-_TIMES = frozenset({"CreatedAt", "UpdatedAt", "Since"})
+_TIMES = frozenset({"CreatedAt", "UpdatedAt", "Since", "StartedAt", "CompletedAt"})
+_TIMES_OR_NONE = frozenset({"StartedAt", "CompletedAt"})
+"""Those of them that are empty while they are 0."""
 _KEPT = frozenset(
     {"Spec", "Labels", "Resources", "Limits", "Reservations", "Global", "Placement", "Version"}
 )
@@ -23,6 +25,13 @@ _UNSET = frozenset(
         "MaxReplicas",
         "OomScoreAdj",
         "MTU",
+        "Interval",
+        "Timeout",
+        "StartPeriod",
+        "StartInterval",
+        "Retries",
+        "MaxDelay",
+        "Stopped",
     }
 )
 """Numbers that are left out if they are 0."""
@@ -60,13 +69,15 @@ def _readable(value: dict[str, Any]) -> dict[str, Any]:
 
 def _read(key: str, item: Any) -> Any:
     if key in _TIMES:
-        return format_time(item)
+        return format_time(item) if item or key not in _TIMES_OR_NONE else ""
     if key == "Mode" and isinstance(item, dict):
         return _mode(item)
     if key == "Preferences":
         return [{"Spread": {"SpreadDescriptor": label}} for label in item]
     if isinstance(item, dict):
         return item if key == "Labels" else _readable(item)
+    if isinstance(item, float) and item.is_integer():
+        return int(item)  # as Go prints it
     if isinstance(item, list | tuple):
         return [_readable(one) if isinstance(one, dict) else one for one in item]
     return item

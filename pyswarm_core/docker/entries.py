@@ -14,6 +14,7 @@ from pyswarm_core.validation.text import is_word
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _ULIMIT = re.compile(r"(?P<name>[^=]+)=(?P<soft>-?[0-9]{1,19})(?::(?P<hard>-?[0-9]{1,19}))?")
+_RATIO = re.compile(r"[0-9]{1,9}(?:\.[0-9]{0,18})?|\.[0-9]{1,18}")
 _BLANKS = " \t"
 
 
@@ -135,3 +136,10 @@ def command(text: str) -> tuple[str, ...]:
 def swap(text: str) -> int:
     """A size; -1: unlimited. Raises InvalidArgument."""
     return -1 if text.strip() == "-1" else parse_size(text)
+
+
+def ratio(text: str) -> float:
+    """`0.25`, `.25` or `1`; whether it is at most 1 is checked later. Raises InvalidArgument."""
+    if not _RATIO.fullmatch(text):
+        raise invalid("ratio", text, "expected 0 to 1, as in 0.25")
+    return float(text)

@@ -31,6 +31,7 @@ def of_service(service: Service, addresses: Addresses) -> dict[str, Any]:
     previous = found.pop("PreviousSpecs")
     found["PreviousSpec"] = previous[0]["Spec"] if previous else None
     found["PreviousSpecs"] = previous
+    del found["SameTemplate"]
     return found
 
 
@@ -54,6 +55,7 @@ def of_task(view: TaskView, addresses: Addresses) -> dict[str, Any]:
             "Message": detail.message,
             "Err": detail.error,
             "OOM": detail.oom,
+            "Health": detail.health.value,
             "ContainerStatus": {
                 "ContainerID": task.id if detail.pid else "",
                 "PID": detail.pid,

@@ -7,11 +7,12 @@ import re
 from collections.abc import Iterable, Sequence
 
 from pyswarm_core.docker.reference import parse_reference
-from pyswarm_core.docker.units import INT64_MAX, NANO_CPUS, format_cpus, format_duration, human_size
+from pyswarm_core.docker.units import NANO_CPUS, format_cpus, human_size
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.limits import NODE_CPUS_MAX, NODE_MEMORY_MAX
 from pyswarm_core.specs import ContainerSpec, Resources, Ulimit
 from pyswarm_core.validation import text
+from pyswarm_core.validation.durations import duration_problems
 from pyswarm_core.validation.endpoint import dns_problems, hosts_problems
 from pyswarm_core.validation.problem import Problem, within
 
@@ -85,12 +86,6 @@ def resources_problems(resources: Resources) -> Iterable[Problem]:
     elif resources.swap_bytes and not limits.memory_bytes:
         yield Problem("--memory-swap", resources.swap_bytes, "expected --limit-memory as well")
     yield from within("--memory-swappiness", resources.memory_swappiness, -1, 100)
-
-
-def duration_problems(field: str, duration: int) -> Iterable[Problem]:
-    """A duration is not negative."""
-    if not 0 <= duration <= INT64_MAX:
-        yield Problem(field, format_duration(duration), "expected 0s or more")
 
 
 def _image_problems(image: str) -> Iterable[Problem]:

@@ -9,7 +9,7 @@ import msgspec
 
 from pyswarm_core.constraints import check, parse_preference
 from pyswarm_core.docker.reference import NAME_LENGTH_MAX as REGISTRY_LENGTH_MAX
-from pyswarm_core.docker.units import human_size
+from pyswarm_core.docker.units import format_duration, human_size
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.limits import REPLICAS_MAX, RESTARTS_REMEMBERED, SPEC_BYTES_MAX
 from pyswarm_core.specs import (
@@ -21,13 +21,12 @@ from pyswarm_core.specs import (
     ServiceSpec,
 )
 from pyswarm_core.validation import text
-from pyswarm_core.validation.container import (
-    container_problems,
-    duration_problems,
-    resources_problems,
-)
+from pyswarm_core.validation.checks import check_problems
+from pyswarm_core.validation.container import container_problems, resources_problems
+from pyswarm_core.validation.durations import duration_problems
 from pyswarm_core.validation.endpoint import PORTS_MAX, attachment_problems, endpoint_problems
 from pyswarm_core.validation.problem import Problem, at_most, within
+from pyswarm_core.validation.updates import update_problems
 
 LOGIN_BYTES_MAX = 16 * 1024
 """Maximum for user and password each; tokens of cloud registries have up to 5 KiB."""
@@ -52,11 +51,13 @@ def service_problems(spec: ServiceSpec) -> list[Problem]:
         *text.label_problems("--label", spec.labels),
         *_mode_problems(spec.mode),
         *container_problems(template.container_spec),
+        *check_problems(template.container_spec, template.networks, spec.endpoint_spec.ports),
         *resources_problems(template.resources),
         *_restart_problems(template.restart_policy),
         *_placement_problems(template.placement, spec.mode),
         *attachment_problems(template.networks),
         *endpoint_problems(spec.endpoint_spec, template.networks),
+        *update_problems(spec),
         *within("--force-update", template.force_update, 0, 2**32 - 1),
     ]
 
@@ -83,6 +84,11 @@ def _mode_problems(mode: ServiceMode) -> Iterable[Problem]:
 def _restart_problems(policy: RestartPolicy) -> Iterable[Problem]:
     yield from duration_problems("--restart-delay", policy.delay)
     yield from duration_problems("--restart-window", policy.window)
+    yield from duration_problems("--restart-max-delay", policy.max_delay)
+    if 0 < policy.max_delay < policy.delay:
+        shortest = format_duration(policy.delay)
+        expected = f"expected 0s, or at least the --restart-delay of {shortest}"
+        yield Problem("--restart-max-delay", format_duration(policy.max_delay), expected)
     most = RESTARTS_REMEMBERED if policy.window else ATTEMPTS_MAX
     if not 0 <= policy.max_attempts <= most:
         expected = f"expected 0 to {most}{' with --restart-window' if policy.window else ''}"

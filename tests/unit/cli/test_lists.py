@@ -3,15 +3,24 @@
 import json
 
 import pytest
+from msgspec.structs import replace
 
 from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.clock import MINUTE, SECOND
 from pyswarm_core.codec import to_proto
 from pyswarm_core.docker.objects import of_node
 from pyswarm_core.ids import NetworkId, NodeId, TaskId
 from pyswarm_core.kinds import encode
-from pyswarm_core.objects import Cluster, Network, Task
+from pyswarm_core.objects import Cluster, Network, Task, UpdateState, UpdateStatus
 from pyswarm_core.specs import ContainerSpec as Container
-from pyswarm_core.specs import NetworkSpec, Placement, TaskSpec
+from pyswarm_core.specs import (
+    HealthConfig,
+    NetworkSpec,
+    Placement,
+    RestartPolicy,
+    TaskSpec,
+    UpdateConfig,
+)
 from pyswarm_core.states import TaskState
 from tests.unit.cli.conftest import Pyswarm
 from tests.unit.cli.golden import assert_golden
@@ -32,6 +41,32 @@ PLACED = TaskSpec(
     container_spec=Container(image="team/db:2@sha256:" + "b" * 64),
     placement=Placement(
         constraints=("node.role==worker",), preferences=("node.labels.zone",), max_replicas=2
+    ),
+)
+
+
+CHECKED = Container(
+    image="web:1",
+    healthcheck=HealthConfig(
+        test=("CMD-SHELL", "curl -f localhost"), interval=10 * SECOND, retries=5
+    ),
+    readiness=HealthConfig(test=("HTTP", "8080/ready"), timeout=SECOND),
+)
+UPDATED = replace(
+    service(
+        task_template=TaskSpec(
+            container_spec=CHECKED, restart_policy=RestartPolicy(max_delay=5 * MINUTE)
+        ),
+        update_config=UpdateConfig(delay=10 * SECOND, max_failure_ratio=0.25),
+    ),
+    update_status=UpdateStatus(
+        state=UpdateState.PAUSED,
+        started_at=CREATED,
+        message="update paused due to failure or early termination of task t1",
+        from_version=1,
+        to_version=2,
+        slots=3,
+        failures=1,
     ),
 )
 
@@ -133,6 +168,56 @@ def test_formats_of_lists_and_documents(
 def test_json_lists_are_one_object_a_line(fleet: Script, pyswarm: Pyswarm) -> None:
     lines = pyswarm("service", "ls", "--format", "json").out.splitlines()
     assert [json.loads(line)["Name"] for line in lines] == ["web", "db"]
+
+
+def test_inspect_shows_checks_updates_and_their_status(script: Script, pyswarm: Pyswarm) -> None:
+    script.on("GetService", service_reply(UPDATED))
+    for name, flags in (
+        ("service_inspect_update", []),
+        ("service_inspect_update_pretty", ["--pretty"]),
+    ):
+        ran = pyswarm("service", "inspect", *flags, "web")
+        assert (ran.code, ran.err) == (0, "")
+        assert_golden(name, ran.out)
+    ran = pyswarm("service", "inspect", "web", "-f", "{{.UpdateStatus.State}}")
+    assert ran.out == "paused\n"
+
+
+def test_tasks_show_their_health_and_why_they_are_not_ready(
+    script: Script, pyswarm: Pyswarm
+) -> None:
+    reply = tasks_reply()
+    view = reply.tasks[1]
+    script.on("ListTasks", reply)
+    shown = []
+    for state, health, message in (
+        (TaskState.STARTING, "starting", "started"),
+        (TaskState.RUNNING, "healthy", "not ready: exit code 1"),
+        (TaskState.RUNNING, "unhealthy", "running"),
+        (TaskState.FAILED, "unhealthy", ""),
+        (TaskState.RUNNING, "", ""),
+    ):
+        view.task.state = state.value
+        view.task.detail.health = health
+        view.task.detail.message = message
+        ran = pyswarm(
+            "service", "ps", "web", "--format", "{{.CurrentState}}|{{.Error}}|{{.Health}}"
+        )
+        shown.append(ran.out.splitlines()[0])
+    assert shown == [
+        "Starting 2 minutes ago (health: starting)||starting",
+        'Running 2 minutes ago (healthy)|"not ready: exit code 1"|healthy',
+        "Running 2 minutes ago (unhealthy)||unhealthy",
+        "Failed 2 minutes ago||unhealthy",
+        "Running 2 minutes ago||",
+    ]
+
+
+def test_a_stopped_service_keeps_its_number_of_replicas(script: Script, pyswarm: Pyswarm) -> None:
+    reply = services_reply(service(replicas=3, stopped=True), running=0)
+    reply.services[0].desired = 0
+    script.on("ListServices", reply)
+    assert pyswarm("service", "ls", "--format", "{{.Replicas}}").out == "0/3 (stopped)\n"
 
 
 def test_misspelt_placeholder_is_found_in_an_empty_list(script: Script, pyswarm: Pyswarm) -> None:

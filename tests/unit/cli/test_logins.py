@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cli.service.logins import login_for
+from cli.service.spec.logins import login_for
 from pyswarm_core.codec import from_proto
 from pyswarm_core.docker.reference import parse_reference
 from pyswarm_core.errors import InvalidArgument

@@ -13,7 +13,7 @@ from cli.main import COMMANDS, root
 from cli.render.listing import ellipsis, table
 from cli.render.pretty import node_lines
 from cli.render.progress import Screen, changes, lines, reasons
-from cli.service.edits import merged
+from cli.service.spec.edits import merged
 from cli.swarm.host import Host, unit_text
 from pyswarm_core.docker.entries import Entry, env_lines, environment
 from pyswarm_core.docker.reference import parse_reference

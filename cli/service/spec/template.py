@@ -15,9 +15,11 @@ from pyswarm_core.docker.units import parse_cpus, parse_duration, parse_size
 from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.specs import (
     EndpointMode,
+    FailureAction,
     ReplicatedMode,
     RestartCondition,
     ServiceSpec,
+    UpdateOrder,
 )
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -25,6 +27,9 @@ Read = Callable[[Any], Any]
 
 CONDITIONS = tuple(condition.value for condition in RestartCondition)
 ENDPOINT_MODES = tuple(mode.value for mode in EndpointMode)
+ORDERS = tuple(order.value for order in UpdateOrder)
+UPDATE_ACTIONS = tuple(action.value for action in FailureAction)
+ROLLBACK_ACTIONS = tuple(word for word in UPDATE_ACTIONS if word != FailureAction.ROLLBACK)
 
 
 def _as_given(value: Any) -> Any:
@@ -35,6 +40,26 @@ _CONTAINER = "task_template.container_spec."
 _LIMITS = "task_template.resources.limits."
 _RESERVED = "task_template.resources.reservations."
 _RESTART = "task_template.restart_policy."
+
+
+def _check(prefix: str, path: str) -> dict[str, tuple[str, Read]]:
+    """The rows of a check's settings; its test is set in `checks.py`."""
+    durations = ("interval", "timeout", "start_period", "start_interval")
+    rows = {f"{prefix}_{name}": (f"{path}.{name}", parse_duration) for name in durations}
+    return {**rows, f"{prefix}_retries": (f"{path}.retries", _as_given)}
+
+
+def _update(prefix: str, path: str) -> dict[str, tuple[str, Read]]:
+    """The rows of the settings of updates or rollbacks."""
+    return {
+        f"{prefix}_parallelism": (f"{path}.parallelism", _as_given),
+        f"{prefix}_delay": (f"{path}.delay", parse_duration),
+        f"{prefix}_monitor": (f"{path}.monitor", parse_duration),
+        f"{prefix}_failure_action": (f"{path}.failure_action", FailureAction),
+        f"{prefix}_max_failure_ratio": (f"{path}.max_failure_ratio", entries.ratio),
+        f"{prefix}_order": (f"{path}.order", UpdateOrder),
+    }
+
 
 SINGLE: Mapping[str, tuple[str, Read]] = {
     "image": (_CONTAINER + "image", _as_given),
@@ -59,8 +84,13 @@ SINGLE: Mapping[str, tuple[str, Read]] = {
     "restart_delay": (_RESTART + "delay", parse_duration),
     "restart_max_attempts": (_RESTART + "max_attempts", _as_given),
     "restart_window": (_RESTART + "window", parse_duration),
+    "restart_max_delay": (_RESTART + "max_delay", parse_duration),
     "endpoint_mode": ("endpoint_spec.mode", EndpointMode),
     "replicas_max_per_node": ("task_template.placement.max_replicas", _as_given),
+    **_check("health", _CONTAINER + "healthcheck"),
+    **_check("ready", _CONTAINER + "readiness"),
+    **_update("update", "update_config"),
+    **_update("rollback", "rollback_config"),
 }
 """Parameter -> path of the field in the spec, parser of its text."""
 

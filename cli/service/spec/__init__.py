@@ -1,0 +1,1 @@
+"""Flags of `service create` and `service update` as a service's spec."""
