@@ -197,7 +197,7 @@ def test_tasks_show_their_health_and_why_they_are_not_ready(
         (TaskState.FAILED, "unhealthy", ""),
         (TaskState.RUNNING, "", ""),
     ):
-        view.task.state = state.value
+        view.task.state = state.value  # type: ignore[assignment]
         view.task.detail.health = health
         view.task.detail.message = message
         ran = pyswarm(
