@@ -14,11 +14,12 @@ from prometheus_client import CollectorRegistry
 from agent import preflight
 from agent.assignment import Assignment
 from agent.config import Config
+from agent.health.probes import Probes
 from agent.images.base import Images
 from agent.images.settings import ImageSettings
 from agent.images.store import open_images
 from agent.listening import listening
-from agent.metrics import AgentCollector, NameQueries, NetworkSyncs, PhaseLatency
+from agent.metrics import AgentCollector, NameQueries, NetworkSyncs, TaskMetrics
 from agent.network.base import Fault, Underlay
 from agent.network.dns.forward import HostServers
 from agent.network.dns.server import serving_names
@@ -179,8 +180,9 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
         overlays=overlays,
         preparation=preparation,
         outbox=outbox,
-        observer=PhaseLatency(registry),
+        observer=TaskMetrics(registry),
         listening=listening,
+        probe=Probes(runtime, network.namespaces.tcp_socket),
     )
     tracer = Tracer(
         network.dataplane,

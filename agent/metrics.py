@@ -2,6 +2,8 @@
 
 pyswarm_agent_tasks{state}                    tasks on this node
 pyswarm_agent_task_phase_seconds{phase}       prepare (accepted to ready), start (ready to running)
+pyswarm_agent_checks_total{kind,result}       health and readiness checks of tasks
+pyswarm_agent_check_seconds{kind}             duration of those checks
 pyswarm_agent_names_queries_total{outcome}    DNS queries of tasks
 pyswarm_agent_names_forward_seconds           response time of other name servers
 pyswarm_agent_session_connected               1 if the session with the leader is established
@@ -26,6 +28,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from agent.health.base import Outcome
 from agent.network.dataplane import Dataplane
 from agent.network.filter.host import PLAINTEXT
 from agent.network.filter.senders import SPOOFED
@@ -42,12 +45,29 @@ _CONNTRACK = {
     "max": "Connections that the host's namespace can track; packets of further ones are dropped",
 }
 _FORWARD_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+_CHECK_BUCKETS = (
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1,
+    2.5,
+    5,
+    10,
+    30,
+)
 _SYNC_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 _PHASE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
-class PhaseLatency:
-    """A `TaskObserver` that measures how long tasks take to prepare and to start."""
+class TaskMetrics:
+    """A `TaskObserver` that measures the phases of tasks' starts, and their checks."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._seconds = Histogram(
@@ -57,6 +77,19 @@ class PhaseLatency:
             buckets=_PHASE_BUCKETS,
             registry=registry,
         )
+        self._checks = Counter(
+            "pyswarm_agent_checks_total",
+            "Health and readiness checks of tasks, by kind and result",
+            ["kind", "result"],
+            registry=registry,
+        )
+        self._check_seconds = Histogram(
+            "pyswarm_agent_check_seconds",
+            "Duration of health and readiness checks",
+            ["kind"],
+            buckets=_CHECK_BUCKETS,
+            registry=registry,
+        )
 
     def moved(self, before: Record, after: Record) -> None:
         """See `TaskObserver`."""
@@ -64,6 +97,12 @@ class PhaseLatency:
             self._seconds.labels("prepare").observe(seconds(after.ready_at - after.accepted_at))
         if after.started_at != before.started_at:
             self._seconds.labels("start").observe(seconds(after.started_at - after.ready_at))
+
+    def checked(self, kind: str, outcome: Outcome, duration_s: float) -> None:
+        """See `CheckObserver`."""
+        result = "success" if outcome.exit_code == 0 else "failure"
+        self._checks.labels(kind, "none" if outcome.exit_code < 0 else result).inc()
+        self._check_seconds.labels(kind).observe(duration_s)
 
 
 class NameQueries:

@@ -2,11 +2,12 @@
 
 from typing import Protocol
 
+from agent.health.base import CheckObserver
 from agent.tasks.record import Record
 
 
-class TaskObserver(Protocol):
-    """Observes the changes of tasks' states."""
+class TaskObserver(CheckObserver, Protocol):
+    """Observes the changes of tasks' states, and their checks."""
 
     def moved(self, before: Record, after: Record) -> None:
         """A task changed its state; the records hold the times."""

@@ -25,7 +25,7 @@ from agent.overlays.overlays import Overlays
 from agent.overlays.plan import Attached
 from agent.runtime.base import ContainerConfig, LogLimits, Runtime, RuntimeFailed
 from agent.runtime.mounts import read_from_layers
-from agent.tasks.machine import Prepared
+from agent.tasks.events import Prepared
 from agent.tasks.ocispec import HostFacts, Surroundings, oci_config
 from agent.tasks.record import Record
 from pyswarm_core.clock import seconds
@@ -148,6 +148,7 @@ class Preparation:
             pid=pid,
             addresses=attached.addresses,
             ports=ports,
+            healthcheck=image.config.healthcheck,
         )
 
     def _files(self, record: Record, hostname: str, attached: Attached) -> dict[str, bytes]:

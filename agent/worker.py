@@ -12,6 +12,9 @@ from functools import partial
 
 from agent.assignment import Assignment
 from agent.fitness import Fitness, after_check, after_failure, after_start, is_host_error
+from agent.health.base import Probe
+from agent.health.checks import Checks
+from agent.health.verdict import CheckKind
 from agent.images.base import ImageError
 from agent.listening import POLL_FIRST_S, POLL_MAX_S
 from agent.network.base import NetworkFailed
@@ -21,8 +24,8 @@ from agent.overlays.overlays import Overlays
 from agent.preparation import Preparation
 from agent.records import Records
 from agent.runtime.base import HostFailed, Runtime, RuntimeFailed
-from agent.tasks import machine
-from agent.tasks.machine import Effect, TaskEvent
+from agent.tasks import events, machine
+from agent.tasks.events import Effect, TaskEvent
 from agent.tasks.ocispec_process import signal_number
 from agent.tasks.reconcile import adopt, exited
 from agent.tasks.record import Record
@@ -35,6 +38,7 @@ from pyswarm_core.objects import TaskStatus
 from pyswarm_core.plaintext import as_utf8
 from pyswarm_core.specs import PortConfig
 from pyswarm_core.states import lives
+from pyswarm_core.views import CheckResult
 
 _log = EventLog("agent.worker")
 
@@ -65,6 +69,7 @@ class Worker:
         outbox: Outbox,
         observer: TaskObserver,
         listening: Callable[[Record], Awaitable[bool]],
+        probe: Probe,
     ) -> None:
         """`listening` returns whether a running task listens on the TCP ports that it publishes."""
         self._clock = clock
@@ -79,7 +84,8 @@ class Worker:
         self._preparing: dict[TaskId, asyncio.Task[None]] = {}
         self._repairing: dict[TaskId, asyncio.Task[None]] = {}
         self._ended: dict[TaskId, asyncio.Event] = {}
-        self._timers = Timers(clock)
+        self._timers: Timers[TaskId] = Timers(clock)
+        self._checks = Checks(clock, probe, self._checked, observer)
         self._fitness = Fitness()
         self._cleaning = asyncio.Semaphore(CLEANING_AT_ONCE)
         self._reattaching = asyncio.Semaphore(REATTACHING_AT_ONCE)
@@ -146,8 +152,9 @@ class Worker:
             await self._adopt()
             self._adopted.set()
             group.create_task(self._watch_exits())
+            group.create_task(self._checks.run())
             group.create_task(
-                self._timers.run(lambda task_id: self.handle(task_id, machine.TimerFired()))
+                self._timers.run(lambda task_id: self.handle(task_id, events.TimerFired()))
             )
 
     async def assign(self, assignment: Assignment, node_id: NodeId) -> None:
@@ -156,7 +163,7 @@ class Worker:
             if number % ASSIGNED_AT_ONCE == 0:
                 await asyncio.sleep(0)
             if task.task_id in self._records:
-                self.handle(task.task_id, machine.Desired(task.desired_state))
+                self.handle(task.task_id, events.Desired(task.desired_state))
             else:
                 self._accept(task.record(node_id, self._clock.now()))
         gone = list(assignment.removed)
@@ -166,7 +173,7 @@ class Worker:
         for number, task_id in enumerate(gone, 1):
             if number % ASSIGNED_AT_ONCE == 0:
                 await asyncio.sleep(0)
-            self.handle(task_id, machine.Unassigned())
+            self.handle(task_id, events.Unassigned())
 
     def handle(self, task_id: TaskId, event: TaskEvent) -> None:
         """Take the step that `event` causes. Events of unknown tasks are ignored."""
@@ -174,13 +181,22 @@ class Worker:
         if record is None:
             return
         outcome = machine.step(record, event, self._clock.now())
-        error = self._update(record, outcome.record, saved=not isinstance(event, machine.Progress))
+        error = self._update(record, outcome.record, saved=not isinstance(event, events.Progress))
         if error and (ended := machine.save_failed(outcome, error)) is not outcome:
             self._update(outcome.record, ended.record, saved=True)
             outcome = ended
-        self._timers.set(task_id, outcome.record.wake_at)
+        self._schedule(outcome.record)
         for effect in outcome.effects:
             self._carry_out(effect, outcome.record)
+
+    def _schedule(self, record: Record) -> None:
+        """Set when the next step of the task is due, and its next checks."""
+        self._timers.set(record.task_id, record.wake_at)
+        for kind in CheckKind if record.has_checks else ():
+            self._checks.set(record.task_id, kind, record.due(kind))
+
+    def _checked(self, task_id: TaskId, kind: CheckKind, result: CheckResult) -> None:
+        self.handle(task_id, events.Checked(kind, result))
 
     def _accept(self, record: Record) -> None:
         """Accept a new task; its record is on disk before any effect. A task that ends with its
@@ -246,7 +262,7 @@ class Worker:
 
     async def _adopt(self) -> None:
         for record in self._records.values():
-            self._timers.set(record.task_id, record.wake_at)
+            self._timers.set(record.task_id, record.wake_at)  # checks begin with Started
             if not record.clean:
                 self._overlays.adopt(record.task_id, record.detail.addresses, record.detail.ports)
         found = await self._runtime.found()
@@ -254,7 +270,7 @@ class Worker:
         adoption = adopt(self._records, found, networks)
         _log.info("agent.adopted", records=len(self._records), containers=len(found))
         for task_id, event in adoption.events:
-            if isinstance(event, machine.Accepted):
+            if isinstance(event, events.Accepted):
                 self._spawn(self._prepare_again(task_id))
             else:
                 self.handle(task_id, event)
@@ -279,7 +295,7 @@ class Worker:
     async def _prepare_again(self, task_id: TaskId) -> None:
         """Prepare from the beginning a task that was half prepared when the agent died."""
         await self._remove_until_gone(task_id)
-        self.handle(task_id, machine.Accepted())
+        self.handle(task_id, events.Accepted())
 
     async def _reattach(self, record: Record) -> None:
         """Attach an adopted task again: watch its interfaces, repair the host's side, and open its
@@ -308,7 +324,7 @@ class Worker:
     def _abort(self, task_id: TaskId) -> None:
         work = self._preparing.get(task_id)
         if work is None:
-            self.handle(task_id, machine.PrepareAborted())
+            self.handle(task_id, events.PrepareAborted())
         else:
             work.cancel()
 
@@ -318,22 +334,22 @@ class Worker:
             return
         del self._preparing[task_id]
         if not lives(self._records[task_id].desired_state):
-            self.handle(task_id, machine.PrepareAborted())
+            self.handle(task_id, events.PrepareAborted())
 
     async def _prepare(self, record: Record) -> None:
         task_id = record.task_id
         event: TaskEvent
         try:
             event = await self._preparation.prepare(
-                record, lambda text: self.handle(task_id, machine.Progress(text))
+                record, lambda text: self.handle(task_id, events.Progress(text))
             )
         except asyncio.CancelledError:
             if lives(self._records[task_id].desired_state):
                 raise
-            event = machine.PrepareAborted()
+            event = events.PrepareAborted()
         except Exception as error:
             self._count_host_failure(error)
-            event = machine.PrepareFailed(_error_text(error))
+            event = events.PrepareFailed(_error_text(error))
         else:
             self._set_fitness(after_start(self._fitness))
         finally:
@@ -345,16 +361,16 @@ class Worker:
             await self._runtime.start(task_id)
         except Exception as error:
             self._count_host_failure(error)
-            self.handle(task_id, machine.StartFailed(_error_text(error)))
+            self.handle(task_id, events.StartFailed(_error_text(error)))
         else:
-            self.handle(task_id, machine.Started())
+            self.handle(task_id, events.Started())
 
     async def _await_listening(self, task_id: TaskId) -> None:
         pause = POLL_FIRST_S
         while (record := self._records.get(task_id)) and record.may_begin_serving:
             try:
                 if await self._listening(record):
-                    self.handle(task_id, machine.Serving())
+                    self.handle(task_id, events.Serving())
                     return
             except Exception as error:
                 if pause == POLL_FIRST_S:  # log once, not every second
@@ -371,7 +387,7 @@ class Worker:
                 await self._publish(task_id, ())
         except TimeoutError:
             _log.warning("task.withdraw_timeout", task=task_id)
-        self.handle(task_id, machine.Withdrawn())
+        self.handle(task_id, events.Withdrawn())
 
     async def _signal(self, record: Record, *, kill: bool) -> None:
         """Send the stop signal, or SIGKILL to every process of the task's cgroup."""
@@ -384,7 +400,7 @@ class Worker:
 
     async def _clean(self, task_id: TaskId) -> None:
         await self._remove_until_gone(task_id)
-        self.handle(task_id, machine.Cleaned())
+        self.handle(task_id, events.Cleaned())
 
     async def _remove_until_gone(self, task_id: TaskId) -> None:
         attempt = 0

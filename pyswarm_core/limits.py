@@ -378,6 +378,20 @@ RESOLVERS_ASKED = 3
 EXEC_OUTPUT_MAX = 4_096
 """Bytes kept of the output of a command in a container; Docker keeps as many of a health check."""
 
+HEALTH_INTERVAL = 30 * SECOND
+HEALTH_TIMEOUT = 30 * SECOND
+HEALTH_START_INTERVAL = 5 * SECOND
+HEALTH_RETRIES = 3
+"""Docker's defaults of a health check; that of its start period is 0."""
+CHECK_RESULTS = 5
+"""Results of a check that are kept (as in Docker)."""
+CHECKS_AT_ONCE = 64
+"""Checks that run at once on one host: a hanging command in a container takes 2 MB."""
+DRAIN_MAX = 2 * SECOND
+"""A task that its agent stops by itself gets its stop signal this long after it left the backends:
+as long as Swarm waits before every stop.
+"""
+
 DETAIL_LENGTH_MAX = 512
 """Bytes (of UTF-8) kept of a task's message and of its error."""
 DETAIL_LENGTH_OLD = 64

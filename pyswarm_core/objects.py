@@ -217,6 +217,7 @@ def shortened(detail: TaskDetail) -> TaskDetail:
         exit_code=detail.exit_code,
         oom=detail.oom,
         pid=detail.pid,
+        ran=detail.ran,
     )
     return detail if short == detail else short
 

@@ -102,12 +102,15 @@ TRANSITIONS: Mapping[tuple[TaskState, TaskState], str] = MappingProxyType(
         (_S.READY, _S.STARTING): "its desired state reached running",
         (_S.READY, _S.SHUTDOWN): "no longer desired while waiting to start",
         (_S.READY, _S.FAILED): "the prepared container vanished",
-        (_S.STARTING, _S.RUNNING): "the process was started",
-        (_S.STARTING, _S.COMPLETE): "ended with 0 before the agent observed it running",
-        (_S.STARTING, _S.FAILED): "the process could not be started or died at once",
+        (_S.STARTING, _S.RUNNING): "the process was started, and its health check succeeded if any",
+        (_S.STARTING, _S.COMPLETE): "ended with 0 before it counted as running",
+        (_S.STARTING, _S.FAILED): "could not be started, ended early, or was unhealthy",
         (_S.STARTING, _S.SHUTDOWN): "no longer desired while starting",
         (_S.RUNNING, _S.COMPLETE): "ended by itself with exit code 0",
-        (_S.RUNNING, _S.FAILED): "ended by itself otherwise: exit code, signal or out of memory",
+        (
+            _S.RUNNING,
+            _S.FAILED,
+        ): "ended by itself otherwise (exit code, signal, out of memory), or was unhealthy",
         (_S.RUNNING, _S.SHUTDOWN): "received a stop request",
         **{
             (state, _S.ORPHANED): "its node was lost for good or removed"

@@ -6,8 +6,17 @@ Field names are those of control.proto.
 import msgspec
 
 from pyswarm_core.clock import Instant
-from pyswarm_core.objects import Cluster, Network, Node, NodeResources, Service, Task
-from pyswarm_core.specs import PortConfig, TaskSpec
+from pyswarm_core.model import Model
+from pyswarm_core.objects import (
+    Cluster,
+    HealthState,
+    Network,
+    Node,
+    NodeResources,
+    Service,
+    Task,
+)
+from pyswarm_core.specs import HealthConfig, PortConfig, TaskSpec
 from pyswarm_core.states import TaskState
 
 
@@ -234,3 +243,27 @@ class NodeImages(msgspec.Struct, frozen=True):
     node_name: str
     images: tuple[Image, ...]
     error: str
+
+
+class CheckResult(Model, frozen=True):
+    """One result of a check."""
+
+    started_at: Instant
+    duration: int
+    """Nanoseconds."""
+    exit_code: int
+    """0: success; negative: it exceeded its timeout or could not be made."""
+    output: str = ""
+    """At most EXEC_OUTPUT_MAX bytes."""
+
+
+class TaskCheck(Model, frozen=True):
+    """A check of a task as its agent has it. `kind` is health or readiness."""
+
+    kind: str
+    config: HealthConfig
+    """As it is in effect: no field is left to the image or to a default."""
+    state: HealthState
+    failing_streak: int = 0
+    results: tuple[CheckResult, ...] = ()
+    """The last ones, oldest first."""

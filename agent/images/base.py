@@ -10,6 +10,8 @@ from typing import Protocol
 
 import msgspec
 
+from pyswarm_core.specs import HealthConfig
+
 
 class ImageError(Exception):
     """An image could not be pulled, found or removed. The text is one line, fit for a task's error.
@@ -85,17 +87,6 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
         return f"Credentials(username={self.username!r})"
 
 
-class HealthConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """HEALTHCHECK: `test` as Docker stores it (NONE, CMD … or CMD-SHELL …); 0 means the default."""
-
-    test: tuple[str, ...] = ()
-    interval_ns: int = 0
-    timeout_ns: int = 0
-    start_period_ns: int = 0
-    start_interval_ns: int = 0
-    retries: int = 0
-
-
 class ImageConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The run configuration of an image. `env` is `NAME=value`, `exposed_ports` is `80/tcp`."""
 
@@ -108,7 +99,8 @@ class ImageConfig(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     exposed_ports: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
-    healthcheck: HealthConfig | None = None
+    healthcheck: HealthConfig = HealthConfig()
+    """As Docker stores HEALTHCHECK: `test` is empty (none), NONE, CMD ... or CMD-SHELL ..."""
 
 
 class Image(msgspec.Struct, frozen=True, kw_only=True):

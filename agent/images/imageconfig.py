@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from agent.images.base import HealthConfig, ImageConfig, InvalidImage
+from agent.images.base import ImageConfig, InvalidImage
+from pyswarm_core.specs import HealthConfig
 
 
 class LayerRecord(msgspec.Struct, frozen=True, rename="kebab"):
@@ -120,14 +121,14 @@ def _index(decoder: "msgspec.json.Decoder[_T]", blob: bytes) -> _T:
         raise InvalidImage(f"the image storage's index is unreadable ({error})") from None
 
 
-def _health(health: _Health | None) -> HealthConfig | None:
+def _health(health: _Health | None) -> HealthConfig:
     if health is None:
-        return None
+        return HealthConfig()
     return HealthConfig(
         test=health.test or (),
-        interval_ns=health.interval or 0,
-        timeout_ns=health.timeout or 0,
-        start_period_ns=health.start_period or 0,
-        start_interval_ns=health.start_interval or 0,
+        interval=health.interval or 0,
+        timeout=health.timeout or 0,
+        start_period=health.start_period or 0,
+        start_interval=health.start_interval or 0,
         retries=health.retries or 0,
     )

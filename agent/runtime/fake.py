@@ -91,6 +91,13 @@ class FakeRuntime:
         """The configuration of a container."""
         return self._containers[container_id].config
 
+    def commands(self, container_id: str) -> dict[str, CommandScript]:
+        """How the commands of a container behave from now on, by their first word."""
+        container = self._containers[container_id]
+        changed = dict(container.script.commands)
+        container.script = msgspec.structs.replace(container.script, commands=changed)
+        return changed
+
     async def create(self, config: ContainerConfig) -> int:
         """See `Runtime`."""
         if config.id in self._containers:

@@ -8,20 +8,47 @@ Invariants:
 - A process is started at most once: only the step READY -> STARTING requests it.
 - A task that must not run any more gets the stop signal, and at `kill_at` SIGKILL for every process
   of its cgroup.
+- A task that its agent stops by itself (it is unhealthy, or a user requested it) has not served for
+  DRAIN_MAX when it gets the stop signal, so that no host sends it a connection any more. Where the
+  controller requests the stop, it has waited for the hosts itself.
 - The record alone holds deadlines (`Record.wake_at`), so no event can drop one.
 - Every transition is in TRANSITIONS. A step that would leave the table is a bug and raises
   InvalidTransition.
 """
 
-from enum import Enum
+from collections.abc import Callable
 
 import msgspec
 from msgspec.structs import replace
 
+from agent.health import verdict
+from agent.health.effective import effective
+from agent.health.verdict import Check, CheckKind
+from agent.tasks.events import (
+    Accepted,
+    Checked,
+    Cleaned,
+    Desired,
+    Effect,
+    Exited,
+    PrepareAborted,
+    Prepared,
+    PrepareFailed,
+    Progress,
+    Serving,
+    Started,
+    StartFailed,
+    StopRequested,
+    TaskEvent,
+    TimerFired,
+    Unassigned,
+    Withdrawn,
+)
 from agent.tasks.record import Record
 from pyswarm_core.clock import SECOND, Instant, after
-from pyswarm_core.objects import TaskAddress
-from pyswarm_core.specs import PortConfig
+from pyswarm_core.limits import DRAIN_MAX
+from pyswarm_core.objects import HealthState
+from pyswarm_core.specs import HealthConfig
 from pyswarm_core.states import (
     DESIRED_TRANSITIONS,
     TRANSITIONS,
@@ -32,107 +59,13 @@ from pyswarm_core.states import (
 
 _S = TaskState
 
+OUTPUT_SHOWN = 400
+"""Characters of a check's output in messages and errors."""
+
 KILL_AGAIN = 2 * SECOND
 """The period at which SIGKILL is repeated until the exit is seen: sending it may fail, and a
 process in uninterruptible sleep does not end at once.
 """
-
-
-class Effect(Enum):
-    """What the worker carries out. Each comment names the events that follow."""
-
-    PREPARE = "prepare"  # Prepared, PrepareFailed or PrepareAborted
-    ABORT_PREPARE = "abort prepare"  # ends PREPARE soon
-    START = "start"  # Started or StartFailed
-    AWAIT_LISTENING = "await listening"  # Serving once the task listens; none if it ends before
-    PUBLISH = "publish"  # none: forwards the host ports to the task
-    WITHDRAW = "withdraw"  # Withdrawn: host ports are not forwarded any more, or a second passed
-    STOP = "stop"  # sends the stop signal; Exited follows the exit
-    KILL = "kill"  # sends SIGKILL to every process of the cgroup; Exited follows the exit
-    CLEAN = "clean"  # Cleaned
-    FORGET = "forget"  # none: removes record and log
-
-
-class TaskEvent(msgspec.Struct, frozen=True):
-    """Base of the events of a task."""
-
-
-class Accepted(TaskEvent, frozen=True):
-    """The task is new on this node, or a restarted agent found it half prepared."""
-
-
-class Desired(TaskEvent, frozen=True):
-    """The controller sent a desired state."""
-
-    state: TaskState
-
-
-class Unassigned(TaskEvent, frozen=True):
-    """The task was deleted from the store."""
-
-
-class Prepared(TaskEvent, frozen=True):
-    """Everything but the running process exists."""
-
-    image_id: str
-    stop_signal: str
-    pid: int
-    addresses: tuple[TaskAddress, ...] = ()
-    ports: tuple[PortConfig, ...] = ()
-
-
-class PrepareFailed(TaskEvent, frozen=True):
-    """Image, network or container could not be made; the text says why."""
-
-    error: str
-
-
-class PrepareAborted(TaskEvent, frozen=True):
-    """Preparing ended on request (ABORT_PREPARE)."""
-
-
-class Started(TaskEvent, frozen=True):
-    """The process runs. A restarted agent repeats this event: effects of the former one may be
-    lost.
-    """
-
-
-class Serving(TaskEvent, frozen=True):
-    """The task listens on every TCP port that its service publishes."""
-
-
-class Withdrawn(TaskEvent, frozen=True):
-    """Host ports forward no new connection to the task."""
-
-
-class StartFailed(TaskEvent, frozen=True):
-    """The process could not be started; the text says why."""
-
-    error: str
-
-
-class Exited(TaskEvent, frozen=True):
-    """The process ended."""
-
-    code: int
-    signal: int = 0
-    oom: bool = False
-    error: str = ""
-    """Set if the code does not explain the end: nobody saw it, or the program never ran."""
-
-
-class Progress(TaskEvent, frozen=True):
-    """Preparing made progress; the message describes it for users."""
-
-    message: str
-
-
-class Cleaned(TaskEvent, frozen=True):
-    """Container and network are removed; the log remains."""
-
-
-class TimerFired(TaskEvent, frozen=True):
-    """The task's timer fired; its deadline may have passed."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -156,6 +89,10 @@ def step(record: Record, event: TaskEvent, now: Instant) -> Step:
             return _timer_fired(record, now)
         case Progress(message=message):
             return _progress(record, message)
+        case Checked():
+            return _checked(record, event, now)
+        case StopRequested():
+            return _stop_requested(record, now)
         case _:
             return _outcome(record, event, now)
 
@@ -183,13 +120,23 @@ def save_failed(failed: Step, error: str) -> Step:
 
 
 def _bounded(record: Record, now: Instant) -> Record:
-    """The record with `kill_at` no later than a step would set it now: the clock may have been set
-    back since.
+    """The record with deadlines no later than a step would set them now: the clock may have been
+    set back since.
     """
-    if not record.kill_at:
-        return record
     latest = after(now, max(record.spec.container_spec.stop_grace_period, KILL_AGAIN))
-    return replace(record, kill_at=latest) if record.kill_at > latest else record
+    if record.kill_at and record.kill_at > latest:
+        record = replace(record, kill_at=latest)
+    if record.drain_at and record.drain_at > (drained := after(now, DRAIN_MAX)):
+        record = replace(record, drain_at=drained)
+    return _with_checks(record, lambda check: verdict.bounded(check, now))
+
+
+def _with_checks(record: Record, change: Callable[[Check], Check]) -> Record:
+    health = change(record.health) if record.health else None
+    readiness = change(record.readiness) if record.readiness else None
+    if health is record.health and readiness is record.readiness:
+        return record
+    return replace(record, health=health, readiness=readiness)
 
 
 def _outcome(record: Record, event: TaskEvent, now: Instant) -> Step:
@@ -210,7 +157,7 @@ def _outcome(record: Record, event: TaskEvent, now: Instant) -> Step:
         case Withdrawn():
             return _withdrawn(record)
         case Exited():
-            return _exited(record, event)
+            return _exited(record, event, now)
         case Cleaned():
             return _cleaned(record)
         case _:
@@ -268,7 +215,8 @@ def _apply_desired(record: Record, now: Instant) -> Step:
     if _should_run(record):
         if record.state is _S.READY:
             return _start(record)
-        return _serve(record) if record.state is _S.RUNNING else Step(record)
+        runs_on = record.state is _S.RUNNING and not record.stops
+        return _serve(record, now) if runs_on else Step(record)
     match record.state:
         case _S.ACCEPTED | _S.READY:
             return _end(record, _S.SHUTDOWN, "shut down before it was started")
@@ -289,9 +237,8 @@ def _stop(record: Record, now: Instant) -> Step:
     if record.kill_at:
         return Step(record)
     kill_at = after(now, record.spec.container_spec.stop_grace_period)
-    detail = replace(record.detail, message="stopping", serving=False)
-    stopping = replace(record, kill_at=kill_at, detail=detail)
-    return _begin_stop(stopping) if record.state is _S.RUNNING else Step(stopping)
+    stopping = replace(_left(record, now, "stopping"), kill_at=kill_at, drain_at=Instant(0))
+    return _begin_stop(stopping) if record.process_runs else Step(stopping)
 
 
 def _begin_stop(record: Record) -> Step:
@@ -300,8 +247,33 @@ def _begin_stop(record: Record) -> Step:
 
 
 def _withdrawn(record: Record) -> Step:
-    stopping = record.state is _S.RUNNING and record.kill_at
+    stopping = record.process_runs and record.kill_at
     return Step(record, (Effect.STOP,) if stopping else ())
+
+
+def _left(record: Record, now: Instant, message: str) -> Record:
+    """The record of a task that receives no further connections."""
+    left_at = now if record.detail.serving else record.left_at
+    detail = replace(record.detail, message=record.unhealthy or message, serving=False)
+    return replace(record, detail=detail, left_at=left_at)
+
+
+def _leave(record: Record, now: Instant, message: str) -> Step:
+    """Begin a stop that the controller did not request: no host may send connections to the task
+    when it gets the stop signal.
+    """
+    left = _left(record, now, message)
+    drain_at = after(left.left_at, DRAIN_MAX)
+    if not left.left_at or not left.is_reachable or drain_at <= now:
+        return _stop(left, now)
+    effects = (Effect.WITHDRAW,) if left.detail.ports else ()
+    return Step(replace(left, drain_at=drain_at), effects)
+
+
+def _stop_requested(record: Record, now: Instant) -> Step:
+    if not record.process_runs or record.stops or not _should_run(record):
+        return Step(record)
+    return _leave(record, now, "stopping on request")
 
 
 def _prepared(record: Record, event: Prepared, now: Instant) -> Step:
@@ -315,10 +287,16 @@ def _prepared(record: Record, event: Prepared, now: Instant) -> Step:
         login=None,
         image_id=event.image_id,
         stop_signal=event.stop_signal,
+        health=_check(effective(record.spec.container_spec.healthcheck, event.healthcheck)),
+        readiness=_check(effective(record.spec.container_spec.readiness)),
     )
     detail = replace(ready.detail, pid=event.pid, addresses=event.addresses, ports=event.ports)
     ready = replace(ready, detail=detail)
     return _apply_desired(ready, now)
+
+
+def _check(config: HealthConfig | None) -> Check | None:
+    return Check(config=config) if config else None
 
 
 def _prepare_failed(record: Record, error: str) -> Step:
@@ -336,23 +314,88 @@ def _prepare_aborted(record: Record) -> Step:
 
 
 def _started(record: Record, now: Instant) -> Step:
-    if record.state is _S.STARTING:
-        message = "stopping" if record.kill_at else "started"
-        record = _transition(record, _S.RUNNING, message, started_at=now)
-    if record.state is not _S.RUNNING:
+    if record.state is _S.STARTING and not record.started_at:
+        record = _process_started(record, now)
+    else:
+        record = _with_checks(record, lambda check: verdict.returned(check, record.task_id, now))
+    if not record.process_runs:
         return Step(record)
-    if _should_run(record):
-        return _serve(record)
-    return _begin_stop(record) if record.kill_at else _stop(record, now)
+    if record.kill_at:
+        return _begin_stop(record)
+    if not _should_run(record):
+        return _stop(record, now)
+    serves = record.state is _S.RUNNING and not record.stops
+    return _serve(record, now) if serves else Step(record)
 
 
-def _serve(record: Record) -> Step:
-    """Have a running task serve: at once, or once it listens on its published TCP ports. A frozen
-    task serves no more and keeps running.
+def _process_started(record: Record, now: Instant) -> Record:
+    """The record of a task whose process has just been started. With a health check it is still
+    starting.
+    """
+    record = _with_checks(record, lambda check: verdict.begun(check, now))
+    if record.health is None:
+        message = "stopping" if record.kill_at else "started"
+        return _transition(record, _S.RUNNING, message, started_at=now)
+    message = "stopping" if record.kill_at else "starting: waiting for the health check"
+    detail = replace(record.detail, message=message, health=record.health.state)
+    return replace(record, detail=detail, started_at=now)
+
+
+def _checked(record: Record, event: Checked, now: Instant) -> Step:
+    before = record.check(event.kind)
+    if before is None or not record.process_runs or record.stops:
+        return Step(record)
+    check = verdict.judged(before, event.result, record.started_at)
+    if event.kind is CheckKind.HEALTH:
+        detail = replace(record.detail, health=check.state)
+        return _health_judged(replace(record, health=check, detail=detail), now)
+    is_news = check.state is not before.state or not before.results
+    return _readiness_judged(replace(record, readiness=check), is_news=is_news, now=now)
+
+
+def _health_judged(record: Record, now: Instant) -> Step:
+    assert record.health is not None
+    output = _shown(record.health.last_output)
+    if record.health.state is HealthState.UNHEALTHY:
+        return _leave(replace(record, unhealthy=f"unhealthy: {output}"), now, "")
+    if record.state is not _S.STARTING:
+        return Step(record)
+    if record.is_healthy:
+        return _serve(_transition(record, _S.RUNNING, "started"), now)
+    failed = f"starting: health check failed: {output}"
+    if len(record.health.results) > 1:  # each message is written to the store
+        return Step(record)
+    return Step(replace(record, detail=replace(record.detail, message=failed)))
+
+
+def _readiness_judged(record: Record, *, is_news: bool, now: Instant) -> Step:
+    assert record.readiness is not None
+    if not is_news or record.state is not _S.RUNNING or record.desired_state is _S.FROZEN:
+        return Step(record)
+    if record.is_ready:
+        started = replace(record.detail, message="started")
+        return _serve(replace(record, detail=started), now)
+    served = record.detail.serving
+    left = _left(record, now, f"not ready: {_shown(record.readiness.last_output)}")
+    return Step(left, (Effect.WITHDRAW,) if served and record.detail.ports else ())
+
+
+def _shown(output: str) -> str:
+    """The beginning of an output, in one line."""
+    return " ".join(output.split())[:OUTPUT_SHOWN] or "no output"
+
+
+def _serve(record: Record, now: Instant) -> Step:
+    """Have a running task serve: at once, or once it is ready and listens on its published TCP
+    ports. A frozen task serves no more and keeps running.
     """
     if record.desired_state is _S.FROZEN:
-        frozen = replace(record, detail=replace(record.detail, serving=False))
+        frozen = _left(record, now, record.detail.message)
         return Step(frozen, (Effect.WITHDRAW,) if record.detail.ports else ())
+    if record.readiness and not record.is_ready:
+        waiting = "waiting for the readiness check"
+        output = _shown(record.readiness.last_output) if record.readiness.results else waiting
+        return Step(_left(record, now, f"not ready: {output}"))
     if record.may_begin_serving and record.tcp_ports:
         return Step(record, (Effect.AWAIT_LISTENING,))
     return _serving(record)
@@ -371,7 +414,7 @@ def _start_failed(record: Record, error: str) -> Step:
     return _end(record, _S.FAILED, "could not be started", error=error, pid=0)
 
 
-def _exited(record: Record, event: Exited) -> Step:
+def _exited(record: Record, event: Exited, now: Instant) -> Step:
     if record.state is _S.READY:
         error = _exit_error(event)
         return _end(
@@ -384,21 +427,24 @@ def _exited(record: Record, event: Exited) -> Step:
         )
     if record.state not in (_S.STARTING, _S.RUNNING):
         return Step(record)
-    if record.state is _S.STARTING and event.error:
+    if not record.process_runs and event.error:
         return _start_failed(record, event.error)  # the exit arrived before the start's outcome
-    if record.kill_at or not _should_run(record):
-        return _end(record, _S.SHUTDOWN, "shut down", exit_code=event.code, oom=event.oom, pid=0)
+    end = {"exit_code": event.code, "oom": event.oom, "pid": 0, "ran": _ran(record, event, now)}
+    if not _should_run(record):
+        return _end(record, _S.SHUTDOWN, "shut down", **end)
+    if record.unhealthy:
+        return _end(record, _S.FAILED, "failed", error=record.unhealthy, **end)
+    stopped = "stopped on request" if record.stops else ""
     if event.code == 0 and not event.oom and not event.error:
-        return _end(record, _S.COMPLETE, "finished", pid=0)
-    return _end(
-        record,
-        _S.FAILED,
-        "failed",
-        error=_exit_error(event),
-        exit_code=event.code,
-        oom=event.oom,
-        pid=0,
-    )
+        return _end(record, _S.COMPLETE, stopped or "finished", **end)
+    return _end(record, _S.FAILED, stopped or "failed", error=_exit_error(event), **end)
+
+
+def _ran(record: Record, event: Exited, now: Instant) -> int:
+    """How long the process ran: its exit may have been seen late, and its start not at all."""
+    if not record.started_at:
+        return 1
+    return max(1, min(event.at or now, now) - record.started_at)
 
 
 def _exit_error(event: Exited) -> str:
@@ -427,4 +473,6 @@ def _cleaned(record: Record) -> Step:
 def _timer_fired(record: Record, now: Instant) -> Step:
     if now < record.wake_at:
         return Step(record)
+    if not record.kill_at:
+        return _stop(record, now)
     return Step(replace(record, kill_at=after(now, KILL_AGAIN)), (Effect.KILL,))

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from agent.runtime.base import ContainerExit, ContainerState, FoundContainer
-from agent.tasks.machine import Accepted, Exited, Started, StartFailed, TaskEvent
+from agent.tasks.events import Accepted, Exited, Started, StartFailed, TaskEvent
 from agent.tasks.record import Record
+from pyswarm_core.clock import Instant
 from pyswarm_core.ids import TaskId
 from pyswarm_core.states import TaskState
 
@@ -65,17 +66,17 @@ def _created(container: FoundContainer | None) -> bool:
 
 
 def _events(record: Record, container: FoundContainer | None) -> tuple[TaskEvent, ...]:
+    if record.process_runs:
+        if container is not None and container.state is ContainerState.RUNNING:
+            return (Started(),)
+        return (_exit_of(container),)
     match record.state:
         case TaskState.ACCEPTED | TaskState.PREPARING:
             return (Accepted(),)
         case TaskState.READY:
             return () if _created(container) else (_exit_of(container),)
-        case TaskState.STARTING:
-            return _started(container)
         case _:
-            if container is not None and container.state is ContainerState.RUNNING:
-                return (Started(),)
-            return (_exit_of(container),)
+            return _started(container)
 
 
 def _started(container: FoundContainer | None) -> tuple[TaskEvent, ...]:
@@ -99,4 +100,6 @@ def _exit_of(container: FoundContainer | None) -> Exited:
 
 def exited(end: ContainerExit) -> Exited:
     """The event for a container's exit."""
-    return Exited(code=end.code, signal=end.signal, oom=end.oom, error=end.error)
+    return Exited(
+        code=end.code, signal=end.signal, oom=end.oom, at=Instant(end.at_ns), error=end.error
+    )

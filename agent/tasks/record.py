@@ -5,11 +5,13 @@ the record alone a restarted agent knows what was requested, what was begun and 
 done twice.
 """
 
+from agent.health.base import Due, Target
+from agent.health.verdict import Check, CheckKind
 from pyswarm_core.clock import NEVER, Instant
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.model import Model
-from pyswarm_core.objects import NO_DETAIL, TaskDetail, TaskStatus
-from pyswarm_core.specs import PortConfig, Protocol, RegistryLogin, TaskSpec
+from pyswarm_core.objects import NO_DETAIL, HealthState, TaskDetail, TaskStatus
+from pyswarm_core.specs import PREDEFINED_NETWORKS, PortConfig, Protocol, RegistryLogin, TaskSpec
 from pyswarm_core.states import TaskState, is_terminal
 
 
@@ -38,6 +40,18 @@ class Record(Model, frozen=True):
     accepted_at: Instant = Instant(0)
     ready_at: Instant = Instant(0)
     started_at: Instant = Instant(0)
+    """When its process was started; 0 before."""
+    health: Check | None = None
+    """Set once the image is known; None: it has no health check."""
+    readiness: Check | None = None
+    left_at: Instant = Instant(0)
+    """When it last ceased to serve; 0: it never served."""
+    drain_at: Instant = Instant(0)
+    """When the stop that the agent began by itself goes on: until then the task leaves the
+    backends; 0 unless it does.
+    """
+    unhealthy: str = ""
+    """The task's error: why its agent stops it, since its health check failed."""
     kill_at: Instant = Instant(0)
     """When SIGKILL is due: at the end of the grace period, then repeatedly until the exit is seen;
     0 unless the task is being stopped.
@@ -57,9 +71,58 @@ class Record(Model, frozen=True):
         return is_terminal(self.state)
 
     @property
+    def process_runs(self) -> bool:
+        """Whether its process was started and has not ended."""
+        started = self.state is TaskState.RUNNING or bool(self.started_at)
+        return started and not self.ended
+
+    @property
+    def stops(self) -> bool:
+        """Whether its stop has begun."""
+        return bool(self.kill_at or self.drain_at)
+
+    @property
     def wake_at(self) -> Instant:
         """When TimerFired is due, whatever other events come before."""
-        return self.kill_at if self.kill_at and not self.ended else NEVER
+        return NEVER if self.ended else self.kill_at or self.drain_at or NEVER
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether other hosts or users may have connections to it: it is in a network of the fleet
+        or has host ports.
+        """
+        networks = (address.network_id for address in self.detail.addresses)
+        shared = any(network_id not in PREDEFINED_NETWORKS for network_id in networks)
+        return shared or bool(self.detail.ports)
+
+    def check(self, kind: CheckKind) -> Check | None:
+        """Its check of this kind."""
+        return self.health if kind is CheckKind.HEALTH else self.readiness
+
+    @property
+    def has_checks(self) -> bool:
+        """Whether it has a check of any kind."""
+        return bool(self.health or self.readiness)
+
+    def due(self, kind: CheckKind) -> Due | None:
+        """When and how the next check of this kind is made; None unless it has one, its process
+        runs, and it is not being stopped.
+        """
+        check = self.check(kind)
+        if check is None or not self.process_runs or self.stops:
+            return None
+        address = next((one.address for one in self.detail.addresses), "")
+        return Due(check.due_at, check.config, Target(self.task_id, self.detail.pid, address))
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether it has no health check, or one that succeeded and has not failed since."""
+        return self.health is None or self.health.state is HealthState.HEALTHY
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has no readiness check, or one that succeeded and has not failed since."""
+        return self.readiness is None or self.readiness.state is HealthState.HEALTHY
 
     @property
     def tcp_ports(self) -> frozenset[int]:
@@ -68,10 +131,10 @@ class Record(Model, frozen=True):
 
     @property
     def may_begin_serving(self) -> bool:
-        """Whether it runs, is not being stopped, is not frozen and does not serve yet."""
-        running = self.state is TaskState.RUNNING and not self.kill_at
+        """Whether it runs, is ready, is not being stopped, is not frozen and does not serve yet."""
+        running = self.state is TaskState.RUNNING and not self.stops
         frozen = self.desired_state is TaskState.FROZEN
-        return running and not frozen and not self.detail.serving
+        return running and self.is_ready and not frozen and not self.detail.serving
 
     def status(self) -> TaskStatus:
         """The status that the agent reports."""

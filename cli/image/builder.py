@@ -61,7 +61,8 @@ def build(recipe: Recipe, references: Sequence[Reference]) -> None:
 
     Raises InvalidArgument if the directory or file does not exist, PyswarmError if the build fails.
     """
-    command = ["build", "--isolation", "chroot", "--layers"]
+    # The OCI's format of images has no HEALTHCHECK.
+    command = ["build", "--format", "docker", "--isolation", "chroot", "--layers"]
     for reference in references:
         command += ["--tag", str(reference)]
     command += ["--file", str(_file(recipe))]

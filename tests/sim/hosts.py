@@ -5,6 +5,7 @@ leaves nothing and never comes back.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address
 from pathlib import PurePosixPath
@@ -13,6 +14,8 @@ from typing import Any
 import msgspec
 
 from agent.assignment import Assignment
+from agent.health.base import Outcome
+from agent.health.probes import Probes
 from agent.images.base import ImageNotFound
 from agent.network.base import Underlay
 from agent.network.dns.fake import FakeResolvers
@@ -26,7 +29,7 @@ from agent.preparation import ReportStatus
 from agent.runtime.base import ContainerConfig
 from agent.session.greeting import Greeting
 from agent.session.identity import Identity
-from agent.tasks.machine import Prepared
+from agent.tasks.events import Prepared
 from agent.tasks.record import Record
 from agent.worker import Worker
 from pyswarm_core.api.v1 import dispatcher_pb2, objects_pb2
@@ -149,6 +152,9 @@ class Deaf:
 
     def moved(self, before: Record, after: Record) -> None:
         """Nothing is measured."""
+
+    def checked(self, kind: str, outcome: Outcome, duration_s: float) -> None:
+        """Nothing is counted."""
 
 
 class HostWorld(msgspec.Struct):
@@ -304,6 +310,7 @@ class Host:
             outbox=outbox,
             observer=Deaf(),
             listening=self._listening,
+            probe=Probes(runtime, self._no_socket),
         )
         self.worker, self.overlays = worker, overlays
         async with asyncio.TaskGroup() as group:
@@ -338,6 +345,10 @@ class Host:
     async def _listening(self, record: Record) -> bool:
         """A published port opens at some look or other."""
         return self.chance.hits(0.3)
+
+    def _no_socket(self, pid: int) -> socket.socket:
+        """Nothing listens in the simulator."""
+        raise ConnectionRefusedError("connection refused")
 
     async def _identity(self, process: Process) -> Identity:
         turn = 0

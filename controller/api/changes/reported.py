@@ -55,6 +55,8 @@ class Reports:
             addresses=self._addresses(node, task, told.addresses),
             serving=told.serving,
             ports=self._ports(task, told.ports),
+            health=told.health,
+            ran=max(0, told.ran),
         )
         return status if detail == told else TaskStatus(status.task_id, status.state, detail)
 

@@ -13,7 +13,8 @@ from pyswarm_core.ids import TaskId
 
 async def test_only_the_last_deadline_of_a_task_rings() -> None:
     clock, rung = UnsteppedClock(), list[TaskId]()
-    timers, both = Timers(clock), asyncio.Event()
+    timers: Timers[TaskId] = Timers(clock)
+    both = asyncio.Event()
 
     def ring(task_id: TaskId) -> None:
         rung.append(task_id)

@@ -1,6 +1,7 @@
 """The worker with fakes for runtime, images and dataplane: assignments in, statuses out."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +12,9 @@ from msgspec.structs import replace
 
 from agent import preparation
 from agent.assignment import AssignedTask, Assignment, Template
-from agent.images.base import Credentials, Image
+from agent.health.base import Outcome
+from agent.health.probes import Probes
+from agent.images.base import Credentials, Image, ImageConfig
 from agent.images.fake import FakeImages, FakeRegistry
 from agent.network.base import DesiredOverlay, Published, Underlay
 from agent.network.dns.fake import FakeResolvers
@@ -23,7 +26,7 @@ from agent.overlays.plan import Plan, SavedPlan
 from agent.preparation import PREPARING_AT_ONCE, Preparation
 from agent.records import Records
 from agent.runtime.base import ContainerConfig, LogLimits
-from agent.runtime.fake import FakeRuntime, Script
+from agent.runtime.fake import CommandScript, FakeRuntime, Script
 from agent.tasks.ocispec import HostFacts
 from agent.tasks.record import Record
 from agent.worker import Worker
@@ -31,9 +34,10 @@ from pyswarm_core.aio.system import SystemClock
 from pyswarm_core.clock import MILLISECOND
 from pyswarm_core.docker.reference import Reference
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
-from pyswarm_core.objects import TaskStatus
+from pyswarm_core.objects import HealthState, TaskStatus
 from pyswarm_core.specs import (
     ContainerSpec,
+    HealthConfig,
     NetworkAttachment,
     PortConfig,
     Protocol,
@@ -59,6 +63,9 @@ IMAGE = "registry.test/web:1"
 class _Deaf:
     def moved(self, before: Record, after: Record) -> None:
         """Nobody measures here."""
+
+    def checked(self, kind: str, outcome: Outcome, duration_s: float) -> None:
+        """Nobody counts here."""
 
 
 class _WatchedRuntime(FakeRuntime):
@@ -92,6 +99,9 @@ class Host:
     async def _listening(self, record: Record) -> bool:
         return record.task_id in self.listening
 
+    def _refused(self, pid: int) -> socket.socket:
+        raise ConnectionRefusedError("connection refused")
+
     @asynccontextmanager
     async def worker(self) -> AsyncIterator[Worker]:
         """A worker that runs; at the end it dies as if killed."""
@@ -123,6 +133,7 @@ class Host:
                 outbox=self.outbox,
                 observer=_Deaf(),
                 listening=self._listening,
+                probe=Probes(self.runtime, self._refused),
             )
             self.overlays = overlays
             running = [group.create_task(overlays.run()), group.create_task(worker.run())]
@@ -195,6 +206,67 @@ async def test_a_task_serves_once_it_listens_and_no_more_once_it_is_stopped(tmp_
         await host.until(lambda seen: seen[TaskId("t1")].detail.serving)
         await worker.assign(assigned(task(desired=TaskState.SHUTDOWN, ports=published)), NODE)
         await host.until(lambda seen: not seen[TaskId("t1")].detail.serving)
+
+
+CHECK = HealthConfig(test=("CMD", "check"), interval=MILLISECOND, timeout=10**9, retries=2)
+
+
+def with_check(wanted: AssignedTask, **checks: HealthConfig) -> AssignedTask:
+    spec = wanted.template.spec
+    container = replace(spec.container_spec, **checks)
+    template = replace(wanted.template, spec=replace(spec, container_spec=container))
+    return replace(wanted, template=template)
+
+
+async def test_a_task_runs_once_its_check_succeeds_and_fails_with_its_last_output(
+    tmp_path: Path,
+) -> None:
+    host = Host(tmp_path)
+    host.registry.push(IMAGE)
+    t1 = TaskId("t1")
+    scripts = host.runtime.scripts
+    scripts[t1] = Script(commands={"check": CommandScript(code=1, output=b"not yet")})
+    async with host.worker() as worker:
+        wanted = with_check(task(), healthcheck=replace(CHECK, retries=1000))
+        await worker.assign(assigned(wanted), NODE)
+        status = await host.reaches(t1, TaskState.STARTING)
+        await host.until(lambda seen: "not yet" in seen[t1].detail.message)
+        host.runtime.commands(t1)["check"] = CommandScript()
+        status = await host.reaches(t1, TaskState.RUNNING)
+        assert (status.detail.health, status.detail.serving) == (HealthState.HEALTHY, True)
+    async with host.worker() as worker:
+        record = worker.records[t1]
+        assert record.health is not None
+        assert record.health.results, "they outlive the agent"
+        host.runtime.commands(t1)["check"] = CommandScript(code=1, output=b"gone")
+        await host.until(lambda seen: seen[t1].state is TaskState.FAILED)
+        assert host.seen[t1].detail.error == "unhealthy: gone"
+        assert host.seen[t1].detail.ran > 0
+
+
+async def test_the_check_of_the_image_is_made(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.registry.push(IMAGE, config=ImageConfig(healthcheck=replace(CHECK, retries=1)))
+    t1 = TaskId("t1")
+    host.runtime.scripts[t1] = Script(commands={"check": CommandScript(code=1, output=b"sick")})
+    async with host.worker() as worker:
+        await worker.assign(assigned(task()), NODE)
+        status = await host.reaches(t1, TaskState.FAILED)
+        assert status.detail.error == "unhealthy: sick"
+
+
+async def test_a_hung_check_is_not_waited_for_by_a_stop(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.registry.push(IMAGE)
+    t1 = TaskId("t1")
+    host.runtime.scripts[t1] = Script(commands={"check": CommandScript(takes_s=1000)})
+    wanted = with_check(task(), healthcheck=replace(CHECK, timeout=10**12))
+    async with host.worker() as worker:
+        await worker.assign(assigned(wanted), NODE)
+        await host.reaches(t1, TaskState.STARTING)
+        stop = replace(wanted, desired_state=TaskState.SHUTDOWN)
+        await worker.assign(assigned(stop), NODE)
+        await host.reaches(t1, TaskState.SHUTDOWN)
 
 
 def host_port(published: int = 0, target: int = 80) -> PortConfig:

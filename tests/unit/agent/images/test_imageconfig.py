@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.images.base import HealthConfig, ImageConfig, InvalidImage
+from agent.images.base import ImageConfig, InvalidImage
 from agent.images.imageconfig import (
     LayerRecord,
     layer_chain,
@@ -10,6 +10,7 @@ from agent.images.imageconfig import (
     parse_images,
     parse_layers,
 )
+from pyswarm_core.specs import HealthConfig
 
 
 def test_every_field_of_a_configuration_is_read() -> None:
@@ -32,7 +33,7 @@ def test_every_field_of_a_configuration_is_read() -> None:
         labels={"x": "y"},
         exposed_ports=("53/udp", "80/tcp"),
         volumes=("/v",),
-        healthcheck=HealthConfig(test=("CMD", "/t"), interval_ns=5, retries=2),
+        healthcheck=HealthConfig(test=("CMD", "/t"), interval=5, retries=2),
     )
 
 

@@ -12,35 +12,45 @@ import hypothesis.strategies as st
 from msgspec.structs import replace
 
 from agent.runtime.base import ContainerExit, ContainerState, FoundContainer
-from agent.tasks import machine
-from agent.tasks.machine import KILL_AGAIN, Effect, TaskEvent, step
+from agent.tasks import events
+from agent.tasks.events import Effect, TaskEvent
+from agent.tasks.machine import KILL_AGAIN, step
 from agent.tasks.reconcile import adopt
 from pyswarm_core.clock import HOUR, NEVER, SECOND, Instant
-from pyswarm_core.ids import TaskId
-from pyswarm_core.specs import PortConfig
+from pyswarm_core.ids import NetworkId, TaskId
+from pyswarm_core.limits import DRAIN_MAX
+from pyswarm_core.objects import TaskAddress
+from pyswarm_core.specs import HealthConfig, PortConfig
 from pyswarm_core.states import TaskState
-from tests.unit.agent.tasks.test_machine import GRACE, NOW, PREPARED, record
+from tests.unit.agent.tasks.test_machine import CHECKED, GRACE, NOW, PREPARED, record
 
 T1 = TaskId("t1")
 KILLED = ContainerExit(id="t1", code=137, signal=9)
+OVERLAY = TaskAddress(network_id=NetworkId("net"), address="10.0.0.2")
 LISTENS = (PortConfig(target_port=80, published_port=8080),)
 Act = Callable[["Host"], None]
+CONFIG = HealthConfig(test=("CMD", "check"), interval=SECOND, retries=1)
 LATE = [
-    machine.Accepted(),
-    machine.Progress("p"),
-    machine.Serving(),
-    machine.Started(),
-    machine.TimerFired(),
+    *CHECKED,
+    events.StopRequested(),
+    events.Accepted(),
+    events.Progress("p"),
+    events.Serving(),
+    events.Started(),
+    events.TimerFired(),
     PREPARED,
-    *map(machine.Desired, (TaskState.READY, TaskState.RUNNING)),
+    *map(events.Desired, (TaskState.READY, TaskState.RUNNING)),
 ]
 
 
 class Host:
     """An agent, its task and the task's container."""
 
-    def __init__(self) -> None:
-        self.record = record(ports=LISTENS)
+    def __init__(self, *, checked: bool = False) -> None:
+        spec = record().spec
+        check = CONFIG if checked else HealthConfig()
+        container = replace(spec.container_spec, healthcheck=check, readiness=check)
+        self.record = record(ports=LISTENS, spec=replace(spec, container_spec=container))
         self.container: ContainerState | None = None
         self.clock = self.true = NOW
         self.due = NEVER
@@ -48,6 +58,8 @@ class Host:
         self.work: list[Effect] = []
         self.answers: list[TaskEvent] = []
         self.stopped_at = NEVER
+        self.left_at = NEVER
+        """When its agent began to stop it, by itself or not."""
         self.excuse = 0
         """How much later than the grace period the end may come, for what went wrong so far."""
         self.is_far = False
@@ -61,6 +73,8 @@ class Host:
         self.record, effects = (out := step(self.record, event, self.clock)).record, out.effects
         if desired and self.record.desired_state > TaskState.RUNNING:
             self.stopped_at = self.true
+        if self.record.stops and self.left_at == NEVER:
+            self.left_at = self.true
         self.due = self.record.wake_at
         self.is_far = False
         for effect in effects:
@@ -73,17 +87,17 @@ class Host:
         match effect:
             case Effect.PREPARE:
                 self.container = ContainerState.CREATED
-                self.answers.append(PREPARED)
+                self.answers.append(replace(PREPARED, addresses=(OVERLAY,)))
             case Effect.ABORT_PREPARE:
                 self.work = [effect for effect in self.work if effect is not Effect.PREPARE]
-                self.answers.append(machine.PrepareAborted())
+                self.answers.append(events.PrepareAborted())
             case Effect.START if self.container is ContainerState.CREATED:
                 self.container = ContainerState.RUNNING
-                self.answers.append(machine.Started())
+                self.answers.append(events.Started())
             case Effect.START:
-                self.answers.append(machine.StartFailed("there is nothing to start"))
+                self.answers.append(events.StartFailed("there is nothing to start"))
             case Effect.AWAIT_LISTENING:
-                self.answers.append(machine.Serving())
+                self.answers.append(events.Serving())
             case Effect.KILL if self.failing_kills:
                 self.failing_kills -= 1
                 self.excuse += KILL_AGAIN
@@ -91,14 +105,14 @@ class Host:
                 self.die()
             case Effect.CLEAN:
                 self.container = None
-                self.answers.append(machine.Cleaned())
+                self.answers.append(events.Cleaned())
             case _:
                 pass  # STOP is ignored, and FORGET leaves nothing
 
     def die(self) -> None:
         if self.container in (ContainerState.CREATED, ContainerState.RUNNING):
             self.container = ContainerState.STOPPED
-            self.answers.append(machine.Exited(137, signal=9))
+            self.answers.append(events.Exited(137, signal=9))
 
     def advance(self, duration: int) -> None:
         """Time passes; the timer fires when it is due."""
@@ -106,7 +120,7 @@ class Host:
         while self.due <= end:
             self.pass_until(max(self.due, self.clock))
             self.due = NEVER
-            self.handle(machine.TimerFired())
+            self.handle(events.TimerFired())
         self.pass_until(end)
 
     def pass_until(self, instant: Instant) -> None:
@@ -115,18 +129,21 @@ class Host:
         self.clock = instant
         if self.container is ContainerState.RUNNING and self.stopped_at != NEVER:
             assert self.true <= self.stopped_at + GRACE + self.excuse, "it runs on"
+        if self.container is ContainerState.RUNNING and self.left_at != NEVER:
+            latest = self.left_at + DRAIN_MAX + GRACE + self.excuse
+            assert self.true <= latest, "it runs on though it is unhealthy"
 
     def restart(self, set_clock: int) -> None:
         """The agent dies and returns: what it was about to do is lost. The clock may be set."""
         self.clock = Instant(self.clock + set_clock)
         self.is_far = set_clock < 0
-        self.excuse += GRACE if self.is_far else 0
+        self.excuse += DRAIN_MAX + GRACE if self.is_far else 0
         self.work.clear()
         self.answers.clear()
         self.due = self.record.wake_at
         adoption = adopt({T1: self.record}, self.found(), ())
         for _, event in adoption.events:
-            if isinstance(event, machine.Accepted):
+            if isinstance(event, events.Accepted):
                 self.container = None
             self.handle(event)
         self.work += [Effect.START for _ in adoption.unstarted]
@@ -165,7 +182,7 @@ def _choose(host: Host, number: int) -> None:
 
 def _late(host: Host, event: TaskEvent) -> None:
     """An event that comes once more. The two that would be lies while preparing do not."""
-    lie = isinstance(event, machine.Accepted | machine.Prepared)
+    lie = isinstance(event, events.Accepted | events.Prepared)
     if not (lie and host.record.state is TaskState.PREPARING):
         host.handle(event)
 
@@ -175,7 +192,7 @@ _acts = st.one_of(
     st.integers(0, 9).map(lambda n: lambda host: _choose(host, n)),
     st.integers(0, 2 * GRACE).map(lambda d: lambda host: host.advance(d)),
     st.sampled_from(LATE).map(lambda event: lambda host: _late(host, event)),
-    st.sampled_from([machine.Desired(TaskState.SHUTDOWN), machine.Unassigned()]).map(
+    st.sampled_from([events.Desired(TaskState.SHUTDOWN), events.Unassigned()]).map(
         lambda event: lambda host: host.handle(event)
     ),
     st.sampled_from([0, HOUR, -HOUR]).map(lambda delta: lambda host: host.restart(delta)),
@@ -184,37 +201,37 @@ _acts = st.one_of(
 
 
 @hypothesis.settings(max_examples=300)
-@hypothesis.given(st.integers(0, 3), st.lists(_acts, max_size=30))
-def test_prop_every_stopped_task_has_exited_by_its_deadline(begun: int, acts: list[Act]) -> None:
-    host = Host()
-    host.handle(machine.Accepted())
+@hypothesis.given(st.booleans(), st.integers(0, 3), st.lists(_acts, max_size=30))
+def test_prop_every_stopped_task_has_exited_by_its_deadline(
+    checked: bool, begun: int, acts: list[Act]
+) -> None:
+    host = Host(checked=checked)
+    host.handle(events.Accepted())
     for _ in range(2 * begun):  # most orders never get as far as a running process
         _choose(host, 0)
     for act in acts:
         act(host)
-    host.handle(machine.Desired(TaskState.SHUTDOWN))
+    host.handle(events.Desired(TaskState.SHUTDOWN))
     host.settle()
     assert host.container in (None, ContainerState.STOPPED)
     assert host.record.clean
 
 
 def test_a_stop_that_is_followed_by_serving_keeps_its_deadline() -> None:
-    stopping = step(record(TaskState.RUNNING), machine.Desired(TaskState.SHUTDOWN), NOW).record
-    for event in (machine.Serving(), machine.Progress("p"), machine.Started(), PREPARED):
+    stopping = step(record(TaskState.RUNNING), events.Desired(TaskState.SHUTDOWN), NOW).record
+    for event in (events.Serving(), events.Progress("p"), events.Started(), PREPARED):
         assert step(stopping, event, NOW).record.wake_at == NOW + GRACE
 
 
 def test_a_task_stopped_while_starting_is_killed_though_its_start_never_answers() -> None:
-    stopped = step(record(TaskState.STARTING), machine.Desired(TaskState.SHUTDOWN), NOW)
+    stopped = step(record(TaskState.STARTING), events.Desired(TaskState.SHUTDOWN), NOW)
     assert (stopped.effects, stopped.record.wake_at) == ((), NOW + GRACE)
-    assert step(stopped.record, machine.TimerFired(), Instant(NOW + GRACE)).effects == (
-        Effect.KILL,
-    )
+    assert step(stopped.record, events.TimerFired(), Instant(NOW + GRACE)).effects == (Effect.KILL,)
 
 
 def test_a_deadline_from_before_the_clock_was_set_back_is_brought_near() -> None:
     far = record(TaskState.RUNNING, desired_state=TaskState.SHUTDOWN, kill_at=NOW + HOUR)
-    assert step(far, machine.Started(), NOW).record.wake_at == NOW + GRACE
+    assert step(far, events.Started(), NOW).record.wake_at == NOW + GRACE
 
 
 def test_an_ended_task_has_no_deadline() -> None:

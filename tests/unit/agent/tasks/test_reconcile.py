@@ -3,8 +3,8 @@
 import pytest
 
 from agent.runtime.base import ContainerExit, ContainerState, FoundContainer
-from agent.tasks import machine
-from agent.tasks.machine import TaskEvent
+from agent.tasks import events
+from agent.tasks.events import TaskEvent
 from agent.tasks.reconcile import adopt
 from agent.tasks.record import Record
 from pyswarm_core.ids import TaskId
@@ -22,21 +22,21 @@ def events_of(start: Record, *found: FoundContainer) -> list[TaskEvent]:
 
 
 def test_a_running_container_is_adopted_and_told_to_run() -> None:
-    assert events_of(record(TaskState.RUNNING), RUNNING) == [machine.Started()]
+    assert events_of(record(TaskState.RUNNING), RUNNING) == [events.Started()]
 
 
 def test_an_exit_during_the_agents_absence_is_not_lost() -> None:
-    assert events_of(record(TaskState.RUNNING), STOPPED) == [machine.Exited(3)]
+    assert events_of(record(TaskState.RUNNING), STOPPED) == [events.Exited(3)]
 
 
 def test_a_container_that_vanished_counts_as_failed_with_a_reason() -> None:
     (event,) = events_of(record(TaskState.RUNNING))
-    assert isinstance(event, machine.Exited)
+    assert isinstance(event, events.Exited)
     assert (event.code, bool(event.error)) == (137, True)
 
 
 def test_a_half_prepared_task_is_prepared_anew() -> None:
-    assert events_of(record(TaskState.PREPARING), CREATED) == [machine.Accepted()]
+    assert events_of(record(TaskState.PREPARING), CREATED) == [events.Accepted()]
 
 
 def test_an_ordered_start_that_did_not_happen_is_made_up_for() -> None:
@@ -47,8 +47,8 @@ def test_an_ordered_start_that_did_not_happen_is_made_up_for() -> None:
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        (RUNNING, [machine.Started()]),
-        (STOPPED, [machine.Started(), machine.Exited(3)]),
+        (RUNNING, [events.Started()]),
+        (STOPPED, [events.Started(), events.Exited(3)]),
     ],
 )
 def test_a_start_that_happened_unseen_is_not_repeated(
@@ -64,7 +64,7 @@ def test_a_program_that_turned_out_to_be_none_was_never_started() -> None:
         state=ContainerState.STOPPED,
         exit=ContainerExit(id="t1", code=1, error="no such file"),
     )
-    assert events_of(record(TaskState.STARTING), ended) == [machine.Exited(1, error="no such file")]
+    assert events_of(record(TaskState.STARTING), ended) == [events.Exited(1, error="no such file")]
 
 
 def test_a_waiting_container_is_left_waiting() -> None:

@@ -1,0 +1,86 @@
+"""Makes the checks of this host's tasks when they are due, few at once. SHELL.
+
+Level-triggered: the worker sets after every step when a check of a task is due, and each result
+goes back to it. A check that is no longer to be made is cancelled, which ends its processes.
+"""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+from agent.health.base import CheckObserver, Due, Probe
+from agent.health.verdict import CheckKind
+from agent.timers import Timers
+from pyswarm_core.clock import NEVER, Clock, seconds
+from pyswarm_core.ids import TaskId
+from pyswarm_core.limits import CHECKS_AT_ONCE
+from pyswarm_core.views import CheckResult
+
+Key = tuple[TaskId, CheckKind]
+Report = Callable[[TaskId, CheckKind, CheckResult], None]
+
+
+class Checks:
+    """The checks of all tasks. Nothing happens unless `run` is running."""
+
+    def __init__(
+        self, clock: Clock, probe: Probe, report: Report, observer: CheckObserver | None = None
+    ) -> None:
+        """`report` is called with each result; it sets when the next check is due."""
+        self._clock = clock
+        self._probe = probe
+        self._report = report
+        self._observer = observer
+        self._due: dict[Key, Due] = {}
+        self._timers: Timers[Key] = Timers(clock)
+        self._running: dict[Key, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(CHECKS_AT_ONCE)
+        self._group: asyncio.TaskGroup | None = None
+
+    def set(self, task_id: TaskId, kind: CheckKind, due: Due | None) -> None:
+        """Set when the check is due; None: it is not to be made, and ends if it is running."""
+        key = (task_id, kind)
+        if due is None:
+            self._due.pop(key, None)
+            self._timers.set(key, NEVER)
+            if running := self._running.get(key):
+                running.cancel()
+            return
+        self._due[key] = due
+        if key not in self._running:
+            self._timers.set(key, due.at)
+
+    async def run(self) -> None:
+        """Make checks until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            await self._timers.run(self._begin)
+
+    def _begin(self, key: Key) -> None:
+        assert self._group is not None
+        work = self._running[key] = self._group.create_task(self._make(key, self._due[key]))
+        work.add_done_callback(partial(self._ended, key))
+
+    async def _make(self, key: Key, due: Due) -> None:
+        async with self._slots:
+            began = self._clock.now()
+            outcome = await self._probe(due.target, due.config)
+        duration = max(0, self._clock.now() - began)
+        if self._observer:
+            self._observer.checked(due.config.test[0], outcome, seconds(duration))
+        # Before the report, which sets when the next one is due.
+        del self._running[key]
+        result = CheckResult(
+            started_at=began,
+            duration=duration,
+            exit_code=outcome.exit_code,
+            output=outcome.output,
+        )
+        self._report(*key, result)
+
+    def _ended(self, key: Key, work: asyncio.Task[None]) -> None:
+        """Forget a check that was cancelled; it may be due again by now."""
+        if self._running.get(key) is work:
+            del self._running[key]
+            if due := self._due.get(key):
+                self._timers.set(key, due.at)

@@ -1,0 +1,152 @@
+"""Makes one check of a task: a command in its container, or a connection from its namespace. SHELL.
+
+A connection costs no thread and no process: its socket is made in the task's network namespace, in
+microseconds, and belongs to the event loop from then on.
+"""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from agent.health.base import Outcome, Target
+from agent.network.base import NetworkFailed
+from agent.runtime.base import Command, Runtime, RuntimeFailed
+from pyswarm_core.aio.logs import EventLog
+from pyswarm_core.clock import seconds
+from pyswarm_core.docker.units import format_duration
+from pyswarm_core.errors import reason_of
+from pyswarm_core.limits import EXEC_OUTPUT_MAX
+from pyswarm_core.objects import clipped
+from pyswarm_core.plaintext import as_utf8
+from pyswarm_core.specs import HealthConfig
+
+_log = EventLog("agent.health")
+
+_TIMED_OUT = -1
+"""Docker's exit code of a check that exceeded its timeout or could not be made."""
+_LOOPBACK = "127.0.0.1"
+_HEAD_MAX = 4096
+_REST_MAX = 64 * 1024
+_REST_S = 0.05
+"""The rest of a response is read for at most so long: closing a connection with unread data resets
+it, which servers log as an error.
+"""
+
+
+OpenSocket = Callable[[int], socket.socket]
+"""A TCP socket, not blocking, in the network namespace of this process. Raises NetworkFailed or
+OSError."""
+
+
+class Probes:
+    """Makes the checks of one host's tasks."""
+
+    def __init__(self, runtime: Runtime, open_socket: OpenSocket) -> None:
+        self._runtime = runtime
+        self._open_socket = open_socket
+
+    async def __call__(self, target: Target, config: HealthConfig) -> Outcome:
+        """See `Probe`."""
+        try:
+            outcome = await self._check(target, config)
+        except TimeoutError:
+            outcome = _late(config, "")
+        except (RuntimeFailed, NetworkFailed) as error:
+            outcome = Outcome(_TIMED_OUT, str(error))
+        except OSError as error:
+            outcome = Outcome(1, reason_of(error))
+        except Exception as error:
+            _log.error("check.internal_error", trace=True, task=target.task_id, error=error)
+            outcome = Outcome(_TIMED_OUT, f"internal error of the agent: {type(error).__name__}")
+        output = clipped(as_utf8(outcome.output).strip(), EXEC_OUTPUT_MAX)
+        return Outcome(outcome.exit_code, output)
+
+    async def _check(self, target: Target, config: HealthConfig) -> Outcome:
+        match config.test:
+            case ("CMD", *args):
+                return await self._exec(target, tuple(args), config)
+            case ("CMD-SHELL", text):
+                return await self._exec(target, ("/bin/sh", "-c", text), config)
+            case ("HTTP", where):
+                port, _, path = where.partition("/")
+                return await self._connected(target, config, port, lambda s: _http(s, port, path))
+            case ("TCP", port):
+                return await self._connected(target, config, port, _tcp)
+            case _:
+                raise RuntimeFailed(f"this agent knows no check of kind {config.test[0]!r}")
+
+    async def _exec(self, target: Target, args: tuple[str, ...], config: HealthConfig) -> Outcome:
+        command = Command(args=args)
+        ended = await self._runtime.exec(target.task_id, command, seconds(config.timeout))
+        output = ended.output.decode(errors="replace")
+        return _late(config, output) if ended.timed_out else Outcome(ended.code, output)
+
+    async def _connected(
+        self,
+        target: Target,
+        config: HealthConfig,
+        port: str,
+        talk: Callable[[socket.socket], Awaitable[Outcome]],
+    ) -> Outcome:
+        async with asyncio.timeout(seconds(config.timeout)):
+            with await self._connect(target, int(port)) as connection:
+                return await talk(connection)
+
+    async def _connect(self, target: Target, port: int) -> socket.socket:
+        """A connection to the port on the loopback address, or else on the task's own one."""
+        addresses = [_LOOPBACK, target.address] if target.address else [_LOOPBACK]
+        for address in addresses:
+            connection = self._open_socket(target.pid)
+            try:
+                await asyncio.get_running_loop().sock_connect(connection, (address, port))
+            except ConnectionRefusedError:
+                connection.close()
+            except BaseException:
+                connection.close()
+                raise
+            else:
+                return connection
+        raise ConnectionRefusedError(f"port {port}: connection refused")
+
+
+def _late(config: HealthConfig, output: str) -> Outcome:
+    text = f"exceeded timeout ({format_duration(config.timeout)})"
+    return Outcome(_TIMED_OUT, f"{text}: {output}" if output else text)
+
+
+async def _tcp(_: socket.socket) -> Outcome:
+    return Outcome(0, "connected")
+
+
+async def _http(connection: socket.socket, port: str, path: str) -> Outcome:
+    """GET, without following redirects; 200 to 399 is success."""
+    loop = asyncio.get_running_loop()
+    request = (
+        f"GET /{path} HTTP/1.1\r\nHost: localhost:{port}\r\nUser-Agent: pyswarm-check\r\n"
+        "Accept: */*\r\nConnection: close\r\n\r\n"
+    )
+    await loop.sock_sendall(connection, request.encode())
+    head = b""
+    while b"\n" not in head and len(head) < _HEAD_MAX:
+        if not (found := await loop.sock_recv(connection, _HEAD_MAX)):
+            break
+        head += found
+    line = head.partition(b"\n")[0].decode(errors="replace").strip()
+    with suppress(TimeoutError, OSError):
+        async with asyncio.timeout(_REST_S):
+            await _drain(connection, len(head))
+    return Outcome(0 if _is_success(line) else 1, line or "the server closed the connection")
+
+
+def _is_success(line: str) -> bool:
+    protocol, _, rest = line.partition(" ")
+    status = rest[:3]
+    return protocol.startswith("HTTP/") and status.isdecimal() and 200 <= int(status) < 400
+
+
+async def _drain(connection: socket.socket, read: int) -> None:
+    while read < _REST_MAX:
+        if not (found := await asyncio.get_running_loop().sock_recv(connection, _HEAD_MAX)):
+            return
+        read += len(found)
