@@ -206,6 +206,8 @@ class Loop:
 
     def intake(self, node_id: NodeId, statuses: Iterable[TaskStatus]) -> None:
         """The node's agent reports these tasks."""
+        statuses = tuple(statuses)
+        self._tracker.reporting(statuses)
         changed = self.state.observe(node_id, statuses, self._tools.clock.now())
         if not changed:
             return

@@ -23,7 +23,7 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, ServiceId, TaskId
 from pyswarm_core.kinds import SERVICE
 from pyswarm_core.limits import ENDPOINT_PERIOD, ENDPOINT_SLICE, NODES_MAX, SLICE_TASKS
-from pyswarm_core.objects import Task
+from pyswarm_core.objects import Task, TaskStatus
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState, is_terminal
 
@@ -59,6 +59,8 @@ class EndpointTracker:
         self._marked: dict[ServiceId, None] = {}
         self._networks: dict[NetworkId, None] = {}
         self._leaving: _Leaving = {}
+        self._never_served: dict[TaskId, None] = {}
+        """Tasks that began to run in this term and have not served yet."""
         self._decided: dict[NetworkId, None] = {}
         self._since = now
 
@@ -77,18 +79,30 @@ class EndpointTracker:
                     yield
         self._withhold_since_then(held, self._since)
 
+    def reporting(self, statuses: Iterable[TaskStatus]) -> None:
+        """These reports are about to be applied. No node has a task that begins to run without
+        serving as a backend.
+        """
+        for status in statuses:
+            if status.state is _RUNNING and not status.detail.serving:
+                old = self._state.tasks.get(status.task_id)
+                if old is not None and old.state < _RUNNING:
+                    self._never_served[old.id] = None
+
     def observed(self, tasks: Iterable[Task], now: Instant) -> None:
         """Agents reported these."""
         leaving: list[Task] = []
         for task in tasks:
             if task.state < _RUNNING:
                 continue
+            if task.detail.serving or task.state is not _RUNNING:
+                self._never_served.pop(task.id, None)
             if task.service_id in self.endpoints:
                 self._dirty[task.service_id] = None
             if task.desired_state > _RUNNING:
                 if is_terminal(task.state):
                     self.barrier.forget(task.id)
-                else:
+                elif task.detail.serving:
                     leaving.append(task)
         if self._dirty:
             self._set_due(now)
@@ -102,6 +116,8 @@ class EndpointTracker:
         for task in writes.tasks:
             if task.state < _RUNNING:
                 continue
+            if task.state is not _RUNNING:
+                self._never_served.pop(task.id, None)
             if task.service_id in self.endpoints:
                 self._marked[task.service_id] = None
             if task.desired_state > _RUNNING:
@@ -196,8 +212,12 @@ class EndpointTracker:
             self.barrier.wait(chain.from_iterable(leaving.values()), nodes, self._began, now)
 
     def _leave(self, task: Task, leaving: _Leaving) -> None:
-        """Add the task to `leaving` if it is a backend and its node is not down."""
-        if task.state is not _RUNNING or not task.detail.serving or task.id in self.barrier:
+        """Add the task to `leaving` if nodes may have it as a backend and its own is not down.
+
+        A task that does not serve may have served a moment ago: its nodes may not have applied its
+        absence, and what they acknowledge of an agent's report is not known.
+        """
+        if task.state is not _RUNNING or task.id in self._never_served or task.id in self.barrier:
             return
         node = self._state.nodes.get(task.node_id)
         networks = overlays_of(self._state, task)

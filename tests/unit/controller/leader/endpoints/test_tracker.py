@@ -10,7 +10,7 @@ from pyswarm_core.clock import MILLISECOND, NEVER, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, TaskId
 from pyswarm_core.limits import BARRIER_MAX, ENDPOINT_PERIOD
-from pyswarm_core.objects import Task
+from pyswarm_core.objects import Task, TaskStatus
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState
 from tests.fixtures import build
@@ -38,6 +38,13 @@ def decide(
     tracker.deciding(writes)
     state.apply(writes)
     return finish(tracker.published(revision, now))
+
+
+def report(tracker: EndpointTracker, state: State, task: Task) -> None:
+    """Its agent reports the task."""
+    statuses = [TaskStatus(task.id, task.state, task.detail)]
+    tracker.reporting(statuses)
+    tracker.observed(state.observe(task.node_id, statuses, NOW), NOW)
 
 
 def stop(task: Task, desired: TaskState = TaskState.SHUTDOWN) -> Writes:
@@ -106,11 +113,36 @@ def test_who_is_no_backend_is_stopped_at_once() -> None:
     starting = backend("web.2", state=TaskState.STARTING)
     failed = backend("web.3", state=TaskState.FAILED)
     quiet = backend("web.1", serving=False)
-    state = world(quiet, starting, failed, no_network)
+    state = world(replace(quiet, state=TaskState.STARTING), starting, failed, no_network)
     tracker = begun(state)
+    report(tracker, state, quiet)
     for task in (quiet, starting, failed, no_network):
         decide(tracker, state, stop(task), 7)
     assert len(tracker.barrier) == 0
+
+
+def test_a_task_that_ceased_to_serve_a_moment_ago_is_withheld_all_the_same() -> None:
+    quiet = backend("web.1", serving=False)
+    state = world(replace(quiet, state=TaskState.STARTING), backend("web.2", "n2"))
+    tracker = begun(state)
+    for task in (quiet, backend("web.1"), quiet):
+        report(tracker, state, task)
+    decide(tracker, state, stop(quiet), 7)
+    assert T1 in tracker.barrier
+    finish(tracker.flush(NOW))
+    tracker.barrier.heard(N1, 7)
+    assert tracker.barrier.heard(N2, 7) == acknowledged(T1)
+    report(tracker, state, replace(quiet, desired_state=TaskState.SHUTDOWN))
+    assert len(tracker.barrier) == 0, "its agent says that it stops it"
+
+
+def test_a_new_leader_cannot_know_who_ceased_to_serve_a_moment_ago() -> None:
+    quiet = backend("web.1", serving=False)
+    state = world(quiet, backend("web.2", "n2", serving=False, desired=TaskState.SHUTDOWN))
+    tracker = begun(state)
+    assert len(tracker.barrier) == 1
+    decide(tracker, state, stop(quiet), 7)
+    assert len(tracker.barrier) == 2
 
 
 def test_who_is_on_a_node_that_is_down_is_stopped_at_once() -> None:
