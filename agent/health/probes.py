@@ -9,6 +9,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from agent.health import http2
 from agent.health.base import Outcome, Target
 from agent.network.base import NetworkFailed
 from agent.runtime.base import Command, Runtime, RuntimeFailed
@@ -73,6 +74,9 @@ class Probes:
                 return await self._connected(target, config, port, lambda s: _http(s, port, path))
             case ("TCP", port):
                 return await self._connected(target, config, port, _tcp)
+            case ("GRPC", where):
+                port, _, service = where.partition("/")
+                return await self._connected(target, config, port, lambda s: _grpc(s, service))
             case _:
                 raise RuntimeFailed(f"this agent knows no check of kind {config.test[0]!r}")
 
@@ -137,6 +141,23 @@ async def _http(connection: socket.socket, port: str, path: str) -> Outcome:
         async with asyncio.timeout(_REST_S):
             await _drain(connection, len(head))
     return Outcome(0 if _is_success(line) else 1, line or "the server closed the connection")
+
+
+async def _grpc(connection: socket.socket, service: str) -> Outcome:
+    """grpc.health.v1.Health/Check; SERVING is success."""
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(connection, http2.request("localhost", service))
+    answer = http2.Answer()
+    while answer.status is None and not answer.ended:
+        if not (found := await loop.sock_recv(connection, http2.FRAME_MAX)):
+            break
+        if reply := answer.feed(found):
+            await loop.sock_sendall(connection, reply)
+    if answer.status is None:
+        return Outcome(1, f"no answer to {http2.PATH}: does the server implement it?")
+    known = answer.status < len(http2.STATUSES)
+    status = http2.STATUSES[answer.status] if known else str(answer.status)
+    return Outcome(0 if answer.status == http2.SERVING else 1, status)
 
 
 def _is_success(line: str) -> bool:
