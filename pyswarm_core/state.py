@@ -177,6 +177,8 @@ class State:
                 old.restarts,
                 status.detail,
                 old.restarted_at,
+                old.consecutive_restarts,
+                old.failed_update,
             )
             changed.append(task)
         self._put_tasks(changed)

@@ -168,6 +168,17 @@ def test_a_task_that_waits_for_room_on_its_node_cannot_be_reported_as_running() 
     assert state.tasks[bound.id] == bound
 
 
+def test_a_report_changes_nothing_but_state_time_and_detail() -> None:
+    task = build.task("a.1", node="n1", state=TaskState.STARTING)
+    task = replace(
+        task, restarts=2, restarted_at=(build.NOW,), consecutive_restarts=2, failed_update=True
+    )
+    state = build.state(services=[build.service("a")], nodes=build.nodes(1), tasks=[task])
+    state.observe(NodeId("n1"), [TaskStatus(task.id, TaskState.RUNNING, NO_DETAIL)], build.NOW)
+    reported = replace(task, state=TaskState.RUNNING, status_at=build.NOW)
+    assert state.tasks[task.id] == reported
+
+
 def test_slots_that_got_a_task_last_are_the_last_of_those_with_a_history() -> None:
     group = ServiceTasks()
     first = [build.task(f"web.{slot}", task_id=f"{slot}a") for slot in (1, 2, 3)]
