@@ -158,6 +158,16 @@ class Client:
         reply = self._ask(self._stub.UpdateService, request)
         return from_proto(Service, reply.service), reply.warnings
 
+    def rollback_service(self, service: Service, to: int = 0) -> Service:
+        """Return to the spec of version `to`, or to the previous one (0).
+
+        Raises Conflict if the service has changed since it was read, NotFound if there is no such
+        spec.
+        """
+        request = pb.RollbackServiceRequest(ref=service.id, to=to)
+        request.version.index = service.version.index
+        return from_proto(Service, self._ask(self._stub.RollbackService, request).service)
+
     def remove_service(self, ref: str) -> Service:
         """Start the removal of a service."""
         reply = self._ask(self._stub.RemoveService, pb.RefRequest(ref=ref))
@@ -190,6 +200,11 @@ class Client:
         request = pb.ListTasksRequest(services=services, nodes=nodes, tasks=tasks, filters=filters)
         reply = self._ask(_whole(self._stub.ListTasks, pb.ListTasksReply), request)
         return [from_proto(views.TaskView, task) for task in reply.tasks]
+
+    def restart_task(self, ref: str) -> views.TaskView:
+        """Shut a task down and fill its slot at once; returns the task that is shut down."""
+        reply = self._ask(self._stub.RestartTask, pb.RefRequest(ref=ref))
+        return from_proto(views.TaskView, reply)
 
     def why(self, ref: str) -> list[str]:
         """The explanation of a task's or service's state, in lines."""

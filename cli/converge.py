@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import click
 import msgspec
@@ -18,6 +18,7 @@ from cli.errors import ConvergenceFailed, NoAnswer, NotConverged
 from cli.render.progress import Screen, changes, lines, verdict
 from cli.terminal import width
 from pyswarm_core.errors import NotFound, PyswarmError, Unavailable
+from pyswarm_core.objects import Service, UpdateState
 from pyswarm_core.views import ServiceProgress
 
 if TYPE_CHECKING:
@@ -34,6 +35,13 @@ class Watched(msgspec.Struct, frozen=True):
 
     id: str
     name: str
+    spec_version: int = 0
+    """The spec that the wait is for; 0: whichever it has."""
+
+    @classmethod
+    def of(cls, service: Service) -> Self:
+        """The service as a change of it was answered."""
+        return cls(service.id, service.spec.name, service.spec_version)
 
 
 _Item = tuple[Watched, ServiceProgress | PyswarmError]
@@ -42,8 +50,8 @@ _Item = tuple[Watched, ServiceProgress | PyswarmError]
 def until_converged(client: "Client", services: Sequence[Watched], *, quiet: bool) -> None:
     """Return when all of them have converged.
 
-    Raises NotConverged when interrupted. Raises ConvergenceFailed if one cannot converge, once the
-    others have.
+    Raises NotConverged when interrupted. Raises ConvergenceFailed if one cannot converge, or its
+    update was paused or rolled back, once the others have.
     """
     _wait(client, services, _Display(services, quiet=quiet, removing=False))
 
@@ -69,7 +77,7 @@ class _Display:
         if self._quiet:
             return
         prefix = f"{service.name}: " if self._several else ""
-        end = [verdict(progress)] if done and not self.removing else []
+        end = [verdict(progress, service.name)] if done and not self.removing else []
         if self._screen is not None:
             shown = lines(progress, removing=self.removing)
             self._latest[service.id] = [prefix + line for line in [*shown, *end]]
@@ -88,6 +96,7 @@ def _wait(client: "Client", services: Sequence[Watched], display: _Display) -> N
         threading.Thread(target=_watch, args=(client, service, updates), daemon=True).start()
     waiting = {service.id for service in services}
     failures: list[str] = []
+    rollbacks: dict[str, str] = {}
     try:
         while waiting:
             service, item = updates.get()
@@ -97,12 +106,15 @@ def _wait(client: "Client", services: Sequence[Watched], display: _Display) -> N
                 continue
             if isinstance(item, PyswarmError):
                 raise item
-            done = item.converged and not display.removing
+            if item.update_state == UpdateState.ROLLBACK_STARTED:
+                rollbacks[service.id] = item.update_message
+            reason = rollbacks.get(service.id, "")
+            failure = "" if display.removing else _failure(service, item, reason)
+            done = item.converged and not failure and not display.removing
             display.update(service, item, done=done)
-            failed = bool(item.failure) and not done and not display.removing
-            if failed:
-                failures.append(_failed(service, item))
-            if done or failed:
+            if failure:
+                failures.append(failure)
+            if done or failure:
                 waiting.discard(service.id)
     except KeyboardInterrupt:
         raise _interrupted(services, display) from None
@@ -110,10 +122,27 @@ def _wait(client: "Client", services: Sequence[Watched], display: _Display) -> N
         raise ConvergenceFailed("; ".join(failures))
 
 
-def _failed(service: Watched, progress: ServiceProgress) -> str:
+def _failure(service: Watched, progress: ServiceProgress, reason: str) -> str:
+    """Why the wait for the service fails now; empty: it goes on, or succeeds. `reason` is the
+    message of the rollback while it went on.
+    """
+    name, state = service.name, progress.update_state
+    if progress.converged:
+        is_back = state == UpdateState.ROLLBACK_COMPLETED
+        if is_back and 0 < service.spec_version < progress.update_to:
+            return f"service {name} rolled back: {reason or progress.update_message}"
+        return ""
+    if not progress.failure:
+        return ""
+    if state in (UpdateState.PAUSED, UpdateState.ROLLBACK_PAUSED):
+        kind = "rollback" if state == UpdateState.ROLLBACK_PAUSED else "update"
+        return (
+            f"service {name} {kind} paused: {progress.failure};"
+            f" `pyswarm service update {name}` resumes it, see `pyswarm why {name}`"
+        )
     return (
-        f"service {service.name} cannot converge: {progress.failure};"
-        f" see `pyswarm service logs {service.name}` and `pyswarm why {service.name}`"
+        f"service {name} cannot converge: {progress.failure};"
+        f" see `pyswarm service logs {name}` and `pyswarm why {name}`"
     )
 
 

@@ -14,7 +14,9 @@ class ExitCode(IntEnum):
     UNFINISHED = 3
     """Accepted but not finished: the wait was interrupted or timed out."""
     CONVERGENCE_FAILED = 4
-    """Accepted, but the service cannot converge: its tasks fail."""
+    """Accepted, but the service cannot converge: its tasks fail, or its update was paused or rolled
+    back.
+    """
     INTERRUPTED = 130
     BROKEN_PIPE = 141
     """The reader of the output closed it."""

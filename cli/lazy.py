@@ -35,7 +35,6 @@ UNSUPPORTED: Mapping[str, str] = {
             "--max-concurrent",
             "there are no jobs; use --restart-condition none with --replicas",
         ),
-        ("--rollback", "use `pyswarm service update` with the flags of the earlier spec"),
         ("--isolation --credential-spec", "they are for Windows containers"),
         (
             "--autolock --cert-expiry --external-ca --force-new-cluster --snapshot-interval "

@@ -200,6 +200,10 @@ class TaskAddress(Model, frozen=True):
     address: str
 
 
+NOT_READY = "not ready"
+"""The beginning of the message of a running task whose readiness check fails."""
+
+
 class HealthState(StrEnum):
     """The result of a task's health check, in Docker's words; NONE: it has no check."""
 

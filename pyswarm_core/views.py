@@ -85,6 +85,13 @@ class ServiceProgress(msgspec.Struct, frozen=True):
     """Slots whose newest task, of the newest template, ended with 0 and is not restarted."""
     failure: str = ""
     """Why it will not converge unless the user changes something."""
+    update_state: str = ""
+    """The UpdateState of its last update or rollback; empty: it was never updated."""
+    update_message: str = ""
+    update_to: int = 0
+    """The spec version of the update's tasks."""
+    stable_in: int = 0
+    """Nanoseconds until all tasks, which are updated, have run as long as they are monitored."""
 
 
 class TaskView(msgspec.Struct, frozen=True):

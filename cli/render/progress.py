@@ -6,6 +6,8 @@ On a terminal `Screen` redraws the lines in place; in a pipe each change is a ne
 from collections.abc import Sequence
 
 from cli.render.listing import ellipsis, one_line
+from pyswarm_core.clock import SECOND
+from pyswarm_core.objects import NOT_READY, UpdateState
 from pyswarm_core.states import TaskState
 from pyswarm_core.views import ServiceProgress, SlotProgress
 
@@ -29,20 +31,46 @@ def lines(progress: ServiceProgress, *, removing: bool = False) -> list[str]:
     """The lines of one service on a terminal."""
     if removing:
         return [removal(progress)]
-    shown = [overall(progress)]
+    shown = [*rollback(progress), overall(progress)]
     if progress.desired <= SLOTS_SHOWN:
         slots = sorted(progress.slots, key=lambda slot: slot.slot)
         shown += [_slot_line(slot, progress.desired) for slot in slots[:SLOTS_SHOWN]]
     else:
-        shown += reasons(progress.slots)
-    return shown
+        shown += [bar(progress), *reasons(progress.slots)]
+    return shown + stability(progress)
 
 
 def changes(progress: ServiceProgress, *, removing: bool = False) -> list[str]:
     """The lines of one service for a pipe; the caller leaves out those printed before."""
     if removing:
         return [removal(progress)]
-    return [overall(progress), *reasons(progress.slots)]
+    return [
+        *rollback(progress),
+        overall(progress),
+        *reasons(progress.slots),
+        *stability(progress),
+    ]
+
+
+def rollback(progress: ServiceProgress) -> list[str]:
+    """`rollback: update rolled back due to failure or early termination of task …`."""
+    goes_on = progress.update_state == UpdateState.ROLLBACK_STARTED
+    return [f"rollback: {one_line(progress.update_message)}"] if goes_on else []
+
+
+def stability(progress: ServiceProgress) -> list[str]:
+    """`verify: Waiting 5 seconds to verify that tasks are stable...`."""
+    if progress.stable_in <= 0:
+        return []
+    seconds = -(-progress.stable_in // SECOND)
+    noun = "second" if seconds == 1 else "seconds"
+    return [f"verify: Waiting {seconds} {noun} to verify that tasks are stable..."]
+
+
+def bar(progress: ServiceProgress) -> str:
+    """One bar for all tasks."""
+    reached = progress.updated + progress.completed
+    return _filled(reached * _BAR // max(progress.desired, 1))
 
 
 def overall(progress: ServiceProgress) -> str:
@@ -53,13 +81,15 @@ def overall(progress: ServiceProgress) -> str:
     if extra > 0 and reached == progress.desired:
         notes.append(f"{extra} more to end")
     more = f" ({', '.join(notes)})" if notes else ""
-    return f"overall progress: {reached} out of {progress.desired} tasks{more}"
+    is_rollback = progress.update_state == UpdateState.ROLLBACK_STARTED
+    what = "rolling back update: " if is_rollback else ""
+    return f"overall progress: {what}{reached} out of {progress.desired} tasks{more}"
 
 
-def verdict(progress: ServiceProgress) -> str:
+def verdict(progress: ServiceProgress, name: str) -> str:
     """The last line about a service that has converged."""
     done = progress.completed and progress.completed == progress.desired
-    return f"verify: Service {'completed' if done else 'converged'}"
+    return f"verify: Service {name} {'completed' if done else 'converged'}"
 
 
 def removal(progress: ServiceProgress) -> str:
@@ -83,7 +113,7 @@ def reasons(slots: Sequence[SlotProgress]) -> list[str]:
 
 def _reason(slot: SlotProgress) -> str:
     if slot.state is TaskState.RUNNING:
-        return ""
+        return one_line(slot.message) if slot.message.startswith(NOT_READY) else ""
     if slot.state in _WAITING and slot.message:
         return one_line(slot.message)  # the error is that of the slot's previous task
     return one_line(slot.error)
@@ -100,7 +130,10 @@ def _slot_line(slot: SlotProgress, desired: int) -> str:
 
 def _bar(state: TaskState) -> str:
     step = _STEPS.index(state) + 1 if state in _STEPS else len(_STEPS)
-    filled = step * _BAR // len(_STEPS)
+    return _filled(step * _BAR // len(_STEPS))
+
+
+def _filled(filled: int) -> str:
     arrow = ">" if filled else ""
     return f"[{'=' * (filled - len(arrow))}{arrow}{' ' * (_BAR - filled)}]"
 

@@ -9,14 +9,12 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.docker import ports
 from pyswarm_core.docker.units import ago
 from pyswarm_core.ids import short
-from pyswarm_core.objects import HealthState, Task
+from pyswarm_core.objects import NOT_READY, HealthState, Task
 from pyswarm_core.states import TaskState, is_terminal
 from pyswarm_core.views import ServiceSummary, TaskView
 
 ERROR_SHOWN = 30
 WAITING = (TaskState.NEW, TaskState.PENDING)
-NOT_READY = "not ready"
-"""The beginning of the message of a running task whose readiness check fails."""
 
 LAYOUT = Layout(
     headings={

@@ -3,9 +3,14 @@
 On a conflict with another update, once more from the beginning.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+import click
+
+from cli import converge, session
+from cli.converge import Watched
+from cli.failures import Failures
 from cli.service.spec.digests import lookup, warn
 from pyswarm_core.errors import Conflict
 from pyswarm_core.objects import Service
@@ -38,8 +43,42 @@ def changed(
         warn(warnings)
         return updated
 
+    return _tried_twice(client, ref, sent)
+
+
+def rolled_back(client: "Client", ref: str, to: int = 0) -> Service:
+    """Return to the spec of version `to`, or to the previous one (0).
+
+    Raises NotFound, and Conflict the second time.
+    """
+    return _tried_twice(client, ref, lambda service: client.rollback_service(service, to))
+
+
+def change_each(
+    refs: Iterable[str],
+    change: Callable[["Client", str], Service],
+    *,
+    detach: bool,
+    quiet: bool,
+) -> None:
+    """Change services one after the other and wait for all of them; one that fails does not stop
+    the others.
+    """
+    client = session.connect()
+    watched = []
+    with Failures() as failures:
+        for ref in dict.fromkeys(refs):
+            with failures.collected():
+                service = change(client, ref)
+                click.echo(ref)
+                watched.append(Watched.of(service))
+        if watched and not detach:
+            converge.until_converged(client, watched, quiet=quiet)
+
+
+def _tried_twice(client: "Client", ref: str, send: Callable[[Service], Service]) -> Service:
     service = client.service(ref)
     try:
-        return sent(service)
+        return send(service)
     except Conflict:
-        return sent(client.service(service.id))
+        return send(client.service(service.id))

@@ -90,7 +90,7 @@ def create(
     digests.warn(warnings)
     click.echo(service.id)
     if not detach:
-        converge.until_converged(client, [Watched(service.id, service.spec.name)], quiet=quiet)
+        converge.until_converged(client, [Watched.of(service)], quiet=quiet)
 
 
 def spec_of(given: Mapping[str, Any], own: Mapping[str, str]) -> ServiceSpec:

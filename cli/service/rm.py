@@ -24,6 +24,6 @@ def rm(*, detach: bool, quiet: bool, services: tuple[str, ...]) -> None:
             with failures.collected():
                 service = client.remove_service(ref)
                 click.echo(ref)
-                removed.append(Watched(service.id, service.spec.name))
+                removed.append(Watched.of(service))
         if removed and not detach:
             converge.until_gone(client, removed, quiet=quiet)

@@ -56,4 +56,4 @@ def _scale(client: "Client", ref: str, replicas: int) -> Watched:
 
     service = changed(client, ref, resized)
     click.echo(f"{ref} scaled to {replicas}")
-    return Watched(service.id, service.spec.name)
+    return Watched.of(service)

@@ -1,7 +1,7 @@
 """`pyswarm service update`."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,12 +10,13 @@ from msgspec.structs import replace
 from cli import converge, flags, session
 from cli.converge import Watched
 from cli.lazy import Verb
-from cli.service.change import changed
+from cli.service.change import changed, rolled_back
 from cli.service.spec import digests, edits, logins, options
 from cli.service.spec.options import many
 from pyswarm_core.docker import entries, networking
-from pyswarm_core.errors import invalid
-from pyswarm_core.specs import NetworkAttachment, ServiceSpec
+from pyswarm_core.errors import InvalidArgument, invalid
+from pyswarm_core.objects import Service
+from pyswarm_core.specs import NetworkAttachment, RegistryLogin, ServiceSpec
 
 if TYPE_CHECKING:
     from cli.client import Client
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 @click.command(
     cls=Verb,
     help="Update a service and wait for it to converge\n\n"
+    "Without flags it resumes a paused update.\n\n"
     "Example: pyswarm service update --replicas 5 --env-add LEVEL=debug web",
 )
 @options.template
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
 @many("--sysctl-rm", metavar="KEY", help="Remove a Sysctl option")
 @many("--ulimit-add", metavar="NAME=SOFT[:HARD]", help="Add or update a ulimit option")
 @many("--ulimit-rm", metavar="NAME", help="Remove a ulimit option")
+@click.option("--rollback", is_flag=True, help="Rollback to previous specification")
 @options.with_registry_auth
 @digests.no_resolve_image
 @flags.detach
@@ -86,24 +89,54 @@ def update(
     service: str,
     **given: Any,
 ) -> None:
-    if not with_registry_auth and not any(_was_given(value) for value in given.values()):
-        raise click.UsageError("nothing to update: specify at least one flag")
-    added = tuple(map(entries.network, given["network_add"]))
+    is_rollback = given.pop("rollback")
+    if is_rollback:
+        switches = {"with_registry_auth": with_registry_auth, "no_resolve_image": no_resolve_image}
+        _require_none({**given, **switches})
     client = session.connect()
+    if is_rollback:
+        found = rolled_back(client, service)
+    else:
+        found = _updated(
+            client,
+            service,
+            given,
+            login_of=logins.requested(with_registry_auth),
+            query_registry=given["image"] is not None and not no_resolve_image,
+            quiet=quiet,
+        )
+    click.echo(service)
+    if not detach:
+        converge.until_converged(client, [Watched.of(found)], quiet=quiet)
+
+
+def _require_none(given: Mapping[str, object]) -> None:
+    """Raises InvalidArgument for the first flag that was given beside --rollback."""
+    for name, value in given.items():
+        if value is not None and value is not False and value != ():
+            flag = "--" + name.replace("_", "-")
+            raise InvalidArgument(f"--rollback conflicts with {flag}: expected one of them")
+
+
+def _updated(
+    client: "Client",
+    ref: str,
+    given: Mapping[str, Any],
+    *,
+    login_of: Callable[[ServiceSpec], RegistryLogin | None],
+    query_registry: bool,
+    quiet: bool,
+) -> Service:
+    """The service after the flags' changes; without flags it resumes a paused update, as in Docker.
+
+    Raises InvalidArgument, NotFound and Conflict.
+    """
+    added = tuple(map(entries.network, given["network_add"]))
 
     def change(spec: ServiceSpec) -> ServiceSpec:
         return _on_networks(client, edits.updated(spec, given, os.environ), added, given)
 
-    query = given["image"] is not None and not no_resolve_image
-    login_of = logins.requested(with_registry_auth)
-    found = changed(client, service, change, login_of, query_registry=query, quiet=quiet)
-    click.echo(service)
-    if not detach:
-        converge.until_converged(client, [Watched(found.id, found.spec.name)], quiet=quiet)
-
-
-def _was_given(value: object) -> bool:
-    return value is not None and value is not False and value != ()
+    return changed(client, ref, change, login_of, query_registry=query_registry, quiet=quiet)
 
 
 def _on_networks(

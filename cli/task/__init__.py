@@ -5,7 +5,8 @@ import click
 from cli.lazy import LazyGroup
 
 VERBS = {
-    "inspect": ("cli.task.inspect:inspect", "Display detailed information on one or more tasks")
+    "inspect": ("cli.task.inspect:inspect", "Display detailed information on one or more tasks"),
+    "restart": ("cli.task.restart:restart", "Replace one or more tasks"),
 }
 
 

@@ -31,6 +31,7 @@ from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc
 from pyswarm_core.clock import Clock
 from pyswarm_core.codec import to_proto
+from pyswarm_core.errors import Unavailable
 from pyswarm_core.kinds import NETWORK, NODE, SERVICE
 from pyswarm_core.limits import EVENTS_KEPT
 from pyswarm_core.objects import Network, Node, Service, Version
@@ -102,6 +103,11 @@ class Control(control_pb2_grpc.ControlServicer):
             )
         )
 
+    async def RollbackService(
+        self, request: pb.RollbackServiceRequest, context: Context
+    ) -> pb.ServiceReply:
+        raise Unavailable("this controller cannot roll back yet: upgrade it")
+
     async def GetService(self, request: pb.RefRequest, context: Context) -> pb.ServiceReply:
         return _service(lookup.find(self._leader().state, SERVICE, request.ref))
 
@@ -118,6 +124,9 @@ class Control(control_pb2_grpc.ControlServicer):
     async def ListTasks(self, request: pb.ListTasksRequest, context: Context) -> None:  # type: ignore[override]
         found = listings.tasks(self._leader(), read(TaskQuery, request))
         await self._list(found, pb.ListTasksReply, "tasks", context)
+
+    async def RestartTask(self, request: pb.RefRequest, context: Context) -> pb.TaskView:
+        raise Unavailable("this controller cannot restart a task yet: upgrade it")
 
     async def Why(self, request: pb.RefRequest, context: Context) -> pb.WhyReply:
         leader = self._leader()

@@ -46,14 +46,26 @@ def document(model: Model) -> dict[str, Any]:
     return _readable(to_json_value(model))
 
 
+def pruned(model: Model) -> dict[str, Any]:
+    """The object as JSON output shows it: without empty and unset fields."""
+    found: dict[str, Any] = _pruned(document(model))
+    return found
+
+
+def lines(model: Model) -> list[str]:
+    """The lines of the object's JSON output."""
+    text = msgspec.json.format(msgspec.json.encode(pruned(model)), indent=4)
+    return text.decode().split("\n")
+
+
 def show(documents: list[dict[str, Any]], form: str = "") -> list[str]:
     """The objects as a JSON array, one JSON line each (`json`), or a template's text each.
 
     Raises InvalidArgument for a template that is not valid or names an unknown key.
     """
     if not form:
-        pruned = [_pruned(found) for found in documents]
-        return [msgspec.json.format(msgspec.json.encode(pruned), indent=4).decode()]
+        shown = [_pruned(found) for found in documents]
+        return [msgspec.json.format(msgspec.json.encode(shown), indent=4).decode()]
     if form == "json":
         return [msgspec.json.encode(_pruned(found)).decode() for found in documents]
     from pyswarm_core.gotemplate.evaluate import render
@@ -94,8 +106,8 @@ def _pruned(value: Any) -> Any:
         return [_pruned(item) for item in value]
     if not isinstance(value, dict):
         return value
-    pruned = {key: _pruned(item) for key, item in value.items()}
-    return {key: item for key, item in pruned.items() if not _is_unset(key, item)}
+    found = {key: _pruned(item) for key, item in value.items()}
+    return {key: item for key, item in found.items() if not _is_unset(key, item)}
 
 
 def _is_unset(key: str, item: Any) -> bool:

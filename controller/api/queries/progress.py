@@ -6,9 +6,13 @@ then gone. Tasks on a down host do not count: they end when the host returns. A 
 one that ended since the last change counts once it has run for UPDATE_MONITOR, so that a command
 that fails repeatedly never counts as running.
 
+While an update or a rollback goes on, the service has not converged. A task with a readiness check
+counts once it is ready.
+
 Failed: a slot will not run unless the user changes something. Its newest task ended and the restart
 policy does not replace it, or its tasks have ended FAILURES_OF_A_WAIT times since the last change,
-less often if the restart delay is long.
+less often if the restart delay is long. A task that ended counts VERDICT_AFTER later if the update
+pauses or rolls back because of it. A service whose update is paused has failed, too.
 """
 
 from collections.abc import Sequence
@@ -17,7 +21,7 @@ from heapq import nsmallest
 from controller.api.queries.views import desired_slots, desired_tasks
 from controller.brain.orchestrator.restart import ended_by_itself, refusal
 from controller.brain.slices import Slices, WatchResult, finish
-from pyswarm_core.clock import NEVER, Instant, after
+from pyswarm_core.clock import NEVER, SECOND, Instant, after
 from pyswarm_core.ids import ServiceId
 from pyswarm_core.indexes.tasks import runs_as_desired
 from pyswarm_core.limits import (
@@ -26,8 +30,8 @@ from pyswarm_core.limits import (
     SLICE_TASKS,
     UPDATE_MONITOR,
 )
-from pyswarm_core.objects import Service, Task
-from pyswarm_core.specs import RestartCondition, RestartPolicy
+from pyswarm_core.objects import Service, Task, UpdateState
+from pyswarm_core.specs import FailureAction, RestartCondition, RestartPolicy
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState, is_terminal
 from pyswarm_core.views import ServiceProgress, SlotProgress
@@ -35,6 +39,10 @@ from pyswarm_core.views import ServiceProgress, SlotProgress
 SLOTS_SHOWN = 50
 _ENDED_WEIGHT = 10
 """The cost of a slot that does not run in SLICE_TASKS: its restart policy is evaluated."""
+_GOES_ON = (UpdateState.UPDATING, UpdateState.ROLLBACK_STARTED)
+_PAUSED = (UpdateState.PAUSED, UpdateState.ROLLBACK_PAUSED)
+VERDICT_AFTER = SECOND
+"""Time for the leader to decide about an update after one of its tasks ended; it takes less."""
 _FAILED = (TaskState.FAILED, TaskState.REJECTED)
 """Such a task is its slot's newest while its replacement waits, or if there is no replacement."""
 
@@ -74,9 +82,18 @@ class _Tally:
         self._service = service
         self._now = now
         self._running = self._updated = self._alive = self._lost = self._completed = 0
+        self._unproven = self._unready = 0
+        self._stable_at = Instant(0)
+        """When the updated tasks have run as long as they are monitored."""
         self._newest: list[Task] = []
         self._shown: list[Task] = []
         self._failures: list[str] = []
+        status = service.update_status
+        self._goes_on = status is not None and status.state in _GOES_ON
+        rolls_back = status is not None and status.state is UpdateState.ROLLBACK_STARTED
+        self._settings = service.spec.rollback_config if rolls_back else service.spec.update_config
+        readiness = service.spec.task_template.container_spec.readiness
+        self._has_readiness = bool(readiness.test)
 
     def take(self, tasks: Sequence[Task], *, is_desired: bool) -> None:
         """Count the tasks of one slot, oldest first."""
@@ -87,7 +104,8 @@ class _Tally:
             self.looked += _ENDED_WEIGHT
             ended = _ended(service, tasks, self._state.cluster.spec.task_history_limit)
             self._completed += ended == ""
-            self._failures += [ended] if ended else []
+            if ended and not self._waits_for_verdict(tasks[-1]):
+                self._failures.append(ended)
         for task in tasks:
             if task.desired_state is TaskState.FROZEN:
                 continue
@@ -98,10 +116,29 @@ class _Tally:
             if runs_as_desired(task):
                 self._running += 1
                 if task.spec_version >= service.template_version:
-                    proven_at = _proven_at(service, tasks, task)
-                    self._updated += proven_at <= self._now
-                    if proven_at > self._now:
-                        self.due = min(self.due, proven_at)
+                    self._take_current(task, _proven_at(service, tasks, task))
+
+    def _take_current(self, task: Task, proven_at: Instant) -> None:
+        """Count a task that runs on the newest template."""
+        if self._has_readiness and not task.detail.serving:
+            self._unready += 1
+        elif proven_at > self._now:
+            self._unproven += 1
+            self.due = min(self.due, proven_at)
+        else:
+            self._updated += 1
+        end = after(task.status_at, self._settings.monitor) if self._goes_on else proven_at
+        self._stable_at = max(self._stable_at, end)
+
+    def _waits_for_verdict(self, task: Task) -> bool:
+        """Whether the update may pause or roll back because this task just ended."""
+        action = self._settings.failure_action
+        if not self._goes_on or action is FailureAction.CONTINUE or not is_terminal(task.state):
+            return False
+        at = after(task.status_at, VERDICT_AFTER)
+        if at > self._now:
+            self.due = min(self.due, at)
+        return at > self._now
 
     def end_slice(self) -> None:
         """Keep no more tasks than are shown."""
@@ -112,18 +149,29 @@ class _Tally:
         """The sum."""
         self.end_slice()
         removing, alive = self._service.removing, self._alive
+        status = self._service.update_status
+        reached = self._updated + self._completed
+        settled = self._running == alive and not removing
+        is_there = settled and self._running == self._updated and reached == desired
+        converged = is_there and not (self._goes_on and desired)
+        stable = settled and not converged and not self._unready
+        stable = stable and self._running == self._updated + self._unproven
+        stable = stable and reached + self._unproven == desired
+        paused = status.message if status and status.state in _PAUSED and not converged else ""
         return ServiceProgress(
             running=self._running,
             desired=desired,
             updated=self._updated,
-            converged=not removing
-            and self._running == self._updated == alive
-            and self._updated + self._completed == desired,
+            converged=converged,
             slots=tuple(_slot(self._state, task) for task in self._shown),
             gone=removing and self._lost > 0 and alive == 0,
             alive=alive,
             completed=self._completed,
-            failure=_told(self._failures),
+            failure=paused or _told(self._failures),
+            update_state=status.state.value if status else "",
+            update_message=status.message if status else "",
+            update_to=status.to_version if status else 0,
+            stable_in=max(0, self._stable_at - self._now) if stable else 0,
         )
 
 

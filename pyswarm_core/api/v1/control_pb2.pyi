@@ -219,6 +219,35 @@ class UpdateServiceRequest(_message.Message):
 Global___UpdateServiceRequest: _TypeAlias = UpdateServiceRequest  # noqa: Y015
 
 @_typing.final
+class RollbackServiceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REF_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    TO_FIELD_NUMBER: _builtins.int
+    ref: _builtins.str
+    to: _builtins.int
+    """The spec version to return to; 0: the one before the current one."""
+    @_builtins.property
+    def version(self) -> _objects_pb2.Version:
+        """The version that it is based on; 0: any."""
+
+    def __init__(
+        self,
+        *,
+        ref: _builtins.str = ...,
+        version: _objects_pb2.Version | None = ...,
+        to: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref", "to", b"to", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollbackServiceRequest: _TypeAlias = RollbackServiceRequest  # noqa: Y015
+
+@_typing.final
 class ServiceReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -367,6 +396,10 @@ class ServiceProgress(_message.Message):
     ALIVE_FIELD_NUMBER: _builtins.int
     COMPLETED_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    UPDATE_STATE_FIELD_NUMBER: _builtins.int
+    UPDATE_MESSAGE_FIELD_NUMBER: _builtins.int
+    UPDATE_TO_FIELD_NUMBER: _builtins.int
+    STABLE_IN_FIELD_NUMBER: _builtins.int
     running: _builtins.int
     desired: _builtins.int
     updated: _builtins.int
@@ -380,6 +413,13 @@ class ServiceProgress(_message.Message):
     """Slots whose task ended with 0 and is not to run again; they count as converged."""
     failure: _builtins.str
     """Why it will not converge unless the user changes something; the stream ends with it unless it follows."""
+    update_state: _builtins.str
+    """Those of the service's update status; an update that waits says what for."""
+    update_message: _builtins.str
+    update_to: _builtins.int
+    """The spec version of the update's tasks."""
+    stable_in: _builtins.int
+    """All tasks are updated; nanoseconds until they have run as long as they are monitored."""
     @_builtins.property
     def slots(self) -> _containers.RepeatedCompositeFieldContainer[Global___SlotProgress]:
         """At most a page of slots, those that are not running first."""
@@ -396,10 +436,14 @@ class ServiceProgress(_message.Message):
         alive: _builtins.int = ...,
         completed: _builtins.int = ...,
         failure: _builtins.str = ...,
+        update_state: _builtins.str = ...,
+        update_message: _builtins.str = ...,
+        update_to: _builtins.int = ...,
+        stable_in: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "completed", b"completed", "converged", b"converged", "desired", b"desired", "failure", b"failure", "gone", b"gone", "running", b"running", "slots", b"slots", "updated", b"updated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "completed", b"completed", "converged", b"converged", "desired", b"desired", "failure", b"failure", "gone", b"gone", "running", b"running", "slots", b"slots", "stable_in", b"stable_in", "update_message", b"update_message", "update_state", b"update_state", "update_to", b"update_to", "updated", b"updated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -54,6 +54,11 @@ class ControlStub:
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ServiceReply.FromString,
                 _registered_method=True)
+        self.RollbackService = channel.unary_unary(
+                '/pyswarm.v1.Control/RollbackService',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RollbackServiceRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ServiceReply.FromString,
+                _registered_method=True)
         self.GetService = channel.unary_unary(
                 '/pyswarm.v1.Control/GetService',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
@@ -78,6 +83,11 @@ class ControlStub:
                 '/pyswarm.v1.Control/Why',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.WhyReply.FromString,
+                _registered_method=True)
+        self.RestartTask = channel.unary_unary(
+                '/pyswarm.v1.Control/RestartTask',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.TaskView.FromString,
                 _registered_method=True)
         self.GetNode = channel.unary_unary(
                 '/pyswarm.v1.Control/GetNode',
@@ -183,6 +193,13 @@ class ControlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RollbackService(self, request, context):
+        """Makes an earlier spec the service's spec again, under a new version; its tasks follow as `rollback_config` says.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetService(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -211,6 +228,13 @@ class ControlServicer:
 
     def Why(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestartTask(self, request, context):
+        """Shuts a task down and fills its slot at once; returns the task that is shut down.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -332,6 +356,11 @@ def add_ControlServicer_to_server(servicer, server):
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ServiceReply.SerializeToString,
             ),
+            'RollbackService': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollbackService,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RollbackServiceRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.ServiceReply.SerializeToString,
+            ),
             'GetService': grpc.unary_unary_rpc_method_handler(
                     servicer.GetService,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.FromString,
@@ -356,6 +385,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.Why,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.WhyReply.SerializeToString,
+            ),
+            'RestartTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestartTask,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.TaskView.SerializeToString,
             ),
             'GetNode': grpc.unary_unary_rpc_method_handler(
                     servicer.GetNode,
@@ -552,6 +586,33 @@ class Control:
             _registered_method=True)
 
     @staticmethod
+    def RollbackService(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/RollbackService',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.RollbackServiceRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.ServiceReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetService(request,
             target,
             options=(),
@@ -676,6 +737,33 @@ class Control:
             '/pyswarm.v1.Control/Why',
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.WhyReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestartTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/RestartTask',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.TaskView.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,8 @@ class ControlStub:
     CreateService: _grpc.UnaryUnaryMultiCallable[_control_pb2.CreateServiceRequest, _control_pb2.ServiceReply]
     UpdateService: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateServiceRequest, _control_pb2.ServiceReply]
     RemoveService: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ServiceReply]
+    RollbackService: _grpc.UnaryUnaryMultiCallable[_control_pb2.RollbackServiceRequest, _control_pb2.ServiceReply]
+    """Makes an earlier spec the service's spec again, under a new version; its tasks follow as `rollback_config` says."""
     GetService: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ServiceReply]
     ListServices: _grpc.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListServicesReply]
     """Lists come in parts of about 64 KiB; each object is as it was when its part was made."""
@@ -44,6 +46,8 @@ class ControlStub:
     """Sends the service's progress now and whenever it changes, until it converged (or for ever with `follow`)."""
     ListTasks: _grpc.UnaryStreamMultiCallable[_control_pb2.ListTasksRequest, _control_pb2.ListTasksReply]
     Why: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.WhyReply]
+    RestartTask: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.TaskView]
+    """Shuts a task down and fills its slot at once; returns the task that is shut down."""
     GetNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.NodeReply]
     ListNodes: _grpc.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListNodesReply]
     UpdateNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateNodeRequest, _control_pb2.NodeReply]
@@ -71,6 +75,8 @@ class ControlAsyncStub(ControlStub):
     CreateService: _aio.UnaryUnaryMultiCallable[_control_pb2.CreateServiceRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
     UpdateService: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateServiceRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
     RemoveService: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
+    RollbackService: _aio.UnaryUnaryMultiCallable[_control_pb2.RollbackServiceRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
+    """Makes an earlier spec the service's spec again, under a new version; its tasks follow as `rollback_config` says."""
     GetService: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.ServiceReply]  # type: ignore[assignment]
     ListServices: _aio.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListServicesReply]  # type: ignore[assignment]
     """Lists come in parts of about 64 KiB; each object is as it was when its part was made."""
@@ -78,6 +84,8 @@ class ControlAsyncStub(ControlStub):
     """Sends the service's progress now and whenever it changes, until it converged (or for ever with `follow`)."""
     ListTasks: _aio.UnaryStreamMultiCallable[_control_pb2.ListTasksRequest, _control_pb2.ListTasksReply]  # type: ignore[assignment]
     Why: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.WhyReply]  # type: ignore[assignment]
+    RestartTask: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.TaskView]  # type: ignore[assignment]
+    """Shuts a task down and fills its slot at once; returns the task that is shut down."""
     GetNode: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.NodeReply]  # type: ignore[assignment]
     ListNodes: _aio.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListNodesReply]  # type: ignore[assignment]
     UpdateNode: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateNodeRequest, _control_pb2.NodeReply]  # type: ignore[assignment]
@@ -128,6 +136,14 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_control_pb2.ServiceReply, _abc.Awaitable[_control_pb2.ServiceReply]]: ...
 
     @_abc_1.abstractmethod
+    def RollbackService(
+        self,
+        request: _control_pb2.RollbackServiceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ServiceReply, _abc.Awaitable[_control_pb2.ServiceReply]]:
+        """Makes an earlier spec the service's spec again, under a new version; its tasks follow as `rollback_config` says."""
+
+    @_abc_1.abstractmethod
     def GetService(
         self,
         request: _control_pb2.RefRequest,
@@ -163,6 +179,14 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.RefRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.WhyReply, _abc.Awaitable[_control_pb2.WhyReply]]: ...
+
+    @_abc_1.abstractmethod
+    def RestartTask(
+        self,
+        request: _control_pb2.RefRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.TaskView, _abc.Awaitable[_control_pb2.TaskView]]:
+        """Shuts a task down and fills its slot at once; returns the task that is shut down."""
 
     @_abc_1.abstractmethod
     def GetNode(

@@ -52,7 +52,7 @@ def test_one_that_fails_does_not_end_the_wait_for_the_others(
     script.on("WatchService", watched)
     ran = pyswarm("service", "scale", "web=1", "db=1")
     assert ran.code == ExitCode.CONVERGENCE_FAILED
-    assert "db: verify: Service converged" in ran.err
+    assert "db: verify: Service db converged" in ran.err
 
 
 def test_a_goal_that_cannot_be_reached_hides_no_other_failure(
@@ -74,7 +74,7 @@ def test_tasks_that_completed_are_what_was_asked(script: Script, pyswarm: Pyswar
     ran = pyswarm("service", "create", "--restart-condition", "none", "web")
     assert (ran.code, ran.err.splitlines()[-2:]) == (
         ExitCode.SUCCESS,
-        ["overall progress: 2 out of 2 tasks (2 completed)", "verify: Service completed"],
+        ["overall progress: 2 out of 2 tasks (2 completed)", "verify: Service web completed"],
     )
 
 

@@ -6,6 +6,7 @@ import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from cli.context import Context, context_file, current, use
 from cli.image.builder import Destination, destination
@@ -55,7 +56,31 @@ def test_a_task_that_waits_says_for_what_and_not_how_its_predecessor_ended() -> 
 def test_many_slots_have_a_sum_and_the_reasons() -> None:
     slots = tuple(slot(number, TaskState.PENDING, "no room") for number in range(1, 51))
     progress = ServiceProgress(desired=50, slots=slots, alive=50)
-    assert lines(progress) == ["overall progress: 0 out of 50 tasks", "50 tasks: no room"]
+    assert lines(progress) == [
+        "overall progress: 0 out of 50 tasks",
+        f"[{' ' * 50}]",
+        "50 tasks: no room",
+    ]
+    half = replace(progress, updated=20, completed=5)
+    assert lines(half)[1] == f"[{'=' * 24}>{' ' * 25}]"
+
+
+def test_a_rollback_and_the_time_until_tasks_are_stable_are_told() -> None:
+    message = "update rolled back due to failure or early termination of task t1"
+    progress = ServiceProgress(
+        desired=3, updated=1, alive=3, update_state="rollback_started", update_message=message
+    )
+    told = [f"rollback: {message}", "overall progress: rolling back update: 1 out of 3 tasks"]
+    assert changes(progress) == lines(progress) == told
+    for stable_in, waiting in ((5_000_000_000, "5 seconds"), (1, "1 second")):
+        stable = ServiceProgress(desired=3, updated=3, alive=3, stable_in=stable_in)
+        verify = f"verify: Waiting {waiting} to verify that tasks are stable..."
+        assert changes(stable) == ["overall progress: 3 out of 3 tasks", verify]
+
+
+def test_a_running_task_that_is_not_ready_says_why() -> None:
+    waits = SlotProgress(1, "host1", TaskState.RUNNING, "not ready: connection refused", "")
+    assert reasons([waits, slot(2, TaskState.RUNNING)]) == ["1 task: not ready: connection refused"]
 
 
 def test_old_tasks_that_still_end_are_told() -> None:
@@ -202,7 +227,7 @@ def test_completion_knows_verbs_and_flags(tmp_path: Path) -> None:
     from click.shell_completion import ShellComplete
 
     complete = ShellComplete(root, {}, "pyswarm", "_PYSWARM_COMPLETE")
-    verbs = [item.value for item in complete.get_completions(["service"], "s")]
+    verbs = [item.value for item in complete.get_completions(["service"], "sc")]
     assert verbs == ["scale"]
     flags = [item.value for item in complete.get_completions(["service", "create"], "--limit")]
     assert flags == ["--limit-cpu", "--limit-memory", "--limit-pids"]

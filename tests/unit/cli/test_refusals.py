@@ -146,7 +146,24 @@ WRONG = [
     (["service", "scale", "web=-1"], "SERVICE=REPLICAS"),
     (["service", "scale", "web=٣"], "SERVICE=REPLICAS"),
     (["service", "scale", "web=999999999"], "expected 0 to 100000 for REPLICAS"),
-    (["service", "update", "web"], "nothing to update"),
+    (
+        ["service", "update", "--rollback", "--env-add", "A=1", "web"],
+        "--rollback conflicts with --env-add: expected one of them",
+    ),
+    (["service", "update", "--rollback", "--force", "web"], "--rollback conflicts with --force"),
+    (
+        ["service", "update", "--rollback", "--with-registry-auth", "web"],
+        "--rollback conflicts with --with-registry-auth",
+    ),
+    (
+        ["service", "rollback", "--to", "0", "web"],
+        "--to: value 0 is not valid: expected a version of at least 1",
+    ),
+    (["service", "rollback", "--to", "x", "web"], '--to: value "x" is not valid'),
+    (
+        ["service", "history", "--diff", "--format", "json", "web"],
+        "--diff conflicts with --format",
+    ),
     (
         ["service", "logs", "--tail", "few", "web"],
         '--tail: value "few" is not valid: expected all or an integer',

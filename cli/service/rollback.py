@@ -1,0 +1,33 @@
+"""`pyswarm service rollback`."""
+
+import click
+
+from cli import converge, flags, session
+from cli.converge import Watched
+from cli.lazy import Verb
+from cli.service.change import rolled_back
+from pyswarm_core.errors import invalid
+
+
+@click.command(
+    cls=Verb,
+    help="Revert changes to a service's configuration and wait for it to converge\n\n"
+    "Example: pyswarm service rollback --to 3 web",
+)
+@click.option(
+    "--to",
+    type=flags.number,
+    metavar="VERSION",
+    help="Version of the spec to return to, see `service history` (default the previous one)",
+)
+@flags.detach
+@flags.quiet_progress
+@click.argument("service")
+def rollback(*, to: int | None, detach: bool, quiet: bool, service: str) -> None:
+    if to is not None and to < 1:
+        raise invalid("--to", to, "expected a version of at least 1")
+    client = session.connect()
+    found = rolled_back(client, service, to or 0)
+    click.echo(service)
+    if not detach:
+        converge.until_converged(client, [Watched.of(found)], quiet=quiet)

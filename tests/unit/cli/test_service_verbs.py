@@ -1,0 +1,252 @@
+"""Rollback, history, restart, stop and start of services, restart of tasks; waits for updates."""
+
+import pytest
+from msgspec.structs import replace
+
+from cli.exits import ExitCode
+from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.clock import MINUTE, Instant
+from pyswarm_core.codec import from_proto
+from pyswarm_core.errors import Conflict, NotFound
+from pyswarm_core.objects import PreviousSpec, Service, UpdateState
+from pyswarm_core.specs import ContainerSpec, ServiceSpec, TaskSpec
+from tests.unit.cli.conftest import Pyswarm
+from tests.unit.cli.golden import assert_golden
+from tests.unit.cli.objects import (
+    CREATED,
+    NOW,
+    SERVICE_ID,
+    progress,
+    service,
+    service_reply,
+    tasks_reply,
+)
+from tests.unit.cli.scripted import Script
+
+FAILED = "update paused due to failure or early termination of task t1"
+ROLLED_BACK = "update rolled back due to failure or early termination of task t1"
+
+
+def at(version: int, **changes: object) -> Service:
+    """The service with that version of its spec."""
+    return replace(service(**changes), spec_version=version)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def fleet(script: Script) -> Script:
+    for rpc in ("GetService", "UpdateService", "RollbackService"):
+        script.on(rpc, service_reply(at(4)))
+    return script.on("WatchService", [progress(3, 3)])
+
+
+def moment(
+    running: int, state: UpdateState, *, message: str = "", to: int = 4, failure: str = ""
+) -> pb.ServiceProgress:
+    """A moment of an update of three tasks to version `to`."""
+    shown = progress(running, 3)
+    shown.update_state, shown.update_message, shown.update_to = state.value, message, to
+    shown.converged = state in (UpdateState.COMPLETED, UpdateState.ROLLBACK_COMPLETED)
+    shown.failure = failure
+    return shown
+
+
+@pytest.mark.parametrize("line", ["rollback --to 2 web", "rollback web", "update --rollback web"])
+def test_a_rollback_names_its_version_and_the_service_it_is_based_on(
+    line: str, fleet: Script, pyswarm: Pyswarm
+) -> None:
+    ran = pyswarm("service", *line.split())
+    assert (ran.code, ran.out) == (0, "web\n")
+    assert ran.err.endswith("verify: Service web converged\n")
+    (sent,) = fleet.requests("RollbackService")
+    assert (sent.ref, sent.version.index) == (SERVICE_ID, 3)
+    assert sent.to == (2 if "--to" in line else 0)
+
+
+def test_a_rollback_that_lost_the_race_is_made_again(fleet: Script, pyswarm: Pyswarm) -> None:
+    fleet.on("RollbackService", Conflict("update out of sequence"), service_reply(at(4)))
+    assert pyswarm("service", "rollback", "-d", "-q", "web").code == 0
+    assert len(fleet.requests("RollbackService")) == 2
+
+
+def test_an_old_controller_is_named(script: Script, pyswarm: Pyswarm) -> None:
+    script.on("GetService", service_reply())
+    for line in ("service rollback web", "service update --rollback web", "task restart web.1"):
+        ran = pyswarm(*line.split())
+        assert (ran.code, ran.out) == (1, "")
+        assert ran.err.startswith("Error: the controller at unix://")
+        assert ran.err.endswith("does not support this command: upgrade it\n")
+
+
+def test_update_without_flags_resumes_and_changes_nothing(fleet: Script, pyswarm: Pyswarm) -> None:
+    ran = pyswarm("service", "update", "web")
+    assert (ran.code, ran.out) == (0, "web\n")
+    (sent,) = fleet.requests("UpdateService")
+    assert from_proto(ServiceSpec, sent.spec) == service().spec
+
+
+@pytest.mark.parametrize(
+    ("verb", "stopped", "force_update"),
+    [("stop", True, 0), ("start", False, 0), ("restart", False, 1)],
+)
+def test_services_are_stopped_started_and_restarted_by_their_spec(
+    verb: str, stopped: bool, force_update: int, fleet: Script, pyswarm: Pyswarm
+) -> None:
+    fleet.on("GetService", service_reply(at(4, stopped=verb == "start")))
+    ran = pyswarm("service", verb, "web", "web")
+    assert (ran.code, ran.out) == (0, "web\n")
+    (sent,) = fleet.requests("UpdateService")
+    assert sent.spec.stopped == stopped
+    assert sent.spec.mode.replicated.replicas == 3
+    assert sent.spec.task_template.force_update == force_update
+
+
+def test_one_that_does_not_exist_does_not_keep_the_others_running(
+    fleet: Script, pyswarm: Pyswarm
+) -> None:
+    fleet.on("GetService", NotFound("no service 'nosuch'"), service_reply(at(4)))
+    ran = pyswarm("service", "stop", "-d", "nosuch", "web")
+    assert (ran.code, ran.out, ran.err) == (1, "web\n", "Error: no service 'nosuch'\n")
+
+
+def test_a_stopped_service_is_started_and_not_restarted(fleet: Script, pyswarm: Pyswarm) -> None:
+    fleet.on("GetService", service_reply(at(4, stopped=True)))
+    ran = pyswarm("service", "restart", "web")
+    assert (ran.code, fleet.requests("UpdateService")) == (2, [])
+    assert ran.err == "Error: service web is stopped: `pyswarm service start web` starts it\n"
+
+
+def test_a_restarted_tasks_service_is_waited_for(fleet: Script, pyswarm: Pyswarm) -> None:
+    fleet.on("RestartTask", tasks_reply().tasks[1])
+    fleet.on("WatchService", [progress(2, 3), progress(3, 3)])
+    ran = pyswarm("task", "restart", "web.1", "web.2")
+    assert (ran.code, ran.out) == (0, "web.1\nweb.2\n")
+    assert [one.ref for one in fleet.requests("RestartTask")] == ["web.1", "web.2"]
+    assert ran.err.endswith("verify: Service web converged\n")
+    assert pyswarm("task", "restart", "-d", "web.1").err == ""
+
+
+def test_the_wait_for_an_update_tells_its_steps(fleet: Script, pyswarm: Pyswarm) -> None:
+    stable = moment(3, UpdateState.UPDATING)
+    stable.stable_in = 4_200_000_000
+    fleet.on(
+        "WatchService",
+        [moment(1, UpdateState.UPDATING), stable, moment(3, UpdateState.COMPLETED)],
+    )
+    ran = pyswarm("service", "update", "--image", "web:2", "web")
+    assert (ran.code, ran.err.splitlines()) == (
+        0,
+        [
+            "overall progress: 1 out of 3 tasks",
+            "overall progress: 3 out of 3 tasks",
+            "verify: Waiting 5 seconds to verify that tasks are stable...",
+            "verify: Service web converged",
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [(UpdateState.PAUSED, "update"), (UpdateState.ROLLBACK_PAUSED, "rollback")],
+)
+def test_the_wait_ends_when_the_update_is_paused(
+    state: UpdateState, kind: str, fleet: Script, pyswarm: Pyswarm
+) -> None:
+    paused = moment(1, state, message=FAILED, failure=FAILED)
+    fleet.on("WatchService", [moment(0, UpdateState.UPDATING), paused])
+    ran = pyswarm("service", "update", "--image", "web:2", "web")
+    assert (ran.code, ran.out) == (ExitCode.CONVERGENCE_FAILED, "web\n")
+    assert ran.err.splitlines()[-1] == (
+        f"Error: service web {kind} paused: {FAILED};"
+        " `pyswarm service update web` resumes it, see `pyswarm why web`"
+    )
+
+
+def test_the_wait_for_an_update_that_is_rolled_back_ends_when_the_rollback_has(
+    fleet: Script, pyswarm: Pyswarm
+) -> None:
+    fleet.on(
+        "WatchService",
+        [
+            moment(1, UpdateState.UPDATING),
+            moment(2, UpdateState.ROLLBACK_STARTED, message=ROLLED_BACK, to=5),
+            moment(3, UpdateState.ROLLBACK_COMPLETED, message="rollback completed", to=5),
+        ],
+    )
+    ran = pyswarm("service", "update", "--image", "web:2", "web")
+    assert ran.code == ExitCode.CONVERGENCE_FAILED
+    assert ran.err.splitlines() == [
+        "overall progress: 1 out of 3 tasks",
+        f"rollback: {ROLLED_BACK}",
+        "overall progress: rolling back update: 2 out of 3 tasks",
+        "overall progress: 3 out of 3 tasks",
+        f"Error: service web rolled back: {ROLLED_BACK}",
+    ]
+
+
+@pytest.mark.parametrize("line", ["rollback web", "scale web=3"])
+def test_a_rollback_that_was_requested_or_is_over_is_no_failure(
+    line: str, fleet: Script, pyswarm: Pyswarm
+) -> None:
+    done = moment(3, UpdateState.ROLLBACK_COMPLETED, message="rollback completed", to=4)
+    fleet.on("WatchService", [done])
+    assert pyswarm("service", *line.split()).code == 0
+
+
+def test_a_paused_service_that_is_stopped_has_converged(fleet: Script, pyswarm: Pyswarm) -> None:
+    gone = pb.ServiceProgress(converged=True, update_state="paused", update_message=FAILED)
+    fleet.on("WatchService", [gone])
+    assert pyswarm("service", "stop", "web").code == 0
+
+
+def version(number: int, **changes: object) -> PreviousSpec:
+    created = Instant(CREATED + number * 10_000_000_000)
+    return PreviousSpec(version=number, spec=service(**changes).spec, created_at=created)  # type: ignore[arg-type]
+
+
+def template(image: str, **fields: object) -> TaskSpec:
+    return TaskSpec(container_spec=ContainerSpec(image=image, **fields))  # type: ignore[arg-type]
+
+
+HISTORY = replace(
+    at(
+        5,
+        task_template=template(
+            "web:3@sha256:" + "b" * 64, env=("A=2", "C=3"), hostname="h", user="app", dir="/srv",
+            tty=True,
+        ),
+        labels={"tier": "front"},
+    ),
+    previous_specs=(
+        version(4, task_template=template("web:2", env=("A=1",)), replicas=3),
+        version(3, task_template=template("web:2"), replicas=5),
+        version(1, task_template=template("web:1"), replicas=5),
+    ),
+    updated_at=Instant(CREATED + MINUTE),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"), [("service_history", ""), ("service_history_diff", "--diff")]
+)
+def test_history_shows_what_each_version_changed(
+    name: str, flags: str, script: Script, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyswarm_core.aio.system.SystemClock.now", lambda _: NOW)
+    script.on("GetService", service_reply(HISTORY))
+    ran = pyswarm("service", "history", *flags.split(), "web")
+    assert (ran.code, ran.err) == (0, "")
+    assert_golden(name, ran.out)
+
+
+def test_history_takes_templates(script: Script, pyswarm: Pyswarm) -> None:
+    script.on("GetService", service_reply(HISTORY))
+    ran = pyswarm("service", "history", "--format", "{{.Version}} {{.Image}} {{.Current}}", "web")
+    assert ran.out.splitlines()[:2] == ["5 web:3 true", "4 web:2 false"]
+
+
+def test_a_service_that_never_changed_has_a_history_of_one(
+    script: Script, pyswarm: Pyswarm
+) -> None:
+    script.on("GetService", service_reply(at(1)))
+    assert pyswarm("service", "history", "--format", "{{.Version}}", "web").out == "1\n"
+    assert pyswarm("service", "history", "--diff", "web").out == ""

@@ -1,0 +1,119 @@
+"""The progress of a service whose update or rollback goes on, is paused or is over."""
+
+from dataclasses import dataclass
+
+import pytest
+from msgspec.structs import replace
+
+from controller.api.queries.progress import look_at_progress
+from controller.brain.slices import WatchResult, finish
+from pyswarm_core.clock import MILLISECOND, SECOND, Instant
+from pyswarm_core.ids import ServiceId
+from pyswarm_core.objects import Service, Task, TaskDetail, UpdateState, UpdateStatus
+from pyswarm_core.specs import ContainerSpec, FailureAction, HealthConfig, TaskSpec, UpdateConfig
+from pyswarm_core.states import TaskState
+from pyswarm_core.views import ServiceProgress
+from tests.fixtures import build
+from tests.fixtures.build import NOW
+
+WEB = ServiceId("web")
+SERVES = TaskDetail(serving=True)
+PAUSED = "update paused due to failure or early termination of task t1"
+
+
+def web(state: UpdateState | None, *, replicas: int = 2, **config: object) -> Service:
+    """At version 2 of its template, with that state of its update."""
+    found = build.service("web", replicas=replicas, version=2, template_version=2)
+    settings = UpdateConfig(**config)  # type: ignore[arg-type]
+    spec = replace(found.spec, update_config=settings, rollback_config=settings)
+    message = PAUSED if state and "paused" in state else "update in progress"
+    status = UpdateStatus(state=state, message=message, to_version=2) if state else None
+    return replace(found, spec=spec, update_status=status)
+
+
+def running(slot: int, *, version: int = 2, ago: int = 0, detail: TaskDetail = SERVES) -> Task:
+    at = Instant(NOW - ago)
+    return build.task(f"web.{slot}", node="n1", version=version, at=at, detail=detail)
+
+
+def failed(slot: int, *, ago: int = 0) -> Task:
+    detail = TaskDetail(error="non-zero exit (1)", exit_code=1)
+    return build.task(
+        f"web.{slot}", node="n1", version=2, at=NOW - ago, state=TaskState.FAILED, detail=detail
+    )
+
+
+@dataclass
+class Seen:
+    """The progress, and when time alone may change it."""
+
+    progress: ServiceProgress
+    due: Instant
+
+
+def seen(service: Service, *tasks: Task, now: int = NOW) -> Seen:
+    state = build.state(nodes=build.nodes(1), services=[service], tasks=tasks)
+    result: WatchResult[ServiceProgress] = finish(look_at_progress(state, WEB, Instant(now)))
+    return Seen(result.value, result.due)
+
+
+@pytest.mark.parametrize("state", [UpdateState.UPDATING, UpdateState.ROLLBACK_STARTED])
+def test_a_service_has_not_converged_while_its_update_goes_on(state: UpdateState) -> None:
+    progress = seen(web(state), running(1), running(2)).progress
+    assert (progress.converged, progress.updated, progress.failure) == (False, 2, "")
+    assert (progress.update_state, progress.update_to) == (state, 2)
+
+
+@pytest.mark.parametrize(
+    "state", [None, UpdateState.COMPLETED, UpdateState.ROLLBACK_COMPLETED, UpdateState.PAUSED]
+)
+def test_it_has_once_no_update_goes_on(state: UpdateState | None) -> None:
+    progress = seen(web(state), running(1), running(2)).progress
+    assert (progress.converged, progress.failure, progress.stable_in) == (True, "", 0)
+
+
+def test_a_service_of_no_tasks_has_converged_whatever_its_update_does() -> None:
+    assert seen(web(UpdateState.UPDATING, replicas=0)).progress.converged
+
+
+def test_the_time_until_the_new_tasks_are_stable_is_told() -> None:
+    updating = web(UpdateState.UPDATING, monitor=7 * SECOND)
+    one, other = running(1, ago=4 * SECOND), running(2, ago=SECOND)
+    assert seen(updating, one, other).progress.stable_in == 6 * SECOND
+    assert seen(updating, one, running(2, version=1)).progress.stable_in == 0
+    assert seen(updating, one, other, now=NOW + 7 * SECOND).progress.stable_in == 0
+
+
+@pytest.mark.parametrize("state", [UpdateState.PAUSED, UpdateState.ROLLBACK_PAUSED])
+def test_a_paused_update_fails_the_wait_with_its_message(state: UpdateState) -> None:
+    progress = seen(web(state), running(1), running(2, version=1)).progress
+    assert (progress.converged, progress.failure) == (False, PAUSED)
+
+
+@pytest.mark.parametrize("action", [FailureAction.PAUSE, FailureAction.ROLLBACK])
+def test_the_leader_decides_before_a_failed_task_of_an_update_ends_the_wait(
+    action: FailureAction,
+) -> None:
+    updating = web(UpdateState.UPDATING, failure_action=action)
+    spec = replace(updating.spec, task_template=build.template(condition="none"))
+    updating = replace(updating, spec=spec)
+    just = seen(updating, failed(1, ago=SECOND - MILLISECOND), running(2, version=1))
+    assert (just.progress.failure, just.due) == ("", NOW + MILLISECOND)
+    later = seen(updating, failed(1, ago=SECOND), running(2, version=1))
+    assert later.progress.failure.startswith("web.1 failed: non-zero exit (1), and it is not")
+    goes_on = replace(updating.spec.update_config, failure_action=FailureAction.CONTINUE)
+    tolerant = replace(updating, spec=replace(updating.spec, update_config=goes_on))
+    assert seen(tolerant, failed(1), running(2, version=1)).progress.failure
+
+
+def test_a_task_counts_once_it_is_ready() -> None:
+    container = ContainerSpec(image="web", readiness=HealthConfig(test=("TCP", "80")))
+    checked = build.service("web", replicas=1, spec=TaskSpec(container_spec=container))
+    waits = TaskDetail(message="not ready: connection refused")
+    task = replace(running(1, version=1), detail=waits)
+    progress = seen(checked, task).progress
+    assert (progress.updated, progress.running, progress.converged) == (0, 1, False)
+    assert progress.slots[0].message == "not ready: connection refused"
+    assert seen(checked, running(1, version=1)).progress.converged
+    unchecked = build.service("web", replicas=1)
+    assert seen(unchecked, task).progress.converged
