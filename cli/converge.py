@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Self
 
 import click
 import msgspec
+from msgspec.structs import replace
 
 from cli.errors import ConvergenceFailed, NoAnswer, NotConverged
-from cli.render.progress import Screen, changes, lines, verdict
+from cli.render.progress import Screen, changes, key_of, lines, verdict
 from cli.terminal import width
+from pyswarm_core.clock import SECOND
 from pyswarm_core.errors import NotFound, PyswarmError, Unavailable
 from pyswarm_core.objects import Service, UpdateState
 from pyswarm_core.views import ServiceProgress
@@ -28,6 +30,8 @@ RECONNECT_S = 60.0
 """Time to reach the controller again before the wait ends."""
 _PAUSE_S = 0.5
 _QUEUE = 100
+_TICK_S = 1.0
+"""Period at which the time that is left is drawn again."""
 
 
 class Watched(msgspec.Struct, frozen=True):
@@ -61,6 +65,16 @@ def until_gone(client: "Client", services: Sequence[Watched], *, quiet: bool) ->
     _wait(client, services, _Display(services, quiet=quiet, removing=True))
 
 
+class _Shown(msgspec.Struct, frozen=True):
+    """The progress of a service on the screen."""
+
+    prefix: str
+    progress: ServiceProgress
+    end: list[str]
+    since: float
+    """When it was received."""
+
+
 class _Display:
     """Prints progress: redrawn on a terminal, each new line once in a pipe."""
 
@@ -68,7 +82,7 @@ class _Display:
         self.removing = removing
         self._quiet = quiet
         self._several = len(services) > 1
-        self._latest: dict[str, list[str]] = {}
+        self._shown: dict[str, _Shown] = {}
         self._printed: dict[str, set[str]] = {service.id: set() for service in services}
         self._screen = Screen(width()) if sys.stderr.isatty() else None
 
@@ -79,15 +93,27 @@ class _Display:
         prefix = f"{service.name}: " if self._several else ""
         end = [verdict(progress, service.name)] if done and not self.removing else []
         if self._screen is not None:
-            shown = lines(progress, removing=self.removing)
-            self._latest[service.id] = [prefix + line for line in [*shown, *end]]
-            drawn = [line for block in self._latest.values() for line in block]
-            click.echo(self._screen.draw(drawn), err=True, nl=False)
+            self._shown[service.id] = _Shown(prefix, progress, end, time.monotonic())
+            self._draw(self._screen)
             return
-        for line in [*changes(progress, removing=self.removing), *end]:
-            if line not in self._printed[service.id]:
-                click.echo(prefix + line, err=True)
-        self._printed[service.id] = set(changes(progress, removing=self.removing))
+        told = {key_of(line): line for line in changes(progress, removing=self.removing)}
+        for line in [*(told[key] for key in told if key not in self._printed[service.id]), *end]:
+            click.echo(prefix + line, err=True)
+        self._printed[service.id] = set(told)
+
+    def tick(self) -> None:
+        """Draw again if a line shows a time."""
+        if self._screen and any(shown.progress.stable_in for shown in self._shown.values()):
+            self._draw(self._screen)
+
+    def _draw(self, screen: Screen) -> None:
+        drawn: list[str] = []
+        for shown in self._shown.values():
+            elapsed = int((time.monotonic() - shown.since) * SECOND)
+            progress = replace(shown.progress, stable_in=max(0, shown.progress.stable_in - elapsed))
+            found = [*lines(progress, removing=self.removing), *shown.end]
+            drawn += [shown.prefix + line for line in found]
+        click.echo(screen.draw(drawn), err=True, nl=False)
 
 
 def _wait(client: "Client", services: Sequence[Watched], display: _Display) -> None:
@@ -99,7 +125,7 @@ def _wait(client: "Client", services: Sequence[Watched], display: _Display) -> N
     rollbacks: dict[str, str] = {}
     try:
         while waiting:
-            service, item = updates.get()
+            service, item = _next(updates, display)
             if isinstance(item, NotFound) or (isinstance(item, ServiceProgress) and item.gone):
                 _gone(service, display)
                 waiting.discard(service.id)
@@ -120,6 +146,15 @@ def _wait(client: "Client", services: Sequence[Watched], display: _Display) -> N
         raise _interrupted(services, display) from None
     if failures:
         raise ConvergenceFailed("; ".join(failures))
+
+
+def _next(updates: "queue.Queue[_Item]", display: _Display) -> _Item:
+    """The next item; meanwhile the display shows the time that is left."""
+    while True:
+        try:
+            return updates.get(timeout=_TICK_S)
+        except queue.Empty:
+            display.tick()
 
 
 def _failure(service: Watched, progress: ServiceProgress, reason: str) -> str:

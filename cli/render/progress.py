@@ -14,6 +14,7 @@ from pyswarm_core.views import ServiceProgress, SlotProgress
 SLOTS_SHOWN = 20
 """Services with more replicas have no line per slot, as in Docker."""
 _BAR = 50
+_VERIFY = "verify: Waiting"
 _STEPS = (
     TaskState.NEW,
     TaskState.PENDING,
@@ -64,7 +65,12 @@ def stability(progress: ServiceProgress) -> list[str]:
         return []
     seconds = -(-progress.stable_in // SECOND)
     noun = "second" if seconds == 1 else "seconds"
-    return [f"verify: Waiting {seconds} {noun} to verify that tasks are stable..."]
+    return [f"{_VERIFY} {seconds} {noun} to verify that tasks are stable..."]
+
+
+def key_of(line: str) -> str:
+    """What makes a line a new one in a pipe: the time that is left does not."""
+    return _VERIFY if line.startswith(_VERIFY) else line
 
 
 def bar(progress: ServiceProgress) -> str:

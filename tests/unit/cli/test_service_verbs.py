@@ -1,9 +1,13 @@
 """Rollback, history, restart, stop and start of services, restart of tasks; waits for updates."""
 
+import threading
+from collections.abc import Iterator, Sequence
+
 import pytest
 from msgspec.structs import replace
 
 from cli.exits import ExitCode
+from cli.render.progress import Screen
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.clock import MINUTE, Instant
 from pyswarm_core.codec import from_proto
@@ -126,11 +130,11 @@ def test_a_restarted_tasks_service_is_waited_for(fleet: Script, pyswarm: Pyswarm
 
 
 def test_the_wait_for_an_update_tells_its_steps(fleet: Script, pyswarm: Pyswarm) -> None:
-    stable = moment(3, UpdateState.UPDATING)
-    stable.stable_in = 4_200_000_000
+    stable, later = moment(3, UpdateState.UPDATING), moment(3, UpdateState.UPDATING)
+    stable.stable_in, later.stable_in = 4_200_000_000, 2_000_000_000
     fleet.on(
         "WatchService",
-        [moment(1, UpdateState.UPDATING), stable, moment(3, UpdateState.COMPLETED)],
+        [moment(1, UpdateState.UPDATING), stable, later, moment(3, UpdateState.COMPLETED)],
     )
     ran = pyswarm("service", "update", "--image", "web:2", "web")
     assert (ran.code, ran.err.splitlines()) == (
@@ -142,6 +146,34 @@ def test_the_wait_for_an_update_tells_its_steps(fleet: Script, pyswarm: Pyswarm)
             "verify: Service web converged",
         ],
     )
+
+
+def test_a_terminal_counts_the_seconds(
+    fleet: Script, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = threading.Event()
+    draw = Screen.draw
+
+    def seen(screen: Screen, shown: Sequence[str]) -> str:
+        if shown[-1].startswith("verify: Waiting 4 seconds"):
+            drawn.set()
+        return draw(screen, shown)
+
+    def moments(_: object) -> Iterator[pb.ServiceProgress]:
+        stable = moment(3, UpdateState.UPDATING)
+        stable.stable_in = 4_050_000_000
+        yield stable
+        assert drawn.wait(20)
+        yield moment(3, UpdateState.COMPLETED)
+
+    monkeypatch.setattr("cli.converge._TICK_S", 0.01)
+    monkeypatch.setattr("cli.converge.Screen.draw", seen)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    fleet.on("WatchService", moments)
+    ran = pyswarm("service", "update", "--force", "web")
+    assert ran.code == 0
+    assert "verify: Waiting 5 seconds to verify that tasks are stable..." in ran.err
+    assert ran.err.endswith("verify: Service web converged\n\x1b[J")
 
 
 @pytest.mark.parametrize(
