@@ -1,6 +1,6 @@
 """A service's earlier specs: what each changed, in short and as a unified diff. PURE."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import unified_diff
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ import msgspec
 from cli.render.listing import Layout, Row, ellipsis, one_line
 from pyswarm_core.clock import Instant
 from pyswarm_core.docker import documents
-from pyswarm_core.docker.units import ago, format_time
+from pyswarm_core.docker.units import ago, format_cpus, format_duration, format_time, human_size
 from pyswarm_core.objects import Service
 from pyswarm_core.specs import ServiceSpec
 
@@ -20,6 +20,15 @@ VALUE_SHOWN = 40
 _INNER = ("TaskTemplate", "ContainerSpec", "Resources", "Mode", "Replicated")
 """Parts of a field's path that say nothing more about it."""
 _ABSENT = "none"
+_DURATIONS = (
+    "StopGracePeriod Interval Timeout StartPeriod StartInterval Delay Window MaxDelay Monitor"
+)
+_FORMS: Mapping[str, Callable[[int], str]] = {
+    **dict.fromkeys(_DURATIONS.split(), format_duration),
+    "NanoCPUs": format_cpus,
+    "MemoryBytes": human_size,
+}
+"""How numbers of fields are written."""
 
 LAYOUT = Layout(
     headings={
@@ -77,7 +86,8 @@ def changed(old: ServiceSpec, new: ServiceSpec) -> list[str]:
     before, after = _flat(documents.pruned(old)), _flat(documents.pruned(new))
     paths = [path for path in {**before, **after} if before.get(path) != after.get(path)]
     shown = [
-        f"{path} {_change(before.get(path), after.get(path))}" for path in paths[:CHANGES_SHOWN]
+        f"{path} {_change(path, before.get(path), after.get(path))}"
+        for path in paths[:CHANGES_SHOWN]
     ]
     more = len(paths) - CHANGES_SHOWN
     return [*shown, f"and {more} more"] if more > 0 else shown
@@ -113,12 +123,13 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _change(old: Any, new: Any) -> str:
+def _change(path: str, old: Any, new: Any) -> str:
     if isinstance(old, list | dict) or isinstance(new, list | dict):
         gone = [f"-{_word(one)}" for one in _items(old) if one not in _items(new)]
         added = [f"+{_word(one)}" for one in _items(new) if one not in _items(old)]
         return " ".join([*added, *gone]) or "reordered"
-    before, after = _word(old), _word(new)
+    form = _FORMS.get(path.rpartition(".")[2])
+    before, after = (_word(form(one) if form and one is not None else one) for one in (old, new))
     shorter = [text.partition("@sha256:")[0] for text in (before, after)]
     return " -> ".join(shorter if shorter[0] != shorter[1] else (before, after))
 

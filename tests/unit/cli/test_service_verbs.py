@@ -13,7 +13,7 @@ from pyswarm_core.clock import MINUTE, Instant
 from pyswarm_core.codec import from_proto
 from pyswarm_core.errors import Conflict, NotFound
 from pyswarm_core.objects import PreviousSpec, Service, UpdateState
-from pyswarm_core.specs import ContainerSpec, ServiceSpec, TaskSpec
+from pyswarm_core.specs import ContainerSpec, ServiceSpec, TaskSpec, UpdateConfig
 from tests.unit.cli.conftest import Pyswarm
 from tests.unit.cli.golden import assert_golden
 from tests.unit.cli.objects import (
@@ -249,7 +249,11 @@ HISTORY = replace(
         labels={"tier": "front"},
     ),
     previous_specs=(
-        version(4, task_template=template("web:2", env=("A=1",)), replicas=3),
+        version(
+            4,
+            task_template=template("web:2", env=("A=1",)),
+            update_config=UpdateConfig(delay=10_000_000_000),
+        ),
         version(3, task_template=template("web:2"), replicas=5),
         version(1, task_template=template("web:1"), replicas=5),
     ),
