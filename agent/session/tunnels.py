@@ -1,4 +1,4 @@
-"""Bulk streams that the controller requests: logs, images, traces. SHELL.
+"""Streams that the controller requests: logs, images, traces, checks, signals. SHELL.
 
 The agent dials back, so no host needs an inbound port. The first frame has the tunnel's id; the
 last one is an error or the end: without it, the agent died. A broken tunnel does not end the
@@ -20,8 +20,10 @@ from agent.images.base import (
     Images,
     PullProgress,
 )
-from agent.runtime.base import Runtime
+from agent.runtime.base import Runtime, RuntimeFailed
 from agent.runtime.logs import LogEntry, LogQuery, read_log
+from agent.tasks.events import StopRequested
+from agent.tasks.ocispec_process import signal_number
 from agent.worker import Worker
 from pyswarm_core import errors
 from pyswarm_core.aio.logs import EventLog
@@ -110,8 +112,30 @@ class Dialer:
             case "trace":
                 facts = await self._trace(from_proto(TraceProbe, request.trace))
                 await queue.put(Frame(trace_facts=to_proto(facts, dispatcher_pb2.TraceFacts())))
+            case "task_checks":
+                await queue.put(self._checks(TaskId(request.task_checks.task_id)))
+            case "signal_task":
+                await self._signal(request.signal_task)
             case other:
                 raise PyswarmError(f"this agent does not support tunnels of kind {other!r}")
+
+    def _checks(self, task_id: TaskId) -> dispatcher_pb2.TunnelFrame:
+        record = self._worker.records.get(task_id)
+        checks = record.task_checks if record else ()
+        messages = [to_proto(check, dispatcher_pb2.TaskCheck()) for check in checks]
+        return Frame(task_checks=dispatcher_pb2.TaskChecks(checks=messages))
+
+    async def _signal(self, request: dispatcher_pb2.TaskSignal) -> None:
+        record = self._worker.records.get(TaskId(request.task_id))
+        if record is None or not record.process_runs:
+            raise errors.Conflict("the task's process does not run")
+        if request.stop:
+            self._worker.handle(record.task_id, StopRequested())
+            return
+        try:
+            await self._runtime.kill(record.task_id, signal_number(request.signal))
+        except RuntimeFailed as error:
+            raise errors.Unavailable(str(error)) from error
 
     async def _logs(self, options: dispatcher_pb2.LogsOptions, queue: Queue) -> None:
         async with asyncio.TaskGroup() as group:

@@ -13,6 +13,7 @@ from pyswarm_core.model import Model
 from pyswarm_core.objects import NO_DETAIL, HealthState, TaskDetail, TaskStatus
 from pyswarm_core.specs import PREDEFINED_NETWORKS, PortConfig, Protocol, RegistryLogin, TaskSpec
 from pyswarm_core.states import TaskState, is_terminal
+from pyswarm_core.views import TaskCheck
 
 
 class Record(Model, frozen=True):
@@ -113,6 +114,22 @@ class Record(Model, frozen=True):
             return None
         address = next((one.address for one in self.detail.addresses), "")
         return Due(check.due_at, check.config, Target(self.task_id, self.detail.pid, address))
+
+    @property
+    def task_checks(self) -> tuple[TaskCheck, ...]:
+        """Its checks, as users see them."""
+        checks = ((kind, self.check(kind)) for kind in CheckKind)
+        return tuple(
+            TaskCheck(
+                kind=kind,
+                config=check.config,
+                state=check.state,
+                failing_streak=check.failing_streak,
+                results=check.results,
+            )
+            for kind, check in checks
+            if check is not None
+        )
 
     @property
     def is_healthy(self) -> bool:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 from google.protobuf.message import Message
 
-from controller.api import streams
+from controller.api import streams, tasks
 from controller.api.changes import networks, nodes, services
 from controller.api.changes.removal import remove_object
 from controller.api.images import digests
@@ -29,6 +29,7 @@ from controller.grpc.parts import parts
 from controller.leader.leadership import ANONYMOUS, Leader, Leadership, Mutation
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import control_pb2_grpc
+from pyswarm_core.api.v1 import dispatcher_pb2 as dp
 from pyswarm_core.clock import Clock
 from pyswarm_core.codec import to_proto
 from pyswarm_core.errors import Unavailable
@@ -132,6 +133,16 @@ class Control(control_pb2_grpc.ControlServicer):
         leader = self._leader()
         work = explain(leader.state, request.ref, self._clock.now(), leader.quarantine)
         return pb.WhyReply(lines=await leader.watches.runner.run(work))
+
+    async def TaskChecks(self, request: pb.RefRequest, context: Context) -> dp.TaskChecks:
+        checks = await tasks.task_checks(self._leader(), request.ref)
+        return dp.TaskChecks(checks=[to_proto(check, dp.TaskCheck()) for check in checks])
+
+    async def SignalTask(
+        self, request: pb.SignalTaskRequest, context: Context
+    ) -> pb.SignalTaskReply:
+        await tasks.signal_task(self._leader(), read(tasks.SignalRequest, request))
+        return pb.SignalTaskReply()
 
     # Nodes
 

@@ -9,11 +9,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from pyswarm_core.clock import Instant
 from pyswarm_core.codec import from_proto
+from pyswarm_core.errors import Unavailable
+from pyswarm_core.limits import CHECK_RESULTS
 from pyswarm_core.traces import Facts, TraceProbe
-from pyswarm_core.views import Image, ImageProgress, LogLine
+from pyswarm_core.views import Image, ImageProgress, LogLine, TaskCheck
 
 R = TypeVar("R", bound=msgspec.Struct)
 A = TypeVar("A")
@@ -63,6 +66,29 @@ class ImageList(msgspec.Struct, frozen=True):
     """List all images."""
 
 
+class TaskChecksRequest(msgspec.Struct, frozen=True):
+    """Send the checks of a task."""
+
+    task_id: str
+
+
+class TaskSignal(msgspec.Struct, frozen=True):
+    """Send a signal to a task's process, or stop it."""
+
+    task_id: str
+    signal: str = ""
+    stop: bool = False
+
+
+def _checks(frame: Any) -> tuple[TaskCheck, ...]:
+    """As many as a task has; an agent is not trusted."""
+    try:
+        checks = [from_proto(TaskCheck, check) for check in frame.task_checks.checks[:2]]
+    except ValueError as error:
+        raise Unavailable(f"the agent sent a check that is not valid: {error}") from None
+    return tuple(replace(check, results=check.results[-CHECK_RESULTS:]) for check in checks)
+
+
 def _images(frame: Any) -> Sequence[Image]:
     images: Sequence[Image] = frame.image_report.images
     return images
@@ -81,3 +107,5 @@ IMAGE_LIST = Exchange[ImageList, Sequence[Image]]("image_list", _images)
 IMAGE_REMOVE = Exchange[ImageRemove, Sequence[Image]]("image_remove", _images)
 IMAGE_RESOLVE = Exchange[ImageResolve, Sequence[Image]]("image_resolve", _images)
 TRACE = Exchange[TraceProbe, Facts]("trace", lambda frame: from_proto(Facts, frame.trace_facts))
+TASK_CHECKS = Exchange[TaskChecksRequest, tuple[TaskCheck, ...]]("task_checks", _checks)
+SIGNAL_TASK = Exchange[TaskSignal, None]("signal_task", lambda _: None)

@@ -95,12 +95,16 @@ def _image_problems(image: str) -> Iterable[Problem]:
         yield Problem("image", image, error.reason)
 
 
-def _signal_problems(name: str) -> Iterable[Problem]:
-    if not name:
-        return
+def is_signal(name: str) -> bool:
+    """Whether it is the name of a signal (SIGHUP, hup, RTMIN+3) or its number."""
     word = name.upper().removeprefix("SIG")
-    known = word in SIGNALS or _REALTIME_SIGNAL.fullmatch(word) or _NUMBERED_SIGNAL.fullmatch(name)
-    if not known:
+    return bool(
+        word in SIGNALS or _REALTIME_SIGNAL.fullmatch(word) or _NUMBERED_SIGNAL.fullmatch(name)
+    )
+
+
+def _signal_problems(name: str) -> Iterable[Problem]:
+    if name and not is_signal(name):
         yield Problem("--stop-signal", name, "expected a signal such as SIGTERM, or its number")
 
 

@@ -43,6 +43,48 @@ class RefRequest(_message.Message):
 Global___RefRequest: _TypeAlias = RefRequest  # noqa: Y015
 
 @_typing.final
+class SignalTaskRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REF_FIELD_NUMBER: _builtins.int
+    SIGNAL_FIELD_NUMBER: _builtins.int
+    STOP_FIELD_NUMBER: _builtins.int
+    ref: _builtins.str
+    signal: _builtins.str
+    """`SIGHUP`, `HUP` or a number; with `stop` empty."""
+    stop: _builtins.bool
+    """Stop signal, grace period, SIGKILL."""
+    def __init__(
+        self,
+        *,
+        ref: _builtins.str = ...,
+        signal: _builtins.str = ...,
+        stop: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref", "signal", b"signal", "stop", b"stop"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignalTaskRequest: _TypeAlias = SignalTaskRequest  # noqa: Y015
+
+@_typing.final
+class SignalTaskReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignalTaskReply: _TypeAlias = SignalTaskReply  # noqa: Y015
+
+@_typing.final
 class ListRequest(_message.Message):
     """Filters as Docker's: `key=value`, several of one key are alternatives, several keys all hold."""
 

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from pyswarm_core.api.v1 import control_pb2 as pyswarm__core_dot_api_dot_v1_dot_control__pb2
+from pyswarm_core.api.v1 import dispatcher_pb2 as pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -88,6 +89,16 @@ class ControlStub:
                 '/pyswarm.v1.Control/RestartTask',
                 request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
                 response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.TaskView.FromString,
+                _registered_method=True)
+        self.TaskChecks = channel.unary_unary(
+                '/pyswarm.v1.Control/TaskChecks',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.TaskChecks.FromString,
+                _registered_method=True)
+        self.SignalTask = channel.unary_unary(
+                '/pyswarm.v1.Control/SignalTask',
+                request_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.SignalTaskRequest.SerializeToString,
+                response_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.SignalTaskReply.FromString,
                 _registered_method=True)
         self.GetNode = channel.unary_unary(
                 '/pyswarm.v1.Control/GetNode',
@@ -234,6 +245,20 @@ class ControlServicer:
 
     def RestartTask(self, request, context):
         """Shuts a task down and fills its slot at once; returns the task that is shut down.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TaskChecks(self, request, context):
+        """The checks of a task with their last results, as its agent has them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SignalTask(self, request, context):
+        """Has the agent of a running task send a signal to its process, or stop it; the restart policy decides what follows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -390,6 +415,16 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.RestartTask,
                     request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.FromString,
                     response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.TaskView.SerializeToString,
+            ),
+            'TaskChecks': grpc.unary_unary_rpc_method_handler(
+                    servicer.TaskChecks,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.TaskChecks.SerializeToString,
+            ),
+            'SignalTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignalTask,
+                    request_deserializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.SignalTaskRequest.FromString,
+                    response_serializer=pyswarm__core_dot_api_dot_v1_dot_control__pb2.SignalTaskReply.SerializeToString,
             ),
             'GetNode': grpc.unary_unary_rpc_method_handler(
                     servicer.GetNode,
@@ -764,6 +799,60 @@ class Control:
             '/pyswarm.v1.Control/RestartTask',
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
             pyswarm__core_dot_api_dot_v1_dot_control__pb2.TaskView.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TaskChecks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/TaskChecks',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.RefRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_dispatcher__pb2.TaskChecks.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignalTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pyswarm.v1.Control/SignalTask',
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.SignalTaskRequest.SerializeToString,
+            pyswarm__core_dot_api_dot_v1_dot_control__pb2.SignalTaskReply.FromString,
             options,
             channel_credentials,
             insecure,

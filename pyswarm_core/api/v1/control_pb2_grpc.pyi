@@ -8,6 +8,7 @@ Updates carry the version they are based on; ABORTED means: read again.
 from collections import abc as _abc
 from grpc import aio as _aio
 from pyswarm_core.api.v1 import control_pb2 as _control_pb2
+from pyswarm_core.api.v1 import dispatcher_pb2 as _dispatcher_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -48,6 +49,10 @@ class ControlStub:
     Why: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.WhyReply]
     RestartTask: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.TaskView]
     """Shuts a task down and fills its slot at once; returns the task that is shut down."""
+    TaskChecks: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _dispatcher_pb2.TaskChecks]
+    """The checks of a task with their last results, as its agent has them."""
+    SignalTask: _grpc.UnaryUnaryMultiCallable[_control_pb2.SignalTaskRequest, _control_pb2.SignalTaskReply]
+    """Has the agent of a running task send a signal to its process, or stop it; the restart policy decides what follows."""
     GetNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.NodeReply]
     ListNodes: _grpc.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListNodesReply]
     UpdateNode: _grpc.UnaryUnaryMultiCallable[_control_pb2.UpdateNodeRequest, _control_pb2.NodeReply]
@@ -86,6 +91,10 @@ class ControlAsyncStub(ControlStub):
     Why: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.WhyReply]  # type: ignore[assignment]
     RestartTask: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.TaskView]  # type: ignore[assignment]
     """Shuts a task down and fills its slot at once; returns the task that is shut down."""
+    TaskChecks: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _dispatcher_pb2.TaskChecks]  # type: ignore[assignment]
+    """The checks of a task with their last results, as its agent has them."""
+    SignalTask: _aio.UnaryUnaryMultiCallable[_control_pb2.SignalTaskRequest, _control_pb2.SignalTaskReply]  # type: ignore[assignment]
+    """Has the agent of a running task send a signal to its process, or stop it; the restart policy decides what follows."""
     GetNode: _aio.UnaryUnaryMultiCallable[_control_pb2.RefRequest, _control_pb2.NodeReply]  # type: ignore[assignment]
     ListNodes: _aio.UnaryStreamMultiCallable[_control_pb2.ListRequest, _control_pb2.ListNodesReply]  # type: ignore[assignment]
     UpdateNode: _aio.UnaryUnaryMultiCallable[_control_pb2.UpdateNodeRequest, _control_pb2.NodeReply]  # type: ignore[assignment]
@@ -187,6 +196,22 @@ class ControlServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.TaskView, _abc.Awaitable[_control_pb2.TaskView]]:
         """Shuts a task down and fills its slot at once; returns the task that is shut down."""
+
+    @_abc_1.abstractmethod
+    def TaskChecks(
+        self,
+        request: _control_pb2.RefRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dispatcher_pb2.TaskChecks, _abc.Awaitable[_dispatcher_pb2.TaskChecks]]:
+        """The checks of a task with their last results, as its agent has them."""
+
+    @_abc_1.abstractmethod
+    def SignalTask(
+        self,
+        request: _control_pb2.SignalTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.SignalTaskReply, _abc.Awaitable[_control_pb2.SignalTaskReply]]:
+        """Has the agent of a running task send a signal to its process, or stop it; the restart policy decides what follows."""
 
     @_abc_1.abstractmethod
     def GetNode(

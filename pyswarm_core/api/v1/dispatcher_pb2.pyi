@@ -724,6 +724,8 @@ class OpenTunnel(_message.Message):
     IMAGE_REMOVE_FIELD_NUMBER: _builtins.int
     IMAGE_RESOLVE_FIELD_NUMBER: _builtins.int
     TRACE_FIELD_NUMBER: _builtins.int
+    TASK_CHECKS_FIELD_NUMBER: _builtins.int
+    SIGNAL_TASK_FIELD_NUMBER: _builtins.int
     tunnel_id: _builtins.str
     @_builtins.property
     def logs(self) -> Global___LogsOptions: ...
@@ -737,6 +739,10 @@ class OpenTunnel(_message.Message):
     def image_resolve(self) -> Global___ImageResolve: ...
     @_builtins.property
     def trace(self) -> Global___TraceProbe: ...
+    @_builtins.property
+    def task_checks(self) -> Global___TaskChecksRequest: ...
+    @_builtins.property
+    def signal_task(self) -> Global___TaskSignal: ...
     def __init__(
         self,
         *,
@@ -747,16 +753,69 @@ class OpenTunnel(_message.Message):
         image_remove: Global___ImageRemove | None = ...,
         image_resolve: Global___ImageResolve | None = ...,
         trace: Global___TraceProbe | None = ...,
+        task_checks: Global___TaskChecksRequest | None = ...,
+        signal_task: Global___TaskSignal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "trace", b"trace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "signal_task", b"signal_task", "task_checks", b"task_checks", "trace", b"trace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "trace", b"trace", "tunnel_id", b"tunnel_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_list", b"image_list", "image_pull", b"image_pull", "image_remove", b"image_remove", "image_resolve", b"image_resolve", "kind", b"kind", "logs", b"logs", "signal_task", b"signal_task", "task_checks", b"task_checks", "trace", b"trace", "tunnel_id", b"tunnel_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["logs", "image_pull", "image_list", "image_remove", "image_resolve", "trace"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["logs", "image_pull", "image_list", "image_remove", "image_resolve", "trace", "task_checks", "signal_task"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___OpenTunnel: _TypeAlias = OpenTunnel  # noqa: Y015
+
+@_typing.final
+class TaskChecksRequest(_message.Message):
+    """Its health and readiness checks, with their last results; the answer is one TaskChecks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskChecksRequest: _TypeAlias = TaskChecksRequest  # noqa: Y015
+
+@_typing.final
+class TaskSignal(_message.Message):
+    """Send a signal to its first process. `stop`: the agent stops the task as if it had become unhealthy, whatever its
+    desired state: other hosts send it no more connections, stop signal, grace period, SIGKILL. The answer is the end.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    SIGNAL_FIELD_NUMBER: _builtins.int
+    STOP_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    signal: _builtins.str
+    """`SIGHUP`, `HUP` or a number."""
+    stop: _builtins.bool
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        signal: _builtins.str = ...,
+        stop: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["signal", b"signal", "stop", b"stop", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskSignal: _TypeAlias = TaskSignal  # noqa: Y015
 
 @_typing.final
 class LogsOptions(_message.Message):
@@ -889,6 +948,7 @@ class TunnelFrame(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
     TRACE_FACTS_FIELD_NUMBER: _builtins.int
+    TASK_CHECKS_FIELD_NUMBER: _builtins.int
     tunnel_id: _builtins.str
     @_builtins.property
     def log_lines(self) -> Global___LogLines: ...
@@ -902,6 +962,8 @@ class TunnelFrame(_message.Message):
     def end(self) -> Global___TunnelEnd: ...
     @_builtins.property
     def trace_facts(self) -> Global___TraceFacts: ...
+    @_builtins.property
+    def task_checks(self) -> Global___TaskChecks: ...
     def __init__(
         self,
         *,
@@ -912,16 +974,107 @@ class TunnelFrame(_message.Message):
         error: Global___TunnelError | None = ...,
         end: Global___TunnelEnd | None = ...,
         trace_facts: Global___TraceFacts | None = ...,
+        task_checks: Global___TaskChecks | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "trace_facts", b"trace_facts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "task_checks", b"task_checks", "trace_facts", b"trace_facts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "trace_facts", b"trace_facts", "tunnel_id", b"tunnel_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "error", b"error", "image_progress", b"image_progress", "image_report", b"image_report", "kind", b"kind", "log_lines", b"log_lines", "task_checks", b"task_checks", "trace_facts", b"trace_facts", "tunnel_id", b"tunnel_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["log_lines", "image_progress", "image_report", "error", "end", "trace_facts"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["log_lines", "image_progress", "image_report", "error", "end", "trace_facts", "task_checks"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___TunnelFrame: _TypeAlias = TunnelFrame  # noqa: Y015
+
+@_typing.final
+class CheckResult(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    EXIT_CODE_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    started_at: _builtins.int
+    duration: _builtins.int
+    """Nanoseconds."""
+    exit_code: _builtins.int
+    """0: success; negative: it exceeded its timeout or could not be made."""
+    output: _builtins.str
+    """At most 4 KiB."""
+    def __init__(
+        self,
+        *,
+        started_at: _builtins.int = ...,
+        duration: _builtins.int = ...,
+        exit_code: _builtins.int = ...,
+        output: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "exit_code", b"exit_code", "output", b"output", "started_at", b"started_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckResult: _TypeAlias = CheckResult  # noqa: Y015
+
+@_typing.final
+class TaskCheck(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    FAILING_STREAK_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """health or readiness."""
+    state: _builtins.str
+    """starting, healthy, unhealthy."""
+    failing_streak: _builtins.int
+    @_builtins.property
+    def config(self) -> _specs_pb2.HealthConfig:
+        """As it is in effect: without fields that are left to the image or to a default."""
+
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckResult]:
+        """The last five, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        config: _specs_pb2.HealthConfig | None = ...,
+        state: _builtins.str = ...,
+        failing_streak: _builtins.int = ...,
+        results: _abc.Iterable[Global___CheckResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "failing_streak", b"failing_streak", "kind", b"kind", "results", b"results", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskCheck: _TypeAlias = TaskCheck  # noqa: Y015
+
+@_typing.final
+class TaskChecks(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskCheck]: ...
+    def __init__(
+        self,
+        *,
+        checks: _abc.Iterable[Global___TaskCheck] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskChecks: _TypeAlias = TaskChecks  # noqa: Y015
 
 @_typing.final
 class TunnelEnd(_message.Message):

@@ -7,7 +7,7 @@ import pytest
 from tests.e2e.acceptance.fleet import Fleet
 
 CHECKED = "checked:1"
-CHECK = "--interval=200ms --timeout=1s --retries=2 CMD [ -e /tmp/well ] || { echo sick; exit 1; }"
+CHECK = "--interval=200ms --timeout=1s --retries=15 CMD [ -e /tmp/well ] || { echo sick; exit 1; }"
 
 
 @pytest.fixture(scope="module", autouse=True)

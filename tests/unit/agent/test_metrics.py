@@ -1,10 +1,12 @@
-"""What an agent tells Prometheus of its host's network."""
+"""What an agent tells Prometheus of its host's network and its tasks' checks."""
 
 from types import SimpleNamespace
 
 import pytest
+from prometheus_client import CollectorRegistry
 
-from agent.metrics import AgentCollector
+from agent.health.base import Outcome
+from agent.metrics import AgentCollector, TaskMetrics
 from agent.network.base import Attachment, DesiredOverlay, Peer, Underlay
 from agent.network.fake import FakeDataplane
 from agent.network.overlay.fake import Fabric
@@ -47,3 +49,18 @@ async def test_path_mtus_are_measured_by_peer() -> None:
     dataplane.path_mtu.sizes["192.0.2.2"] = 1400
     await dataplane.measure_paths()
     assert measured(dataplane)["pyswarm_agent_path_mtu_bytes"] == 1400
+
+
+def test_checks_are_counted_by_kind_and_result() -> None:
+    registry = CollectorRegistry()
+    metrics = TaskMetrics(registry)
+    for code in (0, 0, 3, -1):
+        metrics.checked("HTTP", Outcome(code, ""), 0.002)
+    total = "pyswarm_agent_checks_total"
+    found = {
+        result: registry.get_sample_value(total, {"kind": "HTTP", "result": result})
+        for result in ("success", "failure", "none")
+    }
+    assert found == {"success": 2, "failure": 1, "none": 1}
+    count = registry.get_sample_value("pyswarm_agent_check_seconds_count", {"kind": "HTTP"})
+    assert count == 4

@@ -1,6 +1,7 @@
 """Dialer over real gRPC in this process: what is requested of it, and what it sends."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -9,12 +10,14 @@ import grpc
 
 from agent.images.base import Image
 from agent.images.fake import FakeImages, FakeRegistry
-from agent.runtime.fake import FakeRuntime
+from agent.runtime.fake import CommandScript, FakeRuntime, Script
 from agent.session.tunnels import Dialer
 from pyswarm_core.api.v1 import dispatcher_pb2 as pb
 from pyswarm_core.api.v1 import dispatcher_pb2_grpc
+from pyswarm_core.ids import TaskId
+from pyswarm_core.states import TaskState
 from pyswarm_core.traces import Facts, TraceProbe
-from tests.unit.agent.test_worker import IMAGE, Host
+from tests.unit.agent.test_worker import CHECK, IMAGE, NODE, Host, assigned, task, with_check
 
 LINE = "2026-01-02T03:04:05.678901234+00:00 stdout F hello\n"
 
@@ -163,3 +166,55 @@ async def test_a_digest_is_asked_of_the_registry_and_nothing_is_pulled(tmp_path:
     missing = pb.ImageResolve(reference="nosuch:1")
     *_, last = await ask(tmp_path, pb.OpenTunnel(tunnel_id="t", image_resolve=missing))
     assert last.error.kind == "NotFound"
+
+
+async def checked_task(tmp_path: Path, request: pb.OpenTunnel) -> tuple[pb.TunnelFrame, Host]:
+    """What is answered for the task t1, which is healthy; and its host."""
+    host = Host(tmp_path)
+    host.registry.push(IMAGE)
+    t1 = TaskId("t1")
+    script = CommandScript(output=b"fine")
+    host.runtime.scripts[t1] = Script(commands={"check": script})
+    async with asyncio.TaskGroup() as group, host.worker() as worker, dialled() as (stub, at):
+        await worker.assign(assigned(with_check(task(), healthcheck=CHECK)), NODE)
+        await host.until(lambda seen: t1 in seen and seen[t1].detail.serving)
+        images = FakeImages(FakeRegistry(), group)
+        tunnels = Dialer(worker, images, host.runtime, _traced)
+        await tunnels.open(stub, request)  # type: ignore[arg-type]
+        if request.signal_task.stop:
+            await host.until(lambda seen: seen[t1].state is TaskState.FAILED)
+    return at.frames[1], host
+
+
+async def test_the_checks_of_a_task_and_their_results_are_sent(tmp_path: Path) -> None:
+    request = pb.OpenTunnel(task_checks=pb.TaskChecksRequest(task_id="t1"))
+    frame, _ = await checked_task(tmp_path, request)
+    (check,) = frame.task_checks.checks
+    assert (check.kind, check.state, list(check.config.test)) == (
+        "health",
+        "healthy",
+        ["CMD", "check"],
+    )
+    assert {result.output for result in check.results} == {"fine"}
+
+
+async def test_a_signal_reaches_the_process(tmp_path: Path) -> None:
+    request = pb.OpenTunnel(signal_task=pb.TaskSignal(task_id="t1", signal="SIGUSR1"))
+    frame, host = await checked_task(tmp_path, request)
+    assert frame.HasField("end")
+    assert ("t1", signal.SIGUSR1) in host.runtime.signals
+
+
+async def test_a_stop_ends_the_process_and_the_restart_policy_decides(tmp_path: Path) -> None:
+    request = pb.OpenTunnel(signal_task=pb.TaskSignal(task_id="t1", stop=True))
+    frame, host = await checked_task(tmp_path, request)
+    assert frame.HasField("end")
+    assert host.runtime.signals == [("t1", signal.SIGTERM)]
+    assert host.seen[TaskId("t1")].detail.message == "stopped on request"
+
+
+async def test_a_task_whose_process_does_not_run_gets_no_signal(tmp_path: Path) -> None:
+    request = pb.OpenTunnel(signal_task=pb.TaskSignal(task_id="t2", signal="HUP"))
+    frame, host = await checked_task(tmp_path, request)
+    assert frame.error.kind == "Conflict"
+    assert host.runtime.signals == []
