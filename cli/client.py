@@ -201,6 +201,15 @@ class Client:
         reply = self._ask(_whole(self._stub.ListTasks, pb.ListTasksReply), request)
         return [from_proto(views.TaskView, task) for task in reply.tasks]
 
+    def task_checks(self, ref: str) -> list[views.TaskCheck]:
+        """The checks of a task with their last results, as its agent has them."""
+        reply = self._ask(self._stub.TaskChecks, pb.RefRequest(ref=ref))
+        return [from_proto(views.TaskCheck, check) for check in reply.checks]
+
+    def signal_task(self, ref: str, signal: str = "", *, stop: bool = False) -> None:
+        """Send a signal to a task's process, or stop it. Raises Conflict if it does not run."""
+        self._ask(self._stub.SignalTask, pb.SignalTaskRequest(ref=ref, signal=signal, stop=stop))
+
     def restart_task(self, ref: str) -> views.TaskView:
         """Shut a task down and fill its slot at once; returns the task that is shut down."""
         reply = self._ask(self._stub.RestartTask, pb.RefRequest(ref=ref))

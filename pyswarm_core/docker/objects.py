@@ -3,16 +3,17 @@
 Objects have IPv4 addresses; `Addresses` adds the IPv6 addresses that belong to them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pyswarm_core.addresses import address6
+from pyswarm_core.clock import after
 from pyswarm_core.docker.documents import document
 from pyswarm_core.docker.units import format_time
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.objects import Network, Service
 from pyswarm_core.specs import IpamConfig, ipv4_config
-from pyswarm_core.views import NetworkMembers, NodeView, TaskView
+from pyswarm_core.views import NetworkMembers, NodeView, TaskCheck, TaskView
 
 Addresses = Callable[[NetworkId, str], Sequence[str]]
 """An address on a network and, if the network has IPv6, the IPv6 address that belongs to it."""
@@ -35,8 +36,13 @@ def of_service(service: Service, addresses: Addresses) -> dict[str, Any]:
     return found
 
 
-def of_task(view: TaskView, addresses: Addresses) -> dict[str, Any]:
-    """The task with its status and its addresses."""
+def of_task(
+    view: TaskView, addresses: Addresses, checks: Iterable[TaskCheck] = ()
+) -> dict[str, Any]:
+    """The task with its status, its addresses, and its checks as its agent has them."""
+    known = {check.kind: _check(check) for check in checks}
+    health = view.task.detail.health.value
+    assumed = {"Status": health, "Log": []} if health else None
     task, detail = view.task, view.task.detail
     return {
         "ID": task.id,
@@ -55,7 +61,8 @@ def of_task(view: TaskView, addresses: Addresses) -> dict[str, Any]:
             "Message": detail.message,
             "Err": detail.error,
             "OOM": detail.oom,
-            "Health": detail.health.value,
+            "Health": known.get("health", assumed),
+            "Readiness": known.get("readiness"),
             "ContainerStatus": {
                 "ContainerID": task.id if detail.pid else "",
                 "PID": detail.pid,
@@ -70,6 +77,24 @@ def of_task(view: TaskView, addresses: Addresses) -> dict[str, Any]:
                 "Addresses": addresses(held.network_id, held.address),
             }
             for held in detail.addresses
+        ],
+    }
+
+
+def _check(check: TaskCheck) -> dict[str, Any]:
+    """A check as Docker's State.Health, with the settings that are in effect."""
+    return {
+        "Status": check.state.value,
+        "FailingStreak": check.failing_streak,
+        "Config": document(check.config),
+        "Log": [
+            {
+                "Start": format_time(result.started_at),
+                "End": format_time(after(result.started_at, result.duration)),
+                "ExitCode": result.exit_code,
+                "Output": result.output,
+            }
+            for result in check.results
         ],
     }
 

@@ -159,6 +159,11 @@ WRONG = [
         ["service", "rollback", "--to", "0", "web"],
         "--to: value 0 is not valid: expected a version of at least 1",
     ),
+    (
+        ["task", "signal", "-s", "SIGNOW", "web.1"],
+        '--signal: value "SIGNOW" is not valid: expected a signal such as SIGHUP, or its number',
+    ),
+    (["task", "signal", "web.1"], "Missing option '-s' / '--signal'"),
     (["service", "rollback", "--to", "x", "web"], '--to: value "x" is not valid'),
     (
         ["service", "history", "--diff", "--format", "json", "web"],

@@ -1,5 +1,6 @@
 """Rollback, history, restart, stop and start of services, restart of tasks; waits for updates."""
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -9,11 +10,13 @@ from msgspec.structs import replace
 from cli.exits import ExitCode
 from cli.render.progress import Screen
 from pyswarm_core.api.v1 import control_pb2 as pb
+from pyswarm_core.api.v1.dispatcher_pb2 import TaskChecks
 from pyswarm_core.clock import MINUTE, Instant
-from pyswarm_core.codec import from_proto
-from pyswarm_core.errors import Conflict, NotFound
-from pyswarm_core.objects import PreviousSpec, Service, UpdateState
-from pyswarm_core.specs import ContainerSpec, ServiceSpec, TaskSpec, UpdateConfig
+from pyswarm_core.codec import from_proto, to_proto
+from pyswarm_core.errors import Conflict, NotFound, Unavailable
+from pyswarm_core.objects import HealthState, PreviousSpec, Service, UpdateState
+from pyswarm_core.specs import ContainerSpec, HealthConfig, ServiceSpec, TaskSpec, UpdateConfig
+from pyswarm_core.views import CheckResult, TaskCheck
 from tests.unit.cli.conftest import Pyswarm
 from tests.unit.cli.golden import assert_golden
 from tests.unit.cli.objects import (
@@ -127,6 +130,60 @@ def test_a_restarted_tasks_service_is_waited_for(fleet: Script, pyswarm: Pyswarm
     assert [one.ref for one in fleet.requests("RestartTask")] == ["web.1", "web.2"]
     assert ran.err.endswith("verify: Service web converged\n")
     assert pyswarm("task", "restart", "-d", "web.1").err == ""
+
+
+def test_signals_and_stops_name_their_task(script: Script, pyswarm: Pyswarm) -> None:
+    script.on("SignalTask", Conflict("task web.1 does not run: it is failed"), pb.SignalTaskReply())
+    ran = pyswarm("task", "stop", "web.1", "web.2")
+    assert (ran.code, ran.out) == (1, "web.2\n")
+    assert ran.err == "Error: task web.1 does not run: it is failed\n"
+    assert pyswarm("task", "signal", "-s", "HUP", "web.3").out == "web.3\n"
+    asked = [(one.ref, one.signal, one.stop) for one in script.requests("SignalTask")]
+    assert asked == [("web.1", "", True), ("web.2", "", True), ("web.3", "HUP", False)]
+
+
+def test_a_task_has_its_checks_with_their_last_results(script: Script, pyswarm: Pyswarm) -> None:
+    reply = tasks_reply()
+    view = reply.tasks[1]
+    view.task.detail.health = "unhealthy"
+    del reply.tasks[0]
+    check = TaskCheck(
+        kind="health",
+        config=HealthConfig(test=("TCP", "80"), interval=30_000_000_000, retries=3),
+        state=HealthState.UNHEALTHY,
+        failing_streak=4,
+        results=(
+            CheckResult(started_at=CREATED, duration=1_500_000_000, exit_code=-1, output="timeout"),
+        ),
+    )
+    checks = TaskChecks()
+    to_proto(check, checks.checks.add())
+    script.on("ListTasks", reply).on("TaskChecks", checks)
+    status = json.loads(pyswarm("task", "inspect", "web.1").out)[0]["Status"]
+    assert status["Health"] == {
+        "Status": "unhealthy",
+        "FailingStreak": 4,
+        "Config": {"Test": ["TCP", "80"], "Interval": 30_000_000_000, "Retries": 3},
+        "Log": [
+            {
+                "Start": "2023-11-14T22:13:20.000000000Z",
+                "End": "2023-11-14T22:13:21.500000000Z",
+                "ExitCode": -1,
+                "Output": "timeout",
+            }
+        ],
+    }
+    script.on("TaskChecks", Unavailable("node host1 is down"))
+    ran = pyswarm("task", "inspect", "web.1", "-f", "{{.Status.Health.Status}}")
+    assert (ran.code, ran.out) == (0, "unhealthy\n")
+    assert ran.err == "warning: the results of checks of web.1 are missing: node host1 is down\n"
+
+
+def test_a_task_without_checks_is_not_asked_for_them(script: Script, pyswarm: Pyswarm) -> None:
+    script.on("ListTasks", tasks_reply())
+    ran = pyswarm("task", "inspect", "web.1")
+    assert (ran.code, ran.err, script.requests("TaskChecks")) == (0, "", [])
+    assert "Health" not in json.loads(ran.out)[0]["Status"]
 
 
 def test_the_wait_for_an_update_tells_its_steps(fleet: Script, pyswarm: Pyswarm) -> None:
