@@ -101,6 +101,11 @@ def _encode(
         ]
         chunk.restarted_counts = bytes(map(len, times))
         chunk.restarted_at = _pack([at for one in times for at in one], "<i8")
+    if any(task.consecutive_restarts for task in tasks):
+        counts = [min(task.consecutive_restarts, 0xFFFF) for task in tasks]
+        chunk.consecutive_restarts = _pack(counts, "<u2")
+    if any(task.failed_update for task in tasks):
+        chunk.failed_update = bytes([task.failed_update for task in tasks])
     return chunk.SerializeToString()
 
 
@@ -152,6 +157,8 @@ def decode_chunk(
             _unpack(chunk.restarts, "<u2"),
             details,
             _restart_times(chunk),
+            _sparse(chunk.consecutive_restarts, "<u2", len(chunk.states)),
+            map(bool, _sparse(chunk.failed_update, "u1", len(chunk.states))),
         )
     )
 
@@ -173,6 +180,15 @@ def _restart_times(chunk: objects_pb2.TaskChunk) -> Iterable[tuple[Instant, ...]
     if len(counts) != len(chunk.states) or ends[-1] != len(times):
         raise ValueError("column restarted_at does not fit its counts")
     return [tuple(times[end - count : end]) for count, end in zip(counts, ends, strict=True)]
+
+
+def _sparse(data: bytes, dtype: str, count: int) -> Iterable[int]:
+    """The values of a column that is empty if all are zero."""
+    if not data:
+        return repeat(0)
+    if len(data) != np.dtype(dtype).itemsize * count:
+        raise ValueError(f"a column has {len(data)} bytes, not one value for each of {count}")
+    return _unpack(data, dtype)
 
 
 def _pack(values: list[int], dtype: str) -> bytes:

@@ -31,6 +31,10 @@ class EventKind(StrEnum):
     TASK_REPLACED = "task.replace"
     TASK_UNPLACED = "task.pending"
     TASK_SHUTDOWN = "task.shutdown"
+    CRASH_LOOP = "task.crash_loop"
+    UPDATE_PAUSED = "service.update_paused"
+    UPDATE_COMPLETED = "service.update_completed"
+    ROLLBACK = "service.rollback"
 
 
 class Writes(msgspec.Struct, frozen=True):
@@ -59,22 +63,28 @@ class Writes(msgspec.Struct, frozen=True):
         return [kind.id_type(object_id) for name, object_id in named if name == kind.name]
 
 
-class Proof(NamedTuple):
-    """The progress of an update, as the tasks of a service's current template show it."""
+class UpdateProgress(NamedTuple):
+    """How far an update is in some slots of a service, as their tasks show it."""
 
-    waits: bool = False
-    """A slot's task is about to be replaced, or one does not run yet."""
-    first: Instant = NEVER
-    """When the first of them has run for UPDATE_MONITOR."""
-    restarted: Instant = Instant(0)
-    """When the last of the restarted ones has."""
+    in_flight: int = 0
+    """Slots whose update has begun and is not over."""
+    free_at: Instant = NEVER
+    """When the first of them, which only waits for the update's delay, is over."""
+    failures: int = 0
+    """Slots whose first new task ended within the monitored time."""
+    failed: str = ""
+    """The id of such a task."""
+    last: Instant = Instant(0)
+    """When the last of the new tasks began to run; 0 if none does."""
 
-    def joined(self, other: "Proof") -> "Proof":
-        """The progress of both parts together."""
-        return Proof(
-            self.waits or other.waits,
-            min(self.first, other.first),
-            max(self.restarted, other.restarted),
+    def joined(self, other: "UpdateProgress") -> "UpdateProgress":
+        """The progress in the slots of both."""
+        return UpdateProgress(
+            self.in_flight + other.in_flight,
+            min(self.free_at, other.free_at),
+            self.failures + other.failures,
+            self.failed or other.failed,
+            max(self.last, other.last),
         )
 
 
@@ -102,7 +112,7 @@ class Cursor(NamedTuple):
 
     slot: int = 0
     """The lowest slot that this round has not examined."""
-    proof: Proof = Proof()
+    progress: UpdateProgress = UpdateProgress()
     """The progress of the update in the slots that it examined."""
     surplus: tuple[int, ...] = ()
     """Slots chosen to be removed next: a choice examines all slots."""

@@ -171,8 +171,14 @@ HELLOS_PER_SECOND = 250
 ORPHAN_AFTER = 24 * HOUR
 """The tasks of a down node are orphaned after this long (Swarm's default)."""
 
-UPDATE_MONITOR = 5 * SECOND
-"""A new template counts as working when a task made from it has run this long (Swarm's monitor)."""
+RESTART_BACKOFF_RESET = 10 * MINUTE
+"""After a task that ran this long the restart delay begins anew (as in Kubernetes)."""
+RESTART_PERIOD_MIN = 1 * SECOND
+"""With a shorter restart delay, a task that ended is replaced this long after its creation at the
+earliest: a task that fails at once costs a decision, a commit and a container per second.
+"""
+CRASH_LOOP_RESTARTS = 3
+"""As many failures in a row, none after a run of RESTART_BACKOFF_RESET, are a crash loop."""
 
 FAILURES_OF_A_WAIT = 3
 """A wait for a service ends with an error once the tasks of one slot ended this often since the

@@ -24,6 +24,7 @@ from pyswarm_core.specs import (
     RegistryLogin,
     ServiceSpec,
     TaskSpec,
+    UpdateConfig,
 )
 from pyswarm_core.states import NodeState, TaskState
 
@@ -83,6 +84,28 @@ class UpdateState(StrEnum):
     ROLLBACK_STARTED = "rollback_started"
     ROLLBACK_PAUSED = "rollback_paused"
     ROLLBACK_COMPLETED = "rollback_completed"
+
+    @property
+    def is_rollback(self) -> bool:
+        """Whether it is a rollback's."""
+        return self in _ROLLBACK
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it waits for a user."""
+        return self in _PAUSED
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether it goes on, or is paused."""
+        return self not in _COMPLETED
+
+
+_ROLLBACK = frozenset(
+    {UpdateState.ROLLBACK_STARTED, UpdateState.ROLLBACK_PAUSED, UpdateState.ROLLBACK_COMPLETED}
+)
+_PAUSED = frozenset({UpdateState.PAUSED, UpdateState.ROLLBACK_PAUSED})
+_COMPLETED = frozenset({UpdateState.COMPLETED, UpdateState.ROLLBACK_COMPLETED})
 
 
 _U = UpdateState
@@ -175,12 +198,30 @@ class Service(Object, frozen=True):
     """None: it was never updated."""
     same_template: tuple[VersionRange, ...] = ()
     """Versions before `template_version` whose tasks have the current template: a rollback keeps
-    them.
+    those tasks.
     """
+
+    def is_current(self, spec_version: int) -> bool:
+        """Whether tasks of that spec version have the current template."""
+        return spec_version >= self.template_version or any(
+            one.first <= spec_version <= one.last for one in self.same_template
+        )
+
+    @property
+    def is_updating(self) -> bool:
+        """Whether an update or a rollback goes on or is paused."""
+        return self.update_status is not None and self.update_status.state.is_unfinished
+
+    @property
+    def update_settings(self) -> UpdateConfig:
+        """The settings of the update that goes on, or of the rollback."""
+        status = self.update_status
+        rolls_back = status is not None and status.state.is_rollback and self.is_updating
+        return self.spec.rollback_config if rolls_back else self.spec.update_config
 
     def made_from(self, spec_version: int) -> ServiceSpec | None:
         """The spec of that version, from which tasks are made; None if it is no longer kept."""
-        if spec_version >= self.template_version:
+        if self.is_current(spec_version):
             return self.spec
         for previous in self.previous_specs:
             if previous.version <= spec_version:

@@ -278,7 +278,7 @@ class State:
                 del self._footprints[key]
             return
         if (group := self._of_service.get(service_id)) is not None:
-            group.expect(service.template_version)
+            group.expect(service)
         self.unplaced.respecified(service_id)
         if service.spec.mode.per_node:
             self.global_services[service_id] = None
@@ -315,8 +315,7 @@ class State:
         for service_id, run in groupby(tasks, _service_id):
             group = self._of_service.get(service_id)
             if group is None:
-                service = self.services.get(service_id)
-                group = ServiceTasks(service.template_version if service else 0)
+                group = ServiceTasks(self.services.get(service_id))
                 self._of_service[service_id] = group
             first, others = split(group, run)
             if first:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from controller.brain.allocator.blocks import Blocks, Room
 from controller.brain.orchestrator.plan import AFTER_ALL, Plan, Vacancy, explained
+from controller.brain.orchestrator.restart import delay_before
 from controller.brain.scheduler.explain import message, messages_by_row
 from controller.brain.scheduler.filters import UNLIMITED, Demand, capacity
 from controller.brain.scheduler.ledger import Ledger
@@ -296,7 +297,8 @@ class Placing:
                 vacancy = one.vacancy
                 task_id = cast("TaskId", next(ids))
                 if vacancy.desired_state is _READY:
-                    plan.wake_at(after(now, policy.delay))
+                    delay = delay_before(policy, vacancy.consecutive_restarts)
+                    plan.wake_at(after(now, delay))
                 created[task_id] = Task(
                     task_id,
                     service_id,
@@ -310,6 +312,8 @@ class Placing:
                     vacancy.restarts,
                     explained(NO_DETAIL, why[index]) if why else NO_DETAIL,
                     vacancy.restarted_at,
+                    vacancy.consecutive_restarts,
+                    vacancy.failed_update,
                 )
         events = Counter(one.vacancy.why for one in unassigned if one.task is None)
         for event, count in events.items():
@@ -424,7 +428,7 @@ def _alike(service: Service, unassigned: list[UnassignedTask]) -> Iterable[_Alik
     current = service.template_version
     for one in unassigned:
         version, is_bound = one.vacancy.version, one.vacancy.node_id != _NOWHERE
-        key = (version if version < current else current, is_bound)
+        key = (current if service.is_current(version) else version, is_bound)
         group = groups.get(key)
         if group is None:
             group = groups[key] = []

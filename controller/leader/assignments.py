@@ -303,7 +303,7 @@ def _template(state: State, service_id: ServiceId, spec_version: int) -> bytes:
         message.spec.SetInParent()
         to_proto(spec.task_template, message.spec)
         # Numbers were chosen for the current spec only; an older one's tasks have theirs already.
-        current = spec_version >= service.template_version
+        current = service.is_current(spec_version)
         for port in service.endpoint.ports if current else spec.endpoint_spec.ports:
             to_proto(port, message.ports.add())
     if service.registry_login is not None:

@@ -1,23 +1,53 @@
-"""The slots of one service by spec version, while an update replaces outdated tasks. PURE (mutable:
-only `ServiceTasks` changes it).
+"""The slots of one service while an update or a rollback goes on: outdated ones, those in flight,
+those that failed. PURE (mutable: only `ServiceTasks` changes it).
 
-An update needs at every step the next outdated task, whether the new tasks run, and for how long.
-Each answer costs the slots that are left out of it, not all slots of the service.
+A step of an update needs the next outdated tasks, how many slots are in flight, and for how long
+the new tasks have run. Each answer costs the slots in flight and those that are left out of it, not
+all slots of the service.
 """
 
 import heapq
 from collections.abc import Collection, Mapping
 
-from pyswarm_core.clock import NEVER, Instant
-from pyswarm_core.objects import Task
-from pyswarm_core.states import TaskState
+from pyswarm_core.clock import Instant
+from pyswarm_core.objects import Service, Task
+from pyswarm_core.states import TaskState, ends_by_itself
 
 _RUNNING = TaskState.RUNNING
-
 
 _BITS = 40
 """Bits of a slot's number in a key."""
 _SLOT = (1 << _BITS) - 1
+
+
+def serves(task: Task) -> bool:
+    """Whether it runs and may receive connections."""
+    return task.state is _RUNNING and task.detail.serving
+
+
+def is_outdated(service: Service, task: Task) -> bool:
+    """Whether it has to be replaced: it was made from another template than the current one."""
+    return not service.is_current(task.spec_version)
+
+
+def is_first(service: Service, task: Task) -> bool:
+    """Whether the update made it, and no task before it in its slot ended by itself since."""
+    made = task.spec_version >= service.template_version
+    return made and not task.restarts and not task.failed_update
+
+
+def is_failure(service: Service, task: Task) -> bool:
+    """Whether its slot counts as failed: the first task of the update ended by itself within the
+    monitored time. The failures before a paused update was resumed do not count.
+    """
+    status = service.update_status
+    if status is None or task.spec_version < service.template_version:
+        return False
+    if task.failed_update:
+        return task.created_at >= status.started_at
+    if not ends_by_itself(task.state) or task.restarts or task.created_at < status.started_at:
+        return False
+    return not task.detail.ran or task.detail.ran < service.update_settings.monitor
 
 
 class Ranking:
@@ -48,108 +78,128 @@ class Ranking:
         """Remove the slot."""
         self.numbers.pop(slot, None)
 
-    def lowest(self, without: Collection[int]) -> tuple[int, int] | None:
-        """(number, slot) of the first slot that is not left out; None if there is none."""
+    def lowest(
+        self, without: Collection[int], count: int = 1, below: int | None = None
+    ) -> list[tuple[int, int]]:
+        """(number, slot) of the first `count` slots that are not left out and whose number is less
+        than `below`, in order. The cost follows those that are found and left out.
+        """
         heap = self._heap
         if heap is None:
             heap = self._heap = [number << _BITS | slot for slot, number in self.numbers.items()]
             heapq.heapify(heap)
-        left_out: dict[int, None] = {}
-        found = None
-        while heap and found is None:
+        taken: dict[int, None] = {}
+        found: list[tuple[int, int]] = []
+        while heap and len(found) < count:
             number, slot = heap[0] >> _BITS, heap[0] & _SLOT
-            if self.numbers.get(slot) != number:
-                heapq.heappop(heap)
-            elif slot in without:
-                left_out[heapq.heappop(heap)] = None
-            else:
-                found = number, slot
-        for key in left_out:
+            if below is not None and number >= below:
+                break
+            key = heapq.heappop(heap)
+            if self.numbers.get(slot) == number and key not in taken:
+                taken[key] = None
+                if slot not in without:
+                    found.append((number, slot))
+        for key in taken:
             heapq.heappush(heap, key)
         return found
 
 
 class Rollout:
-    """The slots of a service by whether their newest task is older than a spec version."""
+    """The slots of a service by what its update has done with them."""
 
-    __slots__ = ("_oldest", "_outdated", "_restarted", "_starting", "version")
+    __slots__ = ("_current", "_failed", "_outdated", "_recent", "_service", "_starting")
 
     def __init__(
-        self, version: int, slots: Mapping[int, tuple[Task, ...]], unsettled: Collection[int]
+        self, service: Service, slots: Mapping[int, tuple[Task, ...]], unsettled: Collection[int]
     ) -> None:
-        self.version = version
+        self._service = service
+        self._current: dict[int, bool] = {}
+        """Whether tasks of a spec version are current."""
         self._outdated = Ranking()
-        """By whether their task runs (0 or 1): the desired tasks older than the version."""
+        """By whether their task runs (0 or 1): slots whose newest task is outdated and desired."""
         self._starting: dict[int, None] = {}
-        """Slots that need nothing, with a task of the version or newer that does not run yet."""
-        self._oldest = Ranking()
-        """Such slots whose task runs, by the time it started to."""
-        self._restarted = Ranking()
-        """Those of them whose task follows one that ended by itself, the last to run first."""
+        """Slots that need nothing, whose first new task does not serve yet."""
+        self._recent = Ranking()
+        """Such slots whose first new task serves, by the time it began to run, the last first."""
+        self._failed: dict[int, None] = {}
+        """Such slots that count as failed."""
         self._begin(slots, unsettled)
 
     def _begin(self, slots: Mapping[int, tuple[Task, ...]], unsettled: Collection[int]) -> None:
-        """Put all slots, in one loop without calls: there may be a hundred thousand."""
-        version, outdated, starting = self.version, self._outdated.numbers, self._starting
-        oldest, restarted = self._oldest.numbers, self._restarted.numbers
+        """Put all slots, with few calls: there may be a hundred thousand."""
+        current, outdated, service = self._current, self._outdated.numbers, self._service
         for slot, tasks in slots.items():
             newest = tasks[-1]
-            if newest.spec_version < version:
+            version = newest.spec_version
+            if version not in current:
+                current[version] = service.is_current(version)
+            if not current[version]:
                 if newest.desired_state <= _RUNNING and newest.state <= _RUNNING:
                     outdated[slot] = newest.state is _RUNNING
             elif slot not in unsettled:
-                if newest.state is not _RUNNING:
-                    starting[slot] = None
-                    continue
-                oldest[slot] = newest.status_at
-                if newest.restarts:
-                    restarted[slot] = -newest.status_at
+                self._put_current(slot, newest)
 
     def put(self, slot: int, tasks: tuple[Task, ...], *, is_settled: bool) -> None:
         """Set the tasks of the slot, oldest first."""
         newest = tasks[-1]
-        runs, is_outdated = newest.state is _RUNNING, newest.spec_version < self.version
-        if is_outdated and newest.desired_state <= _RUNNING and newest.state <= _RUNNING:
-            self._outdated.put(slot, int(runs))
+        version = newest.spec_version
+        current = self._current.get(version)
+        if current is None:
+            current = self._current[version] = self._service.is_current(version)
+        if not current and newest.desired_state <= _RUNNING and newest.state <= _RUNNING:
+            self._outdated.put(slot, int(newest.state is _RUNNING))
         else:
             self._outdated.drop(slot)
-        is_current = is_settled and not is_outdated
-        if is_current and not runs:
-            self._starting[slot] = None
+        if current and is_settled:
+            self._put_current(slot, newest)
         else:
+            self._drop_current(slot)
+
+    def _put_current(self, slot: int, newest: Task) -> None:
+        if not is_first(self._service, newest):
+            self._drop_current(slot)
+            if is_failure(self._service, newest):
+                self._failed[slot] = None
+        elif serves(newest):
             self._starting.pop(slot, None)
-        if is_current and runs:
-            self._oldest.put(slot, newest.status_at)
+            self._failed.pop(slot, None)
+            self._recent.put(slot, -newest.status_at)
         else:
-            self._oldest.drop(slot)
-        if is_current and runs and newest.restarts:
-            self._restarted.put(slot, -newest.status_at)
-        else:
-            self._restarted.drop(slot)
+            self._drop_current(slot)
+            self._starting[slot] = None
+
+    def _drop_current(self, slot: int) -> None:
+        self._starting.pop(slot, None)
+        self._failed.pop(slot, None)
+        self._recent.drop(slot)
 
     def drop(self, slot: int) -> None:
         """Remove the slot: it has no task any more."""
         self._outdated.drop(slot)
-        self._starting.pop(slot, None)
-        self._oldest.drop(slot)
-        self._restarted.drop(slot)
+        self._drop_current(slot)
 
-    def next_outdated(self, without: Collection[int]) -> tuple[int, int] | None:
-        """Whether its task runs (0 or 1), and the slot to update next: the lowest of those whose
-        task does not run, otherwise of all.
+    def next_outdated(self, without: Collection[int], count: int) -> list[tuple[int, int]]:
+        """Of at most `count` slots to update next, whether their task runs (0 or 1), and the slot:
+        the lowest of those whose task does not run, then of all.
         """
-        return self._outdated.lowest(without)
+        return self._outdated.lowest(without, count)
 
-    def is_starting(self, without: Collection[int]) -> bool:
-        """Whether a new task does not run yet."""
-        return any(slot not in without for slot in self._starting)
+    def starting(self, without: Collection[int]) -> int:
+        """How many slots have a first new task that does not serve yet."""
+        return len(self._starting) - sum(slot in self._starting for slot in without)
 
-    def running_since(self, without: Collection[int]) -> Instant:
-        """When the new task that has run for the longest started; NEVER if none runs."""
-        found = self._oldest.lowest(without)
-        return Instant(found[0]) if found else NEVER
+    def failed(self, without: Collection[int]) -> list[int]:
+        """The slots that count as failed."""
+        return [slot for slot in self._failed if slot not in without]
 
-    def restarted_at(self, without: Collection[int]) -> Instant:
-        """When the last of the restarted new tasks started; 0 if none was restarted."""
-        found = self._restarted.lowest(without)
-        return Instant(-found[0]) if found else Instant(0)
+    def running_since(self, without: Collection[int], since: Instant) -> list[Instant]:
+        """When those of the first new tasks that serve began to run that did so after `since`, the
+        last first.
+        """
+        found = self._recent.lowest(without, len(self._recent.numbers), below=-since)
+        return [Instant(-number) for number, _ in found]
+
+    def last_running(self, without: Collection[int]) -> Instant:
+        """When the last of the first new tasks that serve began to run; 0 if none does."""
+        found = self._recent.lowest(without)
+        return Instant(-found[0][0]) if found else Instant(0)

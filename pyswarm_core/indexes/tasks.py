@@ -248,15 +248,15 @@ class ServiceTasks:
         "placed",
         "rollout",
         "running",
+        "service",
         "slots",
         "storied",
-        "template_version",
         "unfinished",
         "unsettled",
         "versions",
     )
 
-    def __init__(self, template_version: int = 0) -> None:
+    def __init__(self, service: Service | None = None) -> None:
         self.slots: dict[int, tuple[Task, ...]] = {}
         self.running = 0
         """Desired tasks that run."""
@@ -280,11 +280,11 @@ class ServiceTasks:
         """How many desired tasks that have not ended there are of each spec version."""
         self.unfinished: dict[int, int] = {}
         """How many tasks that have not ended there are of each spec version, desired or not."""
-        self.template_version = template_version
-        """The template version of the service: tasks of older versions are outdated."""
+        self.service = service
+        """As far as its update is concerned: as of its last change that matters for `rollout`."""
         self.rollout: Rollout | None = None
-        """The slots by version, while any desired task is outdated."""
-        self._regroup = False
+        """The progress of an update by slot, while one goes on or any desired task is outdated."""
+        self._regroup = service is not None and service.is_updating
         """Whether versions were added or removed since `regroup`."""
 
     def __iter__(self) -> Iterator[Task]:
@@ -350,21 +350,29 @@ class ServiceTasks:
             _add(self.placed, task.node_id, sign)
 
     def regroup(self) -> None:
-        """Keep the slots by version exactly while a desired task is outdated. Called when tasks and
-        counts agree.
-        """
+        """Keep `rollout` exactly while it is needed. Called when tasks and counts agree."""
         if not self._regroup:
             return
         self._regroup = False
-        if not any(version < self.template_version for version in self.versions):
+        service = self.service
+        if service is None or not (service.is_updating or self.outdated):
             self.rollout = None
         elif self.rollout is None:
-            self.rollout = Rollout(self.template_version, self.slots, self.unsettled)
+            self.rollout = Rollout(service, self.slots, self.unsettled)
 
-    def expect(self, template_version: int) -> None:
-        """Set the version that the service's tasks are to have at least."""
-        if template_version != self.template_version:
-            self.template_version = template_version
+    @property
+    def outdated(self) -> int:
+        """How many desired tasks that have not ended are outdated."""
+        service = self.service
+        if service is None:
+            return 0
+        versions = self.versions.items()
+        return sum(count for version, count in versions if not service.is_current(version))
+
+    def expect(self, service: Service) -> None:
+        """Set the service that the tasks belong to."""
+        before, self.service = self.service, service
+        if before is None or _updated_as(before) != _updated_as(service):
             self.rollout = None
             self._regroup = True
             self.regroup()
@@ -379,6 +387,17 @@ class ServiceTasks:
             _add(self.unfinished, version, count)
         for node_id, count in Counter([task.node_id for task in tasks]).items():
             _add(self.placed, node_id, count)
+
+
+def _updated_as(service: Service) -> tuple[object, ...]:
+    """What `Rollout` depends on."""
+    status = service.update_status
+    return (
+        service.template_version,
+        service.same_template,
+        service.is_updating,
+        status and status.started_at,
+    )
 
 
 def _add(counts: dict[K, int], key: K, count: int) -> bool:

@@ -91,10 +91,6 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
         ),
         Rule.VIRTUAL_IPS,
     ),
-    "an update that waits for nothing to prove itself": (
-        Mutation("pyswarm_core.limits", "", "UPDATE_MONITOR = 5 * SECOND", "UPDATE_MONITOR = 0"),
-        Rule.MONITORED,
-    ),
     "orphans ten times later": (
         Mutation(
             "pyswarm_core.limits", "", "ORPHAN_AFTER = 24 * HOUR", "ORPHAN_AFTER = 240 * HOUR"

@@ -21,13 +21,22 @@ from controller.api.changes.storable import require_storable
 from controller.api.changes.unreadable import remove_unreadable, unreadable_service
 from controller.api.queries.lookup import find
 from controller.brain.allocator.endpoints import allocate_endpoint
+from controller.brain.orchestrator.update import base_version, begun, resumed
 from pyswarm_core import limits
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import AlreadyExists, Conflict, Unavailable, invalid, quoted
 from pyswarm_core.ids import IdSource, NetworkId, ServiceId
+from pyswarm_core.indexes.tasks import ServiceTasks
 from pyswarm_core.kinds import SERVICE, encode
-from pyswarm_core.objects import Endpoint, PreviousSpec, Service, Version
+from pyswarm_core.objects import (
+    Endpoint,
+    PreviousSpec,
+    Service,
+    UpdateStatus,
+    Version,
+    VersionRange,
+)
 from pyswarm_core.ports import has_ingress_ports
 from pyswarm_core.specs import (
     Placement,
@@ -113,23 +122,75 @@ def update_service(
     mesh, ingress = _mesh(state, spec, routes, now, ids)
     spec, login = attached(state, spec, ingress, old.spec), login or old.registry_login
     endpoint = allocate_endpoint(state, old.id, spec, old.endpoint)
-    if (spec, login, endpoint) == (old.spec, old.registry_login, old.endpoint):
-        return Writes(), old
-    spec_version = old.spec_version + 1
-    needs_new_tasks = _made_from(old.spec) != _made_from(spec)
     service = replace(
         old,
-        spec=spec,
         registry_login=login,
         version=Version(index=old.version.index + 1),
         updated_at=now,
-        spec_version=spec_version,
-        template_version=spec_version if needs_new_tasks else old.template_version,
-        previous_specs=(PreviousSpec(version=old.spec_version, spec=old.spec), *old.previous_specs),
         endpoint=endpoint,
+        update_status=_updated_status(state, old, spec, now),
     )
-    service = replace(service, previous_specs=_kept_specs(state, service))
+    if (spec, login, endpoint) != (old.spec, old.registry_login, old.endpoint):
+        since = old.updated_at if old.previous_specs else old.created_at
+        service = _revised(state, service, spec, since)
+    elif service.update_status is old.update_status:
+        return Writes(), old
     return replace(mesh, objects=(*mesh.objects, service)), service
+
+
+def _updated_status(
+    state: State, old: Service, spec: ServiceSpec, now: Instant
+) -> UpdateStatus | None:
+    """The update's status after an update of the spec that needs no new tasks: it resumes a paused
+    one, unless it only changes how many tasks there are.
+    """
+    status = old.update_status
+    if status is None or not status.state.is_paused:
+        return status
+    if spec != old.spec and replace(spec, mode=old.spec.mode, stopped=old.spec.stopped) == old.spec:
+        return status
+    return resumed(status, state.tasks_of_service(old.id).outdated, now)
+
+
+def _revised(state: State, service: Service, spec: ServiceSpec, since: Instant) -> Service:
+    """The service, updated now, with another spec; it had the present one since then."""
+    before, version = service.spec, service.spec_version + 1
+    earlier = PreviousSpec(version=service.spec_version, spec=before, created_at=since)
+    revised = replace(
+        service,
+        spec=spec,
+        spec_version=version,
+        previous_specs=(earlier, *service.previous_specs),
+    )
+    if _made_from(before) != _made_from(spec):
+        revised = replace(revised, template_version=version, same_template=_same_template(revised))
+        tasks = state.tasks_of_service(service.id)
+        has_tasks = len(tasks.slots) > len(tasks.leaving) and not before.stopped
+        status = begun(
+            revised, base_version(service), _outdated(tasks, revised), service.updated_at
+        )
+        revised = replace(revised, update_status=status if has_tasks else None)
+    return replace(revised, previous_specs=_kept_specs(state, revised))
+
+
+def _outdated(tasks: ServiceTasks, service: Service) -> int:
+    """How many slots have tasks of another template than the service's."""
+    current = sum(count for version, count in tasks.versions.items() if service.is_current(version))
+    return max(0, len(tasks.slots) - len(tasks.leaving) - current)
+
+
+def _same_template(service: Service) -> tuple[VersionRange, ...]:
+    """The kept versions before the service's newest that have its template."""
+    template = _made_from(service.spec)
+    ranges: list[VersionRange] = []
+    for previous in reversed(service.previous_specs):
+        if _made_from(previous.spec) != template:
+            continue
+        if ranges and ranges[-1].last + 1 == previous.version:
+            ranges[-1] = VersionRange(ranges[-1].first, previous.version)
+        else:
+            ranges.append(VersionRange(previous.version, previous.version))
+    return tuple(ranges)
 
 
 def remove_service(state: State, ref: str, now: Instant) -> tuple[Writes, Service]:
@@ -224,9 +285,13 @@ def _kept_specs(state: State, service: Service) -> tuple[PreviousSpec, ...]:
 
 
 def _needed_versions(state: State, service: Service) -> frozenset[int]:
+    """The kept specs of tasks that have not ended, and the one that a failed update returns to."""
     versions = state.tasks_of_service(service.id).unfinished
-    outdated = [version for version in versions if version < service.template_version]
-    return frozenset(_source(service.previous_specs, version) for version in outdated)
+    needed = [version for version in versions if not service.is_current(version)]
+    status = service.update_status
+    if status is not None and status.state.is_unfinished:
+        needed.append(status.from_version)
+    return frozenset(_source(service.previous_specs, version) for version in needed)
 
 
 def _source(previous: Sequence[PreviousSpec], version: int) -> int:

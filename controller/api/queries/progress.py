@@ -3,8 +3,8 @@
 Converged: as many tasks as desired run on the newest template, or have completed and are not
 restarted, and no other task remains. A service that is being removed converges to no tasks and is
 then gone. Tasks on a down host do not count: they end when the host returns. A task that follows
-one that ended since the last change counts once it has run for UPDATE_MONITOR, so that a command
-that fails repeatedly never counts as running.
+one that ended since the last change counts once it has run for the update's monitored time, so that
+a command that fails repeatedly never counts as running.
 
 While an update or a rollback goes on, the service has not converged. A task with a readiness check
 counts once it is ready.
@@ -23,12 +23,12 @@ from controller.brain.orchestrator.restart import ended_by_itself, refusal
 from controller.brain.slices import Slices, WatchResult, finish
 from pyswarm_core.clock import NEVER, SECOND, Instant, after
 from pyswarm_core.ids import ServiceId
+from pyswarm_core.indexes.rollout import is_outdated
 from pyswarm_core.indexes.tasks import runs_as_desired
 from pyswarm_core.limits import (
     FAILURES_OF_A_WAIT,
     FAILURES_WAITED_FOR,
     SLICE_TASKS,
-    UPDATE_MONITOR,
 )
 from pyswarm_core.objects import Service, Task, UpdateState
 from pyswarm_core.specs import FailureAction, RestartCondition, RestartPolicy
@@ -115,7 +115,7 @@ class _Tally:
                 self._alive += not is_lost
             if runs_as_desired(task):
                 self._running += 1
-                if task.spec_version >= service.template_version:
+                if not is_outdated(service, task):
                     self._take_current(task, _proven_at(service, tasks, task))
 
     def _take_current(self, task: Task, proven_at: Instant) -> None:
@@ -180,11 +180,11 @@ def _ended(service: Service, tasks: Sequence[Task], history_limit: int) -> str |
     `tasks` are the slot's, oldest first.
     """
     last = tasks[-1]
-    if last.spec_version < service.template_version or last.desired_state is TaskState.REMOVE:
+    if is_outdated(service, last) or last.desired_state is TaskState.REMOVE:
         return None
     name = f"{service.spec.name}.{last.slot}"
     policy = service.spec.task_template.restart_policy
-    era = [task for task in tasks if task.spec_version >= service.template_version]
+    era = [task for task in tasks if not is_outdated(service, task)]
     refused = refusal(policy, last, era) if ended_by_itself(last) else ""
     if refused:
         done = last.state is TaskState.COMPLETE and policy.condition is not RestartCondition.ANY
@@ -213,7 +213,7 @@ def _ended_since(service: Service, task: Task) -> bool:
 def _proven_at(service: Service, slot: Sequence[Task], task: Task) -> Instant:
     """From when on a running task counts, given the ends of its predecessors."""
     if task.restarts and any(_ended_since(service, other) for other in slot):
-        return after(task.status_at, UPDATE_MONITOR)
+        return after(task.status_at, service.update_settings.monitor)
     return Instant(0)
 
 
@@ -261,7 +261,7 @@ def _first(service: Service, shown: list[Task], newest: list[Task]) -> list[Task
 
 
 def _done(service: Service, task: Task) -> bool:
-    return runs_as_desired(task) and task.spec_version >= service.template_version
+    return runs_as_desired(task) and not is_outdated(service, task)
 
 
 def _slot(state: State, task: Task) -> SlotProgress:

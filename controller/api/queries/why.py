@@ -23,6 +23,7 @@ from controller.brain.slices import Slices, batches, finish
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.errors import NotFound, quoted, told
 from pyswarm_core.ids import ServiceId, TaskId
+from pyswarm_core.indexes.rollout import is_outdated
 from pyswarm_core.indexes.tasks import is_desired, waits_for_node
 from pyswarm_core.limits import SLICE_TASKS
 from pyswarm_core.objects import Node, Service, Task
@@ -140,7 +141,7 @@ def _why_service(case: _Case, service: Service) -> Slices[list[str]]:
 
 
 def _is_outdated(service: Service, task: Task) -> bool:
-    return is_desired(task) and task.spec_version < service.template_version
+    return is_desired(task) and is_outdated(service, task)
 
 
 def _why_update_waits(service: Service, waiting: list[Task]) -> list[str]:
@@ -228,7 +229,7 @@ def _why_ended(state: State, service: Service, task: Task, now: Instant) -> list
         if task.detail.message:
             lines.append(task.detail.message)
     else:
-        era = [other for other in held if other.spec_version >= service.template_version]
+        era = [other for other in held if not is_outdated(service, other)]
         refused = "" if after else refusal(policy, task, era)
         if refused:
             return [*lines, f"it is not replaced: {refused}"]
@@ -287,7 +288,7 @@ def _why_on_node(state: State, service: Service, task: Task, now: Instant) -> li
     elif task.desired_state is TaskState.READY:
         at = starts_at(service.spec.task_template.restart_policy, task)
         lines.append(f"it waits for the restart delay: starts in {_seconds(max(0, at - now))}")
-    elif task.spec_version < service.template_version:
+    elif is_outdated(service, task):
         lines.append("it is outdated and waits to be replaced")
     return lines
 
@@ -298,7 +299,7 @@ def _why_undesired(state: State, service: Service, task: Task) -> str:
         return f"it is moved off its node: {reason}"
     if task.desired_state is TaskState.REMOVE:
         return "it is being removed: its service was scaled down or removed"
-    if task.spec_version < service.template_version:
+    if is_outdated(service, task):
         return "it is being replaced: its service was updated"
     return "it is being shut down: another task has its slot"
 

@@ -52,7 +52,7 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
     decision looks at some; nodes without their slot are found after the last of them.
     """
     tasks = state.tasks_of_service(plan.service.id)
-    updating = tasks.rollout is not None
+    updating = plan.service.is_updating or tasks.rollout is not None
     partial = plan.partial and not updating
     marked = dict.fromkeys(looked_at)
     eligible = _eligible(plan, state, marked if partial else None)
@@ -67,7 +67,7 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
     for number in tuple(slots):
         if not _bind(plan, eligible, number):
             slots[number] = Slot(number, SlotKind.EMPTY)
-    prove(plan, slots.values())
+    prove(plan, slots.values(), now)
     lacking = {number for number, slot in slots.items() if not slot.filled}
     if not plan.is_cut:
         begin = plan.cursor.slot

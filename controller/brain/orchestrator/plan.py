@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from pyswarm_core.clock import NEVER, Instant
 from pyswarm_core.decision import BEGINNING, Cursor, EventKind
 from pyswarm_core.ids import NodeId, TaskId
+from pyswarm_core.indexes.rollout import is_outdated
 from pyswarm_core.limits import (
     DECISION_COST,
     DETAIL_LENGTH_MAX,
@@ -18,7 +19,6 @@ from pyswarm_core.limits import (
     WRITE_COST,
 )
 from pyswarm_core.objects import Service, Task, TaskDetail, clipped, shortened
-from pyswarm_core.specs import UpdateOrder
 from pyswarm_core.states import TaskState
 from pyswarm_core.views import Event
 
@@ -37,6 +37,10 @@ class Vacancy(Struct, frozen=True, gc=False):
     node_id: NodeId = NodeId("")
     """The only node that it may run on; empty: the scheduler chooses one."""
     restarted_at: tuple[Instant, ...] = ()
+    consecutive_restarts: int = 0
+    failed_update: bool = False
+    follows: TaskId = TaskId("")
+    """The task that ended by itself, which it replaces."""
     why: tuple[EventKind, str] | None = None
     """What to report when the task is made."""
 
@@ -51,19 +55,21 @@ class Plan:
         partial: bool = False,
         cursor: Cursor = BEGINNING,
         room: int = DECISION_COST,
-        order: UpdateOrder = UpdateOrder.STOP_FIRST,
     ) -> None:
         self.service = service
         self.recorded: Service | None = None
         """The service, if the decision writes it."""
+        self.order = service.update_settings.order
+        """How an outdated task is replaced. With start-first, a slot may hold two tasks that should
+        run: the outdated one, and the new one until it serves.
+        """
+        status = service.update_status
+        self.holds = status is not None and status.state.is_paused
+        """A paused update: slots with outdated tasks keep their template."""
         self.cursor = cursor
         """Where this decision continues the round over the service's slots."""
         self.room = room
         """What it may cost, in units of DECISION_COST."""
-        self.order = order
-        """How an outdated task is replaced. With start-first, a slot may hold two tasks that should
-        run: the outdated one, and the new one until it runs.
-        """
         self.partial = partial
         """Only slots of nodes that changed are looked at: the service itself has not changed."""
         self.changed: dict[TaskId, Task] = {}
@@ -77,8 +83,8 @@ class Plan:
         """How many slots were looked at."""
         self.resume: int | None = None
         """The slot at which the next decision continues; None if the plan is complete."""
-        self.proof = cursor.proof
-        """What the slots that this round looked at show about an update."""
+        self.progress = cursor.progress
+        """The update's progress in the slots that this round looked at."""
         self.surplus: tuple[int, ...] = ()
         """Slots that the next decision is to remove."""
         self.scanned = 0
@@ -126,8 +132,15 @@ class Plan:
         """Continue at the slot in the next decision, or at a lower one that was named before."""
         self.resume = slot if self.resume is None else min(self.resume, slot)
 
+    def version_after(self, last: Task) -> int:
+        """The spec version of the task that follows an earlier one of its slot."""
+        service = self.service
+        if self.holds and is_outdated(service, last) and service.made_from(last.spec_version):
+            return last.spec_version
+        return self.version
+
     def record(self, service: Service) -> None:
-        """Write the service itself: the decided part of it, never its spec."""
+        """Write the service itself."""
         self.service = self.recorded = service
 
     def change(self, task: Task, *, desired: TaskState) -> Task:

@@ -35,9 +35,10 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
     """
     tasks = state.tasks_of_service(plan.service.id)
     replicas = _replicas(plan.service)
+    is_updating = plan.service.is_updating or tasks.rollout is not None
     slots = settled(plan, state, to_settle(plan, state, looked_at), now)
     if plan.is_cut:
-        prove(plan, slots.values())
+        prove(plan, slots.values(), now)
         return
     empty = len(tasks.leaving)
     empty += sum(not slot.filled for slot in slots.values() if slot.number not in tasks.leaving)
@@ -51,8 +52,8 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
     elif filled > replicas:
         given_up = _shrink(plan, state, slots, filled - replicas, now)
         slots.update((number, Slot(number, SlotKind.EMPTY)) for number in given_up)
-    prove(plan, slots.values())
-    if filled - len(given_up) <= replicas and tasks.rollout is not None:
+    prove(plan, slots.values(), now)
+    if filled - len(given_up) <= replicas and is_updating:
         advance(plan, tasks, slots, now)
 
 
@@ -112,7 +113,7 @@ def _shrink(
     if len(given_up) < count:
         plan.cut(AFTER_ALL)
     elif plan.cursor.slot:
-        plan.cut(0)  # the round's proof includes slots that were removed: begin anew
+        plan.cut(0)  # the round's progress includes slots that were removed: begin anew
     plan.report(EventKind.TASK_SHUTDOWN, "more replicas than desired", len(given_up))
     return given_up
 

@@ -8,10 +8,13 @@ the task ended, not on the current time, so it never changes.
 from collections.abc import Iterable
 
 from pyswarm_core.clock import Instant, after
-from pyswarm_core.limits import RESTARTS_REMEMBERED
+from pyswarm_core.limits import RESTART_BACKOFF_RESET, RESTART_PERIOD_MIN, RESTARTS_REMEMBERED
 from pyswarm_core.objects import Task
 from pyswarm_core.specs import RestartCondition, RestartPolicy
 from pyswarm_core.states import TaskState, ends_by_itself
+
+_DOUBLINGS_MAX = 62
+"""A delay of one nanosecond is longer than any maximum then."""
 
 
 def ended_by_itself(task: Task) -> bool:
@@ -70,6 +73,31 @@ def _restart_times(ended: Task, slot_tasks: Iterable[Task]) -> Iterable[Instant]
     return sorted(began.values())
 
 
+def delay_before(policy: RestartPolicy, consecutive: int) -> int:
+    """The restart delay before the task that so many restarts in a row led to. It doubles with each
+    of them, up to the policy's max_delay.
+    """
+    if policy.max_delay <= 0:
+        return policy.delay
+    doublings = min(max(0, consecutive - 1), _DOUBLINGS_MAX)
+    return min(policy.delay << doublings, policy.max_delay)
+
+
+def consecutive_after(ended: Task) -> int:
+    """The number of restarts in a row, with the one that follows this end."""
+    return 1 if ended.detail.ran >= RESTART_BACKOFF_RESET else ended.consecutive_restarts + 1
+
+
 def starts_at(policy: RestartPolicy, replacement: Task) -> Instant:
     """When a task that waits with desired state ready may run."""
-    return after(replacement.created_at, policy.delay)
+    return after(replacement.created_at, delay_before(policy, replacement.consecutive_restarts))
+
+
+def replaced_at(policy: RestartPolicy, ended: Task) -> Instant:
+    """The earliest time to replace a task that ended by itself: not before its own restart delay is
+    over, and with a shorter delay than RESTART_PERIOD_MIN not before it has existed that long.
+    """
+    at = starts_at(policy, ended) if ended.restarts else Instant(0)
+    if delay_before(policy, consecutive_after(ended)) < RESTART_PERIOD_MIN:
+        at = max(at, after(ended.created_at, RESTART_PERIOD_MIN))
+    return at

@@ -5,7 +5,8 @@ stay, adds a vacancy where a task must be replaced, starts tasks whose restart d
 deletes history. The number of slots is not its concern.
 
 In a start-first update (`Plan.order`) the slot's new tasks are settled by themselves, and one
-outdated task runs beside them until the new one runs.
+outdated task runs beside them until the new one serves. While an update is paused (`Plan.holds`), a
+slot with an outdated task keeps its template.
 """
 
 from enum import Enum
@@ -15,15 +16,19 @@ from controller.brain.orchestrator.enforce import misfit, orphaned_at
 from controller.brain.orchestrator.plan import Plan, Vacancy
 from controller.brain.orchestrator.reaper import is_forgettable, superfluous
 from controller.brain.orchestrator.restart import (
+    consecutive_after,
+    delay_before,
     ended_by_itself,
     refusal,
+    replaced_at,
     restarts_remembered,
     starts_at,
 )
 from pyswarm_core.clock import NEVER, Instant
 from pyswarm_core.decision import EventKind
+from pyswarm_core.indexes.rollout import is_failure, is_outdated, serves
 from pyswarm_core.indexes.tasks import is_desired
-from pyswarm_core.limits import TEXTS_PER_SLOT, UNFINISHED_MAX
+from pyswarm_core.limits import CRASH_LOOP_RESTARTS, TEXTS_PER_SLOT, UNFINISHED_MAX
 from pyswarm_core.objects import Task
 from pyswarm_core.specs import UpdateOrder
 from pyswarm_core.state import State
@@ -68,6 +73,11 @@ class Slot(NamedTuple):
     def runs(self) -> bool:
         """Whether its task runs."""
         return self.task is not None and is_desired(self.task) and self.task.state is _S.RUNNING
+
+    @property
+    def serves(self) -> bool:
+        """Whether its task runs and may receive connections."""
+        return self.runs and self.task is not None and serves(self.task)
 
 
 def settle(plan: Plan, state: State, number: int, now: Instant) -> Slot:
@@ -117,16 +127,17 @@ def _without_frozen(plan: Plan, state: State, tasks: list[Task]) -> list[Task]:
 
 
 def _fill(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant) -> Slot:
+    service = plan.service
     if plan.order is _STOP_FIRST:
         return _fill_with_one(plan, state, number, tasks, now)
     # A running task takes precedence over a newer one.
     tasks = sorted(tasks, key=lambda task: task.state is _S.RUNNING and is_desired(task))
-    new = [task for task in tasks if not is_outdated(plan, task)]
+    new = [task for task in tasks if not is_outdated(service, task)]
     if all(task.desired_state is _S.REMOVE for task in new):
         return _fill_with_one(plan, state, number, tasks, now)
     slot = _fill_with_one(plan, state, number, new, now)
-    done = slot.runs or (slot.task is not None and slot.task.state is _S.COMPLETE)
-    _run_beside(plan, state, [task for task in tasks if is_outdated(plan, task)], done, now)
+    done = slot.serves or (slot.task is not None and slot.task.state is _S.COMPLETE)
+    _run_beside(plan, state, [task for task in tasks if is_outdated(service, task)], done, now)
     return slot
 
 
@@ -149,8 +160,11 @@ def _run_beside(plan: Plan, state: State, outdated: list[Task], done: bool, now:
 
 def _fill_with_one(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant) -> Slot:
     active: Task | None = None
-    for task in reversed(tasks):
-        if is_desired(task):
+    desired = [task for task in reversed(tasks) if is_desired(task)]
+    if len(desired) > 1:  # a rollback keeps the task of the template that it returns to
+        desired.sort(key=lambda task: is_outdated(plan.service, task))
+    for task in desired:
+        if is_desired(plan.changed.get(task.id, task)):
             kept = None if active else _keep(plan, state, task)
             if kept is None:
                 _dismiss(plan, state, task, now)
@@ -180,14 +194,10 @@ def shut_down(plan: Plan, task: Task, reason: str) -> None:
         plan.change(task, desired=_S.SHUTDOWN)
 
 
-def is_outdated(plan: Plan, task: Task) -> bool:
-    """Whether it was made from an older template."""
-    return task.spec_version < plan.service.template_version
-
-
 def _keep(plan: Plan, state: State, task: Task) -> Task | None:
     """The task if it may stay, else None, with an event that says why."""
-    if task.state < _S.ASSIGNED and is_outdated(plan, task):
+    is_old = is_outdated(plan.service, task) and not plan.holds
+    if task.state < _S.ASSIGNED and is_old:
         plan.report(EventKind.TASK_REPLACED, "outdated before it had a node")
         return None
     if task.state >= _S.ASSIGNED and not task.node_id:
@@ -227,12 +237,21 @@ def _without_active(plan: Plan, state: State, number: int, tasks: list[Task], no
         return _after_its_own_end(plan, number, last, tasks, now)
     told = last.id in plan.changed or last.id in plan.removed
     stopping = not told and not is_terminal(last.state)
-    if stopping and is_outdated(plan, last) and not misfit(state, plan.service, last):
+    is_old = is_outdated(plan.service, last)
+    if stopping and is_old and not misfit(state, plan.service, last):
         return Slot(number, SlotKind.STOPPING, last)
-    known = () if is_outdated(plan, last) else last.restarted_at
-    plan.vacancies[number] = Vacancy(
-        number, plan.version, restarts=_restarts(plan, last), restarted_at=known
-    )
+    version = plan.version_after(last)
+    if is_old and version == plan.version:
+        plan.vacancies[number] = Vacancy(number, version)
+    else:
+        plan.vacancies[number] = Vacancy(
+            number,
+            version,
+            restarts=last.restarts,
+            restarted_at=last.restarted_at,
+            consecutive_restarts=last.consecutive_restarts,
+            failed_update=is_failure(plan.service, last),
+        )
     return Slot(number, SlotKind.VACANT)
 
 
@@ -241,27 +260,37 @@ def _after_its_own_end(
 ) -> Slot:
     if last.desired_state is not _S.SHUTDOWN:
         plan.change(last, desired=_S.SHUTDOWN)
-    if is_outdated(plan, last):
+    version = plan.version_after(last)
+    is_old = is_outdated(plan.service, last)
+    if is_old and version == plan.version:
         why = (EventKind.TASK_REPLACED, "outdated")
-        plan.vacancies[number] = Vacancy(number, plan.version, why=why)
+        plan.vacancies[number] = Vacancy(number, version, why=why)
         return Slot(number, SlotKind.VACANT)
     policy = plan.service.spec.task_template.restart_policy
-    era = [task for task in tasks if not is_outdated(plan, task)]
+    era = [task for task in tasks if is_outdated(plan.service, task) is is_old]
     if refusal(policy, last, era):
         return Slot(number, SlotKind.COMPLETED, last)
-    if last.restarts and (at := starts_at(policy, last)) > now:
+    if (at := replaced_at(policy, last)) > now:
         plan.wake_at(at)
         return Slot(number, SlotKind.WAITING, last)
-    why = (EventKind.TASK_REPLACED, _end(last))
-    waits = _S.READY if policy.delay > 0 else _S.RUNNING
+    consecutive = consecutive_after(last)
+    waits = _S.READY if delay_before(policy, consecutive) > 0 else _S.RUNNING
     plan.vacancies[number] = Vacancy(
         number,
-        plan.version,
+        version,
         waits,
-        _restarts(plan, last) + 1,
+        last.restarts + 1,
         restarted_at=restarts_remembered(policy, last, era, now),
-        why=why,
+        consecutive_restarts=consecutive,
+        failed_update=is_failure(plan.service, last),
+        follows=last.id,
+        why=(EventKind.TASK_REPLACED, _end(last)),
     )
+    if consecutive == CRASH_LOOP_RESTARTS and last.state is not _S.COMPLETE:
+        name = f"{plan.service.spec.name}.{number}"
+        plan.report(
+            EventKind.CRASH_LOOP, f"{name} failed {consecutive} times in a row: {_end(last)}"
+        )
     return Slot(number, SlotKind.VACANT)
 
 
@@ -271,10 +300,6 @@ def _end(task: Task) -> str:
     if task.state is _S.FAILED and task.detail.exit_code:
         return f"exit code {task.detail.exit_code}"
     return task.state.word
-
-
-def _restarts(plan: Plan, last: Task) -> int:
-    return 0 if is_outdated(plan, last) else last.restarts
 
 
 def _present(plan: Plan, state: State, number: int, now: Instant) -> list[Task]:

@@ -1,84 +1,231 @@
-"""Which outdated task is replaced next. PURE.
+"""Which outdated tasks are replaced next, and what follows from failures. PURE.
 
-One slot at a time. With stop-first, the old task ends before the new one starts; with start-first,
-the new one is made beside it, and `slots` ends the old one once the new one runs. The tasks show
-the progress of an update, so it survives any interruption. A failing template affects one slot
-only: the next slot is updated when every new task runs, one of them has run for UPDATE_MONITOR, and
-those that had to be restarted have run that long too.
+At most `parallelism` slots are in flight: from the stop of their outdated task, or the creation of
+the new one beside it, until the new task serves (or ended: then the slot has failed) and the delay
+has passed since it began to run. The next slots follow at once; the monitored time only counts
+failures, and the update is completed when the last new task has run that long. The tasks show the
+progress, so it survives any interruption; `Service.update_status` stores what they do not show.
 """
 
 from collections.abc import Iterable, Mapping
 
-from controller.brain.orchestrator.plan import Plan, Vacancy
-from controller.brain.orchestrator.slots import Slot, SlotKind, is_outdated, shut_down
+from msgspec.structs import replace
+
+from controller.brain.orchestrator.plan import AFTER_ALL, Plan, Vacancy
+from controller.brain.orchestrator.slots import Slot, SlotKind, shut_down
 from pyswarm_core.clock import NEVER, Instant, after
-from pyswarm_core.decision import EventKind, Proof
+from pyswarm_core.decision import EventKind, UpdateProgress
 from pyswarm_core.ids import NodeId
-from pyswarm_core.indexes.tasks import ServiceTasks
-from pyswarm_core.limits import UPDATE_MONITOR
-from pyswarm_core.objects import Task
-from pyswarm_core.specs import UpdateOrder
+from pyswarm_core.indexes.rollout import is_failure, is_first, is_outdated, serves
+from pyswarm_core.indexes.tasks import ServiceTasks, is_desired
+from pyswarm_core.objects import Service, Task, UpdateState, UpdateStatus
+from pyswarm_core.specs import FailureAction, UpdateOrder
+
+_NONE = UpdateProgress()
+_IN_FLIGHT = UpdateProgress(in_flight=1)
 
 
-def prove(plan: Plan, slots: Iterable[Slot]) -> None:
-    """Add the proof of these slots, which were looked at, to the plan's."""
-    for slot in slots:
-        plan.proof = plan.proof.joined(_proof(plan, slot))
+def begun(service: Service, from_version: int, slots: int, now: Instant) -> UpdateStatus:
+    """The status of an update of so many slots to the service's current template."""
+    return UpdateStatus(
+        state=UpdateState.UPDATING,
+        started_at=now,
+        message="update in progress",
+        from_version=from_version,
+        to_version=service.template_version,
+        slots=slots,
+    )
+
+
+def resumed(status: UpdateStatus, slots: int, now: Instant) -> UpdateStatus:
+    """The status of a paused update that goes on; earlier failures do not count."""
+    rolls_back = status.state.is_rollback
+    return UpdateStatus(
+        state=UpdateState.ROLLBACK_STARTED if rolls_back else UpdateState.UPDATING,
+        started_at=now,
+        message="rollback in progress" if rolls_back else "update in progress",
+        from_version=status.from_version,
+        to_version=status.to_version,
+        slots=slots,
+    )
+
+
+def base_version(service: Service) -> int:
+    """The spec version that a failed update of the service's present spec returns to: the last one
+    whose update was completed.
+    """
+    status = service.update_status
+    unfinished = status is not None and status.state.is_unfinished
+    return status.from_version if status is not None and unfinished else service.spec_version
+
+
+def prove(plan: Plan, slots: Iterable[Slot], now: Instant) -> None:
+    """Add the progress in these slots, which were looked at, to the plan's."""
+    if plan.service.is_updating:
+        for slot in slots:
+            plan.progress = plan.progress.joined(_progress(plan, slot, now))
 
 
 def advance(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], now: Instant) -> None:
-    """At the end of a round, shut down the next outdated task or make the new one beside it, if it
-    is due. `seen`: the slots that this decision looked at; `plan.proof` covers them and those
-    before them.
+    """At the end of a round, take the next step of the update. `seen`: the slots that this decision
+    looked at; `plan.progress` covers them and those before them.
     """
-    outdated = [
-        (slot.runs, slot.number, slot.task)
-        for slot in seen.values()
-        if slot.kind is SlotKind.ACTIVE and slot.task and is_outdated(plan, slot.task)
-    ]
-    outdated += _glance(plan, tasks, seen)
-    if not outdated or plan.proof.waits:
+    if not plan.service.is_updating:
+        if not tasks.outdated:
+            return
+        # Begun by an older version, which stored no status.
+        status = begun(plan.service, 0, tasks.outdated, now)
+        plan.record(replace(plan.service, update_status=status))
+        prove(plan, seen.values(), now)
+    if plan.holds:
         return
-    at = max(plan.proof.restarted, plan.proof.first) if plan.proof.first < NEVER else now
+    progress = _whole(plan, tasks, seen, now)
+    if not _tolerated(plan, progress):
+        return
+    room = _room(plan, progress)
+    taken = _take(plan, tasks, seen, room)
+    if taken or progress.in_flight or _outdated_left(plan, tasks):
+        if progress.free_at < NEVER:
+            plan.wake_at(progress.free_at)
+        return
+    at = after(progress.last, plan.service.update_settings.monitor) if progress.last else now
     if at > now:
         plan.wake_at(at)
-        return
-    _, _, task = min(outdated, key=lambda entry: entry[:2])
-    if plan.order is UpdateOrder.START_FIRST:
-        node_id = task.node_id if plan.service.spec.mode.per_node else NodeId("")
-        why = (EventKind.TASK_REPLACED, "outdated")
-        plan.vacancies[task.slot] = Vacancy(task.slot, plan.version, node_id=node_id, why=why)
     else:
-        shut_down(plan, task, "outdated")
+        _complete(plan, progress, now)
 
 
-def _proof(plan: Plan, slot: Slot) -> Proof:
-    waits = slot.kind in (SlotKind.STOPPING, SlotKind.VACANT)
-    task = slot.task
-    if task is None or is_outdated(plan, task):
-        return Proof(waits)
-    if not slot.runs and slot.kind is not SlotKind.COMPLETED:
-        return Proof(waits=True)
-    at = after(task.status_at, UPDATE_MONITOR) if slot.runs else task.status_at
-    return Proof(waits, at, at if task.restarts else Instant(0))
+def _progress(plan: Plan, slot: Slot, now: Instant) -> UpdateProgress:
+    """The progress in one slot."""
+    service = plan.service
+    match slot.kind:
+        case SlotKind.STOPPING:
+            return _IN_FLIGHT
+        case SlotKind.VACANT:
+            vacancy = plan.vacancies[slot.number]
+            if vacancy.failed_update:
+                return UpdateProgress(failures=1, failed=vacancy.follows)
+            is_new = vacancy.version >= service.template_version and not vacancy.restarts
+            return _IN_FLIGHT if is_new else _NONE
+        case _ if slot.task is None or is_outdated(service, slot.task):
+            return _NONE
+        case _ if is_failure(service, slot.task):
+            return UpdateProgress(failures=1, failed=slot.task.id)
+        case SlotKind.ACTIVE if is_first(service, slot.task):
+            return _of_first(service, slot.task, now)
+        case _:
+            return _NONE
 
 
-def _glance(
-    plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot]
-) -> list[tuple[bool, int, Task]]:
-    """The next outdated task of the slots that this decision did not look at, if there is one. The
-    proof of settled slots is added to the plan's.
-    """
+def _of_first(service: Service, task: Task, now: Instant) -> UpdateProgress:
+    """The progress in a slot whose first new task has not ended."""
+    if not serves(task):
+        return _IN_FLIGHT
+    at = after(task.status_at, service.update_settings.delay)
+    if at > now:
+        return UpdateProgress(1, at, last=task.status_at)
+    return UpdateProgress(last=task.status_at)
+
+
+def _whole(
+    plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], now: Instant
+) -> UpdateProgress:
+    """The progress in all slots: with those that needed nothing, and with those to be made."""
+    made = [number for number in plan.vacancies if number not in seen]
+    found = plan.progress.joined(UpdateProgress(len(made) + plan.missing))
     rollout = tasks.rollout
     if rollout is None:
-        return []
+        return found
     plan.scanned += len(seen)
-    first, restarted = rollout.running_since(seen), rollout.restarted_at(seen)
-    proven = after(restarted, UPDATE_MONITOR) if restarted else restarted
-    found = Proof(rollout.is_starting(seen), after(first, UPDATE_MONITOR), proven)
-    plan.proof = plan.proof.joined(found)
-    outdated = rollout.next_outdated(seen)
-    if outdated is None:
-        return []
-    runs, number = outdated
-    return [(bool(runs), number, tasks.slots[number][-1])]
+    failed = rollout.failed(seen)
+    delay = plan.service.update_settings.delay
+    waiting = rollout.running_since(seen, Instant(now - delay)) if delay > 0 else []
+    return found.joined(
+        UpdateProgress(
+            rollout.starting(seen) + len(waiting),
+            after(waiting[-1], delay) if waiting else NEVER,
+            len(failed),
+            tasks.slots[failed[0]][-1].id if failed else "",
+            rollout.last_running(seen),
+        )
+    )
+
+
+def _outdated_left(plan: Plan, tasks: ServiceTasks) -> int:
+    """How many outdated tasks are desired after this decision."""
+    ended = 0
+    for task in (*plan.changed.values(), *plan.removed.values()):
+        ends = task.id in plan.removed or not is_desired(task)
+        if ends and is_outdated(plan.service, task):
+            held = tasks.slots.get(task.slot, ())
+            ended += any(one.id == task.id and is_desired(one) for one in held)
+    return tasks.outdated - ended
+
+
+def _tolerated(plan: Plan, progress: UpdateProgress) -> bool:
+    """Whether the update goes on. If too many slots have failed, the failure action is planned."""
+    service, status = plan.service, plan.service.update_status
+    settings = service.update_settings
+    assert status is not None
+    if not progress.failures or settings.failure_action is FailureAction.CONTINUE:
+        return True
+    if progress.failures <= settings.max_failure_ratio * max(1, status.slots):
+        return True
+    pause(plan, f"due to failure or early termination of task {progress.failed}", progress.failures)
+    return False
+
+
+def pause(plan: Plan, reason: str, failures: int) -> None:
+    """Pause the update or the rollback."""
+    status = plan.service.update_status
+    assert status is not None
+    word = "rollback" if status.state.is_rollback else "update"
+    state = UpdateState.ROLLBACK_PAUSED if status.state.is_rollback else UpdateState.PAUSED
+    message = f"{word} paused {reason}"
+    status = replace(status, state=state, message=message, failures=failures)
+    plan.record(replace(plan.service, update_status=status))
+    plan.report(EventKind.UPDATE_PAUSED, message)
+
+
+def _complete(plan: Plan, progress: UpdateProgress, now: Instant) -> None:
+    status = plan.service.update_status
+    assert status is not None
+    rolls_back = status.state.is_rollback
+    state = UpdateState.ROLLBACK_COMPLETED if rolls_back else UpdateState.COMPLETED
+    message = "rollback completed" if rolls_back else "update completed"
+    status = replace(
+        status, state=state, message=message, completed_at=now, failures=progress.failures
+    )
+    plan.record(replace(plan.service, update_status=status))
+    plan.report(EventKind.UPDATE_COMPLETED, message)
+
+
+def _room(plan: Plan, progress: UpdateProgress) -> int:
+    """How many more slots may be in flight."""
+    parallelism = plan.service.update_settings.parallelism
+    return max(0, parallelism - progress.in_flight) if parallelism else AFTER_ALL
+
+
+def _take(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], room: int) -> int:
+    """Shut down the next outdated tasks or make the new ones beside them; return how many."""
+    most = min(room, max(1, plan.writes_left - len(plan.vacancies)))
+    outdated = [
+        (int(slot.runs), slot.number, slot.task)
+        for slot in seen.values()
+        if slot.kind is SlotKind.ACTIVE and slot.task and is_outdated(plan.service, slot.task)
+    ]
+    if tasks.rollout is not None and most:
+        found = tasks.rollout.next_outdated(seen, most)
+        outdated += [(runs, number, tasks.slots[number][-1]) for runs, number in found]
+    chosen = sorted(outdated, key=lambda entry: entry[:2])[:most]
+    for _, _, task in chosen:
+        if plan.order is UpdateOrder.START_FIRST:
+            node_id = task.node_id if plan.service.spec.mode.per_node else NodeId("")
+            why = (EventKind.TASK_REPLACED, "outdated")
+            plan.vacancies[task.slot] = Vacancy(task.slot, plan.version, node_id=node_id, why=why)
+        else:
+            shut_down(plan, task, "outdated")
+    if len(chosen) == most < room:
+        plan.progress = plan.progress.joined(UpdateProgress(len(chosen)))
+        plan.cut(AFTER_ALL)
+    return len(chosen)

@@ -5,12 +5,12 @@ from random import Random
 import pytest
 from msgspec.structs import replace
 
-from pyswarm_core.clock import NEVER, SECOND, Instant
+from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import ServiceId
-from pyswarm_core.indexes.rollout import Ranking
+from pyswarm_core.indexes.rollout import Ranking, is_failure, is_first, serves
 from pyswarm_core.indexes.tasks import ServiceTasks, is_desired
-from pyswarm_core.objects import Task
+from pyswarm_core.objects import NO_DETAIL, Service, Task, UpdateState, UpdateStatus, VersionRange
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
 from tests.fixtures import build
@@ -21,24 +21,38 @@ STATES = [*[TaskState.RUNNING] * 6, TaskState.PREPARING, TaskState.PENDING, Task
 DESIRED = [*[TaskState.RUNNING] * 6, TaskState.READY, TaskState.SHUTDOWN]
 
 
-def world(template_version: int) -> State:
+def service_of(rand: Random) -> Service:
+    """Of some template version, perhaps updating, perhaps with the template of an older version."""
+    version = rand.randint(1, 3)
+    found = build.service("web", version=version, template_version=version)
+    same = (VersionRange(1, 1),) if version == 3 and rand.random() < 0.5 else ()
+    state = rand.choice([None, UpdateState.COMPLETED, UpdateState.UPDATING])
+    started = Instant(rand.randint(1, 20) * SECOND)
+    status = UpdateStatus(state=state, started_at=started) if state else None
+    return replace(found, same_template=same, update_status=status)
+
+
+def world(service: Service) -> State:
     """Without tasks."""
-    service = build.service("web", version=template_version, template_version=template_version)
     return build.state(services=[service], nodes=build.nodes(3))
 
 
 def some_task(rand: Random, number: int) -> Task:
     """In one of few slots, in any state, of any version."""
-    return build.task(
+    state = rand.choice(STATES)
+    task = build.task(
         f"web.{rand.randint(1, SLOTS)}",
         node=f"n{rand.randint(1, 3)}",
-        state=rand.choice(STATES),
+        state=state,
         desired=rand.choice(DESIRED),
         task_id=f"{number:025d}",
         version=rand.randint(1, 3),
+        created=rand.randint(1, 20) * SECOND,
         at=rand.randint(1, 20) * SECOND,
         restarts=rand.choice([0, 0, 1]),
+        detail=rand.choice([build.SERVES, NO_DETAIL]),
     )
+    return replace(task, failed_update=rand.random() < 0.2)
 
 
 def looked_up(tasks: ServiceTasks, without: dict[int, None]) -> tuple[object, ...]:
@@ -46,51 +60,58 @@ def looked_up(tasks: ServiceTasks, without: dict[int, None]) -> tuple[object, ..
     rollout = tasks.rollout
     assert rollout is not None
     return (
-        rollout.next_outdated(without),
-        rollout.is_starting(without),
-        rollout.running_since(without),
-        rollout.restarted_at(without),
+        rollout.next_outdated(without, 3),
+        rollout.starting(without),
+        sorted(rollout.failed(without)),
+        rollout.running_since(without, Instant(10 * SECOND)),
+        rollout.last_running(without),
     )
 
 
-def looked_for(tasks: ServiceTasks, version: int, without: dict[int, None]) -> tuple[object, ...]:
+def looked_for(
+    tasks: ServiceTasks, service: Service, without: dict[int, None]
+) -> tuple[object, ...]:
     """The same, by a look at all slots."""
     newest = {slot: held[-1] for slot, held in tasks.slots.items() if slot not in without}
     outdated = [
         (int(task.state is TaskState.RUNNING), slot)
         for slot, task in newest.items()
-        if task.spec_version < version and is_desired(task)
+        if not service.is_current(task.spec_version) and is_desired(task)
     ]
-    current = [
-        task
+    current = {
+        slot: task
         for slot, task in newest.items()
-        if task.spec_version >= version and slot not in tasks.unsettled
-    ]
-    running = [task for task in current if task.state is TaskState.RUNNING]
+        if service.is_current(task.spec_version) and slot not in tasks.unsettled
+    }
+    first = [task for task in current.values() if is_first(service, task)]
+    began = sorted((task.status_at for task in first if serves(task)), reverse=True)
     return (
-        min(outdated, default=None),
-        len(running) < len(current),
-        min((task.status_at for task in running), default=NEVER),
-        max((task.status_at for task in running if task.restarts), default=Instant(0)),
+        sorted(outdated)[:3],
+        len(first) - len(began),
+        sorted(slot for slot, task in current.items() if is_failure(service, task)),
+        [at for at in began if at > 10 * SECOND],
+        began[0] if began else Instant(0),
     )
 
 
-def agrees(state: State, version: int, rand: Random) -> None:
-    """The index is there if an update is under way, and answers right whoever is left out."""
+def agrees(state: State, service: Service, rand: Random) -> None:
+    """The index is there if an update goes on, and answers right whoever is left out."""
     tasks = state.tasks_of_service(WEB)
-    under_way = any(is_desired(task) and task.spec_version < version for task in tasks)
-    assert (tasks.rollout is not None) == under_way
-    if under_way:
+    if not tasks.slots and tasks.service is None:
+        return
+    outdated = any(is_desired(task) and not service.is_current(task.spec_version) for task in tasks)
+    assert (tasks.rollout is not None) == (outdated or service.is_updating)
+    if tasks.rollout is not None:
         for count in (0, 2, SLOTS):
             without = dict.fromkeys(rand.sample(range(1, SLOTS + 1), count))
-            assert looked_up(tasks, without) == looked_for(tasks, version, without)
+            assert looked_up(tasks, without) == looked_for(tasks, service, without)
 
 
 @pytest.mark.parametrize("seed", range(100))
 def test_the_index_follows_every_change(seed: int) -> None:
     rand = Random(seed)
-    version = rand.randint(1, 3)
-    state = world(version)
+    service = service_of(rand)
+    state = world(service)
     for step in range(30):
         known = list(state.tasks.values())
         kind = rand.choice(["some", "some", "one", "change", "change", "remove", "update"])
@@ -108,32 +129,35 @@ def test_the_index_follows_every_change(seed: int) -> None:
         elif kind == "remove" and known:
             state.apply(Writes(removed_tasks=[rand.choice(known).id]))
         elif kind == "update":
-            version = rand.randint(1, 3)
-            state.apply(Writes(objects=tuple(world(version).services.values())))
-        agrees(state, version, rand)
+            service = service_of(rand)
+            state.apply(Writes(objects=(service,)))
+        agrees(state, service, rand)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_new_leader_has_the_same_index(seed: int) -> None:
     rand = Random(seed)
     tasks = [some_task(rand, number) for number in range(20)]
-    state = world(2)
+    service = service_of(rand)
+    state = world(service)
     for part in (tasks[:7], tasks[7:]):
         state.apply(Writes(tasks=part))
-        agrees(state, 2, rand)
+        agrees(state, service, rand)
 
 
 def test_a_ranking_forgets_what_no_longer_holds() -> None:
     ranking = Ranking()
     for number in range(1000, 0, -1):
         ranking.put(1, number)
-        assert ranking.lowest({}) == (number, 1)
+        assert ranking.lowest({}) == [(number, 1)]
     ranking.put(2, 5)
     ranking.put(2, 7)
     ranking.put(2, 5)
     assert ranking._heap is None or len(ranking._heap) < 100
-    assert ranking.lowest({1: None}) == (5, 2)
-    assert ranking.lowest({2: None}) == (1, 1)
-    assert ranking.lowest({1: None, 2: None}) is None
+    assert ranking.lowest({1: None}) == [(5, 2)]
+    assert ranking.lowest({2: None}) == [(1, 1)]
+    assert ranking.lowest({1: None, 2: None}) == []
+    assert ranking.lowest({}, 3) == [(1, 1), (5, 2)]
+    assert ranking.lowest({}, 3, below=5) == [(1, 1)]
     ranking.drop(1)
-    assert ranking.lowest({}) == (5, 2)
+    assert ranking.lowest({}) == [(5, 2)]

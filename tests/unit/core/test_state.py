@@ -24,7 +24,7 @@ A, B = ServiceId("a"), ServiceId("b")
 NUMBERS = {1: NodeId("n1"), 2: NodeId("n2")}
 PLACES = ("n1", "n2", "gone", "")
 DESIRED = (TaskState.RUNNING, TaskState.RUNNING, TaskState.READY, TaskState.SHUTDOWN)
-COUNTED = frozenset(ServiceTasks.__slots__) - {"rollout", "template_version"}
+COUNTED = frozenset(ServiceTasks.__slots__) - {"rollout", "service"}
 """What follows from the tasks alone; test_rollout.py is about the rest."""
 DETAILS = (NO_DETAIL, NO_DETAIL, TaskDetail(error="no"))
 

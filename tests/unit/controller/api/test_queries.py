@@ -15,7 +15,6 @@ from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.errors import InvalidArgument, NotFound
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.kinds import NETWORK, NODE, SERVICE
-from pyswarm_core.limits import UPDATE_MONITOR
 from pyswarm_core.objects import Service, Task, TaskDetail
 from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState, TaskState
@@ -392,7 +391,7 @@ def test_more_failed_slots_are_counted() -> None:
 def test_a_task_that_follows_a_failed_one_counts_once_it_has_proven_itself() -> None:
     tasks = ends(FAILED, newest=TaskState.RUNNING)
     state = build.state(nodes=build.nodes(1), services=[build.service("web")], tasks=tasks)
-    proven = Instant(NOW + UPDATE_MONITOR)
+    proven = Instant(NOW + 5 * SECOND)
     assert not service_progress(state, WEB, Instant(proven - 1)).converged
     assert service_progress(state, WEB, proven).converged
     earlier = replace(build.service("web"), updated_at=NOW)

@@ -154,7 +154,10 @@ def test_a_spec_that_a_living_task_is_made_from_is_kept() -> None:
         service = update(state, with_image(f"busybox:{number}"))
     assert service.previous_specs[-1].version == 1
     assert service.template(1) == SPEC.task_template
-    state.apply(Writes(tasks=[replace(old, state=TaskState.SHUTDOWN)]))
+    assert service.update_status
+    assert service.update_status.from_version == 1
+    service = replace(service, update_status=None)
+    state.apply(Writes(objects=(service,), tasks=[replace(old, state=TaskState.SHUTDOWN)]))
     assert update(state, with_image("busybox:20")).previous_specs[-1].version == 10
 
 

@@ -1,11 +1,15 @@
 """The restart policy: whether, when and how often an ended task is replaced."""
 
+import itertools
+
 import pytest
 from msgspec.structs import replace
 
+from controller.brain.orchestrator.restart import delay_before
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import EventKind
-from pyswarm_core.objects import Task
+from pyswarm_core.objects import Task, TaskDetail
+from pyswarm_core.specs import RestartPolicy
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState
 from tests.fixtures import build
@@ -71,8 +75,73 @@ def test_a_replacement_that_ends_before_its_delay_is_over_is_not_replaced_sooner
 
 
 def test_without_a_delay_the_replacement_runs_at_once() -> None:
-    state = _state(task("web.1", node="n1", state=FAILED), delay=0)
+    state = _state(task("web.1", node="n1", state=FAILED, created=NOW - SECOND), delay=0)
     assert [t.desired_state for t in _replaced(state)] == [TaskState.RUNNING]
+
+
+@pytest.mark.parametrize("delay", [0, SECOND // 10])
+def test_without_a_delay_a_task_is_replaced_once_per_second(delay: int) -> None:
+    world = BrainWorld(_state(task("web.1", node="n1"), delay=delay))
+    for _ in range(100):
+        for held in world.desired("web"):
+            world.report("n1", held, FAILED)
+        world.settle(dirty("web"))
+        world.now = Instant(world.now + SECOND // 10)
+    assert max(held.restarts for held in world.state.tasks.values()) in (9, 10)
+
+
+def _failing(max_delay: int, seconds: int) -> list[Task]:
+    """The tasks of a slot that fail as soon as they are to run."""
+    spec = build.template(delay=SECOND)
+    policy = replace(spec.restart_policy, max_delay=max_delay)
+    web = service("web", spec=replace(spec, restart_policy=policy))
+    world = BrainWorld(build.state(nodes=nodes(1), services=[web], history=20))
+    for _ in range(seconds * 2):
+        world.settle()
+        for held in world.desired("web"):
+            if held.desired_state is TaskState.RUNNING:
+                world.report("n1", held, FAILED)
+        world.settle()
+        world.now = Instant(world.now + SECOND // 2)
+    return list(world.state.tasks.values())
+
+
+def test_the_delay_doubles_up_to_its_maximum() -> None:
+    tasks = _failing(6 * SECOND, 40)
+    gaps = [(b.created_at - a.created_at) // SECOND for a, b in itertools.pairwise(tasks)]
+    assert gaps[:6] == [0, 1, 2, 4, 6, 6]
+    assert [t.consecutive_restarts for t in tasks][:4] == [0, 1, 2, 3]
+
+
+def test_without_a_maximum_the_delay_stays_the_same() -> None:
+    tasks = _failing(0, 10)
+    gaps = [(b.created_at - a.created_at) // SECOND for a, b in itertools.pairwise(tasks)]
+    assert set(gaps[1:]) == {1}
+
+
+@pytest.mark.parametrize(("ran", "consecutive"), [(600 * SECOND, 1), (600 * SECOND - 1, 8)])
+def test_a_long_run_ends_the_backoff(ran: int, consecutive: int) -> None:
+    ended = task("web.1", node="n1", state=FAILED, restarts=9, detail=TaskDetail(ran=ran))
+    state = _state(replace(ended, consecutive_restarts=7))
+    (new,) = _replaced(state, NOW + 3600 * SECOND)
+    assert new.consecutive_restarts == consecutive
+
+
+def test_the_largest_delay_is_no_overflow() -> None:
+    policy = RestartPolicy(delay=5 * SECOND, max_delay=3600 * SECOND)
+    assert delay_before(policy, 0xFFFF) == 3600 * SECOND
+
+
+@pytest.mark.parametrize(("end", "told"), [(FAILED, 1), (COMPLETE, 0)])
+def test_a_third_failure_in_a_row_is_a_crash_loop(end: TaskState, told: int) -> None:
+    counts = []
+    for consecutive in range(6):
+        ended = task("web.1", node="n1", state=end, restarts=consecutive)
+        world = BrainWorld(_state(replace(ended, consecutive_restarts=consecutive)))
+        world.now = Instant(NOW + 3600 * SECOND)
+        events = world.decide(dirty("web")).events
+        counts.append(sum(event.kind == EventKind.CRASH_LOOP for event in events))
+    assert counts == [0, 0, told, 0, 0, 0]
 
 
 def test_attempts_are_counted_over_the_slots_whole_life() -> None:

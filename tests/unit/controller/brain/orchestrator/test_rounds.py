@@ -22,7 +22,7 @@ from pyswarm_core.limits import (
     SLOTS_SCANNED_PER_COST,
     WRITE_COST,
 )
-from pyswarm_core.objects import Service
+from pyswarm_core.objects import Service, TaskDetail
 from pyswarm_core.specs import ReplicatedMode
 from pyswarm_core.states import Availability, NodeState, TaskState, is_terminal
 from tests.fixtures import build
@@ -152,18 +152,22 @@ def test_an_update_of_a_huge_service_advances_one_slot_at_a_time() -> None:
 
 @pytest.mark.parametrize("blocked", [True, False])
 def test_an_update_heeds_what_every_part_of_a_round_saw(*, blocked: bool) -> None:
-    """Slot 1, of the new template, waits for its restart delay: the part that ends the round does
-    not look at it."""
-    failed = build.task("web.1", node="n1", version=2, state=TaskState.FAILED, restarts=1)
+    """Slot 1 has the new template and does not run yet: the part that ends the round does not look
+    at it."""
+    new = build.task("web.1", node="n1", version=2, state=TaskState.READY, desired=TaskState.READY)
+    if not blocked:
+        done = TaskDetail(ran=60 * SECOND)
+        new = build.task("web.1", node="n1", version=2, state=TaskState.COMPLETE, detail=done)
     others = [build.task(f"web.{n}", node="n2", version=1) for n in range(2, 90)]
     restless = [
         replace(task, desired_state=TaskState.READY, state=TaskState.READY) for task in others[:80]
     ]
-    spec = build.template("new", condition="any" if blocked else "none")
+    spec = build.template("new", condition="none")
     service = build.service("web", replicas=89, spec=spec, version=2, template_version=2)
+    service = build.updating(service, build.service("web").spec, slots=89)
     world = Leader(
         build.state(
-            nodes=nodes(2), services=[service], tasks=[failed, *restless, *others[80:]], history=1
+            nodes=nodes(2), services=[service], tasks=[new, *restless, *others[80:]], history=1
         )
     )
     world.cost = PLACING_COST

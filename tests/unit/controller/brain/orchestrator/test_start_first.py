@@ -4,10 +4,10 @@ import pytest
 from msgspec.structs import replace
 
 from pyswarm_core.clock import SECOND, Instant
-from pyswarm_core.decision import EventKind
+from pyswarm_core.decision import EventKind, Writes
 from pyswarm_core.indexes.tasks import is_desired
-from pyswarm_core.objects import PreviousSpec, Task
-from pyswarm_core.specs import UpdateOrder
+from pyswarm_core.objects import Task, TaskDetail
+from pyswarm_core.specs import UpdateConfig, UpdateOrder
 from pyswarm_core.states import NodeState, TaskState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
@@ -23,9 +23,9 @@ def _world(
     spec = build.template("new", condition=condition, memory=memory * build.GIB)
     old = service("web", replicas=replicas)
     new = service("web", replicas=replicas, spec=spec, version=2, template_version=2)
-    new = replace(new, previous_specs=(PreviousSpec(version=1, spec=old.spec),))
-    state = build.state(nodes=nodes(3), services=[new], tasks=tasks)
-    return BrainWorld(state, UpdateOrder.START_FIRST)
+    config = UpdateConfig(order=UpdateOrder.START_FIRST)
+    new = build.updating(new, old.spec, config, slots=replicas or 3)
+    return BrainWorld(build.state(nodes=nodes(3), services=[new], tasks=tasks))
 
 
 def _running(slot: int, version: int, name: str = "", **fields: int) -> Task:
@@ -59,14 +59,22 @@ def test_the_outdated_task_ends_once_the_new_one_runs() -> None:
     world = _world(_running(1, 1, "old"), starting, _running(2, 1), _running(3, 1))
     assert not world.decide(dirty("web")).writes
     world.report("n1", starting, R)
-    (ended,) = world.decide(dirty("web")).writes.tasks
+    ended, new = world.decide(dirty("web")).writes.tasks
     assert (ended.id, ended.desired_state) == ("old", S)
+    assert (new.slot, new.spec_version) == (2, 2)
+
+
+def test_the_outdated_task_runs_on_until_the_new_one_may_receive_connections() -> None:
+    starting = replace(_running(1, 2, "new"), state=TaskState.STARTING)
+    world = _world(_running(1, 1, "old"), starting, _running(2, 1), _running(3, 1))
+    world.report("n1", starting, R, TaskDetail(serving=False))
+    assert not world.decide(dirty("web")).writes
 
 
 def test_no_more_than_one_slot_is_under_way() -> None:
     world = _world(_running(1, 1, "old"), _running(1, 2, "new"), _running(2, 1), _running(3, 1))
     world.settle(dirty("web"))
-    assert _desired(world) == [(1, 2), (2, 1), (3, 1)]
+    assert _desired(world) == [(1, 2), (2, 1), (2, 2), (3, 1)]
     world.now = Instant(NOW + 5 * SECOND)
     world.settle(dirty("web"))
     assert _desired(world) == [(1, 2), (2, 1), (2, 2), (3, 1)]
@@ -163,6 +171,8 @@ def test_a_new_task_that_fails_for_good_leaves_the_outdated_one() -> None:
 
 def test_stop_first_never_has_two() -> None:
     world = _world(_running(1, 1, "old"), _running(1, 2, "new"), _running(2, 1), _running(3, 1))
-    world.order = UpdateOrder.STOP_FIRST
+    (web,) = world.state.services.values()
+    stop_first = replace(web, spec=replace(web.spec, update_config=UpdateConfig()))
+    world.state.apply(Writes(objects=(stop_first,)))
     ended = [t.id for t in world.decide(dirty("web")).writes.tasks if not is_desired(t)]
-    assert ended == ["old"]
+    assert ended == ["old", "web.2"]

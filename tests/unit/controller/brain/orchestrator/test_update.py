@@ -6,22 +6,23 @@ import pytest
 from msgspec.structs import replace
 
 from pyswarm_core.clock import SECOND, Instant
-from pyswarm_core.decision import EventKind
+from pyswarm_core.decision import EventKind, Writes
 from pyswarm_core.ids import ServiceId
 from pyswarm_core.indexes.tasks import is_desired
-from pyswarm_core.objects import PreviousSpec, Task
-from pyswarm_core.states import NodeState, TaskState
+from pyswarm_core.objects import Task, TaskDetail, UpdateState, UpdateStatus
+from pyswarm_core.specs import FailureAction, UpdateConfig
+from pyswarm_core.states import Availability, NodeState, TaskState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
 from tests.fixtures.build import NOW, dirty, nodes, service, task
 
 
-def _world(*tasks: Task, replicas: int = 3) -> BrainWorld:
+def _world(*tasks: Task, replicas: int = 3, **config: object) -> BrainWorld:
     old = service("web", replicas=replicas)
     new = service(
         "web", replicas=replicas, spec=build.template("new"), version=2, template_version=2
     )
-    new = replace(new, previous_specs=(PreviousSpec(version=1, spec=old.spec),))
+    new = build.updating(new, old.spec, UpdateConfig(**config), slots=replicas)  # type: ignore[arg-type]
     return BrainWorld(build.state(nodes=nodes(3), services=[new], tasks=tasks))
 
 
@@ -68,33 +69,138 @@ def test_new_task_waits_until_the_old_one_has_ended() -> None:
     assert (new.slot, new.spec_version, new.desired_state) == (1, 2, TaskState.RUNNING)
 
 
-def test_next_slot_waits_until_the_new_task_has_proven_itself() -> None:
-    world = _world(_running(1, 2), _running(2, 1), _running(3, 1))
-    decision = world.decide(dirty("web"))
-    assert not decision.writes
-    assert decision.wakes == {"web": NOW + 5 * SECOND}
-    world.now = Instant(NOW + 5 * SECOND)
+def test_next_slot_follows_as_soon_as_the_new_task_serves() -> None:
+    new = replace(_running(1, 2), detail=TaskDetail(serving=False))
+    world = _world(new, _running(2, 1), _running(3, 1))
+    assert not world.decide(dirty("web")).writes
+    world.report("n1", new, TaskState.RUNNING)
     assert _stopped(world) == [2]
 
 
-def test_proven_template_goes_on_as_soon_as_its_newest_task_runs() -> None:
-    world = _world(_running(1, 2), _running(2, 2, at=NOW + 60 * SECOND), _running(3, 1))
-    world.now = Instant(NOW + 60 * SECOND)
-    assert _stopped(world) == [3]
+def test_next_slot_waits_for_the_delay_since_the_new_task_runs() -> None:
+    world = _world(_running(1, 2), _running(2, 1), _running(3, 1), delay=7 * SECOND)
+    decision = world.decide(dirty("web"))
+    assert not decision.writes
+    assert decision.wakes == {"web": NOW + 7 * SECOND}
+    world.now = Instant(NOW + 7 * SECOND)
+    assert _stopped(world) == [2]
 
 
-def test_a_failing_template_takes_down_one_slot_and_no_more() -> None:
-    world = _world(*(_running(slot, 1) for slot in (1, 2, 3)))
-    for _ in range(60):
+@pytest.mark.parametrize(("parallelism", "stopped"), [(0, [1, 2, 3]), (2, [1, 2]), (5, [1, 2, 3])])
+def test_as_many_slots_as_the_parallelism_are_in_flight(
+    parallelism: int, stopped: list[int]
+) -> None:
+    world = _world(*(_running(slot, 1) for slot in (1, 2, 3)), parallelism=parallelism)
+    assert _stopped(world) == stopped
+
+
+def test_a_slot_whose_task_is_stopping_is_in_flight() -> None:
+    stopping = replace(_running(1, 1), desired_state=TaskState.SHUTDOWN)
+    world = _world(stopping, *(_running(slot, 1) for slot in (2, 3)), parallelism=2)
+    assert _stopped(world) == [2]
+
+
+def _status(world: BrainWorld) -> UpdateStatus:
+    status = world.state.services[ServiceId("web")].update_status
+    assert status is not None
+    return status
+
+
+def test_an_update_is_completed_when_the_last_new_task_has_run_for_the_monitored_time() -> None:
+    world = _world(_running(1, 2), _running(2, 2), _running(3, 2, at=NOW + SECOND))
+    assert world.decide(dirty("web")).wakes == {"web": NOW + 6 * SECOND}
+    world.now = Instant(NOW + 6 * SECOND)
+    world.settle(dirty("web"))
+    status = _status(world)
+    assert (status.state, status.completed_at) == (UpdateState.COMPLETED, world.now)
+    assert status.message == "update completed"
+    assert world.state.tasks_of_service(ServiceId("web")).rollout is None
+
+
+def _play(world: BrainWorld, fails: TaskState, seconds: int = 60) -> None:
+    """New tasks fail in that state."""
+    for _ in range(seconds):
         world.settle()
         for found in list(world.state.tasks.values()):
-            if found.spec_version == 2 and found.state is TaskState.RUNNING:
+            if found.spec_version == 2 and found.state is fails:
                 world.report(found.node_id, found, TaskState.FAILED)
             else:
                 world.advance(found)
         world.now = Instant(world.now + SECOND)
-    old = [t for t in world.desired("web") if t.spec_version == 1]
-    assert [(t.slot, t.state) for t in old] == [(2, TaskState.RUNNING), (3, TaskState.RUNNING)]
+
+
+def _old(world: BrainWorld) -> list[tuple[int, TaskState]]:
+    return [(t.slot, t.state) for t in world.desired("web") if t.spec_version == 1]
+
+
+@pytest.mark.parametrize("history", [0, 1, 5])
+def test_a_template_that_never_serves_takes_down_one_slot_and_pauses(history: int) -> None:
+    world = _world(*(_running(slot, 1) for slot in (1, 2, 3)))
+    _limit_history(world, history)
+    _play(world, TaskState.STARTING)
+    assert _old(world) == [(2, TaskState.RUNNING), (3, TaskState.RUNNING)]
+    status = _status(world)
+    assert (status.state, status.failures, status.slots) == (UpdateState.PAUSED, 1, 3)
+    assert status.message.startswith(
+        "update paused due to failure or early termination of task 000"
+    )
+
+
+def _limit_history(world: BrainWorld, kept: int) -> None:
+    cluster = world.state.cluster
+    spec = replace(cluster.spec, task_history_limit=kept)
+    world.state.apply(Writes(cluster=replace(cluster, spec=spec)))
+
+
+@pytest.mark.parametrize("history", [0, 5])
+@pytest.mark.parametrize(("ratio", "updated"), [(0.3, 1), (0.4, 2), (0.7, 3), (1.0, 3)])
+def test_failures_up_to_the_ratio_are_tolerated(ratio: float, updated: int, history: int) -> None:
+    world = _world(*(_running(slot, 1) for slot in (1, 2, 3)), max_failure_ratio=ratio)
+    _limit_history(world, history)
+    _play(world, TaskState.STARTING)
+    assert len(_old(world)) == 3 - updated
+    assert _status(world).state is (UpdateState.PAUSED if ratio < 1 else UpdateState.COMPLETED)
+
+
+def test_an_update_that_continues_counts_each_failed_slot_once() -> None:
+    action = FailureAction.CONTINUE
+    world = _world(*(_running(slot, 1) for slot in (1, 2, 3)), failure_action=action)
+    _play(world, TaskState.STARTING)
+    status = _status(world)
+    assert (status.state, status.failures) == (UpdateState.COMPLETED, 3)
+
+
+def test_an_end_after_the_monitored_time_is_no_failure() -> None:
+    ended = TaskDetail(ran=5 * SECOND)
+    failed = replace(_running(1, 2), state=TaskState.FAILED, detail=ended)
+    world = _world(failed, _running(2, 1), _running(3, 1))
+    assert _stopped(world) == [1, 2]
+    world = _world(
+        replace(failed, detail=TaskDetail(ran=5 * SECOND - 1)), _running(2, 1), _running(3, 1)
+    )
+    world.settle(dirty("web"))
+    assert _status(world).state is UpdateState.PAUSED
+
+
+def test_while_it_is_paused_no_slot_changes_its_template() -> None:
+    world = _world(*(_running(slot, 1) for slot in (1, 2, 3)))
+    _play(world, TaskState.STARTING)
+    (held,) = [t for t in world.desired("web") if t.slot == 2]
+    world.report(held.node_id, held, TaskState.FAILED)
+    world.settle(dirty("web"))
+    world.put_node(build.node("n3", availability=Availability.DRAIN))
+    world.settle(dirty(nodes=["n3"]))
+    assert [(t.slot, t.spec_version) for t in world.desired("web")][-2:] == [(2, 1), (3, 1)]
+    assert [t.restarts for t in world.desired("web")][-2:] == [1, 0]
+
+
+def test_an_update_stored_by_an_older_version_is_begun_anew() -> None:
+    world = _world(*(_running(slot, 1) for slot in (1, 2, 3)))
+    (web,) = world.state.services.values()
+    world.state.apply(Writes(objects=(replace(web, update_status=None),)))
+    world.settle(dirty("web"))
+    status = _status(world)
+    assert (status.state, status.slots, status.to_version) == (UpdateState.UPDATING, 3, 2)
 
 
 def test_what_does_not_run_anyway_is_replaced_first() -> None:
