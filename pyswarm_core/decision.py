@@ -63,31 +63,6 @@ class Writes(msgspec.Struct, frozen=True):
         return [kind.id_type(object_id) for name, object_id in named if name == kind.name]
 
 
-class UpdateProgress(NamedTuple):
-    """How far an update is in some slots of a service, as their tasks show it."""
-
-    in_flight: int = 0
-    """Slots whose update has begun and is not over."""
-    free_at: Instant = NEVER
-    """When the first of them, which only waits for the update's delay, is over."""
-    failures: int = 0
-    """Slots whose first new task ended within the monitored time."""
-    failed: str = ""
-    """The id of such a task."""
-    last: Instant = Instant(0)
-    """When the last of the new tasks began to run; 0 if none does."""
-
-    def joined(self, other: "UpdateProgress") -> "UpdateProgress":
-        """The progress in the slots of both."""
-        return UpdateProgress(
-            self.in_flight + other.in_flight,
-            min(self.free_at, other.free_at),
-            self.failures + other.failures,
-            self.failed or other.failed,
-            max(self.last, other.last),
-        )
-
-
 class Work(msgspec.Struct, frozen=True, gc=False):
     """What a decision examined: its cost, counted."""
 
@@ -112,8 +87,6 @@ class Cursor(NamedTuple):
 
     slot: int = 0
     """The lowest slot that this round has not examined."""
-    progress: UpdateProgress = UpdateProgress()
-    """The progress of the update in the slots that it examined."""
     surplus: tuple[int, ...] = ()
     """Slots chosen to be removed next: a choice examines all slots."""
 

@@ -6,7 +6,7 @@ from controller.brain.allocator.encryption import rotated, rotates_at
 from controller.brain.orchestrator.plan import Plan
 from controller.brain.placing import Placing
 from pyswarm_core.clock import NEVER, Instant
-from pyswarm_core.decision import Cursor, Decision, UpdateProgress, Work, Writes
+from pyswarm_core.decision import Cursor, Decision, Work, Writes
 from pyswarm_core.errors import told
 from pyswarm_core.ids import IdSource, ServiceId
 from pyswarm_core.kinds import SERVICE
@@ -87,11 +87,7 @@ class Draft:
         wakes = {plan.service.id: plan.wake for plan in plans if plan.wake < NEVER}
         failed = self.failed | self.placing.failed
         again = self.again | {
-            plan.service.id: Cursor(
-                plan.resume,
-                plan.progress if plan.resume else UpdateProgress(),
-                plan.surplus,
-            )
+            plan.service.id: Cursor(plan.resume, plan.surplus)
             for plan in plans
             if plan.resume is not None
         }

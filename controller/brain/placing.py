@@ -100,6 +100,7 @@ class Placing:
         self.placings += 1
         waiting = [_unassigned(task) for task in plan.pending.values()]
         waiting += [UnassignedTask(plan.vacancies[number]) for number in sorted(plan.vacancies)]
+        all_placed = True
         for spec, is_bound, alike in _alike(plan.service, waiting):
             demand = demand_of(self._state, plan, spec, self._now)
             missing = 0 if is_bound or spec is not plan.service.spec else plan.missing
@@ -108,7 +109,10 @@ class Placing:
             else:
                 left = self._place_unbound(plan, demand, alike, missing)
             if left:
+                all_placed = False
                 self._waiting.append(_Waiting(plan, demand, is_bound, left, missing))
+        if plan.waits_for_room and all_placed:
+            plan.cut(AFTER_ALL)
 
     def explain(self) -> None:
         """Record why tasks have no node, after all other tasks have been placed."""

@@ -105,78 +105,73 @@ class Ranking:
 
 
 class Rollout:
-    """The slots of a service by what its update has done with them."""
+    """The slots of a service by what its update has done with them, as their newest tasks show."""
 
-    __slots__ = ("_current", "_failed", "_outdated", "_recent", "_service", "_starting")
+    __slots__ = ("_current", "_failed", "_in_flight", "_outdated", "_recent", "_service")
 
-    def __init__(
-        self, service: Service, slots: Mapping[int, tuple[Task, ...]], unsettled: Collection[int]
-    ) -> None:
+    def __init__(self, service: Service, slots: Mapping[int, tuple[Task, ...]]) -> None:
         self._service = service
         self._current: dict[int, bool] = {}
         """Whether tasks of a spec version are current."""
         self._outdated = Ranking()
         """By whether their task runs (0 or 1): slots whose newest task is outdated and desired."""
-        self._starting: dict[int, None] = {}
-        """Slots that need nothing, whose first new task does not serve yet."""
+        self._in_flight: dict[int, None] = {}
+        """Slots whose outdated task is being stopped, or whose first new one does not serve yet."""
         self._recent = Ranking()
-        """Such slots whose first new task serves, by the time it began to run, the last first."""
+        """Slots whose first new task serves, by the time it began to run, the last first."""
         self._failed: dict[int, None] = {}
-        """Such slots that count as failed."""
-        self._begin(slots, unsettled)
+        """Slots that count as failed."""
+        self._begin(slots)
 
-    def _begin(self, slots: Mapping[int, tuple[Task, ...]], unsettled: Collection[int]) -> None:
-        """Put all slots, with few calls: there may be a hundred thousand."""
+    def _begin(self, slots: Mapping[int, tuple[Task, ...]]) -> None:
+        """Put all slots, with few calls for outdated ones: there may be a hundred thousand."""
         current, outdated, service = self._current, self._outdated.numbers, self._service
         for slot, tasks in slots.items():
             newest = tasks[-1]
             version = newest.spec_version
             if version not in current:
                 current[version] = service.is_current(version)
-            if not current[version]:
-                if newest.desired_state <= _RUNNING and newest.state <= _RUNNING:
-                    outdated[slot] = newest.state is _RUNNING
-            elif slot not in unsettled:
-                self._put_current(slot, newest)
+            if current[version] or newest.desired_state > _RUNNING or newest.state > _RUNNING:
+                self._put_begun(slot, newest, is_current=current[version])
+            else:
+                outdated[slot] = newest.state is _RUNNING
 
-    def put(self, slot: int, tasks: tuple[Task, ...], *, is_settled: bool) -> None:
-        """Set the tasks of the slot, oldest first."""
-        newest = tasks[-1]
+    def put(self, slot: int, newest: Task) -> None:
+        """Set the newest task of the slot."""
         version = newest.spec_version
         current = self._current.get(version)
         if current is None:
             current = self._current[version] = self._service.is_current(version)
         if not current and newest.desired_state <= _RUNNING and newest.state <= _RUNNING:
+            self._drop_begun(slot)
             self._outdated.put(slot, int(newest.state is _RUNNING))
         else:
             self._outdated.drop(slot)
-        if current and is_settled:
-            self._put_current(slot, newest)
-        else:
-            self._drop_current(slot)
+            self._put_begun(slot, newest, is_current=current)
 
-    def _put_current(self, slot: int, newest: Task) -> None:
-        if not is_first(self._service, newest):
-            self._drop_current(slot)
-            if is_failure(self._service, newest):
-                self._failed[slot] = None
+    def _put_begun(self, slot: int, newest: Task, *, is_current: bool) -> None:
+        self._drop_begun(slot)
+        if not is_current:
+            if newest.desired_state is TaskState.SHUTDOWN and newest.state <= _RUNNING:
+                self._in_flight[slot] = None
+        elif is_failure(self._service, newest):
+            self._failed[slot] = None
+        elif not is_first(self._service, newest) or newest.desired_state > _RUNNING:
+            return
         elif serves(newest):
-            self._starting.pop(slot, None)
-            self._failed.pop(slot, None)
             self._recent.put(slot, -newest.status_at)
-        else:
-            self._drop_current(slot)
-            self._starting[slot] = None
+        elif newest.state <= _RUNNING:
+            self._in_flight[slot] = None
 
-    def _drop_current(self, slot: int) -> None:
-        self._starting.pop(slot, None)
+    def _drop_begun(self, slot: int) -> None:
+        self._in_flight.pop(slot, None)
         self._failed.pop(slot, None)
         self._recent.drop(slot)
 
     def drop(self, slot: int) -> None:
         """Remove the slot: it has no task any more."""
         self._outdated.drop(slot)
-        self._drop_current(slot)
+        self._drop_begun(slot)
 
     def next_outdated(self, without: Collection[int], count: int) -> list[tuple[int, int]]:
         """Of at most `count` slots to update next, whether their task runs (0 or 1), and the slot:
@@ -184,9 +179,11 @@ class Rollout:
         """
         return self._outdated.lowest(without, count)
 
-    def starting(self, without: Collection[int]) -> int:
-        """How many slots have a first new task that does not serve yet."""
-        return len(self._starting) - sum(slot in self._starting for slot in without)
+    def in_flight(self, without: Collection[int]) -> int:
+        """In how many slots the outdated task is being stopped, or the first new one does not serve
+        yet.
+        """
+        return len(self._in_flight) - sum(slot in self._in_flight for slot in without)
 
     def failed(self, without: Collection[int]) -> list[int]:
         """The slots that count as failed."""

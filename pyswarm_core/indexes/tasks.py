@@ -314,7 +314,7 @@ class ServiceTasks:
         elif slot in self.storied:
             del self.storied[slot]
         if self.rollout is not None:
-            self.rollout.put(slot, tasks, is_settled=slot not in self.unsettled)
+            self.rollout.put(slot, tasks[-1])
 
     def put_first(self, first: Mapping[int, Task]) -> None:
         """Set tasks of slots that were empty and are settled by them, in bulk."""
@@ -322,7 +322,7 @@ class ServiceTasks:
         self._count_settled(first.values())
         if self.rollout is not None:
             for slot, task in first.items():
-                self.rollout.put(slot, (task,), is_settled=True)
+                self.rollout.put(slot, task)
         self.regroup()
 
     def forget_slot(self, slot: int) -> None:
@@ -358,7 +358,7 @@ class ServiceTasks:
         if service is None or not (service.is_updating or self.outdated):
             self.rollout = None
         elif self.rollout is None:
-            self.rollout = Rollout(service, self.slots, self.unsettled)
+            self.rollout = Rollout(service, self.slots)
 
     @property
     def outdated(self) -> int:
@@ -397,6 +397,7 @@ def _updated_as(service: Service) -> tuple[object, ...]:
         service.same_template,
         service.is_updating,
         status and status.started_at,
+        service.update_settings.monitor,
     )
 
 

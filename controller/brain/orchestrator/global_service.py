@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from controller.brain.orchestrator.plan import Plan, Vacancy
 from controller.brain.orchestrator.rounds import settled, to_settle
 from controller.brain.orchestrator.slots import Slot, SlotKind
-from controller.brain.orchestrator.update import advance, prove
+from controller.brain.orchestrator.update import advance
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import EventKind
 from pyswarm_core.ids import NodeId, ServiceId
@@ -67,7 +67,6 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
     for number in tuple(slots):
         if not _bind(plan, eligible, number):
             slots[number] = Slot(number, SlotKind.EMPTY)
-    prove(plan, slots.values(), now)
     lacking = {number for number, slot in slots.items() if not slot.filled}
     if not plan.is_cut:
         begin = plan.cursor.slot

@@ -83,12 +83,12 @@ class Plan:
         """How many slots were looked at."""
         self.resume: int | None = None
         """The slot at which the next decision continues; None if the plan is complete."""
-        self.progress = cursor.progress
-        """The update's progress in the slots that this round looked at."""
         self.surplus: tuple[int, ...] = ()
         """Slots that the next decision is to remove."""
         self.scanned = 0
         """Slots and nodes that were looked at briefly: many of them cost as much as one slot."""
+        self.waits_for_room = False
+        """An update makes no further tasks beside others until those that wait have nodes."""
         self.missing = 0
         """How many tasks are to be made beyond the vacancies."""
         self._events: dict[tuple[EventKind, str], int] = {}

@@ -12,7 +12,7 @@ import numpy as np
 from controller.brain.orchestrator.plan import AFTER_ALL, Plan, Vacancy
 from controller.brain.orchestrator.rounds import settled, to_settle
 from controller.brain.orchestrator.slots import Slot, SlotKind, discard
-from controller.brain.orchestrator.update import advance, prove
+from controller.brain.orchestrator.update import advance
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import EventKind
 from pyswarm_core.ids import NodeId
@@ -38,7 +38,6 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
     is_updating = plan.service.is_updating or tasks.rollout is not None
     slots = settled(plan, state, to_settle(plan, state, looked_at), now)
     if plan.is_cut:
-        prove(plan, slots.values(), now)
         return
     empty = len(tasks.leaving)
     empty += sum(not slot.filled for slot in slots.values() if slot.number not in tasks.leaving)
@@ -52,7 +51,6 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
     elif filled > replicas:
         given_up = _shrink(plan, state, slots, filled - replicas, now)
         slots.update((number, Slot(number, SlotKind.EMPTY)) for number in given_up)
-    prove(plan, slots.values(), now)
     if filled - len(given_up) <= replicas and is_updating:
         advance(plan, tasks, slots, now)
 
@@ -112,8 +110,6 @@ def _shrink(
         given_up.append(number)
     if len(given_up) < count:
         plan.cut(AFTER_ALL)
-    elif plan.cursor.slot:
-        plan.cut(0)  # the round's progress includes slots that were removed: begin anew
     plan.report(EventKind.TASK_SHUTDOWN, "more replicas than desired", len(given_up))
     return given_up
 

@@ -7,19 +7,46 @@ failures, and the update is completed when the last new task has run that long. 
 progress, so it survives any interruption; `Service.update_status` stores what they do not show.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from controller.brain.orchestrator.plan import AFTER_ALL, Plan, Vacancy
 from controller.brain.orchestrator.slots import Slot, SlotKind, shut_down
 from pyswarm_core.clock import NEVER, Instant, after
-from pyswarm_core.decision import EventKind, UpdateProgress
+from pyswarm_core.decision import EventKind
 from pyswarm_core.ids import NodeId
 from pyswarm_core.indexes.rollout import is_failure, is_first, is_outdated, serves
-from pyswarm_core.indexes.tasks import ServiceTasks, is_desired
+from pyswarm_core.indexes.tasks import ServiceTasks, is_desired, waits_for_node
 from pyswarm_core.objects import Service, Task, UpdateState, UpdateStatus
 from pyswarm_core.specs import FailureAction, UpdateOrder
+
+
+class UpdateProgress(NamedTuple):
+    """How far an update is in some slots of a service."""
+
+    in_flight: int = 0
+    """Slots whose update has begun and is not over."""
+    free_at: Instant = NEVER
+    """When the first of them, which only waits for the update's delay, is over."""
+    failures: int = 0
+    """Slots whose first new task ended within the monitored time."""
+    failed: str = ""
+    """The id of such a task."""
+    last: Instant = Instant(0)
+    """When the last of the new tasks that serve began to run; 0 if none does."""
+
+    def joined(self, other: "UpdateProgress") -> "UpdateProgress":
+        """The progress in the slots of both."""
+        return UpdateProgress(
+            self.in_flight + other.in_flight,
+            min(self.free_at, other.free_at),
+            self.failures + other.failures,
+            self.failed or other.failed,
+            max(self.last, other.last),
+        )
+
 
 _NONE = UpdateProgress()
 _IN_FLIGHT = UpdateProgress(in_flight=1)
@@ -59,16 +86,9 @@ def base_version(service: Service) -> int:
     return status.from_version if status is not None and unfinished else service.spec_version
 
 
-def prove(plan: Plan, slots: Iterable[Slot], now: Instant) -> None:
-    """Add the progress in these slots, which were looked at, to the plan's."""
-    if plan.service.is_updating:
-        for slot in slots:
-            plan.progress = plan.progress.joined(_progress(plan, slot, now))
-
-
 def advance(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], now: Instant) -> None:
     """At the end of a round, take the next step of the update. `seen`: the slots that this decision
-    looked at; `plan.progress` covers them and those before them.
+    looked at, as it leaves them.
     """
     if not plan.service.is_updating:
         if not tasks.outdated:
@@ -76,7 +96,6 @@ def advance(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], now: Inst
         # Begun by an older version, which stored no status.
         status = begun(plan.service, 0, tasks.outdated, now)
         plan.record(replace(plan.service, update_status=status))
-        prove(plan, seen.values(), now)
     if plan.holds:
         return
     progress = _whole(plan, tasks, seen, now)
@@ -130,9 +149,11 @@ def _of_first(service: Service, task: Task, now: Instant) -> UpdateProgress:
 def _whole(
     plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], now: Instant
 ) -> UpdateProgress:
-    """The progress in all slots: with those that needed nothing, and with those to be made."""
+    """The progress in all slots, those to be made included."""
     made = [number for number in plan.vacancies if number not in seen]
-    found = plan.progress.joined(UpdateProgress(len(made) + plan.missing))
+    found = UpdateProgress(len(made) + plan.missing)
+    for slot in seen.values():
+        found = found.joined(_progress(plan, slot, now))
     rollout = tasks.rollout
     if rollout is None:
         return found
@@ -142,7 +163,7 @@ def _whole(
     waiting = rollout.running_since(seen, Instant(now - delay)) if delay > 0 else []
     return found.joined(
         UpdateProgress(
-            rollout.starting(seen) + len(waiting),
+            rollout.in_flight(seen) + len(waiting),
             after(waiting[-1], delay) if waiting else NEVER,
             len(failed),
             tasks.slots[failed[0]][-1].id if failed else "",
@@ -207,7 +228,14 @@ def _room(plan: Plan, progress: UpdateProgress) -> int:
 
 
 def _take(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], room: int) -> int:
-    """Shut down the next outdated tasks or make the new ones beside them; return how many."""
+    """Shut down the next outdated tasks or make the new ones beside them; return how many. None are
+    made beside others while a task waits for a node: they would wait too.
+    """
+    if plan.order is UpdateOrder.START_FIRST:
+        dropped = sum(waits_for_node(task) for task in plan.removed.values())
+        if tasks.pending > dropped:
+            plan.waits_for_room = True
+            return 0
     most = min(room, max(1, plan.writes_left - len(plan.vacancies)))
     outdated = [
         (int(slot.runs), slot.number, slot.task)
@@ -226,6 +254,5 @@ def _take(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], room: int) 
         else:
             shut_down(plan, task, "outdated")
     if len(chosen) == most < room:
-        plan.progress = plan.progress.joined(UpdateProgress(len(chosen)))
         plan.cut(AFTER_ALL)
     return len(chosen)

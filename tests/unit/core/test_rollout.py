@@ -12,7 +12,7 @@ from pyswarm_core.indexes.rollout import Ranking, is_failure, is_first, serves
 from pyswarm_core.indexes.tasks import ServiceTasks, is_desired
 from pyswarm_core.objects import NO_DETAIL, Service, Task, UpdateState, UpdateStatus, VersionRange
 from pyswarm_core.state import State
-from pyswarm_core.states import TaskState
+from pyswarm_core.states import TaskState, is_terminal
 from tests.fixtures import build
 
 WEB = ServiceId("web")
@@ -61,7 +61,7 @@ def looked_up(tasks: ServiceTasks, without: dict[int, None]) -> tuple[object, ..
     assert rollout is not None
     return (
         rollout.next_outdated(without, 3),
-        rollout.starting(without),
+        rollout.in_flight(without),
         sorted(rollout.failed(without)),
         rollout.running_since(without, Instant(10 * SECOND)),
         rollout.last_running(without),
@@ -78,17 +78,21 @@ def looked_for(
         for slot, task in newest.items()
         if not service.is_current(task.spec_version) and is_desired(task)
     ]
-    current = {
-        slot: task
-        for slot, task in newest.items()
-        if service.is_current(task.spec_version) and slot not in tasks.unsettled
-    }
-    first = [task for task in current.values() if is_first(service, task)]
+    current = {slot: task for slot, task in newest.items() if service.is_current(task.spec_version)}
+    failed = sorted(slot for slot, task in current.items() if is_failure(service, task))
+    first = [task for task in current.values() if is_first(service, task) and is_desired(task)]
     began = sorted((task.status_at for task in first if serves(task)), reverse=True)
+    stopping = [
+        task
+        for task in newest.values()
+        if not service.is_current(task.spec_version)
+        and task.desired_state is TaskState.SHUTDOWN
+        and not is_terminal(task.state)
+    ]
     return (
         sorted(outdated)[:3],
-        len(first) - len(began),
-        sorted(slot for slot, task in current.items() if is_failure(service, task)),
+        len(first) - len(began) + len(stopping),
+        failed,
         [at for at in began if at > 10 * SECOND],
         began[0] if began else Instant(0),
     )

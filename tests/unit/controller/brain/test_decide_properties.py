@@ -29,15 +29,18 @@ def _without_cap(spec: TaskSpec) -> TaskSpec:
     return replace(spec, placement=replace(spec.placement, max_replicas=0))
 
 
-_config = st.builds(
-    UpdateConfig,
-    parallelism=st.sampled_from([0, 1, 1, 2]),
-    delay=st.sampled_from([0, 0, 3 * SECOND]),
-    failure_action=st.sampled_from(FailureAction),
-    monitor=st.sampled_from([5 * SECOND, 40 * SECOND]),
-    max_failure_ratio=st.sampled_from([0.0, 0.5]),
-    order=st.sampled_from(UpdateOrder),
-)
+def _config(*actions: FailureAction) -> st.SearchStrategy[UpdateConfig]:
+    return st.builds(
+        UpdateConfig,
+        parallelism=st.sampled_from([0, 1, 1, 2]),
+        delay=st.sampled_from([0, 0, 3 * SECOND]),
+        failure_action=st.sampled_from(actions),
+        monitor=st.sampled_from([5 * SECOND, 40 * SECOND]),
+        max_failure_ratio=st.sampled_from([0.0, 0.5]),
+        order=st.sampled_from(UpdateOrder),
+    )
+
+
 _service = st.builds(
     lambda name, replicas, spec, update, rollback: build.configured(
         service(name, replicas=replicas, spec=spec)
@@ -66,8 +69,8 @@ _service = st.builds(
         st.sampled_from([0, 20]),
         st.sampled_from([(), ("net",)]),
     ),
-    _config,
-    _config,
+    _config(*FailureAction),
+    _config(FailureAction.PAUSE, FailureAction.CONTINUE),
 )
 _node = st.builds(
     lambda name, state, availability, zone: node(
