@@ -270,7 +270,7 @@ class TaskDetail(Model, frozen=True):
     """Its ports published in mode host, with the chosen numbers."""
     health: HealthState = HealthState.NONE
     ran: int = 0
-    """Nanoseconds that its process ran; 0 until it has ended."""
+    """Nanoseconds that it was running; 0 until it has ended, and if it never became healthy."""
 
 
 NO_DETAIL = TaskDetail()

@@ -335,7 +335,7 @@ def _process_started(record: Record, now: Instant) -> Record:
     record = _with_checks(record, lambda check: verdict.begun(check, now))
     if record.health is None:
         message = "stopping" if record.kill_at else "started"
-        return _transition(record, _S.RUNNING, message, started_at=now)
+        return _transition(record, _S.RUNNING, message, started_at=now, running_at=now)
     message = "stopping" if record.kill_at else "starting: waiting for the health check"
     detail = replace(record.detail, message=message, health=record.health.state)
     return replace(record, detail=detail, started_at=now)
@@ -361,7 +361,7 @@ def _health_judged(record: Record, now: Instant) -> Step:
     if record.state is not _S.STARTING:
         return Step(record)
     if record.is_healthy:
-        return _serve(_transition(record, _S.RUNNING, "started"), now)
+        return _serve(_transition(record, _S.RUNNING, "started", running_at=now), now)
     failed = f"starting: health check failed: {output}"
     if len(record.health.results) > 1:  # each message is written to the store
         return Step(record)
@@ -441,10 +441,14 @@ def _exited(record: Record, event: Exited, now: Instant) -> Step:
 
 
 def _ran(record: Record, event: Exited, now: Instant) -> int:
-    """How long the process ran: its exit may have been seen late, and its start not at all."""
-    if not record.started_at:
-        return 1
-    return max(1, min(event.at or now, now) - record.started_at)
+    """How long it was running, 0 for a task that never became healthy: an update counts it as a
+    failure however long its process ran. Its exit may have been seen late, and its start not at
+    all.
+    """
+    if record.health is not None and record.state is not _S.RUNNING:
+        return 0
+    since = record.running_at or record.started_at
+    return max(1, min(event.at or now, now) - since) if since else 1
 
 
 def _exit_error(event: Exited) -> str:

@@ -42,6 +42,8 @@ class Record(Model, frozen=True):
     ready_at: Instant = Instant(0)
     started_at: Instant = Instant(0)
     """When its process was started; 0 before."""
+    running_at: Instant = Instant(0)
+    """When it became `running`: once it was healthy, if it has a health check; 0 before."""
     health: Check | None = None
     """Set once the image is known; None: it has no health check."""
     readiness: Check | None = None

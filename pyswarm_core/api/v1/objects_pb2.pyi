@@ -335,7 +335,7 @@ class TaskDetail(_message.Message):
     health: _builtins.str
     """starting, healthy, unhealthy; empty: no health check."""
     ran: _builtins.int
-    """Nanoseconds that its process ran, once it has ended."""
+    """Nanoseconds that it was running, once it has ended."""
     @_builtins.property
     def addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Address]: ...
     @_builtins.property

@@ -278,3 +278,13 @@ def test_what_never_ran_did_not_run() -> None:
     starting = record(TaskState.STARTING)
     assert take(starting, events.Exited(1, error="no program"))[0].detail.ran == 0
     assert take(starting, events.Exited(1))[0].detail.ran == 1, "its exit overtook its start"
+
+
+def test_a_task_ran_from_when_it_was_healthy() -> None:
+    """Otherwise an update would take a version that is unhealthy after a minute for a good one."""
+    late, end = Instant(NOW + 90 * SECOND), Instant(NOW + 91 * SECOND)
+    never, _ = take(task(), BAD, BAD, now=late)
+    ended, _ = take(never, events.TimerFired(), events.Exited(137), now=end)
+    assert (ended.state, ended.detail.ran) == (TaskState.FAILED, 0)
+    slow, _ = take(task(), GOOD, now=late)
+    assert take(slow, events.Exited(1), now=end)[0].detail.ran == SECOND
