@@ -11,6 +11,7 @@ import hypothesis
 import hypothesis.strategies as st
 from msgspec.structs import replace
 
+from agent.health.verdict import CheckKind
 from agent.runtime.base import ContainerExit, ContainerState, FoundContainer
 from agent.tasks import events
 from agent.tasks.events import Effect, TaskEvent
@@ -30,6 +31,8 @@ OVERLAY = TaskAddress(network_id=NetworkId("net"), address="10.0.0.2")
 LISTENS = (PortConfig(target_port=80, published_port=8080),)
 Act = Callable[["Host"], None]
 CONFIG = HealthConfig(test=("CMD", "check"), interval=SECOND, retries=1)
+GOOD = [event for event in CHECKED if not event.result.exit_code]
+UNHEALTHY = next(e for e in CHECKED if e.kind is CheckKind.HEALTH and e.result.exit_code)
 LATE = [
     *CHECKED,
     events.StopRequested(),
@@ -195,6 +198,9 @@ _acts = st.one_of(
     st.sampled_from([events.Desired(TaskState.SHUTDOWN), events.Unassigned()]).map(
         lambda event: lambda host: host.handle(event)
     ),
+    st.sampled_from([UNHEALTHY, events.StopRequested()]).map(
+        lambda event: lambda host: host.handle(event)
+    ),
     st.sampled_from([0, HOUR, -HOUR]).map(lambda delta: lambda host: host.restart(delta)),
     st.integers(1, 3).map(lambda n: lambda host: setattr(host, "failing_kills", n)),
 )
@@ -207,7 +213,11 @@ def test_prop_every_stopped_task_has_exited_by_its_deadline(
 ) -> None:
     host = Host(checked=checked)
     host.handle(events.Accepted())
-    for _ in range(2 * begun):  # most orders never get as far as a running process
+    for _ in range(2 * begun):  # most orders never get as far as a running process that serves
+        _choose(host, 0)
+    for event in GOOD if begun > 2 else ():
+        host.handle(event)
+        _choose(host, 0)
         _choose(host, 0)
     for act in acts:
         act(host)
