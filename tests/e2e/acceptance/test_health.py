@@ -132,3 +132,24 @@ def test_a_task_receives_connections_while_it_is_ready(
     assert first not in {answer.hostname for answer in left}
     assert fleet.task(tasks[0])["Status"]["Message"] == "not ready: busy"
     assert sorted(task["ID"] for task in fleet.running(service)) == sorted(tasks), "none restarted"
+
+
+def test_results_signals_and_stops_come_from_the_tasks_host(fleet: Fleet, service: str) -> None:
+    trapped = "trap 'touch /tmp/hup' HUP; trap 'exit 3' TERM; while :; do sleep 0.1; done"
+    fleet(
+        "service", "create", "--name", service, "--network", "app", "--restart-delay", "1h",
+        "--health-cmd", "echo fine", *FAST, "--entrypoint", "sh", IMAGE, "-c", trapped,
+    )  # fmt: skip
+    (task,) = fleet.running(service)
+    shown = fleet.task(task["ID"])["Status"]["Health"]
+    assert (shown["Status"], shown["FailingStreak"]) == ("healthy", 0)
+    assert {(one["ExitCode"], one["Output"]) for one in shown["Log"]} == {(0, "fine")}
+    fleet("task", "signal", "-s", "HUP", task["ID"])
+    heard = ("test", "-e", "/tmp/hup")
+    fleet.until(lambda: fleet.contained(task["ID"], *heard).code == 0, "it has the signal")
+    fleet("task", "stop", task["ID"])
+    fleet.until(lambda: fleet.error_of(service), "it was stopped")
+    ended = fleet.task(task["ID"])["Status"]
+    assert (ended["State"], ended["Message"]) == ("failed", "stopped on request")
+    assert ended["Err"] == "non-zero exit (3)"
+    assert "does not run" in fleet.refused("task", "signal", "-s", "HUP", task["ID"])
