@@ -157,7 +157,8 @@ class _Tally:
         stable = settled and not converged and not self._unready
         stable = stable and self._running == self._updated + self._unproven
         stable = stable and reached + self._unproven == desired
-        paused = status.message if status and status.state in _PAUSED and not converged else ""
+        is_paused = status is not None and status.state in _PAUSED and desired and not converged
+        paused = status.message if status and is_paused else ""
         return ServiceProgress(
             running=self._running,
             desired=desired,

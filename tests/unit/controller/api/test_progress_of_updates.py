@@ -90,6 +90,12 @@ def test_a_paused_update_fails_the_wait_with_its_message(state: UpdateState) -> 
     assert (progress.converged, progress.failure) == (False, PAUSED)
 
 
+def test_a_paused_update_does_not_end_the_wait_for_tasks_that_end() -> None:
+    leaving = web(UpdateState.PAUSED, replicas=0)
+    progress = seen(leaving, replace(running(1), desired_state=TaskState.REMOVE)).progress
+    assert (progress.converged, progress.failure, progress.alive) == (False, "", 1)
+
+
 @pytest.mark.parametrize("action", [FailureAction.PAUSE, FailureAction.ROLLBACK])
 def test_the_leader_decides_before_a_failed_task_of_an_update_ends_the_wait(
     action: FailureAction,
