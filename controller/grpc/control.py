@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from controller.api import streams, tasks
 from controller.api.changes import networks, nodes, services
 from controller.api.changes.removal import remove_object
+from controller.api.changes.tasks import restart_task
 from controller.api.images import digests
 from controller.api.images import nodes as images
 from controller.api.logs import gather
@@ -127,7 +128,11 @@ class Control(control_pb2_grpc.ControlServicer):
         await self._list(found, pb.ListTasksReply, "tasks", context)
 
     async def RestartTask(self, request: pb.RefRequest, context: Context) -> pb.TaskView:
-        raise Unavailable("this controller cannot restart a task yet: upgrade it")
+        leader = self._leader()
+        found = await leader.watches.runner.run(lookup.find_task(leader.state, request.ref))
+        task = await self._submit(lambda state, now, ids: restart_task(state, found.id))
+        view = views.task_view(leader.state, task, with_spec=False)
+        return to_proto(view, pb.TaskView())
 
     async def Why(self, request: pb.RefRequest, context: Context) -> pb.WhyReply:
         leader = self._leader()

@@ -46,19 +46,23 @@ def work(state: State, object_id: object) -> int:
 
 def unlisted_tasks(state: State, service: Service, desired: int) -> int:
     """How many of its replicas wait for a node without a stored task; see PENDING_SHOWN."""
-    if service.removing or not state.tasks_of_service(service.id).pending:
+    if _is_ended(service) or not state.tasks_of_service(service.id).pending:
         return 0
     return orchestrator_of(service).unlisted(state, service, desired)
 
 
 def desired_tasks(state: State, service: Service) -> int:
     """The number of desired tasks."""
-    return 0 if service.removing else orchestrator_of(service).desired(state, service)
+    return 0 if _is_ended(service) else orchestrator_of(service).desired(state, service)
 
 
 def desired_slots(state: State, service: Service) -> Collection[int] | None:
-    """The slots to fill; None: any. A service that is being removed has none."""
-    return () if service.removing else orchestrator_of(service).desired_slots(state, service)
+    """The slots to fill; None: any. A service that is being removed, or is stopped, has none."""
+    return () if _is_ended(service) else orchestrator_of(service).desired_slots(state, service)
+
+
+def _is_ended(service: Service) -> bool:
+    return service.removing or service.spec.stopped
 
 
 def listed_service(
