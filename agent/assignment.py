@@ -7,13 +7,13 @@ from ipaddress import IPv4Address
 import msgspec
 
 from agent.network.base import Backend, DesiredEndpoint, DesiredOverlay, EndpointKey, Peer
-from agent.tasks.record import Record
+from agent.tasks.record import NewLimits, Record
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.clock import Instant
 from pyswarm_core.codec import from_proto
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.indexes.columns import endpoint_digest, unpack_ids
-from pyswarm_core.objects import EncryptionKey
+from pyswarm_core.objects import NO_DETAIL, EncryptionKey, TaskDetail
 from pyswarm_core.specs import PortConfig, RegistryLogin, TaskSpec
 from pyswarm_core.states import TaskState
 
@@ -28,6 +28,8 @@ class Template(msgspec.Struct, frozen=True, gc=False):
     spec: TaskSpec
     ports: tuple[PortConfig, ...] = ()
     login: RegistryLogin | None = None
+    new_limits: NewLimits | None = None
+    """Limits of a newer spec version than the tasks', which the spec has already."""
 
 
 class AssignedTask(msgspec.Struct, frozen=True, gc=False):
@@ -40,6 +42,7 @@ class AssignedTask(msgspec.Struct, frozen=True, gc=False):
 
     def record(self, node_id: NodeId, now: Instant) -> Record:
         """The record of a task that is new on this node."""
+        limits = self.template.new_limits
         return Record(
             task_id=self.task_id,
             service_id=self.template.service_id,
@@ -53,6 +56,7 @@ class AssignedTask(msgspec.Struct, frozen=True, gc=False):
             ports=self.template.ports,
             accepted_at=now,
             login=self.template.login,
+            detail=TaskDetail(limits_version=limits.version) if limits else NO_DETAIL,
         )
 
 
@@ -117,14 +121,17 @@ def join_parts(parts: Sequence[Assignment]) -> Assignment:
 @lru_cache(maxsize=1024)
 def _template(data: bytes) -> Template:
     message = dispatcher_pb2.TaskTemplate.FromString(data)
+    spec = from_proto(TaskSpec, message.spec)
+    new = message.HasField("spec") and message.limits_version > message.spec_version
     return Template(
         ServiceId(message.service_id),
         message.service_name,
         message.spec_version,
         getattr(message, "global"),
-        from_proto(TaskSpec, message.spec),
+        spec,
         tuple(from_proto(PortConfig, port) for port in message.ports),
         _login(message),
+        NewLimits(message.limits_version, spec.resources) if new else None,
     )
 
 

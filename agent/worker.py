@@ -27,6 +27,7 @@ from agent.runtime.base import HostFailed, Runtime, RuntimeFailed
 from agent.tasks import events, machine
 from agent.tasks.events import Effect, TaskEvent
 from agent.tasks.ocispec_process import signal_number
+from agent.tasks.ocispec_resources import cgroup_limits
 from agent.tasks.reconcile import adopt, exited
 from agent.tasks.record import Record
 from agent.timers import Timers
@@ -164,6 +165,8 @@ class Worker:
                 await asyncio.sleep(0)
             if task.task_id in self._records:
                 self.handle(task.task_id, events.Desired(task.desired_state))
+                if limits := task.template.new_limits:
+                    self.handle(task.task_id, events.LimitsRequested(limits))
             else:
                 self._accept(task.record(node_id, self._clock.now()))
         gone = list(assignment.removed)
@@ -241,20 +244,14 @@ class Worker:
                 work.add_done_callback(partial(self._cancelled_before_start, record.task_id))
             case Effect.ABORT_PREPARE:
                 self._abort(record.task_id)
-            case Effect.START:
-                self._spawn(self._start(record.task_id))
-            case Effect.AWAIT_LISTENING:
-                self._spawn(self._await_listening(record.task_id))
             case Effect.PUBLISH:
                 self._spawn(self._publish(record.task_id, record.detail.ports))
-            case Effect.WITHDRAW:
-                self._spawn(self._withdraw(record.task_id))
             case Effect.STOP | Effect.KILL:
                 self._spawn(self._signal(record, kill=effect is Effect.KILL))
-            case Effect.CLEAN:
-                self._spawn(self._clean(record.task_id))
             case Effect.FORGET:
                 self._forget(record)
+            case _:
+                self._spawn(_WORK[effect](self, record.task_id))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         assert self._group is not None, "the worker is not running"
@@ -398,6 +395,18 @@ class Worker:
             text = _error_text(error)
             _log.warning("task.signal_failed", task=record.task_id, signal=number, error=text)
 
+    async def _change_limits(self, task_id: TaskId) -> None:
+        record = self._records.get(task_id)
+        if record is None or (limits := record.new_limits) is None:
+            return
+        error = ""
+        try:
+            await self._runtime.update(task_id, cgroup_limits(limits.resources))
+        except Exception as failure:
+            error = _error_text(failure)
+            _log.warning("task.limits_refused", task=task_id, error=error)
+        self.handle(task_id, events.LimitsChanged(limits, error))
+
     async def _clean(self, task_id: TaskId) -> None:
         await self._remove_until_gone(task_id)
         self.handle(task_id, events.Cleaned())
@@ -441,6 +450,16 @@ class Worker:
             await self._runtime.remove(task_id, keep_logs=False)
         except Exception as error:
             _log.warning("task.log_remove_failed", task=task_id, error=_error_text(error))
+
+
+_WORK: Mapping[Effect, Callable[[Worker, TaskId], Coroutine[None, None, None]]] = {
+    Effect.START: Worker._start,
+    Effect.AWAIT_LISTENING: Worker._await_listening,
+    Effect.WITHDRAW: Worker._withdraw,
+    Effect.CHANGE_LIMITS: Worker._change_limits,
+    Effect.CLEAN: Worker._clean,
+}
+"""The effects that need a task's id alone."""
 
 
 def _number(stop_signal: str) -> int:

@@ -12,6 +12,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from controller.brain.allocator.usage import usage
+from pyswarm_core.objects import UpdateState
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState
 
@@ -130,6 +131,17 @@ class _Leading(Collector):
         yield _by("tasks", "Tasks by state", "state", counts)
         yield _by("queue_depth", "Length of a queue", "queue", loop.queue_depths.items())
         yield _one("services", "Services", len(state.services))
+        updates = Tally(
+            service.update_status.state
+            for service in list(state.services.values())
+            if service.update_status is not None
+        )
+        yield _by(
+            "updates",
+            "Services by the state of their last update or rollback",
+            "state",
+            ((s.value, updates[s]) for s in UpdateState),
+        )
         yield _one("services_unplaced", "Services with waiting tasks", len(state.unplaced))
         yield _one("quarantined", "Objects in quarantine", len(loop.quarantine))
         behind = [session.behind for session in loop.sessions]

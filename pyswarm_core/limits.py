@@ -6,10 +6,10 @@ exceeded.
 
 from pyswarm_core.clock import HOUR, MILLISECOND, MINUTE, SECOND
 
-PROTOCOL = 4
+PROTOCOL = 5
 """The protocol between agents and controllers; raised when the meaning of a message changes. 1:
 every version before the number was sent; 3: an agent accepts assignments in parts; 4: an agent
-knows frozen tasks.
+knows frozen tasks; 5: an agent changes the limits of running containers.
 """
 PROTOCOL_PARTS = 3
 """Older agents receive an assignment as one message of any size."""

@@ -5,6 +5,7 @@ from enum import Enum
 import msgspec
 
 from agent.health.verdict import CheckKind
+from agent.tasks.record import NewLimits
 from pyswarm_core.clock import Instant
 from pyswarm_core.objects import TaskAddress
 from pyswarm_core.specs import HealthConfig, PortConfig
@@ -22,6 +23,7 @@ class Effect(Enum):
     PUBLISH = "publish"  # none: forwards the host ports to the task
     WITHDRAW = "withdraw"  # Withdrawn: host ports are not forwarded any more, or a second passed
     STOP = "stop"  # sends the stop signal; Exited follows the exit
+    CHANGE_LIMITS = "change limits"  # LimitsChanged: sets `Record.new_limits` in the container
     KILL = "kill"  # sends SIGKILL to every process of the cgroup; Exited follows the exit
     CLEAN = "clean"  # Cleaned
     FORGET = "forget"  # none: removes record and log
@@ -39,6 +41,19 @@ class Desired(TaskEvent, frozen=True):
     """The controller sent a desired state."""
 
     state: TaskState
+
+
+class LimitsRequested(TaskEvent, frozen=True):
+    """The controller sent the limits of a spec version, perhaps not for the first time."""
+
+    limits: NewLimits
+
+
+class LimitsChanged(TaskEvent, frozen=True):
+    """The container has these limits; with an error, it has the former ones."""
+
+    limits: NewLimits
+    error: str = ""
 
 
 class Unassigned(TaskEvent, frozen=True):

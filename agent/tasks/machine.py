@@ -24,6 +24,7 @@ from msgspec.structs import replace
 from agent.health import verdict
 from agent.health.effective import effective
 from agent.health.verdict import Check, CheckKind
+from agent.tasks import new_limits
 from agent.tasks.events import (
     Accepted,
     Checked,
@@ -31,6 +32,8 @@ from agent.tasks.events import (
     Desired,
     Effect,
     Exited,
+    LimitsChanged,
+    LimitsRequested,
     PrepareAborted,
     Prepared,
     PrepareFailed,
@@ -46,6 +49,7 @@ from agent.tasks.events import (
 )
 from agent.tasks.record import Record
 from pyswarm_core.clock import SECOND, Instant, after
+from pyswarm_core.docker.units import human_size
 from pyswarm_core.limits import DRAIN_MAX
 from pyswarm_core.objects import HealthState
 from pyswarm_core.specs import HealthConfig
@@ -83,6 +87,10 @@ def step(record: Record, event: TaskEvent, now: Instant) -> Step:
             return _accepted(record)
         case Desired(state=state):
             return _desired(record, state, now)
+        case LimitsRequested(limits=limits):
+            return Step(*new_limits.requested(record, limits))
+        case LimitsChanged():
+            return Step(*new_limits.changed(record, event))
         case Unassigned():
             return _unassigned(record, now)
         case TimerFired():
@@ -149,7 +157,8 @@ def _outcome(record: Record, event: TaskEvent, now: Instant) -> Step:
         case PrepareAborted():
             return _prepare_aborted(record)
         case Started():
-            return _started(record, now)
+            started = _started(record, now)
+            return Step(started.record, (*started.effects, *new_limits.due(started.record)))
         case StartFailed(error=error):
             return _start_failed(record, error)
         case Serving():
@@ -416,7 +425,7 @@ def _start_failed(record: Record, error: str) -> Step:
 
 def _exited(record: Record, event: Exited, now: Instant) -> Step:
     if record.state is _S.READY:
-        error = _exit_error(event)
+        error = _exit_error(record, event)
         return _end(
             record,
             _S.FAILED,
@@ -437,7 +446,7 @@ def _exited(record: Record, event: Exited, now: Instant) -> Step:
     stopped = "stopped on request" if record.stops else ""
     if event.code == 0 and not event.oom and not event.error:
         return _end(record, _S.COMPLETE, stopped or "finished", **end)
-    return _end(record, _S.FAILED, stopped or "failed", error=_exit_error(event), **end)
+    return _end(record, _S.FAILED, stopped or "failed", error=_exit_error(record, event), **end)
 
 
 def _ran(record: Record, event: Exited, now: Instant) -> int:
@@ -451,11 +460,13 @@ def _ran(record: Record, event: Exited, now: Instant) -> int:
     return max(1, min(event.at or now, now) - since) if since else 1
 
 
-def _exit_error(event: Exited) -> str:
+def _exit_error(record: Record, event: Exited) -> str:
     if event.error:
         return event.error
     if event.oom:
-        return f"out of memory (exit {event.code}): the memory limit was reached"
+        limit = record.spec.resources.limits.memory_bytes
+        of = f" of {human_size(limit)}" if limit else ""
+        return f"out of memory (exit {event.code}): the memory limit{of} was reached"
     if event.signal:
         return f"killed by signal {event.signal} (exit {event.code})"
     return f"non-zero exit ({event.code})"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from agent.runtime.base import CPU_PERIOD_US
+from agent.runtime.base import CPU_PERIOD_US, CgroupLimits
 from pyswarm_core.specs import Resources
 
 # The kernel refuses a smaller quota.
@@ -21,8 +21,7 @@ def resources_section(
     limits = resources.limits
     section: dict[str, Any] = {"devices": [{"allow": False, "access": "rwm"}]}
     if limits.nano_cpus:
-        quota = limits.nano_cpus * CPU_PERIOD_US // _BILLION
-        section["cpu"] = {"period": CPU_PERIOD_US, "quota": max(quota, _CPU_QUOTA_MIN_US)}
+        section["cpu"] = {"period": CPU_PERIOD_US, "quota": _quota(limits.nano_cpus)}
     memory: dict[str, int] = {}
     if limits.memory_bytes:
         memory["limit"] = limits.memory_bytes
@@ -35,6 +34,24 @@ def resources_section(
     if limits.pids > 0:
         section["pids"] = {"limit": limits.pids}
     return section
+
+
+def cgroup_limits(resources: Resources) -> CgroupLimits:
+    """The same limits, for a container that runs; without swappiness."""
+    limits = resources.limits
+    memory, both = limits.memory_bytes, 0
+    if memory:
+        both = max(0, memory_and_swap(memory, resources.swap_bytes))
+    return CgroupLimits(
+        cpu_quota_us=_quota(limits.nano_cpus) if limits.nano_cpus else 0,
+        memory_bytes=memory,
+        memory_and_swap_bytes=both,
+        pids=max(0, limits.pids),
+    )
+
+
+def _quota(nano_cpus: int) -> int:
+    return max(nano_cpus * CPU_PERIOD_US // _BILLION, _CPU_QUOTA_MIN_US)
 
 
 def memory_and_swap(memory_bytes: int, swap_bytes: int) -> int:

@@ -11,9 +11,23 @@ from pyswarm_core.clock import NEVER, Instant
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.model import Model
 from pyswarm_core.objects import NO_DETAIL, HealthState, TaskDetail, TaskStatus
-from pyswarm_core.specs import PREDEFINED_NETWORKS, PortConfig, Protocol, RegistryLogin, TaskSpec
+from pyswarm_core.specs import (
+    PREDEFINED_NETWORKS,
+    PortConfig,
+    Protocol,
+    RegistryLogin,
+    Resources,
+    TaskSpec,
+)
 from pyswarm_core.states import TaskState, is_terminal
 from pyswarm_core.views import TaskCheck
+
+
+class NewLimits(Model, frozen=True):
+    """The limits that a spec version set; other resources of it have no effect on a container."""
+
+    version: int
+    resources: Resources
 
 
 class Record(Model, frozen=True):
@@ -63,6 +77,8 @@ class Record(Model, frozen=True):
     """The task has ended and nothing of it is left but its log."""
     unassigned: bool = False
     """The task was deleted from the store: the record is removed once the task is clean."""
+    new_limits: NewLimits | None = None
+    """To be set in the container, as soon as its process runs; None: `spec` has those in force."""
 
     @property
     def name(self) -> str:
@@ -78,6 +94,12 @@ class Record(Model, frozen=True):
         """Whether its process was started and has not ended."""
         started = self.state is TaskState.RUNNING or bool(self.started_at)
         return started and not self.ended
+
+    @property
+    def limits_version(self) -> int:
+        """The newest spec version whose limits it has, is to get or could not get."""
+        known = max(self.spec_version, self.detail.limits_version)
+        return max(known, self.new_limits.version) if self.new_limits else known
 
     @property
     def stops(self) -> bool:

@@ -40,23 +40,24 @@ TEMPLATES_KEPT = 4_096
 
 
 class Templates:
-    """A cache of serialized task templates; the template of a spec version never changes."""
+    """A cache of serialized task templates; of a spec version only the limits change."""
 
     def __init__(self) -> None:
         self.failed: dict[str, str] = {}
         """Services without a template, as `service/<id>`, and why."""
-        self._made: dict[tuple[ServiceId, int], bytes] = {}
+        self._made: dict[tuple[ServiceId, int, int], bytes] = {}
 
     def template(self, state: State, service_id: ServiceId, spec_version: int) -> bytes:
         """A TaskTemplate message. Without a spec if that version is no longer kept: an agent that
         holds such a task has its own record of it."""
-        key = (service_id, spec_version)
+        limits_version = _limits_version(state, service_id, spec_version)
+        key = (service_id, spec_version, limits_version)
         made = self._made.get(key)
         if made is None:
             if len(self._made) >= TEMPLATES_KEPT:
                 del self._made[next(iter(self._made))]
             try:
-                made = _template(state, service_id, spec_version)
+                made = _template(state, service_id, spec_version, limits_version)
             except Exception as error:
                 # This affects the tasks of this service only: agents cannot start new ones.
                 self.failed[SERVICE.object_name(service_id)] = told(error)
@@ -95,6 +96,8 @@ class Unsent:
         self, overlays_sent: dict[NetworkId, int] | None = None, sequence: int = 0
     ) -> None:
         self.tasks: dict[TaskId, None] = {}
+        self.limits: dict[ServiceId, None] = {}
+        """Services whose tasks' limits changed."""
         self.overlays_may_differ = False
         """A task with networks ended, or networks changed."""
         self.endpoints = False
@@ -105,7 +108,7 @@ class Unsent:
         """The last change of endpoints that was sent."""
 
     def __bool__(self) -> bool:
-        return bool(self.tasks or self.overlays_may_differ or self.endpoints)
+        return bool(self.tasks or self.limits or self.overlays_may_differ or self.endpoints)
 
 
 def full_assignments(
@@ -126,7 +129,8 @@ def changed_assignments(source: Source, node_id: NodeId, changes: Unsent, revisi
     own = state.tasks_of_node(node_id)
     message.remove_tasks(i for i in changes.tasks if i not in own)
     used: _Used = {}
-    yield from message.add_tasks(tuple(changes.tasks), used)
+    limited = [task.id for task in own.values() if task.service_id in changes.limits]
+    yield from message.add_tasks(dict.fromkeys((*changes.tasks, *limited)), used)
     if changes.overlays_may_differ:
         yield from _use(source, node_id, used)
     needed = _networks_of_tasks(source, used)
@@ -291,7 +295,15 @@ class _Message:
             yield part
 
 
-def _template(state: State, service_id: ServiceId, spec_version: int) -> bytes:
+def _limits_version(state: State, service_id: ServiceId, spec_version: int) -> int:
+    """The spec version whose limits the template has, if it is newer than the template's own."""
+    service = state.services.get(service_id)
+    if service is None or spec_version < service.template_version:
+        return 0
+    return service.limits_version if service.limits_version > spec_version else 0
+
+
+def _template(state: State, service_id: ServiceId, spec_version: int, limits_version: int) -> bytes:
     message = dispatcher_pb2.TaskTemplate(service_id=service_id, spec_version=spec_version)
     service = state.services.get(service_id)
     if service is None:
@@ -301,6 +313,7 @@ def _template(state: State, service_id: ServiceId, spec_version: int) -> bytes:
     message.service_labels.update(service.spec.labels)
     if (spec := service.made_from(spec_version)) is not None:
         message.spec.SetInParent()
+        message.limits_version = limits_version
         to_proto(spec.task_template, message.spec)
         # Numbers were chosen for the current spec only; an older one's tasks have theirs already.
         current = service.is_current(spec_version)

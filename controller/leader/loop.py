@@ -394,6 +394,7 @@ class Loop:
         if await run_sliced(telling, self._tools.saver.yield_loop):
             self.sessions.overlays_changed(self.source.overlays.mesh_changed())
         self.sessions.tasks_changed(t for t in turn.tasks if t.id not in self.source.withheld)
+        self.sessions.services_changed(self.state, turn.services)
         self.sessions.overlays_changed(self.source.overlays.changed(n.id for n in turn.networks))
         self.events.record(turn.events, now, self.revision)
         for answer, result in turn.answers:

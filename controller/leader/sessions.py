@@ -20,7 +20,7 @@ from controller.leader.assignments import (
 )
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.errors import Unavailable
-from pyswarm_core.ids import NetworkId, NodeId
+from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.limits import ASSIGNMENT_CHANGES, ASSIGNMENT_QUEUE, PROBERS, PROTOCOL
 from pyswarm_core.objects import Cluster, Node, Task
 from pyswarm_core.state import State
@@ -71,6 +71,15 @@ class NodeSession:
         if len(changes.tasks) > ASSIGNMENT_CHANGES:
             self._needs_full = True
             changes.tasks.clear()
+        self.wake.set()
+
+    def limits_changed(self, service_id: ServiceId) -> None:
+        """The limits of the service's tasks changed."""
+        services = self._changes.limits
+        services[service_id] = None
+        if len(services) > ASSIGNMENT_CHANGES:
+            self._needs_full = True
+            services.clear()
         self.wake.set()
 
     def overlays_changed(self) -> None:
@@ -140,6 +149,8 @@ class Sessions:
         self.controllers = tuple(controllers)
         """Addresses of controllers, the leader first."""
         self._of_node: dict[NodeId, NodeSession] = {}
+        self._limits: dict[ServiceId, int] = {}
+        """The `limits_version` that agents were sent last, of services whose limits changed."""
 
     def __len__(self) -> int:
         return len(self._of_node)
@@ -227,6 +238,18 @@ class Sessions:
         for task in tasks:
             if (session := sessions.get(task.node_id)) is not None:
                 session.task_changed(task)
+
+    def services_changed(self, state: State, services: Iterable[ServiceId]) -> None:
+        """These services were written or removed: agents receive limits that changed."""
+        for service_id in services:
+            service = state.services.get(service_id)
+            if service is None:
+                self._limits.pop(service_id, None)
+            elif service.limits_version > self._limits.get(service_id, 0):
+                self._limits[service_id] = service.limits_version
+                for node_id in state.tasks_of_service(service_id).placed:
+                    if (session := self._of_node.get(node_id)) is not None:
+                        session.limits_changed(service_id)
 
     def overlays_changed(self, nodes: Iterable[NodeId]) -> None:
         """Networks changed for these nodes, see `OverlayMessages`."""

@@ -16,6 +16,8 @@ from pyswarm_core.docker.units import human_size
 
 _NONE_V1 = "-1"
 _NONE = "max"
+_SWAP = "the swap limit"
+"""Without it in the kernel, memory alone is limited, as for a new container (and as in Docker)."""
 
 
 class Write(msgspec.Struct, frozen=True):
@@ -29,14 +31,14 @@ class Write(msgspec.Struct, frozen=True):
 def change(hierarchies: Hierarchies, path: str, limits: CgroupLimits) -> None:
     """Set the limits of cgroup `path`. Raises RuntimeFailed naming the one that was refused."""
     written: list[tuple[Path, str]] = []
-    if not hierarchies.v1:
-        _check_memory(hierarchies, path, limits.memory_bytes)
+    _check_memory(hierarchies, path, limits.memory_bytes)
     for write in _writes(hierarchies, path, limits):
         try:
             before = write.file.read_text().strip()
             write.file.write_text(write.value)
         except OSError as error:
-            if isinstance(error, FileNotFoundError) and write.value in (_NONE_V1, _NONE):
+            absent = isinstance(error, FileNotFoundError)
+            if absent and (write.what == _SWAP or write.value in (_NONE_V1, _NONE)):
                 continue  # "no limit" holds for a limit that this kernel does not have
             for file, value in reversed(written):
                 with suppress(OSError):
@@ -47,7 +49,9 @@ def change(hierarchies: Hierarchies, path: str, limits: CgroupLimits) -> None:
 
 
 def _check_memory(hierarchies: Hierarchies, path: str, requested: int) -> None:
-    """Refuse a limit below the memory in use, as v1 does; v2 accepts it and kills a process."""
+    """Refuse a limit below the memory in use: v2 accepts it and kills a process, v1 swaps before it
+    refuses.
+    """
     now = cgroups.stats(hierarchies, path)
     if requested and now and now.memory_bytes > requested:
         raise RuntimeFailed(
@@ -65,20 +69,20 @@ def _writes(hierarchies: Hierarchies, path: str, limits: CgroupLimits) -> list[W
 
     pids = Write("the process limit", file("pids", "pids.max"), str(limits.pids or _NONE))
     quota, swap = limits.cpu_quota_us, limits.memory_and_swap_bytes
-    cpu_limit, memory_limit, swap_limit = "the CPU limit", "the memory limit", "the swap limit"
+    cpu_limit, memory_limit = "the CPU limit", "the memory limit"
     if not hierarchies.v1:
         only_swap = str(max(0, swap - limits.memory_bytes)) if swap else _NONE
         return [
             pids,
             Write(cpu_limit, file("cpu", "cpu.max"), f"{quota or _NONE} {CPU_PERIOD_US}"),
             Write(memory_limit, file("memory", "memory.max"), str(limits.memory_bytes or _NONE)),
-            Write(swap_limit, file("memory", "memory.swap.max"), only_swap),
+            Write(_SWAP, file("memory", "memory.swap.max"), only_swap),
         ]
     cpu = Write(cpu_limit, file("cpu", "cpu.cfs_quota_us"), str(quota or _NONE_V1))
     memory_file = file("memory", "memory.limit_in_bytes")
     memory = Write(memory_limit, memory_file, str(limits.memory_bytes or _NONE_V1))
     both_file = file("memory", "memory.memsw.limit_in_bytes")
-    both = Write(swap_limit, both_file, str(swap or _NONE_V1))
+    both = Write(_SWAP, both_file, str(swap or _NONE_V1))
     # The kernel requires the limit of memory and swap to be at least the limit of memory.
     grows = not swap or swap > cgroups.number(both_file)
     return [pids, cpu, both, memory] if grows else [pids, cpu, memory, both]

@@ -216,6 +216,7 @@ def bounded(status: TaskStatus) -> TaskStatus:
         detail,
         message=clipped(detail.message, DETAIL_LENGTH_MAX),
         error=clipped(detail.error, DETAIL_LENGTH_MAX),
+        limits_error=clipped(detail.limits_error, DETAIL_LENGTH_MAX),
         addresses=tuple([a for a in detail.addresses if _is_address(a)][:ADDRESSES_PER_TASK]),
         ports=tuple([p for p in detail.ports if _is_port(p)][:PORTS_PER_TASK]),
     )
@@ -224,7 +225,8 @@ def bounded(status: TaskStatus) -> TaskStatus:
 
 def _fits(detail: TaskDetail) -> bool:
     # UTF-8 has at most four bytes for a character.
-    is_short = 4 * max(len(detail.message), len(detail.error)) <= DETAIL_LENGTH_MAX
+    texts = (detail.message, detail.error, detail.limits_error)
+    is_short = 4 * max(map(len, texts)) <= DETAIL_LENGTH_MAX
     addresses = detail.addresses
     return is_short and len(addresses) <= ADDRESSES_PER_TASK and all(map(_is_address, addresses))
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from pyswarm_core.ids import NetworkId, NodeId
 from pyswarm_core.limits import DETAIL_LENGTH_MAX, FAULT_LENGTH_MAX, FAULTS_MAX
-from pyswarm_core.objects import Node, NodeFault, Task, TaskAddress, TaskDetail, TaskStatus
+from pyswarm_core.objects import Node, NodeFault, Task, TaskAddress, TaskStatus
 from pyswarm_core.ports import CHOSEN_BY_AGENTS
 from pyswarm_core.specs import PREDEFINED_NETWORKS, PortConfig, PublishMode
 from pyswarm_core.state import State
@@ -40,23 +40,21 @@ class Reports:
 
     def _checked(self, status: TaskStatus) -> TaskStatus:
         told = status.detail
-        if not (told.addresses or told.ports or told.message or told.error):
+        texts = told.message or told.error or told.limits_error
+        if not (told.addresses or told.ports or texts):
             return status
         task = self._state.tasks.get(status.task_id)
         node = self._node
         if node is None or task is None or task.node_id != node.id or told == task.detail:
             return status
-        detail = TaskDetail(
+        detail = replace(
+            told,
             message=_shown(told.message),
             error=_shown(told.error),
-            exit_code=told.exit_code,
-            oom=told.oom,
-            pid=told.pid,
             addresses=self._addresses(node, task, told.addresses),
-            serving=told.serving,
             ports=self._ports(task, told.ports),
-            health=told.health,
             ran=max(0, told.ran),
+            limits_error=_shown(told.limits_error),
         )
         return status if detail == told else TaskStatus(status.task_id, status.state, detail)
 

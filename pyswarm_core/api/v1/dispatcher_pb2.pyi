@@ -583,9 +583,14 @@ class TaskTemplate(_message.Message):
     SERVICE_LABELS_FIELD_NUMBER: _builtins.int
     PORTS_FIELD_NUMBER: _builtins.int
     REGISTRY_LOGIN_FIELD_NUMBER: _builtins.int
+    LIMITS_VERSION_FIELD_NUMBER: _builtins.int
     service_id: _builtins.str
     service_name: _builtins.str
     spec_version: _builtins.int
+    limits_version: _builtins.int
+    """The spec version at which the limits in `spec` were set; they are changed in running containers that have older
+    ones. 0: those of spec_version.
+    """
     @_builtins.property
     def spec(self) -> _specs_pb2.TaskSpec: ...
     @_builtins.property
@@ -606,10 +611,11 @@ class TaskTemplate(_message.Message):
         service_labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         ports: _abc.Iterable[_specs_pb2.PortConfig] | None = ...,
         registry_login: _specs_pb2.RegistryLogin | None = ...,
+        limits_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["registry_login", b"registry_login", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["global", b"global", "ports", b"ports", "registry_login", b"registry_login", "service_id", b"service_id", "service_labels", b"service_labels", "service_name", b"service_name", "spec", b"spec", "spec_version", b"spec_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["global", b"global", "limits_version", b"limits_version", "ports", b"ports", "registry_login", b"registry_login", "service_id", b"service_id", "service_labels", b"service_labels", "service_name", b"service_name", "spec", b"spec", "spec_version", b"spec_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -214,3 +214,12 @@ async def test_transactions_under_way_are_bounded() -> None:
     unsaved.objects[NODE.name].update(dict.fromkeys(state.nodes))
     await saver.save(state, unsaved)
     assert most == TXN_IN_FLIGHT == 4
+
+
+def test_services_with_new_limits_for_a_slow_agent_are_bounded() -> None:
+    session = NodeSession(NodeId("n1"))
+    for number in range(ASSIGNMENT_CHANGES + 1):
+        assert len(session._changes.limits) <= ASSIGNMENT_CHANGES == 1_000
+        session.limits_changed(ServiceId(f"s{number}"))
+    assert not session._changes.limits
+    assert session._needs_full

@@ -7,7 +7,7 @@ from controller.brain.allocator.usage import Usage, usage
 from controller.metrics import LeaderState, Metrics, SessionState
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId
-from pyswarm_core.objects import Endpoint, Network, VirtualIp
+from pyswarm_core.objects import Endpoint, Network, UpdateState, UpdateStatus, VirtualIp
 from pyswarm_core.specs import Ipam, IpamConfig
 from pyswarm_core.state import State
 from tests.fixtures import build
@@ -74,3 +74,26 @@ def test_a_network_that_cannot_be_worked_out_does_not_end_the_scrape() -> None:
     leading: LeaderState = Leading(state)
     metrics.watch(lambda: leading)
     assert scraped(metrics.registry, "blocks", "nodes") == 2
+
+
+def test_services_are_counted_by_the_state_of_their_last_update() -> None:
+    paused = UpdateStatus(state=UpdateState.ROLLBACK_PAUSED)
+    state = build.state(
+        services=[
+            service("new"),
+            replace(service("one"), update_status=UpdateStatus()),
+            replace(service("two"), update_status=paused),
+            replace(service("three"), update_status=paused),
+        ]
+    )
+    metrics = Metrics()
+    leading: LeaderState = Leading(state)
+    metrics.watch(lambda: leading)
+    found = {
+        one.value: metrics.registry.get_sample_value(
+            "pyswarm_controller_updates", {"state": one.value}
+        )
+        for one in UpdateState
+    }
+    expected = {one.value: 0.0 for one in UpdateState}
+    assert found == {**expected, "updating": 1, "rollback_paused": 2}

@@ -85,6 +85,14 @@ def test_after_a_refusal_all_is_as_before(v2: Hierarchies, tmp_path: Path) -> No
     assert [(tmp_path / "c" / name).read_text() for name in left] == [V2[name] for name in left]
 
 
+def test_v1_does_not_swap_to_get_below_a_limit(v1: Hierarchies, tmp_path: Path) -> None:
+    used = {"memory.usage_in_bytes": str(60 * MIB), "memory.stat": "total_inactive_file 0\n"}
+    filled(tmp_path / "memory/c", used)
+    with pytest.raises(RuntimeFailed, match="memory limit to 48MiB: 60MiB are in use"):
+        change(v1, "/c", SOME)
+    assert (tmp_path / "pids/c/pids.max").read_text() == "max"
+
+
 def test_v2_is_not_told_a_limit_below_what_is_in_use(v2: Hierarchies, tmp_path: Path) -> None:
     used = {"memory.current": str(60 * MIB), "memory.stat": f"inactive_file {4 * MIB}\n"}
     filled(tmp_path / "c", used)
@@ -94,10 +102,16 @@ def test_v2_is_not_told_a_limit_below_what_is_in_use(v2: Hierarchies, tmp_path: 
 
 
 def test_a_limit_that_the_kernel_does_not_have_may_be_none(v2: Hierarchies, tmp_path: Path) -> None:
-    (tmp_path / "c/memory.swap.max").unlink()
+    (tmp_path / "c/pids.max").unlink()
     change(v2, "/c", CgroupLimits(memory_bytes=MIB))
-    with pytest.raises(RuntimeFailed, match="cannot change the swap limit: no such file"):
+    with pytest.raises(RuntimeFailed, match="cannot change the process limit: no such file"):
         change(v2, "/c", SOME)
+
+
+def test_a_kernel_that_does_not_limit_swap_limits_memory(v2: Hierarchies, tmp_path: Path) -> None:
+    (tmp_path / "c/memory.swap.max").unlink()
+    change(v2, "/c", SOME)
+    assert (tmp_path / "c/memory.max").read_text() == str(48 * MIB)
 
 
 @pytest.mark.parametrize(

@@ -136,9 +136,13 @@ def test_texts_are_one_printable_line() -> None:
     assert printable("exited with code 1: größer") == "exited with code 1: größer"
     assert printable("two\nlines\x1b[31m\u2028\0") == "two lines\\x1b[31m\\u2028\\x00"
     state = world()
-    detail = TaskDetail(message="a\nb", error="\x1b")
+    detail = TaskDetail(message="a\nb", error="\x1b", limits_error="\x07", limits_version=3, ran=9)
     (status,) = Reports(state, NodeId("n1")).checked([TaskStatus(WEB, RUNNING, detail)])
     assert (status.detail.message, status.detail.error) == ("a b", "\\x1b")
+    assert status.detail.limits_error == "\\x07"
+    assert (status.detail.limits_version, status.detail.ran) == (3, 9), "all else is as reported"
+    alone = [TaskStatus(WEB, RUNNING, TaskDetail(limits_error="\x07"))]
+    assert Reports(state, NodeId("n1")).checked(alone)[0].detail.limits_error == "\\x07"
 
 
 def test_every_text_of_a_message_is_cleaned() -> None:

@@ -9,6 +9,7 @@ from controller.brain.slices import finish
 from controller.leader import assignments
 from controller.leader.assignments import Parts, Source, Templates, Unsent
 from controller.leader.overlays import OverlayMessages
+from controller.leader.sessions import Sessions
 from pyswarm_core.api.v1 import dispatcher_pb2
 from pyswarm_core.api.v1.dispatcher_pb2 import Assignments, Overlay
 from pyswarm_core.codec import from_proto
@@ -16,7 +17,16 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.indexes.columns import unpack_ids
 from pyswarm_core.objects import Block, EncryptionKey, Endpoint, Network, Task
-from pyswarm_core.specs import EndpointSpec, Ipam, IpamConfig, PortConfig, RegistryLogin, TaskSpec
+from pyswarm_core.specs import (
+    EndpointSpec,
+    Ipam,
+    IpamConfig,
+    Limits,
+    PortConfig,
+    RegistryLogin,
+    Resources,
+    TaskSpec,
+)
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
 from tests.fixtures import build
@@ -122,6 +132,63 @@ def test_a_template_that_is_no_longer_kept_is_sent_without_a_spec() -> None:
     state.apply(Writes(objects=(build.service("web", version=9, template_version=9),)))
     message = full_assignments(state)
     assert not dispatcher_pb2.TaskTemplate.FromString(message.templates[0]).HasField("spec")
+
+
+def with_limits(state: State, mib: int, *, version: int, template_version: int = 1) -> None:
+    web = state.services[ServiceId("web")]
+    limits = Resources(limits=Limits(memory_bytes=mib << 20))
+    template = replace(web.spec.task_template, resources=limits)
+    new = replace(
+        web,
+        spec=replace(web.spec, task_template=template),
+        spec_version=version,
+        limits_version=version,
+        template_version=template_version,
+    )
+    state.apply(Writes(objects=(new,)))
+
+
+def templates_in(message: Assignments) -> list[tuple[int, int, int]]:
+    """Spec version, version of the limits, and the memory limit in MiB."""
+    made = [dispatcher_pb2.TaskTemplate.FromString(data) for data in message.templates]
+    return [
+        (one.spec_version, one.limits_version, one.spec.resources.limits.memory_bytes >> 20)
+        for one in made
+    ]
+
+
+def test_a_template_has_the_newest_limits_and_their_version() -> None:
+    state = world(task("web.1"))
+    source = source_of(state)
+    assert templates_in(full_of(source)) == [(1, 0, 0)]
+    with_limits(state, 64, version=2)
+    assert templates_in(full_of(source)) == [(1, 2, 64)]
+    with_limits(state, 32, version=3)
+    new = build.task("web.2", node="n1", version=3, task_id=identified("web.2"))
+    state.apply(Writes(tasks=[new]))
+    assert templates_in(full_of(source)) == [(1, 3, 32), (3, 0, 32)]
+    with_limits(state, 16, version=4, template_version=4)
+    assert [one[:2] for one in templates_in(full_of(source))] == [(1, 0), (3, 0)]
+
+
+def test_new_limits_are_sent_to_the_nodes_that_run_tasks_of_the_service() -> None:
+    state = world(task("web.1"), task("web.2", node="n2"), task("net-web.1"))
+    sessions = Sessions(())
+    near, far = sessions.open(N1), sessions.open(NodeId("n9"))
+    source = source_of(state)
+    for session in (near, far):
+        assert list(session.take(source, 1))
+    web = ServiceId("web")
+    for version in (2, 3):
+        with_limits(state, 64, version=version)
+        sessions.services_changed(state, [web])
+        (message,) = near.take(source, version)
+        assert message is not None
+        assert unpack_ids(message.assignments.ids) == [identified("web.1")]
+        assert templates_in(message.assignments) == [(1, version, 64)]
+        sessions.services_changed(state, [web, ServiceId("net-web"), ServiceId("gone")])
+        assert not list(near.take(source, version)), "neither again nor to others"
+        assert not list(far.take(source, version))
 
 
 def test_a_delta_names_what_changed_and_what_is_gone() -> None:
@@ -392,10 +459,10 @@ def test_a_template_that_cannot_be_made_costs_its_service_alone(
     state = world(task("web.1"), task("net-web.1"))
     real = assignments._template
 
-    def torn(state: State, service_id: ServiceId, spec_version: int) -> bytes:
+    def torn(state: State, service_id: ServiceId, spec_version: int, limits_version: int) -> bytes:
         if service_id == "web":
             raise ValueError("no image")
-        return real(state, service_id, spec_version)
+        return real(state, service_id, spec_version, limits_version)
 
     monkeypatch.setattr(assignments, "_template", torn)
     source = source_of(state)

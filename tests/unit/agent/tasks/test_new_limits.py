@@ -1,0 +1,175 @@
+"""Limits that change while a task exists: from the assignment to the acknowledgement."""
+
+import pytest
+from msgspec.structs import replace
+
+from agent.assignment import AssignedTask, parse_assignment
+from agent.runtime.base import CgroupLimits
+from agent.tasks import events
+from agent.tasks.events import Effect, LimitsChanged, LimitsRequested
+from agent.tasks.ocispec_resources import cgroup_limits
+from agent.tasks.record import NewLimits, Record
+from pyswarm_core.api.v1 import dispatcher_pb2
+from pyswarm_core.clock import SECOND, Instant
+from pyswarm_core.codec import to_proto
+from pyswarm_core.ids import NodeId
+from pyswarm_core.indexes.columns import pack_ids
+from pyswarm_core.specs import ContainerSpec, Limits, Reservations, Resources, TaskSpec
+from pyswarm_core.states import TaskState
+from tests.unit.agent.tasks.test_machine import record, run
+
+MIB = 1 << 20
+CHANGE = Effect.CHANGE_LIMITS
+
+
+def limits(version: int, mib: int = 64) -> NewLimits:
+    return NewLimits(version, Resources(limits=Limits(memory_bytes=mib * MIB)))
+
+
+def running(**changes: object) -> Record:
+    return record(TaskState.RUNNING, spec_version=1, started_at=Instant(SECOND), **changes)
+
+
+def test_limits_of_a_running_task_change_and_are_acknowledged() -> None:
+    asked, effects = run(running(), LimitsRequested(limits(3)))
+    assert (effects, asked.detail.limits_version) == ([CHANGE], 0)
+    changed, effects = run(asked, LimitsChanged(limits(3)))
+    assert effects == []
+    assert (changed.new_limits, changed.detail.limits_version) == (None, 3)
+    assert changed.spec.resources.limits.memory_bytes == 64 * MIB
+    assert run(changed, LimitsRequested(limits(3)), LimitsRequested(limits(2))) == (changed, [])
+
+
+def test_reservations_stay_those_that_the_task_was_placed_with() -> None:
+    reserved = Reservations(memory_bytes=MIB)
+    start = running()
+    spec = replace(start.spec, resources=Resources(reservations=reserved))
+    changed, _ = run(
+        replace(start, spec=spec), LimitsRequested(limits(3)), LimitsChanged(limits(3))
+    )
+    assert changed.spec.resources == Resources(
+        limits=Limits(memory_bytes=64 * MIB), reservations=reserved
+    )
+
+
+def test_refused_limits_are_reported_and_not_tried_again() -> None:
+    refused, effects = run(
+        running(), LimitsRequested(limits(3)), LimitsChanged(limits(3), "80MiB are in use")
+    )
+    assert effects == [CHANGE]
+    assert (refused.detail.limits_version, refused.detail.limits_error) == (3, "80MiB are in use")
+    assert refused.spec == running().spec
+    assert run(refused, LimitsRequested(limits(3))) == (refused, [])
+    changed, effects = run(refused, LimitsRequested(limits(4)), LimitsChanged(limits(4)))
+    assert (changed.detail.limits_version, changed.detail.limits_error) == (4, "")
+
+
+def test_limits_that_come_during_a_change_follow_it() -> None:
+    asked, effects = run(running(), LimitsRequested(limits(3)), LimitsRequested(limits(4, 32)))
+    assert effects == [CHANGE], "never two at once: they could finish in either order"
+    between, effects = run(asked, LimitsChanged(limits(3)))
+    assert effects == [CHANGE]
+    assert between.spec.resources.limits.memory_bytes == 64 * MIB
+    assert between.detail.limits_version == 0
+    refused, effects = run(between, LimitsChanged(limits(4, 32), "in use"))
+    assert (effects, refused.new_limits) == ([], None)
+    assert refused.spec.resources.limits.memory_bytes == 64 * MIB
+
+
+@pytest.mark.parametrize("state", [TaskState.PREPARING, TaskState.READY, TaskState.STARTING])
+def test_limits_of_a_task_without_a_process_change_once_it_runs(state: TaskState) -> None:
+    waiting, effects = run(record(state), LimitsRequested(limits(3)))
+    assert effects == []
+    prepared = events.Prepared(image_id="i", stop_signal="SIGTERM", pid=7)
+    before: dict[TaskState, list[events.TaskEvent]] = {
+        TaskState.PREPARING: [prepared],
+        TaskState.READY: [events.Desired(_RUNNING)],
+    }
+    start = replace(waiting, desired_state=TaskState.READY) if state is TaskState.READY else waiting
+    started, effects = run(start, *before.get(state, []), events.Started())
+    assert effects[-1:] == [CHANGE]
+    assert started.state is _RUNNING
+
+
+_RUNNING = TaskState.RUNNING
+
+
+def test_a_returning_agent_changes_what_the_former_one_did_not_finish() -> None:
+    asked, _ = run(running(), LimitsRequested(limits(3)))
+    assert run(asked, events.Started())[1] == [CHANGE]
+    done, _ = run(asked, LimitsChanged(limits(3)))
+    assert run(done, events.Started())[1] == []
+
+
+def test_an_ended_task_takes_no_limits() -> None:
+    asked, _ = run(running(), LimitsRequested(limits(3)))
+    ended, _ = run(asked, events.Exited(0))
+    assert run(ended, LimitsChanged(limits(3), "it is not running")) == (ended, [])
+    assert run(ended, LimitsRequested(limits(4))) == (ended, [])
+
+
+def test_an_end_out_of_memory_names_the_limit_that_was_in_force() -> None:
+    ended, _ = run(
+        running(),
+        LimitsRequested(limits(3)),
+        LimitsChanged(limits(3)),
+        events.Exited(137, signal=9, oom=True),
+    )
+    assert ended.detail.error == "out of memory (exit 137): the memory limit of 64MiB was reached"
+
+
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        (Resources(), CgroupLimits()),
+        (
+            Resources(limits=Limits(nano_cpus=500_000_000, memory_bytes=64, pids=9)),
+            CgroupLimits(cpu_quota_us=50_000, memory_bytes=64, memory_and_swap_bytes=128, pids=9),
+        ),
+        (
+            Resources(limits=Limits(memory_bytes=64), swap_bytes=-1),
+            CgroupLimits(memory_bytes=64),
+        ),
+        (
+            Resources(limits=Limits(memory_bytes=64, nano_cpus=1), swap_bytes=6),
+            CgroupLimits(cpu_quota_us=1_000, memory_bytes=64, memory_and_swap_bytes=70),
+        ),
+    ],
+)
+def test_a_change_has_the_arithmetic_of_a_new_container(
+    resources: Resources, expected: CgroupLimits
+) -> None:
+    assert cgroup_limits(resources) == expected
+
+
+def assigned(spec_version: int, limits_version: int, *, with_spec: bool = True) -> AssignedTask:
+    template = dispatcher_pb2.TaskTemplate(
+        service_id="s", spec_version=spec_version, limits_version=limits_version
+    )
+    if with_spec:
+        spec = TaskSpec(container_spec=ContainerSpec(image="web"), resources=limits(0).resources)
+        to_proto(spec, template.spec)
+    message = dispatcher_pb2.Assignments(
+        templates=[template.SerializeToString()],
+        ids=pack_ids(["t".ljust(25, "1")]),
+        slots=[1],
+        template_index=[0],
+        desired_states=bytes([TaskState.RUNNING]),
+    )
+    (found,) = parse_assignment(message).tasks
+    return found
+
+
+def test_a_template_with_newer_limits_says_so_and_a_new_task_has_them_at_once() -> None:
+    task = assigned(1, 3)
+    assert task.template.new_limits == NewLimits(3, limits(0).resources)
+    accepted = task.record(NodeId("n1"), Instant(0))
+    assert (accepted.new_limits, accepted.detail.limits_version) == (None, 3)
+    assert accepted.limits_version == 3
+
+
+@pytest.mark.parametrize(("limits_version", "with_spec"), [(0, True), (1, True), (3, False)])
+def test_other_templates_change_no_limits(limits_version: int, with_spec: bool) -> None:
+    task = assigned(1, limits_version, with_spec=with_spec)
+    assert task.template.new_limits is None
+    assert task.record(NodeId("n1"), Instant(0)).detail.limits_version == 0

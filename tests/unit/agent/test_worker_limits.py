@@ -1,0 +1,60 @@
+"""The worker changes the limits of running containers, and keeps what it did."""
+
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from agent.assignment import AssignedTask
+from agent.runtime.base import CgroupLimits, RuntimeFailed
+from agent.tasks.record import NewLimits
+from pyswarm_core.ids import TaskId
+from pyswarm_core.specs import Limits, Resources
+from pyswarm_core.states import TaskState
+from tests.unit.agent.test_worker import IMAGE, NODE, Host, assigned, task
+
+
+def with_limits(version: int, memory: int) -> AssignedTask:
+    plain = task()
+    limits = NewLimits(version, Resources(limits=Limits(memory_bytes=memory)))
+    return replace(plain, template=replace(plain.template, new_limits=limits))
+
+
+async def test_limits_change_in_the_running_container_and_a_restarted_worker_knows_them(
+    tmp_path: Path,
+) -> None:
+    host = Host(tmp_path)
+    host.registry.push(IMAGE)
+    async with host.worker() as worker:
+        await worker.assign(assigned(task()), NODE)
+        pid = (await host.reaches(TaskId("t1"), TaskState.RUNNING)).detail.pid
+        await worker.assign(assigned(with_limits(2, 64)), NODE)
+        await host.until(lambda seen: seen[TaskId("t1")].detail.limits_version == 2)
+        await worker.assign(assigned(with_limits(3, 32)), NODE)
+        await host.until(lambda seen: seen[TaskId("t1")].detail.limits_version == 3)
+    stats = await host.runtime.stats("t1")
+    assert stats
+    assert stats.memory_limit_bytes == 32
+    async with host.worker() as worker:
+        await worker.assign(assigned(with_limits(3, 32)), NODE)
+        (status,) = worker.report()
+        detail = status.detail
+        assert (detail.pid, detail.limits_version, detail.limits_error) == (pid, 3, "")
+        limits = worker.records[TaskId("t1")].spec.resources.limits
+        assert limits.memory_bytes == 32
+
+
+async def test_a_runtime_that_refuses_limits_is_quoted(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.registry.push(IMAGE)
+
+    async def refuse(container_id: str, limits: CgroupLimits) -> None:
+        raise RuntimeFailed("cannot change the memory limit to 64B: 80MiB are in use")
+
+    host.runtime.update = refuse  # type: ignore[method-assign]
+    async with host.worker() as worker:
+        await worker.assign(assigned(task()), NODE)
+        await host.reaches(TaskId("t1"), TaskState.RUNNING)
+        await worker.assign(assigned(with_limits(2, 64)), NODE)
+        await host.until(lambda seen: seen[TaskId("t1")].detail.limits_version == 2)
+        assert host.seen[TaskId("t1")].detail.limits_error.endswith("80MiB are in use")
+        assert host.seen[TaskId("t1")].state is TaskState.RUNNING
