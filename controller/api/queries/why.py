@@ -11,22 +11,21 @@ import numpy as np
 from controller.api.changes.unreadable import why_unreadable
 from controller.api.queries.lookup import find_service_or_task
 from controller.api.queries.views import desired_tasks, unlisted_tasks
-from controller.brain.orchestrator.enforce import misfit
+from controller.api.queries.why_task import silent, why_ended, why_on_node
+from controller.api.queries.why_update import why_updated
 from controller.brain.orchestrator.modes import orchestrator_of
 from controller.brain.orchestrator.quarantine import Quarantine
-from controller.brain.orchestrator.restart import ended_by_itself, refusal, starts_at
 from controller.brain.placing import current_demand
 from controller.brain.scheduler.explain import Exclusion, exclusions
 from controller.brain.scheduler.ledger import Ledger
 from controller.brain.scheduler.remedy import remedies
 from controller.brain.slices import Slices, batches, finish
-from pyswarm_core.clock import SECOND, Instant
+from pyswarm_core.clock import Instant
 from pyswarm_core.errors import NotFound, quoted, told
 from pyswarm_core.ids import ServiceId, TaskId
-from pyswarm_core.indexes.rollout import is_outdated
 from pyswarm_core.indexes.tasks import is_desired, waits_for_node
 from pyswarm_core.limits import SLICE_TASKS
-from pyswarm_core.objects import Node, Service, Task
+from pyswarm_core.objects import Service, Task
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState, is_terminal
 
@@ -106,22 +105,14 @@ def _why_service(case: _Case, service: Service) -> Slices[list[str]]:
         return [f"service {name} is being removed; {left} of its tasks have not ended yet"]
     desired = orchestrator_of(service).desired_text(service)
     lines = [f"service {name} has {tasks.running} running tasks, {desired}"]
-    outdated = 0
+    if service.spec.stopped:
+        lines.append(f"it is stopped: start it with `pyswarm service start {name}`")
     troubled: list[Task] = []
-    waiting: list[Task] = []
     for numbers in batches(sorted(tasks.slots), SLICE_TASKS):
         yield
         newest = [held[-1] for number in numbers if (held := tasks.slots.get(number))]
-        outdated += sum(_is_outdated(service, task) for task in newest)
-        not_running = [task for task in newest if task.state is not TaskState.RUNNING]
-        waiting += [task for task in not_running if is_desired(task)]
-        troubled += not_running
-    if outdated:
-        count = len(tasks.slots)
-        lines.append(f"an update is in progress: {outdated} of {count} tasks are to be replaced")
-        lines += _why_update_waits(
-            service, [task for task in waiting if not _is_outdated(service, task)]
-        )
+        troubled += [task for task in newest if _is_troubled(service, task)]
+    lines += why_updated(state, service, case.now)
     seen: dict[str, None] = {}
     for number, task in enumerate(troubled[:_TASKS_JUDGED], 1):
         if number % _JUDGED_AT_ONCE == 0:
@@ -140,19 +131,11 @@ def _why_service(case: _Case, service: Service) -> Slices[list[str]]:
     return lines
 
 
-def _is_outdated(service: Service, task: Task) -> bool:
-    return is_desired(task) and is_outdated(service, task)
-
-
-def _why_update_waits(service: Service, waiting: list[Task]) -> list[str]:
-    """The tasks of the new template that do not run yet: no other is replaced before they do."""
-    if not waiting:
-        return []
-    told = [
-        f"{service.spec.name}.{task.slot} ({task.state.word})" for task in waiting[:_TASKS_TOLD]
-    ]
-    more = f" and {len(waiting) - _TASKS_TOLD} more" if len(waiting) > _TASKS_TOLD else ""
-    return [f"the update continues when {', '.join(told)}{more} runs"]
+def _is_troubled(service: Service, task: Task) -> bool:
+    """Whether it is to be shown: it does not run, or it runs and something is wrong with it."""
+    if task.state is not TaskState.RUNNING:
+        return not (service.spec.stopped and task.state is TaskState.SHUTDOWN)
+    return is_desired(task) and (not task.detail.serving or service.refuses_limits(task))
 
 
 def _why_task(case: _Case, task: Task) -> list[str]:
@@ -165,8 +148,8 @@ def _why_task(case: _Case, task: Task) -> list[str]:
     if waits_for_node(task):
         return [head, *case.waiting(service).lines(task)]
     if is_terminal(task.state):
-        return [head, *_why_ended(state, service, task, now)]
-    return [head, *_why_on_node(state, service, task, now)]
+        return [head, *why_ended(state, service, task, now)]
+    return [head, *why_on_node(state, service, task, now)]
 
 
 class _Waiting:
@@ -210,104 +193,4 @@ class _Waiting:
     def _told_silent(self, rows: Iterable[int]) -> list[str]:
         nodes = [node for row in rows if (node := self._nodes[row])]
         told = nsmallest(_NODES_TOLD, nodes, lambda n: (n.status.state is NodeState.DOWN, n.number))
-        return [_not_ready(node, self._now) for node in told]
-
-
-def _not_ready(node: Node, now: Instant) -> str:
-    status = node.status
-    age = _seconds(max(0, now - status.since))
-    told = f"{node.description.hostname} has been {status.state} for {age}"
-    return f"{told}: {status.message}" if status.message else told
-
-
-def _why_ended(state: State, service: Service, task: Task, now: Instant) -> list[str]:
-    lines = [_end(state, task)]
-    held = state.tasks_of_service(service.id).slots.get(task.slot, ())
-    after = next((other for other in held if _follows(held, task, other)), None)
-    policy = service.spec.task_template.restart_policy
-    if not ended_by_itself(task):
-        if task.detail.message:
-            lines.append(task.detail.message)
-    else:
-        era = [other for other in held if not is_outdated(service, other)]
-        refused = "" if after else refusal(policy, task, era)
-        if refused:
-            return [*lines, f"it is not replaced: {refused}"]
-        limit = f" of at most {policy.max_attempts}" if policy.max_attempts else ""
-        lines.append(
-            f"restart policy: condition {policy.condition}, delay {_seconds(policy.delay)};"
-            f" {task.restarts} restarts of this slot before it{limit}"
-        )
-    if after is not None:
-        lines.append(_replacement(service, after, now))
-    return lines
-
-
-def _follows(held: tuple[Task, ...], task: Task, other: Task) -> bool:
-    ids = [one.id for one in held]
-    return ids.index(other.id) == ids.index(task.id) + 1
-
-
-def _end(state: State, task: Task) -> str:
-    detail = task.detail
-    where = f" on {_host(state, task)}" if task.node_id else ""
-    if detail.oom:
-        return f"it ran out of memory{where} and was killed: raise --limit-memory, or use less"
-    if task.state is TaskState.FAILED:
-        return (
-            f"it failed{where}: {detail.error or detail.message or f'exit code {detail.exit_code}'}"
-        )
-    if task.state is TaskState.REJECTED:
-        return f"it could not be created{where}: {detail.error or detail.message}"
-    if task.state is TaskState.ORPHANED:
-        return f"its node {_host(state, task)} was lost, and its state there is unknown"
-    if task.state is TaskState.COMPLETE:
-        return f"it ended by itself{where} with exit code 0"
-    return f"it was shut down{where}"
-
-
-def _replacement(service: Service, task: Task, now: Instant) -> str:
-    if task.desired_state is TaskState.READY:
-        at = starts_at(service.spec.task_template.restart_policy, task)
-        return f"task {task.id[:12]} replaces it and starts in {_seconds(max(0, at - now))}"
-    return f"task {task.id[:12]} replaced it and is {task.state.word}"
-
-
-def _why_on_node(state: State, service: Service, task: Task, now: Instant) -> list[str]:
-    age = _seconds(max(0, now - task.status_at))
-    lines = [f"it is on {_host(state, task)}, {task.state.word} for {age}"]
-    node = state.nodes.get(task.node_id)
-    if node is not None and node.status.state is not NodeState.READY:
-        lines.append(_not_ready(node, now))
-    if task.detail.message or task.detail.error:
-        lines.append(task.detail.error or task.detail.message)
-    if task.desired_state is TaskState.FROZEN:
-        lines.append("it is frozen: it receives no connections until its version is used again")
-    elif not is_desired(task):
-        lines.append(_why_undesired(state, service, task))
-    elif task.desired_state is TaskState.READY:
-        at = starts_at(service.spec.task_template.restart_policy, task)
-        lines.append(f"it waits for the restart delay: starts in {_seconds(max(0, at - now))}")
-    elif is_outdated(service, task):
-        lines.append("it is outdated and waits to be replaced")
-    return lines
-
-
-def _why_undesired(state: State, service: Service, task: Task) -> str:
-    reason = misfit(state, service, task)
-    if reason:
-        return f"it is moved off its node: {reason}"
-    if task.desired_state is TaskState.REMOVE:
-        return "it is being removed: its service was scaled down or removed"
-    if is_outdated(service, task):
-        return "it is being replaced: its service was updated"
-    return "it is being shut down: another task has its slot"
-
-
-def _host(state: State, task: Task) -> str:
-    node = state.nodes.get(task.node_id)
-    return node.description.hostname if node else "a node that was removed"
-
-
-def _seconds(duration: int) -> str:
-    return f"{duration / SECOND:.1f} s"
+        return [silent(node, self._now) for node in told]

@@ -7,7 +7,7 @@ from controller.api.queries.why import why
 from controller.leader.node_watch import ANSWERS, HELD_BACK
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.errors import NotFound
-from pyswarm_core.objects import Node, TaskDetail
+from pyswarm_core.objects import Node, Service, TaskDetail, UpdateStatus
 from pyswarm_core.states import Availability, NodeState, TaskState
 from tests.fixtures import build
 from tests.fixtures.build import GIB, MIB, NOW, node, service, task
@@ -76,8 +76,10 @@ def test_out_of_memory_and_when_the_next_attempt_comes() -> None:
     state = build.state(nodes=[node("n1")], services=[service("web")], tasks=[failed, again])
     assert why(state, "web.1", Instant(NOW + 2 * SECOND)) == [
         "task web.1 is failed, desired shutdown",
-        "it ran out of memory on n1 and was killed: raise --limit-memory, or use less",
-        "restart policy: condition any, delay 5.0 s; 0 restarts of this slot before it",
+        "it was made 2.0 s ago from version 1",
+        "it ran out of memory on n1 2.0 s ago, and was killed: its host had none left",
+        "remedy: place it where memory is free: pyswarm service update --reserve-memory SIZE web",
+        "restart policy: condition any, delay 5.0 s",
         "task next replaces it and starts in 3.0 s",
     ]
 
@@ -87,8 +89,11 @@ def test_an_end_that_is_final_says_which_rule_made_it_so() -> None:
     spec = build.template(condition="none")
     state = build.state(nodes=[node("n1")], services=[service("web", spec=spec)], tasks=[failed])
     assert why(state, "web.1", NOW)[1:] == [
-        "it failed on n1: exit code 3",
+        "it was made 0.0 s ago from version 1",
+        "it failed on n1 0.0 s ago: exit code 3",
+        "remedy: see what it wrote: pyswarm service logs web.1",
         "it is not replaced: restart condition is none",
+        "remedy: start it again: pyswarm service update --force web",
     ]
 
 
@@ -108,6 +113,7 @@ def test_a_running_task_says_where_and_since_when() -> None:
     )
     assert why(state, "web.1", Instant(NOW + 3 * SECOND)) == [
         "task web.1 is running, desired running",
+        "it was made 3.0 s ago from version 1",
         "it is on n1, running for 3.0 s",
     ]
 
@@ -117,16 +123,21 @@ def test_an_unknown_name_is_said_to_be_unknown() -> None:
         why(build.state(), "nobody", NOW)
 
 
+def updating(web: Service) -> Service:
+    status = UpdateStatus(started_at=NOW, from_version=1, to_version=web.template_version, slots=2)
+    return replace(web, update_status=status)
+
+
 def test_an_update_that_waits_for_a_task_that_fits_nowhere_says_so() -> None:
     big = build.template("new", memory=2 * GIB)
     state = build.state(
         nodes=[node("n1", memory=GIB)],
-        services=[service("web", replicas=2, spec=big, version=2, template_version=2)],
+        services=[updating(service("web", replicas=2, spec=big, version=2, template_version=2))],
         tasks=[task("web.1", state=TaskState.PENDING, version=2), task("web.2", node="n1")],
     )
-    assert why(state, "web", NOW)[1:4] == [
-        "an update is in progress: 1 of 2 tasks are to be replaced",
-        "the update continues when web.1 (pending) runs",
+    assert why(state, "web", Instant(NOW + 3 * SECOND))[1:4] == [
+        "the update to version 2 began 3.0 s ago: 1 of 2 tasks are to be replaced",
+        "the update continues when web.1 (pending) serves",
         "task web.1 is pending, desired running",
     ]
 

@@ -1,0 +1,260 @@
+"""Why a task that has a node, or has ended, is in its state: what was decided, what its agent
+reported, and the cheapest change that would help. PURE.
+"""
+
+from collections.abc import Sequence
+
+from controller.api.queries.wording import host_of, slot_name, span
+from controller.brain.orchestrator.enforce import misfit
+from controller.brain.orchestrator.restart import (
+    consecutive_after,
+    delay_before,
+    ended_by_itself,
+    refusal,
+    replaced_at,
+    restarts_remembered,
+    starts_at,
+)
+from pyswarm_core.clock import Instant
+from pyswarm_core.docker.units import human_size
+from pyswarm_core.indexes.rollout import is_outdated, serves
+from pyswarm_core.indexes.tasks import is_desired
+from pyswarm_core.limits import CRASH_LOOP_RESTARTS
+from pyswarm_core.objects import Node, Service, Task
+from pyswarm_core.specs import Protocol, RestartPolicy
+from pyswarm_core.state import State
+from pyswarm_core.states import NodeState, TaskState
+
+_UNHEALTHY = "unhealthy: "
+_NOT_READY = "not ready: "
+"""How agents begin the texts about a task's checks."""
+_NOT_FOUND = 127
+"""The exit code of a program that does not exist."""
+
+
+def decided(service: Service, task: Task, now: Instant) -> str:
+    """When and from what it was made."""
+    made = f"it was made {span(now - task.created_at)} ago from version {task.spec_version}"
+    if is_outdated(service, task):
+        made += f" (the service is at version {service.spec_version})"
+    if task.restarts:
+        made += f", as restart {task.restarts} of its slot"
+    return made
+
+
+def why_on_node(state: State, service: Service, task: Task, now: Instant) -> list[str]:
+    """The causes of a task that has not ended."""
+    detail = task.detail
+    lines = [
+        decided(service, task, now),
+        f"it is on {host_of(state, task)}, {task.state.word} for {span(now - task.status_at)}",
+    ]
+    node = state.nodes.get(task.node_id)
+    if node is not None and node.status.state is not NodeState.READY:
+        lines.append(silent(node, now))
+    if detail.message or detail.error:
+        lines.append(detail.error or detail.message)
+    lines += _why_no_connections(service, task)
+    if service.awaits_limits(task) and is_desired(task):
+        lines.append(
+            f"its agent is changing its limits to those of version {service.limits_version}"
+        )
+    if task.desired_state is TaskState.FROZEN:
+        lines.append("it is frozen: it receives no connections until its version is used again")
+    elif not is_desired(task):
+        lines.append(_why_undesired(state, service, task))
+    elif task.desired_state is TaskState.READY:
+        at = starts_at(service.spec.task_template.restart_policy, task)
+        lines.append(f"it waits for the restart delay: starts in {span(at - now)}")
+    elif service.refuses_limits(task):
+        lines.append(f"it waits to be replaced: {detail.limits_error}")
+    elif is_outdated(service, task):
+        lines.append("it is outdated and waits to be replaced")
+    return [*lines, *_why_restarted(state, service, task, now)]
+
+
+def _why_restarted(state: State, service: Service, task: Task, now: Instant) -> list[str]:
+    """Why the task before it ended by itself; nothing once it serves."""
+    if not task.restarts or serves(task):
+        return []
+    held = state.tasks_of_service(service.id).slots.get(task.slot, ())
+    before = [one for one in held if one.restarts == task.restarts - 1 and ended_by_itself(one)]
+    if not before:
+        return []
+    lines = [f"the task before it: {end(state, service, before[-1], now)}"]
+    if task.consecutive_restarts >= CRASH_LOOP_RESTARTS:
+        lines.append(_crash_loop(service, task, task.consecutive_restarts))
+    return [*lines, *(f"remedy: {one}" for one in remedies(service, before[-1]))]
+
+
+def _crash_loop(service: Service, task: Task, failures: int) -> str:
+    return f"{slot_name(service, task)} is in a crash loop: {failures} failures in a row"
+
+
+def silent(node: Node, now: Instant) -> str:
+    """What is known of a node that is not ready."""
+    status = node.status
+    text = f"{node.description.hostname} has been {status.state} for {span(now - status.since)}"
+    return f"{text}: {status.message}" if status.message else text
+
+
+def _why_no_connections(service: Service, task: Task) -> list[str]:
+    """Of a task that should serve and does not."""
+    detail = task.detail
+    if task.state is TaskState.STARTING and detail.health:
+        return [
+            "it counts as running, and receives connections, once its health check succeeds",
+            f"last results: pyswarm task inspect {task.id[:12]}",
+        ]
+    if task.state is not TaskState.RUNNING or detail.serving or not is_desired(task):
+        return []
+    if detail.message.startswith(_NOT_READY):
+        return [
+            "it receives no connections until its readiness check succeeds, and is not replaced",
+            f"last results: pyswarm task inspect {task.id[:12]}",
+        ]
+    ports = service.spec.endpoint_spec.ports
+    tcp = sorted({port.target_port for port in ports if port.protocol is Protocol.TCP})
+    if not tcp:
+        return []
+    shown = ", ".join(map(str, tcp))
+    return [f"it receives no connections until it listens on TCP port {shown} on all addresses"]
+
+
+def _why_undesired(state: State, service: Service, task: Task) -> str:
+    reason = misfit(state, service, task)
+    if reason:
+        return f"it is moved off its node: {reason}"
+    if task.desired_state is TaskState.REMOVE:
+        return "it is being removed: its service was scaled down or removed"
+    if service.refuses_limits(task):
+        return f"it is being replaced: {task.detail.limits_error}"
+    if is_outdated(service, task):
+        return "it is being replaced: its service was updated"
+    if service.spec.stopped:
+        return "it is being shut down: its service is stopped"
+    return "it is being shut down: another task has its slot"
+
+
+def why_ended(state: State, service: Service, task: Task, now: Instant) -> list[str]:
+    """The causes of a task that has ended, and what follows from its end."""
+    lines = [decided(service, task, now), end(state, service, task, now)]
+    held = state.tasks_of_service(service.id).slots.get(task.slot, ())
+    after = _follower(held, task)
+    if not ended_by_itself(task):
+        if task.detail.message:
+            lines.append(task.detail.message)
+    else:
+        lines += [f"remedy: {one}" for one in remedies(service, task)]
+        era = [one for one in held if is_outdated(service, one) is is_outdated(service, task)]
+        lines += _restarts(service, task, era, has_follower=after is not None, now=now)
+    if after is not None:
+        lines.append(_replacement(service, after, now))
+    return lines
+
+
+def _follower(held: Sequence[Task], task: Task) -> Task | None:
+    """The task after it in its slot."""
+    ids = [one.id for one in held]
+    place = ids.index(task.id) + 1 if task.id in ids else len(ids)
+    return held[place] if place < len(held) else None
+
+
+def end(state: State, service: Service, task: Task, now: Instant) -> str:
+    """How it ended, as its agent reported."""
+    detail = task.detail
+    where = f" on {host_of(state, task)}" if task.node_id else ""
+    when = f"{where} {span(now - task.status_at)} ago"
+    if detail.ran:
+        when += f", after it ran for {span(detail.ran)}"
+    if detail.oom:
+        limit = _memory_limit(service, task)
+        of = f": its limit was {human_size(limit)}" if limit else ": its host had none left"
+        return f"it ran out of memory{when}, and was killed{of}"
+    if task.state is TaskState.FAILED:
+        reason = detail.error or detail.message or f"exit code {detail.exit_code}"
+        return f"it failed{when}: {reason}"
+    if task.state is TaskState.REJECTED:
+        return f"it could not be created{when}: {detail.error or detail.message}"
+    if task.state is TaskState.ORPHANED:
+        return f"its node {host_of(state, task)} was lost, and its state there is unknown"
+    if task.state is TaskState.COMPLETE:
+        return f"it ended by itself{when}, with exit code 0"
+    return f"it was shut down{when}"
+
+
+def _memory_limit(service: Service, task: Task) -> int:
+    """The memory limit that it had, in bytes; 0: none, or unknown."""
+    version = max(task.spec_version, 0 if task.detail.limits_error else task.detail.limits_version)
+    spec = service.made_from(version)
+    if service.is_current(task.spec_version) and version < service.limits_version:
+        spec = next((one.spec for one in service.previous_specs if one.version <= version), None)
+    return spec.task_template.resources.limits.memory_bytes if spec else 0
+
+
+def remedies(service: Service, task: Task) -> list[str]:
+    """Changes that would help a task that ended by itself, the cheapest first."""
+    name, detail, found = service.spec.name, task.detail, list[str]()
+    status = service.update_status
+    updates = status is not None and status.state.is_unfinished and status.from_version
+    if updates and task.spec_version >= service.template_version:
+        found.append(f"return to the spec of before: pyswarm service rollback {name}")
+    now = service.spec.task_template.resources.limits.memory_bytes
+    if detail.oom:
+        had = _memory_limit(service, task)
+        if had and now and now <= had:
+            twice = human_size(2 * now)
+            found.append(f"raise its limit: pyswarm service update --limit-memory {twice} {name}")
+        elif not had:
+            reserve = f"pyswarm service update --reserve-memory SIZE {name}"
+            found.append(f"place it where memory is free: {reserve}")
+    elif detail.error.startswith(_UNHEALTHY):
+        if service.spec.task_template.container_spec.healthcheck.start_period == 0:
+            found.append(
+                "if it needs longer to start:"
+                f" pyswarm service update --health-start-period 1m {name}"
+            )
+        found.append(f"see what it wrote: pyswarm service logs {task.id[:12]}")
+    elif task.state is TaskState.FAILED and detail.exit_code and detail.exit_code != _NOT_FOUND:
+        found.append(f"see what it wrote: pyswarm service logs {task.id[:12]}")
+    return found
+
+
+def _restarts(
+    service: Service, task: Task, era: Sequence[Task], *, has_follower: bool, now: Instant
+) -> list[str]:
+    policy = service.spec.task_template.restart_policy
+    refused = "" if has_follower else refusal(policy, task, era)
+    if refused:
+        again = f"pyswarm service update --force {service.spec.name}"
+        return [f"it is not replaced: {refused}", f"remedy: start it again: {again}"]
+    consecutive = consecutive_after(task)
+    lines = [f"restart policy: {_policy(policy, consecutive)}{_used(policy, task, era)}"]
+    if task.state is not TaskState.COMPLETE and consecutive >= CRASH_LOOP_RESTARTS:
+        lines.append(_crash_loop(service, task, consecutive))
+    at = replaced_at(policy, task)
+    if not has_follower and at > now:
+        lines.append(f"it is replaced in {span(at - now)}")
+    return lines
+
+
+def _policy(policy: RestartPolicy, consecutive: int) -> str:
+    text = f"condition {policy.condition}, delay {span(delay_before(policy, consecutive))}"
+    return f"{text} (at most {span(policy.max_delay)})" if policy.max_delay else text
+
+
+def _used(policy: RestartPolicy, task: Task, era: Sequence[Task]) -> str:
+    if not policy.max_attempts:
+        return ""
+    used, within = task.restarts, ""
+    if policy.window:
+        used = max(0, len(restarts_remembered(policy, task, era, task.status_at)) - 1)
+        within = f" within {span(policy.window)}"
+    return f"; {used} of {policy.max_attempts} attempts{within} were used before it"
+
+
+def _replacement(service: Service, task: Task, now: Instant) -> str:
+    if task.desired_state is TaskState.READY:
+        at = starts_at(service.spec.task_template.restart_policy, task)
+        return f"task {task.id[:12]} replaces it and starts in {span(at - now)}"
+    return f"task {task.id[:12]} replaced it and is {task.state.word}"

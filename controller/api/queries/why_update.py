@@ -1,0 +1,111 @@
+"""What a service's update or rollback waits for, and why it is paused. PURE.
+
+An answer costs the slots that are shown, not all slots of the service.
+"""
+
+from collections.abc import Iterator
+from itertools import chain, islice
+
+from controller.api.queries.why_task import end
+from controller.api.queries.wording import slot_name, span
+from pyswarm_core.clock import Instant, after
+from pyswarm_core.ids import TaskId
+from pyswarm_core.indexes.rollout import is_first, is_outdated, serves
+from pyswarm_core.indexes.tasks import ServiceTasks, is_desired
+from pyswarm_core.objects import Service, Task, UpdateStatus
+from pyswarm_core.state import State
+from pyswarm_core.states import TaskState, is_terminal
+
+_TASKS_SHOWN = 3
+_SLOTS_LOOKED_AT = 100
+"""Slots in flight that are looked at; more would add nothing."""
+
+
+def why_updated(state: State, service: Service, now: Instant) -> list[str]:
+    """The state of the service's last update or rollback, what it waits for and what would help;
+    nothing once it is completed.
+    """
+    status = service.update_status
+    if status is None or not status.state.is_unfinished:
+        return []
+    word = "rollback" if status.state.is_rollback else "update"
+    begun = span(now - status.started_at)
+    left = _left(state, service, status)
+    lines = [f"the {word} to version {status.to_version} began {begun} ago: {left}"]
+    if status.state.is_paused:
+        return [*lines, status.message, *_why_paused(state, service, status, now)]
+    if waits := waits_for(state, service, now):
+        lines.append(f"the {word} continues {waits}")
+    return lines
+
+
+def waits_for(state: State, service: Service, now: Instant) -> str:
+    """What an update that goes on waits for, as `when ...` or `in ...`; empty if for nothing."""
+    status = service.update_status
+    tasks = state.tasks_of_service(service.id)
+    if status is None or not status.state.is_unfinished or status.state.is_paused:
+        return ""
+    settings = service.update_settings
+    if waiting := list(islice(_in_flight(service, tasks), _TASKS_SHOWN + 1)):
+        more = " and others do" if len(waiting) > _TASKS_SHOWN else ""
+        return f"when {', '.join(waiting[:_TASKS_SHOWN])}{more}"
+    if tasks.rollout is None:
+        return ""
+    recent = tasks.rollout.running_since((), Instant(now - settings.delay))
+    if recent and tasks.outdated:
+        return f"in {span(after(recent[-1], settings.delay) - now)} (its delay)"
+    last = tasks.rollout.last_running(())
+    if last and not tasks.outdated and (at := after(last, settings.monitor)) > now:
+        return f"in {span(at - now)}: until then the new tasks are monitored"
+    return ""
+
+
+def _left(state: State, service: Service, status: UpdateStatus) -> str:
+    tasks = state.tasks_of_service(service.id)
+    left = f"{tasks.outdated} of {status.slots} tasks are to be replaced"
+    limited = tasks.rollout.limited(()) if tasks.rollout else 0
+    if not tasks.outdated:
+        left = f"{limited} tasks have yet to get new limits" if limited else "no task is outdated"
+    return f"{left}, {status.failures} failed" if status.failures else left
+
+
+def _in_flight(service: Service, tasks: ServiceTasks) -> Iterator[str]:
+    """What is awaited of each slot in flight."""
+    rollout = tasks.rollout
+    starting = chain(rollout.starting_slots(), rollout.limited_slots()) if rollout else ()
+    for number in islice(dict.fromkeys(chain(tasks.unsettled, starting)), _SLOTS_LOOKED_AT):
+        for task in tasks.slots.get(number, ()):
+            if text := _awaited(service, task):
+                yield text
+
+
+def _awaited(service: Service, task: Task) -> str:
+    name = slot_name(service, task)
+    if is_outdated(service, task):
+        stops = (
+            not is_desired(task)
+            and task.state >= TaskState.ASSIGNED
+            and not is_terminal(task.state)
+        )
+        return f"{name} ({task.state.word}) has stopped" if stops else ""
+    if service.awaits_limits(task) and task.state is TaskState.RUNNING and is_desired(task):
+        return f"{name} has its new limits"
+    if not is_first(service, task) or not is_desired(task) or is_terminal(task.state):
+        return ""
+    if serves(task):
+        return ""
+    return f"{name} ({task.detail.message or task.state.word}) serves"
+
+
+def _why_paused(state: State, service: Service, status: UpdateStatus, now: Instant) -> list[str]:
+    lines = []
+    failed = state.tasks.get(TaskId(status.message.rpartition(" ")[2]))
+    if failed is not None and failed.service_id == service.id:
+        lines.append(f"{slot_name(service, failed)}: {end(state, service, failed, now)}")
+    name = service.spec.name
+    if status.from_version and not status.state.is_rollback:
+        lines.append(
+            f"remedy: return to version {status.from_version}: pyswarm service rollback {name}"
+        )
+    lines.append(f"remedy: go on as it is: pyswarm service update {name}")
+    return lines

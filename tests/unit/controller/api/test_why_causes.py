@@ -1,0 +1,272 @@
+"""The whole answers of `why` about ended tasks, checks, restarts, limits and updates."""
+
+from msgspec.structs import replace
+
+from controller.api.queries.why import why
+from controller.api.queries.why_update import waits_for
+from pyswarm_core.clock import MINUTE, SECOND, Instant
+from pyswarm_core.objects import (
+    HealthState,
+    PreviousSpec,
+    Service,
+    Task,
+    TaskDetail,
+    UpdateState,
+    UpdateStatus,
+    Version,
+)
+from pyswarm_core.specs import (
+    EndpointSpec,
+    HealthConfig,
+    Limits,
+    PortConfig,
+    Resources,
+    TaskSpec,
+    UpdateConfig,
+)
+from pyswarm_core.state import State
+from pyswarm_core.states import TaskState
+from tests.fixtures import build
+from tests.fixtures.build import MIB, NOW, node, service, task
+
+LATER = Instant(NOW + 90 * SECOND)
+FAILED, STARTING, SHUTDOWN = TaskState.FAILED, TaskState.STARTING, TaskState.SHUTDOWN
+
+
+def world(web: Service, *tasks: Task) -> State:
+    return build.state(nodes=[node("n1"), node("n2")], services=[web], tasks=tasks)
+
+
+def limited(mib: int, spec: TaskSpec | None = None) -> TaskSpec:
+    limits = Limits(memory_bytes=mib * MIB)
+    return replace(spec or build.template(), resources=Resources(limits=limits))
+
+
+def ended(name: str = "web.1", *, restarts: int = 0, version: int = 1, **detail: object) -> Task:
+    told = TaskDetail(**detail)  # type: ignore[arg-type]
+    at = NOW + 60 * SECOND
+    return task(
+        name, node="n1", state=FAILED, restarts=restarts, detail=told, at=at, version=version
+    )
+
+
+def updated(web: Service, state: UpdateState = UpdateState.UPDATING, **changes: object) -> Service:
+    status = UpdateStatus(
+        state=state, started_at=NOW, from_version=1, to_version=web.template_version, slots=3
+    )
+    return replace(web, update_status=replace(status, **changes))
+
+
+def test_out_of_memory_names_the_limit_and_the_next_one() -> None:
+    web = service("web", spec=limited(64))
+    state = world(web, ended(oom=True, exit_code=137, ran=42 * SECOND))
+    assert why(state, "web.1", LATER) == [
+        "task web.1 is failed, desired running",
+        "it was made 1m30s ago from version 1",
+        "it ran out of memory on n1 30.0 s ago, after it ran for 42.0 s, and was killed:"
+        " its limit was 64MiB",
+        "remedy: raise its limit: pyswarm service update --limit-memory 128MiB web",
+        "restart policy: condition any, delay 5.0 s",
+    ]
+
+
+def test_a_limit_that_was_raised_since_is_not_to_be_raised_again() -> None:
+    raised = replace(service("web", spec=limited(256), version=2), limits_version=2)
+    before = PreviousSpec(version=1, spec=replace(raised.spec, task_template=limited(64)))
+    raised = replace(raised, previous_specs=(before,))
+    state = world(raised, ended(oom=True))
+    assert why(state, "web.1", LATER)[2:] == [
+        "it ran out of memory on n1 30.0 s ago, and was killed: its limit was 64MiB",
+        "restart policy: condition any, delay 5.0 s",
+    ]
+    acknowledged = world(raised, ended(oom=True, limits_version=2))
+    assert why(acknowledged, "web.1", LATER)[2:4] == [
+        "it ran out of memory on n1 30.0 s ago, and was killed: its limit was 256MiB",
+        "remedy: raise its limit: pyswarm service update --limit-memory 512MiB web",
+    ]
+
+
+def test_an_unhealthy_task_shows_the_output_of_its_check() -> None:
+    spec = build.template()
+    checked = replace(spec.container_spec, healthcheck=HealthConfig(test=("TCP", "80")))
+    web = service("web", spec=replace(spec, container_spec=checked))
+    state = world(web, ended(error="unhealthy: connection refused", exit_code=143, ran=SECOND))
+    assert why(state, "web.1", LATER)[2:] == [
+        "it failed on n1 30.0 s ago, after it ran for 1.0 s: unhealthy: connection refused",
+        "remedy: if it needs longer to start: pyswarm service update --health-start-period 1m web",
+        "remedy: see what it wrote: pyswarm service logs web.1",
+        "restart policy: condition any, delay 5.0 s",
+    ]
+
+
+def test_a_starting_task_waits_for_its_health_check() -> None:
+    detail = TaskDetail(
+        message="starting: waiting for the health check", health=HealthState.STARTING
+    )
+    state = world(service("web"), task("web.1", node="n1", state=STARTING, detail=detail))
+    assert why(state, "web", LATER)[1:] == [
+        "task web.1 is starting, desired running",
+        "it was made 1m30s ago from version 1",
+        "it is on n1, starting for 1m30s",
+        "starting: waiting for the health check",
+        "it counts as running, and receives connections, once its health check succeeds",
+        "last results: pyswarm task inspect web.1",
+    ]
+
+
+def test_a_task_that_is_not_ready_is_shown_with_the_output_of_its_check() -> None:
+    detail = TaskDetail(message="not ready: 503 Service Unavailable")
+    state = world(service("web"), task("web.1", node="n1", detail=detail))
+    assert why(state, "web", LATER)[3:] == [
+        "it is on n1, running for 1m30s",
+        "not ready: 503 Service Unavailable",
+        "it receives no connections until its readiness check succeeds, and is not replaced",
+        "last results: pyswarm task inspect web.1",
+    ]
+
+
+def test_a_task_that_does_not_listen_says_on_which_port() -> None:
+    web = service("web")
+    port = PortConfig(target_port=8080, published_port=80)
+    web = replace(web, spec=replace(web.spec, endpoint_spec=EndpointSpec(ports=(port,))))
+    state = world(web, task("web.1", node="n1", detail=TaskDetail(pid=7)))
+    assert why(state, "web.1", LATER)[3:] == [
+        "it receives no connections until it listens on TCP port 8080 on all addresses",
+    ]
+
+
+def test_a_crash_loop_and_the_growing_delay_are_named() -> None:
+    spec = build.template(delay=1 * SECOND)
+    policy = replace(spec.restart_policy, max_delay=5 * MINUTE, max_attempts=9)
+    last = replace(ended(restarts=4, exit_code=3), consecutive_restarts=4)
+    state = world(service("web", spec=replace(spec, restart_policy=policy)), last)
+    assert why(state, "web.1", Instant(NOW + 61 * SECOND))[1:] == [
+        "it was made 1m1s ago from version 1, as restart 4 of its slot",
+        "it failed on n1 1.0 s ago: exit code 3",
+        "remedy: see what it wrote: pyswarm service logs web.1",
+        "restart policy: condition any, delay 16.0 s (at most 5m0s);"
+        " 4 of 9 attempts were used before it",
+        "web.1 is in a crash loop: 5 failures in a row",
+    ]
+
+
+def test_attempts_within_a_window_are_counted() -> None:
+    spec = build.template(max_attempts=3, window=2 * MINUTE)
+    last = replace(
+        ended(restarts=7, exit_code=3), restarted_at=(Instant(NOW - 100), Instant(NOW + 1))
+    )
+    state = world(service("web", spec=spec), last)
+    assert (
+        "restart policy: condition any, delay 5.0 s;"
+        " 2 of 3 attempts within 2m0s were used before it"
+    ) in why(state, "web.1", LATER)
+
+
+def test_a_stopped_service_says_how_to_start_it() -> None:
+    web = service("web", replicas=2)
+    web = replace(web, spec=replace(web.spec, stopped=True))
+    state = world(web, task("web.1", node="n1", state=SHUTDOWN, desired=SHUTDOWN))
+    lines = why(state, "web", LATER)
+    assert lines[1:] == ["it is stopped: start it with `pyswarm service start web`"]
+
+
+def test_refused_limits_say_that_the_task_is_replaced() -> None:
+    web = replace(service("web", spec=limited(16), version=3), limits_version=3)
+    told = "cannot change the memory limit to 16MiB: 40MiB are in use"
+    refused = TaskDetail(serving=True, limits_version=3, limits_error=told)
+    state = world(web, task("web.1", node="n1", detail=refused))
+    assert why(state, "web", LATER)[-1] == f"it waits to be replaced: {told}"
+    awaiting = world(web, task("web.1", node="n1"))
+    lines = why(awaiting, "web.1", LATER)
+    assert lines[-1] == "its agent is changing its limits to those of version 3"
+
+
+def test_a_paused_update_names_the_failed_task_and_both_ways_on() -> None:
+    paused = updated(
+        service("web", replicas=3, version=2, template_version=2),
+        UpdateState.PAUSED,
+        message="update paused due to failure or early termination of task web.1",
+        failures=1,
+    )
+    state = world(paused, ended(version=2, exit_code=1), task("web.2", node="n1"))
+    assert why(state, "web", LATER)[:5] == [
+        "service web has 1 running tasks, 3 desired",
+        "the update to version 2 began 1m30s ago: 1 of 3 tasks are to be replaced, 1 failed",
+        "update paused due to failure or early termination of task web.1",
+        "web.1: it failed on n1 30.0 s ago: exit code 1",
+        "remedy: return to version 1: pyswarm service rollback web",
+    ]
+    assert why(state, "web", LATER)[5] == "remedy: go on as it is: pyswarm service update web"
+    assert "remedy: return to the spec of before: pyswarm service rollback web" in why(
+        state, "web.1", LATER
+    )
+
+
+def waiting(now: int, *tasks: Task, **settings: object) -> str:
+    web = service("web", replicas=3, version=2, template_version=2)
+    spec = replace(web.spec, update_config=replace(UpdateConfig(), **settings))
+    web = updated(replace(web, spec=spec, version=Version(2)))
+    return waits_for(world(web, *tasks), web, Instant(NOW + now))
+
+
+def test_an_update_says_what_it_waits_for() -> None:
+    old, new = task("web.1", node="n1"), task("web.2", node="n2", version=2)
+    stopping = replace(old, desired_state=SHUTDOWN)
+    checked = TaskDetail(message="starting: health check failed: 503")
+    begun = replace(new, state=STARTING, detail=checked)
+    assert waiting(0, stopping, new) == "when web.1 (running) has stopped"
+    assert waiting(0, old, begun) == "when web.2 (starting: health check failed: 503) serves"
+    many = [replace(begun, id=f"t{slot}", slot=slot, detail=TaskDetail()) for slot in range(2, 7)]
+    assert waiting(0, old, *many) == (
+        "when web.2 (starting) serves, web.3 (starting) serves, web.4 (starting) serves"
+        " and others do"
+    )
+
+
+def test_an_update_waits_for_its_delay_and_then_for_the_monitored_time() -> None:
+    old, new = task("web.1", node="n1"), task("web.2", node="n2", version=2)
+    assert waiting(3 * SECOND, old, new, delay=10 * SECOND) == "in 7.0 s (its delay)"
+    assert waiting(11 * SECOND, old, new, delay=10 * SECOND) == ""
+    assert waiting(3 * SECOND, new) == "in 2.0 s: until then the new tasks are monitored"
+    assert waiting(6 * SECOND, new) == ""
+
+
+def test_a_task_that_was_restarted_says_why_the_one_before_it_ended() -> None:
+    before = replace(ended(restarts=3, exit_code=3), consecutive_restarts=3)
+    again = task(
+        "web.1",
+        task_id="next",
+        node="n1",
+        state=TaskState.READY,
+        desired=TaskState.READY,
+        restarts=4,
+        created=NOW + 60 * SECOND,
+        at=NOW + 60 * SECOND,
+    )
+    again = replace(again, consecutive_restarts=4)
+    state = world(service("web"), replace(before, desired_state=SHUTDOWN), again)
+    assert why(state, "web", Instant(NOW + 62 * SECOND))[1:] == [
+        "task web.1 is ready, desired ready",
+        "it was made 2.0 s ago from version 1, as restart 4 of its slot",
+        "it is on n1, ready for 2.0 s",
+        "it waits for the restart delay: starts in 3.0 s",
+        "the task before it: it failed on n1 2.0 s ago: exit code 3",
+        "web.1 is in a crash loop: 4 failures in a row",
+        "remedy: see what it wrote: pyswarm service logs web.1",
+    ]
+    serving = replace(again, state=TaskState.RUNNING, desired_state=TaskState.RUNNING)
+    serving = replace(serving, detail=TaskDetail(serving=True))
+    state = world(service("web"), replace(before, desired_state=SHUTDOWN), serving)
+    assert not [line for line in why(state, "next", LATER) if "before it" in line]
+
+
+def test_an_update_of_limits_alone_does_not_wait_for_tasks_that_do_not_serve() -> None:
+    web = service("web", spec=limited(64), version=2)
+    web = updated(replace(web, limits_version=2), to_version=2, slots=1)
+    mute = task("web.1", node="n1", detail=TaskDetail(pid=7))
+    assert waits_for(world(web, mute), web, LATER) == "when web.1 has its new limits"
+    assert why(world(web, mute), "web", LATER)[1] == (
+        "the update to version 2 began 1m30s ago: 1 tasks have yet to get new limits"
+    )
+    changed = replace(mute, detail=TaskDetail(pid=7, limits_version=2))
+    assert waits_for(world(web, changed), web, LATER) == ""
