@@ -15,6 +15,8 @@ PROTOCOL_PARTS = 3
 """Older agents receive an assignment as one message of any size."""
 PROTOCOL_FREEZES = 4
 """Older agents receive a frozen task with the desired state running."""
+PROTOCOL_LIMITS = 5
+"""Tasks of older agents are replaced if their limits change."""
 PROTOCOL_OLDEST = 1
 """The oldest protocol that is still supported."""
 

@@ -201,9 +201,7 @@ class Service(Object, frozen=True):
     those tasks.
     """
     limits_version: int = 0
-    """The spec version at which the limits of its tasks last changed; 0: never. Agents change them
-    in running containers of the current template that were made from an older version.
-    """
+    """The spec version at which its tasks' limits last changed (indexes/limited.py); 0: never."""
 
     def is_current(self, spec_version: int) -> bool:
         """Whether tasks of that spec version have the current template."""
@@ -236,18 +234,6 @@ class Service(Object, frozen=True):
         """The task template of that spec version; None if it is no longer kept."""
         spec = self.made_from(spec_version)
         return None if spec is None else spec.task_template
-
-    def awaits_limits(self, task: "Task") -> bool:
-        """Whether the agent of a task of the current template has yet to change its limits."""
-        version = self.limits_version
-        return task.spec_version < version and task.detail.limits_version < version
-
-    def refuses_limits(self, task: "Task") -> bool:
-        """Whether the limits of a task of the current template cannot be changed: a task with the
-        new ones has to replace it.
-        """
-        version, detail = self.limits_version, task.detail
-        return bool(task.spec_version < version <= detail.limits_version and detail.limits_error)
 
 
 class TaskAddress(Model, frozen=True):
@@ -288,9 +274,7 @@ class TaskDetail(Model, frozen=True):
     ran: int = 0
     """Nanoseconds that it was running; 0 until it has ended, and if it never became healthy."""
     limits_version: int = 0
-    """The spec version whose limits its agent changed it to, or could not; 0: none but those that
-    it was made with.
-    """
+    """The spec version whose limits it has, or refused; 0: those that it was made with."""
     limits_error: str = ""
     """Why its limits could not be changed to those of `limits_version`."""
 

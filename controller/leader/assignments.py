@@ -298,7 +298,7 @@ class _Message:
 def _limits_version(state: State, service_id: ServiceId, spec_version: int) -> int:
     """The spec version whose limits the template has, if it is newer than the template's own."""
     service = state.services.get(service_id)
-    if service is None or spec_version < service.template_version:
+    if service is None or not service.is_current(spec_version):
         return 0
     return service.limits_version if service.limits_version > spec_version else 0
 

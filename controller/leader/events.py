@@ -37,8 +37,11 @@ def events_of(state: State, writes: Writes) -> list[Event]:
     for item in writes.objects:
         kind = kind_of(item)
         tell: _Tell = _TOLD.get(kind.name, _change)
-        told = tell(kind, state.of(kind).get(item.id), item)
+        old = state.of(kind).get(item.id)
+        told = tell(kind, old, item)
         events += (told,) if told else ()
+        if isinstance(item, Service) and (started := _update_started(old, item)):
+            events.append(started)
     for name in writes.removed:
         kind_name, object_id = split_name(name)
         events.append(
@@ -70,6 +73,20 @@ def _service_change(kind: Kind[Any, Any], old: Service | None, service: Service)
     if service.removing:
         return None  # the event follows when its last task is gone
     return _change(kind, old, service)
+
+
+def _update_started(old: Object | None, service: Service) -> Event | None:
+    """The event of an update or a rollback that began with this change."""
+    before = old.update_status if isinstance(old, Service) else None
+    status = service.update_status
+    if status is None or service.removing or not status.state.is_unfinished:
+        return None
+    if before is not None and before.started_at == status.started_at:
+        return None
+    word = "rollback" if status.state.is_rollback else "update"
+    slots = f"{status.slots} slot" + ("" if status.slots == 1 else "s")
+    reason = f"{word} to version {status.to_version}, {slots}"
+    return Event.of(EventKind.UPDATE_STARTED, service.id, service.spec.name, reason)
 
 
 def _node_change(kind: Kind[Any, Any], old: Node | None, node: Node) -> Event | None:

@@ -10,6 +10,7 @@ import heapq
 from collections.abc import Collection, Mapping
 
 from pyswarm_core.clock import Instant
+from pyswarm_core.indexes.limited import awaits_limits, refuses_limits
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.states import TaskState, ends_by_itself
 
@@ -26,14 +27,30 @@ def serves(task: Task) -> bool:
 
 
 def is_outdated(service: Service, task: Task) -> bool:
-    """Whether it has to be replaced: it was made from another template than the current one."""
-    return not service.is_current(task.spec_version)
+    """Whether it has to be replaced: it was made from another template than the current one, or its
+    limits cannot be changed.
+    """
+    return not service.is_current(task.spec_version) or refuses_limits(service, task)
 
 
 def is_first(service: Service, task: Task) -> bool:
     """Whether the update made it, and no task before it in its slot ended by itself since."""
-    made = task.spec_version >= service.template_version
+    made = task.spec_version >= _made_from(service)
     return made and not task.restarts and not task.failed_update
+
+
+def _made_from(service: Service) -> int:
+    """The oldest spec version that the update makes tasks from. One that began with a change of
+    limits alone does not make those that it finds.
+    """
+    template, limits, status = (
+        service.template_version,
+        service.limits_version,
+        service.update_status,
+    )
+    if limits > template and status is not None and service.is_current(status.from_version):
+        return limits
+    return template
 
 
 def is_failure(service: Service, task: Task) -> bool:
@@ -41,7 +58,7 @@ def is_failure(service: Service, task: Task) -> bool:
     monitored time. The failures before a paused update was resumed do not count.
     """
     status = service.update_status
-    if status is None or task.spec_version < service.template_version:
+    if status is None or task.spec_version < _made_from(service):
         return False
     if task.failed_update:
         return task.created_at >= status.started_at
@@ -107,7 +124,16 @@ class Ranking:
 class Rollout:
     """The slots of a service by what its update has done with them, as their newest tasks show."""
 
-    __slots__ = ("_current", "_failed", "_in_flight", "_outdated", "_recent", "_service")
+    __slots__ = (
+        "_current",
+        "_failed",
+        "_in_flight",
+        "_outdated",
+        "_recent",
+        "_service",
+        "limited",
+        "refusing",
+    )
 
     def __init__(self, service: Service, slots: Mapping[int, tuple[Task, ...]]) -> None:
         self._service = service
@@ -121,6 +147,10 @@ class Rollout:
         """Slots whose first new task serves, by the time it began to run, the last first."""
         self._failed: dict[int, None] = {}
         """Slots that count as failed."""
+        self.limited: dict[int, None] = {}
+        """Slots whose task has yet to get new limits."""
+        self.refusing: dict[int, None] = {}
+        """Outdated slots whose task is outdated for its limits alone."""
         self._begin(slots)
 
     def _begin(self, slots: Mapping[int, tuple[Task, ...]]) -> None:
@@ -131,8 +161,11 @@ class Rollout:
             version = newest.spec_version
             if version not in current:
                 current[version] = service.is_current(version)
-            if current[version] or newest.desired_state > _RUNNING or newest.state > _RUNNING:
-                self._put_begun(slot, newest, is_current=current[version])
+            is_current = current[version]
+            if is_current and service.limits_version and refuses_limits(service, newest):
+                self.put(slot, newest)
+            elif is_current or newest.desired_state > _RUNNING or newest.state > _RUNNING:
+                self._put_begun(slot, newest, is_current=is_current)
             else:
                 outdated[slot] = newest.state is _RUNNING
 
@@ -142,21 +175,28 @@ class Rollout:
         current = self._current.get(version)
         if current is None:
             current = self._current[version] = self._service.is_current(version)
+        refuses = current and refuses_limits(self._service, newest)
+        current = current and not refuses
         if not current and newest.desired_state <= _RUNNING and newest.state <= _RUNNING:
             self._drop_begun(slot)
             self._outdated.put(slot, int(newest.state is _RUNNING))
+            if refuses:
+                self.refusing[slot] = None
         else:
             self._outdated.drop(slot)
             self._put_begun(slot, newest, is_current=current)
 
     def _put_begun(self, slot: int, newest: Task, *, is_current: bool) -> None:
         self._drop_begun(slot)
+        lives = newest.desired_state <= _RUNNING
+        if is_current and lives and awaits_limits(self._service, newest):
+            self.limited[slot] = None
         if not is_current:
             if newest.desired_state is TaskState.SHUTDOWN and newest.state <= _RUNNING:
                 self._in_flight[slot] = None
         elif is_failure(self._service, newest):
             self._failed[slot] = None
-        elif not is_first(self._service, newest) or newest.desired_state > _RUNNING:
+        elif not is_first(self._service, newest) or not lives:
             return
         elif serves(newest):
             self._recent.put(slot, -newest.status_at)
@@ -164,6 +204,8 @@ class Rollout:
             self._in_flight[slot] = None
 
     def _drop_begun(self, slot: int) -> None:
+        self.limited.pop(slot, None)
+        self.refusing.pop(slot, None)
         self._in_flight.pop(slot, None)
         self._failed.pop(slot, None)
         self._recent.drop(slot)
@@ -184,6 +226,10 @@ class Rollout:
         yet.
         """
         return len(self._in_flight) - sum(slot in self._in_flight for slot in without)
+
+    def slots_in_flight(self) -> Collection[int]:
+        """Those slots."""
+        return self._in_flight
 
     def failed(self, without: Collection[int]) -> list[int]:
         """The slots that count as failed."""

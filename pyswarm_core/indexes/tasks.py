@@ -367,7 +367,10 @@ class ServiceTasks:
         if service is None:
             return 0
         versions = self.versions.items()
-        return sum(count for version, count in versions if not service.is_current(version))
+        refusing = len(self.rollout.refusing) if self.rollout else 0
+        return refusing + sum(
+            count for version, count in versions if not service.is_current(version)
+        )
 
     def expect(self, service: Service) -> None:
         """Set the service that the tasks belong to."""
@@ -395,6 +398,7 @@ def _updated_as(service: Service) -> tuple[object, ...]:
     return (
         service.template_version,
         service.same_template,
+        service.limits_version,
         service.is_updating,
         status and status.started_at,
         service.update_settings.monitor,

@@ -30,6 +30,7 @@ from agent.runtime.base import ContainerConfig
 from agent.session.greeting import Greeting
 from agent.session.identity import Identity
 from agent.tasks.events import Prepared
+from agent.tasks.ocispec_resources import cgroup_limits
 from agent.tasks.record import Record
 from agent.worker import Worker
 from pyswarm_core.api.v1 import dispatcher_pb2, objects_pb2
@@ -140,7 +141,11 @@ class SimPreparation:
         addresses = (await self._overlays.attach(record.task_id, networks)).addresses
         ports = self._overlays.claim(record.task_id, record.ports)
         pid = await self._runtime.create(
-            ContainerConfig(id=record.task_id, oci={"image": image}, layers=())
+            ContainerConfig(
+                id=record.task_id,
+                oci={"image": image, "limits": cgroup_limits(record.spec.resources)},
+                layers=(),
+            )
         )
         return Prepared(
             image_id=image, stop_signal="SIGTERM", pid=pid, addresses=addresses, ports=ports

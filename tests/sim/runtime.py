@@ -26,6 +26,8 @@ from pyswarm_core.ids import TaskId
 from tests.sim.clock import Scheduler
 from tests.sim.rand import Chance
 
+SMALL = 32 << 20
+"""Some containers use more memory than a smaller limit allows."""
 GOOD = ("web", "api", "slow")
 BAD = ("crash", "oom", "job", "badstart", "badcreate", "missing", "stubborn")
 
@@ -70,6 +72,7 @@ class Container(msgspec.Struct):
     state: ContainerState = ContainerState.CREATED
     exit: ContainerExit | None = None
     paused: bool = False
+    limits: CgroupLimits = CgroupLimits()
 
     @property
     def running(self) -> bool:
@@ -155,7 +158,9 @@ class SimRuntime:
         image = str(config.oci["image"])
         if behaviour_of(image).create_fails:
             raise RuntimeFailed("exec format error")
-        self._engine.containers[task_id] = Container(task_id, image)
+        limits = config.oci["limits"]
+        assert isinstance(limits, CgroupLimits)
+        self._engine.containers[task_id] = Container(task_id, image, limits=limits)
         await self._takes(0, 20)
         return 1000
 
@@ -231,7 +236,11 @@ class SimRuntime:
 
     async def update(self, container_id: str, limits: CgroupLimits) -> None:
         await self._takes(1, 5)
-        self._running(container_id)
+        container = self._running(container_id)
+        if 0 < limits.memory_bytes < SMALL and self._engine.chance.hits(0.3):
+            raise RuntimeFailed("cannot change the memory limit: more is in use")
+        container.limits = limits
+        await self._takes(0, 5)
 
     async def stats(self, container_id: str) -> Stats | None:
         container = self._engine.containers.get(TaskId(container_id))

@@ -3,17 +3,20 @@
 `unsettled` says what is still missing, empty when the fleet is as its users asked, or says why not.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from msgspec.structs import replace
 
 from agent.network.base import HOST_BRIDGE
 from agent.network.overlay.fake import Fabric
+from agent.tasks.ocispec_resources import cgroup_limits
 from controller.brain.allocator.audit import audit
 from controller.brain.decide import decide
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Dirty
-from pyswarm_core.ids import NodeId, ServiceId
+from pyswarm_core.ids import NodeId, ServiceId, TaskId
+from pyswarm_core.indexes.limited import awaits_limits
+from pyswarm_core.indexes.rollout import is_outdated
 from pyswarm_core.indexes.tasks import is_desired, waits_for_node
 from pyswarm_core.limits import PENDING_SHOWN
 from pyswarm_core.objects import Service, Task, shortened
@@ -187,7 +190,7 @@ class Settled:
             yield f"{label} is on {node.description.hostname} against its constraints"
         if _restless(service):
             return
-        if task.spec_version < service.template_version and not self._update_waits(service):
+        if is_outdated(service, task) and not self._update_waits(service):
             yield f"{label} is outdated"
         if task.state is not TaskState.RUNNING:
             yield f"{label} is {task.state.word}: {task.detail}"
@@ -224,6 +227,7 @@ class Settled:
             ):
                 states = f"{record.state.word}, stored {task.state.word}"
                 yield f"{host.name}: task {task_id} is {states}"
+        yield from self._wrong_limits(host, stored)
         yield from wrong_endpoints(self._view, host, restless)
         should = {i for i, t in stored.items() if t.state is TaskState.RUNNING}
         runs = {i for i in host.running() if not self._belongs(i, restless)}
@@ -234,6 +238,21 @@ class Settled:
         }
         if left:
             yield f"{host.name} has left network interfaces of {sorted(left)}"
+
+    def _wrong_limits(self, host: Host, stored: Mapping[TaskId, Task]) -> Iterator[str]:
+        """Containers with other limits than their service's, whose tasks are not to be replaced."""
+        for task_id, task in stored.items():
+            service = self._view.services.get(task.service_id)
+            container = host.engine.containers.get(task_id)
+            if service is None or container is None or task.state is not TaskState.RUNNING:
+                continue
+            limits = cgroup_limits(service.spec.task_template.resources)
+            if is_outdated(service, task):
+                continue
+            if container.limits != limits:
+                yield f"{host.name}: task {task_id} has the limits {container.limits}"
+            elif awaits_limits(service, task):
+                yield f"{host.name}: task {task_id} has new limits, which its agent did not report"
 
     def _belongs(self, task_id: str, services: set[ServiceId]) -> bool:
         task = self._view.tasks.get(task_id)  # type: ignore[call-overload]

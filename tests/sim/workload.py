@@ -23,6 +23,7 @@ from pyswarm_core.specs import (
     EndpointMode,
     EndpointSpec,
     GlobalMode,
+    Limits,
     NetworkAttachment,
     NetworkSpec,
     Placement,
@@ -82,7 +83,8 @@ class Users:
 
     def act(self) -> None:
         """Somebody does something."""
-        acts = [self.create] * 2 + [self.scale] * 3 + [self.change_image] * 2 + [self.remove]
+        acts = [self.create] * 2 + [self.scale] * 3 + [self.change_image] * 2
+        acts += [self.change_limits, self.remove]
         if self._options.constraints:
             acts.append(self.change_placement)
         if self._options.networks:
@@ -133,6 +135,16 @@ class Users:
             container = replace(template.container_spec, image=image)
             spec = replace(service.spec, task_template=replace(template, container_spec=container))
             self._update(service, spec, f"image {image}")
+
+    def change_limits(self) -> None:
+        """Other limits: they change in running containers."""
+        service = self._some_service()
+        if service is not None:
+            limits = Limits(memory_bytes=self._chance.choice((0, 16, 64)) * MIB)
+            template = service.spec.task_template
+            resources = replace(template.resources, limits=limits)
+            spec = replace(service.spec, task_template=replace(template, resources=resources))
+            self._update(service, spec, f"limits {limits.memory_bytes // MIB} MiB")
 
     def change_placement(self) -> None:
         """Other constraints."""

@@ -2,8 +2,9 @@
 
 Every accepted change increases `version.index` by one; an update names the index that it is based
 on and is refused if another came first. `spec_version` increases with every changed spec,
-`template_version` only if the change affects running tasks. Previous specs are kept for a rollback
-and for the tasks still made from them, within the size of one stored value.
+`template_version` only if the change needs new tasks: not if only their limits change, which agents
+set in running containers. Previous specs are kept for a rollback and for the tasks still made from
+them, within the size of one stored value.
 
 Virtual addresses and ports are allocated here and not later, so that a conflict is the answer to
 the request. The first service that publishes through the routing mesh creates its network.
@@ -39,6 +40,7 @@ from pyswarm_core.objects import (
 )
 from pyswarm_core.ports import has_ingress_ports
 from pyswarm_core.specs import (
+    Limits,
     Placement,
     PortConfig,
     PublishMode,
@@ -162,13 +164,20 @@ def _revised(state: State, service: Service, spec: ServiceSpec, since: Instant) 
         spec_version=version,
         previous_specs=(earlier, *service.previous_specs),
     )
-    if _made_from(before) != _made_from(spec):
+    new_limits = _limits(before) != _limits(spec)
+    new_template = _made_from(before) != _made_from(spec)
+    if new_limits:
+        revised = replace(revised, limits_version=version)
+    if new_limits and not _changes_limits(state, service):
+        revised = replace(revised, template_version=version, same_template=())
+    elif new_template:
         revised = replace(revised, template_version=version, same_template=_same_template(revised))
+    if new_limits or new_template:
         tasks = state.tasks_of_service(service.id)
-        has_tasks = len(tasks.slots) > len(tasks.leaving) and not before.stopped
-        status = begun(
-            revised, base_version(service), _outdated(tasks, revised), service.updated_at
-        )
+        count = len(tasks.slots) - len(tasks.leaving)
+        slots = count if new_limits else _outdated(tasks, revised)
+        status = begun(revised, base_version(service), slots, service.updated_at)
+        has_tasks = count > 0 and not before.stopped
         revised = replace(revised, update_status=status if has_tasks else None)
     return replace(revised, previous_specs=_kept_specs(state, revised))
 
@@ -247,18 +256,30 @@ def _require_same_identity(old: ServiceSpec, new: ServiceSpec) -> None:
 
 
 def _made_from(spec: ServiceSpec) -> tuple[TaskSpec, tuple[PortConfig, ...]]:
-    """The part of a spec that its tasks are made of: not their placement and replacement, ports of
-    mode ingress or virtual addresses, but the networks of these.
+    """The part of a spec that its tasks are made of: not their placement and replacement, limits,
+    ports of mode ingress or virtual addresses, but the networks of these.
     """
     networks = tuple(replace(joined, ip="") for joined in spec.task_template.networks)
     template = replace(
         spec.task_template,
         placement=Placement(),
         restart_policy=RestartPolicy(),
+        resources=replace(spec.task_template.resources, limits=Limits(), swap_bytes=0),
         networks=networks,
     )
     ports = spec.endpoint_spec.ports
     return template, tuple(port for port in ports if port.publish_mode is PublishMode.HOST)
+
+
+def _limits(spec: ServiceSpec) -> tuple[Limits, int]:
+    resources = spec.task_template.resources
+    return resources.limits, resources.swap_bytes
+
+
+def _changes_limits(state: State, service: Service) -> bool:
+    """Whether every agent with tasks of the service changes the limits of running containers."""
+    nodes = map(state.nodes.get, state.tasks_of_service(service.id).placed)
+    return all(node.description.spoken >= limits.PROTOCOL_LIMITS for node in nodes if node)
 
 
 def _kept_specs(state: State, service: Service) -> tuple[PreviousSpec, ...]:

@@ -23,6 +23,7 @@ from controller.brain.orchestrator.restart import ended_by_itself, refusal
 from controller.brain.slices import Slices, WatchResult, finish
 from pyswarm_core.clock import NEVER, SECOND, Instant, after
 from pyswarm_core.ids import ServiceId
+from pyswarm_core.indexes.limited import awaits_limits
 from pyswarm_core.indexes.rollout import is_outdated
 from pyswarm_core.indexes.tasks import runs_as_desired
 from pyswarm_core.limits import (
@@ -115,7 +116,7 @@ class _Tally:
                 self._alive += not is_lost
             if runs_as_desired(task):
                 self._running += 1
-                if not is_outdated(service, task):
+                if _is_new(service, task):
                     self._take_current(task, _proven_at(service, tasks, task))
 
     def _take_current(self, task: Task, proven_at: Instant) -> None:
@@ -262,7 +263,12 @@ def _first(service: Service, shown: list[Task], newest: list[Task]) -> list[Task
 
 
 def _done(service: Service, task: Task) -> bool:
-    return runs_as_desired(task) and not is_outdated(service, task)
+    return runs_as_desired(task) and _is_new(service, task)
+
+
+def _is_new(service: Service, task: Task) -> bool:
+    """Whether it has the service's template and limits."""
+    return not is_outdated(service, task) and not awaits_limits(service, task)
 
 
 def _slot(state: State, task: Task) -> SlotProgress:

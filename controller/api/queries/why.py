@@ -23,6 +23,7 @@ from controller.brain.slices import Slices, batches, finish
 from pyswarm_core.clock import Instant
 from pyswarm_core.errors import NotFound, quoted, told
 from pyswarm_core.ids import ServiceId, TaskId
+from pyswarm_core.indexes.limited import refuses_limits
 from pyswarm_core.indexes.tasks import is_desired, waits_for_node
 from pyswarm_core.limits import SLICE_TASKS
 from pyswarm_core.objects import Service, Task
@@ -135,7 +136,7 @@ def _is_troubled(service: Service, task: Task) -> bool:
     """Whether it is to be shown: it does not run, or it runs and something is wrong with it."""
     if task.state is not TaskState.RUNNING:
         return not (service.spec.stopped and task.state is TaskState.SHUTDOWN)
-    return is_desired(task) and (not task.detail.serving or service.refuses_limits(task))
+    return is_desired(task) and (not task.detail.serving or refuses_limits(service, task))
 
 
 def _why_task(case: _Case, task: Task) -> list[str]:

@@ -17,6 +17,7 @@ from controller.brain.orchestrator.restart import (
 )
 from pyswarm_core.clock import Instant
 from pyswarm_core.docker.units import human_size
+from pyswarm_core.indexes.limited import awaits_limits, refuses_limits
 from pyswarm_core.indexes.rollout import is_outdated, serves
 from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.limits import CRASH_LOOP_RESTARTS
@@ -55,7 +56,7 @@ def why_on_node(state: State, service: Service, task: Task, now: Instant) -> lis
     if detail.message or detail.error:
         lines.append(detail.error or detail.message)
     lines += _why_no_connections(service, task)
-    if service.awaits_limits(task) and is_desired(task):
+    if awaits_limits(service, task) and is_desired(task):
         lines.append(
             f"its agent is changing its limits to those of version {service.limits_version}"
         )
@@ -66,7 +67,7 @@ def why_on_node(state: State, service: Service, task: Task, now: Instant) -> lis
     elif task.desired_state is TaskState.READY:
         at = starts_at(service.spec.task_template.restart_policy, task)
         lines.append(f"it waits for the restart delay: starts in {span(at - now)}")
-    elif service.refuses_limits(task):
+    elif refuses_limits(service, task):
         lines.append(f"it waits to be replaced: {detail.limits_error}")
     elif is_outdated(service, task):
         lines.append("it is outdated and waits to be replaced")
@@ -127,7 +128,7 @@ def _why_undesired(state: State, service: Service, task: Task) -> str:
         return f"it is moved off its node: {reason}"
     if task.desired_state is TaskState.REMOVE:
         return "it is being removed: its service was scaled down or removed"
-    if service.refuses_limits(task):
+    if refuses_limits(service, task):
         return f"it is being replaced: {task.detail.limits_error}"
     if is_outdated(service, task):
         return "it is being replaced: its service was updated"

@@ -10,6 +10,7 @@ from controller.api.queries.why_task import end
 from controller.api.queries.wording import slot_name, span
 from pyswarm_core.clock import Instant, after
 from pyswarm_core.ids import TaskId
+from pyswarm_core.indexes.limited import awaits_limits
 from pyswarm_core.indexes.rollout import is_first, is_outdated, serves
 from pyswarm_core.indexes.tasks import ServiceTasks, is_desired
 from pyswarm_core.objects import Service, Task, UpdateStatus
@@ -63,7 +64,7 @@ def waits_for(state: State, service: Service, now: Instant) -> str:
 def _left(state: State, service: Service, status: UpdateStatus) -> str:
     tasks = state.tasks_of_service(service.id)
     left = f"{tasks.outdated} of {status.slots} tasks are to be replaced"
-    limited = tasks.rollout.limited(()) if tasks.rollout else 0
+    limited = len(tasks.rollout.limited) if tasks.rollout else 0
     if not tasks.outdated:
         left = f"{limited} tasks have yet to get new limits" if limited else "no task is outdated"
     return f"{left}, {status.failures} failed" if status.failures else left
@@ -72,7 +73,7 @@ def _left(state: State, service: Service, status: UpdateStatus) -> str:
 def _in_flight(service: Service, tasks: ServiceTasks) -> Iterator[str]:
     """What is awaited of each slot in flight."""
     rollout = tasks.rollout
-    starting = chain(rollout.starting_slots(), rollout.limited_slots()) if rollout else ()
+    starting = chain(rollout.slots_in_flight(), rollout.limited) if rollout else ()
     for number in islice(dict.fromkeys(chain(tasks.unsettled, starting)), _SLOTS_LOOKED_AT):
         for task in tasks.slots.get(number, ()):
             if text := _awaited(service, task):
@@ -88,7 +89,7 @@ def _awaited(service: Service, task: Task) -> str:
             and not is_terminal(task.state)
         )
         return f"{name} ({task.state.word}) has stopped" if stops else ""
-    if service.awaits_limits(task) and task.state is TaskState.RUNNING and is_desired(task):
+    if awaits_limits(service, task) and task.state is TaskState.RUNNING and is_desired(task):
         return f"{name} has its new limits"
     if not is_first(service, task) or not is_desired(task) or is_terminal(task.state):
         return ""

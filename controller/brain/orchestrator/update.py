@@ -17,6 +17,7 @@ from controller.brain.orchestrator.slots import Slot, SlotKind, shut_down
 from pyswarm_core.clock import NEVER, Instant, after
 from pyswarm_core.decision import EventKind
 from pyswarm_core.ids import NodeId
+from pyswarm_core.indexes.limited import awaits_limits
 from pyswarm_core.indexes.rollout import is_failure, is_first, is_outdated, serves
 from pyswarm_core.indexes.tasks import ServiceTasks, is_desired, waits_for_node
 from pyswarm_core.objects import Service, Task, UpdateState, UpdateStatus
@@ -36,6 +37,8 @@ class UpdateProgress(NamedTuple):
     """The id of such a task."""
     last: Instant = Instant(0)
     """When the last of the new tasks that serve began to run; 0 if none does."""
+    limited: int = 0
+    """Slots whose agents have yet to change the limits of their tasks."""
 
     def joined(self, other: "UpdateProgress") -> "UpdateProgress":
         """The progress in the slots of both."""
@@ -45,6 +48,7 @@ class UpdateProgress(NamedTuple):
             self.failures + other.failures,
             self.failed or other.failed,
             max(self.last, other.last),
+            self.limited + other.limited,
         )
 
 
@@ -53,13 +57,13 @@ _IN_FLIGHT = UpdateProgress(in_flight=1)
 
 
 def begun(service: Service, from_version: int, slots: int, now: Instant) -> UpdateStatus:
-    """The status of an update of so many slots to the service's current template."""
+    """The status of an update of so many slots to the service's current template and limits."""
     return UpdateStatus(
         state=UpdateState.UPDATING,
         started_at=now,
         message="update in progress",
         from_version=from_version,
-        to_version=service.template_version,
+        to_version=max(service.template_version, service.limits_version),
         slots=slots,
     )
 
@@ -103,7 +107,7 @@ def advance(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], now: Inst
         return
     room = _room(plan, progress)
     taken = _take(plan, tasks, seen, room)
-    if taken or progress.in_flight or _outdated_left(plan, tasks):
+    if taken or progress.in_flight or progress.limited or _outdated_left(plan, tasks):
         if progress.free_at < NEVER:
             plan.wake_at(progress.free_at)
         return
@@ -154,6 +158,8 @@ def _whole(
     found = UpdateProgress(len(made) + plan.missing)
     for slot in seen.values():
         found = found.joined(_progress(plan, slot, now))
+        if slot.kind is SlotKind.ACTIVE and slot.task and awaits_limits(plan.service, slot.task):
+            found = found.joined(UpdateProgress(limited=1))
     rollout = tasks.rollout
     if rollout is None:
         return found
@@ -168,6 +174,7 @@ def _whole(
             len(failed),
             tasks.slots[failed[0]][-1].id if failed else "",
             rollout.last_running(seen),
+            len(rollout.limited) - sum(slot in rollout.limited for slot in seen),
         )
     )
 

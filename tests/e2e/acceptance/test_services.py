@@ -127,3 +127,39 @@ def test_images_are_listed_on_the_hosts_that_have_them(fleet: Fleet, service: st
     hosts = {row["Node"] for row in fleet.rows("image", "ls")}
     assert hosts == {"host1", "host2", "host3"}
     assert len(fleet.tasks(service, RUNNING)) == 3
+
+
+def test_limits_change_in_the_running_containers(fleet: Fleet, service: str) -> None:
+    def memory_limits() -> set[str]:
+        files = ("memory/memory.limit_in_bytes", "memory.max")
+        return {fleet.limit(task["ID"], *files) for task in fleet.running(service)}
+
+    fleet(
+        "service", "create", "--name", service, "--replicas", "3", "--limit-memory", "64M",
+        "--entrypoint", "sh", IMAGE, "-c",
+        "until [ -e /tmp/fill ]; do sleep 0.1; done;"
+        " dd if=/dev/zero of=/dev/shm/x bs=1M count=40; mv /dev/shm/x /dev/shm/full;"
+        " exec sleep 1000",
+    )  # fmt: skip
+    before = {task["ID"]: fleet.pid(task["ID"]) for task in fleet.running(service)}
+    fleet(
+        "service", "update", "--limit-memory", "128M", "--limit-pids", "77", "--limit-cpu", "0.5",
+        service,
+    )  # fmt: skip
+    after = {task["ID"]: fleet.pid(task["ID"]) for task in fleet.running(service)}
+    assert after == before, "the same processes run on"
+    assert memory_limits() == {str(128 << 20)}
+    for task_id in after:
+        assert fleet.limit(task_id, "pids/pids.max", "pids.max") == "77"
+        assert fleet.limit(task_id, "cpu/cpu.cfs_quota_us", "cpu.max").split()[0] == "50000"
+
+    (full, *others) = sorted(after)
+    assert fleet.contained(full, "touch", "/tmp/fill").code == 0
+    fleet.until(
+        lambda: fleet.contained(full, "test", "-e", "/dev/shm/full").code == 0, "it uses 40 MiB"
+    )
+    fleet("service", "update", "--limit-memory", "16M", service)
+    replaced = {task["ID"] for task in fleet.running(service)}
+    assert set(others) <= replaced
+    assert full not in replaced, "it uses more than the new limit allows"
+    assert memory_limits() == {str(16 << 20)}

@@ -12,7 +12,8 @@ from controller.api.queries import views
 from pyswarm_core import limits, specs
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import AlreadyExists, Conflict, InvalidArgument, NotFound
-from pyswarm_core.objects import Service, Version
+from pyswarm_core.indexes.limited import awaits_limits, refuses_limits
+from pyswarm_core.objects import Service, TaskDetail, Version
 from pyswarm_core.specs import ServiceSpec
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
@@ -43,6 +44,14 @@ def update(state: State, spec: ServiceSpec, index: int | None = None) -> Service
 
 def with_image(image: str) -> ServiceSpec:
     return replace(SPEC, task_template=build.template(image))
+
+
+def limited(
+    nano_cpus: int = 0, memory: int = 0, pids: int = 0, swap: int = 0, **changes: object
+) -> ServiceSpec:
+    limits = specs.Limits(nano_cpus=nano_cpus, memory_bytes=memory, pids=pids)
+    resources = specs.Resources(limits=limits, swap_bytes=swap)
+    return replace(SPEC, task_template=replace(SPEC.task_template, resources=resources, **changes))
 
 
 def test_a_new_service_has_its_first_version() -> None:
@@ -110,13 +119,19 @@ def test_the_same_spec_again_changes_nothing() -> None:
         (replace(SPEC, task_template=replace(SPEC.task_template, force_update=1)), True),
         (replace(SPEC, task_template=build.template(constraints=["node.role==worker"])), False),
         (replace(SPEC, task_template=build.template(delay=0)), False),
+        (limited(memory=1 << 26), False),
+        (limited(memory=1 << 26, swap=-1), False),
+        (limited(nano_cpus=10**9, pids=9), False),
         (replace(SPEC, labels={"a": "1"}), False),
         (
             replace(SPEC, mode=specs.ReplicatedMode(replicas=3)),
             False,
         ),
     ],
-    ids=["image", "resources", "force", "placement", "restart", "labels", "replicas"],
+    ids=[
+        *("image", "reservation", "force", "placement", "restart"),
+        *("memory", "swap", "cpu and pids", "labels", "replicas"),
+    ],
 )
 def test_only_what_is_in_a_task_asks_for_new_tasks(changed: ServiceSpec, new_tasks: bool) -> None:
     state = build.state()
@@ -125,6 +140,42 @@ def test_only_what_is_in_a_task_asks_for_new_tasks(changed: ServiceSpec, new_tas
     assert service.spec_version == 2
     assert service.template_version == (2 if new_tasks else 1)
     assert [previous.version for previous in service.previous_specs] == [1]
+
+
+def test_the_version_of_the_last_change_of_limits_is_known() -> None:
+    state = build.state()
+    assert create(state, SPEC).limits_version == 0
+    assert update(state, limited(memory=1 << 26)).limits_version == 2
+    assert update(state, replace(limited(memory=1 << 26), labels={"a": "1"})).limits_version == 2
+    both = update(state, limited(memory=1 << 27, force_update=1))
+    assert (both.template_version, both.limits_version) == (4, 4)
+
+
+@pytest.mark.parametrize(("protocol", "template_version"), [(5, 1), (4, 2), (0, 2)])
+def test_tasks_of_agents_that_change_no_limits_are_replaced(
+    protocol: int, template_version: int
+) -> None:
+    old = build.node("n1")
+    old = replace(old, description=replace(old.description, protocol=protocol))
+    web = replace(build.service("web"), version=Version(index=1))
+    tasks = [build.task("web.1", node="n1")]
+    state = build.state(nodes=[old, build.node("n2")], services=[web], tasks=tasks)
+    assert update(state, limited(memory=1 << 26)).template_version == template_version
+    assert limits.PROTOCOL_LIMITS == 5
+
+
+def test_a_task_has_or_awaits_or_refuses_its_services_limits() -> None:
+    web = replace(build.service("web"), limits_version=3)
+
+    def shown(made_from: int, version: int = 0, error: str = "") -> tuple[bool, bool]:
+        detail = TaskDetail(limits_version=version, limits_error=error)
+        task = build.task("web.1", version=made_from, detail=detail)
+        return awaits_limits(web, task), refuses_limits(web, task)
+
+    assert shown(3) == shown(4) == (False, False)
+    assert shown(1) == shown(1, 2) == shown(1, 2, "too small") == (True, False)
+    assert shown(1, 3) == (False, False)
+    assert shown(1, 3, "too small") == (False, True)
 
 
 def test_name_and_mode_stay() -> None:

@@ -2,11 +2,14 @@
 
 import asyncio
 
+from msgspec.structs import replace
+
 from controller.leader.events import EventHistory, events_of
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.kinds import NODE
 from pyswarm_core.limits import EVENTS_TOLD
+from pyswarm_core.objects import Service, UpdateState, UpdateStatus
 from pyswarm_core.views import Event
 from tests.fixtures import build
 
@@ -81,3 +84,29 @@ def test_users_writes_are_told_against_the_state_before_them() -> None:
         ("service.create", "new"),
         ("node.remove", "n1"),
     ]
+
+
+def test_the_start_of_an_update_or_a_rollback_is_an_event_of_its_own() -> None:
+    state = build.state(services=[build.service("web")])
+    web = next(iter(state.services.values()))
+    status = UpdateStatus(started_at=build.NOW, to_version=2, slots=3)
+    begun = replace(web, update_status=status)
+
+    def told(service: Service) -> list[tuple[str, str]]:
+        events = events_of(state, Writes(objects=(service,)))
+        return [(f"{event.type}.{event.action}", event.reason) for event in events]
+
+    assert told(begun) == [
+        ("service.update", ""),
+        ("service.update_started", "update to version 2, 3 slots"),
+    ]
+    state.apply(Writes(objects=(begun,)))
+    assert told(replace(begun, spec_version=9)) == [("service.update", "")], "it goes on"
+    back = replace(
+        status, state=UpdateState.ROLLBACK_STARTED, started_at=Instant(build.NOW + 1), to_version=3
+    )
+    assert told(replace(begun, update_status=back))[1:] == [
+        ("service.update_started", "rollback to version 3, 3 slots")
+    ]
+    done = replace(back, state=UpdateState.ROLLBACK_COMPLETED, started_at=Instant(build.NOW + 2))
+    assert told(replace(begun, update_status=done)) == [("service.update", "")]

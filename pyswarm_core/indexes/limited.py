@@ -1,0 +1,20 @@
+"""Whether a task has the limits of its service, which agents change in running containers. PURE."""
+
+from pyswarm_core.objects import Service, Task
+from pyswarm_core.states import TaskState
+
+
+def awaits_limits(service: Service, task: Task) -> bool:
+    """Whether the agent of a task of the current template has yet to change its limits."""
+    version = service.limits_version
+    if not TaskState.ASSIGNED <= task.state <= TaskState.RUNNING:
+        return False  # its agent makes it with the new ones, or it has ended
+    return task.spec_version < version and task.detail.limits_version < version
+
+
+def refuses_limits(service: Service, task: Task) -> bool:
+    """Whether the limits of a task of the current template cannot be changed: a task with the new
+    ones has to replace it.
+    """
+    version, detail = service.limits_version, task.detail
+    return bool(task.spec_version < version <= detail.limits_version and detail.limits_error)
