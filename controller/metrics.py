@@ -12,9 +12,11 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from controller.brain.allocator.usage import usage
+from pyswarm_core.decision import EventKind
 from pyswarm_core.objects import UpdateState
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState, TaskState
+from pyswarm_core.views import Event
 
 _LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
@@ -81,6 +83,9 @@ class Metrics:
             ["stage"],
             registry=self.registry,
         )
+        self.crash_loops_total = self._counter(
+            "crash_loops_total", "Slots whose tasks began to fail again and again"
+        )
         self.nodes_lost_total = self._counter("nodes_lost_total", "Nodes declared down")
         self.endpoint_lag_seconds = self._histogram(
             "endpoint_lag_seconds",
@@ -98,6 +103,11 @@ class Metrics:
             ["outcome"],
             registry=self.registry,
         )
+
+    def count(self, events: Iterable[Event]) -> None:
+        """Count the events of a decision."""
+        looping = (event.count for event in events if event.kind == EventKind.CRASH_LOOP)
+        self.crash_loops_total.inc(sum(looping))
 
     def watch(self, leading: Callable[[], LeaderState | None]) -> None:
         """Export the loop's gauges while this controller leads."""

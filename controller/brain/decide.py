@@ -51,8 +51,6 @@ def decide(
         try:
             if service.removing:
                 _remove(plan, state, now, draft)
-            elif service.spec.stopped:
-                _end_tasks(plan, state, now)
             else:
                 orchestrator_of(service).reconcile(plan, state, looked_at, now)
         except Exception as error:
@@ -97,26 +95,17 @@ def _could_be_placed(retries: Retries, service_id: ServiceId) -> bool:
         return True  # deciding it fails in the same way, and names the service
 
 
-def _end_tasks(plan: Plan, state: State, now: Instant) -> bool:
-    """Remove all slots, for a service that is stopped or removed; return whether none is left for
-    the next decision.
-    """
-    for number in in_round(plan, state.tasks_of_service(plan.service.id).slots):
-        if plan.is_full:
-            plan.cut(number)
-            return False
-        discard(plan, state, number, now)
-    return True
-
-
 def _remove(plan: Plan, state: State, now: Instant, draft: Draft) -> None:
     tasks = state.tasks_of_service(plan.service.id)
     if not tasks.slots:
         draft.removed_services.append(plan.service.id)
         plan.report(EventKind.SERVICE_REMOVED, "its last task is gone")
         return
-    if not _end_tasks(plan, state, now):
-        return
+    for number in in_round(plan, tasks.slots):
+        if plan.is_full:
+            plan.cut(number)
+            return
+        discard(plan, state, number, now)
     removed = len(plan.removed)
     if removed >= len(tasks.slots) and removed == sum(map(len, tasks.slots.values())):
         # A later decision removes the service, after its last task: if only part of a decision is

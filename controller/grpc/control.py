@@ -33,7 +33,6 @@ from pyswarm_core.api.v1 import control_pb2_grpc
 from pyswarm_core.api.v1 import dispatcher_pb2 as dp
 from pyswarm_core.clock import Clock
 from pyswarm_core.codec import to_proto
-from pyswarm_core.errors import Unavailable
 from pyswarm_core.kinds import NETWORK, NODE, SERVICE
 from pyswarm_core.limits import EVENTS_KEPT
 from pyswarm_core.objects import Network, Node, Service, Version
@@ -108,7 +107,13 @@ class Control(control_pb2_grpc.ControlServicer):
     async def RollbackService(
         self, request: pb.RollbackServiceRequest, context: Context
     ) -> pb.ServiceReply:
-        raise Unavailable("this controller cannot roll back yet: upgrade it")
+        based_on = read(Version, request.version) if request.HasField("version") else None
+        rollback = services.Rollback(request.ref, based_on, request.to)
+        routes = self._routes()
+        service = await self._submit(
+            lambda state, now, ids: services.rollback_service(state, rollback, routes, now, ids)
+        )
+        return _service(service)
 
     async def GetService(self, request: pb.RefRequest, context: Context) -> pb.ServiceReply:
         return _service(lookup.find(self._leader().state, SERVICE, request.ref))

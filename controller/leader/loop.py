@@ -336,6 +336,7 @@ class Loop:
                 decision = self._tools.decide(self.state, dirty, now, self._tools.ids)
             self._agenda.follow_up(dirty, decision)
             turn.events += decision.events
+            self._tools.metrics.count(decision.events)
             self._report(self.quarantine.decided(dirty, decision))
             self._apply(turn, decision.writes)
             await self._tools.saver.yield_loop()

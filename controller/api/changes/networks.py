@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from controller.api.changes.storable import require_storable
 from controller.api.changes.unreadable import NAME, remove_unreadable
 from controller.api.queries.lookup import find
 from controller.brain.allocator.encryption import with_first_key
@@ -18,6 +17,7 @@ from controller.brain.allocator.subnets import (
     range_of,
 )
 from controller.brain.allocator.vni import allocate_vni
+from controller.brain.storable import require_storable
 from pyswarm_core import limits
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes

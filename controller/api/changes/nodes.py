@@ -8,10 +8,10 @@ from collections.abc import Iterable
 
 import msgspec
 
-from controller.api.changes.storable import require_storable
 from controller.api.changes.unreadable import NAME, remove_unreadable
 from controller.api.queries.lookup import find, find_removable_node
 from controller.brain.nodes import MANAGER, runs_controller
+from controller.brain.storable import require_storable
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Conflict, quoted

@@ -10,7 +10,7 @@ Virtual addresses and ports are allocated here and not later, so that a conflict
 the request. The first service that publishes through the routing mesh creates its network.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -18,46 +18,34 @@ import msgspec
 from controller.api.changes.attachments import attached
 from controller.api.changes.names import random_name
 from controller.api.changes.networks import INGRESS, create_network
-from controller.api.changes.storable import require_storable
 from controller.api.changes.unreadable import remove_unreadable, unreadable_service
 from controller.api.queries.lookup import find
 from controller.brain.allocator.endpoints import allocate_endpoint
-from controller.brain.orchestrator.update import base_version, begun, resumed
+from controller.brain.revisions import RECORD_BYTES_MAX, resumed, revised, rolled_back
+from controller.brain.storable import require_storable
 from pyswarm_core import limits
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import AlreadyExists, Conflict, Unavailable, invalid, quoted
 from pyswarm_core.ids import IdSource, NetworkId, ServiceId
-from pyswarm_core.indexes.tasks import ServiceTasks
-from pyswarm_core.kinds import SERVICE, encode
+from pyswarm_core.kinds import SERVICE
 from pyswarm_core.objects import (
     Endpoint,
     PreviousSpec,
     Service,
+    UpdateState,
     UpdateStatus,
     Version,
-    VersionRange,
 )
 from pyswarm_core.ports import has_ingress_ports
 from pyswarm_core.specs import (
-    Limits,
-    Placement,
-    PortConfig,
-    PublishMode,
     RegistryLogin,
-    RestartPolicy,
     ServiceSpec,
-    TaskSpec,
 )
 from pyswarm_core.state import State
 from pyswarm_core.validation import login_problems, require, service_problems
 
 replace = msgspec.structs.replace
-
-RECORD_BYTES_MAX = limits.VALUE_BYTES_MAX - 4096
-"""A stored service with all its previous specs, with room for its later changes."""
-_FRAME = 8
-"""Bytes of a message in a message: its tag and its length."""
 
 
 def create_service(
@@ -134,7 +122,7 @@ def update_service(
     )
     if (spec, login, endpoint) != (old.spec, old.registry_login, old.endpoint):
         since = old.updated_at if old.previous_specs else old.created_at
-        service = _revised(state, service, spec, since)
+        service = revised(state, service, spec, since)
     elif service.update_status is old.update_status:
         return Writes(), old
     return replace(mesh, objects=(*mesh.objects, service)), service
@@ -154,52 +142,49 @@ def _updated_status(
     return resumed(status, state.tasks_of_service(old.id).outdated, now)
 
 
-def _revised(state: State, service: Service, spec: ServiceSpec, since: Instant) -> Service:
-    """The service, updated now, with another spec; it had the present one since then."""
-    before, version = service.spec, service.spec_version + 1
-    earlier = PreviousSpec(version=service.spec_version, spec=before, created_at=since)
-    revised = replace(
-        service,
-        spec=spec,
-        spec_version=version,
-        previous_specs=(earlier, *service.previous_specs),
-    )
-    new_limits = _limits(before) != _limits(spec)
-    new_template = _made_from(before) != _made_from(spec)
-    if new_limits:
-        revised = replace(revised, limits_version=version)
-    if new_limits and not _changes_limits(state, service):
-        revised = replace(revised, template_version=version, same_template=())
-    elif new_template:
-        revised = replace(revised, template_version=version, same_template=_same_template(revised))
-    if new_limits or new_template:
-        tasks = state.tasks_of_service(service.id)
-        count = len(tasks.slots) - len(tasks.leaving)
-        slots = count if new_limits else _outdated(tasks, revised)
-        status = begun(revised, base_version(service), slots, service.updated_at)
-        has_tasks = count > 0 and not before.stopped
-        revised = replace(revised, update_status=status if has_tasks else None)
-    return replace(revised, previous_specs=_kept_specs(state, revised))
+class Rollback(NamedTuple):
+    """A request to return to an earlier spec of a service."""
+
+    ref: str
+    based_on: Version | None = None
+    """None: whatever the service's version is."""
+    to: int = 0
+    """The spec version; 0: the one that an update which goes on began from, otherwise the one
+    before the present.
+    """
 
 
-def _outdated(tasks: ServiceTasks, service: Service) -> int:
-    """How many slots have tasks of another template than the service's."""
-    current = sum(count for version, count in tasks.versions.items() if service.is_current(version))
-    return max(0, len(tasks.slots) - len(tasks.leaving) - current)
+def rollback_service(
+    state: State, rollback: Rollback, routes: Iterable[str], now: Instant, ids: IdSource
+) -> tuple[Writes, Service]:
+    """The service with an earlier spec, as a new version. Tasks that were made from it stay.
+
+    Raises NotFound (also a network of that spec), InvalidArgument (a version that is not kept),
+    Conflict (changed since it was read, or being removed; it has no earlier spec; a port or an
+    address is taken).
+    """
+    old = find(state, SERVICE, rollback.ref)
+    _require_updatable(old, rollback.based_on or old.version)
+    target = _rollback_target(old, rollback.to)
+    mesh, ingress = _mesh(state, target.spec, routes, now, ids)
+    target = replace(target, spec=attached(state, target.spec, ingress, target.spec))
+    service = rolled_back(state, old, target, now, "manually requested rollback")
+    return replace(mesh, objects=(*mesh.objects, service)), service
 
 
-def _same_template(service: Service) -> tuple[VersionRange, ...]:
-    """The kept versions before the service's newest that have its template."""
-    template = _made_from(service.spec)
-    ranges: list[VersionRange] = []
-    for previous in reversed(service.previous_specs):
-        if _made_from(previous.spec) != template:
-            continue
-        if ranges and ranges[-1].last + 1 == previous.version:
-            ranges[-1] = VersionRange(ranges[-1].first, previous.version)
-        else:
-            ranges.append(VersionRange(previous.version, previous.version))
-    return tuple(ranges)
+def _rollback_target(service: Service, to: int) -> PreviousSpec:
+    known = service.previous_specs
+    if not known:
+        raise Conflict(f"service {quoted(service.spec.name)} has no previous spec to roll back to")
+    status = service.update_status
+    if not to:
+        goes_on = status is not None and status.state in (UpdateState.UPDATING, UpdateState.PAUSED)
+        to = status.from_version if status is not None and goes_on else known[0].version
+    found = next((one for one in known if one.version == to), None)
+    if found is None:
+        kept = ", ".join(str(one.version) for one in reversed(known))
+        raise invalid("--to", to, f"expected an earlier version that is kept: {kept}", "version")
+    return found
 
 
 def remove_service(state: State, ref: str, now: Instant) -> tuple[Writes, Service]:
@@ -253,72 +238,3 @@ def _require_same_identity(old: ServiceSpec, new: ServiceSpec) -> None:
     if type(new.mode) is not type(old.mode):
         reason = f"the mode of a service cannot change: expected {old.mode.word}"
         raise invalid("--mode", new.mode.word, reason)
-
-
-def _made_from(spec: ServiceSpec) -> tuple[TaskSpec, tuple[PortConfig, ...]]:
-    """The part of a spec that its tasks are made of: not their placement and replacement, limits,
-    ports of mode ingress or virtual addresses, but the networks of these.
-    """
-    networks = tuple(replace(joined, ip="") for joined in spec.task_template.networks)
-    template = replace(
-        spec.task_template,
-        placement=Placement(),
-        restart_policy=RestartPolicy(),
-        resources=replace(spec.task_template.resources, limits=Limits(), swap_bytes=0),
-        networks=networks,
-    )
-    ports = spec.endpoint_spec.ports
-    return template, tuple(port for port in ports if port.publish_mode is PublishMode.HOST)
-
-
-def _limits(spec: ServiceSpec) -> tuple[Limits, int]:
-    resources = spec.task_template.resources
-    return resources.limits, resources.swap_bytes
-
-
-def _changes_limits(state: State, service: Service) -> bool:
-    """Whether every agent with tasks of the service changes the limits of running containers."""
-    nodes = map(state.nodes.get, state.tasks_of_service(service.id).placed)
-    return all(node.description.spoken >= limits.PROTOCOL_LIMITS for node in nodes if node)
-
-
-def _kept_specs(state: State, service: Service) -> tuple[PreviousSpec, ...]:
-    """The newest specs up to the limits, and all those of tasks that have not ended."""
-    previous = service.previous_specs
-    needed = _needed_versions(state, service)
-    alone = replace(service, previous_specs=())
-    require_storable(f"service {quoted(service.spec.name)}", alone, RECORD_BYTES_MAX)
-    room = RECORD_BYTES_MAX - len(encode(alone))
-    room -= sum(_size(p) for p in previous if p.version in needed)
-    if room < 0:
-        raise Conflict(
-            f"service {quoted(service.spec.name)} still has tasks of too many large specs: "
-            "wait until the current update has replaced them"
-        )
-    kept = []
-    for count, spec in enumerate(previous):
-        if spec.version not in needed:
-            room -= _size(spec)
-            if count >= limits.PREVIOUS_SPECS or room < 0:
-                continue
-        kept.append(spec)
-    return tuple(kept)
-
-
-def _needed_versions(state: State, service: Service) -> frozenset[int]:
-    """The kept specs of tasks that have not ended, and the one that a failed update returns to."""
-    versions = state.tasks_of_service(service.id).unfinished
-    needed = [version for version in versions if not service.is_current(version)]
-    status = service.update_status
-    if status is not None and status.state.is_unfinished:
-        needed.append(status.from_version)
-    return frozenset(_source(service.previous_specs, version) for version in needed)
-
-
-def _source(previous: Sequence[PreviousSpec], version: int) -> int:
-    """The kept spec that a task of that version is made from: the newest one that is not newer."""
-    return next((spec.version for spec in previous if spec.version <= version), 0)
-
-
-def _size(spec: PreviousSpec) -> int:
-    return len(encode(spec)) + _FRAME

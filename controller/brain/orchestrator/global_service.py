@@ -33,6 +33,8 @@ def lacking(state: State, changed: Iterable[NodeId]) -> dict[ServiceId, dict[int
         number = int(table.number[row])
         for service_id in state.global_services:
             tasks = state.tasks_of_service(service_id)
+            if state.services[service_id].spec.stopped:
+                continue
             if number in tasks.slots and number not in tasks.unsettled:
                 continue
             placement = state.services[service_id].spec.task_template.placement
@@ -53,9 +55,10 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
     """
     tasks = state.tasks_of_service(plan.service.id)
     updating = plan.service.is_updating or tasks.rollout is not None
-    partial = plan.partial and not updating
+    is_stopped = plan.service.spec.stopped
+    partial = plan.partial and not updating and not is_stopped
     marked = dict.fromkeys(looked_at)
-    eligible = _eligible(plan, state, marked if partial else None)
+    eligible = {} if is_stopped else _eligible(plan, state, marked if partial else None)
     if partial:
         numbers = sorted(number for number in marked if number in tasks.slots)
     else:
@@ -77,16 +80,19 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
             number, plan.version, node_id=eligible[number], why=_ELIGIBLE
         )
     if updating and not plan.is_cut:
-        advance(plan, tasks, slots, now)
+        advance(plan, state, slots, now)
 
 
 def desired_text(service: Service) -> str:
     """How many tasks it should have, for people."""
-    return "one on every eligible node"
+    text = "one on every eligible node"
+    return f"stopped; {text} once it is started" if service.spec.stopped else text
 
 
 def desired(state: State, service: Service) -> int:
     """How many tasks should run: one on each eligible node, and those paused ones keep."""
+    if service.spec.stopped:
+        return 0
     table = state.node_table
     should_run = _eligible_rows(state, service)
     rows = [table.rows.get(node_id) for node_id in state.tasks_of_service(service.id).placed]
@@ -96,6 +102,8 @@ def desired(state: State, service: Service) -> int:
 
 def desired_slots(state: State, service: Service) -> Collection[int]:
     """The slots of eligible nodes, and those with a task that should run."""
+    if service.spec.stopped:
+        return ()
     table = state.node_table
     slots = dict.fromkeys(table.number[_eligible_rows(state, service)].tolist())
     for slot, tasks in state.tasks_of_service(service.id).slots.items():

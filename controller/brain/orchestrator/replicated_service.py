@@ -39,6 +39,10 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
     slots = settled(plan, state, to_settle(plan, state, looked_at), now)
     if plan.is_cut:
         return
+    if plan.service.spec.stopped:
+        if is_updating:
+            advance(plan, state, slots, now)
+        return
     empty = len(tasks.leaving)
     empty += sum(not slot.filled for slot in slots.values() if slot.number not in tasks.leaving)
     filled, given_up = len(tasks.slots) - empty, list[int]()
@@ -52,17 +56,18 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
         given_up = _shrink(plan, state, slots, filled - replicas, now)
         slots.update((number, Slot(number, SlotKind.EMPTY)) for number in given_up)
     if filled - len(given_up) <= replicas and is_updating:
-        advance(plan, tasks, slots, now)
+        advance(plan, state, slots, now)
 
 
 def desired_text(service: Service) -> str:
     """How many tasks it should have, for people."""
-    return f"{_replicas(service)} desired"
+    text = f"{_replicas(service)} desired"
+    return f"stopped; {text} once it is started" if service.spec.stopped else text
 
 
 def desired(state: State, service: Service) -> int:
     """How many tasks should run."""
-    return _replicas(service)
+    return 0 if service.spec.stopped else _replicas(service)
 
 
 def desired_slots(state: State, service: Service) -> None:

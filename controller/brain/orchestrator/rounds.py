@@ -16,8 +16,10 @@ from pyswarm_core.state import State
 
 def to_settle(plan: Plan, state: State, marked: Iterable[int]) -> list[int]:
     """The slots to look at: those that are marked or on wrong nodes, and of the unsettled ones
-    those that this round has yet to look at.
+    those that this round has yet to look at. Of a stopped service, all slots.
     """
+    if plan.service.spec.stopped:
+        return in_round(plan, state.tasks_of_service(plan.service.id).slots)
     wrong, is_all = misplaced(state, plan.service, plan.room // WRITE_COST)
     if not is_all:
         plan.cut(AFTER_ALL)

@@ -84,13 +84,27 @@ def settle(plan: Plan, state: State, number: int, now: Instant) -> Slot:
     """Settle one slot; the changes go to the plan."""
     plan.slots += 1
     tasks = _present(plan, state, number, now)
-    slot = _fill(plan, state, number, _without_frozen(plan, state, tasks), now)
-    makes_one = slot.kind in (SlotKind.VACANT, SlotKind.EMPTY)
+    if plan.service.spec.stopped:
+        slot = _stop(plan, state, number, tasks, now)
+    else:
+        slot = _fill(plan, state, number, _without_frozen(plan, state, tasks), now)
+    makes_one = slot.kind in (SlotKind.VACANT, SlotKind.EMPTY) and not plan.service.spec.stopped
     if makes_one and len(tasks) >= UNFINISHED_MAX and _is_crowded(plan, state, tasks, now):
         plan.vacancies.pop(number, None)
         slot = Slot(number, SlotKind.STOPPING)
     _forget(plan, state, slot, tasks)
     return slot
+
+
+def _stop(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant) -> Slot:
+    """Shut down the slot's tasks; those that ended stay as its history."""
+    for task in tasks:
+        if is_desired(task) or (task.desired_state is _FROZEN and not is_terminal(task.state)):
+            plan.report(EventKind.TASK_SHUTDOWN, "its service was stopped")
+            _dismiss(plan, state, task, now)
+        elif lives(task.desired_state):
+            plan.change(task, desired=_S.SHUTDOWN)
+    return Slot(number, SlotKind.EMPTY)
 
 
 def _is_crowded(plan: Plan, state: State, tasks: list[Task], now: Instant) -> bool:

@@ -14,14 +14,17 @@ from msgspec.structs import replace
 
 from controller.brain.orchestrator.plan import AFTER_ALL, Plan, Vacancy
 from controller.brain.orchestrator.slots import Slot, SlotKind, shut_down
+from controller.brain.revisions import begun, failed_update_target, rolled_back
 from pyswarm_core.clock import NEVER, Instant, after
 from pyswarm_core.decision import EventKind
+from pyswarm_core.errors import PyswarmError
 from pyswarm_core.ids import NodeId
 from pyswarm_core.indexes.limited import awaits_limits
 from pyswarm_core.indexes.rollout import is_failure, is_first, is_outdated, serves
 from pyswarm_core.indexes.tasks import ServiceTasks, is_desired, waits_for_node
-from pyswarm_core.objects import Service, Task, UpdateState, UpdateStatus
+from pyswarm_core.objects import Service, Task, UpdateState
 from pyswarm_core.specs import FailureAction, UpdateOrder
+from pyswarm_core.state import State
 
 
 class UpdateProgress(NamedTuple):
@@ -56,44 +59,11 @@ _NONE = UpdateProgress()
 _IN_FLIGHT = UpdateProgress(in_flight=1)
 
 
-def begun(service: Service, from_version: int, slots: int, now: Instant) -> UpdateStatus:
-    """The status of an update of so many slots to the service's current template and limits."""
-    return UpdateStatus(
-        state=UpdateState.UPDATING,
-        started_at=now,
-        message="update in progress",
-        from_version=from_version,
-        to_version=max(service.template_version, service.limits_version),
-        slots=slots,
-    )
-
-
-def resumed(status: UpdateStatus, slots: int, now: Instant) -> UpdateStatus:
-    """The status of a paused update that goes on; earlier failures do not count."""
-    rolls_back = status.state.is_rollback
-    return UpdateStatus(
-        state=UpdateState.ROLLBACK_STARTED if rolls_back else UpdateState.UPDATING,
-        started_at=now,
-        message="rollback in progress" if rolls_back else "update in progress",
-        from_version=status.from_version,
-        to_version=status.to_version,
-        slots=slots,
-    )
-
-
-def base_version(service: Service) -> int:
-    """The spec version that a failed update of the service's present spec returns to: the last one
-    whose update was completed.
-    """
-    status = service.update_status
-    unfinished = status is not None and status.state.is_unfinished
-    return status.from_version if status is not None and unfinished else service.spec_version
-
-
-def advance(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], now: Instant) -> None:
+def advance(plan: Plan, state: State, seen: Mapping[int, Slot], now: Instant) -> None:
     """At the end of a round, take the next step of the update. `seen`: the slots that this decision
     looked at, as it leaves them.
     """
+    tasks = state.tasks_of_service(plan.service.id)
     if not plan.service.is_updating:
         if not tasks.outdated:
             return
@@ -103,7 +73,8 @@ def advance(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], now: Inst
     if plan.holds:
         return
     progress = _whole(plan, tasks, seen, now)
-    if not _tolerated(plan, progress):
+    if _exceeds(plan, progress):
+        _fail(plan, state, progress, now)
         return
     room = _room(plan, progress)
     taken = _take(plan, tasks, seen, room)
@@ -190,17 +161,38 @@ def _outdated_left(plan: Plan, tasks: ServiceTasks) -> int:
     return tasks.outdated - ended
 
 
-def _tolerated(plan: Plan, progress: UpdateProgress) -> bool:
-    """Whether the update goes on. If too many slots have failed, the failure action is planned."""
+def _exceeds(plan: Plan, progress: UpdateProgress) -> bool:
+    """Whether more slots have failed than the settings tolerate."""
+    status, settings = plan.service.update_status, plan.service.update_settings
+    if status is None or settings.failure_action is FailureAction.CONTINUE:
+        return False
+    tolerated = settings.max_failure_ratio * max(1, status.slots)
+    return progress.failures > 0 and progress.failures > tolerated
+
+
+def _fail(plan: Plan, state: State, progress: UpdateProgress, now: Instant) -> None:
+    """Pause the update, or roll it back. A rollback is only paused."""
     service, status = plan.service, plan.service.update_status
-    settings = service.update_settings
     assert status is not None
-    if not progress.failures or settings.failure_action is FailureAction.CONTINUE:
-        return True
-    if progress.failures <= settings.max_failure_ratio * max(1, status.slots):
-        return True
-    pause(plan, f"due to failure or early termination of task {progress.failed}", progress.failures)
-    return False
+    cause = f"due to failure or early termination of task {progress.failed}"
+    action = service.update_settings.failure_action
+    if action is not FailureAction.ROLLBACK or status.state.is_rollback:
+        pause(plan, cause, progress.failures)
+        return
+    message = f"update rolled back {cause}"
+    try:
+        target = failed_update_target(service)
+        rolled = rolled_back(state, service, target, now, message)
+    except PyswarmError as error:
+        pause(plan, f"{cause}: it cannot be rolled back: {error}", progress.failures)
+        return
+    # What was planned for the failed template is decided again.
+    plan.vacancies.clear()
+    plan.pending.clear()
+    plan.missing = 0
+    plan.record(rolled)
+    plan.report(EventKind.ROLLBACK, message)
+    plan.cut(0)
 
 
 def pause(plan: Plan, reason: str, failures: int) -> None:

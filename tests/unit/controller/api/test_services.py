@@ -9,6 +9,7 @@ from controller.api.changes import services
 from controller.api.changes.names import random_name
 from controller.api.changes.services import Update
 from controller.api.queries import views
+from controller.brain import revisions
 from pyswarm_core import limits, specs
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import AlreadyExists, Conflict, InvalidArgument, NotFound
@@ -218,7 +219,7 @@ def test_large_specs_never_outgrow_a_store_record() -> None:
     for number in range(8):
         service = update(state, replace(SPEC, labels={"big": f"{number}" * 200_000}))
     size = len(msgspec.msgpack.encode(service))
-    assert size < services.RECORD_BYTES_MAX + 10_000
+    assert size < revisions.RECORD_BYTES_MAX + 10_000
     assert 1 <= len(service.previous_specs) < 8
 
 

@@ -37,10 +37,10 @@ def test_a_stopped_service_has_no_tasks_and_starts_with_as_many_as_before(
     assert len(world.desired("web")) == 3
     service = changed(world, stopped=True)
     world.settle()
-    assert {task.desired_state for task in world.state.tasks.values()} == {TaskState.REMOVE}
+    assert {task.desired_state for task in world.state.tasks.values()} == {TaskState.SHUTDOWN}
     assert not service_progress(world.state, WEB, world.now).converged
     world.converge()
-    assert not world.state.tasks
+    assert {task.state for task in world.state.tasks.values()} == {TaskState.SHUTDOWN}
     assert (desired_tasks(world.state, service), desired_slots(world.state, service)) == (0, ())
     assert service_progress(world.state, WEB, world.now).converged
     assert service_summary(world.state, service).unlisted == 0

@@ -1,0 +1,244 @@
+"""Specs of a service that follow each other: what a change of the spec does to its tasks, which
+earlier specs are kept, and what a rollback returns to. PURE.
+"""
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from controller.brain.allocator.endpoints import allocate_endpoint
+from controller.brain.storable import require_storable
+from pyswarm_core import limits
+from pyswarm_core.clock import Instant
+from pyswarm_core.errors import Conflict, quoted
+from pyswarm_core.indexes.tasks import ServiceTasks
+from pyswarm_core.kinds import encode
+from pyswarm_core.objects import (
+    PreviousSpec,
+    Service,
+    UpdateState,
+    UpdateStatus,
+    Version,
+    VersionRange,
+)
+from pyswarm_core.specs import (
+    Limits,
+    Placement,
+    PortConfig,
+    PublishMode,
+    RestartPolicy,
+    ServiceSpec,
+    TaskSpec,
+)
+from pyswarm_core.state import State
+
+RECORD_BYTES_MAX = limits.VALUE_BYTES_MAX - 4096
+"""A stored service with all its previous specs, with room for its later changes."""
+_FRAME = 8
+"""Bytes of a message in a message: its tag and its length."""
+
+
+def begun(service: Service, from_version: int, slots: int, now: Instant) -> UpdateStatus:
+    """The status of an update of so many slots to the service's current template and limits."""
+    return UpdateStatus(
+        state=UpdateState.UPDATING,
+        started_at=now,
+        message="update in progress",
+        from_version=from_version,
+        to_version=max(service.template_version, service.limits_version),
+        slots=slots,
+    )
+
+
+def resumed(status: UpdateStatus, slots: int, now: Instant) -> UpdateStatus:
+    """The status of a paused update that goes on; earlier failures do not count."""
+    rolls_back = status.state.is_rollback
+    return UpdateStatus(
+        state=UpdateState.ROLLBACK_STARTED if rolls_back else UpdateState.UPDATING,
+        started_at=now,
+        message="rollback in progress" if rolls_back else "update in progress",
+        from_version=status.from_version,
+        to_version=status.to_version,
+        slots=slots,
+    )
+
+
+def base_version(service: Service) -> int:
+    """The spec version that a failed update of the service's present spec returns to: the last one
+    whose update was completed.
+    """
+    status = service.update_status
+    unfinished = status is not None and status.state.is_unfinished
+    return status.from_version if status is not None and unfinished else service.spec_version
+
+
+def revised(state: State, service: Service, spec: ServiceSpec, since: Instant) -> Service:
+    """The service, changed now (`updated_at`), with another spec; it had the present one since
+    then. A change of the template begins an update of its tasks.
+
+    Raises Conflict: the specs of its tasks do not fit into the store.
+    """
+    before, version = service.spec, service.spec_version + 1
+    earlier = PreviousSpec(version=service.spec_version, spec=before, created_at=since)
+    changed = replace(
+        service,
+        spec=spec,
+        spec_version=version,
+        previous_specs=(earlier, *service.previous_specs),
+    )
+    new_limits = _limits(before) != _limits(spec)
+    new_template = made_from(before) != made_from(spec)
+    if new_limits:
+        changed = replace(changed, limits_version=version)
+    if new_limits and not _changes_limits(state, service):
+        changed = replace(changed, template_version=version, same_template=())
+    elif new_template:
+        changed = replace(changed, template_version=version, same_template=_same_template(changed))
+    if new_limits or new_template:
+        tasks = state.tasks_of_service(service.id)
+        count = len(tasks.slots) - len(tasks.leaving)
+        slots = count if new_limits else outdated_slots(tasks, changed)
+        status = begun(changed, base_version(service), slots, service.updated_at)
+        has_tasks = count > 0 and not before.stopped
+        changed = replace(changed, update_status=status if has_tasks else None)
+    return replace(changed, previous_specs=_kept_specs(state, changed))
+
+
+def rolled_back(
+    state: State, service: Service, target: PreviousSpec, now: Instant, message: str
+) -> Service:
+    """The service with the spec of an earlier version again; its tasks that still have the template
+    of that version stay.
+
+    Raises Conflict: a network, a port or an address that the spec requires is not there any more.
+    """
+    spec = target.spec
+    for network_id in spec.task_template.overlays:
+        if network_id not in state.networks:
+            raise Conflict(f"network {network_id} of spec version {target.version} was removed")
+    endpoint = allocate_endpoint(state, service.id, spec, service.endpoint)
+    since = service.updated_at if service.previous_specs else service.created_at
+    version = Version(index=service.version.index + 1)
+    changed = replace(service, endpoint=endpoint, version=version, updated_at=now)
+    changed = revised(state, changed, spec, since)
+    status = UpdateStatus(
+        state=UpdateState.ROLLBACK_STARTED,
+        started_at=now,
+        message=message,
+        from_version=target.version,
+        to_version=changed.spec_version,
+        slots=outdated_slots(state.tasks_of_service(service.id), changed),
+    )
+    return replace(changed, update_status=status)
+
+
+def failed_update_target(service: Service) -> PreviousSpec:
+    """The spec that the service's failed update returns to. The number of replicas stays if it was
+    changed during the update.
+
+    Raises Conflict: that spec is not kept.
+    """
+    status, current = service.update_status, service.spec
+    version = status.from_version if status is not None else 0
+    known = {one.version: one for one in service.previous_specs}
+    target = known.get(version)
+    if status is None or target is None:
+        raise Conflict(f"spec version {version} is not kept")
+    begun_with = known.get(status.to_version)
+    if begun_with is None:
+        return target
+    spec = target.spec
+    if begun_with.spec.mode != current.mode:
+        spec = replace(spec, mode=current.mode)
+    if begun_with.spec.stopped != current.stopped:
+        spec = replace(spec, stopped=current.stopped)
+    return replace(target, spec=spec)
+
+
+def outdated_slots(tasks: ServiceTasks, service: Service) -> int:
+    """How many slots have tasks of another template than the service's."""
+    current = sum(count for version, count in tasks.versions.items() if service.is_current(version))
+    return max(0, len(tasks.slots) - len(tasks.leaving) - current)
+
+
+def _same_template(service: Service) -> tuple[VersionRange, ...]:
+    """The kept versions before the service's newest that have its template."""
+    template = made_from(service.spec)
+    ranges: list[VersionRange] = []
+    for previous in reversed(service.previous_specs):
+        if made_from(previous.spec) != template:
+            continue
+        if ranges and ranges[-1].last + 1 == previous.version:
+            ranges[-1] = VersionRange(ranges[-1].first, previous.version)
+        else:
+            ranges.append(VersionRange(previous.version, previous.version))
+    return tuple(ranges)
+
+
+def made_from(spec: ServiceSpec) -> tuple[TaskSpec, tuple[PortConfig, ...]]:
+    """The part of a spec that its tasks are made of: not their placement and replacement, limits,
+    ports of mode ingress or virtual addresses, but the networks of these.
+    """
+    networks = tuple(replace(joined, ip="") for joined in spec.task_template.networks)
+    template = replace(
+        spec.task_template,
+        placement=Placement(),
+        restart_policy=RestartPolicy(),
+        resources=replace(spec.task_template.resources, limits=Limits(), swap_bytes=0),
+        networks=networks,
+    )
+    ports = spec.endpoint_spec.ports
+    return template, tuple(port for port in ports if port.publish_mode is PublishMode.HOST)
+
+
+def _limits(spec: ServiceSpec) -> tuple[Limits, int]:
+    resources = spec.task_template.resources
+    return resources.limits, resources.swap_bytes
+
+
+def _changes_limits(state: State, service: Service) -> bool:
+    """Whether every agent with tasks of the service changes the limits of running containers."""
+    nodes = map(state.nodes.get, state.tasks_of_service(service.id).placed)
+    return all(node.description.spoken >= limits.PROTOCOL_LIMITS for node in nodes if node)
+
+
+def _kept_specs(state: State, service: Service) -> tuple[PreviousSpec, ...]:
+    """The newest specs up to the limits, and all those of tasks that have not ended."""
+    previous = service.previous_specs
+    needed = _needed_versions(state, service)
+    alone = replace(service, previous_specs=())
+    require_storable(f"service {quoted(service.spec.name)}", alone, RECORD_BYTES_MAX)
+    room = RECORD_BYTES_MAX - len(encode(alone))
+    room -= sum(_size(p) for p in previous if p.version in needed)
+    if room < 0:
+        raise Conflict(
+            f"service {quoted(service.spec.name)} still has tasks of too many large specs: "
+            "wait until the current update has replaced them"
+        )
+    kept = []
+    for count, spec in enumerate(previous):
+        if spec.version not in needed:
+            room -= _size(spec)
+            if count >= limits.PREVIOUS_SPECS or room < 0:
+                continue
+        kept.append(spec)
+    return tuple(kept)
+
+
+def _needed_versions(state: State, service: Service) -> frozenset[int]:
+    """The kept specs of tasks that have not ended, and the one that a failed update returns to."""
+    versions = state.tasks_of_service(service.id).unfinished
+    needed = [version for version in versions if not service.is_current(version)]
+    status = service.update_status
+    if status is not None and status.state.is_unfinished:
+        needed.append(status.from_version)
+    return frozenset(_source(service.previous_specs, version) for version in needed)
+
+
+def _source(previous: Sequence[PreviousSpec], version: int) -> int:
+    """The kept spec that a task of that version is made from: the newest one that is not newer."""
+    return next((spec.version for spec in previous if spec.version <= version), 0)
+
+
+def _size(spec: PreviousSpec) -> int:
+    return len(encode(spec)) + _FRAME

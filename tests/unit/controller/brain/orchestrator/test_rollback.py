@@ -1,0 +1,270 @@
+"""Rollbacks: what a failed update returns to, which tasks stay, and what stops a rollback."""
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from controller.api.changes.services import (
+    Rollback,
+    Update,
+    create_service,
+    rollback_service,
+    update_service,
+)
+from pyswarm_core.clock import SECOND, Instant
+from pyswarm_core.decision import Writes
+from pyswarm_core.errors import Conflict, InvalidArgument
+from pyswarm_core.kinds import NETWORK
+from pyswarm_core.objects import Service, UpdateState, VersionRange
+from pyswarm_core.specs import FailureAction, ReplicatedMode, ServiceSpec, UpdateConfig, UpdateOrder
+from pyswarm_core.states import TaskState
+from tests.fixtures import build
+from tests.fixtures.brain_world import BrainWorld
+from tests.fixtures.build import nodes
+
+BACK = UpdateConfig(failure_action=FailureAction.ROLLBACK)
+
+
+def _world(replicas: int | None = 3, update: UpdateConfig = BACK, **rollback: Any) -> BrainWorld:
+    """Service web runs its first version."""
+    world = BrainWorld(build.state(nodes=nodes(3), networks=[build.network("net")]))
+    spec = build.configured(
+        build.service("web", replicas=replicas), update, UpdateConfig(**rollback)
+    ).spec
+    writes, _ = create_service(world.state, spec, (), world.now, world.ids)
+    world.state.apply(writes)
+    world.converge()
+    return world
+
+
+def _web(world: BrainWorld) -> Service:
+    (web,) = world.state.services.values()
+    return web
+
+
+def _update(world: BrainWorld, image: str = "", **fields: Any) -> None:
+    web = _web(world)
+    spec = replace(web.spec, **fields)
+    if image:
+        spec = replace(spec, task_template=build.template(image))
+    update = Update(web.id, web.version, spec)
+    world.state.apply(update_service(world.state, update, (), world.now, world.ids)[0])
+
+
+def _play(world: BrainWorld, *bad: int, seconds: int = 60) -> None:
+    """Tasks of these spec versions fail while they start."""
+    for _ in range(seconds):
+        world.settle()
+        for found in list(world.state.tasks.values()):
+            if found.spec_version in bad and found.state is TaskState.STARTING:
+                world.report(found.node_id, found, TaskState.FAILED)
+            else:
+                world.advance(world.state.tasks[found.id])
+        world.now = Instant(world.now + SECOND)
+
+
+def _state(world: BrainWorld) -> UpdateState:
+    status = _web(world).update_status
+    assert status is not None
+    return status.state
+
+
+def _spec(world: BrainWorld) -> ServiceSpec:
+    return _web(world).spec
+
+
+@pytest.mark.parametrize("replicas", [3, None], ids=["replicated", "global"])
+@pytest.mark.parametrize("order", UpdateOrder)
+def test_a_failed_update_returns_to_the_spec_before_it(
+    replicas: int | None, order: UpdateOrder
+) -> None:
+    world = _world(replicas, replace(BACK, order=order))
+    before = {task.id for task in world.desired(_web(world).id)}
+    spec = _spec(world)
+    _update(world, "broken")
+    _play(world, 2)
+    web = _web(world)
+    assert (web.spec, web.spec_version, web.version.index) == (spec, 3, 3)
+    assert web.same_template == (VersionRange(1, 1),)
+    assert _state(world) is UpdateState.ROLLBACK_COMPLETED
+    kept = [task for task in world.desired(web.id) if task.id in before]
+    assert len(kept) == (3 if order is UpdateOrder.START_FIRST else 2), "those of version 1 stay"
+    assert all(task.state is TaskState.RUNNING for task in world.desired(web.id))
+    assert len(world.desired(web.id)) == 3
+
+
+def test_messages_are_those_of_swarm() -> None:
+    world = _world()
+    _update(world, "broken")
+    seen: dict[str, None] = {}
+    for _ in range(40):
+        _play(world, 2, seconds=1)
+        status = _web(world).update_status
+        assert status is not None
+        seen[f"{status.state}: {status.message}".rstrip("0123456789")] = None
+    assert list(seen) == [
+        "updating: update in progress",
+        "rollback_started: update rolled back due to failure or early termination of task ",
+        "rollback_completed: rollback completed",
+    ]
+
+
+def test_a_rollback_that_fails_is_paused_and_never_rolled_back() -> None:
+    world = _world(update=replace(BACK, parallelism=0))
+    _update(world, "broken")
+    _play(world, 2, 3)
+    assert _state(world) is UpdateState.ROLLBACK_PAUSED
+    assert _web(world).spec_version == 3
+    _update(world)
+    _play(world)
+    assert _state(world) is UpdateState.ROLLBACK_COMPLETED
+
+
+def test_after_an_unfinished_update_it_returns_to_the_last_version_that_was_completed() -> None:
+    world = _world(update=UpdateConfig())
+    _update(world, "broken")
+    _play(world, 2)
+    assert _state(world) is UpdateState.PAUSED
+    _update(world, "broken2", update_config=BACK)
+    _play(world, 2, 3)
+    assert _state(world) is UpdateState.ROLLBACK_COMPLETED
+    assert _spec(world).task_template.container_spec.image == "busybox"
+
+
+def test_a_number_of_replicas_set_during_the_update_stays() -> None:
+    world = _world()
+    _update(world, "broken")
+    _play(world, seconds=1)
+    _update(world, mode=ReplicatedMode(replicas=5))
+    _play(world, 2, 3)
+    assert _spec(world).task_template.container_spec.image == "busybox"
+    assert len(world.desired(_web(world).id)) == 5
+
+
+def test_a_rollback_to_a_network_that_was_removed_is_paused_with_the_reason() -> None:
+    world = _world()
+    _update(world, task_template=build.template(networks=("net",)))
+    _play(world)
+    _update(world, "broken")
+    _play(world, seconds=1)
+    world.state.apply(Writes(removed=(NETWORK.object_name(world.state.networks["net"].id),)))  # type: ignore[index]
+    _play(world, 3)
+    status = _web(world).update_status
+    assert status is not None
+    assert status.state is UpdateState.PAUSED
+    assert "it cannot be rolled back: network net of spec version 2 was removed" in status.message
+
+
+def _roll_back(world: BrainWorld, to: int = 0) -> Service:
+    rollback = Rollback("web", None, to)
+    writes, service = rollback_service(world.state, rollback, (), world.now, world.ids)
+    world.state.apply(writes)
+    return service
+
+
+def test_a_manual_rollback_returns_to_the_previous_spec_and_the_next_one_back() -> None:
+    world = _world()
+    _update(world, "new")
+    _play(world)
+    assert _roll_back(world).spec.task_template.container_spec.image == "busybox"
+    assert _web(world).update_status.message == "manually requested rollback"  # type: ignore[union-attr]
+    _play(world)
+    assert _state(world) is UpdateState.ROLLBACK_COMPLETED
+    assert _roll_back(world).spec.task_template.container_spec.image == "new"
+
+
+def test_a_manual_rollback_of_a_paused_update_returns_to_the_last_completed_version() -> None:
+    world = _world(update=UpdateConfig())
+    for image in ("broken", "broken2"):
+        _update(world, image)
+        _play(world, 2, 3, seconds=20)
+    assert _roll_back(world).spec.task_template.container_spec.image == "busybox"
+
+
+def test_a_rollback_to_any_kept_version() -> None:
+    world = _world()
+    for image in ("b", "c", "d"):
+        _update(world, image)
+        _play(world, seconds=30)
+    assert _roll_back(world, 2).spec.task_template.container_spec.image == "b"
+    with pytest.raises(
+        InvalidArgument,
+        match="--to: version 9 is not valid: expected an earlier version that is kept: 1, 2, 3, 4",
+    ):
+        _roll_back(world, 9)
+
+
+def test_a_rollback_without_an_earlier_spec_is_refused() -> None:
+    with pytest.raises(Conflict, match='service "web" has no previous spec to roll back to'):
+        _roll_back(_world())
+
+
+def test_going_back_by_hand_keeps_the_tasks_of_the_earlier_template() -> None:
+    world = _world(update=UpdateConfig())
+    _update(world, "broken")
+    _play(world, 2)
+    _update(world, "busybox")
+    _play(world)
+    assert [t.spec_version for t in world.desired(_web(world).id)] == [3, 1, 1]
+    assert _state(world) is UpdateState.COMPLETED
+
+
+@pytest.mark.parametrize("replicas", [3, None], ids=["replicated", "global"])
+def test_a_stopped_service_has_no_task_and_keeps_its_number_of_replicas(
+    replicas: int | None,
+) -> None:
+    world = _world(replicas)
+    _update(world, stopped=True)
+    world.converge()
+    web = _web(world)
+    assert not world.desired(web.id)
+    assert len(world.state.tasks_of_service(web.id).slots) == 3, "the history stays"
+    _update(world, stopped=False)
+    world.converge()
+    assert len(world.desired(web.id)) == 3
+    assert {t.spec_version for t in world.desired(web.id)} == {3}
+
+
+def test_an_update_is_completed_when_its_service_is_stopped() -> None:
+    world = _world()
+    _update(world, "new")
+    world.settle()
+    _update(world, stopped=True)
+    world.converge()
+    assert _state(world) is UpdateState.COMPLETED
+
+
+def test_a_paused_update_is_not_resumed_by_scaling_or_stopping() -> None:
+    world = _world(update=UpdateConfig())
+    _update(world, "broken")
+    _play(world, 2)
+    for fields in ({"mode": ReplicatedMode(replicas=4)}, {"stopped": True}, {"stopped": False}):
+        _update(world, **fields)
+        assert _state(world) is UpdateState.PAUSED
+    _play(world, 2)
+    images = {t.slot: t.spec_version for t in world.desired(_web(world).id)}
+    assert (images[2], images[3]) == (1, 1), "they keep their template"
+
+
+@pytest.mark.parametrize("change", [{}, {"labels": {"a": "b"}}, {"update_config": UpdateConfig(1)}])
+def test_a_paused_update_is_resumed_by_any_other_update(change: dict[str, Any]) -> None:
+    world = _world(update=UpdateConfig(parallelism=2))
+    _update(world, "broken")
+    _play(world, 2)
+    started = world.now
+    _update(world, **change)
+    status = _web(world).update_status
+    assert status is not None
+    assert (status.state, status.started_at) == (UpdateState.UPDATING, started)
+    _play(world)
+    assert _state(world) is UpdateState.COMPLETED
+
+
+def test_a_service_whose_replicas_are_none_has_no_update_to_wait_for() -> None:
+    world = _world(0)
+    _update(world, "new")
+    assert _web(world).update_status is None
+    _roll_back(world)
+    world.settle()
+    assert _state(world) is UpdateState.ROLLBACK_COMPLETED
