@@ -9,17 +9,14 @@ from tests.mutants.mutation import Mutation
 from tests.sim.rules import Rule
 
 NAMED: Mapping[str, tuple[Mutation, Rule]] = {
-    "a whole update at once, its event renamed": (
+    "a whole update at once": (
         Mutation(
             "controller.brain.orchestrator.update",
             "advance",
-            "_, _, task = min(outdated, key=lambda entry: entry[:2])",
-            "for held in tasks.slots.values():\n"
-            "        if is_outdated(plan, held[-1]):\n"
-            '            shut_down(plan, held[-1], "renewed")\n'
-            "    return",
+            "room = _room(plan, progress)",
+            "room = AFTER_ALL",
         ),
-        Rule.ONE_AT_A_TIME,
+        Rule.PARALLELISM,
     ),
     "one published port given to two services": (
         Mutation(

@@ -1,7 +1,7 @@
 """`decide`, watched: every decision a leader makes is checked before it is believed.
 
-Where tasks are placed (`placement`), how updates and restarts go (`rollout`); and, sampled because
-it is dear, that deciding twice gives the same and changes nothing.
+Where tasks are placed (`placement`), how updates (`updates`) and restarts (`restarts`) go; and,
+sampled because it is dear, that deciding twice gives the same and changes nothing.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,15 +18,27 @@ from pyswarm_core.limits import DECISION_COST, DETAIL_LENGTH_MAX, PENDING_SHOWN,
 from pyswarm_core.objects import Service
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
-from tests.sim import placement, rollout
+from tests.sim import placement, restarts
 from tests.sim.marks import Marks
 from tests.sim.placement import Problem
 from tests.sim.rand import Chance, SeededIds
 from tests.sim.rules import Fail, Rule
+from tests.sim.updates import Updates, rolled_back
 
 PURITY_SAMPLE = 0.03
-RECORDED: tuple[str, ...] = ()
+RECORDED = ("update_status",)
 """The fields of a service that decisions write; all others are its users'."""
+ROLLED_BACK = (
+    "spec",
+    "version",
+    "updated_at",
+    "spec_version",
+    "template_version",
+    "previous_specs",
+    "same_template",
+    "endpoint",
+)
+"""Those that an automatic rollback writes too."""
 EXPLAIN_AGAIN = 10 * SECOND
 """A message that waits is not rewritten sooner."""
 
@@ -40,10 +52,12 @@ class Brain:
         marks: Marks,
         tell: Callable[[str], None],
         fail: Fail,
+        updates: Updates,
         *,
         cost: int,
     ) -> None:
-        """`cost`: what one decision may cost."""
+        """`cost`: what one decision may cost. `updates`: of all controllers together."""
+        self._updates = updates
         self._decide = partial(decide, cost=cost)
         self._chance = chance
         self._marks = marks
@@ -56,6 +70,8 @@ class Brain:
             self._check_pure(state, dirty, now, ids)
         decision = self._decide(state, dirty, now, ids)
         for rule, text in _problems(state, decision, now):
+            self._fail(rule, f"decision: {text}")
+        for rule, text in self._updates.problems(state, decision, now):
             self._fail(rule, f"decision: {text}")
         self._mark(state, decision)
         if decision.writes:
@@ -111,7 +127,7 @@ def _problems(state: State, decision: Decision, now: Instant) -> Iterator[Proble
         yield Rule.SLICE, f"a decision writes {len(decision.writes.tasks)} tasks"
     yield from _too_many_waiting(state, decision)
     yield from placement.misplaced(placement.after(state, decision))
-    yield from rollout.problems(state, decision, now)
+    yield from restarts.problems(state, decision, now)
 
 
 def _recorded(old: Service | None, new: Service) -> Iterator[Problem]:
@@ -120,8 +136,12 @@ def _recorded(old: Service | None, new: Service) -> Iterator[Problem]:
     if old is None or new == old:
         yield Rule.RECORDED, f"service {name} is written as it was, or made"
         return
+    allowed: tuple[str, ...] = RECORDED
+    if new.spec_version != old.spec_version:
+        allowed += ROLLED_BACK
+        yield from rolled_back(old, new)
     for field in new.__struct_fields__:
-        if field not in RECORDED and getattr(new, field) != getattr(old, field):
+        if field not in allowed and getattr(new, field) != getattr(old, field):
             yield Rule.RECORDED, f"{field} of service {name} is decided"
 
 

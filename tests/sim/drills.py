@@ -152,14 +152,14 @@ class Drills:
         if keys:
             self._marks.hit("drill: a day passed over keys")
         for _ in range(2 if left or keys else 0):
-            self._skip(HALF_DAY - MINUTE)
+            self.skip(HALF_DAY - MINUTE)
             for task_id in self._in_state(left, orphaned=True):
                 self._fail(Rule.ORPHANS, f"task {task_id} is orphaned before a day has passed")
             for node_id in lost:
                 edit(node_id)
             self._run(SECOND)
         if left or keys:
-            self._skip(10 * MINUTE)
+            self.skip(10 * MINUTE)
         for task_id in self._in_state(left, orphaned=False):
             self._fail(Rule.ORPHANS, f"task {task_id} of a lost host is no orphan after a day")
         self._check_keys(keys)
@@ -178,7 +178,8 @@ class Drills:
             if task is not None and (task.state is TaskState.ORPHANED) is orphaned:
                 yield task.id
 
-    def _skip(self, duration: int) -> None:
+    def skip(self, duration: int) -> None:
+        """Let this much time pass at once, then all become well."""
         self._scheduler.skip(duration)
         self._run(AWAKE)
         self._settle_again()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from agent.tasks.record import Record
 from pyswarm_core.api.v1 import dispatcher_pb2
-from pyswarm_core.ids import NetworkId, TaskId
+from pyswarm_core.ids import NetworkId, NodeId, TaskId
 from pyswarm_core.indexes.columns import pack_statuses
 from pyswarm_core.objects import TaskAddress, TaskDetail, TaskStatus
 from pyswarm_core.specs import PortConfig, PublishMode
@@ -27,9 +27,14 @@ class Liar:
     """What one host says beside the truth; nothing while `honest` holds."""
 
     def __init__(
-        self, chance: Chance, view: View, own: Callable[[], Mapping[TaskId, Record]]
+        self,
+        chance: Chance,
+        view: View,
+        own: Callable[[], Mapping[TaskId, Record]],
+        node_id: Callable[[], NodeId | None],
     ) -> None:
         self.honest = False
+        self._node_id = node_id
         self._chance = chance
         self._view = view
         self._own = own
@@ -54,7 +59,8 @@ class Liar:
         own = self._own()
         for task in self._view.tasks.values():
             # Whose task waits may be its own in a moment, before anybody can know.
-            if task.id not in own and task.state >= TaskState.ASSIGNED:
+            others = task.node_id != self._node_id()
+            if others and task.id not in own and task.state >= TaskState.ASSIGNED:
                 state = self._chance.choice((TaskState.FAILED, TaskState.COMPLETE, task.state))
                 yield TaskStatus(task.id, state, TaskDetail(error="a lie", exit_code=1))
 

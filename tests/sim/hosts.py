@@ -15,7 +15,6 @@ import msgspec
 
 from agent.assignment import Assignment
 from agent.health.base import Outcome
-from agent.health.probes import Probes
 from agent.images.base import ImageNotFound
 from agent.network.base import Underlay
 from agent.network.dns.fake import FakeResolvers
@@ -40,12 +39,14 @@ from pyswarm_core.ids import NetworkId, NodeId, TaskId
 from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import Capability, NodeDescription, NodeResources, Platform
 from pyswarm_core.states import TaskState
+from tests.sim.behaviours import behaviour_of
 from tests.sim.clock import Scheduler
 from tests.sim.hostile import Liar
 from tests.sim.net import Net, SimEchoes
+from tests.sim.probes import SimProbes
 from tests.sim.process import Process, spawn
 from tests.sim.rand import Chance, Seed
-from tests.sim.runtime import Engine, SimRuntime, behaviour_of
+from tests.sim.runtime import Engine, SimRuntime
 from tests.sim.session import SimSession, join
 
 FLEET = "sim"
@@ -196,6 +197,8 @@ class Host:
         self.lost = False
         self.removed = False
         self.powered = True
+        self.killed_at = 0
+        """When its agent was killed last."""
         self.chance: Chance = world.seed.stream(f"host/{self.name}")
         self.process: Process | None = None
         self.worker: Worker | None = None
@@ -215,6 +218,7 @@ class Host:
         self.engine = Engine(
             world.scheduler,
             world.seed.stream(f"engine/{self.name}"),
+            world.seed.stream(f"checks/{self.name}"),
             on_start=lambda task_id: world.on_start(self.name, task_id),
             on_stop=world.on_stop,
             on_kill=world.on_kill,
@@ -272,6 +276,7 @@ class Host:
         """SIGKILL to the agent alone."""
         if self.process is not None and self.up:
             self.process.kill()
+            self.killed_at = self._world.scheduler.now
             self.engine.watcher = lambda: None
             self._world.net.died(self.process, silently=False)
 
@@ -315,7 +320,7 @@ class Host:
             outbox=outbox,
             observer=Deaf(),
             listening=self._listening,
-            probe=Probes(runtime, self._no_socket),
+            probe=SimProbes(runtime, self._no_socket),
         )
         self.worker, self.overlays = worker, overlays
         async with asyncio.TaskGroup() as group:

@@ -64,6 +64,12 @@ class Options(msgspec.Struct, frozen=True):
 
     decision_cost: int = DECISION_COST
     """What one decision may cost: with little, services are decided in rounds."""
+    updates: bool = False
+    """Services say how updates and restarts go; users roll back, stop, restart."""
+    checks: bool = False
+    """Tasks have health and readiness checks."""
+    rollout_drill: bool = False
+    restart_drill: bool = False
 
     def but(self, **changes: Any) -> "Options":
         """The same with these changed."""
@@ -118,4 +124,14 @@ def options_of(chance: Chance) -> Options:
         echoes_filtered=maybe(0.2, 0.2, 1.0),
         max_tasks=chance.choice((0, 0, 0, 4, 10)),
         decision_cost=chance.choice((DECISION_COST, DECISION_COST, DECISION_COST, PLACING_COST)),
+        **_rollouts(chance),
     )
+
+
+def _rollouts(chance: Chance) -> dict[str, bool]:
+    return {
+        "updates": chance.hits(0.6),
+        "checks": chance.hits(0.4),
+        "rollout_drill": chance.hits(0.4),
+        "restart_drill": chance.hits(0.3),
+    }

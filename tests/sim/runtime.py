@@ -23,45 +23,12 @@ from agent.runtime.base import (
 )
 from pyswarm_core.clock import MILLISECOND, SECOND
 from pyswarm_core.ids import TaskId
+from tests.sim.behaviours import READY, Checks, behaviour_of
 from tests.sim.clock import Scheduler
 from tests.sim.rand import Chance
 
 SMALL = 32 << 20
 """Some containers use more memory than a smaller limit allows."""
-GOOD = ("web", "api", "slow")
-BAD = ("crash", "oom", "job", "badstart", "badcreate", "missing", "stubborn")
-
-
-class Behaviour(msgspec.Struct, frozen=True):
-    """What containers of an image do, in milliseconds."""
-
-    pull_ms: tuple[float, float] = (5, 300)
-    missing: bool = False
-    create_fails: bool = False
-    start_fails: bool = False
-    lives_ms: tuple[float, float] | None = None
-    exit_code: int = 0
-    oom: bool = False
-    stubborn: bool = False
-
-
-BEHAVIOURS = {
-    "web": Behaviour(),
-    "api": Behaviour(pull_ms=(1, 20)),
-    "slow": Behaviour(pull_ms=(2000, 9000)),
-    "crash": Behaviour(lives_ms=(0, 2500), exit_code=1),
-    "oom": Behaviour(lives_ms=(200, 6000), exit_code=137, oom=True),
-    "job": Behaviour(lives_ms=(100, 8000)),
-    "badstart": Behaviour(start_fails=True),
-    "badcreate": Behaviour(create_fails=True),
-    "missing": Behaviour(missing=True),
-    "stubborn": Behaviour(stubborn=True),
-}
-
-
-def behaviour_of(image: str) -> Behaviour:
-    """`web:3` does what `web` does."""
-    return BEHAVIOURS[image.partition(":")[0]]
 
 
 class Container(msgspec.Struct):
@@ -73,6 +40,9 @@ class Container(msgspec.Struct):
     exit: ContainerExit | None = None
     paused: bool = False
     limits: CgroupLimits = CgroupLimits()
+    started_at: int = 0
+    health: Checks | None = None
+    ready: Checks | None = None
 
     @property
     def running(self) -> bool:
@@ -87,6 +57,7 @@ class Engine:
         self,
         scheduler: Scheduler,
         chance: Chance,
+        checks: Chance,
         *,
         on_start: Callable[[TaskId], None],
         on_stop: Callable[[TaskId], None],
@@ -94,6 +65,7 @@ class Engine:
     ) -> None:
         self.scheduler = scheduler
         self.chance = chance
+        self.check_chance = checks
         self.containers: dict[TaskId, Container] = {}
         self.watcher: Callable[[], None] = lambda: None
         self.on_start = on_start
@@ -104,7 +76,10 @@ class Engine:
         """Its process starts."""
         self.on_start(container.id)
         container.state = ContainerState.RUNNING
+        container.started_at = self.scheduler.now
         behaviour = behaviour_of(container.image)
+        container.health = Checks(behaviour.health, self.check_chance)
+        container.ready = Checks(behaviour.ready, self.check_chance)
         if behaviour.lives_ms is not None:
             self.scheduler.after(
                 self.chance.duration(*behaviour.lives_ms),
@@ -223,8 +198,17 @@ class SimRuntime:
 
     async def exec(self, container_id: str, command: Command, timeout_s: float) -> CommandResult:
         container = self._running(container_id)
+        checks = container.ready if command.args[-1] == READY else container.health
+        assert checks is not None
+        if checks.hangs:
+            await asyncio.sleep(timeout_s)
+            checks.fail()
+            return CommandResult(code=128 + signals.SIGKILL, timed_out=True)
         await self._takes(10, 60)
-        return CommandResult(code=0 if container.running else 128 + signals.SIGKILL)
+        if not container.running:
+            return CommandResult(code=128 + signals.SIGKILL)
+        good = checks.look(self._engine.scheduler.now - container.started_at)
+        return CommandResult(code=0 if good else 1, output=b"well" if good else b"not well")
 
     async def pause(self, container_id: str) -> None:
         await self._takes(1, 5)

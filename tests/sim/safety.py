@@ -22,10 +22,12 @@ from pyswarm_core.states import (
     TaskState,
     is_terminal,
 )
+from tests.sim.checked import ChecksDecide
 from tests.sim.controllers import KEYS
 from tests.sim.hosts import Host
 from tests.sim.rules import Rule
 from tests.sim.unique import HostPorts, PublishedPorts, TaskAddresses, VirtualAddresses
+from tests.sim.updates import is_new, is_paused, is_rolling
 from tests.sim.view import Change, View
 from tests.sim.workload import Asked
 
@@ -82,20 +84,26 @@ def _moved(old: Task, new: Task, view: View) -> Iterator[str]:
 
 
 class OneDesiredTaskPerSlot:
-    """A slot has at most one task that should run and has not ended."""
+    """A slot has at most one task that should run and has not ended, and during an update one of
+    the old template beside it.
+    """
 
     rule = Rule.ONE_DESIRED
 
     def broken_by(self, change: Change, view: View) -> Iterator[str]:
         for key in change.chunks:
-            seen: dict[int, Task] = {}
+            seen: dict[tuple[int, bool], Task] = {}
+            service = view.services.get(key.service_id)
+            updating = service is not None and (is_rolling(service) or is_paused(service))
             for task in view.chunks.get(key, ()):
                 if not is_desired(task):
                     continue
-                if task.slot in seen:
-                    both = f"{seen[task.slot].id} and {task.id}"
+                is_old = service is not None and not is_new(service, task)
+                one = (task.slot, updating and is_old)
+                if one in seen:
+                    both = f"{seen[one].id} and {task.id}"
                     yield f"slot {task.slot} of {key.service_id} wants {both}"
-                seen[task.slot] = task
+                seen[one] = task
 
 
 class WritesAreFenced:
@@ -293,5 +301,6 @@ def laws(asked: Asked, hosts: dict[str, Host], puts: int) -> list[Law]:
         PublishedPorts(),
         HostPorts(),
         HistoryIsTrimmed(asked),
+        ChecksDecide(hosts),
         SizesHold(puts),
     ]

@@ -23,12 +23,13 @@ from pyswarm_core.objects import Service, Task, shortened
 from pyswarm_core.specs import ReplicatedMode, RestartCondition
 from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState, TaskState, occupies
+from tests.sim.behaviours import is_restless
 from tests.sim.connections import wrong_endpoints
 from tests.sim.controllers import Machine
 from tests.sim.hosts import Host
 from tests.sim.placement import satisfies
 from tests.sim.rand import SeededIds
-from tests.sim.runtime import behaviour_of
+from tests.sim.updates import is_new, is_paused, is_rolling, serves
 from tests.sim.view import View
 from tests.sim.workload import Asked
 
@@ -132,6 +133,11 @@ class Settled:
                 yield f"service {name} is being removed and has tasks in slots {sorted(slots)}"
             return
         desired = {n: [t for t in tasks if is_desired(t)] for n, tasks in slots.items()}
+        if service.spec.stopped:
+            for task in (task for tasks in desired.values() for task in tasks):
+                yield f"{name} is stopped and has task {task.id}"
+            return
+        yield from self._update(service, slots, desired)
         if isinstance(service.spec.mode, ReplicatedMode):
             replicas = service.spec.mode.replicas
             filled = [
@@ -195,12 +201,28 @@ class Settled:
         if task.state is not TaskState.RUNNING:
             yield f"{label} is {task.state.word}: {task.detail}"
 
+    def _update(
+        self, service: Service, slots: dict[int, list[Task]], desired: dict[int, list[Task]]
+    ) -> Iterator[str]:
+        """An update that nothing holds up is completed; no slot keeps two versions."""
+        if _restless(service) or self._update_waits(service):
+            return
+        for number, tasks in desired.items():
+            if len({is_new(service, task) for task in tasks}) > 1:
+                yield f"slot {number} of {service.spec.name} keeps two versions"
+        given_up = any(
+            not desired[number] and self._given_up(service, tasks)
+            for number, tasks in slots.items()
+        )
+        if is_rolling(service) and not given_up:
+            yield f"the update of {service.spec.name} is not completed: {service.update_status}"
+
     def _update_waits(self, service: Service) -> bool:
-        """Whether a new task does not run (and says why): then the update goes no further."""
-        return any(
-            is_desired(task)
-            and task.state is not TaskState.RUNNING
-            and task.spec_version >= service.template_version
+        """Whether it is paused, or a new task does not serve (and says why): then the update goes
+        no further.
+        """
+        return is_paused(service) or any(
+            is_desired(task) and not serves(task) and is_new(service, task)
             for tasks in self._view.slots_of(service.id).values()
             for task in tasks
         )
@@ -266,10 +288,7 @@ def _few_shown(desired: dict[int, list[Task]]) -> bool:
 
 
 def _restless(service: Service) -> bool:
-    template = service.spec.task_template
-    behaviour = behaviour_of(template.container_spec.image)
-    ends = behaviour.lives_ms is not None
-    return ends or behaviour.missing or behaviour.create_fails or behaviour.start_fails
+    return is_restless(service.spec)
 
 
 def _differences(state: State, view: View) -> Iterator[str]:

@@ -8,7 +8,7 @@ from tests.mutants.named import NAMED
 from tests.mutants.run import equivalents, judge_all
 
 SAMPLE = (
-    "a whole update at once, its event renamed",
+    "a whole update at once",
     "host-port filter off",
     "leader's lease thirty times longer",
     "fence on a key that nobody writes",

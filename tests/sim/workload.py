@@ -16,7 +16,7 @@ from controller.api.changes.services import Update, create_service, remove_servi
 from controller.leader.leadership import Mutation
 from pyswarm_core.clock import SECOND
 from pyswarm_core.errors import PyswarmError
-from pyswarm_core.ids import ServiceId
+from pyswarm_core.ids import ServiceId, TaskId
 from pyswarm_core.objects import Network, Node, Service
 from pyswarm_core.specs import (
     ContainerSpec,
@@ -39,13 +39,15 @@ from pyswarm_core.specs import (
     TaskSpec,
 )
 from pyswarm_core.states import Availability, NodeState
+from tests.sim.behaviours import BAD, CHECKED, GOOD
 from tests.sim.controllers import Machine
 from tests.sim.marks import Marks
 from tests.sim.net import Net
 from tests.sim.options import Options
 from tests.sim.placement import CONSTRAINTS
 from tests.sim.rand import Chance
-from tests.sim.runtime import BAD, GOOD
+from tests.sim.rollouts import Rollouts
+from tests.sim.upkeep import Upkeep
 from tests.sim.view import View
 
 USER = "user"
@@ -64,6 +66,8 @@ class Asked:
         self.removals: dict[ServiceId, None] = {}
         """Services somebody asked to remove."""
         self.promised_removals: dict[ServiceId, None] = {}
+        self.stops: dict[TaskId, None] = {}
+        """Tasks that somebody asked their agents to stop."""
 
 
 class Users:
@@ -80,6 +84,8 @@ class Users:
         self._net = net
         self._view = view
         self._names = 0
+        self._rollouts = Rollouts(chance, checks=options.checks)
+        self._upkeep = Upkeep(self, chance, self._rollouts)
 
     def act(self) -> None:
         """Somebody does something."""
@@ -91,6 +97,8 @@ class Users:
             acts += [self.add_network, self.drop_network]
         if self._options.node_requests:
             acts += [self.change_node, self.change_node]
+        if self._options.updates:
+            acts += self._upkeep.acts()
         self._chance.choice(acts)()
 
     # Services
@@ -104,6 +112,8 @@ class Users:
         spec = self._spec(f"s{self._names}")
         if self._chance.hits(0.1) and alive:
             spec = replace(spec, name=alive[0].spec.name)
+        if self._options.updates or self._options.checks:
+            spec = self._rollouts.drawn(spec)
         self.create_as(spec)
 
     def create_as(self, spec: ServiceSpec) -> None:
@@ -111,7 +121,7 @@ class Users:
         # Every other one, without a draw: seeds stay what they were.
         login = LOGIN if self._names % 2 else None
         self._remember(spec)
-        self._send(
+        self.send(
             f"create {spec.name}",
             lambda state, now, ids: create_service(state, spec, (), now, ids, login=login),
             self._promised,
@@ -119,43 +129,43 @@ class Users:
 
     def scale(self) -> None:
         """Another number of replicas."""
-        service = self._some_service()
+        service = self.some_service()
         if service is None or service.spec.mode.per_node:
             return
         replicas = self._chance.randint(0, self._options.replicas_max)
         mode = ReplicatedMode(replicas=replicas)
-        self._update(service, replace(service.spec, mode=mode), f"to {replicas}")
+        self.update(service, replace(service.spec, mode=mode), f"to {replicas}")
 
     def change_image(self) -> None:
         """Another template: tasks are replaced one by one."""
-        service = self._some_service()
+        service = self.some_service()
         if service is not None:
             template = service.spec.task_template
-            image = self._image()
+            image = self.image()
             container = replace(template.container_spec, image=image)
             spec = replace(service.spec, task_template=replace(template, container_spec=container))
-            self._update(service, spec, f"image {image}")
+            self.update(service, spec, f"image {image}")
 
     def change_limits(self) -> None:
         """Other limits: they change in running containers."""
-        service = self._some_service()
+        service = self.some_service()
         if service is not None:
             limits = Limits(memory_bytes=self._chance.choice((0, 16, 64)) * MIB)
             template = service.spec.task_template
             resources = replace(template.resources, limits=limits)
             spec = replace(service.spec, task_template=replace(template, resources=resources))
-            self._update(service, spec, f"limits {limits.memory_bytes // MIB} MiB")
+            self.update(service, spec, f"limits {limits.memory_bytes // MIB} MiB")
 
     def change_placement(self) -> None:
         """Other constraints."""
-        service = self._some_service()
+        service = self.some_service()
         if service is not None:
             template = replace(service.spec.task_template, placement=self._placement())
-            self._update(service, replace(service.spec, task_template=template), "placement")
+            self.update(service, replace(service.spec, task_template=template), "placement")
 
     def remove(self) -> None:
         """No service."""
-        service = self._some_service()
+        service = self.some_service()
         if service is not None:
             self.remove_named(service)
 
@@ -168,7 +178,7 @@ class Users:
             self.asked.promised_removals[service_id] = None
             self.marks.hit("service removed")
 
-        self._send(
+        self.send(
             f"remove {service.spec.name}",
             lambda state, now, ids: remove_service(state, service_id, now),
             promised,
@@ -184,7 +194,7 @@ class Users:
             spec = NetworkSpec(
                 name=f"net{self._names}", encrypted=kind in (1, 3), enable_ipv6=kind in (2, 3)
             )
-            self._send(
+            self.send(
                 f"create {spec.name}",
                 lambda state, now, ids: create_network(state, spec, (), now, ids),
             )
@@ -194,7 +204,7 @@ class Users:
         network = self._some_network()
         if network is not None and self._chance.hits(0.3):
             target = network.id
-            self._send(
+            self.send(
                 f"remove {network.spec.name}", lambda state, now, ids: remove_network(state, target)
             )
 
@@ -218,7 +228,7 @@ class Users:
         spec = replace(node.spec, availability=availability, labels=labels or node.spec.labels)
         if availability is Availability.DRAIN:
             self.marks.hit("node drained")
-        self._send(
+        self.send(
             f"node {node.description.hostname} {availability.value} {spec.labels}",
             lambda state, now, ids: update_node(state, node.id, node.version, spec, now),
         )
@@ -226,20 +236,24 @@ class Users:
     def remove_node(self, node: Node) -> None:
         """Forget a node that is down."""
         if node.status.state is NodeState.DOWN:
-            self._send(
+            self.send(
                 f"node rm {node.description.hostname}",
                 lambda state, now, ids: remove_node(state, node.id, force=False),
             )
 
     # Inside
 
-    def _update(self, service: Service, spec: ServiceSpec, what: str) -> None:
+    def update(
+        self, service: Service, spec: ServiceSpec, what: str, *, leader: bool = False
+    ) -> None:
+        """Replace the spec; with `leader` no controller is asked that does not lead."""
         self._remember(spec)
         update = Update(service.id, service.version, spec)
-        self._send(
+        self.send(
             f"update {spec.name} {what}",
             lambda state, now, ids: update_service(state, update, (), now, ids),
             self._promised,
+            leader=leader,
         )
 
     def _promised(self, answer: object) -> None:
@@ -253,13 +267,18 @@ class Users:
         if spec not in known:
             known.append(spec)
 
-    def _send(
-        self, what: str, mutation: Mutation[Any], done: Callable[[object], None] | None = None
+    def send(
+        self,
+        what: str,
+        mutation: Mutation[Any],
+        done: Callable[[object], None] | None = None,
+        *,
+        leader: bool = False,
     ) -> None:
+        """Ask some controller, mostly the leader."""
         leading = [m for m in self.machines if m.loop is not None]
-        machine = self._chance.choice(
-            leading if leading and self._chance.hits(0.9) else self.machines
-        )
+        only = leading and (leader or self._chance.hits(0.9))
+        machine = self._chance.choice(leading if only else self.machines)
         self.tell(USER, f"asks {machine.name}: {what}")
 
         def heard(result: object) -> None:
@@ -276,7 +295,8 @@ class Users:
 
         self._net.send(USER, machine.name, lambda: machine.request(mutation, answer))
 
-    def _some_service(self) -> Service | None:
+    def some_service(self) -> Service | None:
+        """One that is not being removed."""
         alive = [s for s in self._view.services.values() if not s.removing]
         return self._chance.choice(alive) if alive else None
 
@@ -288,8 +308,10 @@ class Users:
         nodes = list(self._view.nodes.values())
         return self._chance.choice(nodes) if nodes else None
 
-    def _image(self) -> str:
-        names = (*GOOD, *BAD) if self._options.bad_images else GOOD
+    def image(self) -> str:
+        """One of those of this run."""
+        names: tuple[str, ...] = (*GOOD, *BAD) if self._options.bad_images else GOOD
+        names += CHECKED if self._options.checks else ()
         return f"{self._chance.choice(names)}:{self._chance.randint(1, 3)}"
 
     def _placement(self) -> Placement:
@@ -351,7 +373,7 @@ class Users:
             name=name,
             task_template=TaskSpec(
                 container_spec=ContainerSpec(
-                    image=self._image(), stop_grace_period=chance.choice((1, 3, 10)) * SECOND
+                    image=self.image(), stop_grace_period=chance.choice((1, 3, 10)) * SECOND
                 ),
                 resources=Resources(reservations=reservations),
                 restart_policy=RestartPolicy(

@@ -30,6 +30,7 @@ from pyswarm_core.kinds import NODE
 from pyswarm_core.objects import Capability, NodeResources, Service
 from pyswarm_core.states import Availability, NodeState
 from tests.sim.brain import Brain
+from tests.sim.checked import StoppedFor
 from tests.sim.clock import Scheduler, Spinning
 from tests.sim.connections import NobodyIsSentToTheStopping, stale
 from tests.sim.controllers import KEYS, ControllerWorld, Machine, deciding_by
@@ -42,11 +43,14 @@ from tests.sim.net import Net
 from tests.sim.options import Options, options_of
 from tests.sim.process import Process
 from tests.sim.rand import Seed, SeededIds
+from tests.sim.restart_drill import RestartDrill
+from tests.sim.rollout_drill import RolloutDrill
 from tests.sim.rules import Fail, Rule, Violation
 from tests.sim.safety import laws
 from tests.sim.settled import Settled, unreachable
 from tests.sim.store import Etcd
 from tests.sim.story import Story
+from tests.sim.updates import Updates
 from tests.sim.view import Change, View
 from tests.sim.workload import Users
 
@@ -107,6 +111,9 @@ class World:
         )
         self.faults.machines, self.faults.hosts = self.machines, self.hosts
         self.faults.tell = self.users.tell = self.story.tell
+        self._updates = Updates(self.marks)
+        asked = self.users.asked
+        self._stopped_for = StoppedFor(self.hosts, self.marks, lambda i: i in asked.stops)
         self._stops = NobodyIsSentToTheStopping(
             self.scheduler, self.machines, self.hosts, self.marks
         )
@@ -265,6 +272,15 @@ class World:
         if options.leader_drill:
             self.story.tell("----", "a leader dies")
             drills.lose_leader(self.machines)
+        if options.rollout_drill:
+            self.story.tell("----", "a service is updated")
+            chance = self.seed.stream("rollout drill")
+            rollout = RolloutDrill(settled, self.users, chance, self.marks, self.fail)
+            rollout.roll_out(lambda: self.scheduler.now, self._pass)
+        if options.restart_drill:
+            self.story.tell("----", "a container dies again and again")
+            drill = RestartDrill(self.view, settled, self.hosts, self.marks, self.fail)
+            drill.die_again_and_again(lambda: self.scheduler.now, self._pass, drills.skip)
         if options.days:
             self.story.tell("----", "days pass")
             drills.skip_days(self.hosts, self._edit_node)
@@ -335,13 +351,13 @@ class World:
         def own() -> Mapping[TaskId, Record]:
             return host.worker.records if host.up and host.worker else {}
 
-        host.liar = Liar(chance, self.view, own)
+        host.liar = Liar(chance, self.view, own, lambda: host.node_id)
 
     def _brain(self, machine: Machine) -> Decide:
         chance = self.seed.stream(f"brain/{machine.name}")
         tell = partial(self.story.tell, machine.name)
         cost = self.options.decision_cost
-        return Brain(chance, self.marks, tell, self.fail, cost=cost).decide
+        return Brain(chance, self.marks, tell, self.fail, self._updates, cost=cost).decide
 
     def _on_start(self, host: str, task_id: TaskId) -> None:
         if task_id in self.started:
@@ -354,6 +370,8 @@ class World:
         self.story.tell("host", f"stops {task_id[:6]}")
         for problem in self._stops.stopping(task_id, self.view):
             self.fail(Rule.STOPS_WAIT, problem)
+        for problem in self._stopped_for.stopping(task_id, self.view):
+            self.fail(Rule.STOPPED_FOR, problem)
 
     def _on_kill(self, task_id: TaskId) -> None:
         self.marks.hit("task was killed for ignoring its stop signal")
@@ -441,6 +459,10 @@ def simulate(
 ) -> Result:
     """Run one seed; `prepare` may do something to its world before it begins."""
     random.seed(number)  # an agent's session spreads its attempts by it
+    # A run leaves cycles only, and its end collects them: what was there before is left alone.
+    gc.freeze()
+    thresholds = gc.get_threshold()
+    gc.set_threshold(200_000, 20, 100)
     world = World(number, options=options, trace=trace)
     prepare(world)
     result = world.run()
@@ -450,9 +472,9 @@ def simulate(
     try:
         with warnings.catch_warnings(action="ignore"):  # some never took a first step
             del world  # closes coroutines that were killed in mid-air
-            gc.unfreeze()
             gc.collect()
     finally:
+        gc.set_threshold(*thresholds)
         logging.disable(logging.NOTSET)
         sys.unraisablehook = hook
     return result

@@ -1,0 +1,92 @@
+"""Rules about restarts, derived from a decision's tasks alone."""
+
+from collections.abc import Iterator
+
+from pyswarm_core.clock import MINUTE, SECOND, Instant
+from pyswarm_core.decision import Decision
+from pyswarm_core.objects import Task
+from pyswarm_core.specs import RestartPolicy
+from pyswarm_core.state import State
+from pyswarm_core.states import TaskState, ends_by_itself
+from tests.sim.placement import Problem
+from tests.sim.rules import Rule
+from tests.sim.updates import is_current
+
+LONG_RUN = 10 * MINUTE
+"""After such a run the restart delay begins anew."""
+SHORT_RUN = 1 * SECOND
+"""With a shorter delay, a task is replaced this long after it was made, at the earliest."""
+
+
+def problems(state: State, decision: Decision, now: Instant) -> Iterator[Problem]:
+    """What is wrong with what the decision restarts."""
+    for task in decision.writes.tasks:
+        old = state.tasks.get(task.id)
+        if old is not None:
+            yield from _too_early(state, old, task, now)
+        elif (before := _predecessor(state, task)) is not None:
+            yield from _exhausted(state, task)
+            yield from _backoff(before, task)
+            yield from _spinning(state, before, task)
+
+
+def delay_of(policy: RestartPolicy, restarts: int) -> int:
+    """The delay before a task that was restarted so often in a row."""
+    if not policy.max_delay or restarts <= 1:
+        return policy.delay
+    delay = policy.delay
+    for _ in range(restarts - 1):
+        delay = min(2 * delay, policy.max_delay)
+    return max(delay, policy.delay)
+
+
+def _predecessor(state: State, task: Task) -> Task | None:
+    """The task that ended by itself and was restarted as this one."""
+    if not task.restarts:
+        return None
+    tasks = state.tasks_of_service(task.service_id).slots.get(task.slot, ())
+    ended = [t for t in tasks if ends_by_itself(t.state) and t.desired_state < TaskState.REMOVE]
+    return ended[-1] if ended else None
+
+
+def _too_early(state: State, old: Task, new: Task, now: Instant) -> Iterator[Problem]:
+    service = state.services.get(new.service_id)
+    ready, running = TaskState.READY, TaskState.RUNNING
+    if service is None or (old.desired_state, new.desired_state) != (ready, running):
+        return
+    delay = delay_of(service.spec.task_template.restart_policy, old.consecutive_restarts)
+    early = old.created_at + delay - now
+    if early > 0:
+        yield Rule.RESTART_DELAY, f"{new.id} may start {early / SECOND:.3f} s early"
+
+
+def _backoff(before: Task, task: Task) -> Iterator[Problem]:
+    expected = 1 if before.detail.ran >= LONG_RUN else before.consecutive_restarts + 1
+    if task.consecutive_restarts != expected:
+        yield (
+            Rule.BACKOFF,
+            f"{task.id} is restart {task.consecutive_restarts} in a row, not {expected}: {before}",
+        )
+
+
+def _spinning(state: State, before: Task, task: Task) -> Iterator[Problem]:
+    service = state.services.get(task.service_id)
+    if service is None:
+        return
+    delay = delay_of(service.spec.task_template.restart_policy, task.consecutive_restarts)
+    if delay < SHORT_RUN and task.created_at < before.created_at + SHORT_RUN:
+        early = (before.created_at + SHORT_RUN - task.created_at) / SECOND
+        if before.created_at <= task.created_at:  # otherwise another leader's clock made it
+            yield Rule.SPINNING, f"{task.id} replaces {before.id} {early:.3f} s early: {before}"
+
+
+def _exhausted(state: State, task: Task) -> Iterator[Problem]:
+    service = state.services.get(task.service_id)
+    if service is None or not is_current(service, task.spec_version):
+        return
+    policy = service.spec.task_template.restart_policy
+    if policy.max_attempts and not policy.window and task.restarts > policy.max_attempts:
+        yield (
+            Rule.RESTART_ATTEMPTS,
+            f"{task.id} is attempt {task.restarts}, the policy allows {policy.max_attempts}",
+        )

@@ -1,0 +1,442 @@
+"""Rules about rolling updates and rollbacks, derived anew from what decisions write.
+
+The product derives the progress of an update from stored tasks, trimmed histories and all. Here one
+memory follows every leader's decisions, so that the two have nothing in common but the specs.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+from msgspec.structs import replace
+
+from pyswarm_core.clock import SECOND, Instant
+from pyswarm_core.decision import Decision
+from pyswarm_core.ids import ServiceId, TaskId
+from pyswarm_core.indexes.limited import refuses_limits
+from pyswarm_core.kinds import SERVICE
+from pyswarm_core.objects import UPDATE_TRANSITIONS, Service, Task, UpdateState, UpdateStatus
+from pyswarm_core.specs import (
+    FailureAction,
+    Placement,
+    PortConfig,
+    PublishMode,
+    RestartPolicy,
+    ServiceSpec,
+    TaskSpec,
+    UpdateConfig,
+    UpdateOrder,
+)
+from pyswarm_core.state import State
+from pyswarm_core.states import Availability, NodeState, TaskState, ends_by_itself
+from tests.sim.marks import Marks
+from tests.sim.placement import Problem, occupies, satisfies
+from tests.sim.rules import Rule
+
+_U = UpdateState
+ROLLING = (_U.UPDATING, _U.ROLLBACK_STARTED)
+PAUSED = (_U.PAUSED, _U.ROLLBACK_PAUSED)
+BACK = (_U.ROLLBACK_STARTED, _U.ROLLBACK_PAUSED, _U.ROLLBACK_COMPLETED)
+BY_DECISION = {
+    (_U.UPDATING, _U.PAUSED),
+    (_U.UPDATING, _U.COMPLETED),
+    (_U.UPDATING, _U.ROLLBACK_STARTED),
+    (_U.ROLLBACK_STARTED, _U.ROLLBACK_PAUSED),
+    (_U.ROLLBACK_STARTED, _U.ROLLBACK_COMPLETED),
+}
+"""The steps that the system takes; all others are its users'."""
+REACTS = 3 * SECOND
+"""After the failure that is too much, an update has paused or is rolled back."""
+
+
+def is_current(service: Service, version: int) -> bool:
+    """Whether tasks made from this spec version have the service's template."""
+    kept = any(one.first <= version <= one.last for one in service.same_template)
+    return version >= service.template_version or kept
+
+
+def is_new(service: Service, task: Task) -> bool:
+    """Whether an update leaves the task alone: it has the template, and limits in force."""
+    return is_current(service, task.spec_version) and not refuses_limits(service, task)
+
+
+def is_rolling(service: Service) -> bool:
+    """Whether an update or a rollback goes on."""
+    return service.update_status is not None and service.update_status.state in ROLLING
+
+
+def is_paused(service: Service) -> bool:
+    """Whether one waits for its users."""
+    return service.update_status is not None and service.update_status.state in PAUSED
+
+
+def settings(service: Service) -> UpdateConfig:
+    """What governs the update or the rollback that goes on."""
+    status = service.update_status
+    back = status is not None and status.state in BACK
+    return service.spec.rollback_config if back else service.spec.update_config
+
+
+def should_run(task: Task) -> bool:
+    """Whether it has not ended and is not to end."""
+    return task.desired_state <= TaskState.RUNNING and task.state <= TaskState.RUNNING
+
+
+def template_of(spec: ServiceSpec) -> tuple[TaskSpec, tuple[PortConfig, ...]]:
+    """What a change of replaces tasks."""
+    networks = tuple(replace(joined, ip="") for joined in spec.task_template.networks)
+    template = replace(
+        spec.task_template, placement=Placement(), restart_policy=RestartPolicy(), networks=networks
+    )
+    ports = spec.endpoint_spec.ports
+    return template, tuple(port for port in ports if port.publish_mode is PublishMode.HOST)
+
+
+def is_alike(service: Service, task: Task) -> bool:
+    """Whether the spec that the task was made from has the service's template, by comparison."""
+    if task.spec_version >= service.spec_version:
+        return True
+    kept = [one.spec for one in service.previous_specs if one.version == task.spec_version]
+    return bool(kept) and template_of(kept[0]) == template_of(service.spec)
+
+
+def rolled_back(old: Service, new: Service) -> Iterator[Problem]:
+    """A decision changes a spec only for a rollback: to the one before the update, but for the
+    number of its replicas.
+    """
+    before, after = old.update_status, new.update_status
+    name = new.spec.name
+    if before is None or after is None or after.state is not _U.ROLLBACK_STARTED:
+        yield Rule.RECORDED, f"the spec of {name} is decided, which is not rolled back"
+        return
+    wanted = [one.spec for one in old.previous_specs if one.version == before.from_version]
+    if before.state is not _U.UPDATING or not wanted:
+        yield Rule.RECORDED, f"{name} is rolled back from {before}"
+    elif new.spec != replace(wanted[0], mode=old.spec.mode, stopped=old.spec.stopped):
+        yield Rule.RECORDED, f"{name} is rolled back to a spec that it never had: {new.spec}"
+
+
+def serves(task: Task) -> bool:
+    """Whether connections may be sent to it."""
+    return should_run(task) and task.state is TaskState.RUNNING and task.detail.serving
+
+
+class Slot(msgspec.Struct):
+    """What one update did to one slot, as far as decisions have shown it."""
+
+    first: TaskId = TaskId("")
+    """Its first task of the new template."""
+    proven: bool = False
+    """A new task has served: the slot is no longer in flight."""
+    failed: bool = False
+    """Its first new task failed."""
+    may_have_failed: bool = False
+    """One of its new tasks did."""
+    stopped: bool = False
+    """The update stopped its old task."""
+
+
+class Rollout(msgspec.Struct):
+    """One update of one service: a new one begins when its users change anything."""
+
+    key: tuple[int, int]
+    slots: dict[int, Slot] = {}
+    too_many_since: Instant = Instant(0)
+
+    def slot(self, number: int) -> Slot:
+        """What is known of a slot."""
+        return self.slots.setdefault(number, Slot())
+
+
+def key_of(status: UpdateStatus) -> tuple[int, int]:
+    """What tells one update of a service from the next."""
+    return status.started_at, status.to_version
+
+
+class Updates:
+    """The memory, and the rules."""
+
+    def __init__(self, marks: Marks) -> None:
+        self._marks = marks
+        self._rollouts: dict[ServiceId, Rollout] = {}
+
+    def problems(self, state: State, decision: Decision, now: Instant) -> Iterator[Problem]:
+        """What is wrong with a decision."""
+        written = {service.id: service for service in decision.writes.of(SERVICE)}
+        touched = {task.service_id for task in decision.writes.tasks} | written.keys()
+        for service_id, old in state.services.items():
+            new = written.get(service_id, old)
+            if new is not old:
+                yield from self._moved(old, new)
+            if old.removing or new.update_status is None:
+                continue
+            self._look(state, old)
+            if service_id in touched:
+                yield from self._service(state, decision, old, new, now)
+            yield from self._too_many(state, old, new, now)
+        yield from _needless(state, decision, written)
+
+    # What is seen
+
+    def _look(self, state: State, service: Service) -> None:
+        """Remember what the tasks show before the decision."""
+        status = service.update_status
+        if status is None or status.state not in ROLLING:
+            return
+        rollout = self._rollouts.get(service.id)
+        if rollout is None or rollout.key != key_of(status):
+            rollout = self._rollouts[service.id] = Rollout(key_of(status))
+        for number, tasks in state.tasks_of_service(service.id).slots.items():
+            for task in tasks:
+                if is_new(service, task) and task.created_at >= status.started_at:
+                    self._see(service, rollout.slot(number), task)
+
+    def _see(self, service: Service, slot: Slot, task: Task) -> None:
+        slot.first = slot.first or task.id
+        if serves(task):
+            slot.proven = True
+        if ends_by_itself(task.state) and task.desired_state is not TaskState.REMOVE:
+            early = task.detail.ran < settings(service).monitor or not task.detail.ran
+            slot.may_have_failed |= early
+            slot.failed |= early and task.id == slot.first and not task.restarts
+
+    # What follows
+
+    def _moved(self, old: Service, new: Service) -> Iterator[Problem]:
+        name, before, after = new.spec.name, old.update_status, new.update_status
+        if before == after:
+            return
+        if before is None or after is None:
+            yield Rule.UPDATE_STATES, f"a decision begins or forgets the update of {name}"
+        elif before.state is not after.state:
+            step = (before.state, after.state)
+            if step not in BY_DECISION or step not in UPDATE_TRANSITIONS:
+                text = f"the update of {name} moves from {before.state} to {after.state}"
+                yield Rule.UPDATE_STATES, text
+            self._marks.hit(f"update: {before.state} to {after.state}")
+
+    def _service(
+        self, state: State, decision: Decision, old: Service, new: Service, now: Instant
+    ) -> Iterator[Problem]:
+        after = _slots_after(state, decision, new.id)
+        begun = [n for n, tasks in after.items() if _begins(state, old, new, n, tasks)]
+        name = new.spec.name
+        if begun and not is_rolling(new):
+            status = new.update_status
+            assert status is not None
+            yield Rule.PAUSED, f"slots {begun} of {name} are updated, which is {status.state}"
+        if begun:
+            rollout = self._rollouts.get(new.id)
+            if rollout is None or new.update_status is None:
+                return
+            if rollout.key != key_of(new.update_status):
+                rollout = self._rollouts[new.id] = Rollout(key_of(new.update_status))
+            for number in begun:
+                rollout.slot(number).stopped = True
+            yield from _in_flight(state, new, rollout, after, begun, now)
+        yield from _completed(state, old, new, after, now)
+        yield from start_first(state, old, new, decision)
+
+    def _too_many(
+        self, state: State, old: Service, new: Service, now: Instant
+    ) -> Iterator[Problem]:
+        """Whether an update pauses, or is rolled back, if and only if too many slots failed."""
+        status, rollout = old.update_status, self._rollouts.get(old.id)
+        if status is None or rollout is None or status.state not in ROLLING:
+            return
+        if rollout.key != key_of(status) or new.update_status is None:
+            return
+        least = sum(slot.failed for slot in rollout.slots.values())
+        most = sum(slot.may_have_failed for slot in rollout.slots.values())
+        config = settings(old)
+        slots = max(status.slots, 1)
+        stops = new.update_status.state in (*PAUSED, _U.ROLLBACK_STARTED) and (
+            new.update_status.state is not status.state
+        )
+        name = new.spec.name
+        if stops and most / slots <= config.max_failure_ratio:
+            yield (
+                Rule.FAILURES,
+                f"{name} is {new.update_status.state}, and at most {most} of {slots} slots failed:"
+                f" {config.max_failure_ratio} may ({new.update_status})",
+            )
+        if stops or least / slots <= config.max_failure_ratio:
+            rollout.too_many_since = Instant(0)
+            return
+        if config.failure_action is FailureAction.CONTINUE:
+            return
+        rollout.too_many_since = rollout.too_many_since or now
+        if now - rollout.too_many_since > REACTS:
+            yield (
+                Rule.FAILURES,
+                f"{name} goes on though {least} of {slots} slots failed, and"
+                f" {config.max_failure_ratio} may",
+            )
+
+
+def _slots_after(state: State, decision: Decision, service_id: ServiceId) -> dict[int, list[Task]]:
+    """The service's tasks as the decision leaves them, by slot, oldest first."""
+    gone = set(decision.writes.removed_tasks)
+    written = {t.id: t for t in decision.writes.tasks if t.service_id == service_id}
+    slots: dict[int, list[Task]] = {}
+    for task in state.tasks_of_service(service_id):
+        if task.id not in gone:
+            slots.setdefault(task.slot, []).append(written.pop(task.id, task))
+    for task in written.values():
+        slots.setdefault(task.slot, []).append(task)
+    return slots
+
+
+def _begins(state: State, old: Service, new: Service, number: int, tasks: list[Task]) -> bool:
+    """Whether the decision begins to update the slot: it ends the old task for nothing but its
+    template, or makes a new one beside it.
+    """
+    before = {t.id: t for t in state.tasks_of_service(new.id).slots.get(number, ())}
+    has_new = any(should_run(t) and is_new(new, t) for t in before.values())
+    stays = any(should_run(t) for t in tasks)
+    for task in tasks:
+        known = before.get(task.id)
+        if is_new(new, task):
+            beside = any(should_run(other) and not is_new(new, other) for other in tasks)
+            if known is None and beside and not has_new and not task.restarts:
+                return True
+        elif (
+            known is not None
+            and should_run(known)
+            and known.state >= TaskState.ASSIGNED
+            and task.desired_state is TaskState.SHUTDOWN
+            and not has_new
+            and not stays
+            and may_stay(state, new, task)
+        ):
+            return True
+    return False
+
+
+def may_stay(state: State, service: Service, task: Task) -> bool:
+    """Whether nothing but an update takes the task from its node."""
+    node = state.nodes.get(task.node_id)
+    return (
+        node is not None
+        and node.status.state is not NodeState.DOWN
+        and node.spec.availability is not Availability.DRAIN
+        and satisfies(service.spec, node)
+        and not service.spec.stopped
+    )
+
+
+def _needless(
+    state: State, decision: Decision, written: dict[ServiceId, Service]
+) -> Iterator[Problem]:
+    """A task of the template ends for its node or its users' sake only."""
+    for task in decision.writes.tasks:
+        known = state.tasks.get(task.id)
+        if known is None or not should_run(known) or task.desired_state is not TaskState.SHUTDOWN:
+            continue
+        service = written.get(task.service_id, state.services[task.service_id])
+        others = state.tasks_of_service(service.id).slots.get(task.slot, ())
+        alone = sum(should_run(other) for other in others) == 1
+        ended = task.state > TaskState.RUNNING
+        if ended or not alone or service.removing or not may_stay(state, service, task):
+            continue
+        if is_alike(service, task) and not refuses_limits(service, task):
+            yield Rule.KEPT, f"{task.id} of {service.spec.name} is shut down for nothing"
+
+
+def _in_flight(
+    state: State,
+    service: Service,
+    rollout: Rollout,
+    after: dict[int, list[Task]],
+    begun: list[int],
+    now: Instant,
+) -> Iterator[Problem]:
+    config = settings(service)
+    flying = dict.fromkeys(begun)
+    for number, tasks in after.items():
+        if _flies(state, service, rollout.slot(number), tasks, now):
+            flying[number] = None
+    if config.parallelism and len(flying) > config.parallelism:
+        yield (
+            Rule.PARALLELISM,
+            f"slots {sorted(flying)} of {service.spec.name} are updated at once, {begun} from now"
+            f" on; {config.parallelism} may be",
+        )
+
+
+def _flies(state: State, service: Service, slot: Slot, tasks: list[Task], now: Instant) -> bool:
+    """Whether the slot is certainly in flight."""
+    new = [t for t in tasks if should_run(t) and is_new(service, t)]
+    if new:
+        task = new[-1]
+        first = task.id == slot.first or not slot.first
+        if serves(task):
+            return first and task.status_at + settings(service).delay > now
+        return first and not slot.proven and not task.restarts
+    if any(map(should_run, tasks)):
+        return False
+    return any(
+        not is_new(service, task)
+        and task.desired_state is TaskState.SHUTDOWN
+        and occupies(task)
+        and slot.stopped
+        and (node := state.nodes.get(task.node_id)) is not None
+        and node.status.state is NodeState.READY
+        and node.spec.availability is not Availability.DRAIN
+        for task in tasks
+    )
+
+
+def _completed(
+    state: State, old: Service, new: Service, after: dict[int, list[Task]], now: Instant
+) -> Iterator[Problem]:
+    """A completed update has left no old task, and its new tasks have run long enough. As in
+    Swarm, slots whose new task failed do not hold it up.
+    """
+    before, status = old.update_status, new.update_status
+    if before is None or status is None or before.state is status.state:
+        return
+    if status.state not in (_U.COMPLETED, _U.ROLLBACK_COMPLETED):
+        return
+    name, monitor = new.spec.name, settings(old).monitor
+    for tasks in after.values():
+        for task in filter(should_run, tasks):
+            if not is_new(new, task):
+                yield Rule.COMPLETED, f"the update of {name} is completed, and {task.id} is old"
+            elif task.spec_version < status.to_version:
+                continue  # it was kept as it is
+            elif task.state is not TaskState.RUNNING and not task.restarts:
+                yield Rule.COMPLETED, f"the update of {name} is completed, {task.id} does not run"
+            elif task.status_at + monitor > now and not task.restarts:
+                yield (
+                    Rule.COMPLETED,
+                    f"the update of {name} is completed before {task.id} is proven",
+                )
+
+
+def start_first(state: State, old: Service, new: Service, decision: Decision) -> Iterator[Problem]:
+    """With start-first, an old task ends when the new one serves, or cannot be placed beside it."""
+    if settings(new).order is not UpdateOrder.START_FIRST or not is_rolling(new):
+        return
+    for task in decision.writes.tasks:
+        known = state.tasks.get(task.id)
+        if (
+            known is None
+            or task.service_id != new.id
+            or is_new(new, task)
+            or not should_run(known)
+            or task.desired_state is not TaskState.SHUTDOWN
+            or not serves(known)
+            or not may_stay(state, new, task)
+        ):
+            continue
+        beside = [
+            other
+            for other in state.tasks_of_service(new.id).slots.get(task.slot, ())
+            if is_new(new, other) and should_run(other)
+        ]
+        waits = not beside or any(other.state < TaskState.ASSIGNED for other in beside)
+        if not waits and not any(map(serves, beside)):
+            yield (
+                Rule.START_FIRST,
+                f"{task.id} of {new.spec.name} ends before the new task of its slot serves",
+            )

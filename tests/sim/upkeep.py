@@ -1,0 +1,63 @@
+"""What users do to services that run: set how updates go, resume, restart, stop."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from tests.sim.rand import Chance
+from tests.sim.rollouts import Rollouts
+
+if TYPE_CHECKING:
+    from tests.sim.workload import Users
+
+
+class Upkeep:
+    """Those users."""
+
+    def __init__(self, users: "Users", chance: Chance, rollouts: Rollouts) -> None:
+        self._users = users
+        self._chance = chance
+        self._rollouts = rollouts
+
+    def acts(self) -> list[Callable[[], None]]:
+        """What they may do, the likely things several times."""
+        return [
+            self.again,
+            self.again,
+            self.change_settings,
+            self.restart,
+            self.stop_or_start,
+        ]
+
+    def again(self) -> None:
+        """The same spec: a paused update resumes."""
+        service = self._users.some_service()
+        if service is not None:
+            self._users.update(service, service.spec, "as it is")
+
+    def change_settings(self) -> None:
+        """Other settings of updates, restarts and checks, while an update may go on."""
+        service = self._users.some_service()
+        if service is not None:
+            spec = self._rollouts.drawn(service.spec)
+            if self._chance.hits(0.5):  # the template stays
+                spec = replace(spec, task_template=service.spec.task_template)
+            self._users.update(service, spec, "settings")
+
+    def restart(self) -> None:
+        """`service restart`, or `update --force`."""
+        service = self._users.some_service()
+        if service is not None:
+            template = service.spec.task_template
+            template = replace(template, force_update=template.force_update + 1)
+            self._users.update(service, replace(service.spec, task_template=template), "restart")
+
+    def stop_or_start(self) -> None:
+        """No tasks, as many replicas."""
+        service = self._users.some_service()
+        if service is not None:
+            stopped = not service.spec.stopped
+            self._users.update(
+                service, replace(service.spec, stopped=stopped), "stop" if stopped else "start"
+            )
