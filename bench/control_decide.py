@@ -9,14 +9,17 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 
+from msgspec.structs import replace
+
 from bench.control_rig import fleet, service_spec
 from bench.report import Figure
-from controller.api.changes.services import create_service
+from controller.api.changes.services import Update, create_service, update_service
 from controller.brain.decide import decide
 from controller.leader.agenda import Agenda
 from pyswarm_core.aio.system import RandomIds, SystemClock
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
+from pyswarm_core.ids import ServiceId
 from pyswarm_core.objects import Task, TaskDetail, TaskStatus
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState
@@ -28,17 +31,27 @@ FAILING = 10
 EXISTING = (10_000, 100_000, 1_000_000)
 CHANGED = (10, 100, 1_000, 10_000)
 SAMPLES = 7
+STEPS = 40
+"""Steps of one update that are measured."""
 
 
 def measure(quick: bool) -> Iterator[Figure]:
     """On 10,000 nodes."""
     nodes, sizes = (1_000, EXISTING[:1]) if quick else (10_000, EXISTING)
     brain = _Brain(nodes)
-    of_ten = {}
+    of_ten, steps = {}, {}
     for size in sizes:
         brain.grow(size)
         of_ten[size] = brain.decided_ms(CHANGED[0])
         yield _point(CHANGED[0], size, of_ten[size])
+        steps[size] = brain.step_ms()
+        yield Figure(
+            f"decided: a step of an update of {REPLICAS:,} replicas, of {size:,} tasks",
+            steps[size],
+            "ms",
+            2,
+            note="one slot is over, the next begins",
+        )
     least, most = sizes[0], sizes[-1]
     of_changed = {CHANGED[0]: of_ten[most]}
     for changed in CHANGED[1:]:
@@ -52,6 +65,13 @@ def measure(quick: bool) -> Iterator[Figure]:
         "times",
         2,
         note="the cost follows the changes, not the number of objects",
+    )
+    yield Figure(
+        f"a step of an update: cost with {most:,} tasks over cost with {least:,}",
+        steps[most] / steps[least],
+        "times",
+        2,
+        note="the cost follows the slots in flight",
     )
     yield Figure(
         f"{many:,} changed: cost of one over its cost when {few} change",
@@ -116,6 +136,60 @@ class _Brain:
         assert written == 2 * changed, "each is shut down and replaced"
         state.apply(Writes(tasks=failing))
         return 1000 * took_s
+
+    def step_ms(self) -> float:
+        """Median processor time of a step of an update in the newest service, which is undone."""
+        state, agenda, now = self._state, Agenda(), SystemClock().now()
+        service = next(reversed(state.services.values()))
+        before = list(state.tasks_of_service(service.id))
+        runs = TaskDetail(serving=True)
+        for task in before:
+            state.observe(task.node_id, (TaskStatus(task.id, TaskState.RUNNING, runs),), now)
+        template = replace(service.spec.task_template, force_update=1)
+        update = Update(service.id, service.version, replace(service.spec, task_template=template))
+        writes, _ = update_service(state, update, (), now, self._ids)
+        agenda.add_writes(writes, state)
+        state.apply(writes)
+        took_s = []
+        for _ in range(STEPS):
+            took_s.append(0.0)
+            for _ in range(2):  # the old task is stopped; it ended, the new one is made
+                took_s[-1] += self._turn(agenda, now)
+                _advance(state, service.id, now)
+                agenda.add_services((service.id,))
+        made = [t.id for t in state.tasks_of_service(service.id) if t.spec_version > 1]
+        assert STEPS - 2 <= len(made) <= STEPS + 2, "one slot at a time"
+        state.apply(Writes(objects=(service,), tasks=before, removed_tasks=made))
+        return 1000 * statistics.median(took_s)
+
+    def _turn(self, agenda: Agenda, now: Instant) -> float:
+        """Decide until nothing is left; return the processor time."""
+        state, took_s = self._state, 0.0
+        while agenda:
+            began = time.process_time()
+            dirty = agenda.take(state)
+            decision = decide(state, dirty, now, self._ids)
+            agenda.follow_up(dirty, decision)
+            took_s += time.process_time() - began
+            state.apply(decision.writes)
+        return took_s
+
+
+def _advance(state: State, service_id: ServiceId, now: Instant) -> None:
+    """The agents of the slots in flight: tasks that are to stop have ended, new ones serve."""
+    tasks = state.tasks_of_service(service_id)
+    newest = [tasks.slots[slot][-1] for slot in tasks.unsettled]
+    newest += [task for task in _made(state, service_id) if task.state is TaskState.ASSIGNED]
+    for task in newest:
+        stops = task.desired_state is TaskState.SHUTDOWN
+        end = TaskState.SHUTDOWN if stops else TaskState.RUNNING
+        status = TaskStatus(task.id, end, TaskDetail(serving=not stops))
+        state.observe(task.node_id, (status,), now)
+
+
+def _made(state: State, service_id: ServiceId) -> list[Task]:
+    slots = state.tasks_of_service(service_id).slots
+    return [slots[slot][-1] for slot in state.tasks_of_service(service_id).storied]
 
 
 def _fail(state: State, tasks: list[Task], now: Instant) -> None:

@@ -116,12 +116,12 @@ def _is_newest(tasks: Sequence[Task], index: int) -> bool:
 def _cut(detail: TaskDetail, kept: _Kept, *, newest: bool) -> TaskDetail:
     size = kept.newest if newest else kept.others
     if not size:
-        return TaskDetail(exit_code=detail.exit_code, oom=detail.oom, ran=detail.ran)
+        return TaskDetail(exit_code=detail.exit_code, oom=detail.oom)
     return replace(
         detail,
         message=clipped(detail.message, size),
         error=clipped(detail.error, size),
-        limits_error=clipped(detail.limits_error, size),
+        limits_error=clipped(detail.limits_error, size // 4),
         addresses=detail.addresses if newest or kept.reach else (),
         ports=detail.ports if (kept.ports if newest else kept.reach) else (),
     )

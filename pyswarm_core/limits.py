@@ -25,7 +25,7 @@ CHUNK_SLOTS = 128
 
 CHUNK_BYTES_MAX = 512 * 1024
 """An encoded chunk; details are cut until it fits. 128 slots of at most HISTORY_MAX +
-UNFINISHED_MAX + 1 tasks are 212 kB of columns, 102 kB of restarts and 195 kB of cut details.
+UNFINISHED_MAX + 1 tasks are 223 kB of columns, 102 kB of restarts and 197 kB of cut details.
 """
 
 VALUE_BYTES_MAX = 1 << 20

@@ -5,11 +5,12 @@ from prometheus_client import CollectorRegistry
 
 from controller.brain.allocator.usage import Usage, usage
 from controller.metrics import LeaderState, Metrics, SessionState
-from pyswarm_core.decision import Writes
+from pyswarm_core.decision import EventKind, Writes
 from pyswarm_core.ids import NetworkId
 from pyswarm_core.objects import Endpoint, Network, UpdateState, UpdateStatus, VirtualIp
 from pyswarm_core.specs import Ipam, IpamConfig
 from pyswarm_core.state import State
+from pyswarm_core.views import Event
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
 from tests.fixtures.build import dirty, nodes, service
@@ -74,6 +75,14 @@ def test_a_network_that_cannot_be_worked_out_does_not_end_the_scrape() -> None:
     leading: LeaderState = Leading(state)
     metrics.watch(lambda: leading)
     assert scraped(metrics.registry, "blocks", "nodes") == 2
+
+
+def test_crash_loops_are_counted() -> None:
+    metrics = Metrics()
+    loop = Event.of(EventKind.CRASH_LOOP, "web", "web", "web.1 failed 3 times in a row", 2)
+    metrics.count([loop, Event.of(EventKind.TASK_REPLACED, "web", "web", "failed", 5)])
+    name = "pyswarm_controller_crash_loops_total"
+    assert metrics.registry.get_sample_value(name) == 2
 
 
 def test_services_are_counted_by_the_state_of_their_last_update() -> None:

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from pyswarm_core.api.v1 import objects_pb2
 from pyswarm_core.chunks import decode_chunk, encode_chunk
 from pyswarm_core.clock import Instant
 from pyswarm_core.ids import ID_LENGTH, NetworkId, NodeId, ServiceId
@@ -18,7 +19,7 @@ from pyswarm_core.limits import (
     RESTARTS_REMEMBERED,
     UNFINISHED_MAX,
 )
-from pyswarm_core.objects import Task, TaskAddress, TaskDetail, clipped, shortened
+from pyswarm_core.objects import HealthState, Task, TaskAddress, TaskDetail, clipped, shortened
 from pyswarm_core.specs import PortConfig, Protocol, PublishMode
 from pyswarm_core.states import TaskState
 from tests.fixtures import build
@@ -47,6 +48,10 @@ WORST = TaskDetail(
         )
         for _ in range(PORTS_PER_TASK)
     ),
+    health=HealthState.UNHEALTHY,
+    ran=LATE,
+    limits_version=2**32 - 1,
+    limits_error="\N{PILE OF POO}" * (DETAIL_LENGTH_MAX // 4),
 )
 
 
@@ -66,6 +71,8 @@ def _tasks(slots: int, per_slot: int, detail: TaskDetail, restarts: int) -> list
                 detail=detail,
             ),
             restarted_at=(LATE,) * restarts,
+            consecutive_restarts=2**20,
+            failed_update=True,
         )
         for slot in range(slots)
         for _ in range(per_slot)
@@ -106,6 +113,22 @@ def test_prop_every_chunk_fits(
     detail = replace(WORST, message=text, error=text, ports=WORST.ports[:ports])
     data = _encode(_tasks(slots, per_slot, detail, restarts))
     assert len(data) <= CHUNK_BYTES_MAX
+
+
+@pytest.mark.parametrize("failed", [(False, False), (False, True)])
+@pytest.mark.parametrize("restarts", [(0, 0), (3, 1)])
+def test_restarts_in_a_row_and_failed_updates_are_kept(
+    failed: tuple[bool, bool], restarts: tuple[int, int]
+) -> None:
+    tasks = [
+        replace(task, restarts=1, failed_update=failed[n], consecutive_restarts=restarts[n])
+        for n, task in enumerate(_tasks(2, 1, TaskDetail(), 0))
+    ]
+    data = _encode(tasks)
+    assert _decode(data) == tasks
+    chunk = objects_pb2.TaskChunk.FromString(data)
+    assert bool(chunk.failed_update) is any(failed)
+    assert bool(chunk.consecutive_restarts) is any(restarts)
 
 
 def test_what_fits_is_not_cut() -> None:
