@@ -335,12 +335,15 @@ def _present(plan: Plan, state: State, number: int, now: Instant) -> list[Task]:
 
 def _forget(plan: Plan, state: State, slot: Slot, tasks: list[Task]) -> None:
     """Delete history beyond its limit or of removed nodes, but never the task in the slot."""
-    ended = [task for task in tasks if is_terminal(task.state) and task is not slot.task]
+    kept = "" if slot.task is None else slot.task.id
+    # A task that this decision orphans has ended, too.
+    tasks = [plan.changed.get(task.id, task) for task in tasks]
+    ended = [task for task in tasks if is_terminal(task.state) and task.id != kept]
     for task in ended:
         if task.node_id not in state.nodes:
             plan.remove(task)
     for task in superfluous(tasks, state.cluster.spec.history_kept):
-        if slot.task is None or task.id != slot.task.id:
+        if task.id != kept:
             plan.remove(task)
     for task in ended[:-TEXTS_PER_SLOT]:
         if task.id not in plan.removed:

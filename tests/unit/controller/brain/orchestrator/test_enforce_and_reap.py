@@ -93,6 +93,24 @@ def test_task_of_a_node_that_stays_down_is_orphaned_after_a_day() -> None:
     assert [event.reason for event in decision.events] == ["orphaned: its node stayed down"]
 
 
+def test_a_task_that_is_orphaned_at_once_counts_as_history() -> None:
+    ended = build.task("web.1", node="n2", state=TaskState.FAILED, desired=TaskState.SHUTDOWN)
+    lost = build.task("web.1", node="n1", task_id="lost")
+    down = build.node("n1", state=NodeState.DOWN, since=NOW - 25 * HOUR)
+    state = build.state(
+        nodes=[down, build.node("n2")],
+        services=[build.service("web")],
+        tasks=[ended, lost],
+        history=1,
+    )
+    world = BrainWorld(state)
+    world.settle()
+    assert [task.state for task in state.tasks.values()] == [
+        TaskState.ORPHANED,
+        TaskState.ASSIGNED,
+    ]
+
+
 def test_an_edit_of_a_node_that_is_down_does_not_restart_its_orphan_period() -> None:
     state = build.state(
         nodes=[node("n1", state=NodeState.DOWN), node("n2")],
