@@ -29,7 +29,8 @@ class Timers(Generic[K]):
             return
         self._due[key] = at
         heapq.heappush(self._heap, (at, key))
-        self._earlier.set()
+        if self._heap[0] == (at, key):
+            self._earlier.set()
 
     async def run(self, fire: Callable[[K], None]) -> None:
         """Call `fire` at every deadline, until cancelled."""

@@ -5,6 +5,7 @@ microseconds, and belongs to the event loop from then on.
 """
 
 import asyncio
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -28,10 +29,10 @@ _TIMED_OUT = -1
 """Docker's exit code of a check that exceeded its timeout or could not be made."""
 _LOOPBACK = "127.0.0.1"
 _HEAD_MAX = 4096
-_REST_MAX = 64 * 1024
-_REST_S = 0.05
-"""The rest of a response is read for at most so long: closing a connection with unread data resets
-it, which servers log as an error.
+_LINGER_S = 0.05
+_READS_MAX, _REST_BYTES = 4, 64 * 1024
+"""An HTTP connection that the server has not closed is kept so long after its check: closing it
+before the whole response has arrived resets it, which servers log as an error.
 """
 
 
@@ -93,9 +94,14 @@ class Probes:
         port: str,
         talk: Callable[[socket.socket], Awaitable[Outcome]],
     ) -> Outcome:
-        async with asyncio.timeout(seconds(config.timeout)):
-            with await self._connect(target, int(port)) as connection:
+        connection: socket.socket | None = None
+        try:
+            async with asyncio.timeout(seconds(config.timeout)):
+                connection = await self._connect(target, int(port))
                 return await talk(connection)
+        finally:
+            if connection is not None:
+                _close(connection, lingers=config.test[0] == "HTTP")
 
     async def _connect(self, target: Target, port: int) -> socket.socket:
         """A connection to the port on the loopback address, or else on the task's own one."""
@@ -103,7 +109,7 @@ class Probes:
         for address in addresses:
             connection = self._open_socket(target.pid)
             try:
-                await asyncio.get_running_loop().sock_connect(connection, (address, port))
+                await _establish(connection, (address, port))
             except ConnectionRefusedError:
                 connection.close()
             except BaseException:
@@ -112,6 +118,36 @@ class Probes:
             else:
                 return connection
         raise ConnectionRefusedError(f"port {port}: connection refused")
+
+
+async def _establish(connection: socket.socket, address: tuple[str, int]) -> None:
+    """Connect. Within a host the kernel has done so when the call returns, and says that it is
+    still connecting: the event loop need not wait.
+    """
+    with suppress(BlockingIOError):
+        connection.connect(address)
+        return
+    if error := connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        raise OSError(error, os.strerror(error))
+    try:
+        connection.getpeername()
+    except OSError:
+        await asyncio.get_running_loop().sock_connect(connection, address)
+
+
+def _close(connection: socket.socket, *, lingers: bool) -> None:
+    """Close a connection after reading what has arrived; if it lingers, once more a little later,
+    unless the peer has closed it.
+    """
+    with suppress(OSError):
+        for _ in range(_READS_MAX):
+            if not connection.recv(_REST_BYTES):
+                lingers = False
+                break
+    if lingers:
+        asyncio.get_running_loop().call_later(_LINGER_S, lambda: _close(connection, lingers=False))
+    else:
+        connection.close()
 
 
 def _late(config: HealthConfig, output: str) -> Outcome:
@@ -137,9 +173,6 @@ async def _http(connection: socket.socket, port: str, path: str) -> Outcome:
             break
         head += found
     line = head.partition(b"\n")[0].decode(errors="replace").strip()
-    with suppress(TimeoutError, OSError):
-        async with asyncio.timeout(_REST_S):
-            await _drain(connection, len(head))
     return Outcome(0 if _is_success(line) else 1, line or "the server closed the connection")
 
 
@@ -164,10 +197,3 @@ def _is_success(line: str) -> bool:
     protocol, _, rest = line.partition(" ")
     status = rest[:3]
     return protocol.startswith("HTTP/") and status.isdecimal() and 200 <= int(status) < 400
-
-
-async def _drain(connection: socket.socket, read: int) -> None:
-    while read < _REST_MAX:
-        if not (found := await asyncio.get_running_loop().sock_recv(connection, _HEAD_MAX)):
-            return
-        read += len(found)

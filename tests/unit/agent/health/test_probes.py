@@ -44,6 +44,8 @@ async def server(handle: Handler, host: str = "127.0.0.1") -> AsyncIterator[int]
         try:
             with suppress(OSError, asyncio.IncompleteReadError):
                 await handle(reader, writer)
+                writer.write_eof()
+                await reader.read()  # until the check closes its side
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
