@@ -119,7 +119,7 @@ def was_out_of_memory(hierarchies: Hierarchies, path: str) -> bool:
 
 def signal_all(hierarchies: Hierarchies, path: str, number: int) -> None:
     """Send a signal to every process in cgroup `path` and below."""
-    for pid in _members(hierarchies, path):
+    for pid in members(hierarchies, path):
         with suppress(ProcessLookupError):
             os.kill(pid, number)
 
@@ -134,7 +134,7 @@ def remove(hierarchies: Hierarchies, path: str) -> None:
         pause_s = _PAUSE_S
         while not _remove_tree(Path(root + path)):
             if time.monotonic() > deadline:
-                left = ", ".join(map(str, _members(hierarchies, path))) or "none"
+                left = ", ".join(map(str, members(hierarchies, path))) or "none"
                 raise RuntimeFailed(f"cannot remove cgroup {root}{path}: processes left: {left}")
             # Processes that were killed already take a moment to end.
             if pause_s > 4 * _PAUSE_S:
@@ -150,7 +150,7 @@ def empty(hierarchies: Hierarchies, path: str) -> None:
     """
     deadline = time.monotonic() + _REMOVE_TIMEOUT_S
     pause_s = _PAUSE_S
-    while left := _members(hierarchies, path):
+    while left := members(hierarchies, path):
         if time.monotonic() > deadline:
             raise RuntimeFailed(f"cannot kill the processes of cgroup {path}: {left}")
         kill(hierarchies, path)
@@ -177,7 +177,8 @@ def _set_frozen(freezer: Path | None, state: str) -> None:
             (freezer / "freezer.state").write_text(state)
 
 
-def _members(hierarchies: Hierarchies, path: str) -> tuple[int, ...]:
+def members(hierarchies: Hierarchies, path: str) -> tuple[int, ...]:
+    """The pids of the processes in cgroup `path` and below."""
     top = hierarchies.controller("pids", path) or hierarchies.controller("memory", path)
     if top is None or not top.is_dir():
         return ()

@@ -121,6 +121,8 @@ class ConmonRuntime:
             with suppress(RuntimeFailed):
                 await asyncio.shield(self._end_command(running, b"", True))
             raise
+        if not timed_out and self._steps.execs.is_over(running):
+            return self._steps.execs.end(running, output, timed_out=False)
         return await asyncio.shield(self._end_command(running, output, timed_out))
 
     async def _end_command(self, running: Running, output: bytes, timed_out: bool) -> CommandResult:

@@ -39,6 +39,7 @@ _USER_FILE_MAX = 1 << 20
 _PIPE_BYTES = 1 << 16
 _MESSAGE_MAX = 1024
 _END_TIMEOUT_S = 10.0
+_EMPTY_KNOWN = 4096
 _CPUSET = ("cpuset.cpus", "cpuset.mems")
 
 
@@ -54,6 +55,15 @@ class Running(msgspec.Struct):
     log: int
 
 
+class _Config(msgspec.Struct):
+    """The part of a config.json that a command changes."""
+
+    process: dict[str, Any]
+
+
+_config = msgspec.json.Decoder(_Config)
+
+
 class Execs:
     """Begins and ends commands, blocking; in between, `wait` runs in the event loop."""
 
@@ -63,6 +73,8 @@ class Execs:
         self._hierarchies = hierarchies
         self._busy: set[str] = set()
         """The cgroups of running commands."""
+        self._empty: set[str] = set()
+        """Cgroups that are empty since a command of this agent ended, at most _EMPTY_KNOWN."""
 
     def begin(self, container_id: str, command: Command) -> Running:
         """Start a command in a running container. Raises RuntimeFailed."""
@@ -80,24 +92,26 @@ class Execs:
         container = Path(self._hierarchies.roots()[0] + parent)
         seen = [path.name for path in container.iterdir() if path.name.startswith(_PREFIX)]
         free = [name for name in seen if f"{parent}/{name}" not in self._busy]
-        for name in free:
-            cgroups.empty(self._hierarchies, f"{parent}/{name}")
+        for path in (f"{parent}/{name}" for name in free):
+            if path not in self._empty:
+                cgroups.empty(self._hierarchies, path)
         if free:
             name = min(free)
         else:
             name = next(name for name in (f"{_PREFIX}{n}" for n in count()) if name not in seen)
             _make_cgroup(self._hierarchies, parent, name)
         self._busy.add(f"{parent}/{name}")
+        self._empty.discard(f"{parent}/{name}")
         return f"{parent}/{name}"
 
     def _process(self, container_id: str, command: Command) -> dict[str, Any]:
         """The OCI section: the container's, with the changes that the command requests."""
         bundle = self._layout.bundle(container_id)
         try:
-            config = msgspec.json.decode((bundle / "config.json").read_bytes())
+            config = _config.decode((bundle / "config.json").read_bytes())
         except OSError as error:
             raise RuntimeFailed(f"container {container_id} does not exist") from error
-        process: dict[str, Any] = {**config["process"], "terminal": False}
+        process: dict[str, Any] = {**config.process, "terminal": False}
         env = _variables(process.get("env", ()))
         if command.user:
             root = Root(bundle / "rootfs")
@@ -144,6 +158,12 @@ class Execs:
             kept.pop_all()
         return Running(container_id, cgroup, process, pid, pidfd, output, log)
 
+    def is_over(self, running: Running) -> bool:
+        """Whether a command whose OCI runtime has ended left no process: its `end` will not
+        block.
+        """
+        return not cgroups.members(self._hierarchies, running.cgroup)
+
     def end(self, running: Running, output: bytes, *, timed_out: bool) -> CommandResult:
         """Kill what is left of a command. Raises RuntimeFailed if the OCI runtime failed, or if a
         process does not end.
@@ -153,6 +173,7 @@ class Execs:
             with suppress(ProcessLookupError):
                 signals.pidfd_send_signal(running.pidfd, signals.SIGKILL)
             cgroups.empty(self._hierarchies, running.cgroup)
+            self._remember(running.cgroup)
             code = _exit_code(running.pidfd)
             message = conmon.plain_message(
                 os.pread(running.log, _MESSAGE_MAX, 0).decode(errors="replace")
@@ -169,6 +190,12 @@ class Execs:
         why = explain(message, bundle, running.process)
         missing = any(words in why.lower() for words in ("no such file", "not found"))
         return CommandResult(code=127 if missing else 126, output=why.encode()[:EXEC_OUTPUT_MAX])
+
+    def _remember(self, cgroup: str) -> None:
+        """Remember that the cgroup is empty. Those of removed containers go when there are many."""
+        if len(self._empty) >= _EMPTY_KNOWN:
+            self._empty.clear()
+        self._empty.add(cgroup)
 
 
 async def wait(running: Running, timeout_s: float) -> tuple[bytes, bool]:
