@@ -24,6 +24,7 @@ from controller.api.queries.info import ControllerFacts, info
 from controller.api.queries.listings import Listing
 from controller.api.queries.lists import TaskQuery
 from controller.api.queries.why import explain
+from controller.api.queries.why_update import with_message
 from controller.api.tracing import trace
 from controller.grpc.calls import Context, in_turn, read
 from controller.grpc.parts import parts
@@ -116,7 +117,9 @@ class Control(control_pb2_grpc.ControlServicer):
         return _service(service)
 
     async def GetService(self, request: pb.RefRequest, context: Context) -> pb.ServiceReply:
-        return _service(lookup.find(self._leader().state, SERVICE, request.ref))
+        state = self._leader().state
+        found = lookup.find(state, SERVICE, request.ref)
+        return _service(with_message(state, found, self._clock.now()))
 
     async def ListServices(self, request: pb.ListRequest, context: Context) -> None:  # type: ignore[override]
         found = listings.services(self._leader(), request.filters)

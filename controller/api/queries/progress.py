@@ -91,8 +91,7 @@ class _Tally:
         self._failures: list[str] = []
         status = service.update_status
         self._goes_on = status is not None and status.state in _GOES_ON
-        rolls_back = status is not None and status.state is UpdateState.ROLLBACK_STARTED
-        self._settings = service.spec.rollback_config if rolls_back else service.spec.update_config
+        self._settings = service.update_settings
         readiness = service.spec.task_template.container_spec.readiness
         self._has_readiness = bool(readiness.test)
 

@@ -6,6 +6,8 @@ An answer costs the slots that are shown, not all slots of the service.
 from collections.abc import Iterator
 from itertools import chain, islice
 
+from msgspec.structs import replace
+
 from controller.api.queries.why_task import end
 from controller.api.queries.wording import slot_name, span
 from pyswarm_core.clock import Instant, after
@@ -38,6 +40,15 @@ def why_updated(state: State, service: Service, now: Instant) -> list[str]:
     if waits := waits_for(state, service, now):
         lines.append(f"the {word} continues {waits}")
     return lines
+
+
+def with_message(state: State, service: Service, now: Instant) -> Service:
+    """The service; the message of an update that goes on says what it waits for as well."""
+    status, waits = service.update_status, waits_for(state, service, now)
+    if status is None or not waits:
+        return service
+    message = f"{status.message}; it continues {waits}"
+    return replace(service, update_status=replace(status, message=message))
 
 
 def waits_for(state: State, service: Service, now: Instant) -> str:

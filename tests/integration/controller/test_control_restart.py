@@ -1,12 +1,14 @@
-"""RestartTask over real gRPC: what it answers, and its refusals."""
+"""RestartTask and a service's update over real gRPC: answers and refusals."""
 
 from collections.abc import Awaitable
 
 import grpc
 import pytest
+from msgspec.structs import replace
 
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.decision import Writes
+from pyswarm_core.objects import UpdateStatus
 from pyswarm_core.states import TaskState
 from tests.fixtures import build
 from tests.integration.controller.conftest import Api
@@ -34,3 +36,14 @@ async def test_a_task_that_ended_is_not_restarted(api: Api, state: TaskState) ->
     assert "web.1" in text
     code, _ = await refused(api.stub.RestartTask(pb.RefRequest(ref="nosuch.1")))
     assert code is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_service_that_is_updated_says_what_the_update_waits_for(api: Api) -> None:
+    status = UpdateStatus(message="update in progress", to_version=2, slots=1)
+    web = replace(build.service("web", version=2, template_version=2), update_status=status)
+    task = build.task("web.1", node="n1", version=2, state=TaskState.PREPARING)
+    api.desk.put(Writes(objects=(web,), tasks=[task]))
+    got = await api.stub.GetService(pb.RefRequest(ref="web"))
+    assert got.service.update_status.message == (
+        "update in progress; it continues when web.1 (preparing) serves"
+    )

@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from controller.api.queries.why import why
-from controller.api.queries.why_update import waits_for
+from controller.api.queries.why_update import waits_for, with_message
 from pyswarm_core.clock import MINUTE, SECOND, Instant
 from pyswarm_core.objects import (
     HealthState,
@@ -270,3 +270,14 @@ def test_an_update_of_limits_alone_does_not_wait_for_tasks_that_do_not_serve() -
     )
     changed = replace(mute, detail=TaskDetail(pid=7, limits_version=2))
     assert waits_for(world(web, changed), web, LATER) == ""
+
+
+def test_inspect_says_what_an_update_that_goes_on_waits_for() -> None:
+    web = updated(service("web", replicas=2, version=2, template_version=2), message="in progress")
+    state = world(web, task("web.1", node="n1", state=STARTING, version=2), task("web.2"))
+    shown = with_message(state, web, LATER)
+    assert shown.update_status is not None
+    assert shown.update_status.message == "in progress; it continues when web.1 (starting) serves"
+    assert replace(shown, update_status=web.update_status) == web
+    for settled in (service("web"), updated(web, UpdateState.PAUSED)):
+        assert with_message(world(settled), settled, LATER) is settled
