@@ -7,11 +7,12 @@ failures, and the update is completed when the last new task has run that long. 
 progress, so it survives any interruption; `Service.update_status` stores what they do not show.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from controller.brain.orchestrator.enforce import misfit
 from controller.brain.orchestrator.plan import AFTER_ALL, Plan, Vacancy
 from controller.brain.orchestrator.slots import Slot, SlotKind, shut_down
 from controller.brain.revisions import begun, failed_update_target, rolled_back
@@ -25,6 +26,9 @@ from pyswarm_core.indexes.tasks import ServiceTasks, is_desired, waits_for_node
 from pyswarm_core.objects import Service, Task, UpdateState
 from pyswarm_core.specs import FailureAction, UpdateOrder
 from pyswarm_core.state import State
+from pyswarm_core.states import Availability, NodeState
+
+_STOPPED_FIRST = "outdated; stopped first: no node takes the new task beside it"
 
 
 class UpdateProgress(NamedTuple):
@@ -224,6 +228,32 @@ def _room(plan: Plan, progress: UpdateProgress) -> int:
     """How many more slots may be in flight."""
     parallelism = plan.service.update_settings.parallelism
     return max(0, parallelism - progress.in_flight) if parallelism else AFTER_ALL
+
+
+def stop_instead(
+    plan: Plan, state: State, slots: Iterable[int], makes_room: Callable[[Task], bool]
+) -> None:
+    """In a start-first update, end the outdated tasks of slots whose new task no node takes beside
+    them: these slots are updated stop-first. An outdated task stays if its own node could not take
+    the new one either: it is not ready, not active, against a constraint or too small.
+    """
+    service = plan.service
+    if plan.order is not UpdateOrder.START_FIRST or plan.holds or not service.is_updating:
+        return
+    for number in slots:
+        for task in state.tasks_of_service(service.id).slots.get(number, ()):
+            known = plan.changed.get(task.id, task)
+            if task.id in plan.removed or not is_desired(known):
+                continue
+            node = state.nodes.get(task.node_id)
+            if node is None or node.status.state is not NodeState.READY:
+                continue
+            usable = node.spec.availability is Availability.ACTIVE
+            if not usable or not is_outdated(service, known) or misfit(state, service, known):
+                continue
+            if makes_room(task):
+                shut_down(plan, known, _STOPPED_FIRST)
+                plan.cut(0)  # some room is free at once: the maximum per node
 
 
 def _take(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], room: int) -> int:

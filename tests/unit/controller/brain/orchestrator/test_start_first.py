@@ -5,10 +5,11 @@ from msgspec.structs import replace
 
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import EventKind, Writes
+from pyswarm_core.ids import NodeId
 from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.objects import Task, TaskDetail
-from pyswarm_core.specs import UpdateConfig, UpdateOrder
-from pyswarm_core.states import NodeState, TaskState
+from pyswarm_core.specs import Placement, UpdateConfig, UpdateOrder
+from pyswarm_core.states import Availability, NodeState, TaskState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
 from tests.fixtures.build import NOW, dirty, nodes, service, task
@@ -176,3 +177,57 @@ def test_stop_first_never_has_two() -> None:
     world.state.apply(Writes(objects=(stop_first,)))
     ended = [t.id for t in world.decide(dirty("web")).writes.tasks if not is_desired(t)]
     assert ended == ["old", "web.2"]
+
+
+def _full_world(*tasks: Task) -> BrainWorld:
+    """Each node takes one task of the service, and all nodes have one."""
+    world = _world(*tasks)
+    (web,) = world.state.services.values()
+    template = replace(web.spec.task_template, placement=Placement(max_replicas=1))
+    spec = replace(web.spec, task_template=template)
+    world.state.apply(Writes(objects=(replace(web, spec=spec),)))
+    return world
+
+
+def test_a_slot_without_room_beside_its_outdated_task_is_updated_stop_first_and_says_so() -> None:
+    world = _full_world(*(_running(slot, 1, f"old{slot}") for slot in (1, 2, 3)))
+    decision = world.decide(dirty("web"))
+    assert {(t.slot, t.spec_version, t.desired_state) for t in decision.writes.tasks} == {
+        (1, 1, S),
+        (1, 2, R),
+    }
+    reasons = [e.reason for e in decision.events if e.kind == EventKind.TASK_SHUTDOWN]
+    assert reasons == ["outdated; stopped first: no node takes the new task beside it"]
+
+
+def test_an_update_without_room_reaches_every_slot_one_after_the_other() -> None:
+    world = _full_world(*(_running(slot, 1) for slot in (1, 2, 3)))
+    for _ in range(100):
+        world.settle()
+        assert len({t.slot for t in world.desired("web") if t.state is R}) >= 2
+        for found in list(world.state.tasks.values()):
+            world.advance(found)
+        world.now = Instant(world.now + SECOND)
+    assert _desired(world) == [(1, 2), (2, 2), (3, 2)]
+
+
+def test_an_outdated_task_runs_on_where_its_own_node_could_not_take_the_new_one_either() -> None:
+    world = _full_world(*(_running(slot, 1) for slot in (1, 2, 3)))
+    paused = [
+        replace(node, spec=replace(node.spec, availability=Availability.PAUSE))
+        for node in world.state.nodes.values()
+    ]
+    world.state.apply(Writes(objects=tuple(paused)))
+    world.settle()
+    assert [t.slot for t in world.desired("web") if t.spec_version == 1] == [1, 2, 3]
+
+
+def test_an_update_goes_on_when_the_next_one_drops_the_task_that_waited() -> None:
+    waiting = replace(_running(1, 2, "waiting"), node_id=NodeId(""), state=TaskState.PENDING)
+    world = _world(_running(1, 1), waiting, _running(2, 1), _running(3, 1))
+    (web,) = world.state.services.values()
+    newer = replace(web, spec_version=3, template_version=3)
+    world.state.apply(Writes(objects=(newer,)))
+    decision = world.decide(dirty("web"))
+    assert decision.writes.removed_tasks == ["waiting"]
+    assert [(t.slot, t.spec_version) for t in decision.writes.tasks] == [(1, 3)]
