@@ -121,13 +121,17 @@ def rolled_back(
     version = Version(index=service.version.index + 1)
     changed = replace(service, endpoint=endpoint, version=version, updated_at=now)
     changed = revised(state, changed, spec, since)
+    begun_now = changed.update_status
+    slots = outdated_slots(state.tasks_of_service(service.id), changed)
+    if begun_now is not None and begun_now.to_version == changed.spec_version:
+        slots = begun_now.slots  # with those whose limits change in their containers
     status = UpdateStatus(
         state=UpdateState.ROLLBACK_STARTED,
         started_at=now,
         message=message,
         from_version=target.version,
         to_version=changed.spec_version,
-        slots=outdated_slots(state.tasks_of_service(service.id), changed),
+        slots=slots,
     )
     return replace(changed, update_status=status)
 

@@ -5,14 +5,14 @@ cannot change them.
 import pytest
 from msgspec.structs import replace
 
-from controller.api.changes.services import Update, update_service
+from controller.api.changes.services import Rollback, Update, rollback_service, update_service
 from controller.api.queries.progress import service_progress
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import ServiceId
 from pyswarm_core.limits import PROTOCOL
 from pyswarm_core.objects import Service, Task, TaskDetail, UpdateState, Version
-from pyswarm_core.specs import Limits, Resources, TaskSpec, UpdateConfig
+from pyswarm_core.specs import FailureAction, Limits, Resources, TaskSpec, UpdateConfig
 from pyswarm_core.states import TaskState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
@@ -189,3 +189,51 @@ def test_a_task_that_does_not_serve_does_not_hold_up_a_change_of_limits() -> Non
         world.report(held.node_id, held, TaskState.RUNNING, detail)
     world.settle(dirty("web"))
     assert state_of(world) is UpdateState.COMPLETED
+
+
+def test_a_rollback_of_limits_alone_changes_them_in_the_same_containers() -> None:
+    world = world_of()
+    before = dict(world.state.tasks)
+    update(world, spec_with(64))
+    for slot in (1, 2, 3):
+        acknowledge(world, slot, 2)
+    world.settle(dirty("web"))
+    web = world.state.services[WEB]
+    writes, rolled = rollback_service(
+        world.state, Rollback("web", web.version, 0), (), world.now, world.ids
+    )
+    world.state.apply(writes)
+    assert rolled.update_status is not None
+    assert (rolled.update_status.slots, rolled.limits_version) == (3, 3)
+    assert rolled.spec.task_template.resources.limits == Limits()
+    world.settle(dirty("web"))
+    assert state_of(world) is UpdateState.ROLLBACK_STARTED
+    for slot in (1, 2, 3):
+        acknowledge(world, slot, 3)
+    world.settle(dirty("web"))
+    assert state_of(world) is UpdateState.ROLLBACK_COMPLETED
+    assert world.state.tasks.keys() == before.keys()
+
+
+def test_limits_that_a_new_task_does_not_survive_are_rolled_back() -> None:
+    world = world_of(failure_action=FailureAction.ROLLBACK)
+    update(world, spec_with(16))
+    acknowledge(world, 1, 2)
+    acknowledge(world, 3, 2)
+    acknowledge(world, 2, 2, "40MiB are in use")
+    for _ in range(20):
+        world.settle(dirty("web"))
+        for held in list(world.state.tasks.values()):
+            if held.spec_version == 2 and held.state is TaskState.RUNNING:
+                world.report(held.node_id, held, TaskState.FAILED, TaskDetail(oom=True, ran=SECOND))
+            else:
+                world.advance(held)
+        world.now = Instant(world.now + SECOND)
+    status = world.state.services[WEB].update_status
+    assert status is not None
+    assert status.state is UpdateState.ROLLBACK_STARTED
+    assert world.state.services[WEB].spec.task_template.resources.limits == Limits()
+    for slot in (1, 3):
+        acknowledge(world, slot, world.state.services[WEB].limits_version)
+    world.converge()
+    assert state_of(world) is UpdateState.ROLLBACK_COMPLETED
