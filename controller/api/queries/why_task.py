@@ -198,6 +198,7 @@ def remedies(service: Service, task: Task) -> list[str]:
     name, detail, found = service.spec.name, task.detail, list[str]()
     status = service.update_status
     updates = status is not None and status.state.is_unfinished and status.from_version
+    updates = updates and status is not None and not status.state.is_rollback
     if updates and task.spec_version >= service.template_version:
         found.append(f"return to the spec of before: pyswarm service rollback {name}")
     now = service.spec.task_template.resources.limits.memory_bytes

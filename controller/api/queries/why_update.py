@@ -3,6 +3,7 @@
 An answer costs the slots that are shown, not all slots of the service.
 """
 
+import re
 from collections.abc import Iterator
 from itertools import chain, islice
 
@@ -10,16 +11,20 @@ from msgspec.structs import replace
 
 from controller.api.queries.why_task import end
 from controller.api.queries.wording import slot_name, span
+from controller.brain.orchestrator.restart import ended_by_itself
 from pyswarm_core.clock import Instant, after
 from pyswarm_core.ids import TaskId
 from pyswarm_core.indexes.limited import awaits_limits
 from pyswarm_core.indexes.rollout import is_first, is_outdated, serves
 from pyswarm_core.indexes.tasks import ServiceTasks, is_desired
-from pyswarm_core.objects import Service, Task, UpdateStatus
+from pyswarm_core.objects import Service, Task, UpdateState, UpdateStatus
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState, is_terminal
 
 _TASKS_SHOWN = 3
+_FAILED_TASK = re.compile(r"of task ([^\s:]+)")
+"""In the message of an update that was paused or rolled back."""
+_SLOTS_SEARCHED = 1_000
 _SLOTS_LOOKED_AT = 100
 """Slots in flight that are looked at; more would add nothing."""
 
@@ -29,6 +34,8 @@ def why_updated(state: State, service: Service, now: Instant) -> list[str]:
     nothing once it is completed.
     """
     status = service.update_status
+    if status is not None and status.state is UpdateState.ROLLBACK_COMPLETED:
+        return _why_rolled_back(state, service, status, now)
     if status is None or not status.state.is_unfinished:
         return []
     word = "rollback" if status.state.is_rollback else "update"
@@ -37,6 +44,8 @@ def why_updated(state: State, service: Service, now: Instant) -> list[str]:
     lines = [f"the {word} to version {status.to_version} began {begun} ago: {left}"]
     if status.state.is_paused:
         return [*lines, status.message, *_why_paused(state, service, status, now)]
+    if status.state.is_rollback:
+        lines += [status.message, *_failed(state, service, status, now)]
     if waits := waits_for(state, service, now):
         lines.append(f"the {word} continues {waits}")
     return lines
@@ -110,10 +119,7 @@ def _awaited(service: Service, task: Task) -> str:
 
 
 def _why_paused(state: State, service: Service, status: UpdateStatus, now: Instant) -> list[str]:
-    lines = []
-    failed = state.tasks.get(TaskId(status.message.rpartition(" ")[2]))
-    if failed is not None and failed.service_id == service.id:
-        lines.append(f"{slot_name(service, failed)}: {end(state, service, failed, now)}")
+    lines = _failed(state, service, status, now)
     name = service.spec.name
     if status.from_version and not status.state.is_rollback:
         lines.append(
@@ -121,3 +127,30 @@ def _why_paused(state: State, service: Service, status: UpdateStatus, now: Insta
         )
     lines.append(f"remedy: go on as it is: pyswarm service update {name}")
     return lines
+
+
+def _why_rolled_back(
+    state: State, service: Service, status: UpdateStatus, now: Instant
+) -> list[str]:
+    """When a rollback was completed, and how a task of what it undid ended."""
+    done = span(now - status.completed_at)
+    lines = [f"it was rolled back to the spec of version {status.from_version} {done} ago"]
+    for held in islice(state.tasks_of_service(service.id).slots.values(), _SLOTS_SEARCHED):
+        for task in reversed(held):
+            undone = status.from_version < task.spec_version < status.to_version
+            if undone and ended_by_itself(task):
+                text = end(state, service, task, now)
+                return [
+                    *lines,
+                    f"{slot_name(service, task)}, of version {task.spec_version}: {text}",
+                ]
+    return lines
+
+
+def _failed(state: State, service: Service, status: UpdateStatus, now: Instant) -> list[str]:
+    """How the task ended that the status's message names."""
+    named = _FAILED_TASK.search(status.message)
+    failed = state.tasks.get(TaskId(named[1])) if named else None
+    if failed is None or failed.service_id != service.id:
+        return []
+    return [f"{slot_name(service, failed)}: {end(state, service, failed, now)}"]

@@ -281,3 +281,33 @@ def test_inspect_says_what_an_update_that_goes_on_waits_for() -> None:
     assert replace(shown, update_status=web.update_status) == web
     for settled in (service("web"), updated(web, UpdateState.PAUSED)):
         assert with_message(world(settled), settled, LATER) is settled
+
+
+def test_a_rollback_names_the_task_for_which_the_update_was_rolled_back() -> None:
+    web = service("web", replicas=2, version=3, template_version=3)
+    failed = replace(ended(version=2, error="unhealthy: 503"), desired_state=SHUTDOWN)
+    cause = "update rolled back due to failure or early termination of task web.1"
+    goes_on = updated(web, UpdateState.ROLLBACK_STARTED, to_version=3, slots=1, message=cause)
+    state = world(goes_on, failed, task("web.2", node="n1", version=3))
+    told = "it failed on n1 30.0 s ago: unhealthy: 503"
+    lines = why(state, "web", LATER)
+    assert lines[2:4] == [cause, f"web.1: {told}"]
+    assert not [line for line in lines if "service rollback" in line]
+    done = updated(
+        web, UpdateState.ROLLBACK_COMPLETED, to_version=3, completed_at=NOW + 80 * SECOND
+    )
+    state = world(done, failed, task("web.2", node="n1", version=3))
+    assert why(state, "web", LATER)[1:3] == [
+        "it was rolled back to the spec of version 1 10.0 s ago",
+        f"web.1, of version 2: {told}",
+    ]
+
+
+def test_a_failed_task_is_found_in_a_message_that_goes_on() -> None:
+    cause = "update paused due to failure or early termination of task web.1"
+    web = service("web", replicas=2, version=2, template_version=2)
+    web = updated(
+        web, UpdateState.PAUSED, message=f"{cause}: it cannot be rolled back: no such network"
+    )
+    lines = why(world(web, ended(version=2, exit_code=1)), "web", LATER)
+    assert "web.1: it failed on n1 30.0 s ago: exit code 1" in lines
