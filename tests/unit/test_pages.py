@@ -52,6 +52,9 @@ def test_ids_digests_times_hosts_and_widths_are_masked() -> None:
     assert masked("web:1@sha256:" + 64 * "a") == "web:1@DIGEST"
     assert masked('"2026-11-29T02:40:21.123456789Z"') == '"TIME"'
     assert masked("took 12ms, 0.5s") == "took SPAN, SPAN"
+    assert masked("made 3m12s ago, running for 20.7 s") == "made SPAN ago, running for SPAN"
+    assert masked("made 21.1 s ago") == masked("made 1h0m3s ago") == "made SPAN ago"
+    assert masked(64 * "a") == "ID"
 
 
 def test_what_matters_is_not_masked() -> None:
