@@ -151,6 +151,24 @@ def test_a_global_service_is_updated_in_the_same_way(fleet: Fleet, service: str)
     assert len(set(ids(fleet, service)) & set(before)) == 2
 
 
+def test_start_first_without_room_falls_back_and_says_so(fleet: Fleet, service: str) -> None:
+    """One task with this port fits on each of the three hosts."""
+    before = create(
+        fleet,
+        service,
+        3,
+        "--update-order",
+        "start-first",
+        "-p",
+        "published=18990,target=80,mode=host",
+    )
+    fleet("service", "update", "-q", "--env-add", "A=1", service)
+    after = ids(fleet, service)
+    assert len(after) == 3
+    assert not set(after) & set(before)
+    assert "stopped first" in fleet("events", "--since", "10m", "--until", "0s")
+
+
 def test_scaling_and_draining_during_an_update_converge(fleet: Fleet, service: str) -> None:
     before = create(fleet, service, 4, "--update-delay", "500ms")
     fleet("service", "update", "-d", "--env-add", "A=1", service)
