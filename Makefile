@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest
-SEEDS ?= 200
+SEEDS ?= 500
 # Tests of integration and e2e mostly wait: this many workers share two processors well.
 WORKERS ?= 3
 SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
@@ -39,7 +39,7 @@ check: check-proto lint types imports unit sim ## What needs no root: before eve
 unit: venv ## Pure code, milliseconds a test
 	$(PYTEST) -n auto --dist loadfile tests/unit
 
-sim: venv ## The simulator over SEEDS=200 seeds
+sim: venv ## The simulator over SEEDS=500 seeds
 	$(PYTEST) tests/sim
 
 mutants: venv ## Put bugs into brain and task machine: each must fail a seed or a test (30 minutes)
@@ -61,7 +61,7 @@ attack: setup ## Attack a fleet for ATTACK_S=180 seconds: hostile calls, streams
 chaos: setup ## Break a fleet for CHAOS_S=600 seconds: kills, pauses, cuts, power losses (root)
 	$(PY) -m tests.chaos --seconds $(or $(CHAOS_S),600)
 
-nightly: export SEEDS := $(or $(NIGHTLY_SEEDS),2000)
+nightly: export SEEDS := $(or $(NIGHTLY_SEEDS),5000)
 nightly: setup ## The long versions of what `test` samples, and `vm`: before a larger change is finished (root, 3 hours)
 	@$(MAKE) sim
 	$(PYTEST) -m nightly tests/e2e

@@ -16,13 +16,21 @@ BRAIN = (
     "controller/brain/decide.py",
     "controller/brain/draft.py",
     "controller/brain/placing.py",
+    "controller/brain/revisions.py",
+    "pyswarm_core/indexes/rollout.py",
     "controller/brain/liveness/silence.py",
     "controller/brain/liveness/calibration.py",
     "controller/brain/orchestrator/*.py",
     "controller/brain/scheduler/*.py",
     "controller/brain/allocator/*.py",
 )
-TASK_MACHINE = ("agent/tasks/machine.py", "agent/tasks/reconcile.py", "agent/tasks/record.py")
+TASK_MACHINE = (
+    "agent/tasks/machine.py",
+    "agent/tasks/reconcile.py",
+    "agent/tasks/record.py",
+    "agent/health/verdict.py",
+    "agent/health/effective.py",
+)
 LIMITS = "pyswarm_core.limits"
 KINDS = ("comparison", "condition", "constant", "call")
 

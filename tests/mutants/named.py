@@ -103,4 +103,127 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
         ),
         Rule.KEYS,
     ),
+    "one slot more at once": (
+        Mutation(
+            "controller.brain.orchestrator.update",
+            "_room",
+            "max(0, parallelism - progress.in_flight)",
+            "max(0, parallelism + 1 - progress.in_flight)",
+        ),
+        Rule.PARALLELISM,
+    ),
+    "an update's delay ignored": (
+        Mutation("controller.brain.orchestrator.update", "_of_first", "if at > now:", "if False:"),
+        Rule.PARALLELISM,
+    ),
+    "an update's monitor ignored": (
+        Mutation("controller.brain.orchestrator.update", "advance", "if at > now:", "if False:"),
+        Rule.COMPLETED,
+    ),
+    "a slot's failure forgotten when it is restarted": (
+        Mutation(
+            "controller.brain.orchestrator.slots",
+            "_after_its_own_end",
+            "failed_update=is_failure(plan.service, last),",
+            "failed_update=False,",
+        ),
+        Rule.FAILURES,
+    ),
+    "as many failures as tolerated are too many": (
+        Mutation(
+            "controller.brain.orchestrator.update",
+            "_exceeds",
+            "progress.failures > tolerated",
+            "progress.failures >= tolerated",
+        ),
+        Rule.FAILURES,
+    ),
+    "twice as many failures tolerated": (
+        Mutation(
+            "controller.brain.orchestrator.update",
+            "_exceeds",
+            "max(1, status.slots)",
+            "2 * max(1, status.slots)",
+        ),
+        Rule.ROLLED_OUT,
+    ),
+    "a rollback that is rolled back": (
+        Mutation(
+            "controller.brain.orchestrator.update", "_fail", "or status.state.is_rollback", ""
+        ),
+        Rule.UPDATE_STATES,
+    ),
+    "a paused update goes on": (
+        Mutation("controller.brain.orchestrator.update", "advance", "if plan.holds:", "if False:"),
+        Rule.PAUSED,
+    ),
+    "tasks of the former template replaced by a rollback": (
+        Mutation(
+            "pyswarm_core.objects",
+            "Service.is_current",
+            "return spec_version >= self.template_version or any(",
+            "return spec_version >= self.template_version or False and any(",
+        ),
+        Rule.KEPT,
+    ),
+    "a slot is done when its task runs": (
+        Mutation(
+            "pyswarm_core.indexes.rollout",
+            "serves",
+            "task.state is _RUNNING and task.detail.serving",
+            "task.state is _RUNNING",
+        ),
+        Rule.PARALLELISM,
+    ),
+    "start-first ends the old task when the new one runs": (
+        Mutation(
+            "controller.brain.orchestrator.slots", "_fill", "done = slot.serves", "done = slot.runs"
+        ),
+        Rule.START_FIRST,
+    ),
+    "the restart delay does not double": (
+        Mutation(
+            "controller.brain.orchestrator.restart",
+            "delay_before",
+            "policy.delay << doublings",
+            "policy.delay",
+        ),
+        Rule.RESTART_DELAY,
+    ),
+    "the backoff is not reset": (
+        Mutation(
+            "controller.brain.orchestrator.restart",
+            "consecutive_after",
+            "1 if ended.detail.ran >= RESTART_BACKOFF_RESET else ended.consecutive_restarts + 1",
+            "ended.consecutive_restarts + 1",
+        ),
+        Rule.BACKOFF,
+    ),
+    "a slot spins": (
+        Mutation(
+            "pyswarm_core.limits", "", "RESTART_PERIOD_MIN = 1 * SECOND", "RESTART_PERIOD_MIN = 1"
+        ),
+        Rule.SPINNING,
+    ),
+    "one failed health check is enough": (
+        Mutation(
+            "agent.health.verdict", "judged", "if streak >= config.retries:", "if streak >= 1:"
+        ),
+        Rule.STOPPED_FOR,
+    ),
+    "a task runs before it is healthy": (
+        Mutation(
+            "agent.tasks.machine", "_process_started", "if record.health is None:", "if True:"
+        ),
+        Rule.CHECKED,
+    ),
+    "readiness restarts": (
+        Mutation(
+            "agent.tasks.machine",
+            "_readiness_judged",
+            "    served = record.detail.serving\n",
+            '    return _leave(record, now, "not ready")\n    served = record.detail.serving\n',
+        ),
+        Rule.STOPPED_FOR,
+    ),
 }

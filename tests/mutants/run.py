@@ -26,7 +26,9 @@ UNIT: Mapping[str, str] = {
     "controller.brain.liveness": "controller/brain/liveness",
     "controller": "controller",
     "agent.tasks": "agent/tasks",
+    "agent.health": "agent/health",
     "agent": "agent",
+    "pyswarm_core.indexes": "core",
     "pyswarm_core": "controller",
 }
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from agent.network.base import Backend, DesiredEndpoint, EndpointKey
 from controller.leader.loop import Loop
-from pyswarm_core.clock import Instant
+from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId, TaskId
 from pyswarm_core.limits import BARRIER_MAX
 from pyswarm_core.objects import Service, Task
@@ -23,6 +23,9 @@ from tests.sim.hosts import Host
 from tests.sim.marks import Marks
 from tests.sim.rules import Rule
 from tests.sim.view import Change, View
+
+DISCONNECTED_WAITED_FOR = 3 * SECOND
+"""So long a stop waits for hosts whose agents are silent."""
 
 Stale = tuple[str, EndpointKey, TaskId]
 
@@ -83,6 +86,9 @@ class NobodyIsSentToTheStopping:
     def _counts(self, host: Host, loop: Loop, decision: _Decision) -> bool:
         node = loop.state.nodes.get(host.node_id) if host.node_id else None
         if node is None or node.id in decision.down or node.status.state is NodeState.DOWN:
+            return False
+        waited = self._scheduler.now - decision.at
+        if node.status.state is NodeState.DISCONNECTED and waited >= DISCONNECTED_WAITED_FOR:
             return False
         told = [e for e in loop.events.kept() if e.type == "node" and e.id == node.id]
         return not any(event.action == "down" for event in told)

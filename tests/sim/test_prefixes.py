@@ -29,8 +29,8 @@ from tests.sim.script import CALM, Step, play, ready
 from tests.sim.updates import is_current, serves
 from tests.sim.world import World
 
-EVERY = 1 if os.environ.get("PYSWARM_SIM_PREFIXES") == "all" else 5
-"""Of the writes, one in so many is tried; all in the nightly run."""
+EVERY = 1 if int(os.environ.get("PYSWARM_SIM_SEEDS", "500")) > 1_000 else 5
+"""Of the writes, one in so many is tried; in the nightly run all."""
 SLOTS = 4
 OPTIONS = CALM.but(hosts=3, controllers=2, seconds=40)
 STOP_FIRST, START_FIRST = UpdateOrder.STOP_FIRST, UpdateOrder.START_FIRST

@@ -1,6 +1,6 @@
 """The simulator as a test: many seeds, every law, and proof that rare branches were met.
 
-PYSWARM_SIM_SEEDS says how many seeds (200), PYSWARM_SIM_FIRST where they begin (1).
+PYSWARM_SIM_SEEDS says how many seeds (500), PYSWARM_SIM_FIRST where they begin (1).
 """
 
 import os
@@ -19,7 +19,7 @@ from tests.sim.marks import REQUIRED
 from tests.sim.world import Result
 
 ROOT = Path(__file__).parents[2]
-SEEDS = int(os.environ.get("PYSWARM_SIM_SEEDS", "200"))
+SEEDS = int(os.environ.get("PYSWARM_SIM_SEEDS", "500"))
 FIRST = int(os.environ.get("PYSWARM_SIM_FIRST", "1"))
 BATCH = 20
 AT_ONCE = 2

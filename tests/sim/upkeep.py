@@ -28,6 +28,8 @@ class Upkeep:
             self.change_settings,
             self.restart,
             self.stop_or_start,
+            self.roll_back,
+            self.restart_task,
         ]
 
     def again(self) -> None:
@@ -61,3 +63,18 @@ class Upkeep:
             self._users.update(
                 service, replace(service.spec, stopped=stopped), "stop" if stopped else "start"
             )
+
+    def roll_back(self) -> None:
+        """To the spec before, or to any that is kept."""
+        service = self._users.some_service()
+        if service is None:
+            return
+        known = [one.version for one in service.previous_specs]
+        to = self._chance.choice((0, *known))
+        self._users.roll_back(service, to)
+
+    def restart_task(self) -> None:
+        """Another task for a slot, at once."""
+        tasks = self._users.tasks()
+        if tasks:
+            self._users.restart_task(self._chance.choice(tasks))

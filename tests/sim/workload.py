@@ -12,12 +12,20 @@ from msgspec.structs import replace
 
 from controller.api.changes.networks import create_network, remove_network
 from controller.api.changes.nodes import remove_node, update_node
-from controller.api.changes.services import Update, create_service, remove_service, update_service
+from controller.api.changes.services import (
+    Rollback,
+    Update,
+    create_service,
+    remove_service,
+    rollback_service,
+    update_service,
+)
+from controller.api.changes.tasks import restart_task
 from controller.leader.leadership import Mutation
 from pyswarm_core.clock import SECOND
 from pyswarm_core.errors import PyswarmError
 from pyswarm_core.ids import ServiceId, TaskId
-from pyswarm_core.objects import Network, Node, Service
+from pyswarm_core.objects import Network, Node, Service, Task
 from pyswarm_core.specs import (
     ContainerSpec,
     EndpointMode,
@@ -47,6 +55,7 @@ from tests.sim.options import Options
 from tests.sim.placement import CONSTRAINTS
 from tests.sim.rand import Chance
 from tests.sim.rollouts import Rollouts
+from tests.sim.updates import should_run
 from tests.sim.upkeep import Upkeep
 from tests.sim.view import View
 
@@ -183,6 +192,25 @@ class Users:
             lambda state, now, ids: remove_service(state, service_id, now),
             promised,
         )
+
+    def roll_back(self, service: Service, to: int) -> None:
+        """Return to an earlier spec."""
+        rollback = Rollback(service.id, None, to)
+        self.send(
+            f"roll {service.spec.name} back to {to}",
+            lambda state, now, ids: rollback_service(state, rollback, (), now, ids),
+            self._promised,
+        )
+
+    def restart_task(self, task: Task) -> None:
+        """Another one in its slot."""
+        self.send(
+            f"restart task {task.id[:6]}", lambda state, now, ids: restart_task(state, task.id)
+        )
+
+    def tasks(self) -> list[Task]:
+        """Those that should run."""
+        return [task for task in self._view.tasks.values() if should_run(task)]
 
     # Networks and nodes
 
