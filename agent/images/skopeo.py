@@ -129,7 +129,7 @@ class _Meter:
                 self._say(msgspec.structs.replace(self._last, phase=phase, blobs=blobs))
 
     def tick(self) -> None:
-        size = sum(_size(path) for path in self._work.rglob("*"))
+        size = _size(self._work)
         self._say(msgspec.structs.replace(self._last, bytes=max(size, self._last.bytes)))
 
     def _say(self, progress: PullProgress) -> None:
@@ -138,11 +138,14 @@ class _Meter:
             self._report(progress)
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size if path.is_file() else 0
-    except FileNotFoundError:
-        return 0
+def _size(folder: Path) -> int:
+    """The bytes of the files beneath it. skopeo removes files and folders meanwhile."""
+    size = 0
+    for place, _, names in os.walk(folder):  # leaves out folders that are gone
+        for name in names:
+            with suppress(FileNotFoundError):
+                size += Path(place, name).lstat().st_size
+    return size
 
 
 def _room(host: str, *folders: Path) -> str:

@@ -145,7 +145,7 @@ class FakeAgent:
         while True:
             try:
                 await self.converse(address)
-            except grpc.RpcError:
+            except (grpc.RpcError, asyncio.InvalidStateError):  # a write to a finished call
                 await asyncio.sleep(0.02)
 
     async def converse(self, address: str) -> None:

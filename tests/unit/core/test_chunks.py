@@ -1,7 +1,7 @@
 """A chunk always fits its bound, and bytes that are no chunk are told apart."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -99,6 +99,7 @@ def test_the_worst_chunk_that_there_can_be_fits() -> None:
     assert {task.detail.exit_code for task in found} == {-(2**31)}
 
 
+@settings(max_examples=20)  # one has up to 3,700 tasks, each with all its details
 @given(
     slots=st.integers(1, CHUNK_SLOTS),
     per_slot=st.integers(1, PER_SLOT),
