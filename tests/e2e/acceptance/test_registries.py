@@ -186,7 +186,7 @@ def test_a_tag_that_moved_changes_no_service_until_it_is_updated(
         old = image()
         assert old.startswith(f"{tag}@sha256:")
         assert [row["Image"] for row in fleet.rows("service", "ls")] == [tag]
-        offer(fleet, "moving:1", convert="v2s2")
+        offer(fleet, "moving:1", convert="oci")
         # Hosts that never had the image run the same as the first.
         fleet("service", "update", "--constraint-rm", "node.hostname==host1", service)
         fleet("service", "scale", f"{service}=3")
