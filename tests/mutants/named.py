@@ -147,24 +147,23 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
         ),
         Rule.ROLLED_OUT,
     ),
-    "a rollback that is rolled back": (
-        Mutation(
-            "controller.brain.orchestrator.update", "_fail", "or status.state.is_rollback", ""
-        ),
-        Rule.UPDATE_STATES,
-    ),
-    "a paused update goes on": (
-        Mutation("controller.brain.orchestrator.update", "advance", "if plan.holds:", "if False:"),
-        Rule.PAUSED,
-    ),
-    "tasks of the former template replaced by a rollback": (
+    "a rollback by the settings of updates": (
         Mutation(
             "pyswarm_core.objects",
-            "Service.is_current",
-            "return spec_version >= self.template_version or any(",
-            "return spec_version >= self.template_version or False and any(",
+            "Service.update_settings",
+            "self.spec.rollback_config if rolls_back else",
+            "self.spec.update_config if rolls_back else",
         ),
-        Rule.KEPT,
+        Rule.PARALLELISM,
+    ),
+    "a paused update goes on": (
+        Mutation(
+            "controller.brain.orchestrator.update",
+            "advance",
+            "    if plan.holds:\n",
+            "    if plan.holds:\n        _take(plan, tasks, seen, 1)\n",
+        ),
+        Rule.PAUSED,
     ),
     "a slot is done when its task runs": (
         Mutation(
@@ -190,26 +189,11 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
         ),
         Rule.RESTART_DELAY,
     ),
-    "the backoff is not reset": (
-        Mutation(
-            "controller.brain.orchestrator.restart",
-            "consecutive_after",
-            "1 if ended.detail.ran >= RESTART_BACKOFF_RESET else ended.consecutive_restarts + 1",
-            "ended.consecutive_restarts + 1",
-        ),
-        Rule.BACKOFF,
-    ),
     "a slot spins": (
         Mutation(
             "pyswarm_core.limits", "", "RESTART_PERIOD_MIN = 1 * SECOND", "RESTART_PERIOD_MIN = 1"
         ),
         Rule.SPINNING,
-    ),
-    "one failed health check is enough": (
-        Mutation(
-            "agent.health.verdict", "judged", "if streak >= config.retries:", "if streak >= 1:"
-        ),
-        Rule.STOPPED_FOR,
     ),
     "a task runs before it is healthy": (
         Mutation(
