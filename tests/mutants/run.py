@@ -28,6 +28,7 @@ UNIT: Mapping[str, str] = {
     "agent.tasks": "agent/tasks",
     "agent.health": "agent/health",
     "agent": "agent",
+    "pyswarm_core.limits": "agent/tasks",
     "pyswarm_core.indexes": "core",
     "pyswarm_core": "controller",
 }
