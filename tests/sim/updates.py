@@ -368,6 +368,9 @@ def _flies(state: State, service: Service, slot: Slot, tasks: list[Task], now: I
     new = [t for t in tasks if should_run(t) and is_new(service, t)]
     if new:
         task = new[-1]
+        status = service.update_status
+        if status is None or task.spec_version < status.to_version:
+            return False  # the update keeps it
         first = task.id == slot.first or not slot.first
         if serves(task):
             return first and task.status_at + settings(service).delay > now
