@@ -391,6 +391,11 @@ HEALTH_TIMEOUT = 30 * SECOND
 HEALTH_START_INTERVAL = 5 * SECOND
 HEALTH_RETRIES = 3
 """Docker's defaults of a health check; that of its start period is 0."""
+READY_START_PERIOD = 8_760 * HOUR
+READY_START_INTERVAL = SECOND
+"""A readiness check is made every second until it succeeds for the first time, so that an update
+does not wait a whole interval for each task.
+"""
 CHECK_RESULTS = 5
 """Results of a check that are kept (as in Docker)."""
 CHECKS_AT_ONCE = 64

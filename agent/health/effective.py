@@ -9,10 +9,14 @@ from pyswarm_core.limits import (
     HEALTH_RETRIES,
     HEALTH_START_INTERVAL,
     HEALTH_TIMEOUT,
+    READY_START_INTERVAL,
+    READY_START_PERIOD,
 )
 from pyswarm_core.specs import HealthConfig
 
 NO_CHECK = HealthConfig()
+READINESS = HealthConfig(start_period=READY_START_PERIOD, start_interval=READY_START_INTERVAL)
+"""In place of an image's check, for readiness: images have none."""
 _OF_IMAGES = ("CMD", "CMD-SHELL")
 _KINDS = (*_OF_IMAGES, "HTTP", "TCP", "GRPC")
 _LEAST = MILLISECOND

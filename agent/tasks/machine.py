@@ -22,7 +22,7 @@ import msgspec
 from msgspec.structs import replace
 
 from agent.health import verdict
-from agent.health.effective import effective
+from agent.health.effective import READINESS, effective
 from agent.health.verdict import Check, CheckKind
 from agent.tasks import new_limits
 from agent.tasks.events import (
@@ -297,7 +297,7 @@ def _prepared(record: Record, event: Prepared, now: Instant) -> Step:
         image_id=event.image_id,
         stop_signal=event.stop_signal,
         health=_check(effective(record.spec.container_spec.healthcheck, event.healthcheck)),
-        readiness=_check(effective(record.spec.container_spec.readiness)),
+        readiness=_check(effective(record.spec.container_spec.readiness, READINESS)),
     )
     detail = replace(ready.detail, pid=event.pid, addresses=event.addresses, ports=event.ports)
     ready = replace(ready, detail=detail)

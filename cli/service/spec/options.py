@@ -38,8 +38,13 @@ def many(*names: str, metavar: str, help: str) -> Callable[[F], F]:
     return click.option(*names, multiple=True, metavar=metavar, help=help)
 
 
-def _schedule(prefix: str, verdict: str, unset: str = "") -> Sequence[Callable[[F], F]]:
-    """When a check is made, and how many of its failures count."""
+def _schedule(
+    prefix: str, verdict: str, unset: str = "", *, start: tuple[str, str] = ("0s", "5s")
+) -> Sequence[Callable[[F], F]]:
+    """When a check is made, and how many of its failures count. `start`: the defaults of its start
+    period.
+    """
+    period, interval = start
     return (
         _text(
             f"{prefix}-interval",
@@ -59,12 +64,13 @@ def _schedule(prefix: str, verdict: str, unset: str = "") -> Sequence[Callable[[
             f"{prefix}-start-period",
             metavar="DURATION",
             help="Start period for the container to initialize before counting retries towards"
-            f" unstable (default {unset}0s)",
+            f" unstable (default {unset}{period})",
         ),
         _text(
             f"{prefix}-start-interval",
             metavar="DURATION",
-            help=f"Time between running the check during the start period (default {unset}5s)",
+            help=f"Time between running the check during the start period"
+            f" (default {unset}{interval})",
         ),
     )
 
@@ -169,7 +175,7 @@ TEMPLATE = (
         metavar="PORT[/SERVICE]",
         help="Check readiness by gRPC's health checking protocol",
     ),
-    *_schedule("--ready", "not ready"),
+    *_schedule("--ready", "not ready", start=("until the first success", "1s")),
     click.option("--no-readiness", is_flag=True, help="Remove the readiness check"),
     *_updates("--update", "updated", "updates", UPDATE_ACTIONS),
     *_updates("--rollback", "rolled back", "task rollbacks", ROLLBACK_ACTIONS),

@@ -2,15 +2,19 @@
 
 import pytest
 
-from agent.health.effective import effective
-from pyswarm_core.clock import MILLISECOND, SECOND
+from agent.health.effective import READINESS, effective
+from agent.health.verdict import Check, begun, judged
+from pyswarm_core.clock import HOUR, MILLISECOND, SECOND, Instant
 from pyswarm_core.limits import (
     HEALTH_INTERVAL,
     HEALTH_RETRIES,
     HEALTH_START_INTERVAL,
     HEALTH_TIMEOUT,
+    READY_START_INTERVAL,
+    READY_START_PERIOD,
 )
 from pyswarm_core.specs import HealthConfig
+from pyswarm_core.views import CheckResult
 
 OF_IMAGE = HealthConfig(
     test=("CMD-SHELL", "curl -f localhost"),
@@ -74,3 +78,21 @@ def test_impossible_numbers_of_an_image_become_possible_ones() -> None:
     assert found is not None
     assert (found.interval, found.start_interval) == (MILLISECOND, MILLISECOND)
     assert (found.timeout, found.start_period, found.retries) == (30 * SECOND, 0, 3)
+
+
+def test_readiness_is_checked_every_second_until_it_succeeds() -> None:
+    assert (READY_START_PERIOD, READY_START_INTERVAL) == (8760 * HOUR, SECOND)
+    config = effective(HealthConfig(test=("TCP", "80")), READINESS)
+    assert config is not None
+    started = Instant(100 * SECOND)
+    check = begun(Check(config=config), started)
+    for second in (1, 2, 3):
+        assert check.due_at == started + second * SECOND
+        failed = CheckResult(started_at=check.due_at, duration=0, exit_code=1, output="")
+        check = judged(check, failed, started)
+    succeeded = CheckResult(started_at=check.due_at, duration=0, exit_code=0, output="")
+    assert judged(check, succeeded, started).due_at == check.due_at + 30 * SECOND
+    given = HealthConfig(test=("TCP", "80"), start_period=SECOND, start_interval=2 * SECOND)
+    found = effective(given, READINESS)
+    assert found is not None
+    assert (found.start_period, found.start_interval) == (SECOND, 2 * SECOND)
