@@ -37,6 +37,7 @@ ROLLED_BACK = (
     "previous_specs",
     "same_template",
     "endpoint",
+    "limits_version",
 )
 """Those that an automatic rollback writes too."""
 EXPLAIN_AGAIN = 10 * SECOND

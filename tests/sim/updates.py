@@ -20,6 +20,7 @@ from pyswarm_core.specs import (
     Placement,
     PortConfig,
     PublishMode,
+    Resources,
     RestartPolicy,
     ServiceSpec,
     TaskSpec,
@@ -99,10 +100,20 @@ def is_alike(service: Service, task: Task) -> bool:
     return bool(kept) and template_of(kept[0]) == template_of(service.spec)
 
 
+def limits_of(spec: ServiceSpec) -> Resources:
+    """What changes in running containers."""
+    resources = spec.task_template.resources
+    return Resources(limits=resources.limits, swap_bytes=resources.swap_bytes)
+
+
 def rolled_back(old: Service, new: Service) -> Iterator[Problem]:
     """A decision changes a spec only for a rollback: to the one before the update, but for the
     number of its replicas.
     """
+    changes = limits_of(old.spec) != limits_of(new.spec)
+    if new.limits_version != (new.spec_version if changes else old.limits_version):
+        versions = f"{old.limits_version} to {new.limits_version}"
+        yield Rule.RECORDED, f"limits_version of {new.spec.name} is decided: {versions}"
     before, after = old.update_status, new.update_status
     name = new.spec.name
     if before is None or after is None or after.state is not _U.ROLLBACK_STARTED:
