@@ -3,6 +3,7 @@ earlier specs are kept, and what a rollback returns to. PURE.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise, takewhile
 
 from msgspec.structs import replace
 
@@ -137,26 +138,30 @@ def rolled_back(
 
 
 def failed_update_target(service: Service) -> PreviousSpec:
-    """The spec that the service's failed update returns to. The number of replicas stays if it was
-    changed during the update.
+    """The spec that the service's failed update returns to. The number of replicas and `stopped`
+    stay if they were changed since, by themselves, also during an update that this one replaced.
 
     Raises Conflict: that spec is not kept.
     """
-    status, current = service.update_status, service.spec
-    version = status.from_version if status is not None else 0
-    known = {one.version: one for one in service.previous_specs}
-    target = known.get(version)
-    if status is None or target is None:
+    version = service.update_status.from_version if service.update_status is not None else 0
+    target = next((one for one in service.previous_specs if one.version == version), None)
+    if target is None:
         raise Conflict(f"spec version {version} is not kept")
-    begun_with = known.get(status.to_version)
-    if begun_with is None:
-        return target
-    spec = target.spec
-    if begun_with.spec.mode != current.mode:
-        spec = replace(spec, mode=current.mode)
-    if begun_with.spec.stopped != current.stopped:
-        spec = replace(spec, stopped=current.stopped)
-    return replace(target, spec=spec)
+    later = [one.spec for one in service.previous_specs if one.version > version]
+    # A rollback that another update replaced has returned to these numbers before.
+    since = list(takewhile(lambda spec: _begins_update(spec, target.spec), (service.spec, *later)))
+    start = (service.spec, *later, target.spec)[len(since)]
+    mode, stopped = start.mode, start.stopped
+    for before, after in pairwise((start, *reversed(since))):
+        if not _begins_update(before, after):
+            mode = after.mode if after.mode != before.mode else mode
+            stopped = after.stopped if after.stopped != before.stopped else stopped
+    return replace(target, spec=replace(target.spec, mode=mode, stopped=stopped))
+
+
+def _begins_update(before: ServiceSpec, after: ServiceSpec) -> bool:
+    """Whether the change has to reach tasks that run: it is one of the template or of limits."""
+    return made_from(before) != made_from(after) or _limits(before) != _limits(after)
 
 
 def outdated_slots(tasks: ServiceTasks, service: Service) -> int:

@@ -16,7 +16,7 @@ class Rule(StrEnum):
     FORWARD = "a task's state and desired state only grow, and its node never changes"
     ONE_DESIRED = "a slot has at most one task of each template that should run"
     FENCE = "every write compares the leader key's exact revision in its writer's own term"
-    SPECS = "a stored spec is one that a user sent; what was acknowledged stays"
+    SPECS = "a stored spec is a user's or a rollback's; what was acknowledged stays"
     NETWORKS_APART = "VNIs and subnets are unique, blocks disjoint and inside their subnet"
     BLOCKS_FREE = "a block that is given back has no containers in it"
     VIRTUAL_IPS = "a virtual address is one service's, and in no node's block"

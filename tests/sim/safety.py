@@ -137,7 +137,9 @@ class WritesAreFenced:
 
 
 class SpecsAreTheUsers:
-    """A stored spec is one that a user sent, to the letter; its version never goes back."""
+    """A stored spec is one that a user sent, to the letter, or to which an update that failed
+    returned (`updates.rolled_back`); its version never goes back.
+    """
 
     rule = Rule.SPECS
 

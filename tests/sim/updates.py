@@ -4,7 +4,9 @@ The product derives the progress of an update from stored tasks, trimmed histori
 memory follows every leader's decisions, so that the two have nothing in common but the specs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -34,6 +36,7 @@ from tests.sim.placement import Problem, occupies, satisfies
 from tests.sim.rules import Rule
 
 _U = UpdateState
+T = TypeVar("T")
 ROLLING = (_U.UPDATING, _U.ROLLBACK_STARTED)
 PAUSED = (_U.PAUSED, _U.ROLLBACK_PAUSED)
 BACK = (_U.ROLLBACK_STARTED, _U.ROLLBACK_PAUSED, _U.ROLLBACK_COMPLETED)
@@ -108,7 +111,7 @@ def limits_of(spec: ServiceSpec) -> Resources:
 
 def rolled_back(old: Service, new: Service) -> Iterator[Problem]:
     """A decision changes a spec only for a rollback: to the one before the update, but for the
-    number of its replicas.
+    number of its replicas, and whether it is stopped, if users set that since.
     """
     changes = limits_of(old.spec) != limits_of(new.spec)
     if new.limits_version != (new.spec_version if changes else old.limits_version):
@@ -119,11 +122,30 @@ def rolled_back(old: Service, new: Service) -> Iterator[Problem]:
     if before is None or after is None or after.state is not _U.ROLLBACK_STARTED:
         yield Rule.RECORDED, f"the spec of {name} is decided, which is not rolled back"
         return
-    wanted = [one.spec for one in old.previous_specs if one.version == before.from_version]
-    if before.state is not _U.UPDATING or not wanted:
+    kept = [one for one in old.previous_specs if one.version >= before.from_version]
+    if before.state is not _U.UPDATING or not kept or kept[-1].version != before.from_version:
         yield Rule.RECORDED, f"{name} is rolled back from {before}"
-    elif new.spec != replace(wanted[0], mode=old.spec.mode, stopped=old.spec.stopped):
+        return
+    specs = [old.spec, *(one.spec for one in kept)]
+    wanted = replace(
+        specs[-1],
+        mode=_set_since(specs, lambda spec: spec.mode),
+        stopped=_set_since(specs, lambda spec: spec.stopped),
+    )
+    if new.spec != wanted:
         yield Rule.RECORDED, f"{name} is rolled back to a spec that it never had: {new.spec}"
+
+
+def _set_since(specs: list[ServiceSpec], field: Callable[[ServiceSpec], T]) -> T:
+    """What users set alone, not with another template, since the template was that of the oldest of
+    the specs (they begin with the newest); else what went with that template last.
+    """
+    for after, before in pairwise(specs):
+        if template_of(after) == template_of(specs[-1]):
+            return field(after)
+        if field(after) != field(before) and template_of(after) == template_of(before):
+            return field(after)
+    return field(specs[-1])
 
 
 def serves(task: Task) -> bool:
@@ -166,8 +188,10 @@ def key_of(status: UpdateStatus) -> tuple[int, int]:
 class Updates:
     """The memory, and the rules."""
 
-    def __init__(self, marks: Marks) -> None:
+    def __init__(self, marks: Marks, returned: Callable[[ServiceSpec], None]) -> None:
+        """`returned`: told the specs that automatic rollbacks made."""
         self._marks = marks
+        self._returned = returned
         self._rollouts: dict[ServiceId, Rollout] = {}
 
     def problems(self, state: State, decision: Decision, now: Instant) -> Iterator[Problem]:
@@ -178,6 +202,9 @@ class Updates:
             new = written.get(service_id, old)
             if new is not old:
                 yield from self._moved(old, new)
+            if new.spec_version != old.spec_version:
+                yield from rolled_back(old, new)
+                self._returned(new.spec)
             if old.removing or new.update_status is None:
                 continue
             self._look(state, old)

@@ -129,7 +129,7 @@ class Users:
         """A service of this spec."""
         # Every other one, without a draw: seeds stay what they were.
         login = LOGIN if self._names % 2 else None
-        self._remember(spec)
+        self.remember(spec)
         self.send(
             f"create {spec.name}",
             lambda state, now, ids: create_service(state, spec, (), now, ids, login=login),
@@ -275,7 +275,7 @@ class Users:
         self, service: Service, spec: ServiceSpec, what: str, *, leader: bool = False
     ) -> None:
         """Replace the spec; with `leader` no controller is asked that does not lead."""
-        self._remember(spec)
+        self.remember(spec)
         update = Update(service.id, service.version, spec)
         self.send(
             f"update {spec.name} {what}",
@@ -290,7 +290,8 @@ class Users:
             promised[answer.id] = max(promised.get(answer.id, 0), answer.version.index)
             self.on_promise(answer)
 
-    def _remember(self, spec: ServiceSpec) -> None:
+    def remember(self, spec: ServiceSpec) -> None:
+        """Services may have this spec from now on."""
         known = self.asked.specs.setdefault(spec.name, [])
         if spec not in known:
             known.append(spec)

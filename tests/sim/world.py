@@ -111,7 +111,7 @@ class World:
         )
         self.faults.machines, self.faults.hosts = self.machines, self.hosts
         self.faults.tell = self.users.tell = self.story.tell
-        self._updates = Updates(self.marks)
+        self._updates = Updates(self.marks, self.users.remember)
         asked = self.users.asked
         self._stopped_for = StoppedFor(self.hosts, self.marks, lambda i: i in asked.stops)
         self._stops = NobodyIsSentToTheStopping(

@@ -142,6 +142,39 @@ def test_a_number_of_replicas_set_during_the_update_stays() -> None:
     assert len(world.desired(_web(world).id)) == 5
 
 
+def test_a_number_of_replicas_set_during_an_update_that_another_replaced_stays() -> None:
+    world = _world()
+    _update(world, "broken")
+    _play(world, seconds=1)
+    _update(world, mode=ReplicatedMode(replicas=5))
+    _update(world, "broken2")
+    _play(world, 2, 3, 4)
+    assert _state(world) is UpdateState.ROLLBACK_COMPLETED
+    assert _spec(world).task_template.container_spec.image == "busybox"
+    assert _spec(world).mode == ReplicatedMode(replicas=5)
+
+
+def test_a_number_of_replicas_that_came_with_the_failed_update_goes_with_it() -> None:
+    world = _world()
+    _update(world, "broken", mode=ReplicatedMode(replicas=5))
+    _play(world, 2)
+    assert _state(world) is UpdateState.ROLLBACK_COMPLETED
+    assert _spec(world).mode == ReplicatedMode(replicas=3)
+
+
+def test_a_number_of_replicas_that_a_rollback_took_back_does_not_return() -> None:
+    world = _world()
+    _update(world, mode=ReplicatedMode(replicas=5))
+    _update(world, "other")
+    _play(world)
+    _roll_back(world, to=1)
+    _update(world, "broken")
+    _play(world, 5)
+    assert _state(world) is UpdateState.ROLLBACK_COMPLETED
+    assert _spec(world).task_template.container_spec.image == "busybox"
+    assert _spec(world).mode == ReplicatedMode(replicas=3)
+
+
 def test_a_rollback_to_a_network_that_was_removed_is_paused_with_the_reason() -> None:
     world = _world()
     _update(world, task_template=build.template(networks=("net",)))
