@@ -188,7 +188,8 @@ class RolloutDrill:
         bound = watched.replicas - watched.allowed_down
         while now() < deadline and not self._ended(watched):
             run(STEP)
-            if availability and (serving := self._serving(watched)) < watched.least:
+            serving = self._serving(watched)
+            if availability and serving < watched.least:
                 watched.least = serving
                 bound = watched.replicas - watched.allowed_down
                 if serving < bound and "crash" not in _image(watched.spec):
