@@ -99,7 +99,7 @@ def _progress(plan: Plan, slot: Slot, now: Instant) -> UpdateProgress:
     match slot.kind:
         case SlotKind.STOPPING:
             return _IN_FLIGHT
-        case SlotKind.VACANT:
+        case _ if slot.number in plan.vacancies:  # also one that was empty, and is filled again
             vacancy = plan.vacancies[slot.number]
             if vacancy.failed_update:
                 return UpdateProgress(failures=1, failed=vacancy.follows)

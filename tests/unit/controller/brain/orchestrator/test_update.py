@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import EventKind, Writes
-from pyswarm_core.ids import ServiceId
+from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.objects import Task, TaskDetail, UpdateState, UpdateStatus
 from pyswarm_core.specs import FailureAction, UpdateConfig
@@ -160,6 +160,21 @@ def test_failures_up_to_the_ratio_are_tolerated(ratio: float, updated: int, hist
     _play(world, TaskState.STARTING)
     assert len(_old(world)) == 3 - updated
     assert _status(world).state is (UpdateState.PAUSED if ratio < 1 else UpdateState.COMPLETED)
+
+
+@pytest.mark.parametrize("replicas", [1, None])
+def test_a_slot_that_is_filled_again_is_in_flight(replicas: int | None) -> None:
+    waits = replace(task("web.1", version=2, state=TaskState.PENDING), node_id=NodeId(""))
+    ended = replace(waits, desired_state=TaskState.SHUTDOWN)  # restarted by a user
+    old = service("web", replicas=replicas)
+    new = service(
+        "web", replicas=replicas, spec=build.template("new"), version=2, template_version=2
+    )
+    new = build.updating(new, old.spec, UpdateConfig(), slots=1)
+    world = BrainWorld(build.state(nodes=nodes(1), services=[new], tasks=[ended]))
+    world.settle(dirty("web"))
+    assert [(t.slot, t.spec_version) for t in world.desired("web")] == [(1, 2)]
+    assert _status(world).state is UpdateState.UPDATING
 
 
 def test_an_update_that_continues_counts_each_failed_slot_once() -> None:
