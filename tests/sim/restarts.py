@@ -4,13 +4,14 @@ from collections.abc import Iterator
 
 from pyswarm_core.clock import MINUTE, SECOND, Instant
 from pyswarm_core.decision import Decision
-from pyswarm_core.objects import Task
+from pyswarm_core.kinds import SERVICE
+from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import RestartPolicy
 from pyswarm_core.state import State
 from pyswarm_core.states import TaskState, ends_by_itself
 from tests.sim.placement import Problem
 from tests.sim.rules import Rule
-from tests.sim.updates import is_current
+from tests.sim.updates import is_current, is_new
 
 LONG_RUN = 10 * MINUTE
 """After such a run the restart delay begins anew."""
@@ -20,14 +21,22 @@ SHORT_RUN = 1 * SECOND
 
 def problems(state: State, decision: Decision, now: Instant) -> Iterator[Problem]:
     """What is wrong with what the decision restarts."""
+    written = {service.id: service for service in decision.writes.of(SERVICE)}
     for task in decision.writes.tasks:
         old = state.tasks.get(task.id)
         if old is not None:
             yield from _too_early(state, old, task, now)
-        elif (before := _predecessor(state, task)) is not None:
-            yield from _exhausted(state, task)
-            yield from _backoff(before, task)
-            yield from _spinning(state, before, task)
+            continue
+        service = written.get(task.service_id) or state.services.get(task.service_id)
+        before = None if service is None else _predecessor(state, service, task)
+        if before is None:
+            continue
+        if not ends_by_itself(before.state):
+            yield from _taken_over(before, task)
+            continue
+        yield from _exhausted(state, task)
+        yield from _backoff(before, task)
+        yield from _spinning(state, before, task)
 
 
 def delay_of(policy: RestartPolicy, restarts: int) -> int:
@@ -40,13 +49,17 @@ def delay_of(policy: RestartPolicy, restarts: int) -> int:
     return max(delay, policy.delay)
 
 
-def _predecessor(state: State, task: Task) -> Task | None:
-    """The task that ended by itself and was restarted as this one."""
+def _predecessor(state: State, service: Service, task: Task) -> Task | None:
+    """The task that this one follows in its slot: the last before it that is as new as it is. Where
+    an update made a task beside it, or failed and is rolled back, the other one is not followed.
+    """
     if not task.restarts:
         return None
     tasks = state.tasks_of_service(task.service_id).slots.get(task.slot, ())
-    ended = [t for t in tasks if ends_by_itself(t.state) and t.desired_state < TaskState.REMOVE]
-    return ended[-1] if ended else None
+    new = is_new(service, task)
+    alike = [t for t in tasks if is_new(service, t) is new]
+    alike = [t for t in alike if t.desired_state not in (TaskState.REMOVE, TaskState.FROZEN)]
+    return alike[-1] if alike else None
 
 
 def _too_early(state: State, old: Task, new: Task, now: Instant) -> Iterator[Problem]:
@@ -58,6 +71,16 @@ def _too_early(state: State, old: Task, new: Task, now: Instant) -> Iterator[Pro
     early = old.created_at + delay - now
     if early > 0:
         yield Rule.RESTART_DELAY, f"{new.id} may start {early / SECOND:.3f} s early"
+
+
+def _taken_over(before: Task, task: Task) -> Iterator[Problem]:
+    """What replaces a task that the system ended is no restart: the counts stay."""
+    if (task.restarts, task.consecutive_restarts) != (before.restarts, before.consecutive_restarts):
+        yield (
+            Rule.BACKOFF,
+            f"{task.id} is restart {task.restarts}, {task.consecutive_restarts} in a row, and"
+            f" follows one that did not end by itself: {before}",
+        )
 
 
 def _backoff(before: Task, task: Task) -> Iterator[Problem]:
