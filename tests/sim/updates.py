@@ -166,6 +166,8 @@ class Slot(msgspec.Struct):
     """One of its new tasks did."""
     stopped: bool = False
     """The update stopped its old task."""
+    told: bool = False
+    """Its first new task was told to end before it ended: its node was down, for example."""
 
 
 class Rollout(msgspec.Struct):
@@ -232,10 +234,13 @@ class Updates:
         slot.first = slot.first or task.id
         if serves(task):
             slot.proven = True
+        told = task.desired_state is TaskState.SHUTDOWN and task.state <= TaskState.RUNNING
+        slot.told |= told and task.id == slot.first
         if ends_by_itself(task.state) and task.desired_state is not TaskState.REMOVE:
             early = task.detail.ran < settings(service).monitor or not task.detail.ran
             slot.may_have_failed |= early
-            slot.failed |= early and task.id == slot.first and not task.restarts
+            by_itself = task.id == slot.first and not task.restarts and not slot.told
+            slot.failed |= early and by_itself
 
     # What follows
 
