@@ -33,10 +33,14 @@ def is_outdated(service: Service, task: Task) -> bool:
     return not service.is_current(task.spec_version) or refuses_limits(service, task)
 
 
+def is_made(service: Service, task: Task) -> bool:
+    """Whether the update made it; one that it keeps is older."""
+    return task.spec_version >= _made_from(service)
+
+
 def is_first(service: Service, task: Task) -> bool:
     """Whether the update made it, and no task before it in its slot ended by itself since."""
-    made = task.spec_version >= _made_from(service)
-    return made and not task.restarts and not task.failed_update
+    return is_made(service, task) and not task.restarts and not task.failed_update
 
 
 def _made_from(service: Service) -> int:
@@ -58,7 +62,7 @@ def is_failure(service: Service, task: Task) -> bool:
     monitored time. The failures before a paused update was resumed do not count.
     """
     status = service.update_status
-    if status is None or task.spec_version < _made_from(service):
+    if status is None or not is_made(service, task):
         return False
     if task.failed_update:
         return task.created_at >= status.started_at

@@ -26,7 +26,7 @@ from controller.brain.orchestrator.restart import (
 )
 from pyswarm_core.clock import NEVER, Instant
 from pyswarm_core.decision import EventKind
-from pyswarm_core.indexes.rollout import is_failure, is_outdated, serves
+from pyswarm_core.indexes.rollout import is_failure, is_made, is_outdated, serves
 from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.limits import CRASH_LOOP_RESTARTS, TEXTS_PER_SLOT, UNFINISHED_MAX
 from pyswarm_core.objects import Task
@@ -147,12 +147,23 @@ def _fill(plan: Plan, state: State, number: int, tasks: list[Task], now: Instant
     # A running task takes precedence over a newer one.
     tasks = sorted(tasks, key=lambda task: task.state is _S.RUNNING and is_desired(task))
     new = [task for task in tasks if not is_outdated(service, task)]
-    if all(task.desired_state is _S.REMOVE for task in new):
+    outdated = [task for task in tasks if is_outdated(service, task)]
+    if not _is_begun(plan, new, outdated):
         return _fill_with_one(plan, state, number, tasks, now)
     slot = _fill_with_one(plan, state, number, new, now)
     done = slot.serves or (slot.task is not None and slot.task.state is _S.COMPLETE)
-    _run_beside(plan, state, [task for task in tasks if is_outdated(service, task)], done, now)
+    _run_beside(plan, state, outdated, done, now)
     return slot
+
+
+def _is_begun(plan: Plan, new: list[Task], outdated: list[Task]) -> bool:
+    """Whether the new tasks of a slot are settled by themselves. Beside an outdated task, those do
+    not count that ended before the update: it returns to their template.
+    """
+    kept = [task for task in new if task.desired_state is not _S.REMOVE]
+    if not any(map(is_desired, outdated)):
+        return bool(kept)
+    return any(lives(task.desired_state) or is_made(plan.service, task) for task in kept)
 
 
 def _run_beside(plan: Plan, state: State, outdated: list[Task], done: bool, now: Instant) -> None:

@@ -7,7 +7,7 @@ from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import EventKind, Writes
 from pyswarm_core.ids import NodeId
 from pyswarm_core.indexes.tasks import is_desired
-from pyswarm_core.objects import Task, TaskDetail
+from pyswarm_core.objects import Task, TaskDetail, VersionRange
 from pyswarm_core.specs import Placement, UpdateConfig, UpdateOrder
 from pyswarm_core.states import Availability, NodeState, TaskState
 from tests.fixtures import build
@@ -146,6 +146,16 @@ def test_of_two_outdated_tasks_the_one_that_runs_goes_on() -> None:
     slot = [t for t in world.desired("web") if t.slot == 1]
     assert [(t.id, t.spec_version) for t in slot if t.spec_version == 1] == [("first", 1)]
     assert [t.state for t in slot if t.spec_version == 2] == [TaskState.ASSIGNED]
+
+
+def test_a_stopping_task_of_the_template_that_an_update_returns_to_begins_no_slot() -> None:
+    stopping = [replace(_running(slot, 1, f"old{slot}"), desired_state=S) for slot in (1, 2, 3)]
+    world = _world(*stopping, *(_running(slot, 2) for slot in (1, 2, 3)))
+    (web,) = world.state.services.values()
+    back = replace(web, spec_version=3, template_version=3, same_template=(VersionRange(1, 1),))
+    world.state.apply(Writes(objects=(back,)))
+    world.settle(dirty("web"))
+    assert _desired(world) == [(1, 2), (1, 3), (2, 2), (3, 2)]
 
 
 def test_a_slot_that_is_given_up_loses_both() -> None:
