@@ -168,6 +168,8 @@ class Slot(msgspec.Struct):
     """The update stopped its old task."""
     told: bool = False
     """Its first new task was told to end before it ended: its node was down, for example."""
+    ended: bool = False
+    """Its first new task ended by itself: the slot is no longer in flight."""
 
 
 class Rollout(msgspec.Struct):
@@ -239,6 +241,7 @@ class Updates:
         if ends_by_itself(task.state) and task.desired_state is not TaskState.REMOVE:
             early = task.detail.ran < settings(service).monitor or not task.detail.ran
             slot.may_have_failed |= early
+            slot.ended |= task.id == slot.first and not slot.told
             by_itself = task.id == slot.first and not task.restarts and not slot.told
             slot.failed |= early and by_itself
 
@@ -261,7 +264,14 @@ class Updates:
         self, state: State, decision: Decision, old: Service, new: Service, now: Instant
     ) -> Iterator[Problem]:
         after = _slots_after(state, decision, new.id)
-        begun = [n for n, tasks in after.items() if _begins(state, old, new, n, tasks)]
+        known = self._rollouts.get(new.id)
+        if known is None or new.update_status is None or known.key != key_of(new.update_status):
+            known = Rollout((0, 0))
+        begun = [
+            n
+            for n, tasks in after.items()
+            if _begins(state, new, n, tasks, ended=known.slot(n).ended)
+        ]
         name = new.spec.name
         if begun and not is_rolling(new):
             status = new.update_status
@@ -329,9 +339,10 @@ def _slots_after(state: State, decision: Decision, service_id: ServiceId) -> dic
     return slots
 
 
-def _begins(state: State, old: Service, new: Service, number: int, tasks: list[Task]) -> bool:
+def _begins(state: State, new: Service, number: int, tasks: list[Task], *, ended: bool) -> bool:
     """Whether the decision begins to update the slot: it ends the old task for nothing but its
-    template, or makes a new one beside it.
+    template, or makes a new one beside it. If the first new task has `ended`, the update of the
+    slot is over, and the old one may follow.
     """
     before = {t.id: t for t in state.tasks_of_service(new.id).slots.get(number, ())}
     has_new = any(should_run(t) and is_new(new, t) for t in before.values())
@@ -348,6 +359,7 @@ def _begins(state: State, old: Service, new: Service, number: int, tasks: list[T
             and known.state >= TaskState.ASSIGNED
             and task.desired_state is TaskState.SHUTDOWN
             and not has_new
+            and not ended
             and not stays
             and may_stay(state, new, task)
         ):
@@ -425,6 +437,7 @@ def _flies(state: State, service: Service, slot: Slot, tasks: list[Task], now: I
         and task.desired_state is TaskState.SHUTDOWN
         and occupies(task)
         and slot.stopped
+        and not slot.ended
         and (node := state.nodes.get(task.node_id)) is not None
         and node.status.state is NodeState.READY
         and node.spec.availability is not Availability.DRAIN
