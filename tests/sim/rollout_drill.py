@@ -14,14 +14,13 @@ from pyswarm_core.ids import ServiceId
 from pyswarm_core.objects import Service, Task, UpdateState
 from pyswarm_core.specs import FailureAction, ReplicatedMode, ServiceSpec, UpdateConfig, UpdateOrder
 from pyswarm_core.state import State
-from pyswarm_core.states import TaskState
 from tests.sim.behaviours import has_health
 from tests.sim.marks import Marks
 from tests.sim.rand import Chance
 from tests.sim.rollouts import Rollouts
 from tests.sim.rules import Fail, Rule
 from tests.sim.settled import Settled
-from tests.sim.updates import is_current, is_rolling, serves, should_run
+from tests.sim.updates import Updates, is_current, is_rolling, serves, should_run
 from tests.sim.workload import Users
 
 STEP = 20 * MILLISECOND
@@ -104,8 +103,16 @@ class RolloutDrill:
     """What is tried, once for a well and once for a broken version."""
 
     def __init__(
-        self, settled: Settled, users: Users, chance: Chance, marks: Marks, fail: Fail
+        self,
+        settled: Settled,
+        users: Users,
+        updates: Updates,
+        chance: Chance,
+        marks: Marks,
+        fail: Fail,
     ) -> None:
+        """`updates`: of all controllers together."""
+        self._updates = updates
         self._settled = settled
         self._users = users
         self._chance = chance
@@ -168,6 +175,7 @@ class RolloutDrill:
         watched = Watched(
             service.id, spec.name, spec.mode.replicas, spec, broken, now, service.spec_version
         )
+        self._updates.waited.discard(service.id)
         self._users.update(service, spec, f"drill: {image} {config}", leader=True)
         return watched
 
@@ -199,8 +207,8 @@ class RolloutDrill:
     def _serving(self, watched: Watched) -> int:
         state = self._state()
         serving = set[int]()
+        watched.waited = watched.id in self._updates.waited
         for task in state.tasks_of_service(watched.id):
-            watched.waited |= should_run(task) and task.state < TaskState.ASSIGNED
             if serves(task):
                 serving.add(task.slot)
         return len(serving)

@@ -197,6 +197,8 @@ class Updates:
         self._marks = marks
         self._returned = returned
         self._rollouts: dict[ServiceId, Rollout] = {}
+        self.waited = set[ServiceId]()
+        """Services of which a new task found no node at once; a drill forgets them."""
 
     def problems(self, state: State, decision: Decision, now: Instant) -> Iterator[Problem]:
         """What is wrong with a decision."""
@@ -214,6 +216,7 @@ class Updates:
             self._look(state, old)
             if service_id in touched:
                 yield from self._service(state, decision, old, new, now)
+                self._see_waiting(decision, new)
             yield from self._too_many(state, old, new, now)
         yield from _needless(state, decision, written)
 
@@ -244,6 +247,12 @@ class Updates:
             slot.ended |= task.id == slot.first and not slot.told
             by_itself = task.id == slot.first and not task.restarts and not slot.told
             slot.failed |= early and by_itself
+
+    def _see_waiting(self, decision: Decision, service: Service) -> None:
+        for task in decision.writes.tasks:
+            waits = should_run(task) and task.state < TaskState.ASSIGNED
+            if task.service_id == service.id and waits and is_new(service, task):
+                self.waited.add(service.id)
 
     # What follows
 

@@ -275,7 +275,9 @@ class World:
         if options.rollout_drill:
             self.story.tell("----", "a service is updated")
             chance = self.seed.stream("rollout drill")
-            rollout = RolloutDrill(settled, self.users, chance, self.marks, self.fail)
+            rollout = RolloutDrill(
+                settled, self.users, self._updates, chance, self.marks, self.fail
+            )
             rollout.roll_out(lambda: self.scheduler.now, self._pass)
         if options.restart_drill:
             self.story.tell("----", "a container dies again and again")
