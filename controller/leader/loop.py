@@ -30,6 +30,7 @@ from controller.leader.overlays import OverlayMessages
 from controller.leader.persistence.budget import FLUSH_CHUNKS, Budget
 from controller.leader.persistence.loading import Loaded
 from controller.leader.persistence.saving import Saver, Unsaved
+from controller.leader.persistence.turn import Turn
 from controller.leader.requests import Requests, store_full
 from controller.leader.sessions import NodeSession, Sessions
 from controller.leader.slicing import run_sliced
@@ -45,7 +46,7 @@ from pyswarm_core.errors import Unavailable
 from pyswarm_core.ids import IdSource, NetworkId, NodeId, ServiceId
 from pyswarm_core.kinds import KINDS, Subscriber
 from pyswarm_core.limits import DECISIONS_PER_TURN, STATUS_FLUSH_PERIOD
-from pyswarm_core.objects import Network, Node, NodeFault, Service, Task, TaskStatus
+from pyswarm_core.objects import Network, Node, NodeFault, Service, TaskStatus
 from pyswarm_core.state import State
 from pyswarm_core.states import NodeState
 from pyswarm_core.views import Event
@@ -68,18 +69,6 @@ class Tools(msgspec.Struct, frozen=True):
     """The addresses of controllers that agents receive."""
     echoes: Callable[[Done], Asker]
     """Makes the asker of a term."""
-
-
-class _Turn:
-    """What one turn changed: first saved, then published."""
-
-    def __init__(self) -> None:
-        self.unsaved = Unsaved()
-        self.services: list[ServiceId] = []
-        self.tasks: list[Task] = []
-        self.networks: list[Network] = []
-        self.events: list[Event] = []
-        self.answers: list[tuple[asyncio.Future[Any], Any]] = []
 
 
 class Loop:
@@ -296,7 +285,7 @@ class Loop:
             self._tools.metrics.nodes_lost_total.inc()
             self._release(self._tracker.barrier.lost(node.id))
             self.sessions.close_node(node.id)  # it returns with a hello, which is validated
-        turn = _Turn()
+        turn = Turn()
         await self._serve_requests(turn, now)
         self._agenda.fall_due(now)
         self._agenda.explain(self.state, now)
@@ -311,7 +300,7 @@ class Loop:
         if self._behind and now >= self._flushes_at():
             await self._flush(now)
 
-    async def _serve_requests(self, turn: _Turn, now: Instant) -> None:
+    async def _serve_requests(self, turn: Turn, now: Instant) -> None:
         for _ in range(len(self._requests)):
             await self._tools.saver.yield_loop()  # each may be as large as the limits of requests
             request = self._requests.take()
@@ -322,18 +311,24 @@ class Loop:
             except Exception as error:  # the caller handles it: nothing has changed
                 request.answer.set_exception(error)
                 continue
+            if await self._save_before(turn, writes):
+                self._requests.put_back(request)
+                continue
             turn.events += events_of(self.state, writes)
             self._agenda.add_writes(writes, self.state)
             self._apply(turn, writes)
             turn.answers.append((request.answer, result))
 
-    async def _decide(self, turn: _Turn, now: Instant) -> bool:
+    async def _decide(self, turn: Turn, now: Instant) -> bool:
         """Decide about what is dirty, slice by slice; return whether some of it is left."""
         for _ in range(DECISIONS_PER_TURN):
             dirty = self._agenda.take(self.state)
             dirty.quarantined = self.quarantine.undecided()
+            decide = partial(self._tools.decide, self.state, dirty, now, self._tools.ids)
             with self._tools.metrics.decide_seconds.time():
-                decision = self._tools.decide(self.state, dirty, now, self._tools.ids)
+                decision = decide()
+            if await self._save_before(turn, decision.writes):
+                decision = decide()
             self._agenda.follow_up(dirty, decision)
             turn.events += decision.events
             self._tools.metrics.count(decision.events)
@@ -352,12 +347,13 @@ class Loop:
             _log.error("object.quarantined", stage=stage.value, object=name, reason=reason)
             self._tell(quarantine_event(self.state, failure))
 
-    def _apply(self, turn: _Turn, writes: Writes) -> None:
+    def _apply(self, turn: Turn, writes: Writes) -> None:
         if not writes:
             return
         self._saved.clear()
         self.quarantine.forget(writes)
         self._tracker.deciding(writes)
+        turn.applying(self.state, writes)
         turn.tasks += [self.state.tasks[task_id] for task_id in writes.removed_tasks]
         turn.networks += rekeyed(self.state, writes)
         turn.unsaved.add(writes, self.state.apply(writes))
@@ -368,6 +364,13 @@ class Loop:
             if put or removed:
                 for subscriber in kind.subscribers:
                     _SUBSCRIBERS[subscriber](self, turn, put, removed)
+
+    async def _save_before(self, turn: Turn, writes: Writes) -> bool:
+        """Save the turn so far if the writes take over what it freed: then they are made anew."""
+        if taken := turn.takes_over(writes):
+            await self._save(turn.unsaved, is_report=False)
+            turn.saved()
+        return taken
 
     async def _save(self, unsaved: Unsaved, *, is_report: bool) -> None:
         self._behind.drop(unsaved)
@@ -390,7 +393,7 @@ class Loop:
         self._report(self.quarantine.tried(Stage.SAVE, unsaved.names(), failed))
         return self._tools.saver.bytes_written - before
 
-    async def _publish(self, turn: _Turn, now: Instant) -> None:
+    async def _publish(self, turn: Turn, now: Instant) -> None:
         telling = self._tracker.published(self.revision, self._tools.clock.now())
         if await run_sliced(telling, self._tools.saver.yield_loop):
             self.sessions.overlays_changed(self.source.overlays.mesh_changed())
@@ -443,31 +446,28 @@ class Loop:
         self._work.set()
 
     def _services_changed(
-        self, turn: _Turn, put: Sequence[Service], removed: Sequence[ServiceId]
+        self, turn: Turn, put: Sequence[Service], removed: Sequence[ServiceId]
     ) -> None:
         turn.services += [service.id for service in put]
         turn.services += removed
 
     def _networks_changed(
-        self, turn: _Turn, put: Sequence[Network], removed: Sequence[NetworkId]
+        self, turn: Turn, put: Sequence[Network], removed: Sequence[NetworkId]
     ) -> None:
         turn.networks += put
 
-    def _nodes_changed(self, turn: _Turn, put: Sequence[Node], removed: Sequence[NodeId]) -> None:
+    def _nodes_changed(self, turn: Turn, put: Sequence[Node], removed: Sequence[NodeId]) -> None:
         now = self._tools.clock.now()
         self._agenda.add_services(self.quarantine.undecided())
         self.watches.touch_all()
-        joined = False
         for node_id in removed:
             self.silence.forget(node_id)
         down = (node.id for node in put if node.status.state is NodeState.DOWN)
         for node_id in (*removed, *down):
             self.sessions.close_node(node_id)
             self._release(self._tracker.barrier.lost(node_id))
-        for node in put:
-            if node.status.state is NodeState.UNKNOWN:
-                self.silence.await_hello((node.id,), now)
-                joined = True
+        joined = [node.id for node in put if node.status.state is NodeState.UNKNOWN]
+        self.silence.await_hello(joined, now)
         if (joined or removed) and self._tracker.endpoints.mesh:
             self.sessions.overlays_changed(self.source.overlays.mesh_changed())
         period = self.heartbeat_period
@@ -491,7 +491,7 @@ class Loop:
         self.sessions.close_all()
 
 
-_SUBSCRIBERS: Mapping[Subscriber, Callable[[Loop, _Turn, list[Any], list[Any]], None]] = {
+_SUBSCRIBERS: Mapping[Subscriber, Callable[[Loop, Turn, list[Any], list[Any]], None]] = {
     Subscriber.WATCHES: Loop._services_changed,
     Subscriber.OVERLAYS: Loop._networks_changed,
     Subscriber.NODES: Loop._nodes_changed,

@@ -53,6 +53,10 @@ class Requests:
         """Remove and return the oldest request. There is one."""
         return self._waiting.popleft()
 
+    def put_back(self, request: Request) -> None:
+        """Make a request that was taken the oldest one again."""
+        self._waiting.appendleft(request)
+
     async def answered(self, answer: "asyncio.Future[T]") -> T:
         """The answer to a request that was added. Raises what it raised, or Unavailable."""
         try:

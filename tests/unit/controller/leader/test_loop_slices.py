@@ -5,17 +5,20 @@ from typing import Any
 from unittest.mock import Mock, patch
 
 import pytest
+from msgspec.structs import replace
 
 from controller.leader.endpoints import sets
-from controller.leader.leadership import ANONYMOUS
+from controller.leader.leadership import ANONYMOUS, Mutation
 from controller.leader.loop import Loop, Tools
 from controller.leader.persistence.loading import Loaded
 from controller.leader.persistence.saving import Unsaved
 from controller.metrics import Metrics
 from pyswarm_core.clock import Instant
 from pyswarm_core.decision import BEGINNING, Decision, Dirty, Writes
-from pyswarm_core.ids import IdSource, ServiceId
+from pyswarm_core.ids import IdSource, NetworkId, ServiceId
 from pyswarm_core.limits import DECISIONS_PER_TURN
+from pyswarm_core.objects import Endpoint, VirtualIp
+from pyswarm_core.specs import PortConfig
 from pyswarm_core.state import State
 from tests.fixtures import build
 from tests.fixtures.desk import StoppedClock
@@ -136,3 +139,71 @@ async def test_agents_are_told_nothing_before_the_term_has_looked_at_everything(
         await telling
         assert loop.source.endpoints.looked_at
         running.cancel()
+
+
+class Remembering(Saver):
+    """Notes the services that each save has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.saves: list[list[str]] = []
+
+    async def save(self, state: State, unsaved: Unsaved) -> dict[str, str]:
+        self.saves.append(list(unsaved.objects["service"]))
+        return {}
+
+
+def _put(service_id: str, endpoint: Endpoint) -> Mutation[None]:
+    web = build.service("web")
+    spec = replace(web.spec, name=service_id)
+    put = replace(web, id=ServiceId(service_id), spec=spec, endpoint=endpoint)
+    return lambda state, now, ids: (Writes(objects=(put,)), None)
+
+
+PORT = Endpoint(ports=(PortConfig(target_port=80, published_port=8080),))
+VIP = Endpoint(virtual_ips=(VirtualIp(network_id=NetworkId("net"), addr="10.0.1.254"),))
+
+
+async def _saves(*mutations: Mutation[None]) -> list[list[str]]:
+    saver = Remembering()
+    loop = loop_over(saver, Brain(saver))
+    async with asyncio.TaskGroup() as group:
+        for mutation in mutations:
+            group.create_task(loop.submit(mutation, ANONYMOUS))
+        await asyncio.sleep(0)
+        await loop._turn()
+        while loop._requests:
+            await loop._turn()
+    return saver.saves
+
+
+@pytest.mark.parametrize("held", [PORT, VIP], ids=["port", "address"])
+async def test_what_a_service_gives_up_is_stored_before_another_takes_it(held: Endpoint) -> None:
+    """A turn may take several transactions, and a leader may die between any two."""
+    taken = await _saves(_put("web", held), _put("web", Endpoint()), _put("api", held))
+    assert taken == [["web"], ["api"]]
+    apart = await _saves(_put("web", held), _put("web", Endpoint()), _put("api", Endpoint()))
+    assert apart == [["web", "api"]], "nothing is taken over: one save"
+    back = await _saves(_put("web", held), _put("web", Endpoint()), _put("web", held))
+    assert back == [["web"]], "its own"
+
+
+async def test_a_decision_is_made_anew_once_what_it_takes_over_is_stored() -> None:
+    """An automatic rollback takes a port that its users gave up in the same turn."""
+    saver = Remembering()
+    loop = loop_over(saver, Brain(saver))
+    writes, _ = _put("web", PORT)(loop.state, Instant(0), build.Numbered())
+    loop.state.apply(writes)
+    stored_before: list[int] = []
+
+    def decide(state: State, dirty: Dirty, now: Instant, ids: IdSource) -> Decision:
+        stored_before.append(len(saver.saves))
+        return Decision(writes=_put("api", PORT)(state, now, ids)[0])
+
+    with patch.object(loop, "_tools", replace(loop._tools, decide=decide)):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(loop.submit(_put("web", Endpoint()), ANONYMOUS))
+            await asyncio.sleep(0)
+            await loop._turn()
+    assert stored_before == [0, 1]
+    assert saver.saves == [["web"], ["api"]]

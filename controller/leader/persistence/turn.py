@@ -1,0 +1,71 @@
+"""What one turn of the loop changed, and what services gave up in it. SHELL: requests await it.
+
+A turn may be stored in several transactions, in any order. If one service took a name, an address
+or a port that another gave up in the same turn, a leader that loads what was stored in between
+would find it at both. So it is taken only once the store knows that it was given up.
+"""
+
+from asyncio import Future
+from collections.abc import Iterator
+from typing import Any
+
+from controller.leader.persistence.saving import Unsaved
+from pyswarm_core.decision import Writes
+from pyswarm_core.ids import NetworkId, ServiceId
+from pyswarm_core.kinds import SERVICE
+from pyswarm_core.objects import Network, Service, Task
+from pyswarm_core.state import State
+from pyswarm_core.views import Event
+
+_Held = str | tuple[str, int] | tuple[NetworkId, str]
+
+
+class Turn:
+    """What one turn changed: first saved, then published."""
+
+    def __init__(self) -> None:
+        self.unsaved = Unsaved()
+        self.services: list[ServiceId] = []
+        self.tasks: list[Task] = []
+        self.networks: list[Network] = []
+        self.events: list[Event] = []
+        self.answers: list[tuple[Future[Any], Any]] = []
+        self._given_up: dict[_Held, dict[ServiceId, None]] = {}
+        """By whom, and the store may not know it yet."""
+
+    def applying(self, state: State, writes: Writes) -> None:
+        """The writes are to be applied to the state."""
+        after: dict[ServiceId, Service | None] = dict.fromkeys(writes.removed_of(SERVICE))
+        after.update((service.id, service) for service in writes.of(SERVICE))
+        for service_id, service in after.items():
+            if (before := state.services.get(service_id)) is None:
+                continue
+            kept = {} if service is None else dict.fromkeys(_held(service))
+            for held in _held(before):
+                if held not in kept:
+                    self._given_up.setdefault(held, {})[service_id] = None
+
+    def takes_over(self, writes: Writes) -> bool:
+        """Whether a service takes what another gave up, and that is not stored yet."""
+        return bool(self._given_up) and any(
+            holder != service.id
+            for service in writes.of(SERVICE)
+            for held in _held(service)
+            for holder in self._given_up.get(held, ())
+        )
+
+    def saved(self) -> None:
+        """The store has all so far."""
+        self.unsaved = Unsaved()
+        self._given_up.clear()
+
+
+def _held(service: Service) -> Iterator[_Held]:
+    """What services may not share: the name, virtual addresses and published ports."""
+    if (name := SERVICE.unique_name(service)) is not None:
+        yield name
+    for vip in service.endpoint.virtual_ips:
+        yield vip.network_id, vip.addr
+    for port in service.endpoint.ports:
+        if port.published_port:
+            yield port.protocol.value, port.published_port
