@@ -5,11 +5,8 @@ memory follows every leader's decisions, so that the two have nothing in common 
 """
 
 from collections.abc import Callable, Iterator
-from itertools import pairwise
-from typing import TypeVar
 
 import msgspec
-from msgspec.structs import replace
 
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Decision
@@ -19,13 +16,7 @@ from pyswarm_core.kinds import SERVICE
 from pyswarm_core.objects import UPDATE_TRANSITIONS, Service, Task, UpdateState, UpdateStatus
 from pyswarm_core.specs import (
     FailureAction,
-    Placement,
-    PortConfig,
-    PublishMode,
-    Resources,
-    RestartPolicy,
     ServiceSpec,
-    TaskSpec,
     UpdateConfig,
     UpdateOrder,
 )
@@ -34,9 +25,9 @@ from pyswarm_core.states import Availability, NodeState, TaskState, ends_by_itse
 from tests.sim.marks import Marks
 from tests.sim.placement import Problem, occupies, satisfies
 from tests.sim.rules import Rule
+from tests.sim.specs import is_alike, rolled_back
 
 _U = UpdateState
-T = TypeVar("T")
 ROLLING = (_U.UPDATING, _U.ROLLBACK_STARTED)
 PAUSED = (_U.PAUSED, _U.ROLLBACK_PAUSED)
 BACK = (_U.ROLLBACK_STARTED, _U.ROLLBACK_PAUSED, _U.ROLLBACK_COMPLETED)
@@ -83,69 +74,6 @@ def settings(service: Service) -> UpdateConfig:
 def should_run(task: Task) -> bool:
     """Whether it has not ended and is not to end."""
     return task.desired_state <= TaskState.RUNNING and task.state <= TaskState.RUNNING
-
-
-def template_of(spec: ServiceSpec) -> tuple[TaskSpec, tuple[PortConfig, ...]]:
-    """What a change of replaces tasks."""
-    networks = tuple(replace(joined, ip="") for joined in spec.task_template.networks)
-    template = replace(
-        spec.task_template, placement=Placement(), restart_policy=RestartPolicy(), networks=networks
-    )
-    ports = spec.endpoint_spec.ports
-    return template, tuple(port for port in ports if port.publish_mode is PublishMode.HOST)
-
-
-def is_alike(service: Service, task: Task) -> bool:
-    """Whether the spec that the task was made from has the service's template, by comparison."""
-    if task.spec_version >= service.spec_version:
-        return True
-    kept = [one.spec for one in service.previous_specs if one.version == task.spec_version]
-    return bool(kept) and template_of(kept[0]) == template_of(service.spec)
-
-
-def limits_of(spec: ServiceSpec) -> Resources:
-    """What changes in running containers."""
-    resources = spec.task_template.resources
-    return Resources(limits=resources.limits, swap_bytes=resources.swap_bytes)
-
-
-def rolled_back(old: Service, new: Service) -> Iterator[Problem]:
-    """A decision changes a spec only for a rollback: to the one before the update, but for the
-    number of its replicas, and whether it is stopped, if users set that since.
-    """
-    changes = limits_of(old.spec) != limits_of(new.spec)
-    if new.limits_version != (new.spec_version if changes else old.limits_version):
-        versions = f"{old.limits_version} to {new.limits_version}"
-        yield Rule.RECORDED, f"limits_version of {new.spec.name} is decided: {versions}"
-    before, after = old.update_status, new.update_status
-    name = new.spec.name
-    if before is None or after is None or after.state is not _U.ROLLBACK_STARTED:
-        yield Rule.RECORDED, f"the spec of {name} is decided, which is not rolled back"
-        return
-    kept = [one for one in old.previous_specs if one.version >= before.from_version]
-    if before.state is not _U.UPDATING or not kept or kept[-1].version != before.from_version:
-        yield Rule.RECORDED, f"{name} is rolled back from {before}"
-        return
-    specs = [old.spec, *(one.spec for one in kept)]
-    wanted = replace(
-        specs[-1],
-        mode=_set_since(specs, lambda spec: spec.mode),
-        stopped=_set_since(specs, lambda spec: spec.stopped),
-    )
-    if new.spec != wanted:
-        yield Rule.RECORDED, f"{name} is rolled back to a spec that it never had: {new.spec}"
-
-
-def _set_since(specs: list[ServiceSpec], field: Callable[[ServiceSpec], T]) -> T:
-    """What users set alone, not with another template, since the template was that of the oldest of
-    the specs (they begin with the newest); else what went with that template last.
-    """
-    for after, before in pairwise(specs):
-        if template_of(after) == template_of(specs[-1]):
-            return field(after)
-        if field(after) != field(before) and template_of(after) == template_of(before):
-            return field(after)
-    return field(specs[-1])
 
 
 def serves(task: Task) -> bool:

@@ -1,0 +1,88 @@
+"""Rules about the specs of a service: what of them makes another template, and what a decision may
+make of them.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from pyswarm_core.objects import Service, Task, UpdateState
+from pyswarm_core.specs import (
+    Placement,
+    PortConfig,
+    PublishMode,
+    Resources,
+    RestartPolicy,
+    ServiceSpec,
+    TaskSpec,
+)
+from tests.sim.placement import Problem
+from tests.sim.rules import Rule
+
+T = TypeVar("T")
+_U = UpdateState
+
+
+def template_of(spec: ServiceSpec) -> tuple[TaskSpec, tuple[PortConfig, ...]]:
+    """What a change of replaces tasks."""
+    networks = tuple(replace(joined, ip="") for joined in spec.task_template.networks)
+    template = replace(
+        spec.task_template, placement=Placement(), restart_policy=RestartPolicy(), networks=networks
+    )
+    ports = spec.endpoint_spec.ports
+    return template, tuple(port for port in ports if port.publish_mode is PublishMode.HOST)
+
+
+def is_alike(service: Service, task: Task) -> bool:
+    """Whether the spec that the task was made from has the service's template, by comparison."""
+    if task.spec_version >= service.spec_version:
+        return True
+    kept = [one.spec for one in service.previous_specs if one.version == task.spec_version]
+    return bool(kept) and template_of(kept[0]) == template_of(service.spec)
+
+
+def limits_of(spec: ServiceSpec) -> Resources:
+    """What changes in running containers."""
+    resources = spec.task_template.resources
+    return Resources(limits=resources.limits, swap_bytes=resources.swap_bytes)
+
+
+def rolled_back(old: Service, new: Service) -> Iterator[Problem]:
+    """A decision changes a spec only for a rollback: to the one before the update, but for the
+    number of its replicas, and whether it is stopped, if users set that since.
+    """
+    changes = limits_of(old.spec) != limits_of(new.spec)
+    if new.limits_version != (new.spec_version if changes else old.limits_version):
+        versions = f"{old.limits_version} to {new.limits_version}"
+        yield Rule.RECORDED, f"limits_version of {new.spec.name} is decided: {versions}"
+    before, after = old.update_status, new.update_status
+    name = new.spec.name
+    if before is None or after is None or after.state is not _U.ROLLBACK_STARTED:
+        yield Rule.RECORDED, f"the spec of {name} is decided, which is not rolled back"
+        return
+    kept = [one for one in old.previous_specs if one.version >= before.from_version]
+    if before.state is not _U.UPDATING or not kept or kept[-1].version != before.from_version:
+        yield Rule.RECORDED, f"{name} is rolled back from {before}"
+        return
+    specs = [old.spec, *(one.spec for one in kept)]
+    wanted = replace(
+        specs[-1],
+        mode=_set_since(specs, lambda spec: spec.mode),
+        stopped=_set_since(specs, lambda spec: spec.stopped),
+    )
+    if new.spec != wanted:
+        yield Rule.RECORDED, f"{name} is rolled back to a spec that it never had: {new.spec}"
+
+
+def _set_since(specs: list[ServiceSpec], field: Callable[[ServiceSpec], T]) -> T:
+    """What users set alone, not with another template, since the template was that of the oldest of
+    the specs (they begin with the newest); else what went with that template last.
+    """
+    for after, before in pairwise(specs):
+        if template_of(after) == template_of(specs[-1]):
+            return field(after)
+        if field(after) != field(before) and template_of(after) == template_of(before):
+            return field(after)
+    return field(specs[-1])
