@@ -1,5 +1,6 @@
 """Messages that no client would send: drawn from the methods' descriptors, bytes changed. PURE."""
 
+import math
 import random
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -38,10 +39,12 @@ TEXTS = (
     "overlay",
     "state=\0",
 )
+_FRACTIONS = (0.0, 0.5, 1.0, -1.0, 2.0, 1e308, math.inf, -math.inf, math.nan)
 _INTEGERS = (0, 1, 2, 80, 65_535, 65_536, 100_000, 2**31 - 1, 2**32 - 1, 2**53, 2**63 - 1)
 _F = FieldDescriptor
 _BITS = {
     _F.TYPE_INT32: (31, True),
+    _F.TYPE_SINT32: (31, True),
     _F.TYPE_UINT32: (32, False),
     _F.TYPE_INT64: (63, True),
     _F.TYPE_UINT64: (64, False),
@@ -122,7 +125,9 @@ class Hostile:
             return chance.randbytes(chance.choice((0, 1, 24, 25, 50, 5_000)))
         if field.type == _F.TYPE_ENUM:
             return chance.choice((0, 1, 2, 99))
-        if field.type not in _BITS:
+        if field.type == _F.TYPE_DOUBLE:
+            return chance.choice(_FRACTIONS)
+        if field.type == _F.TYPE_BOOL:
             return bool(chance.getrandbits(1))
         bits, signed = _BITS[field.type]
         number = chance.choice(_INTEGERS) & (2**bits - 1)
