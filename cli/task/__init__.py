@@ -7,7 +7,7 @@ from cli.lazy import LazyGroup
 VERBS = {
     "inspect": ("cli.task.inspect:inspect", "Display detailed information on one or more tasks"),
     "restart": ("cli.task.restart:restart", "Replace one or more tasks"),
-    "signal": ("cli.task.signal:signal", "Send a signal to the processes of one or more tasks"),
+    "signal": ("cli.task.signal:signal", "Send a signal to the main process of one or more tasks"),
     "stop": ("cli.task.stop:stop", "Stop the processes of one or more tasks"),
 }
 

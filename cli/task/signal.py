@@ -11,7 +11,7 @@ from pyswarm_core.validation.container import is_signal
 
 @click.command(
     cls=Verb,
-    help="Send a signal to the processes of one or more tasks\n\n"
+    help="Send a signal to the main process of one or more tasks\n\n"
     "Example: pyswarm task signal --signal SIGHUP web.1",
 )
 @click.option("-s", "--signal", "name", required=True, metavar="SIGNAL", help="Signal to send")

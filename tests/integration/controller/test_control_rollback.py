@@ -1,4 +1,4 @@
-"""RollbackService and RestartTask over real gRPC: what returns, and every refusal."""
+"""RollbackService over real gRPC: what returns, and every refusal."""
 
 from collections.abc import Awaitable
 
@@ -9,9 +9,7 @@ from msgspec.structs import replace
 from pyswarm_core.api.v1 import control_pb2 as pb
 from pyswarm_core.api.v1 import objects_pb2, specs_pb2
 from pyswarm_core.codec import from_proto, to_proto
-from pyswarm_core.decision import Writes
 from pyswarm_core.objects import Service
-from pyswarm_core.states import TaskState
 from tests.fixtures import build
 from tests.integration.controller.conftest import Api
 
@@ -79,21 +77,3 @@ async def test_a_rollback_of_a_service_that_changed_since_is_refused(api: Api) -
     assert (await refused(api.stub.RollbackService(pb.RollbackServiceRequest(ref="nosuch"))))[
         0
     ] is (grpc.StatusCode.NOT_FOUND)
-
-
-async def test_a_restarted_task_is_shut_down_and_named(api: Api) -> None:
-    task = build.task("web.1", node="n1")
-    api.desk.put(Writes(objects=(build.service("web"),), tasks=[task]))
-    view = await api.stub.RestartTask(pb.RefRequest(ref="web.1"))
-    assert (view.task.id, view.service_name) == (task.id, "web")
-    assert api.desk.state.tasks[task.id].desired_state is TaskState.SHUTDOWN
-
-
-@pytest.mark.parametrize("state", [TaskState.FAILED, TaskState.SHUTDOWN])
-async def test_a_task_that_ended_is_not_restarted(api: Api, state: TaskState) -> None:
-    ended = build.task("web.1", task_id="t" * 25, state=state, desired=TaskState.SHUTDOWN)
-    api.desk.put(Writes(objects=(build.service("web"),), tasks=[ended]))
-    _, text = await refused(api.stub.RestartTask(pb.RefRequest(ref="t" * 25)))
-    assert "web.1" in text
-    code, _ = await refused(api.stub.RestartTask(pb.RefRequest(ref="nosuch.1")))
-    assert code is grpc.StatusCode.NOT_FOUND
