@@ -55,6 +55,7 @@ def test_ids_digests_times_hosts_and_widths_are_masked() -> None:
     assert masked("made 3m12s ago, running for 20.7 s") == "made SPAN ago, running for SPAN"
     assert masked("made 21.1 s ago") == masked("made 1h0m3s ago") == "made SPAN ago"
     assert masked(64 * "a") == "ID"
+    assert masked("lbahsesvhdlr   shop.3") == "ID shop.3"
 
 
 def test_what_matters_is_not_masked() -> None:
