@@ -131,7 +131,7 @@ async def _ask(loop: Loop, folder: Path) -> None:
     heavy = service_spec(999_999, WAITING)
     template = heavy.task_template
     reservations = template.resources.reservations
-    huge = replace(reservations, memory_bytes=1 << 50)
+    huge = replace(reservations, memory_bytes=1 << 48)
     template = replace(template, resources=replace(template.resources, reservations=huge))
     await loop.submit(partial(_creation, replace(heavy, task_template=template)), ANONYMOUS)
     words = (sys.executable, "-m", "bench.control_slices", f"unix:{folder}/api.sock")

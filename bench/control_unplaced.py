@@ -78,7 +78,7 @@ def _huge(index: int, replicas: int = 1) -> ServiceSpec:
     """Reserves more memory than any node has."""
     spec = service_spec(index, replicas)
     template = spec.task_template
-    reservations = replace(template.resources.reservations, memory_bytes=1 << 50)
+    reservations = replace(template.resources.reservations, memory_bytes=1 << 48)
     resources = replace(template.resources, reservations=reservations)
     mode = ReplicatedMode(replicas=replicas)
     return replace(spec, task_template=replace(template, resources=resources), mode=mode)

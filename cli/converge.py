@@ -20,7 +20,8 @@ from cli.render.progress import Screen, changes, key_of, lines, verdict
 from cli.terminal import width
 from pyswarm_core.clock import SECOND
 from pyswarm_core.errors import NotFound, PyswarmError, Unavailable
-from pyswarm_core.objects import Service, UpdateState
+from pyswarm_core.objects import Service
+from pyswarm_core.states import UpdateState
 from pyswarm_core.views import ServiceProgress
 
 if TYPE_CHECKING:

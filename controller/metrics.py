@@ -13,9 +13,8 @@ from prometheus_client.registry import Collector
 
 from controller.brain.allocator.usage import usage
 from pyswarm_core.decision import EventKind
-from pyswarm_core.objects import UpdateState
 from pyswarm_core.state import State
-from pyswarm_core.states import NodeState, TaskState
+from pyswarm_core.states import NodeState, TaskState, UpdateState
 from pyswarm_core.views import Event
 
 _LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)

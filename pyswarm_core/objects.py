@@ -5,9 +5,7 @@ text of an error, an exit code, addresses) is in `TaskDetail`, which is shared a
 rest. docs/task-model.md states the rules of a task.
 """
 
-from collections.abc import Mapping
 from enum import StrEnum
-from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -26,7 +24,7 @@ from pyswarm_core.specs import (
     TaskSpec,
     UpdateConfig,
 )
-from pyswarm_core.states import NodeState, TaskState
+from pyswarm_core.states import NodeState, TaskState, UpdateState
 
 
 class Version(Model, frozen=True):
@@ -73,72 +71,6 @@ class VersionRange(Model, frozen=True):
 
     first: int
     last: int
-
-
-class UpdateState(StrEnum):
-    """The state of an update or a rollback, in Swarm's words."""
-
-    UPDATING = "updating"
-    PAUSED = "paused"
-    COMPLETED = "completed"
-    ROLLBACK_STARTED = "rollback_started"
-    ROLLBACK_PAUSED = "rollback_paused"
-    ROLLBACK_COMPLETED = "rollback_completed"
-
-    @property
-    def is_rollback(self) -> bool:
-        """Whether it is a rollback's."""
-        return self in _ROLLBACK
-
-    @property
-    def is_paused(self) -> bool:
-        """Whether it waits for a user."""
-        return self in _PAUSED
-
-    @property
-    def is_unfinished(self) -> bool:
-        """Whether it goes on, or is paused."""
-        return self not in _COMPLETED
-
-
-_ROLLBACK = frozenset(
-    {UpdateState.ROLLBACK_STARTED, UpdateState.ROLLBACK_PAUSED, UpdateState.ROLLBACK_COMPLETED}
-)
-_PAUSED = frozenset({UpdateState.PAUSED, UpdateState.ROLLBACK_PAUSED})
-_COMPLETED = frozenset({UpdateState.COMPLETED, UpdateState.ROLLBACK_COMPLETED})
-
-
-_U = UpdateState
-_BEGUN = "a user changed the task template"
-_REPLACED = "a user changed the service again, which replaces what was unfinished"
-_UNDONE = "a user requested the rollback"
-
-UPDATE_TRANSITIONS: Mapping[tuple[UpdateState | None, UpdateState], str] = MappingProxyType(
-    {
-        (None, _U.UPDATING): _BEGUN,
-        (None, _U.ROLLBACK_STARTED): _UNDONE,
-        (_U.UPDATING, _U.UPDATING): _REPLACED,
-        (_U.UPDATING, _U.PAUSED): "more slots failed than tolerated",
-        (_U.UPDATING, _U.COMPLETED): "every slot runs the template, the newest long enough",
-        (_U.UPDATING, _U.ROLLBACK_STARTED): "more slots failed than tolerated, or requested",
-        (_U.PAUSED, _U.UPDATING): "a user resumed or replaced it",
-        (_U.PAUSED, _U.ROLLBACK_STARTED): _UNDONE,
-        (_U.COMPLETED, _U.UPDATING): _BEGUN,
-        (_U.COMPLETED, _U.ROLLBACK_STARTED): _UNDONE,
-        (_U.ROLLBACK_STARTED, _U.UPDATING): _REPLACED,
-        (_U.ROLLBACK_STARTED, _U.ROLLBACK_STARTED): _REPLACED,
-        (_U.ROLLBACK_STARTED, _U.ROLLBACK_PAUSED): "more slots failed than tolerated",
-        (
-            _U.ROLLBACK_STARTED,
-            _U.ROLLBACK_COMPLETED,
-        ): "every slot runs the template, the newest long enough",
-        (_U.ROLLBACK_PAUSED, _U.UPDATING): _BEGUN,
-        (_U.ROLLBACK_PAUSED, _U.ROLLBACK_STARTED): "a user resumed or replaced it",
-        (_U.ROLLBACK_COMPLETED, _U.UPDATING): _BEGUN,
-        (_U.ROLLBACK_COMPLETED, _U.ROLLBACK_STARTED): _UNDONE,
-    }
-)
-"""Which state of an update follows which, and when; None: the service was never updated."""
 
 
 class UpdateStatus(Model, frozen=True):

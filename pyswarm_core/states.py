@@ -1,9 +1,10 @@
-"""States of tasks and nodes, and the tables of their transitions. PURE.
+"""States of tasks, nodes and updates, and the tables of their transitions. PURE.
 
 A task's state only moves forward, in the order of the enum (swarmkit's order). Every possible
 transition is an edge of `TRANSITIONS`, whose value says when it happens; code that moves a task
 consults the table, tests walk it, and docs/task-model.md draws it. `DESIRED_TRANSITIONS` is the
-same for desired states, `NODE_TRANSITIONS` for nodes, which may return to a state.
+same for desired states, `NODE_TRANSITIONS` for nodes, which may return to a state,
+`UPDATE_TRANSITIONS` for updates of services.
 """
 
 from collections.abc import Mapping
@@ -186,3 +187,69 @@ _NEVER_REPORTED = frozenset({TaskState.REMOVE, TaskState.ORPHANED, TaskState.FRO
 def reported_by_agent(state: TaskState) -> bool:
     """Whether this state may come from an agent."""
     return state >= TaskState.ACCEPTED and state not in _NEVER_REPORTED
+
+
+class UpdateState(StrEnum):
+    """The state of an update or a rollback, in Swarm's words."""
+
+    UPDATING = "updating"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    ROLLBACK_STARTED = "rollback_started"
+    ROLLBACK_PAUSED = "rollback_paused"
+    ROLLBACK_COMPLETED = "rollback_completed"
+
+    @property
+    def is_rollback(self) -> bool:
+        """Whether it is a rollback's."""
+        return self in _ROLLBACK
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it waits for a user."""
+        return self in _PAUSED
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether it goes on, or is paused."""
+        return self not in _COMPLETED
+
+
+_ROLLBACK = frozenset(
+    {UpdateState.ROLLBACK_STARTED, UpdateState.ROLLBACK_PAUSED, UpdateState.ROLLBACK_COMPLETED}
+)
+_PAUSED = frozenset({UpdateState.PAUSED, UpdateState.ROLLBACK_PAUSED})
+_COMPLETED = frozenset({UpdateState.COMPLETED, UpdateState.ROLLBACK_COMPLETED})
+
+
+_U = UpdateState
+_BEGUN = "a user changed the task template"
+_REPLACED = "a user changed the service again, which replaces what was unfinished"
+_UNDONE = "a user requested the rollback"
+
+UPDATE_TRANSITIONS: Mapping[tuple[UpdateState | None, UpdateState], str] = MappingProxyType(
+    {
+        (None, _U.UPDATING): _BEGUN,
+        (None, _U.ROLLBACK_STARTED): _UNDONE,
+        (_U.UPDATING, _U.UPDATING): _REPLACED,
+        (_U.UPDATING, _U.PAUSED): "more slots failed than tolerated",
+        (_U.UPDATING, _U.COMPLETED): "every slot runs the template, the newest long enough",
+        (_U.UPDATING, _U.ROLLBACK_STARTED): "more slots failed than tolerated, or requested",
+        (_U.PAUSED, _U.UPDATING): "a user resumed or replaced it",
+        (_U.PAUSED, _U.ROLLBACK_STARTED): _UNDONE,
+        (_U.COMPLETED, _U.UPDATING): _BEGUN,
+        (_U.COMPLETED, _U.ROLLBACK_STARTED): _UNDONE,
+        (_U.ROLLBACK_STARTED, _U.UPDATING): _REPLACED,
+        (_U.ROLLBACK_STARTED, _U.ROLLBACK_STARTED): _REPLACED,
+        (_U.ROLLBACK_STARTED, _U.ROLLBACK_PAUSED): "more slots failed than tolerated",
+        (
+            _U.ROLLBACK_STARTED,
+            _U.ROLLBACK_COMPLETED,
+        ): "every slot runs the template, the newest long enough",
+        (_U.ROLLBACK_PAUSED, _U.UPDATING): _BEGUN,
+        (_U.ROLLBACK_PAUSED, _U.ROLLBACK_STARTED): "a user resumed or replaced it",
+        (_U.ROLLBACK_COMPLETED, _U.UPDATING): _BEGUN,
+        (_U.ROLLBACK_COMPLETED, _U.ROLLBACK_STARTED): _UNDONE,
+    }
+)
+"""Which state of an update follows which, and when; None: the service was never updated."""

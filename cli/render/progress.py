@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from cli.render.listing import ellipsis, one_line
 from pyswarm_core.clock import SECOND
-from pyswarm_core.objects import NOT_READY, UpdateState
-from pyswarm_core.states import TaskState
+from pyswarm_core.objects import NOT_READY
+from pyswarm_core.states import TaskState, UpdateState
 from pyswarm_core.views import ServiceProgress, SlotProgress
 
 SLOTS_SHOWN = 20

@@ -14,14 +14,7 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.errors import Conflict, quoted
 from pyswarm_core.indexes.tasks import ServiceTasks
 from pyswarm_core.kinds import encode
-from pyswarm_core.objects import (
-    PreviousSpec,
-    Service,
-    UpdateState,
-    UpdateStatus,
-    Version,
-    VersionRange,
-)
+from pyswarm_core.objects import PreviousSpec, Service, UpdateStatus, Version, VersionRange
 from pyswarm_core.specs import (
     Limits,
     Placement,
@@ -32,6 +25,7 @@ from pyswarm_core.specs import (
     TaskSpec,
 )
 from pyswarm_core.state import State
+from pyswarm_core.states import UpdateState
 
 RECORD_BYTES_MAX = limits.VALUE_BYTES_MAX - 4096
 """A stored service with all its previous specs, with room for its later changes."""

@@ -11,9 +11,10 @@ from msgspec.structs import replace
 
 from pyswarm_core.clock import MILLISECOND, SECOND
 from pyswarm_core.ids import ServiceId
-from pyswarm_core.objects import Service, Task, UpdateState
+from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import FailureAction, ReplicatedMode, ServiceSpec, UpdateConfig, UpdateOrder
 from pyswarm_core.state import State
+from pyswarm_core.states import UpdateState
 from tests.sim.behaviours import has_health
 from tests.sim.marks import Marks
 from tests.sim.rand import Chance

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from pyswarm_core.objects import Service, Task, UpdateState
+from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import (
     Placement,
     PortConfig,
@@ -18,6 +18,7 @@ from pyswarm_core.specs import (
     ServiceSpec,
     TaskSpec,
 )
+from pyswarm_core.states import UpdateState
 from tests.sim.placement import Problem
 from tests.sim.rules import Rule
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from controller.store.base import Committed, Txn
 from pyswarm_core.clock import MILLISECOND, SECOND
-from pyswarm_core.objects import Service, UpdateState
+from pyswarm_core.objects import Service
 from pyswarm_core.specs import (
     ContainerSpec,
     FailureAction,
@@ -24,6 +24,7 @@ from pyswarm_core.specs import (
     UpdateConfig,
     UpdateOrder,
 )
+from pyswarm_core.states import UpdateState
 from tests.sim.controllers import KEYS, Machine
 from tests.sim.script import CALM, Step, play, ready
 from tests.sim.updates import is_current, serves

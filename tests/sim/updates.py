@@ -13,7 +13,7 @@ from pyswarm_core.decision import Decision
 from pyswarm_core.ids import ServiceId, TaskId
 from pyswarm_core.indexes.limited import refuses_limits
 from pyswarm_core.kinds import SERVICE
-from pyswarm_core.objects import UPDATE_TRANSITIONS, Service, Task, UpdateState, UpdateStatus
+from pyswarm_core.objects import Service, Task, UpdateStatus
 from pyswarm_core.specs import (
     FailureAction,
     ServiceSpec,
@@ -21,7 +21,14 @@ from pyswarm_core.specs import (
     UpdateOrder,
 )
 from pyswarm_core.state import State
-from pyswarm_core.states import Availability, NodeState, TaskState, ends_by_itself
+from pyswarm_core.states import (
+    UPDATE_TRANSITIONS,
+    Availability,
+    NodeState,
+    TaskState,
+    UpdateState,
+    ends_by_itself,
+)
 from tests.sim.marks import Marks
 from tests.sim.placement import Problem, occupies, satisfies
 from tests.sim.rules import Rule

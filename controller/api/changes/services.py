@@ -29,20 +29,14 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.errors import AlreadyExists, Conflict, Unavailable, invalid, quoted
 from pyswarm_core.ids import IdSource, NetworkId, ServiceId
 from pyswarm_core.kinds import SERVICE
-from pyswarm_core.objects import (
-    Endpoint,
-    PreviousSpec,
-    Service,
-    UpdateState,
-    UpdateStatus,
-    Version,
-)
+from pyswarm_core.objects import Endpoint, PreviousSpec, Service, UpdateStatus, Version
 from pyswarm_core.ports import has_ingress_ports
 from pyswarm_core.specs import (
     RegistryLogin,
     ServiceSpec,
 )
 from pyswarm_core.state import State
+from pyswarm_core.states import UpdateState
 from pyswarm_core.validation import login_problems, require, service_problems
 
 replace = msgspec.structs.replace

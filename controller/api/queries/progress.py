@@ -31,10 +31,10 @@ from pyswarm_core.limits import (
     FAILURES_WAITED_FOR,
     SLICE_TASKS,
 )
-from pyswarm_core.objects import Service, Task, UpdateState
+from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import FailureAction, RestartCondition, RestartPolicy
 from pyswarm_core.state import State
-from pyswarm_core.states import NodeState, TaskState, is_terminal
+from pyswarm_core.states import NodeState, TaskState, UpdateState, is_terminal
 from pyswarm_core.views import ServiceProgress, SlotProgress
 
 SLOTS_SHOWN = 50

@@ -17,9 +17,9 @@ from pyswarm_core.ids import TaskId
 from pyswarm_core.indexes.limited import awaits_limits
 from pyswarm_core.indexes.rollout import is_first, is_outdated, serves
 from pyswarm_core.indexes.tasks import ServiceTasks, is_desired
-from pyswarm_core.objects import Service, Task, UpdateState, UpdateStatus
+from pyswarm_core.objects import Service, Task, UpdateStatus
 from pyswarm_core.state import State
-from pyswarm_core.states import TaskState, is_terminal
+from pyswarm_core.states import TaskState, UpdateState, is_terminal
 
 _TASKS_SHOWN = 3
 _FAILED_TASK = re.compile(r"of task ([^\s:]+)")

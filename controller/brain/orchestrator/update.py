@@ -23,10 +23,10 @@ from pyswarm_core.ids import NodeId
 from pyswarm_core.indexes.limited import awaits_limits
 from pyswarm_core.indexes.rollout import is_failure, is_first, is_outdated, serves
 from pyswarm_core.indexes.tasks import ServiceTasks, is_desired, waits_for_node
-from pyswarm_core.objects import Service, Task, UpdateState
+from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import FailureAction, UpdateOrder
 from pyswarm_core.state import State
-from pyswarm_core.states import Availability, NodeState
+from pyswarm_core.states import Availability, NodeState, UpdateState
 
 _STOPPED_FIRST = "outdated; stopped first: no node takes the new task beside it"
 

@@ -11,7 +11,7 @@ from pyswarm_core.codec import to_proto
 from pyswarm_core.docker.objects import of_node
 from pyswarm_core.ids import NetworkId, NodeId, TaskId
 from pyswarm_core.kinds import encode
-from pyswarm_core.objects import Cluster, Network, Task, UpdateState, UpdateStatus
+from pyswarm_core.objects import Cluster, Network, Task, UpdateStatus
 from pyswarm_core.specs import ContainerSpec as Container
 from pyswarm_core.specs import (
     HealthConfig,
@@ -21,7 +21,7 @@ from pyswarm_core.specs import (
     TaskSpec,
     UpdateConfig,
 )
-from pyswarm_core.states import TaskState
+from pyswarm_core.states import TaskState, UpdateState
 from tests.unit.cli.conftest import Pyswarm
 from tests.unit.cli.golden import assert_golden
 from tests.unit.cli.objects import (

@@ -14,8 +14,9 @@ from pyswarm_core.api.v1.dispatcher_pb2 import TaskChecks
 from pyswarm_core.clock import MINUTE, Instant
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.errors import Conflict, NotFound, Unavailable
-from pyswarm_core.objects import HealthState, PreviousSpec, Service, UpdateState
+from pyswarm_core.objects import HealthState, PreviousSpec, Service
 from pyswarm_core.specs import ContainerSpec, HealthConfig, ServiceSpec, TaskSpec, UpdateConfig
+from pyswarm_core.states import UpdateState
 from pyswarm_core.views import CheckResult, TaskCheck
 from tests.unit.cli.conftest import Pyswarm
 from tests.unit.cli.golden import assert_golden

@@ -7,9 +7,10 @@ from controller.brain.allocator.usage import Usage, usage
 from controller.metrics import LeaderState, Metrics, SessionState
 from pyswarm_core.decision import EventKind, Writes
 from pyswarm_core.ids import NetworkId
-from pyswarm_core.objects import Endpoint, Network, UpdateState, UpdateStatus, VirtualIp
+from pyswarm_core.objects import Endpoint, Network, UpdateStatus, VirtualIp
 from pyswarm_core.specs import Ipam, IpamConfig
 from pyswarm_core.state import State
+from pyswarm_core.states import UpdateState
 from pyswarm_core.views import Event
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld

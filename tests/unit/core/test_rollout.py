@@ -10,9 +10,9 @@ from pyswarm_core.decision import Writes
 from pyswarm_core.ids import ServiceId
 from pyswarm_core.indexes.rollout import Ranking, is_failure, is_first, serves
 from pyswarm_core.indexes.tasks import ServiceTasks, is_desired
-from pyswarm_core.objects import NO_DETAIL, Service, Task, UpdateState, UpdateStatus, VersionRange
+from pyswarm_core.objects import NO_DETAIL, Service, Task, UpdateStatus, VersionRange
 from pyswarm_core.state import State
-from pyswarm_core.states import TaskState, is_terminal
+from pyswarm_core.states import TaskState, UpdateState, is_terminal
 from tests.fixtures import build
 
 WEB = ServiceId("web")

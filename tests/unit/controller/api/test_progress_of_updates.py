@@ -9,9 +9,9 @@ from controller.api.queries.progress import look_at_progress
 from controller.brain.slices import WatchResult, finish
 from pyswarm_core.clock import MILLISECOND, SECOND, Instant
 from pyswarm_core.ids import ServiceId
-from pyswarm_core.objects import Service, Task, TaskDetail, UpdateState, UpdateStatus
+from pyswarm_core.objects import Service, Task, TaskDetail, UpdateStatus
 from pyswarm_core.specs import ContainerSpec, FailureAction, HealthConfig, TaskSpec, UpdateConfig
-from pyswarm_core.states import TaskState
+from pyswarm_core.states import TaskState, UpdateState
 from pyswarm_core.views import ServiceProgress
 from tests.fixtures import build
 from tests.fixtures.build import NOW

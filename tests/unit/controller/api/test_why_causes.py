@@ -11,7 +11,6 @@ from pyswarm_core.objects import (
     Service,
     Task,
     TaskDetail,
-    UpdateState,
     UpdateStatus,
     Version,
 )
@@ -25,7 +24,7 @@ from pyswarm_core.specs import (
     UpdateConfig,
 )
 from pyswarm_core.state import State
-from pyswarm_core.states import TaskState
+from pyswarm_core.states import TaskState, UpdateState
 from tests.fixtures import build
 from tests.fixtures.build import MIB, NOW, node, service, task
 

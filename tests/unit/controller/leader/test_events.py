@@ -9,7 +9,8 @@ from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.kinds import NODE
 from pyswarm_core.limits import EVENTS_TOLD
-from pyswarm_core.objects import Service, UpdateState, UpdateStatus
+from pyswarm_core.objects import Service, UpdateStatus
+from pyswarm_core.states import UpdateState
 from pyswarm_core.views import Event
 from tests.fixtures import build
 

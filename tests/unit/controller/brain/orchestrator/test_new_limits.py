@@ -11,9 +11,9 @@ from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import ServiceId
 from pyswarm_core.limits import PROTOCOL
-from pyswarm_core.objects import Service, Task, TaskDetail, UpdateState, Version
+from pyswarm_core.objects import Service, Task, TaskDetail, Version
 from pyswarm_core.specs import FailureAction, Limits, Resources, TaskSpec, UpdateConfig
-from pyswarm_core.states import TaskState
+from pyswarm_core.states import TaskState, UpdateState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
 from tests.fixtures.build import NOW, SERVES, dirty, nodes, service, task

@@ -16,9 +16,9 @@ from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.errors import Conflict, InvalidArgument
 from pyswarm_core.kinds import NETWORK
-from pyswarm_core.objects import Service, UpdateState, VersionRange
+from pyswarm_core.objects import Service, VersionRange
 from pyswarm_core.specs import FailureAction, ReplicatedMode, ServiceSpec, UpdateConfig, UpdateOrder
-from pyswarm_core.states import TaskState
+from pyswarm_core.states import TaskState, UpdateState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
 from tests.fixtures.build import nodes

@@ -9,9 +9,9 @@ from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import EventKind, Writes
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.indexes.tasks import is_desired
-from pyswarm_core.objects import Task, TaskDetail, UpdateState, UpdateStatus
+from pyswarm_core.objects import Task, TaskDetail, UpdateStatus
 from pyswarm_core.specs import FailureAction, UpdateConfig
-from pyswarm_core.states import Availability, NodeState, TaskState
+from pyswarm_core.states import Availability, NodeState, TaskState, UpdateState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
 from tests.fixtures.build import NOW, dirty, nodes, service, task
