@@ -70,7 +70,7 @@ nightly: setup ## The long versions of what `test` samples, and `vm`: before a l
 	@$(MAKE) mutants
 	@$(MAKE) vm
 
-vm: setup ## Under a Debian kernel of its own, emulated (root, an hour): IPsec, and the demo where all is slow
+vm: setup ## Under a Debian kernel of its own, emulated (root, an hour): IPsec, cgroup v2, and the demo where all is slow
 	scripts/vm -o build/vm -- tests/vm/run
 
 bench: setup ## Print the table of measured ratios
