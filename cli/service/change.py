@@ -3,7 +3,8 @@
 On a conflict with another update, once more from the beginning.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import click
@@ -15,7 +16,7 @@ from cli.service.spec.digests import lookup, warn
 from pyswarm_core.errors import Conflict
 from pyswarm_core.objects import Service
 from pyswarm_core.specs import RegistryLogin, ServiceSpec
-from pyswarm_core.validation import require, service_problems
+from pyswarm_core.validation import as_typed, require, service_problems
 
 if TYPE_CHECKING:
     from cli.client import Client
@@ -27,14 +28,18 @@ def changed(
     change: Callable[[ServiceSpec], ServiceSpec],
     login_of: Callable[[ServiceSpec], RegistryLogin | None] = lambda spec: None,
     *,
+    typed: Mapping[str, str] = MappingProxyType({}),
     query_registry: bool = False,
     quiet: bool = False,
 ) -> Service:
-    """Update a service. Raises InvalidArgument, NotFound, and Conflict the second time."""
+    """Update a service. Raises InvalidArgument, NotFound, and Conflict the second time.
+
+    `typed` has the texts of flags, which errors quote.
+    """
 
     def sent(service: Service) -> Service:
         spec = change(service.spec)
-        require(service_problems(spec))
+        require(as_typed(service_problems(spec), typed))
         login = login_of(spec)
         with lookup(spec, announced=query_registry and not quiet):
             updated, warnings = client.update_service(
