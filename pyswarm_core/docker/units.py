@@ -168,7 +168,7 @@ def human_duration(duration: int) -> str:
     if duration < SECOND:
         return "Less than a second"
     if duration < MINUTE:
-        return _counted(duration // SECOND, "second")
+        return counted(duration // SECOND, "second")
     if duration < HOUR:
         minutes = duration // MINUTE
         return "About a minute" if minutes == 1 else f"{minutes} minutes"
@@ -184,6 +184,11 @@ def human_duration(duration: int) -> str:
         if hours < below:
             return f"{hours // length} {unit}"
     return f"{hours // (24 * 365)} years"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 task`, `2 tasks`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def ago(at: Instant, now: Instant) -> str:
@@ -219,10 +224,6 @@ def _scaled(size: int, base: int, units: tuple[str, ...], digits: int) -> str:
     while size >= base ** (power + 1) and power < len(units) - 1:
         power += 1
     return f"{size / base**power:.{digits}g}{units[power]}"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _invalid(field: str, text: str, expected: str) -> InvalidArgument:
