@@ -55,7 +55,8 @@ CHECKED = Container(
 UPDATED = replace(
     service(
         task_template=TaskSpec(
-            container_spec=CHECKED, restart_policy=RestartPolicy(max_delay=5 * MINUTE)
+            container_spec=CHECKED,
+            restart_policy=RestartPolicy(window=MINUTE, max_delay=5 * MINUTE),
         ),
         update_config=UpdateConfig(delay=10 * SECOND, max_failure_ratio=0.25),
     ),
