@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import click
+from msgspec.structs import replace
 
 from cli import converge, session
 from cli.converge import Watched
@@ -49,6 +50,11 @@ def changed(
         return updated
 
     return _tried_twice(client, ref, sent)
+
+
+def with_stopped(client: "Client", ref: str, *, stopped: bool) -> Service:
+    """Stop a service, or start it again. Raises NotFound, and Conflict the second time."""
+    return changed(client, ref, lambda spec: replace(spec, stopped=stopped))
 
 
 def rolled_back(client: "Client", ref: str, to: int = 0) -> Service:
