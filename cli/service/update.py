@@ -11,8 +11,9 @@ from cli import converge, flags, session
 from cli.converge import Watched
 from cli.lazy import Verb
 from cli.service.change import changed, rolled_back
-from cli.service.spec import digests, edits, logins, options, template
+from cli.service.spec import digests, edits, logins, options
 from cli.service.spec.options import many
+from cli.service.spec.template import replicas, typed, values
 from pyswarm_core.docker import entries, networking
 from pyswarm_core.errors import InvalidArgument, as_flag, invalid
 from pyswarm_core.objects import Service
@@ -94,8 +95,8 @@ def update(
         switches = {"with_registry_auth": with_registry_auth, "no_resolve_image": no_resolve_image}
         _require_none({**given, **switches})
     # What no spec may have is refused before the service is read.
-    template.values(given)
-    template.replicas(given)
+    values(given)
+    replicas(given)
     client = session.connect()
     if is_rollback:
         found = rolled_back(client, service)
@@ -145,7 +146,7 @@ def _updated(
         ref,
         change,
         login_of,
-        typed=template.typed(given),
+        typed=typed(given),
         query_registry=query_registry,
         quiet=quiet,
     )
