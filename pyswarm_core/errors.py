@@ -109,7 +109,7 @@ def as_flag(name: str) -> str:
 
 
 def not_valid(field: str, value: object, reason: str, what: str = "value") -> str:
-    """`--replicas: value "5x" is not valid: expected an integer of at least 0`."""
+    """`--replicas: value "5x" is not valid: expected an integer of 0 to 100000`."""
     return f"{field}: {what} {quoted(value)} is not valid: {reason}"
 
 

@@ -71,7 +71,7 @@ def parse_duration(text: str) -> int:
         Decimal(0),
     )
     if total > INT64_MAX:
-        raise _invalid("duration", text, "at most 292 years")
+        raise _invalid("duration", text, f"at most {INT64_MAX // HOUR}h")
     return int(total)
 
 

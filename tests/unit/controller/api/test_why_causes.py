@@ -1,5 +1,7 @@
 """The whole answers of `why` about ended tasks, checks, restarts, limits and updates."""
 
+from typing import Any
+
 from msgspec.structs import replace
 
 from controller.api.queries.why import why
@@ -103,7 +105,7 @@ def test_an_unhealthy_task_shows_the_output_of_its_check() -> None:
     ]
 
 
-def remedies_of(web: Service, **detail: object) -> list[str]:
+def remedies_of(web: Service, **detail: Any) -> list[str]:
     lines = why(world(web, ended(**detail)), "web.1", LATER)
     found = [line.removeprefix("remedy: ") for line in lines if line.startswith("remedy: ")]
     return [line.replace("pyswarm service update ", "") for line in found]
