@@ -1,18 +1,38 @@
 """Flags that several commands share, with Docker's names and help."""
 
-import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pyswarm_core.errors import quoted
+from pyswarm_core.docker.units import parse_integer
+from pyswarm_core.errors import InvalidArgument, quoted
+
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[int]
+else:
+    _ParamType = click.ParamType  # older versions of click have no generic types
 
 
-def number(text: object) -> int:
-    """An integer in ASCII digits. Click's own type also accepts `1_0`, ` 3` and other scripts."""
-    if not re.fullmatch(r"[+-]?[0-9]{1,18}", str(text)):
-        raise click.BadParameter(f"value {quoted(str(text))} is not valid: expected an integer")
-    return int(str(text))
+class Number(_ParamType):
+    """An integer of `low` to `high`. Click's own type also accepts `1_0` and other scripts."""
+
+    name = "number"
+
+    def __init__(self, low: int, high: int) -> None:
+        self.low = low
+        self.high = high
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """As click, with an error in the form of `errors.invalid`."""
+        expected = f"{self.low} to {self.high}"
+        number: int | None = None
+        try:
+            number = parse_integer(str(value))
+        except InvalidArgument:
+            expected = f"an integer of {expected}"
+        if number is None or not self.low <= number <= self.high:
+            self.fail(f"value {quoted(str(value))} is not valid: expected {expected}", param, ctx)
+        return number
 
 
 class Choice(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2

@@ -5,6 +5,7 @@ A group holds the module and one line of help of each command, which is all that
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from inspect import cleandoc
 from typing import NoReturn
 
 import click
@@ -50,6 +51,11 @@ UNSUPPORTED: Mapping[str, str] = {
 
 class Verb(click.Command):
     """A command that reports Docker's flags that are not supported yet as such."""
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """As click, with the example on one line, so that it can be pasted."""
+        self.help = cleandoc(self.help or "").replace("\n\nExample: ", "\n\n\b\nExample: ")
+        super().format_help_text(ctx, formatter)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click, with Docker's `--flag=false`."""
@@ -104,6 +110,8 @@ def _explain(error: click.NoSuchOption) -> NoReturn:
 
 class Group(click.Group):
     """A group that prints its help without a command, and suggests similar commands."""
+
+    command_class = Verb
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click, with help in place of an error if there are no arguments."""

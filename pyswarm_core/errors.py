@@ -103,8 +103,13 @@ def quoted(value: object) -> str:
     return text if len(text) <= _QUOTED_MAX else text[:_QUOTED_MAX] + "..."
 
 
+def as_flag(name: str) -> str:
+    """`--health-start-period` of `health_start_period`."""
+    return "--" + name.replace("_", "-")
+
+
 def not_valid(field: str, value: object, reason: str, what: str = "value") -> str:
-    """`--replicas: value "5x" is not valid: expected an integer of at least 0`."""
+    """`--replicas: value "5x" is not valid: expected an integer of 0 to 100000`."""
     return f"{field}: {what} {quoted(value)} is not valid: {reason}"
 
 

@@ -9,7 +9,7 @@ import click
 from cli import daemons, flags, session
 from cli.lazy import Group, Verb
 from cli.playground import boot, fleet
-from cli.playground.fleet import Fleet
+from cli.playground.fleet import HOSTS_MAX, Fleet
 from pyswarm_core.errors import Unavailable
 
 DEFAULT_NAME = "playground"
@@ -48,7 +48,9 @@ def playground() -> None:
 
 @playground.command()
 @_name
-@click.option("--nodes", type=flags.number, default=3, show_default=True, help="Number of hosts")
+@click.option(
+    "--nodes", type=flags.Number(1, HOSTS_MAX), default=3, show_default=True, help="Number of hosts"
+)
 @click.option("--cpus", default="", help="CPUs of each host (default all)")
 @click.option("--memory", default="", help="Memory of each host, such as 2G (default all)")
 @click.option(
@@ -59,7 +61,7 @@ def up(name: str, nodes: int, cpus: str, memory: str, disk: str) -> None:
 
     Example: pyswarm playground up --nodes 5 --cpus 2 --memory 1G
     """
-    fleet.check(name, nodes)
+    fleet.check(name)
     fleet.check_resources(cpus, memory)
     plan = Fleet(name=name, nodes=nodes, cpus=cpus, memory=memory, disk=fleet.disk_bytes(disk))
     _require_root()

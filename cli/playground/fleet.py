@@ -132,12 +132,10 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def check(name: str, nodes: int) -> None:
-    """Validate name and number of hosts. Raises InvalidArgument."""
+def check(name: str) -> None:
+    """Validate the name. Raises InvalidArgument."""
     if not _NAME.fullmatch(name):
         raise invalid("--name", name, "expected 1 to 12 of a-z 0-9, a letter first")
-    if not 1 <= nodes <= HOSTS_MAX:
-        raise invalid("--nodes", nodes, f"expected 1 to {HOSTS_MAX}")
 
 
 def check_resources(cpus: str, memory: str) -> None:

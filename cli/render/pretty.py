@@ -209,5 +209,7 @@ def _restart(template: TaskSpec) -> Iterator[str]:
     yield f" Condition:     {policy.condition.value}"
     yield f" Delay:         {format_duration(policy.delay)}"
     yield f" Max attempts:  {policy.max_attempts}"
+    if policy.window:
+        yield f" Window:        {format_duration(policy.window)}"
     if policy.max_delay:
         yield f" Max delay:     {format_duration(policy.max_delay)}"

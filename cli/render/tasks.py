@@ -10,7 +10,7 @@ from pyswarm_core.docker import ports
 from pyswarm_core.docker.units import ago
 from pyswarm_core.ids import short
 from pyswarm_core.objects import NOT_READY, HealthState, Task
-from pyswarm_core.states import TaskState, is_terminal
+from pyswarm_core.states import TaskState, is_terminal, lives
 from pyswarm_core.views import ServiceSummary, TaskView
 
 ERROR_SHOWN = 30
@@ -44,7 +44,9 @@ class Style(msgspec.Struct, frozen=True):
 
 
 def rows(tasks: Iterable[TaskView], now: Instant, style: Style) -> Iterator[Row]:
-    """A row per task, by service and slot, newest first."""
+    """A row per task, by service and slot: those that are to run, frozen ones, the others, each
+    newest first.
+    """
     previous = ""
     for view in sorted(tasks, key=_order):
         name = view.name if style.resolve else f"{view.task.service_id}.{view.task.slot}"
@@ -60,9 +62,16 @@ def unlisted(summary: ServiceSummary) -> str:
     return f"{name}: {number} more {more} for a node; see `pyswarm why {name}`"
 
 
-def _order(view: TaskView) -> tuple[str, int, bool, int, str]:
+def _order(view: TaskView) -> tuple[str, int, int, int, str]:
     task = view.task
-    return (view.service_name, task.slot, task.desired_state > 7, -task.created_at, task.id)
+    return (view.service_name, task.slot, _rank(task.desired_state), -task.created_at, task.id)
+
+
+def _rank(desired: TaskState) -> int:
+    """In its slot a task that is to run comes first, then one that is kept aside."""
+    if desired <= TaskState.RUNNING:
+        return 0
+    return 1 if lives(desired) else 2
 
 
 def _row(view: TaskView, now: Instant, style: Style, name: str) -> Row:

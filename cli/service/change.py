@@ -3,10 +3,12 @@
 On a conflict with another update, once more from the beginning.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import click
+from msgspec.structs import replace
 
 from cli import converge, session
 from cli.converge import Watched
@@ -15,7 +17,7 @@ from cli.service.spec.digests import lookup, warn
 from pyswarm_core.errors import Conflict
 from pyswarm_core.objects import Service
 from pyswarm_core.specs import RegistryLogin, ServiceSpec
-from pyswarm_core.validation import require, service_problems
+from pyswarm_core.validation import as_typed, require, service_problems
 
 if TYPE_CHECKING:
     from cli.client import Client
@@ -27,14 +29,18 @@ def changed(
     change: Callable[[ServiceSpec], ServiceSpec],
     login_of: Callable[[ServiceSpec], RegistryLogin | None] = lambda spec: None,
     *,
+    typed: Mapping[str, str] = MappingProxyType({}),
     query_registry: bool = False,
     quiet: bool = False,
 ) -> Service:
-    """Update a service. Raises InvalidArgument, NotFound, and Conflict the second time."""
+    """Update a service. Raises InvalidArgument, NotFound, and Conflict the second time.
+
+    `typed` has the texts of flags, which errors quote.
+    """
 
     def sent(service: Service) -> Service:
         spec = change(service.spec)
-        require(service_problems(spec))
+        require(as_typed(service_problems(spec), typed))
         login = login_of(spec)
         with lookup(spec, announced=query_registry and not quiet):
             updated, warnings = client.update_service(
@@ -44,6 +50,11 @@ def changed(
         return updated
 
     return _tried_twice(client, ref, sent)
+
+
+def with_stopped(client: "Client", ref: str, *, stopped: bool) -> Service:
+    """Stop a service, or start it again. Raises NotFound, and Conflict the second time."""
+    return changed(client, ref, lambda spec: replace(spec, stopped=stopped))
 
 
 def rolled_back(client: "Client", ref: str, to: int = 0) -> Service:

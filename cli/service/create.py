@@ -14,7 +14,7 @@ from cli.lazy import Verb
 from cli.service.spec import digests, logins, options
 from cli.service.spec.checks import with_checks
 from cli.service.spec.options import many
-from cli.service.spec.template import with_replicas, with_single
+from cli.service.spec.template import replicas, typed, with_replicas, with_single
 from pyswarm_core.docker import entries, publishing
 from pyswarm_core.docker.entries import Entry
 from pyswarm_core.errors import InvalidArgument, quoted
@@ -27,7 +27,7 @@ from pyswarm_core.specs import (
     ServiceSpec,
     TaskSpec,
 )
-from pyswarm_core.validation import require, service_problems
+from pyswarm_core.validation import as_typed, require, service_problems
 
 
 @click.command(
@@ -81,7 +81,7 @@ def create(
 ) -> None:
     spec = spec_of(given, os.environ)
     named = spec if spec.name else replace(spec, name="chosen-by-the-controller")
-    require(service_problems(named))
+    require(as_typed(service_problems(named), typed(given)))
     login = logins.requested(with_registry_auth)(spec)
     client = session.connect()
     query = not no_resolve_image
@@ -110,7 +110,7 @@ def spec_of(given: Mapping[str, Any], own: Mapping[str, str]) -> ServiceSpec:
         endpoint_spec=EndpointSpec(ports=publishing.ports(given["publish"])),
     )
     spec = with_checks(with_single(spec, given), given)
-    return with_replicas(spec, given["replicas"])
+    return with_replicas(spec, replicas(given))
 
 
 def _container(given: Mapping[str, Any], own: Mapping[str, str]) -> ContainerSpec:

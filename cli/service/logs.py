@@ -76,5 +76,5 @@ def parse_tail(tail: str) -> int:
     if tail == "all":
         return EVERYTHING
     if not tail.isascii() or not tail.isdecimal() or int(tail[:12]) > TAIL_MAX:
-        raise invalid("--tail", tail, "expected all or an integer of at least 0")
+        raise invalid("--tail", tail, f"expected all, or 0 to {TAIL_MAX}")
     return int(tail)

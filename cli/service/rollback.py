@@ -6,7 +6,7 @@ from cli import converge, flags, session
 from cli.converge import Watched
 from cli.lazy import Verb
 from cli.service.change import rolled_back
-from pyswarm_core.errors import invalid
+from pyswarm_core.docker.units import INT64_MAX
 
 
 @click.command(
@@ -16,7 +16,7 @@ from pyswarm_core.errors import invalid
 )
 @click.option(
     "--to",
-    type=flags.number,
+    type=flags.Number(1, INT64_MAX),
     metavar="VERSION",
     help="Version of the spec to return to, see `service history` (default the previous one)",
 )
@@ -24,8 +24,6 @@ from pyswarm_core.errors import invalid
 @flags.quiet_progress
 @click.argument("service")
 def rollback(*, to: int | None, detach: bool, quiet: bool, service: str) -> None:
-    if to is not None and to < 1:
-        raise invalid("--to", to, "expected a version of at least 1")
     client = session.connect()
     found = rolled_back(client, service, to or 0)
     click.echo(service)

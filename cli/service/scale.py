@@ -10,9 +10,9 @@ from cli.failures import Failures
 from cli.lazy import Verb
 from cli.service.change import changed
 from cli.service.spec.template import with_replicas
-from pyswarm_core.errors import invalid
-from pyswarm_core.limits import REPLICAS_MAX
+from pyswarm_core.errors import InvalidArgument, invalid
 from pyswarm_core.specs import ServiceSpec
+from pyswarm_core.validation.ranges import RANGES
 
 if TYPE_CHECKING:
     from cli.client import Client
@@ -43,11 +43,10 @@ def parse(target: str) -> tuple[str, int]:
     ref, _, number = target.rpartition("=")
     if not ref:
         raise invalid("SERVICE=REPLICAS", target, "expected a service and a number, as in web=5")
-    if not number.isascii() or not number.isdecimal() or len(number) > 9:
-        raise invalid("SERVICE=REPLICAS", target, "expected an integer of at least 0 for REPLICAS")
-    if int(number) > REPLICAS_MAX:
-        raise invalid("SERVICE=REPLICAS", target, f"expected 0 to {REPLICAS_MAX} for REPLICAS")
-    return ref, int(number)
+    try:
+        return ref, RANGES["--replicas"].read("REPLICAS", number)
+    except InvalidArgument as error:
+        raise invalid("SERVICE=REPLICAS", target, f"{error.reason} for REPLICAS") from None
 
 
 def _scale(client: "Client", ref: str, replicas: int) -> Watched:

@@ -1,18 +1,12 @@
 """`pyswarm service start`."""
 
-from typing import TYPE_CHECKING
+from functools import partial
 
 import click
-from msgspec.structs import replace
 
 from cli import flags
 from cli.lazy import Verb
-from cli.service.change import change_each, changed
-from pyswarm_core.objects import Service
-from pyswarm_core.specs import ServiceSpec
-
-if TYPE_CHECKING:
-    from cli.client import Client
+from cli.service.change import change_each, with_stopped
 
 
 @click.command(
@@ -24,11 +18,4 @@ if TYPE_CHECKING:
 @flags.quiet_progress
 @click.argument("services", nargs=-1, required=True, metavar="SERVICE...")
 def start(*, detach: bool, quiet: bool, services: tuple[str, ...]) -> None:
-    change_each(services, _start, detach=detach, quiet=quiet)
-
-
-def _start(client: "Client", ref: str) -> Service:
-    def started(spec: ServiceSpec) -> ServiceSpec:
-        return replace(spec, stopped=False)
-
-    return changed(client, ref, started)
+    change_each(services, partial(with_stopped, stopped=False), detach=detach, quiet=quiet)

@@ -13,8 +13,9 @@ from cli.lazy import Verb
 from cli.service.change import changed, rolled_back
 from cli.service.spec import digests, edits, logins, options
 from cli.service.spec.options import many
+from cli.service.spec.template import replicas, typed, values
 from pyswarm_core.docker import entries, networking
-from pyswarm_core.errors import InvalidArgument, invalid
+from pyswarm_core.errors import InvalidArgument, as_flag, invalid
 from pyswarm_core.objects import Service
 from pyswarm_core.specs import NetworkAttachment, RegistryLogin, ServiceSpec
 
@@ -93,6 +94,9 @@ def update(
     if is_rollback:
         switches = {"with_registry_auth": with_registry_auth, "no_resolve_image": no_resolve_image}
         _require_none({**given, **switches})
+    # What no spec may have is refused before the service is read.
+    values(given)
+    replicas(given)
     client = session.connect()
     if is_rollback:
         found = rolled_back(client, service)
@@ -114,8 +118,9 @@ def _require_none(given: Mapping[str, object]) -> None:
     """Raises InvalidArgument for the first flag that was given beside --rollback."""
     for name, value in given.items():
         if value is not None and value is not False and value != ():
-            flag = "--" + name.replace("_", "-")
-            raise InvalidArgument(f"--rollback conflicts with {flag}: expected one of them")
+            raise InvalidArgument(
+                f"--rollback conflicts with {as_flag(name)}: expected one of them"
+            )
 
 
 def _updated(
@@ -136,7 +141,15 @@ def _updated(
     def change(spec: ServiceSpec) -> ServiceSpec:
         return _on_networks(client, edits.updated(spec, given, os.environ), added, given)
 
-    return changed(client, ref, change, login_of, query_registry=query_registry, quiet=quiet)
+    return changed(
+        client,
+        ref,
+        change,
+        login_of,
+        typed=typed(given),
+        query_registry=query_registry,
+        quiet=quiet,
+    )
 
 
 def _on_networks(

@@ -9,15 +9,15 @@ import click
 from cli import context, flags
 from cli.context import Context
 from cli.daemons import Daemon
-from cli.errors import parsed
 from cli.lazy import Verb
 from cli.swarm import joining
 from cli.swarm.host import STATE_DIR, Host, Supervisor, host_supervisor
-from pyswarm_core.docker.units import parse_duration
 from pyswarm_core.errors import AlreadyExists
-from pyswarm_core.limits import API_PORT
+from pyswarm_core.limits import API_PORT, HISTORY_MAX
 from pyswarm_core.specs import ClusterSpec
 from pyswarm_core.validation import cluster_problems, require
+from pyswarm_core.validation.cluster import AGENT_GRACES, DATA_PATH_PORTS, HEARTBEAT_PERIODS
+from pyswarm_core.validation.network import SUBNET_PREFIX_MAX, SUBNET_PREFIX_MIN
 from pyswarm_core.views import Info
 
 
@@ -46,14 +46,20 @@ from pyswarm_core.views import Info
     help="Address pool for the subnets of networks",
 )
 @click.option(
-    "--default-addr-pool-mask-length", type=flags.number, help="Prefix length of the pool's subnets"
+    "--default-addr-pool-mask-length",
+    type=flags.Number(SUBNET_PREFIX_MIN, SUBNET_PREFIX_MAX),
+    help="Prefix length of the pool's subnets",
 )
-@click.option("--data-path-port", type=flags.number, help="UDP port of VXLAN (default 4789)")
+@click.option(
+    "--data-path-port", type=flags.Number(*DATA_PATH_PORTS), help="UDP port of VXLAN (default 4789)"
+)
 @click.option(
     "--availability", type=flags.AVAILABILITY, default="active", help="Availability of the node"
 )
 @click.option(
-    "--task-history-limit", type=flags.number, help="Task history retention limit (default 5)"
+    "--task-history-limit",
+    type=flags.Number(0, HISTORY_MAX),
+    help="Task history retention limit (default 5)",
 )
 @click.option("--dispatcher-heartbeat", metavar="DURATION", help="Heartbeat period (default 1s)")
 @click.option("--agent-grace", metavar="DURATION", help="Time until a disconnected node is down"
@@ -108,11 +114,16 @@ def check(given: Mapping[str, Any]) -> None:
         "data_path_port": given["data_path_port"],
         "task_history_limit": given["task_history_limit"],
     }
-    for flag, name, text in (
-        ("--dispatcher-heartbeat", "heartbeat_period", given["dispatcher_heartbeat"]),
-        ("--agent-grace", "agent_grace", given["agent_grace"]),
+    for flag, name, allowed, text in (
+        (
+            "--dispatcher-heartbeat",
+            "heartbeat_period",
+            HEARTBEAT_PERIODS,
+            given["dispatcher_heartbeat"],
+        ),
+        ("--agent-grace", "agent_grace", AGENT_GRACES, given["agent_grace"]),
     ):
-        settings[name] = None if text is None else parsed(flag, parse_duration, text)
+        settings[name] = None if text is None else allowed.read(flag, text)
     named = {name: value for name, value in settings.items() if value is not None}
     require(cluster_problems(ClusterSpec(**named)))
     for endpoint in filter(None, given["etcd_endpoints"].split(",")):

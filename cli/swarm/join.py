@@ -10,6 +10,7 @@ from cli.swarm import joining
 from cli.swarm.host import STATE_DIR, Host, host_supervisor
 from pyswarm_core.errors import AlreadyExists
 from pyswarm_core.limits import API_PORT
+from pyswarm_core.validation.cluster import DATA_PATH_PORTS
 
 
 @click.command(
@@ -26,7 +27,9 @@ from pyswarm_core.limits import API_PORT
 @click.option(
     "--availability", type=flags.AVAILABILITY, default="active", help="Availability of the node"
 )
-@click.option("--data-path-port", type=flags.number, help="UDP port of VXLAN (default 4789)")
+@click.option(
+    "--data-path-port", type=flags.Number(*DATA_PATH_PORTS), help="UDP port of VXLAN (default 4789)"
+)
 @click.option("--state-dir", type=click.Path(path_type=Path), default=STATE_DIR, show_default=True,
               help="Directory for persistent state")  # fmt: skip
 @click.argument("address", metavar="HOST:PORT")

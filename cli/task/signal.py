@@ -5,8 +5,8 @@ import click
 from cli import session
 from cli.failures import Failures
 from cli.lazy import Verb
-from pyswarm_core.errors import invalid
-from pyswarm_core.validation.container import is_signal
+from pyswarm_core.validation import require
+from pyswarm_core.validation.container import signal_problems
 
 
 @click.command(
@@ -17,8 +17,7 @@ from pyswarm_core.validation.container import is_signal
 @click.option("-s", "--signal", "name", required=True, metavar="SIGNAL", help="Signal to send")
 @click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
 def signal(*, name: str, tasks: tuple[str, ...]) -> None:
-    if not is_signal(name):
-        raise invalid("--signal", name, "expected a signal such as SIGHUP, or its number")
+    require(list(signal_problems("--signal", name)))
     client = session.connect()
     with Failures() as failures:
         for ref in dict.fromkeys(tasks):

@@ -12,7 +12,8 @@ from controller.leader.exchanges import (
 from controller.leader.leadership import Leader
 from pyswarm_core.errors import Conflict, Unavailable, invalid
 from pyswarm_core.states import TaskState
-from pyswarm_core.validation.container import is_signal
+from pyswarm_core.validation import require
+from pyswarm_core.validation.container import signal_problems
 from pyswarm_core.views import TaskCheck
 
 ANSWER_TIMEOUT_S = 10.0
@@ -63,5 +64,5 @@ def require_signal(request: SignalRequest) -> None:
     """Raise InvalidArgument unless the request names a signal, or stops without one."""
     if request.stop and request.signal:
         raise invalid("--signal", request.signal, "expected none: a stop sends the stop signal")
-    if not request.stop and not is_signal(request.signal):
-        raise invalid("--signal", request.signal, "expected a signal such as SIGHUP, or its number")
+    if not request.stop:
+        require(list(signal_problems("--signal", request.signal)))

@@ -133,7 +133,7 @@ def rolled_back(
 
 def failed_update_target(service: Service) -> PreviousSpec:
     """The spec that the service's failed update returns to. The number of replicas and `stopped`
-    stay if they were changed since, by themselves, also during an update that this one replaced.
+    stay if they were changed since, by themselves.
 
     Raises Conflict: that spec is not kept.
     """
@@ -141,16 +141,24 @@ def failed_update_target(service: Service) -> PreviousSpec:
     target = next((one for one in service.previous_specs if one.version == version), None)
     if target is None:
         raise Conflict(f"spec version {version} is not kept")
-    later = [one.spec for one in service.previous_specs if one.version > version]
-    # A rollback that another update replaced has returned to these numbers before.
-    since = list(takewhile(lambda spec: _begins_update(spec, target.spec), (service.spec, *later)))
-    start = (service.spec, *later, target.spec)[len(since)]
-    mode, stopped = start.mode, start.stopped
-    for before, after in pairwise((start, *reversed(since))):
+    specs = _specs_since(service, target)
+    mode, stopped = specs[0].mode, specs[0].stopped
+    for before, after in pairwise(specs):
         if not _begins_update(before, after):
             mode = after.mode if after.mode != before.mode else mode
             stopped = after.stopped if after.stopped != before.stopped else stopped
     return replace(target, spec=replace(target.spec, mode=mode, stopped=stopped))
+
+
+def _specs_since(service: Service, target: PreviousSpec) -> list[ServiceSpec]:
+    """The specs since the last one with the target's template and limits, that one first, up to the
+    service's present one. They include those of an update that the failed one replaced; the last
+    with the target's template is a later one than the target if a rollback has returned to it.
+    """
+    later = [one.spec for one in service.previous_specs if one.version > target.version]
+    newest_first = (service.spec, *later, target.spec)
+    other = list(takewhile(lambda spec: _begins_update(spec, target.spec), newest_first))
+    return [newest_first[len(other)], *reversed(other)]
 
 
 def _begins_update(before: ServiceSpec, after: ServiceSpec) -> bool:

@@ -16,6 +16,9 @@ GRPC = "GRPC"
 PROBES = (HTTP, TCP, GRPC)
 """Checks that the agent makes itself, in the task's network namespace."""
 
+DURATIONS = ("interval", "timeout", "start_period", "start_interval")
+"""The fields of a check that are durations."""
+
 Test = tuple[str, ...]
 
 

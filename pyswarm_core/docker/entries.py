@@ -6,15 +6,14 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from pyswarm_core.constraints import parse_preference
-from pyswarm_core.docker.units import parse_size
+from pyswarm_core.docker.units import INT64_MAX
 from pyswarm_core.errors import InvalidArgument, invalid
 from pyswarm_core.plaintext import is_utf8, split_lines
 from pyswarm_core.specs import NetworkAttachment, Ulimit
 from pyswarm_core.validation.text import is_word
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-_ULIMIT = re.compile(r"(?P<name>[^=]+)=(?P<soft>-?[0-9]{1,19})(?::(?P<hard>-?[0-9]{1,19}))?")
-_RATIO = re.compile(r"[0-9]{1,9}(?:\.[0-9]{0,18})?|\.[0-9]{1,18}")
+_ULIMIT = re.compile(r"(?P<name>[^=]+)=(?P<soft>-?[0-9]{1,28})(?::(?P<hard>-?[0-9]{1,28}))?")
 _BLANKS = " \t"
 
 
@@ -122,7 +121,10 @@ def ulimit(text: str) -> Ulimit:
     if found is None:
         raise invalid("--ulimit", text, "expected NAME=SOFT[:HARD], as in nofile=1024:2048")
     soft = int(found["soft"])
-    return Ulimit(name=found["name"], soft=soft, hard=int(found["hard"] or soft))
+    hard = int(found["hard"] or soft)
+    if not all(-1 <= limit <= INT64_MAX for limit in (soft, hard)):
+        raise invalid("--ulimit", text, f"expected -1 for unlimited, or 0 to {INT64_MAX}")
+    return Ulimit(name=found["name"], soft=soft, hard=hard)
 
 
 def command(text: str) -> tuple[str, ...]:
@@ -131,15 +133,3 @@ def command(text: str) -> tuple[str, ...]:
         return tuple(shlex.split(text))
     except ValueError as error:
         raise invalid("command", text, str(error).lower()) from None
-
-
-def swap(text: str) -> int:
-    """A size; -1: unlimited. Raises InvalidArgument."""
-    return -1 if text.strip() == "-1" else parse_size(text)
-
-
-def ratio(text: str) -> float:
-    """`0.25`, `.25` or `1`; whether it is at most 1 is checked later. Raises InvalidArgument."""
-    if not _RATIO.fullmatch(text):
-        raise invalid("ratio", text, "expected 0 to 1, as in 0.25")
-    return float(text)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from pyswarm_core.errors import invalid
 from pyswarm_core.objects import Network
 from pyswarm_core.specs import PREDEFINED_NETWORKS, IpamConfig
+from pyswarm_core.validation.network import MTU_MAX, MTU_MIN
 
 _MTU = frozenset({"mtu", "com.docker.network.driver.mtu"})
 
@@ -52,7 +53,7 @@ def options(texts: Iterable[str]) -> Options:
         elif key not in _MTU:
             raise invalid("--opt", text, "expected encrypted or mtu=BYTES")
         elif not value.isascii() or not value.isdecimal() or len(value) > 9:
-            raise invalid("--opt", text, "expected mtu=BYTES")
+            raise invalid("--opt", text, f"expected mtu=BYTES of {MTU_MIN} to {MTU_MAX}")
         else:
             found = found._replace(mtu=int(value))
     return found

@@ -36,12 +36,28 @@ _DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
 _SIZE_POWERS = " kmgtp"
 _CPUS = re.compile(_NUMBER)
+_INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
+_RATIO = re.compile(r"[0-9]{1,9}(?:\.[0-9]{0,18})?|\.[0-9]{1,18}")
 _SECONDS = re.compile(r"([0-9]{1,11})(?:\.([0-9]{1,9}))?")
 _CALENDAR = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
     r"(?:T([0-9]{2}:[0-9]{2}(?::[0-9]{2})?)(?:\.([0-9]{1,9}))?)?(Z|[+-][0-9]{2}:[0-9]{2})?"
 )
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+
+
+def parse_integer(text: str) -> int:
+    """An integer in ASCII digits; `int` also accepts `1_0`, ` 3` and other scripts."""
+    if len(text) > _LENGTH_MAX or not _INTEGER.fullmatch(text):
+        raise _invalid("number", text, "an integer")
+    return int(text)
+
+
+def parse_ratio(text: str) -> float:
+    """`0.25`, `.25` or `1`."""
+    if not _RATIO.fullmatch(text):
+        raise _invalid("ratio", text, "a decimal, as in 0.25")
+    return float(text)
 
 
 def parse_duration(text: str) -> int:
@@ -55,7 +71,7 @@ def parse_duration(text: str) -> int:
         Decimal(0),
     )
     if total > INT64_MAX:
-        raise _invalid("duration", text, "at most 292 years")
+        raise _invalid("duration", text, f"at most {INT64_MAX // HOUR}h")
     return int(total)
 
 
@@ -86,6 +102,11 @@ def parse_size(text: str) -> int:
     if size > NODE_MEMORY_MAX:
         raise _invalid("size", text, f"at most {human_size(NODE_MEMORY_MAX)}")
     return int(size)
+
+
+def parse_swap(text: str) -> int:
+    """A size; -1: unlimited."""
+    return -1 if text.strip() == "-1" else parse_size(text)
 
 
 def human_size(size: int) -> str:
@@ -147,7 +168,7 @@ def human_duration(duration: int) -> str:
     if duration < SECOND:
         return "Less than a second"
     if duration < MINUTE:
-        return _counted(duration // SECOND, "second")
+        return counted(duration // SECOND, "second")
     if duration < HOUR:
         minutes = duration // MINUTE
         return "About a minute" if minutes == 1 else f"{minutes} minutes"
@@ -163,6 +184,11 @@ def human_duration(duration: int) -> str:
         if hours < below:
             return f"{hours // length} {unit}"
     return f"{hours // (24 * 365)} years"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 task`, `2 tasks`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def ago(at: Instant, now: Instant) -> str:
@@ -198,10 +224,6 @@ def _scaled(size: int, base: int, units: tuple[str, ...], digits: int) -> str:
     while size >= base ** (power + 1) and power < len(units) - 1:
         power += 1
     return f"{size / base**power:.{digits}g}{units[power]}"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _invalid(field: str, text: str, expected: str) -> InvalidArgument:

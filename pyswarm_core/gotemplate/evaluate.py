@@ -114,7 +114,7 @@ def _pipe(pipe: Pipe, dot: Any, scope: Scope) -> Any:
             value = _call(stage, dot, scope, (value,))
         else:
             raise InvalidArgument("--format: a value follows |: expected a function")
-    return _fields(value, pipe.fields)
+    return _fields(value, pipe.fields, "(...)")
 
 
 def _value(expression: Expression, dot: Any, scope: Scope) -> Any:
@@ -126,24 +126,33 @@ def _value(expression: Expression, dot: Any, scope: Scope) -> Any:
         case Path(variable=variable, fields=fields):
             if variable not in scope:
                 raise InvalidArgument(f"--format: variable {variable} is not set")
-            return _fields(scope[variable], fields)
+            return _fields(scope[variable], fields, variable)
         case Call():
             return _call(expression, dot, scope, ())
         case Pipe():
             return _pipe(expression, dot, scope)
 
 
-def _fields(value: Any, fields: Sequence[str]) -> Any:
-    for field in fields:
+def _fields(value: Any, fields: Sequence[str], base: str = "") -> Any:
+    for position, field in enumerate(fields):
         if isinstance(value, dict) and field in value:
             found = value[field]
             free = field in _FREE_FORM and isinstance(found, dict)
             value = _Free(found) if free else found
         elif isinstance(value, _Free) or value is MISSING:
             value = MISSING
+        elif value is None and (position or base):
+            raise InvalidArgument(f"--format: {_unset(base, fields, position)}")
         else:
             raise InvalidArgument(f"--format: field .{field} does not exist: {_known(value)}")
     return value
+
+
+def _unset(base: str, fields: Sequence[str], position: int) -> str:
+    """`.A is not set: use {{with .A}}{{.B}}{{end}}`."""
+    path = base + "".join(f".{field}" for field in fields[:position])
+    rest = "".join(f".{field}" for field in fields[position:])
+    return f"{path} is not set: use {{{{with {path}}}}}{{{{{rest}}}}}{{{{end}}}}"
 
 
 def _known(value: Any) -> str:

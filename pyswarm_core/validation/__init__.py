@@ -9,11 +9,12 @@ terminal, and no number that the kernel would refuse.
 from pyswarm_core.validation.cluster import cluster_problems, node_problems
 from pyswarm_core.validation.network import network_problems
 from pyswarm_core.validation.node import address_problems, description_problems
-from pyswarm_core.validation.problem import Problem, require
+from pyswarm_core.validation.problem import Problem, as_typed, require
 from pyswarm_core.validation.service import login_problems, service_problems
 
 __all__ = [
     "Problem",
+    "as_typed",
     "require",
     "service_problems",
     "login_problems",

@@ -6,9 +6,18 @@ Durations have Docker's minimum of 1 ms; 0 is the image's value or the default.
 import re
 from collections.abc import Iterable, Sequence
 
-from pyswarm_core.clock import MILLISECOND
-from pyswarm_core.docker.checks import CMD, CMD_SHELL, HTTP, NONE, PROBES, TCP, flag_of
-from pyswarm_core.docker.units import format_duration
+from pyswarm_core.docker.checks import (
+    CMD,
+    CMD_SHELL,
+    DURATIONS,
+    GRPC,
+    HTTP,
+    NONE,
+    PROBES,
+    TCP,
+    flag_of,
+)
+from pyswarm_core.errors import as_flag
 from pyswarm_core.specs import (
     ContainerSpec,
     HealthConfig,
@@ -17,18 +26,20 @@ from pyswarm_core.specs import (
     PublishMode,
 )
 from pyswarm_core.validation import text
-from pyswarm_core.validation.durations import DURATION_MAX
-from pyswarm_core.validation.problem import Problem, within
+from pyswarm_core.validation.problem import Problem
+from pyswarm_core.validation.ranges import DURATION, range_problems
 
-CHECK_DURATION_MIN = MILLISECOND
-"""Docker's minimum."""
-RETRIES_MAX = 1_000_000
 PATH_MAX = 2_048
 """Characters of an HTTP check's path: what servers accept in a request line at least."""
 SERVICE_MAX = 255
 """Characters of the service that a gRPC check names."""
 
 _PROBE = re.compile(r"(?P<port>[0-9]{1,5})(?:/(?P<rest>[!-~]*))?")
+_SYNTAX = {
+    HTTP: "expected PORT/PATH: a port of 1 to 65535, a path of printable ASCII",
+    TCP: "expected PORT: a port of 1 to 65535",
+    GRPC: "expected PORT or PORT/SERVICE: a port of 1 to 65535, a service of printable ASCII",
+}
 _WORDS = "NONE, CMD, CMD-SHELL, HTTP, TCP or GRPC"
 
 
@@ -37,8 +48,8 @@ def check_problems(
 ) -> Iterable[Problem]:
     """The problems of a container's checks, on those networks and with those published ports."""
     health, ready = spec.healthcheck, spec.readiness
-    yield from _config_problems("--health", health, networks)
-    yield from _config_problems("--ready", ready, networks)
+    yield from _config_problems("health", health, networks)
+    yield from _config_problems("ready", ready, networks)
     if ready.test and ready.test[0] == NONE:
         yield Problem("--ready-cmd", NONE, "expected a check, or none for no readiness", "test")
     if not ready.test and ready != HealthConfig():
@@ -55,25 +66,19 @@ def check_problems(
 
 
 def _first_setting(config: HealthConfig) -> tuple[str, object]:
-    for name in ("interval", "timeout", "start_period", "start_interval"):
+    for name in DURATIONS:
         if duration := getattr(config, name):
-            return f"--ready-{name.replace('_', '-')}", format_duration(duration)
+            return as_flag(f"ready_{name}"), DURATION.exact(duration)
     return "--ready-retries", config.retries
 
 
 def _config_problems(
     prefix: str, config: HealthConfig, networks: Sequence[NetworkAttachment]
 ) -> Iterable[Problem]:
-    for name in ("interval", "timeout", "start_period", "start_interval"):
-        duration = getattr(config, name)
-        if duration != 0 and not CHECK_DURATION_MIN <= duration <= DURATION_MAX:
-            least, most = format_duration(CHECK_DURATION_MIN), format_duration(DURATION_MAX)
-            field = f"{prefix}-{name.replace('_', '-')}"
-            expected = f"expected 0s, or {least} to {most}"
-            yield Problem(field, format_duration(duration), expected)
-    yield from within(f"{prefix}-retries", config.retries, 0, RETRIES_MAX)
+    for name in (*DURATIONS, "retries"):
+        yield from range_problems(as_flag(f"{prefix}_{name}"), getattr(config, name))
     if config.test:
-        yield from _test_problems(f"{prefix}-{flag_of(config.test)}", config.test, networks)
+        yield from _test_problems(f"--{prefix}-{flag_of(config.test)}", config.test, networks)
 
 
 def _test_problems(
@@ -104,14 +109,14 @@ def _test_problems(
 def _probe_problems(field: str, kind: str, argument: str) -> Iterable[Problem]:
     found = _PROBE.fullmatch(argument)
     if found is None or not 1 <= int(found["port"]) <= 65535:
-        yield Problem(field, argument, "expected a port of 1 to 65535, printable ASCII behind it")
+        yield Problem(field, argument, _SYNTAX[kind])
         return
     rest = found["rest"]
     if kind == TCP and rest is not None:
-        yield Problem(field, argument, "expected a port alone")
+        yield Problem(field, argument, _SYNTAX[kind])
         return
     if kind == HTTP and rest is None:
-        yield Problem(field, argument, "expected PORT/PATH")
+        yield Problem(field, argument, _SYNTAX[kind])
     most, noun = (PATH_MAX, "path") if kind == HTTP else (SERVICE_MAX, "service")
     if rest is not None and len(rest) > most:
         yield Problem(field, len(rest), f"expected at most {most} characters", f"{noun}'s length")

@@ -7,17 +7,18 @@ from itertools import pairwise
 import msgspec
 
 from pyswarm_core.clock import HOUR, MILLISECOND, MINUTE
-from pyswarm_core.docker.units import format_duration, human_size
+from pyswarm_core.docker.units import human_size
 from pyswarm_core.limits import HISTORY_MAX, SPEC_BYTES_MAX
 from pyswarm_core.specs import ROLES, ClusterSpec, NodeSpec
 from pyswarm_core.validation import text
 from pyswarm_core.validation.network import SUBNET_PREFIX_MAX, subnet_problems
 from pyswarm_core.validation.problem import Problem, within
+from pyswarm_core.validation.ranges import DURATION, Range
 
-HEARTBEAT_MIN = 100 * MILLISECOND
-HEARTBEAT_MAX = MINUTE
-AGENT_GRACE_MAX = HOUR
+HEARTBEAT_PERIODS = Range(DURATION, 100 * MILLISECOND, MINUTE)
+AGENT_GRACES = Range(DURATION, 0, HOUR)
 POOLS_MAX = 16
+DATA_PATH_PORTS = (1024, 49151)
 
 
 def node_problems(spec: NodeSpec) -> list[Problem]:
@@ -37,20 +38,14 @@ def node_problems(spec: NodeSpec) -> list[Problem]:
 
 def cluster_problems(spec: ClusterSpec) -> list[Problem]:
     """The problems of the fleet's settings."""
-    problems = [
+    return [
         *text.name_problems("--name", spec.name),
         *within("--task-history-limit", spec.task_history_limit, 0, HISTORY_MAX),
-        *within("--data-path-port", spec.data_path_port, 1024, 49151),
+        *within("--data-path-port", spec.data_path_port, *DATA_PATH_PORTS),
         *_pool_problems(spec),
+        *HEARTBEAT_PERIODS.problems("--dispatcher-heartbeat", spec.heartbeat_period),
+        *AGENT_GRACES.problems("--agent-grace", spec.agent_grace),
     ]
-    if not HEARTBEAT_MIN <= spec.heartbeat_period <= HEARTBEAT_MAX:
-        expected = f"expected {format_duration(HEARTBEAT_MIN)} to {format_duration(HEARTBEAT_MAX)}"
-        value = format_duration(spec.heartbeat_period)
-        problems.append(Problem("--dispatcher-heartbeat", value, expected))
-    if not 0 <= spec.agent_grace <= AGENT_GRACE_MAX:
-        expected = f"expected 0s to {format_duration(AGENT_GRACE_MAX)}"
-        problems.append(Problem("--agent-grace", format_duration(spec.agent_grace), expected))
-    return problems
 
 
 def _pool_problems(spec: ClusterSpec) -> Iterable[Problem]:

@@ -7,25 +7,13 @@ import re
 from collections.abc import Iterable, Sequence
 
 from pyswarm_core.docker.reference import parse_reference
-from pyswarm_core.docker.units import NANO_CPUS, format_cpus, human_size
+from pyswarm_core.docker.units import INT64_MAX
 from pyswarm_core.errors import InvalidArgument
-from pyswarm_core.limits import NODE_CPUS_MAX, NODE_MEMORY_MAX
 from pyswarm_core.specs import ContainerSpec, Resources, Ulimit
 from pyswarm_core.validation import text
-from pyswarm_core.validation.durations import duration_problems
 from pyswarm_core.validation.endpoint import dns_problems, hosts_problems
-from pyswarm_core.validation.problem import Problem, within
-
-LIMIT_CPUS_MIN = NANO_CPUS // 100
-"""The kernel's smallest quota: 1 ms of every 100 ms."""
-RESERVE_CPUS_MIN = NANO_CPUS // 1000
-CPUS_MAX = NODE_CPUS_MAX * NANO_CPUS
-LIMIT_MEMORY_MIN = 6 << 20
-"""Docker's minimum: with less, a runtime cannot start the process."""
-RESERVE_MEMORY_MIN = 4 << 20
-"""Swarm's minimum."""
-PIDS_MAX = 4_194_304
-"""The kernel's PID_MAX_LIMIT."""
+from pyswarm_core.validation.problem import Problem
+from pyswarm_core.validation.ranges import range_problems
 
 SIGNALS = frozenset(
     "HUP INT QUIT ILL TRAP ABRT IOT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT "
@@ -43,6 +31,7 @@ ULIMITS = frozenset(
     "stack".split()
 )
 _REALTIME_SIGNAL = re.compile(r"RTM(?:IN\+|AX-)(?:[0-9]|[12][0-9])", re.ASCII)
+SIGNAL_MAX = 64
 _NUMBERED_SIGNAL = re.compile(r"[1-9]|[1-5][0-9]|6[0-4]", re.ASCII)
 _SYSCTL = re.compile(r"(?:net|fs\.mqueue)(?:\.[A-Za-z0-9_*-]+)+")
 _KERNEL_SYSCTL = re.compile(
@@ -60,14 +49,15 @@ def container_problems(spec: ContainerSpec) -> Iterable[Problem]:
     yield from text.directory_problems("--workdir", spec.dir)
     yield from text.user_problems(spec.user, spec.groups)
     yield from text.hostname_problems("--hostname", spec.hostname)
-    yield from _signal_problems(spec.stop_signal)
-    yield from duration_problems("--stop-grace-period", spec.stop_grace_period)
+    if spec.stop_signal:
+        yield from signal_problems("--stop-signal", spec.stop_signal)
+    yield from range_problems("--stop-grace-period", spec.stop_grace_period)
     yield from _capability_problems("--cap-add", spec.capability_add)
     yield from _capability_problems("--cap-drop", spec.capability_drop)
     for key, value in spec.sysctls.items():
         yield from _sysctl_problems(key, value)
     yield from _ulimit_problems(spec.ulimits)
-    yield from within("--oom-score-adj", spec.oom_score_adj, -1000, 1000)
+    yield from range_problems("--oom-score-adj", spec.oom_score_adj)
     yield from hosts_problems(spec.hosts)
     yield from dns_problems(spec.dns_config)
 
@@ -75,17 +65,15 @@ def container_problems(spec: ContainerSpec) -> Iterable[Problem]:
 def resources_problems(resources: Resources) -> Iterable[Problem]:
     """The problems of limits and reservations."""
     limits, reservations = resources.limits, resources.reservations
-    yield from _cpus_problems("--limit-cpu", limits.nano_cpus, LIMIT_CPUS_MIN)
-    yield from _cpus_problems("--reserve-cpu", reservations.nano_cpus, RESERVE_CPUS_MIN)
-    yield from _memory_problems("--limit-memory", limits.memory_bytes, LIMIT_MEMORY_MIN)
-    yield from _memory_problems("--reserve-memory", reservations.memory_bytes, RESERVE_MEMORY_MIN)
-    yield from within("--limit-pids", limits.pids, 0, PIDS_MAX)
-    if not -1 <= resources.swap_bytes <= NODE_MEMORY_MAX:
-        expected = f"expected at most {human_size(NODE_MEMORY_MAX)}, or -1 for unlimited"
-        yield Problem("--memory-swap", resources.swap_bytes, expected)
-    elif resources.swap_bytes and not limits.memory_bytes:
+    yield from range_problems("--limit-cpu", limits.nano_cpus)
+    yield from range_problems("--reserve-cpu", reservations.nano_cpus)
+    yield from range_problems("--limit-memory", limits.memory_bytes)
+    yield from range_problems("--reserve-memory", reservations.memory_bytes)
+    yield from range_problems("--limit-pids", limits.pids)
+    yield from range_problems("--memory-swap", resources.swap_bytes)
+    if resources.swap_bytes and not limits.memory_bytes:
         yield Problem("--memory-swap", resources.swap_bytes, "expected --limit-memory as well")
-    yield from within("--memory-swappiness", resources.memory_swappiness, -1, 100)
+    yield from range_problems("--memory-swappiness", resources.memory_swappiness)
 
 
 def _image_problems(image: str) -> Iterable[Problem]:
@@ -95,17 +83,14 @@ def _image_problems(image: str) -> Iterable[Problem]:
         yield Problem("image", image, error.reason)
 
 
-def is_signal(name: str) -> bool:
-    """Whether it is the name of a signal (SIGHUP, hup, RTMIN+3) or its number."""
+def signal_problems(field: str, name: str) -> Iterable[Problem]:
+    """It is the name of a signal (SIGHUP, hup, RTMIN+3) or its number."""
     word = name.upper().removeprefix("SIG")
-    return bool(
+    if not (
         word in SIGNALS or _REALTIME_SIGNAL.fullmatch(word) or _NUMBERED_SIGNAL.fullmatch(name)
-    )
-
-
-def _signal_problems(name: str) -> Iterable[Problem]:
-    if name and not is_signal(name):
-        yield Problem("--stop-signal", name, "expected a signal such as SIGTERM, or its number")
+    ):
+        expected = f"expected a signal such as SIGHUP, or a number of 1 to {SIGNAL_MAX}"
+        yield Problem(field, name, expected)
 
 
 def _capability_problems(field: str, names: Sequence[str]) -> Iterable[Problem]:
@@ -128,22 +113,11 @@ def _sysctl_problems(key: str, value: str) -> Iterable[Problem]:
 
 def _ulimit_problems(ulimits: Sequence[Ulimit]) -> Iterable[Problem]:
     for ulimit in ulimits:
-        entry = f"{ulimit.name}={ulimit.soft}:{ulimit.hard}"
+        hard = f":{ulimit.hard}" if ulimit.hard != ulimit.soft else ""
+        entry = f"{ulimit.name}={ulimit.soft}{hard}"
         if ulimit.name not in ULIMITS:
             yield Problem("--ulimit", entry, f"expected one of {', '.join(sorted(ULIMITS))}")
-        elif ulimit.soft < -1 or ulimit.hard < -1:
-            yield Problem("--ulimit", entry, "expected numbers, or -1 for unlimited")
+        elif not all(-1 <= limit <= INT64_MAX for limit in (ulimit.soft, ulimit.hard)):
+            yield Problem("--ulimit", entry, f"expected -1 for unlimited, or 0 to {INT64_MAX}")
         elif ulimit.hard != -1 and not -1 < ulimit.soft <= ulimit.hard:
             yield Problem("--ulimit", entry, "expected a soft limit of at most the hard one")
-
-
-def _cpus_problems(field: str, nano_cpus: int, least: int) -> Iterable[Problem]:
-    if nano_cpus != 0 and not least <= nano_cpus <= CPUS_MAX:
-        expected = f"expected 0, or {format_cpus(least)} to {format_cpus(CPUS_MAX)}"
-        yield Problem(field, format_cpus(nano_cpus), expected)
-
-
-def _memory_problems(field: str, size: int, least: int) -> Iterable[Problem]:
-    if size != 0 and not least <= size <= NODE_MEMORY_MAX:
-        expected = f"expected 0, or {human_size(least)} to {human_size(NODE_MEMORY_MAX)}"
-        yield Problem(field, size, expected)

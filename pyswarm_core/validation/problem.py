@@ -4,7 +4,7 @@ Values are quoted in ASCII and cut: a name of ten megabytes or full of terminal 
 harmless line.
 """
 
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 
 import msgspec
 
@@ -36,6 +36,16 @@ def require(problems: Sequence[Problem]) -> None:
     named = "; ".join(str(problem) for problem in problems[:_PROBLEMS_MAX])
     more = len(problems) - _PROBLEMS_MAX
     raise InvalidArgument(named if more <= 0 else f"{named}; and {more} more")
+
+
+def as_typed(problems: Iterable[Problem], typed: Mapping[str, str]) -> list[Problem]:
+    """The problems with the values as they were typed, by flag: `1us`, not 1000."""
+    return [
+        msgspec.structs.replace(problem, value=typed[problem.field])
+        if problem.what == "value" and problem.field in typed
+        else problem
+        for problem in problems
+    ]
 
 
 def within(field: str, value: int, low: int, high: int, what: str = "value") -> Iterable[Problem]:

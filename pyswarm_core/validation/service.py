@@ -11,7 +11,7 @@ from pyswarm_core.constraints import check, parse_preference
 from pyswarm_core.docker.reference import NAME_LENGTH_MAX as REGISTRY_LENGTH_MAX
 from pyswarm_core.docker.units import format_duration, human_size
 from pyswarm_core.errors import InvalidArgument
-from pyswarm_core.limits import REPLICAS_MAX, RESTARTS_REMEMBERED, SPEC_BYTES_MAX
+from pyswarm_core.limits import RESTARTS_REMEMBERED, SPEC_BYTES_MAX
 from pyswarm_core.specs import (
     Placement,
     RegistryLogin,
@@ -23,9 +23,9 @@ from pyswarm_core.specs import (
 from pyswarm_core.validation import text
 from pyswarm_core.validation.checks import check_problems
 from pyswarm_core.validation.container import container_problems, resources_problems
-from pyswarm_core.validation.durations import duration_problems
 from pyswarm_core.validation.endpoint import PORTS_MAX, attachment_problems, endpoint_problems
 from pyswarm_core.validation.problem import Problem, at_most, within
+from pyswarm_core.validation.ranges import DURATION, DURATION_MAX, range_problems
 from pyswarm_core.validation.updates import update_problems
 
 LOGIN_BYTES_MAX = 16 * 1024
@@ -33,7 +33,6 @@ LOGIN_BYTES_MAX = 16 * 1024
 CONSTRAINTS_MAX = 64
 CONSTRAINT_LENGTH_MAX = 512
 PREFERENCES_MAX = 8
-ATTEMPTS_MAX = 1_000_000
 
 
 def service_problems(spec: ServiceSpec) -> list[Problem]:
@@ -78,21 +77,23 @@ def login_problems(login: RegistryLogin) -> list[Problem]:
 
 def _mode_problems(mode: ServiceMode) -> Iterable[Problem]:
     if isinstance(mode, ReplicatedMode):
-        yield from within("--replicas", mode.replicas, 0, REPLICAS_MAX)
+        yield from range_problems("--replicas", mode.replicas)
 
 
 def _restart_problems(policy: RestartPolicy) -> Iterable[Problem]:
-    yield from duration_problems("--restart-delay", policy.delay)
-    yield from duration_problems("--restart-window", policy.window)
-    yield from duration_problems("--restart-max-delay", policy.max_delay)
+    yield from range_problems("--restart-delay", policy.delay)
+    yield from range_problems("--restart-window", policy.window)
+    yield from range_problems("--restart-max-delay", policy.max_delay)
     if 0 < policy.max_delay < policy.delay:
-        shortest = format_duration(policy.delay)
-        expected = f"expected 0s, or at least the --restart-delay of {shortest}"
-        yield Problem("--restart-max-delay", format_duration(policy.max_delay), expected)
-    most = RESTARTS_REMEMBERED if policy.window else ATTEMPTS_MAX
-    if not 0 <= policy.max_attempts <= most:
-        expected = f"expected 0 to {most}{' with --restart-window' if policy.window else ''}"
+        low, high = format_duration(policy.delay), format_duration(DURATION_MAX)
+        expected = f"expected 0s, or {low} (--restart-delay) to {high}"
+        value = DURATION.exact(policy.max_delay)
+        yield Problem("--restart-max-delay", value, expected)
+    if policy.window and policy.max_attempts > RESTARTS_REMEMBERED:
+        expected = f"expected 0 to {RESTARTS_REMEMBERED} with --restart-window"
         yield Problem("--restart-max-attempts", policy.max_attempts, expected)
+    else:
+        yield from range_problems("--restart-max-attempts", policy.max_attempts)
 
 
 def _placement_problems(placement: Placement, mode: ServiceMode) -> Iterable[Problem]:
@@ -104,7 +105,7 @@ def _placement_problems(placement: Placement, mode: ServiceMode) -> Iterable[Pro
         if not _is_preference(preference):
             expected = "expected node.labels.NAME or engine.labels.NAME"
             yield Problem("--placement-pref", preference, expected)
-    yield from within("--replicas-max-per-node", placement.max_replicas, 0, REPLICAS_MAX)
+    yield from range_problems("--replicas-max-per-node", placement.max_replicas)
     if placement.max_replicas and mode.per_node:
         expected = "expected --mode replicated as well"
         yield Problem("--replicas-max-per-node", placement.max_replicas, expected)

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable
 
-from pyswarm_core.limits import REPLICAS_MAX
 from pyswarm_core.specs import FailureAction, ServiceSpec, UpdateConfig
-from pyswarm_core.validation.durations import duration_problems
-from pyswarm_core.validation.problem import Problem, within
+from pyswarm_core.validation.problem import Problem
+from pyswarm_core.validation.ranges import range_problems
 
 
 def update_problems(spec: ServiceSpec) -> Iterable[Problem]:
@@ -18,8 +17,7 @@ def update_problems(spec: ServiceSpec) -> Iterable[Problem]:
 
 
 def _config_problems(prefix: str, config: UpdateConfig) -> Iterable[Problem]:
-    yield from within(f"{prefix}-parallelism", config.parallelism, 0, REPLICAS_MAX)
-    yield from duration_problems(f"{prefix}-delay", config.delay)
-    yield from duration_problems(f"{prefix}-monitor", config.monitor)
-    if not 0 <= config.max_failure_ratio <= 1:
-        yield Problem(f"{prefix}-max-failure-ratio", config.max_failure_ratio, "expected 0 to 1")
+    yield from range_problems(f"{prefix}-parallelism", config.parallelism)
+    yield from range_problems(f"{prefix}-delay", config.delay)
+    yield from range_problems(f"{prefix}-monitor", config.monitor)
+    yield from range_problems(f"{prefix}-max-failure-ratio", config.max_failure_ratio)

@@ -10,7 +10,7 @@ from typing import Any
 from cli.errors import parsed
 from cli.service.spec.template import put
 from pyswarm_core.docker import checks
-from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.errors import InvalidArgument, as_flag
 from pyswarm_core.specs import HealthConfig, ServiceSpec
 
 _CONTAINER = "task_template.container_spec."
@@ -46,13 +46,9 @@ def _check(
         raise _exclusive(f"{prefix}_{tests[0]}", f"{prefix}_{tests[1]}")
     for end in tests:
         name = f"{prefix}_{end}"
-        old = put(old, "test", parsed(_flag(name), checks.PARSERS[end], given[name]))
+        old = put(old, "test", parsed(as_flag(name), checks.PARSERS[end], given[name]))
     return old
 
 
 def _exclusive(one: str, other: str) -> InvalidArgument:
-    return InvalidArgument(f"{_flag(one)} conflicts with {_flag(other)}: expected one of them")
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    return InvalidArgument(f"{as_flag(one)} conflicts with {as_flag(other)}: expected one of them")

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from cli.service.spec.checks import with_checks
-from cli.service.spec.template import put, with_replicas, with_single
+from cli.service.spec.template import put, replicas, with_replicas, with_single
 from pyswarm_core.docker import entries, publishing
 from pyswarm_core.docker.entries import Entry
 from pyswarm_core.specs import ContainerSpec, DnsConfig, NetworkAttachment, Placement, ServiceSpec
@@ -25,7 +25,7 @@ def updated(spec: ServiceSpec, given: Mapping[str, Any], own: Mapping[str, str])
     Raises InvalidArgument.
     """
     spec = with_checks(with_single(spec, given), given)
-    spec = with_replicas(spec, given["replicas"])
+    spec = with_replicas(spec, replicas(given))
     if given["args"] is not None:
         spec = put(spec, "task_template.container_spec.args", entries.command(given["args"]))
     template = spec.task_template

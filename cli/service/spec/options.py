@@ -22,7 +22,7 @@ def _text(*names: str, metavar: str, help: str) -> Callable[[F], F]:
 
 
 def _number(*names: str, help: str) -> Callable[[F], F]:
-    return click.option(*names, type=flags.number, help=help)
+    return click.option(*names, metavar="NUMBER", help=help)
 
 
 def _switch(*names: str, help: str) -> Callable[[F], F]:

@@ -1,18 +1,18 @@
 """Flags that set one field of a service spec, for `service create` and `update`. PURE.
 
-Each flag is a row of SINGLE: the path of its field and the function that parses its text. A flag
-that is not given leaves the field as it is.
+Each flag is a row: of NUMBERS with the path of its field, or of SINGLE with that and the function
+that parses its text. A flag that is not given leaves the field as it is.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
 
 from cli.errors import parsed
 from pyswarm_core.docker import entries
-from pyswarm_core.docker.units import parse_cpus, parse_duration, parse_size
-from pyswarm_core.errors import InvalidArgument
+from pyswarm_core.docker.checks import DURATIONS, PROBES
+from pyswarm_core.errors import InvalidArgument, as_flag
 from pyswarm_core.specs import (
     EndpointMode,
     FailureAction,
@@ -21,6 +21,7 @@ from pyswarm_core.specs import (
     ServiceSpec,
     UpdateOrder,
 )
+from pyswarm_core.validation.ranges import RANGES
 
 S = TypeVar("S", bound=msgspec.Struct)
 Read = Callable[[Any], Any]
@@ -42,25 +43,39 @@ _RESERVED = "task_template.resources.reservations."
 _RESTART = "task_template.restart_policy."
 
 
-def _check(prefix: str, path: str) -> dict[str, tuple[str, Read]]:
-    """The rows of a check's settings; its test is set in `checks.py`."""
-    durations = ("interval", "timeout", "start_period", "start_interval")
-    rows = {f"{prefix}_{name}": (f"{path}.{name}", parse_duration) for name in durations}
-    return {**rows, f"{prefix}_retries": (f"{path}.retries", _as_given)}
-
-
 def _update(prefix: str, path: str) -> dict[str, tuple[str, Read]]:
-    """The rows of the settings of updates or rollbacks."""
+    """The rows of the words in the settings of updates or rollbacks."""
     return {
-        f"{prefix}_parallelism": (f"{path}.parallelism", _as_given),
-        f"{prefix}_delay": (f"{path}.delay", parse_duration),
-        f"{prefix}_monitor": (f"{path}.monitor", parse_duration),
         f"{prefix}_failure_action": (f"{path}.failure_action", FailureAction),
-        f"{prefix}_max_failure_ratio": (f"{path}.max_failure_ratio", entries.ratio),
         f"{prefix}_order": (f"{path}.order", UpdateOrder),
     }
 
 
+def _numbers(prefix: str, path: str, names: Iterable[str]) -> dict[str, str]:
+    return {f"{prefix}_{name}": f"{path}.{name}" for name in names}
+
+
+_CHECK_NUMBERS = (*DURATIONS, "retries")
+_UPDATE_NUMBERS = ("parallelism", "delay", "monitor", "max_failure_ratio")
+
+NUMBERS: Mapping[str, str] = {
+    "stop_grace_period": _CONTAINER + "stop_grace_period",
+    "oom_score_adj": _CONTAINER + "oom_score_adj",
+    "limit_cpu": _LIMITS + "nano_cpus",
+    "limit_memory": _LIMITS + "memory_bytes",
+    "limit_pids": _LIMITS + "pids",
+    "reserve_cpu": _RESERVED + "nano_cpus",
+    "reserve_memory": _RESERVED + "memory_bytes",
+    "memory_swap": "task_template.resources.swap_bytes",
+    "memory_swappiness": "task_template.resources.memory_swappiness",
+    "replicas_max_per_node": "task_template.placement.max_replicas",
+    **_numbers("restart", _RESTART[:-1], ("delay", "max_attempts", "window", "max_delay")),
+    **_numbers("health", _CONTAINER + "healthcheck", _CHECK_NUMBERS),
+    **_numbers("ready", _CONTAINER + "readiness", _CHECK_NUMBERS),
+    **_numbers("update", "update_config", _UPDATE_NUMBERS),
+    **_numbers("rollback", "rollback_config", _UPDATE_NUMBERS),
+}
+"""Parameter -> path of the number in the spec; RANGES reads it."""
 SINGLE: Mapping[str, tuple[str, Read]] = {
     "image": (_CONTAINER + "image", _as_given),
     "entrypoint": (_CONTAINER + "command", entries.command),
@@ -71,49 +86,61 @@ SINGLE: Mapping[str, tuple[str, Read]] = {
     "init": (_CONTAINER + "init", _as_given),
     "read_only": (_CONTAINER + "read_only", _as_given),
     "stop_signal": (_CONTAINER + "stop_signal", _as_given),
-    "stop_grace_period": (_CONTAINER + "stop_grace_period", parse_duration),
-    "oom_score_adj": (_CONTAINER + "oom_score_adj", _as_given),
-    "limit_cpu": (_LIMITS + "nano_cpus", parse_cpus),
-    "limit_memory": (_LIMITS + "memory_bytes", parse_size),
-    "limit_pids": (_LIMITS + "pids", _as_given),
-    "reserve_cpu": (_RESERVED + "nano_cpus", parse_cpus),
-    "reserve_memory": (_RESERVED + "memory_bytes", parse_size),
-    "memory_swap": ("task_template.resources.swap_bytes", entries.swap),
-    "memory_swappiness": ("task_template.resources.memory_swappiness", _as_given),
     "restart_condition": (_RESTART + "condition", RestartCondition),
-    "restart_delay": (_RESTART + "delay", parse_duration),
-    "restart_max_attempts": (_RESTART + "max_attempts", _as_given),
-    "restart_window": (_RESTART + "window", parse_duration),
-    "restart_max_delay": (_RESTART + "max_delay", parse_duration),
     "endpoint_mode": ("endpoint_spec.mode", EndpointMode),
-    "replicas_max_per_node": ("task_template.placement.max_replicas", _as_given),
-    **_check("health", _CONTAINER + "healthcheck"),
-    **_check("ready", _CONTAINER + "readiness"),
     **_update("update", "update_config"),
     **_update("rollback", "rollback_config"),
 }
 """Parameter -> path of the field in the spec, parser of its text."""
+_TYPED = (
+    *NUMBERS,
+    *(f"{check}_{kind.lower()}" for check in ("health", "ready") for kind in PROBES),
+)
 
 
 def with_single(spec: ServiceSpec, given: Mapping[str, Any]) -> ServiceSpec:
-    """The spec with the flags of SINGLE that were given. Raises InvalidArgument."""
-    for name, (path, read) in SINGLE.items():
-        value = given.get(name)
-        if value is None:
-            continue
-        spec = put(spec, path, parsed(f"--{name.replace('_', '-')}", read, value))
+    """The spec with the flags of NUMBERS and SINGLE that were given. Raises InvalidArgument."""
+    for path, value in values(given):
+        spec = put(spec, path, value)
     return spec
 
 
+def values(given: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The path and the value of each of these flags. Raises InvalidArgument."""
+    numbers = [
+        (path, RANGES[as_flag(name)].read(as_flag(name), given[name]))
+        for name, path in NUMBERS.items()
+        if given.get(name) is not None
+    ]
+    others = [
+        (path, parsed(as_flag(name), read, given[name]))
+        for name, (path, read) in SINGLE.items()
+        if given.get(name) is not None
+    ]
+    return numbers + others
+
+
+def typed(given: Mapping[str, Any]) -> dict[str, str]:
+    """Flag -> its text, of numbers and checks: the spec has them in another form."""
+    return {as_flag(name): given[name] for name in _TYPED if given.get(name) is not None}
+
+
+def replicas(given: Mapping[str, Any]) -> int | None:
+    """`--replicas`; None if it was not given. Raises InvalidArgument."""
+    text = given["replicas"]
+    number: int | None = None if text is None else RANGES["--replicas"].read("--replicas", text)
+    return number
+
+
 def with_replicas(
-    spec: ServiceSpec, replicas: int | None, given_as: str = "--replicas"
+    spec: ServiceSpec, number: int | None, given_as: str = "--replicas"
 ) -> ServiceSpec:
     """The spec with that many replicas; None: unchanged. Raises InvalidArgument for other modes."""
-    if replicas is None:
+    if number is None:
         return spec
     if not isinstance(spec.mode, ReplicatedMode):
         raise InvalidArgument(f"{given_as} can only be used with replicated mode")
-    return put(spec, "mode.replicas", replicas)
+    return put(spec, "mode.replicas", number)
 
 
 def put(value: S, path: str, new: Any) -> S:

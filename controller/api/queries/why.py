@@ -21,6 +21,7 @@ from controller.brain.scheduler.ledger import Ledger
 from controller.brain.scheduler.remedy import remedies
 from controller.brain.slices import Slices, batches, finish
 from pyswarm_core.clock import Instant
+from pyswarm_core.docker.units import counted
 from pyswarm_core.errors import NotFound, quoted, told
 from pyswarm_core.ids import ServiceId, TaskId
 from pyswarm_core.indexes.limited import refuses_limits
@@ -105,7 +106,7 @@ def _why_service(case: _Case, service: Service) -> Slices[list[str]]:
         left = sum(len(held) for held in tasks.slots.values())
         return [f"service {name} is being removed; {left} of its tasks have not ended yet"]
     desired = orchestrator_of(service).desired_text(service)
-    lines = [f"service {name} has {tasks.running} running tasks, {desired}"]
+    lines = [f"service {name} has {counted(tasks.running, 'running task')}, {desired}"]
     if service.spec.stopped:
         lines.append(f"it is stopped: start it with `pyswarm service start {name}`")
     troubled: list[Task] = []

@@ -2,7 +2,8 @@
 reported, and the cheapest change that would help. PURE.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 
 from controller.api.queries.wording import host_of, slot_name, span
 from controller.brain.orchestrator.enforce import misfit
@@ -16,7 +17,8 @@ from controller.brain.orchestrator.restart import (
     starts_at,
 )
 from pyswarm_core.clock import Instant
-from pyswarm_core.docker.units import human_size
+from pyswarm_core.docker.units import format_duration, human_size, parse_duration
+from pyswarm_core.errors import InvalidArgument
 from pyswarm_core.indexes.limited import awaits_limits, refuses_limits
 from pyswarm_core.indexes.rollout import is_outdated, serves
 from pyswarm_core.indexes.tasks import is_desired
@@ -29,13 +31,19 @@ from pyswarm_core.states import NodeState, TaskState
 _UNHEALTHY = "unhealthy: "
 _NOT_READY = "not ready: "
 """How agents begin the texts about a task's checks."""
+_STARTED = "started"
+"""What agents report of a task that starts without a problem."""
+_NO_IMAGE = "no such image"
+_NO_PROGRAM = re.compile(r'\bexec: "')
+_EXCEEDED = re.compile(rf"{_UNHEALTHY}exceeded timeout \(([0-9a-zµ.]+)\)")
+"""In the errors that agents report."""
 _NOT_FOUND = 127
-"""The exit code of a program that does not exist."""
+"""The exit code of a shell whose command does not exist."""
 
 
 def decided(service: Service, task: Task, now: Instant) -> str:
-    """When and from what it was made."""
-    made = f"it was made {span(now - task.created_at)} ago from version {task.spec_version}"
+    """When and from what it was created."""
+    made = f"it was created {span(now - task.created_at)} ago from version {task.spec_version}"
     if is_outdated(service, task):
         made += f" (the service is at version {service.spec_version})"
     if task.restarts:
@@ -53,8 +61,9 @@ def why_on_node(state: State, service: Service, task: Task, now: Instant) -> lis
     node = state.nodes.get(task.node_id)
     if node is not None and node.status.state is not NodeState.READY:
         lines.append(silent(node, now))
-    if detail.message or detail.error:
-        lines.append(detail.error or detail.message)
+    report = detail.error or detail.message
+    if report and not (report == _STARTED and serves(task)):
+        lines.append(report)
     lines += _why_no_connections(service, task)
     if awaits_limits(service, task) and is_desired(task):
         lines.append(
@@ -195,31 +204,78 @@ def _memory_limit(service: Service, task: Task) -> int:
 
 def remedies(service: Service, task: Task) -> list[str]:
     """Changes that would help a task that ended by itself, the cheapest first."""
-    name, detail, found = service.spec.name, task.detail, list[str]()
-    status = service.update_status
-    updates = status is not None and status.state.is_unfinished and status.from_version
-    updates = updates and status is not None and not status.state.is_rollback
-    if updates and task.spec_version >= service.template_version:
-        found.append(f"return to the spec of before: pyswarm service rollback {name}")
-    now = service.spec.task_template.resources.limits.memory_bytes
+    detail, found = task.detail, list[str]()
+    if _is_updated(service) and task.spec_version >= service.template_version:
+        found.append(f"return to the spec of before: pyswarm service rollback {service.spec.name}")
     if detail.oom:
-        had = _memory_limit(service, task)
-        if had and now and now <= had:
-            twice = human_size(2 * now)
-            found.append(f"raise its limit: pyswarm service update --limit-memory {twice} {name}")
-        elif not had:
-            reserve = f"pyswarm service update --reserve-memory SIZE {name}"
-            found.append(f"place it where memory is free: {reserve}")
+        found += _against_oom(service, task)
     elif detail.error.startswith(_UNHEALTHY):
-        if service.spec.task_template.container_spec.healthcheck.start_period == 0:
-            found.append(
-                "if it needs longer to start:"
-                f" pyswarm service update --health-start-period 1m {name}"
-            )
-        found.append(f"see what it wrote: pyswarm service logs {task.id[:12]}")
-    elif task.state is TaskState.FAILED and detail.exit_code and detail.exit_code != _NOT_FOUND:
-        found.append(f"see what it wrote: pyswarm service logs {task.id[:12]}")
+        found += _against_failed_checks(service, task)
+    elif _NO_IMAGE in detail.error:
+        found.append(f"use an image that exists: {_change(service, '--image IMAGE')}")
+    elif _NO_PROGRAM.search(detail.error):
+        found.append(_another_program(service))
+    elif task.state is TaskState.FAILED and detail.exit_code:
+        found.append(_see_output(task))
+        if detail.exit_code == _NOT_FOUND:
+            found.append(_another_program(service))
     return found
+
+
+def _is_updated(service: Service) -> bool:
+    """Whether an update goes on, or is paused, that can be rolled back."""
+    status = service.update_status
+    if status is None or not status.from_version:
+        return False
+    return status.state.is_unfinished and not status.state.is_rollback
+
+
+def _against_oom(service: Service, task: Task) -> Iterator[str]:
+    now, had = (
+        service.spec.task_template.resources.limits.memory_bytes,
+        _memory_limit(service, task),
+    )
+    if had and now and now <= had:
+        change = _change(service, f"--limit-memory {human_size(2 * now)}")
+        yield f"raise its limit: {change}"
+    elif not had:
+        change = _change(service, "--reserve-memory SIZE")
+        yield f"place it where memory is free: {change}"
+
+
+def _against_failed_checks(service: Service, task: Task) -> Iterator[str]:
+    check = service.spec.task_template.container_spec.healthcheck
+    timeout = _exceeded(task.detail.error)
+    if timeout and check.timeout <= timeout:
+        change = _change(service, f"--health-timeout {format_duration(2 * timeout)}")
+        yield f"give the check more time: {change}"
+    if task.detail.ran == 0 and check.start_period == 0:
+        # How long is not said: the image may have a start period.
+        change = _change(service, "--health-start-period DURATION")
+        yield f"if it needs longer to start: {change}"
+    yield _see_output(task)
+
+
+def _exceeded(error: str) -> int:
+    """The timeout that a check exceeded, in an agent's text; 0: none."""
+    found = _EXCEEDED.match(error)
+    try:
+        return parse_duration(found[1]) if found else 0
+    except InvalidArgument:
+        return 0
+
+
+def _another_program(service: Service) -> str:
+    change = _change(service, "--entrypoint COMMAND --args ARGUMENTS")
+    return f"run a program that the image has: {change}"
+
+
+def _see_output(task: Task) -> str:
+    return f"see what it wrote: pyswarm service logs {task.id[:12]}"
+
+
+def _change(service: Service, flags: str) -> str:
+    return f"pyswarm service update {flags} {service.spec.name}"
 
 
 def _restarts(

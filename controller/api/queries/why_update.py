@@ -13,6 +13,7 @@ from controller.api.queries.why_task import end
 from controller.api.queries.wording import slot_name, span
 from controller.brain.orchestrator.restart import ended_by_itself
 from pyswarm_core.clock import Instant, after
+from pyswarm_core.docker.units import counted
 from pyswarm_core.ids import TaskId
 from pyswarm_core.indexes.limited import awaits_limits
 from pyswarm_core.indexes.rollout import is_first, is_outdated, serves
@@ -83,10 +84,13 @@ def waits_for(state: State, service: Service, now: Instant) -> str:
 
 def _left(state: State, service: Service, status: UpdateStatus) -> str:
     tasks = state.tasks_of_service(service.id)
-    left = f"{tasks.outdated} of {status.slots} tasks are to be replaced"
+    are = "is" if tasks.outdated == 1 else "are"
+    left = f"{tasks.outdated} of {counted(status.slots, 'task')} {are} to be replaced"
     limited = len(tasks.rollout.limited) if tasks.rollout else 0
     if not tasks.outdated:
-        left = f"{limited} tasks have yet to get new limits" if limited else "no task is outdated"
+        have = "has" if limited == 1 else "have"
+        text = f"{counted(limited, 'task')} {have} yet to get new limits"
+        left = text if limited else "no task is outdated"
     return f"{left}, {status.failures} failed" if status.failures else left
 
 

@@ -2,10 +2,16 @@
 
 import json
 import shutil
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1.health_pb2 import HealthCheckResponse
 
+from agent.health import http2
 from tests.e2e.acceptance.fleet import IMAGE, Fleet
 from tests.e2e.acceptance.web import PAGE, answers, ask_from, asking
 
@@ -21,6 +27,65 @@ def _image(fleet: Fleet) -> None:
     with (context / "Containerfile").open("a") as recipe:
         recipe.write(f"\nHEALTHCHECK {CHECK}\n")
     fleet("image", "build", "-q", "-t", CHECKED, str(context))
+
+
+SPEAKER = "speaker:1"
+GRPC_PORT = 50051
+SERVE = f"""
+httpd -p 80 -h /www
+cp /serving /tmp/answer
+trap 'exit 0' TERM
+while :; do
+    until [ -e /tmp/open ]; do sleep 0.1; done
+    httpd -f -p 81 -h /www & web=$!
+    nc -ll -p {GRPC_PORT} -e /bin/sh /answer & grpc=$!
+    while [ -e /tmp/open ]; do sleep 0.1; done
+    kill $web $grpc
+done
+"""
+"""Serves the page on port 80 always; on port 81 and, with gRPC, on 50051 while /tmp/open exists."""
+ANSWER = f"""
+head -c {len(http2.request("localhost", ""))} >/dev/null
+cat /tmp/answer
+exec cat >/dev/null
+"""
+"""For one connection."""
+
+
+@pytest.fixture(scope="module")
+def speaker(fleet: Fleet) -> str:
+    """The image that runs SERVE. To a gRPC check it says what a real server said, word by word."""
+    context = fleet.home / "speaker"
+    shutil.copytree(fleet.home / "image", context, symlinks=True)
+    root = context / "rootfs"
+    (root / "serve").write_text(SERVE)
+    (root / "answer").write_text(ANSWER)
+    (root / "serving").write_bytes(recorded(HealthCheckResponse.SERVING))
+    (root / "not-serving").write_bytes(recorded(HealthCheckResponse.NOT_SERVING))
+    fleet("image", "build", "-q", "-t", SPEAKER, str(context))
+    return SPEAKER
+
+
+def recorded(status: int) -> bytes:
+    """What the health service of a gRPC server sends to a check."""
+    server = grpc.server(ThreadPoolExecutor(1))
+    servicer = health.HealthServicer()
+    servicer.set("", status)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    said, answer = b"", http2.Answer()
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(http2.request("localhost", ""))
+            while answer.status is None:
+                found = connection.recv(http2.FRAME_MAX)
+                assert found, "the server closed the connection"
+                said += found
+                connection.sendall(answer.feed(found))
+    finally:
+        server.stop(None).wait()
+    return said
 
 
 def create(fleet: Fleet, service: str, *command: str) -> None:
@@ -73,6 +138,25 @@ def test_checks_that_need_nothing_in_the_image(fleet: Fleet, service: str) -> No
     fleet("service", "create", "-d", "--name", service, "--network", "app", *closed, *FAST, IMAGE)
     fleet.until(lambda: fleet.error_of(service), "it is unhealthy")
     assert fleet.error_of(service) == "unhealthy: port 81: connection refused"
+
+
+def test_a_grpc_check_follows_what_the_server_answers(
+    fleet: Fleet, service: str, speaker: str
+) -> None:
+    fleet(
+        "service", "create", "--name", service, "--network", "app", "--health-grpc", str(GRPC_PORT),
+        "--health-interval", "300ms", "--health-retries", "5", "--restart-delay", "0s",
+        "--entrypoint", "sh", speaker, "-c", "touch /tmp/open; . /serve",
+    )  # fmt: skip
+    (first,) = fleet.running(service)
+    assert fleet.task(first["ID"])["Status"]["Health"]["Log"][-1]["Output"] == "SERVING"
+    assert fleet.contained(first["ID"], "cp", "/not-serving", "/tmp/answer").code == 0
+    fleet.until(lambda: fleet.error_of(service), "it is unhealthy")
+    assert fleet.error_of(service) == "unhealthy: NOT_SERVING"
+    fleet.until(lambda: fleet.running(service), "another task replaced it")
+    (second,) = fleet.running(service)
+    assert second["ID"] != first["ID"]
+    assert fleet.task(second["ID"])["Status"]["Health"]["Status"] == "healthy"
 
 
 @pytest.fixture
@@ -132,6 +216,37 @@ def test_a_task_receives_connections_while_it_is_ready(
     assert first not in {answer.hostname for answer in left}
     assert fleet.task(tasks[0])["Status"]["Message"] == "not ready: busy"
     assert sorted(task["ID"] for task in fleet.running(service)) == sorted(tasks), "none restarted"
+
+
+@pytest.mark.parametrize(
+    ("kind", "where"), [("http", "81/healthy"), ("tcp", "81"), ("grpc", str(GRPC_PORT))]
+)
+def test_readiness_checks_that_need_nothing_in_the_image(
+    fleet: Fleet, service: str, client: str, speaker: str, kind: str, where: str
+) -> None:
+    fleet(
+        "service", "create", "-d", "--name", service, "--network", "app",
+        f"--ready-{kind}", where, "--ready-interval", "200ms", "--ready-retries", "1",
+        "--entrypoint", "sh", speaker, "/serve",
+    )  # fmt: skip
+    closed = f"not ready: port {where.partition('/')[0]}: connection refused"
+    address = address_of(fleet, service)
+    fleet.until(lambda: fleet.running(service), "it runs")
+    (task,) = (row["ID"] for row in fleet.running(service))
+    fleet.until(lambda: message_of(fleet, task) == closed, "its check fails")
+    assert ask_from(fleet, client, address) is None
+    assert fleet.contained(task, "touch", "/tmp/open").code == 0
+    answers(fleet, client, address, 80, 1)
+    assert fleet.contained(task, "rm", "/tmp/open").code == 0
+    fleet.until(lambda: ask_from(fleet, client, address) is None, "it receives no connections")
+    assert message_of(fleet, task) == closed
+    assert [row["ID"] for row in fleet.running(service)] == [task], "it was not restarted"
+
+
+def message_of(fleet: Fleet, task: str) -> str:
+    """What is said of its state."""
+    message: str = fleet.task(task)["Status"]["Message"]
+    return message
 
 
 def test_results_signals_and_stops_come_from_the_tasks_host(fleet: Fleet, service: str) -> None:

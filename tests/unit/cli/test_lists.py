@@ -55,7 +55,8 @@ CHECKED = Container(
 UPDATED = replace(
     service(
         task_template=TaskSpec(
-            container_spec=CHECKED, restart_policy=RestartPolicy(max_delay=5 * MINUTE)
+            container_spec=CHECKED,
+            restart_policy=RestartPolicy(window=MINUTE, max_delay=5 * MINUTE),
         ),
         update_config=UpdateConfig(delay=10 * SECOND, max_failure_ratio=0.25),
     ),
@@ -210,6 +211,32 @@ def test_tasks_show_their_health_and_why_they_are_not_ready(
         "Running 2 minutes ago (unhealthy)||unhealthy",
         "Failed 2 minutes ago||unhealthy",
         "Running 2 minutes ago||",
+    ]
+
+
+def test_a_slot_lists_the_task_that_is_to_run_then_frozen_ones_then_the_others(
+    script: Script, pyswarm: Pyswarm
+) -> None:
+    reply, template = pb.ListTasksReply(), tasks_reply().tasks[1]
+    running = Task(TaskId("a" * 25), SERVICE_ID, 1, 1, CREATED, state=TaskState.RUNNING)
+    others = [
+        replace(running, id=TaskId(name * 25), desired_state=desired, created_at=created)
+        for name, desired, created in (
+            ("b", TaskState.SHUTDOWN, NOW),
+            ("c", TaskState.FROZEN, CREATED),
+            ("d", TaskState.FROZEN, NOW),
+        )
+    ]
+    for one in (*others, running):
+        reply.tasks.add().CopyFrom(template)
+        to_proto(one, reply.tasks[-1].task)
+    script.on("ListTasks", reply)
+    ran = pyswarm("service", "ps", "web", "--format", "{{.ID}} {{.DesiredState}}")
+    assert [line[0] + line[12:] for line in ran.out.splitlines()] == [
+        "a Running",
+        "d Frozen",
+        "c Frozen",
+        "b Shutdown",
     ]
 
 

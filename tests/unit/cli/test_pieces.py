@@ -1,5 +1,6 @@
 """The pure pieces behind the verbs: progress, edits, destinations, units."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -172,6 +173,16 @@ def test_every_verb_explains_itself(path: tuple[str, ...], pyswarm: Pyswarm) -> 
     assert ran.code == 0
     assert ran.out.startswith(f"Usage: pyswarm {' '.join(path)}")
     assert "Example: pyswarm" in ran.out or path == ("playground", "ls")
+
+
+@pytest.mark.parametrize("path", _verbs(root, ()), ids=" ".join)
+def test_the_example_of_a_verb_can_be_pasted(path: tuple[str, ...], pyswarm: Pyswarm) -> None:
+    paragraphs = pyswarm(*path, "--help").out.split("\n\n")
+    examples = [text.strip() for text in paragraphs if text.strip().startswith("Example:")]
+    assert len(examples) == (path != ("playground", "ls"))
+    for example in examples:
+        assert "\n" not in example, "it is one line"
+        assert shlex.split(example)[1 : len(path) + 2] == ["pyswarm", *path]
 
 
 def test_help_lists_every_noun(pyswarm: Pyswarm) -> None:

@@ -26,7 +26,7 @@ WRONG = [
     (["service", "crate"], "did you mean create"),
     (["playground", "kil"], '"kil" is not a command of pyswarm playground: did you mean kill?'),
     (["playground", "up", "--disk", "2q"], '--disk: value "2q"'),
-    (["playground", "up", "--nodes", "0"], "--nodes: value 0 is not valid: expected 1 to 200"),
+    (["playground", "up", "--nodes", "0"], '--nodes: value "0" is not valid: expected 1 to 200'),
     (["playground", "up", "--name", "No Good"], '--name: value "No Good"'),
     *(
         (["playground", "up", "--disk", value], f'--disk: value "{value}" is not valid: {told}')
@@ -93,7 +93,7 @@ WRONG = [
     (["service", "create", "web:\x1b[31m"], '"web:\\x1b[31m"'),
     (["service", "create", "--name", "a b", "web"], '--name: value "a b"'),
     (["service", "create", "--name", "x" * 5000, "web"], '--name: value "xxx'),
-    (["service", "create", "--replicas", "-1", "web"], "--replicas: value -1"),
+    (["service", "create", "--replicas", "-1", "web"], '--replicas: value "-1"'),
     (
         ["service", "create", "--replicas", "x", "web"],
         '--replicas: value "x" is not valid: expected an integer',
@@ -106,19 +106,19 @@ WRONG = [
         (["service", "create", flag, value, "web"], f'{flag}: value "{value}" is not valid: {told}')
         for flag in ("--limit-memory", "--reserve-memory", "--memory-swap")
         for value, told in {
-            "9223372036854775807": "expected at most 256TiB",
-            "5000p": "expected at most 256TiB",
-            "256.1t": "expected at most 256TiB",
+            "9223372036854775807": "expected ",
+            "5000p": "expected ",
+            "256.1t": "expected ",
         }.items()
     ),
     *(
         (["service", "create", flag, value, "web"], f'{flag}: value "{value}" is not valid: {told}')
         for flag in ("--limit-cpu", "--reserve-cpu")
         for value, told in {
-            "nan": "expected a number of CPUs",
-            "inf": "expected a number of CPUs",
-            "65537": "expected at most 65536",
-            "9223372036.854775807": "expected at most 65536",
+            "nan": "expected 0, or 0.0",
+            "inf": "expected 0, or 0.0",
+            "0.5000000001": "expected 0, or 0.0",
+            "9223372036.854775807": "expected 0, or 0.0",
         }.items()
     ),
     (["service", "create", "--limit-cpu", "much", "web"], '--limit-cpu: value "much"'),
@@ -157,11 +157,11 @@ WRONG = [
     ),
     (
         ["service", "rollback", "--to", "0", "web"],
-        "--to: value 0 is not valid: expected a version of at least 1",
+        '--to: value "0" is not valid: expected 1 to 9223372036854775807',
     ),
     (
         ["task", "signal", "-s", "SIGNOW", "web.1"],
-        '--signal: value "SIGNOW" is not valid: expected a signal such as SIGHUP, or its number',
+        '--signal: value "SIGNOW" is not valid: expected a signal such as SIGHUP, or a number of 1',
     ),
     (["task", "signal", "web.1"], "Missing option '-s' / '--signal'"),
     (["service", "rollback", "--to", "x", "web"], '--to: value "x" is not valid'),
@@ -171,7 +171,7 @@ WRONG = [
     ),
     (
         ["service", "logs", "--tail", "few", "web"],
-        '--tail: value "few" is not valid: expected all or an integer',
+        '--tail: value "few" is not valid: expected all, or 0 to',
     ),
     (
         ["service", "logs", "--since", "yesterday", "web"],

@@ -44,7 +44,7 @@ def _verb(name: str) -> click.Command:
     return command
 
 
-def _options(verb: str) -> dict[str, click.Option]:
+def options_of(verb: str) -> dict[str, click.Option]:
     options = [each for each in _verb(verb).params if isinstance(each, click.Option)]
     return {name: each for each in options for name in each.opts}
 
@@ -54,7 +54,7 @@ def test_a_flag_of_docker_has_its_form_and_default_or_is_refused_with_the_altern
     verb: str, row: dict[str, str]
 ) -> None:
     flag = row["flag"]
-    option = _options(verb).get(flag)
+    option = options_of(verb).get(flag)
     if option is None:
         assert UNSUPPORTED[flag], "say what to use instead"
         return
@@ -85,7 +85,7 @@ def test_a_flag_of_docker_has_its_form_and_default_or_is_refused_with_the_altern
 )
 def test_help_tells_the_default_that_docker_has(verb: str, flags: str, default: str) -> None:
     for flag in flags.split():
-        text = _options(verb)[flag].help or ""
+        text = options_of(verb)[flag].help or ""
         assert text.removesuffix(")").replace("= constant", "").split()[-1] == default
 
 
@@ -220,34 +220,34 @@ REFUSED = {
     "--health-tcp 80/x": '--health-tcp: value "80/x"',
     "--health-tcp ٣": "--health-tcp: value",
     "--ready-grpc x": '--ready-grpc: value "x" is not valid: expected PORT or PORT/SERVICE',
-    "--health-interval 1": '--health-interval: value "1" is not valid: expected numbers with units',
-    "--health-interval 999us": 'value "999µs" is not valid: expected 0s, or 1ms to 8760h0m0s',
-    "--ready-timeout 9000h": '--ready-timeout: value "9000h0m0s" is not valid: expected 0s, or 1ms',
+    "--health-interval 1": '--health-interval: value "1" is not valid: expected 0s, or 1ms to',
+    "--health-interval 999us": 'value "999us" is not valid: expected 0s, or 1ms to 8760h0m0s',
+    "--ready-timeout 9000h": '--ready-timeout: value "9000h" is not valid: expected 0s, or 1ms',
     "--health-start-period 9000h": "--health-start-period: value",
     "--health-start-interval 1ns": "--health-start-interval: value",
-    "--health-retries -1": "--health-retries: value -1 is not valid: expected 0 to 1000000",
+    "--health-retries -1": '--health-retries: value "-1" is not valid: expected 0 to 1000000',
     "--health-retries 1000001": "expected 0 to 1000000",
     "--health-retries x": '--health-retries: value "x" is not valid: expected an integer',
     "--ready-interval 5s": '--ready-interval: value "5s" is not valid: expected --ready-cmd, ',
-    "--ready-retries 5": "--ready-retries: value 5 is not valid: expected --ready-cmd, ",
+    "--ready-retries 5": '--ready-retries: value "5" is not valid: expected --ready-cmd, ',
     "--network none --health-tcp 80": '--health-tcp: value "80" is not valid: expected a command',
-    "--network none --ready-http 80": '--ready-http: value "80/" is not valid: expected a command',
+    "--network none --ready-http 80": '--ready-http: value "80" is not valid: expected a command',
     "--ready-tcp 80 -p mode=host,published=80,target=80": '--publish: value "80:80" is not valid: '
     "expected mode=ingress with a readiness check",
-    "--update-parallelism -1": "--update-parallelism: value -1 is not valid: expected 0 to 100000",
+    "--update-parallelism -1": '--update-parallelism: value "-1" is not valid: expected 0 to 1000',
     "--rollback-parallelism 100001": "expected 0 to 100000",
     "--update-delay -1s": '--update-delay: value "-1s" is not valid',
-    "--update-delay 9000h": 'value "9000h0m0s" is not valid: expected 0s to 8760h0m0s',
+    "--update-delay 9000h": 'value "9000h" is not valid: expected 0s to 8760h0m0s',
     "--rollback-delay 9000h": "--rollback-delay: value",
     "--update-monitor 9000h": "--update-monitor: value",
     "--rollback-monitor soon": '--rollback-monitor: value "soon"',
     "--update-failure-action retry": "expected one of pause, continue, rollback",
     "--rollback-failure-action rollback": "expected one of pause, continue",
     "--update-order first": "expected one of stop-first, start-first",
-    "--update-max-failure-ratio 1.1": "value 1.1 is not valid: expected 0 to 1",
+    "--update-max-failure-ratio 1.1": 'value "1.1" is not valid: expected 0 to 1',
     "--rollback-max-failure-ratio nan": 'value "nan" is not valid: expected 0 to 1',
     "--update-max-failure-ratio -0.1": "expected 0 to 1",
-    "--restart-max-delay 1s": "expected 0s, or at least the --restart-delay of 5s",
+    "--restart-max-delay 1s": "expected 0s, or 5s (--restart-delay) to 8760h0m0s",
     "--restart-max-delay 9000h": "--restart-max-delay: value",
     "--mount x": "--mount is not supported yet: copy the files into the image",
     "--secret x": "--secret is not supported yet: use --env or --env-file",

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pyswarm_core.docker import entries, networking
+from pyswarm_core.docker import entries, networking, units
 from pyswarm_core.docker.networking import Options
 from pyswarm_core.errors import InvalidArgument, NotFound
 from pyswarm_core.objects import Network
@@ -52,7 +52,7 @@ def test_a_gateway_and_a_range_go_to_the_pool_of_their_ip_version() -> None:
 
 def test_a_command_is_split_as_a_shell_would_and_swap_may_be_unlimited() -> None:
     assert entries.command("sh -c 'echo a  b'") == ("sh", "-c", "echo a  b")
-    assert (entries.swap("-1"), entries.swap("1g")) == (-1, 1 << 30)
+    assert (units.parse_swap("-1"), units.parse_swap("1g")) == (-1, 1 << 30)
 
 
 REFUSED: list[Callable[[], object]] = [
@@ -62,7 +62,7 @@ REFUSED: list[Callable[[], object]] = [
     lambda: networking.options(["color=red"]),
     lambda: networking.pools(["10.1.0.0/16"], ["10.1.0.1", "10.1.0.2"], ()),
     lambda: entries.command("'open"),
-    lambda: entries.swap("-2"),
+    lambda: units.parse_swap("-2"),
 ]
 
 

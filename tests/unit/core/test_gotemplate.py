@@ -14,6 +14,7 @@ DATA = {
     "Name": "web",
     "Replicas": 3,
     "Init": False,
+    "UpdateStatus": None,
     "Spec": {"Labels": {"app": "shop", "tier": "front"}, "Args": ["a", "b"], "Empty": []},
 }
 
@@ -69,8 +70,18 @@ def test_template_prints_what_go_prints(template: str, text: str | None) -> None
 @pytest.mark.parametrize(
     ("template", "told"),
     [
-        ("{{.Nope}}", "expected one of .Init, .Name, .Replicas, .Spec"),
+        ("{{.Nope}}", "expected one of .Init, .Name, .Replicas, .Spec, .UpdateStatus"),
         ("{{.Name.Deeper}}", "has no fields"),
+        (
+            "{{.UpdateStatus.State}}",
+            ": .UpdateStatus is not set: use {{with .UpdateStatus}}{{.State}}{{end}}",
+        ),
+        (
+            "{{$.UpdateStatus.A.B}}",
+            ": $.UpdateStatus is not set: use {{with $.UpdateStatus}}{{.A.B}}",
+        ),
+        ("{{(.UpdateStatus).State}}", "(...) is not set"),
+        ("{{range .Spec.Args}}{{$.UpdateStatus.State}}{{end}}", "$.UpdateStatus is not set"),
         ("{{.Name", "does not end"),
         ("{{end}}", "without a block"),
         ("{{if .Name}}", "without {{end}}"),

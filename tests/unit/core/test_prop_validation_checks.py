@@ -10,7 +10,7 @@ from pyswarm_core.docker.checks import NONE, PROBES
 from pyswarm_core.kinds import SERVICE, encode
 from pyswarm_core.specs import FailureAction, HealthConfig, UpdateConfig, UpdateOrder
 from pyswarm_core.validation import service_problems
-from pyswarm_core.validation.durations import DURATION_MAX
+from pyswarm_core.validation.ranges import DURATION_MAX
 from tests.fixtures import build
 
 WORDS = st.sampled_from(["NONE", "CMD", "CMD-SHELL", "HTTP", "TCP", "GRPC", "", "cmd", "EXEC"])

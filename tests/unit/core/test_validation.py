@@ -221,7 +221,7 @@ def test_memory_and_cpus_are_bounded_and_the_error_names_the_maximum() -> None:
         "expected 0, or 0.001 to 65536",
         "expected 0, or 6MiB to 256TiB",
         "expected 0, or 4MiB to 256TiB",
-        "expected at most 256TiB, or -1 for unlimited",
+        "expected -1 for unlimited, or 0B to 256TiB",
     ]
 
 

@@ -63,6 +63,7 @@ def test_what_can_be_run_is_allowed(spec: ServiceSpec) -> None:
     assert service_problems(spec) == []
 
 
+HTTP_EXPECTED = "expected PORT/PATH: a port of 1 to 65535, a path of printable ASCII"
 REFUSED = [
     ("--health-cmd", health("NONE", "x"), "expected no argument of NONE"),
     ("--health-cmd", health("CMD"), "expected 1 argument or more of CMD"),
@@ -73,12 +74,12 @@ REFUSED = [
     ("--health-cmd", health("PING", "x"), "expected NONE, CMD, CMD-SHELL, HTTP, TCP or GRPC first"),
     ("--health-http", health("HTTP", "80"), "expected PORT/PATH"),
     ("--health-http", health("HTTP"), "expected 1 argument of HTTP"),
-    ("--health-http", health("HTTP", "0/"), "expected a port of 1 to 65535"),
-    ("--health-http", health("HTTP", "80/a b"), "expected a port of 1 to 65535"),
-    ("--health-http", health("HTTP", "80/\r\nHost: x"), "expected a port of 1 to 65535"),
+    ("--health-http", health("HTTP", "0/"), HTTP_EXPECTED),
+    ("--health-http", health("HTTP", "80/a b"), HTTP_EXPECTED),
+    ("--health-http", health("HTTP", "80/\r\nHost: x"), HTTP_EXPECTED),
     ("--health-http", health("HTTP", "80/" + 2_049 * "x"), "expected at most 2048 characters"),
-    ("--health-tcp", health("TCP", "80/"), "expected a port alone"),
-    ("--health-tcp", health("TCP", "65536"), "expected a port of 1 to 65535"),
+    ("--health-tcp", health("TCP", "80/"), "expected PORT: a port of 1 to 65535"),
+    ("--health-tcp", health("TCP", "65536"), "expected PORT: a port of 1 to 65535"),
     ("--health-grpc", health("GRPC", "80/" + 256 * "x"), "expected at most 255 characters"),
     ("--health-grpc", on_network(health("GRPC", "80"), "none"), "expected a command instead"),
     ("--ready-cmd", ready("NONE"), "expected a check, or none for no readiness"),
@@ -138,3 +139,17 @@ def test_prop_a_problem_of_what_a_flag_accepts_is_named(kind: str, text: str) ->
     for problem in service_problems(health(*test)):
         assert problem.field == f"--health-{kind}"
         assert str(problem).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        (health(interval=1_000), '--health-interval: value "1us" is not valid'),
+        (ready(start_period=1_500_000), '--ready-start-period: value "1.5ms" is not valid'),
+        (config(max_failure_ratio=2.0), '--update-max-failure-ratio: value "2" is not valid'),
+        (config(delay=-SECOND), '--update-delay: value "-1s" is not valid'),
+    ],
+)
+def test_a_value_is_written_as_a_user_would_type_it(spec: ServiceSpec, told: str) -> None:
+    (problem,) = service_problems(spec)
+    assert str(problem).startswith(told)

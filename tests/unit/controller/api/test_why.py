@@ -76,7 +76,7 @@ def test_out_of_memory_and_when_the_next_attempt_comes() -> None:
     state = build.state(nodes=[node("n1")], services=[service("web")], tasks=[failed, again])
     assert why(state, "web.1", Instant(NOW + 2 * SECOND)) == [
         "task web.1 is failed, desired shutdown",
-        "it was made 2.0 s ago from version 1",
+        "it was created 2.0 s ago from version 1",
         "it ran out of memory on n1 2.0 s ago, and was killed: its host had none left",
         "remedy: place it where memory is free: pyswarm service update --reserve-memory SIZE web",
         "restart policy: condition any, delay 5.0 s",
@@ -89,7 +89,7 @@ def test_an_end_that_is_final_says_which_rule_made_it_so() -> None:
     spec = build.template(condition="none")
     state = build.state(nodes=[node("n1")], services=[service("web", spec=spec)], tasks=[failed])
     assert why(state, "web.1", NOW)[1:] == [
-        "it was made 0.0 s ago from version 1",
+        "it was created 0.0 s ago from version 1",
         "it failed on n1 0.0 s ago: exit code 3",
         "remedy: see what it wrote: pyswarm service logs web.1",
         "it is not replaced: restart condition is none",
@@ -113,7 +113,7 @@ def test_a_running_task_says_where_and_since_when() -> None:
     )
     assert why(state, "web.1", Instant(NOW + 3 * SECOND)) == [
         "task web.1 is running, desired running",
-        "it was made 3.0 s ago from version 1",
+        "it was created 3.0 s ago from version 1",
         "it is on n1, running for 3.0 s",
     ]
 
@@ -136,7 +136,7 @@ def test_an_update_that_waits_for_a_task_that_fits_nowhere_says_so() -> None:
         tasks=[task("web.1", state=TaskState.PENDING, version=2), task("web.2", node="n1")],
     )
     assert why(state, "web", Instant(NOW + 3 * SECOND))[1:4] == [
-        "the update to version 2 began 3.0 s ago: 1 of 2 tasks are to be replaced",
+        "the update to version 2 began 3.0 s ago: 1 of 2 tasks is to be replaced",
         "the update continues when web.1 (pending) serves",
         "task web.1 is pending, desired running",
     ]

@@ -1,5 +1,7 @@
 """The whole answers of `why` about ended tasks, checks, restarts, limits and updates."""
 
+from typing import Any
+
 from msgspec.structs import replace
 
 from controller.api.queries.why import why
@@ -61,7 +63,7 @@ def test_out_of_memory_names_the_limit_and_the_next_one() -> None:
     state = world(web, ended(oom=True, exit_code=137, ran=42 * SECOND))
     assert why(state, "web.1", LATER) == [
         "task web.1 is failed, desired running",
-        "it was made 1m30s ago from version 1",
+        "it was created 1m30s ago from version 1",
         "it ran out of memory on n1 30.0 s ago, after it ran for 42.0 s, and was killed:"
         " its limit was 64MiB",
         "remedy: raise its limit: pyswarm service update --limit-memory 128MiB web",
@@ -85,17 +87,79 @@ def test_a_limit_that_was_raised_since_is_not_to_be_raised_again() -> None:
     ]
 
 
-def test_an_unhealthy_task_shows_the_output_of_its_check() -> None:
+def checked(**config: object) -> Service:
     spec = build.template()
-    checked = replace(spec.container_spec, healthcheck=HealthConfig(test=("TCP", "80")))
-    web = service("web", spec=replace(spec, container_spec=checked))
-    state = world(web, ended(error="unhealthy: connection refused", exit_code=143, ran=SECOND))
+    check = HealthConfig(test=("TCP", "80"), **config)  # type: ignore[arg-type]
+    container = replace(spec.container_spec, healthcheck=check)
+    return service("web", spec=replace(spec, container_spec=container))
+
+
+def test_an_unhealthy_task_shows_the_output_of_its_check() -> None:
+    state = world(checked(), ended(error="unhealthy: connection refused", exit_code=143))
     assert why(state, "web.1", LATER)[2:] == [
-        "it failed on n1 30.0 s ago, after it ran for 1.0 s: unhealthy: connection refused",
-        "remedy: if it needs longer to start: pyswarm service update --health-start-period 1m web",
+        "it failed on n1 30.0 s ago: unhealthy: connection refused",
+        "remedy: if it needs longer to start:"
+        " pyswarm service update --health-start-period DURATION web",
         "remedy: see what it wrote: pyswarm service logs web.1",
         "restart policy: condition any, delay 5.0 s",
     ]
+
+
+def remedies_of(web: Service, **detail: Any) -> list[str]:
+    lines = why(world(web, ended(**detail)), "web.1", LATER)
+    found = [line.removeprefix("remedy: ") for line in lines if line.startswith("remedy: ")]
+    return [line.replace("pyswarm service update ", "") for line in found]
+
+
+SEE = "see what it wrote: pyswarm service logs web.1"
+LONGER = "if it needs longer to start: --health-start-period DURATION web"
+PROGRAM = "run a program that the image has: --entrypoint COMMAND --args ARGUMENTS web"
+
+
+def test_a_task_that_was_healthy_needs_no_longer_start() -> None:
+    unhealthy = "unhealthy: connection refused"
+    assert remedies_of(checked(), error=unhealthy, ran=200 * MINUTE) == [SEE]
+    assert remedies_of(checked(start_period=SECOND), error=unhealthy) == [SEE]
+    assert remedies_of(checked(), error=unhealthy) == [LONGER, SEE]
+
+
+def test_a_check_that_exceeded_its_timeout_needs_a_longer_one_first() -> None:
+    exceeded = "unhealthy: exceeded timeout (1m30s): waiting"
+    more = "give the check more time: --health-timeout 3m0s web"
+    assert remedies_of(checked(), error=exceeded) == [more, LONGER, SEE]
+    assert remedies_of(checked(timeout=90 * SECOND), error=exceeded, ran=1) == [more, SEE]
+    assert remedies_of(checked(timeout=100 * SECOND), error=exceeded, ran=1) == [SEE]
+    assert remedies_of(checked(), error="unhealthy: exceeded timeout (20ms)", ran=1) == [
+        "give the check more time: --health-timeout 40ms web",
+        SEE,
+    ]
+    assert remedies_of(checked(), error="unhealthy: exceeded timeout (1.2.3s)", ran=1) == [SEE]
+
+
+def test_a_missing_program_or_image_is_answered_with_the_flag_that_names_another() -> None:
+    web = service("web")
+    missing = 'exec: "nothing": executable file not found in $PATH (/bin)'
+    assert remedies_of(web, error=missing, exit_code=127) == [PROGRAM]
+    assert remedies_of(web, error=missing) == [PROGRAM]
+    assert remedies_of(web, error="non-zero exit (127)", exit_code=127) == [SEE, PROGRAM]
+    assert remedies_of(web, error="non-zero exit (1)", exit_code=1) == [SEE]
+    rejected = replace(
+        ended(error="no such image: web:2 (manifest unknown)"), state=TaskState.REJECTED
+    )
+    assert "remedy: use an image that exists: pyswarm service update --image IMAGE web" in why(
+        world(web, rejected), "web.1", LATER
+    )
+
+
+def test_a_task_that_serves_does_not_report_that_it_was_started() -> None:
+    serving = TaskDetail(message="started", serving=True)
+    web = service("web")
+    assert why(world(web, task("web.1", node="n1", detail=serving)), "web.1", LATER)[1:] == [
+        "it was created 1m30s ago from version 1",
+        "it is on n1, running for 1m30s",
+    ]
+    mute = TaskDetail(message="started")
+    assert "started" in why(world(web, task("web.1", node="n1", detail=mute)), "web.1", LATER)
 
 
 def test_a_starting_task_waits_for_its_health_check() -> None:
@@ -105,7 +169,7 @@ def test_a_starting_task_waits_for_its_health_check() -> None:
     state = world(service("web"), task("web.1", node="n1", state=STARTING, detail=detail))
     assert why(state, "web", LATER)[1:] == [
         "task web.1 is starting, desired running",
-        "it was made 1m30s ago from version 1",
+        "it was created 1m30s ago from version 1",
         "it is on n1, starting for 1m30s",
         "starting: waiting for the health check",
         "it counts as running, and receives connections, once its health check succeeds",
@@ -140,7 +204,7 @@ def test_a_crash_loop_and_the_growing_delay_are_named() -> None:
     last = replace(ended(restarts=4, exit_code=3), consecutive_restarts=4)
     state = world(service("web", spec=replace(spec, restart_policy=policy)), last)
     assert why(state, "web.1", Instant(NOW + 61 * SECOND))[1:] == [
-        "it was made 1m1s ago from version 1, as restart 4 of its slot",
+        "it was created 1m1s ago from version 1, as restart 4 of its slot",
         "it failed on n1 1.0 s ago: exit code 3",
         "remedy: see what it wrote: pyswarm service logs web.1",
         "restart policy: condition any, delay 16.0 s (at most 5m0s);"
@@ -189,8 +253,8 @@ def test_a_paused_update_names_the_failed_task_and_both_ways_on() -> None:
     )
     state = world(paused, ended(version=2, exit_code=1), task("web.2", node="n1"))
     assert why(state, "web", LATER)[:5] == [
-        "service web has 1 running tasks, 3 desired",
-        "the update to version 2 began 1m30s ago: 1 of 3 tasks are to be replaced, 1 failed",
+        "service web has 1 running task, 3 desired",
+        "the update to version 2 began 1m30s ago: 1 of 3 tasks is to be replaced, 1 failed",
         "update paused due to failure or early termination of task web.1",
         "web.1: it failed on n1 30.0 s ago: exit code 1",
         "remedy: return to version 1: pyswarm service rollback web",
@@ -211,8 +275,8 @@ def waiting(now: int, *tasks: Task, **settings: object) -> str:
 def test_an_update_says_what_it_waits_for() -> None:
     old, new = task("web.1", node="n1"), task("web.2", node="n2", version=2)
     stopping = replace(old, desired_state=SHUTDOWN)
-    checked = TaskDetail(message="starting: health check failed: 503")
-    begun = replace(new, state=STARTING, detail=checked)
+    failing = TaskDetail(message="starting: health check failed: 503")
+    begun = replace(new, state=STARTING, detail=failing)
     assert waiting(0, stopping, new) == "when web.1 (running) has stopped"
     assert waiting(0, old, begun) == "when web.2 (starting: health check failed: 503) serves"
     many = [replace(begun, id=f"t{slot}", slot=slot, detail=TaskDetail()) for slot in range(2, 7)]
@@ -246,7 +310,7 @@ def test_a_task_that_was_restarted_says_why_the_one_before_it_ended() -> None:
     state = world(service("web"), replace(before, desired_state=SHUTDOWN), again)
     assert why(state, "web", Instant(NOW + 62 * SECOND))[1:] == [
         "task web.1 is ready, desired ready",
-        "it was made 2.0 s ago from version 1, as restart 4 of its slot",
+        "it was created 2.0 s ago from version 1, as restart 4 of its slot",
         "it is on n1, ready for 2.0 s",
         "it waits for the restart delay: starts in 3.0 s",
         "the task before it: it failed on n1 2.0 s ago: exit code 3",
@@ -265,7 +329,7 @@ def test_an_update_of_limits_alone_does_not_wait_for_tasks_that_do_not_serve() -
     mute = task("web.1", node="n1", detail=TaskDetail(pid=7))
     assert waits_for(world(web, mute), web, LATER) == "when web.1 has its new limits"
     assert why(world(web, mute), "web", LATER)[1] == (
-        "the update to version 2 began 1m30s ago: 1 tasks have yet to get new limits"
+        "the update to version 2 began 1m30s ago: 1 task has yet to get new limits"
     )
     changed = replace(mute, detail=TaskDetail(pid=7, limits_version=2))
     assert waits_for(world(web, changed), web, LATER) == ""
