@@ -19,7 +19,7 @@ from cli.errors import ConvergenceFailed, NoAnswer, NotConverged
 from cli.render.progress import Screen, changes, key_of, lines, verdict
 from cli.terminal import width
 from pyswarm_core.clock import SECOND
-from pyswarm_core.errors import NotFound, PyswarmError, Unavailable
+from pyswarm_core.errors import NotFound, Unavailable
 from pyswarm_core.objects import Service
 from pyswarm_core.states import UpdateState
 from pyswarm_core.views import ServiceProgress
@@ -49,7 +49,7 @@ class Watched(msgspec.Struct, frozen=True):
         return cls(service.id, service.spec.name, service.spec_version)
 
 
-_Item = tuple[Watched, ServiceProgress | PyswarmError]
+_Item = tuple[Watched, ServiceProgress | Exception]
 
 
 def until_converged(client: "Client", services: Sequence[Watched], *, quiet: bool) -> None:
@@ -120,7 +120,8 @@ class _Display:
 def _wait(client: "Client", services: Sequence[Watched], display: _Display) -> None:
     updates: queue.Queue[_Item] = queue.Queue(_QUEUE)
     for service in services:
-        threading.Thread(target=_watch, args=(client, service, updates), daemon=True).start()
+        arguments = (client, service, updates, display.removing)
+        threading.Thread(target=_watch, args=arguments, daemon=True).start()
     waiting = {service.id for service in services}
     failures: list[str] = []
     rollbacks: dict[str, str] = {}
@@ -131,7 +132,7 @@ def _wait(client: "Client", services: Sequence[Watched], display: _Display) -> N
                 _gone(service, display)
                 waiting.discard(service.id)
                 continue
-            if isinstance(item, PyswarmError):
+            if isinstance(item, Exception):
                 raise item
             if item.update_state == UpdateState.ROLLBACK_STARTED:
                 rollbacks[service.id] = item.update_message
@@ -197,21 +198,29 @@ def _interrupted(services: Sequence[Watched], display: _Display) -> NotConverged
     )
 
 
-def _watch(client: "Client", service: Watched, updates: "queue.Queue[_Item]") -> None:
-    """Queue the progress until the service has converged, is removed or the watch fails."""
+def _watch(
+    client: "Client",
+    service: Watched,
+    updates: "queue.Queue[_Item]",
+    removing: bool,
+) -> None:
+    """Queue the progress until the service has converged or failed, or with `removing` until it is
+    gone. The last item may be an error.
+    """
     deadline = time.monotonic() + RECONNECT_S
     while True:
         try:
-            for progress in client.watch_service(service.id):
+            for progress in client.watch_service(service.id, follow=removing):
                 deadline = time.monotonic() + RECONNECT_S
                 updates.put((service, progress))
-                if progress.converged or progress.gone or progress.failure:
+                ended = progress.converged or bool(progress.failure)
+                if progress.gone or (ended and not removing):
                     return
         except Unavailable as error:
             if time.monotonic() > deadline or isinstance(error, NoAnswer):
                 updates.put((service, error))
                 return
-        except PyswarmError as error:
+        except Exception as error:  # the thread that waits raises it
             updates.put((service, error))
             return
         time.sleep(_PAUSE_S)
