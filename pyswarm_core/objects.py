@@ -89,6 +89,8 @@ class UpdateStatus(Model, frozen=True):
     """Slots that it had to update when it began."""
     failures: int = 0
     """Of them, those whose first task failed within the monitored time."""
+    automatic: bool = False
+    """A rollback that the failure action of an update began."""
 
 
 class VirtualIp(Model, frozen=True):
