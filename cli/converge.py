@@ -42,11 +42,17 @@ class Watched(msgspec.Struct, frozen=True):
     name: str
     spec_version: int = 0
     """The spec that the wait is for; 0: whichever it has."""
+    while_paused: bool = False
+    """Whether the change can be complete while an update is paused: it was accepted then and did
+    not resume it, or does not concern updates. The wait is for tasks of any version then.
+    """
 
     @classmethod
     def of(cls, service: Service) -> Self:
         """The service as a change of it was answered."""
-        return cls(service.id, service.spec.name, service.spec_version)
+        status = service.update_status
+        paused = status is not None and status.state.is_paused
+        return cls(service.id, service.spec.name, service.spec_version, paused)
 
 
 _Item = tuple[Watched, ServiceProgress | Exception]
@@ -56,7 +62,8 @@ def until_converged(client: "Client", services: Sequence[Watched], *, quiet: boo
     """Return when all of them have converged.
 
     Raises NotConverged when interrupted. Raises ConvergenceFailed if one cannot converge, or its
-    update was paused or rolled back, once the others have.
+    update was paused or rolled back, once the others have. An update that was paused before only
+    gets a notice.
     """
     _wait(client, services, _Display(services, quiet=quiet, removing=False))
 
@@ -92,7 +99,9 @@ class _Display:
         if self._quiet:
             return
         prefix = f"{service.name}: " if self._several else ""
-        end = [verdict(progress, service.name)] if done and not self.removing else []
+        end = [] if self.removing or not done else [verdict(progress, service.name)]
+        if progress.is_paused and service.while_paused:
+            progress, end = _of_any_version(progress), []
         if self._screen is not None:
             self._shown[service.id] = _Shown(prefix, progress, end, time.monotonic())
             self._draw(self._screen)
@@ -124,6 +133,7 @@ def _wait(client: "Client", services: Sequence[Watched], display: _Display) -> N
         threading.Thread(target=_watch, args=arguments, daemon=True).start()
     waiting = {service.id for service in services}
     failures: list[str] = []
+    notices: list[str] = []
     rollbacks: dict[str, str] = {}
     try:
         while waiting:
@@ -136,18 +146,28 @@ def _wait(client: "Client", services: Sequence[Watched], display: _Display) -> N
                 raise item
             if item.update_state == UpdateState.ROLLBACK_STARTED:
                 rollbacks[service.id] = item.update_message
-            reason = rollbacks.get(service.id, "")
-            failure = "" if display.removing else _failure(service, item, reason)
-            done = item.converged and not failure and not display.removing
-            display.update(service, item, done=done)
-            if failure:
-                failures.append(failure)
-            if done or failure:
+            ended = _has_ended(service, item, removing=display.removing)
+            failure = _failure(service, item, rollbacks.get(service.id, "")) if ended else ""
+            display.update(service, item, done=ended and not failure)
+            if ended:
                 waiting.discard(service.id)
+                failures += [failure] if failure else []
+                notices += [_still_paused(service, item)] if item.is_paused and not failure else []
     except KeyboardInterrupt:
         raise _interrupted(services, display) from None
+    for notice in notices:
+        click.echo(notice, err=True)
     if failures:
         raise ConvergenceFailed("; ".join(failures))
+
+
+def _has_ended(service: Watched, progress: ServiceProgress, *, removing: bool) -> bool:
+    """Whether the wait for the service ends with this, well or not."""
+    if progress.gone or removing:
+        return progress.gone
+    if progress.converged or progress.failure:
+        return True
+    return progress.is_paused and (progress.filled or not service.while_paused)
 
 
 def _next(updates: "queue.Queue[_Item]", display: _Display) -> _Item:
@@ -160,7 +180,7 @@ def _next(updates: "queue.Queue[_Item]", display: _Display) -> _Item:
 
 
 def _failure(service: Watched, progress: ServiceProgress, reason: str) -> str:
-    """Why the wait for the service fails now; empty: it goes on, or succeeds. `reason` is the
+    """Why the wait for the service, which ends, has failed; empty: it has not. `reason` is the
     message of the rollback while it went on.
     """
     name, state = service.name, progress.update_state
@@ -169,18 +189,32 @@ def _failure(service: Watched, progress: ServiceProgress, reason: str) -> str:
         if is_back and 0 < service.spec_version < progress.update_to:
             return f"service {name} rolled back: {reason or progress.update_message}"
         return ""
-    if not progress.failure:
-        return ""
-    if state in (UpdateState.PAUSED, UpdateState.ROLLBACK_PAUSED):
-        kind = "rollback" if state == UpdateState.ROLLBACK_PAUSED else "update"
+    if progress.is_paused and not service.while_paused:
         return (
-            f"service {name} {kind} paused: {progress.failure};"
+            f"service {name} {_kind(progress)} paused: {progress.update_message};"
             f" `pyswarm service update {name}` resumes it, see `pyswarm why {name}`"
         )
+    if not progress.failure:
+        return ""
     return (
         f"service {name} cannot converge: {progress.failure};"
         f" see `pyswarm service logs {name}` and `pyswarm why {name}`"
     )
+
+
+def _of_any_version(progress: ServiceProgress) -> ServiceProgress:
+    """The progress as it is shown while a paused update goes no further."""
+    reached = progress.desired - progress.completed if progress.filled else progress.running
+    return replace(progress, updated=reached)
+
+
+def _still_paused(service: Watched, progress: ServiceProgress) -> str:
+    name = service.name
+    return f"{_kind(progress)} of {name} is still paused: pyswarm service update {name} resumes it"
+
+
+def _kind(progress: ServiceProgress) -> str:
+    return "rollback" if progress.update_state == UpdateState.ROLLBACK_PAUSED else "update"
 
 
 def _gone(service: Watched, display: _Display) -> None:
@@ -204,17 +238,15 @@ def _watch(
     updates: "queue.Queue[_Item]",
     removing: bool,
 ) -> None:
-    """Queue the progress until the service has converged or failed, or with `removing` until it is
-    gone. The last item may be an error.
-    """
+    """Queue the progress until the wait for the service ends; the last item may be an error."""
     deadline = time.monotonic() + RECONNECT_S
+    follow = removing or service.while_paused
     while True:
         try:
-            for progress in client.watch_service(service.id, follow=removing):
+            for progress in client.watch_service(service.id, follow=follow):
                 deadline = time.monotonic() + RECONNECT_S
                 updates.put((service, progress))
-                ended = progress.converged or bool(progress.failure)
-                if progress.gone or (ended and not removing):
+                if _has_ended(service, progress, removing=removing):
                     return
         except Unavailable as error:
             if time.monotonic() > deadline or isinstance(error, NoAnswer):
