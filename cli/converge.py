@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from cli.errors import ConvergenceFailed, NoAnswer, NotConverged
-from cli.render.progress import Screen, changes, key_of, lines, verdict
+from cli.render.progress import Places, Screen, changes, key_of, lines, verdict
 from cli.terminal import width
 from pyswarm_core.clock import SECOND
 from pyswarm_core.errors import NotFound, Unavailable
@@ -77,6 +77,7 @@ class _Shown(msgspec.Struct, frozen=True):
     """The progress of a service on the screen."""
 
     prefix: str
+    places: Places
     progress: ServiceProgress
     end: list[str]
     since: float
@@ -92,6 +93,7 @@ class _Display:
         self._several = len(services) > 1
         self._shown: dict[str, _Shown] = {}
         self._printed: dict[str, set[str]] = {service.id: set() for service in services}
+        self._places = {service.id: Places() for service in services}
         self._screen = Screen(width()) if sys.stderr.isatty() else None
 
     def update(self, service: Watched, progress: ServiceProgress, *, done: bool) -> None:
@@ -103,7 +105,8 @@ class _Display:
         if progress.is_paused and service.while_paused:
             progress, end = _of_any_version(progress), []
         if self._screen is not None:
-            self._shown[service.id] = _Shown(prefix, progress, end, time.monotonic())
+            places = self._places[service.id]
+            self._shown[service.id] = _Shown(prefix, places, progress, end, time.monotonic())
             self._draw(self._screen)
             return
         told = {key_of(line): line for line in changes(progress, removing=self.removing)}
@@ -121,8 +124,8 @@ class _Display:
         for shown in self._shown.values():
             elapsed = int((time.monotonic() - shown.since) * SECOND)
             progress = replace(shown.progress, stable_in=max(0, shown.progress.stable_in - elapsed))
-            found = [*lines(progress, removing=self.removing), *shown.end]
-            drawn += [shown.prefix + line for line in found]
+            found = lines(progress, removing=self.removing, places=shown.places)
+            drawn += [shown.prefix + line for line in (*found, *shown.end)]
         click.echo(screen.draw(drawn), err=True, nl=False)
 
 

@@ -96,6 +96,8 @@ class ServiceProgress(msgspec.Struct, frozen=True):
     """As many tasks as desired run or have completed, whatever their template, and no other task
     remains. A service whose update is paused comes no further.
     """
+    per_node: bool = False
+    """Its slots are nodes: it is a global service."""
 
     @property
     def is_paused(self) -> bool:

@@ -184,6 +184,7 @@ class _Tally:
             update_to=status.to_version if status else 0,
             stable_in=max(0, self._stable_at - self._now) if stable else 0,
             filled=settled and self._running == steady and steady + ended == desired,
+            per_node=self._service.spec.mode.per_node,
         )
 
 

@@ -106,6 +106,12 @@ def test_a_service_is_filled_by_tasks_of_any_version() -> None:
     assert not seen(paused, new, old, *surplus).progress.filled
 
 
+@pytest.mark.parametrize("replicas", [2, None])
+def test_the_slots_of_a_global_service_are_nodes(replicas: int | None) -> None:
+    progress = seen(build.service("web", replicas=replicas), running(1, version=1)).progress
+    assert progress.per_node is (replicas is None)
+
+
 def test_an_outdated_task_that_was_restarted_fills_its_slot_once_it_has_run_long_enough() -> None:
     paused = web(UpdateState.PAUSED, replicas=1, monitor=5 * SECOND)
     paused = replace(paused, updated_at=Instant(NOW - 9 * SECOND))
