@@ -32,6 +32,7 @@ from tests.unit.cli.objects import (
 from tests.unit.cli.scripted import Script
 
 FAILED = "update paused due to failure or early termination of task t1"
+STOPPED = "service web is stopped: `pyswarm service start web` starts it"
 ROLLED_BACK = "update rolled back due to failure or early termination of task t1"
 
 
@@ -119,8 +120,25 @@ def test_one_that_does_not_exist_does_not_keep_the_others_running(
 def test_a_stopped_service_is_started_and_not_restarted(fleet: Script, pyswarm: Pyswarm) -> None:
     fleet.on("GetService", service_reply(at(4, stopped=True)))
     ran = pyswarm("service", "restart", "web")
-    assert (ran.code, fleet.requests("UpdateService")) == (2, [])
-    assert ran.err == "Error: service web is stopped: `pyswarm service start web` starts it\n"
+    assert (ran.code, fleet.requests("UpdateService")) == (ExitCode.FAILURE, [])
+    assert ran.err == f"Error: {STOPPED}\n"
+
+
+@pytest.mark.parametrize(
+    "line", ["scale web=5", "update --env-add A=1 web", "update --rollback web", "rollback web"]
+)
+def test_a_change_of_a_stopped_service_says_that_it_is_stopped(
+    line: str, fleet: Script, pyswarm: Pyswarm
+) -> None:
+    for rpc in ("GetService", "UpdateService", "RollbackService"):
+        fleet.on(rpc, service_reply(at(4, stopped=True)))
+    fleet.on("WatchService", [progress(0, 0)])
+    ran = pyswarm("service", *line.split())
+    assert (ran.code, ran.err.splitlines()) == (
+        0,
+        [STOPPED, "overall progress: 0 out of 0 tasks", "verify: Service web converged"],
+    )
+    assert pyswarm("service", "stop", "-d", "web").err == ""
 
 
 def test_a_restarted_tasks_service_is_waited_for(fleet: Script, pyswarm: Pyswarm) -> None:
