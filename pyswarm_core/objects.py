@@ -164,6 +164,11 @@ class Service(Object, frozen=True):
                 return previous.spec
         return None
 
+    def name_of(self, task: "Task") -> str:
+        """The name of one of its tasks: `web.1`, or `edge.<node id>` if it is a global service."""
+        place = task.node_id if self.spec.mode.per_node else ""
+        return f"{self.spec.name}.{place or task.slot}"
+
     def template(self, spec_version: int) -> TaskSpec | None:
         """The task template of that spec version; None if it is no longer kept."""
         spec = self.made_from(spec_version)

@@ -196,7 +196,7 @@ def _ended(service: Service, tasks: Sequence[Task], history_limit: int) -> str |
     is_old = is_outdated(service, last)
     if (is_old and not _holds(service)) or last.desired_state is TaskState.REMOVE:
         return None
-    name = f"{service.spec.name}.{last.slot}"
+    name = service.name_of(last)
     policy = service.spec.task_template.restart_policy
     era = [task for task in tasks if is_outdated(service, task) is is_old]
     refused = refusal(policy, last, era) if ended_by_itself(last) else ""
