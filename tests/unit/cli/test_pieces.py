@@ -48,10 +48,10 @@ def test_few_slots_have_a_line_each() -> None:
     ]
 
 
-def _places(places: Places, desired: int, *numbers: int, **fields: bool) -> list[str]:
+def _places(places: Places, desired: int, *numbers: int) -> list[str]:
     """What names the slots of these numbers in their lines."""
     slots = tuple(slot(number, TaskState.RUNNING) for number in numbers)
-    found = lines(ServiceProgress(desired=desired, slots=slots, **fields), places=places)
+    found = lines(ServiceProgress(desired=desired, slots=slots), places=places)
     return [line.split(":")[0] for line in found[1:]]
 
 
