@@ -16,10 +16,10 @@ import msgspec
 from msgspec.structs import replace
 
 from cli.errors import ConvergenceFailed, NoAnswer, NotConverged
-from cli.render.progress import Screen, changes, key_of, lines, verdict
+from cli.render.progress import Places, Screen, changes, key_of, lines, verdict
 from cli.terminal import width
 from pyswarm_core.clock import SECOND
-from pyswarm_core.errors import NotFound, PyswarmError, Unavailable
+from pyswarm_core.errors import NotFound, Unavailable
 from pyswarm_core.objects import Service
 from pyswarm_core.states import UpdateState
 from pyswarm_core.views import ServiceProgress
@@ -42,21 +42,28 @@ class Watched(msgspec.Struct, frozen=True):
     name: str
     spec_version: int = 0
     """The spec that the wait is for; 0: whichever it has."""
+    while_paused: bool = False
+    """Whether the change can be complete while an update is paused: it was accepted then and did
+    not resume it, or does not concern updates. The wait is for tasks of any version then.
+    """
 
     @classmethod
     def of(cls, service: Service) -> Self:
         """The service as a change of it was answered."""
-        return cls(service.id, service.spec.name, service.spec_version)
+        status = service.update_status
+        paused = status is not None and status.state.is_paused
+        return cls(service.id, service.spec.name, service.spec_version, paused)
 
 
-_Item = tuple[Watched, ServiceProgress | PyswarmError]
+_Item = tuple[Watched, ServiceProgress | Exception]
 
 
 def until_converged(client: "Client", services: Sequence[Watched], *, quiet: bool) -> None:
     """Return when all of them have converged.
 
     Raises NotConverged when interrupted. Raises ConvergenceFailed if one cannot converge, or its
-    update was paused or rolled back, once the others have.
+    update was paused or rolled back, once the others have. An update that was paused before only
+    gets a notice.
     """
     _wait(client, services, _Display(services, quiet=quiet, removing=False))
 
@@ -70,6 +77,7 @@ class _Shown(msgspec.Struct, frozen=True):
     """The progress of a service on the screen."""
 
     prefix: str
+    places: Places
     progress: ServiceProgress
     end: list[str]
     since: float
@@ -85,6 +93,7 @@ class _Display:
         self._several = len(services) > 1
         self._shown: dict[str, _Shown] = {}
         self._printed: dict[str, set[str]] = {service.id: set() for service in services}
+        self._places = {service.id: Places() for service in services}
         self._screen = Screen(width()) if sys.stderr.isatty() else None
 
     def update(self, service: Watched, progress: ServiceProgress, *, done: bool) -> None:
@@ -92,9 +101,12 @@ class _Display:
         if self._quiet:
             return
         prefix = f"{service.name}: " if self._several else ""
-        end = [verdict(progress, service.name)] if done and not self.removing else []
+        end = [] if self.removing or not done else [verdict(progress, service.name)]
+        if progress.is_paused and service.while_paused:
+            progress, end = _of_any_version(progress), []
         if self._screen is not None:
-            self._shown[service.id] = _Shown(prefix, progress, end, time.monotonic())
+            places = self._places[service.id]
+            self._shown[service.id] = _Shown(prefix, places, progress, end, time.monotonic())
             self._draw(self._screen)
             return
         told = {key_of(line): line for line in changes(progress, removing=self.removing)}
@@ -112,17 +124,19 @@ class _Display:
         for shown in self._shown.values():
             elapsed = int((time.monotonic() - shown.since) * SECOND)
             progress = replace(shown.progress, stable_in=max(0, shown.progress.stable_in - elapsed))
-            found = [*lines(progress, removing=self.removing), *shown.end]
-            drawn += [shown.prefix + line for line in found]
+            found = lines(progress, removing=self.removing, places=shown.places)
+            drawn += [shown.prefix + line for line in (*found, *shown.end)]
         click.echo(screen.draw(drawn), err=True, nl=False)
 
 
 def _wait(client: "Client", services: Sequence[Watched], display: _Display) -> None:
     updates: queue.Queue[_Item] = queue.Queue(_QUEUE)
     for service in services:
-        threading.Thread(target=_watch, args=(client, service, updates), daemon=True).start()
+        arguments = (client, service, updates, display.removing)
+        threading.Thread(target=_watch, args=arguments, daemon=True).start()
     waiting = {service.id for service in services}
     failures: list[str] = []
+    notices: list[str] = []
     rollbacks: dict[str, str] = {}
     try:
         while waiting:
@@ -131,22 +145,32 @@ def _wait(client: "Client", services: Sequence[Watched], display: _Display) -> N
                 _gone(service, display)
                 waiting.discard(service.id)
                 continue
-            if isinstance(item, PyswarmError):
+            if isinstance(item, Exception):
                 raise item
             if item.update_state == UpdateState.ROLLBACK_STARTED:
                 rollbacks[service.id] = item.update_message
-            reason = rollbacks.get(service.id, "")
-            failure = "" if display.removing else _failure(service, item, reason)
-            done = item.converged and not failure and not display.removing
-            display.update(service, item, done=done)
-            if failure:
-                failures.append(failure)
-            if done or failure:
+            ended = _has_ended(service, item, removing=display.removing)
+            failure = _failure(service, item, rollbacks.get(service.id, "")) if ended else ""
+            display.update(service, item, done=ended and not failure)
+            if ended:
                 waiting.discard(service.id)
+                failures += [failure] if failure else []
+                notices += [_still_paused(service, item)] if item.is_paused and not failure else []
     except KeyboardInterrupt:
         raise _interrupted(services, display) from None
+    for notice in notices:
+        click.echo(notice, err=True)
     if failures:
         raise ConvergenceFailed("; ".join(failures))
+
+
+def _has_ended(service: Watched, progress: ServiceProgress, *, removing: bool) -> bool:
+    """Whether the wait for the service ends with this, well or not."""
+    if progress.gone or removing:
+        return progress.gone
+    if progress.converged or progress.failure:
+        return True
+    return progress.is_paused and (progress.filled or not service.while_paused)
 
 
 def _next(updates: "queue.Queue[_Item]", display: _Display) -> _Item:
@@ -159,7 +183,7 @@ def _next(updates: "queue.Queue[_Item]", display: _Display) -> _Item:
 
 
 def _failure(service: Watched, progress: ServiceProgress, reason: str) -> str:
-    """Why the wait for the service fails now; empty: it goes on, or succeeds. `reason` is the
+    """Why the wait for the service, which ends, has failed; empty: it has not. `reason` is the
     message of the rollback while it went on.
     """
     name, state = service.name, progress.update_state
@@ -168,18 +192,32 @@ def _failure(service: Watched, progress: ServiceProgress, reason: str) -> str:
         if is_back and 0 < service.spec_version < progress.update_to:
             return f"service {name} rolled back: {reason or progress.update_message}"
         return ""
-    if not progress.failure:
-        return ""
-    if state in (UpdateState.PAUSED, UpdateState.ROLLBACK_PAUSED):
-        kind = "rollback" if state == UpdateState.ROLLBACK_PAUSED else "update"
+    if progress.is_paused and not service.while_paused:
         return (
-            f"service {name} {kind} paused: {progress.failure};"
+            f"service {name} {_kind(progress)} paused: {progress.update_message};"
             f" `pyswarm service update {name}` resumes it, see `pyswarm why {name}`"
         )
+    if not progress.failure:
+        return ""
     return (
         f"service {name} cannot converge: {progress.failure};"
         f" see `pyswarm service logs {name}` and `pyswarm why {name}`"
     )
+
+
+def _of_any_version(progress: ServiceProgress) -> ServiceProgress:
+    """The progress as it is shown while a paused update goes no further."""
+    reached = progress.desired - progress.completed if progress.filled else progress.running
+    return replace(progress, updated=reached)
+
+
+def _still_paused(service: Watched, progress: ServiceProgress) -> str:
+    name = service.name
+    return f"{_kind(progress)} of {name} is still paused: pyswarm service update {name} resumes it"
+
+
+def _kind(progress: ServiceProgress) -> str:
+    return "rollback" if progress.update_state == UpdateState.ROLLBACK_PAUSED else "update"
 
 
 def _gone(service: Watched, display: _Display) -> None:
@@ -197,21 +235,27 @@ def _interrupted(services: Sequence[Watched], display: _Display) -> NotConverged
     )
 
 
-def _watch(client: "Client", service: Watched, updates: "queue.Queue[_Item]") -> None:
-    """Queue the progress until the service has converged, is removed or the watch fails."""
+def _watch(
+    client: "Client",
+    service: Watched,
+    updates: "queue.Queue[_Item]",
+    removing: bool,
+) -> None:
+    """Queue the progress until the wait for the service ends; the last item may be an error."""
     deadline = time.monotonic() + RECONNECT_S
+    follow = removing or service.while_paused
     while True:
         try:
-            for progress in client.watch_service(service.id):
+            for progress in client.watch_service(service.id, follow=follow):
                 deadline = time.monotonic() + RECONNECT_S
                 updates.put((service, progress))
-                if progress.converged or progress.gone or progress.failure:
+                if _has_ended(service, progress, removing=removing):
                     return
         except Unavailable as error:
             if time.monotonic() > deadline or isinstance(error, NoAnswer):
                 updates.put((service, error))
                 return
-        except PyswarmError as error:
+        except Exception as error:  # the thread that waits raises it
             updates.put((service, error))
             return
         time.sleep(_PAUSE_S)

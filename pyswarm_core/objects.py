@@ -89,6 +89,8 @@ class UpdateStatus(Model, frozen=True):
     """Slots that it had to update when it began."""
     failures: int = 0
     """Of them, those whose first task failed within the monitored time."""
+    automatic: bool = False
+    """A rollback that the failure action of an update began."""
 
 
 class VirtualIp(Model, frozen=True):
@@ -161,6 +163,11 @@ class Service(Object, frozen=True):
             if previous.version <= spec_version:
                 return previous.spec
         return None
+
+    def name_of(self, task: "Task") -> str:
+        """The name of one of its tasks: `web.1`, or `edge.<node id>` if it is a global service."""
+        place = task.node_id if self.spec.mode.per_node else ""
+        return f"{self.spec.name}.{place or task.slot}"
 
     def template(self, spec_version: int) -> TaskSpec | None:
         """The task template of that spec version; None if it is no longer kept."""

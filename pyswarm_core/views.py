@@ -17,7 +17,7 @@ from pyswarm_core.objects import (
     Task,
 )
 from pyswarm_core.specs import HealthConfig, PortConfig, TaskSpec
-from pyswarm_core.states import TaskState
+from pyswarm_core.states import TaskState, UpdateState
 
 
 class Info(msgspec.Struct, frozen=True):
@@ -84,7 +84,7 @@ class ServiceProgress(msgspec.Struct, frozen=True):
     completed: int = 0
     """Slots whose newest task, of the newest template, ended with 0 and is not restarted."""
     failure: str = ""
-    """Why it will not converge unless the user changes something."""
+    """Why tasks will not run unless the user changes something."""
     update_state: str = ""
     """The UpdateState of its last update or rollback; empty: it was never updated."""
     update_message: str = ""
@@ -92,6 +92,18 @@ class ServiceProgress(msgspec.Struct, frozen=True):
     """The spec version of the update's tasks."""
     stable_in: int = 0
     """Nanoseconds until all tasks, which are updated, have run as long as they are monitored."""
+    filled: bool = False
+    """As many tasks as desired run or have completed, whatever their template, and no other task
+    remains. A service whose update is paused comes no further.
+    """
+    per_node: bool = False
+    """Its slots are nodes: it is a global service."""
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether its update or rollback is paused and some of its tasks are not updated."""
+        is_paused = self.update_state in (UpdateState.PAUSED, UpdateState.ROLLBACK_PAUSED)
+        return is_paused and self.desired > 0 and not self.converged
 
 
 class TaskView(msgspec.Struct, frozen=True):

@@ -28,14 +28,35 @@ _STEPS = (
 _WAITING = (TaskState.NEW, TaskState.PENDING)
 
 
-def lines(progress: ServiceProgress, *, removing: bool = False) -> list[str]:
-    """The lines of one service on a terminal."""
+class Places:
+    """The places of a service's slots among its lines, from 1 on, whatever the slots' numbers.
+
+    A slot keeps its place while the service is watched; the places are given anew once surplus
+    slots, which a smaller number of replicas left, are gone.
+    """
+
+    def __init__(self) -> None:
+        self._of_slot: dict[int, int] = {}
+
+    def of(self, progress: ServiceProgress) -> list[tuple[int, SlotProgress]]:
+        """The slots with places up to the number of desired tasks, in order."""
+        if len(progress.slots) <= progress.desired < len(self._of_slot):
+            self._of_slot.clear()
+        for slot in sorted(progress.slots, key=lambda slot: slot.slot):
+            self._of_slot.setdefault(slot.slot, len(self._of_slot) + 1)
+        placed = ((self._of_slot[slot.slot], slot) for slot in progress.slots)
+        return sorted((one for one in placed if one[0] <= progress.desired), key=lambda one: one[0])
+
+
+def lines(
+    progress: ServiceProgress, *, removing: bool = False, places: Places | None = None
+) -> list[str]:
+    """The lines of one service on a terminal. `places` are those of the lines before."""
     if removing:
         return [removal(progress)]
     shown = [*rollback(progress), overall(progress)]
     if progress.desired <= SLOTS_SHOWN:
-        slots = sorted(progress.slots, key=lambda slot: slot.slot)
-        shown += [_slot_line(slot, progress.desired) for slot in slots[:SLOTS_SHOWN]]
+        shown += _slot_lines(progress, places or Places())
     else:
         shown += [bar(progress), *reasons(progress.slots)]
     return shown + stability(progress)
@@ -125,8 +146,20 @@ def _reason(slot: SlotProgress) -> str:
     return one_line(slot.error)
 
 
-def _slot_line(slot: SlotProgress, desired: int) -> str:
-    place = f"{slot.slot}/{desired}"
+def _slot_lines(progress: ServiceProgress, places: Places) -> list[str]:
+    """A line per slot, which names its place, or its node if it is that of a node."""
+    if not progress.per_node:
+        return [
+            _slot_line(f"{place}/{progress.desired}", slot) for place, slot in places.of(progress)
+        ]
+    named = sorted(
+        (one_line(slot.node) or str(slot.slot), slot.slot, slot) for slot in progress.slots
+    )
+    width = max((len(name) for name, _, _ in named), default=0)
+    return [_slot_line(f"{name:<{width}}", slot) for name, _, slot in named[:SLOTS_SHOWN]]
+
+
+def _slot_line(place: str, slot: SlotProgress) -> str:
     reason = _reason(slot)
     state = slot.state.word
     if reason:

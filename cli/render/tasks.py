@@ -49,7 +49,8 @@ def rows(tasks: Iterable[TaskView], now: Instant, style: Style) -> Iterator[Row]
     """
     previous = ""
     for view in sorted(tasks, key=_order):
-        name = view.name if style.resolve else f"{view.task.service_id}.{view.task.slot}"
+        place = view.name.rpartition(".")[2]
+        name = view.name if style.resolve else f"{view.task.service_id}.{place}"
         earlier = style.tree and name == previous
         previous = name
         yield _row(view, now, style, rf" \_ {name}" if earlier else name)

@@ -65,6 +65,17 @@ def rolled_back(client: "Client", ref: str, to: int = 0) -> Service:
     return _tried_twice(client, ref, lambda service: client.rollback_service(service, to))
 
 
+def tell_stopped(service: Service) -> None:
+    """If the service is stopped, say on stderr that none of its tasks runs, and how to start it."""
+    if service.spec.stopped:
+        click.echo(stopped_text(service.spec.name), err=True)
+
+
+def stopped_text(name: str) -> str:
+    """What is said about a stopped service."""
+    return f"service {name} is stopped: `pyswarm service start {name}` starts it"
+
+
 def change_each(
     refs: Iterable[str],
     change: Callable[["Client", str], Service],

@@ -7,8 +7,8 @@ from msgspec.structs import replace
 
 from cli import flags
 from cli.lazy import Verb
-from cli.service.change import change_each, changed
-from pyswarm_core.errors import InvalidArgument
+from cli.service.change import change_each, changed, stopped_text
+from pyswarm_core.errors import Conflict
 from pyswarm_core.objects import Service
 from pyswarm_core.specs import ServiceSpec
 
@@ -31,9 +31,7 @@ def restart(*, detach: bool, quiet: bool, services: tuple[str, ...]) -> None:
 def _restart(client: "Client", ref: str) -> Service:
     def forced(spec: ServiceSpec) -> ServiceSpec:
         if spec.stopped:
-            raise InvalidArgument(
-                f"service {spec.name} is stopped: `pyswarm service start {spec.name}` starts it"
-            )
+            raise Conflict(stopped_text(spec.name))
         template = spec.task_template
         return replace(
             spec, task_template=replace(template, force_update=template.force_update + 1)

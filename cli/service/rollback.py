@@ -5,7 +5,7 @@ import click
 from cli import converge, flags, session
 from cli.converge import Watched
 from cli.lazy import Verb
-from cli.service.change import rolled_back
+from cli.service.change import rolled_back, tell_stopped
 from pyswarm_core.docker.units import INT64_MAX
 
 
@@ -27,5 +27,6 @@ def rollback(*, to: int | None, detach: bool, quiet: bool, service: str) -> None
     client = session.connect()
     found = rolled_back(client, service, to or 0)
     click.echo(service)
+    tell_stopped(found)
     if not detach:
         converge.until_converged(client, [Watched.of(found)], quiet=quiet)

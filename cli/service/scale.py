@@ -8,7 +8,7 @@ from cli import converge, flags, session
 from cli.converge import Watched
 from cli.failures import Failures
 from cli.lazy import Verb
-from cli.service.change import changed
+from cli.service.change import changed, tell_stopped
 from cli.service.spec.template import with_replicas
 from pyswarm_core.errors import InvalidArgument, invalid
 from pyswarm_core.specs import ServiceSpec
@@ -55,4 +55,5 @@ def _scale(client: "Client", ref: str, replicas: int) -> Watched:
 
     service = changed(client, ref, resized)
     click.echo(f"{ref} scaled to {replicas}")
+    tell_stopped(service)
     return Watched.of(service)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from cli import converge, flags, session
 from cli.converge import Watched
 from cli.lazy import Verb
-from cli.service.change import changed, rolled_back
+from cli.service.change import changed, rolled_back, tell_stopped
 from cli.service.spec import digests, edits, logins, options
 from cli.service.spec.options import many
 from cli.service.spec.template import replicas, typed, values
@@ -110,6 +110,7 @@ def update(
             quiet=quiet,
         )
     click.echo(service)
+    tell_stopped(found)
     if not detach:
         converge.until_converged(client, [Watched.of(found)], quiet=quiet)
 

@@ -25,6 +25,6 @@ def restart(*, detach: bool, quiet: bool, tasks: tuple[str, ...]) -> None:
                 view = client.restart_task(ref)
                 click.echo(ref)
                 service_id = view.task.service_id
-                watched[service_id] = Watched(service_id, view.service_name)
+                watched[service_id] = Watched(service_id, view.service_name, while_paused=True)
         if watched and not detach:
             converge.until_converged(client, list(watched.values()), quiet=quiet)

@@ -47,31 +47,35 @@ class EventQuery(msgspec.Struct, frozen=True):
 async def watch_service(
     leadership: Leadership, ref: str, send: Send[ServiceProgress], *, follow: bool
 ) -> None:
-    """Send the progress now and after every change, until it converged, failed or is gone.
+    """Send the progress now and after every change, until it converged, failed or is gone, or its
+    update is paused. With `follow` until it is gone.
 
-    With `follow` until it is gone. Raises NotFound, and Unavailable when leadership is lost.
+    Raises NotFound, and Unavailable when leadership is lost.
     """
     leader = leadership.current()
     service_id = find(leader.state, SERVICE, ref).id
     sent: ServiceProgress | None = None
     with leader.watches.watching(service_id, look_at_progress, service_id) as watcher:
         while True:
-            progress = _certain(await watcher.next())
+            progress = certain(await watcher.next())
             if progress != sent:
                 async with leader.watches.telling:
                     pass  # few in one pass of the event loop
                 await send(progress)
                 sent = progress
-            ended = progress.converged or bool(progress.failure)
+            ended = progress.converged or progress.is_paused or bool(progress.failure)
             if progress.gone or (ended and not follow):
                 return
 
 
-def _certain(seen: Seen[ServiceProgress]) -> ServiceProgress:
+def certain(seen: Seen[ServiceProgress]) -> ServiceProgress:
     """Without verdicts that mix two moments: another evaluation follows."""
     if seen.settled:
         return seen.value
-    return replace(seen.value, converged=False, gone=False, failure="")
+    state = "" if seen.value.is_paused else seen.value.update_state
+    return replace(
+        seen.value, converged=False, filled=False, gone=False, failure="", update_state=state
+    )
 
 
 async def follow_events(

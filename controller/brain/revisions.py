@@ -55,6 +55,7 @@ def resumed(status: UpdateStatus, slots: int, now: Instant) -> UpdateStatus:
         from_version=status.from_version,
         to_version=status.to_version,
         slots=slots,
+        automatic=status.automatic,
     )
 
 
@@ -100,7 +101,13 @@ def revised(state: State, service: Service, spec: ServiceSpec, since: Instant) -
 
 
 def rolled_back(
-    state: State, service: Service, target: PreviousSpec, now: Instant, message: str
+    state: State,
+    service: Service,
+    target: PreviousSpec,
+    now: Instant,
+    message: str,
+    *,
+    automatic: bool = False,
 ) -> Service:
     """The service with the spec of an earlier version again; its tasks that still have the template
     of that version stay.
@@ -127,6 +134,7 @@ def rolled_back(
         from_version=target.version,
         to_version=changed.spec_version,
         slots=slots,
+        automatic=automatic,
     )
     return replace(changed, update_status=status)
 

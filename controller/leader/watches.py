@@ -45,6 +45,9 @@ class _Watch(Generic[T]):
         self.seen: Seen[T] | None = None
         self.version = 0
         self.watchers = 0
+        self.finished = 0
+        """The number of the last look that has ended with a result; they count from 1."""
+        self._begun = 0
         self._work = work
         self._clock = clock
         self._due = NEVER
@@ -52,6 +55,11 @@ class _Watch(Generic[T]):
         self._is_looking = False
         self._not_before = 0.0
         self._news = asyncio.Event()
+
+    @property
+    def first_valid(self) -> int:
+        """The number of the first look that includes all changes made until now."""
+        return self._begun + self._dirty
 
     def touch(self) -> None:
         """What it shows may have changed."""
@@ -81,12 +89,13 @@ class _Watch(Generic[T]):
         try:
             await sleep(self._not_before - now())
             self._dirty, self._due = False, NEVER
+            self._begun += 1
             try:
                 found, slices = await runner.counted(self._work())
             except BaseException:
                 self._dirty = True  # the next watcher does it
                 raise
-            self._due = found.due
+            self._due, self.finished = found.due, self._begun
             seen = Seen(found.value, settled=not self._dirty)
             if seen != self.seen:
                 self.seen = seen
@@ -104,14 +113,20 @@ class Watcher(Generic[T]):
         self._watches = watches
         self._watch = watch
         self._version = 0
+        self._first_valid = watch.first_valid
 
     async def next(self) -> Seen[T]:
-        """The next result that differs from the last one that this watcher got.
+        """The next result that differs from the last one that this watcher got. The first one
+        includes all changes made before this watcher: a result that others got earlier may not.
 
         Raises Unavailable when leadership is lost.
         """
         watch = self._watch
-        while watch.version == self._version or watch.seen is None:
+        while (
+            watch.version == self._version
+            or watch.seen is None
+            or watch.finished < self._first_valid
+        ):
             self._watches.check()
             await watch.wait(self._watches.runner)
         self._version = watch.version

@@ -137,8 +137,8 @@ class WritesAreFenced:
 
 
 class SpecsAreTheUsers:
-    """A stored spec is one that a user sent, to the letter, or to which an update that failed
-    returned (`updates.rolled_back`); its version never goes back.
+    """A stored spec is one that a user sent, to the letter, or to which a rollback returned
+    (`specs.rolled_back`, `specs.requested_return`); its version never goes back.
     """
 
     rule = Rule.SPECS

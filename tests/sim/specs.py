@@ -67,14 +67,33 @@ def rolled_back(old: Service, new: Service) -> Iterator[Problem]:
     if before.state is not _U.UPDATING or not kept or kept[-1].version != before.from_version:
         yield Rule.RECORDED, f"{name} is rolled back from {before}"
         return
-    specs = [old.spec, *(one.spec for one in kept)]
-    wanted = replace(
+    if new.spec != _base(old, before.from_version):
+        yield Rule.RECORDED, f"{name} is rolled back to a spec that it never had: {new.spec}"
+
+
+def requested_return(old: Service, to: int) -> ServiceSpec | None:
+    """The spec to which a rollback returns that a user requests, if there is one. It leaves alone
+    whether the service is stopped.
+    """
+    status, kept = old.update_status, old.previous_specs
+    found = next((one.spec for one in kept if one.version == to), None)
+    if not to and status is not None and status.state in (_U.UPDATING, _U.PAUSED):
+        found = _base(old, status.from_version)
+    elif not to:
+        others = (replace(one.spec, stopped=old.spec.stopped) for one in kept)
+        found = next((spec for spec in others if spec != old.spec), None)
+    return replace(found, stopped=old.spec.stopped) if found else None
+
+
+def _base(service: Service, version: int) -> ServiceSpec:
+    """The spec of that version, with what users set alone since."""
+    kept = [one.spec for one in service.previous_specs if one.version >= version]
+    specs = [service.spec, *kept]
+    return replace(
         specs[-1],
         mode=_set_since(specs, lambda spec: spec.mode),
         stopped=_set_since(specs, lambda spec: spec.stopped),
     )
-    if new.spec != wanted:
-        yield Rule.RECORDED, f"{name} is rolled back to a spec that it never had: {new.spec}"
 
 
 def _set_since(specs: list[ServiceSpec], field: Callable[[ServiceSpec], T]) -> T:

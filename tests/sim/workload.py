@@ -22,9 +22,10 @@ from controller.api.changes.services import (
 )
 from controller.api.changes.tasks import restart_task
 from controller.leader.leadership import Mutation
-from pyswarm_core.clock import SECOND
+from pyswarm_core.clock import SECOND, Instant
+from pyswarm_core.decision import Writes
 from pyswarm_core.errors import PyswarmError
-from pyswarm_core.ids import ServiceId, TaskId
+from pyswarm_core.ids import IdSource, ServiceId, TaskId
 from pyswarm_core.objects import Network, Node, Service, Task
 from pyswarm_core.specs import (
     ContainerSpec,
@@ -46,6 +47,7 @@ from pyswarm_core.specs import (
     ServiceSpec,
     TaskSpec,
 )
+from pyswarm_core.state import State
 from pyswarm_core.states import Availability, NodeState
 from tests.sim.behaviours import BAD, CHECKED, GOOD
 from tests.sim.controllers import Machine
@@ -55,6 +57,7 @@ from tests.sim.options import Options
 from tests.sim.placement import CONSTRAINTS
 from tests.sim.rand import Chance
 from tests.sim.rollouts import Rollouts
+from tests.sim.specs import requested_return
 from tests.sim.updates import should_run
 from tests.sim.upkeep import Upkeep
 from tests.sim.view import View
@@ -69,7 +72,7 @@ class Asked:
 
     def __init__(self) -> None:
         self.specs: dict[str, list[ServiceSpec]] = {}
-        """Every spec ever sent, by service name."""
+        """Every spec ever sent, or returned to, by service name."""
         self.promised: dict[ServiceId, int] = {}
         """The version index that was acknowledged."""
         self.removals: dict[ServiceId, None] = {}
@@ -196,11 +199,15 @@ class Users:
     def roll_back(self, service: Service, to: int) -> None:
         """Return to an earlier spec."""
         rollback = Rollback(service.id, None, to)
-        self.send(
-            f"roll {service.spec.name} back to {to}",
-            lambda state, now, ids: rollback_service(state, rollback, (), now, ids),
-            self._promised,
-        )
+
+        def rolled(state: State, now: Instant, ids: IdSource) -> tuple[Writes, Service]:
+            old = state.services.get(service.id)
+            spec = requested_return(old, to) if old else None
+            if spec is not None:
+                self.remember(spec)
+            return rollback_service(state, rollback, (), now, ids)
+
+        self.send(f"roll {service.spec.name} back to {to}", rolled, self._promised)
 
     def restart_task(self, task: Task) -> None:
         """Another one in its slot."""

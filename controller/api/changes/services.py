@@ -21,7 +21,13 @@ from controller.api.changes.networks import INGRESS, create_network
 from controller.api.changes.unreadable import remove_unreadable, unreadable_service
 from controller.api.queries.lookup import find
 from controller.brain.allocator.endpoints import allocate_endpoint
-from controller.brain.revisions import RECORD_BYTES_MAX, resumed, revised, rolled_back
+from controller.brain.revisions import (
+    RECORD_BYTES_MAX,
+    failed_update_target,
+    resumed,
+    revised,
+    rolled_back,
+)
 from controller.brain.storable import require_storable
 from pyswarm_core import limits
 from pyswarm_core.clock import Instant
@@ -143,19 +149,20 @@ class Rollback(NamedTuple):
     based_on: Version | None = None
     """None: whatever the service's version is."""
     to: int = 0
-    """The spec version; 0: the one that an update which goes on began from, otherwise the one
-    before the present.
+    """The spec version; 0: the one that an update which goes on or is paused began from, otherwise
+    the one before the present.
     """
 
 
 def rollback_service(
     state: State, rollback: Rollback, routes: Iterable[str], now: Instant, ids: IdSource
 ) -> tuple[Writes, Service]:
-    """The service with an earlier spec, as a new version. Tasks that were made from it stay.
+    """The service with an earlier spec, as a new version. Tasks that were made from it stay; a
+    stopped service stays stopped, and one that runs goes on.
 
     Raises NotFound (also a network of that spec), InvalidArgument (a version that is not kept),
-    Conflict (changed since it was read, or being removed; it has no earlier spec; a port or an
-    address is taken).
+    Conflict (changed since it was read, or being removed; it has no earlier spec; it was rolled
+    back automatically, and no version is named; a port or an address is taken).
     """
     old = find(state, SERVICE, rollback.ref)
     _require_updatable(old, rollback.based_on or old.version)
@@ -169,16 +176,42 @@ def rollback_service(
 def _rollback_target(service: Service, to: int) -> PreviousSpec:
     known = service.previous_specs
     if not known:
-        raise Conflict(f"service {quoted(service.spec.name)} has no previous spec to roll back to")
-    status = service.update_status
-    if not to:
-        goes_on = status is not None and status.state in (UpdateState.UPDATING, UpdateState.PAUSED)
-        to = status.from_version if status is not None and goes_on else known[0].version
-    found = next((one for one in known if one.version == to), None)
+        raise _nothing_before(service)
+    found = next((one for one in known if one.version == to), None) if to else _before(service)
     if found is None:
         kept = ", ".join(str(one.version) for one in reversed(known))
         raise invalid("--to", to, f"expected an earlier version that is kept: {kept}", "version")
-    return found
+    return replace(found, spec=replace(found.spec, stopped=service.spec.stopped))
+
+
+def _before(service: Service) -> PreviousSpec:
+    """What a rollback that names no version returns to. Stops and starts do not count as versions.
+
+    Raises Conflict if the failure action of an update has returned to it already: the version
+    before the present is then the one that failed.
+    """
+    status, spec = service.update_status, service.spec
+    goes_on = status is not None and status.state in (UpdateState.UPDATING, UpdateState.PAUSED)
+    if status is not None and goes_on and status.from_version:
+        return failed_update_target(service)
+    present = {service.spec_version}
+    for one in service.previous_specs:
+        if replace(one.spec, stopped=spec.stopped) != spec:
+            break
+        present.add(one.version)
+    else:
+        raise _nothing_before(service)
+    if status is not None and status.automatic and status.to_version in present:
+        raise Conflict(
+            f"service {quoted(spec.name)} was already rolled back to version"
+            f" {status.from_version}: name a version with --to, see"
+            f" `pyswarm service history {spec.name}`"
+        )
+    return one
+
+
+def _nothing_before(service: Service) -> Conflict:
+    return Conflict(f"service {quoted(service.spec.name)} has no previous spec to roll back to")
 
 
 def remove_service(state: State, ref: str, now: Instant) -> tuple[Writes, Service]:

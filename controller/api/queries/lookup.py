@@ -96,14 +96,9 @@ def find_service_or_task(state: State, ref: str) -> Slices[Service | Task]:
 
 
 def task_name(state: State, task: Task) -> str:
-    """`web.1`, or `web.<node id>` for a global service's task."""
+    """The task's name, also if its service is unknown; see `Service.name_of`."""
     service = state.services.get(task.service_id)
-    if service is None:
-        return f"{short(task.service_id)}.{task.slot}"
-    if not service.spec.mode.per_node:
-        return f"{service.spec.name}.{task.slot}"
-    node_id: str = task.node_id or state.node_of_number.get(task.slot) or str(task.slot)
-    return f"{service.spec.name}.{node_id}"
+    return service.name_of(task) if service else f"{short(task.service_id)}.{task.slot}"
 
 
 def _newest_in_slot(state: State, ref: str) -> Task | None:

@@ -9,10 +9,13 @@ a command that fails repeatedly never counts as running.
 While an update or a rollback goes on, the service has not converged. A task with a readiness check
 counts once it is ready.
 
+Filled: the same with tasks of any template. A service whose update is paused comes no further.
+
 Failed: a slot will not run unless the user changes something. Its newest task ended and the restart
 policy does not replace it, or its tasks have ended FAILURES_OF_A_WAIT times since the last change,
 less often if the restart delay is long. A task that ended counts VERDICT_AFTER later if the update
-pauses or rolls back because of it. A service whose update is paused has failed, too.
+pauses or rolls back because of it. A paused update is no failure of this kind: the update's state
+shows it.
 """
 
 from collections.abc import Sequence
@@ -41,7 +44,6 @@ SLOTS_SHOWN = 50
 _ENDED_WEIGHT = 10
 """The cost of a slot that does not run in SLICE_TASKS: its restart policy is evaluated."""
 _GOES_ON = (UpdateState.UPDATING, UpdateState.ROLLBACK_STARTED)
-_PAUSED = (UpdateState.PAUSED, UpdateState.ROLLBACK_PAUSED)
 VERDICT_AFTER = SECOND
 """Time for the leader to decide about an update after one of its tasks ended; it takes less."""
 _FAILED = (TaskState.FAILED, TaskState.REJECTED)
@@ -83,7 +85,7 @@ class _Tally:
         self._service = service
         self._now = now
         self._running = self._updated = self._alive = self._lost = self._completed = 0
-        self._unproven = self._unready = 0
+        self._unproven = self._unready = self._old_running = self._old_completed = 0
         self._stable_at = Instant(0)
         """When the updated tasks have run as long as they are monitored."""
         self._newest: list[Task] = []
@@ -103,7 +105,10 @@ class _Tally:
         if is_desired and tasks[-1].state is not TaskState.RUNNING:
             self.looked += _ENDED_WEIGHT
             ended = _ended(service, tasks, self._state.cluster.spec.task_history_limit)
-            self._completed += ended == ""
+            if ended == "":
+                is_old = is_outdated(service, tasks[-1])
+                self._old_completed += is_old
+                self._completed += not is_old
             if ended and not self._waits_for_verdict(tasks[-1]):
                 self._failures.append(ended)
         for task in tasks:
@@ -115,8 +120,13 @@ class _Tally:
                 self._alive += not is_lost
             if runs_as_desired(task):
                 self._running += 1
+                proven_at = _proven_at(service, tasks, task)
                 if _is_new(service, task):
-                    self._take_current(task, _proven_at(service, tasks, task))
+                    self._take_current(task, proven_at)
+                elif proven_at > self._now:
+                    self.due = min(self.due, proven_at)
+                else:
+                    self._old_running += 1
 
     def _take_current(self, task: Task, proven_at: Instant) -> None:
         """Count a task that runs on the newest template."""
@@ -157,8 +167,8 @@ class _Tally:
         stable = settled and not converged and not self._unready
         stable = stable and self._running == self._updated + self._unproven
         stable = stable and reached + self._unproven == desired
-        is_paused = status is not None and status.state in _PAUSED and desired and not converged
-        paused = status.message if status and is_paused else ""
+        steady = self._updated + self._old_running
+        ended = self._completed + self._old_completed
         return ServiceProgress(
             running=self._running,
             desired=desired,
@@ -168,11 +178,13 @@ class _Tally:
             gone=removing and self._lost > 0 and alive == 0,
             alive=alive,
             completed=self._completed,
-            failure=paused or _told(self._failures),
+            failure=_told(self._failures),
             update_state=status.state.value if status else "",
             update_message=status.message if status else "",
             update_to=status.to_version if status else 0,
             stable_in=max(0, self._stable_at - self._now) if stable else 0,
+            filled=settled and self._running == steady and steady + ended == desired,
+            per_node=self._service.spec.mode.per_node,
         )
 
 
@@ -181,11 +193,12 @@ def _ended(service: Service, tasks: Sequence[Task], history_limit: int) -> str |
     `tasks` are the slot's, oldest first.
     """
     last = tasks[-1]
-    if is_outdated(service, last) or last.desired_state is TaskState.REMOVE:
+    is_old = is_outdated(service, last)
+    if (is_old and not _holds(service)) or last.desired_state is TaskState.REMOVE:
         return None
-    name = f"{service.spec.name}.{last.slot}"
+    name = service.name_of(last)
     policy = service.spec.task_template.restart_policy
-    era = [task for task in tasks if not is_outdated(service, task)]
+    era = [task for task in tasks if is_outdated(service, task) is is_old]
     refused = refusal(policy, last, era) if ended_by_itself(last) else ""
     if refused:
         done = last.state is TaskState.COMPLETE and policy.condition is not RestartCondition.ANY
@@ -198,6 +211,11 @@ def _ended(service: Service, tasks: Sequence[Task], history_limit: int) -> str |
         return None
     times = "once" if ends == 1 else f"{ends} times"
     return f"{name} has ended {times}; at last it {_end(recent[-1])}"
+
+
+def _holds(service: Service) -> bool:
+    """Whether outdated tasks that end are replaced from their own template."""
+    return service.update_status is not None and service.update_status.state.is_paused
 
 
 def _enough_failures(policy: RestartPolicy) -> int:

@@ -145,8 +145,7 @@ def _why_task(case: _Case, task: Task) -> list[str]:
     service = state.services.get(task.service_id)
     if service is None:
         return [f"task {task.id} belongs to a service that no longer exists"]
-    name = f"{service.spec.name}.{task.slot}"
-    head = f"task {name} is {task.state.word}, desired {task.desired_state.word}"
+    head = f"task {service.name_of(task)} is {task.state.word}, desired {task.desired_state.word}"
     if waits_for_node(task):
         return [head, *case.waiting(service).lines(task)]
     if is_terminal(task.state):

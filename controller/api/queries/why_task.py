@@ -5,7 +5,7 @@ reported, and the cheapest change that would help. PURE.
 import re
 from collections.abc import Iterator, Sequence
 
-from controller.api.queries.wording import host_of, slot_name, span
+from controller.api.queries.wording import host_of, span
 from controller.brain.orchestrator.enforce import misfit
 from controller.brain.orchestrator.restart import (
     consecutive_after,
@@ -98,7 +98,7 @@ def _why_restarted(state: State, service: Service, task: Task, now: Instant) -> 
 
 
 def _crash_loop(service: Service, task: Task, failures: int) -> str:
-    return f"{slot_name(service, task)} is in a crash loop: {failures} failures in a row"
+    return f"{service.name_of(task)} is in a crash loop: {failures} failures in a row"
 
 
 def silent(node: Node, now: Instant) -> str:

@@ -10,7 +10,7 @@ from itertools import chain, islice
 from msgspec.structs import replace
 
 from controller.api.queries.why_task import end
-from controller.api.queries.wording import slot_name, span
+from controller.api.queries.wording import span
 from controller.brain.orchestrator.restart import ended_by_itself
 from pyswarm_core.clock import Instant, after
 from pyswarm_core.docker.units import counted
@@ -105,7 +105,7 @@ def _in_flight(service: Service, tasks: ServiceTasks) -> Iterator[str]:
 
 
 def _awaited(service: Service, task: Task) -> str:
-    name = slot_name(service, task)
+    name = service.name_of(task)
     if is_outdated(service, task):
         stops = (
             not is_desired(task)
@@ -146,7 +146,7 @@ def _why_rolled_back(
                 text = end(state, service, task, now)
                 return [
                     *lines,
-                    f"{slot_name(service, task)}, of version {task.spec_version}: {text}",
+                    f"{service.name_of(task)}, of version {task.spec_version}: {text}",
                 ]
     return lines
 
@@ -157,4 +157,4 @@ def _failed(state: State, service: Service, status: UpdateStatus, now: Instant) 
     failed = state.tasks.get(TaskId(named[1])) if named else None
     if failed is None or failed.service_id != service.id:
         return []
-    return [f"{slot_name(service, failed)}: {end(state, service, failed, now)}"]
+    return [f"{service.name_of(failed)}: {end(state, service, failed, now)}"]

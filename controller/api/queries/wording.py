@@ -2,7 +2,7 @@
 
 from pyswarm_core.clock import MINUTE, SECOND
 from pyswarm_core.docker.units import format_duration
-from pyswarm_core.objects import Service, Task
+from pyswarm_core.objects import Task
 from pyswarm_core.state import State
 
 
@@ -18,8 +18,3 @@ def host_of(state: State, task: Task) -> str:
     """The name of the task's host."""
     node = state.nodes.get(task.node_id)
     return node.description.hostname if node else "a node that was removed"
-
-
-def slot_name(service: Service, task: Task) -> str:
-    """`web.1`."""
-    return f"{service.spec.name}.{task.slot}"

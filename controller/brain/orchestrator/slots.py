@@ -312,7 +312,7 @@ def _after_its_own_end(
         why=(EventKind.TASK_REPLACED, _end(last)),
     )
     if consecutive == CRASH_LOOP_RESTARTS and last.state is not _S.COMPLETE:
-        name = f"{plan.service.spec.name}.{number}"
+        name = plan.service.name_of(last)
         plan.report(
             EventKind.CRASH_LOOP, f"{name} failed {consecutive} times in a row: {_end(last)}"
         )

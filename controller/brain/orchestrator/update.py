@@ -186,7 +186,7 @@ def _fail(plan: Plan, state: State, progress: UpdateProgress, now: Instant) -> N
     message = f"update rolled back {cause}"
     try:
         target = failed_update_target(service)
-        rolled = rolled_back(state, service, target, now, message)
+        rolled = rolled_back(state, service, target, now, message, automatic=True)
     except PyswarmError as error:
         pause(plan, f"{cause}: it cannot be rolled back: {error}", progress.failures)
         return

@@ -442,6 +442,8 @@ class ServiceProgress(_message.Message):
     UPDATE_MESSAGE_FIELD_NUMBER: _builtins.int
     UPDATE_TO_FIELD_NUMBER: _builtins.int
     STABLE_IN_FIELD_NUMBER: _builtins.int
+    FILLED_FIELD_NUMBER: _builtins.int
+    PER_NODE_FIELD_NUMBER: _builtins.int
     running: _builtins.int
     desired: _builtins.int
     updated: _builtins.int
@@ -454,7 +456,9 @@ class ServiceProgress(_message.Message):
     completed: _builtins.int
     """Slots whose task ended with 0 and is not to run again; they count as converged."""
     failure: _builtins.str
-    """Why it will not converge unless the user changes something; the stream ends with it unless it follows."""
+    """Why tasks will not run unless the user changes something. The stream ends with it, and when the update is
+    paused, unless it follows.
+    """
     update_state: _builtins.str
     """Those of the service's update status; an update that waits says what for."""
     update_message: _builtins.str
@@ -462,6 +466,10 @@ class ServiceProgress(_message.Message):
     """The spec version of the update's tasks."""
     stable_in: _builtins.int
     """All tasks are updated; nanoseconds until they have run as long as they are monitored."""
+    filled: _builtins.bool
+    """As many tasks as desired run or completed, whatever their template, and no other remains."""
+    per_node: _builtins.bool
+    """Its slots are nodes: it is a global service."""
     @_builtins.property
     def slots(self) -> _containers.RepeatedCompositeFieldContainer[Global___SlotProgress]:
         """At most a page of slots, those that are not running first."""
@@ -482,10 +490,12 @@ class ServiceProgress(_message.Message):
         update_message: _builtins.str = ...,
         update_to: _builtins.int = ...,
         stable_in: _builtins.int = ...,
+        filled: _builtins.bool = ...,
+        per_node: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "completed", b"completed", "converged", b"converged", "desired", b"desired", "failure", b"failure", "gone", b"gone", "running", b"running", "slots", b"slots", "stable_in", b"stable_in", "update_message", b"update_message", "update_state", b"update_state", "update_to", b"update_to", "updated", b"updated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "completed", b"completed", "converged", b"converged", "desired", b"desired", "failure", b"failure", "filled", b"filled", "gone", b"gone", "per_node", b"per_node", "running", b"running", "slots", b"slots", "stable_in", b"stable_in", "update_message", b"update_message", "update_state", b"update_state", "update_to", b"update_to", "updated", b"updated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -147,6 +147,7 @@ class UpdateStatus(_message.Message):
     TO_VERSION_FIELD_NUMBER: _builtins.int
     SLOTS_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
+    AUTOMATIC_FIELD_NUMBER: _builtins.int
     state: _builtins.str
     started_at: _builtins.int
     completed_at: _builtins.int
@@ -155,6 +156,8 @@ class UpdateStatus(_message.Message):
     to_version: _builtins.int
     slots: _builtins.int
     failures: _builtins.int
+    automatic: _builtins.bool
+    """The failure action of an update began this rollback."""
     def __init__(
         self,
         *,
@@ -166,10 +169,11 @@ class UpdateStatus(_message.Message):
         to_version: _builtins.int = ...,
         slots: _builtins.int = ...,
         failures: _builtins.int = ...,
+        automatic: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed_at", b"completed_at", "failures", b"failures", "from_version", b"from_version", "message", b"message", "slots", b"slots", "started_at", b"started_at", "state", b"state", "to_version", b"to_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "completed_at", b"completed_at", "failures", b"failures", "from_version", b"from_version", "message", b"message", "slots", b"slots", "started_at", b"started_at", "state", b"state", "to_version", b"to_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -121,6 +121,7 @@ def test_a_bad_version_rolls_back_by_itself_and_leaves_the_other_slots_alone(
     assert found["Message"] == "rollback completed"
     assert len(ids(fleet, service)) == 3
     assert len(set(ids(fleet, service)) & set(before)) == 2
+    assert "was already rolled back" in fleet.refused("service", "rollback", service)
     if bad == UNHEALTHY:
         assert any("unhealthy" in task["Error"] for task in fleet.tasks(service))
 

@@ -67,6 +67,36 @@ def test_a_goal_that_cannot_be_reached_hides_no_other_failure(
     assert "no service 'nosuch'" in ran.err
 
 
+@pytest.mark.parametrize(
+    "ended", [pb.ServiceProgress(failure=FAILURE, alive=2), pb.ServiceProgress(converged=True)]
+)
+def test_a_removal_waits_until_the_service_is_gone_whatever_else_ends(
+    ended: pb.ServiceProgress, script: Script, pyswarm: Pyswarm
+) -> None:
+    script.on("RemoveService", service_reply())
+    script.on("WatchService", [ended, pb.ServiceProgress(alive=1), pb.ServiceProgress(gone=True)])
+    ran = pyswarm("service", "rm", "web")
+    assert (ran.code, ran.out) == (ExitCode.SUCCESS, "web\n")
+    assert ran.err.splitlines()[-2:] == ["removing: 1 task left", "removing: 0 tasks left"]
+    (request,) = script.requests("WatchService")
+    assert (request.ref, request.follow) == (SERVICE_ID, True)
+
+
+@pytest.mark.parametrize("verb", ["rm", "start"])
+def test_a_bug_in_the_watch_ends_the_wait(
+    verb: str, script: Script, pyswarm: Pyswarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("cli.client.Client.watch_service", broken)
+    for rpc in ("RemoveService", "GetService", "UpdateService"):
+        script.on(rpc, service_reply())
+    ran = pyswarm("service", verb, "web")
+    assert (ran.code, ran.out) == (ExitCode.FAILURE, "web\n")
+    assert ran.err.startswith("Error: a bug of pyswarm at ")
+
+
 def test_tasks_that_completed_are_what_was_asked(script: Script, pyswarm: Pyswarm) -> None:
     script.on("CreateService", service_reply())
     done = pb.ServiceProgress(desired=2, completed=2, converged=True)

@@ -26,6 +26,7 @@ from tests.unit.cli.conftest import Pyswarm
 from tests.unit.cli.golden import assert_golden
 from tests.unit.cli.objects import (
     CREATED,
+    NODE_ID,
     NOW,
     SERVICE_ID,
     network_reply,
@@ -305,3 +306,13 @@ def test_replicas_that_have_no_task_yet_are_told_beside_the_table(
     assert ran.err == "web: 30 more replicas wait for a node; see `pyswarm why web`\n"
     assert pyswarm("service", "ps", "--quiet", "web").err == ""
     assert list(fleet.requests("ListServices")[-1].filters) == [f"id={view.task.service_id}"]
+
+
+def test_ids_of_a_task_are_those_of_its_service_and_place(fleet: Script, pyswarm: Pyswarm) -> None:
+    for place in ("1", NODE_ID):
+        reply = tasks_reply()
+        for view in reply.tasks:
+            view.name = f"web.{place}"
+        fleet.on("ListTasks", reply)
+        ran = pyswarm("service", "ps", "--no-resolve", "--format", "{{.Name}}", "web")
+        assert set(ran.out.split()) == {f"{SERVICE_ID}.{place}"}

@@ -14,7 +14,7 @@ from cli.image.builder import Destination, destination
 from cli.main import COMMANDS, root
 from cli.render.listing import ellipsis, table
 from cli.render.pretty import node_lines
-from cli.render.progress import Screen, changes, lines, reasons
+from cli.render.progress import Places, Screen, changes, lines, reasons
 from cli.service.spec.edits import merged
 from cli.swarm.host import Host, unit_text
 from pyswarm_core.docker.entries import Entry, env_lines, environment
@@ -47,6 +47,39 @@ def test_few_slots_have_a_line_each() -> None:
         f"1/2: running   [{'=' * 49}>]",
         f"2/2: preparing [{'=' * 30}>{' ' * 19}]",
     ]
+
+
+def _places(places: Places, desired: int, *numbers: int) -> list[str]:
+    """What names the slots of these numbers in their lines."""
+    slots = tuple(slot(number, TaskState.RUNNING) for number in numbers)
+    found = lines(ServiceProgress(desired=desired, slots=slots), places=places)
+    return [line.split(":")[0] for line in found[1:]]
+
+
+def test_slots_are_counted_from_one_and_keep_their_place() -> None:
+    places = Places()
+    assert _places(places, 2, 7, 3) == ["1/2", "2/2"]
+    assert places.of(ServiceProgress(desired=2, slots=(slot(7, TaskState.RUNNING),)))[0][0] == 2
+    assert _places(places, 4, 1, 3, 7, 2) == ["1/4", "2/4", "3/4", "4/4"]
+    grown = ServiceProgress(desired=4, slots=(slot(1, TaskState.RUNNING),))
+    assert places.of(grown)[0][0] == 3, "new slots follow those that were there"
+
+
+def test_surplus_slots_have_no_line_and_leave_no_gap() -> None:
+    places = Places()
+    assert _places(places, 2, 1, 2, 3) == ["1/2", "2/2"]
+    assert _places(places, 2, 2, 3) == ["1/2", "2/2"]
+    assert _places(places, 0, 2, 3) == []
+
+
+def test_slots_of_a_global_service_are_named_by_their_nodes() -> None:
+    slots = tuple(
+        SlotProgress(number, node, TaskState.RUNNING, "", "")
+        for number, node in ((4, "web-10"), (9, "db"), (12, ""))
+    )
+    progress = ServiceProgress(desired=3, updated=3, alive=3, slots=slots, per_node=True)
+    bar = f"running   [{'=' * 49}>]"
+    assert lines(progress)[1:] == [f"12    : {bar}", f"db    : {bar}", f"web-10: {bar}"]
 
 
 def test_a_task_that_waits_says_for_what_and_not_how_its_predecessor_ended() -> None:

@@ -14,7 +14,7 @@ from pyswarm_core.api.v1.dispatcher_pb2 import TaskChecks
 from pyswarm_core.clock import MINUTE, Instant
 from pyswarm_core.codec import from_proto, to_proto
 from pyswarm_core.errors import Conflict, NotFound, Unavailable
-from pyswarm_core.objects import HealthState, PreviousSpec, Service
+from pyswarm_core.objects import HealthState, PreviousSpec, Service, UpdateStatus
 from pyswarm_core.specs import ContainerSpec, HealthConfig, ServiceSpec, TaskSpec, UpdateConfig
 from pyswarm_core.states import UpdateState
 from pyswarm_core.views import CheckResult, TaskCheck
@@ -32,6 +32,7 @@ from tests.unit.cli.objects import (
 from tests.unit.cli.scripted import Script
 
 FAILED = "update paused due to failure or early termination of task t1"
+STOPPED = "service web is stopped: `pyswarm service start web` starts it"
 ROLLED_BACK = "update rolled back due to failure or early termination of task t1"
 
 
@@ -119,8 +120,25 @@ def test_one_that_does_not_exist_does_not_keep_the_others_running(
 def test_a_stopped_service_is_started_and_not_restarted(fleet: Script, pyswarm: Pyswarm) -> None:
     fleet.on("GetService", service_reply(at(4, stopped=True)))
     ran = pyswarm("service", "restart", "web")
-    assert (ran.code, fleet.requests("UpdateService")) == (2, [])
-    assert ran.err == "Error: service web is stopped: `pyswarm service start web` starts it\n"
+    assert (ran.code, fleet.requests("UpdateService")) == (ExitCode.FAILURE, [])
+    assert ran.err == f"Error: {STOPPED}\n"
+
+
+@pytest.mark.parametrize(
+    "line", ["scale web=5", "update --env-add A=1 web", "update --rollback web", "rollback web"]
+)
+def test_a_change_of_a_stopped_service_says_that_it_is_stopped(
+    line: str, fleet: Script, pyswarm: Pyswarm
+) -> None:
+    for rpc in ("GetService", "UpdateService", "RollbackService"):
+        fleet.on(rpc, service_reply(at(4, stopped=True)))
+    fleet.on("WatchService", [progress(0, 0)])
+    ran = pyswarm("service", *line.split())
+    assert (ran.code, ran.err.splitlines()) == (
+        0,
+        [STOPPED, "overall progress: 0 out of 0 tasks", "verify: Service web converged"],
+    )
+    assert pyswarm("service", "stop", "-d", "web").err == ""
 
 
 def test_a_restarted_tasks_service_is_waited_for(fleet: Script, pyswarm: Pyswarm) -> None:
@@ -241,7 +259,7 @@ def test_a_terminal_counts_the_seconds(
 def test_the_wait_ends_when_the_update_is_paused(
     state: UpdateState, kind: str, fleet: Script, pyswarm: Pyswarm
 ) -> None:
-    paused = moment(1, state, message=FAILED, failure=FAILED)
+    paused = moment(1, state, message=FAILED)
     fleet.on("WatchService", [moment(0, UpdateState.UPDATING), paused])
     ran = pyswarm("service", "update", "--image", "web:2", "web")
     assert (ran.code, ran.out) == (ExitCode.CONVERGENCE_FAILED, "web\n")
@@ -280,6 +298,61 @@ def test_a_rollback_that_was_requested_or_is_over_is_no_failure(
     done = moment(3, UpdateState.ROLLBACK_COMPLETED, message="rollback completed", to=4)
     fleet.on("WatchService", [done])
     assert pyswarm("service", *line.split()).code == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "state", "kind"),
+    [
+        ("scale web=3", UpdateState.PAUSED, "update"),
+        ("start web", UpdateState.ROLLBACK_PAUSED, "rollback"),
+        ("update --replicas 3 web", UpdateState.PAUSED, "update"),
+    ],
+)
+def test_what_a_paused_update_does_not_concern_is_complete_while_it_is_paused(
+    line: str, state: UpdateState, kind: str, fleet: Script, pyswarm: Pyswarm
+) -> None:
+    paused = replace(at(4), update_status=UpdateStatus(state=state, message=FAILED))
+    fleet.on("UpdateService", service_reply(paused))
+    begins, ends = moment(2, state, message=FAILED), moment(3, state, message=FAILED)
+    begins.updated = ends.updated = 1
+    ends.filled = True
+    fleet.on("WatchService", [begins, ends])
+    ran = pyswarm("service", *line.split())
+    assert (ran.code, ran.err.splitlines()) == (
+        0,
+        [
+            "overall progress: 2 out of 3 tasks",
+            "overall progress: 3 out of 3 tasks",
+            f"{kind} of web is still paused: pyswarm service update web resumes it",
+        ],
+    )
+    (watch,) = fleet.requests("WatchService")
+    assert watch.follow
+
+
+def test_a_pause_does_not_end_the_wait_for_a_task_that_was_restarted(
+    fleet: Script, pyswarm: Pyswarm
+) -> None:
+    fleet.on("RestartTask", tasks_reply().tasks[1])
+    begins, ends = [moment(n, UpdateState.PAUSED, message=FAILED) for n in (2, 3)]
+    ends.filled = True
+    fleet.on("WatchService", [begins, ends])
+    ran = pyswarm("task", "restart", "-q", "web.1")
+    assert (ran.code, ran.err) == (
+        0,
+        "update of web is still paused: pyswarm service update web resumes it\n",
+    )
+
+
+def test_a_pause_hides_no_failure_of_tasks(fleet: Script, pyswarm: Pyswarm) -> None:
+    paused = UpdateStatus(state=UpdateState.PAUSED, message=FAILED)
+    fleet.on("UpdateService", service_reply(replace(at(4), update_status=paused)))
+    failure = "web.4 has ended 3 times; at last it failed: exit code 1"
+    failing = moment(2, UpdateState.PAUSED, message=FAILED, failure=failure)
+    fleet.on("WatchService", [failing])
+    ran = pyswarm("service", "scale", "web=3")
+    assert ran.code == ExitCode.CONVERGENCE_FAILED
+    assert ran.err.splitlines()[-1].startswith(f"Error: service web cannot converge: {failure}")
 
 
 def test_a_paused_service_that_is_stopped_has_converged(fleet: Script, pyswarm: Pyswarm) -> None:

@@ -8,8 +8,8 @@ from msgspec.structs import replace
 from controller.api.queries.progress import look_at_progress
 from controller.brain.slices import WatchResult, finish
 from pyswarm_core.clock import MILLISECOND, SECOND, Instant
-from pyswarm_core.ids import ServiceId
-from pyswarm_core.objects import Service, Task, TaskDetail, UpdateStatus
+from pyswarm_core.ids import ServiceId, TaskId
+from pyswarm_core.objects import PreviousSpec, Service, Task, TaskDetail, UpdateStatus
 from pyswarm_core.specs import ContainerSpec, FailureAction, HealthConfig, TaskSpec, UpdateConfig
 from pyswarm_core.states import TaskState, UpdateState
 from pyswarm_core.views import ServiceProgress
@@ -85,15 +85,62 @@ def test_the_time_until_the_new_tasks_are_stable_is_told() -> None:
 
 
 @pytest.mark.parametrize("state", [UpdateState.PAUSED, UpdateState.ROLLBACK_PAUSED])
-def test_a_paused_update_fails_the_wait_with_its_message(state: UpdateState) -> None:
+def test_a_paused_update_has_its_message_and_is_no_failure_of_tasks(state: UpdateState) -> None:
     progress = seen(web(state), running(1), running(2, version=1)).progress
-    assert (progress.converged, progress.failure) == (False, PAUSED)
+    assert (progress.converged, progress.is_paused) == (False, True)
+    assert (progress.failure, progress.update_message) == ("", PAUSED)
 
 
 def test_a_paused_update_does_not_end_the_wait_for_tasks_that_end() -> None:
     leaving = web(UpdateState.PAUSED, replicas=0)
     progress = seen(leaving, replace(running(1), desired_state=TaskState.REMOVE)).progress
-    assert (progress.converged, progress.failure, progress.alive) == (False, "", 1)
+    assert (progress.converged, progress.is_paused, progress.alive) == (False, False, 1)
+
+
+def test_a_service_is_filled_by_tasks_of_any_version() -> None:
+    paused = web(UpdateState.PAUSED, replicas=3)
+    new, old = running(1), running(2, version=1)
+    assert not seen(paused, new, old).progress.filled
+    assert seen(paused, new, old, running(3, version=1)).progress.filled
+    surplus = [running(slot, version=1) for slot in (3, 4)]
+    assert not seen(paused, new, old, *surplus).progress.filled
+
+
+@pytest.mark.parametrize("replicas", [2, None])
+def test_the_slots_of_a_global_service_are_nodes(replicas: int | None) -> None:
+    progress = seen(build.service("web", replicas=replicas), running(1, version=1)).progress
+    assert progress.per_node is (replicas is None)
+
+
+def test_an_outdated_task_that_was_restarted_fills_its_slot_once_it_has_run_long_enough() -> None:
+    paused = web(UpdateState.PAUSED, replicas=1, monitor=5 * SECOND)
+    paused = replace(paused, updated_at=Instant(NOW - 9 * SECOND))
+    ended = replace(failed(1, ago=3 * SECOND), spec_version=1, desired_state=TaskState.SHUTDOWN)
+    again = replace(running(1, version=1, ago=2 * SECOND), id=TaskId("web.1b"), restarts=1)
+    found = seen(paused, ended, again)
+    assert (found.progress.filled, found.due) == (False, NOW + 3 * SECOND)
+    assert seen(paused, ended, again, now=NOW + 3 * SECOND).progress.filled
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_tasks_of_both_versions_that_will_not_run_fail_the_wait_during_a_pause(
+    version: int,
+) -> None:
+    paused = web(UpdateState.PAUSED)
+    spec = replace(paused.spec, task_template=build.template(condition="none"))
+    earlier = PreviousSpec(version=1, spec=spec)
+    paused = replace(paused, spec=spec, previous_specs=(earlier,))
+    ended = replace(failed(1), spec_version=version)
+    assert seen(paused, ended, running(2)).progress.failure.startswith("web.1 failed: non-zero")
+
+
+def test_a_completed_task_of_the_former_version_fills_its_slot_during_a_pause() -> None:
+    paused = web(UpdateState.PAUSED)
+    spec = replace(paused.spec, task_template=build.template(condition="on-failure"))
+    paused = replace(paused, spec=spec)
+    done = build.task("web.1", node="n1", version=1, state=TaskState.COMPLETE)
+    progress = seen(paused, done, running(2)).progress
+    assert (progress.filled, progress.converged, progress.completed) == (True, False, 0)
 
 
 @pytest.mark.parametrize("action", [FailureAction.PAUSE, FailureAction.ROLLBACK])

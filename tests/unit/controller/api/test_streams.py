@@ -8,10 +8,13 @@ import pytest
 from msgspec.structs import replace
 
 from controller.api import streams
-from controller.api.streams import EventQuery, Send, follow_events, watch_service
+from controller.api.streams import EventQuery, Send, certain, follow_events, watch_service
+from controller.leader.watches import Seen
 from pyswarm_core.decision import Writes
 from pyswarm_core.limits import EVENTS_TOLD, TOLD_AT_ONCE
-from pyswarm_core.views import Event
+from pyswarm_core.objects import UpdateStatus
+from pyswarm_core.states import UpdateState
+from pyswarm_core.views import Event, ServiceProgress
 from tests.fixtures import build
 from tests.fixtures.build import Numbered
 from tests.fixtures.desk import Desk, StoppedClock, Term
@@ -64,6 +67,28 @@ async def test_few_are_told_in_one_pass(follow: Follow, told: int) -> None:
     for task in tasks:
         task.cancel()
     assert max(passes.writes.values()) <= TOLD_AT_ONCE == 16
+
+
+async def test_a_stream_that_does_not_follow_ends_with_the_pause_of_an_update() -> None:
+    status = UpdateStatus(state=UpdateState.PAUSED, message="update paused")
+    web = replace(build.service("web", replicas=2), update_status=status)
+    desk = Desk(build.state(services=[web]), Numbered())
+    sent: list[ServiceProgress] = []
+
+    async def send(progress: ServiceProgress) -> None:
+        sent.append(progress)
+
+    async with asyncio.timeout(20):
+        await watch_service(Term(desk), "web", send, follow=False)
+    assert [(one.is_paused, one.update_message) for one in sent] == [(True, "update paused")]
+
+
+def test_what_changed_during_its_computation_is_no_verdict() -> None:
+    paused = ServiceProgress(
+        desired=2, filled=True, failure="web.1 failed", update_state="paused", running=1
+    )
+    assert certain(Seen(paused, settled=True)) is paused
+    assert certain(Seen(paused, settled=False)) == ServiceProgress(desired=2, running=1)
 
 
 @pytest.mark.parametrize("filters", [0, 100])

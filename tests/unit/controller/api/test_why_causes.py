@@ -4,6 +4,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from controller.api.queries.lookup import task_name
+from controller.api.queries.progress import service_progress
 from controller.api.queries.why import why
 from controller.api.queries.why_update import waits_for, with_message
 from pyswarm_core.clock import MINUTE, SECOND, Instant
@@ -211,6 +213,21 @@ def test_a_crash_loop_and_the_growing_delay_are_named() -> None:
         " 4 of 9 attempts were used before it",
         "web.1 is in a crash loop: 5 failures in a row",
     ]
+
+
+def test_tasks_of_global_services_have_one_name_everywhere() -> None:
+    failed = replace(ended("edge.2", restarts=4, exit_code=3), consecutive_restarts=4)
+    state = world(updated(service("edge", replicas=None)), failed)
+    assert task_name(state, failed) == "edge.n1"
+    lines = why(state, "edge.2", LATER)
+    assert lines[0] == "task edge.n1 is failed, desired running"
+    assert lines[-1] == "edge.n1 is in a crash loop: 5 failures in a row"
+    first = task("edge.2", node="n1", state=STARTING)
+    edge = updated(service("edge", replicas=None))
+    assert waits_for(world(edge, first), edge, LATER).startswith("when edge.n1 ")
+    once = service("edge", replicas=None, spec=build.template(condition="none"))
+    failure = service_progress(world(once, failed), once.id, LATER).failure
+    assert failure.startswith("edge.n1 failed: exit code 3")
 
 
 def test_attempts_within_a_window_are_counted() -> None:

@@ -123,6 +123,48 @@ async def test_what_changed_while_it_was_looked_at_is_unsettled_and_looked_at_ag
         assert (await watcher.next()).settled
 
 
+@pytest.mark.parametrize("slices", [1, 3])
+async def test_the_first_result_of_a_new_watcher_includes_all_earlier_changes(
+    slices: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delayed = asyncio.Event()
+    monkeypatch.setattr(watches_module, "sleep", lambda delay_s: delayed.wait())
+    state = service_of(2)
+    watches, look = Watches(state, Hands()), Counted(slices=slices)
+    with watches.watching(WEB, look, WEB) as first:
+        delayed.set()
+        assert (await first.next()).value == 2
+        delayed.clear()
+        state.apply(Writes(tasks=[build.task("web.3", node="n1")]))
+        watches.touch((WEB,))
+        waiting = asyncio.create_task(first.next())
+        await asyncio.sleep(0)
+        with watches.watching(WEB, look, WEB) as second:
+            joining = asyncio.create_task(second.next())
+            await asyncio.sleep(0)
+            assert not joining.done()
+            delayed.set()
+            assert ((await joining).value, (await waiting).value) == (3, 3)
+        assert look.looks == 2
+
+
+async def test_a_new_watcher_waits_for_the_look_that_goes_on() -> None:
+    state = service_of(2)
+    watches, look = Watches(state, Hands()), Counted(slices=3)
+    with watches.watching(WEB, look, WEB) as first:
+        await first.next()
+        state.apply(Writes(tasks=[build.task("web.3", node="n1")]))
+        watches.touch((WEB,))
+        waiting = asyncio.create_task(first.next())
+        await _until(lambda: look.looks == 2)
+        with watches.watching(WEB, look, WEB) as second:
+            assert ((await second.next()).value, (await waiting).value) == (3, 3)
+        assert look.looks == 2
+        with watches.watching(WEB, look, WEB) as third:
+            assert (await third.next()).value == 3
+        assert look.looks == 2, "nothing changed since"
+
+
 async def test_what_time_alone_may_change_is_looked_at_when_it_is_due() -> None:
     look, clock = Counted(), Hands()
     watches = Watches(service_of(2), clock)

@@ -144,6 +144,20 @@ def test_a_third_failure_in_a_row_is_a_crash_loop(end: TaskState, told: int) -> 
     assert counts == [0, 0, told, 0, 0, 0]
 
 
+def test_the_event_of_a_crash_loop_names_a_global_services_task_by_its_node() -> None:
+    ended = task("edge.1", node="n1", state=FAILED, restarts=2)
+    state = build.state(
+        nodes=build.nodes(1),
+        services=[build.service("edge", replicas=None)],
+        tasks=[replace(ended, consecutive_restarts=2)],
+    )
+    world = BrainWorld(state)
+    world.now = Instant(NOW + 3600 * SECOND)
+    events = world.decide(dirty("edge")).events
+    (reason,) = [event.reason for event in events if event.kind == EventKind.CRASH_LOOP]
+    assert reason.startswith("edge.n1 failed 3 times in a row")
+
+
 def test_attempts_are_counted_over_the_slots_whole_life() -> None:
     once = task("web.1", node="n1", state=FAILED, restarts=1, created=NOW - 6 * SECOND)
     assert _replaced(_state(once, max_attempts=2))

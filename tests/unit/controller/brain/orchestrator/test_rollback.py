@@ -1,5 +1,6 @@
 """Rollbacks: what a failed update returns to, which tasks stay, and what stops a rollback."""
 
+import re
 from typing import Any
 
 import pytest
@@ -212,6 +213,103 @@ def test_a_manual_rollback_of_a_paused_update_returns_to_the_last_completed_vers
     for image in ("broken", "broken2"):
         _update(world, image)
         _play(world, 2, 3, seconds=20)
+    assert _roll_back(world).spec.task_template.container_spec.image == "busybox"
+
+
+def test_a_rollback_by_hand_does_not_undo_an_automatic_one() -> None:
+    world = _world()
+    _update(world, "broken")
+    _play(world, 2, seconds=1)
+    while _state(world) is UpdateState.UPDATING:
+        _play(world, 2, seconds=1)
+    refused = (
+        'service "web" was already rolled back to version 1: name a version with --to,'
+        " see `pyswarm service history web`"
+    )
+    for state in (UpdateState.ROLLBACK_STARTED, UpdateState.ROLLBACK_COMPLETED):
+        assert _state(world) is state
+        with pytest.raises(Conflict, match=re.escape(refused)):
+            _roll_back(world)
+        _play(world)
+    _update(world, stopped=True)
+    with pytest.raises(Conflict, match=re.escape(refused)):
+        _roll_back(world)
+    assert _roll_back(world, 2).spec.task_template.container_spec.image == "broken"
+
+
+def test_a_rollback_by_hand_does_not_undo_an_automatic_one_that_is_paused() -> None:
+    world = _world(update=replace(BACK, parallelism=0))
+    _update(world, "broken")
+    _play(world, 2, 3)
+    assert _state(world) is UpdateState.ROLLBACK_PAUSED
+    with pytest.raises(Conflict, match="was already rolled back to version 1"):
+        _roll_back(world)
+    _update(world)
+    assert _state(world) is UpdateState.ROLLBACK_STARTED
+    with pytest.raises(Conflict, match="was already rolled back to version 1"):
+        _roll_back(world)
+
+
+def test_a_change_after_an_automatic_rollback_can_be_rolled_back() -> None:
+    world = _world()
+    _update(world, "broken")
+    _play(world, 2)
+    _update(world, mode=ReplicatedMode(replicas=4))
+    rolled = _roll_back(world)
+    assert rolled.spec.task_template.container_spec.image == "busybox"
+    assert rolled.spec.mode == ReplicatedMode(replicas=3)
+
+
+@pytest.mark.parametrize("to", [0, 1])
+def test_a_rollback_keeps_whether_the_service_is_stopped(to: int) -> None:
+    world = _world()
+    _update(world, "new")
+    _play(world)
+    for stopped in (True, False):
+        _update(world, stopped=stopped)
+        world.converge()
+    rolled = _roll_back(world, to)
+    assert (rolled.spec.task_template.container_spec.image, rolled.spec.stopped) == (
+        "busybox",
+        False,
+    )
+    _play(world)
+    assert len(world.desired(_web(world).id)) == 3
+    _update(world, stopped=True)
+    assert _roll_back(world, 2).spec.stopped
+
+
+def test_stops_and_starts_are_no_specs_to_roll_back_to() -> None:
+    world = _world()
+    for stopped in (True, False):
+        _update(world, stopped=stopped)
+    with pytest.raises(Conflict, match='service "web" has no previous spec to roll back to'):
+        _roll_back(world)
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_number_of_replicas_set_during_an_update_survives_its_rollback_by_hand(
+    paused: bool,
+) -> None:
+    world = _world(update=UpdateConfig())
+    _update(world, "broken")
+    _play(world, 2, seconds=20 if paused else 1)
+    _update(world, mode=ReplicatedMode(replicas=6))
+    assert _state(world) is (UpdateState.PAUSED if paused else UpdateState.UPDATING)
+    rolled = _roll_back(world)
+    assert rolled.spec.task_template.container_spec.image == "busybox"
+    assert rolled.spec.mode == ReplicatedMode(replicas=6)
+    assert _roll_back(world, 1).spec.mode == ReplicatedMode(replicas=3)
+
+
+def test_an_update_that_an_older_controller_began_is_rolled_back_to_the_previous_spec() -> None:
+    world = _world(update=UpdateConfig())
+    _update(world, "broken")
+    _play(world, 2)
+    web = _web(world)
+    assert web.update_status is not None
+    unknown = replace(web.update_status, from_version=0)
+    world.state.apply(Writes(objects=(replace(web, update_status=unknown),)))
     assert _roll_back(world).spec.task_template.container_spec.image == "busybox"
 
 
