@@ -211,7 +211,11 @@ def _before(service: Service) -> PreviousSpec:
 
 
 def _nothing_before(service: Service) -> Conflict:
-    return Conflict(f"service {quoted(service.spec.name)} has no previous spec to roll back to")
+    name = service.spec.name
+    return Conflict(
+        f"service {quoted(name)} has no previous spec to roll back to: pyswarm service history"
+        f" {name} lists its specs"
+    )
 
 
 def remove_service(state: State, ref: str, now: Instant) -> tuple[Writes, Service]:

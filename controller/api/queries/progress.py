@@ -43,7 +43,6 @@ from pyswarm_core.views import ServiceProgress, SlotProgress
 SLOTS_SHOWN = 50
 _ENDED_WEIGHT = 10
 """The cost of a slot that does not run in SLICE_TASKS: its restart policy is evaluated."""
-_GOES_ON = (UpdateState.UPDATING, UpdateState.ROLLBACK_STARTED)
 VERDICT_AFTER = SECOND
 """Time for the leader to decide about an update after one of its tasks ended; it takes less."""
 _FAILED = (TaskState.FAILED, TaskState.REJECTED)
@@ -92,7 +91,8 @@ class _Tally:
         self._shown: list[Task] = []
         self._failures: list[str] = []
         status = service.update_status
-        self._goes_on = status is not None and status.state in _GOES_ON
+        state = status.state if status else UpdateState.COMPLETED
+        self._goes_on = state.is_unfinished and not state.is_paused
         self._settings = service.update_settings
         readiness = service.spec.task_template.container_spec.readiness
         self._has_readiness = bool(readiness.test)
