@@ -8,8 +8,9 @@ from msgspec.structs import replace
 from agent.health.verdict import CheckKind
 from agent.tasks import events, machine
 from agent.tasks.events import Effect, TaskEvent
-from agent.tasks.machine import Step, accept, save_failed, step
+from agent.tasks.machine import accept, save_failed, step
 from agent.tasks.record import Record
+from agent.tasks.steps import Step
 from pyswarm_core.clock import NEVER, SECOND, Instant
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.objects import TaskDetail
