@@ -23,7 +23,7 @@ from agent.outbox import Outbox
 from agent.overlays.overlays import Overlays
 from agent.preparation import Preparation
 from agent.records import Records
-from agent.runtime.base import HostFailed, Runtime, RuntimeFailed
+from agent.runtime.base import HostFailed, NotRunning, Runtime, RuntimeFailed
 from agent.tasks import events, machine
 from agent.tasks.events import Effect, TaskEvent
 from agent.tasks.ocispec_process import signal_number
@@ -198,8 +198,8 @@ class Worker:
         for kind in CheckKind if record.has_checks else ():
             self._checks.set(record.task_id, kind, record.due(kind))
 
-    def _checked(self, task_id: TaskId, kind: CheckKind, result: CheckResult) -> None:
-        self.handle(task_id, events.Checked(kind, result))
+    def _checked(self, task_id: TaskId, kind: CheckKind, result: CheckResult, counts: bool) -> None:
+        self.handle(task_id, events.Checked(kind, result, counts))
 
     def _accept(self, record: Record) -> None:
         """Accept a new task; its record is on disk before any effect. A task that ends with its
@@ -402,6 +402,8 @@ class Worker:
         error = ""
         try:
             await self._runtime.update(task_id, cgroup_limits(limits.resources))
+        except NotRunning:
+            return  # Exited follows, and a restarted agent repeats the change
         except Exception as failure:
             error = _error_text(failure)
             _log.warning("task.limits_refused", task=task_id, error=error)

@@ -399,7 +399,9 @@ does not wait a whole interval for each task.
 CHECK_RESULTS = 5
 """Results of a check that are kept (as in Docker)."""
 CHECKS_AT_ONCE = 64
-"""Checks that run at once on one host: a hanging command in a container takes 2 MB."""
+"""Commands of checks that run at once on one host: one that hangs takes 2 MB."""
+CONNECTIONS_AT_ONCE = 512
+"""Connections of checks that are open at once on one host: each takes a file descriptor."""
 DRAIN_MAX = 2 * SECOND
 """A task that its agent stops by itself gets its stop signal this long after it left the backends:
 as long as Swarm waits before every stop.

@@ -1,5 +1,7 @@
 """The steps by which a task ends without a stop, or after one. PURE."""
 
+from signal import SIGKILL
+
 from agent.tasks.events import Exited
 from agent.tasks.record import Record
 from agent.tasks.steps import Step, end_task, should_run
@@ -47,12 +49,21 @@ def exited(record: Record, event: Exited, now: Instant) -> Step:
     end = {"exit_code": event.code, "oom": event.oom, "pid": 0, "ran": _ran(record, event, now)}
     if not should_run(record):
         return end_task(record, _S.SHUTDOWN, "shut down", **end)
-    if record.unhealthy:
+    if record.unhealthy and not _ended_before_its_stop(record, event):
         return end_task(record, _S.FAILED, "failed", error=record.unhealthy, **end)
     stopped = "stopped on request" if record.stops else ""
     if event.code == 0 and not event.oom and not event.error:
         return end_task(record, _S.COMPLETE, stopped or "finished", **end)
     return end_task(record, _S.FAILED, stopped or "failed", error=_exit_error(record, event), **end)
+
+
+def _ended_before_its_stop(record: Record, event: Exited) -> bool:
+    """Whether an unhealthy task's process failed by itself: its last check failed because it died.
+    A process that ends with 0 while it drains is unhealthy all the same.
+    """
+    if record.kill_at:
+        return event.oom and event.code == 128 + SIGKILL
+    return bool(event.code or event.error)
 
 
 def _ran(record: Record, event: Exited, now: Instant) -> int:

@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from agent.health import verdict
-from agent.health.verdict import CheckKind
+from agent.health.verdict import Check, CheckKind
 from agent.tasks.events import Checked, Effect
 from agent.tasks.record import Record
 from agent.tasks.steps import Step, transition
@@ -23,7 +23,7 @@ def checked(record: Record, event: Checked, now: Instant) -> Step:
     before = record.check(event.kind)
     if before is None or not record.process_runs or record.stops:
         return Step(record)
-    check = verdict.judged(before, event.result, record.started_at)
+    check = verdict.judged(before, event.result, record.started_at, counts=event.counts)
     if event.kind is CheckKind.HEALTH:
         detail = replace(record.detail, health=check.state)
         return _health_judged(replace(record, health=check, detail=detail), now)
@@ -33,7 +33,7 @@ def checked(record: Record, event: Checked, now: Instant) -> Step:
 
 def _health_judged(record: Record, now: Instant) -> Step:
     assert record.health is not None
-    output = _shown(record.health.last_output)
+    output = _shown(record.health)
     if record.health.state is HealthState.UNHEALTHY:
         return leave_backends(replace(record, unhealthy=f"unhealthy: {output}"), now, "")
     if record.state is not _S.STARTING:
@@ -54,13 +54,17 @@ def _readiness_judged(record: Record, *, is_news: bool, now: Instant) -> Step:
         started = replace(record.detail, message="started")
         return serve(replace(record, detail=started), now)
     served = record.detail.serving
-    left = left_backends(record, now, f"not ready: {_shown(record.readiness.last_output)}")
+    left = left_backends(record, now, f"not ready: {_shown(record.readiness)}")
     return Step(left, (Effect.WITHDRAW,) if served and record.detail.ports else ())
 
 
-def _shown(output: str) -> str:
-    """The beginning of an output, in one line."""
-    return " ".join(output.split())[:OUTPUT_SHOWN] or "no output"
+def _shown(check: Check) -> str:
+    """The beginning of the last output, in one line; the exit code if there is none."""
+    if not check.results:
+        return "no output"
+    last = check.results[-1]
+    output = " ".join(last.output.split())[:OUTPUT_SHOWN]
+    return output or f"exit code {last.exit_code}, no output"
 
 
 def serve(record: Record, now: Instant) -> Step:
@@ -72,7 +76,7 @@ def serve(record: Record, now: Instant) -> Step:
         return Step(frozen, (Effect.WITHDRAW,) if record.detail.ports else ())
     if record.readiness and not record.is_ready:
         waiting = "waiting for the readiness check"
-        output = _shown(record.readiness.last_output) if record.readiness.results else waiting
+        output = _shown(record.readiness) if record.readiness.results else waiting
         return Step(left_backends(record, now, f"not ready: {output}"))
     if record.may_begin_serving and record.tcp_ports:
         return Step(record, (Effect.AWAIT_LISTENING,))

@@ -23,14 +23,22 @@ def stop(record: Record, now: Instant) -> Step:
 
 
 def signal_stop(record: Record) -> Step:
-    """Send the stop signal; first withdraw the host ports, if the task has any."""
-    return Step(record, (Effect.WITHDRAW if record.detail.ports else Effect.STOP,))
+    """Send the stop signal; first withdraw the host ports, if the task has any. A returning agent
+    sends it again.
+    """
+    if record.detail.ports:
+        return Step(replace(record, signalled=False), (Effect.WITHDRAW,))
+    return Step(replace(record, signalled=True), (Effect.STOP,))
 
 
 def withdrawn(record: Record) -> Step:
-    """Host ports forward no new connection to the task."""
-    stopping = record.process_runs and record.kill_at
-    return Step(record, (Effect.STOP,) if stopping else ())
+    """Host ports forward no new connection to the task. Two withdrawals may be under way (the task
+    left its backends, then the controller stopped it): programs take a second stop signal for a
+    request to end at once.
+    """
+    if not record.process_runs or not record.kill_at or record.signalled:
+        return Step(record)
+    return Step(replace(record, signalled=True), (Effect.STOP,))
 
 
 def left_backends(record: Record, now: Instant, message: str) -> Record:
