@@ -206,7 +206,7 @@ class Worker:
         first step is reported and gets no record.
         """
         outcome = machine.accept(record)
-        if not outcome.record.ended and (error := self._save(outcome.record)):
+        if not outcome.record.ended and (error := self._save(outcome.record, self._store.save)):
             outcome = machine.save_failed(outcome, error)
         self._outbox.put(outcome.record.status())
         if outcome.record.ended:
@@ -222,15 +222,18 @@ class Worker:
         self._records[after.task_id] = after
         if after.clean and (followed := self._ended.pop(after.task_id, None)):
             followed.set()
-        if (after.state, after.detail) != (before.state, before.detail):
+        results_alone = after.differs_in_results_alone(before)
+        if not results_alone and (after.state, after.detail) != (before.state, before.detail):
             self._outbox.put(after.status())
             self._observer.moved(before, after)
-        return self._save(after) if saved else ""
+        if not saved:
+            return ""
+        return self._save(after, self._store.save_results if results_alone else self._store.save)
 
-    def _save(self, record: Record) -> str:
+    def _save(self, record: Record, save: Callable[[Record], None]) -> str:
         """Save the record to disk; return the error, or ""."""
         try:
-            self._store.save(record)
+            save(record)
         except OSError as error:
             self._count_host_failure(error)
             _log.error("record.save_failed", task=record.task_id, error=error)
