@@ -9,7 +9,7 @@ from pyswarm_core.clock import HOUR, MILLISECOND, MINUTE, SECOND
 PROTOCOL = 5
 """The protocol between agents and controllers; raised when the meaning of a message changes. 1:
 every version before the number was sent; 3: an agent accepts assignments in parts; 4: an agent
-knows frozen tasks; 5: an agent changes the limits of running containers.
+knows frozen tasks; 5: an agent changes the limits of running containers and makes checks.
 """
 PROTOCOL_PARTS = 3
 """Older agents receive an assignment as one message of any size."""
@@ -17,6 +17,8 @@ PROTOCOL_FREEZES = 4
 """Older agents receive a frozen task with the desired state running."""
 PROTOCOL_LIMITS = 5
 """Tasks of older agents are replaced if their limits change."""
+PROTOCOL_CHECKS = 5
+"""Older agents ignore health and readiness checks: they get no task that has one in its spec."""
 PROTOCOL_OLDEST = 1
 """The oldest protocol that is still supported."""
 
