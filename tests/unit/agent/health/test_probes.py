@@ -392,3 +392,11 @@ def test_frames_may_come_in_any_pieces() -> None:
             )
             assert answer.status == 1
             assert sent == bytes([0, 0, 0, 4, 1, 0, 0, 0, 0]) + ping[:4] + b"\x01" + ping[5:]
+
+
+def test_a_message_that_is_too_long_is_not_awaited() -> None:
+    head = bytes([0, 0, 5, 0, 0, 0, 0, 0, 1, 0])
+    for size, ended in ((http2.MESSAGE_MAX, False), (http2.MESSAGE_MAX + 1, True)):
+        answer = http2.Answer()
+        answer.feed(head + size.to_bytes(4))
+        assert (answer.ended, answer.status) == (ended, None)

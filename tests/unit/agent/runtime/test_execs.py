@@ -8,13 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from agent.runtime import cgroups
-from agent.runtime.base import Command, CommandResult, HostFailed, RuntimeFailed
+from agent.runtime import cgroups, procs
+from agent.runtime.base import (
+    CgroupLimits,
+    Command,
+    CommandResult,
+    HostFailed,
+    LogLimits,
+    NotRunning,
+    RuntimeFailed,
+)
 from agent.runtime.cgroups import Hierarchies
 from agent.runtime.conmon import Binaries
 from agent.runtime.crun import ConmonRuntime
-from agent.runtime.layout import Layout
-from agent.runtime.running import execs
+from agent.runtime.layout import ContainerRecord, Layout
+from agent.runtime.procs import Process
+from agent.runtime.running import execs, limits
 from agent.runtime.running.execs import Execs
 from agent.runtime.steps import Steps
 
@@ -169,3 +178,22 @@ async def test_a_command_that_left_no_process_is_ended_without_a_thread(
         assert result == CommandResult(code=7, output=b"hello\n")
     finally:
         runtime.close()
+
+
+def test_limits_that_fail_because_the_container_ended_are_not_refused(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeFailed("cannot change the CPU limit: no such device")
+
+    steps = Steps(rig.binaries, rig.layout, rig.hierarchies, lambda *_: None)
+    found = ContainerRecord(monitor=Process(), container=Process(1), log_limits=LogLimits())
+    monkeypatch.setattr(Layout, "read_record", lambda *_: found)
+    monkeypatch.setattr(limits, "change", refuse)
+    monkeypatch.setattr(procs, "is_alive", lambda _: True)
+    with pytest.raises(RuntimeFailed, match="no such device"):
+        steps.update("a1", CgroupLimits())
+    alive = iter((True, False))
+    monkeypatch.setattr(procs, "is_alive", lambda _: next(alive))
+    with pytest.raises(NotRunning, match="it is not running"):
+        steps.update("a1", CgroupLimits())
