@@ -403,7 +403,9 @@ CHECK_RESULTS = 5
 CHECKS_AT_ONCE = 64
 """Commands of checks that run at once on one host: one that hangs takes 2 MB."""
 CONNECTIONS_AT_ONCE = 512
-"""Connections of checks that are open at once on one host: each takes a file descriptor."""
+"""Connections of checks that are open at once on one host: each takes a file descriptor, of those
+that NODE_TASK_FILES leaves free.
+"""
 DRAIN_MAX = 2 * SECOND
 """A task that its agent stops by itself gets its stop signal this long after it left the backends:
 as long as Swarm waits before every stop.
