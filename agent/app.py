@@ -175,7 +175,7 @@ async def _parts(config: Config, stack: AsyncExitStack, registry: CollectorRegis
     )
     worker = Worker(
         clock=UnsteppedClock(),
-        records=Records(config.state_dir / "tasks"),
+        records=Records(config.state_dir / "tasks", config.run_dir / "checks"),
         runtime=runtime,
         overlays=overlays,
         preparation=preparation,

@@ -30,7 +30,7 @@ _OWN = {
     errno.EMFILE: "too many open files",
     errno.EROFS: "read-only file system",
 }
-_OWN_NUMBERS = {*_OWN, errno.EAGAIN, errno.ENOMEM, errno.EUSERS}
+_OWN_NUMBERS = {*_OWN, errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS, errno.EUSERS}
 """Errors of the agent's own calls for lack of a resource. A child process may also get the others
 because of a container's own limits or its read-only root.
 """

@@ -91,6 +91,9 @@ class TaskMetrics:
             registry=registry,
         )
 
+        self._results: dict[tuple[str, str], Counter] = {}
+        self._durations: dict[str, Histogram] = {}
+
     def moved(self, before: Record, after: Record) -> None:
         """See `TaskObserver`."""
         if after.ready_at != before.ready_at:
@@ -100,9 +103,15 @@ class TaskMetrics:
 
     def checked(self, kind: str, outcome: Outcome, duration_s: float) -> None:
         """See `CheckObserver`."""
+        # `labels` takes longer than what it returns: its children are kept.
         result = "success" if outcome.exit_code == 0 else "failure"
-        self._checks.labels(kind, "none" if outcome.exit_code < 0 else result).inc()
-        self._check_seconds.labels(kind).observe(duration_s)
+        key = (kind, "none" if outcome.exit_code < 0 else result)
+        if (count := self._results.get(key)) is None:
+            count = self._results[key] = self._checks.labels(*key)
+        count.inc()
+        if (durations := self._durations.get(kind)) is None:
+            durations = self._durations[kind] = self._check_seconds.labels(kind)
+        durations.observe(duration_s)
 
 
 class NameQueries:

@@ -23,7 +23,7 @@ from agent.outbox import Outbox
 from agent.overlays.overlays import Overlays
 from agent.preparation import Preparation
 from agent.records import Records
-from agent.runtime.base import HostFailed, Runtime, RuntimeFailed
+from agent.runtime.base import HostFailed, NotRunning, Runtime, RuntimeFailed
 from agent.tasks import events, machine
 from agent.tasks.events import Effect, TaskEvent
 from agent.tasks.ocispec_process import signal_number
@@ -198,15 +198,15 @@ class Worker:
         for kind in CheckKind if record.has_checks else ():
             self._checks.set(record.task_id, kind, record.due(kind))
 
-    def _checked(self, task_id: TaskId, kind: CheckKind, result: CheckResult) -> None:
-        self.handle(task_id, events.Checked(kind, result))
+    def _checked(self, task_id: TaskId, kind: CheckKind, result: CheckResult, counts: bool) -> None:
+        self.handle(task_id, events.Checked(kind, result, counts))
 
     def _accept(self, record: Record) -> None:
         """Accept a new task; its record is on disk before any effect. A task that ends with its
         first step is reported and gets no record.
         """
         outcome = machine.accept(record)
-        if not outcome.record.ended and (error := self._save(outcome.record)):
+        if not outcome.record.ended and (error := self._save(outcome.record, self._store.save)):
             outcome = machine.save_failed(outcome, error)
         self._outbox.put(outcome.record.status())
         if outcome.record.ended:
@@ -222,15 +222,18 @@ class Worker:
         self._records[after.task_id] = after
         if after.clean and (followed := self._ended.pop(after.task_id, None)):
             followed.set()
-        if (after.state, after.detail) != (before.state, before.detail):
+        results_alone = after.differs_in_results_alone(before)
+        if not results_alone and (after.state, after.detail) != (before.state, before.detail):
             self._outbox.put(after.status())
             self._observer.moved(before, after)
-        return self._save(after) if saved else ""
+        if not saved:
+            return ""
+        return self._save(after, self._store.save_results if results_alone else self._store.save)
 
-    def _save(self, record: Record) -> str:
+    def _save(self, record: Record, save: Callable[[Record], None]) -> str:
         """Save the record to disk; return the error, or ""."""
         try:
-            self._store.save(record)
+            save(record)
         except OSError as error:
             self._count_host_failure(error)
             _log.error("record.save_failed", task=record.task_id, error=error)
@@ -402,6 +405,8 @@ class Worker:
         error = ""
         try:
             await self._runtime.update(task_id, cgroup_limits(limits.resources))
+        except NotRunning:
+            return  # Exited follows, and a restarted agent repeats the change
         except Exception as failure:
             error = _error_text(failure)
             _log.warning("task.limits_refused", task=task_id, error=error)

@@ -9,7 +9,7 @@ from pyswarm_core.clock import HOUR, MILLISECOND, MINUTE, SECOND
 PROTOCOL = 5
 """The protocol between agents and controllers; raised when the meaning of a message changes. 1:
 every version before the number was sent; 3: an agent accepts assignments in parts; 4: an agent
-knows frozen tasks; 5: an agent changes the limits of running containers.
+knows frozen tasks; 5: an agent changes the limits of running containers and makes checks.
 """
 PROTOCOL_PARTS = 3
 """Older agents receive an assignment as one message of any size."""
@@ -17,6 +17,8 @@ PROTOCOL_FREEZES = 4
 """Older agents receive a frozen task with the desired state running."""
 PROTOCOL_LIMITS = 5
 """Tasks of older agents are replaced if their limits change."""
+PROTOCOL_CHECKS = 5
+"""Older agents ignore health and readiness checks: they get no task that has one in its spec."""
 PROTOCOL_OLDEST = 1
 """The oldest protocol that is still supported."""
 
@@ -399,7 +401,11 @@ does not wait a whole interval for each task.
 CHECK_RESULTS = 5
 """Results of a check that are kept (as in Docker)."""
 CHECKS_AT_ONCE = 64
-"""Checks that run at once on one host: a hanging command in a container takes 2 MB."""
+"""Commands of checks that run at once on one host: one that hangs takes 2 MB."""
+CONNECTIONS_AT_ONCE = 512
+"""Connections of checks that are open at once on one host: each takes a file descriptor, of those
+that NODE_TASK_FILES leaves free.
+"""
 DRAIN_MAX = 2 * SECOND
 """A task that its agent stops by itself gets its stop signal this long after it left the backends:
 as long as Swarm waits before every stop.

@@ -24,6 +24,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
     exit_code: int
     output: str
+    counts: bool = True
+    """False: the agent lacked a resource, which says nothing about the task."""
 
 
 class Due(msgspec.Struct, frozen=True):
@@ -32,6 +34,8 @@ class Due(msgspec.Struct, frozen=True):
     at: Instant
     config: HealthConfig
     target: Target
+    tolerance: int = 0
+    """It may be made so much later, so that checks of several tasks are made together."""
 
 
 class Probe(Protocol):

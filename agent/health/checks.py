@@ -9,15 +9,16 @@ from collections.abc import Callable
 from functools import partial
 
 from agent.health.base import CheckObserver, Due, Probe
-from agent.health.verdict import CheckKind
+from agent.health.verdict import CheckKind, is_command
 from agent.timers import Timers
-from pyswarm_core.clock import NEVER, Clock, seconds
+from pyswarm_core.clock import NEVER, Clock, Instant, seconds
 from pyswarm_core.ids import TaskId
-from pyswarm_core.limits import CHECKS_AT_ONCE
+from pyswarm_core.limits import CHECKS_AT_ONCE, CONNECTIONS_AT_ONCE
 from pyswarm_core.views import CheckResult
 
 Key = tuple[TaskId, CheckKind]
-Report = Callable[[TaskId, CheckKind, CheckResult], None]
+Report = Callable[[TaskId, CheckKind, CheckResult, bool], None]
+"""Takes a result, and whether it counts (see `Outcome.counts`)."""
 
 
 class Checks:
@@ -34,7 +35,8 @@ class Checks:
         self._due: dict[Key, Due] = {}
         self._timers: Timers[Key] = Timers(clock)
         self._running: dict[Key, asyncio.Task[None]] = {}
-        self._slots = asyncio.Semaphore(CHECKS_AT_ONCE)
+        self._commands = asyncio.Semaphore(CHECKS_AT_ONCE)
+        self._connections = asyncio.Semaphore(CONNECTIONS_AT_ONCE)
         self._group: asyncio.TaskGroup | None = None
 
     def set(self, task_id: TaskId, kind: CheckKind, due: Due | None) -> None:
@@ -43,12 +45,14 @@ class Checks:
         if due is None:
             self._due.pop(key, None)
             self._timers.set(key, NEVER)
-            if running := self._running.get(key):
+            running = self._running.get(key)
+            # Once: a second one would interrupt the end of its processes.
+            if running is not None and not running.cancelling():
                 running.cancel()
             return
         self._due[key] = due
         if key not in self._running:
-            self._timers.set(key, due.at)
+            self._timers.set(key, _wake_at(due))
 
     async def run(self) -> None:
         """Make checks until cancelled."""
@@ -62,7 +66,7 @@ class Checks:
         work.add_done_callback(partial(self._ended, key))
 
     async def _make(self, key: Key, due: Due) -> None:
-        async with self._slots:
+        async with self._commands if is_command(due.config) else self._connections:
             began = self._clock.now()
             outcome = await self._probe(due.target, due.config)
         duration = max(0, self._clock.now() - began)
@@ -76,11 +80,19 @@ class Checks:
             exit_code=outcome.exit_code,
             output=outcome.output,
         )
-        self._report(*key, result)
+        self._report(*key, result, outcome.counts)
 
     def _ended(self, key: Key, work: asyncio.Task[None]) -> None:
         """Forget a check that was cancelled; it may be due again by now."""
         if self._running.get(key) is work:
             del self._running[key]
             if due := self._due.get(key):
-                self._timers.set(key, due.at)
+                self._timers.set(key, _wake_at(due))
+
+
+def _wake_at(due: Due) -> Instant:
+    """When the check is made: at the next multiple of its tolerance. Checks that are made together
+    cost less than half: caches are warm, and the event loop wakes up once.
+    """
+    grid = due.tolerance
+    return Instant(-(-due.at // grid) * grid) if grid else due.at

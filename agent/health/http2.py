@@ -12,6 +12,10 @@ SERVING = 1
 STATUSES = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
 FRAME_MAX = 1 << 14
 """The largest frame that a server may send without being allowed more (RFC 9113, 4.2)."""
+ANSWER_MAX = 1 << 16
+"""Bytes of a server that are read in all; an answer is a few hundred."""
+MESSAGE_MAX = 1024
+"""The largest message that is read; the status is two bytes."""
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY = 0, 1, 3, 4, 6, 7
@@ -60,9 +64,14 @@ class Answer:
         """No status will come any more."""
         self._left = b""
         self._body = b""
+        self._fed = 0
 
     def feed(self, data: bytes) -> bytes:
         """Take in bytes of the server; return what to send in answer."""
+        self._fed += len(data)
+        if self._fed > ANSWER_MAX:
+            self.ended = True
+            return b""
         self._left += data
         return b"".join(self._taken(*frame) for frame in self._frames())
 
@@ -85,7 +94,7 @@ class Answer:
             reply = _frame(_SETTINGS, _ACK, 0, b"")
         elif kind == _PING and not flags & _ACK:
             reply = _frame(_PING, _ACK, 0, payload)
-        elif kind in (_RST_STREAM, _GOAWAY):
+        elif kind == _RST_STREAM or (kind == _GOAWAY and not _still_answers(payload)):
             self.ended = True
         elif kind == _DATA and stream == 1:
             padding = payload[0] if flags & _PADDED and payload else 0
@@ -101,8 +110,16 @@ class Answer:
             return
         size = int.from_bytes(self._body[1:5])
         message = self._body[5 : 5 + size]
-        if len(message) == size:
+        if size > MESSAGE_MAX:
+            self.ended = True
+        elif len(message) == size:
             self.status = message[1] if len(message) > 1 and message[0] == 0x08 else 0
+
+
+def _still_answers(goaway: bytes) -> bool:
+    """Whether the server that shuts down without an error still answers the call on stream 1."""
+    last_stream, error = int.from_bytes(goaway[:4]) & 0x7FFFFFFF, int.from_bytes(goaway[4:8])
+    return len(goaway) >= 8 and not error and last_stream >= 1
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:

@@ -6,14 +6,17 @@ microseconds, and belongs to the event loop from then on.
 
 import asyncio
 import os
+import re
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from agent.fitness import is_host_error
 from agent.health import http2
 from agent.health.base import Outcome, Target
+from agent.health.lingering import Lingering
 from agent.network.base import NetworkFailed
-from agent.runtime.base import Command, Runtime, RuntimeFailed
+from agent.runtime.base import Command, HostFailed, Runtime, RuntimeFailed
 from pyswarm_core.aio.logs import EventLog
 from pyswarm_core.clock import seconds
 from pyswarm_core.docker.units import format_duration
@@ -29,11 +32,9 @@ _TIMED_OUT = -1
 """Docker's exit code of a check that exceeded its timeout or could not be made."""
 _LOOPBACK = "127.0.0.1"
 _HEAD_MAX = 4096
-_LINGER_S = 0.05
-_READS_MAX, _REST_BYTES = 4, 64 * 1024
-"""An HTTP connection that the server has not closed is kept so long after its check: closing it
-before the whole response has arrived resets it, which servers log as an error.
-"""
+"""Bytes of an HTTP response that are read until its status line is known."""
+_INTERIM = re.compile(rb"HTTP/\d\.\d 1(?!01)\d\d\b")
+"""A response before the final one. 101 is final."""
 
 
 OpenSocket = Callable[[int], socket.socket]
@@ -47,6 +48,7 @@ class Probes:
     def __init__(self, runtime: Runtime, open_socket: OpenSocket) -> None:
         self._runtime = runtime
         self._open_socket = open_socket
+        self._lingering = Lingering()
 
     async def __call__(self, target: Target, config: HealthConfig) -> Outcome:
         """See `Probe`."""
@@ -55,14 +57,15 @@ class Probes:
         except TimeoutError:
             outcome = _late(config, "")
         except (RuntimeFailed, NetworkFailed) as error:
-            outcome = Outcome(_TIMED_OUT, str(error))
+            outcome = Outcome(_TIMED_OUT, str(error), counts=not _is_the_hosts(error))
         except OSError as error:
-            outcome = Outcome(1, reason_of(error))
+            lacking = is_host_error(error)
+            outcome = Outcome(_TIMED_OUT if lacking else 1, reason_of(error), counts=not lacking)
         except Exception as error:
             _log.error("check.internal_error", trace=True, task=target.task_id, error=error)
             outcome = Outcome(_TIMED_OUT, f"internal error of the agent: {type(error).__name__}")
         output = clipped(as_utf8(outcome.output).strip(), EXEC_OUTPUT_MAX)
-        return Outcome(outcome.exit_code, output)
+        return Outcome(outcome.exit_code, output, outcome.counts)
 
     async def _check(self, target: Target, config: HealthConfig) -> Outcome:
         match config.test:
@@ -101,7 +104,7 @@ class Probes:
                 return await talk(connection)
         finally:
             if connection is not None:
-                _close(connection, lingers=config.test[0] == "HTTP")
+                self._lingering.close(connection, lingers=config.test[0] == "HTTP")
 
     async def _connect(self, target: Target, port: int) -> socket.socket:
         """A connection to the port on the loopback address, or else on the task's own one."""
@@ -110,6 +113,9 @@ class Probes:
             connection = self._open_socket(target.pid)
             try:
                 await _establish(connection, (address, port))
+                if connection.getsockname() == (address, port):
+                    # Nothing listens: the kernel chose the port as the connection's own one.
+                    raise ConnectionRefusedError
             except ConnectionRefusedError:
                 connection.close()
             except BaseException:
@@ -135,19 +141,11 @@ async def _establish(connection: socket.socket, address: tuple[str, int]) -> Non
         await asyncio.get_running_loop().sock_connect(connection, address)
 
 
-def _close(connection: socket.socket, *, lingers: bool) -> None:
-    """Close a connection after reading what has arrived; if it lingers, once more a little later,
-    unless the peer has closed it.
-    """
-    with suppress(OSError):
-        for _ in range(_READS_MAX):
-            if not connection.recv(_REST_BYTES):
-                lingers = False
-                break
-    if lingers:
-        asyncio.get_running_loop().call_later(_LINGER_S, lambda: _close(connection, lingers=False))
-    else:
-        connection.close()
+def _is_the_hosts(error: RuntimeFailed | NetworkFailed) -> bool:
+    """Whether a resource of the host was used up."""
+    if isinstance(error, RuntimeFailed):
+        return isinstance(error, HostFailed)
+    return is_host_error(error)
 
 
 def _late(config: HealthConfig, output: str) -> Outcome:
@@ -167,12 +165,15 @@ async def _http(connection: socket.socket, port: str, path: str) -> Outcome:
         "Accept: */*\r\nConnection: close\r\n\r\n"
     )
     await loop.sock_sendall(connection, request.encode())
-    head = b""
-    while b"\n" not in head and len(head) < _HEAD_MAX:
+    head, read = b"", 0
+    while (line := _status_line(head)) is None and read < _HEAD_MAX:
+        if read:
+            await asyncio.sleep(0)  # sock_recv returns at once as long as there is data
         if not (found := await loop.sock_recv(connection, _HEAD_MAX)):
             break
         head += found
-    line = head.partition(b"\n")[0].decode(errors="replace").strip()
+        read += len(found)
+    line = line if line is not None else _first_line(head)
     return Outcome(0 if _is_success(line) else 1, line or "the server closed the connection")
 
 
@@ -182,6 +183,7 @@ async def _grpc(connection: socket.socket, service: str) -> Outcome:
     await loop.sock_sendall(connection, http2.request("localhost", service))
     answer = http2.Answer()
     while answer.status is None and not answer.ended:
+        await asyncio.sleep(0)  # sock_recv returns at once as long as there is data
         if not (found := await loop.sock_recv(connection, http2.FRAME_MAX)):
             break
         if reply := answer.feed(found):
@@ -191,6 +193,21 @@ async def _grpc(connection: socket.socket, service: str) -> Outcome:
     known = answer.status < len(http2.STATUSES)
     status = http2.STATUSES[answer.status] if known else str(answer.status)
     return Outcome(0 if answer.status == http2.SERVING else 1, status)
+
+
+def _status_line(head: bytes) -> str | None:
+    """The status line of the final response; None: it has not arrived yet. Responses before it
+    (103 Early Hints) are skipped.
+    """
+    while _INTERIM.match(head):
+        _, blank, head = head.replace(b"\r\n", b"\n").partition(b"\n\n")
+        if not blank:
+            return None
+    return _first_line(head) if b"\n" in head else None
+
+
+def _first_line(head: bytes) -> str:
+    return head.partition(b"\n")[0].decode(errors="replace").strip()
 
 
 def _is_success(line: str) -> bool:

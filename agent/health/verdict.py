@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from msgspec.structs import replace
 
-from pyswarm_core.clock import SECOND, Instant, after
+from pyswarm_core.clock import MILLISECOND, SECOND, Instant, after
 from pyswarm_core.ids import TaskId
 from pyswarm_core.limits import CHECK_RESULTS
 from pyswarm_core.model import Model
@@ -25,6 +25,9 @@ _PARTS = 1_000
 _SPREAD_SHARE = 10
 _SPREAD_MAX = 5 * SECOND
 """Overdue checks are spread over a tenth of their interval, and at most this long."""
+_TOLERANCE_SHARE = 20
+_TOLERANCE_MAX = 250 * MILLISECOND
+"""A connection is made at most this later than due, and at most a twentieth of the interval."""
 
 
 class CheckKind(StrEnum):
@@ -45,6 +48,8 @@ class Check(Model, frozen=True):
     """0: the process does not run yet."""
     results: tuple[CheckResult, ...] = ()
     """The last CHECK_RESULTS, oldest first."""
+    made: int = 0
+    """Results so far; of two versions of a check, the one with more is the newer."""
 
     @property
     def last_output(self) -> str:
@@ -71,27 +76,53 @@ def bounded(check: Check, now: Instant) -> Check:
     return replace(check, due_at=latest) if check.due_at > latest else check
 
 
-def judged(check: Check, result: CheckResult, started_at: Instant) -> Check:
-    """The check after a result. `started_at`: when the task's process started."""
+def is_command(config: HealthConfig) -> bool:
+    """Whether the check runs a command in the container; otherwise it makes a connection."""
+    return config.test[:1] in (("CMD",), ("CMD-SHELL",))
+
+
+def tolerance(check: Check) -> int:
+    """How much later than due the check may be made. A command is made when it is due."""
+    if is_command(check.config):
+        return 0
+    config = check.config
+    starting = check.state is HealthState.STARTING
+    period = min(config.interval, config.start_interval) if starting else config.interval
+    return min(period // _TOLERANCE_SHARE, _TOLERANCE_MAX)
+
+
+def judged(check: Check, result: CheckResult, started_at: Instant, *, counts: bool = True) -> Check:
+    """The check after a result. `started_at`: when the task's process started. A result that does
+    not count is kept, but changes neither state nor streak.
+    """
     config = check.config
     state, streak = check.state, check.failing_streak
-    within_start = result.started_at - started_at < config.start_period
-    if result.exit_code == 0:
+    within_start = _is_within(result.started_at - started_at, config)
+    if not counts:
+        pass
+    elif result.exit_code == 0:
         state, streak = HealthState.HEALTHY, 0
     elif state is not HealthState.STARTING or not within_start:
         streak += 1
         if streak >= config.retries:
             state = HealthState.UNHEALTHY
     results = (*check.results, result)[-CHECK_RESULTS:]
-    taken = replace(check, state=state, failing_streak=streak, results=results)
+    taken = replace(check, state=state, failing_streak=streak, results=results, made=check.made + 1)
     ended = after(result.started_at, result.duration)
     return replace(taken, due_at=_next(taken, ended, started_at))
 
 
 def _next(check: Check, ended: Instant, started_at: Instant) -> Instant:
-    within_start = ended - started_at < check.config.start_period
+    within_start = _is_within(ended - started_at, check.config)
     starting = within_start and check.state is HealthState.STARTING
     return after(ended, check.config.start_interval if starting else check.config.interval)
+
+
+def _is_within(elapsed: int, config: HealthConfig) -> bool:
+    """Whether so long after its start a task is within the start period. A negative time is not:
+    the clock was set back, and failures have to count.
+    """
+    return 0 <= elapsed < config.start_period
 
 
 def _part(task_id: TaskId) -> int:

@@ -23,6 +23,10 @@ class HostFailed(RuntimeFailed):
     """The host cannot make any container: a resource that every container needs is used up."""
 
 
+class NotRunning(RuntimeFailed):
+    """The container's process has ended, or was never started."""
+
+
 class ContainerState(StrEnum):
     """The state of a container, from its files and /proc."""
 
@@ -211,7 +215,8 @@ class Runtime(Protocol):
     async def update(self, container_id: str, limits: CgroupLimits) -> None:
         """Change the limits of a running container.
 
-        Raises RuntimeFailed if it does not exist or the kernel refuses; then no limit has changed.
+        Raises NotRunning if it is not running, RuntimeFailed if the limits are below its usage or
+        the kernel refuses; then no limit has changed.
         """
         ...
 

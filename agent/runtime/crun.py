@@ -56,15 +56,23 @@ class ConmonRuntime:
         # A removal may wait for a process to end; it must not delay new containers.
         self._making = ThreadPoolExecutor(_THREADS, "make", self._steps.enter_thread)
         self._ending = ThreadPoolExecutor(_THREADS, "end")
+        # A command may wait for a process that hangs in the kernel: it must not delay containers.
+        self._commands = ThreadPoolExecutor(_THREADS, "exec", self._steps.enter_thread)
+        self._ending_commands = ThreadPoolExecutor(_THREADS, "end-exec")
         # Signals have threads of their own: SIGKILL has a deadline.
         self._signalling = ThreadPoolExecutor(_SIGNAL_THREADS, "signal")
 
     def close(self) -> None:
         """Stop watching and end the threads; containers stay as they are."""
         self._monitors.close()
-        self._making.shutdown(wait=True)
-        self._ending.shutdown(wait=True)
-        self._signalling.shutdown(wait=True)
+        for pool in (
+            self._making,
+            self._ending,
+            self._commands,
+            self._ending_commands,
+            self._signalling,
+        ):
+            pool.shutdown(wait=True)
 
     def file_path(self, container_id: str, name: str) -> str:
         """See `Runtime`."""
@@ -109,7 +117,7 @@ class ConmonRuntime:
 
     async def exec(self, container_id: str, command: Command, timeout_s: float) -> CommandResult:
         """See `Runtime`."""
-        begun = self._making.submit(self._steps.begin_exec, container_id, command)
+        begun = self._commands.submit(self._steps.begin_exec, container_id, command)
         try:
             running = await asyncio.wrap_future(begun)
         except asyncio.CancelledError:
@@ -127,13 +135,13 @@ class ConmonRuntime:
 
     async def _end_command(self, running: Running, output: bytes, timed_out: bool) -> CommandResult:
         return await self._run(
-            self._ending, self._steps.execs.end, running, output, timed_out=timed_out
+            self._ending_commands, self._steps.execs.end, running, output, timed_out=timed_out
         )
 
     def _end_abandoned(self, begun: "Future[Running]") -> None:
         """Called in any thread, for a command whose caller was cancelled while it began."""
         if not begun.cancelled() and not begun.exception():
-            self._ending.submit(self._steps.execs.end, begun.result(), b"", timed_out=True)
+            self._ending_commands.submit(self._steps.execs.end, begun.result(), b"", timed_out=True)
 
     async def pause(self, container_id: str) -> None:
         """See `Runtime`."""

@@ -20,6 +20,7 @@ from agent.runtime.base import (
     ContainerExit,
     ContainerState,
     FoundContainer,
+    NotRunning,
     RuntimeFailed,
     Stats,
 )
@@ -197,7 +198,7 @@ class FakeRuntime:
         """See `Runtime`. Nothing is refused."""
         container = self._containers.get(container_id)
         if container is None or container.exit:
-            raise RuntimeFailed(f"cannot update container {container_id}: it is not running")
+            raise NotRunning(f"cannot update container {container_id}: it is not running")
         container.limits = limits
 
     async def stats(self, container_id: str) -> Stats | None:

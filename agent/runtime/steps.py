@@ -29,6 +29,7 @@ from agent.runtime.base import (
     FoundContainer,
     HostFailed,
     LogLimits,
+    NotRunning,
     RuntimeFailed,
 )
 from agent.runtime.cgroups import Hierarchies, MonitorGroup
@@ -277,9 +278,15 @@ class Steps:
         """See `Runtime.update`."""
         with self._alone(container_id):
             record = self._layout.read_record(container_id)
+            ended = NotRunning(f"cannot update container {container_id}: it is not running")
             if not record or not procs.is_alive(record.container):
-                raise RuntimeFailed(f"cannot update container {container_id}: it is not running")
-            limits.change(self._hierarchies, self._layout.cgroup(container_id), requested)
+                raise ended
+            try:
+                limits.change(self._hierarchies, self._layout.cgroup(container_id), requested)
+            except RuntimeFailed as error:
+                if not procs.is_alive(record.container):
+                    raise ended from error
+                raise
 
     def remove(self, container_id: str, keep_logs: bool) -> None:
         """See `Runtime.remove`."""

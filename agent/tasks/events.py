@@ -99,6 +99,8 @@ class Checked(TaskEvent, frozen=True):
 
     kind: CheckKind
     result: CheckResult
+    counts: bool = True
+    """False: the agent lacked a resource to make it."""
 
 
 class StopRequested(TaskEvent, frozen=True):

@@ -5,8 +5,10 @@ the record alone a restarted agent knows what was requested, what was begun and 
 done twice.
 """
 
+from msgspec.structs import replace
+
 from agent.health.base import Due, Target
-from agent.health.verdict import Check, CheckKind
+from agent.health.verdict import Check, CheckKind, tolerance
 from pyswarm_core.clock import NEVER, Instant
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.model import Model
@@ -73,6 +75,8 @@ class Record(Model, frozen=True):
     """When SIGKILL is due: at the end of the grace period, then repeatedly until the exit is seen;
     0 unless the task is being stopped.
     """
+    signalled: bool = False
+    """The stop signal was requested from the runtime since this agent has the task."""
     clean: bool = False
     """The task has ended and nothing of it is left but its log."""
     unassigned: bool = False
@@ -137,7 +141,8 @@ class Record(Model, frozen=True):
         if check is None or not self.process_runs or self.stops:
             return None
         address = next((one.address for one in self.detail.addresses), "")
-        return Due(check.due_at, check.config, Target(self.task_id, self.detail.pid, address))
+        target = Target(self.task_id, self.detail.pid, address)
+        return Due(check.due_at, check.config, target, tolerance(check))
 
     @property
     def task_checks(self) -> tuple[TaskCheck, ...]:
@@ -154,6 +159,17 @@ class Record(Model, frozen=True):
             for kind, check in checks
             if check is not None
         )
+
+    def differs_in_results_alone(self, former: "Record") -> bool:
+        """Whether nothing but results of checks, with their streaks and next times, differs from a
+        former record.
+        """
+        if self.health is former.health and self.readiness is former.readiness:
+            return False
+        for check, before in ((self.health, former.health), (self.readiness, former.readiness)):
+            if check is not before and (not check or not before or check.state != before.state):
+                return False
+        return replace(former, health=self.health, readiness=self.readiness) == self
 
     @property
     def is_healthy(self) -> bool:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pyswarm_core.constraints import attribute
 from pyswarm_core.ids import NetworkId, NodeId
 from pyswarm_core.indexes.constraints import ConstraintColumns
+from pyswarm_core.limits import PROTOCOL_CHECKS
 from pyswarm_core.objects import Capability, Node
 from pyswarm_core.ports import HostPort, overlaps
 from pyswarm_core.specs import Protocol
@@ -47,6 +48,7 @@ _COLUMNS = (
     "opened_at",
     "lacks_esp",
     "lacks_ipv6",
+    "lacks_checks",
 )
 
 
@@ -127,8 +129,7 @@ class NodeTable:
         test, the second with every change of a node or of its tasks' resources.
         """
         self._held_ports = HeldPorts()
-        self._named: dict[str, dict[NodeId, None]] = {}
-        self._at: dict[str, dict[NodeId, None]] = {}
+        self._named, self._at = dict[str, dict[NodeId, None]](), dict[str, dict[NodeId, None]]()
         self._blocked: dict[NetworkId, dict[int, None]] = {}
         self._free: list[int] = []
         self._constraints = ConstraintColumns()
@@ -159,6 +160,8 @@ class NodeTable:
         """The version at which resources of the row were last released; 0: never."""
         self.lacks_esp: BoolColumn = np.zeros(0, np.bool_)
         self.lacks_ipv6: BoolColumn = np.zeros(0, np.bool_)
+        self.lacks_checks: BoolColumn = np.zeros(0, np.bool_)
+        """The rows whose agents make no checks."""
 
     def lacking(self, capability: Capability) -> BoolColumn:
         """The rows whose kernels lack the capability. Do not write to it."""
@@ -211,6 +214,7 @@ class NodeTable:
         self.max_tasks[row] = node.description.max_tasks or _ANY_NUMBER
         self.lacks_esp[row] = Capability.ESP in node.description.lacks
         self.lacks_ipv6[row] = Capability.IPV6 in node.description.lacks
+        self.lacks_checks[row] = node.description.spoken < PROTOCOL_CHECKS
         self._block(row, old, node)
         if old is None or _attributes_differ(old, node):
             self._refresh(row, old, node)

@@ -26,6 +26,9 @@ BRAIN = (
 )
 TASK_MACHINE = (
     "agent/tasks/machine.py",
+    "agent/tasks/serving.py",
+    "agent/tasks/stopping.py",
+    "agent/tasks/ending.py",
     "agent/tasks/reconcile.py",
     "agent/tasks/record.py",
     "agent/health/verdict.py",

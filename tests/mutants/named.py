@@ -203,10 +203,10 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
     ),
     "readiness restarts": (
         Mutation(
-            "agent.tasks.machine",
+            "agent.tasks.serving",
             "_readiness_judged",
             "    served = record.detail.serving\n",
-            '    return _leave(record, now, "not ready")\n    served = record.detail.serving\n',
+            '    return leave_backends(record, now, "")\n    served = record.detail.serving\n',
         ),
         Rule.STOPPED_FOR,
     ),

@@ -116,6 +116,8 @@ class MemoryRecords:
     def save(self, record: Record) -> None:
         self._disk[f"tasks/{record.task_id}"] = msgspec.json.encode(record)
 
+    save_results = save
+
     def forget(self, task_id: TaskId) -> None:
         self._disk.pop(f"tasks/{task_id}", None)
 

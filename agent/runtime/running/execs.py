@@ -6,7 +6,8 @@ process runs until the command has ended, and exits with its code.
 
 A cgroup is kept for the container's next command: making and removing it in every hierarchy costs a
 fifth of the command. Processes in a cgroup that no command of this agent uses are left from a
-former agent; they are killed before the next command.
+former agent, or hang in the kernel; they are killed before the next command, which takes another
+cgroup if they do not end at once.
 """
 
 import asyncio
@@ -22,8 +23,9 @@ from typing import Any
 
 import msgspec
 
+from agent.fitness import is_host_error
 from agent.runtime import cgroups, conmon
-from agent.runtime.base import Command, CommandResult, RuntimeFailed
+from agent.runtime.base import Command, CommandResult, HostFailed, RuntimeFailed
 from agent.runtime.cgroups import Hierarchies
 from agent.runtime.conmon import Binaries
 from agent.runtime.layout import Layout
@@ -40,6 +42,8 @@ _PIPE_BYTES = 1 << 16
 _MESSAGE_MAX = 1024
 _END_TIMEOUT_S = 10.0
 _EMPTY_KNOWN = 4096
+_HANGING_MAX = 4
+"""Cgroups of a container whose processes do not end, until it gets no further command."""
 _CPUSET = ("cpuset.cpus", "cpuset.mems")
 
 
@@ -85,24 +89,32 @@ class Execs:
             return self._spawn(container_id, cgroup, process)
         except OSError as error:
             self._busy.discard(cgroup)
-            raise RuntimeFailed(f"cannot start a command: {error.strerror}") from error
+            failure = HostFailed if is_host_error(error) else RuntimeFailed
+            raise failure(f"cannot start a command: {error.strerror}") from error
 
     def _take_cgroup(self, parent: str) -> str:
-        """An empty cgroup below a container's: an unused one, else a new one."""
+        """An empty cgroup below a container's: an unused one, else a new one. Waits for nothing."""
         container = Path(self._hierarchies.roots()[0] + parent)
         seen = [path.name for path in container.iterdir() if path.name.startswith(_PREFIX)]
         free = [name for name in seen if f"{parent}/{name}" not in self._busy]
-        for path in (f"{parent}/{name}" for name in free):
-            if path not in self._empty:
-                cgroups.empty(self._hierarchies, path)
-        if free:
-            name = min(free)
+        usable = [name for name in free if self._is_empty(f"{parent}/{name}")]
+        if len(free) - len(usable) >= _HANGING_MAX:
+            raise RuntimeFailed("former commands do not end: their processes hang in the kernel")
+        if usable:
+            name = min(usable)
         else:
             name = next(name for name in (f"{_PREFIX}{n}" for n in count()) if name not in seen)
             _make_cgroup(self._hierarchies, parent, name)
         self._busy.add(f"{parent}/{name}")
         self._empty.discard(f"{parent}/{name}")
         return f"{parent}/{name}"
+
+    def _is_empty(self, path: str) -> bool:
+        """Whether no process is in a cgroup; kills those that are."""
+        if path in self._empty or not cgroups.members(self._hierarchies, path):
+            return True
+        cgroups.kill(self._hierarchies, path)
+        return False
 
     def _process(self, container_id: str, command: Command) -> dict[str, Any]:
         """The OCI section: the container's, with the changes that the command requests."""
@@ -172,9 +184,11 @@ class Execs:
             # The OCI runtime first: a command that it has not started yet ends with it.
             with suppress(ProcessLookupError):
                 signals.pidfd_send_signal(running.pidfd, signals.SIGKILL)
-            cgroups.empty(self._hierarchies, running.cgroup)
-            self._remember(running.cgroup)
-            code = _exit_code(running.pidfd)
+            try:
+                cgroups.empty(self._hierarchies, running.cgroup)
+                self._remember(running.cgroup)
+            finally:
+                code = _exit_code(running.pidfd)  # otherwise it stays as a zombie
             message = conmon.plain_message(
                 os.pread(running.log, _MESSAGE_MAX, 0).decode(errors="replace")
             )
@@ -211,7 +225,8 @@ async def wait(running: Running, timeout_s: float) -> tuple[bytes, bool]:
 
     def end() -> None:
         loop.remove_reader(running.pidfd)
-        ended.set_result(None)
+        if not ended.done():  # the timeout may have come in the same turn
+            ended.set_result(None)
 
     loop.add_reader(running.output, read)
     loop.add_reader(running.pidfd, end)

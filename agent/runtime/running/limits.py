@@ -2,9 +2,14 @@
 
 The files are written in an order in which the kernel accepts each. Invariant: if the kernel refuses
 one, all limits are as before.
+
+A memory limit below the usage kills a process on cgroup v2. There the usage is first brought below
+the new limit with `memory.high`, which reclaims memory and never kills.
 """
 
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -16,6 +21,7 @@ from pyswarm_core.docker.units import human_size
 
 _NONE_V1 = "-1"
 _NONE = "max"
+_RECLAIM_MAX_S, _RECLAIM_POLL_S = 1.0, 0.01
 _SWAP = "the swap limit"
 """Without it in the kernel, memory alone is limited, as for a new container (and as in Docker)."""
 
@@ -30,8 +36,13 @@ class Write(msgspec.Struct, frozen=True):
 
 def change(hierarchies: Hierarchies, path: str, limits: CgroupLimits) -> None:
     """Set the limits of cgroup `path`. Raises RuntimeFailed naming the one that was refused."""
+    _check_usage(hierarchies, path, limits)
+    with _reclaimed(hierarchies, path, limits.memory_bytes):
+        _write(hierarchies, path, limits)
+
+
+def _write(hierarchies: Hierarchies, path: str, limits: CgroupLimits) -> None:
     written: list[tuple[Path, str]] = []
-    _check_memory(hierarchies, path, limits.memory_bytes)
     for write in _writes(hierarchies, path, limits):
         try:
             before = write.file.read_text().strip()
@@ -48,16 +59,56 @@ def change(hierarchies: Hierarchies, path: str, limits: CgroupLimits) -> None:
         written.append((write.file, before))
 
 
-def _check_memory(hierarchies: Hierarchies, path: str, requested: int) -> None:
-    """Refuse a limit below the memory in use: v2 accepts it and kills a process, v1 swaps before it
-    refuses.
+def _check_usage(hierarchies: Hierarchies, path: str, limits: CgroupLimits) -> None:
+    """Refuse a limit below the usage. Memory: v2 accepts it and kills a process, v1 swaps before it
+    refuses. Processes: the kernel accepts it, and every fork fails.
     """
     now = cgroups.stats(hierarchies, path)
-    if requested and now and now.memory_bytes > requested:
+    if limits.pids and now and now.pids > limits.pids:
         raise RuntimeFailed(
-            f"cannot change the memory limit to {human_size(requested)}:"
-            f" {human_size(now.memory_bytes)} are in use"
+            f"cannot change the process limit to {limits.pids}: {now.pids} are in use"
         )
+    requested = limits.memory_bytes
+    if requested and now and now.memory_bytes > requested:
+        raise _too_low(requested, now.memory_bytes)
+
+
+def _too_low(requested: int, used: int) -> RuntimeFailed:
+    return RuntimeFailed(
+        f"cannot change the memory limit to {human_size(requested)}: {human_size(used)} are in use"
+    )
+
+
+@contextmanager
+def _reclaimed(hierarchies: Hierarchies, path: str, requested: int) -> Iterator[None]:
+    """Hold the memory in use below a lower limit while it is set, on v2. Raises RuntimeFailed if
+    the kernel cannot reclaim enough.
+    """
+    memory = hierarchies.controller("memory", path)
+    if (
+        hierarchies.v1
+        or memory is None
+        or not 0 < requested < cgroups.number(memory / "memory.max")
+    ):
+        yield
+        return
+    high = memory / "memory.high"
+    try:
+        before = high.read_text().strip()
+        high.write_text(str(requested))
+    except OSError:  # this kernel has none; the usage was below the limit a moment ago
+        yield
+        return
+    try:
+        deadline = time.monotonic() + _RECLAIM_MAX_S
+        while (used := cgroups.number(memory / "memory.current")) > requested:
+            if time.monotonic() > deadline:
+                raise _too_low(requested, used)
+            time.sleep(_RECLAIM_POLL_S)
+        yield
+    finally:
+        with suppress(OSError):
+            high.write_text(before)
 
 
 def _writes(hierarchies: Hierarchies, path: str, limits: CgroupLimits) -> list[Write]:

@@ -1,7 +1,8 @@
 """How many identical tasks each node could take. PURE.
 
 Swarm's filters in Swarm's order: ready, resources, constraints, host ports, replicas per node; then
-the tasks that a node accepts, what the networks require of a kernel, and free addresses. Each one
+the tasks that a node accepts, an agent that makes the template's checks, what the networks require
+of a kernel, and free addresses. Each one
 lowers a capacity column. `explain` uses the same filters to say which one excluded which node.
 """
 
@@ -46,6 +47,8 @@ def capacity(ledger: Ledger, demand: Demand) -> IntColumn:
         np.minimum(room, ~ledger.held(port), out=room)  # at most one of these tasks per node
     if placement.max_replicas > 0:
         np.minimum(room, placement.max_replicas - demand.on_node, out=room)
+    if demand.template.container_spec.has_checks:
+        room[ledger.table.lacks_checks] = 0
     for _, left in demand.rooms:
         np.minimum(room, left, out=room)
     for _, capability in demand.needs:

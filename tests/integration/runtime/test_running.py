@@ -190,7 +190,7 @@ async def test_a_command_that_a_dead_agent_began_is_ended_by_the_next(world: Rea
     await until(lambda: hangs(world))
     result = await world.runtime.exec("a1", Command(args=("/bin/true",)), PATIENCE_S)
     assert result.code == 0
-    assert processes(world) == 1
+    await until(lambda: nothing_left(world))
     assert dead.end(begun, b"", timed_out=False).code == 128 + signal.SIGKILL
 
 

@@ -36,3 +36,35 @@ def test_setting_the_hosts_clock_moves_no_deadline(monkeypatch: pytest.MonkeyPat
     before = clock.now()
     monkeypatch.setattr(time, "time_ns", lambda: 0)
     assert clock.now() >= before
+
+
+async def test_a_deadline_whose_callback_fails_ends_the_timers() -> None:
+    def fail(task_id: TaskId) -> None:
+        raise ValueError(task_id)
+
+    clock = UnsteppedClock()
+    timers: Timers[TaskId] = Timers(clock)
+    running = asyncio.create_task(timers.run(fail))
+    await asyncio.sleep(0)
+    timers.set(TaskId("a"), clock.now())
+    with pytest.raises(ValueError, match="a"):
+        await running
+
+
+async def test_a_callback_may_set_its_deadline_again() -> None:
+    clock = UnsteppedClock()
+    timers: Timers[TaskId] = Timers(clock)
+    rung: list[TaskId] = []
+    thrice = asyncio.Event()
+
+    def again(task_id: TaskId) -> None:
+        rung.append(task_id)
+        timers.set(task_id, Instant(clock.now() + 1))
+        if len(rung) == 3:
+            thrice.set()
+
+    running = asyncio.create_task(timers.run(again))
+    timers.set(TaskId("a"), clock.now())
+    await thrice.wait()
+    running.cancel()
+    assert set(rung) == {"a"}

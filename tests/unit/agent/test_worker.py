@@ -126,7 +126,7 @@ class Host:
             )
             worker = Worker(
                 clock=SystemClock(),
-                records=Records(self.directory / "tasks"),
+                records=Records(self.directory / "tasks", self.directory / "checks"),
                 runtime=self.runtime,
                 overlays=overlays,
                 preparation=preparation,

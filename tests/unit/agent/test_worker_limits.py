@@ -1,11 +1,12 @@
 """The worker changes the limits of running containers, and keeps what it did."""
 
+import asyncio
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from agent.assignment import AssignedTask
-from agent.runtime.base import CgroupLimits, RuntimeFailed
+from agent.runtime.base import CgroupLimits, NotRunning, RuntimeFailed
 from agent.tasks.record import NewLimits
 from pyswarm_core.ids import TaskId
 from pyswarm_core.specs import Limits, Resources
@@ -58,3 +59,24 @@ async def test_a_runtime_that_refuses_limits_is_quoted(tmp_path: Path) -> None:
         await host.until(lambda seen: seen[TaskId("t1")].detail.limits_version == 2)
         assert host.seen[TaskId("t1")].detail.limits_error.endswith("80MiB are in use")
         assert host.seen[TaskId("t1")].state is TaskState.RUNNING
+
+
+async def test_limits_of_a_process_that_has_just_ended_are_not_refused(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.registry.push(IMAGE)
+    asked = asyncio.Event()
+
+    async def refuse(container_id: str, limits: CgroupLimits) -> None:
+        asked.set()
+        raise NotRunning("cannot update container t1: it is not running")
+
+    host.runtime.update = refuse  # type: ignore[method-assign]
+    async with host.worker() as worker:
+        await worker.assign(assigned(task()), NODE)
+        await host.reaches(TaskId("t1"), TaskState.RUNNING)
+        await worker.assign(assigned(with_limits(2, 64)), NODE)
+        await asked.wait()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        (status,) = worker.report()
+        assert (status.detail.limits_version, status.detail.limits_error) == (0, "")

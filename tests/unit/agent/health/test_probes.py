@@ -1,9 +1,11 @@
 """One check of each kind, against servers of this process."""
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from itertools import pairwise
 
 import grpc
 import pytest
@@ -11,9 +13,10 @@ from grpc_health.v1 import health, health_pb2_grpc
 
 from agent.health import http2
 from agent.health.base import Outcome, Target
+from agent.health.lingering import Lingering
 from agent.health.probes import Probes
 from agent.network.base import NetworkFailed
-from agent.runtime.base import ContainerConfig
+from agent.runtime.base import ContainerConfig, HostFailed
 from agent.runtime.fake import CommandScript, FakeRuntime, Script
 from pyswarm_core.clock import MILLISECOND, SECOND
 from pyswarm_core.ids import TaskId
@@ -84,6 +87,7 @@ async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
         ("HTTP/1.1 199 x", 1),
         ("SSH-2.0-x", 1),
         ("HTTP/1.1 abc", 1),
+        ("HTTP/1.1 101 Switching Protocols", 1),
     ],
 )
 async def test_an_http_check_succeeds_from_200_to_399(line: str, code: int) -> None:
@@ -98,6 +102,15 @@ async def test_an_http_server_that_says_nothing_fails() -> None:
     async with server(answering(b"")) as port:
         found = await probe("HTTP", f"{port}/")
         assert found == Outcome(1, "the server closed the connection")
+
+
+async def test_responses_before_the_final_one_are_skipped() -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+    for ending, code in ((b"HTTP/1.1 200 OK\r\n\r\n", 0), (b"HTTP/1.1 500 No\r\n\r\n", 1)):
+        async with server(answering(early + early + ending)) as port:
+            assert (await probe("HTTP", f"{port}/")).exit_code == code
+    async with server(answering(early)) as port:
+        assert (await probe("HTTP", f"{port}/")).exit_code == 1
 
 
 async def test_a_check_is_limited_in_time() -> None:
@@ -117,6 +130,161 @@ async def test_a_tcp_check_connects() -> None:
 async def test_a_server_on_the_tasks_own_address_alone_is_found() -> None:
     async with server(mute, "127.0.0.2") as port:
         assert (await probe("TCP", str(port), address="127.0.0.2")).exit_code == 0
+
+
+async def test_a_connection_to_itself_is_refused() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+
+    def bound(pid: int) -> socket.socket:
+        """As if the kernel chose the checked port as the connection's own one."""
+        made = open_socket(pid)
+        made.bind(("127.0.0.1", port))
+        return made
+
+    found = await Probes(FakeRuntime(), bound)(
+        T1, HealthConfig(test=("TCP", str(port)), timeout=SECOND)
+    )
+    assert found == Outcome(1, f"port {port}: connection refused")
+
+
+@pytest.mark.parametrize(
+    ("error", "counts"),
+    [
+        (OSError(errno.EMFILE, "x"), False),
+        (OSError(errno.ENFILE, "x"), False),
+        (OSError(errno.ENOMEM, "x"), False),
+        (OSError(errno.ENOBUFS, "x"), False),
+        (NetworkFailed("cannot enter: too many open files"), False),
+        (OSError(errno.EHOSTUNREACH, "x"), True),
+        (NetworkFailed("no such namespace"), True),
+    ],
+)
+async def test_a_check_for_which_the_agent_lacks_a_resource_does_not_count(
+    error: Exception, counts: bool
+) -> None:
+    def refuse(pid: int) -> socket.socket:
+        raise error
+
+    found = await Probes(FakeRuntime(), refuse)(T1, HealthConfig(test=("TCP", "1"), timeout=SECOND))
+    assert found.counts is counts
+    assert found.exit_code == (1 if counts and isinstance(error, OSError) else -1)
+
+
+async def test_commands_for_which_the_host_lacks_a_resource_do_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise HostFailed("cannot start a command: too many open files")
+
+    monkeypatch.setattr(FakeRuntime, "exec", refuse)
+    found = await Probes(FakeRuntime(), open_socket)(
+        T1, HealthConfig(test=("CMD", "x"), timeout=SECOND)
+    )
+    assert (found.exit_code, found.counts) == (-1, False)
+
+
+FLOODS = {
+    "settings without end": bytes([0, 0, 0, 4, 1, 0, 0, 0, 0]) * 1000,
+    "a message without end": bytes([0, 64, 0, 0, 0, 0, 0, 0, 1])
+    + b"\x00\xff\xff\xff\xff"
+    + bytes(16379),
+    "data of another call": (bytes([0, 64, 0, 0, 0, 0, 0, 0, 3]) + bytes(16384)) * 4,
+}
+
+
+def silent(heard: asyncio.Event) -> Handler:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.set()
+        await reader.read()
+
+    return handle
+
+
+class Flood(socket.socket):
+    """A connection on which data is always ready; it fails a check that reads on and on."""
+
+    flood = b""
+    given = 0
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        assert self.given < 16 * http2.ANSWER_MAX, "the check reads without end"
+        at = self.given % len(self.flood)
+        found = (self.flood[at:] + self.flood * 20)[:size]
+        self.given += len(found)
+        return found
+
+
+@pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS)
+async def test_a_server_that_sends_without_end_fails_and_delays_nobody(flood: bytes) -> None:
+    heard = asyncio.Event()
+    async with server(silent(heard)) as port:
+        made = Flood(type=socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        made.flood = flood
+        turns = list[int]()
+
+        async def others() -> None:
+            while True:
+                turns.append(made.given)
+                await asyncio.sleep(0)
+
+        running = asyncio.create_task(others())
+        probes = Probes(FakeRuntime(), lambda _: made)
+        found = await probes(T1, HealthConfig(test=("GRPC", str(port)), timeout=SECOND))
+        running.cancel()
+        await heard.wait()
+    assert found.exit_code == 1
+    assert "no answer" in found.output
+    read = [number for number in turns if number <= 2 * http2.ANSWER_MAX]
+    steps = [after - before for before, after in pairwise(read)]
+    assert max(steps) <= http2.FRAME_MAX, "the event loop turns after each read"
+
+
+async def test_an_http_server_that_sends_hints_without_end_fails() -> None:
+    heard = asyncio.Event()
+    async with server(silent(heard)) as port:
+        made = Flood(type=socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        made.flood = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+        probes = Probes(FakeRuntime(), lambda _: made)
+        config = HealthConfig(test=("HTTP", f"{port}/"), timeout=SECOND)
+        assert (await probes(T1, config)).exit_code == 1
+        await heard.wait()
+
+
+def test_a_server_that_shuts_down_may_still_answer() -> None:
+    last_call = bytes([0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0])
+    data = bytes([0, 0, 7, 0, 0, 0, 0, 0, 1]) + bytes([0, 0, 0, 0, 2, 8, 1])
+    answer = http2.Answer()
+    answer.feed(last_call)
+    assert not answer.ended
+    answer.feed(data)
+    assert answer.status == 1
+    none, failed = bytearray(last_call), bytearray(last_call)
+    none[12], failed[16] = 0, 1
+    for frame in (none, failed):
+        answer = http2.Answer()
+        answer.feed(bytes(frame))
+        assert answer.ended
+
+
+async def test_connections_linger_a_bounded_number_at_once() -> None:
+    lingering = Lingering()
+    pairs = [socket.socketpair() for _ in range(300)]
+    for near, _ in pairs:
+        near.setblocking(False)
+        lingering.close(near, lingers=True)
+    still = [near.fileno() != -1 for near, _ in pairs]
+    assert (still.count(True), still[:44], still[-1]) == (256, [False] * 44, True)
+    for _, far in pairs:
+        far.setblocking(False)
+        assert await asyncio.get_running_loop().sock_recv(far, 1) == b"", "closed in the end"
+    ended_near, ended_far = socket.socketpair()
+    ended_far.close()
+    lingering.close(ended_near, lingers=True)
+    assert ended_near.fileno() == -1, "its peer has closed it"
+    for _, far in pairs:
+        far.close()
 
 
 @pytest.mark.parametrize("error", [NetworkFailed("no such namespace"), OSError(24, "EMFILE")])
@@ -224,3 +392,11 @@ def test_frames_may_come_in_any_pieces() -> None:
             )
             assert answer.status == 1
             assert sent == bytes([0, 0, 0, 4, 1, 0, 0, 0, 0]) + ping[:4] + b"\x01" + ping[5:]
+
+
+def test_a_message_that_is_too_long_is_not_awaited() -> None:
+    head = bytes([0, 0, 5, 0, 0, 0, 0, 0, 1, 0])
+    for size, ended in ((http2.MESSAGE_MAX, False), (http2.MESSAGE_MAX + 1, True)):
+        answer = http2.Answer()
+        answer.feed(head + size.to_bytes(4))
+        assert (answer.ended, answer.status) == (ended, None)

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from agent.health.verdict import Check, begun, bounded, judged, returned
+from agent.health.verdict import Check, begun, bounded, judged, returned, tolerance
 from pyswarm_core.clock import HOUR, SECOND, Instant
 from pyswarm_core.ids import TaskId
 from pyswarm_core.limits import CHECK_RESULTS
@@ -66,6 +66,31 @@ def test_failures_within_the_start_period_do_not_count() -> None:
     taken = after(check(start_period=10 * SECOND), *(result(at) for at in (2, 4, 6, 8, 9.9)))
     assert (taken.state, taken.failing_streak) == (STARTING, 0)
     assert after(taken, result(10), result(20), result(30)).state is UNHEALTHY
+
+
+def test_a_clock_that_was_set_back_does_not_prolong_the_start_period() -> None:
+    before = result(-3600)
+    taken = after(check(start_period=10 * SECOND, retries=2), before)
+    assert (taken.failing_streak, taken.due_at - before.started_at) == (1, 10 * SECOND)
+    assert after(taken, result(-3590)).state is UNHEALTHY
+
+
+def test_a_result_that_does_not_count_is_kept_and_changes_nothing_else() -> None:
+    failing = after(check(), result(10), result(20))
+    taken = judged(failing, result(30, -1, "too many open files"), START, counts=False)
+    assert (taken.state, taken.failing_streak, taken.made) == (STARTING, 2, 3)
+    assert taken.results[-1].output == "too many open files"
+    assert taken.due_at == START + 40 * SECOND
+
+
+def test_connections_may_be_made_a_little_later_and_commands_not() -> None:
+    command = check()
+    tcp = replace(command, config=replace(command.config, test=("TCP", "80")))
+    assert tolerance(command) == 0
+    assert tolerance(tcp) == 2 * SECOND // 20, "starting: of the start interval"
+    assert tolerance(replace(tcp, state=HEALTHY)) == SECOND // 4
+    short = replace(tcp, state=HEALTHY, config=replace(tcp.config, interval=SECOND))
+    assert tolerance(short) == SECOND // 20
 
 
 def test_the_first_success_ends_the_start_period() -> None:

@@ -101,6 +101,75 @@ def test_v2_is_not_told_a_limit_below_what_is_in_use(v2: Hierarchies, tmp_path: 
     assert content(tmp_path / "c", V2) == V2
 
 
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_a_process_limit_below_the_processes_in_use_is_refused(
+    version: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    hierarchies = request.getfixturevalue(version)
+    pids = tmp_path / ("pids/c" if version == "v1" else "c")
+    filled(pids, {"pids.current": "10\n"})
+    with pytest.raises(RuntimeFailed, match="process limit to 9: 10 are in use"):
+        change(hierarchies, "/c", SOME)
+    assert (pids / "pids.max").read_text() == "max"
+
+
+class Reclaim:
+    """A kernel in which memory.high brings the usage down to `reaches`."""
+
+    def __init__(self, directory: Path, reaches: int, patch: pytest.MonkeyPatch) -> None:
+        self.written: list[tuple[str, str]] = []
+        write = Path.write_text
+
+        def written(path: Path, text: str) -> int:
+            if path.name.startswith("memory."):
+                self.written.append((path.name, text))
+                if path.name == "memory.high":
+                    write(directory / "memory.current", str(reaches))
+            return write(path, text)
+
+        patch.setattr(Path, "write_text", written)
+        patch.setattr("agent.runtime.running.limits._RECLAIM_MAX_S", 0)
+
+
+USED = {
+    "memory.max": str(80 * MIB),
+    "memory.high": "max",
+    "memory.current": str(60 * MIB),
+    "memory.stat": f"inactive_file {20 * MIB}\n",
+}
+
+
+def test_v2_reclaims_memory_before_it_gets_a_lower_limit(
+    v2: Hierarchies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(tmp_path / "c", USED)
+    kernel = Reclaim(tmp_path / "c", 47 * MIB, monkeypatch)
+    change(v2, "/c", SOME)
+    limit = str(48 * MIB)
+    names = [(name, text) for name, text in kernel.written if name != "memory.swap.max"]
+    assert names == [("memory.high", limit), ("memory.max", limit), ("memory.high", "max")]
+
+
+def test_v2_keeps_its_limit_if_too_little_memory_can_be_reclaimed(
+    v2: Hierarchies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(tmp_path / "c", USED)
+    kernel = Reclaim(tmp_path / "c", 50 * MIB, monkeypatch)
+    with pytest.raises(RuntimeFailed, match="memory limit to 48MiB: 50MiB are in use"):
+        change(v2, "/c", SOME)
+    assert kernel.written == [("memory.high", str(48 * MIB)), ("memory.high", "max")]
+    assert (tmp_path / "c/pids.max").read_text() == "max"
+
+
+def test_v2_reclaims_nothing_for_a_higher_limit(
+    v2: Hierarchies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(tmp_path / "c", {**USED, "memory.max": str(40 * MIB), "memory.current": "1"})
+    kernel = Reclaim(tmp_path / "c", 1, monkeypatch)
+    change(v2, "/c", SOME)
+    assert [name for name, _ in kernel.written] == ["memory.max", "memory.swap.max"]
+
+
 def test_a_limit_that_the_kernel_does_not_have_may_be_none(v2: Hierarchies, tmp_path: Path) -> None:
     (tmp_path / "c/pids.max").unlink()
     change(v2, "/c", CgroupLimits(memory_bytes=MIB))

@@ -15,8 +15,9 @@ from agent.health.verdict import CheckKind
 from agent.runtime.base import ContainerExit, ContainerState, FoundContainer
 from agent.tasks import events
 from agent.tasks.events import Effect, TaskEvent
-from agent.tasks.machine import KILL_AGAIN, step
+from agent.tasks.machine import step
 from agent.tasks.reconcile import adopt
+from agent.tasks.steps import KILL_AGAIN
 from pyswarm_core.clock import HOUR, NEVER, SECOND, Instant
 from pyswarm_core.ids import NetworkId, TaskId
 from pyswarm_core.limits import DRAIN_MAX

@@ -159,6 +159,69 @@ def test_host_ports_are_withdrawn_before_an_unhealthy_task_is_signalled() -> Non
     assert take(stopping, events.Withdrawn())[1] == [Effect.STOP]
 
 
+def test_two_withdrawals_under_way_cause_one_stop_signal() -> None:
+    ports = (PortConfig(target_port=53, published_port=53, publish_mode=PublishMode.HOST),)
+    listening = take(task(ports=ports), GOOD, events.Serving())[0]
+    stopping, effects = take(listening, BAD, BAD, events.Desired(TaskState.SHUTDOWN))
+    assert effects == [Effect.WITHDRAW, Effect.WITHDRAW]
+    assert take(stopping, events.Withdrawn(), events.Withdrawn())[1] == [Effect.STOP]
+
+
+@pytest.mark.parametrize(
+    ("end", "error"),
+    [
+        (events.Exited(137, signal=9, oom=True), "out of memory (exit 137): the memory limit"),
+        (events.Exited(3), "non-zero exit (3)"),
+        (events.Exited(137, signal=9), "killed by signal 9 (exit 137)"),
+    ],
+)
+def test_a_process_whose_death_failed_its_last_check_ended_of_its_own_cause(
+    end: events.Exited, error: str
+) -> None:
+    died = checked(code=137)
+    draining, _ = take(task(), GOOD, BAD, died)
+    assert take(draining, end)[0].detail.error.startswith(error)
+    if end.oom:  # also where its stop began at once
+        assert take(task(), BAD, died, end)[0].detail.error.startswith(error)
+
+
+def test_a_process_that_its_agent_killed_was_unhealthy() -> None:
+    stopping, _ = take(task(), BAD, BAD)
+    ended, _ = take(stopping, events.Exited(137, signal=9))
+    assert ended.detail.error == "unhealthy: no answer"
+
+
+def test_a_check_without_output_is_shown_with_its_exit_code() -> None:
+    silent = checked(code=7)
+    assert take(task(), silent)[0].detail.message.endswith("failed: exit code 7, no output")
+    assert take(task(), silent, silent)[0].unhealthy == "unhealthy: exit code 7, no output"
+    waiting = take(task(NO_CHECK, CONFIG), checked(READY, 7))[0]
+    assert waiting.detail.message == "not ready: exit code 7, no output"
+
+
+def test_checks_that_the_agent_could_not_make_change_no_health() -> None:
+    lacking = replace(checked(code=-1, output="too many open files"), counts=False)
+    running, _ = take(task(), GOOD)
+    still, effects = take(running, *[lacking] * 10)
+    assert (effects, still.detail, still.stops) == ([], running.detail, False)
+    assert still.health is not None
+    assert (still.health.failing_streak, still.health.results[-1].exit_code) == (0, -1)
+    starting, _ = take(task(), *[lacking] * 10)
+    assert (starting.state, starting.stops) == (TaskState.STARTING, False)
+
+
+def test_a_result_that_changes_no_state_differs_in_results_alone() -> None:
+    running, _ = take(task(), GOOD)
+    again, _ = take(running, GOOD)
+    failing, _ = take(again, BAD)
+    failed, _ = take(failing, BAD)
+    assert again.differs_in_results_alone(running)
+    assert failing.differs_in_results_alone(again)
+    assert not failed.differs_in_results_alone(failing)
+    assert not running.differs_in_results_alone(running)
+    assert not replace(again, kill_at=NOW).differs_in_results_alone(running)
+
+
 def test_a_returning_agent_continues_where_the_former_one_was() -> None:
     failing = take(task(), BAD)[0]
     again, effects = take(failing, events.Started())

@@ -8,8 +8,9 @@ from msgspec.structs import replace
 from agent.health.verdict import CheckKind
 from agent.tasks import events, machine
 from agent.tasks.events import Effect, TaskEvent
-from agent.tasks.machine import Step, accept, save_failed, step
+from agent.tasks.machine import accept, save_failed, step
 from agent.tasks.record import Record
+from agent.tasks.steps import Step
 from pyswarm_core.clock import NEVER, SECOND, Instant
 from pyswarm_core.ids import NodeId, ServiceId, TaskId
 from pyswarm_core.objects import TaskDetail
@@ -106,8 +107,9 @@ def test_host_ports_are_withdrawn_before_the_stop_signal() -> None:
     running = with_host_port(TaskState.RUNNING)
     stopping, effects = run(running, events.Desired(TaskState.SHUTDOWN))
     assert (stopping.wake_at, effects) == (NOW + GRACE, [Effect.WITHDRAW])
-    assert run(stopping, events.Withdrawn()) == (stopping, [Effect.STOP])
-    assert run(stopping, events.Started()) == (stopping, [Effect.WITHDRAW])
+    signalled, effects = run(stopping, events.Withdrawn())
+    assert effects == [Effect.STOP]
+    assert run(signalled, events.Started(), events.Withdrawn())[1] == [Effect.WITHDRAW, Effect.STOP]
     ended, effects = run(stopping, events.Exited(0), events.Withdrawn())
     assert (ended.state, effects) == (TaskState.SHUTDOWN, [Effect.CLEAN])
     assert run(running, events.Withdrawn()) == (running, []), "nobody asked it to stop"
@@ -174,7 +176,7 @@ def test_an_early_timer_changes_nothing() -> None:
 
 def test_a_returning_agent_repeats_the_stop_signal_that_may_be_lost() -> None:
     stopping = record(TaskState.RUNNING, desired_state=TaskState.SHUTDOWN, kill_at=NOW + 1)
-    assert run(stopping, events.Started()) == (stopping, [Effect.STOP])
+    assert run(stopping, events.Started())[1] == [Effect.STOP]
 
 
 def test_a_task_found_to_run_that_should_not_gets_a_deadline() -> None:
