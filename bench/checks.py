@@ -17,11 +17,13 @@ from bench.fleet import Fleet, playground, published, service
 from bench.report import Figure
 from cli.daemons import entering
 from pyswarm_core.clock import SECOND
+from pyswarm_core.limits import AGENT_METRICS_PORT
 from pyswarm_core.specs import HealthConfig, ServiceSpec
 
 _HOST = "host2"
 _PERIOD_S = 5
 _SETTLE_S = 6.0
+_CHECKS = "pyswarm_agent_checks_total"
 _EXEC = ("CMD", "/bin/busybox", "true")
 
 
@@ -44,7 +46,7 @@ def _exec(fleet: Fleet, replicas: int, for_s: float) -> Figure:
     bare = _bare(fleet, tasks)
     fleet.remove(created)
     created = fleet.create(_checked(plain, _EXEC))
-    each = (_used(host, for_s) - idle) / _checks(replicas, for_s)
+    each = _of_each(fleet, host, idle, for_s)
     fleet.remove(created)
     return Figure(
         f"{replicas} containers, exec check every {_PERIOD_S} s, over bare crun exec",
@@ -62,7 +64,7 @@ def _connecting(fleet: Fleet, test: tuple[str, ...], replicas: int, for_s: float
     idle = _used(daemons, for_s)
     fleet.remove(created)
     created = fleet.create(_checked(plain, test))
-    each = (_used(daemons, for_s) - idle) / _checks(replicas, for_s)
+    each = _of_each(fleet, daemons, idle, for_s)
     fleet.remove(created)
     return Figure(f"{test[0].lower()} check: processor time of the agent", 1e3 * each, "ms", 1)
 
@@ -80,8 +82,20 @@ def _checked(spec: ServiceSpec, test: tuple[str, ...]) -> ServiceSpec:
     return replace(spec, task_template=replace(spec.task_template, container_spec=container))
 
 
-def _checks(replicas: int, for_s: float) -> float:
-    return replicas * for_s / _PERIOD_S
+def _of_each(fleet: Fleet, cgroup: str, idle: float, for_s: float) -> float:
+    """Processor seconds of one check: what the cgroup uses in that time above `idle`."""
+    time.sleep(_SETTLE_S)
+    made = _made(fleet)
+    used = machine.cpu_seconds(cgroup)
+    time.sleep(for_s)
+    used = machine.cpu_seconds(cgroup) - used
+    return (used - idle) / (_made(fleet) - made)
+
+
+def _made(fleet: Fleet) -> float:
+    """How many checks the host has made."""
+    found = fleet.metrics(_HOST, AGENT_METRICS_PORT)
+    return sum(value for name, value in found.items() if name.startswith(_CHECKS))
 
 
 def _used(cgroup: str, for_s: float) -> float:

@@ -4,8 +4,6 @@ It starts at the commit that removes a backend and ends when the last of three h
 acknowledged the change. Until then the backend is not stopped.
 """
 
-import subprocess
-import sys
 from collections.abc import Iterable
 from statistics import median
 
@@ -13,6 +11,7 @@ from msgspec.structs import replace
 
 from bench.fleet import Fleet, playground, service, wait_until
 from bench.report import Figure
+from pyswarm_core.limits import CONTROLLER_METRICS_PORT
 from pyswarm_core.specs import ReplicatedMode
 
 _LAG = "pyswarm_controller_endpoint_lag_seconds"
@@ -53,10 +52,5 @@ def _scale(fleet: Fleet, created: str, replicas: int) -> None:
 
 def _seen(fleet: Fleet) -> tuple[float, float]:
     """Count and seconds of the changes that all hosts have acknowledged."""
-    host = fleet.plan.hosts[0]
-    url = f"http://{host.address}:9323/metrics"
-    read = f"import urllib.request as r; print(r.urlopen({url!r}, timeout=10).read().decode())"
-    command = ["nsenter", f"--net={host.netns_path}", sys.executable, "-c", read]
-    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith(_LAG))
-    return float(values[f"{_LAG}_count"]), float(values[f"{_LAG}_sum"])
+    values = fleet.metrics(fleet.plan.hosts[0].name, CONTROLLER_METRICS_PORT)
+    return values[f"{_LAG}_count"], values[f"{_LAG}_sum"]

@@ -63,6 +63,16 @@ class Fleet:
         pid, *_ = daemons.daemon_pids(self.plan.host(host).run_dir / "agent.pid")
         return pid
 
+    def metrics(self, host: str, port: int) -> dict[str, float]:
+        """The metrics of one of the host's daemons, by name with labels."""
+        plan = self.plan.host(host)
+        url = f"http://{plan.address}:{port}/metrics"
+        read = f"import urllib.request as r; print(r.urlopen({url!r}, timeout=10).read().decode())"
+        command = ["nsenter", f"--net={plan.netns_path}", sys.executable, "-c", read]
+        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        rows = (line.rpartition(" ") for line in text.split("\n") if line[:1] not in ("", "#"))
+        return {name: float(value) for name, _, value in rows}
+
     def create(self, spec: ServiceSpec) -> str:
         """Create a service and return its id once all of it runs."""
         service, _ = self.client.create_service(spec)
