@@ -94,8 +94,9 @@ def revised(state: State, service: Service, spec: ServiceSpec, since: Instant) -
         count = len(tasks.slots) - len(tasks.leaving)
         slots = count if new_limits else outdated_slots(tasks, changed)
         status = begun(changed, base_version(service), slots, service.updated_at)
-        has_tasks = count > 0 and not before.stopped
-        changed = replace(changed, update_status=status if has_tasks else None)
+        reaches_tasks = not before.stopped or service.is_updating
+        status_after = status if count > 0 and reaches_tasks else None
+        changed = replace(changed, update_status=status_after)
     return replace(changed, previous_specs=_kept_specs(state, changed))
 
 

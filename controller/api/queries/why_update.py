@@ -66,6 +66,8 @@ def waits_for(state: State, service: Service, now: Instant) -> str:
     tasks = state.tasks_of_service(service.id)
     if status is None or not status.state.is_unfinished or status.state.is_paused:
         return ""
+    if service.spec.stopped:
+        return f"when the service is started: pyswarm service start {service.spec.name}"
     settings = service.update_settings
     if waiting := list(islice(_in_flight(service, tasks), _TASKS_SHOWN + 1)):
         more = " and others do" if len(waiting) > _TASKS_SHOWN else ""

@@ -79,7 +79,7 @@ def reconcile(plan: Plan, state: State, looked_at: Iterable[int], now: Instant) 
         plan.vacancies[number] = Vacancy(
             number, plan.version, node_id=eligible[number], why=_ELIGIBLE
         )
-    if updating and not plan.is_cut:
+    if updating and not is_stopped and not plan.is_cut:
         advance(plan, state, slots, now)
 
 
