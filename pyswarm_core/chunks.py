@@ -116,7 +116,9 @@ def _is_newest(tasks: Sequence[Task], index: int) -> bool:
 def _cut(detail: TaskDetail, kept: _Kept, *, newest: bool) -> TaskDetail:
     size = kept.newest if newest else kept.others
     if not size:
-        return TaskDetail(exit_code=detail.exit_code, oom=detail.oom)
+        return TaskDetail(
+            exit_code=detail.exit_code, oom=detail.oom, stop_requested=detail.stop_requested
+        )
     return replace(
         detail,
         message=clipped(detail.message, size),

@@ -24,7 +24,7 @@ from pyswarm_core.specs import (
     TaskSpec,
     UpdateConfig,
 )
-from pyswarm_core.states import NodeState, TaskState, UpdateState
+from pyswarm_core.states import NodeState, TaskState, UpdateState, ends_by_itself, lives
 
 
 class Version(Model, frozen=True):
@@ -134,6 +134,8 @@ class Service(Object, frozen=True):
     """
     limits_version: int = 0
     """The spec version at which its tasks' limits last changed (indexes/limited.py); 0: never."""
+    started_at: Instant = Instant(0)
+    """When it was last started after a stop: tasks that ended before then run again; 0: never."""
 
     def is_current(self, spec_version: int) -> bool:
         """Whether tasks of that spec version have the current template."""
@@ -209,6 +211,8 @@ class TaskDetail(Model, frozen=True):
     """The spec version whose limits it has, or refused; 0: those that it was made with."""
     limits_error: str = ""
     """Why its limits could not be changed to those of `limits_version`."""
+    stop_requested: bool = False
+    """It ended by itself, but only after a request to end: that is no failure. Set by `State`."""
 
 
 NO_DETAIL = TaskDetail()
@@ -236,6 +240,7 @@ def shortened(detail: TaskDetail) -> TaskDetail:
         oom=detail.oom,
         pid=detail.pid,
         ran=detail.ran,
+        stop_requested=detail.stop_requested,
     )
     return detail if short == detail else short
 
@@ -277,6 +282,14 @@ class TaskStatus(NamedTuple):
     task_id: TaskId
     state: TaskState
     detail: TaskDetail
+
+
+def detail_of_end(task: Task, status: TaskStatus) -> TaskDetail:
+    """The details reported of a task that ended, with whether it was requested to end before."""
+    requested = ends_by_itself(status.state) and not lives(task.desired_state)
+    if status.detail.stop_requested is requested:
+        return status.detail
+    return msgspec.structs.replace(status.detail, stop_requested=requested)
 
 
 class Platform(Model, frozen=True):

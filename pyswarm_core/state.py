@@ -44,7 +44,17 @@ from pyswarm_core.kinds import (
     split_name,
 )
 from pyswarm_core.limits import CHUNK_SLOTS
-from pyswarm_core.objects import Cluster, Endpoint, Network, Node, Object, Service, Task, TaskStatus
+from pyswarm_core.objects import (
+    Cluster,
+    Endpoint,
+    Network,
+    Node,
+    Object,
+    Service,
+    Task,
+    TaskStatus,
+    detail_of_end,
+)
 from pyswarm_core.specs import PortConfig, Protocol
 from pyswarm_core.states import TaskState, ends_by_itself, is_terminal, occupies, reported_by_agent
 
@@ -164,6 +174,9 @@ class State:
                 continue
             if status.state == old.state and status.detail == old.detail:
                 continue
+            detail = status.detail
+            if status.state > _RUNNING:
+                detail = detail_of_end(old, status)
             task = Task(
                 old.id,
                 old.service_id,
@@ -175,7 +188,7 @@ class State:
                 status.state,
                 now if status.state != old.state else old.status_at,
                 old.restarts,
-                status.detail,
+                detail,
                 old.restarted_at,
                 old.consecutive_restarts,
                 old.failed_update,

@@ -81,6 +81,8 @@ def revised(state: State, service: Service, spec: ServiceSpec, since: Instant) -
         spec_version=version,
         previous_specs=(earlier, *service.previous_specs),
     )
+    if before.stopped and not spec.stopped:
+        changed = replace(changed, started_at=service.updated_at)
     new_limits = _limits(before) != _limits(spec)
     new_template = made_from(before) != made_from(spec)
     if new_limits:

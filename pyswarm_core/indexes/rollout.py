@@ -58,8 +58,9 @@ def _made_from(service: Service) -> int:
 
 
 def is_failure(service: Service, task: Task) -> bool:
-    """Whether its slot counts as failed: the first task of the update ended by itself within the
-    monitored time. The failures before a paused update was resumed do not count.
+    """Whether its slot counts as failed: the first task of the update ended by itself, and without
+    a request to end, within the monitored time. The failures before a paused update was resumed do
+    not count.
     """
     status = service.update_status
     if status is None or not is_made(service, task):
@@ -67,6 +68,8 @@ def is_failure(service: Service, task: Task) -> bool:
     if task.failed_update:
         return task.created_at >= status.started_at
     if not ends_by_itself(task.state) or task.restarts or task.created_at < status.started_at:
+        return False
+    if task.detail.stop_requested:
         return False
     return not task.detail.ran or task.detail.ran < service.update_settings.monitor
 

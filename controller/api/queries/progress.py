@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from heapq import nsmallest
 
 from controller.api.queries.views import desired_slots, desired_tasks
-from controller.brain.orchestrator.restart import ended_by_itself, refusal
+from controller.brain.orchestrator.restart import ended_by_itself, is_restart, refusal
 from controller.brain.slices import Slices, WatchResult, finish
 from pyswarm_core.clock import NEVER, SECOND, Instant, after
 from pyswarm_core.ids import ServiceId
@@ -183,6 +183,8 @@ def _ended(service: Service, tasks: Sequence[Task], history_limit: int) -> str |
     last = tasks[-1]
     if is_outdated(service, last) or last.desired_state is TaskState.REMOVE:
         return None
+    if ended_by_itself(last) and not is_restart(service, last):
+        return None  # it is replaced at once
     name = f"{service.spec.name}.{last.slot}"
     policy = service.spec.task_template.restart_policy
     era = [task for task in tasks if not is_outdated(service, task)]

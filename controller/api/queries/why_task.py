@@ -10,6 +10,7 @@ from controller.brain.orchestrator.restart import (
     consecutive_after,
     delay_before,
     ended_by_itself,
+    is_restart,
     refusal,
     replaced_at,
     restarts_remembered,
@@ -148,7 +149,8 @@ def why_ended(state: State, service: Service, task: Task, now: Instant) -> list[
     else:
         lines += [f"remedy: {one}" for one in remedies(service, task)]
         era = [one for one in held if is_outdated(service, one) is is_outdated(service, task)]
-        lines += _restarts(service, task, era, has_follower=after is not None, now=now)
+        if is_restart(service, task):
+            lines += _restarts(service, task, era, has_follower=after is not None, now=now)
     if after is not None:
         lines.append(_replacement(service, after, now))
     return lines

@@ -14,10 +14,19 @@ from pyswarm_core.indexes.tasks import ServiceTasks
 from pyswarm_core.keys import ChunkKey
 from pyswarm_core.kinds import NETWORK, NODE, SERVICE
 from pyswarm_core.limits import CHUNK_SLOTS
-from pyswarm_core.objects import NO_DETAIL, Block, Endpoint, Task, TaskDetail, TaskStatus, VirtualIp
+from pyswarm_core.objects import (
+    NO_DETAIL,
+    Block,
+    Endpoint,
+    Task,
+    TaskDetail,
+    TaskStatus,
+    VirtualIp,
+    shortened,
+)
 from pyswarm_core.specs import NetworkSpec
 from pyswarm_core.state import State
-from pyswarm_core.states import TaskState
+from pyswarm_core.states import DESIRED_STATES, TERMINAL_STATES, TaskState
 from tests.fixtures import build
 
 A, B = ServiceId("a"), ServiceId("b")
@@ -177,6 +186,20 @@ def test_a_report_changes_nothing_but_state_time_and_detail() -> None:
     state.observe(NodeId("n1"), [TaskStatus(task.id, TaskState.RUNNING, NO_DETAIL)], build.NOW)
     reported = replace(task, state=TaskState.RUNNING, status_at=build.NOW)
     assert state.tasks[task.id] == reported
+
+
+@pytest.mark.parametrize("desired", DESIRED_STATES)
+@pytest.mark.parametrize("end", sorted(TERMINAL_STATES - {TaskState.ORPHANED}))
+def test_a_task_that_ends_by_itself_after_a_request_to_end_is_marked(
+    desired: TaskState, end: TaskState
+) -> None:
+    task = build.task("a.1", node="n1", desired=desired)
+    state = build.state(services=[build.service("a")], nodes=build.nodes(1), tasks=[task])
+    claims = TaskDetail(exit_code=1, stop_requested=True)
+    state.observe(NodeId("n1"), [TaskStatus(task.id, end, claims)], build.NOW)
+    told = desired in (TaskState.SHUTDOWN, TaskState.REMOVE) and end is not TaskState.SHUTDOWN
+    assert state.tasks[task.id].detail == TaskDetail(exit_code=1, stop_requested=told)
+    assert shortened(replace(claims, error="x" * 1000)).stop_requested
 
 
 def test_slots_that_got_a_task_last_are_the_last_of_those_with_a_history() -> None:

@@ -13,7 +13,7 @@ from pyswarm_core.objects import Task, TaskDetail, UpdateStatus
 from pyswarm_core.specs import FailureAction, UpdateConfig
 from pyswarm_core.states import Availability, NodeState, TaskState, UpdateState
 from tests.fixtures import build
-from tests.fixtures.brain_world import BrainWorld
+from tests.fixtures.brain_world import BrainWorld, changed
 from tests.fixtures.build import NOW, dirty, nodes, service, task
 
 
@@ -248,3 +248,28 @@ def test_what_replaces_an_outdated_task_that_ended_is_told_as_a_replacement() ->
     world.report("n1", _running(1, 1), TaskState.FAILED)
     events = world.decide(dirty("web")).events
     assert [event.count for event in events if event.kind == EventKind.TASK_REPLACED] == [1]
+
+
+@pytest.mark.parametrize("replicas", [3, None], ids=["replicated", "global"])
+def test_a_task_that_fails_after_it_was_told_to_end_is_no_failure(replicas: int | None) -> None:
+    web = service("web", replicas=replicas, spec=build.template("new"), version=2)
+    old = service("web", replicas=replicas)
+    web = build.updating(replace(web, template_version=2), old.spec, slots=3)
+    tasks = [_running(1, 2, restarts=0), _running(2, 1), _running(3, 1)]
+    world = BrainWorld(build.state(nodes=nodes(3), services=[web], tasks=tasks))
+    host = world.state.nodes[NodeId("n1")]
+    world.put_node(changed(host, state=NodeState.DOWN))
+    world.settle()
+    world.put_node(changed(host, state=NodeState.READY))
+    world.report("n1", world.state.tasks[tasks[0].id], TaskState.FAILED, TaskDetail(ran=SECOND))
+    world.settle()
+    assert _status(world).state is UpdateState.UPDATING
+    first = [task for task in world.desired("web") if task.slot == 1]
+    assert [(t.spec_version, t.restarts, t.failed_update) for t in first] == [(2, 0, False)]
+    for _ in range(60):
+        for found in list(world.state.tasks.values()):
+            world.advance(found)
+        world.now = Instant(world.now + SECOND)
+        world.settle()
+    assert _status(world).state is UpdateState.COMPLETED
+    assert _status(world).failures == 0
