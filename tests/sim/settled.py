@@ -245,7 +245,8 @@ class Settled:
                 yield f"{host.name}: task {task_id} is to stop and runs"
             elif record is not None and not (
                 record.state is task.state
-                and task.detail in (record.detail, shortened(record.detail))
+                and replace(task.detail, stop_requested=False)
+                in (record.detail, shortened(record.detail))
             ):
                 states = f"{record.state.word}, stored {task.state.word}"
                 yield f"{host.name}: task {task_id} is {states}"
