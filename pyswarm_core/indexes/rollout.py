@@ -74,6 +74,13 @@ def is_failure(service: Service, task: Task) -> bool:
     return not task.detail.ran or task.detail.ran < service.update_settings.monitor
 
 
+def _ended_by_itself(task: Task) -> bool:
+    """Whether it ended without a request to end, and its slot was not given up since."""
+    if task.detail.stop_requested or task.desired_state > TaskState.SHUTDOWN:
+        return False
+    return ends_by_itself(task.state)
+
+
 class Ranking:
     """Slots, each with a number; finds the slot with the lowest number, of equal ones the lowest
     slot.
@@ -138,6 +145,8 @@ class Rollout:
         "_outdated",
         "_recent",
         "_service",
+        "_takes_ended",
+        "ended",
         "limited",
         "refusing",
     )
@@ -147,7 +156,14 @@ class Rollout:
         self._current: dict[int, bool] = {}
         """Whether tasks of a spec version are current."""
         self._outdated = Ranking()
-        """By whether their task runs (0 or 1): slots whose newest task is outdated and desired."""
+        """By whether their task runs (0 or 1): slots whose newest task is outdated and desired, and
+        those in `ended`.
+        """
+        self.ended: dict[int, None] = {}
+        """Slots whose newest task is outdated and ended by itself: the update replaces those that
+        the restart policy does not. Those of a global service are replaced at once.
+        """
+        self._takes_ended = not service.spec.mode.per_node
         self._in_flight: dict[int, None] = {}
         """Slots whose outdated task is being stopped, or whose first new one does not serve yet."""
         self._recent = Ranking()
@@ -169,9 +185,11 @@ class Rollout:
             if version not in current:
                 current[version] = service.is_current(version)
             is_current = current[version]
-            if is_current and service.limits_version and refuses_limits(service, newest):
+            if newest.state > _RUNNING or (
+                is_current and service.limits_version and refuses_limits(service, newest)
+            ):
                 self.put(slot, newest)
-            elif is_current or newest.desired_state > _RUNNING or newest.state > _RUNNING:
+            elif is_current or newest.desired_state > _RUNNING:
                 self._put_begun(slot, newest, is_current=is_current)
             else:
                 outdated[slot] = newest.state is _RUNNING
@@ -189,6 +207,10 @@ class Rollout:
             self._outdated.put(slot, int(newest.state is _RUNNING))
             if refuses:
                 self.refusing[slot] = None
+        elif not current and self._takes_ended and _ended_by_itself(newest):
+            self._drop_begun(slot)
+            self._outdated.put(slot, 0)
+            self.ended[slot] = None
         else:
             self._outdated.drop(slot)
             self._put_begun(slot, newest, is_current=current)
@@ -213,6 +235,7 @@ class Rollout:
     def _drop_begun(self, slot: int) -> None:
         self.limited.pop(slot, None)
         self.refusing.pop(slot, None)
+        self.ended.pop(slot, None)
         self._in_flight.pop(slot, None)
         self._failed.pop(slot, None)
         self._recent.drop(slot)

@@ -75,21 +75,28 @@ def waits_for(state: State, service: Service, now: Instant) -> str:
     if tasks.rollout is None:
         return ""
     recent = tasks.rollout.running_since((), Instant(now - settings.delay))
-    if recent and tasks.outdated:
+    left = _outdated(tasks)
+    if recent and left:
         return f"in {span(after(recent[-1], settings.delay) - now)} (its delay)"
     last = tasks.rollout.last_running(())
-    if last and not tasks.outdated and (at := after(last, settings.monitor)) > now:
+    if last and not left and (at := after(last, settings.monitor)) > now:
         return f"in {span(at - now)}: until then the new tasks are monitored"
     return ""
 
 
 def _left(state: State, service: Service, status: UpdateStatus) -> str:
     tasks = state.tasks_of_service(service.id)
-    left = f"{tasks.outdated} of {status.slots} tasks are to be replaced"
+    outdated = _outdated(tasks)
+    left = f"{outdated} of {status.slots} tasks are to be replaced"
     limited = len(tasks.rollout.limited) if tasks.rollout else 0
-    if not tasks.outdated:
+    if not outdated:
         left = f"{limited} tasks have yet to get new limits" if limited else "no task is outdated"
     return f"{left}, {status.failures} failed" if status.failures else left
+
+
+def _outdated(tasks: ServiceTasks) -> int:
+    """How many tasks the update has yet to replace."""
+    return tasks.outdated + (len(tasks.rollout.ended) if tasks.rollout else 0)
 
 
 def _in_flight(service: Service, tasks: ServiceTasks) -> Iterator[str]:

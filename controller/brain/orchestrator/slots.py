@@ -303,9 +303,11 @@ def _after_its_own_end(
         plan.change(last, desired=_S.SHUTDOWN)
     version = plan.version_after(last)
     is_old = is_outdated(plan.service, last)
+    anew = None
     if is_old and version == plan.version:
-        why = (EventKind.TASK_REPLACED, "outdated")
-        plan.vacancies[number] = Vacancy(number, version, why=why)
+        anew = Vacancy(number, version, why=(EventKind.TASK_REPLACED, "outdated"))
+    if anew and (not plan.service.is_updating or plan.service.spec.mode.per_node):
+        plan.vacancies[number] = anew
         return Slot(number, SlotKind.VACANT)
     policy = plan.service.spec.task_template.restart_policy
     era = [task for task in tasks if is_outdated(plan.service, task) is is_old]
@@ -314,6 +316,9 @@ def _after_its_own_end(
     if (at := replaced_at(policy, last)) > now:
         plan.wake_at(at)
         return Slot(number, SlotKind.WAITING, last)
+    if anew:
+        plan.vacancies[number] = anew
+        return Slot(number, SlotKind.VACANT)
     consecutive = consecutive_after(last)
     waits = _S.READY if delay_before(policy, consecutive) > 0 else _S.RUNNING
     plan.vacancies[number] = Vacancy(

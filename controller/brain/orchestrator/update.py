@@ -61,6 +61,8 @@ class UpdateProgress(NamedTuple):
 
 _NONE = UpdateProgress()
 _IN_FLIGHT = UpdateProgress(in_flight=1)
+_REPLACED = (SlotKind.ACTIVE, SlotKind.COMPLETED, SlotKind.WAITING)
+"""The kinds of slots that an update takes next."""
 
 
 def advance(plan: Plan, state: State, seen: Mapping[int, Slot], now: Instant) -> None:
@@ -257,7 +259,8 @@ def stop_instead(
 
 
 def _take(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], room: int) -> int:
-    """Shut down the next outdated tasks or make the new ones beside them; return how many. None are
+    """Shut down the next outdated tasks, or make the new ones beside them or after them if they
+    ended by themselves; return how many. None are
     made beside others while a task waits for a node: they would wait too.
     """
     if plan.order is UpdateOrder.START_FIRST:
@@ -269,14 +272,14 @@ def _take(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], room: int) 
     outdated = [
         (int(slot.runs), slot.number, slot.task)
         for slot in seen.values()
-        if slot.kind is SlotKind.ACTIVE and slot.task and is_outdated(plan.service, slot.task)
+        if slot.kind in _REPLACED and slot.task and is_outdated(plan.service, slot.task)
     ]
     if tasks.rollout is not None and most:
         found = tasks.rollout.next_outdated(seen, most)
         outdated += [(runs, number, tasks.slots[number][-1]) for runs, number in found]
     chosen = sorted(outdated, key=lambda entry: entry[:2])[:most]
     for _, _, task in chosen:
-        if plan.order is UpdateOrder.START_FIRST:
+        if plan.order is UpdateOrder.START_FIRST or not is_desired(task):
             node_id = task.node_id if plan.service.spec.mode.per_node else NodeId("")
             why = (EventKind.TASK_REPLACED, "outdated")
             plan.vacancies[task.slot] = Vacancy(task.slot, plan.version, node_id=node_id, why=why)

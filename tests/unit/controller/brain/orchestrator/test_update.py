@@ -5,12 +5,13 @@ from typing import NoReturn
 import pytest
 from msgspec.structs import replace
 
+from controller.api.queries.why import why
 from pyswarm_core.clock import SECOND, Instant
 from pyswarm_core.decision import EventKind, Writes
 from pyswarm_core.ids import NodeId, ServiceId
 from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.objects import Task, TaskDetail, UpdateStatus
-from pyswarm_core.specs import FailureAction, UpdateConfig
+from pyswarm_core.specs import FailureAction, UpdateConfig, UpdateOrder
 from pyswarm_core.states import Availability, NodeState, TaskState, UpdateState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld, changed
@@ -273,3 +274,81 @@ def test_a_task_that_fails_after_it_was_told_to_end_is_no_failure(replicas: int 
         world.settle()
     assert _status(world).state is UpdateState.COMPLETED
     assert _status(world).failures == 0
+
+
+def _ended(count: int, **template: object) -> BrainWorld:
+    """So many tasks of the old version have ended by themselves, and are not restarted."""
+    world = _world(replicas=count)
+    web = world.state.services[ServiceId("web")]
+    spec = build.template("new", **template)  # type: ignore[arg-type]
+    web = replace(web, spec=replace(web.spec, task_template=spec))
+    tasks = [
+        task(f"web.{slot}", node="n1", state=TaskState.FAILED, restarts=1)
+        for slot in range(1, count + 1)
+    ]
+    world.state.apply(Writes(objects=(web,), tasks=tasks))
+    return world
+
+
+def _made(world: BrainWorld) -> list[int]:
+    return [task.slot for task in world.desired("web") if task.spec_version == 2]
+
+
+@pytest.mark.parametrize("order", UpdateOrder)
+@pytest.mark.parametrize(
+    "template", [{"condition": "none"}, {"max_attempts": 1}, {"delay": 30 * SECOND}]
+)
+def test_slots_that_ended_are_updated_one_at_a_time(
+    order: UpdateOrder, template: dict[str, object]
+) -> None:
+    world = _ended(4, **template)
+    web = world.state.services[ServiceId("web")]
+    settings = replace(web.spec.update_config, order=order)
+    world.state.apply(
+        Writes(objects=(replace(web, spec=replace(web.spec, update_config=settings)),))
+    )
+    for slot in range(1, 5):
+        world.settle()
+        assert _made(world) == list(range(1, slot + 1))
+        left = why(world.state, "web", world.now)[1]
+        assert f"{4 - slot} of 4 tasks are to be replaced" in left or slot == 4
+        for _ in range(6):
+            for found in list(world.state.tasks.values()):
+                world.advance(found)
+    world.settle()
+    assert _status(world).state is UpdateState.UPDATING, "the last is monitored"
+    world.now = Instant(world.now + 5 * SECOND)
+    world.settle()
+    assert _status(world).state is UpdateState.COMPLETED
+
+
+def test_slots_that_ended_are_left_alone_by_a_paused_update_and_by_one_without_room() -> None:
+    world = _ended(3, condition="none")
+    web = world.state.services[ServiceId("web")]
+    assert web.update_status is not None
+    status = replace(web.update_status, state=UpdateState.PAUSED)
+    world.state.apply(Writes(objects=(replace(web, update_status=status),)))
+    world.settle()
+    assert _made(world) == []
+    new = task("web.3", task_id="new", node="n3", version=2, state=TaskState.STARTING)
+    world.state.apply(Writes(objects=(web,), tasks=[new]))
+    world.settle()
+    assert _made(world) == [3]
+
+
+def test_a_step_finds_slots_that_ended_and_that_it_did_not_look_at() -> None:
+    world = _ended(300, condition="none")
+    world.settle()
+    assert _made(world) == [1]
+    world.settle(dirty("web"))
+    assert _made(world) == [1]
+    group = world.state.tasks_of_service(ServiceId("web"))
+    assert group.rollout is not None
+    assert len(group.rollout.ended) == 299
+
+
+def test_a_task_that_the_restart_policy_replaces_gets_the_new_template_at_once() -> None:
+    failed = task("web.3", node="n3", state=TaskState.FAILED)
+    world = _world(replace(_running(1, 2), state=TaskState.STARTING), _running(2, 1), failed)
+    world.settle()
+    assert _made(world) == [1, 3]
