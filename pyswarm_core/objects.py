@@ -284,12 +284,29 @@ class TaskStatus(NamedTuple):
     detail: TaskDetail
 
 
-def detail_of_end(task: Task, status: TaskStatus) -> TaskDetail:
-    """The details reported of a task that ended, with whether it was requested to end before."""
-    requested = ends_by_itself(status.state) and not lives(task.desired_state)
-    if status.detail.stop_requested is requested:
-        return status.detail
-    return msgspec.structs.replace(status.detail, stop_requested=requested)
+def reported(task: Task, status: TaskStatus, now: Instant) -> Task:
+    """The task after a report of its agent that was received now."""
+    state, detail = status.state, status.detail
+    if state > TaskState.RUNNING:
+        requested = ends_by_itself(state) and not lives(task.desired_state)
+        if detail.stop_requested is not requested:
+            detail = msgspec.structs.replace(detail, stop_requested=requested)
+    return Task(
+        task.id,
+        task.service_id,
+        task.slot,
+        task.spec_version,
+        task.created_at,
+        task.node_id,
+        task.desired_state,
+        state,
+        now if state != task.state else task.status_at,
+        task.restarts,
+        detail,
+        task.restarted_at,
+        task.consecutive_restarts,
+        task.failed_update,
+    )
 
 
 class Platform(Model, frozen=True):

@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from pyswarm_core.chunks import decode_chunk, encode_chunk
+from pyswarm_core.clock import Instant
 from pyswarm_core.decision import Writes
 from pyswarm_core.ids import NetworkId, NodeId, ServiceId
 from pyswarm_core.indexes.nodes import NodeTable
@@ -100,6 +101,25 @@ def test_tasks_in_bulk_leave_what_tasks_one_by_one_leave(seed: int) -> None:
         assert indexes(bulk) == indexes(single)
     bulk.apply(Writes(removed_tasks=[task.id for task in (*tasks, *again[6:])]))
     assert indexes(bulk) == indexes(world())
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_reports_leave_what_the_reported_tasks_leave_if_they_are_stored(seed: int) -> None:
+    rand = Random(seed)
+    tasks = [some_task(rand, number) for number in range(20)]
+    told, stored = world(), world()
+    for state in (told, stored):
+        state.apply(Writes(tasks=tasks))
+    for at in range(30):
+        node_id = NodeId(rand.choice(PLACES[:3]))
+        reports = [
+            TaskStatus(task.id, rand.choice(list(TaskState)), rand.choice(DETAILS))
+            for task in rand.sample(tasks, 3)
+        ]
+        changed = told.observe(node_id, reports, Instant(build.NOW + at))
+        assert all(told.tasks[task.id] is task for task in changed)
+        stored.apply(Writes(tasks=changed))
+        assert indexes(told) == indexes(stored)
 
 
 def test_bulk_names_the_chunks_that_changed() -> None:
