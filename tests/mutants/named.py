@@ -129,15 +129,6 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
         ),
         Rule.FAILURES,
     ),
-    "an end after a request to end is a failure": (
-        Mutation(
-            "pyswarm_core.indexes.rollout",
-            "is_failure",
-            "if task.detail.stop_requested:",
-            "if False:",
-        ),
-        Rule.FAILURES,
-    ),
     "as many failures as tolerated are too many": (
         Mutation(
             "controller.brain.orchestrator.update",
