@@ -156,6 +156,15 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
         ),
         Rule.PARALLELISM,
     ),
+    "an update stops what a paused node keeps": (
+        Mutation(
+            "controller.brain.orchestrator.update",
+            "_held_back",
+            "if not plan.service.spec.mode.per_node:",
+            "if True:",
+        ),
+        Rule.AVAILABLE,
+    ),
     "a paused update goes on": (
         Mutation(
             "controller.brain.orchestrator.update",

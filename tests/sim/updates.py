@@ -44,6 +44,8 @@ BY_DECISION = {
     (_U.UPDATING, _U.ROLLBACK_STARTED),
     (_U.ROLLBACK_STARTED, _U.ROLLBACK_PAUSED),
     (_U.ROLLBACK_STARTED, _U.ROLLBACK_COMPLETED),
+    (_U.COMPLETED, _U.UPDATING),  # the node of an outdated task is no longer paused
+    (_U.ROLLBACK_COMPLETED, _U.UPDATING),
 }
 """The steps that the system takes; all others are its users'."""
 REACTS = 3 * SECOND
@@ -229,6 +231,7 @@ class Updates:
                 rollout = self._rollouts[new.id] = Rollout(key_of(new.update_status))
             for number in begun:
                 rollout.slot(number).stopped = True
+            yield from _on_paused(state, new, begun)
             yield from _in_flight(state, new, rollout, after, begun, now)
         yield from _completed(state, old, new, after, now)
         yield from start_first(state, old, new, decision)
@@ -309,6 +312,16 @@ def _begins(state: State, new: Service, number: int, tasks: list[Task], *, ended
         ):
             return True
     return False
+
+
+def _on_paused(state: State, service: Service, begun: list[int]) -> Iterator[Problem]:
+    """A paused node gets no task, so an update leaves the task of a global service there."""
+    if not service.spec.mode.per_node:
+        return
+    for node in state.nodes.values():
+        if node.number in begun and node.spec.availability is Availability.PAUSE:
+            name = f"{service.spec.name}.{node.number}"
+            yield Rule.AVAILABLE, f"{name} is updated, and nothing can replace it: node is paused"
 
 
 def may_stay(state: State, service: Service, task: Task) -> bool:
@@ -393,7 +406,7 @@ def _completed(
     state: State, old: Service, new: Service, after: dict[int, list[Task]], now: Instant
 ) -> Iterator[Problem]:
     """A completed update has left no old task, and its new tasks have run long enough. As in
-    Swarm, slots whose new task failed do not hold it up.
+    Swarm, neither slots whose new task failed nor paused nodes of a global service hold it up.
     """
     before, status = old.update_status, new.update_status
     if before is None or status is None or before.state is status.state:
@@ -403,6 +416,10 @@ def _completed(
     name, monitor = new.spec.name, settings(old).monitor
     for tasks in after.values():
         for task in filter(should_run, tasks):
+            node = state.nodes.get(task.node_id)
+            pauses = node is not None and node.spec.availability is Availability.PAUSE
+            if new.spec.mode.per_node and pauses:
+                continue
             if not is_new(new, task):
                 yield Rule.COMPLETED, f"the update of {name} is completed, and {task.id} is old"
             elif task.spec_version < status.to_version:

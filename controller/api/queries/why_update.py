@@ -19,7 +19,7 @@ from pyswarm_core.indexes.rollout import is_first, is_outdated, serves
 from pyswarm_core.indexes.tasks import ServiceTasks, is_desired
 from pyswarm_core.objects import Service, Task, UpdateStatus
 from pyswarm_core.state import State
-from pyswarm_core.states import TaskState, UpdateState, is_terminal
+from pyswarm_core.states import Availability, TaskState, UpdateState, is_terminal
 
 _TASKS_SHOWN = 3
 _FAILED_TASK = re.compile(r"of task ([^\s:]+)")
@@ -78,6 +78,19 @@ def waits_for(state: State, service: Service, now: Instant) -> str:
     last = tasks.rollout.last_running(())
     if last and not tasks.outdated and (at := after(last, settings.monitor)) > now:
         return f"in {span(at - now)}: until then the new tasks are monitored"
+    return _held_back(state, service, tasks)
+
+
+def _held_back(state: State, service: Service, tasks: ServiceTasks) -> str:
+    """The node of a global service's outdated task that may get no task now, and is not paused."""
+    if tasks.rollout is None or not service.spec.mode.per_node:
+        return ""
+    for _, number in tasks.rollout.next_outdated((), _SLOTS_LOOKED_AT):
+        node = state.nodes.get(tasks.slots[number][-1].node_id)
+        if node is None or node.spec.availability is not Availability.ACTIVE:
+            continue
+        if not state.node_table.schedulable[state.node_table.rows[node.id]]:
+            return f"when node {node.description.hostname} can start tasks"
     return ""
 
 

@@ -10,12 +10,18 @@ progress, so it survives any interruption; `Service.update_status` stores what t
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+import numpy as np
 from msgspec.structs import replace
 
 from controller.brain.orchestrator.enforce import misfit
 from controller.brain.orchestrator.plan import AFTER_ALL, Plan, Vacancy
 from controller.brain.orchestrator.slots import Slot, SlotKind, shut_down
-from controller.brain.revisions import begun, failed_update_target, rolled_back
+from controller.brain.revisions import (
+    begun,
+    failed_update_target,
+    rolled_back,
+    unrecorded_base,
+)
 from pyswarm_core.clock import NEVER, Instant, after
 from pyswarm_core.decision import EventKind
 from pyswarm_core.errors import PyswarmError
@@ -68,21 +74,23 @@ def advance(plan: Plan, state: State, seen: Mapping[int, Slot], now: Instant) ->
     looked at, as it leaves them.
     """
     tasks = state.tasks_of_service(plan.service.id)
+    held = _held_back(plan, state)
     if not plan.service.is_updating:
-        if not tasks.outdated:
+        if not (left := _outdated_left(plan, tasks, held)):
             return
-        # Begun by an older version, which stored no status.
-        status = begun(plan.service, 0, tasks.outdated, now)
+        # Begun by an older version, which stored no status; or a node was paused during the update.
+        status = begun(plan.service, unrecorded_base(plan.service), left, now)
         plan.record(replace(plan.service, update_status=status))
     if plan.holds:
         return
+    seen = _without_held(plan.service, seen, held)
     progress = _whole(plan, tasks, seen, now)
     if _exceeds(plan, progress):
         _fail(plan, state, progress, now)
         return
     room = _room(plan, progress)
-    taken = _take(plan, tasks, seen, room)
-    if taken or progress.in_flight or progress.limited or _outdated_left(plan, tasks):
+    taken = _take(plan, tasks, seen, room, held)
+    if taken or progress.in_flight or progress.limited or _outdated_left(plan, tasks, held):
         if progress.free_at < NEVER:
             plan.wake_at(progress.free_at)
         return
@@ -91,6 +99,41 @@ def advance(plan: Plan, state: State, seen: Mapping[int, Slot], now: Instant) ->
         plan.wake_at(at)
     else:
         _complete(plan, progress, now)
+
+
+def _held_back(plan: Plan, state: State) -> dict[int, bool]:
+    """The slots of a global service whose nodes may get no task now, with whether the node is
+    paused. Their outdated tasks stay; the update does not wait for those on paused nodes.
+    """
+    if not plan.service.spec.mode.per_node:
+        return {}
+    table = state.node_table
+    unfit = np.flatnonzero(~table.schedulable[: len(table.nodes)])
+    nodes = [table.nodes[row] for row in unfit.tolist()]
+    held = {
+        node.number: node.spec.availability is Availability.PAUSE
+        for node in nodes
+        if node is not None
+    }
+    plan.scanned += 8 * len(held)
+    return held
+
+
+def _without_held(
+    service: Service, seen: Mapping[int, Slot], held: Mapping[int, bool]
+) -> Mapping[int, Slot]:
+    """The slots; those as empty that are held back with their outdated task, or with a new one that
+    waits for a paused node.
+    """
+    if not held:
+        return seen
+    found = dict(seen)
+    for number, slot in seen.items():
+        if number not in held or slot.kind is not SlotKind.ACTIVE or slot.task is None:
+            continue
+        if is_outdated(service, slot.task) or (held[number] and waits_for_node(slot.task)):
+            found[number] = Slot(number, SlotKind.EMPTY)
+    return found
 
 
 def _progress(plan: Plan, slot: Slot, now: Instant) -> UpdateProgress:
@@ -154,15 +197,21 @@ def _whole(
     )
 
 
-def _outdated_left(plan: Plan, tasks: ServiceTasks) -> int:
-    """How many outdated tasks are desired after this decision."""
+def _outdated_left(plan: Plan, tasks: ServiceTasks, held: Mapping[int, bool]) -> int:
+    """How many outdated tasks are desired after this decision, without those on paused nodes."""
     ended = 0
     for task in (*plan.changed.values(), *plan.removed.values()):
         ends = task.id in plan.removed or not is_desired(task)
         if ends and is_outdated(plan.service, task):
-            held = tasks.slots.get(task.slot, ())
-            ended += any(one.id == task.id and is_desired(one) for one in held)
-    return tasks.outdated - ended
+            stored = tasks.slots.get(task.slot, ())
+            ended += any(one.id == task.id and is_desired(one) for one in stored)
+    left = [task for task in _on_paused(tasks, held) if task.id not in plan.removed]
+    stay = [task for task in left if is_desired(task) and is_outdated(plan.service, task)]
+    return tasks.outdated - ended - sum(is_desired(plan.changed.get(t.id, t)) for t in stay)
+
+
+def _on_paused(tasks: ServiceTasks, held: Mapping[int, bool]) -> list[Task]:
+    return [task for number in held if held[number] for task in tasks.slots.get(number, ())]
 
 
 def _exceeds(plan: Plan, progress: UpdateProgress) -> bool:
@@ -256,13 +305,20 @@ def stop_instead(
                 plan.cut(0)  # some room is free at once: the maximum per node
 
 
-def _take(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], room: int) -> int:
+def _take(
+    plan: Plan,
+    tasks: ServiceTasks,
+    seen: Mapping[int, Slot],
+    room: int,
+    held: Mapping[int, bool],
+) -> int:
     """Shut down the next outdated tasks or make the new ones beside them; return how many. None are
     made beside others while a task waits for a node: they would wait too.
     """
     if plan.order is UpdateOrder.START_FIRST:
-        dropped = sum(waits_for_node(task) for task in plan.removed.values())
-        if tasks.pending > dropped:
+        others = (*plan.removed.values(), *_on_paused(tasks, held))
+        dropped = {task.id: None for task in others if waits_for_node(task)}
+        if tasks.pending > len(dropped):
             plan.waits_for_room = True
             return 0
     most = min(room, max(1, plan.writes_left - len(plan.vacancies)))
@@ -272,7 +328,7 @@ def _take(plan: Plan, tasks: ServiceTasks, seen: Mapping[int, Slot], room: int) 
         if slot.kind is SlotKind.ACTIVE and slot.task and is_outdated(plan.service, slot.task)
     ]
     if tasks.rollout is not None and most:
-        found = tasks.rollout.next_outdated(seen, most)
+        found = tasks.rollout.next_outdated({**held, **seen} if held else seen, most)
         outdated += [(runs, number, tasks.slots[number][-1]) for runs, number in found]
     chosen = sorted(outdated, key=lambda entry: entry[:2])[:most]
     for _, _, task in chosen:

@@ -218,6 +218,30 @@ def test_an_update_stored_by_an_older_version_is_begun_anew() -> None:
     assert (status.state, status.slots, status.to_version) == (UpdateState.UPDATING, 3, 2)
 
 
+def test_an_update_stored_by_an_older_version_returns_to_the_newest_other_template() -> None:
+    world = _world(
+        *(_running(slot, 1) for slot in (1, 2, 3)), failure_action=FailureAction.ROLLBACK
+    )
+    (web,) = world.state.services.values()
+    (first,) = web.previous_specs
+    relabelled = replace(first, version=2, spec=replace(web.spec, labels={"a": "b"}))
+    web = replace(web, spec_version=3, update_status=None, previous_specs=(relabelled, first))
+    world.state.apply(Writes(objects=(web,)))
+    world.settle(dirty("web"))
+    assert _status(world).from_version == 1
+    for _ in range(30):
+        world.settle()
+        for found in list(world.state.tasks.values()):
+            if found.spec_version == 3 and found.state is TaskState.STARTING:
+                world.report(found.node_id, found, TaskState.FAILED)
+            else:
+                world.advance(found)
+        world.now = Instant(world.now + SECOND)
+    (web,) = world.state.services.values()
+    assert _status(world).state is UpdateState.ROLLBACK_COMPLETED
+    assert web.spec.task_template == first.spec.task_template
+
+
 def test_what_does_not_run_anyway_is_replaced_first() -> None:
     down = replace(_running(3, 1), state=TaskState.PREPARING)
     assert _stopped(_world(_running(1, 1), _running(2, 1), down)) == [3]
