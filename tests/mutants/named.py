@@ -189,6 +189,15 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
         ),
         Rule.START_FIRST,
     ),
+    "start-first ends an old task that is not in the way": (
+        Mutation(
+            "controller.brain.orchestrator.update",
+            "stop_instead",
+            "if makes_room(task):",
+            "if True:",
+        ),
+        Rule.START_FIRST,
+    ),
     "the restart delay does not double": (
         Mutation(
             "controller.brain.orchestrator.restart",

@@ -30,7 +30,7 @@ from pyswarm_core.states import (
     ends_by_itself,
 )
 from tests.sim.marks import Marks
-from tests.sim.placement import Problem, occupies, satisfies
+from tests.sim.placement import Problem, could_take, occupies, satisfies
 from tests.sim.rules import Rule
 from tests.sim.specs import is_alike, rolled_back
 
@@ -434,7 +434,9 @@ def _completed(
 
 
 def start_first(state: State, old: Service, new: Service, decision: Decision) -> Iterator[Problem]:
-    """With start-first, an old task ends when the new one serves, or cannot be placed beside it."""
+    """With start-first, an old task ends when the new one serves, or cannot be placed beside it and
+    could then be placed on the old one's node.
+    """
     if settings(new).order is not UpdateOrder.START_FIRST or not is_rolling(new):
         return
     for task in decision.writes.tasks:
@@ -449,12 +451,18 @@ def start_first(state: State, old: Service, new: Service, decision: Decision) ->
             or not may_stay(state, new, task)
         ):
             continue
-        beside = [
-            other
-            for other in state.tasks_of_service(new.id).slots.get(task.slot, ())
-            if is_new(new, other) and should_run(other)
-        ]
+        slot = _slots_after(state, decision, new.id).get(task.slot, [])
+        beside = [other for other in slot if is_new(new, other) and should_run(other)]
         waits = not beside or any(other.state < TaskState.ASSIGNED for other in beside)
+        done = any(
+            other.state is TaskState.COMPLETE or (should_run(other) and not is_new(new, other))
+            for other in slot
+        )
+        if waits and not done and not could_take(state, decision, new.spec, known):
+            yield (
+                Rule.START_FIRST,
+                f"{task.id} of {new.spec.name} ends, and its node could not take the new task",
+            )
         if not waits and not any(map(serves, beside)):
             yield (
                 Rule.START_FIRST,
