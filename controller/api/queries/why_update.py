@@ -72,12 +72,16 @@ def waits_for(state: State, service: Service, now: Instant) -> str:
         return f"when {', '.join(waiting[:_TASKS_SHOWN])}{more}"
     if tasks.rollout is None:
         return ""
-    recent = tasks.rollout.running_since((), Instant(now - settings.delay))
-    if recent and tasks.outdated:
+    most = settings.parallelism if tasks.outdated and settings.delay else 0
+    recent = tasks.rollout.running_since((), Instant(now - settings.delay), most)
+    if recent:
         return f"in {span(after(recent[-1], settings.delay) - now)} (its delay)"
     last = tasks.rollout.last_running(())
-    if last and not tasks.outdated and (at := after(last, settings.monitor)) > now:
-        return f"in {span(at - now)}: until then the new tasks are monitored"
+    at = after(last, max(settings.monitor, settings.delay))
+    if last and not tasks.outdated and at > now:
+        is_monitored = settings.monitor >= settings.delay
+        why = ": until then the new tasks are monitored" if is_monitored else " (its delay)"
+        return f"in {span(at - now)}{why}"
     return _held_back(state, service, tasks)
 
 

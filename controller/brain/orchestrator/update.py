@@ -36,6 +36,9 @@ from pyswarm_core.states import Availability, NodeState, UpdateState
 
 _STOPPED_FIRST = "outdated; stopped first: no node takes the new task beside it"
 
+_WAITING_SCANNED = 16
+"""To take a slot from a ranking costs as much as to look at so many briefly."""
+
 
 class UpdateProgress(NamedTuple):
     """How far an update is in some slots of a service."""
@@ -94,7 +97,8 @@ def advance(plan: Plan, state: State, seen: Mapping[int, Slot], now: Instant) ->
         if progress.free_at < NEVER:
             plan.wake_at(progress.free_at)
         return
-    at = after(progress.last, plan.service.update_settings.monitor) if progress.last else now
+    settings = plan.service.update_settings
+    at = after(progress.last, max(settings.monitor, settings.delay)) if progress.last else now
     if at > now:
         plan.wake_at(at)
     else:
@@ -182,15 +186,20 @@ def _whole(
     if rollout is None:
         return found
     plan.scanned += len(seen)
-    failed = rollout.failed(seen)
-    delay = plan.service.update_settings.delay
-    waiting = rollout.running_since(seen, Instant(now - delay)) if delay > 0 else []
+    failures, failed = rollout.failed(seen)
+    in_flight = rollout.in_flight(seen)
+    settings = plan.service.update_settings
+    # As many as fill the room: the first of them to be over is the first to make some.
+    room = settings.parallelism - in_flight - found.in_flight
+    most = room if settings.delay > 0 and tasks.outdated else 0
+    waiting = rollout.running_since(seen, Instant(now - settings.delay), most)
+    plan.scanned += _WAITING_SCANNED * (len(seen) + len(waiting))
     return found.joined(
         UpdateProgress(
-            rollout.in_flight(seen) + len(waiting),
-            after(waiting[-1], delay) if waiting else NEVER,
-            len(failed),
-            tasks.slots[failed[0]][-1].id if failed else "",
+            in_flight + len(waiting),
+            after(waiting[-1], settings.delay) if waiting else NEVER,
+            failures,
+            "" if failed is None else tasks.slots[failed][-1].id,
             rollout.last_running(seen),
             len(rollout.limited) - sum(slot in rollout.limited for slot in seen),
         )

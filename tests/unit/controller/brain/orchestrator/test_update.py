@@ -1,5 +1,6 @@
 """Updates: one slot at a time, derived from stored tasks, stopped by a template that fails."""
 
+from heapq import heappop
 from typing import NoReturn
 
 import pytest
@@ -58,6 +59,35 @@ def test_a_step_looks_at_the_slots_in_flight_and_not_at_all(updated: int) -> Non
     group.slots = _Unread(group.slots)
     assert _stopped(world) == [updated + 1]
     assert world.decide(dirty("web")).work.cost < 10
+
+
+@pytest.mark.parametrize("parallelism", [0, 3])
+def test_a_step_takes_no_more_slots_from_the_ranking_than_fill_the_room(
+    monkeypatch: pytest.MonkeyPatch, parallelism: int
+) -> None:
+    """A thousand slots are within the delay."""
+    tasks = [task(f"web.{n}", node="n1", version=1 + (n <= 990)) for n in range(1, 1001)]
+    world = _world(*tasks, replicas=1000, delay=60 * SECOND, parallelism=parallelism)
+    world.now = Instant(NOW + SECOND)
+    world.decide(dirty("web"))
+    popped: list[int] = []
+
+    def counted(heap: list[int]) -> int:
+        popped.append(heap[0])
+        return heappop(heap)
+
+    monkeypatch.setattr("pyswarm_core.indexes.rollout.heapq.heappop", counted)
+    stopped = [t for t in world.decide(dirty("web")).writes.tasks if not is_desired(t)]
+    assert len(stopped) == (0 if parallelism else 10)
+    assert len(popped) < 20
+
+
+def test_an_update_with_a_delay_longer_than_the_monitor_is_completed_after_the_delay() -> None:
+    world = _world(*(_running(n, 2) for n in (1, 2, 3)), delay=60 * SECOND)
+    assert world.decide(dirty("web")).wakes == {"web": NOW + 60 * SECOND}
+    world.now = Instant(NOW + 60 * SECOND)
+    world.settle(dirty("web"))
+    assert _status(world).state is UpdateState.COMPLETED
 
 
 def test_new_task_waits_until_the_old_one_has_ended() -> None:
