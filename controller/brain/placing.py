@@ -18,7 +18,7 @@ from controller.brain.allocator.blocks import Blocks, Room
 from controller.brain.freed import makes_room
 from controller.brain.orchestrator.plan import AFTER_ALL, Plan, Vacancy, explained
 from controller.brain.orchestrator.restart import delay_before
-from controller.brain.orchestrator.update import stop_instead
+from controller.brain.orchestrator.update import go_on, stop_instead
 from controller.brain.scheduler.explain import message, messages_by_row
 from controller.brain.scheduler.filters import UNLIMITED, Demand, capacity
 from controller.brain.scheduler.ledger import Ledger
@@ -164,6 +164,7 @@ class Placing:
         slots = [one.vacancy.slot for one in unassigned]
         room = partial(makes_room, self._state, self.ledger, self.blocks, demand)
         stop_instead(plan, self._state, slots, room)
+        go_on(plan, (one.vacancy.slot for one in waiting), missing, room)
 
     def blocks(self, network_id: NetworkId) -> Blocks | None:
         """The blocks of a network as this decision leaves them; None if the network does not exist

@@ -189,6 +189,15 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
         ),
         Rule.START_FIRST,
     ),
+    "an update goes on although its new tasks find no node": (
+        Mutation(
+            "controller.brain.orchestrator.update",
+            "go_on",
+            "is_desired(known) and makes_room(task)",
+            "is_desired(known)",
+        ),
+        Rule.PARALLELISM,
+    ),
     "start-first ends an old task that is not in the way": (
         Mutation(
             "controller.brain.orchestrator.update",

@@ -232,7 +232,7 @@ class Updates:
             for number in begun:
                 rollout.slot(number).stopped = True
             yield from _on_paused(state, new, begun)
-            yield from _in_flight(state, new, rollout, after, begun, now)
+            yield from _in_flight(state, decision, new, rollout, after, begun, now)
         yield from _completed(state, old, new, after, now)
         yield from start_first(state, old, new, decision)
 
@@ -356,17 +356,30 @@ def _needless(
 
 def _in_flight(
     state: State,
+    decision: Decision,
     service: Service,
     rollout: Rollout,
     after: dict[int, list[Task]],
     begun: list[int],
     now: Instant,
 ) -> Iterator[Problem]:
+    """New tasks that no node takes do not count, unless more of them would come."""
     config = settings(service)
-    flying = dict.fromkeys(begun)
+    flying, waiting = dict.fromkeys(begun), dict[int, None]()
     for number, tasks in after.items():
         if _flies(state, service, rollout.slot(number), tasks, now):
             flying[number] = None
+            left = [task for task in tasks if should_run(task)]
+            if left and all(is_new(service, t) and t.state < TaskState.ASSIGNED for t in left):
+                waiting[number] = None
+    ended = [
+        task
+        for number in begun
+        for task in state.tasks_of_service(service.id).slots.get(number, ())
+        if should_run(task) and not is_new(service, task)
+    ]
+    if waiting and all(could_take(state, decision, service.spec, task) for task in ended):
+        flying = {number: None for number in flying if number not in waiting}
     if config.parallelism and len(flying) > config.parallelism:
         yield (
             Rule.PARALLELISM,

@@ -29,6 +29,7 @@ from pyswarm_core.ids import NodeId
 from pyswarm_core.indexes.limited import awaits_limits
 from pyswarm_core.indexes.rollout import is_failure, is_first, is_outdated, serves
 from pyswarm_core.indexes.tasks import ServiceTasks, is_desired, waits_for_node
+from pyswarm_core.limits import PENDING_SHOWN
 from pyswarm_core.objects import Service, Task
 from pyswarm_core.specs import FailureAction, UpdateOrder
 from pyswarm_core.state import State
@@ -91,8 +92,12 @@ def advance(plan: Plan, state: State, seen: Mapping[int, Slot], now: Instant) ->
     if _exceeds(plan, progress):
         _fail(plan, state, progress, now)
         return
+    parallelism = plan.service.update_settings.parallelism
     room = _room(plan, progress)
     taken = _take(plan, tasks, seen, room, held)
+    if plan.in_flight or plan.missing:
+        plan.room_left = (parallelism or AFTER_ALL) - progress.in_flight - taken
+        plan.candidates = _next(plan, tasks, seen, held, PENDING_SHOWN)
     if taken or progress.in_flight or progress.limited or _outdated_left(plan, tasks, held):
         if progress.free_at < NEVER:
             plan.wake_at(progress.free_at)
@@ -178,8 +183,12 @@ def _whole(
     """The progress in all slots, those to be made included."""
     made = [number for number in plan.vacancies if number not in seen]
     found = UpdateProgress(len(made) + plan.missing)
+    plan.in_flight = dict.fromkeys(made)
     for slot in seen.values():
-        found = found.joined(_progress(plan, slot, now))
+        progress = _progress(plan, slot, now)
+        found = found.joined(progress)
+        if progress.in_flight and _has_no_node(plan, tasks, slot):
+            plan.in_flight[slot.number] = None
         if slot.kind is SlotKind.ACTIVE and slot.task and awaits_limits(plan.service, slot.task):
             found = found.joined(UpdateProgress(limited=1))
     rollout = tasks.rollout
@@ -204,6 +213,15 @@ def _whole(
             len(rollout.limited) - sum(slot in rollout.limited for slot in seen),
         )
     )
+
+
+def _has_no_node(plan: Plan, tasks: ServiceTasks, slot: Slot) -> bool:
+    """Whether the slot's new task has yet to get a node, and no outdated one is beside it."""
+    if slot.number not in plan.vacancies and not (slot.task and waits_for_node(slot.task)):
+        return False
+    left = [task for task in tasks.slots.get(slot.number, ()) if task.id not in plan.removed]
+    left = [plan.changed.get(task.id, task) for task in left]
+    return not any(is_desired(task) and is_outdated(plan.service, task) for task in left)
 
 
 def _outdated_left(plan: Plan, tasks: ServiceTasks, held: Mapping[int, bool]) -> int:
@@ -314,6 +332,27 @@ def stop_instead(
                 plan.cut(0)  # some room is free at once: the maximum per node
 
 
+def go_on(
+    plan: Plan, waiting: Iterable[int], missing: int, makes_room: Callable[[Task], bool]
+) -> None:
+    """Slots whose new tasks no node takes are not in flight for outdated tasks that make room for
+    one: these end, and as many tasks run as before. `missing`: how many more are to be made.
+    """
+    others = sum(number in plan.in_flight for number in waiting) + missing
+    if not others or not plan.candidates:
+        return
+    room = plan.room_left + others
+    for task in plan.candidates:
+        known = plan.changed.get(task.id, task)
+        if room <= 0:
+            break
+        if task.id not in plan.removed and is_desired(known) and makes_room(task):
+            first = plan.order is UpdateOrder.START_FIRST
+            shut_down(plan, known, _STOPPED_FIRST if first else "outdated")
+            plan.cut(0)  # some room is free at once: the maximum per node
+            room -= 1
+
+
 def _take(
     plan: Plan,
     tasks: ServiceTasks,
@@ -331,16 +370,8 @@ def _take(
             plan.waits_for_room = True
             return 0
     most = min(room, max(1, plan.writes_left - len(plan.vacancies)))
-    outdated = [
-        (int(slot.runs), slot.number, slot.task)
-        for slot in seen.values()
-        if slot.kind is SlotKind.ACTIVE and slot.task and is_outdated(plan.service, slot.task)
-    ]
-    if tasks.rollout is not None and most:
-        found = tasks.rollout.next_outdated({**held, **seen} if held else seen, most)
-        outdated += [(runs, number, tasks.slots[number][-1]) for runs, number in found]
-    chosen = sorted(outdated, key=lambda entry: entry[:2])[:most]
-    for _, _, task in chosen:
+    chosen = _next(plan, tasks, seen, held, most)
+    for task in chosen:
         if plan.order is UpdateOrder.START_FIRST:
             node_id = task.node_id if plan.service.spec.mode.per_node else NodeId("")
             why = (EventKind.TASK_REPLACED, "outdated")
@@ -350,3 +381,23 @@ def _take(
     if len(chosen) == most < room:
         plan.cut(AFTER_ALL)
     return len(chosen)
+
+
+def _next(
+    plan: Plan,
+    tasks: ServiceTasks,
+    seen: Mapping[int, Slot],
+    held: Mapping[int, bool],
+    most: int,
+) -> list[Task]:
+    """The next outdated tasks, at most so many: first those that do not run."""
+    outdated = [
+        (int(slot.runs), slot.number, slot.task)
+        for slot in seen.values()
+        if slot.kind is SlotKind.ACTIVE and slot.task and is_outdated(plan.service, slot.task)
+    ]
+    if tasks.rollout is not None and most:
+        found = tasks.rollout.next_outdated({**held, **seen} if held else seen, most)
+        outdated += [(runs, number, tasks.slots[number][-1]) for runs, number in found]
+    chosen = sorted(outdated, key=lambda entry: entry[:2])[:most]
+    return [task for _, _, task in chosen]
