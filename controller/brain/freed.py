@@ -61,5 +61,5 @@ def _joins(state: State, blocks: Blocks | None, own: Footprint, row: int) -> boo
         return False
     if any(table.lacking(capability)[row] for capability in blocks.network.needs):
         return False
-    freed = blocks.network.id in own.networks
-    return all(int(left[row]) + freed > 0 for _, left in blocks.rooms(table))
+    freed = int(blocks.network.id in own.networks)
+    return blocks.fits(table.ids[row], int(table.number[row]), freed)

@@ -162,9 +162,9 @@ class Placing:
         if plan.written > before:
             plan.report(EventKind.TASK_UNPLACED, why[0], len(waiting) + missing)
         slots = [one.vacancy.slot for one in unassigned]
-        room = partial(makes_room, self._state, self.ledger, self.blocks, demand)
-        stop_instead(plan, self._state, slots, room)
-        go_on(plan, (one.vacancy.slot for one in waiting), missing, room)
+        frees = partial(makes_room, self._state, self.ledger, self.blocks, demand)
+        stop_instead(plan, self._state, slots, frees)
+        go_on(plan, (one.vacancy.slot for one in waiting), missing, frees)
 
     def blocks(self, network_id: NetworkId) -> Blocks | None:
         """The blocks of a network as this decision leaves them; None if the network does not exist

@@ -170,7 +170,7 @@ NAMED: Mapping[str, tuple[Mutation, Rule]] = {
             "controller.brain.orchestrator.update",
             "advance",
             "    if plan.holds:\n",
-            "    if plan.holds:\n        _take(plan, tasks, seen, 1)\n",
+            "    if plan.holds:\n        _take(plan, tasks, seen, 1, held)\n",
         ),
         Rule.PAUSED,
     ),

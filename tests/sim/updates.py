@@ -372,13 +372,19 @@ def _in_flight(
             left = [task for task in tasks if should_run(task)]
             if left and all(is_new(service, t) and t.state < TaskState.ASSIGNED for t in left):
                 waiting[number] = None
-    ended = [
-        task
+    slots = state.tasks_of_service(service.id).slots
+    idle = [
+        number
         for number in begun
-        for task in state.tasks_of_service(service.id).slots.get(number, ())
-        if should_run(task) and not is_new(service, task)
+        if not any(
+            should_run(task)
+            and not is_new(service, task)
+            and could_take(state, decision, service.spec, task)
+            for task in slots.get(number, ())
+        )
     ]
-    if waiting and all(could_take(state, decision, service.spec, task) for task in ended):
+    room = config.parallelism - len(flying) + len(begun)
+    if waiting and len(idle) <= max(0, room):
         flying = {number: None for number in flying if number not in waiting}
     if config.parallelism and len(flying) > config.parallelism:
         yield (

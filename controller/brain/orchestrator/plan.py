@@ -90,8 +90,7 @@ class Plan:
         self.waits_for_room = False
         """An update makes no further tasks beside others until those that wait have nodes."""
         self.in_flight: dict[int, None] = {}
-        """Slots in flight whose new tasks have yet to get nodes; no outdated ones are beside them.
-        """
+        """Slots in flight whose new tasks have no nodes yet, and no outdated ones beside them."""
         self.room_left = 0
         """How many more slots an update may have in flight."""
         self.candidates: list[Task] = []
