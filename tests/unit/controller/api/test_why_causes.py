@@ -323,3 +323,16 @@ def test_an_update_names_the_node_that_can_start_no_task() -> None:
     new = task("web.1", node="n1", version=2)
     state = build.state(nodes=hosts, services=[web], tasks=[new, *old])
     assert waits_for(state, web, LATER) == "when node n3 can start tasks"
+
+
+def test_the_outdated_task_of_a_paused_node_says_what_it_waits_for() -> None:
+    web = updated(
+        service("web", replicas=None, version=2, template_version=2), UpdateState.COMPLETED
+    )
+    paused = node("n1", availability=Availability.PAUSE)
+    state = build.state(nodes=[paused], services=[web], tasks=[task("web.1", node="n1")])
+    assert why(state, "web.1", LATER)[-3:] == [
+        "it is outdated and waits to be replaced",
+        "its node is paused: an update of a global service leaves it on n1",
+        "remedy: pyswarm node update --availability active n1",
+    ]
