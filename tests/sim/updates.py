@@ -48,6 +48,8 @@ BY_DECISION = {
     (_U.ROLLBACK_COMPLETED, _U.UPDATING),
 }
 """The steps that the system takes; all others are its users'."""
+NEVER = 600 * SECOND
+"""A new task that runs for so long and has not served may have failed."""
 REACTS = 3 * SECOND
 """After the failure that is too much, an update has paused or is rolled back."""
 
@@ -150,7 +152,7 @@ class Updates:
                 self._returned(new.spec)
             if old.removing or new.update_status is None:
                 continue
-            self._look(state, old)
+            self._look(state, old, now)
             if service_id in touched:
                 yield from self._service(state, decision, old, new, now)
                 self._see_waiting(decision, new)
@@ -159,7 +161,7 @@ class Updates:
 
     # What is seen
 
-    def _look(self, state: State, service: Service) -> None:
+    def _look(self, state: State, service: Service, now: Instant) -> None:
         """Remember what the tasks show before the decision."""
         status = service.update_status
         if status is None or status.state not in ROLLING:
@@ -171,6 +173,8 @@ class Updates:
             for task in tasks:
                 if is_new(service, task) and task.created_at >= status.started_at:
                     self._see(service, rollout.slot(number), task)
+                    late = task.state is TaskState.RUNNING and task.status_at + NEVER <= now
+                    rollout.slot(number).may_have_failed |= late and not serves(task)
 
     def _see(self, service: Service, slot: Slot, task: Task) -> None:
         slot.first = slot.first or task.id
@@ -482,7 +486,7 @@ def start_first(state: State, old: Service, new: Service, decision: Decision) ->
                 Rule.START_FIRST,
                 f"{task.id} of {new.spec.name} ends, and its node could not take the new task",
             )
-        if not waits and not any(map(serves, beside)):
+        if not waits and not done and not any(map(serves, beside)):
             yield (
                 Rule.START_FIRST,
                 f"{task.id} of {new.spec.name} ends before the new task of its slot serves",

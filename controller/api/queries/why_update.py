@@ -170,4 +170,9 @@ def _failed(state: State, service: Service, status: UpdateStatus, now: Instant) 
     failed = state.tasks.get(TaskId(named[1])) if named else None
     if failed is None or failed.service_id != service.id:
         return []
+    if failed.state is TaskState.RUNNING:
+        ran = span(now - failed.status_at)
+        lacks = failed.detail.message or "it does not listen on its published ports"
+        served = "serves now" if serves(failed) else f"did not serve: {lacks}"
+        return [f"{slot_name(service, failed)}: it has run for {ran} and {served}"]
     return [f"{slot_name(service, failed)}: {end(state, service, failed, now)}"]

@@ -25,16 +25,18 @@ from controller.brain.revisions import (
 from pyswarm_core.clock import NEVER, Instant, after
 from pyswarm_core.decision import EventKind
 from pyswarm_core.errors import PyswarmError
-from pyswarm_core.ids import NodeId
+from pyswarm_core.ids import NodeId, TaskId
 from pyswarm_core.indexes.limited import awaits_limits
 from pyswarm_core.indexes.rollout import is_failure, is_first, is_outdated, serves
 from pyswarm_core.indexes.tasks import ServiceTasks, is_desired, waits_for_node
-from pyswarm_core.limits import PENDING_SHOWN
-from pyswarm_core.objects import Service, Task
+from pyswarm_core.limits import PENDING_SHOWN, SERVE_DEADLINE
+from pyswarm_core.objects import Service, Task, clipped
 from pyswarm_core.specs import FailureAction, UpdateOrder
 from pyswarm_core.state import State
-from pyswarm_core.states import Availability, NodeState, UpdateState
+from pyswarm_core.states import Availability, NodeState, TaskState, UpdateState
 
+_MESSAGE_SHOWN = 200
+"""Bytes of a task's message in that of an update."""
 _STOPPED_FIRST = "outdated; stopped first: no node takes the new task beside it"
 
 _WAITING_SCANNED = 16
@@ -91,6 +93,9 @@ def advance(plan: Plan, state: State, seen: Mapping[int, Slot], now: Instant) ->
     progress = _whole(plan, tasks, seen, now)
     if _exceeds(plan, progress):
         _fail(plan, state, progress, now)
+        return
+    if _give_up(plan, tasks, seen, progress, now):
+        plan.cut(AFTER_ALL)  # the next decision counts them
         return
     parallelism = plan.service.update_settings.parallelism
     room = _room(plan, progress)
@@ -199,7 +204,8 @@ def _whole(
     in_flight = rollout.in_flight(seen)
     settings = plan.service.update_settings
     # As many as fill the room: the first of them to be over is the first to make some.
-    room = settings.parallelism - in_flight - found.in_flight
+    waits = len(plan.in_flight) + plan.missing
+    room = settings.parallelism - in_flight - found.in_flight + waits
     most = room if settings.delay > 0 and tasks.outdated else 0
     waiting = rollout.running_since(seen, Instant(now - settings.delay), most)
     plan.scanned += _WAITING_SCANNED * (len(seen) + len(waiting))
@@ -241,6 +247,43 @@ def _on_paused(tasks: ServiceTasks, held: Mapping[int, bool]) -> list[Task]:
     return [task for number in held if held[number] for task in tasks.slots.get(number, ())]
 
 
+def _give_up(
+    plan: Plan,
+    tasks: ServiceTasks,
+    seen: Mapping[int, Slot],
+    progress: UpdateProgress,
+    now: Instant,
+) -> bool:
+    """Whether slots count as failed from now on because their first new tasks run and do not serve,
+    while the update has got no further. A task that served before, and fails its readiness check
+    for a moment, holds the update up for less than that.
+    """
+    service, rollout = plan.service, tasks.rollout
+    status, settings = service.update_status, service.update_settings
+    if not progress.in_flight or status is None or rollout is None:
+        return False
+    last = after(progress.last, max(settings.monitor, settings.delay)) if progress.last else 0
+    since = max(Instant(last), status.started_at)
+    if (at := after(since, SERVE_DEADLINE)) > now:
+        plan.wake_at(at)
+        return False
+    flying = [slot.task for slot in seen.values() if slot.kind is SlotKind.ACTIVE and slot.task]
+    others = [number for number in rollout.slots_in_flight() if number not in seen]
+    flying += [tasks.slots[number][-1] for number in others]
+    plan.scanned += len(others)
+    left, count = max(1, plan.writes_left), 0
+    for task in flying:
+        is_late = task.state is TaskState.RUNNING and not serves(task)
+        if not is_late or not is_first(service, task) or task.created_at < status.started_at:
+            continue
+        if (at := after(task.status_at, SERVE_DEADLINE)) > now:
+            plan.wake_at(at)
+        elif count < left:
+            plan.changed[task.id] = replace(plan.changed.get(task.id, task), failed_update=True)
+            count += 1
+    return count > 0
+
+
 def _exceeds(plan: Plan, progress: UpdateProgress) -> bool:
     """Whether more slots have failed than the settings tolerate."""
     status, settings = plan.service.update_status, plan.service.update_settings
@@ -255,6 +298,11 @@ def _fail(plan: Plan, state: State, progress: UpdateProgress, now: Instant) -> N
     service, status = plan.service, plan.service.update_status
     assert status is not None
     cause = f"due to failure or early termination of task {progress.failed}"
+    failed = state.tasks.get(TaskId(progress.failed))
+    runs = failed is not None and failed.state is TaskState.RUNNING and not failed.restarts
+    if failed is not None and runs and not serves(failed):
+        waits = clipped(failed.detail.message, _MESSAGE_SHOWN)
+        cause = f"due to failure of task {failed.id}: it runs and never served ({waits})"
     action = service.update_settings.failure_action
     if action is not FailureAction.ROLLBACK or status.state.is_rollback:
         pause(plan, cause, progress.failures)

@@ -1,14 +1,17 @@
 """Updates of services with more replicas than the nodes can take."""
 
 import pytest
+from msgspec.structs import replace
 
 from pyswarm_core.clock import SECOND, Instant
+from pyswarm_core.decision import Writes
+from pyswarm_core.indexes.tasks import is_desired
 from pyswarm_core.objects import Task
 from pyswarm_core.specs import TaskSpec, UpdateConfig, UpdateOrder
 from pyswarm_core.states import NodeState, TaskState
 from tests.fixtures import build
 from tests.fixtures.brain_world import BrainWorld
-from tests.fixtures.build import GIB, nodes, service, task
+from tests.fixtures.build import GIB, NOW, dirty, nodes, service, task
 
 RUNNING, PENDING = TaskState.RUNNING, TaskState.PENDING
 
@@ -93,3 +96,19 @@ def test_a_host_that_is_lost_during_the_update_holds_it_up_no_longer() -> None:
     _play(world, 2, seconds=3)
     world.put_node(build.node("n1", state=NodeState.DOWN))
     assert _play(world, 1) == [(2, PENDING), (2, RUNNING), (2, RUNNING)]
+
+
+def test_the_delay_of_slots_that_serve_is_kept_while_others_wait() -> None:
+    spec = build.template("new", max_replicas=1)
+    world = _world(spec, task("web.4", state=PENDING, version=2))
+    (web,) = world.state.services.values()
+    config = UpdateConfig(delay=60 * SECOND)
+    web = replace(web, spec=replace(web.spec, update_config=config))
+    newer = task("web.1", node="n1", version=2)
+    world.state.apply(Writes(objects=(web,), tasks=[newer]))
+    decision = world.decide(dirty("web"))
+    assert all(is_desired(one) for one in decision.writes.tasks)
+    assert decision.wakes == {"web": NOW + 60 * SECOND}
+    world.now = Instant(NOW + 60 * SECOND)
+    ended = [one.slot for one in world.decide(dirty("web")).writes.tasks if not is_desired(one)]
+    assert ended == [2]
